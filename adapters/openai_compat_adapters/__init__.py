@@ -1,0 +1,1 @@
+"""Thin adapters: Starlette (any ASGI server), WSGI, an in-process client, and the command line."""

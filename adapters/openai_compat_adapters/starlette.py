@@ -1,0 +1,94 @@
+"""The server as an ASGI application.
+
+    app = create_app(server)                         a whole app: uvicorn hello:app
+    app.mount("/ai", endpoint(server))               below a prefix of an app you have
+
+ASGI is small enough to be spoken directly; Starlette is there to be mounted into, and for its lifespan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+from starlette.applications import Starlette
+from starlette.routing import Mount
+from starlette.types import ASGIApp, Receive, Scope
+from starlette.types import Send as AsgiSend
+
+from openai_compat import Server
+from openai_compat.exchange import ClientTooSlow
+from openai_compat.http import ClientDisconnected, HttpRequest, ResponseBody, ResponseStart, Send
+
+
+def create_app(server: Server) -> Starlette:
+    """A Starlette application that serves nothing else, and drains the server when it ends."""
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        async with server.lifespan():
+            yield
+
+    return Starlette(routes=[Mount("/", endpoint(server))], lifespan=lifespan)
+
+
+def endpoint(server: Server) -> ASGIApp:
+    """The server as a bare ASGI application, to be mounted anywhere.
+
+    Parents do not run the lifespans of what they mount: enter `server.lifespan()` in your own.
+    """
+
+    async def application(scope: Scope, receive: Receive, send: AsgiSend) -> None:
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1000})
+        elif scope["type"] == "http":
+            await _exchange(server, scope, receive, send)
+
+    return application
+
+
+async def _exchange(server: Server, scope: Scope, receive: Receive, send: AsgiSend) -> None:
+    async with anyio.create_task_group() as group:
+
+        async def body() -> AsyncIterator[bytes]:
+            more = True
+            while more:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientDisconnected
+                yield message.get("body", b"")
+                more = message.get("more_body", False)
+            group.start_soon(left)
+
+        async def left() -> None:
+            """The body is over, so the next message is that the client has left. Nobody else reads from now on."""
+            await receive()
+            group.cancel_scope.cancel()
+
+        try:
+            await server.handle(_request(scope, body()), _sender(send))
+        except (ClientDisconnected, ClientTooSlow):
+            pass  # ASGI has no word for cutting a connection: servers do it when an answer is left unfinished
+        group.cancel_scope.cancel()
+
+
+def _request(scope: Scope, body: AsyncIterator[bytes]) -> HttpRequest:
+    path: str = scope["path"]
+    root: str = scope.get("root_path", "")
+    if root and path.startswith(root):
+        path = path[len(root) :]
+    query: bytes = scope.get("query_string", b"")
+    headers: list[Any] = scope["headers"]
+    return HttpRequest(scope["method"], path, query.decode("latin-1"), headers, body)
+
+
+def _sender(send: AsgiSend) -> Send:
+    async def forward(message: ResponseStart | ResponseBody) -> None:
+        if isinstance(message, ResponseStart):
+            await send({"type": "http.response.start", "status": message.status, "headers": message.headers})
+        else:
+            await send({"type": "http.response.body", "body": message.data, "more_body": message.more})
+
+    return forward

@@ -1,0 +1,231 @@
+"""The backend port: what drives an agent, what it is given, and what it declares."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
+
+from .events import AgentEvent
+from .messages import AssistantMessage, Message, ToolMessage, UserMessage
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What an agent can take and does by itself. A request that needs more is a 400 that names the parameter.
+
+    Attributes:
+        history: "full" if the agent reads the whole conversation, "last_user" if only the newest user message.
+        client_tools: it can call tools that the client runs (`tools`).
+        vision: it can take images.
+        audio_input: it can take speech.
+        files: it can take documents.
+        structured_output: it follows `response_format`.
+        audio_output: it can speak (`modalities: ["audio"]`).
+        logprobs: it reports token probabilities.
+        web_search: it follows `web_search_options`.
+        prediction: it makes use of `prediction`.
+        counts_tokens: it obeys `max_tokens` by itself, so that the server does not cut by its own estimate.
+    """
+
+    history: Literal["full", "last_user"] = "full"
+    client_tools: bool = True
+    vision: bool = True
+    audio_input: bool = True
+    files: bool = True
+    structured_output: bool = True
+    audio_output: bool = False
+    logprobs: bool = False
+    web_search: bool = False
+    prediction: bool = False
+    counts_tokens: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who calls. `id` is a stable name that is safe to log; never the key itself."""
+
+    id: str
+
+
+ANONYMOUS = Principal("anonymous")
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionTool:
+    """A function that the client offers to run. `parameters` is its JSON Schema."""
+
+    name: str
+    description: str | None = None
+    parameters: Mapping[str, Any] | None = None
+    strict: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CustomTool:
+    """A tool that the client offers to run and that takes free text; `format` may restrict it by a grammar."""
+
+    name: str
+    description: str | None = None
+    format: Mapping[str, Any] | None = None
+
+
+Tool: TypeAlias = FunctionTool | CustomTool
+
+
+@dataclass(frozen=True, slots=True)
+class ToolChoice:
+    """Which of the client's tools may be called (`names`), and whether one must be (`required`)."""
+
+    names: frozenset[str]
+    required: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """Numbers for the model behind the agent; None where the client sent none.
+
+    The server enforces `stop` and `max_tokens` (tokens) itself, whatever the agent does with them.
+    """
+
+    temperature: float | None = None
+    top_p: float | None = None
+    max_tokens: int | None = None
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    logit_bias: Mapping[str, float] | None = None
+    top_logprobs: int | None = None
+    reasoning_effort: str | None = None
+    verbosity: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """The client has run tools that an earlier turn asked for: one result for each call id."""
+
+    results: Mapping[str, ToolMessage]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentRequest:
+    """One turn's work, whatever API it came by.
+
+    Attributes:
+        model: the name the client asked for.
+        messages: the whole conversation, oldest first. Calls and results come in pairs.
+        new_messages: the end of it that no earlier answer has seen: everything after the last assistant message.
+        raw_messages: the conversation as the OpenAI chat API writes it, as plain dicts.
+        tools: the client's tools that may be called now; empty when `tool_choice` is "none".
+        tool_choice: which of them may, and whether one must be called.
+        parallel_tool_calls: False when at most one of them may be called.
+        sampling: numbers for the model.
+        response_format: the `response_format` object (`json_object`, `json_schema`), None for plain text.
+        modalities: "text", and "audio" if speech is wanted.
+        audio: voice and format of that speech.
+        stream: whether the client reads the answer as it is made; no agent needs to care.
+        principal: who calls.
+        metadata: the client's own labels.
+        user: the client's name for its end user; Open WebUI can send an object.
+        headers: the request headers that the server was told to pass on, names in lower case.
+        resume: results of the client tools that the last turn called, None on a fresh message.
+        extra: every field of the request that the server does not know, as sent.
+    """
+
+    model: str
+    messages: tuple[Message, ...]
+    raw_messages: list[dict[str, Any]]
+    tools: tuple[Tool, ...] = ()
+    tool_choice: ToolChoice = field(default_factory=lambda: ToolChoice(frozenset()))
+    parallel_tool_calls: bool = True
+    sampling: Sampling = field(default_factory=Sampling)
+    response_format: Mapping[str, Any] | None = None
+    modalities: frozenset[str] = frozenset({"text"})
+    audio: Mapping[str, Any] | None = None
+    stream: bool = False
+    principal: Principal = ANONYMOUS
+    metadata: Mapping[str, str] = field(default_factory=dict[str, str])
+    user: str | Mapping[str, Any] | None = None
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    resume: Resume | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    @property
+    def prompt(self) -> str:
+        """The text of the last user message."""
+        for message in reversed(self.messages):
+            if isinstance(message, UserMessage):
+                return message.text
+        return ""
+
+    @property
+    def new_messages(self) -> tuple[Message, ...]:
+        """Everything after the last assistant message: what the agent has not seen yet."""
+        for index in range(len(self.messages) - 1, -1, -1):
+            if isinstance(self.messages[index], AssistantMessage):
+                return self.messages[index + 1 :]
+        return self.messages
+
+    def called_by(self, principal: Principal, headers: Mapping[str, str]) -> AgentRequest:
+        """The same request with the caller's name and the headers to pass on."""
+        return replace(self, principal=principal, headers=headers)
+
+
+class RunContext:
+    """What an agent may ask of the server while it runs.
+
+    Attributes:
+        turn_id: this run's id; the answer's id for a single choice.
+        request_id: the `x-request-id` of the HTTP answer, to find the log lines.
+        logger: writes to the server's log, with the request id.
+    """
+
+    __slots__ = ("_cancelled", "_deadline", "logger", "request_id", "turn_id")
+
+    def __init__(self, turn_id: str, request_id: str, deadline: float, logger: logging.Logger) -> None:
+        self.turn_id = turn_id
+        self.request_id = request_id
+        self.logger = logging.LoggerAdapter(logger, {"request_id": request_id})
+        self._deadline = deadline
+        self._cancelled = threading.Event()
+
+    @property
+    def cancelled(self) -> bool:
+        """True once the turn is to stop. Long loops in plain functions should look at it; any thread may."""
+        return self._cancelled.is_set()
+
+    @property
+    def remaining(self) -> float:
+        """Seconds left until the server stops the turn."""
+        return max(0.0, self._deadline - time.monotonic())
+
+    def wait_cancelled(self, seconds: float) -> bool:
+        """Sleep up to `seconds` in a plain function, less if the turn is to stop; tells whether it is."""
+        return self._cancelled.wait(seconds)
+
+    def cancel(self) -> None:
+        """Tell the agent to stop. Called by the server."""
+        self._cancelled.set()
+
+
+@runtime_checkable
+class AgentBackend(Protocol):
+    """Drives an agent: the one interface between the server and whatever does the work.
+
+    `run` is called once for each turn, and its events are read in a task of their own. A backend may also have
+    `request_cancel(context)`, an ordinary method called just before a turn's task is cancelled, for agents that have
+    a way of their own to stop.
+    """
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the agent can take; looked at before it is run."""
+        ...
+
+    def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
+        """Run the agent for one request. Raise `AgentError` for a failure that the client may read about."""
+        ...

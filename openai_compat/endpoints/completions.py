@@ -1,0 +1,33 @@
+"""`POST /v1/completions`, the older API: prompts in, text out."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from ..exchange import Exchange
+from ..parsers.completions import parse_completion
+from ..policies.content import check_content_type
+from ..policies.limits import read_body
+from ..runtime import Runtime, new_id, now
+from ..serializers.completions import CompletionForm, CompletionStream, completion_stream_end, text_completion
+from ..serializers.presentation import Presentation
+from .generation import Form, generate
+
+
+async def create(runtime: Runtime, exchange: Exchange) -> None:
+    """Run an agent for each prompt and answer with text completions, streamed or plain."""
+    check_content_type(exchange.request)
+    parsed = parse_completion(await read_body(exchange.request, runtime.limits.body, runtime.deadlines.body))
+    wire, times = parsed.wire, parsed.wire.n or 1
+    backend = runtime.backend(wire.model)
+    echo = tuple([prompt if wire.echo else "" for prompt in parsed.prompts for _ in range(times)])
+    text = CompletionForm(new_id("cmpl-"), now(), wire.model, parsed.include_usage, echo)
+    form = Form(
+        id=text.id,
+        presentation=partial(Presentation, "hidden", refusal_as_text=True),
+        stream=partial(CompletionStream, text),
+        stream_end=partial(completion_stream_end, text),
+        whole=partial(text_completion, text),
+    )
+    requests = [request for request in parsed.requests for _ in range(times)]
+    await generate(runtime, exchange, backend, requests, form)

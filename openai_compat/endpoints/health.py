@@ -1,0 +1,20 @@
+"""`GET /healthz` and `GET /readyz`, for load balancers and process managers."""
+
+from __future__ import annotations
+
+from ..errors import Unavailable
+from ..exchange import Exchange
+from ..runtime import Runtime
+from ..serializers.encoding import dumps
+
+
+async def healthz(runtime: Runtime, exchange: Exchange) -> None:
+    """The process is alive."""
+    await exchange.answer(200, dumps({"status": "ok"}))
+
+
+async def readyz(runtime: Runtime, exchange: Exchange) -> None:
+    """The server takes new turns. Raises Unavailable (503) while it shuts down."""
+    if runtime.slots.closed:
+        raise Unavailable("The server is shutting down.", code="shutting_down")
+    await exchange.answer(200, dumps({"status": "ready", "running": runtime.slots.used}))

@@ -1,0 +1,94 @@
+"""`GET /openapi.json`: the API, described from the very types that parse and answer."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from pydantic import TypeAdapter
+from pydantic.json_schema import models_json_schema
+
+from ..exchange import Exchange
+from ..protocol.chat_request import ChatCompletionRequest, CompletionRequest
+from ..protocol.chat_response import ChatCompletion, ChatCompletionChunk
+from ..protocol.completion_response import Completion
+from ..protocol.errors import ErrorEnvelope
+from ..protocol.models import Model, ModelList
+from ..runtime import Runtime
+from ..serializers.encoding import dumps
+
+REF = "#/components/schemas/{model}"
+ANSWERS: tuple[Any, ...] = (ChatCompletion, ChatCompletionChunk, Completion, Model, ModelList, ErrorEnvelope)
+
+
+async def document(runtime: Runtime, exchange: Exchange) -> None:
+    """The OpenAPI 3.1 document. Needs no key."""
+    await exchange.answer(200, dumps(_document()))
+
+
+@functools.cache
+def _document() -> dict[str, Any]:
+    from .. import __version__
+
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "openai-compat",
+            "version": __version__,
+            "description": "Agents behind the OpenAI API. Models are agents.",
+        },
+        "security": [{"bearer": []}],
+        "paths": _paths(),
+        "components": {
+            "schemas": _schemas(),
+            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
+        },
+    }
+
+
+def _schemas() -> dict[str, Any]:
+    _, requests = models_json_schema(
+        [(ChatCompletionRequest, "validation"), (CompletionRequest, "validation")], ref_template=REF
+    )
+    inputs = [(answer.__name__, "serialization", TypeAdapter(answer)) for answer in ANSWERS]
+    _, answers = TypeAdapter.json_schemas(inputs, ref_template=REF)
+    return {**requests["$defs"], **answers["$defs"]}
+
+
+def _paths() -> dict[str, Any]:
+    chat = _created("ChatCompletionRequest", "ChatCompletion", "ChatCompletionChunk")
+    model = {"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}
+    return {
+        "/v1/chat/completions": {"post": {"summary": "Ask an agent", **chat}},
+        "/v1/completions": {
+            "post": {"summary": "Ask with a bare prompt", **_created("CompletionRequest", "Completion", "Completion")}
+        },
+        "/v1/models": {"get": {"summary": "List the agents", **_responses("ModelList")}},
+        "/v1/models/{model}": {"get": {"summary": "Get an agent", "parameters": [model], **_responses("Model")}},
+        "/healthz": {"get": {"summary": "Alive?", "security": [], "responses": {"200": {"description": "Yes"}}}},
+        "/readyz": {"get": {"summary": "Taking new turns?", "security": [], "responses": _yes_or_no()}},
+    }
+
+
+def _yes_or_no() -> dict[str, Any]:
+    return {"200": {"description": "Yes"}, "503": _error("Shutting down")}
+
+
+def _created(request: str, whole: str, chunk: str) -> dict[str, Any]:
+    body = {"required": True, "content": {"application/json": {"schema": _ref(request)}}}
+    answer = _responses(whole)
+    answer["responses"]["200"]["content"]["text/event-stream"] = {"schema": _ref(chunk)}
+    return {"requestBody": body, **answer}
+
+
+def _responses(name: str) -> dict[str, Any]:
+    found = {"description": "The answer", "content": {"application/json": {"schema": _ref(name)}}}
+    return {"responses": {"200": found, "default": _error("An error")}}
+
+
+def _error(text: str) -> dict[str, Any]:
+    return {"description": text, "content": {"application/json": {"schema": _ref("ErrorEnvelope")}}}
+
+
+def _ref(name: str) -> dict[str, str]:
+    return {"$ref": REF.format(model=name)}

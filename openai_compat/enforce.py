@@ -1,0 +1,229 @@
+"""What an agent may say for one request: order, tools, stop sequences, length.
+
+The agent's items go in, a well-formed list of events comes out, with exactly one terminal event at its end. Pure: no
+I/O, no clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from .backend import AgentRequest
+from .errors import AgentError
+from .events import (
+    AgentEvent,
+    Citation,
+    Executor,
+    Finished,
+    FinishReason,
+    MediaDelta,
+    MessageBreak,
+    Notice,
+    Paused,
+    PendingCall,
+    Progress,
+    ReasoningDelta,
+    RefusalDelta,
+    TextDelta,
+    ToolCallDelta,
+    ToolCallReady,
+    ToolCallStarted,
+    ToolResult,
+    UsageReported,
+)
+from .stop import StopScanner
+
+CHARACTERS_PER_TOKEN = 4
+"""How long a token is taken to be where the agent does not count tokens itself."""
+
+
+
+
+@dataclass(slots=True)
+class _Call:
+    name: str
+    executor: Executor
+    pieces: list[str] = field(default_factory=list[str])
+    ready: bool = False
+
+    @property
+    def arguments(self) -> str:
+        return "".join(self.pieces)
+
+
+class Enforcer:
+    """Turns one agent's items into events in contract order, stamped with who runs each tool.
+
+    `finished` is True once the terminal event is out: what the agent says from then on is dropped.
+    `ended_early` is True when the server, not the agent, ended the turn; the agent is to be stopped.
+    """
+
+    def __init__(self, request: AgentRequest, *, counts_tokens: bool) -> None:
+        self._request = request
+        self._calls: dict[str, _Call] = {}
+        self._dropped: set[str] = set()
+        self._scanner = StopScanner(request.sampling.stop) if request.sampling.stop else None
+        limit = request.sampling.max_tokens
+        self._room = None if limit is None or counts_tokens else limit * CHARACTERS_PER_TOKEN
+        self.finished = False
+        self.ended_early = False
+        self.plain_text = self._scanner is None and self._room is None
+        """Text needs no looking at: the caller may pass non-empty strings on unseen."""
+
+    def feed(self, item: AgentEvent | str) -> list[AgentEvent]:
+        """The events that `item` becomes. Raises AgentError if the agent breaks the contract."""
+        if self.finished:
+            return []
+        match item:
+            case str():
+                return self._text(item)
+            case TextDelta():
+                events = self._text(item.text)
+                return [item] if events == [TextDelta(item.text)] else events
+            case ReasoningDelta():
+                return self._measured(item.text, ReasoningDelta)
+            case RefusalDelta():
+                return self._measured(item.text, RefusalDelta)
+            case ToolCallStarted():
+                return [*self._flush(), *self._started(item.call_id, item.name, item.executor)]
+            case ToolCallDelta():
+                return self._delta(item)
+            case ToolCallReady():
+                return [*self._flush(), *self._ready(item)]
+            case ToolResult():
+                return [*self._flush(), *self._result(item)]
+            case MessageBreak():
+                return [*self._flush(), item]
+            case UsageReported():
+                return [_checked(item)]
+            case Citation() | MediaDelta() | Progress() | Notice():
+                return [item]
+            case Paused():
+                return self._paused(item)
+            case Finished():
+                return self._end(item.reason)
+            case _ as wrong:
+                return _refuse(wrong)
+
+    def end(self) -> list[AgentEvent]:
+        """The events due when the agent has returned; empty if its terminal event is out already."""
+        return [] if self.finished else self._end("stop")
+
+    # text
+
+    def _text(self, text: str) -> list[AgentEvent]:
+        if self._scanner is not None:
+            text = self._scanner.feed(text)
+        events = self._measured(text, TextDelta)
+        if self._scanner is not None and self._scanner.found and not self.finished:
+            events += self._cut("stop")
+        return events
+
+    def _measured(self, text: str, kind: Callable[[str], AgentEvent]) -> list[AgentEvent]:
+        room = self._room
+        if room is None or len(text) <= room:
+            if room is not None:
+                self._room = room - len(text)
+            return [kind(text)] if text else []
+        self._room = 0
+        return [*([kind(text[:room])] if room else []), *self._cut("length")]
+
+    def _flush(self) -> list[AgentEvent]:
+        held = self._scanner.flush() if self._scanner is not None else ""
+        return self._measured(held, TextDelta)
+
+    # tools
+
+    def _started(self, call_id: str, name: str, executor: Executor | None) -> list[AgentEvent]:
+        if self.finished or call_id in self._calls or call_id in self._dropped:
+            return []
+        who = executor or ("client" if name in self._request.tool_choice.names else "agent")
+        if who == "client":
+            self._check_allowed(name)
+            if not self._request.parallel_tool_calls and self._client_calls():
+                self._dropped.add(call_id)
+                return []
+        self._calls[call_id] = _Call(name, who)
+        return [ToolCallStarted(call_id, name, who)]
+
+    def _check_allowed(self, name: str) -> None:
+        if name not in self._request.tool_choice.names:
+            raise AgentError("The agent called a tool that this request does not allow.", code="tool_choice_violated")
+
+    def _delta(self, event: ToolCallDelta) -> list[AgentEvent]:
+        if event.call_id in self._dropped or not event.arguments:
+            return []
+        call = self._calls.get(event.call_id)
+        if call is None or call.ready:
+            raise AgentError("The agent sent arguments for a tool call that is not open.", code="event_order")
+        call.pieces.append(event.arguments)
+        return [event]
+
+    def _ready(self, event: ToolCallReady) -> list[AgentEvent]:
+        events = self._started(event.call_id, event.name, event.executor)
+        call = self._calls.get(event.call_id)
+        if call is None or call.ready:
+            return events
+        sent = call.arguments
+        if event.arguments.startswith(sent) and len(event.arguments) > len(sent):
+            rest = event.arguments[len(sent) :]
+            call.pieces.append(rest)
+            events.append(ToolCallDelta(event.call_id, rest))
+        return [*events, self._complete(event.call_id, call)]
+
+    def _complete(self, call_id: str, call: _Call) -> ToolCallReady:
+        call.ready = True
+        return ToolCallReady(call_id, call.name, call.arguments, call.executor)
+
+    def _result(self, event: ToolResult) -> list[AgentEvent]:
+        call = self._calls.get(event.call_id)
+        if call is None:  # a run that was resumed: the call itself belongs to an earlier turn
+            return [event]
+        if call.executor == "client":
+            raise AgentError("The agent answered a tool call that is the client's.", code="event_order")
+        return [event] if call.ready else [self._complete(event.call_id, call), event]
+
+    def _client_calls(self) -> list[tuple[str, _Call]]:
+        return [(call_id, call) for call_id, call in self._calls.items() if call.executor == "client"]
+
+    # the end
+
+    def _paused(self, event: Paused) -> list[AgentEvent]:
+        events = self._flush()
+        for call in event.pending:
+            events += self._ready(ToolCallReady(call.call_id, call.name, call.arguments, "client"))
+        return [*events, *self._end("stop")]
+
+    def _end(self, reason: FinishReason) -> list[AgentEvent]:
+        events = self._flush()
+        if self.finished:
+            return events
+        if self._request.tool_choice.required and not self._client_calls() and reason in ("stop", "tool_calls"):
+            raise AgentError("The agent did not call the tool that this request requires.", code="tool_choice_violated")
+        return events + self._terminal(reason)
+
+    def _cut(self, reason: FinishReason) -> list[AgentEvent]:
+        self.ended_early = True
+        return self._terminal(reason)
+
+    def _terminal(self, reason: FinishReason) -> list[AgentEvent]:
+        self.finished = True
+        calls = self._client_calls()
+        events: list[AgentEvent] = [self._complete(call_id, call) for call_id, call in calls if not call.ready]
+        if calls and reason in ("stop", "tool_calls"):
+            return [*events, Paused(tuple([PendingCall(i, call.name, call.arguments) for i, call in calls]))]
+        return [*events, Finished("stop" if reason == "tool_calls" else reason)]
+
+
+def _checked(usage: UsageReported) -> UsageReported:
+    numbers = (usage.input_tokens, usage.output_tokens, usage.cached_tokens, usage.reasoning_tokens)
+    if any(number is not None and (type(number) is not int or number < 0) for number in numbers):
+        raise AgentError("The agent reported a token count that is not a whole number.", code="invalid_usage")
+    return usage
+
+
+def _refuse(wrong: object) -> list[AgentEvent]:
+    raise AgentError("The agent yielded something that is not an event.", code="invalid_event") from TypeError(
+        f"an agent yields str or events, not {type(wrong).__name__}"
+    )

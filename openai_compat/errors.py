@@ -1,0 +1,202 @@
+"""Every error a client can see. Each class knows its HTTP status and its OpenAI envelope.
+
+    OpenAICompatError
+    ├── InvalidRequest          400  the request is wrong; `param` says where
+    │   ├── RequestTimeout      408  the body did not arrive in time
+    │   ├── RequestTooLarge     413  the body is over the limit
+    │   └── UnsupportedMedia    415  the body is not JSON, or is compressed
+    ├── Unauthorized            401
+    ├── Forbidden               403
+    ├── NotFound                404
+    ├── MethodNotAllowed        405
+    ├── RateLimited             429  says when to come back
+    ├── Unavailable             503  says when to come back
+    ├── DeadlineExceeded        504
+    └── AgentError              500  raised by agents; status, code and message are theirs to choose
+
+Any other exception that leaves the library is a bug, and is answered as a plain 500.
+The texts of these errors are written for the client. What an agent raises otherwise is logged and never shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import ClassVar
+
+MAX_MESSAGE = 1000
+"""Longest error message in characters: an envelope stays under 4 kB whatever it quotes."""
+
+
+class OpenAICompatError(Exception):
+    """Base of all errors with an OpenAI envelope; raise one of its subclasses.
+
+    Attributes:
+        status: HTTP status code.
+        type: `error.type` of the envelope, such as `invalid_request_error`.
+        code: `error.code`, the machine-readable reason, or None.
+        param: `error.param`, the request field at fault (`messages[0].role`), or None.
+        retry_after: seconds for the `Retry-After` header, or None.
+        should_retry: the `x-should-retry` header that OpenAI's SDKs obey; None leaves it to the client.
+        headers: further response headers.
+    """
+
+    status: int = 500
+    type: str = "server_error"
+    code: str | None = None
+    retry_after: float | None = None
+    should_retry: bool | None = None
+    default_headers: ClassVar[Mapping[str, str]] = MappingProxyType({})
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str | None = None,
+        param: str | None = None,
+        retry_after: float | None = None,
+        should_retry: bool | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message if len(message) <= MAX_MESSAGE else message[: MAX_MESSAGE - 1] + "…"
+        self.param = param
+        self.headers = {**self.default_headers, **(headers or {})}
+        if code is not None:
+            self.code = code
+        if retry_after is not None:
+            self.retry_after = retry_after
+        if should_retry is not None:
+            self.should_retry = should_retry
+
+
+class InvalidRequest(OpenAICompatError):
+    """The request is malformed, out of range, or asks for what the agent has not declared."""
+
+    status = 400
+    type = "invalid_request_error"
+    code = "invalid_request"
+
+
+class RequestTimeout(InvalidRequest):
+    """The request body did not arrive in time; no agent was started."""
+
+    status = 408
+    code = "request_timeout"
+    default_headers = MappingProxyType({"Connection": "close"})
+
+
+class RequestTooLarge(InvalidRequest):
+    """The request body is over the limit; reading stopped there."""
+
+    status = 413
+    code = "request_too_large"
+    default_headers = MappingProxyType({"Connection": "close"})
+
+
+class UnsupportedMedia(InvalidRequest):
+    """The body has a content type or content encoding that is not accepted."""
+
+    status = 415
+    code = "unsupported_media_type"
+
+
+class Unauthorized(OpenAICompatError):
+    """No API key, or a wrong one. The message never quotes what was sent."""
+
+    status = 401
+    type = "invalid_request_error"
+    code = "invalid_api_key"
+    default_headers = MappingProxyType({"WWW-Authenticate": "Bearer"})
+
+
+class Forbidden(OpenAICompatError):
+    """The caller may not do this."""
+
+    status = 403
+    type = "permission_error"
+    code = "forbidden"
+
+
+class NotFound(OpenAICompatError):
+    """No such model, path or object."""
+
+    status = 404
+    type = "invalid_request_error"
+    code = "not_found"
+
+
+class MethodNotAllowed(OpenAICompatError):
+    """The path exists, but not with this method; the `Allow` header lists those it has."""
+
+    status = 405
+    type = "invalid_request_error"
+    code = "method_not_supported"
+
+
+class RateLimited(OpenAICompatError):
+    """Too much at once; nothing was started."""
+
+    status = 429
+    type = "rate_limit_error"
+    code = "rate_limit_exceeded"
+    retry_after = 1.0
+
+
+class Unavailable(OpenAICompatError):
+    """The server, or something the agent depends on, cannot serve now."""
+
+    status = 503
+    code = "service_unavailable"
+    retry_after = 5.0
+
+
+class DeadlineExceeded(OpenAICompatError):
+    """The turn took longer than the server allows; the agent was stopped."""
+
+    status = 504
+    code = "timeout"
+
+
+class AgentError(OpenAICompatError):
+    """A failure that the agent declares, with a message that may be shown to the client.
+
+    ```python
+    raise AgentError("The calendar is closed today.", status=409, code="calendar_closed")
+    ```
+
+    The client is told not to send the request again (`x-should-retry: false`), since the agent had started and may
+    have done things; `should_retry=True` says that running it again is safe.
+    """
+
+    type = "server_error"
+    code = "agent_error"
+    should_retry = False
+
+    def __init__(
+        self,
+        message: str = "The agent failed.",
+        *,
+        status: int = 500,
+        type: str | None = None,  # noqa: A002  (the envelope's own name for it)
+        code: str | None = None,
+        param: str | None = None,
+        retry_after: float | None = None,
+        should_retry: bool | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        if not 400 <= status <= 599:
+            raise ValueError(f"status must be an HTTP error, 400 to 599, not {status}")
+        super().__init__(
+            message, code=code, param=param, retry_after=retry_after, should_retry=should_retry, headers=headers
+        )
+        self.status = status
+        self.type = type or _type_for(status)
+
+
+def _type_for(status: int) -> str:
+    if status == 429:
+        return RateLimited.type
+    if status >= 500:
+        return "server_error"
+    return "invalid_request_error"

@@ -1,0 +1,87 @@
+"""What an exception raised inside an agent is to the client.
+
+Exceptions of the openai, anthropic and httpx clients are told by the names and attributes they are documented to
+have, so that none of these packages is needed here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .errors import AgentError, OpenAICompatError
+
+VENDORS = frozenset({"openai", "anthropic", "httpx2", "httpx"})
+
+CONTEXT_LENGTH_PHRASES = ("prompt is too long", "maximum context length", "context window")
+
+
+def public_error(error: BaseException) -> OpenAICompatError:
+    """The error to answer with: the agent's own declared one, a mapped upstream one, or a plain "agent_error".
+
+    None of them carries the text of an exception that was not written for the client.
+    """
+    error = _single(error)
+    if isinstance(error, OpenAICompatError):
+        return _not_again(error)
+    if isinstance(error, TimeoutError):
+        return AgentError("The agent timed out.", status=504, code="agent_timeout")
+    if type(error).__module__.partition(".")[0] in VENDORS:
+        return _upstream(error)
+    return AgentError()
+
+
+def _single(error: BaseException) -> BaseException:
+    """The one leaf of nested exception groups that hold just one (anyio and mcp wrap theirs)."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
+def _not_again(error: OpenAICompatError) -> OpenAICompatError:
+    if error.should_retry is None:
+        error.should_retry = False
+    return error
+
+
+def _upstream(error: BaseException) -> AgentError:
+    names = {kind.__name__ for kind in type(error).__mro__}
+    if names & {"APITimeoutError", "TimeoutException"}:
+        return AgentError("The model behind the agent timed out.", status=504, code="upstream_timeout")
+    if names & {"APIConnectionError", "TransportError"}:
+        return AgentError("The model behind the agent cannot be reached.", status=503, code="upstream_unreachable")
+    response = getattr(error, "response", None)
+    status = getattr(error, "status_code", None) or getattr(response, "status_code", None)
+    if not isinstance(status, int):
+        return AgentError("The model behind the agent failed.", code="upstream_error")
+    return _by_status(status, error, _retry_after(getattr(response, "headers", None)))
+
+
+def _by_status(status: int, error: BaseException, retry_after: float | None) -> AgentError:
+    if status == 429:
+        text = "The model behind the agent has reached its rate limit."
+        return AgentError(text, status=429, code="rate_limit_exceeded", retry_after=retry_after or 1.0)
+    if status in (401, 403):
+        # Never their 401: the client would take it for a word about its own key.
+        return AgentError("The model behind the agent refused the agent's credentials.", status=502, code="upstream_auth")
+    if status == 400 and _is_context_length(error):
+        text = "The conversation is longer than the model behind the agent can take."
+        return AgentError(text, status=400, code="context_length_exceeded")
+    if status >= 500:
+        text = "The model behind the agent is overloaded or down."
+        return AgentError(text, status=503, code="upstream_unavailable", retry_after=retry_after or 5.0)
+    return AgentError("The model behind the agent refused the agent's request.", code="upstream_error")
+
+
+def _is_context_length(error: BaseException) -> bool:
+    text = str(error).lower()
+    return getattr(error, "code", None) == "context_length_exceeded" or any(p in text for p in CONTEXT_LENGTH_PHRASES)
+
+
+def _retry_after(headers: Mapping[str, Any] | None) -> float | None:
+    """The `Retry-After` of the upstream answer in seconds, if it is a number the SDKs would accept (0 to 120)."""
+    try:
+        seconds = float((headers or {}).get("retry-after", ""))
+    except (TypeError, ValueError):
+        return None
+    return seconds if 0 < seconds <= 120 else None

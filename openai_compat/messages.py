@@ -1,0 +1,114 @@
+"""A conversation as agents get it: typed messages with typed parts, whatever API the client spoke."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+
+@dataclass(frozen=True, slots=True)
+class TextPart:
+    """Text."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImagePart:
+    """A picture by URL, `data:` URLs included. The server passes URLs on and fetches none."""
+
+    url: str
+    detail: Literal["auto", "low", "high", "original"] = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class AudioPart:
+    """Speech: `data` is base64 text, `format` such as "wav" or "mp3"."""
+
+    data: str
+    format: str
+
+
+@dataclass(frozen=True, slots=True)
+class FilePart:
+    """A document: base64 `file_data` (or a `data:` URL), or the id of an uploaded file."""
+
+    file_data: str | None = None
+    file_id: str | None = None
+    filename: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RefusalPart:
+    """What the assistant said when it declined."""
+
+    refusal: str
+
+
+InputPart: TypeAlias = TextPart | ImagePart | AudioPart | FilePart
+AssistantPart: TypeAlias = TextPart | RefusalPart
+
+
+@dataclass(frozen=True, slots=True)
+class SystemMessage:
+    """Instructions, with the role that the client used for them."""
+
+    text: str
+    role: Literal["system", "developer"] = "system"
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UserMessage:
+    """What the user said."""
+
+    parts: tuple[InputPart, ...]
+    name: str | None = None
+
+    @property
+    def text(self) -> str:
+        """Its text parts, one to a line."""
+        return text_of(self.parts)
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call that the assistant made for the client to run. `arguments` is JSON text, or a custom tool's input."""
+
+    call_id: str
+    name: str
+    arguments: str
+    kind: Literal["function", "custom"] = "function"
+
+
+@dataclass(frozen=True, slots=True)
+class AssistantMessage:
+    """What the assistant said before, and the calls it made."""
+
+    parts: tuple[AssistantPart, ...] = ()
+    tool_calls: tuple[ToolCall, ...] = ()
+    reasoning: str | None = None
+    name: str | None = None
+
+    @property
+    def text(self) -> str:
+        """Its text parts, one to a line."""
+        return text_of(self.parts)
+
+
+@dataclass(frozen=True, slots=True)
+class ToolMessage:
+    """The client's result of one call; `name` is the tool's, taken from the call it answers."""
+
+    call_id: str
+    text: str
+    name: str
+
+
+Message: TypeAlias = SystemMessage | UserMessage | AssistantMessage | ToolMessage
+
+
+def text_of(parts: Sequence[InputPart | AssistantPart]) -> str:
+    """The text of the text parts, one to a line."""
+    return "\n".join([part.text for part in parts if isinstance(part, TextPart)])

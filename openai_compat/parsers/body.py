@@ -1,0 +1,85 @@
+"""Bytes to checked wire models, and what is wrong with them in OpenAI's words."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any, TypeVar, cast
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails, from_json
+
+from ..errors import InvalidRequest
+
+Model = TypeVar("Model", bound=BaseModel)
+
+MAX_PARAM = 120
+"""Longest `param` in characters: keys come from the client and may be long or secret."""
+
+_HUGE_NUMBER = re.compile(rb"[eE]\+?\d{3}")
+_UNION_TAGS = ("union_tag_invalid", "union_tag_not_found")
+_TYPE_ERRORS = ("_type", "_parsing", "int_from_float", "finite_number")
+
+
+def parse_object(body: bytes) -> dict[str, Any]:
+    """The JSON object in `body`. Raises InvalidRequest for anything else, NaN and infinities included."""
+    try:
+        value = from_json(body, allow_inf_nan=False)
+    except ValueError as error:
+        raise InvalidRequest(f"The body is not valid JSON: {error}.") from None
+    if not isinstance(value, dict):
+        raise InvalidRequest("The body must be a JSON object.")
+    if _HUGE_NUMBER.search(body) and _has_infinity(value):
+        raise InvalidRequest("The body has a number that is too large.")
+    return cast("dict[str, Any]", value)
+
+
+def _has_infinity(value: Any) -> bool:
+    if isinstance(value, dict):
+        return any(map(_has_infinity, cast("dict[str, Any]", value).values()))
+    if isinstance(value, list):
+        return any(map(_has_infinity, cast("list[Any]", value)))
+    return isinstance(value, float) and math.isinf(value)
+
+
+def validate(model: type[Model], value: dict[str, Any]) -> Model:
+    """`value` as `model`. Raises InvalidRequest about the first thing wrong, with its `param`; quotes no value."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise _invalid(error, value) from None
+
+
+def _invalid(error: ValidationError, value: dict[str, Any]) -> InvalidRequest:
+    details = error.errors(include_url=False, include_input=False)
+    paths = [_path(detail, value) for detail in details]
+    # A union reports one error for each of its members: the one that got furthest is the one meant.
+    chosen = max(range(len(details)), key=lambda i: (paths[i].startswith(paths[0]), len(paths[i]), -i))
+    return _explained(details[chosen], paths[chosen])
+
+
+def _explained(detail: ErrorDetails, param: str) -> InvalidRequest:
+    kind, context = detail["type"], detail.get("ctx", {})
+    shown = param if len(param) <= MAX_PARAM else param[:MAX_PARAM] + "…"
+    if kind in ("missing", "union_tag_not_found"):
+        return InvalidRequest(f"Missing required parameter: '{shown}'.", param=shown, code="missing_required_parameter")
+    if kind == "union_tag_invalid":
+        text = f"Invalid value for '{shown}': must be one of {context['expected_tags']}."
+        return InvalidRequest(text, param=shown, code="invalid_value")
+    code = "invalid_type" if kind.endswith(_TYPE_ERRORS) else "invalid_value"
+    message = detail["msg"].replace("Input should", "should").rstrip(".")
+    return InvalidRequest(f"Invalid value for '{shown}': {message}.", param=shown, code=code)
+
+
+def _path(detail: ErrorDetails, value: Any) -> str:
+    """Where the error is, as `messages[0].content`. Pydantic's own names of union members are left out."""
+    path, missing = "", detail["type"] == "missing"
+    for position, step in enumerate(detail["loc"]):
+        if isinstance(step, int) and isinstance(value, list):
+            items = cast("list[Any]", value)
+            path, value = f"{path}[{step}]", items[step] if step < len(items) else None
+        elif isinstance(value, dict) and (step in value or (missing and position == len(detail["loc"]) - 1)):
+            path, value = f"{path}.{step}", cast("dict[Any, Any]", value).get(step)
+    if detail["type"] in _UNION_TAGS:
+        path += "." + detail.get("ctx", {})["discriminator"].strip("'")
+    return path.lstrip(".")

@@ -1,0 +1,198 @@
+"""`POST /v1/chat/completions`: bytes to one request for the agent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from ..backend import AgentRequest, Capabilities, CustomTool, FunctionTool, Resume, Sampling, Tool, ToolChoice
+from ..errors import InvalidRequest
+from ..messages import AudioPart, FilePart, ImagePart, Message, ToolMessage, UserMessage
+from ..protocol.chat_request import (
+    ChatCompletionRequest,
+    CustomChoiceParam,
+    CustomToolParam,
+    FunctionChoiceParam,
+    StopParam,
+    TextFormat,
+    ToolParam,
+)
+from .body import parse_object, validate
+from .conversation import parse_conversation
+
+MAX_TOOLS = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedChat:
+    """A chat request, checked: what the agent gets, and what concerns only the form of the answer."""
+
+    wire: ChatCompletionRequest
+    request: AgentRequest
+
+    @property
+    def choices(self) -> int:
+        """How many answers are wanted."""
+        return self.wire.n or 1
+
+    @property
+    def include_usage(self) -> bool:
+        """Whether a stream is to end with a usage chunk."""
+        options = self.wire.stream_options
+        return options is not None and options.include_usage is True
+
+    @property
+    def custom_tools(self) -> frozenset[str]:
+        """The names of the client's tools that take free text."""
+        return frozenset([tool.name for tool in self.request.tools if isinstance(tool, CustomTool)])
+
+
+def parse_chat(body: bytes) -> ParsedChat:
+    """The request in `body`. Raises InvalidRequest with the `param` at fault."""
+    raw = parse_object(body)
+    wire = validate(ChatCompletionRequest, raw)
+    _refuse_deprecated(wire)
+    messages = parse_conversation(wire.messages)
+    tools = _tools(wire.tools or [])
+    choice = _tool_choice(wire, tools)
+    request = AgentRequest(
+        model=wire.model,
+        messages=messages,
+        raw_messages=raw["messages"],
+        tools=tuple([tool for tool in tools if tool.name in choice.names]),
+        tool_choice=choice,
+        parallel_tool_calls=wire.parallel_tool_calls is not False,
+        sampling=_sampling(wire),
+        response_format=_response_format(wire, raw),
+        modalities=frozenset(wire.modalities or ("text",)),
+        audio=raw.get("audio"),
+        stream=wire.stream is True,
+        metadata=wire.metadata or {},
+        user=wire.user,
+        resume=_resume(messages),
+        extra=wire.__pydantic_extra__ or {},
+    )
+    return ParsedChat(wire, request)
+
+
+def check_capabilities(parsed: ParsedChat, can: Capabilities) -> None:
+    """Raise InvalidRequest if the request needs what the agent has not declared: nothing is lost in silence."""
+    for param, needed, capable in _needs(parsed, can):
+        if needed and not capable:
+            text = f"This agent does not support '{param}'."
+            raise InvalidRequest(text, param=param, code="unsupported_parameter")
+
+
+def _needs(parsed: ParsedChat, can: Capabilities) -> Iterator[tuple[str, bool, bool]]:
+    wire, request = parsed.wire, parsed.request
+    yield "logprobs", wire.logprobs is True, can.logprobs
+    yield "modalities", "audio" in request.modalities, can.audio_output
+    yield "web_search_options", wire.web_search_options is not None, can.web_search
+    yield "prediction", wire.prediction is not None, can.prediction
+    yield "response_format", request.response_format is not None, can.structured_output
+    yield "tool_choice", request.tool_choice.required, can.client_tools
+    for index, message in enumerate(request.messages if not (can.vision and can.audio_input and can.files) else ()):
+        for position, part in enumerate(message.parts if isinstance(message, UserMessage) else ()):
+            param = f"messages[{index}].content[{position}]"
+            yield param, isinstance(part, ImagePart), can.vision
+            yield param, isinstance(part, AudioPart), can.audio_input
+            yield param, isinstance(part, FilePart), can.files
+
+
+def _refuse_deprecated(wire: ChatCompletionRequest) -> None:
+    for name, instead in (("functions", "tools"), ("function_call", "tool_choice")):
+        if getattr(wire, name) is not None:
+            text = f"'{name}' is deprecated and not supported; use '{instead}'."
+            raise InvalidRequest(text, param=name, code="unsupported_parameter")
+    if wire.store:
+        text = "'store' is not supported: this server keeps no chat completions."
+        raise InvalidRequest(text, param="store", code="unsupported_parameter")
+    if wire.top_logprobs is not None and not wire.logprobs:
+        raise InvalidRequest("'top_logprobs' needs 'logprobs': true.", param="top_logprobs", code="invalid_value")
+    if "audio" in (wire.modalities or ()) and wire.audio is None:
+        raise InvalidRequest("Missing required parameter: 'audio'.", param="audio", code="missing_required_parameter")
+
+
+def _tools(params: list[ToolParam]) -> list[Tool]:
+    if len(params) > MAX_TOOLS:
+        raise InvalidRequest(f"At most {MAX_TOOLS} tools can be given.", param="tools", code="invalid_value")
+    tools = [_tool(param) for param in params]
+    seen: set[str] = set()
+    for index, tool in enumerate(tools):
+        if tool.name in seen:
+            param = f"tools[{index}].{params[index].type}.name"
+            raise InvalidRequest("Each tool needs a name of its own.", param=param, code="invalid_value")
+        seen.add(tool.name)
+    return tools
+
+
+def _tool(param: ToolParam) -> Tool:
+    if isinstance(param, CustomToolParam):
+        return CustomTool(param.custom.name, param.custom.description, param.custom.format)
+    function = param.function
+    return FunctionTool(function.name, function.description, function.parameters, function.strict)
+
+
+def _tool_choice(wire: ChatCompletionRequest, tools: list[Tool]) -> ToolChoice:
+    names = frozenset([tool.name for tool in tools])
+    choice = wire.tool_choice
+    if choice == "none":
+        return ToolChoice(frozenset())
+    if choice is None or choice == "auto":
+        return ToolChoice(names)
+    if choice == "required":
+        return ToolChoice(_known(names, names, "tool_choice"), required=True)
+    if isinstance(choice, FunctionChoiceParam):
+        return ToolChoice(_known({choice.function.name}, names, "tool_choice.function.name"), required=True)
+    if isinstance(choice, CustomChoiceParam):
+        return ToolChoice(_known({choice.custom.name}, names, "tool_choice.custom.name"), required=True)
+    allowed = choice.allowed_tools
+    wanted = {_allowed_name(tool) for tool in allowed.tools}
+    return ToolChoice(_known(wanted, names, "tool_choice.allowed_tools.tools"), required=allowed.mode == "required")
+
+
+def _known(wanted: set[str] | frozenset[str], names: frozenset[str], param: str) -> frozenset[str]:
+    if not wanted or not wanted <= names:
+        raise InvalidRequest("'tool_choice' names a tool that is not in 'tools'.", param=param, code="invalid_value")
+    return frozenset(wanted)
+
+
+def _allowed_name(tool: dict[str, Any]) -> str:
+    named = tool.get(str(tool.get("type")), {})
+    return str(named.get("name")) if isinstance(named, dict) else ""
+
+
+def _sampling(wire: ChatCompletionRequest) -> Sampling:
+    return Sampling(
+        temperature=wire.temperature,
+        top_p=wire.top_p,
+        max_tokens=wire.max_completion_tokens or wire.max_tokens,
+        stop=stop_sequences(wire.stop),
+        seed=wire.seed,
+        frequency_penalty=wire.frequency_penalty,
+        presence_penalty=wire.presence_penalty,
+        logit_bias=wire.logit_bias,
+        top_logprobs=wire.top_logprobs,
+        reasoning_effort=wire.reasoning_effort,
+        verbosity=wire.verbosity,
+    )
+
+
+def stop_sequences(stop: StopParam | None) -> tuple[str, ...]:
+    """`stop`, which is one string or several, as several."""
+    return () if stop is None else (stop,) if isinstance(stop, str) else tuple(stop)
+
+
+def _response_format(wire: ChatCompletionRequest, raw: dict[str, Any]) -> dict[str, Any] | None:
+    return None if wire.response_format is None or isinstance(wire.response_format, TextFormat) else raw["response_format"]
+
+
+def _resume(messages: tuple[Message, ...]) -> Resume | None:
+    """The results at the conversation's end: this request goes on where the last turn paused."""
+    results: dict[str, ToolMessage] = {}
+    for message in reversed(messages):
+        if not isinstance(message, ToolMessage):
+            break
+        results[message.call_id] = message
+    return Resume(dict(reversed(results.items()))) if results else None

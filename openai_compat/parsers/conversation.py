@@ -1,0 +1,149 @@
+"""Chat messages from the wire, as the typed conversation that agents get."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import assert_never
+
+from ..errors import InvalidRequest
+from ..messages import (
+    AssistantMessage,
+    AssistantPart,
+    AudioPart,
+    FilePart,
+    ImagePart,
+    InputPart,
+    Message,
+    RefusalPart,
+    SystemMessage,
+    TextPart,
+    ToolCall,
+    ToolMessage,
+    UserMessage,
+)
+from ..protocol.chat_request import (
+    AssistantMessageParam,
+    AudioContent,
+    CustomCallParam,
+    FileContent,
+    FunctionCallParam,
+    ImageContent,
+    MessageParam,
+    RefusalContent,
+    SystemMessageParam,
+    TextContent,
+    ToolMessageParam,
+    UserMessageParam,
+)
+
+
+def parse_conversation(params: Sequence[MessageParam]) -> tuple[Message, ...]:
+    """The conversation, oldest first, with every call paired with its result.
+
+    Raises InvalidRequest if nothing in it is from the user, or a tool call or a result stands alone.
+    """
+    conversation = _Conversation()
+    for index, param in enumerate(params):
+        conversation.add(param, f"messages[{index}]")
+    return conversation.finish()
+
+
+class _Conversation:
+    def __init__(self) -> None:
+        self._messages: list[Message] = []
+        self._open: dict[str, str] = {}
+        self._open_at = ""
+
+    def add(self, param: MessageParam, where: str) -> None:
+        if isinstance(param, ToolMessageParam):
+            self._messages.append(self._result(param, where))
+            return
+        self._expect_no_open_call()
+        self._messages.append(_message(param))
+        if isinstance(param, AssistantMessageParam) and param.tool_calls:
+            self._open_at = where
+            for call in param.tool_calls:
+                if not _is_async(call):
+                    self._open[call.id] = call.function.name if isinstance(call, FunctionCallParam) else call.custom.name
+
+    def _result(self, param: ToolMessageParam, where: str) -> ToolMessage:
+        name = self._open.pop(param.tool_call_id, None)
+        if name is None:
+            text = "A message with role 'tool' must answer a tool call of the assistant message before it, once."
+            raise InvalidRequest(text, param=f"{where}.tool_call_id", code="invalid_value")
+        return ToolMessage(param.tool_call_id, _joined(param.content), name)
+
+    def _expect_no_open_call(self) -> None:
+        if self._open:
+            text = "An assistant message with 'tool_calls' must be followed by one tool message for each of them."
+            raise InvalidRequest(text, param=f"{self._open_at}.tool_calls", code="invalid_value")
+
+    def finish(self) -> tuple[Message, ...]:
+        self._expect_no_open_call()
+        if not any([isinstance(m, UserMessage) and _says_something(m) for m in self._messages]):
+            raise InvalidRequest("No user message found in 'messages'.", param="messages")
+        return tuple(self._messages)
+
+
+def _is_async(call: object) -> bool:
+    """Calls of tools declared with `"async": true` may be answered in any later request, or never."""
+    return getattr(call, "async", None) is True
+
+
+def _says_something(message: UserMessage) -> bool:
+    return any([not isinstance(part, TextPart) or part.text.strip() for part in message.parts])
+
+
+def _message(param: SystemMessageParam | UserMessageParam | AssistantMessageParam) -> Message:
+    match param:
+        case SystemMessageParam():
+            return SystemMessage(_joined(param.content), param.role, param.name)
+        case UserMessageParam():
+            return UserMessage(_user_parts(param), param.name)
+        case AssistantMessageParam():
+            calls = tuple([_call(call) for call in param.tool_calls or ()])
+            return AssistantMessage(_assistant_parts(param), calls, param.reasoning_content, param.name)
+        case _:
+            assert_never(param)
+
+
+def _joined(content: str | list[TextContent]) -> str:
+    return content if isinstance(content, str) else "\n".join([part.text for part in content])
+
+
+def _user_parts(param: UserMessageParam) -> tuple[InputPart, ...]:
+    if isinstance(param.content, str):
+        return (TextPart(param.content),)
+    return tuple([_user_part(part) for part in param.content])
+
+
+def _user_part(part: TextContent | ImageContent | AudioContent | FileContent) -> InputPart:
+    match part:
+        case TextContent():
+            return TextPart(part.text)
+        case ImageContent():
+            return ImagePart(part.image_url.url, part.image_url.detail or "auto")
+        case AudioContent():
+            return AudioPart(part.input_audio.data, part.input_audio.format)
+        case FileContent():
+            return FilePart(part.file.file_data, part.file.file_id, part.file.filename)
+        case _:
+            assert_never(part)
+
+
+def _assistant_parts(param: AssistantMessageParam) -> tuple[AssistantPart, ...]:
+    content = param.content or ()
+    parts: list[AssistantPart] = [TextPart(content)] if isinstance(content, str) else [_said(part) for part in content]
+    if param.refusal:
+        parts.append(RefusalPart(param.refusal))
+    return tuple(parts)
+
+
+def _said(part: TextContent | RefusalContent) -> AssistantPart:
+    return TextPart(part.text) if isinstance(part, TextContent) else RefusalPart(part.refusal)
+
+
+def _call(call: FunctionCallParam | CustomCallParam) -> ToolCall:
+    if isinstance(call, FunctionCallParam):
+        return ToolCall(call.id, call.function.name, call.function.arguments)
+    return ToolCall(call.id, call.custom.name, call.custom.input, "custom")

@@ -1,0 +1,23 @@
+"""Which kinds of body are read at all."""
+
+from __future__ import annotations
+
+from ..errors import UnsupportedMedia
+from ..http import HttpRequest
+
+
+def check_content_type(request: HttpRequest) -> None:
+    """Raise UnsupportedMedia for compressed bodies, and for anything but JSON that comes from a web page.
+
+    A page may post text/plain or a form to any server without asking first (CSRF), so those are refused where a
+    browser is behind them. Programs often leave curl's default form type on JSON: that is let through.
+    """
+    if (request.header(b"content-encoding") or "identity").lower() != "identity":
+        raise UnsupportedMedia("Compressed request bodies are not accepted.")
+    kind = (request.header(b"content-type") or "").partition(";")[0].strip().lower()
+    if kind != "application/json" and not kind.endswith("+json") and _from_page(request):
+        raise UnsupportedMedia("The request needs 'Content-Type: application/json'.")
+
+
+def _from_page(request: HttpRequest) -> bool:
+    return request.header(b"origin") is not None or request.header(b"sec-fetch-site") in ("cross-site", "same-site")

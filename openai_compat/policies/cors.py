@@ -1,0 +1,62 @@
+"""Which web pages may call the server from a browser. Off unless origins are given."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from ..http import HttpRequest
+
+METHODS = "GET, POST, DELETE, OPTIONS"
+EXPOSED = "x-request-id, retry-after, x-should-retry, openai-processing-ms"
+MAX_AGE = "86400"
+"""Seconds a browser may keep the answer to a preflight."""
+
+_ORIGIN = re.compile(r"https?://[^/?#@\s]+")
+
+
+class Cors:
+    """Allows exact origins (`https://app.example`), and those that a regular expression matches as a whole.
+
+    Raises ValueError for an origin that no browser would send.
+    """
+
+    def __init__(self, origins: Iterable[str] = (), regex: str | None = None) -> None:
+        self._origins = frozenset(origins)
+        self._regex = re.compile(regex) if regex is not None else None
+        for origin in self._origins:
+            if not _ORIGIN.fullmatch(origin):
+                raise ValueError(f"not an origin (scheme, host and port, without a path): {origin!r}")
+
+    def allows(self, origin: str) -> bool:
+        """Whether pages from `origin` may call."""
+        return origin in self._origins or (self._regex is not None and self._regex.fullmatch(origin) is not None)
+
+    def headers(self, request: HttpRequest) -> list[tuple[str, str]]:
+        """The CORS headers for an answer to `request`, errors included; none for an origin that is not allowed."""
+        origin = request.header(b"origin")
+        if origin is None or not self.allows(origin):
+            return [("Vary", "Origin")]
+        return [
+            ("Access-Control-Allow-Origin", origin),
+            ("Access-Control-Expose-Headers", EXPOSED),
+            ("Vary", "Origin"),
+        ]
+
+    def preflight_headers(self, request: HttpRequest) -> list[tuple[str, str]]:
+        """What a preflight is told beside that: SDKs send many headers, so those that are asked for are allowed."""
+        wanted = request.header(b"access-control-request-headers") or "authorization, content-type"
+        return [
+            ("Access-Control-Allow-Methods", METHODS),
+            ("Access-Control-Allow-Headers", wanted),
+            ("Access-Control-Max-Age", MAX_AGE),
+        ]
+
+
+def is_preflight(request: HttpRequest) -> bool:
+    """Whether a browser asks if it may send another request (Fetch standard, CORS preflight)."""
+    return (
+        request.method == "OPTIONS"
+        and request.header(b"origin") is not None
+        and request.header(b"access-control-request-method") is not None
+    )

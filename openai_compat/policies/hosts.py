@@ -1,0 +1,30 @@
+"""Which names a server without a key answers to, so that no web page can reach it by DNS rebinding."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from ..errors import Forbidden
+from ..http import HttpRequest
+
+LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+
+_HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^:\[\]]+)(?::\d*)?", re.IGNORECASE)
+
+
+class Hosts:
+    """Refuses requests for any other `Host` (403 `host_not_allowed`). Ports do not matter; "*" allows all."""
+
+    def __init__(self, names: Iterable[str] = LOOPBACK) -> None:
+        self._names = frozenset([name.lower() for name in names])
+
+    def check(self, request: HttpRequest) -> None:
+        """Raise Forbidden unless the request is for one of the names. HTTP/1.0 may go without a Host."""
+        hosts = request.header_values(b"host")
+        if "*" in self._names or not hosts:
+            return
+        match = _HOST.fullmatch(hosts[0])
+        if len(hosts) > 1 or match is None or match[1].lower() not in self._names:
+            text = "This Host is not allowed. A server without an API key answers only to the names in its 'hosts'."
+            raise Forbidden(text, code="host_not_allowed")

@@ -1,0 +1,78 @@
+"""How much a request may ask for, and how long it may take."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import anyio
+
+from ..errors import RequestTimeout, RequestTooLarge
+from ..http import HttpRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds on size and number.
+
+    Attributes:
+        body: bytes of a request body. The default takes pictures as base64.
+        choices: `n`, the answers that one request may ask for.
+        answer: characters of a plain answer's text; an agent that says more fails with 502.
+        slots: agents running at once, over all requests; more get 429. This also bounds the threads of plain agents.
+    """
+
+    body: int = 20 * 1024 * 1024
+    choices: int = 8
+    answer: int = 50_000_000
+    slots: int = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Deadlines:
+    """Bounds on time, all in seconds.
+
+    Attributes:
+        request: a whole turn, from the parsed request to the last byte; 504 or an error in the stream.
+        body: the arrival of the request body; 408.
+        head: how long a stream's 200 is held back for the agent's first event, so that early failures have a status.
+        heartbeat: silence in a stream after which a comment is sent.
+        write: one write to a client that does not read; the connection is cut.
+        grace: how long a stopped agent may take to end before it is reported as a leak.
+    """
+
+    request: float = 300.0
+    body: float = 30.0
+    head: float = 2.0
+    heartbeat: float = 10.0
+    write: float = 60.0
+    grace: float = 5.0
+
+
+async def read_body(request: HttpRequest, limit: int, seconds: float) -> bytes:
+    """The body, refused as soon as it is known to be longer than `limit` bytes or slower than `seconds`."""
+    if _announced(request) > limit:
+        raise _too_large(limit)
+    with anyio.move_on_after(seconds):
+        return await _read(request.body, limit)
+    raise RequestTimeout(f"The request body did not arrive within {seconds:g} seconds.")
+
+
+def _announced(request: HttpRequest) -> int:
+    length = request.header(b"content-length") or ""
+    return int(length) if length.isascii() and length.isdigit() and len(length) < 20 else 0
+
+
+async def _read(pieces: AsyncIterator[bytes], limit: int) -> bytes:
+    received: list[bytes] = []
+    size = 0
+    async for piece in pieces:
+        size += len(piece)
+        if size > limit:
+            raise _too_large(limit)
+        received.append(piece)
+    return b"".join(received)
+
+
+def _too_large(limit: int) -> RequestTooLarge:
+    return RequestTooLarge(f"The request body is over the limit of {limit} bytes.")

@@ -1,0 +1,334 @@
+"""What Chat Completions is sent. Source: OpenAI's OpenAPI document (CreateChatCompletionRequest) and its SDK's types.
+
+Strict: nothing is coerced. Tolerant: fields that are not known are kept, at every level. `null` means "not there".
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Gt, Le, MaxLen, MinLen
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+
+class WireModel(BaseModel):
+    """Base of everything that clients send."""
+
+    model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False, hide_input_in_errors=True)
+
+
+class TextContent(WireModel):
+    """Text."""
+
+    type: Literal["text"]
+    text: str
+
+
+class ImageUrlField(WireModel):
+    """Where the picture is, and how closely to look at it."""
+
+    url: str
+    detail: Literal["auto", "low", "high", "original"] | None = None
+
+
+class ImageContent(WireModel):
+    """A picture."""
+
+    type: Literal["image_url"]
+    image_url: ImageUrlField
+
+
+class InputAudioField(WireModel):
+    """Speech as base64 text."""
+
+    data: str
+    format: str
+
+
+class AudioContent(WireModel):
+    """Speech."""
+
+    type: Literal["input_audio"]
+    input_audio: InputAudioField
+
+
+class FileField(WireModel):
+    """A document: base64 data or a file's id."""
+
+    file_data: str | None = None
+    file_id: str | None = None
+    filename: str | None = None
+
+
+class FileContent(WireModel):
+    """A document."""
+
+    type: Literal["file"]
+    file: FileField
+
+
+class RefusalContent(WireModel):
+    """What the assistant said when it declined."""
+
+    type: Literal["refusal"]
+    refusal: str
+
+
+UserContent = Annotated[TextContent | ImageContent | AudioContent | FileContent, Field(discriminator="type")]
+AssistantContent = Annotated[TextContent | RefusalContent, Field(discriminator="type")]
+
+
+class SystemMessageParam(WireModel):
+    """Instructions."""
+
+    role: Literal["system", "developer"]
+    content: str | list[TextContent]
+    name: str | None = None
+
+
+class UserMessageParam(WireModel):
+    """What the user says."""
+
+    role: Literal["user"]
+    content: str | Annotated[list[UserContent], MinLen(1)]
+    name: str | None = None
+
+
+class FunctionCallField(WireModel):
+    """A call's name and arguments."""
+
+    name: str
+    arguments: str
+
+
+class FunctionCallParam(WireModel):
+    """A function call that the assistant made."""
+
+    id: Annotated[str, MinLen(1)]
+    type: Literal["function"]
+    function: FunctionCallField
+
+
+class CustomCallField(WireModel):
+    """A call's name and input."""
+
+    name: str
+    input: str
+
+
+class CustomCallParam(WireModel):
+    """A custom tool call that the assistant made."""
+
+    id: Annotated[str, MinLen(1)]
+    type: Literal["custom"]
+    custom: CustomCallField
+
+
+CallParam = Annotated[FunctionCallParam | CustomCallParam, Field(discriminator="type")]
+
+
+class AssistantMessageParam(WireModel):
+    """What the assistant said before. `reasoning_content` is what some clients send back."""
+
+    role: Literal["assistant"]
+    content: str | list[AssistantContent] | None = None
+    refusal: str | None = None
+    tool_calls: list[CallParam] | None = None
+    reasoning_content: str | None = None
+    audio: dict[str, Any] | None = None
+    name: str | None = None
+
+
+class ToolMessageParam(WireModel):
+    """The result of a call."""
+
+    role: Literal["tool"]
+    content: str | list[TextContent]
+    tool_call_id: str
+
+
+MessageParam = Annotated[
+    SystemMessageParam | UserMessageParam | AssistantMessageParam | ToolMessageParam, Field(discriminator="role")
+]
+
+ToolName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
+
+
+class FunctionDefinition(WireModel):
+    """A function that the client offers."""
+
+    name: ToolName
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class FunctionToolParam(WireModel):
+    """A function tool."""
+
+    type: Literal["function"]
+    function: FunctionDefinition
+
+
+class CustomDefinition(WireModel):
+    """A free-text tool that the client offers."""
+
+    name: ToolName
+    description: str | None = None
+    format: dict[str, Any] | None = None
+
+
+class CustomToolParam(WireModel):
+    """A custom tool."""
+
+    type: Literal["custom"]
+    custom: CustomDefinition
+
+
+ToolParam = Annotated[FunctionToolParam | CustomToolParam, Field(discriminator="type")]
+
+
+class NamedTool(WireModel):
+    """A tool by its name."""
+
+    name: str
+
+
+class FunctionChoiceParam(WireModel):
+    """Call this function."""
+
+    type: Literal["function"]
+    function: NamedTool
+
+
+class CustomChoiceParam(WireModel):
+    """Call this custom tool."""
+
+    type: Literal["custom"]
+    custom: NamedTool
+
+
+class AllowedTools(WireModel):
+    """Call only these; with "required", call one of them."""
+
+    mode: Literal["auto", "required"]
+    tools: Annotated[list[dict[str, Any]], MinLen(1)]
+
+
+class AllowedToolsParam(WireModel):
+    """A restriction of the tools without taking any from the list."""
+
+    type: Literal["allowed_tools"]
+    allowed_tools: AllowedTools
+
+
+ToolChoiceObject = Annotated[FunctionChoiceParam | CustomChoiceParam | AllowedToolsParam, Field(discriminator="type")]
+
+
+class JsonSchemaField(WireModel):
+    """The schema that the answer shall follow."""
+
+    name: ToolName
+    description: str | None = None
+    schema_: dict[str, Any] | None = Field(default=None, alias="schema")
+    strict: bool | None = None
+
+
+class TextFormat(WireModel):
+    """Plain text."""
+
+    type: Literal["text"]
+
+
+class JsonObjectFormat(WireModel):
+    """Any JSON object."""
+
+    type: Literal["json_object"]
+
+
+class JsonSchemaFormat(WireModel):
+    """JSON by a schema."""
+
+    type: Literal["json_schema"]
+    json_schema: JsonSchemaField
+
+
+ResponseFormatParam = Annotated[TextFormat | JsonObjectFormat | JsonSchemaFormat, Field(discriminator="type")]
+
+
+class StreamOptions(WireModel):
+    """How to stream."""
+
+    include_usage: bool | None = None
+    include_obfuscation: bool | None = None
+
+
+class AudioParam(WireModel):
+    """The speech to answer with."""
+
+    format: str
+    voice: str | dict[str, Any]
+
+
+StopSequence = Annotated[str, MinLen(1), MaxLen(500)]
+StopParam = StopSequence | Annotated[list[StopSequence], MinLen(1), MaxLen(4)]
+Metadata = Annotated[dict[Annotated[str, MaxLen(64)], Annotated[str, MaxLen(512)]], MaxLen(16)]
+TokenLimit = Annotated[int, Ge(1)]
+Penalty = Annotated[float, Ge(-2), Le(2)]
+
+
+class SamplingParams(WireModel):
+    """What both completion APIs have in common."""
+
+    model: Annotated[str, MinLen(1)]
+    frequency_penalty: Penalty | None = None
+    logit_bias: dict[str, Annotated[float, Ge(-100), Le(100)]] | None = None
+    max_tokens: TokenLimit | None = None
+    n: Annotated[int, Ge(1), Le(128)] | None = None
+    presence_penalty: Penalty | None = None
+    seed: int | None = None
+    stop: StopParam | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    temperature: Annotated[float, Ge(0), Le(2)] | None = None
+    top_p: Annotated[float, Gt(0), Le(1)] | None = None
+    user: str | dict[str, Any] | None = None
+
+
+class ChatCompletionRequest(SamplingParams):
+    """The body of `POST /v1/chat/completions`."""
+
+    messages: Annotated[list[MessageParam], MinLen(1)]
+    audio: AudioParam | None = None
+    function_call: Any = None
+    functions: Any = None
+    logprobs: bool | None = None
+    max_completion_tokens: TokenLimit | None = None
+    metadata: Metadata | None = None
+    modalities: Annotated[list[Literal["text", "audio"]], MinLen(1)] | None = None
+    moderation: Any = None
+    parallel_tool_calls: bool | None = None
+    prediction: dict[str, Any] | None = None
+    prompt_cache_key: str | None = None
+    prompt_cache_options: dict[str, Any] | None = None
+    prompt_cache_retention: str | None = None
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
+    response_format: ResponseFormatParam | None = None
+    safety_identifier: str | None = None
+    service_tier: Literal["auto", "default", "flex", "scale", "priority", "fast"] | None = None
+    store: bool | None = None
+    tool_choice: Literal["none", "auto", "required"] | ToolChoiceObject | None = None
+    tools: list[ToolParam] | None = None
+    top_logprobs: Annotated[int, Ge(0), Le(20)] | None = None
+    verbosity: Literal["low", "medium", "high"] | None = None
+    web_search_options: dict[str, Any] | None = None
+
+
+class CompletionRequest(SamplingParams):
+    """The body of `POST /v1/completions`, the older API for plain text."""
+
+    prompt: str | Annotated[list[str], MinLen(1)] | list[int] | list[list[int]]
+    best_of: Annotated[int, Ge(1), Le(20)] | None = None
+    echo: bool | None = None
+    logprobs: Annotated[int, Ge(0), Le(5)] | None = None
+    suffix: str | None = None

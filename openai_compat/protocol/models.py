@@ -1,0 +1,23 @@
+"""What the models API answers. Source: OpenAI's OpenAPI document."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from typing_extensions import TypedDict
+
+
+class Model(TypedDict):
+    """An agent, as the model that clients choose. `created` is when the server started, in unix seconds."""
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+
+
+class ModelList(TypedDict):
+    """Every agent."""
+
+    object: Literal["list"]
+    data: list[Model]

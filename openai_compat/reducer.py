@@ -1,0 +1,124 @@
+"""Folds a turn's events into its final message. Plain answers are this fold, so they say what streams say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias, assert_never
+
+from .events import (
+    AgentEvent,
+    Citation,
+    Finished,
+    FinishReason,
+    MediaDelta,
+    MessageBreak,
+    Notice,
+    Paused,
+    PendingCall,
+    Progress,
+    ReasoningDelta,
+    RefusalDelta,
+    TextDelta,
+    ToolCallDelta,
+    ToolCallReady,
+    ToolCallStarted,
+    ToolResult,
+    UsageReported,
+)
+
+Item: TypeAlias = AgentEvent | str
+"""An event as it travels inside the core, where a non-empty `str` stands for `TextDelta`."""
+
+
+@dataclass(slots=True)
+class Usage:
+    """Tokens of a turn, summed. `reported` is False as long as the agent has said nothing about them."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    reported: bool = False
+
+    def add(self, more: UsageReported | Usage) -> None:
+        """Add an increment, or another turn's sum."""
+        if isinstance(more, Usage) and not more.reported:
+            return
+        self.reported = True
+        self.input_tokens += more.input_tokens
+        self.output_tokens += more.output_tokens
+        self.cached_tokens = _plus(self.cached_tokens, more.cached_tokens)
+        self.reasoning_tokens = _plus(self.reasoning_tokens, more.reasoning_tokens)
+
+
+def _plus(a: int | None, b: int | None) -> int | None:
+    return None if a is None and b is None else (a or 0) + (b or 0)
+
+
+@dataclass(slots=True)
+class FinalMessage:
+    """What a turn came to."""
+
+    text: str = ""
+    reasoning: str = ""
+    refusal: str = ""
+    citations: list[Citation] = field(default_factory=list[Citation])
+    logprobs: list[Mapping[str, Any]] = field(default_factory=list[Mapping[str, Any]])
+    media: list[MediaDelta] = field(default_factory=list[MediaDelta])
+    client_calls: list[PendingCall] = field(default_factory=list[PendingCall])
+    finish_reason: FinishReason = "stop"
+    usage: Usage = field(default_factory=Usage)
+
+
+class Reducer:
+    """Collects events; `message()` is the fold of all of them so far."""
+
+    def __init__(self) -> None:
+        self._text: list[str] = []
+        self._reasoning: list[str] = []
+        self._refusal: list[str] = []
+        self._message = FinalMessage()
+
+    def feed(self, items: Iterable[Item]) -> None:
+        """Fold in more events."""
+        for item in items:
+            if isinstance(item, str):
+                self._text.append(item)
+            else:
+                self._fold(item)
+
+    def _fold(self, event: AgentEvent) -> None:
+        message = self._message
+        match event:
+            case TextDelta():
+                self._text.append(event.text)
+                message.logprobs.extend(event.logprobs or ())
+            case ReasoningDelta():
+                self._reasoning.append(event.text)
+            case RefusalDelta():
+                self._refusal.append(event.text)
+            case Citation():
+                message.citations.append(event)
+            case MediaDelta():
+                message.media.append(event)
+            case UsageReported():
+                message.usage.add(event)
+            case ToolCallReady():
+                if event.executor == "client":
+                    message.client_calls.append(PendingCall(event.call_id, event.name, event.arguments))
+            case Paused():
+                message.finish_reason = "tool_calls"
+            case Finished():
+                message.finish_reason = event.reason
+            case MessageBreak() | ToolCallStarted() | ToolCallDelta() | ToolResult() | Progress() | Notice():
+                pass
+            case _:
+                assert_never(event)
+
+    def message(self) -> FinalMessage:
+        """The message as it stands."""
+        self._message.text = "".join(self._text)
+        self._message.reasoning = "".join(self._reasoning)
+        self._message.refusal = "".join(self._refusal)
+        return self._message

@@ -1,0 +1,34 @@
+"""Values as JSON bytes, and the framing of server-sent events."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic_core import PydanticSerializationError, to_json
+
+DONE = b"data: [DONE]\n\n"
+KEEP_ALIVE = b": keep-alive\n\n"
+"""A comment: every client skips lines that begin with a colon (WHATWG HTML, server-sent events)."""
+
+
+def dumps(value: Any) -> bytes:
+    """`value` as strict JSON: lone surrogates, which UTF-8 cannot carry, become U+FFFD; NaN becomes null."""
+    try:
+        return to_json(value, inf_nan_mode="null")
+    except PydanticSerializationError:
+        return to_json(_without_surrogates(value), inf_nan_mode="null")
+
+
+def _without_surrogates(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, dict):
+        return {_without_surrogates(key): _without_surrogates(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_surrogates(item) for item in value]
+    return value
+
+
+def sse(value: Any) -> bytes:
+    """One server-sent event."""
+    return b"data: " + dumps(value) + b"\n\n"

@@ -1,0 +1,110 @@
+"""How a turn looks in chat, which has one message and no place for the agent's own tools.
+
+Applied before the stream's serializer and before the reducer alike, so both show the same. The agent's own tool calls
+are never shown as `tool_calls`: clients would run them, and several then call the server without end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, TypeAlias, assert_never
+
+from ..events import (
+    Citation,
+    Finished,
+    MediaDelta,
+    MessageBreak,
+    Notice,
+    Paused,
+    Progress,
+    ReasoningDelta,
+    RefusalDelta,
+    TextDelta,
+    ToolCallDelta,
+    ToolCallReady,
+    ToolCallStarted,
+    ToolResult,
+    UsageReported,
+)
+from ..reducer import Item
+
+Visibility: TypeAlias = Literal["status", "hidden", "reasoning", "text"]
+"""Where people see what the agent is doing: a status line (Open WebUI draws it), nowhere, or within the answer."""
+
+BETWEEN_MESSAGES = "\n\n"
+
+
+class Presentation:
+    """Rewrites one turn's items for chat. Stateful: feed it every item of the turn, in order."""
+
+    def __init__(self, visibility: Visibility = "status", *, refusal_as_text: bool = False) -> None:
+        self._visibility = visibility
+        self._refusal_as_text = refusal_as_text
+        self._tool_names: dict[str, str] = {}
+        self._has_text = False
+        self._break_due = False
+
+    def show(self, items: list[Item]) -> list[Item]:
+        """The items to be shown for these."""
+        if not self._break_due and set(map(type, items)) == {str}:
+            self._has_text = True
+            return items
+        return [shown for item in items for shown in self._one(item)]
+
+    def _one(self, item: Item) -> Sequence[Item]:
+        match item:
+            case str() | TextDelta():
+                return self._text(item)
+            case MessageBreak():
+                self._break_due = self._has_text
+                return ()
+            case ToolCallStarted() | ToolCallDelta() | ToolCallReady() | ToolResult():
+                return self._tool(item)
+            case Progress():
+                return self._activity(item)
+            case RefusalDelta():
+                return self._text(item.text) if self._refusal_as_text else (item,)
+            case (
+                ReasoningDelta()
+                | Citation()
+                | MediaDelta()
+                | Notice()
+                | UsageReported()
+                | Paused()
+                | Finished()
+            ):
+                return (item,)
+            case _:
+                assert_never(item)
+
+    def _text(self, item: str | TextDelta) -> Sequence[Item]:
+        due, self._break_due, self._has_text = self._break_due, False, True
+        return (BETWEEN_MESSAGES, item) if due else (item,)
+
+    def _tool(self, item: ToolCallStarted | ToolCallDelta | ToolCallReady | ToolResult) -> Sequence[Item]:
+        if isinstance(item, ToolCallStarted) and item.executor == "agent":
+            self._tool_names[item.call_id] = item.name
+            return ()
+        if isinstance(item, ToolResult):
+            return self._activity(_tool_ended(item, self._tool_names.get(item.call_id, "tool")))
+        if item.call_id not in self._tool_names:
+            return (item,)
+        if isinstance(item, ToolCallReady):
+            return self._activity(Progress("tool", item.call_id, f"Running {item.name} …"))
+        return ()
+
+    def _activity(self, progress: Progress) -> Sequence[Item]:
+        match self._visibility:
+            case "status":
+                return (progress,)
+            case "hidden":
+                return ()
+            case "reasoning":
+                return (ReasoningDelta(progress.status + "\n"),)
+            case "text":
+                return self._text(f"[{progress.status}]\n")
+
+
+def _tool_ended(result: ToolResult, name: str) -> Progress:
+    outcome = "was denied" if result.denied else "failed" if result.is_error else "done"
+    return Progress("tool", result.call_id, f"{name} {outcome}", done=True)

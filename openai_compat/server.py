@@ -1,0 +1,202 @@
+"""The server: agents and policies in, answered requests out. Knows no transport; adapters bring one."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import anyio
+
+from .callables import Agent, as_backend
+from .endpoints import chat, completions, health, models, openapi
+from .errors import MethodNotAllowed, NotFound, OpenAICompatError
+from .exchange import ClientTooSlow, Exchange
+from .http import ClientDisconnected, HttpRequest, Send
+from .policies.admission import Slots
+from .policies.auth import Auth, BearerAuth, KeySource, OpenAccess
+from .policies.cors import Cors, is_preflight
+from .policies.hosts import LOOPBACK, Hosts
+from .policies.limits import Deadlines, Limits
+from .runtime import Runtime, logger, new_id, now
+from .serializers.presentation import Visibility
+
+Endpoint: TypeAlias = Callable[..., Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A path and what answers it, by method. `rest` routes take the remainder of the path as an argument."""
+
+    path: str
+    endpoints: Mapping[str, Endpoint]
+    open: bool = False
+    rest: bool = False
+
+
+V1 = (
+    Route("/chat/completions", {"POST": chat.create}),
+    Route("/completions", {"POST": completions.create}),
+    Route("/models", {"GET": models.list_models}),
+    Route("/models/", {"GET": models.get_model}, rest=True),
+)
+OPEN = (
+    Route("/openapi.json", {"GET": openapi.document}, open=True),
+    Route("/healthz", {"GET": health.healthz}, open=True),
+    Route("/readyz", {"GET": health.readyz}, open=True),
+)
+
+
+class Server:
+    """Serves agents as models.
+
+    Args:
+        agents: one agent, served as the model "agent", or several by model name; whatever `as_backend` takes.
+        keys: the API key, several, or a source of them (`key_from_env`, `key_from_file`, any function). None lets
+            everybody in, who then must call the server by one of `hosts`.
+        hosts: names the server answers to when it has no key; loopback names by default, "*" for all.
+        cors: the web pages that may call it; none by default.
+        limits: bounds on size and number.
+        deadlines: bounds on time.
+        visibility: where the agents' own tool calls are shown in chat.
+        agent_headers: names of request headers that agents get in `AgentRequest.headers`; none by default.
+        bare_paths: answer `/chat/completions` and so on without `/v1` too.
+        owned_by: `owned_by` of the models.
+
+    Raises TypeError for something that is no agent, ValueError for settings that make no sense.
+    """
+
+    def __init__(
+        self,
+        agents: Agent | Mapping[str, Agent],
+        *,
+        keys: str | Iterable[str] | KeySource | None = None,
+        hosts: Iterable[str] = LOOPBACK,
+        cors: Cors | None = None,
+        limits: Limits | None = None,
+        deadlines: Deadlines | None = None,
+        visibility: Visibility = "status",
+        agent_headers: Iterable[str] = (),
+        bare_paths: bool = False,
+        owned_by: str = "openai-compat",
+    ) -> None:
+        limits = limits or Limits()
+        self.auth: Auth = OpenAccess() if keys is None else BearerAuth(keys)
+        self._hosts = Hosts(hosts) if keys is None else None
+        self._cors = cors
+        self.runtime = Runtime(
+            agents=_backends(agents),
+            slots=Slots(limits.slots),
+            limits=limits,
+            deadlines=deadlines or Deadlines(),
+            visibility=visibility,
+            agent_headers=frozenset([name.lower() for name in agent_headers]),
+            owned_by=owned_by,
+            started=now(),
+        )
+        self._routes = _table(bare_paths)
+
+    async def handle(self, request: HttpRequest, send: Send) -> None:
+        """Answer one request. Cancelling this call is "the client left": the agent is stopped on the way out.
+
+        Raises ClientTooSlow and ClientDisconnected, upon which the adapter cuts the connection; nothing else.
+        """
+        exchange = Exchange(request, send, new_id("req_"), self.runtime.deadlines.write)
+        if self._cors is not None:
+            exchange.headers += self._cors.headers(request)
+        try:
+            await self._answer(exchange)
+        except OpenAICompatError as error:
+            await exchange.fail(error)
+        except (ClientTooSlow, ClientDisconnected) as gone:
+            exchange.note = type(gone).__name__
+            raise
+        except anyio.get_cancelled_exc_class():
+            exchange.note = "client left"
+            raise
+        except Exception as error:
+            await self._unexpected(exchange, error)
+        finally:
+            _log(exchange)
+
+    async def _unexpected(self, exchange: Exchange, error: Exception) -> None:
+        """A bug of ours: log it, and answer here, since a re-raised one costs the client its connection."""
+        logger.error("%s: unexpected error", exchange.request_id, exc_info=error)
+        if exchange.status:
+            raise ClientTooSlow from error
+        await exchange.fail(OpenAICompatError("The server failed.", code="internal_error", should_retry=False))
+
+    async def _answer(self, exchange: Exchange) -> None:
+        request = exchange.request
+        if self._cors is not None and is_preflight(request):
+            await exchange.answer(204, b"", *self._cors.preflight_headers(request))
+            return
+        if self._hosts is not None:
+            self._hosts.check(request)
+        route, arguments = self._route(request.path)
+        if route is None or not route.open:
+            exchange.principal = await self.auth.principal(request)
+        if route is None:
+            raise NotFound("Unknown path. The API is below /v1.", code="unknown_url")
+        await self._endpoint(route, request.method)(self.runtime, exchange, *arguments)
+
+    def _route(self, path: str) -> tuple[Route | None, tuple[str, ...]]:
+        route = self._routes.get(path)
+        if route is not None:
+            return route, ()
+        for prefix, candidate in self._routes.items():
+            if candidate.rest and path.startswith(prefix):
+                return candidate, (path[len(prefix) :],)
+        return None, ()
+
+    def _endpoint(self, route: Route, method: str) -> Endpoint:
+        endpoint = route.endpoints.get("GET" if method == "HEAD" else method)
+        if endpoint is None:
+            allowed = ", ".join([*route.endpoints, *(["HEAD"] if "GET" in route.endpoints else [])])
+            raise MethodNotAllowed(f"This path takes {allowed}.", headers={"Allow": allowed})
+        return endpoint
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        """Run around serving: leaving it drains the server."""
+        try:
+            yield
+        finally:
+            await self.drain(0)
+
+    async def drain(self, seconds: float) -> None:
+        """Take no new turns (503 `shutting_down`), and wait up to `seconds` for the running ones to end."""
+        self.runtime.slots.closed = True
+        with anyio.move_on_after(seconds):
+            while self.runtime.slots.used:
+                await anyio.sleep(0.05)
+
+
+def _backends(agents: Agent | Mapping[str, Agent]) -> dict[str, Any]:
+    named = agents if isinstance(agents, Mapping) else {"agent": agents}
+    if not named:
+        raise ValueError("a server needs at least one agent")
+    return {str(name): as_backend(agent) for name, agent in named.items()}
+
+
+@functools.cache
+def _table(bare_paths: bool) -> dict[str, Route]:
+    table = {"/v1" + route.path: route for route in V1} | {route.path: route for route in OPEN}
+    if bare_paths:
+        table |= {route.path: route for route in V1}
+    return table
+
+
+def _log(exchange: Exchange) -> None:
+    request = exchange.request
+    logger.info(
+        "%s %s %s %s %d ms %s",
+        exchange.request_id,
+        request.method,
+        request.path[:200].encode("unicode_escape").decode(),
+        exchange.status or "-",
+        exchange.milliseconds,
+        exchange.note,
+    )

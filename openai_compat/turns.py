@@ -1,0 +1,228 @@
+"""The life of a turn: one run of a backend, in a task of its own, read through a bounded buffer.
+
+    async with Turn(...) as turn:        the agent starts
+        while not turn.over:
+            items = turn.take()          what it has said since
+            ...                          await wake.wait() when there is nothing
+                                         leaving: the agent has been stopped, always, on every path
+
+Whatever an agent raises is caught in its task (`SystemExit` and `KeyboardInterrupt` too, which would end the whole
+server) and kept in `turn.error`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from types import TracebackType
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+
+from .backend import AgentBackend, AgentRequest, RunContext
+from .callables import close
+from .enforce import Enforcer
+from .errors import AgentError, OpenAICompatError
+from .failures import public_error
+from .reducer import Item
+from .tasks import Task, spawn
+
+BUFFER = 256
+"""Items an agent may be ahead of the client: then it waits."""
+
+
+class Wake:
+    """Lets one reader sleep until any of its turns has something for it."""
+
+    def __init__(self) -> None:
+        self._event = anyio.Event()
+
+    def set(self) -> None:
+        """Wake the reader, or keep it from sleeping next time."""
+        self._event.set()
+
+    async def wait(self) -> None:
+        """Sleep until `set` was called since the last wait."""
+        await self._event.wait()
+        self._event = anyio.Event()
+
+
+class Turn:
+    """One run of a backend. See the module's text.
+
+    `released` is called once the agent has really ended, whichever way.
+
+    Attributes:
+        error: what the agent's failure is to the client, None as long as there is none.
+    """
+
+    def __init__(
+        self,
+        backend: AgentBackend,
+        request: AgentRequest,
+        context: RunContext,
+        *,
+        wake: Wake,
+        grace: float,
+        released: Callable[[], None],
+    ) -> None:
+        self._backend = backend
+        self._request = request
+        self._context = context
+        self._wake = wake
+        self._grace = grace
+        self._released = released
+        self._enforcer = Enforcer(request, counts_tokens=backend.capabilities.counts_tokens)
+        self._items: deque[Item] = deque()
+        self._room = anyio.Event()
+        self._dropping = False
+        self._cancelled = False
+        self._ended = False
+        self._task: Task | None = None
+        self.error: OpenAICompatError | None = None
+
+    @property
+    def waiting(self) -> bool:
+        """True when there are items to take."""
+        return bool(self._items)
+
+    @property
+    def over(self) -> bool:
+        """True when nothing more will come."""
+        return not self._items and (self._ended or self._enforcer.finished)
+
+    def take(self) -> list[Item]:
+        """Everything the agent has said since the last call."""
+        items = list(self._items)
+        self._items.clear()
+        self._room.set()
+        return items
+
+    async def __aenter__(self) -> Turn:
+        self._task = spawn(self._run, name=f"agent {self._context.turn_id}", ended=self._released)
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        if self._task is not None and not self._task.done:
+            with anyio.move_on_after(self._grace, shield=True):
+                await self._stop(self._task)
+            if not self._task.done:
+                self._context.logger.warning(
+                    "%s: the agent still runs %g s after it was told to stop; it keeps its slot until it ends",
+                    self._context.request_id,
+                    self._grace,
+                )
+
+    async def _stop(self, task: Task) -> None:
+        """Ask the backend, drop what still comes, cancel the task, wait for its end.
+
+        Its generator is never closed from here: frameworks break when that happens in another task than their own.
+        Two steps of the loop let a generator that waits for room reach an `await` of its own first.
+        """
+        self._drop()
+        ask = getattr(self._backend, "request_cancel", None)
+        if ask is not None:
+            _quietly(ask, self._context)
+        try:
+            await anyio.lowlevel.checkpoint()
+            await anyio.lowlevel.checkpoint()
+        finally:
+            self._cancelled = True
+            task.cancel()
+        await task.wait()
+
+    def _drop(self) -> None:
+        self._dropping = True
+        self._context.cancel()
+        self._room.set()
+
+    def _stop_itself(self) -> None:
+        """The answer is complete: cancel the agent at its own next `await`, so that it does nothing more."""
+        self._drop()
+        self._cancelled = True
+        if self._task is not None:
+            self._task.cancel()
+
+    # in the agent's task
+
+    async def _run(self) -> None:
+        try:
+            await self._read_agent()
+        except anyio.get_cancelled_exc_class() as error:
+            if not self._cancelled:
+                self._fail(error)
+            if not _is_asyncio():
+                raise  # trio's scope must see its own cancellation; asyncio's task ends here anyway
+        except BaseException as error:
+            self._fail(error)
+        finally:
+            self._ended = True
+            self._wake.set()
+
+    async def _read_agent(self) -> None:
+        items = self._backend.run(self._request, self._context)
+        try:
+            await self._pump(items)
+        finally:
+            await self._close(items)
+        self._put_all(self._enforcer.end())
+
+    async def _pump(self, items: AsyncIterator[Any]) -> None:
+        plain_text, queue, wake = self._enforcer.plain_text, self._items, self._wake
+        async for item in items:
+            if self._dropping:
+                await anyio.lowlevel.checkpoint()
+                if self._cancelled:
+                    return
+            elif plain_text and type(item) is str:
+                if item and not self._enforcer.finished:
+                    if not queue:
+                        wake.set()
+                    queue.append(item)
+            else:
+                self._put_all(self._enforcer.feed(item))
+                if self._enforcer.ended_early:
+                    self._stop_itself()
+            if len(queue) >= BUFFER:
+                await self._wait_for_room()
+
+    def _put_all(self, items: list[Any]) -> None:
+        if items and not self._dropping:
+            self._items.extend(items)
+            self._wake.set()
+
+    async def _wait_for_room(self) -> None:
+        while len(self._items) >= BUFFER and not self._dropping:
+            self._room = anyio.Event()
+            await self._room.wait()
+
+    async def _close(self, items: AsyncIterator[Any]) -> None:
+        try:
+            await close(items)
+        except Exception as error:
+            if not self._enforcer.finished:
+                raise
+            self._context.logger.warning("%s: the agent failed while it was closed", self._context.request_id, exc_info=error)
+
+    def _fail(self, error: BaseException) -> None:
+        if self._enforcer.finished or self._dropping:
+            level = logging.WARNING if not self._dropping else logging.INFO
+            self._context.logger.log(level, "%s: the agent failed after its end", self._context.request_id, exc_info=error)
+            return
+        self.error = public_error(error)
+        level = logging.INFO if isinstance(error, AgentError) else logging.ERROR
+        self._context.logger.log(level, "%s: the agent failed", self._context.request_id, exc_info=error)
+
+
+def _is_asyncio() -> bool:
+    return anyio.get_cancelled_exc_class() is asyncio.CancelledError
+
+
+def _quietly(ask: Callable[[RunContext], None], context: RunContext) -> None:
+    try:
+        ask(context)
+    except Exception as error:
+        context.logger.warning("%s: request_cancel failed", context.request_id, exc_info=error)
