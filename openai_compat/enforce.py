@@ -38,8 +38,6 @@ CHARACTERS_PER_TOKEN = 4
 """How long a token is taken to be where the agent does not count tokens itself."""
 
 
-
-
 @dataclass(slots=True)
 class _Call:
     name: str

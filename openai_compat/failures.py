@@ -63,7 +63,9 @@ def _by_status(status: int, error: BaseException, retry_after: float | None) -> 
         return AgentError(text, status=429, code="rate_limit_exceeded", retry_after=retry_after or 1.0)
     if status in (401, 403):
         # Never their 401: the client would take it for a word about its own key.
-        return AgentError("The model behind the agent refused the agent's credentials.", status=502, code="upstream_auth")
+        return AgentError(
+            "The model behind the agent refused the agent's credentials.", status=502, code="upstream_auth"
+        )
     if status == 400 and _is_context_length(error):
         text = "The conversation is longer than the model behind the agent can take."
         return AgentError(text, status=400, code="context_length_exceeded")

@@ -131,7 +131,7 @@ class Server:
     async def _answer(self, exchange: Exchange) -> None:
         request = exchange.request
         if self._cors is not None and is_preflight(request):
-            await exchange.answer(204, b"", *self._cors.preflight_headers(request))
+            await exchange.answer(200, b"", *self._cors.preflight_headers(request))
             return
         if self._hosts is not None:
             self._hosts.check(request)

@@ -105,7 +105,9 @@ class Turn:
         self._task = spawn(self._run, name=f"agent {self._context.turn_id}", ended=self._released)
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
         if self._task is not None and not self._task.done:
             with anyio.move_on_after(self._grace, shield=True):
                 await self._stop(self._task)
@@ -205,12 +207,16 @@ class Turn:
         except Exception as error:
             if not self._enforcer.finished:
                 raise
-            self._context.logger.warning("%s: the agent failed while it was closed", self._context.request_id, exc_info=error)
+            self._context.logger.warning(
+                "%s: the agent failed while it was closed", self._context.request_id, exc_info=error
+            )
 
     def _fail(self, error: BaseException) -> None:
         if self._enforcer.finished or self._dropping:
             level = logging.WARNING if not self._dropping else logging.INFO
-            self._context.logger.log(level, "%s: the agent failed after its end", self._context.request_id, exc_info=error)
+            self._context.logger.log(
+                level, "%s: the agent failed after its end", self._context.request_id, exc_info=error
+            )
             return
         self.error = public_error(error)
         level = logging.INFO if isinstance(error, AgentError) else logging.ERROR

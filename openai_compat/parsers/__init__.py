@@ -1,0 +1,1 @@
+"""Bytes and headers to requests for agents: the mirror of `serializers`."""

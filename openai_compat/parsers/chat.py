@@ -185,7 +185,9 @@ def stop_sequences(stop: StopParam | None) -> tuple[str, ...]:
 
 
 def _response_format(wire: ChatCompletionRequest, raw: dict[str, Any]) -> dict[str, Any] | None:
-    return None if wire.response_format is None or isinstance(wire.response_format, TextFormat) else raw["response_format"]
+    return (
+        None if wire.response_format is None or isinstance(wire.response_format, TextFormat) else raw["response_format"]
+    )
 
 
 def _resume(messages: tuple[Message, ...]) -> Resume | None:

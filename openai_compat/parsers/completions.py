@@ -51,7 +51,9 @@ def _prompts(wire: CompletionRequest) -> list[str]:
     if isinstance(wire.prompt, str):
         return [wire.prompt]
     if not wire.prompt or not all([isinstance(prompt, str) for prompt in wire.prompt]):
-        raise InvalidRequest("'prompt' must be text: this server has no tokenizer.", param="prompt", code="invalid_type")
+        raise InvalidRequest(
+            "'prompt' must be text: this server has no tokenizer.", param="prompt", code="invalid_type"
+        )
     return cast("list[str]", wire.prompt)
 
 

@@ -64,7 +64,9 @@ class _Conversation:
             self._open_at = where
             for call in param.tool_calls:
                 if not _is_async(call):
-                    self._open[call.id] = call.function.name if isinstance(call, FunctionCallParam) else call.custom.name
+                    self._open[call.id] = (
+                        call.function.name if isinstance(call, FunctionCallParam) else call.custom.name
+                    )
 
     def _result(self, param: ToolMessageParam, where: str) -> ToolMessage:
         name = self._open.pop(param.tool_call_id, None)

@@ -6,9 +6,9 @@ Source: OpenAI's OpenAPI document (CreateChatCompletionResponse, CreateChatCompl
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, NotRequired
 
-from typing_extensions import NotRequired, TypedDict
+from typing_extensions import TypedDict
 
 
 class FunctionCall(TypedDict):

@@ -1,0 +1,1 @@
+"""Events to wire objects to bytes: the mirror of `parsers`."""

@@ -29,7 +29,6 @@ from ..reducer import FinalMessage, Item, Usage
 from .encoding import DONE, dumps, sse
 from .usage import usage_object
 
-
 CompletionReason: TypeAlias = Literal["stop", "length", "content_filter"]
 
 

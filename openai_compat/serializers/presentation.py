@@ -64,15 +64,7 @@ class Presentation:
                 return self._activity(item)
             case RefusalDelta():
                 return self._text(item.text) if self._refusal_as_text else (item,)
-            case (
-                ReasoningDelta()
-                | Citation()
-                | MediaDelta()
-                | Notice()
-                | UsageReported()
-                | Paused()
-                | Finished()
-            ):
+            case ReasoningDelta() | Citation() | MediaDelta() | Notice() | UsageReported() | Paused() | Finished():
                 return (item,)
             case _:
                 assert_never(item)

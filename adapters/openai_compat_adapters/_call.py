@@ -1,0 +1,84 @@
+"""One request handed to a server in this process, for the adapters that have no ASGI server around them."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import anyio
+from anyio.from_thread import BlockingPortal, BlockingPortalProvider
+
+from openai_compat import Server
+from openai_compat.exchange import ClientTooSlow
+from openai_compat.http import HttpRequest, ResponseBody, ResponseStart
+from openai_compat.tasks import spawn
+
+
+class Call:
+    """A request being answered: its messages as they come. Closing it is "the client left". Made on an event loop."""
+
+    def __init__(self, server: Server, request: HttpRequest) -> None:
+        self.thread = threading.get_ident()
+        self._server = server
+        self._request = request
+        self._send, self._receive = anyio.create_memory_object_stream[ResponseStart | ResponseBody](0)
+        self._task = spawn(self._run, "request", lambda: None)
+
+    async def _run(self) -> None:
+        async with self._send:
+            try:
+                await self._server.handle(self._request, self._send.send)
+            except (ClientTooSlow, anyio.BrokenResourceError):
+                pass  # the reader sees an answer that is cut short, or has left
+
+    async def receive(self) -> ResponseStart | ResponseBody | None:
+        """The next message; None when no more will come."""
+        try:
+            return await self._receive.receive()
+        except anyio.EndOfStream:
+            return None
+
+    async def aclose(self) -> None:
+        """Cancel what still runs; it has ended when this returns."""
+        with anyio.CancelScope(shield=True):
+            self._receive.close()
+            if not self._task.done:
+                self._task.cancel()
+                await self._task.wait()
+
+
+class BlockingCall:
+    """The same for a blocking caller: an event loop in a thread beside is leased until `close`.
+
+    The lease is also given back when this object is collected, or the interpreter exits: one that is kept would hang
+    the interpreter at its end.
+    """
+
+    def __init__(self, portals: BlockingPortalProvider, server: Server, request: HttpRequest) -> None:
+        self._portal = portals.__enter__()
+        self._call = self._portal.call(_make, server, request)
+        self.close: Callable[[], object] = weakref.finalize(self, _leave, portals, self._portal, self._call)
+
+    def receive(self, timeout: float | None = None) -> ResponseStart | ResponseBody | None:
+        """The next message; None when no more will come. Raises TimeoutError after `timeout` seconds."""
+        return self._portal.call(within, timeout, self._call.receive)
+
+
+async def _make(server: Server, request: HttpRequest) -> Call:
+    return Call(server, request)
+
+
+async def within(seconds: float | None, what: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+    """What `what` returns, or TimeoutError."""
+    with anyio.fail_after(seconds):
+        return await what()
+
+
+def _leave(portals: BlockingPortalProvider, portal: BlockingPortal, call: Call) -> None:
+    if threading.get_ident() == call.thread:  # collected as garbage on the loop's own thread, which must not block
+        threading.Thread(target=_leave, args=(portals, portal, call), daemon=True).start()
+        return
+    portal.call(call.aclose)
+    portals.__exit__(None, None, None)

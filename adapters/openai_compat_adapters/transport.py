@@ -1,0 +1,125 @@
+"""httpx2 transports onto a server in the same process: no socket, live streams, closing one stops the agent.
+
+    httpx2.AsyncClient(transport=AsyncTransport(server), base_url="http://localhost")
+
+httpx2's own ASGITransport keeps the whole answer back until it is complete, so streams cannot be seen through it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+
+import httpx2
+from anyio.from_thread import BlockingPortalProvider
+
+from openai_compat import Server
+from openai_compat.http import HttpRequest, ResponseBody, ResponseStart
+
+from ._call import BlockingCall, Call, within
+
+
+class AsyncTransport(httpx2.AsyncBaseTransport):
+    """Hands requests to a server. Read timeouts are kept: the time until the head, and between pieces."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Send `request`, and return as soon as the answer's head is there."""
+        call = Call(self._server, _http_request(request, await request.aread()))
+        body = _AsyncBody(call, request)
+        try:
+            return _response(request, await body.receive(), body)
+        except BaseException:
+            await call.aclose()
+            raise
+
+
+class SyncTransport(httpx2.BaseTransport):
+    """The same for blocking clients; the server runs on an event loop in a thread beside."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._portals = BlockingPortalProvider()
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Send `request`, and return as soon as the answer's head is there."""
+        call = BlockingCall(self._portals, self._server, _http_request(request, request.read()))
+        body = _SyncBody(call, request)
+        try:
+            return _response(request, body.receive(), body)
+        except BaseException:
+            call.close()
+            raise
+
+
+class _AsyncBody(httpx2.AsyncByteStream):
+    def __init__(self, call: Call, request: httpx2.Request) -> None:
+        self._call = call
+        self._request = request
+
+    async def receive(self) -> ResponseStart | ResponseBody | None:
+        try:
+            return await within(_read_timeout(self._request), self._call.receive)
+        except TimeoutError:
+            raise _too_late(self._request) from None
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while isinstance(message := await self.receive(), ResponseBody):
+            yield message.data
+            if not message.more:
+                return
+        raise _cut_short(self._request)
+
+    async def aclose(self) -> None:
+        await self._call.aclose()
+
+
+class _SyncBody(httpx2.SyncByteStream):
+    def __init__(self, call: BlockingCall, request: httpx2.Request) -> None:
+        self._call = call
+        self._request = request
+
+    def receive(self) -> ResponseStart | ResponseBody | None:
+        try:
+            return self._call.receive(_read_timeout(self._request))
+        except TimeoutError:
+            raise _too_late(self._request) from None
+
+    def __iter__(self) -> Iterator[bytes]:
+        while isinstance(message := self.receive(), ResponseBody):
+            yield message.data
+            if not message.more:
+                return
+        raise _cut_short(self._request)
+
+    def close(self) -> None:
+        self._call.close()
+
+
+def _http_request(request: httpx2.Request, content: bytes) -> HttpRequest:
+    async def body() -> AsyncIterator[bytes]:
+        yield content
+
+    _, _, query = request.url.raw_path.partition(b"?")
+    headers = [(name.lower(), value) for name, value in request.headers.raw]
+    return HttpRequest(request.method, request.url.path, query.decode("ascii"), headers, body())
+
+
+def _response(request: httpx2.Request, start: object, body: _AsyncBody | _SyncBody) -> httpx2.Response:
+    if not isinstance(start, ResponseStart):
+        raise _cut_short(request)
+    return httpx2.Response(start.status, headers=list(start.headers), stream=body, request=request)
+
+
+def _read_timeout(request: httpx2.Request) -> float | None:
+    seconds: float | None = request.extensions.get("timeout", {}).get("read")
+    return seconds
+
+
+def _too_late(request: httpx2.Request) -> httpx2.ReadTimeout:
+    return httpx2.ReadTimeout("the agent took longer than the client waits", request=request)
+
+
+def _cut_short(request: httpx2.Request) -> httpx2.RemoteProtocolError:
+    return httpx2.RemoteProtocolError("the answer was cut short", request=request)

@@ -1,0 +1,95 @@
+"""The server as a WSGI application, for Flask, Django and gunicorn.
+
+    application = create_wsgi_app(server)            gunicorn hello:application
+
+The core runs on an event loop in a thread of its own, leased for each response: it is there while something is
+answered, and nothing is left behind at interpreter exit. Streams are live: each piece is handed on as it is written.
+WSGI tells nobody that a client has left; its server finds out by writing, which the heartbeat sees to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Iterator
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+import anyio.to_thread
+from anyio.from_thread import BlockingPortalProvider
+
+from openai_compat import Server
+from openai_compat.http import ClientDisconnected, HttpRequest, ResponseBody, ResponseStart
+
+from ._call import BlockingCall
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+PIECE = 64 * 1024
+"""Bytes read from the request body at once."""
+
+
+def create_wsgi_app(server: Server) -> WSGIApplication:
+    """A WSGI application. It can be mounted below a prefix: the path it sees is `PATH_INFO`."""
+    portals = BlockingPortalProvider()
+
+    def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        call = BlockingCall(portals, server, _request(environ))
+        start = call.receive()
+        if not isinstance(start, ResponseStart):
+            call.close()
+            raise ConnectionAbortedError("the request ended before it could be answered")
+        headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in start.headers]
+        start_response(f"{start.status} {HTTPStatus(start.status).phrase}", headers)
+        return _Body(call)
+
+    return application
+
+
+class _Body:
+    """The answer's body, pulled by the WSGI server's thread. Closing it early is "the client left"."""
+
+    def __init__(self, call: BlockingCall) -> None:
+        self._call = call
+
+    def __iter__(self) -> Iterator[bytes]:
+        while isinstance(message := self._call.receive(), ResponseBody):
+            if message.data:
+                yield message.data
+            if not message.more:
+                self.close()
+                return
+        raise ConnectionAbortedError("the answer was cut short")  # so that the WSGI server cuts the connection
+
+    def close(self) -> None:
+        """Stop what still runs. WSGI servers call this on every path, also when the client has gone."""
+        self._call.close()
+
+
+def _request(environ: WSGIEnvironment) -> HttpRequest:
+    path = environ.get("PATH_INFO", "").encode("latin-1").decode("utf-8", "replace")
+    return HttpRequest(
+        environ["REQUEST_METHOD"], path or "/", environ.get("QUERY_STRING", ""), _headers(environ), _body(environ)
+    )
+
+
+def _headers(environ: WSGIEnvironment) -> list[tuple[bytes, bytes]]:
+    names = {key: key[5:] for key in environ if key.startswith("HTTP_")}
+    names |= {key: key for key in ("CONTENT_TYPE", "CONTENT_LENGTH") if environ.get(key)}
+    return [
+        (name.replace("_", "-").lower().encode("latin-1"), str(environ[key]).encode("latin-1"))
+        for key, name in names.items()
+    ]
+
+
+async def _body(environ: WSGIEnvironment) -> AsyncIterator[bytes]:
+    stream: Any = environ["wsgi.input"]
+    left = None if environ.get("wsgi.input_terminated") else int(environ.get("CONTENT_LENGTH") or 0)
+    while left is None or left > 0:
+        size = PIECE if left is None else min(PIECE, left)
+        piece: bytes = await anyio.to_thread.run_sync(stream.read, size, abandon_on_cancel=True)
+        if not piece:
+            if left:
+                raise ClientDisconnected
+            return
+        left = None if left is None else left - len(piece)
+        yield piece
