@@ -41,8 +41,7 @@ from .policies.auth import key_from_env, key_from_file
 from .policies.cors import Cors
 from .policies.limits import Deadlines, Limits
 from .server import Server
-
-__version__ = "0.1.0"
+from .version import __version__ as __version__
 
 __all__ = (
     "AgentBackend",

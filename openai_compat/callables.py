@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Generator, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Generator, Iterable, Iterator
 from contextlib import aclosing, closing
 from typing import Any, TypeAlias, cast
 
@@ -36,7 +36,7 @@ def as_backend(agent: Agent, *, capabilities: Capabilities | None = None) -> Age
     if not isinstance(agent, type) and hasattr(agent, "run"):
         if isinstance(agent, AgentBackend):
             return agent
-        return CallableBackend(agent.run, capabilities)
+        return CallableBackend(cast("Any", agent).run, capabilities)
     if not callable(agent):
         raise TypeError(f"an agent is a function, a generator or an object with a run method, not {agent!r}")
     return CallableBackend(agent, capabilities)
@@ -65,7 +65,7 @@ class CallableBackend:
 def _blocking_items(result: Any) -> Iterable[Any]:
     """What a plain function returned, as items that are read in its thread."""
     if isinstance(result, Generator):
-        with closing(cast("Generator[Any, None, None]", result)) as items:
+        with closing(cast("Generator[Any]", result)) as items:
             yield from items
     elif isinstance(result, Iterator):
         yield from cast("Iterator[Any]", result)
@@ -75,12 +75,12 @@ def _blocking_items(result: Any) -> Iterable[Any]:
 
 async def _threaded(call: Callable[[], Any], request: AgentRequest, context: RunContext) -> AsyncIterator[Any]:
     """Run a plain function in its thread; what it returns may need the event loop after all."""
-    async with aclosing(ThreadRun(lambda: _blocking_items(call())).items()) as results:
+    async with _closing(ThreadRun(lambda: _blocking_items(call())).items()) as results:
         async for result in results:
             if isinstance(result, ITEM_TYPES):
                 yield result
             else:
-                async with aclosing(_items(result, request, context)) as items:
+                async with _closing(_items(result, request, context)) as items:
                     async for item in items:
                         yield item
 
@@ -103,6 +103,10 @@ async def _items(result: Any, request: AgentRequest, context: RunContext) -> Asy
             yield part
     elif result is not None:
         yield result
+
+
+def _closing(items: AsyncIterator[Any]) -> aclosing[AsyncGenerator[Any]]:
+    return aclosing(cast("AsyncGenerator[Any]", items))
 
 
 async def close(items: object) -> None:
@@ -138,7 +142,7 @@ def _kind(function: Callable[..., Any]) -> str:
     while isinstance(function, functools.partial):
         function = function.func
     if not inspect.isroutine(function) and not isinstance(function, type):
-        function = function.__call__
+        function = cast("Callable[..., Any]", getattr(function, "__call__"))  # noqa: B004, B009
     if inspect.isasyncgenfunction(function):
         return "async generator"
     return "coroutine" if inspect.iscoroutinefunction(function) else "plain"

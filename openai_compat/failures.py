@@ -6,8 +6,8 @@ have, so that none of these packages is needed here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 from .errors import AgentError, OpenAICompatError
 
@@ -33,8 +33,11 @@ def public_error(error: BaseException) -> OpenAICompatError:
 
 def _single(error: BaseException) -> BaseException:
     """The one leaf of nested exception groups that hold just one (anyio and mcp wrap theirs)."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
+    while isinstance(error, BaseExceptionGroup):
+        leaves: Sequence[BaseException] = cast("Any", error).exceptions
+        if len(leaves) > 1:
+            return cast("BaseException", error)
+        error = leaves[0]
     return error
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias, cast
 
 import anyio
 
+from .backend import AgentBackend
 from .callables import Agent, as_backend
 from .endpoints import chat, completions, health, models, openapi
 from .errors import MethodNotAllowed, NotFound, OpenAICompatError
@@ -159,7 +160,7 @@ class Server:
         return endpoint
 
     @asynccontextmanager
-    async def lifespan(self) -> AsyncIterator[None]:
+    async def lifespan(self) -> AsyncGenerator[None]:
         """Run around serving: leaving it drains the server."""
         try:
             yield
@@ -170,12 +171,11 @@ class Server:
         """Take no new turns (503 `shutting_down`), and wait up to `seconds` for the running ones to end."""
         self.runtime.slots.closed = True
         with anyio.move_on_after(seconds):
-            while self.runtime.slots.used:
-                await anyio.sleep(0.05)
+            await self.runtime.slots.wait_unused()
 
 
-def _backends(agents: Agent | Mapping[str, Agent]) -> dict[str, Any]:
-    named = agents if isinstance(agents, Mapping) else {"agent": agents}
+def _backends(agents: Agent | Mapping[str, Agent]) -> dict[str, AgentBackend]:
+    named = cast("Mapping[str, Agent]", agents) if isinstance(agents, Mapping) else {"agent": agents}
     if not named:
         raise ValueError("a server needs at least one agent")
     return {str(name): as_backend(agent) for name, agent in named.items()}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import Any, Protocol, TypeAlias
+from typing import Any, ClassVar, Protocol, TypeAlias
 
 import anyio
 
@@ -47,7 +47,7 @@ def spawn(body: Body, name: str, ended: Callable[[], None]) -> Task:
 
 
 class _AsyncioTask:
-    _running: set[asyncio.Task[None]] = set()  # the loop itself holds tasks weakly
+    _running: ClassVar[set[asyncio.Task[None]]] = set()  # the loop itself holds tasks weakly
 
     def __init__(self, loop: asyncio.AbstractEventLoop, body: Body, name: str, ended: Callable[[], None]) -> None:
         self._ended = ended
@@ -72,7 +72,7 @@ class _AsyncioTask:
 
 class _TrioTask:
     def __init__(self, body: Body, name: str, ended: Callable[[], None]) -> None:
-        import trio  # only reached where trio runs
+        import trio  # noqa: PLC0415  (only reached where trio runs; no dependency of ours)
 
         self._scope = trio.CancelScope()
         self._ended = anyio.Event()

@@ -17,7 +17,7 @@ import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import anyio
 import anyio.lowlevel
@@ -101,7 +101,7 @@ class Turn:
         self._room.set()
         return items
 
-    async def __aenter__(self) -> Turn:
+    async def __aenter__(self) -> Self:
         self._task = spawn(self._run, name=f"agent {self._context.turn_id}", ended=self._released)
         return self
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable
+from contextlib import suppress
 
 import anyio
 from anyio.from_thread import BlockingPortal, BlockingPortalProvider
@@ -27,16 +27,16 @@ class Call:
         self._task = spawn(self._run, "request", lambda: None)
 
     async def _run(self) -> None:
+        # In both cases the reader sees an answer that is cut short, or has left itself.
         async with self._send:
-            try:
+            with suppress(ClientTooSlow, anyio.BrokenResourceError):
                 await self._server.handle(self._request, self._send.send)
-            except (ClientTooSlow, anyio.BrokenResourceError):
-                pass  # the reader sees an answer that is cut short, or has left
 
-    async def receive(self) -> ResponseStart | ResponseBody | None:
-        """The next message; None when no more will come."""
+    async def receive(self, seconds: float | None = None) -> ResponseStart | ResponseBody | None:
+        """The next message; None when no more will come. Raises TimeoutError after so many `seconds`."""
         try:
-            return await self._receive.receive()
+            with anyio.fail_after(seconds):
+                return await self._receive.receive()
         except anyio.EndOfStream:
             return None
 
@@ -61,19 +61,13 @@ class BlockingCall:
         self._call = self._portal.call(_make, server, request)
         self.close: Callable[[], object] = weakref.finalize(self, _leave, portals, self._portal, self._call)
 
-    def receive(self, timeout: float | None = None) -> ResponseStart | ResponseBody | None:
-        """The next message; None when no more will come. Raises TimeoutError after `timeout` seconds."""
-        return self._portal.call(within, timeout, self._call.receive)
+    def receive(self, seconds: float | None = None) -> ResponseStart | ResponseBody | None:
+        """The next message; None when no more will come. Raises TimeoutError after so many `seconds`."""
+        return self._portal.call(self._call.receive, seconds)
 
 
 async def _make(server: Server, request: HttpRequest) -> Call:
     return Call(server, request)
-
-
-async def within(seconds: float | None, what: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
-    """What `what` returns, or TimeoutError."""
-    with anyio.fail_after(seconds):
-        return await what()
 
 
 def _leave(portals: BlockingPortalProvider, portal: BlockingPortal, call: Call) -> None:

@@ -8,8 +8,8 @@ ASGI is small enough to be spoken directly; Starlette is there to be mounted int
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import anyio
@@ -27,7 +27,7 @@ def create_app(server: Server) -> Starlette:
     """A Starlette application that serves nothing else, and drains the server when it ends."""
 
     @asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+    async def lifespan(app: Starlette) -> AsyncGenerator[None]:
         async with server.lifespan():
             yield
 
@@ -67,10 +67,9 @@ async def _exchange(server: Server, scope: Scope, receive: Receive, send: AsgiSe
             await receive()
             group.cancel_scope.cancel()
 
-        try:
+        # ASGI has no word for cutting a connection: servers do it when an answer is left unfinished.
+        with suppress(ClientDisconnected, ClientTooSlow):
             await server.handle(_request(scope, body()), _sender(send))
-        except (ClientDisconnected, ClientTooSlow):
-            pass  # ASGI has no word for cutting a connection: servers do it when an answer is left unfinished
         group.cancel_scope.cancel()
 
 

@@ -15,7 +15,7 @@ from anyio.from_thread import BlockingPortalProvider
 from openai_compat import Server
 from openai_compat.http import HttpRequest, ResponseBody, ResponseStart
 
-from ._call import BlockingCall, Call, within
+from ._call import BlockingCall, Call
 
 
 class AsyncTransport(httpx2.AsyncBaseTransport):
@@ -60,7 +60,7 @@ class _AsyncBody(httpx2.AsyncByteStream):
 
     async def receive(self) -> ResponseStart | ResponseBody | None:
         try:
-            return await within(_read_timeout(self._request), self._call.receive)
+            return await self._call.receive(_read_timeout(self._request))
         except TimeoutError:
             raise _too_late(self._request) from None
 

@@ -6,7 +6,7 @@ import functools
 from typing import Any
 
 from pydantic import TypeAdapter
-from pydantic.json_schema import models_json_schema
+from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from ..exchange import Exchange
 from ..protocol.chat_request import ChatCompletionRequest, CompletionRequest
@@ -16,6 +16,7 @@ from ..protocol.errors import ErrorEnvelope
 from ..protocol.models import Model, ModelList
 from ..runtime import Runtime
 from ..serializers.encoding import dumps
+from ..version import __version__
 
 REF = "#/components/schemas/{model}"
 ANSWERS: tuple[Any, ...] = (ChatCompletion, ChatCompletionChunk, Completion, Model, ModelList, ErrorEnvelope)
@@ -28,8 +29,6 @@ async def document(runtime: Runtime, exchange: Exchange) -> None:
 
 @functools.cache
 def _document() -> dict[str, Any]:
-    from .. import __version__
-
     return {
         "openapi": "3.1.0",
         "info": {
@@ -50,7 +49,9 @@ def _schemas() -> dict[str, Any]:
     _, requests = models_json_schema(
         [(ChatCompletionRequest, "validation"), (CompletionRequest, "validation")], ref_template=REF
     )
-    inputs = [(answer.__name__, "serialization", TypeAdapter(answer)) for answer in ANSWERS]
+    inputs: list[tuple[Any, JsonSchemaMode, TypeAdapter[Any]]] = [
+        (answer.__name__, "serialization", TypeAdapter(answer)) for answer in ANSWERS
+    ]
     _, answers = TypeAdapter.json_schemas(inputs, ref_template=REF)
     return {**requests["$defs"], **answers["$defs"]}
 

@@ -73,13 +73,18 @@ def _explained(detail: ErrorDetails, param: str) -> InvalidRequest:
 
 def _path(detail: ErrorDetails, value: Any) -> str:
     """Where the error is, as `messages[0].content`. Pydantic's own names of union members are left out."""
-    path, missing = "", detail["type"] == "missing"
+    path, last = "", len(detail["loc"]) - 1
     for position, step in enumerate(detail["loc"]):
-        if isinstance(step, int) and isinstance(value, list):
-            items = cast("list[Any]", value)
-            path, value = f"{path}[{step}]", items[step] if step < len(items) else None
-        elif isinstance(value, dict) and (step in value or (missing and position == len(detail["loc"]) - 1)):
-            path, value = f"{path}.{step}", cast("dict[Any, Any]", value).get(step)
+        missing = position == last and detail["type"] == "missing"
+        if missing or _has(value, step):
+            path += f"[{step}]" if isinstance(step, int) else f".{step}"
+            value = None if missing else value[step]
     if detail["type"] in _UNION_TAGS:
         path += "." + detail.get("ctx", {})["discriminator"].strip("'")
     return path.lstrip(".")
+
+
+def _has(value: Any, step: int | str) -> bool:
+    if isinstance(step, int):
+        return isinstance(value, list) and step < len(cast("list[Any]", value))
+    return isinstance(value, dict) and step in value

@@ -159,8 +159,11 @@ def _known(wanted: set[str] | frozenset[str], names: frozenset[str], param: str)
 
 
 def _allowed_name(tool: dict[str, Any]) -> str:
-    named = tool.get(str(tool.get("type")), {})
-    return str(named.get("name")) if isinstance(named, dict) else ""
+    """The name in `{"type": "function", "function": {"name": …}}`; an empty one, which no tool has, if there is none."""
+    try:
+        return str(tool[tool["type"]]["name"])
+    except (KeyError, TypeError):
+        return ""
 
 
 def _sampling(wire: ChatCompletionRequest) -> Sampling:

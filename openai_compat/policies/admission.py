@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import anyio
+
 from ..errors import RateLimited, Unavailable
 
 
@@ -11,6 +13,7 @@ class Slots:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self.used = 0
+        self._unused: anyio.Event | None = None
         self.closed = False
         """True while the server shuts down: no new agent is started."""
 
@@ -25,3 +28,11 @@ class Slots:
     def release(self) -> None:
         """Give one slot back."""
         self.used -= 1
+        if self._unused is not None and not self.used:
+            self._unused.set()
+
+    async def wait_unused(self) -> None:
+        """Return once no agent runs any more."""
+        while self.used:
+            self._unused = anyio.Event()
+            await self._unused.wait()

@@ -9,7 +9,7 @@ import re
 from collections.abc import Awaitable, Callable, Iterable
 from hashlib import sha256
 from pathlib import Path
-from typing import TypeAlias, cast
+from typing import TypeAlias
 
 from ..backend import ANONYMOUS, Principal
 from ..errors import Unauthorized, Unavailable
@@ -39,6 +39,11 @@ def key_from_file(path: str | Path) -> KeySource:
     return read
 
 
+def _fixed(keys: str | Iterable[str]) -> KeySource:
+    kept = [keys] if isinstance(keys, str) else list(keys)
+    return lambda: kept
+
+
 class BearerAuth:
     """Lets requests in that carry one of the keys as `Authorization: Bearer KEY`.
 
@@ -47,8 +52,7 @@ class BearerAuth:
     """
 
     def __init__(self, keys: str | Iterable[str] | KeySource) -> None:
-        fixed = [keys] if isinstance(keys, str) else keys
-        self._source: KeySource = cast("KeySource", fixed) if callable(fixed) else lambda kept=tuple(fixed): kept
+        self._source: KeySource = keys if callable(keys) else _fixed(keys)
 
     async def principal(self, request: HttpRequest) -> Principal:
         """Who sends `request`. Raises Unauthorized, or Unavailable where there is no key at all."""

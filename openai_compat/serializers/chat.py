@@ -103,7 +103,7 @@ class ChatStream:
         before, after = self._before_text, self._after_text
         return b"".join([before + dumps(text) + after for text in texts])
 
-    def _item(self, item: Item) -> bytes:
+    def _item(self, item: Item) -> bytes:  # noqa: C901, PLR0912  (one arm for each event)
         match item:
             case str():
                 return self._texts([item])
@@ -123,9 +123,9 @@ class ChatStream:
             case ToolCallStarted() | ToolCallDelta():
                 return self._call(item)
             case Progress():
-                return self._status(item.status, item.done)
+                return self._status(item.status, done=item.done)
             case Notice():
-                return self._status(item.message, True)
+                return self._status(item.message, done=True)
             case Finished():
                 return self._finish(item.reason)
             case Paused():
@@ -165,7 +165,7 @@ class ChatStream:
         self._images += 1
         return self._delta({"images": [_image(event, self._images - 1)]})
 
-    def _status(self, text: str, done: bool) -> bytes:
+    def _status(self, text: str, *, done: bool) -> bytes:
         event = {"type": "status", "data": {"description": text, "done": done}}
         return self._head + b"{}" + self._tail[:-3] + b',"event":' + dumps(event) + b"}\n\n"
 

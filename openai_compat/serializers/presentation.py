@@ -38,7 +38,7 @@ class Presentation:
     """Rewrites one turn's items for chat. Stateful: feed it every item of the turn, in order."""
 
     def __init__(self, visibility: Visibility = "status", *, refusal_as_text: bool = False) -> None:
-        self._visibility = visibility
+        self._visibility: Visibility = visibility
         self._refusal_as_text = refusal_as_text
         self._tool_names: dict[str, str] = {}
         self._has_text = False
@@ -95,6 +95,8 @@ class Presentation:
                 return (ReasoningDelta(progress.status + "\n"),)
             case "text":
                 return self._text(f"[{progress.status}]\n")
+            case _:
+                assert_never(self._visibility)
 
 
 def _tool_ended(result: ToolResult, name: str) -> Progress:
