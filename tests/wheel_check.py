@@ -1,0 +1,35 @@
+"""Run inside an environment that has only the built wheel: is everything in it, and does it serve?"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import openai
+
+import openai_compat
+import openai_compat_adapters
+
+PORT = 18083
+
+
+def main() -> None:
+    for package in (openai_compat, openai_compat_adapters):
+        folder = Path(package.__file__ or "").parent
+        assert "site-packages" in folder.parts, f"{folder} is not the installed wheel"
+        assert (folder / "py.typed").exists(), f"{folder} has no py.typed"
+    Path("agent.py").write_text("def echo(prompt: str) -> str:\n    return 'echo ' + prompt\n", "utf-8")
+    command = [Path(sys.executable).with_name("openai-compat"), "serve", "agent:echo", "--listen", f"127.0.0.1:{PORT}"]
+    with subprocess.Popen(command) as served:
+        try:
+            client = openai.OpenAI(base_url=f"http://127.0.0.1:{PORT}/v1", api_key="any", max_retries=8)
+            answer = client.chat.completions.create(model="echo", messages=[{"role": "user", "content": "hi"}])
+        finally:
+            served.terminate()
+    assert answer.choices[0].message.content == "echo hi", answer
+    assert served.returncode == 0, served.returncode
+    print("the wheel serves")
+
+
+main()
