@@ -18,7 +18,7 @@ from ..http import HttpRequest
 Keys: TypeAlias = str | Iterable[str] | None
 KeySource: TypeAlias = Callable[[], Keys | Awaitable[Keys]]
 
-_BEARER = re.compile(r"bearer +([^\s]+)", re.IGNORECASE)
+_BEARER = re.compile(r"bearer +(\S+)", re.IGNORECASE | re.ASCII)  # ASCII: \xa0 and \x85 are bytes of UTF-8, no spaces
 
 
 def key_from_env(name: str) -> KeySource:
