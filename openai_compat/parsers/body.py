@@ -16,7 +16,7 @@ Model = TypeVar("Model", bound=BaseModel)
 MAX_PARAM = 120
 """Longest `param` in characters: keys come from the client and may be long or secret."""
 
-_HUGE_NUMBER = re.compile(rb"[eE]\+?\d{3}")
+_HUGE_NUMBER = re.compile(rb"[eE]\+?\d{3}|(?<!\d)\d{200}")
 _UNION_TAGS = ("union_tag_invalid", "union_tag_not_found")
 _TYPE_ERRORS = ("_type", "_parsing", "int_from_float", "finite_number")
 
