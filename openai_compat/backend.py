@@ -78,10 +78,11 @@ Tool: TypeAlias = FunctionTool | CustomTool
 
 @dataclass(frozen=True, slots=True)
 class ToolChoice:
-    """Which of the client's tools may be called (`names`), and whether one must be (`required`)."""
+    """Which of the client's tools may be called (`names`), whether one must be, and which may not be now."""
 
     names: frozenset[str]
     required: bool = False
+    withheld: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
