@@ -60,7 +60,14 @@ class _Conversation:
             return
         self._expect_no_open_call()
         self._messages.append(_message(param))
-        if isinstance(param, AssistantMessageParam) and param.tool_calls:
+        if isinstance(param, AssistantMessageParam):
+            self._calls(param, where)
+
+    def _calls(self, param: AssistantMessageParam, where: str) -> None:
+        if param.function_call is not None:
+            text = "'function_call' is deprecated and not supported; use 'tool_calls'."
+            raise InvalidRequest(text, param=f"{where}.function_call", code="unsupported_parameter")
+        if param.tool_calls:
             self._open_at = where
             for call in param.tool_calls:
                 if not _is_async(call):
