@@ -73,15 +73,23 @@ def _explained(detail: ErrorDetails, param: str) -> InvalidRequest:
 
 def _path(detail: ErrorDetails, value: Any) -> str:
     """Where the error is, as `messages[0].content`. Pydantic's own names of union members are left out."""
-    path, last = "", len(detail["loc"]) - 1
+    path, last, tagged = "", len(detail["loc"]) - 1, False
     for position, step in enumerate(detail["loc"]):
+        if position < last and not tagged and _is_tag(value, step):  # of {"type": "function", "function": …}
+            tagged = True
+            continue
         missing = position == last and detail["type"] == "missing"
         if missing or _has(value, step):
             path += f"[{step}]" if isinstance(step, int) else f".{step}"
-            value = None if missing else value[step]
+            value, tagged = None if missing else value[step], False
     if detail["type"] in _UNION_TAGS:
         path += "." + detail.get("ctx", {})["discriminator"].strip("'")
     return path.lstrip(".")
+
+
+def _is_tag(value: Any, step: int | str) -> bool:
+    fields = cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+    return step in (fields.get("type"), fields.get("role"))
 
 
 def _has(value: Any, step: int | str) -> bool:
