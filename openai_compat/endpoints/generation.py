@@ -14,7 +14,7 @@ from ..backend import AgentBackend, AgentRequest, RunContext
 from ..errors import AgentError, DeadlineExceeded, InvalidRequest, OpenAICompatError
 from ..events import UsageReported
 from ..exchange import Exchange
-from ..reducer import FinalMessage, Item, Reducer, Usage
+from ..reducer import FinalMessage, Item, Reducer, Usage, size_of
 from ..runtime import Runtime, logger
 from ..serializers.encoding import KEEP_ALIVE
 from ..serializers.errors import error_frame
@@ -174,7 +174,7 @@ async def _plain(runtime: Runtime, exchange: Exchange, turns: Turns, form: Form)
         await turns.wait()
         for index, items in turns.take():
             reducers[index].feed(items)
-            size += sum([len(item) for item in items if isinstance(item, str)])
+            size += sum(map(size_of, items))
         if size > runtime.limits.answer:
             raise AgentError("The agent's answer is too long.", status=502, code="answer_too_large")
     await exchange.answer(200, form.whole([reducer.message() for reducer in reducers]))
