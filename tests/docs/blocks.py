@@ -19,7 +19,6 @@ import shlex
 import subprocess
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from sybil import Document, Example, Region
@@ -30,7 +29,9 @@ from .served import PATIENCE, ROOT, Program, environment, free_port
 INFO = re.compile(r"(?P<language>[^\n ]*) *(?P<attributes>[^\n]*)$\n", re.MULTILINE)
 INCLUDE = re.compile(r'^ *--8<-- "([^"]+)"$', re.MULTILINE)
 TITLE = re.compile(r'title="([^"]+)"')
-ADDRESS = re.compile(r"(127\.0\.0\.1:|localhost:|--port )(80\d\d|5000)\b")
+SAYS_ITS_CODE = 'echo "exit code $?"'
+"""The end of a command that serves nothing: it is refused."""
+ADDRESS = re.compile(r"((?:127\.0\.0\.1|0\.0\.0\.0|localhost):|--port )(80\d\d|5000)\b")
 DEFAULT_PORTS = {"openai-compat serve": "8083", "uvicorn": "8000", "gunicorn": "8000", "flask": "5000"}
 """Programs that serve, with the port that they take when they are told none."""
 LISTEN = {"openai-compat": " --listen 127.0.0.1:{port}", "gunicorn": " --bind 127.0.0.1:{port}"}
@@ -76,23 +77,23 @@ class Page:
         if title:
             (self.folder / title[1]).write_text(source)
         if not title or not title[1].startswith("test_"):
-            module = ModuleType(Path(title[1]).stem if title else "page")
-            self.names["__name__"] = module.__name__
+            self.names["__name__"] = Path(title[1]).stem if title else "page"
             exec(compile("\n" * (example.line + 1) + source, example.path, "exec"), self.names)
 
     def _console(self, source: str, example: Example) -> None:
-        for command, expected in _commands(self._with_free_ports(source)):
+        for written, expected in _commands(source):
+            command = self._with_free_ports(written)
             program = next((name for name in DEFAULT_PORTS if _program(command).startswith(name)), None)
-            if program is not None and "--help" not in command:
-                self._serve(command, expected, DEFAULT_PORTS[program])
+            if program is None or "--help" in command or command.endswith(SAYS_ITS_CODE):
+                _assert_like(self._as_written(self._run(command)), expected, written)
             else:
-                _assert_like(self._run(command), expected, command)
+                self._serve(command, expected, DEFAULT_PORTS[program])
 
     def _run(self, command: str) -> str:
         done = subprocess.run(
             ["bash", "-c", command],
             cwd=self.folder,
-            env=environment(),
+            env=environment(COLUMNS="80"),
             timeout=PATIENCE,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -111,10 +112,15 @@ class Page:
         program = self._programs[port] = Program(command, int(port), self.folder, environment())
         program.wait_until(program.listens)
         if expected:
-            program.wait_until(lambda: _like(program.output, expected))
+            program.wait_until(lambda: _like(self._as_written(program.output), expected))
 
     def _with_free_ports(self, text: str) -> str:
         return ADDRESS.sub(lambda found: found[1] + self._port(found[2]), text)
+
+    def _as_written(self, text: str) -> str:
+        for written, free in self._ports.items():
+            text = text.replace(f":{free}", f":{written}")
+        return text
 
     def _port(self, written: str) -> str:
         return self._ports.setdefault(written, str(free_port()))
