@@ -52,6 +52,7 @@ class _Conversation:
     def __init__(self) -> None:
         self._messages: list[Message] = []
         self._open: dict[str, str] = {}
+        self._later: dict[str, str] = {}
         self._open_at = ""
 
     def add(self, param: MessageParam, where: str) -> None:
@@ -67,16 +68,18 @@ class _Conversation:
         if param.function_call is not None:
             text = "'function_call' is deprecated and not supported; use 'tool_calls'."
             raise InvalidRequest(text, param=f"{where}.function_call", code="unsupported_parameter")
-        if param.tool_calls:
-            self._open_at = where
-            for call in param.tool_calls:
-                if not _is_async(call):
-                    self._open[call.id] = (
-                        call.function.name if isinstance(call, FunctionCallParam) else call.custom.name
-                    )
+        self._open_at, seen = where, set[str]()
+        for index, call in enumerate(param.tool_calls or ()):
+            if call.id in seen:
+                text = "Each tool call of a message needs an id of its own."
+                raise InvalidRequest(text, param=f"{where}.tool_calls[{index}].id", code="invalid_value")
+            seen.add(call.id)
+            waiting = self._later if _is_async(call) else self._open
+            waiting[call.id] = call.function.name if isinstance(call, FunctionCallParam) else call.custom.name
 
     def _result(self, param: ToolMessageParam, where: str) -> ToolMessage:
-        name = self._open.pop(param.tool_call_id, None)
+        waiting = self._open if param.tool_call_id in self._open else self._later
+        name = waiting.pop(param.tool_call_id, None)
         if name is None:
             text = "A message with role 'tool' must answer a tool call of the assistant message before it, once."
             raise InvalidRequest(text, param=f"{where}.tool_call_id", code="invalid_value")
