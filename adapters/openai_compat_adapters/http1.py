@@ -1,7 +1,7 @@
 """uvicorn's HTTP/1.1, with what ASGI has no words for: deadlines on a connection, and the means to cut it.
 
 By itself uvicorn waits for ever for a request's head and for a client that reads nothing, answers broken HTTP in plain
-text, and keeps a connection open after a request whose end two parties may see in different places.
+text, and keeps connections whose next request two parties may see begin in different places.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from openai_compat.errors import InvalidRequest, OpenAICompatError, RequestTimeo
 from openai_compat.serializers.errors import error_body
 
 TWO_LENGTHS = {b"content-length", b"transfer-encoding"}
-"""A proxy and we may see the end of such a request in different places: close after it (RFC 9112, 6.1)."""
+"""A connection with both is closed after the answer (RFC 9112, 6.1)."""
 
 logger = logging.getLogger("openai_compat")
 
@@ -97,13 +97,9 @@ class Http1Protocol(H11Protocol):
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE) and not self.transport.is_closing():
             body = error_body(error)
             head = f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}\r\nconnection: close\r\n"
-            self.transport.write(
-                f"{head}content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n".encode()
-            )
-            self.transport.write(body)
+            head += f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+            self.transport.write(head.encode() + body)
         self.transport.close()
-
-    # writing
 
     def pause_writing(self) -> None:
         """The client does not keep up: from now on it has to read on, or it loses the connection."""

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
+from functools import partial
 from queue import Empty, SimpleQueue
 from types import FrameType
 
@@ -64,9 +65,9 @@ class Runner(uvicorn.Server):
         loop = asyncio.get_running_loop()
         end = loop.time() + self._grace
         if not await self._drained():
-            self._each_transport(asyncio.Transport.close)
+            self._cut(at_once=False)
             end = 0.0
-        loop.call_at(max(end, loop.time() + LAST_BYTES), self._each_transport, asyncio.Transport.abort)
+        loop.call_at(max(end, loop.time() + LAST_BYTES), partial(self._cut, at_once=True))
         await super().shutdown(sockets)
 
     async def _drained(self) -> bool:
@@ -85,9 +86,13 @@ class Runner(uvicorn.Server):
             await anyio.sleep(0.1)
         then()
 
-    def _each_transport(self, end: Callable[[asyncio.Transport], None]) -> None:
+    def _cut(self, *, at_once: bool) -> None:
+        """Close all connections, with or without their last bytes. To an agent it is as if its client had left."""
         for connection in list(self.server_state.connections):
-            end(connection.transport)
+            if at_once:
+                connection.transport.abort()
+            else:
+                connection.transport.close()
 
 
 class Watchdog:
