@@ -7,6 +7,7 @@ import inspect
 import re
 from typing import Any
 
+import httpx2
 import pytest
 
 import openai_compat
@@ -17,6 +18,7 @@ import openai_compat_adapters.wsgi
 from openai_compat import AgentRequest, Capabilities, Deadlines, Limits, Server, errors, http, messages
 from openai_compat.errors import InvalidRequest, OpenAICompatError
 from openai_compat.events import EVENT_TYPES
+from openai_compat.failures import public_error, upstream_error
 from openai_compat.parsers.chat import ParsedChat, check_capabilities, parse_chat
 from openai_compat.protocol.chat_request import ChatCompletionRequest
 from openai_compat.serializers.encoding import dumps
@@ -139,15 +141,36 @@ def test_every_error_is_in_the_table_as_it_is() -> None:
     assert rows == {(c.__name__, str(c.status), c.type, c.code) for c in classes if c is not OpenAICompatError}
 
 
-def test_every_error_code_in_the_source_is_in_the_table() -> None:
+def test_every_error_code_of_the_core_is_in_the_table() -> None:
+    """The rooms that the core never imports (backends, testing) have pages of their own."""
     listed = {code for row in table("errors.md", "code") for code in re.findall(r"`([^`]+)`", row[0])}
-    sources = [path.read_text() for path in (ROOT / "openai_compat").rglob("*.py")]
+    core = ROOT / "openai_compat"
+    leaves = (core / "backends", core / "testing")
+    sources = [path.read_text() for path in core.rglob("*.py") if not any(map(path.is_relative_to, leaves))]
     raised = {code for text in sources for code in re.findall(r'\bcode ?= ?"(\w+)"', text)}
     chosen = {"invalid_type", "missing_required_parameter"}  # of an expression
     examples = {"calendar_closed"}
     defaults = {"forbidden", "not_found", "service_unavailable"}  # every place that raises these classes names a code
 
     assert listed == (raised | chosen) - examples - defaults
+
+
+def test_errors_of_a_model_become_what_the_how_to_says() -> None:
+    rows = {row[0]: row[1:] for row in table("../how-to/upstream.md", "the model's answer")}
+    answers = {
+        "429": upstream_error(429),
+        "401, 403": upstream_error(403),
+        "400, too long a conversation": upstream_error(400, too_long=True),
+        "5xx": upstream_error(502),
+        "any other status": upstream_error(418),
+        "no connection": public_error(httpx2.ConnectError("")),
+        "timeout": public_error(httpx2.ReadTimeout("")),
+    }
+
+    assert rows == {
+        answer: [f"{error.status}{' with `Retry-After`' if error.retry_after else ''}", f"`{error.code}`"]
+        for answer, error in answers.items()
+    }
 
 
 # HTTP
