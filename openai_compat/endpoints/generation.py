@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 import anyio
+import anyio.lowlevel
 
 from ..backend import AgentBackend, AgentRequest, RunContext
 from ..errors import AgentError, DeadlineExceeded, InvalidRequest, OpenAICompatError
@@ -122,6 +123,8 @@ class Turns:
 
     async def wait(self) -> None:
         """Return when there is something to take, or a failure to raise."""
+        # On asyncio, anyio does not cancel a task whose event is set already: with a steady agent, that is always.
+        await anyio.lowlevel.checkpoint_if_cancelled()
         if not any([turn.waiting or turn.error is not None for turn in self.turns]):
             await self._wake.wait()
 
