@@ -7,10 +7,12 @@ import gc
 import json
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from functools import partial
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import httpx2
 import pytest
 
@@ -199,13 +201,17 @@ async def test_a_silent_agent_whose_stream_has_begun_gets_an_error_event() -> No
     assert agent.stopped.is_set()
 
 
-async def test_a_chatty_agent_is_stopped_at_the_deadline_too() -> None:
-    """114"""
+@pytest.mark.parametrize(
+    "pause", [partial(anyio.sleep, 0.001), anyio.lowlevel.checkpoint, None], ids=["sleeping", "yielding", "never"]
+)
+async def test_a_chatty_agent_is_stopped_at_the_deadline_too(pause: Callable[[], Awaitable[None]] | None) -> None:
+    """114: also one that never waits for anything"""
 
     async def chatty(prompt: str) -> AsyncIterator[str]:
         while True:
             yield "still here "
-            await anyio.sleep(0.001)
+            if pause is not None:
+                await pause()
 
     server = Server(chatty, deadlines=Deadlines(request=0.2))
     async with in_process(server) as client:
