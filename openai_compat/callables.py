@@ -62,7 +62,7 @@ class CallableBackend:
         return _threaded(call, request, context)
 
 
-def _blocking_items(result: Any) -> Iterable[Any]:
+def _blocking_items(result: Any) -> Generator[Any]:
     """What a plain function returned, as items that are read in its thread."""
     if isinstance(result, Generator):
         with closing(cast("Generator[Any]", result)) as items:

@@ -134,8 +134,7 @@ class Turn:
             await anyio.lowlevel.checkpoint()
             await anyio.lowlevel.checkpoint()
         finally:
-            self._cancelled = True
-            task.cancel()
+            self._cancel()
         await task.wait()
 
     def _drop(self) -> None:
@@ -146,8 +145,12 @@ class Turn:
     def _stop_itself(self) -> None:
         """The answer is complete: cancel the agent at its own next `await`, so that it does nothing more."""
         self._drop()
-        self._cancelled = True
-        if self._task is not None:
+        self._cancel()
+
+    def _cancel(self) -> None:
+        """Cancel the agent, once: a second time would hit what it does to clean up."""
+        if self._task is not None and not self._cancelled:
+            self._cancelled = True
             self._task.cancel()
 
     # in the agent's task
