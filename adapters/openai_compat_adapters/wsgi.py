@@ -38,7 +38,9 @@ def create_wsgi_app(server: Server) -> WSGIApplication:
         if not isinstance(start, ResponseStart):
             call.close()
             raise ConnectionAbortedError("the request ended before it could be answered")
-        headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in start.headers]
+        # PEP 3333 leaves the connection to the WSGI server: applications must not send such headers.
+        fields = [(name, value) for name, value in start.headers if name != b"connection"]
+        headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in fields]
         start_response(f"{start.status} {HTTPStatus(start.status).phrase}", headers)
         return _Body(call)
 
