@@ -85,7 +85,8 @@ def serve(ctx: click.Context, /, **o: Any) -> None:
     except ValueError as error:
         raise click.UsageError(f"{error} Give it one: --api-key-env NAME.") from error
     except OSError as error:
-        raise click.ClickException(f"Cannot listen on {host}:{port}: {error.strerror}") from error
+        reason = str(error.strerror).partition(" (")[0]  # Python adds the address
+        raise click.ClickException(f"Cannot listen on {host}:{port}: {reason}") from error
     log_to_stderr(o["log_level"])
     click.echo(banner(server, host, listener.getsockname()[1], o["api_key_env"]), err=True)
     run(server, listener, grace=o["grace"], header_timeout=o["header_timeout"], idle_timeout=o["idle_timeout"])

@@ -86,8 +86,10 @@ async def stuck_executor(prompt: str) -> str:
 
 
 async def stuck_loop(prompt: str) -> str:
-    """Blocks the event loop."""
-    return next(stuck_thread(prompt))
+    """Blocks the event loop, once the connection to port `prompt` is made."""
+    with socket.create_connection(("127.0.0.1", int(prompt))):
+        while True:
+            time.sleep(0.01)
 
 
 agents = {
