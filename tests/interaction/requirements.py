@@ -107,6 +107,8 @@ REQUIREMENTS: dict[str, Requirement] = {
     ),
     "models.list": Requirement("the agents are the models, with created and owned_by", "W A5"),
     "models.get": Requirement("a model is found by its name, whatever characters it has", "W A5"),
+    "paths.bare": Requirement("the API is answered without /v1 too where the server is told so, and only there", "D 2"),
+    "paths.health": Requirement("healthz and readyz need no key; readyz says when no new turns are taken", "D 2"),
     "openapi.document": Requirement(
         "openapi.json is open without a key, has only references that resolve, and valid schemas", "D 2"
     ),

@@ -21,7 +21,7 @@ from openai_compat_adapters.client import sync_openai
 
 from .agents import HELLO, Says
 from .conftest import Connect, Http, in_process
-from .listening import hear
+from .listening import data_of, hear
 from .requirements import requirement
 
 pytestmark = pytest.mark.anyio
@@ -188,19 +188,24 @@ async def test_the_request_id_of_every_answer_leads_to_its_line_in_the_log(
 
 
 @requirement("errors.private")
-@pytest.mark.parametrize("items", [[RuntimeError(SECRET)], ["so far ", RuntimeError(SECRET)]])
-@pytest.mark.parametrize("stream", [False, True])
 async def test_what_an_exception_says_is_in_the_log_and_not_on_the_wire(
-    items: Any, stream: bool, http: Http, caplog: pytest.LogCaptureFixture
+    http: Http, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with http(Says(*items)) as client:
-        answer = await client.post(CHAT, json=ASK | {"stream": stream})
-    request_id = answer.headers["x-request-id"]
-    failed = next(record for record in caplog.records if request_id in record.getMessage() and record.exc_info)
-    assert SECRET in str(failed.exc_info)
-    assert failed.levelno == logging.ERROR
-    assert SECRET not in answer.text + str(answer.headers)
-    assert "Traceback" not in answer.text
+    agents = {"at once": Says(RuntimeError(SECRET)), "later": Says("so far ", RuntimeError(SECRET))}
+    async with http(agents) as client:
+        answers = [
+            await client.post(CHAT, json=ASK | {"model": model, "stream": stream})
+            for model in agents
+            for stream in (False, True)
+        ]
+    assert [answer.status_code for answer in answers] == [500, 500, 500, 200]
+    for answer in answers:
+        request_id = answer.headers["x-request-id"]
+        failed = next(record for record in caplog.records if request_id in record.getMessage() and record.exc_info)
+        assert SECRET in str(failed.exc_info)
+        assert failed.levelno == logging.ERROR
+        assert SECRET not in answer.text + str(answer.headers)
+        assert "Traceback" not in answer.text
 
 
 @requirement("errors.request-id")
@@ -222,31 +227,31 @@ async def test_the_agent_can_log_with_the_same_request_id(http: Http, caplog: py
 # retries
 
 
+FAILING: dict[str, list[Any]] = {
+    "breaks": [RuntimeError("x")],
+    "has a limit": [AgentError("No.", status=429)],
+    "is busy": [AgentError("No.", status=409)],
+    "times out": [TimeoutError()],
+    "breaks in mid-stream": ["so far", RuntimeError("x")],
+}
+
+
 @requirement("errors.run-once")
 @pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize(
-    "items",
-    [
-        [RuntimeError("x")],
-        [AgentError("No.", status=429)],
-        [AgentError("No.", status=409)],
-        [TimeoutError()],
-        ["so far", RuntimeError("x")],
-    ],
-)
-async def test_the_sdks_two_retries_do_not_run_a_failed_agent_again(items: Any, stream: bool, connect: Connect) -> None:
-    agent = Says(*items)
+async def test_the_sdks_two_retries_do_not_run_a_failed_agent_again(stream: bool, connect: Connect) -> None:
+    agents = {name: Says(*items) for name, items in FAILING.items()}
 
-    async def ask(client: openai.AsyncOpenAI) -> None:
-        answer: Any = await client.chat.completions.create(model="agent", messages=HELLO, stream=stream)
+    async def ask(client: openai.AsyncOpenAI, model: str) -> None:
+        answer: Any = await client.chat.completions.create(model=model, messages=HELLO, stream=stream)
         heard = await hear(answer)
         assert heard.error is not None
         raise heard.error
 
-    async with connect(agent, max_retries=2) as client:
-        with pytest.raises(openai.APIError):
-            await ask(client)
-    assert len(agent.requests) == 1
+    async with connect(agents, max_retries=2) as client:
+        for name in agents:
+            with pytest.raises(openai.APIError):
+                await ask(client, name)
+    assert {name: len(agent.requests) for name, agent in agents.items()} == dict.fromkeys(FAILING, 1)
 
 
 @requirement("errors.run-once")
@@ -386,14 +391,14 @@ async def test_a_failure_in_mid_stream_is_the_text_so_far_then_an_error_and_a_pr
     async with http(agents) as client:
         answer = await client.post(CHAT, json=ASK | {"stream": True})
         after = await client.post(CHAT, json=ASK | {"model": "fine"})
-    *chunks, last, nothing = answer.text.split("\n\n")
-    choices = [json.loads(chunk.removeprefix("data: "))["choices"][0] for chunk in chunks]
+    *chunks, last = data_of(answer.text)
+    choices = [json.loads(chunk)["choices"][0] for chunk in chunks]
     assert [choice["delta"].get("content") for choice in choices] == [None, "so ", "far"]
     assert {choice["finish_reason"] for choice in choices} == {None}
-    assert json.loads(last.removeprefix("data: ")) == {
+    assert json.loads(last) == {
         "error": {"message": "The agent failed.", "type": "agent_error", "param": None, "code": "agent_error"}
     }
-    assert nothing == ""
+    assert answer.text.endswith("}\n\n")
     assert answer.status_code == after.status_code == 200
 
 
@@ -433,12 +438,13 @@ async def test_text_held_back_for_a_stop_sequence_is_part_of_the_text_so_far(con
 
 
 @requirement("errors.mid-stream")
+@in_process
 async def test_a_stream_that_runs_out_of_time_ends_with_an_error(connect: Connect) -> None:
     async def endless(prompt: str) -> AsyncIterator[str]:
         yield "so far"
         await anyio.sleep_forever()
 
-    async with connect(endless, deadlines=Deadlines(request=0.3)) as client:
+    async with connect(endless, deadlines=Deadlines(request=1.0)) as client:
         heard = await hear(await client.chat.completions.create(model="agent", messages=HELLO, stream=True))
     assert (heard.text, heard.finish_reasons) == ("so far", ())
     assert heard.error is not None
@@ -458,6 +464,17 @@ async def test_one_of_two_streamed_choices_that_fails_ends_the_stream(connect: C
         heard = await hear(await client.chat.completions.create(model="agent", messages=HELLO, stream=True, n=2))
     assert (heard.text, heard.finish_reasons) == ("so farso far", ())
     assert heard.error is not None
+
+
+@requirement("errors.mid-stream")
+async def test_the_sdks_stream_helper_raises_the_error_too(connect: Connect) -> None:
+    async with connect(Says("so far", RuntimeError("x"))) as client:
+        manager = client.chat.completions.stream(model="agent", messages=HELLO)
+        async with manager as stream:
+            with pytest.raises(openai.APIError) as caught:
+                await stream.get_final_completion()
+            assert stream.current_completion_snapshot.choices[0].message.content == "so far"
+    assert (caught.value.type, caught.value.code) == ("agent_error", "agent_error")
 
 
 @requirement("errors.mid-stream")

@@ -13,6 +13,7 @@ from openai_compat import UsageReported
 
 from .agents import HELLO, Says
 from .conftest import Http, in_process
+from .listening import data_of
 from .requirements import requirement
 from .test_chat_params import EVERY_PARAMETER, OUT_OF_RANGE
 from .test_chat_stream import CASES
@@ -130,8 +131,7 @@ async def test_answers_and_chunks_are_valid_by_it(name: str, http: Http) -> None
         plain = await client.post(path, json=body)
         streamed = await client.post(path, json=body | {"stream": True})
     check(openapi, described(openapi, path, "application/json"), plain.json())
-    events = [event.removeprefix("data: ") for event in streamed.text.split("\n\n") if event]
-    for event in events[:-1]:
+    for event in data_of(streamed.text)[:-1]:
         check(openapi, described(openapi, path, "text/event-stream"), json.loads(event))
 
 
@@ -144,8 +144,8 @@ async def test_all_other_answers_are_valid_by_it(http: Http) -> None:
         ask = {"model": "agent", "prompt": "x", "stream_options": {"include_usage": True}}
         check(openapi, completion, (await client.post("/v1/completions", json=ask)).json())
         streamed = await client.post("/v1/completions", json=ask | {"stream": True})
-        for event in streamed.text.split("\n\n")[:-2]:
-            check(openapi, completion, json.loads(event.removeprefix("data: ")))
+        for event in data_of(streamed.text)[:-1]:
+            check(openapi, completion, json.loads(event))
         for path, called in (("/v1/models", "/v1/models"), ("/v1/models/{model}", "/v1/models/agent")):
             schema = openapi["paths"][path]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
             check(openapi, schema, (await client.get(called)).json())

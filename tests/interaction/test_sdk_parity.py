@@ -24,6 +24,7 @@ from openai_compat.protocol import models as our_models
 
 from .agents import HELLO, Says
 from .conftest import Http, in_process
+from .listening import data_of
 from .requirements import requirement
 from .test_chat_stream import CASES, CODE
 
@@ -250,9 +251,8 @@ async def test_answers_and_chunks_are_valid_by_the_sdks_types_strictly(name: str
         plain = await client.post("/v1/chat/completions", json=ask)
         streamed = await client.post("/v1/chat/completions", json=ask | {"stream": True})
     found = strictly(ChatCompletion, plain.text)
-    for event in streamed.text.split("\n\n")[:-2]:
-        if not event.startswith(":"):
-            found |= strictly(ChatCompletionChunk, event.removeprefix("data: "))
+    for event in data_of(streamed.text)[:-1]:
+        found |= strictly(ChatCompletionChunk, event)
     assert {name for name in found if not explained(name, ANSWER_FIELDS_WE_ADD)} == set()
 
 
@@ -264,9 +264,8 @@ async def test_a_streamed_custom_call_is_the_one_thing_the_sdk_has_no_type_for(h
         plain = await client.post("/v1/chat/completions", json=ask)
         streamed = await client.post("/v1/chat/completions", json=ask | {"stream": True})
     assert strictly(ChatCompletion, plain.text) == {"usage.reported"}
-    started = streamed.text.split("\n\n")[1].removeprefix("data: ")
     with pytest.raises(pydantic.ValidationError) as caught:
-        ChatCompletionChunk.model_validate_json(started, strict=True)
+        ChatCompletionChunk.model_validate_json(data_of(streamed.text)[1], strict=True)
     assert [error["loc"][-2:] for error in caught.value.errors()] == [(0, "type")]
 
 
