@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, cast
 
+from pydantic import BaseModel
 from pydantic_core import to_json
 
 from ...errors import AgentError
@@ -67,9 +68,9 @@ class Reply:
             case "message_start":
                 self._count(event.message.usage)
             case "content_block_start":
-                yield from self._begin(event.content_block.to_dict(mode="json"))
+                yield from self._begin(_dumped(event.content_block))
             case "content_block_delta":
-                yield from self._delta(event.delta.to_dict(mode="json"))
+                yield from self._delta(_dumped(event.delta))
             case "content_block_stop":
                 yield from self._stop(self.content[-1])
             case "message_delta":
@@ -155,9 +156,9 @@ class Reply:
 
     # usage
 
-    def _count(self, usage: Any) -> None:
+    def _count(self, usage: BaseModel | None) -> None:
         if usage is not None:  # left out by some servers that only look like Anthropic's
-            self._usage |= usage.to_dict(mode="json", exclude_none=True)
+            self._usage |= {name: value for name, value in _dumped(usage).items() if value is not None}
 
     def _report(self) -> UsageReported:
         usage = self._usage
@@ -166,6 +167,11 @@ class Reply:
         fresh = usage.get("input_tokens", 0) + usage.get("cache_creation_input_tokens", 0)
         thinking = usage.get("output_tokens_details", {}).get("thinking_tokens")
         return UsageReported(fresh + cached, usage.get("output_tokens", 0), cached, thinking)
+
+
+def _dumped(model: BaseModel) -> dict[str, Any]:
+    """As it came; what the SDK does not know yet is nothing to warn of."""
+    return model.model_dump(mode="json", exclude_unset=True, warnings=False)
 
 
 def _object(text: str) -> dict[str, Any]:
