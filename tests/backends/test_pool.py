@@ -147,9 +147,9 @@ async def test_a_client_that_leaves_costs_the_agent_its_place(made: list[Runtime
     body = {"model": "agent", "messages": [user("Hi")], "stream": True}
     with anyio.fail_after(20):
         async with httpx2.AsyncClient(transport=AsyncTransport(server), base_url="http://localhost") as client:
-            async with client.stream("POST", "/v1/chat/completions", json=body) as answer:
-                async with aclosing(answer.aiter_bytes()) as pieces:
-                    await anext(pieces)
+            ask = client.stream("POST", "/v1/chat/completions", json=body)
+            async with ask as answer, aclosing(answer.aiter_bytes()) as pieces:
+                await anext(pieces)
             again = await client.post("/v1/chat/completions", json={**body, "stream": False})
     assert again.json()["choices"][0]["message"]["content"] == "1.0"
     assert [runtime.closed for runtime in made] == [1, 0]
