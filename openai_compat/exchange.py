@@ -9,13 +9,13 @@ import anyio
 from .backend import Principal
 from .errors import OpenAICompatError
 from .http import HttpRequest, ResponseBody, ResponseStart, Send, encode_headers
-from .serializers.errors import error_body, error_headers
+from .serializers.errors import error_body, error_frame, error_headers
 
 JSON = ("Content-Type", "application/json")
 
 
 class ClientTooSlow(Exception):
-    """The client did not read for longer than the write deadline; the connection is to be cut."""
+    """A piece of the answer could not be sent within its deadline; the connection is to be cut."""
 
 
 class Exchange:
@@ -26,6 +26,7 @@ class Exchange:
         request_id: the `x-request-id` of the answer.
         principal: who asks; set once that is known.
         status: the status that was sent, 0 before.
+        streaming: True while pieces of a stream can be written: after its head, before its last one.
         note: a word for the access log about how it ended.
     """
 
@@ -34,6 +35,7 @@ class Exchange:
         self.request_id = request_id
         self.principal = Principal("")
         self.status = 0
+        self.streaming = False
         self.note = ""
         self.headers: list[tuple[str, str]] = [("X-Request-Id", request_id)]
         self._send = send
@@ -52,14 +54,23 @@ class Exchange:
         await self._write(ResponseBody(b"" if self.request.method == "HEAD" else body, more=False))
 
     async def fail(self, error: OpenAICompatError) -> None:
-        """Send an error in OpenAI's envelope."""
+        """Answer with an error, or end a stream that has begun with it: no finish_reason, no end mark.
+
+        Raises ClientTooSlow if neither is possible, since another answer is half sent.
+        """
         self.note = error.code or error.type
-        await self.answer(error.status, error_body(error), *error_headers(error))
+        if not self.status:
+            await self.answer(error.status, error_body(error), *error_headers(error))
+        elif self.streaming:
+            await self.end(error_frame(error))
+        else:
+            raise ClientTooSlow from error
 
     async def start_stream(self) -> None:
         """Send the head of a stream of server-sent events."""
         headers = [("Content-Type", "text/event-stream; charset=utf-8"), ("Cache-Control", "no-cache, no-store")]
         await self._start(200, [*headers, ("X-Accel-Buffering", "no")])
+        self.streaming = True
 
     async def write(self, data: bytes) -> None:
         """Send a piece of the stream. Raises ClientTooSlow if the client does not take it in time."""
@@ -67,15 +78,16 @@ class Exchange:
 
     async def end(self, data: bytes = b"") -> None:
         """Send the last piece of the stream."""
+        self.streaming = False
         await self._write(ResponseBody(data, more=False))
 
     async def _start(self, status: int, headers: list[tuple[str, str]]) -> None:
         self.status = status
         timing = ("OpenAI-Processing-Ms", str(self.milliseconds))
-        await self._send(ResponseStart(status, encode_headers([*self.headers, timing, *headers])))
+        await self._write(ResponseStart(status, encode_headers([*self.headers, timing, *headers])))
 
-    async def _write(self, body: ResponseBody) -> None:
+    async def _write(self, message: ResponseStart | ResponseBody) -> None:
         with anyio.move_on_after(self._write_deadline):
-            await self._send(body)
+            await self._send(message)
             return
         raise ClientTooSlow

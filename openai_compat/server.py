@@ -125,8 +125,6 @@ class Server:
     async def _unexpected(self, exchange: Exchange, error: Exception) -> None:
         """A bug of ours: log it, and answer here, since a re-raised one costs the client its connection."""
         logger.error("%s: unexpected error", exchange.request_id, exc_info=error)
-        if exchange.status:
-            raise ClientTooSlow from error
         await exchange.fail(OpenAICompatError("The server failed.", code="internal_error", should_retry=False))
 
     async def _answer(self, exchange: Exchange) -> None:

@@ -1,10 +1,10 @@
 """The life of a turn: one run of a backend, in a task of its own, read through a bounded buffer.
 
-    async with Turn(...) as turn:        the agent starts
-        while not turn.over:
-            items = turn.take()          what it has said since
-            ...                          await wake.wait() when there is nothing
-                                         leaving: the agent has been stopped, always, on every path
+    turn.start()                         the agent starts
+    while not turn.over:
+        items = turn.take()              what it has said since
+        ...                              await wake.wait() when there is nothing
+    await turn.stop()                    the agent has been stopped; always, on every path
 
 Whatever an agent raises is caught in its task (`SystemExit` and `KeyboardInterrupt` too, which would end the whole
 server) and kept in `turn.error`.
@@ -16,8 +16,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -91,9 +90,14 @@ class Turn:
         return bool(self._items)
 
     @property
+    def finished(self) -> bool:
+        """True when the agent has said all it will say."""
+        return self._ended or self._enforcer.finished
+
+    @property
     def over(self) -> bool:
         """True when nothing more will come."""
-        return not self._items and (self._ended or self._enforcer.finished)
+        return not self._items and self.finished
 
     def take(self) -> list[Item]:
         """Everything the agent has said since the last call."""
@@ -103,13 +107,17 @@ class Turn:
         self._room.set()
         return items
 
-    async def __aenter__(self) -> Self:
-        self._task = spawn(self._run, name=f"agent {self._context.turn_id}", ended=self._released)
-        return self
+    @property
+    def running(self) -> bool:
+        """True as long as the agent's task has not ended."""
+        return self._task is not None and not self._task.done
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
-    ) -> None:
+    def start(self) -> None:
+        """Start the agent. From here on `stop` has to be called, and `released` will be."""
+        self._task = spawn(self._run, name=f"agent {self._context.turn_id}", ended=self._released)
+
+    async def stop(self) -> None:
+        """Stop the agent if it still runs; wait for its end, but no longer than the grace period."""
         if self._task is not None and not self._task.done:
             with anyio.move_on_after(self._grace, shield=True):
                 await self._stop(self._task)

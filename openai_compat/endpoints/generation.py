@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
-from typing import Protocol
+from types import TracebackType
+from typing import Protocol, Self
 
 import anyio
 import anyio.lowlevel
@@ -18,7 +19,6 @@ from ..exchange import Exchange
 from ..reducer import FinalMessage, Item, Reducer, Usage, size_of
 from ..runtime import Runtime, logger
 from ..serializers.encoding import KEEP_ALIVE
-from ..serializers.errors import error_frame
 from ..serializers.presentation import Presentation
 from ..turns import Turn, Wake
 
@@ -55,23 +55,21 @@ async def generate(
 ) -> None:
     """Run the agent once for each of `requests`, side by side, and answer with one choice for each.
 
-    Raises OpenAICompatError for whatever goes wrong before the head is sent; later failures go into the stream.
+    Raises OpenAICompatError for what goes wrong before the agent is started; later failures are answered here.
     """
     if len(requests) > runtime.limits.choices:
         text = f"At most {runtime.limits.choices} answers can be asked for at once."
         raise InvalidRequest(text, param="n", code="invalid_value")
     headers = _passed_on(runtime, exchange)
     requests = [replace(request, principal=exchange.principal, headers=headers) for request in requests]
+    write = _stream if requests[0].stream else _plain
+    turns = Turns(runtime, exchange, backend, requests, form)
     runtime.slots.take(len(requests))
-    async with AsyncExitStack() as stack:
-        turns = Turns(runtime, exchange, backend, requests, form)
-        for turn in turns.turns:
-            await stack.enter_async_context(turn)
-        write = _stream if requests[0].stream else _plain
-        with anyio.move_on_after(runtime.deadlines.request) as scope:
+    async with turns:
+        try:
             await write(runtime, exchange, turns, form)
-        if scope.cancelled_caught:
-            await _fail(exchange, DeadlineExceeded("The agent took too long and was stopped.", should_retry=False))
+        except OpenAICompatError as error:
+            await exchange.fail(error)  # at once: stopping the agents may take its time
 
 
 def _passed_on(runtime: Runtime, exchange: Exchange) -> dict[str, str]:
@@ -82,7 +80,7 @@ def _passed_on(runtime: Runtime, exchange: Exchange) -> dict[str, str]:
 
 
 class Turns:
-    """The turns of one request, read together."""
+    """The turns of one request, read together. They run inside `async with`: leaving it stops them, all at once."""
 
     def __init__(
         self,
@@ -93,6 +91,7 @@ class Turns:
         form: Form,
     ) -> None:
         self._wake = Wake()
+        self._deadline = anyio.current_time() + runtime.deadlines.request
         deadline = time.monotonic() + runtime.deadlines.request
         self.turns = [
             Turn(
@@ -106,6 +105,21 @@ class Turns:
             for index, request in enumerate(requests)
         ]
         self._views = [form.presentation() for _ in requests]
+
+    async def __aenter__(self) -> Self:
+        for turn in self.turns:
+            turn.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        running = [turn for turn in self.turns if turn.running]
+        if running:
+            with anyio.CancelScope(shield=True):
+                async with anyio.create_task_group() as group:
+                    for turn in running:
+                        group.start_soon(turn.stop)
 
     @property
     def over(self) -> bool:
@@ -121,37 +135,40 @@ class Turns:
                     raise turn.error
         return taken
 
-    async def wait(self) -> None:
-        """Return when there is something to take, or a failure to raise."""
+    async def wait(self, until: float = math.inf) -> None:
+        """Return when there is something to take, or a failure to raise, or at `until` (the event loop's time).
+
+        Raises DeadlineExceeded when the agents have had their time. Writes are never interrupted by that, so that it
+        is always known what the client has got; they have a deadline of their own.
+        """
         # On asyncio, anyio does not cancel a task whose event is set already: with a steady agent, that is always.
         await anyio.lowlevel.checkpoint_if_cancelled()
         if not any([turn.waiting or turn.error is not None for turn in self.turns]):
-            await self._wake.wait()
+            with anyio.CancelScope(deadline=min(until, self._deadline)):
+                await self._wake.wait()
+        if anyio.current_time() >= self._deadline and not all([turn.finished for turn in self.turns]):
+            raise DeadlineExceeded("The agent took too long and was stopped.", should_retry=False)
 
 
 async def _stream(runtime: Runtime, exchange: Exchange, turns: Turns, form: Form) -> None:
     """Write what the turns say as they say it: all there is, in one write, each time around."""
     streams = [form.stream(index) for index in range(len(turns.turns))]
-    usage, patience = Usage(), runtime.deadlines.head
-    try:
-        while not turns.over:
-            with anyio.move_on_after(patience) as silence:
-                await turns.wait()
-            taken = turns.take()
-            data = b"".join([streams[index].feed(items) for index, items in taken])
-            _count(usage, taken)
-            if not data and silence.cancelled_caught:
-                data = KEEP_ALIVE
-            if data:
-                if not exchange.status:
-                    await exchange.start_stream()
-                    patience = runtime.deadlines.heartbeat
-                await exchange.write(data)
-        if not exchange.status:
-            await exchange.start_stream()
-        await exchange.end(form.stream_end(usage))
-    except OpenAICompatError as error:
-        await _fail(exchange, error)
+    usage, silent_until = Usage(), anyio.current_time() + runtime.deadlines.head
+    while not turns.over:
+        await turns.wait(silent_until)
+        taken = turns.take()
+        data = b"".join([streams[index].feed(items) for index, items in taken])
+        _count(usage, taken)
+        if not data and anyio.current_time() >= silent_until:
+            data = KEEP_ALIVE
+        if data:
+            if not exchange.status:
+                await exchange.start_stream()
+            await exchange.write(data)
+            silent_until = anyio.current_time() + runtime.deadlines.heartbeat
+    if not exchange.status:
+        await exchange.start_stream()
+    await exchange.end(form.stream_end(usage))
 
 
 def _count(usage: Usage, taken: list[tuple[int, list[Item]]]) -> None:
@@ -159,14 +176,6 @@ def _count(usage: Usage, taken: list[tuple[int, list[Item]]]) -> None:
         for item in items:
             if isinstance(item, UsageReported):
                 usage.add(item)
-
-
-async def _fail(exchange: Exchange, error: OpenAICompatError) -> None:
-    """Answer with the error, or, once a stream has begun, end it with one: no finish_reason, no end mark."""
-    if not exchange.status:
-        raise error
-    exchange.note = error.code or error.type
-    await exchange.end(error_frame(error))
 
 
 async def _plain(runtime: Runtime, exchange: Exchange, turns: Turns, form: Form) -> None:
