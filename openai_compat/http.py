@@ -11,7 +11,7 @@ RawHeaders: TypeAlias = Sequence[tuple[bytes, bytes]]
 
 
 class ClientDisconnected(Exception):
-    """The client went away while its request was read. Adapters raise it; nobody is left to be answered."""
+    """The client went away while it was read from or written to. Adapters raise it; nobody is left to be answered."""
 
 
 @dataclass(frozen=True, slots=True)
