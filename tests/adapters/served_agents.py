@@ -92,6 +92,19 @@ async def stuck_loop(prompt: str) -> str:
             time.sleep(0.01)
 
 
+async def conversation(messages: list[dict[str, str]]) -> AsyncIterator[str]:
+    """Repeats all that was said; "wait PORT" holds it, "fail" makes it fail."""
+    word, _, port = messages[-1]["content"].partition(" ")
+    if word == "fail":
+        raise RuntimeError("asked to")
+    if word == "wait":
+        yield "waiting"
+        async for said in leashed(port):
+            yield said
+    else:
+        yield "heard: " + " / ".join([message["content"] for message in messages])
+
+
 agents = {
     "echo": echo,
     "counted": counted,
