@@ -124,6 +124,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     "errors.mid-stream": Requirement(
         "a failure in mid-stream is the text so far, then an error, no finish_reason, no [DONE]", "T 173"
     ),
+    "errors.not-an-event": Requirement("what an agent yields that is no well-formed event is its failure", "T 175"),
     "errors.private": Requirement("exception text reaches the log and never the client", "T 67"),
     "sdk.request": Requirement("every request field of the installed SDK has a field of ours", "W A1"),
     "sdk.answer": Requirement(

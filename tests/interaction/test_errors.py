@@ -16,7 +16,24 @@ import httpx2
 import openai
 import pytest
 
-from openai_compat import AgentError, Deadlines, Limits, RunContext, Server
+from openai_compat import (
+    AgentError,
+    Citation,
+    Deadlines,
+    Finished,
+    Limits,
+    MediaDelta,
+    Paused,
+    PendingCall,
+    Progress,
+    ReasoningDelta,
+    RunContext,
+    Server,
+    TextDelta,
+    ToolCallReady,
+    ToolCallStarted,
+    UsageReported,
+)
 from openai_compat_adapters.client import sync_openai
 
 from .agents import HELLO, Says
@@ -508,6 +525,44 @@ async def test_a_completion_stream_breaks_off_the_same_way(connect: Connect) -> 
             await read(stream)
     assert texts == ["so far"]
     assert (caught.value.type, caught.value.code) == ("agent_error", "agent_error")
+
+
+# events that are none
+
+NOT_EVENTS: list[Any] = [
+    None,
+    b"bytes",
+    {"type": "text", "text": "Hi"},
+    TextDelta,
+    TextDelta(None),  # type: ignore[arg-type]
+    TextDelta(5),  # type: ignore[arg-type]
+    ReasoningDelta(b"x"),  # type: ignore[arg-type]
+    Citation("http://a/", "A", float("nan"), 2),  # type: ignore[arg-type]
+    MediaDelta("text", "image/png"),  # type: ignore[arg-type]
+    ToolCallStarted(None, "look"),  # type: ignore[arg-type]
+    ToolCallStarted("c", "look", "server"),  # type: ignore[arg-type]
+    ToolCallReady("c", "look", {"at": "sky"}),  # type: ignore[arg-type]
+    Paused((PendingCall("c", "look", {}),)),  # type: ignore[arg-type]
+    Progress("step", "1", None),  # type: ignore[arg-type]
+    UsageReported(1.5, 2),  # type: ignore[arg-type]
+    UsageReported(-1, 2),
+    Finished("done"),  # type: ignore[arg-type]
+]
+
+
+@requirement("errors.not-an-event")
+@pytest.mark.parametrize("wrong", NOT_EVENTS, ids=repr)
+@in_process
+async def test_nothing_that_is_no_event_reaches_the_wire(wrong: Any, connect: Connect) -> None:
+    async with connect(Says("so far", wrong)) as client:
+        with pytest.raises(openai.InternalServerError) as caught:
+            await client.chat.completions.create(model="agent", messages=HELLO)
+        heard = await hear(await client.chat.completions.create(model="agent", messages=HELLO, stream=True))
+    expected = "invalid_usage" if isinstance(wrong, UsageReported) else "invalid_event"
+    assert (caught.value.status_code, caught.value.code) == (500, expected)
+    assert (heard.text, heard.finish_reasons) == ("so far", ())
+    assert heard.error is not None
+    assert heard.error.code == expected
 
 
 # failures of the model behind the agent
