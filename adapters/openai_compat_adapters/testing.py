@@ -22,7 +22,7 @@ from openai_compat.testing import Answer, Recording, Run, Watched
 from openai_compat.testing.recording import recorded
 from openai_compat.testing.wrapping import wrapped
 
-from .client import async_openai, sync_openai
+from .client import DEFAULTS
 from .transport import AsyncTransport, SyncTransport
 
 
@@ -63,8 +63,9 @@ def served(
     plain: Any = SyncTransport(server)
     if recording is not None:
         asynchronous, plain = RecordingTransport(asynchronous, recording), RecordingTransport(plain, recording)
-    client = sync_openai(server, api_key=api_key, http_client=httpx2.Client(transport=plain))
-    async_client = async_openai(server, api_key=api_key, http_client=httpx2.AsyncClient(transport=asynchronous))
+    settings = DEFAULTS | {"api_key": api_key}
+    client = openai.OpenAI(http_client=httpx2.Client(transport=plain), **settings)
+    async_client = openai.AsyncOpenAI(http_client=httpx2.AsyncClient(transport=asynchronous), **settings)
     with client:
         yield Served(server, client, async_client, cast("Mapping[str, Watched]", server.runtime.agents))
 

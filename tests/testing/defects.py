@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 from openai_compat import AgentError, AgentRequest, Server, ToolCallReady
@@ -672,10 +673,8 @@ class SwallowsCancellation(Leaving):
         yield "Hello, "
         until = time.monotonic() + (RUNS_ON if "long" in prompt else 0)
         while (left := until - time.monotonic()) > 0:
-            try:
+            with suppress(asyncio.CancelledError):
                 await asyncio.sleep(left)
-            except asyncio.CancelledError:
-                pass
         yield "world"
 
 
