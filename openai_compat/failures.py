@@ -31,8 +31,16 @@ CONTEXT_LENGTH_PHRASES = ("prompt is too long", "maximum context length", "conte
 def public_error(error: BaseException) -> OpenAICompatError:
     """The error to answer with: the agent's own declared one, a mapped upstream one, or a plain "agent_error".
 
-    None of them carries the text of an exception that was not written for the client.
+    None of them carries the text of an exception that was not written for the client. Never raises, however broken
+    the exception is.
     """
+    try:
+        return _mapped(error)
+    except Exception:
+        return AgentError()
+
+
+def _mapped(error: BaseException) -> OpenAICompatError:
     error = _single(error)
     if isinstance(error, OpenAICompatError):
         return _not_again(error)

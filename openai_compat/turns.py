@@ -16,6 +16,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -223,21 +224,21 @@ class Turn:
         except Exception as error:
             if not self._enforcer.finished:
                 raise
-            self._context.logger.warning(
-                "%s: the agent failed while it was closed", self._context.request_id, exc_info=error
-            )
+            self._log(logging.WARNING, "the agent failed while it was closed", error)
 
     def _fail(self, error: BaseException) -> None:
         self._put_all(self._enforcer.flush())
-        if self._enforcer.finished or self._dropping:
-            level = logging.WARNING if not self._dropping else logging.INFO
-            self._context.logger.log(
-                level, "%s: the agent failed after its end", self._context.request_id, exc_info=error
-            )
-            return
-        self.error = public_error(error)
-        level = logging.INFO if isinstance(error, AgentError) else logging.ERROR
-        self._context.logger.log(level, "%s: the agent failed", self._context.request_id, exc_info=error)
+        if self._dropping:
+            self._log(logging.INFO, "the agent failed after it was stopped", error)
+        elif self._enforcer.finished:
+            self._log(logging.WARNING, "the agent failed after its end", error)
+        else:
+            self.error = public_error(error)
+            self._log(logging.INFO if isinstance(error, AgentError) else logging.ERROR, "the agent failed", error)
+
+    def _log(self, level: int, text: str, error: BaseException) -> None:
+        with suppress(Exception):  # a handler that fails must not end the agent's task: on trio, that ends everything
+            self._context.logger.log(level, "%s: %s", self._context.request_id, text, exc_info=error)
 
 
 def _is_asyncio() -> bool:
