@@ -174,6 +174,16 @@ async def test_a_server_that_shuts_down_takes_no_new_turns(stream: bool, connect
     assert len(agent.requests) == 1
 
 
+@requirement("errors.envelope")
+@in_process
+async def test_a_stream_that_failed_before_it_had_anything_to_show_has_its_real_status(connect: Connect) -> None:
+    agent = Says(UsageReported(10, 0), Citation("http://a/", "A", 0, 0), AgentError("Overloaded.", status=503))
+    async with connect(agent) as client:
+        with pytest.raises(openai.InternalServerError) as caught:
+            await client.chat.completions.create(model="agent", messages=HELLO, stream=True)
+    assert (caught.value.status_code, caught.value.message) == (503, "Error code: 503 - Overloaded.")
+
+
 # request ids and logs
 
 
