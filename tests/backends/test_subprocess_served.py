@@ -142,6 +142,7 @@ class TestWithTheSdk:
             "completion_tokens": 42,
             "total_tokens": 3252,
             "prompt_tokens_details": {"cached_tokens": 3000},
+            "completion_tokens_details": {"reasoning_tokens": 30},
         }
 
     async def test_over_a_socket_leaving_ends_the_process_group(self, tmp_path: Path) -> None:
