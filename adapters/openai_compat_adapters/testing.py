@@ -63,7 +63,7 @@ def served(
     plain: Any = SyncTransport(server)
     if recording is not None:
         asynchronous, plain = RecordingTransport(asynchronous, recording), RecordingTransport(plain, recording)
-    settings = DEFAULTS | {"api_key": api_key}
+    settings: dict[str, Any] = {**DEFAULTS, "api_key": api_key}
     client = openai.OpenAI(http_client=httpx2.Client(transport=plain), **settings)
     async_client = openai.AsyncOpenAI(http_client=httpx2.AsyncClient(transport=asynchronous), **settings)
     with client:
