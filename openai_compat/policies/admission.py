@@ -30,9 +30,10 @@ class Slots:
         self.used -= 1
         if self._unused is not None and not self.used:
             self._unused.set()
+            self._unused = None
 
     async def wait_unused(self) -> None:
         """Return once no agent runs any more."""
         while self.used:
-            self._unused = anyio.Event()
+            self._unused = self._unused or anyio.Event()  # shared by all who wait
             await self._unused.wait()
