@@ -231,7 +231,7 @@ async def test_choices_are_independent_runs_of_the_agent() -> None:
     plain = await answer(Server(agent), chat(n=3))
     assert sorted([choice["message"]["content"] for choice in plain.json["choices"]]) == ["111", "222", "333"]
     assert len(set(turns)) == 3
-    assert turns[0] == plain.json["id"]
+    assert plain.json["id"] in turns
     turns.clear()
     streamed = await answer(Server(agent), chat(n=3, stream=True))
     said = {0: "", 1: "", 2: ""}
