@@ -393,7 +393,7 @@ async def test_a_server_that_drains_takes_no_new_turns_and_lets_the_running_ones
             await began.wait()
             group.start_soon(server.drain, 20)
             group.start_soon(server.drain, 20)
-            await anyio.lowlevel.checkpoint()
+            await eventually(lambda: server.runtime.slots.closed)
             refused = await answer(server, chat())
             assert (refused.status, refused.error["code"]) == (503, "shutting_down")
             assert float(refused.headers["retry-after"]) > 0
