@@ -213,13 +213,13 @@ async def test_a_chatty_agent_is_stopped_at_the_deadline_too(pause: Callable[[],
             if pause is not None:
                 await pause()
 
-    server = Server(chatty, deadlines=Deadlines(request=0.2))
+    server = Server(chatty, deadlines=Deadlines(request=0.1))
     async with in_process(server) as client:
         answer = await client.post(CHAT, json=ask(stream=True))
-    events = frames(answer.content)
-    assert events[-1]["error"]["code"] == "timeout"
-    assert [event for event in events if event == "[DONE]"] == []
-    assert [event for event in events[:-1] if event["choices"][0]["finish_reason"]] == []
+    assert b"[DONE]" not in answer.content
+    assert b'"finish_reason":"' not in answer.content
+    last = answer.content[answer.content.rindex(b"data: ") :]
+    assert frames(last)[0]["error"]["code"] == "timeout"
     assert server.runtime.slots.used == 0
 
 
@@ -367,6 +367,7 @@ def test_three_hundred_streams_left_early_leave_nothing_behind() -> None:
             first.read_until(b"begun")
         eventually(lambda: server.runtime.slots.used == 0)
         files, threads, memory = open_files(), threading.active_count(), resident()
+        tasks = set(_AsyncioTask._running)
         for _ in range(10):
             clients = [RawClient(url) for _ in range(30)]
             for client in clients:
@@ -377,7 +378,7 @@ def test_three_hundred_streams_left_early_leave_nothing_behind() -> None:
         eventually(lambda: server.runtime.slots.used == 0)
         eventually(lambda: open_files() == files)
         assert threading.active_count() == threads
-        assert not _AsyncioTask._running
+        eventually(lambda: tasks >= _AsyncioTask._running)
         gc.collect()
         assert resident() - memory < 20_000_000
         assert httpx2.get(f"{url}/v1/models").status_code == 200
