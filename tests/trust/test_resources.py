@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -32,6 +33,7 @@ from openai_compat import (
 )
 from openai_compat.http import HttpRequest, ResponseBody, ResponseStart
 from openai_compat.tasks import _AsyncioTask
+from openai_compat_adapters import serve
 from tests.transports import uvicorn_socket
 
 from .probe import CHAT, JSON, Counting, Endless, EndlessThread, ask, error_of, eventually, frames, in_process, soon
@@ -482,3 +484,11 @@ async def test_max_tokens_ends_an_answer_without_end() -> None:
             with anyio.fail_after(5):
                 answer = await client.post(CHAT, json=ask(max_tokens=5, stream=stream))
             assert '"finish_reason":"length"' in answer.text
+
+
+def test_the_command_lines_server_delays_no_small_packets() -> None:
+    """Nagle's algorithm kept the second write of every answer back for 40 ms; connections inherit the setting."""
+    with serve.listen(Server(Counting()), "127.0.0.1", 0) as listener:
+        assert listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        with socket.create_connection(listener.getsockname()), listener.accept()[0] as accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
