@@ -6,6 +6,16 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequen
 from dataclasses import dataclass
 from typing import TypeAlias
 
+__all__ = (
+    "ClientDisconnected",
+    "HttpRequest",
+    "RawHeaders",
+    "ResponseBody",
+    "ResponseStart",
+    "Send",
+    "encode_headers",
+)
+
 RawHeaders: TypeAlias = Sequence[tuple[bytes, bytes]]
 """Header fields in order; names in lower case."""
 
