@@ -8,7 +8,7 @@ import anyio
 
 from .backend import Principal
 from .errors import OpenAICompatError
-from .http import ClientDisconnected, HttpRequest, ResponseBody, ResponseStart, Send, encode_headers
+from .http import HttpRequest, ResponseBody, ResponseStart, Send, encode_headers
 from .serializers.errors import error_body, error_frame, error_headers
 
 JSON = ("Content-Type", "application/json")
@@ -87,10 +87,7 @@ class Exchange:
         await self._write(ResponseStart(status, encode_headers([*self.headers, timing, *headers])))
 
     async def _write(self, message: ResponseStart | ResponseBody) -> None:
-        try:
-            with anyio.move_on_after(self._write_deadline):
-                await self._send(message)
-                return
-        except OSError as error:  # ASGI 2.4: what `send` raises on a connection that is closed
-            raise ClientDisconnected from error
+        with anyio.move_on_after(self._write_deadline):
+            await self._send(message)
+            return
         raise ClientTooSlow

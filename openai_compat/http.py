@@ -73,7 +73,7 @@ class ResponseBody:
 Send: TypeAlias = Callable[[ResponseStart | ResponseBody], Awaitable[None]]
 """Takes one `ResponseStart`, then `ResponseBody` pieces; returns when the transport has room for the next.
 
-May raise OSError when the client has gone away."""
+Raises ClientDisconnected when the transport knows that the client has gone away."""
 
 
 def encode_headers(headers: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
