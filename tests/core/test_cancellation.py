@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -87,7 +88,42 @@ def plain_factory(diary: Diary) -> Agent:
     return make
 
 
-KINDS = [async_generator, coroutine, generator, function, factory, plain_factory]
+def swallowing(diary: Diary) -> Agent:
+    """An agent that goes on when it is told to stop."""
+
+    async def agent(prompt: str) -> AsyncIterator[str]:
+        diary.began += 1
+        try:
+            for piece in ("one ", "two ", "three"):
+                with suppress(anyio.get_cancelled_exc_class()):
+                    await anyio.lowlevel.checkpoint()
+                yield piece
+            diary.done += 1
+        finally:
+            diary.cleaned_up += 1
+
+    return agent
+
+
+def angry(diary: Diary) -> Agent:
+    """An agent that fails when it is told to stop."""
+
+    async def agent(prompt: str) -> AsyncIterator[str]:
+        diary.began += 1
+        try:
+            for piece in ("one ", "two ", "three"):
+                await anyio.lowlevel.checkpoint()
+                yield piece
+            diary.done += 1
+        finally:
+            diary.cleaned_up += 1
+            if not diary.done:
+                raise RuntimeError("I was not done")
+
+    return agent
+
+
+KINDS = [async_generator, coroutine, generator, function, factory, plain_factory, swallowing, angry]
 
 
 def check_left_behind(server: Server, sent: Recorder, diary: Diary, before: int, *, over: bool) -> None:
