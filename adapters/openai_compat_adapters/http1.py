@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
+import struct
 import sys
 from http import HTTPStatus
 from typing import Any
@@ -21,6 +23,8 @@ from openai_compat.serializers.errors import error_body
 
 TWO_LENGTHS = {b"content-length", b"transfer-encoding"}
 """A connection with both is closed after the answer (RFC 9112, 6.1)."""
+RESET = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
+"""Closes a socket with a reset: otherwise the kernel keeps what it has taken, up to megabytes, for minutes."""
 
 logger = logging.getLogger("openai_compat")
 
@@ -52,8 +56,6 @@ class Http1Protocol(H11Protocol):
         self._head_timer = _stopped(self._head_timer)
         self._write_timer = _stopped(self._write_timer)
 
-    # reading
-
     def data_received(self, data: bytes) -> None:
         """Take bytes. Between two requests they begin a head, or belong to a body that nobody wants any more."""
         super().data_received(data)
@@ -74,10 +76,8 @@ class Http1Protocol(H11Protocol):
         return cycle is not None and not cycle.response_complete
 
     def _expect_head(self) -> None:
-        self._head_timer = self.loop.call_later(self._header_timeout, self._head_is_late)
-
-    def _head_is_late(self) -> None:
-        self._refuse(RequestTimeout(f"The request's head did not arrive within {self._header_timeout:g} seconds."))
+        late = RequestTimeout(f"The request's head did not arrive within {self._header_timeout:g} seconds.")
+        self._head_timer = self.loop.call_later(self._header_timeout, self._refuse, late)
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP, with the status that h11 suggests (431 where a head is too long)."""
@@ -120,6 +120,7 @@ class Http1Protocol(H11Protocol):
             self._expect_reading(left)
         else:
             logger.warning("a client read nothing for %g s, its connection is cut", self._write_timeout)
+            self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
             self.transport.abort()
 
 

@@ -46,10 +46,7 @@ class Runner(uvicorn.Server):
         self._watchdog = Watchdog()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin to stop; the second time, stop at once. It may be interrupted by itself, and does nothing blocking.
-
-        uvicorn's own remembers the signal, to raise it again in the end: a traceback, and an exit code that is not 0.
-        """
+        """Begin to stop; the second time, stop at once. It may be interrupted by itself, and does nothing blocking."""
         self._signals.append(sig)
         self.should_exit = True
         self._watchdog.end_process_in(STOPPING_NOW if self._at_once else self._grace + STOPPING)

@@ -7,7 +7,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Iterator
 
-from openai_compat import Server, UsageReported
+from openai_compat import Progress, Server, UsageReported
 
 runs = 0
 
@@ -92,7 +92,7 @@ async def stuck_loop(prompt: str) -> str:
             time.sleep(0.01)
 
 
-async def conversation(messages: list[dict[str, str]]) -> AsyncIterator[str]:
+async def conversation(messages: list[dict[str, str]]) -> AsyncIterator[str | Progress]:
     """Repeats all that was said; "wait PORT" holds it, "fail" makes it fail."""
     word, _, port = messages[-1]["content"].partition(" ")
     if word == "fail":
@@ -102,6 +102,8 @@ async def conversation(messages: list[dict[str, str]]) -> AsyncIterator[str]:
         async for said in leashed(port):
             yield said
     else:
+        yield "I "
+        yield Progress("tool", "1", "Listening …")
         yield "heard: " + " / ".join([message["content"] for message in messages])
 
 

@@ -476,7 +476,8 @@ def terminal() -> Iterator[Terminal]:
 def test_a_conversation_in_a_terminal_goes_on_after_ctrl_c_and_ends_with_ctrl_d(terminal: Terminal) -> None:
     assert "You talk to conversation." in terminal.until("> ")
     terminal.type("one\n")
-    assert "heard: one\r\n" in terminal.until("> ")
+    shown = terminal.until("> ")
+    assert re.search("I \r\n[^\r\n]*· Listening …[^\r\n]*\r\nheard: one\r\n", shown)
     with Leash() as leash:
         terminal.type(f"wait {leash.prompt}\n")
         leash.wait_for_agent()
@@ -491,6 +492,6 @@ def test_a_conversation_in_a_terminal_goes_on_after_ctrl_c_and_ends_with_ctrl_d(
     while not terminal.shows_soon("> "):  # readline misses a Ctrl-C while it draws
         terminal.type("\x03")
     terminal.type("two\n")
-    assert "heard: one / heard: one / wait" in terminal.until("waiting / two\r\n> ")
+    assert "heard: one / I heard: one / wait" in terminal.until("waiting / two\r\n> ")
     terminal.type("\x04")
     assert terminal.process.wait(PATIENCE) == 0

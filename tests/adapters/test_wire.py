@@ -317,6 +317,7 @@ def test_a_client_that_reads_nothing_is_cut_and_the_agent_ends(served: Served) -
         leash.wait_for_agent()
         assert leash.last_words == "finally"
         assert b"[DONE]" not in connection.rest()
+        served.wait_for("a client read nothing for 1 s")
 
 
 def test_a_connection_is_cut_even_if_only_the_end_of_a_complete_answer_is_not_read(served: Served) -> None:
@@ -324,7 +325,7 @@ def test_a_connection_is_cut_even_if_only_the_end_of_a_complete_answer_is_not_re
         connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.send(chat("big", "20000000", close=True))
         served.wait_for("a client read nothing for 1 s")
-        assert len(connection.rest()) < 20_000_000
+        assert len(connection.rest()) < 200_000  # what the kernel has taken, which is megabytes, is dropped too
 
 
 def test_a_connection_is_cut_however_little_is_not_read(caplog: pytest.LogCaptureFixture) -> None:
