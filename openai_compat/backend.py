@@ -46,9 +46,14 @@ class Capabilities:
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who calls. `id` is a stable name that is safe to log; never the key itself."""
+    """Who calls. `id` is a stable name that is safe to log; never the key itself. `models` None means all."""
 
     id: str
+    models: frozenset[str] | None = None
+
+    def may_use(self, model: str) -> bool:
+        """Whether the model is among those allowed."""
+        return self.models is None or model in self.models
 
 
 ANONYMOUS = Principal("anonymous")
@@ -132,6 +137,7 @@ class AgentRequest:
         metadata: the client's own labels.
         user: the client's name for its end user; Open WebUI can send an object.
         headers: the request headers that the server was told to pass on, names in lower case.
+        conversation_id: the conversation kept on the server that this turn belongs to, None if there is none.
         resume: results of the client tools that the last turn called, None on a fresh message.
         extra: every field of the request that the server does not know, as sent.
     """
@@ -151,6 +157,7 @@ class AgentRequest:
     metadata: Mapping[str, str] = field(default_factory=dict[str, str])
     user: str | Mapping[str, Any] | None = None
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    conversation_id: str | None = None
     resume: Resume | None = None
     extra: Mapping[str, Any] = field(default_factory=dict[str, Any])
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 import anyio
 
@@ -18,6 +20,23 @@ class ClientTooSlow(Exception):
     """The client did not read for longer than the write deadline; the connection is to be cut."""
 
 
+@dataclass(slots=True)
+class Recording:
+    """A copy of an answer. `body` is None once there was more than `left` bytes of it."""
+
+    left: int
+    headers: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    body: list[bytes] | None = field(default_factory=list[bytes])
+
+    def add(self, data: bytes) -> None:
+        """Copy a piece of the body."""
+        self.left -= len(data)
+        if self.left < 0:
+            self.body = None
+        elif self.body is not None:
+            self.body.append(data)
+
+
 class Exchange:
     """A request and its answer.
 
@@ -27,6 +46,8 @@ class Exchange:
         principal: who asks; set once that is known.
         status: the status that was sent, 0 before.
         note: a word for the access log about how it ended.
+        agent_started: whether an agent was run for it, so that it must not be run again in secret.
+        recording: a copy of the answer, if one was asked for.
     """
 
     def __init__(self, request: HttpRequest, send: Send, request_id: str, write_deadline: float) -> None:
@@ -35,6 +56,9 @@ class Exchange:
         self.principal = Principal("")
         self.status = 0
         self.note = ""
+        self.agent_started = False
+        self.recording: Recording | None = None
+        self._gone = False
         self.headers: list[tuple[str, str]] = [("X-Request-Id", request_id)]
         self._send = send
         self._write_deadline = write_deadline
@@ -44,6 +68,19 @@ class Exchange:
     def milliseconds(self) -> int:
         """Time since the request came in."""
         return int((time.monotonic() - self._began) * 1000)
+
+    def record(self, limit: int) -> None:
+        """Keep a copy of the answer, up to `limit` bytes of body."""
+        self.recording = Recording(limit)
+
+    def leave(self) -> None:
+        """The client has left, but the work goes on: nothing more is sent."""
+        self._gone = True
+
+    async def repeat(self, status: int, headers: Iterable[tuple[str, str]], body: bytes, *more: tuple[str, str]) -> None:
+        """Send a recorded answer again."""
+        await self._start(status, [*headers, *more])
+        await self._write(ResponseBody(body, more=False))
 
     async def answer(self, status: int, body: bytes, *headers: tuple[str, str]) -> None:
         """Send a whole answer; JSON that nobody may cache, unless `headers` say otherwise."""
@@ -71,10 +108,18 @@ class Exchange:
 
     async def _start(self, status: int, headers: list[tuple[str, str]]) -> None:
         self.status = status
+        if self.recording is not None:
+            self.recording.headers = headers
+        if self._gone:
+            return
         timing = ("OpenAI-Processing-Ms", str(self.milliseconds))
         await self._send(ResponseStart(status, encode_headers([*self.headers, timing, *headers])))
 
     async def _write(self, body: ResponseBody) -> None:
+        if self.recording is not None:
+            self.recording.add(body.data)
+        if self._gone:
+            return
         with anyio.move_on_after(self._write_deadline):
             await self._send(body)
             return

@@ -19,7 +19,7 @@ from ..protocol.chat_request import (
     ToolParam,
 )
 from .body import parse_object, validate
-from .conversation import parse_conversation
+from .conversation import parse_messages
 
 MAX_TOOLS = 1024
 
@@ -30,6 +30,7 @@ class ParsedChat:
 
     wire: ChatCompletionRequest
     request: AgentRequest
+    body: dict[str, Any]
 
     @property
     def choices(self) -> int:
@@ -49,11 +50,15 @@ class ParsedChat:
 
 
 def parse_chat(body: bytes) -> ParsedChat:
-    """The request in `body`. Raises InvalidRequest with the `param` at fault."""
+    """The request in `body`. Raises InvalidRequest with the `param` at fault.
+
+    Whether its messages make a conversation is still to be checked (`check_conversation`), since the beginning of it
+    may be on the server.
+    """
     raw = parse_object(body)
     wire = validate(ChatCompletionRequest, raw)
     _refuse_deprecated(wire)
-    messages = parse_conversation(wire.messages)
+    messages = parse_messages(wire.messages)
     tools = _tools(wire.tools or [])
     choice = _tool_choice(wire, tools)
     request = AgentRequest(
@@ -70,10 +75,10 @@ def parse_chat(body: bytes) -> ParsedChat:
         stream=wire.stream is True,
         metadata=wire.metadata or {},
         user=wire.user,
-        resume=_resume(messages),
+        resume=resume_of(messages),
         extra=wire.__pydantic_extra__ or {},
     )
-    return ParsedChat(wire, request)
+    return ParsedChat(wire, request, raw)
 
 
 def check_capabilities(parsed: ParsedChat, can: Capabilities) -> None:
@@ -105,9 +110,6 @@ def _refuse_deprecated(wire: ChatCompletionRequest) -> None:
         if getattr(wire, name) is not None:
             text = f"'{name}' is deprecated and not supported; use '{instead}'."
             raise InvalidRequest(text, param=name, code="unsupported_parameter")
-    if wire.store:
-        text = "'store' is not supported: this server keeps no chat completions."
-        raise InvalidRequest(text, param="store", code="unsupported_parameter")
     if wire.top_logprobs is not None and not wire.logprobs:
         raise InvalidRequest("'top_logprobs' needs 'logprobs': true.", param="top_logprobs", code="invalid_value")
     if "audio" in (wire.modalities or ()) and wire.audio is None:
@@ -193,7 +195,7 @@ def _response_format(wire: ChatCompletionRequest, raw: dict[str, Any]) -> dict[s
     )
 
 
-def _resume(messages: tuple[Message, ...]) -> Resume | None:
+def resume_of(messages: tuple[Message, ...]) -> Resume | None:
     """The results at the conversation's end: this request goes on where the last turn paused."""
     results: dict[str, ToolMessage] = {}
     for message in reversed(messages):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import assert_never
 
 from ..errors import InvalidRequest
@@ -37,67 +37,55 @@ from ..protocol.chat_request import (
 )
 
 
-def parse_conversation(params: Sequence[MessageParam]) -> tuple[Message, ...]:
-    """The conversation, oldest first, with every call paired with its result.
-
-    Raises InvalidRequest if nothing in it is from the user, or a tool call or a result stands alone.
-    """
-    conversation = _Conversation()
-    for index, param in enumerate(params):
-        conversation.add(param, f"messages[{index}]")
-    return conversation.finish()
-
-
-class _Conversation:
-    def __init__(self) -> None:
-        self._messages: list[Message] = []
-        self._open: dict[str, str] = {}
-        self._open_at = ""
-
-    def add(self, param: MessageParam, where: str) -> None:
-        if isinstance(param, ToolMessageParam):
-            self._messages.append(self._result(param, where))
-            return
-        self._expect_no_open_call()
-        self._messages.append(_message(param))
-        if isinstance(param, AssistantMessageParam) and param.tool_calls:
-            self._open_at = where
-            for call in param.tool_calls:
-                if not _is_async(call):
-                    self._open[call.id] = (
-                        call.function.name if isinstance(call, FunctionCallParam) else call.custom.name
-                    )
-
-    def _result(self, param: ToolMessageParam, where: str) -> ToolMessage:
-        name = self._open.pop(param.tool_call_id, None)
-        if name is None:
-            text = "A message with role 'tool' must answer a tool call of the assistant message before it, once."
-            raise InvalidRequest(text, param=f"{where}.tool_call_id", code="invalid_value")
-        return ToolMessage(param.tool_call_id, _joined(param.content), name)
-
-    def _expect_no_open_call(self) -> None:
-        if self._open:
-            text = "An assistant message with 'tool_calls' must be followed by one tool message for each of them."
-            raise InvalidRequest(text, param=f"{self._open_at}.tool_calls", code="invalid_value")
-
-    def finish(self) -> tuple[Message, ...]:
-        self._expect_no_open_call()
-        if not any([isinstance(m, UserMessage) and _says_something(m) for m in self._messages]):
-            raise InvalidRequest("No user message found in 'messages'.", param="messages")
-        return tuple(self._messages)
+def parse_messages(params: Sequence[MessageParam]) -> tuple[Message, ...]:
+    """The messages, oldest first; a result gets its tool's name from the call before it, if that is there."""
+    names: dict[str, str] = {}
+    messages: list[Message] = []
+    for param in params:
+        message = _message(param, names)
+        if isinstance(message, AssistantMessage):
+            names |= {call.call_id: call.name for call in message.tool_calls}
+        messages.append(message)
+    return tuple(messages)
 
 
-def _is_async(call: object) -> bool:
-    """Calls of tools declared with `"async": true` may be answered in any later request, or never."""
-    return getattr(call, "async", None) is True
+def check_conversation(messages: Sequence[Message]) -> None:
+    """Raise InvalidRequest if nothing is from the user, or a tool call or a result stands alone."""
+    pending: set[str] = set()
+    asked_at = 0
+    for index, message in enumerate(messages):
+        if isinstance(message, ToolMessage):
+            _expect_call(message, pending, index)
+            pending.discard(message.call_id)
+            continue
+        _expect_no_open_call(pending, asked_at)
+        if isinstance(message, AssistantMessage):
+            asked_at, pending = index, {call.call_id for call in message.tool_calls if not call.deferred}
+    _expect_no_open_call(pending, asked_at)
+    if not any([isinstance(m, UserMessage) and _says_something(m) for m in messages]):
+        raise InvalidRequest("No user message found in 'messages'.", param="messages")
+
+
+def _expect_call(message: ToolMessage, pending: set[str], index: int) -> None:
+    if message.call_id not in pending:
+        text = "A message with role 'tool' must answer a tool call of the assistant message before it, once."
+        raise InvalidRequest(text, param=f"messages[{index}].tool_call_id", code="invalid_value")
+
+
+def _expect_no_open_call(pending: set[str], asked_at: int) -> None:
+    if pending:
+        text = "An assistant message with 'tool_calls' must be followed by one tool message for each of them."
+        raise InvalidRequest(text, param=f"messages[{asked_at}].tool_calls", code="invalid_value")
 
 
 def _says_something(message: UserMessage) -> bool:
     return any([not isinstance(part, TextPart) or part.text.strip() for part in message.parts])
 
 
-def _message(param: SystemMessageParam | UserMessageParam | AssistantMessageParam) -> Message:
+def _message(param: MessageParam, names: Mapping[str, str]) -> Message:
     match param:
+        case ToolMessageParam():
+            return ToolMessage(param.tool_call_id, _joined(param.content), names.get(param.tool_call_id, ""))
         case SystemMessageParam():
             return SystemMessage(_joined(param.content), param.role, param.name)
         case UserMessageParam():
@@ -146,6 +134,7 @@ def _said(part: TextContent | RefusalContent) -> AssistantPart:
 
 
 def _call(call: FunctionCallParam | CustomCallParam) -> ToolCall:
+    deferred = getattr(call, "async", None) is True
     if isinstance(call, FunctionCallParam):
-        return ToolCall(call.id, call.function.name, call.function.arguments)
-    return ToolCall(call.id, call.custom.name, call.custom.input, "custom")
+        return ToolCall(call.id, call.function.name, call.function.arguments, deferred=deferred)
+    return ToolCall(call.id, call.custom.name, call.custom.input, "custom", deferred=deferred)

@@ -19,13 +19,11 @@ class Limits:
         body: bytes of a request body. The default takes pictures as base64.
         choices: `n`, the answers that one request may ask for.
         answer: characters of a plain answer's text; an agent that says more fails with 502.
-        slots: agents running at once, over all requests; more get 429. This also bounds the threads of plain agents.
     """
 
     body: int = 20 * 1024 * 1024
     choices: int = 8
     answer: int = 50_000_000
-    slots: int = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +31,8 @@ class Deadlines:
     """Bounds on time, all in seconds.
 
     Attributes:
+        first_event: silence before the agent's first event, None for no bound of its own; 504 `agent_silent`.
+        idle: silence between two events, likewise.
         request: a whole turn, from the parsed request to the last byte; 504 or an error in the stream.
         body: the arrival of the request body; 408.
         head: how long a stream's 200 is held back for the agent's first event, so that early failures have a status.
@@ -47,6 +47,8 @@ class Deadlines:
     heartbeat: float = 10.0
     write: float = 60.0
     grace: float = 5.0
+    first_event: float | None = None
+    idle: float | None = None
 
 
 async def read_body(request: HttpRequest, limit: int, seconds: float) -> bytes:

@@ -1,0 +1,71 @@
+"""How much of what a client says reaches the agent."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from ..backend import AgentRequest
+from ..errors import InvalidRequest
+from ..messages import AssistantMessage, Message, SystemMessage, TextPart, UserMessage
+from ..serializers.history import chat_message
+from ..serializers.presentation import ACTIVITY_LINE
+
+
+@dataclass(frozen=True, slots=True)
+class MessagePolicy:
+    """What becomes of the client's messages.
+
+    Attributes:
+        history: "full" hands all of them on, "last_user" only the newest one from the user.
+        system: whether instructions from the client are accepted, ignored, or refused with a 400.
+    """
+
+    history: Literal["full", "last_user"] = "full"
+    system: Literal["accept", "ignore", "reject"] = "accept"
+
+    def apply(self, request: AgentRequest) -> AgentRequest:
+        """The request with what is left of its messages. Raises InvalidRequest."""
+        messages = [_without_presentation(message) for message in request.messages]
+        if self.system == "reject":
+            _refuse_instructions(messages)
+        if self.system == "ignore":
+            messages = [message for message in messages if not isinstance(message, SystemMessage)]
+        if self.history == "last_user":
+            messages = _last_user(messages)
+        if tuple(messages) == request.messages:
+            return request
+        raw = [chat_message(message) for message in messages]
+        return replace(request, messages=tuple(messages), raw_messages=raw)
+
+
+def _refuse_instructions(messages: Sequence[Message]) -> None:
+    for index, message in enumerate(messages):
+        if isinstance(message, SystemMessage):
+            text = "This server does not take instructions from clients."
+            raise InvalidRequest(text, param=f"messages[{index}].role", code="unsupported_value")
+
+
+def _last_user(messages: Sequence[Message]) -> list[Message]:
+    """The newest message from the user, with the instructions that came with the conversation."""
+    users = [message for message in messages if isinstance(message, UserMessage)]
+    return [*[m for m in messages if isinstance(m, SystemMessage)], *users[-1:]]
+
+
+_DETAILS = re.compile(r"<details\b[^>]*\btype=\"(?:tool_calls|reasoning|code_interpreter)\".*?</details>\n*", re.DOTALL)
+
+
+def _without_presentation(message: Message) -> Message:
+    """Assistant text without what we, or Open WebUI, drew into it: models would take it for their own words."""
+    if not isinstance(message, AssistantMessage):
+        return message
+    parts = tuple([TextPart(_cleaned(p.text)) if isinstance(p, TextPart) else p for p in message.parts])
+    return message if parts == message.parts else replace(message, parts=parts)
+
+
+def _cleaned(text: str) -> str:
+    if "<details" not in text and "[" not in text:
+        return text
+    return ACTIVITY_LINE.sub("", _DETAILS.sub("", text))
