@@ -83,10 +83,11 @@ Tool: TypeAlias = FunctionTool | CustomTool
 
 @dataclass(frozen=True, slots=True)
 class ToolChoice:
-    """Which of the client's tools may be called (`names`), and whether one must be (`required`)."""
+    """Which of the client's tools may be called (`names`), whether one must be, and which may not be now."""
 
     names: frozenset[str]
     required: bool = False
+    withheld: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +133,9 @@ class AgentRequest:
         response_format: the `response_format` object (`json_object`, `json_schema`), None for plain text.
         modalities: "text", and "audio" if speech is wanted.
         audio: voice and format of that speech.
+        logprobs: whether token probabilities are wanted; `sampling.top_logprobs` says how many for each token.
+        prediction: the `prediction` object, from clients that know most of the answer.
+        web_search_options: the `web_search_options` object, from clients that want the web searched.
         stream: whether the client reads the answer as it is made; no agent needs to care.
         principal: who calls.
         metadata: the client's own labels.
@@ -152,6 +156,9 @@ class AgentRequest:
     response_format: Mapping[str, Any] | None = None
     modalities: frozenset[str] = frozenset({"text"})
     audio: Mapping[str, Any] | None = None
+    logprobs: bool = False
+    prediction: Mapping[str, Any] | None = None
+    web_search_options: Mapping[str, Any] | None = None
     stream: bool = False
     principal: Principal = ANONYMOUS
     metadata: Mapping[str, str] = field(default_factory=dict[str, str])

@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, Literal, Self, TypeAlias
+from typing import Any, Literal, Self, TypeAlias, cast
 
 import anyio
 from pydantic import TypeAdapter
@@ -229,10 +229,12 @@ def transcript(messages: Sequence[Message]) -> str:
 def _named(messages: tuple[Message, ...]) -> tuple[Message, ...]:
     """The same with the tools' names on results whose calls are in an earlier request."""
     names = {c.call_id: c.name for m in messages if isinstance(m, AssistantMessage) for c in m.tool_calls}
-    return tuple([
-        replace(m, name=names.get(m.call_id, m.name)) if isinstance(m, ToolMessage) and not m.name else m
-        for m in messages
-    ])
+    return tuple(
+        [
+            replace(m, name=names.get(m.call_id, m.name)) if isinstance(m, ToolMessage) and not m.name else m
+            for m in messages
+        ]
+    )
 
 
 def _history(conversation: Conversation) -> tuple[Message, ...]:
@@ -264,7 +266,7 @@ def _superseded() -> Conflict:
 def _at(body: dict[str, Any], path: str) -> Any:
     found: Any = body
     for step in path.split("."):
-        found = found.get(step) if isinstance(found, dict) else None
+        found = cast("dict[str, Any]", found).get(step) if isinstance(found, dict) else None
     return found
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import assert_never
 
-from .backend import AgentRequest
+from .backend import AgentRequest, FunctionTool
 from .errors import AgentError
 from .events import (
     AgentEvent,
@@ -63,13 +64,14 @@ class Enforcer:
         self._dropped: set[str] = set()
         self._scanner = StopScanner(request.sampling.stop) if request.sampling.stop else None
         limit = request.sampling.max_tokens
+        self._functions = {tool.name for tool in request.tools if isinstance(tool, FunctionTool)}
         self._room = None if limit is None or counts_tokens else limit * CHARACTERS_PER_TOKEN
         self.finished = False
         self.ended_early = False
         self.plain_text = self._scanner is None and self._room is None
         """Text needs no looking at: the caller may pass non-empty strings on unseen."""
 
-    def feed(self, item: AgentEvent | str) -> list[AgentEvent]:  # noqa: C901, PLR0912  (one arm for each event)
+    def feed(self, item: AgentEvent | str) -> list[AgentEvent]:  # noqa: C901  (one arm for each event)
         """The events that `item` becomes. Raises AgentError if the agent breaks the contract."""
         if self.finished:
             return []
@@ -83,16 +85,10 @@ class Enforcer:
                 return self._measured(item.text, ReasoningDelta)
             case RefusalDelta():
                 return self._measured(item.text, RefusalDelta)
-            case ToolCallStarted():
-                return [*self._flush(), *self._started(item.call_id, item.name, item.executor)]
             case ToolCallDelta():
                 return self._delta(item)
-            case ToolCallReady():
-                return [*self._flush(), *self._ready(item)]
-            case ToolResult():
-                return [*self._flush(), *self._result(item)]
-            case MessageBreak():
-                return [*self._flush(), item]
+            case ToolCallStarted() | ToolCallReady() | ToolResult() | MessageBreak():
+                return self.flush() + self._after_text(item)
             case UsageReported():
                 return [_checked(item)]
             case Citation() | MediaDelta() | Progress() | Notice():
@@ -127,16 +123,33 @@ class Enforcer:
         self._room = 0
         return [*([kind(text[:room])] if room else []), *self._cut("length")]
 
-    def _flush(self) -> list[AgentEvent]:
+    def flush(self) -> list[AgentEvent]:
+        """The text held back for a stop sequence that cannot come any more; it may be what ends the turn."""
         held = self._scanner.flush() if self._scanner is not None else ""
         return self._measured(held, TextDelta)
+
+    def _after_text(self, item: ToolCallStarted | ToolCallReady | ToolResult | MessageBreak) -> list[AgentEvent]:
+        if self.finished:  # by the text before it
+            return []
+        match item:
+            case ToolCallStarted():
+                return self._started(item.call_id, item.name, item.executor)
+            case ToolCallReady():
+                return self._ready(item)
+            case ToolResult():
+                return self._result(item)
+            case MessageBreak():
+                return [item]
+            case _:
+                assert_never(item)
 
     # tools
 
     def _started(self, call_id: str, name: str, executor: Executor | None) -> list[AgentEvent]:
-        if self.finished or call_id in self._calls or call_id in self._dropped:
+        if call_id in self._calls or call_id in self._dropped:
             return []
-        who = executor or ("client" if name in self._request.tool_choice.names else "agent")
+        choice = self._request.tool_choice
+        who = executor or ("client" if name in choice.names or name in choice.withheld else "agent")
         if who == "client":
             self._check_allowed(name)
             if not self._request.parallel_tool_calls and self._client_calls():
@@ -168,11 +181,15 @@ class Enforcer:
             rest = event.arguments[len(sent) :]
             call.pieces.append(rest)
             events.append(ToolCallDelta(event.call_id, rest))
-        return [*events, self._complete(event.call_id, call)]
+        return events + self._complete(event.call_id, call)
 
-    def _complete(self, call_id: str, call: _Call) -> ToolCallReady:
+    def _complete(self, call_id: str, call: _Call) -> list[AgentEvent]:
         call.ready = True
-        return ToolCallReady(call_id, call.name, call.arguments, call.executor)
+        events: list[AgentEvent] = []
+        if not call.pieces and call.name in self._functions:
+            call.pieces.append("{}")  # a function's arguments are JSON text: clients cannot read an empty one
+            events.append(ToolCallDelta(call_id, "{}"))
+        return [*events, ToolCallReady(call_id, call.name, call.arguments, call.executor)]
 
     def _result(self, event: ToolResult) -> list[AgentEvent]:
         call = self._calls.get(event.call_id)
@@ -180,7 +197,7 @@ class Enforcer:
             return [event]
         if call.executor == "client":
             raise AgentError("The agent answered a tool call that is the client's.", code="event_order")
-        return [event] if call.ready else [self._complete(event.call_id, call), event]
+        return [event] if call.ready else [*self._complete(event.call_id, call), event]
 
     def _client_calls(self) -> list[tuple[str, _Call]]:
         return [(call_id, call) for call_id, call in self._calls.items() if call.executor == "client"]
@@ -188,13 +205,13 @@ class Enforcer:
     # the end
 
     def _paused(self, event: Paused) -> list[AgentEvent]:
-        events = self._flush()
-        for call in event.pending:
+        events = self.flush()
+        for call in event.pending if not self.finished else ():
             events += self._ready(ToolCallReady(call.call_id, call.name, call.arguments, "client"))
-        return [*events, *self._end("stop")]
+        return events if self.finished else events + self._end("stop")
 
     def _end(self, reason: FinishReason) -> list[AgentEvent]:
-        events = self._flush()
+        events = self.flush()
         if self.finished:
             return events
         if self._request.tool_choice.required and not self._client_calls() and reason in ("stop", "tool_calls"):
@@ -208,7 +225,7 @@ class Enforcer:
     def _terminal(self, reason: FinishReason) -> list[AgentEvent]:
         self.finished = True
         calls = self._client_calls()
-        events: list[AgentEvent] = [self._complete(call_id, call) for call_id, call in calls if not call.ready]
+        events = [event for call_id, call in calls if not call.ready for event in self._complete(call_id, call)]
         if calls and reason in ("stop", "tool_calls"):
             return [*events, Paused(tuple([PendingCall(i, call.name, call.arguments) for i, call in calls]))]
         return [*events, Finished("stop" if reason == "tool_calls" else reason)]

@@ -77,7 +77,9 @@ class Exchange:
         """The client has left, but the work goes on: nothing more is sent."""
         self._gone = True
 
-    async def repeat(self, status: int, headers: Iterable[tuple[str, str]], body: bytes, *more: tuple[str, str]) -> None:
+    async def repeat(
+        self, status: int, headers: Iterable[tuple[str, str]], body: bytes, *more: tuple[str, str]
+    ) -> None:
         """Send a recorded answer again."""
         await self._start(status, [*headers, *more])
         await self._write(ResponseBody(body, more=False))

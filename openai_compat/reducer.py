@@ -78,6 +78,7 @@ class Reducer:
         self._text: list[str] = []
         self._reasoning: list[str] = []
         self._refusal: list[str] = []
+        self._calls: dict[str, PendingCall] = {}
         self._message = FinalMessage()
 
     def feed(self, items: Iterable[Item]) -> None:
@@ -88,7 +89,7 @@ class Reducer:
             else:
                 self._fold(item)
 
-    def _fold(self, event: AgentEvent) -> None:  # noqa: C901  (one arm for each event)
+    def _fold(self, event: AgentEvent) -> None:  # noqa: C901, PLR0912  (one arm for each event)
         message = self._message
         match event:
             case TextDelta():
@@ -104,14 +105,17 @@ class Reducer:
                 message.media.append(event)
             case UsageReported():
                 message.usage.add(event)
+            case ToolCallStarted():  # calls keep the order in which they began, as in a stream
+                if event.executor == "client":
+                    self._calls[event.call_id] = PendingCall(event.call_id, event.name, "")
             case ToolCallReady():
                 if event.executor == "client":
-                    message.client_calls.append(PendingCall(event.call_id, event.name, event.arguments))
+                    self._calls[event.call_id] = PendingCall(event.call_id, event.name, event.arguments)
             case Paused():
                 message.finish_reason = "tool_calls"
             case Finished():
                 message.finish_reason = event.reason
-            case MessageBreak() | ToolCallStarted() | ToolCallDelta() | ToolResult() | Progress() | Notice():
+            case MessageBreak() | ToolCallDelta() | ToolResult() | Progress() | Notice():
                 pass
             case _:
                 assert_never(event)
@@ -121,4 +125,5 @@ class Reducer:
         self._message.text = "".join(self._text)
         self._message.reasoning = "".join(self._reasoning)
         self._message.refusal = "".join(self._refusal)
+        self._message.client_calls = list(self._calls.values())
         return self._message

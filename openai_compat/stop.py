@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 
 class StopScanner:
     """Passes text through up to the first stop sequence, wherever the pieces are cut.
 
-    Holds back no more than the end of the text that could be the beginning of a stop sequence. `found` is True once
-    one was seen; the sequence and everything after it are dropped.
+    The first is the one that is complete first, as a model that writes token by token meets it. Holds back no more
+    than the end of the text that could be the beginning of a stop sequence. `found` is True once one was seen; the
+    sequence and everything after it are dropped.
     """
 
     def __init__(self, sequences: Sequence[str]) -> None:
-        self._pattern = re.compile("|".join([re.escape(s) for s in sequences]))
+        self._sequences = sequences
         self._prefixes = sorted({s[:n] for s in sequences for n in range(1, len(s))}, key=len, reverse=True)
         self._held = ""
         self.found = False
@@ -24,10 +24,10 @@ class StopScanner:
         if self.found:
             return ""
         text = self._held + piece
-        match = self._pattern.search(text)
-        if match is not None:
+        start = self._first(text)
+        if start is not None:
             self.found, self._held = True, ""
-            return text[: match.start()]
+            return text[:start]
         self._held = self._tail(text)
         return text[: len(text) - len(self._held)]
 
@@ -35,6 +35,11 @@ class StopScanner:
         """The text still held back: no stop sequence can begin in it any more."""
         held, self._held = self._held, ""
         return held
+
+    def _first(self, text: str) -> int | None:
+        """Where the sequence begins that ends first; the longest, if several end there."""
+        found = [(start + len(s), start) for s in self._sequences if (start := text.find(s)) >= 0]
+        return min(found)[1] if found else None
 
     def _tail(self, text: str) -> str:
         for prefix in self._prefixes:

@@ -212,6 +212,7 @@ class Turn:
             )
 
     def _fail(self, error: BaseException) -> None:
+        self._put_all(self._enforcer.flush())
         if self._enforcer.finished or self._dropping:
             level = logging.WARNING if not self._dropping else logging.INFO
             self._context.logger.log(

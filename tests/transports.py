@@ -42,12 +42,20 @@ async def reach(server: Server, transport: str) -> AsyncIterator[httpx2.AsyncCli
                 yield client
 
 
+def listen() -> socket.socket:
+    """A listening socket on a free port. asyncio turns Nagle's delay off only where the protocol is given."""
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(512)
+    return listener
+
+
 @contextmanager
 def uvicorn_socket(server: Server) -> Iterator[str]:
     """The server behind uvicorn on a free port; yields its URL."""
     config = uvicorn.Config(create_app(server), http="h11", log_config=None, timeout_graceful_shutdown=3)
     runner = uvicorn.Server(config)
-    listener = socket.create_server(("127.0.0.1", 0))
+    listener = listen()
     thread = threading.Thread(target=runner.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from ..errors import InvalidRequest
 from ..exchange import Exchange
 from ..parsers.completions import parse_completion
 from ..policies.content import check_content_type
@@ -21,6 +22,10 @@ async def create(runtime: Runtime, exchange: Exchange) -> None:
     body = await read_body(exchange.request, runtime.limits.body, runtime.deadlines.body)
     parsed = parse_completion(body)
     wire, times = parsed.wire, parsed.wire.n or 1
+    if len(parsed.prompts) > runtime.limits.choices:
+        raise InvalidRequest(
+            f"At most {runtime.limits.choices} prompts can be answered at once.", param="prompt", code="invalid_value"
+        )
     echo = tuple([prompt if wire.echo else "" for prompt in parsed.prompts for _ in range(times)])
     text = CompletionForm(new_id("cmpl-"), now(), wire.model, parsed.include_usage, echo)
     form = Form(

@@ -221,7 +221,7 @@ class Silence:
         self._since = time.monotonic()
         self._limit = runtime.deadlines.first_event
 
-    def heard(self, something: bool) -> None:  # noqa: FBT001
+    def heard(self, something: bool) -> None:
         """Note whether the agent has said something since the last call. Raises DeadlineExceeded for long silence."""
         if something:
             self._since, self._limit = time.monotonic(), self._deadlines.idle

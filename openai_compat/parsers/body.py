@@ -16,7 +16,7 @@ Model = TypeVar("Model", bound=BaseModel)
 MAX_PARAM = 120
 """Longest `param` in characters: keys come from the client and may be long or secret."""
 
-_HUGE_NUMBER = re.compile(rb"[eE]\+?\d{3}")
+_HUGE_NUMBER = re.compile(rb"[eE]\+?\d{3}|(?<!\d)\d{200}")
 _UNION_TAGS = ("union_tag_invalid", "union_tag_not_found")
 _TYPE_ERRORS = ("_type", "_parsing", "int_from_float", "finite_number")
 
@@ -73,15 +73,23 @@ def _explained(detail: ErrorDetails, param: str) -> InvalidRequest:
 
 def _path(detail: ErrorDetails, value: Any) -> str:
     """Where the error is, as `messages[0].content`. Pydantic's own names of union members are left out."""
-    path, last = "", len(detail["loc"]) - 1
+    path, last, tagged = "", len(detail["loc"]) - 1, False
     for position, step in enumerate(detail["loc"]):
+        if position < last and not tagged and _is_tag(value, step):  # of {"type": "function", "function": …}
+            tagged = True
+            continue
         missing = position == last and detail["type"] == "missing"
         if missing or _has(value, step):
             path += f"[{step}]" if isinstance(step, int) else f".{step}"
-            value = None if missing else value[step]
+            value, tagged = None if missing else value[step], False
     if detail["type"] in _UNION_TAGS:
         path += "." + detail.get("ctx", {})["discriminator"].strip("'")
     return path.lstrip(".")
+
+
+def _is_tag(value: Any, step: int | str) -> bool:
+    fields = cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+    return step in (fields.get("type"), fields.get("role"))
 
 
 def _has(value: Any, step: int | str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,6 +73,9 @@ def parse_chat(body: bytes) -> ParsedChat:
         response_format=_response_format(wire, raw),
         modalities=frozenset(wire.modalities or ("text",)),
         audio=raw.get("audio"),
+        logprobs=wire.logprobs is True,
+        prediction=wire.prediction,
+        web_search_options=wire.web_search_options,
         stream=wire.stream is True,
         metadata=wire.metadata or {},
         user=wire.user,
@@ -140,24 +144,24 @@ def _tool_choice(wire: ChatCompletionRequest, tools: list[Tool]) -> ToolChoice:
     names = frozenset([tool.name for tool in tools])
     choice = wire.tool_choice
     if choice == "none":
-        return ToolChoice(frozenset())
+        return ToolChoice(frozenset(), withheld=names)
     if choice is None or choice == "auto":
         return ToolChoice(names)
     if choice == "required":
-        return ToolChoice(_known(names, names, "tool_choice"), required=True)
+        return _only(names, names, "tool_choice")
     if isinstance(choice, FunctionChoiceParam):
-        return ToolChoice(_known({choice.function.name}, names, "tool_choice.function.name"), required=True)
+        return _only({choice.function.name}, names, "tool_choice.function.name")
     if isinstance(choice, CustomChoiceParam):
-        return ToolChoice(_known({choice.custom.name}, names, "tool_choice.custom.name"), required=True)
+        return _only({choice.custom.name}, names, "tool_choice.custom.name")
     allowed = choice.allowed_tools
     wanted = {_allowed_name(tool) for tool in allowed.tools}
-    return ToolChoice(_known(wanted, names, "tool_choice.allowed_tools.tools"), required=allowed.mode == "required")
+    return _only(wanted, names, "tool_choice.allowed_tools.tools", required=allowed.mode == "required")
 
 
-def _known(wanted: set[str] | frozenset[str], names: frozenset[str], param: str) -> frozenset[str]:
+def _only(wanted: AbstractSet[str], names: frozenset[str], param: str, *, required: bool = True) -> ToolChoice:
     if not wanted or not wanted <= names:
         raise InvalidRequest("'tool_choice' names a tool that is not in 'tools'.", param=param, code="invalid_value")
-    return frozenset(wanted)
+    return ToolChoice(frozenset(wanted), required, withheld=names - wanted)
 
 
 def _allowed_name(tool: dict[str, Any]) -> str:

@@ -41,7 +41,10 @@ def parse_messages(params: Sequence[MessageParam]) -> tuple[Message, ...]:
     """The messages, oldest first; a result gets its tool's name from the call before it, if that is there."""
     names: dict[str, str] = {}
     messages: list[Message] = []
-    for param in params:
+    for index, param in enumerate(params):
+        if isinstance(param, AssistantMessageParam) and param.function_call is not None:
+            text = "'function_call' is deprecated and not supported; use 'tool_calls'."
+            raise InvalidRequest(text, param=f"messages[{index}].function_call", code="unsupported_parameter")
         message = _message(param, names)
         if isinstance(message, AssistantMessage):
             names |= {call.call_id: call.name for call in message.tool_calls}
@@ -52,15 +55,18 @@ def parse_messages(params: Sequence[MessageParam]) -> tuple[Message, ...]:
 def check_conversation(messages: Sequence[Message]) -> None:
     """Raise InvalidRequest if nothing is from the user, or a tool call or a result stands alone."""
     pending: set[str] = set()
+    deferred: set[str] = set()
     asked_at = 0
     for index, message in enumerate(messages):
         if isinstance(message, ToolMessage):
-            _expect_call(message, pending, index)
+            _expect_call(message, pending | deferred, index)
             pending.discard(message.call_id)
+            deferred.discard(message.call_id)
             continue
         _expect_no_open_call(pending, asked_at)
         if isinstance(message, AssistantMessage):
             asked_at, pending = index, {call.call_id for call in message.tool_calls if not call.deferred}
+            deferred |= {call.call_id for call in message.tool_calls if call.deferred}
     _expect_no_open_call(pending, asked_at)
     if not any([isinstance(m, UserMessage) and _says_something(m) for m in messages]):
         raise InvalidRequest("No user message found in 'messages'.", param="messages")

@@ -9,7 +9,7 @@ import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from hashlib import sha256
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 from ..backend import ANONYMOUS, Principal
 from ..errors import Unauthorized, Unavailable
@@ -18,7 +18,7 @@ from ..http import HttpRequest
 Keys: TypeAlias = str | Iterable[str] | Mapping[str, Principal] | None
 KeySource: TypeAlias = Callable[[], Keys | Awaitable[Keys]]
 
-_BEARER = re.compile(r"bearer +([^\s]+)", re.IGNORECASE)
+_BEARER = re.compile(r"bearer +(\S+)", re.IGNORECASE | re.ASCII)  # ASCII: \xa0 and \x85 are bytes of UTF-8, no spaces
 
 
 def key_from_env(name: str) -> KeySource:
@@ -40,7 +40,7 @@ def key_from_file(path: str | Path) -> KeySource:
 
 
 def _fixed(keys: Keys) -> KeySource:
-    kept = keys if isinstance(keys, str | Mapping) else list(keys or ())
+    kept: Keys = keys if keys is None or isinstance(keys, str | Mapping) else list(keys)
     return lambda: kept
 
 
@@ -76,7 +76,8 @@ class BearerAuth:
         if inspect.isawaitable(found):
             found = await found
         if isinstance(found, Mapping):
-            return [(key.encode(), principal) for key, principal in found.items() if key]
+            principals = cast("Mapping[str, Principal]", found)
+            return [(key.encode(), principal) for key, principal in principals.items() if key]
         keys = [found] if isinstance(found, str) else found or ()
         return [(key.encode(), None) for key in keys if key]
 

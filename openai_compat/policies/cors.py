@@ -31,7 +31,11 @@ class Cors:
 
     def allows(self, origin: str) -> bool:
         """Whether pages from `origin` may call."""
-        return self.any_origin or origin in self._origins or (self._regex is not None and self._regex.fullmatch(origin) is not None)
+        return (
+            self.any_origin
+            or origin in self._origins
+            or (self._regex is not None and self._regex.fullmatch(origin) is not None)
+        )
 
     def headers(self, request: HttpRequest, exposed: Iterable[str] = ()) -> list[tuple[str, str]]:
         """The CORS headers for an answer to `request`, errors included; none for an origin that is not allowed.

@@ -36,7 +36,10 @@ _SIGNS: tuple[tuple[Task, re.Pattern[str]], ...] = (
     # Open WebUI: one user message, "### Task:" first and "### Output:" later on
     ("title", re.compile(r"\A### Task:\n.*\btitle\b.*### (?:Output|Guidelines):", re.DOTALL | re.IGNORECASE)),
     ("tags", re.compile(r"\A### Task:\n.*\btags\b.*### (?:Output|Guidelines):", re.DOTALL | re.IGNORECASE)),
-    ("follow_ups", re.compile(r"\A### Task:\n.*\bfollow[-_ ]ups?\b.*### (?:Output|Guidelines):", re.DOTALL | re.IGNORECASE)),
+    (
+        "follow_ups",
+        re.compile(r"\A### Task:\n.*\bfollow[-_ ]ups?\b.*### (?:Output|Guidelines):", re.DOTALL | re.IGNORECASE),
+    ),
     ("queries", re.compile(r"\A### Task:\n.*\bquer(?:y|ies)\b.*### (?:Output|Guidelines):", re.DOTALL | re.IGNORECASE)),
     ("autocomplete", re.compile(r"\A### Task:\n.*\bautocompletion\b", re.DOTALL | re.IGNORECASE)),
     ("other", re.compile(r"\A### Task:\n.*### Output:", re.DOTALL)),
@@ -44,7 +47,9 @@ _SIGNS: tuple[tuple[Task, re.Pattern[str]], ...] = (
     ("title", re.compile(r"\A(?:Please generate|Provide) a (?:concise|short),? .{0,40}\btitle\b", re.IGNORECASE)),
 )
 _TITLE_SYSTEM = re.compile(r"\AYou are a (?:title generator|conversation title)", re.IGNORECASE)
-_MEMORY_SYSTEM = re.compile(r"\AYou are (?:a|an|now acting as)[^.\n]*\bmemory\b[^.\n]*\b(?:agent|extract|subagent)", re.IGNORECASE)
+_MEMORY_SYSTEM = re.compile(
+    r"\AYou are (?:a|an|now acting as)[^.\n]*\bmemory\b[^.\n]*\b(?:agent|extract|subagent)", re.IGNORECASE
+)
 _HISTORY = re.compile(r"<chat_history>\s*(?:USER:\s*)?(.*?)(?:\n(?:ASSISTANT|USER):|</chat_history>)", re.DOTALL)
 
 

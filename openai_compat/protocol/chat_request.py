@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Gt, Le, MaxLen, MinLen
+from annotated_types import Ge, Le, Lt, MaxLen, MinLen
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 
@@ -135,6 +135,7 @@ class AssistantMessageParam(WireModel):
     refusal: str | None = None
     tool_calls: list[CallParam] | None = None
     reasoning_content: str | None = None
+    function_call: Any = None
     audio: dict[str, Any] | None = None
     name: str | None = None
 
@@ -286,12 +287,12 @@ class SamplingParams(WireModel):
     max_tokens: TokenLimit | None = None
     n: Annotated[int, Ge(1), Le(128)] | None = None
     presence_penalty: Penalty | None = None
-    seed: int | None = None
+    seed: Annotated[int, Ge(-(2**63)), Lt(2**63)] | None = None
     stop: StopParam | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     temperature: Annotated[float, Ge(0), Le(2)] | None = None
-    top_p: Annotated[float, Gt(0), Le(1)] | None = None
+    top_p: Annotated[float, Ge(0), Le(1)] | None = None
     user: str | dict[str, Any] | None = None
 
 
@@ -314,7 +315,7 @@ class ChatCompletionRequest(SamplingParams):
     prompt_cache_retention: str | None = None
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
     response_format: ResponseFormatParam | None = None
-    safety_identifier: str | None = None
+    safety_identifier: Annotated[str, MaxLen(64)] | None = None
     service_tier: Literal["auto", "default", "flex", "scale", "priority", "fast"] | None = None
     store: bool | None = None
     tool_choice: Literal["none", "auto", "required"] | ToolChoiceObject | None = None

@@ -7,6 +7,7 @@ from typing import Any, assert_never
 
 from ..messages import (
     AssistantMessage,
+    AssistantPart,
     AudioPart,
     FilePart,
     ImagePart,
@@ -39,7 +40,9 @@ def chat_message(message: Message) -> dict[str, Any]:
 
 def reply_message(reply: FinalMessage, custom_tools: frozenset[str]) -> AssistantMessage:
     """A turn's outcome as the assistant's message in the history."""
-    parts = [*([TextPart(reply.text)] if reply.text else []), *([RefusalPart(reply.refusal)] if reply.refusal else [])]
+    parts: list[AssistantPart] = [TextPart(reply.text)] if reply.text else []
+    if reply.refusal:
+        parts.append(RefusalPart(reply.refusal))
     calls = [
         ToolCall(c.call_id, c.name, c.arguments, "custom" if c.name in custom_tools else "function")
         for c in reply.client_calls

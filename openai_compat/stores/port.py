@@ -113,5 +113,3 @@ class Store(Protocol):
     async def settle(self, key: Key, token: str, replay: Replay | None) -> None:
         """Record the answer, or, with None, give the key back: nothing was run."""
         ...
-
-

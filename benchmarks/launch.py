@@ -1,0 +1,73 @@
+"""Starts a server as a process of its own, and reads what it costs from /proc (Linux)."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+HERE = Path(__file__).parent
+SERVERS = ("floor", "handwritten", "ours")
+PATIENCE = 30.0
+"""Seconds a server may take to start."""
+
+UVICORN = ("--http", "h11", "--loop", "asyncio", "--workers", "1", "--no-access-log", "--log-level", "warning")
+
+_TICKS, _PAGE = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclass(frozen=True)
+class Running:
+    """A server that takes requests."""
+
+    name: str
+    port: int
+    pid: int
+
+    def cpu(self) -> float:
+        """CPU seconds used so far, user and system."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / _TICKS
+
+    def memory(self) -> int:
+        """Resident bytes."""
+        return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * _PAGE
+
+
+@contextmanager
+def running(name: str) -> Iterator[Running]:
+    """Run `servers/<name>.py` in uvicorn while the block lasts."""
+    port = _free_port()
+    command = [sys.executable, "-m", "uvicorn", f"servers.{name}:app", "--app-dir", str(HERE), *UVICORN]
+    with subprocess.Popen([*command, "--port", str(port)]) as process:
+        try:
+            _await_port(process, port)
+            yield Running(name, port, process.pid)
+        finally:
+            process.kill()  # nothing in it is worth an orderly end, and open streams would hold that up
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _await_port(process: subprocess.Popen[bytes], port: int) -> None:
+    end = time.monotonic() + PATIENCE
+    while time.monotonic() < end:
+        if process.poll() is not None:
+            break
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            time.sleep(0.02)
+        else:
+            return
+    raise RuntimeError(f"the server did not start: {process.args!r}")

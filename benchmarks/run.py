@@ -1,0 +1,108 @@
+"""Our server beside two others: what an ASGI server can do at all, and what people write by hand.
+
+    python benchmarks/run.py                      everything, about five minutes
+    python benchmarks/run.py --quick              one short round of everything: good for a look, not for a claim
+    python benchmarks/run.py --only burst         one measure; can be given several times
+    python benchmarks/run.py --json before.json   the figures of every round too, to compare two states of the code
+
+measures
+  burst     agents that never pause: events per second over 4 streams of 20,000 short texts
+  plain     small requests, 8 connections kept alive: answers per second
+  paced     200 streams, 50 events a second each: CPU time of the server for one event
+  idle      500 streams that have said one thing and wait: memory of the server for one stream
+  history   201 messages, 100 kB: answers per second
+  import    seconds for `import openai_compat`, which must load no vendor SDK and no web framework
+
+servers (benchmarks/servers/), each alone in a uvicorn process: h11, one worker, asyncio's own loop
+  floor         raw ASGI, ready-made bytes, one send for each event; reads no JSON
+  handwritten   FastAPI and the types of the openai package
+  ours          Server and create_app, as in the README
+
+Figures are medians of rounds in which the servers take turns. Ratios, which are what the targets are about, carry
+over to other machines; figures do not. Nothing fails for being slow: the exit status is 0 unless something breaks.
+Linux only (CPU time and memory are read from /proc). Needs the `test` dependency group.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import sys
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+
+from launch import SERVERS
+from measures import FULL, MEASURES, QUICK, Measure, check
+
+PACKAGES = ("uvicorn", "h11", "starlette", "pydantic", "anyio", "fastapi", "openai")
+ROW = "{:24} {:9} {:>12} {:>12} {:>12}  {:36}"
+
+
+def main() -> None:
+    """Measure, and print a line for each measure as soon as it is there."""
+    options = _options()
+    scale = QUICK if options.quick else FULL
+    if options.rounds:
+        scale = replace(scale, rounds=options.rounds)
+    chosen = [measure for measure in MEASURES if not options.only or measure.name in options.only]
+    if sys.platform != "linux":
+        sys.exit("the benchmark reads /proc: Linux only")
+    check()
+    print(_machine())
+    print(ROW.format("", "", *SERVERS, "ours, target"))
+    for measure in chosen:
+        measure.take(scale)
+        print(_row(measure), flush=True)
+    if options.json:
+        options.json.write_text(json.dumps(_record(chosen), indent=2) + "\n")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    names = [measure.name for measure in MEASURES]
+    parser.add_argument("--quick", action="store_true", help="one short round of each measure")
+    parser.add_argument("--only", action="append", choices=names, metavar="NAME", help=f"one of {', '.join(names)}")
+    parser.add_argument("--rounds", type=int, metavar="N", help="rounds of each measure")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures of every round to a file")
+    return parser.parse_args()
+
+
+def _machine() -> str:
+    packages = ", ".join([f"{name} {version(name)}" for name in PACKAGES])
+    return f"Python {platform.python_version()}, {packages}\n"
+
+
+def _row(measure: Measure) -> str:
+    figures = [_shown(measure.figure(server)) for server in SERVERS]
+    return ROW.format(measure.title, measure.unit, *figures, "; ".join(_verdicts(measure))).rstrip()
+
+
+def _verdicts(measure: Measure) -> list[str]:
+    verdicts: list[str] = []
+    for target in measure.targets:
+        value = measure.value(target)
+        verdicts.append(f"{value:.3g} ({target}: {'reached' if target.reached(value) else 'MISSED'})")
+    return verdicts
+
+
+def _shown(figure: float | None) -> str:
+    if figure is None:
+        return "-"
+    return f"{figure:,.0f}" if figure >= 100 else f"{figure:.3g}"
+
+
+def _record(measures: list[Measure]) -> dict[str, object]:
+    return {
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in PACKAGES},
+        "measures": {
+            measure.name: {"unit": measure.unit, "verdicts": _verdicts(measure), "rounds": measure.samples}
+            for measure in measures
+        },
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""What an ASGI server can do at all: the body is read and thrown away, ready-made bytes go out, one send per event.
+
+Not an API: what to do is taken from the query string (`?burst&20000`), so that no JSON is touched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from servers.agents import ANSWER, EVENTS_PER_SECOND, FOREVER, PIECE
+
+ID = "chatcmpl-0123456789abcdef0123456789abcdef"
+PART = '{"id":"%s","object":"%s","created":1760000000,"model":"%s","choices":[%s]%s}'
+
+
+def _chunk(model: str, delta: str, reason: str = "null") -> bytes:
+    choice = f'{{"index":0,"delta":{delta},"logprobs":null,"finish_reason":{reason}}}'
+    return b"data: " + (PART % (ID, "chat.completion.chunk", model, choice, "")).encode() + b"\n\n"
+
+
+class Stream:
+    """The ready-made parts of one model's stream."""
+
+    def __init__(self, model: str) -> None:
+        self.piece = _chunk(model, f'{{"content":"{PIECE}"}}')
+        self.first = _chunk(model, '{"role":"assistant"}') + self.piece
+        self.end = _chunk(model, "{}", '"stop"') + b"data: [DONE]\n\n"
+
+
+STREAMS = {model: Stream(model) for model in ("burst", "paced", "idle")}
+
+MESSAGE = f'{{"role":"assistant","content":"{ANSWER}","refusal":null,"annotations":[]}}'
+CHOICE = f'{{"index":0,"message":{MESSAGE},"logprobs":null,"finish_reason":"stop"}}'
+USAGE = ',"usage":{"prompt_tokens":0,"completion_tokens":0,"total_tokens":0}'
+PLAIN = (PART % (ID, "chat.completion", "plain", CHOICE, USAGE)).encode()
+
+JSON_HEADERS = [(b"content-type", b"application/json"), (b"content-length", str(len(PLAIN)).encode())]
+STREAM_HEADERS = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
+
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+
+async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    """One ASGI call."""
+    if scope["type"] != "http":
+        return
+    while (await receive()).get("more_body"):
+        pass
+    model, _, number = scope["query_string"].decode().partition("&")
+    if model not in STREAMS:
+        await send({"type": "http.response.start", "status": 200, "headers": JSON_HEADERS})
+        await send({"type": "http.response.body", "body": PLAIN})
+        return
+    await send({"type": "http.response.start", "status": 200, "headers": STREAM_HEADERS})
+    await _stream(STREAMS[model], model, int(number), send)
+
+
+async def _stream(stream: Stream, model: str, number: int, send: Send) -> None:
+    async def write(data: bytes, *, more: bool = True) -> None:
+        await send({"type": "http.response.body", "body": data, "more_body": more})
+
+    await write(stream.first)
+    for _ in range(number - 1):
+        if model == "paced":
+            await asyncio.sleep(1 / EVENTS_PER_SECOND)
+        await write(stream.piece)
+    if model == "idle":
+        await asyncio.sleep(FOREVER)
+    await write(stream.end, more=False)

@@ -1,0 +1,13 @@
+"""openai-compat as its users write it, with slots for every stream that is measured."""
+
+from servers import agents
+
+from openai_compat import Limits, Server
+from openai_compat_adapters.starlette import create_app
+
+app = create_app(
+    Server(
+        {name: getattr(agents, name) for name in ("burst", "paced", "idle", "plain", "history")},
+        limits=Limits(slots=2000),
+    )
+)
