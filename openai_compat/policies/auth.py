@@ -40,7 +40,9 @@ def key_from_file(path: str | Path) -> KeySource:
 
 
 def _fixed(keys: Keys) -> KeySource:
-    kept: Keys = keys if keys is None or isinstance(keys, str | Mapping) else list(keys)
+    if keys is None or isinstance(keys, str | Mapping):
+        return lambda: cast("Keys", keys)
+    kept = list(keys)
     return lambda: kept
 
 
