@@ -94,7 +94,8 @@ class ToolChoice:
 class Sampling:
     """Numbers for the model behind the agent; None where the client sent none.
 
-    The server enforces `stop` and `max_tokens` (tokens) itself, whatever the agent does with them.
+    The server enforces `stop` and `max_tokens` (tokens) itself, whatever the agent does with them. `top_logprobs` is
+    how many alternatives to report with each token's probability, and None where no probabilities are wanted.
     """
 
     temperature: float | None = None

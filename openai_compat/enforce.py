@@ -80,7 +80,8 @@ class Enforcer:
                 return self._text(item)
             case TextDelta():
                 events = self._text(item.text)
-                return [item] if events == [TextDelta(item.text)] else events
+                wanted = item.logprobs and self._request.sampling.top_logprobs is not None
+                return [item] if wanted and events == [TextDelta(item.text)] else events
             case ReasoningDelta():
                 return self._measured(item.text, ReasoningDelta)
             case RefusalDelta():

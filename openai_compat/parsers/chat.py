@@ -182,7 +182,7 @@ def _sampling(wire: ChatCompletionRequest) -> Sampling:
         frequency_penalty=wire.frequency_penalty,
         presence_penalty=wire.presence_penalty,
         logit_bias=wire.logit_bias,
-        top_logprobs=wire.top_logprobs,
+        top_logprobs=(wire.top_logprobs or 0) if wire.logprobs else None,
         reasoning_effort=wire.reasoning_effort,
         verbosity=wire.verbosity,
     )

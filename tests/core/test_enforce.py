@@ -1,0 +1,265 @@
+"""Whatever an agent says, in whatever order: what leaves is in contract order, or an AgentError."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from openai_compat.backend import AgentRequest, Sampling, ToolChoice
+from openai_compat.enforce import CHARACTERS_PER_TOKEN, Enforcer
+from openai_compat.errors import AgentError
+from openai_compat.events import (
+    AgentEvent,
+    Finished,
+    MessageBreak,
+    Paused,
+    PendingCall,
+    ReasoningDelta,
+    RefusalDelta,
+    TextDelta,
+    ToolCallDelta,
+    ToolCallReady,
+    ToolCallStarted,
+    ToolResult,
+    UsageReported,
+)
+
+from . import strategies
+from .test_stop import cut_at_first
+
+ALL = ToolChoice(frozenset(["get_weather", "find"]))
+SPEECH = (TextDelta, ReasoningDelta, RefusalDelta)
+
+
+def enforce(
+    items: list[AgentEvent | str], request: AgentRequest | None = None, *, counts_tokens: bool = False
+) -> list[AgentEvent]:
+    enforcer = Enforcer(request or strategies.asked(ALL, Sampling()), counts_tokens=counts_tokens)
+    return [event for item in items for event in enforcer.feed(item)] + enforcer.end()
+
+
+def as_far_as_it_goes(items: list[AgentEvent | str], request: AgentRequest) -> tuple[list[AgentEvent], bool]:
+    """The events up to the first violation, and whether there was none."""
+    enforcer = Enforcer(request, counts_tokens=False)
+    out: list[AgentEvent] = []
+    try:
+        for item in items:
+            out += enforcer.feed(item)
+        out += enforcer.end()
+    except AgentError:
+        return out, False
+    assert enforcer.finished
+    return out, True
+
+
+def of_call(out: list[AgentEvent], call_id: str) -> list[AgentEvent]:
+    calls = (ToolCallStarted, ToolCallDelta, ToolCallReady, ToolResult)
+    return [event for event in out if isinstance(event, calls) and event.call_id == call_id]
+
+
+LETTERS: dict[type, str] = {ToolCallStarted: "s", ToolCallDelta: "d", ToolCallReady: "r", ToolResult: "x"}
+
+
+def check_call(own: list[AgentEvent]) -> None:
+    """Results of an earlier turn's call; then started, deltas that are the arguments, ready, results."""
+    assert re.fullmatch("x*(sd*(rx*)?)?", "".join([LETTERS[type(event)] for event in own])), own
+    for ready in [event for event in own if isinstance(event, ToolCallReady)]:
+        assert ready.arguments == "".join([event.arguments for event in own if isinstance(event, ToolCallDelta)])
+        (started,) = [event for event in own if isinstance(event, ToolCallStarted)]
+        assert (ready.name, ready.executor) == (started.name, started.executor)
+
+
+@given(st.lists(strategies.items, max_size=20), strategies.requests)
+def test_what_leaves_is_in_contract_order_with_one_terminal_event_at_its_end(
+    items: list[AgentEvent | str], request: AgentRequest
+) -> None:
+    out, well = as_far_as_it_goes(items, request)
+    terminal = [isinstance(event, (Finished, Paused)) for event in out]
+    assert terminal == [False] * (len(out) - 1) + [True] if well else not any(terminal)
+    for call_id in {event.call_id for event in out if isinstance(event, ToolCallStarted)}:
+        check_call(of_call(out, call_id))
+
+
+@given(st.lists(strategies.items, max_size=20), strategies.requests)
+def test_only_allowed_tools_of_the_client_are_called_and_the_pause_lists_them(
+    items: list[AgentEvent | str], request: AgentRequest
+) -> None:
+    out, well = as_far_as_it_goes(items, request)
+    started = [event for event in out if isinstance(event, ToolCallStarted)]
+    assert all(event.executor is not None for event in started)
+    clients = [event for event in started if event.executor == "client"]
+    assert {event.name for event in clients} <= request.tool_choice.names
+    assert request.parallel_tool_calls or len(clients) <= 1
+    if well:
+        ready = {event.call_id: event for event in out if isinstance(event, ToolCallReady)}
+        pending = tuple([PendingCall(c.call_id, c.name, ready[c.call_id].arguments) for c in clients])
+        assert isinstance(out[-1], Finished) or out[-1] == Paused(pending)
+        assert isinstance(out[-1], Paused) == bool(clients) or out[-1] in (
+            Finished("length"),
+            Finished("content_filter"),
+        )
+        assert clients or not request.tool_choice.required or isinstance(out[-1], Finished)
+
+
+@given(st.lists(strategies.items, max_size=20), strategies.requests)
+@example(["ab", ReasoningDelta("x"), "b"], strategies.asked(ALL, Sampling(stop=("abb",))))
+def test_text_is_never_reordered_and_never_more_than_the_agent_said(
+    items: list[AgentEvent | str], request: AgentRequest
+) -> None:
+    out, _ = as_far_as_it_goes(items, request)
+    for kind in SPEECH:
+        said = (
+            [i if isinstance(i, str) else i.text for i in items if isinstance(i, str | kind)]
+            if kind is TextDelta
+            else [i.text for i in items if isinstance(i, kind)]
+        )
+        sent = "".join([event.text for event in out if isinstance(event, kind)])
+        assert "".join(said).startswith(sent)
+    limit = request.sampling.max_tokens
+    if limit is not None:
+        assert sum([len(event.text) for event in out if isinstance(event, SPEECH)]) <= limit * CHARACTERS_PER_TOKEN
+
+
+@given(
+    st.lists(st.lists(strategies.texts, max_size=4), max_size=4),
+    st.lists(st.sampled_from(["E", "ab", "b.", "a b"]), min_size=1, max_size=3),
+)
+def test_each_message_is_cut_at_its_first_stop_sequence_and_nothing_follows(
+    messages: list[list[str]], stop: list[str]
+) -> None:
+    items: list[AgentEvent | str] = [item for message in messages for item in (*message, MessageBreak())]
+    expected: list[str] = []
+    for message in map("".join, messages):
+        expected.append(cut_at_first(message, stop))
+        if expected[-1] != message:
+            break
+    out = enforce(items, strategies.asked(ALL, Sampling(stop=tuple(stop))))
+    assert "".join([e.text for e in out if isinstance(e, TextDelta)]) == "".join(expected)
+
+
+@given(st.lists(strategies.texts, max_size=8), st.integers(1, 5))
+def test_text_over_max_tokens_is_cut_and_ends_with_length(pieces: list[str], limit: int) -> None:
+    whole, room = "".join(pieces), limit * CHARACTERS_PER_TOKEN
+    out = enforce([*pieces], strategies.asked(ALL, Sampling(max_tokens=limit)))
+    assert "".join([e.text for e in out if isinstance(e, TextDelta)]) == whole[:room]
+    assert out[-1] == Finished("length" if len(whole) > room else "stop")
+
+
+def test_an_agent_that_counts_tokens_is_not_cut() -> None:
+    request = strategies.asked(ALL, Sampling(max_tokens=1))
+    assert enforce(["12345"], request, counts_tokens=True) == [TextDelta("12345"), Finished()]
+    assert enforce(["12345"], request) == [TextDelta("1234"), Finished("length")]
+
+
+def test_held_back_text_comes_before_the_call_that_follows_it() -> None:
+    request = strategies.asked(ALL, Sampling(stop=("END",)))
+    out = enforce(["one E", ToolCallReady("1", "find", "{}")], request)
+    assert out[:3] == [TextDelta("one "), TextDelta("E"), ToolCallStarted("1", "find", "client")]
+
+
+@pytest.mark.parametrize(
+    "late",
+    [
+        ToolCallStarted("2", "find"),
+        ToolCallReady("1", "own_tool", "{}"),
+        ToolResult("1", "sunny"),
+        MessageBreak(),
+        Paused(),
+    ],
+)
+def test_nothing_follows_when_text_held_back_is_what_fills_the_limit(late: AgentEvent) -> None:
+    request = strategies.asked(ALL, Sampling(max_tokens=1, stop=("EN",)))
+    out = enforce([ToolCallStarted("1", "own_tool"), "1234E", late], request)
+    assert out == [ToolCallStarted("1", "own_tool", "agent"), TextDelta("1234"), Finished("length")]
+
+
+def test_gaps_in_a_call_are_filled() -> None:
+    out = enforce([ToolCallReady("1", "own_tool", "{}"), ToolResult("1", "sunny")])
+    assert out == [
+        ToolCallStarted("1", "own_tool", "agent"),
+        ToolCallDelta("1", "{}"),
+        ToolCallReady("1", "own_tool", "{}", "agent"),
+        ToolResult("1", "sunny"),
+        Finished(),
+    ]
+    unready = enforce([ToolCallStarted("1", "find"), ToolCallDelta("1", "{}")])
+    assert unready[2:] == [ToolCallReady("1", "find", "{}", "client"), Paused((PendingCall("1", "find", "{}"),))]
+
+
+def test_the_rest_of_the_arguments_comes_with_ready() -> None:
+    call = [ToolCallStarted("1", "find"), ToolCallDelta("1", '{"a"'), ToolCallReady("1", "find", '{"a": 1}')]
+    assert enforce([*call])[1:4] == [
+        ToolCallDelta("1", '{"a"'),
+        ToolCallDelta("1", ": 1}"),
+        ToolCallReady("1", "find", '{"a": 1}', "client"),
+    ]
+
+
+def test_a_result_of_an_earlier_turns_call_stands_alone() -> None:
+    assert enforce([ToolResult("old", "done")]) == [ToolResult("old", "done"), Finished()]
+
+
+def test_a_pause_makes_calls_of_what_is_pending() -> None:
+    out = enforce([Paused((PendingCall("1", "find", "{}"),))])
+    assert out[-1] == Paused((PendingCall("1", "find", "{}"),))
+    assert [type(event) for event in out[:-1]] == [ToolCallStarted, ToolCallDelta, ToolCallReady]
+
+
+def test_with_parallel_calls_off_only_the_first_call_of_the_client_is_kept() -> None:
+    request = strategies.asked(ALL, Sampling(), parallel=False)
+    two = [
+        ToolCallStarted("1", "find"),
+        ToolCallStarted("2", "find"),
+        ToolCallDelta("2", "{}"),
+        ToolCallDelta("1", "{}"),
+    ]
+    again = [ToolCallReady("2", "find", "{}"), ToolCallReady("1", "find", "{}")]
+    assert enforce([*two, *again]) != enforce([*two, *again], request)
+    assert enforce([*two, *again], request) == enforce([two[0], two[3], again[1]])
+
+
+@pytest.mark.parametrize(
+    ("items", "code"),
+    [
+        ([ToolCallDelta("1", "{}")], "event_order"),
+        ([ToolCallReady("1", "find", "{}"), ToolCallDelta("1", "{}")], "event_order"),
+        ([ToolCallReady("1", "find", "{}"), ToolResult("1", "done")], "event_order"),
+        ([ToolCallStarted("1", "own_tool", "client")], "tool_choice_violated"),
+        ([UsageReported(-1, 0)], "invalid_usage"),
+        ([UsageReported(1, 1.5)], "invalid_usage"),  # type: ignore[arg-type]
+        ([UsageReported(True, 0)], "invalid_usage"),
+        ([UsageReported(0, float("nan"))], "invalid_usage"),  # type: ignore[arg-type]
+    ],
+)
+def test_what_contradicts_is_the_agents_error(items: list[AgentEvent | str], code: str) -> None:
+    with pytest.raises(AgentError) as caught:
+        enforce(items)
+    assert (caught.value.code, caught.value.status) == (code, 500)
+
+
+@pytest.mark.parametrize("wrong", [None, 5, b"bytes", {"text": "hi"}, ["hi"], object(), TextDelta])
+def test_what_is_no_event_is_the_agents_error(wrong: object) -> None:
+    with pytest.raises(AgentError) as caught:
+        enforce([wrong])  # type: ignore[list-item]
+    assert caught.value.code == "invalid_event"
+
+
+def test_a_required_tool_that_is_not_called_is_the_agents_error() -> None:
+    required = strategies.asked(ToolChoice(frozenset(["find"]), required=True), Sampling())
+    with pytest.raises(AgentError) as caught:
+        enforce(["I would rather talk."], required)
+    assert caught.value.code == "tool_choice_violated"
+    assert enforce([ToolCallReady("1", "find", "{}")], required)[-1] == Paused((PendingCall("1", "find", "{}"),))
+
+
+def test_plain_text_says_when_text_needs_no_looking_at() -> None:
+    def plain(sampling: Sampling, *, counts_tokens: bool = False) -> bool:
+        return Enforcer(strategies.asked(ALL, sampling), counts_tokens=counts_tokens).plain_text
+
+    assert plain(Sampling())
+    assert not plain(Sampling(stop=("x",)))
+    assert not plain(Sampling(max_tokens=1))
+    assert plain(Sampling(max_tokens=1), counts_tokens=True)
