@@ -23,6 +23,7 @@ from .http import HttpRequest
 from .messages import AssistantMessage, Message, SystemMessage, ToolMessage, UserMessage
 from .parsers.chat import resume_of
 from .parsers.conversation import check_conversation, parse_messages
+from .policies.messages import without_drawings
 from .protocol.chat_request import MessageParam
 from .reducer import FinalMessage
 from .serializers.history import chat_message, reply_message
@@ -221,7 +222,7 @@ def transcript(messages: Sequence[Message]) -> str:
     digest = hashlib.sha256()
     for message in messages:
         if isinstance(message, UserMessage | AssistantMessage):
-            said = f"{type(message).__name__}\0{message.text.strip()}\0"
+            said = f"{type(message).__name__}\0{without_drawings(message.text).strip()}\0"
             digest.update(said.encode("utf-8", "surrogatepass"))
     return digest.hexdigest()
 

@@ -128,8 +128,6 @@ class Server:
         self._public = frozenset(public)
         self._cors = cors
         self._exposed = tuple(conversations.headers) if conversations is not None else ()
-        if cors is not None and cors.any_origin and keys is not None:
-            raise ValueError("a server with a key must name the origins that may call it, not '*'")
         store = store if store is not None else MemoryStore()
         self.runtime = Runtime(
             agents=_backends(agents),

@@ -118,6 +118,7 @@ class Turns:
         kept = job.form.keep is not None or not job.requests[0].stream
         self._shown = [Reducer() for _ in job.requests] if kept else []
         self._said = Reducer() if job.draft is not None else None
+        self._said_view = Presentation("hidden")
 
     @property
     def over(self) -> bool:
@@ -145,7 +146,7 @@ class Turns:
 
     def _show(self, index: int, items: list[Item]) -> list[Item]:
         if self._said is not None:
-            self._said.feed(items)
+            self._said.feed(self._said_view.show(items))
         items = self._views[index].show(items)
         if self._shown:
             self._shown[index].feed(items)

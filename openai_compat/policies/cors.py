@@ -18,24 +18,19 @@ _ORIGIN = re.compile(r"https?://[^/?#@\s]+")
 class Cors:
     """Allows exact origins (`https://app.example`), and those that a regular expression matches as a whole.
 
-    "*" allows all, which only a server without a key accepts. Raises ValueError for an origin that no browser would send.
+    Raises ValueError for an origin that no browser would send.
     """
 
     def __init__(self, origins: Iterable[str] = (), regex: str | None = None) -> None:
         self._origins = frozenset(origins)
-        self.any_origin = "*" in self._origins
         self._regex = re.compile(regex) if regex is not None else None
-        for origin in self._origins - {"*"}:
+        for origin in self._origins:
             if not _ORIGIN.fullmatch(origin):
                 raise ValueError(f"not an origin (scheme, host and port, without a path): {origin!r}")
 
     def allows(self, origin: str) -> bool:
         """Whether pages from `origin` may call."""
-        return (
-            self.any_origin
-            or origin in self._origins
-            or (self._regex is not None and self._regex.fullmatch(origin) is not None)
-        )
+        return origin in self._origins or (self._regex is not None and self._regex.fullmatch(origin) is not None)
 
     def headers(self, request: HttpRequest, exposed: Iterable[str] = ()) -> list[tuple[str, str]]:
         """The CORS headers for an answer to `request`, errors included; none for an origin that is not allowed.

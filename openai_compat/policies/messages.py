@@ -61,11 +61,12 @@ def _without_presentation(message: Message) -> Message:
     """Assistant text without what we, or Open WebUI, drew into it: models would take it for their own words."""
     if not isinstance(message, AssistantMessage):
         return message
-    parts = tuple([TextPart(_cleaned(p.text)) if isinstance(p, TextPart) else p for p in message.parts])
+    parts = tuple([TextPart(without_drawings(p.text)) if isinstance(p, TextPart) else p for p in message.parts])
     return message if parts == message.parts else replace(message, parts=parts)
 
 
-def _cleaned(text: str) -> str:
+def without_drawings(text: str) -> str:
+    """Assistant text without lines of activity and folded blocks."""
     if "<details" not in text and "[" not in text:
         return text
     return ACTIVITY_LINE.sub("", _DETAILS.sub("", text))
