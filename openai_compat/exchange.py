@@ -22,19 +22,21 @@ class ClientTooSlow(Exception):
 
 @dataclass(slots=True)
 class Recording:
-    """A copy of an answer. `body` is None once there was more than `left` bytes of it."""
+    """A copy of an answer. `body` is None once there was more than `left` bytes of it; `complete` at its end."""
 
     left: int
+    complete: bool = False
     headers: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
     body: list[bytes] | None = field(default_factory=list[bytes])
 
-    def add(self, data: bytes) -> None:
+    def add(self, piece: ResponseBody) -> None:
         """Copy a piece of the body."""
-        self.left -= len(data)
+        self.left -= len(piece.data)
+        self.complete = not piece.more
         if self.left < 0:
             self.body = None
         elif self.body is not None:
-            self.body.append(data)
+            self.body.append(piece.data)
 
 
 class Exchange:
@@ -58,6 +60,7 @@ class Exchange:
         self.note = ""
         self.agent_started = False
         self.recording: Recording | None = None
+        self._outlives = False
         self._gone = False
         self.headers: list[tuple[str, str]] = [("X-Request-Id", request_id)]
         self._send = send
@@ -72,6 +75,10 @@ class Exchange:
     def record(self, limit: int) -> None:
         """Keep a copy of the answer, up to `limit` bytes of body."""
         self.recording = Recording(limit)
+
+    def outlive(self) -> None:
+        """The work may go on without the client: that it cannot be written to is no failure from now on."""
+        self._outlives = True
 
     def leave(self) -> None:
         """The client has left, but the work goes on: nothing more is sent."""
@@ -112,17 +119,23 @@ class Exchange:
         self.status = status
         if self.recording is not None:
             self.recording.headers = headers
-        if self._gone:
-            return
         timing = ("OpenAI-Processing-Ms", str(self.milliseconds))
-        await self._send(ResponseStart(status, encode_headers([*self.headers, timing, *headers])))
+        await self._deliver(ResponseStart(status, encode_headers([*self.headers, timing, *headers])))
 
     async def _write(self, body: ResponseBody) -> None:
         if self.recording is not None:
-            self.recording.add(body.data)
+            self.recording.add(body)
+        await self._deliver(body)
+
+    async def _deliver(self, message: ResponseStart | ResponseBody) -> None:
         if self._gone:
             return
-        with anyio.move_on_after(self._write_deadline):
-            await self._send(body)
-            return
-        raise ClientTooSlow
+        try:
+            with anyio.move_on_after(self._write_deadline):
+                await self._send(message)
+                return
+            raise ClientTooSlow
+        except (ClientTooSlow, OSError, anyio.BrokenResourceError):
+            if not self._outlives:
+                raise
+            self._gone = True

@@ -67,18 +67,14 @@ class Idempotency:
 
     async def _first(self, exchange: Exchange, key: Key, token: str, run: Callable[[], Awaitable[None]]) -> None:
         exchange.record(MAX_RECORDED)
-        replay: Replay | None = None
         try:
-            try:
-                await run()
-            except OpenAICompatError as error:
-                if not exchange.agent_started:
-                    raise
-                await exchange.fail(error)
-            replay = _recorded(exchange)
+            await run()
+        except OpenAICompatError as error:
+            if not exchange.agent_started:
+                raise
+            await exchange.fail(error)
         finally:
-            if exchange.agent_started and replay is None:
-                replay = _unknown()
+            replay = (_recorded(exchange) or _unknown()) if exchange.agent_started else None
             with anyio.CancelScope(shield=True):
                 await self._store.settle(key, token, replay)
             ended = self._ended.pop(key, None)
@@ -103,7 +99,7 @@ def _reused() -> InvalidRequest:
 
 def _recorded(exchange: Exchange) -> Replay | None:
     recording = exchange.recording
-    if recording is None or recording.body is None:
+    if recording is None or recording.body is None or not recording.complete:
         return None
     return Replay(exchange.status, tuple(recording.headers), b"".join(recording.body))
 

@@ -18,6 +18,7 @@ async def outlive(policy: Disconnect, exchange: Exchange, work: Callable[[], Awa
     if policy.then == "cancel":
         await work()
         return
+    exchange.outlive()
     detached = _Detached(exchange, work)
     task = spawn(detached.run, "request that may outlive its client", lambda: None)
     try:

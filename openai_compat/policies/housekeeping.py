@@ -16,7 +16,7 @@ from typing import Literal, TypeAlias
 
 from ..backend import AgentRequest
 from ..http import HttpRequest
-from ..messages import SystemMessage, UserMessage
+from ..messages import SystemMessage
 
 Task: TypeAlias = Literal["title", "tags", "follow_ups", "queries", "autocomplete", "memory", "other"]
 Answer: TypeAlias = Callable[[Task, AgentRequest], str | Awaitable[str]]
@@ -50,6 +50,7 @@ _TITLE_SYSTEM = re.compile(r"\AYou are a (?:title generator|conversation title)"
 _MEMORY_SYSTEM = re.compile(
     r"\AYou are (?:a|an|now acting as)[^.\n]*\bmemory\b[^.\n]*\b(?:agent|extract|subagent)", re.IGNORECASE
 )
+_ASKED = re.compile(r"\A\s*Generate a title[^\n]*:\s*", re.IGNORECASE)
 _HISTORY = re.compile(r"<chat_history>\s*(?:USER:\s*)?(.*?)(?:\n(?:ASSISTANT|USER):|</chat_history>)", re.DOTALL)
 
 
@@ -97,8 +98,7 @@ def _title(request: AgentRequest) -> str:
     if history is not None:
         words = history[1]
     else:
-        users = [m.text for m in request.messages if isinstance(m, UserMessage)]
-        words = users[-1].rpartition("\n")[2] if len(users) > 1 else users[0]
+        words = _ASKED.sub("", request.prompt)
     line = " ".join(words.strip().strip('"').split())
     return (line if len(line) <= TITLE_LENGTH else line[: TITLE_LENGTH - 1].rstrip() + "…") or "New chat"
 
