@@ -48,4 +48,4 @@ class Gate:
             self.ended.append(outcome)
 
     async def wait_begun(self) -> None:
-        assert await anyio.to_thread.run_sync(self.begun.acquire, True, 10)  # noqa: FBT003
+        assert await anyio.to_thread.run_sync(self.begun.acquire, True, 10)

@@ -258,9 +258,7 @@ async def test_a_tool_result_alone_goes_on_with_the_conversation(connect: Connec
     result: list[Any] = [{"role": "tool", "tool_call_id": "c1", "content": "sunny"}]
     async with connect(agent, conversations=Conversations()) as client:
         await client.chat.completions.create(model="agent", messages=user("a"), tools=tools, extra_headers=TRIP)
-        answer = await client.chat.completions.create(
-            model="agent", messages=result, tools=tools, extra_headers=TRIP
-        )
+        answer = await client.chat.completions.create(model="agent", messages=result, tools=tools, extra_headers=TRIP)
     assert answer.choices[0].message.content == "look said sunny"
 
 

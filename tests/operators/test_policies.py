@@ -172,12 +172,11 @@ async def test_requests_can_queue_for_a_slot_and_are_served_in_order(connect: Co
         await ask(client, name)
         served.append(name)
 
-    async with connect(gate, admission=Admission(slots=1, queue=10)) as client:
-        async with anyio.create_task_group() as group:
-            group.start_soon(next_in_line, "first")
-            await gate.wait_begun()
-            group.start_soon(next_in_line, "second")
-            gate.opened.set()
+    async with connect(gate, admission=Admission(slots=1, queue=10)) as client, anyio.create_task_group() as group:
+        group.start_soon(next_in_line, "first")
+        await gate.wait_begun()
+        group.start_soon(next_in_line, "second")
+        gate.opened.set()
     assert (served, gate.runs) == (["first", "second"], 2)
 
 
@@ -200,14 +199,13 @@ async def test_a_busy_server_can_answer_as_the_assistant(connect: Connect) -> No
     async def busy(request: AgentRequest) -> str:
         return f"I am busy; ask me later about {request.prompt!r}."
 
-    async with connect(gate, admission=Admission(slots=1, busy=busy)) as client:
-        async with anyio.create_task_group() as group:
-            group.start_soon(ask, client, "first")
-            await gate.wait_begun()
-            plain = await ask(client, "the weather")
-            stream = await client.chat.completions.create(model="agent", messages=user("x"), stream=True)
-            streamed = "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
-            gate.opened.set()
+    async with connect(gate, admission=Admission(slots=1, busy=busy)) as client, anyio.create_task_group() as group:
+        group.start_soon(ask, client, "first")
+        await gate.wait_begun()
+        plain = await ask(client, "the weather")
+        stream = await client.chat.completions.create(model="agent", messages=user("x"), stream=True)
+        streamed = "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
+        gate.opened.set()
     assert plain == "I am busy; ask me later about 'the weather'."
     assert streamed == "I am busy; ask me later about 'x'."
 
@@ -294,7 +292,9 @@ JSON format: { "title": "your concise title here" }
 USER: How do I boil an egg?
 ASSISTANT: In water.
 </chat_history>"""
-TAGS = "### Task:\nGenerate 1-3 broad tags categorizing the main themes.\n### Guidelines:\n-\n### Output:\nJSON format: {}"
+TAGS = (
+    "### Task:\nGenerate 1-3 broad tags categorizing the main themes.\n### Guidelines:\n-\n### Output:\nJSON format: {}"
+)
 FOLLOW_UPS = "### Task:\nSuggest 3-5 relevant follow-up questions.\n### Guidelines:\n-\n### Output:\nJSON format: {}"
 
 
