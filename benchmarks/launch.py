@@ -45,7 +45,8 @@ def running(name: str) -> Iterator[Running]:
     """Run `servers/<name>.py` in uvicorn while the block lasts."""
     port = _free_port()
     command = [sys.executable, "-m", "uvicorn", f"servers.{name}:app", "--app-dir", str(HERE), *UVICORN]
-    with subprocess.Popen([*command, "--port", str(port)]) as process:
+    # In its own directory: `python -m` looks there first, and another checkout's code may be where this was started.
+    with subprocess.Popen([*command, "--port", str(port)], cwd=HERE) as process:
         try:
             _await_port(process, port)
             yield Running(name, port, process.pid)

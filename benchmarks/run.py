@@ -11,7 +11,8 @@ measures
   paced     200 streams, 50 events a second each: CPU time of the server for one event
   idle      500 streams that have said one thing and wait: memory of the server for one stream
   history   201 messages, 100 kB: answers per second
-  import    seconds for `import openai_compat`, which must load no vendor SDK and no web framework
+  import    seconds for `import openai_compat`, which must load no vendor SDK and no web framework;
+            beside it (floor) what pydantic and anyio take alone
 
 servers (benchmarks/servers/), each alone in a uvicorn process: h11, one worker, asyncio's own loop
   floor         raw ASGI, ready-made bytes, one send for each event; reads no JSON
@@ -34,7 +35,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from launch import SERVERS
-from measures import FULL, MEASURES, QUICK, Measure, check
+from measures import ENOUGH, FULL, MEASURES, QUICK, Measure, check, starved
 
 PACKAGES = ("uvicorn", "h11", "starlette", "pydantic", "anyio", "fastapi", "openai")
 ROW = "{:24} {:9} {:>12} {:>12} {:>12}  {:36}"
@@ -55,6 +56,9 @@ def main() -> None:
     for measure in chosen:
         measure.take(scale)
         print(_row(measure), flush=True)
+    if starved:
+        print(f"\nDoubtful: {len(starved)} times a server had less than {ENOUGH:.0%} of a CPU ({_counted(starved)}).")
+        print("Something else is running, or the client is too slow. Compare such figures with care.")
     if options.json:
         options.json.write_text(json.dumps(_record(chosen), indent=2) + "\n")
 
@@ -87,6 +91,10 @@ def _verdicts(measure: Measure) -> list[str]:
     return verdicts
 
 
+def _counted(names: list[str]) -> str:
+    return ", ".join([f"{name} {names.count(name)}" for name in SERVERS if name in names])
+
+
 def _shown(figure: float | None) -> str:
     if figure is None:
         return "-"
@@ -96,6 +104,7 @@ def _shown(figure: float | None) -> str:
 def _record(measures: list[Measure]) -> dict[str, object]:
     return {
         "python": platform.python_version(),
+        "starved": starved,
         "packages": {name: version(name) for name in PACKAGES},
         "measures": {
             measure.name: {"unit": measure.unit, "verdicts": _verdicts(measure), "rounds": measure.samples}

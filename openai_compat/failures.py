@@ -13,6 +13,18 @@ from .errors import AgentError, OpenAICompatError
 
 VENDORS = frozenset({"openai", "anthropic", "httpx2", "httpx"})
 
+STATUS_IN_STREAM = {
+    "invalid_request_error": 400,
+    "authentication_error": 401,
+    "permission_error": 403,
+    "rate_limit_error": 429,
+    "api_error": 500,
+    "server_error": 500,
+    "timeout_error": 504,
+    "overloaded_error": 529,
+}
+"""The status that an error told within a stream, whose own status is 200, would have had, by its type."""
+
 CONTEXT_LENGTH_PHRASES = ("prompt is too long", "maximum context length", "context window")
 
 
@@ -55,12 +67,20 @@ def _upstream(error: BaseException) -> AgentError:
         return AgentError("The model behind the agent cannot be reached.", status=503, code="upstream_unreachable")
     response = getattr(error, "response", None)
     status = getattr(error, "status_code", None) or getattr(response, "status_code", None)
-    if not isinstance(status, int):
+    if not isinstance(status, int) or status < 400:
+        status = STATUS_IN_STREAM.get(getattr(error, "type", None) or "")
+    if status is None:
         return AgentError("The model behind the agent failed.", code="upstream_error")
-    return _by_status(status, error, _retry_after(getattr(response, "headers", None)))
+    return upstream_error(
+        status, _retry_after(getattr(response, "headers", None)), too_long=status == 400 and _is_context_length(error)
+    )
 
 
-def _by_status(status: int, error: BaseException, retry_after: float | None) -> AgentError:
+def upstream_error(status: int, retry_after: float | None = None, *, too_long: bool = False) -> AgentError:
+    """What an error of the API of the model behind the agent is to the client, by its HTTP status.
+
+    `retry_after` is in seconds; `too_long` says that the conversation did not fit into the model.
+    """
     if status == 429:
         text = "The model behind the agent has reached its rate limit."
         return AgentError(text, status=429, code="rate_limit_exceeded", retry_after=retry_after or 1.0)
@@ -69,7 +89,7 @@ def _by_status(status: int, error: BaseException, retry_after: float | None) -> 
         return AgentError(
             "The model behind the agent refused the agent's credentials.", status=502, code="upstream_auth"
         )
-    if status == 400 and _is_context_length(error):
+    if too_long:
         text = "The conversation is longer than the model behind the agent can take."
         return AgentError(text, status=400, code="context_length_exceeded")
     if status >= 500:

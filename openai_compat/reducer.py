@@ -31,6 +31,25 @@ Item: TypeAlias = AgentEvent | str
 """An event as it travels inside the core, where a non-empty `str` stands for `TextDelta`."""
 
 
+LARGE = 4096
+"""Size of an item that fills a buffer by itself: 256 pictures are no buffer."""
+
+
+def size_of(item: Item) -> int:
+    """How much an item carries, in characters, or bytes of media."""
+    match item:
+        case str():
+            return len(item)
+        case TextDelta() | ReasoningDelta() | RefusalDelta():
+            return len(item.text)
+        case ToolCallDelta():
+            return len(item.arguments)
+        case MediaDelta():
+            return len(item.data)
+        case _:
+            return 0
+
+
 @dataclass(slots=True)
 class Usage:
     """Tokens of a turn, summed. `reported` is False as long as the agent has said nothing about them."""

@@ -16,6 +16,8 @@ import anyio
 import anyio.from_thread
 import anyio.lowlevel
 
+from .reducer import LARGE, size_of
+
 BUFFER = 64
 """Items a plain generator may be ahead of its reader."""
 
@@ -34,6 +36,7 @@ class ThreadRun:
     def __init__(self, call: Callable[[], Iterable[Any]]) -> None:
         self._call = call
         self._items: deque[Any] = deque()
+        self._full = False
         self._room = threading.Condition()
         self._ready = anyio.Event()
         self._waiting = False
@@ -60,6 +63,7 @@ class ThreadRun:
             with self._room:
                 batch = list(self._items)
                 self._items.clear()
+                self._full = False
                 self._room.notify()
                 if batch or self._ended:
                     return batch
@@ -90,10 +94,11 @@ class ThreadRun:
 
     def _put(self, item: Any) -> None:
         with self._room:
-            self._room.wait_for(lambda: len(self._items) < BUFFER or self._abandoned)
+            self._room.wait_for(lambda: not self._full or self._abandoned)
             if self._abandoned:
                 raise _Abandoned
             self._items.append(item)
+            self._full = len(self._items) >= BUFFER or size_of(item) >= LARGE
         self._wake()
 
     def _wake(self) -> None:

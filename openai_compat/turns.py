@@ -27,7 +27,7 @@ from .callables import close
 from .enforce import Enforcer
 from .errors import AgentError, OpenAICompatError
 from .failures import public_error
-from .reducer import Item
+from .reducer import LARGE, Item, size_of
 from .tasks import Task, spawn
 
 BUFFER = 256
@@ -78,6 +78,7 @@ class Turn:
         self._enforcer = Enforcer(request, counts_tokens=backend.capabilities.counts_tokens)
         self._items: deque[Item] = deque()
         self._room = anyio.Event()
+        self._full = False
         self._dropping = False
         self._cancelled = False
         self._ended = False
@@ -98,6 +99,7 @@ class Turn:
         """Everything the agent has said since the last call."""
         items = list(self._items)
         self._items.clear()
+        self._full = False
         self._room.set()
         return items
 
@@ -175,29 +177,32 @@ class Turn:
     async def _pump(self, items: AsyncIterator[Any]) -> None:
         plain_text, queue, wake = self._enforcer.plain_text, self._items, self._wake
         async for item in items:
-            if self._dropping:
+            if self._dropping or self._enforcer.finished:  # nobody wants it, and an agent need not ever wait by itself
                 await anyio.lowlevel.checkpoint()
                 if self._cancelled:
                     return
             elif plain_text and type(item) is str:
-                if item and not self._enforcer.finished:
+                if item:
                     if not queue:
                         wake.set()
                     queue.append(item)
+                    if len(item) >= LARGE:
+                        self._full = True
             else:
                 self._put_all(self._enforcer.feed(item))
                 if self._enforcer.ended_early:
                     self._stop_itself()
-            if len(queue) >= BUFFER:
+            if self._full or len(queue) >= BUFFER:
                 await self._wait_for_room()
 
     def _put_all(self, items: list[Any]) -> None:
         if items and not self._dropping:
             self._items.extend(items)
+            self._full = self._full or any([size_of(item) >= LARGE for item in items])
             self._wake.set()
 
     async def _wait_for_room(self) -> None:
-        while len(self._items) >= BUFFER and not self._dropping:
+        if not self._dropping:
             self._room = anyio.Event()
             await self._room.wait()
 

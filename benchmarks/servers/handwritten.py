@@ -81,11 +81,11 @@ async def _answer(body: ChatRequest) -> str:
 
 
 async def _events(body: ChatRequest) -> AsyncIterator[str]:
-    id, created = f"chatcmpl-{uuid.uuid4().hex}", int(time.time())
+    chunk_id, created = f"chatcmpl-{uuid.uuid4().hex}", int(time.time())
 
     def line(delta: ChoiceDelta, finish_reason: Literal["stop"] | None = None) -> str:
         chunk = ChatCompletionChunk(
-            id=id,
+            id=chunk_id,
             object="chat.completion.chunk",
             created=created,
             model=body.model,

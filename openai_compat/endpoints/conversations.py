@@ -6,6 +6,7 @@ from pydantic_core import from_json
 
 from ..errors import NotFound
 from ..exchange import Exchange
+from ..protocol.stored import Deleted, KeptConversation
 from ..runtime import Runtime
 from ..serializers.encoding import dumps
 from ..stores.port import Key, Store
@@ -16,7 +17,7 @@ async def get_conversation(runtime: Runtime, exchange: Exchange, identifier: str
     found = await _store(runtime).read(Key(exchange.principal.id, identifier))
     if found is None:
         raise _unknown()
-    body = {
+    body: KeptConversation = {
         "id": found.id,
         "object": "chat.conversation",
         "created": int(found.created),
@@ -30,7 +31,7 @@ async def delete_conversation(runtime: Runtime, exchange: Exchange, identifier: 
     """Forget a conversation. A turn that runs in it goes on, and is not kept. Raises NotFound."""
     if not await _store(runtime).delete(Key(exchange.principal.id, identifier)):
         raise _unknown()
-    body = {"id": identifier, "object": "chat.conversation.deleted", "deleted": True}
+    body: Deleted = {"id": identifier, "object": "chat.conversation.deleted", "deleted": True}
     await exchange.answer(200, dumps(body))
 
 

@@ -17,7 +17,7 @@ from ..exchange import Exchange
 from ..parsers.body import parse_object, validate
 from ..policies.content import check_content_type
 from ..policies.limits import read_body
-from ..protocol.stored import MetadataUpdate
+from ..protocol.stored import Deleted, MetadataUpdate
 from ..runtime import Runtime
 from ..serializers.encoding import dumps
 from ..stores.port import Key, StoredCompletion
@@ -61,7 +61,8 @@ async def delete_completion(runtime: Runtime, exchange: Exchange, identifier: st
     """Forget a completion."""
     if not await runtime.store.delete_completion(Key(exchange.principal.id, identifier)):
         raise _unknown()
-    await exchange.answer(200, dumps({"id": identifier, "object": "chat.completion.deleted", "deleted": True}))
+    body: Deleted = {"id": identifier, "object": "chat.completion.deleted", "deleted": True}
+    await exchange.answer(200, dumps(body))
 
 
 async def _find(runtime: Runtime, exchange: Exchange, identifier: str) -> StoredCompletion:

@@ -53,8 +53,9 @@ def validate(model: type[Model], value: dict[str, Any]) -> Model:
 def _invalid(error: ValidationError, value: dict[str, Any]) -> InvalidRequest:
     details = error.errors(include_url=False, include_input=False)
     paths = [_path(detail, value) for detail in details]
-    # A union reports one error for each of its members: the one that got furthest is the one meant.
-    chosen = max(range(len(details)), key=lambda i: (paths[i].startswith(paths[0]), len(paths[i]), -i))
+    # A union reports one error for each of its members: the one that got furthest, or found its type, is the one meant.
+    fits = [not detail["type"].endswith(_TYPE_ERRORS) for detail in details]
+    chosen = max(range(len(details)), key=lambda i: (paths[i].startswith(paths[0]), len(paths[i]), fits[i], -i))
     return _explained(details[chosen], paths[chosen])
 
 

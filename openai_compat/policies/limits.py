@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import anyio
 
+from ..callables import close
 from ..errors import RequestTimeout, RequestTooLarge
 from ..http import HttpRequest
 
@@ -68,11 +69,14 @@ def _announced(request: HttpRequest) -> int:
 async def _read(pieces: AsyncIterator[bytes], limit: int) -> bytes:
     received: list[bytes] = []
     size = 0
-    async for piece in pieces:
-        size += len(piece)
-        if size > limit:
-            raise _too_large(limit)
-        received.append(piece)
+    try:
+        async for piece in pieces:
+            size += len(piece)
+            if size > limit:
+                raise _too_large(limit)
+            received.append(piece)
+    finally:
+        await close(pieces)
     return b"".join(received)
 
 

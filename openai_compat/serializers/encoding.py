@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, cast
 
 from pydantic_core import PydanticSerializationError, to_json
@@ -9,6 +10,8 @@ from pydantic_core import PydanticSerializationError, to_json
 DONE = b"data: [DONE]\n\n"
 KEEP_ALIVE = b": keep-alive\n\n"
 """A comment: every client skips lines that begin with a colon (WHATWG HTML, server-sent events)."""
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def dumps(value: Any) -> bytes:
@@ -21,7 +24,9 @@ def dumps(value: Any) -> bytes:
 
 def _without_surrogates(value: Any) -> Any:
     if isinstance(value, str):
-        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        # Never joined to the character that two of them may stand for: a stream could not do that across its pieces,
+        # and has to say what the plain answer says.
+        return _SURROGATE.sub("\ufffd", value)
     if isinstance(value, dict):
         fields = cast("dict[Any, Any]", value)
         return {_without_surrogates(key): _without_surrogates(item) for key, item in fields.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, TypeVar
@@ -142,3 +143,107 @@ values = st.one_of(
 json_values: st.SearchStrategy[Any] = st.recursive(
     values, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=3), max_leaves=6
 )
+
+CHAT_BODIES: tuple[dict[str, Any], ...] = (
+    {
+        "model": "agent",
+        "messages": [
+            {"role": "system", "content": [{"type": "text", "text": "Be kind."}]},
+            {
+                "role": "user",
+                "content": [
+                    {"type": "text", "text": "What is it?"},
+                    {"type": "image_url", "image_url": {"url": "https://a.example/b.png", "detail": "low"}},
+                    {"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}},
+                    {"type": "file", "file": {"file_id": "file-1", "filename": "a.pdf"}},
+                ],
+            },
+            {
+                "role": "assistant",
+                "content": None,
+                "tool_calls": [
+                    {"id": "1", "type": "function", "function": {"name": "find", "arguments": "{}"}},
+                    {"id": "2", "type": "custom", "custom": {"name": "write_code", "input": "x"}},
+                ],
+            },
+            {"role": "tool", "tool_call_id": "1", "content": "found"},
+            {"role": "tool", "tool_call_id": "2", "content": [{"type": "text", "text": "ran"}]},
+        ],
+        "tools": [
+            {"type": "function", "function": {"name": "find", "parameters": {"type": "object"}, "strict": True}},
+            {"type": "custom", "custom": {"name": "write_code", "format": {"type": "text"}}},
+        ],
+        "tool_choice": {"type": "function", "function": {"name": "find"}},
+    },
+    {
+        "model": "agent",
+        "messages": [
+            {"role": "user", "content": "hi", "name": "Bob"},
+            {"role": "assistant", "content": [{"type": "refusal", "refusal": "No."}]},
+            {"role": "user", "content": "please"},
+        ],
+        "tools": [{"type": "function", "function": {"name": "find"}}],
+        "tool_choice": {
+            "type": "allowed_tools",
+            "allowed_tools": {"mode": "auto", "tools": [{"type": "function", "function": {"name": "find"}}]},
+        },
+        "response_format": {"type": "json_schema", "json_schema": {"name": "answer", "schema": {"type": "object"}}},
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "stop": ["a", "b"],
+        "temperature": 0.5,
+        "top_p": 1,
+        "n": 2,
+        "seed": 7,
+        "max_tokens": 100,
+        "logit_bias": {"50256": -100},
+        "metadata": {"a": "b"},
+        "modalities": ["text", "audio"],
+        "audio": {"voice": "alloy", "format": "wav"},
+        "reasoning_effort": "low",
+        "logprobs": True,
+        "top_logprobs": 3,
+        "user": {"id": 1},
+        "unknown_field": {"kept": [1]},
+    },
+)
+COMPLETION_BODIES: tuple[dict[str, Any], ...] = (
+    {"model": "agent", "prompt": ["one", "two"], "echo": True, "n": 2, "best_of": 2, "stop": "x", "max_tokens": 5},
+    {"model": "agent", "prompt": "one", "stream": True, "stream_options": {"include_usage": False}, "logprobs": None},
+)
+
+
+def places(value: Any, here: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
+    """Every place inside a JSON value, but for the value itself."""
+    inner: list[tuple[str | int, Any]] = []
+    if isinstance(value, dict):
+        inner = list(value.items())
+    elif isinstance(value, list):
+        inner = list(enumerate(value))
+    return [place for step, item in inner for place in [(*here, step), *places(item, (*here, step))]]
+
+
+@st.composite
+def mutated(draw: st.DrawFn, bodies: tuple[dict[str, Any], ...]) -> dict[str, Any]:
+    """A valid body with up to three places replaced, removed, or given something more."""
+    body: dict[str, Any] = copy.deepcopy(draw(st.sampled_from(bodies)))
+    for _ in range(draw(st.integers(1, 3))):
+        found = places(body)
+        if not found:
+            break
+        *way, last = draw(st.sampled_from(found))
+        parent: Any = body
+        for step in way:
+            parent = parent[step]
+        match draw(st.sampled_from(["replace", "remove", "add", "wrap"])):
+            case "replace":
+                parent[last] = draw(json_values)
+            case "remove":
+                del parent[last]
+            case "add" if isinstance(parent, dict):
+                parent[draw(keys)] = draw(json_values)
+            case "add":
+                parent.append(draw(json_values))
+            case _:
+                parent[last] = draw(st.sampled_from([[parent[last]], {draw(keys): parent[last]}]))
+    return body

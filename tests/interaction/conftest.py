@@ -15,6 +15,10 @@ Connect: TypeAlias = Callable[..., AbstractAsyncContextManager[openai.AsyncOpenA
 Http: TypeAlias = Callable[..., AbstractAsyncContextManager[httpx2.AsyncClient]]
 
 
+in_process = pytest.mark.parametrize("transport", ["in-process"], indirect=True)
+"""For cases that no transport can change: run them over one."""
+
+
 @pytest.fixture
 def anyio_backend() -> str:
     """The openai SDK leaves generators to the collector, which trio reports: asyncio only."""

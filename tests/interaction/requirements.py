@@ -29,6 +29,7 @@ REQUIREMENTS: dict[str, Requirement] = {
         "a stream has the role first, one finish_reason, then [DONE], and nothing after it", "W A1"
     ),
     "chat.stream.live": Requirement("a piece is on its way before the agent makes the next one", "T 29"),
+<<<<<<< HEAD
     "conversation.memory": Requirement("a turn sees what was said before in its conversation", "D 6"),
     "conversation.commit": Requirement("a turn that fails, is cancelled or left changes nothing", "D 5"),
     "conversation.busy": Requirement("a second turn at once: 409 conversation_busy, not to be retried", "D 5"),
@@ -67,6 +68,77 @@ REQUIREMENTS: dict[str, Requirement] = {
     "housekeeping.people": Requirement("what people write is not taken for one", "W B4.11"),
     "stored.lifecycle": Requirement("stored completions: list, get, update, delete, messages", "W A1"),
     "stored.paging": Requirement("pages are checked", "W A1"),
+=======
+    "chat.stream.same-as-plain": Requirement(
+        "what is streamed adds up, in the SDK's accumulator, to what is answered plainly", "W A1"
+    ),
+    "chat.stream.bytes": Requirement(
+        "a stream is text/event-stream of data lines, unbuffered, whatever Accept says", "W B4 1-2"
+    ),
+    "chat.stream.any-text": Requirement(
+        "text arrives character for character, however much it looks like framing", "T 27-28"
+    ),
+    "chat.stream.events": Requirement("the SDK's stream helper raises its events in order", "W A1"),
+    "chat.stream.n": Requirement("choices of one stream have each their role, text and end", "W A1"),
+    "chat.stream.usage": Requirement(
+        "usage is in the stream only when asked for: null, then the sum in a last chunk without choices", "W A1"
+    ),
+    "chat.usage.unreported": Requirement(
+        "usage that the agent did not report is zeros marked `reported: false`", "D 4"
+    ),
+    "chat.raw-response": Requirement("raw responses of the SDK give status, headers and the parsed answer", "W A2"),
+    "chat.sync-client": Requirement("blocking clients are served as asynchronous ones are", "D 3"),
+    "chat.messages": Requirement("the agent gets the whole conversation, typed and as it was sent", "D 4"),
+    "chat.message-break": Requirement("messages after each other have a blank line between them", "D 4"),
+    "chat.extra": Requirement("unknown fields, metadata, user and chosen headers reach the agent", "D 4"),
+    "chat.tolerant": Requirement(
+        "what clients send with every request is accepted from agents that cannot use it", "W B4 9"
+    ),
+    "params.all-accepted": Requirement("every documented parameter is accepted and handed over", "W A1"),
+    "params.null-is-absent": Requirement("null is the same as absent", "T 97"),
+    "params.ranges": Requirement(
+        "what is missing, mistyped or out of range is a 400 that names the parameter; no agent runs", "T 92-98"
+    ),
+    "params.deprecated-functions": Requirement(
+        "functions and function_call are refused with the name of what replaced them", "W A1"
+    ),
+    "params.undeclared": Requirement(
+        "what an agent has not declared and a request needs is a 400 that names the parameter", "D 4"
+    ),
+    "params.response-format": Requirement("response_format is handed to the agent as it was sent", "W A1"),
+    "params.stop": Requirement(
+        "nothing of a stop sequence or after it is seen, wherever the text is cut; the agent is stopped", "W A1"
+    ),
+    "params.max-tokens": Requirement(
+        "answers are cut at max_tokens or max_completion_tokens, unless the agent counts itself", "W A1"
+    ),
+    "params.n": Requirement("n answers are n runs side by side, bounded; one failure is the answer's", "W A1"),
+    "params.logprobs": Requirement("token probabilities are delivered when asked for", "W A1"),
+    "parts.typed": Requirement("text, pictures, speech and documents reach the agent typed and in order", "W A1"),
+    "parts.undeclared": Requirement("a part the agent cannot take is a 400 that names messages[i].content[j]", "D 4"),
+    "parts.malformed": Requirement("a malformed part is a 400 that names the field", "T 92"),
+    "tools.stream": Requirement("client calls stream index, id and name once, then arguments as they come", "W A1"),
+    "tools.custom": Requirement("custom tool calls carry free text, streamed and plain", "W A1"),
+    "tools.gaps": Requirement("whatever part of a call the agent leaves out, the client gets one whole call", "D 4"),
+    "tools.order": Requirement("events that contradict each other are the agent's failure", "D 4"),
+    "tools.offered": Requirement("the agent gets the client's tools with their schemas", "D 4"),
+    "tools.choice": Requirement(
+        "what the agent calls is held to tool_choice; a violation is the agent's failure", "W A1"
+    ),
+    "tools.parallel": Requirement("with parallel_tool_calls false only one call is passed on", "W A1"),
+    "tools.own": Requirement(
+        "the agent's own tools are never tool_calls; they show as the server is told", "W B0 1, B3"
+    ),
+    "tools.notice": Requirement("a notice is shown as a status line", "W B3"),
+    "tools.history": Requirement(
+        "calls and results reach the agent in pairs, open results as what to resume with", "D 4"
+    ),
+    "tools.history.orphans": Requirement("a call or result that stands alone is a 400 that names its place", "W A1"),
+    "tools.round-trip": Requirement(
+        "a client that runs the tools it is asked to gets its answer in the next request", "W B4 5"
+    ),
+    "tools.sdk-parsing": Requirement("the SDK's parse and stream helpers fill in parsed objects", "W A1"),
+>>>>>>> main
 }
 
 

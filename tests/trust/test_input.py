@@ -15,7 +15,7 @@ import anyio
 import httpx2
 import pytest
 
-from openai_compat import AgentRequest, Capabilities, Server, as_backend
+from openai_compat import AgentError, AgentRequest, Capabilities, Server, TextDelta, ToolCallReady, as_backend
 from tests.transports import uvicorn_socket
 
 from .probe import CHAT, JSON, Counting, ask, error_of, in_process, strict_json
@@ -431,7 +431,6 @@ async def test_half_a_surrogate_pair_is_refused(escape: str, place: str) -> None
 
 async def test_an_agents_own_half_surrogates_are_replaced_everywhere() -> None:
     """101: in text, in names, in ids and in errors; the answer is complete and strict JSON"""
-    from openai_compat import AgentError, TextDelta, ToolCallReady
 
     async def agent(request: AgentRequest) -> AsyncIterator[Any]:
         if request.prompt == "fail":
@@ -649,7 +648,5 @@ async def test_no_mutation_of_a_good_body_makes_the_server_fail() -> None:
 
 
 async def calls_f(request: AgentRequest) -> AsyncIterator[Any]:
-    from openai_compat import ToolCallReady
-
     for name in request.tool_choice.names:
         yield ToolCallReady(f"call_{name}", name, "{}")

@@ -1,0 +1,95 @@
+"""Agents by import path: `module:attr`, or `name=module:attr`. What goes wrong is told in one line."""
+
+from __future__ import annotations
+
+import importlib
+import operator
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, cast
+
+import click
+
+from openai_compat import AgentBackend, Server, as_backend
+
+
+class CannotLoad(click.ClickException):
+    """There is no agent at an import path; the message says what there is instead."""
+
+
+def load(targets: Sequence[str]) -> Server | dict[str, AgentBackend]:
+    """The agents at `targets` by model name, or the one Server. Modules are looked for in the current directory too.
+
+    An attribute may be an agent, a mapping of agents by name, or a Server, which has to be the only one.
+    Raises CannotLoad.
+    """
+    sys.path.insert(0, str(Path.cwd()))
+    agents: dict[str, AgentBackend] = {}
+    for target in targets:
+        name, _, path = target.rpartition("=")
+        found = _attribute(path)
+        if isinstance(found, Server):
+            if len(targets) > 1 or name:
+                raise CannotLoad(f"'{path}' is a Server, which has names for its agents: serve it alone.")
+            return found
+        for model, agent in _named(name, path, found).items():
+            if model in agents:
+                raise CannotLoad(f"Two agents are called '{model}'. Name one of them: other={path}")
+            agents[model] = _backend(path, agent)
+    return agents
+
+
+def _named(name: str, path: str, found: Any) -> dict[str, Any]:
+    if not isinstance(found, Mapping):
+        return {name or path.rpartition(":")[2].rpartition(".")[2]: found}
+    if name:
+        raise CannotLoad(f"'{path}' is a mapping, which has names for its agents: leave '{name}=' out.")
+    if not found:
+        raise CannotLoad(f"'{path}' is an empty mapping: there is no agent in it.")
+    return {str(model): agent for model, agent in cast("Mapping[Any, Any]", found).items()}
+
+
+def _backend(path: str, agent: Any) -> AgentBackend:
+    try:
+        return as_backend(agent)
+    except TypeError as error:
+        raise CannotLoad(f"'{path}' is not an agent: {error}.") from error
+
+
+def _attribute(path: str) -> Any:
+    module_name, _, attribute = path.partition(":")
+    if not module_name or not attribute:
+        raise CannotLoad(f"'{path}' is not of the form module:attr, such as hello:agent.")
+    if module_name.endswith(".py"):
+        module_name = ".".join(Path(module_name).with_suffix("").parts)
+    try:
+        module = importlib.import_module(module_name)
+    except (Exception, SystemExit) as error:
+        raise CannotLoad(_why_not(module_name, error)) from error
+    try:
+        return operator.attrgetter(attribute)(module)
+    except AttributeError as error:
+        close = get_close_matches(error.name or "", dir(error.obj), 1)
+        hint = f" Did you mean '{close[0]}'?" if close else ""
+        raise CannotLoad(f"Module '{module_name}' has no attribute '{attribute}'.{hint}") from error
+
+
+def _why_not(module_name: str, error: BaseException) -> str:
+    missing = error.name if isinstance(error, ModuleNotFoundError) else None
+    if missing and f"{module_name}.".startswith(f"{missing}."):
+        return f"There is no module '{missing}', neither in {Path.cwd()} nor installed."
+    text = f"Importing '{module_name}' failed: {type(error).__name__}: {error}"
+    if isinstance(error, SyntaxError):
+        return text  # which names the file and the line
+    return f"{text} ({_place(error)})"
+
+
+def _place(error: BaseException) -> str:
+    """Where it happened: the innermost line of the user's own code."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if frame.filename.startswith(str(Path.cwd()))]
+    frame = (own or frames)[-1]
+    return f"{Path(frame.filename).name}, line {frame.lineno}"

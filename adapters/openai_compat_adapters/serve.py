@@ -1,0 +1,83 @@
+"""The server as a program: uvicorn with HTTP/1.1 made robust, and an end that lets running turns finish.
+
+serve(server, listen(server, "127.0.0.1", 8083))         until SIGTERM or Ctrl-C
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import signal
+import socket
+from contextlib import suppress
+from functools import partial
+from typing import Any, cast
+
+import uvicorn
+
+from openai_compat import Server
+from openai_compat.policies.auth import OpenAccess
+
+from .http1 import Http1Protocol
+from .shutdown import Runner
+from .starlette import endpoint
+
+HEAD_BYTES = 64 * 1024
+"""The longest head that a request may have; a longer one is answered with 431."""
+
+
+def listen(server: Server, host: str, port: int) -> socket.socket:
+    """A listening socket; port 0 takes a free one.
+
+    Raises OSError if the address cannot be had, ValueError if others than this machine could reach a server that has
+    no key.
+    """
+    if isinstance(server.auth, OpenAccess) and not is_loopback(host):
+        raise ValueError(f"Without an API key the server listens on this machine only (127.0.0.1), not on {host}.")
+    return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET, backlog=2048)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach `host`."""
+    with suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return host == "localhost"
+
+
+def serve(
+    server: Server,
+    listener: socket.socket,
+    *,
+    grace: float = 10.0,
+    header_timeout: float = 10.0,
+    idle_timeout: float = 75.0,
+) -> None:
+    """Serve until SIGTERM or SIGINT, then drain.
+
+    Takes the process over: it has to be called in the main thread, keeps the signals, and the process ends at most 10
+    seconds after the grace period, whatever it does then, or 2 seconds after a second signal.
+
+    Args:
+        server: what to serve.
+        listener: where; see `listen`. It is closed in the end.
+        grace: seconds for running turns to end after the first signal.
+        header_timeout: seconds for the arrival of a request's head.
+        idle_timeout: seconds until an unused connection is closed; longer than a proxy in front keeps it (often 60).
+    """
+    deadlines = {"header_timeout": header_timeout, "write_timeout": server.runtime.deadlines.write}
+    config = uvicorn.Config(
+        endpoint(server),
+        http=cast("Any", partial(Http1Protocol, **deadlines)),
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=cast("Any", idle_timeout),
+        h11_max_incomplete_event_size=HEAD_BYTES,
+    )
+    runner = Runner(config, server, grace)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, runner.handle_exit)
+    runner.run([listener])

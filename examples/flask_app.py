@@ -1,0 +1,24 @@
+"""Agents below a prefix of a Flask application that has routes of its own.
+
+Serve it:   gunicorn --threads 8 flask_app:app
+"""
+
+from flask import Flask
+from werkzeug.middleware.dispatcher import DispatcherMiddleware
+
+from openai_compat import Server
+from openai_compat_adapters.wsgi import create_wsgi_app
+
+
+def agent(prompt: str):  # a plain function: it runs in a thread of its own
+    yield "You said: "
+    yield prompt
+
+
+app = Flask(__name__)
+app.wsgi_app = DispatcherMiddleware(app.wsgi_app, {"/ai": create_wsgi_app(Server({"echo": agent}))})
+
+
+@app.get("/")
+def index():
+    return {"chat": "/ai/v1/chat/completions"}

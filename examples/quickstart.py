@@ -1,0 +1,53 @@
+"""Serves the agent of hello.py and asks it through the openai SDK.
+
+Run it:   python examples/quickstart.py
+"""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from openai import OpenAI
+
+PROGRAM = Path(sys.executable).with_name("openai-compat")
+TRY_IT = """
+Now you. Serve it:
+
+  {program} serve {agent}
+
+and ask it from another terminal:
+
+  curl http://127.0.0.1:8083/v1/chat/completions \\
+    -H 'Content-Type: application/json' \\
+    -d '{{"model": "agent", "messages": [{{"role": "user", "content": "Ada"}}]}}'
+"""
+
+
+def ask(base_url: str) -> None:
+    client = OpenAI(base_url=base_url, api_key="none")
+    stream = client.chat.completions.create(model="agent", messages=[{"role": "user", "content": "Ada"}], stream=True)
+    for chunk in stream:
+        print(chunk.choices[0].delta.content or "", end="", flush=True)
+    print()
+
+
+def main() -> None:
+    here = Path(__file__).parent
+    command = [PROGRAM, "serve", "hello:agent", "--listen", "127.0.0.1:0"]
+    with subprocess.Popen(command, cwd=here, stderr=subprocess.PIPE, text=True) as server:
+        try:
+            said = server.stderr.readline()
+            url = re.search(r"http://\S+", said)
+            if url is None:
+                sys.exit(said + server.stderr.read())
+            print(said, end="", flush=True)
+            ask(url[0])
+        finally:
+            server.terminate()
+    print(TRY_IT.format(program=os.path.relpath(PROGRAM), agent=f"{os.path.relpath(here / 'hello.py')}:agent"))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,13 @@
+"""A command as an agent: Claude Code, Codex, or any program that reads a prompt and writes an answer.
+
+    SubprocessBackend(["claude", "-p", "--output-format", "stream-json", "--verbose"], output="claude")
+
+One process for each turn, in a process group of its own, which is gone when the turn is over. POSIX only.
+"""
+
+from .backend import SubprocessBackend
+from .output import RecordReader
+from .process import Grace
+from .prompt import last_message, transcript
+
+__all__ = ("Grace", "RecordReader", "SubprocessBackend", "last_message", "transcript")

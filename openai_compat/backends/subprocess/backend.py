@@ -1,0 +1,156 @@
+"""Runs a command for each turn."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from typing import TypeAlias
+
+from ...backend import AgentRequest, Capabilities, RunContext
+from ...errors import AgentError, InvalidRequest
+from ...events import AgentEvent
+from .environment import allowed_environment
+from .output import Output, OutputFormat, make_output
+from .process import CommandRun, Grace, Launch
+from .prompt import last_message
+from .redaction import Redact, Redaction
+from .stderr import StderrLog
+
+PROMPT = "{prompt}"
+"""The argument in whose place the prompt is put; without it, the prompt is written to stdin."""
+
+Command: TypeAlias = Sequence[str] | Callable[[AgentRequest], Sequence[str]]
+
+
+class SubprocessBackend:
+    """Makes an agent of a command: one process for each turn, its output the answer.
+
+    The turn fails (502) if the command cannot be started, exits with anything but 0, or ends too early by what its own
+    output says. When the turn is over, however it came to that, its whole process group is ended.
+
+    Args:
+        command: the program and its arguments, never run through a shell; or a function of the request that returns
+            them, for instance to choose by `request.model`. The prompt takes the place of an argument "{prompt}",
+            where other users of the machine can see it; without one it is written to stdin.
+        output: what stdout is: "text", "claude" (`claude -p --output-format stream-json --verbose`), "codex"
+            (`codex exec --json`), or a function that makes a RecordReader for one JSON object a line.
+        prompt: what the command is asked: the last user message, `transcript` (the whole conversation as text), or
+            any function of the request.
+        pass_env: names of the server's environment variables that the command gets besides harmless ones such as PATH
+            and HOME; "*" matches any characters ("ANTHROPIC_*").
+        env: further variables for the command.
+        cwd: its working directory.
+        redact: takes secrets out of a text. It is given every line of the answer, of tools' arguments and results,
+            and of stderr, before anybody sees them; the answer is then streamed line by line.
+        line_limit: bytes of the longest line of JSON output; a longer one fails the turn.
+        grace: how long is waited for the command to end.
+        capabilities: what the agent can take, if that is more than text.
+
+    Raises TypeError for a command that is a single string, ValueError for an empty one.
+    """
+
+    def __init__(
+        self,
+        command: Command,
+        *,
+        output: OutputFormat = "text",
+        prompt: Callable[[AgentRequest], str] = last_message,
+        pass_env: Iterable[str] = (),
+        env: Mapping[str, str] | None = None,
+        cwd: str | os.PathLike[str] | None = None,
+        redact: Redact | None = None,
+        line_limit: int = 1024 * 1024,
+        grace: Grace | None = None,
+        capabilities: Capabilities | None = None,
+    ) -> None:
+        if isinstance(command, str):
+            raise TypeError("a command is a list of arguments, not one string: there is no shell that would split it")
+        if not callable(command) and not command:
+            raise ValueError("a command needs at least the name of a program")
+        make_output(output, line_limit, _ignored)  # a wrong format is to be found out now, not by the first user
+        self._command = command
+        self._output: OutputFormat = output
+        self._prompt = prompt
+        self._pass_env = tuple(pass_env)
+        self._env = dict(env or {})
+        self._cwd = cwd
+        self._redact = redact
+        self._line_limit = line_limit
+        self._grace = grace or Grace()
+        self.capabilities = capabilities or _text_only(prompt)
+
+    async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
+        """Start the command, and yield what its output says."""
+        redact = self._redact or _unchanged
+        stderr = StderrLog(context, redact)
+        output = make_output(self._output, self._line_limit, lambda line: stderr.feed(f"stdout: {line}\n".encode()))
+        view = Redaction(redact).apply if self._redact else iter
+        command = CommandRun(self._launch(request), self._grace, stderr.feed)
+        try:
+            while data := await _read(command):
+                for item in view(output.feed(data)):
+                    yield item
+                if output.complete:
+                    command.expect_end()
+        finally:
+            await command.stop()
+        self._check_exit(command, output, stderr, context)
+        for item in view(output.end()):
+            yield item
+
+    def _launch(self, request: AgentRequest) -> Launch:
+        prompt = self._prompt(request)
+        argv = list(self._command(request) if callable(self._command) else self._command)
+        stdin = None if PROMPT in argv else prompt.encode("utf-8", "replace")
+        argv = [_as_argument(prompt, argv, place) if word == PROMPT else word for place, word in enumerate(argv)]
+        return Launch(argv, stdin, allowed_environment(self._pass_env, self._env), self._cwd)
+
+    def _check_exit(self, command: CommandRun, output: Output, stderr: StderrLog, context: RunContext) -> None:
+        """Raise AgentError unless the command ended well; one that would not end, but had said all, did."""
+        code, said = command.exit_code, stderr.last_words()
+        if code is None:
+            context.logger.warning("%s: the command did not exit, and was ended", context.request_id)
+        if code == 0 or (code is None and output.complete):
+            return
+        outcome = "did not exit" if code is None else f"exited with {code}"
+        context.logger.warning("%s: the command %s; its last words: %s", context.request_id, outcome, said or "none")
+        raise AgentError("The agent's command failed.", status=502, code="agent_command_failed")
+
+
+def _ignored(line: str) -> None:
+    pass
+
+
+def _unchanged(text: str) -> str:
+    return text
+
+
+def _text_only(prompt: Callable[[AgentRequest], str]) -> Capabilities:
+    return Capabilities(
+        history="last_user" if prompt is last_message else "full",
+        client_tools=False,
+        vision=False,
+        audio_input=False,
+        files=False,
+        structured_output=False,
+    )
+
+
+def _as_argument(prompt: str, argv: list[str], place: int) -> str:
+    """The prompt as an argument that no program takes for an option: the client must not get to choose those."""
+    if "\0" in prompt:
+        raise InvalidRequest("This agent cannot take a prompt with a NUL character.", code="invalid_value")
+    option = prompt.startswith("-") and "--" not in argv[:place]
+    return " " + prompt if option else prompt
+
+
+async def _read(command: CommandRun) -> bytes:
+    """Its next output. Raises an error that tells the client what it can know, if it cannot be started."""
+    try:
+        return await command.read()
+    except OSError as error:
+        if error.errno == errno.E2BIG:
+            raise InvalidRequest("The prompt is too long for this agent.", code="context_length_exceeded") from error
+        text = "The agent's command could not be started."
+        raise AgentError(text, status=502, code="agent_command_failed") from error

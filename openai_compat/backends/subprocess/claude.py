@@ -1,0 +1,151 @@
+"""Claude Code's `--output-format stream-json`, with or without `--include-partial-messages`.
+
+Whole messages come as `assistant` records, one for each block. With partial messages their text has come before, in
+`stream_event` records (the raw events of the Anthropic API), and the `result` at the end repeats the last text again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from ...errors import AgentError
+from ...events import (
+    AgentEvent,
+    Finished,
+    FinishReason,
+    MessageBreak,
+    ReasoningDelta,
+    ToolCallReady,
+    ToolCallStarted,
+    ToolResult,
+    UsageReported,
+)
+from ...failures import upstream_error
+from .records import count, json_text, mapping, objects, text
+
+REASONS: dict[str, FinishReason] = {"max_tokens": "length", "refusal": "content_filter"}
+
+SYNTHETIC = "<synthetic>"
+"""The "model" of messages that Claude Code itself makes up, mostly to tell of errors; `result` says the same."""
+
+
+class ClaudeRecords:
+    """Makes events of stream-json records. `complete` once the result has been read."""
+
+    def __init__(self) -> None:
+        self.complete = False
+        self._message: object = None
+        self._streamed: set[object] = set()
+        self._spoke = False
+        self._reason: FinishReason = "stop"
+
+    def read(self, record: dict[str, Any]) -> Iterator[AgentEvent | str]:
+        """The events for one record. Raises AgentError for a result that is an error."""
+        # What sub-agents say among themselves is not the answer; what they do is shown.
+        speaks = record.get("parent_tool_use_id") is None
+        match record.get("type"):
+            case "stream_event":
+                yield from self._raw(mapping(record.get("event")), speaks=speaks)
+            case "assistant":
+                yield from self._assistant(mapping(record.get("message")), speaks=speaks)
+            case "user":
+                yield from _results(mapping(record.get("message")))
+            case "result":
+                yield from self._result(record)
+            case _:
+                pass
+
+    def end(self) -> Iterator[AgentEvent | str]:
+        """The end. Raises AgentError if there was no result."""
+        if not self.complete:
+            raise AgentError("The agent ended without a result.", status=502, code="agent_output_incomplete")
+        yield Finished(self._reason)
+
+    def _raw(self, event: dict[str, Any], *, speaks: bool) -> Iterator[AgentEvent | str]:
+        block, delta = mapping(event.get("content_block")), mapping(event.get("delta"))
+        match event.get("type"), block.get("type") or delta.get("type"):
+            case "message_start", _ if speaks:
+                identity = mapping(event.get("message")).get("id")
+                self._streamed.add(identity)
+                yield from self._begin(identity)
+            case "content_block_start", "tool_use":
+                yield ToolCallStarted(text(block.get("id")), text(block.get("name")), "agent")
+            case "content_block_delta", "text_delta" if speaks:
+                yield from self._say(text(delta.get("text")))
+            case "content_block_delta", "thinking_delta" if speaks:
+                yield ReasoningDelta(text(delta.get("thinking")))
+            case _:
+                pass
+
+    def _assistant(self, message: dict[str, Any], *, speaks: bool) -> Iterator[AgentEvent | str]:
+        identity = message.get("id")
+        shown = speaks and identity not in self._streamed and message.get("model") != SYNTHETIC
+        if shown:
+            yield from self._begin(identity)
+        for block in objects(message.get("content")):
+            match block.get("type"):
+                case "text" if shown:
+                    yield from self._say(text(block.get("text")))
+                case "thinking" if shown:
+                    yield ReasoningDelta(text(block.get("thinking")))
+                case "tool_use":
+                    arguments = json_text(block.get("input"))
+                    yield ToolCallReady(text(block.get("id")), text(block.get("name")), arguments, "agent")
+                case _:
+                    pass
+
+    def _begin(self, identity: object) -> Iterator[AgentEvent]:
+        if self._spoke and identity != self._message:
+            yield MessageBreak()
+        self._message = identity
+
+    def _say(self, said: str) -> Iterator[str]:
+        self._spoke = self._spoke or bool(said)
+        yield said
+
+    def _result(self, record: dict[str, Any]) -> Iterator[AgentEvent | str]:
+        yield from _usage(record.get("usage"))
+        self.complete = True
+        if record.get("subtype") == "error_max_turns":
+            self._reason = "length"
+            return
+        if record.get("is_error") is True or text(record.get("subtype")).startswith("error"):
+            raise _failure(record)
+        self._reason = REASONS.get(text(record.get("stop_reason")), "stop")
+        if not self._spoke:  # a command of its own, such as /cost, answers with nothing but the result
+            yield text(record.get("result"))
+
+
+def _results(message: dict[str, Any]) -> Iterator[AgentEvent]:
+    for block in objects(message.get("content")):
+        if block.get("type") == "tool_result":
+            output = _joined(block.get("content"))
+            yield ToolResult(text(block.get("tool_use_id")), output, is_error=block.get("is_error") is True)
+
+
+def _joined(content: object) -> str:
+    if isinstance(content, str):
+        return content
+    return "\n".join([text(block.get("text")) or f"[{text(block.get('type'))}]" for block in objects(content)])
+
+
+def _usage(value: object) -> Iterator[AgentEvent]:
+    usage = mapping(value)
+    if usage:
+        # Anthropic's input_tokens are those that were neither read from a cache nor written to one.
+        cached = count(usage.get("cache_read_input_tokens"))
+        fresh = count(usage.get("input_tokens")) + count(usage.get("cache_creation_input_tokens"))
+        yield UsageReported(fresh + cached, count(usage.get("output_tokens")), cached_tokens=cached)
+
+
+def _failure(record: dict[str, Any]) -> AgentError:
+    error: AgentError
+    status = record.get("api_error_status")
+    if isinstance(status, int):
+        error = upstream_error(status)
+    else:
+        error = AgentError("The agent failed.", status=502, code="agent_command_failed")
+    said = record.get("errors") or record.get("result") or record.get("subtype")
+    error.__cause__ = RuntimeError(f"Claude Code: {said}"[:2000])  # for the log only
+    return error

@@ -1,0 +1,137 @@
+"""`codex exec --json`: threads, turns and items as they start, change and end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from ...errors import AgentError
+from ...events import (
+    AgentEvent,
+    Finished,
+    MessageBreak,
+    Notice,
+    Progress,
+    ReasoningDelta,
+    ToolCallReady,
+    ToolResult,
+    UsageReported,
+)
+from .records import count, json_text, mapping, objects, text
+
+
+class CodexRecords:
+    """Makes events of Codex's records. `complete` once its turn has been completed."""
+
+    def __init__(self) -> None:
+        self.complete = False
+        self._spoke = False
+        self._called: set[str] = set()
+        self._last_error = ""
+
+    def read(self, record: dict[str, Any]) -> Iterator[AgentEvent | str]:
+        """The events for one record. Raises AgentError for a failed turn."""
+        item = mapping(record.get("item"))
+        match record.get("type"):
+            case "item.started" | "item.updated":
+                yield from self._going_on(item)
+            case "item.completed":
+                yield from self._completed(item)
+            case "turn.completed":
+                yield from _usage(mapping(record.get("usage")))
+                self.complete = True
+            case "turn.failed":
+                raise _failure(text(mapping(record.get("error")).get("message")))
+            case "error":  # may be one of several attempts to reconnect; a fatal one ends in turn.failed
+                self._last_error = text(record.get("message"))
+            case _:
+                pass
+
+    def end(self) -> Iterator[AgentEvent | str]:
+        """The end. Raises AgentError if the turn was not completed."""
+        if not self.complete:
+            raise _failure(self._last_error or "no turn.completed")
+        yield Finished()
+
+    def _going_on(self, item: dict[str, Any]) -> Iterator[AgentEvent]:
+        if item.get("type") == "todo_list":
+            yield _plan(item, done=False)
+        else:
+            yield from self._call(item)
+
+    def _completed(self, item: dict[str, Any]) -> Iterator[AgentEvent | str]:
+        match item.get("type"):
+            case "agent_message":
+                if self._spoke:
+                    yield MessageBreak()
+                self._spoke = True
+                yield text(item.get("text"))
+            case "reasoning":
+                yield ReasoningDelta(text(item.get("text")) + "\n")
+            case "todo_list":
+                yield _plan(item, done=True)
+            case "error":
+                yield Notice(text(item.get("message")), "warning")
+            case _:
+                yield from self._call(item)
+                if text(item.get("id")) in self._called:
+                    yield _result(item)
+
+    def _call(self, item: dict[str, Any]) -> Iterator[AgentEvent]:
+        call = _tool(item)
+        identity = text(item.get("id"))
+        if call is not None and identity and identity not in self._called:
+            self._called.add(identity)
+            name, arguments = call
+            yield ToolCallReady(identity, name, json_text(arguments), "agent")
+
+
+def _tool(item: dict[str, Any]) -> tuple[str, object] | None:
+    """Which tool an item is a call of, and its arguments; None if it is none."""
+    match item.get("type"):
+        case "command_execution":
+            return "shell", {"command": item.get("command")}
+        case "file_change":
+            return "apply_patch", {"changes": item.get("changes")}
+        case "web_search":
+            return "web_search", {"query": item.get("query")}
+        case "mcp_tool_call":
+            return f"{text(item.get('server'))}.{text(item.get('tool'))}", item.get("arguments")
+        case "collab_tool_call":
+            return text(item.get("tool")), {"prompt": item.get("prompt")}
+        case _:
+            return None
+
+
+def _result(item: dict[str, Any]) -> ToolResult:
+    status, exit_code = item.get("status"), item.get("exit_code")
+    error = mapping(item.get("error"))
+    output = text(item.get("aggregated_output")) or text(error.get("message"))
+    for block in objects(mapping(item.get("result")).get("content")):
+        output += text(block.get("text"))
+    failed = status in ("failed", "declined") or bool(exit_code) or bool(error)
+    return ToolResult(text(item.get("id")), output, is_error=failed, denied=status == "declined")
+
+
+def _plan(item: dict[str, Any], *, done: bool) -> Progress:
+    steps = objects(item.get("items"))
+    ahead = [text(step.get("text")) for step in steps if step.get("completed") is not True]
+    status = ahead[0] if ahead else "Plan completed"
+    return Progress("plan", text(item.get("id")), status, done=done, data={"items": steps})
+
+
+def _usage(usage: dict[str, Any]) -> Iterator[AgentEvent]:
+    if usage:
+        reasoning = usage.get("reasoning_output_tokens")
+        yield UsageReported(
+            count(usage.get("input_tokens")),
+            count(usage.get("output_tokens")),
+            cached_tokens=count(usage.get("cached_input_tokens")),
+            reasoning_tokens=None if reasoning is None else count(reasoning),
+        )
+
+
+def _failure(said: str) -> AgentError:
+    error = AgentError("The agent failed.", status=502, code="agent_command_failed")
+    error.__cause__ = RuntimeError(f"Codex: {said}"[:2000])  # for the log only
+    return error

@@ -1,0 +1,40 @@
+"""Bytes to lines, none longer than a limit."""
+
+from __future__ import annotations
+
+
+class LineTooLong(Exception):
+    """A line is longer than the limit."""
+
+
+class LineSplitter:
+    """Collects bytes and gives back whole lines, without their ends; `limit` is in bytes."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._pieces: list[bytes] = []
+        self._size = 0
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """The lines that `data` completes. Raises LineTooLong, also for a line that has not ended yet."""
+        *ends, rest = data.split(b"\n")
+        lines = [self._complete(end) for end in ends]
+        self._keep(rest)
+        return lines
+
+    def end(self) -> list[bytes]:
+        """The last line, if no line end came after it."""
+        return [self._complete(b"")] if self._size else []
+
+    def _complete(self, end: bytes) -> bytes:
+        self._keep(end)
+        line = b"".join(self._pieces)
+        self._pieces, self._size = [], 0
+        return line
+
+    def _keep(self, piece: bytes) -> None:
+        self._size += len(piece)
+        if self._size > self._limit:
+            raise LineTooLong(f"a line is longer than {self._limit} bytes")
+        if piece:
+            self._pieces.append(piece)

@@ -1,0 +1,94 @@
+"""Takes secrets out of everything a command says, before anybody sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from typing import TypeAlias
+
+from ...errors import AgentError
+from ...events import (
+    AgentEvent,
+    Citation,
+    Notice,
+    Progress,
+    ReasoningDelta,
+    RefusalDelta,
+    TextDelta,
+    ToolCallDelta,
+    ToolCallReady,
+    ToolResult,
+)
+
+Redact: TypeAlias = Callable[[str], str]
+
+LONGEST_LINE = 65536
+"""Characters of a line that are held back at most."""
+
+Spoken: TypeAlias = type[TextDelta] | type[ReasoningDelta] | type[RefusalDelta]
+
+
+class Redaction:
+    """Passes events on with `redact` applied to their text.
+
+    A secret may come in pieces, so text is held back to the end of its line, and `redact` sees whole lines.
+    """
+
+    def __init__(self, redact: Redact) -> None:
+        self._redact = redact
+        self._held = ""
+        self._kind: Spoken = TextDelta
+
+    def apply(self, items: Iterable[AgentEvent | str]) -> Iterator[AgentEvent]:
+        """The events to be seen for `items`. Any event that is not text ends the line before it."""
+        try:
+            yield from self._all(items)
+        except AgentError as error:
+            if error.__cause__ is not None:  # it goes to the log
+                error.__cause__ = RuntimeError(self._redact(str(error.__cause__)))
+            raise
+
+    def _all(self, items: Iterable[AgentEvent | str]) -> Iterator[AgentEvent]:
+        for item in items:
+            if isinstance(item, str):
+                yield from self._spoken(TextDelta, item)
+            elif isinstance(item, TextDelta | ReasoningDelta | RefusalDelta):
+                yield from self._spoken(type(item), item.text)
+            else:
+                yield from self._flush()
+                yield from self._other(item)
+
+    def _spoken(self, kind: Spoken, text: str) -> Iterator[AgentEvent]:
+        if kind is not self._kind:
+            yield from self._flush()
+            self._kind = kind
+        self._held += text
+        whole, end, rest = self._held.rpartition("\n")
+        if len(rest) > LONGEST_LINE:
+            whole, end, rest = self._held, "", ""
+        if whole or end:
+            self._held = rest
+            yield self._kind(self._redact(whole) + end)
+
+    def _flush(self) -> Iterator[AgentEvent]:
+        held, self._held = self._held, ""
+        if held:
+            yield self._kind(self._redact(held))
+
+    def _other(self, event: AgentEvent) -> Iterator[AgentEvent]:
+        redact = self._redact
+        match event:
+            case ToolCallDelta():
+                return  # the whole arguments follow, and in pieces a secret could not be seen
+            case ToolCallReady():
+                yield replace(event, arguments=redact(event.arguments))
+            case ToolResult():
+                yield replace(event, output=redact(event.output))
+            case Progress():
+                yield replace(event, status=redact(event.status), data={})  # data of any shape cannot be looked through
+            case Notice():
+                yield replace(event, message=redact(event.message))
+            case Citation():
+                yield replace(event, url=redact(event.url), title=redact(event.title))
+            case _:
+                yield event

@@ -1,0 +1,55 @@
+"""A command's standard error, line by line, into the server's log."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from ...backend import RunContext
+
+LINES = 200
+"""Lines of one run that are logged; a command that floods its stderr must not flood the log."""
+
+WIDTH = 500
+"""Characters of a line that are logged."""
+
+KEPT = 5
+"""Last lines, kept to be logged again with the failure."""
+
+
+class StderrLog:
+    """Takes pieces of stderr. `redact` is applied to every line before it is logged."""
+
+    def __init__(self, context: RunContext, redact: Callable[[str], str]) -> None:
+        self._context = context
+        self._redact = redact
+        self._line = b""
+        self._count = 0
+        self._last: deque[str] = deque(maxlen=KEPT)
+
+    def feed(self, data: bytes) -> None:
+        """Log the lines that `data` completes; the rest of a line that is too long is dropped."""
+        *ends, rest = data.split(b"\n")
+        for end in ends:
+            self._complete(self._line + end)
+            self._line = b""
+        self._line = (self._line + rest)[: WIDTH * 4]
+
+    def last_words(self) -> str:
+        """The last lines, each after " | "."""
+        self._complete(self._line)
+        self._line = b""
+        return " | ".join(self._last)
+
+    def _complete(self, line: bytes) -> None:
+        text = line[: WIDTH * 4].decode("utf-8", "replace").rstrip()
+        if text:
+            self._last.append(self._redact(text)[:WIDTH])
+            self._log(self._last[-1])
+
+    def _log(self, text: str) -> None:
+        self._count += 1
+        if self._count <= LINES:
+            self._context.logger.info("%s: stderr: %s", self._context.request_id, text)
+        if self._count == LINES:
+            self._context.logger.info("%s: further lines of stderr are not logged", self._context.request_id)

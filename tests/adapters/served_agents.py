@@ -1,0 +1,111 @@
+"""The agents that the tests of the command line serve; the model "runs" tells how often "counted" ran."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import AsyncIterator, Iterator
+
+from openai_compat import Server, UsageReported
+
+runs = 0
+
+
+async def echo(prompt: str) -> str:
+    return prompt
+
+
+def counted(prompt: str) -> str:
+    global runs
+    runs += 1
+    return prompt
+
+
+def count(prompt: str) -> str:
+    return str(runs)
+
+
+async def leashed(prompt: str) -> AsyncIterator[str]:
+    """Says what it is told over the connection to port `prompt`, line by line, and there tells of its end."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(prompt))
+    try:
+        while word := (await reader.readline()).decode().rstrip("\n"):
+            yield word
+    finally:
+        writer.write(b"finally")
+        writer.close()
+
+
+async def endless(prompt: str) -> AsyncIterator[str]:
+    """Writes without end, and tells port `prompt` of its end."""
+    _, writer = await asyncio.open_connection("127.0.0.1", int(prompt))
+    try:
+        while True:
+            yield "x" * 100_000
+            await asyncio.sleep(0)
+    finally:
+        writer.write(b"finally")
+        writer.close()
+
+
+def big(prompt: str) -> str:
+    """An answer of as many characters as asked for."""
+    return "x" * int(prompt)
+
+
+async def usage(prompt: str) -> AsyncIterator[str | UsageReported]:
+    yield "counted"
+    yield UsageReported(input_tokens=3, output_tokens=4)
+
+
+async def pieces(prompt: str) -> AsyncIterator[str]:
+    """The prompt, character by character."""
+    for character in prompt:
+        yield character
+
+
+async def lone_surrogate(prompt: str) -> str:
+    return "before \ud800 after"
+
+
+async def fails(prompt: str) -> str:
+    raise RuntimeError("the secret of the agent")
+
+
+def stuck_thread(prompt: str) -> Iterator[str]:
+    """Blocks its thread for good, once the connection to port `prompt` is made."""
+    with socket.create_connection(("127.0.0.1", int(prompt))):
+        time.sleep(3600)
+    yield "never"
+
+
+async def stuck_executor(prompt: str) -> str:
+    """Blocks one of asyncio's own threads, which the interpreter would wait for."""
+    return await asyncio.to_thread(lambda: next(stuck_thread(prompt)))
+
+
+async def stuck_loop(prompt: str) -> str:
+    """Blocks the event loop."""
+    return next(stuck_thread(prompt))
+
+
+agents = {
+    "echo": echo,
+    "counted": counted,
+    "runs": count,
+    "leashed": leashed,
+    "endless": endless,
+    "big": big,
+    "usage": usage,
+    "pieces": pieces,
+    "lone_surrogate": lone_surrogate,
+    "fails": fails,
+    "stuck_thread": stuck_thread,
+    "stuck_executor": stuck_executor,
+    "stuck_loop": stuck_loop,
+}
+keyed_server = Server({"echo": echo}, keys="a-key-of-its-own")
+open_server = Server({"echo": echo, "shout": str.upper})
+nothing: dict[str, object] = {}
+number = 42

@@ -1,0 +1,163 @@
+"""The code blocks of a page, and what it takes to run them as a reader would: in order, in one folder.
+
+    ```python                     runs; the names it makes are there for the blocks after it
+    ```python title="agent.py"    is also written to the folder
+    ```console                    each `$ command` runs there; what follows is its output, where … stands for anything
+    ```json                       has to parse
+    ```text                       a drawing
+    ```sh                         installs and checks: too long to run here, see test_commands.py
+
+A command that serves goes on running beside the blocks after it. Ports are replaced by free ones.
+`--8<-- "file"` is the file's text, as mkdocs puts it there.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from sybil import Document, Example, Region
+from sybil.parsers.markdown.lexers import RawFencedCodeBlockLexer
+
+from .served import PATIENCE, ROOT, Program, environment, free_port
+
+INFO = re.compile(r"(?P<language>[^\n ]*) *(?P<attributes>[^\n]*)$\n", re.MULTILINE)
+INCLUDE = re.compile(r'^ *--8<-- "([^"]+)"$', re.MULTILINE)
+TITLE = re.compile(r'title="([^"]+)"')
+SAYS_ITS_CODE = 'echo "exit code $?"'
+"""The end of a command that serves nothing: it is refused."""
+ADDRESS = re.compile(r"((?:127\.0\.0\.1|0\.0\.0\.0|localhost):|--port )(80\d\d|5000)\b")
+DEFAULT_PORTS = {"openai-compat serve": "8083", "uvicorn": "8000", "gunicorn": "8000", "flask": "5000"}
+"""Programs that serve, with the port that they take when they are told none."""
+LISTEN = {"openai-compat": " --listen 127.0.0.1:{port}", "gunicorn": " --bind 127.0.0.1:{port}"}
+"""How they are told, where it is not by `--port`."""
+
+
+class Page:
+    """A folder with what the blocks of one page put there, and the programs they started."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.names: dict[str, Any] = {}
+        self._ports: dict[str, str] = {}
+        self._programs: dict[str, Program] = {}
+
+    def close(self) -> None:
+        for program in self._programs.values():
+            program.stop()
+
+    def parse(self, document: Document) -> Iterable[Region]:
+        """Every block is an example: one of a language that is not known here fails."""
+        for region in RawFencedCodeBlockLexer(INFO)(document):
+            region.parsed = region.lexemes["source"]
+            region.evaluator = self._evaluate
+            yield region
+
+    def _evaluate(self, example: Example) -> None:
+        languages: dict[str, Callable[[str, Example], None]] = {
+            "python": self._python,
+            "console": self._console,
+            "json": lambda source, _: json.loads(source),
+            "text": lambda source, _: None,
+            "sh": lambda source, _: None,
+        }
+        source = INCLUDE.sub(lambda found: (ROOT / found[1]).read_text().rstrip("\n"), str(example.parsed))
+        language = example.region.lexemes["language"]
+        assert language in languages, f"no such language here: {language!r}"
+        languages[language](source, example)
+
+    def _python(self, source: str, example: Example) -> None:
+        source = self._with_free_ports(source)
+        title = TITLE.search(example.region.lexemes["attributes"])
+        if title:
+            (self.folder / title[1]).write_text(source)
+        if not title or not title[1].startswith("test_"):
+            self.names["__name__"] = Path(title[1]).stem if title else "page"
+            exec(compile("\n" * (example.line + 1) + source, example.path, "exec"), self.names)
+
+    def _console(self, source: str, example: Example) -> None:
+        for written, expected in _commands(source):
+            command = self._with_free_ports(written)
+            program = next((name for name in DEFAULT_PORTS if _program(command).startswith(name)), None)
+            if program is None or "--help" in command or command.endswith(SAYS_ITS_CODE):
+                _assert_like(self._as_written(self._run(command)), expected, written)
+            else:
+                self._serve(command, expected, DEFAULT_PORTS[program])
+
+    def _run(self, command: str) -> str:
+        done = subprocess.run(
+            ["bash", "-c", command],
+            cwd=self.folder,
+            env=environment(COLUMNS="80"),
+            timeout=PATIENCE,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            check=False,
+        )
+        return done.stdout.decode()
+
+    def _serve(self, command: str, expected: str, default_port: str) -> None:
+        port = next((free for free in self._ports.values() if free in command), None)
+        if port is None:
+            port = self._port(default_port)
+            command += LISTEN.get(_program(command).split()[0], " --port {port}").format(port=port)
+        if port in self._programs:
+            self._programs.pop(port).stop()
+        program = self._programs[port] = Program(command, int(port), self.folder, environment())
+        program.wait_until(program.listens)
+        if expected:
+            program.wait_until(lambda: _like(self._as_written(program.output), expected))
+
+    def _with_free_ports(self, text: str) -> str:
+        return ADDRESS.sub(lambda found: found[1] + self._port(found[2]), text)
+
+    def _as_written(self, text: str) -> str:
+        for written, free in self._ports.items():
+            text = text.replace(f":{free}", f":{written}")
+        return text
+
+    def _port(self, written: str) -> str:
+        return self._ports.setdefault(written, str(free_port()))
+
+
+def _commands(source: str) -> Iterator[tuple[str, str]]:
+    """Each command with its output; lines that end with a backslash go on, as do quotes that are still open."""
+    lines = source.splitlines()
+    while lines:
+        line = lines.pop(0)
+        assert line.startswith("$ "), f"a console block begins with '$ ', not {line!r}"
+        command = line[2:]
+        while lines and (command.endswith("\\") or not _complete(command)):
+            command += "\n" + lines.pop(0)
+        output: list[str] = []
+        while lines and not lines[0].startswith("$ "):
+            output.append(lines.pop(0))
+        yield command, "\n".join(output)
+
+
+def _complete(command: str) -> bool:
+    try:
+        shlex.split(command)
+    except ValueError:
+        return False
+    return True
+
+
+def _program(command: str) -> str:
+    """The command without the variables that are set in front of it."""
+    return re.sub(r"^(\w+=\S* +)+", "", command)
+
+
+def _like(output: str, expected: str) -> bool:
+    pattern = re.escape(expected.strip()).replace("…", ".*?")
+    return re.fullmatch(pattern, output.strip(), re.DOTALL) is not None
+
+
+def _assert_like(output: str, expected: str, command: str) -> None:
+    assert _like(output, expected), f"$ {command}\n--- expected\n{expected}\n--- got\n{output}"

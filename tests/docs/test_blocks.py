@@ -1,0 +1,42 @@
+"""Every code block of the README and of the documentation runs, and every page is in the navigation."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from sybil import Sybil
+
+from .blocks import INCLUDE, Page
+from .served import EXAMPLES, ROOT
+
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("path", PAGES, ids=[str(path.relative_to(ROOT)) for path in PAGES])
+def test_the_blocks_of_a_page_run(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-nothing-is-sent")
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-nothing-is-sent")
+    page = Page(tmp_path)
+    try:
+        for example in Sybil([page.parse], pattern="*").parse(path).examples():
+            example.evaluate()
+    finally:
+        page.close()
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    listed = set(re.findall(r"[\w/-]+\.md", (ROOT / "mkdocs.yml").read_text()))
+
+    assert listed == {str(path.relative_to(ROOT / "docs")) for path in (ROOT / "docs").rglob("*.md")}
+
+
+def test_every_example_is_shown_or_linked_somewhere() -> None:
+    text = "".join([path.read_text() for path in PAGES])
+    included = {match[1] for match in INCLUDE.finditer(text)}
+
+    for example in EXAMPLES.glob("*.py"):
+        name = f"examples/{example.name}"
+        assert name in included or name in text, name

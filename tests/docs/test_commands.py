@@ -1,0 +1,43 @@
+"""The commands for a fresh machine name what exists, and CI runs the same ones."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+
+from .served import ROOT
+from .test_blocks import PAGES
+
+README = (ROOT / "README.md").read_text()
+SHELL = re.compile(r"```sh\n(.*?)```", re.DOTALL)
+
+
+def test_the_first_screen_of_the_readme_has_the_two_commands() -> None:
+    serve, test = SHELL.findall("\n".join(README.splitlines()[:40]))
+
+    assert serve.rstrip().endswith(".venv/bin/python examples/quickstart.py")
+    assert test.rstrip().endswith(".venv/bin/python -m pytest")
+
+
+def test_ci_runs_the_readmes_test_command() -> None:
+    ran = (ROOT / ".ci" / "run").read_text().replace(" --disable-pip-version-check", "").splitlines()
+    command = SHELL.findall(README)[1].splitlines()[-1]
+
+    assert [step for step in command.split(" && ") if step not in ran] == []
+
+
+def test_the_readmes_example_is_the_example() -> None:
+    block = re.search(r'```python title="hello.py"\n(.*?)```', README, re.DOTALL)
+
+    assert block
+    assert block[1] == (ROOT / "examples" / "hello.py").read_text()
+
+
+def test_shell_blocks_name_only_what_exists() -> None:
+    shell = "".join([block for page in PAGES for block in SHELL.findall(page.read_text())])
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    sessions = set(re.findall(r"^def (\w+)\(session", (ROOT / "noxfile.py").read_text(), re.MULTILINE))
+
+    assert set(re.findall(r"'\.\[(\w+)\]'", shell)) <= set(extras)
+    assert {name for names in re.findall(r"nox -s ([\w ]+)", shell) for name in names.split()} <= sessions
+    assert all([(ROOT / path).exists() for path in re.findall(r"[\w/]+\.py\b", shell)])

@@ -1,0 +1,162 @@
+"""Every example runs, in a process of its own, and is asked over a real socket."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx2
+import openai
+import pytest
+
+from openai_compat import Server, UsageReported
+from tests.transports import uvicorn_socket
+
+from .served import EXAMPLES, PATIENCE, ROOT, environment, served
+
+PYTHON = sys.executable
+
+
+@contextmanager
+def client_of(base_url: str) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=base_url, api_key="none", max_retries=0, timeout=PATIENCE) as client:
+        yield client
+
+
+def ask(client: openai.OpenAI, model: str, text: str, **more: Any) -> Any:
+    return client.chat.completions.create(model=model, messages=[{"role": "user", "content": text}], **more)
+
+
+def uvicorn(name: str, **env: str) -> Any:
+    return served(PYTHON, "-m", "uvicorn", f"{name}:app", "--port", "PORT", **env)
+
+
+def run(*command: str) -> str:
+    done = subprocess.run(
+        [PYTHON, *command],
+        cwd=EXAMPLES,
+        env=environment(),
+        timeout=PATIENCE,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_every_example_is_tested_here() -> None:
+    tests = {name.removeprefix("test_example_") for name in globals() if name.startswith("test_example_")}
+
+    assert {path.stem for path in EXAMPLES.glob("*.py")} <= tests
+
+
+def test_example_hello() -> None:
+    with uvicorn("hello") as url, client_of(f"{url}/v1") as client:
+        pieces = [chunk.choices[0].delta.content or "" for chunk in ask(client, "hello", "Ada", stream=True)]
+
+    assert pieces == ["", "Hello, ", "Ada", ""]
+
+
+def test_example_quickstart() -> None:
+    printed = run("quickstart.py")
+
+    assert "Hello, Ada" in printed
+    assert "curl http://127.0.0.1:8083/v1/chat/completions" in printed
+
+
+def test_example_client_tools() -> None:
+    with uvicorn("client_tools") as url:
+        printed = run("client_tools.py", f"{url}/v1")
+
+    assert printed == "The weather service says: 12 degrees and rain in Oslo\n"
+
+
+def test_example_progress_and_reasoning() -> None:
+    with uvicorn("progress_and_reasoning") as url, client_of(f"{url}/v1") as client:
+        chunks = list(ask(client, "weather", "Oslo", stream=True, stream_options={"include_usage": True}))
+        message = ask(client, "weather", "Oslo").choices[0].message
+
+    events = [event["data"]["description"] for chunk in chunks if (event := getattr(chunk, "event", None))]
+    assert events == ["Planning", "Planned", "Running look_up …", "look_up done"]
+    assert chunks[-1].usage.total_tokens == 43
+    assert message.content == "12 degrees and rain in Oslo"
+    assert message.reasoning_content == "The weather changes, so I have to look it up."
+    assert message.annotations[0].url_citation.title == "Weather"
+    assert message.tool_calls is None
+
+
+def test_example_fastapi_mount() -> None:
+    with uvicorn("fastapi_mount") as url, client_of(f"{url}/ai/v1") as client:
+        answer = ask(client, "echo", "Ada")
+        index = httpx2.get(url).json()
+
+    assert answer.choices[0].message.content == "You said: Ada"
+    assert index == {"chat": "/ai/v1/chat/completions"}
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("-m", "gunicorn", "--threads", "8", "--bind", "127.0.0.1:PORT", "flask_app:app"),
+        ("-m", "flask", "--app", "flask_app", "run", "--port", "PORT"),
+    ],
+    ids=["gunicorn", "flask run"],
+)
+def test_example_flask_app(command: tuple[str, ...]) -> None:
+    with served(PYTHON, *command) as url, client_of(f"{url}/ai/v1") as client:
+        pieces = [chunk.choices[0].delta.content or "" for chunk in ask(client, "echo", "Ada", stream=True)]
+        index = httpx2.get(url).json()
+
+    assert pieces == ["", "You said: ", "Ada", ""]
+    assert index == {"chat": "/ai/v1/chat/completions"}
+
+
+def test_example_openai_upstream() -> None:
+    seen: list[dict[str, Any]] = []
+
+    async def model(messages: list[dict[str, Any]]) -> Any:
+        seen.extend(messages)
+        yield "Four."
+        yield UsageReported(20, 2)
+
+    with uvicorn_socket(Server({"scripted": model}, keys="sk-upstream")) as upstream:
+        env = {"OPENAI_API_KEY": "sk-upstream", "OPENAI_BASE_URL": f"{upstream}/v1", "OPENAI_MODEL": "scripted"}
+        with uvicorn("openai_upstream", **env) as url, client_of(f"{url}/v1") as client:
+            answer = ask(client, "short", "Two and two?")
+
+    assert answer.choices[0].message.content == "Four."
+    assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (20, 2)
+    assert [message["role"] for message in seen] == ["system", "user"]
+
+
+def test_example_openai_upstream_hides_the_answer_to_its_own_wrong_key() -> None:
+    with uvicorn_socket(Server(lambda prompt: prompt, keys="sk-upstream")) as upstream:
+        env = {"OPENAI_API_KEY": "sk-wrong", "OPENAI_BASE_URL": f"{upstream}/v1", "OPENAI_MODEL": "agent"}
+        with (
+            uvicorn("openai_upstream", **env) as url,
+            client_of(f"{url}/v1") as client,
+            pytest.raises(openai.APIStatusError) as caught,
+        ):
+            ask(client, "short", "Two and two?")
+
+    assert (caught.value.status_code, caught.value.code) == (502, "upstream_auth")
+
+
+def test_example_anthropic_upstream() -> None:
+    with served(PYTHON, "-m", "uvicorn", "tests.docs.scripted_anthropic:app", "--port", "PORT", cwd=ROOT) as upstream:
+        env = {"ANTHROPIC_API_KEY": "sk-upstream", "ANTHROPIC_BASE_URL": upstream, "ANTHROPIC_MODEL": "scripted"}
+        with uvicorn("anthropic_upstream", **env) as url, client_of(f"{url}/v1") as client:
+            answer = ask(client, "claude", "Two and two?")
+
+    assert answer.choices[0].message.content == "Four."
+    assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (20, 2)
+
+
+def test_example_in_process_test() -> None:
+    printed = run("-m", "pytest", "-q", "-p", "no:cacheprovider", "in_process_test.py")
+
+    assert "3 passed" in printed

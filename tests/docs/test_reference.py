@@ -1,0 +1,287 @@
+"""The reference says what the code does: nothing is missing from it, and nothing is left that is gone."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+from typing import Any
+
+import httpx2
+import pytest
+
+import openai_compat
+import openai_compat_adapters.client
+import openai_compat_adapters.starlette
+import openai_compat_adapters.transport
+import openai_compat_adapters.wsgi
+from openai_compat import AgentRequest, Capabilities, Deadlines, Limits, Server, errors, http, messages
+from openai_compat.errors import InvalidRequest, OpenAICompatError
+from openai_compat.events import EVENT_TYPES
+from openai_compat.failures import public_error, upstream_error
+from openai_compat.parsers.chat import ParsedChat, check_capabilities, parse_chat
+from openai_compat.protocol.chat_request import ChatCompletionRequest
+from openai_compat.serializers.encoding import dumps
+from openai_compat.server import OPEN, V1
+
+from .served import ROOT
+
+REFERENCE = ROOT / "docs" / "reference"
+
+
+def table(page: str, heading: str) -> list[list[str]]:
+    """The rows, as cells, of the first table on `page` whose head begins with `heading`."""
+    lines = iter((REFERENCE / page).read_text().splitlines())
+    assert any(line.startswith(f"| {heading} |") for line in lines), f"{page} has no table '{heading}'"
+    next(lines)
+    rows: list[list[str]] = []
+    for line in lines:
+        if not line.startswith("|"):
+            break
+        rows.append([cell.strip() for cell in line.strip("|").split("|")])
+    return rows
+
+
+def name(cell: str) -> str:
+    found = re.match(r"`([^`]+)`", cell)
+    assert found, cell
+    return found[1]
+
+
+# names
+
+
+def shown() -> set[str]:
+    """The identifiers that mkdocstrings renders."""
+    return {
+        line.removeprefix("::: ").strip()
+        for path in REFERENCE.glob("*.md")
+        for line in path.read_text().splitlines()
+        if line.startswith("::: ")
+    }
+
+
+def test_every_public_name_has_an_entry() -> None:
+    public = {f"openai_compat.{name}" for name in openai_compat.__all__ if name != "AgentEvent"}  # a union of them all
+
+    assert public <= shown()
+
+
+def test_every_message_type_has_an_entry() -> None:
+    types = {item for item in vars(messages).values() if dataclasses.is_dataclass(item)}
+
+    assert {f"openai_compat.messages.{kind.__name__}" for kind in types} <= shown()
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        openai_compat_adapters.starlette,
+        openai_compat_adapters.wsgi,
+        openai_compat_adapters.client,
+        openai_compat_adapters.transport,
+    ],
+    ids=lambda module: module.__name__,
+)
+def test_every_public_name_of_an_adapter_has_an_entry(module: Any) -> None:
+    public = {
+        f"{module.__name__}.{item.__name__}"
+        for item in vars(module).values()
+        if (inspect.isfunction(item) or inspect.isclass(item))
+        and item.__module__ == module.__name__
+        and not item.__name__.startswith("_")
+    }
+
+    assert public <= shown()
+
+
+def test_every_entry_exists() -> None:
+    for path in shown():
+        module, _, rest = path.partition(".")
+        found: Any = __import__(module)
+        for step in rest.split("."):
+            found = getattr(found, step)
+
+
+# options: the reference shows the docstrings, so they have to be complete
+
+
+def described(documented: Any, section: str) -> set[str]:
+    text = inspect.getdoc(documented) or ""
+    body = text.partition(f"{section}:\n")[2].partition("\n\n")[0]
+    return set(re.findall(r"^    (\w+):", body, re.MULTILINE))
+
+
+def test_every_server_option_is_described() -> None:
+    assert described(Server, "Args") == set(inspect.signature(Server).parameters)
+
+
+@pytest.mark.parametrize("settings", [Limits, Deadlines, Capabilities])
+def test_every_setting_is_described(settings: Any) -> None:
+    assert described(settings, "Attributes") == {field.name for field in dataclasses.fields(settings)}
+
+
+def test_every_attribute_of_a_request_is_described() -> None:
+    fields = {field.name for field in dataclasses.fields(AgentRequest)}
+
+    assert described(AgentRequest, "Attributes") - {"new_messages"} == fields
+
+
+# events and errors
+
+
+def test_every_event_is_in_the_table() -> None:
+    assert [name(row[0]) for row in table("events.md", "event")] == [event.__name__ for event in EVENT_TYPES]
+
+
+def test_every_error_is_in_the_table_as_it_is() -> None:
+    rows = {tuple(cell.strip("`") for cell in row) for row in table("errors.md", "class")}
+    classes = [c for c in vars(errors).values() if inspect.isclass(c) and issubclass(c, OpenAICompatError)]
+
+    assert rows == {(c.__name__, str(c.status), c.type, c.code) for c in classes if c is not OpenAICompatError}
+
+
+def test_every_error_code_of_the_core_is_in_the_table() -> None:
+    """The rooms that the core never imports (backends, testing) have pages of their own."""
+    listed = {code for row in table("errors.md", "code") for code in re.findall(r"`([^`]+)`", row[0])}
+    core = ROOT / "openai_compat"
+    leaves = (core / "backends", core / "testing")
+    sources = [path.read_text() for path in core.rglob("*.py") if not any(map(path.is_relative_to, leaves))]
+    raised = {code for text in sources for code in re.findall(r'\bcode ?= ?"(\w+)"', text)}
+    chosen = {"invalid_type", "missing_required_parameter"}  # of an expression
+    examples = {"calendar_closed"}
+    defaults = {"forbidden", "not_found", "service_unavailable"}  # every place that raises these classes names a code
+
+    assert listed == (raised | chosen) - examples - defaults
+
+
+def test_errors_of_a_model_become_what_the_how_to_says() -> None:
+    rows = {row[0]: row[1:] for row in table("../how-to/upstream.md", "the model's answer")}
+    answers = {
+        "429": upstream_error(429),
+        "401, 403": upstream_error(403),
+        "400, too long a conversation": upstream_error(400, too_long=True),
+        "5xx": upstream_error(502),
+        "any other status": upstream_error(418),
+        "no connection": public_error(httpx2.ConnectError("")),
+        "timeout": public_error(httpx2.ReadTimeout("")),
+    }
+
+    assert rows == {
+        answer: [f"{error.status}{' with `Retry-After`' if error.retry_after else ''}", f"`{error.code}`"]
+        for answer, error in answers.items()
+    }
+
+
+# HTTP
+
+
+def test_every_endpoint_is_in_the_table() -> None:
+    rows = [(name(row[0]), row[1], row[2]) for row in table("http.md", "path")]
+    routes = [(f"/v1{route.path}", route) for route in V1] + [(route.path, route) for route in OPEN]
+
+    assert rows == [
+        (path + ("{model}" if route.rest else ""), ", ".join(route.endpoints), "no" if route.open else "yes")
+        for path, route in routes
+    ]
+
+
+PARAMETERS = {name(row[0]): row[1] for row in table("http.md", "parameter")}
+TOOLS = [{"type": "function", "function": {"name": "f"}}, {"type": "function", "function": {"name": "g"}}]
+BASE: dict[str, Any] = {"model": "agent", "messages": [{"role": "user", "content": "hi"}], "tools": TOOLS}
+NEEDED: dict[str, dict[str, Any]] = {
+    "audio": {"modalities": ["text", "audio"], "audio": {"format": "mp3", "voice": "a"}},
+    "top_logprobs": {"logprobs": True},
+    "modalities": {"audio": {"format": "wav", "voice": "a"}},
+}
+"""What has to be there before a parameter means anything."""
+SAMPLES: dict[str, Any] = {
+    "messages": [{"role": "user", "content": "hello"}],
+    "model": "other",
+    "audio": {"format": "wav", "voice": "a"},
+    "frequency_penalty": 1.5,
+    "function_call": "auto",
+    "functions": [],
+    "logit_bias": {"50256": -100},
+    "logprobs": True,
+    "max_completion_tokens": 5,
+    "max_tokens": 5,
+    "metadata": {"a": "b"},
+    "modalities": ["text", "audio"],
+    "moderation": {},
+    "n": 2,
+    "parallel_tool_calls": False,
+    "prediction": {"type": "content", "content": "hi"},
+    "presence_penalty": 1.5,
+    "prompt_cache_key": "k",
+    "prompt_cache_options": {},
+    "prompt_cache_retention": "24h",
+    "reasoning_effort": "low",
+    "response_format": {"type": "json_object"},
+    "safety_identifier": "s",
+    "seed": 1,
+    "service_tier": "auto",
+    "stop": "END",
+    "store": True,
+    "stream": True,
+    "stream_options": {"include_usage": True},
+    "temperature": 0.5,
+    "tool_choice": "required",
+    "tools": TOOLS[:1],
+    "top_logprobs": 3,
+    "top_p": 0.5,
+    "user": "u",
+    "verbosity": "low",
+    "web_search_options": {},
+}
+EVERYTHING = Capabilities(audio_output=True, logprobs=True, web_search=True, prediction=True)
+
+
+def parsed(parameter: str | None = None, *, sent: str) -> ParsedChat:
+    """A request with `parameter`, or the same without it, with all that `sent` needs beside."""
+    body = BASE | NEEDED.get(sent, {}) | ({parameter: SAMPLES[parameter]} if parameter else {})
+    return parse_chat(dumps(body))
+
+
+def effect(chat: ParsedChat) -> tuple[Any, ...]:
+    """What a request comes to: for the agent, and for the form of the answer."""
+    return (dataclasses.replace(chat.request, raw_messages=[]), chat.choices, chat.include_usage)
+
+
+def test_every_parameter_is_in_the_table() -> None:
+    fields = set(ChatCompletionRequest.model_fields)
+
+    assert set(PARAMETERS) == fields
+    assert set(SAMPLES) == fields
+
+
+@pytest.mark.parametrize("parameter", PARAMETERS)
+def test_a_parameter_does_what_the_table_says(parameter: str) -> None:
+    outcome = PARAMETERS[parameter]
+    if outcome == "refused":
+        with pytest.raises(InvalidRequest) as refused:
+            parsed(parameter, sent=parameter)
+        assert refused.value.param == parameter
+        return
+    changed = effect(parsed(parameter, sent=parameter)) != effect(parsed(sent=parameter))
+    assert changed == (outcome != "no effect")
+    check_capabilities(parsed(parameter, sent=parameter), EVERYTHING)
+    if outcome == "if declared":
+        bare = dataclasses.replace(Capabilities(), structured_output=False)
+        with pytest.raises(InvalidRequest) as undeclared:
+            check_capabilities(parsed(parameter, sent=parameter), bare)
+        assert undeclared.value.param == parameter
+
+
+def test_the_transport_of_an_adapter_is_described() -> None:
+    kinds = {item for item in vars(http).values() if dataclasses.is_dataclass(item)}
+
+    assert {f"openai_compat.http.{kind.__name__}" for kind in kinds} <= shown()
+
+
+def test_the_divergences_count_what_the_code_counts() -> None:
+    text = (ROOT / "docs/explanation/divergences.md").read_text()
+    decisions = (ROOT / "docs/explanation/decisions.md").read_text()
+
+    assert f"to {Limits().choices} (`Limits.choices`)" in text
+    assert f"`Deadlines.head` ({Deadlines().head:g} s)" in decisions

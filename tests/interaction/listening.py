@@ -1,0 +1,30 @@
+"""What a client hears of a stream that may break off."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import openai
+from openai.types.chat import ChatCompletionChunk
+
+
+@dataclass
+class Heard:
+    """The text that arrived, the finish_reasons among the chunks, and the error that the SDK raised, if it did."""
+
+    text: str = ""
+    finish_reasons: tuple[str, ...] = ()
+    error: openai.APIError | None = None
+
+
+async def hear(stream: openai.AsyncStream[ChatCompletionChunk]) -> Heard:
+    """Read a stream to its end, or to its error."""
+    heard = Heard()
+    try:
+        async for chunk in stream:
+            for choice in chunk.choices:
+                heard.text += choice.delta.content or ""
+                heard.finish_reasons += (choice.finish_reason,) if choice.finish_reason else ()
+    except openai.APIError as error:
+        heard.error = error
+    return heard
