@@ -86,7 +86,7 @@ class Server:
         cors: the web pages that may call it; none by default.
         limits: bounds on size and number.
         deadlines: bounds on time.
-        admission: how many agents may run at once, and what the others get.
+        admission: what becomes of requests for which no slot is free.
         disconnect: what becomes of a turn whose client has left.
         messages: how much of what the client says reaches the agent.
         unknown_model: what a request for a model that is not there gets: a 404, or the first agent ("default").
@@ -132,7 +132,7 @@ class Server:
         self.runtime = Runtime(
             agents=_backends(agents),
             unknown_model=unknown_model,
-            slots=Slots(admission),
+            slots=Slots(limits, admission),
             busy=admission.busy,
             limits=limits,
             deadlines=deadlines,

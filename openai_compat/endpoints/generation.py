@@ -16,12 +16,8 @@ from ..conversations import Draft
 from ..errors import AgentError, DeadlineExceeded, InvalidRequest, OpenAICompatError
 from ..events import Finished, UsageReported
 from ..exchange import Exchange
-<<<<<<< HEAD
 from ..policies.admission import Seat
-from ..reducer import FinalMessage, Item, Reducer, Usage
-=======
 from ..reducer import FinalMessage, Item, Reducer, Usage, size_of
->>>>>>> main
 from ..runtime import Runtime, logger
 from ..serializers.encoding import KEEP_ALIVE
 from ..serializers.errors import error_frame
@@ -159,6 +155,8 @@ class Turns:
 
     async def wait(self, patience: float) -> bool:
         """Return when there is something to take, or after `patience` seconds; True if there was silence."""
+        # On asyncio, anyio does not cancel a task whose event is set already: with a steady agent, that is always.
+        await anyio.lowlevel.checkpoint_if_cancelled()
         if self._interrupted is not None or any([turn.waiting or turn.error is not None for turn in self.turns]):
             return False
         with anyio.move_on_after(patience) as silence:
@@ -189,57 +187,8 @@ def _passed_on(runtime: Runtime, exchange: Exchange) -> dict[str, str]:
     return {name: value for name, value in pairs if name in runtime.agent_headers}
 
 
-<<<<<<< HEAD
 def _too_long(text: str, code: str = "timeout") -> DeadlineExceeded:
     return DeadlineExceeded(text, code=code, should_retry=False)
-=======
-class Turns:
-    """The turns of one request, read together."""
-
-    def __init__(
-        self,
-        runtime: Runtime,
-        exchange: Exchange,
-        backend: AgentBackend,
-        requests: Sequence[AgentRequest],
-        form: Form,
-    ) -> None:
-        self._wake = Wake()
-        deadline = time.monotonic() + runtime.deadlines.request
-        self.turns = [
-            Turn(
-                backend,
-                request,
-                RunContext(form.id if index == 0 else f"{form.id}-{index}", exchange.request_id, deadline, logger),
-                wake=self._wake,
-                grace=runtime.deadlines.grace,
-                released=runtime.slots.release,
-            )
-            for index, request in enumerate(requests)
-        ]
-        self._views = [form.presentation() for _ in requests]
-
-    @property
-    def over(self) -> bool:
-        """True when every turn has ended well and all of it was taken."""
-        return all([turn.over and turn.error is None for turn in self.turns])
-
-    def take(self) -> list[tuple[int, list[Item]]]:
-        """What each turn has to show since the last call. Raises a failure once all that came before it is taken."""
-        taken = [(i, self._views[i].show(turn.take())) for i, turn in enumerate(self.turns) if turn.waiting]
-        if not taken:
-            for turn in self.turns:
-                if turn.error is not None:
-                    raise turn.error
-        return taken
-
-    async def wait(self) -> None:
-        """Return when there is something to take, or a failure to raise."""
-        # On asyncio, anyio does not cancel a task whose event is set already: with a steady agent, that is always.
-        await anyio.lowlevel.checkpoint_if_cancelled()
-        if not any([turn.waiting or turn.error is not None for turn in self.turns]):
-            await self._wake.wait()
->>>>>>> main
 
 
 async def _stream(runtime: Runtime, exchange: Exchange, turns: Turns) -> None:
@@ -310,17 +259,10 @@ async def _plain(runtime: Runtime, exchange: Exchange, turns: Turns) -> None:
     """Fold what the turns say, then answer with it all."""
     size, quiet = 0, Silence(runtime)
     while not turns.over:
-<<<<<<< HEAD
         await turns.wait(quiet.patience(begun=False))
         taken = turns.take()
         quiet.heard(bool(taken))
-        size += sum([len(item) for _, items in taken for item in items if isinstance(item, str)])
-=======
-        await turns.wait()
-        for index, items in turns.take():
-            reducers[index].feed(items)
-            size += sum(map(size_of, items))
->>>>>>> main
+        size += sum([size_of(item) for _, items in taken for item in items])
         if size > runtime.limits.answer:
             raise AgentError("The agent's answer is too long.", status=502, code="answer_too_large")
     await turns.commit()

@@ -42,68 +42,25 @@ def parse_messages(params: Sequence[MessageParam]) -> tuple[Message, ...]:
     names: dict[str, str] = {}
     messages: list[Message] = []
     for index, param in enumerate(params):
-<<<<<<< HEAD
-        if isinstance(param, AssistantMessageParam) and param.function_call is not None:
-            text = "'function_call' is deprecated and not supported; use 'tool_calls'."
-            raise InvalidRequest(text, param=f"messages[{index}].function_call", code="unsupported_parameter")
+        if isinstance(param, AssistantMessageParam):
+            _check_calls(param, f"messages[{index}]")
         message = _message(param, names)
         if isinstance(message, AssistantMessage):
             names |= {call.call_id: call.name for call in message.tool_calls}
         messages.append(message)
     return tuple(messages)
-=======
-        conversation.add(param, f"messages[{index}]")
-    return conversation.finish()
 
 
-class _Conversation:
-    def __init__(self) -> None:
-        self._messages: list[Message] = []
-        self._open: dict[str, str] = {}
-        self._later: dict[str, str] = {}
-        self._open_at = ""
-
-    def add(self, param: MessageParam, where: str) -> None:
-        if isinstance(param, ToolMessageParam):
-            self._messages.append(self._result(param, where))
-            return
-        self._expect_no_open_call()
-        self._messages.append(_message(param))
-        if isinstance(param, AssistantMessageParam):
-            self._calls(param, where)
-
-    def _calls(self, param: AssistantMessageParam, where: str) -> None:
-        if param.function_call is not None:
-            text = "'function_call' is deprecated and not supported; use 'tool_calls'."
-            raise InvalidRequest(text, param=f"{where}.function_call", code="unsupported_parameter")
-        self._open_at, seen = where, set[str]()
-        for index, call in enumerate(param.tool_calls or ()):
-            if call.id in seen:
-                text = "Each tool call of a message needs an id of its own."
-                raise InvalidRequest(text, param=f"{where}.tool_calls[{index}].id", code="invalid_value")
-            seen.add(call.id)
-            waiting = self._later if _is_async(call) else self._open
-            waiting[call.id] = call.function.name if isinstance(call, FunctionCallParam) else call.custom.name
-
-    def _result(self, param: ToolMessageParam, where: str) -> ToolMessage:
-        waiting = self._open if param.tool_call_id in self._open else self._later
-        name = waiting.pop(param.tool_call_id, None)
-        if name is None:
-            text = "A message with role 'tool' must answer a tool call of the assistant message before it, once."
-            raise InvalidRequest(text, param=f"{where}.tool_call_id", code="invalid_value")
-        return ToolMessage(param.tool_call_id, _joined(param.content), name)
-
-    def _expect_no_open_call(self) -> None:
-        if self._open:
-            text = "An assistant message with 'tool_calls' must be followed by one tool message for each of them."
-            raise InvalidRequest(text, param=f"{self._open_at}.tool_calls", code="invalid_value")
-
-    def finish(self) -> tuple[Message, ...]:
-        self._expect_no_open_call()
-        if not any([isinstance(m, UserMessage) and _says_something(m) for m in self._messages]):
-            raise InvalidRequest("No user message found in 'messages'.", param="messages")
-        return tuple(self._messages)
->>>>>>> main
+def _check_calls(param: AssistantMessageParam, where: str) -> None:
+    if param.function_call is not None:
+        text = "'function_call' is deprecated and not supported; use 'tool_calls'."
+        raise InvalidRequest(text, param=f"{where}.function_call", code="unsupported_parameter")
+    seen: set[str] = set()
+    for index, call in enumerate(param.tool_calls or ()):
+        if call.id in seen:
+            text = "Each tool call of a message needs an id of its own."
+            raise InvalidRequest(text, param=f"{where}.tool_calls[{index}].id", code="invalid_value")
+        seen.add(call.id)
 
 
 def check_conversation(messages: Sequence[Message]) -> None:
@@ -114,8 +71,7 @@ def check_conversation(messages: Sequence[Message]) -> None:
     for index, message in enumerate(messages):
         if isinstance(message, ToolMessage):
             _expect_call(message, pending | deferred, index)
-            pending.discard(message.call_id)
-            deferred.discard(message.call_id)
+            (pending if message.call_id in pending else deferred).discard(message.call_id)
             continue
         _expect_no_open_call(pending, asked_at)
         if isinstance(message, AssistantMessage):
@@ -126,8 +82,8 @@ def check_conversation(messages: Sequence[Message]) -> None:
         raise InvalidRequest("No user message found in 'messages'.", param="messages")
 
 
-def _expect_call(message: ToolMessage, pending: set[str], index: int) -> None:
-    if message.call_id not in pending:
+def _expect_call(message: ToolMessage, waiting: set[str], index: int) -> None:
+    if message.call_id not in waiting:
         text = "A message with role 'tool' must answer a tool call of the assistant message before it, once."
         raise InvalidRequest(text, param=f"messages[{index}].tool_call_id", code="invalid_value")
 

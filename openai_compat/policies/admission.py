@@ -1,7 +1,8 @@
-"""How many agents may run at once, and what happens to those that find no room."""
+"""How many agents run at once, and what becomes of those that find no room."""
 
 from __future__ import annotations
 
+import math
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -11,25 +12,20 @@ import anyio
 
 from ..backend import AgentRequest
 from ..errors import RateLimited, Unavailable
+from .limits import Limits
 
 Busy: TypeAlias = str | Callable[[AgentRequest], str | Awaitable[str]]
 
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """Bounds on running agents. A request that asks for `n` answers needs `n` slots.
+    """What becomes of a request for which no slot is free (`Limits.slots` and its like).
 
     Attributes:
-        slots: over all requests. This also bounds the threads of plain agents.
-        per_agent: for each agent; None for no bound of its own.
-        per_principal: for each API key; None for no bound of its own.
-        queue: seconds a request waits for room, first come first served; 0 refuses at once.
+        queue: seconds it waits for one, first come first served; 0 refuses it at once with 429.
         busy: what an assistant message says instead of a 429: text, or a function that makes it.
     """
 
-    slots: int = 64
-    per_agent: int | None = None
-    per_principal: int | None = None
     queue: float = 0.0
     busy: Busy | None = None
 
@@ -53,7 +49,8 @@ class _Waiter:
 class Slots:
     """Counts running agents. A slot is given back when its agent has really ended, not when its client has left."""
 
-    def __init__(self, admission: Admission) -> None:
+    def __init__(self, limits: Limits, admission: Admission) -> None:
+        self._limits = limits
         self._admission = admission
         self._agents: Counter[str] = Counter()
         self._principals: Counter[str] = Counter()
@@ -132,11 +129,11 @@ class Slots:
         return all([seat.number <= bound for _, bound in self._bounds(seat)])
 
     def _bounds(self, seat: Seat) -> list[tuple[int, float]]:
-        bounds = self._admission
+        limits = self._limits
         return [
-            (self.used, bounds.slots),
-            (self._agents[seat.agent], bounds.per_agent or float("inf")),
-            (self._principals[seat.principal], bounds.per_principal or float("inf")),
+            (self.used, limits.slots),
+            (self._agents[seat.agent], limits.slots_per_agent or math.inf),
+            (self._principals[seat.principal], limits.slots_per_principal or math.inf),
         ]
 
     async def wait_unused(self) -> None:

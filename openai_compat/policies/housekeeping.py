@@ -95,10 +95,7 @@ def cheap_answer(task: Task, request: AgentRequest) -> str:
 def _title(request: AgentRequest) -> str:
     """The user's first words, found where each program puts the conversation it wants a title for."""
     history = _HISTORY.search(request.prompt)
-    if history is not None:
-        words = history[1]
-    else:
-        words = _ASKED.sub("", request.prompt)
+    words = history[1] if history is not None else _ASKED.sub("", request.prompt)
     line = " ".join(words.strip().strip('"').split())
     return (line if len(line) <= TITLE_LENGTH else line[: TITLE_LENGTH - 1].rstrip() + "…") or "New chat"
 

@@ -20,11 +20,18 @@ class Limits:
         body: bytes of a request body. The default takes pictures as base64.
         choices: `n`, the answers that one request may ask for.
         answer: characters of a plain answer's text; an agent that says more fails with 502.
+        slots: agents running at once, over all requests; what more requests get is for `Admission` to say. A request
+            for `n` answers needs `n` slots. This also bounds the threads of plain agents.
+        slots_per_agent: the same for each agent, None for no bound of its own.
+        slots_per_principal: the same for each API key's owner.
     """
 
     body: int = 20 * 1024 * 1024
     choices: int = 8
     answer: int = 50_000_000
+    slots: int = 64
+    slots_per_agent: int | None = None
+    slots_per_principal: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

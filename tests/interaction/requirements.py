@@ -29,7 +29,6 @@ REQUIREMENTS: dict[str, Requirement] = {
         "a stream has the role first, one finish_reason, then [DONE], and nothing after it", "W A1"
     ),
     "chat.stream.live": Requirement("a piece is on its way before the agent makes the next one", "T 29"),
-<<<<<<< HEAD
     "conversation.memory": Requirement("a turn sees what was said before in its conversation", "D 6"),
     "conversation.commit": Requirement("a turn that fails, is cancelled or left changes nothing", "D 5"),
     "conversation.busy": Requirement("a second turn at once: 409 conversation_busy, not to be retried", "D 5"),
@@ -68,7 +67,6 @@ REQUIREMENTS: dict[str, Requirement] = {
     "housekeeping.people": Requirement("what people write is not taken for one", "W B4.11"),
     "stored.lifecycle": Requirement("stored completions: list, get, update, delete, messages", "W A1"),
     "stored.paging": Requirement("pages are checked", "W A1"),
-=======
     "chat.stream.same-as-plain": Requirement(
         "what is streamed adds up, in the SDK's accumulator, to what is answered plainly", "W A1"
     ),
@@ -138,7 +136,6 @@ REQUIREMENTS: dict[str, Requirement] = {
         "a client that runs the tools it is asked to gets its answer in the next request", "W B4 5"
     ),
     "tools.sdk-parsing": Requirement("the SDK's parse and stream helpers fill in parsed objects", "W A1"),
->>>>>>> main
 }
 
 

@@ -15,6 +15,7 @@ from openai_compat import (
     Conversations,
     Deadlines,
     Disconnect,
+    Limits,
     MessagePolicy,
     Principal,
     Progress,
@@ -146,17 +147,17 @@ def test_folded_blocks_of_open_webui_are_taken_out_and_other_text_is_left() -> N
 
 
 @requirement("admission.bounds")
-@pytest.mark.parametrize("bound", ["slots", "per_agent", "per_principal"])
+@pytest.mark.parametrize("bound", ["slots", "slots_per_agent", "slots_per_principal"])
 async def test_each_bound_refuses_what_is_over_it(connect: Connect, bound: str) -> None:
     gate = Gate()
-    admission = Admission(**{bound: 1})
-    async with connect({"agent": gate, "other": Recorder()}, admission=admission) as client:
+    limits = Limits(**{bound: 1})
+    async with connect({"agent": gate, "other": Recorder()}, limits=limits) as client:
         async with anyio.create_task_group() as group:
             group.start_soon(ask, client, "first")
             await gate.wait_begun()
             with pytest.raises(openai.RateLimitError) as refused:
                 await ask(client, "second")
-            if bound == "per_agent":
+            if bound == "slots_per_agent":
                 assert await ask(client, "hi", "other") == "re: hi"
             gate.opened.set()
     assert refused.value.response.headers["retry-after"] == "1"
@@ -172,7 +173,10 @@ async def test_requests_can_queue_for_a_slot_and_are_served_in_order(connect: Co
         await ask(client, name)
         served.append(name)
 
-    async with connect(gate, admission=Admission(slots=1, queue=10)) as client, anyio.create_task_group() as group:
+    async with (
+        connect(gate, limits=Limits(slots=1), admission=Admission(queue=10)) as client,
+        anyio.create_task_group() as group,
+    ):
         group.start_soon(next_in_line, "first")
         await gate.wait_begun()
         group.start_soon(next_in_line, "second")
@@ -183,7 +187,7 @@ async def test_requests_can_queue_for_a_slot_and_are_served_in_order(connect: Co
 @requirement("admission.queue")
 async def test_the_queue_has_a_deadline(connect: Connect) -> None:
     gate = Gate()
-    async with connect(gate, admission=Admission(slots=1, queue=0.05)) as client:
+    async with connect(gate, limits=Limits(slots=1), admission=Admission(queue=0.05)) as client:
         async with anyio.create_task_group() as group:
             group.start_soon(ask, client, "first")
             await gate.wait_begun()
@@ -199,7 +203,10 @@ async def test_a_busy_server_can_answer_as_the_assistant(connect: Connect) -> No
     async def busy(request: AgentRequest) -> str:
         return f"I am busy; ask me later about {request.prompt!r}."
 
-    async with connect(gate, admission=Admission(slots=1, busy=busy)) as client, anyio.create_task_group() as group:
+    async with (
+        connect(gate, limits=Limits(slots=1), admission=Admission(busy=busy)) as client,
+        anyio.create_task_group() as group,
+    ):
         group.start_soon(ask, client, "first")
         await gate.wait_begun()
         plain = await ask(client, "the weather")
@@ -320,7 +327,7 @@ async def test_chores_of_chat_programs_never_reach_the_agent(
     connect: Connect, messages: list[Any], headers: dict[str, str], expected: str
 ) -> None:
     agent = Recorder()
-    async with connect(agent, conversations=Conversations(), admission=Admission(slots=1)) as client:
+    async with connect(agent, conversations=Conversations(), limits=Limits(slots=1)) as client:
         answer = await client.chat.completions.create(
             model="agent", messages=messages, extra_headers={"X-Conversation-Id": "c", **headers}
         )
@@ -360,7 +367,7 @@ async def test_stored_completions_are_listed_read_changed_and_deleted(connect: C
         stream = await client.chat.completions.create(
             model="agent", messages=user("two"), store=True, metadata={"team": "red"}, stream=True
         )
-        second = [chunk.id async for chunk in stream][0]
+        second = {chunk.id async for chunk in stream}.pop()
         await client.chat.completions.create(model="agent", messages=user("not stored"))
         listed = [found.id async for found in client.chat.completions.list(limit=1)]
         red = [found.id async for found in client.chat.completions.list(metadata={"team": "red"})]
