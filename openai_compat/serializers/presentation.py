@@ -35,7 +35,7 @@ Visibility: TypeAlias = Literal["status", "hidden", "reasoning", "text"]
 BETWEEN_MESSAGES = "\n\n"
 
 ACTIVITY_MARK = "\N{GEAR}"
-ACTIVITY_LINE = re.compile(rf"^\[{ACTIVITY_MARK} [^\]\n]*\]\n", re.MULTILINE)
+ACTIVITY_LINE = re.compile(rf"\[{ACTIVITY_MARK} [^\]\n]*\]\n")
 """A line of activity within the text, as visibility "text" writes it, to be taken out of replayed history."""
 
 

@@ -178,7 +178,6 @@ OUT_OF_RANGE: list[tuple[dict[str, Any], str]] = [
     ({"service_tier": "gold"}, "service_tier"),
     ({"parallel_tool_calls": "no"}, "parallel_tool_calls"),
     ({"store": "no"}, "store"),
-    ({"store": True}, "store"),
     ({"response_format": {"type": "yaml"}}, "response_format.type"),
     ({"response_format": {}}, "response_format.type"),
     ({"response_format": {"type": "json_schema"}}, "response_format.json_schema"),
