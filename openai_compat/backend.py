@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 from .events import AgentEvent
@@ -57,6 +57,14 @@ class Principal:
 
 
 ANONYMOUS = Principal("anonymous")
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who sends a request, and which of its headers the agent is to see."""
+
+    principal: Principal = ANONYMOUS
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +152,8 @@ class AgentRequest:
         headers: the request headers that the server was told to pass on, names in lower case.
         conversation_id: the conversation kept on the server that this turn belongs to, None if there is none.
         resume: results of the client tools that the last turn called, None on a fresh message.
-        extra: every field of the request that the server does not know, as sent.
+        extra: the fields of the request that mean nothing to the server, known ones (`prompt_cache_key`,
+            `service_tier` …) and unknown ones, as sent.
     """
 
     model: str
@@ -184,10 +193,6 @@ class AgentRequest:
             if isinstance(self.messages[index], AssistantMessage):
                 return self.messages[index + 1 :]
         return self.messages
-
-    def called_by(self, principal: Principal, headers: Mapping[str, str]) -> AgentRequest:
-        """The same request with the caller's name and the headers to pass on."""
-        return replace(self, principal=principal, headers=headers)
 
 
 class RunContext:

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import anyio
 
+from .alarms import new_alarm
 from .backend import Principal
 from .errors import OpenAICompatError
 from .http import HttpRequest, ResponseBody, ResponseStart, Send, encode_headers
-from .serializers.errors import error_body, error_headers
+from .serializers.errors import error_body, error_frame, error_headers
 
 JSON = ("Content-Type", "application/json")
 
 
+NOBODY = Principal("")
+
+
 class ClientTooSlow(Exception):
-    """The client did not read for longer than the write deadline; the connection is to be cut."""
+    """A piece of the answer could not be sent within its deadline; the connection is to be cut."""
 
 
 @dataclass(slots=True)
@@ -47,22 +52,29 @@ class Exchange:
         request_id: the `x-request-id` of the answer.
         principal: who asks; set once that is known.
         status: the status that was sent, 0 before.
+        streaming: True while pieces of a stream can be written: after its head, before its last one.
         note: a word for the access log about how it ended.
         agent_started: whether an agent was run for it, so that it must not be run again in secret.
         recording: a copy of the answer, if one was asked for.
+        scope: what is cancelled when the client does not read: the whole work on the request.
+        cut: True once that has happened.
     """
 
     def __init__(self, request: HttpRequest, send: Send, request_id: str, write_deadline: float) -> None:
         self.request = request
         self.request_id = request_id
-        self.principal = Principal("")
+        self.principal = NOBODY
         self.status = 0
+        self.streaming = False
         self.note = ""
         self.agent_started = False
         self.recording: Recording | None = None
+        self.headers: list[tuple[str, str]] = [("X-Request-Id", request_id)]
+        self.scope = anyio.CancelScope()
+        self._alarm = new_alarm()
+        self.cut = False
         self._outlives = False
         self._gone = False
-        self.headers: list[tuple[str, str]] = [("X-Request-Id", request_id)]
         self._send = send
         self._write_deadline = write_deadline
         self._began = time.monotonic()
@@ -71,6 +83,10 @@ class Exchange:
     def milliseconds(self) -> int:
         """Time since the request came in."""
         return int((time.monotonic() - self._began) * 1000)
+
+    def close(self) -> None:
+        """The exchange is over."""
+        self._alarm.close()
 
     def record(self, limit: int) -> None:
         """Keep a copy of the answer, up to `limit` bytes of body."""
@@ -98,21 +114,31 @@ class Exchange:
         await self._write(ResponseBody(b"" if self.request.method == "HEAD" else body, more=False))
 
     async def fail(self, error: OpenAICompatError) -> None:
-        """Send an error in OpenAI's envelope."""
+        """Answer with an error, or end a stream that has begun with it: no finish_reason, no end mark.
+
+        Raises ClientTooSlow if neither is possible, since another answer is half sent.
+        """
         self.note = error.code or error.type
-        await self.answer(error.status, error_body(error), *error_headers(error))
+        if not self.status:
+            await self.answer(error.status, error_body(error), *error_headers(error))
+        elif self.streaming:
+            await self.end(error_frame(error))
+        else:
+            raise ClientTooSlow from error
 
     async def start_stream(self) -> None:
         """Send the head of a stream of server-sent events."""
         headers = [("Content-Type", "text/event-stream; charset=utf-8"), ("Cache-Control", "no-cache, no-store")]
         await self._start(200, [*headers, ("X-Accel-Buffering", "no")])
+        self.streaming = True
 
     async def write(self, data: bytes) -> None:
-        """Send a piece of the stream. Raises ClientTooSlow if the client does not take it in time."""
+        """Send a piece of the stream. A client that does not take it in time is cut."""
         await self._write(ResponseBody(data))
 
     async def end(self, data: bytes = b"") -> None:
         """Send the last piece of the stream."""
+        self.streaming = False
         await self._write(ResponseBody(data, more=False))
 
     async def _start(self, status: int, headers: list[tuple[str, str]]) -> None:
@@ -128,14 +154,21 @@ class Exchange:
         await self._deliver(body)
 
     async def _deliver(self, message: ResponseStart | ResponseBody) -> None:
-        if self._gone:
+        if self._outlives:
+            await self._try_to_deliver(message)
             return
-        try:
-            with anyio.move_on_after(self._write_deadline):
+        self._alarm.set(self._write_deadline, self._cut)
+        await self._send(message)
+        self._alarm.off()
+
+    def _cut(self) -> None:
+        self.cut = True
+        self.scope.cancel()
+
+    async def _try_to_deliver(self, message: ResponseStart | ResponseBody) -> None:
+        """Where the work goes on in any case, a client that cannot be written to has left."""
+        with anyio.move_on_after(self._write_deadline), suppress(OSError, anyio.BrokenResourceError):
+            if not self._gone:
                 await self._send(message)
-                return
-            raise ClientTooSlow
-        except (ClientTooSlow, OSError, anyio.BrokenResourceError):
-            if not self._outlives:
-                raise
-            self._gone = True
+            return
+        self._gone = True

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import inspect
 import logging
+import secrets
 import time
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from .backend import AgentBackend, AgentRequest, Principal
+from .backend import AgentBackend, AgentRequest, Caller, Principal
 from .conversations import Conversations
 from .errors import NotFound, OpenAICompatError
+from .http import HttpRequest
 from .idempotency import Idempotency
 from .policies.admission import Busy, Slots
 from .policies.disconnect import Disconnect
@@ -74,6 +75,13 @@ class Runtime:
             raise NotFound(text, code="model_not_found", param="model")
         return name, self.agents[name]
 
+    def caller(self, principal: Principal, request: HttpRequest) -> Caller:
+        """Who sends `request`, with the headers that agents are given."""
+        if not self.agent_headers:
+            return Caller(principal)
+        pairs = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers]
+        return Caller(principal, {name: value for name, value in pairs if name in self.agent_headers})
+
     async def busy_text(self, request: AgentRequest) -> str:
         """What an assistant message says when there is no slot left."""
         if self.busy is None or isinstance(self.busy, str):
@@ -84,7 +92,7 @@ class Runtime:
 
 def new_id(prefix: str) -> str:
     """A new id nobody can guess: `prefix` and 32 hexadecimal digits."""
-    return prefix + uuid.uuid4().hex
+    return prefix + secrets.token_hex(16)
 
 
 def now() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -158,26 +159,31 @@ class Server:
         if self._cors is not None:
             exchange.headers += self._cors.headers(request, self._exposed)
         try:
-            await self._answer(exchange)
-        except OpenAICompatError as error:
-            await exchange.fail(error)
+            with exchange.scope:
+                await self._answer_or_fail(exchange)
+            if exchange.cut:
+                raise ClientTooSlow
         except (ClientTooSlow, ClientDisconnected) as gone:
             exchange.note = type(gone).__name__
             raise
         except anyio.get_cancelled_exc_class():
             exchange.note = "client left"
             raise
-        except Exception as error:
-            await self._unexpected(exchange, error)
         finally:
+            exchange.close()
             _log(exchange)
 
-    async def _unexpected(self, exchange: Exchange, error: Exception) -> None:
-        """A bug of ours: log it, and answer here, since a re-raised one costs the client its connection."""
-        logger.error("%s: unexpected error", exchange.request_id, exc_info=error)
-        if exchange.status:
-            raise ClientTooSlow from error
-        await exchange.fail(OpenAICompatError("The server failed.", code="internal_error", should_retry=False))
+    async def _answer_or_fail(self, exchange: Exchange) -> None:
+        """Answer; also to a bug of ours, which, if it got out, would cost the client its connection."""
+        try:
+            await self._answer(exchange)
+        except OpenAICompatError as error:
+            await exchange.fail(error)
+        except (ClientTooSlow, ClientDisconnected):
+            raise
+        except Exception as error:
+            logger.error("%s: unexpected error", exchange.request_id, exc_info=error)
+            await exchange.fail(OpenAICompatError("The server failed.", code="internal_error", should_retry=False))
 
     async def _answer(self, exchange: Exchange) -> None:
         request = exchange.request
@@ -245,6 +251,8 @@ def _table(bare_paths: bool) -> dict[str, Route]:
 
 
 def _log(exchange: Exchange) -> None:
+    if not logger.isEnabledFor(logging.INFO):
+        return
     request = exchange.request
     logger.info(
         "%s %s %s %s %d ms %s",

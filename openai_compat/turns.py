@@ -1,10 +1,10 @@
 """The life of a turn: one run of a backend, in a task of its own, read through a bounded buffer.
 
-    async with Turn(...) as turn:        the agent starts
-        while not turn.over:
-            items = turn.take()          what it has said since
-            ...                          await wake.wait() when there is nothing
-                                         leaving: the agent has been stopped, always, on every path
+    turn.start()                         the agent starts
+    while not turn.over:
+        items = turn.take()              what it has said since
+        ...                              await wake.wait() when there is nothing
+    await turn.stop()                    the agent has been stopped; always, on every path
 
 Whatever an agent raises is caught in its task (`SystemExit` and `KeyboardInterrupt` too, which would end the whole
 server) and kept in `turn.error`.
@@ -16,12 +16,12 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import anyio
 import anyio.lowlevel
 
+from .alarms import Signal, Sleeper, new_sleeper
 from .backend import AgentBackend, AgentRequest, RunContext
 from .callables import close
 from .enforce import Enforcer
@@ -32,22 +32,6 @@ from .tasks import Task, spawn
 
 BUFFER = 256
 """Items an agent may be ahead of the client: then it waits."""
-
-
-class Wake:
-    """Lets one reader sleep until any of its turns has something for it."""
-
-    def __init__(self) -> None:
-        self._event = anyio.Event()
-
-    def set(self) -> None:
-        """Wake the reader, or keep it from sleeping next time."""
-        self._event.set()
-
-    async def wait(self) -> None:
-        """Sleep until `set` was called since the last wait."""
-        await self._event.wait()
-        self._event = anyio.Event()
 
 
 class Turn:
@@ -65,7 +49,7 @@ class Turn:
         request: AgentRequest,
         context: RunContext,
         *,
-        wake: Wake,
+        wake: Signal,
         grace: float,
         released: Callable[[], None],
     ) -> None:
@@ -77,7 +61,7 @@ class Turn:
         self._released = released
         self._enforcer = Enforcer(request, counts_tokens=backend.capabilities.counts_tokens)
         self._items: deque[Item] = deque()
-        self._room = anyio.Event()
+        self._room: Sleeper | None = None
         self._full = False
         self._dropping = False
         self._cancelled = False
@@ -91,25 +75,39 @@ class Turn:
         return bool(self._items)
 
     @property
+    def finished(self) -> bool:
+        """True when the agent has said all it will say."""
+        return self._ended or self._enforcer.finished
+
+    @property
     def over(self) -> bool:
         """True when nothing more will come."""
-        return not self._items and (self._ended or self._enforcer.finished)
+        return not self._items and self.finished
+
+    @property
+    def running(self) -> bool:
+        """True as long as the agent's task has not ended."""
+        return self._task is not None and not self._task.done
 
     def take(self) -> list[Item]:
         """Everything the agent has said since the last call."""
         items = list(self._items)
         self._items.clear()
         self._full = False
-        self._room.set()
+        self._make_room()
         return items
 
-    async def __aenter__(self) -> Self:
-        self._task = spawn(self._run, name=f"agent {self._context.turn_id}", ended=self._released)
-        return self
+    def _make_room(self) -> None:
+        if self._room is not None:
+            self._room.wake()
+            self._room = None
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
-    ) -> None:
+    def start(self) -> None:
+        """Start the agent. From here on `stop` has to be called, and `released` will be."""
+        self._task = spawn(self._run, name=f"agent {self._context.turn_id}", ended=self._released)
+
+    async def stop(self) -> None:
+        """Stop the agent if it still runs; wait for its end, but no longer than the grace period."""
         if self._task is not None and not self._task.done:
             with anyio.move_on_after(self._grace, shield=True):
                 await self._stop(self._task)
@@ -141,7 +139,7 @@ class Turn:
     def _drop(self) -> None:
         self._dropping = True
         self._context.cancel()
-        self._room.set()
+        self._make_room()
 
     def _stop_itself(self) -> None:
         """The answer is complete: cancel the agent at its own next `await`, so that it does nothing more."""
@@ -203,8 +201,8 @@ class Turn:
 
     async def _wait_for_room(self) -> None:
         if not self._dropping:
-            self._room = anyio.Event()
-            await self._room.wait()
+            self._room = new_sleeper()
+            await self._room.sleep()
 
     async def _close(self, items: AsyncIterator[Any]) -> None:
         try:

@@ -28,7 +28,7 @@ async def create(runtime: Runtime, exchange: Exchange) -> None:
     """Run an agent and answer with a chat completion, streamed or plain."""
     check_content_type(exchange.request)
     body = await read_body(exchange.request, runtime.limits.body, runtime.deadlines.body)
-    parsed = parse_chat(body)
+    parsed = parse_chat(body, runtime.caller(exchange.principal, exchange.request))
     form = _form(runtime, exchange, parsed)
     chore = await runtime.housekeeping.answer(exchange.request, parsed.request) if runtime.housekeeping else None
     if chore is not None:

@@ -20,7 +20,7 @@ async def create(runtime: Runtime, exchange: Exchange) -> None:
     """Run an agent for each prompt and answer with text completions, streamed or plain."""
     check_content_type(exchange.request)
     body = await read_body(exchange.request, runtime.limits.body, runtime.deadlines.body)
-    parsed = parse_completion(body)
+    parsed = parse_completion(body, runtime.caller(exchange.principal, exchange.request))
     wire, times = parsed.wire, parsed.wire.n or 1
     if len(parsed.prompts) > runtime.limits.choices:
         raise InvalidRequest(

@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
-from typing import Protocol
+from dataclasses import dataclass
+from functools import partial
+from types import TracebackType
+from typing import Protocol, Self
 
 import anyio
 import anyio.lowlevel
 
+from ..alarms import Signal, clock
 from ..backend import AgentBackend, AgentRequest, RunContext
 from ..conversations import Draft
 from ..errors import AgentError, DeadlineExceeded, InvalidRequest, OpenAICompatError
 from ..events import Finished, UsageReported
 from ..exchange import Exchange
 from ..policies.admission import Seat
+from ..policies.limits import Deadlines
 from ..reducer import FinalMessage, Item, Reducer, Usage, size_of
 from ..runtime import Runtime, logger
 from ..serializers.encoding import KEEP_ALIVE
-from ..serializers.errors import error_frame
 from ..serializers.presentation import Presentation
-from ..turns import Turn, Wake
+from ..turns import Turn
+
+CANCELLABLE_EVERY = 16
+"""On asyncio, anyio does not cancel a task whose future is done already, which with a steady agent it always is. So a
+reader looks by itself whether it was cancelled, every so many waits."""
 
 
 class ChoiceStream(Protocol):
@@ -71,47 +78,43 @@ class Job:
 async def generate(runtime: Runtime, exchange: Exchange, job: Job) -> None:
     """Run the job and answer.
 
-    Raises OpenAICompatError for whatever goes wrong before the head is sent; later failures go into the stream.
+    Raises OpenAICompatError for what goes wrong before the agent is started; later failures are answered here.
     """
     number = len(job.requests)
     if number > runtime.limits.choices:
         text = f"At most {runtime.limits.choices} answers can be asked for at once."
         raise InvalidRequest(text, param="n", code="invalid_value")
     seat = Seat(number, job.agent, exchange.principal.id)
+    turns = Turns(runtime, exchange, job, seat)
     await runtime.slots.take(seat)
-    async with AsyncExitStack() as stack:
-        turns = Turns(runtime, exchange, job, seat)
-        for turn in turns.turns:
-            await stack.enter_async_context(turn)
-        exchange.agent_started = True
-        runtime.running.add(turns)
-        stack.callback(runtime.running.discard, turns)
-        if job.draft is not None:
-            job.draft.on_interrupt(turns.interrupt)
-        write = _stream if job.requests[0].stream else _plain
-        with anyio.move_on_after(runtime.deadlines.request) as scope:
-            await write(runtime, exchange, turns)
-        if scope.cancelled_caught:
-            await _fail(exchange, _too_long("The agent took too long and was stopped."))
+    exchange.agent_started = True
+    async with turns:
+        try:
+            await (_stream if job.requests[0].stream else _plain)(runtime, exchange, turns)
+        except OpenAICompatError as error:
+            await exchange.fail(error)  # at once: stopping the agents may take its time
 
 
 class Turns:
-    """The turns of one job, read together."""
+    """The turns of one job, read together. They run inside `async with`: leaving it stops them, all at once."""
 
     def __init__(self, runtime: Runtime, exchange: Exchange, job: Job, seat: Seat) -> None:
         self.job = job
-        self._wake = Wake()
+        self._runtime = runtime
+        self._wake = Signal()
+        self._clock = clock()
+        self._silence = Silence(runtime.deadlines, self._clock())
+        self._waits = 0
         self._interrupted: OpenAICompatError | None = None
         deadline = time.monotonic() + runtime.deadlines.request
-        headers = _passed_on(runtime, exchange)
         self.turns = [
             Turn(
                 job.backend,
-                replace(request, principal=exchange.principal, headers=headers),
+                request,
                 RunContext(_turn_id(job.form.id, index), exchange.request_id, deadline, logger),
                 wake=self._wake,
                 grace=runtime.deadlines.grace,
-                released=lambda: runtime.slots.release(seat),
+                released=partial(runtime.slots.release, seat),
             )
             for index, request in enumerate(job.requests)
         ]
@@ -121,10 +124,32 @@ class Turns:
         self._said = Reducer() if job.draft is not None else None
         self._said_view = Presentation("hidden")
 
+    async def __aenter__(self) -> Self:
+        for turn in self.turns:
+            turn.start()
+        self._runtime.running.add(self)
+        if self.job.draft is not None:
+            self.job.draft.on_interrupt(self.interrupt)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self._runtime.running.discard(self)
+        self._wake.close()
+        running = [turn for turn in self.turns if turn.running]
+        if running:
+            with anyio.CancelScope(shield=True):
+                async with anyio.create_task_group() as group:
+                    for turn in running:
+                        group.start_soon(turn.stop)
+
     @property
     def over(self) -> bool:
         """True when every turn has ended well and all of it was taken."""
-        return self._interrupted is None and all([turn.over and turn.error is None for turn in self.turns])
+        if self._interrupted is not None:
+            return False
+        return all([turn.over and turn.error is None for turn in self.turns])
 
     def interrupt(self, error: OpenAICompatError) -> None:
         """End all turns with `error`, as if the agent had raised it."""
@@ -135,10 +160,7 @@ class Turns:
         """What each turn has to show since the last call. Raises a failure once all that came before it is taken."""
         if self._interrupted is not None:
             raise self._interrupted
-        taken: list[tuple[int, list[Item]]] = []
-        for index, turn in enumerate(self.turns):
-            if turn.waiting:
-                taken.append((index, self._show(index, turn.take())))
+        taken = [(i, self._show(i, turn.take())) for i, turn in enumerate(self.turns) if turn.waiting]
         if not taken:
             for turn in self.turns:
                 if turn.error is not None:
@@ -153,15 +175,27 @@ class Turns:
             self._shown[index].feed(items)
         return items
 
-    async def wait(self, patience: float) -> bool:
-        """Return when there is something to take, or after `patience` seconds; True if there was silence."""
-        # On asyncio, anyio does not cancel a task whose event is set already: with a steady agent, that is always.
-        await anyio.lowlevel.checkpoint_if_cancelled()
-        if self._interrupted is not None or any([turn.waiting or turn.error is not None for turn in self.turns]):
-            return False
-        with anyio.move_on_after(patience) as silence:
-            await self._wake.wait()
-        return silence.cancelled_caught
+    @property
+    def _something(self) -> bool:
+        if self._interrupted is not None:
+            return True
+        return any([turn.waiting or turn.error is not None for turn in self.turns])
+
+    async def wait(self, seconds: float) -> bool:
+        """Return True when there is something to take, or a failure to raise; False after so many `seconds`.
+
+        Raises DeadlineExceeded when the agents have had their time, or were silent for too long. Writes are never
+        interrupted by that, so that it is always known what the client has got; they have a deadline of their own.
+        """
+        self._waits += 1
+        if not self._waits % CANCELLABLE_EVERY:
+            await anyio.lowlevel.checkpoint_if_cancelled()
+        if not self._something:
+            await self._wake.wait(min(seconds, self._silence.left(self._clock())))
+        something = self._something
+        if not all([turn.finished for turn in self.turns]):
+            self._silence.check(self._clock(), heard=something)
+        return something
 
     @property
     def messages(self) -> list[FinalMessage]:
@@ -176,68 +210,54 @@ class Turns:
             await self.job.form.keep(self.job.form.whole(self.messages))
 
 
+class Silence:
+    """How long agents may still run, and how long they may still say nothing; times are the event loop's."""
+
+    def __init__(self, deadlines: Deadlines, now: float) -> None:
+        self._end = now + deadlines.request
+        self._idle = math.inf if deadlines.idle is None else deadlines.idle
+        self._next = now + (math.inf if deadlines.first_event is None else deadlines.first_event)
+
+    def left(self, now: float) -> float:
+        """Seconds until one of the deadlines."""
+        return min(self._end, self._next) - now
+
+    def check(self, now: float, *, heard: bool) -> None:
+        """Raise DeadlineExceeded if one has passed. What was `heard` begins the silence anew."""
+        if now >= self._end:
+            raise DeadlineExceeded("The agent took too long and was stopped.", should_retry=False)
+        if heard:
+            self._next = now + self._idle
+        elif now >= self._next:
+            text = "The agent was silent for too long and was stopped."
+            raise DeadlineExceeded(text, code="agent_silent", should_retry=False)
+
+
 def _turn_id(answer: str, index: int) -> str:
     return answer if index == 0 else f"{answer}-{index}"
-
-
-def _passed_on(runtime: Runtime, exchange: Exchange) -> dict[str, str]:
-    if not runtime.agent_headers:
-        return {}
-    pairs = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in exchange.request.headers]
-    return {name: value for name, value in pairs if name in runtime.agent_headers}
-
-
-def _too_long(text: str, code: str = "timeout") -> DeadlineExceeded:
-    return DeadlineExceeded(text, code=code, should_retry=False)
 
 
 async def _stream(runtime: Runtime, exchange: Exchange, turns: Turns) -> None:
     """Write what the turns say as they say it: all there is, in one write, each time around."""
     form = turns.job.form
     streams = [form.stream(index) for index in range(len(turns.turns))]
-    usage, quiet = Usage(), Silence(runtime)
-    try:
-        while not turns.over:
-            silent = await turns.wait(quiet.patience(begun=bool(exchange.status)))
-            taken = turns.take()
-            quiet.heard(bool(taken))
-            data = b"".join([streams[index].feed(items) for index, items in taken])
-            _count(usage, taken)
-            if not data and silent:
-                data = KEEP_ALIVE
-            if data:
-                if not exchange.status:
-                    await exchange.start_stream()
-                await exchange.write(data)
-        await turns.commit()
-        if not exchange.status:
-            await exchange.start_stream()
-        await exchange.end(form.stream_end(usage))
-    except OpenAICompatError as error:
-        await _fail(exchange, error)
-
-
-class Silence:
-    """How long an agent has said nothing, and how long it still may."""
-
-    def __init__(self, runtime: Runtime) -> None:
-        self._deadlines = runtime.deadlines
-        self._since = time.monotonic()
-        self._limit = runtime.deadlines.first_event
-
-    def heard(self, something: bool) -> None:
-        """Note whether the agent has said something since the last call. Raises DeadlineExceeded for long silence."""
-        if something:
-            self._since, self._limit = time.monotonic(), self._deadlines.idle
-        elif self._limit is not None and time.monotonic() - self._since >= self._limit:
-            raise _too_long("The agent was silent for too long and was stopped.", "agent_silent")
-
-    def patience(self, *, begun: bool) -> float:
-        """Seconds to wait before something has to be done about the silence."""
-        beat = self._deadlines.heartbeat if begun else self._deadlines.head
-        if self._limit is None:
-            return beat
-        return min(beat, max(0.0, self._since + self._limit - time.monotonic()))
+    usage, patience = Usage(), runtime.deadlines.head
+    while not turns.over:
+        something = await turns.wait(patience)
+        taken = turns.take()
+        data = b"".join([streams[index].feed(items) for index, items in taken])
+        _count(usage, taken)
+        if not data and not something:
+            data = KEEP_ALIVE
+        if data:
+            if not exchange.status:
+                await exchange.start_stream()
+                patience = runtime.deadlines.heartbeat
+            await exchange.write(data)
+    await turns.commit()
+    if not exchange.status:
+        await exchange.start_stream()
+    await exchange.end(form.stream_end(usage))
 
 
 def _count(usage: Usage, taken: list[tuple[int, list[Item]]]) -> None:
@@ -247,22 +267,12 @@ def _count(usage: Usage, taken: list[tuple[int, list[Item]]]) -> None:
                 usage.add(item)
 
 
-async def _fail(exchange: Exchange, error: OpenAICompatError) -> None:
-    """Answer with the error, or, once a stream has begun, end it with one: no finish_reason, no end mark."""
-    if not exchange.status:
-        raise error
-    exchange.note = error.code or error.type
-    await exchange.end(error_frame(error))
-
-
 async def _plain(runtime: Runtime, exchange: Exchange, turns: Turns) -> None:
     """Fold what the turns say, then answer with it all."""
-    size, quiet = 0, Silence(runtime)
+    size = 0
     while not turns.over:
-        await turns.wait(quiet.patience(begun=False))
-        taken = turns.take()
-        quiet.heard(bool(taken))
-        size += sum([size_of(item) for _, items in taken for item in items])
+        await turns.wait(math.inf)
+        size += sum([size_of(item) for _, items in turns.take() for item in items])
         if size > runtime.limits.answer:
             raise AgentError("The agent's answer is too long.", status=502, code="answer_too_large")
     await turns.commit()

@@ -7,14 +7,17 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
 
-from ..backend import AgentRequest, Capabilities, CustomTool, FunctionTool, Resume, Sampling, Tool, ToolChoice
+from ..backend import AgentRequest, Caller, Capabilities, CustomTool, FunctionTool, Resume, Sampling, Tool, ToolChoice
 from ..errors import InvalidRequest
-from ..messages import AudioPart, FilePart, ImagePart, Message, ToolMessage, UserMessage
+from ..messages import Message, ToolMessage
 from ..protocol.chat_request import (
+    AudioContent,
     ChatCompletionRequest,
     CustomChoiceParam,
     CustomToolParam,
+    FileContent,
     FunctionChoiceParam,
+    ImageContent,
     StopParam,
     TextFormat,
     ToolParam,
@@ -23,6 +26,16 @@ from .body import parse_object, validate
 from .conversation import parse_messages
 
 MAX_TOOLS = 1024
+NOBODY = Caller()
+FOR_AGENTS = (
+    "moderation",
+    "prompt_cache_key",
+    "prompt_cache_options",
+    "prompt_cache_retention",
+    "safety_identifier",
+    "service_tier",
+)
+"""Documented parameters that mean nothing to the server: an agent that calls a model may pass them on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +63,7 @@ class ParsedChat:
         return frozenset([tool.name for tool in self.request.tools if isinstance(tool, CustomTool)])
 
 
-def parse_chat(body: bytes) -> ParsedChat:
+def parse_chat(body: bytes, caller: Caller = NOBODY) -> ParsedChat:
     """The request in `body`. Raises InvalidRequest with the `param` at fault.
 
     Whether its messages make a conversation is still to be checked (`check_conversation`), since the beginning of it
@@ -77,12 +90,18 @@ def parse_chat(body: bytes) -> ParsedChat:
         prediction=wire.prediction,
         web_search_options=wire.web_search_options,
         stream=wire.stream is True,
+        principal=caller.principal,
+        headers=caller.headers,
         metadata=wire.metadata or {},
         user=wire.user,
         resume=resume_of(messages),
-        extra=wire.__pydantic_extra__ or {},
+        extra=_extra(wire, raw),
     )
     return ParsedChat(wire, request, raw)
+
+
+def _extra(wire: ChatCompletionRequest, raw: dict[str, Any]) -> dict[str, Any]:
+    return {**(wire.__pydantic_extra__ or {}), **{name: raw[name] for name in FOR_AGENTS if raw.get(name) is not None}}
 
 
 def check_capabilities(parsed: ParsedChat, can: Capabilities) -> None:
@@ -101,12 +120,19 @@ def _needs(parsed: ParsedChat, can: Capabilities) -> Iterator[tuple[str, bool, b
     yield "prediction", wire.prediction is not None, can.prediction
     yield "response_format", request.response_format is not None, can.structured_output
     yield "tool_choice", request.tool_choice.required, can.client_tools
-    for index, message in enumerate(request.messages if not (can.vision and can.audio_input and can.files) else ()):
-        for position, part in enumerate(message.parts if isinstance(message, UserMessage) else ()):
-            param = f"messages[{index}].content[{position}]"
-            yield param, isinstance(part, ImagePart), can.vision
-            yield param, isinstance(part, AudioPart), can.audio_input
-            yield param, isinstance(part, FilePart), can.files
+    if not (can.vision and can.audio_input and can.files):
+        yield from _media_needs(parsed, can)
+
+
+def _media_needs(parsed: ParsedChat, can: Capabilities) -> Iterator[tuple[str, bool, bool]]:
+    for index, param in enumerate(parsed.wire.messages):
+        if not isinstance(param.content, list):
+            continue
+        for position, part in enumerate(param.content):
+            where = f"messages[{index}].content[{position}]"
+            yield where, isinstance(part, ImageContent), can.vision
+            yield where, isinstance(part, AudioContent), can.audio_input
+            yield where, isinstance(part, FileContent), can.files
 
 
 def _refuse_deprecated(wire: ChatCompletionRequest) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import assert_never
 
 from ..errors import InvalidRequest
@@ -30,9 +30,9 @@ from ..protocol.chat_request import (
     ImageContent,
     MessageParam,
     RefusalContent,
-    SystemMessageParam,
     TextContent,
     ToolMessageParam,
+    UserContent,
     UserMessageParam,
 )
 
@@ -42,13 +42,25 @@ def parse_messages(params: Sequence[MessageParam]) -> tuple[Message, ...]:
     names: dict[str, str] = {}
     messages: list[Message] = []
     for index, param in enumerate(params):
-        if isinstance(param, AssistantMessageParam):
-            _check_calls(param, f"messages[{index}]")
-        message = _message(param, names)
-        if isinstance(message, AssistantMessage):
-            names |= {call.call_id: call.name for call in message.tool_calls}
-        messages.append(message)
+        if isinstance(param, UserMessageParam):
+            messages.append(UserMessage(_user_parts(param.content), param.name))
+        elif isinstance(param, AssistantMessageParam):
+            messages.append(_assistant(param, names, index))
+        elif isinstance(param, ToolMessageParam):
+            name = names.get(param.tool_call_id, "")
+            messages.append(ToolMessage(param.tool_call_id, _joined(param.content), name))
+        else:
+            messages.append(SystemMessage(_joined(param.content), param.role, param.name))
     return tuple(messages)
+
+
+def _assistant(param: AssistantMessageParam, names: dict[str, str], index: int) -> AssistantMessage:
+    calls: tuple[ToolCall, ...] = ()
+    if param.tool_calls or param.function_call is not None:
+        _check_calls(param, f"messages[{index}]")
+        calls = tuple([_call(call) for call in param.tool_calls or ()])
+        names |= {call.call_id: call.name for call in calls}
+    return AssistantMessage(_assistant_parts(param), calls, param.reasoning_content, param.name)
 
 
 def _check_calls(param: AssistantMessageParam, where: str) -> None:
@@ -73,12 +85,13 @@ def check_conversation(messages: Sequence[Message]) -> None:
             _expect_call(message, pending | deferred, index)
             (pending if message.call_id in pending else deferred).discard(message.call_id)
             continue
-        _expect_no_open_call(pending, asked_at)
-        if isinstance(message, AssistantMessage):
+        if pending:
+            _expect_no_open_call(pending, asked_at)
+        if isinstance(message, AssistantMessage) and message.tool_calls:
             asked_at, pending = index, {call.call_id for call in message.tool_calls if not call.deferred}
             deferred |= {call.call_id for call in message.tool_calls if call.deferred}
     _expect_no_open_call(pending, asked_at)
-    if not any([isinstance(m, UserMessage) and _says_something(m) for m in messages]):
+    if not any(isinstance(m, UserMessage) and _says_something(m) for m in reversed(messages)):
         raise InvalidRequest("No user message found in 'messages'.", param="messages")
 
 
@@ -98,29 +111,14 @@ def _says_something(message: UserMessage) -> bool:
     return any([not isinstance(part, TextPart) or part.text.strip() for part in message.parts])
 
 
-def _message(param: MessageParam, names: Mapping[str, str]) -> Message:
-    match param:
-        case ToolMessageParam():
-            return ToolMessage(param.tool_call_id, _joined(param.content), names.get(param.tool_call_id, ""))
-        case SystemMessageParam():
-            return SystemMessage(_joined(param.content), param.role, param.name)
-        case UserMessageParam():
-            return UserMessage(_user_parts(param), param.name)
-        case AssistantMessageParam():
-            calls = tuple([_call(call) for call in param.tool_calls or ()])
-            return AssistantMessage(_assistant_parts(param), calls, param.reasoning_content, param.name)
-        case _:
-            assert_never(param)
-
-
 def _joined(content: str | list[TextContent]) -> str:
     return content if isinstance(content, str) else "\n".join([part.text for part in content])
 
 
-def _user_parts(param: UserMessageParam) -> tuple[InputPart, ...]:
-    if isinstance(param.content, str):
-        return (TextPart(param.content),)
-    return tuple([_user_part(part) for part in param.content])
+def _user_parts(content: str | list[UserContent]) -> tuple[InputPart, ...]:
+    if isinstance(content, str):
+        return (TextPart(content),)
+    return tuple([_user_part(part) for part in content])
 
 
 def _user_part(part: TextContent | ImageContent | AudioContent | FileContent) -> InputPart:
@@ -138,11 +136,11 @@ def _user_part(part: TextContent | ImageContent | AudioContent | FileContent) ->
 
 
 def _assistant_parts(param: AssistantMessageParam) -> tuple[AssistantPart, ...]:
-    content = param.content or ()
-    parts: list[AssistantPart] = [TextPart(content)] if isinstance(content, str) else [_said(part) for part in content]
-    if param.refusal:
-        parts.append(RefusalPart(param.refusal))
-    return tuple(parts)
+    content, refusal = param.content, param.refusal
+    if isinstance(content, str) and not refusal:
+        return (TextPart(content),) if content else ()
+    parts: list[AssistantPart] = [TextPart(content)] if isinstance(content, str) else [_said(p) for p in content or ()]
+    return (*parts, RefusalPart(refusal)) if refusal else tuple(parts)
 
 
 def _said(part: TextContent | RefusalContent) -> AssistantPart:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from operator import is_
 from typing import Literal
 
 from ..backend import AgentRequest
 from ..errors import InvalidRequest
 from ..messages import AssistantMessage, Message, SystemMessage, TextPart, UserMessage
 from ..serializers.history import chat_message
-from ..serializers.presentation import ACTIVITY_LINE
+from ..serializers.presentation import ACTIVITY_LINE, ACTIVITY_MARK
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,14 +29,17 @@ class MessagePolicy:
 
     def apply(self, request: AgentRequest) -> AgentRequest:
         """The request with what is left of its messages. Raises InvalidRequest."""
-        messages = [_without_presentation(message) for message in request.messages]
+        messages: list[Message] = list(request.messages)
+        for index, message in enumerate(messages):
+            if isinstance(message, AssistantMessage) and _is_drawn_on(message):
+                messages[index] = _without_drawings(message)
         if self.system == "reject":
             _refuse_instructions(messages)
         if self.system == "ignore":
             messages = [message for message in messages if not isinstance(message, SystemMessage)]
         if self.history == "last_user":
             messages = _last_user(messages)
-        if tuple(messages) == request.messages:
+        if len(messages) == len(request.messages) and all(map(is_, messages, request.messages)):
             return request
         raw = [chat_message(message) for message in messages]
         return replace(request, messages=tuple(messages), raw_messages=raw)
@@ -57,16 +61,19 @@ def _last_user(messages: Sequence[Message]) -> list[Message]:
 _DETAILS = re.compile(r"<details\b[^>]*\btype=\"(?:tool_calls|reasoning|code_interpreter)\".*?</details>\n*", re.DOTALL)
 
 
-def _without_presentation(message: Message) -> Message:
-    """Assistant text without what we, or Open WebUI, drew into it: models would take it for their own words."""
-    if not isinstance(message, AssistantMessage):
-        return message
-    parts = tuple([TextPart(without_drawings(p.text)) if isinstance(p, TextPart) else p for p in message.parts])
-    return message if parts == message.parts else replace(message, parts=parts)
+def _is_drawn_on(message: AssistantMessage) -> bool:
+    for part in message.parts:
+        if isinstance(part, TextPart) and ("<details" in part.text or ACTIVITY_MARK in part.text):
+            return True
+    return False
+
+
+def _without_drawings(message: AssistantMessage) -> AssistantMessage:
+    """Its text without what we, or Open WebUI, drew into it: models would take it for their own words."""
+    parts = [TextPart(without_drawings(part.text)) if isinstance(part, TextPart) else part for part in message.parts]
+    return replace(message, parts=tuple(parts))
 
 
 def without_drawings(text: str) -> str:
     """Assistant text without lines of activity and folded blocks."""
-    if "<details" not in text and "[" not in text:
-        return text
     return ACTIVITY_LINE.sub("", _DETAILS.sub("", text))
