@@ -29,12 +29,14 @@ def as_backend(agent: Agent, *, capabilities: Capabilities | None = None) -> Age
     Arguments are given by parameter name: `prompt` (text of the last user message), `messages` (dicts as the OpenAI
     chat API has them), `request` (AgentRequest), `context` (RunContext). A single parameter of any other name gets
     the prompt. `capabilities` overrides what is derived from the parameters: an agent that sees only the prompt can
-    take no tools, pictures or `response_format`, and requests with them are refused.
+    take no tools, pictures or `response_format`, and requests with them are refused. A backend has its own.
 
     Raises TypeError, which says what was wrong with `agent`.
     """
     if not isinstance(agent, type) and hasattr(agent, "run"):
         if isinstance(agent, AgentBackend):
+            if capabilities is not None:
+                raise TypeError(f"a backend declares its capabilities itself: {agent!r}")
             return agent
         return CallableBackend(cast("Any", agent).run, capabilities)
     if not callable(agent):
@@ -47,14 +49,15 @@ class CallableBackend:
 
     def __init__(self, function: Callable[..., Any], capabilities: Capabilities | None = None) -> None:
         self._function = function
-        self._arguments = _arguments(function)
+        self._positional, self._named = _arguments(function)
         self._kind = _kind(function)
-        self.capabilities = capabilities or _derived(set(self._arguments.values()))
+        self.capabilities = capabilities or _derived({*self._positional, *self._named.values()})
 
     def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
         """Call the function and yield what it returns or yields."""
         values = {"prompt": request.prompt, "messages": request.raw_messages, "request": request, "context": context}
-        call = functools.partial(self._function, **{name: values[what] for name, what in self._arguments.items()})
+        arguments = [values[what] for what in self._positional]
+        call = functools.partial(self._function, *arguments, **{n: values[what] for n, what in self._named.items()})
         if self._kind == "async generator":
             return cast("AsyncIterator[AgentEvent | str]", call())
         if self._kind == "coroutine":
@@ -62,7 +65,7 @@ class CallableBackend:
         return _threaded(call, request, context)
 
 
-def _blocking_items(result: Any) -> Iterable[Any]:
+def _blocking_items(result: Any) -> Generator[Any]:
     """What a plain function returned, as items that are read in its thread."""
     if isinstance(result, Generator):
         with closing(cast("Generator[Any]", result)) as items:
@@ -116,26 +119,27 @@ async def close(items: object) -> None:
         await aclose()
 
 
-def _signature(function: Callable[..., Any]) -> list[str]:
+def _wanted(function: Callable[..., Any]) -> list[inspect.Parameter]:
+    """The parameters that have no default, and those that have one of our names; what a partial gives is settled."""
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):  # a builtin without a signature
-        return ["prompt"]
-    return [p.name for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD) and _is_wanted(p)]
+        return [inspect.Parameter("prompt", inspect.Parameter.POSITIONAL_ONLY)]
+    settled = cast("functools.partial[Any]", function).keywords if isinstance(function, functools.partial) else {}
+    ours = [p for p in parameters if p.default is p.empty or (p.name in ARGUMENTS and p.name not in settled)]
+    return [p for p in ours if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
 
 
-def _is_wanted(parameter: inspect.Parameter) -> bool:
-    return parameter.default is parameter.empty or parameter.name in ARGUMENTS
-
-
-def _arguments(function: Callable[..., Any]) -> dict[str, str]:
-    """Which of our values each parameter gets."""
-    names = _signature(function)
-    unknown = [name for name in names if name not in ARGUMENTS]
-    if unknown and len(names) > 1:
+def _arguments(function: Callable[..., Any]) -> tuple[list[str], dict[str, str]]:
+    """Which of our values a function gets: by position, if it takes them in no other way, and by name."""
+    wanted = _wanted(function)
+    unknown = [p.name for p in wanted if p.name not in ARGUMENTS]
+    if unknown and len(wanted) > 1:
         known = ", ".join(ARGUMENTS)
         raise TypeError(f"{function!r} has parameters {', '.join(unknown)}; an agent may have: {known}")
-    return {name: "prompt" if name in unknown else name for name in names}
+    values = {p.name: "prompt" if p.name in unknown else p.name for p in wanted}
+    positional = [values.pop(p.name) for p in wanted if p.kind is p.POSITIONAL_ONLY]
+    return positional, values
 
 
 def _kind(function: Callable[..., Any]) -> str:

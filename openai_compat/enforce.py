@@ -13,6 +13,7 @@ from typing import assert_never
 from .backend import AgentRequest, FunctionTool
 from .errors import AgentError
 from .events import (
+    EVENT_TYPES,
     AgentEvent,
     Citation,
     Executor,
@@ -34,6 +35,7 @@ from .events import (
     UsageReported,
 )
 from .stop import StopScanner
+from .wellformed import is_well_formed
 
 CHARACTERS_PER_TOKEN = 4
 """How long a token is taken to be where the agent does not count tokens itself."""
@@ -71,13 +73,17 @@ class Enforcer:
         self.plain_text = self._scanner is None and self._room is None
         """Text needs no looking at: the caller may pass non-empty strings on unseen."""
 
-    def feed(self, item: AgentEvent | str) -> list[AgentEvent]:  # noqa: C901  (one arm for each event)
+    def feed(self, item: AgentEvent | str) -> list[AgentEvent]:  # noqa: C901, PLR0912  (one arm for each event)
         """The events that `item` becomes. Raises AgentError if the agent breaks the contract."""
         if self.finished:
             return []
         match item:
             case str():
                 return self._text(item)
+            case UsageReported():
+                return [_checked(item)]
+            case _ if isinstance(item, EVENT_TYPES) and not is_well_formed(item):
+                return _refuse(item)
             case TextDelta():
                 events = self._text(item.text)
                 wanted = item.logprobs and self._request.sampling.top_logprobs is not None
@@ -90,8 +96,6 @@ class Enforcer:
                 return self._delta(item)
             case ToolCallStarted() | ToolCallReady() | ToolResult() | MessageBreak():
                 return self.flush() + self._after_text(item)
-            case UsageReported():
-                return [_checked(item)]
             case Citation() | MediaDelta() | Progress() | Notice():
                 return [item]
             case Paused():
@@ -207,8 +211,8 @@ class Enforcer:
 
     def _paused(self, event: Paused) -> list[AgentEvent]:
         events = self.flush()
-        for call in event.pending if not self.finished else ():
-            events += self._ready(ToolCallReady(call.call_id, call.name, call.arguments, "client"))
+        for call in event.pending:
+            events += self.feed(ToolCallReady(call.call_id, call.name, call.arguments, "client"))
         return events if self.finished else events + self._end("stop")
 
     def _end(self, reason: FinishReason) -> list[AgentEvent]:
@@ -241,5 +245,5 @@ def _checked(usage: UsageReported) -> UsageReported:
 
 def _refuse(wrong: object) -> list[AgentEvent]:
     raise AgentError("The agent yielded something that is not an event.", code="invalid_event") from TypeError(
-        f"an agent yields str or events, not {type(wrong).__name__}"
+        f"an agent yields str or well-formed events, not {type(wrong).__name__}: {wrong!r:.200}"
     )

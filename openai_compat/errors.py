@@ -200,7 +200,12 @@ class AgentError(OpenAICompatError):
             message, code=code, param=param, retry_after=retry_after, should_retry=should_retry, headers=headers
         )
         self.status = status
+        if self.retry_after is None:
+            self.retry_after = _RETRY_AFTER.get(status)
         self.type = type or _type_for(status)
+
+
+_RETRY_AFTER = {429: RateLimited.retry_after, 503: Unavailable.retry_after}
 
 
 def _type_for(status: int) -> str:

@@ -12,7 +12,7 @@ import anyio
 from .alarms import new_alarm
 from .backend import Principal
 from .errors import OpenAICompatError
-from .http import HttpRequest, ResponseBody, ResponseStart, Send, encode_headers
+from .http import ClientDisconnected, HttpRequest, ResponseBody, ResponseStart, Send, encode_headers
 from .serializers.errors import error_body, error_frame, error_headers
 
 JSON = ("Content-Type", "application/json")
@@ -158,8 +158,12 @@ class Exchange:
             await self._try_to_deliver(message)
             return
         self._alarm.set(self._write_deadline, self._cut)
-        await self._send(message)
-        self._alarm.off()
+        try:
+            await self._send(message)
+        except OSError as error:  # ASGI 2.4: what `send` raises on a connection that is closed
+            raise ClientDisconnected from error
+        finally:
+            self._alarm.off()
 
     def _cut(self) -> None:
         self.cut = True

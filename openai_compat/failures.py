@@ -31,8 +31,16 @@ CONTEXT_LENGTH_PHRASES = ("prompt is too long", "maximum context length", "conte
 def public_error(error: BaseException) -> OpenAICompatError:
     """The error to answer with: the agent's own declared one, a mapped upstream one, or a plain "agent_error".
 
-    None of them carries the text of an exception that was not written for the client.
+    None of them carries the text of an exception that was not written for the client. Never raises, however broken
+    the exception is.
     """
+    try:
+        return _mapped(error)
+    except Exception:
+        return AgentError()
+
+
+def _mapped(error: BaseException) -> OpenAICompatError:
     error = _single(error)
     if isinstance(error, OpenAICompatError):
         return _not_again(error)
@@ -83,7 +91,7 @@ def upstream_error(status: int, retry_after: float | None = None, *, too_long: b
     """
     if status == 429:
         text = "The model behind the agent has reached its rate limit."
-        return AgentError(text, status=429, code="rate_limit_exceeded", retry_after=retry_after or 1.0)
+        return AgentError(text, status=429, code="rate_limit_exceeded", retry_after=retry_after)
     if status in (401, 403):
         # Never their 401: the client would take it for a word about its own key.
         return AgentError(
@@ -94,7 +102,7 @@ def upstream_error(status: int, retry_after: float | None = None, *, too_long: b
         return AgentError(text, status=400, code="context_length_exceeded")
     if status >= 500:
         text = "The model behind the agent is overloaded or down."
-        return AgentError(text, status=503, code="upstream_unavailable", retry_after=retry_after or 5.0)
+        return AgentError(text, status=503, code="upstream_unavailable", retry_after=retry_after)
     return AgentError("The model behind the agent refused the agent's request.", code="upstream_error")
 
 

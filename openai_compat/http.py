@@ -11,7 +11,7 @@ RawHeaders: TypeAlias = Sequence[tuple[bytes, bytes]]
 
 
 class ClientDisconnected(Exception):
-    """The client went away while its request was read. Adapters raise it; nobody is left to be answered."""
+    """The client went away while it was read from or written to. Adapters raise it; nobody is left to be answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,9 @@ class ResponseBody:
 
 
 Send: TypeAlias = Callable[[ResponseStart | ResponseBody], Awaitable[None]]
-"""Takes one `ResponseStart`, then `ResponseBody` pieces; returns when the transport has room for the next."""
+"""Takes one `ResponseStart`, then `ResponseBody` pieces; returns when the transport has room for the next.
+
+May raise OSError when the client has gone away."""
 
 
 def encode_headers(headers: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:

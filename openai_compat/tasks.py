@@ -8,6 +8,7 @@ swallows cancellation. Never `asyncio.wait_for`: on Python 3.11 it can swallow a
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import Callable, Coroutine
 from typing import Any, ClassVar, Protocol, TypeAlias
 
@@ -76,7 +77,8 @@ class _TrioTask:
 
         self._scope = trio.CancelScope()
         self._ended = anyio.Event()
-        trio.lowlevel.spawn_system_task(self._run, body, ended, name=name)
+        context = contextvars.copy_context()  # else a system task has the context that trio was started in
+        trio.lowlevel.spawn_system_task(self._run, body, ended, name=name, context=context)
 
     async def _run(self, body: Body, ended: Callable[[], None]) -> None:
         try:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import contextvars
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Generator
+from contextlib import closing
 from typing import Any
 
 import anyio
@@ -27,13 +28,13 @@ class _Abandoned(Exception):
 
 
 class ThreadRun:
-    """Calls a function in a thread and yields the items that it returns.
+    """Calls a function in a thread and yields the items of the generator that it returns.
 
-    `items_of` turns what the function returned into items; it too runs in the thread, so a plain generator is both
-    iterated and closed there. A function that blocks cannot be interrupted: leaving waits for it.
+    That generator is iterated and closed in the thread too. A function that blocks cannot be interrupted: leaving
+    waits for it.
     """
 
-    def __init__(self, call: Callable[[], Iterable[Any]]) -> None:
+    def __init__(self, call: Callable[[], Generator[Any]]) -> None:
         self._call = call
         self._items: deque[Any] = deque()
         self._full = False
@@ -55,8 +56,8 @@ class ThreadRun:
                     yield item
         finally:
             await self._leave()
-        if self._error is not None:
-            raise self._error
+            if self._error is not None:
+                raise self._error
 
     async def _next(self) -> list[Any]:
         while True:
@@ -82,8 +83,9 @@ class ThreadRun:
 
     def _work(self) -> None:
         try:
-            for item in self._call():
-                self._put(item)
+            with closing(self._call()) as items:
+                for item in items:
+                    self._put(item)
         except _Abandoned:
             pass
         except BaseException as error:  # SystemExit and KeyboardInterrupt too: the reader decides

@@ -16,6 +16,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -84,11 +85,6 @@ class Turn:
         """True when nothing more will come."""
         return not self._items and self.finished
 
-    @property
-    def running(self) -> bool:
-        """True as long as the agent's task has not ended."""
-        return self._task is not None and not self._task.done
-
     def take(self) -> list[Item]:
         """Everything the agent has said since the last call."""
         items = list(self._items)
@@ -96,6 +92,11 @@ class Turn:
         self._full = False
         self._make_room()
         return items
+
+    @property
+    def running(self) -> bool:
+        """True as long as the agent's task has not ended."""
+        return self._task is not None and not self._task.done
 
     def _make_room(self) -> None:
         if self._room is not None:
@@ -132,8 +133,7 @@ class Turn:
             await anyio.lowlevel.checkpoint()
             await anyio.lowlevel.checkpoint()
         finally:
-            self._cancelled = True
-            task.cancel()
+            self._cancel()
         await task.wait()
 
     def _drop(self) -> None:
@@ -144,8 +144,12 @@ class Turn:
     def _stop_itself(self) -> None:
         """The answer is complete: cancel the agent at its own next `await`, so that it does nothing more."""
         self._drop()
-        self._cancelled = True
-        if self._task is not None:
+        self._cancel()
+
+    def _cancel(self) -> None:
+        """Cancel the agent, once: a second time would hit what it does to clean up."""
+        if self._task is not None and not self._cancelled:
+            self._cancelled = True
             self._task.cancel()
 
     # in the agent's task
@@ -210,21 +214,21 @@ class Turn:
         except Exception as error:
             if not self._enforcer.finished:
                 raise
-            self._context.logger.warning(
-                "%s: the agent failed while it was closed", self._context.request_id, exc_info=error
-            )
+            self._log(logging.WARNING, "the agent failed while it was closed", error)
 
     def _fail(self, error: BaseException) -> None:
         self._put_all(self._enforcer.flush())
-        if self._enforcer.finished or self._dropping:
-            level = logging.WARNING if not self._dropping else logging.INFO
-            self._context.logger.log(
-                level, "%s: the agent failed after its end", self._context.request_id, exc_info=error
-            )
-            return
-        self.error = public_error(error)
-        level = logging.INFO if isinstance(error, AgentError) else logging.ERROR
-        self._context.logger.log(level, "%s: the agent failed", self._context.request_id, exc_info=error)
+        if self._dropping:
+            self._log(logging.INFO, "the agent failed after it was stopped", error)
+        elif self._enforcer.finished:
+            self._log(logging.WARNING, "the agent failed after its end", error)
+        else:
+            self.error = public_error(error)
+            self._log(logging.INFO if isinstance(error, AgentError) else logging.ERROR, "the agent failed", error)
+
+    def _log(self, level: int, text: str, error: BaseException) -> None:
+        with suppress(Exception):  # a handler that fails must not end the agent's task: on trio, that ends everything
+            self._context.logger.log(level, "%s: %s", self._context.request_id, text, exc_info=error)
 
 
 def _is_asyncio() -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
@@ -50,10 +50,15 @@ def listen() -> socket.socket:
     return listener
 
 
-@contextmanager
-def uvicorn_socket(server: Server) -> Iterator[str]:
+def uvicorn_socket(server: Server) -> AbstractContextManager[str]:
     """The server behind uvicorn on a free port; yields its URL."""
-    config = uvicorn.Config(create_app(server), http="h11", log_config=None, timeout_graceful_shutdown=3)
+    return asgi_socket(create_app(server))
+
+
+@contextmanager
+def asgi_socket(app: ASGIApp, root_path: str = "") -> Iterator[str]:
+    """An ASGI application behind uvicorn on a free port; yields its URL."""
+    config = uvicorn.Config(app, http="h11", log_config=None, timeout_graceful_shutdown=3, root_path=root_path)
     runner = uvicorn.Server(config)
     listener = listen()
     thread = threading.Thread(target=runner.run, kwargs={"sockets": [listener]}, daemon=True)

@@ -5,32 +5,29 @@ from __future__ import annotations
 import importlib
 import sys
 from contextlib import suppress
-from typing import Any, cast
-from urllib.parse import urlsplit
+from typing import Any
 
 import click
 import openai
 from openai.types.chat import ChatCompletionChunk, ChatCompletionMessageParam
 
-from openai_compat import AgentBackend, Server
+from openai_compat import AgentError
 
-from .client import sync_openai
-
-UNUSED_KEY = "none"
-"""Sent where no key is given: the SDK would take the one in OPENAI_API_KEY, which is not for anybody else."""
-
-
-class ChatFailed(click.ClickException):
-    """There was no answer; the message says why, in one line."""
+from .connect import ChatFailed, reason
 
 
 class Chat:
-    """Sends what is typed together with what was said before, and shows the answer as it comes."""
+    """Sends what is typed together with what was said before, and shows the answer as it comes.
 
-    def __init__(self, client: openai.OpenAI, model: str) -> None:
+    `hint` is added to the message when an agent fails without saying why.
+    """
+
+    def __init__(self, client: openai.OpenAI, model: str, hint: str = "") -> None:
         self._client = client
         self._model = model
+        self._hint = hint
         self._messages: list[ChatCompletionMessageParam] = []
+        self._within_line = False
 
     def ask(self, text: str) -> None:
         """One turn. If it is interrupted or fails, the conversation keeps what was said until then.
@@ -42,12 +39,12 @@ class Chat:
         try:
             self._answer(said)
         except openai.OpenAIError as error:
-            raise ChatFailed(_reason(error)) from error
+            why = reason(error)
+            raise ChatFailed(why + self._hint if why == AgentError().message else why) from error
         finally:
-            answer = "".join(said)
-            if answer:
-                self._messages.append({"role": "assistant", "content": answer})
-                click.echo(nl=not answer.endswith("\n"))
+            self._end_line()
+            if said:
+                self._messages.append({"role": "assistant", "content": "".join(said)})
             else:
                 self._messages.pop()
 
@@ -58,50 +55,41 @@ class Chat:
                 text, status = _text(chunk), _status(chunk)
                 if text:
                     said.append(text)
+                    self._within_line = not text.endswith("\n")
                     click.echo(text, nl=False)
                 elif status and sys.stderr.isatty():
-                    within_line = said and not said[-1].endswith("\n")
-                    click.secho(("\n" if within_line else "") + status, dim=True, err=True)
+                    self._end_line()
+                    click.secho(f"· {status}", dim=True, err=True)
+
+    def _end_line(self) -> None:
+        click.echo(nl=self._within_line)
+        self._within_line = False
 
     def talk(self) -> None:
         """Ask what is typed, line by line, until Ctrl-D. Ctrl-C stops an answer, or clears the line."""
         with suppress(ImportError):
             importlib.import_module("readline")  # gives `input` its editing keys and its history
-        while True:
+        click.secho(f"You talk to {self._model}. Ctrl-C stops an answer, Ctrl-D ends.", dim=True, err=True)
+        while (text := _typed()) is not None:
             try:
-                text = input("> ")
                 if text.strip():
                     self.ask(text)
-            except EOFError:
-                click.echo()
-                return
             except KeyboardInterrupt:
-                click.echo()
+                self._end_line()
             except ChatFailed as error:
                 error.show()
 
 
-def connect(url: str, api_key: str | None) -> openai.OpenAI:
-    """A client for the server at `url`; "/v1" is added to one without a path."""
-    base = url if urlsplit(url).path.strip("/") else url.rstrip("/") + "/v1"
-    return openai.OpenAI(base_url=base, api_key=api_key or UNUSED_KEY)
-
-
-def in_process(agents: Server | dict[str, AgentBackend], api_key: str | None) -> openai.OpenAI:
-    """A client for agents in this process."""
-    server = agents if isinstance(agents, Server) else Server(agents)
-    return sync_openai(server, api_key=api_key or UNUSED_KEY)
-
-
-def only_model(client: openai.OpenAI) -> str:
-    """The server's model, if it has just one. Raises ChatFailed."""
+def _typed() -> str | None:
+    """The next line; None at the end."""
     try:
-        models = [model.id for model in client.models.list()]
-    except openai.OpenAIError as error:
-        raise ChatFailed(_reason(error)) from error
-    if len(models) != 1:
-        raise ChatFailed(f"Choose one with --model: {', '.join(models)}")
-    return models[0]
+        return input("> ")
+    except KeyboardInterrupt:
+        click.echo()
+        return ""
+    except EOFError:
+        click.echo()
+        return None
 
 
 def _text(chunk: ChatCompletionChunk) -> str:
@@ -112,12 +100,3 @@ def _status(chunk: ChatCompletionChunk) -> str:
     """What the agent is doing, which this library's servers tell beside the answer."""
     event: Any = (chunk.model_extra or {}).get("event")
     return str(event["data"]["description"]) if event else ""
-
-
-def _reason(error: openai.OpenAIError) -> str:
-    """The error in one line: the server's own words where there are any."""
-    if isinstance(error, openai.APIConnectionError):
-        return f"{error.request.url.host}:{error.request.url.port or ''} cannot be reached: {error.__cause__ or error}"
-    body = getattr(error, "body", None)
-    message = cast("dict[str, Any]", body).get("message") if isinstance(body, dict) else None
-    return " ".join(str(message or error).split())

@@ -12,7 +12,7 @@ from openai_compat.serializers.presentation import Visibility
 
 from .console import banner, log_to_stderr
 from .loading import load
-from .options import address, make_server, size
+from .options import address, base_url, make_server, size
 
 SETTINGS = {"auto_envvar_prefix": "OPENAI_COMPAT", "show_default": True, "max_content_width": 110}
 LEVELS = click.Choice(["debug", "info", "warning", "error", "critical"])
@@ -85,7 +85,8 @@ def serve(ctx: click.Context, /, **o: Any) -> None:
     except ValueError as error:
         raise click.UsageError(f"{error} Give it one: --api-key-env NAME.") from error
     except OSError as error:
-        raise click.ClickException(f"Cannot listen on {host}:{port}: {error.strerror}") from error
+        reason = str(error.strerror).partition(" (")[0]  # Python adds the address
+        raise click.ClickException(f"Cannot listen on {host}:{port}: {reason}") from error
     log_to_stderr(o["log_level"])
     click.echo(banner(server, host, listener.getsockname()[1], o["api_key_env"]), err=True)
     run(server, listener, grace=o["grace"], header_timeout=o["header_timeout"], idle_timeout=o["idle_timeout"])
@@ -93,10 +94,10 @@ def serve(ctx: click.Context, /, **o: Any) -> None:
 
 @main.command(context_settings=SETTINGS)
 @click.argument("target", metavar="[MODULE:ATTR]", required=False)
-@click.option("--url", help="A server to talk to instead, as http://127.0.0.1:8083/v1.")
-@click.option("--model", help="The agent to talk to, where there are several.")
+@click.option("--url", type=base_url, metavar="URL", help="A server to talk to instead, as http://127.0.0.1:8083/v1.")
+@click.option("--model", metavar="NAME", help="The agent to talk to, where there are several.")
 @click.option("--api-key", metavar="KEY", help="The server's key.")
-@click.option("-m", "--message", help="Ask this, show the answer, and end.")
+@click.option("-m", "--message", metavar="TEXT", help="Ask this, show the answer, and end.")
 @click.option("--log-level", type=LEVELS, default="critical", help="What is told on stderr; `error` shows tracebacks.")
 def chat(target: str | None, url: str | None, model: str | None, message: str | None, **o: Any) -> None:
     """Talk to an agent: in this process, or to one that is served.
@@ -108,13 +109,15 @@ def chat(target: str | None, url: str | None, model: str | None, message: str | 
       openai-compat chat hello:agent -m "What is new?"
       git diff | openai-compat chat --url http://127.0.0.1:8083/v1 --model reviewer
     """  # noqa: D301  (click reads \b)
-    from .chat import Chat, connect, in_process, only_model  # noqa: PLC0415  (the SDK takes long to import)
+    from .chat import Chat  # noqa: PLC0415  (the SDK takes long to import)
+    from .connect import connect, in_process, only_model  # noqa: PLC0415
 
     if (target is None) == (url is None):
         raise click.UsageError("Say whom to talk to: MODULE:ATTR, or --url.")
     client = connect(url, o["api_key"]) if url is not None else in_process(load([target or ""]), o["api_key"])
     log_to_stderr(o["log_level"])
-    conversation = Chat(client, model or only_model(client))
+    hint = "" if url is not None else " (--log-level error shows why)"
+    conversation = Chat(client, model or only_model(client), hint)
     if message is None and sys.stdin.isatty():
         conversation.talk()
     else:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
+from urllib.parse import urlsplit
 
 import click
 from click.core import ParameterSource
@@ -38,6 +40,15 @@ def size(value: str) -> int:
     return int(match[1]) * UNITS[match[2].lower()]
 
 
+def base_url(value: str) -> str:
+    """The URL of an API; one without a path gets the usual "/v1". Raises click.BadParameter."""
+    with suppress(ValueError):
+        url = urlsplit(value)
+        if url.scheme in ("http", "https") and url.hostname:
+            return value if url.path.strip("/") else value.rstrip("/") + "/v1"
+    raise click.BadParameter(f"'{value}' is not a URL, such as http://127.0.0.1:8083/v1.")
+
+
 def make_server(agents: Server | dict[str, AgentBackend], ctx: click.Context) -> Server:
     """The server that the options of `ctx` describe. A ready one takes none of them: raises click.UsageError."""
     if isinstance(agents, Server):
@@ -45,7 +56,9 @@ def make_server(agents: Server | dict[str, AgentBackend], ctx: click.Context) ->
             f"--{name.replace('_', '-')}" for name in ctx.params if name not in OF_THE_PROGRAM and _given(name, ctx)
         ]
         if given:
-            raise click.UsageError(f"A Server has its own settings, so it cannot be served with {', '.join(given)}.")
+            raise click.UsageError(
+                f"A Server has its own settings, so it cannot be served with {', '.join(sorted(given))}."
+            )
         return agents
     o = ctx.params
     try:

@@ -53,8 +53,8 @@ def serve(
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain.
 
-    Takes the process over: it has to be called in the main thread, keeps the signals, and the process ends at most 10
-    seconds after the grace period, whatever it does then, or 2 seconds after a second signal.
+    Takes the process over: it has to be called in the main thread, keeps the signals, and ends the process 3 seconds
+    after it has returned, or 10 after the grace period, or 1.5 after a second signal, whatever runs then.
 
     Args:
         server: what to serve.

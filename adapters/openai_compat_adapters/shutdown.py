@@ -21,8 +21,10 @@ from openai_compat import Server
 
 STOPPING = 10.0
 """Seconds after the grace period in which the process ends, whatever still runs: stopped agents may clean up."""
-STOPPING_NOW = 2.0
+STOPPING_NOW = 1.5
 """The same after a second signal."""
+LEAVING = 3.0
+"""The same once all else is done, and there may only be threads that do not return."""
 LAST_BYTES = 1.0
 """Seconds for what was written to reach its client, where the grace period leaves less."""
 
@@ -40,7 +42,7 @@ class Runner(uvicorn.Server):
         super().__init__(config)
         self._server = server
         self._grace = grace
-        self._at_once = False
+        self._signals: list[int] = []
         self._watchdog = Watchdog()
 
     @contextmanager
@@ -49,16 +51,21 @@ class Runner(uvicorn.Server):
         yield
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin to stop; the second time, stop at once. Nothing is done here that a signal handler must not do."""
-        self._at_once = self.should_exit
+        """Begin to stop; the second time, stop at once. It may be interrupted by itself, and does nothing blocking."""
+        self._signals.append(sig)
         self.should_exit = True
         self._watchdog.end_process_in(STOPPING_NOW if self._at_once else self._grace + STOPPING)
+
+    @property
+    def _at_once(self) -> bool:
+        return len(self._signals) > 1
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve, within the server's own lifespan."""
         async with self._server.lifespan():
             await super().serve(sockets)
         logger.info("stopped")
+        self._watchdog.end_process_in(LEAVING)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Drain while still listening, so that new requests are told why; then close what is left."""

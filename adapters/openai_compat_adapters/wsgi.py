@@ -10,7 +10,7 @@ WSGI tells nobody that a client has left; its server finds out by writing, which
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Iterator
-from http import HTTPStatus
+from http.client import responses
 from typing import TYPE_CHECKING, Any
 
 import anyio.to_thread
@@ -38,8 +38,10 @@ def create_wsgi_app(server: Server) -> WSGIApplication:
         if not isinstance(start, ResponseStart):
             call.close()
             raise ConnectionAbortedError("the request ended before it could be answered")
-        headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in start.headers]
-        start_response(f"{start.status} {HTTPStatus(start.status).phrase}", headers)
+        # PEP 3333 leaves the connection to the WSGI server: applications must not send such headers.
+        fields = [(name, value) for name, value in start.headers if name != b"connection"]
+        headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in fields]
+        start_response(f"{start.status} {responses.get(start.status, 'Error')}", headers)
         return _Body(call)
 
     return application

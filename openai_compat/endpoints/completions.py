@@ -23,9 +23,8 @@ async def create(runtime: Runtime, exchange: Exchange) -> None:
     parsed = parse_completion(body, runtime.caller(exchange.principal, exchange.request))
     wire, times = parsed.wire, parsed.wire.n or 1
     if len(parsed.prompts) > runtime.limits.choices:
-        raise InvalidRequest(
-            f"At most {runtime.limits.choices} prompts can be answered at once.", param="prompt", code="invalid_value"
-        )
+        message = f"At most {runtime.limits.choices} prompts can be answered at once."
+        raise InvalidRequest(message, param="prompt", code="invalid_value")
     echo = tuple([prompt if wire.echo else "" for prompt in parsed.prompts for _ in range(times)])
     text = CompletionForm(new_id("cmpl-"), now(), wire.model, parsed.include_usage, echo)
     form = Form(

@@ -181,8 +181,12 @@ class Turns:
             return True
         return any([turn.waiting or turn.error is not None for turn in self.turns])
 
-    async def wait(self, seconds: float) -> bool:
-        """Return True when there is something to take, or a failure to raise; False after so many `seconds`.
+    def now(self) -> float:
+        """The event loop's time, in seconds."""
+        return self._clock()
+
+    async def wait(self, until: float = math.inf) -> None:
+        """Return when there is something to take, or a failure to raise, or at `until` (the event loop's time).
 
         Raises DeadlineExceeded when the agents have had their time, or were silent for too long. Writes are never
         interrupted by that, so that it is always known what the client has got; they have a deadline of their own.
@@ -191,11 +195,9 @@ class Turns:
         if not self._waits % CANCELLABLE_EVERY:
             await anyio.lowlevel.checkpoint_if_cancelled()
         if not self._something:
-            await self._wake.wait(min(seconds, self._silence.left(self._clock())))
-        something = self._something
+            await self._wake.wait(min(until, self._silence.next) - self._clock())
         if not all([turn.finished for turn in self.turns]):
-            self._silence.check(self._clock(), heard=something)
-        return something
+            self._silence.check(self._clock(), heard=self._something)
 
     @property
     def messages(self) -> list[FinalMessage]:
@@ -218,9 +220,10 @@ class Silence:
         self._idle = math.inf if deadlines.idle is None else deadlines.idle
         self._next = now + (math.inf if deadlines.first_event is None else deadlines.first_event)
 
-    def left(self, now: float) -> float:
-        """Seconds until one of the deadlines."""
-        return min(self._end, self._next) - now
+    @property
+    def next(self) -> float:
+        """When something has to be done about it."""
+        return min(self._end, self._next)
 
     def check(self, now: float, *, heard: bool) -> None:
         """Raise DeadlineExceeded if one has passed. What was `heard` begins the silence anew."""
@@ -241,19 +244,19 @@ async def _stream(runtime: Runtime, exchange: Exchange, turns: Turns) -> None:
     """Write what the turns say as they say it: all there is, in one write, each time around."""
     form = turns.job.form
     streams = [form.stream(index) for index in range(len(turns.turns))]
-    usage, patience = Usage(), runtime.deadlines.head
+    usage, silent_until = Usage(), turns.now() + runtime.deadlines.head
     while not turns.over:
-        something = await turns.wait(patience)
+        await turns.wait(silent_until)
         taken = turns.take()
         data = b"".join([streams[index].feed(items) for index, items in taken])
         _count(usage, taken)
-        if not data and not something:
+        if not data and turns.now() >= silent_until:
             data = KEEP_ALIVE
         if data:
             if not exchange.status:
                 await exchange.start_stream()
-                patience = runtime.deadlines.heartbeat
             await exchange.write(data)
+            silent_until = turns.now() + runtime.deadlines.heartbeat
     await turns.commit()
     if not exchange.status:
         await exchange.start_stream()
@@ -271,7 +274,7 @@ async def _plain(runtime: Runtime, exchange: Exchange, turns: Turns) -> None:
     """Fold what the turns say, then answer with it all."""
     size = 0
     while not turns.over:
-        await turns.wait(math.inf)
+        await turns.wait()
         size += sum([size_of(item) for _, items in turns.take() for item in items])
         if size > runtime.limits.answer:
             raise AgentError("The agent's answer is too long.", status=502, code="answer_too_large")

@@ -41,7 +41,7 @@ class Deadlines:
     Attributes:
         first_event: silence before the agent's first event, None for no bound of its own; 504 `agent_silent`.
         idle: silence between two events, likewise.
-        request: a whole turn, from the parsed request to the last byte; 504 or an error in the stream.
+        request: a whole turn, from the parsed request to the agent's last word; 504 or an error in the stream.
         body: the arrival of the request body; 408.
         head: how long a stream's 200 is held back for the agent's first event, so that early failures have a status.
         heartbeat: silence in a stream after which a comment is sent.

@@ -89,14 +89,13 @@ class ChatStream:
         self._speech = _Speech(form)
 
     def feed(self, items: list[Item]) -> bytes:
-        """The chunks for these items; the first call also says the role."""
-        if not items:
-            return b""
+        """The chunks for these items; the first ones come after the role. Nothing, where there is nothing to show."""
         parts = [self._item(item) for item in items] if set(map(type, items)) != {str} else [self._texts(items)]
-        if not self._begun:
-            self._begun = True
-            parts.insert(0, self._delta({"role": "assistant"}))
-        return b"".join(parts)
+        data = b"".join(parts)
+        if self._begun or not data:
+            return data
+        self._begun = True
+        return self._delta({"role": "assistant"}) + data
 
     def _texts(self, texts: Sequence[Item]) -> bytes:
         self._empty = False

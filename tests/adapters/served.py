@@ -7,7 +7,6 @@ import json
 import os
 import queue
 import re
-import signal
 import socket
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import h11
 
@@ -98,6 +98,20 @@ class Served:
         return answer
 
 
+def run(*arguments: str, stdin: str = "", env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """The command line, run to its end."""
+    return subprocess.run(
+        [COMMAND, *arguments],
+        check=False,
+        capture_output=True,
+        input=stdin,
+        text=True,
+        cwd=HERE,
+        env={**os.environ, **(env or {})},
+        timeout=PATIENCE,
+    )
+
+
 @contextmanager
 def serve(*arguments: str, env: dict[str, str] | None = None) -> Iterator[Served]:
     """A server that is killed in the end, if it still runs then."""
@@ -118,7 +132,7 @@ class Connection:
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
         self._unread = b""
 
-    def __enter__(self) -> Connection:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -272,7 +286,7 @@ class Leash:
         self._listener.settimeout(PATIENCE)
         self._agent: socket.socket | None = None
 
-    def __enter__(self) -> Leash:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -301,6 +315,3 @@ class Leash:
         while piece := self._agent.recv(100):
             words += piece
         return words.decode()
-
-
-TERMINATED = (signal.SIGTERM, signal.SIGINT)

@@ -86,8 +86,23 @@ async def stuck_executor(prompt: str) -> str:
 
 
 async def stuck_loop(prompt: str) -> str:
-    """Blocks the event loop."""
-    return next(stuck_thread(prompt))
+    """Blocks the event loop, once the connection to port `prompt` is made."""
+    with socket.create_connection(("127.0.0.1", int(prompt))):
+        while True:
+            time.sleep(0.01)
+
+
+async def conversation(messages: list[dict[str, str]]) -> AsyncIterator[str]:
+    """Repeats all that was said; "wait PORT" holds it, "fail" makes it fail."""
+    word, _, port = messages[-1]["content"].partition(" ")
+    if word == "fail":
+        raise RuntimeError("asked to")
+    if word == "wait":
+        yield "waiting"
+        async for said in leashed(port):
+            yield said
+    else:
+        yield "heard: " + " / ".join([message["content"] for message in messages])
 
 
 agents = {

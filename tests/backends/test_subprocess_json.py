@@ -71,7 +71,13 @@ def text_block(text: str) -> dict[str, Any]:
 
 
 BASH = {"type": "tool_use", "id": "toolu_1", "name": "Bash", "input": {"command": "uptime"}}
-USAGE = {"input_tokens": 10, "cache_creation_input_tokens": 200, "cache_read_input_tokens": 3000, "output_tokens": 42}
+USAGE = {
+    "input_tokens": 10,
+    "cache_creation_input_tokens": 200,
+    "cache_read_input_tokens": 3000,
+    "output_tokens": 42,
+    "output_tokens_details": {"thinking_tokens": 30},
+}
 WHOLE = [
     INIT,
     assistant("msg_1", {"type": "thinking", "thinking": "Let me see.", "signature": "x"}),
@@ -108,7 +114,7 @@ AFTER = [
     ToolResult("toolu_1", "up 3 days"),
     MessageBreak(),
     "It is up.",
-    UsageReported(3210, 42, cached_tokens=3000),
+    UsageReported(3210, 42, cached_tokens=3000, reasoning_tokens=30),
     Finished(),
 ]
 
@@ -158,7 +164,6 @@ async def test_an_answer_that_is_only_in_the_result_is_said(tmp_path: Path) -> N
     [
         (result(stop_reason="max_tokens"), "length"),
         (result(stop_reason="refusal"), "content_filter"),
-        (result(subtype="error_max_turns", is_error=True), "length"),
     ],
 )
 async def test_why_claude_code_stopped_is_the_finish_reason(tmp_path: Path, ending: Any, reason: Any) -> None:
@@ -173,6 +178,9 @@ async def test_why_claude_code_stopped_is_the_finish_reason(tmp_path: Path, endi
         ({"api_error_status": 429}, 429, "rate_limit_exceeded"),
         ({"api_error_status": 401}, 502, "upstream_auth"),
         ({"api_error_status": 529}, 503, "upstream_unavailable"),
+        ({"api_error_status": 400, "result": "Prompt is too long"}, 400, "context_length_exceeded"),
+        ({"subtype": "error_max_turns", "errors": ["Reached maximum number of turns (1)"]}, 502, "agent_max_turns"),
+        ({"api_error_status": None, "stop_reason": "refusal"}, 400, "content_filter"),
         ({"subtype": "error_during_execution", "errors": ["no"], "is_error": False}, 502, "agent_command_failed"),
     ],
 )
@@ -219,6 +227,7 @@ SHELL: dict[str, Any] = {"id": "item_1", "type": "command_execution", "command":
 MCP: dict[str, Any] = {"id": "item_4", "type": "mcp_tool_call", "server": "docs", "tool": "search"}
 CODEX = [
     {"type": "thread.started", "thread_id": "t"},
+    completed(id="item_9", type="error", message="Model metadata not found."),
     {"type": "turn.started"},
     completed(id="item_0", type="reasoning", text="**Looking**"),
     {"type": "item.started", "item": {**SHELL, "status": "in_progress"}},

@@ -1,4 +1,4 @@
-"""What a client hears of a stream that may break off."""
+"""What a client hears of a stream."""
 
 from __future__ import annotations
 
@@ -6,6 +6,11 @@ from dataclasses import dataclass
 
 import openai
 from openai.types.chat import ChatCompletionChunk
+
+
+def data_of(text: str) -> list[str]:
+    """The data of each server-sent event in a body, comments left out."""
+    return [event.removeprefix("data: ") for event in text.split("\n\n") if event.startswith("data: ")]
 
 
 @dataclass

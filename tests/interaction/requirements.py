@@ -136,6 +136,39 @@ REQUIREMENTS: dict[str, Requirement] = {
         "a client that runs the tools it is asked to gets its answer in the next request", "W B4 5"
     ),
     "tools.sdk-parsing": Requirement("the SDK's parse and stream helpers fill in parsed objects", "W A1"),
+    "completions.answer": Requirement(
+        "legacy completions answer with the same text and reasons, streamed and plain", "W A6"
+    ),
+    "completions.prompts": Requirement("several prompts, n and echo make one choice each, in order", "W A6"),
+    "completions.refused": Requirement(
+        "what legacy completions cannot honour is a 400 that names the parameter", "W A6"
+    ),
+    "models.list": Requirement("the agents are the models, with created and owned_by", "W A5"),
+    "models.get": Requirement("a model is found by its name, whatever characters it has", "W A5"),
+    "paths.bare": Requirement("the API is answered without /v1 too where the server is told so, and only there", "D 2"),
+    "paths.health": Requirement("healthz and readyz need no key; readyz says when no new turns are taken", "D 2"),
+    "openapi.document": Requirement(
+        "openapi.json is open without a key, has only references that resolve, and valid schemas", "D 2"
+    ),
+    "openapi.matches": Requirement("what is sent and answered is valid by openapi.json", "D 2"),
+    "errors.envelope": Requirement(
+        "every error has the envelope with all four keys, its status and its request id", "W A2"
+    ),
+    "errors.request-id": Requirement("x-request-id is on every answer and leads to the lines of the log", "W A2"),
+    "errors.run-once": Requirement("an agent that has started is not run again by the SDK's retries", "T 178"),
+    "errors.retry-after": Requirement("429 and 503 say when to come back; nothing had started", "W A2"),
+    "errors.upstream": Requirement("exceptions of openai, anthropic and httpx2 inside an agent are mapped", "T 180"),
+    "errors.declared": Requirement("an agent's own AgentError keeps status, code, type, param and message", "D 4"),
+    "errors.mid-stream": Requirement(
+        "a failure in mid-stream is the text so far, then an error, no finish_reason, no [DONE]", "T 173"
+    ),
+    "errors.not-an-event": Requirement("what an agent yields that is no well-formed event is its failure", "T 175"),
+    "errors.private": Requirement("exception text reaches the log and never the client", "T 67"),
+    "sdk.request": Requirement("every request field of the installed SDK has a field of ours", "W A1"),
+    "sdk.answer": Requirement(
+        "every answer field of the installed SDK is produced, or named here with the reason why not", "W A1"
+    ),
+    "sdk.strict": Requirement("every answer is valid by the SDK's own types, strictly", "W A1"),
 }
 
 

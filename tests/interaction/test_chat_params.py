@@ -12,6 +12,7 @@ import openai
 import pytest
 
 from openai_compat import Capabilities, Finished, Limits, ReasoningDelta, RunContext, Sampling, TextDelta, UsageReported
+from openai_compat.parsers.chat import FOR_AGENTS
 
 from .agents import EVERYTHING, HELLO, PROMPT_ONLY, Says
 from .conftest import Connect, in_process
@@ -353,6 +354,7 @@ async def test_response_format_is_handed_to_the_agent_as_it_was_sent(response_fo
         ([TextDelta("one "), TextDelta("STOP two")], ["STOP"], "one "),
     ],
 )
+@in_process
 async def test_nothing_of_a_stop_sequence_or_after_it_is_seen(
     pieces: Any, stop: Any, text: str, connect: Connect
 ) -> None:

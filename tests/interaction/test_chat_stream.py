@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import anyio.to_thread
+import openai
 import pytest
 
 from openai_compat import (
     AgentEvent,
     Citation,
+    Deadlines,
     Finished,
     MediaDelta,
     MessageBreak,
@@ -30,6 +32,7 @@ from openai_compat import (
     UsageReported,
 )
 from openai_compat_adapters.client import sync_openai
+from tests.transports import uvicorn_socket
 
 from .agents import HELLO, Says
 from .conftest import Connect, Http, in_process
@@ -201,7 +204,7 @@ async def test_whatever_comes_first_the_role_is_said_once_and_before_it(first: A
 @requirement("chat.stream.bytes")
 async def test_a_stream_is_server_sent_events_that_nothing_on_the_way_keeps_back(http: Http) -> None:
     body = {"model": "agent", "messages": HELLO, "stream": True}
-    async with http(Says("Hi")) as client:
+    async with http(Says("Hi"), deadlines=Deadlines(head=30)) as client:
         answer = await client.post("/v1/chat/completions", json=body, headers={"accept": "application/json"})
     assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
     assert answer.headers["cache-control"] == "no-cache, no-store"
@@ -232,26 +235,27 @@ async def test_stream_and_not_accept_decides_the_form(accept: str, stream: bool,
     assert answer.headers["content-type"].partition(";")[0] == kind
 
 
+TEXTS = [
+    "\n\ndata: [DONE]\n\n",
+    "a\rb\r\nc",
+    "x\u2028y\u2029z\x85",
+    "\0\x1b\x7f",
+    "\ufeffBOM",
+    '"\\"',
+    "🤖👩‍👩‍👧",
+    ": comment",
+    "event: x",
+]
+
+
 @requirement("chat.stream.any-text")
-@pytest.mark.parametrize(
-    "text",
-    [
-        "\n\ndata: [DONE]\n\n",
-        "a\rb\r\nc",
-        "x\u2028y\u2029z\x85",
-        "\0\x1b\x7f",
-        "\ufeffBOM",
-        '"\\"',
-        "🤖👩‍👩‍👧",
-        ": comment",
-    ],
-)
-async def test_text_that_looks_like_framing_arrives_as_it_was_said(text: str, connect: Connect) -> None:
-    async with connect(Says(text, "!")) as client:
-        stream = await client.chat.completions.create(model="agent", messages=HELLO, stream=True)
-        pieces = [chunk.choices[0].delta.content or "" async for chunk in stream]
-        plain = await client.chat.completions.create(model="agent", messages=HELLO)
-    assert "".join(pieces) == plain.choices[0].message.content == text + "!"
+async def test_text_that_looks_like_framing_arrives_as_it_was_said(connect: Connect) -> None:
+    async with connect({str(index): Says(text, "!") for index, text in enumerate(TEXTS)}) as client:
+        for index, text in enumerate(TEXTS):
+            stream = await client.chat.completions.create(model=str(index), messages=HELLO, stream=True)
+            pieces = [chunk.choices[0].delta.content or "" async for chunk in stream]
+            plain = await client.chat.completions.create(model=str(index), messages=HELLO)
+            assert "".join(pieces) == plain.choices[0].message.content == text + "!"
 
 
 @requirement("chat.stream.any-text")
@@ -385,6 +389,16 @@ async def test_raw_responses_give_headers_and_the_parsed_stream(connect: Connect
     assert [chunk.choices[0].delta.content for chunk in chunks] == [None, "Hi", None]
     assert streaming.status_code == 200
     assert lines[-1] == "data: [DONE]"
+
+
+@requirement("chat.sync-client")
+def test_a_blocking_client_reads_streams_over_a_socket() -> None:
+    with (
+        uvicorn_socket(Server(Says("Hello, ", "Bob"))) as url,
+        openai.OpenAI(base_url=f"{url}/v1", api_key="any", max_retries=0) as client,
+    ):
+        chunks = list(client.chat.completions.create(model="agent", messages=HELLO, stream=True))
+    assert [chunk.choices[0].delta.content for chunk in chunks] == [None, "Hello, ", "Bob", None]
 
 
 @requirement("chat.sync-client")

@@ -84,19 +84,18 @@ class RawClient:
 def process(source: str, folder: Path) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """A process in which uvicorn serves the `app` that `source` makes; yields its URL and the process."""
     (folder / "served.py").write_text(source, "utf-8")
-    with listen() as listener:
+    with listen() as listener, (folder / "log").open("wb") as log:
         command = [sys.executable, "-m", "uvicorn", "served:app", "--http", "h11", "--log-level", "warning"]
         command += ["--fd", str(listener.fileno()), "--app-dir", str(folder), "--timeout-graceful-shutdown", "2"]
-        served = subprocess.Popen(
-            command, pass_fds=[listener.fileno()], cwd=Path(__file__).parents[2], stderr=subprocess.PIPE
-        )
+        root = Path(__file__).parents[2]
+        served = subprocess.Popen(command, pass_fds=[listener.fileno()], cwd=root, stdout=log, stderr=log)
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     try:
         yield url, served
     finally:
         served.terminate()
         try:
-            served.communicate(timeout=10)
+            served.wait(10)
         finally:
             served.kill()
             served.wait()

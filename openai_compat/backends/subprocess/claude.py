@@ -107,9 +107,6 @@ class ClaudeRecords:
     def _result(self, record: dict[str, Any]) -> Iterator[AgentEvent | str]:
         yield from _usage(record.get("usage"))
         self.complete = True
-        if record.get("subtype") == "error_max_turns":
-            self._reason = "length"
-            return
         if record.get("is_error") is True or text(record.get("subtype")).startswith("error"):
             raise _failure(record)
         self._reason = REASONS.get(text(record.get("stop_reason")), "stop")
@@ -136,16 +133,24 @@ def _usage(value: object) -> Iterator[AgentEvent]:
         # Anthropic's input_tokens are those that were neither read from a cache nor written to one.
         cached = count(usage.get("cache_read_input_tokens"))
         fresh = count(usage.get("input_tokens")) + count(usage.get("cache_creation_input_tokens"))
-        yield UsageReported(fresh + cached, count(usage.get("output_tokens")), cached_tokens=cached)
+        thinking = mapping(usage.get("output_tokens_details")).get("thinking_tokens")
+        reasoning = None if thinking is None else count(thinking)
+        yield UsageReported(fresh + cached, count(usage.get("output_tokens")), cached, reasoning)
 
 
 def _failure(record: dict[str, Any]) -> AgentError:
-    error: AgentError
-    status = record.get("api_error_status")
-    if isinstance(status, int):
-        error = upstream_error(status)
-    else:
-        error = AgentError("The agent failed.", status=502, code="agent_command_failed")
-    said = record.get("errors") or record.get("result") or record.get("subtype")
+    said = str(record.get("errors") or record.get("result") or record.get("subtype"))
+    error = _public(record, said)
     error.__cause__ = RuntimeError(f"Claude Code: {said}"[:2000])  # for the log only
     return error
+
+
+def _public(record: dict[str, Any], said: str) -> AgentError:
+    status = record.get("api_error_status")
+    if isinstance(status, int):
+        return upstream_error(status, too_long="prompt is too long" in said.lower())
+    if record.get("subtype") == "error_max_turns":
+        return AgentError("The agent reached its limit of turns.", status=502, code="agent_max_turns")
+    if record.get("stop_reason") == "refusal":
+        return AgentError("The model behind the agent declined to answer.", status=400, code="content_filter")
+    return AgentError("The agent failed.", status=502, code="agent_command_failed")

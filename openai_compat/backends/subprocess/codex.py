@@ -25,6 +25,7 @@ class CodexRecords:
 
     def __init__(self) -> None:
         self.complete = False
+        self._begun = False
         self._spoke = False
         self._called: set[str] = set()
         self._last_error = ""
@@ -33,6 +34,8 @@ class CodexRecords:
         """The events for one record. Raises AgentError for a failed turn."""
         item = mapping(record.get("item"))
         match record.get("type"):
+            case "turn.started":
+                self._begun = True
             case "item.started" | "item.updated":
                 yield from self._going_on(item)
             case "item.completed":
@@ -70,7 +73,7 @@ class CodexRecords:
                 yield ReasoningDelta(text(item.get("text")) + "\n")
             case "todo_list":
                 yield _plan(item, done=True)
-            case "error":
+            case "error" if self._begun:  # those before are about the configuration, and the operator's concern
                 yield Notice(text(item.get("message")), "warning")
             case _:
                 yield from self._call(item)

@@ -1,0 +1,128 @@
+"""The pytest plugin: `pytest --openai-compat package.module:agent`, and the fixtures `served` and `golden`.
+
+It is loaded into every pytest run where the package is installed, so it imports nothing but pytest until it is used.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Generator, Iterable
+from contextlib import ExitStack
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from openai_compat.testing import Recording
+
+    from .testing import Served
+
+Open = Callable[..., "Served"]
+Golden = Callable[["Recording"], None]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the command line's options."""
+    group = parser.getgroup("openai-compat")
+    group.addoption(
+        "--openai-compat",
+        action="append",
+        default=[],
+        metavar="MODULE:NAME",
+        help="run the conformance suite on an agent, a Server, an ASGI application or a subclass of Conformance; "
+        "nothing else is collected unless paths are given too",
+    )
+    group.addoption("--openai-compat-update", action="store_true", help="write the golden files anew")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Without paths on the command line, collect nothing but what `--openai-compat` names."""
+    if config.option.openai_compat and config.args_source is not pytest.Config.ArgsSource.ARGS:
+        config.args = []
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Add the checks for each `--openai-compat`."""
+    module: Any = Given
+    for target in config.option.openai_compat:
+        folder = config.invocation_params.dir
+        items.extend(session.genitems(module.from_parent(session, path=folder, name=target, nodeid=target)))
+
+
+class Given(pytest.Module):
+    """The module that a user did not have to write: one subclass of Conformance."""
+
+    def _getobj(self) -> ModuleType:
+        module = ModuleType("given")
+        module.TestConformance = _suite(self.name, str(self.path))  # type: ignore[attr-defined]
+        return module
+
+
+def _suite(target: str, folder: str) -> type[Any]:
+    from openai_compat.testing import Conformance  # noqa: PLC0415
+
+    thing = _load(target, folder)
+    base, attributes = (thing, {}) if _is_suite(thing, Conformance) else (Conformance, {"agent": staticmethod(thing)})
+    return type("TestConformance", (base,), {**attributes, "__module__": "given"})
+
+
+def _is_suite(thing: object, base: type[Any]) -> bool:
+    return isinstance(thing, type) and issubclass(thing, base)
+
+
+def _load(target: str, folder: str) -> Any:
+    """What `module:name` means. Raises pytest.UsageError, which says what was wrong with it."""
+    name, _, attribute = target.partition(":")
+    if not name or not attribute:
+        raise pytest.UsageError(f"--openai-compat takes MODULE:NAME, not {target!r}")
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    found: Any = importlib.import_module(name)
+    for part in attribute.split("."):
+        found = getattr(found, part)
+    return found
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Put a failed check's docstring under it: why it matters, and how to mend it."""
+    report = yield
+    conformance = sys.modules.get("openai_compat.testing.conformance")
+    suite = getattr(item, "cls", None)
+    if report.failed and report.when == "call" and conformance and _is_suite(suite, conformance.Conformance):
+        report.sections.insert(0, ("what it means", _paragraphs(getattr(item, "obj", None))))
+    return report
+
+
+def _paragraphs(function: object) -> str:
+    lines: Iterable[str] = (getattr(function, "__doc__", None) or "").strip().splitlines()
+    return "\n".join([line.strip() for line in lines])
+
+
+@pytest.fixture
+def served() -> Generator[Open]:
+    """`served(agent)`: a server in this process with real openai clients, until the test ends."""
+    from .testing import served as serve  # noqa: PLC0415
+
+    with ExitStack() as stack:
+
+        def opened(agent: Any, **options: Any) -> Served:
+            return stack.enter_context(serve(agent, **options))
+
+        yield opened
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Golden:
+    """`golden(recording)`: compare it with the file `golden/NAME-OF-THE-TEST.json` beside the test.
+
+    The file is written if there is none, and with `--openai-compat-update`.
+    """
+    path = request.path.parent / "golden" / f"{request.node.name}.json"
+    update = bool(request.config.option.openai_compat_update)
+    return lambda recording: recording.check(path, update=update)

@@ -1,0 +1,140 @@
+"""Real openai clients on an agent in the same process, and recordings of what they say to each other.
+
+```python
+with served(agent) as hello:
+    answer = hello.client.chat.completions.create(model="agent", messages=[...])
+    assert len(hello.runs) == 1
+```
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Generator, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, cast
+
+import httpx2
+import openai
+
+from openai_compat import Server
+from openai_compat.testing import Answer, Recording, Run, Watched
+from openai_compat.testing.recording import recorded
+from openai_compat.testing.wrapping import wrapped
+
+from .client import DEFAULTS
+from .transport import AsyncTransport, SyncTransport
+
+
+@dataclass(frozen=True)
+class Served:
+    """A server in this process and clients for it.
+
+    Attributes:
+        server: the server; its agents are watched.
+        client: an `openai.OpenAI`. The server runs on an event loop in a thread beside.
+        async_client: an `openai.AsyncOpenAI`. The server runs on the caller's event loop.
+        watched: the agents by model name.
+    """
+
+    server: Server
+    client: openai.OpenAI
+    async_client: openai.AsyncOpenAI
+    watched: Mapping[str, Watched]
+
+    @property
+    def runs(self) -> list[Run]:
+        """Every run of every agent; those of one agent in order."""
+        return [run for agent in self.watched.values() for run in agent.runs]
+
+
+@contextmanager
+def served(
+    agent: Any, *, recording: Recording | None = None, api_key: str = "test", **options: Any
+) -> Generator[Served]:
+    """Serve an agent, several by name, or a Server; `options` are those of Server.
+
+    With `recording`, what the clients send and get is added to it. Leaving it closes the plain client; the other one
+    holds nothing that needs to be closed.
+    """
+    server = agent if isinstance(agent, Server) else Server(agent, **options)
+    server = wrapped(server, Watched)
+    asynchronous: Any = AsyncTransport(server)
+    plain: Any = SyncTransport(server)
+    if recording is not None:
+        asynchronous, plain = RecordingTransport(asynchronous, recording), RecordingTransport(plain, recording)
+    settings: dict[str, Any] = {**DEFAULTS, "api_key": api_key}
+    client = openai.OpenAI(http_client=httpx2.Client(transport=plain), **settings)
+    async_client = openai.AsyncOpenAI(http_client=httpx2.AsyncClient(transport=asynchronous), **settings)
+    with client:
+        yield Served(server, client, async_client, cast("Mapping[str, Watched]", server.runtime.agents))
+
+
+class RecordingTransport(httpx2.AsyncBaseTransport, httpx2.BaseTransport):
+    """Adds every exchange over another transport to a recording: of this process, or of any server on the network.
+
+    An exchange is added when its answer has ended, or was left.
+    """
+
+    def __init__(self, inner: httpx2.AsyncBaseTransport | httpx2.BaseTransport, recording: Recording) -> None:
+        self._inner: Any = inner
+        self._recording = recording
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Send `request` on."""
+        await request.aread()
+        return self._recorded(request, await self._inner.handle_async_request(request))
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Send `request` on."""
+        request.read()
+        return self._recorded(request, self._inner.handle_request(request))
+
+    def _recorded(self, request: httpx2.Request, response: httpx2.Response) -> httpx2.Response:
+        stream = _RecordedBody(self._recording, request, response)
+        return httpx2.Response(response.status_code, headers=response.headers, stream=stream, request=request)
+
+
+class _RecordedBody(httpx2.AsyncByteStream, httpx2.SyncByteStream):
+    def __init__(self, recording: Recording, request: httpx2.Request, response: httpx2.Response) -> None:
+        self._recording = recording
+        self._request = request
+        self._stream: Any = response.stream
+        self._answer = Answer()
+        self._answer.status = response.status_code
+        self._answer.headers = list(response.headers.items())
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for piece in self._stream:
+            self._answer.pieces.append(piece)
+            yield piece
+        self._answer.complete = True
+
+    def __iter__(self) -> Iterator[bytes]:
+        for piece in self._stream:
+            self._answer.pieces.append(piece)
+            yield piece
+        self._answer.complete = True
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+        self._keep()
+
+    def close(self) -> None:
+        self._stream.close()
+        self._keep()
+
+    def _keep(self) -> None:
+        path = self._request.url.raw_path.decode("ascii")
+        self._recording.exchanges.append(recorded(self._request.method, path, self._request.content, self._answer))
+
+
+def replaying(recording: Recording) -> httpx2.MockTransport:
+    """A transport, plain and async, that answers as recorded; a request that is not there raises LookupError."""
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        path = request.url.raw_path.decode("ascii")
+        found = recording.answer_to(request.method, path, request.content)
+        return httpx2.Response(found.status, headers=dict(found.headers), content=found.raw_body)
+
+    return httpx2.MockTransport(answer)

@@ -1,0 +1,106 @@
+"""Runs a model behind the Messages API for each turn."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from anyio.lowlevel import RunVar
+
+from ...backend import AgentRequest, Capabilities, CustomTool, RunContext
+from ...errors import AgentError
+from ...events import AgentEvent
+from .memory import Answers
+from .params import create_params
+from .reply import Reply
+
+if TYPE_CHECKING:
+    from anthropic import AsyncAnthropic
+
+ROUNDS = 10
+"""Times that an answer is gone on with, which the API has paused in the middle of its own tools."""
+
+
+class AnthropicBackend:
+    """Makes an agent of a model. The client's tools are the model's; their calls pause the turn.
+
+    Args:
+        model: the model to ask; None asks for the one that the client names.
+        client: a ready `anthropic.AsyncAnthropic`; otherwise one is made of `options`, one for each event loop.
+        max_tokens: tokens of an answer when the client sets no limit; the API demands one.
+        system: instructions that go before the client's.
+        extra: further arguments of `messages.create`, such as `{"thinking": {"type": "adaptive"}}`. Its `tools`, which
+            must be such as Anthropic runs, are added to the client's.
+        options: arguments of `anthropic.AsyncAnthropic`: `api_key`, `base_url`, `max_retries` and so on.
+
+    Raises TypeError if both a client and options are given.
+    """
+
+    def __init__(
+        self,
+        model: str | None = None,
+        *,
+        client: AsyncAnthropic | None = None,
+        max_tokens: int = 8192,
+        system: str = "",
+        extra: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> None:
+        if client is not None and options:
+            raise TypeError(f"{', '.join(options)}: given for a client that is ready")
+        self._model = model
+        self._given = client
+        self._options = options
+        self._made: RunVar[AsyncAnthropic | None] = RunVar("anthropic client", None)
+        self._max_tokens = max_tokens
+        self._system = system
+        self._extra = dict(extra or {})
+        self._answers = Answers()
+        self.capabilities = Capabilities(audio_input=False, counts_tokens=True)
+
+    async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
+        """Ask the model, and yield what it says."""
+        client = self._client()
+        params = self._params(request)
+        custom_tools = frozenset([tool.name for tool in request.tools if isinstance(tool, CustomTool)])
+        said = 0
+        for _ in range(ROUNDS):
+            reply = Reply(custom_tools, said)
+            async with await client.messages.create(stream=True, **params) as stream:
+                async for event in stream:
+                    for item in reply.read(event):
+                        yield item
+            self._answers.remember(request.principal, reply.content)
+            if reply.stop_reason != "pause_turn":
+                for item in reply.end():
+                    yield item
+                return
+            said = reply.said
+            params["messages"] = [*params["messages"], {"role": "assistant", "content": reply.content}]
+        raise AgentError("The model behind the agent did not come to an end.", status=502, code="upstream_incomplete")
+
+    async def aclose(self) -> None:
+        """Close the connections of the client that was made on this event loop; a ready one is its owner's."""
+        client = self._made.get()
+        if client is not None:
+            self._made.set(None)
+            await client.close()
+
+    def _params(self, request: AgentRequest) -> dict[str, Any]:
+        return create_params(
+            request,
+            model=self._model or request.model,
+            max_tokens=self._max_tokens,
+            system=self._system,
+            extra=self._extra,
+            recall=lambda calls: self._answers.recall(request.principal, calls),
+        )
+
+    def _client(self) -> AsyncAnthropic:
+        client = self._given or self._made.get()
+        if client is None:
+            from anthropic import AsyncAnthropic  # noqa: PLC0415  (slow to import, and nobody else's dependency)
+
+            client = AsyncAnthropic(**self._options)
+            self._made.set(client)
+        return client

@@ -1,0 +1,90 @@
+"""Parts of messages as Anthropic's content blocks."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import mimetypes
+from collections.abc import Iterator, Sequence
+from typing import Any, assert_never
+from urllib.parse import unquote_to_bytes
+
+from ...errors import InvalidRequest
+from ...messages import AssistantPart, AudioPart, FilePart, ImagePart, InputPart, RefusalPart, TextPart
+
+Block = dict[str, Any]
+
+
+def input_blocks(parts: Sequence[InputPart]) -> Iterator[Block]:
+    """What the user sent. Raises InvalidRequest for what the API cannot take."""
+    for part in parts:
+        match part:
+            case TextPart():
+                yield from text_blocks(part.text)
+            case ImagePart():
+                yield _image(part.url)
+            case FilePart():
+                yield _document(part)
+            case AudioPart():
+                raise InvalidRequest("This agent cannot listen to speech.", param="messages", code="invalid_value")
+            case _:
+                assert_never(part)
+
+
+def assistant_blocks(parts: Sequence[AssistantPart]) -> Iterator[Block]:
+    """What the assistant said before."""
+    for part in parts:
+        yield from text_blocks(part.refusal if isinstance(part, RefusalPart) else part.text)
+
+
+def text_blocks(text: str) -> Iterator[Block]:
+    """One block, or none: the API refuses blank ones."""
+    if text.strip():
+        yield {"type": "text", "text": text}
+
+
+def _image(url: str) -> Block:
+    scheme = url.partition(":")[0].lower()
+    if scheme == "data":
+        media_type, data = _decoded(url)
+        return {"type": "image", "source": _base64(media_type, data)}
+    if scheme in ("http", "https"):
+        return {"type": "image", "source": {"type": "url", "url": url}}
+    raise InvalidRequest("A picture's URL starts with 'https:' or 'data:'.", param="messages", code="invalid_value")
+
+
+def _document(part: FilePart) -> Block:
+    if part.file_data is None:
+        text = "This agent takes files as 'file_data' only, not by 'file_id'."
+        raise InvalidRequest(text, param="messages", code="invalid_value")
+    url = part.file_data
+    if not url.startswith("data:"):
+        url = f"data:{mimetypes.guess_type(part.filename or '')[0] or 'application/pdf'};base64,{url}"
+    media_type, data = _decoded(url)
+    named = {"title": part.filename} if part.filename else {}
+    if media_type == "application/pdf":
+        return {"type": "document", "source": _base64(media_type, data), **named}
+    if media_type.startswith("image/"):
+        return {"type": "image", "source": _base64(media_type, data)}
+    if media_type.startswith("text/") or media_type == "application/json":
+        plain = {"type": "text", "media_type": "text/plain", "data": data.decode("utf-8", "replace")}
+        return {"type": "document", "source": plain, **named}
+    text = "This agent takes PDF files, text files and pictures."
+    raise InvalidRequest(text, param="messages", code="invalid_value")
+
+
+def _base64(media_type: str, data: bytes) -> Block:
+    return {"type": "base64", "media_type": media_type, "data": base64.b64encode(data).decode()}
+
+
+def _decoded(url: str) -> tuple[str, bytes]:
+    """Media type and bytes of a `data:` URL."""
+    head, comma, data = url.partition(",")
+    media_type, *parameters = head.removeprefix("data:").split(";")
+    try:
+        if not comma:
+            raise ValueError
+        raw = base64.b64decode(data, validate=True) if "base64" in parameters else unquote_to_bytes(data)
+    except (binascii.Error, ValueError):
+        raise InvalidRequest("A 'data:' URL is malformed.", param="messages", code="invalid_value") from None
+    return media_type.lower() or "text/plain", raw

@@ -1,0 +1,92 @@
+"""A conversation as the Messages API wants it: two roles in turn, every call answered by the next message."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
+from typing import Any, TypeAlias, cast
+
+from ...messages import AssistantMessage, Message, SystemMessage, ToolCall, ToolMessage, UserMessage
+from .content import Block, assistant_blocks, input_blocks
+
+Recall: TypeAlias = Callable[[Sequence[str]], list[Block] | None]
+"""The blocks of an earlier answer with calls of these ids, as they came, if they are still known."""
+
+NO_RESULT = "(There is no result yet.)"
+
+CONTINUE = "Continue."
+"""Asked for the user, where a conversation ends with the assistant: many models refuse to go on with its words."""
+
+
+def instructions(own: str, messages: Iterable[Message]) -> str:
+    """The operator's instructions, then the client's, as one text."""
+    texts = [own, *[message.text for message in messages if isinstance(message, SystemMessage)]]
+    return "\n\n".join([text for text in texts if text.strip()])
+
+
+def conversation(messages: Iterable[Message], recall: Recall) -> list[dict[str, Any]]:
+    """The messages but for instructions. Raises InvalidRequest for parts that the API cannot take."""
+    turns: list[dict[str, Any]] = []
+    for message in messages:
+        match message:
+            case SystemMessage():
+                pass
+            case UserMessage():
+                _add(turns, "user", input_blocks(message.parts))
+            case AssistantMessage():
+                _add(turns, "assistant", _said(message, recall))
+            case ToolMessage():
+                _add(turns, "user", [_result(message.call_id, message.text)])
+    if turns and turns[-1]["role"] == "assistant":
+        _add(turns, "user", [{"type": "text", "text": CONTINUE}])
+    _answer_all(turns)
+    return turns
+
+
+def call_id(identity: str) -> str:
+    """An id as the API takes it."""
+    return re.sub(r"[^a-zA-Z0-9_-]", "_", identity)
+
+
+def _add(turns: list[dict[str, Any]], role: str, blocks: Iterable[Block]) -> None:
+    new = list(blocks)
+    if turns and turns[-1]["role"] == role:
+        turns[-1]["content"] += new
+    elif new:
+        turns.append({"role": role, "content": new})
+
+
+def _said(message: AssistantMessage, recall: Recall) -> list[Block]:
+    calls = message.tool_calls
+    recalled = recall([call_id(call.call_id) for call in calls]) if calls else None
+    return recalled or [*assistant_blocks(message.parts), *[_call(call) for call in calls]]
+
+
+def _call(call: ToolCall) -> Block:
+    return {"type": "tool_use", "id": call_id(call.call_id), "name": call.name, "input": _input(call)}
+
+
+def _input(call: ToolCall) -> dict[str, Any]:
+    """The arguments as an object; what is none (free text, or JSON gone wrong) is put into one."""
+    if call.kind == "custom":
+        return {"input": call.arguments}
+    try:
+        arguments = json.loads(call.arguments)
+    except ValueError:
+        arguments = None
+    return cast("dict[str, Any]", arguments) if isinstance(arguments, dict) else {"arguments": call.arguments}
+
+
+def _result(identity: str, text: str) -> Block:
+    return {"type": "tool_result", "tool_use_id": call_id(identity), "content": text}
+
+
+def _answer_all(turns: list[dict[str, Any]]) -> None:
+    """Give calls that may stay open (`"async": true`) the answer without which the API refuses the conversation."""
+    for turn, after in pairwise(turns):
+        if turn["role"] == "assistant":
+            answered = [block["tool_use_id"] for block in after["content"] if block["type"] == "tool_result"]
+            called = [block["id"] for block in turn["content"] if block["type"] == "tool_use"]
+            after["content"][:0] = [_result(identity, NO_RESULT) for identity in called if identity not in answered]

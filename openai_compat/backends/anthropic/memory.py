@@ -1,0 +1,35 @@
+"""Answers that wait for the client's tools, as they came.
+
+Thoughts are signed, and the API wants them back unchanged with the results of the calls they led to. OpenAI's API has
+no place for signatures, so they are kept here. In another process they are unknown, and the turn goes on without.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from ...backend import Principal
+from .content import Block
+
+KEPT = 512
+"""Answers that are kept at most; the oldest are forgotten."""
+
+
+class Answers:
+    """Remembers the answers that made calls, for the caller they were made for."""
+
+    def __init__(self) -> None:
+        self._answers: OrderedDict[tuple[Principal, tuple[str, ...]], list[Block]] = OrderedDict()
+
+    def remember(self, principal: Principal, content: list[Block]) -> None:
+        """Keep an answer, if it has calls, and more than could be told from the client's history."""
+        calls = tuple([block["id"] for block in content if block["type"] == "tool_use"])
+        if calls and any([block["type"] not in ("text", "tool_use") for block in content]):
+            self._answers[principal, calls] = content
+            if len(self._answers) > KEPT:
+                self._answers.popitem(last=False)
+
+    def recall(self, principal: Principal, calls: Sequence[str]) -> list[Block] | None:
+        """The answer that made just these calls."""
+        return self._answers.get((principal, tuple(calls)))

@@ -1,0 +1,103 @@
+"""A request as the arguments of `messages.create`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from ...backend import AgentRequest, FunctionTool, Tool
+from ...messages import AssistantMessage
+from .conversation import Recall, conversation, instructions
+
+JSON_ONLY = "Answer with one JSON object and nothing else."
+
+EFFORTS = {"minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "xhigh", "max": "max"}
+
+
+def create_params(
+    request: AgentRequest, *, model: str, max_tokens: int, system: str, extra: Mapping[str, Any], recall: Recall
+) -> dict[str, Any]:
+    """The arguments; `extra` goes over what the request says, but for tools, which it adds.
+
+    `temperature`, `top_p`, `seed` and penalties have no counterpart in the API.
+    """
+    params: dict[str, Any] = {
+        "model": model,
+        "max_tokens": request.sampling.max_tokens or max_tokens,
+        "messages": conversation(request.messages, recall),
+    }
+    params |= {**_instructions(request, system), **_output_config(request), **_stop(request), **extra}
+    tools = [*extra.get("tools", ()), *[_tool(tool) for tool in request.tools]]
+    params |= _tools(request, tools)
+    if "thinking" in params and not _may_think(params, request):
+        params["thinking"] = {"type": "disabled"}
+    return params
+
+
+def _instructions(request: AgentRequest, system: str) -> dict[str, Any]:
+    text = instructions(system, request.messages)
+    if request.response_format is not None and request.response_format["type"] == "json_object":
+        text = f"{text}\n\n{JSON_ONLY}".strip()
+    return {"system": text} if text else {}
+
+
+def _output_config(request: AgentRequest) -> dict[str, Any]:
+    config: dict[str, Any] = {}
+    wanted = request.response_format
+    if wanted is not None and wanted["type"] == "json_schema":
+        schema = wanted["json_schema"].get("schema") or {"type": "object"}
+        config["format"] = {"type": "json_schema", "schema": schema}
+    effort = EFFORTS.get(request.sampling.reasoning_effort or "")
+    if effort:
+        config["effort"] = effort
+    return {"output_config": config} if config else {}
+
+
+def _stop(request: AgentRequest) -> dict[str, Any]:
+    """Stop sequences that the API takes; the server watches for all of them itself."""
+    sequences = [sequence for sequence in request.sampling.stop if sequence.strip()]
+    return {"stop_sequences": sequences} if sequences else {}
+
+
+def _tools(request: AgentRequest, tools: list[dict[str, Any]]) -> dict[str, Any]:
+    choice = request.tool_choice
+    if not tools:
+        # A conversation with calls in it is refused without tools, even if none may be called now.
+        names = {c.name for m in request.messages if isinstance(m, AssistantMessage) for c in m.tool_calls}
+        stubs = [{"name": name, "input_schema": {"type": "object"}} for name in sorted(names)]
+        return {"tools": stubs, "tool_choice": {"type": "none"}} if stubs else {}
+    wanted: dict[str, Any] = {"type": "auto"}
+    if choice.required:
+        wanted = {"type": "any"} if len(choice.names) > 1 else {"type": "tool", "name": next(iter(choice.names))}
+    if not request.parallel_tool_calls:
+        wanted["disable_parallel_tool_use"] = True
+    return {"tools": tools, "tool_choice": wanted}
+
+
+def _tool(tool: Tool) -> dict[str, Any]:
+    if isinstance(tool, FunctionTool):
+        made: dict[str, Any] = {"name": tool.name, "input_schema": {"type": "object", **(tool.parameters or {})}}
+        if tool.strict:
+            made["strict"] = True
+        return made | ({"description": tool.description} if tool.description else {})
+    text = tool.description or ""
+    if tool.format is not None and tool.format.get("type") != "text":
+        text = f"{text}\nThe input must have this format: {json.dumps(dict(tool.format))}".strip()
+    schema = {"type": "object", "properties": {"input": {"type": "string"}}, "required": ["input"]}
+    return {"name": tool.name, "input_schema": schema} | ({"description": text} if text else {})
+
+
+def _may_think(params: Mapping[str, Any], request: AgentRequest) -> bool:
+    """Whether the API lets the model think here.
+
+    Not if a call is forced, if there is no room for it, or if the model goes on after a call and what it thought
+    before that is not known any more.
+    """
+    thinking = params["thinking"]
+    if request.tool_choice.required or thinking.get("budget_tokens", 0) >= params["max_tokens"]:
+        return False
+    if thinking["type"] != "enabled" or request.resume is None:
+        return True
+    last = next(turn for turn in reversed(params["messages"]) if turn["role"] == "assistant")
+    return last["content"][0]["type"] in ("thinking", "redacted_thinking")

@@ -1,0 +1,189 @@
+"""One streamed message of the API, as events."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, cast
+
+from pydantic import BaseModel
+from pydantic_core import to_json
+
+from ...errors import AgentError
+from ...events import (
+    AgentEvent,
+    Citation,
+    Finished,
+    FinishReason,
+    Paused,
+    PendingCall,
+    ReasoningDelta,
+    RefusalDelta,
+    ToolCallDelta,
+    ToolCallReady,
+    ToolCallStarted,
+    ToolResult,
+    UsageReported,
+)
+from .content import Block
+
+if TYPE_CHECKING:
+    from anthropic.types import RawMessageStreamEvent
+
+REASONS: dict[str, FinishReason] = {
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "refusal": "content_filter",
+}
+
+DECLINED = "The model declined to answer."
+
+
+class Reply:
+    """Reads one message. `custom_tools` are the names of client tools that take free text.
+
+    Attributes:
+        content: its blocks, as the API wants them back.
+        stop_reason: why it ended, None before.
+    """
+
+    def __init__(self, custom_tools: frozenset[str], said: int = 0) -> None:
+        self._custom_tools = custom_tools
+        self._said = said
+        self._block_began = said
+        self._usage: dict[str, Any] = {}
+        self._pending: list[PendingCall] = []
+        self._declined = DECLINED
+        self.content: list[Block] = []
+        self.stop_reason: str | None = None
+
+    @property
+    def said(self) -> int:
+        """Characters of text so far, in this message and those before it."""
+        return self._said
+
+    def read(self, event: RawMessageStreamEvent) -> Iterator[AgentEvent | str]:
+        """The events for one event of the stream."""
+        match event.type:
+            case "message_start":
+                self._count(event.message.usage)
+            case "content_block_start":
+                yield from self._begin(_dumped(event.content_block))
+            case "content_block_delta":
+                yield from self._delta(_dumped(event.delta))
+            case "content_block_stop":
+                yield from self._stop(self.content[-1])
+            case "message_delta":
+                self._count(event.usage)
+                self.stop_reason = event.delta.stop_reason
+                details = event.delta.stop_details
+                self._declined = (details and details.explanation) or DECLINED
+            case "message_stop":
+                yield self._report()
+            case _:  # kinds of events that are not known yet
+                pass
+
+    def end(self) -> Iterator[AgentEvent]:
+        """The end of the turn. Raises AgentError if the stream broke off."""
+        if self.stop_reason is None:
+            raise AgentError("The model behind the agent broke off.", status=502, code="upstream_incomplete")
+        if self.stop_reason == "refusal":
+            yield RefusalDelta(self._declined)
+        yield (
+            Paused(tuple(self._pending))
+            if self.stop_reason == "tool_use"
+            else Finished(REASONS.get(self.stop_reason, "stop"))
+        )
+
+    # blocks
+
+    def _begin(self, block: Block) -> Iterator[AgentEvent | str]:
+        self.content.append(block)
+        self._block_began = self._said
+        match block["type"]:
+            case "text":
+                yield from self._say(block["text"])
+            case "thinking" if block["thinking"]:
+                yield ReasoningDelta(block["thinking"])
+            case "tool_use" | "server_tool_use" as kind:
+                block["json"] = ""
+                yield ToolCallStarted(block["id"], block["name"], "client" if kind == "tool_use" else "agent")
+            case _ if "tool_use_id" in block:
+                yield _result(block)
+            case _:
+                pass
+
+    def _delta(self, delta: Block) -> Iterator[AgentEvent | str]:
+        block = self.content[-1]
+        match delta["type"]:
+            case "text_delta":
+                block["text"] += delta["text"]
+                yield from self._say(delta["text"])
+            case "thinking_delta":
+                block["thinking"] += delta["thinking"]
+                yield ReasoningDelta(delta["thinking"])
+            case "signature_delta":
+                block["signature"] = delta["signature"]
+            case "input_json_delta":
+                block["json"] += delta["partial_json"]
+                if block["name"] not in self._custom_tools:
+                    yield ToolCallDelta(block["id"], delta["partial_json"])
+            case "citations_delta":
+                block["citations"] = [*(block.get("citations") or ()), delta["citation"]]
+            case _:
+                pass
+
+    def _say(self, text: str) -> Iterator[str]:
+        self._said += len(text)
+        yield text
+
+    def _stop(self, block: Block) -> Iterator[AgentEvent]:
+        if block["type"] in ("tool_use", "server_tool_use"):
+            yield self._ready(block)
+        for citation in block.get("citations") or ():
+            if citation.get("url"):
+                yield Citation(citation["url"], citation.get("title") or "", self._block_began, self._said)
+
+    def _ready(self, block: Block) -> ToolCallReady:
+        arguments = block.pop("json") or to_json(block["input"]).decode()
+        block["input"] = _object(arguments)
+        if block["name"] in self._custom_tools:
+            arguments = str(block["input"].get("input", ""))
+        client = block["type"] == "tool_use"
+        if client:
+            self._pending.append(PendingCall(block["id"], block["name"], arguments))
+        return ToolCallReady(block["id"], block["name"], arguments, "client" if client else "agent")
+
+    # usage
+
+    def _count(self, usage: BaseModel | None) -> None:
+        if usage is not None:  # left out by some servers that only look like Anthropic's
+            self._usage |= {name: value for name, value in _dumped(usage).items() if value is not None}
+
+    def _report(self) -> UsageReported:
+        usage = self._usage
+        # Anthropic's input_tokens are those that were neither read from a cache nor written to one.
+        cached = usage.get("cache_read_input_tokens", 0)
+        fresh = usage.get("input_tokens", 0) + usage.get("cache_creation_input_tokens", 0)
+        thinking = usage.get("output_tokens_details", {}).get("thinking_tokens")
+        return UsageReported(fresh + cached, usage.get("output_tokens", 0), cached, thinking)
+
+
+def _dumped(model: BaseModel) -> dict[str, Any]:
+    """As it came; what the SDK does not know yet is nothing to warn of."""
+    return model.model_dump(mode="json", exclude_unset=True, warnings=False)
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError:  # cut off by max_tokens
+        value = None
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+
+
+def _result(block: Block) -> ToolResult:
+    """What a tool that Anthropic runs has answered."""
+    content = block.get("content")
+    failed = isinstance(content, dict) and str(cast("Block", content).get("type")).endswith("_error")
+    return ToolResult(block["tool_use_id"], to_json(content).decode(), is_error=failed)

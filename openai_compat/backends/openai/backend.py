@@ -1,0 +1,91 @@
+"""Runs a model behind the Chat Completions API for each turn."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+from anyio.lowlevel import RunVar
+
+from ...backend import AgentRequest, Capabilities, RunContext
+from ...events import AgentEvent
+from .params import LimitName, create_params
+from .reply import Reply
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI, AsyncStream
+    from openai.types.chat import ChatCompletionChunk
+
+
+class OpenAIBackend:
+    """Makes an agent of a model. The client's messages go to it unchanged; its tool calls pause the turn.
+
+    Args:
+        model: the model to ask; None asks for the one that the client names.
+        client: a ready `openai.AsyncOpenAI`; otherwise one is made of `options`, one for each event loop.
+        system: instructions that go before the client's messages.
+        limit_name: the parameter for the longest answer; older servers know only "max_tokens".
+        pass_fields: fields of the request that OpenAI's API does not have, and the model's server does ("top_k").
+        extra: further arguments of `chat.completions.create`, which go over what the client says.
+        options: arguments of `openai.AsyncOpenAI`: `api_key`, `base_url`, `max_retries` and so on.
+
+    Raises TypeError if both a client and options are given.
+    """
+
+    def __init__(
+        self,
+        model: str | None = None,
+        *,
+        client: AsyncOpenAI | None = None,
+        system: str = "",
+        limit_name: LimitName = "max_completion_tokens",
+        pass_fields: Iterable[str] = (),
+        extra: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> None:
+        if client is not None and options:
+            raise TypeError(f"{', '.join(options)}: given for a client that is ready")
+        self._model = model
+        self._given = client
+        self._options = options
+        self._made: RunVar[AsyncOpenAI | None] = RunVar("openai client", None)
+        self._system = system
+        self._limit_name: LimitName = limit_name
+        self._pass_fields = tuple(pass_fields)
+        self._extra = dict(extra or {})
+        self.capabilities = Capabilities(logprobs=True, web_search=True, prediction=True, counts_tokens=True)
+
+    async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
+        """Ask the model, and yield what it says."""
+        params = create_params(
+            request,
+            model=self._model or request.model,
+            system=self._system,
+            limit_name=self._limit_name,
+            pass_fields=self._pass_fields,
+            extra=self._extra,
+        )
+        reply = Reply(context.turn_id)
+        create = self._client().chat.completions.create
+        async with cast("AsyncStream[ChatCompletionChunk]", await create(**params)) as stream:
+            async for chunk in stream:
+                for item in reply.read(chunk):
+                    yield item
+        for item in reply.end():
+            yield item
+
+    async def aclose(self) -> None:
+        """Close the connections of the client that was made on this event loop; a ready one is its owner's."""
+        client = self._made.get()
+        if client is not None:
+            self._made.set(None)
+            await client.close()
+
+    def _client(self) -> AsyncOpenAI:
+        client = self._given or self._made.get()
+        if client is None:
+            from openai import AsyncOpenAI  # noqa: PLC0415  (slow to import, and nobody else's dependency)
+
+            client = AsyncOpenAI(**self._options)
+            self._made.set(client)
+        return client

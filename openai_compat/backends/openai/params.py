@@ -1,0 +1,75 @@
+"""A request as the arguments of `chat.completions.create`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal, TypeAlias
+
+from ...backend import AgentRequest, CustomTool, Tool
+
+LimitName: TypeAlias = Literal["max_completion_tokens", "max_tokens"]
+
+
+def create_params(
+    request: AgentRequest,
+    *,
+    model: str,
+    system: str,
+    limit_name: LimitName,
+    pass_fields: Iterable[str],
+    extra: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The arguments; `extra` goes over what the request says. What the client did not set is left to the model."""
+    own = [{"role": "system", "content": system}] if system else []
+    params: dict[str, Any] = {
+        "model": model,
+        "messages": own + request.raw_messages,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        **_options(request, limit_name),
+        **_tools(request),
+    }
+    passed = {name: request.extra[name] for name in pass_fields if name in request.extra}
+    if passed:
+        params["extra_body"] = passed
+    return params | dict(extra)
+
+
+def _options(request: AgentRequest, limit_name: LimitName) -> dict[str, Any]:
+    sampling = request.sampling
+    wanted: dict[str, Any] = {
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        limit_name: sampling.max_tokens,
+        "stop": list(sampling.stop) or None,
+        "seed": sampling.seed,
+        "frequency_penalty": sampling.frequency_penalty,
+        "presence_penalty": sampling.presence_penalty,
+        "logit_bias": sampling.logit_bias,
+        "logprobs": request.logprobs or None,
+        "top_logprobs": sampling.top_logprobs or None,
+        "reasoning_effort": sampling.reasoning_effort,
+        "verbosity": sampling.verbosity,
+        "response_format": request.response_format,
+        "prediction": request.prediction,
+        "web_search_options": request.web_search_options,
+    }
+    return {name: value for name, value in wanted.items() if value is not None}
+
+
+def _tools(request: AgentRequest) -> dict[str, Any]:
+    """The tools that may be called now, so that `tool_choice` has only to say whether one must be."""
+    if not request.tools:
+        return {}
+    params: dict[str, Any] = {"tools": [_tool(tool) for tool in request.tools]}
+    if request.tool_choice.required:
+        params["tool_choice"] = "required"
+    if not request.parallel_tool_calls:
+        params["parallel_tool_calls"] = False
+    return params
+
+
+def _tool(tool: Tool) -> dict[str, Any]:
+    kind = "custom" if isinstance(tool, CustomTool) else "function"
+    fields = {name: getattr(tool, name, None) for name in ("name", "description", "parameters", "strict", "format")}
+    return {"type": kind, kind: {name: value for name, value in fields.items() if value is not None}}

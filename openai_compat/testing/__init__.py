@@ -1,0 +1,28 @@
+"""For tests of your own: a scripted agent, faults to put into agents, recorded exchanges, and the conformance suite.
+
+The public names are those in `__all__`, and those of `openai_compat.testing.strategies`, which needs hypothesis.
+Real openai clients on an agent in the same process are in `openai_compat_adapters.testing`.
+"""
+
+from .answer import Answer
+from .conformance import Conformance
+from .faults import leave_at, raise_at, slow
+from .recording import RecordedExchange, Recording
+from .scripted import Gate, ScriptedBackend
+from .watch import Run, Watched
+from .wrapping import Wrapper
+
+__all__ = (
+    "Answer",
+    "Conformance",
+    "Gate",
+    "RecordedExchange",
+    "Recording",
+    "Run",
+    "ScriptedBackend",
+    "Watched",
+    "Wrapper",
+    "leave_at",
+    "raise_at",
+    "slow",
+)

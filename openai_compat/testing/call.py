@@ -1,0 +1,112 @@
+"""A client down to its bytes: one request to a target in this process, that can be left at any moment."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from types import TracebackType
+from typing import Any, Self
+
+import anyio
+
+from ..http import HttpRequest, ResponseBody, ResponseStart
+from ..tasks import spawn
+from .answer import Answer
+from .target import Target
+
+GRACE = 1.0
+"""Seconds that a target has after its client left, before it is cancelled so that nothing outlives the call."""
+
+
+class Call:
+    """A request being answered. The target's `send` returns only when the client has read: nothing is buffered.
+
+    Use it as an async context manager: leaving it is leaving the call.
+
+    Attributes:
+        answer: what has been read so far.
+        ended: set once the target has returned.
+    """
+
+    def __init__(self, target: Target, request: HttpRequest) -> None:
+        self.answer = Answer()
+        self.ended = anyio.Event()
+        self._target = target
+        self._request = request
+        self._left = anyio.Event()
+        self._send, self._receive = anyio.create_memory_object_stream[ResponseStart | ResponseBody](0)
+
+    async def __aenter__(self) -> Self:
+        self._task = spawn(self._run, "client call", self.ended.set)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self.leave()
+        with anyio.move_on_after(GRACE, shield=True):
+            await self.ended.wait()
+        if not self.ended.is_set():
+            self._task.cancel()
+            with anyio.move_on_after(GRACE, shield=True):
+                await self.ended.wait()
+
+    async def _run(self) -> None:
+        async with self._send:
+            try:
+                await self._target.answer(self._request, self._forward, self._left)
+            except anyio.get_cancelled_exc_class():
+                raise
+            except Exception as error:
+                self.answer.crash = error
+
+    async def _forward(self, message: ResponseStart | ResponseBody) -> None:
+        if not self._left.is_set():
+            try:
+                await self._send.send(message)
+            except anyio.BrokenResourceError:  # left while this was being sent: servers drop such messages
+                self._left.set()
+
+    async def read(self) -> bool:
+        """Read the next message into `answer`; False when no more will come."""
+        if self.answer.complete:
+            return False
+        try:
+            message = await self._receive.receive()
+        except anyio.EndOfStream:
+            return False
+        self.answer.take(message)
+        return True
+
+    async def read_all(self) -> Answer:
+        """Read to the end, and wait until the target has returned."""
+        while await self.read():
+            pass
+        await self.ended.wait()
+        return self.answer
+
+    def leave(self) -> None:
+        """Go away without a word, in whatever the target is doing."""
+        self._left.set()
+        self._receive.close()
+
+    async def stopped(self, seconds: float) -> bool:
+        """Whether the target returns within so many seconds."""
+        with anyio.move_on_after(seconds):
+            await self.ended.wait()
+        return self.ended.is_set()
+
+
+def http_request(
+    method: str, path: str, body: bytes | Mapping[str, Any] = b"", headers: Mapping[str, str] | None = None
+) -> HttpRequest:
+    """A request as an openai client sends it; `headers` come on top of those every client sends."""
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    usual = {"host": "localhost", "accept": "application/json", "content-type": "application/json"}
+    fields = {**usual, "content-length": str(len(content)), **(headers or {})}
+    raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in fields.items()]
+    return HttpRequest(method, path, "", raw, _pieces(content))
+
+
+async def _pieces(content: bytes) -> AsyncIterator[bytes]:
+    yield content

@@ -1,0 +1,122 @@
+"""Failures: seen by the client, told in its words, telling no secrets, and not repeated."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+from ...errors import OpenAICompatError
+from ..answer import Answer
+from ..subject import Exchange
+from .base import SECRET, Examination, expect, skip
+
+RETRIED_STATUSES = frozenset({408, 409, 429})
+"""What the openai SDKs send again by themselves, twice, beside all 5xx; `x-should-retry: false` keeps them from it."""
+
+RETRIED_TYPES = frozenset({"server_error", "rate_limit_error"})
+"""Error types inside a stream at which coding agents send the whole turn again."""
+
+SIGNS_OF_CODE = ("Traceback (most recent call last)", 'File "')
+MAX_ERROR = 10_000
+"""Bytes of an error's body."""
+
+
+class FailureChecks(Examination):
+    """Checks of what clients get when the agent fails, or the request is wrong."""
+
+    @property
+    def failed(self) -> dict[str, Exchange]:
+        """The failing agent, asked plainly and for a stream."""
+        return self.once("failed", lambda: {"plain": self.failure(stream=False), "streamed": self.failure(stream=True)})
+
+    @property
+    def failed_midway(self) -> Exchange:
+        """A stream whose agent fails after its first text."""
+        if not self.can_be_watched and self.failing_prompt is not None:
+            return self.failed["streamed"]
+        return self.once("midway", lambda: self.failure(stream=True, after=self.pieces_to_text))
+
+    @property
+    def failures(self) -> dict[str, Exchange]:
+        """All of them, and what they are called."""
+        return {**self.failed, "streamed, midway": self.failed_midway}
+
+    def test_a_failed_run_is_an_error_and_never_an_answer(self) -> None:
+        """An apology with status 200 looks like an answer: it is stored, shown, and built upon.
+
+        Let the exception leave the agent, or raise AgentError: the client then gets an error status, or an error inside
+        the stream.
+        """
+        for how, exchange in self.failed.items():
+            answer = exchange.answer
+            inside = answer.status == 200 and answer.error and not answer.finish_reasons
+            shown = answer.body[:300].decode("utf-8", "replace")
+            expect(answer.status >= 400 or inside, f"{how}: the agent failed, and the answer is a good one: {shown}")
+
+    def test_a_stream_that_fails_midway_ends_with_an_error(self) -> None:
+        """Without an error event a client takes half an answer for a whole one.
+
+        Send `data: {"error": {…}}`, without `choices`, and no finish_reason before or after it; then end the body.
+        """
+        answer = self.failed_midway.answer
+        if answer.status >= 400:
+            skip("the agent failed before the stream began")
+        expect(answer.error, f"no error in the stream; its end: {answer.body[-200:].decode('utf-8', 'replace')}")
+        expect(not answer.finish_reasons, f"a failed stream has the finish_reason {answer.finish_reasons}")
+        expect(
+            not any(["error" in chunk for chunk in answer.chunks]), "the event with the error must have no `choices`"
+        )
+        expect(answer.complete, "the connection was cut instead of ended")
+
+    def test_an_error_tells_nothing_that_was_not_written_for_the_client(self) -> None:
+        """Exception texts hold paths, keys and other people's data. Log them; raise AgentError for what may be read."""
+        for how, exchange in self.failures.items():
+            seen = exchange.answer.body.decode("utf-8", "replace") + str(exchange.answer.headers)
+            for secret in (*SIGNS_OF_CODE, SECRET, *self.secrets, *_texts(exchange)):
+                shown = secret in seen or json.dumps(secret)[1:-1] in seen
+                expect(not shown, f"{how}: the client can read {secret[:200]!r}")
+
+    def test_every_error_has_the_whole_envelope(self) -> None:
+        """Clients show `error.message` and decide by the rest: all four keys must be there, `param` and `code` or null."""
+        for how, answer in self._errors():
+            shown = answer.body[-300:].decode("utf-8", "replace")
+            error = answer.error
+            missing = [key for key in ("message", "type", "param", "code") if key not in error]
+            expect(not missing, f"{how}: the error lacks {', '.join(missing)}: {shown}")
+            texts = isinstance(error["message"], str) and isinstance(error["type"], str)
+            expect(texts and error["message"], f"{how}: `message` and `type` must be texts: {shown}")
+            expect(len(answer.body) < MAX_ERROR or answer.status == 200, f"{how}: more than {MAX_ERROR} bytes")
+
+    def _errors(self) -> Iterator[tuple[str, Answer]]:
+        unknown = self.body(self.prompt) | {"model": "no-such-model-4711"}
+        answers = {
+            "no JSON": self.ask(b"{").answer,
+            "no messages": self.ask({"model": self.model_name}).answer,
+            "unknown model": self.ask(unknown).answer,
+        }
+        if self.can_be_watched or self.failing_prompt is not None:
+            answers |= {how: exchange.answer for how, exchange in self.failures.items()}
+        for how, answer in answers.items():
+            if answer.status >= 400 or answer.error:
+                yield how, answer
+
+    def test_a_failed_run_is_not_repeated(self) -> None:
+        """The openai SDKs send a failed request twice more, so the agent would pay and act three times.
+
+        Send `x-should-retry: false` once the agent has run, and inside a stream no error of the types server_error and
+        rate_limit_error, at which coding agents begin again.
+        """
+        for how, exchange in self.failures.items():
+            answer = exchange.answer
+            expect(len(exchange.runs) <= 1, f"{how}: the agent was run {len(exchange.runs)} times")
+            retried = answer.status in RETRIED_STATUSES or answer.status >= 500
+            told = answer.header("x-should-retry")
+            expect(not retried or told == "false", f"{how}: {answer.status} with `x-should-retry: {told}`, not false")
+            kind = answer.error.get("type") if answer.status == 200 else None
+            expect(kind not in RETRIED_TYPES, f"{how}: the error inside the stream has the type {kind!r}")
+
+
+def _texts(exchange: Exchange) -> list[str]:
+    """The texts of what the agent raised, unless written for the client; short ones could be there by chance."""
+    errors = [run.error for run in exchange.runs if not isinstance(run.error, OpenAICompatError | None)]
+    return [text for text in map(str, errors) if len(text) >= 8]

@@ -1,0 +1,159 @@
+"""Tool calls: the client's go out, their results come back, and the agent's own are never shown as calls."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from ..answer import NOTHING, Answer
+from ..subject import Exchange
+from .base import Examination, expect, skip
+
+
+class ToolChecks(Examination):
+    """Checks of tool calls. Those about the client's tools are left out for agents that take none."""
+
+    @property
+    def calling(self) -> dict[str, Exchange]:
+        """`tool_prompt`, answered plainly and as a stream."""
+        watched = self.watched(self.subject())
+        if watched is not None and not watched.capabilities.client_tools:
+            skip("the agent does not take the client's tools (`Capabilities.client_tools`)")
+        return self.once("calling", self._ask_for_a_call)
+
+    def _ask_for_a_call(self) -> dict[str, Exchange]:
+        body = self.body(self.tool_prompt, tools=list(self.tools))
+        return {"plain": self.ask(body), "streamed": self.ask(body | {"stream": True})}
+
+    @property
+    def calls(self) -> dict[str, Answer]:
+        """Those of these answers that have a call."""
+        answers = {how: exchange.answer for how, exchange in self.calling.items()}
+        found = {how: answer for how, answer in answers.items() if answer.tool_calls}
+        if not found:
+            skip("the agent called no tool; set `tool_prompt` and `tools` so that it does")
+        return found
+
+    def test_the_agent_calls_the_clients_tool(self) -> None:
+        """The prompt that you set as `tool_prompt` did not lead to a call: it got lost between agent and client."""
+        answers = {how: exchange.answer for how, exchange in self.calling.items()}
+        if self.tool_prompt == Examination.tool_prompt and not any([a.tool_calls for a in answers.values()]):
+            skip("the agent called no tool; set `tool_prompt` and `tools` so that it does")
+        for how, answer in answers.items():
+            shown = answer.body[:300].decode("utf-8", "replace")
+            expect(answer.tool_calls, f"no tool call in the {how} answer (status {answer.status}): {shown}")
+
+    def test_the_pieces_of_a_tool_call_fit_together(self) -> None:
+        """Clients join pieces by `index`, and add up id, name and arguments: what is sent twice is there twice.
+
+        Send `index` with every piece; `id`, `type` and the name with the first one of a call, and with no other. Each
+        call has an id of its own.
+        """
+        for how, answer in self.calls.items():
+            wrong = _wrong_with_pieces(answer.tool_call_pieces, streamed=how == "streamed")
+            expect(not wrong, f"{how}: {wrong}: {json.dumps(answer.tool_call_pieces)[:400]}")
+
+    def test_a_tool_calls_arguments_are_a_json_object(self) -> None:
+        """Clients parse `arguments` and give up on the call, or on the answer, if it is no JSON object as text."""
+        for how, answer in self.calls.items():
+            for call in answer.tool_calls:
+                parsed = _parsed(call["arguments"])
+                expect(isinstance(parsed, dict), f"{how}: {call['name']} was called with {call['arguments']!r}")
+
+    def test_an_answer_with_tool_calls_finishes_for_tool_calls(self) -> None:
+        """Clients run the tools only if finish_reason is "tool_calls"; with "stop" the conversation just ends."""
+        for how, answer in self.calls.items():
+            reasons = answer.finish_reasons
+            expect(reasons[-1:] == ["tool_calls"], f"{how}: finish_reason is {reasons}, there are calls")
+
+    def test_streamed_and_plain_answers_call_the_same(self) -> None:
+        """The calls, their order and their arguments must not depend on `stream`."""
+        if not self.repeatable:
+            skip("the agent is declared not `repeatable`")
+        calls = {how: [(c["name"], _parsed(c["arguments"])) for c in a.tool_calls] for how, a in self.calls.items()}
+        if len(calls) == 2:
+            expect(calls["plain"] == calls["streamed"], f"plain {calls['plain']}, streamed {calls['streamed']}")
+
+    def test_only_tools_that_may_be_called_are_called(self) -> None:
+        """A client cannot run a tool that it did not offer; with `tool_choice: "none"` it wants an answer, no call."""
+        offered = {tool[tool["type"]]["name"] for tool in self.tools}
+        for how, answer in self.calls.items():
+            called = {call["name"] for call in answer.tool_calls}
+            expect(called <= offered, f"{how}: called {sorted(called)}, offered were {sorted(offered)}")
+        answer = self.ask(self.body(self.tool_prompt, tools=list(self.tools), tool_choice="none")).answer
+        shown = answer.body[:300].decode("utf-8", "replace")
+        expect(answer.status == 200, f'with `tool_choice: "none"` the answer is {answer.status}: {shown}')
+        expect(not answer.tool_calls, f'called {answer.tool_calls} in spite of `tool_choice: "none"`')
+
+    def test_a_tools_result_reaches_the_agent(self) -> None:
+        """The client ran the tool, and the agent must go on from its result, or people wait for nothing.
+
+        The result is the last message of the next request (role "tool"; also in `AgentRequest.resume`). If your agent
+        uses it but words it differently, set `tool_answer`.
+        """
+        first = next(iter(self.calls.values()))
+        body = self.body(self.tool_prompt, tools=list(self.tools))
+        body["messages"] += [_assistant(first), *[self._result(call) for call in first.tool_calls]]
+        answer = self.ask(body).answer
+        shown = answer.body[:400].decode("utf-8", "replace")
+        expect(answer.status == 200, f"the tool's result was answered with {answer.status}: {shown}")
+        expect(self.tool_answer in answer.said(), f"{self.tool_answer!r} of the result is not in the answer: {shown}")
+
+    def _result(self, call: dict[str, Any]) -> dict[str, Any]:
+        return {"role": "tool", "tool_call_id": call["id"], "content": self.tool_result}
+
+    def test_the_agents_own_tools_are_not_shown_as_tool_calls(self) -> None:
+        """Clients run every call they see. Of a tool they do not have they make an error, or a loop without end.
+
+        Show such a tool as a status line, or not at all; `tool_calls` is for the client's tools only.
+        """
+        for how, answer in self._without_tools().items():
+            expect(not answer.tool_call_pieces, f"{how}: {answer.tool_call_pieces} without any tool in the request")
+            expect("tool_calls" not in answer.finish_reasons, f"{how}: finish_reason is tool_calls without any tool")
+
+    def _without_tools(self) -> dict[str, Answer]:
+        if self.own_tool_prompt is None:
+            return {"plain": self.plain.answer, "streamed": self.streamed.answer}
+        body = self.body(self.own_tool_prompt)
+        return {"plain": self.ask(body).answer, "streamed": self.ask(body | {"stream": True}).answer}
+
+
+def _wrong_with_pieces(pieces: list[dict[str, Any]], *, streamed: bool) -> str:
+    begun: set[object] = set()
+    ids: list[object] = []
+    for position, piece in enumerate(pieces):
+        if streamed and type(piece.get("index")) is not int:
+            return "a piece without `index`"
+        key = piece["index"] if streamed else position
+        if key in begun:
+            if piece.get("id") or "name" in _body(piece):
+                return "`id` or name sent again"
+        else:
+            begun.add(key)
+            ids.append(piece.get("id"))
+            if not _begins(piece):
+                return "a call must begin with `id`, `type` and its name"
+    return "two calls with one id" if len(set(ids)) < len(ids) else ""
+
+
+def _begins(piece: dict[str, Any]) -> bool:
+    return bool(piece.get("id")) and str(piece.get("type")) in piece and "name" in _body(piece)
+
+
+def _body(piece: dict[str, Any]) -> dict[str, Any]:
+    return piece.get("function") or piece.get("custom") or NOTHING
+
+
+def _parsed(arguments: str) -> object:
+    try:
+        return json.loads(arguments)
+    except ValueError:
+        return arguments
+
+
+def _assistant(answer: Answer) -> dict[str, Any]:
+    calls = [
+        {"id": c["id"], "type": "function", "function": {"name": c["name"], "arguments": c["arguments"]}}
+        for c in answer.tool_calls
+    ]
+    return {"role": "assistant", "content": answer.said() or None, "tool_calls": calls}

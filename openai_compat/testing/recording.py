@@ -1,0 +1,142 @@
+"""Exchanges between a client and a server, kept as JSON: to compare with what was said before, or to be said again.
+
+Nothing secret is kept: no request header at all, and of the answer's headers only those that mean something.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias, cast
+
+from .answer import DONE, Answer
+
+Json: TypeAlias = Any
+
+KEPT_HEADERS = ("content-type", "cache-control", "retry-after", "x-should-retry", "allow")
+TIMES = frozenset({"created", "created_at", "completed_at", "expires_at"})
+
+_ID = re.compile(r"\b([a-z]+[-_])(?:[0-9a-f]{16,}|[0-9A-Za-z]{24,})\b")
+
+
+@dataclass(frozen=True)
+class RecordedExchange:
+    """A request and its answer.
+
+    Attributes:
+        method: in upper case.
+        path: with its query string.
+        request: the request's JSON, or None if it had no body.
+        status: the HTTP status.
+        headers: those in KEPT_HEADERS.
+        body: the answer's JSON; for a stream the list of its events, `"[DONE]"` among them.
+        complete: False if the client left, or the connection was cut, before the end.
+    """
+
+    method: str
+    path: str
+    request: Json
+    status: int
+    headers: Mapping[str, str]
+    body: Json
+    complete: bool = True
+
+    @property
+    def raw_body(self) -> bytes:
+        """The body as it goes over the wire."""
+        body: Json = self.body
+        if not isinstance(body, list):
+            return json.dumps(body).encode()
+        events = cast("list[Json]", body)
+        return "".join([f"data: {event if event == DONE else json.dumps(event)}\n\n" for event in events]).encode()
+
+
+def recorded(method: str, path: str, request: bytes, answer: Answer) -> RecordedExchange:
+    """The record of an exchange."""
+    headers = {name: value for name in KEPT_HEADERS if (value := answer.header(name)) is not None}
+    body = [_json(payload) for payload in answer.data] if answer.is_stream else _json(answer.body.decode())
+    return RecordedExchange(method, path, _json(request.decode()), answer.status, headers, body, answer.complete)
+
+
+@dataclass
+class Recording:
+    """Exchanges in the order in which their answers ended."""
+
+    exchanges: list[RecordedExchange] = field(default_factory=list[RecordedExchange])
+
+    def normalised(self) -> Recording:
+        """The same with what is new each time replaced: ids by their prefix and a number, times by 0."""
+        numbers: dict[str, str] = {}
+
+        def known(match: re.Match[str]) -> str:
+            return numbers.setdefault(match[0], f"{match[1]}{len(numbers) + 1}")
+
+        dicts = [_normalised(asdict(exchange), known) for exchange in self.exchanges]
+        return Recording([RecordedExchange(**exchange) for exchange in dicts])
+
+    def dumps(self) -> str:
+        """As JSON text that people can read, and review as a diff."""
+        exchanges = [asdict(exchange) for exchange in self.exchanges]
+        return json.dumps(exchanges, indent=2, ensure_ascii=False) + "\n"
+
+    def save(self, path: str | Path) -> None:
+        """Write it to a file, normalised."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(self.normalised().dumps(), "utf-8")
+
+    @classmethod
+    def load(cls, path: str | Path) -> Recording:
+        """Read it from a file. Raises OSError, and ValueError or TypeError for a file that is no recording."""
+        return cls([RecordedExchange(**exchange) for exchange in json.loads(Path(path).read_text("utf-8"))])
+
+    def check(self, path: str | Path, *, update: bool = False) -> None:
+        """Compare with the recording in a file; with `update` write that file instead.
+
+        Raises AssertionError with the difference, or if there is no such file.
+        """
+        if update:
+            self.save(path)
+            return
+        if not Path(path).exists():
+            raise AssertionError(f"{path} is not there; write it with `pytest --openai-compat-update`")
+        before, now = Recording.load(path).dumps(), self.normalised().dumps()
+        if before != now:
+            lines = difflib.unified_diff(before.splitlines(), now.splitlines(), str(path), "now", lineterm="")
+            raise AssertionError("the exchanges differ from those recorded\n" + "\n".join(lines))
+
+    def answer_to(self, method: str, path: str, request: bytes) -> RecordedExchange:
+        """The answer recorded for a request. Raises LookupError if there is none."""
+        body = _json(request.decode())
+        for exchange in self.exchanges:
+            if (exchange.method, exchange.path, exchange.request) == (method, path, body):
+                return exchange
+        raise LookupError(f"no answer is recorded for {method} {path} {request[:300].decode('utf-8', 'replace')}")
+
+
+def _json(text: str) -> Json:
+    if not text:
+        return None
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _normalised(value: Json, known: Callable[[re.Match[str]], str]) -> Json:
+    if isinstance(value, str):
+        return _ID.sub(known, value)
+    if isinstance(value, list):
+        return [_normalised(item, known) for item in cast("list[Json]", value)]
+    if isinstance(value, dict):
+        fields = cast("dict[str, Json]", value)
+        return {key: 0 if _is_time(key, item) else _normalised(item, known) for key, item in fields.items()}
+    return value
+
+
+def _is_time(key: str, value: Json) -> bool:
+    return key in TIMES and isinstance(value, int)

@@ -1,0 +1,55 @@
+"""An agent that says what it was told to say: for tests of servers, clients and user interfaces."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from typing import Protocol, TypeAlias, runtime_checkable
+
+from ..backend import AgentRequest, Capabilities, RunContext
+from ..events import AgentEvent
+
+
+@runtime_checkable
+class Gate(Protocol):
+    """Something to wait for; an `anyio.Event` is one."""
+
+    async def wait(self) -> object:
+        """Return when the way is free."""
+        ...
+
+
+Step: TypeAlias = str | AgentEvent | BaseException | Gate
+"""Text or an event to be yielded, an exception to be raised, or a gate to wait at."""
+
+
+class ScriptedBackend:
+    """Plays one script for each turn, and the last one for every turn after that.
+
+    ```python
+    backend = ScriptedBackend(
+        [ToolCallReady("call_1", "weather", '{"city": "Paris"}')],
+        ["It is ", "sunny."],
+    )
+    ```
+
+    `requests` holds what it was asked, one for each turn. Raises ValueError if there is no script at all.
+    """
+
+    def __init__(self, *scripts: Iterable[Step], capabilities: Capabilities | None = None) -> None:
+        if not scripts:
+            raise ValueError("a scripted backend needs at least one script")
+        self._scripts = [list(script) for script in scripts]
+        self.capabilities = capabilities or Capabilities()
+        self.requests: list[AgentRequest] = []
+
+    async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
+        """Play the turn's script."""
+        script = self._scripts[min(len(self.requests), len(self._scripts) - 1)]
+        self.requests.append(request)
+        for step in script:
+            if isinstance(step, BaseException):
+                raise step
+            if isinstance(step, Gate):
+                await step.wait()
+            else:
+                yield step

@@ -1,0 +1,132 @@
+"""What a conformance run asks: an agent, a server or an ASGI application, with its runs watched where they can be."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import anyio
+
+from ..backend import AgentBackend
+from ..callables import as_backend
+from ..server import Server
+from .answer import Answer
+from .call import Call, http_request
+from .target import Target, as_target, is_asgi
+from .watch import Run, Watched
+from .wrapping import Wrap, wrapped
+
+TICK = 0.02
+"""Seconds between two looks at whether the event loop still turns."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Something to ask. `watched` holds its agents by name, and is empty where they cannot be seen."""
+
+    target: Target
+    watched: Mapping[str, Watched] = field(default_factory=dict[str, Watched])
+
+
+def as_subject(thing: Any, serve: Callable[[AgentBackend], object], wrap: Wrap | None = None) -> Subject:
+    """A subject made of an agent (served by `serve`), a Server or an ASGI application.
+
+    `wrap` puts a fault into the agents. Raises TypeError for anything else, and for a fault in an ASGI application.
+    """
+    watched: list[Watched] = []
+
+    def watch(agent: AgentBackend) -> Watched:
+        watched.append(Watched(wrap(agent) if wrap else agent))
+        return watched[-1]
+
+    if isinstance(thing, Server):
+        target = as_target(wrapped(thing, watch))
+        return Subject(target, dict(zip(thing.runtime.agents, watched, strict=True)))
+    if is_asgi(thing):
+        if wrap is not None:
+            raise TypeError("an agent inside an ASGI application cannot be reached to put a fault into it")
+        return Subject(as_target(thing))
+    target = as_target(serve(watch(as_backend(thing))))
+    return Subject(target, {"": watched[0]})
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """A request that was answered.
+
+    Attributes:
+        answer: what the client got.
+        runs: the runs it caused; empty where they cannot be seen.
+        lag: the longest time, in seconds, that the event loop stood still meanwhile.
+        left_behind: names of the tasks that were begun meanwhile and still ran some time after.
+    """
+
+    answer: Answer
+    runs: list[Run]
+    lag: float
+    left_behind: list[str]
+
+
+async def ask(
+    subject: Subject,
+    watched: Watched | None,
+    body: bytes | Mapping[str, Any],
+    headers: Mapping[str, str],
+    patience: float,
+) -> Exchange:
+    """Send a chat request, read its answer to the end, and look at what it left behind after `patience` seconds."""
+    before, seen = running_tasks(), len(watched.runs) if watched else 0
+    async with measured_lag() as lag, Call(subject.target, chat_request(body, headers)) as call:
+        answer = await call.read_all()
+    runs = watched.runs[seen:] if watched else []
+    left_behind = await still_running(before, runs, patience)
+    return Exchange(answer, runs, lag[0], left_behind)
+
+
+def chat_request(body: bytes | Mapping[str, Any], headers: Mapping[str, str]) -> Any:
+    """`POST /v1/chat/completions`."""
+    return http_request("POST", "/v1/chat/completions", body, headers)
+
+
+@asynccontextmanager
+async def measured_lag() -> AsyncGenerator[list[float]]:
+    """The longest time that the event loop stands still inside, as the only entry of a list."""
+    lag = [0.0]
+
+    async def tick() -> None:
+        while True:
+            before = time.monotonic()
+            await anyio.sleep(TICK)
+            lag[0] = max(lag[0], time.monotonic() - before - TICK)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(tick)
+        yield lag
+        group.cancel_scope.cancel()
+
+
+def running_tasks() -> set[asyncio.Task[Any]]:
+    """The tasks of this event loop; none on trio, where no task outlives its nursery."""
+    try:
+        return asyncio.all_tasks()
+    except RuntimeError:
+        return set()
+
+
+async def still_running(before: set[asyncio.Task[Any]], runs: Iterable[Run], patience: float) -> list[str]:
+    """What was begun since `before` and does not end within `patience` seconds: tasks by name, and runs."""
+    with anyio.move_on_after(patience) as scope:
+        for run in runs:
+            await run.ended.wait()
+        own = asyncio.current_task() if before else None
+        tasks = running_tasks() - before - {own}
+        if tasks:
+            await asyncio.wait(tasks)
+        return []
+    left = [] if not before else [task for task in running_tasks() - before if task is not asyncio.current_task()]
+    names = [task.get_name() for task in left] or ["the run of the agent"]
+    return names if scope.cancelled_caught else []

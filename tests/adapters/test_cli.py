@@ -1,0 +1,473 @@
+"""The command line: what it serves and says, and how it tells people what they got wrong."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pty
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from openai_compat import __version__
+from openai_compat_adapters.cli import main
+from openai_compat_adapters.options import address, base_url, size
+
+from .served import COMMAND, HERE, PATIENCE, Leash, chat, head, run, serve
+
+AGENTS = "served_agents:agents"
+Write = Callable[[str, str], None]
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
+    """Writes modules into the current directory, and forgets them in the end."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    before = set(sys.modules)
+    yield lambda name, text: tmp_path.joinpath(name).write_text(text) and None
+    for name in set(sys.modules) - before:
+        if str(tmp_path) in str(getattr(sys.modules[name], "__file__", "")):
+            del sys.modules[name]
+
+
+@pytest.fixture(autouse=True)
+def log_level() -> Iterator[None]:
+    """The command line sets the log's level, for its own process."""
+    logger = logging.getLogger("openai_compat")
+    before = logger.level
+    yield
+    logger.setLevel(before)
+
+
+def invoke(*arguments: str, **options: object) -> Result:
+    """The command line, in this process."""
+    result = CliRunner().invoke(main, arguments, **options)
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result
+
+
+# help
+
+
+def test_help_teaches_with_examples() -> None:
+    assert "openai-compat serve hello:agent " in invoke("--help").output
+    for command in ("serve", "chat"):
+        output = invoke(command, "--help").output
+        assert f"  openai-compat {command} hello:agent" in output
+        assert re.search(r"^Usage: ", output)
+
+
+@pytest.mark.parametrize("command", ["serve", "chat"])
+def test_every_option_is_explained(command: str) -> None:
+    for parameter in main.commands[command].params:
+        assert isinstance(parameter, click.Argument) or parameter.help
+
+
+def test_the_version_is_the_packages() -> None:
+    assert invoke("--version").output == f"openai-compat, version {__version__}\n"
+
+
+# what is served
+
+
+@pytest.mark.parametrize(
+    ("targets", "models"),
+    [
+        (["served_agents:echo"], ["echo"]),
+        (["served_agents.py:echo"], ["echo"]),
+        (["gpt-4o=served_agents:echo", "served_agents:big"], ["gpt-4o", "big"]),
+        (["served_agents:open_server"], ["echo", "shout"]),
+        (["served_agents:open_server.runtime.agents"], ["echo", "shout"]),
+    ],
+)
+def test_agents_are_served_by_their_names(targets: list[str], models: list[str]) -> None:
+    with serve(*targets) as served:
+        (answer,) = served.exchange(head("GET", "/v1/models", "Connection: close"))
+        assert [model["id"] for model in answer.json["data"]] == models
+        assert served.ask(models[0]).text == "hi"
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+def test_the_command_that_is_shown_works_as_it_stands() -> None:
+    with serve("served_agents:echo", "--api-key-env", "MY_KEY", env={"MY_KEY": "correct-horse"}) as served:
+        served.wait_for("or: openai-compat chat")
+        shown = re.search(r"  curl (?:.*\\\n)+.*", served.log)[0]
+        assert "correct-horse" not in served.log
+        answered = subprocess.run(
+            ["/bin/sh", "-c", shown],
+            check=True,
+            capture_output=True,
+            text=True,
+            env={**os.environ, "MY_KEY": "correct-horse"},
+            timeout=PATIENCE,
+        )
+    assert '"content":"Hello!"' in answered.stdout
+
+
+def test_the_other_command_that_is_shown_works_too() -> None:
+    with serve("served_agents:echo") as served:
+        shown = served.wait_for(r"or: openai-compat (chat .*)")[1].split()
+        assert run(*shown, "-m", "Hello!").stdout == "Hello!\n"
+
+
+# options
+
+
+def test_an_option_can_be_an_environment_variable() -> None:
+    env = {"OPENAI_COMPAT_API_KEY": "secret", "OPENAI_COMPAT_MAX_REQUEST_SIZE": "1k"}
+    with serve("served_agents:echo", env=env) as served:
+        assert served.ask("echo").error["code"] == "invalid_api_key"
+        (answer,) = served.exchange(chat("echo", "x" * 2000, key="secret", close=True))
+        assert answer.error["code"] == "request_too_large"
+
+
+def test_the_settings_reach_the_server() -> None:
+    settings = ["--bare-paths", "--host-name", "box.local", "--cors-origin", "https://app.example"]
+    with serve(AGENTS, *settings, "--max-concurrency", "1", "--request-timeout", "0.3") as served:
+        request = chat("echo", close=True).replace(b"/v1", b"", 1).replace(b"localhost", b"box.local", 1)
+        (answer,) = served.exchange(request.replace(b"\r\n", b"\r\nOrigin: https://app.example\r\n", 1))
+        assert answer.headers["access-control-allow-origin"] == "https://app.example"
+        assert answer.text == "hi"
+        with Leash() as leash, served.connect() as connection:
+            connection.send(chat("leashed", leash.prompt))
+            leash.wait_for_agent()
+            assert served.ask("echo").error["code"] == "rate_limit_exceeded"
+            assert connection.until(b"\r\n") == b"HTTP/1.1 504 Gateway Timeout\r\n"
+
+
+def test_keys_in_a_file_can_be_changed_while_it_serves(tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text("# ours\nfirst\n")
+    with serve("served_agents:echo", "--api-key-file", str(keys)) as served:
+        assert [a.status for a in served.exchange(chat("echo", key="first", close=True))] == [200]
+        keys.write_text("second\n")
+        assert [a.status for a in served.exchange(chat("echo", key="first", close=True))] == [401]
+        assert [a.status for a in served.exchange(chat("echo", key="second", close=True))] == [200]
+        assert "second" not in served.log
+
+
+@pytest.mark.parametrize("listen", ["0.0.0.0:0", ":0", "[::]:0", "192.0.2.1:0", "example.org:0"])
+def test_without_a_key_nobody_else_may_reach_the_server(listen: str) -> None:
+    ended = run("serve", "served_agents:echo", "--listen", listen)
+    assert ended.returncode == 2
+    assert "Without an API key the server listens on this machine only" in ended.stderr
+    assert "--api-key-env NAME" in ended.stderr
+
+
+@pytest.mark.parametrize("listen", ["0.0.0.0:0", ":0"])
+def test_with_a_key_everybody_may_reach_it(listen: str) -> None:
+    with serve("served_agents:keyed_server", "--listen", listen) as served:
+        (answer,) = served.exchange(chat("echo", key="a-key-of-its-own", close=True))
+        assert answer.text == "hi"
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("127.0.0.1:8083", ("127.0.0.1", 8083)),
+        ("8083", ("127.0.0.1", 8083)),
+        (":8083", ("0.0.0.0", 8083)),
+        ("[::1]:80", ("::1", 80)),
+        ("localhost:0", ("localhost", 0)),
+    ],
+)
+def test_an_address_is_a_host_and_a_port(text: str, value: tuple[str, int]) -> None:
+    assert address(text) == value
+
+
+@pytest.mark.parametrize("text", ["", "localhost", "localhost:", "localhost:http", "::1:80", "a:b:80", "1:65536"])
+def test_other_addresses_are_refused(text: str) -> None:
+    with pytest.raises(click.BadParameter, match=r"HOST:PORT, such as 127\.0\.0\.1:8083"):
+        address(text)
+
+
+@pytest.mark.parametrize(("text", "value"), [("1000", 1000), ("2k", 2048), ("20MB", 20 * 2**20), ("1GiB", 2**30)])
+def test_a_size_is_a_number_of_bytes(text: str, value: int) -> None:
+    assert size(text) == value
+
+
+@pytest.mark.parametrize("text", ["", "MB", "-1", "1.5MB", "1TB", "1 MB"])
+def test_other_sizes_are_refused(text: str) -> None:
+    with pytest.raises(click.BadParameter, match="such as 20MB"):
+        size(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("http://localhost:8083", "http://localhost:8083/v1"),
+        ("http://localhost:8083/", "http://localhost:8083/v1"),
+        ("https://box.local/api/v1", "https://box.local/api/v1"),
+    ],
+)
+def test_a_url_without_a_path_gets_the_usual_one(text: str, value: str) -> None:
+    assert base_url(text) == value
+
+
+@pytest.mark.parametrize("text", ["", "localhost:8083", "ftp://localhost", "http://", "http://["])
+def test_other_urls_are_refused(text: str) -> None:
+    with pytest.raises(click.BadParameter, match="is not a URL"):
+        base_url(text)
+
+
+# mistakes
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("nope:agent", "There is no module 'nope', neither in .* nor installed."),
+        ("nope.deeper:agent", "There is no module 'nope', neither in .* nor installed."),
+        ("good", "'good' is not of the form module:attr, such as hello:agent."),
+        ("good:", "'good:' is not of the form module:attr, such as hello:agent."),
+        ("good:agnt", r"Module 'good' has no attribute 'agnt'. Did you mean 'agent'\?"),
+        ("good:zzz", "Module 'good' has no attribute 'zzz'."),
+        ("good:number", "'good:number' is not an agent: an agent is a function, .*, not 42."),
+        ("good:app", "'good:app' is not an agent: .* has parameters scope, receive, send; an agent may have: .*"),
+        ("good:nothing", "'good:nothing' is an empty mapping: there is no agent in it."),
+        ("x=good:some", "'good:some' is a mapping, which has names for its agents: leave 'x=' out."),
+        ("wrong:agent", r"Importing 'wrong' failed: SyntaxError: .*\(wrong.py, line 2\)"),
+        ("lacks:agent", r"Importing 'lacks' failed: ModuleNotFoundError: No module named 'gone' \(lacks.py, line 1\)"),
+        ("fails:agent", r"Importing 'fails' failed: ZeroDivisionError: division by zero \(fails.py, line 2\)"),
+        ("leaves:agent", r"Importing 'leaves' failed: SystemExit: 7 \(leaves.py, line 2\)"),
+    ],
+)
+@pytest.mark.parametrize("command", ["serve", "chat"])
+def test_a_wrong_import_path_is_told_in_one_line(write: Write, command: str, target: str, message: str) -> None:
+    write(
+        "good.py",
+        "def agent(prompt): ...\ndef app(scope, receive, send): ...\nnumber = 42\nnothing = {}\nsome = {'a': agent}",
+    )
+    write("wrong.py", "x = 1\ndef (")
+    write("lacks.py", "import gone")
+    write("fails.py", "def divide():\n    return 1 / 0\ndivide()")
+    write("leaves.py", "import sys\nsys.exit(7)")
+    result = invoke(command, target)
+    assert result.exit_code == 1
+    assert re.fullmatch(f"Error: {message}\n", result.output)
+
+
+def test_two_agents_of_one_name_are_refused(write: Write) -> None:
+    write("one.py", "def agent(prompt): ...")
+    write("two.py", "def agent(prompt): ...")
+    result = invoke("serve", "one:agent", "two:agent")
+    assert result.exit_code == 1
+    assert result.output == "Error: Two agents are called 'agent'. Name one of them: other=two:agent\n"
+
+
+def test_a_server_is_served_alone(write: Write) -> None:
+    write("ready.py", "from openai_compat import Server\ndef agent(prompt): ...\nserver = Server(agent)")
+    result = invoke("serve", "ready:server", "ready:agent")
+    assert result.exit_code == 1
+    assert "is a Server, which has names for its agents: serve it alone." in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "env"),
+    [(["--api-key", "k", "--heartbeat", "1"], {}), (["--heartbeat", "1"], {"OPENAI_COMPAT_API_KEY": "k"})],
+)
+def test_a_server_takes_no_settings_from_the_command_line(
+    write: Write, arguments: list[str], env: dict[str, str]
+) -> None:
+    write("ready.py", "from openai_compat import Server\nserver = Server(lambda prompt: prompt)")
+    result = invoke("serve", "ready:server", "--grace", "1", *arguments, env=env)
+    assert result.exit_code == 2
+    assert "cannot be served with --api-key, --heartbeat." in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--api-key", "a", "--api-key-env", "HOME"], "Give the API key in one way"),
+        (["--api-key-env", "NOT_SET"], "The environment variable NOT_SET, which should hold the API key, is not set."),
+        (["--api-key-file", "gone"], "File 'gone' does not exist."),
+        (["--cors-origin", "app.example/x"], "not an origin (scheme, host and port, without a path): 'app.example/x'."),
+        (["--heartbeat", "0"], "0.0 is not in the range x>0."),
+        (["--max-request-size", "big"], "'big' is not a number of bytes, such as 20MB."),
+        (["--listen", "nowhere"], "'nowhere' is not of the form HOST:PORT, such as 127.0.0.1:8083."),
+    ],
+)
+def test_a_wrong_setting_is_told_with_the_usage(write: Write, arguments: list[str], message: str) -> None:
+    write("good.py", "def agent(prompt): ...")
+    result = invoke("serve", "good:agent", *arguments)
+    assert result.exit_code == 2
+    assert message in result.output
+    assert result.output.startswith("Usage: ")
+
+
+def test_an_empty_key_opens_nothing() -> None:
+    with serve("served_agents:echo", "--api-key", "") as served:
+        assert served.ask("echo").error["code"] == "chat_endpoint_disabled"
+
+
+# the log
+
+
+def test_failures_of_agents_are_logged_where_people_see_them() -> None:
+    with serve(AGENTS) as served:
+        answer = served.ask("fails")
+        assert "secret" not in answer.body.decode()
+        served.wait_for(rf"^\d\d:\d\d:\d\d ERROR {answer.headers['x-request-id']}: the agent failed$")
+        served.wait_for("^RuntimeError: the secret of the agent$")
+        served.wait_for(rf"^\d\d:\d\d:\d\d {answer.headers['x-request-id']} POST .* 500 ")
+
+
+def test_a_quiet_log_has_no_line_for_each_request() -> None:
+    with serve(AGENTS, "--log-level", "warning") as served:
+        served.ask("echo")
+        served.process.terminate()
+        assert served.ended(5) == 0
+        assert "POST" not in served.log
+
+
+def test_a_module_that_sets_logging_up_keeps_its_own_way(tmp_path: Path) -> None:
+    text = "import logging\nlogging.basicConfig(format='MINE %(message)s')\ndef agent(prompt): return prompt"
+    (tmp_path / "mine.py").write_text(text)
+    with serve("mine:agent", env={"PYTHONPATH": str(tmp_path)}) as served:
+        served.ask("agent")
+        served.wait_for("^MINE req_.* POST /v1/chat/completions 200 ")
+
+
+# chat
+
+
+@pytest.fixture
+def talker(write: Write) -> None:
+    """A module with agents to talk to."""
+    write(
+        "talker.py",
+        "from openai_compat import AgentError, Server\n"
+        "def told(messages): yield f'{len(messages)}: '; yield messages[-1]['content'] + '\\n'\n"
+        "def fails(prompt): raise RuntimeError('the secret')\n"
+        "def half(prompt): yield 'so far'; raise RuntimeError('the secret')\n"
+        "def refuses(prompt): raise AgentError('The calendar is closed.', status=409)\n"
+        "team = {'told': told, 'fails': fails}\n"
+        "keyed = Server(told, keys='k')\n",
+    )
+
+
+def test_a_message_is_asked_and_its_answer_shown(talker: None) -> None:
+    result = invoke("chat", "talker:told", "-m", "hello")
+    assert (result.exit_code, result.output) == (0, "1: hello\n")
+
+
+def test_what_is_piped_in_is_the_message(talker: None) -> None:
+    result = invoke("chat", "talker:told", input="two\nlines")
+    assert (result.exit_code, result.output) == (0, "1: two\nlines\n")
+
+
+def test_one_of_several_agents_is_chosen_by_name(talker: None) -> None:
+    result = invoke("chat", "talker:team", "-m", "hello")
+    assert (result.exit_code, result.output) == (1, "Error: Choose one with --model: told, fails\n")
+    assert invoke("chat", "talker:team", "--model", "told", "-m", "hello").output == "1: hello\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "output"),
+    [
+        (["talker:fails"], "Error: The agent failed. (--log-level error shows why)\n"),
+        (["talker:half"], "so far\nError: The agent failed. (--log-level error shows why)\n"),
+        (["talker:refuses"], "Error: The calendar is closed.\n"),
+        (["talker:team", "--model", "nope"], "Error: The model 'nope' does not exist\n"),
+        (["talker:keyed"], "Error: Missing or invalid API key. Send it as 'Authorization: Bearer KEY'.\n"),
+        (["--url", "http://127.0.0.1:1"], "Error: No answer from 127.0.0.1:1: [Errno 111] Connection refused\n"),
+    ],
+)
+def test_a_failure_is_told_in_one_line(talker: None, arguments: list[str], output: str) -> None:
+    result = invoke("chat", *arguments, "-m", "hello")
+    assert (result.exit_code, result.output) == (1, output)
+
+
+def test_a_key_opens_what_needs_one(talker: None) -> None:
+    assert invoke("chat", "talker:keyed", "--api-key", "k", "-m", "hello").output == "1: hello\n"
+
+
+@pytest.mark.parametrize("arguments", [[], ["talker:told", "--url", "http://localhost"]])
+def test_it_has_to_be_said_whom_to_talk_to(talker: None, arguments: list[str]) -> None:
+    result = invoke("chat", *arguments)
+    assert result.exit_code == 2
+    assert "Say whom to talk to: MODULE:ATTR, or --url." in result.output
+
+
+def test_a_served_agent_can_be_talked_to_but_is_not_given_a_key_that_is_openais(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "a-key-of-its-own")
+    with serve("served_agents:keyed_server") as served:
+        url = f"http://127.0.0.1:{served.port}"
+        assert "Missing or invalid API key" in invoke("chat", "--url", url, "-m", "hello").output
+        assert invoke("chat", "--url", url, "-m", "hello", "--api-key", "a-key-of-its-own").output == "hello\n"
+
+
+class Terminal:
+    """`openai-compat chat` in a terminal of its own."""
+
+    def __init__(self, *arguments: str) -> None:
+        self._ours, theirs = pty.openpty()
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", ACQUIRE, COMMAND, "chat", *arguments],
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            cwd=HERE,
+            start_new_session=True,
+        )
+        os.close(theirs)
+        self._unread = ""
+
+    def type(self, text: str) -> None:
+        os.write(self._ours, text.encode())
+
+    def until(self, end: str) -> str:
+        """What is shown, up to and including `end`."""
+        while end not in self._unread:
+            self._unread += os.read(self._ours, 4096).decode()
+        before, _, self._unread = self._unread.partition(end)
+        return before
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait(PATIENCE)
+        os.close(self._ours)
+
+
+ACQUIRE = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
+"""Makes the terminal the process's own, so that Ctrl-C reaches it as a signal."""
+
+
+@pytest.fixture
+def terminal() -> Iterator[Terminal]:
+    terminal = Terminal("served_agents:conversation")
+    yield terminal
+    terminal.close()
+
+
+@pytest.mark.timeout(30)
+def test_a_conversation_in_a_terminal_goes_on_after_ctrl_c_and_ends_with_ctrl_d(terminal: Terminal) -> None:
+    assert "You talk to conversation." in terminal.until("> ")
+    terminal.type("one\n")
+    assert "heard: one\r\n" in terminal.until("> ")
+    with Leash() as leash:
+        terminal.type(f"wait {leash.prompt}\n")
+        leash.wait_for_agent()
+        terminal.until("waiting")
+        terminal.type("\x03")
+        terminal.until("> ")
+        assert leash.last_words == "finally"
+    terminal.type("fail\n")
+    assert "Error: The agent failed." in terminal.until("> ")
+    terminal.type("abandoned line\x03")
+    terminal.until("> ")
+    terminal.type("two\n")
+    assert "heard: one / heard: one / wait" in (shown := terminal.until("> "))
+    assert "waiting / two" in shown
+    terminal.type("\x04")
+    assert terminal.process.wait(PATIENCE) == 0

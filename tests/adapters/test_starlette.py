@@ -1,0 +1,381 @@
+"""The Starlette adapter: as a whole application, and below a prefix of somebody else's."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import signal
+import threading
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import httpx2
+import openai
+import pytest
+from fastapi import FastAPI
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Mount, Route
+from starlette.types import ASGIApp
+
+from openai_compat import Server
+from openai_compat_adapters.starlette import create_app, endpoint
+from tests.transports import AsgiTransport, asgi_socket
+from tests.trust.probe import CHAT, Endless, ask, error_of, eventually, soon
+from tests.trust.wire import RawClient
+
+pytestmark = pytest.mark.anyio
+HI: Any = [{"role": "user", "content": "Bob"}]
+
+
+async def greeter(prompt: str) -> AsyncIterator[str]:
+    yield "Hello, "
+    yield prompt
+
+
+async def own_page(request: Request) -> Response:
+    return PlainTextResponse("my own page")
+
+
+def in_starlette(server: Server) -> ASGIApp:
+    return Starlette(routes=[Route("/own", own_page), Mount("/ai", endpoint(server))])
+
+
+def in_starlette_twice(server: Server) -> ASGIApp:
+    inner = Starlette(routes=[Route("/own", own_page), Mount("/ai", endpoint(server))])
+    return Starlette(routes=[Route("/own", own_page), Mount("/inner", inner)])
+
+
+def in_fastapi(server: Server) -> ASGIApp:
+    app = FastAPI()
+    app.add_route("/own", own_page)
+    app.mount("/ai", endpoint(server))
+    return app
+
+
+def in_fastapi_as_an_app(server: Server) -> ASGIApp:
+    app = FastAPI()
+    app.add_route("/own", own_page)
+    app.mount("/ai", create_app(server))
+    return app
+
+
+MOUNTS: list[tuple[Callable[[Server], ASGIApp], str]] = [
+    (in_starlette, "/ai"),
+    (in_starlette_twice, "/inner/ai"),
+    (in_fastapi, "/ai"),
+    (in_fastapi_as_an_app, "/ai"),
+]
+
+
+def http(app: ASGIApp, path: str = "") -> httpx2.AsyncClient:
+    return httpx2.AsyncClient(transport=AsgiTransport(app), base_url=f"http://localhost{path}")
+
+
+@pytest.mark.parametrize("root_path", ["", "/proxied"])
+@pytest.mark.parametrize(("mount", "prefix"), MOUNTS, ids=lambda value: getattr(value, "__name__", value))
+def test_the_sdk_reaches_an_agent_below_a_prefix(
+    mount: Callable[[Server], ASGIApp], prefix: str, root_path: str
+) -> None:
+    """Over a real socket; with a root path too, which a proxy in front of the application has taken off."""
+    server = Server({"greeter": greeter}, keys="sk-right")
+    with (
+        asgi_socket(mount(server), root_path) as url,
+        openai.OpenAI(base_url=f"{url}{prefix}/v1", api_key="sk-right", max_retries=0) as client,
+    ):
+        assert [model.id for model in client.models.list()] == ["greeter"]
+        stream = client.chat.completions.create(model="greeter", messages=HI, stream=True)
+        assert "".join([chunk.choices[0].delta.content or "" for chunk in stream]) == "Hello, Bob"
+        assert client.models.retrieve("greeter").id == "greeter"
+        assert httpx2.get(f"{url}/own").text == "my own page"
+
+
+@pytest.mark.parametrize(("mount", "prefix"), MOUNTS, ids=lambda value: getattr(value, "__name__", value))
+async def test_below_the_prefix_all_answers_are_ours_and_beside_it_none(
+    mount: Callable[[Server], ASGIApp], prefix: str
+) -> None:
+    async with http(mount(Server({"greeter": greeter}))) as client:
+        unknown = await client.get(f"{prefix}/unknown")
+        wrong_method = await client.get(f"{prefix}{CHAT}")
+        assert (await client.get(f"{prefix}/healthz")).json() == {"status": "ok"}
+        assert (await client.get("/own")).text == "my own page"
+        assert (await client.get("/v1/models")).text != unknown.text
+        assert (await client.get(f"{prefix}x/v1/models")).status_code == 404
+    assert error_of(unknown) == (404, "invalid_request_error", "unknown_url", None)
+    assert error_of(wrong_method) == (405, "invalid_request_error", "method_not_supported", None)
+
+
+async def test_model_names_with_slashes_and_spaces_are_found_below_a_prefix() -> None:
+    async with http(in_starlette(Server({"my org/the agent": greeter}))) as client:
+        for path in ("my org/the agent", "my%20org/the%20agent", "my%20org%2Fthe%20agent"):
+            assert (await client.get(f"/ai/v1/models/{path}")).json()["id"] == "my org/the agent"
+
+
+def test_a_bare_endpoint_is_an_application_too() -> None:
+    with asgi_socket(endpoint(Server(greeter))) as url:
+        assert httpx2.get(f"{url}/healthz").status_code == 200
+
+
+# lifespan
+
+
+def test_the_applications_lifespan_ends_the_servers() -> None:
+    server = Server(greeter)
+    with asgi_socket(create_app(server)) as url:
+        assert httpx2.get(f"{url}/readyz").status_code == 200
+        assert not server.runtime.slots.closed
+    assert server.runtime.slots.closed
+
+
+@pytest.mark.parametrize("parent", [Starlette, FastAPI])
+def test_a_parents_lifespan_runs_the_servers_within_its_own(parent: Any) -> None:
+    """208: parents do not run the lifespans of what they mount, and we install no signal handlers of our own"""
+    server = Server(greeter)
+    seen: list[str] = []
+
+    @asynccontextmanager
+    async def lifespan(app: Any) -> AsyncGenerator[None]:
+        async with server.lifespan():
+            seen.append("open" if not server.runtime.slots.closed else "closed")
+            yield
+        seen.append("open" if not server.runtime.slots.closed else "closed")
+
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    app = parent(lifespan=lifespan)
+    app.mount("/ai", endpoint(server))
+    with asgi_socket(app) as url:
+        assert httpx2.post(f"{url}/ai{CHAT}", json=ask()).status_code == 200
+    assert seen == ["open", "closed"]
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
+
+
+async def test_draining_refuses_new_turns_and_waits_for_the_running_ones() -> None:
+    go, running = anyio.Event(), anyio.Event()
+
+    async def agent(prompt: str) -> str:
+        running.set()
+        await go.wait()
+        return "finished"
+
+    server = Server(agent)
+    answers: list[httpx2.Response] = []
+    async with http(create_app(server)) as client, anyio.create_task_group() as group:
+
+        async def turn() -> None:
+            answers.append(await client.post(CHAT, json=ask()))
+
+        async def drain() -> None:
+            await server.drain(20)
+            assert server.runtime.slots.used == 0
+
+        group.start_soon(turn)
+        await running.wait()
+        group.start_soon(drain)
+        await soon(lambda: server.runtime.slots.closed)
+        refused = await client.post(CHAT, json=ask())
+        assert (await client.get("/readyz")).status_code == 503
+        assert (await client.get("/healthz")).status_code == 200
+        go.set()
+    assert error_of(refused) == (503, "server_error", "shutting_down", None)
+    assert refused.headers["retry-after"] == "5"
+    assert answers[0].json()["choices"][0]["message"]["content"] == "finished"
+
+
+# the protocol
+
+
+Message = dict[str, Any]
+
+
+async def exchange(
+    app: ASGIApp, *incoming: Message, method: str = "POST", path: str = CHAT, headers: Any = ()
+) -> list[Message]:
+    """What the application sends for these messages. After the last one nothing more comes."""
+    messages, sent = list(incoming), list[Message]()
+
+    async def receive() -> Message:
+        if not messages:
+            await anyio.sleep_forever()
+        return messages.pop(0)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": method,
+        "path": path,
+        "root_path": "",
+        "query_string": b"",
+        "headers": [(b"host", b"localhost"), *headers],
+    }
+    with anyio.fail_after(10):
+        await app(scope, receive, send)
+    return sent
+
+
+def upload(*pieces: bytes) -> list[Message]:
+    last = len(pieces) - 1
+    return [{"type": "http.request", "body": piece, "more_body": i < last} for i, piece in enumerate(pieces)]
+
+
+BODY = json.dumps(ask()).encode()
+STREAM = json.dumps(ask(stream=True)).encode()
+
+
+@pytest.mark.parametrize(
+    ("incoming", "method", "path"),
+    [
+        (upload(BODY), "POST", CHAT),
+        (upload(STREAM), "POST", CHAT),
+        (upload(BODY[:9], BODY[9:], b""), "POST", CHAT),
+        ([{"type": "http.request"}], "POST", CHAT),
+        ([{"type": "http.request"}], "GET", "/v1/models"),
+        ([], "GET", "/v1/models"),
+        ([], "HEAD", "/v1/models"),
+        ([], "DELETE", CHAT),
+        ([], "POST", "/unknown"),
+    ],
+)
+async def test_messages_come_in_the_order_that_asgi_wants(incoming: list[Message], method: str, path: str) -> None:
+    sent = await exchange(endpoint(Server(greeter)), *incoming, method=method, path=path)
+    start, *bodies = sent
+    assert start["type"] == "http.response.start"
+    assert type(start["status"]) is int
+    for name, value in start["headers"]:
+        assert type(name) is type(value) is bytes
+        assert name == name.lower()
+    assert {body["type"] for body in bodies} == {"http.response.body"}
+    assert {type(body["body"]) for body in bodies} == {bytes}
+    assert [body["more_body"] for body in bodies] == [True] * (len(bodies) - 1) + [False]
+    length = dict(start["headers"]).get(b"content-length")
+    if length is not None and method != "HEAD":
+        assert int(length) == len(bodies[0]["body"])
+    if method == "HEAD":
+        assert int(length or 0) > 0
+        assert bodies[0]["body"] == b""
+
+
+@pytest.mark.parametrize("pieces", [(), (BODY[:20],), (BODY[:20], BODY[20:40])])
+async def test_a_client_that_leaves_during_the_upload_gets_nothing_and_starts_nothing(
+    pieces: tuple[bytes, ...],
+) -> None:
+    """140"""
+    runs = 0
+
+    async def agent(prompt: str) -> str:
+        nonlocal runs
+        runs += 1
+        return "never"
+
+    unfinished = [{"type": "http.request", "body": piece, "more_body": True} for piece in pieces]
+    assert await exchange(endpoint(Server(agent)), *unfinished, {"type": "http.disconnect"}) == []
+    assert runs == 0
+
+
+async def test_a_client_that_leaves_during_the_answer_is_sent_no_more() -> None:
+    agent = Endless("begun")
+    server = Server(agent)
+    sent = await exchange(endpoint(server), *upload(STREAM), {"type": "http.disconnect"})
+    assert [message for message in sent if message.get("more_body") is False] == []
+    assert agent.stopped.is_set() or agent.runs == 0
+    assert server.runtime.slots.used == 0
+
+
+async def test_a_websocket_is_refused_before_it_is_accepted() -> None:
+    sent: list[Any] = []
+
+    async def receive() -> Message:
+        return {"type": "websocket.connect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "websocket", "path": "/v1/responses", "headers": [], "root_path": ""}
+    for app in (endpoint(Server(greeter)), create_app(Server(greeter))):
+        await app(scope, receive, send)
+    assert sent == [{"type": "websocket.close", "code": 1000}] * 2
+
+
+async def test_a_send_that_fails_means_that_the_client_has_left(caplog: pytest.LogCaptureFixture) -> None:
+    """ASGI 2.4 lets servers say it by an OSError. It is nobody's mistake, and is not logged as one."""
+    caplog.set_level(logging.INFO, logger="openai_compat")
+    agent = Endless("begun")
+    server = Server(agent)
+    messages = upload(STREAM)
+
+    async def receive() -> Message:
+        if not messages:
+            await anyio.sleep_forever()
+        return messages.pop(0)
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.body":
+            raise OSError("the client has left")
+
+    scope = {"type": "http", "method": "POST", "path": CHAT, "headers": [(b"host", b"localhost")]}
+    with anyio.fail_after(10):
+        await endpoint(server)(scope, receive, send)
+    assert agent.stopped.is_set()
+    await soon(lambda: server.runtime.slots.used == 0)
+    assert {record.levelname for record in caplog.records if record.name == "openai_compat"} == {"INFO"}
+    assert "ClientDisconnected" in caplog.text
+
+
+# parents that wrap what they mount
+
+
+class Passing(BaseHTTPMiddleware):
+    async def dispatch(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
+        response = await call_next(request)
+        response.headers["x-wrapped"] = "yes"
+        return response
+
+
+def test_an_agent_is_stopped_behind_a_middleware_that_wraps_receive_and_send() -> None:
+    """BaseHTTPMiddleware hid the client's leaving from what it wraps in several frameworks."""
+    agent = Endless("begun")
+    server = Server({"agent": agent, "greeter": greeter})
+    app = Starlette(routes=[Mount("/ai", endpoint(server))], middleware=[Middleware(Passing)])
+    with asgi_socket(app) as url:
+        answer = httpx2.post(f"{url}/ai{CHAT}", json=ask(model="greeter", stream=True))
+        assert answer.headers["x-wrapped"] == "yes"
+        assert "data: [DONE]" in answer.text
+        for stream in (True, False):
+            agent.stopped.clear()
+            agent.waits.clear()
+            with RawClient(url) as client:
+                body = json.dumps(ask(stream=stream)).encode()
+                client.head("Content-Type: application/json", f"Content-Length: {len(body)}", path=f"/ai{CHAT}")
+                client.socket.sendall(body)
+                assert agent.waits.wait(10)
+            assert agent.stopped.wait(3)
+        eventually(lambda: server.runtime.slots.used == 0)
+
+
+def test_an_application_made_on_one_loop_serves_on_another() -> None:
+    """Nothing of a loop is kept by the server: it may be made anywhere, and served again after its loop has ended."""
+    server = Server({"greeter": greeter, "thread": lambda prompt: "from a thread"})
+
+    async def ask_once(model: str) -> str:
+        async with http(create_app(server)) as client:
+            answer = await client.post(CHAT, json=ask(model=model))
+        return str(answer.json()["choices"][0]["message"]["content"])
+
+    results: list[str] = []
+    for _ in range(2):
+        thread = threading.Thread(
+            target=lambda: results.extend([asyncio.run(ask_once(model)) for model in ("greeter", "thread")])
+        )
+        thread.start()
+        thread.join(10)
+    assert results == ["Hello, hi", "from a thread"] * 2

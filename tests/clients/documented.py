@@ -1,0 +1,101 @@
+"""Commands and programs that the documentation of three agent systems tells its readers to run, as written there.
+
+Claude Ops ("Mobile Chat"), docker-agent ("Chat Server") and NodeTool ("Chat API") each serve an agent to OpenAI's
+clients. Whoever moves such an agent here keeps their users' commands; only host, port, key and model may change.
+"""
+
+from __future__ import annotations
+
+CLAUDE_OPS_STREAMING = """\
+curl -N http://localhost:8080/v1/chat/completions \\
+  -H "Authorization: Bearer your-secret-key-here" \\
+  -H "Content-Type: application/json" \\
+  -d '{
+    "model": "claude-ops",
+    "stream": true,
+    "messages": [{"role": "user", "content": "What services are currently unhealthy?"}]
+  }'
+"""
+
+CLAUDE_OPS_SYNCHRONOUS = """\
+curl http://localhost:8080/v1/chat/completions \\
+  -H "Authorization: Bearer your-secret-key-here" \\
+  -H "Content-Type: application/json" \\
+  -d '{
+    "model": "claude-ops",
+    "stream": false,
+    "messages": [{"role": "user", "content": "Restart the nginx container on ie01"}]
+  }'
+"""
+
+DOCKER_AGENT_MODELS = "curl http://127.0.0.1:8083/v1/models"
+
+DOCKER_AGENT_CHAT = """\
+curl http://127.0.0.1:8083/v1/chat/completions \\
+    -H 'Content-Type: application/json' \\
+    -d '{
+      "model": "root",
+      "messages": [{"role": "user", "content": "Hello!"}]
+    }'
+"""
+
+DOCKER_AGENT_STREAMING = """\
+curl -N http://127.0.0.1:8083/v1/chat/completions \\
+    -H 'Content-Type: application/json' \\
+    -d '{
+      "model": "root",
+      "stream": true,
+      "messages": [{"role": "user", "content": "Stream a poem"}]
+    }'
+"""
+
+DOCKER_AGENT_PYTHON = """\
+from openai import OpenAI
+
+client = OpenAI(
+    base_url="http://127.0.0.1:8083/v1",
+    api_key="not-needed-when-no-api-key-flag",  # required by the SDK, ignored if no auth
+)
+
+resp = client.chat.completions.create(
+    model="root",
+    messages=[{"role": "user", "content": "Hello!"}],
+)
+print(resp.choices[0].message.content)
+"""
+
+NODETOOL_PYTHON = """\
+import openai
+
+client = openai.OpenAI(
+    api_key="YOUR_TOKEN",
+    base_url="http://localhost:8000/v1"
+)
+
+response = client.chat.completions.create(
+    model="gpt-4",
+    messages=[
+        {"role": "user", "content": "Hello, how are you?"}
+    ],
+    stream=True
+)
+
+for chunk in response:
+    if chunk.choices[0].delta.content is not None:
+        print(chunk.choices[0].delta.content, end="")
+"""
+
+NODETOOL_MODELS = """\
+curl http://localhost:8000/v1/models \\
+  -H "Authorization: Bearer YOUR_TOKEN"
+"""
+
+NODETOOL_BODY = """\
+{
+  "model": "gpt-4",
+  "messages": [
+    {"role": "user", "content": "Hello, how are you?"}
+  ],
+  "stream": true
+}
+"""

@@ -1,0 +1,153 @@
+"""The API's own description: `GET /openapi.json`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import jsonschema
+import pytest
+
+from openai_compat import UsageReported
+
+from .agents import HELLO, Says
+from .conftest import Http, in_process
+from .listening import data_of
+from .requirements import requirement
+from .test_chat_params import EVERY_PARAMETER, OUT_OF_RANGE
+from .test_chat_stream import CASES
+
+pytestmark = pytest.mark.anyio
+
+METHODS = {"get", "post", "delete"}
+
+
+async def document(http: Http) -> dict[str, Any]:
+    async with http(Says("Hi"), keys="secret") as client:
+        answer = await client.get("/openapi.json")  # without the key
+    assert answer.status_code == 200
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def references(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        if isinstance(value.get("$ref"), str):
+            yield value["$ref"]
+        for item in value.values():
+            yield from references(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from references(item)
+
+
+def check(document: dict[str, Any], schema: dict[str, Any], value: Any) -> None:
+    """Raise ValidationError unless `value` is what a schema of the document describes."""
+    whole = {**schema, "components": document["components"]}
+    jsonschema.Draft202012Validator(whole).validate(value)
+
+
+def described(document: dict[str, Any], path: str, kind: str) -> dict[str, Any]:
+    """The schema of what `POST path` answers as `kind`."""
+    schema: dict[str, Any] = document["paths"][path]["post"]["responses"]["200"]["content"][kind]["schema"]
+    return schema
+
+
+@requirement("openapi.document")
+async def test_it_is_open_without_a_key_and_everything_it_refers_to_is_there(http: Http) -> None:
+    openapi = await document(http)
+    assert openapi["openapi"] == "3.1.0"
+    assert {"title", "version"} <= set(openapi["info"])
+    for reference in references(openapi):
+        target: Any = openapi
+        for step in reference.removeprefix("#/").split("/"):
+            target = target[step]
+
+
+@requirement("openapi.document")
+@in_process
+async def test_its_schemas_are_json_schemas_and_its_operations_are_whole(http: Http) -> None:
+    openapi = await document(http)
+    for schema in openapi["components"]["schemas"].values():
+        jsonschema.Draft202012Validator.check_schema(schema)
+    for path, item in openapi["paths"].items():
+        assert set(item) <= METHODS
+        for operation in item.values():
+            assert operation["responses"]
+            assert all("description" in response for response in operation["responses"].values())
+            named = {parameter["name"] for parameter in operation.get("parameters", [])}
+            assert named == {step[1:-1] for step in path.split("/") if step.startswith("{")}
+    used = {name for operation in [openapi["security"], *_securities(openapi)] for entry in operation for name in entry}
+    assert used == set(openapi["components"]["securitySchemes"])
+
+
+def _securities(openapi: dict[str, Any]) -> Iterator[Any]:
+    for item in openapi["paths"].values():
+        for operation in item.values():
+            yield operation.get("security", [])
+
+
+@requirement("openapi.document")
+@in_process
+async def test_every_route_is_described_and_every_described_one_is_there(http: Http) -> None:
+    openapi = await document(http)
+    assert {(method.upper(), path) for path, item in openapi["paths"].items() for method in item} == {
+        ("POST", "/v1/chat/completions"),
+        ("POST", "/v1/completions"),
+        ("GET", "/v1/models"),
+        ("GET", "/v1/models/{model}"),
+        ("GET", "/healthz"),
+        ("GET", "/readyz"),
+    }
+    async with http(Says("Hi")) as client:
+        for path, item in openapi["paths"].items():
+            for method in item:
+                answer = await client.request(method.upper(), path.replace("{model}", "agent"), json={})
+                assert answer.status_code in (200, 400), path
+
+
+@requirement("openapi.matches")
+@in_process
+async def test_requests_are_valid_by_it_exactly_where_the_server_takes_them(http: Http) -> None:
+    openapi = await document(http)
+    schema = openapi["paths"]["/v1/chat/completions"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    base: dict[str, Any] = {"model": "agent", "messages": HELLO}
+    check(openapi, schema, base | EVERY_PARAMETER)
+    beyond_a_schema = {"n", "top_logprobs", "tools", "tool_choice", "store", "messages", "audio"}
+    for fields, param in OUT_OF_RANGE:
+        if param.partition(".")[0].partition("[")[0] not in beyond_a_schema:
+            with pytest.raises(jsonschema.ValidationError):
+                check(openapi, schema, base | fields)
+
+
+@requirement("openapi.matches")
+@pytest.mark.parametrize("name", CASES)
+@in_process
+async def test_answers_and_chunks_are_valid_by_it(name: str, http: Http) -> None:
+    openapi, case, path = await document(http), CASES[name], "/v1/chat/completions"
+    body = {"model": "agent", "messages": HELLO, **case.ask, "stream_options": {"include_usage": True}}
+    async with http(Says(*case.items)) as client:
+        plain = await client.post(path, json=body)
+        streamed = await client.post(path, json=body | {"stream": True})
+    check(openapi, described(openapi, path, "application/json"), plain.json())
+    for event in data_of(streamed.text)[:-1]:
+        check(openapi, described(openapi, path, "text/event-stream"), json.loads(event))
+
+
+@requirement("openapi.matches")
+@in_process
+async def test_all_other_answers_are_valid_by_it(http: Http) -> None:
+    openapi = await document(http)
+    completion = described(openapi, "/v1/completions", "application/json")
+    async with http(Says("Hi", UsageReported(1, 2, 3, 4))) as client:
+        ask = {"model": "agent", "prompt": "x", "stream_options": {"include_usage": True}}
+        check(openapi, completion, (await client.post("/v1/completions", json=ask)).json())
+        streamed = await client.post("/v1/completions", json=ask | {"stream": True})
+        for event in data_of(streamed.text)[:-1]:
+            check(openapi, completion, json.loads(event))
+        for path, called in (("/v1/models", "/v1/models"), ("/v1/models/{model}", "/v1/models/agent")):
+            schema = openapi["paths"][path]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
+            check(openapi, schema, (await client.get(called)).json())
+        error = openapi["paths"]["/v1/models/{model}"]["get"]["responses"]["default"]["content"]["application/json"]
+        check(openapi, error["schema"], (await client.get("/v1/models/other")).json())
