@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import anyio
 
-from .alarms import new_alarm
+from .alarms import Fuse
 from .backend import Principal
 from .errors import OpenAICompatError
 from .http import ClientDisconnected, HttpRequest, ResponseBody, ResponseStart, Send, encode_headers
@@ -57,7 +57,6 @@ class Exchange:
         agent_started: whether an agent was run for it, so that it must not be run again in secret.
         recording: a copy of the answer, if one was asked for.
         scope: what is cancelled when the client does not read: the whole work on the request.
-        cut: True once that has happened.
     """
 
     def __init__(self, request: HttpRequest, send: Send, request_id: str, write_deadline: float) -> None:
@@ -71,8 +70,7 @@ class Exchange:
         self.recording: Recording | None = None
         self.headers: list[tuple[str, str]] = [("X-Request-Id", request_id)]
         self.scope = anyio.CancelScope()
-        self._alarm = new_alarm()
-        self.cut = False
+        self._fuse = Fuse(self.scope)
         self._outlives = False
         self._gone = False
         self._send = send
@@ -86,7 +84,7 @@ class Exchange:
 
     def close(self) -> None:
         """The exchange is over."""
-        self._alarm.close()
+        self._fuse.close()
 
     def record(self, limit: int) -> None:
         """Keep a copy of the answer, up to `limit` bytes of body."""
@@ -157,17 +155,13 @@ class Exchange:
         if self._outlives:
             await self._try_to_deliver(message)
             return
-        self._alarm.set(self._write_deadline, self._cut)
+        self._fuse.light(self._write_deadline)
         try:
             await self._send(message)
         except OSError as error:  # ASGI 2.4: what `send` raises on a connection that is closed
             raise ClientDisconnected from error
         finally:
-            self._alarm.off()
-
-    def _cut(self) -> None:
-        self.cut = True
-        self.scope.cancel()
+            self._fuse.put_out()
 
     async def _try_to_deliver(self, message: ResponseStart | ResponseBody) -> None:
         """Where the work goes on in any case, a client that cannot be written to has left."""

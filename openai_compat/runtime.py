@@ -71,8 +71,7 @@ class Runtime:
             name = next(iter(self.agents))
         if name not in self.agents or not principal.may_use(name):
             shown = model if len(model) <= 64 else model[:64] + "…"
-            text = f"The model '{shown}' does not exist or you do not have access to it"
-            raise NotFound(text, code="model_not_found", param="model")
+            raise NotFound(f"The model '{shown}' does not exist", code="model_not_found", param="model")
         return name, self.agents[name]
 
     def caller(self, principal: Principal, request: HttpRequest) -> Caller:

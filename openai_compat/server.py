@@ -161,7 +161,7 @@ class Server:
         try:
             with exchange.scope:
                 await self._answer_or_fail(exchange)
-            if exchange.cut:
+            if exchange.scope.cancel_called:
                 raise ClientTooSlow
         except (ClientTooSlow, ClientDisconnected) as gone:
             exchange.note = type(gone).__name__

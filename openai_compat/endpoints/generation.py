@@ -152,9 +152,10 @@ class Turns:
         return all([turn.over and turn.error is None for turn in self.turns])
 
     def interrupt(self, error: OpenAICompatError) -> None:
-        """End all turns with `error`, as if the agent had raised it."""
-        self._interrupted = error
-        self._wake.set()
+        """End the turns with `error`, as if the agent had raised it, unless it has said its last already."""
+        if not all([turn.finished for turn in self.turns]):
+            self._interrupted = error
+            self._wake.set()
 
     def take(self) -> list[tuple[int, list[Item]]]:
         """What each turn has to show since the last call. Raises a failure once all that came before it is taken."""
