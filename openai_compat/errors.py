@@ -25,8 +25,26 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import ClassVar
 
+__all__ = (
+    "MAX_MESSAGE",
+    "AgentError",
+    "Conflict",
+    "DeadlineExceeded",
+    "Forbidden",
+    "InvalidRequest",
+    "MethodNotAllowed",
+    "NotFound",
+    "OpenAICompatError",
+    "RateLimited",
+    "RequestTimeout",
+    "RequestTooLarge",
+    "Unauthorized",
+    "Unavailable",
+    "UnsupportedMedia",
+)
+
 MAX_MESSAGE = 1000
-"""Longest error message in characters: an envelope stays under 4 kB whatever it quotes."""
+"""Longest error message in characters: an envelope stays under 10 kB whatever it quotes."""
 
 
 class OpenAICompatError(Exception):

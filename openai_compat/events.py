@@ -15,6 +15,29 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
+__all__ = (
+    "EVENT_TYPES",
+    "AgentEvent",
+    "Citation",
+    "Executor",
+    "FinishReason",
+    "Finished",
+    "MediaDelta",
+    "MessageBreak",
+    "Notice",
+    "Paused",
+    "PendingCall",
+    "Progress",
+    "ReasoningDelta",
+    "RefusalDelta",
+    "TextDelta",
+    "ToolCallDelta",
+    "ToolCallReady",
+    "ToolCallStarted",
+    "ToolResult",
+    "UsageReported",
+)
+
 Executor: TypeAlias = Literal["agent", "client"]
 """Who runs a tool: the agent itself, or the program that sent the request."""
 

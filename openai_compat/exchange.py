@@ -53,6 +53,7 @@ class Exchange:
         principal: who asks; set once that is known.
         status: the status that was sent, 0 before.
         streaming: True while pieces of a stream can be written: after its head, before its last one.
+        complete: True once the last piece was given to the transport.
         note: a word for the access log about how it ended.
         agent_started: whether an agent was run for it, so that it must not be run again in secret.
         recording: a copy of the answer, if one was asked for.
@@ -65,6 +66,7 @@ class Exchange:
         self.principal = NOBODY
         self.status = 0
         self.streaming = False
+        self.complete = False
         self.note = ""
         self.agent_started = False
         self.recording: Recording | None = None
@@ -149,6 +151,7 @@ class Exchange:
     async def _write(self, body: ResponseBody) -> None:
         if self.recording is not None:
             self.recording.add(body)
+        self.complete = not body.more
         await self._deliver(body)
 
     async def _deliver(self, message: ResponseStart | ResponseBody) -> None:
@@ -158,14 +161,12 @@ class Exchange:
         self._fuse.light(self._write_deadline)
         try:
             await self._send(message)
-        except OSError as error:  # ASGI 2.4: what `send` raises on a connection that is closed
-            raise ClientDisconnected from error
         finally:
             self._fuse.put_out()
 
     async def _try_to_deliver(self, message: ResponseStart | ResponseBody) -> None:
         """Where the work goes on in any case, a client that cannot be written to has left."""
-        with anyio.move_on_after(self._write_deadline), suppress(OSError, anyio.BrokenResourceError):
+        with anyio.move_on_after(self._write_deadline), suppress(ClientDisconnected):
             if not self._gone:
                 await self._send(message)
             return

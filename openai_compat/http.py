@@ -6,6 +6,16 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequen
 from dataclasses import dataclass
 from typing import TypeAlias
 
+__all__ = (
+    "ClientDisconnected",
+    "HttpRequest",
+    "RawHeaders",
+    "ResponseBody",
+    "ResponseStart",
+    "Send",
+    "encode_headers",
+)
+
 RawHeaders: TypeAlias = Sequence[tuple[bytes, bytes]]
 """Header fields in order; names in lower case."""
 
@@ -63,7 +73,7 @@ class ResponseBody:
 Send: TypeAlias = Callable[[ResponseStart | ResponseBody], Awaitable[None]]
 """Takes one `ResponseStart`, then `ResponseBody` pieces; returns when the transport has room for the next.
 
-May raise OSError when the client has gone away."""
+Raises ClientDisconnected when the transport knows that the client has gone away."""
 
 
 def encode_headers(headers: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:

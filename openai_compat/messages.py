@@ -6,6 +6,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+__all__ = (
+    "AssistantMessage",
+    "AssistantPart",
+    "AudioPart",
+    "FilePart",
+    "ImagePart",
+    "InputPart",
+    "Message",
+    "RefusalPart",
+    "SystemMessage",
+    "TextPart",
+    "ToolCall",
+    "ToolMessage",
+    "UserMessage",
+    "text_of",
+)
+
 
 @dataclass(frozen=True, slots=True)
 class TextPart:

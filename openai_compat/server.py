@@ -167,7 +167,8 @@ class Server:
             exchange.note = type(gone).__name__
             raise
         except anyio.get_cancelled_exc_class():
-            exchange.note = "client left"
+            if not exchange.complete:  # many clients leave as soon as they have it all
+                exchange.note = "client left"
             raise
         finally:
             exchange.close()

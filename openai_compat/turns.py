@@ -59,7 +59,7 @@ class Turn:
         self._context = context
         self._wake = wake
         self._grace = grace
-        self._released = released
+        self._released: Callable[[], None] | None = released
         self._enforcer = Enforcer(request, counts_tokens=backend.capabilities.counts_tokens)
         self._items: deque[Item] = deque()
         self._room: Sleeper | None = None
@@ -105,7 +105,13 @@ class Turn:
 
     def start(self) -> None:
         """Start the agent. From here on `stop` has to be called, and `released` will be."""
-        self._task = spawn(self._run, name=f"agent {self._context.turn_id}", ended=self._released)
+        self._task = spawn(self._run, name=f"agent {self._context.turn_id}", ended=self._release)
+
+    def _release(self) -> None:
+        """The agent has ended. Comes once, and also where the task was cancelled before it began."""
+        released, self._released = self._released, None
+        if released is not None:
+            released()
 
     async def stop(self) -> None:
         """Stop the agent if it still runs; wait for its end, but no longer than the grace period."""
@@ -166,6 +172,7 @@ class Turn:
             self._fail(error)
         finally:
             self._ended = True
+            self._release()  # before the reader can tell anybody that the turn is over
             self._wake.set()
 
     async def _read_agent(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,19 +12,23 @@ import openai
 import openai_compat
 import openai_compat_adapters
 
-PORT = 18083
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
 
 
 def main() -> None:
+    port = free_port()
     for package in (openai_compat, openai_compat_adapters):
         folder = Path(package.__file__ or "").parent
         assert "site-packages" in folder.parts, f"{folder} is not the installed wheel"
         assert (folder / "py.typed").exists(), f"{folder} has no py.typed"
     Path("agent.py").write_text("def echo(prompt: str) -> str:\n    return 'echo ' + prompt\n", "utf-8")
-    command = [Path(sys.executable).with_name("openai-compat"), "serve", "agent:echo", "--listen", f"127.0.0.1:{PORT}"]
+    command = [Path(sys.executable).with_name("openai-compat"), "serve", "agent:echo", "--listen", f"127.0.0.1:{port}"]
     with subprocess.Popen(command) as served:
         try:
-            client = openai.OpenAI(base_url=f"http://127.0.0.1:{PORT}/v1", api_key="any", max_retries=8)
+            client = openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="any", max_retries=8)
             answer = client.chat.completions.create(model="echo", messages=[{"role": "user", "content": "hi"}])
         finally:
             served.terminate()

@@ -14,7 +14,7 @@ from typing import Any
 
 import anyio
 from starlette.applications import Starlette
-from starlette.types import ASGIApp, Receive, Scope
+from starlette.types import ASGIApp, Message, Receive, Scope
 from starlette.types import Send as AsgiSend
 
 from openai_compat import Server
@@ -96,9 +96,15 @@ def _request(scope: Scope, body: AsyncIterator[bytes]) -> HttpRequest:
 
 def _sender(send: AsgiSend) -> Send:
     async def forward(message: ResponseStart | ResponseBody) -> None:
-        if isinstance(message, ResponseStart):
-            await send({"type": "http.response.start", "status": message.status, "headers": message.headers})
-        else:
-            await send({"type": "http.response.body", "body": message.data, "more_body": message.more})
+        try:
+            await send(_asgi(message))
+        except OSError:  # since ASGI 2.4 a server may say by this that the client has left
+            raise ClientDisconnected from None
 
     return forward
+
+
+def _asgi(message: ResponseStart | ResponseBody) -> Message:
+    if isinstance(message, ResponseStart):
+        return {"type": "http.response.start", "status": message.status, "headers": message.headers}
+    return {"type": "http.response.body", "body": message.data, "more_body": message.more}

@@ -87,23 +87,21 @@ def _paths() -> dict[str, Any]:
 
 
 def _stored_paths() -> dict[str, Any]:
-    stored, conversation = _path_parameter("completion_id"), _path_parameter("conversation_id")
+    stored = {"parameters": [_path_parameter("completion_id")]}
+    conversation = {"parameters": [_path_parameter("conversation_id")]}
     update = {"required": True, "content": {"application/json": {"schema": _ref("MetadataUpdate")}}}
     return {
         "/v1/chat/completions/{completion_id}": {
-            "parameters": [stored],
-            "get": {"summary": "Get a stored chat completion", **_responses("ChatCompletion")},
-            "post": {"summary": "Change its metadata", "requestBody": update, **_responses("ChatCompletion")},
-            "delete": {"summary": "Delete it", **_responses("Deleted")},
+            "get": {"summary": "Get a stored chat completion", **stored, **_responses("ChatCompletion")},
+            "post": {"summary": "Change its metadata", **stored, "requestBody": update, **_responses("ChatCompletion")},
+            "delete": {"summary": "Delete it", **stored, **_responses("Deleted")},
         },
         "/v1/chat/completions/{completion_id}/messages": {
-            "parameters": [stored],
-            "get": {"summary": "List the messages it was made from", **_responses("MessagePage")},
+            "get": {"summary": "List the messages it was made from", **stored, **_responses("MessagePage")},
         },
         "/v1/chat/conversations/{conversation_id}": {
-            "parameters": [conversation],
-            "get": {"summary": "Get a conversation that the server keeps", **_responses("KeptConversation")},
-            "delete": {"summary": "Delete it", **_responses("Deleted")},
+            "get": {"summary": "Get a conversation that is kept", **conversation, **_responses("KeptConversation")},
+            "delete": {"summary": "Delete it", **conversation, **_responses("Deleted")},
         },
     }
 

@@ -102,6 +102,8 @@ class Slots:
         self._admit()
         if self._unused is not None and not self.used:
             self._unused.set()
+            self._unused = None
+            self._unused = None
 
     def _admit(self) -> None:
         for waiter in list(self._waiters):
@@ -139,5 +141,5 @@ class Slots:
     async def wait_unused(self) -> None:
         """Return once no agent runs any more."""
         while self.used:
-            self._unused = anyio.Event()
+            self._unused = self._unused or anyio.Event()  # shared by all who wait
             await self._unused.wait()

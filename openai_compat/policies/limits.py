@@ -19,7 +19,7 @@ class Limits:
     Attributes:
         body: bytes of a request body. The default takes pictures as base64.
         choices: `n`, the answers that one request may ask for.
-        answer: characters of a plain answer's text; an agent that says more fails with 502.
+        answer: size of a plain answer, in characters, or bytes of media; an agent that says more fails with 502.
         slots: agents running at once, over all requests; what more requests get is for `Admission` to say. A request
             for `n` answers needs `n` slots. This also bounds the threads of plain agents.
         slots_per_agent: the same for each agent, None for no bound of its own.

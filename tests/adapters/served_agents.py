@@ -121,6 +121,6 @@ agents = {
     "stuck_loop": stuck_loop,
 }
 keyed_server = Server({"echo": echo}, keys="a-key-of-its-own")
-open_server = Server({"echo": echo, "shout": str.upper})
+open_server = Server({"echo": echo, "shout": lambda prompt: prompt.upper()})
 nothing: dict[str, object] = {}
 number = 42

@@ -6,6 +6,7 @@ import logging
 import os
 import pty
 import re
+import select
 import shutil
 import subprocess
 import sys
@@ -16,8 +17,9 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from openai_compat import __version__
+from openai_compat import Server, __version__
 from openai_compat_adapters.cli import main
+from openai_compat_adapters.loading import load
 from openai_compat_adapters.options import address, base_url, size
 
 from .served import COMMAND, HERE, PATIENCE, Leash, chat, head, run, serve
@@ -81,18 +83,32 @@ def test_the_version_is_the_packages() -> None:
 @pytest.mark.parametrize(
     ("targets", "models"),
     [
-        (["served_agents:echo"], ["echo"]),
-        (["served_agents.py:echo"], ["echo"]),
-        (["gpt-4o=served_agents:echo", "served_agents:big"], ["gpt-4o", "big"]),
-        (["served_agents:open_server"], ["echo", "shout"]),
-        (["served_agents:open_server.runtime.agents"], ["echo", "shout"]),
+        (["bots:agent"], ["agent"]),
+        (["bots.py:agent"], ["agent"]),
+        (["./bots.py:agent"], ["agent"]),
+        (["gpt-4o=bots:agent", "bots:Deep.agent"], ["gpt-4o", "agent"]),
+        (["bots:team", "bots:agent"], ["a", "b", "agent"]),
+        (["bots:server"], ["only"]),
     ],
 )
-def test_agents_are_served_by_their_names(targets: list[str], models: list[str]) -> None:
-    with serve(*targets) as served:
+def test_agents_have_the_names_they_are_given(write: Write, targets: list[str], models: list[str]) -> None:
+    write(
+        "bots.py",
+        "from openai_compat import Server\n"
+        "def agent(prompt): ...\n"
+        "class Deep: agent = agent\n"
+        "team = {'a': agent, 'b': agent}\n"
+        "server = Server({'only': agent})\n",
+    )
+    loaded = load(targets)
+    assert list(loaded.runtime.agents if isinstance(loaded, Server) else loaded) == models
+
+
+def test_a_server_of_your_own_is_served() -> None:
+    with serve("served_agents:open_server") as served:
         (answer,) = served.exchange(head("GET", "/v1/models", "Connection: close"))
-        assert [model["id"] for model in answer.json["data"]] == models
-        assert served.ask(models[0]).text == "hi"
+        assert [model["id"] for model in answer.json["data"]] == ["echo", "shout"]
+        assert served.ask("shout").text == "HI"
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
@@ -155,16 +171,16 @@ def test_keys_in_a_file_can_be_changed_while_it_serves(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("listen", ["0.0.0.0:0", ":0", "[::]:0", "192.0.2.1:0", "example.org:0"])
-def test_without_a_key_nobody_else_may_reach_the_server(listen: str) -> None:
-    ended = run("serve", "served_agents:echo", "--listen", listen)
-    assert ended.returncode == 2
-    assert "Without an API key the server listens on this machine only" in ended.stderr
-    assert "--api-key-env NAME" in ended.stderr
+def test_without_a_key_nobody_else_may_reach_the_server(write: Write, listen: str) -> None:
+    write("good.py", "def agent(prompt): ...")
+    result = invoke("serve", "good:agent", "--listen", listen)
+    assert result.exit_code == 2
+    assert "Without an API key the server listens on this machine only" in result.output
+    assert "--api-key-env NAME" in result.output
 
 
-@pytest.mark.parametrize("listen", ["0.0.0.0:0", ":0"])
-def test_with_a_key_everybody_may_reach_it(listen: str) -> None:
-    with serve("served_agents:keyed_server", "--listen", listen) as served:
+def test_with_a_key_everybody_may_reach_it() -> None:
+    with serve("served_agents:keyed_server", "--listen", ":0") as served:
         (answer,) = served.exchange(chat("echo", key="a-key-of-its-own", close=True))
         assert answer.text == "hi"
 
@@ -426,10 +442,16 @@ class Terminal:
     def type(self, text: str) -> None:
         os.write(self._ours, text.encode())
 
+    def shows_soon(self, text: str) -> bool:
+        """Whether `text` is shown, once there was nothing new for half a second."""
+        while text not in self._unread and select.select([self._ours], [], [], 0.5)[0]:
+            self._unread += os.read(self._ours, 4096).decode()
+        return text in self._unread
+
     def until(self, end: str) -> str:
         """What is shown, up to and including `end`."""
-        while end not in self._unread:
-            self._unread += os.read(self._ours, 4096).decode()
+        while not self.shows_soon(end):
+            pass
         before, _, self._unread = self._unread.partition(end)
         return before
 
@@ -464,10 +486,11 @@ def test_a_conversation_in_a_terminal_goes_on_after_ctrl_c_and_ends_with_ctrl_d(
         assert leash.last_words == "finally"
     terminal.type("fail\n")
     assert "Error: The agent failed." in terminal.until("> ")
-    terminal.type("abandoned line\x03")
-    terminal.until("> ")
+    terminal.type("abandoned line")
+    terminal.until("line")
+    while not terminal.shows_soon("> "):  # readline misses a Ctrl-C while it draws
+        terminal.type("\x03")
     terminal.type("two\n")
-    assert "heard: one / heard: one / wait" in (shown := terminal.until("> "))
-    assert "waiting / two" in shown
+    assert "heard: one / heard: one / wait" in terminal.until("waiting / two\r\n> ")
     terminal.type("\x04")
     assert terminal.process.wait(PATIENCE) == 0

@@ -206,7 +206,7 @@ async def test_output_that_breaks_off_fails_the_turn_even_if_the_command_exits_w
 
 async def test_a_command_that_has_said_its_result_and_does_not_exit_does_not_hang_the_turn(tmp_path: Path) -> None:
     argv = printing(tmp_path, result("done"), then="open(sys.argv[2], 'w').write(str(os.getpid())); time.sleep(60)")
-    backend = SubprocessBackend(argv, output="claude", grace=Grace(end=0.5))
+    backend = SubprocessBackend(argv, output="claude", grace=Grace(end=0.3))
     assert await run(backend) == ["done", Finished()]
     assert [alive(pid) for pid in pids(tmp_path / "pid")] == [False]
 

@@ -15,7 +15,7 @@ import pytest
 
 from openai_compat import Deadlines, Server
 from openai_compat.backends.subprocess import Grace, SubprocessBackend
-from openai_compat_adapters.client import async_openai
+from openai_compat_adapters.client import async_openai, sync_openai
 from openai_compat_adapters.transport import AsyncTransport
 from tests.transports import uvicorn_socket
 
@@ -117,6 +117,13 @@ async def test_a_picture_is_refused_rather_than_lost() -> None:
             "/chat/completions", json={"model": "agent", "messages": [{"role": "user", "content": content}]}
         )
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "messages[0].content[0]")
+
+
+def test_a_blocking_client_is_served_too(tmp_path: Path) -> None:
+    """Its server runs on an event loop in a thread beside, as behind WSGI."""
+    with sync_openai(Server(SubprocessBackend(printing(tmp_path, *WHOLE), output="claude")), max_retries=0) as client:
+        answers = [client.chat.completions.create(**ASK).choices[0].message.content for _ in range(2)]
+    assert answers == ["Looking …\n\nIt is up."] * 2
 
 
 class TestWithTheSdk:

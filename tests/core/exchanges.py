@@ -95,7 +95,7 @@ class Recorder:
         assert self.headers["content-type"] == "application/json"
         (error,) = self.json.values()
         assert set(error) == {"message", "type", "param", "code"}
-        assert len(self.data) < 4096
+        assert len(self.data) < 10_000
         return dict(error)
 
     @property

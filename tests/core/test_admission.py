@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import anyio
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from openai_compat import Admission, Limits
 from openai_compat.errors import RateLimited, Unavailable
@@ -109,3 +111,20 @@ async def test_waiting_for_all_to_end_returns_with_the_last_one() -> None:
         assert not ended.is_set()
         slots.release(Seat(2, "agent", "alice"))
     assert ended.is_set()
+
+
+@given(st.integers(0, 5), st.lists(st.one_of(st.integers(1, 4), st.just(-1)), max_size=30))
+async def test_never_more_slots_are_used_than_there_are(limit: int, steps: list[int]) -> None:
+    slots, used = Slots(Limits(slots=limit), Admission()), 0
+    for step in steps:
+        if step == -1:
+            if used:
+                slots.release(ONE)
+                used -= 1
+        elif used + step <= limit:
+            await slots.take(Seat(step, "agent", "alice"))
+            used += step
+        else:
+            with pytest.raises(RateLimited):
+                await slots.take(Seat(step, "agent", "alice"))
+        assert slots.used == used <= limit

@@ -70,14 +70,14 @@ async def test_head_is_answered_as_get_without_a_body() -> None:
 
 
 class GoneAfter:
-    """A `send` whose client goes away: it raises what ASGI servers raise, from the given message on."""
+    """A `send` that finds, after so many messages, that its client has gone away."""
 
     def __init__(self, messages: int) -> None:
         self.left = messages
 
     async def __call__(self, message: ResponseStart | ResponseBody) -> None:
         if not self.left:
-            raise BrokenPipeError("the client has gone away")
+            raise ClientDisconnected
         self.left -= 1
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -153,6 +155,38 @@ def test_example_anthropic_upstream() -> None:
             answer = ask(client, "claude", "Two and two?")
 
     assert answer.choices[0].message.content == "Four."
+    assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (20, 2)
+
+
+def test_example_anthropic_agent() -> None:
+    with served(PYTHON, "-m", "uvicorn", "tests.docs.scripted_anthropic:app", "--port", "PORT", cwd=ROOT) as upstream:
+        env = {"ANTHROPIC_API_KEY": "sk-upstream", "ANTHROPIC_BASE_URL": upstream, "ANTHROPIC_MODEL": "scripted"}
+        with uvicorn("anthropic_agent", **env) as url, client_of(f"{url}/v1") as client:
+            answer = ask(client, "claude", "Two and two?")
+
+    assert answer.choices[0].message.content == "Four."
+    assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (20, 2)
+
+
+CLAUDE = """#!{python} -S
+import json, os, sys
+said = "model " + sys.argv[-1] + ", prompt " + sys.stdin.read() + ", " + os.environ.get("OPS_API_KEY", "no") + " key"
+message = {{"id": "1", "content": [{{"type": "text", "text": said}}]}}
+print(json.dumps({{"type": "assistant", "message": message, "parent_tool_use_id": None}}))
+usage = {{"input_tokens": 20, "output_tokens": 2}}
+print(json.dumps({{"type": "result", "subtype": "success", "is_error": False, "result": said, "usage": usage}}))
+"""
+
+
+def test_example_cli_agent(tmp_path: Path) -> None:
+    program = tmp_path / "claude"
+    program.write_text(CLAUDE.format(python=PYTHON), "utf-8")
+    program.chmod(0o755)
+    env = {"PATH": f"{tmp_path}{os.pathsep}{environment()['PATH']}", "OPS_API_KEY": "sk-operators"}
+    with uvicorn("cli_agent", **env) as url, client_of(f"{url}/v1") as client:
+        answer = ask(client.with_options(api_key="sk-operators"), "ops-tier2", "status of sk-12345678?")
+
+    assert answer.choices[0].message.content == "model sonnet, prompt status of [key]?, no key"
     assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (20, 2)
 
 

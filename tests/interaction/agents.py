@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
+import anyio.lowlevel
+
 from openai_compat import AgentEvent, AgentRequest, Capabilities, RunContext
 
 EVERYTHING = Capabilities(audio_output=True, logprobs=True, web_search=True, prediction=True)
@@ -16,10 +18,16 @@ HELLO: list[Any] = [{"role": "user", "content": "Hello"}]
 
 
 class Says:
-    """Says `items` in every turn; an exception among them is raised. Keeps the requests it was given."""
+    """Says `items` in every turn; an exception among them is raised. Keeps the requests it was given.
 
-    def __init__(self, *items: AgentEvent | str | BaseException, can: Capabilities = EVERYTHING) -> None:
+    `paced` gives its reader time to take each item alone; otherwise they are taken together.
+    """
+
+    def __init__(
+        self, *items: AgentEvent | str | BaseException, can: Capabilities = EVERYTHING, paced: bool = False
+    ) -> None:
         self.capabilities = can
+        self._paced = paced
         self.requests: list[AgentRequest] = []
         self._items = items
 
@@ -29,6 +37,8 @@ class Says:
             if isinstance(item, BaseException):
                 raise item
             yield item
+            for _ in range(20 if self._paced else 0):
+                await anyio.lowlevel.checkpoint()
 
     @property
     def request(self) -> AgentRequest:

@@ -399,6 +399,27 @@ async def test_the_agent_is_stopped_where_its_answer_ends(plain_function: bool, 
         assert await anyio.to_thread.run_sync(stopped.wait, 10)
 
 
+@requirement("params.stop")
+@in_process
+async def test_one_of_two_answers_that_has_met_its_end_is_stopped_while_the_other_goes_on(connect: Connect) -> None:
+    stopped = threading.Event()
+
+    async def agent(context: RunContext) -> AsyncIterator[str]:
+        if context.turn_id.endswith("-1"):
+            ended = await anyio.to_thread.run_sync(stopped.wait, 10)
+            yield "went on" if ended else "the other was not stopped"
+            return
+        try:
+            yield "said STOP"
+            await anyio.sleep_forever()
+        finally:
+            stopped.set()
+
+    async with connect(agent) as client:
+        answer = await client.chat.completions.create(model="agent", messages=HELLO, stop="STOP", n=2)
+    assert [choice.message.content for choice in answer.choices] == ["said ", "went on"]
+
+
 # length
 
 

@@ -148,13 +148,14 @@ def said(choice: Any) -> Case:
 async def test_what_is_streamed_adds_up_to_what_is_answered_plainly(name: str, connect: Connect) -> None:
     case = CASES[name]
     expected = Case([], case.message, case.finish, logprobs=case.logprobs)
-    async with connect(Says(*case.items)) as client:
-        plain = await client.chat.completions.create(model="agent", messages=HELLO, **case.ask)
-        async with client.chat.completions.stream(model="agent", messages=HELLO, **case.ask) as stream:
-            streamed = await stream.get_final_completion()
-    assert said(plain.choices[0]) == expected
-    assert said(streamed.choices[0]) == expected
-    assert plain.choices[0].message.role == streamed.choices[0].message.role == "assistant"
+    async with connect({"together": Says(*case.items), "apart": Says(*case.items, paced=True)}) as client:
+        for model in ("together", "apart"):
+            plain = await client.chat.completions.create(model=model, messages=HELLO, **case.ask)
+            async with client.chat.completions.stream(model=model, messages=HELLO, **case.ask) as stream:
+                streamed = await stream.get_final_completion()
+            assert said(plain.choices[0]) == expected
+            assert said(streamed.choices[0]) == expected
+            assert plain.choices[0].message.role == streamed.choices[0].message.role == "assistant"
 
 
 @requirement("chat.stream.same-as-plain")
@@ -172,7 +173,7 @@ async def test_the_agents_own_finish_reason_is_passed_on(reason: Any, connect: C
 
 @requirement("chat.stream")
 async def test_a_stream_says_the_role_once_and_first_and_ends_with_one_finish_reason(connect: Connect) -> None:
-    async with connect({"greeter": Says("Hello, ", "Bob")}) as client:
+    async with connect({"greeter": Says("Hello, ", "Bob", paced=True)}) as client:
         stream = await client.chat.completions.create(model="greeter", messages=HELLO, stream=True)
         chunks = [chunk async for chunk in stream]
     deltas = [chunk.choices[0].delta for chunk in chunks]

@@ -118,12 +118,12 @@ async def test_every_prompt_has_its_choices_in_order(connect: Connect) -> None:
 @requirement("completions.prompts")
 @in_process
 async def test_echo_begins_each_choice_with_its_prompt(connect: Connect) -> None:
-    async with connect(parrot) as client:
+    async with connect(Says("1", "2", paced=True)) as client:
         plain = await client.completions.create(model="agent", prompt=["a", "b"], echo=True)
         stream = await client.completions.create(model="agent", prompt="a", echo=True, stream=True)
         pieces = [chunk.choices[0].text async for chunk in stream]
-    assert [choice.text for choice in plain.choices] == ["aa!", "bb!"]
-    assert pieces == ["a", "a!", ""]
+    assert [choice.text for choice in plain.choices] == ["a12", "b12"]
+    assert pieces == ["a", "1", "2", ""]
 
 
 @requirement("completions.prompts")

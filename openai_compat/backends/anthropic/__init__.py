@@ -3,7 +3,7 @@
     AnthropicBackend("claude-sonnet-5")                      the key is taken from ANTHROPIC_API_KEY
     AnthropicBackend(base_url="http://localhost:8080")       the model is the one the client names
 
-Needs the `anthropic` package, and imports it only when it is used.
+Needs the `anthropic` package, which is imported when a backend without a ready client is made.
 """
 
 from .backend import AnthropicBackend

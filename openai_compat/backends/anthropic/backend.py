@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
-
-from anyio.lowlevel import RunVar
 
 from ...backend import AgentRequest, Capabilities, CustomTool, RunContext
 from ...errors import AgentError
 from ...events import AgentEvent
+from ..clients import ClientPerLoop, ReadyClient
 from .memory import Answers
 from .params import create_params
 from .reply import Reply
@@ -33,7 +33,7 @@ class AnthropicBackend:
             must be such as Anthropic runs, are added to the client's.
         options: arguments of `anthropic.AsyncAnthropic`: `api_key`, `base_url`, `max_retries` and so on.
 
-    Raises TypeError if both a client and options are given.
+    Raises TypeError if both a client and options are given, ImportError if the package is not there.
     """
 
     def __init__(
@@ -49,9 +49,7 @@ class AnthropicBackend:
         if client is not None and options:
             raise TypeError(f"{', '.join(options)}: given for a client that is ready")
         self._model = model
-        self._given = client
-        self._options = options
-        self._made: RunVar[AsyncAnthropic | None] = RunVar("anthropic client", None)
+        self._clients = ClientPerLoop(partial(_client_class(), **options)) if client is None else ReadyClient(client)
         self._max_tokens = max_tokens
         self._system = system
         self._extra = dict(extra or {})
@@ -60,7 +58,7 @@ class AnthropicBackend:
 
     async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
         """Ask the model, and yield what it says."""
-        client = self._client()
+        client = self._clients.here()
         params = self._params(request)
         custom_tools = frozenset([tool.name for tool in request.tools if isinstance(tool, CustomTool)])
         said = 0
@@ -81,10 +79,7 @@ class AnthropicBackend:
 
     async def aclose(self) -> None:
         """Close the connections of the client that was made on this event loop; a ready one is its owner's."""
-        client = self._made.get()
-        if client is not None:
-            self._made.set(None)
-            await client.close()
+        await self._clients.aclose()
 
     def _params(self, request: AgentRequest) -> dict[str, Any]:
         return create_params(
@@ -96,11 +91,9 @@ class AnthropicBackend:
             recall=lambda calls: self._answers.recall(request.principal, calls),
         )
 
-    def _client(self) -> AsyncAnthropic:
-        client = self._given or self._made.get()
-        if client is None:
-            from anthropic import AsyncAnthropic  # noqa: PLC0415  (slow to import, and nobody else's dependency)
 
-            client = AsyncAnthropic(**self._options)
-            self._made.set(client)
-        return client
+def _client_class() -> type[AsyncAnthropic]:
+    """Imported now, not by the first turn: that takes a second, in which the event loop would stand still."""
+    from anthropic import AsyncAnthropic  # noqa: PLC0415  (nobody else's dependency)
+
+    return AsyncAnthropic

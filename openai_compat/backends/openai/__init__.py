@@ -3,7 +3,7 @@
     OpenAIBackend("gpt-5.2")                                            the key is taken from OPENAI_API_KEY
     OpenAIBackend(base_url="http://localhost:11434/v1", api_key="-")    the model is the one the client names
 
-Needs the `openai` package, and imports it only when it is used.
+Needs the `openai` package, which is imported when a backend without a ready client is made.
 """
 
 from .backend import OpenAIBackend

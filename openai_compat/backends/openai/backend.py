@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
-
-from anyio.lowlevel import RunVar
 
 from ...backend import AgentRequest, Capabilities, RunContext
 from ...events import AgentEvent
+from ..clients import ClientPerLoop, ReadyClient
 from .params import LimitName, create_params
 from .reply import Reply
 
@@ -29,7 +29,7 @@ class OpenAIBackend:
         extra: further arguments of `chat.completions.create`, which go over what the client says.
         options: arguments of `openai.AsyncOpenAI`: `api_key`, `base_url`, `max_retries` and so on.
 
-    Raises TypeError if both a client and options are given.
+    Raises TypeError if both a client and options are given, ImportError if the package is not there.
     """
 
     def __init__(
@@ -46,9 +46,7 @@ class OpenAIBackend:
         if client is not None and options:
             raise TypeError(f"{', '.join(options)}: given for a client that is ready")
         self._model = model
-        self._given = client
-        self._options = options
-        self._made: RunVar[AsyncOpenAI | None] = RunVar("openai client", None)
+        self._clients = ClientPerLoop(partial(_client_class(), **options)) if client is None else ReadyClient(client)
         self._system = system
         self._limit_name: LimitName = limit_name
         self._pass_fields = tuple(pass_fields)
@@ -66,7 +64,7 @@ class OpenAIBackend:
             extra=self._extra,
         )
         reply = Reply(context.turn_id)
-        create = self._client().chat.completions.create
+        create = self._clients.here().chat.completions.create
         async with cast("AsyncStream[ChatCompletionChunk]", await create(**params)) as stream:
             async for chunk in stream:
                 for item in reply.read(chunk):
@@ -76,16 +74,11 @@ class OpenAIBackend:
 
     async def aclose(self) -> None:
         """Close the connections of the client that was made on this event loop; a ready one is its owner's."""
-        client = self._made.get()
-        if client is not None:
-            self._made.set(None)
-            await client.close()
+        await self._clients.aclose()
 
-    def _client(self) -> AsyncOpenAI:
-        client = self._given or self._made.get()
-        if client is None:
-            from openai import AsyncOpenAI  # noqa: PLC0415  (slow to import, and nobody else's dependency)
 
-            client = AsyncOpenAI(**self._options)
-            self._made.set(client)
-        return client
+def _client_class() -> type[AsyncOpenAI]:
+    """Imported now, not by the first turn: that takes a second, in which the event loop would stand still."""
+    from openai import AsyncOpenAI  # noqa: PLC0415  (nobody else's dependency)
+
+    return AsyncOpenAI

@@ -27,7 +27,7 @@ from ...tasks import Task, spawn
 PIECES_AHEAD = 4
 """Pieces of output (64 KiB at most) that may wait for the reader; then the command waits."""
 
-LAST_WORDS = 0.5
+LAST_WORDS = 0.3
 """Seconds that stderr is still read for, once the command has exited."""
 
 

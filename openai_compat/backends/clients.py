@@ -1,0 +1,56 @@
+"""Where a backend has its SDK client from: a ready one, or one that it makes for each event loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Generic, Protocol, TypeVar
+
+from anyio.lowlevel import RunVar
+
+
+class Closable(Protocol):
+    """What the SDKs' asynchronous clients have in common."""
+
+    async def close(self) -> None:
+        """Close its connections."""
+        ...
+
+
+Client = TypeVar("Client", bound=Closable)
+
+
+class ReadyClient(Generic[Client]):
+    """A client that is somebody else's to close."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def here(self) -> Client:
+        """The client."""
+        return self._client
+
+    async def aclose(self) -> None:
+        """Nothing: it is not ours."""
+
+
+class ClientPerLoop(Generic[Client]):
+    """A client for each event loop, since connections cannot move from one to another; behind WSGI there are many."""
+
+    def __init__(self, make: Callable[[], Client]) -> None:
+        self._make = make
+        self._made: RunVar[Client | None] = RunVar("client", None)
+
+    def here(self) -> Client:
+        """This event loop's client, made now if there is none yet."""
+        client = self._made.get()
+        if client is None:
+            client = self._make()
+            self._made.set(client)
+        return client
+
+    async def aclose(self) -> None:
+        """Close this event loop's client."""
+        client = self._made.get()
+        if client is not None:
+            self._made.set(None)
+            await client.close()
