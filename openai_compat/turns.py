@@ -114,9 +114,9 @@ class Turn:
             released()
 
     async def stop(self) -> None:
-        """Stop the agent if it still runs; wait for its end, but no longer than the grace period."""
+        """Stop the agent if it still runs; wait for its end, but no longer than the grace period. To be shielded."""
         if self._task is not None and not self._task.done:
-            with anyio.move_on_after(self._grace, shield=True):
+            with anyio.move_on_after(self._grace):
                 await self._stop(self._task)
             if not self._task.done:
                 self._context.logger.warning(

@@ -8,8 +8,8 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Generator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from queue import Empty, SimpleQueue
 from types import FrameType
@@ -45,13 +45,11 @@ class Runner(uvicorn.Server):
         self._signals: list[int] = []
         self._watchdog = Watchdog()
 
-    @contextmanager
-    def capture_signals(self) -> Generator[None]:
-        """Leave the signals to whoever started this: uvicorn raises them again in the end, with a traceback."""
-        yield
-
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin to stop; the second time, stop at once. It may be interrupted by itself, and does nothing blocking."""
+        """Begin to stop; the second time, stop at once. It may be interrupted by itself, and does nothing blocking.
+
+        uvicorn's own remembers the signal, to raise it again in the end: a traceback, and an exit code that is not 0.
+        """
         self._signals.append(sig)
         self.should_exit = True
         self._watchdog.end_process_in(STOPPING_NOW if self._at_once else self._grace + STOPPING)

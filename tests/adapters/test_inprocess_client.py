@@ -302,7 +302,7 @@ def test_the_sync_client_has_a_thread_only_while_something_is_answered() -> None
         for model in GREETERS:
             client.chat.completions.create(model=model, messages=HI)
             list(client.chat.completions.create(model=model, messages=HI, stream=True))
-        eventually(lambda: threading.active_count() == before)
+        eventually(lambda: threading.active_count() <= before)
 
 
 def test_sync_clients_in_many_threads_share_a_server() -> None:

@@ -8,13 +8,21 @@ import random
 import re
 import select
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 
 import pytest
+import uvicorn
 
-from .served import Answer, Leash, Served, answers, chat, head, post, serve
+from openai_compat import Server
+from openai_compat_adapters.http1 import Http1Protocol
+from openai_compat_adapters.serve import listen
+from openai_compat_adapters.starlette import endpoint
+
+from .served import PATIENCE, Answer, Leash, Served, answers, chat, head, post, serve
 
 SHORT = ("--header-timeout", "1", "--body-timeout", "1", "--write-timeout", "1", "--heartbeat", "0.2")
 HI = json.dumps({"model": "counted", "messages": [{"role": "user", "content": "hi"}]}).encode()
@@ -316,6 +324,29 @@ def test_a_connection_is_cut_even_if_only_the_end_of_a_complete_answer_is_not_re
         connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.send(chat("big", "20000000", close=True))
         served.wait_for("a client read nothing for 1 s")
+        assert len(connection.rest()) < 20_000_000
+
+
+def test_a_connection_is_cut_however_little_is_not_read(caplog: pytest.LogCaptureFixture) -> None:
+    cut = threading.Event()
+    caplog.handler.addFilter(lambda record: cut.set() if "read nothing" in record.getMessage() else None)
+    server = Server({"big": lambda prompt: "x" * 30_000})
+    http = partial(Http1Protocol, header_timeout=5, write_timeout=0.3)
+    with listen(server, "127.0.0.1", 0) as listener, socket.socket() as client:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        config = uvicorn.Config(
+            endpoint(server), http=http, lifespan="off", log_config=None, timeout_graceful_shutdown=3
+        )
+        runner = uvicorn.Server(config)
+        thread = threading.Thread(target=runner.run, args=([listener],))
+        thread.start()
+        client.connect(listener.getsockname())
+        client.sendall(chat("big"))
+        was_cut = cut.wait(PATIENCE)
+        runner.should_exit = True
+        thread.join(PATIENCE)
+    assert was_cut
 
 
 def test_a_client_that_reads_slowly_but_steadily_gets_everything(served: Served) -> None:
@@ -359,6 +390,15 @@ def test_a_chunked_body_over_the_limit_is_refused_while_it_comes(served: Served,
 
 
 # answers
+
+
+def test_small_pieces_are_sent_at_once() -> None:
+    """Nagle's algorithm would hold each back until the client has acknowledged the one before."""
+    server = Server(lambda prompt: prompt)
+    with listen(server, "127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()):
+        accepted, _ = listener.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_a_stream_has_the_headers_that_keep_proxies_from_holding_it_back(served: Served) -> None:  # 25

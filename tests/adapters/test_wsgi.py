@@ -226,7 +226,7 @@ def test_nothing_runs_when_nothing_is_answered() -> None:
     for model in ("agent", "thread"):
         for stream in (False, True):
             assert Answer(app, model=model, stream=stream).read()
-    eventually(lambda: threading.active_count() == before)
+    eventually(lambda: threading.active_count() <= before)
 
 
 def test_many_threads_are_answered_side_by_side() -> None:

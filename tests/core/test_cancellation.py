@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import anyio
@@ -72,7 +73,57 @@ def function(diary: Diary) -> Agent:
     return agent
 
 
-KINDS = [async_generator, coroutine, generator, function]
+def factory(diary: Diary) -> Agent:
+    async def make(prompt: str) -> AsyncIterator[str]:
+        return async_generator(diary)(prompt)
+
+    return make
+
+
+def plain_factory(diary: Diary) -> Agent:
+    def make(prompt: str) -> AsyncIterator[str]:
+        items: AsyncIterator[str] = async_generator(diary)(prompt)
+        return items
+
+    return make
+
+
+def swallowing(diary: Diary) -> Agent:
+    """An agent that goes on when it is told to stop."""
+
+    async def agent(prompt: str) -> AsyncIterator[str]:
+        diary.began += 1
+        try:
+            for piece in ("one ", "two ", "three"):
+                with suppress(anyio.get_cancelled_exc_class()):
+                    await anyio.lowlevel.checkpoint()
+                yield piece
+            diary.done += 1
+        finally:
+            diary.cleaned_up += 1
+
+    return agent
+
+
+def angry(diary: Diary) -> Agent:
+    """An agent that fails when it is told to stop."""
+
+    async def agent(prompt: str) -> AsyncIterator[str]:
+        diary.began += 1
+        try:
+            for piece in ("one ", "two ", "three"):
+                await anyio.lowlevel.checkpoint()
+                yield piece
+            diary.done += 1
+        finally:
+            diary.cleaned_up += 1
+            if not diary.done:
+                raise RuntimeError("I was not done")
+
+    return agent
+
+
+KINDS = [async_generator, coroutine, generator, function, factory, plain_factory, swallowing, angry]
 
 
 def check_left_behind(server: Server, sent: Recorder, diary: Diary, before: int, *, over: bool) -> None:
@@ -126,6 +177,31 @@ async def test_a_client_with_several_choices_may_leave_at_every_await_point(stre
         if over:
             break
     assert diary.done == 3
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "plain"])
+async def test_the_client_of_an_agent_that_talks_without_end_may_leave(stream: bool) -> None:
+    diary = Diary()
+
+    async def steady(prompt: str) -> AsyncIterator[str]:
+        try:
+            while True:
+                diary.began += 1
+                yield "more "
+                await anyio.lowlevel.checkpoint()
+        finally:
+            diary.cleaned_up += 1
+
+    async def take(message: object) -> None:
+        """A client that reads so fast that nobody ever waits for it."""
+
+    server = Server(steady)
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as group:
+            group.start_soon(server.handle, chat(stream=stream), take)
+            await eventually(lambda: diary.began > 20)
+            group.cancel_scope.cancel()
+    assert (diary.cleaned_up, server.runtime.slots.used) == (1, 0)
 
 
 async def test_a_body_that_is_still_coming_starts_no_agent() -> None:

@@ -18,11 +18,11 @@ from openai_compat.http import HttpRequest, ResponseBody, ResponseStart
 from . import clocks
 from .exchanges import LOCALHOST, Recorder, ask, chat, request
 from .stepping import Diary, agent_threads, eventually, tasks
-from .test_cancellation import KINDS, Agent, function, generator
+from .test_cancellation import KINDS, Agent, function, generator, plain_factory
 
 pytestmark = pytest.mark.anyio
 FAR = 1e9
-THREADED = (generator, function)
+THREADED = (generator, function, plain_factory)
 NEVER = Deadlines(request=FAR, body=FAR, head=FAR, heartbeat=FAR, write=FAR, grace=20)
 
 

@@ -351,6 +351,26 @@ async def test_an_agent_whose_answer_was_cut_is_stopped(fields: dict[str, Any], 
     await eventually(lambda: closed and not server.runtime.slots.used)
 
 
+async def test_a_choice_that_was_cut_is_stopped_while_others_go_on() -> None:
+    stopped, runs = anyio.Event(), []
+
+    async def agent(prompt: str) -> AsyncIterator[str]:
+        runs.append(prompt)
+        if len(runs) == 2:
+            await stopped.wait()
+            yield "the other was stopped"
+            return
+        try:
+            yield "one STOP"
+            await anyio.sleep_forever()
+        finally:
+            stopped.set()
+
+    sent = await answer(Server(agent), chat(n=2, stop=["STOP"]))
+    texts = [choice["message"]["content"] for choice in sent.json["choices"]]
+    assert sorted(texts) == ["one ", "the other was stopped"]
+
+
 async def test_a_plain_generator_whose_answer_was_cut_is_closed() -> None:
     closed = []
 

@@ -379,7 +379,7 @@ def test_three_hundred_streams_left_early_leave_nothing_behind() -> None:
                 client.reset() if number % 2 else client.socket.close()
         eventually(lambda: server.runtime.slots.used == 0)
         eventually(lambda: open_files() == files)
-        assert threading.active_count() == threads
+        eventually(lambda: threading.active_count() <= threads)
         eventually(lambda: tasks >= _AsyncioTask._running)
         gc.collect()
         assert resident() - memory < 20_000_000

@@ -89,9 +89,11 @@ class CommandRun:
         """End it if it still runs. Returns when nothing of its process group is left."""
         if not self._task.done:
             self._task.cancel()
-        with anyio.CancelScope(shield=True):
-            await self._task.wait()
-        self._receive.close()
+        try:
+            with anyio.CancelScope(shield=True):
+                await self._task.wait()
+        finally:
+            self._receive.close()
 
     # in its own task
 

@@ -1,0 +1,65 @@
+"""How a server is made and driven. Checked by mypy and pyright, never run."""
+
+# pyright: strict, reportUnnecessaryTypeIgnoreComment=true
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Awaitable
+from pathlib import Path
+from typing import assert_type
+
+from openai_compat import Cors, Deadlines, Limits, Server, key_from_env, key_from_file
+from openai_compat.http import HttpRequest, RawHeaders, ResponseBody, ResponseStart, Send
+
+
+def agent(prompt: str) -> str:
+    return prompt
+
+
+async def keys() -> list[str]:
+    return ["key"]
+
+
+Server(agent, keys="key")
+Server(agent, keys=["one", "two"])
+Server(agent, keys=key_from_env("KEY"))
+Server(agent, keys=key_from_file(Path("keys")))
+Server(agent, keys=keys)
+Server(agent, keys=lambda: None)
+Server(agent, keys=5)  # type: ignore[arg-type]
+Server(agent, "key")  # type: ignore[call-arg]
+Server(agent, key="key")  # type: ignore[call-arg]
+Server(
+    agent,
+    hosts=["box.local"],
+    cors=Cors(["https://app.example"], regex=r".*\.example"),
+    limits=Limits(body=1000, choices=2, answer=1000, slots=8),
+    deadlines=Deadlines(request=60, heartbeat=5.5),
+    visibility="reasoning",
+    agent_headers=["x-user"],
+    bare_paths=True,
+    owned_by="me",
+)
+Server(agent, visibility="loud")  # type: ignore[arg-type]
+Limits(500)
+Limits().body = 5  # type: ignore[misc]
+Cors(regex=re.compile("a"))  # type: ignore[arg-type]
+
+
+async def drive(server: Server, body: AsyncIterator[bytes]) -> None:
+    async def send(message: ResponseStart | ResponseBody) -> None:
+        if isinstance(message, ResponseStart):
+            assert_type(message.status, int)
+            assert_type(message.headers, RawHeaders)
+        else:
+            assert_type(message.data, bytes)
+            assert_type(message.more, bool)
+
+    as_send: Send = send
+    request = HttpRequest("GET", "/v1/models", "", [(b"host", b"localhost")], body)
+    assert_type(request.header(b"host"), str | None)
+    assert_type(request.header_values(b"host"), list[str])
+    async with server.lifespan():
+        answered: Awaitable[None] = server.handle(request, as_send)
+        await answered
+    await server.drain(5)
