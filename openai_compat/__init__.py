@@ -17,6 +17,7 @@ from .backend import (
     ToolChoice,
 )
 from .callables import as_backend
+from .conversations import Conversations
 from .errors import AgentError, OpenAICompatError
 from .events import (
     AgentEvent,
@@ -37,27 +38,38 @@ from .events import (
     ToolResult,
     UsageReported,
 )
+from .policies.admission import Admission
 from .policies.auth import key_from_env, key_from_file
 from .policies.cors import Cors
+from .policies.disconnect import Disconnect
+from .policies.housekeeping import Housekeeping
 from .policies.limits import Deadlines, Limits
+from .policies.messages import MessagePolicy
 from .server import Server
+from .stores.memory import MemoryStore
 from .version import __version__ as __version__
 
 __all__ = (
+    "Admission",
     "AgentBackend",
     "AgentError",
     "AgentEvent",
     "AgentRequest",
     "Capabilities",
     "Citation",
+    "Conversations",
     "Cors",
     "CustomTool",
     "Deadlines",
+    "Disconnect",
     "Finished",
     "FunctionTool",
+    "Housekeeping",
     "Limits",
     "MediaDelta",
+    "MemoryStore",
     "MessageBreak",
+    "MessagePolicy",
     "Notice",
     "OpenAICompatError",
     "Paused",

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 from .events import AgentEvent
@@ -46,12 +46,25 @@ class Capabilities:
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who calls. `id` is a stable name that is safe to log; never the key itself."""
+    """Who calls. `id` is a stable name that is safe to log; never the key itself. `models` None means all."""
 
     id: str
+    models: frozenset[str] | None = None
+
+    def may_use(self, model: str) -> bool:
+        """Whether the model is among those allowed."""
+        return self.models is None or model in self.models
 
 
 ANONYMOUS = Principal("anonymous")
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who sends a request, and which of its headers the agent is to see."""
+
+    principal: Principal = ANONYMOUS
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +150,10 @@ class AgentRequest:
         metadata: the client's own labels.
         user: the client's name for its end user; Open WebUI can send an object.
         headers: the request headers that the server was told to pass on, names in lower case.
+        conversation_id: the conversation kept on the server that this turn belongs to, None if there is none.
         resume: results of the client tools that the last turn called, None on a fresh message.
-        extra: every field of the request that the server does not know, as sent.
+        extra: the fields of the request that mean nothing to the server, known ones (`prompt_cache_key`,
+            `service_tier` …) and unknown ones, as sent.
     """
 
     model: str
@@ -159,6 +174,7 @@ class AgentRequest:
     metadata: Mapping[str, str] = field(default_factory=dict[str, str])
     user: str | Mapping[str, Any] | None = None
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    conversation_id: str | None = None
     resume: Resume | None = None
     extra: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
@@ -177,10 +193,6 @@ class AgentRequest:
             if isinstance(self.messages[index], AssistantMessage):
                 return self.messages[index + 1 :]
         return self.messages
-
-    def called_by(self, principal: Principal, headers: Mapping[str, str]) -> AgentRequest:
-        """The same request with the caller's name and the headers to pass on."""
-        return replace(self, principal=principal, headers=headers)
 
 
 class RunContext:

@@ -9,6 +9,7 @@
     ├── Forbidden               403
     ├── NotFound                404
     ├── MethodNotAllowed        405
+    ├── Conflict                409  something else is going on with the same object
     ├── RateLimited             429  says when to come back
     ├── Unavailable             503  says when to come back
     ├── DeadlineExceeded        504
@@ -27,6 +28,7 @@ from typing import ClassVar
 __all__ = (
     "MAX_MESSAGE",
     "AgentError",
+    "Conflict",
     "DeadlineExceeded",
     "Forbidden",
     "InvalidRequest",
@@ -149,6 +151,14 @@ class MethodNotAllowed(OpenAICompatError):
     status = 405
     type = "invalid_request_error"
     code = "method_not_supported"
+
+
+class Conflict(OpenAICompatError):
+    """Something else is going on with the same object: a turn in the conversation, a request with the same key."""
+
+    status = 409
+    type = "invalid_request_error"
+    code = "conflict"
 
 
 class RateLimited(OpenAICompatError):

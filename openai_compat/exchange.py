@@ -3,19 +3,45 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
 
 import anyio
 
+from .alarms import Fuse
 from .backend import Principal
 from .errors import OpenAICompatError
-from .http import HttpRequest, ResponseBody, ResponseStart, Send, encode_headers
+from .http import ClientDisconnected, HttpRequest, ResponseBody, ResponseStart, Send, encode_headers
 from .serializers.errors import error_body, error_frame, error_headers
 
 JSON = ("Content-Type", "application/json")
 
 
+NOBODY = Principal("")
+
+
 class ClientTooSlow(Exception):
     """A piece of the answer could not be sent within its deadline; the connection is to be cut."""
+
+
+@dataclass(slots=True)
+class Recording:
+    """A copy of an answer. `body` is None once there was more than `left` bytes of it; `complete` at its end."""
+
+    left: int
+    complete: bool = False
+    headers: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
+    body: list[bytes] | None = field(default_factory=list[bytes])
+
+    def add(self, piece: ResponseBody) -> None:
+        """Copy a piece of the body."""
+        self.left -= len(piece.data)
+        self.complete = not piece.more
+        if self.left < 0:
+            self.body = None
+        elif self.body is not None:
+            self.body.append(piece.data)
 
 
 class Exchange:
@@ -27,17 +53,28 @@ class Exchange:
         principal: who asks; set once that is known.
         status: the status that was sent, 0 before.
         streaming: True while pieces of a stream can be written: after its head, before its last one.
+        complete: True once the last piece was given to the transport.
         note: a word for the access log about how it ended.
+        agent_started: whether an agent was run for it, so that it must not be run again in secret.
+        recording: a copy of the answer, if one was asked for.
+        scope: what is cancelled when the client does not read: the whole work on the request.
     """
 
     def __init__(self, request: HttpRequest, send: Send, request_id: str, write_deadline: float) -> None:
         self.request = request
         self.request_id = request_id
-        self.principal = Principal("")
+        self.principal = NOBODY
         self.status = 0
         self.streaming = False
+        self.complete = False
         self.note = ""
+        self.agent_started = False
+        self.recording: Recording | None = None
         self.headers: list[tuple[str, str]] = [("X-Request-Id", request_id)]
+        self.scope = anyio.CancelScope()
+        self._fuse = Fuse(self.scope)
+        self._outlives = False
+        self._gone = False
         self._send = send
         self._write_deadline = write_deadline
         self._began = time.monotonic()
@@ -46,6 +83,29 @@ class Exchange:
     def milliseconds(self) -> int:
         """Time since the request came in."""
         return int((time.monotonic() - self._began) * 1000)
+
+    def close(self) -> None:
+        """The exchange is over."""
+        self._fuse.close()
+
+    def record(self, limit: int) -> None:
+        """Keep a copy of the answer, up to `limit` bytes of body."""
+        self.recording = Recording(limit)
+
+    def outlive(self) -> None:
+        """The work may go on without the client: that it cannot be written to is no failure from now on."""
+        self._outlives = True
+
+    def leave(self) -> None:
+        """The client has left, but the work goes on: nothing more is sent."""
+        self._gone = True
+
+    async def repeat(
+        self, status: int, headers: Iterable[tuple[str, str]], body: bytes, *more: tuple[str, str]
+    ) -> None:
+        """Send a recorded answer again."""
+        await self._start(status, [*headers, *more])
+        await self._write(ResponseBody(body, more=False))
 
     async def answer(self, status: int, body: bytes, *headers: tuple[str, str]) -> None:
         """Send a whole answer; JSON that nobody may cache, unless `headers` say otherwise."""
@@ -73,7 +133,7 @@ class Exchange:
         self.streaming = True
 
     async def write(self, data: bytes) -> None:
-        """Send a piece of the stream. Raises ClientTooSlow if the client does not take it in time."""
+        """Send a piece of the stream. A client that does not take it in time is cut."""
         await self._write(ResponseBody(data))
 
     async def end(self, data: bytes = b"") -> None:
@@ -83,11 +143,31 @@ class Exchange:
 
     async def _start(self, status: int, headers: list[tuple[str, str]]) -> None:
         self.status = status
+        if self.recording is not None:
+            self.recording.headers = headers
         timing = ("OpenAI-Processing-Ms", str(self.milliseconds))
-        await self._write(ResponseStart(status, encode_headers([*self.headers, timing, *headers])))
+        await self._deliver(ResponseStart(status, encode_headers([*self.headers, timing, *headers])))
 
-    async def _write(self, message: ResponseStart | ResponseBody) -> None:
-        with anyio.move_on_after(self._write_deadline):
-            await self._send(message)
+    async def _write(self, body: ResponseBody) -> None:
+        if self.recording is not None:
+            self.recording.add(body)
+        self.complete = not body.more
+        await self._deliver(body)
+
+    async def _deliver(self, message: ResponseStart | ResponseBody) -> None:
+        if self._outlives:
+            await self._try_to_deliver(message)
             return
-        raise ClientTooSlow
+        self._fuse.light(self._write_deadline)
+        try:
+            await self._send(message)
+        finally:
+            self._fuse.put_out()
+
+    async def _try_to_deliver(self, message: ResponseStart | ResponseBody) -> None:
+        """Where the work goes on in any case, a client that cannot be written to has left."""
+        with anyio.move_on_after(self._write_deadline), suppress(ClientDisconnected):
+            if not self._gone:
+                await self._send(message)
+            return
+        self._gone = True

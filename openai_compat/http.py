@@ -82,4 +82,6 @@ def encode_headers(headers: Iterable[tuple[str, str]]) -> list[tuple[bytes, byte
 
 
 def _one_line(value: str) -> str:
+    if value.isprintable():
+        return value
     return "".join([" " if character in "\r\n\0" else character for character in value])

@@ -91,12 +91,17 @@ class UserMessage:
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A call that the assistant made for the client to run. `arguments` is JSON text, or a custom tool's input."""
+    """A call that the assistant made for the client to run.
+
+    `arguments` is JSON text, or a custom tool's input. The result of a `deferred` call (of a tool declared with
+    `"async": true`) may come in any later request, or never.
+    """
 
     call_id: str
     name: str
     arguments: str
     kind: Literal["function", "custom"] = "function"
+    deferred: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,52 +2,96 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
+import secrets
 import time
-import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
 
-from .backend import AgentBackend
-from .errors import NotFound
-from .policies.admission import Slots
+from .backend import AgentBackend, AgentRequest, Caller, Principal
+from .conversations import Conversations
+from .errors import NotFound, OpenAICompatError
+from .http import HttpRequest
+from .idempotency import Idempotency
+from .policies.admission import Busy, Slots
+from .policies.disconnect import Disconnect
+from .policies.housekeeping import Housekeeping
 from .policies.limits import Deadlines, Limits
+from .policies.messages import MessagePolicy
 from .serializers.presentation import Visibility
+from .stores.port import Store
 
 logger = logging.getLogger("openai_compat")
 
 
-@dataclass(frozen=True, slots=True)
+class Interruptible(Protocol):
+    """Running work that can be ended with an error."""
+
+    def interrupt(self, error: OpenAICompatError) -> None:
+        """End it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Runtime:
     """Shared by all endpoints of one server; nothing in it belongs to a request.
 
     Attributes:
         agents: the backends by model name, in the order they are listed.
-        started: when the server was made, in unix seconds.
+        unknown_model: what a request for another model gets: a 404, or the first agent.
         agent_headers: names (lower case) of the request headers that agents are given.
+        started: when the server was made, in unix seconds.
+        running: what runs now.
     """
 
     agents: Mapping[str, AgentBackend]
+    unknown_model: Literal["reject", "default"]
     slots: Slots
+    busy: Busy | None
     limits: Limits
     deadlines: Deadlines
+    disconnect: Disconnect
+    messages: MessagePolicy
     visibility: Visibility
+    housekeeping: Housekeeping | None
+    conversations: Conversations | None
+    store: Store
+    idempotency: Idempotency
     agent_headers: frozenset[str]
     owned_by: str
     started: int
+    running: set[Interruptible] = field(default_factory=set[Interruptible])
 
-    def backend(self, model: str) -> AgentBackend:
-        """The agent that serves `model`. Raises NotFound (404 `model_not_found`)."""
-        backend = self.agents.get(model)
-        if backend is None:
+    def agent(self, model: str, principal: Principal) -> tuple[str, AgentBackend]:
+        """The agent that serves `model`, and its own name. Raises NotFound (404 `model_not_found`)."""
+        name = model
+        if name not in self.agents and self.unknown_model == "default":
+            name = next(iter(self.agents))
+        if name not in self.agents or not principal.may_use(name):
             shown = model if len(model) <= 64 else model[:64] + "…"
             raise NotFound(f"The model '{shown}' does not exist", code="model_not_found", param="model")
-        return backend
+        return name, self.agents[name]
+
+    def caller(self, principal: Principal, request: HttpRequest) -> Caller:
+        """Who sends `request`, with the headers that agents are given."""
+        if not self.agent_headers:
+            return Caller(principal)
+        pairs = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers]
+        return Caller(principal, {name: value for name, value in pairs if name in self.agent_headers})
+
+    async def busy_text(self, request: AgentRequest) -> str:
+        """What an assistant message says when there is no slot left."""
+        if self.busy is None or isinstance(self.busy, str):
+            return self.busy or ""
+        text = self.busy(request)
+        return await text if inspect.isawaitable(text) else text
 
 
 def new_id(prefix: str) -> str:
     """A new id nobody can guess: `prefix` and 32 hexadecimal digits."""
-    return prefix + uuid.uuid4().hex
+    return prefix + secrets.token_hex(16)
 
 
 def now() -> int:

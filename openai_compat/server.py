@@ -3,45 +3,70 @@
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TypeAlias, cast
+from typing import Literal, TypeAlias, cast
 
 import anyio
 
 from .backend import AgentBackend
 from .callables import Agent, as_backend
-from .endpoints import chat, completions, health, models, openapi
-from .errors import MethodNotAllowed, NotFound, OpenAICompatError
+from .conversations import Conversations
+from .endpoints import chat, completions, conversations, health, models, openapi, stored
+from .errors import MethodNotAllowed, NotFound, OpenAICompatError, Unavailable
 from .exchange import ClientTooSlow, Exchange
 from .http import ClientDisconnected, HttpRequest, Send
-from .policies.admission import Slots
-from .policies.auth import Auth, BearerAuth, KeySource, OpenAccess
+from .idempotency import Idempotency
+from .policies.admission import Admission, Slots
+from .policies.auth import Auth, BearerAuth, Keys, KeySource, OpenAccess
 from .policies.cors import Cors, is_preflight
+from .policies.disconnect import Disconnect
 from .policies.hosts import LOOPBACK, Hosts
+from .policies.housekeeping import Housekeeping
 from .policies.limits import Deadlines, Limits
+from .policies.messages import MessagePolicy
 from .runtime import Runtime, logger, new_id, now
 from .serializers.presentation import Visibility
+from .stores.memory import MemoryStore
+from .stores.port import Store
+
+HOUSEKEEPING = Housekeeping()
 
 Endpoint: TypeAlias = Callable[..., Awaitable[None]]
+Public: TypeAlias = Literal["models"]
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A path and what answers it, by method. `rest` routes take the remainder of the path as an argument."""
+    """A path and what answers it, by method. `rest` routes take the remainder of the path as an argument.
+
+    `open` routes need no key; those of a `group` can be opened by name.
+    """
 
     path: str
     endpoints: Mapping[str, Endpoint]
     open: bool = False
     rest: bool = False
+    group: Public | None = None
 
 
 V1 = (
-    Route("/chat/completions", {"POST": chat.create}),
+    Route("/chat/completions", {"POST": chat.create, "GET": stored.list_completions}),
+    Route(
+        "/chat/completions/",
+        {"GET": stored.get_completion, "POST": stored.update_completion, "DELETE": stored.delete_completion},
+        rest=True,
+    ),
+    Route(
+        "/chat/conversations/",
+        {"GET": conversations.get_conversation, "DELETE": conversations.delete_conversation},
+        rest=True,
+    ),
     Route("/completions", {"POST": completions.create}),
-    Route("/models", {"GET": models.list_models}),
-    Route("/models/", {"GET": models.get_model}, rest=True),
+    Route("/models", {"GET": models.list_models}, group="models"),
+    Route("/models/", {"GET": models.get_model}, rest=True, group="models"),
 )
 OPEN = (
     Route("/openapi.json", {"GET": openapi.document}, open=True),
@@ -55,13 +80,21 @@ class Server:
 
     Args:
         agents: one agent, served as the model "agent", or several by model name; whatever `as_backend` takes.
-        keys: the API key, several, or a source of them (`key_from_env`, `key_from_file`, any function). None lets
-            everybody in, who then must call the server by one of `hosts`.
+        keys: the API key, several, a mapping from keys to principals, or a source of these (`key_from_env`,
+            `key_from_file`, any function). None lets everybody in, who then must call the server by one of `hosts`.
         hosts: names the server answers to when it has no key; loopback names by default, "*" for all.
+        public: routes that need no key: "models".
         cors: the web pages that may call it; none by default.
         limits: bounds on size and number.
         deadlines: bounds on time.
+        admission: what becomes of requests for which no slot is free.
+        disconnect: what becomes of a turn whose client has left.
+        messages: how much of what the client says reaches the agent.
+        unknown_model: what a request for a model that is not there gets: a 404, or the first agent ("default").
         visibility: where the agents' own tool calls are shown in chat.
+        housekeeping: answers the requests that chat programs make for themselves; None hands them to the agent.
+        conversations: keeps conversations on the server; None keeps none.
+        store: where stored completions and idempotency keys are kept; in memory by default.
         agent_headers: names of request headers that agents get in `AgentRequest.headers`; none by default.
         bare_paths: answer `/chat/completions` and so on without `/v1` too.
         owned_by: `owned_by` of the models.
@@ -73,26 +106,44 @@ class Server:
         self,
         agents: Agent | Mapping[str, Agent],
         *,
-        keys: str | Iterable[str] | KeySource | None = None,
+        keys: Keys | KeySource = None,
         hosts: Iterable[str] = LOOPBACK,
+        public: Iterable[Public] = (),
         cors: Cors | None = None,
-        limits: Limits | None = None,
-        deadlines: Deadlines | None = None,
+        limits: Limits = Limits(),  # noqa: B008  (frozen)
+        deadlines: Deadlines = Deadlines(),  # noqa: B008
+        admission: Admission = Admission(),  # noqa: B008
+        disconnect: Disconnect = Disconnect(),  # noqa: B008
+        messages: MessagePolicy = MessagePolicy(),  # noqa: B008
+        unknown_model: Literal["reject", "default"] = "reject",
         visibility: Visibility = "status",
+        housekeeping: Housekeeping | None = HOUSEKEEPING,
+        conversations: Conversations | None = None,
+        store: Store | None = None,
         agent_headers: Iterable[str] = (),
         bare_paths: bool = False,
         owned_by: str = "openai-compat",
     ) -> None:
-        limits = limits or Limits()
         self.auth: Auth = OpenAccess() if keys is None else BearerAuth(keys)
         self._hosts = Hosts(hosts) if keys is None else None
+        self._public = frozenset(public)
         self._cors = cors
+        self._exposed = tuple(conversations.headers) if conversations is not None else ()
+        store = store if store is not None else MemoryStore()
         self.runtime = Runtime(
             agents=_backends(agents),
-            slots=Slots(limits.slots),
+            unknown_model=unknown_model,
+            slots=Slots(limits, admission),
+            busy=admission.busy,
             limits=limits,
-            deadlines=deadlines or Deadlines(),
+            deadlines=deadlines,
+            disconnect=disconnect,
+            messages=messages,
             visibility=visibility,
+            housekeeping=housekeeping,
+            conversations=conversations,
+            store=store,
+            idempotency=Idempotency(store, deadlines.request),
             agent_headers=frozenset([name.lower() for name in agent_headers]),
             owned_by=owned_by,
             started=now(),
@@ -106,26 +157,34 @@ class Server:
         """
         exchange = Exchange(request, send, new_id("req_"), self.runtime.deadlines.write)
         if self._cors is not None:
-            exchange.headers += self._cors.headers(request)
+            exchange.headers += self._cors.headers(request, self._exposed)
         try:
-            await self._answer(exchange)
-        except OpenAICompatError as error:
-            await exchange.fail(error)
+            with exchange.scope:
+                await self._answer_or_fail(exchange)
+            if exchange.scope.cancel_called:
+                raise ClientTooSlow
         except (ClientTooSlow, ClientDisconnected) as gone:
             exchange.note = type(gone).__name__
             raise
         except anyio.get_cancelled_exc_class():
-            exchange.note = "client left"
+            if not exchange.complete:  # many clients leave as soon as they have it all
+                exchange.note = "client left"
             raise
-        except Exception as error:
-            await self._unexpected(exchange, error)
         finally:
+            exchange.close()
             _log(exchange)
 
-    async def _unexpected(self, exchange: Exchange, error: Exception) -> None:
-        """A bug of ours: log it, and answer here, since a re-raised one costs the client its connection."""
-        logger.error("%s: unexpected error", exchange.request_id, exc_info=error)
-        await exchange.fail(OpenAICompatError("The server failed.", code="internal_error", should_retry=False))
+    async def _answer_or_fail(self, exchange: Exchange) -> None:
+        """Answer; also to a bug of ours, which, if it got out, would cost the client its connection."""
+        try:
+            await self._answer(exchange)
+        except OpenAICompatError as error:
+            await exchange.fail(error)
+        except (ClientTooSlow, ClientDisconnected):
+            raise
+        except Exception as error:
+            logger.error("%s: unexpected error", exchange.request_id, exc_info=error)
+            await exchange.fail(OpenAICompatError("The server failed.", code="internal_error", should_retry=False))
 
     async def _answer(self, exchange: Exchange) -> None:
         request = exchange.request
@@ -135,7 +194,7 @@ class Server:
         if self._hosts is not None:
             self._hosts.check(request)
         route, arguments = self._route(request.path)
-        if route is None or not route.open:
+        if route is None or not (route.open or route.group in self._public):
             exchange.principal = await self.auth.principal(request)
         if route is None:
             raise NotFound("Unknown path. The API is below /v1.", code="unknown_url")
@@ -146,7 +205,7 @@ class Server:
         if route is not None:
             return route, ()
         for prefix, candidate in self._routes.items():
-            if candidate.rest and path.startswith(prefix):
+            if candidate.rest and path.startswith(prefix) and path != prefix:
                 return candidate, (path[len(prefix) :],)
         return None, ()
 
@@ -166,10 +225,15 @@ class Server:
             await self.drain(0)
 
     async def drain(self, seconds: float) -> None:
-        """Take no new turns (503 `shutting_down`), and wait up to `seconds` for the running ones to end."""
-        self.runtime.slots.closed = True
+        """Take no new turns (503 `shutting_down`), give the running ones `seconds` to end, then end them."""
+        slots = self.runtime.slots
+        slots.close()
         with anyio.move_on_after(seconds):
-            await self.runtime.slots.wait_unused()
+            await slots.wait_unused()
+        for running in list(self.runtime.running):
+            running.interrupt(Unavailable("The server is shutting down.", code="shutting_down", should_retry=False))
+        with anyio.move_on_after(self.runtime.deadlines.grace):
+            await slots.wait_unused()
 
 
 def _backends(agents: Agent | Mapping[str, Agent]) -> dict[str, AgentBackend]:
@@ -188,6 +252,8 @@ def _table(bare_paths: bool) -> dict[str, Route]:
 
 
 def _log(exchange: Exchange) -> None:
+    if not logger.isEnabledFor(logging.INFO):
+        return
     request = exchange.request
     logger.info(
         "%s %s %s %s %d ms %s",

@@ -22,6 +22,7 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 
+from .alarms import Signal, Sleeper, new_sleeper
 from .backend import AgentBackend, AgentRequest, RunContext
 from .callables import close
 from .enforce import Enforcer
@@ -32,22 +33,6 @@ from .tasks import Task, spawn
 
 BUFFER = 256
 """Items an agent may be ahead of the client: then it waits."""
-
-
-class Wake:
-    """Lets one reader sleep until any of its turns has something for it."""
-
-    def __init__(self) -> None:
-        self._event = anyio.Event()
-
-    def set(self) -> None:
-        """Wake the reader, or keep it from sleeping next time."""
-        self._event.set()
-
-    async def wait(self) -> None:
-        """Sleep until `set` was called since the last wait."""
-        await self._event.wait()
-        self._event = anyio.Event()
 
 
 class Turn:
@@ -65,7 +50,7 @@ class Turn:
         request: AgentRequest,
         context: RunContext,
         *,
-        wake: Wake,
+        wake: Signal,
         grace: float,
         released: Callable[[], None],
     ) -> None:
@@ -74,10 +59,10 @@ class Turn:
         self._context = context
         self._wake = wake
         self._grace = grace
-        self._released = released
+        self._released: Callable[[], None] | None = released
         self._enforcer = Enforcer(request, counts_tokens=backend.capabilities.counts_tokens)
         self._items: deque[Item] = deque()
-        self._room = anyio.Event()
+        self._room: Sleeper | None = None
         self._full = False
         self._dropping = False
         self._cancelled = False
@@ -105,7 +90,7 @@ class Turn:
         items = list(self._items)
         self._items.clear()
         self._full = False
-        self._room.set()
+        self._make_room()
         return items
 
     @property
@@ -113,9 +98,20 @@ class Turn:
         """True as long as the agent's task has not ended."""
         return self._task is not None and not self._task.done
 
+    def _make_room(self) -> None:
+        if self._room is not None:
+            self._room.wake()
+            self._room = None
+
     def start(self) -> None:
         """Start the agent. From here on `stop` has to be called, and `released` will be."""
-        self._task = spawn(self._run, name=f"agent {self._context.turn_id}", ended=self._released)
+        self._task = spawn(self._run, name=f"agent {self._context.turn_id}", ended=self._release)
+
+    def _release(self) -> None:
+        """The agent has ended. Comes once, and also where the task was cancelled before it began."""
+        released, self._released = self._released, None
+        if released is not None:
+            released()
 
     async def stop(self) -> None:
         """Stop the agent if it still runs; wait for its end, but no longer than the grace period. To be shielded."""
@@ -149,7 +145,7 @@ class Turn:
     def _drop(self) -> None:
         self._dropping = True
         self._context.cancel()
-        self._room.set()
+        self._make_room()
 
     def _stop_itself(self) -> None:
         """The answer is complete: cancel the agent at its own next `await`, so that it does nothing more."""
@@ -176,6 +172,7 @@ class Turn:
             self._fail(error)
         finally:
             self._ended = True
+            self._release()  # before the reader can tell anybody that the turn is over
             self._wake.set()
 
     async def _read_agent(self) -> None:
@@ -215,8 +212,8 @@ class Turn:
 
     async def _wait_for_room(self) -> None:
         if not self._dropping:
-            self._room = anyio.Event()
-            await self._room.wait()
+            self._room = new_sleeper()
+            await self._room.sleep()
 
     async def _close(self, items: AsyncIterator[Any]) -> None:
         try:

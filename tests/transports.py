@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
 from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
@@ -146,7 +146,8 @@ class _AsgiBody(httpx2.AsyncByteStream):
 
     async def _asgi_send(self, message: Any) -> None:
         if not self._left.is_set():
-            await self._sent.send(message)
+            with suppress(anyio.BrokenResourceError):  # the client has left: as ASGI has it, that is no failure
+                await self._sent.send(message)
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         async for message in self.received:

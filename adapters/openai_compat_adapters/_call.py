@@ -12,7 +12,7 @@ from anyio.from_thread import BlockingPortal, BlockingPortalProvider
 
 from openai_compat import Server
 from openai_compat.exchange import ClientTooSlow
-from openai_compat.http import HttpRequest, ResponseBody, ResponseStart
+from openai_compat.http import ClientDisconnected, HttpRequest, ResponseBody, ResponseStart
 from openai_compat.tasks import spawn
 
 
@@ -29,8 +29,14 @@ class Call:
     async def _run(self) -> None:
         # In both cases the reader sees an answer that is cut short, or has left itself.
         async with self._send:
-            with suppress(ClientTooSlow, anyio.BrokenResourceError):
-                await self._server.handle(self._request, self._send.send)
+            with suppress(ClientTooSlow, ClientDisconnected):
+                await self._server.handle(self._request, self._forward)
+
+    async def _forward(self, message: ResponseStart | ResponseBody) -> None:
+        try:
+            await self._send.send(message)
+        except anyio.BrokenResourceError:
+            raise ClientDisconnected from None
 
     async def receive(self, seconds: float | None = None) -> ResponseStart | ResponseBody | None:
         """The next message; None when no more will come. Raises TimeoutError after so many `seconds`."""

@@ -14,13 +14,13 @@ from typing import Any
 
 import anyio
 from starlette.applications import Starlette
-from starlette.routing import Mount
 from starlette.types import ASGIApp, Message, Receive, Scope
 from starlette.types import Send as AsgiSend
 
 from openai_compat import Server
 from openai_compat.exchange import ClientTooSlow
 from openai_compat.http import ClientDisconnected, HttpRequest, ResponseBody, ResponseStart, Send
+from openai_compat.tasks import Task, spawn
 
 
 def create_app(server: Server) -> Starlette:
@@ -31,7 +31,9 @@ def create_app(server: Server) -> Starlette:
         async with server.lifespan():
             yield
 
-    return Starlette(routes=[Mount("/", endpoint(server))], lifespan=lifespan)
+    app = Starlette(lifespan=lifespan)
+    app.router.default = endpoint(server)  # no routes to look through: what Starlette does with all it has no route for
+    return app
 
 
 def endpoint(server: Server) -> ASGIApp:
@@ -50,7 +52,14 @@ def endpoint(server: Server) -> ASGIApp:
 
 
 async def _exchange(server: Server, scope: Scope, receive: Receive, send: AsgiSend) -> None:
-    async with anyio.create_task_group() as group:
+    """Answer one request. Once its body is read, a task beside it waits for the client to leave."""
+    watching: list[Task] = []
+    with anyio.CancelScope() as answering:
+
+        async def left() -> None:
+            """The body is over, so the next message is that the client has left. Nobody else reads from now on."""
+            await receive()
+            answering.cancel()
 
         async def body() -> AsyncIterator[bytes]:
             more = True
@@ -60,17 +69,19 @@ async def _exchange(server: Server, scope: Scope, receive: Receive, send: AsgiSe
                     raise ClientDisconnected
                 yield message.get("body", b"")
                 more = message.get("more_body", False)
-            group.start_soon(left)
+            watching.append(spawn(left, "client", _nothing))
 
-        async def left() -> None:
-            """The body is over, so the next message is that the client has left. Nobody else reads from now on."""
-            await receive()
-            group.cancel_scope.cancel()
+        try:
+            # ASGI has no word for cutting a connection: servers do it when an answer is left unfinished.
+            with suppress(ClientDisconnected, ClientTooSlow):
+                await server.handle(_request(scope, body()), _sender(send))
+        finally:
+            for watcher in watching:
+                watcher.cancel()
 
-        # ASGI has no word for cutting a connection: servers do it when an answer is left unfinished.
-        with suppress(ClientDisconnected, ClientTooSlow):
-            await server.handle(_request(scope, body()), _sender(send))
-        group.cancel_scope.cancel()
+
+def _nothing() -> None:
+    """The watcher's end concerns nobody."""
 
 
 def _request(scope: Scope, body: AsyncIterator[bytes]) -> HttpRequest:

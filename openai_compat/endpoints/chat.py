@@ -2,37 +2,101 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
 from functools import partial
+from typing import Any
 
+from pydantic_core import to_json
+
+from ..backend import AgentRequest
+from ..conversations import Draft
+from ..errors import InvalidRequest, RateLimited
 from ..exchange import Exchange
-from ..parsers.chat import check_capabilities, parse_chat
+from ..parsers.chat import ParsedChat, check_capabilities, parse_chat
+from ..parsers.conversation import check_conversation
 from ..policies.content import check_content_type
 from ..policies.limits import read_body
 from ..runtime import Runtime, new_id, now
 from ..serializers.chat import ChatForm, ChatStream, completion, stream_end
 from ..serializers.presentation import Presentation
-from .generation import Form, generate
+from ..stores.port import StoredCompletion
+from .generation import Form, Job, generate, say
+from .outlive import outlive
 
 
 async def create(runtime: Runtime, exchange: Exchange) -> None:
     """Run an agent and answer with a chat completion, streamed or plain."""
     check_content_type(exchange.request)
     body = await read_body(exchange.request, runtime.limits.body, runtime.deadlines.body)
-    parsed = parse_chat(body)
-    backend = runtime.backend(parsed.request.model)
-    check_capabilities(parsed, backend.capabilities)
-    chat = ChatForm(
-        id=new_id("chatcmpl-"),
-        created=now(),
-        model=parsed.request.model,
-        custom_tools=parsed.custom_tools,
-        include_usage=parsed.include_usage,
-    )
-    form = Form(
+    parsed = parse_chat(body, runtime.caller(exchange.principal, exchange.request))
+    form = _form(runtime, exchange, parsed)
+    chore = await runtime.housekeeping.answer(exchange.request, parsed.request) if runtime.housekeeping else None
+    if chore is not None:
+        exchange.note = "housekeeping"
+        await say(exchange, form, chore, stream=parsed.request.stream)
+        return
+    work = partial(_run, runtime, exchange, parsed, form)
+    await outlive(runtime.disconnect, exchange, partial(runtime.idempotency.once, exchange, body, work))
+
+
+async def _run(runtime: Runtime, exchange: Exchange, parsed: ParsedChat, form: Form) -> None:
+    agent, backend = runtime.agent(parsed.request.model, exchange.principal)
+    async with AsyncExitStack() as stack:
+        draft = await _draft(runtime, exchange, parsed)
+        request = parsed.request
+        if draft is not None:
+            request = (await stack.enter_async_context(draft)).request
+        else:
+            check_conversation(request.messages)
+        check_capabilities(parsed, backend.capabilities)
+        request = runtime.messages.apply(request)
+        job = Job(agent, backend, [request] * parsed.choices, form, draft)
+        try:
+            await generate(runtime, exchange, job)
+        except RateLimited:
+            if runtime.busy is None or exchange.agent_started:
+                raise
+            exchange.note = "busy"
+            await say(exchange, form, await runtime.busy_text(request), stream=request.stream)
+
+
+async def _draft(runtime: Runtime, exchange: Exchange, parsed: ParsedChat) -> Draft | None:
+    conversations = runtime.conversations
+    if conversations is None:
+        return None
+    identifier = conversations.identify(exchange.request, parsed.body)
+    if identifier is not None and parsed.choices > 1:
+        raise InvalidRequest("A conversation takes one answer at a time.", param="n", code="invalid_value")
+    if parsed.choices > 1:
+        return None
+    draft = await conversations.open(exchange.principal.id, identifier, parsed.request)
+    if draft is not None:
+        exchange.headers.append(("X-Conversation-Id", draft.key.id))
+    return draft
+
+
+def _form(runtime: Runtime, exchange: Exchange, parsed: ParsedChat) -> Form:
+    request = parsed.request
+    chat = ChatForm(new_id("chatcmpl-"), now(), request.model, parsed.custom_tools, parsed.include_usage)
+    return Form(
         id=chat.id,
         presentation=partial(Presentation, runtime.visibility),
         stream=partial(ChatStream, chat),
         stream_end=partial(stream_end, chat),
         whole=partial(completion, chat),
+        keep=partial(_keep, runtime, exchange, chat, request) if parsed.wire.store else None,
     )
-    await generate(runtime, exchange, backend, [parsed.request] * parsed.choices, form)
+
+
+async def _keep(runtime: Runtime, exchange: Exchange, chat: ChatForm, request: AgentRequest, answer: bytes) -> None:
+    """Store an answer that was asked for with `store: true`."""
+    messages: list[dict[str, Any]] = request.raw_messages
+    stored = StoredCompletion(
+        id=chat.id,
+        created=chat.created,
+        model=chat.model,
+        metadata=dict(request.metadata),
+        body=answer.decode(),
+        messages=to_json(messages, inf_nan_mode="null").decode(),
+    )
+    await runtime.store.put_completion(exchange.principal.id, stored)

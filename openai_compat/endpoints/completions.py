@@ -12,15 +12,16 @@ from ..policies.limits import read_body
 from ..runtime import Runtime, new_id, now
 from ..serializers.completions import CompletionForm, CompletionStream, completion_stream_end, text_completion
 from ..serializers.presentation import Presentation
-from .generation import Form, generate
+from .generation import Form, Job, generate
+from .outlive import outlive
 
 
 async def create(runtime: Runtime, exchange: Exchange) -> None:
     """Run an agent for each prompt and answer with text completions, streamed or plain."""
     check_content_type(exchange.request)
-    parsed = parse_completion(await read_body(exchange.request, runtime.limits.body, runtime.deadlines.body))
+    body = await read_body(exchange.request, runtime.limits.body, runtime.deadlines.body)
+    parsed = parse_completion(body, runtime.caller(exchange.principal, exchange.request))
     wire, times = parsed.wire, parsed.wire.n or 1
-    backend = runtime.backend(wire.model)
     if len(parsed.prompts) > runtime.limits.choices:
         message = f"At most {runtime.limits.choices} prompts can be answered at once."
         raise InvalidRequest(message, param="prompt", code="invalid_value")
@@ -34,4 +35,6 @@ async def create(runtime: Runtime, exchange: Exchange) -> None:
         whole=partial(text_completion, text),
     )
     requests = [request for request in parsed.requests for _ in range(times)]
-    await generate(runtime, exchange, backend, requests, form)
+    agent, backend = runtime.agent(wire.model, exchange.principal)
+    work = partial(generate, runtime, exchange, Job(agent, backend, requests, form))
+    await outlive(runtime.disconnect, exchange, partial(runtime.idempotency.once, exchange, body, work))

@@ -4,23 +4,32 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Protocol, Self
 
 import anyio
 import anyio.lowlevel
 
+from ..alarms import Signal, clock
 from ..backend import AgentBackend, AgentRequest, RunContext
+from ..conversations import Draft
 from ..errors import AgentError, DeadlineExceeded, InvalidRequest, OpenAICompatError
-from ..events import UsageReported
+from ..events import Finished, UsageReported
 from ..exchange import Exchange
+from ..policies.admission import Seat
+from ..policies.limits import Deadlines
 from ..reducer import FinalMessage, Item, Reducer, Usage, size_of
 from ..runtime import Runtime, logger
 from ..serializers.encoding import KEEP_ALIVE
 from ..serializers.presentation import Presentation
-from ..turns import Turn, Wake
+from ..turns import Turn
+
+CANCELLABLE_EVERY = 16
+"""On asyncio, anyio does not cancel a task whose future is done already, which with a steady agent it always is. So a
+reader looks by itself whether it was cancelled, every so many waits."""
 
 
 class ChoiceStream(Protocol):
@@ -41,6 +50,7 @@ class Form:
         stream: makes the writer of one choice, by its index.
         stream_end: what follows the last choice.
         whole: the plain answer.
+        keep: takes the plain answer to be stored, None if it is not wanted.
     """
 
     id: str
@@ -48,72 +58,85 @@ class Form:
     stream: Callable[[int], ChoiceStream]
     stream_end: Callable[[Usage], bytes]
     whole: Callable[[Sequence[FinalMessage]], bytes]
+    keep: Callable[[bytes], Awaitable[None]] | None = None
 
 
-async def generate(
-    runtime: Runtime, exchange: Exchange, backend: AgentBackend, requests: Sequence[AgentRequest], form: Form
-) -> None:
-    """Run the agent once for each of `requests`, side by side, and answer with one choice for each.
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is to be run: one agent, for one request or several side by side, each of them one choice.
+
+    `draft` is the conversation that the only request belongs to.
+    """
+
+    agent: str
+    backend: AgentBackend
+    requests: Sequence[AgentRequest]
+    form: Form
+    draft: Draft | None = None
+
+
+async def generate(runtime: Runtime, exchange: Exchange, job: Job) -> None:
+    """Run the job and answer.
 
     Raises OpenAICompatError for what goes wrong before the agent is started; later failures are answered here.
     """
-    if len(requests) > runtime.limits.choices:
+    number = len(job.requests)
+    if number > runtime.limits.choices:
         text = f"At most {runtime.limits.choices} answers can be asked for at once."
         raise InvalidRequest(text, param="n", code="invalid_value")
-    headers = _passed_on(runtime, exchange)
-    requests = [replace(request, principal=exchange.principal, headers=headers) for request in requests]
-    write = _stream if requests[0].stream else _plain
-    turns = Turns(runtime, exchange, backend, requests, form)
-    runtime.slots.take(len(requests))
+    seat = Seat(number, job.agent, exchange.principal.id)
+    turns = Turns(runtime, exchange, job, seat)
+    await runtime.slots.take(seat)
+    exchange.agent_started = True
     async with turns:
         try:
-            await write(runtime, exchange, turns, form)
+            await (_stream if job.requests[0].stream else _plain)(runtime, exchange, turns)
         except OpenAICompatError as error:
             await exchange.fail(error)  # at once: stopping the agents may take its time
 
 
-def _passed_on(runtime: Runtime, exchange: Exchange) -> dict[str, str]:
-    if not runtime.agent_headers:
-        return {}
-    pairs = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in exchange.request.headers]
-    return {name: value for name, value in pairs if name in runtime.agent_headers}
-
-
 class Turns:
-    """The turns of one request, read together. They run inside `async with`: leaving it stops them, all at once."""
+    """The turns of one job, read together. They run inside `async with`: leaving it stops them, all at once."""
 
-    def __init__(
-        self,
-        runtime: Runtime,
-        exchange: Exchange,
-        backend: AgentBackend,
-        requests: Sequence[AgentRequest],
-        form: Form,
-    ) -> None:
-        self._wake = Wake()
-        self._deadline = anyio.current_time() + runtime.deadlines.request
+    def __init__(self, runtime: Runtime, exchange: Exchange, job: Job, seat: Seat) -> None:
+        self.job = job
+        self._runtime = runtime
+        self._wake = Signal()
+        self._clock = clock()
+        self._silence = Silence(runtime.deadlines, self._clock())
+        self._waits = 0
+        self._interrupted: OpenAICompatError | None = None
         deadline = time.monotonic() + runtime.deadlines.request
         self.turns = [
             Turn(
-                backend,
+                job.backend,
                 request,
-                RunContext(form.id if index == 0 else f"{form.id}-{index}", exchange.request_id, deadline, logger),
+                RunContext(_turn_id(job.form.id, index), exchange.request_id, deadline, logger),
                 wake=self._wake,
                 grace=runtime.deadlines.grace,
-                released=runtime.slots.release,
+                released=partial(runtime.slots.release, seat),
             )
-            for index, request in enumerate(requests)
+            for index, request in enumerate(job.requests)
         ]
-        self._views = [form.presentation() for _ in requests]
+        self._views = [job.form.presentation() for _ in job.requests]
+        kept = job.form.keep is not None or not job.requests[0].stream
+        self._shown = [Reducer() for _ in job.requests] if kept else []
+        self._said = Reducer() if job.draft is not None else None
+        self._said_view = Presentation("hidden")
 
     async def __aenter__(self) -> Self:
         for turn in self.turns:
             turn.start()
+        self._runtime.running.add(self)
+        if self.job.draft is not None:
+            self.job.draft.on_interrupt(self.interrupt)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> None:
+        self._runtime.running.discard(self)
+        self._wake.close()
         running = [turn for turn in self.turns if turn.running]
         if running:
             with anyio.CancelScope(shield=True):
@@ -124,48 +147,118 @@ class Turns:
     @property
     def over(self) -> bool:
         """True when every turn has ended well and all of it was taken."""
+        if self._interrupted is not None:
+            return False
         return all([turn.over and turn.error is None for turn in self.turns])
+
+    def interrupt(self, error: OpenAICompatError) -> None:
+        """End the turns with `error`, as if the agent had raised it, unless it has said its last already."""
+        if not all([turn.finished for turn in self.turns]):
+            self._interrupted = error
+            self._wake.set()
 
     def take(self) -> list[tuple[int, list[Item]]]:
         """What each turn has to show since the last call. Raises a failure once all that came before it is taken."""
-        taken = [(i, self._views[i].show(turn.take())) for i, turn in enumerate(self.turns) if turn.waiting]
+        if self._interrupted is not None:
+            raise self._interrupted
+        taken = [(i, self._show(i, turn.take())) for i, turn in enumerate(self.turns) if turn.waiting]
         if not taken:
             for turn in self.turns:
                 if turn.error is not None:
                     raise turn.error
         return taken
 
+    def _show(self, index: int, items: list[Item]) -> list[Item]:
+        if self._said is not None:
+            self._said.feed(self._said_view.show(items))
+        items = self._views[index].show(items)
+        if self._shown:
+            self._shown[index].feed(items)
+        return items
+
+    @property
+    def _something(self) -> bool:
+        if self._interrupted is not None:
+            return True
+        return any([turn.waiting or turn.error is not None for turn in self.turns])
+
+    def now(self) -> float:
+        """The event loop's time, in seconds."""
+        return self._clock()
+
     async def wait(self, until: float = math.inf) -> None:
         """Return when there is something to take, or a failure to raise, or at `until` (the event loop's time).
 
-        Raises DeadlineExceeded when the agents have had their time. Writes are never interrupted by that, so that it
-        is always known what the client has got; they have a deadline of their own.
+        Raises DeadlineExceeded when the agents have had their time, or were silent for too long. Writes are never
+        interrupted by that, so that it is always known what the client has got; they have a deadline of their own.
         """
-        # On asyncio, anyio does not cancel a task whose event is set already: with a steady agent, that is always.
-        await anyio.lowlevel.checkpoint_if_cancelled()
-        if not any([turn.waiting or turn.error is not None for turn in self.turns]):
-            with anyio.CancelScope(deadline=min(until, self._deadline)):
-                await self._wake.wait()
-        if anyio.current_time() >= self._deadline and not all([turn.finished for turn in self.turns]):
+        self._waits += 1
+        if not self._waits % CANCELLABLE_EVERY:
+            await anyio.lowlevel.checkpoint_if_cancelled()
+        if not self._something:
+            await self._wake.wait(min(until, self._silence.next) - self._clock())
+        if not all([turn.finished for turn in self.turns]):
+            self._silence.check(self._clock(), heard=self._something)
+
+    @property
+    def messages(self) -> list[FinalMessage]:
+        """What each turn has shown, folded; kept for plain and stored answers only."""
+        return [reducer.message() for reducer in self._shown]
+
+    async def commit(self) -> None:
+        """Make what was said last: into the conversation, and into the store. Comes before the last byte."""
+        if self.job.draft is not None and self._said is not None:
+            await self.job.draft.commit(self._said.message())
+        if self.job.form.keep is not None:
+            await self.job.form.keep(self.job.form.whole(self.messages))
+
+
+class Silence:
+    """How long agents may still run, and how long they may still say nothing; times are the event loop's."""
+
+    def __init__(self, deadlines: Deadlines, now: float) -> None:
+        self._end = now + deadlines.request
+        self._idle = math.inf if deadlines.idle is None else deadlines.idle
+        self._next = now + (math.inf if deadlines.first_event is None else deadlines.first_event)
+
+    @property
+    def next(self) -> float:
+        """When something has to be done about it."""
+        return min(self._end, self._next)
+
+    def check(self, now: float, *, heard: bool) -> None:
+        """Raise DeadlineExceeded if one has passed. What was `heard` begins the silence anew."""
+        if now >= self._end:
             raise DeadlineExceeded("The agent took too long and was stopped.", should_retry=False)
+        if heard:
+            self._next = now + self._idle
+        elif now >= self._next:
+            text = "The agent was silent for too long and was stopped."
+            raise DeadlineExceeded(text, code="agent_silent", should_retry=False)
 
 
-async def _stream(runtime: Runtime, exchange: Exchange, turns: Turns, form: Form) -> None:
+def _turn_id(answer: str, index: int) -> str:
+    return answer if index == 0 else f"{answer}-{index}"
+
+
+async def _stream(runtime: Runtime, exchange: Exchange, turns: Turns) -> None:
     """Write what the turns say as they say it: all there is, in one write, each time around."""
+    form = turns.job.form
     streams = [form.stream(index) for index in range(len(turns.turns))]
-    usage, silent_until = Usage(), anyio.current_time() + runtime.deadlines.head
+    usage, silent_until = Usage(), turns.now() + runtime.deadlines.head
     while not turns.over:
         await turns.wait(silent_until)
         taken = turns.take()
         data = b"".join([streams[index].feed(items) for index, items in taken])
         _count(usage, taken)
-        if not data and anyio.current_time() >= silent_until:
+        if not data and turns.now() >= silent_until:
             data = KEEP_ALIVE
         if data:
             if not exchange.status:
                 await exchange.start_stream()
             await exchange.write(data)
-            silent_until = anyio.current_time() + runtime.deadlines.heartbeat
+            silent_until = turns.now() + runtime.deadlines.heartbeat
+    await turns.commit()
     if not exchange.status:
         await exchange.start_stream()
     await exchange.end(form.stream_end(usage))
@@ -178,15 +271,26 @@ def _count(usage: Usage, taken: list[tuple[int, list[Item]]]) -> None:
                 usage.add(item)
 
 
-async def _plain(runtime: Runtime, exchange: Exchange, turns: Turns, form: Form) -> None:
+async def _plain(runtime: Runtime, exchange: Exchange, turns: Turns) -> None:
     """Fold what the turns say, then answer with it all."""
-    reducers = [Reducer() for _ in turns.turns]
     size = 0
     while not turns.over:
         await turns.wait()
-        for index, items in turns.take():
-            reducers[index].feed(items)
-            size += sum(map(size_of, items))
+        size += sum([size_of(item) for _, items in turns.take() for item in items])
         if size > runtime.limits.answer:
             raise AgentError("The agent's answer is too long.", status=502, code="answer_too_large")
-    await exchange.answer(200, form.whole([reducer.message() for reducer in reducers]))
+    await turns.commit()
+    await exchange.answer(200, turns.job.form.whole(turns.messages))
+
+
+async def say(exchange: Exchange, form: Form, text: str, *, stream: bool) -> None:
+    """Answer with `text` as if an agent had said it; none is run."""
+    items: list[Item] = [*([text] if text else []), Finished("stop")]
+    if stream:
+        await exchange.start_stream()
+        await exchange.write(form.stream(0).feed(items))
+        await exchange.end(form.stream_end(Usage()))
+    else:
+        reducer = Reducer()
+        reducer.feed(items)
+        await exchange.answer(200, form.whole([reducer.message()]))

@@ -9,14 +9,15 @@ from ..serializers.encoding import dumps
 
 
 async def list_models(runtime: Runtime, exchange: Exchange) -> None:
-    """Every agent, in the order they were given."""
-    listing: ModelList = {"object": "list", "data": [_model(runtime, name) for name in runtime.agents]}
+    """Every agent the caller may use, in the order they were given."""
+    names = [name for name in runtime.agents if exchange.principal.may_use(name)]
+    listing: ModelList = {"object": "list", "data": [_model(runtime, name) for name in names]}
     await exchange.answer(200, dumps(listing))
 
 
 async def get_model(runtime: Runtime, exchange: Exchange, model: str) -> None:
     """One agent. Raises NotFound."""
-    runtime.backend(model)
+    runtime.agent(model, exchange.principal)
     await exchange.answer(200, dumps(_model(runtime, model)))
 
 

@@ -14,12 +14,25 @@ from ..protocol.chat_response import ChatCompletion, ChatCompletionChunk
 from ..protocol.completion_response import Completion
 from ..protocol.errors import ErrorEnvelope
 from ..protocol.models import Model, ModelList
+from ..protocol.stored import CompletionPage, Deleted, KeptConversation, MessagePage, MetadataUpdate
 from ..runtime import Runtime
 from ..serializers.encoding import dumps
 from ..version import __version__
 
 REF = "#/components/schemas/{model}"
-ANSWERS: tuple[Any, ...] = (ChatCompletion, ChatCompletionChunk, Completion, Model, ModelList, ErrorEnvelope)
+REQUESTS = (ChatCompletionRequest, CompletionRequest, MetadataUpdate)
+ANSWERS: tuple[Any, ...] = (
+    ChatCompletion,
+    ChatCompletionChunk,
+    Completion,
+    CompletionPage,
+    Deleted,
+    ErrorEnvelope,
+    KeptConversation,
+    MessagePage,
+    Model,
+    ModelList,
+)
 
 
 async def document(runtime: Runtime, exchange: Exchange) -> None:
@@ -46,9 +59,7 @@ def _document() -> dict[str, Any]:
 
 
 def _schemas() -> dict[str, Any]:
-    _, requests = models_json_schema(
-        [(ChatCompletionRequest, "validation"), (CompletionRequest, "validation")], ref_template=REF
-    )
+    _, requests = models_json_schema([(request, "validation") for request in REQUESTS], ref_template=REF)
     inputs: list[tuple[Any, JsonSchemaMode, TypeAdapter[Any]]] = [
         (answer.__name__, "serialization", TypeAdapter(answer)) for answer in ANSWERS
     ]
@@ -58,17 +69,45 @@ def _schemas() -> dict[str, Any]:
 
 def _paths() -> dict[str, Any]:
     chat = _created("ChatCompletionRequest", "ChatCompletion", "ChatCompletionChunk")
-    model = {"name": "model", "in": "path", "required": True, "schema": {"type": "string"}}
+    model = _path_parameter("model")
     return {
-        "/v1/chat/completions": {"post": {"summary": "Ask an agent", **chat}},
+        "/v1/chat/completions": {
+            "post": {"summary": "Ask an agent", **chat},
+            "get": {"summary": "List stored chat completions", **_responses("CompletionPage")},
+        },
         "/v1/completions": {
             "post": {"summary": "Ask with a bare prompt", **_created("CompletionRequest", "Completion", "Completion")}
         },
+        **_stored_paths(),
         "/v1/models": {"get": {"summary": "List the agents", **_responses("ModelList")}},
         "/v1/models/{model}": {"get": {"summary": "Get an agent", "parameters": [model], **_responses("Model")}},
         "/healthz": {"get": {"summary": "Alive?", "security": [], "responses": {"200": {"description": "Yes"}}}},
         "/readyz": {"get": {"summary": "Taking new turns?", "security": [], "responses": _yes_or_no()}},
     }
+
+
+def _stored_paths() -> dict[str, Any]:
+    stored = {"parameters": [_path_parameter("completion_id")]}
+    conversation = {"parameters": [_path_parameter("conversation_id")]}
+    update = {"required": True, "content": {"application/json": {"schema": _ref("MetadataUpdate")}}}
+    return {
+        "/v1/chat/completions/{completion_id}": {
+            "get": {"summary": "Get a stored chat completion", **stored, **_responses("ChatCompletion")},
+            "post": {"summary": "Change its metadata", **stored, "requestBody": update, **_responses("ChatCompletion")},
+            "delete": {"summary": "Delete it", **stored, **_responses("Deleted")},
+        },
+        "/v1/chat/completions/{completion_id}/messages": {
+            "get": {"summary": "List the messages it was made from", **stored, **_responses("MessagePage")},
+        },
+        "/v1/chat/conversations/{conversation_id}": {
+            "get": {"summary": "Get a conversation that is kept", **conversation, **_responses("KeptConversation")},
+            "delete": {"summary": "Delete it", **conversation, **_responses("Deleted")},
+        },
+    }
+
+
+def _path_parameter(name: str) -> dict[str, Any]:
+    return {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
 
 
 def _yes_or_no() -> dict[str, Any]:

@@ -7,22 +7,35 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any
 
-from ..backend import AgentRequest, Capabilities, CustomTool, FunctionTool, Resume, Sampling, Tool, ToolChoice
+from ..backend import AgentRequest, Caller, Capabilities, CustomTool, FunctionTool, Resume, Sampling, Tool, ToolChoice
 from ..errors import InvalidRequest
-from ..messages import AudioPart, FilePart, ImagePart, Message, ToolMessage, UserMessage
+from ..messages import Message, ToolMessage
 from ..protocol.chat_request import (
+    AudioContent,
     ChatCompletionRequest,
     CustomChoiceParam,
     CustomToolParam,
+    FileContent,
     FunctionChoiceParam,
+    ImageContent,
     StopParam,
     TextFormat,
     ToolParam,
 )
 from .body import parse_object, validate
-from .conversation import parse_conversation
+from .conversation import parse_messages
 
 MAX_TOOLS = 1024
+NOBODY = Caller()
+FOR_AGENTS = (
+    "moderation",
+    "prompt_cache_key",
+    "prompt_cache_options",
+    "prompt_cache_retention",
+    "safety_identifier",
+    "service_tier",
+)
+"""Documented parameters that mean nothing to the server: an agent that calls a model may pass them on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +44,7 @@ class ParsedChat:
 
     wire: ChatCompletionRequest
     request: AgentRequest
+    body: dict[str, Any]
 
     @property
     def choices(self) -> int:
@@ -49,12 +63,16 @@ class ParsedChat:
         return frozenset([tool.name for tool in self.request.tools if isinstance(tool, CustomTool)])
 
 
-def parse_chat(body: bytes) -> ParsedChat:
-    """The request in `body`. Raises InvalidRequest with the `param` at fault."""
+def parse_chat(body: bytes, caller: Caller = NOBODY) -> ParsedChat:
+    """The request in `body`. Raises InvalidRequest with the `param` at fault.
+
+    Whether its messages make a conversation is still to be checked (`check_conversation`), since the beginning of it
+    may be on the server.
+    """
     raw = parse_object(body)
     wire = validate(ChatCompletionRequest, raw)
     _refuse_deprecated(wire)
-    messages = parse_conversation(wire.messages)
+    messages = parse_messages(wire.messages)
     tools = _tools(wire.tools or [])
     choice = _tool_choice(wire, tools)
     request = AgentRequest(
@@ -72,12 +90,18 @@ def parse_chat(body: bytes) -> ParsedChat:
         prediction=wire.prediction,
         web_search_options=wire.web_search_options,
         stream=wire.stream is True,
+        principal=caller.principal,
+        headers=caller.headers,
         metadata=wire.metadata or {},
         user=wire.user,
-        resume=_resume(messages),
-        extra=wire.__pydantic_extra__ or {},
+        resume=resume_of(messages),
+        extra=_extra(wire, raw),
     )
-    return ParsedChat(wire, request)
+    return ParsedChat(wire, request, raw)
+
+
+def _extra(wire: ChatCompletionRequest, raw: dict[str, Any]) -> dict[str, Any]:
+    return {**(wire.__pydantic_extra__ or {}), **{name: raw[name] for name in FOR_AGENTS if raw.get(name) is not None}}
 
 
 def check_capabilities(parsed: ParsedChat, can: Capabilities) -> None:
@@ -96,12 +120,19 @@ def _needs(parsed: ParsedChat, can: Capabilities) -> Iterator[tuple[str, bool, b
     yield "prediction", wire.prediction is not None, can.prediction
     yield "response_format", request.response_format is not None, can.structured_output
     yield "tool_choice", request.tool_choice.required, can.client_tools
-    for index, message in enumerate(request.messages if not (can.vision and can.audio_input and can.files) else ()):
-        for position, part in enumerate(message.parts if isinstance(message, UserMessage) else ()):
-            param = f"messages[{index}].content[{position}]"
-            yield param, isinstance(part, ImagePart), can.vision
-            yield param, isinstance(part, AudioPart), can.audio_input
-            yield param, isinstance(part, FilePart), can.files
+    if not (can.vision and can.audio_input and can.files):
+        yield from _media_needs(parsed, can)
+
+
+def _media_needs(parsed: ParsedChat, can: Capabilities) -> Iterator[tuple[str, bool, bool]]:
+    for index, param in enumerate(parsed.wire.messages):
+        if not isinstance(param.content, list):
+            continue
+        for position, part in enumerate(param.content):
+            where = f"messages[{index}].content[{position}]"
+            yield where, isinstance(part, ImageContent), can.vision
+            yield where, isinstance(part, AudioContent), can.audio_input
+            yield where, isinstance(part, FileContent), can.files
 
 
 def _refuse_deprecated(wire: ChatCompletionRequest) -> None:
@@ -109,9 +140,6 @@ def _refuse_deprecated(wire: ChatCompletionRequest) -> None:
         if getattr(wire, name) is not None:
             text = f"'{name}' is deprecated and not supported; use '{instead}'."
             raise InvalidRequest(text, param=name, code="unsupported_parameter")
-    if wire.store:
-        text = "'store' is not supported: this server keeps no chat completions."
-        raise InvalidRequest(text, param="store", code="unsupported_parameter")
     if wire.top_logprobs is not None and not wire.logprobs:
         raise InvalidRequest("'top_logprobs' needs 'logprobs': true.", param="top_logprobs", code="invalid_value")
     if "audio" in (wire.modalities or ()) and wire.audio is None:
@@ -197,7 +225,7 @@ def _response_format(wire: ChatCompletionRequest, raw: dict[str, Any]) -> dict[s
     )
 
 
-def _resume(messages: tuple[Message, ...]) -> Resume | None:
+def resume_of(messages: tuple[Message, ...]) -> Resume | None:
     """The results at the conversation's end: this request goes on where the last turn paused."""
     results: dict[str, ToolMessage] = {}
     for message in reversed(messages):

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import cast
 
-from ..backend import AgentRequest, Sampling
+from ..backend import AgentRequest, Caller, Sampling
 from ..errors import InvalidRequest
 from ..messages import TextPart, UserMessage
 from ..protocol.chat_request import CompletionRequest
 from .body import parse_object, validate
-from .chat import stop_sequences
+from .chat import NOBODY, stop_sequences
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +28,12 @@ class ParsedCompletion:
         return options is not None and options.include_usage is True
 
 
-def parse_completion(body: bytes) -> ParsedCompletion:
+def parse_completion(body: bytes, caller: Caller = NOBODY) -> ParsedCompletion:
     """The request in `body`. Raises InvalidRequest with the `param` at fault."""
     wire = validate(CompletionRequest, parse_object(body))
     _refuse_unsupported(wire)
     prompts = _prompts(wire)
-    return ParsedCompletion(wire, prompts, [_request(wire, prompt) for prompt in prompts])
+    return ParsedCompletion(wire, prompts, [_request(wire, prompt, caller) for prompt in prompts])
 
 
 def _refuse_unsupported(wire: CompletionRequest) -> None:
@@ -57,7 +57,7 @@ def _prompts(wire: CompletionRequest) -> list[str]:
     return cast("list[str]", wire.prompt)
 
 
-def _request(wire: CompletionRequest, prompt: str) -> AgentRequest:
+def _request(wire: CompletionRequest, prompt: str, caller: Caller) -> AgentRequest:
     return AgentRequest(
         model=wire.model,
         messages=(UserMessage((TextPart(prompt),)),),
@@ -73,6 +73,8 @@ def _request(wire: CompletionRequest, prompt: str) -> AgentRequest:
             logit_bias=wire.logit_bias,
         ),
         stream=wire.stream is True,
+        principal=caller.principal,
+        headers=caller.headers,
         user=wire.user,
         extra=wire.__pydantic_extra__ or {},
     )

@@ -30,103 +30,95 @@ from ..protocol.chat_request import (
     ImageContent,
     MessageParam,
     RefusalContent,
-    SystemMessageParam,
     TextContent,
     ToolMessageParam,
+    UserContent,
     UserMessageParam,
 )
 
 
-def parse_conversation(params: Sequence[MessageParam]) -> tuple[Message, ...]:
-    """The conversation, oldest first, with every call paired with its result.
-
-    Raises InvalidRequest if nothing in it is from the user, or a tool call or a result stands alone.
-    """
-    conversation = _Conversation()
+def parse_messages(params: Sequence[MessageParam]) -> tuple[Message, ...]:
+    """The messages, oldest first; a result gets its tool's name from the call before it, if that is there."""
+    names: dict[str, str] = {}
+    messages: list[Message] = []
     for index, param in enumerate(params):
-        conversation.add(param, f"messages[{index}]")
-    return conversation.finish()
+        if isinstance(param, UserMessageParam):
+            messages.append(UserMessage(_user_parts(param.content), param.name))
+        elif isinstance(param, AssistantMessageParam):
+            messages.append(_assistant(param, names, index))
+        elif isinstance(param, ToolMessageParam):
+            name = names.get(param.tool_call_id, "")
+            messages.append(ToolMessage(param.tool_call_id, _joined(param.content), name))
+        else:
+            messages.append(SystemMessage(_joined(param.content), param.role, param.name))
+    return tuple(messages)
 
 
-class _Conversation:
-    def __init__(self) -> None:
-        self._messages: list[Message] = []
-        self._open: dict[str, str] = {}
-        self._later: dict[str, str] = {}
-        self._open_at = ""
-
-    def add(self, param: MessageParam, where: str) -> None:
-        if isinstance(param, ToolMessageParam):
-            self._messages.append(self._result(param, where))
-            return
-        self._expect_no_open_call()
-        self._messages.append(_message(param))
-        if isinstance(param, AssistantMessageParam):
-            self._calls(param, where)
-
-    def _calls(self, param: AssistantMessageParam, where: str) -> None:
-        if param.function_call is not None:
-            text = "'function_call' is deprecated and not supported; use 'tool_calls'."
-            raise InvalidRequest(text, param=f"{where}.function_call", code="unsupported_parameter")
-        self._open_at, seen = where, set[str]()
-        for index, call in enumerate(param.tool_calls or ()):
-            if call.id in seen:
-                text = "Each tool call of a message needs an id of its own."
-                raise InvalidRequest(text, param=f"{where}.tool_calls[{index}].id", code="invalid_value")
-            seen.add(call.id)
-            waiting = self._later if _is_async(call) else self._open
-            waiting[call.id] = call.function.name if isinstance(call, FunctionCallParam) else call.custom.name
-
-    def _result(self, param: ToolMessageParam, where: str) -> ToolMessage:
-        waiting = self._open if param.tool_call_id in self._open else self._later
-        name = waiting.pop(param.tool_call_id, None)
-        if name is None:
-            text = "A message with role 'tool' must answer a tool call of the assistant message before it, once."
-            raise InvalidRequest(text, param=f"{where}.tool_call_id", code="invalid_value")
-        return ToolMessage(param.tool_call_id, _joined(param.content), name)
-
-    def _expect_no_open_call(self) -> None:
-        if self._open:
-            text = "An assistant message with 'tool_calls' must be followed by one tool message for each of them."
-            raise InvalidRequest(text, param=f"{self._open_at}.tool_calls", code="invalid_value")
-
-    def finish(self) -> tuple[Message, ...]:
-        self._expect_no_open_call()
-        if not any([isinstance(m, UserMessage) and _says_something(m) for m in self._messages]):
-            raise InvalidRequest("No user message found in 'messages'.", param="messages")
-        return tuple(self._messages)
+def _assistant(param: AssistantMessageParam, names: dict[str, str], index: int) -> AssistantMessage:
+    calls: tuple[ToolCall, ...] = ()
+    if param.tool_calls or param.function_call is not None:
+        _check_calls(param, f"messages[{index}]")
+        calls = tuple([_call(call) for call in param.tool_calls or ()])
+        names |= {call.call_id: call.name for call in calls}
+    return AssistantMessage(_assistant_parts(param), calls, param.reasoning_content, param.name)
 
 
-def _is_async(call: object) -> bool:
-    """Calls of tools declared with `"async": true` may be answered in any later request, or never."""
-    return getattr(call, "async", None) is True
+def _check_calls(param: AssistantMessageParam, where: str) -> None:
+    if param.function_call is not None:
+        text = "'function_call' is deprecated and not supported; use 'tool_calls'."
+        raise InvalidRequest(text, param=f"{where}.function_call", code="unsupported_parameter")
+    seen: set[str] = set()
+    for index, call in enumerate(param.tool_calls or ()):
+        if call.id in seen:
+            text = "Each tool call of a message needs an id of its own."
+            raise InvalidRequest(text, param=f"{where}.tool_calls[{index}].id", code="invalid_value")
+        seen.add(call.id)
+
+
+def check_conversation(messages: Sequence[Message]) -> None:
+    """Raise InvalidRequest if nothing is from the user, or a tool call or a result stands alone."""
+    pending: set[str] = set()
+    deferred: set[str] = set()
+    asked_at = 0
+    for index, message in enumerate(messages):
+        if isinstance(message, ToolMessage):
+            _expect_call(message, pending | deferred, index)
+            (pending if message.call_id in pending else deferred).discard(message.call_id)
+            continue
+        if pending:
+            _expect_no_open_call(pending, asked_at)
+        if isinstance(message, AssistantMessage) and message.tool_calls:
+            asked_at, pending = index, {call.call_id for call in message.tool_calls if not call.deferred}
+            deferred |= {call.call_id for call in message.tool_calls if call.deferred}
+    _expect_no_open_call(pending, asked_at)
+    if not any(isinstance(m, UserMessage) and _says_something(m) for m in reversed(messages)):
+        raise InvalidRequest("No user message found in 'messages'.", param="messages")
+
+
+def _expect_call(message: ToolMessage, waiting: set[str], index: int) -> None:
+    if message.call_id not in waiting:
+        text = "A message with role 'tool' must answer a tool call of the assistant message before it, once."
+        raise InvalidRequest(text, param=f"messages[{index}].tool_call_id", code="invalid_value")
+
+
+def _expect_no_open_call(pending: set[str], asked_at: int) -> None:
+    if pending:
+        text = "An assistant message with 'tool_calls' must be followed by one tool message for each of them."
+        raise InvalidRequest(text, param=f"messages[{asked_at}].tool_calls", code="invalid_value")
 
 
 def _says_something(message: UserMessage) -> bool:
     return any([not isinstance(part, TextPart) or part.text.strip() for part in message.parts])
 
 
-def _message(param: SystemMessageParam | UserMessageParam | AssistantMessageParam) -> Message:
-    match param:
-        case SystemMessageParam():
-            return SystemMessage(_joined(param.content), param.role, param.name)
-        case UserMessageParam():
-            return UserMessage(_user_parts(param), param.name)
-        case AssistantMessageParam():
-            calls = tuple([_call(call) for call in param.tool_calls or ()])
-            return AssistantMessage(_assistant_parts(param), calls, param.reasoning_content, param.name)
-        case _:
-            assert_never(param)
-
-
 def _joined(content: str | list[TextContent]) -> str:
     return content if isinstance(content, str) else "\n".join([part.text for part in content])
 
 
-def _user_parts(param: UserMessageParam) -> tuple[InputPart, ...]:
-    if isinstance(param.content, str):
-        return (TextPart(param.content),)
-    return tuple([_user_part(part) for part in param.content])
+def _user_parts(content: str | list[UserContent]) -> tuple[InputPart, ...]:
+    if isinstance(content, str):
+        return (TextPart(content),)
+    return tuple([_user_part(part) for part in content])
 
 
 def _user_part(part: TextContent | ImageContent | AudioContent | FileContent) -> InputPart:
@@ -144,11 +136,11 @@ def _user_part(part: TextContent | ImageContent | AudioContent | FileContent) ->
 
 
 def _assistant_parts(param: AssistantMessageParam) -> tuple[AssistantPart, ...]:
-    content = param.content or ()
-    parts: list[AssistantPart] = [TextPart(content)] if isinstance(content, str) else [_said(part) for part in content]
-    if param.refusal:
-        parts.append(RefusalPart(param.refusal))
-    return tuple(parts)
+    content, refusal = param.content, param.refusal
+    if isinstance(content, str) and not refusal:
+        return (TextPart(content),) if content else ()
+    parts: list[AssistantPart] = [TextPart(content)] if isinstance(content, str) else [_said(p) for p in content or ()]
+    return (*parts, RefusalPart(refusal)) if refusal else tuple(parts)
 
 
 def _said(part: TextContent | RefusalContent) -> AssistantPart:
@@ -156,6 +148,7 @@ def _said(part: TextContent | RefusalContent) -> AssistantPart:
 
 
 def _call(call: FunctionCallParam | CustomCallParam) -> ToolCall:
+    deferred = getattr(call, "async", None) is True
     if isinstance(call, FunctionCallParam):
-        return ToolCall(call.id, call.function.name, call.function.arguments)
-    return ToolCall(call.id, call.custom.name, call.custom.input, "custom")
+        return ToolCall(call.id, call.function.name, call.function.arguments, deferred=deferred)
+    return ToolCall(call.id, call.custom.name, call.custom.input, "custom", deferred=deferred)

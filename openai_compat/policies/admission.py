@@ -1,36 +1,142 @@
-"""How many agents may run at once."""
+"""How many agents run at once, and what becomes of those that find no room."""
 
 from __future__ import annotations
 
+import math
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
 import anyio
 
+from ..backend import AgentRequest
 from ..errors import RateLimited, Unavailable
+from .limits import Limits
+
+Busy: TypeAlias = str | Callable[[AgentRequest], str | Awaitable[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What becomes of a request for which no slot is free (`Limits.slots` and its like).
+
+    Attributes:
+        queue: seconds it waits for one, first come first served; 0 refuses it at once with 429.
+        busy: what an assistant message says instead of a 429: text, or a function that makes it.
+    """
+
+    queue: float = 0.0
+    busy: Busy | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """What is counted for one request: how many slots, of which agent, by whom."""
+
+    number: int
+    agent: str
+    principal: str
+
+
+class _Waiter:
+    def __init__(self, seat: Seat) -> None:
+        self.seat = seat
+        self.called = anyio.Event()
+        self.admitted = False
 
 
 class Slots:
     """Counts running agents. A slot is given back when its agent has really ended, not when its client has left."""
 
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self.used = 0
+    def __init__(self, limits: Limits, admission: Admission) -> None:
+        self._limits = limits
+        self._admission = admission
+        self._agents: Counter[str] = Counter()
+        self._principals: Counter[str] = Counter()
+        self._waiters: deque[_Waiter] = deque()
         self._unused: anyio.Event | None = None
+        self.used = 0
         self.closed = False
-        """True while the server shuts down: no new agent is started."""
+        """True once the server shuts down: no new agent is started."""
 
-    def take(self, number: int) -> None:
-        """Take `number` slots, or none: raises RateLimited (429) or, while shutting down, Unavailable (503)."""
-        if self.closed:
-            raise Unavailable("The server is shutting down.", code="shutting_down")
-        if self.used + number > self._limit:
+    def close(self) -> None:
+        """Start no new agent; those who queue are refused."""
+        self.closed = True
+        for waiter in self._waiters:
+            waiter.called.set()
+
+    async def take(self, seat: Seat) -> None:
+        """Take slots, all or none, waiting in the queue if there is one.
+
+        Raises RateLimited (429) or, while shutting down, Unavailable (503).
+        """
+        self._refuse_when_closed()
+        if not self._waiters and self._fits(seat):
+            self._count(seat, seat.number)
+        elif not self._possible(seat) or not await self._queued(seat):
             raise RateLimited("Too many turns are running. Try again shortly.")
-        self.used += number
 
-    def release(self) -> None:
-        """Give one slot back."""
-        self.used -= 1
+    async def _queued(self, seat: Seat) -> bool:
+        """Wait for room. Whoever leaves the queue in the very step it was admitted gives its slots back."""
+        waiter = _Waiter(seat)
+        self._waiters.append(waiter)
+        try:
+            with anyio.move_on_after(self._admission.queue):
+                await waiter.called.wait()
+        except BaseException:
+            if waiter.admitted:
+                self._count(seat, -seat.number)
+            raise
+        finally:
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
+            self._admit()
+        if not waiter.admitted:
+            self._refuse_when_closed()
+        return waiter.admitted
+
+    def release(self, seat: Seat) -> None:
+        """Give one of the seat's slots back."""
+        self._count(seat, -1)
+        self._admit()
         if self._unused is not None and not self.used:
             self._unused.set()
             self._unused = None
+            self._unused = None
+
+    def _admit(self) -> None:
+        for waiter in list(self._waiters):
+            if not self.closed and self._fits(waiter.seat):
+                self._waiters.remove(waiter)
+                self._count(waiter.seat, waiter.seat.number)
+                waiter.admitted = True
+                waiter.called.set()
+
+    def _count(self, seat: Seat, number: int) -> None:
+        self.used += number
+        for counter, name in ((self._agents, seat.agent), (self._principals, seat.principal)):
+            counter[name] += number
+            if not counter[name]:
+                del counter[name]
+
+    def _refuse_when_closed(self) -> None:
+        if self.closed:
+            raise Unavailable("The server is shutting down.", code="shutting_down")
+
+    def _fits(self, seat: Seat) -> bool:
+        return all([used + seat.number <= bound for used, bound in self._bounds(seat)])
+
+    def _possible(self, seat: Seat) -> bool:
+        return all([seat.number <= bound for _, bound in self._bounds(seat)])
+
+    def _bounds(self, seat: Seat) -> list[tuple[int, float]]:
+        limits = self._limits
+        return [
+            (self.used, limits.slots),
+            (self._agents[seat.agent], limits.slots_per_agent or math.inf),
+            (self._principals[seat.principal], limits.slots_per_principal or math.inf),
+        ]
 
     async def wait_unused(self) -> None:
         """Return once no agent runs any more."""

@@ -6,16 +6,16 @@ import hmac
 import inspect
 import os
 import re
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from hashlib import sha256
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 from ..backend import ANONYMOUS, Principal
 from ..errors import Unauthorized, Unavailable
 from ..http import HttpRequest
 
-Keys: TypeAlias = str | Iterable[str] | None
+Keys: TypeAlias = str | Iterable[str] | Mapping[str, Principal] | None
 KeySource: TypeAlias = Callable[[], Keys | Awaitable[Keys]]
 
 _BEARER = re.compile(r"bearer +(\S+)", re.IGNORECASE | re.ASCII)  # ASCII: \xa0 and \x85 are bytes of UTF-8, no spaces
@@ -39,39 +39,49 @@ def key_from_file(path: str | Path) -> KeySource:
     return read
 
 
-def _fixed(keys: str | Iterable[str]) -> KeySource:
-    kept = [keys] if isinstance(keys, str) else list(keys)
+def _fixed(keys: Keys) -> KeySource:
+    if keys is None or isinstance(keys, str | Mapping):
+        return lambda: cast("Keys", keys)
+    kept = list(keys)
     return lambda: kept
 
 
 class BearerAuth:
     """Lets requests in that carry one of the keys as `Authorization: Bearer KEY`.
 
-    `keys` is a key, several, or a source: a function, plain or async, that is called for every request and returns
-    them. A source that yields no key disables the server (503 `chat_endpoint_disabled`); it never opens it.
+    `keys` is a key, several, a mapping from keys to principals, or a source: a function, plain or async, that is
+    called for every request and returns one of these. A source that yields no key disables the server (503
+    `chat_endpoint_disabled`); it never opens it. A key without a principal of its own is one by itself, named after a
+    hash of the key.
     """
 
-    def __init__(self, keys: str | Iterable[str] | KeySource) -> None:
+    def __init__(self, keys: Keys | KeySource) -> None:
         self._source: KeySource = keys if callable(keys) else _fixed(keys)
 
     async def principal(self, request: HttpRequest) -> Principal:
         """Who sends `request`. Raises Unauthorized, or Unavailable where there is no key at all."""
-        keys = await self._keys()
-        if not keys:
+        known = await self._known()
+        if not known:
             text = "This server is disabled: no API key is configured."
             raise Unavailable(text, code="chat_endpoint_disabled", should_retry=False)
         sent = _token(request)
-        matches = [hmac.compare_digest(sent, key) for key in keys]  # every key, always: no early exit to time
-        if not any(matches):
+        found: Principal | None = None
+        for key, principal in known:  # every key, always: no early exit to time
+            if hmac.compare_digest(sent, key):
+                found = principal or Principal("key-" + sha256(key).hexdigest()[:12])
+        if found is None:
             raise Unauthorized("Missing or invalid API key. Send it as 'Authorization: Bearer KEY'.")
-        return Principal("key-" + sha256(sent).hexdigest()[:12])
+        return found
 
-    async def _keys(self) -> list[bytes]:
+    async def _known(self) -> list[tuple[bytes, Principal | None]]:
         found = self._source()
         if inspect.isawaitable(found):
             found = await found
+        if isinstance(found, Mapping):
+            principals = cast("Mapping[str, Principal]", found)
+            return [(key.encode(), principal) for key, principal in principals.items() if key]
         keys = [found] if isinstance(found, str) else found or ()
-        return [key.encode() for key in keys if key]
+        return [(key.encode(), None) for key in keys if key]
 
 
 class OpenAccess:

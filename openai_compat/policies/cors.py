@@ -32,14 +32,17 @@ class Cors:
         """Whether pages from `origin` may call."""
         return origin in self._origins or (self._regex is not None and self._regex.fullmatch(origin) is not None)
 
-    def headers(self, request: HttpRequest) -> list[tuple[str, str]]:
-        """The CORS headers for an answer to `request`, errors included; none for an origin that is not allowed."""
+    def headers(self, request: HttpRequest, exposed: Iterable[str] = ()) -> list[tuple[str, str]]:
+        """The CORS headers for an answer to `request`, errors included; none for an origin that is not allowed.
+
+        Pages may read the headers in EXPOSED, and those `exposed` beside them.
+        """
         origin = request.header(b"origin")
         if origin is None or not self.allows(origin):
             return [("Vary", "Origin")]
         return [
             ("Access-Control-Allow-Origin", origin),
-            ("Access-Control-Expose-Headers", EXPOSED),
+            ("Access-Control-Expose-Headers", ", ".join([EXPOSED, *exposed])),
             ("Vary", "Origin"),
         ]
 

@@ -20,13 +20,18 @@ class Limits:
         body: bytes of a request body. The default takes pictures as base64.
         choices: `n`, the answers that one request may ask for.
         answer: size of a plain answer, in characters, or bytes of media; an agent that says more fails with 502.
-        slots: agents running at once, over all requests; more get 429. This also bounds the threads of plain agents.
+        slots: agents running at once, over all requests; what more requests get is for `Admission` to say. A request
+            for `n` answers needs `n` slots. This also bounds the threads of plain agents.
+        slots_per_agent: the same for each agent, None for no bound of its own.
+        slots_per_principal: the same for each API key's owner.
     """
 
     body: int = 20 * 1024 * 1024
     choices: int = 8
     answer: int = 50_000_000
     slots: int = 64
+    slots_per_agent: int | None = None
+    slots_per_principal: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +39,8 @@ class Deadlines:
     """Bounds on time, all in seconds.
 
     Attributes:
+        first_event: silence before the agent's first event, None for no bound of its own; 504 `agent_silent`.
+        idle: silence between two events, likewise.
         request: a whole turn, from the parsed request to the agent's last word; 504 or an error in the stream.
         body: the arrival of the request body; 408.
         head: how long a stream's 200 is held back for the agent's first event, so that early failures have a status.
@@ -48,6 +55,8 @@ class Deadlines:
     heartbeat: float = 10.0
     write: float = 60.0
     grace: float = 5.0
+    first_event: float | None = None
+    idle: float | None = None
 
 
 async def read_body(request: HttpRequest, limit: int, seconds: float) -> bytes:

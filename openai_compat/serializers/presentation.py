@@ -6,6 +6,7 @@ are never shown as `tool_calls`: clients would run them, and several then call t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Literal, TypeAlias, assert_never
 
@@ -32,6 +33,10 @@ Visibility: TypeAlias = Literal["status", "hidden", "reasoning", "text"]
 """Where people see what the agent is doing: a status line (Open WebUI draws it), nowhere, or within the answer."""
 
 BETWEEN_MESSAGES = "\n\n"
+
+ACTIVITY_MARK = "\N{GEAR}"
+ACTIVITY_LINE = re.compile(rf"\[{ACTIVITY_MARK} [^\]\n]*\]\n")
+"""A line of activity within the text, as visibility "text" writes it, to be taken out of replayed history."""
 
 
 class Presentation:
@@ -94,7 +99,7 @@ class Presentation:
             case "reasoning":
                 return (ReasoningDelta(progress.status + "\n"),)
             case "text":
-                return self._text(f"[{progress.status}]\n")
+                return self._text(f"[{ACTIVITY_MARK} {progress.status}]\n")
             case _:
                 assert_never(self._visibility)
 

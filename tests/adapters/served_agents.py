@@ -17,7 +17,7 @@ async def echo(prompt: str) -> str:
 
 
 def counted(prompt: str) -> str:
-    global runs  # noqa: PLW0603
+    global runs
     runs += 1
     return prompt
 

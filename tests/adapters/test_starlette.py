@@ -103,7 +103,7 @@ async def test_below_the_prefix_all_answers_are_ours_and_beside_it_none(
 ) -> None:
     async with http(mount(Server({"greeter": greeter}))) as client:
         unknown = await client.get(f"{prefix}/unknown")
-        wrong_method = await client.get(f"{prefix}{CHAT}")
+        wrong_method = await client.put(f"{prefix}{CHAT}")
         assert (await client.get(f"{prefix}/healthz")).json() == {"status": "ok"}
         assert (await client.get("/own")).text == "my own page"
         assert (await client.get("/v1/models")).text != unknown.text

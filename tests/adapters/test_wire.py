@@ -162,7 +162,7 @@ def test_what_is_no_http_1_is_refused_and_the_server_lives_on(served: Served, da
 def test_a_wrong_method_is_told_the_right_ones(served: Served) -> None:  # 12
     (answer,) = served.exchange(head("DELETE", "/v1/chat/completions", "Connection: close"))
     assert answer.status == 405
-    assert answer.headers["allow"] == "POST"
+    assert answer.headers["allow"] == "POST, GET, HEAD"
     assert answer.error["code"] == "method_not_supported"
 
 

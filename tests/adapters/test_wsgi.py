@@ -104,7 +104,7 @@ def test_the_application_is_valid_wsgi(stream: bool) -> None:
     ("changes", "status"),
     [
         ({"REQUEST_METHOD": "GET", "PATH_INFO": "/v1/models"}, "200 OK"),
-        ({"REQUEST_METHOD": "GET"}, "405 Method Not Allowed"),
+        ({"REQUEST_METHOD": "PUT"}, "405 Method Not Allowed"),
         ({"PATH_INFO": "/unknown"}, "404 Not Found"),
         ({"SCRIPT_NAME": "/ai", "PATH_INFO": ""}, "404 Not Found"),
         ({"HTTP_HOST": "evil.example"}, "403 Forbidden"),

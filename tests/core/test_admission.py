@@ -1,36 +1,130 @@
-"""Slots: all or none, never more than there are."""
+"""Slots: who gets one, who waits, who gives it back."""
 
 from __future__ import annotations
 
+import anyio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from openai_compat import Admission, Limits
 from openai_compat.errors import RateLimited, Unavailable
-from openai_compat.policies.admission import Slots
+from openai_compat.policies.admission import Seat, Slots
+
+pytestmark = pytest.mark.anyio
+ONE = Seat(1, "agent", "alice")
+
+
+async def test_those_who_queue_are_served_in_their_order() -> None:
+    slots = Slots(Limits(slots=1), Admission(queue=10))
+    served: list[str] = []
+
+    async def wait(name: str) -> None:
+        await slots.take(ONE)
+        served.append(name)
+
+    await slots.take(ONE)
+    async with anyio.create_task_group() as group:
+        for name in "abc":
+            group.start_soon(wait, name)
+            await anyio.wait_all_tasks_blocked()
+        for _ in "abc":
+            slots.release(ONE)
+            await anyio.wait_all_tasks_blocked()
+    assert served == ["a", "b", "c"]
+    assert slots.used == 1
+
+
+async def test_a_place_in_the_queue_is_given_up_by_those_who_leave_and_never_granted_to_them() -> None:
+    slots = Slots(Limits(slots=1), Admission(queue=10))
+    await slots.take(ONE)
+    async with anyio.create_task_group() as group:
+        group.start_soon(slots.take, ONE)
+        await anyio.wait_all_tasks_blocked()
+        group.cancel_scope.cancel()
+    slots.release(ONE)
+    assert slots.used == 0
+    await slots.take(ONE)
+
+
+async def test_a_slot_granted_in_the_very_step_its_waiter_left_comes_back() -> None:
+    slots = Slots(Limits(slots=1), Admission(queue=10))
+    await slots.take(ONE)
+    async with anyio.create_task_group() as group:
+        group.start_soon(slots.take, ONE)
+        await anyio.wait_all_tasks_blocked()
+        slots.release(ONE)
+        group.cancel_scope.cancel()
+    assert slots.used in (0, 1)  # it got away, or it was admitted before it was cancelled
+    for _ in range(slots.used):
+        slots.release(ONE)
+    await slots.take(ONE)
+
+
+async def test_a_request_that_can_never_fit_does_not_queue() -> None:
+    slots = Slots(Limits(slots=2), Admission(queue=10))
+    with pytest.raises(RateLimited):
+        await slots.take(Seat(3, "agent", "alice"))
+
+
+async def test_several_slots_are_taken_all_or_none() -> None:
+    slots = Slots(Limits(slots=3), Admission())
+    await slots.take(Seat(2, "agent", "alice"))
+    with pytest.raises(RateLimited):
+        await slots.take(Seat(2, "agent", "alice"))
+    assert slots.used == 2
+
+
+async def test_closing_refuses_new_ones_and_those_who_queue() -> None:
+    slots = Slots(Limits(slots=1), Admission(queue=10))
+    refused: list[str] = []
+
+    async def wait() -> None:
+        with pytest.raises(Unavailable):
+            await slots.take(ONE)
+        refused.append("queued")
+
+    await slots.take(ONE)
+    async with anyio.create_task_group() as group:
+        group.start_soon(wait)
+        await anyio.wait_all_tasks_blocked()
+        slots.close()
+    with pytest.raises(Unavailable):
+        await slots.take(ONE)
+    assert refused == ["queued"]
+
+
+async def test_waiting_for_all_to_end_returns_with_the_last_one() -> None:
+    slots = Slots(Limits(), Admission())
+    await slots.take(Seat(2, "agent", "alice"))
+    ended = anyio.Event()
+
+    async def wait() -> None:
+        await slots.wait_unused()
+        ended.set()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(wait)
+        await anyio.wait_all_tasks_blocked()
+        slots.release(Seat(2, "agent", "alice"))
+        await anyio.wait_all_tasks_blocked()
+        assert not ended.is_set()
+        slots.release(Seat(2, "agent", "alice"))
+    assert ended.is_set()
 
 
 @given(st.integers(0, 5), st.lists(st.one_of(st.integers(1, 4), st.just(-1)), max_size=30))
-def test_never_more_slots_are_used_than_there_are(limit: int, steps: list[int]) -> None:
-    slots, used = Slots(limit), 0
+async def test_never_more_slots_are_used_than_there_are(limit: int, steps: list[int]) -> None:
+    slots, used = Slots(Limits(slots=limit), Admission()), 0
     for step in steps:
         if step == -1:
             if used:
-                slots.release()
+                slots.release(ONE)
                 used -= 1
         elif used + step <= limit:
-            slots.take(step)
+            await slots.take(Seat(step, "agent", "alice"))
             used += step
         else:
             with pytest.raises(RateLimited):
-                slots.take(step)
+                await slots.take(Seat(step, "agent", "alice"))
         assert slots.used == used <= limit
-
-
-def test_none_is_taken_while_the_server_shuts_down() -> None:
-    slots = Slots(5)
-    slots.take(1)
-    slots.closed = True
-    with pytest.raises(Unavailable) as caught:
-        slots.take(1)
-    assert (caught.value.code, slots.used) == ("shutting_down", 1)

@@ -26,12 +26,15 @@ from openai_compat.messages import (
     UserMessage,
 )
 from openai_compat.parsers.chat import parse_chat
+from openai_compat.parsers.conversation import check_conversation
 
 USER = {"role": "user", "content": "hi"}
 
 
 def parsed(messages: list[dict[str, Any]]) -> AgentRequest:
-    return parse_chat(json.dumps({"model": "agent", "messages": messages}).encode()).request
+    request = parse_chat(json.dumps({"model": "agent", "messages": messages}).encode()).request
+    check_conversation(request.messages)
+    return request
 
 
 def calling(*call_ids: str) -> dict[str, Any]:

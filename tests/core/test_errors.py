@@ -12,6 +12,7 @@ from openai_compat import errors
 from openai_compat.errors import (
     MAX_MESSAGE,
     AgentError,
+    Conflict,
     DeadlineExceeded,
     Forbidden,
     InvalidRequest,
@@ -36,6 +37,7 @@ ON_THE_WIRE = {
     Forbidden: (403, "permission_error", "forbidden"),
     NotFound: (404, "invalid_request_error", "not_found"),
     MethodNotAllowed: (405, "invalid_request_error", "method_not_supported"),
+    Conflict: (409, "invalid_request_error", "conflict"),
     RequestTimeout: (408, "invalid_request_error", "request_timeout"),
     RequestTooLarge: (413, "invalid_request_error", "request_too_large"),
     UnsupportedMedia: (415, "invalid_request_error", "unsupported_media_type"),

@@ -60,7 +60,7 @@ def test_the_answer_itself_is_shown_whole_and_in_order(items: list[Item], visibi
             [Progress("tool", "1", "Running search …"), Progress("tool", "1", "search done", done=True)],
         ),
         ("reasoning", [ReasoningDelta("Running search …\n"), ReasoningDelta("search done\n")]),
-        ("text", ["[Running search …]\n", "[search done]\n"]),
+        ("text", ["[⚙ Running search …]\n", "[⚙ search done]\n"]),
     ],
 )
 def test_the_agents_work_is_shown_where_the_server_was_told(visibility: Visibility, shown: list[Item]) -> None:

@@ -11,10 +11,11 @@ import anyio.lowlevel
 import pytest
 
 from openai_compat import Deadlines, Finished, Limits, MediaDelta, RunContext, Server, TextDelta
+from openai_compat.alarms import Signal
 from openai_compat.http import ResponseBody, ResponseStart
 from openai_compat.reducer import LARGE
 from openai_compat.threads import BUFFER as THREAD_BUFFER
-from openai_compat.turns import BUFFER, Wake
+from openai_compat.turns import BUFFER
 
 from .exchanges import Recorder, answer, chat
 from .stepping import agent_threads, eventually, tasks
@@ -417,9 +418,28 @@ async def test_a_server_that_drains_takes_no_new_turns_and_lets_the_running_ones
             refused = await answer(server, chat())
             assert (refused.status, refused.error["code"]) == (503, "shutting_down")
             assert float(refused.headers["retry-after"]) > 0
-            await server.drain(0)
             go.set()
     assert sent.text == "done"
+
+
+async def test_a_server_that_drains_ends_the_turns_that_outlast_its_patience() -> None:
+    began = anyio.Event()
+
+    async def endless(prompt: str) -> AsyncIterator[str]:
+        yield "begun"
+        began.set()
+        await anyio.sleep_forever()
+
+    server, sent = Server(endless), Recorder()
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as group:
+            group.start_soon(server.handle, chat(stream=True), sent)
+            await began.wait()
+            await server.drain(0)
+    wire = b"".join([message.data for message in sent.messages if isinstance(message, ResponseBody)])
+    assert b'"code":"shutting_down"' in wire
+    assert b"[DONE]" not in wire
+    assert server.runtime.slots.used == 0
 
 
 async def test_leaving_the_lifespan_drains() -> None:
@@ -436,14 +456,14 @@ async def test_leaving_the_lifespan_drains() -> None:
 
 
 async def test_a_wake_is_never_lost() -> None:
-    wake, woken = Wake(), []
+    wake, woken = Signal(), []
     wake.set()
     wake.set()
     with anyio.fail_after(20):
-        await wake.wait()
+        await wake.wait(10)
 
     async def sleeper() -> None:
-        await wake.wait()
+        await wake.wait(10)
         woken.append(True)
 
     async with anyio.create_task_group() as group:

@@ -371,7 +371,7 @@ async def test_own_tools_can_be_hidden(connect: Connect) -> None:
     ("visibility", "field", "expected"),
     [
         ("reasoning", "reasoning_content", "".join([text + "\n" for text, _ in LINES])),
-        ("text", "content", "Let me see." + "".join([f"[{text}]\n" for text, _ in LINES]) + "Found it."),
+        ("text", "content", "Let me see." + "".join([f"[⚙ {text}]\n" for text, _ in LINES]) + "Found it."),
     ],
 )
 @in_process

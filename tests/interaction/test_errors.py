@@ -88,7 +88,9 @@ CASES = {
     "an unknown path": Case(404, "unknown_url", path="/v1/nothing"),
     "an unknown path, by GET": Case(404, "unknown_url", path="/", method="GET", body=b""),
     "an unknown model": Case(404, "model_not_found", param="model", body=ASK | {"model": "other"}),
-    "a wrong method": Case(405, "method_not_supported", method="GET", body=b"", answer_headers={"allow": "POST"}),
+    "a wrong method": Case(
+        405, "method_not_supported", method="PUT", body=b"", answer_headers={"allow": "POST, GET, HEAD"}
+    ),
     "another wrong method": Case(
         405, "method_not_supported", method="DELETE", path="/v1/models", body=b"", answer_headers={"allow": "GET, HEAD"}
     ),

@@ -280,7 +280,7 @@ OUT_OF_RANGE: dict[str, list[Any]] = {
     "tool_choice": ["maybe", 1, {}, {"type": "function"}, "required", {"type": "function", "function": {"name": "f"}}],
     "functions": [[{"name": "f"}]],
     "function_call": ["auto"],
-    "store": [True, "yes"],
+    "store": ["yes"],
     "audio": [1, {"format": "wav"}],
 }
 

@@ -12,6 +12,7 @@ import openai
 import pytest
 
 from openai_compat import AgentError, Deadlines, Limits, Server
+from openai_compat.policies.admission import Seat
 from openai_compat_adapters.client import DEFAULTS, async_openai
 from tests.transports import uvicorn_socket
 
@@ -26,6 +27,9 @@ HI: Any = [{"role": "user", "content": "hi"}]
 def anyio_backend() -> str:
     """The vendors' clients are driven on asyncio."""
     return "asyncio"
+
+
+SEAT = Seat(1, "agent", "anonymous")
 
 
 async def fails_later(prompt: str) -> AsyncIterator[str]:
@@ -114,10 +118,10 @@ async def test_a_request_refused_before_its_run_is_repeated_by_the_sdk() -> None
                 answer = await client.post(CHAT, content=await request.aread(), headers=request.headers)
             if answer.status_code == 429:
                 refused.set()
-                server.runtime.slots.release()
+                server.runtime.slots.release(SEAT)
             return httpx2.Response(answer.status_code, headers=answer.headers, content=answer.content)
 
-    server.runtime.slots.take(1)
+    await server.runtime.slots.take(SEAT)
     async with openai.AsyncOpenAI(http_client=httpx2.AsyncClient(transport=Noticing()), **DEFAULTS) as sdk:
         answer = await sdk.chat.completions.create(model="agent", messages=HI)
     assert answer.choices[0].finish_reason == "stop"

@@ -1,0 +1,278 @@
+"""Server-side conversations: which one a request belongs to, and the draft that a turn makes of it.
+
+A draft is committed only when its turn has succeeded, and before the last byte of the answer. A turn that fails, is
+cancelled or runs out of time leaves the conversation as it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from types import TracebackType
+from typing import Any, Literal, Self, TypeAlias, cast
+
+import anyio
+from pydantic import TypeAdapter
+from pydantic_core import from_json, to_json
+
+from .backend import AgentRequest
+from .errors import Conflict, InvalidRequest, OpenAICompatError
+from .http import HttpRequest
+from .messages import AssistantMessage, Message, SystemMessage, ToolMessage, UserMessage
+from .parsers.chat import resume_of
+from .parsers.conversation import check_conversation, parse_messages
+from .policies.messages import without_drawings
+from .protocol.chat_request import MessageParam
+from .reducer import FinalMessage
+from .serializers.history import chat_message, reply_message
+from .stores.memory import MemoryStore
+from .stores.port import Conversation, Key, Store
+
+WhenBusy: TypeAlias = Literal["reject", "queue", "supersede"]
+Stop: TypeAlias = Callable[[OpenAICompatError], None]
+
+DEFAULT_SOURCES = ("x-conversation-id", "x-openwebui-chat-id", "body:metadata.conversation_id")
+KNOWN_SOURCES = (*DEFAULT_SOURCES, "x-session-id", "session-id", "thread-id", "session_id", "body:prompt_cache_key")
+"""Also opencode's, Codex's and pi's session headers. A `prompt_cache_key` may be shared by all of an app's users."""
+
+MAX_ID = 256
+SUPERSEDED = "Not run: the user sent a new message instead."
+
+_stored = TypeAdapter(list[MessageParam])
+
+
+class Conversations:
+    """Keeps conversations on the server, for clients that send an id with every request.
+
+    Args:
+        store: where they are kept; in memory by default.
+        sources: where the id is looked for, first one wins: header names, or `body:` and a path in the body.
+        busy: what a second turn in a conversation that has one running gets: a 409, a place in the queue, or the
+            conversation, the running turn being stopped.
+        queue: seconds to wait in that queue.
+        by_transcript: find the conversation of requests without an id by what was said so far. A client that went
+            back and said something else gets a conversation of its own, a branch.
+    """
+
+    def __init__(
+        self,
+        store: Store | None = None,
+        *,
+        sources: Sequence[str] = DEFAULT_SOURCES,
+        busy: WhenBusy = "reject",
+        queue: float = 30.0,
+        by_transcript: bool = False,
+    ) -> None:
+        self.store: Store = store if store is not None else MemoryStore()
+        self.sources = tuple([source if source.startswith("body:") else source.lower() for source in sources])
+        self._busy: WhenBusy = busy
+        self._queue = queue
+        self._by_transcript = by_transcript
+        self._running: dict[Key, Draft] = {}
+        self._waiting: dict[Key, list[anyio.Event]] = {}
+
+    @property
+    def headers(self) -> list[str]:
+        """The headers among the sources, which browsers must be told about."""
+        return [source for source in self.sources if not source.startswith("body:")]
+
+    def identify(self, request: HttpRequest, body: dict[str, Any]) -> str | None:
+        """The id that a request carries. Raises InvalidRequest for one that is empty, too long or not printable."""
+        for source in self.sources:
+            found = _at(body, source[5:]) if source.startswith("body:") else request.header(source.encode())
+            if found is not None:
+                return _checked(found, source)
+        return None
+
+    async def open(self, principal: str, identifier: str | None, request: AgentRequest) -> Draft | None:
+        """Begin a turn in the conversation that `request` belongs to; None if it belongs to none.
+
+        Raises Conflict (409 `conversation_busy`), and InvalidRequest if there is nothing new from the user.
+        """
+        if identifier is None:
+            if not self._by_transcript:
+                return None
+            identifier = await self._found(principal, request)
+        key = Key(principal, identifier)
+        draft = Draft(self, key)
+        conversation = await self._lock(draft)
+        try:
+            draft.take_up(conversation, request)
+        except BaseException:
+            await draft.close()
+            raise
+        return draft
+
+    async def _found(self, principal: str, request: AgentRequest) -> str:
+        before = request.messages[: len(request.messages) - len(request.new_messages)]
+        found = await self.store.find(principal, transcript(before)) if before else None
+        return found[0] if found is not None and found[1] else "conv_" + secrets.token_hex(16)
+
+    async def _lock(self, draft: Draft) -> Conversation:
+        found = await self.store.begin(draft.key, draft.token)
+        if found is None and self._busy != "reject":
+            found = await self._wait(draft)
+        if found is None:
+            text = "Another turn is running in this conversation."
+            raise Conflict(text, code="conversation_busy", should_retry=False)
+        self._running[draft.key] = draft
+        return found
+
+    async def _wait(self, draft: Draft) -> Conversation | None:
+        """Stand in the queue: woken when a turn ends, looking by itself now and then for other processes' turns."""
+        queue = self._waiting.setdefault(draft.key, [])
+        found = None
+        with anyio.move_on_after(self._queue):
+            while found is None:
+                if self._busy == "supersede" and draft.key in self._running:
+                    self._running[draft.key].interrupt(_superseded())
+                turn = anyio.Event()
+                queue.append(turn)
+                try:
+                    with anyio.move_on_after(1.0):
+                        await turn.wait()
+                finally:
+                    queue.remove(turn)
+                found = await self.store.begin(draft.key, draft.token)
+        return found
+
+    def left(self, draft: Draft) -> None:
+        """A turn has ended: the next one in the queue may try."""
+        if self._running.get(draft.key) is draft:
+            del self._running[draft.key]
+        queue = self._waiting.get(draft.key)
+        if queue:
+            queue[0].set()
+        else:
+            self._waiting.pop(draft.key, None)
+
+
+class Draft:
+    """One turn's uncommitted change to a conversation. Leaving it without `commit` changes nothing.
+
+    Attributes:
+        request: the turn's request, with the whole conversation in it.
+    """
+
+    request: AgentRequest
+
+    def __init__(self, conversations: Conversations, key: Key) -> None:
+        self.key = key
+        self.token = secrets.token_hex(16)
+        self._conversations = conversations
+        self._new: tuple[Message, ...] = ()
+        self._stop: Stop | None = None
+        self._stopped: OpenAICompatError | None = None
+
+    def take_up(self, conversation: Conversation, request: AgentRequest) -> None:
+        """Put the request behind what was said before: of a known conversation only what is new in it counts."""
+        history = _history(conversation)
+        self._new = _new_items(history, request) if history else request.messages
+        messages = _named((*history, *self._new))
+        check_conversation(messages)
+        raw = [chat_message(message) for message in messages] if history else request.raw_messages
+        self.request = replace(
+            request,
+            messages=messages,
+            raw_messages=raw,
+            resume=resume_of(messages),
+            conversation_id=self.key.id,
+        )
+
+    async def commit(self, reply: FinalMessage) -> None:
+        """Append what is new and the reply. Raises Conflict if the conversation was deleted or taken meanwhile."""
+        custom = frozenset([tool.name for tool in self.request.tools if not hasattr(tool, "parameters")])
+        said = reply_message(reply, custom)
+        turn = to_json([chat_message(message) for message in (*self._new, said)], inf_nan_mode="null").decode()
+        after = transcript((*self.request.messages, said))
+        if not await self._conversations.store.commit(self.key, self.token, turn, after):
+            raise Conflict("The conversation was changed meanwhile.", code="turn_lost", should_retry=False)
+
+    def on_interrupt(self, stop: Stop) -> None:
+        """How to stop the turn from outside; called at once if that was asked for already."""
+        self._stop = stop
+        if self._stopped is not None:
+            stop(self._stopped)
+
+    def interrupt(self, error: OpenAICompatError) -> None:
+        """Stop the turn; its client gets `error`."""
+        self._stopped = error
+        if self._stop is not None:
+            self._stop(error)
+
+    async def close(self) -> None:
+        """Give the conversation free, whatever became of the turn."""
+        with anyio.CancelScope(shield=True):
+            await self._conversations.store.release(self.key, self.token)
+        self._conversations.left(self)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        await self.close()
+
+
+def transcript(messages: Sequence[Message]) -> str:
+    """A hash of what was said: roles and texts, so that it is the same however a client writes the messages."""
+    digest = hashlib.sha256()
+    for message in messages:
+        if isinstance(message, UserMessage | AssistantMessage):
+            said = f"{type(message).__name__}\0{without_drawings(message.text).strip()}\0"
+            digest.update(said.encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()
+
+
+def _named(messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    """The same with the tools' names on results whose calls are in an earlier request."""
+    names = {c.call_id: c.name for m in messages if isinstance(m, AssistantMessage) for c in m.tool_calls}
+    return tuple(
+        [
+            replace(m, name=names.get(m.call_id, m.name)) if isinstance(m, ToolMessage) and not m.name else m
+            for m in messages
+        ]
+    )
+
+
+def _history(conversation: Conversation) -> tuple[Message, ...]:
+    params = [param for turn in conversation.turns for param in _stored.validate_python(from_json(turn))]
+    return parse_messages(params)
+
+
+def _new_items(history: Sequence[Message], request: AgentRequest) -> tuple[Message, ...]:
+    """What the request adds: its messages after the last reply, without instructions, which were settled at first."""
+    new = [message for message in request.new_messages if not isinstance(message, SystemMessage)]
+    if not new:
+        text = "Nothing new: a request in a known conversation needs a message from the user."
+        raise InvalidRequest(text, param="messages")
+    return (*_unanswered(history, new), *new)
+
+
+def _unanswered(history: Sequence[Message], new: Sequence[Message]) -> list[Message]:
+    """Results for calls that the client never ran, since a new message came instead: models refuse open calls."""
+    last = history[-1]
+    calls = last.tool_calls if isinstance(last, AssistantMessage) else ()
+    answered = {message.call_id for message in new if isinstance(message, ToolMessage)}
+    return [ToolMessage(call.call_id, SUPERSEDED, call.name) for call in calls if call.call_id not in answered]
+
+
+def _superseded() -> Conflict:
+    return Conflict("A newer message in this conversation took its place.", code="superseded", should_retry=False)
+
+
+def _at(body: dict[str, Any], path: str) -> Any:
+    found: Any = body
+    for step in path.split("."):
+        found = cast("dict[str, Any]", found).get(step) if isinstance(found, dict) else None
+    return found
+
+
+def _checked(found: Any, source: str) -> str:
+    if not isinstance(found, str) or not 0 < len(found) <= MAX_ID or not found.isprintable():
+        text = f"A conversation id is text of 1 to {MAX_ID} printable characters."
+        raise InvalidRequest(text, param=source.removeprefix("body:"), code="invalid_conversation_id")
+    return found

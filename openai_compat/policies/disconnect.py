@@ -1,0 +1,21 @@
+"""What becomes of a turn whose client has left."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnect:
+    """How a turn goes on without its client.
+
+    Attributes:
+        then: "cancel" stops the agent at once; "finish" lets it end, within the request deadline, so that its
+            conversation, its stored completion and its idempotency key get the answer; "detach" does so too, but for
+            `grace` seconds at the most.
+        grace: seconds.
+    """
+
+    then: Literal["cancel", "finish", "detach"] = "cancel"
+    grace: float = 600.0

@@ -1,0 +1,79 @@
+"""How much of what a client says reaches the agent."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from operator import is_
+from typing import Literal
+
+from ..backend import AgentRequest
+from ..errors import InvalidRequest
+from ..messages import AssistantMessage, Message, SystemMessage, TextPart, UserMessage
+from ..serializers.history import chat_message
+from ..serializers.presentation import ACTIVITY_LINE, ACTIVITY_MARK
+
+
+@dataclass(frozen=True, slots=True)
+class MessagePolicy:
+    """What becomes of the client's messages.
+
+    Attributes:
+        history: "full" hands all of them on, "last_user" only the newest one from the user.
+        system: whether instructions from the client are accepted, ignored, or refused with a 400.
+    """
+
+    history: Literal["full", "last_user"] = "full"
+    system: Literal["accept", "ignore", "reject"] = "accept"
+
+    def apply(self, request: AgentRequest) -> AgentRequest:
+        """The request with what is left of its messages. Raises InvalidRequest."""
+        messages: list[Message] = list(request.messages)
+        for index, message in enumerate(messages):
+            if isinstance(message, AssistantMessage) and _is_drawn_on(message):
+                messages[index] = _without_drawings(message)
+        if self.system == "reject":
+            _refuse_instructions(messages)
+        if self.system == "ignore":
+            messages = [message for message in messages if not isinstance(message, SystemMessage)]
+        if self.history == "last_user":
+            messages = _last_user(messages)
+        if len(messages) == len(request.messages) and all(map(is_, messages, request.messages)):
+            return request
+        raw = [chat_message(message) for message in messages]
+        return replace(request, messages=tuple(messages), raw_messages=raw)
+
+
+def _refuse_instructions(messages: Sequence[Message]) -> None:
+    for index, message in enumerate(messages):
+        if isinstance(message, SystemMessage):
+            text = "This server does not take instructions from clients."
+            raise InvalidRequest(text, param=f"messages[{index}].role", code="unsupported_value")
+
+
+def _last_user(messages: Sequence[Message]) -> list[Message]:
+    """The newest message from the user, with the instructions that came with the conversation."""
+    users = [message for message in messages if isinstance(message, UserMessage)]
+    return [*[m for m in messages if isinstance(m, SystemMessage)], *users[-1:]]
+
+
+_DETAILS = re.compile(r"<details\b[^>]*\btype=\"(?:tool_calls|reasoning|code_interpreter)\".*?</details>\n*", re.DOTALL)
+
+
+def _is_drawn_on(message: AssistantMessage) -> bool:
+    for part in message.parts:
+        if isinstance(part, TextPart) and ("<details" in part.text or ACTIVITY_MARK in part.text):
+            return True
+    return False
+
+
+def _without_drawings(message: AssistantMessage) -> AssistantMessage:
+    """Its text without what we, or Open WebUI, drew into it: models would take it for their own words."""
+    parts = [TextPart(without_drawings(part.text)) if isinstance(part, TextPart) else part for part in message.parts]
+    return replace(message, parts=tuple(parts))
+
+
+def without_drawings(text: str) -> str:
+    """Assistant text without lines of activity and folded blocks."""
+    return ACTIVITY_LINE.sub("", _DETAILS.sub("", text))

@@ -1,0 +1,93 @@
+"""Typed messages as the OpenAI chat API writes them: how conversations are stored, and what `messages` agents get."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, assert_never
+
+from ..messages import (
+    AssistantMessage,
+    AssistantPart,
+    AudioPart,
+    FilePart,
+    ImagePart,
+    InputPart,
+    Message,
+    RefusalPart,
+    SystemMessage,
+    TextPart,
+    ToolCall,
+    ToolMessage,
+    UserMessage,
+)
+from ..reducer import FinalMessage
+
+
+def chat_message(message: Message) -> dict[str, Any]:
+    """`message` as a chat API object; keys that have nothing to say are left out."""
+    match message:
+        case SystemMessage():
+            return _named({"role": message.role, "content": message.text}, message.name)
+        case UserMessage():
+            return _named({"role": "user", "content": _user_content(message.parts)}, message.name)
+        case AssistantMessage():
+            return _named(_assistant(message), message.name)
+        case ToolMessage():
+            return {"role": "tool", "tool_call_id": message.call_id, "content": message.text}
+        case _:
+            assert_never(message)
+
+
+def reply_message(reply: FinalMessage, custom_tools: frozenset[str]) -> AssistantMessage:
+    """A turn's outcome as the assistant's message in the history."""
+    parts: list[AssistantPart] = [TextPart(reply.text)] if reply.text else []
+    if reply.refusal:
+        parts.append(RefusalPart(reply.refusal))
+    calls = [
+        ToolCall(c.call_id, c.name, c.arguments, "custom" if c.name in custom_tools else "function")
+        for c in reply.client_calls
+    ]
+    return AssistantMessage(tuple(parts), tuple(calls), reply.reasoning or None)
+
+
+def _named(fields: dict[str, Any], name: str | None) -> dict[str, Any]:
+    return fields if name is None else {**fields, "name": name}
+
+
+def _user_content(parts: Sequence[InputPart]) -> str | list[dict[str, Any]]:
+    if len(parts) == 1 and isinstance(parts[0], TextPart):
+        return parts[0].text
+    return [_part(part) for part in parts]
+
+
+def _part(part: InputPart) -> dict[str, Any]:
+    match part:
+        case TextPart():
+            return {"type": "text", "text": part.text}
+        case ImagePart():
+            return {"type": "image_url", "image_url": {"url": part.url, "detail": part.detail}}
+        case AudioPart():
+            return {"type": "input_audio", "input_audio": {"data": part.data, "format": part.format}}
+        case FilePart():
+            fields = {"file_data": part.file_data, "file_id": part.file_id, "filename": part.filename}
+            return {"type": "file", "file": {key: value for key, value in fields.items() if value is not None}}
+        case _:
+            assert_never(part)
+
+
+def _assistant(message: AssistantMessage) -> dict[str, Any]:
+    refusals = [part.refusal for part in message.parts if isinstance(part, RefusalPart)]
+    fields: dict[str, Any] = {"role": "assistant", "content": message.text or (None if message.tool_calls else "")}
+    if refusals:
+        fields["refusal"] = "\n".join(refusals)
+    if message.tool_calls:
+        fields["tool_calls"] = [_call(call) for call in message.tool_calls]
+    if message.reasoning:
+        fields["reasoning_content"] = message.reasoning
+    return fields
+
+
+def _call(call: ToolCall) -> dict[str, Any]:
+    if call.kind == "custom":
+        return {"id": call.call_id, "type": "custom", "custom": {"name": call.name, "input": call.arguments}}
+    return {"id": call.call_id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
