@@ -34,8 +34,8 @@ logger = logging.getLogger("openai_compat")
 class Runner(uvicorn.Server):
     """uvicorn with an end of its own. `grace` is the time in seconds that running turns have after the first signal.
 
-    The first signal stops new turns (503 `shutting_down`) and waits for the running ones; what then still runs, or
-    runs when a second signal comes, is stopped: its client loses the connection.
+    The first signal stops new turns (503 `shutting_down`) and waits for the running ones; those that then still run,
+    or run when a second signal comes, are stopped, and their clients told so. Agents that will not stop are left.
     """
 
     def __init__(self, config: uvicorn.Config, server: Server, grace: float) -> None:
@@ -81,6 +81,8 @@ class Runner(uvicorn.Server):
             group.start_soon(self._wait_for_second_signal, group.cancel_scope.cancel)
             await self._server.drain(self._grace)
             group.cancel_scope.cancel()
+        if self._at_once:
+            await self._server.drain(0)
         return slots.used == 0
 
     async def _wait_for_second_signal(self, then: Callable[[], None]) -> None:

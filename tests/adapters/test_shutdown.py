@@ -68,9 +68,14 @@ def test_a_turn_that_does_not_end_is_stopped_after_the_grace_period(stream: bool
         if stream:
             connection.until(b'"content":"one"')
         served.signal(SIGTERM)
-        received = connection.rest()
-        assert b"[DONE]" not in received
-        assert b'"finish_reason":"stop"' not in received
+        if stream:
+            assert b"[DONE]" not in (received := connection.rest())
+            assert b'"finish_reason":"stop"' not in received
+            assert b'"code":"shutting_down"' in received
+        else:
+            (answer,) = answers(connection.rest())
+            assert (answer.status, answer.error["code"]) == (503, "shutting_down")
+            assert answer.headers["x-should-retry"] == "false"
         assert leash.last_words == "finally"
         assert served.ended(3) == 0
         assert "Traceback" not in served.log
@@ -84,6 +89,7 @@ def test_a_second_signal_stops_what_runs_at_once(numbers: tuple[signal.Signals, 
         served.signal(numbers[0])
         drained(served)
         served.signal(numbers[1])
+        assert b'"code":"shutting_down"' in connection.rest()
         assert served.ended(2.5) == 0
         assert leash.last_words == "finally"
         assert "Traceback" not in served.log
