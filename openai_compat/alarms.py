@@ -71,48 +71,75 @@ class _TrioSleeper:
         await self._event.wait()
 
 
-class Signal:
+class Signal(Protocol):
     """Lets one task sleep until it is called, or for so long. A call that comes while it is awake is not lost."""
-
-    __slots__ = ("_alarm", "_called", "_sleeper")
-
-    def __init__(self) -> None:
-        loop = _asyncio_loop()
-        self._alarm = None if loop is None else _Alarm(loop)
-        self._called = False
-        self._sleeper: Sleeper | None = None
 
     def set(self) -> None:
         """Wake the sleeper, or keep it from sleeping next time."""
-        self._called = True
-        if self._sleeper is not None:
-            self._sleeper.wake()
+        ...
 
     async def wait(self, seconds: float) -> None:
         """Sleep until called since the last wait, or until `seconds` have passed."""
-        if not self._called and seconds > 0:
-            self._sleeper = new_sleeper()
-            try:
-                await self._sleep(self._sleeper, seconds)
-            finally:
-                self._sleeper = None
-        self._called = False
-
-    async def _sleep(self, sleeper: Sleeper, seconds: float) -> None:
-        if self._alarm is None:
-            with anyio.move_on_after(seconds):
-                await sleeper.sleep()
-            return
-        self._alarm.set(seconds, sleeper.wake)
-        try:
-            await sleeper.sleep()
-        finally:
-            self._alarm.off()
+        ...
 
     def close(self) -> None:
         """Nobody sleeps on it any more."""
-        if self._alarm is not None:
-            self._alarm.close()
+        ...
+
+
+def new_signal() -> Signal:
+    """A signal on the running event loop."""
+    loop = _asyncio_loop()
+    return _TrioSignal() if loop is None else _AsyncioSignal(loop)
+
+
+class _AsyncioSignal:
+    __slots__ = ("_alarm", "_called", "_loop", "_sleeping")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._alarm = _Alarm(loop)
+        self._called = False
+        self._sleeping: asyncio.Future[None] | None = None
+
+    def set(self) -> None:
+        self._called = True
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._sleeping is not None and not self._sleeping.done():
+            self._sleeping.set_result(None)
+
+    async def wait(self, seconds: float) -> None:
+        if not self._called and seconds > 0:
+            self._sleeping = self._loop.create_future()
+            self._alarm.set(seconds, self._wake)
+            try:
+                await self._sleeping
+            finally:
+                self._sleeping = None
+                self._alarm.off()
+        self._called = False
+
+    def close(self) -> None:
+        self._alarm.close()
+
+
+class _TrioSignal:
+    def __init__(self) -> None:
+        self._event = anyio.Event()
+
+    def set(self) -> None:
+        self._event.set()
+
+    async def wait(self, seconds: float) -> None:
+        with anyio.move_on_after(max(0, seconds)):
+            await self._event.wait()
+        if self._event.is_set():
+            self._event = anyio.Event()
+
+    def close(self) -> None:
+        pass
 
 
 class Fuse:

@@ -13,7 +13,7 @@ from typing import Protocol, Self
 import anyio
 import anyio.lowlevel
 
-from ..alarms import Signal, clock
+from ..alarms import clock, new_signal
 from ..backend import AgentBackend, AgentRequest, RunContext
 from ..conversations import Draft
 from ..errors import AgentError, DeadlineExceeded, InvalidRequest, OpenAICompatError
@@ -101,7 +101,7 @@ class Turns:
     def __init__(self, runtime: Runtime, exchange: Exchange, job: Job, seat: Seat) -> None:
         self.job = job
         self._runtime = runtime
-        self._wake = Signal()
+        self._wake = new_signal()
         self._clock = clock()
         self._silence = Silence(runtime.deadlines, self._clock())
         self._waits = 0
@@ -147,13 +147,14 @@ class Turns:
     @property
     def over(self) -> bool:
         """True when every turn has ended well and all of it was taken."""
-        if self._interrupted is not None:
-            return False
-        return all([turn.over and turn.error is None for turn in self.turns])
+        for turn in self.turns:
+            if turn.error is not None or not turn.over:
+                return False
+        return self._interrupted is None
 
     def interrupt(self, error: OpenAICompatError) -> None:
         """End the turns with `error`, as if the agent had raised it, unless it has said its last already."""
-        if not all([turn.finished for turn in self.turns]):
+        if not self._has_finished():
             self._interrupted = error
             self._wake.set()
 
@@ -161,11 +162,14 @@ class Turns:
         """What each turn has to show since the last call. Raises a failure once all that came before it is taken."""
         if self._interrupted is not None:
             raise self._interrupted
-        taken = [(i, self._show(i, turn.take())) for i, turn in enumerate(self.turns) if turn.waiting]
-        if not taken:
-            for turn in self.turns:
-                if turn.error is not None:
-                    raise turn.error
+        taken: list[tuple[int, list[Item]]] = []
+        failed: OpenAICompatError | None = None
+        for index, turn in enumerate(self.turns):
+            if turn.waiting:
+                taken.append((index, self._show(index, turn.take())))
+            failed = failed or turn.error
+        if failed is not None and not taken:
+            raise failed
         return taken
 
     def _show(self, index: int, items: list[Item]) -> list[Item]:
@@ -176,11 +180,14 @@ class Turns:
             self._shown[index].feed(items)
         return items
 
-    @property
-    def _something(self) -> bool:
-        if self._interrupted is not None:
-            return True
-        return any([turn.waiting or turn.error is not None for turn in self.turns])
+    def _has_something(self) -> bool:
+        for turn in self.turns:
+            if turn.waiting or turn.error is not None:
+                return True
+        return self._interrupted is not None
+
+    def _has_finished(self) -> bool:
+        return all([turn.finished for turn in self.turns])
 
     def now(self) -> float:
         """The event loop's time, in seconds."""
@@ -195,10 +202,10 @@ class Turns:
         self._waits += 1
         if not self._waits % CANCELLABLE_EVERY:
             await anyio.lowlevel.checkpoint_if_cancelled()
-        if not self._something:
+        if not self._has_something():
             await self._wake.wait(min(until, self._silence.next) - self._clock())
-        if not all([turn.finished for turn in self.turns]):
-            self._silence.check(self._clock(), heard=self._something)
+        if not self._has_finished():
+            self._silence.check(self._clock(), heard=self._has_something())
 
     @property
     def messages(self) -> list[FinalMessage]:

@@ -11,7 +11,7 @@ import anyio.lowlevel
 import pytest
 
 from openai_compat import Deadlines, Finished, Limits, MediaDelta, RunContext, Server, TextDelta
-from openai_compat.alarms import Signal
+from openai_compat.alarms import new_signal
 from openai_compat.http import ResponseBody, ResponseStart
 from openai_compat.reducer import LARGE
 from openai_compat.threads import BUFFER as THREAD_BUFFER
@@ -456,7 +456,7 @@ async def test_leaving_the_lifespan_drains() -> None:
 
 
 async def test_a_wake_is_never_lost() -> None:
-    wake, woken = Signal(), []
+    wake, woken = new_signal(), []
     wake.set()
     wake.set()
     with anyio.fail_after(20):
