@@ -16,7 +16,7 @@ _ORIGIN = re.compile(r"https?://[^/?#@\s]+")
 
 
 class Cors:
-    """Allows exact origins (`https://app.example`), and those that a regular expression matches as a whole.
+    """Allows exact `origins` (`https://app.example`), and those that `regex` matches as a whole.
 
     Raises ValueError for an origin that no browser would send.
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import pkgutil
 import re
 from typing import Any
 
@@ -13,26 +14,54 @@ import pytest
 import openai_compat
 import openai_compat_adapters.client
 import openai_compat_adapters.starlette
+import openai_compat_adapters.testing
 import openai_compat_adapters.transport
 import openai_compat_adapters.wsgi
-from openai_compat import AgentRequest, Capabilities, Deadlines, Limits, Server, errors, http, messages
+from openai_compat import (
+    Admission,
+    AgentRequest,
+    Capabilities,
+    Conversations,
+    Cors,
+    Deadlines,
+    Disconnect,
+    Housekeeping,
+    Limits,
+    MemoryStore,
+    MessagePolicy,
+    Server,
+    errors,
+    http,
+    messages,
+    testing,
+)
+from openai_compat.backends import subprocess as subprocess_backend
+from openai_compat.backends.anthropic import AnthropicBackend
+from openai_compat.backends.openai import OpenAIBackend
+from openai_compat.backends.pool import PooledBackend, pooled
+from openai_compat.backends.subprocess import Grace, SubprocessBackend
 from openai_compat.errors import InvalidRequest, OpenAICompatError
 from openai_compat.events import EVENT_TYPES
 from openai_compat.failures import public_error, upstream_error
-from openai_compat.parsers.chat import ParsedChat, check_capabilities, parse_chat
+from openai_compat.parsers.chat import FOR_AGENTS, ParsedChat, check_capabilities, parse_chat
 from openai_compat.protocol.chat_request import ChatCompletionRequest
 from openai_compat.serializers.encoding import dumps
 from openai_compat.server import OPEN, V1
+from openai_compat.testing import Conformance
+from openai_compat.testing.conformance.base import Examination
+from openai_compat_adapters import pytest_plugin
 
 from .served import ROOT
 
 REFERENCE = ROOT / "docs" / "reference"
+FIXTURE = type(pytest_plugin.served)
 
 
-def table(page: str, heading: str) -> list[list[str]]:
-    """The rows, as cells, of the first table on `page` whose head begins with `heading`."""
+def table(page: str, heading: str, which: int = 0) -> list[list[str]]:
+    """The rows, as cells, of a table on `page` whose head begins with `heading`, the first one unless told."""
     lines = iter((REFERENCE / page).read_text().splitlines())
-    assert any(line.startswith(f"| {heading} |") for line in lines), f"{page} has no table '{heading}'"
+    for _ in range(which + 1):
+        assert any(line.startswith(f"| {heading} |") for line in lines), f"{page} has no table '{heading}'"
     next(lines)
     rows: list[list[str]] = []
     for line in lines:
@@ -73,6 +102,11 @@ def test_every_message_type_has_an_entry() -> None:
     assert {f"openai_compat.messages.{kind.__name__}" for kind in types} <= shown()
 
 
+@pytest.mark.parametrize("module", [testing, subprocess_backend], ids=lambda module: module.__name__)
+def test_every_public_name_of_a_leaf_has_an_entry(module: Any) -> None:
+    assert {f"{module.__name__}.{name}" for name in module.__all__} <= shown()
+
+
 @pytest.mark.parametrize(
     "module",
     [
@@ -80,6 +114,7 @@ def test_every_message_type_has_an_entry() -> None:
         openai_compat_adapters.wsgi,
         openai_compat_adapters.client,
         openai_compat_adapters.transport,
+        openai_compat_adapters.testing,
     ],
     ids=lambda module: module.__name__,
 )
@@ -97,10 +132,7 @@ def test_every_public_name_of_an_adapter_has_an_entry(module: Any) -> None:
 
 def test_every_entry_exists() -> None:
     for path in shown():
-        module, _, rest = path.partition(".")
-        found: Any = __import__(module)
-        for step in rest.split("."):
-            found = getattr(found, step)
+        assert pkgutil.resolve_name(path) is not None
 
 
 # options: the reference shows the docstrings, so they have to be complete
@@ -116,9 +148,63 @@ def test_every_server_option_is_described() -> None:
     assert described(Server, "Args") == set(inspect.signature(Server).parameters)
 
 
-@pytest.mark.parametrize("settings", [Limits, Deadlines, Capabilities])
+@pytest.mark.parametrize("settings", [Limits, Deadlines, Capabilities, Admission, Disconnect, MessagePolicy, Grace])
 def test_every_setting_is_described(settings: Any) -> None:
     assert described(settings, "Attributes") == {field.name for field in dataclasses.fields(settings)}
+
+
+@pytest.mark.parametrize("kind", [Conversations, SubprocessBackend, AnthropicBackend, OpenAIBackend])
+def test_every_argument_is_described(kind: Any) -> None:
+    assert described(kind, "Args") == set(inspect.signature(kind).parameters)
+
+
+@pytest.mark.parametrize("kind", [Cors, Housekeeping, MemoryStore, PooledBackend])
+def test_every_argument_is_named_in_the_text(kind: Any) -> None:
+    text = inspect.getdoc(pooled if kind is PooledBackend else kind) or ""
+
+    assert [name for name in inspect.signature(kind).parameters if not re.search(rf"\b{name}\b", text)] == []
+
+
+def test_every_attribute_of_an_examination_is_described() -> None:
+    fields = {name for name in vars(Examination)["__annotations__"] if not name.startswith("_")}
+
+    assert described(Examination, "Attributes") == fields
+
+
+def test_the_defaults_of_the_policies_are_as_the_table_says() -> None:
+    kept = {"Limits": Limits, "Admission": Admission, "Deadlines": Deadlines}
+    kept |= {"Disconnect": Disconnect, "MessagePolicy": MessagePolicy}
+    settings = inspect.signature(Server).parameters
+    rows = {name(row[1]): row[2] for row in table("policies.md", "question")}
+
+    for setting, said in rows.items():
+        owner, _, field = setting.rpartition(".")
+        default = getattr(kept[owner](), field) if owner else settings[setting].default
+        assert said == ("a `Housekeeping`" if isinstance(default, Housekeeping) else f"`{default!r}`".replace("'", '"'))
+    assert {setting.partition(".")[0].lower() for setting in rows} >= set(settings) - {
+        "agents",
+        "hosts",
+        "messages",  # MessagePolicy
+        "store",
+        "bare_paths",
+        "owned_by",
+    }
+
+
+def test_the_checks_of_the_conformance_suite_are_in_the_table() -> None:
+    checks = {check: getattr(Conformance, check) for check in dir(Conformance) if check.startswith("test_")}
+
+    assert {name(row[0]): row[1] for row in table("testing.md", "check")} == {
+        check: (inspect.getdoc(function) or "").splitlines()[0] for check, function in checks.items()
+    }
+
+
+def test_the_options_and_fixtures_of_the_pytest_plugin_are_in_the_tables() -> None:
+    options = re.findall(r'"(--openai-compat[\w-]*)"', inspect.getsource(pytest_plugin.pytest_addoption))
+    fixtures = [key for key, value in vars(pytest_plugin).items() if isinstance(value, FIXTURE)]
+
+    assert [name(row[0]).split()[0] for row in table("testing.md", "option")] == options
+    assert sorted([name(row[0]) for row in table("testing.md", "fixture")]) == sorted(fixtures)
 
 
 def test_every_attribute_of_a_request_is_described() -> None:
@@ -150,9 +236,29 @@ def test_every_error_code_of_the_core_is_in_the_table() -> None:
     raised = {code for text in sources for code in re.findall(r'\bcode ?= ?"(\w+)"', text)}
     chosen = {"invalid_type", "missing_required_parameter"}  # of an expression
     examples = {"calendar_closed"}
-    defaults = {"forbidden", "not_found", "service_unavailable"}  # every place that raises these classes names a code
+    defaults = {
+        "conflict",
+        "forbidden",
+        "not_found",
+        "service_unavailable",
+    }  # every place that raises these classes names a code
 
     assert listed == (raised | chosen) - examples - defaults
+
+
+def test_every_error_code_of_the_backends_is_in_their_table() -> None:
+    """Beside those that come from the core's own functions."""
+    listed = {name(row[0]): row[1] for row in table("backends.md", "code")}
+    sources = [path.read_text() for path in (ROOT / "openai_compat" / "backends").rglob("*.py")]
+    raised = {
+        call
+        for text in sources
+        for call in re.findall(r'(?:AgentError|InvalidRequest)\(.*?code="\w+"', text, re.DOTALL)
+    }
+
+    assert listed == {
+        re.findall(r'code="(\w+)"', call)[0]: (re.findall(r"status=(\d+)", call) or ["400"])[0] for call in raised
+    }
 
 
 def test_errors_of_a_model_become_what_the_how_to_says() -> None:
@@ -177,13 +283,29 @@ def test_errors_of_a_model_become_what_the_how_to_says() -> None:
 
 
 def test_every_endpoint_is_in_the_table() -> None:
-    rows = [(name(row[0]), row[1], row[2]) for row in table("http.md", "path")]
+    rows = [(re.sub(r"{\w+}$", "{", name(row[0])), row[1], row[2]) for row in table("http.md", "path")]
     routes = [(f"/v1{route.path}", route) for route in V1] + [(route.path, route) for route in OPEN]
 
     assert rows == [
-        (path + ("{model}" if route.rest else ""), ", ".join(route.endpoints), "no" if route.open else "yes")
+        (path + ("{" if route.rest else ""), ", ".join(route.endpoints), "no" if route.open else "yes")
         for path, route in routes
     ]
+
+
+def test_extra_is_where_the_table_says_what_means_nothing_to_the_server_is() -> None:
+    rows = {name(row[0]) for row in table("http.md", "parameter") if row[2] == "in `extra`"}
+
+    assert rows == set(FOR_AGENTS)
+
+
+def test_the_endpoints_of_kept_objects_take_what_their_tables_say() -> None:
+    rows = [*table("http.md", "request", 0), *table("http.md", "request", 1)]
+    taken = {
+        (method, f"/v1{route.path}") for route in V1 if route.path.startswith("/chat/") for method in route.endpoints
+    }
+    listed = {tuple(name(row[0]).replace("/messages", "").partition("{")[0].split()) for row in rows}
+
+    assert listed == taken - {("POST", "/v1/chat/completions")}
 
 
 PARAMETERS = {name(row[0]): row[1] for row in table("http.md", "parameter")}
@@ -245,7 +367,7 @@ def parsed(parameter: str | None = None, *, sent: str) -> ParsedChat:
 
 def effect(chat: ParsedChat) -> tuple[Any, ...]:
     """What a request comes to: for the agent, and for the form of the answer."""
-    return (dataclasses.replace(chat.request, raw_messages=[]), chat.choices, chat.include_usage)
+    return (dataclasses.replace(chat.request, raw_messages=[]), chat.choices, chat.include_usage, chat.wire.store)
 
 
 def test_every_parameter_is_in_the_table() -> None:
@@ -263,8 +385,8 @@ def test_a_parameter_does_what_the_table_says(parameter: str) -> None:
             parsed(parameter, sent=parameter)
         assert refused.value.param == parameter
         return
-    changed = effect(parsed(parameter, sent=parameter)) != effect(parsed(sent=parameter))
-    assert changed == (outcome != "no effect")
+    assert outcome in ("honoured", "handed over", "if declared")
+    assert effect(parsed(parameter, sent=parameter)) != effect(parsed(sent=parameter))
     check_capabilities(parsed(parameter, sent=parameter), EVERYTHING)
     if outcome == "if declared":
         bare = dataclasses.replace(Capabilities(), structured_output=False)
