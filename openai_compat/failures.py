@@ -43,7 +43,7 @@ def public_error(error: BaseException) -> OpenAICompatError:
 def _mapped(error: BaseException) -> OpenAICompatError:
     error = _single(error)
     if isinstance(error, OpenAICompatError):
-        return _not_again(error)
+        return not_again(error)
     if isinstance(error, TimeoutError):
         return AgentError("The agent timed out.", status=504, code="agent_timeout")
     if type(error).__module__.partition(".")[0] in VENDORS:
@@ -61,7 +61,8 @@ def _single(error: BaseException) -> BaseException:
     return error
 
 
-def _not_again(error: OpenAICompatError) -> OpenAICompatError:
+def not_again(error: OpenAICompatError) -> OpenAICompatError:
+    """The same, telling the client not to repeat the request, unless it says itself what to do: the agent has run."""
     if error.should_retry is None:
         error.should_retry = False
     return error

@@ -19,6 +19,7 @@ from ..conversations import Draft
 from ..errors import AgentError, DeadlineExceeded, InvalidRequest, OpenAICompatError
 from ..events import Finished, UsageReported
 from ..exchange import Exchange
+from ..failures import not_again
 from ..policies.admission import Seat
 from ..policies.limits import Deadlines
 from ..reducer import FinalMessage, Item, Reducer, Usage, size_of
@@ -92,7 +93,7 @@ async def generate(runtime: Runtime, exchange: Exchange, job: Job) -> None:
         try:
             await (_stream if job.requests[0].stream else _plain)(runtime, exchange, turns)
         except OpenAICompatError as error:
-            await exchange.fail(error)  # at once: stopping the agents may take its time
+            await exchange.fail(not_again(error))  # at once: stopping the agents may take its time
 
 
 class Turns:
@@ -142,7 +143,7 @@ class Turns:
             with anyio.CancelScope(shield=True):
                 async with anyio.create_task_group() as group:
                     for turn in running:
-                        group.start_soon(turn.stop)
+                        group.start_soon(turn.leave if error is None else turn.stop)
 
     @property
     def over(self) -> bool:
@@ -214,10 +215,13 @@ class Turns:
 
     async def commit(self) -> None:
         """Make what was said last: into the conversation, and into the store. Comes before the last byte."""
-        if self.job.draft is not None and self._said is not None:
-            await self.job.draft.commit(self._said.message())
-        if self.job.form.keep is not None:
-            await self.job.form.keep(self.job.form.whole(self.messages))
+        if self.job.draft is None and self.job.form.keep is None:
+            return
+        with anyio.CancelScope(shield=True):  # whole or not at all, also when the client leaves just now
+            if self.job.draft is not None and self._said is not None:
+                await self.job.draft.commit(self._said.message())
+            if self.job.form.keep is not None:
+                await self.job.form.keep(self.job.form.whole(self.messages))
 
 
 class Silence:
