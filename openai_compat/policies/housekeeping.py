@@ -1,9 +1,11 @@
 """Requests that chat programs make for themselves: titles, tags, follow-up questions, memories.
 
-They come beside the user's first message, several at once. An agent must not act on them, they must not take its
-slots, and they are no part of a conversation. They are told by the words that these programs send, read in the sources
-of Open WebUI 0.12, LibreChat, opencode 1.18 and qwen-code, or by an `X-Task` header (Open WebUI can be told to send
-one).
+They come beside the user's messages, several at once. An agent must not act on them, they must not take its slots, and
+they are no part of a conversation. They are told by how their prompts begin, read in the sources of Open WebUI 0.12,
+LibreChat 0.8, opencode 1.18 and qwen-code, or by an `X-Task` header (Open WebUI can be told to send one).
+
+Requests to shorten a conversation that has become too long are not among them: the answer takes the conversation's
+place, so only the agent can give it.
 """
 
 from __future__ import annotations
@@ -16,13 +18,32 @@ from typing import Literal, TypeAlias
 
 from ..backend import AgentRequest
 from ..http import HttpRequest
-from ..messages import SystemMessage
+from ..messages import Message, SystemMessage, UserMessage
 
-Task: TypeAlias = Literal["title", "tags", "follow_ups", "queries", "autocomplete", "memory", "other"]
+Task: TypeAlias = Literal[
+    "title",
+    "tags",
+    "follow_ups",
+    "queries",
+    "autocomplete",
+    "emoji",
+    "image_prompt",
+    "memory",
+    "recall",
+    "next_speaker",
+    "summary",
+    "other",
+]
+"""What is wanted; the names beside Open WebUI's: `memory` extracts what is to be remembered, `recall` picks what of it
+matters now, `next_speaker` asks whose turn it is, `summary` is a line about what was done."""
+
 Answer: TypeAlias = Callable[[Task, AgentRequest], str | Awaitable[str]]
 
 TITLE_LENGTH = 48
 """Characters of a title made from the user's first words."""
+
+LOOKED_AT = 400
+"""Characters of a prompt in which its beginning is looked for."""
 
 _HEADER_TASKS: dict[str, Task] = {
     "title_generation": "title",
@@ -30,28 +51,58 @@ _HEADER_TASKS: dict[str, Task] = {
     "follow_up_generation": "follow_ups",
     "query_generation": "queries",
     "autocomplete_generation": "autocomplete",
+    "emoji_generation": "emoji",
+    "image_prompt_generation": "image_prompt",
 }
 
-_SIGNS: tuple[tuple[Task, re.Pattern[str]], ...] = (
-    # Open WebUI: one user message, "### Task:" first and "### Output:" later on
-    ("title", re.compile(r"\A### Task:\n.*\btitle\b.*### (?:Output|Guidelines):", re.DOTALL | re.IGNORECASE)),
-    ("tags", re.compile(r"\A### Task:\n.*\btags\b.*### (?:Output|Guidelines):", re.DOTALL | re.IGNORECASE)),
-    (
-        "follow_ups",
-        re.compile(r"\A### Task:\n.*\bfollow[-_ ]ups?\b.*### (?:Output|Guidelines):", re.DOTALL | re.IGNORECASE),
-    ),
-    ("queries", re.compile(r"\A### Task:\n.*\bquer(?:y|ies)\b.*### (?:Output|Guidelines):", re.DOTALL | re.IGNORECASE)),
-    ("autocomplete", re.compile(r"\A### Task:\n.*\bautocompletion\b", re.DOTALL | re.IGNORECASE)),
-    ("other", re.compile(r"\A### Task:\n.*### Output:", re.DOTALL)),
+_ASKED: tuple[tuple[str, Task], ...] = (
+    # Open WebUI
+    ("### Task:\nGenerate a concise, 3-5 word title with an emoji summarizing the chat history", "title"),
+    ("### Task:\nGenerate a concise title summarizing the chat history", "title"),
+    ("### Task:\nGenerate 1-3 broad tags categorizing the main themes of the chat history", "tags"),
+    ("### Task:\nSuggest 3-5 relevant follow-up questions or prompts that the user might naturally ask", "follow_ups"),
+    ("### Task:\nAnalyze the chat history to determine the necessity of generating search queries", "queries"),
+    ("### Task:\nYou are an autocompletion system. Continue the text in `<text>` based on", "autocomplete"),
+    ("### Task:\nGenerate a detailed prompt for am image generation task based on the given", "image_prompt"),
+    ("Your task is to reflect the speaker's likely facial expression through a fitting emoji.", "emoji"),
     # LibreChat
-    ("title", re.compile(r"\A(?:Please generate|Provide) a (?:concise|short),? .{0,40}\btitle\b", re.IGNORECASE)),
+    ("Provide a concise, 5-word-or-less title for the conversation, using title case conventions.", "title"),
+    ("Analyze this conversation and provide:\n1. The detected language of the conversation", "title"),
+    ("Please generate a concise, 5-word-or-less title for the conversation, using its same language", "title"),
+    ("Please generate a concise title (max 40 characters) for a conversation that starts with:", "title"),
+    # qwen-code
+    ("Analyze *only* the content and structure of your immediately preceding response", "next_speaker"),
+    ("[SUGGESTION MODE: Suggest what the user might naturally type next", "follow_ups"),
 )
-_TITLE_SYSTEM = re.compile(r"\AYou are a (?:title generator|conversation title)", re.IGNORECASE)
-_MEMORY_SYSTEM = re.compile(
-    r"\AYou are (?:a|an|now acting as)[^.\n]*\bmemory\b[^.\n]*\b(?:agent|extract|subagent)", re.IGNORECASE
+"""How the last message begins."""
+
+_INSTRUCTED: tuple[tuple[str, Task], ...] = (
+    # opencode
+    ("You are a title generator. You output ONLY a thread title.", "title"),
+    # qwen-code
+    ("Generate a concise, sentence-case title (3-7 words) that captures what this programming-assistant", "title"),
+    ("You generate session recaps for a programming assistant CLI.", "summary"),
+    ("Write a short summary label describing what these tool calls accomplished.", "summary"),
+    ("You are now acting as the managed memory extraction subagent", "memory"),
+    ("You are performing a managed memory dream", "memory"),
+    ("You are selecting memories that will be useful to an AI coding assistant", "recall"),
 )
-_ASKED = re.compile(r"\A\s*Generate a title[^\n]*:\s*", re.IGNORECASE)
-_HISTORY = re.compile(r"<chat_history>\s*(?:USER:\s*)?(.*?)(?:\n(?:ASSISTANT|USER):|</chat_history>)", re.DOTALL)
+"""How the instructions in front of the conversation begin."""
+
+_WORDS: tuple[tuple[str, Task], ...] = (
+    ("title", "title"),
+    ("tag", "tags"),
+    ("follow", "follow_ups"),
+    ("quer", "queries"),
+    ("image", "image_prompt"),
+)
+"""What an administrator's own template for Open WebUI asks for, by a word of its first line."""
+
+_USER_SAYS = re.compile(
+    r"(?:\A|\n|\|\|>)[ \t]*user:\s*(.*?)(?=\n[ \t]*(?:\|\|>)?(?:user|assistant|ai|response|title):|</chat_history>|\Z)",
+    re.DOTALL | re.IGNORECASE,
+)
+_BEFORE_WORDS = re.compile(r"\A\s*Generate a title[^\n]*:\s*", re.IGNORECASE)
 
 
 def task_of(http: HttpRequest, request: AgentRequest) -> Task | None:
@@ -59,43 +110,71 @@ def task_of(http: HttpRequest, request: AgentRequest) -> Task | None:
     header = http.header(b"x-task")
     if header:
         return _HEADER_TASKS.get(header, "other")
-    prompt = request.prompt
-    for task, sign in _SIGNS:
-        if prompt.startswith(("###", "Please", "Provide")) and sign.search(prompt):
-            return task
-    first = request.messages[0]
+    first, last = request.messages[0], request.messages[-1]
     if isinstance(first, SystemMessage):
-        if _TITLE_SYSTEM.match(first.text):
-            return "title"
-        if _MEMORY_SYSTEM.match(first.text):
-            return "memory"
+        task = _begins(first, _INSTRUCTED)
+        if task is not None:
+            return task
+    if isinstance(last, UserMessage) or last is first:
+        return _begins(last, _ASKED) or _by_template(last)
     return None
 
 
+def _begins(message: Message, openings: tuple[tuple[str, Task], ...]) -> Task | None:
+    beginning = message.text[:LOOKED_AT].lstrip()
+    for opening, task in openings:
+        if beginning.startswith(opening):
+            return task
+    return None
+
+
+def _by_template(message: Message) -> Task | None:
+    """Open WebUI's frame around whatever an administrator has written into it."""
+    text = message.text
+    if not text.startswith("### Task:") or not text.rstrip().endswith("</chat_history>"):
+        return None
+    wanted = text[len("### Task:") :].lstrip().partition("\n")[0].lower()
+    return next((task for word, task in _WORDS if word in wanted), "other")
+
+
 def cheap_answer(task: Task, request: AgentRequest) -> str:
-    """What the program can do with, made without any model: a title from the user's own words, or nothing."""
-    prompt = request.prompt
-    wants_json = "json" in prompt.lower() or prompt.startswith("###")
+    """What the program can do with, made without any model: the user's own words, or nothing."""
     match task:
         case "title":
-            title = _title(request)
-            return json.dumps({"title": title}) if wants_json else title
+            title = _title(_user_says(request)[0])
+            return json.dumps({"title": title}) if _wants_json(request) else title
         case "tags":
             return json.dumps({"tags": ["General"]})
         case "follow_ups":
-            return json.dumps({"follow_ups": []})
+            return json.dumps({"follow_ups": []}) if _wants_json(request) else ""
         case "queries":
-            return json.dumps({"queries": []})
+            return json.dumps({"queries": [_user_says(request)[-1]]})
         case "autocomplete":
             return json.dumps({"text": ""})
-        case "memory" | "other":
-            return "{}" if wants_json else ""
+        case "recall":
+            return json.dumps({"selected_memories": []})
+        case "next_speaker":
+            return json.dumps({"reasoning": "The turn is over.", "next_speaker": "user"})
+        case "memory":
+            return "Nothing to remember."
+        case "emoji" | "image_prompt" | "summary" | "other":  # the programs go on without them
+            return ""
 
 
-def _title(request: AgentRequest) -> str:
-    """The user's first words, found where each program puts the conversation it wants a title for."""
-    history = _HISTORY.search(request.prompt)
-    words = history[1] if history is not None else _ASKED.sub("", request.prompt)
+def _wants_json(request: AgentRequest) -> bool:
+    """Whether the program reads JSON: Open WebUI always does, others say so."""
+    first = request.messages[0]
+    told = isinstance(first, SystemMessage) and "JSON" in first.text
+    return told or request.response_format is not None or request.prompt.startswith("### Task:")
+
+
+def _user_says(request: AgentRequest) -> list[str]:
+    """What the user said, at least once, found where each program puts the conversation."""
+    text = request.prompt or request.messages[0].text
+    return [words for words in _USER_SAYS.findall(text) if words.strip()] or [_BEFORE_WORDS.sub("", text)]
+
+
+def _title(words: str) -> str:
     line = " ".join(words.strip().strip('"').split())
     return (line if len(line) <= TITLE_LENGTH else line[: TITLE_LENGTH - 1].rstrip() + "…") or "New chat"
 

@@ -1,0 +1,272 @@
+"""What chat programs ask for themselves, and what people ask, which must not be taken for it.
+
+The prompts are the beginnings of those in the programs' sources: Open WebUI (backend/open_webui/config.py and
+utils/task.py), LibreChat (its agents package and api/app/clients), opencode (agent/prompt/title.txt) and qwen-code
+(packages/core/src: memory, services, utils/nextSpeakerChecker.ts).
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import openai
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from openai_compat import AgentRequest, Conversations, Housekeeping, Limits
+from openai_compat.http import HttpRequest
+from openai_compat.parsers.chat import parse_chat
+from openai_compat.policies.housekeeping import cheap_answer, task_of
+from tests.core.exchanges import one
+from tests.interaction.conftest import Connect
+from tests.interaction.requirements import requirement
+
+from .agents import Recorder
+
+EGG = "How do I boil an egg?"
+HISTORY = f"### Chat History:\n<chat_history>\nUSER: {EGG}\nASSISTANT: In water.\n</chat_history>"
+GUIDED = "\n### Guidelines:\n- Be brief.\n### Output:\nJSON format: {}\n" + HISTORY
+
+
+def user(text: str) -> list[Any]:
+    return [{"role": "user", "content": text}]
+
+
+def system(text: str, asked: str = "", *before: Any) -> list[Any]:
+    return [{"role": "system", "content": text}, *before, *(user(asked) if asked else [])]
+
+
+OPEN_WEBUI = {
+    "title": "### Task:\nGenerate a concise, 3-5 word title with an emoji summarizing the chat history." + GUIDED,
+    "title, shorter": "### Task:\nGenerate a concise title summarizing the chat history." + GUIDED,
+    "tags": "### Task:\nGenerate 1-3 broad tags categorizing the main themes of the chat history, along with" + GUIDED,
+    "follow-ups": "### Task:\nSuggest 3-5 relevant follow-up questions or prompts that the user might naturally ask next"
+    + GUIDED,
+    "queries": "### Task:\nAnalyze the chat history to determine the necessity of generating search queries, in the"
+    + GUIDED,
+    "autocomplete": "### Task:\nYou are an autocompletion system. Continue the text in `<text>` based on the\n"
+    "<type>General</type>\n<text>Once upon</text>\n#### Output:\n",
+    "image prompt": "### Task:\nGenerate a detailed prompt for am image generation task based on the given language"
+    + GUIDED,
+    "emoji": "Your task is to reflect the speaker's likely facial expression through a fitting emoji. Interpret"
+    '\n\nMessage: """Hooray"""',
+    "own template": "### Task:\nGib dem Gespräch einen Title.\n" + HISTORY,
+    "own template for something else": "### Task:\nRate the mood.\n" + HISTORY,
+}
+LIBRECHAT = {
+    "title": user(
+        "Provide a concise, 5-word-or-less title for the conversation, using title case conventions. Only return the "
+        f"title itself.\n\nConversation:\nUser: {EGG}\nAI: In water."
+    ),
+    "title, structured": user(
+        "Analyze this conversation and provide:\n1. The detected language of the conversation\n2. A concise title\n\n"
+        f"User: {EGG}\nAI: In water."
+    ),
+    "title, older": system(
+        "Please generate a concise, 5-word-or-less title for the conversation, using its same language, with no "
+        f'punctuation.\n\n||>User:\n"{EGG}"\n||>Response:\n"In water."\n\n||>Title:'
+    ),
+    "title, assistants": user(
+        "Please generate a concise title (max 40 characters) for a conversation that starts with:\n"
+        f"User: {EGG}\nAssistant: In water.\n\nTitle:"
+    ),
+}
+OPENCODE = system(
+    "You are a title generator. You output ONLY a thread title. Nothing else.\n\n<task>\n",
+    f'"{EGG}"\n',
+    {"role": "user", "content": "Generate a title for this conversation:\n"},
+)
+QWEN = {
+    "title": system(
+        "Generate a concise, sentence-case title (3-7 words) that captures what this programming-assistant session is "
+        "about.\n\nReturn ONLY a JSON object",
+        f"Conversation so far:\nUser: {EGG}\nAssistant: In water.\n\nGenerate the session title now.",
+    ),
+    "recap": system("You generate session recaps for a programming assistant CLI.\n\nYou", "Generate the recap now."),
+    "label": system(
+        "Write a short summary label describing what these tool calls accomplished. It", "Tools completed:"
+    ),
+    "memory": system(
+        "You are now acting as the managed memory extraction subagent for an AI coding assistant.", "Managed memory"
+    ),
+    "dream": system("You are performing a managed memory dream — a reflective pass over durable memory files.", "Go."),
+    "recall": system(
+        "You are selecting memories that will be useful to an AI coding assistant as it processes a user's query.",
+        f"Query: {EGG}\n\nAvailable memories:\n- [user] role.md",
+    ),
+    "next speaker": [
+        *user(EGG),
+        {"role": "assistant", "content": "In water."},
+        *user("Analyze *only* the content and structure of your immediately preceding response (your last turn"),
+    ],
+    "suggestion": [
+        *user(EGG),
+        {"role": "assistant", "content": "In water."},
+        *user("[SUGGESTION MODE: Suggest what the user might naturally type next.]"),
+    ],
+}
+CHORES = [
+    *[(user(OPEN_WEBUI[name]), {"title": EGG}) for name in ("title", "title, shorter", "own template")],
+    (user(OPEN_WEBUI["tags"]), {"tags": ["General"]}),
+    (user(OPEN_WEBUI["follow-ups"]), {"follow_ups": []}),
+    (user(OPEN_WEBUI["queries"]), {"queries": [EGG]}),
+    (user(OPEN_WEBUI["autocomplete"]), {"text": ""}),
+    (user(OPEN_WEBUI["image prompt"]), ""),
+    (user(OPEN_WEBUI["emoji"]), ""),
+    (user(OPEN_WEBUI["own template for something else"]), ""),
+    *[(messages, EGG) for messages in LIBRECHAT.values()],
+    (OPENCODE, EGG),
+    (QWEN["title"], {"title": EGG}),
+    (QWEN["recap"], ""),
+    (QWEN["label"], ""),
+    (QWEN["memory"], "Nothing to remember."),
+    (QWEN["dream"], "Nothing to remember."),
+    (QWEN["recall"], {"selected_memories": []}),
+    (QWEN["next speaker"], {"reasoning": "The turn is over.", "next_speaker": "user"}),
+    (QWEN["suggestion"], ""),
+]
+
+
+def task(messages: list[Any], **fields: Any) -> tuple[str | None, str]:
+    """What it is taken for, and the cheap answer."""
+    request = parse_chat(json.dumps({"model": "agent", "messages": messages, **fields}).encode()).request
+    found = task_of(HttpRequest("POST", "/", "", [], one(b"")), request)
+    return found, "" if found is None else cheap_answer(found, request)
+
+
+@requirement("housekeeping.recognised")
+@pytest.mark.parametrize(("messages", "expected"), CHORES)
+def test_each_programs_own_requests_are_told_and_get_an_answer_that_it_can_read(
+    messages: list[Any], expected: Any
+) -> None:
+    found, answer = task(messages)
+    assert found is not None
+    assert (json.loads(answer) if isinstance(expected, dict) else answer) == expected
+
+
+def test_a_title_asked_for_by_a_schema_is_json() -> None:
+    form = {"type": "json_object"}
+    assert json.loads(task(LIBRECHAT["title, structured"], response_format=form)[1]) == {"title": EGG}
+
+
+def test_a_long_title_is_cut_and_one_without_words_is_a_new_chat() -> None:
+    assert len(task(system(OPENCODE[0]["content"], "word " * 100))[1]) == 48
+    assert task(system(OPENCODE[0]["content"], '""'))[1] == "New chat"
+
+
+@requirement("housekeeping.recognised")
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("messages", "headers"),
+    [
+        (user(OPEN_WEBUI["title"]), {}),
+        (OPENCODE, {}),
+        (QWEN["memory"], {}),
+        (user("anything"), {"X-Task": "follow_up_generation"}),
+        (user("anything"), {"X-Task": "of_tomorrow"}),
+    ],
+)
+async def test_chores_never_reach_the_agent_or_the_conversation(
+    connect: Connect, messages: list[Any], headers: dict[str, str]
+) -> None:
+    agent = Recorder()
+    extra = {"X-Conversation-Id": "c", **headers}
+    async with connect(agent, conversations=Conversations(), limits=Limits(slots=1)) as client:
+        answer = await client.chat.completions.create(model="agent", messages=messages, extra_headers=extra)
+        stream = await client.chat.completions.create(
+            model="agent", messages=messages, extra_headers=extra, stream=True
+        )
+        streamed = "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
+        with pytest.raises(openai.NotFoundError):
+            await client.get("/chat/conversations/c", cast_to=object)
+    assert answer.choices[0].message.content == streamed
+    assert agent.seen == []
+
+
+@requirement("housekeeping.hook")
+@pytest.mark.anyio
+async def test_a_hook_can_answer_chores_and_they_can_be_left_to_the_agent(connect: Connect) -> None:
+    async def answer(task: str, request: AgentRequest) -> str:
+        return f"{task} by hook"
+
+    title: Any = user(OPEN_WEBUI["title"])
+    agent = Recorder()
+    async with connect(agent, housekeeping=Housekeeping(answer)) as client:
+        hooked = await client.chat.completions.create(model="agent", messages=title)
+    async with connect(agent, housekeeping=None) as client:
+        handed_on = await client.chat.completions.create(model="agent", messages=title)
+    assert hooked.choices[0].message.content == "title by hook"
+    assert handed_on.choices[0].message.content == "re: " + OPEN_WEBUI["title"]
+
+
+PEOPLE = [
+    "### Task: fix my code",
+    "### Task:\nwrite a poem",
+    "### Task:\nGive my novel a title.\n### Guidelines:\n- three words\n### Output:\nplain text",
+    "### Task:\nGenerate a concise, 3-5 word title for my blog post about eggs.\n### Output:\none line",
+    "### Task:\nSuggest tags for this photo.\n### Output:\nJSON format: { }",
+    "### Task:\nWrite SQL queries for it.\n### Guidelines:\n- PostgreSQL",
+    "### Task:\nExplain the tag <chat_history>, and </chat_history>, in Open WebUI's prompts.",
+    "Provide a title for my book",
+    "Provide a concise title for the conversation I had with my boss.",
+    "Please generate a concise title (max 40 characters) for my talk on eggs",
+    "Analyze this conversation and provide feedback: User: hi AI: hello",
+    "Analyze only the content of your last response, please.",
+    "Generate a title for this conversation: we met, we talked, we left.",
+    "Your task is to reflect the speaker's likely mood",
+    "Remember that my name is Alice.",
+    "What does 'You are a title generator. You output ONLY a thread title.' mean?",
+]
+
+
+@requirement("housekeeping.people")
+@pytest.mark.parametrize("text", PEOPLE)
+def test_what_people_write_is_not_taken_for_a_chore(text: str) -> None:
+    assert task(user(text)) == (None, "")
+    assert task([*user("hi"), {"role": "assistant", "content": "hello"}, *user(text)]) == (None, "")
+
+
+@requirement("housekeeping.people")
+@pytest.mark.parametrize(
+    "instructions",
+    [
+        "You are a title generator for scientific papers.",
+        "You are a helpful assistant with a memory. You are now acting as the memory of the team.",
+        "You generate session recaps for a dungeon master.",
+        "You are a memory extraction agent that helps people with dementia.",
+        "You are the component that summarizes internal chat history into a given structure.",
+    ],
+)
+def test_nor_are_the_instructions_of_somebodys_own_assistant(instructions: str) -> None:
+    assert task(system(instructions, EGG)) == (None, "")
+
+
+SNIPPETS = [
+    "### Task:\n",
+    "### Guidelines:\n",
+    "### Output:\n",
+    "### Chat History:\n",
+    "<chat_history>",
+    "</chat_history>\n### Thanks",
+    "Generate a concise title",
+    "Generate a title for this conversation:\n",
+    "3-5 word title",
+    "broad tags",
+    "follow-up questions",
+    "search queries",
+    "autocompletion",
+    "You are a title generator.",
+    "memory extraction",
+    "JSON",
+    "USER: ",
+]
+
+
+@requirement("housekeeping.people")
+@given(st.lists(st.one_of(st.sampled_from(SNIPPETS), st.text(max_size=20)), min_size=1).map(" ".join))
+def test_nor_is_anything_put_together_from_their_words(text: str) -> None:
+    if text.strip() and not text.rstrip().endswith("</chat_history>"):
+        assert task(user(text)) == (None, "")
+        assert task(system(text, EGG)) == (None, "")
