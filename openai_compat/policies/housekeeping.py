@@ -134,7 +134,10 @@ def _by_template(message: Message) -> Task | None:
     if not text.startswith("### Task:") or not text.rstrip().endswith("</chat_history>"):
         return None
     wanted = text[len("### Task:") :].lstrip().partition("\n")[0].lower()
-    return next((task for word, task in _WORDS if word in wanted), "other")
+    for word, task in _WORDS:
+        if word in wanted:
+            return task
+    return "other"
 
 
 def cheap_answer(task: Task, request: AgentRequest) -> str:
