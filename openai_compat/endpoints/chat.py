@@ -20,7 +20,8 @@ from ..runtime import Runtime, new_id, now
 from ..serializers.chat import ChatForm, ChatStream, completion, stream_end
 from ..serializers.presentation import Presentation
 from ..stores.port import StoredCompletion
-from .generation import Form, Job, generate, say
+from .generation import generate, say
+from .job import Form, Job
 from .outlive import outlive
 
 

@@ -12,7 +12,8 @@ from ..policies.limits import read_body
 from ..runtime import Runtime, new_id, now
 from ..serializers.completions import CompletionForm, CompletionStream, completion_stream_end, text_completion
 from ..serializers.presentation import Presentation
-from .generation import Form, Job, generate
+from .generation import generate
+from .job import Form, Job
 from .outlive import outlive
 
 

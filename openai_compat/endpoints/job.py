@@ -1,0 +1,229 @@
+"""One request's work: the agents that are run for it, read together, and how their answer is to be written."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from types import TracebackType
+from typing import Protocol, Self
+
+import anyio
+import anyio.lowlevel
+
+from ..alarms import clock, new_signal
+from ..backend import AgentBackend, AgentRequest, RunContext
+from ..conversations import Draft
+from ..errors import DeadlineExceeded, OpenAICompatError
+from ..exchange import Exchange
+from ..policies.admission import Seat
+from ..policies.limits import Deadlines
+from ..reducer import FinalMessage, Item, Reducer, Usage
+from ..runtime import Runtime, logger
+from ..serializers.presentation import Presentation
+from ..turns import Turn
+
+CANCELLABLE_EVERY = 16
+"""On asyncio, anyio does not cancel a task whose future is done already, which with a steady agent it always is. So a
+reader looks by itself whether it was cancelled, every so many waits."""
+
+
+class ChoiceStream(Protocol):
+    """One choice of a streamed answer."""
+
+    def feed(self, items: list[Item]) -> bytes:
+        """The bytes for these items."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How one API writes an answer.
+
+    Attributes:
+        id: the answer's id.
+        presentation: makes the view of one turn.
+        stream: makes the writer of one choice, by its index.
+        stream_end: what follows the last choice.
+        whole: the plain answer.
+        keep: takes the plain answer to be stored, None if it is not wanted.
+    """
+
+    id: str
+    presentation: Callable[[], Presentation]
+    stream: Callable[[int], ChoiceStream]
+    stream_end: Callable[[Usage], bytes]
+    whole: Callable[[Sequence[FinalMessage]], bytes]
+    keep: Callable[[bytes], Awaitable[None]] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is to be run: one agent, for one request or several side by side, each of them one choice.
+
+    `draft` is the conversation that the only request belongs to.
+    """
+
+    agent: str
+    backend: AgentBackend
+    requests: Sequence[AgentRequest]
+    form: Form
+    draft: Draft | None = None
+
+
+class Turns:
+    """The turns of one job, read together. They run inside `async with`: leaving it stops them, all at once."""
+
+    def __init__(self, runtime: Runtime, exchange: Exchange, job: Job, seat: Seat) -> None:
+        self.job = job
+        self._runtime = runtime
+        self._wake = new_signal()
+        self._clock = clock()
+        self._silence = Silence(runtime.deadlines, self._clock())
+        self._waits = 0
+        self._interrupted: OpenAICompatError | None = None
+        deadline = time.monotonic() + runtime.deadlines.request
+        self.turns = [
+            Turn(
+                job.backend,
+                request,
+                RunContext(_turn_id(job.form.id, index), exchange.request_id, deadline, logger),
+                wake=self._wake,
+                grace=runtime.deadlines.grace,
+                released=partial(runtime.slots.release, seat),
+            )
+            for index, request in enumerate(job.requests)
+        ]
+        self._views = [job.form.presentation() for _ in job.requests]
+        kept = job.form.keep is not None or not job.requests[0].stream
+        self._shown = [Reducer() for _ in job.requests] if kept else []
+        self._said = Reducer() if job.draft is not None else None
+        self._said_view = Presentation("hidden")
+
+    async def __aenter__(self) -> Self:
+        for turn in self.turns:
+            turn.start()
+        self._runtime.running.add(self)
+        if self.job.draft is not None:
+            self.job.draft.on_interrupt(self.interrupt)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self._runtime.running.discard(self)
+        self._wake.close()
+        running = [turn for turn in self.turns if turn.running]
+        if running:
+            with anyio.CancelScope(shield=True):
+                async with anyio.create_task_group() as group:
+                    for turn in running:
+                        group.start_soon(turn.leave if error is None else turn.stop)
+
+    @property
+    def over(self) -> bool:
+        """True when every turn has ended well and all of it was taken."""
+        for turn in self.turns:
+            if turn.error is not None or not turn.over:
+                return False
+        return self._interrupted is None
+
+    def interrupt(self, error: OpenAICompatError) -> None:
+        """End the turns with `error`, as if the agent had raised it, unless it has said its last already."""
+        if not self._has_finished():
+            self._interrupted = error
+            self._wake.set()
+
+    def take(self) -> list[tuple[int, list[Item]]]:
+        """What each turn has to show since the last call. Raises a failure once all that came before it is taken."""
+        if self._interrupted is not None:
+            raise self._interrupted
+        taken: list[tuple[int, list[Item]]] = []
+        failed: OpenAICompatError | None = None
+        for index, turn in enumerate(self.turns):
+            if turn.waiting:
+                taken.append((index, self._show(index, turn.take())))
+            failed = failed or turn.error
+        if failed is not None and not taken:
+            raise failed
+        return taken
+
+    def _show(self, index: int, items: list[Item]) -> list[Item]:
+        if self._said is not None:
+            self._said.feed(self._said_view.show(items))
+        items = self._views[index].show(items)
+        if self._shown:
+            self._shown[index].feed(items)
+        return items
+
+    def _has_something(self) -> bool:
+        for turn in self.turns:
+            if turn.waiting or turn.error is not None:
+                return True
+        return self._interrupted is not None
+
+    def _has_finished(self) -> bool:
+        return all([turn.finished for turn in self.turns])
+
+    def now(self) -> float:
+        """The event loop's time, in seconds."""
+        return self._clock()
+
+    async def wait(self, until: float = math.inf) -> None:
+        """Return when there is something to take, or a failure to raise, or at `until` (the event loop's time).
+
+        Raises DeadlineExceeded when the agents have had their time, or were silent for too long. Writes are never
+        interrupted by that, so that it is always known what the client has got; they have a deadline of their own.
+        """
+        self._waits += 1
+        if not self._waits % CANCELLABLE_EVERY:
+            await anyio.lowlevel.checkpoint_if_cancelled()
+        if not self._has_something():
+            await self._wake.wait(min(until, self._silence.next) - self._clock())
+        if not self._has_finished():
+            self._silence.check(self._clock(), heard=self._has_something())
+
+    @property
+    def messages(self) -> list[FinalMessage]:
+        """What each turn has shown, folded; kept for plain and stored answers only."""
+        return [reducer.message() for reducer in self._shown]
+
+    async def commit(self) -> None:
+        """Make what was said last: into the conversation, and into the store. Comes before the last byte."""
+        if self.job.draft is None and self.job.form.keep is None:
+            return
+        with anyio.CancelScope(shield=True):  # whole or not at all, also when the client leaves just now
+            if self.job.draft is not None and self._said is not None:
+                await self.job.draft.commit(self._said.message())
+            if self.job.form.keep is not None:
+                await self.job.form.keep(self.job.form.whole(self.messages))
+
+
+class Silence:
+    """How long agents may still run, and how long they may still say nothing; times are the event loop's."""
+
+    def __init__(self, deadlines: Deadlines, now: float) -> None:
+        self._end = now + deadlines.request
+        self._idle = math.inf if deadlines.idle is None else deadlines.idle
+        self._next = now + (math.inf if deadlines.first_event is None else deadlines.first_event)
+
+    @property
+    def next(self) -> float:
+        """When something has to be done about it."""
+        return min(self._end, self._next)
+
+    def check(self, now: float, *, heard: bool) -> None:
+        """Raise DeadlineExceeded if one has passed. What was `heard` begins the silence anew."""
+        if now >= self._end:
+            raise DeadlineExceeded("The agent took too long and was stopped.", should_retry=False)
+        if heard:
+            self._next = now + self._idle
+        elif now >= self._next:
+            text = "The agent was silent for too long and was stopped."
+            raise DeadlineExceeded(text, code="agent_silent", should_retry=False)
+
+
+def _turn_id(answer: str, index: int) -> str:
+    return answer if index == 0 else f"{answer}-{index}"
