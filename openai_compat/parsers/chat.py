@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from ..backend import AgentRequest, Caller, Capabilities, CustomTool, FunctionTool, Resume, Sampling, Tool, ToolChoice
 from ..errors import InvalidRequest
@@ -24,6 +24,9 @@ from ..protocol.chat_request import (
 )
 from .body import parse_object, validate
 from .conversation import parse_messages
+
+MAX_MESSAGES = 10_000
+"""A body within its limit may hold millions of messages, and the event loop would stand still while they are read."""
 
 MAX_TOOLS = 1024
 NOBODY = Caller()
@@ -70,6 +73,7 @@ def parse_chat(body: bytes, caller: Caller = NOBODY) -> ParsedChat:
     may be on the server.
     """
     raw = parse_object(body)
+    _check_length(raw.get("messages"))
     wire = validate(ChatCompletionRequest, raw)
     _refuse_deprecated(wire)
     messages = parse_messages(wire.messages)
@@ -98,6 +102,11 @@ def parse_chat(body: bytes, caller: Caller = NOBODY) -> ParsedChat:
         extra=_extra(wire, raw),
     )
     return ParsedChat(wire, request, raw)
+
+
+def _check_length(messages: object) -> None:
+    if isinstance(messages, list) and len(cast("list[Any]", messages)) > MAX_MESSAGES:
+        raise InvalidRequest(f"At most {MAX_MESSAGES} messages can be sent.", param="messages", code="invalid_value")
 
 
 def _extra(wire: ChatCompletionRequest, raw: dict[str, Any]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from openai_compat.messages import (
     ToolMessage,
     UserMessage,
 )
-from openai_compat.parsers.chat import parse_chat
+from openai_compat.parsers.chat import MAX_MESSAGES, parse_chat
 from openai_compat.parsers.conversation import check_conversation
 
 USER = {"role": "user", "content": "hi"}
@@ -201,3 +201,9 @@ def test_every_kind_of_message_becomes_typed() -> None:
     )
     assert request.prompt == "one\ntwo"
     assert request.new_messages == request.messages[3:]
+
+
+def test_more_messages_than_a_person_could_have_sent_are_refused_before_they_are_read() -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        parsed([{"role": "user", "content": "x"}] * (MAX_MESSAGES + 1))
+    assert refused.value.param == "messages"
