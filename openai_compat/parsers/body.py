@@ -37,11 +37,12 @@ def _has_infinity(value: Any) -> bool:
     waiting: list[Any] = [value]
     while waiting:
         item = waiting.pop()
-        if isinstance(item, dict):
-            waiting.extend(cast("dict[str, Any]", item).values())
-        elif isinstance(item, list):
-            waiting.extend(cast("list[Any]", item))
-        elif isinstance(item, float) and math.isinf(item):
+        kind = item.__class__
+        if kind is dict:
+            waiting.extend(item.values())
+        elif kind is list:
+            waiting.extend(item)
+        elif kind is float and math.isinf(item):
             return True
     return False
 
