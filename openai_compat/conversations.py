@@ -29,6 +29,7 @@ from .reducer import FinalMessage
 from .serializers.history import chat_message, reply_message
 from .stores.memory import MemoryStore
 from .stores.port import Conversation, Key, Store
+from .tasks import to_the_end
 
 WhenBusy: TypeAlias = Literal["reject", "queue", "supersede"]
 Stop: TypeAlias = Callable[[OpenAICompatError], None]
@@ -38,6 +39,9 @@ KNOWN_SOURCES = (*DEFAULT_SOURCES, "x-session-id", "session-id", "thread-id", "s
 """Also opencode's, Codex's and pi's session headers. A `prompt_cache_key` may be shared by all of an app's users."""
 
 MAX_ID = 256
+LOOK_AGAIN = 1.0
+"""Seconds after which those who wait for a conversation look by themselves: another process may have had it."""
+
 SUPERSEDED = "Not run: the user sent a new message instead."
 
 _stored = TypeAdapter(list[MessageParam])
@@ -71,7 +75,7 @@ class Conversations:
         self._queue = queue
         self._by_transcript = by_transcript
         self._running: dict[Key, Draft] = {}
-        self._waiting: dict[Key, list[anyio.Event]] = {}
+        self._waiting: dict[Key, list[Draft]] = {}
 
     @property
     def headers(self) -> list[str]:
@@ -81,7 +85,7 @@ class Conversations:
     def identify(self, request: HttpRequest, body: dict[str, Any]) -> str | None:
         """The id that a request carries. Raises InvalidRequest for one that is empty, too long or not printable."""
         for source in self.sources:
-            found = _at(body, source[5:]) if source.startswith("body:") else request.header(source.encode())
+            found = _at(body, source[5:]) if source.startswith("body:") else _header(request, source)
             if found is not None:
                 return _checked(found, source)
         return None
@@ -95,13 +99,11 @@ class Conversations:
             if not self._by_transcript:
                 return None
             identifier = await self._found(principal, request)
-        key = Key(principal, identifier)
-        draft = Draft(self, key)
-        conversation = await self._lock(draft)
+        draft = Draft(self, Key(principal, identifier))
         try:
-            draft.take_up(conversation, request)
+            draft.take_up(await self._lock(draft), request)
         except BaseException:
-            await draft.close()
+            await draft.close()  # a cancellation may have met the store after it had locked
             raise
         return draft
 
@@ -111,7 +113,9 @@ class Conversations:
         return found[0] if found is not None and found[1] else "conv_" + secrets.token_hex(16)
 
     async def _lock(self, draft: Draft) -> Conversation:
-        found = await self.store.begin(draft.key, draft.token)
+        found = None
+        if draft.key not in self._waiting:  # those who came before are served before
+            found = await self.store.begin(draft.key, draft.token)
         if found is None and self._busy != "reject":
             found = await self._wait(draft)
         if found is None:
@@ -123,30 +127,37 @@ class Conversations:
     async def _wait(self, draft: Draft) -> Conversation | None:
         """Stand in the queue: woken when a turn ends, looking by itself now and then for other processes' turns."""
         queue = self._waiting.setdefault(draft.key, [])
-        found = None
-        with anyio.move_on_after(self._queue):
-            while found is None:
-                if self._busy == "supersede" and draft.key in self._running:
-                    self._running[draft.key].interrupt(_superseded())
-                turn = anyio.Event()
-                queue.append(turn)
-                try:
-                    with anyio.move_on_after(1.0):
-                        await turn.wait()
-                finally:
-                    queue.remove(turn)
-                found = await self.store.begin(draft.key, draft.token)
-        return found
+        if self._busy == "supersede":
+            self._supersede(draft.key)
+        queue.append(draft)
+        try:
+            with anyio.move_on_after(self._queue):
+                while True:
+                    await draft.woken(LOOK_AGAIN)
+                    if queue[0] is draft:
+                        found = await self.store.begin(draft.key, draft.token)
+                        if found is not None:
+                            return found
+            return None
+        finally:
+            queue.remove(draft)
+            if queue:
+                queue[0].wake()
+            else:
+                del self._waiting[draft.key]
+
+    def _supersede(self, key: Key) -> None:
+        """Stop the turn that runs, and those that wait for it."""
+        running = self._running.get(key)
+        for draft in (*([running] if running is not None else []), *self._waiting[key]):
+            draft.interrupt(_superseded())
 
     def left(self, draft: Draft) -> None:
         """A turn has ended: the next one in the queue may try."""
         if self._running.get(draft.key) is draft:
             del self._running[draft.key]
-        queue = self._waiting.get(draft.key)
-        if queue:
-            queue[0].set()
-        else:
-            self._waiting.pop(draft.key, None)
+        if draft.key in self._waiting:
+            self._waiting[draft.key][0].wake()
 
 
 class Draft:
@@ -165,6 +176,7 @@ class Draft:
         self._new: tuple[Message, ...] = ()
         self._stop: Stop | None = None
         self._stopped: OpenAICompatError | None = None
+        self._woken = anyio.Event()
 
     def take_up(self, conversation: Conversation, request: AgentRequest) -> None:
         """Put the request behind what was said before: of a known conversation only what is new in it counts."""
@@ -199,14 +211,31 @@ class Draft:
     def interrupt(self, error: OpenAICompatError) -> None:
         """Stop the turn; its client gets `error`."""
         self._stopped = error
+        self.wake()
         if self._stop is not None:
             self._stop(error)
 
+    def wake(self) -> None:
+        """It may be this turn's turn, if it waits for it."""
+        self._woken.set()
+
+    async def woken(self, seconds: float) -> None:
+        """Wait for `wake`, but no longer than so many seconds. Raises what the turn was interrupted with."""
+        with anyio.move_on_after(seconds):
+            await self._woken.wait()
+        self._woken = anyio.Event()
+        if self._stopped is not None:
+            raise self._stopped
+
     async def close(self) -> None:
         """Give the conversation free, whatever became of the turn."""
-        with anyio.CancelScope(shield=True):
+        await to_the_end(self._give_free, "conversation given free")
+
+    async def _give_free(self) -> None:
+        try:
             await self._conversations.store.release(self.key, self.token)
-        self._conversations.left(self)
+        finally:
+            self._conversations.left(self)
 
     async def __aenter__(self) -> Self:
         return self
@@ -262,6 +291,12 @@ def _unanswered(history: Sequence[Message], new: Sequence[Message]) -> list[Mess
 
 def _superseded() -> Conflict:
     return Conflict("A newer message in this conversation took its place.", code="superseded", should_retry=False)
+
+
+def _header(request: HttpRequest, name: str) -> str | None:
+    """A header's value; text beyond ASCII is UTF-8, as it is in paths and bodies."""
+    value = request.header(name.encode())
+    return None if value is None else value.encode("latin-1").decode("utf-8", "replace")
 
 
 def _at(body: dict[str, Any], path: str) -> Any:

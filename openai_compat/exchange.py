@@ -21,6 +21,11 @@ JSON = ("Content-Type", "application/json")
 NOBODY = Principal("")
 
 
+def whole_headers(body: bytes) -> list[tuple[str, str]]:
+    """The headers of a whole answer: JSON that nobody may cache."""
+    return [JSON, ("Cache-Control", "no-store"), ("Content-Length", str(len(body)))]
+
+
 class ClientTooSlow(Exception):
     """A piece of the answer could not be sent within its deadline; the connection is to be cut."""
 
@@ -109,8 +114,7 @@ class Exchange:
 
     async def answer(self, status: int, body: bytes, *headers: tuple[str, str]) -> None:
         """Send a whole answer; JSON that nobody may cache, unless `headers` say otherwise."""
-        length = ("Content-Length", str(len(body)))
-        await self._start(status, [JSON, ("Cache-Control", "no-store"), length, *headers])
+        await self._start(status, [*whole_headers(body), *headers])
         await self._write(ResponseBody(b"" if self.request.method == "HEAD" else body, more=False))
 
     async def fail(self, error: OpenAICompatError) -> None:

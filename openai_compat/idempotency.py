@@ -9,17 +9,22 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import anyio
 
 from .errors import Conflict, InvalidRequest, OpenAICompatError
-from .exchange import Exchange
-from .serializers.errors import error_body
+from .exchange import Exchange, whole_headers
+from .serializers.errors import error_body, error_headers
 from .stores.port import Key, Replay, Store
+from .tasks import to_the_end
 
 MAX_KEY = 255
 MAX_RECORDED = 8 * 1024 * 1024
 """Bytes of an answer that are kept for a replay; a longer one cannot be repeated."""
+
+LOOK_AGAIN = 1.0
+"""Seconds after which duplicates look by themselves whether the first request has ended."""
 
 REPLAYED = ("Idempotent-Replayed", "true")
 
@@ -44,7 +49,12 @@ class Idempotency:
         key = Key(exchange.principal.id, _checked(sent))
         digest = hashlib.sha256(exchange.request.path.encode() + b"\0" + body).hexdigest()
         token = secrets.token_hex(16)
-        replay = await self._claim(key, digest, token)
+        try:
+            replay = await self._claim(key, digest, token)
+        except BaseException:
+            # a cancellation may have met the store after it had claimed
+            await to_the_end(partial(self._store.settle, key, token, None), "idempotency key given back")
+            raise
         if replay is not None:
             await exchange.repeat(replay.status, replay.headers, replay.body, REPLAYED)
         else:
@@ -61,12 +71,13 @@ class Idempotency:
                     raise _reused()
                 if isinstance(claim, Replay):
                     return claim
-                with anyio.move_on_after(1.0):  # another process may be running it
-                    await self._ended.setdefault(key, anyio.Event()).wait()
+                with anyio.move_on_after(LOOK_AGAIN):  # another process may be running it
+                    await self._ended.get(key, anyio.Event()).wait()
         raise Conflict("The first request with this Idempotency-Key still runs.", code="idempotency_key_in_use")
 
     async def _first(self, exchange: Exchange, key: Key, token: str, run: Callable[[], Awaitable[None]]) -> None:
         exchange.record(MAX_RECORDED)
+        self._ended[key] = anyio.Event()
         try:
             await run()
         except OpenAICompatError as error:
@@ -75,8 +86,12 @@ class Idempotency:
             await exchange.fail(error)
         finally:
             replay = (_recorded(exchange) or _unknown()) if exchange.agent_started else None
-            with anyio.CancelScope(shield=True):
-                await self._store.settle(key, token, replay)
+            await to_the_end(partial(self._settle, key, token, replay), "idempotency key settled")
+
+    async def _settle(self, key: Key, token: str, replay: Replay | None) -> None:
+        try:
+            await self._store.settle(key, token, replay)
+        finally:
             ended = self._ended.pop(key, None)
             if ended is not None:
                 ended.set()
@@ -108,4 +123,5 @@ def _unknown() -> Replay:
     """For runs whose answer was not seen to its end: they must not run again, and cannot be repeated either."""
     text = "The first request with this Idempotency-Key was started, but its answer was lost."
     error = Conflict(text, code="idempotency_outcome_unknown", should_retry=False)
-    return Replay(409, (("Content-Type", "application/json"), ("X-Should-Retry", "false")), error_body(error))
+    body = error_body(error)
+    return Replay(409, (*whole_headers(body), *error_headers(error)), body)

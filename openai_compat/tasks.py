@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, ClassVar, Protocol, TypeAlias
 
 import anyio
@@ -45,6 +45,25 @@ def spawn(body: Body, name: str, ended: Callable[[], None]) -> Task:
     except RuntimeError:
         return _TrioTask(body, name, ended)
     return _AsyncioTask(loop, body, name, ended)
+
+
+async def to_the_end(work: Callable[[], Awaitable[None]], name: str) -> None:
+    """Do `work` in a task of its own, so that no cancellation of the caller, of whatever kind, can meet it.
+
+    For giving back what others wait for. Raises what `work` raises, unless the caller has left by then.
+    """
+    failures: list[Exception] = []
+
+    async def body() -> None:
+        try:
+            await work()
+        except Exception as error:
+            failures.append(error)
+
+    with anyio.CancelScope(shield=True):
+        await spawn(body, name, lambda: None).wait()
+    if failures:
+        raise failures[0]
 
 
 class _AsyncioTask:
