@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import quote
 
 import anyio
 import openai
 import pytest
 
 from openai_compat import AgentRequest, Conversations, Deadlines, MemoryStore, Principal, ToolCallReady
-from tests.interaction.conftest import Connect, Http
+from tests.interaction.conftest import Connect, Http, in_process
 from tests.interaction.requirements import requirement
 
 from .agents import Gate, Recorder
@@ -139,6 +140,90 @@ async def test_a_second_turn_can_take_the_place_of_the_first(connect: Connect) -
         found: Any = await client.get("/chat/conversations/trip", cast_to=object)
     assert errors == ["superseded"]
     assert [m["content"] for m in found["messages"]] == ["second", "begun second"]
+
+
+@requirement("conversation.busy.queue")
+@in_process
+async def test_those_who_queue_are_served_in_their_order(connect: Connect) -> None:
+    gate = Gate()
+    texts = ["first", "second", "third", "fourth", "fifth"]
+    async with connect(gate, conversations=Conversations(busy="queue")) as client:
+        async with anyio.create_task_group() as group:
+            group.start_soon(ask, client, texts[0])
+            await gate.wait_begun()
+            for text in texts[1:]:
+                group.start_soon(ask, client, text)
+                await anyio.wait_all_tasks_blocked()
+            gate.opened.set()
+        found: Any = await client.get("/chat/conversations/trip", cast_to=object)
+    assert [m["content"] for m in found["messages"] if m["role"] == "user"] == texts
+
+
+@requirement("conversation.busy.queue")
+@in_process
+async def test_the_queue_has_an_end(connect: Connect) -> None:
+    gate = Gate()
+    async with connect(gate, conversations=Conversations(busy="queue", queue=0.05)) as client:
+        async with anyio.create_task_group() as group:
+            group.start_soon(ask, client, "first")
+            await gate.wait_begun()
+            with pytest.raises(openai.ConflictError):
+                await ask(client, "second")
+            gate.opened.set()
+    assert gate.runs == 1
+
+
+@requirement("conversation.busy.supersede")
+@in_process
+async def test_of_several_who_take_the_others_place_the_latest_does(connect: Connect) -> None:
+    gate = Gate()
+    refused: list[str | None] = []
+
+    async def superseded(text: str) -> None:
+        with pytest.raises(openai.ConflictError) as error:
+            await ask(client, text)
+        refused.append(error.value.code)
+
+    async def held(prompt: str) -> Any:  # takes its time to stop, so that the others meet in the queue
+        try:
+            async for piece in gate.run(prompt):
+                yield piece
+        finally:
+            with anyio.CancelScope(shield=True):
+                await released.wait()
+
+    released = anyio.Event()
+    async with connect(held, conversations=Conversations(busy="supersede")) as client:
+        async with anyio.create_task_group() as group:
+            group.start_soon(superseded, "first")
+            await gate.wait_begun()
+            for text in ("second", "third"):
+                group.start_soon(superseded, text)
+                await anyio.wait_all_tasks_blocked()
+            group.start_soon(ask, client, "fourth")
+            await anyio.wait_all_tasks_blocked()
+            gate.opened.set()
+            released.set()
+        found: Any = await client.get("/chat/conversations/trip", cast_to=object)
+    assert refused == ["superseded"] * 3
+    assert [m["content"] for m in found["messages"]] == ["fourth", "begun fourth"]
+
+
+@requirement("conversation.id")
+@in_process
+@pytest.mark.parametrize("identifier", ["été", "日本", "a/b c?d=%2f", "🗝" * 8])
+async def test_an_id_beyond_ascii_is_the_same_in_a_header_a_body_and_a_path(http: Http, identifier: str) -> None:
+    agent = Recorder()
+    body = {"model": "agent", "messages": user("one")}
+    async with http(agent, conversations=Conversations()) as client:
+        first = await client.post(
+            "/v1/chat/completions", json=body, headers=[(b"x-conversation-id", identifier.encode())]
+        )
+        await client.post("/v1/chat/completions", json={**body, "metadata": {"conversation_id": identifier}})
+        found = await client.get(f"/v1/chat/conversations/{quote(identifier, safe='')}")
+    assert dict(first.headers.raw)[b"x-conversation-id"].decode() == identifier
+    assert agent.seen[-1] == ["one", "re: one", "one"]
+    assert (found.json()["id"], found.json()["turns"]) == (identifier, 2)
 
 
 @requirement("conversation.new_only")
