@@ -5,8 +5,11 @@
     ```console                    each `$ command` runs there; what follows is its output, where … stands for anything
     ```json                       has to parse
     ```text                       a drawing
+    ```nginx                      see test_nginx.py
+    ```js                         has to parse, where there is a node to parse it
     ```sh                         installs and checks: too long to run here, see test_commands.py
 
+Python that imports a package of OPTIONAL only has to compile where that is not installed.
 A command that serves goes on running beside the blocks after it. Ports are replaced by free ones.
 `--8<-- "file"` is the file's text, as mkdocs puts it there.
 """
@@ -16,8 +19,10 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 import subprocess
 from collections.abc import Callable, Iterable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +34,9 @@ from .served import PATIENCE, ROOT, Program, environment, free_port
 INFO = re.compile(r"(?P<language>[^\n ]*) *(?P<attributes>[^\n]*)$\n", re.MULTILINE)
 INCLUDE = re.compile(r'^ *--8<-- "([^"]+)"$', re.MULTILINE)
 TITLE = re.compile(r'title="([^"]+)"')
+IMPORTED = re.compile(r"^from (\w+)", re.MULTILINE)
+OPTIONAL = ("langchain_openai", "langchain_core")
+NODE = shutil.which("node")
 SAYS_ITS_CODE = 'echo "exit code $?"'
 """The end of a command that serves nothing: it is refused."""
 ADDRESS = re.compile(r"((?:127\.0\.0\.1|0\.0\.0\.0|localhost):|--port )(80\d\d|5000)\b")
@@ -64,6 +72,8 @@ class Page:
             "console": self._console,
             "json": lambda source, _: json.loads(source),
             "text": lambda source, _: None,
+            "nginx": lambda source, _: None,
+            "js": lambda source, _: self._javascript(source),
             "sh": lambda source, _: None,
         }
         source = INCLUDE.sub(lambda found: (ROOT / found[1]).read_text().rstrip("\n"), str(example.parsed))
@@ -76,9 +86,16 @@ class Page:
         title = TITLE.search(example.region.lexemes["attributes"])
         if title:
             (self.folder / title[1]).write_text(source)
-        if not title or not title[1].startswith("test_"):
-            self.names["__name__"] = Path(title[1]).stem if title else "page"
-            exec(compile("\n" * (example.line + 1) + source, example.path, "exec"), self.names)
+        code = compile("\n" * (example.line + 1) + source, example.path, "exec")
+        if (title and title[1].startswith("test_")) or any(map(_is_missing, IMPORTED.findall(source))):
+            return
+        self.names["__name__"] = Path(title[1]).stem if title else "page"
+        exec(code, self.names)
+
+    def _javascript(self, source: str) -> None:
+        if NODE is not None:
+            (self.folder / "block.mjs").write_text(source)
+            subprocess.run([NODE, "--check", "block.mjs"], cwd=self.folder, timeout=PATIENCE, check=True)
 
     def _console(self, source: str, example: Example) -> None:
         for written, expected in _commands(source):
@@ -124,6 +141,10 @@ class Page:
 
     def _port(self, written: str) -> str:
         return self._ports.setdefault(written, str(free_port()))
+
+
+def _is_missing(package: str) -> bool:
+    return package in OPTIONAL and find_spec(package) is None
 
 
 def _commands(source: str) -> Iterator[tuple[str, str]]:

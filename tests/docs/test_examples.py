@@ -190,6 +190,30 @@ def test_example_cli_agent(tmp_path: Path) -> None:
     assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (20, 2)
 
 
+def test_example_claude_ops(tmp_path: Path) -> None:
+    program = tmp_path / "claude"
+    program.write_text(CLAUDE.format(python=PYTHON), "utf-8")
+    program.chmod(0o755)
+    env = {"PATH": f"{tmp_path}{os.pathsep}{environment()['PATH']}", "CLAUDEOPS_CHAT_API_KEY": "sk-ops"}
+    messages = [{"role": "system", "content": "Obey."}, {"role": "user", "content": "one"}]
+    messages += [{"role": "assistant", "content": "1"}, {"role": "user", "content": "two"}]
+    with uvicorn("claude_ops", **env) as url, client_of(f"{url}/v1") as client:
+        models = [model.id for model in client.models.list()]
+        ops = client.with_options(api_key="sk-ops")
+        answers = [
+            ops.chat.completions.create(model=model, messages=messages)  # type: ignore[arg-type]
+            for model in ("claude-ops-tier3", "gpt-4")
+        ]
+        with pytest.raises(openai.AuthenticationError):
+            ask(client, "claude-ops", "three")
+
+    assert models == ["claude-ops", "claude-ops-tier1", "claude-ops-tier2", "claude-ops-tier3"]
+    assert [(answer.model, answer.choices[0].message.content) for answer in answers] == [
+        ("claude-ops-tier3", "model opus, prompt two, no key"),
+        ("gpt-4", "model haiku, prompt two, no key"),
+    ]
+
+
 def test_example_in_process_test() -> None:
     printed = run("-m", "pytest", "-q", "-p", "no:cacheprovider", "in_process_test.py")
 
