@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+
 import pytest
 
 
@@ -7,3 +10,15 @@ import pytest
 def anyio_backend(request: pytest.FixtureRequest) -> str:
     """Tests marked `anyio` run on both event loops; those that drive the openai SDK narrow this to asyncio."""
     return request.param
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """The command line sets logging up for its process: what it did to this one is undone."""
+    ours, root = logging.getLogger("openai_compat"), logging.getLogger()
+    kept = (ours.level, ours.propagate, ours.disabled, list(ours.handlers), root.level, list(root.handlers))
+    yield
+    ours.setLevel(kept[0])
+    ours.propagate, ours.disabled, ours.handlers[:] = kept[1:4]
+    root.setLevel(kept[4])
+    root.handlers[:] = kept[5]
