@@ -461,8 +461,12 @@ class Terminal:
         os.close(self._ours)
 
 
-ACQUIRE = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
-"""Makes the terminal the process's own, so that Ctrl-C reaches it as a signal."""
+ACQUIRE = (
+    "import fcntl, os, signal, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0);"
+    "signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
+)
+"""Makes the terminal the process's own, so that Ctrl-C reaches it as a signal, also where tests run in the background
+with that signal ignored."""
 
 
 @pytest.fixture
