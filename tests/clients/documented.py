@@ -1,4 +1,5 @@
-"""Commands and programs that the documentation of three agent systems tells its readers to run, as written there.
+"""Commands and programs that the documentation of three agent systems tells its readers to run, and the answers it
+shows them, as written there.
 
 Claude Ops ("Mobile Chat"), docker-agent ("Chat Server") and NodeTool ("Chat API") each serve an agent to OpenAI's
 clients. Whoever moves such an agent here keeps their users' commands; only host, port, key and model may change.
@@ -28,6 +29,58 @@ curl http://localhost:8080/v1/chat/completions \\
   }'
 """
 
+CLAUDE_OPS_BODY = """\
+{
+  "model": "claude-ops",
+  "stream": true,
+  "messages": [
+    {"role": "user", "content": "Check the health of all services"}
+  ]
+}
+"""
+
+CLAUDE_OPS_STREAM = """\
+data: {"id":"chatcmpl-...","object":"chat.completion.chunk","model":"claude-ops",\
+"choices":[{"index":0,"delta":{"role":"assistant"}}]}
+
+data: {"id":"chatcmpl-...","object":"chat.completion.chunk","model":"claude-ops",\
+"choices":[{"index":0,"delta":{"content":"Checking all services..."}}]}
+
+data: {"id":"chatcmpl-...","object":"chat.completion.chunk","model":"claude-ops",\
+"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}
+
+data: [DONE]
+
+"""
+
+CLAUDE_OPS_ANSWER = """\
+{
+  "id": "chatcmpl-...",
+  "object": "chat.completion",
+  "model": "claude-ops",
+  "choices": [{
+    "index": 0,
+    "message": {"role": "assistant", "content": "All services are healthy..."},
+    "finish_reason": "stop"
+  }],
+  "usage": {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
+}
+"""
+
+CLAUDE_OPS_MODELS = """\
+{
+  "object": "list",
+  "data": [{"id": "claude-ops", "object": "model", "owned_by": "claude-ops"}]
+}
+"""
+
+CLAUDE_OPS_ERRORS = {
+    (401, "invalid_api_key"): "Missing or wrong Bearer token",
+    (400, "invalid_request"): "Malformed JSON or no user message",
+    (429, "rate_limit_exceeded"): "A session is already running — try again shortly",
+    (503, "chat_endpoint_disabled"): "`CLAUDEOPS_CHAT_API_KEY` is not set",
+}
+
 DOCKER_AGENT_MODELS = "curl http://127.0.0.1:8083/v1/models"
 
 DOCKER_AGENT_CHAT = """\
@@ -46,6 +99,30 @@ curl -N http://127.0.0.1:8083/v1/chat/completions \\
       "model": "root",
       "stream": true,
       "messages": [{"role": "user", "content": "Stream a poem"}]
+    }'
+"""
+
+DOCKER_AGENT_MODELS_ANSWER = """\
+{"object":"list","data":[{"id":"root","object":"model","owned_by":"docker-agent"}]}
+"""
+
+DOCKER_AGENT_REMEMBER = """\
+curl http://127.0.0.1:8083/v1/chat/completions \\
+    -H 'Content-Type: application/json' \\
+    -H 'X-Conversation-Id: my-thread-1' \\
+    -d '{
+      "model": "root",
+      "messages": [{"role": "user", "content": "Remember my name is Alice"}]
+    }'
+"""
+
+DOCKER_AGENT_RECALL = """\
+curl http://127.0.0.1:8083/v1/chat/completions \\
+    -H 'Content-Type: application/json' \\
+    -H 'X-Conversation-Id: my-thread-1' \\
+    -d '{
+      "model": "root",
+      "messages": [{"role": "user", "content": "What is my name?"}]
     }'
 """
 
