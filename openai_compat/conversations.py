@@ -6,6 +6,7 @@ cancelled or runs out of time leaves the conversation as it was.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import secrets
 from collections.abc import Callable, Sequence
@@ -44,7 +45,11 @@ LOOK_AGAIN = 1.0
 
 SUPERSEDED = "Not run: the user sent a new message instead."
 
-_stored = TypeAdapter(list[MessageParam])
+
+@functools.cache
+def _stored() -> TypeAdapter[list[MessageParam]]:
+    """Reads stored messages. Made when it is first needed: making it takes long, and importing should not."""
+    return TypeAdapter(list[MessageParam])
 
 
 class Conversations:
@@ -268,7 +273,7 @@ def _named(messages: tuple[Message, ...]) -> tuple[Message, ...]:
 
 
 def _history(conversation: Conversation) -> tuple[Message, ...]:
-    params = [param for turn in conversation.turns for param in _stored.validate_python(from_json(turn))]
+    params = [param for turn in conversation.turns for param in _stored().validate_python(from_json(turn))]
     return parse_messages(params)
 
 

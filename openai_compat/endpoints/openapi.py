@@ -5,9 +5,6 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-from pydantic import TypeAdapter
-from pydantic.json_schema import JsonSchemaMode, models_json_schema
-
 from ..exchange import Exchange
 from ..protocol.chat_request import ChatCompletionRequest, CompletionRequest
 from ..protocol.chat_response import ChatCompletion, ChatCompletionChunk
@@ -59,6 +56,9 @@ def _document() -> dict[str, Any]:
 
 
 def _schemas() -> dict[str, Any]:
+    from pydantic import TypeAdapter  # noqa: PLC0415  (importing the library should not take the time this takes)
+    from pydantic.json_schema import JsonSchemaMode, models_json_schema  # noqa: PLC0415
+
     _, requests = models_json_schema([(request, "validation") for request in REQUESTS], ref_template=REF)
     inputs: list[tuple[Any, JsonSchemaMode, TypeAdapter[Any]]] = [
         (answer.__name__, "serialization", TypeAdapter(answer)) for answer in ANSWERS
