@@ -6,7 +6,8 @@ import dataclasses
 import inspect
 import pkgutil
 import re
-from typing import Any
+import tomllib
+from typing import Any, get_args
 
 import httpx2
 import pytest
@@ -43,7 +44,8 @@ from openai_compat.backends.subprocess import Grace, SubprocessBackend
 from openai_compat.errors import InvalidRequest, OpenAICompatError
 from openai_compat.events import EVENT_TYPES
 from openai_compat.failures import public_error, upstream_error
-from openai_compat.parsers.chat import FOR_AGENTS, ParsedChat, check_capabilities, parse_chat
+from openai_compat.parsers.chat import FOR_AGENTS, MAX_MESSAGES, ParsedChat, check_capabilities, parse_chat
+from openai_compat.policies.housekeeping import Task
 from openai_compat.protocol.chat_request import ChatCompletionRequest
 from openai_compat.serializers.encoding import dumps
 from openai_compat.server import OPEN, V1
@@ -189,6 +191,12 @@ def test_the_defaults_of_the_policies_are_as_the_table_says() -> None:
         "bare_paths",
         "owned_by",
     }
+
+
+def test_every_task_of_housekeeping_is_listed() -> None:
+    text = (REFERENCE / "policies.md").read_text().partition("The task is one of")[2].partition("Without `answer`")[0]
+
+    assert tuple(re.findall(r"`(\w+)`", text)) == get_args(Task)
 
 
 def test_the_checks_of_the_conformance_suite_are_in_the_table() -> None:
@@ -370,6 +378,25 @@ def effect(chat: ParsedChat) -> tuple[Any, ...]:
     return (dataclasses.replace(chat.request, raw_messages=[]), chat.choices, chat.include_usage, chat.wire.store)
 
 
+RANGES = {
+    name(row[0]): found for row in table("http.md", "parameter") if (found := re.match(r"(\S+) to (\d+)\b", row[2]))
+}
+
+
+@pytest.mark.parametrize(
+    "parameter", [name for name in RANGES if name not in ("stop", "logit_bias", "reasoning_effort")]
+)
+def test_a_parameter_has_the_range_that_the_table_says(parameter: str) -> None:
+    low, high = (int(bound.replace("−", "-")) for bound in RANGES[parameter].groups())
+
+    for value in (low, high):
+        parse_chat(dumps(BASE | NEEDED.get(parameter, {}) | {parameter: value}))
+    for value in (low - 1, high + 1):
+        with pytest.raises(InvalidRequest) as refused:
+            parse_chat(dumps(BASE | NEEDED.get(parameter, {}) | {parameter: value}))
+        assert refused.value.param == parameter
+
+
 def test_every_parameter_is_in_the_table() -> None:
     fields = set(ChatCompletionRequest.model_fields)
 
@@ -401,9 +428,23 @@ def test_the_transport_of_an_adapter_is_described() -> None:
     assert {f"openai_compat.http.{kind.__name__}" for kind in kinds} <= shown()
 
 
+def test_the_layers_are_those_that_are_checked() -> None:
+    drawn = (ROOT / "docs/explanation/architecture.md").read_text().partition("## Layers")[2].split("```")[1]
+    [layers] = [
+        contract["layers"]
+        for contract in tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+        if contract["type"] == "layers"
+    ]
+
+    assert [line.split() for line in drawn.splitlines()[1:]] == [
+        [module.strip().removeprefix("openai_compat.") for module in layer.split("|")] for layer in layers
+    ]
+
+
 def test_the_divergences_count_what_the_code_counts() -> None:
     text = (ROOT / "docs/explanation/divergences.md").read_text()
     decisions = (ROOT / "docs/explanation/decisions.md").read_text()
 
     assert f"to {Limits().choices} (`Limits.choices`)" in text
+    assert f"| {MAX_MESSAGES} |" in text
     assert f"`Deadlines.head` ({Deadlines().head:g} s)" in decisions
