@@ -73,6 +73,11 @@ def table(page: str, heading: str, which: int = 0) -> list[list[str]]:
     return rows
 
 
+def words(page: str) -> str:
+    """A page as one line."""
+    return " ".join((ROOT / page).read_text().split())
+
+
 def name(cell: str) -> str:
     found = re.match(r"`([^`]+)`", cell)
     assert found, cell
@@ -194,7 +199,7 @@ def test_the_defaults_of_the_policies_are_as_the_table_says() -> None:
 
 
 def test_every_task_of_housekeeping_is_listed() -> None:
-    text = (REFERENCE / "policies.md").read_text().partition("The task is one of")[2].partition("Without `answer`")[0]
+    text = words("docs/reference/policies.md").partition("The task is one of")[2].partition("Without `answer`")[0]
 
     assert tuple(re.findall(r"`(\w+)`", text)) == get_args(Task)
 
@@ -442,8 +447,8 @@ def test_the_layers_are_those_that_are_checked() -> None:
 
 
 def test_the_divergences_count_what_the_code_counts() -> None:
-    text = (ROOT / "docs/explanation/divergences.md").read_text()
-    decisions = (ROOT / "docs/explanation/decisions.md").read_text()
+    text = words("docs/explanation/divergences.md")
+    decisions = words("docs/explanation/decisions.md")
 
     assert f"to {Limits().choices} (`Limits.choices`)" in text
     assert f"| {MAX_MESSAGES} |" in text
