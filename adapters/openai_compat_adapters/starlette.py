@@ -31,9 +31,17 @@ def create_app(server: Server) -> Starlette:
         async with server.lifespan():
             yield
 
-    app = Starlette(lifespan=lifespan)
+    app = _Application(lifespan=lifespan)
     app.router.default = endpoint(server)  # no routes to look through: what Starlette does with all it has no route for
     return app
+
+
+class _Application(Starlette):
+    """Starlette without its error middlewares, as long as nobody adds others: the server answers every error itself."""
+
+    def build_middleware_stack(self) -> ASGIApp:
+        plain = not self.user_middleware and not self.exception_handlers
+        return self.router if plain else super().build_middleware_stack()
 
 
 def endpoint(server: Server) -> ASGIApp:

@@ -379,3 +379,23 @@ def test_an_application_made_on_one_loop_serves_on_another() -> None:
         thread.start()
         thread.join(10)
     assert results == ["Hello, hi", "from a thread"] * 2
+
+
+async def test_middleware_that_is_added_to_the_app_sees_its_requests() -> None:
+    app = create_app(Server(greeter))
+
+    class Marking:
+        def __init__(self, app: ASGIApp) -> None:
+            self._app = app
+
+        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+            async def marked(message: Any) -> None:
+                if message["type"] == "http.response.start":
+                    message = {**message, "headers": [*message["headers"], (b"x-marked", b"yes")]}
+                await send(message)
+
+            await self._app(scope, receive, marked)
+
+    app.add_middleware(Marking)
+    async with http(app) as client:
+        assert (await client.get("/healthz")).headers["x-marked"] == "yes"
