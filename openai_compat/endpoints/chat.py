@@ -58,6 +58,7 @@ async def _run(runtime: Runtime, exchange: Exchange, parsed: ParsedChat, form: F
             if runtime.busy is None or exchange.agent_started:
                 raise
             exchange.note = "busy"
+            await stack.aclose()
             await say(exchange, form, await runtime.busy_text(request), stream=request.stream)
 
 

@@ -16,7 +16,8 @@ from .job import Form, Job, Turns
 async def generate(runtime: Runtime, exchange: Exchange, job: Job) -> None:
     """Run the job and answer.
 
-    Raises OpenAICompatError for what goes wrong before the agent is started; later failures are answered here.
+    Raises OpenAICompatError for what goes wrong before the agent is started. Later failures are answered here, but for
+    those of a turn in a conversation: once they are known, the client may ask again, so it must be free by then.
     """
     number = len(job.requests)
     if number > runtime.limits.choices:
@@ -30,7 +31,10 @@ async def generate(runtime: Runtime, exchange: Exchange, job: Job) -> None:
         try:
             await (_stream if job.requests[0].stream else _plain)(runtime, exchange, turns)
         except OpenAICompatError as error:
-            await exchange.fail(not_again(error))  # at once: stopping the agents may take its time
+            not_again(error)
+            if job.draft is not None:
+                raise
+            await exchange.fail(error)  # at once: stopping the agents may take its time
 
 
 async def _stream(runtime: Runtime, exchange: Exchange, turns: Turns) -> None:
