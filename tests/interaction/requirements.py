@@ -31,6 +31,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     "chat.stream.live": Requirement("a piece is on its way before the agent makes the next one", "T 29"),
     "conversation.memory": Requirement("a turn sees what was said before in its conversation", "D 6"),
     "conversation.commit": Requirement("a turn that fails, is cancelled or left changes nothing", "D 5"),
+    "conversation.free": Requirement("whoever has a turn's outcome can go on in its conversation at once", "T 131"),
     "conversation.busy": Requirement("a second turn at once: 409 conversation_busy, not to be retried", "D 5"),
     "conversation.busy.queue": Requirement("a second turn may wait for the first", "D 5"),
     "conversation.busy.supersede": Requirement("a second turn may stop the first and take its place", "D 5"),

@@ -13,9 +13,10 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from openai_compat import AgentRequest, Conversations, Deadlines, Limits, MemoryStore, Server
+from openai_compat import Admission, AgentRequest, Conversations, Deadlines, Limits, MemoryStore, Server
 from openai_compat.backend import ANONYMOUS
-from openai_compat.http import ClientDisconnected, HttpRequest
+from openai_compat.http import ClientDisconnected, HttpRequest, ResponseBody
+from openai_compat.policies.admission import Seat
 from openai_compat.stores.port import Key
 from tests.core.clocks import backends, jump
 from tests.core.exchanges import CHAT, Recorder, answer, ask, request
@@ -63,6 +64,8 @@ class Talker:
         await anyio.lowlevel.checkpoint()
         if request.prompt == "fail":
             raise ValueError("as asked")
+        if request.prompt == "silence":
+            await anyio.sleep_forever()
         yield request.prompt
 
 
@@ -180,6 +183,40 @@ async def test_a_turn_that_fails_changes_nothing(stream: bool) -> None:
     await trip.begin()
     assert not finished(await answer(trip.server, trip.turn("fail", stream=stream)))
     assert await trip.check() == BEFORE
+
+
+@requirement("conversation.free")
+@pytest.mark.parametrize("text", ["two", "fail", "silence"])
+@STREAM
+async def test_whoever_is_told_how_a_turn_ended_can_go_on_at_once(stream: bool, text: str) -> None:
+    trip, ends = Trip(deadlines=Deadlines(request=0.2, head=0.05)), list[bool]()
+    await trip.begin()
+
+    async def send(message: Any) -> None:
+        if isinstance(message, ResponseBody) and not message.more:
+            locked = await trip.conversations.store.begin(Key(ANONYMOUS.id, "trip"), "next")
+            ends.append(locked is not None)
+
+    with anyio.fail_after(20):
+        await trip.server.handle(trip.turn(text, stream=stream), send)
+    assert ends == [True]
+
+
+@requirement("conversation.free")
+async def test_nor_does_an_answer_that_the_server_is_busy_hold_the_conversation() -> None:
+    trip = Trip(admission=Admission(busy="Later."))
+    await trip.begin()
+    answers: list[int] = []
+
+    async def send(message: Any) -> None:
+        if isinstance(message, ResponseBody) and not message.more:
+            answers.append((await answer(trip.server, trip.turn("again"))).status)
+
+    with anyio.fail_after(20):
+        await trip.server.runtime.slots.take(Seat(1, "agent", "somebody"))
+        await trip.server.handle(trip.turn("two"), send)
+    assert answers == [200]
+    assert await trip.kept() == BEFORE
 
 
 @requirement("conversation.commit")
