@@ -20,7 +20,7 @@ from openai_compat.policies.admission import Seat
 from openai_compat.stores.port import Key
 from tests.core.clocks import backends, jump
 from tests.core.exchanges import CHAT, Recorder, answer, ask, request
-from tests.core.stepping import cancel_after, handling, tasks
+from tests.core.stepping import cancel_after, eventually, handling, tasks
 from tests.interaction.requirements import requirement
 
 pytestmark = pytest.mark.anyio
@@ -277,3 +277,35 @@ async def test_a_keyed_request_that_is_cancelled_at_any_step_runs_once_in_all(st
             break
         outcomes.add("answered" if again.status == 200 else again.error["code"])
     assert outcomes == {"answered", "idempotency_outcome_unknown"}
+
+
+@requirement("idempotency.replay")
+@STREAM
+async def test_an_answer_that_was_whole_is_kept_though_its_client_left_before_the_last_of_it(stream: bool) -> None:
+    """A result that races with its client's leaving is neither lost nor made again."""
+    trip = Trip()
+
+    async def send(message: Any) -> None:
+        if isinstance(message, ResponseBody) and not message.more:
+            raise ClientDisconnected
+
+    with pytest.raises(ClientDisconnected), anyio.fail_after(20):
+        await trip.server.handle(trip.turn("one", stream=stream, key="k"), send)
+    again = await answer(trip.server, trip.turn("one", stream=stream, key="k"))
+    assert (again.text, again.headers["idempotent-replayed"]) == ("re: one", "true")
+    assert trip.agent.seen == [["one"]]
+    assert await trip.kept() == BEFORE
+
+
+@requirement("conversation.commit")
+async def test_a_server_that_shuts_down_refuses_turns_before_anything_is_kept_and_keeps_none_it_ends() -> None:
+    trip, sent = Trip(), Recorder()
+    await trip.begin()
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as group:
+            group.start_soon(trip.server.handle, trip.turn("silence"), sent)
+            await eventually(lambda: len(trip.agent.seen) == 2)
+            await trip.server.drain(0)
+        refused = await answer(trip.server, trip.turn("two"))
+    assert (sent.status, sent.error["code"]) == (refused.status, refused.error["code"]) == (503, "shutting_down")
+    assert await trip.kept() == BEFORE

@@ -182,6 +182,17 @@ async def test_a_stored_completion_belongs_to_its_principal() -> None:
     assert [len(found) for found in lists] == [1, 0]
 
 
+async def test_nothing_in_a_body_makes_one_somebody_else() -> None:
+    """The owner is the key's, whatever `user` and its like say."""
+    agent = Chronicler()
+    claims = {"user": "bob", "safety_identifier": "bob", "metadata": {"user_id": "bob"}, "principal": "bob"}
+    async with in_process(Server(agent, keys=KEYS, conversations=Conversations())) as client:
+        await client.post(CHAT, json=asking("bob's secret"), headers=as_who("key-b", "c"))
+        headers = [*as_who("key-a", "c"), (b"x-user-id", b"bob"), (b"x-openwebui-user-id", b"bob")]
+        await client.post(CHAT, json=asking("mine", **claims), headers=headers)
+    assert agent.seen == [["bob's secret"], ["mine"]]
+
+
 # many at once
 
 
