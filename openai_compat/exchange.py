@@ -59,6 +59,8 @@ class Exchange:
         status: the status that was sent, 0 before.
         streaming: True while pieces of a stream can be written: after its head, before its last one.
         complete: True once the last piece was given to the transport.
+        headers: what every answer to this request carries.
+        about: headers about the answer's content, which belong to it wherever it is repeated.
         note: a word for the access log about how it ended.
         agent_started: whether an agent was run for it, so that it must not be run again in secret.
         recording: a copy of the answer, if one was asked for.
@@ -76,6 +78,7 @@ class Exchange:
         self.agent_started = False
         self.recording: Recording | None = None
         self.headers: list[tuple[str, str]] = [("X-Request-Id", request_id)]
+        self.about: list[tuple[str, str]] = []
         self.scope = anyio.CancelScope()
         self._fuse = Fuse(self.scope)
         self._outlives = False
@@ -147,6 +150,7 @@ class Exchange:
 
     async def _start(self, status: int, headers: list[tuple[str, str]]) -> None:
         self.status = status
+        headers = [*self.about, *headers]
         if self.recording is not None:
             self.recording.headers = headers
         timing = ("OpenAI-Processing-Ms", str(self.milliseconds))

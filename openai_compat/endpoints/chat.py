@@ -73,7 +73,7 @@ async def _draft(runtime: Runtime, exchange: Exchange, parsed: ParsedChat) -> Dr
         return None
     draft = await conversations.open(exchange.principal.id, identifier, parsed.request)
     if draft is not None:
-        exchange.headers.append(("X-Conversation-Id", draft.key.id.encode().decode("latin-1")))
+        exchange.about.append(("X-Conversation-Id", draft.key.id.encode().decode("latin-1")))
     return draft
 
 

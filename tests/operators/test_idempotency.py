@@ -8,7 +8,7 @@ import anyio
 import httpx2
 import pytest
 
-from openai_compat import Deadlines, Disconnect
+from openai_compat import Conversations, Deadlines, Disconnect
 from tests.interaction.conftest import Http
 from tests.interaction.requirements import requirement
 
@@ -37,6 +37,15 @@ async def test_the_same_request_gets_the_same_answer_without_another_run(http: H
     assert first.headers["content-type"] == second.headers["content-type"]
     assert (first.headers.get("idempotent-replayed"), second.headers["idempotent-replayed"]) == (None, "true")
     assert first.headers["x-request-id"] != second.headers["x-request-id"]
+
+
+@requirement("idempotency.replay")
+async def test_a_repeated_answer_says_too_which_conversation_it_belongs_to(http: Http) -> None:
+    async with http(Recorder(), conversations=Conversations(by_transcript=True)) as client:
+        first, second = [await post(client, "hi") for _ in range(2)]
+        kept = await client.get(f"/v1/chat/conversations/{first.headers['x-conversation-id']}")
+    assert first.headers["x-conversation-id"] == second.headers["x-conversation-id"]
+    assert kept.json()["turns"] == 1
 
 
 @requirement("idempotency.replay")
