@@ -149,6 +149,7 @@ class Server:
             started=now(),
         )
         self._routes = _table(bare_paths)
+        self._drained = False
 
     async def handle(self, request: HttpRequest, send: Send) -> None:
         """Answer one request. Cancelling this call is "the client left": the agent is stopped on the way out.
@@ -183,7 +184,12 @@ class Server:
         except (ClientTooSlow, ClientDisconnected):
             raise
         except Exception as error:
-            logger.error("%s: unexpected error", exchange.request_id, exc_info=error)
+            logger.error(
+                "%s: unexpected error",
+                exchange.request_id,
+                exc_info=error,
+                extra={"request_id": exchange.request_id},
+            )
             await exchange.fail(OpenAICompatError("The server failed.", code="internal_error", should_retry=False))
 
     async def _answer(self, exchange: Exchange) -> None:
@@ -226,6 +232,8 @@ class Server:
 
     async def drain(self, seconds: float) -> None:
         """Take no new turns (503 `shutting_down`), give the running ones `seconds` to end, then end them."""
+        if self._drained:  # all that could be waited for was waited for
+            return
         slots = self.runtime.slots
         slots.close()
         with anyio.move_on_after(seconds):
@@ -234,6 +242,7 @@ class Server:
             running.interrupt(Unavailable("The server is shutting down.", code="shutting_down", should_retry=False))
         with anyio.move_on_after(self.runtime.deadlines.grace):
             await slots.wait_unused()
+        self._drained = True
 
 
 def _backends(agents: Agent | Mapping[str, Agent]) -> dict[str, AgentBackend]:
@@ -252,15 +261,17 @@ def _table(bare_paths: bool) -> dict[str, Route]:
 
 
 def _log(exchange: Exchange) -> None:
+    """The access line; its fields are on the record too (`extra`), for formats that are not text."""
     if not logger.isEnabledFor(logging.INFO):
         return
     request = exchange.request
-    logger.info(
-        "%s %s %s %s %d ms %s",
-        exchange.request_id,
-        request.method,
-        request.path[:200].encode("unicode_escape").decode(),
-        exchange.status or "-",
-        exchange.milliseconds,
-        exchange.note,
-    )
+    fields = {
+        "request_id": exchange.request_id,
+        "method": request.method,
+        "path": request.path[:200].encode("unicode_escape").decode(),
+        "status": exchange.status or None,
+        "ms": exchange.milliseconds,
+        "note": exchange.note,
+    }
+    line = "{request_id} {method} {path} {shown} {ms} ms {note}".format(**fields, shown=exchange.status or "-")
+    logger.info("%s", line.rstrip(), extra=fields)

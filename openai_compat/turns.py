@@ -242,7 +242,10 @@ class Turn:
 
     def _log(self, level: int, text: str, error: BaseException) -> None:
         with suppress(Exception):  # a handler that fails must not end the agent's task: on trio, that ends everything
-            self._context.logger.log(level, "%s: %s", self._context.request_id, text, exc_info=error)
+            request_id = self._context.request_id
+            self._context.logger.log(
+                level, "%s: %s", request_id, text, exc_info=error, extra={"request_id": request_id}
+            )
 
 
 def _is_asyncio() -> bool:

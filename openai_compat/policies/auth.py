@@ -19,6 +19,7 @@ Keys: TypeAlias = str | Iterable[str] | Mapping[str, Principal] | None
 KeySource: TypeAlias = Callable[[], Keys | Awaitable[Keys]]
 
 _BEARER = re.compile(r"bearer +(\S+)", re.IGNORECASE | re.ASCII)  # ASCII: \xa0 and \x85 are bytes of UTF-8, no spaces
+_TOKEN = re.compile(r"\S+", re.ASCII)
 
 
 def key_from_env(name: str) -> KeySource:
@@ -39,10 +40,16 @@ def key_from_file(path: str | Path) -> KeySource:
     return read
 
 
+def check_keys(keys: Keys) -> None:
+    """Raises ValueError for keys that no client could send, since they have spaces in them."""
+    for key in [keys] if isinstance(keys, str) else keys or ():
+        if key and _TOKEN.fullmatch(key) is None:
+            raise ValueError("an API key cannot have spaces in it")
+
+
 def _fixed(keys: Keys) -> KeySource:
-    if keys is None or isinstance(keys, str | Mapping):
-        return lambda: cast("Keys", keys)
-    kept = list(keys)
+    kept: Keys = cast("Keys", keys) if keys is None or isinstance(keys, str | Mapping) else list(keys)
+    check_keys(kept)
     return lambda: kept
 
 
@@ -52,7 +59,7 @@ class BearerAuth:
     `keys` is a key, several, a mapping from keys to principals, or a source: a function, plain or async, that is
     called for every request and returns one of these. A source that yields no key disables the server (503
     `chat_endpoint_disabled`); it never opens it. A key without a principal of its own is one by itself, named after a
-    hash of the key.
+    hash of the key. Raises ValueError for a key with spaces in it.
     """
 
     def __init__(self, keys: Keys | KeySource) -> None:
