@@ -6,25 +6,27 @@ import importlib
 import operator
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import click
 
 from openai_compat import AgentBackend, Server, as_backend
+
+MakeBackend: TypeAlias = Callable[[Any], AgentBackend]
 
 
 class CannotLoad(click.ClickException):
     """There is no agent at an import path; the message says what there is instead."""
 
 
-def load(targets: Sequence[str]) -> Server | dict[str, AgentBackend]:
+def load(targets: Sequence[str], make: MakeBackend = as_backend) -> Server | dict[str, AgentBackend]:
     """The agents at `targets` by model name, or the one Server. Modules are looked for in the current directory too.
 
     An attribute may be an agent, a mapping of agents by name, or a Server, which has to be the only one.
-    Raises CannotLoad.
+    `make` makes backends of agents. Raises CannotLoad.
     """
     sys.path.insert(0, str(Path.cwd()))
     agents: dict[str, AgentBackend] = {}
@@ -38,7 +40,7 @@ def load(targets: Sequence[str]) -> Server | dict[str, AgentBackend]:
         for model, agent in _named(name, path, found).items():
             if model in agents:
                 raise CannotLoad(f"Two agents are called '{model}'. Name one of them: other={path}")
-            agents[model] = _backend(path, agent)
+            agents[model] = _backend(path, agent, make)
     return agents
 
 
@@ -52,9 +54,9 @@ def _named(name: str, path: str, found: Any) -> dict[str, Any]:
     return {str(model): agent for model, agent in cast("Mapping[Any, Any]", found).items()}
 
 
-def _backend(path: str, agent: Any) -> AgentBackend:
+def _backend(path: str, agent: Any, make: MakeBackend) -> AgentBackend:
     try:
-        return as_backend(agent)
+        return make(agent)
     except TypeError as error:
         raise CannotLoad(f"'{path}' is not an agent: {error}.") from error
 

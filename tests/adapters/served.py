@@ -29,11 +29,11 @@ PATIENCE = 15.0
 class Served:
     """A running server. Its stderr is collected, so that it never waits for a reader."""
 
-    def __init__(self, *arguments: str, env: dict[str, str] | None = None) -> None:
+    def __init__(self, *arguments: str, env: dict[str, str] | None = None, cwd: Path = HERE) -> None:
         environment = {**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})}
         arguments = ("--listen", "127.0.0.1:0", *arguments)
         self.process = subprocess.Popen(
-            [COMMAND, "serve", *arguments], stderr=subprocess.PIPE, text=True, cwd=HERE, env=environment
+            [COMMAND, "serve", *arguments], stderr=subprocess.PIPE, text=True, cwd=cwd, env=environment
         )
         self._lines: queue.Queue[str | None] = queue.Queue()
         self._seen: list[str] = []
@@ -113,9 +113,9 @@ def run(*arguments: str, stdin: str = "", env: dict[str, str] | None = None) -> 
 
 
 @contextmanager
-def serve(*arguments: str, env: dict[str, str] | None = None) -> Iterator[Served]:
+def serve(*arguments: str, env: dict[str, str] | None = None, cwd: Path = HERE) -> Iterator[Served]:
     """A server that is killed in the end, if it still runs then."""
-    served = Served(*arguments, env=env)
+    served = Served(*arguments, env=env, cwd=cwd)
     try:
         yield served
     finally:

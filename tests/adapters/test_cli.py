@@ -20,7 +20,7 @@ from click.testing import CliRunner, Result
 from openai_compat import Server, __version__
 from openai_compat_adapters.cli import main
 from openai_compat_adapters.loading import load
-from openai_compat_adapters.options import address, base_url, size
+from openai_compat_adapters.options import address, base_url, duration, size
 
 from .served import COMMAND, HERE, PATIENCE, Leash, chat, head, run, serve
 
@@ -217,6 +217,20 @@ def test_other_sizes_are_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("300", 300), ("2.5", 2.5), (".5s", 0.5), ("500ms", 0.5), ("30s", 30), ("5m", 300), ("1h", 3600), ("1d", 86400)],
+)
+def test_a_time_is_a_number_of_seconds_or_has_a_unit(text: str, seconds: float) -> None:
+    assert duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "m", "-1", "1e3", "nan", "inf", "5 m", "5M", "1h30m", "\u0665"])
+def test_other_times_are_refused(text: str) -> None:
+    with pytest.raises(click.BadParameter, match="such as 30s, 5m, 1h or 300"):
+        duration(text)
+
+
+@pytest.mark.parametrize(
     ("text", "value"),
     [
         ("http://localhost:8083", "http://localhost:8083/v1"),
@@ -306,7 +320,14 @@ def test_a_server_takes_no_settings_from_the_command_line(
         (["--api-key-env", "NOT_SET"], "The environment variable NOT_SET, which should hold the API key, is not set."),
         (["--api-key-file", "gone"], "File 'gone' does not exist."),
         (["--cors-origin", "app.example/x"], "not an origin (scheme, host and port, without a path): 'app.example/x'."),
-        (["--heartbeat", "0"], "0.0 is not in the range x>0."),
+        (["--heartbeat", "0"], "this time has to be longer than 0."),
+        (["--api-key", "correct horse"], "Error: an API key cannot have spaces in it."),
+        (["--agent", "other"], "Error: There is no agent 'other'; there are: agent."),
+        (["--conversations-max", "1", "--workers", "2"], "leave --workers or --conversations-max out."),
+        (["--reload", "--workers", "2"], "--reload is for one process: leave --workers out."),
+        (["--workers", "0"], "0 is not in the range x>=1."),
+        (["--conversation-ttl", "soon"], "'soon' is not a time, such as 30s, 5m, 1h or 300, which are seconds."),
+        (["--history", "half"], "'half' is not one of 'full', 'last-user'."),
         (["--max-request-size", "big"], "'big' is not a number of bytes, such as 20MB."),
         (["--listen", "nowhere"], "'nowhere' is not of the form HOST:PORT, such as 127.0.0.1:8083."),
     ],

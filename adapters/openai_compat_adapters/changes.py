@@ -1,0 +1,42 @@
+"""What a supervisor looks at, tick by tick: nothing, or the Python files that have changed."""
+
+from __future__ import annotations
+
+import importlib
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+TICK = 0.2
+"""Seconds between two looks."""
+
+
+def no_changes() -> Iterator[set[str]]:
+    """Ticks, without end."""
+    while True:
+        time.sleep(TICK)
+        yield set()
+
+
+def python_changes(folder: Path) -> Iterator[set[str]]:
+    """The Python files below `folder` that changed since the last tick. Raises click.UsageError without watchfiles."""
+    try:
+        watchfiles: Any = importlib.import_module("watchfiles")
+    except ImportError as error:
+        raise click.UsageError("--reload needs the package watchfiles: pip install watchfiles") from error
+    watch = watchfiles.watch(
+        folder,
+        watch_filter=watchfiles.PythonFilter(),
+        rust_timeout=int(TICK * 1000),
+        yield_on_timeout=True,
+        raise_interrupt=False,
+        ignore_permission_denied=True,
+    )
+    return ({_shown(folder, path) for _, path in changes} for changes in watch)
+
+
+def _shown(folder: Path, path: str) -> str:
+    return str(Path(path).relative_to(folder)) if Path(path).is_relative_to(folder) else path

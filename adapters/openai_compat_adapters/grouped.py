@@ -1,0 +1,51 @@
+"""Options under headings: `--help` shows them group by group."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+OTHER = "Help"
+
+
+class GroupedOption(click.Option):
+    """An option that belongs under a heading."""
+
+    group = OTHER
+
+
+class GroupedCommand(click.Command):
+    """A command that shows its options under their headings."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write a section for each group, in the order in which they appear."""
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx) if isinstance(parameter, click.Option) else None
+            if record is not None:
+                groups.setdefault(getattr(parameter, "group", OTHER), []).append(record)
+        for name, records in groups.items():
+            with formatter.section(name):
+                formatter.write_dl(records)
+
+
+def grouped(name: str, *options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """A decorator that adds `options`, made by `option`, in this order and under the heading `name`."""
+
+    def add(command: Command) -> Command:
+        for decorate in reversed(options):
+            command = decorate(command)
+            parameters: Any = getattr(command, "__click_params__")  # noqa: B009  (click's own place for them)
+            parameters[-1].group = name
+        return command
+
+    return add
+
+
+def option(*names: str, **settings: Any) -> Callable[[Command], Command]:
+    """`click.option` for `grouped`."""
+    return click.option(*names, cls=GroupedOption, **settings)

@@ -1,0 +1,91 @@
+"""The options of `openai-compat serve`: what people can set, in the order in which `--help` teaches it."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import click
+
+from openai_compat.serializers.presentation import Visibility
+
+from .grouped import grouped, option
+from .options import address, duration, positive_duration, size
+
+LEVELS = click.Choice(["debug", "info", "warning", "error", "critical"])
+TIME: Any = {"type": positive_duration, "metavar": "TIME"}
+NUMBER = "NUMBER"
+
+
+def choice(*values: str) -> Any:
+    """The settings of an option that takes one of `values`; the first one is the default."""
+    return {"type": click.Choice(values), "default": values[0]}
+
+
+AGENTS = grouped(
+    "Agents",
+    option("-a", "--agent", metavar="NAME", help="Of several agents, serve this one only."),
+    option(
+        "--max-idle-runtimes",
+        type=click.IntRange(0),
+        metavar=NUMBER,
+        default=4,
+        help="Idle agents kept of each class, for later turns; 0 keeps none. Classes that are no AgentBackend may "
+        "hold a conversation, so they are made anew for each turn unless you set this.",
+    ),
+    option("--unknown-model", **choice("reject", "default"), help="Requests for other models: 404, or the first."),
+)
+PROCESS = grouped(
+    "Process",
+    option(
+        "-l", "--listen", type=address, metavar="HOST:PORT", default="127.0.0.1:8083", help="Where; 0 is a free port."
+    ),
+    option("--workers", type=click.IntRange(1), metavar=NUMBER, default=1, help="Processes that share the port."),
+    option("--reload", is_flag=True, help="Start anew when a Python file changes. For development."),
+    option("--grace", type=duration, metavar="TIME", default="10s", help="For running turns to end when stopped."),
+    option("--log-level", type=LEVELS, default="info", help="What is told on stderr."),
+    option("--log-format", **choice("text", "json"), help="Lines for people, or a JSON object on each."),
+)
+ACCESS = grouped(
+    "Access",
+    option("--api-key", metavar="KEY", help="The key that clients have to send. Others can see it in `ps`."),
+    option("--api-key-env", metavar="NAME", help="Environment variable with the key, or several, with commas."),
+    option(
+        "--api-key-file",
+        type=click.Path(exists=True, dir_okay=False),
+        metavar="FILE",
+        help="File with a key on each line.",
+    ),
+    option("--public-models", is_flag=True, help="Tell the names of the models without a key."),
+    option("--host-name", metavar="NAME", multiple=True, help="Another name to answer to while there is no key."),
+    option("--cors-origin", metavar="URL", multiple=True, help="Web page that may call, as https://app.example."),
+)
+CONVERSATIONS = grouped(
+    "Conversations",
+    option(
+        "--conversations-max",
+        type=click.IntRange(0),
+        metavar=NUMBER,
+        default=0,
+        help="Conversations kept in memory, by X-Conversation-Id; 0: clients send the whole history.",
+    ),
+    option("--conversation-ttl", **TIME, default="30m", help="For an unused conversation to be forgotten."),
+    option("--history", **choice("full", "last-user"), help="Messages that the agent gets."),
+    option("--system", **choice("accept", "ignore", "reject"), help="System messages of clients."),
+    option("--on-disconnect", **choice("cancel", "finish", "detach"), help="A turn whose client has left."),
+    option("--visibility", type=click.Choice(get_args(Visibility)), default="status", help="Where tool calls show."),
+    option("--bare-paths", is_flag=True, help="Answer without /v1 in the path too."),
+)
+LIMITS = grouped(
+    "Limits",
+    option("--max-request-size", type=size, metavar="SIZE", default="20MB", help="Largest request body."),
+    option("--max-concurrency", type=click.IntRange(1), metavar=NUMBER, default=64, help="Turns at once, per process."),
+    option(
+        "--queue", type=duration, metavar="TIME", default="0s", help="For more turns to wait for a place; then 429."
+    ),
+    option("--request-timeout", **TIME, default="5m", help="For a whole turn."),
+    option("--header-timeout", **TIME, default="10s", help="For a request's head to arrive."),
+    option("--body-timeout", **TIME, default="30s", help="For a request's body to arrive."),
+    option("--write-timeout", **TIME, default="1m", help="For a client to read something, before it is cut."),
+    option("--idle-timeout", **TIME, default="75s", help="For an unused connection to be closed."),
+    option("--heartbeat", **TIME, default="10s", help="Of silence, before a stream sends a comment."),
+)

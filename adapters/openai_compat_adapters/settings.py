@@ -1,0 +1,94 @@
+"""The server that the options of the command line describe."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, cast
+
+import click
+from click.core import ParameterSource
+
+from openai_compat import (
+    Admission,
+    AgentBackend,
+    Conversations,
+    Cors,
+    Deadlines,
+    Disconnect,
+    Limits,
+    MemoryStore,
+    MessagePolicy,
+    Server,
+    key_from_env,
+    key_from_file,
+)
+from openai_compat.policies.auth import Keys, KeySource, check_keys
+from openai_compat.policies.hosts import LOOPBACK
+
+OF_THE_PROGRAM = frozenset(
+    {"targets", "listen", "workers", "reload", "grace", "header_timeout", "idle_timeout", "log_level", "log_format"}
+)
+"""Options that say how to serve; all others are settings of the server itself."""
+
+
+def make_server(agents: Server | dict[str, AgentBackend], ctx: click.Context) -> Server:
+    """The server that the options of `ctx` describe. A ready one takes none of them: raises click.UsageError."""
+    if isinstance(agents, Server):
+        names = [name for name in ctx.params if name not in OF_THE_PROGRAM and given(name, ctx)]
+        if names:
+            options = ", ".join(sorted([f"--{name.replace('_', '-')}" for name in names]))
+            raise click.UsageError(f"A Server has its own settings, so it cannot be served with {options}.")
+        return agents
+    try:
+        return Server(_chosen(agents, ctx.params["agent"]), **_settings(ctx.params))
+    except ValueError as error:
+        raise click.UsageError(f"{error}.") from error
+
+
+def _settings(o: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "keys": _keys(o["api_key"], o["api_key_env"], o["api_key_file"]),
+        "hosts": [*LOOPBACK, *o["host_name"]],
+        "public": ["models"] if o["public_models"] else [],
+        "cors": Cors(o["cors_origin"]) if o["cors_origin"] else None,
+        "limits": Limits(body=o["max_request_size"], slots=o["max_concurrency"]),
+        "admission": Admission(queue=o["queue"]),
+        "deadlines": Deadlines(
+            request=o["request_timeout"], body=o["body_timeout"], write=o["write_timeout"], heartbeat=o["heartbeat"]
+        ),
+        "disconnect": Disconnect(o["on_disconnect"]),
+        "messages": MessagePolicy(history=o["history"].replace("-", "_"), system=o["system"]),
+        "unknown_model": o["unknown_model"],
+        "conversations": _conversations(o["conversations_max"], o["conversation_ttl"]),
+        "visibility": o["visibility"],
+        "bare_paths": o["bare_paths"],
+    }
+
+
+def _conversations(most: int, ttl: float) -> Conversations | None:
+    return Conversations(MemoryStore(max_items=most, ttl=ttl)) if most else None
+
+
+def _chosen(agents: dict[str, AgentBackend], name: str | None) -> dict[str, AgentBackend]:
+    if name is None:
+        return agents
+    if name not in agents:
+        raise click.UsageError(f"There is no agent '{name}'; there are: {', '.join(agents)}.")
+    return {name: agents[name]}
+
+
+def given(name: str, ctx: click.Context) -> bool:
+    """Whether an option was set by the user, and not by its default."""
+    return ctx.get_parameter_source(name) in (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
+
+
+def _keys(key: str | None, variable: str | None, file: str | None) -> str | KeySource | None:
+    if sum(source is not None for source in (key, variable, file)) > 1:
+        raise click.UsageError("Give the API key in one way: --api-key, --api-key-env or --api-key-file.")
+    if variable is not None and not os.environ.get(variable):
+        raise click.UsageError(f"The environment variable {variable}, which should hold the API key, is not set.")
+    if variable is None and file is None:
+        return key
+    source = key_from_env(variable) if variable is not None else key_from_file(cast("str", file))
+    check_keys(cast("Keys", source()))  # neither is asynchronous
+    return source

@@ -1,0 +1,124 @@
+"""Several processes on one port, or one that starts anew when files change: `--workers` and `--reload`.
+
+The parent owns the socket and serves nothing. Workers are the same command with the socket handed down: each imports
+the agents itself. A worker whose parent is gone ends as if it had been told to.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+LISTENER = "_OPENAI_COMPAT_LISTENER"
+"""The environment variable that makes a process a worker: the number of the socket it is to serve."""
+CANNOT_START = (1, 2)
+"""Exit codes of a command line that found something wrong, and would find it again."""
+
+logger = logging.getLogger("openai_compat")
+
+
+def inherited_listener() -> socket.socket | None:
+    """The socket that a parent has handed down; None in a process that is no worker."""
+    number = os.environ.pop(LISTENER, None)
+    if number is None:
+        return None
+    parent = os.dup(0)  # what the agents start gets an empty stdin
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    threading.Thread(target=_end_with, args=[parent], name="openai-compat parent watch", daemon=True).start()
+    listener = socket.socket(fileno=int(number))
+    listener.set_inheritable(False)
+    return listener
+
+
+def _end_with(parent: int) -> None:
+    """Wait for the end of a pipe that nobody writes to: the parent holds its other side."""
+    os.read(parent, 1)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+class Supervisor:
+    """Keeps `number` workers on `listener` until SIGTERM or SIGINT, which it passes on, and waits for them to drain.
+
+    A worker that ends by itself is replaced, and the log says so. One that cannot start ends them all; if there are
+    `changes` to come, it is waited for the next one instead.
+    """
+
+    def __init__(self, listener: socket.socket, number: int) -> None:
+        self._listener = listener
+        self._number = number
+        self._workers: list[subprocess.Popen[bytes]] = []
+        self._received: list[int] = []
+        self._passed_on = 0
+        self._exit_code = 0
+
+    def run(self, changes: Iterator[set[str]], *, reloads: bool = False) -> int:
+        """Supervise, with a look at everything at each of `changes`, the files that changed. Returns the exit code."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda received, _: self._received.append(received))
+        self._start(self._number)
+        for files in changes:
+            self._pass_signals_on()
+            if files and not self._passed_on:
+                self._replace(files)
+            ended = self._take_ended()
+            if self._passed_on and not self._workers:
+                break
+            self._mourn(ended, reloads)
+        return self._exit_code
+
+    def _start(self, number: int) -> None:
+        descriptor = self._listener.fileno()
+        for _ in range(number):
+            worker = subprocess.Popen(  # noqa: S603  (this very command)
+                [sys.executable, *sys.orig_argv[1:]],
+                env={**os.environ, LISTENER: str(descriptor)},
+                stdin=subprocess.PIPE,
+                pass_fds=[descriptor],
+                process_group=0,  # Ctrl-C reaches the parent alone
+            )
+            logger.info("worker %d started", worker.pid)
+            self._workers.append(worker)
+
+    def _pass_signals_on(self) -> None:
+        """The second one is another one: two alike that are pending would be one."""
+        while self._passed_on < len(self._received):
+            self._tell(signal.SIGINT if self._passed_on else signal.SIGTERM)
+            self._passed_on += 1
+            self._listener.close()
+
+    def _tell(self, number: int) -> None:
+        for worker in self._workers:
+            worker.send_signal(number)
+
+    def _replace(self, files: set[str]) -> None:
+        """Running turns are stopped: whoever changes a file wants to see the new one."""
+        logger.info("%s changed, starting anew", ", ".join(sorted(files)))
+        self._tell(signal.SIGTERM)
+        self._tell(signal.SIGINT)
+        for worker in self._workers:
+            worker.wait()
+        self._workers.clear()
+        self._start(self._number)
+
+    def _take_ended(self) -> list[subprocess.Popen[Any]]:
+        ended = [worker for worker in self._workers if worker.poll() is not None]
+        self._workers = [worker for worker in self._workers if worker not in ended]
+        return ended
+
+    def _mourn(self, ended: list[subprocess.Popen[Any]], reloads: bool) -> None:
+        for worker in ended if not self._passed_on else []:
+            logger.error("worker %d ended with exit code %d", worker.pid, worker.returncode)
+            if worker.returncode not in CANNOT_START:
+                self._start(1)
+            elif not reloads:
+                self._exit_code = 1
+                self._received.append(signal.SIGTERM)

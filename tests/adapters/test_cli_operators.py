@@ -1,0 +1,339 @@
+"""What the operators' options of `openai-compat serve` do, seen by a client and in the log."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import signal
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+import httpx2
+import pytest
+
+from openai_compat import Deadlines, Server
+from openai_compat_adapters.pooling import backend_maker
+from openai_compat_adapters.starlette import endpoint
+from openai_compat_adapters.workers import LISTENER
+
+from ..transports import AsgiTransport
+from .served import PATIENCE, Answer, Leash, Served, chat, head, run, serve
+
+AGENTS = "operated_agents:agents"
+
+
+def models(served: Served) -> list[str]:
+    (answer,) = served.exchange(head("GET", "/v1/models", "Connection: close"))
+    return [model["id"] for model in answer.json["data"]]
+
+
+def say(served: Served, prompt: str, conversation: str = "c", model: str = "seen") -> Answer:
+    header = f"\r\nX-Conversation-Id: {conversation}\r\n".encode()
+    (answer,) = served.exchange(chat(model, prompt, close=True).replace(b"\r\n", header, 1))
+    return answer
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end, "not in time"
+        time.sleep(0.05)
+
+
+# agents
+
+
+def test_one_of_several_agents_is_served_alone() -> None:
+    with serve(AGENTS, "-a", "seen") as served:
+        assert models(served) == ["seen"]
+        assert served.ask("pid").error["code"] == "model_not_found"
+
+
+def test_unknown_models_can_get_the_first_agent() -> None:
+    with serve(AGENTS, "--agent", "seen", "--unknown-model", "default") as served:
+        answer = served.ask("gpt-4o")
+        assert (answer.text, answer.json["model"]) == ("user: hi", "gpt-4o")
+
+
+class Backend:
+    made = 0
+
+    def __init__(self) -> None:
+        type(self).made += 1
+
+    async def run(self, prompt: str) -> str:
+        return prompt
+
+
+class Declared(Backend):
+    """Has what the port of backends asks for."""
+
+    capabilities = None
+
+
+@pytest.mark.parametrize(
+    ("kind", "idle", "asked_for", "pooled"),
+    [
+        (Backend, 4, True, True),
+        (Backend, 4, False, False),
+        (Declared, 4, False, True),
+        (Declared, 0, True, False),
+        (len, 4, True, False),
+    ],
+)
+def test_classes_are_pooled_and_those_that_may_hold_a_conversation_only_when_asked_for(
+    kind: type, idle: int, asked_for: bool, pooled: bool
+) -> None:
+    made = backend_maker(idle, asked_for=asked_for)(kind)
+    assert (type(made).__name__ == "PooledBackend") is pooled
+
+
+@pytest.mark.parametrize(("options", "made"), [([], "1 2 3"), (["--max-idle-runtimes", "1"], "1 1 1")])
+def test_idle_agents_are_used_again_if_they_are_kept(options: list[str], made: str) -> None:
+    with serve("operated_agents:Numbered", *options) as served:
+        assert " ".join([served.ask("Numbered").text for _ in range(3)]) == made
+
+
+# access and messages
+
+
+def test_models_can_be_public_while_turns_need_a_key() -> None:
+    with serve(AGENTS, "--api-key", "k", "--public-models") as served:
+        assert "seen" in models(served)
+        assert served.ask("seen").status == 401
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ([], "system: S / user: one / assistant: two / user: three"),
+        (["--history", "last-user"], "system: S / user: three"),
+        (["--system", "ignore"], "user: one / assistant: two / user: three"),
+        (["--system", "reject"], None),
+    ],
+)
+def test_what_agents_get_of_the_messages_is_set(options: list[str], expected: str | None) -> None:
+    roles = [("system", "S"), ("user", "one"), ("assistant", "two"), ("user", "three")]
+    messages = [{"role": role, "content": text} for role, text in roles]
+    with serve(AGENTS, *options) as served:
+        (answer,) = served.exchange(chat("seen", close=True, messages=messages))
+    if expected is None:
+        assert (answer.status, answer.error["param"]) == (400, "messages[0].role")
+    else:
+        assert answer.text == expected
+
+
+def test_conversations_are_kept_up_to_a_number_and_only_when_asked_for() -> None:
+    with serve(AGENTS) as served:
+        assert [say(served, "one").text, say(served, "two").text] == ["user: one", "user: two"]
+    with serve(AGENTS, "--conversations-max", "1", "-l", "127.0.0.1:0") as served:
+        say(served, "one")
+        assert say(served, "two").text == "user: one / assistant: user: one / user: two"
+        say(served, "other", "d")
+        assert say(served, "three").text == "user: three"
+
+
+def test_conversations_are_forgotten_when_unused() -> None:
+    with serve(AGENTS, env={"OPENAI_COMPAT_CONVERSATIONS_MAX": "9", "OPENAI_COMPAT_CONVERSATION_TTL": "1ms"}) as served:
+        say(served, "one")
+        eventually(lambda: say(served, "two").text == "user: two")
+
+
+# turns
+
+
+def test_more_turns_can_wait_for_a_place() -> None:
+    with (
+        serve(AGENTS, "--max-concurrency", "1", "--queue", "15s", "--log-format", "json") as served,
+        Leash() as leash,
+        served.connect() as first,
+        served.connect() as second,
+    ):
+        first.send(chat("leashed", leash.prompt, close=True))
+        leash.wait_for_agent()
+        second.send(chat("seen", close=True))
+        second.socket.settimeout(0.3)
+        with pytest.raises(TimeoutError):
+            second.until(b"HTTP")
+        second.socket.settimeout(PATIENCE)
+        leash.say("")
+        assert second.until(b"\r\n") == b"HTTP/1.1 200 OK\r\n"
+
+
+@pytest.mark.parametrize("then", ["cancel", "finish", "detach"])
+def test_a_turn_whose_client_has_left_ends_or_goes_on(then: str) -> None:
+    with serve(AGENTS, "--on-disconnect", then, "--heartbeat", "50ms") as served, Leash() as leash:
+        with served.connect() as connection:
+            connection.send(chat("leashed", leash.prompt, stream=True))
+            leash.wait_for_agent()
+            leash.say("one")
+            connection.until(b'"content":"one"')
+        if then == "cancel":
+            assert leash.last_words == "finally"
+        else:
+            leash.say("two")
+            leash.say("")
+            assert leash.last_words == "the end"
+
+
+# the log
+
+
+def test_the_log_can_be_json_with_the_fields_of_every_request_and_tracebacks() -> None:
+    with serve(AGENTS, "--log-format", "json", "--api-key", "the-key") as served:
+        failed = served.ask("fails", "the-prompt", key="the-key")
+        refused = served.ask("seen")
+        served.signal(signal.SIGTERM)
+        assert served.ended(5) == 0
+    _, _, log = served.log.partition("or: openai-compat chat")
+    error, first, second, stopped = [json.loads(line) for line in log.splitlines()[1:] if line]
+    assert set(error) == {"time", "level", "request_id", "message", "traceback"}
+    assert "RuntimeError: on purpose" in error["traceback"]
+    assert error["request_id"] == first["request_id"] == failed.headers["x-request-id"]
+    assert {k: first[k] for k in ("level", "method", "path", "status", "note")} == {
+        "level": "info",
+        "method": "POST",
+        "path": "/v1/chat/completions",
+        "status": 500,
+        "note": first["note"],
+    }
+    assert isinstance(first["ms"], int)
+    assert (second["status"], second["note"]) == (401, "invalid_api_key")
+    assert second["request_id"] == refused.headers["x-request-id"]
+    assert stopped["message"] == "stopped"
+    assert datetime.fromisoformat(error["time"]).tzinfo is not None
+    assert "the-key" not in log
+    assert "the-prompt" not in log
+
+
+def test_an_access_line_ends_with_its_last_word() -> None:
+    with serve(AGENTS) as served:
+        served.ask("seen")
+        served.wait_for(r"req_\w+ POST /v1/chat/completions 200 \d+ ms$")
+
+
+# processes
+
+
+def workers(served: Served, number: int) -> list[int]:
+    return [int(served.wait_for(r"worker (\d+) started")[1]) for _ in range(number)]
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return not re.search(r"^State:\s+Z", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+
+
+def answering(served: Served) -> int:
+    return int(served.ask("pid").text)
+
+
+def test_several_workers_share_the_port_and_each_lets_its_turns_end() -> None:
+    with serve(AGENTS, "--workers", "2") as served:
+        pids = workers(served, 2)
+        seen: set[int] = set()
+        eventually(lambda: seen.add(answering(served)) or seen == set(pids))
+        assert served.process.pid not in seen
+        with Leash() as leash, served.connect() as connection:
+            connection.send(chat("leashed", leash.prompt, stream=True))
+            leash.wait_for_agent()
+            served.signal(signal.SIGTERM)
+            eventually(lambda: sum(map(alive, pids)) == 1)
+            leash.say("last")
+            leash.say("")
+            assert b'"content":"last"' in connection.until(b"data: [DONE]\n\n")
+        assert served.ended(5) == 0
+        assert not any(map(alive, pids))
+
+
+def test_a_worker_that_dies_is_replaced_and_the_log_says_so() -> None:
+    with serve(AGENTS, "--workers", "2") as served:
+        first, second = workers(served, 2)
+        os.kill(first, signal.SIGKILL)
+        served.wait_for(f"ERROR worker {first} ended with exit code -9")
+        (third,) = workers(served, 1)
+        seen: set[int] = set()
+        eventually(lambda: seen.add(answering(served)) or seen == {second, third})
+        served.signal(signal.SIGINT)
+        assert served.ended(5) == 0
+
+
+def test_workers_do_not_outlive_their_parent() -> None:
+    with serve(AGENTS, "--workers", "2") as served:
+        pids = workers(served, 2)
+        assert answering(served) in pids
+        served.process.kill()
+        eventually(lambda: not any(map(alive, pids)))
+
+
+def test_workers_that_cannot_start_end_the_parent(tmp_path: Path) -> None:
+    module = f"import os\nif '{LISTENER}' in os.environ: raise OSError('no')\ndef agent(prompt): return prompt"
+    (tmp_path / "picky.py").write_text(module)
+    env = {"PYTHONPATH": str(tmp_path)}
+    ended = run("serve", "picky:agent", "--workers", "2", "-l", "127.0.0.1:0", env=env)
+    assert ended.returncode == 1
+    assert "Importing 'picky' failed: OSError: no" in ended.stderr
+
+
+def test_a_server_with_conversations_in_memory_is_not_served_by_several_workers() -> None:
+    ended = run("serve", "operated_agents:remembering", "--workers", "2")
+    assert ended.returncode == 2
+    assert "keep conversations of its own in its memory" in ended.stderr
+
+
+@pytest.mark.skipif(importlib.util.find_spec("watchfiles") is None, reason="needs watchfiles")
+def test_a_changed_file_is_served_anew_and_a_broken_one_waits_for_the_next_change(tmp_path: Path) -> None:
+    module = tmp_path / "changing.py"
+    module.write_text("def agent(prompt): return 'first'")
+    with serve("changing:agent", "--reload", env={"PYTHONDONTWRITEBYTECODE": "1"}, cwd=tmp_path) as served:
+        workers(served, 1)
+        assert served.ask("agent").text == "first"
+        module.write_text("def agent(")
+        served.wait_for(r"changing\.py changed, starting anew")
+        served.wait_for(r"worker \d+ ended with exit code 1")
+        module.write_text("def agent(prompt): return 'third'")
+        workers(served, 1)
+        assert served.ask("agent").text == "third"
+        served.signal(signal.SIGTERM)
+        assert served.ended(5) == 0
+
+
+def test_without_watchfiles_a_reload_is_refused_with_the_way_to_get_it(tmp_path: Path) -> None:
+    (tmp_path / "watchfiles.py").write_text("raise ImportError")
+    ended = run("serve", AGENTS, "--reload", env={"PYTHONPATH": str(tmp_path)})
+    assert ended.returncode == 2
+    assert "--reload needs the package watchfiles: pip install watchfiles" in ended.stderr
+
+
+# the end
+
+
+@pytest.mark.anyio
+async def test_a_second_drain_does_not_wait_again_for_a_stuck_agent() -> None:
+    started, released = threading.Event(), threading.Event()
+
+    def stuck(prompt: str) -> None:
+        started.set()
+        released.wait(PATIENCE)
+
+    server = Server({"stuck": stuck}, deadlines=Deadlines(grace=0.05))
+    body = {"model": "stuck", "messages": [{"role": "user", "content": "hi"}]}
+    async with httpx2.AsyncClient(transport=AsgiTransport(endpoint(server)), base_url="http://localhost") as client:
+        async with anyio.create_task_group() as group:
+            group.start_soon(lambda: client.post("/v1/chat/completions", json=body))
+            assert await anyio.to_thread.run_sync(started.wait, PATIENCE)
+            await server.drain(0)
+            assert server.runtime.slots.used == 1
+            with pytest.raises(StopIteration):  # returns without waiting for anything
+                server.drain(0).send(None)
+            released.set()
