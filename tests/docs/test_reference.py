@@ -52,6 +52,7 @@ from openai_compat.server import OPEN, V1
 from openai_compat.testing import Conformance
 from openai_compat.testing.conformance.base import Examination
 from openai_compat_adapters import pytest_plugin
+from openai_compat_adapters.cli import main
 
 from .served import ROOT
 
@@ -431,6 +432,16 @@ def test_the_transport_of_an_adapter_is_described() -> None:
     kinds = {item for item in vars(http).values() if dataclasses.is_dataclass(item)}
 
     assert {f"openai_compat.http.{kind.__name__}" for kind in kinds} <= shown()
+
+
+def test_options_of_the_command_line_that_pages_name_exist() -> None:
+    options = {option for command in main.commands.values() for param in command.params for option in param.opts}
+    pages = "".join([path.read_text() for path in [*(ROOT / "docs").rglob("*.md"), ROOT / "README.md"]])
+    written = re.findall(r"openai-compat (?:serve|chat)(?:[^\n`]|\\\n)*", pages)
+    written += [row[1] for row in table("../how-to/docker-agent.md", "`docker agent serve chat`")]
+
+    named = {option for command in written for option in re.findall(r"(?<=[ `])--[a-z-]+", command)}
+    assert named - {"--help"} <= options
 
 
 def test_the_layers_are_those_that_are_checked() -> None:
