@@ -59,3 +59,6 @@ root = Server({"root": Team().root}, limits=Limits(body=MIB), owned_by="docker-a
 """`docker agent serve chat agent.yaml`."""
 
 server = profile(Team())
+
+agents = Team().agents
+"""The team itself, to be served with the command line's own flags."""

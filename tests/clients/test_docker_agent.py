@@ -263,6 +263,34 @@ def test_a_body_over_the_limit_is_a_413_either_way(client: httpx2.Client, body: 
     assert error_of(answer)[:3] == (413, "invalid_request_error", "request_too_large")
 
 
+def test_every_documented_flag_is_one_of_the_command_line() -> None:
+    """With the values that the table gives as their defaults, or shows in its examples"""
+    flags = "--agent root --cors-origin https://my-ui.example.com --api-key-env CHAT_BEARER_TOKEN --request-timeout 5m "
+    flags += "--max-request-size 1048576 --conversations-max 100 --conversation-ttl 30m --max-idle-runtimes 4"
+    environment = {**PATH, "CHAT_BEARER_TOKEN": "token"}
+    with serve("tests.clients.team:agents", *flags.split(), env=environment) as served:
+        url = f"http://127.0.0.1:{served.port}"
+        headers = {"Authorization": "Bearer token", "Origin": UI}
+        with httpx2.Client(base_url=url, timeout=20, headers=headers) as client:
+            models = client.get("/v1/models")
+            said = [say(client, ALICE), say(client, WHO)]
+            too_large = client.post(CHAT, content=b" " * (MIB + 1), headers={"Content-Type": "application/json"})
+            refused = httpx2.get(f"{url}/v1/models")
+    assert [model["id"] for model in models.json()["data"]] == ["root"]
+    assert models.headers["access-control-allow-origin"] == UI
+    assert said == ["Your name is Alice."] * 2
+    assert (too_large.status_code, refused.status_code) == (413, 401)
+
+
+@pytest.mark.parametrize("arguments", [["--api-key", "token"], ["-a", "reviewer", "--api-key", "token"]])
+def test_a_key_and_an_agent_can_be_given_literally(arguments: list[str]) -> None:
+    with serve("tests.clients.team:agents", *arguments, env=PATH) as served:
+        url = f"http://127.0.0.1:{served.port}/v1/models"
+        models = httpx2.get(url, headers={"Authorization": "Bearer token"}).json()["data"]
+        assert httpx2.get(url).status_code == 401
+    assert [model["id"] for model in models] == (["reviewer"] if "-a" in arguments else ["root", "reviewer"])
+
+
 # Open WebUI
 
 
