@@ -10,6 +10,13 @@ from dataclasses import dataclass, field
 from .port import Claim, Conversation, Key, Replay, StoredCompletion
 
 
+DAY = 24 * 3600.0
+"""Seconds for which an idempotency key is kept at least."""
+
+MAX_REPLAY_BYTES = 64 * 1024 * 1024
+"""Bytes of all recorded answers together."""
+
+
 @dataclass(slots=True)
 class _Kept:
     created: float
@@ -42,6 +49,7 @@ class MemoryStore:
         self._transcripts: dict[Key, Key] = {}
         self._completions: OrderedDict[Key, StoredCompletion] = OrderedDict()
         self._claims: OrderedDict[Key, _Claimed] = OrderedDict()
+        self._replay_bytes = 0
 
     async def begin(self, key: Key, token: str) -> Conversation | None:
         """Lock and read; None while another turn holds it."""
@@ -139,6 +147,8 @@ class MemoryStore:
             del self._claims[key]
         else:
             claimed.replay, claimed.touched = replay, self._clock()
+            self._replay_bytes += len(replay.body)
+            self._drop_claims()
 
     # what goes
 
@@ -164,11 +174,15 @@ class MemoryStore:
             self._transcripts.pop(Key(key.principal, transcript), None)
 
     def _drop_claims(self) -> None:
-        too_old = self._clock() - max(self._ttl, 24 * 3600)
+        """Drop replays a day old, then the oldest over the limits; never a key whose first request still runs."""
+        too_old = self._clock() - max(self._ttl, DAY)
         for key, claimed in list(self._claims.items()):
-            surplus = len(self._claims) > self._max
-            if claimed.replay is None or not (surplus or claimed.touched <= too_old):
+            over = len(self._claims) > self._max or self._replay_bytes > MAX_REPLAY_BYTES
+            if claimed.replay is None:
                 continue
+            if not over and claimed.touched > too_old:
+                break
+            self._replay_bytes -= len(claimed.replay.body)
             del self._claims[key]
 
 

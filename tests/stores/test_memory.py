@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openai_compat import MemoryStore
+from openai_compat.stores.memory import MAX_REPLAY_BYTES
 from openai_compat.stores.port import Key, Replay
 
 pytestmark = pytest.mark.anyio
@@ -83,3 +84,12 @@ async def test_no_more_is_kept_than_allowed_and_the_latest_always_is(uses: list[
         found = await known(store, *"abcdef")
         assert len(found) <= limit
         assert name in found
+
+
+async def test_recorded_answers_are_bounded_in_bytes_too() -> None:
+    store, answer = MemoryStore(), Replay(200, (), b"x" * (MAX_REPLAY_BYTES // 4))
+    for number in range(5):
+        await store.claim(key(str(number)), "body", "t")
+        await store.settle(key(str(number)), "t", answer)
+    assert await store.claim(key("1"), "body", "t") == answer
+    assert await store.claim(key("0"), "body", "t") == "taken"
