@@ -224,11 +224,22 @@ class Server:
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncGenerator[None]:
-        """Run around serving: leaving it drains the server."""
+        """Run around serving: leaving it drains the server, and closes the backends that can be closed."""
         try:
             yield
         finally:
             await self.drain(0)
+            for name, backend in self.runtime.agents.items():
+                await self._close(name, backend)
+
+    async def _close(self, name: str, backend: AgentBackend) -> None:
+        aclose = getattr(backend, "aclose", None)
+        if aclose is None:
+            return
+        try:
+            await aclose()
+        except Exception as error:
+            logger.warning("the agent %s could not be closed", name, exc_info=error)
 
     async def drain(self, seconds: float) -> None:
         """Take no new turns (503 `shutting_down`), give the running ones `seconds` to end, then end them."""

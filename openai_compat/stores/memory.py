@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 
 from .port import Claim, Conversation, Key, Replay, StoredCompletion
 
-
 DAY = 24 * 3600.0
 """Seconds for which an idempotency key is kept at least."""
 

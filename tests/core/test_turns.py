@@ -10,7 +10,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from openai_compat import Deadlines, Finished, Limits, MediaDelta, RunContext, Server, TextDelta
+from openai_compat import Capabilities, Deadlines, Finished, Limits, MediaDelta, RunContext, Server, TextDelta
 from openai_compat.alarms import new_signal
 from openai_compat.http import ResponseBody, ResponseStart
 from openai_compat.reducer import LARGE
@@ -486,3 +486,26 @@ async def test_what_an_agent_does_after_its_last_word_is_let_finish() -> None:
     with anyio.fail_after(20):
         await answer(Server(careful), chat())
     assert len(saved) == 1
+
+
+async def test_leaving_the_lifespan_closes_the_backends_that_can_be_closed() -> None:
+    closed: list[str] = []
+
+    class Closable:
+        capabilities = Capabilities()
+
+        def __init__(self, name: str, error: Exception | None = None) -> None:
+            self._name, self._error = name, error
+
+        async def run(self, request: Any, context: Any) -> AsyncIterator[str]:
+            yield "hi"
+
+        async def aclose(self) -> None:
+            closed.append(self._name)
+            if self._error is not None:
+                raise self._error
+
+    server = Server({"a": Closable("a", OSError("cannot")), "b": Closable("b")})
+    async with server.lifespan():
+        assert (await answer(server, chat())).status in (200, 404)
+    assert closed == ["a", "b"]
