@@ -14,13 +14,24 @@ from contextlib import closing
 from typing import Any
 
 import anyio
-import anyio.from_thread
 import anyio.lowlevel
 
 from .reducer import LARGE, size_of
 
 BUFFER = 64
 """Items a plain generator may be ahead of its reader."""
+
+
+def _from_threads() -> Callable[[Callable[[], object]], object]:
+    """How to have the running event loop call something soon, from any thread.
+
+    Not `anyio.from_thread.run_sync`, which waits for the call: a loop that stops just then would keep the thread.
+    """
+    native: Any = anyio.lowlevel.current_token().native_token
+    soon: Callable[[Callable[[], object]], object] = (
+        getattr(native, "call_soon_threadsafe", None) or native.run_sync_soon
+    )
+    return soon
 
 
 class _Abandoned(Exception):
@@ -44,7 +55,7 @@ class ThreadRun:
         self._abandoned = False
         self._ended = False
         self._error: BaseException | None = None
-        self._token = anyio.lowlevel.current_token()
+        self._soon = _from_threads()
 
     async def items(self) -> AsyncIterator[Any]:
         """Start the thread and yield its items, then raise what it raised."""
@@ -108,6 +119,6 @@ class ThreadRun:
             waiting, self._waiting = self._waiting, False
         if waiting:
             try:
-                anyio.from_thread.run_sync(self._ready.set, token=self._token)
-            except anyio.RunFinishedError:  # the event loop is gone, and the reader with it
+                self._soon(self._ready.set)
+            except RuntimeError:  # the event loop is gone, and the reader with it
                 self._abandoned = True
