@@ -14,6 +14,7 @@ import httpx2
 import pytest
 
 from openai_compat import Deadlines, Server
+from tests.clients.programs import need
 from tests.transports import uvicorn_socket
 
 from .served import PATIENCE, ROOT, Program, environment, free_port
@@ -29,7 +30,10 @@ http {{
 }}
 """
 
-pytestmark = pytest.mark.skipif(NGINX is None, reason="needs nginx")
+
+@pytest.fixture(autouse=True)
+def _nginx() -> None:
+    need("nginx")
 
 
 stopped = threading.Event()
