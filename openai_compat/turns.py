@@ -113,13 +113,6 @@ class Turn:
         if released is not None:
             released()
 
-    async def leave(self) -> None:
-        """Let an agent that has said its last finish what it still does, but no longer than the grace period."""
-        if self._task is not None and self._enforcer.finished and not self._enforcer.ended_early:
-            with anyio.move_on_after(self._grace):
-                await self._task.wait()
-        await self.stop()
-
     async def stop(self) -> None:
         """Stop the agent if it still runs; wait for its end, but no longer than the grace period. To be shielded."""
         if self._task is not None and not self._task.done:

@@ -120,7 +120,7 @@ class Turns:
             with anyio.CancelScope(shield=True):
                 async with anyio.create_task_group() as group:
                     for turn in running:
-                        group.start_soon(turn.leave if error is None else turn.stop)
+                        group.start_soon(turn.stop)
 
     @property
     def over(self) -> bool:

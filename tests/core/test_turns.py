@@ -474,20 +474,6 @@ async def test_a_wake_is_never_lost() -> None:
         wake.set()
 
 
-async def test_what_an_agent_does_after_its_last_word_is_let_finish() -> None:
-    saved: list[str] = []
-
-    async def careful(prompt: str) -> AsyncIterator[Any]:
-        yield "done"
-        yield Finished()
-        await anyio.sleep(0.01)
-        saved.append(prompt)
-
-    with anyio.fail_after(20):
-        await answer(Server(careful), chat())
-    assert len(saved) == 1
-
-
 async def test_leaving_the_lifespan_closes_the_backends_that_can_be_closed() -> None:
     closed: list[str] = []
 
