@@ -120,10 +120,24 @@ class Sampling:
 
 
 @dataclass(frozen=True, slots=True)
+class Decision:
+    """What somebody decided about a tool call that waited for approval; `arguments` are theirs, if they changed them."""
+
+    approved: bool
+    reason: str | None = None
+    arguments: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Resume:
-    """The client has run tools that an earlier turn asked for: one result for each call id."""
+    """What an earlier turn paused for has come: results of the client's tools and decisions, by call id.
+
+    `state` is what the agent left in `Paused`.
+    """
 
     results: Mapping[str, ToolMessage]
+    decisions: Mapping[str, Decision] = field(default_factory=dict[str, Decision])
+    state: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +149,8 @@ class AgentRequest:
         messages: the whole conversation, oldest first. Calls and results come in pairs.
         new_messages: the end of it that no earlier answer has seen: everything after the last assistant message.
         raw_messages: the conversation as the OpenAI chat API writes it, as plain dicts.
+        raw_items: the conversation as the Responses API writes it, items of unknown types too; None for requests
+            that came by another API.
         tools: the client's tools that may be called now; empty when `tool_choice` is "none".
         tool_choice: which of them may, and whether one must be called.
         parallel_tool_calls: False when at most one of them may be called.
@@ -151,7 +167,7 @@ class AgentRequest:
         user: the client's name for its end user; Open WebUI can send an object.
         headers: the request headers that the server was told to pass on, names in lower case.
         conversation_id: the conversation kept on the server that this turn belongs to, None if there is none.
-        resume: results of the client tools that the last turn called, None on a fresh message.
+        resume: results and decisions that the last turn paused for, None on a fresh message.
         extra: the fields of the request that mean nothing to the server, known ones (`prompt_cache_key`,
             `service_tier` …) and unknown ones, as sent.
     """
@@ -159,6 +175,7 @@ class AgentRequest:
     model: str
     messages: tuple[Message, ...]
     raw_messages: list[dict[str, Any]]
+    raw_items: list[dict[str, Any]] | None = None
     tools: tuple[Tool, ...] = ()
     tool_choice: ToolChoice = field(default_factory=lambda: ToolChoice(frozenset()))
     parallel_tool_calls: bool = True

@@ -16,6 +16,7 @@ from .events import (
     EVENT_TYPES,
     AgentEvent,
     Citation,
+    Compacted,
     Executor,
     Finished,
     FinishReason,
@@ -85,9 +86,7 @@ class Enforcer:
             case _ if isinstance(item, EVENT_TYPES) and not is_well_formed(item):
                 return _refuse(item)
             case TextDelta():
-                events = self._text(item.text)
-                wanted = item.logprobs and self._request.sampling.top_logprobs is not None
-                return [item] if wanted and events == [TextDelta(item.text)] else events
+                return self._text_event(item)
             case ReasoningDelta():
                 return self._measured(item.text, ReasoningDelta)
             case RefusalDelta():
@@ -96,7 +95,7 @@ class Enforcer:
                 return self._delta(item)
             case ToolCallStarted() | ToolCallReady() | ToolResult() | MessageBreak():
                 return self.flush() + self._after_text(item)
-            case Citation() | MediaDelta() | Progress() | Notice():
+            case Citation() | MediaDelta() | Progress() | Notice() | Compacted():
                 return [item]
             case Paused():
                 return self._paused(item)
@@ -118,6 +117,18 @@ class Enforcer:
         if self._scanner is not None and self._scanner.found and not self.finished:
             events += self._cut("stop")
         return events
+
+    def _text_event(self, item: TextDelta) -> list[AgentEvent]:
+        """Its text, with what else it says: token probabilities only if they were asked for and nothing was cut."""
+        events = self._text(item.text)
+        logprobs = item.logprobs if self._request.sampling.top_logprobs is not None else None
+        if item.phase is None and logprobs is None:
+            return events
+        whole = events == [TextDelta(item.text)]
+        return [
+            TextDelta(e.text, logprobs if whole else None, item.phase) if isinstance(e, TextDelta) else e
+            for e in events
+        ]
 
     def _measured(self, text: str, kind: Callable[[str], AgentEvent]) -> list[AgentEvent]:
         room = self._room
@@ -207,13 +218,23 @@ class Enforcer:
     def _client_calls(self) -> list[tuple[str, _Call]]:
         return [(call_id, call) for call_id, call in self._calls.items() if call.executor == "client"]
 
+    def _open_calls(self) -> tuple[PendingCall, ...]:
+        return tuple([PendingCall(call_id, call.name, call.arguments) for call_id, call in self._client_calls()])
+
     # the end
 
     def _paused(self, event: Paused) -> list[AgentEvent]:
         events = self.flush()
+        approvals = tuple([call for call in event.pending if call.waits_for == "approval"])
         for call in event.pending:
-            events += self.feed(ToolCallReady(call.call_id, call.name, call.arguments, "client"))
-        return events if self.finished else events + self._end("stop")
+            if call.waits_for == "result":
+                events += self.feed(ToolCallReady(call.call_id, call.name, call.arguments, "client"))
+        if self.finished:
+            return events
+        if not approvals:
+            return events + self._end("stop")
+        self.finished = True
+        return [*events, Paused((*self._open_calls(), *approvals), event.state)]
 
     def _end(self, reason: FinishReason) -> list[AgentEvent]:
         events = self.flush()
@@ -232,7 +253,7 @@ class Enforcer:
         calls = self._client_calls()
         events = [event for call_id, call in calls if not call.ready for event in self._complete(call_id, call)]
         if calls and reason in ("stop", "tool_calls"):
-            return [*events, Paused(tuple([PendingCall(i, call.name, call.arguments) for i, call in calls]))]
+            return [*events, Paused(self._open_calls())]
         return [*events, Finished("stop" if reason == "tool_calls" else reason)]
 
 

@@ -19,6 +19,7 @@ __all__ = (
     "EVENT_TYPES",
     "AgentEvent",
     "Citation",
+    "Compacted",
     "Executor",
     "FinishReason",
     "Finished",
@@ -49,11 +50,13 @@ class TextDelta:
     """A piece of the answer's text.
 
     `logprobs` are the token probabilities of this piece as OpenAI writes them (`{"token", "logprob", "bytes",
-    "top_logprobs"}`), from agents that declare `logprobs`; a piece that the server has to cut loses them.
+    "top_logprobs"}`), from agents that declare `logprobs`; a piece that the server has to cut loses them. `phase` tells
+    what the agent says while it works from its answer; a change of phase begins another message.
     """
 
     text: str
     logprobs: Sequence[Mapping[str, Any]] | None = None
+    phase: Literal["commentary", "final_answer"] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +165,13 @@ class Notice:
 
 
 @dataclass(frozen=True, slots=True)
+class Compacted:
+    """The agent has replaced the beginning of the conversation by a summary, to make room."""
+
+    summary: str
+
+
+@dataclass(frozen=True, slots=True)
 class UsageReported:
     """Tokens used since the last report of this turn: an increment, summed by the core.
 
@@ -177,18 +187,24 @@ class UsageReported:
 
 @dataclass(frozen=True, slots=True)
 class PendingCall:
-    """A tool call that waits for the client's result."""
+    """A tool call that waits: for the client's result, or for somebody to approve that the agent runs it."""
 
     call_id: str
     name: str
     arguments: str
+    waits_for: Literal["result", "approval"] = "result"
 
 
 @dataclass(frozen=True, slots=True)
 class Paused:
-    """The turn ends here until the client has run the pending calls; its next request brings the results."""
+    """The turn ends here until the pending calls have their results and decisions, which a later request brings.
+
+    `state`, JSON that the agent gets back in `request.resume`, is kept by the server's store; only calls that wait for
+    approval need one.
+    """
 
     pending: tuple[PendingCall, ...] = ()
+    state: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +227,7 @@ AgentEvent: TypeAlias = (
     | ToolResult
     | Progress
     | Notice
+    | Compacted
     | UsageReported
     | Paused
     | Finished

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias, assert_never
 from .events import (
     AgentEvent,
     Citation,
+    Compacted,
     Finished,
     FinishReason,
     MediaDelta,
@@ -86,6 +87,8 @@ class FinalMessage:
     logprobs: list[Mapping[str, Any]] = field(default_factory=list[Mapping[str, Any]])
     media: list[MediaDelta] = field(default_factory=list[MediaDelta])
     client_calls: list[PendingCall] = field(default_factory=list[PendingCall])
+    approvals: list[PendingCall] = field(default_factory=list[PendingCall])
+    state: Mapping[str, Any] | None = None
     finish_reason: FinishReason = "stop"
     usage: Usage = field(default_factory=Usage)
 
@@ -131,10 +134,12 @@ class Reducer:
                 if event.executor == "client":
                     self._calls[event.call_id] = PendingCall(event.call_id, event.name, event.arguments)
             case Paused():
-                message.finish_reason = "tool_calls"
+                message.finish_reason = "tool_calls" if self._calls else "stop"
+                message.approvals = [call for call in event.pending if call.waits_for == "approval"]
+                message.state = event.state
             case Finished():
                 message.finish_reason = event.reason
-            case MessageBreak() | ToolCallDelta() | ToolResult() | Progress() | Notice():
+            case MessageBreak() | ToolCallDelta() | ToolResult() | Progress() | Notice() | Compacted():
                 pass
             case _:
                 assert_never(event)

@@ -9,6 +9,7 @@ from typing import Any, assert_never
 
 from ..events import (
     Citation,
+    Compacted,
     Finished,
     MediaDelta,
     MessageBreak,
@@ -125,10 +126,12 @@ class ChatStream:
                 return self._status(item.status, done=item.done)
             case Notice():
                 return self._status(item.message, done=True)
+            case Compacted():
+                return self._status("The conversation was shortened.", done=True)
             case Finished():
                 return self._finish(item.reason)
             case Paused():
-                return self._finish("tool_calls")
+                return self._finish("tool_calls" if self._indexes else "stop")
             case MessageBreak() | ToolCallReady() | ToolResult() | UsageReported():
                 return b""
             case _:

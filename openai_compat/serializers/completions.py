@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias, assert_never
 
 from ..events import (
     Citation,
+    Compacted,
     Finished,
     FinishReason,
     MediaDelta,
@@ -88,6 +89,7 @@ class CompletionStream:
                 | ToolResult()
                 | Progress()
                 | Notice()
+                | Compacted()
                 | UsageReported()
             ):
                 return b""

@@ -12,6 +12,7 @@ from typing import Literal, TypeAlias, assert_never
 
 from ..events import (
     Citation,
+    Compacted,
     Finished,
     MediaDelta,
     MessageBreak,
@@ -69,7 +70,9 @@ class Presentation:
                 return self._activity(item)
             case RefusalDelta():
                 return self._text(item.text) if self._refusal_as_text else (item,)
-            case ReasoningDelta() | Citation() | MediaDelta() | Notice() | UsageReported() | Paused() | Finished():
+            case ReasoningDelta() | Citation() | MediaDelta() | Notice() | Compacted() | UsageReported():
+                return (item,)
+            case Paused() | Finished():
                 return (item,)
             case _:
                 assert_never(item)

@@ -19,6 +19,7 @@ from ..backend import Capabilities
 from ..events import (
     AgentEvent,
     Citation,
+    Compacted,
     Finished,
     MediaDelta,
     MessageBreak,
@@ -73,6 +74,7 @@ _EVENTS: st.SearchStrategy[Said] = st.one_of(
     st.builds(MediaDelta, st.binary(max_size=20), st.just("image/png")),
     st.builds(Progress, st.just("step"), NAMES, TEXT, st.booleans()),
     st.builds(Notice, TEXT),
+    st.builds(Compacted, TEXT),
     st.builds(UsageReported, _TOKENS, _TOKENS, st.none() | st.just(0), st.none() | st.just(0)),
 )
 _ENDS: list[list[Said]] = [[], [Finished()], [Finished("length")], [Finished("content_filter")]]

@@ -10,6 +10,7 @@ from ...errors import AgentError
 from ...events import (
     AgentEvent,
     Citation,
+    Compacted,
     Notice,
     Progress,
     ReasoningDelta,
@@ -88,6 +89,8 @@ class Redaction:
                 yield replace(event, status=redact(event.status), data={})  # data of any shape cannot be looked through
             case Notice():
                 yield replace(event, message=redact(event.message))
+            case Compacted():
+                yield replace(event, summary=redact(event.summary))
             case Citation():
                 yield replace(event, url=redact(event.url), title=redact(event.title))
             case _:

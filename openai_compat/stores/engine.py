@@ -1,0 +1,43 @@
+"""What a SQL database is to the store: something that runs transactions, each a generator of statements.
+
+    def delete(key: Key) -> Transaction[bool]:
+        rows = yield "delete from conversation where principal = $1 and id = $2 returning id", (key.principal, key.id)
+        return bool(rows)
+
+The generator is sent the rows of each statement that it yields; what it returns is the transaction's result. It holds
+no connection and awaits nothing, so the same transactions run on every engine, in a thread or in an event loop, and
+tests can cut them at any statement. A transaction is repeated from its beginning where the engine says so
+(serialization failure, deadlock), so it must not change anything outside.
+
+`{now}` in a statement stands for the engine's clock in unix seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from typing import Any, Protocol, TypeAlias, TypeVar
+
+Result = TypeVar("Result")
+Row: TypeAlias = Sequence[Any]
+Statement: TypeAlias = tuple[str, Sequence[Any]]
+Transaction: TypeAlias = Generator[Statement, Sequence[Row], Result]
+
+
+class Engine(Protocol):
+    """Runs transactions. Raises Unavailable (503 `store_unavailable`) when the database cannot be used."""
+
+    @property
+    def name(self) -> str:
+        """ "sqlite" or "postgresql": where statements have to differ."""
+        ...
+
+    async def run(self, transaction: Callable[[], Transaction[Result]]) -> Result:
+        """Run a transaction: all of its statements, or none.
+
+        Nothing is known of a transaction whose commit was not answered: Unavailable with code `store_outcome_unknown`.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        ...
