@@ -29,7 +29,7 @@ from .protocol.chat_request import MessageParam
 from .reducer import FinalMessage
 from .serializers.history import chat_message, reply_message
 from .stores.memory import MemoryStore
-from .stores.port import Conversation, Key, Store
+from .stores.port import Conversation, ConversationTurn, Item, Key, Store
 from .tasks import to_the_end
 
 WhenBusy: TypeAlias = Literal["reject", "queue", "supersede"]
@@ -56,7 +56,7 @@ class Conversations:
     """Keeps conversations on the server, for clients that send an id with every request.
 
     Args:
-        store: where they are kept; in memory by default.
+        store: where they are kept; the server's store by default.
         sources: where the id is looked for, first one wins: header names, or `body:` and a path in the body.
         busy: what a second turn in a conversation that has one running gets: a 409, a place in the queue, or the
             conversation, the running turn being stopped.
@@ -74,6 +74,7 @@ class Conversations:
         queue: float = 30.0,
         by_transcript: bool = False,
     ) -> None:
+        self.own_store = store
         self.store: Store = store if store is not None else MemoryStore()
         self.sources = tuple([source if source.startswith("body:") else source.lower() for source in sources])
         self._busy: WhenBusy = busy
@@ -198,14 +199,12 @@ class Draft:
             conversation_id=self.key.id,
         )
 
-    async def commit(self, reply: FinalMessage) -> None:
-        """Append what is new and the reply. Raises Conflict if the conversation was deleted or taken meanwhile."""
+    def turn(self, reply: FinalMessage) -> ConversationTurn:
+        """What the turn adds to the conversation: what is new, and the reply."""
         custom = frozenset([tool.name for tool in self.request.tools if not hasattr(tool, "parameters")])
         said = reply_message(reply, custom)
-        turn = to_json([chat_message(message) for message in (*self._new, said)], inf_nan_mode="null").decode()
-        after = transcript((*self.request.messages, said))
-        if not await self._conversations.store.commit(self.key, self.token, turn, after):
-            raise Conflict("The conversation was changed meanwhile.", code="turn_lost", should_retry=False)
+        items = tuple([_item(message) for message in (*self._new, said)])
+        return ConversationTurn(self.key.id, items, transcript((*self.request.messages, said)))
 
     def on_interrupt(self, stop: Stop) -> None:
         """How to stop the turn from outside; called at once if that was asked for already."""
@@ -273,8 +272,12 @@ def _named(messages: tuple[Message, ...]) -> tuple[Message, ...]:
 
 
 def _history(conversation: Conversation) -> tuple[Message, ...]:
-    params = [param for turn in conversation.turns for param in _stored().validate_python(from_json(turn))]
-    return parse_messages(params)
+    return parse_messages(_stored().validate_python([from_json(item.body) for item in conversation.items]))
+
+
+def _item(message: Message) -> Item:
+    body = to_json(chat_message(message), inf_nan_mode="null").decode()
+    return Item("msg_" + secrets.token_hex(16), body)
 
 
 def _new_items(history: Sequence[Message], request: AgentRequest) -> tuple[Message, ...]:

@@ -94,7 +94,7 @@ class Server:
         visibility: where the agents' own tool calls are shown in chat.
         housekeeping: answers the requests that chat programs make for themselves; None hands them to the agent.
         conversations: keeps conversations on the server; None keeps none.
-        store: where stored completions and idempotency keys are kept; in memory by default.
+        store: where everything is kept that outlives a request, conversations too; in memory by default.
         agent_headers: names of request headers that agents get in `AgentRequest.headers`; none by default.
         bare_paths: answer `/chat/completions` and so on without `/v1` too.
         owned_by: `owned_by` of the models.
@@ -129,7 +129,7 @@ class Server:
         self._public = frozenset(public)
         self._cors = cors
         self._exposed = tuple(conversations.headers) if conversations is not None else ()
-        store = store if store is not None else MemoryStore()
+        store = _one_store(store, conversations)
         self.runtime = Runtime(
             agents=_backends(agents),
             unknown_model=unknown_model,
@@ -254,6 +254,17 @@ class Server:
         with anyio.move_on_after(self.runtime.deadlines.grace):
             await slots.wait_unused()
         self._drained = True
+
+
+def _one_store(store: Store | None, conversations: Conversations | None) -> Store:
+    """Where everything is kept: what a turn leaves behind goes in at once, so there is one store only."""
+    theirs = conversations.own_store if conversations is not None else None
+    if store is not None and theirs is not None and store is not theirs:
+        raise ValueError("conversations are kept in the server's store: give it to the server alone")
+    store = store or theirs or MemoryStore()
+    if conversations is not None:
+        conversations.store = store
+    return store
 
 
 def _backends(agents: Agent | Mapping[str, Agent]) -> dict[str, AgentBackend]:

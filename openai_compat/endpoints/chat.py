@@ -86,14 +86,14 @@ def _form(runtime: Runtime, exchange: Exchange, parsed: ParsedChat) -> Form:
         stream=partial(ChatStream, chat),
         stream_end=partial(stream_end, chat),
         whole=partial(completion, chat),
-        keep=partial(_keep, runtime, exchange, chat, request) if parsed.wire.store else None,
+        keep=partial(_stored, chat, request) if parsed.wire.store else None,
     )
 
 
-async def _keep(runtime: Runtime, exchange: Exchange, chat: ChatForm, request: AgentRequest, answer: bytes) -> None:
-    """Store an answer that was asked for with `store: true`."""
+def _stored(chat: ChatForm, request: AgentRequest, answer: bytes) -> StoredCompletion:
+    """An answer that was asked for with `store: true`."""
     messages: list[dict[str, Any]] = request.raw_messages
-    stored = StoredCompletion(
+    return StoredCompletion(
         id=chat.id,
         created=chat.created,
         model=chat.model,
@@ -101,4 +101,3 @@ async def _keep(runtime: Runtime, exchange: Exchange, chat: ChatForm, request: A
         body=answer.decode(),
         messages=to_json(messages, inf_nan_mode="null").decode(),
     )
-    await runtime.store.put_completion(exchange.principal.id, stored)

@@ -22,7 +22,7 @@ async def get_conversation(runtime: Runtime, exchange: Exchange, identifier: str
         "object": "chat.conversation",
         "created": int(found.created),
         "turns": found.version,
-        "messages": [message for turn in found.turns for message in from_json(turn)],
+        "messages": [from_json(item.body) for item in found.items],
     }
     await exchange.answer(200, dumps(body))
 

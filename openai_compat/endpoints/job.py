@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
@@ -16,13 +16,14 @@ import anyio.lowlevel
 from ..alarms import clock, new_signal
 from ..backend import AgentBackend, AgentRequest, RunContext
 from ..conversations import Draft
-from ..errors import DeadlineExceeded, OpenAICompatError
+from ..errors import Conflict, DeadlineExceeded, OpenAICompatError
 from ..exchange import Exchange
 from ..policies.admission import Seat
 from ..policies.limits import Deadlines
 from ..reducer import FinalMessage, Item, Reducer, Usage
 from ..runtime import Runtime, logger
 from ..serializers.presentation import Presentation
+from ..stores.port import Outcome, StoredCompletion
 from ..turns import Turn
 
 CANCELLABLE_EVERY = 16
@@ -48,7 +49,7 @@ class Form:
         stream: makes the writer of one choice, by its index.
         stream_end: what follows the last choice.
         whole: the plain answer.
-        keep: takes the plain answer to be stored, None if it is not wanted.
+        keep: makes of the plain answer what is to be stored, None if it is not wanted.
     """
 
     id: str
@@ -56,7 +57,7 @@ class Form:
     stream: Callable[[int], ChoiceStream]
     stream_end: Callable[[Usage], bytes]
     whole: Callable[[Sequence[FinalMessage]], bytes]
-    keep: Callable[[bytes], Awaitable[None]] | None = None
+    keep: Callable[[bytes], StoredCompletion] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,7 @@ class Turns:
     def __init__(self, runtime: Runtime, exchange: Exchange, job: Job, seat: Seat) -> None:
         self.job = job
         self._runtime = runtime
+        self._principal = exchange.principal.id
         self._wake = new_signal()
         self._clock = clock()
         self._silence = Silence(runtime.deadlines, self._clock())
@@ -195,10 +197,18 @@ class Turns:
         if self.job.draft is None and self.job.form.keep is None:
             return
         with anyio.CancelScope(shield=True):  # whole or not at all, also when the client leaves just now
-            if self.job.draft is not None and self._said is not None:
-                await self.job.draft.commit(self._said.message())
-            if self.job.form.keep is not None:
-                await self.job.form.keep(self.job.form.whole(self.messages))
+            kept = await self._runtime.store.commit(self._outcome())
+        if not kept:
+            raise Conflict("The conversation was changed meanwhile.", code="turn_lost", should_retry=False)
+
+    def _outcome(self) -> Outcome:
+        draft, keep = self.job.draft, self.job.form.keep
+        return Outcome(
+            principal=self._principal,
+            token=draft.token if draft is not None else self.job.form.id,
+            conversation=draft.turn(self._said.message()) if draft is not None and self._said is not None else None,
+            completion=keep(self.job.form.whole(self.messages)) if keep is not None else None,
+        )
 
 
 class Silence:

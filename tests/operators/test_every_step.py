@@ -75,9 +75,7 @@ class Trip:
     def __init__(self, **settings: Any) -> None:
         self.agent = Talker()
         self.conversations = Conversations(FarStore(), **settings.pop("conversations", {}))
-        self.server = Server(
-            self.agent, conversations=self.conversations, store=FarStore(), limits=Limits(slots=1), **settings
-        )
+        self.server = Server(self.agent, conversations=self.conversations, limits=Limits(slots=1), **settings)
 
     def turn(self, text: str, *, stream: bool = False, key: str = "") -> HttpRequest:
         headers = [(b"x-conversation-id", b"trip"), *([(b"idempotency-key", key.encode())] if key else [])]
@@ -88,7 +86,7 @@ class Trip:
 
     async def kept(self) -> list[str]:
         found = await self.conversations.store.read(Key(ANONYMOUS.id, "trip"))
-        return [message["content"] for turn in (found.turns if found else ()) for message in json.loads(turn)]
+        return [json.loads(item.body)["content"] for item in (found.items if found else ())]
 
     async def check(self) -> list[str]:
         """What is kept, after making sure that it is whole and that the next turn goes on from it at once."""
