@@ -280,6 +280,8 @@ class MemoryStore:
             self._keep_response(outcome, outcome.response, response)
         if outcome.completion is not None:
             await self.put_completion(outcome.principal, outcome.completion)
+        for approval in outcome.approvals:
+            await self.ask(outcome.principal, approval)
         return True
 
     def _locked(self, outcome: Outcome) -> _Kept | Literal[False] | None:

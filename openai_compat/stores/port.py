@@ -115,6 +115,28 @@ class StoredCompletion:
     messages: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Approval:
+    """A tool call that waits for somebody's yes.
+
+    `turn` is the response or completion that asked, `digest` a hash of tool and arguments, `state` the agent's own and
+    `decision` what was decided, both JSON.
+    """
+
+    id: str
+    created: float
+    expires: float
+    turn: str
+    call_id: str
+    conversation: str | None
+    tool: str
+    arguments: str
+    digest: str
+    state: str = "null"
+    status: Literal["pending", "approved", "denied", "expired"] = "pending"
+    decision: str = "null"
+
+
 @dataclass(frozen=True, slots=True)
 class ConversationTurn:
     """What a turn adds to a conversation. `transcript` is a hash by which it can be found as it then stands."""
@@ -137,6 +159,7 @@ class Outcome:
     response: StoredResponse | None = None
     events: Events | None = None
     completion: StoredCompletion | None = None
+    approvals: tuple[Approval, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,23 +182,6 @@ class Replay:
 Claim: TypeAlias = Literal["taken", "running", "other request", "lost"] | Replay
 """What becomes of a request with an idempotency key: it runs; another runs; the key is another request's; the first
 one's process died, so that nobody knows what it has done; or a replay."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Approval:
-    """A tool call that waits for somebody's yes. `digest` is a hash of tool and arguments; `state` is the agent's."""
-
-    id: str
-    created: float
-    expires: float
-    turn: str
-    conversation: str | None
-    tool: str
-    arguments: str
-    digest: str
-    state: str = "null"
-    status: Literal["pending", "approved", "denied", "expired"] = "pending"
-    decision: str = "null"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -262,7 +262,7 @@ async def test_two_openai_clients_racing_on_one_conversation_never_interleave(bu
             group.start_soon(race, sdk, name)
     kept = await server.runtime.conversations.store.read(Key(ANONYMOUS.id, "c"))  # type: ignore[union-attr]
     assert kept is not None
-    history = [message["content"] for turn in kept.turns for message in json.loads(turn)]
+    history = [json.loads(item.body)["content"] for item in kept.items]
     assert agent.most == 1
     assert [question for question, _ in pairs(history)] == [shown[-1] for shown in agent.seen]
     assert all([reply == f"re: {question}" for question, reply in pairs(history)])
