@@ -6,7 +6,6 @@ cancelled or runs out of time leaves the conversation as it was.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import secrets
 from collections.abc import Callable, Sequence
@@ -15,19 +14,20 @@ from types import TracebackType
 from typing import Any, Literal, Self, TypeAlias, cast
 
 import anyio
-from pydantic import TypeAdapter
-from pydantic_core import from_json, to_json
 
-from .backend import AgentRequest
+from .backend import AgentRequest, CustomTool
 from .errors import Conflict, InvalidRequest, OpenAICompatError
 from .http import HttpRequest
+from .leases import Leases
 from .messages import AssistantMessage, Message, SystemMessage, ToolMessage, UserMessage
 from .parsers.chat import resume_of
-from .parsers.conversation import check_conversation, parse_messages
+from .parsers.conversation import check_conversation
+from .parsers.items import parse_items
 from .policies.messages import without_drawings
-from .protocol.chat_request import MessageParam
 from .reducer import FinalMessage
+from .serializers.encoding import from_stored_json, stored_json
 from .serializers.history import chat_message, reply_message
+from .serializers.items import items_of
 from .stores.memory import MemoryStore
 from .stores.port import Conversation, ConversationTurn, Item, Key, Store
 from .tasks import to_the_end
@@ -44,12 +44,6 @@ LOOK_AGAIN = 1.0
 """Seconds after which those who wait for a conversation look by themselves: another process may have had it."""
 
 SUPERSEDED = "Not run: the user sent a new message instead."
-
-
-@functools.cache
-def _stored() -> TypeAdapter[list[MessageParam]]:
-    """Reads stored messages. Made when it is first needed: making it takes long, and importing should not."""
-    return TypeAdapter(list[MessageParam])
 
 
 class Conversations:
@@ -80,6 +74,7 @@ class Conversations:
         self._busy: WhenBusy = busy
         self._queue = queue
         self._by_transcript = by_transcript
+        self.leases: Leases | None = None
         self._running: dict[Key, Draft] = {}
         self._waiting: dict[Key, list[Draft]] = {}
 
@@ -105,18 +100,30 @@ class Conversations:
             if not self._by_transcript:
                 return None
             identifier = await self._found(principal, request)
-        draft = Draft(self, Key(principal, identifier))
+        draft = await self.lock(Key(principal, identifier))
         try:
-            draft.take_up(await self._lock(draft), request)
+            draft.take_up(request)
+        except BaseException:
+            await draft.close()
+            raise
+        return draft
+
+    async def lock(self, key: Key) -> Draft:
+        """Have a conversation, known or new, for one turn. Raises Conflict (409 `conversation_busy`)."""
+        draft = Draft(self, key)
+        try:
+            draft.conversation = await self._lock(draft)
         except BaseException:
             await draft.close()  # a cancellation may have met the store after it had locked
             raise
+        if self.leases is not None:
+            self.leases.hold(draft.token, draft.interrupt)
         return draft
 
     async def _found(self, principal: str, request: AgentRequest) -> str:
         before = request.messages[: len(request.messages) - len(request.new_messages)]
         found = await self.store.find(principal, transcript(before)) if before else None
-        return found[0] if found is not None and found[1] else "conv_" + secrets.token_hex(16)
+        return found[0] if found is not None and found[1] else _new_id("conv_")
 
     async def _lock(self, draft: Draft) -> Conversation:
         found = None
@@ -160,6 +167,8 @@ class Conversations:
 
     def left(self, draft: Draft) -> None:
         """A turn has ended: the next one in the queue may try."""
+        if self.leases is not None:
+            self.leases.drop(draft.token)
         if self._running.get(draft.key) is draft:
             del self._running[draft.key]
         if draft.key in self._waiting:
@@ -170,9 +179,11 @@ class Draft:
     """One turn's uncommitted change to a conversation. Leaving it without `commit` changes nothing.
 
     Attributes:
+        conversation: how it was when it was locked.
         request: the turn's request, with the whole conversation in it.
     """
 
+    conversation: Conversation
     request: AgentRequest
 
     def __init__(self, conversations: Conversations, key: Key) -> None:
@@ -184,9 +195,9 @@ class Draft:
         self._stopped: OpenAICompatError | None = None
         self._woken = anyio.Event()
 
-    def take_up(self, conversation: Conversation, request: AgentRequest) -> None:
+    def take_up(self, request: AgentRequest) -> None:
         """Put the request behind what was said before: of a known conversation only what is new in it counts."""
-        history = _history(conversation)
+        history = parse_items(self.items)
         self._new = _new_items(history, request) if history else request.messages
         messages = _named((*history, *self._new))
         check_conversation(messages)
@@ -199,12 +210,21 @@ class Draft:
             conversation_id=self.key.id,
         )
 
+    @property
+    def items(self) -> list[dict[str, Any]]:
+        """What was said before."""
+        return [from_stored_json(item.body) for item in self.conversation.items]
+
     def turn(self, reply: FinalMessage) -> ConversationTurn:
         """What the turn adds to the conversation: what is new, and the reply."""
-        custom = frozenset([tool.name for tool in self.request.tools if not hasattr(tool, "parameters")])
+        custom = frozenset([tool.name for tool in self.request.tools if isinstance(tool, CustomTool)])
         said = reply_message(reply, custom)
-        items = tuple([_item(message) for message in (*self._new, said)])
-        return ConversationTurn(self.key.id, items, transcript((*self.request.messages, said)))
+        messages = (*self.request.messages, said)
+        calls = {
+            c.call_id for m in messages if isinstance(m, AssistantMessage) for c in m.tool_calls if c.kind == "custom"
+        }
+        new = [item for message in (*self._new, said) for item in items_of(message, _new_id, calls)]
+        return ConversationTurn(self.key.id, stored_items(new), transcript(messages))
 
     def on_interrupt(self, stop: Stop) -> None:
         """How to stop the turn from outside; called at once if that was asked for already."""
@@ -271,13 +291,13 @@ def _named(messages: tuple[Message, ...]) -> tuple[Message, ...]:
     )
 
 
-def _history(conversation: Conversation) -> tuple[Message, ...]:
-    return parse_messages(_stored().validate_python([from_json(item.body) for item in conversation.items]))
+def stored_items(items: Sequence[dict[str, Any]]) -> tuple[Item, ...]:
+    """Items as they are stored."""
+    return tuple([Item(item["id"], stored_json(item)) for item in items])
 
 
-def _item(message: Message) -> Item:
-    body = to_json(chat_message(message), inf_nan_mode="null").decode()
-    return Item("msg_" + secrets.token_hex(16), body)
+def _new_id(prefix: str) -> str:
+    return prefix + secrets.token_hex(16)
 
 
 def _new_items(history: Sequence[Message], request: AgentRequest) -> tuple[Message, ...]:

@@ -30,17 +30,19 @@ async def create(runtime: Runtime, exchange: Exchange) -> None:
     check_content_type(exchange.request)
     body = await read_body(exchange.request, runtime.limits.body, runtime.deadlines.body)
     parsed = parse_chat(body, runtime.caller(exchange.principal, exchange.request))
-    form = _form(runtime, exchange, parsed)
+    request = parsed.request
+    identity = ChatForm(new_id("chatcmpl-"), now(), request.model, parsed.custom_tools, parsed.include_usage)
+    form = _form(identity, parsed)
     chore = await runtime.housekeeping.answer(exchange.request, parsed.request) if runtime.housekeeping else None
     if chore is not None:
         exchange.note = "housekeeping"
         await say(exchange, form, chore, stream=parsed.request.stream)
         return
-    work = partial(_run, runtime, exchange, parsed, form)
+    work = partial(_run, runtime, exchange, parsed, identity, form)
     await outlive(runtime.disconnect, exchange, partial(runtime.idempotency.once, exchange, body, work))
 
 
-async def _run(runtime: Runtime, exchange: Exchange, parsed: ParsedChat, form: Form) -> None:
+async def _run(runtime: Runtime, exchange: Exchange, parsed: ParsedChat, identity: ChatForm, form: Form) -> None:
     agent, backend = runtime.agent(parsed.request.model, exchange.principal)
     async with AsyncExitStack() as stack:
         draft = await _draft(runtime, exchange, parsed)
@@ -51,9 +53,10 @@ async def _run(runtime: Runtime, exchange: Exchange, parsed: ParsedChat, form: F
             check_conversation(request.messages)
         check_capabilities(parsed, backend.capabilities)
         request = runtime.messages.apply(request)
-        job = Job(agent, backend, [request] * parsed.choices, form, draft)
+        view = partial(Presentation, runtime.visibility)
+        job = Job(identity.id, agent, backend, [request] * parsed.choices, view, draft)
         try:
-            await generate(runtime, exchange, job)
+            await generate(runtime, exchange, job, form)
         except RateLimited:
             if runtime.busy is None or exchange.agent_started:
                 raise
@@ -77,16 +80,12 @@ async def _draft(runtime: Runtime, exchange: Exchange, parsed: ParsedChat) -> Dr
     return draft
 
 
-def _form(runtime: Runtime, exchange: Exchange, parsed: ParsedChat) -> Form:
-    request = parsed.request
-    chat = ChatForm(new_id("chatcmpl-"), now(), request.model, parsed.custom_tools, parsed.include_usage)
+def _form(chat: ChatForm, parsed: ParsedChat) -> Form:
     return Form(
-        id=chat.id,
-        presentation=partial(Presentation, runtime.visibility),
         stream=partial(ChatStream, chat),
         stream_end=partial(stream_end, chat),
         whole=partial(completion, chat),
-        keep=partial(_stored, chat, request) if parsed.wire.store else None,
+        keep=partial(_stored, chat, parsed.request) if parsed.wire.store else None,
     )
 
 

@@ -29,13 +29,12 @@ async def create(runtime: Runtime, exchange: Exchange) -> None:
     echo = tuple([prompt if wire.echo else "" for prompt in parsed.prompts for _ in range(times)])
     text = CompletionForm(new_id("cmpl-"), now(), wire.model, parsed.include_usage, echo)
     form = Form(
-        id=text.id,
-        presentation=partial(Presentation, "hidden", refusal_as_text=True),
         stream=partial(CompletionStream, text),
         stream_end=partial(completion_stream_end, text),
         whole=partial(text_completion, text),
     )
     requests = [request for request in parsed.requests for _ in range(times)]
     agent, backend = runtime.agent(wire.model, exchange.principal)
-    work = partial(generate, runtime, exchange, Job(agent, backend, requests, form))
+    job = Job(text.id, agent, backend, requests, partial(Presentation, "hidden", refusal_as_text=True))
+    work = partial(generate, runtime, exchange, job, form)
     await outlive(runtime.disconnect, exchange, partial(runtime.idempotency.once, exchange, body, work))

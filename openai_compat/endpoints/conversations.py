@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pydantic_core import from_json
-
 from ..errors import NotFound
 from ..exchange import Exchange
 from ..protocol.stored import Deleted, KeptConversation
 from ..runtime import Runtime
-from ..serializers.encoding import dumps
+from ..serializers.encoding import dumps, from_stored_json
+from ..serializers.items import chat_messages_of
 from ..stores.port import Key, Store
 
 
@@ -22,7 +21,7 @@ async def get_conversation(runtime: Runtime, exchange: Exchange, identifier: str
         "object": "chat.conversation",
         "created": int(found.created),
         "turns": found.version,
-        "messages": [from_json(item.body) for item in found.items],
+        "messages": chat_messages_of([from_stored_json(item.body) for item in found.items]),
     }
     await exchange.answer(200, dumps(body))
 

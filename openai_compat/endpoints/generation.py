@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from ..errors import AgentError, InvalidRequest, OpenAICompatError
+import anyio
+
+from ..errors import AgentError, Conflict, InvalidRequest, OpenAICompatError
 from ..events import Finished, UsageReported
 from ..exchange import Exchange
 from ..failures import not_again
@@ -10,10 +12,11 @@ from ..policies.admission import Seat
 from ..reducer import Item, Reducer, Usage, size_of
 from ..runtime import Runtime
 from ..serializers.encoding import KEEP_ALIVE
+from ..stores.port import Outcome
 from .job import Form, Job, Turns
 
 
-async def generate(runtime: Runtime, exchange: Exchange, job: Job) -> None:
+async def generate(runtime: Runtime, exchange: Exchange, job: Job, form: Form) -> None:
     """Run the job and answer.
 
     Raises OpenAICompatError for what goes wrong before the agent is started. Later failures are answered here, but for
@@ -24,12 +27,13 @@ async def generate(runtime: Runtime, exchange: Exchange, job: Job) -> None:
         text = f"At most {runtime.limits.choices} answers can be asked for at once."
         raise InvalidRequest(text, param="n", code="invalid_value")
     seat = Seat(number, job.agent, exchange.principal.id)
-    turns = Turns(runtime, exchange, job, seat)
+    stream = job.requests[0].stream
+    turns = Turns(runtime, exchange, job, seat, fold=form.keep is not None or not stream)
     await runtime.slots.take(seat)
     exchange.agent_started = True
     async with turns:
         try:
-            await (_stream if job.requests[0].stream else _plain)(runtime, exchange, turns)
+            await (_stream if stream else _plain)(runtime, exchange, turns, form)
         except OpenAICompatError as error:
             not_again(error)
             if job.draft is not None:
@@ -37,9 +41,8 @@ async def generate(runtime: Runtime, exchange: Exchange, job: Job) -> None:
             await exchange.fail(error)  # at once: stopping the agents may take its time
 
 
-async def _stream(runtime: Runtime, exchange: Exchange, turns: Turns) -> None:
+async def _stream(runtime: Runtime, exchange: Exchange, turns: Turns, form: Form) -> None:
     """Write what the turns say as they say it: all there is, in one write, each time around."""
-    form = turns.job.form
     streams = [form.stream(index) for index in range(len(turns.turns))]
     usage, silent_until = Usage(), turns.now() + runtime.deadlines.head
     while not turns.over:
@@ -54,7 +57,7 @@ async def _stream(runtime: Runtime, exchange: Exchange, turns: Turns) -> None:
                 await exchange.start_stream()
             await exchange.write(data)
             silent_until = turns.now() + runtime.deadlines.heartbeat
-    await turns.commit()
+    await _commit(runtime, exchange, turns, form)
     if not exchange.status:
         await exchange.start_stream()
     await exchange.end(form.stream_end(usage))
@@ -67,7 +70,7 @@ def _count(usage: Usage, taken: list[tuple[int, list[Item]]]) -> None:
                 usage.add(item)
 
 
-async def _plain(runtime: Runtime, exchange: Exchange, turns: Turns) -> None:
+async def _plain(runtime: Runtime, exchange: Exchange, turns: Turns, form: Form) -> None:
     """Fold what the turns say, then answer with it all."""
     size = 0
     while not turns.over:
@@ -75,8 +78,33 @@ async def _plain(runtime: Runtime, exchange: Exchange, turns: Turns) -> None:
         size += sum([size_of(item) for _, items in turns.take() for item in items])
         if size > runtime.limits.answer:
             raise AgentError("The agent's answer is too long.", status=502, code="answer_too_large")
-    await turns.commit()
-    await exchange.answer(200, turns.job.form.whole(turns.messages))
+    await _commit(runtime, exchange, turns, form)
+    await exchange.answer(200, form.whole(turns.messages))
+
+
+async def _commit(runtime: Runtime, exchange: Exchange, turns: Turns, form: Form) -> None:
+    """Make what was said last: into the conversation, and into the store. Comes before the last byte.
+
+    Raises Conflict if the conversation was deleted or taken meanwhile.
+    """
+    draft, said = turns.job.draft, turns.said
+    if draft is None and form.keep is None:
+        return
+    outcome = Outcome(
+        principal=exchange.principal.id,
+        token=turns.job.id if draft is None else draft.token,
+        conversation=None if draft is None or said is None else draft.turn(said),
+        completion=None if form.keep is None else form.keep(form.whole(turns.messages)),
+    )
+    await commit(runtime, outcome)
+
+
+async def commit(runtime: Runtime, outcome: Outcome) -> None:
+    """Write what a turn leaves behind: whole or not at all, also when the client leaves just now. Raises Conflict."""
+    with anyio.CancelScope(shield=True):
+        kept = await runtime.store.commit(outcome)
+    if not kept:
+        raise Conflict("The conversation was changed meanwhile.", code="turn_lost", should_retry=False)
 
 
 async def say(exchange: Exchange, form: Form, text: str, *, stream: bool) -> None:

@@ -14,21 +14,42 @@ import anyio
 import anyio.lowlevel
 
 from ..alarms import clock, new_signal
-from ..backend import AgentBackend, AgentRequest, RunContext
+from ..backend import AgentBackend, AgentRequest, Principal, RunContext
 from ..conversations import Draft
-from ..errors import Conflict, DeadlineExceeded, OpenAICompatError
-from ..exchange import Exchange
+from ..errors import DeadlineExceeded, OpenAICompatError
 from ..policies.admission import Seat
 from ..policies.limits import Deadlines
 from ..reducer import FinalMessage, Item, Reducer, Usage
 from ..runtime import Runtime, logger
 from ..serializers.presentation import Presentation
-from ..stores.port import Outcome, StoredCompletion
+from ..stores.port import StoredCompletion
 from ..turns import Turn
 
 CANCELLABLE_EVERY = 16
 """On asyncio, anyio does not cancel a task whose future is done already, which with a steady agent it always is. So a
 reader looks by itself whether it was cancelled, every so many waits."""
+
+
+class View(Protocol):
+    """How one API shows what an agent says."""
+
+    def show(self, items: list[Item]) -> list[Item]:
+        """The items to be shown for these."""
+        ...
+
+
+class Asker(Protocol):
+    """Whose request it is, and where its log lines are."""
+
+    @property
+    def principal(self) -> Principal:
+        """Who asks."""
+        ...
+
+    @property
+    def request_id(self) -> str:
+        """The `x-request-id` of the answer."""
+        ...
 
 
 class ChoiceStream(Protocol):
@@ -44,16 +65,12 @@ class Form:
     """How one API writes an answer.
 
     Attributes:
-        id: the answer's id.
-        presentation: makes the view of one turn.
         stream: makes the writer of one choice, by its index.
         stream_end: what follows the last choice.
         whole: the plain answer.
         keep: makes of the plain answer what is to be stored, None if it is not wanted.
     """
 
-    id: str
-    presentation: Callable[[], Presentation]
     stream: Callable[[int], ChoiceStream]
     stream_end: Callable[[Usage], bytes]
     whole: Callable[[Sequence[FinalMessage]], bytes]
@@ -64,23 +81,29 @@ class Form:
 class Job:
     """What is to be run: one agent, for one request or several side by side, each of them one choice.
 
-    `draft` is the conversation that the only request belongs to.
+    Attributes:
+        id: the answer's id.
+        view: makes the view of one turn.
+        draft: the conversation that the only request belongs to.
     """
 
+    id: str
     agent: str
     backend: AgentBackend
     requests: Sequence[AgentRequest]
-    form: Form
+    view: Callable[[], View]
     draft: Draft | None = None
 
 
 class Turns:
-    """The turns of one job, read together. They run inside `async with`: leaving it stops them, all at once."""
+    """The turns of one job, read together. They run inside `async with`: leaving it stops them, all at once.
 
-    def __init__(self, runtime: Runtime, exchange: Exchange, job: Job, seat: Seat) -> None:
+    With `fold`, what they show is folded into messages.
+    """
+
+    def __init__(self, runtime: Runtime, asker: Asker, job: Job, seat: Seat, *, fold: bool) -> None:
         self.job = job
         self._runtime = runtime
-        self._principal = exchange.principal.id
         self._wake = new_signal()
         self._clock = clock()
         self._silence = Silence(runtime.deadlines, self._clock())
@@ -91,16 +114,15 @@ class Turns:
             Turn(
                 job.backend,
                 request,
-                RunContext(_turn_id(job.form.id, index), exchange.request_id, deadline, logger),
+                RunContext(_turn_id(job.id, index), asker.request_id, deadline, logger),
                 wake=self._wake,
                 grace=runtime.deadlines.grace,
                 released=partial(runtime.slots.release, seat),
             )
             for index, request in enumerate(job.requests)
         ]
-        self._views = [job.form.presentation() for _ in job.requests]
-        kept = job.form.keep is not None or not job.requests[0].stream
-        self._shown = [Reducer() for _ in job.requests] if kept else []
+        self._views = [job.view() for _ in job.requests]
+        self._shown = [Reducer() for _ in job.requests] if fold else []
         self._said = Reducer() if job.draft is not None else None
         self._said_view = Presentation("hidden")
 
@@ -189,26 +211,13 @@ class Turns:
 
     @property
     def messages(self) -> list[FinalMessage]:
-        """What each turn has shown, folded; kept for plain and stored answers only."""
+        """What each turn has shown, folded; if they are to be."""
         return [reducer.message() for reducer in self._shown]
 
-    async def commit(self) -> None:
-        """Make what was said last: into the conversation, and into the store. Comes before the last byte."""
-        if self.job.draft is None and self.job.form.keep is None:
-            return
-        with anyio.CancelScope(shield=True):  # whole or not at all, also when the client leaves just now
-            kept = await self._runtime.store.commit(self._outcome())
-        if not kept:
-            raise Conflict("The conversation was changed meanwhile.", code="turn_lost", should_retry=False)
-
-    def _outcome(self) -> Outcome:
-        draft, keep = self.job.draft, self.job.form.keep
-        return Outcome(
-            principal=self._principal,
-            token=draft.token if draft is not None else self.job.form.id,
-            conversation=draft.turn(self._said.message()) if draft is not None and self._said is not None else None,
-            completion=keep(self.job.form.whole(self.messages)) if keep is not None else None,
-        )
+    @property
+    def said(self) -> FinalMessage | None:
+        """What the turn in a conversation has said, however it is shown; None without a conversation."""
+        return None if self._said is None else self._said.message()
 
 
 class Silence:

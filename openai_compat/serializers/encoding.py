@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any, cast
 
-from pydantic_core import PydanticSerializationError, to_json
+from pydantic_core import PydanticSerializationError, from_json, to_json
 
 DONE = b"data: [DONE]\n\n"
 KEEP_ALIVE = b": keep-alive\n\n"
@@ -20,6 +21,19 @@ def dumps(value: Any) -> bytes:
         return to_json(value, inf_nan_mode="null")
     except PydanticSerializationError:
         return to_json(_without_surrogates(value), inf_nan_mode="null")
+
+
+def stored_json(value: Any) -> str:
+    """`value` as JSON in ASCII, which any database can keep: NUL and lone surrogates are escaped. NaN becomes null."""
+    try:
+        return json.dumps(value, separators=(",", ":"), allow_nan=False)
+    except ValueError:
+        return json.dumps(from_json(to_json(_without_surrogates(value), inf_nan_mode="null")), separators=(",", ":"))
+
+
+def from_stored_json(text: str) -> Any:
+    """What `stored_json` was given."""
+    return json.loads(text)
 
 
 def _without_surrogates(value: Any) -> Any:

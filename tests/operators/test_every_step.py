@@ -17,6 +17,7 @@ from openai_compat import Admission, AgentRequest, Conversations, Deadlines, Lim
 from openai_compat.backend import ANONYMOUS
 from openai_compat.http import ClientDisconnected, HttpRequest, ResponseBody
 from openai_compat.policies.admission import Seat
+from openai_compat.serializers.items import chat_messages_of
 from openai_compat.stores.port import Key
 from tests.core.clocks import backends, jump
 from tests.core.exchanges import CHAT, Recorder, answer, ask, request
@@ -86,7 +87,9 @@ class Trip:
 
     async def kept(self) -> list[str]:
         found = await self.conversations.store.read(Key(ANONYMOUS.id, "trip"))
-        return [json.loads(item.body)["content"] for item in (found.items if found else ())]
+        return [
+            m["content"] for m in chat_messages_of([json.loads(item.body) for item in (found.items if found else ())])
+        ]
 
     async def check(self) -> list[str]:
         """What is kept, after making sure that it is whole and that the next turn goes on from it at once."""

@@ -32,6 +32,7 @@ from openai_compat import (
     Server,
 )
 from openai_compat.backend import ANONYMOUS
+from openai_compat.serializers.items import chat_messages_of
 from openai_compat.stores.port import Key
 from tests.core.exchanges import answer, request
 from tests.transports import uvicorn_socket
@@ -262,7 +263,7 @@ async def test_two_openai_clients_racing_on_one_conversation_never_interleave(bu
             group.start_soon(race, sdk, name)
     kept = await server.runtime.conversations.store.read(Key(ANONYMOUS.id, "c"))  # type: ignore[union-attr]
     assert kept is not None
-    history = [json.loads(item.body)["content"] for item in kept.items]
+    history = [m["content"] for m in chat_messages_of([json.loads(item.body) for item in kept.items])]
     assert agent.most == 1
     assert [question for question, _ in pairs(history)] == [shown[-1] for shown in agent.seen]
     assert all([reply == f"re: {question}" for question, reply in pairs(history)])
