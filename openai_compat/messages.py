@@ -49,11 +49,12 @@ class AudioPart:
 
 @dataclass(frozen=True, slots=True)
 class FilePart:
-    """A document: base64 `file_data` (or a `data:` URL), or the id of an uploaded file."""
+    """A document: base64 `file_data` (or a `data:` URL), the id of an uploaded file, or a URL, which is not fetched."""
 
     file_data: str | None = None
     file_id: str | None = None
     filename: str | None = None
+    file_url: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,11 +122,15 @@ class AssistantMessage:
 
 @dataclass(frozen=True, slots=True)
 class ToolMessage:
-    """The client's result of one call; `name` is the tool's, taken from the call it answers."""
+    """The client's result of one call; `name` is the tool's, taken from the call it answers.
+
+    `media` are the pictures and documents in it, which only the Responses API can carry.
+    """
 
     call_id: str
     text: str
     name: str
+    media: tuple[ImagePart | AudioPart | FilePart, ...] = ()
 
 
 Message: TypeAlias = SystemMessage | UserMessage | AssistantMessage | ToolMessage

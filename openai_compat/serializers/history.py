@@ -69,7 +69,12 @@ def _part(part: InputPart) -> dict[str, Any]:
         case AudioPart():
             return {"type": "input_audio", "input_audio": {"data": part.data, "format": part.format}}
         case FilePart():
-            fields = {"file_data": part.file_data, "file_id": part.file_id, "filename": part.filename}
+            fields = {
+                "file_data": part.file_data,
+                "file_id": part.file_id,
+                "filename": part.filename,
+                "file_url": part.file_url,
+            }
             return {"type": "file", "file": {key: value for key, value in fields.items() if value is not None}}
         case _:
             assert_never(part)
@@ -88,6 +93,8 @@ def _assistant(message: AssistantMessage) -> dict[str, Any]:
 
 
 def _call(call: ToolCall) -> dict[str, Any]:
+    later = {"async": True} if call.deferred else {}
     if call.kind == "custom":
-        return {"id": call.call_id, "type": "custom", "custom": {"name": call.name, "input": call.arguments}}
-    return {"id": call.call_id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+        return {"id": call.call_id, "type": "custom", "custom": {"name": call.name, "input": call.arguments}, **later}
+    function = {"name": call.name, "arguments": call.arguments}
+    return {"id": call.call_id, "type": "function", "function": function, **later}

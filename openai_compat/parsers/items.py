@@ -1,0 +1,218 @@
+"""Items, stored or sent, as the typed conversation that agents get. Nothing that is stored makes this fail."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias, cast
+
+from ..messages import (
+    AssistantMessage,
+    AssistantPart,
+    AudioPart,
+    FilePart,
+    ImagePart,
+    InputPart,
+    Message,
+    RefusalPart,
+    SystemMessage,
+    TextPart,
+    ToolCall,
+    ToolMessage,
+    UserMessage,
+    text_of,
+)
+
+Fields: TypeAlias = Mapping[str, Any]
+
+SUMMARY = "Summary of the conversation so far:\n\n"
+"""Stands before what an agent said when it compacted the conversation."""
+
+
+def parse_items(items: Sequence[Fields]) -> tuple[Message, ...]:
+    """The conversation, oldest first.
+
+    What the assistant thought, said and called becomes one message, until it speaks again; the results of its calls
+    stand right after it, wherever they were sent. Types that are not known are left out, and so is what a compaction
+    stands for: all before it, but for instructions and what came since the user spoke last.
+    """
+    conversation = _Conversation()
+    for item in items:
+        conversation.add(item)
+    return conversation.messages()
+
+
+def summary_of(item: Fields) -> str | None:
+    """The summary in a compaction item; None if another server made it."""
+    try:
+        content = json.loads(base64.b64decode(_text(item, "encrypted_content"), validate=True))
+    except (ValueError, RecursionError):
+        return None
+    return _optional(cast("Fields", content), "summary") if isinstance(content, dict) else None
+
+
+@dataclass(slots=True)
+class _Turn:
+    """One message of the assistant in the making, with the results of its calls."""
+
+    reasoning: list[str] = field(default_factory=list[str])
+    parts: list[AssistantPart] = field(default_factory=list[AssistantPart])
+    calls: list[ToolCall] = field(default_factory=list[ToolCall])
+    results: list[ToolMessage] = field(default_factory=list[ToolMessage])
+    waiting: set[str] = field(default_factory=set[str])
+    name: str | None = None
+    spoke: bool = False
+
+    @property
+    def only_thought(self) -> bool:
+        return not self.spoke and not self.calls
+
+    def messages(self) -> list[Message]:
+        reasoning = "\n\n".join(self.reasoning) if self.reasoning else None
+        return [AssistantMessage(tuple(self.parts), tuple(self.calls), reasoning, self.name), *self.results]
+
+
+class _Conversation:
+    def __init__(self) -> None:
+        self._said: list[_Turn | Message] = []
+        self._called: dict[str, tuple[str, _Turn]] = {}
+
+    def messages(self) -> tuple[Message, ...]:
+        return tuple([m for one in self._said for m in (one.messages() if isinstance(one, _Turn) else (one,))])
+
+    def add(self, item: Fields) -> None:
+        match item.get("type"):
+            case "message" | None:
+                self._message(item)
+            case "reasoning":
+                self._reasoning(item)
+            case "function_call" | "custom_tool_call" as kind:
+                self._call(item, kind)
+            case "function_call_output" | "custom_tool_call_output":
+                self._result(item)
+            case "compaction":
+                self._compact(summary_of(item))
+            case _:
+                pass
+
+    def _message(self, item: Fields) -> None:
+        content, name = item.get("content"), _optional(item, "name")
+        match item.get("role"):
+            case "assistant":
+                turn = self._turn(lambda last: last.only_thought)
+                turn.parts += assistant_parts(content)
+                turn.spoke, turn.name = True, turn.name if name is None else name
+            case "user":
+                self._said.append(UserMessage(input_parts(content), name))
+            case "system" | "developer" as role:
+                self._said.append(SystemMessage(text_of(input_parts(content)), role, name))
+            case _:
+                pass
+
+    def _reasoning(self, item: Fields) -> None:
+        paragraphs = _parts(item.get("summary")) or _parts(item.get("content"))
+        texts = [part["text"] for part in paragraphs if isinstance(part.get("text"), str)]
+        self._turn(lambda last: last.only_thought).reasoning += texts
+
+    def _call(self, item: Fields, kind: Literal["function_call", "custom_tool_call"]) -> None:
+        turn = self._turn(lambda last: not last.results)
+        deferred = item.get("async") is True
+        tool, arguments = ("function", "arguments") if kind == "function_call" else ("custom", "input")
+        call = ToolCall(_text(item, "call_id"), _text(item, "name"), _text(item, arguments), tool, deferred=deferred)
+        turn.calls.append(call)
+        if not deferred:
+            turn.waiting.add(call.call_id)
+        self._called[call.call_id] = call.name, turn
+
+    def _turn(self, joins: Callable[[_Turn], bool]) -> _Turn:
+        """Where more from the assistant belongs: its calls and their results stay together until all have one."""
+        last = self._said[-1] if self._said else None
+        if isinstance(last, _Turn) and (last.waiting or joins(last)):
+            return last
+        turn = _Turn()
+        self._said.append(turn)
+        return turn
+
+    def _result(self, item: Fields) -> None:
+        call_id, output = _text(item, "call_id"), input_parts(item.get("output"))
+        name, turn = self._called.get(call_id, ("", None))
+        media = tuple([part for part in output if not isinstance(part, TextPart)])
+        message = ToolMessage(call_id, text_of(output), _text(item, "name") or name, media)
+        if turn is not None and (call_id in turn.waiting or turn is self._said[-1]):
+            turn.waiting.discard(call_id)
+            turn.results.append(message)
+        else:
+            self._said.append(message)
+
+    def _compact(self, summary: str | None) -> None:
+        if summary is None:
+            return
+        users = [index for index, one in enumerate(self._said) if isinstance(one, UserMessage)]
+        since = users[-1] if users else len(self._said)
+        instructions = [one for one in self._said[:since] if isinstance(one, SystemMessage)]
+        self._said = [*instructions, AssistantMessage((TextPart(SUMMARY + summary),)), *self._said[since:]]
+
+
+def input_parts(content: object) -> tuple[InputPart, ...]:
+    """The content of a message, or a tool's output: text, or a list of parts, of which unknown ones are left out."""
+    if isinstance(content, str):
+        return (TextPart(content),)
+    return tuple([part for part in map(_input_part, _parts(content)) if part is not None])
+
+
+def assistant_parts(content: object) -> tuple[AssistantPart, ...]:
+    """The content of an assistant's message; empty text says nothing."""
+    if isinstance(content, str):
+        return (TextPart(content),) if content else ()
+    return tuple([part for part in map(_assistant_part, _parts(content)) if part is not None])
+
+
+def _assistant_part(part: Fields) -> AssistantPart | None:
+    if isinstance(part.get("refusal"), str):
+        return RefusalPart(part["refusal"])
+    return TextPart(part["text"]) if isinstance(part.get("text"), str) else None
+
+
+def _input_part(part: Fields) -> InputPart | None:
+    match part.get("type"):
+        case "input_image":
+            return _image(part)
+        case "input_file":
+            return FilePart(*[_optional(part, key) for key in ("file_data", "file_id", "filename", "file_url")])
+        case "input_audio":
+            speech = part.get("input_audio")
+            return _audio(cast("Fields", speech)) if isinstance(speech, dict) else None
+        case _:
+            return TextPart(part["text"]) if isinstance(part.get("text"), str) else None
+
+
+def _image(part: Fields) -> InputPart:
+    """A picture; one that was uploaded is a file like any other."""
+    url = _optional(part, "image_url")
+    if url is None:
+        return FilePart(file_id=_optional(part, "file_id"))
+    match part.get("detail"):
+        case "low" | "high" | "original" as detail:
+            return ImagePart(url, detail)
+        case _:
+            return ImagePart(url)
+
+
+def _audio(speech: Fields) -> AudioPart:
+    return AudioPart(_text(speech, "data"), _text(speech, "format"))
+
+
+def _parts(value: object) -> list[Fields]:
+    parts = cast("list[Any]", value) if isinstance(value, list) else []
+    return [cast("Fields", part) for part in parts if isinstance(part, dict)]
+
+
+def _text(fields: Fields, key: str) -> str:
+    return _optional(fields, key) or ""
+
+
+def _optional(fields: Fields, key: str) -> str | None:
+    value = fields.get(key)
+    return value if isinstance(value, str) else None

@@ -1,0 +1,230 @@
+"""Items: what a Responses conversation is made of. Source: OpenAI's OpenAPI document (InputItem) and its SDK's types.
+
+Types that are not known, of items and of tools, are kept as they are.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, cast
+
+from annotated_types import MinLen
+from pydantic import Discriminator, Field, Tag
+
+from .chat_request import RefusalContent, WireModel
+
+ID_PREFIXES = {
+    "message": "msg_",
+    "function_call": "fc_",
+    "function_call_output": "fco_",
+    "custom_tool_call": "ctc_",
+    "custom_tool_call_output": "ctco_",
+    "reasoning": "rs_",
+    "compaction": "cmp_",
+    "mcp_call": "mcp_",
+    "mcp_list_tools": "mcpl_",
+    "mcp_approval_request": "mcpr_",
+    "mcp_approval_response": "mcpa_",
+}
+"""How ids of items begin; those of all other types begin with `item_`."""
+
+WITH_STATUS = frozenset(
+    [
+        "message",
+        "function_call",
+        "function_call_output",
+        "custom_tool_call",
+        "custom_tool_call_output",
+        "reasoning",
+        "mcp_call",
+    ]
+)
+"""Types whose items always have a `status` when the server shows them."""
+
+
+def id_prefix(kind: str) -> str:
+    """How ids of items of this type begin."""
+    return ID_PREFIXES.get(kind, "item_")
+
+
+class TextContent(WireModel):
+    """Text, from whomever."""
+
+    type: Literal["input_text", "output_text", "text", "summary_text", "reasoning_text"]
+    text: str
+
+
+class ImageContent(WireModel):
+    """A picture: by URL, or by the id of an uploaded file."""
+
+    type: Literal["input_image"]
+    image_url: str | None = None
+    file_id: str | None = None
+    detail: Literal["auto", "low", "high", "original"] | None = None
+
+
+class FileContent(WireModel):
+    """A document: base64 data, a URL, or the id of an uploaded file."""
+
+    type: Literal["input_file"]
+    file_data: str | None = None
+    file_id: str | None = None
+    file_url: str | None = None
+    filename: str | None = None
+
+
+class InputAudioField(WireModel):
+    """Speech as base64 text."""
+
+    data: str
+    format: str
+
+
+class AudioContent(WireModel):
+    """Speech."""
+
+    type: Literal["input_audio"]
+    input_audio: InputAudioField
+
+
+Content = Annotated[
+    TextContent | RefusalContent | ImageContent | FileContent | AudioContent, Field(discriminator="type")
+]
+Output = str | list[Content]
+"""What a tool answered."""
+
+Identifier = Annotated[str, MinLen(1)]
+
+
+class ItemParam(WireModel):
+    """What all items may have."""
+
+    id: str | None = None
+    status: Literal["in_progress", "completed", "incomplete"] | None = None
+
+
+class MessageItemParam(ItemParam):
+    """A message, in its long or its short ("easy") form."""
+
+    type: Literal["message"] | None = None
+    role: Literal["user", "assistant", "system", "developer"]
+    content: str | list[Content]
+    phase: Literal["commentary", "final_answer"] | None = None
+    name: str | None = None
+
+
+class FunctionCallItemParam(ItemParam):
+    """A function call that the assistant made."""
+
+    type: Literal["function_call"]
+    call_id: Identifier
+    name: str
+    arguments: str
+
+
+class CustomCallItemParam(ItemParam):
+    """A call of a tool that takes free text."""
+
+    type: Literal["custom_tool_call"]
+    call_id: Identifier
+    name: str
+    input: str
+
+
+class CallOutputItemParam(ItemParam):
+    """The client's result of a call."""
+
+    type: Literal["function_call_output", "custom_tool_call_output"]
+    call_id: Identifier
+    output: Output
+
+
+class SummaryText(WireModel):
+    """A paragraph of a summary."""
+
+    type: Literal["summary_text"]
+    text: str
+
+
+class ReasoningText(WireModel):
+    """A paragraph of thinking."""
+
+    type: Literal["reasoning_text"]
+    text: str
+
+
+class ReasoningItemParam(ItemParam):
+    """What the assistant thought. Other servers' `encrypted_content` is kept, and means nothing here."""
+
+    type: Literal["reasoning"]
+    summary: list[SummaryText] | None = None
+    content: list[ReasoningText] | None = None
+    encrypted_content: str | None = None
+
+
+class ItemReferenceParam(WireModel):
+    """An item that the server has already."""
+
+    type: Literal["item_reference"] | None = None
+    id: Identifier
+
+
+class ApprovalResponseParam(ItemParam):
+    """Somebody's decision about a call that waited for approval."""
+
+    type: Literal["mcp_approval_response"]
+    approval_request_id: Identifier
+    approve: bool
+    reason: str | None = None
+
+
+class CompactionItemParam(ItemParam):
+    """What took the place of a conversation's beginning."""
+
+    type: Literal["compaction"]
+    encrypted_content: str
+
+
+class OtherItemParam(WireModel):
+    """An item of any other type."""
+
+    type: Annotated[str, MinLen(1)]
+    id: str | None = None
+
+
+_MODELS = {
+    "message": "message",
+    "function_call": "function_call",
+    "custom_tool_call": "custom_tool_call",
+    "function_call_output": "output",
+    "custom_tool_call_output": "output",
+    "reasoning": "reasoning",
+    "item_reference": "item_reference",
+    "mcp_approval_response": "mcp_approval_response",
+    "compaction": "compaction",
+}
+
+
+def _model(value: Any) -> str:
+    """Which model an item is for: by its type; without one it is a message, or, having no role, a reference."""
+    if not isinstance(value, dict):
+        return "message"  # is refused by any model
+    fields = cast("dict[str, Any]", value)
+    kind = fields.get("type")
+    if kind is None:
+        return "item_reference" if "id" in fields and "role" not in fields else "message"
+    return _MODELS.get(kind, "other") if isinstance(kind, str) else "other"
+
+
+ItemInput = Annotated[
+    Annotated[MessageItemParam, Tag("message")]
+    | Annotated[FunctionCallItemParam, Tag("function_call")]
+    | Annotated[CustomCallItemParam, Tag("custom_tool_call")]
+    | Annotated[CallOutputItemParam, Tag("output")]
+    | Annotated[ReasoningItemParam, Tag("reasoning")]
+    | Annotated[ItemReferenceParam, Tag("item_reference")]
+    | Annotated[ApprovalResponseParam, Tag("mcp_approval_response")]
+    | Annotated[CompactionItemParam, Tag("compaction")]
+    | Annotated[OtherItemParam, Tag("other")],
+    Discriminator(_model),
+]
+"""An item as clients send it."""
