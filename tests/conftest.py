@@ -5,6 +5,10 @@ from collections.abc import Iterator
 
 import pytest
 
+from .stores.postgres_cluster import postgres as postgres
+from .stores.postgres_cluster import postgres_database as postgres_database
+from .stores.postgres_cluster import postgres_url as postgres_url
+
 
 @pytest.fixture(params=["asyncio", "trio"])
 def anyio_backend(request: pytest.FixtureRequest) -> str:

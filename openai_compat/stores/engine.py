@@ -34,6 +34,7 @@ class Single(Generic[Result]):
     result: Callable[[Sequence[Row]], Result]
 
     def __call__(self) -> Transaction[Result]:
+        """The transaction."""
         return self.result((yield self.sql, self.args))
 
 
@@ -42,7 +43,7 @@ class Engine(Protocol):
 
     @property
     def name(self) -> str:
-        """ "sqlite" or "postgresql": where statements have to differ."""
+        """Which it is, "sqlite" or "postgresql": where statements have to differ."""
         ...
 
     async def run(self, transaction: Callable[[], Transaction[Result]]) -> Result:
