@@ -18,6 +18,7 @@ from ..events import (
     MessageBreak,
     Notice,
     Paused,
+    PendingCall,
     Progress,
     ReasoningDelta,
     RefusalDelta,
@@ -86,11 +87,12 @@ class Presentation:
             self._tool_names[item.call_id] = item.name
             return ()
         if isinstance(item, ToolResult):
-            return self._activity(_tool_ended(item, self._tool_names.get(item.call_id, "tool")))
+            name = self._tool_names.get(item.call_id, "tool")
+            return self._activity(Progress("tool", item.call_id, tool_ended(item, name), done=True))
         if item.call_id not in self._tool_names:
             return (item,)
         if isinstance(item, ToolCallReady):
-            return self._activity(Progress("tool", item.call_id, f"Running {item.name} …"))
+            return self._activity(Progress("tool", item.call_id, tool_running(item.name)))
         return ()
 
     def _activity(self, progress: Progress) -> Sequence[Item]:
@@ -107,6 +109,17 @@ class Presentation:
                 assert_never(self._visibility)
 
 
-def _tool_ended(result: ToolResult, name: str) -> Progress:
+def tool_running(name: str) -> str:
+    """What people read while the agent runs a tool."""
+    return f"Running {name} …"
+
+
+def tool_ended(result: ToolResult, name: str) -> str:
+    """What they read when it has answered."""
     outcome = "was denied" if result.denied else "failed" if result.is_error else "done"
-    return Progress("tool", result.call_id, f"{name} {outcome}", done=True)
+    return f"{name} {outcome}"
+
+
+def approval_question(call: PendingCall) -> str:
+    """What people are asked in text where the client has no other way to ask them."""
+    return f"May I run {call.name} with {call.arguments}? Please answer yes or no."

@@ -1,0 +1,414 @@
+"""Events of a turn as one Response: the events of its stream, and the object that they come to.
+
+The plain answer is `response()` of the same object that writes the stream, so they say the same. Which event may follow
+which is in `transitions`.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias, assert_never, cast
+
+from ..errors import OpenAICompatError
+from ..events import (
+    Citation,
+    Compacted,
+    Finished,
+    FinishReason,
+    MediaDelta,
+    MessageBreak,
+    Notice,
+    Paused,
+    PendingCall,
+    Progress,
+    ReasoningDelta,
+    RefusalDelta,
+    TextDelta,
+    ToolCallDelta,
+    ToolCallReady,
+    ToolCallStarted,
+    ToolResult,
+    UsageReported,
+)
+from ..protocol.items import id_prefix
+from ..protocol.response import (
+    Compaction,
+    ImageGenerationCall,
+    LifecycleEvent,
+    McpApprovalRequest,
+    OutputItem,
+    Phase,
+    ResponseError,
+    ResponseStatus,
+    StatusEvent,
+)
+from ..reducer import Item, Usage
+from .items import compaction_item
+from .presentation import Presentation, approval_question
+from .responses_calls import CallWriter, CustomCallWriter, FunctionCallWriter, McpCallWriter, status_event
+from .responses_events import EventWriter
+from .responses_items import ItemWriter, ReasoningWriter, WholeItem
+from .responses_message import MessageWriter
+from .responses_object import INCOMPLETE, UNASKED, error_event, error_of, usage_of
+from .responses_speech import SpeechWriter
+
+ResponseVisibility: TypeAlias = Literal["items", "hidden", "reasoning", "text", "status"]
+"""Where people see what the agent does: in items of their own, which no client takes for its own work, or as in chat."""
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovedCall:
+    """A call that an earlier response asked people about: by which request, and what was to be run."""
+
+    request_id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseForm:
+    """What one Response is made with.
+
+    Attributes:
+        id: `resp_…`.
+        created: unix time in seconds.
+        agent: the `server_label` of the agent's own calls.
+        echo: fields of the request that the Response repeats.
+        custom_tools: the names among the client's tools that take free text.
+        approval_labels: the `server_label` of each `mcp` tool that the client declared: it can be asked for approvals
+            in the agent's name if that is among them. Others are asked in text.
+        visibility: where people see what the agent does.
+        background: whether the response runs without anybody waiting for it.
+        new_id: makes an id that begins with the given prefix.
+        now: the unix time in seconds.
+        include_logprobs: whether the probabilities of tokens were asked for.
+        approved: by call id, the calls about which people were asked before this turn.
+    """
+
+    id: str
+    created: int
+    agent: str
+    echo: Mapping[str, Any]
+    new_id: Callable[[str], str]
+    now: Callable[[], int]
+    custom_tools: frozenset[str] = frozenset()
+    approval_labels: frozenset[str] = frozenset()
+    visibility: ResponseVisibility = "items"
+    background: bool = False
+    include_logprobs: bool = False
+    approved: Mapping[str, ApprovedCall] = field(default_factory=dict[str, ApprovedCall])
+
+
+class ResponseStream:
+    """One Response while it is made.
+
+    Every method that returns bytes returns whole server-sent events, numbered without a gap.
+
+    Attributes:
+        status: of the Response.
+        usage: the tokens reported so far.
+        approvals: the calls that wait for approval, by the id of the request for it.
+    """
+
+    def __init__(self, form: ResponseForm) -> None:
+        self._form = form
+        self._out = EventWriter()
+        self._items: list[ItemWriter] = []
+        self._prose: MessageWriter | ReasoningWriter | None = None
+        self._calls: dict[str, CallWriter] = {}
+        self._view = None if form.visibility == "items" else Presentation(form.visibility)
+        self._speech = SpeechWriter(form.id, self._out)
+        self._said = 0
+        self._reason: FinishReason = "stop"
+        self._error: ResponseError | None = None
+        self._completed_at: int | None = None
+        self.status: ResponseStatus = "in_progress"
+        self.usage = Usage()
+        self.approvals: dict[str, PendingCall] = {}
+
+    @property
+    def sequence(self) -> int:
+        """The number of the last event, -1 before the first."""
+        return self._out.sequence
+
+    @property
+    def output(self) -> list[OutputItem]:
+        """The output items as they stand, in the order in which they began."""
+        return [writer.item() for writer in self._items]
+
+    def response(self) -> dict[str, Any]:
+        """The Response as it stands, to be written with `dumps`."""
+        form, running = self._form, self.status in ("queued", "in_progress")
+        echo = {key: value for key, value in form.echo.items() if value is not None}
+        return {
+            **UNASKED,
+            **echo,
+            "id": form.id,
+            "object": "response",
+            "created_at": form.created,
+            "completed_at": self._completed_at,
+            "status": self.status,
+            "background": form.background,
+            "error": self._error,
+            "incomplete_details": INCOMPLETE.get(self._reason) if self.status == "incomplete" else None,
+            "output": self.output,
+            "usage": None if running else usage_of(self.usage),
+        }
+
+    # the states of the response
+
+    def begin(self, *, queued: bool = False) -> bytes:
+        """The first events. A response that was queued is begun again, without `queued`, when its turn starts."""
+        if queued:
+            self.status = "queued"
+            return self._lifecycle("response.created") + self._lifecycle("response.queued")
+        self.status = "in_progress"
+        created = self._lifecycle("response.created") if self.sequence < 0 else b""
+        return created + self._lifecycle("response.in_progress")
+
+    def finish(self) -> bytes:
+        """The last events of a turn that has ended by itself."""
+        begun, last = self._begun(), self._settle(self._reason)
+        self.status = "incomplete" if self._reason in INCOMPLETE else "completed"
+        if self.status == "incomplete":
+            return begun + last + self._lifecycle("response.incomplete")
+        self._completed_at = self._form.now()
+        return begun + last + self._empty_message() + self._lifecycle("response.completed")
+
+    def fail(self, error: OpenAICompatError) -> bytes:
+        """The last events of a turn that failed."""
+        cut = self._cut()
+        self.status, self._error = "failed", error_of(error)
+        return cut + self._out.write(error_event(error)) + self._lifecycle("response.failed")
+
+    def cancel(self) -> bytes:
+        """The last events of a turn that was stopped. No event is called cancelled: `response.incomplete` brings it."""
+        cut = self._cut()
+        self.status = "cancelled"
+        return cut + self._lifecycle("response.incomplete")
+
+    def feed(self, items: list[Item]) -> bytes:
+        """The events for what the agent says."""
+        begun = self._begun()
+        if self._view is None:
+            return begun + self._written(items)
+        return begun + b"".join([self._written(self._shown(item)) for item in items])
+
+    def _begun(self) -> bytes:
+        return self.begin() if self.status == "queued" or self.sequence < 0 else b""
+
+    def _lifecycle(self, kind: Any, event: StatusEvent | None = None) -> bytes:
+        lifecycle: LifecycleEvent = {"type": kind, "response": self.response()}
+        if event is not None:
+            lifecycle["event"] = event
+        return self._out.write(lifecycle)
+
+    # what the agent says
+
+    def _shown(self, item: Item) -> list[Item]:
+        """What an item becomes where the agent's own tools have no items of their own."""
+        if self._view is None or isinstance(item, MessageBreak):  # which chat writes as a blank line
+            return [item]
+        return self._view.show([item])
+
+    def _written(self, items: list[Item]) -> bytes:
+        if set(map(type, items)) == {str}:
+            return self._texts(cast("list[str]", items))
+        return b"".join([self._item(item) for item in items])
+
+    def _item(self, item: Item) -> bytes:  # noqa: C901, PLR0912  (one arm for each event)
+        match item:
+            case str():
+                return self._texts([item])
+            case TextDelta():
+                return self._text(item)
+            case MessageBreak():
+                return self._end_prose() if isinstance(self._prose, MessageWriter) else b""
+            case ReasoningDelta():
+                return self._reasoning(item.text)
+            case RefusalDelta():
+                begun, message = self._message(self._phase)
+                return begun + message.refuse(item.text)
+            case Citation():
+                begun, message = self._message(self._phase)
+                return begun + message.cite(item)
+            case MediaDelta():
+                return self._media(item)
+            case ToolCallStarted():
+                return self._call(item)
+            case ToolCallDelta():
+                return self._calls[item.call_id].add(item.arguments)
+            case ToolCallReady():
+                return self._calls[item.call_id].ready()
+            case ToolResult():
+                return self._result(item)
+            case Progress():
+                return self._status(item.status, done=item.done)
+            case Notice():
+                return self._status(item.message, done=True)
+            case Compacted():
+                return self._compacted(item.summary)
+            case UsageReported():
+                self.usage.add(item)
+                return b""
+            case Paused():
+                return self._paused(item)
+            case Finished():
+                self._reason = item.reason
+                return self._settle(item.reason)
+            case _:
+                assert_never(item)
+
+    def _texts(self, texts: Sequence[str]) -> bytes:
+        begun, message = self._message(None)
+        return begun + message.texts(texts)
+
+    def _text(self, item: TextDelta) -> bytes:
+        begun, message = self._message(item.phase)
+        if item.logprobs and self._form.include_logprobs:
+            return begun + message.logged(item.text, item.logprobs)
+        return begun + message.texts([item.text])
+
+    @property
+    def _phase(self) -> Phase | None:
+        return self._prose.phase if isinstance(self._prose, MessageWriter) else None
+
+    def _message(self, phase: Phase | None) -> tuple[bytes, MessageWriter]:
+        """The message that words go to, and the events that begin it."""
+        if isinstance(self._prose, MessageWriter) and self._prose.phase == phase:
+            return b"", self._prose
+        ended = self._end_prose()
+        self._prose = MessageWriter(self._out, self._id("message"), len(self._items), phase, self._said)
+        return ended + self._begin(self._prose), self._prose
+
+    def _reasoning(self, text: str) -> bytes:
+        begun = b""
+        if not isinstance(self._prose, ReasoningWriter):
+            begun = self._end_prose()
+            self._prose = ReasoningWriter(self._out, self._id("reasoning"), len(self._items))
+            begun += self._begin(self._prose)
+        return begun + self._prose.think(text)
+
+    def _end_prose(self, status: Literal["completed", "incomplete"] = "completed") -> bytes:
+        """Words that come later are another item: the order of items is the order of what was said and done."""
+        prose, self._prose = self._prose, None
+        if isinstance(prose, MessageWriter):
+            self._said = prose.said
+        return prose.close(status) if prose is not None else b""
+
+    def _begin(self, writer: ItemWriter) -> bytes:
+        self._items.append(writer)
+        return writer.added()
+
+    def _whole(self, item: OutputItem, *steps: Any, first: OutputItem | None = None) -> bytes:
+        ended = self._end_prose()
+        writer = WholeItem(self._out, len(self._items), item, first)
+        self._items.append(writer)
+        return ended + writer.written(*steps)
+
+    def _id(self, kind: str) -> str:
+        return self._form.new_id(id_prefix(kind))
+
+    # tools
+
+    def _call(self, event: ToolCallStarted) -> bytes:
+        ended = self._end_prose()
+        call = self._calls[event.call_id] = self._call_writer(event)
+        return ended + self._begin(call)
+
+    def _call_writer(self, event: ToolCallStarted) -> CallWriter:
+        out, index, call_id, name = self._out, len(self._items), event.call_id, event.name
+        if event.executor != "client":
+            return self._own_call(call_id, name)
+        if name in self._form.custom_tools:
+            return CustomCallWriter(out, self._id("custom_tool_call"), index, call_id, name)
+        return FunctionCallWriter(out, self._id("function_call"), index, call_id, name)
+
+    def _own_call(self, call_id: str, name: str) -> McpCallWriter:
+        approved = self._form.approved.get(call_id)
+        request_id = approved.request_id if approved is not None else None
+        identity, index = self._id("mcp_call"), len(self._items)
+        return McpCallWriter(
+            self._out, identity, index, call_id, name, server_label=self._form.agent, approval=request_id
+        )
+
+    def _result(self, result: ToolResult) -> bytes:
+        call = self._calls.get(result.call_id)
+        begun = b""
+        if not isinstance(call, McpCallWriter):
+            begun, call = self._earlier_call(result.call_id)
+        return begun + call.answered(result)
+
+    def _earlier_call(self, call_id: str) -> tuple[bytes, McpCallWriter]:
+        """The call of a result whose call was made in an earlier turn, which waited for approval."""
+        approved = self._form.approved.get(call_id) or ApprovedCall("", "tool", "{}")
+        ended, call = self._end_prose(), self._own_call(call_id, approved.name)
+        return ended + self._begin(call) + call.add(approved.arguments), call
+
+    def _status(self, text: str, *, done: bool) -> bytes:
+        """A line for people. `response.in_progress` brings it, since no client minds to see that one again."""
+        return self._lifecycle("response.in_progress", status_event(text, done=done))
+
+    # whole items
+
+    def _media(self, event: MediaDelta) -> bytes:
+        if event.media_type.startswith("audio/"):
+            return self._speech.piece(event)
+        picture: ImageGenerationCall = {
+            "id": self._id("image_generation_call"),
+            "type": "image_generation_call",
+            "status": "completed",
+            "result": base64.b64encode(event.data).decode(),
+        }
+        first: ImageGenerationCall = {**picture, "status": "in_progress", "result": None}
+        kind = event.media_type.removeprefix("image/").removesuffix("+xml")
+        if kind in ("png", "webp", "jpeg", "gif", "svg"):
+            picture["output_format"] = kind
+        steps = "response.image_generation_call.in_progress", "response.image_generation_call.completed"
+        return self._whole(picture, *steps, first=first)
+
+    def _compacted(self, summary: str) -> bytes:
+        item = cast("Compaction", compaction_item(summary, self._form.new_id))
+        return self._whole(item, "response.compaction.compacting")
+
+    # the end of the turn
+
+    def _paused(self, event: Paused) -> bytes:
+        asking = [call for call in event.pending if call.waits_for == "approval"]
+        return b"".join([self._ask(call) for call in asking]) + self._settle("stop")
+
+    def _ask(self, call: PendingCall) -> bytes:
+        form, request_id = self._form, self._id("mcp_approval_request")
+        self.approvals[request_id] = call
+        begun = self._calls.get(call.call_id)
+        ended = self._end_prose() + (begun.cut() if begun is not None else b"")
+        if form.agent not in form.approval_labels:
+            return ended + self._texts([approval_question(call)]) + self._end_prose()
+        request: McpApprovalRequest = {
+            "id": request_id,
+            "type": "mcp_approval_request",
+            "server_label": form.agent,
+            "name": call.name,
+            "arguments": call.arguments,
+        }
+        return ended + self._whole(request)
+
+    def _settle(self, reason: FinishReason) -> bytes:
+        """Ends what is still open."""
+        status: Literal["completed", "incomplete"] = "incomplete" if reason in INCOMPLETE else "completed"
+        ended = self._end_prose(status)
+        return ended + b"".join([call.close(status) for call in self._calls.values()]) + self._speech.end()
+
+    def _cut(self) -> bytes:
+        """Ends what is still open where the turn breaks off."""
+        created = self._lifecycle("response.created") if self.sequence < 0 else b""
+        ended = self._end_prose("incomplete")
+        return created + ended + b"".join([call.cut() for call in self._calls.values()]) + self._speech.end()
+
+    def _empty_message(self) -> bytes:
+        """An answer has a message, if an empty one, unless it has something else to act on or to look at."""
+        if any(item["type"] not in ("reasoning", "mcp_call", "compaction") for item in self.output):
+            return b""
+        return self._texts([]) + self._end_prose()

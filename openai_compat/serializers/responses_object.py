@@ -1,0 +1,88 @@
+"""The Response object: always all of its keys."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..errors import OpenAICompatError
+from ..events import FinishReason
+from ..protocol.response import ErrorEvent, IncompleteDetails, ResponseError, ResponseErrorCode, ResponseUsage
+from ..reducer import Usage
+from .errors import RETRIED_TYPES
+
+UNASKED: Mapping[str, Any] = {
+    "background": False,
+    "completed_at": None,
+    "error": None,
+    "frequency_penalty": 0.0,
+    "incomplete_details": None,
+    "instructions": None,
+    "max_output_tokens": None,
+    "max_tool_calls": None,
+    "metadata": {},
+    "parallel_tool_calls": True,
+    "presence_penalty": 0.0,
+    "previous_response_id": None,
+    "prompt_cache_key": None,
+    "reasoning": {"effort": None, "summary": None},
+    "safety_identifier": None,
+    "service_tier": "default",
+    "store": True,
+    "temperature": 1.0,
+    "text": {"format": {"type": "text"}},
+    "tool_choice": "auto",
+    "tools": [],
+    "top_logprobs": 0,
+    "top_p": 1.0,
+    "truncation": "disabled",
+    "usage": None,
+}
+"""What the object says about everything that the request did not say, or said null about."""
+
+INCOMPLETE: Mapping[FinishReason, IncompleteDetails] = {
+    "length": {"reason": "max_output_tokens"},
+    "content_filter": {"reason": "content_filter"},
+}
+"""Why a response is incomplete, where its turn ended for one of these reasons."""
+
+
+def usage_of(usage: Usage) -> ResponseUsage:
+    """The `usage` object. Clients need both of its details; what was not reported is zero there."""
+    result: ResponseUsage = {
+        "input_tokens": usage.input_tokens,
+        "input_tokens_details": {"cached_tokens": usage.cached_tokens or 0, "cache_write_tokens": 0},
+        "output_tokens": usage.output_tokens,
+        "output_tokens_details": {"reasoning_tokens": usage.reasoning_tokens or 0},
+        "total_tokens": usage.input_tokens + usage.output_tokens,
+    }
+    if not usage.reported:
+        result["reported"] = False
+    return result
+
+
+def error_of(error: OpenAICompatError) -> ResponseError:
+    """The `error` of a failed response.
+
+    Codex runs a turn again for every code but a few, of which `invalid_prompt` is the one that fits: an agent that
+    has begun is not to be run twice, unless its error says that this is safe.
+    """
+    return {"code": _code(error), "message": error.message, "type": error.type, "param": error.param}
+
+
+def error_event(error: OpenAICompatError) -> ErrorEvent:
+    """The `error` event: as in chat never of a type that makes coding agents run the turn again."""
+    kind = "agent_error" if error.type in RETRIED_TYPES else error.type
+    return {
+        "type": "error",
+        "code": error.code,
+        "message": error.message,
+        "param": error.param,
+        "error": {"type": kind, "code": error.code, "message": error.message, "param": error.param},
+    }
+
+
+def _code(error: OpenAICompatError) -> ResponseErrorCode:
+    if not error.should_retry:
+        return "invalid_prompt"
+    return "rate_limit_exceeded" if error.status == 429 else "server_error"
