@@ -47,6 +47,7 @@ from .policies.disconnect import Disconnect
 from .policies.housekeeping import Housekeeping
 from .policies.limits import Deadlines, Limits
 from .policies.messages import MessagePolicy
+from .policies.rates import Rates
 from .server import Server
 from .stores.memory import MemoryStore
 from .version import __version__ as __version__
@@ -80,6 +81,7 @@ __all__ = (
     "PendingCall",
     "Principal",
     "Progress",
+    "Rates",
     "ReasoningDelta",
     "RefusalDelta",
     "Resume",

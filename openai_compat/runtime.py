@@ -12,7 +12,8 @@ from typing import Literal, Protocol
 
 from .backend import AgentBackend, AgentRequest, Caller, Principal
 from .conversations import Conversations
-from .errors import NotFound, OpenAICompatError
+from .embedders import Embedder
+from .errors import InvalidRequest, NotFound, OpenAICompatError
 from .http import HttpRequest
 from .idempotency import Idempotency
 from .policies.admission import Busy, Slots
@@ -20,6 +21,7 @@ from .policies.disconnect import Disconnect
 from .policies.housekeeping import Housekeeping
 from .policies.limits import Deadlines, Limits
 from .policies.messages import MessagePolicy
+from .rate_limiter import RateLimiter
 from .serializers.presentation import Visibility
 from .stores.port import Store
 
@@ -40,13 +42,16 @@ class Runtime:
 
     Attributes:
         agents: the backends by model name, in the order they are listed.
+        embedders: what makes embeddings, by model name; an agent may have the same one.
         unknown_model: what a request for another model gets: a 404, or the first agent.
         agent_headers: names (lower case) of the request headers that agents are given.
         started: when the server was made, in unix seconds.
         running: what runs now.
+        rates: what counts requests, if there is a limit on them.
     """
 
     agents: Mapping[str, AgentBackend]
+    embedders: Mapping[str, Embedder]
     unknown_model: Literal["reject", "default"]
     slots: Slots
     busy: Busy | None
@@ -59,20 +64,51 @@ class Runtime:
     conversations: Conversations | None
     store: Store
     idempotency: Idempotency
+    rates: RateLimiter | None
     agent_headers: frozenset[str]
     owned_by: str
     started: int
     running: set[Interruptible] = field(default_factory=set[Interruptible])
 
+    @property
+    def models(self) -> list[str]:
+        """The names of all models: the agents, in the order they were given, then what only makes embeddings."""
+        return list(dict.fromkeys([*self.agents, *self.embedders]))
+
+    def model(self, model: str, principal: Principal) -> str:
+        """The name of a model that there is. Raises NotFound (404 `model_not_found`)."""
+        if model not in self.models or not principal.may_use(model):
+            raise _unknown_model(model)
+        return model
+
     def agent(self, model: str, principal: Principal) -> tuple[str, AgentBackend]:
-        """The agent that serves `model`, and its own name. Raises NotFound (404 `model_not_found`)."""
-        name = model
-        if name not in self.agents and self.unknown_model == "default":
-            name = next(iter(self.agents))
-        if name not in self.agents or not principal.may_use(name):
-            shown = model if len(model) <= 64 else model[:64] + "…"
-            raise NotFound(f"The model '{shown}' does not exist", code="model_not_found", param="model")
+        """The agent that serves `model`, and its own name.
+
+        Raises NotFound (404 `model_not_found`), or InvalidRequest for a model that only makes embeddings.
+        """
+        name = self._named(model, self.agents, principal)
+        if name not in self.agents:
+            text = "This model only makes embeddings."
+            raise InvalidRequest(text, param="model", code="unsupported_value")
         return name, self.agents[name]
+
+    def embedder(self, model: str, principal: Principal) -> tuple[str, Embedder]:
+        """What makes embeddings for `model`, and its own name.
+
+        Raises NotFound (404 `model_not_found`), or InvalidRequest for an agent that makes none.
+        """
+        name = self._named(model, self.embedders, principal)
+        if name not in self.embedders:
+            raise InvalidRequest("This model makes no embeddings.", param="model", code="unsupported_value")
+        return name, self.embedders[name]
+
+    def _named(self, model: str, offered: Mapping[str, object], principal: Principal) -> str:
+        known = model in self.agents or model in self.embedders
+        default = self.unknown_model == "default" and offered and not known
+        name = next(iter(offered)) if default else model
+        if not (known or default) or not principal.may_use(name):
+            raise _unknown_model(model)
+        return name
 
     def caller(self, principal: Principal, request: HttpRequest) -> Caller:
         """Who sends `request`, with the headers that agents are given."""
@@ -87,6 +123,11 @@ class Runtime:
             return self.busy or ""
         text = self.busy(request)
         return await text if inspect.isawaitable(text) else text
+
+
+def _unknown_model(model: str) -> NotFound:
+    shown = model if len(model) <= 64 else model[:64] + "…"
+    return NotFound(f"The model '{shown}' does not exist", code="model_not_found", param="model")
 
 
 def new_id(prefix: str) -> str:

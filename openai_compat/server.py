@@ -29,6 +29,8 @@ from .policies.limits import Deadlines, Limits
 from .policies.messages import MessagePolicy
 from .runtime import Runtime, logger, new_id, now
 from .serializers.presentation import Visibility
+from .policies.rates import RATE_HEADERS, RatesOf
+from .rate_limiter import RateLimiter
 from .stores.memory import MemoryStore
 from .stores.port import Store
 
@@ -93,6 +95,7 @@ class Server:
         unknown_model: what a request for a model that is not there gets: a 404, or the first agent ("default").
         visibility: where the agents' own tool calls are shown in chat.
         housekeeping: answers the requests that chat programs make for themselves; None hands them to the agent.
+        rates: how many requests each caller may send: `Rates`, or a function that says it for each principal.
         conversations: keeps conversations on the server; None keeps none.
         store: where everything is kept that outlives a request, conversations too; in memory by default.
         agent_headers: names of request headers that agents get in `AgentRequest.headers`; none by default.
@@ -119,6 +122,7 @@ class Server:
         visibility: Visibility = "status",
         housekeeping: Housekeeping | None = HOUSEKEEPING,
         conversations: Conversations | None = None,
+        rates: RatesOf | None = None,
         store: Store | None = None,
         agent_headers: Iterable[str] = (),
         bare_paths: bool = False,
@@ -137,6 +141,7 @@ class Server:
             busy=admission.busy,
             limits=limits,
             deadlines=deadlines,
+        self._exposed += RATE_HEADERS if rates is not None else ()
             disconnect=disconnect,
             messages=messages,
             visibility=visibility,
@@ -153,6 +158,7 @@ class Server:
 
     async def handle(self, request: HttpRequest, send: Send) -> None:
         """Answer one request. Cancelling this call is "the client left": the agent is stopped on the way out.
+            rates=None if rates is None else RateLimiter(store, rates),
 
         Raises ClientTooSlow and ClientDisconnected, upon which the adapter cuts the connection; nothing else.
         """

@@ -20,6 +20,7 @@ from ..runtime import Runtime, new_id, now
 from ..serializers.chat import ChatForm, ChatStream, completion, stream_end
 from ..serializers.presentation import Presentation
 from ..stores.port import StoredCompletion
+from .admit import admit
 from .generation import generate, say
 from .job import Form, Job
 from .outlive import outlive
@@ -43,6 +44,7 @@ async def create(runtime: Runtime, exchange: Exchange) -> None:
 
 
 async def _run(runtime: Runtime, exchange: Exchange, parsed: ParsedChat, identity: ChatForm, form: Form) -> None:
+    await admit(runtime, exchange)
     agent, backend = runtime.agent(parsed.request.model, exchange.principal)
     async with AsyncExitStack() as stack:
         draft = await _draft(runtime, exchange, parsed)

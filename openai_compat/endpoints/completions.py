@@ -12,6 +12,7 @@ from ..policies.limits import read_body
 from ..runtime import Runtime, new_id, now
 from ..serializers.completions import CompletionForm, CompletionStream, completion_stream_end, text_completion
 from ..serializers.presentation import Presentation
+from .admit import admit
 from .generation import generate
 from .job import Form, Job
 from .outlive import outlive
@@ -36,5 +37,10 @@ async def create(runtime: Runtime, exchange: Exchange) -> None:
     requests = [request for request in parsed.requests for _ in range(times)]
     agent, backend = runtime.agent(wire.model, exchange.principal)
     job = Job(text.id, agent, backend, requests, partial(Presentation, "hidden", refusal_as_text=True))
-    work = partial(generate, runtime, exchange, job, form)
+    work = partial(_run, runtime, exchange, job, form)
     await outlive(runtime.disconnect, exchange, partial(runtime.idempotency.once, exchange, body, work))
+
+
+async def _run(runtime: Runtime, exchange: Exchange, job: Job, form: Form) -> None:
+    await admit(runtime, exchange)
+    await generate(runtime, exchange, job, form)
