@@ -4,7 +4,8 @@
     ├── InvalidRequest          400  the request is wrong; `param` says where
     │   ├── RequestTimeout      408  the body did not arrive in time
     │   ├── RequestTooLarge     413  the body is over the limit
-    │   └── UnsupportedMedia    415  the body is not JSON, or is compressed
+    │   ├── UnsupportedMedia    415  the body is not JSON, or is compressed
+    │   └── UpgradeRequired     426  this is done over a WebSocket, which cannot be had here
     ├── Unauthorized            401
     ├── Forbidden               403
     ├── NotFound                404
@@ -41,6 +42,7 @@ __all__ = (
     "Unauthorized",
     "Unavailable",
     "UnsupportedMedia",
+    "UpgradeRequired",
 )
 
 MAX_MESSAGE = 1000
@@ -118,6 +120,14 @@ class UnsupportedMedia(InvalidRequest):
 
     status = 415
     code = "unsupported_media_type"
+
+
+class UpgradeRequired(InvalidRequest):
+    """A WebSocket was asked for, and the server that runs us, WSGI for one, does not speak it."""
+
+    status = 426
+    code = "websocket_not_supported"
+    default_headers = MappingProxyType({"Upgrade": "websocket"})
 
 
 class Unauthorized(OpenAICompatError):

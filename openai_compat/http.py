@@ -1,13 +1,15 @@
-"""An HTTP exchange without a transport: adapters turn theirs into this, and this back into theirs."""
+"""HTTP exchanges and WebSockets without a transport: adapters turn theirs into this, and this back into theirs."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 __all__ = (
+    "Channel",
     "ClientDisconnected",
+    "Frame",
     "HttpRequest",
     "RawHeaders",
     "ResponseBody",
@@ -74,6 +76,40 @@ Send: TypeAlias = Callable[[ResponseStart | ResponseBody], Awaitable[None]]
 """Takes one `ResponseStart`, then `ResponseBody` pieces; returns when the transport has room for the next.
 
 Raises ClientDisconnected when the transport knows that the client has gone away."""
+
+
+Frame: TypeAlias = str | bytes
+"""One message on a WebSocket, whole: text or bytes."""
+
+
+class Channel(Protocol):
+    """A WebSocket: both sides send frames until one of them closes it.
+
+    It begins as a request that is either accepted or refused, once. Any method may raise ClientDisconnected.
+    """
+
+    async def accept(self, headers: RawHeaders, subprotocol: str | None = None) -> None:
+        """Begin, with further headers for the answer and one of the subprotocols that the client offers."""
+        ...
+
+    async def refuse(self, status: int, headers: RawHeaders, body: bytes) -> None:
+        """Answer with an ordinary HTTP response instead."""
+        ...
+
+    async def receive(self) -> Frame:
+        """The next frame. Raises ClientDisconnected once the client has closed the channel or is gone.
+
+        Somebody has to wait for frames at all times: a transport may notice only then that the client has left.
+        """
+        ...
+
+    async def send(self, frame: Frame) -> None:
+        """Send a frame; returns when the transport has room for the next."""
+        ...
+
+    async def close(self, code: int, reason: str = "") -> None:
+        """Close it, with a code of RFC 6455 and a reason of at most 123 bytes. Nothing is sent afterwards."""
+        ...
 
 
 def encode_headers(headers: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:

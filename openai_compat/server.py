@@ -13,30 +13,33 @@ import anyio
 
 from .backend import AgentBackend
 from .callables import Agent, as_backend
+from .connection import Connection
 from .conversations import Conversations
-from .endpoints import chat, completions, conversations, health, models, openapi, stored
-from .errors import MethodNotAllowed, NotFound, OpenAICompatError, Unavailable
+from .embedders import Embedder, EmbedFunction
+from .endpoints import chat, completions, conversations, embeddings, health, models, openapi, responses_socket, stored
+from .errors import MethodNotAllowed, NotFound, OpenAICompatError, Unavailable, UpgradeRequired
 from .exchange import ClientTooSlow, Exchange
-from .http import ClientDisconnected, HttpRequest, Send
+from .http import Channel, ClientDisconnected, HttpRequest, Send
 from .idempotency import Idempotency
 from .policies.admission import Admission, Slots
 from .policies.auth import Auth, BearerAuth, Keys, KeySource, OpenAccess
-from .policies.cors import Cors, is_preflight
+from .policies.cors import Cors, check_origin, is_preflight
 from .policies.disconnect import Disconnect
 from .policies.hosts import LOOPBACK, Hosts
 from .policies.housekeeping import Housekeeping
 from .policies.limits import Deadlines, Limits
 from .policies.messages import MessagePolicy
-from .runtime import Runtime, logger, new_id, now
-from .serializers.presentation import Visibility
 from .policies.rates import RATE_HEADERS, RatesOf
 from .rate_limiter import RateLimiter
+from .runtime import Runtime, logger, new_id, now
+from .serializers.presentation import Visibility
 from .stores.memory import MemoryStore
 from .stores.port import Store
 
 HOUSEKEEPING = Housekeeping()
 
 Endpoint: TypeAlias = Callable[..., Awaitable[None]]
+Socket: TypeAlias = Callable[[Runtime, Connection], Awaitable[None]]
 Public: TypeAlias = Literal["models"]
 
 
@@ -67,9 +70,11 @@ V1 = (
         rest=True,
     ),
     Route("/completions", {"POST": completions.create}),
+    Route("/embeddings", {"POST": embeddings.create}),
     Route("/models", {"GET": models.list_models}, group="models"),
     Route("/models/", {"GET": models.get_model}, rest=True, group="models"),
 )
+SOCKETS: Mapping[str, Socket] = {"/responses": responses_socket.serve}
 OPEN = (
     Route("/openapi.json", {"GET": openapi.document}, open=True),
     Route("/healthz", {"GET": health.healthz}, open=True),
@@ -82,12 +87,15 @@ class Server:
 
     Args:
         agents: one agent, served as the model "agent", or several by model name; whatever `as_backend` takes.
+        embeddings: functions that make embeddings, by model name: `def` or `async def embed(texts)`, which returns one
+            vector for each text.
         keys: the API key, several, a mapping from keys to principals, or a source of these (`key_from_env`,
             `key_from_file`, any function). None lets everybody in, who then must call the server by one of `hosts`.
         hosts: names the server answers to when it has no key; loopback names by default, "*" for all.
         public: routes that need no key: "models".
         cors: the web pages that may call it; none by default.
         limits: bounds on size and number.
+        rates: how many requests each caller may send: `Rates`, or a function that says it for each principal.
         deadlines: bounds on time.
         admission: what becomes of requests for which no slot is free.
         disconnect: what becomes of a turn whose client has left.
@@ -95,7 +103,6 @@ class Server:
         unknown_model: what a request for a model that is not there gets: a 404, or the first agent ("default").
         visibility: where the agents' own tool calls are shown in chat.
         housekeeping: answers the requests that chat programs make for themselves; None hands them to the agent.
-        rates: how many requests each caller may send: `Rates`, or a function that says it for each principal.
         conversations: keeps conversations on the server; None keeps none.
         store: where everything is kept that outlives a request, conversations too; in memory by default.
         agent_headers: names of request headers that agents get in `AgentRequest.headers`; none by default.
@@ -109,11 +116,13 @@ class Server:
         self,
         agents: Agent | Mapping[str, Agent],
         *,
+        embeddings: Mapping[str, EmbedFunction] | None = None,
         keys: Keys | KeySource = None,
         hosts: Iterable[str] = LOOPBACK,
         public: Iterable[Public] = (),
         cors: Cors | None = None,
         limits: Limits = Limits(),  # noqa: B008  (frozen)
+        rates: RatesOf | None = None,
         deadlines: Deadlines = Deadlines(),  # noqa: B008
         admission: Admission = Admission(),  # noqa: B008
         disconnect: Disconnect = Disconnect(),  # noqa: B008
@@ -122,7 +131,6 @@ class Server:
         visibility: Visibility = "status",
         housekeeping: Housekeeping | None = HOUSEKEEPING,
         conversations: Conversations | None = None,
-        rates: RatesOf | None = None,
         store: Store | None = None,
         agent_headers: Iterable[str] = (),
         bare_paths: bool = False,
@@ -133,15 +141,16 @@ class Server:
         self._public = frozenset(public)
         self._cors = cors
         self._exposed = tuple(conversations.headers) if conversations is not None else ()
+        self._exposed += RATE_HEADERS if rates is not None else ()
         store = _one_store(store, conversations)
         self.runtime = Runtime(
             agents=_backends(agents),
+            embedders={name: Embedder(function) for name, function in (embeddings or {}).items()},
             unknown_model=unknown_model,
             slots=Slots(limits, admission),
             busy=admission.busy,
             limits=limits,
             deadlines=deadlines,
-        self._exposed += RATE_HEADERS if rates is not None else ()
             disconnect=disconnect,
             messages=messages,
             visibility=visibility,
@@ -149,16 +158,18 @@ class Server:
             conversations=conversations,
             store=store,
             idempotency=Idempotency(store, deadlines.request),
+            rates=None if rates is None else RateLimiter(store, rates),
             agent_headers=frozenset([name.lower() for name in agent_headers]),
             owned_by=owned_by,
             started=now(),
         )
         self._routes = _table(bare_paths)
+        self._sockets = _sockets(bare_paths)
+        self._connections: set[Connection] = set()
         self._drained = False
 
     async def handle(self, request: HttpRequest, send: Send) -> None:
         """Answer one request. Cancelling this call is "the client left": the agent is stopped on the way out.
-            rates=None if rates is None else RateLimiter(store, rates),
 
         Raises ClientTooSlow and ClientDisconnected, upon which the adapter cuts the connection; nothing else.
         """
@@ -181,6 +192,50 @@ class Server:
             exchange.close()
             _log(exchange)
 
+    async def connect(self, request: HttpRequest, channel: Channel) -> None:
+        """Serve a WebSocket until either side closes it, or refuse it. Cancelling this call is "the client left".
+
+        Raises ClientTooSlow, upon which the adapter cuts the connection; nothing else.
+        """
+        connection = Connection(request, channel, new_id("req_"), self.runtime.deadlines.write, self.auth)
+        self._connections.add(connection)
+        try:
+            with connection.scope:
+                await self._serve_or_fail(connection)
+            if connection.scope.cancel_called:
+                raise ClientTooSlow
+        except ClientTooSlow as gone:
+            connection.note = type(gone).__name__
+            raise
+        except ClientDisconnected:
+            pass
+        finally:
+            self._connections.discard(connection)
+            connection.end()
+            _log(connection)
+
+    async def _serve_or_fail(self, connection: Connection) -> None:
+        try:
+            await self._serve(connection)
+        except OpenAICompatError as error:
+            await connection.fail(error)
+        except ClientDisconnected:
+            raise
+        except Exception as error:
+            await connection.fail(_unexpected(error, connection.request_id))
+
+    async def _serve(self, connection: Connection) -> None:
+        request = connection.request
+        if self._hosts is not None:
+            self._hosts.check(request)
+        check_origin(request, self._cors)
+        await connection.authenticate()
+        serve = self._sockets.get(request.path)
+        if serve is None:
+            raise NotFound("Unknown path: there is no WebSocket here.", code="unknown_url")
+        self.runtime.slots.refuse_when_closed()
+        await serve(self.runtime, connection)
+
     async def _answer_or_fail(self, exchange: Exchange) -> None:
         """Answer; also to a bug of ours, which, if it got out, would cost the client its connection."""
         try:
@@ -190,13 +245,7 @@ class Server:
         except (ClientTooSlow, ClientDisconnected):
             raise
         except Exception as error:
-            logger.error(
-                "%s: unexpected error",
-                exchange.request_id,
-                exc_info=error,
-                extra={"request_id": exchange.request_id},
-            )
-            await exchange.fail(OpenAICompatError("The server failed.", code="internal_error", should_retry=False))
+            await exchange.fail(_unexpected(error, exchange.request_id))
 
     async def _answer(self, exchange: Exchange) -> None:
         request = exchange.request
@@ -208,6 +257,8 @@ class Server:
         route, arguments = self._route(request.path)
         if route is None or not (route.open or route.group in self._public):
             exchange.principal = await self.auth.principal(request)
+        if request.path in self._sockets and (request.header(b"upgrade") or "").lower() == "websocket":
+            raise UpgradeRequired("This path speaks WebSocket, but this server, or a proxy before it, does not.")
         if route is None:
             raise NotFound("Unknown path. The API is below /v1.", code="unknown_url")
         await self._endpoint(route, request.method)(self.runtime, exchange, *arguments)
@@ -253,6 +304,8 @@ class Server:
             return
         slots = self.runtime.slots
         slots.close()
+        for connection in self._connections:
+            connection.draining.set()
         with anyio.move_on_after(seconds):
             await slots.wait_unused()
         for running in list(self.runtime.running):
@@ -288,7 +341,20 @@ def _table(bare_paths: bool) -> dict[str, Route]:
     return table
 
 
-def _log(exchange: Exchange) -> None:
+@functools.cache
+def _sockets(bare_paths: bool) -> dict[str, Socket]:
+    return {
+        prefix + path: serve for path, serve in SOCKETS.items() for prefix in ("/v1", *([""] if bare_paths else []))
+    }
+
+
+def _unexpected(error: Exception, request_id: str) -> OpenAICompatError:
+    """What a client is told of a bug of ours; the rest goes to the log."""
+    logger.error("%s: unexpected error", request_id, exc_info=error, extra={"request_id": request_id})
+    return OpenAICompatError("The server failed.", code="internal_error", should_retry=False)
+
+
+def _log(exchange: Exchange | Connection) -> None:
     """The access line; its fields are on the record too (`extra`), for formats that are not text."""
     if not logger.isEnabledFor(logging.INFO):
         return

@@ -7,9 +7,6 @@ text, and keeps connections whose next request two parties may see begin in diff
 from __future__ import annotations
 
 import asyncio
-import logging
-import socket
-import struct
 import sys
 from http import HTTPStatus
 from typing import Any
@@ -21,12 +18,10 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from openai_compat.errors import InvalidRequest, OpenAICompatError, RequestTimeout, Unavailable
 from openai_compat.serializers.errors import error_body
 
+from .slow_readers import ReadingWatch
+
 TWO_LENGTHS = {b"content-length", b"transfer-encoding"}
 """A connection with both is closed after the answer (RFC 9112, 6.1)."""
-RESET = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
-"""Closes a socket with a reset: otherwise the kernel keeps what it has taken, up to megabytes, for minutes."""
-
-logger = logging.getLogger("openai_compat")
 
 
 class Http1Protocol(H11Protocol):
@@ -40,9 +35,8 @@ class Http1Protocol(H11Protocol):
     def __init__(self, *, header_timeout: float, write_timeout: float, **uvicorns: Any) -> None:
         super().__init__(**uvicorns)
         self._header_timeout = header_timeout
-        self._write_timeout = write_timeout
         self._head_timer: asyncio.TimerHandle | None = None
-        self._write_timer: asyncio.TimerHandle | None = None
+        self._watch = ReadingWatch(self.loop, write_timeout)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Expect a head. Writing is paused from the first byte on that the kernel does not take."""
@@ -53,13 +47,22 @@ class Http1Protocol(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the deadlines."""
         super().connection_lost(exc)
+        self._forget_deadlines()
+
+    def _forget_deadlines(self) -> None:
         self._head_timer = _stopped(self._head_timer)
-        self._write_timer = _stopped(self._write_timer)
+        self._watch.stop()
+
+    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        """Hand the connection over to another protocol, which hears of it from now on instead."""
+        self._forget_deadlines()
+        super().handle_websocket_upgrade(event)
 
     def data_received(self, data: bytes) -> None:
         """Take bytes. Between two requests they begin a head, or belong to a body that nobody wants any more."""
         super().data_received(data)
-        if not self._answering and self._head_timer is None:
+        handed_over = self.transport.get_protocol() is not self
+        if not handed_over and not self._answering and self._head_timer is None:
             self._expect_head()
 
     def handle_events(self) -> None:
@@ -95,33 +98,27 @@ class Http1Protocol(H11Protocol):
     def _refuse(self, error: OpenAICompatError) -> None:
         """Answer with `error` if an answer is still due, and close. Not through h11, whose state may forbid it."""
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE) and not self.transport.is_closing():
-            body = error_body(error)
-            head = f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}\r\nconnection: close\r\n"
-            head += f"content-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
-            self.transport.write(head.encode() + body)
+            self.transport.write(refusal(error))
         self.transport.close()
 
     def pause_writing(self) -> None:
-        """The client does not keep up: from now on it has to read on, or it loses the connection."""
+        """The client does not keep up."""
         super().pause_writing()
-        self._expect_reading(self.transport.get_write_buffer_size())
+        self._watch.start(self.transport)
 
     def resume_writing(self) -> None:
         """The client has everything."""
         super().resume_writing()
-        self._write_timer = _stopped(self._write_timer)
+        self._watch.stop()
 
-    def _expect_reading(self, unread: int) -> None:
-        self._write_timer = self.loop.call_later(self._write_timeout, self._check_reading, unread)
 
-    def _check_reading(self, unread: int) -> None:
-        left = self.transport.get_write_buffer_size()
-        if left < unread:
-            self._expect_reading(left)
-        else:
-            logger.warning("a client read nothing for %g s, its connection is cut", self._write_timeout)
-            self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-            self.transport.abort()
+def refusal(error: OpenAICompatError) -> bytes:
+    """An error as an answer after which the connection is closed."""
+    body = error_body(error)
+    lines = [f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}", "connection: close"]
+    lines += ["content-type: application/json", f"content-length: {len(body)}"]
+    lines += [f"{name}: {value}" for name, value in error.headers.items()]
+    return "\r\n".join([*lines, "", ""]).encode() + body
 
 
 def _stopped(timer: asyncio.TimerHandle | None) -> asyncio.TimerHandle | None:

@@ -20,6 +20,7 @@ from openai_compat.policies.auth import OpenAccess
 from .http1 import Http1Protocol
 from .shutdown import Runner
 from .starlette import endpoint
+from .websocket1 import WebSocketProtocol
 
 HEAD_BYTES = 64 * 1024
 """The longest head that a request may have; a longer one is answered with 431."""
@@ -55,6 +56,7 @@ def serve(
     grace: float = 10.0,
     header_timeout: float = 10.0,
     idle_timeout: float = 75.0,
+    ping: float = 20.0,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain.
 
@@ -67,12 +69,17 @@ def serve(
         grace: seconds for running turns to end after the first signal.
         header_timeout: seconds for the arrival of a request's head.
         idle_timeout: seconds until an unused connection is closed; longer than a proxy in front keeps it (often 60).
+        ping: seconds between pings to WebSocket clients, and for the answer to come; then the connection is cut.
     """
-    deadlines = {"header_timeout": header_timeout, "write_timeout": server.runtime.deadlines.write}
+    write_timeout = server.runtime.deadlines.write
     config = uvicorn.Config(
         endpoint(server),
-        http=cast("Any", partial(Http1Protocol, **deadlines)),
-        ws="none",
+        http=cast("Any", partial(Http1Protocol, header_timeout=header_timeout, write_timeout=write_timeout)),
+        ws=cast("Any", partial(WebSocketProtocol, write_timeout=write_timeout)),
+        ws_max_size=server.runtime.limits.body,
+        ws_per_message_deflate=False,  # text compresses so well that little of it bombs a server
+        ws_ping_interval=ping,
+        ws_ping_timeout=ping,
         lifespan="off",
         log_config=None,
         log_level="warning",

@@ -22,6 +22,8 @@ from openai_compat.exchange import ClientTooSlow
 from openai_compat.http import ClientDisconnected, HttpRequest, ResponseBody, ResponseStart, Send
 from openai_compat.tasks import Task, spawn
 
+from ._websocket import AsgiChannel
+
 
 def create_app(server: Server) -> Starlette:
     """A Starlette application that serves nothing else, and drains the server when it ends."""
@@ -52,7 +54,7 @@ def endpoint(server: Server) -> ASGIApp:
 
     async def application(scope: Scope, receive: Receive, send: AsgiSend) -> None:
         if scope["type"] == "websocket":
-            await send({"type": "websocket.close", "code": 1000})
+            await _connection(server, scope, receive, send)
         elif scope["type"] == "http":
             await _exchange(server, scope, receive, send)
 
@@ -88,6 +90,18 @@ async def _exchange(server: Server, scope: Scope, receive: Receive, send: AsgiSe
                 watcher.cancel()
 
 
+async def _connection(server: Server, scope: Scope, receive: Receive, send: AsgiSend) -> None:
+    """Serve one WebSocket. A server whose application returns without closing it cuts it."""
+    if (await receive())["type"] == "websocket.connect":
+        with suppress(ClientTooSlow):
+            await server.connect(_request(scope, _no_body()), AsgiChannel(scope, receive, send))
+
+
+async def _no_body() -> AsyncIterator[bytes]:
+    return
+    yield
+
+
 def _nothing() -> None:
     """The watcher's end concerns nobody."""
 
@@ -99,7 +113,7 @@ def _request(scope: Scope, body: AsyncIterator[bytes]) -> HttpRequest:
         path = path[len(root) :]
     query: bytes = scope.get("query_string", b"")
     headers: list[Any] = scope["headers"]
-    return HttpRequest(scope["method"], path, query.decode("latin-1"), headers, body)
+    return HttpRequest(scope.get("method", "GET"), path, query.decode("latin-1"), headers, body)
 
 
 def _sender(send: AsgiSend) -> Send:

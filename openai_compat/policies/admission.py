@@ -71,7 +71,7 @@ class Slots:
 
         Raises RateLimited (429) or, while shutting down, Unavailable (503).
         """
-        self._refuse_when_closed()
+        self.refuse_when_closed()
         if not self._waiters and self._fits(seat):
             self._count(seat, seat.number)
         elif not self._possible(seat) or not await self._queued(seat):
@@ -93,7 +93,7 @@ class Slots:
                 self._waiters.remove(waiter)
             self._admit()
         if not waiter.admitted:
-            self._refuse_when_closed()
+            self.refuse_when_closed()
         return waiter.admitted
 
     def release(self, seat: Seat) -> None:
@@ -120,7 +120,8 @@ class Slots:
             if not counter[name]:
                 del counter[name]
 
-    def _refuse_when_closed(self) -> None:
+    def refuse_when_closed(self) -> None:
+        """Raise Unavailable (503 `shutting_down`) once nothing new is to be begun."""
         if self.closed:
             raise Unavailable("The server is shutting down.", code="shutting_down")
 

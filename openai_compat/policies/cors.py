@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from ..errors import Forbidden
 from ..http import HttpRequest
 
 METHODS = "GET, POST, DELETE, OPTIONS"
@@ -63,3 +64,16 @@ def is_preflight(request: HttpRequest) -> bool:
         and request.header(b"origin") is not None
         and request.header(b"access-control-request-method") is not None
     )
+
+
+def check_origin(request: HttpRequest, cors: Cors | None) -> None:
+    """Raise Forbidden (403 `origin_not_allowed`) for a WebSocket from another site's page that `cors` does not allow.
+
+    Browsers ask nobody before they open one, wherever it goes. Programs that are no browsers send no Origin.
+    """
+    origin = request.header(b"origin")
+    if origin is None or (cors is not None and cors.allows(origin)):
+        return
+    if origin.partition("://")[2] != request.header(b"host"):
+        text = "Pages from this Origin may not connect. A server allows those that its 'cors' names."
+        raise Forbidden(text, code="origin_not_allowed")

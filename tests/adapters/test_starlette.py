@@ -291,21 +291,6 @@ async def test_a_client_that_leaves_during_the_answer_is_sent_no_more() -> None:
     assert server.runtime.slots.used == 0
 
 
-async def test_a_websocket_is_refused_before_it_is_accepted() -> None:
-    sent: list[Any] = []
-
-    async def receive() -> Message:
-        return {"type": "websocket.connect"}
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    scope = {"type": "websocket", "path": "/v1/responses", "headers": [], "root_path": ""}
-    for app in (endpoint(Server(greeter)), create_app(Server(greeter))):
-        await app(scope, receive, send)
-    assert sent == [{"type": "websocket.close", "code": 1000}] * 2
-
-
 async def test_a_send_that_fails_means_that_the_client_has_left(caplog: pytest.LogCaptureFixture) -> None:
     """ASGI 2.4 lets servers say it by an OSError. It is nobody's mistake, and is not logged as one."""
     caplog.set_level(logging.INFO, logger="openai_compat")

@@ -25,6 +25,7 @@ from openai_compat.errors import (
     Unauthorized,
     Unavailable,
     UnsupportedMedia,
+    UpgradeRequired,
 )
 from openai_compat.serializers.errors import RETRIED_TYPES, error_body, error_frame, error_headers
 
@@ -41,6 +42,7 @@ ON_THE_WIRE = {
     RequestTimeout: (408, "invalid_request_error", "request_timeout"),
     RequestTooLarge: (413, "invalid_request_error", "request_too_large"),
     UnsupportedMedia: (415, "invalid_request_error", "unsupported_media_type"),
+    UpgradeRequired: (426, "invalid_request_error", "websocket_not_supported"),
     RateLimited: (429, "rate_limit_error", "rate_limit_exceeded"),
     Unavailable: (503, "server_error", "service_unavailable"),
     DeadlineExceeded: (504, "server_error", "timeout"),

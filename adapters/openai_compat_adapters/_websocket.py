@@ -1,0 +1,55 @@
+"""An ASGI WebSocket as the core's Channel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.types import Message, Receive, Scope, Send
+
+from openai_compat.http import ClientDisconnected, Frame, RawHeaders
+
+POLICY_VIOLATION = 1008
+
+
+class AsgiChannel:
+    """A Channel on one `websocket` scope, whose `websocket.connect` has been received."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self._can_refuse = "websocket.http.response" in (scope.get("extensions") or {})
+        self._receive = receive
+        self._asgi_send = send
+
+    async def accept(self, headers: RawHeaders, subprotocol: str | None = None) -> None:
+        """Begin."""
+        await self._send({"type": "websocket.accept", "headers": list(headers), "subprotocol": subprotocol})
+
+    async def refuse(self, status: int, headers: RawHeaders, body: bytes) -> None:
+        """Answer with an HTTP response; ASGI servers that cannot do that answer with a bare 403."""
+        if not self._can_refuse:
+            await self._send({"type": "websocket.close", "code": POLICY_VIOLATION, "reason": ""})
+            return
+        await self._send({"type": "websocket.http.response.start", "status": status, "headers": list(headers)})
+        await self._send({"type": "websocket.http.response.body", "body": body, "more_body": False})
+
+    async def receive(self) -> Frame:
+        """The next frame."""
+        message = await self._receive()
+        if message["type"] != "websocket.receive":
+            raise ClientDisconnected
+        text: str | None = message.get("text")  # servers may send both keys, one of them None
+        data: Any = message.get("bytes")
+        return text if text is not None else bytes(data)
+
+    async def send(self, frame: Frame) -> None:
+        """Send a frame."""
+        await self._send({"type": "websocket.send", "text" if isinstance(frame, str) else "bytes": frame})
+
+    async def close(self, code: int, reason: str = "") -> None:
+        """Close it."""
+        await self._send({"type": "websocket.close", "code": code, "reason": reason})
+
+    async def _send(self, message: Message) -> None:
+        try:
+            await self._asgi_send(message)
+        except (OSError, RuntimeError):  # what servers raise who have closed by themselves meanwhile
+            raise ClientDisconnected from None

@@ -1,0 +1,46 @@
+"""Clients that read nothing: their connections are cut, and what they have not read is not kept for minutes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import struct
+import sys
+
+RESET = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
+"""Closes a socket with a reset: otherwise the kernel keeps what it has taken, up to megabytes, for minutes."""
+
+logger = logging.getLogger("openai_compat")
+
+
+class ReadingWatch:
+    """Watches a client while there is something for it to read: every `seconds` it must have read some of it."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
+        self._loop = loop
+        self._seconds = seconds
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self, transport: asyncio.Transport) -> None:
+        """The client does not keep up: from now on it has to read on, or it loses the connection."""
+        self.stop()
+        self._expect(transport, transport.get_write_buffer_size())
+
+    def stop(self) -> None:
+        """The client has everything, or is gone."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _expect(self, transport: asyncio.Transport, unread: int) -> None:
+        self._timer = self._loop.call_later(self._seconds, self._check, transport, unread)
+
+    def _check(self, transport: asyncio.Transport, unread: int) -> None:
+        left = transport.get_write_buffer_size()
+        if left < unread:
+            self._expect(transport, left)
+        else:
+            logger.warning("a client read nothing for %g s, its connection is cut", self._seconds)
+            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+            transport.abort()

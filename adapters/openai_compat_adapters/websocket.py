@@ -1,0 +1,155 @@
+"""A WebSocket to a server in the same process, without a socket.
+
+async with connect(server, "/v1/responses") as websocket:
+await websocket.send('{"type": "response.create", "model": "agent", "input": "hi"}')
+frame = await websocket.receive()
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+
+import anyio
+
+from openai_compat import Server
+from openai_compat.exchange import ClientTooSlow
+from openai_compat.http import ClientDisconnected, Frame, HttpRequest, RawHeaders
+from openai_compat.tasks import Task, spawn
+
+
+class Refused(Exception):
+    """The server has answered with an ordinary HTTP response."""
+
+    def __init__(self, status: int, headers: RawHeaders, body: bytes) -> None:
+        super().__init__(f"the server has refused the WebSocket with {status}")
+        self.status = status
+        self.headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
+        self.body = body
+
+
+class Closed(Exception):
+    """The server has closed the WebSocket; 1006 if it did not say so."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(f"the server has closed the WebSocket: {code} {reason}".rstrip())
+        self.code = code
+        self.reason = reason
+
+
+class WebSocket:
+    """The client's end. It reads nothing ahead: a client that does not receive keeps the server waiting."""
+
+    def __init__(self, channel: _Channel) -> None:
+        self._channel = channel
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers with which the server has accepted."""
+        return {name.decode("latin-1"): value.decode("latin-1") for name, value in self._channel.headers}
+
+    @property
+    def subprotocol(self) -> str | None:
+        """What the server has chosen of the subprotocols that were offered."""
+        return self._channel.subprotocol
+
+    async def send(self, frame: Frame) -> None:
+        """Send a frame. Raises Closed."""
+        try:
+            await self._channel.to_server.send(frame)
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+            raise self._channel.closed from None
+
+    async def receive(self) -> Frame:
+        """The next frame. Raises Closed."""
+        try:
+            return await self._channel.from_server.receive()
+        except anyio.EndOfStream:
+            raise self._channel.closed from None
+
+    async def close(self) -> None:
+        """Leave. What the server did for this client has ended when this returns."""
+        await self._channel.leave()
+
+
+@asynccontextmanager
+async def connect(
+    server: Server, path: str = "/v1/responses", *, query: str = "", headers: Mapping[str, str] | None = None
+) -> AsyncGenerator[WebSocket]:
+    """A WebSocket to `server`, closed in the end. Raises Refused."""
+    fields = {"host": "localhost", "connection": "upgrade", "upgrade": "websocket", **(headers or {})}
+    raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in fields.items()]
+    channel = _Channel()
+    channel.open(server, HttpRequest("GET", path, query, raw, _no_body()))
+    try:
+        await channel.answered.wait()
+        if channel.refused is not None:
+            raise channel.refused
+        yield WebSocket(channel)
+    finally:
+        await channel.leave()
+
+
+async def _no_body() -> AsyncIterator[bytes]:
+    return
+    yield
+
+
+class _Channel:
+    """The server's end, and what both share."""
+
+    def __init__(self) -> None:
+        self.to_server, self._incoming = anyio.create_memory_object_stream[Frame](0)
+        self._outgoing, self.from_server = anyio.create_memory_object_stream[Frame](0)
+        self.answered = anyio.Event()
+        self.refused: Refused | None = None
+        self.headers: RawHeaders = ()
+        self.subprotocol: str | None = None
+        self.closed = Closed(1006, "")
+        self._task: Task | None = None
+
+    def open(self, server: Server, request: HttpRequest) -> None:
+        async def run() -> None:
+            with suppress(ClientTooSlow):
+                await server.connect(request, self)
+
+        self._task = spawn(run, "websocket", self._ended)
+
+    def _ended(self) -> None:
+        if not self.answered.is_set():
+            self.refused = Refused(500, (), b"")
+        self.answered.set()
+        self._incoming.close()
+        self._outgoing.close()
+
+    async def leave(self) -> None:
+        with anyio.CancelScope(shield=True):
+            self.to_server.close()
+            self.from_server.close()
+            if self._task is not None:
+                await self._task.wait()
+
+    async def accept(self, headers: RawHeaders, subprotocol: str | None = None) -> None:
+        self.headers, self.subprotocol = headers, subprotocol
+        self.answered.set()
+
+    async def refuse(self, status: int, headers: RawHeaders, body: bytes) -> None:
+        self.refused = Refused(status, headers, body)
+        self.answered.set()
+
+    async def receive(self) -> Frame:
+        try:
+            return await self._incoming.receive()
+        except anyio.EndOfStream:
+            raise ClientDisconnected from None
+
+    async def send(self, frame: Frame) -> None:
+        try:
+            await self._outgoing.send(frame)
+        except anyio.BrokenResourceError:
+            raise ClientDisconnected from None
+
+    async def close(self, code: int, reason: str = "") -> None:
+        self.closed = Closed(code, reason)
+        self._outgoing.close()
+        self.to_server.close()
