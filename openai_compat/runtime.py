@@ -8,14 +8,16 @@ import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from .backend import AgentBackend, AgentRequest, Caller, Principal
 from .conversations import Conversations
 from .embedders import Embedder
 from .errors import InvalidRequest, NotFound, OpenAICompatError
+from .eventlog import EventLog
 from .http import HttpRequest
 from .idempotency import Idempotency
+from .leases import Leases
 from .policies.admission import Busy, Slots
 from .policies.disconnect import Disconnect
 from .policies.housekeeping import Housekeeping
@@ -23,7 +25,8 @@ from .policies.limits import Deadlines, Limits
 from .policies.messages import MessagePolicy
 from .rate_limiter import RateLimiter
 from .serializers.presentation import Visibility
-from .stores.port import Store
+from .serializers.responses import ResponseVisibility
+from .stores.port import Key, Store
 
 logger = logging.getLogger("openai_compat")
 
@@ -36,6 +39,34 @@ class Interruptible(Protocol):
         ...
 
 
+class LiveResponse(Interruptible, Protocol):
+    """A response that is made in this process."""
+
+    @property
+    def log(self) -> EventLog | None:
+        """Its frames so far, and as they come; None if nobody can follow it."""
+        ...
+
+    def snapshot(self) -> dict[str, Any]:
+        """The Response object as it stands."""
+        ...
+
+
+class Webhooks(Protocol):
+    """Tells other servers what became of responses."""
+
+    def publish(self, event: str, response: str, principal: str) -> None:
+        """Tell them, soon. Never raises."""
+        ...
+
+
+class NoWebhooks:
+    """Tells nobody."""
+
+    def publish(self, event: str, response: str, principal: str) -> None:
+        """Nothing."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Runtime:
     """Shared by all endpoints of one server; nothing in it belongs to a request.
@@ -46,7 +77,11 @@ class Runtime:
         unknown_model: what a request for another model gets: a 404, or the first agent.
         agent_headers: names (lower case) of the request headers that agents are given.
         started: when the server was made, in unix seconds.
+        turn_locks: locks conversations, also where none are kept for chat.
+        leases: what running turns hold in the store.
+        response_visibility: where the agents' own tool calls are shown in the Responses API.
         running: what runs now.
+        responses: the responses that are made now.
         rates: what counts requests, if there is a limit on them.
     """
 
@@ -68,6 +103,11 @@ class Runtime:
     agent_headers: frozenset[str]
     owned_by: str
     started: int
+    turn_locks: Conversations
+    leases: Leases
+    response_visibility: ResponseVisibility
+    webhooks: Webhooks = field(default_factory=NoWebhooks)
+    responses: dict[Key, LiveResponse] = field(default_factory=dict[Key, LiveResponse])
     running: set[Interruptible] = field(default_factory=set[Interruptible])
 
     @property
@@ -75,11 +115,9 @@ class Runtime:
         """The names of all models: the agents, in the order they were given, then what only makes embeddings."""
         return list(dict.fromkeys([*self.agents, *self.embedders]))
 
-    def model(self, model: str, principal: Principal) -> str:
-        """The name of a model that there is. Raises NotFound (404 `model_not_found`)."""
-        if model not in self.models or not principal.may_use(model):
-            raise _unknown_model(model)
-        return model
+    def check_model(self, model: str, principal: Principal) -> None:
+        """Raises NotFound (404 `model_not_found`) if a request for this model would get that."""
+        self._named(model, self.agents, principal)
 
     def agent(self, model: str, principal: Principal) -> tuple[str, AgentBackend]:
         """The agent that serves `model`, and its own name.

@@ -16,11 +16,22 @@ from .callables import Agent, as_backend
 from .connection import Connection
 from .conversations import Conversations
 from .embedders import Embedder, EmbedFunction
-from .endpoints import chat, completions, conversations, embeddings, health, models, openapi, responses_socket, stored
+from .endpoints import (
+    chat,
+    completions,
+    conversations,
+    embeddings,
+    health,
+    models,
+    openapi,
+    responses_socket,
+    stored,
+)
 from .errors import MethodNotAllowed, NotFound, OpenAICompatError, Unavailable, UpgradeRequired
 from .exchange import ClientTooSlow, Exchange
 from .http import Channel, ClientDisconnected, HttpRequest, Send
 from .idempotency import Idempotency
+from .leases import Leases
 from .policies.admission import Admission, Slots
 from .policies.auth import Auth, BearerAuth, Keys, KeySource, OpenAccess
 from .policies.cors import Cors, check_origin, is_preflight
@@ -33,6 +44,7 @@ from .policies.rates import RATE_HEADERS, RatesOf
 from .rate_limiter import RateLimiter
 from .runtime import Runtime, logger, new_id, now
 from .serializers.presentation import Visibility
+from .serializers.responses import ResponseVisibility
 from .stores.memory import MemoryStore
 from .stores.port import Store
 
@@ -102,6 +114,7 @@ class Server:
         messages: how much of what the client says reaches the agent.
         unknown_model: what a request for a model that is not there gets: a 404, or the first agent ("default").
         visibility: where the agents' own tool calls are shown in chat.
+        response_visibility: where they are shown in the Responses API.
         housekeeping: answers the requests that chat programs make for themselves; None hands them to the agent.
         conversations: keeps conversations on the server; None keeps none.
         store: where everything is kept that outlives a request, conversations too; in memory by default.
@@ -129,6 +142,7 @@ class Server:
         messages: MessagePolicy = MessagePolicy(),  # noqa: B008
         unknown_model: Literal["reject", "default"] = "reject",
         visibility: Visibility = "status",
+        response_visibility: ResponseVisibility = "items",
         housekeeping: Housekeeping | None = HOUSEKEEPING,
         conversations: Conversations | None = None,
         store: Store | None = None,
@@ -143,6 +157,9 @@ class Server:
         self._exposed = tuple(conversations.headers) if conversations is not None else ()
         self._exposed += RATE_HEADERS if rates is not None else ()
         store = _one_store(store, conversations)
+        leases = Leases(store, deadlines.lease)
+        turn_locks = conversations if conversations is not None else Conversations(store)
+        turn_locks.leases = leases if store.shared else None
         self.runtime = Runtime(
             agents=_backends(agents),
             embedders={name: Embedder(function) for name, function in (embeddings or {}).items()},
@@ -157,6 +174,9 @@ class Server:
             housekeeping=housekeeping,
             conversations=conversations,
             store=store,
+            turn_locks=turn_locks,
+            leases=leases,
+            response_visibility=response_visibility,
             idempotency=Idempotency(store, deadlines.request),
             rates=None if rates is None else RateLimiter(store, rates),
             agent_headers=frozenset([name.lower() for name in agent_headers]),

@@ -10,6 +10,7 @@ import anyio
 from ..callables import close
 from ..errors import RequestTimeout, RequestTooLarge
 from ..http import HttpRequest
+from ..stores.port import LEASE
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,7 @@ class Deadlines:
         heartbeat: silence in a stream after which a comment is sent.
         write: one write to a client that does not read; the connection is cut.
         grace: how long a stopped agent may take to end before it is reported as a leak.
+        lease: how long what a turn holds in a shared store is still taken for held after its process has died.
     """
 
     request: float = 300.0
@@ -55,6 +57,7 @@ class Deadlines:
     heartbeat: float = 10.0
     write: float = 60.0
     grace: float = 5.0
+    lease: float = LEASE
     first_event: float | None = None
     idle: float | None = None
 

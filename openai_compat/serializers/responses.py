@@ -133,6 +133,11 @@ class ResponseStream:
         """The number of the last event, -1 before the first."""
         return self._out.sequence
 
+    def take_back(self) -> None:
+        """The outcome that was written last was not sent, and is not what happened."""
+        self._out.sequence -= 1
+        self.status, self._completed_at = "in_progress", None
+
     @property
     def output(self) -> list[OutputItem]:
         """The output items as they stand, in the order in which they began."""

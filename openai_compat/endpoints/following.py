@@ -1,0 +1,132 @@
+"""Responses seen from outside the turn that makes them: followed, cancelled, and buried when their process has died."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+import anyio
+
+from ..errors import Conflict, InvalidRequest, NotFound, Unavailable
+from ..eventlog import frames_after
+from ..runtime import Runtime
+from ..serializers.encoding import from_stored_json, stored_json
+from ..serializers.responses_lost import lost_response
+from ..stores.port import Events, Key, StoredResponse
+
+LOOK = 0.1
+"""Seconds between two looks at the log of a response that another process makes."""
+
+LOOK_AGAIN = 10
+"""Looks after which it is seen whether that process still lives."""
+
+CANCELLED_WITHIN = 3.0
+"""Seconds that the process which makes a response has to hear that it is cancelled."""
+
+
+async def find(runtime: Runtime, key: Key) -> StoredResponse:
+    """A response, given its outcome if its process has died. Raises NotFound."""
+    found = await runtime.store.response(key)
+    if found is None:
+        raise NotFound(f"Response with id '{key.id[:64]}' not found.", code="response_not_found", param="response_id")
+    if found.running and not found.alive:
+        await _bury(runtime, key, found)
+        found = await runtime.store.response(key) or found
+    return found
+
+
+async def _bury(runtime: Runtime, key: Key, found: StoredResponse) -> None:
+    """Say that a response has failed, in its log too. Whoever comes second does nothing."""
+    error = Unavailable("The process that ran this response has died.", code="worker_lost", should_retry=False)
+    last = -1
+    for batch in await runtime.store.events(key, -1):
+        last = batch.last
+    body, frames, sequence = lost_response(from_stored_json(found.body), error, last)
+    failed = replace(found, status="failed", body=stored_json(body))
+    events = Events(last + 1, sequence, frames.decode()) if last >= 0 else None
+    if await runtime.store.end_response(key.principal, failed, events) and found.background:
+        runtime.webhooks.publish("response.failed", key.id, key.principal)
+
+
+async def follow(runtime: Runtime, key: Key, after: int) -> AsyncIterator[bytes]:
+    """The frames of a response after number `after`, as they come, until its outcome.
+
+    Raises InvalidRequest if it has no log, or the log does not reach back so far.
+    """
+    here = runtime.responses.get(key)
+    if here is not None and here.log is not None:
+        async for frames in here.log.follow(after):
+            yield frames
+        return
+    async for frames in _follow_elsewhere(runtime, key, after):
+        yield frames
+
+
+async def _follow_elsewhere(runtime: Runtime, key: Key, after: int) -> AsyncIterator[bytes]:
+    looks = 0
+    found = await find(runtime, key)
+    while True:
+        ended = not found.running
+        batches = await runtime.store.events(key, after)
+        if batches and batches[0].first > after + 1:
+            raise _gap(batches[0].first)
+        if not batches and ended and not looks:
+            await _check_log(runtime, key)
+        for batch in batches:
+            yield frames_after(batch, after)
+            after = batch.last
+        if ended:
+            return
+        looks += 1
+        await anyio.sleep(LOOK)
+        if not looks % LOOK_AGAIN or batches:
+            found = await find(runtime, key)
+
+
+async def _check_log(runtime: Runtime, key: Key) -> None:
+    """Raise InvalidRequest if there never was a log, or if it is gone."""
+    if not await runtime.store.events(key, -1):
+        text = "The events of this response are not kept. They are for background responses, and for a time only."
+        raise InvalidRequest(text, param="stream", code="events_not_kept")
+
+
+def _gap(first: int) -> InvalidRequest:
+    text = f"Events before number {first} are not kept any more. Retrieve the response without 'stream'."
+    return InvalidRequest(text, param="starting_after", code="events_not_kept")
+
+
+def snapshot(runtime: Runtime, found: StoredResponse, key: Key) -> dict[str, Any]:
+    """The Response object; of one that runs in this process as it stands now."""
+    here = runtime.responses.get(key)
+    return here.snapshot() if here is not None and found.running else from_stored_json(found.body)
+
+
+async def cancel(runtime: Runtime, key: Key) -> StoredResponse:
+    """Stop a background response, wherever it runs, and give its outcome. Raises NotFound and InvalidRequest."""
+    found = await find(runtime, key)
+    if not found.background:
+        text = "Only responses that were made with 'background' can be cancelled."
+        raise InvalidRequest(text, param="response_id", code="response_not_background")
+    if found.running and await runtime.store.cancel(key):
+        here = runtime.responses.get(key)
+        if here is not None:
+            here.interrupt(Conflict("The turn was cancelled.", code="cancelled", should_retry=False))
+        found = await _outcome(runtime, key)
+    return found
+
+
+async def _outcome(runtime: Runtime, key: Key) -> StoredResponse:
+    """What a cancelled response came to; one whose process does not answer is taken from it."""
+    found = await find(runtime, key)
+    with anyio.move_on_after(CANCELLED_WITHIN):
+        while found.running:
+            await anyio.sleep(LOOK / 2)
+            found = await find(runtime, key)
+    if found.running:
+        body = {**from_stored_json(found.body), "status": "cancelled", "completed_at": None}
+        await runtime.store.take_response(
+            key.principal, replace(found, status="cancelled", body=stored_json(body)), None
+        )
+        found = await find(runtime, key)
+    return found

@@ -1,0 +1,154 @@
+"""`/v1/responses`: create, retrieve, follow, cancel, delete, list what one was made from.
+
+Source: OpenAI's OpenAPI document; its stream events: `serializers/responses`.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from urllib.parse import parse_qs
+
+from ..errors import InvalidRequest, MethodNotAllowed, NotFound
+from ..eventlog import EventLog
+from ..exchange import Exchange
+from ..parsers.responses import ParsedResponse, parse_response
+from ..policies.content import check_content_type
+from ..policies.limits import read_body
+from ..runtime import Runtime, logger
+from ..serializers.encoding import DONE, dumps, from_stored_json
+from ..stores.port import Key
+from ..tasks import spawn
+from .following import cancel, find, follow, snapshot
+from .ids import ResponseIds
+from .outlive import outlive
+from .pages import list_page
+from .responding import Responding, Work, prepare
+from .sinks import NoSink, StreamSink
+
+
+async def create(runtime: Runtime, exchange: Exchange) -> None:
+    """Run an agent and answer with a Response: streamed, plain, or, in the background, at once."""
+    check_content_type(exchange.request)
+    body = await read_body(exchange.request, runtime.limits.body, runtime.deadlines.body)
+    ids = ResponseIds()
+    parsed = parse_response(body, runtime.caller(exchange.principal, exchange.request), ids)
+    if parsed.background:
+        await runtime.idempotency.once(exchange, body, partial(_background, runtime, exchange, parsed, ids))
+    else:
+        work = partial(_foreground, runtime, exchange, parsed, ids)
+        await outlive(runtime.disconnect, exchange, partial(runtime.idempotency.once, exchange, body, work))
+
+
+async def _foreground(runtime: Runtime, exchange: Exchange, parsed: ParsedResponse, ids: ResponseIds) -> None:
+    work = await prepare(runtime, exchange, parsed, ids, exchange.request)
+    if parsed.store and runtime.disconnect.then != "cancel":
+        await _begin(runtime, work)  # the client may come back for it
+    if parsed.stream:
+        await Responding(runtime, work, StreamSink(exchange)).run()
+        return
+    sink = NoSink(exchange)
+    await Responding(runtime, work, sink).run()
+    if sink.error is not None:
+        raise sink.error
+    await exchange.answer(200, dumps(work.stream.response()))
+
+
+async def _begin(runtime: Runtime, work: Work) -> None:
+    """Make the response known to the store before its agent is started: others may find, follow and cancel it."""
+    try:
+        await runtime.slots.take(work.seat)
+        work.taken = True
+        log = EventLog()
+        log.add(work.stream.begin(queued=work.parsed.background), work.stream.sequence)
+        await runtime.store.begin_response(work.asker.principal.id, work.stored(), work.token, runtime.leases.seconds)
+        work.log, work.begun = log, True
+    except BaseException:
+        if work.taken:
+            runtime.slots.release(work.seat)
+        if work.draft is not None:
+            await work.draft.close()
+        raise
+
+
+async def _background(runtime: Runtime, exchange: Exchange, parsed: ParsedResponse, ids: ResponseIds) -> None:
+    work = await prepare(runtime, exchange, parsed, ids, exchange.request)
+    await _begin(runtime, work)
+    answer = dumps(work.stream.response())
+    responding = Responding(runtime, work, NoSink(exchange, eager=True))
+    spawn(partial(_alone, responding), f"response {work.id}", lambda: None)
+    if not parsed.stream:
+        await exchange.answer(200, answer)
+    elif work.log is not None:
+        await exchange.start_stream()
+        async for frames in work.log.follow(-1):
+            await exchange.write(frames)
+        await exchange.end(DONE)
+
+
+async def _alone(responding: Responding) -> None:
+    try:
+        await responding.run()
+    except Exception as error:
+        logger.error("%s: a background response failed", responding.work.asker.request_id, exc_info=error)
+
+
+async def retrieve(runtime: Runtime, exchange: Exchange, rest: str) -> None:
+    """One response, streamed with `stream=true`; below `/input_items`, what it was made from."""
+    identifier, _, below = rest.partition("/")
+    key, query = Key(exchange.principal.id, identifier), parse_qs(exchange.request.query)
+    if below == "input_items":
+        await _input_items(runtime, exchange, key)
+    elif below:
+        raise NotFound("Unknown path. The API is below /v1.", code="unknown_url")
+    elif query.get("stream", ["false"])[-1] == "true":
+        await _stream(runtime, exchange, key, _starting_after(query))
+    else:
+        found = await find(runtime, key)
+        await exchange.answer(200, dumps(snapshot(runtime, found, key)))
+
+
+async def _stream(runtime: Runtime, exchange: Exchange, key: Key, after: int) -> None:
+    await find(runtime, key)
+    async for frames in follow(runtime, key, after):
+        if not exchange.status:
+            await exchange.start_stream()
+        await exchange.write(frames)
+    if not exchange.status:
+        await exchange.start_stream()
+    await exchange.end(DONE)
+
+
+async def _input_items(runtime: Runtime, exchange: Exchange, key: Key) -> None:
+    found = await find(runtime, key)
+    items = [from_stored_json(item.body) for item in found.input]
+    await exchange.answer(200, dumps(list_page(items, parse_qs(exchange.request.query), "desc")))
+
+
+def _starting_after(query: dict[str, list[str]]) -> int:
+    sent = query.get("starting_after", ["-1"])[-1]
+    if not sent.isascii() or not (sent.isdigit() or sent == "-1") or len(sent) > 15:
+        text = "'starting_after' is the number of an event."
+        raise InvalidRequest(text, param="starting_after", code="invalid_value")
+    return int(sent)
+
+
+async def delete(runtime: Runtime, exchange: Exchange, identifier: str) -> None:
+    """Forget a response. One that still runs in the background is stopped first."""
+    if "/" in identifier:
+        raise MethodNotAllowed("This path takes GET, HEAD.", headers={"Allow": "GET, HEAD"})
+    key = Key(exchange.principal.id, identifier)
+    found = await find(runtime, key)
+    if found.running and found.background:
+        await cancel(runtime, key)
+    await runtime.store.delete_response(key)
+    await exchange.answer(200, dumps({"id": identifier, "object": "response", "deleted": True}))
+
+
+async def act(runtime: Runtime, exchange: Exchange, rest: str) -> None:
+    """`POST /responses/{id}/cancel`."""
+    identifier, _, below = rest.partition("/")
+    if below != "cancel":
+        allowed = "GET, HEAD" if below == "input_items" else "GET, HEAD, DELETE"
+        raise MethodNotAllowed(f"This path takes {allowed}.", headers={"Allow": allowed})
+    found = await cancel(runtime, Key(exchange.principal.id, identifier))
+    await exchange.answer(200, dumps(from_stored_json(found.body)))
