@@ -15,6 +15,7 @@ import anyio
 
 from .errors import Conflict, InvalidRequest, OpenAICompatError
 from .exchange import Exchange, whole_headers
+from .leases import Leases
 from .serializers.errors import error_body, error_headers
 from .stores.port import Key, Replay, Store
 from .tasks import to_the_end
@@ -32,8 +33,9 @@ REPLAYED = ("Idempotent-Replayed", "true")
 class Idempotency:
     """Runs each keyed request once. Duplicates that come meanwhile wait for the first one's end."""
 
-    def __init__(self, store: Store, patience: float) -> None:
+    def __init__(self, store: Store, patience: float, leases: Leases) -> None:
         self._store = store
+        self._leases = leases
         self._patience = patience
         self._ended: dict[Key, anyio.Event] = {}
 
@@ -64,11 +66,13 @@ class Idempotency:
         """The recorded answer, None if this request is the first."""
         with anyio.move_on_after(self._patience):
             while True:
-                claim = await self._store.claim(key, digest, token)
+                claim = await self._store.claim(key, digest, token, self._leases.seconds)
                 if claim == "taken":
                     return None
                 if claim == "other request":
                     raise _reused()
+                if claim == "lost":
+                    raise _unknown()
                 if isinstance(claim, Replay):
                     return claim
                 with anyio.move_on_after(LOOK_AGAIN):  # another process may be running it
@@ -77,6 +81,8 @@ class Idempotency:
 
     async def _first(self, exchange: Exchange, key: Key, token: str, run: Callable[[], Awaitable[None]]) -> None:
         exchange.record(MAX_RECORDED)
+        if self._store.shared:
+            self._leases.hold(token, _nothing)  # a key whose lease was lost is settled all the same, or is not
         self._ended[key] = anyio.Event()
         try:
             await run()
@@ -85,7 +91,8 @@ class Idempotency:
                 raise
             await exchange.fail(error)
         finally:
-            replay = (_recorded(exchange) or _unknown()) if exchange.agent_started else None
+            self._leases.drop(token)
+            replay = (_recorded(exchange) or _unrepeatable()) if exchange.agent_started else None
             await to_the_end(partial(self._settle, key, token, replay), "idempotency key settled")
 
     async def _settle(self, key: Key, token: str, replay: Replay | None) -> None:
@@ -119,9 +126,17 @@ def _recorded(exchange: Exchange) -> Replay | None:
     return Replay(exchange.status, tuple(recording.headers), b"".join(recording.body))
 
 
-def _unknown() -> Replay:
+def _unknown() -> Conflict:
     """For runs whose answer was not seen to its end: they must not run again, and cannot be repeated either."""
     text = "The first request with this Idempotency-Key was started, but its answer was lost."
-    error = Conflict(text, code="idempotency_outcome_unknown", should_retry=False)
+    return Conflict(text, code="idempotency_outcome_unknown", should_retry=False)
+
+
+def _nothing(error: OpenAICompatError) -> None:
+    pass
+
+
+def _unrepeatable() -> Replay:
+    error = _unknown()
     body = error_body(error)
     return Replay(409, (*whole_headers(body), *error_headers(error)), body)

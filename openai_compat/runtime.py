@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+import anyio
+
 from .backend import AgentBackend, AgentRequest, Caller, Principal
 from .conversations import Conversations
 from .embedders import Embedder
@@ -50,6 +52,27 @@ class LiveResponse(Interruptible, Protocol):
     def snapshot(self) -> dict[str, Any]:
         """The Response object as it stands."""
         ...
+
+
+class LiveResponses(dict[Key, LiveResponse]):
+    """The responses that are made in this process, by whose they are and their ids."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._empty: anyio.Event | None = None
+
+    def over(self, key: Key) -> None:
+        """This one is made."""
+        self.pop(key, None)
+        if not self and self._empty is not None:
+            self._empty.set()
+            self._empty = None
+
+    async def wait_empty(self) -> None:
+        """Return once none is made any more."""
+        while self:
+            self._empty = self._empty or anyio.Event()
+            await self._empty.wait()
 
 
 class Webhooks(Protocol):
@@ -107,7 +130,7 @@ class Runtime:
     leases: Leases
     response_visibility: ResponseVisibility
     webhooks: Webhooks = field(default_factory=NoWebhooks)
-    responses: dict[Key, LiveResponse] = field(default_factory=dict[Key, LiveResponse])
+    responses: LiveResponses = field(default_factory=LiveResponses)
     running: set[Interruptible] = field(default_factory=set[Interruptible])
 
     @property

@@ -177,7 +177,7 @@ class Server:
             turn_locks=turn_locks,
             leases=leases,
             response_visibility=response_visibility,
-            idempotency=Idempotency(store, deadlines.request),
+            idempotency=Idempotency(store, deadlines.request, leases),
             rates=None if rates is None else RateLimiter(store, rates),
             agent_headers=frozenset([name.lower() for name in agent_headers]),
             owned_by=owned_by,
@@ -332,6 +332,7 @@ class Server:
             running.interrupt(Unavailable("The server is shutting down.", code="shutting_down", should_retry=False))
         with anyio.move_on_after(self.runtime.deadlines.grace):
             await slots.wait_unused()
+            await self.runtime.responses.wait_empty()  # their outcomes are stored after their agents have ended
         self._drained = True
 
 

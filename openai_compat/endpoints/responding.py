@@ -300,7 +300,7 @@ class Responding:
             raise
         finally:
             runtime.leases.drop(work.token)
-            runtime.responses.pop(work.key, None)
+            runtime.responses.over(work.key)
             if work.log is not None:
                 work.log.end()
             if work.draft is not None:
