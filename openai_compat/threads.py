@@ -22,8 +22,8 @@ BUFFER = 64
 """Items a plain generator may be ahead of its reader."""
 
 
-def _from_threads() -> Callable[[Callable[[], object]], object]:
-    """How to have the running event loop call something soon, from any thread.
+def from_threads() -> Callable[[Callable[[], object]], object]:
+    """How to have the running event loop call something soon, from any thread; RuntimeError once the loop is gone.
 
     Not `anyio.from_thread.run_sync`, which waits for the call: a loop that stops just then would keep the thread.
     """
@@ -55,7 +55,7 @@ class ThreadRun:
         self._abandoned = False
         self._ended = False
         self._error: BaseException | None = None
-        self._soon = _from_threads()
+        self._soon = from_threads()
 
     async def items(self) -> AsyncIterator[Any]:
         """Start the thread and yield its items, then raise what it raised."""

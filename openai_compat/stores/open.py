@@ -1,0 +1,43 @@
+"""Stores by URL."""
+
+from __future__ import annotations
+
+from urllib.parse import unquote, urlsplit
+
+from .memory import MemoryStore
+from .port import Store
+
+FORMS = "memory:, sqlite:///relative/path, sqlite:////absolute/path or postgresql://user@host/database"
+
+
+def open_store(url: str) -> Store:
+    """The store that a URL names. Nothing is opened before it is used.
+
+    Raises ValueError for a URL that names none, ImportError if the driver of its engine is not installed.
+    """
+    scheme = url.partition(":")[0]
+    if url == "memory:":
+        return MemoryStore()
+    if scheme == "sqlite":
+        return _sqlite(url)
+    if scheme in ("postgresql", "postgres"):
+        return _postgresql(url)
+    raise ValueError(f"A store's URL is {FORMS}; not one with the scheme {scheme[:40]!r}.")
+
+
+def _sqlite(url: str) -> Store:
+    from .sql import SqlStore  # noqa: PLC0415  (engines are loaded when they are wanted)
+    from .sqlite import SqliteEngine  # noqa: PLC0415
+
+    parts = urlsplit(url)
+    path = unquote(parts.path)[1:]
+    if parts.netloc or parts.query or parts.fragment or not path:
+        raise ValueError("The URL of a SQLite store is sqlite:///relative/path or sqlite:////absolute/path.")
+    return SqlStore(SqliteEngine(path))
+
+
+def _postgresql(url: str) -> Store:
+    from .postgres import PostgresEngine  # noqa: PLC0415
+    from .sql import SqlStore  # noqa: PLC0415
+
+    return SqlStore(PostgresEngine(url))

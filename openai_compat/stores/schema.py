@@ -1,0 +1,125 @@
+"""The tables of the SQL engines, made and changed forward only.
+
+The types are PostgreSQL's; SQLite takes them by affinity, and bytes stay bytes. `{serial}` is a number that the
+engine gives in order of insertion. A migration that was released is never edited: add one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+
+from ..errors import Unavailable
+from .engine import Transaction
+from .sql_dialect import Dialect
+
+VERSION_TABLE = "oc_schema"
+
+
+class UnusableStore(Unavailable):
+    """The database is not one that this version of the library can use. Nothing in it was changed."""
+
+    code = "store_unavailable"
+    should_retry = False
+
+
+FIRST = (
+    """create table oc_conversation (
+        principal text not null, id text not null,
+        version bigint not null default 0, last_item bigint not null default 0, kept bigint not null default 0,
+        token text, until double precision,
+        created double precision not null, touched double precision not null, metadata text not null,
+        primary key (principal, id))""",
+    "create index oc_conversation_touched on oc_conversation (touched)",
+    "create index oc_conversation_token on oc_conversation (token) where token is not null",
+    """create table oc_item (
+        principal text not null, conversation text not null, n bigint not null, id text not null, body text not null,
+        primary key (principal, conversation, n))""",
+    "create unique index oc_item_id on oc_item (principal, conversation, id)",
+    """create table oc_turn (
+        token text primary key, principal text not null, conversation text, version bigint, transcript text,
+        lost bigint not null default 0, ended double precision not null)""",
+    "create index oc_turn_conversation on oc_turn (principal, conversation) where conversation is not null",
+    "create index oc_turn_transcript on oc_turn (principal, transcript) where transcript is not null",
+    "create index oc_turn_ended on oc_turn (ended) where conversation is null",
+    """create table oc_response (
+        principal text not null, id text not null, created double precision not null, status text not null,
+        background bigint not null, previous text, conversation text,
+        token text, until double precision, cancel bigint not null default 0, touched double precision not null,
+        body text not null, input text not null, output text not null,
+        primary key (principal, id))""",
+    "create index oc_response_touched on oc_response (touched)",
+    "create index oc_response_token on oc_response (token) where token is not null",
+    "create index oc_response_previous on oc_response (principal, previous) where previous is not null",
+    """create table oc_event (
+        principal text not null, response text not null, first bigint not null, last bigint not null,
+        body text not null, primary key (principal, response, first))""",
+    """create table oc_completion (
+        n {serial}, principal text not null, id text not null, created double precision not null,
+        touched double precision not null, model text not null, metadata text not null, body text not null,
+        messages text not null, unique (principal, id))""",
+    "create index oc_completion_touched on oc_completion (touched)",
+    """create table oc_file (
+        n {serial}, principal text not null, id text not null, created double precision not null,
+        touched double precision not null, expires double precision, filename text not null, purpose text not null,
+        media_type text not null, size bigint not null, content bytea not null, unique (principal, id))""",
+    "create index oc_file_touched on oc_file (touched)",
+    "create index oc_file_expires on oc_file (expires) where expires is not null",
+    """create table oc_approval (
+        n {serial}, principal text not null, id text not null, created double precision not null,
+        expires double precision not null, turn text not null, call_id text not null,
+        conversation text, tool text not null, arguments text not null,
+        digest text not null, state text not null, status text not null,
+        decision text not null, unique (principal, id))""",
+    "create index oc_approval_expires on oc_approval (expires)",
+    """create table oc_claim (
+        principal text not null, id text not null, request text not null, token text not null,
+        until double precision not null, touched double precision not null,
+        status bigint, headers text, body bytea, primary key (principal, id))""",
+    "create index oc_claim_touched on oc_claim (touched)",
+    "create index oc_claim_token on oc_claim (token)",
+    """create table oc_slot (
+        pool text not null, n bigint not null, token text, until double precision, primary key (pool, n))""",
+    """create table oc_rate (
+        principal text not null, id text not null, due double precision not null, primary key (principal, id))""",
+    "create index oc_rate_due on oc_rate (due)",
+)
+
+MIGRATIONS: Sequence[Sequence[str]] = (FIRST,)
+"""What makes version n + 1 of the schema out of version n."""
+
+
+def migrate(dialect: Dialect, migrations: Sequence[Sequence[str]] = MIGRATIONS) -> Transaction[int]:
+    """Bring the schema up to date; the version it had. Processes that start at the same time wait for each other.
+
+    Raises UnusableStore for somebody else's database or one that a newer version of the library has written.
+    """
+    yield dialect.exclusive, ()
+    tables = yield dialect.tables, ()
+    version = yield from _version({str(row[0]) for row in tables}, dialect)
+    if version > len(migrations):
+        text = f"The store was written by a newer version: its schema is {version}, known here is {len(migrations)}."
+        raise UnusableStore(text)
+    for migration in migrations[version:]:
+        for statement in migration:
+            yield statement.replace("{serial}", dialect.serial), ()
+    if version < len(migrations):
+        yield f"update {VERSION_TABLE} set version = $1", (len(migrations),)
+    return version
+
+
+def _version(tables: AbstractSet[str], dialect: Dialect) -> Transaction[int]:
+    if VERSION_TABLE in tables:
+        rows = yield f"select version from {VERSION_TABLE}", ()
+        return int(rows[0][0])
+    if dialect.own_database:
+        refuse_foreign(tables)
+    yield f"create table {VERSION_TABLE} (version bigint not null)", ()
+    yield f"insert into {VERSION_TABLE} (version) values (0)", ()
+    return 0
+
+
+def refuse_foreign(tables: AbstractSet[str]) -> None:
+    """Raise UnusableStore for a database file with tables of which none is ours."""
+    if tables and VERSION_TABLE not in tables:
+        raise UnusableStore("The store's file is the database of another program.")

@@ -1,0 +1,86 @@
+"""The store on a SQL database: transactions that an engine runs. See `schema` for the tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
+import anyio
+
+from ..errors import Unavailable
+from .engine import Transaction
+from .port import LEASE, RETENTION, Outcome, Renewal
+from .schema import UnusableStore
+from .sql_approvals import SqlApprovals
+from .sql_completions import SqlCompletions
+from .sql_conversations import SqlConversations
+from .sql_files import SqlFiles
+from .sql_limits import SqlLimits
+from .sql_responses import SqlResponses
+from .sql_sweep import DAY, ROWS, SHORT_LIVED, sweep_conversations, sweep_responses, sweep_rows
+from .sql_turns import Over, commit, renew
+
+COMMIT_PATIENCE = 2.0
+"""Seconds for which a commit is tried again: nobody wants to lose a turn to the restart of a database."""
+
+PAUSE = 0.1
+"""Seconds between these tries."""
+
+
+class SqlStore(SqlConversations, SqlResponses, SqlCompletions, SqlFiles, SqlApprovals, SqlLimits):
+    """State in a database that several processes may share."""
+
+    shared = True
+
+    async def commit(self, outcome: Outcome) -> bool:
+        """Write what a turn leaves behind, if `token` holds what it needs."""
+        until = anyio.current_time() + COMMIT_PATIENCE
+        while True:
+            try:
+                return await self._commit(outcome)
+            except UnusableStore:
+                raise
+            except Unavailable:
+                if anyio.current_time() > until:
+                    raise
+            await anyio.sleep(PAUSE)
+
+    async def _commit(self, outcome: Outcome) -> bool:
+        try:
+            await self._run(partial(commit, outcome))
+        except Over as over:
+            return over.committed
+        return True
+
+    async def renew(self, tokens: Sequence[str], lease: float = LEASE) -> Renewal:
+        """Hold on to everything that these tokens hold."""
+        return await self._run(partial(renew, self._dialect, tokens, lease))
+
+    async def sweep(self, retention: float = RETENTION) -> int:
+        """Forget what is too old, in small transactions."""
+        swept = 0
+        for transaction in _sweeps(retention):
+            while forgotten := await self._run(transaction):
+                swept += forgotten
+        return swept
+
+    async def check(self) -> None:
+        """Ask for the time."""
+        await self._run(_ask)
+
+    async def aclose(self) -> None:
+        """Close the engine."""
+        await self._engine.aclose()
+
+
+def _ask() -> Transaction[None]:
+    yield "select {now}", ()
+
+
+def _sweeps(retention: float) -> Iterator[Callable[[], Transaction[int]]]:
+    yield partial(sweep_conversations, retention)
+    yield partial(sweep_responses, retention)
+    for statement in ROWS:
+        yield partial(sweep_rows, statement, retention)
+    for statement in SHORT_LIVED:
+        yield partial(sweep_rows, statement, min(retention, DAY))

@@ -1,0 +1,103 @@
+"""Approvals in SQL: decided by one statement, once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Literal
+
+from .engine import Row, Transaction
+from .port import Approval, Key
+from .sql_part import SqlPart
+from .sql_text import owned, string, string_or_none, text, text_or_none
+
+COLUMNS = "id, created, expires, turn, call_id, conversation, tool, arguments, digest, state, status, decision"
+PENDING = "status = 'pending' and expires > {now}"
+READ = COLUMNS.replace(
+    "status", "case when status = 'pending' and expires <= {now} then 'expired' else status end as status"
+)
+
+
+class SqlApprovals(SqlPart):
+    """ApprovalStore on an engine."""
+
+    async def ask(self, principal: str, approval: Approval) -> None:
+        """Keep a question."""
+        await self._run(partial(ask, principal, approval))
+
+    async def approval(self, key: Key) -> Approval | None:
+        """One question."""
+        return await self._run(partial(read_approval, key))
+
+    async def approvals(self, principal: str, conversation: str | None = None) -> Sequence[Approval]:
+        """The pending ones, oldest first."""
+        return await self._run(partial(pending, principal, conversation))
+
+    async def decide(self, key: Key, status: Literal["approved", "denied"], decision: str) -> bool:
+        """Decide a pending question."""
+        return await self._run(partial(decide, key, status, decision))
+
+
+def ask(principal: str, approval: Approval) -> Transaction[None]:
+    """A question that was written already, by a call whose answer was lost, stays as it is."""
+    yield (
+        f"""insert into oc_approval (principal, {COLUMNS})
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) on conflict (principal, id) do nothing""",
+        (
+            *owned(Key(principal, approval.id)),
+            approval.created,
+            approval.expires,
+            text(approval.turn),
+            text(approval.call_id),
+            text_or_none(approval.conversation),
+            text(approval.tool),
+            text(approval.arguments),
+            approval.digest,
+            approval.state,
+            approval.status,
+            approval.decision,
+        ),
+    )
+
+
+def read_approval(key: Key) -> Transaction[Approval | None]:
+    """One row."""
+    rows = yield f"select {READ} from oc_approval where principal = $1 and id = $2", owned(key)
+    return _approval(rows[0]) if rows else None
+
+
+def _approval(row: Row) -> Approval:
+    id_, created, expires, turn, call_id, conversation, tool, arguments, digest, state, status, decision = row
+    return Approval(
+        id=string(id_),
+        created=created,
+        expires=expires,
+        turn=string(turn),
+        call_id=string(call_id),
+        conversation=string_or_none(conversation),
+        tool=string(tool),
+        arguments=string(arguments),
+        digest=digest,
+        state=state,
+        status=status,
+        decision=decision,
+    )
+
+
+def pending(principal: str, conversation: str | None) -> Transaction[Sequence[Approval]]:
+    """In the order in which they came."""
+    narrowed, parameters = "", [text(principal)]
+    if conversation is not None:
+        narrowed = "and conversation = $2"
+        parameters.append(text(conversation))
+    rows = yield f"select {READ} from oc_approval where principal = $1 and {PENDING} {narrowed} order by n", parameters
+    return [_approval(row) for row in rows]
+
+
+def decide(key: Key, status: str, decision: str) -> Transaction[bool]:
+    """Whoever's statement finds it pending has decided."""
+    rows = yield (
+        f"update oc_approval set status = $3, decision = $4 where principal = $1 and id = $2 and {PENDING} returning id",
+        (*owned(key), status, decision),
+    )
+    return bool(rows)

@@ -1,0 +1,225 @@
+"""Conversations in SQL: a row with the lock, and a row for each item."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+from .engine import Row, Transaction
+from .port import LEASE, Conversation, Item, Key, Order, Page
+from .sql_dialect import Dialect
+from .sql_part import SqlPart
+from .sql_text import mapping, owned, string, text
+
+ROWS_AT_ONCE = 100
+"""Items that go into one statement."""
+
+
+class SqlConversations(SqlPart):
+    """ConversationStore on an engine."""
+
+    async def begin(self, key: Key, token: str, lease: float = LEASE) -> Conversation | None:
+        """Lock and read; None while another turn holds it."""
+        return await self._run(partial(begin, self._dialect, key, token, lease))
+
+    async def release(self, key: Key, token: str) -> None:
+        """Unlock without a turn."""
+        await self._run(partial(release, key, token))
+
+    async def create(self, principal: str, id: str, metadata: Mapping[str, str], items: Sequence[Item]) -> Conversation:  # noqa: A002
+        """A new conversation."""
+        return await self._run(partial(create, Key(principal, id), metadata, items))
+
+    async def read(self, key: Key, *, items: bool = True) -> Conversation | None:
+        """A conversation that was created or has a turn."""
+        return await self._run(partial(read, key, items))
+
+    async def update(self, key: Key, metadata: Mapping[str, str]) -> Conversation | None:
+        """Replace the metadata."""
+        return await self._run(partial(update, key, metadata))
+
+    async def delete(self, key: Key) -> bool:
+        """Forget a conversation."""
+        return await self._run(partial(delete, key))
+
+    async def find(self, principal: str, transcript: str) -> tuple[str, bool] | None:
+        """The conversation that once stood at this transcript."""
+        return await self._run(partial(find, principal, transcript))
+
+    async def page(self, key: Key, after: str | None, limit: int, order: Order) -> Page | None:
+        """Items after the one called `after`."""
+        return await self._run(partial(page, key, after, limit, order))
+
+    async def item(self, key: Key, item: str) -> Item | None:
+        """One item."""
+        return await self._run(partial(one_item, key, item))
+
+    async def delete_item(self, key: Key, item: str) -> bool:
+        """Take one item out."""
+        return await self._run(partial(delete_item, key, item))
+
+
+LOCK = """
+    insert into oc_conversation (principal, id, token, until, created, touched, metadata)
+    values ($1, $2, $3, {now} + $4, {now}, {now}, '{}')
+    on conflict (principal, id) do update
+        set token = excluded.token, until = excluded.until, touched = excluded.touched
+        where oc_conversation.token is null or oc_conversation.token = excluded.token
+    returning version, created, touched, metadata"""
+
+EXPIRED = "select token from oc_conversation where principal = $1 and id = $2 and until < {now} "
+
+TAKE_OVER = """
+    update oc_conversation set token = $3, until = {now} + $4, touched = {now} where principal = $1 and id = $2
+    returning version, created, touched, metadata"""
+
+LOSE = """
+    insert into oc_turn (token, principal, lost, ended) values ($1, $2, 1, {now})
+    on conflict (token) do nothing"""
+"""The turn with this token is over, whatever it still holds."""
+
+
+def begin(dialect: Dialect, key: Key, token: str, lease: float) -> Transaction[Conversation | None]:
+    """Take the lock if it is free, or from a turn whose lease is over, which has lost then."""
+    parameters = (*owned(key), token, lease)
+    rows = yield LOCK, parameters
+    if not rows:
+        expired = yield EXPIRED + dialect.lock, owned(key)
+        if not expired:
+            return None
+        rows = yield TAKE_OVER, parameters
+        yield LOSE, (expired[0][0], text(key.principal))
+    items = (yield from _items(key)) if rows[0][0] else ()
+    return _conversation(key.id, rows[0], items)
+
+
+def _items(key: Key) -> Transaction[tuple[Item, ...]]:
+    rows = yield "select id, body from oc_item where principal = $1 and conversation = $2 order by n", owned(key)
+    return _as_items(rows)
+
+
+def _as_items(rows: Sequence[Row]) -> tuple[Item, ...]:
+    return tuple([Item(string(id_), body) for id_, body in rows])
+
+
+def _conversation(id_: str, row: Row, items: tuple[Item, ...]) -> Conversation:
+    version, created, touched, metadata = row
+    return Conversation(id_, version, created, touched, json.loads(metadata), items)
+
+
+def release(key: Key, token: str) -> Transaction[None]:
+    """Unlock; a conversation that was only locked goes."""
+    held = "where principal = $1 and id = $2 and token = $3"
+    parameters = (*owned(key), token)
+    rows = yield (
+        f"update oc_conversation set token = null, until = null, touched = {{now}} {held} returning kept",
+        parameters,
+    )
+    if rows and not rows[0][0]:
+        yield "delete from oc_conversation where principal = $1 and id = $2", owned(key)
+
+
+def create(key: Key, metadata: Mapping[str, str], items: Sequence[Item]) -> Transaction[Conversation]:
+    """A row for the conversation, and its first items."""
+    rows = yield (
+        """insert into oc_conversation (principal, id, version, last_item, kept, created, touched, metadata)
+        values ($1, $2, $3, $4, 1, {now}, {now}, $5) returning version, created, touched, metadata""",
+        (*owned(key), int(bool(items)), len(items), mapping(metadata)),
+    )
+    yield from add_items(key, 0, items)
+    return _conversation(key.id, rows[0], tuple(items))
+
+
+def add_items(key: Key, last: int, items: Sequence[Item]) -> Transaction[None]:
+    """Add items behind the one numbered `last`; one whose id is there already is replaced where it stands."""
+    numbered = list(enumerate({item.id: item for item in items}.values(), last + 1))
+    for start in range(0, len(numbered), ROWS_AT_ONCE):
+        part = numbered[start : start + ROWS_AT_ONCE]
+        values = ", ".join([f"($1, $2, ${3 * row + 3}, ${3 * row + 4}, ${3 * row + 5})" for row in range(len(part))])
+        yield (
+            f"""insert into oc_item (principal, conversation, n, id, body) values {values}
+            on conflict (principal, conversation, id) do update set body = excluded.body""",
+            (*owned(key), *[value for n, item in part for value in (n, text(item.id), item.body)]),
+        )
+
+
+KNOWN = "where principal = $1 and id = $2 and kept = 1"
+
+
+def read(key: Key, items: bool) -> Transaction[Conversation | None]:
+    """The row, with its items if they are wanted."""
+    rows = yield f"select version, created, touched, metadata from oc_conversation {KNOWN}", owned(key)
+    if not rows:
+        return None
+    found = (yield from _items(key)) if items else ()
+    return _conversation(key.id, rows[0], found)
+
+
+def update(key: Key, metadata: Mapping[str, str]) -> Transaction[Conversation | None]:
+    """Replace the metadata."""
+    rows = yield (
+        f"""update oc_conversation set metadata = $3, touched = {{now}} {KNOWN}
+        returning version, created, touched, metadata""",
+        (*owned(key), mapping(metadata)),
+    )
+    return _conversation(key.id, rows[0], ()) if rows else None
+
+
+def delete(key: Key) -> Transaction[bool]:
+    """Forget all of it; a turn that holds it has lost."""
+    rows = yield "delete from oc_conversation where principal = $1 and id = $2 returning kept, token", owned(key)
+    if not rows:
+        return False
+    kept, token = rows[0]
+    yield "delete from oc_item where principal = $1 and conversation = $2", owned(key)
+    yield "delete from oc_turn where principal = $1 and conversation = $2", owned(key)
+    if token is not None:
+        yield LOSE, (token, text(key.principal))
+    return bool(kept)
+
+
+def find(principal: str, transcript: str) -> Transaction[tuple[str, bool] | None]:
+    """One that still stands there rather than one that went on, then the newest."""
+    rows = yield (
+        """select t.conversation, case when t.version = c.version then 1 else 0 end as standing
+        from oc_turn t join oc_conversation c on c.principal = t.principal and c.id = t.conversation
+        where t.principal = $1 and t.transcript = $2 order by standing desc, t.ended desc limit 1""",
+        (text(principal), transcript),
+    )
+    return (string(rows[0][0]), bool(rows[0][1])) if rows else None
+
+
+def page(key: Key, after: str | None, limit: int, order: Order) -> Transaction[Page | None]:
+    """Only the rows of the page are read, and one more to know whether there are more."""
+    bound, parameters = "", [*owned(key), limit + 1]
+    if after is not None:
+        rows = yield ITEM.format("n"), (*owned(key), text(after))
+        if not rows:
+            return None
+        bound = f"and n {'>' if order == 'asc' else '<'} $4"
+        parameters.append(rows[0][0])
+    rows = yield (
+        f"""select id, body from oc_item where principal = $1 and conversation = $2 {bound}
+        order by n {order} limit $3""",
+        parameters,
+    )
+    return Page(_as_items(rows[:limit]), len(rows) > limit)
+
+
+ITEM = "select {} from oc_item where principal = $1 and conversation = $2 and id = $3"
+
+
+def one_item(key: Key, item: str) -> Transaction[Item | None]:
+    """One item."""
+    rows = yield ITEM.format("body"), (*owned(key), text(item))
+    return Item(item, rows[0][0]) if rows else None
+
+
+def delete_item(key: Key, item: str) -> Transaction[bool]:
+    """Take one item out."""
+    rows = yield (
+        "delete from oc_item where principal = $1 and conversation = $2 and id = $3 returning n",
+        (*owned(key), text(item)),
+    )
+    return bool(rows)

@@ -1,0 +1,25 @@
+"""What all parts of the SQL store share: an engine, and a schema that is there before the first transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from .engine import Engine, Result, Transaction
+from .schema import migrate
+from .sql_dialect import DIALECTS
+
+
+class SqlPart:
+    """A part of the store on some engine."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._dialect = DIALECTS[engine.name]
+        self._migrated = False
+
+    async def _run(self, transaction: Callable[[], Transaction[Result]]) -> Result:
+        if not self._migrated:
+            await self._engine.run(partial(migrate, self._dialect))
+            self._migrated = True
+        return await self._engine.run(transaction)

@@ -1,0 +1,226 @@
+"""Responses in SQL: one row each with its own items, and a row for each batch of its events."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+from .engine import Row, Transaction
+from .port import LEASE, Events, Item, Key, StoredResponse
+from .sql_conversations import LOSE
+from .sql_dialect import Dialect
+from .sql_part import SqlPart
+from .sql_text import owned, packed, string_or_none, text, text_or_none, unpacked
+
+RUNNING = "status in ('queued', 'in_progress')"
+ABANDONED = "(token is null or until < {now})"
+
+USED_LATELY = 60.0
+"""Seconds within which the use of what is stored is not noted again: reading is not to cost a write each time."""
+
+
+class SqlResponses(SqlPart):
+    """ResponseStore on an engine."""
+
+    async def begin_response(self, principal: str, response: StoredResponse, token: str, lease: float = LEASE) -> None:
+        """Keep a response that is only beginning."""
+        await self._run(partial(begin_response, principal, response, token, lease))
+
+    async def append(self, key: Key, token: str, events: Events) -> bool:
+        """Add to the event log, if `token` holds the response."""
+        return await self._run(partial(append, self._dialect, key, token, events))
+
+    async def end_response(self, principal: str, response: StoredResponse, events: Events | None) -> bool:
+        """Give a response whose process has died its outcome."""
+        return await self._run(partial(conclude, self._dialect, f"and {ABANDONED}", principal, response, events))
+
+    async def take_response(self, principal: str, response: StoredResponse, events: Events | None) -> bool:
+        """Give a running response its outcome, whoever holds it."""
+        return await self._run(partial(conclude, self._dialect, "", principal, response, events))
+
+    async def cancel(self, key: Key) -> bool:
+        """Ask whoever runs a response to stop."""
+        return await self._run(partial(cancel, key))
+
+    async def response(self, key: Key) -> StoredResponse | None:
+        """A response with its own items."""
+        return await self._run(partial(read_response, key))
+
+    async def chain(self, key: Key) -> tuple[Item, ...] | None:
+        """The items of a response and of all those it continues."""
+        return await self._run(partial(chain, key))
+
+    async def events(self, key: Key, after: int) -> Sequence[Events]:
+        """The log's batches that hold numbers beyond `after`."""
+        return await self._run(partial(read_events, key, after))
+
+    async def delete_response(self, key: Key) -> bool:
+        """Forget a response."""
+        return await self._run(partial(delete_response, key))
+
+
+INSERT = """
+    insert into oc_response (principal, id, created, status, background, previous, conversation, body, input, output,
+        token, until, touched)
+    values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, {holder}, {now})
+    on conflict (principal, id) do update
+        set created = excluded.created, status = excluded.status, background = excluded.background,
+            previous = excluded.previous, conversation = excluded.conversation, body = excluded.body,
+            input = excluded.input, output = excluded.output, token = excluded.token, until = excluded.until,
+            touched = excluded.touched
+        where oc_response.token = $11
+    returning id"""
+
+BEGIN = INSERT.replace("{holder}", "$11, {now} + $12")
+KEEP = INSERT.replace("{holder}", "null, null")
+
+SETTLE = """
+    update oc_response set created = $3, status = $4, background = $5, previous = $6, conversation = $7, body = $8,
+        input = $9, output = $10, token = null, until = null, touched = {now}
+    where principal = $1 and id = $2"""
+
+
+def columns(principal: str, response: StoredResponse) -> tuple[object, ...]:
+    """The parameters $1 to $10 of the statements above."""
+    return (
+        *owned(Key(principal, response.id)),
+        response.created,
+        response.status,
+        int(response.background),
+        text_or_none(response.previous),
+        text_or_none(response.conversation),
+        response.body,
+        packed(response.input),
+        packed(response.output),
+    )
+
+
+def begin_response(principal: str, response: StoredResponse, token: str, lease: float) -> Transaction[None]:
+    """Keep a response that `token` holds."""
+    yield BEGIN, (*columns(principal, response), token, lease)
+
+
+def keep_response(principal: str, response: StoredResponse, token: str) -> Transaction[bool]:
+    """Write a response with its outcome; False if it was begun, and `token` does not hold it."""
+    rows = yield KEEP, (*columns(principal, response), token)
+    return bool(rows)
+
+
+def append(dialect: Dialect, key: Key, token: str, events: Events) -> Transaction[bool]:
+    """Check the token, then write."""
+    held = (
+        f"select status from oc_response where principal = $1 and id = $2 and token = $3 and {RUNNING} {dialect.lock}"
+    )
+    rows = yield held, (*owned(key), token)
+    if not rows:
+        return False
+    if rows[0][0] == "queued":
+        yield "update oc_response set status = 'in_progress' where principal = $1 and id = $2", owned(key)
+    yield from add_events(key, events)
+    return True
+
+
+def add_events(key: Key, events: Events) -> Transaction[None]:
+    """Write a batch, which may have been written before by an append whose answer was lost."""
+    yield (
+        """insert into oc_event (principal, response, first, last, body) values ($1, $2, $3, $4, $5)
+        on conflict (principal, response, first) do update set last = excluded.last, body = excluded.body""",
+        (*owned(key), events.first, events.last, events.body),
+    )
+
+
+def conclude(
+    dialect: Dialect, condition: str, principal: str, response: StoredResponse, events: Events | None
+) -> Transaction[bool]:
+    """Give a running response an outcome from outside; the turn that holds it has lost."""
+    key = Key(principal, response.id)
+    rows = yield (
+        f"select token from oc_response where principal = $1 and id = $2 and {RUNNING} {condition} {dialect.lock}",
+        owned(key),
+    )
+    if not rows:
+        return False
+    yield SETTLE, columns(principal, response)
+    if rows[0][0] is not None:
+        yield LOSE, (rows[0][0], text(principal))
+    if events is not None:
+        yield from add_events(key, events)
+    return True
+
+
+def cancel(key: Key) -> Transaction[bool]:
+    """Leave a note for whoever renews."""
+    rows = yield (
+        f"update oc_response set cancel = 1 where principal = $1 and id = $2 and {RUNNING} returning id",
+        owned(key),
+    )
+    return bool(rows)
+
+
+def read_response(key: Key) -> Transaction[StoredResponse | None]:
+    """One row."""
+    rows = yield (
+        f"""select created, status, background, previous, conversation, body, input, output, cancel,
+            case when {RUNNING} and {ABANDONED} then 0 else 1 end
+        from oc_response where principal = $1 and id = $2""",
+        owned(key),
+    )
+    return _response(key.id, rows[0]) if rows else None
+
+
+def _response(id_: str, row: Row) -> StoredResponse:
+    created, status, background, previous, conversation, body, input_, output, cancelled, alive = row
+    return StoredResponse(
+        id=id_,
+        created=created,
+        status=status,
+        body=body,
+        background=bool(background),
+        previous=string_or_none(previous),
+        conversation=string_or_none(conversation),
+        input=unpacked(input_),
+        output=unpacked(output),
+        alive=bool(alive),
+        cancel=bool(cancelled),
+    )
+
+
+CHAIN = """
+    with recursive chain (id, previous, input, output, depth) as (
+        select id, previous, input, output, 0 from oc_response where principal = $1 and id = $2
+        union all
+        select earlier.id, earlier.previous, earlier.input, earlier.output, chain.depth + 1
+        from chain join oc_response earlier on earlier.principal = $1 and earlier.id = chain.previous)
+    select previous, input, output from chain order by depth desc"""
+
+
+def chain(key: Key) -> Transaction[tuple[Item, ...] | None]:
+    """All links in one statement. What a used response continues stays because the sweep spares what has successors."""
+    rows = yield CHAIN, owned(key)
+    if not rows or rows[0][0] is not None:
+        return None
+    yield (
+        "update oc_response set touched = {now} where principal = $1 and id = $2 and touched < {now} - $3",
+        (*owned(key), USED_LATELY),
+    )
+    return tuple([item for _, input_, output in rows for item in (*unpacked(input_), *unpacked(output))])
+
+
+def read_events(key: Key, after: int) -> Transaction[Sequence[Events]]:
+    """The batches in order."""
+    rows = yield (
+        "select first, last, body from oc_event where principal = $1 and response = $2 and last > $3 order by first",
+        (*owned(key), after),
+    )
+    return [Events(first, last, body) for first, last, body in rows]
+
+
+def delete_response(key: Key) -> Transaction[bool]:
+    """Forget it and its events; a turn that holds it has lost."""
+    rows = yield "delete from oc_response where principal = $1 and id = $2 returning token", owned(key)
+    if not rows:
+        return False
+    yield "delete from oc_event where principal = $1 and response = $2", owned(key)
+    if rows[0][0] is not None:
+        yield LOSE, (rows[0][0], text(key.principal))
+    return True

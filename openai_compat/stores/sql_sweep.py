@@ -1,0 +1,70 @@
+"""What the SQL store forgets, a bounded number of rows in each transaction so that nobody waits for long."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .engine import Transaction
+
+BATCH = 200
+"""Rows that are forgotten at once."""
+
+DAY = 24 * 3600.0
+"""Seconds for which idempotency keys and the ends of turns are kept."""
+
+FREE = "(token is null or until < {now})"
+OLD = "touched < {now} - $1"
+
+CONVERSATIONS = f"""
+    delete from oc_conversation where (principal, id) in (
+        select principal, id from oc_conversation
+        where {FREE} and ({OLD} or (kept = 0 and until < {{now}})) limit $2)
+    and {FREE} returning principal, id"""
+
+RESPONSES = f"""
+    delete from oc_response where (principal, id) in (
+        select principal, id from oc_response old where {FREE} and {OLD}
+        and not exists (select 1 from oc_response newer where newer.principal = old.principal
+            and newer.previous = old.id) limit $2)
+    and {FREE} returning principal, id"""
+"""What nothing continues goes first: a chain is kept whole as long as its newest response is used."""
+
+ROWS = (
+    f"""delete from oc_completion where n in (select n from oc_completion where {OLD} limit $2) returning 1""",
+    f"""delete from oc_file where n in (
+        select n from oc_file where (expires is null and {OLD}) or expires <= {{now}} limit $2) returning 1""",
+    """delete from oc_approval where n in (
+        select n from oc_approval where expires < {now} - $1 limit $2) returning 1""",
+)
+
+SHORT_LIVED = (
+    f"""delete from oc_claim where (principal, id) in (
+        select principal, id from oc_claim where {OLD} and (status is not null or until < {{now}}) limit $2) returning 1""",
+    """delete from oc_turn where token in (
+        select token from oc_turn where conversation is null and ended < {now} - $1 limit $2) returning 1""",
+    """delete from oc_rate where (principal, id) in (
+        select principal, id from oc_rate where due < {now} - $1 limit $2) returning 1""",
+)
+
+
+def sweep_conversations(retention: float) -> Transaction[int]:
+    """Conversations with all that belongs to them."""
+    rows = yield CONVERSATIONS, (retention, BATCH)
+    for owner in rows:
+        yield "delete from oc_item where principal = $1 and conversation = $2", owner
+        yield "delete from oc_turn where principal = $1 and conversation = $2", owner
+    return len(rows)
+
+
+def sweep_responses(retention: float) -> Transaction[int]:
+    """Responses with their events."""
+    rows = yield RESPONSES, (retention, BATCH)
+    for owner in rows:
+        yield "delete from oc_event where principal = $1 and response = $2", owner
+    return len(rows)
+
+
+def sweep_rows(statement: str, age: float) -> Transaction[int]:
+    """Rows that stand for themselves."""
+    rows: Sequence[object] = yield statement, (age, BATCH)
+    return len(rows)

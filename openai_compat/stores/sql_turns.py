@@ -1,0 +1,103 @@
+"""What a turn holds and what it leaves behind, in SQL."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from .engine import Transaction
+from .port import ConversationTurn, Key, Outcome, Renewal
+from .sql_approvals import ask
+from .sql_completions import put_completion
+from .sql_conversations import add_items
+from .sql_dialect import Dialect
+from .sql_responses import add_events, keep_response
+from .sql_text import owned, text
+
+
+class Over(Exception):
+    """The turn is over already, so nothing of its outcome may be written: it was committed before, or it has lost."""
+
+    def __init__(self, committed: bool) -> None:
+        super().__init__(committed)
+        self.committed = committed
+
+
+def commit(outcome: Outcome) -> Transaction[None]:
+    """Write all of an outcome and give the locks back. Raises Over, for the engine to undo what was written so far.
+
+    A turn ends by a row with its token, which can go in once: for a commit, or for having lost.
+    """
+    version = None
+    if outcome.conversation is not None:
+        version = yield from _add_turn(outcome, outcome.conversation)
+    if outcome.response is not None and not (
+        yield from keep_response(outcome.principal, outcome.response, outcome.token)
+    ):
+        yield from _over(outcome.token)
+    if outcome.response is not None and outcome.events is not None:
+        yield from add_events(Key(outcome.principal, outcome.response.id), outcome.events)
+    if outcome.completion is not None:
+        yield from put_completion(outcome.principal, outcome.completion)
+    for approval in outcome.approvals:
+        yield from ask(outcome.principal, approval)
+    yield from _end(outcome, version)
+
+
+def _add_turn(outcome: Outcome, turn: ConversationTurn) -> Transaction[int]:
+    key = Key(outcome.principal, turn.id)
+    rows = yield (
+        """update oc_conversation set version = version + 1, last_item = last_item + $4, kept = 1,
+            token = null, until = null, touched = {now}
+        where principal = $1 and id = $2 and token = $3 returning version, last_item""",
+        (*owned(key), outcome.token, len(turn.items)),
+    )
+    if not rows:
+        yield from _over(outcome.token)
+    version: int = rows[0][0]
+    last: int = rows[0][1]
+    yield from add_items(key, last - len(turn.items), turn.items)
+    return version
+
+
+def _end(outcome: Outcome, version: int | None) -> Transaction[None]:
+    turn = outcome.conversation
+    rows = yield (
+        """insert into oc_turn (token, principal, conversation, version, transcript, ended)
+        values ($1, $2, $3, $4, $5, {now}) on conflict (token) do nothing returning token""",
+        (
+            outcome.token,
+            text(outcome.principal),
+            None if turn is None else text(turn.id),
+            version,
+            None if turn is None else turn.transcript,
+        ),
+    )
+    if not rows:
+        yield from _over(outcome.token)
+
+
+def _over(token: str) -> Transaction[None]:
+    rows = yield "select lost from oc_turn where token = $1", (token,)
+    raise Over(committed=bool(rows) and not rows[0][0])
+
+
+RENEWED = (
+    "update oc_conversation set until = {now} + $2 where token in ({strings}) returning token, 0",
+    "update oc_response set until = {now} + $2 where token in ({strings}) returning token, cancel",
+    "update oc_slot set until = {now} + $2 where token in ({strings}) returning token, 0",
+    "update oc_claim set until = {now} + $2 where token in ({strings}) and status is null returning token, 0",
+)
+
+
+def renew(dialect: Dialect, tokens: Sequence[str], lease: float) -> Transaction[Renewal]:
+    """Renew all that is held. A turn that has lost one thing has lost, whatever else it still holds."""
+    wanted = json.dumps(list(tokens))
+    lost = yield f"select token from oc_turn where token in ({dialect.strings}) and lost = 1", (wanted,)
+    held: set[str] = set()
+    cancelled: set[str] = set()
+    for statement in RENEWED:
+        rows = yield statement.replace("{strings}", dialect.strings), (wanted, lease)
+        held |= {token for token, _ in rows}
+        cancelled |= {token for token, cancel in rows if cancel}
+    return Renewal(frozenset(held - {token for (token,) in lost}), frozenset(cancelled))

@@ -1,0 +1,185 @@
+"""The SQLite engine: one file, one thread, several transactions to a write.
+
+A durable commit waits for the disk. So transactions that come while one is written queue up, and are then written
+together. Several processes may use the file at once; SQLite lets one of them write at a time.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from functools import cache, partial
+from pathlib import Path
+from typing import Any, Generic
+
+import anyio
+import anyio.to_thread
+
+from ..errors import Unavailable
+from ..threads import from_threads
+from .engine import Result, Transaction
+from .sqlite_file import SqliteFile
+
+PATIENCE = 4.0
+"""Seconds for which a transaction waits for a file that another process has locked."""
+
+STUCK = 10.0
+"""Seconds after which nobody waits for a transaction any more: the disk hangs."""
+
+MAX_TOGETHER = 64
+"""Transactions that are written together at most."""
+
+
+class _Job(Generic[Result]):
+    """A transaction that somebody waits for, in an event loop of theirs."""
+
+    def __init__(self, transaction: Callable[[], Transaction[Result]], patience: float) -> None:
+        self.transaction = transaction
+        self.begun = False
+        self._until = time.monotonic() + patience
+        self._result: Any = None
+        self._error: BaseException | None = None
+        self._done = anyio.Event()
+        self._soon = from_threads()
+
+    async def outcome(self) -> Result:
+        """What becomes of it, though nobody waits for ever."""
+        with anyio.move_on_after(STUCK):
+            await self._done.wait()
+        if not self._done.is_set():
+            code = "store_outcome_unknown" if self.begun else "store_unavailable"
+            raise Unavailable("The store does not answer.", code=code)
+        if self._error is not None:
+            raise self._error
+        result: Result = self._result
+        return result
+
+    # in the engine's thread
+
+    @property
+    def late(self) -> bool:
+        """Whether it has waited long enough for the lock."""
+        return time.monotonic() > self._until
+
+    def finish(self, result: Any) -> None:
+        """It was written."""
+        self._result = result
+        self._wake()
+
+    def fail(self, error: BaseException) -> None:
+        """It was not."""
+        self._error = error
+        self._wake()
+
+    def _wake(self) -> None:
+        with suppress(RuntimeError):  # the event loop has ended
+            self._soon(self._done.set)
+
+
+class SqliteEngine:
+    """Runs transactions on a SQLite file, which is made when it is not there.
+
+    `patience` is how long a transaction waits while another process has locked the file, in seconds.
+    """
+
+    name = "sqlite"
+
+    def __init__(self, path: str | os.PathLike[str], patience: float = PATIENCE) -> None:
+        self._file = SqliteFile(Path(path).absolute())
+        self._patience = patience
+        self._queue: deque[_Job[Any]] = deque()
+        self._changed = threading.Condition()
+        self._closing = False
+        self._thread: threading.Thread | None = None
+        _care_for_forks()
+        _engines.add(self)
+
+    async def run(self, transaction: Callable[[], Transaction[Result]]) -> Result:
+        """Run a transaction. One whose caller leaves is done to its end, or not begun."""
+        job = _Job(transaction, self._patience)
+        self._submit(job)
+        try:
+            return await job.outcome()
+        finally:
+            self._withdraw(job)
+
+    def _submit(self, job: _Job[Any]) -> None:
+        with self._changed:
+            self._queue.append(job)
+            if self._thread is None:
+                self._closing = False
+                self._thread = threading.Thread(target=self._work, name="openai-compat sqlite", daemon=True)
+                self._thread.start()
+            self._changed.notify()
+
+    def _withdraw(self, job: _Job[Any]) -> None:
+        with self._changed:
+            if not job.begun:
+                self._queue.remove(job)
+
+    async def aclose(self) -> None:
+        """Write what is queued, close the file and end the thread. If the engine is used again, it opens it again."""
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(self.stop)
+
+    def stop(self) -> None:
+        """The same for threads."""
+        with self._changed:
+            thread = self._thread
+            self._closing = True
+            self._changed.notify()
+        if thread is not None:
+            thread.join(STUCK)
+
+    def before_fork(self) -> None:
+        """Stop, and let nobody start again: a SQLite file that is open must not be carried into another process."""
+        self.stop()
+        self._changed.acquire()
+
+    def after_fork(self) -> None:
+        """In parent and child: go on."""
+        self._changed.release()
+
+    # in the thread
+
+    def _work(self) -> None:
+        try:
+            while jobs := self._next():
+                self._file.write(jobs)
+        except BaseException:
+            self._thread = None  # the next job starts another
+            raise
+
+    def _next(self) -> list[_Job[Any]]:
+        """The jobs to write together; none, and the file is closed, at the end."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._queue or self._closing)
+            jobs = [self._queue.popleft() for _ in range(min(len(self._queue), MAX_TOGETHER))]
+            for job in jobs:
+                job.begun = True
+            if not jobs:
+                self._file.close()
+                self._thread = None
+            return jobs
+
+
+_engines: weakref.WeakSet[SqliteEngine] = weakref.WeakSet()
+
+
+@cache
+def _care_for_forks() -> None:
+    os.register_at_fork(
+        before=partial(_each, SqliteEngine.before_fork),
+        after_in_parent=partial(_each, SqliteEngine.after_fork),
+        after_in_child=partial(_each, SqliteEngine.after_fork),
+    )
+
+
+def _each(method: Callable[[SqliteEngine], None]) -> None:
+    for engine in list(_engines):
+        method(engine)
