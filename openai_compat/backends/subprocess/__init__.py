@@ -5,9 +5,9 @@
 One process for each turn, in a process group of its own, which is gone when the turn is over. POSIX only.
 """
 
+from ...processes import Grace
 from .backend import SubprocessBackend
 from .output import RecordReader
-from .process import Grace
 from .prompt import last_message, transcript
 
 __all__ = ("Grace", "RecordReader", "SubprocessBackend", "last_message", "transcript")

@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import TypeAlias
 
 from ...backend import AgentRequest, Capabilities, RunContext
+from ...environment import allowed_environment
 from ...errors import AgentError, InvalidRequest
 from ...events import AgentEvent
-from .environment import allowed_environment
+from ...processes import CommandRun, Grace, Launch
 from .output import Output, OutputFormat, make_output
-from .process import CommandRun, Grace, Launch
 from .prompt import last_message
 from .redaction import Redact, Redaction
 from .stderr import StderrLog

@@ -22,7 +22,7 @@ from subprocess import DEVNULL, PIPE
 import anyio
 from anyio.abc import ByteReceiveStream, ByteSendStream, Process
 
-from ...tasks import Task, spawn
+from .tasks import Task, spawn
 
 PIECES_AHEAD = 4
 """Pieces of output (64 KiB at most) that may wait for the reader; then the command waits."""
