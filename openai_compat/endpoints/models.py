@@ -1,4 +1,4 @@
-"""`GET /v1/models` and `GET /v1/models/{id}`: agents are the models."""
+"""`GET /v1/models` and `GET /v1/models/{id}`: agents are the models, and what makes embeddings."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from ..serializers.encoding import dumps
 
 
 async def list_models(runtime: Runtime, exchange: Exchange) -> None:
-    """Every agent the caller may use, in the order they were given."""
-    names = [name for name in runtime.agents if exchange.principal.may_use(name)]
+    """Every model the caller may use, in the order they were given."""
+    names = [name for name in runtime.models if exchange.principal.may_use(name)]
     listing: ModelList = {"object": "list", "data": [_model(runtime, name) for name in names]}
     await exchange.answer(200, dumps(listing))
 
 
 async def get_model(runtime: Runtime, exchange: Exchange, model: str) -> None:
-    """One agent. Raises NotFound."""
-    runtime.agent(model, exchange.principal)
+    """One model. Raises NotFound."""
+    runtime.check_model(model, exchange.principal)
     await exchange.answer(200, dumps(_model(runtime, model)))
 
 

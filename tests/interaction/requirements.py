@@ -149,6 +149,12 @@ REQUIREMENTS: dict[str, Requirement] = {
     "completions.refused": Requirement(
         "what legacy completions cannot honour is a 400 that names the parameter", "W A6"
     ),
+    "embeddings.answer": Requirement("one vector for each input, as numbers or base64, and the tokens read", "W A6"),
+    "embeddings.functions": Requirement("an embed function is plain or async and gets what it has parameters for", "W A6"),
+    "embeddings.input": Requirement("bad input is a 400 that names the parameter; the function does not run", "W A6"),
+    "embeddings.models": Requirement("what makes embeddings is a model among the others", "W A6"),
+    "embeddings.failures": Requirement("exceptions and wrong shapes are a 500, never a wrong answer", "T 149-176"),
+    "embeddings.slots": Requirement("embed functions have slots, deadlines and an end, as agents do", "T 112-116"),
     "models.list": Requirement("the agents are the models, with created and owned_by", "W A5"),
     "models.get": Requirement("a model is found by its name, whatever characters it has", "W A5"),
     "paths.bare": Requirement("the API is answered without /v1 too where the server is told so, and only there", "D 2"),
