@@ -1,8 +1,8 @@
 """What the Responses API answers: the Response object, its output items, and the events of a stream.
 
 Source: OpenAI's OpenAPI document (Response, OutputItem, ResponseStreamEvent). Only what this server writes is here.
-Three keys are not OpenAI's: `event`, which Open WebUI carries out and others skip; `reported`; and `error` in the
-`error` event, which other servers write and OpenAI's SDKs look for.
+Four keys are not OpenAI's: `event`, which Open WebUI carries out and others skip; `reported` and `original_code`; and
+`error` in the `error` event, which other servers write and OpenAI's SDKs look for.
 """
 
 from __future__ import annotations
@@ -202,12 +202,13 @@ ResponseErrorCode: TypeAlias = Literal["server_error", "rate_limit_exceeded", "i
 
 
 class ResponseError(TypedDict):
-    """Why a response failed. OpenAI allows few codes; the error's own one is in the `error` event."""
+    """Why a response failed. OpenAI allows few codes; the error's own one is `original_code`."""
 
     code: ResponseErrorCode
     message: str
-    type: NotRequired[str]
-    param: NotRequired[str | None]
+    type: str
+    param: str | None
+    original_code: str | None
 
 
 class IncompleteDetails(TypedDict):
@@ -273,27 +274,25 @@ class Event(TypedDict):
     event: NotRequired[StatusEvent]
 
 
+LifecycleType: TypeAlias = Literal[
+    "response.created",
+    "response.queued",
+    "response.in_progress",
+    "response.completed",
+    "response.incomplete",
+    "response.failed",
+]
+
+
 class LifecycleEvent(Event):
     """The whole response goes into another state."""
 
-    type: Literal[
-        "response.created",
-        "response.queued",
-        "response.in_progress",
-        "response.completed",
-        "response.incomplete",
-        "response.failed",
-    ]
+    type: LifecycleType
     response: dict[str, Any]
 
 
-class NestedError(TypedDict):
-    """An error as the envelope of HTTP answers has it."""
-
-    type: str
-    code: str | None
-    message: str
-    param: str | None
+class NestedError(ResponseError):
+    """An error as the envelope of HTTP answers has it, with the code of a failed response."""
 
 
 class ErrorEvent(Event):

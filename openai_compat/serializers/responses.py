@@ -36,13 +36,12 @@ from ..protocol.items import id_prefix
 from ..protocol.response import (
     Compaction,
     ImageGenerationCall,
-    LifecycleEvent,
+    LifecycleType,
     McpApprovalRequest,
     OutputItem,
     Phase,
     ResponseError,
     ResponseStatus,
-    StatusEvent,
 )
 from ..reducer import Item, Usage
 from .items import compaction_item
@@ -204,11 +203,8 @@ class ResponseStream:
     def _begun(self) -> bytes:
         return self.begin() if self.status == "queued" or self.sequence < 0 else b""
 
-    def _lifecycle(self, kind: Any, event: StatusEvent | None = None) -> bytes:
-        lifecycle: LifecycleEvent = {"type": kind, "response": self.response()}
-        if event is not None:
-            lifecycle["event"] = event
-        return self._out.write(lifecycle)
+    def _lifecycle(self, kind: LifecycleType) -> bytes:
+        return self._out.write({"type": kind, "response": self.response()})
 
     # what the agent says
 
@@ -353,8 +349,14 @@ class ResponseStream:
         return ended + self._begin(call) + call.add(approved.arguments), call
 
     def _status(self, text: str, *, done: bool) -> bytes:
-        """A line for people. `response.in_progress` brings it, since no client minds to see that one again."""
-        return self._lifecycle("response.in_progress", status_event(text, done=done))
+        """A line for people. `response.in_progress` brings it, which clients know and skip.
+
+        Without the output so far, as clients know it: an agent that tells much would send all of it again and again.
+        """
+        response: dict[str, Any] = {**self.response(), "output": []}
+        return self._out.write(
+            {"type": "response.in_progress", "response": response, "event": status_event(text, done=done)}
+        )
 
     # whole items
 

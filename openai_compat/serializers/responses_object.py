@@ -7,7 +7,14 @@ from typing import Any
 
 from ..errors import OpenAICompatError
 from ..events import FinishReason
-from ..protocol.response import ErrorEvent, IncompleteDetails, ResponseError, ResponseErrorCode, ResponseUsage
+from ..protocol.response import (
+    ErrorEvent,
+    IncompleteDetails,
+    NestedError,
+    ResponseError,
+    ResponseErrorCode,
+    ResponseUsage,
+)
 from ..reducer import Usage
 from .errors import RETRIED_TYPES
 
@@ -62,27 +69,34 @@ def usage_of(usage: Usage) -> ResponseUsage:
 
 
 def error_of(error: OpenAICompatError) -> ResponseError:
-    """The `error` of a failed response.
-
-    Codex runs a turn again for every code but a few, of which `invalid_prompt` is the one that fits: an agent that
-    has begun is not to be run twice, unless its error says that this is safe.
-    """
-    return {"code": _code(error), "message": error.message, "type": error.type, "param": error.param}
-
-
-def error_event(error: OpenAICompatError) -> ErrorEvent:
-    """The `error` event: as in chat never of a type that makes coding agents run the turn again."""
-    kind = "agent_error" if error.type in RETRIED_TYPES else error.type
+    """The `error` of a failed response."""
     return {
-        "type": "error",
-        "code": error.code,
+        "code": _code(error),
         "message": error.message,
+        "type": error.type,
         "param": error.param,
-        "error": {"type": kind, "code": error.code, "message": error.message, "param": error.param},
+        "original_code": error.code,
     }
 
 
+def error_event(error: OpenAICompatError) -> ErrorEvent:
+    """The `error` event. Its type is, as in chat, never one that makes coding agents run the turn again."""
+    nested: NestedError = {
+        "type": "agent_error" if error.type in RETRIED_TYPES else error.type,
+        "code": _code(error),
+        "message": error.message,
+        "param": error.param,
+        "original_code": error.code,
+    }
+    return {"type": "error", "code": error.code, "message": error.message, "param": error.param, "error": nested}
+
+
 def _code(error: OpenAICompatError) -> ResponseErrorCode:
+    """One of OpenAI's few codes for failed responses.
+
+    Codex and opencode run a turn again for every code but a few, of which `invalid_prompt` is the one that fits: an
+    agent that has begun is not to be run twice, unless its error says that this is safe.
+    """
     if not error.should_retry:
         return "invalid_prompt"
     return "rate_limit_exceeded" if error.status == 429 else "server_error"
