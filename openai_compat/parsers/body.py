@@ -32,6 +32,12 @@ def parse_object(body: bytes) -> dict[str, Any]:
     return cast("dict[str, Any]", value)
 
 
+def check_length(name: str, value: object, most: int) -> None:
+    """Raise InvalidRequest if the list `value` is longer than `most`, before time is spent on what it holds."""
+    if isinstance(value, list) and len(cast("list[Any]", value)) > most:
+        raise InvalidRequest(f"At most {most} {name} can be sent.", param=name, code="invalid_value")
+
+
 def _has_infinity(value: Any) -> bool:
     """Whether a number was too large for a float (`1e999`). One loop over all values: searching the text is slower."""
     waiting: list[Any] = [value]

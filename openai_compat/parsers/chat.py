@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from ..backend import AgentRequest, Caller, Capabilities, CustomTool, FunctionTool, Resume, Sampling, Tool, ToolChoice
 from ..errors import InvalidRequest
@@ -22,13 +21,13 @@ from ..protocol.chat_request import (
     TextFormat,
     ToolParam,
 )
-from .body import parse_object, validate
+from .body import check_length, parse_object, validate
 from .conversation import parse_messages
+from .tools import checked_tools, choice_by_mode, only
 
 MAX_MESSAGES = 10_000
 """A body within its limit may hold millions of messages, and the event loop would stand still while they are read."""
 
-MAX_TOOLS = 1024
 NOBODY = Caller()
 FOR_AGENTS = (
     "moderation",
@@ -73,7 +72,7 @@ def parse_chat(body: bytes, caller: Caller = NOBODY) -> ParsedChat:
     may be on the server.
     """
     raw = parse_object(body)
-    _check_length(raw.get("messages"))
+    check_length("messages", raw.get("messages"), MAX_MESSAGES)
     wire = validate(ChatCompletionRequest, raw)
     _refuse_deprecated(wire)
     messages = parse_messages(wire.messages)
@@ -102,11 +101,6 @@ def parse_chat(body: bytes, caller: Caller = NOBODY) -> ParsedChat:
         extra=_extra(wire, raw),
     )
     return ParsedChat(wire, request, raw)
-
-
-def _check_length(messages: object) -> None:
-    if isinstance(messages, list) and len(cast("list[Any]", messages)) > MAX_MESSAGES:
-        raise InvalidRequest(f"At most {MAX_MESSAGES} messages can be sent.", param="messages", code="invalid_value")
 
 
 def _extra(wire: ChatCompletionRequest, raw: dict[str, Any]) -> dict[str, Any]:
@@ -156,16 +150,7 @@ def _refuse_deprecated(wire: ChatCompletionRequest) -> None:
 
 
 def _tools(params: list[ToolParam]) -> list[Tool]:
-    if len(params) > MAX_TOOLS:
-        raise InvalidRequest(f"At most {MAX_TOOLS} tools can be given.", param="tools", code="invalid_value")
-    tools = [_tool(param) for param in params]
-    seen: set[str] = set()
-    for index, tool in enumerate(tools):
-        if tool.name in seen:
-            param = f"tools[{index}].{params[index].type}.name"
-            raise InvalidRequest("Each tool needs a name of its own.", param=param, code="invalid_value")
-        seen.add(tool.name)
-    return tools
+    return checked_tools([(f"tools[{index}].{param.type}.name", _tool(param)) for index, param in enumerate(params)])
 
 
 def _tool(param: ToolParam) -> Tool:
@@ -178,25 +163,15 @@ def _tool(param: ToolParam) -> Tool:
 def _tool_choice(wire: ChatCompletionRequest, tools: list[Tool]) -> ToolChoice:
     names = frozenset([tool.name for tool in tools])
     choice = wire.tool_choice
-    if choice == "none":
-        return ToolChoice(frozenset(), withheld=names)
-    if choice is None or choice == "auto":
-        return ToolChoice(names)
-    if choice == "required":
-        return _only(names, names, "tool_choice")
+    if choice is None or isinstance(choice, str):
+        return choice_by_mode(choice, names)
     if isinstance(choice, FunctionChoiceParam):
-        return _only({choice.function.name}, names, "tool_choice.function.name")
+        return only({choice.function.name}, names, "tool_choice.function.name")
     if isinstance(choice, CustomChoiceParam):
-        return _only({choice.custom.name}, names, "tool_choice.custom.name")
+        return only({choice.custom.name}, names, "tool_choice.custom.name")
     allowed = choice.allowed_tools
     wanted = {_allowed_name(tool) for tool in allowed.tools}
-    return _only(wanted, names, "tool_choice.allowed_tools.tools", required=allowed.mode == "required")
-
-
-def _only(wanted: AbstractSet[str], names: frozenset[str], param: str, *, required: bool = True) -> ToolChoice:
-    if not wanted or not wanted <= names:
-        raise InvalidRequest("'tool_choice' names a tool that is not in 'tools'.", param=param, code="invalid_value")
-    return ToolChoice(frozenset(wanted), required, withheld=names - wanted)
+    return only(wanted, names, "tool_choice.allowed_tools.tools", required=allowed.mode == "required")
 
 
 def _allowed_name(tool: dict[str, Any]) -> str:

@@ -30,13 +30,17 @@ Fields: TypeAlias = Mapping[str, Any]
 SUMMARY = "Summary of the conversation so far:\n\n"
 """Stands before what an agent said when it compacted the conversation."""
 
+INCOMPLETE = "incomplete"
+"""The status of what was cut short: a call like that was never made."""
+
 
 def parse_items(items: Sequence[Fields]) -> tuple[Message, ...]:
     """The conversation, oldest first.
 
     What the assistant thought, said and called becomes one message, until it speaks again; the results of its calls
-    stand right after it, wherever they were sent. Types that are not known are left out, and so is what a compaction
-    stands for: all before it, but for instructions and what came since the user spoke last.
+    stand right after it, wherever they were sent. Calls that were cut short are left out, and types that are not
+    known, and what a compaction stands for: all before it, but for instructions and what came since the user spoke
+    last.
     """
     conversation = _Conversation()
     for item in items:
@@ -88,8 +92,10 @@ class _Conversation:
                 self._message(item)
             case "reasoning":
                 self._reasoning(item)
-            case "function_call" | "custom_tool_call" as kind:
-                self._call(item, kind)
+            case "function_call":
+                self._call(item, "function", "arguments")
+            case "custom_tool_call":
+                self._call(item, "custom", "input")
             case "function_call_output" | "custom_tool_call_output":
                 self._result(item)
             case "compaction":
@@ -116,11 +122,11 @@ class _Conversation:
         texts = [part["text"] for part in paragraphs if isinstance(part.get("text"), str)]
         self._turn(lambda last: last.only_thought).reasoning += texts
 
-    def _call(self, item: Fields, kind: Literal["function_call", "custom_tool_call"]) -> None:
-        turn = self._turn(lambda last: not last.results)
-        deferred = item.get("async") is True
-        tool, arguments = ("function", "arguments") if kind == "function_call" else ("custom", "input")
-        call = ToolCall(_text(item, "call_id"), _text(item, "name"), _text(item, arguments), tool, deferred=deferred)
+    def _call(self, item: Fields, kind: Literal["function", "custom"], arguments: str) -> None:
+        if item.get("status") == INCOMPLETE:
+            return
+        turn, deferred = self._turn(lambda last: not last.results), item.get("async") is True
+        call = ToolCall(_text(item, "call_id"), _text(item, "name"), _text(item, arguments), kind, deferred=deferred)
         turn.calls.append(call)
         if not deferred:
             turn.waiting.add(call.call_id)

@@ -5,12 +5,15 @@ Types that are not known, of items and of tools, are kept as they are.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal, Self, TypeVar, cast
 
 from annotated_types import MinLen
-from pydantic import Discriminator, Field, Tag
+from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic_core import PydanticCustomError
 
-from .chat_request import RefusalContent, WireModel
+from .chat_request import AudioContent, RefusalContent, WireModel
+
+Source = TypeVar("Source", bound=WireModel)
 
 ID_PREFIXES = {
     "message": "msg_",
@@ -49,7 +52,7 @@ def id_prefix(kind: str) -> str:
 class TextContent(WireModel):
     """Text, from whomever."""
 
-    type: Literal["input_text", "output_text", "text", "summary_text", "reasoning_text"]
+    type: Literal["input_text", "output_text", "text"]
     text: str
 
 
@@ -61,6 +64,10 @@ class ImageContent(WireModel):
     file_id: str | None = None
     detail: Literal["auto", "low", "high", "original"] | None = None
 
+    @model_validator(mode="after")
+    def _has_a_source(self) -> Self:
+        return _one_of(self, "image_url", "file_id")
+
 
 class FileContent(WireModel):
     """A document: base64 data, a URL, or the id of an uploaded file."""
@@ -71,25 +78,20 @@ class FileContent(WireModel):
     file_url: str | None = None
     filename: str | None = None
 
-
-class InputAudioField(WireModel):
-    """Speech as base64 text."""
-
-    data: str
-    format: str
+    @model_validator(mode="after")
+    def _has_a_source(self) -> Self:
+        return _one_of(self, "file_data", "file_id", "file_url")
 
 
-class AudioContent(WireModel):
-    """Speech."""
+def _one_of(content: Source, *names: str) -> Source:
+    if all(getattr(content, name) is None for name in names):
+        raise PydanticCustomError("no_source", "needs one of {names}", {"names": ", ".join(names)})
+    return content
 
-    type: Literal["input_audio"]
-    input_audio: InputAudioField
 
-
-Content = Annotated[
-    TextContent | RefusalContent | ImageContent | FileContent | AudioContent, Field(discriminator="type")
-]
-Output = str | list[Content]
+AssistantContent = Annotated[TextContent | RefusalContent, Field(discriminator="type")]
+InputContent = Annotated[TextContent | ImageContent | FileContent | AudioContent, Field(discriminator="type")]
+Output = str | list[InputContent]
 """What a tool answered."""
 
 Identifier = Annotated[str, MinLen(1)]
@@ -103,13 +105,37 @@ class ItemParam(WireModel):
 
 
 class MessageItemParam(ItemParam):
-    """A message, in its long or its short ("easy") form."""
+    """A message, in its long or its short ("easy") form. Names are chat's, and are kept."""
 
     type: Literal["message"] | None = None
-    role: Literal["user", "assistant", "system", "developer"]
-    content: str | list[Content]
     phase: Literal["commentary", "final_answer"] | None = None
     name: str | None = None
+
+
+class UserMessageItemParam(MessageItemParam):
+    """What the user says."""
+
+    role: Literal["user"]
+    content: str | list[InputContent]
+
+
+class SystemMessageItemParam(MessageItemParam):
+    """Instructions."""
+
+    role: Literal["system", "developer"]
+    content: str | list[TextContent]
+
+
+class AssistantMessageItemParam(MessageItemParam):
+    """What the assistant said before."""
+
+    role: Literal["assistant"]
+    content: str | list[AssistantContent]
+
+
+MessageParam = Annotated[
+    UserMessageItemParam | SystemMessageItemParam | AssistantMessageItemParam, Field(discriminator="role")
+]
 
 
 class FunctionCallItemParam(ItemParam):
@@ -204,6 +230,10 @@ _MODELS = {
 }
 
 
+CHECKED = frozenset(_MODELS)
+"""Types whose fields are checked when a client sends them; all others are taken as they are."""
+
+
 def _model(value: Any) -> str:
     """Which model an item is for: by its type; without one it is a message, or, having no role, a reference."""
     if not isinstance(value, dict):
@@ -216,7 +246,7 @@ def _model(value: Any) -> str:
 
 
 ItemInput = Annotated[
-    Annotated[MessageItemParam, Tag("message")]
+    Annotated[MessageParam, Tag("message")]
     | Annotated[FunctionCallItemParam, Tag("function_call")]
     | Annotated[CustomCallItemParam, Tag("custom_tool_call")]
     | Annotated[CallOutputItemParam, Tag("output")]

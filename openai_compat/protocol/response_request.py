@@ -1,0 +1,233 @@
+"""What the Responses API is sent. Source: OpenAI's OpenAPI document (CreateResponse) and its SDK's types."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, cast
+
+from annotated_types import Ge, Le, MaxLen, MinLen
+from pydantic import Discriminator, Field, StringConstraints, Tag
+
+from .chat_request import (
+    AllowedTools,
+    JsonObjectFormat,
+    JsonSchemaField,
+    Metadata,
+    Penalty,
+    StreamOptions,
+    TextFormat,
+    TokenLimit,
+    WireModel,
+)
+from .items import ItemInput
+
+ToolName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_-]{1,128}$")]
+Name = Annotated[str, MinLen(1), MaxLen(256)]
+Identifier = Annotated[str, MinLen(1), MaxLen(256)]
+
+
+class FunctionToolParam(WireModel):
+    """A function that the client offers."""
+
+    type: Literal["function"]
+    name: ToolName
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+    async_: bool | None = Field(default=None, alias="async")
+
+
+class CustomToolParam(WireModel):
+    """A tool that the client offers and that takes free text."""
+
+    type: Literal["custom"]
+    name: ToolName
+    description: str | None = None
+    format: dict[str, Any] | None = None
+    async_: bool | None = Field(default=None, alias="async")
+
+
+OfferedTool = Annotated[FunctionToolParam | CustomToolParam, Field(discriminator="type")]
+
+
+class NamespaceToolParam(WireModel):
+    """Tools of the client that belong together."""
+
+    type: Literal["namespace"]
+    name: Name
+    description: str | None = None
+    tools: Annotated[list[OfferedTool], MinLen(1)]
+
+
+class McpToolParam(WireModel):
+    """A server with tools. What it is here: the client knows the label, and will answer when it asks for approval."""
+
+    type: Literal["mcp"]
+    server_label: Name
+
+
+class OtherToolParam(WireModel):
+    """A tool that somebody hosts, or one of a type that is not known."""
+
+    type: Name
+
+
+_TOOLS = frozenset(["function", "custom", "namespace", "mcp"])
+
+
+def _tool_model(value: Any) -> str:
+    return _known(value, _TOOLS)
+
+
+def _known(value: Any, kinds: frozenset[str]) -> str:
+    kind = cast("dict[str, Any]", value).get("type") if isinstance(value, dict) else None
+    return kind if isinstance(kind, str) and kind in kinds else "other"
+
+
+ToolParam = Annotated[
+    Annotated[FunctionToolParam, Tag("function")]
+    | Annotated[CustomToolParam, Tag("custom")]
+    | Annotated[NamespaceToolParam, Tag("namespace")]
+    | Annotated[McpToolParam, Tag("mcp")]
+    | Annotated[OtherToolParam, Tag("other")],
+    Discriminator(_tool_model),
+]
+
+
+class OfferedChoiceParam(WireModel):
+    """Call this tool of the client's."""
+
+    type: Literal["function", "custom"]
+    name: str
+
+
+class AllowedToolsParam(AllowedTools):
+    """A restriction of the tools without taking any from the list."""
+
+    type: Literal["allowed_tools"]
+
+
+class McpChoiceParam(WireModel):
+    """Use this server."""
+
+    type: Literal["mcp"]
+    server_label: str
+    name: str | None = None
+
+
+class OtherChoiceParam(WireModel):
+    """Use a hosted tool."""
+
+    type: Name
+
+
+_CHOICES = {"function": "offered", "custom": "offered", "allowed_tools": "allowed_tools", "mcp": "mcp"}
+
+
+def _choice_model(value: Any) -> str:
+    return "mode" if isinstance(value, str) else _CHOICES.get(_known(value, frozenset(_CHOICES)), "other")
+
+
+ToolChoiceParam = Annotated[
+    Annotated[Literal["none", "auto", "required"], Tag("mode")]
+    | Annotated[OfferedChoiceParam, Tag("offered")]
+    | Annotated[AllowedToolsParam, Tag("allowed_tools")]
+    | Annotated[McpChoiceParam, Tag("mcp")]
+    | Annotated[OtherChoiceParam, Tag("other")],
+    Discriminator(_choice_model),
+]
+
+
+class JsonSchemaFormat(JsonSchemaField):
+    """JSON by a schema; its fields stand beside the type, where chat has them in an object of their own."""
+
+    type: Literal["json_schema"]
+
+
+FormatParam = Annotated[TextFormat | JsonObjectFormat | JsonSchemaFormat, Field(discriminator="type")]
+
+
+class TextParam(WireModel):
+    """How the answer's text shall be."""
+
+    format: FormatParam | None = None
+    verbosity: Literal["low", "medium", "high"] | None = None
+
+
+class ReasoningParam(WireModel):
+    """How hard to think, and what to show of it."""
+
+    effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
+    summary: Literal["auto", "concise", "detailed"] | None = None
+    generate_summary: Literal["auto", "concise", "detailed"] | None = None
+
+
+class ConversationField(WireModel):
+    """A conversation by its id."""
+
+    id: Identifier
+
+
+class ContextManagementParam(WireModel):
+    """What to do when the conversation grows long."""
+
+    type: Name
+    compact_threshold: Annotated[int, Ge(1)] | None = None
+
+
+Includable = Literal[
+    "file_search_call.results",
+    "web_search_call.results",
+    "web_search_call.action.sources",
+    "message.input_image.image_url",
+    "computer_call_output.output.image_url",
+    "code_interpreter_call.outputs",
+    "reasoning.encrypted_content",
+    "message.output_text.logprobs",
+]
+
+
+class ResponseRequest(WireModel):
+    """The body of `POST /v1/responses`, and of `response.create` on a WebSocket, which has `generate`."""
+
+    model: Annotated[str, MinLen(1)]
+    input: str | list[ItemInput] | None = None
+    access_programs: Any = None
+    background: bool | None = None
+    conversation: Identifier | ConversationField | None = None
+    context_management: Annotated[list[ContextManagementParam], MinLen(1)] | None = None
+    frequency_penalty: Penalty | None = None
+    generate: bool | None = None
+    image: Any = None
+    include: list[Includable] | None = None
+    instructions: str | None = None
+    max_output_tokens: TokenLimit | None = None
+    max_tool_calls: Annotated[int, Ge(1)] | None = None
+    metadata: Metadata | None = None
+    moderation: Any = None
+    parallel_tool_calls: bool | None = None
+    presence_penalty: Penalty | None = None
+    previous_response_id: Identifier | None = None
+    prompt: Any = None
+    prompt_cache_key: str | None = None
+    prompt_cache_options: dict[str, Any] | None = None
+    prompt_cache_retention: str | None = None
+    reasoning: ReasoningParam | None = None
+    safety_identifier: Annotated[str, MaxLen(64)] | None = None
+    service_tier: Literal["auto", "default", "flex", "scale", "priority", "fast", "ultrafast"] | None = None
+    store: bool | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    temperature: Annotated[float, Ge(0), Le(2)] | None = None
+    text: TextParam | None = None
+    tool_choice: ToolChoiceParam | None = None
+    tools: list[ToolParam] | None = None
+    top_logprobs: Annotated[int, Ge(0), Le(20)] | None = None
+    top_p: Annotated[float, Ge(0), Le(1)] | None = None
+    truncation: Literal["auto", "disabled"] | None = None
+    user: str | dict[str, Any] | None = None
+
+    @property
+    def conversation_id(self) -> str | None:
+        """The id in `conversation`, in either form."""
+        given = self.conversation
+        return given.id if isinstance(given, ConversationField) else given
