@@ -28,6 +28,7 @@ class Capabilities:
         logprobs: it reports token probabilities.
         web_search: it follows `web_search_options`.
         prediction: it makes use of `prediction`.
+        repairs_output: it can be asked once more where its answer was not the JSON that the request wants.
         counts_tokens: it obeys `max_tokens` by itself, so that the server does not cut by its own estimate.
     """
 
@@ -41,6 +42,7 @@ class Capabilities:
     logprobs: bool = False
     web_search: bool = False
     prediction: bool = False
+    repairs_output: bool = False
     counts_tokens: bool = False
 
 

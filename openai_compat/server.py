@@ -24,6 +24,7 @@ from .endpoints import (
     health,
     models,
     openapi,
+    responses,
     responses_socket,
     stored,
 )
@@ -45,6 +46,7 @@ from .rate_limiter import RateLimiter
 from .runtime import Runtime, logger, new_id, now
 from .serializers.presentation import Visibility
 from .serializers.responses import ResponseVisibility
+from .shared_slots import SharedSlots
 from .stores.memory import MemoryStore
 from .stores.port import Store
 
@@ -83,6 +85,8 @@ V1 = (
     ),
     Route("/completions", {"POST": completions.create}),
     Route("/embeddings", {"POST": embeddings.create}),
+    Route("/responses", {"POST": responses.create}),
+    Route("/responses/", {"GET": responses.retrieve, "POST": responses.act, "DELETE": responses.delete}, rest=True),
     Route("/models", {"GET": models.list_models}, group="models"),
     Route("/models/", {"GET": models.get_model}, rest=True, group="models"),
 )
@@ -164,7 +168,7 @@ class Server:
             agents=_backends(agents),
             embedders={name: Embedder(function) for name, function in (embeddings or {}).items()},
             unknown_model=unknown_model,
-            slots=Slots(limits, admission),
+            slots=Slots(limits, admission, _shared_slots(store, limits, leases)),
             busy=admission.busy,
             limits=limits,
             deadlines=deadlines,
@@ -345,6 +349,12 @@ def _one_store(store: Store | None, conversations: Conversations | None) -> Stor
     if conversations is not None:
         conversations.store = store
     return store
+
+
+def _shared_slots(store: Store, limits: Limits, leases: Leases) -> SharedSlots | None:
+    if limits.shared_slots is None:
+        return None
+    return SharedSlots(store, limits.shared_slots, leases if store.shared else None)
 
 
 def _backends(agents: Agent | Mapping[str, Agent]) -> dict[str, AgentBackend]:

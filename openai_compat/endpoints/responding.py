@@ -8,27 +8,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeAlias
 
 import anyio
 
-from ..attachments import attach
 from ..backend import AgentBackend, AgentRequest
 from ..conversations import Draft, stored_items
 from ..errors import AgentError, Conflict, InvalidRequest, NotFound, OpenAICompatError, Unavailable
 from ..eventlog import BATCH, PAUSE, EventLog, joined
-from ..events import Paused
+from ..events import Finished, FinishReason, Paused, UsageReported
 from ..failures import not_again
 from ..http import HttpRequest
+from ..parsers.context import own_items
 from ..parsers.responses import ParsedResponse, check_response_capabilities, with_context
 from ..policies.admission import Seat
-from ..reducer import Item, size_of
+from ..reducer import Item, Reducer, size_of
 from ..runtime import Runtime, logger, new_id, now
 from ..serializers.encoding import from_stored_json, stored_json
 from ..serializers.responses import ApprovedCall, ResponseForm, ResponseStream
 from ..stores.port import Approval, ConversationTurn, Events, Key, Outcome, StoredResponse
+from ..structured import OutputFormat, repair
 from ..tasks import to_the_end
 from .approvals import Answers, decide, find_answers, questions
 from .generation import commit
@@ -74,6 +75,7 @@ class Work:
     Attributes:
         token: what holds everything of this turn in the store.
         answers: decisions that the request brings.
+        output_format: what the answer has to look like.
         log: where its frames are kept for those who follow it, None if nobody can.
         begun: whether the store knows of it already.
         taken: whether it has its slot already.
@@ -89,6 +91,7 @@ class Work:
     token: str
     draft: Draft | None = None
     answers: Answers | None = None
+    output_format: OutputFormat | None = None
     log: EventLog | None = None
     begun: bool = False
     taken: bool = False
@@ -139,10 +142,13 @@ async def prepare(
     """
     agent, backend = runtime.agent(parsed.request.model, asker.principal)
     check_response_capabilities(parsed, backend.capabilities)
+    wanted = parsed.request.response_format
+    output_format = None if wanted is None else OutputFormat(wanted, "text.format.schema")
     answers = await find_answers(runtime.store, asker.principal.id, parsed.decisions) if parsed.decisions else None
     draft = await _draft(runtime, asker, parsed, http)
     try:
-        request = await _request(runtime, asker, parsed, draft, nearby or {})
+        parsed, context = await _context(runtime, asker, parsed, draft, nearby or {})
+        request = _request(runtime, parsed, context, draft)
     except BaseException:
         if draft is not None:
             await draft.close()
@@ -160,6 +166,7 @@ async def prepare(
         token=new_id("turn_") if draft is None else draft.token,
         draft=draft,
         answers=answers,
+        output_format=output_format,
     )
 
 
@@ -178,12 +185,13 @@ def _form(
         agent=agent,
         echo=parsed.echo if draft is None else {**parsed.echo, "conversation": {"id": draft.key.id}},
         custom_tools=parsed.custom_tools,
-        approval_labels=parsed.mcp_labels,
+        approval_labels=parsed.tools.labels,
         visibility=runtime.response_visibility,
         background=parsed.background,
         new_id=ids,
         now=now,
         include_logprobs=parsed.request.logprobs,
+        answers=parsed.generate,
         approved={a.call_id: ApprovedCall(a.id, a.tool, a.arguments) for a in approvals.values()},
     )
 
@@ -205,17 +213,24 @@ async def _draft(runtime: Runtime, asker: Asker, parsed: ParsedResponse, http: H
     return None if identifier is None else await runtime.turn_locks.lock(Key(principal, identifier))
 
 
-async def _request(
+async def _context(
     runtime: Runtime, asker: Asker, parsed: ParsedResponse, draft: Draft | None, nearby: Mapping[str, Items]
-) -> AgentRequest:
-    """The request with all that was said before, and with the decisions it brings."""
+) -> tuple[ParsedResponse, Items]:
+    """What was said before, and the request with the items that it only named."""
     context = draft.items if draft is not None else await _before(runtime, asker, parsed, nearby)
-    lookup = await _referenced(runtime, asker, parsed)
-    request = with_context(parsed, context, lookup)
+    if not parsed.references:
+        return parsed, context
+    lookup = await _referenced(runtime, asker, parsed.references)
+    own = tuple(own_items(parsed.input, context, lookup).values())
+    return replace(parsed, input=own), context
+
+
+def _request(runtime: Runtime, parsed: ParsedResponse, context: Items, draft: Draft | None) -> AgentRequest:
+    """The request with all that was said before."""
+    request = with_context(parsed, context)
     if draft is not None:
         request = replace(request, conversation_id=draft.key.id)
-    request = runtime.messages.apply(request)
-    return await attach(request, runtime.store)
+    return runtime.messages.apply(request)
 
 
 async def _before(runtime: Runtime, asker: Asker, parsed: ParsedResponse, nearby: Mapping[str, Items]) -> Items:
@@ -234,9 +249,8 @@ async def _before(runtime: Runtime, asker: Asker, parsed: ParsedResponse, nearby
     return [from_stored_json(item.body) for item in chain]
 
 
-async def _referenced(runtime: Runtime, asker: Asker, parsed: ParsedResponse) -> Mapping[str, dict[str, Any]]:
-    """The stored items that the input only names."""
-    wanted = [item["id"] for item in parsed.input if item.get("type") == "item_reference"]
+async def _referenced(runtime: Runtime, asker: Asker, wanted: Sequence[str]) -> Mapping[str, dict[str, Any]]:
+    """The stored items of these ids; not all of them need be known."""
     found: dict[str, dict[str, Any]] = {}
     for origin in {response_of(identifier) for identifier in wanted}:
         response = await runtime.store.response(Key(asker.principal.id, origin))
@@ -264,6 +278,9 @@ class Responding:
         self._turns: Turns | None = None
         self._size = 0
         self._state: Mapping[str, Any] | None = None
+        self._ended: FinishReason | None = None
+        self._held = self._said = b""
+        self._sent = work.stream.sequence
 
     @property
     def log(self) -> EventLog | None:
@@ -316,55 +333,108 @@ class Responding:
                 raise
 
     async def _run_agent(self) -> None:
+        try:
+            await self._write_all()
+        except OpenAICompatError as error:
+            await self._failed(not_again(error))
+        except Exception as error:
+            logger.error("%s: unexpected error", self.work.asker.request_id, exc_info=error)
+            await self._failed(OpenAICompatError("The server failed.", code="internal_error", should_retry=False))
+
+    async def _write_all(self) -> None:
+        """Write frames as they are made; then store, and only then write the last one."""
+        stream = self.work.stream
+        self._held = b"" if stream.sequence >= 0 else stream.begin()
+        if self._held and self._sink.eager:
+            await self._write(b"")
+        if not self.work.parsed.generate:
+            await self._finish()
+            return
+        wanted, repairs = self.work.output_format, self.work.backend.capabilities.repairs_output
+        if wanted is None or not repairs:
+            await self._turn(self.work.request, self._say)
+        else:
+            await self._turn_until_right(wanted)
+        if wanted is not None:
+            self._check(wanted)
+        await self._finish()
+
+    async def _turn_until_right(self, wanted: OutputFormat) -> None:
+        """Hold the answer back until it is known to be right, asking once more if it is not."""
+        said: list[Item] = []
+        await self._turn(self.work.request, said.extend)
+        reducer = Reducer()
+        reducer.feed(said)
+        message = reducer.message()
+        problem = wanted.problem(message.text) if message.finish_reason == "stop" and not message.approvals else None
+        if problem is None:
+            self._say(said)
+        else:
+            self._say([item for item in said if isinstance(item, UsageReported)])
+            await self._turn(repair(self.work.request, message.text, problem), self._say)
+
+    def _check(self, wanted: OutputFormat) -> None:
+        """Raise AgentError if the answer is not the JSON that was asked for; one that is cut off need not be."""
+        output = self.work.stream.response()["output"]
+        texts = [
+            part["text"] for item in output if item["type"] == "message" for part in item["content"] if "text" in part
+        ]
+        if self._ended == "stop" and texts and wanted.problem("".join(texts)) is not None:
+            text = "The agent's answer does not have the form that 'text.format' asks for."
+            raise AgentError(text, status=502, code="invalid_output")
+
+    async def _turn(self, request: AgentRequest, take: Callable[[list[Item]], None]) -> None:
+        """Run the agent once; `take` is given what it says, and what that becomes is written."""
         work = self.work
-        job = Job(work.id, work.agent, work.backend, [work.request], Unchanged, work.draft)
+        job = Job(work.id, work.agent, work.backend, [request], Unchanged, work.draft)
+        if not work.taken:  # again
+            await self._runtime.slots.take(work.seat)
         turns = Turns(self._runtime, work.asker, job, work.seat, fold=False)
+        work.taken = False  # the slot is the turn's now
         async with turns:
             self._turns = turns
             if work.draft is not None:
                 work.draft.on_interrupt(self.interrupt)
             if self._stopped is not None:
                 turns.interrupt(self._stopped)
-            try:
-                await self._write_all(turns)
-            except OpenAICompatError as error:
-                await self._failed(not_again(error))
-            except Exception as error:
-                logger.error("%s: unexpected error", work.asker.request_id, exc_info=error)
-                await self._failed(OpenAICompatError("The server failed.", code="internal_error", should_retry=False))
+            await self._read(turns, take)
 
-    async def _write_all(self, turns: Turns) -> None:
-        """Write frames as they are made; then store, and only then write the last one."""
-        stream, sink, deadlines = self.work.stream, self._sink, self._runtime.deadlines
-        held = b"" if stream.sequence >= 0 else stream.begin()
-        if held and sink.eager:
-            held = await self._write(held)
+    async def _read(self, turns: Turns, take: Callable[[list[Item]], None]) -> None:
+        deadlines = self._runtime.deadlines
         silent_until, flush_at = turns.now() + deadlines.head, turns.now() + PAUSE
         while not turns.over:
             await turns.wait(min(silent_until, flush_at if self._unwritten else silent_until))
-            data = b"".join([stream.feed(self._counted(items)) for _, items in turns.take()])
-            if data or (held and turns.now() >= silent_until):
-                held = await self._write(held + data)
+            for _, items in turns.take():
+                take(self._counted(items))
+            data, self._said = self._said, b""
+            if data or (self._held and turns.now() >= silent_until):
+                await self._write(data)
                 silent_until = turns.now() + deadlines.heartbeat
             elif turns.now() >= silent_until:
-                await sink.keep_alive()
+                await self._sink.keep_alive()
                 silent_until = turns.now() + deadlines.heartbeat
             if self._unwritten >= BATCH or turns.now() >= flush_at:
                 await self._flush()
                 flush_at = turns.now() + PAUSE
-        await self._finish(held)
 
-    async def _write(self, frames: bytes) -> bytes:
-        """Write frames, to the log too; returns what is held back then: nothing."""
+    def _say(self, items: list[Item]) -> None:
+        self._said += self.work.stream.feed(items)
+
+    async def _write(self, frames: bytes) -> None:
+        """Write frames, after those that were held back, to the log too."""
+        frames, self._held = self._held + frames, b""
         if self.work.log is not None:
             self.work.log.add(frames, self.work.stream.sequence)
+        self._sent = self.work.stream.sequence
         await self._sink.write(frames)
-        return b""
 
     def _counted(self, items: list[Item]) -> list[Item]:
         """The same. Raises AgentError if the agent has said more than a plain answer, or a log, may hold."""
-        if items and isinstance(items[-1], Paused):
-            self._state = items[-1].state
+        last = items[-1] if items else None
+        if isinstance(last, Paused):
+            self._state = last.state
+        elif isinstance(last, Finished):
+            self._ended = last.reason
         if self._sink.eager or self.work.log is not None or not self.work.parsed.stream:
             self._size += sum([size_of(item) for item in items])
             if self._size > self._runtime.limits.answer:
@@ -390,16 +460,16 @@ class Responding:
             raise Conflict("Another process has taken this response.", code="turn_lost", should_retry=False)
         work.log.written(batch)
 
-    async def _finish(self, held: bytes) -> None:
+    async def _finish(self) -> None:
         """Store what was said, then say that it is complete."""
-        stream = self.work.stream
-        first = 0 if held else stream.sequence + 1
-        frames = held + stream.finish()
+        stream, held, said = self.work.stream, self._held, self._said
+        first = self._sent + 1
+        frames = held + said + stream.finish()
         try:
             await self._store(Events(first, stream.sequence, frames.decode()), conversation=True)
         except OpenAICompatError:
             stream.take_back()
-            await self._write(frames[: frames.rindex(b"event: ")])
+            self._held, self._said = frames[: frames.rindex(b"event: ")], b""
             raise
         if self.work.log is not None:
             self.work.log.add(frames, stream.sequence)
@@ -408,8 +478,8 @@ class Responding:
 
     async def _failed(self, error: OpenAICompatError) -> None:
         """Say what went wrong, to the store first, if it can be told."""
-        stream, first = self.work.stream, self.work.stream.sequence + 1
-        frames = stream.cancel() if error.code == "cancelled" else stream.fail(error)
+        stream, first = self.work.stream, self._sent + 1
+        frames = self._held + self._said + (stream.cancel() if error.code == "cancelled" else stream.fail(error))
         if error.code != "turn_lost":
             await self._store_failure(Events(first, stream.sequence, frames.decode()))
         if self.work.log is not None:
@@ -420,8 +490,8 @@ class Responding:
     async def _abandon(self) -> None:
         """The client has left, and nobody else is to have the response: it was cancelled."""
         if self.work.begun and self.work.stream.status in ("queued", "in_progress"):
-            first = self.work.stream.sequence + 1
-            frames = self.work.stream.cancel()
+            first = self._sent + 1
+            frames = self._held + self._said + self.work.stream.cancel()
             last = Events(first, self.work.stream.sequence, frames.decode())
             await to_the_end(lambda: self._store_failure(last), "response abandoned")
             if self.work.log is not None:

@@ -21,9 +21,9 @@ from ..tasks import spawn
 from .following import cancel, find, follow, snapshot
 from .ids import ResponseIds
 from .outlive import outlive
-from .pages import list_page
 from .responding import Responding, Work, prepare
 from .sinks import NoSink, StreamSink
+from .stored import page
 
 
 async def create(runtime: Runtime, exchange: Exchange) -> None:
@@ -121,7 +121,7 @@ async def _stream(runtime: Runtime, exchange: Exchange, key: Key, after: int) ->
 async def _input_items(runtime: Runtime, exchange: Exchange, key: Key) -> None:
     found = await find(runtime, key)
     items = [from_stored_json(item.body) for item in found.input]
-    await exchange.answer(200, dumps(list_page(items, parse_qs(exchange.request.query), "desc")))
+    await exchange.answer(200, dumps(page(items, {"order": ["desc"], **parse_qs(exchange.request.query)})))
 
 
 def _starting_after(query: dict[str, list[str]]) -> int:

@@ -30,7 +30,7 @@ async def list_completions(runtime: Runtime, exchange: Exchange) -> None:
     """A page of the caller's completions, filtered by `model` and `metadata[key]`."""
     query = parse_qs(exchange.request.query)
     found = [c for c in await runtime.store.list_completions(exchange.principal.id) if _matches(c, query)]
-    await exchange.answer(200, dumps(_page([_object(c) for c in found], query)))
+    await exchange.answer(200, dumps(page([_object(c) for c in found], query)))
 
 
 async def get_completion(runtime: Runtime, exchange: Exchange, rest: str) -> None:
@@ -38,7 +38,7 @@ async def get_completion(runtime: Runtime, exchange: Exchange, rest: str) -> Non
     identifier, _, below = rest.partition("/")
     found = await _find(runtime, exchange, identifier)
     if below == "messages":
-        await exchange.answer(200, dumps(_page(_messages(found), parse_qs(exchange.request.query))))
+        await exchange.answer(200, dumps(page(_messages(found), parse_qs(exchange.request.query))))
     elif below:
         raise NotFound("Unknown path. The API is below /v1.", code="unknown_url")
     else:
@@ -92,7 +92,7 @@ def _matches(stored: StoredCompletion, query: dict[str, list[str]]) -> bool:
     return all([stored.metadata.get(name) == value for name, value in wanted.items()])
 
 
-def _page(objects: Sequence[dict[str, Any]], query: dict[str, list[str]]) -> dict[str, Any]:
+def page(objects: Sequence[dict[str, Any]], query: dict[str, list[str]]) -> dict[str, Any]:
     """A list as OpenAI pages it: `after` is the last id of the page before. Raises InvalidRequest."""
     if query.get("order", ["asc"])[-1] == "desc":
         objects = objects[::-1]

@@ -83,6 +83,7 @@ class ResponseForm:
         new_id: makes an id that begins with the given prefix.
         now: the unix time in seconds.
         include_logprobs: whether the probabilities of tokens were asked for.
+        answers: whether an answer is wanted at all.
         approved: by call id, the calls about which people were asked before this turn.
     """
 
@@ -97,6 +98,7 @@ class ResponseForm:
     visibility: ResponseVisibility = "items"
     background: bool = False
     include_logprobs: bool = False
+    answers: bool = True
     approved: Mapping[str, ApprovedCall] = field(default_factory=dict[str, ApprovedCall])
 
 
@@ -416,6 +418,8 @@ class ResponseStream:
 
     def _empty_message(self) -> bytes:
         """An answer has a message, if an empty one, unless it has something else to act on or to look at."""
-        if any(item["type"] not in ("reasoning", "mcp_call", "compaction") for item in self.output):
+        if not self._form.answers or any(
+            item["type"] not in ("reasoning", "mcp_call", "compaction") for item in self.output
+        ):
             return b""
         return self._texts([]) + self._end_prose()
