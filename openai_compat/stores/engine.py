@@ -9,8 +9,9 @@ no connection and awaits nothing, so the same transactions run on every engine, 
 tests can cut them at any statement. A transaction is repeated from its beginning where the engine says so
 (serialization failure, deadlock), so it must not change anything outside.
 
-A transaction of one statement is written `Single(sql, args, result)`: it needs no `begin` and `commit`, which saves two
-round trips. `{now}` in a statement stands for the engine's clock in unix seconds.
+A transaction of one statement is written `Single(sql, args, result)`, one whose statements need not happen together
+`Stepwise(transaction)`: they need no `begin` and `commit`, which saves two round trips. `{now}` in a statement stands for
+the engine's clock in unix seconds.
 """
 
 from __future__ import annotations
@@ -36,6 +37,17 @@ class Single(Generic[Result]):
     def __call__(self) -> Transaction[Result]:
         """The transaction."""
         return self.result((yield self.sql, self.args))
+
+
+@dataclass(frozen=True, slots=True)
+class Stepwise(Generic[Result]):
+    """A transaction whose statements need not happen together, and that can be begun again after some were done."""
+
+    transaction: Callable[[], Transaction[Result]]
+
+    def __call__(self) -> Transaction[Result]:
+        """The transaction."""
+        return self.transaction()
 
 
 class Engine(Protocol):

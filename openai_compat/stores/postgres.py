@@ -1,0 +1,251 @@
+"""PostgreSQL, through asyncpg.
+
+Nothing here depends on the session: no LISTEN, no session locks, no settings that outlive a transaction. So it works
+behind a pooler that gives each transaction another connection, such as pgbouncer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Self, cast
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+import anyio
+
+try:
+    import asyncpg  # type: ignore[import-untyped]
+except ImportError as error:
+    raise ImportError("PostgreSQL needs asyncpg: pip install 'openai-compat[postgres]'") from error
+
+from .engine import Result, Row, Single, Stepwise, Transaction
+from .postgres_failures import Again, failure, silent, unavailable
+from .postgres_pool import GOODBYE, Connection, Pool
+
+_CONNECT: Callable[..., Awaitable[Any]] = cast("Any", asyncpg).connect
+_TOO_MANY: type[Exception] = asyncpg.TooManyConnectionsError
+
+NOW = "cast(extract(epoch from statement_timestamp()) as double precision)"
+
+ATTEMPTS = 4
+"""How often a transaction is begun: others may be in its way, or the connection may be gone."""
+
+SLOW = 600.0
+"""Seconds for statements that change the schema: they may have to rewrite a table."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the URL says, beyond what asyncpg makes of it.
+
+    Attributes:
+        dsn: the URL for asyncpg.
+        pool_size: connections for each event loop, of which a process has one.
+        timeout: seconds for getting a connection, and for each statement.
+        statement_cache_size: prepared statements for each connection; 0 for poolers that cannot have them.
+    """
+
+    dsn: str
+    pool_size: int = 10
+    timeout: float = 4.0
+    statement_cache_size: int = 100
+
+    @classmethod
+    def of(cls, url: str) -> Self:
+        """Read a URL. Raises ValueError, without quoting the URL: it has a password."""
+        parts = urlsplit(url)
+        if parts.scheme not in ("postgresql", "postgres"):
+            raise ValueError("The URL of a PostgreSQL store is postgresql://user:password@host:port/database.")
+        given = dict(parse_qsl(parts.query, keep_blank_values=True))
+        ours = {name: _number(name, given.pop(name), kind) for name, kind in _OURS.items() if name in given}
+        given.setdefault("application_name", "openai-compat")
+        return cls(parts._replace(query=urlencode(given)).geturl(), **ours)
+
+
+_OURS: dict[str, Callable[[str], Any]] = {"pool_size": int, "timeout": float, "statement_cache_size": int}
+
+
+def _number(name: str, value: str, kind: Callable[[str], Any]) -> Any:
+    with suppress(ValueError):
+        number = kind(value)
+        if number > 0 or (number == 0 and name == "statement_cache_size"):
+            return number
+    raise ValueError(f"{name} in the store's URL has to be a number above zero.")
+
+
+class PostgresEngine:
+    """Runs transactions on PostgreSQL; on asyncio only.
+
+    Each event loop has connections of its own, which are made when they are needed and closed when it ends.
+
+    Args:
+        url: `postgresql://user:password@host:port/database`; may set `pool_size`, `timeout` and
+            `statement_cache_size` (see Options), and what asyncpg knows, such as `sslmode`.
+
+    Raises ValueError for a wrong URL.
+    """
+
+    name = "postgresql"
+
+    def __init__(self, url: str) -> None:
+        self._options = Options.of(url)
+        self._pools: dict[asyncio.AbstractEventLoop, Pool] = {}
+
+    async def run(self, transaction: Callable[[], Transaction[Result]]) -> Result:
+        """Run a transaction to its end, also if the caller is cancelled meanwhile."""
+        return await _to_its_end(self._repeated(self._pool(), transaction))
+
+    async def aclose(self) -> None:
+        """Close all connections; those of other event loops soon."""
+        loop = asyncio.get_running_loop()
+        mine = self._pools.pop(loop, None)
+        for other in list(self._pools):
+            with suppress(RuntimeError):  # it has ended, and its pool with it
+                other.call_soon_threadsafe(self._pools.pop(other).close_soon)
+        if mine is not None:
+            await mine.close()
+
+    def _pool(self) -> Pool:
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            raise RuntimeError("PostgreSQL works on asyncio only: its driver, asyncpg, does not know trio.") from None
+        if loop not in self._pools:
+            for ended in [other for other in list(self._pools) if other.is_closed()]:
+                del self._pools[ended]
+            options = self._options
+            self._pools[loop] = Pool(self._connect, options.pool_size, options.timeout, _TOO_MANY)
+        return self._pools[loop]
+
+    async def _connect(self) -> Connection:
+        connection: Connection = await _CONNECT(
+            self._options.dsn,
+            timeout=self._options.timeout,
+            statement_cache_size=self._options.statement_cache_size,
+        )
+        return connection
+
+    async def _repeated(self, pool: Pool, transaction: Callable[[], Transaction[Result]]) -> Result:
+        for _ in range(ATTEMPTS - 1):
+            with suppress(Again):
+                return await self._attempt(pool, transaction)
+        try:
+            return await self._attempt(pool, transaction)
+        except Again as error:
+            raise unavailable() from error.__cause__
+
+    async def _attempt(self, pool: Pool, transaction: Callable[[], Transaction[Result]]) -> Result:
+        work = _Work(await _acquired(pool), self._options.timeout, isinstance(transaction, Single | Stepwise))
+        try:
+            result = await work.do(transaction())
+        except Exception as error:
+            await _leave(pool, work, error)
+            instead = failure(error, in_doubt=work.in_doubt)
+            if instead is None:
+                raise
+            raise instead from error
+        except BaseException:  # the event loop ends
+            pool.cut(work.connection)
+            raise
+        await pool.release(work.connection)
+        return result
+
+
+class _Work:
+    """A transaction on a connection. `in_doubt` while a statement that commits is under way."""
+
+    def __init__(self, connection: Connection, limit: float, stepwise: bool) -> None:
+        self.connection = connection
+        self.in_doubt = False
+        self._limit = limit
+        self._stepwise = stepwise
+        self._begun = False
+
+    async def do(self, statements: Transaction[Result]) -> Result:
+        """All of it; the result is what the generator returns."""
+        with closing(statements):
+            try:
+                sql, parameters = next(statements)
+                while True:
+                    sql, parameters = statements.send(await self._rows(sql, parameters))
+            except StopIteration as end:
+                result: Result = end.value
+        if self._begun:
+            self.in_doubt = True
+            await self.connection.execute("commit", timeout=self._limit)
+        return result
+
+    async def _rows(self, sql: str, parameters: Sequence[Any]) -> Sequence[Row]:
+        statement = _prepared(sql)
+        if not (self._begun or self._stepwise or statement.reads):
+            await self.connection.execute("begin", timeout=self._limit)
+            self._begun = True
+        self.in_doubt = not (self._begun or statement.reads)
+        rows = await self.connection.fetch(statement.sql, *parameters, timeout=statement.limit or self._limit)
+        self.in_doubt = False
+        return rows
+
+    async def roll_back(self) -> None:
+        """Undo what was done so far."""
+        if self._begun:
+            await self.connection.execute("rollback", timeout=GOODBYE)
+
+
+class _Prepared(NamedTuple):
+    sql: str
+    reads: bool
+    limit: float | None
+
+
+@functools.lru_cache(maxsize=1000)
+def _prepared(sql: str) -> _Prepared:
+    """A statement for PostgreSQL, whether it only reads, so that it may run before `begin`, and its own time limit."""
+    words = sql.casefold().split()
+    reads = words[0] == "select" and "update" not in words and not words[1].startswith("pg_advisory")
+    return _Prepared(sql.replace("{now}", NOW), reads, SLOW if words[0] in ("create", "alter", "drop") else None)
+
+
+async def _acquired(pool: Pool) -> Connection:
+    try:
+        return await pool.acquire()
+    except Exception as error:
+        if failure(error, in_doubt=False) is None:
+            raise
+        raise unavailable() from error
+
+
+async def _leave(pool: Pool, work: _Work, error: Exception) -> None:
+    """Undo what was done, and give the connection back if it can be used again."""
+    if silent(error) or work.connection.is_closed():
+        pool.distrust()
+        await pool.discard(work.connection)
+        return
+    try:
+        await work.roll_back()
+    except Exception:
+        await pool.discard(work.connection)
+    else:
+        await pool.release(work.connection)
+
+
+async def _to_its_end(work: Coroutine[Any, Any, Result]) -> Result:
+    """Wait for `work` however often the caller is cancelled meanwhile; the cancellation goes on after that.
+
+    A statement that was cut would leave its answer on the connection for the next one.
+    """
+    task = asyncio.get_running_loop().create_task(work)
+    cancelled: asyncio.CancelledError | None = None
+    with anyio.CancelScope(shield=True):
+        while not task.done():
+            try:
+                await asyncio.wait([task])
+            except asyncio.CancelledError as error:
+                cancelled = error
+    if cancelled is not None:
+        with suppress(BaseException):
+            task.exception()  # nobody will ask for it
+        raise cancelled
+    return task.result()
