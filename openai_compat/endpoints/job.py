@@ -145,6 +145,7 @@ class Turns:
                 async with anyio.create_task_group() as group:
                     for turn in running:
                         group.start_soon(turn.stop)
+        await self._runtime.slots.settle()
 
     @property
     def over(self) -> bool:

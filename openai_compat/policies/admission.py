@@ -6,7 +6,7 @@ import math
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import anyio
 
@@ -15,6 +15,10 @@ from ..errors import RateLimited, Unavailable
 from .limits import Limits
 
 Busy: TypeAlias = str | Callable[[AgentRequest], str | Awaitable[str]]
+
+LOOK_AGAIN = 0.25
+"""Seconds after which those who wait for a slot of another process look whether there is one. They always look twice:
+a client sees the end of an answer a moment before the store has heard that there is a slot again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,22 @@ class Seat:
     principal: str
 
 
+class Shared(Protocol):
+    """Slots that other processes take from too."""
+
+    async def take(self, number: int) -> bool:
+        """Take as many, all or none. False if there are not so many."""
+        ...
+
+    def release(self) -> None:
+        """Give one back, soon."""
+        ...
+
+    async def settle(self) -> None:
+        """Return once what was given back is free for others."""
+        ...
+
+
 class _Waiter:
     def __init__(self, seat: Seat) -> None:
         self.seat = seat
@@ -47,11 +67,15 @@ class _Waiter:
 
 
 class Slots:
-    """Counts running agents. A slot is given back when its agent has really ended, not when its client has left."""
+    """Counts running agents. A slot is given back when its agent has really ended, not when its client has left.
 
-    def __init__(self, limits: Limits, admission: Admission) -> None:
+    If there are `shared` slots, each agent needs one of them too.
+    """
+
+    def __init__(self, limits: Limits, admission: Admission, shared: Shared | None = None) -> None:
         self._limits = limits
         self._admission = admission
+        self._shared = shared
         self._agents: Counter[str] = Counter()
         self._principals: Counter[str] = Counter()
         self._waiters: deque[_Waiter] = deque()
@@ -72,10 +96,25 @@ class Slots:
         Raises RateLimited (429) or, while shutting down, Unavailable (503).
         """
         self.refuse_when_closed()
+        patient_until = anyio.current_time() + max(self._admission.queue, LOOK_AGAIN)
         if not self._waiters and self._fits(seat):
             self._count(seat, seat.number)
         elif not self._possible(seat) or not await self._queued(seat):
-            raise RateLimited("Too many turns are running. Try again shortly.")
+            raise _too_many()
+        if self._shared is not None:
+            await self._share(self._shared, seat, patient_until)
+
+    async def _share(self, shared: Shared, seat: Seat, patient_until: float) -> None:
+        """Take of the shared slots too; those of this process are given back if there are none."""
+        try:
+            while not await shared.take(seat.number):
+                self.refuse_when_closed()
+                if anyio.current_time() >= patient_until:
+                    raise _too_many()
+                await anyio.sleep(min(LOOK_AGAIN, patient_until - anyio.current_time()))
+        except BaseException:
+            self._leave(seat, seat.number)
+            raise
 
     async def _queued(self, seat: Seat) -> bool:
         """Wait for room. Whoever leaves the queue in the very step it was admitted gives its slots back."""
@@ -98,11 +137,20 @@ class Slots:
 
     def release(self, seat: Seat) -> None:
         """Give one of the seat's slots back."""
-        self._count(seat, -1)
+        if self._shared is not None:
+            self._shared.release()
+        self._leave(seat, 1)
+
+    async def settle(self) -> None:
+        """Return once other processes can take what this one has released."""
+        if self._shared is not None:
+            await self._shared.settle()
+
+    def _leave(self, seat: Seat, number: int) -> None:
+        self._count(seat, -number)
         self._admit()
         if self._unused is not None and not self.used:
             self._unused.set()
-            self._unused = None
             self._unused = None
 
     def _admit(self) -> None:
@@ -135,6 +183,7 @@ class Slots:
         limits = self._limits
         return [
             (self.used, limits.slots),
+            (self.used, limits.shared_slots or math.inf),  # also while the store of the shared ones is away
             (self._agents[seat.agent], limits.slots_per_agent or math.inf),
             (self._principals[seat.principal], limits.slots_per_principal or math.inf),
         ]
@@ -144,3 +193,7 @@ class Slots:
         while self.used:
             self._unused = self._unused or anyio.Event()  # shared by all who wait
             await self._unused.wait()
+
+
+def _too_many() -> RateLimited:
+    return RateLimited("Too many turns are running. Try again shortly.")

@@ -25,6 +25,8 @@ class Limits:
             for `n` answers needs `n` slots. This also bounds the threads of plain agents.
         slots_per_agent: the same for each agent, None for no bound of its own.
         slots_per_principal: the same for each API key's owner.
+        shared_slots: agents running at once in all processes that share the server's store; the slots of a process
+            that has died are free again after `Deadlines.lease`.
     """
 
     body: int = 20 * 1024 * 1024
@@ -33,6 +35,7 @@ class Limits:
     slots: int = 64
     slots_per_agent: int | None = None
     slots_per_principal: int | None = None
+    shared_slots: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
