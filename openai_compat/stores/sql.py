@@ -66,7 +66,7 @@ class SqlStore(SqlConversations, SqlResponses, SqlCompletions, SqlFiles, SqlAppr
 
     async def check(self) -> None:
         """Ask for the time."""
-        await self._run(_ask)
+        await self._step(_ask)
 
     async def aclose(self) -> None:
         """Close the engine."""

@@ -23,19 +23,19 @@ class SqlApprovals(SqlPart):
 
     async def ask(self, principal: str, approval: Approval) -> None:
         """Keep a question."""
-        await self._run(partial(ask, principal, approval))
+        await self._step(partial(ask, principal, approval))
 
     async def approval(self, key: Key) -> Approval | None:
         """One question."""
-        return await self._run(partial(read_approval, key))
+        return await self._step(partial(read_approval, key))
 
     async def approvals(self, principal: str, conversation: str | None = None) -> Sequence[Approval]:
         """The pending ones, oldest first."""
-        return await self._run(partial(pending, principal, conversation))
+        return await self._step(partial(pending, principal, conversation))
 
     async def decide(self, key: Key, status: Literal["approved", "denied"], decision: str) -> bool:
         """Decide a pending question."""
-        return await self._run(partial(decide, key, status, decision))
+        return await self._step(partial(decide, key, status, decision))
 
 
 def ask(principal: str, approval: Approval) -> Transaction[None]:

@@ -19,19 +19,19 @@ class SqlCompletions(SqlPart):
 
     async def put_completion(self, principal: str, completion: StoredCompletion) -> None:
         """Keep a completion."""
-        await self._run(partial(put_completion, principal, completion))
+        await self._step(partial(put_completion, principal, completion))
 
     async def get_completion(self, key: Key) -> StoredCompletion | None:
         """One completion."""
-        return await self._run(partial(get_completion, key))
+        return await self._step(partial(get_completion, key))
 
     async def delete_completion(self, key: Key) -> bool:
         """Forget one completion."""
-        return await self._run(partial(delete_completion, key))
+        return await self._step(partial(delete_completion, key))
 
     async def list_completions(self, principal: str) -> Sequence[StoredCompletion]:
         """All of a principal's completions, oldest first."""
-        return await self._run(partial(list_completions, principal))
+        return await self._step(partial(list_completions, principal))
 
 
 def put_completion(principal: str, completion: StoredCompletion) -> Transaction[None]:

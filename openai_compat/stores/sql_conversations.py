@@ -33,11 +33,11 @@ class SqlConversations(SqlPart):
 
     async def read(self, key: Key, *, items: bool = True) -> Conversation | None:
         """A conversation that was created or has a turn."""
-        return await self._run(partial(read, key, items))
+        return await self._step(partial(read, key, items))
 
     async def update(self, key: Key, metadata: Mapping[str, str]) -> Conversation | None:
         """Replace the metadata."""
-        return await self._run(partial(update, key, metadata))
+        return await self._step(partial(update, key, metadata))
 
     async def delete(self, key: Key) -> bool:
         """Forget a conversation."""
@@ -45,19 +45,19 @@ class SqlConversations(SqlPart):
 
     async def find(self, principal: str, transcript: str) -> tuple[str, bool] | None:
         """The conversation that once stood at this transcript."""
-        return await self._run(partial(find, principal, transcript))
+        return await self._step(partial(find, principal, transcript))
 
     async def page(self, key: Key, after: str | None, limit: int, order: Order) -> Page | None:
         """Items after the one called `after`."""
-        return await self._run(partial(page, key, after, limit, order))
+        return await self._step(partial(page, key, after, limit, order))
 
     async def item(self, key: Key, item: str) -> Item | None:
         """One item."""
-        return await self._run(partial(one_item, key, item))
+        return await self._step(partial(one_item, key, item))
 
     async def delete_item(self, key: Key, item: str) -> bool:
         """Take one item out."""
-        return await self._run(partial(delete_item, key, item))
+        return await self._step(partial(delete_item, key, item))
 
 
 LOCK = """

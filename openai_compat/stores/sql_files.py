@@ -21,11 +21,11 @@ class SqlFiles(SqlPart):
 
     async def put_file(self, principal: str, file: StoredFile, content: bytes) -> None:
         """Keep a file."""
-        await self._run(partial(put_file, principal, file, content))
+        await self._step(partial(put_file, principal, file, content))
 
     async def get_file(self, key: Key) -> StoredFile | None:
         """What is known of a file."""
-        return await self._run(partial(get_file, key))
+        return await self._step(partial(get_file, key))
 
     async def file_content(self, key: Key) -> bytes | None:
         """Its bytes."""
@@ -33,11 +33,11 @@ class SqlFiles(SqlPart):
 
     async def list_files(self, principal: str) -> Sequence[StoredFile]:
         """All of a principal's files, oldest first."""
-        return await self._run(partial(list_files, principal))
+        return await self._step(partial(list_files, principal))
 
     async def delete_file(self, key: Key) -> bool:
         """Forget a file."""
-        return await self._run(partial(delete_file, key))
+        return await self._step(partial(delete_file, key))
 
 
 def put_file(principal: str, file: StoredFile, content: bytes) -> Transaction[None]:

@@ -21,7 +21,7 @@ class SqlLimits(SqlPart):
 
     async def settle(self, key: Key, token: str, replay: Replay | None) -> None:
         """Record the answer, or give the key back."""
-        await self._run(partial(give_back, key, token) if replay is None else partial(record, key, token, replay))
+        await self._step(partial(give_back, key, token) if replay is None else partial(record, key, token, replay))
 
     async def take_slot(self, pool: str, token: str, size: int, lease: float = LEASE) -> bool:
         """Take one of the slots of a pool."""
@@ -29,7 +29,7 @@ class SqlLimits(SqlPart):
 
     async def free_slot(self, pool: str, token: str) -> None:
         """Give it back."""
-        await self._run(partial(free_slot, pool, token))
+        await self._step(partial(free_slot, pool, token))
 
     async def allow(self, key: Key, per_second: float, burst: int) -> Allowance:
         """Count a request against a rate limit."""

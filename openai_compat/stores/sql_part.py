@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from .engine import Engine, Result, Transaction
+from .engine import Engine, Result, Stepwise, Transaction
 from .schema import migrate
 from .sql_dialect import DIALECTS
 
@@ -23,3 +23,7 @@ class SqlPart:
             await self._engine.run(partial(migrate, self._dialect))
             self._migrated = True
         return await self._engine.run(transaction)
+
+    async def _step(self, transaction: Callable[[], Transaction[Result]]) -> Result:
+        """Run a transaction of one statement, or of several that only read."""
+        return await self._run(Stepwise(transaction))

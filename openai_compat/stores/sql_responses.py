@@ -24,11 +24,11 @@ class SqlResponses(SqlPart):
 
     async def begin_response(self, principal: str, response: StoredResponse, token: str, lease: float = LEASE) -> None:
         """Keep a response that is only beginning."""
-        await self._run(partial(begin_response, principal, response, token, lease))
+        await self._step(partial(begin_response, principal, response, token, lease))
 
     async def append(self, key: Key, token: str, events: Events) -> bool:
         """Add to the event log, if `token` holds the response."""
-        return await self._run(partial(append, self._dialect, key, token, events))
+        return await self._step(partial(append, self._dialect, key, token, events))
 
     async def end_response(self, principal: str, response: StoredResponse, events: Events | None) -> bool:
         """Give a response whose process has died its outcome."""
@@ -40,11 +40,11 @@ class SqlResponses(SqlPart):
 
     async def cancel(self, key: Key) -> bool:
         """Ask whoever runs a response to stop."""
-        return await self._run(partial(cancel, key))
+        return await self._step(partial(cancel, key))
 
     async def response(self, key: Key) -> StoredResponse | None:
         """A response with its own items."""
-        return await self._run(partial(read_response, key))
+        return await self._step(partial(read_response, key))
 
     async def chain(self, key: Key) -> tuple[Item, ...] | None:
         """The items of a response and of all those it continues."""
@@ -52,7 +52,7 @@ class SqlResponses(SqlPart):
 
     async def events(self, key: Key, after: int) -> Sequence[Events]:
         """The log's batches that hold numbers beyond `after`."""
-        return await self._run(partial(read_events, key, after))
+        return await self._step(partial(read_events, key, after))
 
     async def delete_response(self, key: Key) -> bool:
         """Forget a response."""
@@ -106,25 +106,26 @@ def keep_response(principal: str, response: StoredResponse, token: str) -> Trans
     return bool(rows)
 
 
+WRITTEN_BEFORE = "on conflict (principal, response, first) do update set last = excluded.last, body = excluded.body"
+"""By an append whose answer was lost."""
+
+
 def append(dialect: Dialect, key: Key, token: str, events: Events) -> Transaction[bool]:
-    """Check the token, then write."""
-    held = (
-        f"select status from oc_response where principal = $1 and id = $2 and token = $3 and {RUNNING} {dialect.lock}"
+    """Write a batch if `token` holds the response."""
+    rows = yield (
+        f"""insert into oc_event (principal, response, first, last, body)
+            select principal, id, cast($4 as bigint), cast($5 as bigint), cast($6 as text) from oc_response
+            where principal = $1 and id = $2 and token = $3 and {RUNNING} {dialect.lock}
+        {WRITTEN_BEFORE} returning first""",
+        (*owned(key), token, events.first, events.last, events.body),
     )
-    rows = yield held, (*owned(key), token)
-    if not rows:
-        return False
-    if rows[0][0] == "queued":
-        yield "update oc_response set status = 'in_progress' where principal = $1 and id = $2", owned(key)
-    yield from add_events(key, events)
-    return True
+    return bool(rows)
 
 
 def add_events(key: Key, events: Events) -> Transaction[None]:
-    """Write a batch, which may have been written before by an append whose answer was lost."""
+    """Write a batch in a transaction that has checked the token."""
     yield (
-        """insert into oc_event (principal, response, first, last, body) values ($1, $2, $3, $4, $5)
-        on conflict (principal, response, first) do update set last = excluded.last, body = excluded.body""",
+        f"insert into oc_event (principal, response, first, last, body) values ($1, $2, $3, $4, $5) {WRITTEN_BEFORE}",
         (*owned(key), events.first, events.last, events.body),
     )
 
@@ -157,10 +158,16 @@ def cancel(key: Key) -> Transaction[bool]:
     return bool(rows)
 
 
+STARTED = """exists (
+    select 1 from oc_event where oc_event.principal = oc_response.principal and oc_event.response = oc_response.id)"""
+"""A log that was begun makes a queued response one in progress."""
+
+
 def read_response(key: Key) -> Transaction[StoredResponse | None]:
     """One row."""
     rows = yield (
-        f"""select created, status, background, previous, conversation, body, input, output, cancel,
+        f"""select created, case when status = 'queued' and {STARTED} then 'in_progress' else status end,
+            background, previous, conversation, body, input, output, cancel,
             case when {RUNNING} and {ABANDONED} then 0 else 1 end
         from oc_response where principal = $1 and id = $2""",
         owned(key),
