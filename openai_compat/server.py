@@ -18,6 +18,7 @@ from .conversations import Conversations
 from .embedders import Embedder, EmbedFunction
 from .endpoints import (
     chat,
+    compaction,
     completions,
     conversations,
     embeddings,
@@ -86,6 +87,8 @@ V1 = (
     Route("/completions", {"POST": completions.create}),
     Route("/embeddings", {"POST": embeddings.create}),
     Route("/responses", {"POST": responses.create}),
+    Route("/responses/compact", {"POST": compaction.compact}),
+    Route("/responses/input_tokens", {"POST": compaction.input_tokens}),
     Route("/responses/", {"GET": responses.retrieve, "POST": responses.act, "DELETE": responses.delete}, rest=True),
     Route("/models", {"GET": models.list_models}, group="models"),
     Route("/models/", {"GET": models.get_model}, rest=True, group="models"),

@@ -18,6 +18,7 @@ from ..runtime import Runtime, logger
 from ..serializers.encoding import DONE, dumps, from_stored_json
 from ..stores.port import Key
 from ..tasks import spawn
+from .admit import admit
 from .following import cancel, find, follow, snapshot
 from .ids import ResponseIds
 from .outlive import outlive
@@ -40,9 +41,10 @@ async def create(runtime: Runtime, exchange: Exchange) -> None:
 
 
 async def _foreground(runtime: Runtime, exchange: Exchange, parsed: ParsedResponse, ids: ResponseIds) -> None:
+    await admit(runtime, exchange)
     work = await prepare(runtime, exchange, parsed, ids, exchange.request)
     if parsed.store and runtime.disconnect.then != "cancel":
-        await _begin(runtime, work)  # the client may come back for it
+        await begin(runtime, work)  # the client may come back for it
     if parsed.stream:
         await Responding(runtime, work, StreamSink(exchange)).run()
         return
@@ -53,7 +55,7 @@ async def _foreground(runtime: Runtime, exchange: Exchange, parsed: ParsedRespon
     await exchange.answer(200, dumps(work.stream.response()))
 
 
-async def _begin(runtime: Runtime, work: Work) -> None:
+async def begin(runtime: Runtime, work: Work) -> None:
     """Make the response known to the store before its agent is started: others may find, follow and cancel it."""
     try:
         await runtime.slots.take(work.seat)
@@ -71,8 +73,9 @@ async def _begin(runtime: Runtime, work: Work) -> None:
 
 
 async def _background(runtime: Runtime, exchange: Exchange, parsed: ParsedResponse, ids: ResponseIds) -> None:
+    await admit(runtime, exchange)
     work = await prepare(runtime, exchange, parsed, ids, exchange.request)
-    await _begin(runtime, work)
+    await begin(runtime, work)
     answer = dumps(work.stream.response())
     responding = Responding(runtime, work, NoSink(exchange, eager=True))
     spawn(partial(_alone, responding), f"response {work.id}", lambda: None)
