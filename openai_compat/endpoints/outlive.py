@@ -4,16 +4,34 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 import anyio
 
-from ..exchange import ClientTooSlow, Exchange
+from ..exchange import ClientTooSlow
 from ..policies.disconnect import Disconnect
 from ..runtime import logger
 from ..tasks import spawn
 
 
-async def outlive(policy: Disconnect, exchange: Exchange, work: Callable[[], Awaitable[None]]) -> None:
+class Leavable(Protocol):
+    """A request, over HTTP or a WebSocket, whose client may leave."""
+
+    @property
+    def request_id(self) -> str:
+        """Where its log lines are."""
+        ...
+
+    def outlive(self) -> None:
+        """The work may go on without the client: that it cannot be written to is no failure from now on."""
+        ...
+
+    def leave(self) -> None:
+        """The client has left, but the work goes on: nothing more is sent."""
+        ...
+
+
+async def outlive(policy: Disconnect, exchange: Leavable, work: Callable[[], Awaitable[None]]) -> None:
     """Do `work`. If this call is cancelled meanwhile, the work is too, or goes on with nobody to write to."""
     if policy.then == "cancel":
         await work()
@@ -31,7 +49,7 @@ async def outlive(policy: Disconnect, exchange: Exchange, work: Callable[[], Awa
 
 
 class _Detached:
-    def __init__(self, exchange: Exchange, work: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, exchange: Leavable, work: Callable[[], Awaitable[None]]) -> None:
         self._exchange = exchange
         self._work = work
         self._scope = anyio.CancelScope()

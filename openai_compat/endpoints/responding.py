@@ -75,6 +75,8 @@ class Work:
     Attributes:
         token: what holds everything of this turn in the store.
         answers: decisions that the request brings.
+        before: what was said before the request's own input.
+        rootless: whether only its client's connection knows what it continues, so that the store has to keep that too.
         output_format: what the answer has to look like.
         log: where its frames are kept for those who follow it, None if nobody can.
         begun: whether the store knows of it already.
@@ -91,6 +93,8 @@ class Work:
     token: str
     draft: Draft | None = None
     answers: Answers | None = None
+    before: Items = ()
+    rootless: bool = False
     output_format: OutputFormat | None = None
     log: EventLog | None = None
     begun: bool = False
@@ -116,9 +120,9 @@ class Work:
             status=stream.status,
             body=stored_json(response),
             background=parsed.background,
-            previous=parsed.previous,
+            previous=None if self.rootless else parsed.previous,
             conversation=self.conversation,
-            input=stored_items(parsed.input),
+            input=stored_items([*(self.before if self.rootless else ()), *parsed.input]),
             output=stored_items(response["output"]),
         )
 
@@ -166,6 +170,8 @@ async def prepare(
         token=new_id("turn_") if draft is None else draft.token,
         draft=draft,
         answers=answers,
+        before=context,
+        rootless=parsed.previous is not None and parsed.previous in (nearby or {}),
         output_format=output_format,
     )
 
@@ -348,6 +354,7 @@ class Responding:
         if self._held and self._sink.eager:
             await self._write(b"")
         if not self.work.parsed.generate:
+            self._runtime.slots.release(self.work.seat)
             await self._finish()
             return
         wanted, repairs = self.work.output_format, self.work.backend.capabilities.repairs_output
