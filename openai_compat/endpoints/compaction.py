@@ -23,7 +23,8 @@ from ..serializers.responses_object import usage_of
 from .admit import admit
 from .ids import ResponseIds
 from .job import Job, Turns
-from .responding import Unchanged, Work, prepare
+from .preparing import Work, prepare
+from .responding import Unchanged
 
 
 async def compact(runtime: Runtime, exchange: Exchange) -> None:
@@ -33,7 +34,7 @@ async def compact(runtime: Runtime, exchange: Exchange) -> None:
     ids = ResponseIds()
     parsed = parse_compact(body, runtime.caller(exchange.principal, exchange.request), ids)
     await admit(runtime, exchange)
-    work = await prepare(runtime, exchange, parsed, ids, exchange.request)
+    work = await prepare(runtime, exchange, parsed, ids=ids, http=exchange.request)
     try:
         said = await _said(runtime, exchange, work)
     finally:
@@ -77,7 +78,7 @@ async def input_tokens(runtime: Runtime, exchange: Exchange) -> None:
     body = await read_body(exchange.request, runtime.limits.body, runtime.deadlines.body)
     ids = ResponseIds()
     parsed = parse_input_tokens(body, runtime.caller(exchange.principal, exchange.request), ids)
-    work = await prepare(runtime, exchange, parsed, ids, exchange.request)
+    work = await prepare(runtime, exchange, parsed, ids=ids, http=exchange.request)
     await _close(work)
     count = await _count(work)
     await exchange.answer(200, dumps({"object": "response.input_tokens", "input_tokens": count}))

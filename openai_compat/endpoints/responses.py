@@ -9,7 +9,6 @@ from functools import partial
 from urllib.parse import parse_qs
 
 from ..errors import InvalidRequest, MethodNotAllowed, NotFound
-from ..eventlog import EventLog
 from ..exchange import Exchange
 from ..parsers.responses import ParsedResponse, parse_response
 from ..policies.content import check_content_type
@@ -21,10 +20,12 @@ from ..tasks import spawn
 from .admit import admit
 from .following import cancel, find, follow, snapshot
 from .ids import ResponseIds
+from .journal import Journal
 from .outlive import outlive
-from .responding import Responding, Work, prepare
+from .pages import list_page
+from .preparing import Work, prepare
+from .responding import Responding
 from .sinks import NoSink, StreamSink
-from .stored import page
 
 
 async def create(runtime: Runtime, exchange: Exchange) -> None:
@@ -42,7 +43,7 @@ async def create(runtime: Runtime, exchange: Exchange) -> None:
 
 async def _foreground(runtime: Runtime, exchange: Exchange, parsed: ParsedResponse, ids: ResponseIds) -> None:
     await admit(runtime, exchange)
-    work = await prepare(runtime, exchange, parsed, ids, exchange.request)
+    work = await prepare(runtime, exchange, parsed, ids=ids, http=exchange.request)
     if parsed.store and runtime.disconnect.then != "cancel":
         await begin(runtime, work)  # the client may come back for it
     if parsed.stream:
@@ -60,10 +61,10 @@ async def begin(runtime: Runtime, work: Work) -> None:
     try:
         await runtime.slots.take(work.seat)
         work.taken = True
-        log = EventLog()
-        log.add(work.stream.begin(queued=work.parsed.background), work.stream.sequence)
-        await runtime.store.begin_response(work.asker.principal.id, work.stored(), work.token, runtime.leases.seconds)
-        work.log, work.begun = log, True
+        journal = Journal(runtime, work.key, work.token, work.asker.request_id)
+        journal.add(work.stream.begin(queued=work.parsed.background), work.stream.sequence)
+        await journal.begin(work.stored())
+        work.journal = journal
     except BaseException:
         if work.taken:
             runtime.slots.release(work.seat)
@@ -74,16 +75,16 @@ async def begin(runtime: Runtime, work: Work) -> None:
 
 async def _background(runtime: Runtime, exchange: Exchange, parsed: ParsedResponse, ids: ResponseIds) -> None:
     await admit(runtime, exchange)
-    work = await prepare(runtime, exchange, parsed, ids, exchange.request)
+    work = await prepare(runtime, exchange, parsed, ids=ids, http=exchange.request)
     await begin(runtime, work)
     answer = dumps(work.stream.response())
     responding = Responding(runtime, work, NoSink(exchange, eager=True))
     spawn(partial(_alone, responding), f"response {work.id}", lambda: None)
     if not parsed.stream:
         await exchange.answer(200, answer)
-    elif work.log is not None:
+    elif work.journal is not None:
         await exchange.start_stream()
-        async for frames in work.log.follow(-1):
+        async for frames in work.journal.log.follow(-1):
             await exchange.write(frames)
         await exchange.end(DONE)
 
@@ -124,7 +125,7 @@ async def _stream(runtime: Runtime, exchange: Exchange, key: Key, after: int) ->
 async def _input_items(runtime: Runtime, exchange: Exchange, key: Key) -> None:
     found = await find(runtime, key)
     items = [from_stored_json(item.body) for item in found.input]
-    await exchange.answer(200, dumps(page(items, {"order": ["desc"], **parse_qs(exchange.request.query)})))
+    await exchange.answer(200, dumps(list_page(items, exchange.request.query, "desc")))
 
 
 def _starting_after(query: dict[str, list[str]]) -> int:

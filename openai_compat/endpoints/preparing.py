@@ -1,0 +1,223 @@
+"""What is to be run for one request of the Responses API: the agent, and all that was said before."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+from ..backend import AgentBackend, AgentRequest
+from ..conversations import Draft, stored_items
+from ..errors import InvalidRequest, NotFound
+from ..http import HttpRequest
+from ..parsers.context import own_items
+from ..parsers.responses import ParsedResponse, check_response_capabilities, with_context
+from ..policies.admission import Seat
+from ..runtime import Runtime, new_id, now
+from ..serializers.encoding import from_stored_json, stored_json
+from ..serializers.responses import ApprovedCall, ResponseForm, ResponseStream
+from ..stores.port import Key, StoredResponse
+from ..structured import OutputFormat
+from .approvals import Answers, find_answers
+from .ids import ResponseIds, response_of
+from .job import Asker
+from .journal import Journal
+
+Items: TypeAlias = Sequence[dict[str, Any]]
+
+
+@dataclass(slots=True, kw_only=True)
+class Work:
+    """One response that is to be made.
+
+    Attributes:
+        token: what holds everything of this turn in the store.
+        answers: decisions that the request brings.
+        before: what was said before the request's own input.
+        rootless: whether only its client's connection knows what it continues, so that the store has to keep that too.
+        output_format: what the answer has to look like.
+        journal: where its frames are kept for those who follow it; the store knows of the response then.
+        taken: whether it has its slot already.
+    """
+
+    id: str
+    asker: Asker
+    parsed: ParsedResponse
+    agent: str
+    backend: AgentBackend
+    request: AgentRequest
+    stream: ResponseStream
+    token: str
+    draft: Draft | None = None
+    answers: Answers | None = None
+    before: Items = ()
+    rootless: bool = False
+    output_format: OutputFormat | None = None
+    journal: Journal | None = None
+    taken: bool = False
+
+    @property
+    def key(self) -> Key:
+        """Whose response it is, and its id."""
+        return Key(self.asker.principal.id, self.id)
+
+    @property
+    def seat(self) -> Seat:
+        """What it counts for."""
+        return Seat(1, self.agent, self.asker.principal.id)
+
+    def stored(self) -> StoredResponse:
+        """The response as it stands, to be stored."""
+        parsed, stream = self.parsed, self.stream
+        response = stream.response()
+        return StoredResponse(
+            id=self.id,
+            created=response["created_at"],
+            status=stream.status,
+            body=stored_json(response),
+            background=parsed.background,
+            previous=None if self.rootless else parsed.previous,
+            conversation=self.conversation,
+            input=stored_items([*(self.before if self.rootless else ()), *parsed.input]),
+            output=stored_items(response["output"]),
+        )
+
+    @property
+    def conversation(self) -> str | None:
+        """The conversation that it belongs to."""
+        return None if self.draft is None else self.draft.key.id
+
+
+async def prepare(
+    runtime: Runtime,
+    asker: Asker,
+    parsed: ParsedResponse,
+    *,
+    ids: ResponseIds,
+    http: HttpRequest,
+    nearby: Mapping[str, Items] | None = None,
+) -> Work:
+    """What is to be run for a request. Raises OpenAICompatError, and then holds nothing.
+
+    `nearby` are responses that only this client's connection knows: all that was said up to each of them, by its id.
+    """
+    agent, backend = runtime.agent(parsed.request.model, asker.principal)
+    check_response_capabilities(parsed, backend.capabilities)
+    wanted = parsed.request.response_format
+    output_format = None if wanted is None else OutputFormat(wanted, "text.format.schema")
+    answers = await find_answers(runtime.store, asker.principal.id, parsed.decisions) if parsed.decisions else None
+    draft = await _draft(runtime, asker, parsed, http)
+    try:
+        parsed, context = await _context(runtime, asker, parsed, draft, nearby or {})
+        request = _request(runtime, parsed, context, draft)
+    except BaseException:
+        if draft is not None:
+            await draft.close()
+        raise
+    if answers is not None:
+        request = replace(request, resume=answers.resume(request.resume))
+    return Work(
+        id=ids.response,
+        asker=asker,
+        parsed=parsed,
+        agent=agent,
+        backend=backend,
+        request=request,
+        stream=ResponseStream(_form(runtime, agent, parsed, ids, draft=draft, answers=answers)),
+        token=new_id("turn_") if draft is None else draft.token,
+        draft=draft,
+        answers=answers,
+        before=context,
+        rootless=parsed.previous is not None and parsed.previous in (nearby or {}),
+        output_format=output_format,
+    )
+
+
+def _form(
+    runtime: Runtime,
+    agent: str,
+    parsed: ParsedResponse,
+    ids: ResponseIds,
+    *,
+    draft: Draft | None,
+    answers: Answers | None,
+) -> ResponseForm:
+    approvals = answers.approvals if answers is not None else {}
+    return ResponseForm(
+        id=ids.response,
+        created=now(),
+        agent=agent,
+        echo=parsed.echo if draft is None else {**parsed.echo, "conversation": {"id": draft.key.id}},
+        custom_tools=parsed.custom_tools,
+        approval_labels=parsed.tools.labels,
+        visibility=runtime.response_visibility,
+        background=parsed.background,
+        new_id=ids,
+        now=now,
+        include_logprobs=parsed.request.logprobs,
+        answers=parsed.generate,
+        approved={a.call_id: ApprovedCall(a.id, a.tool, a.arguments) for a in approvals.values()},
+    )
+
+
+async def _draft(runtime: Runtime, asker: Asker, parsed: ParsedResponse, http: HttpRequest) -> Draft | None:
+    """The conversation that the request names in its body, or, where the server keeps those, in a header."""
+    principal, identifier = asker.principal.id, parsed.conversation
+    if identifier is not None:
+        if await runtime.store.read(Key(principal, identifier), items=False) is None:
+            raise NotFound(
+                f"Conversation with id '{identifier[:64]}' not found.",
+                code="conversation_not_found",
+                param="conversation",
+            )
+        return await runtime.turn_locks.lock(Key(principal, identifier))
+    if runtime.conversations is None or parsed.previous is not None:
+        return None
+    identifier = runtime.conversations.identify(http, parsed.body)
+    return None if identifier is None else await runtime.turn_locks.lock(Key(principal, identifier))
+
+
+async def _context(
+    runtime: Runtime, asker: Asker, parsed: ParsedResponse, draft: Draft | None, nearby: Mapping[str, Items]
+) -> tuple[ParsedResponse, Items]:
+    """What was said before, and the request with the items that it only named."""
+    context = draft.items if draft is not None else await _before(runtime, asker, parsed, nearby)
+    if not parsed.references:
+        return parsed, context
+    lookup = await _referenced(runtime, asker, parsed.references)
+    own = tuple(own_items(parsed.input, context, lookup).values())
+    return replace(parsed, input=own), context
+
+
+def _request(runtime: Runtime, parsed: ParsedResponse, context: Items, draft: Draft | None) -> AgentRequest:
+    """The request with all that was said before."""
+    request = with_context(parsed, context)
+    if draft is not None:
+        request = replace(request, conversation_id=draft.key.id)
+    return runtime.messages.apply(request)
+
+
+async def _before(runtime: Runtime, asker: Asker, parsed: ParsedResponse, nearby: Mapping[str, Items]) -> Items:
+    """Everything up to the response that this one continues. Its instructions are not carried over."""
+    if parsed.previous is None:
+        return ()
+    if parsed.previous in nearby:
+        return nearby[parsed.previous]
+    chain = await runtime.store.chain(Key(asker.principal.id, parsed.previous))
+    if chain is None:
+        raise InvalidRequest(
+            f"Previous response with id '{parsed.previous[:64]}' not found.",
+            code="previous_response_not_found",
+            param="previous_response_id",
+        )
+    return [from_stored_json(item.body) for item in chain]
+
+
+async def _referenced(runtime: Runtime, asker: Asker, wanted: Sequence[str]) -> Mapping[str, dict[str, Any]]:
+    """The stored items of these ids; not all of them need be known."""
+    found: dict[str, dict[str, Any]] = {}
+    for origin in {response_of(identifier) for identifier in wanted}:
+        response = await runtime.store.response(Key(asker.principal.id, origin))
+        for item in (*response.input, *response.output) if response is not None else ():
+            found[item.id] = from_stored_json(item.body)
+    return found
