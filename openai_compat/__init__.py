@@ -51,6 +51,7 @@ from .policies.rates import Rates
 from .server import Server
 from .stores.memory import MemoryStore
 from .version import __version__ as __version__
+from .webhooks import Webhooks
 
 __all__ = (
     "Admission",
@@ -95,6 +96,7 @@ __all__ = (
     "ToolChoice",
     "ToolResult",
     "UsageReported",
+    "Webhooks",
     "as_backend",
     "key_from_env",
     "key_from_file",

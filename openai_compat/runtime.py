@@ -29,6 +29,7 @@ from .rate_limiter import RateLimiter
 from .serializers.presentation import Visibility
 from .serializers.responses import ResponseVisibility
 from .stores.port import Key, Store
+from .webhooks import Publisher
 
 logger = logging.getLogger("openai_compat")
 
@@ -75,21 +76,6 @@ class LiveResponses(dict[Key, LiveResponse]):
             await self._empty.wait()
 
 
-class Webhooks(Protocol):
-    """Tells other servers what became of responses."""
-
-    def publish(self, event: str, response: str, principal: str) -> None:
-        """Tell them, soon. Never raises."""
-        ...
-
-
-class NoWebhooks:
-    """Tells nobody."""
-
-    def publish(self, event: str, response: str, principal: str) -> None:
-        """Nothing."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Runtime:
     """Shared by all endpoints of one server; nothing in it belongs to a request.
@@ -104,6 +90,7 @@ class Runtime:
         leases: what running turns hold in the store.
         response_visibility: where the agents' own tool calls are shown in the Responses API.
         running: what runs now.
+        webhooks: tells other servers what became of responses.
         responses: the responses that are made now.
         rates: what counts requests, if there is a limit on them.
     """
@@ -129,7 +116,7 @@ class Runtime:
     turn_locks: Conversations
     leases: Leases
     response_visibility: ResponseVisibility
-    webhooks: Webhooks = field(default_factory=NoWebhooks)
+    webhooks: Publisher = field(default_factory=Publisher)
     responses: LiveResponses = field(default_factory=LiveResponses)
     running: set[Interruptible] = field(default_factory=set[Interruptible])
 

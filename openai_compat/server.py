@@ -50,8 +50,12 @@ from .serializers.responses import ResponseVisibility
 from .shared_slots import SharedSlots
 from .stores.memory import MemoryStore
 from .stores.port import Store
+from .webhooks import Publisher, Webhooks
 
 HOUSEKEEPING = Housekeeping()
+
+LAST_WEBHOOKS = 3.0
+"""Seconds at the end for webhooks that are still to be delivered."""
 
 Endpoint: TypeAlias = Callable[..., Awaitable[None]]
 Socket: TypeAlias = Callable[[Runtime, Connection], Awaitable[None]]
@@ -125,6 +129,7 @@ class Server:
         housekeeping: answers the requests that chat programs make for themselves; None hands them to the agent.
         conversations: keeps conversations on the server; None keeps none.
         store: where everything is kept that outlives a request, conversations too; in memory by default.
+        webhooks: whom to tell what became of background responses.
         agent_headers: names of request headers that agents get in `AgentRequest.headers`; none by default.
         bare_paths: answer `/chat/completions` and so on without `/v1` too.
         owned_by: `owned_by` of the models.
@@ -153,6 +158,7 @@ class Server:
         housekeeping: Housekeeping | None = HOUSEKEEPING,
         conversations: Conversations | None = None,
         store: Store | None = None,
+        webhooks: Webhooks | Iterable[Webhooks] = (),
         agent_headers: Iterable[str] = (),
         bare_paths: bool = False,
         owned_by: str = "openai-compat",
@@ -184,6 +190,7 @@ class Server:
             turn_locks=turn_locks,
             leases=leases,
             response_visibility=response_visibility,
+            webhooks=Publisher(webhooks),
             idempotency=Idempotency(store, deadlines.request, leases),
             rates=None if rates is None else RateLimiter(store, rates),
             agent_headers=frozenset([name.lower() for name in agent_headers]),
@@ -315,6 +322,7 @@ class Server:
             await self.drain(0)
             for name, backend in self.runtime.agents.items():
                 await self._close(name, backend)
+            await self.runtime.webhooks.aclose(LAST_WEBHOOKS)
 
     async def _close(self, name: str, backend: AgentBackend) -> None:
         aclose = getattr(backend, "aclose", None)

@@ -1,0 +1,31 @@
+"""Webhooks over HTTP.
+
+Server(agent, webhooks=Webhooks("https://app.example/hooks", secret="whsec_…", post=http_post))
+"""
+
+from __future__ import annotations
+
+import functools
+import ssl
+
+import httpx2
+
+from openai_compat.webhooks import Headers
+
+
+async def http_post(url: str, headers: Headers, body: bytes) -> int:
+    """Post `body` and return the status of the answer. Redirects are not followed, the answer's body is not read.
+
+    Proxies are those of the environment (`HTTPS_PROXY`). Raises httpx2.HTTPError; has no deadline of its own.
+    """
+    async with (
+        httpx2.AsyncClient(verify=_certificates(), follow_redirects=False, timeout=None) as client,
+        client.stream("POST", url, headers=list(headers), content=body) as answer,
+    ):
+        return answer.status_code
+
+
+@functools.cache
+def _certificates() -> ssl.SSLContext:
+    """Reading them takes long."""
+    return httpx2.create_ssl_context()
