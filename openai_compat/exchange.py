@@ -117,7 +117,9 @@ class Exchange:
 
     async def answer(self, status: int, body: bytes, *headers: tuple[str, str]) -> None:
         """Send a whole answer; JSON that nobody may cache, unless `headers` say otherwise."""
-        await self._start(status, [*whole_headers(body), *headers])
+        said = {name.lower() for name, _ in headers}
+        usual = [(name, value) for name, value in whole_headers(body) if name.lower() not in said]
+        await self._start(status, [*usual, *headers])
         await self._write(ResponseBody(b"" if self.request.method == "HEAD" else body, more=False))
 
     async def fail(self, error: OpenAICompatError) -> None:

@@ -5,14 +5,13 @@ Source: OpenAI's OpenAPI document (`/chat/completions`, `/chat/completions/{id}`
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qs
 
 from pydantic_core import from_json
 
-from ..errors import InvalidRequest, MethodNotAllowed, NotFound
+from ..errors import MethodNotAllowed, NotFound
 from ..exchange import Exchange
 from ..parsers.body import parse_object, validate
 from ..policies.content import check_content_type
@@ -21,16 +20,14 @@ from ..protocol.stored import Deleted, MetadataUpdate
 from ..runtime import Runtime
 from ..serializers.encoding import dumps
 from ..stores.port import Key, StoredCompletion
-
-PAGE = 20
-MAX_PAGE = 100
+from .pages import list_page
 
 
 async def list_completions(runtime: Runtime, exchange: Exchange) -> None:
     """A page of the caller's completions, filtered by `model` and `metadata[key]`."""
     query = parse_qs(exchange.request.query)
     found = [c for c in await runtime.store.list_completions(exchange.principal.id) if _matches(c, query)]
-    await exchange.answer(200, dumps(page([_object(c) for c in found], query)))
+    await exchange.answer(200, dumps(list_page([_object(c) for c in found], exchange.request.query, "asc")))
 
 
 async def get_completion(runtime: Runtime, exchange: Exchange, rest: str) -> None:
@@ -38,7 +35,7 @@ async def get_completion(runtime: Runtime, exchange: Exchange, rest: str) -> Non
     identifier, _, below = rest.partition("/")
     found = await _find(runtime, exchange, identifier)
     if below == "messages":
-        await exchange.answer(200, dumps(page(_messages(found), parse_qs(exchange.request.query))))
+        await exchange.answer(200, dumps(list_page(_messages(found), exchange.request.query, "asc")))
     elif below:
         raise NotFound("Unknown path. The API is below /v1.", code="unknown_url")
     else:
@@ -90,34 +87,3 @@ def _matches(stored: StoredCompletion, query: dict[str, list[str]]) -> bool:
         return False
     wanted = {name[9:-1]: values[-1] for name, values in query.items() if name.startswith("metadata[")}
     return all([stored.metadata.get(name) == value for name, value in wanted.items()])
-
-
-def page(objects: Sequence[dict[str, Any]], query: dict[str, list[str]]) -> dict[str, Any]:
-    """A list as OpenAI pages it: `after` is the last id of the page before. Raises InvalidRequest."""
-    if query.get("order", ["asc"])[-1] == "desc":
-        objects = objects[::-1]
-    ids = [found["id"] for found in objects]
-    start = _start(ids, query)
-    page = objects[start : start + _limit(query)]
-    return {
-        "object": "list",
-        "data": page,
-        "first_id": page[0]["id"] if page else None,
-        "last_id": page[-1]["id"] if page else None,
-        "has_more": start + len(page) < len(objects),
-    }
-
-
-def _start(ids: Sequence[str], query: dict[str, list[str]]) -> int:
-    if "after" not in query:
-        return 0
-    if query["after"][-1] not in ids:
-        raise InvalidRequest("'after' is the id of no object in this list.", param="after", code="invalid_value")
-    return ids.index(query["after"][-1]) + 1
-
-
-def _limit(query: dict[str, list[str]]) -> int:
-    sent = query.get("limit", [str(PAGE)])[-1]
-    if not sent.isascii() or not sent.isdigit() or not 1 <= int(sent[:9]) <= MAX_PAGE:
-        raise InvalidRequest(f"'limit' is a number from 1 to {MAX_PAGE}.", param="limit", code="invalid_value")
-    return int(sent)

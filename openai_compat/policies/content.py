@@ -12,11 +12,31 @@ def check_content_type(request: HttpRequest) -> None:
     A page may post text/plain or a form to any server without asking first (CSRF), so those are refused where a
     browser is behind them. Programs often leave curl's default form type on JSON: that is let through.
     """
-    if (request.header(b"content-encoding") or "identity").lower() != "identity":
-        raise UnsupportedMedia("Compressed request bodies are not accepted.")
-    kind = (request.header(b"content-type") or "").partition(";")[0].strip().lower()
+    _refuse_compressed(request)
+    kind = _kind(request)
     if kind != "application/json" and not kind.endswith("+json") and _from_page(request):
         raise UnsupportedMedia("The request needs 'Content-Type: application/json'.")
+
+
+def check_form(request: HttpRequest) -> None:
+    """Raise UnsupportedMedia for compressed bodies, and for anything but a multipart form that a program sends.
+
+    A page that sends a bearer token has to ask first (CORS), so it may send one too.
+    """
+    _refuse_compressed(request)
+    if _kind(request) != "multipart/form-data":
+        raise UnsupportedMedia("The request needs 'Content-Type: multipart/form-data'.")
+    if _from_page(request) and not (request.header(b"authorization") or "").lower().startswith("bearer "):
+        raise UnsupportedMedia("Web pages have to send 'Authorization: Bearer KEY' with a form.")
+
+
+def _refuse_compressed(request: HttpRequest) -> None:
+    if (request.header(b"content-encoding") or "identity").lower() != "identity":
+        raise UnsupportedMedia("Compressed request bodies are not accepted.")
+
+
+def _kind(request: HttpRequest) -> str:
+    return (request.header(b"content-type") or "").partition(";")[0].strip().lower()
 
 
 def _from_page(request: HttpRequest) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 
 import anyio
@@ -19,6 +19,9 @@ class Limits:
 
     Attributes:
         body: bytes of a request body. The default takes pictures as base64.
+        file: bytes of an uploaded file.
+        files: files that a principal may have uploaded.
+        attachments: bytes of all uploaded files that one request names, each as often as it is named.
         choices: `n`, the answers that one request may ask for.
         answer: size of a plain answer, in characters, or bytes of media; an agent that says more fails with 502.
         slots: agents running at once, over all requests; what more requests get is for `Admission` to say. A request
@@ -30,6 +33,9 @@ class Limits:
     """
 
     body: int = 20 * 1024 * 1024
+    file: int = 32 * 1024 * 1024
+    files: int = 100
+    attachments: int = 50 * 1024 * 1024
     choices: int = 8
     answer: int = 50_000_000
     slots: int = 64
@@ -50,6 +56,7 @@ class Deadlines:
         head: how long a stream's 200 is held back for the agent's first event, so that early failures have a status.
         heartbeat: silence in a stream after which a comment is sent.
         write: one write to a client that does not read; the connection is cut.
+        connection: how long a WebSocket lasts; the client has to connect anew then.
         grace: how long a stopped agent may take to end before it is reported as a leak.
         lease: how long what a turn holds in a shared store is still taken for held after its process has died.
     """
@@ -60,6 +67,7 @@ class Deadlines:
     heartbeat: float = 10.0
     write: float = 60.0
     grace: float = 5.0
+    connection: float = 3600.0
     lease: float = LEASE
     first_event: float | None = None
     idle: float | None = None
@@ -67,10 +75,18 @@ class Deadlines:
 
 async def read_body(request: HttpRequest, limit: int, seconds: float) -> bytes:
     """The body, refused as soon as it is known to be longer than `limit` bytes or slower than `seconds`."""
+    received: list[bytes] = []
+    await feed_body(request, limit, seconds, received.append)
+    return b"".join(received)
+
+
+async def feed_body(request: HttpRequest, limit: int, seconds: float, feed: Callable[[bytes], None]) -> None:
+    """Give the body to `feed` piece by piece, under the same limits."""
     if _announced(request) > limit:
         raise _too_large(limit)
     with anyio.move_on_after(seconds):
-        return await _read(request.body, limit)
+        await _read(request.body, limit, feed)
+        return
     raise RequestTimeout(f"The request body did not arrive within {seconds:g} seconds.")
 
 
@@ -79,18 +95,16 @@ def _announced(request: HttpRequest) -> int:
     return int(length) if length.isascii() and length.isdigit() and len(length) < 20 else 0
 
 
-async def _read(pieces: AsyncIterator[bytes], limit: int) -> bytes:
-    received: list[bytes] = []
+async def _read(pieces: AsyncIterator[bytes], limit: int, feed: Callable[[bytes], None]) -> None:
     size = 0
     try:
         async for piece in pieces:
             size += len(piece)
             if size > limit:
                 raise _too_large(limit)
-            received.append(piece)
+            feed(piece)
     finally:
         await close(pieces)
-    return b"".join(received)
 
 
 def _too_large(limit: int) -> RequestTooLarge:

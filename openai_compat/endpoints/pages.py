@@ -1,0 +1,78 @@
+"""Lists as OpenAI pages them: `limit`, `order`, and `after`, which is the last id of the page before."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+from urllib.parse import parse_qs
+
+from ..errors import InvalidRequest
+from ..stores.port import Order
+
+
+@dataclass(frozen=True, slots=True)
+class PageQuery:
+    """Which part of a list is wanted."""
+
+    limit: int
+    order: Order
+    after: str | None
+
+
+def page_query(query: str, default_order: Order, *, page: int = 20, most: int = 100) -> PageQuery:
+    """What a query string asks for; `page` objects unless it says how many, and never more than `most`.
+
+    Raises InvalidRequest.
+    """
+    sent = {name: values[-1] for name, values in parse_qs(query).items()}
+    return PageQuery(
+        _limit(sent.get("limit", str(page)), most), _order(sent.get("order", default_order)), sent.get("after")
+    )
+
+
+def list_page(
+    objects: Sequence[dict[str, Any]], query: str, default_order: Order, *, page: int = 20, most: int = 100
+) -> dict[str, Any]:
+    """The part of a list that a query string asks for. `objects` are the oldest first. Raises InvalidRequest."""
+    asked = page_query(query, default_order, page=page, most=most)
+    ordered = objects if asked.order == "asc" else objects[::-1]
+    start = _start([found["id"] for found in ordered], asked.after)
+    data = ordered[start : start + asked.limit]
+    return page_of(data, more=start + len(data) < len(ordered))
+
+
+def page_of(data: Sequence[dict[str, Any]], *, more: bool) -> dict[str, Any]:
+    """A page, and whether there is another one after it."""
+    return {
+        "object": "list",
+        "data": data,
+        "first_id": data[0]["id"] if data else None,
+        "last_id": data[-1]["id"] if data else None,
+        "has_more": more,
+    }
+
+
+def unknown_cursor() -> InvalidRequest:
+    """The error for a page after something that is not there."""
+    return InvalidRequest("'after' is the id of no object in this list.", param="after", code="invalid_value")
+
+
+def _start(ids: Sequence[str], after: str | None) -> int:
+    if after is None:
+        return 0
+    if after not in ids:
+        raise unknown_cursor()
+    return ids.index(after) + 1
+
+
+def _limit(sent: str, most: int) -> int:
+    if not sent.isascii() or not sent.isdigit() or not 1 <= int(sent[:9]) <= most:
+        raise InvalidRequest(f"'limit' is a number from 1 to {most}.", param="limit", code="invalid_value")
+    return int(sent[:9])
+
+
+def _order(sent: str) -> Order:
+    if sent not in ("asc", "desc"):
+        raise InvalidRequest("'order' is 'asc' or 'desc'.", param="order", code="invalid_value")
+    return cast("Order", sent)
