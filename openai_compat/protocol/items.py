@@ -217,12 +217,13 @@ class OtherItemParam(WireModel):
     id: str | None = None
 
 
-_MODELS = {
-    "message": "message",
+OTHER = "another item"
+_MODELS = {  # no tag is a key that an item may have: errors are placed by both
+    "message": "a message",
     "function_call": "function_call",
     "custom_tool_call": "custom_tool_call",
-    "function_call_output": "output",
-    "custom_tool_call_output": "output",
+    "function_call_output": "a call's output",
+    "custom_tool_call_output": "a call's output",
     "reasoning": "reasoning",
     "item_reference": "item_reference",
     "mcp_approval_response": "mcp_approval_response",
@@ -237,24 +238,24 @@ CHECKED = frozenset(_MODELS)
 def _model(value: Any) -> str:
     """Which model an item is for: by its type; without one it is a message, or, having no role, a reference."""
     if not isinstance(value, dict):
-        return "message"  # is refused by any model
+        return "a message"  # is refused by any model
     fields = cast("dict[str, Any]", value)
     kind = fields.get("type")
     if kind is None:
-        return "item_reference" if "id" in fields and "role" not in fields else "message"
-    return _MODELS.get(kind, "other") if isinstance(kind, str) else "other"
+        return "item_reference" if "id" in fields and "role" not in fields else "a message"
+    return _MODELS.get(kind, OTHER) if isinstance(kind, str) else OTHER
 
 
 ItemInput = Annotated[
-    Annotated[MessageParam, Tag("message")]
+    Annotated[MessageParam, Tag("a message")]
     | Annotated[FunctionCallItemParam, Tag("function_call")]
     | Annotated[CustomCallItemParam, Tag("custom_tool_call")]
-    | Annotated[CallOutputItemParam, Tag("output")]
+    | Annotated[CallOutputItemParam, Tag("a call's output")]
     | Annotated[ReasoningItemParam, Tag("reasoning")]
     | Annotated[ItemReferenceParam, Tag("item_reference")]
     | Annotated[ApprovalResponseParam, Tag("mcp_approval_response")]
     | Annotated[CompactionItemParam, Tag("compaction")]
-    | Annotated[OtherItemParam, Tag("other")],
+    | Annotated[OtherItemParam, Tag(OTHER)],
     Discriminator(_model),
 ]
 """An item as clients send it."""

@@ -18,7 +18,7 @@ from .chat_request import (
     TokenLimit,
     WireModel,
 )
-from .items import ItemInput
+from .items import OTHER, ItemInput
 
 ToolName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_-]{1,128}$")]
 Name = Annotated[str, MinLen(1), MaxLen(256)]
@@ -80,7 +80,7 @@ def _tool_model(value: Any) -> str:
 
 def _known(value: Any, kinds: frozenset[str]) -> str:
     kind = cast("dict[str, Any]", value).get("type") if isinstance(value, dict) else None
-    return kind if isinstance(kind, str) and kind in kinds else "other"
+    return kind if isinstance(kind, str) and kind in kinds else OTHER
 
 
 ToolParam = Annotated[
@@ -88,7 +88,7 @@ ToolParam = Annotated[
     | Annotated[CustomToolParam, Tag("custom")]
     | Annotated[NamespaceToolParam, Tag("namespace")]
     | Annotated[McpToolParam, Tag("mcp")]
-    | Annotated[OtherToolParam, Tag("other")],
+    | Annotated[OtherToolParam, Tag(OTHER)],
     Discriminator(_tool_model),
 ]
 
@@ -120,19 +120,19 @@ class OtherChoiceParam(WireModel):
     type: Name
 
 
-_CHOICES = {"function": "offered", "custom": "offered", "allowed_tools": "allowed_tools", "mcp": "mcp"}
+_CHOICES = {"function": "an offered tool", "custom": "an offered tool", "allowed_tools": "allowed_tools", "mcp": "mcp"}
 
 
 def _choice_model(value: Any) -> str:
-    return "mode" if isinstance(value, str) else _CHOICES.get(_known(value, frozenset(_CHOICES)), "other")
+    return "a mode" if isinstance(value, str) else _CHOICES.get(_known(value, frozenset(_CHOICES)), OTHER)
 
 
 ToolChoiceParam = Annotated[
-    Annotated[Literal["none", "auto", "required"], Tag("mode")]
-    | Annotated[OfferedChoiceParam, Tag("offered")]
+    Annotated[Literal["none", "auto", "required"], Tag("a mode")]
+    | Annotated[OfferedChoiceParam, Tag("an offered tool")]
     | Annotated[AllowedToolsParam, Tag("allowed_tools")]
     | Annotated[McpChoiceParam, Tag("mcp")]
-    | Annotated[OtherChoiceParam, Tag("other")],
+    | Annotated[OtherChoiceParam, Tag(OTHER)],
     Discriminator(_choice_model),
 ]
 
