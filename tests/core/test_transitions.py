@@ -28,7 +28,7 @@ from openai_compat.reducer import Item
 from openai_compat.serializers.responses import ResponseStream
 from openai_compat.serializers.transitions import DONE, ITEMS, RESPONSE, SPEECH, START, EventOrder, Table, name_of
 
-from .responses_stream import FAILURE, Ending, Json, form, frames, told
+from .responses_stream import FAILURE, Ending, Json, form, frames, names, told
 
 SOURCE = Citation("https://example.org/", "Example", 0, 2)
 ASKED = Paused((PendingCall("a", "delete", "{}", "approval"),))
@@ -150,6 +150,7 @@ def refusal_of(events: list[Json]) -> str:
 OPTIONAL = frozenset(
     [
         "response.queued",
+        "response.audio.transcript.done",
         "response.output_text.annotation.added",
         "response.mcp_call.completed",
         "response.mcp_call.failed",
