@@ -45,11 +45,6 @@ class Interruptible(Protocol):
 class LiveResponse(Interruptible, Protocol):
     """A response that is made in this process."""
 
-    @property
-    def log(self) -> EventLog | None:
-        """Its frames so far, and as they come; None if nobody can follow it."""
-        ...
-
     def snapshot(self) -> dict[str, Any]:
         """The Response object as it stands."""
         ...
@@ -91,6 +86,7 @@ class Runtime:
         response_visibility: where the agents' own tool calls are shown in the Responses API.
         running: what runs now.
         webhooks: tells other servers what became of responses.
+        followed: the logs of the answers that are made now and can be followed.
         responses: the responses that are made now.
         rates: what counts requests, if there is a limit on them.
     """
@@ -117,6 +113,7 @@ class Runtime:
     leases: Leases
     response_visibility: ResponseVisibility
     webhooks: Publisher = field(default_factory=Publisher)
+    followed: dict[Key, EventLog] = field(default_factory=dict[Key, EventLog])
     responses: LiveResponses = field(default_factory=LiveResponses)
     running: set[Interruptible] = field(default_factory=set[Interruptible])
 

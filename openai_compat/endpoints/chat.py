@@ -24,11 +24,16 @@ from .admit import admit
 from .generation import generate, say
 from .job import Form, Job
 from .outlive import outlive
+from .resuming import journaled, resume
 
 
 async def create(runtime: Runtime, exchange: Exchange) -> None:
-    """Run an agent and answer with a chat completion, streamed or plain."""
+    """Run an agent and answer with a chat completion, streamed or plain; or go on with a stream that was lost."""
     check_content_type(exchange.request)
+    last_event = exchange.request.header(b"last-event-id")
+    if last_event is not None:
+        await resume(runtime, exchange, last_event)
+        return
     body = await read_body(exchange.request, runtime.limits.body, runtime.deadlines.body)
     parsed = parse_chat(body, runtime.caller(exchange.principal, exchange.request))
     request = parsed.request
@@ -58,7 +63,10 @@ async def _run(runtime: Runtime, exchange: Exchange, parsed: ParsedChat, identit
         view = partial(Presentation, runtime.visibility)
         job = Job(identity.id, agent, backend, [request] * parsed.choices, view, draft)
         try:
-            await generate(runtime, exchange, job, form)
+            journal = None
+            if request.stream and runtime.disconnect.then != "cancel":
+                journal = await stack.enter_async_context(journaled(runtime, exchange, identity.id, draft))
+            await generate(runtime, exchange, job, form, journal=journal)
         except RateLimited:
             if runtime.busy is None or exchange.agent_started:
                 raise

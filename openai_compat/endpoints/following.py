@@ -12,6 +12,7 @@ from ..errors import Conflict, InvalidRequest, NotFound, Unavailable
 from ..eventlog import frames_after
 from ..runtime import Runtime
 from ..serializers.encoding import from_stored_json, stored_json
+from ..serializers.errors import error_frame
 from ..serializers.responses_lost import lost_response
 from ..stores.port import Events, Key, StoredResponse
 
@@ -20,6 +21,9 @@ LOOK = 0.1
 
 LOOK_AGAIN = 10
 """Looks after which it is seen whether that process still lives."""
+
+CHAT = "chatcmpl-"
+"""How the ids of chat streams begin: their logs are kept beside those of responses."""
 
 CANCELLED_WITHIN = 3.0
 """Seconds that the process which makes a response has to hear that it is cancelled."""
@@ -42,7 +46,12 @@ async def _bury(runtime: Runtime, key: Key, found: StoredResponse) -> None:
     last = -1
     for batch in await runtime.store.events(key, -1):
         last = batch.last
-    body, frames, sequence = lost_response(from_stored_json(found.body), error, last)
+    if key.id.startswith(CHAT):
+        body: dict[str, Any] = {}
+        sequence = last + 1
+        frames = b"id: %b:%d\n" % (key.id.encode(), sequence) + error_frame(error)
+    else:
+        body, frames, sequence = lost_response(from_stored_json(found.body), error, last)
     failed = replace(found, status="failed", body=stored_json(body))
     events = Events(last + 1, sequence, frames.decode()) if last >= 0 else None
     if await runtime.store.end_response(key.principal, failed, events) and found.background:
@@ -54,9 +63,9 @@ async def follow(runtime: Runtime, key: Key, after: int) -> AsyncIterator[bytes]
 
     Raises InvalidRequest if it has no log, or the log does not reach back so far.
     """
-    here = runtime.responses.get(key)
-    if here is not None and here.log is not None:
-        async for frames in here.log.follow(after):
+    here = runtime.followed.get(key)
+    if here is not None:
+        async for frames in here.follow(after):
             yield frames
         return
     async for frames in _follow_elsewhere(runtime, key, after):

@@ -14,10 +14,13 @@ from ..runtime import Runtime
 from ..serializers.encoding import KEEP_ALIVE
 from ..stores.port import Outcome
 from .job import Form, Job, Turns
+from .journal import Ending, Journal
 
 
-async def generate(runtime: Runtime, exchange: Exchange, job: Job, form: Form) -> None:
-    """Run the job and answer.
+async def generate(
+    runtime: Runtime, exchange: Exchange, job: Job, form: Form, *, journal: Journal | None = None
+) -> None:
+    """Run the job and answer. With a journal, the stream can be taken up again by a client that has lost it.
 
     Raises OpenAICompatError for what goes wrong before the agent is started. Later failures are answered here, but for
     those of a turn in a conversation: once they are known, the client may ask again, so it must be free by then.
@@ -33,23 +36,29 @@ async def generate(runtime: Runtime, exchange: Exchange, job: Job, form: Form) -
     exchange.agent_started = True
     async with turns:
         try:
-            await (_stream if stream else _plain)(runtime, exchange, turns, form)
+            if stream:
+                await _stream(runtime, exchange, turns, form, journal)
+            else:
+                await _plain(runtime, exchange, turns, form)
         except OpenAICompatError as error:
             not_again(error)
-            if job.draft is not None:
+            if job.draft is not None or journal is not None:
                 raise
             await exchange.fail(error)  # at once: stopping the agents may take its time
 
 
-async def _stream(runtime: Runtime, exchange: Exchange, turns: Turns, form: Form) -> None:
+async def _stream(runtime: Runtime, exchange: Exchange, turns: Turns, form: Form, journal: Journal | None) -> None:
     """Write what the turns say as they say it: all there is, in one write, each time around."""
     streams = [form.stream(index) for index in range(len(turns.turns))]
     usage, silent_until = Usage(), turns.now() + runtime.deadlines.head
     while not turns.over:
-        await turns.wait(silent_until)
+        await turns.wait(silent_until if journal is None else min(silent_until, journal.due))
         taken = turns.take()
         data = b"".join([streams[index].feed(items) for index, items in taken])
         _count(usage, taken)
+        if journal is not None:
+            data = journal.number(data)
+            await journal.flush()
         if not data and turns.now() >= silent_until:
             data = KEEP_ALIVE
         if data:
@@ -57,10 +66,11 @@ async def _stream(runtime: Runtime, exchange: Exchange, turns: Turns, form: Form
                 await exchange.start_stream()
             await exchange.write(data)
             silent_until = turns.now() + runtime.deadlines.heartbeat
-    await _commit(runtime, exchange, turns, form)
+    end = form.stream_end(usage)
+    await _commit(runtime, exchange, turns, form, None if journal is None else journal.ending("completed", end))
     if not exchange.status:
         await exchange.start_stream()
-    await exchange.end(form.stream_end(usage))
+    await exchange.end(end if journal is None else journal.number(end))
 
 
 def _count(usage: Usage, taken: list[tuple[int, list[Item]]]) -> None:
@@ -82,17 +92,20 @@ async def _plain(runtime: Runtime, exchange: Exchange, turns: Turns, form: Form)
     await exchange.answer(200, form.whole(turns.messages))
 
 
-async def _commit(runtime: Runtime, exchange: Exchange, turns: Turns, form: Form) -> None:
+async def _commit(runtime: Runtime, exchange: Exchange, turns: Turns, form: Form, ending: Ending | None = None) -> None:
     """Make what was said last: into the conversation, and into the store. Comes before the last byte.
 
     Raises Conflict if the conversation was deleted or taken meanwhile.
     """
     draft, said = turns.job.draft, turns.said
-    if draft is None and form.keep is None:
+    if draft is None and form.keep is None and ending is None:
         return
+    response, events = ending or (None, None)
     outcome = Outcome(
         principal=exchange.principal.id,
         token=turns.job.id if draft is None else draft.token,
+        response=response,
+        events=events,
         conversation=None if draft is None or said is None else draft.turn(said),
         completion=None if form.keep is None else form.keep(form.whole(turns.messages)),
     )

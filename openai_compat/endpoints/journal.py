@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from typing import TypeAlias
 
 import anyio
 
 from ..errors import Conflict, Unavailable
 from ..eventlog import BATCH, PAUSE, EventLog, joined
 from ..runtime import Runtime, logger
-from ..stores.port import Events, Key, StoredResponse
+from ..stores.port import Events, Key, ResponseStatus, StoredResponse
+
+Ending: TypeAlias = tuple[StoredResponse, Events]
 
 
 class Journal:
@@ -17,6 +21,7 @@ class Journal:
 
     def __init__(self, runtime: Runtime, key: Key, token: str, request_id: str) -> None:
         self.log = EventLog()
+        self._response: StoredResponse | None = None
         self._store = runtime.store
         self._lease = runtime.leases.seconds
         self._key = key
@@ -26,6 +31,7 @@ class Journal:
 
     async def begin(self, response: StoredResponse) -> None:
         """Make the answer known to the store, before its agent is started."""
+        self._response = response
         await self._store.begin_response(self._key.principal, response, self._token, self._lease)
 
     def add(self, frames: bytes, last: int) -> None:
@@ -34,11 +40,16 @@ class Journal:
 
     def number(self, frames: bytes) -> bytes:
         """Keep frames that have no numbers themselves; returns them with their numbers as `id:` lines."""
-        first, pieces = self.log.last + 1, frames.split(b"\n\n")[:-1]
-        lines = [b"id: %b:%d\n%b\n\n" % (self._key.id.encode(), n, piece) for n, piece in enumerate(pieces, first)]
-        numbered = b"".join(lines)
-        self.log.add(numbered, first + len(pieces) - 1)
+        if not frames:
+            return frames
+        numbered, last = self._numbered(frames)
+        self.log.add(numbered, last)
         return numbered
+
+    def _numbered(self, frames: bytes) -> tuple[bytes, int]:
+        name, first, pieces = self._key.id.encode(), self.log.last + 1, frames.split(b"\n\n")[:-1]
+        lines = [b"id: %b:%d\n%b\n\n" % (name, number, piece) for number, piece in enumerate(pieces, first)]
+        return b"".join(lines), first + len(pieces) - 1
 
     @property
     def due(self) -> float:
@@ -65,6 +76,14 @@ class Journal:
         if not held:
             raise Conflict("Another process has taken this response.", code="turn_lost", should_retry=False)
         self.log.written(batch)
+
+    def ending(self, status: ResponseStatus, frames: bytes) -> Ending:
+        """What is to be stored with the last frames, which have no numbers themselves."""
+        if self._response is None:
+            raise RuntimeError("the journal was not begun")
+        numbered, last = self._numbered(frames)
+        events = self.with_rest(Events(self.log.last + 1, last, numbered.decode()))
+        return replace(self._response, status=status), events
 
     def with_rest(self, last: Events) -> Events:
         """The last events, with all before them that the store does not have yet."""

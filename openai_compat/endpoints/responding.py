@@ -16,7 +16,6 @@ import anyio
 from ..backend import AgentRequest
 from ..conversations import stored_items
 from ..errors import AgentError, OpenAICompatError
-from ..eventlog import EventLog
 from ..events import Finished, FinishReason, Paused, UsageReported
 from ..failures import not_again
 from ..reducer import Item, Reducer, size_of
@@ -84,11 +83,6 @@ class Responding:
         self._held = self._said = b""
         self._sent = work.stream.sequence
 
-    @property
-    def log(self) -> EventLog | None:
-        """The frames so far, and as they come."""
-        return None if self.work.journal is None else self.work.journal.log
-
     def snapshot(self) -> dict[str, Any]:
         """The Response object as it stands."""
         return self.work.stream.response()
@@ -111,6 +105,8 @@ class Responding:
                 work.taken = True
             runtime.leases.hold(work.token, self.interrupt)
             runtime.responses[work.key] = self
+            if work.journal is not None:
+                runtime.followed[work.key] = work.journal.log
             await self._decide()
             self._sink.started()
             await self._run_agent()
@@ -122,6 +118,7 @@ class Responding:
             runtime.responses.over(work.key)
             if work.journal is not None:
                 work.journal.log.end()
+                runtime.followed.pop(work.key, None)
             if work.draft is not None:
                 await work.draft.close()
 

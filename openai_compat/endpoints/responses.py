@@ -62,7 +62,8 @@ async def begin(runtime: Runtime, work: Work) -> None:
         await runtime.slots.take(work.seat)
         work.taken = True
         journal = Journal(runtime, work.key, work.token, work.asker.request_id)
-        journal.add(work.stream.begin(queued=work.parsed.background), work.stream.sequence)
+        if work.parsed.background:
+            journal.add(work.stream.begin(queued=True), work.stream.sequence)
         await journal.begin(work.stored())
         work.journal = journal
     except BaseException:

@@ -1,0 +1,75 @@
+"""Chat streams that outlive their clients: journaled while they are made, taken up again with `Last-Event-ID`.
+
+A stream has `id:` lines only where it can be taken up again: under a disconnect policy that lets turns go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+
+from ..conversations import Draft
+from ..errors import AgentError, InvalidRequest, NotFound, OpenAICompatError
+from ..exchange import Exchange
+from ..runtime import Runtime, now
+from ..serializers.errors import error_frame
+from ..stores.port import Key, Outcome, ResponseStatus, StoredResponse
+from ..tasks import to_the_end
+from .following import CHAT, follow
+from .journal import Journal
+
+
+@asynccontextmanager
+async def journaled(
+    runtime: Runtime, exchange: Exchange, identifier: str, draft: Draft | None
+) -> AsyncGenerator[Journal]:
+    """The journal of a chat stream. What leaves the block as an exception becomes its last frame."""
+    key, token = Key(exchange.principal.id, identifier), identifier if draft is None else draft.token
+    journal = Journal(runtime, key, token, exchange.request_id)
+    await journal.begin(StoredResponse(id=identifier, created=now(), status="in_progress", body="{}"))
+    runtime.followed[key] = journal.log
+    runtime.leases.hold(token, _nothing if draft is None else draft.interrupt)
+    try:
+        yield journal
+    except BaseException as error:
+        await to_the_end(partial(_fail, runtime, key, token, journal, error), "chat stream ended")
+        raise
+    finally:
+        if draft is None:
+            runtime.leases.drop(token)
+        del runtime.followed[key]
+        journal.log.end()
+
+
+async def _fail(runtime: Runtime, key: Key, token: str, journal: Journal, error: BaseException) -> None:
+    """Say in the log what became of a turn that failed, or whose client has left for good."""
+    known = isinstance(error, OpenAICompatError)
+    status: ResponseStatus = "failed" if known else "cancelled"
+    frame = error_frame(error if isinstance(error, OpenAICompatError) else AgentError("The turn was stopped."))
+    response, events = journal.ending(status, frame)
+    with suppress(OpenAICompatError):
+        await runtime.store.commit(Outcome(principal=key.principal, token=token, response=response, events=events))
+    journal.number(frame)
+
+
+def _nothing(error: OpenAICompatError) -> None:
+    """A stream whose lease was lost goes on; its commit will fail."""
+
+
+async def resume(runtime: Runtime, exchange: Exchange, last_event: str) -> None:
+    """Go on with a stream after the event that its client has seen last; no agent is run. Raises NotFound."""
+    identifier, _, number = last_event.rpartition(":")
+    if not (number.isascii() and number.isdigit() and len(number) < 15):
+        text = "'Last-Event-ID' is not the id of an event of a chat stream."
+        raise InvalidRequest(text, param="Last-Event-ID", code="invalid_value")
+    key = Key(exchange.principal.id, identifier)
+    if not identifier.startswith(CHAT) or await runtime.store.response(key) is None:
+        raise NotFound("No chat stream has this id.", code="completion_not_found", param="Last-Event-ID")
+    async for frames in follow(runtime, key, int(number)):
+        if not exchange.status:
+            await exchange.start_stream()
+        await exchange.write(frames)
+    if not exchange.status:
+        await exchange.start_stream()
+    await exchange.end()
