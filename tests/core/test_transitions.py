@@ -150,6 +150,7 @@ def refusal_of(events: list[Json]) -> str:
 OPTIONAL = frozenset(
     [
         "response.queued",
+        "response.audio.done",
         "response.audio.transcript.done",
         "response.output_text.annotation.added",
         "response.mcp_call.completed",
