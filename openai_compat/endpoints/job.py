@@ -85,6 +85,7 @@ class Job:
         id: the answer's id.
         view: makes the view of one turn.
         draft: the conversation that the only request belongs to.
+        background: whether nobody waits for it, so that it has more time.
     """
 
     id: str
@@ -93,6 +94,7 @@ class Job:
     requests: Sequence[AgentRequest]
     view: Callable[[], View]
     draft: Draft | None = None
+    background: bool = False
 
 
 class Turns:
@@ -106,10 +108,11 @@ class Turns:
         self._runtime = runtime
         self._wake = new_signal()
         self._clock = clock()
-        self._silence = Silence(runtime.deadlines, self._clock())
+        seconds = runtime.deadlines.background if job.background else runtime.deadlines.request
+        self._silence = Silence(runtime.deadlines, seconds, self._clock())
         self._waits = 0
         self._interrupted: OpenAICompatError | None = None
-        deadline = time.monotonic() + runtime.deadlines.request
+        deadline = time.monotonic() + seconds
         self.turns = [
             Turn(
                 job.backend,
@@ -224,8 +227,8 @@ class Turns:
 class Silence:
     """How long agents may still run, and how long they may still say nothing; times are the event loop's."""
 
-    def __init__(self, deadlines: Deadlines, now: float) -> None:
-        self._end = now + deadlines.request
+    def __init__(self, deadlines: Deadlines, seconds: float, now: float) -> None:
+        self._end = now + seconds
         self._idle = math.inf if deadlines.idle is None else deadlines.idle
         self._next = now + (math.inf if deadlines.first_event is None else deadlines.first_event)
 

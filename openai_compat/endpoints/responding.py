@@ -186,7 +186,9 @@ class Responding:
     async def _turn(self, request: AgentRequest, take: Callable[[list[Item]], None]) -> None:
         """Run the agent once; `take` is given what it says, and what that becomes is written."""
         work = self.work
-        job = Job(work.id, work.agent, work.backend, [request], Unchanged, work.draft)
+        job = Job(
+            work.id, work.agent, work.backend, [request], Unchanged, work.draft, background=work.parsed.background
+        )
         if not work.taken:  # again
             await self._runtime.slots.take(work.seat)
         turns = Turns(self._runtime, work.asker, job, work.seat, fold=False)

@@ -52,6 +52,7 @@ class Deadlines:
         first_event: silence before the agent's first event, None for no bound of its own; 504 `agent_silent`.
         idle: silence between two events, likewise.
         request: a whole turn, from the parsed request to the agent's last word; 504 or an error in the stream.
+        background: the same for a response in the background.
         body: the arrival of the request body; 408.
         head: how long a stream's 200 is held back for the agent's first event, so that early failures have a status.
         heartbeat: silence in a stream after which a comment is sent.
@@ -62,6 +63,7 @@ class Deadlines:
     """
 
     request: float = 300.0
+    background: float = 3600.0
     body: float = 30.0
     head: float = 2.0
     heartbeat: float = 10.0
