@@ -33,6 +33,9 @@ NOW = "cast(extract(epoch from statement_timestamp()) as double precision)"
 ATTEMPTS = 4
 """How often a transaction is begun: others may be in its way, or the connection may be gone."""
 
+MOST = 10_000
+"""More of anything in the URL is a mistake."""
+
 SLOW = 600.0
 """Seconds for statements that change the schema: they may have to rewrite a table."""
 
@@ -71,9 +74,9 @@ _OURS: dict[str, Callable[[str], Any]] = {"pool_size": int, "timeout": float, "s
 def _number(name: str, value: str, kind: Callable[[str], Any]) -> Any:
     with suppress(ValueError):
         number = kind(value)
-        if number > 0 or (number == 0 and name == "statement_cache_size"):
+        if 0 < number < MOST or (number == 0 and name == "statement_cache_size"):
             return number
-    raise ValueError(f"{name} in the store's URL has to be a number above zero.")
+    raise ValueError(f"{name} in the store's URL has to be a number above zero, and not over {MOST}.")
 
 
 class PostgresEngine:
@@ -147,7 +150,10 @@ class PostgresEngine:
             if instead is None:
                 raise
             raise instead from error
-        except BaseException:  # the event loop ends
+        except asyncio.CancelledError:  # the event loop ends
+            await pool.discard(work.connection)
+            raise
+        except BaseException:
             pool.cut(work.connection)
             raise
         await pool.release(work.connection)
