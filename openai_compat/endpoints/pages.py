@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 from urllib.parse import parse_qs
 
 from ..errors import InvalidRequest
@@ -73,6 +73,8 @@ def _limit(sent: str, most: int) -> int:
 
 
 def _order(sent: str) -> Order:
-    if sent not in ("asc", "desc"):
-        raise InvalidRequest("'order' is 'asc' or 'desc'.", param="order", code="invalid_value")
-    return cast("Order", sent)
+    match sent:
+        case "asc" | "desc":
+            return sent
+        case _:
+            raise InvalidRequest("'order' is 'asc' or 'desc'.", param="order", code="invalid_value")

@@ -1,0 +1,148 @@
+"""Multipart forms, read as they come.
+
+The parser is the package `python-multipart`, the one that Starlette uses: the extra `files`. It is imported when the
+first form comes, so that nobody else needs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ..errors import InvalidRequest, RequestTooLarge, Unavailable
+
+if TYPE_CHECKING:
+    from python_multipart import MultipartParser
+
+MAX_PARTS = 32
+
+
+@dataclass(slots=True)
+class Part:
+    """One part of a form. `filename` is None unless it is a file; `content_type` is as it was sent."""
+
+    name: str = ""
+    filename: str | None = None
+    content_type: str = ""
+    size: int = 0
+    data: list[bytes] = field(default_factory=list[bytes])
+
+    @property
+    def content(self) -> bytes:
+        """Its bytes."""
+        return b"".join(self.data)
+
+    @property
+    def text(self) -> str:
+        """Its bytes as text."""
+        return self.content.decode("utf-8", "replace")
+
+
+class MultipartForm:
+    """Takes a form piece by piece, then tells its parts.
+
+    `limits` are how many bytes each part may have, by its name; parts of other names are passed over.
+    Raises InvalidRequest for what is no such form, and Unavailable where the parser is not installed.
+    """
+
+    def __init__(self, content_type: str, limits: Mapping[str, int]) -> None:
+        self._limits = limits
+        self._number = 0
+        self._header = b""
+        self._headers: dict[bytes, bytes] = {}
+        self._part = Part()
+        self._parts: dict[str, Part] = {}
+        self._complete = False
+        self._parser = self._new_parser(content_type)
+
+    def feed(self, piece: bytes) -> None:
+        """Take the next piece of the body. Raises RequestTooLarge, with `param`, for a part over its limit."""
+        from python_multipart.exceptions import FormParserError  # noqa: PLC0415
+
+        try:
+            self._parser.write(piece)
+        except FormParserError:
+            raise _no_form() from None
+
+    def parts(self) -> Mapping[str, Part]:
+        """The parts by name, once all of the body was fed."""
+        if not self._complete:
+            raise _no_form()
+        return self._parts
+
+    def _new_parser(self, content_type: str) -> MultipartParser:
+        try:
+            from python_multipart import MultipartParser  # noqa: PLC0415
+            from python_multipart.exceptions import FormParserError  # noqa: PLC0415
+        except ImportError:
+            text = "This server takes no files: it was installed without 'openai-compat[files]'."
+            raise Unavailable(text, code="files_not_installed", should_retry=False) from None
+        boundary = _options(content_type).get(b"boundary")
+        if not boundary:
+            raise _no_form()
+        try:
+            return MultipartParser(
+                boundary,
+                {
+                    "on_part_begin": self._begin,
+                    "on_header_field": self._header_name,
+                    "on_header_value": self._header_value,
+                    "on_header_end": self._header_end,
+                    "on_headers_finished": self._begin_data,
+                    "on_part_data": self._data,
+                    "on_end": self._end,
+                },
+            )
+        except FormParserError:
+            raise _no_form() from None
+
+    # called by the parser
+
+    def _begin(self) -> None:
+        self._number += 1
+        if self._number > MAX_PARTS:
+            raise InvalidRequest(f"A form can have {MAX_PARTS} parts at most.", code="invalid_value")
+        self._headers = {}
+
+    def _header_name(self, data: bytes, start: int, end: int) -> None:
+        self._header += data[start:end].lower()
+
+    def _header_value(self, data: bytes, start: int, end: int) -> None:
+        self._headers[self._header] = self._headers.get(self._header, b"") + data[start:end]
+
+    def _header_end(self) -> None:
+        self._header = b""
+
+    def _begin_data(self) -> None:
+        options = _options(self._headers.get(b"content-disposition", b"").decode("latin-1"))
+        name = options.get(b"name", b"").decode("utf-8", "replace")
+        filename = options[b"filename"].decode("utf-8", "replace") if b"filename" in options else None
+        self._part = Part(name, filename, self._headers.get(b"content-type", b"").decode("latin-1"))
+        if name in self._parts:
+            raise InvalidRequest(f"The form has '{name}' twice.", param=name, code="invalid_value")
+        if name in self._limits:
+            self._parts[name] = self._part
+
+    def _data(self, data: bytes, start: int, end: int) -> None:
+        part = self._part
+        limit = self._limits.get(part.name)
+        if limit is None:
+            return
+        part.size += end - start
+        if part.size > limit:
+            raise RequestTooLarge(f"'{part.name}' is over the limit of {limit} bytes.", param=part.name)
+        part.data.append(data[start:end])
+
+    def _end(self) -> None:
+        self._complete = True
+
+
+def _options(header: str) -> Mapping[bytes, bytes]:
+    from python_multipart.multipart import parse_options_header  # noqa: PLC0415
+
+    return parse_options_header(header)[1]
+
+
+def _no_form() -> InvalidRequest:
+    return InvalidRequest("The body is no multipart form, or not all of one.")
