@@ -161,7 +161,7 @@ OPTIONAL = frozenset(
 
 
 def test_the_checker_refuses_a_stream_that_lacks_an_event() -> None:
-    for events in all_streams():
+    for events in [told(*said)[0] for said, ending in TURNS if ending == "finish"]:
         for index, event in enumerate(events[:-1]):
             again = event["type"] in [other["type"] for other in events[:index]] and event["type"] in RESPONSE
             if not (again or event["type"].endswith(".delta") or event["type"] in OPTIONAL):
