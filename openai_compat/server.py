@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Literal, TypeAlias, cast
 
 import anyio
 
+from .access import log_access
 from .backend import AgentBackend
 from .callables import Agent, as_backend
 from .connection import Connection
@@ -400,17 +400,7 @@ def _unexpected(error: Exception, request_id: str) -> OpenAICompatError:
 
 
 def _log(exchange: Exchange | Connection) -> None:
-    """The access line; its fields are on the record too (`extra`), for formats that are not text."""
-    if not logger.isEnabledFor(logging.INFO):
-        return
     request = exchange.request
-    fields = {
-        "request_id": exchange.request_id,
-        "method": request.method,
-        "path": request.path[:200].encode("unicode_escape").decode(),
-        "status": exchange.status or None,
-        "ms": exchange.milliseconds,
-        "note": exchange.note,
-    }
-    line = "{request_id} {method} {path} {shown} {ms} ms {note}".format(**fields, shown=exchange.status or "-")
-    logger.info("%s", line.rstrip(), extra=fields)
+    log_access(
+        exchange.request_id, request.method, request.path, exchange.status, exchange.milliseconds, exchange.note
+    )

@@ -2,73 +2,326 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterable
 from contextlib import suppress
+from typing import Any
 
 import anyio
+import anyio.lowlevel
 from anyio.abc import TaskGroup
 
-from ..connection import TOO_BIG, Connection
-from ..errors import OpenAICompatError
+from ..access import log_access
+from ..backend import AgentBackend, AgentRequest, RunContext
+from ..connection import GOING_AWAY, POLICY, RESTART, TOO_BIG, Connection
+from ..errors import InvalidRequest, OpenAICompatError, Unauthorized, Unavailable
 from ..http import ClientDisconnected, Frame
-from ..parsers.responses_socket import Create, Steer, parse_command, parse_frame, parse_lane
-from ..runtime import Runtime
-from ..serializers.responses_socket import error_event
+from ..parsers.responses import parse_response
+from ..parsers.responses_socket import Create, InvalidSteer, Steer, parse_command, parse_frame, parse_lane
+from ..runtime import Runtime, logger, new_id
+from ..serializers.encoding import dumps
+from ..serializers.responses_socket import error_event, event_frames
+from .ids import ResponseIds
 from .lanes import LaneLimits, Lanes
+from .nearby import Nearby
+from .outlive import outlive
+from .preparing import Work, prepare
+from .responding import Responding
+from .responses import begin
+from .steering import Steering, as_items, successor, with_input
 
 
 async def serve(runtime: Runtime, connection: Connection) -> None:
     """Accept, and run agents as the client asks for, until one of both leaves."""
     await connection.accept()
     async with anyio.create_task_group() as group:
-        socket = _Socket(runtime, connection, group)
-        group.start_soon(socket.end_when_drained)
+        socket = ResponsesSocket(runtime, connection, group)
         group.start_soon(socket.end_in_time)
+        group.start_soon(socket.end_when_drained)
         await socket.read()
         group.cancel_scope.cancel()
 
 
-class _Socket:
+class ResponsesSocket:
+    """One connection. Leaving its task group stops what runs, or detaches it, as the Disconnect policy says."""
+
     def __init__(self, runtime: Runtime, connection: Connection, group: TaskGroup) -> None:
-        self._runtime = runtime
-        self._connection = connection
+        self.runtime = runtime
+        self.connection = connection
+        self.nearby = Nearby(runtime.limits.body)
+        self.steering = Steering(runtime.limits.body)
         self._group = group
         self._lanes = Lanes(LaneLimits(bytes=runtime.limits.body))
-        self._ending: OpenAICompatError | None = None
-        self._idle = anyio.Event()
+        self._turns: dict[str, ResponseTurn] = {}
+        self._over: OpenAICompatError | None = None
+        self._close_code = GOING_AWAY
 
     async def read(self) -> None:
         """Take what the client sends until it leaves. Always waiting for it is how leaving is noticed."""
         with suppress(ClientDisconnected):
-            while not self._connection.closed:
-                await self._take(await self._connection.receive())
+            while True:
+                await self._take(await self.connection.receive())
+                await anyio.lowlevel.checkpoint()  # frames that are there already must not keep others waiting
 
     async def _take(self, frame: Frame) -> None:
-        if len(frame) > self._runtime.limits.body:  # where the transport has no such limit, or a higher one
-            await self._connection.close(TOO_BIG, "message too big")
+        if len(frame) > self.runtime.limits.body:  # the transport's own limit may be a higher one
+            await self._close(TOO_BIG, "message too big")
             return
         lane = None
         try:
             event = parse_frame(frame)
             lane = parse_lane(event)
-            command = parse_command(event, lane, len(frame))
-            if isinstance(command, Steer):
-                pass
-            else:
-                self._lanes.add(command)
-                self._begin()
+            await self._obey(parse_command(event, lane, len(frame)))
+        except InvalidSteer as error:
+            await self.connection.send(self.steering.refused(error.steer, error))
         except OpenAICompatError as error:
-            await self._connection.send(error_event(error, lane))
+            await self.fail(error, lane, new_id("req_"))
+
+    async def _obey(self, command: Create | Steer) -> None:
+        if isinstance(command, Steer):
+            await self._steer(command)
+            return
+        if self._over is not None:
+            raise self._over
+        self._lanes.add(command)
+        self._begin()
+
+    async def _steer(self, steer: Steer) -> None:
+        try:
+            accepted = self.steering.submit(steer, new_id("steer_"))
+        except InvalidRequest as error:
+            await self.connection.send(self.steering.refused(steer, error))
+        else:
+            await self.connection.send(accepted)
+            if steer.previous in self._turns:
+                self._turns[steer.previous].steer(steer)
 
     def _begin(self) -> None:
         for request in self._lanes.take():
             self._group.start_soon(self._run, request)
 
     async def _run(self, request: Create) -> None:
-        pass
+        turn = ResponseTurn(self, request)
+        try:
+            await turn.run()
+        except ClientDisconnected:
+            self._group.cancel_scope.cancel()
+        finally:
+            self._lanes.done(request)
+        self._begin()
+        await self._close_if_over()
 
-    async def end_when_drained(self) -> None:
-        """Once the server shuts down, close as soon as nothing runs; the client may connect to another process."""
-        await self._connection.draining.wait()
+    def began(self, turn: ResponseTurn, identifier: str) -> None:
+        """A turn's response is made."""
+        self._turns[identifier] = turn
+        self.steering.began(identifier, turn.request.lane, able=turn.steerable)
+
+    async def failed(self, identifier: str) -> None:
+        """A turn's response has failed."""
+        self._turns.pop(identifier, None)
+        await self.send(self.steering.failed(identifier))
+
+    async def ended(self, turn: ResponseTurn, response: dict[str, Any]) -> None:
+        """A turn's response is complete, or as complete as it will be."""
+        self._turns.pop(response["id"], None)
+        frames, follow = self.steering.ended(response)
+        await self.send(frames)
+        if follow:
+            self._lanes.add(successor(turn.request, response["id"]), first=True)
+
+    async def send(self, frames: Iterable[str]) -> None:
+        """Send frames."""
+        for frame in frames:
+            await self.connection.send(frame)
+
+    async def fail(self, error: OpenAICompatError, lane: str | None, request_id: str) -> None:
+        """Say that a request has failed. The connection goes on, unless its key is worth nothing any more."""
+        await self.connection.send(error_event(error, request_id, lane))
+        if isinstance(error, Unauthorized):
+            await self._close(POLICY, "invalid_api_key")
 
     async def end_in_time(self) -> None:
-        """Close an old connection."""
+        """Nobody stays for ever: after a while the client has to connect anew."""
+        await anyio.sleep(self.runtime.deadlines.connection)
+        text = "This connection has reached its time limit. Connect again to go on."
+        self._over = InvalidRequest(text, code="websocket_connection_limit_reached")
+        await self._close_if_over()
+
+    async def end_when_drained(self) -> None:
+        """Once the server shuts down, close as soon as nothing runs: the client may connect to another process."""
+        await self.connection.draining.wait()
+        self._over = Unavailable("The server is shutting down.", code="shutting_down")
+        self._close_code = RESTART
+        await self._close_if_over()
+
+    async def _close_if_over(self) -> None:
+        if self._over is None or not self._lanes.idle:
+            return
+        if self._close_code == GOING_AWAY:
+            await self.fail(self._over, None, self.connection.request_id)
+        await self._close(self._close_code, self._over.code or "")
+
+    async def _close(self, code: int, reason: str) -> None:
+        await self.connection.close(code, reason)
+        self._group.cancel_scope.cancel()
+
+
+class ResponseTurn:
+    """One request on a connection, and the sink that its response is written to."""
+
+    eager = False
+
+    def __init__(self, socket: ResponsesSocket, request: Create) -> None:
+        self.request = request
+        self.request_id = new_id("req_")
+        self.principal = socket.connection.principal
+        self._socket = socket
+        self._along = socket.steering.taken_along(request)
+        self._work: Work | None = None
+        self._agent: _Steerable | None = None
+        self._status = 0
+        self._note = ""
+        self._outlives = False
+        self._gone = False
+
+    @property
+    def steerable(self) -> bool:
+        """Whether the agent can be told more while it runs."""
+        return self._agent is not None
+
+    def steer(self, steer: Steer) -> None:
+        """The user has said more."""
+        if self._agent is not None:
+            self._agent.steer(as_items(steer.input))
+
+    async def run(self) -> None:
+        """Make the response; where there is none, say why."""
+        began = time.monotonic()
+        try:
+            await self._socket.connection.authenticate()
+            self.principal = self._socket.connection.principal
+            await outlive(self._socket.runtime.disconnect, self, self._respond)
+        except OpenAICompatError as error:
+            await self._failed(error)
+        except ClientDisconnected:
+            self._note = "client left"
+            raise
+        except Exception as error:
+            logger.error("%s: unexpected error", self.request_id, exc_info=error)
+            await self._failed(OpenAICompatError("The server failed.", code="internal_error", should_retry=False))
+        finally:
+            path, spent = self._socket.connection.request.path, int((time.monotonic() - began) * 1000)
+            log_access(self.request_id, "response.create", path, self._status, spent, self._note)
+
+    async def _respond(self) -> None:
+        runtime, http, ids = self._socket.runtime, self._socket.connection.request, ResponseIds()
+        if runtime.rates is not None:
+            await runtime.rates.count(self.principal)
+        body = with_input(self.request, self._along)
+        parsed = parse_response(body, runtime.caller(self.principal, http), ids)
+        self._work = work = await prepare(runtime, self, parsed, ids=ids, http=http, nearby=self._socket.nearby)
+        if hasattr(work.backend, "steer") and work.draft is None:
+            work.backend = self._agent = _Steerable(work.backend)
+        if parsed.store and runtime.disconnect.then != "cancel":
+            await begin(runtime, work)  # the client may come back for it
+        await Responding(runtime, work, self).run()
+
+    async def _failed(self, error: OpenAICompatError) -> None:
+        self._status, self._note = error.status, error.code or error.type
+        socket, lane = self._socket, self.request.lane
+        socket.nearby.failed(self.request.previous, lane)
+        if self._gone:
+            return
+        await socket.fail(error, lane, self.request_id)
+        await socket.send(socket.steering.lost(self._along, lane))
+        if self._work is not None:
+            await socket.failed(self._work.id)
+
+    def outlive(self) -> None:
+        """The work may go on without the client: that it cannot be written to is no failure from now on."""
+        self._outlives = True
+
+    def leave(self) -> None:
+        """The client has left, but the work goes on: nothing more is sent."""
+        self._gone = True
+
+    def started(self) -> None:
+        """The agent is about to run."""
+        if self._work is not None:
+            self._socket.began(self, self._work.id)
+
+    async def write(self, frames: bytes) -> None:
+        """More frames. The first of them commit the input that came while the response before was made."""
+        self._along, self._status = [], 200
+        for frame in event_frames(frames, self.request.lane):
+            await self._send(frame.text)
+
+    async def keep_alive(self) -> None:
+        """Nothing: connections have pings."""
+
+    async def end(self, frames: bytes) -> None:
+        """The last frames; from then on the response can be continued."""
+        if self._work is None:
+            return
+        response = self._work.stream.response()
+        if not self._work.parsed.store:
+            self._keep(self._work, response["output"])
+        await self.write(frames)
+        if not self._gone:
+            await self._socket.ended(self, response)
+
+    def _keep(self, work: Work, output: list[dict[str, Any]]) -> None:
+        said = [*work.before, *work.parsed.input, *output]
+        size = self.request.size + len(dumps(output))
+        self._socket.nearby.keep(work.id, said, after=work.parsed.previous, lane=self.request.lane, size=size)
+
+    async def fail(self, error: OpenAICompatError, frames: bytes) -> None:
+        """The last frames of a response that failed: one event, by which clients know that it is over."""
+        if self._work is None or not self._status:
+            raise error
+        self._note = error.code or error.type
+        self._socket.nearby.failed(self.request.previous, self.request.lane)
+        for frame in event_frames(frames, self.request.lane):
+            if frame.type != "error":
+                await self._send(frame.text)
+        if not self._gone:
+            await self._socket.failed(self._work.id)
+
+    async def _send(self, frame: str) -> None:
+        if self._gone:
+            return
+        try:
+            await self._socket.connection.send(frame)
+        except ClientDisconnected:
+            if not self._outlives:
+                raise
+            self._gone = True
+
+
+class _Steerable:
+    """An agent that can be told, while it runs, that the user has said more."""
+
+    def __init__(self, backend: AgentBackend) -> None:
+        self._backend: Any = backend
+        self._context: RunContext | None = None
+        self.capabilities = backend.capabilities
+
+    def run(self, request: AgentRequest, context: RunContext) -> Any:
+        """Run the agent."""
+        self._context = context
+        return self._backend.run(request, context)
+
+    def request_cancel(self, context: RunContext) -> None:
+        """Ask the agent to stop, if it can be asked."""
+        ask = getattr(self._backend, "request_cancel", None)
+        if ask is not None:
+            ask(context)
+
+    def steer(self, items: list[dict[str, Any]]) -> None:
+        """Tell the agent, unless it has not begun."""
+        if self._context is None:
+            return
+        try:
+            self._backend.steer(self._context, items)
+        except Exception as error:
+            self._context.logger.warning("the agent could not be steered", exc_info=error)

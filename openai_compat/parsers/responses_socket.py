@@ -21,13 +21,11 @@ class Create:
     Attributes:
         lane: its `stream_id`.
         body: the same parameters as `POST /v1/responses` has.
-        generate: False if a response is wanted that only remembers its input.
         size: how long the frame was.
     """
 
     lane: str | None
     body: dict[str, Any]
-    generate: bool = True
     size: int = 0
 
     @property
@@ -39,10 +37,11 @@ class Create:
 
 @dataclass(frozen=True, slots=True)
 class Steer:
-    """`response.steer`: more input for a response that runs. `input` is text, or user messages."""
+    """`response.steer`: more input for a response that runs: text, or messages of the user. `size` is the frame's."""
 
     previous: str
     input: Any
+    size: int = 0
 
 
 Command: TypeAlias = Create | Steer
@@ -83,30 +82,20 @@ def parse_command(event: dict[str, Any], lane: str | None, size: int) -> Command
     if kind == "response.create":
         return _create(event, lane, size)
     if kind == "response.steer":
-        return _steer(event)
+        return _steer(event, size)
     text = "Invalid value for 'type': must be 'response.create' or 'response.steer'."
     raise InvalidRequest(text, param="type", code="invalid_value")
 
 
 def _create(event: dict[str, Any], lane: str | None, size: int) -> Create:
-    body = {name: value for name, value in event.items() if name not in ("type", "stream_id", "generate", "stream")}
-    generate = event.get("generate")
-    if generate not in (None, True, False):
-        raise InvalidRequest(
-            "Invalid value for 'generate': should be a boolean.", param="generate", code="invalid_type"
-        )
-    if body.get("background"):
+    if event.get("background"):
         text = "A response in the background cannot be had over a WebSocket."
         raise InvalidRequest(text, param="background", code="unsupported_value")
-    return Create(lane, body, generate is not False and not _prewarms(body), size)
+    body = {name: value for name, value in event.items() if name not in ("type", "stream_id")}
+    return Create(lane, {**body, "stream": True}, size)
 
 
-def _prewarms(body: dict[str, Any]) -> bool:
-    options = body.get("prompt_cache_options")
-    return isinstance(options, dict) and cast("dict[str, Any]", options).get("prewarm") is True
-
-
-def _steer(event: dict[str, Any]) -> Steer:
+def _steer(event: dict[str, Any], size: int) -> Steer:
     previous = event.get("previous_response_id")
     if not isinstance(previous, str) or not previous:
         raise InvalidSteer("Missing required parameter: 'previous_response_id'.", event)
@@ -115,7 +104,7 @@ def _steer(event: dict[str, Any]) -> Steer:
         raise InvalidSteer("'response.steer' takes only 'previous_response_id' and 'input'.", event)
     if not _is_user_input(event.get("input")):
         raise InvalidSteer("'input' must be text, or a list of messages of the user.", event)
-    return Steer(previous, event["input"])
+    return Steer(previous, event["input"], size)
 
 
 def _is_user_input(value: Any) -> bool:

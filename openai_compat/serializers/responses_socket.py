@@ -36,49 +36,36 @@ def event(content: Mapping[str, Any], lane: str | None) -> str:
     return dumps({**content, **({} if lane is None else {"stream_id": lane})}).decode()
 
 
-def error_event(error: OpenAICompatError, lane: str | None) -> str:
+def error_event(error: OpenAICompatError, request_id: str, lane: str | None) -> str:
     """What became of a request that has no response. The connection goes on."""
-    headers = {name.lower(): value for name, value in error_headers(error)}
-    content: dict[str, Any] = dict(envelope(error)["error"])
-    if headers:
-        content["headers"] = headers
+    headers = {"x-request-id": request_id, **{name.lower(): value for name, value in error_headers(error)}}
+    content = {**envelope(error)["error"], "headers": headers}
     return event({"type": "error", "status": error.status, "error": content}, lane)
 
 
-def steer_accepted(identifier: str, previous: str, number: int, lane: str | None) -> str:
+def steer_accepted(steer: Mapping[str, Any], number: int, lane: str | None) -> str:
     """The server has the input, and will commit it with the response that follows."""
-    steer = {"id": identifier, "previous_response_id": previous}
     return event({"type": "response.steer.accepted", "sequence_number": number, "steer": steer}, lane)
 
 
 def steer_pending(
-    identifier: str, previous: str, required: Sequence[Mapping[str, Any]], number: int, lane: str | None
+    steer: Mapping[str, Any], required: Sequence[Mapping[str, Any]], number: int, lane: str | None
 ) -> str:
     """The input waits, since the response does: for what `required` names."""
     content = {
         "type": "response.steer.pending",
         "sequence_number": number,
         "reason": "waiting_for_required_input",
-        "required_input": list(required),
-        "steer": {"id": identifier, "previous_response_id": previous},
-    }
-    return event(content, lane)
-
-
-def steer_failed(
-    error: OpenAICompatError, identifier: str | None, previous: str, value: Any, number: int, lane: str | None
-) -> str:
-    """The input comes back, uncommitted."""
-    steer: dict[str, Any] = {"previous_response_id": previous, "input": value}
-    if identifier is not None:
-        steer["id"] = identifier
-    content = {
-        "type": "response.steer.failed",
-        "sequence_number": number,
-        "error": {"type": STEER_FAILED_TYPE, "code": error.code, "message": error.message},
+        "required_input": required,
         "steer": steer,
     }
     return event(content, lane)
+
+
+def steer_failed(error: OpenAICompatError, steer: Mapping[str, Any], number: int, lane: str | None) -> str:
+    """The input comes back, uncommitted."""
+    why = {"type": STEER_FAILED_TYPE, "code": error.code, "message": error.message}
+    return event({"type": "response.steer.failed", "sequence_number": number, "error": why, "steer": steer}, lane)
 
 
 def required_input(response: Mapping[str, Any]) -> list[dict[str, Any]]:

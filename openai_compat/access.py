@@ -1,0 +1,25 @@
+"""The access log: one line for each request, and for each response that was made over a WebSocket."""
+
+from __future__ import annotations
+
+import logging
+
+from .runtime import logger
+
+
+def log_access(  # noqa: PLR0917  (the order of the line)
+    request_id: str, method: str, path: str, status: int, milliseconds: int, note: str
+) -> None:
+    """Write the line; its fields are on the record too (`extra`), for formats that are not text. 0 is no status."""
+    if not logger.isEnabledFor(logging.INFO):
+        return
+    fields = {
+        "request_id": request_id,
+        "method": method,
+        "path": path[:200].encode("unicode_escape").decode(),
+        "status": status or None,
+        "ms": milliseconds,
+        "note": note,
+    }
+    line = "{request_id} {method} {path} {shown} {ms} ms {note}".format(**fields, shown=status or "-")
+    logger.info("%s", line.rstrip(), extra=fields)
