@@ -54,7 +54,7 @@ class SqlStore(SqlConversations, SqlResponses, SqlCompletions, SqlFiles, SqlAppr
 
     async def renew(self, tokens: Sequence[str], lease: float = LEASE) -> Renewal:
         """Hold on to everything that these tokens hold."""
-        return await self._run(partial(renew, self._dialect, tokens, lease))
+        return await self._step(partial(renew, self._dialect, tokens, lease))
 
     async def sweep(self, retention: float = RETENTION) -> int:
         """Forget what is too old, in small transactions."""
@@ -70,7 +70,7 @@ class SqlStore(SqlConversations, SqlResponses, SqlCompletions, SqlFiles, SqlAppr
 
     async def aclose(self) -> None:
         """Close the engine."""
-        await self._engine.aclose()
+        await self.engine.aclose()
 
 
 def _ask() -> Transaction[None]:

@@ -29,7 +29,7 @@ class SqlFiles(SqlPart):
 
     async def file_content(self, key: Key) -> bytes | None:
         """Its bytes."""
-        return await self._run(partial(file_content, key))
+        return await self._step(partial(file_content, key))
 
     async def list_files(self, principal: str) -> Sequence[StoredFile]:
         """All of a principal's files, oldest first."""

@@ -17,7 +17,7 @@ class SqlLimits(SqlPart):
 
     async def claim(self, key: Key, request: str, token: str, lease: float = LEASE) -> Claim:
         """Take an idempotency key."""
-        return await self._run(partial(claim, key, request, token, lease))
+        return await self._step(partial(claim, key, request, token, lease))
 
     async def settle(self, key: Key, token: str, replay: Replay | None) -> None:
         """Record the answer, or give the key back."""
@@ -25,7 +25,7 @@ class SqlLimits(SqlPart):
 
     async def take_slot(self, pool: str, token: str, size: int, lease: float = LEASE) -> bool:
         """Take one of the slots of a pool."""
-        return await self._run(partial(take_slot, self._dialect, pool, token, size, lease))
+        return await self._step(partial(take_slot, self._dialect, pool, token, size, lease))
 
     async def free_slot(self, pool: str, token: str) -> None:
         """Give it back."""
@@ -33,7 +33,7 @@ class SqlLimits(SqlPart):
 
     async def allow(self, key: Key, per_second: float, burst: int) -> Allowance:
         """Count a request against a rate limit."""
-        return await self._run(partial(allow, key, per_second, burst))
+        return await self._step(partial(allow, key, per_second, burst))
 
 
 def claim(key: Key, request: str, token: str, lease: float) -> Transaction[Claim]:

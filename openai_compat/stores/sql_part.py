@@ -11,19 +11,19 @@ from .sql_dialect import DIALECTS
 
 
 class SqlPart:
-    """A part of the store on some engine."""
+    """A part of the store on `engine`."""
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+        self.engine = engine
         self._dialect = DIALECTS[engine.name]
         self._migrated = False
 
     async def _run(self, transaction: Callable[[], Transaction[Result]]) -> Result:
         if not self._migrated:
-            await self._engine.run(partial(migrate, self._dialect))
+            await self.engine.run(partial(migrate, self._dialect))
             self._migrated = True
-        return await self._engine.run(transaction)
+        return await self.engine.run(transaction)
 
     async def _step(self, transaction: Callable[[], Transaction[Result]]) -> Result:
-        """Run a transaction of one statement, or of several that only read."""
+        """Run a transaction of one statement, or of several of which each is right by itself."""
         return await self._run(Stepwise(transaction))

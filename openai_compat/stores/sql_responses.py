@@ -48,7 +48,7 @@ class SqlResponses(SqlPart):
 
     async def chain(self, key: Key) -> tuple[Item, ...] | None:
         """The items of a response and of all those it continues."""
-        return await self._run(partial(chain, key))
+        return await self._step(partial(chain, key))
 
     async def events(self, key: Key, after: int) -> Sequence[Events]:
         """The log's batches that hold numbers beyond `after`."""

@@ -82,22 +82,36 @@ def _over(token: str) -> Transaction[None]:
     raise Over(committed=bool(rows) and not rows[0][0])
 
 
-RENEWED = (
-    "update oc_conversation set until = {now} + $2 where token in ({strings}) returning token, 0",
-    "update oc_response set until = {now} + $2 where token in ({strings}) returning token, cancel",
-    "update oc_slot set until = {now} + $2 where token in ({strings}) returning token, 0",
-    "update oc_claim set until = {now} + $2 where token in ({strings}) and status is null returning token, 0",
+HELD = """
+    select token, cancel, case when until < {now} + $2 then 1 else 0 end from oc_response where token in ({strings})
+    union all
+    select token, 0, case when until < {now} + $2 then 1 else 0 end from oc_conversation where token in ({strings})
+    union all
+    select token, 0, case when until < {now} + $2 then 1 else 0 end from oc_slot where token in ({strings})
+    union all
+    select token, 0, case when until < {now} + $2 then 1 else 0 end from oc_claim
+    where token in ({strings}) and status is null"""
+
+LOST = "select token from oc_turn where token in ({strings}) and lost = 1"
+
+RENEW = (
+    "update oc_conversation set until = {now} + $2 where token in ({strings})",
+    "update oc_response set until = {now} + $2 where token in ({strings})",
+    "update oc_slot set until = {now} + $2 where token in ({strings})",
+    "update oc_claim set until = {now} + $2 where token in ({strings}) and status is null",
 )
 
 
 def renew(dialect: Dialect, tokens: Sequence[str], lease: float) -> Transaction[Renewal]:
-    """Renew all that is held. A turn that has lost one thing has lost, whatever else it still holds."""
+    """Tell what is held, and write only once half of a lease is over: this is asked several times a second.
+
+    A turn that has lost one thing has lost, whatever else it still holds.
+    """
     wanted = json.dumps(list(tokens))
-    lost = yield f"select token from oc_turn where token in ({dialect.strings}) and lost = 1", (wanted,)
-    held: set[str] = set()
-    cancelled: set[str] = set()
-    for statement in RENEWED:
-        rows = yield statement.replace("{strings}", dialect.strings), (wanted, lease)
-        held |= {token for token, _ in rows}
-        cancelled |= {token for token, cancel in rows if cancel}
-    return Renewal(frozenset(held - {token for (token,) in lost}), frozenset(cancelled))
+    rows = yield HELD.replace("{strings}", dialect.strings), (wanted, lease / 2)
+    gone = yield LOST.replace("{strings}", dialect.strings), (wanted,)
+    if any([due for _, _, due in rows]):
+        for statement in RENEW:
+            yield statement.replace("{strings}", dialect.strings), (wanted, lease)
+    held = frozenset([token for token, _, _ in rows]) - {token for (token,) in gone}
+    return Renewal(held, frozenset([token for token, cancel, _ in rows if cancel]))
