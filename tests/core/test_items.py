@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import functools
 import itertools
-import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -100,3 +100,212 @@ def test_the_sdk_would_notice_what_is_missing() -> None:
     del item["content"][0]["annotations"]
     with pytest.raises(ValidationError):
         sdk_kinds()[0].validate_python(item, strict=True)
+
+
+@st.composite
+def conversations(draw: st.DrawFn) -> list[Message]:
+    """Turns as they follow each other: what the user says, calls with their results in any order, an answer."""
+    numbers, conversation = itertools.count(), list[Message]()
+    for _ in range(draw(st.integers(1, 3))):
+        conversation.append(UserMessage((TextPart(draw(texts)),)))
+        for _ in range(draw(st.integers(0, 2))):
+            kinds = draw(st.lists(st.sampled_from(["function", "custom"]), min_size=1, max_size=3))
+            made = [ToolCall(f"call_{next(numbers)}", f"tool_{kind}", "{}", kind) for kind in kinds]
+            thought = draw(names)
+            conversation.append(AssistantMessage(draw(said), tuple(made), thought))
+            answered = draw(st.permutations(made))
+            conversation += [ToolMessage(call.call_id, draw(texts), call.name) for call in answered]
+        conversation.append(AssistantMessage((TextPart(draw(texts)),), (), draw(names)))
+    return conversation
+
+
+@given(conversations())
+def test_a_conversation_comes_back_from_its_items_as_it_was(conversation: list[Message]) -> None:
+    assert parse_items(written(conversation)) == tuple(conversation)
+
+
+@given(conversations())
+def test_chat_reads_the_same_conversation(conversation: list[Message]) -> None:
+    assert chat_messages_of(written(conversation)) == [chat_message(message) for message in conversation]
+
+
+def test_a_call_that_may_be_answered_later_stays_where_it_was_and_so_does_its_result() -> None:
+    later = ToolCall("1", "find", "{}", deferred=True)
+    conversation: list[Message] = [
+        UserMessage((TextPart("hi"),)),
+        AssistantMessage((), (later,)),
+        AssistantMessage((TextPart("working"),)),
+        UserMessage((TextPart("and?"),)),
+        ToolMessage("1", "found", "find"),
+    ]
+    assert parse_items(written(conversation)) == tuple(conversation)
+    assert chat_messages_of(written(conversation))[1]["tool_calls"][0]["async"] is True
+
+
+def call(call_id: str, name: str = "find") -> Item:
+    return {"type": "function_call", "call_id": call_id, "name": name, "arguments": "{}"}
+
+
+def result(call_id: str, output: Any = "found") -> Item:
+    return {"type": "function_call_output", "call_id": call_id, "output": output}
+
+
+def message(text: str, role: str = "assistant") -> Item:
+    return {"type": "message", "role": role, "content": [{"type": "output_text", "text": text}]}
+
+
+def thought(*paragraphs: str) -> Item:
+    return {"type": "reasoning", "summary": [{"type": "summary_text", "text": text} for text in paragraphs]}
+
+
+def spoken(text: str) -> tuple[TextPart]:
+    return (TextPart(text),)
+
+
+FOUND = [ToolMessage(call_id, "found", "find") for call_id in "123"]
+CALLS = [ToolCall(call_id, "find", "{}") for call_id in "123"]
+
+
+@pytest.mark.parametrize(
+    ("items", "expected"),
+    [
+        ([message("a"), call("1"), result("1")], [AssistantMessage(spoken("a"), (CALLS[0],)), FOUND[0]]),
+        ([call("1"), message("a"), result("1")], [AssistantMessage(spoken("a"), (CALLS[0],)), FOUND[0]]),
+        ([call("1"), call("2"), result("2"), result("1")], [AssistantMessage((), (*CALLS[:2],)), FOUND[1], FOUND[0]]),
+        (
+            [call("1"), result("1"), call("2"), result("2")],
+            [AssistantMessage((), (CALLS[0],)), FOUND[0], AssistantMessage((), (CALLS[1],)), FOUND[1]],
+        ),
+        (
+            [thought("x"), call("1"), thought("y"), call("2"), result("1"), result("2")],
+            [AssistantMessage((), (*CALLS[:2],), "x\n\ny"), *FOUND[:2]],
+        ),
+        (
+            [call("1"), result("1"), message("late"), call("2"), message("last"), result("2")],
+            [
+                AssistantMessage((), (CALLS[0],)),
+                FOUND[0],
+                AssistantMessage((TextPart("late"), TextPart("last")), (CALLS[1],)),
+                FOUND[1],
+            ],
+        ),
+        ([message("a"), message("b")], [AssistantMessage(spoken("a")), AssistantMessage(spoken("b"))]),
+        (
+            [thought("x"), message("a"), thought("y"), message("b")],
+            [AssistantMessage(spoken("a"), (), "x"), AssistantMessage(spoken("b"), (), "y")],
+        ),
+        ([thought("x", "y")], [AssistantMessage((), (), "x\n\ny")]),
+        ([thought()], [AssistantMessage()]),
+        (
+            [call("1"), message("stop", "user"), result("1")],
+            [AssistantMessage((), (CALLS[0],)), FOUND[0], UserMessage(spoken("stop"))],
+        ),
+        ([result("1")], [ToolMessage("1", "found", "")]),
+        ([{**call("1"), "status": "incomplete"}, message("a")], [AssistantMessage(spoken("a"))]),
+        ([{"role": "assistant", "content": ""}], [AssistantMessage()]),
+        ([{"role": "user", "content": "hi", "type": None}], [UserMessage(spoken("hi"))]),
+        ([{"type": "web_search_call", "id": "ws_1"}, {"type": "acme:x"}, {}, {"type": "mcp_call"}], []),
+    ],
+)
+def test_what_the_assistant_did_becomes_messages_as_chat_would_have_them(
+    items: list[Item], expected: list[Message]
+) -> None:
+    assert parse_items(items) == tuple(expected)
+
+
+def test_every_kind_of_part_becomes_typed() -> None:
+    (asked,) = parse_items(
+        [
+            {
+                "type": "message",
+                "role": "user",
+                "content": [
+                    {"type": "input_text", "text": "one"},
+                    {"type": "input_image", "image_url": "https://a.example", "detail": "high"},
+                    {"type": "input_image", "file_id": "file-1"},
+                    {"type": "input_file", "file_url": "https://a.example/b.pdf", "filename": "b.pdf"},
+                    {"type": "input_audio", "input_audio": {"data": "AAAA", "format": "mp3"}},
+                    {"type": "hologram"},
+                ],
+            }
+        ]
+    )
+    assert asked == UserMessage(
+        (
+            TextPart("one"),
+            ImagePart("https://a.example", "high"),
+            FilePart(file_id="file-1"),
+            FilePart(file_url="https://a.example/b.pdf", filename="b.pdf"),
+            AudioPart("AAAA", "mp3"),
+        )
+    )
+
+
+def test_a_result_keeps_its_pictures_beside_its_text() -> None:
+    output = [{"type": "input_text", "text": "see"}, {"type": "input_image", "image_url": "data:,", "detail": "auto"}]
+    assert parse_items([call("1"), result("1", output)])[1] == ToolMessage("1", "see", "find", (ImagePart("data:,"),))
+
+
+def test_a_compaction_stands_for_what_was_said_before_the_users_last_word() -> None:
+    items = [
+        message("be kind", "system"),
+        message("first", "user"),
+        message("answer"),
+        message("second", "user"),
+        compaction_item("They greeted.", ids()),
+        message("well"),
+    ]
+    assert parse_items(items) == (
+        SystemMessage("be kind"),
+        AssistantMessage(spoken(SUMMARY + "They greeted.")),
+        UserMessage(spoken("second")),
+        AssistantMessage(spoken("well")),
+    )
+
+
+def test_a_compaction_alone_carries_the_summary() -> None:
+    assert parse_items([compaction_item("\ud83d once", ids())]) == (AssistantMessage(spoken(SUMMARY + "\ud83d once")),)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [None, 5, "", "gAAAAABo", "é", base64.b64encode(b"[]").decode(), base64.b64encode(b'{"summary": 5}').decode()],
+)
+def test_a_compaction_of_another_server_is_left_out(content: Any) -> None:
+    items = [message("hi", "user"), {"type": "compaction", "encrypted_content": content}]
+    assert parse_items(items) == (UserMessage(spoken("hi")),)
+
+
+def test_a_compaction_made_to_hurt_is_left_out() -> None:
+    deep = base64.b64encode(b"[" * 100_000).decode()
+    assert parse_items([{"type": "compaction", "encrypted_content": deep}]) == ()
+
+
+KINDS = "message function_call function_call_output custom_tool_call custom_tool_call_output reasoning compaction"
+CONTENT = "input_text output_text input_image input_file input_audio refusal summary_text"
+FIELDS: dict[str, list[Any]] = {
+    "type": [*KINDS.split(), *CONTENT.split(), "mcp_call"],
+    "role": ["user", "assistant", "system", "developer", "tool"],
+    "call_id": ["1", "2"],
+    "async": [True],
+    "status": ["completed", "incomplete"],
+}
+NAMES = "content summary output arguments input text refusal image_url detail input_audio file_id data name id"
+
+
+@st.composite
+def arbitrary(draw: st.DrawFn, depth: int = 2) -> Item:
+    """An object with fields of items and of parts, whose values are right, wrong, or lists of more such objects."""
+    fields: Item = {}
+    for key in draw(st.lists(st.sampled_from([*FIELDS, *NAMES.split()]), max_size=6)):
+        likely = st.sampled_from(FIELDS.get(key, ["x", None]))
+        inner = st.lists(arbitrary(depth - 1), max_size=3) if depth else st.just([])
+        fields[key] = draw(likely | inner | json_values)
+    return fields
+
+
+@given(st.lists(arbitrary(), max_size=6))
+def test_nothing_that_is_stored_makes_reading_fail(items: list[Item]) -> None:
+    for message in parse_items(items):
+        assert parse_items(items_of(message, ids())) == (message,)
+    chat_messages_of(items)
