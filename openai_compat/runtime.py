@@ -29,6 +29,7 @@ from .rate_limiter import RateLimiter
 from .serializers.presentation import Visibility
 from .serializers.responses import ResponseVisibility
 from .stores.port import Key, Store
+from .upkeep import Upkeep
 from .webhooks import Publisher
 
 logger = logging.getLogger("openai_compat")
@@ -86,6 +87,7 @@ class Runtime:
         response_visibility: where the agents' own tool calls are shown in the Responses API.
         running: what runs now.
         webhooks: tells other servers what became of responses.
+        upkeep: looks after the store.
         followed: the logs of the answers that are made now and can be followed.
         responses: the responses that are made now.
         rates: what counts requests, if there is a limit on them.
@@ -112,7 +114,8 @@ class Runtime:
     turn_locks: Conversations
     leases: Leases
     response_visibility: ResponseVisibility
-    webhooks: Publisher = field(default_factory=Publisher)
+    webhooks: Publisher
+    upkeep: Upkeep
     followed: dict[Key, EventLog] = field(default_factory=dict[Key, EventLog])
     responses: LiveResponses = field(default_factory=LiveResponses)
     running: set[Interruptible] = field(default_factory=set[Interruptible])

@@ -50,7 +50,9 @@ from .serializers.presentation import Visibility
 from .serializers.responses import ResponseVisibility
 from .shared_slots import SharedSlots
 from .stores.memory import MemoryStore
-from .stores.port import Store
+from .stores.open import open_store
+from .stores.port import RETENTION, Store
+from .upkeep import Upkeep
 from .webhooks import Publisher, Webhooks
 
 HOUSEKEEPING = Housekeeping()
@@ -131,7 +133,9 @@ class Server:
         response_visibility: where they are shown in the Responses API.
         housekeeping: answers the requests that chat programs make for themselves; None hands them to the agent.
         conversations: keeps conversations on the server; None keeps none.
-        store: where everything is kept that outlives a request, conversations too; in memory by default.
+        store: where everything is kept that outlives a request, conversations too; in memory by default. A store, or
+            the URL of one (`sqlite:///state.db`), which the server opens when it needs it, and closes.
+        retention: seconds for which what is stored is kept after it was used last.
         webhooks: whom to tell what became of background responses.
         agent_headers: names of request headers that agents get in `AgentRequest.headers`; none by default.
         bare_paths: answer `/chat/completions` and so on without `/v1` too.
@@ -160,7 +164,8 @@ class Server:
         response_visibility: ResponseVisibility = "items",
         housekeeping: Housekeeping | None = HOUSEKEEPING,
         conversations: Conversations | None = None,
-        store: Store | None = None,
+        store: Store | str | None = None,
+        retention: float = RETENTION,
         webhooks: Webhooks | Iterable[Webhooks] = (),
         agent_headers: Iterable[str] = (),
         bare_paths: bool = False,
@@ -172,7 +177,8 @@ class Server:
         self._cors = cors
         self._exposed = tuple(conversations.headers) if conversations is not None else ()
         self._exposed += RATE_HEADERS if rates is not None else ()
-        store = _one_store(store, conversations)
+        self.opens_store = isinstance(store, str)
+        store = _one_store(open_store(store) if isinstance(store, str) else store, conversations)
         leases = Leases(store, deadlines.lease)
         turn_locks = conversations if conversations is not None else Conversations(store)
         turn_locks.leases = leases if store.shared else None
@@ -194,6 +200,7 @@ class Server:
             leases=leases,
             response_visibility=response_visibility,
             webhooks=Publisher(webhooks),
+            upkeep=Upkeep(store, retention),
             idempotency=Idempotency(store, deadlines.request, leases),
             rates=None if rates is None else RateLimiter(store, rates),
             agent_headers=frozenset([name.lower() for name in agent_headers]),
@@ -318,14 +325,23 @@ class Server:
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncGenerator[None]:
-        """Run around serving: leaving it drains the server, and closes the backends that can be closed."""
+        """Run around serving: leaving it drains the server, and closes the backends that can be closed.
+
+        Raises UnusableStore for a database that can never be used.
+        """
+        runtime = self.runtime
+        await runtime.upkeep.begin()
         try:
             yield
         finally:
             await self.drain(0)
-            for name, backend in self.runtime.agents.items():
+            for name, backend in runtime.agents.items():
                 await self._close(name, backend)
-            await self.runtime.webhooks.aclose(LAST_WEBHOOKS)
+            await runtime.webhooks.aclose(LAST_WEBHOOKS)
+            await runtime.upkeep.end()
+            await runtime.slots.settle()
+            if self.opens_store:
+                await runtime.store.aclose()
 
     async def _close(self, name: str, backend: AgentBackend) -> None:
         aclose = getattr(backend, "aclose", None)

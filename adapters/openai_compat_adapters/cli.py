@@ -39,6 +39,7 @@ def main() -> None:
 @serve_options.AGENTS
 @serve_options.PROCESS
 @serve_options.ACCESS
+@serve_options.STATE
 @serve_options.CONVERSATIONS
 @serve_options.LIMITS
 @click.pass_context
@@ -52,7 +53,7 @@ def serve(ctx: click.Context, /, **o: Any) -> None:
       openai-compat serve hello:agent                     the model is called "agent"
       openai-compat serve gpt-4o=hello:agent bots:all     several, with names of your own
       openai-compat serve hello:agent --listen 0.0.0.0:8083 --api-key-env MY_KEY
-      openai-compat serve hello:agent --conversations-max 100 --conversation-ttl 1h
+      openai-compat serve hello:agent --store sqlite:///state.db --workers 4
     """  # noqa: D301  (click reads \b)
     from .run import run  # noqa: PLC0415  (chatting needs no uvicorn)
 

@@ -6,15 +6,21 @@ import socket
 from pathlib import Path
 from typing import Any
 
+import anyio
 import click
 
-from openai_compat import MemoryStore, Server
+from openai_compat import Server
+from openai_compat.errors import Unavailable
+from openai_compat.stores.schema import UnusableStore
 
 from .changes import no_changes, python_changes
 from .console import banner
 from .logs import log_to_stderr
 from .serve import listen, serve
 from .workers import Supervisor, inherited_listener
+
+PATIENCE = 5.0
+"""Seconds for the store's answer before anything is served."""
 
 
 def run(server: Server, o: dict[str, Any]) -> int:
@@ -25,6 +31,7 @@ def run(server: Server, o: dict[str, Any]) -> int:
         _serve(server, handed_down, o)
         return 0
     _check(server, o)
+    _check_store(server)
     changes = python_changes(Path.cwd()) if o["reload"] else no_changes()
     host, port = o["listen"]
     listener = _listen(server, host, port)
@@ -41,10 +48,29 @@ def _check(server: Server, o: dict[str, Any]) -> None:
         return
     if o["reload"]:
         raise click.UsageError("--reload is for one process: leave --workers out.")
-    conversations = server.runtime.conversations
-    if conversations is not None and isinstance(conversations.store, MemoryStore):
-        text = "Each of several workers would keep conversations of its own in its memory: leave "
-        raise click.UsageError(f"{text}--workers or --conversations-max out.")
+    if not server.runtime.store.shared:
+        text = "Each of several workers would keep responses and conversations of its own in its memory: give them "
+        raise click.UsageError(f"{text}--store sqlite:///FILE or postgresql://…, or leave --workers out.")
+
+
+def _check_store(server: Server) -> None:
+    """Tell at once, and once, what each worker would find. A database that is away may come yet."""
+    if not server.opens_store:
+        return
+
+    async def check() -> None:
+        try:
+            with anyio.move_on_after(PATIENCE):
+                await server.runtime.store.check()
+        finally:
+            await server.runtime.store.aclose()
+
+    try:
+        anyio.run(check)
+    except UnusableStore as error:
+        raise click.ClickException(error.message) from error
+    except Unavailable:
+        pass
 
 
 def _listen(server: Server, host: str, port: int) -> socket.socket:
@@ -58,4 +84,4 @@ def _listen(server: Server, host: str, port: int) -> socket.socket:
 
 
 def _serve(server: Server, listener: socket.socket, o: dict[str, Any]) -> None:
-    serve(server, listener, grace=o["grace"], header_timeout=o["header_timeout"], idle_timeout=o["idle_timeout"])
+    serve(server, listener, grace=o["grace"], header_timeout=o["header_timeout"], idle_timeout=o["idle_timeout"], ping=o["ping"])

@@ -59,6 +59,18 @@ ACCESS = grouped(
     option("--host-name", metavar="NAME", multiple=True, help="Another name to answer to while there is no key."),
     option("--cors-origin", metavar="URL", multiple=True, help="Web page that may call, as https://app.example."),
 )
+STATE = grouped(
+    "State",
+    option(
+        "--store",
+        metavar="URL",
+        help="Where state is kept: sqlite:///FILE or postgresql://USER@HOST/DATABASE; in memory without it. One with "
+        "a password is for the environment variable OPENAI_COMPAT_STORE: others can see options in `ps`.",
+    ),
+    option("--retention", **TIME, default="30d", help="For what is stored and not used to be forgotten."),
+    option("--webhook", metavar="URL", multiple=True, help="Told what became of background responses."),
+    option("--webhook-secret-env", metavar="NAME", help="Environment variable with the secret that signs webhooks."),
+)
 CONVERSATIONS = grouped(
     "Conversations",
     option(
@@ -66,9 +78,10 @@ CONVERSATIONS = grouped(
         type=click.IntRange(0),
         metavar=NUMBER,
         default=0,
-        help="Conversations kept in memory, by X-Conversation-Id; 0: clients send the whole history.",
+        help="Conversations kept in memory, by X-Conversation-Id; 0: clients send the whole history. A database "
+        "keeps them all.",
     ),
-    option("--conversation-ttl", **TIME, default="30m", help="For an unused conversation to be forgotten."),
+    option("--conversation-ttl", **TIME, default="30m", help="For an unused one to be forgotten from memory."),
     option("--history", **choice("full", "last-user"), help="Messages that the agent gets."),
     option("--system", **choice("accept", "ignore", "reject"), help="System messages of clients."),
     option("--on-disconnect", **choice("cancel", "finish", "detach"), help="A turn whose client has left."),
@@ -80,6 +93,18 @@ LIMITS = grouped(
     option("--max-request-size", type=size, metavar="SIZE", default="20MB", help="Largest request body."),
     option("--max-concurrency", type=click.IntRange(1), metavar=NUMBER, default=64, help="Turns at once, per process."),
     option(
+        "--shared-concurrency",
+        type=click.IntRange(1),
+        metavar=NUMBER,
+        help="Turns at once, in all processes with the same --store.",
+    ),
+    option(
+        "--requests-per-minute",
+        type=click.FloatRange(0, min_open=True),
+        metavar=NUMBER,
+        help="For each key, on average; as many may come at once.",
+    ),
+    option(
         "--queue", type=duration, metavar="TIME", default="0s", help="For more turns to wait for a place; then 429."
     ),
     option("--request-timeout", **TIME, default="5m", help="For a whole turn."),
@@ -87,5 +112,6 @@ LIMITS = grouped(
     option("--body-timeout", **TIME, default="30s", help="For a request's body to arrive."),
     option("--write-timeout", **TIME, default="1m", help="For a client to read something, before it is cut."),
     option("--idle-timeout", **TIME, default="75s", help="For an unused connection to be closed."),
+    option("--ping", **TIME, default="20s", help="Between pings to WebSocket clients, and for their answers."),
     option("--heartbeat", **TIME, default="10s", help="Of silence, before a stream sends a comment."),
 )

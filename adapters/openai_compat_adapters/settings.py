@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any, cast
 
 import click
@@ -18,7 +19,9 @@ from openai_compat import (
     Limits,
     MemoryStore,
     MessagePolicy,
+    Rates,
     Server,
+    Webhooks,
     key_from_env,
     key_from_file,
 )
@@ -40,9 +43,10 @@ def make_server(agents: Server | dict[str, AgentBackend], ctx: click.Context) ->
             raise click.UsageError(f"A Server has its own settings, so it cannot be served with {options}.")
         return agents
     try:
+        _check_conversations(ctx)
         return Server(_chosen(agents, ctx.params["agent"]), **_settings(ctx.params))
-    except ValueError as error:
-        raise click.UsageError(f"{error}.") from error
+    except (ValueError, ImportError) as error:  # a driver may be missing
+        raise click.UsageError(f"{str(error).rstrip('.')}.") from error
 
 
 def _settings(o: dict[str, Any]) -> dict[str, Any]:
@@ -51,7 +55,8 @@ def _settings(o: dict[str, Any]) -> dict[str, Any]:
         "hosts": [*LOOPBACK, *o["host_name"]],
         "public": ["models"] if o["public_models"] else [],
         "cors": Cors(o["cors_origin"]) if o["cors_origin"] else None,
-        "limits": Limits(body=o["max_request_size"], slots=o["max_concurrency"]),
+        "limits": Limits(body=o["max_request_size"], slots=o["max_concurrency"], shared_slots=o["shared_concurrency"]),
+        "rates": Rates(o["requests_per_minute"]) if o["requests_per_minute"] is not None else None,
         "admission": Admission(queue=o["queue"]),
         "deadlines": Deadlines(
             request=o["request_timeout"], body=o["body_timeout"], write=o["write_timeout"], heartbeat=o["heartbeat"]
@@ -59,14 +64,44 @@ def _settings(o: dict[str, Any]) -> dict[str, Any]:
         "disconnect": Disconnect(o["on_disconnect"]),
         "messages": MessagePolicy(history=o["history"].replace("-", "_"), system=o["system"]),
         "unknown_model": o["unknown_model"],
-        "conversations": _conversations(o["conversations_max"], o["conversation_ttl"]),
+        "conversations": _conversations(o["store"], o["conversations_max"], o["conversation_ttl"]),
+        "store": o["store"] if _is_database(o["store"]) else None,
+        "retention": o["retention"],
+        "webhooks": _webhooks(o["webhook"], o["webhook_secret_env"]),
         "visibility": o["visibility"],
         "bare_paths": o["bare_paths"],
     }
 
 
-def _conversations(most: int, ttl: float) -> Conversations | None:
+def _is_database(url: str | None) -> bool:
+    return url not in (None, "", "memory:")
+
+
+def _check_conversations(ctx: click.Context) -> None:
+    names = [name for name in ("conversations_max", "conversation_ttl") if given(name, ctx)]
+    if names and _is_database(ctx.params["store"]):
+        options = " and ".join([f"--{name.replace('_', '-')}" for name in names])
+        raise click.UsageError(f"A database keeps all conversations, for --retention: leave {options} out.")
+
+
+def _conversations(url: str | None, most: int, ttl: float) -> Conversations | None:
+    if _is_database(url):
+        return Conversations()
     return Conversations(MemoryStore(max_items=most, ttl=ttl)) if most else None
+
+
+def _webhooks(urls: Sequence[str], variable: str | None) -> list[Webhooks]:
+    if not urls and variable is None:
+        return []
+    if not urls or variable is None:
+        raise click.UsageError("--webhook and --webhook-secret-env go together.")
+    secret = os.environ.get(variable)
+    if not secret:
+        text = f"The environment variable {variable}, which should hold the webhooks' secret, is not set."
+        raise click.UsageError(text)
+    from .webhooks import http_post  # noqa: PLC0415  (needs httpx2, which serving does not)
+
+    return [Webhooks(urls, secret=secret, post=http_post)]
 
 
 def _chosen(agents: dict[str, AgentBackend], name: str | None) -> dict[str, AgentBackend]:
