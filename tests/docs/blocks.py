@@ -5,6 +5,7 @@
     ```console                    each `$ command` runs there; what follows is its output, where … stands for anything
     ```json                       has to parse
     ```text                       a drawing
+    ```mermaid                    another one, see test_drawings.py
     ```nginx                      see test_nginx.py
     ```js                         has to parse, where there is a node to parse it
     ```sh                         installs and checks: too long to run here, see test_commands.py
@@ -72,6 +73,7 @@ class Page:
             "console": self._console,
             "json": lambda source, _: json.loads(source),
             "text": lambda source, _: None,
+            "mermaid": lambda source, _: None,
             "nginx": lambda source, _: None,
             "js": lambda source, _: self._javascript(source),
             "sh": lambda source, _: None,
