@@ -38,6 +38,9 @@ MAX_REPLAY_BYTES = 64 * 1024 * 1024
 MAX_FILE_BYTES = 256 * 1024 * 1024
 """Bytes of all files together."""
 
+MAX_ENDED = 10_000
+"""Turns of which is remembered how they ended: the latest."""
+
 MAX_RATES = 100_000
 """Rate limits that are remembered: those used last."""
 
@@ -51,7 +54,8 @@ class _Kept:
     version: int = 0
     metadata: dict[str, str] = field(default_factory=dict[str, str])
     items: dict[str, Item] = field(default_factory=dict[str, Item])
-    transcripts: list[str] = field(default_factory=list[str])
+    transcripts: dict[str, int] = field(default_factory=dict[str, int])
+    """At which version it stood at which transcript."""
     token: str | None = None
     wanted: bool = False
     """Made on purpose, or used: kept even while it is empty."""
@@ -89,7 +93,8 @@ class MemoryStore:
         self._ttl = ttl
         self._clock = clock
         self._conversations: OrderedDict[Key, _Kept] = OrderedDict()
-        self._transcripts: dict[Key, Key] = {}
+        self._transcripts: dict[Key, dict[Key, None]] = {}
+        self._ended: OrderedDict[str, bool] = OrderedDict()
         self._responses: OrderedDict[Key, _Response] = OrderedDict()
         self._completions: OrderedDict[Key, StoredCompletion] = OrderedDict()
         self._files: OrderedDict[Key, tuple[StoredFile, bytes]] = OrderedDict()
@@ -156,6 +161,9 @@ class MemoryStore:
 
     async def delete(self, key: Key) -> bool:
         """Forget a conversation."""
+        kept = self._conversations.get(key)
+        if kept is not None:
+            self._end_turn(kept.token, committed=False)
         known = self._known(key) is not None
         self._forget(key)
         return known
@@ -163,10 +171,13 @@ class MemoryStore:
     async def find(self, principal: str, transcript: str) -> tuple[str, bool] | None:
         """The conversation that once stood at this transcript."""
         self._sweep_conversations()
-        key = self._transcripts.get(Key(principal, transcript))
-        if key is None:
-            return None
-        return key.id, self._conversations[key].transcripts[-1] == transcript
+        newest = None
+        for key in reversed(self._transcripts.get(Key(principal, transcript), {})):
+            kept = self._conversations[key]
+            if kept.transcripts[transcript] == kept.version:
+                return key.id, True
+            newest = newest or (key.id, False)
+        return newest
 
     async def page(self, key: Key, after: str | None, limit: int, order: Order) -> Page | None:
         """Items after the one called `after`."""
@@ -221,6 +232,7 @@ class MemoryStore:
         return True
 
     def _settle_response(self, kept: _Response, response: StoredResponse, events: Events | None) -> None:
+        self._end_turn(kept.token, committed=False)
         kept.stored, kept.token, kept.touched = response, None, self._clock()
         if events is not None:
             kept.events.append(events)
@@ -264,12 +276,17 @@ class MemoryStore:
 
     async def delete_response(self, key: Key) -> bool:
         """Forget a response."""
-        return self._responses.pop(key, None) is not None
+        kept = self._responses.pop(key, None)
+        if kept is not None:
+            self._end_turn(kept.token, committed=False)
+        return kept is not None
 
     # what a turn leaves behind
 
     async def commit(self, outcome: Outcome) -> bool:
         """Write what a turn leaves behind, if `token` holds what it needs."""
+        if outcome.token in self._ended:
+            return self._ended[outcome.token]
         conversation = self._locked(outcome)
         response = self._held(outcome)
         if conversation is False or response is False:
@@ -282,7 +299,15 @@ class MemoryStore:
             await self.put_completion(outcome.principal, outcome.completion)
         for approval in outcome.approvals:
             await self.ask(outcome.principal, approval)
+        self._end_turn(outcome.token, committed=True)
         return True
+
+    def _end_turn(self, token: str | None, *, committed: bool) -> None:
+        """A turn that has lost one thing has lost; one that was committed may ask again whether it was."""
+        if token is not None:
+            self._ended[token] = committed
+            if len(self._ended) > MAX_ENDED:
+                self._ended.popitem(last=False)
 
     def _locked(self, outcome: Outcome) -> _Kept | Literal[False] | None:
         """The conversation that the turn holds, False if it lost it, None if it needs none."""
@@ -306,8 +331,10 @@ class MemoryStore:
         kept.version += 1
         kept.wanted = True
         if turn.transcript is not None:
-            kept.transcripts.append(turn.transcript)
-            self._transcripts[Key(principal, turn.transcript)] = key
+            kept.transcripts[turn.transcript] = kept.version
+            standing = self._transcripts.setdefault(Key(principal, turn.transcript), {})
+            standing.pop(key, None)
+            standing[key] = None
         self._unlock(key, kept)
 
     def _keep_response(self, outcome: Outcome, response: StoredResponse, kept: _Response | None) -> None:
@@ -325,7 +352,8 @@ class MemoryStore:
         held |= {claimed.token for claimed in self._claims.values() if claimed.replay is None} & wanted
         held |= {token for slots in self._slots.values() for token in slots} & wanted
         cancelled = {kept.token for kept in responses if kept.cancel}
-        return Renewal(_tokens(held), _tokens(cancelled))
+        lost = {token for token in wanted if not self._ended.get(token, True)}
+        return Renewal(_tokens(held - lost), _tokens(cancelled))
 
     # completions
 
@@ -432,7 +460,7 @@ class MemoryStore:
     async def settle(self, key: Key, token: str, replay: Replay | None) -> None:
         """Record the answer, or give the key back."""
         claimed = self._claims.get(key)
-        if claimed is None or claimed.token != token:
+        if claimed is None or claimed.token != token or claimed.replay is not None:
             return
         if replay is None:
             del self._claims[key]
@@ -508,7 +536,10 @@ class MemoryStore:
     def _forget(self, key: Key) -> None:
         kept = self._conversations.pop(key, None)
         for transcript in kept.transcripts if kept is not None else ():
-            self._transcripts.pop(Key(key.principal, transcript), None)
+            standing = self._transcripts[Key(key.principal, transcript)]
+            del standing[key]
+            if not standing:
+                del self._transcripts[Key(key.principal, transcript)]
 
     def _drop_claims(self) -> None:
         """Drop replays a day old, then the oldest over the limits; never a key whose first request still runs."""
