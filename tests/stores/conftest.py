@@ -42,11 +42,8 @@ async def sql_store(engine: Engine) -> AsyncIterator[SqlStore]:
 
 @pytest.fixture(params=("memory", *SQL))
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
-    store: Store
-    if request.param == "memory":
-        store = MemoryStore()
-    else:
-        store = SqlStore(engine_of(request.param, request, tmp_path))
+    in_memory = request.param == "memory"
+    store: Store = MemoryStore() if in_memory else SqlStore(engine_of(request.param, request, tmp_path))
     yield store
     await store.aclose()
 

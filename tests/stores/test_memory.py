@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,6 +11,9 @@ from hypothesis import strategies as st
 from openai_compat import MemoryStore
 from openai_compat.stores.memory import MAX_REPLAY_BYTES
 from openai_compat.stores.port import Key, Replay
+
+from .samples import said
+from .samples import turn as outcome
 
 pytestmark = pytest.mark.anyio
 
@@ -26,8 +31,7 @@ def key(name: str) -> Key:
 
 
 async def turn(store: MemoryStore, name: str) -> None:
-    await store.begin(key(name), "t")
-    await store.commit(key(name), "t", "[]", None)
+    await said(store, secrets.token_hex(8), "item", key=key(name))
 
 
 async def known(store: MemoryStore, *names: str) -> list[str]:
@@ -61,7 +65,7 @@ async def test_a_running_conversation_outlasts_limit_and_time() -> None:
     await store.begin(key("running"), "long")
     clock.now += 1000
     await turn(store, "other")
-    assert await store.commit(key("running"), "long", "[]", None)
+    assert await store.commit(outcome("long", "item", key=key("running")))
 
 
 async def test_a_replay_that_others_may_still_need_is_not_dropped_while_it_runs() -> None:

@@ -39,7 +39,9 @@ async def test_bodies_come_back_to_the_byte(store: Store) -> None:
     assert found.items == sent
 
 
-@pytest.mark.parametrize("name", ["\0", "\ud800", 'a"b\\c', "\\u0000", "ключ", "x" * 500, "'; drop table oc_item; --", "%"])
+@pytest.mark.parametrize(
+    "name", ["\0", "\ud800", 'a"b\\c', "\\u0000", "ключ", "x" * 500, "'; drop table oc_item; --", "%"]
+)
 async def test_any_text_is_an_id(store: Store, name: str) -> None:
     key = Key(name, name)
     assert await store.read(key) is None

@@ -73,7 +73,9 @@ async def test_only_the_holder_writes_to_the_log(store: Store) -> None:
 
 async def test_a_chain_has_each_ones_input_then_its_output_oldest_first(store: Store) -> None:
     for number, previous in ((1, None), (2, "resp_1"), (3, "resp_2")):
-        link = done(response(f"resp_{number}"), previous=previous, input=items(f"q{number}"), output=items(f"a{number}"))
+        link = done(
+            response(f"resp_{number}"), previous=previous, input=items(f"q{number}"), output=items(f"a{number}")
+        )
         assert await store.commit(outcome(f"t{number}", response=link))
     assert await store.chain(Key("alice", "resp_3")) == items("q1", "a1", "q2", "a2", "q3", "a3")
     assert await store.chain(Key("alice", "resp_1")) == items("q1", "a1")

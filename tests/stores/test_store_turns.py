@@ -49,7 +49,12 @@ async def test_one_commit_writes_all_that_a_turn_leaves_behind(store: Store) -> 
 async def test_a_turn_that_has_lost_its_lock_writes_nothing_of_all_that(store: Store) -> None:
     await store.begin_response("alice", response(), "t1")
     refused = turn(
-        "t1", "q", response=done(response()), events=events(0, 3), completion=completion("c"), approvals=(approval("x"),)
+        "t1",
+        "q",
+        response=done(response()),
+        events=events(0, 3),
+        completion=completion("c"),
+        approvals=(approval("x"),),
     )
     assert not await store.commit(refused)
     assert await store.read(ALICE) is None
