@@ -278,9 +278,10 @@ def with_context(
     """
     own = own_items(parsed.input, context, lookup or {})
     check_calls(context, own)
+    items = [*context, *own.values()]
     if parsed.generate:
-        check_something_is_asked([*context, *own.values()])
-    return _said(parsed, [*context, *own.values()])
+        check_something_is_asked(items)
+    return _said(parsed, items) if context or parsed.references else parsed.request
 
 
 def _said(parsed: ParsedResponse, items: Sequence[dict[str, Any]]) -> AgentRequest:
