@@ -123,11 +123,16 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What somebody decided about a tool call that waited for approval; `arguments` are theirs, if they changed them."""
+    """What somebody decided about a tool call that waited for approval; `arguments` are theirs, if they changed them.
+
+    `always` approves further calls too: those just like it, or those that the pattern in `pattern` names.
+    """
 
     approved: bool
     reason: str | None = None
     arguments: str | None = None
+    always: bool = False
+    pattern: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

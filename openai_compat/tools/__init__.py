@@ -1,0 +1,53 @@
+"""Tools that an agent runs itself: what there is to call, who may, and the loop that lets a bare model call them.
+
+@tool(danger="safe")
+def weather(city: str) -> str:
+    ...
+
+agent = ToolLoop(OpenAIBackend("gpt-5.2"), [weather, command_tool("git", "Runs git.", prefix=["git"])])
+"""
+
+from .approvals import Approver, AskLater, Grants, MemoryGrants, Question, call_digest
+from .command import command_tool
+from .loop import ToolLoop
+from .mcp import MCPServer
+from .modes import MODES, Danger, Modes, SecurityMode, Verdict, decide
+from .patterns import Allow, ArgvPattern, ExactArguments, allow_from_json, allow_to_json, parse_allow
+from .registry import AgentTool, Toolbox, ToolContext, ToolError, ToolSource, as_tool, tool
+from .run import Outcome
+from .sandbox import Bubblewrap, Command, Sandbox
+
+__all__ = (
+    "MODES",
+    "AgentTool",
+    "Allow",
+    "Approver",
+    "ArgvPattern",
+    "AskLater",
+    "Bubblewrap",
+    "Command",
+    "Danger",
+    "ExactArguments",
+    "Grants",
+    "MCPServer",
+    "MemoryGrants",
+    "Modes",
+    "Outcome",
+    "Question",
+    "Sandbox",
+    "SecurityMode",
+    "ToolContext",
+    "ToolError",
+    "ToolLoop",
+    "ToolSource",
+    "Toolbox",
+    "Verdict",
+    "allow_from_json",
+    "allow_to_json",
+    "as_tool",
+    "call_digest",
+    "command_tool",
+    "decide",
+    "parse_allow",
+    "tool",
+)

@@ -1,0 +1,100 @@
+"""Asking somebody whether a call may run, and remembering what was allowed for always."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from pydantic_core import from_json
+
+from ..backend import Decision, Principal, RunContext
+from .modes import Danger
+from .patterns import Allow, canonical
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A call that somebody has to decide about. `sandboxed` tells that it would run in the sandbox.
+
+    `always` is what "allow always" would allow from then on, for people to see; None where each call is asked about.
+    """
+
+    call_id: str
+    tool: str
+    arguments: str
+    danger: Danger
+    principal: Principal
+    conversation_id: str | None
+    sandboxed: bool = False
+    always: Allow | None = None
+
+    @property
+    def digest(self) -> str:
+        """A hash of tool and arguments, to which an approval is bound."""
+        return call_digest(self.tool, self.arguments)
+
+
+class Approver(Protocol):
+    """Whoever can be asked."""
+
+    async def decide(self, question: Question, context: RunContext) -> Decision | None:
+        """The decision; None if it will come with a later request: the turn then pauses, and gives its slot back."""
+        ...
+
+
+class AskLater:
+    """Leaves every decision to a later request: the turn pauses with what is needed to go on in any process."""
+
+    async def decide(self, question: Question, context: RunContext) -> Decision | None:
+        """None."""
+        return None
+
+
+class Grants(Protocol):
+    """What people have allowed for always, by principal and tool."""
+
+    async def allowed(self, principal: str, tool: str) -> Sequence[Allow]:
+        """What was allowed."""
+        ...
+
+    async def add(self, principal: str, tool: str, allow: Allow) -> None:
+        """Allow it from now on."""
+        ...
+
+
+class MemoryGrants:
+    """Grants that last as long as the process.
+
+    The oldest are forgotten: of one principal for one tool when they are more than `each`, and all those of the pair
+    that has been given none for the longest time when there are more than `most` pairs.
+    """
+
+    def __init__(self, most: int = 1000, each: int = 100) -> None:
+        self._grants: OrderedDict[tuple[str, str], list[Allow]] = OrderedDict()
+        self._most = most
+        self._each = each
+
+    async def allowed(self, principal: str, tool: str) -> Sequence[Allow]:
+        """What was allowed."""
+        return tuple(self._grants.get((principal, tool), ()))
+
+    async def add(self, principal: str, tool: str, allow: Allow) -> None:
+        """Allow it from now on."""
+        pair = (principal, tool)
+        kept = [one for one in self._grants.get(pair, ()) if one != allow]
+        self._grants[pair] = [*kept, allow][-self._each :]
+        self._grants.move_to_end(pair)
+        if len(self._grants) > self._most:
+            self._grants.popitem(last=False)
+
+
+def call_digest(tool: str, arguments: str) -> str:
+    """A hash of a tool and its arguments, the same however their JSON is written."""
+    try:
+        read = canonical(from_json(arguments or "{}"))
+    except ValueError:
+        read = arguments
+    return hashlib.sha256(f"{tool}\0{read}".encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,0 +1,68 @@
+"""Plain functions as tools: each call in a thread of its own, which is left behind if it does not end in time."""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Generic, TypeVar
+
+import anyio
+
+from ..threads import from_threads
+from .failure import ToolError
+
+T = TypeVar("T")
+
+LEFT_BEHIND = 8
+"""Threads of one tool that may still run after their calls were given up; then no more are started."""
+
+
+class Threads:
+    """Runs one tool's calls, not in anyio's shared pool of 40: a tool that hangs must not stop the others."""
+
+    def __init__(self) -> None:
+        self._left: list[threading.Thread] = []
+
+    async def run(self, function: Callable[[], T]) -> T:
+        """What `function` returns or raises. When cancelled, it leaves at once, and the thread runs on unheard.
+
+        Raises ToolError if too many calls that were given up still run.
+        """
+        self._left = [thread for thread in self._left if thread.is_alive()]
+        if len(self._left) >= LEFT_BEHIND:
+            raise ToolError("The tool does not answer: earlier calls still run.")
+        work = _Work(function)
+        try:
+            return await work.result()
+        except BaseException:
+            if work.thread.is_alive():
+                self._left.append(work.thread)
+            raise
+
+
+class _Work(Generic[T]):
+    def __init__(self, function: Callable[[], T]) -> None:
+        self._function = function
+        self._done = anyio.Event()
+        self._soon = from_threads()
+        self._results: list[T] = []
+        self._error: BaseException | None = None
+        context = contextvars.copy_context()
+        self.thread = threading.Thread(target=context.run, args=(self._work,), name="openai-compat tool", daemon=True)
+
+    async def result(self) -> T:
+        self.thread.start()
+        await self._done.wait()
+        if self._error is not None:
+            raise self._error
+        return self._results[0]
+
+    def _work(self) -> None:
+        try:
+            self._results.append(self._function())
+        except BaseException as error:  # SystemExit too: the caller decides
+            self._error = error
+        with suppress(RuntimeError):  # the event loop is gone, and the caller with it
+            self._soon(self._done.set)

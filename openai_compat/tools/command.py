@@ -1,0 +1,145 @@
+"""Commands as tools: a program with the words that the model gives, without a shell."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, cast
+
+from ..environment import allowed_environment
+from ..processes import CommandRun, Grace, Launch
+from .failure import ToolError
+from .modes import Danger
+from .patterns import parse_allow
+from .registry import OUTPUT_LIMIT, TIMEOUT, AgentTool, AllowWord, ToolContext
+from .sandbox import Command
+from .schema import Signature
+
+GRACE = Grace(end=1.0, kill=1.0)
+
+
+def command_tool(
+    name: str,
+    description: str,
+    *,
+    prefix: Sequence[str] = (),
+    danger: Danger = "risky",
+    allow: Iterable[AllowWord] = (),
+    timeout: float = TIMEOUT,
+    output_limit: int = OUTPUT_LIMIT,
+    cwd: str | os.PathLike[str] | None = None,
+    pass_env: Iterable[str] = (),
+    env: Mapping[str, str] | None = None,
+) -> AgentTool:
+    """A tool that runs a command: its words go to the program as they are, no shell looks at them.
+
+    The model gets what the command writes, stderr after stdout, and its exit code if that is not 0. When the call is
+    over, or its time is, nothing is left of the command's process group.
+
+    Args:
+        name: what the model calls it.
+        description: what the model is told of it.
+        prefix: words that every command begins with: the program, a subcommand. Without them the model names the
+            program too.
+        danger: "safe" for commands that nobody needs to see first, "dangerous" for those to be asked about each time.
+        allow: commands that the mode "allowlist" runs without a question: patterns ("git status"), or lists of words.
+        timeout: seconds that a command may run.
+        output_limit: characters of its output that the model gets.
+        cwd: its working directory; in a sandbox, it has to be there.
+        pass_env: names of the server's environment variables that it gets besides harmless ones; "*" matches any
+            characters.
+        env: further variables.
+
+    Raises ValueError for settings that make no sense.
+    """
+    fixed = tuple(prefix)
+    environment, names = dict(env or {}), tuple(pass_env)
+    directory = None if cwd is None else os.fspath(cwd)
+
+    def argv(arguments: Mapping[str, Any]) -> Sequence[str]:
+        return (*fixed, *cast("list[str]", arguments.get("argv") or arguments.get("args") or ()))
+
+    async def call(arguments: Mapping[str, Any], context: ToolContext) -> str:
+        command = Command(_checked(argv(arguments)), allowed_environment(names, environment), directory)
+        if context.sandbox is not None:
+            command = context.sandbox.wrap(command)
+        return await _run(command, output_limit * 4)
+
+    signature = Signature(_only_arguments if fixed else _whole_command, ToolContext)
+    return AgentTool(
+        name=name,
+        description=description,
+        parameters=signature.parameters,
+        read=signature.read,
+        call=call,
+        danger=danger,
+        timeout=timeout,
+        output_limit=output_limit,
+        allow=tuple([parse_allow(each) for each in allow]),
+        argv=argv,
+        sandboxable=True,
+    )
+
+
+def _only_arguments(args: list[str] = []) -> None:  # noqa: B006  (read, never called)
+    """The signature of a command whose beginning is settled.
+
+    Args:
+        args: the words after the command's name, one to an entry. No shell looks at them: no quotes, pipes or globs.
+    """
+
+
+def _whole_command(argv: list[str]) -> None:  # read, never called
+    """The signature of any command.
+
+    Args:
+        argv: the program and its arguments, one to an entry. No shell looks at them: no quotes, pipes or globs.
+    """
+
+
+def _checked(argv: Sequence[str]) -> Sequence[str]:
+    if not argv or not argv[0]:
+        raise ToolError("A command needs a program.")
+    if any(["\0" in word for word in argv]):
+        raise ToolError("A command cannot hold a NUL character.")
+    return argv
+
+
+async def _run(command: Command, limit: int) -> str:
+    out, err = _Kept(limit), _Kept(limit)
+    run = CommandRun(Launch(command.argv, None, command.env, command.cwd), GRACE, err.add)
+    try:
+        while data := await run.read():
+            out.add(data)
+    except OSError as error:
+        raise ToolError(_not_started(error)) from error
+    finally:
+        await run.stop()
+    text = "\n".join([piece for piece in (out.text, err.text) if piece])
+    if run.exit_code:
+        raise ToolError(f"The command ended with exit code {run.exit_code}.\n{text}".rstrip())
+    return text or "The command wrote nothing."
+
+
+def _not_started(error: OSError) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "There is no such program."
+    if isinstance(error, PermissionError):
+        return "The program may not be run."
+    return "The command could not be started."
+
+
+class _Kept:
+    """The beginning of an output, in bytes; the rest is read and dropped, so that the command does not wait."""
+
+    def __init__(self, limit: int) -> None:
+        self._data = bytearray()
+        self._limit = limit
+
+    def add(self, data: bytes) -> None:
+        room = self._limit - len(self._data)
+        self._data += data[: max(0, room)]
+
+    @property
+    def text(self) -> str:
+        return self._data.decode("utf-8", "replace").rstrip()

@@ -1,0 +1,122 @@
+"""The conversation as the loop goes on with it: typed and as the chat API writes it, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Sequence
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter
+
+from ..backend import AgentRequest
+from ..messages import AssistantMessage, Message, TextPart, ToolCall, ToolMessage, UserMessage
+from ..parsers.conversation import parse_messages
+from ..protocol.chat_request import MessageParam
+
+_MESSAGES = TypeAdapter(list[MessageParam])
+
+RawMessage = dict[str, Any]
+T = TypeVar("T")
+
+
+class Conversation:
+    """The request's messages, and what the turn adds to them.
+
+    Attributes:
+        typed: the messages.
+        raw: the same as plain dicts.
+        grown: True once something was added.
+    """
+
+    def __init__(self, request: AgentRequest) -> None:
+        self.typed: list[Message] = list(request.messages)
+        self.raw: list[RawMessage] = list(request.raw_messages)
+        self.grown = False
+        self._later_typed: list[Message] = []
+        self._later_raw: list[RawMessage] = []
+
+    @property
+    def users(self) -> int:
+        """How many of the messages are the user's."""
+        return sum([isinstance(message, UserMessage) for message in self.typed])
+
+    @property
+    def call_ids(self) -> set[str]:
+        """The ids of all calls."""
+        answers = [message for message in self.typed if isinstance(message, AssistantMessage)]
+        return {call.call_id for message in answers for call in message.tool_calls}
+
+    def add(self, message: AssistantMessage | ToolMessage) -> None:
+        """Go on with what the model has said, or a tool has answered."""
+        self.grown = True
+        self.typed.append(message)
+        self.raw.append(_raw_result(message) if isinstance(message, ToolMessage) else _raw_answer(message))
+
+    def since_user(self) -> list[RawMessage]:
+        """Everything after the last user message, as plain dicts."""
+        return self.raw[_turn_of(self._roles, self.users) :]
+
+    def until_user(self) -> list[RawMessage]:
+        """Everything up to the last user message, as plain dicts."""
+        return self.raw[: _turn_of(self._roles, self.users)]
+
+    def before_calls(self, call_ids: Container[str]) -> list[RawMessage]:
+        """Everything up to the last user message before the calls with these ids, as plain dicts."""
+        for index in range(len(self.raw) - 1, -1, -1):
+            if any([call.get("id") in call_ids for call in self.raw[index].get("tool_calls") or ()]):
+                return self.raw[: _turn_of(self._roles[:index], index)]
+        return []
+
+    def splice(self, messages: Sequence[RawMessage], users: int) -> None:
+        """Put `messages` after the user message of that number, in place of what the client knows of that turn.
+
+        Later user messages, and what follows them, wait for `catch_up`.
+        """
+        typed = parse_messages(_MESSAGES.validate_python(messages))
+        roles = ["user" if isinstance(message, UserMessage) else "" for message in self.typed]
+        self.raw, self._later_raw = _spliced(self.raw, self._roles, messages, users)
+        self.typed, self._later_typed = _spliced(self.typed, roles, typed, users)
+        self.grown = True
+
+    def catch_up(self) -> None:
+        """Go on with what came after the turn that was put in."""
+        self.typed += self._later_typed
+        self.raw += self._later_raw
+        self._later_typed, self._later_raw = [], []
+
+    @property
+    def _roles(self) -> list[str]:
+        return [str(message.get("role")) for message in self.raw]
+
+
+def _spliced(there: list[T], roles: list[str], new: Iterable[T], users: int) -> tuple[list[T], list[T]]:
+    end = _turn_of(roles, users)
+    later = next((index for index in range(end, len(roles)) if roles[index] == "user"), len(roles))
+    return [*there[:end], *new], there[later:]
+
+
+def _turn_of(roles: Sequence[str], users: int) -> int:
+    """Where the turn of the user message of that number begins; that of the last one, if there are fewer."""
+    places = [index for index, role in enumerate(roles) if role == "user"][:users]
+    return places[-1] + 1 if places else 0
+
+
+def _raw_answer(message: AssistantMessage) -> RawMessage:
+    raw: RawMessage = {"role": "assistant", "content": message.text or None}
+    if message.tool_calls:
+        raw["tool_calls"] = [_raw_call(call) for call in message.tool_calls]
+    return raw
+
+
+def _raw_call(call: ToolCall) -> RawMessage:
+    if call.kind == "custom":
+        return {"id": call.call_id, "type": "custom", "custom": {"name": call.name, "input": call.arguments}}
+    return {"id": call.call_id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+
+
+def _raw_result(message: ToolMessage) -> RawMessage:
+    return {"role": "tool", "tool_call_id": message.call_id, "content": message.text}
+
+
+def answer(text: str, calls: Sequence[ToolCall], reasoning: str) -> AssistantMessage:
+    """What the model said in one step."""
+    return AssistantMessage((TextPart(text),) if text else (), tuple(calls), reasoning or None)

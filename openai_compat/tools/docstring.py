@@ -1,0 +1,45 @@
+"""What a function's docstring says to a model: its text, and what is in its section of arguments."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+SECTION = re.compile(r"^(Args|Arguments|Parameters|Returns?|Yields?|Raises|Examples?|Notes?|Attributes):\s*$")
+ENTRY = re.compile(r"^(\s+)\*{0,2}(\w+)\s*(?:\([^)]*\))?:\s*(.*)$")
+
+
+@dataclass(slots=True)
+class Docstring:
+    """The text before the first section, and the parameters' descriptions by name (Google style)."""
+
+    text: str = ""
+    parameters: dict[str, str] = field(default_factory=dict[str, str])
+
+
+def read_docstring(function: Callable[..., Any]) -> Docstring:
+    """The parts of a function's docstring; sections about anything but parameters are nothing to the model."""
+    lines = (inspect.getdoc(function) or "").splitlines()
+    starts = [index for index, line in enumerate(lines) if SECTION.match(line)]
+    doc = Docstring("\n".join(lines[: starts[0]] if starts else lines).strip())
+    for start, end in zip(starts, [*starts[1:], len(lines)], strict=True):
+        if lines[start].startswith(("Args", "Arguments", "Parameters")):
+            doc.parameters = _entries(lines[start + 1 : end])
+    return doc
+
+
+def _entries(lines: list[str]) -> dict[str, str]:
+    """`name (type): text`; lines that are indented further go on with the text."""
+    entries: dict[str, str] = {}
+    depth, name = 0, ""
+    for line in lines:
+        found = ENTRY.match(line)
+        if found and (not name or len(found[1]) <= depth):
+            depth, name = len(found[1]), found[2]
+            entries[name] = found[3].strip()
+        elif name and line.strip():
+            entries[name] = f"{entries[name]} {line.strip()}".strip()
+    return entries

@@ -1,0 +1,120 @@
+"""What becomes of one call: run, denied, or left to be decided later."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Literal
+
+import anyio
+
+from ..backend import AgentRequest, Decision, RunContext
+from .approvals import Approver, Grants, Question
+from .failure import ToolError
+from .modes import Facts, SecurityMode, Verdict, decide
+from .patterns import parse_allow
+from .registry import AgentTool, Arguments, ToolContext
+from .run import Outcome, call_tool
+from .sandbox import Sandbox
+
+UNKNOWN = Outcome("There is no tool of that name.", is_error=True)
+NOBODY = Decision(approved=False, reason="It needs approval, and there is nobody to ask.")
+AT_ONCE = 16
+"""Calls of one turn that run at the same time; the others wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """Decides about the calls of one turn, and runs those that may."""
+
+    tools: Mapping[str, AgentTool]
+    modes: frozenset[SecurityMode]
+    grants: Grants
+    approver: Approver | None
+    sandbox: Sandbox | None
+    request: AgentRequest
+    context: RunContext
+    slots: anyio.Semaphore
+
+    async def settle(self, call_id: str, name: str, given: str, decision: Decision | None = None) -> Outcome | None:
+        """What the call comes to; None if it waits for a decision. `decision` is one that was made already."""
+        tool = self.tools.get(name)
+        if tool is None:
+            return UNKNOWN
+        try:
+            arguments = tool.check(given)
+            verdict = await self._verdict(tool, arguments)
+            if verdict.action == "ask" and decision is None:
+                decision = await self._ask(tool, call_id, given, arguments, verdict)
+                if decision is None:
+                    return None
+            if verdict.action == "deny":
+                return Outcome(f"Denied: {verdict.reason}", denied=True)
+            if decision is not None and not decision.approved:
+                return denied(decision)
+            return await self._run(tool, call_id, arguments, verdict, decision)
+        except ToolError as error:  # the arguments are wrong, the model's or those that somebody has changed
+            return Outcome(str(error), is_error=True)
+
+    async def _verdict(self, tool: AgentTool, arguments: Arguments) -> Verdict:
+        granted = tool.allows(await self.grants.allowed(self.request.principal.id, tool.name), arguments)
+        listed = tool.allows(tool.allow, arguments)
+        return decide(self.modes, Facts(tool.danger, listed, granted, self._sandbox(tool)))
+
+    def _sandbox(self, tool: AgentTool) -> Literal["none", "unfit", "ready"]:
+        return "none" if self.sandbox is None else "ready" if tool.sandboxable else "unfit"
+
+    async def _ask(
+        self, tool: AgentTool, call_id: str, given: str, arguments: Arguments, verdict: Verdict
+    ) -> Decision | None:
+        if self.approver is None:
+            return NOBODY
+        request = self.request
+        question = Question(
+            call_id,
+            tool.name,
+            given,
+            tool.danger,
+            request.principal,
+            request.conversation_id,
+            verdict.sandboxed,
+            None if tool.danger == "dangerous" else tool.always(arguments),
+        )
+        try:
+            return await self.approver.decide(question, self.context)
+        except Exception as error:
+            with suppress(Exception):
+                self.context.logger.error("%s: asking for approval failed", self.context.request_id, exc_info=error)
+            return NOBODY
+
+    async def _run(
+        self, tool: AgentTool, call_id: str, arguments: Arguments, verdict: Verdict, decision: Decision | None
+    ) -> Outcome:
+        note = ""
+        if decision is not None and decision.arguments is not None:
+            arguments = tool.check(decision.arguments)
+            note = f"(The user has changed the arguments to {decision.arguments})\n"
+        if decision is not None and decision.always:
+            await self._remember(tool, arguments, decision.pattern)
+        sandbox = self.sandbox if verdict.sandboxed else None
+        async with self.slots:
+            outcome = await call_tool(tool, arguments, ToolContext(call_id, self.request, self.context, sandbox))
+        return Outcome(note + outcome.text, outcome.is_error, outcome.denied)
+
+    async def _remember(self, tool: AgentTool, arguments: Arguments, pattern: str | None) -> None:
+        """Allow it for always. A pattern that cannot be read, or means nothing for the tool, allows just this call."""
+        if tool.danger == "dangerous":
+            return
+        allow = tool.always(arguments)
+        if pattern is not None and tool.argv is not None:
+            with suppress(ValueError):
+                allow = parse_allow(pattern)
+        await self.grants.add(self.request.principal.id, tool.name, allow)
+
+
+def denied(decision: Decision) -> Outcome:
+    """A denial, as the model is told."""
+    if decision is NOBODY:
+        return Outcome(f"Denied: {decision.reason}", denied=True)
+    return Outcome(f"Denied by the user: {decision.reason}" if decision.reason else "Denied by the user.", denied=True)

@@ -1,0 +1,96 @@
+"""The tool loop: lets a bare model call the agent's own tools, until it has nothing more to call.
+
+    ask the model ──> it calls tools ──> run ours, all at once ──> give it the results ──┐
+        ^                                                                              │
+        └──────────────────────────────────────────────────────────────────────────────┘
+
+Calls of the client's tools pause the turn, as those of any agent do; so do calls that wait for approval.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import Any
+
+from ..backend import AgentRequest, RunContext
+from ..callables import Agent, as_backend
+from ..events import AgentEvent
+from .approvals import Approver, Grants, MemoryGrants
+from .modes import Modes, SecurityMode
+from .pause import Pauses
+from .registry import AgentTool, Toolbox, ToolSource
+from .rounds import Limits, Rounds, Setting
+from .sandbox import Sandbox
+
+ROUNDTRIPS = 5
+"""How often a turn may run tools."""
+
+
+class ToolLoop:
+    """Makes an agent of a bare model and tools; the model may call the client's tools as well.
+
+    A tool of the client's that has the name of one of the agent's goes before it. Where a request demands a call of
+    the client's tools (`tool_choice`), the agent's are not offered.
+
+    Args:
+        model: the backend that asks the model; it has to be able to call tools.
+        tools: a Toolbox, or what one is made of: functions, AgentTools, MCP servers.
+        roundtrips: how often a turn may run tools. Then it ends with a notice, and the finish reason "length".
+        budget: tokens, of input and output together, after which a turn runs no more tools; None for no bound.
+        security: what may run without a question: a mode for this agent, or Modes. Without it, everything that is not
+            safe is asked about.
+        approver: whom to ask. Without one, what is asked about is denied.
+        grants: where it is kept what people have allowed for always; in memory unless told.
+        sandbox: where the mode "sandbox" runs commands.
+
+    Raises TypeError for a model that cannot call tools, ValueError for settings that make no sense.
+    """
+
+    def __init__(
+        self,
+        model: Agent,
+        tools: Toolbox | Iterable[Callable[..., Any] | AgentTool | ToolSource] = (),
+        *,
+        roundtrips: int = ROUNDTRIPS,
+        budget: int | None = None,
+        security: Modes | SecurityMode | None = None,
+        approver: Approver | None = None,
+        grants: Grants | None = None,
+        sandbox: Sandbox | None = None,
+    ) -> None:
+        if roundtrips < 1 or (budget is not None and budget < 1):
+            raise ValueError("a tool loop makes at least one roundtrip, on a budget of at least one token")
+        self._model = as_backend(model)
+        if not self._model.capabilities.client_tools:
+            raise TypeError(f"{model!r} does not declare that it can call tools")
+        self.tools = tools if isinstance(tools, Toolbox) else Toolbox(tools)
+        self.capabilities = self._model.capabilities
+        self._setting = Setting(
+            model=self._model,
+            tools=self.tools,
+            limits=Limits(roundtrips, budget),
+            modes=security if isinstance(security, Modes) else Modes(agent=security),
+            approver=approver,
+            grants=grants or MemoryGrants(),
+            sandbox=sandbox,
+            pauses=Pauses(),
+        )
+
+    def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
+        """Ask the model, run what it calls, and ask again."""
+        return Rounds(self._setting, request, context).run()
+
+    def request_cancel(self, context: RunContext) -> None:
+        """Tell the model's backend to stop, if it has a way of its own to do so."""
+        ask = getattr(self._model, "request_cancel", None)
+        if ask is not None:
+            ask(context)
+
+    async def aclose(self) -> None:
+        """Close the model's backend and the sources of tools."""
+        aclose = getattr(self._model, "aclose", None)
+        try:
+            if aclose is not None:
+                await aclose()
+        finally:
+            await self.tools.aclose()

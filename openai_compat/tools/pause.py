@@ -1,0 +1,109 @@
+"""What a turn leaves when it pauses in the middle of the model's calls: enough to go on in any process."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import to_json
+
+from ..backend import Principal
+from ..errors import AgentError
+from ..events import PendingCall
+from .conversation import RawMessage
+
+REMEMBERED = 512
+"""Pauses for the client's tools that are kept in memory at most; the oldest are forgotten."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenCall:
+    """A call of the step that has paused. `waits_for` None is one that has its result."""
+
+    call_id: str
+    name: str
+    arguments: str
+    waits_for: Literal["result", "approval"] | None = None
+
+
+@dataclass(slots=True)
+class Used:
+    """What a turn has used so far: how often it has run tools, tokens of input and output, and of output alone."""
+
+    roundtrips: int = 0
+    tokens: int = 0
+    output_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """A paused turn.
+
+    Attributes:
+        users: how many messages of the user came before it.
+        messages: what has followed the last of them, as the chat API writes it; the model's calls come last.
+        calls: these calls, in order.
+        results: the results that are there already, by call id.
+        used: what the turn has used.
+    """
+
+    users: int
+    messages: list[RawMessage]
+    calls: list[OpenCall]
+    results: dict[str, str] = field(default_factory=dict[str, str])
+    used: Used = field(default_factory=Used)
+
+    @property
+    def pending(self) -> tuple[PendingCall, ...]:
+        """The calls that wait."""
+        return tuple([PendingCall(c.call_id, c.name, c.arguments, c.waits_for) for c in self.calls if c.waits_for])
+
+    def to_state(self) -> dict[str, Any]:
+        """As JSON."""
+        state: dict[str, Any] = _PAUSE.dump_python(self, mode="json")
+        return state
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Pause:
+        """What `to_state` has written. Raises AgentError for anything else."""
+        try:
+            return _PAUSE.validate_python(state)
+        except ValidationError as error:
+            text = "The paused turn cannot be gone on with: the agent has changed."
+            raise AgentError(text, status=409, code="pause_lost") from error
+
+
+_PAUSE = TypeAdapter(Pause)
+
+
+class Pauses:
+    """Remembers pauses for the client's tools, whose state the client does not carry.
+
+    A client sends the results of its own tools with the messages that it knows; what the agent's tools have answered
+    in the same turn is not among them. In another process, it is unknown, and the turn goes on without.
+    """
+
+    def __init__(self) -> None:
+        self._pauses: OrderedDict[tuple[str, str, str], Pause] = OrderedDict()
+
+    def remember(self, principal: Principal, before: Iterable[RawMessage], pause: Pause) -> None:
+        """Keep a pause; `before` is the conversation before what it holds itself."""
+        where = _digest(before)
+        for call in pause.pending:
+            self._pauses[principal.id, where, call.call_id] = pause
+        while len(self._pauses) > REMEMBERED:
+            self._pauses.popitem(last=False)
+
+    def recall(self, principal: Principal, before: Iterable[RawMessage], call_ids: Iterable[str]) -> Pause | None:
+        """The pause that waits for the results of these calls, in just this conversation."""
+        where = _digest(before)
+        found = [self._pauses.get((principal.id, where, call_id)) for call_id in call_ids]
+        return next((pause for pause in found if pause is not None), None)
+
+
+def _digest(messages: Iterable[RawMessage]) -> str:
+    return hashlib.sha256(to_json(list(messages), inf_nan_mode="strings", fallback=repr)).hexdigest()

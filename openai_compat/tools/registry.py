@@ -1,0 +1,308 @@
+"""Tools: what a model is told of them, and how they are run.
+
+    @tool(danger="safe")
+    async def weather(city: str) -> str:
+        '''The weather of a city, called by its English name.'''
+
+A function without the decorator is a tool too, a risky one.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias, TypeVar, cast, overload, runtime_checkable
+
+from pydantic_core import from_json
+
+from ..backend import AgentRequest, FunctionTool, RunContext
+from .blocking import Threads
+from .docstring import read_docstring
+from .failure import ToolError
+from .modes import DANGERS, Danger
+from .patterns import Allow, ArgvPattern, ExactArguments, parse_allow
+from .sandbox import Sandbox
+from .schema import Signature
+
+__all__ = ("AgentTool", "ToolContext", "ToolError", "ToolSource", "Toolbox", "as_tool", "tool")
+
+TIMEOUT = 60.0
+"""Seconds a call may take."""
+
+OUTPUT_LIMIT = 50_000
+"""Characters of a result that the model gets."""
+
+NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+MARK = "__openai_compat_tool__"
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+AllowWord: TypeAlias = str | Sequence[str] | Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ToolContext:
+    """What a tool may know of its call: a function with an argument of this type is given it.
+
+    `sandbox` is where a command has to run, None if it may run as it is. `run.cancelled` tells a plain function that
+    nobody waits for it any more.
+    """
+
+    call_id: str
+    request: AgentRequest
+    run: RunContext
+    sandbox: Sandbox | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Arguments:
+    """A call's arguments: `given` as the model wrote them, `values` as the tool takes them."""
+
+    given: Mapping[str, Any]
+    values: Mapping[str, Any]
+
+
+Call: TypeAlias = Callable[[Mapping[str, Any], ToolContext], Awaitable[object]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentTool:
+    """A tool that the agent runs itself.
+
+    Attributes:
+        name: what the model calls it.
+        description: what the model is told of it.
+        parameters: JSON Schema of its arguments.
+        read: checks the arguments' JSON text, and returns the arguments. Raises ToolError.
+        call: runs it. Raises ToolError for failures with a text for the model.
+        danger: how much people want to know before it runs.
+        timeout: seconds that a call may take.
+        output_limit: characters of the result that the model gets.
+        allow: calls that the mode "allowlist" lets run without a question.
+        argv: from the checked arguments, the words of the command that a call runs, for tools that run one.
+        sandboxable: it obeys `ToolContext.sandbox`.
+
+    Raises ValueError for a name that no API takes, an unknown danger, or an allow-list that could never count.
+    """
+
+    name: str
+    description: str
+    parameters: Mapping[str, Any]
+    read: Callable[[str], dict[str, Any]]
+    call: Call
+    danger: Danger = "risky"
+    timeout: float = TIMEOUT
+    output_limit: int = OUTPUT_LIMIT
+    allow: tuple[Allow, ...] = ()
+    argv: Callable[[Mapping[str, Any]], Sequence[str]] | None = None
+    sandboxable: bool = False
+
+    def __post_init__(self) -> None:
+        if not NAME.fullmatch(self.name):
+            raise ValueError(f"a tool's name has up to 64 letters, digits, '_' and '-', unlike {self.name!r}")
+        if self.danger not in DANGERS:
+            raise ValueError(f"danger is one of {', '.join(DANGERS)}, not {self.danger!r}")
+        if self.timeout <= 0 or self.output_limit <= 0:
+            raise ValueError(f"the tool '{self.name}' needs a timeout and an output limit above 0")
+        if self.allow and self.danger == "dangerous":
+            raise ValueError(
+                f"the tool '{self.name}' is dangerous, so that each call is asked about: `allow` is in vain"
+            )
+        if self.argv is None and any([isinstance(allow, ArgvPattern) for allow in self.allow]):
+            raise ValueError(f"the tool '{self.name}' runs no command: `allow` takes exact arguments, as dicts")
+
+    @property
+    def offer(self) -> FunctionTool:
+        """The tool as a model is offered it."""
+        return FunctionTool(self.name, self.description or None, self.parameters)
+
+    def check(self, text: str) -> Arguments:
+        """The arguments in JSON text. Raises ToolError, which tells the model what is wrong with them."""
+        values = self.read(text)
+        return Arguments(from_json(text or "{}"), values)
+
+    def allows(self, allowed: Iterable[Allow], arguments: Arguments) -> bool:
+        """Whether one of these allowances is for a call with these arguments."""
+        argv = () if self.argv is None else self.argv(arguments.values)
+        return any(
+            [one.matches(arguments.given) if isinstance(one, ExactArguments) else one.matches(argv) for one in allowed]
+        )
+
+    def always(self, arguments: Arguments) -> Allow:
+        """What "allow always" allows for this call: the exact words of its command, or its exact arguments."""
+        return parse_allow(arguments.given if self.argv is None else self.argv(arguments.values))
+
+
+@runtime_checkable
+class ToolSource(Protocol):
+    """Where tools come from that are not known before they are asked for."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in messages to people."""
+        ...
+
+    async def tools(self) -> Sequence[AgentTool]:
+        """Its tools as they are now. Raises OSError or TimeoutError if it cannot be reached."""
+        ...
+
+    async def aclose(self) -> None:
+        """Let go of what it holds on this event loop."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The tools of a toolbox at one time, by name, and the sources that could not be reached."""
+
+    tools: Mapping[str, AgentTool]
+    unreachable: tuple[str, ...] = ()
+
+
+class Toolbox:
+    """Tools by name: functions, tools and sources of tools. Raises ValueError if two tools have one name.
+
+    A tool of a source yields to one of the same name that came before it.
+    """
+
+    def __init__(self, tools: Iterable[Callable[..., Any] | AgentTool | ToolSource] = ()) -> None:
+        self._fixed: dict[str, AgentTool] = {}
+        self._sources: list[ToolSource] = []
+        for each in tools:
+            if isinstance(each, ToolSource):
+                self._sources.append(each)
+            else:
+                self._add(as_tool(each))
+
+    def _add(self, made: AgentTool) -> None:
+        if made.name in self._fixed:
+            raise ValueError(f"two tools are called '{made.name}'")
+        self._fixed[made.name] = made
+
+    async def listing(self) -> Listing:
+        """All tools there are now."""
+        tools, unreachable = dict(self._fixed), list[str]()
+        for source in self._sources:
+            try:
+                found = await source.tools()
+            except OSError:  # TimeoutError is one
+                unreachable.append(source.name)
+            else:
+                tools = {one.name: one for one in found} | tools
+        return Listing(tools, tuple(unreachable))
+
+    async def aclose(self) -> None:
+        """Close the sources."""
+        for source in self._sources:
+            await source.aclose()
+
+
+@dataclass(frozen=True, slots=True)
+class _Settings:
+    name: str | None = None
+    description: str | None = None
+    danger: Danger = "risky"
+    timeout: float = TIMEOUT
+    output_limit: int = OUTPUT_LIMIT
+    allow: tuple[AllowWord, ...] = ()
+
+
+@overload
+def tool(function: Function, /) -> Function: ...
+@overload
+def tool(
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    danger: Danger = "risky",
+    timeout: float = TIMEOUT,
+    output_limit: int = OUTPUT_LIMIT,
+    allow: Sequence[AllowWord] = (),
+) -> Callable[[Function], Function]: ...
+def tool(
+    function: Callable[..., Any] | None = None,
+    /,
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    danger: Danger = "risky",
+    timeout: float = TIMEOUT,
+    output_limit: int = OUTPUT_LIMIT,
+    allow: Sequence[AllowWord] = (),
+) -> Callable[..., Any]:
+    """Say how a function is to be treated as a tool; the function itself stays as it is.
+
+    Args:
+        function: the function, where there is nothing to say.
+        name: what the model calls it, if not by the function's name.
+        description: what the model is told of it, if not the function's docstring.
+        danger: "safe" for what nobody needs to see first, "dangerous" for what is asked about each time.
+        timeout: seconds that a call may take.
+        output_limit: characters of the result that the model gets; the rest is cut off.
+        allow: calls that need no question in the mode "allowlist": arguments as dicts, and, for a function with an
+            argument `argv: list[str]`, patterns ("git status") and lists of words.
+
+    Raises TypeError for a function that cannot be a tool, ValueError for settings that make no sense.
+    """
+    kept = _Settings(name, description, danger, timeout, output_limit, tuple(allow))
+
+    def mark(marked: Callable[..., Any]) -> Callable[..., Any]:
+        setattr(marked, MARK, kept)
+        as_tool(marked)  # what is wrong is to be found out where it was written
+        return marked
+
+    return mark if function is None else mark(function)
+
+
+def as_tool(function: Callable[..., Any] | AgentTool) -> AgentTool:
+    """Make a tool of a typed function. Raises TypeError and ValueError, which say what is wrong with it."""
+    if isinstance(function, AgentTool):
+        return function
+    if not callable(function):
+        raise TypeError(f"a tool is a function, an AgentTool or a ToolSource, not {function!r}")
+    settings: _Settings = getattr(function, MARK, None) or _Settings()
+    signature = Signature(function, ToolContext)
+    return AgentTool(
+        name=settings.name or _name(function),
+        description=settings.description or read_docstring(function).text,
+        parameters=signature.parameters,
+        read=signature.read,
+        call=_caller(function, signature.context),
+        danger=settings.danger,
+        timeout=settings.timeout,
+        output_limit=settings.output_limit,
+        allow=tuple([parse_allow(allow) for allow in settings.allow]),
+        argv=_argv if "argv" in signature.names else None,
+    )
+
+
+def _argv(arguments: Mapping[str, Any]) -> Sequence[str]:
+    return cast("Sequence[str]", arguments.get("argv", ()))
+
+
+def _name(function: Callable[..., Any]) -> str:
+    name = getattr(function, "__name__", None)
+    if name is None:
+        raise TypeError(f"{function!r} has no name that a model could call: give one with `tool(name=…)`")
+    return cast("str", name)
+
+
+def _caller(function: Callable[..., Any], context_name: str | None) -> Call:
+    """How the function is called: awaited, or in a thread of its own."""
+    threads = Threads()
+
+    async def call(arguments: Mapping[str, Any], context: ToolContext) -> object:
+        given = dict(arguments) if context_name is None else {**arguments, context_name: context}
+        work = functools.partial(function, **given)
+        result = work() if _is_coroutine(function) else await threads.run(work)
+        return await result if inspect.isawaitable(result) else result
+
+    return call
+
+
+def _is_coroutine(function: Callable[..., Any]) -> bool:
+    while isinstance(function, functools.partial):
+        function = function.func
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004

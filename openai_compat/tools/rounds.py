@@ -1,0 +1,267 @@
+"""One turn of the tool loop."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from functools import partial
+
+import anyio
+
+from ..backend import AgentBackend, AgentRequest, Decision, FunctionTool, Resume, RunContext
+from ..callables import close
+from ..events import AgentEvent, Finished, Notice, Paused, ToolCallReady, ToolResult
+from ..messages import ToolMessage
+from .approvals import Approver, Grants
+from .concurrently import as_completed
+from .conversation import Conversation
+from .judge import AT_ONCE, Judge
+from .modes import Modes
+from .pause import OpenCall, Pause, Pauses, Used
+from .registry import Toolbox
+from .run import FAILED, Outcome
+from .sandbox import Sandbox
+from .step import Step
+
+NO_RESULT = "There is no result."
+NOT_RUN = Outcome("Not run: the agent has come to its limit.", is_error=True)
+SUPERSEDED = Decision(approved=False, reason="the user has gone on with another message instead.")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How far a turn may go: how often it may run tools, and for how many tokens."""
+
+    roundtrips: int
+    budget: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """What all turns of a loop have in common."""
+
+    model: AgentBackend
+    tools: Toolbox
+    limits: Limits
+    modes: Modes
+    approver: Approver | None
+    grants: Grants
+    sandbox: Sandbox | None
+    pauses: Pauses
+
+
+class Rounds:
+    """Asks the model, runs what it calls, and asks again."""
+
+    def __init__(self, setting: Setting, request: AgentRequest, context: RunContext) -> None:
+        self._setting = setting
+        self._request = request
+        self._context = context
+        self._conversation = Conversation(request)
+        self._resume = request.resume
+        self._resumed = False
+        self._decisions: dict[str, Decision] = {}
+        self._results: dict[str, str] = {}
+        self._waiting: set[str] = set()
+        self._used = Used()
+        self._said = 0
+
+    async def run(self) -> AsyncIterator[AgentEvent | str]:
+        """The turn's events, the terminal one at the end."""
+        setting, request = self._setting, self._request
+        modes = setting.modes.of(request)
+        listing = await setting.tools.listing()
+        for name in listing.unreachable:
+            yield Notice(f"The tools of '{name}' cannot be reached.", "warning")
+        judge = Judge(
+            tools=listing.tools,
+            modes=modes,
+            grants=setting.grants,
+            approver=setting.approver,
+            sandbox=setting.sandbox,
+            request=request,
+            context=self._context,
+            slots=anyio.Semaphore(AT_ONCE),
+        )
+        offers = [] if "deny" in modes else [tool.offer for tool in listing.tools.values()]
+        async with aclosing(self._turn(judge, offers)) as events:
+            async for event in events:
+                yield event
+
+    async def _turn(self, judge: Judge, offers: Sequence[FunctionTool]) -> AsyncGenerator[AgentEvent | str]:
+        calls = self._go_on()
+        while True:
+            async with aclosing(self._settle(judge, calls)) as results:
+                async for result in results:
+                    yield result
+            if self._open(calls):
+                yield self._pause(calls)
+                return
+            self._add_results(calls)
+            if self._at_limit:
+                yield Notice(self._limit_text, "warning")
+            if self._at_limit or self._room_left == 0:
+                yield Finished("length")
+                return
+            step = self._new_step()
+            async with aclosing(self._ask(step, offers)) as items:
+                async for item in items:
+                    yield item
+            calls = self._calls_of(step)
+            if not calls:
+                yield Finished(step.reason)
+                return
+
+    # the model
+
+    def _new_step(self) -> Step:
+        return Step(self._request, self._conversation.call_ids, self._said)
+
+    async def _ask(self, step: Step, offers: Sequence[FunctionTool]) -> AsyncGenerator[AgentEvent | str]:
+        """Pass on what the model says, up to its end."""
+        items = self._setting.model.run(self._model_request(offers), self._context)
+        try:
+            async for item in items:
+                for event in step.read(item):
+                    yield event
+                if step.ended:
+                    break
+        finally:
+            await close(items)
+        for event in step.complete():
+            yield event
+        self._said = step.said
+        self._used.tokens += step.tokens
+        self._used.output_tokens += step.output_tokens
+
+    def _model_request(self, offers: Sequence[FunctionTool]) -> AgentRequest:
+        request, choice, talk = self._request, self._request.tool_choice, self._conversation
+        theirs = choice.names | choice.withheld
+        ours = [] if choice.required else [offer for offer in offers if offer.name not in theirs]
+        return replace(
+            request,
+            messages=tuple(talk.typed),
+            raw_messages=talk.raw,
+            raw_items=None if talk.grown else request.raw_items,
+            tools=(*ours, *request.tools),
+            tool_choice=replace(choice, names=choice.names | {offer.name for offer in ours}),
+            sampling=replace(request.sampling, max_tokens=self._room_left),
+            resume=self._resume,
+        )
+
+    @property
+    def _room_left(self) -> int | None:
+        """Tokens that the turn's output may still have."""
+        limit = self._request.sampling.max_tokens
+        return None if limit is None else max(0, limit - self._used.output_tokens)
+
+    @property
+    def _at_limit(self) -> bool:
+        used, limits = self._used, self._setting.limits
+        return used.roundtrips > limits.roundtrips or (limits.budget is not None and used.tokens >= limits.budget)
+
+    @property
+    def _limit_text(self) -> str:
+        limits = self._setting.limits
+        if self._used.roundtrips > limits.roundtrips:
+            return f"The agent was stopped: it has used tools {limits.roundtrips} times, as often as it may."
+        return f"The agent was stopped: it has used {self._used.tokens} tokens, and may use {limits.budget}."
+
+    # calls
+
+    def _calls_of(self, step: Step) -> list[OpenCall]:
+        """The step's calls."""
+        calls = [
+            OpenCall(c.call_id, c.name, c.arguments, "result" if c.executor == "client" else None) for c in step.calls
+        ]
+        self._results = {}
+        if calls:
+            self._conversation.add(step.message)
+        if any([call.waits_for is None for call in calls]):
+            self._used.roundtrips += 1
+        return calls
+
+    async def _settle(self, judge: Judge, calls: Sequence[OpenCall]) -> AsyncGenerator[AgentEvent]:
+        """Run the calls of our tools that have no result yet, at once."""
+        ours = [call for call in calls if call.waits_for != "result" and call.call_id not in self._results]
+        self._waiting = set()
+        jobs = [partial(self._job, judge, call) for call in ours]
+        async with aclosing(as_completed(jobs)) as settled:
+            async for call, outcome in settled:
+                for event in self._settled(call, outcome):
+                    yield event
+        for call in ours:
+            if call.call_id not in self._results and call.call_id not in self._waiting:
+                for event in self._settled(call, Outcome(FAILED, is_error=True)):
+                    yield event
+
+    async def _job(self, judge: Judge, call: OpenCall) -> tuple[OpenCall, Outcome | None]:
+        if self._at_limit and not self._resumed:
+            return call, NOT_RUN
+        return call, await judge.settle(call.call_id, call.name, call.arguments, self._decisions.get(call.call_id))
+
+    def _settled(self, call: OpenCall, outcome: Outcome | None) -> Iterator[AgentEvent]:
+        if outcome is None:
+            self._waiting.add(call.call_id)
+            return
+        self._results[call.call_id] = outcome.text
+        if self._resumed:  # the call was told in the turn that has paused
+            changed = self._decisions.get(call.call_id)
+            arguments = changed.arguments if changed is not None else None
+            yield ToolCallReady(call.call_id, call.name, arguments or call.arguments, "agent")
+        yield ToolResult(call.call_id, outcome.text, outcome.is_error, outcome.denied)
+
+    def _open(self, calls: Sequence[OpenCall]) -> list[OpenCall]:
+        return [call for call in calls if call.call_id not in self._results]
+
+    def _add_results(self, calls: Sequence[OpenCall]) -> None:
+        """Give the model the results of all its calls, in their order."""
+        if calls:
+            messages = [ToolMessage(call.call_id, self._results[call.call_id], call.name) for call in calls]
+            for message in messages:
+                self._conversation.add(message)
+            self._conversation.catch_up()
+            self._resume = Resume({message.call_id: message for message in messages})
+            self._resumed, self._decisions = False, {}
+
+    # pauses
+
+    def _pause(self, calls: Sequence[OpenCall]) -> Paused:
+        talk = self._conversation
+        pause = Pause(
+            talk.users, talk.since_user(), [self._as_it_stands(call) for call in calls], self._results, self._used
+        )
+        if self._used.roundtrips and not self._waiting:  # the client carries no state, and knows nothing of our calls
+            self._setting.pauses.remember(self._request.principal, talk.until_user(), pause)
+        return Paused(pause.pending, pause.to_state())
+
+    def _as_it_stands(self, call: OpenCall) -> OpenCall:
+        if call.call_id in self._results:
+            return replace(call, waits_for=None)
+        return replace(call, waits_for="approval" if call.call_id in self._waiting else "result")
+
+    def _go_on(self) -> Sequence[OpenCall]:
+        """The calls of the turn that has paused, with the results and decisions that have come; none if none has."""
+        resume, talk = self._request.resume, self._conversation
+        pause = None if resume is None else self._paused(resume)
+        if resume is None or pause is None:
+            return ()
+        superseded = talk.users > pause.users
+        talk.splice(pause.messages, pause.users)
+        self._used, self._resumed = replace(pause.used), True
+        self._decisions, self._results = dict(resume.decisions), dict(pause.results)
+        for call in pause.pending:
+            if call.waits_for == "approval" and superseded:
+                self._decisions.setdefault(call.call_id, SUPERSEDED)
+            elif call.call_id in resume.results:
+                self._results[call.call_id] = resume.results[call.call_id].text
+            elif call.waits_for == "result" and (superseded or resume.results):
+                self._results[call.call_id] = NO_RESULT
+        return pause.calls
+
+    def _paused(self, resume: Resume) -> Pause | None:
+        if resume.state is not None:
+            return Pause.from_state(resume.state)
+        before = self._conversation.before_calls(resume.results)
+        return self._setting.pauses.recall(self._request.principal, before, resume.results)

@@ -1,0 +1,67 @@
+"""One call of a tool: its arguments checked, its time and its output limited, its failure a text for the model."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+
+import anyio
+from pydantic_core import PydanticSerializationError, to_json
+
+from ..errors import AgentError
+from .failure import ToolError
+from .registry import AgentTool, Arguments, ToolContext
+
+FAILED = "The tool failed."
+"""All that the model learns of an exception that was not written for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a call came to, as the model gets it."""
+
+    text: str
+    is_error: bool = False
+    denied: bool = False
+
+
+async def call_tool(tool: AgentTool, arguments: Arguments, context: ToolContext) -> Outcome:
+    """Run a tool. Whatever it raises becomes an outcome, but for a cancellation."""
+    try:
+        with anyio.move_on_after(tool.timeout) as scope:
+            return Outcome(limited(as_text(await tool.call(arguments.values, context)), tool.output_limit))
+    except ToolError as error:
+        return Outcome(limited(clean(str(error)) or FAILED, tool.output_limit), is_error=True)
+    except AgentError as error:
+        return Outcome(error.message, is_error=True)
+    except anyio.get_cancelled_exc_class():
+        raise
+    except BaseException as error:  # SystemExit too: a tool does not end the server
+        with suppress(Exception):  # a log handler that fails is no reason to end the turn
+            context.run.logger.error("%s: the tool '%s' failed", context.run.request_id, tool.name, exc_info=error)
+        return Outcome(FAILED, is_error=True)
+    if scope.cancelled_caught:
+        return Outcome(f"The tool did not end within {tool.timeout:g} seconds, and was stopped.", is_error=True)
+    return Outcome(FAILED, is_error=True)
+
+
+def as_text(value: object) -> str:
+    """A result as text: JSON of anything that pydantic can write. Raises ToolError for anything else."""
+    if isinstance(value, str):
+        return clean(value)
+    try:
+        return to_json(value, inf_nan_mode="strings", serialize_unknown=False).decode()
+    except (PydanticSerializationError, UnicodeError, RecursionError, ValueError):
+        raise ToolError("The tool's result cannot be written as text.") from None
+
+
+def limited(text: str, limit: int) -> str:
+    """The text, or its beginning and a note about the rest."""
+    if len(text) <= limit:
+        return text
+    return f"{text[:limit]}\n[Cut off here, after {limit} characters.]"
+
+
+def clean(text: str) -> str:
+    """Text that any API can carry: lone surrogates are replaced."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()

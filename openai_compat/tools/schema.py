@@ -1,0 +1,107 @@
+"""A function's signature as JSON Schema, and arguments checked against it: pydantic does both."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, cast, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, Field, PydanticUserError, ValidationError, create_model
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaWarningKind
+
+from .docstring import read_docstring
+from .failure import ToolError
+
+PROBLEMS = 8
+"""Faults of one call's arguments that are told to the model."""
+
+
+class _Untitled(GenerateJsonSchema):
+    """Without the titles that pydantic makes of names: they are tokens that say nothing."""
+
+    ignored_warning_kinds: set[JsonSchemaWarningKind] = {"skipped-choice", "non-serializable-default"}  # noqa: RUF012
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
+
+
+class Signature:
+    """What a function takes from the model.
+
+    `injected` is the class of an argument that the server gives; the model neither sees nor sets it.
+
+    Raises TypeError for a function whose arguments cannot be given by name, or have no type.
+
+    Attributes:
+        parameters: the JSON Schema.
+        context: the name of the injected argument, if the function has one.
+        names: the names of the arguments that the model gives.
+    """
+
+    def __init__(self, function: Callable[..., Any], injected: type) -> None:
+        hints = _hints(function)
+        described = read_docstring(function).parameters
+        fields: dict[str, Any] = {}
+        self.context: str | None = None
+        self._by_field: dict[str, str] = {}
+        for parameter in inspect.signature(function).parameters.values():
+            name = _by_name(function, parameter, hints)
+            if hints[name] is injected:
+                self.context = name
+            else:
+                key = f"argument_{len(fields)}"  # a model's own methods have names too
+                self._by_field[key] = name
+                fields[key] = _field(hints[name], parameter, described.get(name))
+        config = ConfigDict(extra="forbid", allow_inf_nan=False)
+        try:
+            self._model: type[BaseModel] = create_model("Arguments", __config__=config, **fields)
+            self.parameters = _schema(self._model)
+        except PydanticUserError as error:
+            raise TypeError(f"{function!r}: a type of its signature has no JSON Schema") from error
+        self.names = frozenset(self._by_field.values())
+
+    def read(self, arguments: str) -> dict[str, Any]:
+        """The arguments as the function takes them. Raises ToolError, which tells the model what is wrong."""
+        try:
+            model = self._model.model_validate_json(arguments or "{}")
+        except ValidationError as error:
+            raise ToolError(_problems(error)) from None
+        return {name: getattr(model, key) for key, name in self._by_field.items() if key in model.model_fields_set}
+
+
+def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+    try:
+        return get_type_hints(function, include_extras=True)
+    except NameError as error:
+        raise TypeError(f"{function!r}: a type of its signature is not known where it is defined: {error}") from error
+
+
+def _by_name(function: Callable[..., Any], parameter: inspect.Parameter, hints: Mapping[str, Any]) -> str:
+    if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+        raise TypeError(f"{function!r}: a tool's arguments are given by name, so it cannot have '{parameter}'")
+    if parameter.name not in hints:
+        raise TypeError(f"{function!r}: the argument '{parameter.name}' needs a type")
+    return parameter.name
+
+
+def _field(hint: Any, parameter: inspect.Parameter, description: str | None) -> Any:
+    default = ... if parameter.default is parameter.empty else parameter.default
+    said: dict[str, Any] = {} if description is None else {"description": description}
+    return Annotated[hint, Field(alias=parameter.name, **said)], default
+
+
+def _schema(model: type[BaseModel]) -> dict[str, Any]:
+    schema = model.model_json_schema(schema_generator=_Untitled)
+    schema.pop("title", None)
+    for definition in cast("dict[str, dict[str, Any]]", schema.get("$defs", {})).values():
+        definition.pop("title", None)
+    return schema
+
+
+def _problems(error: ValidationError) -> str:
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    lines = [
+        f"{'.'.join([str(part) for part in problem['loc']]) or 'arguments'}: {problem['msg']}" for problem in found
+    ]
+    more = [f"… and {len(lines) - PROBLEMS} more"] if len(lines) > PROBLEMS else []
+    return "The arguments are wrong.\n" + "\n".join([line[:300] for line in lines[:PROBLEMS]] + more)

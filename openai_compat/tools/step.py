@@ -1,0 +1,173 @@
+"""One answer of the model within a turn: what it says is passed on, the calls it makes are collected."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from ..backend import AgentRequest, CustomTool
+from ..errors import AgentError
+from ..events import (
+    AgentEvent,
+    Citation,
+    Executor,
+    Finished,
+    FinishReason,
+    MessageBreak,
+    Paused,
+    PendingCall,
+    ReasoningDelta,
+    TextDelta,
+    ToolCallDelta,
+    ToolCallReady,
+    ToolCallStarted,
+    UsageReported,
+)
+from ..messages import AssistantMessage, ToolCall
+from .conversation import answer
+
+
+@dataclass(slots=True)
+class StepCall:
+    """A call that the model has made. `executor` is who runs it: we, or the client."""
+
+    call_id: str
+    name: str
+    executor: Executor
+    kind: Literal["function", "custom"]
+    pieces: list[str] = field(default_factory=list[str])
+    ready: bool = False
+
+    @property
+    def arguments(self) -> str:
+        """JSON text, or a custom tool's input."""
+        return "".join(self.pieces) or ("" if self.kind == "custom" else "{}")
+
+
+class Step:
+    """Reads one answer. Ids of calls that were used before are replaced: some models count from one in each answer.
+
+    Attributes:
+        said: characters of text so far, in this answer and those before it.
+        ended: the model has said its last.
+        reason: why it ended.
+        tokens: tokens used, of the input and the output.
+        output_tokens: tokens of the output.
+    """
+
+    def __init__(self, request: AgentRequest, used: set[str], said: int) -> None:
+        choice = request.tool_choice
+        self._clients = choice.names | choice.withheld | {tool.name for tool in request.tools}
+        self._custom = {tool.name for tool in request.tools if isinstance(tool, CustomTool)}
+        self._parallel = request.parallel_tool_calls
+        self._used = used
+        self._calls: dict[str, StepCall] = {}
+        self._foreign: set[str] = set()
+        self._text: list[str] = []
+        self._reasoning: list[str] = []
+        self._said_before = said
+        self.said = said
+        self.ended = False
+        self.reason: FinishReason = "stop"
+        self.tokens = 0
+        self.output_tokens = 0
+
+    @property
+    def calls(self) -> list[StepCall]:
+        """The calls, in the order in which they began; none that was cut off."""
+        whole = self.reason in ("stop", "tool_calls")
+        return [call for call in self._calls.values() if call.ready or whole]
+
+    @property
+    def message(self) -> AssistantMessage:
+        """The answer as a message."""
+        calls = [ToolCall(call.call_id, call.name, call.arguments, call.kind) for call in self.calls]
+        return answer("".join(self._text), calls, "".join(self._reasoning))
+
+    def read(self, item: AgentEvent | str) -> Iterator[AgentEvent | str]:
+        """What the item becomes in the turn. Raises AgentError for a model that waits for approvals of its own."""
+        match item:
+            case str() | TextDelta():
+                yield from self._say(item)
+            case ReasoningDelta():
+                self._reasoning.append(item.text)
+                yield item
+            case Citation():  # its places are within this answer, and the turn's text holds those before it
+                before = self._said_before
+                yield replace(item, start_index=item.start_index + before, end_index=item.end_index + before)
+            case ToolCallStarted() | ToolCallDelta() | ToolCallReady():
+                yield from self._call(item)
+            case UsageReported():
+                self.tokens += item.input_tokens + item.output_tokens
+                self.output_tokens += item.output_tokens
+                yield item
+            case Paused():
+                self.ended = True
+                for call in item.pending:
+                    yield from self._pending(call)
+            case Finished():
+                self.ended, self.reason = True, item.reason
+            case _:
+                yield item
+
+    def complete(self) -> Iterator[ToolCallReady]:
+        """The calls that the model left open at its end, which are whole all the same."""
+        for call in self.calls:
+            if not call.ready:
+                call.ready = True
+                yield ToolCallReady(call.call_id, call.name, call.arguments, call.executor)
+
+    # text
+
+    def _say(self, item: str | TextDelta) -> Iterator[AgentEvent | str]:
+        text = item if isinstance(item, str) else item.text
+        if text and not self._text and self._said_before:
+            yield MessageBreak()
+        self._text.append(text)
+        self.said += len(text)
+        yield item
+
+    # calls
+
+    def _call(self, event: ToolCallStarted | ToolCallDelta | ToolCallReady) -> Iterator[AgentEvent]:
+        if event.call_id in self._foreign or getattr(event, "executor", None) == "agent":
+            self._foreign.add(event.call_id)  # run by the model's own provider: not ours to look after
+            yield event
+        elif isinstance(event, ToolCallStarted):
+            yield from self._started(event.call_id, event.name)
+        elif isinstance(event, ToolCallReady):
+            yield from self._ready(event)
+        else:
+            call = self._calls.get(event.call_id)
+            if call is not None and not call.ready:
+                call.pieces.append(event.arguments)
+                yield replace(event, call_id=call.call_id)
+
+    def _started(self, call_id: str, name: str) -> Iterator[AgentEvent]:
+        if call_id in self._calls or (self._calls and not self._parallel):
+            return
+        executor: Executor = "client" if name in self._clients else "agent"
+        kind: Literal["function", "custom"] = "custom" if name in self._custom else "function"
+        call = self._calls[call_id] = StepCall(self._new_id(call_id), name, executor, kind)
+        yield ToolCallStarted(call.call_id, name, executor)
+
+    def _ready(self, event: ToolCallReady) -> Iterator[AgentEvent]:
+        yield from self._started(event.call_id, event.name)
+        call = self._calls.get(event.call_id)
+        if call is not None and not call.ready:
+            call.pieces, call.ready = [event.arguments], True
+            yield ToolCallReady(call.call_id, call.name, call.arguments, call.executor)
+
+    def _pending(self, call: PendingCall) -> Iterator[AgentEvent]:
+        if call.waits_for == "approval":
+            raise AgentError("The model behind the agent waits for an approval of its own.", code="event_order")
+        yield from self._ready(ToolCallReady(call.call_id, call.name, call.arguments))
+
+    def _new_id(self, call_id: str) -> str:
+        number, new = 1, call_id
+        while new in self._used:
+            number += 1
+            new = f"{call_id}_{number}"
+        self._used.add(new)
+        return new
