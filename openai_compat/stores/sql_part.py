@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+from ..errors import Unavailable
 from .engine import Engine, Result, Stepwise, Transaction
 from .schema import migrate
 from .sql_dialect import DIALECTS
@@ -22,7 +23,11 @@ class SqlPart:
         if not self._migrated:
             await self.engine.run(partial(migrate, self._dialect))
             self._migrated = True
-        return await self.engine.run(transaction)
+        try:
+            return await self.engine.run(transaction)
+        except Unavailable:
+            self._migrated = False  # who knows which database it is when it is back
+            raise
 
     async def _step(self, transaction: Callable[[], Transaction[Result]]) -> Result:
         """Run a transaction of one statement, or of several of which each is right by itself."""
