@@ -103,7 +103,8 @@ class Responding:
             if not work.taken:
                 await runtime.slots.take(work.seat)
                 work.taken = True
-            runtime.leases.hold(work.token, self.interrupt)
+            if work.journal is not None or work.draft is not None:  # else the store knows nothing of it yet
+                runtime.leases.hold(work.token, self.interrupt)
             runtime.responses[work.key] = self
             if work.journal is not None:
                 runtime.followed[work.key] = work.journal.log
