@@ -31,13 +31,14 @@ logger = logging.getLogger("openai_compat")
 class Upkeep:
     """Looks after a store while a server serves. Every process does so: a sweep that finds nothing costs little.
 
-    `retention` is in seconds. The times of the sweeps are random by a half, so that processes which were started
-    together do not sweep together.
+    It forgets what was not used for `retention` seconds, `every` so many seconds. That is random by a half, so that
+    processes which were started together do not sweep together.
     """
 
-    def __init__(self, store: Store, retention: float) -> None:
+    def __init__(self, store: Store, retention: float, every: float = SWEEP_EVERY) -> None:
         self._store = store
         self._retention = retention
+        self._every = every
         self._sweeping: Task | None = None
         self._asked = 0.0
         self._answers = True
@@ -80,10 +81,10 @@ class Upkeep:
         return False
 
     async def _sweep_now_and_then(self) -> None:
-        await anyio.sleep(random.uniform(0, FIRST_SWEEP))  # noqa: S311  (no secret)
+        await anyio.sleep(random.uniform(0, min(FIRST_SWEEP, self._every)))  # noqa: S311  (no secret)
         while True:
             await self._sweep()
-            await anyio.sleep(SWEEP_EVERY * random.uniform(0.5, 1.5))  # noqa: S311
+            await anyio.sleep(self._every * random.uniform(0.5, 1.5))  # noqa: S311
 
     async def _sweep(self) -> None:
         try:
