@@ -21,7 +21,8 @@ class SqlConversations(SqlPart):
 
     async def begin(self, key: Key, token: str, lease: float = LEASE) -> Conversation | None:
         """Lock and read; None while another turn holds it."""
-        return await self._run(partial(begin, self._dialect, key, token, lease))
+        found = await self._step(partial(begin, key, token, lease))
+        return found or await self._run(partial(take_over, self._dialect, key, token, lease))
 
     async def release(self, key: Key, token: str) -> None:
         """Unlock without a turn."""
@@ -80,18 +81,25 @@ LOSE = """
 """The turn with this token is over, whatever it still holds."""
 
 
-def begin(dialect: Dialect, key: Key, token: str, lease: float) -> Transaction[Conversation | None]:
-    """Take the lock if it is free, or from a turn whose lease is over, which has lost then."""
-    parameters = (*owned(key), token, lease)
-    rows = yield LOCK, parameters
-    if not rows:
-        expired = yield EXPIRED + dialect.lock, owned(key)
-        if not expired:
-            return None
-        rows = yield TAKE_OVER, parameters
-        yield LOSE, (expired[0][0], text(key.principal))
-    items = (yield from _items(key)) if rows[0][0] else ()
-    return _conversation(key.id, rows[0], items)
+def begin(key: Key, token: str, lease: float) -> Transaction[Conversation | None]:
+    """Take the lock if it is free."""
+    rows = yield LOCK, (*owned(key), token, lease)
+    return (yield from _with_items(key, rows[0])) if rows else None
+
+
+def take_over(dialect: Dialect, key: Key, token: str, lease: float) -> Transaction[Conversation | None]:
+    """Take the lock from a turn whose lease is over, and which has lost then."""
+    expired = yield EXPIRED + dialect.lock, owned(key)
+    if not expired:
+        return None
+    rows = yield TAKE_OVER, (*owned(key), token, lease)
+    yield LOSE, (expired[0][0], text(key.principal))
+    return (yield from _with_items(key, rows[0]))
+
+
+def _with_items(key: Key, row: Row) -> Transaction[Conversation]:
+    items = (yield from _items(key)) if row[0] else ()
+    return _conversation(key.id, row, items)
 
 
 def _items(key: Key) -> Transaction[tuple[Item, ...]]:
