@@ -21,6 +21,7 @@ from ..serializers.chat import ChatForm, ChatStream, completion, stream_end
 from ..serializers.presentation import Presentation
 from ..stores.port import StoredCompletion
 from .admit import admit
+from .attachments import attach, message_places
 from .generation import generate, say
 from .job import Form, Job
 from .outlive import outlive
@@ -60,6 +61,7 @@ async def _run(runtime: Runtime, exchange: Exchange, parsed: ParsedChat, identit
             check_conversation(request.messages)
         check_capabilities(parsed, backend.capabilities)
         request = runtime.messages.apply(request)
+        request = await attach(runtime, request, backend.capabilities, message_places(parsed.request.messages))
         view = partial(Presentation, runtime.visibility)
         job = Job(identity.id, agent, backend, [request] * parsed.choices, view, draft)
         try:

@@ -19,6 +19,7 @@ from ..serializers.responses import ApprovedCall, ResponseForm, ResponseStream
 from ..stores.port import Key, StoredResponse
 from ..structured import OutputFormat
 from .approvals import Answers, find_answers
+from .attachments import attach, item_places
 from .ids import ResponseIds, response_of
 from .job import Asker
 from .journal import Journal
@@ -106,10 +107,11 @@ async def prepare(
     wanted = parsed.request.response_format
     output_format = None if wanted is None else OutputFormat(wanted, "text.format.schema")
     answers = await find_answers(runtime.store, asker.principal.id, parsed.decisions) if parsed.decisions else None
+    places = item_places(parsed.input)
     draft = await _draft(runtime, asker, parsed, http)
     try:
         parsed, context = await _context(runtime, asker, parsed, draft, nearby or {})
-        request = _request(runtime, parsed, context, draft)
+        request = await attach(runtime, _request(runtime, parsed, context, draft), backend.capabilities, places)
     except BaseException:
         if draft is not None:
             await draft.close()
