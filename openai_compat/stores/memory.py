@@ -113,7 +113,7 @@ class MemoryStore:
         kept = self._conversations.get(key)
         if kept is None:
             kept = self._conversations[key] = _Kept(self._clock())
-        elif kept.token is not None:
+        elif kept.token not in (None, token):
             return None
         kept.token, kept.touched = token, self._clock()
         self._conversations.move_to_end(key)
@@ -455,7 +455,7 @@ class MemoryStore:
             return "taken"
         if claimed.request != request:
             return "other request"
-        return claimed.replay or "running"
+        return claimed.replay or ("taken" if claimed.token == token else "running")
 
     async def settle(self, key: Key, token: str, replay: Replay | None) -> None:
         """Record the answer, or give the key back."""
@@ -474,7 +474,7 @@ class MemoryStore:
     async def take_slot(self, pool: str, token: str, size: int, lease: float = LEASE) -> bool:
         """Take one of the slots of a pool."""
         taken = self._slots.setdefault(pool, set())
-        if len(taken) >= size:
+        if len(taken) >= size and token not in taken:
             return False
         taken.add(token)
         return True
