@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import builtins
 import sys
 import time
@@ -15,8 +16,9 @@ import openai
 import pytest
 from openai.types import FileCreateParams, FileDeleted, FileListParams, FileObject, FilePurpose
 
-from openai_compat import Cors, Limits, MemoryStore, Principal, Server
+from openai_compat import Capabilities, Conversations, Cors, Limits, MemoryStore, Principal, Server
 from openai_compat.http import HttpRequest, ResponseBody, ResponseStart
+from openai_compat.messages import FilePart, ImagePart, TextPart, ToolMessage, UserMessage
 from openai_compat.protocol import files as wire
 
 from .agents import Says
@@ -26,6 +28,7 @@ from .requirements import requirement
 pytestmark = pytest.mark.anyio
 
 URL = "/v1/files"
+CHAT = "/v1/chat/completions"
 PDF = b"%PDF-1.7\r\n\x00\xff--boundary\r\n" + bytes(range(256))
 HOUR = {"expires_after[anchor]": "created_at", "expires_after[seconds]": "3600"}
 
@@ -446,3 +449,240 @@ async def test_a_server_without_the_parser_says_so(http: Http, monkeypatch: pyte
     assert error_of(answer) == (503, "files_not_installed", None)
     assert "openai-compat[files]" in answer.text
     assert answer.headers["x-should-retry"] == "false"
+
+
+# files that requests name
+
+
+def data_url(content: bytes, kind: str) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def naming(*identifiers: str, text: str = "Read this") -> list[Any]:
+    parts = [{"type": "file", "file": {"file_id": identifier}} for identifier in identifiers]
+    return [{"role": "user", "content": [{"type": "text", "text": text}, *parts]}]
+
+
+@requirement("files.attached")
+async def test_chat_agents_get_a_named_file_as_its_bytes(connect: Connect) -> None:
+    agent = Says("Hi")
+    async with connect(agent) as client:
+        made = await client.files.create(file=("report.pdf", PDF), purpose="user_data")
+        await client.chat.completions.create(model="agent", messages=naming(made.id))
+    url = data_url(PDF, "application/pdf")
+    [message] = agent.request.messages
+    assert isinstance(message, UserMessage)
+    assert message.parts == (TextPart("Read this"), FilePart(url, filename="report.pdf"))
+    assert agent.request.raw_messages == [
+        {
+            "role": "user",
+            "content": [
+                {"type": "text", "text": "Read this"},
+                {"type": "file", "file": {"file_data": url, "filename": "report.pdf"}},
+            ],
+        }
+    ]
+
+
+@requirement("files.attached")
+async def test_response_agents_get_named_files_and_pictures_as_their_bytes(connect: Connect) -> None:
+    agent = Says("Hi")
+    async with connect(agent) as client:
+        report = await client.files.create(file=("report.pdf", PDF), purpose="user_data")
+        photo = await client.files.create(file=("photo.png", b"png"), purpose="vision")
+        parts: Any = [
+            {"type": "input_file", "file_id": report.id, "filename": "mine.pdf"},
+            {"type": "input_image", "file_id": photo.id, "detail": "low"},
+        ]
+        answer = await client.responses.create(model="agent", input=[{"role": "user", "content": parts}])
+        listed = await client.responses.input_items.list(answer.id)
+    pdf, png = data_url(PDF, "application/pdf"), data_url(b"png", "image/png")
+    [message] = agent.request.messages
+    assert isinstance(message, UserMessage)
+    assert message.parts == (FilePart(pdf, filename="mine.pdf"), ImagePart(png))
+    assert agent.request.raw_items is not None
+    assert agent.request.raw_items[0]["content"] == [
+        {"type": "input_file", "file_data": pdf, "filename": "mine.pdf"},
+        {"type": "input_image", "image_url": png, "detail": "low"},
+    ]
+    kept: Any = listed.data[0]
+    assert [part.file_id for part in kept.content] == [report.id, photo.id]
+
+
+@requirement("files.attached")
+@in_process
+async def test_plain_functions_get_it_in_messages(http: Http) -> None:
+    given: list[Any] = []
+
+    def agent(messages: list[dict[str, Any]]) -> str:
+        given.extend(messages)
+        return "Hi"
+
+    async with http(agent) as client:
+        made = await upload(client)
+        await client.post(CHAT, json={"model": "agent", "messages": naming(made["id"])})
+    assert given[0]["content"][1]["file"] == {"file_data": data_url(PDF, "application/pdf"), "filename": "a.pdf"}
+
+
+@requirement("files.attached")
+@in_process
+async def test_results_of_tools_may_name_files_too(http: Http) -> None:
+    agent = Says("Hi")
+    async with http(agent) as client:
+        made = await upload(client)
+        call = {"type": "function_call", "call_id": "c", "name": "read", "arguments": "{}"}
+        result = {
+            "type": "function_call_output",
+            "call_id": "c",
+            "output": [{"type": "input_text", "text": "Here"}, {"type": "input_file", "file_id": made["id"]}],
+        }
+        items = [{"role": "user", "content": "Read it"}, call, result]
+        answer = await client.post("/v1/responses", json={"model": "agent", "input": items})
+    assert answer.status_code == 200, answer.content
+    message = agent.request.messages[-1]
+    assert isinstance(message, ToolMessage)
+    assert (message.text, message.media) == ("Here", (FilePart(data_url(PDF, "application/pdf"), filename="a.pdf"),))
+
+
+@requirement("files.attached")
+@in_process
+@pytest.mark.parametrize(
+    ("name", "sent", "kind"),
+    [
+        ("a.txt", None, "text/plain"),
+        ("a.png", None, "image/png"),
+        ("a", None, "application/octet-stream"),
+        ("a.md", "text/markdown; charset=utf-8", "text/markdown"),
+        ("a.pdf", "application/octet-stream", "application/pdf"),
+        ("a.pdf", "nonsense", "application/pdf"),
+        ("a.pdf", "text/x, y/z", "application/pdf"),
+    ],
+)
+async def test_the_media_type_is_as_it_was_sent_or_as_the_name_says(
+    name: str, sent: str | None, kind: str, http: Http
+) -> None:
+    agent = Says("Hi", can=Capabilities(vision=False))
+    async with http(agent) as client:
+        file = (name, b"x") if sent is None else (name, b"x", sent)
+        made = (await client.post(URL, files={"file": file}, data={"purpose": "user_data"})).json()
+        await client.post(CHAT, json={"model": "agent", "messages": naming(made["id"])})
+    [message] = agent.request.messages
+    assert isinstance(message, UserMessage)
+    assert message.parts[1] == FilePart(data_url(b"x", kind), filename=name)
+
+
+@requirement("files.attached")
+@in_process
+async def test_a_conversation_keeps_the_id_and_each_turn_reads_the_file_anew(http: Http) -> None:
+    agent = Says("Hi")
+    headers = {"X-Conversation-Id": "c"}
+    async with http(agent, conversations=Conversations()) as client:
+        made = await upload(client, content=b"%PDF")
+        await client.post(CHAT, json={"model": "agent", "messages": naming(made["id"])}, headers=headers)
+        more = {"model": "agent", "messages": [{"role": "user", "content": "And now?"}]}
+        kept = (await client.get("/v1/chat/conversations/c")).json()["messages"][0]
+        await client.post(CHAT, json=more, headers=headers)
+        await client.delete(f"{URL}/{made['id']}")
+        after = await client.post(CHAT, json=more, headers=headers)
+    assert after.status_code == 200
+    first, second, third = [request.messages[0] for request in agent.requests]
+    assert isinstance(first, UserMessage)
+    assert first.parts[1] == FilePart(data_url(b"%PDF", "application/pdf"), filename="a.pdf")
+    assert second == first
+    assert isinstance(third, UserMessage)
+    assert third.parts[1] == TextPart(f"[The file {made['id']} is not there any more.]")
+    assert kept["content"][1] == {"type": "file", "file": {"file_id": made["id"]}}
+    assert agent.requests[-1].prompt == "And now?"
+
+
+PLAIN: Any = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi"}]
+
+
+@requirement("files.missing")
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_file_that_is_not_there_is_a_400_before_the_agent_runs(stream: bool, connect: Connect) -> None:
+    agent = Says("Hi")
+    async with connect(agent) as client:
+        made = await client.files.create(file=("a.pdf", PDF), purpose="user_data")
+        with pytest.raises(openai.BadRequestError) as chat:
+            await client.chat.completions.create(
+                model="agent", messages=[*PLAIN, *naming(made.id, "file-none")], stream=stream
+            )
+        parts: Any = [{"type": "input_text", "text": "x"}, {"type": "input_image", "file_id": "file-none"}]
+        with pytest.raises(openai.BadRequestError) as response:
+            await client.responses.create(
+                model="agent", input=[*PLAIN, {"role": "user", "content": parts}], stream=stream
+            )
+    assert (chat.value.code, chat.value.param) == ("file_not_found", "messages[2].content[2]")
+    assert (response.value.code, response.value.param) == ("file_not_found", "input[2].content[1]")
+    assert agent.requests == []
+
+
+@requirement("files.missing")
+@in_process
+async def test_an_expired_file_and_another_callers_are_not_there(http: Http) -> None:
+    agent, ahead = Says("Hi"), [0.0]
+    keys = {"a": Principal("ann"), "b": Principal("bob")}
+    async with http(agent, keys=keys, store=MemoryStore(clock=lambda: time.time() + ahead[0])) as client:
+        client.headers["Authorization"] = "Bearer a"
+        made = await upload(client, **HOUR)
+        body = {"model": "agent", "messages": naming(made["id"])}
+        assert (await client.post(CHAT, json=body)).status_code == 200
+        foreign = await client.post(CHAT, json=body, headers={"Authorization": "Bearer b"})
+        ahead[0] = 3601
+        expired = await client.post(CHAT, json=body)
+    for answer in (foreign, expired):
+        assert error_of(answer) == (400, "file_not_found", "messages[0].content[1]")
+    assert len(agent.requests) == 1
+
+
+@requirement("files.missing")
+@in_process
+@pytest.mark.parametrize(
+    ("can", "name", "part"),
+    [
+        (Capabilities(files=False), "a.pdf", "input_file"),
+        (Capabilities(vision=False), "a.png", "input_image"),
+        (Capabilities(files=False), "a.pdf", "input_image"),
+        (Capabilities(files=False, vision=False), "a.png", "input_image"),
+    ],
+)
+async def test_an_agent_that_cannot_take_it_is_not_run(can: Capabilities, name: str, part: str, http: Http) -> None:
+    agent = Says("Hi", can=can)
+    async with http(agent) as client:
+        made = await upload(client, name)
+        items = [{"role": "user", "content": [{"type": part, "file_id": made["id"]}]}]
+        answer = await client.post("/v1/responses", json={"model": "agent", "input": items})
+        chat = (
+            await client.post(CHAT, json={"model": "agent", "messages": naming(made["id"])})
+            if not can.files
+            else answer
+        )
+    assert error_of(answer) == (400, "unsupported_parameter", "input[0].content[0]")
+    assert chat.json()["error"]["code"] == "unsupported_parameter"
+    assert agent.requests == []
+
+
+@requirement("files.limits")
+@in_process
+async def test_the_files_of_one_request_are_bounded_each_as_often_as_it_is_named(http: Http) -> None:
+    agent = Says("Hi")
+    async with http(agent, limits=Limits(attachments=250)) as client:
+        made = await upload(client, content=b"x" * 100)
+        twice = await client.post(CHAT, json={"model": "agent", "messages": naming(*[made["id"]] * 2)})
+        thrice = await client.post(CHAT, json={"model": "agent", "messages": naming(*[made["id"]] * 3)})
+    assert twice.status_code == 200
+    assert error_of(thrice) == (400, "attachments_too_large", "messages[0].content[1]")
+    assert len(agent.requests) == 1
+
+
+@requirement("files.attached")
+@in_process
+async def test_a_part_that_has_its_data_is_handed_on_as_it_is(http: Http) -> None:
+    agent = Says("Hi")
+    part = {"type": "file", "file": {"file_data": "eA==", "file_id": "file-none", "filename": "x.txt"}}
+    async with http(agent) as client:
+        await client.post(CHAT, json={"model": "agent", "messages": [{"role": "user", "content": [part]}]})
+    [message] = agent.request.messages
+    assert isinstance(message, UserMessage)
+    assert message.parts == (FilePart("eA==", "file-none", "x.txt"),)
