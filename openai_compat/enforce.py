@@ -250,11 +250,11 @@ class Enforcer:
 
     def _terminal(self, reason: FinishReason) -> list[AgentEvent]:
         self.finished = True
+        if reason not in ("stop", "tool_calls"):
+            return [Finished(reason)]  # a call that was cut off is not ready: clients would run half of it
         calls = self._client_calls()
         events = [event for call_id, call in calls if not call.ready for event in self._complete(call_id, call)]
-        if calls and reason in ("stop", "tool_calls"):
-            return [*events, Paused(self._open_calls())]
-        return [*events, Finished("stop" if reason == "tool_calls" else reason)]
+        return [*events, Paused(self._open_calls()) if calls else Finished("stop")]
 
 
 def _checked(usage: UsageReported) -> UsageReported:

@@ -100,7 +100,7 @@ class Reducer:
         self._text: list[str] = []
         self._reasoning: list[str] = []
         self._refusal: list[str] = []
-        self._calls: dict[str, PendingCall] = {}
+        self._calls: dict[str, tuple[str, list[str]]] = {}
         self._message = FinalMessage()
 
     def feed(self, items: Iterable[Item]) -> None:
@@ -129,17 +129,20 @@ class Reducer:
                 message.usage.add(event)
             case ToolCallStarted():  # calls keep the order in which they began, as in a stream
                 if event.executor == "client":
-                    self._calls[event.call_id] = PendingCall(event.call_id, event.name, "")
+                    self._calls[event.call_id] = (event.name, [])
+            case ToolCallDelta():
+                if event.call_id in self._calls:
+                    self._calls[event.call_id][1].append(event.arguments)
             case ToolCallReady():
                 if event.executor == "client":
-                    self._calls[event.call_id] = PendingCall(event.call_id, event.name, event.arguments)
+                    self._calls[event.call_id] = (event.name, [event.arguments])
             case Paused():
                 message.finish_reason = "tool_calls" if self._calls else "stop"
                 message.approvals = [call for call in event.pending if call.waits_for == "approval"]
                 message.state = event.state
             case Finished():
                 message.finish_reason = event.reason
-            case MessageBreak() | ToolCallDelta() | ToolResult() | Progress() | Notice() | Compacted():
+            case MessageBreak() | ToolResult() | Progress() | Notice() | Compacted():
                 pass
             case _:
                 assert_never(event)
@@ -149,5 +152,6 @@ class Reducer:
         self._message.text = "".join(self._text)
         self._message.reasoning = "".join(self._reasoning)
         self._message.refusal = "".join(self._refusal)
-        self._message.client_calls = list(self._calls.values())
+        calls = self._calls.items()
+        self._message.client_calls = [PendingCall(call_id, name, "".join(args)) for call_id, (name, args) in calls]
         return self._message

@@ -24,6 +24,7 @@ from openai_compat.events import (
 )
 from openai_compat.reducer import Item
 from openai_compat.serializers.responses import ResponseForm, ResponseStream
+from openai_compat.testing.strategies import event_lists
 
 from . import strategies
 from .exchanges import strict_json
@@ -122,7 +123,7 @@ def turn(said: list[AgentEvent | str]) -> list[Item]:
     return [*out, *enforcer.end()]
 
 
-turns = st.lists(items, max_size=15).map(turn)
+turns = st.one_of(st.lists(items, max_size=15), event_lists(("get_weather", "find", "write_code"))).map(turn)
 endings: st.SearchStrategy[Ending] = st.sampled_from(["finish", "finish", "fail", "cancel"])
 forms = st.fixed_dictionaries(
     {
