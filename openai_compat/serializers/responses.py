@@ -406,15 +406,20 @@ class ResponseStream:
 
     def _settle(self, reason: FinishReason) -> bytes:
         """Ends what is still open."""
-        status: Literal["completed", "incomplete"] = "incomplete" if reason in INCOMPLETE else "completed"
-        ended = self._end_prose(status)
-        return ended + b"".join([call.close(status) for call in self._calls.values()]) + self._speech.end()
+        if reason in INCOMPLETE:
+            return self._break_off()
+        ended = self._end_prose()
+        return ended + b"".join([call.close("completed") for call in self._calls.values()]) + self._speech.end()
+
+    def _break_off(self) -> bytes:
+        """Ends what is still open where the turn was cut."""
+        ended = self._end_prose("incomplete")
+        return ended + b"".join([call.cut() for call in self._calls.values()]) + self._speech.end()
 
     def _cut(self) -> bytes:
-        """Ends what is still open where the turn breaks off."""
+        """The same, of a response that may not even have begun."""
         created = self._lifecycle("response.created") if self.sequence < 0 else b""
-        ended = self._end_prose("incomplete")
-        return created + ended + b"".join([call.cut() for call in self._calls.values()]) + self._speech.end()
+        return created + self._break_off()
 
     def _empty_message(self) -> bytes:
         """An answer has a message, if an empty one, unless it has something else to act on or to look at."""

@@ -32,7 +32,7 @@ from openai_compat.parsers.items import summary_of
 from openai_compat.reducer import Item
 from openai_compat.serializers.responses import ApprovedCall, ResponseStream
 
-from .responses_stream import Json, form, frames, names, of, told
+from .responses_stream import Ending, Json, form, frames, names, of, told
 
 OPEN_RESPONSES_KEYS = {
     "id",
@@ -367,8 +367,10 @@ def test_a_failure_has_the_code_that_keeps_agents_from_being_run_twice(error: Op
     assert failed["response"]["output"][0]["content"][0]["text"] == "a"
 
 
-def test_a_client_call_that_was_cut_off_is_never_done() -> None:
-    events, stream = told(ToolCallStarted("c", "find", "client"), ToolCallDelta("c", '{"x"'), ending="fail")
+@pytest.mark.parametrize(("last", "ending"), [([], "fail"), ([], "cancel"), ([Finished("length")], "finish")])
+def test_a_client_call_that_was_cut_off_is_never_done(last: list[Item], ending: Ending) -> None:
+    begun: list[Item] = [ToolCallStarted("c", "find", "client"), ToolCallDelta("c", '{"x"')]
+    events, stream = told(*begun, *last, ending=ending)
     assert of(events, "output_item.done", "function_call_arguments.done") == []
     (call,) = stream.output
     assert (call["type"], call.get("status")) == ("function_call", "incomplete")
