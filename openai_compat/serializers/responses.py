@@ -198,9 +198,9 @@ class ResponseStream:
     def feed(self, items: list[Item]) -> bytes:
         """The events for what the agent says."""
         begun = self._begun()
-        if self._view is None:
-            return begun + self._written(items)
-        return begun + b"".join([self._written(self._shown(item)) for item in items])
+        if set(map(type, items)) == {str}:
+            return begun + self._texts(cast("list[str]", items))
+        return begun + b"".join([self._item(shown) for item in items for shown in self._shown(item)])
 
     def _begun(self) -> bytes:
         return self.begin() if self.status == "queued" or self.sequence < 0 else b""
@@ -210,16 +210,11 @@ class ResponseStream:
 
     # what the agent says
 
-    def _shown(self, item: Item) -> list[Item]:
+    def _shown(self, item: Item) -> Sequence[Item]:
         """What an item becomes where the agent's own tools have no items of their own."""
         if self._view is None or isinstance(item, MessageBreak):  # which chat writes as a blank line
-            return [item]
+            return (item,)
         return self._view.show([item])
-
-    def _written(self, items: list[Item]) -> bytes:
-        if set(map(type, items)) == {str}:
-            return self._texts(cast("list[str]", items))
-        return b"".join([self._item(item) for item in items])
 
     def _item(self, item: Item) -> bytes:  # noqa: C901, PLR0912  (one arm for each event)
         match item:
