@@ -8,7 +8,7 @@ from typing import cast
 from ..embedding import EmbeddingInput
 from ..errors import InvalidRequest
 from ..protocol.embeddings import MAX_INPUTS, EmbeddingRequest
-from .body import parse_object, validate
+from .body import check_length, parse_object, validate
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class ParsedEmbedding:
 def parse_embedding(body: bytes) -> ParsedEmbedding:
     """The request in `body`. Raises InvalidRequest with the `param` at fault."""
     raw = parse_object(body)
-    _check_number(raw.get("input"))
+    check_length("input", raw.get("input"), MAX_INPUTS)
     wire = validate(EmbeddingRequest, raw)
     texts, tokens = _inputs(wire)
     user = wire.user if isinstance(wire.user, str) else None
@@ -39,12 +39,6 @@ def check_taken(asked: EmbeddingInput, takes: frozenset[str]) -> None:
     if asked.dimensions is not None and "dimensions" not in takes:
         text = "The vectors of this model have one length only."
         raise InvalidRequest(text, param="dimensions", code="unsupported_parameter")
-
-
-def _check_number(sent: object) -> None:
-    if isinstance(sent, list) and len(cast("list[object]", sent)) > MAX_INPUTS:
-        text = f"'input' can have {MAX_INPUTS} elements at most."
-        raise InvalidRequest(text, param="input", code="invalid_value")
 
 
 def _inputs(wire: EmbeddingRequest) -> tuple[tuple[str, ...], tuple[tuple[int, ...], ...]]:

@@ -166,6 +166,12 @@ REQUIREMENTS: dict[str, Requirement] = {
     "completions.refused": Requirement(
         "what legacy completions cannot honour is a 400 that names the parameter", "W A6"
     ),
+    "conversations.keep": Requirement("conversations are made, shown, labelled and deleted", "W A4"),
+    "conversations.items": Requirement("items are added, listed by pages, shown and taken out", "W A4"),
+    "conversations.same": Requirement("they are the conversations of chat and of responses, there and back", "D 6"),
+    "conversations.owner": Requirement("foreign and unknown ids are a 404", "T 76"),
+    "conversations.busy": Requirement("while a turn runs, nothing is added: 409 conversation_busy", "D 5"),
+    "conversations.input": Requirement("bad input is a 400 that names the parameter, and changes nothing", "T 92"),
     "embeddings.answer": Requirement("one vector for each input, as numbers or base64, and the tokens read", "W A6"),
     "embeddings.functions": Requirement("an embed function is plain or async and gets what it has parameters for", "W A6"),
     "embeddings.input": Requirement("bad input is a 400 that names the parameter; the function does not run", "W A6"),
