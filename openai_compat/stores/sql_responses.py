@@ -115,7 +115,7 @@ def append(dialect: Dialect, key: Key, token: str, events: Events) -> Transactio
     rows = yield (
         f"""insert into oc_event (principal, response, first, last, body)
             select principal, id, cast($4 as bigint), cast($5 as bigint), cast($6 as text) from oc_response
-            where principal = $1 and id = $2 and token = $3 and {RUNNING} {dialect.lock}
+            where principal = $1 and id = $2 and token = $3 and {RUNNING} {dialect.forgetful} {dialect.lock}
         {WRITTEN_BEFORE} returning first""",
         (*owned(key), token, events.first, events.last, events.body),
     )

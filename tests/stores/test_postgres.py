@@ -7,13 +7,16 @@ import gc
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
+from dataclasses import replace
 
 import anyio
 import pytest
 
 from openai_compat.errors import Unavailable
 from openai_compat.stores.engine import Row, Single, Stepwise, Transaction
+from openai_compat.stores.port import Events, Key, Outcome, StoredResponse
 from openai_compat.stores.postgres import PostgresEngine
+from openai_compat.stores.sql import SqlStore
 
 from .postgres_cluster import Cluster, wait_until
 
@@ -156,7 +159,7 @@ async def test_transactions_in_each_others_way_are_begun_again(
     async with anyio.create_task_group() as both:
         both.start_soon(engine.run, crossing("a", "b"))
         both.start_soon(engine.run, crossing("b", "a"))
-    assert len(begun) == 3
+    assert len(begun) > 2
     assert await engine.run(rows("select n from counter order by id")) == [(2,), (2,)]
 
 
@@ -192,6 +195,30 @@ async def test_statements_prepared_for_an_older_schema_are_prepared_again(engine
     assert tuple(await engine.run(transaction)) == ("a", 1)
     await engine.run(script("alter table counter add column more bigint default 7"))
     assert tuple(await engine.run(transaction)) == ("a", 2, 7)
+
+
+async def test_only_the_batches_of_an_event_log_do_not_wait_for_the_disk(
+    engine: PostgresEngine, postgres: Cluster, postgres_database: str
+) -> None:
+    """Told by a trigger on each table, which notes how the transaction that writes there will be committed."""
+    store = SqlStore(engine)
+    await store.check()
+    note = """
+        create table noted (what text, how text);
+        create function note() returns trigger language plpgsql as
+            $$ begin insert into noted values (tg_table_name, current_setting('synchronous_commit')); return new; end $$;
+        create trigger note after insert on oc_event execute function note();
+        create trigger note after insert or update on oc_response execute function note();
+        create trigger note after insert on oc_turn execute function note()"""
+    postgres.sql(note, postgres_database)
+    response = StoredResponse(id="resp_1", created=1.0, status="in_progress", body="{}")
+    await store.begin_response("alice", response, "token")
+    assert await store.append(Key("alice", "resp_1"), "token", Events(0, 1, "[]"))
+    ended = replace(response, status="completed")
+    assert await store.commit(Outcome(principal="alice", token="token", response=ended, events=Events(2, 3, "[]")))
+    noted = await engine.run(rows("select what, how from noted"))
+    assert set(noted) == {("oc_response", "on"), ("oc_event", "off"), ("oc_event", "on"), ("oc_turn", "on")}
+    assert noted.index(("oc_event", "off")) < noted.index(("oc_event", "on")) < noted.index(("oc_turn", "on"))
 
 
 # cancellation
@@ -287,11 +314,12 @@ def test_what_is_given_back_while_the_event_loop_ends_reaches_the_database(
             await asyncio.sleep(0.05)
             await engine.run(rows(ADD))
 
-    async def ends() -> None:
-        asyncio.ensure_future(turn())
+    async def ends() -> asyncio.Task[None]:
+        running = asyncio.create_task(turn())
         await asyncio.sleep(0.2)
+        return running
 
-    asyncio.run(ends())
+    assert asyncio.run(ends()).cancelled()
     assert asyncio.run(counted(engine)) == 1
     for _ in wait_until("all connections are closed"):
         if not connections(postgres, postgres_database):

@@ -142,50 +142,65 @@ async def test_a_turn_committed_while_the_engine_restarts_is_kept(postgres: Clus
     assert await turns(store) == ["t"]
 
 
+class Client:
+    """Takes turn after turn in a conversation of its own, and remembers which were acknowledged."""
+
+    def __init__(self, store: SqlStore, name: str) -> None:
+        self.key = Key("alice", name)
+        self.acknowledged: list[str] = []
+        self.refused = 0
+        self.leaves = False
+        self._store = store
+
+    async def run(self) -> None:
+        for number in itertools.count():
+            if self.leaves:
+                return
+            token = f"{self.key.id}-{number}"
+            try:
+                await self._turn(token)
+            except Unavailable:
+                self.refused += 1
+                with suppress(Unavailable):
+                    await self._store.release(self.key, token)
+                await asyncio.sleep(0.05)
+
+    async def _turn(self, token: str) -> None:
+        if await self._store.begin(self.key, token, 1.0) is None:
+            await asyncio.sleep(0.05)
+        elif await self._store.commit(outcome(token, self.key)):
+            self.acknowledged.append(token)
+
+    async def gets_on(self) -> None:
+        """Return after another turn."""
+        before = len(self.acknowledged)
+        while len(self.acknowledged) == before:
+            await asyncio.sleep(0.02)
+
+
 @pytest.mark.parametrize("how", ["kill", "stop"])
 async def test_every_turn_that_was_acknowledged_survives_the_engine(
     postgres: Cluster, postgres_url: str, how: str
 ) -> None:
-    """Turns go on in many conversations while the engine goes down and comes back."""
-    acknowledged: dict[Key, list[str]] = {Key("alice", f"c{number}"): [] for number in range(8)}
-    refused, running = 0, True
-
-    async def client(store: SqlStore, key: Key) -> None:
-        nonlocal refused
-        for number in itertools.count():
-            if not running:
-                return
-            token = f"{key.id}-{number}"
-            try:
-                if await store.begin(key, token, 1.0) is None:
-                    await asyncio.sleep(0.05)
-                elif await store.commit(outcome(token, key)):
-                    acknowledged[key].append(token)
-            except Unavailable:
-                refused += 1
-                with suppress(Unavailable):
-                    await store.release(key, token)
-                await asyncio.sleep(0.05)
-
     async with opened(PostgresEngine(f"{postgres_url}?timeout=1")) as store:
-        async with anyio.create_task_group() as clients:
-            for key in acknowledged:
-                clients.start_soon(client, store, key)
+        clients = [Client(store, f"trip {number}") for number in range(8)]
+        async with anyio.create_task_group() as tasks:
+            for client in clients:
+                tasks.start_soon(client.run)
             for _ in range(2):
-                await asyncio.sleep(0.3)
+                await clients[0].gets_on()
                 await asyncio.to_thread(getattr(postgres, how))
-                await asyncio.sleep(0.2)
                 await asyncio.to_thread(postgres.start)
-                before = {key: len(tokens) for key, tokens in acknowledged.items()}
-                with anyio.fail_after(10):  # every conversation can be used again
-                    while any([len(acknowledged[key]) == count for key, count in before.items()]):
-                        await asyncio.sleep(0.05)
-            running = False
-        assert refused
-        for key, tokens in acknowledged.items():
-            stored = await turns(store, key)
+                with anyio.fail_after(10):
+                    for client in clients:
+                        await client.gets_on()
+            for client in clients:
+                client.leaves = True
+        assert sum([client.refused for client in clients])
+        for client in clients:
+            stored = await turns(store, client.key)
             assert len(set(stored)) == len(stored)
-            assert [token for token in stored if token in tokens] == tokens
+            assert [token for token in stored if token in client.acknowledged] == client.acknowledged
 
 
 # frozen
