@@ -20,7 +20,7 @@ from ..protocol.conversations import ConversationObject, DeletedConversation
 from ..protocol.stored import MetadataUpdate
 from ..runtime import Runtime, new_id
 from ..serializers.encoding import dumps, from_stored_json
-from ..stores.port import Conversation, ConversationTurn, Item, Key, Outcome
+from ..stores.port import Conversation, ConversationTurn, Key, Outcome
 from ..tasks import to_the_end
 from .generation import commit
 from .pages import page_of, page_query, unknown_cursor
