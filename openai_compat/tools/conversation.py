@@ -71,7 +71,7 @@ class Conversation:
 
         Later user messages, and what follows them, wait for `catch_up`.
         """
-        typed = parse_messages(_MESSAGES.validate_python(messages))
+        typed = typed_messages(messages)
         roles = ["user" if isinstance(message, UserMessage) else "" for message in self.typed]
         self.raw, self._later_raw = _spliced(self.raw, self._roles, messages, users)
         self.typed, self._later_typed = _spliced(self.typed, roles, typed, users)
@@ -86,6 +86,11 @@ class Conversation:
     @property
     def _roles(self) -> list[str]:
         return [str(message.get("role")) for message in self.raw]
+
+
+def typed_messages(messages: Sequence[RawMessage]) -> tuple[Message, ...]:
+    """Plain dicts as messages. Raises ValidationError and InvalidRequest for what are none."""
+    return parse_messages(_MESSAGES.validate_python(messages))
 
 
 def _spliced(there: list[T], roles: list[str], new: Iterable[T], users: int) -> tuple[list[T], list[T]]:

@@ -6,6 +6,7 @@ import inspect
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 SECTION = re.compile(r"^(Args|Arguments|Parameters|Returns?|Yields?|Raises|Examples?|Notes?|Attributes):\s*$")
@@ -25,7 +26,7 @@ def read_docstring(function: Callable[..., Any]) -> Docstring:
     lines = (inspect.getdoc(function) or "").splitlines()
     starts = [index for index, line in enumerate(lines) if SECTION.match(line)]
     doc = Docstring("\n".join(lines[: starts[0]] if starts else lines).strip())
-    for start, end in zip(starts, [*starts[1:], len(lines)], strict=True):
+    for start, end in pairwise([*starts, len(lines)]):
         if lines[start].startswith(("Args", "Arguments", "Parameters")):
             doc.parameters = _entries(lines[start + 1 : end])
     return doc

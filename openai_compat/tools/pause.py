@@ -12,9 +12,9 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import to_json
 
 from ..backend import Principal
-from ..errors import AgentError
+from ..errors import AgentError, InvalidRequest
 from ..events import PendingCall
-from .conversation import RawMessage
+from .conversation import RawMessage, typed_messages
 
 REMEMBERED = 512
 """Pauses for the client's tools that are kept in memory at most; the oldest are forgotten."""
@@ -71,10 +71,12 @@ class Pause:
     def from_state(cls, state: Mapping[str, Any]) -> Pause:
         """What `to_state` has written. Raises AgentError for anything else."""
         try:
-            return _PAUSE.validate_python(state)
-        except ValidationError as error:
+            pause = _PAUSE.validate_python(state)
+            typed_messages(pause.messages)
+        except (ValidationError, InvalidRequest) as error:
             text = "The paused turn cannot be gone on with: the agent has changed."
             raise AgentError(text, status=409, code="pause_lost") from error
+        return pause
 
 
 _PAUSE = TypeAdapter(Pause)

@@ -1,0 +1,264 @@
+"""Functions as tools: what the model is told of them, and how its arguments are checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date
+from functools import partial
+from typing import Annotated, Any, Literal
+
+import pytest
+from pydantic import BaseModel, Field
+
+from openai_compat.tools import AgentTool, Toolbox, ToolContext, ToolError, as_tool, tool
+from openai_compat.tools.docstring import read_docstring
+
+
+class Address(BaseModel):
+    street: str
+    number: int = 1
+
+
+@dataclass
+class Place:
+    name: str
+
+
+def weather(city: str, day: date | None = None, units: Literal["c", "f"] = "c") -> str:
+    """The weather of a city.
+
+    Ask for one city at a time.
+
+    Args:
+        city: its English name,
+            without the country.
+        day (date): the day: today if left out.
+
+    Returns:
+        Text for people.
+    """
+    return f"{city} {day} {units}"
+
+
+def test_the_model_is_told_a_functions_name_text_and_typed_arguments() -> None:
+    made = as_tool(weather)
+
+    assert made.name == "weather"
+    assert made.description == "The weather of a city.\n\nAsk for one city at a time."
+    assert made.parameters == {
+        "type": "object",
+        "properties": {
+            "city": {"type": "string", "description": "its English name, without the country."},
+            "day": {
+                "anyOf": [{"type": "string", "format": "date"}, {"type": "null"}],
+                "default": None,
+                "description": "the day: today if left out.",
+            },
+            "units": {"type": "string", "enum": ["c", "f"], "default": "c"},
+        },
+        "required": ["city"],
+        "additionalProperties": False,
+    }
+
+
+def test_a_docstring_needs_no_sections_and_none_at_all_will_do() -> None:
+    def plain() -> None:
+        """Just a line."""
+
+    def bare(x: int) -> None: ...
+
+    assert as_tool(plain).description == "Just a line."
+    assert as_tool(plain).parameters == {"type": "object", "properties": {}, "additionalProperties": False}
+    assert (as_tool(bare).description, as_tool(bare).offer.description) == ("", None)
+
+
+def test_only_the_section_of_arguments_is_read() -> None:
+    def raising(x: int) -> None:
+        """Does it.
+
+        Arguments:
+            x: a number
+              and more: of it.
+
+        Raises:
+            ValueError: never.
+
+        Example:
+            x: 3
+        """
+
+    assert read_docstring(raising).text == "Does it."
+    assert read_docstring(raising).parameters == {"x": "a number and more: of it."}
+
+
+def test_values_are_what_the_types_say() -> None:
+    def visit(
+        place: Place, address: Address, days: list[date], note: Annotated[str, Field(max_length=3)] = ""
+    ) -> None: ...
+
+    values = (
+        as_tool(visit)
+        .check('{"place": {"name": "Oslo"}, "address": {"street": "Gata"}, "days": ["2026-11-21"]}')
+        .values
+    )
+
+    assert values == {"place": Place("Oslo"), "address": Address(street="Gata"), "days": [date(2026, 11, 21)]}
+
+
+def test_arguments_may_be_called_what_a_pydantic_model_has_itself() -> None:
+    def odd(schema: str, model_config: int, copy: bool, self_: str, json: str = "j") -> None: ...
+
+    text = '{"schema": "s", "model_config": 1, "copy": true, "self_": "x"}'
+    assert as_tool(odd).check(text).values == {"schema": "s", "model_config": 1, "copy": True, "self_": "x"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ('{"days": 1}', "city: Field required\ndays: Extra inputs are not permitted"),
+        ('{"city": 5}', "city: Input should be a valid string"),
+        ('{"city": "Oslo", "units": "k"}', "units: Input should be 'c' or 'f'"),
+        ('{"city": "Oslo"', "arguments: Invalid JSON: EOF while parsing an object at line 1 column 15"),
+        ("[1]", "arguments: Input should be an object"),
+        ("", "city: Field required"),
+    ],
+)
+def test_the_model_is_told_what_is_wrong_with_its_arguments(arguments: str, told: str) -> None:
+    with pytest.raises(ToolError) as caught:
+        as_tool(weather).check(arguments)
+    assert str(caught.value) == f"The arguments are wrong.\n{told}"
+
+
+def test_numbers_that_json_does_not_have_are_refused_and_long_lists_of_faults_are_cut() -> None:
+    def scale(factor: float) -> None: ...
+    def many(numbers: list[int]) -> None: ...
+
+    with pytest.raises(ToolError, match="finite number"):
+        as_tool(scale).check('{"factor": NaN}')
+    with pytest.raises(ToolError, match="and 12 more"):
+        as_tool(many).check('{"numbers": [' + ",".join(['"x"'] * 20) + "]}")
+
+
+def test_deep_arguments_are_refused_not_fatal() -> None:
+    def nested(value: Any) -> None: ...
+
+    with pytest.raises(ToolError, match="arguments"):
+        as_tool(nested).check('{"value": ' + "[" * 100_000 + "]" * 100_000 + "}")
+
+
+def test_an_argument_for_the_context_is_not_the_models_to_give() -> None:
+    def who(question: str, context: ToolContext) -> str:
+        return question
+
+    assert list(as_tool(who).parameters["properties"]) == ["question"]
+    with pytest.raises(ToolError, match="context: Extra inputs"):
+        as_tool(who).check('{"question": "", "context": {}}')
+
+
+def untyped(x) -> None: ...  # type: ignore[no-untyped-def]
+def star(*words: str) -> None: ...
+def stars(**words: str) -> None: ...
+def positional(x: int, /) -> None: ...
+def unknown(x: Nowhere) -> None: ...  # type: ignore[name-defined]  # noqa: F821
+def strange(x: Callable[[], int]) -> None: ...
+
+
+@pytest.mark.parametrize("function", [untyped, star, stars, positional, unknown, strange, partial(weather, "Oslo"), 3])
+def test_what_cannot_be_a_tool_is_an_error_that_names_it(function: Any) -> None:
+    with pytest.raises(TypeError, match=r"<function|functools|tool is"):
+        as_tool(function)
+
+
+def test_settings_say_how_a_function_is_treated_and_leave_it_as_it_is() -> None:
+    @tool(name="now", danger="safe", timeout=1.5, output_limit=10, description="The time.")
+    def clock() -> str:
+        return "noon"
+
+    made = as_tool(clock)
+    assert clock() == "noon"
+    assert (made.name, made.danger, made.timeout, made.output_limit) == ("now", "safe", 1.5, 10)
+    assert made.description == "The time."
+    assert as_tool(weather).danger == "risky"
+
+
+def test_a_decorator_without_settings_changes_nothing() -> None:
+    @tool
+    def clock() -> str:
+        return "noon"
+
+    assert (clock(), as_tool(clock).danger) == ("noon", "risky")
+
+
+def test_settings_that_make_no_sense_are_refused_where_they_are_written() -> None:
+    def plain(x: int) -> None: ...
+    def runs(argv: list[str]) -> None: ...
+
+    for wrong in [
+        {"name": "no spaces"},
+        {"name": "x" * 65},
+        {"danger": "mild"},
+        {"timeout": 0},
+        {"output_limit": 0},
+        {"allow": ["git status"]},
+        {"allow": [{"x": 1}], "danger": "dangerous"},
+    ]:
+        with pytest.raises(ValueError):  # noqa: PT011
+            tool(**wrong)(plain)  # type: ignore[call-overload]
+    with pytest.raises(ValueError, match="lambda"):
+        as_tool(lambda: None)
+    tool(allow=["git status", ["git", "log"], {"argv": ["ls"]}])(runs)
+
+
+def test_an_allow_list_is_on_the_words_of_a_command_or_on_exact_arguments() -> None:
+    @tool(allow=["git status"])
+    def runs(argv: list[str]) -> None: ...
+
+    @tool(allow=[{"x": 1}])
+    def counts(x: int) -> None: ...
+
+    def allowed(made: AgentTool, arguments: str) -> bool:
+        return made.allows(made.allow, made.check(arguments))
+
+    command, number = as_tool(runs), as_tool(counts)
+    assert allowed(command, '{"argv": ["git", "status"]}')
+    assert not allowed(command, '{"argv": ["git", "status", "; rm -rf /"]}')
+    assert allowed(number, '{"x": 1}')
+    assert not allowed(number, '{"x": 2}')
+    assert str(command.always(command.check('{"argv": ["git", "*"]}'))) == "git '*'"
+    assert str(number.always(number.check('{"x": 2}'))) == '{"x":2}'
+
+
+def test_two_tools_of_one_name_are_an_error() -> None:
+    with pytest.raises(ValueError, match="two tools are called 'weather'"):
+        Toolbox([weather, weather])
+
+
+class Source:
+    def __init__(self, *names: str, error: Exception | None = None) -> None:
+        self.name = "source"
+        self.closed = False
+        self._names = names
+        self._error = error
+
+    async def tools(self) -> list[AgentTool]:
+        if self._error is not None:
+            raise self._error
+        return [as_tool(tool(name=name, description="of the source")(lambda: None)) for name in self._names]
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+@pytest.mark.anyio
+async def test_the_tools_of_sources_are_added_and_yield_to_those_before_them() -> None:
+    source, lost = Source("weather", "more"), Source(error=ConnectionError())
+    box = Toolbox([weather, source, lost])
+    listing = await box.listing()
+    await box.aclose()
+
+    assert {name: made.description for name, made in listing.tools.items()} == {
+        "weather": as_tool(weather).description,
+        "more": "of the source",
+    }
+    assert (listing.unreachable, source.closed) == (("source",), True)
