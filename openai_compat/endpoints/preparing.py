@@ -151,6 +151,8 @@ def _form(
         agent=agent,
         echo=parsed.echo if draft is None else {**parsed.echo, "conversation": {"id": draft.key.id}},
         custom_tools=parsed.custom_tools,
+        namespaces=parsed.tools.namespaces,
+        deferred_tools=parsed.tools.deferred,
         approval_labels=parsed.tools.labels,
         visibility=runtime.response_visibility,
         background=parsed.background,

@@ -48,6 +48,11 @@ def parse_items(items: Sequence[Fields]) -> tuple[Message, ...]:
     return conversation.messages()
 
 
+def qualified(name: str, namespace: str | None) -> str:
+    """The name by which agents know a tool of a namespace."""
+    return f"{namespace}__{name}" if namespace else name
+
+
 def summary_of(item: Fields) -> str | None:
     """The summary in a compaction item; None if another server made it."""
     try:
@@ -126,7 +131,7 @@ class _Conversation:
         if item.get("status") == INCOMPLETE:
             return
         turn, deferred = self._turn(lambda last: not last.results), item.get("async") is True
-        call = ToolCall(_text(item, "call_id"), _text(item, "name"), _text(item, arguments), kind, deferred=deferred)
+        call = ToolCall(_text(item, "call_id"), _tool_name(item), _text(item, arguments), kind, deferred=deferred)
         turn.calls.append(call)
         if not deferred:
             turn.waiting.add(call.call_id)
@@ -145,7 +150,7 @@ class _Conversation:
         call_id, output = _text(item, "call_id"), input_parts(item.get("output"))
         name, turn = self._called.get(call_id, ("", None))
         media = tuple([part for part in output if not isinstance(part, TextPart)])
-        message = ToolMessage(call_id, text_of(output), _text(item, "name") or name, media)
+        message = ToolMessage(call_id, text_of(output), _tool_name(item) or name, media)
         if turn is not None and (call_id in turn.waiting or turn is self._said[-1]):
             turn.waiting.discard(call_id)
             turn.results.append(message)
@@ -208,6 +213,11 @@ def _image(part: Fields) -> InputPart:
 
 def _audio(speech: Fields) -> AudioPart:
     return AudioPart(_text(speech, "data"), _text(speech, "format"))
+
+
+def _tool_name(item: Fields) -> str:
+    name = _text(item, "name")
+    return qualified(name, _optional(item, "namespace")) if name else ""
 
 
 def _parts(value: object) -> list[Fields]:

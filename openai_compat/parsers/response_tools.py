@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..backend import CustomTool, FunctionTool, Tool, ToolChoice
@@ -20,6 +19,7 @@ from ..protocol.response_request import (
     ResponseRequest,
     ToolParam,
 )
+from .items import qualified
 from .tools import checked_tools, choice_by_mode, only
 
 
@@ -38,7 +38,7 @@ class ResponseTools:
     offered: tuple[Tool, ...] = ()
     hosted: tuple[dict[str, Any], ...] = ()
     labels: frozenset[str] = frozenset()
-    namespaces: Mapping[str, tuple[str, str]] | None = None
+    namespaces: Mapping[str, tuple[str, str]] = field(default_factory=dict[str, tuple[str, str]])
     deferred: frozenset[str] = frozenset()
 
     @property
@@ -53,25 +53,23 @@ class _Offer:
     tool: FunctionToolParam | CustomToolParam
     namespace: str | None = None
 
-    def named(self, times: Counter[str]) -> str:
-        """Its name; with the namespace in front where another tool has the same."""
-        name = self.tool.name
-        return name if self.namespace is None or times[name] == 1 else f"{self.namespace}__{name}"
+    @property
+    def name(self) -> str:
+        """The name under which it is offered."""
+        return qualified(self.tool.name, self.namespace)
 
 
 def parse_tools(params: Sequence[ToolParam], raw: Sequence[dict[str, Any]]) -> ResponseTools:
     """The tools in `params`, of which `raw` is what was sent. Raises InvalidRequest."""
     offers = [offer for index, param in enumerate(params) for offer in _offers(param, f"tools[{index}]")]
-    times = Counter([offer.tool.name for offer in offers])
-    named = [(offer.named(times), offer) for offer in offers]
-    tools = checked_tools([(offer.param, _tool(offer.tool, name)) for name, offer in named])
+    tools = checked_tools([(offer.param, _tool(offer.tool, offer.name)) for offer in offers])
     own = FunctionToolParam | CustomToolParam | NamespaceToolParam
     return ResponseTools(
         offered=tuple(tools),
         hosted=tuple([sent for param, sent in zip(params, raw, strict=True) if not isinstance(param, own)]),
         labels=frozenset([param.server_label for param in params if isinstance(param, McpToolParam)]),
-        namespaces={name: (offer.namespace, offer.tool.name) for name, offer in named if offer.namespace is not None},
-        deferred=frozenset([name for name, offer in named if offer.tool.async_]),
+        namespaces={offer.name: (offer.namespace, offer.tool.name) for offer in offers if offer.namespace is not None},
+        deferred=frozenset([offer.name for offer in offers if offer.tool.async_]),
     )
 
 
@@ -97,7 +95,7 @@ def parse_tool_choice(wire: ResponseRequest, tools: ResponseTools) -> ToolChoice
         only_hosted = choice == "required" and not names and tools.hosted
         return ToolChoice(names) if only_hosted else choice_by_mode(choice, names)
     if isinstance(choice, OfferedChoiceParam):
-        return only({choice.name}, names, "tool_choice.name")
+        return only(_named(choice.model_dump(), tools), names, "tool_choice.name")
     if isinstance(choice, AllowedToolsParam):
         return _allowed(choice, tools)
     asked = choice.model_dump(include={"type", "server_label"} if isinstance(choice, McpChoiceParam) else {"type"})
@@ -110,9 +108,9 @@ def _allowed(choice: AllowedToolsParam, tools: ResponseTools) -> ToolChoice:
     for index, tool in enumerate(choice.tools):
         match tool.get("type"):
             case "function" | "custom":
-                wanted.add(str(tool.get("name")))
+                wanted |= _named(tool, tools)
             case "namespace":
-                wanted |= _of_namespace(tool.get("name"), tools)
+                wanted |= {name for name, (space, _) in tools.namespaces.items() if space == tool.get("name")} or {""}
             case _:
                 _expect_hosted(tool, tools, f"tool_choice.tools[{index}]")
     if not wanted:
@@ -120,8 +118,13 @@ def _allowed(choice: AllowedToolsParam, tools: ResponseTools) -> ToolChoice:
     return only(wanted, tools.names, "tool_choice.tools", required=choice.mode == "required")
 
 
-def _of_namespace(namespace: object, tools: ResponseTools) -> set[str]:
-    return {name for name, (own, _) in (tools.namespaces or {}).items() if own == namespace} or {""}
+def _named(tool: Mapping[str, Any], tools: ResponseTools) -> set[str]:
+    """The offered tools that are meant by a name, which may be one in a namespace; an empty name if there is none."""
+    name, namespace = tool.get("name"), tool.get("namespace")
+    if isinstance(name, str) and name in tools.names:
+        return {name}
+    there = [(offered, space) for offered, (space, own) in tools.namespaces.items() if own == name]
+    return {offered for offered, space in there if namespace in (None, space)} or {""}
 
 
 def _expect_hosted(asked: Mapping[str, Any], tools: ResponseTools, param: str) -> None:

@@ -84,7 +84,11 @@ class Reasoning(TypedDict):
     summary: list[SummaryText]
 
 
-class FunctionCall(TypedDict):
+CallExtras = TypedDict("CallExtras", {"namespace": NotRequired[str], "async": NotRequired[bool]})
+"""The namespace of a call's tool, and whether its result may come later, or never."""
+
+
+class FunctionCall(CallExtras):
     """A function that the client is to call."""
 
     id: str
@@ -95,7 +99,7 @@ class FunctionCall(TypedDict):
     arguments: str
 
 
-class CustomToolCall(TypedDict):
+class CustomToolCall(CallExtras):
     """A tool that takes free text, for the client to call."""
 
     id: str

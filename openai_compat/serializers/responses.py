@@ -34,6 +34,7 @@ from ..events import (
 )
 from ..protocol.items import id_prefix
 from ..protocol.response import (
+    CallExtras,
     Compaction,
     ImageGenerationCall,
     LifecycleType,
@@ -76,6 +77,8 @@ class ResponseForm:
         agent: the `server_label` of the agent's own calls.
         echo: fields of the request that the Response repeats.
         custom_tools: the names among the client's tools that take free text.
+        namespaces: by the name under which the agent was offered a tool, its namespace and its name there.
+        deferred_tools: the names of the client's tools whose results may come later, or never.
         approval_labels: the `server_label` of each `mcp` tool that the client declared: it can be asked for approvals
             in the agent's name if that is among them. Others are asked in text.
         visibility: where people see what the agent does.
@@ -94,6 +97,8 @@ class ResponseForm:
     new_id: Callable[[str], str]
     now: Callable[[], int]
     custom_tools: frozenset[str] = frozenset()
+    namespaces: Mapping[str, tuple[str, str]] = field(default_factory=dict[str, tuple[str, str]])
+    deferred_tools: frozenset[str] = frozenset()
     approval_labels: frozenset[str] = frozenset()
     visibility: ResponseVisibility = "items"
     background: bool = False
@@ -320,9 +325,18 @@ class ResponseStream:
         out, index, call_id, name = self._out, len(self._items), event.call_id, event.name
         if event.executor != "client":
             return self._own_call(call_id, name)
+        own_name, extras = self._declared(name)
         if name in self._form.custom_tools:
-            return CustomCallWriter(out, self._id("custom_tool_call"), index, call_id, name)
-        return FunctionCallWriter(out, self._id("function_call"), index, call_id, name)
+            return CustomCallWriter(out, self._id("custom_tool_call"), index, call_id, own_name, extras=extras)
+        return FunctionCallWriter(out, self._id("function_call"), index, call_id, own_name, extras=extras)
+
+    def _declared(self, name: str) -> tuple[str, CallExtras]:
+        """The client's own name for a tool, and what else its calls say."""
+        extras: CallExtras = {"async": True} if name in self._form.deferred_tools else {}
+        if name not in self._form.namespaces:
+            return name, extras
+        namespace, own_name = self._form.namespaces[name]
+        return own_name, {**extras, "namespace": namespace}
 
     def _own_call(self, call_id: str, name: str) -> McpCallWriter:
         approved = self._form.approved.get(call_id)

@@ -5,7 +5,17 @@ from __future__ import annotations
 from abc import abstractmethod
 
 from ..events import ToolResult
-from ..protocol.response import CustomToolCall, DeltaEvent, FunctionCall, InItem, McpCall, StatusEvent, Step, ToolError
+from ..protocol.response import (
+    CallExtras,
+    CustomToolCall,
+    DeltaEvent,
+    FunctionCall,
+    InItem,
+    McpCall,
+    StatusEvent,
+    Step,
+    ToolError,
+)
 from .presentation import tool_ended, tool_running
 from .responses_events import EventWriter
 from .responses_items import Closing, ItemWriter
@@ -47,6 +57,19 @@ class CallWriter(ItemWriter):
 class _ClientCall(CallWriter):
     """A call for the client. Clients run what is done, whatever its status says: one that was cut off never is."""
 
+    def __init__(
+        self,
+        out: EventWriter,
+        id: str,  # noqa: A002
+        index: int,
+        call_id: str,
+        name: str,
+        *,
+        extras: CallExtras,
+    ) -> None:
+        super().__init__(out, id, index, call_id, name)
+        self._extras = extras
+
     def ready(self) -> bytes:
         """The call is complete."""
         return self.close("completed")
@@ -70,6 +93,7 @@ class FunctionCallWriter(_ClientCall):
             "call_id": self.call_id,
             "name": self.name,
             "arguments": self._arguments,
+            **self._extras,
         }
 
     def _delta(self, arguments: str) -> DeltaEvent:
@@ -98,6 +122,7 @@ class CustomCallWriter(_ClientCall):
             "call_id": self.call_id,
             "name": self.name,
             "input": self._arguments,
+            **self._extras,
         }
 
     def _delta(self, arguments: str) -> DeltaEvent:

@@ -322,8 +322,17 @@ def test_the_clients_tools_are_offered_and_all_others_shown() -> None:
 def test_tools_of_a_namespace_are_offered_by_a_name_of_their_own() -> None:
     space: Item = {"type": "namespace", "name": "files", "description": "d", "tools": [FIND, {**FIND, "name": "list"}]}
     request = parsed(tools=[FIND, space])
-    assert [tool.name for tool in request.request.tools] == ["find", "files__find", "list"]
-    assert request.tools.namespaces == {"files__find": ("files", "find"), "list": ("files", "list")}
+    assert [tool.name for tool in request.request.tools] == ["find", "files__find", "files__list"]
+    assert request.tools.namespaces == {"files__find": ("files", "find"), "files__list": ("files", "list")}
+
+
+def test_the_agent_finds_calls_of_such_tools_in_the_conversation_by_that_name() -> None:
+    request = continued([USER, {**CALL, "namespace": "files"}], {**RESULT, "name": "find", "namespace": "files"})
+    assert request.messages[-2:] == (
+        AssistantMessage((), (ToolCall("call_1", "files__find", "{}"),)),
+        ToolMessage("call_1", "found", "files__find"),
+    )
+    assert continued([USER, {**CALL, "namespace": "files"}], RESULT).messages[-1] == request.messages[-1]
 
 
 def test_tools_whose_results_may_come_later_are_known() -> None:
@@ -333,14 +342,14 @@ def test_tools_whose_results_may_come_later_are_known() -> None:
 @pytest.mark.parametrize(
     ("choice", "names", "required"),
     [
-        (None, {"find", "write", "list"}, False),
-        ("auto", {"find", "write", "list"}, False),
+        (None, {"find", "write", "files__list"}, False),
+        ("auto", {"find", "write", "files__list"}, False),
         ("none", set(), False),
-        ("required", {"find", "write", "list"}, True),
+        ("required", {"find", "write", "files__list"}, True),
         ({"type": "function", "name": "find"}, {"find"}, True),
         ({"type": "custom", "name": "write"}, {"write"}, True),
-        ({"type": "mcp", "server_label": "agent", "name": "x"}, {"find", "write", "list"}, False),
-        ({"type": "web_search"}, {"find", "write", "list"}, False),
+        ({"type": "mcp", "server_label": "agent", "name": "x"}, {"find", "write", "files__list"}, False),
+        ({"type": "web_search"}, {"find", "write", "files__list"}, False),
         (
             {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "function", "name": "find"}]},
             {"find"},
@@ -354,16 +363,21 @@ def test_tools_whose_results_may_come_later_are_known() -> None:
         ({"type": "allowed_tools", "mode": "required", "tools": [{"type": "web_search"}]}, set(), False),
         (
             {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "namespace", "name": "files"}]},
-            {"list"},
+            {"files__list"},
             False,
         ),
+        ({"type": "function", "name": "list"}, {"files__list"}, True),
+        ({"type": "function", "name": "list", "namespace": "files"}, {"files__list"}, True),
+        ({"type": "function", "name": "files__list"}, {"files__list"}, True),
     ],
 )
 def test_which_tools_may_be_called_is_what_the_choice_says(choice: Any, names: set[str], required: bool) -> None:
     space = {"type": "namespace", "name": "files", "description": "d", "tools": [{**FIND, "name": "list"}]}
     tools = [FIND, WRITE, space, {"type": "mcp", "server_label": "agent"}, {"type": "web_search"}]
     request = parsed(tools=tools, tool_choice=choice).request
-    assert request.tool_choice == ToolChoice(frozenset(names), required, frozenset({"find", "write", "list"} - names))
+    assert request.tool_choice == ToolChoice(
+        frozenset(names), required, frozenset({"find", "write", "files__list"} - names)
+    )
     assert {tool.name for tool in request.tools} == names
     assert request.extra.get("tool_choice") == (choice if isinstance(choice, dict) else None)
 

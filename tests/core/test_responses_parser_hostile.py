@@ -33,6 +33,8 @@ USER: Item = {"role": "user", "content": "hi"}
 CALL: Item = {"type": "function_call", "call_id": "call_1", "name": "find", "arguments": "{}"}
 RESULT: Item = {"type": "function_call_output", "call_id": "call_1", "output": "found"}
 TOOL: Item = {"type": "function", "name": "find", "parameters": {"type": "object"}}
+SPACE: Item = {"type": "namespace", "name": "n", "description": "d", "tools": [TOOL]}
+ALLOWED: Item = {"type": "allowed_tools", "mode": "auto"}
 
 BODIES: tuple[Item, ...] = (
     {
@@ -321,6 +323,16 @@ def test_null_means_not_there() -> None:
         ({"tools": [{"type": "namespace", "name": "n", "tools": [TOOL, TOOL]}]}, "tools[0].tools[1].name"),
         ({"tools": [{**TOOL, "parameters": []}]}, "tools[0].parameters"),
         ({"tools": [TOOL], "tool_choice": {"type": "function", "name": "other"}}, "tool_choice.name"),
+        ({"tools": [SPACE], "tool_choice": {"type": "function", "name": "find", "namespace": "m"}}, "tool_choice.name"),
+        (
+            {"tools": [SPACE], "tool_choice": {**ALLOWED, "tools": [{"type": "namespace", "name": "m"}]}},
+            "tool_choice.tools",
+        ),
+        (
+            {"tools": [SPACE], "tool_choice": {**ALLOWED, "tools": [{"type": "function", "name": {}}]}},
+            "tool_choice.tools",
+        ),
+        ({"tools": [SPACE, {**TOOL, "name": "n__find"}]}, "tools[1].name"),
         ({"tools": [TOOL], "tool_choice": {"type": "web_search"}}, "tool_choice"),
         ({"tools": [TOOL], "tool_choice": {"type": "mcp", "server_label": "x"}}, "tool_choice"),
         (
