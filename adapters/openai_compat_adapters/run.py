@@ -71,6 +71,9 @@ def _check_store(server: Server) -> None:
         raise click.ClickException(error.message) from error
     except Unavailable:
         pass
+    except Exception as error:  # a driver's own, whose text may have a piece of the password in it
+        text = f"The store's URL is not right ({type(error).__name__}); is its password percent-encoded?"
+        raise click.ClickException(text) from error
 
 
 def _listen(server: Server, host: str, port: int) -> socket.socket:
@@ -84,4 +87,11 @@ def _listen(server: Server, host: str, port: int) -> socket.socket:
 
 
 def _serve(server: Server, listener: socket.socket, o: dict[str, Any]) -> None:
-    serve(server, listener, grace=o["grace"], header_timeout=o["header_timeout"], idle_timeout=o["idle_timeout"], ping=o["ping"])
+    serve(
+        server,
+        listener,
+        grace=o["grace"],
+        header_timeout=o["header_timeout"],
+        idle_timeout=o["idle_timeout"],
+        ping=o["ping"],
+    )

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self, cast
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
 
 import anyio
 
@@ -60,7 +60,7 @@ class Options:
     def of(cls, url: str) -> Self:
         """Read a URL. Raises ValueError, without quoting the URL: it has a password."""
         parts = urlsplit(url)
-        if parts.scheme not in ("postgresql", "postgres"):
+        if parts.scheme not in ("postgresql", "postgres") or not _has_port(parts):
             raise ValueError("The URL of a PostgreSQL store is postgresql://user:password@host:port/database.")
         given = dict(parse_qsl(parts.query, keep_blank_values=True))
         ours = {name: _number(name, given.pop(name), kind) for name, kind in _OURS.items() if name in given}
@@ -69,6 +69,13 @@ class Options:
 
 
 _OURS: dict[str, Callable[[str], Any]] = {"pool_size": int, "timeout": float, "statement_cache_size": int}
+
+
+def _has_port(parts: SplitResult) -> bool:
+    """Whether the port, if there is one, is a number: often it is the rest of a password with a slash in it."""
+    hosts = parts.netloc.rpartition("@")[2].split(",")
+    ports = [host.rpartition("]")[2].rpartition(":")[2] for host in hosts if ":" in host.rpartition("]")[2]]
+    return all([port.isascii() and port.isdigit() for port in ports if port])
 
 
 def _number(name: str, value: str, kind: Callable[[str], Any]) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from collections.abc import AsyncIterator
 from typing import Any
@@ -18,6 +19,12 @@ async def seen(messages: list[dict[str, Any]]) -> str:
 async def pid(prompt: str) -> str:
     """The process that it runs in."""
     return str(os.getpid())
+
+
+async def remembers(messages: list[dict[str, Any]]) -> str:
+    """The process that it runs in, and what the user has said so far, as JSON."""
+    said = [message["content"] for message in messages if message["role"] == "user"]
+    return json.dumps({"pid": os.getpid(), "seen": said})
 
 
 async def fails(prompt: str) -> str:
@@ -51,5 +58,5 @@ class Numbered:
         return str(self.number)
 
 
-agents = {"seen": seen, "pid": pid, "fails": fails, "leashed": leashed}
+agents = {"seen": seen, "pid": pid, "remembers": remembers, "fails": fails, "leashed": leashed}
 remembering = Server(agents, conversations=Conversations())

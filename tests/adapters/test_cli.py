@@ -323,7 +323,7 @@ def test_a_server_takes_no_settings_from_the_command_line(
         (["--heartbeat", "0"], "this time has to be longer than 0."),
         (["--api-key", "correct horse"], "Error: an API key cannot have spaces in it."),
         (["--agent", "other"], "Error: There is no agent 'other'; there are: agent."),
-        (["--conversations-max", "1", "--workers", "2"], "leave --workers or --conversations-max out."),
+        (["--conversations-max", "1", "--workers", "2"], "or leave --workers out."),
         (["--reload", "--workers", "2"], "--reload is for one process: leave --workers out."),
         (["--workers", "0"], "0 is not in the range x>=1."),
         (["--conversation-ttl", "soon"], "'soon' is not a time, such as 30s, 5m, 1h or 300, which are seconds."),

@@ -238,8 +238,8 @@ def answering(served: Served) -> int:
     return int(served.ask("pid").text)
 
 
-def test_several_workers_share_the_port_and_each_lets_its_turns_end() -> None:
-    with serve(AGENTS, "--workers", "2") as served:
+def test_several_workers_share_the_port_and_each_lets_its_turns_end(tmp_path: Path) -> None:
+    with serve(AGENTS, "--workers", "2", "--store", f"sqlite:///{tmp_path}/state.db") as served:
         pids = workers(served, 2)
         seen: set[int] = set()
         eventually(lambda: seen.add(answering(served)) or seen == set(pids))
@@ -256,8 +256,8 @@ def test_several_workers_share_the_port_and_each_lets_its_turns_end() -> None:
         assert not any(map(alive, pids))
 
 
-def test_a_worker_that_dies_is_replaced_and_the_log_says_so() -> None:
-    with serve(AGENTS, "--workers", "2") as served:
+def test_a_worker_that_dies_is_replaced_and_the_log_says_so(tmp_path: Path) -> None:
+    with serve(AGENTS, "--workers", "2", "--store", f"sqlite:///{tmp_path}/state.db") as served:
         first, second = workers(served, 2)
         os.kill(first, signal.SIGKILL)
         served.wait_for(f"ERROR worker {first} ended with exit code -9")
@@ -268,8 +268,8 @@ def test_a_worker_that_dies_is_replaced_and_the_log_says_so() -> None:
         assert served.ended(5) == 0
 
 
-def test_workers_do_not_outlive_their_parent() -> None:
-    with serve(AGENTS, "--workers", "2") as served:
+def test_workers_do_not_outlive_their_parent(tmp_path: Path) -> None:
+    with serve(AGENTS, "--workers", "2", "--store", f"sqlite:///{tmp_path}/state.db") as served:
         pids = workers(served, 2)
         assert answering(served) in pids
         served.process.kill()
@@ -279,16 +279,16 @@ def test_workers_do_not_outlive_their_parent() -> None:
 def test_workers_that_cannot_start_end_the_parent(tmp_path: Path) -> None:
     module = f"import os\nif '{LISTENER}' in os.environ: raise OSError('no')\ndef agent(prompt): return prompt"
     (tmp_path / "picky.py").write_text(module)
-    env = {"PYTHONPATH": str(tmp_path)}
+    env = {"PYTHONPATH": str(tmp_path), "OPENAI_COMPAT_STORE": f"sqlite:///{tmp_path}/state.db"}
     ended = run("serve", "picky:agent", "--workers", "2", "-l", "127.0.0.1:0", env=env)
     assert ended.returncode == 1
     assert "Importing 'picky' failed: OSError: no" in ended.stderr
 
 
-def test_a_server_with_conversations_in_memory_is_not_served_by_several_workers() -> None:
+def test_a_server_with_its_state_in_memory_is_not_served_by_several_workers() -> None:
     ended = run("serve", "operated_agents:remembering", "--workers", "2")
     assert ended.returncode == 2
-    assert "keep conversations of its own in its memory" in ended.stderr
+    assert "keep responses and conversations of its own in its memory" in ended.stderr
 
 
 @pytest.mark.skipif(importlib.util.find_spec("watchfiles") is None, reason="needs watchfiles")
