@@ -104,6 +104,7 @@ class Comparison(RuleBasedStateMachine):
 
     @rule()
     def renew(self) -> None:
+        """All that is known of who holds what."""
         tokens = self._tokens[-6:]
         self._same(lambda store: store.renew(tokens))
 
@@ -150,7 +151,15 @@ class Comparison(RuleBasedStateMachine):
 
     @rule(principal=st.sampled_from(["alice", "bob"]), choice=st.integers(0, 5), previous=st.booleans(), names=ITEMS)
     def begin_response(self, principal: str, choice: int, previous: bool, names: list[str]) -> None:
-        token = self._token(choice)
+        self._begin_response(principal, self._token(choice), previous, names)
+
+    @rule(key=KEYS, previous=st.booleans(), names=ITEMS)
+    def begin_both(self, key: Key, previous: bool, names: list[str]) -> None:
+        token = self._token(9)
+        self._same(lambda store: store.begin(key, token))
+        self._begin_response(key.principal, token, previous, names)
+
+    def _begin_response(self, principal: str, token: str, previous: bool, names: list[str]) -> None:
         if token in self._begun:
             return
         earlier = [name for owner, name, _ in self._begun.values() if owner == principal]
@@ -197,6 +206,7 @@ class Comparison(RuleBasedStateMachine):
             self._same(lambda store: store.cancel(key))
         else:
             self._same(lambda store: store.delete_response(key))
+        self.renew()
 
     # the rest
 
