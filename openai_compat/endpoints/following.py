@@ -134,8 +134,8 @@ async def _outcome(runtime: Runtime, key: Key) -> StoredResponse:
             found = await find(runtime, key)
     if found.running:
         body = {**from_stored_json(found.body), "status": "cancelled", "completed_at": None}
-        await runtime.store.take_response(
-            key.principal, replace(found, status="cancelled", body=stored_json(body)), None
-        )
+        taken = replace(found, status="cancelled", body=stored_json(body))
+        if await runtime.store.take_response(key.principal, taken, None):
+            runtime.webhooks.publish("response.cancelled", key.id, key.principal)
         found = await find(runtime, key)
     return found

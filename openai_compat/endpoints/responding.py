@@ -269,7 +269,8 @@ class Responding:
             await self._store_failure(Events(first, stream.sequence, frames.decode()))
         self._log(frames)
         await self._sink.fail(error, frames)
-        self._publish()
+        if error.code != "turn_lost":  # then it is another's, who gives it its outcome
+            self._publish()
 
     async def _abandon(self) -> None:
         """The client has left, and nobody else is to have the response: it was cancelled."""
