@@ -107,9 +107,9 @@ class Cluster:
         self.sql(f"drop database {name} with (force)")
 
     def cut_connections(self, database: str, having: str = "true") -> int:
-        """End all connections to a database, in the midst of whatever they do; tells how many there were."""
+        """End all connections to a database, whatever they are doing, and wait until they are gone; tells how many there were."""
         mine = f"datname = '{database}' and pid <> pg_backend_pid() and {having}"
-        return len(self.sql(f"select pg_terminate_backend(pid) from pg_stat_activity where {mine}"))
+        return len(self.sql(f"select pg_terminate_backend(pid, 5000) from pg_stat_activity where {mine}"))
 
     # its life
 

@@ -410,23 +410,14 @@ async def test_a_server_that_takes_no_more_connections_is_used_through_those_it_
 
 
 async def test_waiting_for_a_connection_has_an_end(postgres_url: str) -> None:
-    engine = PostgresEngine(f"{postgres_url}?pool_size=1&timeout=0.3")
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(_ignoring(engine, rows("select pg_sleep(0.29)")))
-        tasks.start_soon(_ignoring(engine, rows("select pg_sleep(0.29)")))
-        await asyncio.sleep(0.05)
-        with pytest.raises(Unavailable, match="cannot be used"):
-            await engine.run(rows("select 1"))
+    engine = PostgresEngine(f"{postgres_url}?pool_size=1&timeout=0.5")
+    long = asyncio.create_task(engine.run(script(*["select pg_sleep(0.2)"] * 5)))
+    await asyncio.sleep(0.05)
+    with pytest.raises(Unavailable, match="cannot be used"):
+        await engine.run(rows("select 1"))
+    await long
     assert await engine.run(rows("select 1")) == [(1,)]
     await engine.aclose()
-
-
-def _ignoring(engine: PostgresEngine, transaction: Single[list[Row]]) -> Callable[[], object]:
-    async def run() -> None:
-        with suppress(Unavailable):
-            await engine.run(transaction)
-
-    return run
 
 
 # what it is told

@@ -119,15 +119,15 @@ async def test_an_address_where_nothing_answers_is_given_up_after_the_time_limit
 
 async def test_a_restart_between_turns_is_not_noticed(postgres: Cluster, store: SqlStore) -> None:
     await turn(store, "first")
-    postgres.restart()
+    await asyncio.to_thread(postgres.restart)
     await turn(store, "second")
     assert await turns(store) == ["first", "second"]
 
 
 async def test_a_kill_between_turns_is_not_noticed(postgres: Cluster, store: SqlStore) -> None:
     await turn(store, "first")
-    with postgres.down():
-        pass
+    await asyncio.to_thread(postgres.kill)
+    await asyncio.to_thread(postgres.start)
     await turn(store, "second")
     assert await turns(store) == ["first", "second"]
 
@@ -269,13 +269,13 @@ async def test_a_read_only_server_serves_what_it_can_and_all_when_it_is_the_prim
 ) -> None:
     await turn(store, "first")
     postgres.sql(f"alter database {postgres_database} set default_transaction_read_only = on")
-    postgres.cut_connections(postgres_database)
+    await asyncio.to_thread(postgres.cut_connections, postgres_database)
     with pytest.raises(Unavailable) as caught:
         await store.begin(ALICE, "second")
     assert caught.value.code == "store_unavailable"
     assert await turns(store) == ["first"]
     postgres.sql(f"alter database {postgres_database} reset default_transaction_read_only")
-    postgres.cut_connections(postgres_database)
+    await asyncio.to_thread(postgres.cut_connections, postgres_database)
     await turn(store, "second")
     assert await turns(store) == ["first", "second"]
 
