@@ -82,13 +82,13 @@ class Bubblewrap:
         self._argv = [program, *_apart(network=network), *_readable([_existing(path) for path in read_only])]
         if self._workdir is not None:
             self._argv += ["--bind" if writable else "--ro-bind", self._workdir, self._workdir]
-        self._argv += ["--remount-ro", "/", "--chdir", self._workdir or "/tmp"]  # noqa: S108  (the sandbox's own)
+        self._argv += ["--remount-ro", "/"]
         self._try()
 
     def wrap(self, command: Command) -> Command:
         """The command within `bwrap`. A directory of its own has to be inside the sandbox."""
-        directory = [] if command.cwd is None else ["--chdir", command.cwd]
-        return replace(command, argv=[*self._argv, *directory, "--", *command.argv], cwd="/")
+        directory = command.cwd or self._workdir or "/tmp"  # noqa: S108  (the sandbox's own)
+        return replace(command, argv=[*self._argv, "--chdir", directory, "--", *command.argv], cwd="/")
 
     def _try(self) -> None:
         """A kernel or a container may forbid namespaces: better to know now than with the first call."""

@@ -30,11 +30,11 @@ from openai_compat import (
     ToolResult,
     UsageReported,
 )
-from openai_compat.backend import CustomTool, FunctionTool
+from openai_compat.backend import CustomTool
 from openai_compat.errors import InvalidRequest
 from openai_compat.messages import AssistantMessage, TextPart, ToolCall, ToolMessage, UserMessage
 from openai_compat.testing import ScriptedBackend
-from openai_compat.tools import AgentTool, ToolError, ToolLoop, tool
+from openai_compat.tools import AgentTool, ToolError, ToolLoop, as_tool, tool
 from openai_compat.tools.rounds import NOT_RUN
 
 from .support import call, function, new_context, request_for, results, run, text, user
@@ -82,7 +82,7 @@ async def test_the_result_goes_back_to_the_model_as_messages_typed_and_raw() -> 
     await run(ToolLoop(model, [weather]), request_for("Weather?"))
 
     first, second = model.requests
-    assert [offered for offered in first.tools if isinstance(offered, FunctionTool)][0].description
+    assert first.tools == (as_tool(weather).offer,)
     assert first.tool_choice.names == {"weather"}
     assert second.messages == (
         UserMessage((TextPart("Weather?"),)),
@@ -107,8 +107,14 @@ async def test_the_result_goes_back_to_the_model_as_messages_typed_and_raw() -> 
 async def test_what_the_model_streams_of_a_call_is_passed_on_as_it_comes() -> None:
     go = anyio.Event()
     model = ScriptedBackend(
-        [ReasoningDelta("hm"), ToolCallStarted("c", "weather", "client"), ToolCallDelta("c", '{"city":'), go]
-        + [ToolCallDelta("c", ' "Oslo"}'), ToolCallReady("c", "weather", '{"city": "Oslo"}', "client")],
+        [
+            ReasoningDelta("hm"),
+            ToolCallStarted("c", "weather", "client"),
+            ToolCallDelta("c", '{"city":'),
+            go,
+            ToolCallDelta("c", ' "Oslo"}'),
+            ToolCallReady("c", "weather", '{"city": "Oslo"}', "client"),
+        ],
         ["Sunny."],
     )
     first: list[Any] = []

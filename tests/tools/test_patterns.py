@@ -40,8 +40,10 @@ def test_a_pattern_allows_its_words_and_no_others(pattern: str, allowed: list[st
 
 @pytest.mark.parametrize(
     "pattern",
-    ["", "  ", "git *;", "git status && ls", "git `id`", "echo $HOME", "a | b", "a > b", "a\nb", "*", "** x", "git l*"]
-    + ["git ** x", "'unclosed", "git --x=*", "a\0b", "git 'sta*'"],
+    [
+        *("", "  ", "*", "** x", "git l*", "git ** x", "'unclosed", "git --x=*", "git 'sta*'"),
+        *("git *;", "git status && ls", "git `id`", "echo $HOME", "a | b", "a > b", "a\nb", "a\0b"),
+    ],
 )
 def test_a_pattern_that_would_not_do_what_it_seems_to_is_refused(pattern: str) -> None:
     with pytest.raises(ValueError, match=r"pattern|word|quotation"):
