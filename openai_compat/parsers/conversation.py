@@ -130,7 +130,7 @@ def _user_part(part: TextContent | ImageContent | AudioContent | FileContent) ->
         case AudioContent():
             return AudioPart(part.input_audio.data, part.input_audio.format)
         case FileContent():
-            return FilePart(part.file.file_data, part.file.file_id, part.file.filename)
+            return FilePart(part.file.file_data, part.file.file_id, part.file.filename, part.file.file_url)
         case _:
             assert_never(part)
 

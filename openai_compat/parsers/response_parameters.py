@@ -57,7 +57,8 @@ PARAMETERS: Mapping[str, Parameter] = MappingProxyType(
         "text": Parameter("honoured", "`format` is `request.response_format`; `verbosity` is in `request.sampling`"),
         "tool_choice": Parameter("honoured", "for the client's tools; for hosted ones it is in `request.extra`"),
         "tools": Parameter(
-            "honoured", "`function`, `custom`, `namespace`; all others are in `request.extra` as `hosted_tools`"
+            "honoured",
+            "`function`, `custom`, `namespace` (offered as `namespace__name`); others are `hosted_tools` in `request.extra`",
         ),
         "top_logprobs": Parameter("honoured", "with `include`: `request.sampling.top_logprobs`"),
         "top_p": _sampling("top_p"),

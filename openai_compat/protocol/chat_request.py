@@ -53,11 +53,12 @@ class AudioContent(WireModel):
 
 
 class FileField(WireModel):
-    """A document: base64 data or a file's id."""
+    """A document: base64 data or a file's id. A URL is what the Responses API may have and chat is then written with."""
 
     file_data: str | None = None
     file_id: str | None = None
     filename: str | None = None
+    file_url: str | None = None
 
 
 class FileContent(WireModel):

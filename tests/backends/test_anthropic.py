@@ -29,8 +29,10 @@ from openai_compat import (
     ToolResult,
     UsageReported,
 )
+from openai_compat.backend import Caller
 from openai_compat.backends.anthropic import AnthropicBackend
 from openai_compat.failures import public_error
+from openai_compat.parsers.responses import parse_response
 from openai_compat_adapters.client import async_openai
 
 from .support import new_context, read, request_for, run, until, user
@@ -237,7 +239,8 @@ async def test_pictures_and_documents_are_sent(part: Any, expected: Any) -> None
         {"type": "image_url", "image_url": {"url": "file:///etc/passwd"}},
         {"type": "image_url", "image_url": {"url": "data:image/png;base64,%%%"}},
         {"type": "image_url", "image_url": {"url": "data:image/png;base64"}},
-        {"type": "file", "file": {"file_id": "file-1"}},
+        {"type": "file", "file": {"filename": "a.pdf"}},
+        {"type": "file", "file": {"file_url": "file:///etc/passwd"}},
         {"type": "file", "file": {"file_data": "data:application/zip;base64,AAAA"}},
     ],
 )
@@ -249,6 +252,28 @@ async def test_what_the_api_cannot_take_is_the_clients_error_and_not_sent(part: 
             await client.chat.completions.create(model="agent", messages=messages)
     assert raised.value.param == "messages"
     assert upstream.requests == []
+
+
+async def test_what_only_the_responses_api_can_carry_is_sent_too() -> None:
+    page = {"type": "input_file", "file_url": "https://a.example/b.pdf"}
+    picture = {"type": "input_image", "image_url": "https://a.example/c.png"}
+    items: list[dict[str, Any]] = [
+        {"role": "user", "content": [page]},
+        {"type": "function_call", "call_id": "call_1", "name": "weather", "arguments": "{}"},
+        {
+            "type": "function_call_output",
+            "call_id": "call_1",
+            "output": [{"type": "input_text", "text": "see"}, picture],
+        },
+    ]
+    parsed = parse_response({"model": "agent", "input": items}, Caller(), lambda prefix: f"{prefix}1")
+    body = await asked(parsed.request)
+    document = {"type": "document", "source": {"type": "url", "url": "https://a.example/b.pdf"}}
+    image = {"type": "image", "source": {"type": "url", "url": "https://a.example/c.png"}}
+    assert body["messages"][0]["content"] == [document]
+    assert body["messages"][2]["content"] == [
+        {"type": "tool_result", "tool_use_id": "call_1", "content": [{"type": "text", "text": "see"}, image]}
+    ]
 
 
 async def test_limits_stops_effort_and_schemas_are_sent() -> None:

@@ -43,17 +43,28 @@ def text_blocks(text: str) -> Iterator[Block]:
         yield {"type": "text", "text": text}
 
 
+def result_content(text: str, media: Sequence[InputPart]) -> str | list[Block]:
+    """What a tool answered. Raises InvalidRequest for what the API cannot take."""
+    return [*text_blocks(text), *input_blocks(media)] if media else text
+
+
 def _image(url: str) -> Block:
-    scheme = url.partition(":")[0].lower()
-    if scheme == "data":
+    if url[:5].lower() == "data:":
         media_type, data = _decoded(url)
         return {"type": "image", "source": _base64(media_type, data)}
-    if scheme in ("http", "https"):
-        return {"type": "image", "source": {"type": "url", "url": url}}
-    raise InvalidRequest("A picture's URL starts with 'https:' or 'data:'.", param="messages", code="invalid_value")
+    return {"type": "image", "source": _by_url(url)}
+
+
+def _by_url(url: str) -> Block:
+    if url.partition(":")[0].lower() not in ("http", "https"):
+        text = "A picture's or document's URL starts with 'https:' or 'data:'."
+        raise InvalidRequest(text, param="messages", code="invalid_value")
+    return {"type": "url", "url": url}
 
 
 def _document(part: FilePart) -> Block:
+    if part.file_data is None and part.file_url is not None:
+        return {"type": "document", "source": _by_url(part.file_url)}
     if part.file_data is None:
         text = "This agent takes files as 'file_data' only, not by 'file_id'."
         raise InvalidRequest(text, param="messages", code="invalid_value")

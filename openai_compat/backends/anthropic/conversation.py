@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any, TypeAlias, cast
 
 from ...messages import AssistantMessage, Message, SystemMessage, ToolCall, ToolMessage, UserMessage
-from .content import Block, assistant_blocks, input_blocks
+from .content import Block, assistant_blocks, input_blocks, result_content
 
 Recall: TypeAlias = Callable[[Sequence[str]], list[Block] | None]
 """The blocks of an earlier answer with calls of these ids, as they came, if they are still known."""
@@ -38,7 +38,7 @@ def conversation(messages: Iterable[Message], recall: Recall) -> list[dict[str, 
             case AssistantMessage():
                 _add(turns, "assistant", _said(message, recall))
             case ToolMessage():
-                _add(turns, "user", [_result(message.call_id, message.text)])
+                _add(turns, "user", [_result(message.call_id, result_content(message.text, message.media))])
     if turns and turns[-1]["role"] == "assistant":
         _add(turns, "user", [{"type": "text", "text": CONTINUE}])
     _answer_all(turns)
@@ -79,8 +79,8 @@ def _input(call: ToolCall) -> dict[str, Any]:
     return cast("dict[str, Any]", arguments) if isinstance(arguments, dict) else {"arguments": call.arguments}
 
 
-def _result(identity: str, text: str) -> Block:
-    return {"type": "tool_result", "tool_use_id": call_id(identity), "content": text}
+def _result(identity: str, content: str | list[Block]) -> Block:
+    return {"type": "tool_result", "tool_use_id": call_id(identity), "content": content}
 
 
 def _answer_all(turns: list[dict[str, Any]]) -> None:
