@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import struct
 import time
 import zlib
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from signal import SIGTERM
 
@@ -230,9 +229,10 @@ def test_pings_of_a_client_that_reads_nothing_are_not_read_without_end() -> None
         before, sent = server.memory(), 0
         websocket.connection.socket.settimeout(0.5)
         pings = frame(b"x" * 125, PING) * 1000
-        with pytest.raises((TimeoutError, ConnectionError)):
+        with suppress(TimeoutError, ConnectionError):
             while sent < 400_000_000:
                 sent += websocket.connection.socket.send(pings)
+        assert sent < 400_000_000
         assert server.memory() - before < 20_000_000
         server.wait_for("a client read nothing for 1 s")
 
@@ -266,14 +266,14 @@ def test_what_an_agent_raises_is_not_shown(served: Served) -> None:  # 57
 
 def test_a_hundred_that_come_and_go_leave_nothing(served: Served) -> None:  # 58
     descriptors = Path(f"/proc/{served.process.pid}/fd")
-    before = len(os.listdir(descriptors))
+    before = len(list(descriptors.iterdir()))
     with ExitStack() as stack:
         for number in range(100):
             websocket = stack.enter_context(RawSocket(served))
             websocket.create("echo", str(number))
             assert websocket.until("response.completed")
     deadline = time.monotonic() + 10
-    while len(os.listdir(descriptors)) > before:
+    while len(list(descriptors.iterdir())) > before:
         assert time.monotonic() < deadline
         assert served.ask("echo").status == 200
 
