@@ -57,12 +57,15 @@ def wait_until(condition: str, seconds: float = START) -> Iterator[None]:
 
 
 class Cluster:
-    """One server with all its databases. `settings` are those of postgresql.conf."""
+    """One server with all its databases. `settings` are those of postgresql.conf.
+
+    It runs as `user` in `directory`.
+    """
 
     def __init__(self, bin_directory: Path, **settings: str) -> None:
         self._bin = bin_directory
-        self._directory = Path(tempfile.mkdtemp(prefix="openai-compat-postgres-"))
-        self._user = "postgres" if os.geteuid() == 0 else None  # it refuses to be run by root
+        self.directory = Path(tempfile.mkdtemp(prefix="openai-compat-postgres-"))
+        self.user = "postgres" if os.geteuid() == 0 else None  # it refuses to be run by root
         self._settings = {**SETTINGS, **settings}
         self._server: subprocess.Popen[bytes] | None = None
         self._made = 0
@@ -70,9 +73,9 @@ class Cluster:
         self._initialise()
 
     def _initialise(self) -> None:
-        data = self._directory / "data"
-        if self._user is not None:
-            shutil.chown(self._directory, self._user)
+        data = self.directory / "data"
+        if self.user is not None:
+            shutil.chown(self.directory, self.user)
         command = ["initdb", "--pgdata", str(data), "--username=owner", "--auth=trust", "--encoding=UTF8"]
         self._run(*command, "--locale=C", "--no-sync", "--no-instructions")
         rules = "host all guarded 127.0.0.1/32 scram-sha-256\nhost all all 127.0.0.1/32 trust\n"
@@ -81,7 +84,7 @@ class Cluster:
     def _run(self, program: str, *arguments: str) -> str:
         done = subprocess.run(
             [str(self._bin / program), *arguments],
-            user=self._user, cwd=self._directory, capture_output=True, text=True, timeout=60,
+            user=self.user, cwd=self.directory, capture_output=True, text=True, timeout=60,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         return done.stdout
@@ -120,14 +123,14 @@ class Cluster:
     def start(self) -> None:
         """Start it and wait until it answers."""
         settings = [f"-c{name}={value}" for name, value in {**self._settings, "port": str(self.port)}.items()]
-        log = (self._directory / "log").open("ab")
+        log = (self.directory / "log").open("ab")
         self._server = subprocess.Popen(
-            [str(self._bin / "postgres"), "-D", str(self._directory / "data"), *settings],
-            user=self._user, cwd=self._directory, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            [str(self._bin / "postgres"), "-D", str(self.directory / "data"), *settings],
+            user=self.user, cwd=self.directory, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
         )  # fmt: skip
         log.close()
         for _ in wait_until("PostgreSQL is up"):
-            assert self.running, (self._directory / "log").read_text()[-2000:]
+            assert self.running, (self.directory / "log").read_text()[-2000:]
             with suppress(AssertionError):
                 self.sql("select 1")
                 break
@@ -184,7 +187,7 @@ class Cluster:
 
     def remove(self) -> None:
         self.stop()
-        shutil.rmtree(self._directory, ignore_errors=True)
+        shutil.rmtree(self.directory, ignore_errors=True)
 
 
 def _children(parent: int) -> list[int]:
