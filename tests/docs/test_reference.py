@@ -191,6 +191,7 @@ def test_the_defaults_of_the_policies_are_as_the_table_says() -> None:
         assert said == ("a `Housekeeping`" if isinstance(default, Housekeeping) else f"`{default!r}`".replace("'", '"'))
     assert {setting.partition(".")[0].lower() for setting in rows} >= set(settings) - {
         "agents",
+        "embeddings",
         "hosts",
         "messages",  # MessagePolicy
         "store",
@@ -313,11 +314,10 @@ def test_extra_is_where_the_table_says_what_means_nothing_to_the_server_is() -> 
 
 
 def test_the_endpoints_of_kept_objects_take_what_their_tables_say() -> None:
-    rows = [*table("http.md", "request", 0), *table("http.md", "request", 1)]
-    taken = {
-        (method, f"/v1{route.path}") for route in V1 if route.path.startswith("/chat/") for method in route.endpoints
-    }
-    listed = {tuple(name(row[0]).replace("/messages", "").partition("{")[0].split()) for row in rows}
+    rows = [row for which in range(4) for row in table("http.md", "request", which)]
+    kept = ("/chat/", "/conversations", "/files")
+    taken = {(method, f"/v1{route.path}") for route in V1 if route.path.startswith(kept) for method in route.endpoints}
+    listed = {tuple(name(row[0]).partition("{")[0].split()) for row in rows}
 
     assert listed == taken - {("POST", "/v1/chat/completions")}
 
