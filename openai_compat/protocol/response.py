@@ -340,14 +340,17 @@ class StepEvent(InItem):
     type: Step
 
 
-class DeltaEvent(InItem):
+CallDeltaType: TypeAlias = Literal[
+    "response.function_call_arguments.delta",
+    "response.custom_tool_call_input.delta",
+    "response.mcp_call_arguments.delta",
+]
+
+
+class CallDeltaEvent(InItem):
     """A piece of a call's arguments."""
 
-    type: Literal[
-        "response.function_call_arguments.delta",
-        "response.custom_tool_call_input.delta",
-        "response.mcp_call_arguments.delta",
-    ]
+    type: CallDeltaType
     delta: str
 
 
@@ -479,7 +482,7 @@ StreamEvent: TypeAlias = (
     | ErrorEvent
     | ItemEvent
     | StepEvent
-    | DeltaEvent
+    | CallDeltaEvent
     | FunctionArgumentsDone
     | McpArgumentsDone
     | CustomInputDone

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import ClassVar
 
 from ..events import ToolResult
 from ..protocol.response import (
+    CallDeltaType,
     CallExtras,
     CustomToolCall,
-    DeltaEvent,
     FunctionCall,
     InItem,
     McpCall,
@@ -17,7 +18,7 @@ from ..protocol.response import (
     ToolError,
 )
 from .presentation import tool_ended, tool_running
-from .responses_events import EventWriter
+from .responses_events import EventWriter, delta_head
 from .responses_items import Closing, ItemWriter
 
 
@@ -27,7 +28,12 @@ def status_event(text: str, *, done: bool) -> StatusEvent:
 
 
 class CallWriter(ItemWriter):
-    """A call whose arguments may come in pieces. Other items may be written at the same time."""
+    """A call whose arguments may come in pieces. Other items may be written at the same time.
+
+    `piece` is the type of the event that brings one.
+    """
+
+    piece: ClassVar[CallDeltaType]
 
     def __init__(self, out: EventWriter, id: str, index: int, call_id: str, name: str) -> None:  # noqa: A002
         super().__init__(out, id, index)
@@ -35,6 +41,7 @@ class CallWriter(ItemWriter):
         self.name = name
         self._pieces: list[str] = []
         self._place: InItem = {"item_id": id, "output_index": index}
+        self._head = delta_head(self.piece, self._place)
 
     @property
     def _arguments(self) -> str:
@@ -43,15 +50,11 @@ class CallWriter(ItemWriter):
     def add(self, arguments: str) -> bytes:
         """A piece of the arguments."""
         self._pieces.append(arguments)
-        return self._out.write(self._delta(arguments))
+        return self._out.deltas(self._head, [arguments])
 
     @abstractmethod
     def ready(self) -> bytes:
         """The arguments are whole."""
-
-    @abstractmethod
-    def _delta(self, arguments: str) -> DeltaEvent:
-        """The event for a piece of the arguments."""
 
 
 class _ClientCall(CallWriter):
@@ -84,6 +87,8 @@ class _ClientCall(CallWriter):
 class FunctionCallWriter(_ClientCall):
     """A function that the client is to call."""
 
+    piece = "response.function_call_arguments.delta"
+
     def item(self) -> FunctionCall:
         """The item as it stands."""
         return {
@@ -95,9 +100,6 @@ class FunctionCallWriter(_ClientCall):
             "arguments": self._arguments,
             **self._extras,
         }
-
-    def _delta(self, arguments: str) -> DeltaEvent:
-        return {"type": "response.function_call_arguments.delta", **self._place, "delta": arguments}
 
     def _last(self, status: Closing) -> bytes:
         return self._out.write(
@@ -113,6 +115,8 @@ class FunctionCallWriter(_ClientCall):
 class CustomCallWriter(_ClientCall):
     """A tool that takes free text, for the client to call."""
 
+    piece = "response.custom_tool_call_input.delta"
+
     def item(self) -> CustomToolCall:
         """The item as it stands."""
         return {
@@ -125,9 +129,6 @@ class CustomCallWriter(_ClientCall):
             **self._extras,
         }
 
-    def _delta(self, arguments: str) -> DeltaEvent:
-        return {"type": "response.custom_tool_call_input.delta", **self._place, "delta": arguments}
-
     def _last(self, status: Closing) -> bytes:
         return self._out.write(
             {"type": "response.custom_tool_call_input.done", **self._place, "input": self._arguments}
@@ -139,6 +140,8 @@ class McpCallWriter(CallWriter):
 
     `approval` is the id of the request by which people allowed it, if they were asked.
     """
+
+    piece = "response.mcp_call_arguments.delta"
 
     def __init__(
         self,
@@ -195,9 +198,6 @@ class McpCallWriter(CallWriter):
     @property
     def _failed(self) -> bool:
         return self._result is not None and (self._result.is_error or self._result.denied)
-
-    def _delta(self, arguments: str) -> DeltaEvent:
-        return {"type": "response.mcp_call_arguments.delta", **self._place, "delta": arguments}
 
     def _step(self, step: Step, text: str, *, done: bool) -> bytes:
         return self._out.write({"type": step, **self._place, "event": status_event(text, done=done)})
