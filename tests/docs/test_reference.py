@@ -453,7 +453,7 @@ def test_the_layers_are_those_that_are_checked() -> None:
     ]
 
     assert [line.split() for line in drawn.splitlines()[1:]] == [
-        [module.strip().removeprefix("openai_compat.") for module in layer.split("|")] for layer in layers
+        [module.strip().removeprefix("openai_compat.") for module in re.split("[|:]", layer)] for layer in layers
     ]
 
 
