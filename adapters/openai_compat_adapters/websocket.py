@@ -64,7 +64,7 @@ class WebSocket:
         """The next frame. Raises Closed."""
         try:
             return await self._channel.from_server.receive()
-        except anyio.EndOfStream:
+        except (anyio.EndOfStream, anyio.ClosedResourceError):
             raise self._channel.closed from None
 
     async def close(self) -> None:

@@ -24,6 +24,7 @@ from ._call import BlockingCall
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
+HOP_BY_HOP = (b"connection", b"upgrade")
 PIECE = 64 * 1024
 """Bytes read from the request body at once."""
 
@@ -39,7 +40,7 @@ def create_wsgi_app(server: Server) -> WSGIApplication:
             call.close()
             raise ConnectionAbortedError("the request ended before it could be answered")
         # PEP 3333 leaves the connection to the WSGI server: applications must not send such headers.
-        fields = [(name, value) for name, value in start.headers if name != b"connection"]
+        fields = [(name, value) for name, value in start.headers if name not in HOP_BY_HOP]
         headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in fields]
         start_response(f"{start.status} {responses.get(start.status, 'Error')}", headers)
         return _Body(call)

@@ -17,7 +17,9 @@ from ..backend import AgentRequest
 from ..conversations import stored_items
 from ..errors import AgentError, OpenAICompatError
 from ..events import Finished, FinishReason, Paused, UsageReported
+from ..exchange import ClientTooSlow
 from ..failures import not_again
+from ..http import ClientDisconnected
 from ..reducer import Item, Reducer, size_of
 from ..runtime import Runtime, logger, now
 from ..stores.port import Approval, ConversationTurn, Events, Outcome
@@ -111,7 +113,7 @@ class Responding:
             await self._decide()
             self._sink.started()
             await self._run_agent()
-        except anyio.get_cancelled_exc_class():
+        except (anyio.get_cancelled_exc_class(), ClientDisconnected, ClientTooSlow):
             await self._abandon()
             raise
         finally:
@@ -137,6 +139,8 @@ class Responding:
             await self._write_all()
         except OpenAICompatError as error:
             await self._failed(not_again(error))
+        except (ClientDisconnected, ClientTooSlow):
+            raise
         except Exception as error:
             logger.error("%s: unexpected error", self.work.asker.request_id, exc_info=error)
             await self._failed(OpenAICompatError("The server failed.", code="internal_error", should_retry=False))
