@@ -17,6 +17,7 @@ import openai_compat_adapters.client
 import openai_compat_adapters.starlette
 import openai_compat_adapters.testing
 import openai_compat_adapters.transport
+import openai_compat_adapters.webhooks
 import openai_compat_adapters.wsgi
 from openai_compat import (
     Admission,
@@ -30,7 +31,9 @@ from openai_compat import (
     Limits,
     MemoryStore,
     MessagePolicy,
+    Rates,
     Server,
+    Webhooks,
     errors,
     http,
     messages,
@@ -123,6 +126,7 @@ def test_every_public_name_of_a_leaf_has_an_entry(module: Any) -> None:
         openai_compat_adapters.client,
         openai_compat_adapters.transport,
         openai_compat_adapters.testing,
+        openai_compat_adapters.webhooks,
     ],
     ids=lambda module: module.__name__,
 )
@@ -156,12 +160,14 @@ def test_every_server_option_is_described() -> None:
     assert described(Server, "Args") == set(inspect.signature(Server).parameters)
 
 
-@pytest.mark.parametrize("settings", [Limits, Deadlines, Capabilities, Admission, Disconnect, MessagePolicy, Grace])
+@pytest.mark.parametrize(
+    "settings", [Limits, Deadlines, Rates, Capabilities, Admission, Disconnect, MessagePolicy, Grace]
+)
 def test_every_setting_is_described(settings: Any) -> None:
     assert described(settings, "Attributes") == {field.name for field in dataclasses.fields(settings)}
 
 
-@pytest.mark.parametrize("kind", [Conversations, SubprocessBackend, AnthropicBackend, OpenAIBackend])
+@pytest.mark.parametrize("kind", [Conversations, Webhooks, SubprocessBackend, AnthropicBackend, OpenAIBackend])
 def test_every_argument_is_described(kind: Any) -> None:
     assert described(kind, "Args") == set(inspect.signature(kind).parameters)
 
