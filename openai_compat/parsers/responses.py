@@ -281,7 +281,7 @@ def with_context(
     items = [*context, *own.values()]
     if parsed.generate:
         check_something_is_asked(items)
-    return _said(parsed, items) if context or parsed.references else parsed.request
+    return _said(parsed, items)
 
 
 def _said(parsed: ParsedResponse, items: Sequence[dict[str, Any]]) -> AgentRequest:

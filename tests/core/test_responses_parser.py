@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import json
+from dataclasses import replace
 from typing import Any, get_args
 
 import pytest
@@ -43,6 +44,7 @@ from openai_compat.messages import (
     ToolMessage,
     UserMessage,
 )
+from openai_compat.parsers.context import own_items
 from openai_compat.parsers.response_parameters import PARAMETERS
 from openai_compat.parsers.responses import (
     COMPACT_FIELDS,
@@ -552,6 +554,12 @@ def test_a_reference_is_replaced_by_what_it_refers_to() -> None:
     assert request.raw_items is not None
     assert request.raw_items[1] == stored
     assert [type(message) for message in request.messages] == [UserMessage, AssistantMessage, UserMessage]
+
+
+def test_what_was_referred_to_may_be_put_in_its_place_before() -> None:
+    request = parsed(input=[{"type": "item_reference", "id": "msg_a"}, {"role": "user", "content": "and?"}])
+    resolved = replace(request, input=tuple(own_items(request.input, [], {"msg_a": SAID}).values()))
+    assert len(with_context(resolved, []).messages) == 2
 
 
 def test_a_reference_to_what_was_said_anyway_adds_nothing() -> None:
