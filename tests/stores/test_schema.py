@@ -1,0 +1,78 @@
+"""How the tables of a SQL store come to be."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import anyio
+import pytest
+
+from openai_compat.stores.engine import Engine, Transaction
+from openai_compat.stores.schema import MIGRATIONS, UnusableStore, migrate
+from openai_compat.stores.sql import SqlStore
+from openai_compat.stores.sql_dialect import DIALECTS
+
+from .samples import ALICE, names_in, said
+
+pytestmark = pytest.mark.anyio
+NEXT = (*MIGRATIONS, ("alter table oc_item add column colour text", "update oc_item set colour = 'red'"))
+
+
+async def version(engine: Engine) -> int:
+    def read() -> Transaction[int]:
+        rows = yield "select version from oc_schema", ()
+        return int(rows[0][0])
+
+    return await engine.run(read)
+
+
+async def test_a_schema_is_made_once(engine: Engine) -> None:
+    dialect = DIALECTS[engine.name]
+    assert await engine.run(partial(migrate, dialect)) == 0
+    assert await engine.run(partial(migrate, dialect)) == len(MIGRATIONS)
+    assert await version(engine) == len(MIGRATIONS)
+    await engine.aclose()
+
+
+async def test_an_older_schema_is_brought_up_to_date_with_what_is_in_it(engine: Engine) -> None:
+    store = SqlStore(engine)
+    await said(store, "t", "a")
+    assert await engine.run(partial(migrate, DIALECTS[engine.name], NEXT)) == len(MIGRATIONS)
+    assert await version(engine) == len(NEXT)
+    assert await names_in(store) == ["a"]
+    await engine.aclose()
+
+
+async def test_a_migration_that_fails_changes_nothing(engine: Engine) -> None:
+    store = SqlStore(engine)
+    await said(store, "t", "a")
+    broken = (*NEXT, ("create table oc_more (n bigint)", "insert into oc_more values (1, 2, 3)"))
+    with pytest.raises(Exception, match=r".+"):
+        await engine.run(partial(migrate, DIALECTS[engine.name], broken))
+    assert await version(engine) == len(MIGRATIONS)
+    assert await engine.run(partial(migrate, DIALECTS[engine.name], NEXT)) == len(MIGRATIONS)
+    assert await names_in(store) == ["a"]
+    await engine.aclose()
+
+
+async def test_a_newer_schema_is_refused(engine: Engine) -> None:
+    await engine.run(partial(migrate, DIALECTS[engine.name], NEXT))
+    store = SqlStore(engine)
+    with pytest.raises(UnusableStore, match="newer version") as raised:
+        await store.begin(ALICE, "t")
+    assert (raised.value.status, raised.value.code, raised.value.should_retry) == (503, "store_unavailable", False)
+    await engine.aclose()
+
+
+async def test_many_that_start_at_once_make_it_once(engine: Engine) -> None:
+    before: list[int] = []
+
+    async def start() -> None:
+        before.append(await engine.run(partial(migrate, DIALECTS[engine.name])))
+
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as group:
+            for _ in range(6):
+                group.start_soon(start)
+    assert sorted(before) == [0] + [len(MIGRATIONS)] * 5
+    await engine.aclose()
