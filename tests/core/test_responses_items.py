@@ -169,6 +169,19 @@ def test_thinking_is_a_summary_and_never_has_a_null_in_it() -> None:
     assert None not in thought.values()
 
 
+def test_thinking_goes_on_over_a_break_between_messages() -> None:
+    assert [item["type"] for item in output(ReasoningDelta("a"), MessageBreak(), ReasoningDelta("b"), "c")] == [
+        "reasoning",
+        "message",
+    ]
+
+
+def test_thinking_that_was_cut_off_says_so() -> None:
+    for ending, status in (("finish", None), ("fail", "incomplete")):
+        events, _ = told(ReasoningDelta("hm"), ending=ending)
+        assert of(events, "reasoning_summary_part.done")[0].get("status") == status
+
+
 def test_calls_of_the_client_may_be_interleaved() -> None:
     said: list[Item] = [
         ToolCallStarted("a", "find", "client"),

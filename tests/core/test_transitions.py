@@ -180,6 +180,14 @@ def test_the_checker_refuses_events_of_an_item_under_the_name_of_another() -> No
     assert refusal_of(events) == "response.output_text.delta has the id of another item"
 
 
+@pytest.mark.parametrize("index", [0, 1, 2, 3])
+def test_the_checker_refuses_events_of_a_part_under_the_number_of_another(index: int) -> None:
+    events, _ = told("a")
+    events[3 + index]["content_index"] = 1
+    kind = name_of(events[3 + index])
+    assert refusal_of(events) == f"{kind} in part 1, not in 0"
+
+
 def test_the_checker_refuses_an_item_that_ends_as_another_one() -> None:
     events, _ = told("a")
     done = next(event for event in events if event["type"] == DONE)
