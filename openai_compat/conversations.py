@@ -29,7 +29,7 @@ from .serializers.encoding import from_stored_json, stored_json
 from .serializers.history import chat_message, reply_message
 from .serializers.items import items_of
 from .stores.memory import MemoryStore
-from .stores.port import Conversation, ConversationTurn, Item, Key, Store
+from .stores.port import LEASE, Conversation, ConversationTurn, Item, Key, Store
 from .tasks import to_the_end
 
 WhenBusy: TypeAlias = Literal["reject", "queue", "supersede"]
@@ -125,10 +125,14 @@ class Conversations:
         found = await self.store.find(principal, transcript(before)) if before else None
         return found[0] if found is not None and found[1] else _new_id("conv_")
 
+    @property
+    def _lease(self) -> float:
+        return LEASE if self.leases is None else self.leases.seconds
+
     async def _lock(self, draft: Draft) -> Conversation:
         found = None
         if draft.key not in self._waiting:  # those who came before are served before
-            found = await self.store.begin(draft.key, draft.token)
+            found = await self.store.begin(draft.key, draft.token, self._lease)
         if found is None and self._busy != "reject":
             found = await self._wait(draft)
         if found is None:
@@ -148,7 +152,7 @@ class Conversations:
                 while True:
                     await draft.woken(LOOK_AGAIN)
                     if queue[0] is draft:
-                        found = await self.store.begin(draft.key, draft.token)
+                        found = await self.store.begin(draft.key, draft.token, self._lease)
                         if found is not None:
                             return found
             return None

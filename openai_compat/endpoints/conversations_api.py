@@ -103,7 +103,7 @@ async def _add(runtime: Runtime, key: Key, items: Sequence[dict[str, Any]]) -> N
     known = await _find(runtime, key)
     token = new_id("turn_")
     try:
-        locked = await runtime.store.begin(key, token)
+        locked = await runtime.store.begin(key, token, runtime.leases.seconds)
         if locked is None:
             text = "A turn is running in this conversation."
             raise Conflict(text, code="conversation_busy", should_retry=False)
