@@ -50,11 +50,11 @@ class Connected:
             await self.source.aclose()
 
 
-@pytest.fixture
-def url(tmp_path: Path) -> Iterator[str]:
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The server over streamable HTTP, on a socket of its own."""
     port = free_port()
-    program = Program([*COMMAND, str(port)], port, tmp_path, environment())
+    program = Program([*COMMAND, str(port)], port, tmp_path_factory.mktemp("mcp"), environment())
     try:
         program.wait_until(program.listens)
         yield f"http://127.0.0.1:{port}/mcp"
@@ -87,8 +87,8 @@ async def test_a_loop_uses_a_servers_tools_and_ends_the_server_when_it_is_closed
     await until(lambda: not alive(int(pid)))
 
 
-async def test_a_failure_and_wrong_arguments_are_texts_for_the_model() -> None:
-    async with Connected() as source:
+async def test_a_failure_and_wrong_arguments_are_texts_for_the_model(url: str) -> None:
+    async with Connected(url) as source:
         tools = await tools_of(source)
         failed = await outcome(tools["fail"], '{"text": "no paper"}')
         wrong = await outcome(tools["add"], '{"a": "x"}')
@@ -98,9 +98,9 @@ async def test_a_failure_and_wrong_arguments_are_texts_for_the_model() -> None:
     assert "validation error" in wrong.text
 
 
-async def test_arguments_that_are_no_object_are_not_sent() -> None:
+async def test_arguments_that_are_no_object_are_not_sent(url: str) -> None:
     model = ScriptedBackend([ToolCallReady("a", "add", "[1]"), ToolCallReady("b", "add", "{")], ["Hm."])
-    async with Connected() as source:
+    async with Connected(url) as source:
         said = await run(ToolLoop(model, [source], security="full"))
 
     assert [result.output for result in results(said)] == ["The arguments are not a JSON object."] * 2
@@ -149,16 +149,16 @@ async def test_a_call_that_takes_too_long_is_given_up_and_the_connection_is_of_u
     assert late.text == "The tool did not end within 0.5 seconds, and was stopped."
 
 
-async def test_hints_count_only_where_they_are_trusted() -> None:
-    async with Connected(danger="risky") as source:
+async def test_hints_count_only_where_they_are_trusted(url: str) -> None:
+    async with Connected(url, danger="risky") as source:
         assert {tool.danger for tool in (await tools_of(source)).values()} == {"risky"}
-    async with Connected(trust_hints=True) as source:
+    async with Connected(url, trust_hints=True) as source:
         tools = await tools_of(source)
     assert (tools["add"].danger, tools["where"].danger, tools["fail"].danger) == ("safe", "risky", "dangerous")
 
 
-async def test_a_server_may_be_taken_in_part_and_with_an_allow_list() -> None:
-    async with Connected(only=["add"], allow={"add": [{"a": 1, "b": 2}]}) as source:
+async def test_a_server_may_be_taken_in_part_and_with_an_allow_list(url: str) -> None:
+    async with Connected(url, only=["add"], allow={"add": [{"a": 1, "b": 2}]}) as source:
         model = ScriptedBackend([call("a", "add", a=1, b=2), call("b", "add", a=2, b=2)], ["Hm."])
         said = await run(ToolLoop(model, [source], security="allowlist"))
 
