@@ -19,7 +19,7 @@ from .backend import AgentRequest, CustomTool
 from .errors import Conflict, InvalidRequest, OpenAICompatError
 from .http import HttpRequest
 from .leases import Leases
-from .messages import AssistantMessage, Message, SystemMessage, ToolMessage, UserMessage
+from .messages import AssistantMessage, Message, SystemMessage, ToolCall, ToolMessage, UserMessage
 from .parsers.chat import resume_of
 from .parsers.conversation import check_conversation
 from .parsers.items import parse_items
@@ -201,8 +201,8 @@ class Draft:
 
     def take_up(self, request: AgentRequest) -> None:
         """Put the request behind what was said before: of a known conversation only what is new in it counts."""
-        history = parse_items(self.items)
-        self._new = _new_items(history, request) if history else request.messages
+        history, waiting = _paired(parse_items(self.items))
+        self._new = _new_items(waiting, request) if history else request.messages
         messages = _named((*history, *self._new))
         check_conversation(messages)
         raw = [chat_message(message) for message in messages] if history else request.raw_messages
@@ -304,21 +304,43 @@ def _new_id(prefix: str) -> str:
     return prefix + secrets.token_hex(16)
 
 
-def _new_items(history: Sequence[Message], request: AgentRequest) -> tuple[Message, ...]:
-    """What the request adds: its messages after the last reply, without instructions, which were settled at first."""
+def _paired(history: Sequence[Message]) -> tuple[tuple[Message, ...], list[ToolCall]]:
+    """What was said before with calls and results in pairs, and the calls at its end that still wait for theirs.
+
+    Items can be added and taken out one by one: results that answer nothing are left out, calls that were passed over
+    get one that says so.
+    """
+    kept: list[Message] = []
+    waiting: dict[str, ToolCall] = {}
+    deferred: dict[str, ToolCall] = {}
+    for message in history:
+        if isinstance(message, ToolMessage):
+            if waiting.pop(message.call_id, None) or deferred.pop(message.call_id, None):
+                kept.append(message)
+            continue
+        kept += [_not_run(call) for call in waiting.values() if not call.deferred]
+        deferred |= {call.call_id: call for call in waiting.values() if call.deferred}
+        waiting = {call.call_id: call for call in message.tool_calls} if isinstance(message, AssistantMessage) else {}
+        kept.append(message)
+    return tuple(kept), list(waiting.values())
+
+
+def _new_items(waiting: Sequence[ToolCall], request: AgentRequest) -> tuple[Message, ...]:
+    """What the request adds: its messages after the last reply, without instructions, which were settled at first.
+
+    Before them come results for the calls that wait and that the client never ran, since it sends something else
+    instead: models refuse open calls.
+    """
     new = [message for message in request.new_messages if not isinstance(message, SystemMessage)]
     if not new:
         text = "Nothing new: a request in a known conversation needs a message from the user."
         raise InvalidRequest(text, param="messages")
-    return (*_unanswered(history, new), *new)
-
-
-def _unanswered(history: Sequence[Message], new: Sequence[Message]) -> list[Message]:
-    """Results for calls that the client never ran, since a new message came instead: models refuse open calls."""
-    last = history[-1]
-    calls = last.tool_calls if isinstance(last, AssistantMessage) else ()
     answered = {message.call_id for message in new if isinstance(message, ToolMessage)}
-    return [ToolMessage(call.call_id, SUPERSEDED, call.name) for call in calls if call.call_id not in answered]
+    return (*[_not_run(call) for call in waiting if call.call_id not in answered], *new)
+
+
+def _not_run(call: ToolCall) -> ToolMessage:
+    return ToolMessage(call.call_id, SUPERSEDED, call.name)
 
 
 def _superseded() -> Conflict:

@@ -286,6 +286,43 @@ async def test_a_conversation_that_a_chat_client_named_is_found_by_that_name(ide
         assert error_of(await client.get(path)) == (404, "conversation_not_found", "conversation_id")
 
 
+CALL = {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}
+RESULT = {"type": "function_call_output", "call_id": "c", "output": "1"}
+NOT_RUN = "Not run: the user sent a new message instead."
+
+
+@requirement("conversations.same")
+@in_process
+@pytest.mark.parametrize(
+    ("items", "said"),
+    [
+        ([HI, RESULT], [("user", "Hi")]),
+        ([HI, CALL, RESULT], [("user", "Hi"), ("assistant", None), ("tool", "1")]),
+        ([HI, CALL], [("user", "Hi"), ("assistant", None), ("tool", NOT_RUN)]),
+        ([HI, CALL, HI], [("user", "Hi"), ("assistant", None), ("tool", NOT_RUN), ("user", "Hi")]),
+        (
+            [HI, CALL, {**CALL, "call_id": "d"}, RESULT],
+            [("user", "Hi"), ("assistant", None), ("tool", "1"), ("tool", NOT_RUN)],
+        ),
+        ([HI, CALL, HI, RESULT], [("user", "Hi"), ("assistant", None), ("tool", "1"), ("user", "Hi")]),
+        ([{"type": "hologram"}], []),
+    ],
+)
+async def test_chat_goes_on_whatever_items_were_added_and_taken_out(
+    items: list[dict[str, Any]], said: list[tuple[str, str | None]], http: Http
+) -> None:
+    agent = Says("Hello")
+    async with http(agent, conversations=Conversations()) as client:
+        new = await made(client, *items)
+        body = {"model": "agent", "messages": [{"role": "user", "content": "Go on"}]}
+        for _ in range(2):
+            answer = await client.post(CHAT, json=body, headers={"X-Conversation-Id": new})
+            assert answer.status_code == 200, answer.content
+    first, second = [[(m["role"], m["content"]) for m in request.raw_messages] for request in agent.requests]
+    assert first == [*said, ("user", "Go on")]
+    assert second == [*first, ("assistant", "Hello"), ("user", "Go on")]
+
+
 # whose, and when
 
 
