@@ -10,6 +10,7 @@
     ```js                         has to parse, where there is a node to parse it
     ```sh                         installs and checks: too long to run here, see test_commands.py
 
+`postgresql://agents@db.internal/agents` is replaced by a database of the tests' own.
 Python that imports a package of OPTIONAL only has to compile where that is not installed.
 A command that serves goes on running beside the blocks after it. Ports are replaced by free ones.
 `--8<-- "file"` is the file's text, as mkdocs puts it there.
@@ -41,17 +42,20 @@ NODE = shutil.which("node")
 SAYS_ITS_CODE = 'echo "exit code $?"'
 """The end of a command that serves nothing: it is refused."""
 ADDRESS = re.compile(r"((?:127\.0\.0\.1|0\.0\.0\.0|localhost):|--port )(80\d\d|5000)\b")
+DATABASE = "postgresql://agents@db.internal/agents"
 DEFAULT_PORTS = {"openai-compat serve": "8083", "uvicorn": "8000", "gunicorn": "8000", "flask": "5000"}
 """Programs that serve, with the port that they take when they are told none."""
 LISTEN = {"openai-compat": " --listen 127.0.0.1:{port}", "gunicorn": " --bind 127.0.0.1:{port}"}
 """How they are told, where it is not by `--port`."""
+LISTENS = re.compile(r"(?:--port |(?:--listen|-l|--bind) \S*?:)(\d+)\b")
 
 
 class Page:
     """A folder with what the blocks of one page put there, and the programs they started."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, database: str = DATABASE) -> None:
         self.folder = folder
+        self._database = database
         self.names: dict[str, Any] = {}
         self._ports: dict[str, str] = {}
         self._programs: dict[str, Program] = {}
@@ -122,9 +126,9 @@ class Page:
         return done.stdout.decode()
 
     def _serve(self, command: str, expected: str, default_port: str) -> None:
-        port = next((free for free in self._ports.values() if free in command), None)
-        if port is None:
-            port = self._port(default_port)
+        told = LISTENS.search(command)
+        port = told[1] if told else self._port(default_port)
+        if not told:
             command += LISTEN.get(_program(command).split()[0], " --port {port}").format(port=port)
         if port in self._programs:
             self._programs.pop(port).stop()
@@ -134,6 +138,7 @@ class Page:
             program.wait_until(lambda: _like(self._as_written(program.output), expected))
 
     def _with_free_ports(self, text: str) -> str:
+        text = text.replace(DATABASE, self._database)
         return ADDRESS.sub(lambda found: found[1] + self._port(found[2]), text)
 
     def _as_written(self, text: str) -> str:

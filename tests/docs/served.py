@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -74,11 +74,20 @@ class Program:
             if self._process.poll() is None:
                 os.killpg(self._process.pid, signal.SIGTERM)
             self._process.wait(PATIENCE)
+            self._wait_for_group()
         finally:
             if self._process.poll() is None:
                 os.killpg(self._process.pid, signal.SIGKILL)
                 self._process.wait()
             self._log.close()
+
+    def _wait_for_group(self) -> None:
+        """A shell ends before the program that it runs."""
+        deadline = time.monotonic() + PATIENCE
+        with suppress(ProcessLookupError):
+            while time.monotonic() < deadline:
+                os.killpg(self._process.pid, 0)
+                time.sleep(0.02)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from sybil import Sybil
 
-from .blocks import INCLUDE, Page
+from .blocks import DATABASE, INCLUDE, Page
 from .served import EXAMPLES, ROOT
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -16,11 +16,14 @@ PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("path", PAGES, ids=[str(path.relative_to(ROOT)) for path in PAGES])
-def test_the_blocks_of_a_page_run(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_blocks_of_a_page_run(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-nothing-is-sent")
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-nothing-is-sent")
     monkeypatch.setenv("ANTHROPIC_MODEL", "none-is-asked")
-    page = Page(tmp_path)
+    needs_database = DATABASE in path.read_text()
+    page = Page(tmp_path, request.getfixturevalue("postgres_url") if needs_database else DATABASE)
     try:
         for example in Sybil([page.parse], pattern="*").parse(path).examples():
             example.evaluate()
