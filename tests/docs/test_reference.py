@@ -17,6 +17,7 @@ import openai_compat_adapters.client
 import openai_compat_adapters.starlette
 import openai_compat_adapters.testing
 import openai_compat_adapters.transport
+import openai_compat_adapters.websocket
 import openai_compat_adapters.webhooks
 import openai_compat_adapters.wsgi
 from openai_compat import (
@@ -127,6 +128,7 @@ def test_every_public_name_of_a_leaf_has_an_entry(module: Any) -> None:
         openai_compat_adapters.transport,
         openai_compat_adapters.testing,
         openai_compat_adapters.webhooks,
+        openai_compat_adapters.websocket,
     ],
     ids=lambda module: module.__name__,
 )
