@@ -16,6 +16,14 @@ def agent(prompt: str) -> str:
     return prompt
 
 
+def embed(texts: list[str]) -> list[list[float]]:
+    return [[1.0] for _ in texts]
+
+
+async def embed_later(texts: list[str], dimensions: int = 1) -> list[list[float]]:
+    return [[1.0] * dimensions for _ in texts]
+
+
 async def keys() -> list[str]:
     return ["key"]
 
@@ -40,6 +48,8 @@ Server(
     bare_paths=True,
     owned_by="me",
 )
+Server(agent, embeddings={"sync": embed, "async": embed_later})
+Server(agent, embeddings={"none": 5})  # type: ignore[dict-item]
 Server(agent, visibility="loud")  # type: ignore[arg-type]
 Limits(500)
 Limits().body = 5  # type: ignore[misc]
