@@ -15,18 +15,20 @@ DAY = 24 * 3600.0
 FREE = "(token is null or until < {now})"
 OLD = "touched < {now} - $1"
 
+UNUSED = f"{FREE} and ({OLD} or (kept = 0 and until < {{now}}))"
+
 CONVERSATIONS = f"""
-    delete from oc_conversation where (principal, id) in (
-        select principal, id from oc_conversation
-        where {FREE} and ({OLD} or (kept = 0 and until < {{now}})) limit $2)
-    and {FREE} returning principal, id"""
+    delete from oc_conversation
+    where (principal, id) in (select principal, id from oc_conversation where {UNUSED} limit $2) and {UNUSED}
+    returning principal, id"""
+"""Asked twice, for a turn may come in between."""
 
 RESPONSES = f"""
     delete from oc_response where (principal, id) in (
         select principal, id from oc_response old where {FREE} and {OLD}
         and not exists (select 1 from oc_response newer where newer.principal = old.principal
             and newer.previous = old.id) limit $2)
-    and {FREE} returning principal, id"""
+    and {FREE} and {OLD} returning principal, id"""
 """What nothing continues goes first: a chain is kept whole as long as its newest response is used."""
 
 ROWS = (

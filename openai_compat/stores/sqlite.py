@@ -44,14 +44,18 @@ class _Job(Generic[Result]):
         self._until = time.monotonic() + patience
         self._result: Any = None
         self._error: BaseException | None = None
-        self._done = anyio.Event()
+        self._over = False
+        self._woken = anyio.Event()
         self._soon = from_threads()
 
-    async def outcome(self) -> Result:
-        """What becomes of it, though nobody waits for ever."""
+    async def wait(self) -> None:
+        """Until it is over, though nobody waits for ever."""
         with anyio.move_on_after(STUCK):
-            await self._done.wait()
-        if not self._done.is_set():
+            await self._woken.wait()
+
+    def outcome(self) -> Result:
+        """What has become of it."""
+        if not self._over:
             code = "store_outcome_unknown" if self.begun else "store_unavailable"
             raise Unavailable("The store does not answer.", code=code)
         if self._error is not None:
@@ -77,8 +81,9 @@ class _Job(Generic[Result]):
         self._wake()
 
     def _wake(self) -> None:
+        self._over = True
         with suppress(RuntimeError):  # the event loop has ended
-            self._soon(self._done.set)
+            self._soon(self._woken.set)
 
 
 class SqliteEngine:
@@ -104,9 +109,10 @@ class SqliteEngine:
         job = _Job(transaction, self._patience)
         self._submit(job)
         try:
-            return await job.outcome()
+            await job.wait()
         finally:
             self._withdraw(job)
+        return job.outcome()
 
     def _submit(self, job: _Job[Any]) -> None:
         with self._changed:
@@ -118,6 +124,7 @@ class SqliteEngine:
             self._changed.notify()
 
     def _withdraw(self, job: _Job[Any]) -> None:
+        """Do not begin a job any more."""
         with self._changed:
             if not job.begun:
                 self._queue.remove(job)
@@ -173,6 +180,8 @@ _engines: weakref.WeakSet[SqliteEngine] = weakref.WeakSet()
 
 @cache
 def _care_for_forks() -> None:
+    if not hasattr(os, "register_at_fork"):  # Windows
+        return
     os.register_at_fork(
         before=partial(_each, SqliteEngine.before_fork),
         after_in_parent=partial(_each, SqliteEngine.after_fork),
