@@ -115,7 +115,7 @@ class Webhooks:
         del self._deliveries[delivery]
 
     async def _deliver(self, delivery: _Delivery) -> None:
-        wait = self._wait
+        wait, outcome = self._wait, ""
         for attempt in range(1, self._attempts + 1):
             outcome = await self._attempt(delivery)
             if outcome == "done":

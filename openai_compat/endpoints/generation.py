@@ -115,9 +115,9 @@ async def _commit(runtime: Runtime, exchange: Exchange, turns: Turns, form: Form
 async def commit(runtime: Runtime, outcome: Outcome) -> None:
     """Write what a turn leaves behind: whole or not at all, also when the client leaves just now. Raises Conflict."""
     with anyio.CancelScope(shield=True):
-        kept = await runtime.store.commit(outcome)
-    if not kept:
-        raise Conflict("The conversation was changed meanwhile.", code="turn_lost", should_retry=False)
+        if await runtime.store.commit(outcome):
+            return
+    raise Conflict("The conversation was changed meanwhile.", code="turn_lost", should_retry=False)
 
 
 async def say(exchange: Exchange, form: Form, text: str, *, stream: bool) -> None:

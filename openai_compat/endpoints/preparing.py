@@ -16,7 +16,7 @@ from ..policies.admission import Seat
 from ..runtime import Runtime, new_id, now
 from ..serializers.encoding import from_stored_json, stored_json
 from ..serializers.responses import ApprovedCall, ResponseForm, ResponseStream
-from ..stores.port import Key, StoredResponse
+from ..stores.port import Approval, Key, StoredResponse
 from ..structured import OutputFormat
 from .approvals import Answers, find_answers
 from .attachments import attach, item_places
@@ -144,7 +144,7 @@ def _form(
     draft: Draft | None,
     answers: Answers | None,
 ) -> ResponseForm:
-    approvals = answers.approvals if answers is not None else {}
+    approvals: Mapping[str, Approval] = answers.approvals if answers is not None else {}
     return ResponseForm(
         id=ids.response,
         created=now(),

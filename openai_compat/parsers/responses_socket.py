@@ -11,7 +11,7 @@ from ..http import Frame
 from .body import parse_object
 
 _STREAM_ID = re.compile(r"[A-Za-z0-9_.-]{1,256}")
-_CONTENT_TYPES = frozenset({"input_text", "input_image", "input_file"})
+_CONTENT_TYPES = ("input_text", "input_image", "input_file")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,7 +109,7 @@ def _steer(event: dict[str, Any], size: int) -> Steer:
 
 def _is_user_input(value: Any) -> bool:
     if isinstance(value, list):
-        return bool(value) and all([_is_user_message(item) for item in cast("list[Any]", value)])
+        return len(cast("list[Any]", value)) > 0 and all([_is_user_message(item) for item in cast("list[Any]", value)])
     return isinstance(value, str) and bool(value)
 
 
@@ -127,9 +127,11 @@ def _is_user_message(value: Any) -> bool:
 
 
 def _is_content(value: Any) -> bool:
-    if isinstance(value, str):
-        return True
-    parts = cast("list[Any]", value) if isinstance(value, list) else []
-    return bool(parts) and all(
-        [isinstance(part, dict) and cast("dict[str, Any]", part).get("type") in _CONTENT_TYPES for part in parts]
-    )
+    if isinstance(value, list):
+        parts = cast("list[Any]", value)
+        return bool(parts) and all([_is_part(part) for part in parts])
+    return isinstance(value, str)
+
+
+def _is_part(value: Any) -> bool:
+    return isinstance(value, dict) and cast("dict[str, Any]", value).get("type") in _CONTENT_TYPES
