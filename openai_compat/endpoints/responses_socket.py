@@ -157,9 +157,10 @@ class ResponsesSocket:
     async def _close_if_over(self) -> None:
         if self._over is None or not self._lanes.idle:
             return
-        if self._close_code == GOING_AWAY:
-            await self.fail(self._over, None, self.connection.request_id)
-        await self._close(self._close_code, self._over.code or "")
+        with suppress(ClientDisconnected):
+            if self._close_code == GOING_AWAY:
+                await self.fail(self._over, None, self.connection.request_id)
+            await self._close(self._close_code, self._over.code or "")
 
     async def _close(self, code: int, reason: str) -> None:
         await self.connection.close(code, reason)

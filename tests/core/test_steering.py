@@ -6,6 +6,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from openai_compat.endpoints.steering import PENDING, REMEMBERED, Steering, successor, with_input
 from openai_compat.errors import InvalidRequest
@@ -17,7 +19,11 @@ from openai_compat.parsers.responses_socket import (
     parse_frame,
     parse_lane,
 )
+from openai_compat.serializers.responses_socket import error_event
 
+NAMES = st.sampled_from(
+    ["type", "stream_id", "input", "previous_response_id", "role", "content", "background", "model", "id", "status"]
+)
 CALL = {"type": "function_call", "id": "fc_1", "call_id": "call_1", "name": "look", "arguments": "{}"}
 
 
@@ -150,6 +156,25 @@ def test_input_is_bounded_in_number_and_size(size: int) -> None:
     machine.failed("resp_1")
     machine.began("resp_2", None, able=True)
     machine.submit(Steer("resp_2", "more", size), "steer_y")
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES | st.text(max_size=5), inner, max_size=4),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(NAMES, JSON, max_size=5), st.sampled_from(["response.create", "response.steer", None]))
+def test_whatever_comes_is_a_command_or_an_invalid_request(event: dict[str, Any], kind: str | None) -> None:
+    try:
+        command = read({**event, **({} if kind is None else {"type": kind})})
+    except InvalidSteer as error:
+        json.loads(Steering(1000).refused(error.steer, error))
+    except InvalidRequest as error:
+        json.loads(error_event(error, "req_1", None))
+    else:
+        assert isinstance(command, Create | Steer)
 
 
 def read(event: object) -> object:
