@@ -11,7 +11,7 @@ from .approvals import Approver, AskLater, Grants, MemoryGrants, Question, call_
 from .command import command_tool
 from .loop import ToolLoop
 from .mcp import MCPServer
-from .modes import MODES, Danger, Modes, SecurityMode, Verdict, decide
+from .modes import MODES, Danger, Facts, Modes, SecurityMode, Verdict, decide
 from .patterns import Allow, ArgvPattern, ExactArguments, allow_from_json, allow_to_json, parse_allow
 from .registry import AgentTool, Toolbox, ToolContext, ToolError, ToolSource, as_tool, tool
 from .run import Outcome
@@ -28,6 +28,7 @@ __all__ = (
     "Command",
     "Danger",
     "ExactArguments",
+    "Facts",
     "Grants",
     "MCPServer",
     "MemoryGrants",

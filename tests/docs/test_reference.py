@@ -39,6 +39,7 @@ from openai_compat import (
     http,
     messages,
     testing,
+    tools,
 )
 from openai_compat.backends import subprocess as subprocess_backend
 from openai_compat.backends.anthropic import AnthropicBackend
@@ -114,7 +115,7 @@ def test_every_message_type_has_an_entry() -> None:
     assert {f"openai_compat.messages.{kind.__name__}" for kind in types} <= shown()
 
 
-@pytest.mark.parametrize("module", [testing, subprocess_backend], ids=lambda module: module.__name__)
+@pytest.mark.parametrize("module", [testing, subprocess_backend, tools], ids=lambda module: module.__name__)
 def test_every_public_name_of_a_leaf_has_an_entry(module: Any) -> None:
     assert {f"{module.__name__}.{name}" for name in module.__all__} <= shown()
 
