@@ -4,11 +4,21 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from pathlib import Path
 from typing import assert_type
 
-from openai_compat import Cors, Deadlines, Limits, Server, key_from_env, key_from_file
+from openai_compat import (
+    Cors,
+    Deadlines,
+    Limits,
+    MemoryStore,
+    Rates,
+    Server,
+    Webhooks,
+    key_from_env,
+    key_from_file,
+)
 from openai_compat.http import HttpRequest, RawHeaders, ResponseBody, ResponseStart, Send
 
 
@@ -24,6 +34,10 @@ async def embed_later(texts: list[str], dimensions: int = 1) -> list[list[float]
     return [[1.0] * dimensions for _ in texts]
 
 
+async def post(url: str, headers: Sequence[tuple[str, str]], body: bytes) -> int:
+    return 200
+
+
 async def keys() -> list[str]:
     return ["key"]
 
@@ -37,6 +51,16 @@ Server(agent, keys=lambda: None)
 Server(agent, keys=5)  # type: ignore[arg-type]
 Server(agent, "key")  # type: ignore[call-arg]
 Server(agent, key="key")  # type: ignore[call-arg]
+Server(agent, store="sqlite:///state.db", retention=3600)
+Server(agent, store=MemoryStore())
+Server(agent, store=Path("state.db"))  # type: ignore[arg-type]
+Server(agent, rates=Rates(60, burst=10))
+Server(agent, rates=lambda principal: None if principal.id == "batch" else Rates(0.5))
+Server(agent, rates=60)  # type: ignore[arg-type]
+Server(agent, webhooks=Webhooks("https://app.example", secret="s", post=post, events=["response.failed"]))
+Server(agent, webhooks=[Webhooks(["https://a.example", "https://b.example"], secret=["new", "old"], post=post)])
+Webhooks("https://app.example", secret="s", post=post, events=["response.begun"])  # type: ignore[list-item]
+Webhooks("https://app.example", secret="s", post=print)  # type: ignore[arg-type]
 Server(
     agent,
     hosts=["box.local"],
