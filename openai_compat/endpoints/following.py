@@ -106,9 +106,11 @@ def _gap(first: int) -> InvalidRequest:
 
 
 def snapshot(runtime: Runtime, found: StoredResponse, key: Key) -> dict[str, Any]:
-    """The Response object; of one that runs in this process as it stands now."""
+    """The Response object; of one that runs in this process as it stands now, elsewhere with its status at least."""
     here = runtime.responses.get(key)
-    return here.snapshot() if here is not None and found.running else from_stored_json(found.body)
+    if here is not None and found.running:
+        return here.snapshot()
+    return {**from_stored_json(found.body), "status": found.status}
 
 
 async def cancel(runtime: Runtime, key: Key) -> StoredResponse:
