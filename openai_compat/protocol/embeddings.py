@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, MaxLen, MinLen
+from annotated_types import Ge, Le, MaxLen, MinLen
 from pydantic import Field
 from typing_extensions import TypedDict
 
@@ -12,6 +12,9 @@ from .chat_request import WireModel
 
 MAX_INPUTS = 2048
 """Texts or token lists that one request may have embedded, and tokens of a list that stands alone."""
+
+MAX_DIMENSIONS = 65_536
+"""Longest vector that can be asked for: far beyond any model's, and no work for an embed function that makes it."""
 
 InputText = Annotated[str, MinLen(1)]
 Token = Annotated[int, Ge(0)]
@@ -25,7 +28,7 @@ class EmbeddingRequest(WireModel):
 
     model: Annotated[str, MinLen(1)]
     input: InputText | Texts | Annotated[Tokens, MaxLen(MAX_INPUTS)] | SeveralTokens
-    dimensions: Annotated[int, Ge(1)] | None = None
+    dimensions: Annotated[int, Ge(1), Le(MAX_DIMENSIONS)] | None = None
     encoding_format: Literal["float", "base64"] | None = None
     user: str | dict[str, Any] | None = None
 

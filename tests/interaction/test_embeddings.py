@@ -239,6 +239,7 @@ async def test_what_is_no_embed_function_is_refused_when_the_server_is_made(func
         ({"input": [[1, 2]]}, "unsupported_value", "input"),
         ({"dimensions": 3}, "unsupported_parameter", "dimensions"),
         ({"dimensions": 0}, "invalid_value", "dimensions"),
+        ({"dimensions": 65_537}, "invalid_value", "dimensions"),
         ({"dimensions": "3"}, "invalid_type", "dimensions"),
         ({"encoding_format": "hex"}, "invalid_value", "encoding_format"),
         ({"model": ""}, "invalid_value", "model"),

@@ -7,6 +7,7 @@ import builtins
 import sys
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any, get_type_hints
 from urllib.parse import unquote
 
@@ -184,6 +185,26 @@ async def test_a_filename_is_only_a_name(sent: str, kept: str, http: Http) -> No
         made = answer.json()
         assert (await client.get(f"{URL}/{made['id']}/content")).content == b"x"
     assert made["filename"] == kept
+
+
+@requirement("files.keep")
+@in_process
+async def test_the_same_works_with_sqlite(http: Http, tmp_path: Path) -> None:
+    agent = Says("Hi")
+    async with http(agent, store=f"sqlite:///{tmp_path}/state.db", conversations=Conversations()) as client:
+        made, other = await upload(client, "ü \u202e\x00.pdf", **HOUR), await upload(client, "a.txt", b"\x00")
+        listed = (await client.get(URL)).json()["data"]
+        content = (await client.get(f"{URL}/{made['id']}/content")).content
+        found = (await client.get(f"{URL}/{made['id']}")).json()
+        answer = await client.post(CHAT, json={"model": "agent", "messages": naming(made["id"], other["id"])})
+        assert (await client.delete(f"{URL}/{made['id']}")).json()["deleted"] is True
+        assert error_of(await client.delete(f"{URL}/{made['id']}")) == (404, "file_not_found", "file_id")
+    assert listed == [other, made]
+    assert (content, found) == (PDF, made)
+    assert answer.status_code == 200
+    [message] = agent.request.messages
+    assert isinstance(message, UserMessage)
+    assert message.parts[2] == FilePart(data_url(b"\x00", "text/plain"), filename="a.txt")
 
 
 # lists
