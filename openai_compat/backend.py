@@ -104,13 +104,15 @@ class ToolChoice:
 class Sampling:
     """Numbers for the model behind the agent; None where the client sent none.
 
-    The server enforces `stop` and `max_tokens` (tokens) itself, whatever the agent does with them. `top_logprobs` is
+    The server enforces `stop`, `max_tokens` (tokens) and `max_tool_calls` (calls of the agent's own tools) itself,
+    whatever the agent does with them: the turn ends there. `top_logprobs` is
     how many alternatives to report with each token's probability, and None where no probabilities are wanted.
     """
 
     temperature: float | None = None
     top_p: float | None = None
     max_tokens: int | None = None
+    max_tool_calls: int | None = None
     stop: tuple[str, ...] = ()
     seed: int | None = None
     frequency_penalty: float | None = None

@@ -65,6 +65,7 @@ class Enforcer:
         self._request = request
         self._calls: dict[str, _Call] = {}
         self._dropped: set[str] = set()
+        self._own_calls = 0
         self._scanner = StopScanner(request.sampling.stop) if request.sampling.stop else None
         limit = request.sampling.max_tokens
         self._functions = {tool.name for tool in request.tools if isinstance(tool, FunctionTool)}
@@ -171,6 +172,10 @@ class Enforcer:
             if not self._request.parallel_tool_calls and self._client_calls():
                 self._dropped.add(call_id)
                 return []
+        elif self._own_calls == self._request.sampling.max_tool_calls:
+            return self._cut("length")
+        else:
+            self._own_calls += 1
         self._calls[call_id] = _Call(name, who)
         return [ToolCallStarted(call_id, name, who)]
 

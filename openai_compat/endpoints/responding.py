@@ -22,6 +22,7 @@ from ..failures import not_again
 from ..http import ClientDisconnected
 from ..reducer import Item, Reducer, size_of
 from ..runtime import Runtime, logger, now
+from ..shortening import shortened
 from ..stores.port import Approval, ConversationTurn, Events, Outcome
 from ..structured import OutputFormat, repair
 from ..tasks import to_the_end
@@ -157,12 +158,30 @@ class Responding:
             return
         wanted, repairs = self.work.output_format, self.work.backend.capabilities.repairs_output
         if wanted is None or not repairs:
-            await self._turn(self.work.request, self._say)
+            await self._fitting_turn(self.work.request)
         else:
             await self._turn_until_right(wanted)
         if wanted is not None:
             self._check(wanted)
         await self._finish()
+
+    async def _fitting_turn(self, request: AgentRequest) -> None:
+        """Run the agent; with `truncation: "auto"`, again without the beginning of what was too long for it."""
+        while True:
+            try:
+                await self._turn(request, self._say)
+            except OpenAICompatError as error:
+                shorter = shortened(request) if self._may_shorten(error) else None
+                if shorter is None:
+                    raise
+                request = shorter
+            else:
+                return
+
+    def _may_shorten(self, error: OpenAICompatError) -> bool:
+        """Only an agent that has said nothing yet is run again."""
+        too_long = error.code == "context_length_exceeded" and self.work.parsed.wire.truncation == "auto"
+        return too_long and not self.work.stream.output
 
     async def _turn_until_right(self, wanted: OutputFormat) -> None:
         """Hold the answer back until it is known to be right, asking once more if it is not."""

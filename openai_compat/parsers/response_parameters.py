@@ -34,7 +34,9 @@ PARAMETERS: Mapping[str, Parameter] = MappingProxyType(
         "input": Parameter("honoured", "text, or at most 10,000 items; unknown types are kept"),
         "instructions": Parameter("honoured", "a system message before everything else, for this response only"),
         "max_output_tokens": _sampling("max_tokens"),
-        "max_tool_calls": _REPEATED,
+        "max_tool_calls": Parameter(
+            "honoured", "`request.sampling.max_tool_calls`; one call more ends the turn, as incomplete"
+        ),
         "metadata": Parameter("honoured", "`request.metadata`, and kept with the response"),
         "model": Parameter("honoured", "required"),
         "moderation": _PASSED_ON,
@@ -52,7 +54,7 @@ PARAMETERS: Mapping[str, Parameter] = MappingProxyType(
         "service_tier": Parameter("accepted", "repeated (`auto` as `default`), passed on in `request.extra`"),
         "store": Parameter("honoured", "`true` by default"),
         "stream": Parameter("honoured", ""),
-        "stream_options": Parameter("honoured", "`include_obfuscation`"),
+        "stream_options": Parameter("honoured", "events are never padded, whatever `include_obfuscation` says"),
         "temperature": _sampling("temperature"),
         "text": Parameter("honoured", "`format` is `request.response_format`; `verbosity` is in `request.sampling`"),
         "tool_choice": Parameter("honoured", "for the client's tools; for hosted ones it is in `request.extra`"),
@@ -62,7 +64,9 @@ PARAMETERS: Mapping[str, Parameter] = MappingProxyType(
         ),
         "top_logprobs": Parameter("honoured", "with `include`: `request.sampling.top_logprobs`"),
         "top_p": _sampling("top_p"),
-        "truncation": _REPEATED,
+        "truncation": Parameter(
+            "honoured", "`auto`: an agent that finds the conversation too long is run again without its beginning"
+        ),
         "user": Parameter("honoured", "`request.user`"),
     }
 )

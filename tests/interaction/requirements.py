@@ -187,6 +187,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     "responses.approval": Requirement("an approval is decided once, by its principal, and resumes the turn", "W B0.8"),
     "responses.structured": Requirement("answers are checked against text.format, and repaired once if possible", "D 4"),
     "responses.incomplete": Requirement("an answer that was cut off is incomplete and says why", "W A3"),
+    "responses.limits": Requirement("max_tool_calls ends a turn, truncation makes a conversation fit", "W A3"),
     "responses.background": Requirement("background responses are polled, cancelled, and end", "W A3"),
     "responses.resume": Requirement("a stream can be followed from any event, also while it runs", "W A3"),
     "responses.detach": Requirement("with detach, a response outlives its client and is found by its id", "D 5"),

@@ -13,6 +13,7 @@ import pydantic
 import pytest
 
 from openai_compat import (
+    AgentError,
     AgentRequest,
     Capabilities,
     Conversations,
@@ -576,7 +577,6 @@ async def test_background_responses_have_a_deadline_of_their_own(connect: Connec
 @requirement("responses.drain")
 async def test_a_background_response_that_the_shutdown_ends_has_an_outcome() -> None:
 
-
     gate, store = Gate(), MemoryStore()
     server = Server(gate, store=store)
     async with httpx2.AsyncClient(transport=AsyncTransport(server), base_url="http://localhost") as client:
@@ -604,3 +604,44 @@ async def test_a_conversation_is_compacted_and_goes_on_from_the_summary(connect:
     assert counted.input_tokens > 0
     assert "in short" in agent.requests[-1].raw_messages[0]["content"]
     assert agent.requests[-1].prompt == "And then?"
+
+
+@requirement("responses.limits")
+async def test_one_call_of_its_own_tools_too_many_ends_the_turn(connect: Connect) -> None:
+    calls = [event for n in range(3) for event in (ToolCallReady(f"c{n}", "own", "{}"), ToolResult(f"c{n}", "ok"))]
+    async with connect(Says(*calls, "done")) as client:
+        cut = await client.responses.create(model="agent", input="Hi", max_tool_calls=2)
+        whole = await client.responses.create(model="agent", input="Hi", max_tool_calls=3)
+
+    assert (cut.status, [item.type for item in cut.output]) == ("incomplete", ["mcp_call", "mcp_call"])
+    assert (whole.status, whole.output_text) == ("completed", "done")
+
+
+class Forgetful:
+    """Takes three messages at the most."""
+
+    def __init__(self) -> None:
+        self.said: list[list[str]] = []
+
+    async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[str]:
+        self.said.append([m["content"] for m in request.raw_messages])
+        if len(request.messages) > 3:
+            raise AgentError("Too long.", status=400, code="context_length_exceeded")
+        yield "ok"
+
+
+@requirement("responses.limits")
+async def test_a_conversation_that_is_too_long_is_cut_at_its_beginning_if_the_client_wants_that(
+    connect: Connect,
+) -> None:
+    said: Any = [{"role": role, "content": f"{role} {n}"} for n in range(4) for role in ("user", "assistant")]
+    said += [{"role": "user", "content": "now"}]
+    agent = Forgetful()
+    async with connect(agent) as client:
+        answer = await client.responses.create(model="agent", input=said, instructions="Be kind.", truncation="auto")
+        with pytest.raises(openai.BadRequestError) as refused:
+            await client.responses.create(model="agent", input=said)
+
+    assert answer.output_text == "ok"
+    assert agent.said[-2] == ["Be kind.", "now"]
+    assert refused.value.code == "context_length_exceeded"
