@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import subprocess
+from pathlib import Path
 
 import pytest
+
+HERE = Path(__file__).parent
 
 
 def need(*programs: str) -> None:
@@ -13,6 +18,21 @@ def need(*programs: str) -> None:
     missing = [program for program in programs if shutil.which(program) is None]
     if missing:
         give_up(f"{' and '.join(missing)} must be installed and on the PATH")
+
+
+def need_node_packages() -> None:
+    """The npm packages, installed once below this folder, in the versions that package.json pins."""
+    need("node", "npm")
+    wanted = json.loads((HERE / "package.json").read_text("utf-8"))["dependencies"]
+    manifests = {name: HERE / "node_modules" / name / "package.json" for name in wanted}
+    if all(
+        path.exists() and json.loads(path.read_text("utf-8"))["version"] == wanted[n] for n, path in manifests.items()
+    ):
+        return
+    command = ["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
+    done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, timeout=50, check=False)
+    if done.returncode:
+        give_up(f"npm cannot install its packages: {done.stderr[-500:]}")
 
 
 def give_up(reason: str) -> None:

@@ -23,7 +23,7 @@ from openai_compat import (
 from tests.transports import uvicorn_socket
 from tests.trust.probe import Endless
 
-from .programs import give_up, need
+from .programs import need_node_packages
 
 HERE = Path(__file__).parent
 KEY = "sk-right"
@@ -31,16 +31,7 @@ KEY = "sk-right"
 
 @pytest.fixture(scope="module", autouse=True)
 def _installed() -> None:
-    """The npm package, installed once below this folder, in the version that package.json pins."""
-    need("node", "npm")
-    wanted = json.loads((HERE / "package.json").read_text("utf-8"))["dependencies"]["openai"]
-    manifest = HERE / "node_modules" / "openai" / "package.json"
-    if manifest.exists() and json.loads(manifest.read_text("utf-8"))["version"] == wanted:
-        return
-    command = ["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
-    done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, timeout=50, check=False)
-    if done.returncode:
-        give_up(f"npm cannot install the openai package: {done.stderr[-500:]}")
+    need_node_packages()
 
 
 class Node:
