@@ -112,7 +112,6 @@ class Sampling:
     temperature: float | None = None
     top_p: float | None = None
     max_tokens: int | None = None
-    max_tool_calls: int | None = None
     stop: tuple[str, ...] = ()
     seed: int | None = None
     frequency_penalty: float | None = None
@@ -121,6 +120,7 @@ class Sampling:
     top_logprobs: int | None = None
     reasoning_effort: str | None = None
     verbosity: str | None = None
+    max_tool_calls: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
