@@ -1,10 +1,9 @@
-"""Several things at once, each in a task of its own, told in the order in which they end."""
+"""Several things at once, each in a task of its own, and what they tell meanwhile as one sequence."""
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from typing import Generic, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 import anyio
 
@@ -13,16 +12,20 @@ from ..tasks import Body, Task, spawn
 T = TypeVar("T")
 
 
-async def as_completed(jobs: Sequence[Callable[[], Awaitable[T]]]) -> AsyncGenerator[T]:
-    """What the jobs return, in the order in which they end; raises what one of them raises.
+Job: TypeAlias = Callable[[Callable[[T], None]], Awaitable[None]]
+"""Something to be done, which may tell things on its way by calling what it is given."""
+
+
+async def together(jobs: Sequence[Job[T]]) -> AsyncGenerator[T]:
+    """What the jobs tell, as it comes; raises what one of them raises.
 
     However it is left, no job runs any more then. Not a task group: one must not be open across a `yield`.
     """
     running = _Running[T](jobs)
     try:
         while True:
-            for result in await running.next():
-                yield result
+            for item in await running.next():
+                yield item
             if running.over:
                 return
     finally:
@@ -30,27 +33,26 @@ async def as_completed(jobs: Sequence[Callable[[], Awaitable[T]]]) -> AsyncGener
 
 
 class _Running(Generic[T]):
-    def __init__(self, jobs: Sequence[Callable[[], Awaitable[T]]]) -> None:
+    def __init__(self, jobs: Sequence[Job[T]]) -> None:
         self._left = len(jobs)
-        self._results: deque[T] = deque()
+        self._told: list[T] = []
         self._errors: list[BaseException] = []
         self._changed = anyio.Event()
         self._tasks: list[Task] = [spawn(self._body(job), "tool call", self._ended) for job in jobs]
 
     @property
     def over(self) -> bool:
-        return not self._left and not self._results
+        return not self._left and not self._told
 
     async def next(self) -> list[T]:
-        """The results since the last time; at least one, unless all jobs have ended."""
-        while not self._results and self._left and not self._errors:
+        """What was told since the last time; something, unless all jobs have ended."""
+        while not self._told and self._left and not self._errors:
             await self._changed.wait()
             self._changed = anyio.Event()
         if self._errors:
             raise self._errors[0]
-        results = list(self._results)
-        self._results.clear()
-        return results
+        told, self._told = self._told, []
+        return told
 
     async def stop(self) -> None:
         for task in self._tasks:
@@ -60,10 +62,14 @@ class _Running(Generic[T]):
             for task in self._tasks:
                 await task.wait()
 
-    def _body(self, job: Callable[[], Awaitable[T]]) -> Body:
+    def _tell(self, item: T) -> None:
+        self._told.append(item)
+        self._changed.set()
+
+    def _body(self, job: Job[T]) -> Body:
         async def body() -> None:
             try:
-                self._results.append(await job())
+                await job(self._tell)
             except anyio.get_cancelled_exc_class():
                 raise
             except BaseException as error:  # a task that raises SystemExit would end the server

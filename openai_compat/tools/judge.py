@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import anyio
@@ -37,8 +37,18 @@ class Judge:
     context: RunContext
     slots: anyio.Semaphore
 
-    async def settle(self, call_id: str, name: str, given: str, decision: Decision | None = None) -> Outcome | None:
-        """What the call comes to; None if it waits for a decision. `decision` is one that was made already."""
+    def surely_runs(self, name: str) -> bool:
+        """Whether calls of this tool run, whatever their arguments."""
+        tool = self.tools.get(name)
+        return tool is not None and decide(self.modes, Facts(tool.danger, sandbox=self._sandbox(tool))).action == "run"
+
+    async def settle(
+        self, call_id: str, name: str, given: str, decision: Decision | None, begin: Callable[[str], None]
+    ) -> Outcome | None:
+        """What the call comes to; None if it waits for a decision. `decision` is one that was made already.
+
+        `begin` is called with the arguments, which somebody may have changed, just before it runs.
+        """
         tool = self.tools.get(name)
         if tool is None:
             return UNKNOWN
@@ -53,7 +63,14 @@ class Judge:
                 return Outcome(f"Denied: {verdict.reason}", denied=True)
             if decision is not None and not decision.approved:
                 return denied(decision)
-            return await self._run(tool, call_id, arguments, verdict, decision)
+            note = ""
+            if decision is not None and decision.arguments is not None:
+                given, note = decision.arguments, f"(The user has changed the arguments to {decision.arguments})\n"
+                arguments = tool.check(given)
+            if decision is not None and decision.always:
+                await self._remember(tool, arguments, decision.pattern)
+            begin(given)
+            return await self._run(tool, call_id, arguments, verdict, note)
         except ToolError as error:  # the arguments are wrong, the model's or those that somebody has changed
             return Outcome(str(error), is_error=True)
 
@@ -88,19 +105,11 @@ class Judge:
                 self.context.logger.error("%s: asking for approval failed", self.context.request_id, exc_info=error)
             return NOBODY
 
-    async def _run(
-        self, tool: AgentTool, call_id: str, arguments: Arguments, verdict: Verdict, decision: Decision | None
-    ) -> Outcome:
-        note = ""
-        if decision is not None and decision.arguments is not None:
-            arguments = tool.check(decision.arguments)
-            note = f"(The user has changed the arguments to {decision.arguments})\n"
-        if decision is not None and decision.always:
-            await self._remember(tool, arguments, decision.pattern)
+    async def _run(self, tool: AgentTool, call_id: str, arguments: Arguments, verdict: Verdict, note: str) -> Outcome:
         sandbox = self.sandbox if verdict.sandboxed else None
         async with self.slots:
             outcome = await call_tool(tool, arguments, ToolContext(call_id, self.request, self.context, sandbox))
-        return Outcome(note + outcome.text, outcome.is_error, outcome.denied)
+        return replace(outcome, text=note + outcome.text)
 
     async def _remember(self, tool: AgentTool, arguments: Arguments, pattern: str | None) -> None:
         """Allow it for always. A pattern that cannot be read, or means nothing for the tool, allows just this call."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,7 +14,7 @@ from ..callables import close
 from ..events import AgentEvent, Finished, Notice, Paused, ToolCallReady, ToolResult
 from ..messages import ToolMessage
 from .approvals import Approver, Grants
-from .concurrently import as_completed
+from .concurrently import together
 from .conversation import Conversation
 from .judge import AT_ONCE, Judge
 from .modes import Modes
@@ -64,6 +64,7 @@ class Rounds:
         self._decisions: dict[str, Decision] = {}
         self._results: dict[str, str] = {}
         self._waiting: set[str] = set()
+        self._told: set[str] = set()
         self._used = Used()
         self._said = 0
 
@@ -104,7 +105,7 @@ class Rounds:
             if self._at_limit or self._room_left == 0:
                 yield Finished("length")
                 return
-            step = self._new_step()
+            step = Step(self._request, self._conversation.call_ids, self._said, judge.surely_runs)
             async with aclosing(self._ask(step, offers)) as items:
                 async for item in items:
                     yield item
@@ -114,9 +115,6 @@ class Rounds:
                 return
 
     # the model
-
-    def _new_step(self) -> Step:
-        return Step(self._request, self._conversation.call_ids, self._said)
 
     async def _ask(self, step: Step, offers: Sequence[FunctionTool]) -> AsyncGenerator[AgentEvent | str]:
         """Pass on what the model says, up to its end."""
@@ -175,7 +173,7 @@ class Rounds:
         calls = [
             OpenCall(c.call_id, c.name, c.arguments, "result" if c.executor == "client" else None) for c in step.calls
         ]
-        self._results = {}
+        self._results, self._told = {}, {call.call_id for call in step.calls if not call.held}
         if calls:
             self._conversation.add(step.message)
         if any([call.waits_for is None for call in calls]):
@@ -187,29 +185,38 @@ class Rounds:
         ours = [call for call in calls if call.waits_for != "result" and call.call_id not in self._results]
         self._waiting = set()
         jobs = [partial(self._job, judge, call) for call in ours]
-        async with aclosing(as_completed(jobs)) as settled:
-            async for call, outcome in settled:
-                for event in self._settled(call, outcome):
-                    yield event
+        async with aclosing(together(jobs)) as events:
+            async for event in events:
+                yield event
         for call in ours:
-            if call.call_id not in self._results and call.call_id not in self._waiting:
-                for event in self._settled(call, Outcome(FAILED, is_error=True)):
+            if call.call_id not in self._results and call.call_id not in self._waiting:  # it has cancelled itself
+                for event in self._ended(call, Outcome(FAILED, is_error=True)):
                     yield event
 
-    async def _job(self, judge: Judge, call: OpenCall) -> tuple[OpenCall, Outcome | None]:
-        if self._at_limit and not self._resumed:
-            return call, NOT_RUN
-        return call, await judge.settle(call.call_id, call.name, call.arguments, self._decisions.get(call.call_id))
+    async def _job(self, judge: Judge, call: OpenCall, tell: Callable[[AgentEvent], None]) -> None:
+        def begin(arguments: str) -> None:
+            for event in self._begun(call, arguments):
+                tell(event)
 
-    def _settled(self, call: OpenCall, outcome: Outcome | None) -> Iterator[AgentEvent]:
+        outcome: Outcome | None = NOT_RUN
+        if self._resumed or not self._at_limit:
+            decision = self._decisions.get(call.call_id)
+            outcome = await judge.settle(call.call_id, call.name, call.arguments, decision, begin)
         if outcome is None:
             self._waiting.add(call.call_id)
             return
+        for event in self._ended(call, outcome):
+            tell(event)
+
+    def _begun(self, call: OpenCall, arguments: str) -> Iterator[AgentEvent]:
+        """The call as it runs, unless it was told already."""
+        if call.call_id not in self._told:
+            self._told.add(call.call_id)
+            yield ToolCallReady(call.call_id, call.name, arguments, "agent")
+
+    def _ended(self, call: OpenCall, outcome: Outcome) -> Iterator[AgentEvent]:
         self._results[call.call_id] = outcome.text
-        if self._resumed:  # the call was told in the turn that has paused
-            changed = self._decisions.get(call.call_id)
-            arguments = changed.arguments if changed is not None else None
-            yield ToolCallReady(call.call_id, call.name, arguments or call.arguments, "agent")
+        yield from self._begun(call, call.arguments)
         yield ToolResult(call.call_id, outcome.text, outcome.is_error, outcome.denied)
 
     def _open(self, calls: Sequence[OpenCall]) -> list[OpenCall]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -30,12 +30,13 @@ from .conversation import answer
 
 @dataclass(slots=True)
 class StepCall:
-    """A call that the model has made. `executor` is who runs it: we, or the client."""
+    """A call that the model has made. `executor` is who runs it: we, or the client; `held` if it is not told yet."""
 
     call_id: str
     name: str
     executor: Executor
     kind: Literal["function", "custom"]
+    held: bool
     pieces: list[str] = field(default_factory=list[str])
     ready: bool = False
 
@@ -48,6 +49,9 @@ class StepCall:
 class Step:
     """Reads one answer. Ids of calls that were used before are replaced: some models count from one in each answer.
 
+    `surely_runs` tells of which of our tools it is settled that they run: their calls are passed on as they come. The
+    others are held back, because nobody is to see a call that may never run as one that does.
+
     Attributes:
         said: characters of text so far, in this answer and those before it.
         ended: the model has said its last.
@@ -56,12 +60,13 @@ class Step:
         output_tokens: tokens of the output.
     """
 
-    def __init__(self, request: AgentRequest, used: set[str], said: int) -> None:
+    def __init__(self, request: AgentRequest, used: set[str], said: int, surely_runs: Callable[[str], bool]) -> None:
         choice = request.tool_choice
         self._clients = choice.names | choice.withheld | {tool.name for tool in request.tools}
         self._custom = {tool.name for tool in request.tools if isinstance(tool, CustomTool)}
         self._parallel = request.parallel_tool_calls
         self._used = used
+        self._surely_runs = surely_runs
         self._calls: dict[str, StepCall] = {}
         self._foreign: set[str] = set()
         self._text: list[str] = []
@@ -111,12 +116,12 @@ class Step:
             case _:
                 yield item
 
-    def complete(self) -> Iterator[ToolCallReady]:
+    def complete(self) -> Iterator[AgentEvent]:
         """The calls that the model left open at its end, which are whole all the same."""
         for call in self.calls:
             if not call.ready:
                 call.ready = True
-                yield ToolCallReady(call.call_id, call.name, call.arguments, call.executor)
+                yield from _unless_held(call, ToolCallReady(call.call_id, call.name, call.arguments, call.executor))
 
     # text
 
@@ -142,22 +147,23 @@ class Step:
             call = self._calls.get(event.call_id)
             if call is not None and not call.ready:
                 call.pieces.append(event.arguments)
-                yield replace(event, call_id=call.call_id)
+                yield from _unless_held(call, replace(event, call_id=call.call_id))
 
     def _started(self, call_id: str, name: str) -> Iterator[AgentEvent]:
         if call_id in self._calls or (self._calls and not self._parallel):
             return
         executor: Executor = "client" if name in self._clients else "agent"
         kind: Literal["function", "custom"] = "custom" if name in self._custom else "function"
-        call = self._calls[call_id] = StepCall(self._new_id(call_id), name, executor, kind)
-        yield ToolCallStarted(call.call_id, name, executor)
+        held = executor == "agent" and not self._surely_runs(name)
+        call = self._calls[call_id] = StepCall(self._new_id(call_id), name, executor, kind, held)
+        yield from _unless_held(call, ToolCallStarted(call.call_id, name, executor))
 
     def _ready(self, event: ToolCallReady) -> Iterator[AgentEvent]:
         yield from self._started(event.call_id, event.name)
         call = self._calls.get(event.call_id)
         if call is not None and not call.ready:
             call.pieces, call.ready = [event.arguments], True
-            yield ToolCallReady(call.call_id, call.name, call.arguments, call.executor)
+            yield from _unless_held(call, ToolCallReady(call.call_id, call.name, call.arguments, call.executor))
 
     def _pending(self, call: PendingCall) -> Iterator[AgentEvent]:
         if call.waits_for == "approval":
@@ -171,3 +177,8 @@ class Step:
             new = f"{call_id}_{number}"
         self._used.add(new)
         return new
+
+
+def _unless_held(call: StepCall, event: AgentEvent) -> Iterator[AgentEvent]:
+    if not call.held:
+        yield event

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
+from contextlib import aclosing
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import pytest
@@ -18,6 +19,7 @@ from openai_compat import (
     PendingCall,
     Principal,
     RunContext,
+    ToolCallDelta,
     ToolCallReady,
     ToolCallStarted,
     ToolResult,
@@ -37,7 +39,7 @@ from openai_compat.tools import (
     tool,
 )
 
-from .support import after, call, function, request_for, results, run, text, user
+from .support import after, call, function, new_context, request_for, results, run, text, user
 
 pytestmark = pytest.mark.anyio
 
@@ -183,6 +185,40 @@ async def test_questions_of_one_step_are_asked_at_once_while_safe_calls_run() ->
     await run(loop_of(shop, step, ["Done."], approver=Together()))
 
     assert sorted(shop.did) == ["buy 1 x", "buy 1 y", "look z"]
+
+
+async def test_a_call_that_may_not_run_is_shown_when_it_does_and_not_before() -> None:
+    shop, request = Shop(), request_for()
+    step = [ToolCallStarted("a", "buy"), ToolCallDelta("a", '{"what": '), ToolCallReady("a", "buy", '{"what": "x"}')]
+
+    later = await run(loop_of(shop, ["May I?", *step]), request)
+    denied = await run(loop_of(shop, step, ["Pity."], approver=Answers(NO)), request)
+    full = await run(loop_of(shop, step, ["Done."], security="full"), request)
+
+    assert [type(event).__name__ for event in later] == ["TextDelta", "Paused"]
+    shown = [ToolCallStarted("a", "buy", "agent"), ToolCallDelta("a", '{"what": "x"}')]
+    ready = ToolCallReady("a", "buy", '{"what": "x"}', "agent")
+    assert denied[:4] == [*shown, ready, ToolResult("a", "Denied by the user.", denied=True)]
+    assert full[1] == ToolCallDelta("a", '{"what": ')
+
+
+async def test_a_call_that_was_allowed_is_shown_while_it_runs() -> None:
+    go = anyio.Event()
+
+    async def slow() -> str:
+        await go.wait()
+        return "done"
+
+    loop = ToolLoop(ScriptedBackend([call("a", "slow")], ["Done."]), [slow], approver=Answers(YES))
+    with anyio.fail_after(10):
+        async with aclosing(cast("Any", loop.run(request_for(), new_context()))) as items:
+            seen = []
+            async for item in items:
+                seen.append(item)
+                if isinstance(item, ToolCallReady):
+                    go.set()
+
+    assert seen[:2] == [ToolCallReady("a", "slow", "{}", "agent"), ToolResult("a", "done")]
 
 
 # allowed for always
