@@ -1,0 +1,45 @@
+"""What tests ask servers for, with the openai SDK."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+from openai import AsyncOpenAI
+
+
+async def chat(client: AsyncOpenAI, conversation: str, content: str, model: str = "leashed", **options: Any) -> Any:
+    """A turn in a conversation."""
+    return await client.chat.completions.create(
+        model=model,
+        messages=[{"role": "user", "content": content}],
+        extra_headers={"X-Conversation-Id": conversation, **options.pop("extra_headers", {})},
+        **options,
+    )
+
+
+def text(completion: Any) -> str:
+    return str(completion.choices[0].message.content)
+
+
+async def remembered(client: AsyncOpenAI, conversation: str) -> tuple[int, list[str]]:
+    """The process that ran a turn of the conversation, and all that it knew of it. This is a turn itself."""
+    said = json.loads(text(await chat(client, conversation, "?", model="remembering")))
+    return said["pid"], said["seen"][:-1]
+
+
+async def stored(client: AsyncOpenAI, conversation: str) -> list[str]:
+    """All that was said in a conversation, in order."""
+    found = [item async for item in client.conversations.items.list(conversation, order="asc")]
+    return ["".join([part.text for part in item.content]) for item in found]  # type: ignore[union-attr]
+
+
+def soon(work: Any) -> asyncio.Task[Any]:
+    """Begin it."""
+    return asyncio.ensure_future(work)
+
+
+async def background(client: AsyncOpenAI, content: str, model: str = "leashed", **options: Any) -> Any:
+    """A response that is made whether or not its client waits."""
+    return await client.responses.create(model=model, input=content, background=True, **options)

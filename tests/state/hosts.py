@@ -1,0 +1,218 @@
+"""Server processes that share a store, and the agents that run in them, on the test's leash."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpx2
+from openai import AsyncOpenAI
+
+ROOT = Path(__file__).parents[2]
+
+LEASE = 1.5
+"""Seconds after which what a dead process held is free."""
+
+SOON = LEASE + 3
+"""Seconds after which others have to be able to use it."""
+
+PATIENCE = 20.0
+"""Seconds after which a test gives up waiting."""
+
+
+class Host:
+    """A server in a process of its own."""
+
+    def __init__(self, store: str, **settings: str) -> None:
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115  (`remove` closes it)
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.state.host"],
+            env={**os.environ, "STORE": store, "LEASE": str(LEASE), **settings},
+            cwd=ROOT, stdout=subprocess.PIPE, stderr=self._log,
+        )  # fmt: skip
+        self._url: str | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        if self._url is None:
+            assert self._process.stdout is not None
+            port = self._process.stdout.readline()
+            assert port, self.log
+            self._url = f"http://127.0.0.1:{int(port)}/v1"
+        return self._url
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def log(self) -> str:
+        """What it has said of itself so far."""
+        self._log.seek(0)
+        return self._log.read().decode()
+
+    @property
+    def running(self) -> bool:
+        return self._process.poll() is None
+
+    def client(self, **options: Any) -> AsyncOpenAI:
+        """The openai SDK's client for it; it sends nothing twice unless told to."""
+        http = httpx2.AsyncClient(timeout=PATIENCE)
+        return AsyncOpenAI(base_url=self.url, api_key="none", http_client=http, **{"max_retries": 0, **options})
+
+    def kill(self) -> None:
+        """kill -9"""
+        self._process.kill()
+        self._process.wait(PATIENCE)
+
+    def stop(self) -> None:
+        """SIGTERM: it lets running turns end."""
+        self._process.send_signal(signal.SIGTERM)
+
+    def ended(self) -> int:
+        """Its exit code."""
+        return self._process.wait(PATIENCE)
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """SIGSTOP, and SIGCONT in the end."""
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
+
+    def remove(self) -> None:
+        if self.running:
+            self._process.send_signal(signal.SIGCONT)
+            self.kill()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+        self._log.close()
+
+
+class Hosts:
+    """Servers on one store; `settings` are those of `host`. What is dead when it is asked for is started anew."""
+
+    def __init__(self, store: str, number: int, **settings: str) -> None:
+        self._store = store
+        self._settings = settings
+        self._hosts = [self.start() for _ in range(number)]
+
+    def start(self) -> Host:
+        """One more, which is not looked after."""
+        return Host(self._store, **self._settings)
+
+    def all(self) -> list[Host]:
+        for number, host in enumerate(self._hosts):
+            if not host.running:
+                host.remove()
+                self._hosts[number] = self.start()
+        assert all([host.url for host in self._hosts])
+        return list(self._hosts)
+
+    def started(self) -> list[Host]:
+        """Those that have been started, dead or alive."""
+        return list(self._hosts)
+
+    def remove(self) -> None:
+        for host in self._hosts:
+            host.remove()
+
+
+class Run:
+    """An agent that runs in one of the processes."""
+
+    def __init__(self, told: dict[str, Any], reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.pid: int = told["pid"]
+        self.prompt: str = told["prompt"]
+        self.seen: list[str] = told["seen"]
+        self._reader = reader
+        self._writer = writer
+
+    def say(self, text: str) -> None:
+        """Have it say something."""
+        self._writer.write(f"{text}\n".encode())
+
+    async def end(self, *texts: str) -> str:
+        """Have it say this and come to its end."""
+        for text in (*texts, "."):
+            self.say(text)
+        return await self.over()
+
+    async def over(self) -> str:
+        """Wait for its end: "ended", "cancelled", or "" if its process has died."""
+        with anyio.fail_after(PATIENCE):
+            try:
+                how = await self._reader.read()
+            except ConnectionError:
+                how = b""
+        return how.decode()
+
+    async def let_go(self) -> None:
+        """End the connection."""
+        self._writer.close()
+        with suppress(ConnectionError):
+            await self._writer.wait_closed()
+
+
+class Leash:
+    """Where leashed agents connect to."""
+
+    def __init__(self) -> None:
+        self.port = 0
+        self.number = 0
+        self._arrived: asyncio.Queue[Run] = asyncio.Queue()
+        self._runs: list[Run] = []
+
+    def prompt(self, text: str) -> str:
+        """What has a leashed agent connect to here."""
+        return f"{self.port} {text}"
+
+    async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.number += 1
+        run = Run(json.loads(await reader.readline()), reader, writer)
+        self._runs.append(run)
+        self._arrived.put_nowait(run)
+
+    async def let_go(self) -> None:
+        """Of all agents."""
+        for run in self._runs:
+            await run.let_go()
+
+    async def run(self) -> Run:
+        """The next agent that has started."""
+        with anyio.fail_after(PATIENCE):
+            return await self._arrived.get()
+
+
+@asynccontextmanager
+async def leash() -> AsyncIterator[Leash]:
+    """A leash; in the end all agents are let go."""
+    made = Leash()
+    server = await asyncio.start_server(made.connected, "127.0.0.1")
+    made.port = server.sockets[0].getsockname()[1]
+    try:
+        yield made
+    finally:
+        server.close()
+        await made.let_go()
+
+
+async def eventually(condition: Any, seconds: float = PATIENCE) -> Any:
+    """What `await condition()` gives once it is true."""
+    with anyio.fail_after(seconds):
+        while not (found := await condition()):
+            await anyio.sleep(0.05)
+        return found

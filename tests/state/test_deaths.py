@@ -1,0 +1,225 @@
+"""kill -9 and rolling restarts: what was acknowledged is there, what was not is not half there."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import anyio
+import openai
+import pytest
+from openai import AsyncOpenAI
+
+from tests.stores.postgres_cluster import Cluster
+
+from .asking import chat, remembered, soon, stored, text
+from .hosts import PATIENCE, SOON, Hosts, Leash, eventually
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Either of the stores that outlive processes."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'state.db'}"
+    found: str = request.getfixturevalue("store_url")
+    return found
+
+
+@contextmanager
+def hosts(url: str, number: int, **settings: str) -> Iterator[Hosts]:
+    made = Hosts(url, number, **settings)
+    try:
+        yield made
+    finally:
+        made.remove()
+
+
+async def test_a_turn_is_there_after_the_process_was_killed_at_its_200(url: str, conversation: str) -> None:
+    with hosts(url, 1) as servers:
+        expected = 0
+        for number in range(3):
+            (host,) = servers.all()
+            async with host.client() as client:
+                assert text(await chat(client, conversation, str(number), model="remembering"))
+                host.kill()
+        (host,) = servers.all()
+        async with host.client() as client:
+            said = await stored(client, conversation)
+            expected = len(said)
+    assert expected == 6
+    assert said[::2] == ["0", "1", "2"]
+
+
+async def test_a_turn_is_there_after_the_process_was_killed_at_its_done(url: str, conversation: str) -> None:
+    with hosts(url, 1) as servers:
+        for number in range(3):
+            (host,) = servers.all()
+            async with host.client() as client:
+                stream = await chat(client, conversation, str(number), model="remembering", stream=True)
+                async with client.with_streaming_response.chat.completions.create(
+                    model="remembering",
+                    messages=[{"role": "user", "content": f"raw {number}"}],
+                    stream=True,
+                    extra_headers={"X-Conversation-Id": f"{conversation}-raw"},
+                ) as raw:
+                    async for line in raw.iter_lines():
+                        if line == "data: [DONE]":
+                            break
+                async for _ in stream:
+                    pass
+                host.kill()
+        (host,) = servers.all()
+        async with host.client() as client:
+            assert (await stored(client, conversation))[::2] == ["0", "1", "2"]
+            assert (await stored(client, f"{conversation}-raw"))[::2] == ["raw 0", "raw 1", "raw 2"]
+
+
+async def test_a_turn_whose_process_was_killed_in_its_midst_is_not_half_there(
+    url: str, agents: Leash, conversation: str
+) -> None:
+    with hosts(url, 1) as servers:
+        (host,) = servers.all()
+        async with host.client() as client:
+            await chat(client, conversation, "before", model="remembering")
+            before = await stored(client, conversation)
+            turn = soon(chat(client, conversation, agents.prompt("never"), stream=True))
+            run = await agents.run()
+            run.say("half")
+            async for chunk in await turn:
+                if chunk.choices and chunk.choices[0].delta.content:
+                    break
+            host.kill()
+        (host,) = servers.all()
+        async with host.client() as client:
+
+            async def free() -> bool:
+                try:
+                    await remembered(client, conversation)
+                except openai.ConflictError:
+                    return False
+                return True
+
+            await eventually(free, SOON)
+            assert (await stored(client, conversation))[:3] == [*before, "?"]
+
+
+class Talker:
+    """Takes turn after turn in a conversation, at whichever server answers, and remembers what it was acknowledged."""
+
+    def __init__(self, servers: Hosts, conversation: str, dice: random.Random) -> None:
+        self.conversation = conversation
+        self.acknowledged: list[str] = []
+        self.leaves = False
+        self._servers = servers
+        self._dice = dice
+
+    async def run(self) -> None:
+        for number in itertools.count():
+            if self.leaves:
+                return
+            host = self._dice.choice(self._servers.started())
+            async with host.client() as client:
+                try:
+                    await chat(client, self.conversation, f"turn {number}", model="remembering")
+                    self.acknowledged.append(f"turn {number}")
+                except (openai.APIConnectionError, openai.ConflictError, openai.InternalServerError):
+                    await asyncio.sleep(0.05)
+
+    async def gets_on(self) -> None:
+        """Return after another turn."""
+        before = len(self.acknowledged)
+        while len(self.acknowledged) == before:
+            await asyncio.sleep(0.02)
+
+    async def check(self, client: AsyncOpenAI) -> None:
+        """Every turn that was acknowledged is there, once and in order; what else is there is whole."""
+        said = (await stored(client, self.conversation))[::2]
+        assert len(said) == len(set(said))
+        assert [turn for turn in said if turn in self.acknowledged] == self.acknowledged
+        assert sorted(said, key=lambda turn: int(turn.split()[1])) == said
+
+
+async def test_every_acknowledged_turn_survives_processes_that_are_killed_at_random(
+    url: str, conversation: str
+) -> None:
+    dice = random.Random(3)
+    with hosts(url, 2) as servers:
+        servers.all()
+        talkers = [Talker(servers, f"{conversation}-{number}", dice) for number in range(6)]
+        async with anyio.create_task_group() as tasks:
+            for talker in talkers:
+                tasks.start_soon(talker.run)
+            for _ in range(4):
+                await asyncio.sleep(dice.uniform(0.2, 0.6))
+                dice.choice(servers.started()).kill()
+                await asyncio.to_thread(servers.all)
+                with anyio.fail_after(PATIENCE):
+                    for talker in talkers:
+                        await talker.gets_on()
+            for talker in talkers:
+                talker.leaves = True
+        async with servers.all()[0].client() as client:
+            for talker in talkers:
+                assert talker.acknowledged
+                await talker.check(client)
+
+
+async def test_a_rolling_restart_loses_no_turn_and_runs_none_twice(
+    store_url: str, agents: Leash, conversation: str
+) -> None:
+    """Each server in turn is asked to end while turns run in it: they end, and new ones go to the others."""
+    with hosts(store_url, 2) as servers:
+        servers.all()
+        talkers = [Talker(servers, f"{conversation}-{number}", random.Random(number)) for number in range(4)]
+        async with anyio.create_task_group() as tasks:
+            for talker in talkers:
+                tasks.start_soon(talker.run)
+            for number in range(2):
+                host = servers.all()[number]
+                async with host.client() as client:
+                    long = soon(chat(client, f"{conversation}-long-{number}", agents.prompt("long")))
+                    run = await agents.run()
+                    host.stop()
+                    for talker in talkers:
+                        await talker.gets_on()
+                    assert await run.end("to its end") == "ended"
+                    assert text(await long) == "to its end"
+                assert await asyncio.to_thread(host.ended) == 0, host.log
+                await asyncio.to_thread(servers.all)
+            for talker in talkers:
+                talker.leaves = True
+        async with servers.all()[0].client() as client:
+            for talker in talkers:
+                await talker.check(client)
+
+
+async def test_servers_go_on_when_their_engine_was_restarted(
+    postgres: Cluster, store_url: str, agents: Leash, conversation: str
+) -> None:
+    """A turn that runs meanwhile is stored; requests get 503 while it is away; nobody has to be restarted."""
+    with hosts(store_url, 2) as servers:
+        a, b = servers.all()
+        async with a.client() as at_a, b.client() as at_b:
+            turn = soon(chat(at_a, conversation, agents.prompt("through it all")))
+            run = await agents.run()
+            await asyncio.to_thread(postgres.kill)
+            with pytest.raises(openai.InternalServerError) as caught:
+                await chat(at_b, f"{conversation}-other", "hi", model="remembering")
+            assert (caught.value.status_code, caught.value.code) == (503, "store_unavailable")
+            assert caught.value.response.headers["retry-after"]
+            assert text(
+                await at_b.chat.completions.create(model="remembering", messages=[{"role": "user", "content": "x"}])
+            )
+            assert (await at_b.models.list()).data
+            await asyncio.to_thread(postgres.start)
+            await run.end("stored")
+            assert text(await turn) == "stored"
+            assert (await stored(at_b, conversation))[-1] == "stored"
+            _, seen = await remembered(at_b, f"{conversation}-other")
+            assert seen == []
