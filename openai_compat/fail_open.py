@@ -10,6 +10,7 @@ from typing import TypeVar
 import anyio
 
 from .errors import Unavailable
+from .tasks import spawn
 
 PATIENCE = 1.0
 """Seconds for the store's answer."""
@@ -21,14 +22,39 @@ Answer = TypeVar("Answer")
 logger = logging.getLogger("openai_compat")
 
 
+async def in_time(question: Callable[[], Awaitable[Answer]], seconds: float) -> Answer:
+    """The answer to a question. Raises Unavailable if there is none within so many seconds.
+
+    The question itself goes on then, and when the caller is cancelled: engines bring what they have begun to an end.
+    """
+    answers: list[Answer] = []
+    failures: list[Exception] = []
+
+    async def ask() -> None:
+        try:
+            answers.append(await question())
+        except Exception as error:
+            failures.append(error)
+
+    with anyio.move_on_after(seconds):
+        await spawn(ask, "question to the store", lambda: None).wait()
+    if failures:
+        raise failures[0]
+    if not answers:
+        raise Unavailable("The store does not answer.", code="store_unavailable")
+    return answers[0]
+
+
 class FailOpen:
     """Asks one kind of question, and logs when the answers stop and when they come again.
 
-    `meanwhile` says what happens without them.
+    `meanwhile` says what happens without them; `patience` and `pause` are in seconds.
     """
 
-    def __init__(self, meanwhile: str) -> None:
+    def __init__(self, meanwhile: str, patience: float = PATIENCE, pause: float = PAUSE) -> None:
         self._meanwhile = meanwhile
+        self._patience = patience
+        self._pause = pause
         self._away_until: float | None = None
 
     async def ask(self, question: Callable[[], Awaitable[Answer]]) -> Answer | None:
@@ -36,14 +62,12 @@ class FailOpen:
         if self._away_until is not None and time.monotonic() < self._away_until:
             return None
         try:
-            with anyio.move_on_after(PATIENCE):
-                answer = await question()
-                self._answered()
-                return answer
+            answer = await in_time(question, self._patience)
         except Unavailable:
-            pass
-        self._failed()
-        return None
+            self._failed()
+            return None
+        self._answered()
+        return answer
 
     def _answered(self) -> None:
         if self._away_until is not None:
@@ -53,4 +77,4 @@ class FailOpen:
     def _failed(self) -> None:
         if self._away_until is None:
             logger.warning("the store does not answer: %s", self._meanwhile)
-        self._away_until = time.monotonic() + PAUSE
+        self._away_until = time.monotonic() + self._pause

@@ -337,8 +337,8 @@ class Server:
         Raises UnusableStore for a database that can never be used.
         """
         runtime = self.runtime
-        await runtime.upkeep.begin()
         try:
+            await runtime.upkeep.begin()
             yield
         finally:
             await self.drain(0)

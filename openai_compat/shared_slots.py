@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import partial
 
 import anyio
@@ -21,6 +22,16 @@ PATIENCE = 1.0
 """Seconds to wait for the store to take slots back. It gets them by itself when their lease is over."""
 
 logger = logging.getLogger("openai_compat")
+
+
+@dataclass(slots=True)
+class _Wish:
+    """Slots that are being taken."""
+
+    number: int
+    granted: list[str] = field(default_factory=list[str])
+    answered: bool = False
+    given_up: bool = False
 
 
 class SharedSlots:
@@ -41,30 +52,41 @@ class SharedSlots:
 
     async def take(self, number: int) -> bool:
         """Take as many slots, all or none. False if there are not so many."""
-        await self.settle()
-        granted: list[str] = []
+        wish, taken = _Wish(number), None
         try:
-            taken = await self._shared.ask(partial(self._take, number, granted))
-        except BaseException:
-            self._give_back(granted)
-            raise
+            taken = await self._shared.ask(partial(self._ask, wish))
+        finally:
+            if not taken:
+                wish.given_up = True
+                self._give_up(wish)
         if taken is None:
-            self._give_back(granted)
             self._without += number
         elif taken:
-            self._hold(granted)
-        else:
-            self._give_back(granted)
+            self._hold(wish.granted)
         return taken is not False
 
-    async def _take(self, number: int, granted: list[str]) -> bool:
-        """A slot that is being taken counts as granted: a cancellation may meet the store when it has given it."""
-        for _ in range(number):
-            granted.append(secrets.token_hex(16))
-            if not await self._store.take_slot(POOL, granted[-1], self._size, self._lease):
-                granted.pop()
+    async def _ask(self, wish: _Wish) -> bool:
+        try:
+            return await self._grant(wish)
+        finally:
+            wish.answered = True
+            self._give_up(wish)
+
+    async def _grant(self, wish: _Wish) -> bool:
+        """A slot counts as granted from the question on: nobody may hear the answer."""
+        await self.settle()
+        for _ in range(wish.number):
+            token = secrets.token_hex(16)
+            wish.granted.append(token)
+            if not await self._store.take_slot(POOL, token, self._size, self._lease):
+                wish.granted.remove(token)
                 return False
         return True
+
+    def _give_up(self, wish: _Wish) -> None:
+        """Give back what nobody wants any more, once it is known what that is."""
+        if wish.given_up and wish.answered:
+            self._give_back(wish.granted)
 
     @property
     def _lease(self) -> float:

@@ -9,6 +9,7 @@ import time
 import anyio
 
 from .errors import Unavailable
+from .fail_open import in_time
 from .stores.port import Store
 from .stores.schema import UnusableStore
 from .tasks import Task, spawn
@@ -18,7 +19,7 @@ SWEEP_EVERY = 3600.0
 FIRST_SWEEP = 10.0
 """Seconds within which it begins with the first."""
 PATIENCE = 5.0
-"""Seconds for the store's answer when serving begins."""
+"""Seconds for the store's answer when serving begins, and for the last sweep when it ends."""
 QUICKLY = 1.0
 """Seconds for its answer while serving, and for which an answer is repeated: nobody can keep it busy by asking."""
 
@@ -49,11 +50,10 @@ class Upkeep:
         Raises UnusableStore for one that will never do: a file that is no database, a schema of a later version.
         """
         try:
-            with anyio.fail_after(PATIENCE):
-                await self._store.check()
+            await in_time(self._store.check, PATIENCE)
         except UnusableStore:
             raise
-        except (Unavailable, TimeoutError) as error:
+        except Unavailable as error:
             text = "the store does not answer (%s): what needs it gets 503 store_unavailable until it does"
             logger.warning(text, _reason(error.__cause__ or error))
         self._sweeping = spawn(self._sweep_now_and_then, "sweep", lambda: None)
@@ -62,7 +62,8 @@ class Upkeep:
         """Sweep no more."""
         if self._sweeping is not None:
             self._sweeping.cancel()
-            await self._sweeping.wait()
+            with anyio.move_on_after(PATIENCE):
+                await self._sweeping.wait()
 
     async def answers(self) -> bool:
         """Whether the store can be used now."""
@@ -73,12 +74,10 @@ class Upkeep:
 
     async def _answers_now(self) -> bool:
         try:
-            with anyio.move_on_after(QUICKLY):
-                await self._store.check()
-                return True
+            await in_time(self._store.check, QUICKLY)
         except Unavailable:
-            pass
-        return False
+            return False
+        return True
 
     async def _sweep_now_and_then(self) -> None:
         await anyio.sleep(random.uniform(0, min(FIRST_SWEEP, self._every)))  # noqa: S311  (no secret)

@@ -87,11 +87,8 @@ def _listen(server: Server, host: str, port: int) -> socket.socket:
 
 
 def _serve(server: Server, listener: socket.socket, o: dict[str, Any]) -> None:
-    serve(
-        server,
-        listener,
-        grace=o["grace"],
-        header_timeout=o["header_timeout"],
-        idle_timeout=o["idle_timeout"],
-        ping=o["ping"],
-    )
+    times = {name: o[name] for name in ("grace", "header_timeout", "idle_timeout", "ping")}
+    try:
+        serve(server, listener, **times)
+    except UnusableStore as error:
+        raise click.ClickException(error.message) from error

@@ -206,6 +206,26 @@ def test_while_the_database_is_away_a_server_starts_and_answers_what_needs_none(
     assert [text for text in (served.log, shown, stateful.body.decode()) if "the-password" in text] == []
 
 
+@requirement("store.away")
+def test_while_the_database_hangs_what_needs_none_is_hardly_held_up(postgres: Cluster, postgres_url: str) -> None:
+    options = ["--requests-per-minute", "60", "--shared-concurrency", "9"]
+    with serve(AGENTS, *options, env={"OPENAI_COMPAT_STORE": postgres_url}) as served:
+        assert served.ask("pid").headers["x-ratelimit-remaining-requests"] == "59"
+        with postgres.frozen():
+            took: list[float] = []
+            for _ in range(4):
+                began = time.monotonic()
+                assert served.ask("pid").status == 200
+                took.append(time.monotonic() - began)
+            assert get(served, "/readyz").json["store"] == "unavailable"
+            stateful = ask(served, "/v1/chat/completions", said("hi"), "X-Conversation-Id: c")
+        assert (stateful.status, stateful.error["code"]) == (503, "store_unavailable")
+        eventually(lambda: get(served, "/readyz").json["store"] == "ok")
+        eventually(lambda: turn(served, "hi")[1])
+    assert took[0] < 8  # one second for each question
+    assert max(took[1:]) < 3
+
+
 def all_of(pid: int) -> list[int]:
     return [pid, *children(pid)]
 

@@ -73,12 +73,15 @@ async def test_every_answer_tells_what_is_left(http: Http) -> None:
         clock.now += 50
         failed, unknown = await ask(client, "fail"), await ask(client, model="other")
         models = await client.get("/v1/models")
+        clock.now += 60
+        stream = await ask(client, stream=True)
     assert told(plain) == ("2", "1", "30s")
     assert told(completion) == ("2", "0", "1m0s")
     assert told(refused) == ("2", "0", "50s")
     assert (failed.status_code, told(failed)) == (500, ("2", "1", "30s"))
     assert (unknown.status_code, told(unknown)) == (404, ("2", "0", "1m0s"))
     assert told(models) == (None, None, None)
+    assert told(stream) == ("2", "1", "30s")
 
 
 @requirement("rates.replay")
@@ -90,6 +93,15 @@ async def test_a_repeated_answer_is_not_counted(http: Http) -> None:
     assert [answer.headers.get("idempotent-replayed") for answer in answers] == [None, "true", "true"]
     assert told(answers[1]) == (None, None, None)
     assert told(another) == ("2", "0", "1m0s")
+
+
+@requirement("rates.replay")
+async def test_what_a_chat_program_asks_for_itself_is_not_counted(http: Http) -> None:
+    async with http(Recorder(), rates=TWO, store=MemoryStore(clock=Clock())) as client:
+        chores = [await ask(client, headers={"X-Task": "title"}) for _ in range(3)]
+        counted = await ask(client)
+    assert [(answer.status_code, told(answer)) for answer in chores] == [(200, (None, None, None))] * 3
+    assert told(counted) == ("2", "1", "30s")
 
 
 @requirement("rates.replay")

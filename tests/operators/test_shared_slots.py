@@ -23,6 +23,11 @@ pytestmark = pytest.mark.anyio
 Clients = Callable[..., Any]
 
 
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
 class Counting(MemoryStore):
     """Counts as a shared store does: slots that are not renewed get free."""
 
@@ -212,3 +217,42 @@ async def test_a_turn_whose_slot_was_lost_goes_on(caplog: pytest.LogCaptureFixtu
         after = await ask(client)
     assert (answers, after.status_code) == ([200], 200)
     assert store.taken() == 0
+
+
+class Slow(Counting):
+    """Grants a slot, and says so when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.granted = 0
+        self.answer = anyio.Event()
+
+    async def take_slot(self, pool: str, token: str, size: int, lease: float = LEASE) -> bool:
+        taken = await super().take_slot(pool, token, size, lease)
+        self.granted += 1
+        await self.answer.wait()
+        return taken
+
+
+@requirement("slots.shared")
+async def test_a_slot_granted_to_a_client_that_has_left_comes_back() -> None:
+    store = Slow()
+    async with processes(Recorder(), store=store, shared=1) as [client]:
+        async with anyio.create_task_group() as group:
+            group.start_soon(ask, client)
+            await until(lambda: store.granted == 1)
+            group.cancel_scope.cancel()
+        store.answer.set()
+        await until(lambda: store.taken() == 0)
+        assert (await ask(client)).status_code == 200
+
+
+@requirement("slots.outage")
+async def test_a_slot_granted_after_nobody_waited_for_it_any_more_comes_back() -> None:
+    store = Slow()
+    async with processes(Recorder(), store=store, shared=1) as [client]:
+        answer = await ask(client)  # after a second
+        held = store.taken()
+        store.answer.set()
+        await until(lambda: store.taken() == 0)
+    assert (answer.status_code, held) == (200, 1)

@@ -24,6 +24,11 @@ from .agents import Recorder
 pytestmark = pytest.mark.anyio
 
 
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
 class Watched(MemoryStore):
     """Remembers what was asked of it; fails with `error`."""
 

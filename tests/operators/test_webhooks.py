@@ -26,6 +26,12 @@ from tests.transports import asgi_socket
 
 pytestmark = pytest.mark.anyio
 
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
 SECRET = "whsec_" + base64.b64encode(b"0123456789abcdef01234567").decode()
 OTHER = "whsec_" + base64.b64encode(b"another secret, of 24 by").decode()
 
@@ -245,6 +251,7 @@ def test_settings_that_make_no_sense_are_refused_without_telling_the_secret(wron
 
 @requirement("webhooks.background")
 @in_process
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # the SDK
 async def test_a_background_response_is_told_to_all_and_its_turn_does_not_wait_for_them(connect: Connect) -> None:
     release = threading.Event()
 
