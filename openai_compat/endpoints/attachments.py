@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import base64
+from base64 import b64encode
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias, cast
@@ -23,9 +24,9 @@ Fields: TypeAlias = dict[str, Any]
 async def attach(runtime: Runtime, request: AgentRequest, can: Capabilities, places: Places) -> AgentRequest:
     """The request with the files themselves in place of their ids: pictures as such, for agents that take them.
 
-    What is kept of the conversation keeps the ids. A file of an earlier request that is gone since then is replaced by
-    a text that says so. Raises InvalidRequest for one that this request names and that is not there
-    (`file_not_found`), that the agent cannot take, or that is too much (`attachments_too_large`).
+    What is kept of the conversation keeps the ids. Files of earlier requests that are gone since then, or for which there
+    is no room, are replaced by a text that says so. Raises InvalidRequest for one that this request names and that is
+    not there (`file_not_found`), that the agent cannot take, or that is too much (`attachments_too_large`).
     """
     named = [identifier for message in request.messages for identifier in _named_in(message)]
     if not named:
@@ -76,33 +77,28 @@ class _File:
 
 
 async def _load(runtime: Runtime, principal: str, named: Sequence[str], places: Places) -> dict[str, _File]:
-    """The files that are there. What is too much is refused before it is read."""
-    known: dict[str, StoredFile | None] = {}
-    size = 0
-    for identifier in named:
-        if identifier not in known:
-            known[identifier] = await runtime.store.get_file(Key(principal, identifier))
-        file = known[identifier]
-        if file is None and identifier in places:
-            raise _unknown(places[identifier])
-        size += file.size if file is not None else 0
-        if size > runtime.limits.attachments:
+    """The files that are there, and for which there is room: the request's own, then those named before, newest first.
+
+    Sizes count as often as a file is named.
+    """
+    files: dict[str, _File] = {}
+    times, room = Counter(named), runtime.limits.attachments
+    own = [identifier for identifier in named if identifier in places]
+    before = [identifier for identifier in reversed(named) if identifier not in places]
+    for identifier in dict.fromkeys([*own, *before]):
+        key = Key(principal, identifier)
+        known = await runtime.store.get_file(key)
+        size = 0 if known is None else known.size * times[identifier]
+        if size > room and identifier in places:
             text = f"The files of a request can have {runtime.limits.attachments} bytes together."
-            raise InvalidRequest(text, param=places.get(identifier), code="attachments_too_large")
-    return {
-        identifier: loaded
-        for identifier, file in known.items()
-        if file is not None and (loaded := await _read(runtime, principal, file, places)) is not None
-    }
-
-
-async def _read(runtime: Runtime, principal: str, file: StoredFile, places: Places) -> _File | None:
-    content = await runtime.store.file_content(Key(principal, file.id))
-    if content is None:  # gone just now
-        if file.id in places:
-            raise _unknown(places[file.id])
-        return None
-    return _File(file, f"data:{file.media_type};base64,{base64.b64encode(content).decode()}")
+            raise InvalidRequest(text, param=places[identifier], code="attachments_too_large")
+        content = await runtime.store.file_content(key) if known is not None and size <= room else None
+        if known is not None and content is not None:
+            files[identifier] = _File(known, f"data:{known.media_type};base64,{b64encode(content).decode()}")
+            room -= size
+        elif identifier in places:
+            raise InvalidRequest("No file has this id.", param=places[identifier], code="file_not_found")
+    return files
 
 
 def _check_taken(files: Mapping[str, _File], can: Capabilities, places: Places) -> None:
@@ -142,7 +138,7 @@ class _Attached:
             return part
         file = self._file(identifier)
         if file is None:
-            return TextPart(_gone(identifier))
+            return TextPart(_left_out(identifier))
         if file.is_picture and self.can.vision:
             return ImagePart(file.url)
         return FilePart(file.url, filename=cast("FilePart", part).filename or file.known.filename)
@@ -161,14 +157,14 @@ class _Attached:
             return part
         file = self._file(identifier)
         if file is None:
-            return {"type": "input_text", "text": _gone(identifier)}
+            return {"type": "input_text", "text": _left_out(identifier)}
         if file.is_picture and self.can.vision:
             return {"type": "input_image", "image_url": file.url, "detail": part.get("detail") or "auto"}
         filename = part.get("filename") or file.known.filename
         return {"type": "input_file", "file_data": file.url, "filename": filename}
 
     def _file(self, identifier: str) -> _File | None:
-        """None for what is gone since it was named, or what the agent, unlike the one before, cannot take."""
+        """None for what is left out, and for what the agent, unlike the one before it, cannot take."""
         file = self.files.get(identifier)
         return file if file is not None and _taken(file, self.can) else None
 
@@ -197,9 +193,5 @@ def _parts(item: Fields, name: str) -> list[Fields]:
     return cast("list[Fields]", parts) if all([isinstance(part, dict) for part in parts]) else []
 
 
-def _gone(identifier: str) -> str:
-    return f"[The file {identifier} is not there any more.]"
-
-
-def _unknown(place: str) -> InvalidRequest:
-    return InvalidRequest("No file has this id.", param=place, code="file_not_found")
+def _left_out(identifier: str) -> str:
+    return f"[The file {identifier} is not available.]"

@@ -21,7 +21,7 @@ class Limits:
         body: bytes of a request body. The default takes pictures as base64.
         file: bytes of an uploaded file.
         files: files that a principal may have uploaded.
-        attachments: bytes of all uploaded files that one request names, each as often as it is named.
+        attachments: bytes of all uploaded files that an agent gets at once, each as often as it is named.
         choices: `n`, the answers that one request may ask for.
         answer: size of a plain answer, in characters, or bytes of media; an agent that says more fails with 502.
         slots: agents running at once, over all requests; what more requests get is for `Admission` to say. A request

@@ -611,9 +611,28 @@ async def test_a_conversation_keeps_the_id_and_each_turn_reads_the_file_anew(htt
     assert first.parts[1] == FilePart(data_url(b"%PDF", "application/pdf"), filename="a.pdf")
     assert second == first
     assert isinstance(third, UserMessage)
-    assert third.parts[1] == TextPart(f"[The file {made['id']} is not there any more.]")
+    assert third.parts[1] == TextPart(f"[The file {made['id']} is not available.]")
     assert kept["content"][1] == {"type": "file", "file": {"file_id": made["id"]}}
     assert agent.requests[-1].prompt == "And now?"
+
+
+@requirement("files.limits")
+@in_process
+async def test_the_files_of_a_conversation_are_left_out_from_the_oldest_on_where_there_is_no_room(http: Http) -> None:
+    agent = Says("Hi")
+    headers = {"X-Conversation-Id": "c"}
+    async with http(agent, conversations=Conversations(), limits=Limits(attachments=250)) as client:
+        ids = [(await upload(client, f"{n}.pdf", b"x" * 100))["id"] for n in range(3)]
+        for identifier in ids:
+            body = {"model": "agent", "messages": naming(identifier)}
+            assert (await client.post(CHAT, json=body, headers=headers)).status_code == 200
+    users = [message for message in agent.requests[-1].messages if isinstance(message, UserMessage)]
+    url = data_url(b"x" * 100, "application/pdf")
+    assert [message.parts[1] for message in users] == [
+        TextPart(f"[The file {ids[0]} is not available.]"),
+        FilePart(url, filename="1.pdf"),
+        FilePart(url, filename="2.pdf"),
+    ]
 
 
 PLAIN: Any = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi"}]
