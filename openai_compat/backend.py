@@ -265,7 +265,8 @@ class AgentBackend(Protocol):
     `run` is called once for each turn, and its events are read in a task of their own. A backend may also have
     `request_cancel(context)`, an ordinary method called just before a turn's task is cancelled, for agents that have
     a way of their own to stop; and `steer(context, items)`, likewise, which is called when the user has said more while
-    the turn runs: it should bring the turn to an end at a good place, and another one follows with the new messages.
+    the turn runs: it should bring the turn to an end at a good place, and another one follows with the new messages. It
+    returns True if what the turn says is cut short by that.
     """
 
     @property

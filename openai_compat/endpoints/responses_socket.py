@@ -192,8 +192,8 @@ class ResponseTurn:
 
     def steer(self, steer: Steer) -> None:
         """The user has said more."""
-        if self._agent is not None:
-            self._agent.steer(as_items(steer.input))
+        if self._agent is not None and self._work is not None and self._agent.steer(as_items(steer.input)):
+            self._work.stream.steered = True
 
     async def run(self) -> None:
         """Make the response; where there is none, say why."""
@@ -318,11 +318,12 @@ class _Steerable:
         if ask is not None:
             ask(context)
 
-    def steer(self, items: list[dict[str, Any]]) -> None:
-        """Tell the agent, unless it has not begun."""
+    def steer(self, items: list[dict[str, Any]]) -> bool:
+        """Tell the agent, unless it has not begun. Returns whether it will end before its time."""
         if self._context is None:
-            return
+            return False
         try:
-            self._backend.steer(self._context, items)
+            return self._backend.steer(self._context, items) is True
         except Exception as error:
             self._context.logger.warning("the agent could not be steered", exc_info=error)
+            return False

@@ -218,7 +218,7 @@ class ResponseError(TypedDict):
 class IncompleteDetails(TypedDict):
     """Why a response is not complete."""
 
-    reason: Literal["max_output_tokens", "content_filter"]
+    reason: Literal["max_output_tokens", "content_filter", "steered"]
 
 
 class Response(TypedDict):

@@ -37,6 +37,7 @@ from ..protocol.response import (
     CallExtras,
     Compaction,
     ImageGenerationCall,
+    IncompleteDetails,
     LifecycleType,
     McpApprovalRequest,
     OutputItem,
@@ -51,7 +52,7 @@ from .responses_calls import CallWriter, CustomCallWriter, FunctionCallWriter, M
 from .responses_events import EventWriter
 from .responses_items import ItemWriter, ReasoningWriter, WholeItem
 from .responses_message import MessageWriter
-from .responses_object import INCOMPLETE, UNASKED, error_event, error_of, usage_of
+from .responses_object import INCOMPLETE, STEERED, UNASKED, error_event, error_of, usage_of
 from .responses_speech import SpeechWriter
 
 ResponseVisibility: TypeAlias = Literal["items", "hidden", "reasoning", "text", "status"]
@@ -115,6 +116,7 @@ class ResponseStream:
     Attributes:
         status: of the Response.
         usage: the tokens reported so far.
+        steered: set if the turn comes to its end early, to make room for what the user has said meanwhile.
         approvals: the calls that wait for approval, by the id of the request for it.
     """
 
@@ -130,6 +132,7 @@ class ResponseStream:
         self._reason: FinishReason = "stop"
         self._error: ResponseError | None = None
         self._completed_at: int | None = None
+        self.steered = False
         self.status: ResponseStatus = "in_progress"
         self.usage = Usage()
         self.approvals: dict[str, PendingCall] = {}
@@ -163,10 +166,15 @@ class ResponseStream:
             "status": self.status,
             "background": form.background,
             "error": self._error,
-            "incomplete_details": INCOMPLETE.get(self._reason) if self.status == "incomplete" else None,
+            "incomplete_details": self._incomplete if self.status == "incomplete" else None,
             "output": self.output,
             "usage": None if running else usage_of(self.usage),
         }
+
+    @property
+    def _incomplete(self) -> IncompleteDetails | None:
+        """Why the Response is incomplete, if its turn ends as it stands."""
+        return STEERED if self.steered and self._reason == "stop" else INCOMPLETE.get(self._reason)
 
     # the states of the response
 
@@ -182,7 +190,7 @@ class ResponseStream:
     def finish(self) -> bytes:
         """The last events of a turn that has ended by itself."""
         begun, last = self._begun(), self._settle(self._reason)
-        self.status = "incomplete" if self._reason in INCOMPLETE else "completed"
+        self.status = "completed" if self._incomplete is None else "incomplete"
         if self.status == "incomplete":
             return begun + last + self._lifecycle("response.incomplete")
         self._completed_at = self._form.now()

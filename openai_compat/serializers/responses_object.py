@@ -53,6 +53,8 @@ INCOMPLETE: Mapping[FinishReason, IncompleteDetails] = {
 }
 """Why a response is incomplete, where its turn ended for one of these reasons."""
 
+STEERED: IncompleteDetails = {"reason": "steered"}
+
 
 def usage_of(usage: Usage) -> ResponseUsage:
     """The `usage` object. Clients need both of its details; what was not reported is zero there."""

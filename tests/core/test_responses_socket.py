@@ -518,15 +518,16 @@ class Steered:
         else:
             yield "cut short"
 
-    def steer(self, context: RunContext, items: list[dict[str, Any]]) -> None:
+    def steer(self, context: RunContext, items: list[dict[str, Any]]) -> bool:
         self.told.append(items)
         self._ends[context.turn_id].set()
         if items[0]["content"] == "break":
             raise RuntimeError("cannot be steered after all")
+        return items[0]["content"] == "short"
 
 
 @requirement("ws.steer")
-@pytest.mark.parametrize("text", ["more", "break"])
+@pytest.mark.parametrize("text", ["more", "short", "break"])
 @pytest.mark.parametrize("store", [True, False])
 async def test_input_for_a_running_response_is_taken_up_by_one_that_follows(text: str, store: bool) -> None:
     agent = Steered()
@@ -539,8 +540,10 @@ async def test_input_for_a_running_response_is_taken_up_by_one_that_follows(text
         *_, accepted = await client.until("response.steer.accepted")
         assert accepted["steer"]["previous_response_id"] == created["id"]
         assert (accepted["stream_id"], accepted["sequence_number"]) == ("a", 0)
-        steered = (await client.until())[-1]
-        assert (steered["response"]["id"], said(steered)) == (created["id"], "long cut short")
+        steered = (await client.until())[-1]["response"]
+        assert (steered["id"], steered["output"][0]["content"][0]["text"]) == (created["id"], "long cut short")
+        short = {"reason": "steered"} if text == "short" else None
+        assert (steered["status"], steered["incomplete_details"]) == ("incomplete" if short else "completed", short)
         successor = (await client.until())[-1]
         assert successor["stream_id"] == "a"
         assert successor["response"]["previous_response_id"] == created["id"]
