@@ -156,11 +156,17 @@ class SqliteEngine:
 
     def _work(self) -> None:
         try:
-            while jobs := self._next():
-                self._file.write(jobs)
+            while self._write_next():
+                pass
         except BaseException:
             self._thread = None  # the next job starts another
             raise
+
+    def _write_next(self) -> bool:
+        """Write the next jobs, and keep nothing of them while waiting for others."""
+        jobs = self._next()
+        self._file.write(jobs)
+        return bool(jobs)
 
     def _next(self) -> list[_Job[Any]]:
         """The jobs to write together; none, and the file is closed, at the end."""

@@ -59,6 +59,7 @@ class SqliteFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._connection: sqlite3.Connection | None = None
+        self._inode: int | None = None
 
     def write(self, jobs: Sequence[Job]) -> None:
         """Run jobs in one transaction, or each in one if that fails. Every job is told what became of it."""
@@ -79,8 +80,11 @@ class SqliteFile:
                 connection.close()
 
     def _begin(self) -> sqlite3.Connection:
+        if self._connection is not None and self._inode != _inode(self._path):
+            self.close()  # somebody has put another file there: what is written to this one would be lost
         if self._connection is None:
             self._connection = _opened(self._path)
+            self._inode = _inode(self._path)
         self._connection.execute("begin immediate")
         return self._connection
 
@@ -177,6 +181,13 @@ def _opened(path: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _inode(path: Path) -> int | None:
+    try:
+        return os.stat(path).st_ino  # noqa: PTH116  (asked before every write: pathlib takes three times as long)
+    except FileNotFoundError:
+        return None
 
 
 @lru_cache(maxsize=500)

@@ -145,6 +145,19 @@ async def test_what_was_stored_is_there_after_a_restart(path: Path) -> None:
     assert [found.name for found in path.parent.iterdir()] == ["store.db"]
 
 
+async def test_a_file_that_is_deleted_or_replaced_under_a_running_server_is_noticed(path: Path) -> None:
+    store = open_store(f"sqlite:///{path}")
+    await said(store, "t0", "lost")
+    for found in list(path.parent.iterdir()):
+        found.unlink()
+    await locked_out(store.begin(ALICE, "t1"))
+    await said(store, "t2", "kept")
+    await store.aclose()
+    store = open_store(f"sqlite:///{path}")
+    assert await names_in(store) == ["kept"]
+    await store.aclose()
+
+
 # others in the way
 
 
