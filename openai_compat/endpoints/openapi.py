@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from typing import Any, cast
 
 from ..exchange import Exchange
-from ..protocol.chat_request import ChatCompletionRequest, CompletionRequest
+from ..parsers.responses import COMPACT_FIELDS, TOKEN_FIELDS
+from ..protocol.chat_request import ChatCompletionRequest, CompletionRequest, WireModel
 from ..protocol.chat_response import ChatCompletion, ChatCompletionChunk
 from ..protocol.completion_response import Completion
 from ..protocol.conversations import (
@@ -20,39 +22,51 @@ from ..protocol.embeddings import EmbeddingList, EmbeddingRequest
 from ..protocol.errors import ErrorEnvelope
 from ..protocol.files import DeletedFile, File, FilePage
 from ..protocol.models import Model, ModelList
+from ..protocol.response import Response, StreamEvent
+from ..protocol.response_answers import CompactedResponse, DeletedResponse, InputItemPage, InputTokens
+from ..protocol.response_request import ResponseRequest
 from ..protocol.stored import CompletionPage, Deleted, KeptConversation, MessagePage, MetadataUpdate
 from ..runtime import Runtime
 from ..serializers.encoding import dumps
 from ..version import __version__
 from .openapi_paths import REF, paths
 
-REQUESTS = (
+REQUESTS: tuple[type[WireModel], ...] = (
     ChatCompletionRequest,
     CompletionRequest,
     ConversationCreate,
     ConversationItems,
     EmbeddingRequest,
     MetadataUpdate,
+    ResponseRequest,
 )
-ANSWERS: tuple[Any, ...] = (
-    ChatCompletion,
-    ChatCompletionChunk,
-    Completion,
-    CompletionPage,
-    ConversationObject,
-    Deleted,
-    DeletedConversation,
-    DeletedFile,
-    EmbeddingList,
-    ErrorEnvelope,
-    File,
-    FilePage,
-    ItemPage,
-    KeptConversation,
-    MessagePage,
-    Model,
-    ModelList,
-)
+PARTS: Mapping[str, frozenset[str]] = {"CompactRequest": COMPACT_FIELDS, "InputTokensRequest": TOKEN_FIELDS}
+"""Requests that have some of the fields of ResponseRequest."""
+ANSWERS: Mapping[str, Any] = {
+    "ChatCompletion": ChatCompletion,
+    "ChatCompletionChunk": ChatCompletionChunk,
+    "CompactedResponse": CompactedResponse,
+    "Completion": Completion,
+    "CompletionPage": CompletionPage,
+    "ConversationObject": ConversationObject,
+    "Deleted": Deleted,
+    "DeletedConversation": DeletedConversation,
+    "DeletedFile": DeletedFile,
+    "DeletedResponse": DeletedResponse,
+    "EmbeddingList": EmbeddingList,
+    "ErrorEnvelope": ErrorEnvelope,
+    "File": File,
+    "FilePage": FilePage,
+    "InputItemPage": InputItemPage,
+    "InputTokens": InputTokens,
+    "ItemPage": ItemPage,
+    "KeptConversation": KeptConversation,
+    "MessagePage": MessagePage,
+    "Model": Model,
+    "ModelList": ModelList,
+    "Response": Response,
+    "ResponseStreamEvent": StreamEvent,
+}
 
 
 async def document(runtime: Runtime, exchange: Exchange) -> None:
@@ -80,15 +94,26 @@ def _document() -> dict[str, Any]:
 
 def _schemas() -> dict[str, Any]:
     from pydantic import TypeAdapter  # noqa: PLC0415  (importing the library should not take the time this takes)
-    from pydantic.json_schema import JsonSchemaMode, models_json_schema  # noqa: PLC0415
+    from pydantic.json_schema import JsonSchemaMode  # noqa: PLC0415
 
-    _, requests = models_json_schema([(request, "validation") for request in REQUESTS], ref_template=REF)
-    inputs: list[tuple[Any, JsonSchemaMode, TypeAdapter[Any]]] = [
-        (answer.__name__, "serialization", TypeAdapter(answer)) for answer in ANSWERS
+    requests = {request.__name__: request for request in REQUESTS} | {name: _part(name) for name in PARTS}
+    inputs: list[tuple[str, JsonSchemaMode, TypeAdapter[Any]]] = [
+        *[(name, "validation", TypeAdapter(request)) for name, request in requests.items()],
+        *[(name, "serialization", TypeAdapter(answer)) for name, answer in ANSWERS.items()],
     ]
-    _, answers = TypeAdapter.json_schemas(inputs, ref_template=REF)
-    schemas: dict[str, Any] = _overlapping({**requests["$defs"], **answers["$defs"]})
+    found, shared = TypeAdapter.json_schemas(inputs, ref_template=REF)
+    unions = {name: schema for (name, _), schema in found.items() if "$ref" not in schema}
+    schemas: dict[str, Any] = _overlapping({**shared["$defs"], **unions})
     return schemas
+
+
+def _part(name: str) -> type[WireModel]:
+    """A request with some of the fields of ResponseRequest."""
+    from pydantic import create_model  # noqa: PLC0415
+
+    fields = {key: field for key, field in ResponseRequest.model_fields.items() if key in PARTS[name]}
+    taken: dict[str, Any] = {key: (field.annotation, field) for key, field in fields.items()}
+    return create_model(name, __base__=WireModel, **taken)
 
 
 def _overlapping(schema: Any) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from ..protocol.files import EXPIRY, PURPOSES
@@ -16,7 +18,7 @@ def paths() -> dict[str, Any]:
     return {
         "/v1/chat/completions": {
             "post": {"summary": "Ask an agent", **chat},
-            "get": {"summary": "List stored chat completions", **_answers("CompletionPage")},
+            "get": {"summary": "List stored chat completions", **_in_path(query=_LIST), **_answers("CompletionPage")},
         },
         **_stored(),
         "/v1/completions": {
@@ -27,6 +29,7 @@ def paths() -> dict[str, Any]:
             "post": {"summary": "Embed texts", **_json("EmbeddingRequest"), **_answers("EmbeddingList")},
         },
         **_files(),
+        **_responses(),
         "/v1/models": {"get": {"summary": "List the models", **_answers("ModelList")}},
         "/v1/models/{model}": {"get": {"summary": "Get a model", **model, **_answers("Model")}},
         "/healthz": {"get": {"summary": "Alive?", "security": [], "responses": {"200": {"description": "Yes"}}}},
@@ -36,6 +39,7 @@ def paths() -> dict[str, Any]:
 
 def _stored() -> dict[str, Any]:
     stored, kept = _in_path("completion_id"), _in_path("conversation_id")
+    listed = _in_path("completion_id", query=_LIST)
     return {
         "/v1/chat/completions/{completion_id}": {
             "get": {"summary": "Get a stored chat completion", **stored, **_answers("ChatCompletion")},
@@ -48,7 +52,7 @@ def _stored() -> dict[str, Any]:
             "delete": {"summary": "Delete it", **stored, **_answers("Deleted")},
         },
         "/v1/chat/completions/{completion_id}/messages": {
-            "get": {"summary": "List the messages it was made from", **stored, **_answers("MessagePage")},
+            "get": {"summary": "List the messages it was made from", **listed, **_answers("MessagePage")},
         },
         "/v1/chat/conversations/{conversation_id}": {
             "get": {"summary": "Get a conversation as messages", **kept, **_answers("KeptConversation")},
@@ -59,7 +63,7 @@ def _stored() -> dict[str, Any]:
 
 def _conversations() -> dict[str, Any]:
     one, item = _in_path("conversation_id"), _in_path("conversation_id", "item_id")
-    found = _answers("ConversationObject")
+    listed, found = _in_path("conversation_id", query=_LIST), _answers("ConversationObject")
     return {
         "/v1/conversations": {"post": {"summary": "Make a conversation", **_json("ConversationCreate"), **found}},
         "/v1/conversations/{conversation_id}": {
@@ -68,7 +72,7 @@ def _conversations() -> dict[str, Any]:
             "delete": {"summary": "Delete it", **one, **_answers("DeletedConversation")},
         },
         "/v1/conversations/{conversation_id}/items": {
-            "get": {"summary": "List its items", **one, **_answers("ItemPage")},
+            "get": {"summary": "List its items", **listed, **_answers("ItemPage")},
             "post": {"summary": "Add items", **one, **_json("ConversationItems"), **_answers("ItemPage")},
         },
         "/v1/conversations/{conversation_id}/items/{item_id}": {
@@ -83,7 +87,7 @@ def _files() -> dict[str, Any]:
     return {
         "/v1/files": {
             "post": {"summary": "Upload a file", **_form(), **_answers("File")},
-            "get": {"summary": "List the files", **_answers("FilePage")},
+            "get": {"summary": "List the files", **_in_path(query=_FILES), **_answers("FilePage")},
         },
         "/v1/files/{file_id}": {
             "get": {"summary": "Get what is known of a file", **one, **_answers("File")},
@@ -91,6 +95,40 @@ def _files() -> dict[str, Any]:
         },
         "/v1/files/{file_id}/content": {
             "get": {"summary": "Get its bytes", **one, **_answer({}, "application/octet-stream")},
+        },
+    }
+
+
+def _responses() -> dict[str, Any]:
+    one, whole = _in_path("response_id"), _answers("Response")
+    followed = _in_path("response_id", query=_FOLLOW)
+    listed = _in_path("response_id", query=_LIST)
+    return {
+        "/v1/responses": {
+            "post": {
+                "summary": "Ask an agent; with an upgrade to a WebSocket, GET does so too",
+                **_asked("ResponseRequest", "Response", "ResponseStreamEvent"),
+            }
+        },
+        "/v1/responses/compact": {
+            "post": {"summary": "Sum up a conversation", **_json("CompactRequest"), **_answers("CompactedResponse")},
+        },
+        "/v1/responses/input_tokens": {
+            "post": {"summary": "Count its tokens", **_json("InputTokensRequest"), **_answers("InputTokens")},
+        },
+        "/v1/responses/{response_id}": {
+            "get": {
+                "summary": "Get a response, or follow it",
+                **followed,
+                **_streamed("Response", "ResponseStreamEvent"),
+            },
+            "delete": {"summary": "Delete it", **one, **_answers("DeletedResponse")},
+        },
+        "/v1/responses/{response_id}/cancel": {
+            "post": {"summary": "Stop one that runs in the background", **one, **whole},
+        },
+        "/v1/responses/{response_id}/input_items": {
+            "get": {"summary": "List the items it was made from", **listed, **_answers("InputItemPage")},
         },
     }
 
@@ -106,8 +144,22 @@ def _form() -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
 
 
-def _in_path(*names: str) -> dict[str, Any]:
-    return {"parameters": [{"name": n, "in": "path", "required": True, "schema": {"type": "string"}} for n in names]}
+_LIST: Mapping[str, Any] = {
+    "after": {"type": "string"},
+    "limit": {"type": "integer", "minimum": 1, "maximum": 100},
+    "order": {"enum": ["asc", "desc"]},
+}
+_FILES: Mapping[str, Any] = {
+    **_LIST,
+    "limit": {"type": "integer", "minimum": 1, "maximum": 10_000},
+    "purpose": {"enum": list(PURPOSES)},
+}
+_FOLLOW: Mapping[str, Any] = {"stream": {"type": "boolean"}, "starting_after": {"type": "integer", "minimum": -1}}
+
+
+def _in_path(*names: str, query: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
+    path = [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names]
+    return {"parameters": [*path, *[{"name": name, "in": "query", "schema": query[name]} for name in query]]}
 
 
 def _yes_or_no() -> dict[str, Any]:
@@ -115,9 +167,13 @@ def _yes_or_no() -> dict[str, Any]:
 
 
 def _asked(request: str, whole: str, chunk: str) -> dict[str, Any]:
+    return {**_json(request), **_streamed(whole, chunk)}
+
+
+def _streamed(whole: str, chunk: str) -> dict[str, Any]:
     answer = _answers(whole)
     answer["responses"]["200"]["content"]["text/event-stream"] = {"schema": _ref(chunk)}
-    return {**_json(request), **answer}
+    return answer
 
 
 def _json(request: str) -> dict[str, Any]:

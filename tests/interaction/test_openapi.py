@@ -9,7 +9,23 @@ from typing import Any
 import jsonschema
 import pytest
 
-from openai_compat import Conversations, UsageReported
+from openai_compat import (
+    Citation,
+    Compacted,
+    Conversations,
+    Finished,
+    MediaDelta,
+    Notice,
+    Paused,
+    PendingCall,
+    Progress,
+    ReasoningDelta,
+    RefusalDelta,
+    TextDelta,
+    ToolCallReady,
+    ToolResult,
+    UsageReported,
+)
 
 from .agents import HELLO, Says
 from .conftest import Http, in_process
@@ -76,7 +92,7 @@ async def test_its_schemas_are_json_schemas_and_its_operations_are_whole(http: H
         for operation in item.values():
             assert operation["responses"]
             assert all("description" in response for response in operation["responses"].values())
-            named = {parameter["name"] for parameter in operation.get("parameters", [])}
+            named = {parameter["name"] for parameter in operation.get("parameters", []) if parameter["in"] == "path"}
             assert named == {step[1:-1] for step in path.split("/") if step.startswith("{")}
     used = {name for operation in [openapi["security"], *_securities(openapi)] for entry in operation for name in entry}
     assert used == set(openapi["components"]["securitySchemes"])
@@ -116,6 +132,13 @@ async def test_every_route_is_described_and_every_described_one_is_there(http: H
         ("GET", "/v1/files/{file_id}"),
         ("DELETE", "/v1/files/{file_id}"),
         ("GET", "/v1/files/{file_id}/content"),
+        ("POST", "/v1/responses"),
+        ("POST", "/v1/responses/compact"),
+        ("POST", "/v1/responses/input_tokens"),
+        ("GET", "/v1/responses/{response_id}"),
+        ("DELETE", "/v1/responses/{response_id}"),
+        ("POST", "/v1/responses/{response_id}/cancel"),
+        ("GET", "/v1/responses/{response_id}/input_items"),
         ("GET", "/v1/models"),
         ("GET", "/v1/models/{model}"),
         ("GET", "/healthz"),
@@ -214,3 +237,70 @@ async def test_files_conversations_and_embeddings_are_valid_by_it(http: Http) ->
             assert answer.status_code == 200, (path, answer.content)
             schema = openapi["paths"][path][method]["responses"]["200"]["content"]["application/json"]["schema"]
             check(openapi, schema, answer.json())
+
+
+LOOK = {"type": "function", "name": "look", "parameters": {"type": "object"}}
+TURNS: dict[str, tuple[list[Any], dict[str, Any]]] = {
+    "text": (["Hello, ", TextDelta("Bob", phase="final_answer"), UsageReported(3, 4)], {}),
+    "nothing": ([], {"instructions": "Be brief.", "metadata": {"a": "b"}}),
+    "thinking": ([ReasoningDelta("Hm."), "Yes."], {"reasoning": {"effort": "low"}}),
+    "a refusal": ([RefusalDelta("No.")], {}),
+    "a citation": (["See A.", Citation("http://a/", "A", 4, 5)], {}),
+    "a picture": (["Look:", MediaDelta(b"abc", "image/png")], {}),
+    "speech": ([MediaDelta(b"a", "audio/wav", "Hi")], {}),
+    "the client's tool": ([ToolCallReady("c", "look", "{}")], {"tools": [LOOK], "tool_choice": "required"}),
+    "a custom tool": ([ToolCallReady("c", "code", "1")], {"tools": [{"type": "custom", "name": "code"}]}),
+    "the agent's tool": ([ToolCallReady("t", "search", "{}"), ToolResult("t", "42"), "42"], {}),
+    "a failed tool": ([ToolCallReady("t", "search", "{}"), ToolResult("t", "no", is_error=True), "Sorry."], {}),
+    "an approval": (
+        [Paused((PendingCall("c", "pay", "{}", "approval"),))],
+        {"tools": [{"type": "mcp", "server_label": "agent", "server_url": "http://a/"}]},
+    ),
+    "a summary": ([Compacted("All was said."), "Done."], {}),
+    "progress": ([Progress("step", "s", "Adding"), Notice("Full.", "warning"), "Done."], {}),
+    "cut": (["Half", Finished("length")], {}),
+    "failed": (["Half", ValueError("text")], {}),
+}
+
+
+@requirement("openapi.matches")
+@pytest.mark.parametrize("name", TURNS)
+@in_process
+async def test_responses_and_their_events_are_valid_by_it(name: str, http: Http) -> None:
+    openapi, (items, more), path = await document(http), TURNS[name], "/v1/responses"
+    body = {"model": "agent", "input": [{"role": "user", "content": "Hello"}], **more}
+    check(openapi, openapi["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"], body)
+    async with http(Says(*items, paced=True)) as client:
+        plain = await client.post(path, json=body)
+        streamed = await client.post(path, json=body | {"stream": True})
+    if name == "failed":
+        check(openapi, openapi["components"]["schemas"]["ErrorEnvelope"], plain.json())
+    else:
+        check(openapi, described(openapi, path, "application/json"), plain.json())
+    events = [json.loads(line[6:]) for line in streamed.text.splitlines() if line.startswith("data: {")]
+    for event in events:
+        check(openapi, described(openapi, path, "text/event-stream"), event)
+    check(openapi, openapi["components"]["schemas"]["Response"], events[-1]["response"])
+
+
+@requirement("openapi.matches")
+@in_process
+async def test_what_else_is_asked_about_responses_is_valid_by_it(http: Http) -> None:
+    openapi = await document(http)
+    async with http(Says("A summary.")) as client:
+        asked = {"model": "agent", "input": "Hello"}
+        made = (await client.post("/v1/responses", json=asked | {"background": True})).json()
+        for method, path, body in (
+            ("post", "/v1/responses/compact", asked),
+            ("post", "/v1/responses/input_tokens", asked),
+            ("get", "/v1/responses/{response_id}/input_items", None),
+            ("post", "/v1/responses/{response_id}/cancel", None),
+            ("get", "/v1/responses/{response_id}", None),
+            ("delete", "/v1/responses/{response_id}", None),
+        ):
+            operation = openapi["paths"][path][method]
+            if body is not None:
+                check(openapi, operation["requestBody"]["content"]["application/json"]["schema"], body)
+            answer = await client.request(method, path.replace("{response_id}", made["id"]), json=body)
+            assert answer.status_code == 200, (path, answer.content)
+            check(openapi, operation["responses"]["200"]["content"]["application/json"]["schema"], answer.json())
