@@ -16,10 +16,11 @@ from ..backend import AgentRequest, RunContext
 from ..callables import Agent, as_backend
 from ..events import AgentEvent
 from .approvals import Approver, Grants, MemoryGrants
+from .limits import Limits
 from .modes import Modes, SecurityMode
 from .pause import Pauses
 from .registry import AgentTool, Toolbox, ToolSource
-from .rounds import Limits, Rounds, Setting
+from .rounds import Rounds, Setting
 from .sandbox import Sandbox
 
 ROUNDTRIPS = 5
@@ -32,11 +33,15 @@ class ToolLoop:
     A tool of the client's that has the name of one of the agent's goes before it. Where a request demands a call of
     the client's tools (`tool_choice`), the agent's are not offered.
 
+    A request may have further fields for it: `security_mode`, which tightens what may run; `max_steps` (answers
+    of the model) and `max_budget` (tokens), which bound the turn; and `report_steps`, true to be told of each answer of the model as `Progress`.
+
     Args:
         model: the backend that asks the model; it has to be able to call tools.
         tools: a Toolbox, or what one is made of: functions, AgentTools, MCP servers.
         roundtrips: how often a turn may run tools. Then it ends with a notice, and the finish reason "length".
         budget: tokens, of input and output together, after which a turn runs no more tools; None for no bound.
+        most_roundtrips: up to how many a request may ask for, by `max_steps`; None for no more than `roundtrips`.
         security: what may run without a question: a mode for this agent, or Modes. Without it, everything that is not
             safe is asked about.
         approver: whom to ask. Without one, what is asked about is denied.
@@ -53,13 +58,12 @@ class ToolLoop:
         *,
         roundtrips: int = ROUNDTRIPS,
         budget: int | None = None,
+        most_roundtrips: int | None = None,
         security: Modes | SecurityMode | None = None,
         approver: Approver | None = None,
         grants: Grants | None = None,
         sandbox: Sandbox | None = None,
     ) -> None:
-        if roundtrips < 1 or (budget is not None and budget < 1):
-            raise ValueError("a tool loop makes at least one roundtrip, on a budget of at least one token")
         self._model = as_backend(model)
         if not self._model.capabilities.client_tools:
             raise TypeError(f"{model!r} does not declare that it can call tools")
@@ -68,7 +72,7 @@ class ToolLoop:
         self._setting = Setting(
             model=self._model,
             tools=self.tools,
-            limits=Limits(roundtrips, budget),
+            limits=Limits(roundtrips, budget, most_roundtrips),
             modes=security if isinstance(security, Modes) else Modes(agent=security),
             approver=approver,
             grants=grants or MemoryGrants(),

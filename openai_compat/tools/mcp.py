@@ -34,7 +34,7 @@ CONNECT_TIMEOUT = 20.0
 FRESH = 60.0
 """Seconds after which the tools are listed again; sooner if the server says that they have changed."""
 
-PAUSE = 10.0
+PAUSE = 30.0
 """Seconds after a failure in which a server is not tried again, so that not every turn waits for it."""
 
 PAGES = 100

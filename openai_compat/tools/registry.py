@@ -13,9 +13,11 @@ import functools
 import inspect
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, TypeVar, cast, overload, runtime_checkable
 
+import anyio
 from pydantic_core import from_json
 
 from ..backend import AgentRequest, FunctionTool, RunContext
@@ -183,15 +185,19 @@ class Toolbox:
 
     async def listing(self) -> Listing:
         """All tools there are now."""
-        tools, unreachable = dict(self._fixed), list[str]()
-        for source in self._sources:
-            try:
-                found = await source.tools()
-            except OSError:  # TimeoutError is one
-                unreachable.append(source.name)
-            else:
-                tools = {one.name: one for one in found} | tools
-        return Listing(tools, tuple(unreachable))
+        found: dict[int, Sequence[AgentTool]] = {}
+
+        async def ask(place: int, source: ToolSource) -> None:
+            with suppress(OSError):  # TimeoutError is one
+                found[place] = await source.tools()
+
+        async with anyio.create_task_group() as group:
+            for place, source in enumerate(self._sources):
+                group.start_soon(ask, place, source)
+        tools = dict(self._fixed)
+        for place in sorted(found):
+            tools = {each.name: each for each in found[place]} | tools
+        return Listing(tools, tuple([s.name for place, s in enumerate(self._sources) if place not in found]))
 
     async def aclose(self) -> None:
         """Close the sources."""

@@ -11,12 +11,13 @@ import anyio
 
 from ..backend import AgentBackend, AgentRequest, Decision, FunctionTool, Resume, RunContext
 from ..callables import close
-from ..events import AgentEvent, Finished, Notice, Paused, ToolCallReady, ToolResult
+from ..events import AgentEvent, Finished, Notice, Paused, Progress, ToolCallReady, ToolResult
 from ..messages import ToolMessage
 from .approvals import Approver, Grants
 from .concurrently import together
 from .conversation import Conversation
 from .judge import AT_ONCE, Judge
+from .limits import Limits
 from .modes import Modes
 from .pause import OpenCall, Pause, Pauses, Used
 from .registry import Toolbox
@@ -24,17 +25,12 @@ from .run import FAILED, Outcome
 from .sandbox import Sandbox
 from .step import Step
 
+REPORT = "report_steps"
+"""The field of a request that wants to know of each step."""
+
 NO_RESULT = "There is no result."
 NOT_RUN = Outcome("Not run: the agent has come to its limit.", is_error=True)
 SUPERSEDED = Decision(approved=False, reason="the user has gone on with another message instead.")
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How far a turn may go: how often it may run tools, and for how many tokens."""
-
-    roundtrips: int
-    budget: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +54,7 @@ class Rounds:
         self._setting = setting
         self._request = request
         self._context = context
+        self._limits = setting.limits
         self._conversation = Conversation(request)
         self._resume = request.resume
         self._resumed = False
@@ -71,7 +68,7 @@ class Rounds:
     async def run(self) -> AsyncIterator[AgentEvent | str]:
         """The turn's events, the terminal one at the end."""
         setting, request = self._setting, self._request
-        modes = setting.modes.of(request)
+        modes, self._limits = setting.modes.of(request), setting.limits.of(request)
         listing = await setting.tools.listing()
         for name in listing.unreachable:
             yield Notice(f"The tools of '{name}' cannot be reached.", "warning")
@@ -106,9 +103,13 @@ class Rounds:
                 yield Finished("length")
                 return
             step = Step(self._request, self._conversation.call_ids, self._said, judge.surely_runs)
+            for event in self._report(None):
+                yield event
             async with aclosing(self._ask(step, offers)) as items:
                 async for item in items:
                     yield item
+            for event in self._report(step):
+                yield event
             calls = self._calls_of(step)
             if not calls:
                 yield Finished(step.reason)
@@ -148,6 +149,21 @@ class Rounds:
             resume=self._resume,
         )
 
+    def _report(self, step: Step | None) -> Iterator[Progress]:
+        """The beginning or the end of a step, if the client wants to know of it."""
+        if self._request.extra.get(REPORT) is not True:
+            return
+        number, limits = self._used.roundtrips + 1, self._limits
+        data = {
+            "step": number,
+            "max_steps": limits.roundtrips + 1,
+            "used_budget": self._used.tokens,
+            "max_budget": limits.budget,
+        }
+        if step is not None:
+            data["tool_calls"] = len(step.calls)
+        yield Progress("step", f"step_{number}", f"Step {number}", done=step is not None, data=data)
+
     @property
     def _room_left(self) -> int | None:
         """Tokens that the turn's output may still have."""
@@ -156,14 +172,14 @@ class Rounds:
 
     @property
     def _at_limit(self) -> bool:
-        used, limits = self._used, self._setting.limits
+        used, limits = self._used, self._limits
         return used.roundtrips > limits.roundtrips or (limits.budget is not None and used.tokens >= limits.budget)
 
     @property
     def _limit_text(self) -> str:
-        limits = self._setting.limits
+        limits = self._limits
         if self._used.roundtrips > limits.roundtrips:
-            return f"The agent was stopped: it has used tools {limits.roundtrips} times, as often as it may."
+            return f"The agent was stopped: it has run tools {limits.roundtrips} times, as often as it may."
         return f"The agent was stopped: it has used {self._used.tokens} tokens, and may use {limits.budget}."
 
     # calls

@@ -21,6 +21,7 @@ from openai_compat import (
     Notice,
     Paused,
     PendingCall,
+    Progress,
     ReasoningDelta,
     RunContext,
     TextDelta,
@@ -271,7 +272,7 @@ async def test_a_model_that_never_stops_calling_is_stopped_with_a_notice() -> No
 
     assert [result.output for result in results(said)] == ["sunny in Oslo", "sunny in Oslo", NOT_RUN.text]
     assert said[-2:] == [
-        Notice("The agent was stopped: it has used tools 2 times, as often as it may.", "warning"),
+        Notice("The agent was stopped: it has run tools 2 times, as often as it may.", "warning"),
         Finished("length"),
     ]
     assert len(model.requests) == 3
@@ -311,9 +312,45 @@ async def test_an_answer_with_no_room_left_ends() -> None:
     assert (said[-1], len(results(said)), len(model.requests)) == (Finished("length"), 1, 1)
 
 
-@pytest.mark.parametrize("wrong", [{"roundtrips": 0}, {"budget": 0}])
+async def test_a_request_may_have_less_than_the_limits_and_more_only_where_the_operator_says_so() -> None:
+    async def steps(loop_settings: dict[str, int], **fields: int) -> int:
+        model = ScriptedBackend([call("a", "weather", city="Oslo"), UsageReported(50, 50)])
+        await run(ToolLoop(model, [weather], **loop_settings), request_for(**fields))
+        return len(model.requests)
+
+    assert await steps({"roundtrips": 3}, max_steps=2) == 2
+    assert await steps({"roundtrips": 3}, max_steps=1) == 1
+    assert await steps({"roundtrips": 3}, max_steps=9) == 4
+    assert await steps({"roundtrips": 3, "most_roundtrips": 6}, max_steps=9) == 7
+    assert await steps({"roundtrips": 3, "most_roundtrips": 6}) == 4
+    assert await steps({"roundtrips": 9}, max_budget=200) == 2
+    assert await steps({"roundtrips": 9, "budget": 200}, max_budget=900) == 2
+
+
+@pytest.mark.parametrize("field", ["max_steps", "max_budget"])
+@pytest.mark.parametrize("value", [0, -1, 1.5, "3", True, [1]])
+async def test_limits_of_a_request_that_are_no_numbers_are_refused(field: str, value: object) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        await run(ToolLoop(ScriptedBackend(["Hi."])), request_for(**{field: value}))
+    assert caught.value.param == field
+
+
+async def test_a_client_that_wants_to_know_is_told_of_each_step() -> None:
+    model = ScriptedBackend([call("a", "weather", city="Oslo"), UsageReported(50, 50)], ["Sunny."])
+
+    said = await run(ToolLoop(model, [weather], budget=1000), request_for(report_steps=True))
+    told = [event for event in said if isinstance(event, Progress)]
+
+    assert [(event.kind, event.id, event.done) for event in told] == [
+        *[("step", "step_1", False), ("step", "step_1", True), ("step", "step_2", False), ("step", "step_2", True)],
+    ]
+    assert told[1].data == {"step": 1, "max_steps": 6, "used_budget": 100, "max_budget": 1000, "tool_calls": 1}
+    assert told[3].data["tool_calls"] == 0
+
+
+@pytest.mark.parametrize("wrong", [{"roundtrips": -1}, {"budget": 0}, {"roundtrips": 3, "most_roundtrips": 2}])
 def test_limits_that_make_no_sense_are_refused(wrong: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match="at least one"):
+    with pytest.raises(ValueError, match=r"at least one|no less"):
         ToolLoop(ScriptedBackend([]), [], **cast("Any", wrong))
 
 
