@@ -1,22 +1,25 @@
 """How texts and items are written into columns.
 
 Neither engine takes every Python string: lone surrogates have no UTF-8, and PostgreSQL refuses NUL. Bodies are ASCII
-JSON already; ids and names are escaped as in JSON, which leaves nearly all of them as they are.
+JSON already; in ids and names these are escaped. Others stay as they are, for an index has room for 2,700 bytes only.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
-from json.encoder import encode_basestring_ascii
 from typing import Any
 
 from .port import Item, Key
 
+_REFUSED = re.compile(r"[\0\\\ud800-\udfff]")
+_ESCAPED = re.compile(r"\\(....)")
+
 
 def text(value: str) -> str:
     """A string as its column holds it."""
-    return encode_basestring_ascii(value)[1:-1]
+    return _REFUSED.sub(lambda found: f"\\{ord(found[0]):04x}", value)
 
 
 def text_or_none(value: str | None) -> str | None:
@@ -26,7 +29,7 @@ def text_or_none(value: str | None) -> str | None:
 
 def string(column: str) -> str:
     """A column's value as the string it was."""
-    return json.loads(f'"{column}"') if "\\" in column else column
+    return _ESCAPED.sub(lambda found: chr(int(found[1], 16)), column) if "\\" in column else column
 
 
 def string_or_none(column: str | None) -> str | None:

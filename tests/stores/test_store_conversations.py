@@ -40,7 +40,8 @@ async def test_bodies_come_back_to_the_byte(store: Store) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["\0", "\ud800", 'a"b\\c', "\\u0000", "ключ", "x" * 500, "'; drop table oc_item; --", "%"]
+    "name",
+    ["\0", "\ud800", 'a"b\\c', "\\u0000", "ключ", "x" * 500, "\U0001f600" * 256, "'; drop table oc_item; --", "%"],
 )
 async def test_any_text_is_an_id(store: Store, name: str) -> None:
     key = Key(name, name)
