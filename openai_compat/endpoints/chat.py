@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from pydantic_core import to_json
 
-from ..backend import AgentRequest
+from ..backend import AgentBackend, AgentRequest
 from ..conversations import Draft
 from ..errors import InvalidRequest, RateLimited
 from ..exchange import Exchange
@@ -21,6 +22,8 @@ from ..serializers.chat import ChatForm, ChatStream, completion, stream_end
 from ..serializers.presentation import Presentation
 from ..stores.port import StoredCompletion
 from .admit import admit
+from .approvals import decide
+from .asking import Questions, answered, asks_by_tool
 from .attachments import attach, message_places
 from .generation import generate, say
 from .job import Form, Job
@@ -62,8 +65,7 @@ async def _run(runtime: Runtime, exchange: Exchange, parsed: ParsedChat, identit
         check_capabilities(parsed, backend.capabilities)
         request = runtime.messages.apply(request)
         request = await attach(runtime, request, backend.capabilities, message_places(parsed.request.messages))
-        view = partial(Presentation, runtime.visibility)
-        job = Job(identity.id, agent, backend, [request] * parsed.choices, view, draft)
+        job = await _job(runtime, request, Served(identity.id, agent, backend, parsed.choices, draft))
         try:
             journal = None
             if request.stream and runtime.disconnect.then != "cancel":
@@ -75,6 +77,37 @@ async def _run(runtime: Runtime, exchange: Exchange, parsed: ParsedChat, identit
             exchange.note = "busy"
             await stack.aclose()
             await say(exchange, form, await runtime.busy_text(request), stream=request.stream)
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """Who answers a request, under which id, how often, in which conversation."""
+
+    id: str
+    agent: str
+    backend: AgentBackend
+    choices: int
+    draft: Draft | None
+
+
+async def _job(runtime: Runtime, request: AgentRequest, served: Served) -> Job:
+    """The job, with what the request decides about an earlier turn's questions, and with those that it may ask."""
+    answers = None
+    if served.choices == 1:
+        request, answers = await answered(runtime.store, request)
+    asks = Questions(by_tool=asks_by_tool(request))
+    conversation = None if served.draft is None else served.draft.key.id
+    return Job(
+        served.id,
+        served.agent,
+        served.backend,
+        [request] * served.choices,
+        partial(Presentation, runtime.visibility, ask=asks.ask),
+        served.draft,
+        said_view=partial(Presentation, "hidden", ask=asks.ask),
+        before=None if answers is None else partial(decide, runtime.store, request.principal.id, answers),
+        questions=partial(asks.kept, served.id, conversation),
+    )
 
 
 async def _draft(runtime: Runtime, exchange: Exchange, parsed: ParsedChat) -> Draft | None:

@@ -33,6 +33,7 @@ async def generate(
     stream = job.requests[0].stream
     turns = Turns(runtime, exchange, job, seat, fold=form.keep is not None or not stream)
     await runtime.slots.take(seat)
+    await _before(runtime, job, seat)
     exchange.agent_started = True
     async with turns:
         try:
@@ -45,6 +46,17 @@ async def generate(
             if job.draft is not None or journal is not None:
                 raise
             await exchange.fail(error)  # at once: stopping the agents may take its time
+
+
+async def _before(runtime: Runtime, job: Job, seat: Seat) -> None:
+    """Do what comes just before the agent; if that fails, nothing was started."""
+    if job.before is not None:
+        try:
+            await job.before()
+        except BaseException:
+            for _ in range(seat.number):
+                runtime.slots.release(seat)
+            raise
 
 
 async def _stream(runtime: Runtime, exchange: Exchange, turns: Turns, form: Form, journal: Journal | None) -> None:
@@ -98,7 +110,8 @@ async def _commit(runtime: Runtime, exchange: Exchange, turns: Turns, form: Form
     Raises Conflict if the conversation was deleted or taken meanwhile.
     """
     draft, said = turns.job.draft, turns.said
-    if draft is None and form.keep is None and ending is None:
+    approvals = turns.job.questions() if turns.job.questions is not None else ()
+    if draft is None and form.keep is None and ending is None and not approvals:
         return
     response, events = ending or (None, None)
     outcome = Outcome(
@@ -106,6 +119,7 @@ async def _commit(runtime: Runtime, exchange: Exchange, turns: Turns, form: Form
         token=turns.job.id if draft is None else draft.token,
         response=response,
         events=events,
+        approvals=approvals,
         conversation=None if draft is None or said is None else draft.turn(said),
         completion=None if form.keep is None else form.keep(form.whole(turns.messages)),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
@@ -22,7 +22,7 @@ from ..policies.limits import Deadlines
 from ..reducer import FinalMessage, Item, Reducer, Usage
 from ..runtime import Runtime, logger
 from ..serializers.presentation import Presentation
-from ..stores.port import StoredCompletion
+from ..stores.port import Approval, StoredCompletion
 from ..turns import Turn
 
 CANCELLABLE_EVERY = 16
@@ -77,6 +77,10 @@ class Form:
     keep: Callable[[bytes], StoredCompletion] | None = None
 
 
+def _hidden() -> View:
+    return Presentation("hidden")
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """What is to be run: one agent, for one request or several side by side, each of them one choice.
@@ -86,6 +90,9 @@ class Job:
         view: makes the view of one turn.
         draft: the conversation that the only request belongs to.
         background: whether nobody waits for it, so that it has more time.
+        said_view: makes the view of a turn that its conversation keeps.
+        before: what is to be done just before the agent is started, when nothing can hinder it any more.
+        questions: what the turn asks people about, once it is over.
     """
 
     id: str
@@ -95,6 +102,9 @@ class Job:
     view: Callable[[], View]
     draft: Draft | None = None
     background: bool = False
+    said_view: Callable[[], View] = _hidden
+    before: Callable[[], Awaitable[None]] | None = None
+    questions: Callable[[], tuple[Approval, ...]] | None = None
 
 
 class Turns:
@@ -127,7 +137,7 @@ class Turns:
         self._views = [job.view() for _ in job.requests]
         self._shown = [Reducer() for _ in job.requests] if fold else []
         self._said = Reducer() if job.draft is not None else None
-        self._said_view = Presentation("hidden")
+        self._said_view = job.said_view()
 
     async def __aenter__(self) -> Self:
         for turn in self.turns:

@@ -7,7 +7,7 @@ are never shown as `tool_calls`: clients would run them, and several then call t
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, TypeAlias, assert_never
 
 from ..events import (
@@ -42,10 +42,20 @@ ACTIVITY_LINE = re.compile(rf"\[{ACTIVITY_MARK} [^\]\n]*\]\n")
 
 
 class Presentation:
-    """Rewrites one turn's items for chat. Stateful: feed it every item of the turn, in order."""
+    """Rewrites one turn's items for chat. Stateful: feed it every item of the turn, in order.
 
-    def __init__(self, visibility: Visibility = "status", *, refusal_as_text: bool = False) -> None:
+    `ask` makes the items that ask people about calls which wait for approval.
+    """
+
+    def __init__(
+        self,
+        visibility: Visibility = "status",
+        *,
+        refusal_as_text: bool = False,
+        ask: Callable[[Paused], Sequence[Item]] | None = None,
+    ) -> None:
         self._visibility: Visibility = visibility
+        self._ask = ask
         self._refusal_as_text = refusal_as_text
         self._tool_names: dict[str, str] = {}
         self._has_text = False
@@ -73,10 +83,18 @@ class Presentation:
                 return self._text(item.text) if self._refusal_as_text else (item,)
             case ReasoningDelta() | Citation() | MediaDelta() | Notice() | Compacted() | UsageReported():
                 return (item,)
-            case Paused() | Finished():
+            case Paused():
+                return (*self._asked(item), item)
+            case Finished():
                 return (item,)
             case _:
                 assert_never(item)
+
+    def _asked(self, paused: Paused) -> Sequence[Item]:
+        if self._ask is None or all([call.waits_for == "result" for call in paused.pending]):
+            return ()
+        self._break_due = self._has_text
+        return [shown for item in self._ask(paused) for shown in self._one(item)]
 
     def _text(self, item: str | TextDelta) -> Sequence[Item]:
         due, self._break_due, self._has_text = self._break_due, False, True
@@ -122,4 +140,4 @@ def tool_ended(result: ToolResult, name: str) -> str:
 
 def approval_question(call: PendingCall) -> str:
     """What people are asked in text where the client has no other way to ask them."""
-    return f"May I run {call.name} with {call.arguments}? Please answer yes or no."
+    return f"May I run {call.name} with {call.arguments}? Answer yes, no or always."

@@ -1,0 +1,155 @@
+"""Approvals in chat, which has no place for them: asked and answered as text, or as calls of a tool of the client's.
+
+A client that offers a function called `request_approval` gets a call of it for each question, and answers with the
+call's result: `{"decision": "allow-once" | "allow-always" | "deny", "reason": …, "arguments": …}`. All others are asked
+in text, and answer with "yes", "no" or "always". A question has an id, by which the store knows what was asked: what
+a client's history says about it counts for nothing. Any other message of the user's is a no, and then that message.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, cast
+
+from pydantic_core import from_json
+
+from ..backend import AgentRequest, Decision, Resume
+from ..errors import InvalidRequest
+from ..events import Paused, PendingCall, ToolCallDelta, ToolCallReady, ToolCallStarted
+from ..messages import AssistantMessage, Message, ToolMessage, UserMessage
+from ..reducer import Item
+from ..runtime import new_id, now
+from ..serializers.encoding import dumps
+from ..serializers.history import chat_message
+from ..serializers.presentation import approval_question
+from ..stores.port import Approval, Key, Store
+from .approvals import Answers, find_answers, questions
+
+TOOL = "request_approval"
+MARK = re.compile(r"\[(appr_[0-9a-f]{32})\]")
+YES = frozenset({"yes", "y", "ok", "okay", "allow", "approve", "once", "allow once", "allow-once"})
+ALWAYS = frozenset({"always", "allow always", "allow-always"})
+NO = frozenset({"no", "n", "deny", "reject"})
+SUPERSEDED = Decision(approved=False, reason="The user sent another message instead of deciding.")
+
+
+class Questions:
+    """What one turn asks: shown to the client, and kept with the turn."""
+
+    def __init__(self, *, by_tool: bool) -> None:
+        self._by_tool = by_tool
+        self._ids: dict[str, str] = {}
+        self._calls: dict[str, PendingCall] = {}
+        self._state: Mapping[str, Any] | None = None
+
+    def ask(self, paused: Paused) -> Sequence[Item]:
+        """The items that ask about the calls which wait for approval; the same ones every time."""
+        self._state = paused.state
+        calls = [call for call in paused.pending if call.waits_for == "approval"]
+        for call in calls:
+            identifier = self._ids.setdefault(call.call_id, new_id("appr_"))
+            self._calls[identifier] = call
+        if not self._by_tool:
+            return ["\n".join([f"{approval_question(call)} [{self._ids[call.call_id]}]" for call in calls])]
+        return [item for call in calls for item in _call(self._ids[call.call_id], call)]
+
+    def kept(self, turn: str, conversation: str | None) -> tuple[Approval, ...]:
+        """What is to be stored of them."""
+        return questions(self._calls, self._state, turn, conversation, now())
+
+
+def _call(identifier: str, call: PendingCall) -> Sequence[Item]:
+    asked = dumps({"approval_id": identifier, "tool": call.name, "arguments": call.arguments}).decode()
+    return (
+        ToolCallStarted(identifier, TOOL, "client"),
+        ToolCallDelta(identifier, asked),
+        ToolCallReady(identifier, TOOL, asked, "client"),
+    )
+
+
+def asks_by_tool(request: AgentRequest) -> bool:
+    """Whether the client has a tool for being asked."""
+    return any([tool.name == TOOL for tool in request.tools])
+
+
+async def answered(store: Store, request: AgentRequest) -> tuple[AgentRequest, Answers | None]:
+    """The request with what it decides about an earlier turn's questions. Raises Conflict for decisions too late."""
+    asked, decision = _decisions(request.messages)
+    if not asked:
+        return request, None
+    principal = request.principal.id
+    if decision is None:
+        pending = [i for i in asked if (a := await store.approval(Key(principal, i))) and a.status == "pending"]
+        if not pending:
+            return request, None
+        answers = await find_answers(store, principal, dict.fromkeys(pending, SUPERSEDED))
+        return replace(request, resume=answers.resume(request.resume)), answers
+    answers = await find_answers(store, principal, decision)
+    return _before_the_question(request, answers), answers
+
+
+def _decisions(messages: Sequence[Message]) -> tuple[list[str], Mapping[str, Decision] | None]:
+    """The questions that the conversation ends with, and what is decided about each; None for another message."""
+    last = messages[-1] if messages else None
+    if isinstance(last, ToolMessage):
+        results = {m.call_id: m.text for m in messages if isinstance(m, ToolMessage) and m.name == TOOL}
+        ended = {call_id: text for call_id, text in results.items() if call_id in _trailing(messages)}
+        return list(ended), {call_id: _result(text) for call_id, text in ended.items()}
+    if not isinstance(last, UserMessage) or len(messages) < 2 or not isinstance(messages[-2], AssistantMessage):
+        return [], None
+    asked = MARK.findall(messages[-2].text)
+    decision = _said(last.text)
+    return asked, None if decision is None else dict.fromkeys(asked, decision)
+
+
+def _trailing(messages: Sequence[Message]) -> set[str]:
+    """The calls whose results the conversation ends with."""
+    trailing: set[str] = set()
+    for message in reversed(messages):
+        if not isinstance(message, ToolMessage):
+            break
+        trailing.add(message.call_id)
+    return trailing
+
+
+def _said(text: str) -> Decision | None:
+    word = text.strip().rstrip(".!").strip().lower()
+    if word in YES | ALWAYS:
+        return Decision(approved=True, always=word in ALWAYS)
+    return Decision(approved=False) if word in NO else None
+
+
+def _result(text: str) -> Decision:
+    """A decision as a tool's result: JSON, or the words that people use. Raises InvalidRequest."""
+    try:
+        sent = from_json(text)
+    except ValueError:
+        sent = {"decision": text}
+    fields = cast("dict[str, Any]", sent) if isinstance(sent, dict) else {"decision": str(sent)}
+    decision = _said(str(fields.get("decision")))
+    if decision is None:
+        wanted = "A decision is 'allow-once', 'allow-always' or 'deny'."
+        raise InvalidRequest(wanted, param="messages", code="invalid_value")
+    return replace(decision, reason=_text(fields, "reason"), arguments=_text(fields, "arguments"))
+
+
+def _text(fields: dict[str, Any], name: str) -> str | None:
+    value = fields.get(name)
+    return value if value is None or isinstance(value, str) else dumps(value).decode()
+
+
+def _before_the_question(request: AgentRequest, answers: Answers) -> AgentRequest:
+    """The request as it was when the turn paused: the agent's state has what was said since."""
+    messages = list(request.messages)
+    while messages and not isinstance(messages[-1], AssistantMessage):
+        messages.pop()
+    results = request.resume.results if request.resume is not None else {}
+    theirs = Resume({call_id: result for call_id, result in results.items() if call_id not in answers.decisions})
+    return replace(
+        request,
+        messages=tuple(messages[:-1]),
+        raw_messages=[chat_message(message) for message in messages[:-1]],
+        resume=answers.resume(theirs),
+    )

@@ -1,0 +1,135 @@
+"""Approvals in chat: asked as text or by a tool of the client's, decided once, by whoever was asked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import openai
+import pytest
+
+from openai_compat import AgentRequest, Conversations, Paused, PendingCall, Principal, ToolResult
+from openai_compat.backend import RunContext
+
+from .conftest import Connect, in_process
+from .requirements import requirement
+
+pytestmark = pytest.mark.anyio
+
+DELETE: Any = [{"role": "user", "content": "Delete a"}]
+ASKS: Any = {"type": "function", "function": {"name": "request_approval", "parameters": {"type": "object"}}}
+
+
+class Careful:
+    """Asks before it deletes, and says what was decided and what it then knows of the conversation."""
+
+    def __init__(self) -> None:
+        self.requests: list[AgentRequest] = []
+
+    async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[Any]:
+        self.requests.append(request)
+        resume = request.resume
+        if resume is None or not resume.decisions:
+            yield "Let me see."
+            yield Paused((PendingCall("call_1", "delete", '{"file":"a"}', "approval"),), {"step": 7})
+            return
+        decision = resume.decisions["call_1"]
+        yield ToolResult("call_1", "", denied=not decision.approved)
+        yield f"{decision.approved} {decision.always} {decision.arguments} {resume.state} {request.prompt}"
+
+
+async def said(client: openai.AsyncOpenAI, messages: Any, *, stream: bool = False, **more: Any) -> Any:
+    """The answer's message."""
+    if not stream:
+        return (await client.chat.completions.create(model="agent", messages=messages, **more)).choices[0].message
+    async with client.chat.completions.stream(model="agent", messages=messages, **more) as made:
+        return (await made.get_final_completion()).choices[0].message
+
+
+@requirement("approval.text")
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("yes", "True False None {'step': 7} Delete a"),
+        ("Always!", "True True None {'step': 7} Delete a"),
+        (" No. ", "False False None {'step': 7} Delete a"),
+        ("What does that do?", "False False None {'step': 7} What does that do?"),
+    ],
+)
+async def test_a_question_in_text_is_answered_in_text(connect: Connect, stream: bool, word: str, told: str) -> None:
+    async with connect(Careful()) as client:
+        asked = await said(client, DELETE, stream=stream)
+        history = [*DELETE, {"role": "assistant", "content": asked.content}, {"role": "user", "content": word}]
+        answer = await said(client, history, stream=stream)
+
+    assert asked.content.startswith(
+        'Let me see.\n\nMay I run delete with {"file":"a"}? Answer yes, no or always. [appr_'
+    )
+    assert answer.content == told
+
+
+@requirement("approval.once")
+@in_process
+async def test_a_decision_counts_once_and_only_its_own_principals(connect: Connect) -> None:
+    agent = Careful()
+    keys = {"hers": Principal("her"), "his": Principal("him")}
+    async with connect(agent, keys=keys, api_key="hers") as client:
+        asked = await said(client, DELETE)
+        history = [*DELETE, {"role": "assistant", "content": asked.content}, {"role": "user", "content": "yes"}]
+        with pytest.raises(openai.NotFoundError) as foreign:
+            await said(client.with_options(api_key="his"), history)
+        await said(client, history)
+        with pytest.raises(openai.ConflictError) as late:
+            await said(client, history)
+
+    assert (foreign.value.code, late.value.code) == ("approval_not_found", "approval_decided")
+    assert len(agent.requests) == 2
+
+
+@requirement("approval.text")
+@in_process
+async def test_in_a_conversation_only_the_answer_is_sent(connect: Connect) -> None:
+    agent = Careful()
+    async with connect(agent, conversations=Conversations()) as client:
+        trip = {"X-Conversation-Id": "trip"}
+        await said(client, DELETE, extra_headers=trip)
+        answer = await said(client, [{"role": "user", "content": "yes"}], extra_headers=trip)
+        items = (await client.conversations.items.list("trip", order="asc")).data
+
+    assert answer.content == "True False None {'step': 7} Delete a"
+    assert [item.role for item in items] == ["user", "assistant", "user", "assistant"]  # type: ignore[union-attr]
+
+
+@requirement("approval.tool")
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_client_with_a_tool_for_it_is_asked_by_a_call_of_that(connect: Connect, stream: bool) -> None:
+    async with connect(Careful()) as client:
+        asked = await said(client, DELETE, tools=[ASKS], stream=stream)
+        call = asked.tool_calls[0]
+        decided = {"decision": "allow-once", "arguments": {"file": "b"}}
+        history = [
+            *DELETE,
+            asked.model_dump(include={"role", "content", "tool_calls"}),
+            {"role": "tool", "tool_call_id": call.id, "content": json.dumps(decided)},
+        ]
+        answer = await said(client, history, tools=[ASKS], stream=stream)
+
+    asked_about = json.loads(call.function.arguments)
+    assert (asked_about["tool"], asked_about["arguments"]) == ("delete", '{"file":"a"}')
+    assert answer.content == 'True False {"file":"b"} {\'step\': 7} Delete a'
+
+
+@requirement("approval.tool")
+@in_process
+async def test_a_decision_that_is_none_is_a_400(connect: Connect) -> None:
+    async with connect(Careful()) as client:
+        asked = await said(client, DELETE, tools=[ASKS])
+        history = [
+            *DELETE,
+            asked.model_dump(include={"role", "content", "tool_calls"}),
+            {"role": "tool", "tool_call_id": asked.tool_calls[0].id, "content": "perhaps"},
+        ]
+        with pytest.raises(openai.BadRequestError):
+            await said(client, history, tools=[ASKS])
