@@ -17,8 +17,8 @@ import openai_compat_adapters.client
 import openai_compat_adapters.starlette
 import openai_compat_adapters.testing
 import openai_compat_adapters.transport
-import openai_compat_adapters.websocket
 import openai_compat_adapters.webhooks
+import openai_compat_adapters.websocket
 import openai_compat_adapters.wsgi
 from openai_compat import (
     Admission,
