@@ -25,7 +25,7 @@ from ..threads import from_threads
 from .engine import Result, Transaction
 from .sqlite_file import SqliteFile
 
-PATIENCE = 4.0
+PATIENCE = 3.0
 """Seconds for which a transaction waits for a file that another process has locked."""
 
 STUCK = 10.0
@@ -95,7 +95,7 @@ class SqliteEngine:
     name = "sqlite"
 
     def __init__(self, path: str | os.PathLike[str], patience: float = PATIENCE) -> None:
-        self._file = SqliteFile(Path(path).absolute())
+        self._file = SqliteFile(Path(path).absolute(), patience)
         self._patience = patience
         self._queue: deque[_Job[Any]] = deque()
         self._changed = threading.Condition()

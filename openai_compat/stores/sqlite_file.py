@@ -54,10 +54,17 @@ class Job(Protocol):
 
 
 class SqliteFile:
-    """Opens the file when it is needed, and again after errors."""
+    """Opens the file when it is needed, and again after errors.
 
-    def __init__(self, path: Path) -> None:
+    Jobs wait for the lock as long as they have patience. Once it was looked for that long in vain, later ones are told
+    at the first look: a request that fails has to give back what it took, and would wait twice.
+    """
+
+    def __init__(self, path: Path, patience: float) -> None:
         self._path = path
+        self._patience = patience
+        self._locked_since = 0.0
+        self._looked = 0.0
         self._connection: sqlite3.Connection | None = None
         self._inode: int | None = None
 
@@ -86,6 +93,7 @@ class SqliteFile:
             self._connection = _opened(self._path)
             self._inode = _inode(self._path)
         self._connection.execute("begin immediate")
+        self._looked = 0.0
         return self._connection
 
     def _not_begun(self, jobs: Sequence[Job], error: Exception) -> Sequence[Job]:
@@ -95,13 +103,21 @@ class SqliteFile:
             waiting: list[Job] = []
         else:
             time.sleep(0.001)  # not every "busy" has waited
-            waiting = [job for job in jobs if not job.late]
+            waiting = [] if self._locked_for() > self._patience else [job for job in jobs if not job.late]
         failed = [job for job in jobs if job not in waiting]
         if failed:
             logger.warning("The store %s cannot be used: %s", self._path, error)
         for job in failed:
             job.fail(_public(error))
         return waiting
+
+    def _locked_for(self) -> float:
+        """Seconds since when every look, one a second at least, has found it locked."""
+        now = time.monotonic()
+        if now - self._looked > 1.0:
+            self._locked_since = now
+        self._looked = now
+        return now - self._locked_since
 
     def _alone(self, connection: sqlite3.Connection, job: Job) -> None:
         code = "store_unavailable"

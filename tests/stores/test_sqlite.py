@@ -208,6 +208,21 @@ async def test_a_lock_that_is_held_on_is_told_in_time_and_once_it_is_gone_all_is
     await store.aclose()
 
 
+async def test_while_a_file_stays_locked_those_who_come_later_are_told_at_once(path: Path) -> None:
+    engine = SqliteEngine(path, patience=1.0)
+    store = SqlStore(engine)
+    await store.check()
+    locker = Locker(path)
+    with anyio.fail_after(10):
+        await locked_out(store.begin(ALICE, "t"))
+        before = time.monotonic()
+        await locked_out(store.release(ALICE, "t"))
+        assert time.monotonic() - before < 0.9
+    locker.leave()
+    await said(store, "t", "a")
+    await store.aclose()
+
+
 async def test_a_read_only_database_is_told_and_then_opened_anew(path: Path) -> None:
     engine = SqliteEngine(path)
     store = SqlStore(engine)
