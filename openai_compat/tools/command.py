@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, cast
 
 from ..environment import allowed_environment
@@ -54,7 +55,7 @@ def command_tool(
     """
     fixed = tuple(prefix)
     environment, names = dict(env or {}), tuple(pass_env)
-    directory = None if cwd is None else os.fspath(cwd)
+    directory = None if cwd is None else str(Path(cwd).resolve())
 
     def argv(arguments: Mapping[str, Any]) -> Sequence[str]:
         return (*fixed, *cast("list[str]", arguments.get("argv") or arguments.get("args") or ()))

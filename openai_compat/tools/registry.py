@@ -13,8 +13,7 @@ import functools
 import inspect
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias, TypeVar, cast, overload, runtime_checkable
 
 import anyio
@@ -157,10 +156,10 @@ class ToolSource(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The tools of a toolbox at one time, by name, and the sources that could not be reached."""
+    """The tools of a toolbox at one time, by name, and the sources that could not be reached, with the reason."""
 
     tools: Mapping[str, AgentTool]
-    unreachable: tuple[str, ...] = ()
+    unreachable: Mapping[str, Exception] = field(default_factory=dict[str, Exception])
 
 
 class Toolbox:
@@ -186,10 +185,13 @@ class Toolbox:
     async def listing(self) -> Listing:
         """All tools there are now."""
         found: dict[int, Sequence[AgentTool]] = {}
+        unreachable: dict[str, Exception] = {}
 
         async def ask(place: int, source: ToolSource) -> None:
-            with suppress(OSError):  # TimeoutError is one
+            try:
                 found[place] = await source.tools()
+            except OSError as error:  # TimeoutError is one
+                unreachable[source.name] = error
 
         async with anyio.create_task_group() as group:
             for place, source in enumerate(self._sources):
@@ -197,7 +199,7 @@ class Toolbox:
         tools = dict(self._fixed)
         for place in sorted(found):
             tools = {each.name: each for each in found[place]} | tools
-        return Listing(tools, tuple([s.name for place, s in enumerate(self._sources) if place not in found]))
+        return Listing(tools, unreachable)
 
     async def aclose(self) -> None:
         """Close the sources."""

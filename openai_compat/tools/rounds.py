@@ -70,7 +70,10 @@ class Rounds:
         setting, request = self._setting, self._request
         modes, self._limits = setting.modes.of(request), setting.limits.of(request)
         listing = await setting.tools.listing()
-        for name in listing.unreachable:
+        for name, error in listing.unreachable.items():
+            self._context.logger.warning(
+                "%s: the tools of '%s' cannot be reached", self._context.request_id, name, exc_info=error
+            )
             yield Notice(f"The tools of '{name}' cannot be reached.", "warning")
         judge = Judge(
             tools=listing.tools,
@@ -102,7 +105,7 @@ class Rounds:
             if self._at_limit or self._room_left == 0:
                 yield Finished("length")
                 return
-            step = Step(self._request, self._conversation.call_ids, self._said, judge.surely_runs)
+            step = Step(self._request, self._conversation.call_ids, self._said, judge.surely_runs, whole=bool(offers))
             for event in self._report(None):
                 yield event
             async with aclosing(self._ask(step, offers)) as items:

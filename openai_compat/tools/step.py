@@ -52,6 +52,9 @@ class Step:
     `surely_runs` tells of which of our tools it is settled that they run: their calls are passed on as they come. The
     others are held back, because nobody is to see a call that may never run as one that does.
 
+    Where the client wants JSON, and the model may call our tools (`whole`), the text is held back too: the answer is to
+    be one JSON text, and what the model says beside a call is none of it.
+
     Attributes:
         said: characters of text so far, in this answer and those before it.
         ended: the model has said its last.
@@ -60,11 +63,20 @@ class Step:
         output_tokens: tokens of the output.
     """
 
-    def __init__(self, request: AgentRequest, used: set[str], said: int, surely_runs: Callable[[str], bool]) -> None:
+    def __init__(
+        self,
+        request: AgentRequest,
+        used: set[str],
+        said: int,
+        surely_runs: Callable[[str], bool],
+        *,
+        whole: bool = False,
+    ) -> None:
         choice = request.tool_choice
         self._clients = choice.names | choice.withheld | {tool.name for tool in request.tools}
         self._custom = {tool.name for tool in request.tools if isinstance(tool, CustomTool)}
         self._parallel = request.parallel_tool_calls
+        self._whole = whole and request.response_format is not None
         self._used = used
         self._surely_runs = surely_runs
         self._calls: dict[str, StepCall] = {}
@@ -117,7 +129,9 @@ class Step:
                 yield item
 
     def complete(self) -> Iterator[AgentEvent]:
-        """The calls that the model left open at its end, which are whole all the same."""
+        """What was held back, and the calls that the model left open at its end, which are whole all the same."""
+        if self._whole and self._text:
+            yield from self._settled_text("".join(self._text))
         for call in self.calls:
             if not call.ready:
                 call.ready = True
@@ -127,11 +141,21 @@ class Step:
 
     def _say(self, item: str | TextDelta) -> Iterator[AgentEvent | str]:
         text = item if isinstance(item, str) else item.text
-        if text and not self._text and self._said_before:
-            yield MessageBreak()
+        first = text and not self._text and self._said_before
         self._text.append(text)
+        if self._whole:
+            return
+        if first:
+            yield MessageBreak()
         self.said += len(text)
         yield item
+
+    def _settled_text(self, text: str) -> Iterator[AgentEvent]:
+        if any([call.executor == "agent" for call in self.calls]):
+            yield ReasoningDelta(text)
+        else:
+            self.said += len(text)
+            yield TextDelta(text)
 
     # calls
 

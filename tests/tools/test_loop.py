@@ -262,6 +262,19 @@ async def test_a_call_that_the_model_left_open_at_its_end_is_whole() -> None:
     assert results(await run(ToolLoop(model, [weather]))) == [ToolResult("a", "sunny in Oslo")]
 
 
+async def test_an_answer_in_json_holds_nothing_that_was_said_beside_a_call() -> None:
+    json_object = {"response_format": {"type": "json_object"}}
+    script = [["Let me ", "see.", call("a", "weather", city="Oslo")], ['{"sun":', " true}"]]
+
+    said = await run(ToolLoop(ScriptedBackend(*script), [weather]), request_for("In JSON", **json_object))
+    without_tools = ToolLoop(ScriptedBackend(['{"sun":', " true}"]), [])
+
+    assert text(said) == '{"sun": true}'
+    assert ReasoningDelta("Let me see.") in said
+    assert MessageBreak() not in said
+    assert text(await run(without_tools, request_for("In JSON", **json_object))) == '{"sun": true}'
+
+
 # limits
 
 
@@ -631,7 +644,7 @@ async def test_the_model_and_the_sources_are_told_to_stop_and_closed_with_the_lo
     assert (model.cancelled, model.closed, source.closed) == ([context], True, True)
 
 
-async def test_a_source_that_cannot_be_reached_is_missed_with_a_notice() -> None:
+async def test_a_source_that_cannot_be_reached_is_missed_with_a_notice(caplog: pytest.LogCaptureFixture) -> None:
     said = await run(ToolLoop(ScriptedBackend(["Hi."]), [Source(), weather]))
 
     assert said == [
@@ -639,6 +652,8 @@ async def test_a_source_that_cannot_be_reached_is_missed_with_a_notice() -> None
         TextDelta("Hi."),
         Finished("stop"),
     ]
+    assert [record.getMessage() for record in caplog.records] == ["req_1: the tools of 'tickets' cannot be reached"]
+    assert "refused" in caplog.text
 
 
 async def test_any_agent_that_takes_the_request_can_be_the_model() -> None:

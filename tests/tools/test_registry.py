@@ -261,4 +261,4 @@ async def test_the_tools_of_sources_are_added_and_yield_to_those_before_them() -
         "weather": as_tool(weather).description,
         "more": "of the source",
     }
-    assert (listing.unreachable, source.closed) == (("source",), True)
+    assert (list(listing.unreachable), source.closed) == (["source"], True)
