@@ -134,6 +134,14 @@ def test_a_message_just_under_the_limit_is_read_whole_or_in_pieces(served: Serve
         assert websocket.receive().json["error"]["param"] == "type"
 
 
+def test_what_comes_byte_by_byte_is_read_all_the_same(served: Served) -> None:  # 34
+    with RawSocket(served) as websocket:
+        for byte in frame(BAD_EVENT[:5], fin=False) + frame(b"hi", PING) + frame(BAD_EVENT[5:], MORE):
+            websocket.send(bytes([byte]))
+        assert websocket.receive() == Received(PONG, b"hi")
+        assert websocket.receive().json["error"]["param"] == "type"
+
+
 def test_compression_is_not_negotiated(served: Served) -> None:  # 49
     with served.connect() as connection:
         connection.send(handshake("Sec-WebSocket-Extensions: permessage-deflate"))

@@ -15,11 +15,13 @@ from openai_compat import (
     AgentError,
     AgentRequest,
     Capabilities,
+    Conversations,
     Cors,
     Deadlines,
     Disconnect,
     Limits,
     Principal,
+    Rates,
     RunContext,
     Server,
     ToolCallReady,
@@ -333,7 +335,41 @@ async def test_the_slots_of_the_server_count_here_too() -> None:
         assert refused["error"]["headers"]["retry-after"]
 
 
+async def test_rates_count_each_response() -> None:
+    async with connected(Server(echo, rates=Rates(2))) as client:
+        assert said(await client.ask("one")) == "heard: one"
+        assert said(await client.ask("two")) == "heard: two"
+        refused = await client.ask("three")
+        assert error(refused)[:2] == (429, "rate_limit_exceeded")
+        assert refused["error"]["headers"]["retry-after"]
+
+
+async def test_a_conversation_named_when_connecting_has_all_turns() -> None:
+    server = Server(echo, conversations=Conversations())
+    for text, heard in (("one", "one"), ("two", "one / heard: one / two")):
+        async with connected(server, **{"x-conversation-id": "talk"}) as client:
+            assert said(await client.ask(text)) == f"heard: {heard}"
+
+
 # how it ends
+
+
+@requirement("ws.leave")
+@pytest.mark.parametrize("policy", ["cancel", "finish"])
+@pytest.mark.parametrize("frames", range(12))
+async def test_wherever_a_client_leaves_nothing_is_left_behind(policy: Any, frames: int) -> None:
+    server = Server(echo, conversations=Conversations(), disconnect=Disconnect(policy))
+    async with connected(server, **{"x-conversation-id": "talk"}) as client:
+        await client.create("one")
+        await client.create("two", stream_id="b")
+        for _ in range(frames):
+            await client.receive()
+    with anyio.fail_after(PATIENCE):
+        await server.runtime.responses.wait_empty()
+        await server.runtime.slots.wait_unused()
+    assert not server.runtime.running
+    async with connected(server, **{"x-conversation-id": "talk"}) as client:
+        assert said(await client.ask("three")).endswith("three")
 
 
 @requirement("ws.leave")

@@ -1,0 +1,216 @@
+"""One response that is made over a WebSocket: the sink that its events go to, and what the connection hears of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+from ..access import log_access
+from ..backend import AgentBackend, AgentRequest, RunContext
+from ..connection import Connection
+from ..errors import OpenAICompatError
+from ..http import ClientDisconnected
+from ..parsers.responses import parse_response
+from ..parsers.responses_socket import Create, Steer
+from ..runtime import Runtime, logger, new_id
+from ..serializers.encoding import dumps
+from ..serializers.responses_socket import event_frames
+from .ids import ResponseIds
+from .nearby import Nearby
+from .outlive import outlive
+from .preparing import Work, prepare
+from .responding import Responding
+from .responses import begin
+from .steering import Steering, as_items, with_input
+
+
+class Socket(Protocol):
+    """The connection, with what its responses share."""
+
+    runtime: Runtime
+    connection: Connection
+    nearby: Nearby
+    steering: Steering
+
+    def began(self, turn: ResponseTurn, identifier: str) -> None:
+        """A response is made."""
+        ...
+
+    async def failed(self, identifier: str) -> None:
+        """A response has failed."""
+        ...
+
+    async def ended(self, turn: ResponseTurn, response: dict[str, Any]) -> None:
+        """A response is complete, or as complete as it will be."""
+        ...
+
+    async def fail(self, error: OpenAICompatError, lane: str | None, request_id: str) -> None:
+        """Say that a request has failed."""
+        ...
+
+    async def send(self, frames: Iterable[str]) -> None:
+        """Send frames."""
+        ...
+
+
+class ResponseTurn:
+    """One request on a connection, and the sink that its response is written to."""
+
+    eager = False
+
+    def __init__(self, socket: Socket, request: Create) -> None:
+        self.request = request
+        self.request_id = new_id("req_")
+        self.principal = socket.connection.principal
+        self._socket = socket
+        self._along = socket.steering.taken_along(request)
+        self._work: Work | None = None
+        self._agent: _Steerable | None = None
+        self._status = 0
+        self._note = ""
+        self._outlives = False
+        self._gone = False
+
+    @property
+    def steerable(self) -> bool:
+        """Whether the agent can be told more while it runs."""
+        return self._agent is not None
+
+    def steer(self, steer: Steer) -> None:
+        """The user has said more."""
+        if self._agent is not None and self._work is not None and self._agent.steer(as_items(steer.input)):
+            self._work.stream.steered = True
+
+    async def run(self) -> None:
+        """Make the response; where there is none, say why."""
+        began = time.monotonic()
+        try:
+            await self._socket.connection.authenticate()
+            self.principal = self._socket.connection.principal
+            await outlive(self._socket.runtime.disconnect, self, self._respond)
+        except OpenAICompatError as error:
+            await self._failed(error)
+        except ClientDisconnected:
+            self._note = "client left"
+            raise
+        except Exception as error:
+            logger.error("%s: unexpected error", self.request_id, exc_info=error)
+            await self._failed(OpenAICompatError("The server failed.", code="internal_error", should_retry=False))
+        finally:
+            path, spent = self._socket.connection.request.path, int((time.monotonic() - began) * 1000)
+            log_access(self.request_id, "response.create", path, self._status, spent, self._note)
+
+    async def _respond(self) -> None:
+        runtime, http, ids = self._socket.runtime, self._socket.connection.request, ResponseIds()
+        if runtime.rates is not None:
+            await runtime.rates.count(self.principal)
+        body = with_input(self.request, self._along)
+        parsed = parse_response(body, runtime.caller(self.principal, http), ids)
+        self._work = work = await prepare(runtime, self, parsed, ids=ids, http=http, nearby=self._socket.nearby)
+        if hasattr(work.backend, "steer") and work.draft is None:
+            work.backend = self._agent = _Steerable(work.backend)
+        if parsed.store and runtime.disconnect.then != "cancel":
+            await begin(runtime, work)  # the client may come back for it
+        await Responding(runtime, work, self).run()
+
+    async def _failed(self, error: OpenAICompatError) -> None:
+        self._status, self._note = error.status, error.code or error.type
+        socket, lane = self._socket, self.request.lane
+        socket.nearby.failed(self.request.previous, lane)
+        if self._gone:
+            return
+        await socket.fail(error, lane, self.request_id)
+        await socket.send(socket.steering.lost(self._along, lane))
+        if self._work is not None:
+            await socket.failed(self._work.id)
+
+    def outlive(self) -> None:
+        """The work may go on without the client: that it cannot be written to is no failure from now on."""
+        self._outlives = True
+
+    def leave(self) -> None:
+        """The client has left, but the work goes on: nothing more is sent."""
+        self._gone = True
+
+    def started(self) -> None:
+        """The agent is about to run."""
+        if self._work is not None:
+            self._socket.began(self, self._work.id)
+
+    async def write(self, frames: bytes) -> None:
+        """More frames. The first of them commit the input that came while the response before was made."""
+        self._along, self._status = [], 200
+        for frame in event_frames(frames, self.request.lane):
+            await self._send(frame.text)
+
+    async def keep_alive(self) -> None:
+        """Nothing: connections have pings."""
+
+    async def end(self, frames: bytes) -> None:
+        """The last frames; from then on the response can be continued."""
+        if self._work is None:
+            return
+        response = self._work.stream.response()
+        if not self._work.parsed.store:
+            self._keep(self._work, response["output"])
+        await self.write(frames)
+        if not self._gone:
+            await self._socket.ended(self, response)
+
+    def _keep(self, work: Work, output: list[dict[str, Any]]) -> None:
+        said = [*work.before, *work.parsed.input, *output]
+        size = self.request.size + len(dumps(output))
+        self._socket.nearby.keep(work.id, said, after=work.parsed.previous, lane=self.request.lane, size=size)
+
+    async def fail(self, error: OpenAICompatError, frames: bytes) -> None:
+        """The last frames of a response that failed: one event, by which clients know that it is over."""
+        if self._work is None or not self._status:
+            raise error
+        self._note = error.code or error.type
+        self._socket.nearby.failed(self.request.previous, self.request.lane)
+        for frame in event_frames(frames, self.request.lane):
+            if frame.type != "error":
+                await self._send(frame.text)
+        if not self._gone:
+            await self._socket.failed(self._work.id)
+
+    async def _send(self, frame: str) -> None:
+        if self._gone:
+            return
+        try:
+            await self._socket.connection.send(frame)
+        except ClientDisconnected:
+            if not self._outlives:
+                raise
+            self._gone = True
+
+
+class _Steerable:
+    """An agent that can be told, while it runs, that the user has said more."""
+
+    def __init__(self, backend: AgentBackend) -> None:
+        self._backend: Any = backend
+        self._context: RunContext | None = None
+        self.capabilities = backend.capabilities
+
+    def run(self, request: AgentRequest, context: RunContext) -> Any:
+        """Run the agent."""
+        self._context = context
+        return self._backend.run(request, context)
+
+    def request_cancel(self, context: RunContext) -> None:
+        """Ask the agent to stop, if it can be asked."""
+        ask = getattr(self._backend, "request_cancel", None)
+        if ask is not None:
+            ask(context)
+
+    def steer(self, items: list[dict[str, Any]]) -> bool:
+        """Tell the agent, unless it has not begun. Returns whether it will end before its time."""
+        if self._context is None:
+            return False
+        try:
+            return self._backend.steer(self._context, items) is True
+        except Exception as error:
+            self._context.logger.warning("the agent could not be steered", exc_info=error)
+            return False
