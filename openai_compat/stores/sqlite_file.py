@@ -8,7 +8,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -133,51 +133,32 @@ class SqliteFile:
 
     def _together(self, connection: sqlite3.Connection, jobs: Sequence[Job]) -> None:
         """One write for all; those that raise something of their own are undone alone."""
-        results: list[Any] = []
-        errors: dict[int, BaseException] = {}
         try:
-            for number, job in enumerate(jobs):
-                connection.execute("savepoint job")
-                try:
-                    results.append(_drive(connection, job.transaction))
-                except sqlite3.OperationalError:
-                    raise
-                except BaseException as error:
-                    errors[number] = error
-                    results.append(None)
-                    connection.execute("rollback to job")
-                connection.execute("release job")
+            outcomes = [_in_savepoint(connection, job) for job in jobs]
         except sqlite3.Error as error:
             self._undo(connection, error)
-            for job in jobs:
-                self.write([job])
+            self._one_by_one(jobs)
             return
-        self._commit(connection, jobs, results, errors)
-
-    def _commit(
-        self, connection: sqlite3.Connection, jobs: Sequence[Job], results: list[Any], errors: dict[int, BaseException]
-    ) -> None:
         try:
             connection.execute("commit")
         except sqlite3.Error as error:
             self._undo(connection, error)
-            for job in jobs:
-                if _code(error) in NOT_WRITTEN:
-                    self.write([job])
-                else:
-                    job.fail(_public(error, "store_outcome_unknown"))
-            return
-        for number, job in enumerate(jobs):
-            if number in errors:
-                job.fail(_public(errors[number]))
-            else:
-                job.finish(results[number])
+            if _code(error) in NOT_WRITTEN:
+                self._one_by_one(jobs)
+                return
+            outcomes = [partial(job.fail, _public(error, "store_outcome_unknown")) for job in jobs]
+        for tell in outcomes:
+            tell()
+
+    def _one_by_one(self, jobs: Sequence[Job]) -> None:
+        for job in jobs:
+            self.write([job])
 
     def _undo(self, connection: sqlite3.Connection, error: BaseException) -> None:
         with suppress(sqlite3.Error):
             if connection.in_transaction:
                 connection.execute("rollback")
-        if isinstance(error, sqlite3.DatabaseError):
+        if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.IntegrityError):
             logger.warning("The store %s failed: %s", self._path, error)
             self.close()
 
@@ -221,6 +202,20 @@ def _drive(connection: sqlite3.Connection, transaction: Callable[[], Transaction
         except StopIteration as stop:
             result: Result = stop.value
             return result
+
+
+def _in_savepoint(connection: sqlite3.Connection, job: Job) -> Callable[[], None]:
+    """Run one of several jobs; the result tells it what became of it, once all are written."""
+    connection.execute("savepoint job")
+    try:
+        outcome = partial(job.finish, _drive(connection, job.transaction))
+    except sqlite3.OperationalError:
+        raise
+    except BaseException as error:
+        connection.execute("rollback to job")
+        outcome = partial(job.fail, _public(error))
+    connection.execute("release job")
+    return outcome
 
 
 def _code(error: BaseException) -> int | None:
