@@ -111,7 +111,6 @@ ITEM_FIELDS_WE_LEAVE_OUT = {
     "function_call_output.name": "taken as an unknown field; its call has the name",
     "function_call_output.output.*": "parts are told apart by type, and these are chat's",
     "custom_tool_call_output.output.*": "parts are told apart by type, and these are chat's",
-    "*.context_compression*": "taken as an unknown field; agents see it in raw_items",
 }
 REQUEST_FIELDS_WE_LEAVE_OUT = {
     "reasoning.context": "taken as an unknown field, repeated, and passed on",
