@@ -8,7 +8,8 @@ import os
 import signal
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -318,25 +319,51 @@ def test_the_help_does_not_show_the_stores_url() -> None:
     assert "the-password" not in run("serve", "--help", env={"OPENAI_COMPAT_STORE": NOWHERE}).stdout
 
 
-@requirement("webhooks.background")
-def test_a_webhook_tells_of_a_background_response(tmp_path: Path) -> None:
-    secret = "whsec_" + base64.b64encode(b"a secret of the test's own").decode()
-    received: list[tuple[dict[str, str], bytes]] = []
+SECRET = "whsec_" + base64.b64encode(b"a secret of the test's own").decode()
 
-    async def hook(scope: Any, receive: Any, send: Any) -> None:
+
+@contextmanager
+def hook() -> Iterator[tuple[list[str], list[Any]]]:
+    """The options for a webhook, and the events that come to it."""
+    received: list[Any] = []
+    client = openai.OpenAI(api_key="any", webhook_secret=SECRET)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
         message = await receive()
-        received.append(({name.decode(): value.decode() for name, value in scope["headers"]}, message["body"]))
+        headers = {name.decode(): value.decode() for name, value in scope["headers"]}
+        received.append(client.webhooks.unwrap(message["body"], headers))
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b""})
 
-    with asgi_socket(hook) as url:
-        options = ["--webhook", f"{url}/hook", "--webhook-secret-env", "HOOK_SECRET"]
-        with serve(AGENTS, *options, env={"HOOK_SECRET": secret}) as served:
-            begun = ask(served, "/v1/responses", {"input": "hi", "background": True}).json
-            eventually(lambda: received)
-            served.signal(signal.SIGTERM)
-            assert served.ended(10) == 0
-    [(headers, body)] = received
-    event = openai.OpenAI(api_key="any").webhooks.unwrap(body, headers, secret=secret)
-    assert (event.type, event.data.id) == ("response.completed", begun["id"])
-    assert secret not in served.log
+    with asgi_socket(app) as url:
+        yield ["--webhook", f"{url}/hook", "--webhook-secret-env", "HOOK_SECRET"], received
+
+
+@requirement("webhooks.background")
+def test_a_webhook_tells_of_a_background_response() -> None:
+    with hook() as (options, received), serve(AGENTS, *options, env={"HOOK_SECRET": SECRET}) as served:
+        begun = ask(served, "/v1/responses", {"input": "hi", "background": True}).json
+        eventually(lambda: received)
+        served.signal(signal.SIGTERM)
+        assert served.ended(10) == 0
+    assert [(event.type, event.data.id) for event in received] == [("response.completed", begun["id"])]
+    assert SECRET not in served.log
+
+
+@requirement("webhooks.end")
+def test_what_the_end_cuts_off_is_stored_and_told(tmp_path: Path) -> None:
+    env = {"HOOK_SECRET": SECRET, "OPENAI_COMPAT_STORE": f"sqlite:///{tmp_path}/state.db"}
+    with (
+        hook() as (options, received),
+        serve(AGENTS, *options, "--grace", "100ms", env=env) as served,
+        Leash() as leash,
+    ):
+        body = {"model": "leashed", "input": leash.prompt, "background": True}
+        begun = ask(served, "/v1/responses", body).json
+        leash.wait_for_agent()
+        served.signal(signal.SIGTERM)
+        assert served.ended(10) == 0
+    with serve(AGENTS, env=env) as served:
+        found = get(served, f"/v1/responses/{begun['id']}").json
+    assert [(event.type, event.data.id) for event in received] == [("response.failed", begun["id"])]
+    assert (found["status"], found["error"]["original_code"]) == ("failed", "shutting_down")
