@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
-from functools import partial
 
 import anyio
 
@@ -80,22 +78,27 @@ class Connection:
         """The next frame."""
         return await self._channel.receive()
 
-    async def send(self, frame: Frame) -> None:
-        """Send a frame. A client that does not take it in time is cut."""
-        await self._in_turn(partial(self._channel.send, frame))
+    async def send(self, *frames: Frame) -> None:
+        """Send frames, one after the other. A client that does not take one in time is cut."""
+        async with self._one_at_a_time:
+            try:
+                for frame in frames:
+                    if self.closed:
+                        return
+                    self._fuse.light(self._write_deadline)
+                    await self._channel.send(frame)
+            finally:
+                self._fuse.put_out()
 
     async def close(self, code: int, reason: str = "") -> None:
         """Close it. What is sent afterwards is dropped."""
-        await self._in_turn(partial(self._channel.close, code, reason), last=True)
-
-    async def _in_turn(self, write: Callable[[], Awaitable[None]], *, last: bool = False) -> None:
         async with self._one_at_a_time:
             if self.closed:
                 return
-            self.closed = last
+            self.closed = True
             self._fuse.light(self._write_deadline)
             try:
-                await write()
+                await self._channel.close(code, reason)
             finally:
                 self._fuse.put_out()
 

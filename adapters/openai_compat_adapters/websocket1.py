@@ -6,7 +6,8 @@ a message that comes in millions of pieces, and answers pings of a client that r
 
 from __future__ import annotations
 
-from typing import Any
+from asyncio.transports import BaseTransport, Transport
+from typing import Any, cast
 
 from uvicorn._types import ASGISendEvent
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
@@ -16,6 +17,7 @@ from websockets.http11 import Request
 
 from openai_compat.errors import InvalidRequest
 
+from .corked import CorkedTransport
 from .http1 import refusal
 from .slow_readers import ReadingWatch
 
@@ -33,6 +35,10 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         super().__init__(**uvicorns)
         self._pieces = bytearray()
         self._watch = ReadingWatch(self.loop, write_timeout)
+
+    def connection_made(self, transport: BaseTransport) -> None:
+        """Take the connection over."""
+        super().connection_made(cast("BaseTransport", CorkedTransport(cast("Transport", transport), self.loop)))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the deadline."""

@@ -141,8 +141,7 @@ class ResponseTurn:
     async def write(self, frames: bytes) -> None:
         """More frames. The first of them commit the input that came while the response before was made."""
         self._along, self._status = [], 200
-        for frame in event_frames(frames, self.request.lane):
-            await self._send(frame.text)
+        await self._send([frame.text for frame in event_frames(frames, self.request.lane)])
 
     async def keep_alive(self) -> None:
         """Nothing: connections have pings."""
@@ -169,17 +168,15 @@ class ResponseTurn:
             raise error
         self._note = error.code or error.type
         self._socket.nearby.failed(self.request.previous, self.request.lane)
-        for frame in event_frames(frames, self.request.lane):
-            if frame.type != "error":
-                await self._send(frame.text)
+        await self._send([frame.text for frame in event_frames(frames, self.request.lane) if frame.type != "error"])
         if not self._gone:
             await self._socket.failed(self._work.id)
 
-    async def _send(self, frame: str) -> None:
+    async def _send(self, frames: list[str]) -> None:
         if self._gone:
             return
         try:
-            await self._socket.connection.send(frame)
+            await self._socket.connection.send(*frames)
         except ClientDisconnected:
             if not self._outlives:
                 raise

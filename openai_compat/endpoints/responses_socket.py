@@ -122,8 +122,7 @@ class ResponsesSocket:
 
     async def send(self, frames: Iterable[str]) -> None:
         """Send frames."""
-        for frame in frames:
-            await self.connection.send(frame)
+        await self.connection.send(*frames)
 
     async def fail(self, error: OpenAICompatError, lane: str | None, request_id: str) -> None:
         """Say that a request has failed. The connection goes on, unless its key is worth nothing any more."""
