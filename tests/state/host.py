@@ -45,10 +45,15 @@ def remembering(messages: list[dict[str, Any]]) -> str:
     return json.dumps({"pid": os.getpid(), "seen": [message["content"] for message in messages]})
 
 
+def echoing(prompt: str) -> str:
+    """Says what it is told."""
+    return prompt
+
+
 def main() -> None:
     settings = os.environ
     server = Server(
-        {"leashed": leashed, "counting": counting, "remembering": remembering},
+        {"leashed": leashed, "counting": counting, "remembering": remembering, "echoing": echoing},
         store=settings["STORE"],
         conversations=Conversations(busy="queue" if "QUEUE" in settings else "reject", queue=20.0),
         deadlines=Deadlines(lease=float(settings["LEASE"])),

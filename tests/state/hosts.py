@@ -53,6 +53,11 @@ class Host:
         return self._url
 
     @property
+    def listened(self) -> bool:
+        """Whether it is known where it listens."""
+        return self._url is not None
+
+    @property
     def pid(self) -> int:
         return self._process.pid
 
@@ -122,9 +127,9 @@ class Hosts:
         assert all([host.url for host in self._hosts])
         return list(self._hosts)
 
-    def started(self) -> list[Host]:
-        """Those that have been started, dead or alive."""
-        return list(self._hosts)
+    def known(self) -> list[Host]:
+        """Those that have been listening, dead or alive."""
+        return [host for host in self._hosts if host.listened]
 
     def remove(self) -> None:
         for host in self._hosts:
