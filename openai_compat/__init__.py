@@ -18,6 +18,7 @@ from .backend import (
     ToolChoice,
 )
 from .callables import as_backend
+from .compacting import Compaction
 from .conversations import Conversations
 from .errors import AgentError, OpenAICompatError
 from .events import (
@@ -62,6 +63,7 @@ __all__ = (
     "Capabilities",
     "Citation",
     "Compacted",
+    "Compaction",
     "Conversations",
     "Cors",
     "CustomTool",

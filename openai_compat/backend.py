@@ -29,6 +29,7 @@ class Capabilities:
         web_search: it follows `web_search_options`.
         prediction: it makes use of `prediction`.
         repairs_output: it can be asked once more where its answer was not the JSON that the request wants.
+        context_window: tokens that its model can take; its conversations are made shorter in time. None: not known.
         counts_tokens: it obeys `max_tokens` by itself, so that the server does not cut by its own estimate.
     """
 
@@ -44,6 +45,7 @@ class Capabilities:
     prediction: bool = False
     repairs_output: bool = False
     counts_tokens: bool = False
+    context_window: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ from .policies.messages import without_drawings
 from .reducer import FinalMessage
 from .serializers.encoding import from_stored_json, stored_json
 from .serializers.history import chat_message, reply_message
-from .serializers.items import items_of
+from .serializers.items import compaction_item, items_of
 from .stores.memory import MemoryStore
 from .stores.port import LEASE, Conversation, ConversationTurn, Item, Key, Store
 from .tasks import to_the_end
@@ -227,7 +227,10 @@ class Draft:
         calls = {
             c.call_id for m in messages if isinstance(m, AssistantMessage) for c in m.tool_calls if c.kind == "custom"
         }
-        new = [item for message in (*self._new, said) for item in items_of(message, _new_id, calls)]
+        new = [item for message in self._new for item in items_of(message, _new_id, calls)]
+        if reply.compacted is not None:
+            new.append(compaction_item(reply.compacted, _new_id))
+        new += items_of(said, _new_id, calls)
         return ConversationTurn(self.key.id, stored_items(new), transcript(messages))
 
     def on_interrupt(self, stop: Stop) -> None:

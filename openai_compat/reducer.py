@@ -87,6 +87,7 @@ class FinalMessage:
     logprobs: list[Mapping[str, Any]] = field(default_factory=list[Mapping[str, Any]])
     media: list[MediaDelta] = field(default_factory=list[MediaDelta])
     client_calls: list[PendingCall] = field(default_factory=list[PendingCall])
+    compacted: str | None = None
     approvals: list[PendingCall] = field(default_factory=list[PendingCall])
     state: Mapping[str, Any] | None = None
     finish_reason: FinishReason = "stop"
@@ -142,8 +143,10 @@ class Reducer:
                 message.state = event.state
             case Finished():
                 message.finish_reason = event.reason
-            case MessageBreak() | ToolResult() | Progress() | Notice() | Compacted():
+            case MessageBreak() | ToolResult() | Progress() | Notice():
                 pass
+            case Compacted():
+                message.compacted = event.summary
             case _:
                 assert_never(event)
 

@@ -13,6 +13,7 @@ import anyio
 from .access import log_access
 from .backend import AgentBackend
 from .callables import Agent, as_backend
+from .compacting import Compacting, Compaction
 from .connection import Connection
 from .conversations import Conversations
 from .embedders import Embedder, EmbedFunction
@@ -57,6 +58,7 @@ from .upkeep import Upkeep
 from .webhooks import Publisher, Webhooks
 
 HOUSEKEEPING = Housekeeping()
+COMPACTION = Compaction()
 
 LAST_WEBHOOKS = 3.0
 """Seconds at the end for webhooks that are still to be delivered."""
@@ -135,6 +137,7 @@ class Server:
         admission: what becomes of requests for which no slot is free.
         disconnect: what becomes of a turn whose client has left.
         messages: how much of what the client says reaches the agent.
+        compaction: how conversations are made shorter for agents that declare a `context_window`; None leaves them.
         unknown_model: what a request for a model that is not there gets: a 404, or the first agent ("default").
         visibility: where the agents' own tool calls are shown in chat.
         response_visibility: where they are shown in the Responses API.
@@ -166,6 +169,7 @@ class Server:
         admission: Admission = Admission(),  # noqa: B008
         disconnect: Disconnect = Disconnect(),  # noqa: B008
         messages: MessagePolicy = MessagePolicy(),  # noqa: B008
+        compaction: Compaction | None = COMPACTION,
         unknown_model: Literal["reject", "default"] = "reject",
         visibility: Visibility = "status",
         response_visibility: ResponseVisibility = "items",
@@ -190,7 +194,7 @@ class Server:
         turn_locks = conversations if conversations is not None else Conversations(store)
         turn_locks.leases = leases if store.shared else None
         self.runtime = Runtime(
-            agents=_backends(agents),
+            agents=_backends(agents, compaction),
             embedders={name: Embedder(function) for name, function in (embeddings or {}).items()},
             unknown_model=unknown_model,
             slots=Slots(limits, admission, _shared_slots(store, limits, leases)),
@@ -394,11 +398,17 @@ def _shared_slots(store: Store, limits: Limits, leases: Leases) -> SharedSlots |
     return SharedSlots(store, limits.shared_slots, leases if store.shared else None)
 
 
-def _backends(agents: Agent | Mapping[str, Agent]) -> dict[str, AgentBackend]:
+def _backends(agents: Agent | Mapping[str, Agent], compaction: Compaction | None) -> dict[str, AgentBackend]:
     named = cast("Mapping[str, Agent]", agents) if isinstance(agents, Mapping) else {"agent": agents}
     if not named:
         raise ValueError("a server needs at least one agent")
-    return {str(name): as_backend(agent) for name, agent in named.items()}
+    return {str(name): _compacting(as_backend(agent), compaction) for name, agent in named.items()}
+
+
+def _compacting(backend: AgentBackend, compaction: Compaction | None) -> AgentBackend:
+    if compaction is None or backend.capabilities.context_window is None:
+        return backend
+    return Compacting(backend, compaction)
 
 
 @functools.cache
@@ -424,6 +434,4 @@ def _unexpected(error: Exception, request_id: str) -> OpenAICompatError:
 
 def _log(exchange: Exchange | Connection) -> None:
     request = exchange.request
-    log_access(
-        exchange.request_id, request.method, request.path, exchange.status, exchange.milliseconds, exchange.note
-    )
+    log_access(exchange.request_id, request.method, request.path, exchange.status, exchange.milliseconds, exchange.note)

@@ -180,6 +180,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     "approval.text": Requirement("approvals are asked and answered as text where there is no other way", "D 4"),
     "approval.tool": Requirement("a client that offers request_approval is asked by a call of it", "D 4"),
     "approval.once": Requirement("an approval is decided once, by the principal that was asked", "T 85"),
+    "compaction": Requirement("conversations are made shorter in time, and the summary is kept", "D 4"),
     "responses.plain": Requirement("a plain Response has all its keys, its output and its usage", "W A3"),
     "responses.stream": Requirement("a Responses stream is numbered, ordered, and comes to what is stored", "W A3.1"),
     "responses.chain": Requirement("a response continues another of the same principal; chains fork", "W A3"),
