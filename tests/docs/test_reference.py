@@ -7,7 +7,7 @@ import inspect
 import pkgutil
 import re
 import tomllib
-from typing import Any, get_args
+from typing import Any, get_args, get_type_hints
 
 import httpx2
 import pytest
@@ -46,13 +46,18 @@ from openai_compat.backends.anthropic import AnthropicBackend
 from openai_compat.backends.openai import OpenAIBackend
 from openai_compat.backends.pool import PooledBackend, pooled
 from openai_compat.backends.subprocess import Grace, SubprocessBackend
+from openai_compat.endpoints.openapi_paths import paths
 from openai_compat.errors import InvalidRequest, OpenAICompatError
 from openai_compat.events import EVENT_TYPES
 from openai_compat.failures import public_error, upstream_error
 from openai_compat.parsers.chat import FOR_AGENTS, MAX_MESSAGES, ParsedChat, check_capabilities, parse_chat
+from openai_compat.parsers.response_parameters import PARAMETERS as RESPONSE_PARAMETERS
 from openai_compat.policies.housekeeping import Task
 from openai_compat.protocol.chat_request import ChatCompletionRequest
+from openai_compat.protocol.response import IncompleteDetails, ResponseStatus, StreamEvent
+from openai_compat.protocol.response_request import ResponseRequest
 from openai_compat.serializers.encoding import dumps
+from openai_compat.serializers.transitions import ITEMS, RESPONSE, SPEECH, START
 from openai_compat.server import OPEN, V1
 from openai_compat.testing import Conformance
 from openai_compat.testing.conformance.base import Examination
@@ -304,6 +309,43 @@ def test_errors_of_a_model_become_what_the_how_to_says() -> None:
 
 
 # HTTP
+
+
+def test_every_parameter_of_a_response_is_in_its_table_as_it_is() -> None:
+    rows = {name(row[0]): (row[1], row[2]) for row in table("responses.md", "parameter")}
+
+    assert rows == {key: (parameter.what, parameter.note) for key, parameter in RESPONSE_PARAMETERS.items()}
+    assert set(RESPONSE_PARAMETERS) == set(ResponseRequest.model_fields)
+
+
+def test_every_event_of_a_response_is_in_its_table() -> None:
+    written = {kind for event in get_args(StreamEvent) for kind in get_args(get_type_hints(event)["type"])}
+    ordered = {event.partition(" ")[0] for order in (RESPONSE, SPEECH, *ITEMS.values()) for event in order}
+
+    assert {name(row[0]) for row in table("responses.md", "event")} == written
+    assert written == ordered - {START}
+
+
+def test_every_state_of_a_response_is_in_its_table() -> None:
+    assert tuple([name(row[0]) for row in table("responses.md", "`status`")]) == (
+        "queued",
+        "in_progress",
+        "completed",
+        "incomplete",
+        "failed",
+        "cancelled",
+    )
+    assert {name(row[0]) for row in table("responses.md", "`status`")} == set(get_args(ResponseStatus))
+    reasons = get_args(get_type_hints(IncompleteDetails)["reason"])
+    assert all(f"`{reason}`" in words("docs/reference/responses.md") for reason in reasons)
+
+
+def test_every_request_about_responses_is_in_its_table() -> None:
+    described = {
+        f"{method.upper()} {path}" for path, item in paths().items() for method in item if "/responses" in path
+    }
+
+    assert {name(row[0]) for row in table("responses.md", "request")} == described
 
 
 def test_every_endpoint_is_in_the_table() -> None:
