@@ -258,7 +258,8 @@ def tool(
 
     def mark(marked: Callable[..., Any]) -> Callable[..., Any]:
         setattr(marked, MARK, kept)
-        as_tool(marked)  # what is wrong is to be found out where it was written
+        if next(iter(inspect.signature(marked).parameters), None) != "self":  # a method is a tool with its object only
+            as_tool(marked)  # what is wrong is to be found out where it was written
         return marked
 
     return mark if function is None else mark(function)
@@ -268,12 +269,12 @@ def as_tool(function: Callable[..., Any] | AgentTool) -> AgentTool:
     """Make a tool of a typed function. Raises TypeError and ValueError, which say what is wrong with it."""
     if isinstance(function, AgentTool):
         return function
-    if not callable(function):
-        raise TypeError(f"a tool is a function, an AgentTool or a ToolSource, not {function!r}")
+    if not inspect.isroutine(function):
+        raise TypeError(f"a tool is a function or a method, an AgentTool or a ToolSource, not {function!r}")
     settings: _Settings = getattr(function, MARK, None) or _Settings()
     signature = Signature(function, ToolContext)
     return AgentTool(
-        name=settings.name or _name(function),
+        name=settings.name or function.__name__,
         description=settings.description or read_docstring(function).text,
         parameters=signature.parameters,
         read=signature.read,
@@ -290,13 +291,6 @@ def _argv(arguments: Mapping[str, Any]) -> Sequence[str]:
     return cast("Sequence[str]", arguments.get("argv", ()))
 
 
-def _name(function: Callable[..., Any]) -> str:
-    name = getattr(function, "__name__", None)
-    if name is None:
-        raise TypeError(f"{function!r} has no name that a model could call: give one with `tool(name=…)`")
-    return cast("str", name)
-
-
 def _caller(function: Callable[..., Any], context_name: str | None) -> Call:
     """How the function is called: awaited, or in a thread of its own."""
     threads = Threads()
@@ -304,13 +298,7 @@ def _caller(function: Callable[..., Any], context_name: str | None) -> Call:
     async def call(arguments: Mapping[str, Any], context: ToolContext) -> object:
         given = dict(arguments) if context_name is None else {**arguments, context_name: context}
         work = functools.partial(function, **given)
-        result = work() if _is_coroutine(function) else await threads.run(work)
+        result = work() if inspect.iscoroutinefunction(function) else await threads.run(work)
         return await result if inspect.isawaitable(result) else result
 
     return call
-
-
-def _is_coroutine(function: Callable[..., Any]) -> bool:
-    while isinstance(function, functools.partial):
-        function = function.func
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004

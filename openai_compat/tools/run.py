@@ -28,7 +28,7 @@ class Outcome:
 async def call_tool(tool: AgentTool, arguments: Arguments, context: ToolContext) -> Outcome:
     """Run a tool. Whatever it raises becomes an outcome, but for a cancellation."""
     try:
-        with anyio.move_on_after(tool.timeout) as scope:
+        with anyio.move_on_after(tool.timeout):
             return Outcome(limited(as_text(await tool.call(arguments.values, context)), tool.output_limit))
     except ToolError as error:
         return Outcome(limited(clean(str(error)) or FAILED, tool.output_limit), is_error=True)
@@ -40,9 +40,7 @@ async def call_tool(tool: AgentTool, arguments: Arguments, context: ToolContext)
         with suppress(Exception):  # a log handler that fails is no reason to end the turn
             context.run.logger.error("%s: the tool '%s' failed", context.run.request_id, tool.name, exc_info=error)
         return Outcome(FAILED, is_error=True)
-    if scope.cancelled_caught:
-        return Outcome(f"The tool did not end within {tool.timeout:g} seconds, and was stopped.", is_error=True)
-    return Outcome(FAILED, is_error=True)
+    return Outcome(f"The tool did not end within {tool.timeout:g} seconds, and was stopped.", is_error=True)
 
 
 def as_text(value: object) -> str:

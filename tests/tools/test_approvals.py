@@ -26,6 +26,7 @@ from openai_compat import (
     UsageReported,
 )
 from openai_compat.backend import Decision, Resume
+from openai_compat.errors import Unavailable
 from openai_compat.messages import ToolMessage
 from openai_compat.testing import ScriptedBackend
 from openai_compat.tools import (
@@ -280,6 +281,22 @@ async def test_always_is_for_the_one_who_said_it() -> None:
     assert shop.did == ["buy 1 bread"]
 
 
+class LostGrants:
+    async def allowed(self, principal: str, tool: str) -> list[Any]:
+        raise Unavailable("The store is gone.", code="store_unavailable")
+
+    async def add(self, principal: str, tool: str, allow: object) -> None:
+        raise AssertionError
+
+
+async def test_grants_that_cannot_be_read_end_the_turn_and_nothing_runs() -> None:
+    shop = Shop()
+
+    with pytest.raises(Unavailable):
+        await run(loop_of(shop, [call("a", "buy", what="x"), call("b", "buy", what="y")], grants=LostGrants()))
+    assert shop.did == []
+
+
 async def test_grants_in_memory_are_bounded() -> None:
     grants = MemoryGrants(most=2, each=2)
     for principal, word in [("a", "1"), ("b", "1"), ("b", "2"), ("b", "1"), ("b", "3"), ("c", "1")]:
@@ -473,6 +490,13 @@ async def test_a_tool_that_is_gone_in_the_meantime_is_unknown() -> None:
     said = await run(ToolLoop(ScriptedBackend(["Hm."]), []), after(request, paused(said), decisions={"a": YES}))
 
     assert outcome_of("a", said).output == "There is no tool of that name."
+
+
+async def test_a_model_that_waits_for_approvals_of_its_own_is_none_to_loop_with() -> None:
+    nested = Paused((PendingCall("a", "buy", "{}", "approval"),), {})
+
+    with pytest.raises(AgentError, match="an approval of its own"):
+        await run(loop_of(Shop(), [nested]))
 
 
 async def test_a_state_that_is_not_ours_is_refused() -> None:

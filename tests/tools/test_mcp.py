@@ -16,7 +16,7 @@ from openai_compat.testing import ScriptedBackend
 from openai_compat.tools import AgentTool, MCPServer, Outcome, Toolbox, ToolContext, ToolLoop
 from openai_compat.tools.run import call_tool
 
-from ..backends.support import alive, until
+from ..backends.support import alive, pids, until
 from ..docs.served import Program, environment, free_port
 from .support import call, new_context, request_for, results, run, text
 
@@ -175,6 +175,17 @@ async def test_a_server_that_cannot_be_reached_is_missed_and_not_tried_again_at_
             with anyio.fail_after(BOUND):
                 listing = await Toolbox([source]).listing()
             assert list(listing.unreachable) == ["small"]
+
+
+async def test_a_server_that_is_silent_is_given_up_and_ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("openai_compat.tools.mcp.CONNECT_TIMEOUT", 2.0)
+    code = f"import os, time; open({str(tmp_path / 'pids')!r}, 'w').write(f'{{os.getpid()}} '); time.sleep(600)"
+
+    async with Connected([sys.executable, "-S", "-c", code]) as source:
+        with anyio.fail_after(BOUND), pytest.raises(ConnectionError):
+            await source.tools()
+        (pid,) = pids(tmp_path / "pids")
+        await until(lambda: not alive(pid))
 
 
 async def test_a_server_behind_a_url_is_used_with_headers(url: str) -> None:

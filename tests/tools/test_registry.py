@@ -14,6 +14,8 @@ from pydantic import BaseModel, Field
 from openai_compat.tools import AgentTool, Toolbox, ToolContext, ToolError, as_tool, tool
 from openai_compat.tools.docstring import read_docstring
 
+from .support import new_context, request_for
+
 
 class Address(BaseModel):
     street: str
@@ -227,6 +229,32 @@ def test_an_allow_list_is_on_the_words_of_a_command_or_on_exact_arguments() -> N
     assert not allowed(number, '{"x": 2}')
     assert str(command.always(command.check('{"argv": ["git", "*"]}'))) == "git '*'"
     assert str(number.always(number.check('{"x": 2}'))) == '{"x":2}'
+
+
+@pytest.mark.anyio
+async def test_a_method_is_a_tool_that_knows_its_object() -> None:
+    class Counter:
+        def __init__(self, start: int) -> None:
+            self.value = start
+
+        def add(self, more: int) -> int:
+            """Counts on."""
+            self.value += more
+            return self.value
+
+        @tool(danger="safe")
+        async def look(self) -> int:
+            return self.value
+
+    counter = Counter(3)
+    made = Toolbox([counter.add, counter.look])
+    context = ToolContext("c", request_for(), new_context())
+    add, look = (await made.listing()).tools.values()
+
+    assert list(add.parameters["properties"]) == ["more"]
+    assert await add.call(add.check('{"more": 4}').values, context) == 7
+    assert await look.call({}, context) == 7
+    assert look.danger == "safe"
 
 
 def test_two_tools_of_one_name_are_an_error() -> None:
