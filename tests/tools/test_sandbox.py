@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import socket
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +21,15 @@ from .support import call, new_context, request_for, results, run
 
 pytestmark = pytest.mark.anyio
 
-needs_bwrap = pytest.mark.skipif(shutil.which("bwrap") is None, reason="the program 'bwrap' is not installed")
+
+def _can_sandbox() -> bool:
+    """Whether `bwrap` is here, and the kernel or the container lets it make namespaces."""
+    bwrap = shutil.which("bwrap")
+    made = [bwrap, "--ro-bind", "/", "/", "--unshare-all", "true"] if bwrap else ["false"]
+    return subprocess.run(made, capture_output=True, timeout=30, check=False).returncode == 0
+
+
+needs_bwrap = pytest.mark.skipif(not _can_sandbox(), reason="'bwrap' is not installed, or may not make namespaces here")
 SH = command_tool("sh", "Runs a shell, which only the sandbox makes harmless.", prefix=["sh", "-c"])
 
 

@@ -1,0 +1,88 @@
+"""A served tool loop: asked about on one server, decided on another that has the same store, once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import anyio
+import openai
+import pytest
+
+from openai_compat import Server, ToolCallReady
+from openai_compat.testing import ScriptedBackend
+from openai_compat.tools import AskLater, ToolLoop
+from openai_compat_adapters.client import async_openai
+
+pytestmark = pytest.mark.anyio
+
+MCP: Any = [{"type": "mcp", "server_label": "shop", "server_url": "https://x.example", "require_approval": "always"}]
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """Driven by the openai SDK: asyncio only."""
+    return "asyncio"
+
+
+def server_for(store: Path, did: list[str], *scripts: list[Any]) -> Server:
+    def buy(what: str) -> str:
+        did.append(what)
+        return f"bought {what}"
+
+    loop = ToolLoop(ScriptedBackend(*scripts), [buy], approver=AskLater())
+    return Server({"shop": loop}, store=f"sqlite:///{store}")
+
+
+def decision(request_id: str, *, approve: bool) -> Any:
+    return [{"type": "mcp_approval_response", "approval_request_id": request_id, "approve": approve}]
+
+
+async def asked(store: Path, did: list[str]) -> tuple[str, str]:
+    """A question that a server, which is gone afterwards, has asked: its response's id, and its own."""
+    asking = server_for(store, did, ["Let me see.", ToolCallReady("a", "buy", '{"what": "tea"}')])
+    async with async_openai(asking, max_retries=0) as client:
+        response = await client.responses.create(model="shop", input="Buy tea", tools=MCP)
+    message, request = response.output
+    assert (message.type, request.type, did) == ("message", "mcp_approval_request", [])
+    return response.id, request.id
+
+
+async def test_a_yes_on_another_server_resumes_the_turn_exactly_once(tmp_path: Path) -> None:
+    did: list[str] = []
+    response_id, request_id = await asked(tmp_path / "state.db", did)
+    outcomes: list[Any] = []
+
+    async def answer() -> None:
+        server = server_for(tmp_path / "state.db", did, ["Done."])
+        async with async_openai(server, max_retries=0) as client:
+            try:
+                response = await client.responses.create(
+                    model="shop", previous_response_id=response_id, input=decision(request_id, approve=True), tools=MCP
+                )
+                outcomes.append(response.output_text)
+            except openai.ConflictError as error:
+                outcomes.append(error.code)
+
+    with anyio.fail_after(30):
+        async with anyio.create_task_group() as group:
+            for _ in range(3):
+                group.start_soon(answer)
+
+    assert sorted(outcomes) == ["Done.", "approval_decided", "approval_decided"]
+    assert did == ["tea"]
+
+
+async def test_a_no_on_another_server_is_heard_by_the_model(tmp_path: Path) -> None:
+    did: list[str] = []
+    response_id, request_id = await asked(tmp_path / "state.db", did)
+
+    async with async_openai(server_for(tmp_path / "state.db", did, ["Pity."]), max_retries=0) as client:
+        response = await client.responses.create(
+            model="shop", previous_response_id=response_id, input=decision(request_id, approve=False), tools=MCP
+        )
+
+    called, said = response.output
+    assert called.type == "mcp_call"
+    assert "Denied by the user." in str(called.error)
+    assert (said.type, response.output_text, did) == ("message", "Pity.", [])
