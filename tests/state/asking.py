@@ -6,6 +6,7 @@ import asyncio
 import json
 from typing import Any
 
+import openai
 from openai import AsyncOpenAI
 
 
@@ -17,6 +18,15 @@ async def chat(client: AsyncOpenAI, conversation: str, content: str, model: str 
         extra_headers={"X-Conversation-Id": conversation, **options.pop("extra_headers", {})},
         **options,
     )
+
+
+async def taken(client: AsyncOpenAI, conversation: str, content: str) -> bool:
+    """Whether a turn was taken; not while the conversation is locked, or the store is away."""
+    try:
+        await chat(client, conversation, content, model="echoing")
+    except (openai.ConflictError, openai.InternalServerError):
+        return False
+    return True
 
 
 def text(completion: Any) -> str:

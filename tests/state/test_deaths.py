@@ -7,6 +7,7 @@ import itertools
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -16,7 +17,7 @@ from openai import AsyncOpenAI
 
 from tests.stores.postgres_cluster import Cluster
 
-from .asking import chat, remembered, soon, stored, text
+from .asking import chat, remembered, soon, stored, taken, text
 from .hosts import PATIENCE, SOON, Hosts, Leash, eventually
 
 pytestmark = pytest.mark.anyio
@@ -89,16 +90,8 @@ async def test_a_turn_whose_process_was_killed_in_its_midst_is_not_half_there(
             host.kill()
         (host,) = servers.all()
         async with host.client() as client:
-
-            async def free() -> bool:
-                try:
-                    await remembered(client, conversation)
-                except openai.ConflictError:
-                    return False
-                return True
-
-            await eventually(free, SOON)
-            assert (await stored(client, conversation))[:3] == [*before, "?"]
+            await eventually(partial(taken, client, conversation, "after"), SOON)
+            assert await stored(client, conversation) == [*before, "after", "after"]
 
 
 class Talker:
@@ -218,3 +211,24 @@ async def test_servers_go_on_when_their_engine_was_restarted(
             assert (await stored(at_b, conversation))[-1] == "stored"
             _, seen = await remembered(at_b, f"{conversation}-other")
             assert seen == []
+
+
+async def test_servers_whose_engine_is_frozen_answer_in_time_and_serve_what_needs_no_state(
+    postgres: Cluster, store_url: str, conversation: str
+) -> None:
+    with hosts(store_url, 1) as servers:
+        (host,) = servers.all()
+        async with host.client() as client:
+            assert text(await chat(client, conversation, "before", model="echoing")) == "before"
+            with postgres.frozen():
+                stateful = soon(chat(client, conversation, "meanwhile", model="echoing"))
+                with anyio.fail_after(1):
+                    assert (await client.models.list()).data
+                    alone = [{"role": "user", "content": "alone"}]
+                    assert text(await client.chat.completions.create(model="echoing", messages=alone)) == "alone"
+                with pytest.raises(openai.InternalServerError) as caught, anyio.fail_after(12):
+                    await stateful
+                assert caught.value.status_code == 503
+                assert caught.value.code in ("store_unavailable", "store_outcome_unknown")
+            await eventually(partial(taken, client, conversation, "after"), SOON)
+            assert (await stored(client, conversation))[-2:] == ["after", "after"]

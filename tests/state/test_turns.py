@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 import anyio
 import openai
 import pytest
 from openai import AsyncOpenAI
 
-from .asking import chat, remembered, soon, stored, text
+from .asking import chat, remembered, soon, stored, taken, text
 from .hosts import LEASE, SOON, Host, Hosts, Leash, eventually
 
 pytestmark = pytest.mark.anyio
@@ -95,16 +96,8 @@ async def test_a_conversation_whose_process_was_killed_in_mid_turn_is_free_in_th
     with pytest.raises(openai.APIConnectionError), anyio.fail_after(SOON):
         async for _ in await turn:
             pass
-
-    async def taken() -> bool:
-        try:
-            await remembered(at_b, conversation)
-        except openai.ConflictError:
-            return False
-        return True
-
-    await eventually(taken, SOON)
-    assert (await stored(at_b, conversation))[:3] == [*before, "?"]
+    await eventually(partial(taken, at_b, conversation, "after"), SOON)
+    assert await stored(at_b, conversation) == [*before, "after", "after"]
 
 
 async def test_a_process_that_wakes_after_its_lease_finds_its_turn_refused_and_tells_its_client(
@@ -113,15 +106,7 @@ async def test_a_process_that_wakes_after_its_lease_finds_its_turn_refused_and_t
     late = soon(chat(at_a, conversation, agents.prompt("late")))
     run = await agents.run()
     with a.frozen():
-
-        async def other() -> bool:
-            try:
-                await chat(at_b, conversation, "theirs", model="remembering")
-            except openai.ConflictError:
-                return False
-            return True
-
-        await eventually(other, SOON)
+        await eventually(partial(taken, at_b, conversation, "theirs"), SOON)
         theirs = await stored(at_b, conversation)
         run.say("too late")
         run.say(".")
@@ -137,15 +122,7 @@ async def test_a_stream_of_a_process_that_wakes_after_its_lease_ends_with_an_err
 ) -> None:
     stream = await _streaming(at_a, conversation, agents)
     with a.frozen():
-
-        async def other() -> bool:
-            try:
-                await chat(at_b, conversation, "theirs", model="remembering")
-            except openai.ConflictError:
-                return False
-            return True
-
-        await eventually(other, SOON)
+        await eventually(partial(taken, at_b, conversation, "theirs"), SOON)
     with pytest.raises(openai.APIError) as caught, anyio.fail_after(SOON):
         await _unfinished(stream)
     assert caught.value.code == "turn_lost"
