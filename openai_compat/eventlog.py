@@ -15,6 +15,9 @@ from .stores.port import Events
 BATCH = 50
 """Frames after which a batch is written."""
 
+AHEAD = 100 * BATCH
+"""Frames by which a stream may be ahead of its copy."""
+
 PAUSE = 0.3
 """Seconds after which one is, if there is anything to write."""
 

@@ -79,7 +79,7 @@ async def _stream(runtime: Runtime, exchange: Exchange, turns: Turns, form: Form
             await exchange.write(data)
             silent_until = turns.now() + runtime.deadlines.heartbeat
     end = form.stream_end(usage)
-    await _commit(runtime, exchange, turns, form, None if journal is None else journal.ending("completed", end))
+    await _commit(runtime, exchange, turns, form, None if journal is None else await journal.ending("completed", end))
     if not exchange.status:
         await exchange.start_stream()
     await exchange.end(end if journal is None else journal.number(end))

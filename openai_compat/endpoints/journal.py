@@ -9,9 +9,10 @@ from typing import TypeAlias
 import anyio
 
 from ..errors import Conflict, Unavailable
-from ..eventlog import BATCH, PAUSE, EventLog, joined
+from ..eventlog import AHEAD, BATCH, PAUSE, EventLog, joined
 from ..runtime import Runtime, logger
 from ..stores.port import Events, Key, ResponseStatus, StoredResponse
+from ..tasks import Task, spawn
 
 Ending: TypeAlias = tuple[StoredResponse, Events]
 
@@ -28,6 +29,9 @@ class Journal:
         self._token = token
         self._request_id = request_id
         self._flushed = -math.inf
+        self._copying: Task | None = None
+        self._reached = True
+        self._failure: Exception | None = None
 
     async def begin(self, response: StoredResponse) -> None:
         """Make the answer known to the store, before its agent is started."""
@@ -54,38 +58,61 @@ class Journal:
     @property
     def due(self) -> float:
         """When the store is to have a copy of what is new (the event loop's time)."""
-        return self._flushed + PAUSE if self.log.unwritten else math.inf
+        if not self.log.unwritten:
+            return math.inf
+        return PAUSE + (anyio.current_time() if self._busy else self._flushed)
+
+    @property
+    def _busy(self) -> bool:
+        return self._copying is not None and not self._copying.done
 
     async def flush(self) -> None:
-        """Copy what is new to the store, now and then. Raises Conflict `turn_lost`.
+        """Have what is new copied to the store, now and then, while the answer goes on. Raises Conflict `turn_lost`.
 
-        While the store cannot be reached, the agent goes on: the lease may still be ours.
+        An answer waits for a store that is far behind, but not for one that cannot be reached: its lease may still be
+        held.
         """
-        if self.log.unwritten >= BATCH or anyio.current_time() >= self.due:
+        if self._reached and self.log.unwritten >= AHEAD:
+            await self._settle()
+        if self._failure is not None:
+            raise self._failure
+        full = self._reached and self.log.unwritten >= BATCH
+        if not self._busy and (full or anyio.current_time() >= self.due):
             self._flushed = anyio.current_time()
-            batch = self.log.batch()
+            self._copying = spawn(self._copy, f"event log {self._key.id}", lambda: None)
+
+    async def _settle(self) -> None:
+        if self._copying is not None:
+            await self._copying.wait()
+
+    async def _copy(self) -> None:
+        """The task that copies one batch."""
+        batch = self.log.batch()
+        try:
             if batch is not None:
                 await self._append(batch)
+        except Unavailable as error:
+            self._reached = False
+            logger.warning("%s: the event log could not be written: %s", self._request_id, error.code)
+        except Exception as error:
+            self._failure = error
 
     async def _append(self, batch: Events) -> None:
-        try:
-            held = await self._store.append(self._key, self._token, batch)
-        except Unavailable as error:
-            logger.warning("%s: the event log could not be written: %s", self._request_id, error.code)
-            return
-        if not held:
+        if not await self._store.append(self._key, self._token, batch):
             raise Conflict("Another process has taken this response.", code="turn_lost", should_retry=False)
+        self._reached = True
         self.log.written(batch)
 
-    def ending(self, status: ResponseStatus, frames: bytes) -> Ending:
+    async def ending(self, status: ResponseStatus, frames: bytes) -> Ending:
         """What is to be stored with the last frames, which have no numbers themselves."""
         if self._response is None:
             raise RuntimeError("the journal was not begun")
         numbered, last = self._numbered(frames)
-        events = self.with_rest(Events(self.log.last + 1, last, numbered.decode()))
+        events = await self.with_rest(Events(self.log.last + 1, last, numbered.decode()))
         return replace(self._response, status=status), events
 
-    def with_rest(self, last: Events) -> Events:
-        """The last events, with all before them that the store does not have yet."""
+    async def with_rest(self, last: Events) -> Events:
+        """The last events, with all before them that the store does not have yet. Nothing is being written then."""
+        await self._settle()
         waiting = self.log.batch()
         return last if waiting is None else joined([waiting, last])

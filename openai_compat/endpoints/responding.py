@@ -327,7 +327,7 @@ class Responding:
             token=work.token,
             conversation=turn,
             response=work.stored() if keep else None,
-            events=None if work.journal is None else work.journal.with_rest(last),
+            events=None if work.journal is None else await work.journal.with_rest(last),
             approvals=self._questions() if conversation else (),
         )
         await commit(self._runtime, outcome)

@@ -47,7 +47,7 @@ async def _fail(runtime: Runtime, key: Key, token: str, journal: Journal, error:
     known = isinstance(error, OpenAICompatError)
     status: ResponseStatus = "failed" if known else "cancelled"
     frame = error_frame(error if isinstance(error, OpenAICompatError) else AgentError("The turn was stopped."))
-    response, events = journal.ending(status, frame)
+    response, events = await journal.ending(status, frame)
     with suppress(OpenAICompatError):
         await runtime.store.commit(Outcome(principal=key.principal, token=token, response=response, events=events))
     journal.number(frame)
