@@ -3,7 +3,7 @@
     ```python                     runs; the names it makes are there for the blocks after it
     ```python title="agent.py"    is also written to the folder
     ```console                    each `$ command` runs there; what follows is its output, where … stands for anything
-    ```json                       has to parse
+    ```json, ```toml              has to parse
     ```text                       a drawing
     ```mermaid                    another one, see test_drawings.py
     ```nginx                      see test_nginx.py
@@ -23,6 +23,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import tomllib
 from collections.abc import Callable, Iterable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -37,7 +38,7 @@ INFO = re.compile(r"(?P<language>[^\n ]*) *(?P<attributes>[^\n]*)$\n", re.MULTIL
 INCLUDE = re.compile(r'^ *--8<-- "([^"]+)"$', re.MULTILINE)
 TITLE = re.compile(r'title="([^"]+)"')
 IMPORTED = re.compile(r"^from (\w+)", re.MULTILINE)
-OPTIONAL = ("langchain_openai", "langchain_core")
+OPTIONAL = ("agents", "langchain_openai", "langchain_core")
 NODE = shutil.which("node")
 SAYS_ITS_CODE = 'echo "exit code $?"'
 """The end of a command that serves nothing: it is refused."""
@@ -76,6 +77,7 @@ class Page:
             "python": self._python,
             "console": self._console,
             "json": lambda source, _: json.loads(source),
+            "toml": lambda source, _: tomllib.loads(source),
             "text": lambda source, _: None,
             "mermaid": lambda source, _: None,
             "nginx": lambda source, _: None,
