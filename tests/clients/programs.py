@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,26 @@ def need_node_packages() -> None:
     done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, timeout=50, check=False)
     if done.returncode:
         give_up(f"npm cannot install its packages: {done.stderr[-500:]}")
+
+
+def need_python_packages() -> Path:
+    """The Python of an environment with the packages that requirements.txt pins, made once below this folder."""
+    folder, wanted = HERE / ".venv", (HERE / "requirements.txt").read_text("utf-8")
+    python, made = folder / "bin" / "python", folder / "made-from.txt"
+    if made.exists() and made.read_text("utf-8") == wanted:
+        return python
+    create = [sys.executable, "-m", "venv", "--clear", str(folder)]
+    pip = (
+        ["uv", "pip", "install", "--python", str(python)]
+        if shutil.which("uv")
+        else [str(python), "-m", "pip", "install"]
+    )
+    for command in (create, [*pip, "-q", "-r", str(HERE / "requirements.txt")]):
+        done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+        if done.returncode:
+            give_up(f"Python packages cannot be installed: {done.stderr[-500:]}")
+    made.write_text(wanted, "utf-8")
+    return python
 
 
 def give_up(reason: str) -> None:

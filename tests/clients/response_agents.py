@@ -47,9 +47,10 @@ async def weather(request: AgentRequest) -> AsyncIterator[Any]:
         yield f"after {len(request.messages)} messages."
         return
     yield ReasoningDelta("I have to look.")
-    yield ToolCallStarted("call_1", "weather")
-    yield ToolCallDelta("call_1", '{"city":')
-    yield ToolCallDelta("call_1", ' "Paris"}')
+    call = f"call_{len(request.messages)}"
+    yield ToolCallStarted(call, "weather")
+    yield ToolCallDelta(call, '{"city":')
+    yield ToolCallDelta(call, ' "Paris"}')
 
 
 async def searcher() -> AsyncIterator[Any]:
