@@ -41,9 +41,14 @@ class Single(Generic[Result]):
 
 @dataclass(frozen=True, slots=True)
 class Stepwise(Generic[Result]):
-    """A transaction whose statements need not happen together, and that can be begun again after some were done."""
+    """A transaction whose statements need not happen together, and that can be begun again after some were done.
+
+    What is not `durable` survives the death of the process, but an engine need not wait until it would survive that of
+    the machine: locks, which nobody holds then, and events, which are only needed until the outcome is there.
+    """
 
     transaction: Callable[[], Transaction[Result]]
+    durable: bool = True
 
     def __call__(self) -> Transaction[Result]:
         """The transaction."""

@@ -54,7 +54,7 @@ class SqlStore(SqlConversations, SqlResponses, SqlCompletions, SqlFiles, SqlAppr
 
     async def renew(self, tokens: Sequence[str], lease: float = LEASE) -> Renewal:
         """Hold on to everything that these tokens hold."""
-        return await self._step(partial(renew, self._dialect, tokens, lease))
+        return await self._step(partial(renew, self._dialect, tokens, lease), durable=False)
 
     async def sweep(self, retention: float = RETENTION) -> int:
         """Forget what is too old, in small transactions."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from .engine import Row, Transaction
-from .port import LEASE, Conversation, Item, Key, Order, Page
+from .port import LEASE, Conversation, Item, Key, Order, Page, Shelf
 from .sql_dialect import Dialect
 from .sql_part import SqlPart
 from .sql_text import mapping, owned, string, text
@@ -21,7 +21,7 @@ class SqlConversations(SqlPart):
 
     async def begin(self, key: Key, token: str, lease: float = LEASE) -> Conversation | None:
         """Lock and read; None while another turn holds it."""
-        found = await self._step(partial(begin, key, token, lease))
+        found = await self._step(partial(begin, key, token, lease), durable=False)
         return found or await self._run(partial(take_over, self._dialect, key, token, lease))
 
     async def release(self, key: Key, token: str) -> None:
@@ -47,6 +47,17 @@ class SqlConversations(SqlPart):
     async def find(self, principal: str, transcript: str) -> tuple[str, bool] | None:
         """The conversation that once stood at this transcript."""
         return await self._step(partial(find, principal, transcript))
+
+    async def conversations(
+        self,
+        principal: str,
+        labels: Mapping[str, str],
+        limit: int,
+        offset: int = 0,
+        before: tuple[float, str] | None = None,
+    ) -> Shelf:
+        """The conversations with these labels, those used last first."""
+        return await self._step(partial(shelf, principal, labels, limit, offset, before))
 
     async def page(self, key: Key, after: str | None, limit: int, order: Order) -> Page | None:
         """Items after the one called `after`."""
@@ -196,6 +207,30 @@ def find(principal: str, transcript: str) -> Transaction[tuple[str, bool] | None
         (text(principal), transcript),
     )
     return (string(rows[0][0]), bool(rows[0][1])) if rows else None
+
+
+def shelf(
+    principal: str, labels: Mapping[str, str], limit: int, offset: int, before: tuple[float, str] | None
+) -> Transaction[Shelf]:
+    """Labels are looked for in the metadata as it is written, which both engines can do alike."""
+    where, parameters = "principal = $1 and kept = 1", [text(principal)]
+    for name, value in labels.items():
+        written = mapping({name: value})[1:-1]
+        at = len(parameters) + 1
+        where += f" and (replace(metadata, ${at}, '') <> metadata or replace(metadata, ${at + 1}, '') <> metadata)"
+        parameters += ["{" + written, ", " + written]
+    counted = yield f"select count(*) from oc_conversation where {where}", parameters
+    bound, more = "", [*parameters, limit, offset]
+    at = len(parameters)
+    if before is not None:
+        bound = f"and (touched < ${at + 3} or (touched = ${at + 3} and id < ${at + 4}))"
+        more += [before[0], text(before[1])]
+    rows = yield (
+        f"""select id, version, created, touched, metadata from oc_conversation where {where} {bound}
+        order by touched desc, id desc limit ${at + 1} offset ${at + 2}""",
+        more,
+    )
+    return Shelf(tuple([_conversation(string(row[0]), row[1:], ()) for row in rows]), int(counted[0][0]))
 
 
 def page(key: Key, after: str | None, limit: int, order: Order) -> Transaction[Page | None]:

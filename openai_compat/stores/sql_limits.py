@@ -25,15 +25,15 @@ class SqlLimits(SqlPart):
 
     async def take_slot(self, pool: str, token: str, size: int, lease: float = LEASE) -> bool:
         """Take one of the slots of a pool."""
-        return await self._step(partial(take_slot, self._dialect, pool, token, size, lease))
+        return await self._step(partial(take_slot, self._dialect, pool, token, size, lease), durable=False)
 
     async def free_slot(self, pool: str, token: str) -> None:
         """Give it back."""
-        await self._step(partial(free_slot, pool, token))
+        await self._step(partial(free_slot, pool, token), durable=False)
 
     async def allow(self, key: Key, per_second: float, burst: int) -> Allowance:
         """Count a request against a rate limit."""
-        return await self._step(partial(allow, key, per_second, burst))
+        return await self._step(partial(allow, key, per_second, burst), durable=False)
 
 
 def claim(key: Key, request: str, token: str, lease: float) -> Transaction[Claim]:

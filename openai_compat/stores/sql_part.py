@@ -29,6 +29,6 @@ class SqlPart:
             self._migrated = False  # who knows which database it is when it is back
             raise
 
-    async def _step(self, transaction: Callable[[], Transaction[Result]]) -> Result:
+    async def _step(self, transaction: Callable[[], Transaction[Result]], *, durable: bool = True) -> Result:
         """Run a transaction of one statement, or of several of which each is right by itself."""
-        return await self._run(Stepwise(transaction))
+        return await self._run(Stepwise(transaction, durable))

@@ -28,7 +28,7 @@ class SqlResponses(SqlPart):
 
     async def append(self, key: Key, token: str, events: Events) -> bool:
         """Add to the event log, if `token` holds the response."""
-        return await self._step(partial(append, self._dialect, key, token, events))
+        return await self._step(partial(append, self._dialect, key, token, events), durable=False)
 
     async def end_response(self, principal: str, response: StoredResponse, events: Events | None) -> bool:
         """Give a response whose process has died its outcome."""

@@ -22,7 +22,7 @@ import anyio.to_thread
 
 from ..errors import Unavailable
 from ..threads import from_threads
-from .engine import Result, Transaction
+from .engine import Result, Stepwise, Transaction
 from .sqlite_file import SqliteFile
 
 PATIENCE = 3.0
@@ -40,6 +40,7 @@ class _Job(Generic[Result]):
 
     def __init__(self, transaction: Callable[[], Transaction[Result]], patience: float) -> None:
         self.transaction = transaction
+        self.durable = not isinstance(transaction, Stepwise) or transaction.durable
         self.begun = False
         self._until = time.monotonic() + patience
         self._result: Any = None

@@ -25,6 +25,9 @@ LOCK_WAIT = 0.25
 MIN_VERSION = (3, 35, 0)
 """The first version with `returning`."""
 
+FULL, NORMAL = "pragma synchronous = full", "pragma synchronous = normal"
+"""Each commit waits for the disk; or the next one that does takes it along. Neither can break the file."""
+
 NOW = "((julianday('now') - 2440587.5) * 86400.0)"
 
 NOT_WRITTEN = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_NOMEM})
@@ -37,6 +40,11 @@ class Job(Protocol):
     @property
     def transaction(self) -> Callable[[], Transaction[Any]]:
         """Its statements."""
+        ...
+
+    @property
+    def durable(self) -> bool:
+        """Whether it has to survive a power failure."""
         ...
 
     @property
@@ -67,12 +75,13 @@ class SqliteFile:
         self._looked = 0.0
         self._connection: sqlite3.Connection | None = None
         self._inode: int | None = None
+        self._durable: bool | None = None
 
     def write(self, jobs: Sequence[Job]) -> None:
         """Run jobs in one transaction, or each in one if that fails. Every job is told what became of it."""
         while jobs:
             try:
-                connection = self._begin()
+                connection = self._begin(durable=any([job.durable for job in jobs]))
             except (sqlite3.Error, OSError, Unavailable) as error:
                 jobs = self._not_begun(jobs, error)
             else:
@@ -86,12 +95,16 @@ class SqliteFile:
             with suppress(sqlite3.Error):
                 connection.close()
 
-    def _begin(self) -> sqlite3.Connection:
+    def _begin(self, *, durable: bool) -> sqlite3.Connection:
         if self._connection is not None and self._inode != _inode(self._path):
             self.close()  # somebody has put another file there: what is written to this one would be lost
         if self._connection is None:
             self._connection = _opened(self._path)
             self._inode = _inode(self._path)
+            self._durable = None
+        if self._durable is not durable:
+            self._connection.execute(FULL if durable else NORMAL)
+            self._durable = durable
         self._connection.execute("begin immediate")
         self._looked = 0.0
         return self._connection
@@ -172,8 +185,11 @@ def _opened(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=LOCK_WAIT, isolation_level=None, cached_statements=200)
     try:
         refuse_foreign({name for (name,) in connection.execute(SQLITE.tables)})
-        connection.execute("pragma journal_mode = wal").fetchone()
-        connection.execute("pragma synchronous = full")
+        (mode,) = connection.execute("pragma journal_mode = wal").fetchone()
+        if mode != "wal":
+            raise UnusableStore(
+                "The store's file is where SQLite cannot have a write-ahead log, such as a network share."
+            )
     except BaseException:
         connection.close()
         raise

@@ -20,7 +20,7 @@ import anyio.lowlevel
 import pytest
 
 from openai_compat.errors import Unavailable
-from openai_compat.stores.engine import Transaction
+from openai_compat.stores.engine import Stepwise, Transaction
 from openai_compat.stores.open import open_store
 from openai_compat.stores.port import Key, Store
 from openai_compat.stores.schema import MIGRATIONS, UnusableStore
@@ -28,7 +28,7 @@ from openai_compat.stores.sql import SqlStore
 from openai_compat.stores.sqlite import MAX_TOGETHER, SqliteEngine
 
 from .postgres_cluster import wait_until
-from .samples import ALICE, file, names_in, said, turn
+from .samples import ALICE, ANSWER, approval, done, events, file, names_in, response, said, turn
 
 pytestmark = pytest.mark.anyio
 
@@ -64,6 +64,34 @@ async def test_every_commit_waits_for_the_disk_and_readers_are_not_in_its_way(pa
     assert await engine.run(one("pragma synchronous")) == 2
     assert await engine.run(one("pragma journal_mode")) == "wal"
     await engine.aclose()
+
+
+async def test_only_locks_and_events_do_not_wait_for_the_disk(path: Path) -> None:
+    modes: list[int] = []
+
+    class Watched(SqliteEngine):
+        async def run(self, transaction: Callable[[], Transaction[Any]]) -> Any:
+            durable = not isinstance(transaction, Stepwise) or transaction.durable
+            modes.append(await super().run(Stepwise(one("pragma synchronous"), durable)))
+            return await super().run(transaction)
+
+    store = SqlStore(Watched(path))
+    await store.check()
+    for call, mode in (
+        (store.begin(ALICE, "t"), 1),
+        (store.begin_response("alice", response(), "t"), 2),
+        (store.append(Key("alice", "resp_1"), "t", events(0, 1)), 1),
+        (store.renew(["t"]), 1),
+        (store.claim(ALICE, "body", "t"), 2),
+        (store.commit(turn("t", "a", response=done(response()))), 2),
+        (store.settle(ALICE, "t", ANSWER), 2),
+        (store.ask("alice", approval("ask")), 2),
+        (store.decide(Key("alice", "ask"), "approved", "{}"), 2),
+    ):
+        modes.clear()
+        await call
+        assert set(modes) == {mode}
+    await store.aclose()
 
 
 async def test_the_clock_is_unix_time_to_the_millisecond(path: Path) -> None:
