@@ -25,6 +25,7 @@ from .policies.disconnect import Disconnect
 from .policies.housekeeping import Housekeeping
 from .policies.limits import Deadlines, Limits
 from .policies.messages import MessagePolicy
+from .provider import ProviderControl
 from .rate_limiter import RateLimiter
 from .serializers.presentation import Visibility
 from .serializers.responses import ResponseVisibility
@@ -87,6 +88,7 @@ class Runtime:
         response_visibility: where the agents' own tool calls are shown in the Responses API.
         running: what runs now.
         webhooks: tells other servers what became of responses.
+        providers: the model providers behind the agents, where they can be looked at and changed.
         upkeep: looks after the store.
         followed: the logs of the answers that are made now and can be followed.
         responses: the responses that are made now.
@@ -115,6 +117,7 @@ class Runtime:
     leases: Leases
     response_visibility: ResponseVisibility
     webhooks: Publisher
+    providers: ProviderControl | None = None
     upkeep: Upkeep
     followed: dict[Key, EventLog] = field(default_factory=dict[Key, EventLog])
     responses: LiveResponses = field(default_factory=LiveResponses)

@@ -46,6 +46,7 @@ from .policies.housekeeping import Housekeeping
 from .policies.limits import Deadlines, Limits
 from .policies.messages import MessagePolicy
 from .policies.rates import RATE_HEADERS, RatesOf
+from .provider import ProviderControl
 from .rate_limiter import RateLimiter
 from .runtime import Runtime, logger, new_id, now
 from .serializers.presentation import Visibility
@@ -146,6 +147,7 @@ class Server:
         store: where everything is kept that outlives a request, conversations too; in memory by default. A store, or
             the URL of one (`sqlite:///state.db`), which the server opens when it needs it, and closes.
         retention: seconds for which what is stored is kept after it was used last.
+        providers: the model providers behind the agents, for the chat API to show and change.
         webhooks: whom to tell what became of background responses.
         agent_headers: names of request headers that agents get in `AgentRequest.headers`; none by default.
         bare_paths: answer `/chat/completions` and so on without `/v1` too.
@@ -177,6 +179,7 @@ class Server:
         conversations: Conversations | None = None,
         store: Store | str | None = None,
         retention: float = RETENTION,
+        providers: ProviderControl | None = None,
         webhooks: Webhooks | Iterable[Webhooks] = (),
         agent_headers: Iterable[str] = (),
         bare_paths: bool = False,
@@ -211,6 +214,7 @@ class Server:
             leases=leases,
             response_visibility=response_visibility,
             webhooks=Publisher(webhooks),
+            providers=providers,
             upkeep=Upkeep(store, retention),
             idempotency=Idempotency(store, deadlines.request, leases),
             rates=None if rates is None else RateLimiter(store, rates),

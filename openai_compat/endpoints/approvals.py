@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from ..backend import Decision, Resume
@@ -27,8 +27,13 @@ class Answers:
     def resume(self, results: Resume | None) -> Resume:
         """What the agent is given: decisions by call id, and the state that it left."""
         by_call = {self.approvals[asked].call_id: decision for asked, decision in self.decisions.items()}
-        states = [from_stored_json(approval.state) for approval in self.approvals.values()]
+        states = [from_stored_json(approval.state)["state"] for approval in self.approvals.values()]
         return Resume(results.results if results is not None else {}, by_call, states[-1] if states else None)
+
+    @property
+    def asked(self) -> Sequence[Sequence[str]]:
+        """All questions of each turn that is decided about, those too about which nothing is said here."""
+        return list({tuple(from_stored_json(approval.state)["asked"]) for approval in self.approvals.values()})
 
 
 async def find_answers(store: Store, principal: str, decisions: Mapping[str, Decision]) -> Answers:
@@ -45,19 +50,30 @@ async def find_answers(store: Store, principal: str, decisions: Mapping[str, Dec
 
 
 async def decide(store: Store, principal: str, answers: Answers) -> None:
-    """Make the decisions count. Only one request ever gets past this; the others get Conflict."""
-    for identifier, decision in answers.decisions.items():
-        status: Literal["approved", "denied"] = "approved" if decision.approved else "denied"
-        said = stored_json({"reason": decision.reason, "arguments": decision.arguments})
-        if not await store.decide(Key(principal, identifier), status, said):
-            raise _too_late("decided")
+    """Make the decisions count. Only one request ever gets past this for each turn; the others get Conflict.
+
+    The turn goes on from what its agent has left, once. So whoever decides one of its questions has to win the first
+    one, and those that are not decided here end: the agent asks again about what it still wants to know.
+    """
+    for asked in answers.asked:
+        for place, identifier in enumerate(asked):
+            decision = answers.decisions.get(identifier)
+            won = await store.decide(Key(principal, identifier), *_written(decision))
+            if not won and (place == 0 or decision is not None):
+                raise _too_late("decided")
+
+
+def _written(decision: Decision | None) -> tuple[Literal["approved", "denied"], str]:
+    if decision is None:
+        return "denied", stored_json({"reason": "Another question of the same turn was decided."})
+    return "approved" if decision.approved else "denied", stored_json(asdict(decision))
 
 
 def questions(
     calls: Mapping[str, PendingCall], state: Mapping[str, Any] | None, turn: str, conversation: str | None, now: float
 ) -> tuple[Approval, ...]:
     """What is to be kept of the calls that a turn asks about, by the id of each question."""
-    kept = stored_json(state)
+    kept = stored_json({"state": state, "asked": list(calls)})
     return tuple(
         [
             Approval(

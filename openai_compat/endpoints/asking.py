@@ -145,7 +145,7 @@ def _before_the_question(request: AgentRequest, answers: Answers) -> AgentReques
     messages = list(request.messages)
     while messages and not isinstance(messages[-1], AssistantMessage):
         messages.pop()
-    results = request.resume.results if request.resume is not None else {}
+    results: Mapping[str, ToolMessage] = request.resume.results if request.resume is not None else {}
     theirs = Resume({call_id: result for call_id, result in results.items() if call_id not in answers.decisions})
     return replace(
         request,

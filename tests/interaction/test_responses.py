@@ -645,3 +645,42 @@ async def test_a_conversation_that_is_too_long_is_cut_at_its_beginning_if_the_cl
     assert answer.output_text == "ok"
     assert agent.said[-2] == ["Be kind.", "now"]
     assert refused.value.code == "context_length_exceeded"
+
+
+class TwoQuestions:
+    """Asks about two calls at once; asks again about what was not decided."""
+
+    def __init__(self) -> None:
+        self.ran: list[str] = []
+
+    async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[Any]:
+        left = ["call_1", "call_2"]
+        if request.resume is not None and request.resume.state is not None:
+            left = list(request.resume.state["left"])
+            for call_id in [call_id for call_id in left if call_id in request.resume.decisions]:
+                left.remove(call_id)
+                self.ran.append(call_id)
+                yield ToolResult(call_id, "done")
+        if left:
+            yield Paused(tuple([PendingCall(c, "act", "{}", "approval") for c in left]), {"left": left})
+
+
+@requirement("responses.approval")
+@in_process
+async def test_a_turn_that_asks_twice_goes_on_once_from_each_state(connect: Connect) -> None:
+    agent = TwoQuestions()
+    async with connect(agent) as client:
+
+        async def decide(before: Any, request: Any) -> Any:
+            said: Any = [{"type": "mcp_approval_response", "approval_request_id": request.id, "approve": True}]
+            return await client.responses.create(
+                model="agent", input=said, previous_response_id=before.id, tools=[APPROVER]
+            )
+
+        first = await client.responses.create(model="agent", input="Act", tools=[APPROVER])
+        second = await decide(first, first.output[0])
+        with pytest.raises(openai.ConflictError):
+            await decide(first, first.output[1])
+        await decide(second, second.output[-1])
+
+    assert agent.ran == ["call_1", "call_2"]

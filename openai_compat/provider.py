@@ -1,0 +1,81 @@
+"""The provider port: what a server can tell, and change, of the model providers behind its agents."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How a provider is reached. What is None comes from the table or the environment; the key is never shown.
+
+    Attributes:
+        base_url: where its API is.
+        default_model: the model of requests that name only the provider.
+        resource_name: Azure's: the name in `https://NAME.openai.azure.com`.
+        deployment_name: Azure's: the deployment that answers, whatever the model is called.
+        api_version: Azure's.
+        enabled: whether it is used at all.
+    """
+
+    api_key: str | None = field(default=None, repr=False)
+    base_url: str | None = None
+    default_model: str | None = None
+    resource_name: str | None = None
+    deployment_name: str | None = None
+    api_version: str | None = None
+    enabled: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Whether a provider answers, and how quickly."""
+
+    healthy: bool
+    message: str
+    latency_ms: int | None = None
+
+
+class ProviderControl(Protocol):
+    """Model providers by type ("anthropic", "groq" …). What names one that is not there raises NotFound."""
+
+    @property
+    def default(self) -> str | None:
+        """The provider of models that are named without one."""
+        ...
+
+    @property
+    def configured(self) -> Sequence[str]:
+        """Those that can be used: they are switched on and have their key."""
+        ...
+
+    @property
+    def aliases(self) -> Mapping[str, str]:
+        """Other names of models, each for a `provider/model`."""
+        ...
+
+    def set_default(self, name: str) -> None:
+        """Choose the default provider."""
+        ...
+
+    def settings(self, name: str) -> Settings:
+        """A provider's settings."""
+        ...
+
+    def configure(self, name: str, settings: Settings) -> None:
+        """Give a provider other settings; agents that use it see them with their next turn."""
+        ...
+
+    async def health(self, *, fresh: bool = False) -> Mapping[str, Health]:
+        """Whether the configured ones answer, asked all at once; what was found lately counts unless `fresh`."""
+        ...
+
+    async def health_of(self, name: str, *, fresh: bool = False) -> Health:
+        """Whether one of them answers."""
+        ...
+
+    async def models(self, name: str) -> Sequence[str]:
+        """The models of one of them. Raises OpenAICompatError if it cannot say."""
+        ...

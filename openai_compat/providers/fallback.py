@@ -1,0 +1,93 @@
+"""An agent that has others to take its place when the model behind it cannot be used."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+from ..backend import AgentBackend, AgentRequest, Capabilities, RunContext
+from ..callables import close
+from ..errors import OpenAICompatError
+from ..events import AgentEvent, Progress
+from ..failures import public_error
+
+COOLDOWN = 60.0
+"""Seconds for which an agent that could not be used is not asked again while there is another."""
+
+UPSTREAM = frozenset({"upstream_timeout", "upstream_unreachable", "upstream_unavailable", "upstream_auth"})
+"""Failures that another model may not have."""
+
+
+class Fallback:
+    """Asks the first agent that can be used, in order.
+
+    Another one takes over only before anything was said, and only where the model behind the agent is at fault: it is
+    down, overloaded, over its rate limit, or refuses the key. That is told as `Progress` of the kind "fallback", with
+    `from`, `to` and `reason` in its data.
+
+    Args:
+        agents: backends by name, the preferred one first.
+        cooldown: seconds for which one that failed is passed over.
+    """
+
+    def __init__(self, agents: Mapping[str, AgentBackend], cooldown: float = COOLDOWN) -> None:
+        if not agents:
+            raise ValueError("a fallback needs at least one agent")
+        self._agents = dict(agents)
+        self._cooldown = cooldown
+        self._failed: dict[str, float] = {}
+        self.capabilities: Capabilities = next(iter(self._agents.values())).capabilities
+
+    @property
+    def cooling(self) -> list[str]:
+        """Names of those that are passed over now."""
+        now = time.monotonic()
+        return [name for name, since in self._failed.items() if now - since < self._cooldown]
+
+    async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
+        """Ask them, one after another."""
+        cooling = self.cooling
+        names = [*[n for n in self._agents if n not in cooling], *[n for n in self._agents if n in cooling]]
+        for name, following in zip(names, [*names[1:], None], strict=True):
+            said = False
+            items = self._agents[name].run(request, context)
+            try:
+                async for item in items:
+                    said = True
+                    yield item
+                self._failed.pop(name, None)
+                return
+            except Exception as error:
+                reason = public_error(error)
+                if said or not _is_upstreams(reason):
+                    raise
+                self._failed[name] = time.monotonic()
+                if following is None:
+                    raise
+                yield _told(name, following, reason)
+            finally:
+                await close(items)
+
+    def request_cancel(self, context: RunContext) -> None:
+        """Pass it on to all; only one of them runs."""
+        for agent in self._agents.values():
+            ask: Any = getattr(agent, "request_cancel", None)
+            if ask is not None:
+                ask(context)
+
+    async def aclose(self) -> None:
+        """Close those that can be closed."""
+        for agent in self._agents.values():
+            aclose: Any = getattr(agent, "aclose", None)
+            if aclose is not None:
+                await aclose()
+
+
+def _is_upstreams(error: OpenAICompatError) -> bool:
+    return error.code in UPSTREAM or error.status == 429
+
+
+def _told(name: str, following: str, reason: OpenAICompatError) -> Progress:
+    data = {"from": name, "to": following, "reason": reason.code}
+    return Progress("fallback", following, f"{name} cannot be used now; {following} takes over.", done=True, data=data)
