@@ -24,6 +24,7 @@ from .port import (
     Page,
     Renewal,
     Replay,
+    Shelf,
     StoredCompletion,
     StoredFile,
     StoredResponse,
@@ -179,6 +180,23 @@ class MemoryStore:
             newest = newest or (key.id, False)
         return newest
 
+    async def conversations(
+        self,
+        principal: str,
+        labels: Mapping[str, str],
+        limit: int,
+        offset: int = 0,
+        before: tuple[float, str] | None = None,
+    ) -> Shelf:
+        """The conversations with these labels, those used last first."""
+        self._sweep_conversations()
+        theirs = [(key, kept) for key, kept in self._conversations.items() if key.principal == principal]
+        found = [(key, kept) for key, kept in theirs if kept.wanted and labels.items() <= kept.metadata.items()]
+        ordered = sorted(found, key=lambda one: (one[1].touched, one[0].id), reverse=True)
+        rest = [one for one in ordered if before is None or (one[1].touched, one[0].id) < before]
+        part = rest[offset : offset + limit]
+        return Shelf(tuple([_snapshot(key, kept, items=False) for key, kept in part]), len(ordered))
+
     async def page(self, key: Key, after: str | None, limit: int, order: Order) -> Page | None:
         """Items after the one called `after`."""
         kept = self._known(key)
@@ -228,11 +246,11 @@ class MemoryStore:
         kept = self._responses.get(Key(principal, response.id))
         if kept is None or not kept.stored.running:
             return False
+        self._end_turn(kept.token, committed=False)
         self._settle_response(kept, response, events)
         return True
 
     def _settle_response(self, kept: _Response, response: StoredResponse, events: Events | None) -> None:
-        self._end_turn(kept.token, committed=False)
         kept.stored, kept.token, kept.touched = response, None, self._clock()
         if events is not None:
             kept.events.append(events)
@@ -305,7 +323,7 @@ class MemoryStore:
     def _end_turn(self, token: str | None, *, committed: bool) -> None:
         """A turn that has lost one thing has lost; one that was committed may ask again whether it was."""
         if token is not None:
-            self._ended[token] = committed
+            self._ended.setdefault(token, committed)
             if len(self._ended) > MAX_ENDED:
                 self._ended.popitem(last=False)
 

@@ -51,6 +51,14 @@ class Conversation:
 
 
 @dataclass(frozen=True, slots=True)
+class Shelf:
+    """A part of a principal's conversations, without their items, and how many there are in all."""
+
+    conversations: tuple[Conversation, ...]
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
 class Page:
     """A part of a list: the items after the cursor, and whether there are more."""
 
@@ -234,6 +242,21 @@ class ConversationStore(Protocol):
 
     async def find(self, principal: str, transcript: str) -> tuple[str, bool] | None:
         """The conversation that once stood at this transcript, and whether it still does."""
+        ...
+
+    async def conversations(
+        self,
+        principal: str,
+        labels: Mapping[str, str],
+        limit: int,
+        offset: int = 0,
+        before: tuple[float, str] | None = None,
+    ) -> Shelf:
+        """The conversations with these labels in their metadata, those used last first.
+
+        Ties go by the id, the greatest first. `before` is the `touched` and the id of one: only those after it in
+        that order; `offset` passes over so many more.
+        """
         ...
 
     async def page(self, key: Key, after: str | None, limit: int, order: Order) -> Page | None:

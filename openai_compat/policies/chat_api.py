@@ -1,0 +1,47 @@
+"""Settings of the chat REST API."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from ..backend import Principal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContextQuery:
+    """What a client asks to be told to the agent beside its messages: ids that mean something to you."""
+
+    principal: Principal
+    preset_id: str | None = None
+    task_id: str | None = None
+    ticket_id: str | None = None
+    project_id: str | None = None
+    conversation_id: str | None = None
+
+
+ContextHook: TypeAlias = Callable[[ContextQuery], Awaitable[str | None] | str | None]
+"""Makes instructions of the ids, or None. It may raise `NotFound` for an id that is not there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatApi:
+    """Serves the chat REST API.
+
+    Attributes:
+        prefix: where its paths begin.
+        context: makes instructions for the agent of the preset, task and ticket that a client names.
+        cookie: name of a cookie that may carry the API key instead of the `Authorization` header. Pages of other
+            origins cannot use it, unless the server's `cors` allows them.
+
+    Raises ValueError for a prefix that is no path.
+    """
+
+    prefix: str = "/api/chat"
+    context: ContextHook | None = None
+    cookie: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.prefix.startswith("/") or self.prefix.endswith("/"):
+            raise ValueError(f"a prefix begins with a slash and does not end with one, not {self.prefix!r}")
