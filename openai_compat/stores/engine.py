@@ -9,9 +9,8 @@ no connection and awaits nothing, so the same transactions run on every engine, 
 tests can cut them at any statement. A transaction is repeated from its beginning where the engine says so
 (serialization failure, deadlock), so it must not change anything outside.
 
-A transaction of one statement is written `Single(sql, args, result)`, one whose statements need not happen together
-`Stepwise(transaction)`: they need no `begin` and `commit`, which saves two round trips. `{now}` in a statement stands for
-the engine's clock in unix seconds.
+A transaction of one statement, or of several that need not happen together, is written `Stepwise(transaction)`: it needs
+no `begin` and `commit`, which saves two round trips. `{now}` in a statement stands for the engine's clock in unix seconds.
 """
 
 from __future__ import annotations
@@ -24,19 +23,6 @@ Result = TypeVar("Result")
 Row: TypeAlias = Sequence[Any]
 Statement: TypeAlias = tuple[str, Sequence[Any]]
 Transaction: TypeAlias = Generator[Statement, Sequence[Row], Result]
-
-
-@dataclass(frozen=True, slots=True)
-class Single(Generic[Result]):
-    """A transaction of one statement; `result` makes its result of the rows."""
-
-    sql: str
-    args: Sequence[Any]
-    result: Callable[[Sequence[Row]], Result]
-
-    def __call__(self) -> Transaction[Result]:
-        """The transaction."""
-        return self.result((yield self.sql, self.args))
 
 
 @dataclass(frozen=True, slots=True)

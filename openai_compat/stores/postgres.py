@@ -21,7 +21,7 @@ try:
 except ImportError as error:
     raise ImportError("PostgreSQL needs asyncpg: pip install 'openai-compat[postgres]'") from error
 
-from .engine import Result, Row, Single, Stepwise, Transaction
+from .engine import Result, Row, Stepwise, Transaction
 from .postgres_failures import Again, failure, silent, unavailable
 from .postgres_pool import GOODBYE, Connection, Pool
 
@@ -148,7 +148,7 @@ class PostgresEngine:
             raise unavailable() from error.__cause__
 
     async def _attempt(self, pool: Pool, transaction: Callable[[], Transaction[Result]]) -> Result:
-        work = _Work(await _acquired(pool), self._options.timeout, isinstance(transaction, Single | Stepwise))
+        work = _Work(await _acquired(pool), self._options.timeout, isinstance(transaction, Stepwise))
         try:
             result = await work.do(transaction())
         except Exception as error:

@@ -80,6 +80,16 @@ REQUIREMENTS: dict[str, Requirement] = {
     "store.workers": Requirement("what one process keeps, all processes with the same store know", "T 209"),
     "store.restart": Requirement("what was answered is there after kill -9", "T 183"),
     "store.away": Requirement("without its store a server answers what needs none; the rest is 503", "T 189"),
+    "store.engine": Requirement("an engine that is killed, frozen or restarted loses no turn", "T 190-191"),
+    "several.turns": Requirement("turns in one conversation never overlap, whichever processes take them", "T 210"),
+    "several.lease": Requirement("what a turn holds it keeps; what a dead process held is soon free", "T 211, 213"),
+    "several.fence": Requirement("who has lost a conversation or response cannot write to it", "T 212, 217"),
+    "several.idempotency": Requirement("a key runs once over all processes, whatever dies", "T 214"),
+    "several.background": Requirement("another process reads, follows and cancels; the dead's have failed", "T 216"),
+    "several.killed": Requirement(
+        "every acknowledged turn survives kill -9, in order; none is half there", "T 183-185"
+    ),
+    "several.rolling": Requirement("a rolling restart loses no turn and runs none twice", "T 218"),
     "store.secret": Requirement("a store's password is in no log, no error, and need not be in `ps`", "T 79"),
     "deadline.silence": Requirement("silence before the first event and between events is bounded", "D 5"),
     "disconnect.cancel": Requirement("by default a turn ends with its client", "D 5"),
@@ -173,7 +183,9 @@ REQUIREMENTS: dict[str, Requirement] = {
     "conversations.busy": Requirement("while a turn runs, nothing is added: 409 conversation_busy", "D 5"),
     "conversations.input": Requirement("bad input is a 400 that names the parameter, and changes nothing", "T 92"),
     "embeddings.answer": Requirement("one vector for each input, as numbers or base64, and the tokens read", "W A6"),
-    "embeddings.functions": Requirement("an embed function is plain or async and gets what it has parameters for", "W A6"),
+    "embeddings.functions": Requirement(
+        "an embed function is plain or async and gets what it has parameters for", "W A6"
+    ),
     "embeddings.input": Requirement("bad input is a 400 that names the parameter; the function does not run", "W A6"),
     "embeddings.models": Requirement("what makes embeddings is a model among the others", "W A6"),
     "embeddings.failures": Requirement("exceptions and wrong shapes are a 500, never a wrong answer", "T 149-176"),
@@ -185,18 +197,24 @@ REQUIREMENTS: dict[str, Requirement] = {
     "responses.stream": Requirement("a Responses stream is numbered, ordered, and comes to what is stored", "W A3.1"),
     "responses.chain": Requirement("a response continues another of the same principal; chains fork", "W A3"),
     "responses.kept": Requirement("stored responses are their principal's, others are not there", "T 77"),
-    "responses.conversation": Requirement("a conversation is one for chat and Responses; failed turns add nothing", "D 4"),
+    "responses.conversation": Requirement(
+        "a conversation is one for chat and Responses; failed turns add nothing", "D 4"
+    ),
     "responses.wrong": Requirement("a Responses request that makes no sense is an error with its param", "W A3"),
     "responses.tools": Requirement("the client's tools pause a response; their results go on with it", "W A3"),
     "responses.approval": Requirement("an approval is decided once, by its principal, and resumes the turn", "W B0.8"),
-    "responses.structured": Requirement("answers are checked against text.format, and repaired once if possible", "D 4"),
+    "responses.structured": Requirement(
+        "answers are checked against text.format, and repaired once if possible", "D 4"
+    ),
     "responses.incomplete": Requirement("an answer that was cut off is incomplete and says why", "W A3"),
     "responses.limits": Requirement("max_tool_calls ends a turn, truncation makes a conversation fit", "W A3"),
     "responses.background": Requirement("background responses are polled, cancelled, and end", "W A3"),
     "responses.resume": Requirement("a stream can be followed from any event, also while it runs", "W A3"),
     "responses.detach": Requirement("with detach, a response outlives its client and is found by its id", "D 5"),
     "responses.disconnect": Requirement("a foreground response stops when its client leaves", "W A3"),
-    "responses.failure": Requirement("failures have their status, or are told in the stream, without their text", "W B0.5"),
+    "responses.failure": Requirement(
+        "failures have their status, or are told in the stream, without their text", "W B0.5"
+    ),
     "responses.deadline": Requirement("background responses have a deadline of their own", "D 5"),
     "responses.drain": Requirement("a shutdown leaves no response in progress", "T 207"),
     "responses.compact": Requirement("conversations are compacted, and go on from the summary", "W A3"),
@@ -220,7 +238,9 @@ REQUIREMENTS: dict[str, Requirement] = {
     "ws.slow": Requirement("a client that does not read is left", "T 55"),
     "ws.limit": Requirement("a connection lasts an hour; its last turn may end", "W A3.2"),
     "ws.drain": Requirement("a server that ends closes connections with 1012 as soon as nothing runs", "T 204"),
-    "ws.auth": Requirement("key, Host and Origin are checked before a WebSocket is accepted, the key at each turn", "T 36"),
+    "ws.auth": Requirement(
+        "key, Host and Origin are checked before a WebSocket is accepted, the key at each turn", "T 36"
+    ),
     "ws.sdk": Requirement("the openai SDK's connect(), plain and async, with its sessions and lanes", "W A0"),
     "models.list": Requirement("the agents are the models, with created and owned_by", "W A5"),
     "models.get": Requirement("a model is found by its name, whatever characters it has", "W A5"),

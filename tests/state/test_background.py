@@ -14,6 +14,8 @@ import openai
 import pytest
 from openai import AsyncOpenAI
 
+from tests.interaction.requirements import requirement
+
 from .asking import background, soon
 from .hosts import LEASE, PATIENCE, SOON, Host, Leash, eventually
 
@@ -26,6 +28,7 @@ async def numbers(stream: Any) -> list[int]:
         return [event.sequence_number async for event in stream]
 
 
+@requirement("several.background")
 async def test_a_response_that_one_process_makes_is_read_in_the_other(
     at_a: AsyncOpenAI, at_b: AsyncOpenAI, agents: Leash
 ) -> None:
@@ -48,6 +51,7 @@ async def test_a_response_that_one_process_makes_is_read_in_the_other(
     assert agents.number == 1
 
 
+@requirement("several.background")
 async def test_a_response_is_cancelled_by_the_other_process(
     at_a: AsyncOpenAI, at_b: AsyncOpenAI, agents: Leash
 ) -> None:
@@ -60,6 +64,7 @@ async def test_a_response_is_cancelled_by_the_other_process(
     assert (await at_a.responses.retrieve(made.id)).status == "cancelled"
 
 
+@requirement("several.background")
 async def test_a_response_of_a_process_that_does_not_answer_is_cancelled_all_the_same(
     at_a: AsyncOpenAI, at_b: AsyncOpenAI, a: Host, agents: Leash
 ) -> None:
@@ -75,6 +80,7 @@ async def test_a_response_of_a_process_that_does_not_answer_is_cancelled_all_the
         assert (await client.responses.retrieve(made.id)).status == ended.status
 
 
+@requirement("several.background")
 async def test_a_response_whose_process_was_killed_has_failed_for_every_reader(
     at_a: AsyncOpenAI, at_b: AsyncOpenAI, a: Host, agents: Leash
 ) -> None:
@@ -92,6 +98,7 @@ async def test_a_response_whose_process_was_killed_has_failed_for_every_reader(
     assert found.error.message == "The process that ran this response has died."
 
 
+@requirement("several.background")
 async def test_a_stream_is_resumed_in_the_other_process_without_gap_or_repeat(
     at_a: AsyncOpenAI, at_b: AsyncOpenAI
 ) -> None:
@@ -113,6 +120,7 @@ async def test_a_stream_is_resumed_in_the_other_process_without_gap_or_repeat(
     assert [event.to_json() for event in again] == [event.to_json() for event in (*seen, *rest)]
 
 
+@requirement("several.background")
 async def test_many_follow_one_response_from_both_processes_and_see_the_same(
     at_a: AsyncOpenAI, at_b: AsyncOpenAI
 ) -> None:
@@ -130,6 +138,7 @@ async def _followed(client: AsyncOpenAI, identifier: str, after: int | None) -> 
     return await numbers(await client.responses.retrieve(identifier, stream=True, **options))
 
 
+@requirement("several.background")
 async def test_who_follows_a_response_whose_process_is_killed_is_told_that_it_failed(
     at_a: AsyncOpenAI, a: Host, b: Host, agents: Leash
 ) -> None:
@@ -164,6 +173,7 @@ async def raw_events(
     return events
 
 
+@requirement("several.fence")
 async def test_a_process_that_wakes_after_its_response_was_given_up_does_not_bring_it_back(
     at_a: AsyncOpenAI, at_b: AsyncOpenAI, a: Host, b: Host, agents: Leash
 ) -> None:
@@ -190,6 +200,7 @@ async def test_a_process_that_wakes_after_its_response_was_given_up_does_not_bri
                 assert await raw_events(other_client, made.id) == before
 
 
+@requirement("several.background")
 async def test_a_client_that_leaves_at_the_first_event_leaves_a_response_that_completes(
     a: Host, at_b: AsyncOpenAI, agents: Leash
 ) -> None:
@@ -210,6 +221,7 @@ async def test_a_client_that_leaves_at_the_first_event_leaves_a_response_that_co
     assert (await at_b.responses.retrieve(identifier)).output_text == "to nobody"
 
 
+@requirement("several.fence")
 async def test_a_response_deleted_by_the_other_process_is_stopped_and_stays_deleted(
     at_a: AsyncOpenAI, at_b: AsyncOpenAI, agents: Leash
 ) -> None:

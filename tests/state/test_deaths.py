@@ -15,6 +15,7 @@ import openai
 import pytest
 from openai import AsyncOpenAI
 
+from tests.interaction.requirements import requirement
 from tests.stores.postgres_cluster import Cluster
 
 from .asking import chat, remembered, soon, stored, taken, text
@@ -42,6 +43,7 @@ def hosts(url: str, number: int, **settings: str) -> Iterator[Hosts]:
 
 
 @pytest.mark.parametrize("at", ["200", "[DONE]"])
+@requirement("several.killed")
 async def test_a_turn_is_there_after_the_process_was_killed_as_soon_as_it_was_acknowledged(
     url: str, conversation: str, at: str
 ) -> None:
@@ -73,6 +75,7 @@ async def until_done(client: AsyncOpenAI, conversation: str, content: str) -> No
     raise AssertionError
 
 
+@requirement("several.killed")
 async def test_a_turn_whose_process_was_killed_in_its_midst_is_not_half_there(
     url: str, agents: Leash, conversation: str
 ) -> None:
@@ -132,6 +135,7 @@ class Talker:
         assert sorted(said, key=lambda turn: int(turn.split()[1])) == said
 
 
+@requirement("several.killed")
 async def test_every_acknowledged_turn_survives_processes_that_are_killed_at_random(
     url: str, conversation: str
 ) -> None:
@@ -157,6 +161,7 @@ async def test_every_acknowledged_turn_survives_processes_that_are_killed_at_ran
                 await talker.check(client)
 
 
+@requirement("several.rolling")
 async def test_a_rolling_restart_loses_no_turn_and_runs_none_twice(
     store_url: str, agents: Leash, conversation: str
 ) -> None:
@@ -187,6 +192,7 @@ async def test_a_rolling_restart_loses_no_turn_and_runs_none_twice(
                 await talker.check(client)
 
 
+@requirement("store.engine")
 async def test_servers_go_on_when_their_engine_was_restarted(
     postgres: Cluster, store_url: str, agents: Leash, conversation: str
 ) -> None:
@@ -213,6 +219,7 @@ async def test_servers_go_on_when_their_engine_was_restarted(
             assert seen == []
 
 
+@requirement("store.engine")
 async def test_servers_whose_engine_is_frozen_answer_in_time_and_serve_what_needs_no_state(
     postgres: Cluster, store_url: str, conversation: str
 ) -> None:

@@ -10,12 +10,15 @@ import openai
 import pytest
 from openai import AsyncOpenAI
 
+from tests.interaction.requirements import requirement
+
 from .asking import chat, remembered, soon, stored, taken, text
 from .hosts import LEASE, SOON, Host, Hosts, Leash, eventually
 
 pytestmark = pytest.mark.anyio
 
 
+@requirement("store.workers")
 async def test_what_was_said_in_one_process_is_known_in_the_other(
     at_a: AsyncOpenAI, at_b: AsyncOpenAI, a: Host, b: Host, conversation: str
 ) -> None:
@@ -26,6 +29,7 @@ async def test_what_was_said_in_one_process_is_known_in_the_other(
     assert len(seen) == 2
 
 
+@requirement("store.workers")
 async def test_responses_continue_those_of_the_other_process(at_a: AsyncOpenAI, at_b: AsyncOpenAI) -> None:
     first = await at_a.responses.create(model="remembering", input="my name is Ada")
     second = await at_b.responses.create(model="remembering", input="who am I?", previous_response_id=first.id)
@@ -33,6 +37,7 @@ async def test_responses_continue_those_of_the_other_process(at_a: AsyncOpenAI, 
     assert (await at_a.responses.retrieve(second.id)).output_text == second.output_text
 
 
+@requirement("several.turns")
 async def test_a_conversation_that_is_busy_in_one_process_is_busy_in_the_other(
     at_a: AsyncOpenAI, at_b: AsyncOpenAI, agents: Leash, conversation: str
 ) -> None:
@@ -46,6 +51,7 @@ async def test_a_conversation_that_is_busy_in_one_process_is_busy_in_the_other(
     assert await stored(at_b, conversation) == [agents.prompt("long"), "done"]
 
 
+@requirement("several.turns")
 async def test_turns_in_one_conversation_never_overlap_whichever_process_takes_them(
     store_url: str, agents: Leash, conversation: str
 ) -> None:
@@ -68,6 +74,7 @@ async def test_turns_in_one_conversation_never_overlap_whichever_process_takes_t
         hosts.remove()
 
 
+@requirement("several.lease")
 async def test_a_turn_that_takes_longer_than_the_lease_keeps_what_it_holds(
     at_a: AsyncOpenAI, at_b: AsyncOpenAI, agents: Leash, conversation: str
 ) -> None:
@@ -83,6 +90,7 @@ async def test_a_turn_that_takes_longer_than_the_lease_keeps_what_it_holds(
     assert agents.number == 1
 
 
+@requirement("several.lease")
 async def test_a_conversation_whose_process_was_killed_in_mid_turn_is_free_in_the_other_soon(
     at_a: AsyncOpenAI, at_b: AsyncOpenAI, a: Host, agents: Leash, conversation: str
 ) -> None:
@@ -100,6 +108,7 @@ async def test_a_conversation_whose_process_was_killed_in_mid_turn_is_free_in_th
     assert await stored(at_b, conversation) == [*before, "after", "after"]
 
 
+@requirement("several.fence")
 async def test_a_process_that_wakes_after_its_lease_finds_its_turn_refused_and_tells_its_client(
     at_a: AsyncOpenAI, at_b: AsyncOpenAI, a: Host, agents: Leash, conversation: str
 ) -> None:
@@ -117,6 +126,7 @@ async def test_a_process_that_wakes_after_its_lease_finds_its_turn_refused_and_t
     assert await stored(at_a, conversation) == theirs
 
 
+@requirement("several.fence")
 async def test_a_stream_of_a_process_that_wakes_after_its_lease_ends_with_an_error(
     at_a: AsyncOpenAI, at_b: AsyncOpenAI, a: Host, agents: Leash, conversation: str
 ) -> None:
@@ -147,6 +157,7 @@ async def _unfinished(stream: openai.AsyncStream) -> None:  # type: ignore[type-
         assert not chunk.choices or chunk.choices[0].finish_reason is None
 
 
+@requirement("several.fence")
 async def test_a_conversation_deleted_elsewhere_during_a_turn_stays_deleted(
     at_a: AsyncOpenAI, at_b: AsyncOpenAI, agents: Leash, conversation: str
 ) -> None:
@@ -166,6 +177,7 @@ async def test_a_conversation_deleted_elsewhere_during_a_turn_stays_deleted(
 # idempotency keys and slots
 
 
+@requirement("several.idempotency")
 async def test_requests_with_one_key_to_both_processes_run_once(
     at_a: AsyncOpenAI, at_b: AsyncOpenAI, agents: Leash, conversation: str
 ) -> None:
@@ -181,6 +193,7 @@ async def test_requests_with_one_key_to_both_processes_run_once(
         await chat(at_b, conversation, agents.prompt("another"), extra_headers=keyed)
 
 
+@requirement("several.idempotency")
 async def test_a_key_whose_process_was_killed_is_not_run_again(
     at_a: AsyncOpenAI, at_b: AsyncOpenAI, a: Host, agents: Leash, conversation: str
 ) -> None:
@@ -199,6 +212,7 @@ async def test_a_key_whose_process_was_killed_is_not_run_again(
     assert agents.number == 1
 
 
+@requirement("slots.shared")
 async def test_slots_are_counted_over_both_processes_and_those_of_the_dead_return(
     store_url: str, agents: Leash, conversation: str
 ) -> None:

@@ -13,12 +13,13 @@ import anyio
 import pytest
 
 from openai_compat.errors import Unavailable
-from openai_compat.stores.engine import Row, Single, Stepwise, Transaction
+from openai_compat.stores.engine import Row, Stepwise, Transaction
 from openai_compat.stores.port import Events, Key, Outcome, StoredResponse
 from openai_compat.stores.postgres import PostgresEngine
 from openai_compat.stores.sql import SqlStore
 
 from .postgres_cluster import Cluster, wait_until
+from .statements import rows, script
 
 pytestmark = pytest.mark.anyio
 
@@ -34,18 +35,6 @@ async def engine(postgres_url: str) -> AsyncIterator[PostgresEngine]:
     made = PostgresEngine(postgres_url)
     yield made
     await made.aclose()
-
-
-def rows(sql: str, *parameters: object) -> Single[list[Row]]:
-    return Single(sql, parameters, list)
-
-
-def script(*statements: str) -> Callable[[], Transaction[None]]:
-    def transaction() -> Transaction[None]:
-        for statement in statements:
-            yield statement, ()
-
-    return transaction
 
 
 COUNTER = script("create table counter (id text primary key, n bigint not null)", "insert into counter values ('a', 0)")

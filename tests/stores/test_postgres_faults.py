@@ -13,13 +13,14 @@ import anyio
 import pytest
 
 from openai_compat.errors import Unavailable
-from openai_compat.stores.engine import Result, Single, Stepwise, Transaction
+from openai_compat.stores.engine import Result, Stepwise, Transaction
 from openai_compat.stores.port import ConversationTurn, Item, Key, Outcome
 from openai_compat.stores.postgres import PostgresEngine
 from openai_compat.stores.sql import SqlStore
 
 from .postgres_cluster import Cluster, wait_until
 from .postgres_proxy import proxy
+from .statements import rows
 
 pytestmark = pytest.mark.anyio
 ALICE = Key("alice", "trip")
@@ -242,14 +243,14 @@ async def test_a_turn_that_a_frozen_engine_has_taken_is_there_once_when_it_thaws
 
 async def test_a_statement_that_was_given_up_is_not_done_later(postgres: Cluster, postgres_url: str) -> None:
     """It waits for a row that somebody holds: given up here, it must not go on waiting there."""
-    add = Single("update counter set n = n + 1 returning n", (), list)
+    add = rows("update counter set n = n + 1 returning n")
 
     def holding() -> Transaction[None]:
         yield "update counter set n = 0", ()
         yield "select pg_sleep(1.0)", ()
 
     patient, hasty = PostgresEngine(postgres_url), PostgresEngine(f"{postgres_url}?timeout=0.2")
-    await patient.run(Single("create table counter as select 0 as n", (), list))
+    await patient.run(rows("create table counter as select 0 as n"))
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(patient.run, holding)
         await asyncio.sleep(0.1)
@@ -327,7 +328,7 @@ async def test_what_is_wrong_with_the_server_is_an_outage_and_what_was_done_befo
     postgres.sql(tables + TROUBLE.format(state, "troubled"), postgres_database)
     with pytest.raises(Unavailable, match="cannot be used"):
         await engine.run(transaction)
-    assert await engine.run(Single("select n from counter", (), list)) == [(0,)]
+    assert await engine.run(rows("select n from counter")) == [(0,)]
     await engine.aclose()
 
 
@@ -377,7 +378,7 @@ class Interrupted(PostgresEngine):
         if not self.armed:
             return await super().run(transaction)
         cut = self._cut(transaction)
-        return await super().run(Stepwise(cut) if isinstance(transaction, Single | Stepwise) else cut)
+        return await super().run(Stepwise(cut) if isinstance(transaction, Stepwise) else cut)
 
     def _cut(self, transaction: Callable[[], Transaction[Result]]) -> Callable[[], Transaction[Result]]:
         interrupts: Iterator[Callable[[], object]] = iter([self._interrupt])  # once: repeated, it goes through
@@ -454,7 +455,7 @@ async def test_an_engine_whose_answer_to_a_commit_is_lost_says_that_it_does_not_
             yield "update counter set n = n + 1", ()
             yield "update counter set n = n + 1", ()
 
-        await engine.run(Single("create table counter as select 0 as n", (), list))
+        await engine.run(rows("create table counter as select 0 as n"))
         line.lose(what, b"commit")  # type: ignore[arg-type]
         with pytest.raises(Unavailable) as caught:
             await engine.run(add)
@@ -462,7 +463,7 @@ async def test_an_engine_whose_answer_to_a_commit_is_lost_says_that_it_does_not_
         assert line.lost == 1
         expected = 2 if what == "answer" else 0
         for _ in wait_until("the server has done it, or noticed that nobody is there"):
-            if await engine.run(Single("select n from counter", (), list)) == [(expected,)]:
+            if await engine.run(rows("select n from counter")) == [(expected,)]:
                 break
         await engine.aclose()
 

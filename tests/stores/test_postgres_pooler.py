@@ -11,13 +11,14 @@ import anyio
 import pytest
 
 from openai_compat.errors import Unavailable
-from openai_compat.stores.engine import Single, Transaction
+from openai_compat.stores.engine import Transaction
 from openai_compat.stores.port import ConversationTurn, Events, Item, Key, Outcome, StoredResponse
 from openai_compat.stores.postgres import PostgresEngine
 from openai_compat.stores.sql import SqlStore
 
 from ..clients.programs import need
 from .postgres_cluster import Cluster, free_port, wait_until
+from .statements import rows
 
 pytestmark = pytest.mark.anyio
 
@@ -119,7 +120,7 @@ async def test_statements_of_a_transaction_stay_together(pooled_url: str) -> Non
             pids.add(rows[0][0])
         return pids
 
-    await engine.run(Single("create table counter as select 0 as n", (), list))
+    await engine.run(rows("create table counter as select 0 as n"))
     async with anyio.create_task_group() as tasks:
 
         async def run() -> None:
@@ -127,7 +128,7 @@ async def test_statements_of_a_transaction_stay_together(pooled_url: str) -> Non
 
         for _ in range(20):
             tasks.start_soon(run)
-    assert await engine.run(Single("select n from counter", (), list)) == [(100,)]
+    assert await engine.run(rows("select n from counter")) == [(100,)]
     await engine.aclose()
 
 

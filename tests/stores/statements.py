@@ -1,0 +1,26 @@
+"""Transactions for tests of engines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from openai_compat.stores.engine import Row, Stepwise, Transaction
+
+
+def rows(sql: str, *parameters: object) -> Stepwise[list[Row]]:
+    """One statement, and its rows."""
+
+    def transaction() -> Transaction[list[Row]]:
+        return list((yield sql, parameters))
+
+    return Stepwise(transaction)
+
+
+def script(*statements: str) -> Callable[[], Transaction[None]]:
+    """Statements that happen together."""
+
+    def transaction() -> Transaction[None]:
+        for statement in statements:
+            yield statement, ()
+
+    return transaction
