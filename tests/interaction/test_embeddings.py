@@ -206,7 +206,6 @@ async def test_a_function_gets_what_it_has_parameters_for(http: Http) -> None:
 @pytest.mark.parametrize(
     "function",
     [5, "embed", list, lambda: [1], lambda a, b: [], lambda texts, other: [], lambda tokens: [], lambda **texts: []],
-    ids=str,
 )
 async def test_what_is_no_embed_function_is_refused_when_the_server_is_made(function: Any, http: Http) -> None:
     with pytest.raises(TypeError, match="embed function"):
@@ -346,7 +345,6 @@ async def test_a_caller_has_the_models_it_may_use(http: Http) -> None:
         iter([[1.0], [2.0]]),
         Library(),
     ],
-    ids=str,
 )
 async def test_anything_but_a_vector_of_numbers_for_each_input_is_the_functions_failure(
     returned: Any, http: Http
