@@ -197,6 +197,7 @@ class Draft:
         self._new: tuple[Message, ...] = ()
         self._stop: Stop | None = None
         self._stopped: OpenAICompatError | None = None
+        self._committed = False
         self._woken = anyio.Event()
 
     def take_up(self, request: AgentRequest) -> None:
@@ -258,9 +259,16 @@ class Draft:
         if self._stopped is not None:
             raise self._stopped
 
+    def committed(self) -> None:
+        """The turn is in the store, which has given the conversation free with that."""
+        self._committed = True
+
     async def close(self) -> None:
         """Give the conversation free, whatever became of the turn."""
-        await to_the_end(self._give_free, "conversation given free")
+        if self._committed:
+            self._conversations.left(self)
+        else:
+            await to_the_end(self._give_free, "conversation given free")
 
     async def _give_free(self) -> None:
         try:

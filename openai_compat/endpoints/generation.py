@@ -124,6 +124,8 @@ async def _commit(runtime: Runtime, exchange: Exchange, turns: Turns, form: Form
         completion=None if form.keep is None else form.keep(form.whole(turns.messages)),
     )
     await commit(runtime, outcome)
+    if draft is not None and outcome.conversation is not None:
+        draft.committed()
 
 
 async def commit(runtime: Runtime, outcome: Outcome) -> None:

@@ -331,6 +331,8 @@ class Responding:
             approvals=self._questions() if conversation else (),
         )
         await commit(self._runtime, outcome)
+        if work.draft is not None and turn is not None:
+            work.draft.committed()
 
     def _questions(self) -> tuple[Approval, ...]:
         stream = self.work.stream
