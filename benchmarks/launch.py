@@ -41,12 +41,12 @@ class Running:
 
 
 @contextmanager
-def running(name: str) -> Iterator[Running]:
-    """Run `servers/<name>.py` in uvicorn while the block lasts."""
+def running(name: str, **environment: str) -> Iterator[Running]:
+    """Run `servers/<name>.py` in uvicorn while the block lasts, with variables added to its environment."""
     port = _free_port()
     command = [sys.executable, "-m", "uvicorn", f"servers.{name}:app", "--app-dir", str(HERE), *UVICORN]
     # In its own directory: `python -m` looks there first, and another checkout's code may be where this was started.
-    with subprocess.Popen([*command, "--port", str(port)], cwd=HERE) as process:
+    with subprocess.Popen([*command, "--port", str(port)], cwd=HERE, env=os.environ | environment) as process:
         try:
             _await_port(process, port)
             yield Running(name, port, process.pid)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 EVENT = b"data: "
 TAIL = len(EVENT) - 1
@@ -19,10 +20,22 @@ Messages = Sequence[dict[str, str]]
 
 def request(model: str, messages: Messages, *, stream: bool = False) -> bytes:
     """The bytes of a chat request. The query string is for the floor, which reads no JSON."""
-    body = json.dumps({"model": model, "messages": messages, "stream": stream}).encode()
     number = messages[-1]["content"] if stream else ""
-    head = f"POST /v1/chat/completions?{model}&{number} HTTP/1.1\r\nHost: localhost\r\n"
-    return f"{head}Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
+    body = {"model": model, "messages": messages, "stream": stream}
+    return post(f"/v1/chat/completions?{model}&{number}", body)
+
+
+def response_request(events: int, model: str = "burst", **more: object) -> bytes:
+    """The bytes of a request for a streamed response; the query string, again, is for the floor."""
+    body = {"model": model, "input": str(events), "stream": True, **more}
+    return post(f"/v1/responses?responses&{events}", body)
+
+
+def post(target: str, value: object) -> bytes:
+    """The bytes of a request with a JSON body."""
+    body = json.dumps(value).encode()
+    head = f"POST {target} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 
 class Stream(asyncio.Protocol):
@@ -66,19 +79,22 @@ class Stream(asyncio.Protocol):
 
 
 class KeptAlive(asyncio.Protocol):
-    """Sends one request after another over one connection until `until`, and counts the answers."""
+    """Sends one request after another over one connection until `until`, and counts the answers.
 
-    def __init__(self, message: bytes, until: float) -> None:
+    `ask` is given the body of the last answer, empty at first, and returns the next request.
+    """
+
+    def __init__(self, ask: Callable[[bytes], bytes], until: float) -> None:
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.answers = 0
-        self._message = message
+        self._ask = ask
         self._until = until
         self._received = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        transport.write(self._message)
+        transport.write(self._ask(b""))
 
     def data_received(self, data: bytes) -> None:
         self._received += data
@@ -89,7 +105,7 @@ class KeptAlive(asyncio.Protocol):
         self._received = b""
         self.answers += 1
         if time.perf_counter() < self._until:
-            self._transport.write(self._message)
+            self._transport.write(self._ask(body))
         else:
             self.done.set_result(None)
             self._transport.close()
@@ -128,12 +144,49 @@ async def ended(streams: Sequence[Stream]) -> None:
 
 async def requests_per_second(port: int, message: bytes, *, connections: int, seconds: float) -> float:
     """Answers per second over `connections` kept-alive connections, each with one request at a time."""
-    loop = asyncio.get_running_loop()
     began = time.perf_counter()
+    answers = await _kept_alive([port] * connections, [lambda _: message] * connections, seconds)
+    return answers / (time.perf_counter() - began)
+
+
+async def turns_per_second(ports: Sequence[int], *, clients: int, turns: int, seconds: float) -> float:
+    """Turns per second of clients that talk to one server after the other: see Conversation."""
+    began = time.perf_counter()
+    conversations = [Conversation(turns) for _ in range(clients)]
+    await _kept_alive([ports[n % len(ports)] for n in range(clients)], conversations, seconds)
+    return sum([conversation.turns for conversation in conversations]) / (time.perf_counter() - began)
+
+
+async def _kept_alive(ports: Sequence[int], asks: Sequence[Callable[[bytes], bytes]], seconds: float) -> int:
+    """Let clients ask, one connection for each, and tell how many answers they got."""
+    loop, until = asyncio.get_running_loop(), time.perf_counter() + seconds
     clients: list[KeptAlive] = []
-    for _ in range(connections):
-        _, client = await loop.create_connection(lambda: KeptAlive(message, began + seconds), "127.0.0.1", port)
+    for port, ask in zip(ports, asks, strict=True):
+        _, client = await loop.create_connection(partial(KeptAlive, ask, until), "127.0.0.1", port)
         clients.append(client)
     async with asyncio.timeout(seconds + TIMEOUT):
         await asyncio.gather(*[client.done for client in clients])
-    return sum([client.answers for client in clients]) / (time.perf_counter() - began)
+    return sum([client.answers for client in clients])
+
+
+class Conversation:
+    """What a client says that makes a conversation, has `length` turns in it, and makes the next. Counts the turns."""
+
+    def __init__(self, length: int) -> None:
+        self.turns = 0
+        self._length = length
+        self._left = 0
+        self._id = ""
+
+    def __call__(self, answer: bytes) -> bytes:
+        """The next request."""
+        if not self._left:
+            self.turns += bool(self._id)
+            self._left, self._id = self._length, ""
+            return post("/v1/conversations", {})
+        if not self._id:
+            self._id = json.loads(answer)["id"]
+        else:
+            self.turns += 1
+        self._left -= 1
+        return post("/v1/responses", {"model": "plain", "input": "Hello there.", "conversation": self._id})

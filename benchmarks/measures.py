@@ -1,90 +1,23 @@
-"""What is measured, how, and what is to be reached.
-
-Servers take turns (A B C, A B C, …) and ratios are taken within a round, so that a slow spell of the machine hits all.
-"""
+"""What is measured of streams and plain answers, how, and what is to be reached."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from http.client import HTTPConnection
-from typing import Any, Literal
+from typing import Any
 
 import load
 from launch import HERE, SERVERS, Running, running
+from measure import Measure, Scale, Target, at_full_speed, each_round
 from servers.agents import ANSWER, EVENTS_PER_SECOND, PIECE
 
+WITH_RESPONSES = ("floor", "ours")
 VENDORS = ("openai", "anthropic", "httpx", "httpx2", "google.genai", "mistralai", "cohere", "starlette", "fastapi")
-
-
-@dataclass(frozen=True)
-class Scale:
-    """How much of everything there is to be."""
-
-    rounds: int
-    seconds: float = 2.0
-    burst_streams: int = 4
-    burst_events: int = 20_000
-    connections: int = 8
-    paced_streams: int = 200
-    idle_streams: int = 500
-    imports: int = 9
-
-
-FULL = Scale(rounds=5)
-QUICK = Scale(rounds=1, seconds=1.0, imports=3)
-
-
-@dataclass(frozen=True)
-class Target:
-    """A bound on our figure: absolute, or as a multiple of that of the server `beside`."""
-
-    sign: Literal[">=", "<="]
-    bound: float
-    beside: str = ""
-
-    def reached(self, value: float) -> bool:
-        return value >= self.bound if self.sign == ">=" else value <= self.bound
-
-    def __str__(self) -> str:
-        return f"{self.sign} {self.bound:g}" + (f" x {self.beside}" if self.beside else "")
-
-
-@dataclass
-class Measure:
-    """One line of the table. `samples` holds a figure for each round of each server."""
-
-    name: str
-    title: str
-    unit: str
-    targets: tuple[Target, ...]
-    run: Callable[[Scale], Iterator[tuple[str, float]]]
-    samples: dict[str, list[float]] = field(default_factory=dict[str, list[float]])
-
-    def take(self, scale: Scale) -> None:
-        """Run all rounds."""
-        for server, figure in self.run(scale):
-            self.samples.setdefault(server, []).append(figure)
-
-    def figure(self, server: str) -> float | None:
-        """The median of the rounds."""
-        return statistics.median(self.samples[server]) if server in self.samples else None
-
-    def ratio(self, beside: str) -> float:
-        """The median of the rounds' ratios of our figure to the other server's."""
-        pairs = zip(self.samples["ours"], self.samples[beside], strict=True)
-        return statistics.median([ours / other for ours, other in pairs])
-
-    def value(self, target: Target) -> float:
-        """What the target is about."""
-        return self.ratio(target.beside) if target.beside else statistics.median(self.samples["ours"])
 
 
 def check() -> None:
@@ -93,6 +26,14 @@ def check() -> None:
         with running(name) as server:
             assert _ask(server, "plain")["choices"][0]["message"]["content"] == ANSWER, name
             assert "".join(_streamed(server, "burst", 3)) == PIECE * 3, name
+    sizes = [_size_of_response(name) for name in WITH_RESPONSES]
+    assert max(sizes) < min(sizes) * 1.01, f"not the same bytes: {sizes}"
+
+
+def _size_of_response(name: str) -> int:
+    """Bytes of so long a stream that only its deltas count."""
+    with running(name) as server:
+        return len(_post(server, load.response_request(20_000)))
 
 
 def _ask(server: Running, model: str) -> dict[str, Any]:
@@ -123,47 +64,30 @@ def _long_history() -> list[dict[str, str]]:
     return [*turns, *_prompt("And then?")]
 
 
-starved: list[str] = []
-"""Servers that were to work as fast as they can, and had less than `ENOUGH` of a CPU, once for each round."""
-ENOUGH = 0.9
-
-
-@contextmanager
-def _at_full_speed(server: Running) -> Iterator[None]:
-    """Notes when something else took the CPU away, or the client was too slow: the figure is then not the server's."""
-    began, before = time.perf_counter(), server.cpu()
-    yield
-    if server.cpu() - before < ENOUGH * (time.perf_counter() - began):
-        starved.append(server.name)
-
-
-def _each_round(servers: Sequence[str], rounds: int, one: Callable[[Running], float]) -> Iterator[tuple[str, float]]:
-    """Start the servers and let them take turns. The first round warms them up and does not count."""
-    with ExitStack() as stack:
-        started = [stack.enter_context(running(name)) for name in servers]
-        for number in range(rounds + 1):
-            for server in started:
-                figure = one(server)
-                if number:
-                    yield server.name, figure
-
-
 def burst(scale: Scale) -> Iterator[tuple[str, float]]:
-    message = load.request("burst", _prompt(scale.burst_events), stream=True)
+    return _streams(scale, SERVERS, load.request("burst", _prompt(scale.burst_events), stream=True))
 
-    async def events_per_second(server: Running) -> float:
-        events, began = 0, time.perf_counter()
-        while (elapsed := time.perf_counter() - began) < scale.seconds:
-            streams = await load.open_streams(server.port, message, scale.burst_streams)
-            await load.ended(streams)
-            events += sum([stream.events for stream in streams])
-        return events / elapsed
 
+def responses(scale: Scale) -> Iterator[tuple[str, float]]:
+    return _streams(scale, WITH_RESPONSES, load.response_request(scale.burst_events))
+
+
+def _streams(scale: Scale, servers: Sequence[str], message: bytes) -> Iterator[tuple[str, float]]:
     def one(server: Running) -> float:
-        with _at_full_speed(server):
-            return asyncio.run(events_per_second(server))
+        with at_full_speed(server):
+            return asyncio.run(events_per_second(server, message, scale))
 
-    return _each_round(SERVERS, scale.rounds, one)
+    return each_round(servers, scale.rounds, one)
+
+
+async def events_per_second(server: Running, message: bytes, scale: Scale) -> float:
+    """Of several streams at once, begun again and again."""
+    events, began = 0, time.perf_counter()
+    while (elapsed := time.perf_counter() - began) < scale.seconds:
+        streams = await load.open_streams(server.port, message, scale.burst_streams)
+        await load.ended(streams)
+        events += sum([stream.events for stream in streams])
+    return events / elapsed
 
 
 def plain(scale: Scale) -> Iterator[tuple[str, float]]:
@@ -177,29 +101,32 @@ def history(scale: Scale) -> Iterator[tuple[str, float]]:
 def _requests(scale: Scale, servers: Sequence[str], message: bytes) -> Iterator[tuple[str, float]]:
     def one(server: Running) -> float:
         count = load.requests_per_second(server.port, message, connections=scale.connections, seconds=scale.seconds)
-        with _at_full_speed(server):
+        with at_full_speed(server):
             return asyncio.run(count)
 
-    return _each_round(servers, scale.rounds, one)
+    return each_round(servers, scale.rounds, one)
 
 
 def paced(scale: Scale) -> Iterator[tuple[str, float]]:
-    """CPU per event in microseconds, in a stretch of time in which all streams are open and none ends."""
+    """CPU per event in microseconds."""
     events = int(EVENTS_PER_SECOND * (scale.seconds + 4))
     message = load.request("paced", _prompt(events), stream=True)
+    return each_round(SERVERS, scale.rounds, lambda server: asyncio.run(cpu_per_event(server, message, scale)))
 
-    async def cpu_per_event(server: Running) -> float:
-        streams = await load.open_streams(server.port, message, scale.paced_streams)
-        began, before = server.cpu(), sum([stream.events for stream in streams])
-        await asyncio.sleep(scale.seconds)
-        used, after = server.cpu() - began, sum([stream.events for stream in streams])
-        assert not any([stream.done.done() for stream in streams]), "a stream ended while it was measured"
-        for stream in streams:
-            stream.close()
-        await asyncio.sleep(0.5)  # the server notices that they have left
-        return used / (after - before) * 1e6
 
-    return _each_round(SERVERS, scale.rounds, lambda server: asyncio.run(cpu_per_event(server)))
+async def cpu_per_event(server: Running, message: bytes, scale: Scale, *, to_the_end: bool = False) -> float:
+    """In microseconds, in a stretch of time in which all streams are open and none ends."""
+    streams = await load.open_streams(server.port, message, scale.paced_streams)
+    began, before = server.cpu(), sum([stream.events for stream in streams])
+    await asyncio.sleep(scale.seconds)
+    used, after = server.cpu() - began, sum([stream.events for stream in streams])
+    assert not any([stream.done.done() for stream in streams]), "a stream ended while it was measured"
+    if to_the_end:
+        await load.ended(streams)
+    for stream in streams:
+        stream.close()
+    await asyncio.sleep(0.5)  # the server notices that they have left
+    return used / (after - before) * 1e6
 
 
 def idle(scale: Scale) -> Iterator[tuple[str, float]]:
@@ -253,6 +180,7 @@ def _python(code: str) -> str:
 
 MEASURES = (
     Measure("burst", "burst streaming", "events/s", (Target(">=", 6, "floor"),), burst),
+    Measure("responses", "responses streaming", "events/s", (Target(">=", 2.5, "floor"),), responses),
     Measure("plain", "plain requests", "req/s", (Target(">=", 0.3, "floor"), Target(">=", 1.5, "handwritten")), plain),
     Measure("paced", "CPU per paced event", "us", (Target("<=", 1.5, "floor"),), paced),
     Measure("idle", "memory per idle stream", "kB", (Target("<=", 2, "floor"),), idle),

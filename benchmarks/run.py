@@ -1,12 +1,13 @@
 """Our server beside two others: what an ASGI server can do at all, and what people write by hand.
 
-    python benchmarks/run.py                      everything, about five minutes
+    python benchmarks/run.py                      everything, about ten minutes
     python benchmarks/run.py --quick              one short round of everything: good for a look, not for a claim
     python benchmarks/run.py --only burst         one measure; can be given several times
     python benchmarks/run.py --json before.json   the figures of every round too, to compare two states of the code
 
 measures
   burst     agents that never pause: events per second over 4 streams of 20,000 short texts
+  responses the same over the Responses API; the floor writes the same bytes
   plain     small requests, 8 connections kept alive: answers per second
   paced     200 streams, 50 events a second each: CPU time of the server for one event
   idle      500 streams that have said one thing and wait: memory of the server for one stream
@@ -14,31 +15,57 @@ measures
   import    seconds for `import openai_compat`, which must load no vendor SDK and no web framework;
             beside it (floor) what pydantic and anyio take alone
 
+measures of stored turns, on each engine
+  turn            one client, the store alone: lock a conversation, read it, commit a question and an answer; disk: how
+                  often a second the disk keeps 4 kB, which a durable commit waits for
+  turn-cpu        CPU time of that
+  turns           32 clients
+  http-turn, http-turn-cpu, http-turns
+                  the same over HTTP: plain responses in a conversation, stored, of an agent that answers at once
+  curve           a turn at the end of a conversation of 1,000 to one of the first, without the reading of the history;
+                  below the table, what turn n takes
+  log             streams of agents that never pause, with an event log (background) to those without
+  log-cpu         CPU time for an event of 200 paced streams, with a log to those without
+  workers         two processes on one PostgreSQL to one, 32 clients; needs a CPU for each of the two, one for PostgreSQL
+                  and one for the client
+  workers-cpu     what that would be if they had them: from the CPU time of a turn with two and with one
+
 servers (benchmarks/servers/), each alone in a uvicorn process: h11, one worker, asyncio's own loop
   floor         raw ASGI, ready-made bytes, one send for each event; reads no JSON
   handwritten   FastAPI and the types of the openai package
   ours          Server and create_app, as in the README
+  stateful      the same with a store; PostgreSQL is started for the purpose, with the settings it comes with
 
 Figures are medians of rounds in which the servers take turns. Ratios, which are what the targets are about, carry
 over to other machines; figures do not. Nothing fails for being slow: the exit status is 0 unless something breaks.
-Linux only (CPU time and memory are read from /proc). Needs the `test` dependency group.
+Linux only (CPU time and memory are read from /proc). Needs the extra `test` and the dependency group `bench`.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
+import engines
+import measures
+import state
 from launch import SERVERS
-from measures import ENOUGH, FULL, MEASURES, QUICK, Measure, check, starved
+from measure import ENOUGH, FULL, QUICK, Measure, Scale, starved
 
-PACKAGES = ("uvicorn", "h11", "starlette", "pydantic", "anyio", "fastapi", "openai")
-ROW = "{:24} {:9} {:>12} {:>12} {:>12}  {:36}"
+PACKAGES = ("uvicorn", "h11", "starlette", "pydantic", "anyio", "fastapi", "openai", "asyncpg")
+MEASURES = (*measures.MEASURES, *state.MEASURES)
+ROW = "{:24} {:9} {:>12} {:>12} {:>12} {:>12}  {:36}"
+TABLES = (
+    (measures.MEASURES, (*SERVERS, ""), "ours, target"),
+    (state.MEASURES, (*engines.ENGINES, "disk"), "target"),
+)
 
 
 def main() -> None:
@@ -50,17 +77,36 @@ def main() -> None:
     chosen = [measure for measure in MEASURES if not options.only or measure.name in options.only]
     if sys.platform != "linux":
         sys.exit("the benchmark reads /proc: Linux only")
-    check()
+    if any([measure in chosen for measure in measures.MEASURES]):
+        measures.check()
     print(_machine())
-    print(ROW.format("", "", *SERVERS, "ours, target"))
-    for measure in chosen:
-        measure.take(scale)
-        print(_row(measure), flush=True)
+    try:
+        for table, columns, verdicts in TABLES:
+            _take([measure for measure in table if measure in chosen], columns, verdicts, scale)
+    finally:
+        engines.stop()
     if starved:
         print(f"\nDoubtful: {len(starved)} times a server had less than {ENOUGH:.0%} of a CPU ({_counted(starved)}).")
         print("Something else is running, or the client is too slow. Compare such figures with care.")
     if options.json:
         options.json.write_text(json.dumps(_record(chosen), indent=2) + "\n")
+
+
+def _take(table: list[Measure], columns: Sequence[str], verdicts: str, scale: Scale) -> None:
+    if table:
+        print(ROW.format("", "", *columns, verdicts))
+    for measure in table:
+        measure.take(scale)
+        print(_row(measure, columns), flush=True)
+    if state.curves:
+        _print_curves()
+
+
+def _print_curves() -> None:
+    for engine, points in state.curves.items():
+        print(f"\n{engine}, ms  {'turn':>8} {'lock':>8} {'history':>8} {'commit':>8}")
+        for number, costs in points.items():
+            print(f"{'':{len(engine) + 4}}  {number:8,} " + " ".join([f"{cost:8.2f}" for cost in costs]))
 
 
 def _options() -> argparse.Namespace:
@@ -75,11 +121,11 @@ def _options() -> argparse.Namespace:
 
 def _machine() -> str:
     packages = ", ".join([f"{name} {version(name)}" for name in PACKAGES])
-    return f"Python {platform.python_version()}, {packages}\n"
+    return f"Python {platform.python_version()}, {packages}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}\n"
 
 
-def _row(measure: Measure) -> str:
-    figures = [_shown(measure.figure(server)) for server in SERVERS]
+def _row(measure: Measure, columns: Sequence[str]) -> str:
+    figures = [_shown(measure.figure(column)) if column else "" for column in columns]
     return ROW.format(measure.title, measure.unit, *figures, "; ".join(_verdicts(measure))).rstrip()
 
 
@@ -87,6 +133,8 @@ def _verdicts(measure: Measure) -> list[str]:
     verdicts: list[str] = []
     for target in measure.targets:
         value = measure.value(target)
+        if value is None:  # what it is about is not installed
+            continue
         verdicts.append(f"{value:.3g} ({target}: {'reached' if target.reached(value) else 'MISSED'})")
     return verdicts
 
@@ -106,6 +154,7 @@ def _record(measures: list[Measure]) -> dict[str, object]:
         "python": platform.python_version(),
         "starved": starved,
         "packages": {name: version(name) for name in PACKAGES},
+        "curves": state.curves,
         "measures": {
             measure.name: {"unit": measure.unit, "verdicts": _verdicts(measure), "rounds": measure.samples}
             for measure in measures

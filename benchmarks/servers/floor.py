@@ -26,10 +26,34 @@ class Stream:
     def __init__(self, model: str) -> None:
         self.piece = _chunk(model, f'{{"content":"{PIECE}"}}')
         self.first = _chunk(model, '{"role":"assistant"}') + self.piece
-        self.end = _chunk(model, "{}", '"stop"') + b"data: [DONE]\n\n"
+        self._end = _chunk(model, "{}", '"stop"') + b"data: [DONE]\n\n"
+
+    def end(self, number: int) -> bytes:
+        return self._end
 
 
-STREAMS = {model: Stream(model) for model in ("burst", "paced", "idle")}
+RESPONSE = "resp_0123456789abcdef0123456789abcdef"
+MESSAGE_ID = "msg_0123456789abcdef0123456789abcdef_000"
+DELTA = "response.output_text.delta"
+
+
+def _event(kind: str, rest: str) -> bytes:
+    return f'event: {kind}\ndata: {{"type":"{kind}",{rest}}}\n\n'.encode()
+
+
+class ResponsesStream:
+    """The same for the Responses API, which repeats the text at the end of the part, the item and the response."""
+
+    def __init__(self) -> None:
+        place = f'"item_id":"{MESSAGE_ID}","output_index":0,"content_index":0'
+        self.piece = _event(DELTA, f'{place},"logprobs":[],"delta":"{PIECE}","sequence_number":12345')
+        self.first = _event("response.created", f'"response":{{"id":"{RESPONSE}"}},"sequence_number":0') + self.piece
+
+    def end(self, number: int) -> bytes:
+        return _event("response.output_text.done", f'"text":"{PIECE * number}"') * 4
+
+
+STREAMS = {model: Stream(model) for model in ("burst", "paced", "idle")} | {"responses": ResponsesStream()}
 
 MESSAGE = f'{{"role":"assistant","content":"{ANSWER}","refusal":null,"annotations":[]}}'
 CHOICE = f'{{"index":0,"message":{MESSAGE},"logprobs":null,"finish_reason":"stop"}}'
@@ -58,7 +82,7 @@ async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
     await _stream(STREAMS[model], model, int(number), send)
 
 
-async def _stream(stream: Stream, model: str, number: int, send: Send) -> None:
+async def _stream(stream: Stream | ResponsesStream, model: str, number: int, send: Send) -> None:
     async def write(data: bytes, *, more: bool = True) -> None:
         await send({"type": "http.response.body", "body": data, "more_body": more})
 
@@ -69,4 +93,4 @@ async def _stream(stream: Stream, model: str, number: int, send: Send) -> None:
         await write(stream.piece)
     if model == "idle":
         await asyncio.sleep(FOREVER)
-    await write(stream.end, more=False)
+    await write(stream.end(number), more=False)

@@ -1,0 +1,106 @@
+"""What a measure is: a figure for each of several subjects, taken in rounds, and what is to be reached.
+
+Subjects take turns (A B C, A B C, …) and ratios are taken within a round, so that a slow spell of the machine hits all.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Literal
+
+from launch import Running, running
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How much of everything there is to be."""
+
+    rounds: int
+    seconds: float = 2.0
+    burst_streams: int = 4
+    burst_events: int = 20_000
+    connections: int = 8
+    paced_streams: int = 200
+    idle_streams: int = 500
+    imports: int = 9
+    clients: int = 32
+    turns: int = 10
+    longest: int = 1000
+
+
+FULL = Scale(rounds=5)
+QUICK = Scale(rounds=1, seconds=1.0, imports=3, longest=300)
+
+
+@dataclass(frozen=True)
+class Target:
+    """A bound on the figure of one subject: absolute, or as a multiple of that of the one `beside`."""
+
+    sign: Literal[">=", "<="]
+    bound: float
+    beside: str = ""
+    of: str = "ours"
+
+    def reached(self, value: float) -> bool:
+        return value >= self.bound if self.sign == ">=" else value <= self.bound
+
+    def __str__(self) -> str:
+        text = f"{self.sign} {self.bound:g}" + (f" x {self.beside}" if self.beside else "")
+        return text if self.of == "ours" else f"{self.of} {text}"
+
+
+@dataclass
+class Measure:
+    """One line of a table. `samples` holds a figure for each round of each subject."""
+
+    name: str
+    title: str
+    unit: str
+    targets: tuple[Target, ...]
+    run: Callable[[Scale], Iterator[tuple[str, float]]]
+    samples: dict[str, list[float]] = field(default_factory=dict[str, list[float]])
+
+    def take(self, scale: Scale) -> None:
+        """Run all rounds."""
+        for server, figure in self.run(scale):
+            self.samples.setdefault(server, []).append(figure)
+
+    def figure(self, subject: str) -> float | None:
+        """The median of the rounds."""
+        return statistics.median(self.samples[subject]) if subject in self.samples else None
+
+    def value(self, target: Target) -> float | None:
+        """What the target is about: a figure, or the median of the rounds' ratios."""
+        if target.of not in self.samples or not target.beside:
+            return self.figure(target.of)
+        pairs = zip(self.samples[target.of], self.samples[target.beside], strict=True)
+        return statistics.median([figure / other for figure, other in pairs])
+
+
+starved: list[str] = []
+"""Servers that were to work as fast as they can, and had less than `ENOUGH` of a CPU, once for each round."""
+ENOUGH = 0.9
+
+
+@contextmanager
+def at_full_speed(server: Running) -> Iterator[None]:
+    """Notes when something else took the CPU away, or the client was too slow: the figure is then not the server's."""
+    began, before = time.perf_counter(), server.cpu()
+    yield
+    if server.cpu() - before < ENOUGH * (time.perf_counter() - began):
+        starved.append(server.name)
+
+
+def each_round(servers: Sequence[str], rounds: int, one: Callable[[Running], float]) -> Iterator[tuple[str, float]]:
+    """Start the servers and let them take turns. The first round warms them up and does not count."""
+    with ExitStack() as stack:
+        started = [stack.enter_context(running(name)) for name in servers]
+        for number in range(rounds + 1):
+            for server in started:
+                figure = one(server)
+                if number:
+                    yield server.name, figure

@@ -1,0 +1,283 @@
+"""What is measured of turns that are stored, how, and what is to be reached."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from itertools import pairwise
+from typing import TypeAlias
+
+import load
+from engines import SHARED, available, store_url, syncs_per_second
+from launch import Running, running
+from measure import Measure, Scale, Target
+from measures import cpu_per_event, events_per_second
+from servers.agents import EVENTS_PER_SECOND
+
+from openai_compat.stores.engine import Row, Stepwise, Transaction
+from openai_compat.stores.open import open_store
+from openai_compat.stores.port import LEASE, ConversationTurn, Item, Key, Outcome, Store
+from openai_compat.stores.sql import SqlStore
+from openai_compat.stores.sql_conversations import begin
+
+Figure: TypeAlias = Callable[[float, float, int], float]
+"""Makes a figure of seconds, seconds of CPU, and turns."""
+
+PRINCIPAL = "bench"
+POINTS = (1, 10, 30, 100, 300, 1000)
+"""Turns whose cost is shown: the median of the last fifth up to there."""
+
+
+def item(role: str, text: str) -> Item:
+    """A message, as it is stored."""
+    identifier = "msg_" + secrets.token_hex(16)
+    content = [{"type": "output_text" if role == "assistant" else "input_text", "text": text}]
+    return Item(identifier, json.dumps({"id": identifier, "type": "message", "role": role, "content": content}))
+
+
+def outcome(conversation: str, token: str) -> Outcome:
+    """What a turn leaves behind: a question and an answer."""
+    said = (item("user", "Hello there."), item("assistant", "The quick brown fox jumps over the lazy dog."))
+    return Outcome(principal=PRINCIPAL, token=token, conversation=ConversationTurn(conversation, said))
+
+
+# The store alone
+
+
+def store_turns(scale: Scale, *, clients: int, figure: Figure) -> Iterator[tuple[str, float]]:
+    """Lock a conversation, read it, commit a question and an answer; ten turns in each. No server is involved."""
+    with ExitStack() as stack:
+        urls = {engine: stack.enter_context(store_url(engine)) for engine in available()}
+        for number in range(scale.rounds + 1):
+            for engine, url in urls.items():
+                seconds, cpu, turns = asyncio.run(_talk(url, clients, scale))
+                if number:
+                    yield engine, figure(seconds, cpu, turns)
+            if number:
+                yield "disk", syncs_per_second()
+
+
+async def _talk(url: str, clients: int, scale: Scale) -> tuple[float, float, int]:
+    """Seconds, seconds of CPU, turns."""
+    store = open_store(url)
+    await _converse(store, 1, 0)
+    began, before = time.perf_counter(), time.process_time()
+    turns = await asyncio.gather(*[_converse(store, scale.turns, began + scale.seconds) for _ in range(clients)])
+    seconds, cpu = time.perf_counter() - began, time.process_time() - before
+    await store.aclose()
+    return seconds, cpu, sum(turns)
+
+
+async def _converse(store: Store, length: int, until: float) -> int:
+    turns = 0
+    while not turns or time.perf_counter() < until:
+        if turns % length == 0:
+            conversation = "conv_" + secrets.token_hex(16)
+        token = secrets.token_hex(16)
+        assert await store.begin(Key(PRINCIPAL, conversation), token) is not None
+        assert await store.commit(outcome(conversation, token))
+        turns += 1
+    return turns
+
+
+def per_second(seconds: float, cpu: float, turns: int) -> float:
+    return turns / seconds
+
+
+def cpu_milliseconds(seconds: float, cpu: float, turns: int) -> float:
+    return cpu / turns * 1000
+
+
+# Over HTTP
+
+
+@contextmanager
+def _stateful(engine: str, number: int = 1) -> Iterator[list[Running]]:
+    """So many server processes on one new store."""
+    with ExitStack() as stack:
+        url = stack.enter_context(store_url(engine))
+        yield [stack.enter_context(running("stateful", STORE=url)) for _ in range(number)]
+
+
+def http_turns(scale: Scale, *, clients: int, figure: Figure) -> Iterator[tuple[str, float]]:
+    """Responses in conversations of ten turns, which are stored too. What making the conversations takes counts."""
+    with ExitStack() as stack:
+        servers = {engine: stack.enter_context(_stateful(engine)) for engine in available()}
+        for number in range(scale.rounds + 1):
+            for engine, started in servers.items():
+                seconds, cpu, turns = _http_talk(started, clients, scale)
+                if number:
+                    yield engine, figure(seconds, cpu, turns)
+
+
+def _http_talk(servers: list[Running], clients: int, scale: Scale) -> tuple[float, float, int]:
+    began, before = time.perf_counter(), sum([server.cpu() for server in servers])
+    ports = [server.port for server in servers]
+    rate = asyncio.run(load.turns_per_second(ports, clients=clients, turns=scale.turns, seconds=scale.seconds))
+    seconds, cpu = time.perf_counter() - began, sum([server.cpu() for server in servers]) - before
+    return seconds, cpu, round(rate * seconds)
+
+
+def workers(scale: Scale) -> Iterator[tuple[str, float]]:
+    """Turns per second of two processes on one PostgreSQL, to those of one."""
+    return _scaled(scale, per_second)
+
+
+def capacity(scale: Scale) -> Iterator[tuple[str, float]]:
+    """What two would do if each had a CPU for itself: turns per second of CPU, two of them to one."""
+    return _scaled(scale, lambda seconds, cpu, turns: turns / cpu, times=2)
+
+
+def _scaled(scale: Scale, figure: Figure, times: int = 1) -> Iterator[tuple[str, float]]:
+    if "postgresql" not in available():
+        return
+    with _stateful("postgresql", 2) as servers:
+        for number in range(scale.rounds + 1):
+            one = figure(*_http_talk(servers[:1], scale.clients, scale))
+            two = figure(*_http_talk(servers, scale.clients, scale))
+            if number:
+                yield "postgresql", times * two / one
+
+
+# Event logs
+
+
+def log_burst(scale: Scale) -> Iterator[tuple[str, float]]:
+    """Events per second of streams that are logged, as a share of those that are not, by the same server."""
+    plain, logged = (
+        load.response_request(scale.burst_events),
+        load.response_request(scale.burst_events, background=True),
+    )
+    with ExitStack() as stack:
+        servers = {engine: stack.enter_context(_stateful(engine))[0] for engine in available()}
+        for number in range(scale.rounds + 1):
+            for engine, server in servers.items():
+                without = asyncio.run(events_per_second(server, plain, scale))
+                share = asyncio.run(events_per_second(server, logged, scale)) / without
+                if number:
+                    yield engine, share
+
+
+def log_paced(scale: Scale) -> Iterator[tuple[str, float]]:
+    """CPU for an event of logged streams at a model's speed, as a multiple of that without a log, by the same server."""
+    events = int(EVENTS_PER_SECOND * (scale.seconds + 4))
+    plain = load.response_request(events, model="paced")
+    logged = load.response_request(events, model="paced", background=True)
+    with ExitStack() as stack:
+        servers = {engine: stack.enter_context(_stateful(engine))[0] for engine in available()}
+        for number in range(scale.rounds + 1):
+            for engine, server in servers.items():
+                without = asyncio.run(cpu_per_event(server, plain, scale))
+                share = asyncio.run(cpu_per_event(server, logged, scale, to_the_end=True)) / without
+                if number:
+                    yield engine, share
+
+
+# Long conversations
+
+curves: dict[str, dict[int, tuple[float, float, float]]] = {}
+"""Milliseconds of turn n on each engine: locking, reading the history, committing."""
+
+
+def curve(scale: Scale) -> Iterator[tuple[str, float]]:
+    """A turn at the end of a long conversation, without the reading of its history, as a multiple of one of the first."""
+    for _ in range(min(scale.rounds, 3)):
+        for engine in SHARED:
+            if engine in available():
+                with store_url(engine) as url:
+                    costs = asyncio.run(_long_conversation(url, scale.longest))
+                found = {n: _median(costs[n * 4 // 5 : n]) for n in POINTS if n <= scale.longest}
+                curves[engine] = {n: min(found[n], curves.get(engine, found)[n], key=sum) for n in found}
+                early, late = _median(costs[10:110]), _median(costs[-100:])
+                yield engine, (late[0] + late[2]) / (early[0] + early[2])
+
+
+def _median(costs: list[tuple[float, float, float]]) -> tuple[float, float, float]:
+    lock, read, commit = [statistics.median(part) for part in zip(*costs, strict=True)]
+    return lock, read, commit
+
+
+async def _long_conversation(url: str, turns: int) -> list[tuple[float, float, float]]:
+    """What each turn takes of a conversation that begins before the first of them."""
+    store = open_store(url)
+    assert isinstance(store, SqlStore)
+    key = Key(PRINCIPAL, "conv_" + secrets.token_hex(16))
+    await store.create(PRINCIPAL, key.id, {}, [])
+    costs: list[tuple[float, float, float]] = []
+    for _ in range(turns):
+        token, times = secrets.token_hex(16), [time.perf_counter()]
+        await store.engine.run(Stepwise(partial(_lock, key, token), durable=False))
+        times.append(time.perf_counter())
+        await store.read(key)
+        times.append(time.perf_counter())
+        assert await store.commit(outcome(key.id, token))
+        times.append(time.perf_counter())
+        lock, read, commit = [(after - before) * 1000 for before, after in pairwise(times)]
+        costs.append((lock, read, commit))
+    await store.aclose()
+    return costs
+
+
+def _lock(key: Key, token: str) -> Transaction[Sequence[Row]]:
+    """What `begin` does before it reads the history."""
+    steps = begin(key, token, LEASE)
+    rows = yield next(steps)
+    steps.close()
+    return rows
+
+
+MEASURES = (
+    Measure(
+        "turn",
+        "a turn in the store",
+        "turns/s",
+        (Target(">=", 400, of="sqlite"),),
+        partial(store_turns, clients=1, figure=per_second),
+    ),
+    Measure(
+        "turn-cpu",
+        "the same, CPU",
+        "ms",
+        (Target("<=", 3, of="sqlite"),),
+        partial(store_turns, clients=1, figure=cpu_milliseconds),
+    ),
+    Measure(
+        "turns",
+        "32 clients",
+        "turns/s",
+        (Target(">=", 800, of="postgresql"),),
+        lambda scale: store_turns(scale, clients=scale.clients, figure=per_second),
+    ),
+    Measure(
+        "http-turn",
+        "a turn over HTTP",
+        "turns/s",
+        (Target(">=", 400, of="sqlite"),),
+        partial(http_turns, clients=1, figure=per_second),
+    ),
+    Measure(
+        "http-turn-cpu",
+        "the same, CPU",
+        "ms",
+        (Target("<=", 3, of="sqlite"),),
+        partial(http_turns, clients=1, figure=cpu_milliseconds),
+    ),
+    Measure(
+        "http-turns",
+        "32 clients",
+        "turns/s",
+        (Target(">=", 800, of="postgresql"),),
+        lambda scale: http_turns(scale, clients=scale.clients, figure=per_second),
+    ),
+    Measure("curve", "turn 1,000 to turn 100", "x", tuple([Target("<=", 1.25, of=name) for name in SHARED]), curve),
+    Measure("log", "logged streams", "x plain", tuple([Target(">=", 0.65, of=name) for name in SHARED]), log_burst),
+    Measure("log-cpu", "CPU per logged event", "x plain", (), log_paced),
+    Measure("workers", "2 workers to 1", "x", (Target(">=", 1.7, of="postgresql"),), workers),
+    Measure("workers-cpu", "their capacity", "x", (Target(">=", 1.7, of="postgresql"),), capacity),
+)
