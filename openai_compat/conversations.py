@@ -215,6 +215,17 @@ class Draft:
             conversation_id=self.key.id,
         )
 
+    def go_on(self, request: AgentRequest) -> None:
+        """Put what was said before into the request: nothing is new, a turn that has paused goes on."""
+        messages = _named(_paired(parse_items(self.items))[0])
+        raw = [chat_message(message) for message in messages]
+        self.request = replace(request, messages=messages, raw_messages=raw, conversation_id=self.key.id)
+
+    @property
+    def new(self) -> tuple[Message, ...]:
+        """What the request adds to what was said before."""
+        return self._new
+
     @property
     def items(self) -> list[dict[str, Any]]:
         """What was said before."""

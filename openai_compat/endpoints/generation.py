@@ -33,7 +33,7 @@ async def generate(
     stream = job.requests[0].stream
     turns = Turns(runtime, exchange, job, seat, fold=form.keep is not None or not stream)
     await runtime.slots.take(seat)
-    await _before(runtime, job, seat)
+    await before(runtime, job, seat)
     exchange.agent_started = True
     async with turns:
         try:
@@ -48,7 +48,7 @@ async def generate(
             await exchange.fail(error)  # at once: stopping the agents may take its time
 
 
-async def _before(runtime: Runtime, job: Job, seat: Seat) -> None:
+async def before(runtime: Runtime, job: Job, seat: Seat) -> None:
     """Do what comes just before the agent; if that fails, nothing was started."""
     if job.before is not None:
         try:

@@ -182,6 +182,11 @@ class Toolbox:
             raise ValueError(f"two tools are called '{made.name}'")
         self._fixed[made.name] = made
 
+    def danger_of(self, name: str) -> Danger | None:
+        """What a tool of ours can do; None for one that is not known, or whose source has to be asked."""
+        found = self._fixed.get(name)
+        return None if found is None else found.danger
+
     async def listing(self) -> Listing:
         """All tools there are now."""
         found: dict[int, Sequence[AgentTool]] = {}
