@@ -18,6 +18,9 @@ BATCH = 50
 AHEAD = 100 * BATCH
 """Frames by which a stream may be ahead of its copy."""
 
+AT_ONCE = 6
+"""Logs of one process that are written at once, however many there are: turns that end need the store too."""
+
 PAUSE = 0.3
 """Seconds after which one is, if there is anything to write."""
 

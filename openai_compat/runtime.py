@@ -91,6 +91,7 @@ class Runtime:
         providers: the model providers behind the agents, where they can be looked at and changed.
         upkeep: looks after the store.
         followed: the logs of the answers that are made now and can be followed.
+        copied: those of these logs that are being written to the store.
         responses: the responses that are made now.
         rates: what counts requests, if there is a limit on them.
     """
@@ -120,6 +121,7 @@ class Runtime:
     providers: ProviderControl | None = None
     upkeep: Upkeep
     followed: dict[Key, EventLog] = field(default_factory=dict[Key, EventLog])
+    copied: set[Key] = field(default_factory=set[Key])
     responses: LiveResponses = field(default_factory=LiveResponses)
     running: set[Interruptible] = field(default_factory=set[Interruptible])
 

@@ -9,7 +9,7 @@ from typing import TypeAlias
 import anyio
 
 from ..errors import Conflict, Unavailable
-from ..eventlog import AHEAD, BATCH, PAUSE, EventLog, joined
+from ..eventlog import AHEAD, AT_ONCE, BATCH, PAUSE, EventLog, joined
 from ..runtime import Runtime, logger
 from ..stores.port import Events, Key, ResponseStatus, StoredResponse
 from ..tasks import Task, spawn
@@ -25,6 +25,7 @@ class Journal:
         self._response: StoredResponse | None = None
         self._store = runtime.store
         self._lease = runtime.leases.seconds
+        self._copied = runtime.copied
         self._key = key
         self._token = token
         self._request_id = request_id
@@ -64,7 +65,7 @@ class Journal:
 
     @property
     def _busy(self) -> bool:
-        return self._copying is not None and not self._copying.done
+        return self._key in self._copied
 
     async def flush(self) -> None:
         """Have what is new copied to the store, now and then, while the answer goes on. Raises Conflict `turn_lost`.
@@ -77,9 +78,12 @@ class Journal:
         if self._failure is not None:
             raise self._failure
         full = self._reached and self.log.unwritten >= BATCH
-        if not self._busy and (full or anyio.current_time() >= self.due):
-            self._flushed = anyio.current_time()
-            self._copying = spawn(self._copy, f"event log {self._key.id}", lambda: None)
+        if self._busy or not (full or anyio.current_time() >= self.due):
+            return
+        self._flushed = anyio.current_time()
+        if len(self._copied) < AT_ONCE:
+            self._copied.add(self._key)
+            self._copying = spawn(self._copy, f"event log {self._key.id}", self._over)
 
     async def _settle(self) -> None:
         if self._copying is not None:
@@ -96,6 +100,9 @@ class Journal:
             logger.warning("%s: the event log could not be written: %s", self._request_id, error.code)
         except Exception as error:
             self._failure = error
+
+    def _over(self) -> None:
+        self._copied.discard(self._key)
 
     async def _append(self, batch: Events) -> None:
         if not await self._store.append(self._key, self._token, batch):
