@@ -53,7 +53,7 @@ async def _bury(runtime: Runtime, key: Key, found: StoredResponse) -> None:
     else:
         body, frames, sequence = lost_response(from_stored_json(found.body), error, last)
     failed = replace(found, status="failed", body=stored_json(body))
-    events = Events(last + 1, sequence, frames.decode()) if last >= 0 else None
+    events = Events(last + 1, sequence, frames.decode()) if last >= 0 or found.background else None
     if await runtime.store.end_response(key.principal, failed, events) and found.background:
         runtime.webhooks.publish("response.failed", key.id, key.principal)
 
@@ -61,12 +61,15 @@ async def _bury(runtime: Runtime, key: Key, found: StoredResponse) -> None:
 async def follow(runtime: Runtime, key: Key, after: int) -> AsyncIterator[bytes]:
     """The frames of a response after number `after`, as they come, until its outcome.
 
-    Raises InvalidRequest if it has no log, or the log does not reach back so far.
+    Raises InvalidRequest if it has no log, the log does not reach back so far, or it ends before that number: one that
+    was cut off when its process died may lack events that a client has seen.
     """
     here = runtime.followed.get(key)
     if here is not None:
         async for frames in here.follow(after):
             yield frames
+        if after > here.last:
+            raise _beyond(after)
         return
     async for frames in _follow_elsewhere(runtime, key, after):
         yield frames
@@ -80,8 +83,8 @@ async def _follow_elsewhere(runtime: Runtime, key: Key, after: int) -> AsyncIter
         batches = await runtime.store.events(key, after)
         if batches and batches[0].first > after + 1:
             raise _gap(batches[0].first)
-        if not batches and ended and not looks:
-            await _check_log(runtime, key)
+        if not batches and ended:
+            await _check_log(runtime, key, after)
         for batch in batches:
             yield frames_after(batch, after)
             after = batch.last
@@ -93,11 +96,19 @@ async def _follow_elsewhere(runtime: Runtime, key: Key, after: int) -> AsyncIter
             found = await find(runtime, key)
 
 
-async def _check_log(runtime: Runtime, key: Key) -> None:
-    """Raise InvalidRequest if there never was a log, or if it is gone."""
-    if not await runtime.store.events(key, -1):
-        text = "The events of this response are not kept. They are for background responses, and for a time only."
-        raise InvalidRequest(text, param="stream", code="events_not_kept")
+async def _check_log(runtime: Runtime, key: Key, after: int) -> None:
+    """Raise InvalidRequest if there never was a log, if it is gone, or if number `after` is not in it."""
+    if await runtime.store.events(key, after - 1):
+        return
+    if await runtime.store.events(key, -1):
+        raise _beyond(after)
+    text = "The events of this response are not kept. They are for background responses, and for a time only."
+    raise InvalidRequest(text, param="stream", code="events_not_kept")
+
+
+def _beyond(after: int) -> InvalidRequest:
+    text = f"This response has come to its end and has no event number {after}. Retrieve the response without 'stream'."
+    return InvalidRequest(text, param="starting_after", code="events_not_kept")
 
 
 def _gap(first: int) -> InvalidRequest:

@@ -14,5 +14,6 @@ def lost_response(response: dict[str, Any], error: OpenAICompatError, last: int)
     failed = {**response, "status": "failed", "error": error_of(error)}
     out = EventWriter()
     out.sequence = last
+    begun = b"" if last >= 0 else out.write({"type": "response.created", "response": response})
     frames = out.write(error_event(error)) + out.write({"type": "response.failed", "response": failed})
-    return failed, frames, out.sequence
+    return failed, begun + frames, out.sequence

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -31,7 +32,8 @@ from openai_compat import (
     UsageReported,
 )
 from openai_compat.backend import RunContext
-from openai_compat.stores.port import Key
+from openai_compat.stores.open import open_store
+from openai_compat.stores.port import Key, StoredResponse
 from openai_compat_adapters.client import AsyncTransport
 
 from .agents import Says
@@ -507,6 +509,27 @@ async def test_a_response_without_a_log_says_that_it_cannot_be_followed(http: Ht
 
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "events_not_kept")
     assert wrong.json()["error"]["param"] == "starting_after"
+
+
+@requirement("responses.resume")
+@in_process
+async def test_a_response_whose_process_died_before_it_kept_what_it_had_sent_still_has_an_end(
+    http: Http, tmp_path: Path
+) -> None:
+    """A client that saw more than was kept is told so, not left with nothing."""
+    store = open_store(f"sqlite:///{tmp_path / 'state.db'}")
+    stored = StoredResponse(id="resp_1", created=0.0, status="queued", body='{"id":"resp_1"}', background=True)
+    await store.begin_response("anonymous", stored, "a process that is gone", lease=0)
+    async with http(Says("ok"), store=store) as client:
+        events = await client.get("/v1/responses/resp_1?stream=true")
+        ended = await client.get("/v1/responses/resp_1?stream=true&starting_after=2")
+        beyond = await client.get("/v1/responses/resp_1?stream=true&starting_after=5")
+
+    names = [line.removeprefix("event: ") for line in events.text.splitlines() if line.startswith("event: ")]
+    assert names == ["response.created", "error", "response.failed"]
+    assert (ended.status_code, ended.text.strip()) == (200, "data: [DONE]")
+    error = beyond.json()["error"]
+    assert (beyond.status_code, error["code"], error["param"]) == (400, "events_not_kept", "starting_after")
 
 
 @requirement("responses.detach")
