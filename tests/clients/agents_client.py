@@ -1,4 +1,8 @@
-"""OpenAI's Agents SDK at work: `python agents_client.py BASE_URL` prints what its cases came to, as JSON."""
+"""OpenAI's Agents SDK at work: `python agents_client.py BASE_URL` prints what its cases came to, as JSON.
+
+With `killed` as another argument it is a client whose server is killed in the middle of a stream: it says "begun" when it
+is time for that, and goes on when it is given a line.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ import json
 import sys
 from typing import Any
 
+import httpx2
 from agents import (
     Agent,
     HostedMCPTool,
@@ -19,7 +24,7 @@ from agents import (
     set_tracing_disabled,
 )
 from agents.items import MCPApprovalRequestItem, ToolCallItem
-from openai import APIError, AsyncOpenAI
+from openai import APIConnectionError, APIError, AsyncOpenAI
 from pydantic import BaseModel
 
 client = AsyncOpenAI(base_url=sys.argv[1], api_key="none", max_retries=0, timeout=20)
@@ -165,6 +170,22 @@ async def fails() -> Any:
     return "no error"
 
 
+async def killed() -> Any:
+    """The chain goes on where it was before."""
+    first = await Runner.run(agent("echo"), "one")
+    broken = Runner.run_streamed(agent("waiting"), "nobody", previous_response_id=first.last_response_id)
+    broke = False
+    try:
+        async for event in broken.stream_events():
+            if is_text(event):
+                print("begun", flush=True)
+    except (APIConnectionError, httpx2.TransportError):
+        broke = True
+    await asyncio.to_thread(sys.stdin.readline)
+    found = await Runner.run(agent("echo"), "two", previous_response_id=first.last_response_id)
+    return {"broke": broke, "text": found.final_output}
+
+
 CASES = {
     "tools": tools,
     "tools with previous_response_id": tools_with_previous_response,
@@ -184,7 +205,7 @@ CASES = {
 
 async def main() -> None:
     set_tracing_disabled(True)
-    found = {name: await case() for name, case in CASES.items()}
+    found = await killed() if "killed" in sys.argv else {name: await case() for name, case in CASES.items()}
     await client.close()
     print(json.dumps(found))
 

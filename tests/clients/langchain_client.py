@@ -1,4 +1,8 @@
-"""LangChain at work: `python langchain_client.py BASE_URL` prints what its cases came to, as JSON."""
+"""LangChain at work: `python langchain_client.py BASE_URL` prints what its cases came to, as JSON.
+
+With `killed` as another argument it is a client whose server is killed in the middle of a stream: it says "begun" when it
+is time for that, and goes on when it is given a line.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import json
 import sys
 from typing import Any
 
+import httpx2
 import openai
 from langchain_core.messages import AIMessageChunk, HumanMessage
 from langchain_core.tools import tool
@@ -100,7 +105,25 @@ def fails() -> Any:
     return "no error"
 
 
+def killed() -> Any:
+    """The chain goes on where it was before."""
+    first = model("echo").invoke("one")
+    chain = {"previous_response_id": first.response_metadata["id"]}
+    broke = False
+    try:
+        for chunk in model("waiting").stream("nobody", **chain):
+            if chunk.text:
+                print("begun", flush=True)
+    except (openai.APIConnectionError, httpx2.TransportError):
+        broke = True
+    sys.stdin.readline()
+    return {"broke": broke, "text": model("echo").invoke("two", **chain).text}
+
+
 def main() -> None:
+    if "killed" in sys.argv:
+        print(json.dumps(killed()))
+        return
     cases = {
         "tools": tools,
         "tools with previous_response_id": lambda: tools(use_previous_response_id=True),

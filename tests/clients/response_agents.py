@@ -26,9 +26,6 @@ from openai_compat import (
 )
 from openai_compat.messages import ToolMessage
 
-LEASE = 1.5
-"""Seconds after which what a killed server held is free."""
-
 _gates: defaultdict[str, anyio.Event] = defaultdict(anyio.Event)
 
 
@@ -98,10 +95,10 @@ async def breaks() -> AsyncIterator[str]:
 AGENTS = {agent.__name__: agent for agent in (echo, weather, searcher, careful, person, waiting, opener, breaks)}
 
 
-def server(store: str) -> Server:
-    """All of them."""
-    return Server(AGENTS, store=store, deadlines=Deadlines(lease=LEASE))
+def server(store: str, lease: float = 15.0) -> Server:
+    """All of them. What a killed server held is free after `lease` seconds."""
+    return Server(AGENTS, store=store, deadlines=Deadlines(lease=lease))
 
 
 if "STORE" in os.environ:
-    served = server(os.environ["STORE"])
+    served = server(os.environ["STORE"], float(os.environ["LEASE"]))

@@ -1,8 +1,12 @@
 // OpenAI's own JavaScript client on the Responses API: `node responses_client.mjs BASE_URL` prints what its cases came to, as JSON.
+// With `killed` as another argument it is a client whose server is killed in the middle of a stream: it says "begun" when it is
+// time for that, and goes on when it is given a line.
 import OpenAI from 'openai';
 import { ResponsesToolRunner } from 'openai/helpers/responses-tool-runner';
+import { once } from 'node:events';
+import { createInterface } from 'node:readline';
 
-const [, , baseURL] = process.argv;
+const [, , baseURL, mode] = process.argv;
 const client = new OpenAI({ baseURL, apiKey: 'none', maxRetries: 0, timeout: 20_000 });
 const responses = client.responses;
 
@@ -157,7 +161,17 @@ const cases = {
   },
 };
 
-const found = {};
-for (const [name, work] of Object.entries(cases)) found[name] = await work();
+const killed = async () => {
+  const first = await responses.create({ model: 'echo', input: 'one' });
+  const chain = { previous_response_id: first.id };
+  const stream = responses.stream({ model: 'waiting', input: 'nobody', ...chain });
+  stream.on('response.output_text.delta', () => console.log('begun'));
+  const fault = await faultOf(stream.finalResponse());
+  await once(createInterface({ input: process.stdin }), 'line');
+  return { broke: fault !== 'no error', text: (await responses.create({ model: 'echo', input: 'two', ...chain })).output_text };
+};
+
+const found = mode === 'killed' ? await killed() : {};
+if (mode !== 'killed') for (const [name, work] of Object.entries(cases)) found[name] = await work();
 console.log(JSON.stringify(found));
 process.exit();
