@@ -24,6 +24,7 @@ from openai_compat import (
     Admission,
     AgentRequest,
     Capabilities,
+    Compaction,
     Conversations,
     Cors,
     Deadlines,
@@ -169,7 +170,7 @@ def test_every_server_option_is_described() -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [Limits, Deadlines, Rates, Capabilities, Admission, Disconnect, MessagePolicy, Grace]
+    "settings", [Limits, Deadlines, Rates, Capabilities, Admission, Compaction, Disconnect, MessagePolicy, Grace]
 )
 def test_every_setting_is_described(settings: Any) -> None:
     assert described(settings, "Attributes") == {field.name for field in dataclasses.fields(settings)}
@@ -202,7 +203,8 @@ def test_the_defaults_of_the_policies_are_as_the_table_says() -> None:
     for setting, said in rows.items():
         owner, _, field = setting.rpartition(".")
         default = getattr(kept[owner](), field) if owner else settings[setting].default
-        assert said == ("a `Housekeeping`" if isinstance(default, Housekeeping) else f"`{default!r}`".replace("'", '"'))
+        made = f"a `{type(default).__name__}`" if isinstance(default, Housekeeping | Compaction) else None
+        assert said == (made or f"`{default!r}`".replace("'", '"'))
     assert {setting.partition(".")[0].lower() for setting in rows} >= set(settings) - {
         "agents",
         "embeddings",
