@@ -31,6 +31,7 @@ FIRST = (
         created double precision not null, touched double precision not null, metadata text not null,
         primary key (principal, id))""",
     "create index oc_conversation_touched on oc_conversation (touched)",
+    "create index oc_conversation_never_kept on oc_conversation (touched) where kept = 0",
     "create index oc_conversation_token on oc_conversation (token) where token is not null",
     """create table oc_item (
         principal text not null, conversation text not null, n bigint not null, id text not null, body text not null,

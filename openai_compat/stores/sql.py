@@ -17,7 +17,17 @@ from .sql_conversations import SqlConversations
 from .sql_files import SqlFiles
 from .sql_limits import SqlLimits
 from .sql_responses import SqlResponses
-from .sql_sweep import DAY, ROWS, SHORT_LIVED, sweep_conversations, sweep_responses, sweep_rows
+from .sql_sweep import (
+    DAY,
+    EXPIRED,
+    NEVER_KEPT,
+    ROWS,
+    SHORT_LIVED,
+    UNUSED,
+    sweep_conversations,
+    sweep_responses,
+    sweep_rows,
+)
 from .sql_turns import Over, commit, renew
 
 COMMIT_PATIENCE = 2.0
@@ -78,8 +88,10 @@ def _ask() -> Transaction[None]:
 
 
 def _sweeps(retention: float) -> Iterator[Callable[[], Transaction[int]]]:
-    yield partial(sweep_conversations, retention)
+    yield partial(sweep_conversations, UNUSED, retention)
+    yield partial(sweep_conversations, NEVER_KEPT, 0.0)
     yield partial(sweep_responses, retention)
+    yield partial(sweep_rows, EXPIRED, 0.0)
     for statement in ROWS:
         yield partial(sweep_rows, statement, retention)
     for statement in SHORT_LIVED:

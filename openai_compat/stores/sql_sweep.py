@@ -15,43 +15,50 @@ DAY = 24 * 3600.0
 FREE = "(token is null or until < {now})"
 OLD = "touched < {now} - $1"
 
-UNUSED = f"{FREE} and ({OLD} or (kept = 0 and until < {{now}}))"
+UNUSED = f"{FREE} and {OLD}"
+NEVER_KEPT = f"kept = 0 and until < {{now}} and {OLD}"
+"""Conversations that were only locked, by a process that has died."""
 
-CONVERSATIONS = f"""
-    delete from oc_conversation
-    where (principal, id) in (select principal, id from oc_conversation where {UNUSED} limit $2) and {UNUSED}
-    returning principal, id"""
-"""Asked twice, for a turn may come in between."""
+CONVERSATIONS = """
+    delete from oc_conversation where (principal, id) in (
+        select principal, id from oc_conversation where {these} order by touched limit $2)
+    and {these} returning principal, id"""
+"""Asked twice, for a turn may come in between. All in the order of an index, so that no whole table is read."""
 
 RESPONSES = f"""
     delete from oc_response where (principal, id) in (
-        select principal, id from oc_response old where {FREE} and {OLD}
+        select principal, id from oc_response old where {UNUSED}
         and not exists (select 1 from oc_response newer where newer.principal = old.principal
-            and newer.previous = old.id) limit $2)
-    and {FREE} and {OLD} returning principal, id"""
+            and newer.previous = old.id) order by touched limit $2)
+    and {UNUSED} returning principal, id"""
 """What nothing continues goes first: a chain is kept whole as long as its newest response is used."""
 
 ROWS = (
-    f"""delete from oc_completion where n in (select n from oc_completion where {OLD} limit $2) returning 1""",
+    f"""delete from oc_completion where n in (
+        select n from oc_completion where {OLD} order by touched limit $2) returning 1""",
     f"""delete from oc_file where n in (
-        select n from oc_file where (expires is null and {OLD}) or expires <= {{now}} limit $2) returning 1""",
+        select n from oc_file where expires is null and {OLD} order by touched limit $2) returning 1""",
     """delete from oc_approval where n in (
-        select n from oc_approval where expires < {now} - $1 limit $2) returning 1""",
+        select n from oc_approval where expires < {now} - $1 order by expires limit $2) returning 1""",
 )
+
+EXPIRED = """delete from oc_file where n in (
+    select n from oc_file where expires <= {now} - $1 order by expires limit $2) returning 1"""
 
 SHORT_LIVED = (
     f"""delete from oc_claim where (principal, id) in (
-        select principal, id from oc_claim where {OLD} and (status is not null or until < {{now}}) limit $2) returning 1""",
+        select principal, id from oc_claim where {OLD} and (status is not null or until < {{now}})
+        order by touched limit $2) returning 1""",
     """delete from oc_turn where token in (
-        select token from oc_turn where conversation is null and ended < {now} - $1 limit $2) returning 1""",
+        select token from oc_turn where conversation is null and ended < {now} - $1 order by ended limit $2) returning 1""",
     """delete from oc_rate where (principal, id) in (
-        select principal, id from oc_rate where due < {now} - $1 limit $2) returning 1""",
+        select principal, id from oc_rate where due < {now} - $1 order by due limit $2) returning 1""",
 )
 
 
-def sweep_conversations(retention: float) -> Transaction[int]:
+def sweep_conversations(these: str, age: float) -> Transaction[int]:
     """Conversations with all that belongs to them."""
-    rows = yield CONVERSATIONS, (retention, BATCH)
+    rows = yield CONVERSATIONS.replace("{these}", these), (age, BATCH)
     for owner in rows:
         yield "delete from oc_item where principal = $1 and conversation = $2", owner
         yield "delete from oc_turn where principal = $1 and conversation = $2", owner

@@ -83,22 +83,22 @@ def _over(token: str) -> Transaction[None]:
 
 
 HELD = """
-    select token, cancel, case when until < {now} + $2 then 1 else 0 end from oc_response where token in ({strings})
+    select token, cancel, case when until < {now} + $2 then 1 else 0 end from oc_response where token {among}
     union all
-    select token, 0, case when until < {now} + $2 then 1 else 0 end from oc_conversation where token in ({strings})
+    select token, 0, case when until < {now} + $2 then 1 else 0 end from oc_conversation where token {among}
     union all
-    select token, 0, case when until < {now} + $2 then 1 else 0 end from oc_slot where token in ({strings})
+    select token, 0, case when until < {now} + $2 then 1 else 0 end from oc_slot where token {among}
     union all
     select token, 0, case when until < {now} + $2 then 1 else 0 end from oc_claim
-    where token in ({strings}) and status is null"""
+    where token {among} and status is null"""
 
-LOST = "select token from oc_turn where token in ({strings}) and lost = 1"
+LOST = "select token from oc_turn where token {among} and lost = 1"
 
 RENEW = (
-    "update oc_conversation set until = {now} + $2 where token in ({strings})",
-    "update oc_response set until = {now} + $2 where token in ({strings})",
-    "update oc_slot set until = {now} + $2 where token in ({strings})",
-    "update oc_claim set until = {now} + $2 where token in ({strings}) and status is null",
+    "update oc_conversation set until = {now} + $2 where token {among}",
+    "update oc_response set until = {now} + $2 where token {among}",
+    "update oc_slot set until = {now} + $2 where token {among}",
+    "update oc_claim set until = {now} + $2 where token {among} and status is null",
 )
 
 
@@ -108,10 +108,10 @@ def renew(dialect: Dialect, tokens: Sequence[str], lease: float) -> Transaction[
     A turn that has lost one thing has lost, whatever else it still holds.
     """
     wanted = json.dumps(list(tokens))
-    rows = yield HELD.replace("{strings}", dialect.strings), (wanted, lease / 2)
-    gone = yield LOST.replace("{strings}", dialect.strings), (wanted,)
+    rows = yield HELD.replace("{among}", dialect.among), (wanted, lease / 2)
+    gone = yield LOST.replace("{among}", dialect.among), (wanted,)
     if any([due for _, _, due in rows]):
         for statement in RENEW:
-            yield statement.replace("{strings}", dialect.strings), (wanted, lease)
+            yield statement.replace("{among}", dialect.among), (wanted, lease)
     held = frozenset([token for token, _, _ in rows]) - {token for (token,) in gone}
     return Renewal(held, frozenset([token for token, cancel, _ in rows if cancel]))
