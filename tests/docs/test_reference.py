@@ -37,7 +37,9 @@ from openai_compat import (
     Server,
     Webhooks,
     errors,
+    eventlog,
     http,
+    leases,
     messages,
     testing,
     tools,
@@ -47,6 +49,7 @@ from openai_compat.backends.anthropic import AnthropicBackend
 from openai_compat.backends.openai import OpenAIBackend
 from openai_compat.backends.pool import PooledBackend, pooled
 from openai_compat.backends.subprocess import Grace, SubprocessBackend
+from openai_compat.endpoints import following
 from openai_compat.endpoints.openapi_paths import paths
 from openai_compat.errors import InvalidRequest, OpenAICompatError
 from openai_compat.events import EVENT_TYPES
@@ -60,6 +63,8 @@ from openai_compat.protocol.response_request import ResponseRequest
 from openai_compat.serializers.encoding import dumps
 from openai_compat.serializers.transitions import ITEMS, RESPONSE, SPEECH, START
 from openai_compat.server import OPEN, V1
+from openai_compat.stores import sql, sqlite
+from openai_compat.stores.postgres import Options as PostgresOptions
 from openai_compat.testing import Conformance
 from openai_compat.testing.conformance.base import Examination
 from openai_compat_adapters import pytest_plugin
@@ -508,6 +513,27 @@ def test_the_layers_are_those_that_are_checked() -> None:
     assert [line.split() for line in drawn.splitlines()[1:]] == [
         [module.strip().removeprefix("openai_compat.") for module in re.split("[|:]", layer)] for layer in layers
     ]
+
+
+def test_what_is_durable_when_counts_what_the_code_counts() -> None:
+    text = words("docs/explanation/state.md")
+    memory = inspect.signature(MemoryStore).parameters
+
+    assert f"`Deadlines.lease`, {Deadlines().lease:g} seconds" in text
+    assert f"copied to the store, {eventlog.BATCH} at a time or after {eventlog.PAUSE:g} seconds" in text
+    assert (leases.BEAT, following.LOOK, sql.COMMIT_PATIENCE) == (0.5, 0.1, 2)  # twice, ten times a second; two seconds
+    assert (memory["max_items"].default, memory["ttl"].default) == (1000, 1800)  # half an hour
+    assert f"{PostgresOptions('').timeout:g} seconds for a statement" in text
+    assert f"{sqlite.PATIENCE:g} for a locked file and {sqlite.STUCK:g} for a disk" in text
+
+
+def test_growing_to_many_hosts_counts_what_the_code_counts() -> None:
+    text = words("docs/explanation/many-hosts.md")
+
+    assert f"`Limits.slots` ({Limits().slots})" in text
+    assert f"one statement for {eventlog.BATCH} events, or for {eventlog.PAUSE:g} seconds" in text
+    assert PostgresOptions("").pool_size == 10  # "ten connections"
+    assert f"(up to {sqlite.MAX_TOGETHER})" in words("docs/explanation/decisions.md")
 
 
 def test_the_divergences_count_what_the_code_counts() -> None:
