@@ -64,5 +64,5 @@ def wheel(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Measure against a raw ASGI floor and a hand-written server; arguments go to benchmarks/run.py."""
-    session.install("-e", ".[all]", *GROUPS["bench"])
+    session.install("-e", ".[test]", *GROUPS["bench"])  # PostgreSQL is started as the tests start it
     session.run("python", "benchmarks/run.py", *session.posargs)
