@@ -46,9 +46,10 @@ class Counting:
         self.number, self.said = number, 0
 
     async def __call__(self, prompt: str) -> AsyncIterator[str]:
-        for self.said in range(1, self.number + 1):
+        for number in range(1, self.number + 1):
+            self.said = number
             await anyio.lowlevel.checkpoint()
-            yield f"{self.said} "
+            yield f"{number} "
 
 
 def background() -> Any:
