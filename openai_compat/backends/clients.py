@@ -20,14 +20,14 @@ Client = TypeVar("Client", bound=Closable)
 
 
 class ReadyClient(Generic[Client]):
-    """A client that is somebody else's to close."""
+    """A client that is somebody else's to close, or a function that gives the one for this event loop."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client | Callable[[], Client]) -> None:
         self._client = client
 
     def here(self) -> Client:
         """The client."""
-        return self._client
+        return self._client() if callable(self._client) else self._client
 
     async def aclose(self) -> None:
         """Nothing: it is not ours."""

@@ -1,18 +1,25 @@
-"""One configured provider: makes backends for its models, says which it has, and whether it answers."""
+"""One configured provider: its client, backends for its models, which models it has, and whether it answers."""
 
 from __future__ import annotations
 
 import os
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
 from ..backend import AgentBackend
+from ..errors import AgentError, OpenAICompatError
 from ..failures import public_error
 from ..provider import Health, Settings
+from .clients import Clients
+from .listing import model_names, models_url
 from .table import ProviderType
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
 
 CHECKED_FOR = 30.0
 """Seconds for which what a provider has said about itself is taken for true."""
@@ -20,103 +27,173 @@ CHECKED_FOR = 30.0
 PATIENCE = 5.0
 """Seconds in which a provider has to say that it is there."""
 
+AZURE_API_VERSION = "2024-10-21"
+
+MESSAGES = {
+    "upstream_timeout": f"It did not answer within {PATIENCE:g} seconds.",
+    "upstream_unreachable": "It cannot be reached.",
+    "upstream_unavailable": "It is overloaded or down.",
+    "upstream_auth": "It refused the key.",
+    "rate_limit_exceeded": "It has reached its rate limit.",
+}
+"""What is told of a provider that did not say that it is well, by the code of the error."""
+
 
 class ProviderConnection:
-    """A provider with its settings."""
+    """A provider with its settings, which stay as they are: other settings make another connection."""
 
-    def __init__(self, provider: ProviderType, settings: Settings) -> None:
+    def __init__(self, provider: ProviderType, settings: Settings, clients: Clients[ProviderConnection]) -> None:
         self.provider = provider
         self.settings = settings
-        self._clients: dict[str, Any] = {}
+        self._clients = clients
         self._health: tuple[float, Health] | None = None
         self._models: tuple[float, Sequence[str]] | None = None
 
     @property
     def key(self) -> str | None:
         """Its key: the one of the settings, or the environment's."""
-        found = [os.environ[name] for name in self.provider.key_env if os.environ.get(name)]
-        return self.settings.api_key or next(iter(found), None)
+        return self.settings.api_key or next(filter(None, map(os.environ.get, self.provider.key_env)), None)
+
+    @property
+    def url(self) -> str | None:
+        """Where it is: the URL of the settings, the environment's or the table's; None for the SDK's own."""
+        resource = self.settings.resource_name
+        return (
+            self.settings.base_url
+            or (f"https://{resource}.openai.azure.com" if resource and self.provider.sdk == "azure" else None)
+            or os.environ.get(self.provider.url_env)
+            or self.provider.base_url
+        )
+
+    @property
+    def missing(self) -> str | None:
+        """Why it cannot be used; None if it can."""
+        if not self.settings.enabled:
+            return "It is switched off."
+        if self.provider.needs_key and self.key is None:
+            return f"It has no key: neither in its settings nor in {' or '.join(self.provider.key_env)}."
+        if self.provider.sdk == "azure" and self.url is None:
+            return f"It has no URL: neither resource_name nor base_url is set, nor {self.provider.url_env}."
+        return None
 
     @property
     def usable(self) -> bool:
         """Whether it is switched on and has what it needs."""
-        return self.settings.enabled and (self.key is not None or not self.provider.needs_key)
+        return self.missing is None
 
-    def backend(self, model: str | None, *, system: str = "", extra: Mapping[str, Any] | None = None) -> AgentBackend:
-        """An agent of one of its models. Raises ImportError if the SDK is not installed."""
-        model = model or self.settings.default_model
-        options: dict[str, Any] = {**self._options(), "max_retries": 0}  # who falls back, or answers 429, must not wait for retries
+    def make_client(self) -> Any:
+        """A client of its SDK. Raises ImportError if that is not installed."""
+        return self._client_class()()
+
+    def _client_class(self) -> Any:
+        """The SDK's class with its arguments. Retries are left out: whoever falls back must not wait for them."""
+        key = self.key or "none"  # the SDK would take the one in OPENAI_API_KEY, which is for OpenAI alone
         if self.provider.sdk == "anthropic":
-            from ..backends.anthropic import AnthropicBackend  # noqa: PLC0415  (needs its SDK)
+            from anthropic import AsyncAnthropic  # noqa: PLC0415  (nobody else's dependency)
 
-            return AnthropicBackend(model, system=system, extra=extra, **options)
-        from ..backends.openai import OpenAIBackend  # noqa: PLC0415
-
-        if self.provider.sdk == "azure":
-            return OpenAIBackend(
-                model, client=self._client(), system=system, limit_name=self.provider.limit_name, extra=extra
-            )
-        return OpenAIBackend(model, system=system, limit_name=self.provider.limit_name, extra=extra, **options)
-
-    def _options(self) -> dict[str, Any]:
-        url = self.settings.base_url or self.provider.base_url
-        return {"api_key": self.key or "none", **({} if url is None else {"base_url": url})}
-
-    def _client(self) -> Any:
-        """A client of the SDK."""
-        if self.provider.sdk == "anthropic":
-            from anthropic import AsyncAnthropic  # noqa: PLC0415
-
-            return AsyncAnthropic(**self._options(), max_retries=0)
+            return partial(AsyncAnthropic, api_key=key, base_url=self.url, max_retries=0)
         from openai import AsyncAzureOpenAI, AsyncOpenAI  # noqa: PLC0415
 
         if self.provider.sdk == "azure":
-            settings = self.settings
-            return AsyncAzureOpenAI(
-                api_key=self.key or "none",
-                azure_endpoint=settings.base_url or f"https://{settings.resource_name}.openai.azure.com",
-                azure_deployment=settings.deployment_name,
-                api_version=settings.api_version or "2024-10-21",
+            return partial(
+                AsyncAzureOpenAI,
+                api_key=key,
+                azure_endpoint=self.url or "",
+                api_version=self.settings.api_version or os.environ.get("OPENAI_API_VERSION") or AZURE_API_VERSION,
                 max_retries=0,
             )
-        return AsyncOpenAI(**self._options(), max_retries=0)
+        made = partial(AsyncOpenAI, api_key=key, base_url=self.url, max_retries=0)
+        return made if self.provider.type == "openai" else partial(_anonymous, made)
+
+    def backend(self, model: str | None, *, system: str = "", extra: Mapping[str, Any] | None = None) -> AgentBackend:
+        """An agent of one of its models, to be run within `in_use`. Raises ImportError, AgentError."""
+        chosen = self._model(model)
+        self._client_class()  # imported now, not by the first turn: that takes a second
+        client = partial(self._clients.here, self)
+        if self.provider.sdk == "anthropic":
+            from ..backends.anthropic import AnthropicBackend  # noqa: PLC0415  (needs its SDK)
+
+            return AnthropicBackend(chosen, client=client, system=system, extra=extra)
+        from ..backends.openai import OpenAIBackend  # noqa: PLC0415
+
+        return OpenAIBackend(
+            chosen, client=client, system=system, limit_name=self.provider.limit_name, extra=self._extra(extra)
+        )
+
+    def _model(self, model: str | None) -> str:
+        chosen = self.deployment or model or self.settings.default_model
+        if chosen is None or not self.usable:
+            raise not_configured(self.provider.type)
+        return chosen
+
+    @property
+    def deployment(self) -> str | None:
+        """Azure's: asked for in place of any model, which is what its API takes the name for."""
+        return self.settings.deployment_name if self.provider.sdk == "azure" else None
+
+    def _extra(self, extra: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+        if self.provider.stream_options:
+            return extra
+        from openai import omit  # noqa: PLC0415
+
+        return {"stream_options": omit, **(extra or {})}
+
+    def in_use(self) -> Any:
+        """A context in which its backends run, and its client stays open."""
+        return self._clients.use(self)
 
     async def models(self) -> Sequence[str]:
-        """The models that it has, asked for now and then. Raises OpenAICompatError if it cannot say."""
-        if self._models is not None and time.monotonic() - self._models[0] < CHECKED_FOR:
-            return self._models[1]
+        """The models that can be asked for, as it said lately. Raises OpenAICompatError if it cannot say."""
         if not self.provider.lists_models:
-            return [self.settings.default_model] if self.settings.default_model else []
+            return [name for name in [self.deployment or self.settings.default_model] if name]
+        if self._models is None or time.monotonic() - self._models[0] >= CHECKED_FOR:
+            self._models = time.monotonic(), await self._ask()
+        return self._models[1]
+
+    async def _ask(self) -> Sequence[str]:
+        """Ask for its models, whether it lists them or not."""
+        if not self.usable:
+            raise not_configured(self.provider.type)
         try:
             with anyio.fail_after(PATIENCE):
-                found = await self._listed()
+                async with self.in_use() as client:
+                    return model_names(await client.get(models_url(client, self.provider.models_at), cast_to=object))
+        except TimeoutError as error:
+            raise AgentError("The model provider timed out.", status=504, code="upstream_timeout") from error
         except Exception as error:
             raise public_error(error) from error
-        self._models = time.monotonic(), found
-        return found
-
-    async def _listed(self) -> Sequence[str]:
-        async with self._client() as client:
-            page = await client.models.list()
-            return [cast("str", model.id) for model in page.data]
 
     async def health(self, *, fresh: bool = False) -> Health:
         """Whether it answers: by a real call, whose outcome counts for a while unless `fresh` is wanted."""
-        if not fresh and self._health is not None and time.monotonic() - self._health[0] < CHECKED_FOR:
-            return self._health[1]
-        health = await self._checked() if self.usable else Health(healthy=False, message=self._why_not())
-        self._health = time.monotonic(), health
-        return health
-
-    def _why_not(self) -> str:
-        return "It has no API key." if self.settings.enabled else "It is switched off."
+        if self.missing is not None:
+            return Health(healthy=False, message=self.missing)
+        if fresh or self._health is None or time.monotonic() - self._health[0] >= CHECKED_FOR:
+            self._health = time.monotonic(), await self._checked()
+        return self._health[1]
 
     async def _checked(self) -> Health:
-        if not self.provider.lists_models:
-            return Health(healthy=True, message="It is configured; it has no call for asking how it is.")
-        began, self._models = time.monotonic(), None
+        began = time.monotonic()
         try:
-            await self.models()
-        except Exception as error:
-            return Health(healthy=False, message=public_error(error).message)
+            self._models = began, await self._ask()
+        except OpenAICompatError as error:
+            if self.provider.lists_models or not _is_unknown_path(error):
+                return Health(healthy=False, message=MESSAGES.get(error.code or "", "It did not answer as it should."))
         return Health(healthy=True, message="It answers.", latency_ms=int((time.monotonic() - began) * 1000))
+
+
+def not_configured(name: str) -> AgentError:
+    """What a client is told where a provider is not set up; why, only those may know who run the server."""
+    text = f"The model provider '{name}' is not set up."
+    return AgentError(text, status=503, code="provider_not_configured")
+
+
+def _anonymous(make: Any) -> AsyncOpenAI:
+    """A client that does not tell strangers the organization and project of the environment, which are OpenAI's."""
+    client: AsyncOpenAI = make()
+    client.organization = client.project = None
+    return client
+
+
+def _is_unknown_path(error: OpenAICompatError) -> bool:
+    """Whether a provider that has no such list has said so, which it can only do while it is there."""
+    return getattr(error.__cause__, "status_code", None) == 404

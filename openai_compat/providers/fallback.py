@@ -9,13 +9,15 @@ from typing import Any
 from ..backend import AgentBackend, AgentRequest, Capabilities, RunContext
 from ..callables import close
 from ..errors import OpenAICompatError
-from ..events import AgentEvent, Progress
+from ..events import AgentEvent, Progress, UsageReported
 from ..failures import public_error
 
 COOLDOWN = 60.0
 """Seconds for which an agent that could not be used is not asked again while there is another."""
 
-UPSTREAM = frozenset({"upstream_timeout", "upstream_unreachable", "upstream_unavailable", "upstream_auth"})
+UPSTREAM = frozenset(
+    {"upstream_timeout", "upstream_unreachable", "upstream_unavailable", "upstream_auth", "provider_not_configured"}
+)
 """Failures that another model may not have."""
 
 
@@ -37,7 +39,11 @@ class Fallback:
         self._agents = dict(agents)
         self._cooldown = cooldown
         self._failed: dict[str, float] = {}
-        self.capabilities: Capabilities = next(iter(self._agents.values())).capabilities
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Those of the preferred one."""
+        return next(iter(self._agents.values())).capabilities
 
     @property
     def cooling(self) -> list[str]:
@@ -54,7 +60,7 @@ class Fallback:
             items = self._agents[name].run(request, context)
             try:
                 async for item in items:
-                    said = True
+                    said = said or not (item == "" or isinstance(item, UsageReported))
                     yield item
                 self._failed.pop(name, None)
                 return

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import anyio
 
-from ..backend import AgentBackend, AgentRequest, Capabilities, RunContext
-from ..callables import close
+from ..backend import AgentBackend
 from ..errors import NotFound
-from ..events import AgentEvent
 from ..provider import Health, Settings
-from .connection import ProviderConnection
+from .clients import Clients
+from .connection import ProviderConnection, not_configured
+from .model import ProviderModel
 from .table import PROVIDERS
 
 
@@ -24,6 +24,8 @@ class Providers:
             environment, or they are configured.
         default: the provider of models that are named without one.
         aliases: other names of models, as `provider/model`.
+
+    Raises NotFound for a provider that does not exist.
     """
 
     def __init__(
@@ -33,19 +35,24 @@ class Providers:
         default: str | None = None,
         aliases: Mapping[str, str] | None = None,
     ) -> None:
-        self._connections = {name: ProviderConnection(kind, Settings()) for name, kind in PROVIDERS.items()}
+        self._clients: Clients[ProviderConnection] = Clients(ProviderConnection.make_client, self._is_current)
+        self._connections = {
+            name: ProviderConnection(provider, Settings(), self._clients) for name, provider in PROVIDERS.items()
+        }
         for name, given in (settings or {}).items():
             self.configure(name, given)
         self.aliases = dict(aliases or {})
-        self._default = default
+        self._default: str | None = None
         if default is not None:
-            self.connection(default)
+            self.set_default(default)
+
+    def _is_current(self, connection: ProviderConnection) -> bool:
+        return self._connections[connection.provider.type] is connection
 
     @property
     def default(self) -> str | None:
         """The default provider: the one that was chosen, or the first that can be used."""
-        usable = [name for name, connection in self._connections.items() if connection.usable]
-        return self._default or next(iter(usable), None)
+        return self._default or next(iter(self.configured), None)
 
     def set_default(self, name: str) -> None:
         """Choose the default provider. Raises NotFound."""
@@ -60,8 +67,11 @@ class Providers:
         return found
 
     def configure(self, name: str, settings: Settings) -> None:
-        """Give a provider other settings; agents that use it see them with their next turn. Raises NotFound."""
-        self._connections[name] = ProviderConnection(self.connection(name).provider, settings)
+        """Give a provider other settings; agents that use it see them with their next turn. Raises NotFound.
+
+        Running turns keep the old ones, whose client is closed after them, when the provider is used next.
+        """
+        self._connections[name] = ProviderConnection(self.connection(name).provider, settings, self._clients)
 
     @property
     def configured(self) -> Sequence[str]:
@@ -69,7 +79,7 @@ class Providers:
         return [name for name, connection in self._connections.items() if connection.usable]
 
     def resolve(self, model: str) -> tuple[str, str | None]:
-        """Provider and model of `provider/model`, an alias, or a model of the default provider. Raises NotFound."""
+        """Provider and model of `provider/model`, an alias, or a model of the default provider. Raises AgentError."""
         model = self.aliases.get(model, model)
         name, slash, rest = model.partition("/")
         if slash and name in self._connections:
@@ -77,71 +87,41 @@ class Providers:
         if model in self._connections:
             return model, None
         if self.default is None:
-            raise NotFound("No provider is configured.", code="provider_not_found", param="provider")
+            raise not_configured("default")
         return self.default, model
 
     def settings(self, name: str) -> Settings:
         """A provider's settings. Raises NotFound."""
         return self.connection(name).settings
 
-    async def health_of(self, name: str, *, fresh: bool = False) -> Health:
-        """Whether a provider answers. Raises NotFound."""
-        return await self.connection(name).health(fresh=fresh)
+    def backend(self, model: str, *, system: str = "", extra: Mapping[str, Any] | None = None) -> AgentBackend:
+        """An agent of a model: "anthropic/claude-opus-5", an alias, or a provider, whose default model it is then.
+
+        `system` are instructions that go before the client's messages, `extra` further arguments for the SDK. Raises
+        ImportError if the SDK of a provider that can be used is not installed.
+        """
+        return ProviderModel(self, model, system, extra)
 
     async def models(self, name: str) -> Sequence[str]:
         """The models of a provider. Raises NotFound, and OpenAICompatError if it cannot say."""
         return await self.connection(name).models()
 
-    def backend(self, model: str, *, system: str = "", extra: Mapping[str, Any] | None = None) -> AgentBackend:
-        """An agent of a model, such as "anthropic/claude-opus-5" or an alias."""
-        return ProviderModel(self, model, system, extra)
+    async def health_of(self, name: str, *, fresh: bool = False) -> Health:
+        """Whether a provider answers. Raises NotFound."""
+        return await self.connection(name).health(fresh=fresh)
 
     async def health(self, *, fresh: bool = False) -> Mapping[str, Health]:
         """Whether the providers that can be used answer, asked all at once."""
-        found: dict[str, Health] = {}
+        names, found = list(self.configured), dict[str, Health]()
 
         async def ask(name: str) -> None:
-            found[name] = await self._connections[name].health(fresh=fresh)
+            found[name] = await self.connection(name).health(fresh=fresh)
 
         async with anyio.create_task_group() as group:
-            for name in self.configured:
+            for name in names:
                 group.start_soon(ask, name)
-        return {name: found[name] for name in self.configured if name in found}
-
-
-class ProviderModel:
-    """A model by name. Which client speaks to it is looked up for every turn, so that settings may change."""
-
-    def __init__(self, providers: Providers, model: str, system: str, extra: Mapping[str, Any] | None) -> None:
-        self._providers = providers
-        self._model = model
-        self._system = system
-        self._extra = extra
-        self._made: tuple[ProviderConnection, AgentBackend] | None = None
-
-    @property
-    def capabilities(self) -> Capabilities:
-        """Those of the backend that it has now."""
-        return self._backend().capabilities
-
-    def _backend(self) -> AgentBackend:
-        name, model = self._providers.resolve(self._model)
-        connection = self._providers.connection(name)
-        if self._made is None or self._made[0] is not connection:
-            self._made = connection, connection.backend(model, system=self._system, extra=self._extra)
-        return self._made[1]
-
-    async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
-        """Ask the model."""
-        items = self._backend().run(request, context)
-        try:
-            async for item in items:
-                yield item
-        finally:
-            await close(items)
+        return {name: found[name] for name in names}
 
     async def aclose(self) -> None:
-        """Close its connections."""
-        aclose: Any = getattr(self._made[1], "aclose", None) if self._made is not None else None
-        if aclose is not None:
-            await aclose()
+        """Close the clients of this event loop, those in use after their last turn."""
+        await self._clients.aclose()

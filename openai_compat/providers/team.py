@@ -18,125 +18,138 @@ agent = "mybots:agent"
 
 from __future__ import annotations
 
-import os
 import tomllib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, TypeVar
 
-from annotated_types import MinLen
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from ..backend import AgentBackend
 from ..callables import as_backend
-from ..provider import Settings
-from ..tools import AskLater, ToolLoop
+from ..tools import AskLater, Bubblewrap, Toolbox, ToolLoop
 from .fallback import Fallback
 from .registry import Providers
 from .table import PROVIDERS
+from .team_tables import AgentTable, TeamTable
 
 Import = Callable[[str], Any]
-"""Gets what is at `module:attr`."""
+"""Gets what is at `module:attr`. Raises ValueError, which says in a line why it cannot."""
 
-
-class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-
-class ProviderTable(_Table):
-    """`[providers.NAME]`. The key stands in an environment variable, not in the file."""
-
-    api_key_env: str | None = None
-    base_url: str | None = None
-    default_model: str | None = None
-    resource_name: str | None = None
-    deployment_name: str | None = None
-    api_version: str | None = None
-    enabled: bool = True
-
-
-class AgentTable(_Table):
-    """`[agents.NAME]`: a model, or an object at `module:attr`."""
-
-    model: str | None = None
-    agent: str | None = None
-    instructions: str = ""
-    tools: list[str] = []
-    security: Literal["deny", "sandbox", "allowlist", "ask", "full"] = "ask"
-    roundtrips: int = 5
-    fallback: list[str] = []
-
-
-class TeamTable(_Table):
-    """The whole file."""
-
-    agents: Annotated[dict[str, AgentTable], MinLen(1)]
-    providers: dict[str, ProviderTable] = {}
-    aliases: dict[str, str] = {}
-    default: str | None = None
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True, slots=True)
 class Team:
-    """What a file describes: agents by the names under which they are served, the default one first."""
+    """What a file describes: agents by the names under which they are served, the default one first.
+
+    `warnings` tell which models cannot be asked as things are.
+    """
 
     agents: Mapping[str, AgentBackend]
     providers: Providers
+    warnings: tuple[str, ...] = ()
 
 
 def load_team(path: str | Path, get: Import) -> Team:
-    """The team in a TOML file. Raises ValueError, which says in a line what is wrong with the file."""
+    """The team in a TOML file. Raises ValueError, which says in a line what is wrong with the file, and where."""
+    return _at(f"{path}", lambda: _team(_read(Path(path)), get))
+
+
+def _at(key: str, make: Callable[[], Made]) -> Made:
+    """What `make` makes. What is wrong with it is told with the key where it stands."""
     try:
-        table = TeamTable.model_validate(tomllib.loads(Path(path).read_text(encoding="utf-8")))
+        return make()
+    except (ValueError, TypeError, RuntimeError, ImportError) as error:
+        raise ValueError(f"{key}: {error}") from error
+
+
+def _read(path: Path) -> TeamTable:
+    try:
+        return TeamTable.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
-        raise ValueError(f"{path} cannot be read: {error.strerror}") from error
+        raise ValueError(f"it cannot be read: {error.strerror}") from error
     except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"{path} is no TOML: {error}") from error
+        raise ValueError(f"it is not TOML: {error}") from error
+    except UnicodeDecodeError as error:
+        raise ValueError("it is not UTF-8") from error
     except ValidationError as error:
-        raise ValueError(f"{path}: {_first(error)}") from error
-    providers = Providers(
-        {name: _settings(name, given) for name, given in table.providers.items()}, aliases=table.aliases
-    )
-    agents = {name: _agent(name, given, providers, get) for name, given in table.agents.items()}
-    if table.default is not None:
-        if table.default not in agents:
-            raise ValueError(f'{path}: default = "{table.default}" is none of its agents.')
-        agents = {table.default: agents[table.default], **agents}
-    return Team(agents, providers)
+        raise ValueError(_first(error)) from error
 
 
 def _first(error: ValidationError) -> str:
+    """What is wrong first, without the value: it could be a key that stands where its name should."""
     detail = error.errors(include_url=False, include_input=False)[0]
-    return f"{'.'.join(map(str, detail['loc']))}: {detail['msg']}"
+    key = ".".join(map(str, detail["loc"]))
+    if detail["type"] != "extra_forbidden":
+        return f"{key}: {detail['msg'].removeprefix('Value error, ')}"
+    secret = key.endswith(".api_key")
+    return f"{key}: there is no such setting" + (
+        ", since keys stand in the environment: 'api_key_env'" if secret else ""
+    )
 
 
-def _settings(name: str, given: ProviderTable) -> Settings:
-    if name not in PROVIDERS:
-        raise ValueError(f"[providers.{name}]: there is no such provider. There are: {', '.join(PROVIDERS)}.")
-    key = None
-    if given.api_key_env is not None:
-        key = os.environ.get(given.api_key_env)
-        if not key:
-            raise ValueError(f"[providers.{name}]: the environment variable {given.api_key_env} is not set.")
-    known = {field.name for field in fields(Settings)}
-    values = {name: value for name, value in given.model_dump().items() if name in known}
-    return Settings(api_key=key, **values)
+def _team(table: TeamTable, get: Import) -> Team:
+    providers = _providers(table)
+    agents = {
+        name: _at(f"agents.{name}", partial(_agent, each, table, providers, get)) for name, each in table.agents.items()
+    }
+    if table.default is not None:
+        if table.default not in agents:
+            raise ValueError(f"default: there is no agent '{table.default}'; there are: {', '.join(agents)}")
+        agents = {table.default: agents[table.default], **agents}
+    return Team(agents, providers, tuple(_warnings(table, providers)))
 
 
-def _agent(name: str, given: AgentTable, providers: Providers, get: Import) -> AgentBackend:
-    if (given.model is None) == (given.agent is None):
-        raise ValueError(f"[agents.{name}] needs either 'model' or 'agent'.")
+def _providers(table: TeamTable) -> Providers:
+    named = {"default_provider": table.default_provider, **{f"providers.{name}": name for name in table.providers}}
+    named |= {f"aliases.{alias}": model.partition("/")[0] for alias, model in table.aliases.items()}
+    for key, name in named.items():
+        if name is not None and name not in PROVIDERS:
+            raise ValueError(f"{key}: there is no provider '{name}'; there are: {', '.join(PROVIDERS)}")
+    settings = {name: _at(f"providers.{name}", each.settings) for name, each in table.providers.items()}
+    return Providers(settings, default=table.default_provider, aliases=table.aliases)
+
+
+def _agent(given: AgentTable, table: TeamTable, providers: Providers, get: Import) -> AgentBackend:
     if given.agent is not None:
-        if given.tools or given.fallback or given.instructions:
-            raise ValueError(
-                f"[agents.{name}]: 'tools', 'fallback' and 'instructions' are for models, not for 'agent'."
-            )
-        return as_backend(get(given.agent))
-    models = [given.model or "", *given.fallback]
-    backends = {model: providers.backend(model, system=given.instructions) for model in models}
-    agent: AgentBackend = Fallback(backends) if given.fallback else backends[models[0]]
-    if not given.tools:
-        return agent
-    tools = [get(path) for path in given.tools]
-    return ToolLoop(agent, tools, roundtrips=given.roundtrips, security=given.security, approver=AskLater())
+        path = given.agent
+        return _at("agent", lambda: as_backend(get(path)))
+    for place, model in enumerate(given.models):
+        _at(f"fallback.{place - 1}" if place else "model", partial(_check, model, table))
+    backends = {model: providers.backend(model, system=given.instructions) for model in given.models}
+    agent = Fallback(backends, given.cooldown) if len(backends) > 1 else backends[given.models[0]]
+    return _with_tools(agent, given, get) if given.tools or given.mcp else agent
+
+
+def _check(model: str, table: TeamTable) -> None:
+    """Models without a provider would be asked of whichever is there: in a file that is a slip."""
+    known = model in table.aliases or model.partition("/")[0] in PROVIDERS
+    if not known and table.default_provider is None:
+        raise ValueError(f"whose model is '{model}'? Say provider/model, or set 'default_provider'")
+
+
+def _with_tools(model: AgentBackend, given: AgentTable, get: Import) -> AgentBackend:
+    tools = [_at(f"tools.{place}", partial(get, path)) for place, path in enumerate(given.tools)]
+    servers = [_at(f"mcp.{name}", partial(each.server, name)) for name, each in given.mcp.items()]
+    folder = given.sandbox
+    return ToolLoop(
+        model,
+        _at("tools", lambda: Toolbox([*tools, *servers])),
+        roundtrips=given.roundtrips,
+        budget=given.budget,
+        security=given.security,
+        approver=AskLater(),
+        sandbox=None if folder is None else _at("sandbox", lambda: Bubblewrap(folder)),
+    )
+
+
+def _warnings(table: TeamTable, providers: Providers) -> Iterator[str]:
+    for name, each in table.agents.items():
+        for model in each.models if each.agent is None else ():
+            provider = providers.resolve(model)[0] if providers.default else model
+            missing = providers.connection(provider).missing
+            if missing is not None:
+                yield f"agents.{name}: '{model}' cannot be asked now. {provider}: {missing}"

@@ -49,6 +49,7 @@ class Upstream:
         self.replies = list(replies)
         self.requests: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
+        self.urls: list[str] = []
         self.left = threading.Event()
 
     async def frames(self, reply: Reply) -> AsyncIterator[bytes]:
@@ -62,14 +63,15 @@ class Upstream:
             finally:
                 self.left.set()
 
-    def take(self, body: bytes, headers: Any) -> Reply:
-        self.requests.append(json.loads(body))
+    def take(self, body: bytes, headers: Any, url: object) -> Reply:
+        self.requests.append(json.loads(body or b"{}"))
+        self.urls.append(str(url))
         self.headers.append(dict(headers))
         return self.replies.pop(0)
 
     def transport(self) -> httpx2.MockTransport:
         async def answer(request: httpx2.Request) -> httpx2.Response:
-            reply = self.take(await request.aread(), request.headers)
+            reply = self.take(await request.aread(), request.headers, request.url)
             return httpx2.Response(reply.status, headers=reply.headers, stream=_Stream(self.frames(reply)))
 
         return httpx2.MockTransport(answer)
@@ -79,10 +81,10 @@ class Upstream:
         """Serve the script on a free port; yields its URL."""
 
         async def answer(request: Request) -> StreamingResponse:
-            reply = self.take(await request.body(), request.headers)
+            reply = self.take(await request.body(), request.headers, request.url)
             return StreamingResponse(self.frames(reply), reply.status, reply.headers)
 
-        app = Starlette(routes=[Route("/{path:path}", answer, methods=["POST"])])
+        app = Starlette(routes=[Route("/{path:path}", answer, methods=["GET", "POST"])])
         runner = uvicorn.Server(uvicorn.Config(app, http="h11", log_config=None, timeout_graceful_shutdown=3))
         listener = listen()
         thread = threading.Thread(target=runner.run, kwargs={"sockets": [listener]}, daemon=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,8 @@ class AnthropicBackend:
 
     Args:
         model: the model to ask; None asks for the one that the client names.
-        client: a ready `anthropic.AsyncAnthropic`; otherwise one is made of `options`, one for each event loop.
+        client: a ready `anthropic.AsyncAnthropic`, or a function that gives the one for the running event loop; otherwise one is
+            made of `options` for each event loop.
         max_tokens: tokens of an answer when the client sets no limit; the API demands one.
         system: instructions that go before the client's.
         extra: further arguments of `messages.create`, such as `{"thinking": {"type": "adaptive"}}`. Its `tools`, which
@@ -40,7 +41,7 @@ class AnthropicBackend:
         self,
         model: str | None = None,
         *,
-        client: AsyncAnthropic | None = None,
+        client: AsyncAnthropic | Callable[[], AsyncAnthropic] | None = None,
         max_tokens: int = 8192,
         system: str = "",
         extra: Mapping[str, Any] | None = None,
@@ -49,7 +50,9 @@ class AnthropicBackend:
         if client is not None and options:
             raise TypeError(f"{', '.join(options)}: given for a client that is ready")
         self._model = model
-        self._clients = ClientPerLoop(partial(_client_class(), **options)) if client is None else ReadyClient(client)
+        self._clients = (
+            ReadyClient(client) if client is not None else ClientPerLoop(partial(_client_class(), **options))
+        )
         self._max_tokens = max_tokens
         self._system = system
         self._extra = dict(extra or {})

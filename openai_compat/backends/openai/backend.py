@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -22,7 +22,8 @@ class OpenAIBackend:
 
     Args:
         model: the model to ask; None asks for the one that the client names.
-        client: a ready `openai.AsyncOpenAI`; otherwise one is made of `options`, one for each event loop.
+        client: a ready `openai.AsyncOpenAI`, or a function that gives the one for the running event loop; otherwise one is
+            made of `options` for each event loop.
         system: instructions that go before the client's messages.
         limit_name: the parameter for the longest answer; older servers know only "max_tokens".
         pass_fields: fields of the request that OpenAI's API does not have, and the model's server does ("top_k").
@@ -36,7 +37,7 @@ class OpenAIBackend:
         self,
         model: str | None = None,
         *,
-        client: AsyncOpenAI | None = None,
+        client: AsyncOpenAI | Callable[[], AsyncOpenAI] | None = None,
         system: str = "",
         limit_name: LimitName = "max_completion_tokens",
         pass_fields: Iterable[str] = (),
@@ -46,7 +47,9 @@ class OpenAIBackend:
         if client is not None and options:
             raise TypeError(f"{', '.join(options)}: given for a client that is ready")
         self._model = model
-        self._clients = ClientPerLoop(partial(_client_class(), **options)) if client is None else ReadyClient(client)
+        self._clients = (
+            ReadyClient(client) if client is not None else ClientPerLoop(partial(_client_class(), **options))
+        )
         self._system = system
         self._limit_name: LimitName = limit_name
         self._pass_fields = tuple(pass_fields)

@@ -1,0 +1,25 @@
+"""The lists of models that providers give: OpenAI's, a bare array, and Cohere's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+from urllib.parse import urljoin
+
+from ..errors import AgentError
+
+
+def models_url(client: Any, path: str) -> str:
+    """Where a client asks for the models; `path` is seen from its base URL."""
+    return urljoin(str(client.base_url), path)
+
+
+def model_names(listed: object) -> Sequence[str]:
+    """The names in what a provider has answered. Raises AgentError if there are none to find in it."""
+    found = cast("dict[str, object]", listed) if isinstance(listed, dict) else {"data": listed}
+    entries = found.get("data", found.get("models"))
+    if not isinstance(entries, list):
+        raise AgentError("The model provider did not list its models.", status=502, code="upstream_error")
+    named = [cast("dict[str, object]", entry) for entry in cast("list[object]", entries) if isinstance(entry, dict)]
+    names = [entry.get("id", entry.get("name")) for entry in named]
+    return [name.removeprefix("models/") for name in names if isinstance(name, str)]  # Google writes it in front
