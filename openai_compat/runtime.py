@@ -21,6 +21,7 @@ from .http import HttpRequest
 from .idempotency import Idempotency
 from .leases import Leases
 from .policies.admission import Busy, Slots
+from .policies.chat_api import ChatApi
 from .policies.disconnect import Disconnect
 from .policies.housekeeping import Housekeeping
 from .policies.limits import Deadlines, Limits
@@ -89,6 +90,7 @@ class Runtime:
         running: what runs now.
         webhooks: tells other servers what became of responses.
         providers: the model providers behind the agents, where they can be looked at and changed.
+        chat_api: how the chat REST API is served, if it is.
         upkeep: looks after the store.
         followed: the logs of the answers that are made now and can be followed.
         copied: those of these logs that are being written to the store.
@@ -119,6 +121,7 @@ class Runtime:
     response_visibility: ResponseVisibility
     webhooks: Publisher
     providers: ProviderControl | None = None
+    chat_api: ChatApi | None = None
     upkeep: Upkeep
     followed: dict[Key, EventLog] = field(default_factory=dict[Key, EventLog])
     copied: set[Key] = field(default_factory=set[Key])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -32,13 +33,19 @@ from .endpoints import (
     responses_socket,
     stored,
 )
+from .endpoints import chat_socket as chat_endpoint
+from .endpoints.chat_api.routes import ROUTES as CHAT_API
+from .endpoints.chat_threads import ChatThreads
 from .errors import MethodNotAllowed, NotFound, OpenAICompatError, Unavailable, UpgradeRequired
 from .exchange import ClientTooSlow, Exchange
 from .http import Channel, ClientDisconnected, HttpRequest, Send
 from .idempotency import Idempotency
 from .leases import Leases
 from .policies.admission import Admission, Slots
-from .policies.auth import Auth, BearerAuth, Keys, KeySource, OpenAccess
+from .policies.auth import Auth, BearerAuth, Keys, KeySource, OpenAccess, with_key_of_query
+from .policies.chat_api import ChatApi
+from .policies.chat_socket import ChatSocket
+from .policies.cookies import CookieKey
 from .policies.cors import Cors, check_origin, is_preflight
 from .policies.disconnect import Disconnect
 from .policies.hosts import LOOPBACK, Hosts
@@ -73,7 +80,7 @@ Public: TypeAlias = Literal["models"]
 class Route:
     """A path and what answers it, by method. `rest` routes take the remainder of the path as an argument.
 
-    `open` routes need no key; those of a `group` can be opened by name.
+    `open` routes need no key; those of a `group` can be opened by name; to `cookie` routes a cookie may bring it.
     """
 
     path: str
@@ -81,6 +88,7 @@ class Route:
     open: bool = False
     rest: bool = False
     group: Public | None = None
+    cookie: bool = False
 
 
 V1 = (
@@ -149,6 +157,8 @@ class Server:
         retention: seconds for which what is stored is kept after it was used last.
         providers: the model providers behind the agents, for the chat API to show and change.
         webhooks: whom to tell what became of background responses.
+        chat_api: serves the chat REST API besides; None leaves it off.
+        chat_socket: serves chat over a WebSocket, in JSON or MessagePack, besides; None leaves it off.
         agent_headers: names of request headers that agents get in `AgentRequest.headers`; none by default.
         bare_paths: answer `/chat/completions` and so on without `/v1` too.
         owned_by: `owned_by` of the models.
@@ -181,6 +191,8 @@ class Server:
         retention: float = RETENTION,
         providers: ProviderControl | None = None,
         webhooks: Webhooks | Iterable[Webhooks] = (),
+        chat_api: ChatApi | None = None,
+        chat_socket: ChatSocket | None = None,
         agent_headers: Iterable[str] = (),
         bare_paths: bool = False,
         owned_by: str = "openai-compat",
@@ -215,6 +227,7 @@ class Server:
             response_visibility=response_visibility,
             webhooks=Publisher(webhooks),
             providers=providers,
+            chat_api=chat_api,
             upkeep=Upkeep(store, retention),
             idempotency=Idempotency(store, deadlines.request, leases),
             rates=None if rates is None else RateLimiter(store, rates),
@@ -222,8 +235,14 @@ class Server:
             owned_by=owned_by,
             started=now(),
         )
-        self._routes = _table(bare_paths)
+        self._routes = _table(bare_paths) | _chat_api(chat_api)
+        self._cookie = CookieKey(chat_api.cookie, cors) if chat_api is not None and chat_api.cookie else None
         self._sockets = _sockets(bare_paths)
+        self._chat_path, self._threads = "", None
+        if chat_socket is not None:
+            self._chat_path = chat_socket.path
+            self._threads = _chat_threads(self.runtime, chat_socket, compaction)
+            self._sockets = {**self._sockets, chat_socket.path: functools.partial(chat_endpoint.serve, self._threads)}
         self._connections: set[Connection] = set()
         self._drained = False
 
@@ -256,6 +275,8 @@ class Server:
 
         Raises ClientTooSlow, upon which the adapter cuts the connection; nothing else.
         """
+        if request.path == self._chat_path:
+            request = with_key_of_query(request)
         connection = Connection(request, channel, new_id("req_"), self.runtime.deadlines.write, self.auth)
         self._connections.add(connection)
         try:
@@ -315,7 +336,8 @@ class Server:
             self._hosts.check(request)
         route, arguments = self._route(request.path)
         if route is None or not (route.open or route.group in self._public):
-            exchange.principal = await self.auth.principal(request)
+            cookie = self._cookie if route is not None and route.cookie else None
+            exchange.principal = await self.auth.principal(request if cookie is None else cookie.as_header(request))
         if request.path in self._sockets and (request.header(b"upgrade") or "").lower() == "websocket":
             raise UpgradeRequired("This path speaks WebSocket, but this server, or a proxy before it, does not.")
         if route is None:
@@ -350,7 +372,8 @@ class Server:
             yield
         finally:
             await self.drain(0)
-            for name, backend in runtime.agents.items():
+            workflows = self._threads.workflows if self._threads is not None else {}
+            for name, backend in (*runtime.agents.items(), *workflows.items()):
                 await self._close(name, backend)
             await runtime.webhooks.aclose(LAST_WEBHOOKS)
             await runtime.upkeep.end()
@@ -382,7 +405,17 @@ class Server:
         with anyio.move_on_after(self.runtime.deadlines.grace):
             await slots.wait_unused()
             await self.runtime.responses.wait_empty()  # their outcomes are stored after their agents have ended
+            if self._threads is not None:
+                await self._threads.wait_idle()
         self._drained = True
+
+
+def _chat_threads(runtime: Runtime, settings: ChatSocket, compaction: Compaction | None) -> ChatThreads:
+    """The chat WebSocket's threads: conversations of the server's store, with a rule of their own for a second turn."""
+    conversations = Conversations(runtime.store, busy=settings.busy, queue=settings.queue)
+    conversations.leases = runtime.turn_locks.leases
+    workflows = {name: _compacting(as_backend(agent), compaction) for name, agent in settings.workflows.items()}
+    return ChatThreads(settings, workflows, conversations, time.monotonic)
 
 
 def _one_store(store: Store | None, conversations: Conversations | None) -> Store:
@@ -421,6 +454,15 @@ def _table(bare_paths: bool) -> dict[str, Route]:
     if bare_paths:
         table |= {route.path: route for route in V1}
     return table
+
+
+def _chat_api(settings: ChatApi | None) -> dict[str, Route]:
+    if settings is None:
+        return {}
+    routes = [
+        Route(settings.prefix + path, endpoints, rest=path.endswith("/"), cookie=True) for path, endpoints in CHAT_API
+    ]
+    return {route.path: route for route in routes}
 
 
 @functools.cache

@@ -5,7 +5,7 @@ A stream has `id:` lines only where it can be taken up again: under a disconnect
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 
@@ -22,9 +22,13 @@ from .journal import Journal
 
 @asynccontextmanager
 async def journaled(
-    runtime: Runtime, exchange: Exchange, identifier: str, draft: Draft | None
+    runtime: Runtime,
+    exchange: Exchange,
+    identifier: str,
+    draft: Draft | None,
+    failed: Callable[[OpenAICompatError], bytes] = error_frame,
 ) -> AsyncGenerator[Journal]:
-    """The journal of a chat stream. What leaves the block as an exception becomes its last frame."""
+    """The journal of a chat stream. What leaves the block as an exception becomes its last frame, as `failed` has it."""
     key, token = Key(exchange.principal.id, identifier), identifier if draft is None else draft.token
     journal = Journal(runtime, key, token, exchange.request_id)
     await journal.begin(StoredResponse(id=identifier, created=now(), status="in_progress", body="{}"))
@@ -33,7 +37,10 @@ async def journaled(
     try:
         yield journal
     except BaseException as error:
-        await to_the_end(partial(_fail, runtime, key, token, journal, error), "chat stream ended")
+        known = error if isinstance(error, OpenAICompatError) else AgentError("The turn was stopped.")
+        status: ResponseStatus = "failed" if known is error else "cancelled"
+        end = partial(_end, runtime, key, token, status=status, frame=failed(known))
+        await to_the_end(partial(end, journal), "chat stream ended")
         raise
     finally:
         if draft is None:
@@ -42,11 +49,10 @@ async def journaled(
         journal.log.end()
 
 
-async def _fail(runtime: Runtime, key: Key, token: str, journal: Journal, error: BaseException) -> None:
+async def _end(
+    runtime: Runtime, key: Key, token: str, journal: Journal, *, status: ResponseStatus, frame: bytes
+) -> None:
     """Say in the log what became of a turn that failed, or whose client has left for good."""
-    known = isinstance(error, OpenAICompatError)
-    status: ResponseStatus = "failed" if known else "cancelled"
-    frame = error_frame(error if isinstance(error, OpenAICompatError) else AgentError("The turn was stopped."))
     response, events = await journal.ending(status, frame)
     with suppress(OpenAICompatError):
         await runtime.store.commit(Outcome(principal=key.principal, token=token, response=response, events=events))

@@ -7,9 +7,11 @@ import inspect
 import os
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import TypeAlias, cast
+from urllib.parse import parse_qsl, urlencode
 
 from ..backend import ANONYMOUS, Principal
 from ..errors import Unauthorized, Unavailable
@@ -19,6 +21,9 @@ Keys: TypeAlias = str | Iterable[str] | Mapping[str, Principal] | None
 KeySource: TypeAlias = Callable[[], Keys | Awaitable[Keys]]
 
 _BEARER = re.compile(r"bearer +(\S+)", re.IGNORECASE | re.ASCII)  # ASCII: \xa0 and \x85 are bytes of UTF-8, no spaces
+MOST_FIELDS = 100
+"""Fields of a query that is looked through for a key."""
+
 _TOKEN = re.compile(r"\S+", re.ASCII)
 
 
@@ -100,6 +105,23 @@ class OpenAccess:
 
 
 Auth: TypeAlias = BearerAuth | OpenAccess
+
+
+def with_key_of_query(request: HttpRequest) -> HttpRequest:
+    """The request with the key in its query (`api_key`), if it has no other: browsers cannot set a WebSocket's headers.
+
+    The key is taken out of the query.
+    """
+    try:
+        fields = parse_qsl(request.query, keep_blank_values=True, max_num_fields=MOST_FIELDS)
+    except ValueError:
+        return request
+    keys = [value for name, value in fields if name == "api_key"]
+    rest = urlencode([(name, value) for name, value in fields if name != "api_key"])
+    if len(keys) != 1 or request.header(b"authorization") is not None:
+        return replace(request, query=rest)
+    header = (b"authorization", b"Bearer " + keys[0].encode("utf-8", "replace"))
+    return replace(request, query=rest, headers=[*request.headers, header])
 
 
 def _token(request: HttpRequest) -> bytes:

@@ -34,6 +34,8 @@ class ChatApi:
         context: makes instructions for the agent of the preset, task and ticket that a client names.
         cookie: name of a cookie that may carry the API key instead of the `Authorization` header. Pages of other
             origins cannot use it, unless the server's `cors` allows them.
+        admins: ids of the principals that may configure providers and choose the default one. Nobody, unless told:
+            whoever sets a provider's address gets everything that is sent there.
 
     Raises ValueError for a prefix that is no path.
     """
@@ -41,6 +43,7 @@ class ChatApi:
     prefix: str = "/api/chat"
     context: ContextHook | None = None
     cookie: str | None = None
+    admins: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         if not self.prefix.startswith("/") or self.prefix.endswith("/"):

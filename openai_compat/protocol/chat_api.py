@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal, NotRequired, TypeAlias
 
 from annotated_types import Ge, Le, MaxLen, MinLen
-from pydantic import ConfigDict
+from pydantic import ConfigDict, StringConstraints
 from pydantic.alias_generators import to_camel
 from typing_extensions import TypedDict
 
@@ -16,6 +16,7 @@ MAX_STEPS = 200
 DEFAULT_STEPS = 20
 DEFAULT_BUDGET = 500_000
 
+Text: TypeAlias = Annotated[str, StringConstraints(pattern=r"\S")]
 Name: TypeAlias = Annotated[str, MinLen(1), MaxLen(256)]
 Title: TypeAlias = Annotated[str, MinLen(1), MaxLen(512)]
 SecurityMode: TypeAlias = Literal["deny", "sandbox", "allowlist", "ask", "full"]
@@ -61,7 +62,7 @@ class CompletionsRequest(Asked):
 class QuickRequest(Asked):
     """The body of `POST /quick`."""
 
-    prompt: Annotated[str, MinLen(1)]
+    prompt: Text
 
 
 class NewConversation(CamelModel):
@@ -90,7 +91,7 @@ class ForkRequest(CamelModel):
 class MessageRequest(Asked):
     """The body of `POST /conversations/{id}/messages`."""
 
-    content: Annotated[str, MinLen(1)]
+    content: Text
     stream: bool | None = None
 
 
@@ -103,7 +104,7 @@ class ToolMessageRequest(MessageRequest):
 class AgenticRequest(Asked):
     """The body of `POST /conversations/{id}/messages/agentic`. `max_budget` is in tokens."""
 
-    content: Annotated[str, MinLen(1)]
+    content: Text
     show_thinking: bool | None = None
     max_steps: Annotated[int, Ge(1), Le(MAX_STEPS)] | None = None
     max_budget: Annotated[int, Ge(1000)] | None = None
@@ -121,6 +122,25 @@ class ApproveRequest(CamelModel):
     pattern: Annotated[str, MaxLen(4096)] | None = None
     stream: bool | None = None
     background: bool | None = None
+
+
+class ConfigureRequest(CamelModel):
+    """The body of `POST /providers/{type}/configure`. What is left out stays as it is."""
+
+    type: Name | None = None
+    api_key: Annotated[str, MinLen(1), MaxLen(4096)] | None = None
+    base_url: Annotated[str, MaxLen(2048), StringConstraints(pattern=r"^https?://[^/\s]")] | None = None
+    resource_name: Name | None = None
+    deployment_name: Name | None = None
+    api_version: Name | None = None
+    default_model: Name | None = None
+    enabled: bool | None = None
+
+
+class DefaultProviderRequest(CamelModel):
+    """The body of `POST /providers/default`."""
+
+    provider: Name
 
 
 class TokenUsage(TypedDict):

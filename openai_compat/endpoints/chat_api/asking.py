@@ -1,0 +1,164 @@
+"""What a request asks of which agent: model and provider, instructions, and what was said before."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from ...backend import AgentBackend, AgentRequest, Principal
+from ...conversations import Draft
+from ...errors import InvalidRequest, NotFound
+from ...exchange import Exchange
+from ...messages import Message as TypedMessage
+from ...messages import SystemMessage
+from ...parsers.chat_api import LABELS, agent_request
+from ...parsers.conversation import check_conversation
+from ...policies.chat_api import ContextQuery
+from ...protocol.chat_api import Asked
+from ...runtime import Runtime, new_id, now
+from ...serializers.chat_api import TurnRecord, iso, messages_of
+from ...serializers.history import chat_message
+from ..approvals import Answers, decide, find_answers
+from ..asking import SUPERSEDED
+from ..following import CHAT
+from .turn import Work
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """Who answers. `model` is the name by which the client knows it."""
+
+    model: str
+    agent: str
+    backend: AgentBackend
+    provider: str
+
+
+def served(runtime: Runtime, principal: Principal, model: str | None, provider: str | None = None) -> Served:
+    """The agent for a request, the first that the principal may use if none is named. Raises NotFound."""
+    if provider is not None and provider not in provider_names(runtime):
+        raise NotFound("No provider has this name.", code="provider_not_found", param="provider")
+    if model is None:
+        of_provider = [name for name in runtime.agents if provider in (None, provider_of(runtime, name))]
+        allowed = [name for name in of_provider if principal.may_use(name)]
+        model = (allowed or list(runtime.agents))[0]
+    elif provider is not None and f"{provider}/{model}" in runtime.agents:
+        model = f"{provider}/{model}"
+    agent, backend = runtime.agent(model, principal)
+    return Served(model, agent, backend, provider_of(runtime, agent))
+
+
+def provider_names(runtime: Runtime) -> Sequence[str]:
+    """The providers there are: those that are configured, and the server itself for the agents of its own."""
+    configured = () if runtime.providers is None else runtime.providers.configured
+    return [*configured, *([runtime.owned_by] if runtime.owned_by not in configured else [])]
+
+
+def provider_of(runtime: Runtime, agent: str) -> str:
+    """Whose an agent is: the provider that its name begins with, the server itself for all others."""
+    name, slash, _ = agent.partition("/")
+    return name if slash and name in provider_names(runtime) else runtime.owned_by
+
+
+async def prepare(
+    runtime: Runtime, exchange: Exchange, asked: Asked, said: tuple[TypedMessage, ...], draft: Draft | None
+) -> Work:
+    """The turn that a request asks for. Raises OpenAICompatError for what is wrong with it."""
+    caller = runtime.caller(exchange.principal, exchange.request)
+    who = served(runtime, caller.principal, asked.model, asked.provider)
+    request = agent_request(asked, said, who.model, caller)
+    new, answers = said, None
+    if draft is not None:
+        request = replace(request, metadata={**_labels_of(draft), **request.metadata})
+        draft.take_up(request)
+        request, new = draft.request, draft.new
+        answers = await _superseded(runtime, draft)
+    else:
+        check_conversation(request.messages)
+    if answers is not None:
+        request = replace(request, resume=answers.resume(request.resume))
+    instructions = [*_system_prompt(runtime, asked), *await _context(runtime, request)]
+    request = with_instructions(runtime.messages.apply(request), instructions)
+    record, time = TurnRecord(new_id), iso(now())
+    items = record.user_items(new, {"createdAt": time})
+    shown = messages_of("" if draft is None else draft.key.id, items, time)
+    return Work(
+        id=new_id(CHAT),
+        agent=who.agent,
+        provider=who.provider,
+        backend=who.backend,
+        request=request,
+        draft=draft,
+        record=record,
+        user_items=items,
+        user=next((message for message in reversed(shown) if message["role"] == "user"), None),
+        settings=settings_of(request, instructions),
+        before=None if answers is None else partial(decide, runtime.store, caller.principal.id, answers),
+    )
+
+
+def _labels_of(draft: Draft) -> dict[str, str]:
+    metadata = draft.conversation.metadata
+    return {name: metadata[name] for name in LABELS if name in metadata}
+
+
+async def _superseded(runtime: Runtime, draft: Draft) -> Answers | None:
+    """The questions that are open in the conversation: whoever sends another message instead has said no."""
+    store, principal = runtime.store, draft.key.principal
+    pending = [approval.id for approval in await store.approvals(principal, draft.key.id)]
+    return await find_answers(store, principal, dict.fromkeys(pending, SUPERSEDED)) if pending else None
+
+
+def _system_prompt(runtime: Runtime, asked: Asked) -> list[str]:
+    """The client's own instructions, as far as the server takes any."""
+    if not asked.system_prompt or runtime.messages.system == "ignore":
+        return []
+    if runtime.messages.system == "reject":
+        text = "This server does not take instructions from clients."
+        raise InvalidRequest(text, param="systemPrompt", code="unsupported_value")
+    return [asked.system_prompt]
+
+
+async def _context(runtime: Runtime, request: AgentRequest) -> list[str]:
+    """What the operator's hook makes of the ids that the request, or its conversation, names."""
+    hook = None if runtime.chat_api is None else runtime.chat_api.context
+    ids = request.metadata
+    if hook is None or not ids:
+        return []
+    query = ContextQuery(
+        principal=request.principal,
+        preset_id=ids.get("presetId"),
+        task_id=ids.get("taskId"),
+        ticket_id=ids.get("ticketId"),
+        project_id=ids.get("projectId"),
+        conversation_id=request.conversation_id,
+    )
+    made = hook(query)
+    text = await made if inspect.isawaitable(made) else made
+    return [text] if text else []
+
+
+def with_instructions(request: AgentRequest, instructions: Iterable[str]) -> AgentRequest:
+    """The request with instructions before everything that was said."""
+    system = [SystemMessage(text) for text in instructions]
+    if not system:
+        return request
+    raw = [chat_message(message) for message in system]
+    return replace(request, messages=(*system, *request.messages), raw_messages=[*raw, *request.raw_messages])
+
+
+def settings_of(request: AgentRequest, instructions: Sequence[str]) -> Mapping[str, Any]:
+    """What of a request is not in its conversation, as JSON."""
+    sampling = request.sampling
+    return {
+        "model": request.model,
+        "instructions": list(instructions),
+        "temperature": sampling.temperature,
+        "maxTokens": sampling.max_tokens,
+        "effort": sampling.reasoning_effort,
+        "metadata": dict(request.metadata),
+        "extra": dict(request.extra),
+    }

@@ -1,0 +1,85 @@
+"""What all requests that run a turn have in common: read once, run once, and go on without their clients."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import TypeAlias, TypeVar
+
+from ...errors import OpenAICompatError
+from ...exchange import Exchange
+from ...parsers.chat_api import parse, query_of
+from ...policies.content import check_content_type
+from ...policies.limits import read_body
+from ...protocol.chat_api import CamelModel
+from ...runtime import Runtime
+from ...serializers.chat_api_forms import TurnForm
+from ...serializers.errors import error_frame
+from ..admit import admit
+from ..outlive import outlive
+from ..resuming import journaled, resume
+from .turn import ToClient, Work, run_turn
+
+Model = TypeVar("Model", bound=CamelModel)
+ErrorFrame: TypeAlias = Callable[[OpenAICompatError], bytes]
+
+
+async def read(runtime: Runtime, exchange: Exchange, model: type[Model]) -> tuple[Model, bytes]:
+    """The body, checked. Raises InvalidRequest."""
+    check_content_type(exchange.request)
+    body = await read_body(exchange.request, runtime.limits.body, runtime.deadlines.body)
+    return parse(model, body), body
+
+
+def query(exchange: Exchange) -> dict[str, str]:
+    """The fields of the query string."""
+    return query_of(exchange.request.query)
+
+
+async def post_turn(
+    runtime: Runtime, exchange: Exchange, model: type[Model], work: Callable[[Model], Awaitable[None]]
+) -> None:
+    """Do `work` for the body; or go on with a stream that was lost."""
+    last_event = exchange.request.header(b"last-event-id")
+    if last_event is not None:
+        check_content_type(exchange.request)
+        await resume(runtime, exchange, last_event)
+        return
+    asked, body = await read(runtime, exchange, model)
+
+    async def once() -> None:
+        await admit(runtime, exchange)
+        await work(asked)
+
+    await outlive(runtime.disconnect, exchange, partial(runtime.idempotency.once, exchange, body, once))
+
+
+async def tell_client(
+    runtime: Runtime,
+    exchange: Exchange,
+    work: Work,
+    form: TurnForm,
+    *,
+    stream: bool,
+    failed: ErrorFrame = error_frame,
+) -> None:
+    """Run a turn and answer with it."""
+    sink = ToClient(exchange, stream)
+    if not stream or runtime.disconnect.then == "cancel":
+        await run_turn(runtime, exchange, work, form, sink=sink)
+        return
+    async with journaled(runtime, exchange, work.id, work.draft, failed) as journal:
+        await run_turn(runtime, exchange, work, form, sink=sink, journal=journal)
+
+
+@asynccontextmanager
+async def told(exchange: Exchange, failed: ErrorFrame) -> AsyncGenerator[None]:
+    """Ends a stream that has begun with what `failed` makes of an error."""
+    try:
+        yield
+    except OpenAICompatError as error:
+        if not exchange.streaming:
+            raise
+        exchange.note = error.code or error.type
+        await exchange.end(failed(error))

@@ -1,0 +1,222 @@
+"""Runs an agent for one turn of the chat REST API, tells what it says, and keeps what it came to."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from ...backend import AgentBackend, AgentRequest
+from ...conversations import Draft, stored_items, transcript
+from ...errors import AgentError, OpenAICompatError
+from ...exchange import Exchange
+from ...failures import not_again
+from ...policies.admission import Seat
+from ...protocol.chat_api import Message
+from ...reducer import size_of
+from ...runtime import Runtime, now
+from ...serializers.chat_api import TurnRecord, iso, messages_of, usage_of
+from ...serializers.chat_api_forms import Turned, TurnForm
+from ...serializers.encoding import KEEP_ALIVE
+from ...serializers.history import reply_message
+from ...stores.port import Approval, ConversationTurn, Outcome
+from ..approvals import questions
+from ..generation import before, commit
+from ..job import Job, Turns
+from ..journal import Journal
+from ..responding import Unchanged
+from .conversation import give_title, pending_approval
+
+
+class Sink(Protocol):
+    """Where a turn is told."""
+
+    async def started(self) -> None:
+        """The agent is about to run."""
+        ...
+
+    async def write(self, frames: bytes) -> None:
+        """More frames."""
+        ...
+
+    async def keep_alive(self) -> None:
+        """Nothing to write for a while."""
+        ...
+
+    async def end(self, data: bytes) -> None:
+        """The last frames, or the whole answer."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ToClient:
+    """Tells the client: in a stream, or in one answer."""
+
+    exchange: Exchange
+    stream: bool
+
+    async def started(self) -> None:
+        """From now on nobody may run it again in secret."""
+        self.exchange.agent_started = True
+
+    async def write(self, frames: bytes) -> None:
+        """More of the stream."""
+        if not self.exchange.status:
+            await self.exchange.start_stream()
+        await self.exchange.write(frames)
+
+    async def keep_alive(self) -> None:
+        """A comment."""
+        if self.stream:
+            await self.write(KEEP_ALIVE)
+
+    async def end(self, data: bytes) -> None:
+        """The end of the stream, or all of the answer."""
+        if not self.stream:
+            await self.exchange.answer(200, data)
+            return
+        if not self.exchange.status:
+            await self.exchange.start_stream()
+        await self.exchange.end(data)
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A turn that is to be run.
+
+    Attributes:
+        id: the turn's.
+        agent: the agent's own name; `provider` is whose it is.
+        request: what the agent is asked, with all that was said before.
+        draft: the conversation that it belongs to.
+        record: what it says.
+        user_items: what the client has said and the conversation does not know yet, as it will be kept.
+        user: the user's message among these, as it is shown.
+        settings: what is needed to ask the agent the same way again, once somebody has decided about its calls.
+        before: what is to be done just before the agent is started.
+    """
+
+    id: str
+    agent: str
+    provider: str
+    backend: AgentBackend
+    request: AgentRequest
+    draft: Draft | None
+    record: TurnRecord
+    user_items: Sequence[dict[str, Any]]
+    user: Message | None
+    settings: Mapping[str, Any]
+    before: Callable[[], Awaitable[None]] | None = None
+
+    @property
+    def conversation(self) -> str | None:
+        """Its conversation's id."""
+        return None if self.draft is None else self.draft.key.id
+
+
+async def run_turn(
+    runtime: Runtime, exchange: Exchange, work: Work, form: TurnForm, *, sink: Sink, journal: Journal | None = None
+) -> None:
+    """Run it. What it came to is kept before the last byte is told.
+
+    Raises OpenAICompatError for whatever goes wrong; then nothing is kept.
+    """
+    seat = Seat(1, work.agent, work.request.principal.id)
+    job = Job(work.id, work.agent, work.backend, [work.request], Unchanged, work.draft, before=work.before)
+    turns = Turns(runtime, exchange, job, seat, fold=False)
+    await runtime.slots.take(seat)
+    await before(runtime, job, seat)
+    await sink.started()
+    async with turns:
+        try:
+            await _tell(runtime, turns, work.record, form, sink=sink, journal=journal)
+            kept = _kept(work)
+            last = form.end(kept.turned)
+            await _keep(runtime, work, kept, last, journal)
+            await sink.end(last if journal is None else journal.number(last))
+        except OpenAICompatError as error:
+            raise not_again(error) from None
+
+
+async def _tell(
+    runtime: Runtime, turns: Turns, record: TurnRecord, form: TurnForm, *, sink: Sink, journal: Journal | None
+) -> None:
+    held, silent_until, size = form.begin(), turns.now() + runtime.deadlines.head, 0
+    while not turns.over:
+        await turns.wait(silent_until if journal is None else min(silent_until, journal.due))
+        items = [item for _, taken in turns.take() for item in taken]
+        size += sum(map(size_of, items))
+        if size > runtime.limits.answer:
+            raise AgentError("The agent's answer is too long.", status=502, code="answer_too_large")
+        frames = form.feed(items, record.feed(items))
+        late = turns.now() >= silent_until
+        if held and (frames or late):
+            frames, held = held + frames, b""
+        if journal is not None:
+            frames = journal.number(frames)
+            await journal.flush()
+        if frames:
+            await sink.write(frames)
+        elif late:
+            await sink.keep_alive()
+        if frames or late:
+            silent_until = turns.now() + runtime.deadlines.heartbeat
+    if held:
+        await sink.write(held if journal is None else journal.number(held))
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What a turn came to, as it is told, and what is kept of it."""
+
+    turned: Turned
+    items: Sequence[dict[str, Any]]
+    asked: tuple[Approval, ...]
+
+
+def _kept(work: Work) -> _Kept:
+    record, identifier, time = work.record, work.conversation or "", iso(now())
+    about = {
+        "createdAt": time,
+        "model": work.request.model,
+        "provider": work.provider,
+        "tokenUsage": _token_usage(record),
+        **({"asked": dict(work.settings)} if record.approvals else {}),
+    }
+    reply = record.reply_items(work.agent, about)
+    asked = () if work.draft is None else questions(record.approvals, record.state, work.id, identifier, now())
+    pending = [pending_approval(approval, work.backend) for approval in asked]
+    assistant = messages_of(identifier, reply, time)[-1]
+    turned = Turned(record, work.request.model, work.provider, work.user, assistant, pending)
+    return _Kept(turned, [*work.user_items, *reply], asked)
+
+
+def _token_usage(record: TurnRecord) -> Mapping[str, int]:
+    usage = usage_of(record.final.usage)
+    return {"prompt": usage["promptTokens"], "completion": usage["completionTokens"], "total": usage["totalTokens"]}
+
+
+async def _keep(runtime: Runtime, work: Work, kept: _Kept, last: bytes, journal: Journal | None) -> None:
+    """Into the conversation, and into the log of the stream. Raises Conflict if it was taken or deleted meanwhile."""
+    ending = None if journal is None else await journal.ending("completed", last)
+    response, events = ending or (None, None)
+    draft = work.draft
+    if draft is None and ending is None:
+        return
+    turn = None
+    if draft is not None:
+        said = reply_message(work.record.final, frozenset())
+        whole = transcript((*draft.request.messages, said))
+        turn = ConversationTurn(draft.key.id, stored_items(kept.items), whole)
+    outcome = Outcome(
+        principal=work.request.principal.id,
+        token=work.id if draft is None else draft.token,
+        conversation=turn,
+        response=response,
+        events=events,
+        approvals=kept.asked,
+    )
+    await commit(runtime, outcome)
+    if draft is not None:
+        draft.committed()
+        await give_title(runtime, draft, work.user)

@@ -1,0 +1,51 @@
+"""API keys in cookies, for pages of the server's own site; those of other sites cannot use them (CSRF)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from http.cookies import CookieError, SimpleCookie
+
+from ..errors import Forbidden
+from ..http import HttpRequest
+from .cors import Cors, check_origin
+
+SAFE = frozenset(["GET", "HEAD", "OPTIONS"])
+OWN_SITE = frozenset(["same-origin", "none"])
+
+
+class CookieKey:
+    """Takes the API key from the cookie called `name`, where no `Authorization` header brings one.
+
+    A browser sends cookies along whatever page has caused the request. So what changes something has to come from a
+    page of this server, or of an origin that `cors` allows; programs that are no browsers send no Origin.
+    """
+
+    def __init__(self, name: str, cors: Cors | None) -> None:
+        self._name = name
+        self._cors = cors
+
+    def as_header(self, request: HttpRequest) -> HttpRequest:
+        """The request with the key where it usually is. Raises Forbidden (403 `origin_not_allowed`)."""
+        key = None if request.header(b"authorization") is not None else self._key(request)
+        if key is None:
+            return request
+        if request.method not in SAFE:
+            self._check_page(request)
+        return replace(request, headers=[*request.headers, (b"authorization", b"Bearer " + key.encode("latin-1"))])
+
+    def _key(self, request: HttpRequest) -> str | None:
+        for value in request.header_values(b"cookie"):
+            try:
+                found = SimpleCookie(value).get(self._name)
+            except CookieError:
+                continue
+            if found is not None and found.value:
+                return found.value
+        return None
+
+    def _check_page(self, request: HttpRequest) -> None:
+        check_origin(request, self._cors)
+        site = request.header(b"sec-fetch-site")
+        if request.header(b"origin") is None and site is not None and site not in OWN_SITE:
+            text = "Pages of other sites may not use this cookie."
+            raise Forbidden(text, code="origin_not_allowed")
