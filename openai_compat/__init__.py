@@ -43,6 +43,7 @@ from .events import (
 )
 from .policies.admission import Admission
 from .policies.auth import key_from_env, key_from_file
+from .policies.chat_socket import ChatSocket
 from .policies.cors import Cors
 from .policies.disconnect import Disconnect
 from .policies.housekeeping import Housekeeping
@@ -61,6 +62,7 @@ __all__ = (
     "AgentEvent",
     "AgentRequest",
     "Capabilities",
+    "ChatSocket",
     "Citation",
     "Compacted",
     "Compaction",

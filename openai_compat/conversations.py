@@ -245,6 +245,11 @@ class Draft:
         new += items_of(said, _new_id, calls)
         return ConversationTurn(self.key.id, stored_items(new), transcript(messages))
 
+    def add(self, *messages: Message) -> None:
+        """What was said in the middle of the turn: it is kept with the turn."""
+        self._new += messages
+        self.request = extended(self.request, messages)
+
     def on_interrupt(self, stop: Stop) -> None:
         """How to stop the turn from outside; called at once if that was asked for already."""
         self._stop = stop
@@ -294,6 +299,13 @@ class Draft:
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> None:
         await self.close()
+
+
+def extended(request: AgentRequest, more: Sequence[Message]) -> AgentRequest:
+    """The request with more messages at its end."""
+    messages = (*request.messages, *more)
+    raw = [*request.raw_messages, *[chat_message(message) for message in more]]
+    return replace(request, messages=messages, raw_messages=raw, resume=resume_of(messages))
 
 
 def transcript(messages: Sequence[Message]) -> str:

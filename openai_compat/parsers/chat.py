@@ -71,7 +71,11 @@ def parse_chat(body: bytes, caller: Caller = NOBODY) -> ParsedChat:
     Whether its messages make a conversation is still to be checked (`check_conversation`), since the beginning of it
     may be on the server.
     """
-    raw = parse_object(body)
+    return parse_chat_object(parse_object(body), caller)
+
+
+def parse_chat_object(raw: dict[str, Any], caller: Caller = NOBODY) -> ParsedChat:
+    """The same of a body that is decoded already."""
     check_length("messages", raw.get("messages"), MAX_MESSAGES)
     wire = validate(ChatCompletionRequest, raw)
     _refuse_deprecated(wire)

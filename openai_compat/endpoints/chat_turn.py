@@ -1,0 +1,335 @@
+"""One turn of the chat WebSocket: it runs in a task of its own, and its frames go to its thread."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol, TypeAlias
+
+import anyio
+
+from ..access import log_access
+from ..backend import AgentBackend, AgentRequest, Principal
+from ..conversations import Draft, extended
+from ..errors import AgentError, Conflict, OpenAICompatError
+from ..events import PendingCall
+from ..messages import Message, ToolMessage
+from ..parsers.chat_frames import tool_output
+from ..policies.admission import Seat
+from ..protocol.chat_frames import ToolResultFrame
+from ..reducer import LARGE, FinalMessage, Item, Reducer, size_of
+from ..runtime import Runtime, logger, new_id
+from ..serializers import chat_frames
+from ..serializers.chat_frames import StopReason, TurnFrames
+from ..serializers.encoding import dumps
+from ..serializers.history import reply_message
+from ..serializers.presentation import Presentation
+from ..stores.port import Approval, Outcome
+from .approvals import Answers, decide
+from .asking import Questions, answered, before_the_question
+from .attachments import Places, attach
+from .chat_threads import ChatThreads, Thread
+from .generation import commit
+from .job import Job, Turns
+
+Fields: TypeAlias = dict[str, Any]
+
+MOST_ROUNDS = 100
+"""How often one turn may call the client's tools."""
+
+REASONS: Mapping[str | None, StopReason] = {
+    "stopped": "stop",
+    "superseded": "superseded",
+    "shutting_down": "shutdown",
+    "abandoned": "abandoned",
+}
+"""Errors that are no failures: somebody wanted the turn to end."""
+
+
+class Origin(Protocol):
+    """The connection on which a turn was asked for."""
+
+    def post(self, frame: Fields, *, binary: bool) -> None:
+        """Send a frame that belongs to no turn that has begun."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What a turn is to do.
+
+    Attributes:
+        request: what is new: a message, or a decision as the words that stand for it.
+        workflow: the workflow that is run, None for a model.
+        answers: decisions about what an earlier turn has asked.
+        places: where uploaded files are named.
+        origin: who is told what goes wrong before the turn has its thread, in `binary` frames or not.
+        path: of the WebSocket, for the log.
+    """
+
+    request: AgentRequest
+    agent: str
+    backend: AgentBackend
+    workflow: str | None
+    answers: Answers | None
+    places: Places
+    origin: Origin
+    binary: bool
+    path: str
+
+
+class ChatTurn:
+    """A turn. It has begun once it has its thread for itself; from then on its frames are the thread's.
+
+    Attributes:
+        begun: whether it has its thread; before, it waits for it.
+        over: whether its last frame is out.
+    """
+
+    def __init__(self, runtime: Runtime, threads: ChatThreads, asked: Asked) -> None:
+        self.request_id = new_id("req_")
+        self.begun = False
+        self.over = False
+        self._id = new_id("turn_")
+        self._runtime = runtime
+        self._threads = threads
+        self._asked = asked
+        self._thread: Thread
+        self._scope = anyio.CancelScope()
+        self._done = anyio.Event()
+        self._committing = False
+        self._job_ended = asked.workflow is None
+        self._calls: dict[str, PendingCall] = {}
+        self._outputs: dict[str, str] = {}
+        self._answered = anyio.Event()
+        self._status, self._note = 200, ""
+
+    @property
+    def principal(self) -> Principal:
+        """Who asks."""
+        return self._asked.request.principal
+
+    def enter(self, thread: Thread) -> None:
+        """The thread that it is in. Comes before `run`."""
+        self._thread = thread
+
+    async def run(self) -> None:
+        """Wait for the thread, run the agent, keep what was said. Raises nothing; what goes wrong is told."""
+        began = time.monotonic()
+        try:
+            with self._scope:
+                await self._run()
+            if self._scope.cancelled_caught:
+                self.interrupt(Conflict("Nobody follows this turn any more.", code="abandoned"))
+        except OpenAICompatError as error:
+            self.interrupt(error)
+        except Exception as error:
+            logger.error("%s: unexpected error", self.request_id, exc_info=error)
+            self.interrupt(OpenAICompatError("The server failed.", code="internal_error", should_retry=False))
+        finally:
+            self._threads.ended(self._thread, self)
+            self._done.set()
+            spent = int((time.monotonic() - began) * 1000)
+            log_access(self.request_id, "chat", self._asked.path, self._status, spent, self._note)
+
+    async def wait(self) -> None:
+        """Return when it is over."""
+        await self._done.wait()
+
+    # from outside
+
+    def stop(self) -> bool:
+        """End it, since the user wants to. False if it is too late."""
+        if self.over or self._committing:
+            return False
+        self.interrupt(Conflict("The user has stopped the turn.", code="stopped"))
+        return True
+
+    def interrupt(self, error: OpenAICompatError) -> None:
+        """End it with this error; nothing happens if it has ended, or its outcome is being stored."""
+        if self.over or self._committing:
+            return
+        self.over = True
+        self._status, self._note = error.status, error.code or error.type
+        reason = REASONS.get(error.code)
+        if self.begun and not self._job_ended:
+            self._job("failed" if reason is None else "cancelled")
+        if reason is None:
+            self._tell(chat_frames.error_frame(error, self.request_id))
+        else:
+            self._tell(chat_frames.generation_stopped(reason))
+        self._scope.cancel()
+
+    def left(self) -> None:
+        """Nobody follows it any more: it has a while to end."""
+        self._scope.deadline = anyio.current_time() + self._threads.settings.grace
+
+    def joined(self) -> None:
+        """Somebody follows it again."""
+        self._scope.deadline = math.inf
+
+    def waits_for(self, call_id: str) -> bool:
+        """Whether it waits for the result of this call."""
+        return call_id in self._calls and call_id not in self._outputs
+
+    def answer(self, frame: ToolResultFrame) -> None:
+        """The result of a call that it waits for."""
+        self._output(self._calls[frame.tool_call_id], tool_output(frame), ok=frame.ok)
+        self._answered.set()
+
+    def describe(self) -> Fields:
+        """What it is, as a frame."""
+        return chat_frames.turn_active(self._id, self._asked.request.model, list(self._calls))
+
+    # the turn
+
+    def _tell(self, frame: Fields) -> None:
+        if self.begun:
+            self._thread.log.append(frame)
+        else:
+            frame["thread_id"] = self._thread.key.id
+            self._asked.origin.post(frame, binary=self._asked.binary)
+
+    def _job(self, status: str) -> None:
+        self._tell(chat_frames.job_update(self._id, self._asked.workflow or "", status))
+
+    async def _run(self) -> None:
+        runtime, key = self._runtime, self._thread.key
+        async with await self._draft() as draft:
+            draft.on_interrupt(self.interrupt)
+            while (before := self._thread.current) is not None:  # its commit has given the conversation free
+                await before.wait()
+            self.begun = True
+            runtime.running.add(self)
+            try:
+                self._tell(self.describe())
+                if self._asked.workflow is not None:
+                    self._job("running")
+                request, answers = await self._request(draft)
+                asks = Questions(by_tool=False)
+                before_run = None if answers is None else partial(decide, runtime.store, self.principal.id, answers)
+                frames, said = await self._rounds(draft, request, before_run, asks)
+                await self._commit(draft, said, frames, asks.kept(self._id, key.id))
+            finally:
+                runtime.running.discard(self)
+
+    async def _draft(self) -> Draft:
+        draft = await self._threads.conversations.open(self.principal.id, self._thread.key.id, self._asked.request)
+        assert draft is not None, "there is an id"
+        return draft
+
+    async def _request(self, draft: Draft) -> tuple[AgentRequest, Answers | None]:
+        """What the agent is given, and what it decides about an earlier turn's questions."""
+        runtime, answers = self._runtime, self._asked.answers
+        if answers is None:
+            request, answers = await answered(runtime.store, draft.request)
+        else:
+            request = before_the_question(draft.request, answers)
+        request = runtime.messages.apply(request)
+        return await attach(runtime, request, self._asked.backend.capabilities, self._asked.places), answers
+
+    async def _rounds(
+        self, draft: Draft, request: AgentRequest, before: Callable[[], Awaitable[None]] | None, asks: Questions
+    ) -> tuple[TurnFrames, FinalMessage]:
+        """Run the agent until it calls no more tools of the client's."""
+        for _ in range(MOST_ROUNDS):
+            frames = TurnFrames()
+            said = await self._round(request, before, asks, frames)
+            if not said.client_calls:
+                return frames, said
+            before = None
+            self._tell(chat_frames.message(frames.text, request.model, calls=said.client_calls, usage=frames.usage))
+            reply: Message = reply_message(said, frozenset())
+            more = (reply, *await self._client_tools(said.client_calls))
+            draft.add(*more)
+            request = extended(request, more)
+        raise AgentError("The agent has called the client's tools too often.", status=502, code="too_many_tool_calls")
+
+    async def _round(
+        self,
+        request: AgentRequest,
+        before: Callable[[], Awaitable[None]] | None,
+        asks: Questions,
+        frames: TurnFrames,
+    ) -> FinalMessage:
+        """One run of the agent."""
+        runtime, seat = self._runtime, Seat(1, self._asked.agent, self.principal.id)
+        job = Job(self._id, self._asked.agent, self._asked.backend, [request], _AsItIs)
+        turns = Turns(runtime, self, job, seat, fold=False)
+        await runtime.slots.take(seat)
+        if before is not None:
+            try:
+                await before()
+            except BaseException:
+                runtime.slots.release(seat)
+                raise
+        view, said, size = Presentation("hidden", ask=asks.ask), Reducer(), 0
+        async with turns:
+            while not turns.over:
+                await turns.wait()
+                for _, items in turns.take():
+                    said.feed(view.show(items))
+                    more = sum([size_of(item) for item in items])
+                    size += more
+                    if size > runtime.limits.answer:
+                        raise AgentError("The agent's answer is too long.", status=502, code="answer_too_large")
+                    for frame in frames.feed(items):
+                        self._tell(frame)
+                    await (self._thread.log.room(0) if more > LARGE else self._thread.log.room())
+        self._job_ended = self._job_ended or frames.job_ended
+        return said.message()
+
+    async def _client_tools(self, calls: Sequence[PendingCall]) -> list[ToolMessage]:
+        """What the client's tools answer, in time or not."""
+        self._calls, self._outputs = {call.call_id: call for call in calls}, {}
+        for call in calls:
+            self._tell(chat_frames.tool_call(call))
+        seconds = self._threads.settings.tool_timeout
+        with anyio.move_on_after(seconds):
+            while len(self._outputs) < len(self._calls):
+                self._answered = anyio.Event()
+                await self._answered.wait()
+        for call in calls:
+            if call.call_id not in self._outputs:
+                text = f"Frontend tool {call.name} timed out after {seconds:g} seconds"
+                self._output(call, dumps({"error": text}).decode(), ok=False)
+        self._calls = {}
+        return [ToolMessage(call.call_id, self._outputs[call.call_id], call.name) for call in calls]
+
+    def _output(self, call: PendingCall, output: str, *, ok: bool) -> None:
+        self._outputs[call.call_id] = output
+        self._tell(chat_frames.tool_result(call, output, ok=ok))
+
+    async def _commit(
+        self, draft: Draft, said: FinalMessage, frames: TurnFrames, approvals: tuple[Approval, ...]
+    ) -> None:
+        """Keep what was said, then tell the end. What was kept is not stopped any more."""
+        turn = draft.turn(said)
+        outcome = Outcome(principal=self.principal.id, token=draft.token, approvals=approvals, conversation=turn)
+        self._committing = True
+        try:
+            await commit(self._runtime, outcome)
+        except BaseException:
+            self._committing = False
+            raise
+        draft.committed()
+        for approval in approvals:
+            self._tell(chat_frames.approval_request(approval))
+        if not self._job_ended:
+            self._job("completed")
+        self._tell(chat_frames.last_chunk())
+        whole = chat_frames.message(frames.text, self._asked.request.model, usage=frames.usage)
+        self._tell({**whole, "id": turn.items[-1].id, "turn_id": self._id})
+        self.over = True
+        self._thread.log.settled = self._thread.log.last
+
+
+class _AsItIs:
+    """All that an agent says is shown."""
+
+    def show(self, items: list[Item]) -> list[Item]:
+        """The items."""
+        return items

@@ -1,0 +1,47 @@
+"""Settings of the chat WebSocket."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from ..callables import Agent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatSocket:
+    """Serves chat over a WebSocket, in JSON or MessagePack.
+
+    Attributes:
+        path: where it is.
+        workflows: agents by workflow id, for messages with a `workflow_id`.
+        busy: what a message gets in a thread in which a turn is running: the thread, that turn being stopped, a place
+            in the queue, or an error `conversation_busy`.
+        queue: seconds to wait in that queue, or for the stopped turn to end.
+        grace: seconds for which a turn goes on when no connection follows it any more.
+        replay: seconds for which the frames of a turn that has ended can be had again.
+        ring: frames of a thread that are kept to be had again.
+        ring_bytes: how much these frames may hold, roughly, in bytes.
+        tool_timeout: seconds for which a turn waits for the results of the client's tools.
+        ping: seconds between two `ping` frames.
+
+    Raises ValueError for a path that is none, or numbers that are not positive.
+    """
+
+    path: str = "/chat"
+    workflows: Mapping[str, Agent] = field(default_factory=dict[str, Any])
+    busy: Literal["supersede", "queue", "reject"] = "supersede"
+    queue: float = 30.0
+    grace: float = 600.0
+    replay: float = 300.0
+    ring: int = 2000
+    ring_bytes: int = 8 * 1024 * 1024
+    tool_timeout: float = 60.0
+    ping: float = 25.0
+
+    def __post_init__(self) -> None:
+        if not self.path.startswith("/") or self.path.endswith("/"):
+            raise ValueError(f"a path begins with a slash and does not end with one, not {self.path!r}")
+        if min(self.queue, self.ring, self.ring_bytes, self.tool_timeout, self.ping) <= 0:
+            raise ValueError("queue, ring, ring_bytes, tool_timeout and ping are positive")
