@@ -43,6 +43,7 @@ from .events import (
 )
 from .policies.admission import Admission
 from .policies.auth import key_from_env, key_from_file
+from .policies.chat_api import ChatApi, ContextQuery
 from .policies.chat_socket import ChatSocket
 from .policies.cors import Cors
 from .policies.disconnect import Disconnect
@@ -62,10 +63,12 @@ __all__ = (
     "AgentEvent",
     "AgentRequest",
     "Capabilities",
+    "ChatApi",
     "ChatSocket",
     "Citation",
     "Compacted",
     "Compaction",
+    "ContextQuery",
     "Conversations",
     "Cors",
     "CustomTool",

@@ -34,13 +34,14 @@ def _model(name: str, provider: str) -> Mapping[str, Any]:
 
 
 def _aliases(runtime: Runtime, wanted: str | None) -> list[Mapping[str, Any]]:
-    aliases = {} if runtime.providers is None else runtime.providers.aliases
-    split = [(alias, *target.partition("/")[::2]) for alias, target in aliases.items()]
-    return [
-        {"alias": alias, "provider": provider, "model": model}
-        for alias, provider, model in split
-        if wanted in (None, provider)
-    ]
+    if runtime.providers is None:
+        return []
+    found: list[Mapping[str, Any]] = []
+    for alias, target in runtime.providers.aliases.items():
+        provider, _, model = target.partition("/")
+        if wanted in (None, provider):
+            found.append({"alias": alias, "provider": provider, "model": model})
+    return found
 
 
 async def list_providers(runtime: Runtime, exchange: Exchange) -> None:
