@@ -15,7 +15,7 @@ import anyio
 from .backend import AgentBackend, AgentRequest, Caller, Principal
 from .conversations import Conversations
 from .embedders import Embedder
-from .errors import InvalidRequest, NotFound, OpenAICompatError
+from .errors import InvalidRequest, NotFound, OpenAICompatError, Unavailable
 from .eventlog import EventLog
 from .http import HttpRequest
 from .idempotency import Idempotency
@@ -165,6 +165,11 @@ class Runtime:
         if not (known or default) or not principal.may_use(name):
             raise _unknown_model(model)
         return name
+
+    async def check_store(self) -> None:
+        """Raise Unavailable (503 `store_unavailable`) if what an agent is about to make could not be kept."""
+        if not await self.upkeep.answers():
+            raise Unavailable("The store cannot be used now.", code="store_unavailable")
 
     def caller(self, principal: Principal, request: HttpRequest) -> Caller:
         """Who sends `request`, with the headers that agents are given."""

@@ -28,7 +28,7 @@ from ..stores.port import Approval, Key, Store
 from .approvals import Answers, find_answers, questions
 
 TOOL = "request_approval"
-MARK = re.compile(r"\[(appr_[0-9a-f]{32})\]")
+MARK = re.compile(r"\[((?:appr|mcpr)_[0-9a-f]{32,40})\]")
 YES = frozenset({"yes", "y", "ok", "okay", "allow", "approve", "once", "allow once", "allow-once"})
 ALWAYS = frozenset({"always", "allow always", "allow-always"})
 NO = frozenset({"no", "n", "deny", "reject"})

@@ -54,6 +54,8 @@ async def create(runtime: Runtime, exchange: Exchange) -> None:
 
 async def _run(runtime: Runtime, exchange: Exchange, parsed: ParsedChat, identity: ChatForm, form: Form) -> None:
     await admit(runtime, exchange)
+    if form.keep is not None:
+        await runtime.check_store()
     agent, backend = runtime.agent(parsed.request.model, exchange.principal)
     async with AsyncExitStack() as stack:
         draft = await _draft(runtime, exchange, parsed)

@@ -19,6 +19,7 @@ from ..serializers.responses import ApprovedCall, ResponseForm, ResponseStream
 from ..stores.port import Approval, Key, StoredResponse
 from ..structured import OutputFormat
 from .approvals import Answers, find_answers
+from .asking import answered
 from .attachments import attach, item_places
 from .ids import ResponseIds, response_of
 from .job import Asker
@@ -106,18 +107,23 @@ async def prepare(
     check_response_capabilities(parsed, backend.capabilities)
     wanted = parsed.request.response_format
     output_format = None if wanted is None else OutputFormat(wanted, "text.format.schema")
+    if parsed.store:
+        await runtime.check_store()
     answers = await find_answers(runtime.store, asker.principal.id, parsed.decisions) if parsed.decisions else None
     places = item_places(parsed.input)
     draft = await _draft(runtime, asker, parsed, http)
     try:
         parsed, context = await _context(runtime, asker, parsed, draft, nearby or {})
-        request = await attach(runtime, _request(runtime, parsed, context, draft), backend.capabilities, places)
+        request = _request(runtime, parsed, context, draft)
+        if answers is not None:
+            request = replace(request, resume=answers.resume(request.resume))
+        else:
+            request, answers = await answered(runtime.store, request)  # in text
+        request = await attach(runtime, request, backend.capabilities, places)
     except BaseException:
         if draft is not None:
             await draft.close()
         raise
-    if answers is not None:
-        request = replace(request, resume=answers.resume(request.resume))
     return Work(
         id=ids.response,
         asker=asker,
@@ -186,11 +192,27 @@ async def _context(
 ) -> tuple[ParsedResponse, Items]:
     """What was said before, and the request with the items that it only named."""
     context = draft.items if draft is not None else await _before(runtime, asker, parsed, nearby)
+    if draft is not None and parsed.conversation is None and context:
+        parsed = replace(parsed, input=_new_items(parsed.input))  # of a client that sends all of it every time
     if not parsed.references:
         return parsed, context
     lookup = await _referenced(runtime, asker, parsed.references)
     own = tuple(own_items(parsed.input, context, lookup).values())
     return replace(parsed, input=own), context
+
+
+def _new_items(items: Items) -> tuple[dict[str, Any], ...]:
+    """What comes after the last item that was an answer's. Raises InvalidRequest if that is nothing."""
+    start = max([index + 1 for index, item in enumerate(items) if _is_answers(item)], default=0)
+    if start == len(items):
+        text = "Nothing new: a request in a known conversation needs something from the user."
+        raise InvalidRequest(text, param="input")
+    return tuple(items[start:])
+
+
+def _is_answers(item: Mapping[str, Any]) -> bool:
+    kind = item.get("type", "message")
+    return item.get("role") == "assistant" or kind == "reasoning" or str(kind).endswith("_call")
 
 
 def _request(runtime: Runtime, parsed: ParsedResponse, context: Items, draft: Draft | None) -> AgentRequest:

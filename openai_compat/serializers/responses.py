@@ -411,7 +411,7 @@ class ResponseStream:
         begun = self._calls.get(call.call_id)
         ended = self._end_prose() + (begun.cut() if begun is not None else b"")
         if form.agent not in form.approval_labels:
-            return ended + self._texts([approval_question(call)]) + self._end_prose()
+            return ended + self._texts([f"{approval_question(call)} [{request_id}]"]) + self._end_prose()
         request: McpApprovalRequest = {
             "id": request_id,
             "type": "mcp_approval_request",

@@ -32,6 +32,7 @@ from openai_compat import (
     UsageReported,
 )
 from openai_compat.backend import RunContext
+from openai_compat.errors import Unavailable
 from openai_compat.stores.open import open_store
 from openai_compat.stores.port import Key, StoredResponse
 from openai_compat_adapters.client import AsyncTransport
@@ -707,3 +708,58 @@ async def test_a_turn_that_asks_twice_goes_on_once_from_each_state(connect: Conn
         await decide(second, second.output[-1])
 
     assert agent.ran == ["call_1", "call_2"]
+
+
+@requirement("approval.text")
+async def test_a_client_without_an_mcp_tool_is_asked_and_answers_in_text(connect: Connect) -> None:
+    async with connect(Careful()) as client:
+        asked = await client.responses.create(model="agent", input="Clean up")
+        told = await client.responses.create(model="agent", input="yes", previous_response_id=asked.id)
+        with pytest.raises(openai.ConflictError):
+            await client.responses.create(model="agent", input="yes", previous_response_id=asked.id)
+
+    assert "Answer yes, no or always. [mcpr_" in asked.output_text
+    assert told.output_text == "True None {'step': 7}"
+
+
+@requirement("responses.conversation")
+async def test_a_client_that_sends_its_whole_history_with_a_conversation_header_doubles_nothing(
+    connect: Connect,
+) -> None:
+    agent = Says("ok")
+    history: Any = []
+    async with connect(agent, conversations=Conversations()) as client:
+        for text in ("one", "two", "three"):
+            history.append({"role": "user", "content": text})
+            made = await client.responses.create(
+                model="agent", input=history, store=False, extra_headers={"X-Conversation-Id": "trip"}
+            )
+            history += [item.model_dump(exclude_none=True) for item in made.output]
+        with pytest.raises(openai.BadRequestError) as refused:
+            await client.responses.create(model="agent", input=history, extra_headers={"X-Conversation-Id": "trip"})
+
+    assert [m["content"] for m in agent.requests[-1].raw_messages] == ["one", "ok", "two", "ok", "three"]
+    assert refused.value.param == "input"
+
+
+class Away(MemoryStore):
+    """A store that cannot be reached."""
+
+    async def check(self) -> None:
+        raise Unavailable("away", code="store_unavailable")
+
+
+@requirement("responses.kept")
+@in_process
+async def test_no_agent_is_run_for_an_answer_that_could_not_be_kept(connect: Connect) -> None:
+    agent = Says("ok")
+    async with connect(agent, store=Away()) as client:
+        for kept in (
+            client.responses.create(model="agent", input="Hi"),
+            client.chat.completions.create(model="agent", messages=[{"role": "user", "content": "Hi"}], store=True),
+        ):
+            with pytest.raises(openai.InternalServerError) as refused:
+                await kept
+            assert (refused.value.status_code, refused.value.code) == (503, "store_unavailable")
+        assert agent.requests == []
+        await client.responses.create(model="agent", input="Hi", store=False)
