@@ -30,10 +30,11 @@ class Scale:
     clients: int = 32
     turns: int = 10
     longest: int = 1000
+    samples: int = 28
 
 
 FULL = Scale(rounds=5)
-QUICK = Scale(rounds=1, seconds=1.0, imports=3, longest=300)
+QUICK = Scale(rounds=1, seconds=1.0, imports=3, longest=300, samples=12)
 
 
 @dataclass(frozen=True)

@@ -103,10 +103,10 @@ def _take(table: list[Measure], columns: Sequence[str], verdicts: str, scale: Sc
 
 
 def _print_curves() -> None:
+    print(f"\n{'turn n, ms':24} {'n':>9} {'lock, commit':>12} {'read':>12}")
     for engine, points in state.curves.items():
-        print(f"\n{engine}, ms  {'turn':>8} {'lock':>8} {'history':>8} {'commit':>8}")
-        for number, costs in points.items():
-            print(f"{'':{len(engine) + 4}}  {number:8,} " + " ".join([f"{cost:8.2f}" for cost in costs]))
+        for number, (turn, read) in points.items():
+            print(f"{engine:24} {number:9,} {turn:12.2f} {read:12.2f}")
 
 
 def _options() -> argparse.Namespace:

@@ -7,10 +7,9 @@ import json
 import secrets
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from itertools import pairwise
 from typing import TypeAlias
 
 import load
@@ -31,7 +30,9 @@ Figure: TypeAlias = Callable[[float, float, int], float]
 
 PRINCIPAL = "bench"
 POINTS = (1, 10, 30, 100, 300, 1000)
-"""Turns whose cost is shown: the median of the last fifth up to there."""
+"""Turns whose cost is shown."""
+EARLY = 10
+"""The one that the last is compared with."""
 
 
 def item(role: str, text: str) -> Item:
@@ -181,47 +182,66 @@ def log_paced(scale: Scale) -> Iterator[tuple[str, float]]:
 
 # Long conversations
 
-curves: dict[str, dict[int, tuple[float, float, float]]] = {}
-"""Milliseconds of turn n on each engine: locking, reading the history, committing."""
+curves: dict[str, dict[int, tuple[float, float]]] = {}
+"""Milliseconds that turn n takes for itself (lock and commit) and for reading the history, on each engine."""
 
 
 def curve(scale: Scale) -> Iterator[tuple[str, float]]:
-    """A turn at the end of a long conversation, without the reading of its history, as a multiple of one of the first."""
-    for _ in range(min(scale.rounds, 3)):
-        for engine in SHARED:
-            if engine in available():
-                with store_url(engine) as url:
-                    costs = asyncio.run(_long_conversation(url, scale.longest))
-                found = {n: _median(costs[n * 4 // 5 : n]) for n in POINTS if n <= scale.longest}
-                curves[engine] = {n: min(found[n], curves.get(engine, found)[n], key=sum) for n in found}
-                early, late = _median(costs[10:110]), _median(costs[-100:])
-                yield engine, (late[0] + late[2]) / (early[0] + early[2])
+    """The last turn of a long conversation, without the reading of its history, as a multiple of an early one."""
+    points = [n for n in POINTS if n <= scale.longest]
+    for engine in SHARED:
+        if engine in available():
+            with store_url(engine) as url:
+                turns, reads = asyncio.run(_long_conversations(url, points, scale.samples))
+            curves[engine] = {n: (statistics.median(turns[n]), statistics.median(reads[n])) for n in points}
+            pairs = zip(turns[points[-1]], turns[EARLY], strict=True)
+            yield engine, statistics.median([late / early for late, early in pairs])
 
 
-def _median(costs: list[tuple[float, float, float]]) -> tuple[float, float, float]:
-    lock, read, commit = [statistics.median(part) for part in zip(*costs, strict=True)]
-    return lock, read, commit
+async def _long_conversations(
+    url: str, points: Sequence[int], samples: int
+) -> tuple[dict[int, list[float]], dict[int, list[float]]]:
+    """What turn n takes, and what reading does, for all of them in turn, so that they meet the same machine.
 
-
-async def _long_conversation(url: str, turns: int) -> list[tuple[float, float, float]]:
-    """What each turn takes of a conversation that begins before the first of them."""
+    Each conversation is new for the early ones; a long one grows a little around the number. They are read apart from
+    that: what is read has to be thrown away as well, which would count for whatever comes next.
+    """
     store = open_store(url)
     assert isinstance(store, SqlStore)
+    long = {n: await _grown(store, n - samples // 2) for n in points if n > samples}
+    turns: dict[int, list[float]] = {n: [] for n in points}
+    reads: dict[int, list[float]] = {n: [] for n in points}
+    for _ in range(samples):
+        early = {n: await _grown(store, n - 1) for n in points if n not in long}
+        for n, key in (early | long).items():
+            turns[n].append(await _milliseconds(_turn(store, key)))
+    for _ in range(samples):
+        for n, key in (early | long).items():
+            reads[n].append(await _milliseconds(store.read(key)))
+    await store.aclose()
+    return turns, reads
+
+
+async def _milliseconds(work: Awaitable[object]) -> float:
+    began = time.perf_counter()
+    await work
+    return (time.perf_counter() - began) * 1000
+
+
+async def _grown(store: SqlStore, turns: int) -> Key:
+    """A conversation that has had so many turns."""
     key = Key(PRINCIPAL, "conv_" + secrets.token_hex(16))
     await store.create(PRINCIPAL, key.id, {}, [])
-    costs: list[tuple[float, float, float]] = []
     for _ in range(turns):
-        token, times = secrets.token_hex(16), [time.perf_counter()]
-        await store.engine.run(Stepwise(partial(_lock, key, token), durable=False))
-        times.append(time.perf_counter())
-        await store.read(key)
-        times.append(time.perf_counter())
-        assert await store.commit(outcome(key.id, token))
-        times.append(time.perf_counter())
-        lock, read, commit = [(after - before) * 1000 for before, after in pairwise(times)]
-        costs.append((lock, read, commit))
-    await store.aclose()
-    return costs
+        await _turn(store, key)
+    return key
+
+
+async def _turn(store: SqlStore, key: Key) -> None:
+    """A turn that reads nothing."""
+    token = secrets.token_hex(16)
+    await store.engine.run(Stepwise(partial(_lock, key, token), durable=False))
+    assert await store.commit(outcome(key.id, token))
 
 
 def _lock(key: Key, token: str) -> Transaction[Sequence[Row]]:
@@ -275,7 +295,7 @@ MEASURES = (
         (Target(">=", 800, of="postgresql"),),
         lambda scale: http_turns(scale, clients=scale.clients, figure=per_second),
     ),
-    Measure("curve", "turn 1,000 to turn 100", "x", tuple([Target("<=", 1.25, of=name) for name in SHARED]), curve),
+    Measure("curve", "turn 1,000 to turn 10", "x", tuple([Target("<=", 1.25, of=name) for name in SHARED]), curve),
     Measure("log", "logged streams", "x plain", tuple([Target(">=", 0.65, of=name) for name in SHARED]), log_burst),
     Measure("log-cpu", "CPU per logged event", "x plain", (), log_paced),
     Measure("workers", "2 workers to 1", "x", (Target(">=", 1.7, of="postgresql"),), workers),
