@@ -19,7 +19,7 @@ GROUPS = {name: nox.project.dependency_groups(PYPROJECT, name) for name in PYPRO
 def tests(session: nox.Session) -> None:
     """Run the tests; arguments go to pytest."""
     session.install("-e", ".[test]")
-    session.run("python", "-m", "pytest", *session.posargs)
+    session.run("python", "-m", "pytest", "-n", "auto", *session.posargs)
 
 
 @nox.session

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from typing import Any
 
 import pytest
 
@@ -26,3 +27,18 @@ def logging_as_it_was() -> Iterator[None]:
     ours.propagate, ours.disabled, ours.handlers[:] = kept[1:4]
     root.setLevel(kept[4])
     root.handlers[:] = kept[5]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Generator[None, dict[str, Any] | None, dict[str, Any] | None]:
+    """Where tests run in several processes: what they captured may have lone surrogates, which no pipe takes."""
+    report = yield
+    return None if report is None else _printable(report)
+
+
+def _printable(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, dict):
+        return {_printable(key): _printable(item) for key, item in value.items()}
+    return type(value)([_printable(item) for item in value]) if type(value) in (list, tuple) else value
