@@ -11,7 +11,7 @@ from openai_compat import __version__
 
 from . import serve_options
 from .grouped import GroupedCommand
-from .loading import load
+from .loading import TEAM_FILE, load, team_file
 from .logs import log_to_stderr
 from .options import base_url
 from .pooling import backend_maker
@@ -28,6 +28,7 @@ def main() -> None:
 
     \b
       openai-compat serve hello:agent      serve the `agent` in hello.py as the OpenAI API
+      openai-compat serve team.toml        serve agents that a file describes
       openai-compat chat hello:agent       talk to it right here
 
     An option can be given as an environment variable too: --listen is OPENAI_COMPAT_LISTEN.
@@ -35,7 +36,7 @@ def main() -> None:
 
 
 @main.command(cls=GroupedCommand, context_settings=SETTINGS)
-@click.argument("targets", metavar="[NAME=]MODULE:ATTR...", nargs=-1, required=True)
+@click.argument("targets", metavar="[[NAME=]MODULE:ATTR | FILE.toml]...", nargs=-1)
 @serve_options.AGENTS
 @serve_options.PROCESS
 @serve_options.ACCESS
@@ -47,22 +48,28 @@ def serve(ctx: click.Context, /, **o: Any) -> None:
     """Serve agents as models of the OpenAI API, until Ctrl-C or SIGTERM.
 
     ATTR is an agent, a mapping of agents by name, or a Server. MODULE may be in the current directory.
+    FILE.toml describes agents: provider, model, instructions and tools of each. Without any of these,
+    openai-compat.toml in the current directory is served.
     TIME is 500ms, 30s, 5m, 1h, or a number of seconds; SIZE is 512k, 20MB, or a number of bytes.
 
     \b
       openai-compat serve hello:agent                     the model is called "agent"
       openai-compat serve gpt-4o=hello:agent bots:all     several, with names of your own
+      openai-compat serve team.toml                       agents that a file describes
       openai-compat serve hello:agent --listen 0.0.0.0:8083 --api-key-env MY_KEY
       openai-compat serve hello:agent --store sqlite:///state.db --workers 4
     """  # noqa: D301  (click reads \b)
     from .run import run  # noqa: PLC0415  (chatting needs no uvicorn)
 
+    targets = o["targets"] or team_file()
+    if not targets:
+        raise click.UsageError(f"Say what to serve: MODULE:ATTR or FILE.toml. There is no {TEAM_FILE} here.")
     make = backend_maker(o["max_idle_runtimes"], asked_for=given("max_idle_runtimes", ctx))
-    sys.exit(run(make_server(load(o["targets"], make), ctx), o))
+    sys.exit(run(make_server(load(targets, make), ctx), o))
 
 
 @main.command(context_settings=SETTINGS)
-@click.argument("target", metavar="[MODULE:ATTR]", required=False)
+@click.argument("target", metavar="[MODULE:ATTR | FILE.toml]", required=False)
 @click.option("--url", type=base_url, metavar="URL", help="A server to talk to instead, as http://127.0.0.1:8083/v1.")
 @click.option("--model", metavar="NAME", help="The agent to talk to, where there are several.")
 @click.option("--api-key", metavar="KEY", help="The server's key.")
@@ -71,19 +78,22 @@ def serve(ctx: click.Context, /, **o: Any) -> None:
 def chat(target: str | None, url: str | None, model: str | None, message: str | None, **o: Any) -> None:
     """Talk to an agent: in this process, or to one that is served.
 
-    Ctrl-C stops an answer, Ctrl-D ends the conversation. What is piped in is one message.
+    Ctrl-C stops an answer, Ctrl-D ends the conversation. What is piped in is one message. Where nobody is named,
+    it is the agents of openai-compat.toml in the current directory.
 
     \b
       openai-compat chat hello:agent
       openai-compat chat hello:agent -m "What is new?"
+      openai-compat chat team.toml --model reviewer
       git diff | openai-compat chat --url http://127.0.0.1:8083/v1 --model reviewer
     """  # noqa: D301  (click reads \b)
     from .chat import Chat  # noqa: PLC0415  (the SDK takes long to import)
     from .connect import connect, in_process, only_model  # noqa: PLC0415
 
-    if (target is None) == (url is None):
-        raise click.UsageError("Say whom to talk to: MODULE:ATTR, or --url.")
-    client = connect(url, o["api_key"]) if url is not None else in_process(load([target or ""]), o["api_key"])
+    targets = [target] if target is not None else team_file() if url is None else []
+    if bool(targets) == (url is not None):
+        raise click.UsageError("Say whom to talk to: MODULE:ATTR, FILE.toml, or --url.")
+    client = connect(url, o["api_key"]) if url is not None else in_process(load(targets), o["api_key"])
     log_to_stderr(o["log_level"])
     hint = "" if url is not None else " (--log-level error shows why)"
     conversation = Chat(client, model or only_model(client), hint)

@@ -7,9 +7,10 @@ from typing import Any, cast
 import click
 import openai
 
-from openai_compat import AgentBackend, Server
+from openai_compat import Server
 
 from .client import sync_openai
+from .loading import Agents
 
 UNUSED_KEY = "none"
 """Sent where no key is given: the SDK would take the one in OPENAI_API_KEY, which is not for anybody else."""
@@ -24,9 +25,9 @@ def connect(url: str, api_key: str | None) -> openai.OpenAI:
     return openai.OpenAI(base_url=url, api_key=api_key or UNUSED_KEY)
 
 
-def in_process(agents: Server | dict[str, AgentBackend], api_key: str | None) -> openai.OpenAI:
+def in_process(agents: Server | Agents, api_key: str | None) -> openai.OpenAI:
     """A client for agents in this process."""
-    server = agents if isinstance(agents, Server) else Server(agents)
+    server = agents if isinstance(agents, Server) else Server(agents, providers=agents.providers)
     return sync_openai(server, api_key=api_key or UNUSED_KEY)
 
 

@@ -28,13 +28,15 @@ from openai_compat import (
 from openai_compat.policies.auth import Keys, KeySource, check_keys
 from openai_compat.policies.hosts import LOOPBACK
 
+from .loading import Agents
+
 OF_THE_PROGRAM = frozenset(
     {"targets", "listen", "workers", "reload", "grace", "header_timeout", "idle_timeout", "log_level", "log_format"}
 )
 """Options that say how to serve; all others are settings of the server itself."""
 
 
-def make_server(agents: Server | dict[str, AgentBackend], ctx: click.Context) -> Server:
+def make_server(agents: Server | Agents, ctx: click.Context) -> Server:
     """The server that the options of `ctx` describe. A ready one takes none of them: raises click.UsageError."""
     if isinstance(agents, Server):
         names = [name for name in ctx.params if name not in OF_THE_PROGRAM and given(name, ctx)]
@@ -44,7 +46,7 @@ def make_server(agents: Server | dict[str, AgentBackend], ctx: click.Context) ->
         return agents
     try:
         _check_conversations(ctx)
-        return Server(_chosen(agents, ctx.params["agent"]), **_settings(ctx.params))
+        return Server(_chosen(agents, ctx.params["agent"]), providers=agents.providers, **_settings(ctx.params))
     except (ValueError, ImportError) as error:  # a driver may be missing
         raise click.UsageError(f"{str(error).rstrip('.')}.") from error
 

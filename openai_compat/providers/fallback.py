@@ -66,10 +66,10 @@ class Fallback:
                 return
             except Exception as error:
                 reason = public_error(error)
-                if said or not _is_upstreams(reason):
+                if not _is_upstreams(reason):
                     raise
                 self._failed[name] = time.monotonic()
-                if following is None:
+                if said or following is None:
                     raise
                 yield _told(name, following, reason)
             finally:

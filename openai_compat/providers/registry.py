@@ -51,8 +51,9 @@ class Providers:
 
     @property
     def default(self) -> str | None:
-        """The default provider: the one that was chosen, or the first that can be used."""
-        return self._default or next(iter(self.configured), None)
+        """The default provider: the one that was chosen, or the first that has a key, or else can do without."""
+        with_key = [name for name in self.configured if self._connections[name].key is not None]
+        return self._default or next(iter([*with_key, *self.configured]), None)
 
     def set_default(self, name: str) -> None:
         """Choose the default provider. Raises NotFound."""
