@@ -29,6 +29,7 @@ from ..protocol.stored import CompletionPage, Deleted, KeptConversation, Message
 from ..runtime import Runtime
 from ..serializers.encoding import dumps
 from ..version import __version__
+from .chat_api import openapi as chat_api
 from .openapi_paths import REF, paths
 
 REQUESTS: tuple[type[WireModel], ...] = (
@@ -71,11 +72,16 @@ ANSWERS: Mapping[str, Any] = {
 
 async def document(runtime: Runtime, exchange: Exchange) -> None:
     """The OpenAPI 3.1 document. Needs no key."""
-    await exchange.answer(200, dumps(_document()))
+    prefix = None if runtime.chat_api is None else runtime.chat_api.prefix
+    await exchange.answer(200, dumps(_document(prefix)))
 
 
 @functools.cache
-def _document() -> dict[str, Any]:
+def _document(chat_api_prefix: str | None) -> dict[str, Any]:
+    found, schemas = paths(), _schemas()
+    if chat_api_prefix is not None:
+        found |= chat_api.paths(chat_api_prefix)
+        schemas |= chat_api.schemas()
     return {
         "openapi": "3.1.0",
         "info": {
@@ -84,9 +90,9 @@ def _document() -> dict[str, Any]:
             "description": "Agents behind the OpenAI API. Models are agents.",
         },
         "security": [{"bearer": []}],
-        "paths": paths(),
+        "paths": found,
         "components": {
-            "schemas": _schemas(),
+            "schemas": schemas,
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
         },
     }

@@ -227,8 +227,10 @@ class Completion(TypedDict):
     usage: TokenUsage
     duration: int
     conversationId: NotRequired[str]
+    messageId: NotRequired[str]
     context: NotRequired[dict[str, str | None]]
     toolCalls: NotRequired[list[ToolCallRecord]]
+    pendingApprovals: NotRequired[list[PendingApproval]]
 
 
 class QuickAnswer(TypedDict):
@@ -312,3 +314,86 @@ class ApprovalList(TypedDict):
     """The calls that wait for a decision."""
 
     approvals: list[PendingApproval]
+
+
+class MessageList(TypedDict):
+    """What was said in a conversation."""
+
+    messages: list[Message]
+
+
+class ModelEntry(TypedDict):
+    """A model, and whose it is."""
+
+    id: str
+    name: str
+    provider: str
+
+
+class Alias(TypedDict):
+    """Another name of a model."""
+
+    alias: str
+    provider: str
+    model: str
+
+
+class OfferedModels(TypedDict):
+    """The models that a provider offers."""
+
+    models: list[ModelEntry]
+
+
+class ModelList(OfferedModels):
+    """The models that can be talked to."""
+
+    aliases: list[Alias]
+
+
+class ProviderEntry(TypedDict):
+    """A provider, and how it is."""
+
+    type: str
+    enabled: bool
+    healthy: bool
+    message: str
+    latencyMs: int | None
+
+
+class ProviderList(TypedDict):
+    """The providers, and which one answers where none is named."""
+
+    default: str
+    providers: list[ProviderEntry]
+
+
+class ProviderHealth(TypedDict):
+    """How a provider is."""
+
+    provider: str
+    healthy: bool
+    message: str
+    latencyMs: int | None
+
+
+class ProviderChanged(Done):
+    """What has become of a provider's settings, or of the choice of one."""
+
+    message: str
+
+
+class ToolEntry(TypedDict):
+    """A tool, and the agents that have it. `parameters` is its JSON Schema."""
+
+    name: str
+    description: str
+    parameters: dict[str, Any]
+    danger: Literal["safe", "risky", "dangerous"]
+    agents: list[str]
+
+
+class ToolList(TypedDict):
+    """The agents' own tools."""
+
+    tools: list[ToolEntry]
+    total: int

@@ -112,7 +112,7 @@ async def _choose(runtime: Runtime, exchange: Exchange) -> None:
     control = _control(runtime, exchange)
     asked, _ = await read(runtime, exchange, DefaultProviderRequest)
     control.set_default(asked.provider)
-    await exchange.answer(200, dumps({"success": True, "default": asked.provider}))
+    await exchange.answer(200, dumps({"success": True, "message": f"{asked.provider} is the default now."}))
 
 
 FIELDS = ("api_key", "base_url", "default_model", "resource_name", "deployment_name", "api_version", "enabled")
