@@ -97,6 +97,7 @@ class ThreadLog:
 
     def moved(self) -> None:
         """Somebody has read on, or left."""
+        self._forget()
         if self._room is not None:
             self._room.wake()
             self._room = None

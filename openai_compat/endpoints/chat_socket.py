@@ -31,14 +31,14 @@ from ..protocol.chat_frames import (
     ToolResultFrame,
 )
 from ..runtime import Runtime, logger, new_id
-from ..serializers.chat_frames import approval_request, encode, error_frame, generation_stopped
+from ..serializers.chat_frames import encode, error_frame, generation_stopped
 from ..stores.port import Key
 from ..tasks import spawn
 from .approvals import find_answers
 from .attachments import message_places
 from .chat_log import Follower
 from .chat_threads import ChatThreads, Thread
-from .chat_turn import Asked, ChatTurn
+from .chat_turn import Asked, ChatTurn, asked_about
 
 Fields: TypeAlias = dict[str, Any]
 
@@ -272,13 +272,14 @@ class ChatConnection:
 
     def _follow(self, thread: Thread, at: int | None, *, binary: bool) -> None:
         """Follow a thread after frame `at`; None to go on where the connection is, or with what is new."""
-        found = self._followed.pop(thread.key.id, None)
-        if found is not None:
-            if found[0] is thread and at is None:
-                at = found[1].at
-            found[0].log.leave(found[1])
-        follower = thread.log.follow(thread.log.last if at is None else at, self._wake.set, binary=binary)
-        self._followed[thread.key.id] = (thread, follower)
+        found = self._followed.get(thread.key.id)
+        if found is not None and found[0] is thread and at is None:
+            found[1].binary = binary
+        else:
+            follower = thread.log.follow(thread.log.last if at is None else at, self._wake.set, binary=binary)
+            self._followed[thread.key.id] = (thread, follower)
+            if found is not None:
+                found[0].log.leave(found[1])
         for turn in thread.turns:
             turn.joined()
         self._wake.set()
@@ -378,7 +379,7 @@ class ChatConnection:
         waiting = await self._runtime.store.approvals(self._principal, frame.thread_id) if frame.last_seq <= 0 else ()
         self._replay(frame, binary=binary)
         for approval in waiting:
-            self.post({**approval_request(approval), "thread_id": frame.thread_id}, binary=binary)
+            self.post({**asked_about(approval), "thread_id": frame.thread_id}, binary=binary)
 
     def _replay(self, frame: ResumeFrame, *, binary: bool) -> None:
         told: Fields = {"type": "chat_resumed", "thread_id": frame.thread_id, "status": "unknown"}

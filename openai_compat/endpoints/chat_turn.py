@@ -317,7 +317,7 @@ class ChatTurn:
             raise
         draft.committed()
         for approval in approvals:
-            self._tell(chat_frames.approval_request(approval))
+            self._tell(asked_about(approval))
         if not self._job_ended:
             self._job("completed")
         self._tell(chat_frames.last_chunk())
@@ -325,6 +325,12 @@ class ChatTurn:
         self._tell({**whole, "id": turn.items[-1].id, "turn_id": self._id})
         self.over = True
         self._thread.log.settled = self._thread.log.last
+
+
+def asked_about(approval: Approval) -> Fields:
+    """The frame that asks for a decision."""
+    call = PendingCall(approval.call_id, approval.tool, approval.arguments, "approval")
+    return chat_frames.approval_request(approval.id, call, approval.expires)
 
 
 class _AsItIs:

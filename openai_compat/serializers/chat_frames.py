@@ -30,7 +30,6 @@ from ..events import (
 )
 from ..http import Frame
 from ..reducer import Item, Usage
-from ..stores.port import Approval
 from .encoding import dumps
 from .errors import envelope
 from .messagepack import packb
@@ -215,15 +214,15 @@ def tool_result(call: PendingCall, output: str, *, ok: bool) -> Fields:
     return {**frame, "result" if ok else "error": _value(output)}
 
 
-def approval_request(approval: Approval) -> Fields:
-    """Somebody has to decide whether the agent may run a tool."""
+def approval_request(identifier: str, call: PendingCall, expires: float) -> Fields:
+    """Somebody has to decide, until `expires` (unix time), whether the agent may run a tool."""
     return {
         "type": "approval_request",
-        "approval_id": approval.id,
-        "tool_call_id": approval.call_id,
-        "name": approval.tool,
-        "args": _value(approval.arguments),
-        "expires_at": approval.expires,
+        "approval_id": identifier,
+        "tool_call_id": call.call_id,
+        "name": call.name,
+        "args": _value(call.arguments),
+        "expires_at": expires,
         "decisions": ["allow-once", "allow-always", "deny"],
     }
 
