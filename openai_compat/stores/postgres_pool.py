@@ -111,7 +111,8 @@ class Pool:
         """Give back a connection that cannot be used again. What it still does is stopped, if the server listens."""
         try:
             with suppress(Exception):
-                await connection.close(timeout=GOODBYE)
+                async with asyncio.timeout(GOODBYE):  # older asyncpg waits longer than it is told
+                    await connection.close(timeout=GOODBYE)
         finally:
             self.cut(connection)
 
