@@ -16,7 +16,7 @@ def test_the_first_screen_of_the_readme_has_the_two_commands() -> None:
     serve, test = SHELL.findall("\n".join(README.splitlines()[:40]))
 
     assert serve.rstrip().endswith(".venv/bin/python examples/quickstart.py")
-    assert test.rstrip().endswith(".venv/bin/python -m pytest")
+    assert test.rstrip().endswith(".venv/bin/python -m pytest -n auto")
 
 
 def test_ci_runs_the_readmes_test_command() -> None:
