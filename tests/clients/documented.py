@@ -2,7 +2,7 @@
 shows them, as written there.
 
 Claude Ops ("Mobile Chat"), docker-agent ("Chat Server") and NodeTool ("Chat API") each serve an agent to OpenAI's
-clients. Whoever moves such an agent here keeps their users' commands; only host, port, key and model may change.
+clients; profClaw has a chat API of its own. Whoever moves such an agent here keeps their users' commands; only host, port, key and model may change.
 """
 
 from __future__ import annotations
@@ -176,3 +176,77 @@ NODETOOL_BODY = """\
   "stream": true
 }
 """
+
+PROFCLAW_COMPLETIONS = """\
+curl -X POST http://localhost:3000/api/chat/completions \\
+  -H "Content-Type: application/json" \\
+  --cookie "profclaw_session=<token>" \\
+  -d '{
+    "messages": [{"role": "user", "content": "Explain async/await in TypeScript"}],
+    "model": "claude-sonnet-4-6",
+    "temperature": 0.7
+  }'
+"""
+
+PROFCLAW_COMPLETION = """\
+{
+  "id": "resp_abc123",
+  "provider": "anthropic",
+  "model": "claude-sonnet-4-6",
+  "message": { "role": "assistant", "content": "Async/await is..." },
+  "finishReason": "stop",
+  "usage": { "promptTokens": 42, "completionTokens": 150, "totalTokens": 192 },
+  "duration": 1234
+}
+"""
+
+PROFCLAW_QUICK = """\
+curl -X POST http://localhost:3000/api/chat/quick \\
+  -H "Content-Type: application/json" \\
+  -d '{"prompt": "What is 2+2?"}'
+"""
+
+PROFCLAW_SMART = """\
+curl -X POST http://localhost:3000/api/chat/smart \\
+  -d '{"messages": [...], "taskId": "task_01", "presetId": "profclaw-assistant"}'
+"""
+
+PROFCLAW_LIST = "GET /api/chat/conversations?limit=20&offset=0&taskId=task_01"
+
+PROFCLAW_CREATE = """\
+{ "title": "Bug fix session", "presetId": "code-review", "taskId": "task_01" }
+"""
+
+PROFCLAW_MESSAGE = """\
+{ "content": "What should I fix first?", "model": "gpt-4o" }
+"""
+
+PROFCLAW_WITH_TOOLS = """\
+{
+  "content": "Read the README and summarize it",
+  "enableTools": true,
+  "securityMode": "ask"
+}
+"""
+
+PROFCLAW_MODES = "deny | sandbox | allowlist | ask | full"
+
+PROFCLAW_CATALOG = """\
+GET /api/chat/models                       # All models across providers
+GET /api/chat/models?provider=anthropic    # Models for one provider
+GET /api/chat/providers                    # Provider status + health
+GET /api/chat/providers/:type/models       # Dynamic model discovery (Ollama, OpenRouter)
+POST /api/chat/providers/:type/configure   # Configure a provider
+POST /api/chat/providers/:type/health      # Check provider health
+POST /api/chat/providers/default           # Set default provider
+"""
+
+PROFCLAW_APPROVE = """\
+{
+  "conversationId": "conv_01",
+  "approvalId": "approval_01",
+  "decision": "allow-once"
+}
+"""
+
+PROFCLAW_DECISIONS = "allow-once | allow-always | deny"

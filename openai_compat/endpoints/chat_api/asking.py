@@ -47,7 +47,7 @@ def served(runtime: Runtime, principal: Principal, model: str | None, provider: 
         model = (allowed or list(runtime.agents))[0]
     elif provider is not None and f"{provider}/{model}" in runtime.agents:
         model = f"{provider}/{model}"
-    agent, backend = runtime.agent(model, principal)
+    agent, backend = runtime.agent(_meant(runtime, model), principal)
     return Served(model, agent, backend, provider_of(runtime, agent))
 
 
@@ -57,9 +57,21 @@ def provider_names(runtime: Runtime) -> Sequence[str]:
     return [*configured, *([runtime.owned_by] if runtime.owned_by not in configured else [])]
 
 
+def _aliases(runtime: Runtime) -> Mapping[str, str]:
+    return runtime.providers.aliases if runtime.providers is not None else {}
+
+
+def _meant(runtime: Runtime, model: str) -> str:
+    """The agent's name that an alias stands for."""
+    aliases = _aliases(runtime)
+    target = aliases.get(model, model)
+    return target if model not in runtime.agents and target in runtime.agents else model
+
+
 def provider_of(runtime: Runtime, agent: str) -> str:
-    """Whose an agent is: the provider that its name begins with, the server itself for all others."""
-    name, slash, _ = agent.partition("/")
+    """Whose an agent is: the provider that its name, or what it is an alias for, begins with; else the server."""
+    aliases = _aliases(runtime)
+    name, slash, _ = aliases.get(agent, agent).partition("/")
     return name if slash and name in provider_names(runtime) else runtime.owned_by
 
 
