@@ -19,7 +19,7 @@ def model_names(listed: object) -> Sequence[str]:
     found = cast("dict[str, object]", listed) if isinstance(listed, dict) else {"data": listed}
     entries = found.get("data", found.get("models"))
     if not isinstance(entries, list):
-        raise AgentError("The model provider did not list its models.", status=502, code="upstream_error")
+        raise AgentError("The model provider did not list its models.", code="upstream_error")
     named = [cast("dict[str, object]", entry) for entry in cast("list[object]", entries) if isinstance(entry, dict)]
     names = [entry.get("id", entry.get("name")) for entry in named]
     return [name.removeprefix("models/") for name in names if isinstance(name, str)]  # Google writes it in front

@@ -3,7 +3,7 @@
     ```python                     runs; the names it makes are there for the blocks after it
     ```python title="agent.py"    is also written to the folder
     ```console                    each `$ command` runs there; what follows is its output, where … stands for anything
-    ```json, ```toml              has to parse
+    ```json, ```toml              has to parse; toml with a title is also written to the folder
     ```text                       a drawing
     ```mermaid                    another one, see test_drawings.py
     ```nginx                      see test_nginx.py
@@ -77,7 +77,7 @@ class Page:
             "python": self._python,
             "console": self._console,
             "json": lambda source, _: json.loads(source),
-            "toml": lambda source, _: tomllib.loads(source),
+            "toml": self._toml,
             "text": lambda source, _: None,
             "mermaid": lambda source, _: None,
             "nginx": lambda source, _: None,
@@ -99,6 +99,12 @@ class Page:
             return
         self.names["__name__"] = Path(title[1]).stem if title else "page"
         exec(code, self.names)
+
+    def _toml(self, source: str, example: Example) -> None:
+        tomllib.loads(source)
+        title = TITLE.search(example.region.lexemes["attributes"])
+        if title:
+            (self.folder / title[1]).write_text(self._with_free_ports(source))
 
     def _javascript(self, source: str) -> None:
         if NODE is not None:

@@ -14,7 +14,7 @@ import httpx2
 import openai
 import pytest
 
-from openai_compat import Server, UsageReported
+from openai_compat import AgentRequest, Server, ToolCallReady, UsageReported
 from tests.transports import uvicorn_socket
 
 from .served import EXAMPLES, PATIENCE, ROOT, environment, served
@@ -212,6 +212,24 @@ def test_example_claude_ops(tmp_path: Path) -> None:
         ("claude-ops-tier3", "model opus, prompt two, no key"),
         ("gpt-4", "model haiku, prompt two, no key"),
     ]
+
+
+def test_example_library() -> None:
+    async def groq(request: AgentRequest) -> Any:
+        if request.raw_messages[-1]["role"] == "tool":
+            yield str(request.raw_messages[-1]["content"])
+        else:
+            yield ToolCallReady("call_1", "find_book", '{"title": "Emma"}')
+
+    with uvicorn_socket(Server({"llama-3.1-8b-instant": groq}, keys="gsk-team")) as upstream:
+        env = {"GROQ_API_KEY": "gsk-team", "GROQ_BASE_URL": f"{upstream}/v1"}
+        command = (str(Path(PYTHON).with_name("openai-compat")), "serve", "--listen", "127.0.0.1:PORT")
+        with served(*command, **env) as url, client_of(f"{url}/v1") as client:
+            models = [model.id for model in client.models.list()]
+            answer = ask(client, "librarian", "Who wrote Emma?")
+
+    assert models == ["assistant", "librarian", "hello"]
+    assert answer.choices[0].message.content == "Jane Austen"
 
 
 def test_example_in_process_test() -> None:

@@ -322,8 +322,8 @@ async def test_lists_of_other_shapes_are_read(body: Any, names: list[str]) -> No
     [
         (fails(401), 502, "upstream_auth"),
         (fails(500), 503, "upstream_unavailable"),
-        (error_reply(200, {"hello": "world"}), 502, "upstream_error"),
-        (Reply([b"<html>"], headers={"content-type": "text/html"}), 502, "upstream_error"),
+        (error_reply(200, {"hello": "world"}), 500, "upstream_error"),
+        (Reply([b"<html>"], headers={"content-type": "text/html"}), 500, "upstream_error"),
         (Reply([b"{"], headers={"content-type": "application/json"}), 500, None),
     ],
 )
