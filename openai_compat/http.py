@@ -36,6 +36,7 @@ class HttpRequest:
         query: the query string, undecoded, without "?".
         headers: names in lower case.
         body: yields the body's pieces when, and only when, the core wants them.
+        lasting: whether work may go on once the request is answered: there is an event loop for it.
     """
 
     method: str
@@ -43,6 +44,7 @@ class HttpRequest:
     query: str
     headers: RawHeaders
     body: AsyncIterator[bytes]
+    lasting: bool = True
 
     def header(self, name: bytes) -> str | None:
         """The first value of a header (name in lower case), decoded as Latin-1, or None."""

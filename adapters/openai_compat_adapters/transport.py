@@ -26,7 +26,7 @@ class AsyncTransport(httpx2.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send `request`, and return as soon as the answer's head is there."""
-        call = Call(self._server, _http_request(request, await request.aread()))
+        call = Call(self._server, _http_request(request, await request.aread(), lasting=True))
         body = _AsyncBody(call, request)
         try:
             return _response(request, await body.receive(), body)
@@ -44,7 +44,7 @@ class SyncTransport(httpx2.BaseTransport):
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send `request`, and return as soon as the answer's head is there."""
-        call = BlockingCall(self._portals, self._server, _http_request(request, request.read()))
+        call = BlockingCall(self._portals, self._server, _http_request(request, request.read(), lasting=False))
         body = _SyncBody(call, request)
         try:
             return _response(request, body.receive(), body)
@@ -97,13 +97,13 @@ class _SyncBody(httpx2.SyncByteStream):
         self._call.close()
 
 
-def _http_request(request: httpx2.Request, content: bytes) -> HttpRequest:
+def _http_request(request: httpx2.Request, content: bytes, *, lasting: bool) -> HttpRequest:
     async def body() -> AsyncIterator[bytes]:
         yield content
 
     _, _, query = request.url.raw_path.partition(b"?")
     headers = [(name.lower(), value) for name, value in request.headers.raw]
-    return HttpRequest(request.method, request.url.path, query.decode("ascii"), headers, body())
+    return HttpRequest(request.method, request.url.path, query.decode("ascii"), headers, body(), lasting=lasting)
 
 
 def _response(request: httpx2.Request, start: object, body: _AsyncBody | _SyncBody) -> httpx2.Response:

@@ -71,7 +71,12 @@ class _Body:
 def _request(environ: WSGIEnvironment) -> HttpRequest:
     path = environ.get("PATH_INFO", "").encode("latin-1").decode("utf-8", "replace")
     return HttpRequest(
-        environ["REQUEST_METHOD"], path or "/", environ.get("QUERY_STRING", ""), _headers(environ), _body(environ)
+        environ["REQUEST_METHOD"],
+        path or "/",
+        environ.get("QUERY_STRING", ""),
+        _headers(environ),
+        _body(environ),
+        lasting=False,
     )
 
 

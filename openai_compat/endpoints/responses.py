@@ -35,6 +35,9 @@ async def create(runtime: Runtime, exchange: Exchange) -> None:
     ids = ResponseIds()
     parsed = parse_response(body, runtime.caller(exchange.principal, exchange.request), ids)
     if parsed.background:
+        if not exchange.request.lasting:
+            text = "Responses cannot run in the background here: no event loop is left once a request is answered (WSGI)."
+            raise InvalidRequest(text, param="background", code="unsupported_parameter")
         await runtime.idempotency.once(exchange, body, partial(_background, runtime, exchange, parsed, ids))
     else:
         work = partial(_foreground, runtime, exchange, parsed, ids)

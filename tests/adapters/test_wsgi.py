@@ -229,6 +229,13 @@ def test_nothing_runs_when_nothing_is_answered() -> None:
     eventually(lambda: threading.active_count() <= before)
 
 
+def test_responses_in_the_background_are_refused_since_nothing_would_run_them() -> None:
+    app = create_wsgi_app(Server(greeter))
+    answer = Answer(app, input="Bob", messages=None, background=True).with_environ(PATH_INFO="/v1/responses")
+    error = json.loads(answer.read())["error"]
+    assert (answer.status, error["param"]) == ("400 Bad Request", "background")
+
+
 def test_many_threads_are_answered_side_by_side() -> None:
     """The agents wait for each other: they only finish if all of them are running."""
     barrier = threading.Barrier(12)
@@ -391,7 +398,7 @@ def test_gunicorn_streams_live_takes_chunked_bodies_and_stops_agents_whose_clien
             client.read_until(b"begun")
             how(client)
             assert said_by(url, "stopped", agent) == "1 True"
-        assert httpx2.get(f"{url}/readyz").json() == {"status": "ready", "running": 1 - 1}
+        assert httpx2.get(f"{url}/readyz").json() == {"status": "ready", "running": 0, "store": "ok"}
         assert process.poll() is None
     assert process.returncode == 0
 

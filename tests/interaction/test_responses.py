@@ -206,7 +206,7 @@ async def test_what_another_principal_made_is_unknown_to_every_route(http: Http)
     keys = {"hers": Principal("her"), "his": Principal("him")}
     async with http(Says("ok"), keys=keys) as client:
         hers, his = {"Authorization": "Bearer hers"}, {"Authorization": "Bearer his"}
-        body = {"model": "agent", "input": "Hi", "background": True}
+        body = {"model": "agent", "input": "Hi"}
         made = (await client.post("/v1/responses", json=body, headers=hers)).json()
         path = f"/v1/responses/{made['id']}"
         answers = [
