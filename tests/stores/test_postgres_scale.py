@@ -124,7 +124,15 @@ async def _objects(store: SqlStore, alice: str) -> None:
     assert await store.delete_file(Key(alice, "f"))
     soon = time.time() + 100
     question = Approval(
-        id="a", created=1.0, expires=soon, turn="t", conversation="trip", call_id="call", tool="x", arguments="{}", digest="d"
+        id="a",
+        created=1.0,
+        expires=soon,
+        turn="t",
+        conversation="trip",
+        call_id="call",
+        tool="x",
+        arguments="{}",
+        digest="d",
     )
     await store.ask(alice, question)
     assert len(await store.approvals(alice)) == 1
