@@ -102,6 +102,7 @@ class ChatTurn:
         self._done = anyio.Event()
         self._committing = False
         self._job_ended = asked.workflow is None
+        self._agent: Turns | None = None
         self._calls: dict[str, PendingCall] = {}
         self._outputs: dict[str, str] = {}
         self._answered = anyio.Event()
@@ -150,7 +151,7 @@ class ChatTurn:
 
     def interrupt(self, error: OpenAICompatError) -> None:
         """End it with this error; nothing happens if it has ended, or its outcome is being stored."""
-        if self.over or self._committing:
+        if self.over or self._committing or (error.code == "shutting_down" and self._has_finished):
             return
         self.over = True
         self._status, self._note = error.status, error.code or error.type
@@ -162,6 +163,11 @@ class ChatTurn:
         else:
             self._tell(chat_frames.generation_stopped(reason))
         self._scope.cancel()
+
+    @property
+    def _has_finished(self) -> bool:
+        """Whether the agent has said its last, so that only its outcome is still to be stored."""
+        return self._agent is not None and all([turn.finished for turn in self._agent.turns])
 
     def left(self) -> None:
         """Nobody follows it any more: it has a while to end."""
@@ -240,7 +246,8 @@ class ChatTurn:
             said = await self._round(request, before, asks, frames)
             if not said.client_calls:
                 return frames, said
-            before = None
+            self._agent = before = None
+            self._runtime.slots.refuse_when_closed()
             self._tell(chat_frames.message(frames.text, request.model, calls=said.client_calls, usage=frames.usage))
             reply: Message = reply_message(said, frozenset())
             more = (reply, *await self._client_tools(said.client_calls))
@@ -267,6 +274,7 @@ class ChatTurn:
                 runtime.slots.release(seat)
                 raise
         view, said, size = Presentation("hidden", ask=asks.ask), Reducer(), 0
+        self._agent = turns
         async with turns:
             while not turns.over:
                 await turns.wait()

@@ -9,7 +9,6 @@ from typing import Any
 
 import anyio
 import msgpack
-import pytest
 
 from openai_compat import ChatSocket, Server
 from openai_compat_adapters.websocket import Closed, WebSocket, connect
@@ -75,10 +74,12 @@ class Client:
 
     async def closed(self) -> int:
         """The code with which the server closes."""
-        with anyio.fail_after(PATIENCE), pytest.raises(Closed) as closed:
-            while True:
-                await self.websocket.receive()
-        return closed.value.code
+        with anyio.fail_after(PATIENCE):
+            try:
+                while True:
+                    await self.websocket.receive()
+            except Closed as closed:
+                return closed.code
 
 
 @asynccontextmanager
