@@ -203,6 +203,13 @@ class Message(TypedDict):
     createdAt: str
 
 
+class Artifact(TypedDict):
+    """Something that the agent has made: its media type, and base64."""
+
+    type: str
+    data: str
+
+
 class AssistantText(TypedDict):
     """What the agent said."""
 
@@ -231,6 +238,7 @@ class Completion(TypedDict):
     context: NotRequired[dict[str, str | None]]
     toolCalls: NotRequired[list[ToolCallRecord]]
     pendingApprovals: NotRequired[list[PendingApproval]]
+    artifacts: NotRequired[list[Artifact]]
 
 
 class QuickAnswer(TypedDict):
@@ -262,6 +270,7 @@ class MessageAnswer(TypedDict):
     toolCalls: NotRequired[list[ToolCallRecord]]
     pendingApprovals: NotRequired[list[PendingApproval]]
     toolSupport: NotRequired[ToolSupport]
+    artifacts: NotRequired[list[Artifact]]
 
 
 class ConversationAnswer(TypedDict):

@@ -85,7 +85,6 @@ class Agentic:
     _thinking: bool = False
     _step: int = 0
     _fallbacks: list[Mapping[str, Any]] = field(default_factory=list[Mapping[str, Any]])
-    _artifacts: list[Mapping[str, Any]] = field(default_factory=list[Mapping[str, Any]])
     _begun: dict[str, int] = field(default_factory=dict[str, int])
     _names: dict[str, str] = field(default_factory=dict[str, str])
     _view: Presentation = field(default_factory=lambda: Presentation("hidden"))
@@ -130,7 +129,7 @@ class Agentic:
         record, saved = turned.record, turned.assistant
         closing = [self._write(*event) for event in self._end_thinking()]
         closing += [self._write("approval:required", approval) for approval in turned.approvals]
-        summary = {"summary": saved["content"], "artifacts": self._artifacts, "nextSteps": list[str]()}
+        summary = {"summary": saved["content"], "artifacts": turned.artifacts, "nextSteps": list[str]()}
         closing.append(self._write("summary", summary))
         closing.append(self._write("complete", self._complete(turned, record.finish_reason)))
         closing.append(self._write("message_saved", {"id": saved["id"]}))
@@ -153,7 +152,7 @@ class Agentic:
             "stopReason": reason,
             "toolCalls": list(turned.record.calls.values()),
             "pendingApprovals": turned.approvals,
-            "artifacts": self._artifacts,
+            "artifacts": turned.artifacts,
         }
 
     def _text(self, shown: list[Item]) -> bytes:
@@ -166,7 +165,7 @@ class Agentic:
     def _write(self, kind: str, data: Mapping[str, Any]) -> bytes:
         return sse({"type": kind, "data": data, "timestamp": self.session.clock()})
 
-    def _events(self, item: Item) -> Iterator[Event]:  # noqa: C901  (one arm for each event)
+    def _events(self, item: Item) -> Iterator[Event]:
         match item:
             case ReasoningDelta():
                 yield from self._think(item.text)
@@ -182,13 +181,11 @@ class Agentic:
                 yield "notice", {"message": item.message, "level": item.level}
             case Compacted():
                 yield "compaction", {"summary": item.summary}
-            case MediaDelta():
-                self._artifacts.append({"type": item.media_type, "size": len(item.data)})
             case Finished() | Paused():
                 yield from self._end_thinking()
             case str() | TextDelta() | RefusalDelta() | MessageBreak() | Citation() | UsageReported():
                 return
-            case ToolCallStarted() | ToolCallDelta():
+            case ToolCallStarted() | ToolCallDelta() | MediaDelta():
                 return
             case _:
                 assert_never(item)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ..events import ReasoningDelta, RefusalDelta, TextDelta
-from ..protocol.chat_api import Message, PendingApproval, TokenUsage
+from ..protocol.chat_api import Artifact, Message, PendingApproval, TokenUsage
 from ..reducer import Item
 from .chat_api import TurnRecord, usage_of
 from .encoding import dumps, sse
@@ -34,6 +35,14 @@ class Turned:
     def usage(self) -> TokenUsage:
         """Its tokens."""
         return usage_of(self.record.final.usage)
+
+    @property
+    def artifacts(self) -> list[Artifact]:
+        """The pictures, and whatever else is no text, that the agent has made."""
+        return [
+            {"type": media.media_type, "data": base64.b64encode(media.data).decode()}
+            for media in self.record.final.media
+        ]
 
 
 class TurnForm(Protocol):

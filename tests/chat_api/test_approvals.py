@@ -9,7 +9,7 @@ import anyio
 import httpx2
 import pytest
 
-from openai_compat import Principal
+from openai_compat import ChatApi, Conversations, Principal
 from openai_compat.testing import ScriptedBackend
 from openai_compat.tools import AskLater, ToolLoop
 from tests.interaction.conftest import Http, in_process
@@ -263,3 +263,62 @@ async def test_a_server_that_was_started_anew_knows_what_was_asked_and_how(http:
 async def test_bad_decisions_are_refused(http: Http, body: dict[str, Any], expected: Any) -> None:
     async with http(serving(shopper(Shop(), *BUYS))) as client:
         assert error_of(await client.post(f"{API}/tools/approve", json=body)) == expected
+
+
+@in_process
+async def test_what_another_api_has_asked_in_the_conversation_can_be_decided_here(http: Http) -> None:
+    shop = Shop()
+    agents = {"other": ScriptedBackend(["No."]), "shop": shopper(shop, *BUYS, *BOUGHT)}
+    async with http(serving(agents)) as client:
+        name = await conversation(client)
+        await client.post("/v1/responses", json={"model": "shop", "input": "Buy bread", "conversation": name})
+        (pending,) = (await client.get(f"{API}/approvals?conversationId={name}")).json()["approvals"]
+        answer = (await decide(client, name, pending["id"])).json()
+    assert (answer["result"], answer["assistantMessage"]["model"]) == ("bought 1 bread", "shop")
+    assert shop.did == ["buy 1 bread"]
+
+
+@in_process
+async def test_what_was_asked_by_an_unknown_agent_is_refused(http: Http) -> None:
+    shop = Shop()
+    agents = {"other": ScriptedBackend(["No."]), "shop": shopper(shop, *BUYS, *BOUGHT)}
+    async with http(serving(agents, conversations=Conversations())) as client:
+        body = {"model": "shop", "messages": [{"role": "user", "content": "Buy bread"}]}
+        await client.post("/v1/chat/completions", json=body, headers={"x-conversation-id": "trip"})
+        (pending,) = (await client.get(f"{API}/approvals")).json()["approvals"]
+        refused = await decide(client, "trip", pending["id"])
+        left = (await client.get(f"{API}/approvals")).json()["approvals"]
+    assert error_of(refused)[:2] == (409, "approval_elsewhere")
+    assert (left, shop.did) == ([pending], [])
+
+
+@in_process
+async def test_clients_do_not_see_how_the_agent_was_instructed(http: Http) -> None:
+    api = ChatApi(context=lambda query: "A secret of the operator's.")
+    async with http(serving(shopper(Shop(), *BUYS), chat_api=api)) as client:
+        name = await conversation(client, taskId="t")
+        first = await client.post(f"{API}/conversations/{name}/messages", json={"content": "Buy"})
+        items = await client.get(f"/v1/conversations/{name}/items")
+        pending = await client.get(f"{API}/approvals")
+        found = await client.get(f"{API}/conversations/{name}")
+    assert first.json()["finishReason"] == "approval-required"
+    assert not any("secret" in answer.text for answer in (first, items, pending, found))
+
+
+@in_process
+async def test_two_decisions_at_once_are_one(http: Http) -> None:
+    shop = Shop()
+    async with http(serving(shopper(shop, *BUYS, *BOUGHT))) as client:
+        name = await conversation(client)
+        (pending,) = (await asked(client, name))["pendingApprovals"]
+        answers: list[int] = []
+
+        async def once() -> None:
+            answers.append((await decide(client, name, pending["id"])).status_code)
+
+        with anyio.fail_after(20):
+            async with anyio.create_task_group() as group:
+                for _ in range(5):
+                    group.start_soon(once)
+    assert sorted(answers) == [200, 409, 409, 409, 409]
+    assert shop.did == ["buy 1 bread"]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from openai_compat import AgentError, AgentRequest, ReasoningDelta, UsageReported
-from openai_compat.events import Compacted
+from openai_compat.events import Compacted, MediaDelta
 from tests.interaction.conftest import Http, in_process
 
 from .support import API, BOUGHT, BUYS, Shop, call, conversation, error_of, frames, serving, shopper
@@ -209,3 +209,20 @@ async def test_a_conversation_that_was_made_shorter_says_so(http: Http) -> None:
         name = await conversation(client)
         answer = (await client.post(f"{API}/conversations/{name}/messages", json={"content": "Go on"})).json()
     assert answer["compaction"] == {"summary": "They spoke of bread."}
+
+
+@in_process
+async def test_pictures_are_artifacts(http: Http) -> None:
+    async def painter(prompt: str) -> AsyncIterator[Any]:
+        yield "Here."
+        yield MediaDelta(b"png", "image/png")
+
+    async with http(serving(painter)) as client:
+        name = await conversation(client)
+        message = (await client.post(f"{API}/conversations/{name}/messages", json={"content": "Draw"})).json()
+        once = (await client.post(f"{API}/completions", json=HELLO)).json()
+        path = f"{API}/conversations/{name}/messages/agentic"
+        told = frames(await client.post(path, json={"content": "Draw"}))
+    picture = [{"type": "image/png", "data": "cG5n"}]
+    assert message["artifacts"] == once["artifacts"] == picture
+    assert next(frame["data"] for frame in told if frame["type"] == "complete")["artifacts"] == picture

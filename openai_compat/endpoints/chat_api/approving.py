@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -15,7 +15,7 @@ from ...exchange import Exchange
 from ...policies.disconnect import Disconnect
 from ...protocol.chat_api import ApproveAnswer, ApproveRequest
 from ...runtime import Runtime, logger, new_id
-from ...serializers.chat_api import ABOUT, TurnRecord
+from ...serializers.chat_api import TurnRecord
 from ...serializers.chat_api_agentic import Agentic
 from ...serializers.chat_api_forms import Pieces, Turned, TurnForm, Whole
 from ...serializers.encoding import dumps, from_stored_json
@@ -28,7 +28,7 @@ from ..following import CHAT
 from ..outlive import outlive
 from ..resuming import resume
 from .asking import served, with_instructions
-from .conversation import find, lock, pending_approval, read_items
+from .conversation import lock, pending_approval, settings_in
 from .messages import agentic_failure, session_of
 from .posting import query, read, tell_client, told
 from .turn import Sink, Work, run_turn
@@ -41,9 +41,8 @@ async def list_pending(runtime: Runtime, exchange: Exchange) -> None:
     """The calls that wait for a decision, in one conversation or in all."""
     conversation = query(exchange).get("conversationId")
     found = await runtime.store.approvals(exchange.principal.id, conversation)
-    agents = list(runtime.agents.values())
-    backend = agents[0] if len(agents) == 1 else None
-    await exchange.answer(200, dumps({"approvals": [pending_approval(approval, backend) for approval in found]}))
+    shown = [pending_approval(approval, runtime.agents.values()) for approval in found]
+    await exchange.answer(200, dumps({"approvals": shown}))
 
 
 async def approve(runtime: Runtime, exchange: Exchange) -> None:
@@ -160,8 +159,8 @@ def _work(runtime: Runtime, exchange: Exchange, draft: Draft, settings: Mapping[
 
 
 async def _settings(runtime: Runtime, key: Key, found: Approval) -> Mapping[str, Any]:
-    """How the agent was asked when it paused. Raises NotFound, and Conflict if that cannot be known."""
-    kept = _kept_settings(read_items((await find(runtime, key, items=True)).items), found.id)
+    """How the agent was asked when it paused. Raises Conflict if that cannot be known."""
+    kept = settings_in(found.state)
     if kept is not None:
         return kept
     response = await runtime.store.response(Key(key.principal, found.turn))
@@ -172,16 +171,6 @@ async def _settings(runtime: Runtime, key: Key, found: Approval) -> Mapping[str,
         text = "This was asked over another API, and has to be decided there."
         raise Conflict(text, code="approval_elsewhere", should_retry=False)
     return {"model": model}
-
-
-def _kept_settings(items: Sequence[Mapping[str, Any]], asked: str) -> Mapping[str, Any] | None:
-    """What was kept with the message in which it was asked: it comes after the questions."""
-    places = [index for index, item in enumerate(items) if item.get("id") == asked]
-    for item in items[places[-1] :] if places else ():
-        kept: Mapping[str, Any] | None = item.get(ABOUT, {}).get("asked")
-        if kept is not None:
-            return kept
-    return None
 
 
 class _Accepted:

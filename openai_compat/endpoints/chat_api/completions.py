@@ -86,4 +86,6 @@ def _more(asked: Asked, work: Work, smart: bool, turned: Turned) -> dict[str, An
         found["toolCalls"] = list(turned.record.calls.values())
     if turned.approvals:
         found["pendingApprovals"] = turned.approvals
+    if turned.artifacts:
+        found["artifacts"] = turned.artifacts
     return found

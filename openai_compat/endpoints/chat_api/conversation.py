@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from ...backend import AgentBackend
 from ...conversations import Draft
-from ...errors import NotFound
+from ...errors import NotFound, Unavailable
 from ...protocol.chat_api import Conversation as Shown
 from ...protocol.chat_api import Message, PendingApproval
-from ...runtime import Runtime
+from ...runtime import Runtime, logger
 from ...serializers.chat_api import conversation_of, iso, messages_of, read, title_from
-from ...serializers.encoding import from_stored_json
+from ...serializers.encoding import from_stored_json, stored_json
 from ...stores.port import Approval, Conversation, Item, Key
 from ...tools import Toolbox
 
@@ -38,7 +39,10 @@ async def give_title(runtime: Runtime, draft: Draft, user: Message | None) -> No
     """Name a conversation after what was said in it first, unless it has a title."""
     if "title" not in draft.conversation.metadata and user is not None:
         title = title_from(user["content"])
-        await runtime.store.update(draft.key, {**draft.conversation.metadata, "title": title})
+        try:
+            await runtime.store.update(draft.key, {**draft.conversation.metadata, "title": title})
+        except Unavailable as error:  # the turn is kept all the same
+            logger.warning("the conversation %s could not be named: %s", draft.key.id, error.code)
 
 
 def shown(found: Conversation) -> Shown:
@@ -51,7 +55,7 @@ def shown_messages(found: Conversation) -> list[Message]:
     return messages_of(found.id, read_items(found.items), iso(found.created))
 
 
-def read_items(items: Sequence[Item]) -> list[dict[str, object]]:
+def read_items(items: Sequence[Item]) -> list[dict[str, Any]]:
     """Stored items as JSON."""
     return [from_stored_json(item.body) for item in items]
 
@@ -62,17 +66,31 @@ def toolbox_of(backend: AgentBackend) -> Toolbox | None:
     return tools if isinstance(tools, Toolbox) else None
 
 
-def pending_approval(approval: Approval, backend: AgentBackend | None) -> PendingApproval:
-    """A call that waits for a decision, as it is shown."""
-    toolbox = None if backend is None else toolbox_of(backend)
-    danger = None if toolbox is None else toolbox.danger_of(approval.tool)
+SETTINGS = "settings"
+
+
+def with_settings(state: str, settings: Mapping[str, Any]) -> str:
+    """An approval's state with how the agent was asked."""
+    return stored_json({**from_stored_json(state), SETTINGS: settings})
+
+
+def settings_in(state: str) -> Mapping[str, Any] | None:
+    """How the agent was asked that has left this state; None if it was not asked over this API."""
+    found: Mapping[str, Any] | None = from_stored_json(state).get(SETTINGS)
+    return found
+
+
+def pending_approval(approval: Approval, backends: Iterable[AgentBackend]) -> PendingApproval:
+    """A call that waits for a decision, as it is shown; `backends` are those that may have its tool."""
+    toolboxes = [toolbox for backend in backends if (toolbox := toolbox_of(backend)) is not None]
+    dangerous = any([toolbox.danger_of(approval.tool) == "dangerous" for toolbox in toolboxes])
     return {
         "id": approval.id,
         "toolCallId": approval.call_id,
         "toolName": approval.tool,
         "params": read(approval.arguments),
         "conversationId": approval.conversation,
-        "securityLevel": "dangerous" if danger == "dangerous" else "moderate",
+        "securityLevel": "dangerous" if dangerous else "moderate",
         "status": "pending",
         "createdAt": iso(approval.created),
         "expiresAt": iso(approval.expires),

@@ -68,6 +68,8 @@ def _more(asked: MessageRequest, work: Work, turned: Turned) -> dict[str, Any]:
         found = {"toolCalls": calls, "pendingApprovals": turned.approvals}
     if isinstance(asked, ToolMessageRequest):
         found["toolSupport"] = _support(work, wanted=asked.enable_tools is not False, used=bool(calls))
+    if turned.artifacts:
+        found["artifacts"] = turned.artifacts
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from ...backend import AgentBackend, AgentRequest
@@ -25,7 +25,7 @@ from ..generation import before, commit
 from ..job import Job, Turns
 from ..journal import Journal
 from ..responding import Unchanged
-from .conversation import give_title, pending_approval
+from .conversation import give_title, pending_approval, with_settings
 
 
 class Sink(Protocol):
@@ -181,14 +181,21 @@ def _kept(work: Work) -> _Kept:
         "model": work.request.model,
         "provider": work.provider,
         "tokenUsage": _token_usage(record),
-        **({"asked": dict(work.settings)} if record.approvals else {}),
     }
     reply = record.reply_items(work.agent, about)
-    asked = () if work.draft is None else questions(record.approvals, record.state, work.id, identifier, now())
-    pending = [pending_approval(approval, work.backend) for approval in asked]
+    asked = _questions(work)
+    pending = [pending_approval(approval, [work.backend]) for approval in asked]
     assistant = messages_of(identifier, reply, time)[-1]
     turned = Turned(record, work.request.model, work.provider, work.user, assistant, pending)
     return _Kept(turned, [*work.user_items, *reply], asked)
+
+
+def _questions(work: Work) -> tuple[Approval, ...]:
+    """What the turn asks, with all that is needed to ask the agent the same way again. Clients never see that."""
+    if work.draft is None:
+        return ()
+    asked = questions(work.record.approvals, work.record.state, work.id, work.conversation, now())
+    return tuple([replace(one, state=with_settings(one.state, work.settings)) for one in asked])
 
 
 def _token_usage(record: TurnRecord) -> Mapping[str, int]:
