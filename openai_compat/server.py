@@ -374,21 +374,22 @@ class Server:
             await self.drain(0)
             workflows = self._threads.workflows if self._threads is not None else {}
             for name, backend in (*runtime.agents.items(), *workflows.items()):
-                await self._close(name, backend)
+                await self._close(f"agent {name}", backend)
+            await self._close("providers", runtime.providers)
             await runtime.webhooks.aclose(LAST_WEBHOOKS)
             await runtime.upkeep.end()
             await runtime.slots.settle()
             if self.opens_store:
                 await runtime.store.aclose()
 
-    async def _close(self, name: str, backend: AgentBackend) -> None:
-        aclose = getattr(backend, "aclose", None)
+    async def _close(self, name: str, closable: object) -> None:
+        aclose: Callable[[], Awaitable[None]] | None = getattr(closable, "aclose", None)
         if aclose is None:
             return
         try:
             await aclose()
         except Exception as error:
-            logger.warning("the agent %s could not be closed", name, exc_info=error)
+            logger.warning("the %s could not be closed", name, exc_info=error)
 
     async def drain(self, seconds: float) -> None:
         """Take no new turns (503 `shutting_down`), give the running ones `seconds` to end, then end them."""

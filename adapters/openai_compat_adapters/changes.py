@@ -1,4 +1,4 @@
-"""What a supervisor looks at, tick by tick: nothing, or the Python files that have changed."""
+"""What a supervisor looks at, tick by tick: nothing, or the Python and TOML files that have changed."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ def no_changes() -> Iterator[set[str]]:
         yield set()
 
 
-def python_changes(folder: Path) -> Iterator[set[str]]:
-    """The Python files below `folder` that changed since the last tick. Raises click.UsageError without watchfiles."""
+def file_changes(folder: Path) -> Iterator[set[str]]:
+    """The Python and TOML files below `folder` that changed since the last tick. Raises click.UsageError without watchfiles."""
     try:
         watchfiles: Any = importlib.import_module("watchfiles")
     except ImportError as error:
         raise click.UsageError("--reload needs the package watchfiles: pip install watchfiles") from error
     watch = watchfiles.watch(
         folder,
-        watch_filter=watchfiles.PythonFilter(),
+        watch_filter=watchfiles.PythonFilter(extra_extensions=(".toml",)),
         rust_timeout=int(TICK * 1000),
         yield_on_timeout=True,
         raise_interrupt=False,

@@ -13,7 +13,7 @@ from openai_compat import Server
 from openai_compat.errors import Unavailable
 from openai_compat.stores.schema import UnusableStore
 
-from .changes import no_changes, python_changes
+from .changes import file_changes, no_changes
 from .console import banner
 from .logs import log_to_stderr
 from .serve import listen, serve
@@ -32,7 +32,7 @@ def run(server: Server, o: dict[str, Any]) -> int:
         return 0
     _check(server, o)
     _check_store(server)
-    changes = python_changes(Path.cwd()) if o["reload"] else no_changes()
+    changes = file_changes(Path.cwd()) if o["reload"] else no_changes()
     host, port = o["listen"]
     listener = _listen(server, host, port)
     log_to_stderr(o["log_level"], o["log_format"])

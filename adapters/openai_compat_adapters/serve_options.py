@@ -40,7 +40,7 @@ PROCESS = grouped(
         "-l", "--listen", type=address, metavar="HOST:PORT", default="127.0.0.1:8083", help="Where; 0 is a free port."
     ),
     option("--workers", type=click.IntRange(1), metavar=NUMBER, default=1, help="Processes that share the port."),
-    option("--reload", is_flag=True, help="Start anew when a Python file changes. For development."),
+    option("--reload", is_flag=True, help="Start anew when a Python or TOML file changes. For development."),
     option("--grace", type=duration, metavar="TIME", default="10s", help="For running turns to end when stopped."),
     option("--log-level", type=LEVELS, default="info", help="What is told on stderr."),
     option("--log-format", **choice("text", "json"), help="Lines for people, or a JSON object on each."),

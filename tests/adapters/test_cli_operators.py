@@ -308,6 +308,22 @@ def test_a_changed_file_is_served_anew_and_a_broken_one_waits_for_the_next_chang
         assert served.ended(5) == 0
 
 
+@pytest.mark.skipif(importlib.util.find_spec("watchfiles") is None, reason="needs watchfiles")
+def test_a_changed_team_is_served_anew(tmp_path: Path) -> None:
+    (tmp_path / "bots.py").write_text("def agent(prompt): return 'hello'")
+    team = tmp_path / "openai-compat.toml"
+    team.write_text('[agents.first]\nagent = "bots:agent"\n')
+    with serve("--reload", env={"PYTHONDONTWRITEBYTECODE": "1"}, cwd=tmp_path) as served:
+        workers(served, 1)
+        assert served.ask("first").text == "hello"
+        team.write_text('[agents.second]\nagent = "bots:agent"\n')
+        served.wait_for(r"openai-compat\.toml changed, starting anew")
+        workers(served, 1)
+        assert served.ask("second").text == "hello"
+        served.signal(signal.SIGTERM)
+        assert served.ended(5) == 0
+
+
 def test_without_watchfiles_a_reload_is_refused_with_the_way_to_get_it(tmp_path: Path) -> None:
     (tmp_path / "watchfiles.py").write_text("raise ImportError")
     ended = run("serve", AGENTS, "--reload", env={"PYTHONPATH": str(tmp_path)})

@@ -17,6 +17,7 @@ from openai_compat.tools import ToolLoop, tool
 from openai_compat_adapters.client import async_openai
 from tests.backends.support import new_context, read, request_for, run
 from tests.backends.upstream import Reply, Upstream, error_reply
+from tests.interaction.requirements import requirement
 from tests.transports import wsgi_socket
 
 from .support import at, calls, fails, says
@@ -94,6 +95,7 @@ async def test_a_request_that_is_at_fault_itself_is_asked_of_nobody_else(reply: 
     assert second.requests == []
 
 
+@requirement("provider.fallback")
 async def test_nobody_takes_over_once_something_was_said() -> None:
     half = says("First ha")
     half.frames = half.frames[:2]
@@ -153,6 +155,7 @@ class Clock:
         return self.now
 
 
+@requirement("provider.fallback")
 async def test_one_that_failed_is_left_alone_for_a_while_and_then_preferred_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -9,12 +9,14 @@ import anyio
 import openai
 import pytest
 
+from openai_compat import Server
 from openai_compat.backend import AgentBackend
 from openai_compat.errors import AgentError, NotFound, OpenAICompatError
 from openai_compat.failures import public_error
 from openai_compat.providers import PROVIDERS, Providers, Settings, connection
 from tests.backends.support import new_context, read, request_for, run
 from tests.backends.upstream import Reply, Upstream, error_reply
+from tests.interaction.requirements import requirement
 
 from .support import KEY, at, claude_says_four, fails, lists, paths, says
 
@@ -48,6 +50,7 @@ def test_there_are_the_fifteen_types() -> None:
     assert list(PROVIDERS) == [*names.split(" "), "cerebras", "fireworks"]
 
 
+@requirement("provider.types")
 @pytest.mark.parametrize("name", ALL)
 async def test_a_model_is_asked_where_and_how_its_provider_wants_it(name: str) -> None:
     upstream = Upstream(reply(name))
@@ -108,6 +111,7 @@ async def test_azures_deployment_answers_whatever_the_model_is_called() -> None:
     assert upstream.headers[0]["api-key"] == KEY
 
 
+@requirement("provider.secret")
 async def test_strangers_are_not_told_openais_key_organization_or_project(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-openais")
     monkeypatch.setenv("OPENAI_ORG_ID", "org-ours")
@@ -153,6 +157,7 @@ async def test_a_model_is_named_by_provider_alias_or_default() -> None:
     assert asked == ["llama", "llama-8b", "llama/3", "groq-best", "anthropic/claude", "xai-best"]
 
 
+@requirement("provider.configure")
 async def test_another_default_or_alias_counts_from_the_next_turn_on() -> None:
     upstream = Upstream(says("a"), says("b"), says("c"))
     with upstream.served() as url:
@@ -195,6 +200,7 @@ async def test_what_is_not_set_up_is_a_503_and_nothing_is_sent(settings: dict[st
 # other settings while it runs
 
 
+@requirement("provider.configure")
 async def test_the_next_turn_has_the_new_settings_and_the_running_one_keeps_its_own() -> None:
     old, new = Upstream(says("old"), says("old")), Upstream(says("new"))
     with old.served() as old_url, new.served() as new_url:
@@ -215,6 +221,7 @@ async def test_the_next_turn_has_the_new_settings_and_the_running_one_keeps_its_
     assert new.headers[0]["authorization"] == "Bearer sk-other"
 
 
+@requirement("provider.configure")
 async def test_the_client_of_settings_that_are_gone_is_closed_by_the_next_turn() -> None:
     upstream = Upstream(says("a"), says("b"))
     with upstream.served() as url:
@@ -244,6 +251,35 @@ async def test_models_of_one_provider_share_a_client_which_is_closed_in_the_end(
         assert client.is_closed()
 
 
+async def test_a_server_closes_the_clients_that_only_it_used() -> None:
+    upstream = Upstream(lists("m"))
+    with upstream.served() as url:
+        providers = Providers({"groq": at(url)})
+        server = Server(lambda prompt: prompt, providers=providers)
+        async with server.lifespan():
+            assert (await providers.health_of("groq")).healthy
+            async with providers.connection("groq").in_use() as client:
+                pass
+            assert not client.is_closed()
+        assert client.is_closed()
+
+
+@pytest.mark.parametrize("name", ["groq", "anthropic"])
+async def test_a_turn_that_is_cancelled_leaves_the_model_at_once(name: str) -> None:
+    answer = reply(name)
+    upstream = Upstream(Reply(answer.frames[:-1], hang=True))
+    with upstream.served() as url:
+        providers = Providers({name: at(url, name)})
+        async with anyio.create_task_group() as group:
+            group.start_soon(run, providers.backend(f"{name}/m"))
+            with anyio.fail_after(10):
+                while not upstream.requests:
+                    await anyio.sleep(0.01)
+            group.cancel_scope.cancel()
+        assert await anyio.to_thread.run_sync(upstream.left.wait, 10)
+        await providers.aclose()
+
+
 def test_each_event_loop_has_a_client_of_its_own() -> None:
     upstream = Upstream(says("a"), says("b"), says("c"))
     clients: list[Any] = []
@@ -267,6 +303,7 @@ def test_each_event_loop_has_a_client_of_its_own() -> None:
 # secrets
 
 
+@requirement("provider.secret")
 async def test_a_key_is_in_no_repr_error_or_log(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "openai_compat")
     upstream = Upstream(fails(401), fails(401))
@@ -338,6 +375,7 @@ async def test_a_list_that_cannot_be_had_is_an_error(answer: Reply, status: int,
     assert code in (None, caught.value.code)
 
 
+@requirement("provider.health")
 @pytest.mark.parametrize("name", ALL)
 async def test_health_is_a_real_call(name: str) -> None:
     upstream = Upstream(lists("m"))
@@ -394,6 +432,7 @@ async def test_who_cannot_be_reached_or_has_no_key_is_not_well() -> None:
     }
 
 
+@requirement("provider.health")
 async def test_a_slow_one_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "PATIENCE", 0.2)
     upstream = Upstream(Reply([b"{"], headers={"content-type": "application/json"}, hang=True), lists("m"))
@@ -408,6 +447,7 @@ async def test_a_slow_one_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> 
     assert health.message.startswith("It did not answer within")
 
 
+@requirement("provider.health")
 async def test_health_is_remembered_unless_it_is_wanted_fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     upstream = Upstream(fails(503), lists("m"), lists("m"))
     with upstream.served() as url:

@@ -19,6 +19,7 @@ from openai_compat_adapters.client import async_openai
 from openai_compat_adapters.loading import CannotLoad, load
 from tests.adapters.served import serve
 from tests.backends.upstream import Upstream
+from tests.interaction.requirements import requirement
 from tests.tools import mcp_server
 
 from .support import KEY, calls, fails, paths, says
@@ -91,6 +92,7 @@ def ask(text: str, *more: dict[str, Any]) -> Any:
 # what it describes
 
 
+@requirement("team.file")
 async def test_agents_are_models_of_a_server_with_their_tools_and_instructions(
     write: Write, groq: Callable[[str], None]
 ) -> None:
@@ -225,6 +227,7 @@ def test_what_cannot_be_asked_as_things_are_is_told(write: Write) -> None:
 MODEL = '[agents.a]\nmodel = "ollama/m"\n'
 
 
+@requirement("team.errors")
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -327,6 +330,7 @@ def test_a_file_goes_with_other_agents_but_not_with_another_file(
 # the commands
 
 
+@requirement("team.file")
 def test_without_a_target_the_file_of_the_directory_is_served(write: Write, tmp_path: Path) -> None:
     write("books.py", TOOLS)
     write("openai-compat.toml", LIBRARIAN + '[agents.down]\nmodel = "xai/m"\n')
