@@ -47,8 +47,10 @@ def shopper(shop: Shop, *scripts: list[Any], **settings: Any) -> ToolLoop:
     return ToolLoop(ScriptedBackend(*scripts), shop.tools, **{"approver": AskLater(), **settings})
 
 
-BUYS = ([ReasoningDelta("Bread it is."), "Let me buy it.", call("c1", "buy", what="bread"), UsageReported(5, 2)],)
-BOUGHT = (["You have bread now.", UsageReported(7, 3)],)
+BUYS: tuple[list[Any], ...] = (
+    [ReasoningDelta("Bread it is."), "Let me buy it.", call("c1", "buy", what="bread"), UsageReported(5, 2)],
+)
+BOUGHT: tuple[list[Any], ...] = (["You have bread now.", UsageReported(7, 3)],)
 
 
 def serving(agents: Any, *, chat_api: ChatApi | None = None, **settings: Any) -> Server:

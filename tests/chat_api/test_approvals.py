@@ -13,6 +13,7 @@ from openai_compat import ChatApi, Conversations, Principal
 from openai_compat.testing import ScriptedBackend
 from openai_compat.tools import AskLater, ToolLoop
 from tests.interaction.conftest import Http, in_process
+from tests.interaction.requirements import requirement
 
 from .support import API, BOUGHT, BUYS, Shop, call, conversation, error_of, frames, serving, shopper
 
@@ -36,6 +37,7 @@ async def decide(client: httpx2.AsyncClient, name: str, approval: str, **more: A
     return await client.post(f"{API}/tools/approve", json=body)
 
 
+@requirement("chat_api.approve")
 async def test_a_decision_resumes_the_turn_once_and_its_result_is_in_the_conversation(http: Http) -> None:
     shop = Shop()
     async with http(serving(shopper(shop, *BUYS, *BOUGHT))) as client:
@@ -185,6 +187,7 @@ async def test_another_message_is_a_no(http: Http) -> None:
     assert [[one["status"] for one in message.get("toolCalls", [])] for message in found] == [[], [], [], ["denied"]]
 
 
+@requirement("chat_api.owner")
 @in_process
 async def test_a_decision_belongs_to_a_principal_and_a_conversation(http: Http) -> None:
     shop = Shop()
@@ -221,6 +224,7 @@ async def test_what_was_deleted_cannot_be_decided_any_more(http: Http, whole: bo
     assert (left, late.status_code, shop.did) == ([], 409, [])
 
 
+@requirement("chat_api.restart")
 @in_process
 async def test_a_server_that_was_started_anew_knows_what_was_asked_and_how(http: Http, tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/state.db"
@@ -228,7 +232,7 @@ async def test_a_server_that_was_started_anew_knows_what_was_asked_and_how(http:
     before = serving({"other": ScriptedBackend(["No."]), "shop": shopper(first, *BUYS)}, store=url)
     async with before.lifespan(), http(before) as client:
         name = await conversation(client)
-        body = {"model": "shop", "systemPrompt": "Be brief.", "temperature": 0.3, "securityMode": "ask"}
+        body: dict[str, Any] = {"model": "shop", "systemPrompt": "Be brief.", "temperature": 0.3, "securityMode": "ask"}
         (pending,) = (await asked(client, name, **body))["pendingApprovals"]
 
     model = ScriptedBackend(*BOUGHT)

@@ -11,6 +11,7 @@ from openai_compat import ChatApi, Principal
 from openai_compat.errors import NotFound
 from openai_compat.provider import Health, Settings
 from tests.interaction.conftest import Http, in_process
+from tests.interaction.requirements import requirement
 
 from .support import API, BUYS, Shop, error_of, serving, shopper
 
@@ -115,6 +116,7 @@ async def test_providers_are_told_with_their_health_and_models(http: Http) -> No
     )
 
 
+@requirement("chat_api.providers")
 async def test_only_admins_change_providers_and_keys_never_come_back(http: Http) -> None:
     cupboard = Cupboard()
     keys = {"a": Principal("admin"), "u": Principal("user")}

@@ -8,6 +8,7 @@ import pytest
 
 from openai_compat import Principal
 from tests.interaction.conftest import Http, in_process
+from tests.interaction.requirements import requirement
 
 from .support import API, conversation, error_of, serving
 
@@ -41,6 +42,7 @@ async def test_a_conversation_is_made_with_its_labels(http: Http) -> None:
     assert (found["conversation"]["title"], found["messages"]) == ("Bug fix session", [])
 
 
+@requirement("chat_api.conversations")
 async def test_the_list_can_be_paged_and_narrowed(http: Http) -> None:
     async with http(serving(echo)) as client:
         first = await conversation(client, taskId="task_01")
@@ -124,6 +126,7 @@ async def test_messages_and_conversations_are_deleted(http: Http) -> None:
     assert error_of(absent) == (404, "conversation_not_found", "conversationId")
 
 
+@requirement("chat_api.owner")
 @in_process
 async def test_nobody_sees_what_is_anothers(http: Http) -> None:
     keys = {"hers": Principal("her"), "his": Principal("him")}

@@ -9,6 +9,7 @@ import pytest
 
 from openai_compat import ChatApi, Server
 from tests.interaction.conftest import Http, in_process
+from tests.interaction.requirements import requirement
 from tests.interaction.test_openapi import METHODS, document, references
 
 from .support import API, BOUGHT, BUYS, Shop, conversation, frames, serving, shopper
@@ -47,6 +48,7 @@ async def test_it_refers_to_nothing_that_is_not_there_and_its_schemas_are_schema
             assert named == {step[1:-1] for step in path.split("/") if step.startswith("{")}
 
 
+@requirement("chat_api.openapi")
 async def test_every_described_operation_is_there(http: Http) -> None:
     async with http(serving(shopper(Shop(), *BUYS))) as client:
         openapi = await described(client)
@@ -60,6 +62,7 @@ async def test_every_described_operation_is_there(http: Http) -> None:
                         assert answer.json()["error"]["code"] != "unknown_url"
 
 
+@requirement("chat_api.openapi")
 async def test_answers_are_what_it_says(http: Http) -> None:
     shop = Shop()
     async with http(serving(shopper(shop, *BUYS, *BOUGHT, *BUYS, *BOUGHT))) as client:

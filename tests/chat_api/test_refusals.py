@@ -11,6 +11,7 @@ from openai_compat import Cors, MessagePolicy, Principal, Server
 from openai_compat.errors import NotFound
 from openai_compat.policies.chat_api import ChatApi, ContextQuery
 from tests.interaction.conftest import Http, in_process
+from tests.interaction.requirements import requirement
 
 from .support import API, conversation, error_of, serving
 
@@ -23,6 +24,7 @@ async def echo(prompt: str) -> str:
     return f"You said: {prompt}"
 
 
+@requirement("chat_api.refusals")
 @pytest.mark.parametrize(
     ("body", "expected"),
     [
@@ -52,6 +54,7 @@ async def test_bad_completions(http: Http, body: dict[str, Any], expected: Any) 
         assert error_of(await client.post(f"{API}/smart", json=body)) == expected
 
 
+@requirement("chat_api.refusals")
 @pytest.mark.parametrize(
     ("path", "body", "expected"),
     [
@@ -133,6 +136,7 @@ async def test_a_key_is_needed(http: Http) -> None:
 COOKIE = {"cookie": "other=1; session=secret"}
 
 
+@requirement("chat_api.cookie")
 async def test_a_cookie_may_bring_the_key(http: Http) -> None:
     async with http(serving(echo, keys="secret", chat_api=ChatApi(cookie="session"))) as client:
         listed = await client.get(f"{API}/conversations", headers=COOKIE)
@@ -151,6 +155,7 @@ async def test_without_the_setting_no_cookie_counts(http: Http) -> None:
         assert (await client.get(f"{API}/conversations", headers=COOKIE)).status_code == 401
 
 
+@requirement("chat_api.cookie")
 @pytest.mark.parametrize(
     "headers",
     [
@@ -236,6 +241,7 @@ async def test_the_context_hook_makes_instructions_of_ids(http: Http) -> None:
     assert len(asked) == 4
 
 
+@requirement("chat_api.busy")
 async def test_one_turn_at_a_time(http: Http) -> None:
     begun, go_on = anyio.Event(), anyio.Event()
 

@@ -12,6 +12,7 @@ import pytest
 
 from openai_compat import AgentError, Deadlines, Disconnect
 from tests.interaction.conftest import Http, in_process
+from tests.interaction.requirements import requirement
 
 from .support import API, BOUGHT, BUYS, Shop, conversation, error_of, frames, read_frames, serving, shopper
 
@@ -51,6 +52,7 @@ async def test_what_fails_at_once_has_a_status(http: Http) -> None:
             assert error_of(answer)[:2] == (409, "no")
 
 
+@requirement("chat_api.deadline")
 @in_process
 async def test_the_deadline_stops_the_agent(http: Http) -> None:
     stopped = anyio.Event()
@@ -94,6 +96,7 @@ async def test_a_silent_agent_is_covered_by_comments(http: Http) -> None:
     assert text.index("session:start") < text.index(": keep-alive") < text.index("Done.")
 
 
+@requirement("chat_api.resume")
 @pytest.mark.parametrize("store", ["memory", "sqlite"])
 @in_process
 async def test_a_stream_is_taken_up_where_it_was_lost_and_the_turn_is_kept(
@@ -101,7 +104,7 @@ async def test_a_stream_is_taken_up_where_it_was_lost_and_the_turn_is_kept(
 ) -> None:
     shop, go_on = Shop(), anyio.Event()
     agent = shopper(shop, *BUYS, [go_on, *BOUGHT[0]], security="full")
-    options = {} if store == "memory" else {"store": f"sqlite:///{tmp_path}/state.db"}
+    options: dict[str, Any] = {} if store == "memory" else {"store": f"sqlite:///{tmp_path}/state.db"}
     server = serving(agent, disconnect=Disconnect("detach"), **options)
     async with server.lifespan(), http(server) as client:
         name = await conversation(client)

@@ -10,6 +10,7 @@ import pytest
 from openai_compat import AgentError, AgentRequest, ReasoningDelta, UsageReported
 from openai_compat.events import Compacted, MediaDelta
 from tests.interaction.conftest import Http, in_process
+from tests.interaction.requirements import requirement
 
 from .support import API, BOUGHT, BUYS, Shop, call, conversation, error_of, frames, serving, shopper
 
@@ -35,6 +36,7 @@ class Parrot:
         yield UsageReported(4, 2)
 
 
+@requirement("chat_api.completion")
 async def test_a_completion_has_the_documented_shape(http: Http) -> None:
     parrot = Parrot()
     async with http(serving({"parrot": parrot, "other": Parrot()})) as client:
@@ -56,6 +58,7 @@ async def test_a_completion_has_the_documented_shape(http: Http) -> None:
     assert request.metadata == {"taskId": "task_1"}
 
 
+@requirement("chat_api.stream")
 async def test_a_streamed_completion_is_an_event_stream_that_sums_up_at_its_end(http: Http) -> None:
     async with http(serving(Parrot())) as client:
         answer = await client.post(f"{API}/completions", json={**HELLO, "stream": True})
@@ -98,6 +101,7 @@ async def test_a_conversation_goes_on(http: Http) -> None:
     assert parrot.requests[1].metadata == {"taskId": "task_1"}
 
 
+@requirement("chat_api.commit")
 @pytest.mark.parametrize("stream", [True, False])
 async def test_a_turn_that_fails_leaves_nothing(http: Http, stream: bool) -> None:
     async with http(serving(Parrot())) as client:
@@ -155,6 +159,7 @@ async def test_tools_can_be_left_out(http: Http, body: dict[str, Any]) -> None:
     assert shop.did == []
 
 
+@requirement("chat_api.agentic")
 async def test_an_agentic_turn_is_told_step_by_step(http: Http) -> None:
     shop = Shop()
     agent = shopper(shop, *BUYS, *BOUGHT, security="full", most_roundtrips=50)
