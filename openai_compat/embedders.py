@@ -86,13 +86,21 @@ def _bare(function: EmbedFunction) -> EmbedFunction:
 
 
 async def _threaded(call: Callable[[], Any]) -> Any:
-    async with aclosing(cast("Any", ThreadRun(lambda: _returned(call)).items())) as results:
-        result = await anext(results)
-    return await result if inspect.isawaitable(result) else result
+    kept: list[Any] = []
+    try:
+        async with aclosing(cast("Any", ThreadRun(lambda: _returned(call, kept)).items())) as results:
+            result = await anext(results)
+        return await result if inspect.isawaitable(result) else result
+    except BaseException:
+        for result in kept:
+            if inspect.iscoroutine(result):  # nobody is left to await it
+                result.close()
+        raise
 
 
-def _returned(call: Callable[[], Any]) -> Generator[Any]:
-    yield call()
+def _returned(call: Callable[[], Any], kept: list[Any]) -> Generator[Any]:
+    kept.append(call())
+    yield kept[0]
 
 
 def _vectors(result: Any, asked: EmbeddingInput) -> list[Vector]:

@@ -316,7 +316,8 @@ def test_clients_that_declared_the_agents_label_are_asked_by_an_item() -> None:
 @pytest.mark.parametrize("labels", [frozenset[str](), frozenset(["other"])])
 def test_other_clients_are_asked_in_text(labels: frozenset[str]) -> None:
     said, stream = told("Wait.", ASKED, approval_labels=labels)
-    question = 'May I run look with {"at":"it"}? Please answer yes or no.'
+    (asked,) = stream.approvals
+    question = f'May I run look with {{"at":"it"}}? Answer yes, no or always. [{asked}]'
     assert texts(said[-1]["response"]["output"]) == ["Wait.", question]
     assert list(stream.approvals.values()) == list(ASKED.pending)
 
