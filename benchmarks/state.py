@@ -203,21 +203,20 @@ async def _long_conversations(
 ) -> tuple[dict[int, list[float]], dict[int, list[float]]]:
     """What turn n takes, and what reading does, for all of them in turn, so that they meet the same machine.
 
-    Each conversation is new for the early ones; a long one grows a little around the number. They are read apart from
-    that: what is read has to be thrown away as well, which would count for whatever comes next.
+    Each conversation is new for the early ones; a long one grows a little around the number. They are read after that,
+    one by one: what is read has to be thrown away as well, which counts for whatever comes next.
     """
     store = open_store(url)
     assert isinstance(store, SqlStore)
     long = {n: await _grown(store, n - samples // 2) for n in points if n > samples}
     turns: dict[int, list[float]] = {n: [] for n in points}
-    reads: dict[int, list[float]] = {n: [] for n in points}
+    reads: dict[int, list[float]] = {}
     for _ in range(samples):
         early = {n: await _grown(store, n - 1) for n in points if n not in long}
         for n, key in (early | long).items():
             turns[n].append(await _milliseconds(_turn(store, key)))
-    for _ in range(samples):
-        for n, key in (early | long).items():
-            reads[n].append(await _milliseconds(store.read(key)))
+    for n, key in (early | long).items():
+        reads[n] = [await _milliseconds(store.read(key)) for _ in range(samples)]
     await store.aclose()
     return turns, reads
 
