@@ -130,26 +130,57 @@ async def test_an_agentic_turn_asks_and_goes_on_as_one(http: Http) -> None:
     assert "step:start" in kinds
 
 
+async def ended(client: httpx2.AsyncClient, name: str, words: str) -> None:
+    """Return once the conversation ends with these words."""
+    with anyio.fail_after(10):
+        while True:
+            found = (await client.get(f"{API}/conversations/{name}/messages")).json()["messages"]
+            if found[-1]["content"].endswith(words):
+                return
+            await anyio.lowlevel.checkpoint()
+
+
 async def test_a_turn_may_go_on_by_itself(http: Http) -> None:
-    go_on = anyio.Event()
     shop = Shop()
-    agent = shopper(shop, *BUYS, [go_on, "Done."])
-    async with http(serving(agent)) as client:
+    async with http(serving(shopper(shop, *BUYS, *BOUGHT))) as client:
         name = await conversation(client)
         (pending,) = (await asked(client, name))["pendingApprovals"]
-        if client.base_url.host == "localhost":  # the event is this event loop's
-            answer = await decide(client, name, pending["id"], background=True)
-            busy = await client.post(f"{API}/conversations/{name}/messages", json={"content": "More"})
-            go_on.set()
-            with anyio.fail_after(10):
-                while True:
-                    found = (await client.get(f"{API}/conversations/{name}/messages")).json()["messages"]
-                    if found[-1]["content"].endswith("Done."):
-                        break
-                    await anyio.lowlevel.checkpoint()
-            assert (answer.status_code, answer.json()["resumed"]) == (202, True)
-            assert error_of(busy) == (409, "conversation_busy", None)
-            assert shop.did == ["buy 1 bread"]
+        answer = await decide(client, name, pending["id"], background=True)
+        again = await decide(client, name, pending["id"], background=True)
+        await ended(client, name, "You have bread now.")
+    assert (answer.status_code, answer.json()["resumed"]) == (202, True)
+    assert again.status_code == 409
+    assert shop.did == ["buy 1 bread"]
+
+
+@in_process
+async def test_while_a_turn_goes_on_by_itself_its_conversation_is_busy(http: Http) -> None:
+    go_on = anyio.Event()
+    async with http(serving(shopper(Shop(), *BUYS, [go_on, "Done."]))) as client:
+        name = await conversation(client)
+        (pending,) = (await asked(client, name))["pendingApprovals"]
+        await decide(client, name, pending["id"], background=True)
+        busy = await client.post(f"{API}/conversations/{name}/messages", json={"content": "More"})
+        go_on.set()
+        await ended(client, name, "Done.")
+    assert error_of(busy)[:2] == (409, "conversation_busy")
+
+
+@in_process
+async def test_a_turn_that_fails_by_itself_gives_its_conversation_free(http: Http) -> None:
+    shop = Shop()
+    async with http(serving(shopper(shop, *BUYS, [RuntimeError("broken")], ["Hello."]))) as client:
+        name = await conversation(client)
+        (pending,) = (await asked(client, name))["pendingApprovals"]
+        answer = await decide(client, name, pending["id"], background=True)
+        with anyio.fail_after(10):
+            while True:
+                after = await client.post(f"{API}/conversations/{name}/messages", json={"content": "Hello"})
+                if after.status_code != 409:
+                    break
+                await anyio.lowlevel.checkpoint()
+    assert (answer.status_code, after.status_code) == (202, 200)
+    assert shop.did == ["buy 1 bread"]
 
 
 @in_process
