@@ -372,7 +372,7 @@ class Server:
             yield
         finally:
             await self.drain(0)
-            workflows = self._threads.workflows if self._threads is not None else {}
+            workflows: Mapping[str, AgentBackend] = self._threads.workflows if self._threads is not None else {}
             for name, backend in (*runtime.agents.items(), *workflows.items()):
                 await self._close(f"agent {name}", backend)
             await self._close("providers", runtime.providers)

@@ -49,7 +49,7 @@ def load(targets: Sequence[str], make: MakeBackend = as_backend) -> Server | Age
     for target in targets:
         name, _, path = target.rpartition("=")
         if path.endswith(".toml"):
-            _add_team(agents, name, path)
+            _add_team(agents, name, path, make)
             continue
         found = _attribute(path)
         if isinstance(found, Server):
@@ -67,7 +67,7 @@ def _refuse_second(model: str, agents: Agents, hint: str) -> None:
         raise CannotLoad(f"Two agents are called '{model}'. {hint}")
 
 
-def _add_team(agents: Agents, name: str, path: str) -> None:
+def _add_team(agents: Agents, name: str, path: str, make: MakeBackend) -> None:
     """Tools and agents that the file names are looked for beside it too."""
     from openai_compat.providers.team import load_team  # noqa: PLC0415  (only those who want it need the SDKs)
 
@@ -77,7 +77,7 @@ def _add_team(agents: Agents, name: str, path: str) -> None:
         raise CannotLoad(f"Two files would have two sets of providers: put the agents of '{path}' into the other one.")
     sys.path.insert(0, str(Path(path).resolve().parent))
     try:
-        team = load_team(path, _get)
+        team = load_team(path, _get, make)
     except ValueError as error:
         raise CannotLoad(f"{str(error).rstrip('.')}.") from error
     for warning in team.warnings:

@@ -38,6 +38,9 @@ from .team_tables import AgentTable, TeamTable
 Import = Callable[[str], Any]
 """Gets what is at `module:attr`. Raises ValueError, which says in a line why it cannot."""
 
+Make = Callable[[Any], AgentBackend]
+"""Makes a backend of an agent. Raises TypeError if it is none."""
+
 Made = TypeVar("Made")
 
 
@@ -53,15 +56,18 @@ class Team:
     warnings: tuple[str, ...] = ()
 
 
-def load_team(path: str | Path, get: Import) -> Team:
-    """The team in a TOML file. Raises ValueError, which says in a line what is wrong with the file, and where."""
-    return _at(f"{path}", lambda: _team(_read(Path(path)), get))
+def load_team(path: str | Path, get: Import, make: Make = as_backend) -> Team:
+    """The team in a TOML file. `get` finds what it names as `module:attr`, `make` makes backends of such agents.
+
+    Raises ValueError, which says in a line what is wrong with the file, and where.
+    """
+    return _at(f"{path}", lambda: _team(_read(Path(path)), get, make))
 
 
-def _at(key: str, make: Callable[[], Made]) -> Made:
-    """What `make` makes. What is wrong with it is told with the key where it stands."""
+def _at(key: str, done: Callable[[], Made]) -> Made:
+    """What `done` returns. What is wrong with it is told with the key where it stands."""
     try:
-        return make()
+        return done()
     except (ValueError, TypeError, RuntimeError, ImportError) as error:
         raise ValueError(f"{key}: {error}") from error
 
@@ -91,10 +97,11 @@ def _first(error: ValidationError) -> str:
     )
 
 
-def _team(table: TeamTable, get: Import) -> Team:
+def _team(table: TeamTable, get: Import, make: Make) -> Team:
     providers = _providers(table)
     agents = {
-        name: _at(f"agents.{name}", partial(_agent, each, table, providers, get)) for name, each in table.agents.items()
+        name: _at(f"agents.{name}", partial(_agent, each, table, providers, get, make))
+        for name, each in table.agents.items()
     }
     if table.default is not None:
         if table.default not in agents:
@@ -113,10 +120,10 @@ def _providers(table: TeamTable) -> Providers:
     return Providers(settings, default=table.default_provider, aliases=table.aliases)
 
 
-def _agent(given: AgentTable, table: TeamTable, providers: Providers, get: Import) -> AgentBackend:
+def _agent(given: AgentTable, table: TeamTable, providers: Providers, get: Import, make: Make) -> AgentBackend:
     if given.agent is not None:
         path = given.agent
-        return _at("agent", lambda: as_backend(get(path)))
+        return _at("agent", lambda: make(get(path)))
     for place, model in enumerate(given.models):
         _at(f"fallback.{place - 1}" if place else "model", partial(_check, model, table))
     backends = {model: providers.backend(model, system=given.instructions) for model in given.models}

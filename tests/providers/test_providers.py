@@ -482,3 +482,13 @@ async def test_all_that_can_be_used_are_asked_at_once() -> None:
         await providers.aclose()
 
     assert {name: one.healthy for name, one in health.items()} == {"groq": False, "xai": True}
+
+
+@pytest.mark.parametrize("anyio_backend", ["trio"])
+async def test_they_can_be_looked_after_under_trio_too(anyio_backend: str) -> None:
+    upstream = Upstream(lists("m"), fails(401))
+    with upstream.served() as url:
+        providers = Providers({"groq": at(url), "xai": at(url)})
+        assert await providers.models("groq") == ["m"]
+        assert not (await providers.health_of("xai")).healthy
+        await providers.aclose()

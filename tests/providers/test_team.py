@@ -12,11 +12,13 @@ import pytest
 from click.testing import CliRunner
 
 from openai_compat import Conversations, Server
+from openai_compat.backends.pool import PooledBackend
 from openai_compat.providers import Fallback, Team, load_team
 from openai_compat.tools import ToolLoop
 from openai_compat_adapters.cli import main
 from openai_compat_adapters.client import async_openai
 from openai_compat_adapters.loading import CannotLoad, load
+from openai_compat_adapters.pooling import backend_maker
 from tests.adapters.served import serve
 from tests.backends.upstream import Upstream
 from tests.interaction.requirements import requirement
@@ -186,6 +188,13 @@ async def test_an_agent_may_be_python(write: Write) -> None:
 
     assert answer.choices[0].message.content == "Hello"
     assert list(agents) == ["own", "loud"]
+
+
+async def test_a_class_is_pooled_as_it_is_without_a_file(write: Write) -> None:
+    write("bots.py", "class Bot:\n    def run(self, prompt): return str(id(self))\n")
+    write("team.toml", '[agents.own]\nagent = "bots:Bot"\n')
+    agents = load(["team.toml"], backend_maker(4, asked_for=True))
+    assert isinstance(agents["own"], PooledBackend)  # type: ignore[index]
 
 
 async def test_mcp_servers_bring_their_tools(write: Write, groq: Callable[[str], None]) -> None:
