@@ -95,9 +95,11 @@ async def test_providers_are_told_with_their_health_and_models(http: Http) -> No
         offered = (await client.get(f"{API}/providers/ollama/models")).json()
         health = (await client.post(f"{API}/providers/ollama/health")).json()
         asked = (await client.post(f"{API}/quick", json={"prompt": "Hi", "provider": "anthropic"})).json()
+        nobody = await client.post(f"{API}/quick", json={"prompt": "Hi", "provider": "ollama"})
         named = {"prompt": "Hi", "provider": "anthropic", "model": "claude"}
         together = (await client.post(f"{API}/quick", json=named)).json()
 
+    assert error_of(nobody) == (404, "model_not_found", "provider")
     assert providers["default"] == "anthropic"
     assert [(one["type"], one["healthy"]) for one in providers["providers"]] == [
         ("anthropic", True),

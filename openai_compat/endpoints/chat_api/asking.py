@@ -44,7 +44,11 @@ def served(runtime: Runtime, principal: Principal, model: str | None, provider: 
     if model is None:
         of_provider = [name for name in runtime.agents if provider in (None, provider_of(runtime, name))]
         allowed = [name for name in of_provider if principal.may_use(name)]
-        model = (allowed or list(runtime.agents))[0]
+        if not allowed:
+            raise NotFound(
+                "No agent can be used here.", code="model_not_found", param="provider" if provider else "model"
+            )
+        model = allowed[0]
     elif provider is not None and f"{provider}/{model}" in runtime.agents:
         model = f"{provider}/{model}"
     agent, backend = runtime.agent(_meant(runtime, model), principal)
