@@ -87,7 +87,7 @@ async def answered(store: Store, request: AgentRequest) -> tuple[AgentRequest, A
         answers = await find_answers(store, principal, dict.fromkeys(pending, SUPERSEDED))
         return replace(request, resume=answers.resume(request.resume)), answers
     answers = await find_answers(store, principal, decision)
-    return before_the_question(request, answers), answers
+    return _before_the_question(request, answers), answers
 
 
 def _decisions(messages: Sequence[Message]) -> tuple[list[str], Mapping[str, Decision] | None]:
@@ -140,7 +140,7 @@ def _text(fields: dict[str, Any], name: str) -> str | None:
     return value if value is None or isinstance(value, str) else dumps(value).decode()
 
 
-def before_the_question(request: AgentRequest, answers: Answers) -> AgentRequest:
+def _before_the_question(request: AgentRequest, answers: Answers) -> AgentRequest:
     """The request as it was when the turn paused: the agent's state has what was said since."""
     messages = list(request.messages)
     while messages and not isinstance(messages[-1], AssistantMessage):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, TypeAlias, cast
 
 import anyio
@@ -12,11 +14,10 @@ import anyio.lowlevel
 from anyio.abc import TaskGroup
 
 from ..alarms import Sleeper, clock, new_signal, new_sleeper
-from ..backend import AgentBackend, AgentRequest
+from ..backend import AgentBackend, AgentRequest, Sampling
 from ..connection import POLICY, RESTART, TOO_BIG, Connection
 from ..errors import Conflict, InvalidRequest, NotFound, OpenAICompatError, Unauthorized, Unavailable
 from ..http import ClientDisconnected, Frame
-from ..messages import TextPart, UserMessage
 from ..parsers.chat import check_capabilities, parse_chat_object
 from ..parsers.chat_frames import Command, Say, decision, parse_frame
 from ..parsers.messagepack import check_installed
@@ -36,17 +37,15 @@ from ..stores.port import Key
 from ..tasks import spawn
 from .approvals import find_answers
 from .attachments import message_places
+from .chat_api.conversation import settings_in
 from .chat_log import Follower
 from .chat_threads import ChatThreads, Thread
-from .chat_turn import Asked, ChatTurn, asked_about
+from .chat_turn import WORKFLOW, Asked, ChatTurn, asked_about
 
 Fields: TypeAlias = dict[str, Any]
 
 MOST_POSTED = 64
 """Answers to a client's frames that may wait to be sent before no more of its frames are read."""
-
-WORDS = {"allow-once": "yes", "allow-always": "always", "deny": "no"}
-"""What a decision is in the conversation."""
 
 
 async def serve(threads: ChatThreads, runtime: Runtime, connection: Connection) -> None:
@@ -229,7 +228,7 @@ class ChatConnection:
     async def _say(self, say: Say, *, binary: bool) -> None:
         await self._admit()
         thread = say.frame.thread_id or new_id("thread_")
-        agent, model, backend = self._backend(say, thread)
+        agent, model, backend = self._backend(thread, say.frame.model, say.frame.workflow_id, say.frame.provider)
         caller = self._runtime.caller(self._connection.principal, self._connection.request)
         body = {**say.body, "model": model, "tools": self._offered(say) or None}
         if say.frame.provider is not None:
@@ -284,20 +283,18 @@ class ChatConnection:
             turn.joined()
         self._wake.set()
 
-    def _backend(self, say: Say, thread_id: str) -> tuple[str, str, AgentBackend]:
+    def _backend(
+        self, thread_id: str, model: str | None, workflow: str | None, provider: str | None = None
+    ) -> tuple[str, str, AgentBackend]:
         """The agent that is asked: its name, the name that it is asked by, and itself. Raises NotFound."""
-        frame, runtime = say.frame, self._runtime
-        if frame.workflow_id is not None:
-            backend = self._threads.workflows.get(frame.workflow_id)
+        if workflow is not None:
+            backend = self._threads.workflows.get(workflow)
             if backend is None:
                 raise NotFound("No workflow has this id.", code="workflow_not_found", param="workflow_id")
-            return frame.workflow_id, frame.model or frame.workflow_id, backend
-        model = frame.model or self._model(thread_id)
-        qualified = f"{frame.provider}/{model}"
-        model = qualified if frame.provider is not None and qualified in runtime.agents else model
-        return self._agent(model)
-
-    def _agent(self, model: str) -> tuple[str, str, AgentBackend]:
+            return workflow, model or workflow, backend
+        model = model or self._model(thread_id)
+        qualified = f"{provider}/{model}"
+        model = qualified if provider is not None and qualified in self._runtime.agents else model
         agent, backend = self._runtime.agent(model, self._connection.principal)
         return agent, model, backend
 
@@ -323,27 +320,23 @@ class ChatConnection:
         except NotFound as error:
             error.param = "approval_id"
             raise
-        thread_id = answers.approvals[frame.approval_id].conversation
+        approval = answers.approvals[frame.approval_id]
+        thread_id = approval.conversation
         if thread_id is None or frame.thread_id not in (None, thread_id):
             raise NotFound("No approval has this id.", code="approval_not_found", param="approval_id")
         thread = self._threads.find(self._key(thread_id))
         if thread is not None and thread.turns:
             text = "Another turn is running in this thread."
             raise Conflict(text, code="conversation_busy", should_retry=False)
-        agent, model, backend = self._agent(frame.model or self._model(thread_id))
-        message = UserMessage((TextPart(WORDS[frame.decision]),))
-        request = AgentRequest(
-            model=model,
-            messages=(message,),
-            raw_messages=[{"role": "user", "content": message.text}],
-            stream=True,
-            principal=self._connection.principal,
-        )
+        settings = settings_in(approval.state) or {}
+        workflow: str | None = settings.get(WORKFLOW)
+        model: str | None = frame.model or settings.get("model")
+        agent, model, backend = self._backend(thread_id, model, workflow)
         asked = Asked(
-            request=request,
+            request=self._as_before(model, settings),
             agent=agent,
             backend=backend,
-            workflow=None,
+            workflow=workflow,
             answers=answers,
             places={},
             origin=self,
@@ -351,6 +344,18 @@ class ChatConnection:
             path=self._connection.request.path,
         )
         self._begin(thread_id, asked)
+
+    def _as_before(self, model: str, settings: Mapping[str, Any]) -> AgentRequest:
+        """The request of a turn that goes on: asked as it was at first, with the tools that there are now."""
+        caller = self._runtime.caller(self._connection.principal, self._connection.request)
+        nothing = [{"role": "user", "content": ""}]  # what was said is in the conversation
+        fields = {"model": model, "messages": nothing, "stream": True, "tools": self._tools or None}
+        request = replace(parse_chat_object(fields, caller).request, messages=(), raw_messages=[])
+        sampling = Sampling(
+            settings.get("temperature"), max_tokens=settings.get("maxTokens"), reasoning_effort=settings.get("effort")
+        )
+        extra, metadata = settings.get("extra", {}), settings.get("metadata", {})
+        return replace(request, sampling=sampling, extra=extra, metadata=metadata)
 
     def _answer(self, frame: ToolResultFrame) -> None:
         for thread in self._threads.of(self._principal):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol, TypeAlias
 
@@ -28,9 +28,11 @@ from ..serializers.encoding import dumps
 from ..serializers.history import reply_message
 from ..serializers.presentation import Presentation
 from ..stores.port import Approval, Outcome
-from .approvals import Answers, decide
-from .asking import Questions, answered, before_the_question
+from .approvals import Answers, decide, find_answers
+from .asking import SUPERSEDED, Questions, answered
 from .attachments import Places, attach
+from .chat_api.asking import settings_of
+from .chat_api.conversation import with_settings
 from .chat_threads import ChatThreads, Thread
 from .generation import commit
 from .job import Job, Turns
@@ -39,6 +41,9 @@ Fields: TypeAlias = dict[str, Any]
 
 MOST_ROUNDS = 100
 """How often one turn may call the client's tools."""
+
+WORKFLOW = "workflow"
+"""Where the settings of a turn that has asked name its workflow."""
 
 REASONS: Mapping[str | None, StopReason] = {
     "stopped": "stop",
@@ -203,7 +208,7 @@ class ChatTurn:
         self._tell(chat_frames.job_update(self._id, self._asked.workflow or "", status))
 
     async def _run(self) -> None:
-        runtime, key = self._runtime, self._thread.key
+        runtime = self._runtime
         async with await self._draft() as draft:
             draft.on_interrupt(self.interrupt)
             while (before := self._thread.current) is not None:  # its commit has given the conversation free
@@ -218,22 +223,35 @@ class ChatTurn:
                 asks = Questions(by_tool=False)
                 before_run = None if answers is None else partial(decide, runtime.store, self.principal.id, answers)
                 frames, said = await self._rounds(draft, request, before_run, asks)
-                await self._commit(draft, said, frames, asks.kept(self._id, key.id))
+                await self._commit(draft, said, frames, self._kept(asks))
             finally:
                 runtime.running.discard(self)
 
+    def _kept(self, asks: Questions) -> tuple[Approval, ...]:
+        """What is to be stored of the questions, with all that is needed to ask the agent the same way again."""
+        settings = {**settings_of(self._asked.request, ()), WORKFLOW: self._asked.workflow}
+        asked = asks.kept(self._id, self._thread.key.id)
+        return tuple([replace(one, state=with_settings(one.state, settings)) for one in asked])
+
     async def _draft(self) -> Draft:
-        draft = await self._threads.conversations.open(self.principal.id, self._thread.key.id, self._asked.request)
-        assert draft is not None, "there is an id"
+        conversations, key, asked = self._threads.conversations, self._thread.key, self._asked
+        if asked.answers is None:
+            draft = await conversations.open(key.principal, key.id, asked.request)
+            assert draft is not None, "there is an id"
+        else:
+            draft = await conversations.lock(key)
+            draft.go_on(replace(asked.request, resume=asked.answers.resume(None)))
         return draft
 
     async def _request(self, draft: Draft) -> tuple[AgentRequest, Answers | None]:
         """What the agent is given, and what it decides about an earlier turn's questions."""
-        runtime, answers = self._runtime, self._asked.answers
+        runtime, request, answers = self._runtime, draft.request, self._asked.answers
         if answers is None:
-            request, answers = await answered(runtime.store, draft.request)
-        else:
-            request = before_the_question(draft.request, answers)
+            request, answers = await answered(runtime.store, request)
+        if answers is None and (pending := await runtime.store.approvals(self.principal.id, draft.key.id)):
+            no = dict.fromkeys([approval.id for approval in pending], SUPERSEDED)
+            answers = await find_answers(runtime.store, self.principal.id, no)
+            request = replace(request, resume=answers.resume(request.resume))
         request = runtime.messages.apply(request)
         return await attach(runtime, request, self._asked.backend.capabilities, self._asked.places), answers
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import anyio
+import httpx2
 import pytest
 
 from openai_compat import (
@@ -27,8 +28,10 @@ from openai_compat import (
     ToolResult,
     UsageReported,
 )
+from openai_compat.policies.chat_api import ChatApi
 from openai_compat.testing import ScriptedBackend
 from openai_compat.tools import AskLater, ToolLoop
+from openai_compat_adapters.transport import AsyncTransport
 from openai_compat_adapters.websocket import Refused
 
 from ..interaction.requirements import requirement
@@ -593,6 +596,35 @@ async def test_a_decision_resumes_the_turn_once_also_on_another_server(
         await client.send(**decision)
         assert (await client.error())[:2] == (409, "approval_decided")
         assert did == bought
+
+
+async def test_the_agent_that_asked_goes_on_also_where_another_one_comes_first(tmp_path: Path) -> None:
+    did: list[str] = []
+
+    def serving(*script: Any) -> Server:
+        def buy(what: str) -> str:
+            did.append(what)
+            return f"bought {what}"
+
+        shop = ToolLoop(ScriptedBackend(*script), [buy], approver=AskLater())
+        return server_of({"other": echo, "shop": shop}, store=f"sqlite:///{tmp_path / 's.db'}", chat_api=ChatApi())
+
+    first = serving(ASK)
+    async with first.lifespan(), chat(first) as client:
+        one = (await client.ask("Buy tea", model="shop", thread_id="1"))[-4:]
+    second = serving(["Done."], ASK)
+    async with second.lifespan(), chat(second) as client:
+        (asked,) = [frame for frame in one if frame["type"] == "approval_request"]
+        await client.send(type="approval_response", approval_id=asked["approval_id"], decision="allow-once")
+        assert (await client.until())[-1]["content"] == "Done."
+        frames = await client.ask("Buy tea", model="shop", thread_id="2")
+        (asked,) = [frame for frame in frames if frame["type"] == "approval_request"]
+    third = serving(["Done too."])
+    async with third.lifespan(), httpx2.AsyncClient(transport=AsyncTransport(third)) as http:
+        body = {"conversationId": "2", "approvalId": asked["approval_id"], "decision": "allow-once"}
+        answer = await http.post("http://localhost/api/chat/tools/approve", json=body)
+        assert answer.json()["assistantMessage"]["content"] == "Done too.", answer.text
+    assert did == ["tea", "tea"]
 
 
 async def test_another_message_instead_of_a_decision_is_a_no(tmp_path: Path) -> None:
