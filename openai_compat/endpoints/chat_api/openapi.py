@@ -183,7 +183,7 @@ def _body(name: str) -> dict[str, Any]:
 
 
 def _answer(name: str | None, *, stream: str | None = None, status: str = "200") -> dict[str, Any]:
-    content = {} if name is None else _content(name)["content"]
+    content: dict[str, Any] = {} if name is None else _content(name)["content"]
     if stream is not None:
         content["text/event-stream"] = {"schema": {"$ref": REF.format(model=stream)}}
     failed = {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorEnvelope"}}}
