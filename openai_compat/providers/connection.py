@@ -95,14 +95,15 @@ class ProviderConnection:
         from openai import AsyncAzureOpenAI, AsyncOpenAI  # noqa: PLC0415
 
         if self.provider.sdk == "azure":
-            return partial(
+            made: Any = partial(
                 AsyncAzureOpenAI,
                 api_key=key,
                 azure_endpoint=self.url or "",
                 api_version=self.settings.api_version or os.environ.get("OPENAI_API_VERSION") or AZURE_API_VERSION,
                 max_retries=0,
             )
-        made = partial(AsyncOpenAI, api_key=key, base_url=self.url, max_retries=0)
+        else:
+            made = partial(AsyncOpenAI, api_key=key, base_url=self.url, max_retries=0)
         return made if self.provider.type == "openai" else partial(_anonymous, made)
 
     def backend(self, model: str | None, *, system: str = "", extra: Mapping[str, Any] | None = None) -> AgentBackend:

@@ -116,14 +116,15 @@ async def test_strangers_are_not_told_openais_key_organization_or_project(monkey
     monkeypatch.setenv("OPENAI_API_KEY", "sk-openais")
     monkeypatch.setenv("OPENAI_ORG_ID", "org-ours")
     monkeypatch.setenv("OPENAI_PROJECT_ID", "proj-ours")
-    upstream = Upstream(says("a"), says("b"), says("c"))
+    upstream = Upstream(*[says("a") for _ in range(4)])
     with upstream.served() as url:
-        providers = Providers({n: Settings(base_url=f"{url}/v1") for n in ("ollama", "openai")} | {"groq": at(url)})
-        for model in ("ollama/m", "groq/m", "openai/m"):
+        theirs = {"groq": at(url), "azure": at(url, "azure")}
+        providers = Providers({n: Settings(base_url=f"{url}/v1") for n in ("ollama", "openai")} | theirs)
+        for model in ("ollama/m", "groq/m", "azure/m", "openai/m"):
             await run(providers.backend(model))
         await providers.aclose()
 
-    strangers, openais = str(upstream.headers[:2]), upstream.headers[2]
+    strangers, openais = str(upstream.headers[:3]), upstream.headers[3]
     assert "ours" not in strangers
     assert "sk-openais" not in strangers
     assert (openais["openai-organization"], openais["authorization"]) == ("org-ours", "Bearer sk-openais")
