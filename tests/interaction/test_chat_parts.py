@@ -33,7 +33,6 @@ PARTS: dict[str, tuple[Any, Any]] = {
         {"type": "file", "file": {"file_data": "JVBERi0=", "filename": "a.pdf"}},
         FilePart(file_data="JVBERi0=", filename="a.pdf"),
     ),
-    "an uploaded document": ({"type": "file", "file": {"file_id": "file-1"}}, FilePart(file_id="file-1")),
     "text with a cache mark": (
         {"type": "text", "text": "Hi", "prompt_cache_breakpoint": {"mode": "explicit"}},
         TextPart("Hi"),
@@ -67,7 +66,7 @@ async def test_a_picture_without_words_is_a_message(connect: Connect) -> None:
 @requirement("parts.undeclared")
 @pytest.mark.parametrize(
     ("name", "cannot"),
-    [("a picture", "vision"), ("speech", "audio_input"), ("a document", "files"), ("an uploaded document", "files")],
+    [("a picture", "vision"), ("speech", "audio_input"), ("a document", "files")],
 )
 @in_process
 async def test_a_part_that_the_agent_cannot_take_is_refused_by_its_place(

@@ -41,6 +41,6 @@ async def test_a_load_balancer_needs_no_key(http: Http) -> None:
         server.runtime.slots.closed = True
         draining = await client.get("/readyz")
     assert (alive.status_code, alive.json()) == (200, {"status": "ok"})
-    assert (ready.status_code, ready.json()) == (200, {"status": "ready", "running": 0})
+    assert (ready.status_code, ready.json()) == (200, {"status": "ready", "running": 0, "store": "ok"})
     assert (draining.status_code, draining.json()["error"]["code"]) == (503, "shutting_down")
     assert draining.headers["retry-after"] == "5"

@@ -28,7 +28,7 @@ LEAVE: list[Callable[[RawClient], None]] = [lambda client: client.socket.close()
 def settled(server: Server, url: str) -> None:
     """No run is left, and the next request is answered right."""
     eventually(lambda: server.runtime.slots.used == 0, 3)
-    assert httpx2.get(f"{url}/readyz").json() == {"status": "ready", "running": 0}
+    assert httpx2.get(f"{url}/readyz").json() == {"status": "ready", "running": 0, "store": "ok"}
 
 
 @pytest.mark.parametrize("leave", LEAVE, ids=["FIN", "RST"])

@@ -502,8 +502,10 @@ async def test_no_url_in_a_request_is_fetched_and_no_file_is_read() -> None:
                 {"type": "image_url", "image_url": {"url": url}},
                 {"type": "input_audio", "input_audio": {"data": url, "format": "wav"}},
                 {"type": "file", "file": {"file_data": url, "filename": url}},
-                {"type": "file", "file": {"file_id": url}},
             ]
+            uploaded = [{"type": "file", "file": {"file_id": url}}]
+            unknown = await chat(agent, messages=[{"role": "user", "content": uploaded}])
+            assert (unknown.status_code, unknown.json()["error"]["code"]) == (400, "file_not_found")
             answer = await chat(agent, messages=[{"role": "user", "content": parts}])
             assert answer.status_code == 200
             assert seen.pop().raw_messages[0]["content"] == parts
