@@ -161,13 +161,13 @@ def _work(runtime: Runtime, exchange: Exchange, draft: Draft, settings: Mapping[
 async def _settings(runtime: Runtime, key: Key, found: Approval) -> Mapping[str, Any]:
     """How the agent was asked when it paused. Raises Conflict if that cannot be known."""
     kept = settings_in(found.state)
-    if kept is not None:
+    if kept is not None and kept.get("workflow") is None:
         return kept
     response = await runtime.store.response(Key(key.principal, found.turn))
     model = None if response is None else from_stored_json(response.body).get("model")
-    if model is None and len(runtime.agents) == 1:
+    if model is None and kept is None and len(runtime.agents) == 1:
         model = next(iter(runtime.agents))
-    if model is None:
+    if model is None:  # or it was a workflow, which only the WebSocket runs
         text = "This was asked over another API, and has to be decided there."
         raise Conflict(text, code="approval_elsewhere", should_retry=False)
     return {"model": model}
