@@ -36,7 +36,9 @@ async def create(runtime: Runtime, exchange: Exchange) -> None:
     parsed = parse_response(body, runtime.caller(exchange.principal, exchange.request), ids)
     if parsed.background:
         if not exchange.request.lasting:
-            text = "Responses cannot run in the background here: no event loop is left once a request is answered (WSGI)."
+            text = (
+                "Responses cannot run in the background here: no event loop is left once a request is answered (WSGI)."
+            )
             raise InvalidRequest(text, param="background", code="unsupported_parameter")
         await runtime.idempotency.once(exchange, body, partial(_background, runtime, exchange, parsed, ids))
     else:

@@ -148,6 +148,7 @@ async def test_only_admins_change_providers_and_keys_never_come_back(http: Http)
     ("path", "body", "expected"),
     [
         ("ollama/configure", {"apiKey": ""}, (400, "invalid_value", "apiKey")),
+        ("ollama/configure", {"baseUrl": "https://else.example"}, (400, "missing_required_parameter", "apiKey")),
         ("ollama/configure", {"baseUrl": "file:///etc/passwd"}, (400, "invalid_value", "baseUrl")),
         ("ollama/configure", {"enabled": "yes"}, (400, "invalid_type", "enabled")),
         ("ollama/configure", {"type": "groq"}, (400, "invalid_value", "type")),

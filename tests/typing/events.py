@@ -9,6 +9,7 @@ from openai_compat import (
     AgentError,
     AgentEvent,
     Citation,
+    Compacted,
     Finished,
     MediaDelta,
     MessageBreak,
@@ -45,7 +46,7 @@ def name(event: AgentEvent) -> str:
             return "paused"
         case MessageBreak() | Citation() | MediaDelta() | ToolCallDelta() | ToolResult():
             return "other"
-        case Progress() | Notice() | UsageReported():
+        case Progress() | Notice() | Compacted() | UsageReported():
             return "other"
         case _:
             assert_never(event)

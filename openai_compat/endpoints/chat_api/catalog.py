@@ -104,6 +104,9 @@ async def _configure(runtime: Runtime, exchange: Exchange, name: str) -> None:
     if asked.type is not None and asked.type != name:
         raise InvalidRequest("'type' is another provider than the path's.", param="type", code="invalid_value")
     given = asked.model_dump(exclude_none=True, include=set(FIELDS))
+    if given.keys() & {"base_url", "resource_name"} and "api_key" not in given:
+        text = "An address comes with its key: the key of another one is not sent to it."
+        raise InvalidRequest(text, param="apiKey", code="missing_required_parameter")
     control.configure(name, replace(control.settings(name), **given))
     await exchange.answer(200, dumps({"success": True, "message": f"{name} is configured."}))
 
