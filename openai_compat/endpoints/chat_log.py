@@ -48,14 +48,17 @@ class ThreadLog:
         """Whether anybody follows."""
         return bool(self._followers)
 
-    def append(self, frame: Fields) -> None:
-        """Number a frame and hand it to all who follow."""
-        self.last += 1
-        frame["thread_id"], frame["chat_seq"] = self.thread, self.last
-        size = FRAME_SIZE + len(frame.get("content") or ())
-        self._frames.append(frame)
-        self._sizes.append(size)
-        self._size += size
+    def append(self, *frames: Fields) -> None:
+        """Number frames and hand them to all who follow."""
+        thread, last = self.thread, self.last
+        for frame in frames:
+            last += 1
+            frame["thread_id"], frame["chat_seq"] = thread, last
+            size = FRAME_SIZE + len(frame.get("content") or ())
+            self._sizes.append(size)
+            self._size += size
+        self._frames.extend(frames)
+        self.last = last
         self._forget()
         self.wake()
 
@@ -71,6 +74,9 @@ class ThreadLog:
         self._size = 0
 
     def _forget(self) -> None:
+        """Drop the oldest frames that are too many, but for those that somebody has still to read."""
+        if len(self._frames) <= self._most and self._size <= self._most_bytes:
+            return
         needed = min([follower.at for follower in self._followers], default=self.last)
         while (len(self._frames) > self._most or self._size > self._most_bytes) and self.first <= needed:
             if len(self._frames) == 1:

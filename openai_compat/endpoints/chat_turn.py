@@ -302,8 +302,7 @@ class ChatTurn:
                     size += more
                     if size > runtime.limits.answer:
                         raise AgentError("The agent's answer is too long.", status=502, code="answer_too_large")
-                    for frame in frames.feed(items):
-                        self._tell(frame)
+                    self._thread.log.append(*frames.feed(items))
                     await (self._thread.log.room(0) if more > LARGE else self._thread.log.room())
         self._job_ended = self._job_ended or frames.job_ended
         return said.message()

@@ -101,7 +101,14 @@ class TurnFrames:
 
     def feed(self, items: Sequence[Item]) -> list[Fields]:
         """The frames for these items."""
-        return [frame for item in items for frame in self._one(item)]
+        frames: list[Fields] = []
+        for item in items:
+            if item.__class__ is str and not self._break_due:  # nearly always
+                self._pieces.append(cast("str", item))
+                frames.append({"type": "chunk", "content_type": "text", "content": item, "done": False})
+            else:
+                frames += self._one(item)
+        return frames
 
     def _one(self, item: Item) -> Sequence[Fields]:  # noqa: C901, PLR0912  (one arm for each event)
         match item:
