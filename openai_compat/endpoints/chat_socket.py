@@ -44,6 +44,9 @@ from .chat_turn import WORKFLOW, Asked, ChatTurn, asked_about
 
 Fields: TypeAlias = dict[str, Any]
 
+MOST_FOLLOWED = 100
+"""Threads that one connection follows at once; of more, it leaves those in which nothing runs."""
+
 MOST_POSTED = 64
 """Answers to a client's frames that may wait to be sent before no more of its frames are read."""
 
@@ -281,7 +284,17 @@ class ChatConnection:
                 found[0].log.leave(found[1])
         for turn in thread.turns:
             turn.joined()
+        self._leave_some()
         self._wake.set()
+
+    def _leave_some(self) -> None:
+        """Follow no more threads than a connection may."""
+        if len(self._followed) <= MOST_FOLLOWED:
+            return
+        idle = [key for key, (thread, follower) in self._followed.items() if not thread.turns and not follower.take()]
+        for key in idle[: len(self._followed) - MOST_FOLLOWED]:
+            thread, follower = self._followed.pop(key)
+            thread.leave(follower)
 
     def _backend(
         self, thread_id: str, model: str | None, workflow: str | None, provider: str | None = None

@@ -458,6 +458,17 @@ async def test_threads_belong_to_principals() -> None:
         assert await said(server, principal="alice") == await said(server, principal="bob") == ["user", "assistant"]
 
 
+async def test_a_connection_follows_the_last_threads_that_it_used() -> None:
+    server = server_of(echo)
+    async with chat(server) as client, chat(server) as other:
+        for number in range(120):
+            await client.ask(thread_id=str(number))
+        await other.ask(thread_id="0")
+        assert await client.pong() == []
+        await other.ask(thread_id="119")
+        assert (await client.until())[-1]["thread_id"] == "119"
+
+
 # tools
 
 
