@@ -45,8 +45,26 @@ def running(name: str, **environment: str) -> Iterator[Running]:
     """Run `servers/<name>.py` in uvicorn while the block lasts, with variables added to its environment."""
     port = _free_port()
     command = [sys.executable, "-m", "uvicorn", f"servers.{name}:app", "--app-dir", str(HERE), *UVICORN]
+    with _process(name, port, [*command, "--port", str(port)], environment) as server:
+        yield server
+
+
+@contextmanager
+def served(name: str) -> Iterator[Running]:
+    """Run `server` of `servers/<name>.py` in `openai-compat serve` while the block lasts."""
+    port = _free_port()
+    program = str(Path(sys.executable).with_name("openai-compat"))
+    command = [program, "serve", f"servers.{name}:server", "--listen", f"127.0.0.1:{port}", "--log-level", "error"]
+    with _process(f"{name} (serve)", port, command, {}, stderr=subprocess.DEVNULL) as server:  # it greets people
+        yield server
+
+
+@contextmanager
+def _process(
+    name: str, port: int, command: list[str], environment: dict[str, str], stderr: int | None = None
+) -> Iterator[Running]:
     # In its own directory: `python -m` looks there first, and another checkout's code may be where this was started.
-    with subprocess.Popen([*command, "--port", str(port)], cwd=HERE, env=os.environ | environment) as process:
+    with subprocess.Popen(command, cwd=HERE, env=os.environ | environment, stderr=stderr) as process:
         try:
             _await_port(process, port)
             yield Running(name, port, process.pid)

@@ -26,6 +26,7 @@ class Scale:
     connections: int = 8
     paced_streams: int = 200
     idle_streams: int = 500
+    idle_sockets: int = 1000
     imports: int = 9
     clients: int = 32
     turns: int = 10
@@ -39,18 +40,20 @@ QUICK = Scale(rounds=1, seconds=1.0, imports=3, longest=300, samples=12)
 
 @dataclass(frozen=True)
 class Target:
-    """A bound on the figure of one subject: absolute, or as a multiple of that of the one `beside`."""
+    """A bound on the figure of one subject: absolute, or as a multiple of that of the one `beside`, or `above` it."""
 
     sign: Literal[">=", "<="]
     bound: float
     beside: str = ""
     of: str = "ours"
+    above: bool = False
 
     def reached(self, value: float) -> bool:
         return value >= self.bound if self.sign == ">=" else value <= self.bound
 
     def __str__(self) -> str:
-        text = f"{self.sign} {self.bound:g}" + (f" x {self.beside}" if self.beside else "")
+        beside = f" {'above' if self.above else 'x'} {self.beside}" if self.beside else ""
+        text = f"{self.sign} {self.bound:g}{beside}"
         return text if self.of == "ours" else f"{self.of} {text}"
 
 
@@ -75,11 +78,11 @@ class Measure:
         return statistics.median(self.samples[subject]) if subject in self.samples else None
 
     def value(self, target: Target) -> float | None:
-        """What the target is about: a figure, or the median of the rounds' ratios."""
+        """What the target is about: a figure, or the median of the rounds' ratios or differences."""
         if target.of not in self.samples or not target.beside:
             return self.figure(target.of)
         pairs = zip(self.samples[target.of], self.samples[target.beside], strict=True)
-        return statistics.median([figure / other for figure, other in pairs])
+        return statistics.median([figure - other if target.above else figure / other for figure, other in pairs])
 
 
 starved: list[str] = []

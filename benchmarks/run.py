@@ -30,11 +30,21 @@ measures of stored turns, on each engine
                   and one for the client
   workers-cpu     what that would be if they had them: from the CPU time of a turn with two and with one
 
+measures of the chat WebSocket, with `ours` in uvicorn and in `openai-compat serve`, and of the tool loop
+  socket      agents that never pause: events per second over 4 sockets, 20,000 short texts each
+  socket-cpu  the same for a second of the server's CPU time
+  idle-socket 1,000 sockets on which nothing was said: memory of the server for one
+  tools       CPU time for a roundtrip of the tool loop, in this process, with a model that costs nothing: one call each,
+              five in a turn
+  tools-many  the same with four calls each, 20 in a turn
+
 servers (benchmarks/servers/), each alone in a uvicorn process: h11, one worker, asyncio's own loop
   floor         raw ASGI, ready-made bytes, one send for each event; reads no JSON
   handwritten   FastAPI and the types of the openai package
   ours          Server and create_app, as in the README
   stateful      the same with a store; PostgreSQL is started for the purpose, with the settings it comes with
+  bare_socket   a Starlette WebSocket that sends the same frames one by one, with json.dumps
+  chat_socket   ours with a chat WebSocket; also in `openai-compat serve`, which writes less often
 
 Figures are medians of rounds in which the servers take turns. Ratios, which are what the targets are about, carry
 over to other machines; figures do not. Nothing fails for being slow: the exit status is 0 unless something breaks.
@@ -53,6 +63,7 @@ from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
+import chat
 import engines
 import measures
 import state
@@ -60,11 +71,12 @@ from launch import SERVERS
 from measure import ENOUGH, FULL, QUICK, Measure, Scale, starved
 
 PACKAGES = ("uvicorn", "h11", "starlette", "pydantic", "anyio", "fastapi", "openai", "asyncpg")
-MEASURES = (*measures.MEASURES, *state.MEASURES)
+MEASURES = (*measures.MEASURES, *state.MEASURES, *chat.MEASURES)
 ROW = "{:24} {:9} {:>12} {:>12} {:>12} {:>12}  {:36}"
 TABLES = (
     (measures.MEASURES, (*SERVERS, ""), "ours, target"),
     (state.MEASURES, (*engines.ENGINES, "disk"), "target"),
+    (chat.MEASURES, (*chat.STARTED, ""), "target"),
 )
 
 
@@ -140,7 +152,7 @@ def _verdicts(measure: Measure) -> list[str]:
 
 
 def _counted(names: list[str]) -> str:
-    return ", ".join([f"{name} {names.count(name)}" for name in SERVERS if name in names])
+    return ", ".join([f"{name} {names.count(name)}" for name in dict.fromkeys(names)])
 
 
 def _shown(figure: float | None) -> str:
