@@ -117,11 +117,12 @@ class Webhooks:
     async def _deliver(self, delivery: _Delivery) -> None:
         wait, outcome = self._wait, ""
         for attempt in range(1, self._attempts + 1):
+            last = delivery.closing.is_set()
             outcome = await self._attempt(delivery)
             if outcome == "done":
                 return
             logger.info("webhook %s: attempt %d failed: %s", delivery, attempt, outcome)
-            if outcome == str(GONE) or attempt == self._attempts or delivery.closing.is_set():
+            if outcome == str(GONE) or attempt == self._attempts or last:
                 break
             with anyio.move_on_after(min(wait, LONGEST) * random.uniform(0.5, 1)):  # noqa: S311  (no secret)
                 await delivery.closing.wait()

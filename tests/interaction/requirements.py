@@ -288,13 +288,17 @@ REQUIREMENTS: dict[str, Requirement] = {
     "provider.fallback": Requirement("another model takes over before anything was said, and it is told", "D 4"),
     "team.file": Requirement("agents, models and tools can be described by a file", "D 4"),
     "team.errors": Requirement("what is wrong with a file is told in a line that names it and the key", "D 4"),
-    "chat_api.completion": Requirement("a completion has the documented shape, and honours every documented field", "D 5"),
+    "chat_api.completion": Requirement(
+        "a completion has the documented shape, and honours every documented field", "D 5"
+    ),
     "chat_api.stream": Requirement("streams are event streams, with pieces of text and one frame that sums up", "D 5"),
     "chat_api.commit": Requirement("a turn that fails leaves nothing, the user's message neither", "T 3.1"),
     "chat_api.busy": Requirement("one turn at a time in a conversation: 409 conversation_busy", "D 5"),
     "chat_api.conversations": Requirement("conversations are made, listed, named, copied, exported, deleted", "D 5"),
     "chat_api.owner": Requirement("another principal's conversations and approvals are unknown", "T 3.2"),
-    "chat_api.agentic": Requirement("an agentic turn tells each step, call and piece of text in documented events", "D 5"),
+    "chat_api.agentic": Requirement(
+        "an agentic turn tells each step, call and piece of text in documented events", "D 5"
+    ),
     "chat_api.deadline": Requirement("the deadline of an agentic turn stops the agent", "D 5"),
     "chat_api.resume": Requirement("a stream that was lost is taken up again under the detach policy", "D 5"),
     "chat_api.approve": Requirement("a decision counts once and resumes its turn once, with the result kept", "D 4"),
