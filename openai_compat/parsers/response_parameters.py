@@ -25,6 +25,7 @@ PARAMETERS: Mapping[str, Parameter] = MappingProxyType(
     {
         "access_programs": _REPEATED,
         "background": Parameter("honoured", "needs `store`; not over a WebSocket"),
+        "background_options": _PASSED_ON,
         "context_management": _PASSED_ON,
         "conversation": Parameter("honoured", "an id or `{id}`; not with `previous_response_id`"),
         "frequency_penalty": _sampling("frequency_penalty"),

@@ -30,6 +30,7 @@ WITH_PARTS = frozenset(["message", *OUTPUTS])
 
 FOR_AGENTS = (
     "access_programs",
+    "background_options",
     "context_management",
     "image",
     "include",

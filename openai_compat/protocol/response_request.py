@@ -186,6 +186,13 @@ Includable = Literal[
 ]
 
 
+class BackgroundOptions(WireModel):
+    """When a response in the background is wanted; here it is always begun at once."""
+
+    completion_window: Literal["soonest", "2h", "8h"] | None = None
+    continuation_id: str | None = None
+
+
 class ResponseRequest(WireModel):
     """The body of `POST /v1/responses`, and of `response.create` on a WebSocket, which has `generate`."""
 
@@ -193,6 +200,7 @@ class ResponseRequest(WireModel):
     input: str | list[ItemInput] | None = None
     access_programs: Any = None
     background: bool | None = None
+    background_options: BackgroundOptions | None = None
     conversation: Identifier | ConversationField | None = None
     context_management: Annotated[list[ContextManagementParam], MinLen(1)] | None = None
     frequency_penalty: Penalty | None = None

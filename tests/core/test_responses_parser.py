@@ -97,7 +97,7 @@ def test_every_documented_parameter_is_accounted_for() -> None:
 
 
 def test_what_is_called_accepted_reaches_the_agent_and_what_is_called_refused_is_refused() -> None:
-    values: Item = {"service_tier": "flex", "prompt_cache_options": {}}
+    values: Item = {"service_tier": "flex", "prompt_cache_options": {}, "background_options": {}}
     values["context_management"] = [{"type": "compaction"}]
     for name, parameter in PARAMETERS.items():
         value = values.get(name, "x")
