@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openai_compat import MemoryStore
-from openai_compat.stores.memory import MAX_REPLAY_BYTES
+from openai_compat.stores.memory_limits import MAX_REPLAY_BYTES
 from openai_compat.stores.port import Key, Replay
 
 from .samples import said
