@@ -6,8 +6,7 @@ import functools
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import Literal, TypeAlias, cast
+from typing import Literal, cast
 
 import anyio
 
@@ -18,25 +17,9 @@ from .compacting import Compacting, Compaction
 from .connection import Connection
 from .conversations import Conversations
 from .embedders import Embedder, EmbedFunction
-from .endpoints import (
-    chat,
-    compaction,
-    completions,
-    conversations,
-    conversations_api,
-    embeddings,
-    files,
-    health,
-    models,
-    openapi,
-    responses,
-    responses_socket,
-    stored,
-)
 from .endpoints import chat_socket as chat_endpoint
-from .endpoints.chat_api.routes import ROUTES as CHAT_API
 from .endpoints.chat_threads import ChatThreads
-from .errors import MethodNotAllowed, NotFound, OpenAICompatError, Unavailable, UpgradeRequired
+from .errors import NotFound, OpenAICompatError, Unavailable, UpgradeRequired
 from .exchange import ClientTooSlow, Exchange
 from .http import Channel, ClientDisconnected, HttpRequest, Send
 from .idempotency import Idempotency
@@ -55,6 +38,8 @@ from .policies.messages import MessagePolicy
 from .policies.rates import RATE_HEADERS, RatesOf
 from .provider import ProviderControl
 from .rate_limiter import RateLimiter
+from .routes import Public, find, sockets, table
+from .routes import chat_api as chat_api_routes
 from .runtime import Runtime, logger, new_id, now
 from .serializers.presentation import Visibility
 from .serializers.responses import ResponseVisibility
@@ -70,62 +55,6 @@ COMPACTION = Compaction()
 
 LAST_WEBHOOKS = 3.0
 """Seconds at the end for webhooks that are still to be delivered."""
-
-Endpoint: TypeAlias = Callable[..., Awaitable[None]]
-Socket: TypeAlias = Callable[[Runtime, Connection], Awaitable[None]]
-Public: TypeAlias = Literal["models"]
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """A path and what answers it, by method. `rest` routes take the remainder of the path as an argument.
-
-    `open` routes need no key; those of a `group` can be opened by name; to `cookie` routes a cookie may bring it.
-    """
-
-    path: str
-    endpoints: Mapping[str, Endpoint]
-    open: bool = False
-    rest: bool = False
-    group: Public | None = None
-    cookie: bool = False
-
-
-V1 = (
-    Route("/chat/completions", {"POST": chat.create, "GET": stored.list_completions}),
-    Route(
-        "/chat/completions/",
-        {"GET": stored.get_completion, "POST": stored.update_completion, "DELETE": stored.delete_completion},
-        rest=True,
-    ),
-    Route(
-        "/chat/conversations/",
-        {"GET": conversations.get_conversation, "DELETE": conversations.delete_conversation},
-        rest=True,
-    ),
-    Route("/completions", {"POST": completions.create}),
-    Route("/conversations", {"POST": conversations_api.create}),
-    Route(
-        "/conversations/",
-        {"GET": conversations_api.retrieve, "POST": conversations_api.update, "DELETE": conversations_api.delete},
-        rest=True,
-    ),
-    Route("/embeddings", {"POST": embeddings.create}),
-    Route("/files", {"POST": files.create, "GET": files.list_files}),
-    Route("/files/", {"GET": files.retrieve, "DELETE": files.delete}, rest=True),
-    Route("/responses", {"POST": responses.create}),
-    Route("/responses/compact", {"POST": compaction.compact}),
-    Route("/responses/input_tokens", {"POST": compaction.input_tokens}),
-    Route("/responses/", {"GET": responses.retrieve, "POST": responses.act, "DELETE": responses.delete}, rest=True),
-    Route("/models", {"GET": models.list_models}, group="models"),
-    Route("/models/", {"GET": models.get_model}, rest=True, group="models"),
-)
-SOCKETS: Mapping[str, Socket] = {"/responses": responses_socket.serve}
-OPEN = (
-    Route("/openapi.json", {"GET": openapi.document}, open=True),
-    Route("/healthz", {"GET": health.healthz}, open=True),
-    Route("/readyz", {"GET": health.readyz}, open=True),
-)
 
 
 class Server:
@@ -235,9 +164,9 @@ class Server:
             owned_by=owned_by,
             started=now(),
         )
-        self._routes = _table(bare_paths) | _chat_api(chat_api)
+        self._routes = {**table(bare_paths), **chat_api_routes(chat_api)}
         self._cookie = CookieKey(chat_api.cookie, cors) if chat_api is not None and chat_api.cookie else None
-        self._sockets = _sockets(bare_paths)
+        self._sockets = sockets(bare_paths)
         self._chat_path, self._threads = "", None
         if chat_socket is not None:
             self._chat_path = chat_socket.path
@@ -334,7 +263,7 @@ class Server:
             return
         if self._hosts is not None:
             self._hosts.check(request)
-        route, arguments = self._route(request.path)
+        route, arguments = find(self._routes, request.path)
         if route is None or not (route.open or route.group in self._public):
             cookie = self._cookie if route is not None and route.cookie else None
             exchange.principal = await self.auth.principal(request if cookie is None else cookie.as_header(request))
@@ -342,23 +271,7 @@ class Server:
             raise UpgradeRequired("This path speaks WebSocket, but this server, or a proxy before it, does not.")
         if route is None:
             raise NotFound("Unknown path. The API is below /v1.", code="unknown_url")
-        await self._endpoint(route, request.method)(self.runtime, exchange, *arguments)
-
-    def _route(self, path: str) -> tuple[Route | None, tuple[str, ...]]:
-        route = self._routes.get(path)
-        if route is not None:
-            return route, ()
-        for prefix, candidate in self._routes.items():
-            if candidate.rest and path.startswith(prefix) and path != prefix:
-                return candidate, (path[len(prefix) :],)
-        return None, ()
-
-    def _endpoint(self, route: Route, method: str) -> Endpoint:
-        endpoint = route.endpoints.get("GET" if method == "HEAD" else method)
-        if endpoint is None:
-            allowed = ", ".join([*route.endpoints, *(["HEAD"] if "GET" in route.endpoints else [])])
-            raise MethodNotAllowed(f"This path takes {allowed}.", headers={"Allow": allowed})
-        return endpoint
+        await route.endpoint(request.method)(self.runtime, exchange, *arguments)
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncGenerator[None]:
@@ -447,30 +360,6 @@ def _compacting(backend: AgentBackend, compaction: Compaction | None) -> AgentBa
     if compaction is None or backend.capabilities.context_window is None:
         return backend
     return Compacting(backend, compaction)
-
-
-@functools.cache
-def _table(bare_paths: bool) -> dict[str, Route]:
-    table = {"/v1" + route.path: route for route in V1} | {route.path: route for route in OPEN}
-    if bare_paths:
-        table |= {route.path: route for route in V1}
-    return table
-
-
-def _chat_api(settings: ChatApi | None) -> dict[str, Route]:
-    if settings is None:
-        return {}
-    routes = [
-        Route(settings.prefix + path, endpoints, rest=path.endswith("/"), cookie=True) for path, endpoints in CHAT_API
-    ]
-    return {route.path: route for route in routes}
-
-
-@functools.cache
-def _sockets(bare_paths: bool) -> dict[str, Socket]:
-    return {
-        prefix + path: serve for path, serve in SOCKETS.items() for prefix in ("/v1", *([""] if bare_paths else []))
-    }
 
 
 def _unexpected(error: Exception, request_id: str) -> OpenAICompatError:
