@@ -22,8 +22,9 @@ from ..protocol.embeddings import EmbeddingList, EmbeddingRequest
 from ..protocol.errors import ErrorEnvelope
 from ..protocol.files import DeletedFile, File, FilePage
 from ..protocol.models import Model, ModelList
-from ..protocol.response import Response, StreamEvent
+from ..protocol.response import Response
 from ..protocol.response_answers import CompactedResponse, DeletedResponse, InputItemPage, InputTokens
+from ..protocol.response_events import StreamEvent
 from ..protocol.response_request import ResponseRequest
 from ..protocol.stored import CompletionPage, Deleted, KeptConversation, MessagePage, MetadataUpdate
 from ..runtime import Runtime

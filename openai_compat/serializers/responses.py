@@ -38,13 +38,13 @@ from ..protocol.response import (
     Compaction,
     ImageGenerationCall,
     IncompleteDetails,
-    LifecycleType,
     McpApprovalRequest,
     OutputItem,
     Phase,
     ResponseError,
     ResponseStatus,
 )
+from ..protocol.response_events import LifecycleType
 from ..reducer import Item, Usage
 from .items import compaction_item
 from .presentation import Presentation, approval_question

@@ -6,17 +6,8 @@ from abc import abstractmethod
 from typing import ClassVar
 
 from ..events import ToolResult
-from ..protocol.response import (
-    CallDeltaType,
-    CallExtras,
-    CustomToolCall,
-    FunctionCall,
-    InItem,
-    McpCall,
-    StatusEvent,
-    Step,
-    ToolError,
-)
+from ..protocol.response import CallExtras, CustomToolCall, FunctionCall, McpCall, ToolError
+from ..protocol.response_events import CallDeltaType, InItem, StatusEvent, Step
 from .presentation import tool_ended, tool_running
 from .responses_events import EventWriter, delta_head
 from .responses_items import Closing, ItemWriter

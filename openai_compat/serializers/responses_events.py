@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..protocol.response import StreamEvent
+from ..protocol.response_events import StreamEvent
 from .encoding import dumps
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Literal, TypeAlias
 
-from ..protocol.response import InSummary, ItemStatus, OutputItem, Reasoning, Step, SummaryPartDone, SummaryText
+from ..protocol.response import ItemStatus, OutputItem, Reasoning, SummaryText
+from ..protocol.response_events import InSummary, Step, SummaryPartDone
 from .responses_events import EventWriter, delta_head
 
 Closing: TypeAlias = Literal["completed", "incomplete"]

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..events import Citation
-from ..protocol.response import InPart, OutputMessage, Part, Phase, TokenLogprob, TopLogprob, UrlAnnotation
+from ..protocol.response import OutputMessage, Part, Phase, TokenLogprob, TopLogprob, UrlAnnotation
+from ..protocol.response_events import InPart
 from .responses_events import EventWriter, delta_head
 from .responses_items import Closing, ItemWriter
 

@@ -7,14 +7,8 @@ from typing import Any
 
 from ..errors import OpenAICompatError
 from ..events import FinishReason
-from ..protocol.response import (
-    ErrorEvent,
-    IncompleteDetails,
-    NestedError,
-    ResponseError,
-    ResponseErrorCode,
-    ResponseUsage,
-)
+from ..protocol.response import IncompleteDetails, ResponseError, ResponseErrorCode, ResponseUsage
+from ..protocol.response_events import ErrorEvent, NestedError
 from ..reducer import Usage
 from .errors import RETRIED_TYPES
 

@@ -6,7 +6,7 @@ import base64
 from typing import Literal
 
 from ..events import MediaDelta
-from ..protocol.response import SpeechDeltaEvent
+from ..protocol.response_events import SpeechDeltaEvent
 from .responses_events import EventWriter
 
 

@@ -23,7 +23,8 @@ from openai_compat.events import (
     ToolCallStarted,
     ToolResult,
 )
-from openai_compat.protocol.response import OutputItem, StreamEvent
+from openai_compat.protocol.response import OutputItem
+from openai_compat.protocol.response_events import StreamEvent
 from openai_compat.reducer import Item
 from openai_compat.serializers.responses import ResponseStream
 from openai_compat.serializers.transitions import DONE, ITEMS, RESPONSE, SPEECH, START, EventOrder, Table, name_of

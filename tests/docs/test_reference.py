@@ -58,11 +58,12 @@ from openai_compat.parsers.chat import FOR_AGENTS, MAX_MESSAGES, ParsedChat, che
 from openai_compat.parsers.response_parameters import PARAMETERS as RESPONSE_PARAMETERS
 from openai_compat.policies.housekeeping import Task
 from openai_compat.protocol.chat_request import ChatCompletionRequest
-from openai_compat.protocol.response import IncompleteDetails, ResponseStatus, StreamEvent
+from openai_compat.protocol.response import IncompleteDetails, ResponseStatus
+from openai_compat.protocol.response_events import StreamEvent
 from openai_compat.protocol.response_request import ResponseRequest
+from openai_compat.routes import OPEN, V1
 from openai_compat.serializers.encoding import dumps
 from openai_compat.serializers.transitions import ITEMS, RESPONSE, SPEECH, START
-from openai_compat.server import OPEN, V1
 from openai_compat.stores import sql, sqlite
 from openai_compat.stores.postgres import Options as PostgresOptions
 from openai_compat.testing import Conformance
