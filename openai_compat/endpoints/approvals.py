@@ -1,4 +1,8 @@
-"""Tool calls that wait for somebody's yes: asked by one turn, decided by a later request, once."""
+"""Tool calls that wait for somebody's yes: asked by one turn, decided by a later request, once.
+
+A question is bound to whose it is, to the agent that asks, to the conversation, and to the tool and its arguments. A
+decision that comes from anywhere else changes nothing: the question can still be decided where it was asked.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +14,22 @@ from typing import Any, Literal
 from ..backend import Decision, Resume
 from ..errors import Conflict, NotFound
 from ..events import PendingCall
-from ..serializers.encoding import from_stored_json, stored_json
+from ..serializers.encoding import dumps, from_stored_json, stored_json
 from ..stores.port import Approval, Key, Store
 
 ASKED_FOR = 24 * 3600.0
 """Seconds for which a question can be answered."""
+
+SUPERSEDED = Decision(approved=False, reason="The user sent another message instead of deciding.")
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """Where a question is asked, and has to be decided: whose it is, by which agent, in which conversation."""
+
+    principal: str
+    agent: str
+    conversation: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,17 +51,53 @@ class Answers:
         return list({tuple(from_stored_json(approval.state)["asked"]) for approval in self.approvals.values()})
 
 
-async def find_answers(store: Store, principal: str, decisions: Mapping[str, Decision]) -> Answers:
-    """What the decisions are about. Raises NotFound, and Conflict for what was decided already or too late."""
+async def find_answers(store: Store, bound: Binding, decisions: Mapping[str, Decision]) -> Answers:
+    """What the decisions are about.
+
+    Raises NotFound, and Conflict for what another agent has asked, or was decided already, or is decided too late.
+    """
     approvals: dict[str, Approval] = {}
     for identifier in decisions:
-        found = await store.approval(Key(principal, identifier))
-        if found is None:
-            raise NotFound("No approval has this id.", code="approval_not_found", param="input")
+        found = await store.approval(Key(bound.principal, identifier))
+        if found is None or found.conversation != bound.conversation:
+            raise not_asked_here()
+        if found.agent != bound.agent:
+            raise elsewhere("Another agent has asked this: send the decision to the model that asked.")
         if found.status != "pending":
             raise _too_late(found.status)
         approvals[identifier] = found
+    if len({approval.turn for approval in approvals.values()}) > 1:
+        raise elsewhere("These questions were asked by different turns: decide about one turn at a time.")
     return Answers(decisions, approvals)
+
+
+async def superseded(store: Store, bound: Binding) -> Answers | None:
+    """The questions of this agent that are open in the conversation: who sends another message has said no."""
+    pending = await store.approvals(bound.principal, bound.conversation)
+    open_ones = {approval.id: approval for approval in pending if approval.agent == bound.agent}
+    return Answers(dict.fromkeys(open_ones, SUPERSEDED), open_ones) if open_ones else None
+
+
+def not_asked_here() -> NotFound:
+    """The error for a question that there is not, or that was asked in another conversation or of somebody else."""
+    return NotFound("No approval has this id in this conversation.", code="approval_not_found", param="input")
+
+
+def elsewhere(text: str) -> Conflict:
+    """The error for a question that has to be decided in another way."""
+    return Conflict(text, code="approval_elsewhere", should_retry=False)
+
+
+def check_unchanged(approval: Approval, tool: object, arguments: object) -> None:
+    """Raise Conflict unless the tool and the arguments that somebody was shown are those that were asked about."""
+    if not isinstance(tool, str) or not isinstance(arguments, str) or digest(tool, arguments) != approval.digest:
+        raise changed()
+
+
+def changed() -> Conflict:
+    """The error for a decision about something else than what was asked."""
+    text = "What was decided about is not what the agent has asked: another tool, or other arguments."
+    return Conflict(text, code="approval_changed", should_retry=False)
 
 
 async def decide(store: Store, principal: str, answers: Answers) -> None:
@@ -70,7 +121,7 @@ def _written(decision: Decision | None) -> tuple[Literal["approved", "denied"], 
 
 
 def questions(
-    calls: Mapping[str, PendingCall], state: Mapping[str, Any] | None, turn: str, conversation: str | None, now: float
+    calls: Mapping[str, PendingCall], state: Mapping[str, Any] | None, turn: str, bound: Binding, now: float
 ) -> tuple[Approval, ...]:
     """What is to be kept of the calls that a turn asks about, by the id of each question."""
     kept = stored_json({"state": state, "asked": list(calls)})
@@ -81,8 +132,9 @@ def questions(
                 created=now,
                 expires=now + ASKED_FOR,
                 turn=turn,
+                agent=bound.agent,
                 call_id=call.call_id,
-                conversation=conversation,
+                conversation=bound.conversation,
                 tool=call.name,
                 arguments=call.arguments,
                 digest=digest(call.name, call.arguments),
@@ -94,8 +146,8 @@ def questions(
 
 
 def digest(tool: str, arguments: str) -> str:
-    """What a decision is bound to: the tool and its arguments, to the letter."""
-    return hashlib.sha256(f"{tool}\0{arguments}".encode("utf-8", "surrogatepass")).hexdigest()
+    """What a decision is bound to: the tool and its arguments as clients are shown them, to the letter."""
+    return hashlib.sha256(dumps([tool, arguments])).hexdigest()
 
 
 def _too_late(status: str) -> Conflict:

@@ -25,14 +25,13 @@ from ..serializers.encoding import dumps
 from ..serializers.history import chat_message
 from ..serializers.presentation import approval_question
 from ..stores.port import Approval, Key, Store
-from .approvals import Answers, find_answers, questions
+from .approvals import SUPERSEDED, Answers, Binding, changed, check_unchanged, find_answers, questions
 
 TOOL = "request_approval"
 MARK = re.compile(r"\[((?:appr|mcpr)_[0-9a-f]{32,40})\]")
 YES = frozenset({"yes", "y", "ok", "okay", "allow", "approve", "once", "allow once", "allow-once"})
 ALWAYS = frozenset({"always", "allow always", "allow-always"})
 NO = frozenset({"no", "n", "deny", "reject"})
-SUPERSEDED = Decision(approved=False, reason="The user sent another message instead of deciding.")
 
 
 class Questions:
@@ -55,9 +54,9 @@ class Questions:
             return ["\n".join([f"{approval_question(call)} [{self._ids[call.call_id]}]" for call in calls])]
         return [item for call in calls for item in _call(self._ids[call.call_id], call)]
 
-    def kept(self, turn: str, conversation: str | None) -> tuple[Approval, ...]:
+    def kept(self, turn: str, bound: Binding) -> tuple[Approval, ...]:
         """What is to be stored of them."""
-        return questions(self._calls, self._state, turn, conversation, now())
+        return questions(self._calls, self._state, turn, bound, now())
 
 
 def _call(identifier: str, call: PendingCall) -> Sequence[Item]:
@@ -74,20 +73,51 @@ def asks_by_tool(request: AgentRequest) -> bool:
     return any([tool.name == TOOL for tool in request.tools])
 
 
-async def answered(store: Store, request: AgentRequest) -> tuple[AgentRequest, Answers | None]:
-    """The request with what it decides about an earlier turn's questions. Raises Conflict for decisions too late."""
+async def answered(store: Store, agent: str, request: AgentRequest) -> tuple[AgentRequest, Answers | None]:
+    """The request with what it decides about the agent's earlier questions.
+
+    Raises NotFound and Conflict for decisions that belong elsewhere or come too late.
+    """
     asked, decision = _decisions(request.messages)
     if not asked:
         return request, None
-    principal = request.principal.id
+    bound = Binding(request.principal.id, agent, request.conversation_id)
     if decision is None:
-        pending = [i for i in asked if (a := await store.approval(Key(principal, i))) and a.status == "pending"]
-        if not pending:
+        passed_over = {i: found for i in asked if (found := await _pending(store, bound, i)) is not None}
+        if not passed_over:
             return request, None
-        answers = await find_answers(store, principal, dict.fromkeys(pending, SUPERSEDED))
+        answers = Answers(dict.fromkeys(passed_over, SUPERSEDED), passed_over)
         return replace(request, resume=answers.resume(request.resume)), answers
-    answers = await find_answers(store, principal, decision)
+    answers = await find_answers(store, bound, decision)
+    for approval in answers.approvals.values():
+        _check_shown(request.messages, approval)
     return _before_the_question(request, answers), answers
+
+
+async def _pending(store: Store, bound: Binding, identifier: str) -> Approval | None:
+    """A question that this agent has asked here and that is open."""
+    found = await store.approval(Key(bound.principal, identifier))
+    if found is None or found.status != "pending":
+        return None
+    return found if Binding(bound.principal, found.agent, found.conversation) == bound else None
+
+
+def _check_shown(messages: Sequence[Message], approval: Approval) -> None:
+    """Raise Conflict if what the conversation says was asked is something else."""
+    shown = next(message for message in reversed(messages) if isinstance(message, AssistantMessage))
+    call = next((call for call in shown.tool_calls if call.call_id == approval.id), None)
+    if call is not None:
+        told = _fields(call.arguments)
+        check_unchanged(approval, told.get("tool"), told.get("arguments"))
+        return
+    question = approval_question(PendingCall(approval.call_id, approval.tool, approval.arguments, "approval"))
+    if _squeezed(f"{question} [{approval.id}]") not in _squeezed(shown.text):
+        raise changed()
+
+
+def _squeezed(text: str) -> str:
+    """What is left of a text however a client has wrapped it, or made of what no wire can carry."""
+    return "".join([character for character in text if character.isprintable() and character not in " \ufffd"])
 
 
 def _decisions(messages: Sequence[Message]) -> tuple[list[str], Mapping[str, Decision] | None]:
@@ -123,16 +153,21 @@ def _said(text: str) -> Decision | None:
 
 def _result(text: str) -> Decision:
     """A decision as a tool's result: JSON, or the words that people use. Raises InvalidRequest."""
-    try:
-        sent = from_json(text)
-    except ValueError:
-        sent = {"decision": text}
-    fields = cast("dict[str, Any]", sent) if isinstance(sent, dict) else {"decision": str(sent)}
+    fields = _fields(text) or {"decision": text.strip().strip('"')}
     decision = _said(str(fields.get("decision")))
     if decision is None:
         wanted = "A decision is 'allow-once', 'allow-always' or 'deny'."
         raise InvalidRequest(wanted, param="messages", code="invalid_value")
     return replace(decision, reason=_text(fields, "reason"), arguments=_text(fields, "arguments"))
+
+
+def _fields(text: str) -> dict[str, Any]:
+    """A JSON object; an empty one for anything else."""
+    try:
+        read = from_json(text)
+    except ValueError:
+        return {}
+    return cast("dict[str, Any]", read) if isinstance(read, dict) else {}
 
 
 def _text(fields: dict[str, Any], name: str) -> str | None:

@@ -22,7 +22,7 @@ from ..serializers.chat import ChatForm, ChatStream, completion, stream_end
 from ..serializers.presentation import Presentation
 from ..stores.port import StoredCompletion
 from .admit import admit
-from .approvals import decide
+from .approvals import Binding, decide
 from .asking import Questions, answered, asks_by_tool
 from .attachments import attach, message_places
 from .generation import generate, say
@@ -96,9 +96,9 @@ async def _job(runtime: Runtime, request: AgentRequest, served: Served) -> Job:
     """The job, with what the request decides about an earlier turn's questions, and with those that it may ask."""
     answers = None
     if served.choices == 1:
-        request, answers = await answered(runtime.store, request)
+        request, answers = await answered(runtime.store, served.agent, request)
     asks = Questions(by_tool=asks_by_tool(request))
-    conversation = None if served.draft is None else served.draft.key.id
+    bound = Binding(request.principal.id, served.agent, request.conversation_id)
     return Job(
         served.id,
         served.agent,
@@ -108,7 +108,7 @@ async def _job(runtime: Runtime, request: AgentRequest, served: Served) -> Job:
         served.draft,
         said_view=partial(Presentation, "hidden", ask=asks.ask),
         before=None if answers is None else partial(decide, runtime.store, request.principal.id, answers),
-        questions=partial(asks.kept, served.id, conversation),
+        questions=partial(asks.kept, served.id, bound),
     )
 
 

@@ -35,12 +35,12 @@ from ..runtime import Runtime, logger, new_id
 from ..serializers.chat_frames import encode, error_frame, generation_stopped
 from ..stores.port import Key
 from ..tasks import spawn
-from .approvals import find_answers
+from .approvals import Binding, find_answers
 from .attachments import message_places
 from .chat_api.conversation import settings_in
 from .chat_log import Follower
 from .chat_threads import ChatThreads, Thread
-from .chat_turn import WORKFLOW, Asked, ChatTurn, asked_about
+from .chat_turn import WORKFLOW, Asked, ChatTurn, asked_about, asker_name
 
 Fields: TypeAlias = dict[str, Any]
 
@@ -328,23 +328,20 @@ class ChatConnection:
 
     async def _decide(self, frame: ApprovalFrame, *, binary: bool) -> None:
         await self._admit()
-        try:
-            answers = await find_answers(self._runtime.store, self._principal, {frame.approval_id: decision(frame)})
-        except NotFound as error:
-            error.param = "approval_id"
-            raise
-        approval = answers.approvals[frame.approval_id]
-        thread_id = approval.conversation
-        if thread_id is None or frame.thread_id not in (None, thread_id):
+        approval = await self._runtime.store.approval(self._key(frame.approval_id))
+        thread_id = None if approval is None else approval.conversation
+        if approval is None or thread_id is None or frame.thread_id not in (None, thread_id):
             raise NotFound("No approval has this id.", code="approval_not_found", param="approval_id")
+        settings = settings_in(approval.state) or {}
+        workflow: str | None = settings.get(WORKFLOW)
+        model: str | None = frame.model or settings.get("model") or approval.agent
+        agent, model, backend = self._backend(thread_id, model, workflow)
+        bound = Binding(self._principal, asker_name(agent, workflow), thread_id)
+        answers = await find_answers(self._runtime.store, bound, {approval.id: decision(frame)})
         thread = self._threads.find(self._key(thread_id))
         if thread is not None and thread.turns:
             text = "Another turn is running in this thread."
             raise Conflict(text, code="conversation_busy", should_retry=False)
-        settings = settings_in(approval.state) or {}
-        workflow: str | None = settings.get(WORKFLOW)
-        model: str | None = frame.model or settings.get("model")
-        agent, model, backend = self._backend(thread_id, model, workflow)
         asked = Asked(
             request=self._as_before(model, settings),
             agent=agent,

@@ -28,8 +28,8 @@ from ..serializers.encoding import dumps
 from ..serializers.history import reply_message
 from ..serializers.presentation import Presentation
 from ..stores.port import Approval, Outcome
-from .approvals import Answers, decide, find_answers
-from .asking import SUPERSEDED, Questions, answered
+from .approvals import Answers, Binding, decide, superseded
+from .asking import Questions, answered
 from .attachments import Places, attach
 from .chat_api.asking import settings_of
 from .chat_api.conversation import with_settings
@@ -84,6 +84,16 @@ class Asked:
     origin: Origin
     binary: bool
     path: str
+
+    @property
+    def asker(self) -> str:
+        """The agent by the name that its questions are kept under."""
+        return asker_name(self.agent, self.workflow)
+
+
+def asker_name(agent: str, workflow: str | None) -> str:
+    """A workflow may be called as an agent is: the questions of one are not the other's."""
+    return agent if workflow is None else f"{WORKFLOW}:{workflow}"
 
 
 class ChatTurn:
@@ -230,8 +240,12 @@ class ChatTurn:
     def _kept(self, asks: Questions) -> tuple[Approval, ...]:
         """What is to be stored of the questions, with all that is needed to ask the agent the same way again."""
         settings = {**settings_of(self._asked.request, ()), WORKFLOW: self._asked.workflow}
-        asked = asks.kept(self._id, self._thread.key.id)
+        asked = asks.kept(self._id, self._bound)
         return tuple([replace(one, state=with_settings(one.state, settings)) for one in asked])
+
+    @property
+    def _bound(self) -> Binding:
+        return Binding(self.principal.id, self._asked.asker, self._thread.key.id)
 
     async def _draft(self) -> Draft:
         conversations, key, asked = self._threads.conversations, self._thread.key, self._asked
@@ -247,10 +261,8 @@ class ChatTurn:
         """What the agent is given, and what it decides about an earlier turn's questions."""
         runtime, request, answers = self._runtime, draft.request, self._asked.answers
         if answers is None:
-            request, answers = await answered(runtime.store, request)
-        if answers is None and (pending := await runtime.store.approvals(self.principal.id, draft.key.id)):
-            no = dict.fromkeys([approval.id for approval in pending], SUPERSEDED)
-            answers = await find_answers(runtime.store, self.principal.id, no)
+            request, answers = await answered(runtime.store, self._asked.asker, request)
+        if answers is None and (answers := await superseded(runtime.store, self._bound)) is not None:
             request = replace(request, resume=answers.resume(request.resume))
         request = runtime.messages.apply(request)
         return await attach(runtime, request, self._asked.backend.capabilities, self._asked.places), answers

@@ -18,7 +18,7 @@ from ..serializers.encoding import from_stored_json, stored_json
 from ..serializers.responses import ApprovedCall, ResponseForm, ResponseStream
 from ..stores.port import Approval, Key, StoredResponse
 from ..structured import OutputFormat
-from .approvals import Answers, find_answers
+from .approvals import Answers, Binding, check_unchanged, find_answers, not_asked_here
 from .asking import answered
 from .attachments import attach, item_places
 from .ids import ResponseIds, response_of
@@ -89,6 +89,11 @@ class Work:
         """The conversation that it belongs to."""
         return None if self.draft is None else self.draft.key.id
 
+    @property
+    def bound(self) -> Binding:
+        """What its questions are bound to."""
+        return Binding(self.asker.principal.id, self.agent, self.conversation)
+
 
 async def prepare(
     runtime: Runtime,
@@ -109,16 +114,21 @@ async def prepare(
     output_format = None if wanted is None else OutputFormat(wanted, "text.format.schema")
     if parsed.store:
         await runtime.check_store()
-    answers = await find_answers(runtime.store, asker.principal.id, parsed.decisions) if parsed.decisions else None
     places = item_places(parsed.input)
-    draft = await _draft(runtime, asker, parsed, http)
+    conversation = _conversation(runtime, parsed, http)
+    bound = Binding(asker.principal.id, agent, conversation)
+    answers = await find_answers(runtime.store, bound, parsed.decisions) if parsed.decisions else None
+    draft = await _draft(runtime, asker, parsed, conversation)
     try:
         parsed, context = await _context(runtime, asker, parsed, draft, nearby or {})
         request = _request(runtime, parsed, context, draft)
         if answers is not None:
             request = replace(request, resume=answers.resume(request.resume))
         else:
-            request, answers = await answered(runtime.store, request)  # in text
+            request, answers = await answered(runtime.store, agent, request)  # in text
+        if answers is not None:
+            kept = draft is not None or parsed.previous is not None
+            _check_asked(answers, context if kept else parsed.input)
         request = await attach(runtime, request, backend.capabilities, places)
     except BaseException:
         if draft is not None:
@@ -139,6 +149,24 @@ async def prepare(
         rootless=parsed.previous is not None and parsed.previous in (nearby or {}),
         output_format=output_format,
     )
+
+
+def _check_asked(answers: Answers, items: Items) -> None:
+    """Raise NotFound unless all that is decided about was asked in these items, and Conflict if it is not the same."""
+    for approval in answers.approvals.values():
+        asking = [item for item in items if _asks(item, approval.id)]
+        if not asking:
+            raise not_asked_here()
+        for item in asking:
+            if item["type"] == "mcp_approval_request":
+                check_unchanged(approval, item.get("name"), item.get("arguments"))
+
+
+def _asks(item: Mapping[str, Any], approval: str) -> bool:
+    """Whether an item asks about this call: as an item for that, as a call of the client's tool for it, or in text."""
+    if item.get("type", "message") == "message":
+        return item.get("role") == "assistant" and f"[{approval}]" in stored_json(item.get("content"))
+    return item["type"] != "mcp_approval_response" and approval in (item.get("id"), item.get("call_id"))
 
 
 def _form(
@@ -170,20 +198,23 @@ def _form(
     )
 
 
-async def _draft(runtime: Runtime, asker: Asker, parsed: ParsedResponse, http: HttpRequest) -> Draft | None:
+def _conversation(runtime: Runtime, parsed: ParsedResponse, http: HttpRequest) -> str | None:
     """The conversation that the request names in its body, or, where the server keeps those, in a header."""
-    principal, identifier = asker.principal.id, parsed.conversation
-    if identifier is not None:
+    if parsed.conversation is not None or runtime.conversations is None or parsed.previous is not None:
+        return parsed.conversation
+    return runtime.conversations.identify(http, parsed.body)
+
+
+async def _draft(runtime: Runtime, asker: Asker, parsed: ParsedResponse, identifier: str | None) -> Draft | None:
+    """The conversation, for this turn. One that the body names has to be known."""
+    principal = asker.principal.id
+    if parsed.conversation is not None and identifier is not None:
         if await runtime.store.read(Key(principal, identifier), items=False) is None:
             raise NotFound(
                 f"Conversation with id '{identifier[:64]}' not found.",
                 code="conversation_not_found",
                 param="conversation",
             )
-        return await runtime.turn_locks.lock(Key(principal, identifier))
-    if runtime.conversations is None or parsed.previous is not None:
-        return None
-    identifier = runtime.conversations.identify(http, parsed.body)
     return None if identifier is None else await runtime.turn_locks.lock(Key(principal, identifier))
 
 

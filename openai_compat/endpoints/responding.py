@@ -336,7 +336,7 @@ class Responding:
 
     def _questions(self) -> tuple[Approval, ...]:
         stream = self.work.stream
-        return questions(stream.approvals, self._state, self.work.id, self.work.conversation, now())
+        return questions(stream.approvals, self._state, self.work.id, self.work.bound, now())
 
     def _publish(self) -> None:
         if self.work.parsed.background:

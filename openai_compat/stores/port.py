@@ -127,8 +127,8 @@ class StoredCompletion:
 class Approval:
     """A tool call that waits for somebody's yes.
 
-    `turn` is the response or completion that asked, `digest` a hash of tool and arguments, `state` the agent's own and
-    `decision` what was decided, both JSON.
+    `turn` is the response or completion that asked, `agent` the name of the agent, `digest` a hash of tool and
+    arguments, `state` the agent's own and `decision` what was decided, both JSON.
     """
 
     id: str
@@ -140,6 +140,7 @@ class Approval:
     tool: str
     arguments: str
     digest: str
+    agent: str = ""
     state: str = "null"
     status: Literal["pending", "approved", "denied", "expired"] = "pending"
     decision: str = "null"

@@ -86,7 +86,10 @@ FIRST = (
     "create index oc_rate_due on oc_rate (due)",
 )
 
-MIGRATIONS: Sequence[Sequence[str]] = (FIRST,)
+ASKING_AGENTS = ("alter table oc_approval add column agent text not null default ''",)
+"""Which agent has asked. Of what was asked before, nobody knows: it cannot be decided any more."""
+
+MIGRATIONS: Sequence[Sequence[str]] = (FIRST, ASKING_AGENTS)
 """What makes version n + 1 of the schema out of version n."""
 
 

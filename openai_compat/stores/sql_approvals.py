@@ -11,7 +11,7 @@ from .port import Approval, Key
 from .sql_part import SqlPart
 from .sql_text import owned, string, string_or_none, text, text_or_none
 
-COLUMNS = "id, created, expires, turn, call_id, conversation, tool, arguments, digest, state, status, decision"
+COLUMNS = "id, created, expires, turn, agent, call_id, conversation, tool, arguments, digest, state, status, decision"
 PENDING = "status = 'pending' and expires > {now}"
 READ = COLUMNS.replace(
     "status", "case when status = 'pending' and expires <= {now} then 'expired' else status end as status"
@@ -42,12 +42,13 @@ def ask(principal: str, approval: Approval) -> Transaction[None]:
     """A question that was written already, by a call whose answer was lost, stays as it is."""
     yield (
         f"""insert into oc_approval (principal, {COLUMNS})
-        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) on conflict (principal, id) do nothing""",
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) on conflict (principal, id) do nothing""",
         (
             *owned(Key(principal, approval.id)),
             approval.created,
             approval.expires,
             text(approval.turn),
+            text(approval.agent),
             text(approval.call_id),
             text_or_none(approval.conversation),
             text(approval.tool),
@@ -67,12 +68,13 @@ def read_approval(key: Key) -> Transaction[Approval | None]:
 
 
 def _approval(row: Row) -> Approval:
-    id_, created, expires, turn, call_id, conversation, tool, arguments, digest, state, status, decision = row
+    id_, created, expires, turn, agent, call_id, conversation, tool, arguments, digest, state, status, decision = row
     return Approval(
         id=string(id_),
         created=created,
         expires=expires,
         turn=string(turn),
+        agent=string(agent),
         call_id=string(call_id),
         conversation=string_or_none(conversation),
         tool=string(tool),

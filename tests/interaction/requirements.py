@@ -209,6 +209,10 @@ REQUIREMENTS: dict[str, Requirement] = {
     "embeddings.failures": Requirement("exceptions and wrong shapes are a 500, never a wrong answer", "T 149-176"),
     "approval.text": Requirement("approvals are asked and answered as text where there is no other way", "D 4"),
     "approval.tool": Requirement("a client that offers request_approval is asked by a call of it", "D 4"),
+    "approval.bound": Requirement(
+        "a decision counts only for its principal, agent, conversation, tool and arguments; else nothing is spent",
+        "T 85",
+    ),
     "approval.once": Requirement("an approval is decided once, by the principal that was asked", "T 85"),
     "compaction": Requirement("conversations are made shorter in time, and the summary is kept", "D 4"),
     "responses.plain": Requirement("a plain Response has all its keys, its output and its usage", "W A3"),

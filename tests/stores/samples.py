@@ -78,7 +78,7 @@ def file(name: str, **more: Any) -> StoredFile:
 def approval(name: str, **more: Any) -> Approval:
     defaults: dict[str, Any] = {
         "created": 1.0, "expires": SOON, "turn": "resp_1", "call_id": "call_1", "conversation": "trip", "tool": "pay",
-        "arguments": '{"to": "\\u0000"}', "digest": "d",
+        "arguments": '{"to": "\\u0000"}', "digest": "d", "agent": "shop\0",
     }  # fmt: skip
     return Approval(id=name, **(defaults | more))
 

@@ -10,7 +10,7 @@ import anyio
 
 from ...backend import AgentRequest, Decision, Sampling
 from ...conversations import Draft
-from ...errors import Conflict, NotFound, OpenAICompatError
+from ...errors import NotFound, OpenAICompatError
 from ...exchange import Exchange
 from ...policies.disconnect import Disconnect
 from ...protocol.chat_api import ApproveAnswer, ApproveRequest
@@ -23,7 +23,7 @@ from ...serializers.errors import error_frame
 from ...stores.port import Approval, Key
 from ...tasks import spawn
 from ..admit import admit
-from ..approvals import Answers, decide, find_answers
+from ..approvals import Answers, Binding, decide, elsewhere, find_answers
 from ..following import CHAT
 from ..outlive import outlive
 from ..resuming import resume
@@ -59,7 +59,8 @@ async def approve(runtime: Runtime, exchange: Exchange) -> None:
 async def _approve(runtime: Runtime, exchange: Exchange, asked: ApproveRequest) -> None:
     await admit(runtime, exchange)
     found = await _find(runtime, exchange.principal.id, asked)
-    answers = await find_answers(runtime.store, exchange.principal.id, {asked.approval_id: _decision(asked)})
+    bound = Binding(exchange.principal.id, found.agent, asked.conversation_id)
+    answers = await find_answers(runtime.store, bound, {asked.approval_id: _decision(asked)})
     go_on = partial(_go_on, runtime, exchange, asked, found=found, answers=answers)
     if asked.background:
         await _in_background(exchange, asked, lambda sink: go_on(sink=sink))
@@ -91,6 +92,7 @@ async def _go_on(
     """Go on with the turn that has asked; to `sink`, or else to the client."""
     key = Key(exchange.principal.id, asked.conversation_id)
     settings = await _settings(runtime, key, found)
+    _check_asker(runtime, exchange, settings["model"], found)
     agentic = asked.stream is True and settings.get("extra", {}).get("report_steps") is True
     failed = agentic_failure if agentic else error_frame
     async with told(exchange, failed), await lock(runtime, key) as draft:
@@ -168,9 +170,14 @@ async def _settings(runtime: Runtime, key: Key, found: Approval) -> Mapping[str,
     if model is None and kept is None and len(runtime.agents) == 1:
         model = next(iter(runtime.agents))
     if model is None:  # or it was a workflow, which only the WebSocket runs
-        text = "This was asked over another API, and has to be decided there."
-        raise Conflict(text, code="approval_elsewhere", should_retry=False)
+        raise elsewhere("This was asked over another API, and has to be decided there.")
     return {"model": model}
+
+
+def _check_asker(runtime: Runtime, exchange: Exchange, model: str, found: Approval) -> None:
+    """Raise Conflict if the model that has asked is another agent by now."""
+    if served(runtime, exchange.principal, model).agent != found.agent:
+        raise elsewhere("The agent that has asked this is not served under its name any more.")
 
 
 class _Accepted:

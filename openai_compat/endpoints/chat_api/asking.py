@@ -21,8 +21,7 @@ from ...protocol.chat_api import Asked
 from ...runtime import Runtime, new_id, now
 from ...serializers.chat_api import TurnRecord, iso, messages_of
 from ...serializers.history import chat_message
-from ..approvals import Answers, decide, find_answers
-from ..asking import SUPERSEDED
+from ..approvals import Binding, decide, superseded
 from ..following import CHAT
 from .turn import Work
 
@@ -91,7 +90,7 @@ async def prepare(
         request = replace(request, metadata={**_labels_of(draft), **request.metadata})
         draft.take_up(request)
         request, new = draft.request, draft.new
-        answers = await _superseded(runtime, draft)
+        answers = await superseded(runtime.store, Binding(caller.principal.id, who.agent, draft.key.id))
     else:
         check_conversation(request.messages)
     if answers is not None:
@@ -119,13 +118,6 @@ async def prepare(
 def _labels_of(draft: Draft) -> dict[str, str]:
     metadata = draft.conversation.metadata
     return {name: metadata[name] for name in LABELS if name in metadata}
-
-
-async def _superseded(runtime: Runtime, draft: Draft) -> Answers | None:
-    """The questions that are open in the conversation: whoever sends another message instead has said no."""
-    store, principal = runtime.store, draft.key.principal
-    pending = [approval.id for approval in await store.approvals(principal, draft.key.id)]
-    return await find_answers(store, principal, dict.fromkeys(pending, SUPERSEDED)) if pending else None
 
 
 def _system_prompt(runtime: Runtime, asked: Asked) -> list[str]:

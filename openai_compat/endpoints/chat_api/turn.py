@@ -20,7 +20,7 @@ from ...serializers.chat_api_forms import Turned, TurnForm
 from ...serializers.encoding import KEEP_ALIVE
 from ...serializers.history import reply_message
 from ...stores.port import Approval, ConversationTurn, Outcome
-from ..approvals import questions
+from ..approvals import Binding, questions
 from ..generation import before, commit
 from ..job import Job, Turns
 from ..journal import Journal
@@ -194,7 +194,8 @@ def _questions(work: Work) -> tuple[Approval, ...]:
     """What the turn asks, with all that is needed to ask the agent the same way again. Clients never see that."""
     if work.draft is None:
         return ()
-    asked = questions(work.record.approvals, work.record.state, work.id, work.conversation, now())
+    bound = Binding(work.request.principal.id, work.agent, work.conversation)
+    asked = questions(work.record.approvals, work.record.state, work.id, bound, now())
     return tuple([replace(one, state=with_settings(one.state, work.settings)) for one in asked])
 
 
