@@ -207,15 +207,13 @@ def _conversation(runtime: Runtime, parsed: ParsedResponse, http: HttpRequest) -
 
 async def _draft(runtime: Runtime, asker: Asker, parsed: ParsedResponse, identifier: str | None) -> Draft | None:
     """The conversation, for this turn. One that the body names has to be known."""
-    principal = asker.principal.id
-    if parsed.conversation is not None and identifier is not None:
-        if await runtime.store.read(Key(principal, identifier), items=False) is None:
-            raise NotFound(
-                f"Conversation with id '{identifier[:64]}' not found.",
-                code="conversation_not_found",
-                param="conversation",
-            )
-    return None if identifier is None else await runtime.turn_locks.lock(Key(principal, identifier))
+    if identifier is None:
+        return None
+    key = Key(asker.principal.id, identifier)
+    if parsed.conversation is not None and await runtime.store.read(key, items=False) is None:
+        text = f"Conversation with id '{identifier[:64]}' not found."
+        raise NotFound(text, code="conversation_not_found", param="conversation")
+    return await runtime.turn_locks.lock(key)
 
 
 async def _context(

@@ -78,6 +78,7 @@ def command_tool(
         output_limit=output_limit,
         allow=tuple([parse_allow(each) for each in allow]),
         argv=argv,
+        argv_names=signature.names,
         sandboxable=True,
     )
 

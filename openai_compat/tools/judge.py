@@ -13,7 +13,6 @@ from ..backend import AgentRequest, Decision, RunContext
 from .approvals import Approver, Grants, Question
 from .failure import ToolError
 from .modes import Facts, SecurityMode, Verdict, decide
-from .patterns import parse_allow
 from .registry import AgentTool, Arguments, ToolContext
 from .run import Outcome, call_tool
 from .sandbox import Sandbox
@@ -116,9 +115,9 @@ class Judge:
         if tool.danger == "dangerous":
             return
         allow = tool.always(arguments)
-        if pattern is not None and tool.argv is not None:
+        if pattern is not None:
             with suppress(ValueError):
-                allow = parse_allow(pattern)
+                allow = tool.always(arguments, pattern)
         await self.grants.add(self.request.principal.id, tool.name, allow)
 
 

@@ -7,13 +7,19 @@ can be smuggled in: "git status" allows the two words `git`, `status`, and neith
     git status          these words and no others
     git show *          one more word, which is no option: it must not begin with "-"
     git log **          any number of further words, options too
+
+A function may take more than the words: a directory, an environment. A pattern is about the words alone, so it allows
+only calls that leave all else at its defaults, or give just what stands beside the pattern:
+
+    {"argv": "git status", "cwd": "/srv/site"}
 """
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any, TypeAlias, cast
 
 from pydantic_core import from_json, to_json
@@ -26,10 +32,14 @@ SHELL = frozenset(";|&<>()$`\\\n\r\0")
 
 @dataclass(frozen=True, slots=True)
 class ArgvPattern:
-    """Allows commands by their words. `exact` takes every word literally, `*` too."""
+    """Allows commands by their words. `exact` takes every word literally, `*` too.
+
+    `others` is the canonical JSON of the call's other arguments, those at their defaults left out.
+    """
 
     words: tuple[str, ...]
     exact: bool = False
+    others: str = "{}"
 
     @classmethod
     def parse(cls, text: str) -> ArgvPattern:
@@ -43,8 +53,10 @@ class ArgvPattern:
         _check(words, text)
         return cls(words)
 
-    def matches(self, argv: Sequence[str]) -> bool:
-        """Whether a command of these words is allowed."""
+    def matches(self, argv: Sequence[str], others: Mapping[str, Any] = MappingProxyType({})) -> bool:
+        """Whether a command of these words is allowed, with these other arguments that are not at their defaults."""
+        if canonical(others) != self.others:
+            return False
         if self.exact:
             return tuple(argv) == self.words
         words = self.words
@@ -55,7 +67,8 @@ class ArgvPattern:
 
     def __str__(self) -> str:
         """As people write it."""
-        return shlex.join(self.words) if self.exact else " ".join([_quoted(word) for word in self.words])
+        words = shlex.join(self.words) if self.exact else " ".join([_quoted(word) for word in self.words])
+        return words if self.others == "{}" else f"{words} {self.others}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +91,17 @@ Allow: TypeAlias = ArgvPattern | ExactArguments
 
 
 def parse_allow(allow: str | Sequence[str] | Mapping[str, Any]) -> Allow:
-    """A pattern as text, the exact words of a command, or the exact arguments of any tool. Raises ValueError."""
+    """A pattern as text, the exact words of a command, or the exact arguments of any tool. Raises ValueError.
+
+    Arguments whose `argv` is text are a pattern, with the other arguments that it allows.
+    """
     if isinstance(allow, str):
         return ArgvPattern.parse(allow)
     if isinstance(allow, Mapping):
+        pattern = allow.get("argv")
+        if isinstance(pattern, str):
+            others = {name: value for name, value in allow.items() if name != "argv"}
+            return replace(ArgvPattern.parse(pattern), others=canonical(others))
         return ExactArguments(canonical(allow))
     if not allow:
         raise ValueError("a command has at least one word")
@@ -92,7 +112,8 @@ def allow_to_json(allow: Allow) -> dict[str, Any]:
     """An allowance to be kept; `allow_from_json` reads it."""
     if isinstance(allow, ExactArguments):
         return {"arguments": from_json(allow.arguments)}
-    return {"argv": list(allow.words)} if allow.exact else {"pattern": str(allow)}
+    words = {"argv": list(allow.words)} if allow.exact else {"pattern": str(replace(allow, others="{}"))}
+    return words if allow.others == "{}" else {**words, "others": from_json(allow.others)}
 
 
 def allow_from_json(value: Mapping[str, Any]) -> Allow:
@@ -100,7 +121,9 @@ def allow_from_json(value: Mapping[str, Any]) -> Allow:
     kept = [value[key] for key in ("arguments", "argv", "pattern") if key in value]
     if len(kept) != 1:
         raise ValueError("an allowance has one of 'pattern', 'argv' and 'arguments'")
-    return parse_allow(kept[0])
+    allow = parse_allow(kept[0])
+    others = value.get("others")
+    return replace(allow, others=canonical(others)) if others and isinstance(allow, ArgvPattern) else allow
 
 
 def canonical(value: object) -> str:

@@ -13,18 +13,18 @@ import functools
 import inspect
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeAlias, TypeVar, cast, overload, runtime_checkable
 
 import anyio
-from pydantic_core import from_json
+from pydantic_core import PydanticSerializationError, from_json
 
 from ..backend import AgentRequest, FunctionTool, RunContext
 from .blocking import Threads
 from .docstring import read_docstring
 from .failure import ToolError
 from .modes import DANGERS, Danger
-from .patterns import Allow, ArgvPattern, ExactArguments, parse_allow
+from .patterns import Allow, ArgvPattern, ExactArguments, canonical, parse_allow
 from .sandbox import Sandbox
 from .schema import Signature
 
@@ -83,6 +83,8 @@ class AgentTool:
         output_limit: characters of the result that the model gets.
         allow: calls that the mode "allowlist" lets run without a question.
         argv: from the checked arguments, the words of the command that a call runs, for tools that run one.
+        argv_names: the arguments that `argv` looks at: a pattern allows no others but those that it names.
+        defaults: what the arguments are that are not given, as far as it is known.
         sandboxable: it obeys `ToolContext.sandbox`.
 
     Raises ValueError for a name that no API takes, an unknown danger, or an allow-list that could never count.
@@ -98,6 +100,8 @@ class AgentTool:
     output_limit: int = OUTPUT_LIMIT
     allow: tuple[Allow, ...] = ()
     argv: Callable[[Mapping[str, Any]], Sequence[str]] | None = None
+    argv_names: frozenset[str] = frozenset({"argv"})
+    defaults: Mapping[str, object] = field(default_factory=dict[str, object])
     sandboxable: bool = False
 
     def __post_init__(self) -> None:
@@ -126,14 +130,42 @@ class AgentTool:
 
     def allows(self, allowed: Iterable[Allow], arguments: Arguments) -> bool:
         """Whether one of these allowances is for a call with these arguments."""
-        argv = () if self.argv is None else self.argv(arguments.values)
-        return any(
-            [one.matches(arguments.given) if isinstance(one, ExactArguments) else one.matches(argv) for one in allowed]
-        )
+        named = self._named(arguments)
+        for one in allowed:
+            if isinstance(one, ExactArguments):
+                if one.matches(arguments.given) or one.matches(named):
+                    return True
+            elif self.argv is not None and one.matches(self.argv(arguments.values), self._beside(named)):
+                return True
+        return False
 
-    def always(self, arguments: Arguments) -> Allow:
-        """What "allow always" allows for this call: the exact words of its command, or its exact arguments."""
-        return parse_allow(arguments.given if self.argv is None else self.argv(arguments.values))
+    def always(self, arguments: Arguments, pattern: str | None = None) -> Allow:
+        """What "allow always" allows for this call: its exact arguments, all of them.
+
+        Somebody may have chosen a pattern for the words of its command; all else has to be as it is in this call.
+        Raises ValueError for a pattern that cannot be read.
+        """
+        named = self._named(arguments)
+        words = () if self.argv is None else tuple(self.argv(arguments.values))
+        if not words:
+            return ExactArguments(canonical(named))
+        allow = ArgvPattern(words, exact=True) if pattern is None else ArgvPattern.parse(pattern)
+        return replace(allow, others=canonical(self._beside(named)))
+
+    def _named(self, arguments: Arguments) -> dict[str, Any]:
+        """The arguments that are given and not at their defaults."""
+        return {name: value for name, value in arguments.given.items() if not self._at_default(name, arguments.values)}
+
+    def _at_default(self, name: str, values: Mapping[str, Any]) -> bool:
+        if name not in self.defaults or name not in values:
+            return False
+        try:
+            return canonical(values[name]) == canonical(self.defaults[name])
+        except PydanticSerializationError:  # nobody knows
+            return False
+
+    def _beside(self, named: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in named.items() if name not in self.argv_names}
 
 
 @runtime_checkable
@@ -255,7 +287,8 @@ def tool(
         timeout: seconds that a call may take.
         output_limit: characters of the result that the model gets; the rest is cut off.
         allow: calls that need no question in the mode "allowlist": arguments as dicts, and, for a function with an
-            argument `argv: list[str]`, patterns ("git status") and lists of words.
+            argument `argv: list[str]`, patterns ("git status") and lists of words. Those allow a call that leaves all
+            other arguments at their defaults; `{"argv": "git status", "cwd": "/srv"}` names them too.
 
     Raises TypeError for a function that cannot be a tool, ValueError for settings that make no sense.
     """
@@ -289,6 +322,7 @@ def as_tool(function: Callable[..., Any] | AgentTool) -> AgentTool:
         output_limit=settings.output_limit,
         allow=tuple([parse_allow(allow) for allow in settings.allow]),
         argv=_argv if "argv" in signature.names else None,
+        defaults=signature.defaults,
     )
 
 

@@ -36,6 +36,7 @@ class Signature:
         parameters: the JSON Schema.
         context: the name of the injected argument, if the function has one.
         names: the names of the arguments that the model gives.
+        defaults: what those of them are that may be left out.
     """
 
     def __init__(self, function: Callable[..., Any], injected: type) -> None:
@@ -43,6 +44,7 @@ class Signature:
         described = read_docstring(function).parameters
         fields: dict[str, Any] = {}
         self.context: str | None = None
+        self.defaults: dict[str, object] = {}
         self._by_field: dict[str, str] = {}
         for parameter in inspect.signature(function).parameters.values():
             name = _by_name(function, parameter, hints)
@@ -52,6 +54,8 @@ class Signature:
                 key = f"argument_{len(fields)}"  # a model's own methods have names too
                 self._by_field[key] = name
                 fields[key] = _field(hints[name], parameter, described.get(name))
+                if parameter.default is not parameter.empty:
+                    self.defaults[name] = parameter.default
         config = ConfigDict(extra="forbid", allow_inf_nan=False)
         try:
             self._model: type[BaseModel] = create_model("Arguments", __config__=config, **fields)

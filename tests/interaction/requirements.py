@@ -170,6 +170,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     "tools.custom": Requirement("custom tool calls carry free text, streamed and plain", "W A1"),
     "tools.gaps": Requirement("whatever part of a call the agent leaves out, the client gets one whole call", "D 4"),
     "tools.order": Requirement("events that contradict each other are the agent's failure", "D 4"),
+    "tools.allowed": Requirement("what is allowed without a question is a whole call, with all its arguments", "D 4"),
     "tools.offered": Requirement("the agent gets the client's tools with their schemas", "D 4"),
     "tools.choice": Requirement(
         "what the agent calls is held to tool_choice; a violation is the agent's failure", "W A1"

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
-from openai_compat.tools import AgentTool, Toolbox, ToolContext, ToolError, as_tool, tool
+from openai_compat.tools import (
+    AgentTool,
+    Toolbox,
+    ToolContext,
+    ToolError,
+    allow_from_json,
+    allow_to_json,
+    as_tool,
+    tool,
+)
 from openai_compat.tools.docstring import read_docstring
+from tests.interaction.requirements import requirement
 
 from .support import new_context, request_for
 
@@ -229,6 +243,70 @@ def test_an_allow_list_is_on_the_words_of_a_command_or_on_exact_arguments() -> N
     assert not allowed(number, '{"x": 2}')
     assert str(command.always(command.check('{"argv": ["git", "*"]}'))) == "git '*'"
     assert str(number.always(number.check('{"x": 2}'))) == '{"x":2}'
+
+
+@tool(allow=["git status", {"argv": "git log **", "cwd": "/srv"}])
+def runs(
+    argv: list[str], cwd: Path = Path(), env: dict[str, str] | None = None, limit: int = 3, flags: Any = False
+) -> None: ...
+
+
+@requirement("tools.allowed")
+@pytest.mark.parametrize(
+    ("arguments", "allowed"),
+    [
+        ({"argv": ["git", "status"]}, True),
+        ({"argv": ["git", "status"], "cwd": ".", "env": None, "limit": 3, "flags": False}, True),
+        ({"limit": "3", "argv": ["git", "status"]}, True),
+        ({"argv": ["git", "status"], "env": {"GIT_EXTERNAL_DIFF": "sh -c id"}}, False),
+        ({"env": {}, "argv": ["git", "status"]}, False),
+        ({"argv": ["git", "status"], "cwd": "/srv"}, False),
+        ({"argv": ["git", "status"], "limit": 4}, False),
+        ({"argv": ["git", "status"], "flags": 0}, False),
+        ({"argv": ["git", "log", "-3"], "cwd": "/srv"}, True),
+        ({"argv": ["git", "log", "-3"]}, False),
+        ({"argv": ["git", "log", "-3"], "cwd": "/srv", "env": {"A": "b"}}, False),
+        ({"argv": ["git", "log", "-3"], "cwd": "/srv/../etc"}, False),
+    ],
+)
+def test_a_pattern_allows_only_what_leaves_all_other_arguments_alone_or_names_them(
+    arguments: dict[str, Any], allowed: bool
+) -> None:
+    made = as_tool(runs)
+    assert made.allows(made.allow, made.check(json.dumps(arguments))) is allowed
+
+
+@requirement("tools.allowed")
+@given(
+    st.fixed_dictionaries(
+        {"argv": st.lists(st.sampled_from(["git", "status"]), max_size=2)},
+        optional={
+            "cwd": st.sampled_from([".", "/srv"]),
+            "env": st.none() | st.dictionaries(st.sampled_from("AB"), st.sampled_from("xy")),
+            "limit": st.integers(2, 4),
+            "flags": st.sampled_from([False, 0, None, ""]),
+        },
+    ).flatmap(lambda first: st.tuples(st.just(first), st.permutations(list(first.items())).map(dict)))
+)
+def test_always_is_all_the_arguments_in_any_order_and_no_others(pair: tuple[dict[str, Any], dict[str, Any]]) -> None:
+    made = as_tool(runs)
+    first, reordered = [made.check(json.dumps(arguments)) for arguments in pair]
+    always = made.always(first)
+
+    assert allow_from_json(json.loads(json.dumps(allow_to_json(always)))) == always
+    assert made.allows([always], reordered)
+    for other in ({"env": {"LD_PRELOAD": "x"}}, {"cwd": "/etc"}, {"limit": 9}, {"flags": "-x"}, {"argv": ["ls"]}):
+        assert not made.allows([always], made.check(json.dumps({**pair[0], **other})))
+
+
+def test_a_pattern_that_somebody_chooses_keeps_the_other_arguments_of_the_call() -> None:
+    made = as_tool(runs)
+    chosen = made.always(made.check('{"argv": ["git", "push"], "cwd": "/srv"}'), "git push **")
+
+    assert str(chosen) == 'git push ** {"cwd":"/srv"}'
+    assert made.allows([chosen], made.check('{"argv": ["git", "push", "-f"], "cwd": "/srv"}'))
+    assert not made.allows([chosen], made.check('{"argv": ["git", "push", "-f"]}'))
+    assert not made.allows([chosen], made.check('{"argv": ["git", "push"], "cwd": "/srv", "env": {"A": "b"}}'))
 
 
 @pytest.mark.anyio
