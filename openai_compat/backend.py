@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import threading
 import time
@@ -177,8 +179,11 @@ class AgentRequest:
         metadata: the client's own labels.
         user: the client's name for its end user; Open WebUI can send an object.
         headers: the request headers that the server was told to pass on, names in lower case.
-        conversation_id: the conversation kept on the server that this turn belongs to, None if there is none.
+        conversation_id: the conversation kept on the server that this turn belongs to, None if there is none. It is
+            unique for its principal only: to keep something of your own for a conversation, use `session_key`.
         resume: results and decisions that the last turn paused for, None on a fresh message.
+        purpose: "summary" if the server asks for a summary of the conversation, with which it goes on in its place: the
+            last message says so. Whatever an agent does else, such as remembering, is not wanted then.
         extra: the fields of the request that mean nothing to the server, known ones (`prompt_cache_key`,
             `service_tier` …) and unknown ones, as sent.
     """
@@ -204,6 +209,7 @@ class AgentRequest:
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     conversation_id: str | None = None
     resume: Resume | None = None
+    purpose: Literal["answer", "summary"] = "answer"
     extra: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     @property
@@ -213,6 +219,17 @@ class AgentRequest:
             if isinstance(message, UserMessage):
                 return message.text
         return ""
+
+    @property
+    def session_key(self) -> str | None:
+        """A name for this conversation of this principal, to keep something by; None if there is no conversation.
+
+        It tells nothing, no two principals have the same one, and it is the same in every process.
+        """
+        if self.conversation_id is None:
+            return None
+        whose = json.dumps([self.principal.id, self.conversation_id])
+        return f"session_{hashlib.sha256(whose.encode()).hexdigest()[:40]}"
 
     @property
     def new_messages(self) -> tuple[Message, ...]:

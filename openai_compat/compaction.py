@@ -27,5 +27,6 @@ def asking_for_summary(request: AgentRequest) -> AgentRequest:
         tool_choice=ToolChoice(frozenset()),
         response_format=None,
         resume=None,
+        purpose="summary",
         stream=False,
     )

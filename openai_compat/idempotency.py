@@ -7,14 +7,16 @@ everything twice. Requests that were refused before are not kept, and their key 
 from __future__ import annotations
 
 import hashlib
+import json
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 
 import anyio
 
 from .errors import Conflict, InvalidRequest, OpenAICompatError
 from .exchange import Exchange, whole_headers
+from .http import HttpRequest
 from .leases import Leases
 from .serializers.errors import error_body, error_headers
 from .stores.port import Key, Replay, Store
@@ -33,7 +35,9 @@ REPLAYED = ("Idempotent-Replayed", "true")
 class Idempotency:
     """Runs each keyed request once. Duplicates that come meanwhile wait for the first one's end."""
 
-    def __init__(self, store: Store, patience: float, leases: Leases) -> None:
+    def __init__(self, store: Store, patience: float, leases: Leases, headers: Iterable[str] = ()) -> None:
+        """`headers` are the names of those that have a say in the answer: the conversation's, the agents' own."""
+        self._headers = sorted({name.lower().encode() for name in headers})
         self._store = store
         self._leases = leases
         self._patience = patience
@@ -42,14 +46,16 @@ class Idempotency:
     async def once(self, exchange: Exchange, body: bytes, run: Callable[[], Awaitable[None]]) -> None:
         """Call `run` unless the request carries a key that has been used: then answer as the first time.
 
-        Raises InvalidRequest (422 `idempotency_key_reused`) for another body, Conflict if the first never ends.
+        Raises InvalidRequest (422 `idempotency_key_reused`) for another body, or other headers that have a say in the
+        answer, and Conflict if the first never ends.
         """
-        sent = exchange.request.header(b"idempotency-key")
+        request = exchange.request
+        sent = request.header(b"idempotency-key")
         if sent is None:
             await run()
             return
         key = Key(exchange.principal.id, _checked(sent))
-        digest = hashlib.sha256(exchange.request.path.encode() + b"\0" + body).hexdigest()
+        digest = self._digest(request, body)
         token = secrets.token_hex(16)
         try:
             replay = await self._claim(key, digest, token)
@@ -61,6 +67,12 @@ class Idempotency:
             await exchange.repeat(replay.status, replay.headers, replay.body, REPLAYED)
         else:
             await self._first(exchange, key, token, run)
+
+    def _digest(self, request: HttpRequest, body: bytes) -> str:
+        """A hash of all that decides about the answer."""
+        told = [request.header_values(name) for name in self._headers]
+        place = json.dumps([request.method, request.path, request.query, told])
+        return hashlib.sha256(place.encode() + b"\0" + body).hexdigest()
 
     async def _claim(self, key: Key, digest: str, token: str) -> Replay | None:
         """The recorded answer, None if this request is the first."""

@@ -158,7 +158,7 @@ class Server:
             providers=providers,
             chat_api=chat_api,
             upkeep=Upkeep(store, retention),
-            idempotency=Idempotency(store, deadlines.request, leases),
+            idempotency=Idempotency(store, deadlines.request, leases, _telling(conversations, agent_headers)),
             rates=None if rates is None else RateLimiter(store, rates),
             agent_headers=frozenset([name.lower() for name in agent_headers]),
             owned_by=owned_by,
@@ -322,6 +322,11 @@ class Server:
             if self._threads is not None:
                 await self._threads.wait_idle()
         self._drained = True
+
+
+def _telling(conversations: Conversations | None, agent_headers: Iterable[str]) -> list[str]:
+    """The headers that have a say in an answer: those that name its conversation, and those that agents are given."""
+    return [*(conversations.headers if conversations is not None else ()), *agent_headers]
 
 
 def _chat_threads(runtime: Runtime, settings: ChatSocket, compaction: Compaction | None) -> ChatThreads:

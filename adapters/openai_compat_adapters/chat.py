@@ -14,6 +14,7 @@ from openai.types.chat import ChatCompletionChunk, ChatCompletionMessageParam
 from openai_compat import AgentError
 
 from .connect import ChatFailed, reason
+from .terminal import visible
 
 
 class Chat:
@@ -56,10 +57,10 @@ class Chat:
                 if text:
                     said.append(text)
                     self._within_line = not text.endswith("\n")
-                    click.echo(text, nl=False)
+                    click.echo(visible(text), nl=False)
                 elif status and sys.stderr.isatty():
                     self._end_line()
-                    click.secho(f"· {status}", dim=True, err=True)
+                    click.secho(f"· {visible(status)}", dim=True, err=True)
 
     def _end_line(self) -> None:
         click.echo(nl=self._within_line)

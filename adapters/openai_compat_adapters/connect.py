@@ -11,6 +11,7 @@ from openai_compat import Server
 
 from .client import sync_openai
 from .loading import Agents
+from .terminal import visible
 
 UNUSED_KEY = "none"
 """Sent where no key is given: the SDK would take the one in OPENAI_API_KEY, which is not for anybody else."""
@@ -38,7 +39,7 @@ def only_model(client: openai.OpenAI) -> str:
     except openai.OpenAIError as error:
         raise ChatFailed(reason(error)) from error
     if len(models) != 1:
-        raise ChatFailed(f"Choose one with --model: {', '.join(models)}")
+        raise ChatFailed(f"Choose one with --model: {visible(', '.join(models))}")
     return models[0]
 
 
@@ -48,4 +49,4 @@ def reason(error: openai.OpenAIError) -> str:
         return f"No answer from {error.request.url.netloc.decode()}: {error.__cause__ or error}"
     body = getattr(error, "body", None)
     message = cast("dict[str, Any]", body).get("message") if isinstance(body, dict) else None
-    return " ".join(str(message or error).split())
+    return visible(" ".join(str(message or error).split()))

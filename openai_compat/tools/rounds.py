@@ -85,7 +85,9 @@ class Rounds:
             context=self._context,
             slots=anyio.Semaphore(AT_ONCE),
         )
-        offers = [] if "deny" in modes else [tool.offer for tool in listing.tools.values()]
+        offers = (
+            [] if "deny" in modes or request.purpose == "summary" else [tool.offer for tool in listing.tools.values()]
+        )
         async with aclosing(self._turn(judge, offers)) as events:
             async for event in events:
                 yield event

@@ -23,9 +23,13 @@ SETTINGS = (
     "/etc/nsswitch.conf",
     "/etc/passwd",
     "/etc/resolv.conf",
-    "/etc/ssl",
+    "/etc/ssl/certs",
+    "/etc/ssl/openssl.cnf",
 )
-"""and those of its settings that programs need; no home directory, no /root, /run, /srv, /var."""
+"""and those of its settings that programs need; no home directory, no private keys, no /root, /run, /srv, /var."""
+
+CERTIFICATES = Path("/etc/ssl/certs")
+PRIVATE = b"PRIVATE KEY"
 
 TMP_SIZE = 256 * 1024 * 1024
 """Bytes that the private /tmp can hold."""
@@ -79,7 +83,8 @@ class Bubblewrap:
         program = shutil.which("bwrap")
         if program is None:
             raise RuntimeError("the program 'bwrap' is not installed (Debian: `apt install bubblewrap`)")
-        self._argv = [program, *_apart(network=network), *_readable([_existing(path) for path in read_only])]
+        self._argv = [program, *_apart(network=network), *_readable(SYSTEM), *_readable(SETTINGS), *_without_keys()]
+        self._argv += _readable([_existing(path) for path in read_only])
         if self._workdir is not None:
             self._argv += ["--bind" if writable else "--ro-bind", self._workdir, self._workdir]
         self._argv += ["--remount-ro", "/"]
@@ -118,7 +123,21 @@ def _apart(*, network: bool) -> list[str]:
 
 
 def _readable(paths: Sequence[str]) -> list[str]:
-    return [word for path in (*SYSTEM, *SETTINGS, *paths) for word in ("--ro-bind-try", path, path)]
+    return [word for path in paths for word in ("--ro-bind-try", path, path)]
+
+
+def _without_keys() -> list[str]:
+    """Hides what is not for everybody, or holds a private key, and yet lies beside the certificates."""
+    found = sorted(CERTIFICATES.rglob("*")) if CERTIFICATES.is_dir() else []
+    hidden = [str(path) for path in found if path.is_file() and not path.is_symlink() and _is_private(path)]
+    return [word for path in hidden for word in ("--ro-bind", "/dev/null", path)]
+
+
+def _is_private(path: Path) -> bool:
+    try:
+        return not path.stat().st_mode & 0o004 or PRIVATE in path.read_bytes()
+    except OSError:
+        return True
 
 
 def _existing(path: str | Path) -> str:

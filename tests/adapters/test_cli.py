@@ -10,17 +10,22 @@ import select
 import shutil
 import subprocess
 import sys
+import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
 import pytest
 from click.testing import CliRunner, Result
+from hypothesis import given
+from hypothesis import strategies as st
 
 from openai_compat import Server, __version__
 from openai_compat_adapters.cli import main
 from openai_compat_adapters.loading import load
 from openai_compat_adapters.options import address, base_url, duration, size
+from openai_compat_adapters.terminal import DIRECTIONS, visible
+from tests.interaction.requirements import requirement
 
 from .served import COMMAND, HERE, PATIENCE, Leash, chat, head, run, serve
 
@@ -384,6 +389,8 @@ def talker(write: Write) -> None:
         "from openai_compat import AgentError, Server\n"
         "def told(messages): yield f'{len(messages)}: '; yield messages[-1]['content'] + '\\n'\n"
         "def fails(prompt): raise RuntimeError('the secret')\n"
+        "def loud(prompt): yield from ['a\\x1b', '[31mb\\a\\x9b2J\\r\\u202ec\\x7f\\t😀\\n', 'é\\x00']\n"
+        "def rude(prompt): raise AgentError('no\\x1b[2J\\x9b', status=409)\n"
         "def half(prompt): yield 'so far'; raise RuntimeError('the secret')\n"
         "def refuses(prompt): raise AgentError('The calendar is closed.', status=409)\n"
         "team = {'told': told, 'fails': fails}\n"
@@ -394,6 +401,23 @@ def talker(write: Write) -> None:
 def test_a_message_is_asked_and_its_answer_shown(talker: None) -> None:
     result = invoke("chat", "talker:told", "-m", "hello")
     assert (result.exit_code, result.output) == (0, "1: hello\n")
+
+
+@requirement("chat.terminal")
+def test_control_characters_of_an_answer_are_shown_and_not_obeyed(talker: None) -> None:
+    said = invoke("chat", "talker:loud", "-m", "hello", color=True).output
+    assert said == "a␛[31mb␇\\x9b2J␍\\u202ec␡\t😀\né␀\n"
+    assert "no␛[2J\\x9b" in invoke("chat", "talker:rude", "-m", "hello", color=True).output
+
+
+@requirement("chat.terminal")
+@given(st.text())
+def test_nothing_that_reaches_the_terminal_moves_its_cursor_or_turns_its_text(text: str) -> None:
+    shown = visible(text)
+    assert {c for c in shown if unicodedata.category(c) in ("Cc", "Cs")} <= {"\n", "\t"}
+    assert not DIRECTIONS & set(shown)
+    if text.isprintable() and not DIRECTIONS & set(text):
+        assert shown == text
 
 
 def test_what_is_piped_in_is_the_message(talker: None) -> None:

@@ -25,11 +25,13 @@ class Short:
 
     def __init__(self) -> None:
         self.said: list[list[str]] = []
+        self.purposes: list[str] = []
 
     async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[Any]:
         self.said.append([m["content"] for m in request.raw_messages])
+        self.purposes.append(request.purpose)
         yield UsageReported(1, 1)
-        yield "they spoke of words" if request.prompt.startswith("Summarise") else "ok"
+        yield "they spoke of words" if request.purpose == "summary" else "ok"
 
 
 @requirement("compaction")
@@ -105,3 +107,15 @@ async def test_a_server_may_leave_conversations_as_they_are(connect: Connect) ->
         await client.chat.completions.create(model="agent", messages=[*said, {"role": "user", "content": "now"}])
 
     assert agent.said == [[LONG, LONG, "now"]]
+
+
+@requirement("compaction.told")
+@in_process
+async def test_an_agent_can_tell_a_request_for_a_summary_from_a_persons_message(connect: Connect) -> None:
+    agent = Short()
+    async with connect(agent) as client:
+        first = await client.responses.create(model="agent", input=LONG)
+        await client.responses.create(model="agent", input=LONG, previous_response_id=first.id)
+        await client.responses.compact(model="agent", input="Summarise the conversation so far.")
+
+    assert agent.purposes == ["answer", "summary", "answer", "summary"]

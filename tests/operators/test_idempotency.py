@@ -130,3 +130,27 @@ async def test_a_key_too_long_or_unprintable_is_refused(http: Http, key: str) ->
     async with http(Recorder()) as client:
         answer = await post(client, "hi", {"Idempotency-Key": key})
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "Idempotency-Key")
+
+
+@requirement("idempotency.place")
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("/v1/chat/completions", {"X-Conversation-Id": "two"}),
+        ("/v1/chat/completions", {}),
+        ("/v1/chat/completions", {"X-Conversation-Id": "one", "X-OpenWebUI-Chat-Id": "other"}),
+        ("/v1/chat/completions", {"X-Conversation-Id": "one", "X-User": "him"}),
+        ("/v1/chat/completions?user=him", {"X-Conversation-Id": "one"}),
+        ("/v1/responses", {"X-Conversation-Id": "two"}),
+    ],
+)
+async def test_a_key_is_for_one_conversation_and_one_set_of_headers(http: Http, path: str, told: Any) -> None:
+    agent = Recorder()
+    asked = {"model": "agent", "messages": [{"role": "user", "content": "hi"}], "input": "hi"}
+    sent = {name: asked[name] for name in ("model", "input" if "responses" in path else "messages")}
+    async with http(agent, conversations=Conversations(), agent_headers=["X-User"]) as client:
+        first = await client.post(path.partition("?")[0], json=sent, headers={**KEY, "X-Conversation-Id": "one"})
+        other = await client.post(path, json=sent, headers={**KEY, **told})
+        again = await client.post(path.partition("?")[0], json=sent, headers={**KEY, "X-Conversation-Id": "one"})
+    assert (other.status_code, other.json()["error"]["code"]) == (422, "idempotency_key_reused")
+    assert (again.content, len(agent.seen)) == (first.content, 1)

@@ -15,6 +15,7 @@ import pytest
 from openai_compat.testing import ScriptedBackend
 from openai_compat.tools import AgentTool, Bubblewrap, Command, Outcome, ToolContext, ToolLoop, command_tool, tool
 from openai_compat.tools.run import call_tool
+from tests.interaction.requirements import requirement
 
 from ..backends.support import alive, until
 from .support import call, new_context, request_for, results, run
@@ -200,3 +201,34 @@ async def test_a_sandbox_of_ones_own_wraps_the_command() -> None:
     (result,) = results(await run(ToolLoop(model, [SH], security="sandbox", sandbox=Marked())))
 
     assert result.output == "yes"
+
+
+@needs_bwrap
+@requirement("sandbox.keys")
+async def test_a_command_sees_certificates_and_no_private_keys() -> None:
+    made: list[Path] = []
+    pem = "-----BEGIN PRIVATE KEY-----\nhush-hush\n-----END PRIVATE KEY-----\n"
+    try:
+        for name, text, mode in [
+            ("private/oc-test.key", "hush-hush", 0o644),
+            ("oc-test.key", "hush-hush", 0o644),
+            ("certs/oc-test-both.pem", pem, 0o644),
+            ("certs/oc-test-hidden.key", "hush-hush", 0o640),
+            ("certs/oc-test-plain.pem", "a certificate\n", 0o644),
+        ]:
+            path = Path("/etc/ssl", name)
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text)
+            path.chmod(mode)
+            made.append(path)
+    except OSError:
+        pytest.skip("only root can put keys where servers have them")
+    else:
+        said = await inside(
+            Bubblewrap(), "cd /etc/ssl; grep -rl secret . ; cat certs/oc-test-plain.pem; ls certs | wc -l"
+        )
+    finally:
+        for path in made:
+            path.unlink(missing_ok=True)
+
+    assert said.text == "a certificate"

@@ -1,0 +1,29 @@
+"""Text of others on the terminal: its control characters are shown, not obeyed."""
+
+from __future__ import annotations
+
+PICTURES = 0x2400
+"""Where Unicode has the pictures of the control characters: U+241B is that of escape."""
+
+DIRECTIONS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""Characters that change the direction of what follows, so that it reads as something else."""
+
+
+def visible(text: str) -> str:
+    """The text as it may be written to a terminal: of its control characters, only newline and tab do anything."""
+    if text.isprintable():
+        return text
+    return "".join([character if character in "\n\t" else _visible(character) for character in text])
+
+
+def _visible(character: str) -> str:
+    code = ord(character)
+    if code < 0x20:
+        return chr(PICTURES + code)
+    if code == 0x7F:
+        return "\u2421"
+    if code < 0xA0 and code > 0x7F:
+        return f"\\x{code:02x}"
+    if character in DIRECTIONS or 0xD800 <= code < 0xE000:
+        return f"\\u{code:04x}"
+    return character
