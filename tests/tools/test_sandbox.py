@@ -225,7 +225,7 @@ async def test_a_command_sees_certificates_and_no_private_keys() -> None:
         pytest.skip("only root can put keys where servers have them")
     else:
         said = await inside(
-            Bubblewrap(), "cd /etc/ssl; grep -rl secret . ; cat certs/oc-test-plain.pem; ls certs | wc -l"
+            Bubblewrap(), "cd /etc/ssl; grep -rl hush-hush . 2>/dev/null; cat certs/oc-test-plain.pem"
         )
     finally:
         for path in made:
