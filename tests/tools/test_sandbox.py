@@ -224,9 +224,7 @@ async def test_a_command_sees_certificates_and_no_private_keys() -> None:
     except OSError:
         pytest.skip("only root can put keys where servers have them")
     else:
-        said = await inside(
-            Bubblewrap(), "cd /etc/ssl; grep -rl hush-hush . 2>/dev/null; cat certs/oc-test-plain.pem"
-        )
+        said = await inside(Bubblewrap(), "cd /etc/ssl; grep -rl hush-hush . 2>/dev/null; cat certs/oc-test-plain.pem")
     finally:
         for path in made:
             path.unlink(missing_ok=True)
