@@ -19,11 +19,17 @@ from .port import (
 
 
 class MemoryStore(MemoryConversations, MemoryResponses, MemoryCompletions, MemoryFiles, MemoryApprovals, MemoryLimits):
-    """State in dictionaries.
+    """State in tables.
 
-    Each kind holds at most `max_items`; the one that was used longest ago goes first, and any that was idle for `ttl`
-    seconds. Nothing that belongs to a running turn is dropped. Locks do not expire: they die with the process that
-    holds them. `clock` gives seconds.
+    Of each principal and kind, at most `max_items` are kept; the one that was used longest ago goes first. A conversation,
+    a response or the answer to an idempotency key (a day at least) that was idle for `ttl` seconds goes too.
+
+    All kinds together hold `max_bytes`, of one principal `max_bytes_per_principal`; a principal who wants more loses
+    what it used longest ago, whatever kind it is. When all want more, that of the one who holds most goes: nobody's use
+    takes the place of those who hold less. Nothing that belongs to a running turn is dropped, or counted before it is
+    over. A conversation that would be larger than a principal's part is refused (409 `conversation_full`).
+
+    Locks do not expire: they die with the process that holds them. `clock` gives seconds.
     """
 
     shared = False
@@ -50,22 +56,18 @@ class MemoryStore(MemoryConversations, MemoryResponses, MemoryCompletions, Memor
     async def renew(self, tokens: Sequence[str], lease: float = LEASE) -> Renewal:
         """Locks do not expire here; this tells which are held, and which turns are to stop."""
         wanted = set(tokens)
-        held = {kept.token for kept in self._conversations.values()} & wanted
-        responses = [kept for kept in self._responses.values() if kept.token in wanted]
+        responses = self._responses.held()
+        held: set[str | None] = {kept.token for kept in self._conversations.held()}
         held |= {kept.token for kept in responses}
-        held |= {claimed.token for claimed in self._claims.values() if claimed.replay is None} & wanted
-        held |= {token for slots in self._slots.values() for token in slots} & wanted
+        held |= {claimed.token for claimed in self._claims.held()}
+        held |= {token for slots in self._slots.values() for token in slots}
         cancelled = {kept.token for kept in responses if kept.cancel}
         lost = {token for token in wanted if not self._ended.get(token, True)}
-        return Renewal(_tokens(held - lost), _tokens(cancelled))
+        return Renewal(_tokens(held & wanted - lost), _tokens(cancelled & wanted))
 
     async def sweep(self, retention: float = RETENTION) -> int:
         """Forget what is too old."""
-        before = len(self._conversations) + len(self._responses) + len(self._files)
-        self._sweep_conversations()
-        self._sweep_responses()
-        await self._drop_expired_files()
-        return before - len(self._conversations) - len(self._responses) - len(self._files)
+        return self._sweep_conversations() + self._sweep_responses() + self._sweep_claims() + self._drop_expired_files()
 
     async def check(self) -> None:
         """Always there."""
@@ -74,5 +76,5 @@ class MemoryStore(MemoryConversations, MemoryResponses, MemoryCompletions, Memor
         """Nothing to let go."""
 
 
-def _tokens(found: set[str | None] | set[str]) -> frozenset[str]:
+def _tokens(found: set[str | None]) -> frozenset[str]:
     return frozenset([token for token in found if token is not None])

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import time
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
+from ..shares import Table, size_of_text
 from .memory_part import MemoryPart
 from .port import (
     Approval,
@@ -16,21 +15,19 @@ from .port import (
 
 
 class MemoryApprovals(MemoryPart):
-    """ApprovalStore in a dictionary."""
+    """ApprovalStore in a table."""
 
-    def __init__(self, max_items: int = 1000, ttl: float = 1800, clock: Callable[[], float] = time.time) -> None:
-        super().__init__(max_items, ttl, clock)
-        self._approvals: OrderedDict[Key, Approval] = OrderedDict()
+    def _make_tables(self) -> None:
+        super()._make_tables()
+        self._approvals: Table[str, Approval] = Table(self._shares, self._max)
 
     async def ask(self, principal: str, approval: Approval) -> None:
         """Keep a question."""
-        self._approvals[Key(principal, approval.id)] = approval
-        if len(self._approvals) > self._max:
-            self._approvals.popitem(last=False)
+        self._approvals.rest(principal, approval.id, approval, _size(approval))
 
     async def approval(self, key: Key) -> Approval | None:
         """One question."""
-        found = self._approvals.get(key)
+        found = self._approvals.get(key.principal, key.id)
         if found is not None and found.status == "pending" and self._over(found.expires):
             return replace(found, status="expired")
         return found
@@ -39,9 +36,8 @@ class MemoryApprovals(MemoryPart):
         """The pending ones, oldest first."""
         return [
             approval
-            for key, approval in self._approvals.items()
-            if key.principal == principal
-            and approval.status == "pending"
+            for _, approval in self._approvals.of(principal)
+            if approval.status == "pending"
             and not self._over(approval.expires)
             and conversation in (None, approval.conversation)
         ]
@@ -51,5 +47,11 @@ class MemoryApprovals(MemoryPart):
         found = await self.approval(key)
         if found is None or found.status != "pending":
             return False
-        self._approvals[key] = replace(found, status=status, decision=decision)
+        decided = replace(found, status=status, decision=decision)
+        self._approvals.rest(key.principal, key.id, decided, _size(decided))
         return True
+
+
+def _size(approval: Approval) -> int:
+    texts = (approval.conversation, approval.tool, approval.arguments, approval.state, approval.decision)
+    return size_of_text(approval.call_id, *texts)

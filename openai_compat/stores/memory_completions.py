@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import time
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
+from ..shares import Table, size_of_text
 from .memory_part import MemoryPart
 from .port import (
     Key,
@@ -14,26 +13,25 @@ from .port import (
 
 
 class MemoryCompletions(MemoryPart):
-    """CompletionStore in a dictionary."""
+    """CompletionStore in a table."""
 
-    def __init__(self, max_items: int = 1000, ttl: float = 1800, clock: Callable[[], float] = time.time) -> None:
-        super().__init__(max_items, ttl, clock)
-        self._completions: OrderedDict[Key, StoredCompletion] = OrderedDict()
+    def _make_tables(self) -> None:
+        super()._make_tables()
+        self._completions: Table[str, StoredCompletion] = Table(self._shares, self._max)
 
     async def put_completion(self, principal: str, completion: StoredCompletion) -> None:
         """Keep a completion."""
-        self._completions[Key(principal, completion.id)] = completion
-        if len(self._completions) > self._max:
-            self._completions.popitem(last=False)
+        texts = (completion.body, completion.messages, *completion.metadata, *completion.metadata.values())
+        self._completions.rest(principal, completion.id, completion, size_of_text(completion.model, *texts))
 
     async def get_completion(self, key: Key) -> StoredCompletion | None:
         """One completion."""
-        return self._completions.get(key)
+        return self._completions.get(key.principal, key.id)
 
     async def delete_completion(self, key: Key) -> bool:
         """Forget one completion."""
-        return self._completions.pop(key, None) is not None
+        return self._completions.pop(key.principal, key.id) is not None
 
     async def list_completions(self, principal: str) -> Sequence[StoredCompletion]:
         """All of a principal's completions, oldest first."""
-        return [completion for key, completion in self._completions.items() if key.principal == principal]
+        return [completion for _, completion in self._completions.of(principal)]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
-from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from .memory_part import MemoryPart
+from ..errors import Conflict
+from ..shares import Table, size_of_text
+from .memory_part import ITEM, MemoryPart, size_of_items
 from .port import (
     LEASE,
     Conversation,
@@ -20,6 +20,8 @@ from .port import (
     Page,
     Shelf,
 )
+
+FULL = "This conversation is as long as this server can keep one. Begin a new one."
 
 
 @dataclass(slots=True)
@@ -36,48 +38,58 @@ class Kept:
     token: str | None = None
     wanted: bool = False
     """Made on purpose, or used: kept even while it is empty."""
+    size: int = 0
+    """Bytes of items and transcripts."""
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all of it."""
+        return self.size + size_of_text(*self.metadata, *self.metadata.values())
 
 
 class MemoryConversations(MemoryPart):
-    """ConversationStore in dictionaries."""
+    """ConversationStore in tables."""
 
-    def __init__(self, max_items: int = 1000, ttl: float = 1800, clock: Callable[[], float] = time.time) -> None:
-        super().__init__(max_items, ttl, clock)
-        self._conversations: OrderedDict[Key, Kept] = OrderedDict()
-        self._transcripts: dict[Key, dict[Key, None]] = {}
+    def _make_tables(self) -> None:
+        super()._make_tables()
+        self._conversations: Table[str, Kept] = Table(self._shares, self._max, self._forget_transcripts)
+        self._transcripts: dict[Key, dict[str, Kept]] = {}
 
     async def begin(self, key: Key, token: str, lease: float = LEASE) -> Conversation | None:
         """Lock and read; None while another turn holds it."""
-        self._sweep_conversations()
-        kept = self._conversations.get(key)
-        if kept is None:
-            kept = self._conversations[key] = Kept(self._clock())
-        elif kept.token not in (None, token):
+        self._sweep_conversations(key.principal)
+        kept = self._conversations.get(key.principal, key.id) or Kept(self._clock())
+        if kept.token not in (None, token):
             return None
         kept.token, kept.touched = token, self._clock()
-        self._conversations.move_to_end(key)
+        self._conversations.hold(key.principal, key.id, kept)
         return _snapshot(key, kept)
 
     async def release(self, key: Key, token: str) -> None:
         """Unlock without a turn."""
-        kept = self._conversations.get(key)
-        if kept is not None and kept.token == token:
+        kept = self._conversations.get(key.principal, key.id)
+        if kept is None or kept.token != token:
+            return
+        if kept.wanted:
             self._unlock(key, kept)
-            if not kept.wanted:
-                self._forget(key)
+        else:
+            self._conversations.pop(key.principal, key.id)
 
     def _unlock(self, key: Key, kept: Kept) -> None:
-        kept.token = None
-        kept.touched = self._clock()
-        self._conversations.move_to_end(key)
-        self._sweep_conversations()
+        kept.token, kept.touched = None, self._clock()
+        self._keep(key, kept)
+
+    def _keep(self, key: Key, kept: Kept) -> None:
+        if kept.token is None:
+            self._conversations.rest(key.principal, key.id, kept, kept.bytes, kept.touched)
 
     async def create(self, principal: str, id: str, metadata: Mapping[str, str], items: Sequence[Item]) -> Conversation:  # noqa: A002
         """A new conversation."""
-        self._sweep_conversations()
+        self._sweep_conversations(principal)
         now = self._clock()
         kept = Kept(now, now, 1 if items else 0, dict(metadata), {item.id: item for item in items}, wanted=True)
-        self._conversations[Key(principal, id)] = kept
+        kept.size = size_of_items(*items)
+        self._keep(Key(principal, id), kept)
         return _snapshot(Key(principal, id), kept)
 
     async def read(self, key: Key, *, items: bool = True) -> Conversation | None:
@@ -86,8 +98,8 @@ class MemoryConversations(MemoryPart):
         return None if kept is None else _snapshot(key, kept, items=items)
 
     def _known(self, key: Key) -> Kept | None:
-        self._sweep_conversations()
-        kept = self._conversations.get(key)
+        self._sweep_conversations(key.principal)
+        kept = self._conversations.get(key.principal, key.id)
         return kept if kept is not None and kept.wanted else None
 
     async def update(self, key: Key, metadata: Mapping[str, str]) -> Conversation | None:
@@ -96,26 +108,25 @@ class MemoryConversations(MemoryPart):
         if kept is None:
             return None
         kept.metadata = dict(metadata)
+        self._keep(key, kept)
         return _snapshot(key, kept, items=False)
 
     async def delete(self, key: Key) -> bool:
         """Forget a conversation."""
-        kept = self._conversations.get(key)
+        known = self._known(key) is not None
+        kept = self._conversations.pop(key.principal, key.id)
         if kept is not None:
             self._end_turn(kept.token, committed=False)
-        known = self._known(key) is not None
-        self._forget(key)
         return known
 
     async def find(self, principal: str, transcript: str) -> tuple[str, bool] | None:
         """The conversation that once stood at this transcript."""
-        self._sweep_conversations()
+        self._sweep_conversations(principal)
         newest = None
-        for key in reversed(self._transcripts.get(Key(principal, transcript), {})):
-            kept = self._conversations[key]
+        for identifier, kept in reversed(self._transcripts.get(Key(principal, transcript), {}).items()):
             if kept.transcripts[transcript] == kept.version:
-                return key.id, True
-            newest = newest or (key.id, False)
+                return identifier, True
+            newest = newest or (identifier, False)
         return newest
 
     async def conversations(
@@ -127,13 +138,14 @@ class MemoryConversations(MemoryPart):
         before: tuple[float, str] | None = None,
     ) -> Shelf:
         """The conversations with these labels, those used last first."""
-        self._sweep_conversations()
-        theirs = [(key, kept) for key, kept in self._conversations.items() if key.principal == principal]
-        found = [(key, kept) for key, kept in theirs if kept.wanted and labels.items() <= kept.metadata.items()]
-        ordered = sorted(found, key=lambda one: (one[1].touched, one[0].id), reverse=True)
-        rest = [one for one in ordered if before is None or (one[1].touched, one[0].id) < before]
+        self._sweep_conversations(principal)
+        theirs = self._conversations.of(principal)
+        found = [(name, kept) for name, kept in theirs if kept.wanted and labels.items() <= kept.metadata.items()]
+        ordered = sorted(found, key=lambda one: (one[1].touched, one[0]), reverse=True)
+        rest = [one for one in ordered if before is None or (one[1].touched, one[0]) < before]
         part = rest[offset : offset + limit]
-        return Shelf(tuple([_snapshot(key, kept, items=False) for key, kept in part]), len(ordered))
+        shown = [_snapshot(Key(principal, name), kept, items=False) for name, kept in part]
+        return Shelf(tuple(shown), len(ordered))
 
     async def page(self, key: Key, after: str | None, limit: int, order: Order) -> Page | None:
         """Items after the one called `after`."""
@@ -156,38 +168,50 @@ class MemoryConversations(MemoryPart):
     async def delete_item(self, key: Key, item: str) -> bool:
         """Take one item out."""
         kept = self._known(key)
-        return kept is not None and kept.items.pop(item, None) is not None
+        found = None if kept is None else kept.items.pop(item, None)
+        if kept is None or found is None:
+            return False
+        kept.size -= size_of_items(found)
+        self._keep(key, kept)
+        return True
 
     def _locked(self, outcome: Outcome) -> Kept | Literal[False] | None:
-        """The conversation that the turn holds, False if it lost it, None if it needs none."""
+        """The conversation that the turn holds, False if it lost it, None if it needs none.
+
+        Raises Conflict (`conversation_full`) if it is to hold more than is kept for one principal.
+        """
         if outcome.conversation is None:
             return None
-        kept = self._conversations.get(Key(outcome.principal, outcome.conversation.id))
-        return kept if kept is not None and kept.token == outcome.token else False
+        kept = self._conversations.get(outcome.principal, outcome.conversation.id)
+        if kept is None or kept.token != outcome.token:
+            return False
+        if kept.bytes + size_of_items(*outcome.conversation.items) > self._shares.each:
+            raise Conflict(FULL, code="conversation_full", should_retry=False)
+        return kept
 
     def _append_turn(self, principal: str, turn: ConversationTurn, kept: Kept) -> None:
-        key = Key(principal, turn.id)
+        kept.size -= size_of_items(*[kept.items[item.id] for item in turn.items if item.id in kept.items])
         kept.items |= {item.id: item for item in turn.items}
+        kept.size += size_of_items(*turn.items)
         kept.version += 1
         kept.wanted = True
         if turn.transcript is not None:
+            kept.size += ITEM * (turn.transcript not in kept.transcripts)
             kept.transcripts[turn.transcript] = kept.version
             standing = self._transcripts.setdefault(Key(principal, turn.transcript), {})
-            standing.pop(key, None)
-            standing[key] = None
-        self._unlock(key, kept)
+            standing.pop(turn.id, None)
+            standing[turn.id] = kept
+        self._unlock(Key(principal, turn.id), kept)
 
-    def _sweep_conversations(self) -> None:
-        for key in self._outdated(self._conversations, lambda kept: (kept.touched, kept.token)):
-            self._forget(key)
+    def _sweep_conversations(self, principal: str | None = None) -> int:
+        return self._conversations.pop_unused(self._clock() - self._ttl, principal)
 
-    def _forget(self, key: Key) -> None:
-        kept = self._conversations.pop(key, None)
-        for transcript in kept.transcripts if kept is not None else ():
-            standing = self._transcripts[Key(key.principal, transcript)]
-            del standing[key]
+    def _forget_transcripts(self, principal: str, identifier: str, kept: Kept) -> None:
+        for transcript in kept.transcripts:
+            standing = self._transcripts[Key(principal, transcript)]
+            del standing[identifier]
             if not standing:
-                del self._transcripts[Key(key.principal, transcript)]
+                del self._transcripts[Key(principal, transcript)]
 
 
 def _snapshot(key: Key, kept: Kept, *, items: bool = True) -> Conversation:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass
 
+from ..shares import Table, size_of_text
 from .memory_part import MemoryPart
 from .port import (
     LEASE,
@@ -17,13 +16,10 @@ from .port import (
 )
 
 DAY = 24 * 3600.0
-"""Seconds for which an idempotency key is kept at least."""
-
-MAX_REPLAY_BYTES = 64 * 1024 * 1024
-"""Bytes of all recorded answers together."""
+"""Seconds for which an idempotency key is kept at least, where there is room."""
 
 MAX_RATES = 100_000
-"""Rate limits that are remembered: those used last."""
+"""Rate limits that are remembered: those used last. There is one for each principal."""
 
 
 @dataclass(slots=True)
@@ -32,26 +28,24 @@ class Claimed:
 
     request: str
     token: str
-    touched: float
     replay: Replay | None = None
 
 
 class MemoryLimits(MemoryPart):
-    """Idempotency keys, slots and rate limits in dictionaries."""
+    """Idempotency keys, slots and rate limits in tables."""
 
-    def __init__(self, max_items: int = 1000, ttl: float = 1800, clock: Callable[[], float] = time.time) -> None:
-        super().__init__(max_items, ttl, clock)
-        self._claims: OrderedDict[Key, Claimed] = OrderedDict()
-        self._replay_bytes = 0
+    def _make_tables(self) -> None:
+        super()._make_tables()
+        self._claims: Table[str, Claimed] = Table(self._shares, self._max)
         self._slots: dict[str, set[str]] = {}
         self._rates: OrderedDict[Key, float] = OrderedDict()
 
     async def claim(self, key: Key, request: str, token: str, lease: float = LEASE) -> Claim:
         """Take an idempotency key."""
-        claimed = self._claims.get(key)
+        self._sweep_claims(key.principal)
+        claimed = self._claims.get(key.principal, key.id)
         if claimed is None:
-            self._claims[key] = Claimed(request, token, self._clock())
-            self._drop_claims()
+            self._claims.hold(key.principal, key.id, Claimed(request, token))
             return "taken"
         if claimed.request != request:
             return "other request"
@@ -59,15 +53,15 @@ class MemoryLimits(MemoryPart):
 
     async def settle(self, key: Key, token: str, replay: Replay | None) -> None:
         """Record the answer, or give the key back."""
-        claimed = self._claims.get(key)
+        claimed = self._claims.get(key.principal, key.id)
         if claimed is None or claimed.token != token or claimed.replay is not None:
             return
         if replay is None:
-            del self._claims[key]
+            self._claims.pop(key.principal, key.id)
         else:
-            claimed.replay, claimed.touched = replay, self._clock()
-            self._replay_bytes += len(replay.body)
-            self._drop_claims()
+            claimed.replay = replay
+            size = len(replay.body) + size_of_text(*[text for header in replay.headers for text in header])
+            self._claims.rest(key.principal, key.id, claimed, size, self._clock())
 
     async def take_slot(self, pool: str, token: str, size: int, lease: float = LEASE) -> bool:
         """Take one of the slots of a pool."""
@@ -94,14 +88,5 @@ class MemoryLimits(MemoryPart):
             self._rates.popitem(last=False)
         return Allowance(0.0, int(room / each + 1e-9))
 
-    def _drop_claims(self) -> None:
-        """Drop replays a day old, then the oldest over the limits; never a key whose first request still runs."""
-        too_old = self._clock() - max(self._ttl, DAY)
-        for key, claimed in list(self._claims.items()):
-            over = len(self._claims) > self._max or self._replay_bytes > MAX_REPLAY_BYTES
-            if claimed.replay is None:
-                continue
-            if not over and claimed.touched > too_old:
-                break
-            self._replay_bytes -= len(claimed.replay.body)
-            del self._claims[key]
+    def _sweep_claims(self, principal: str | None = None) -> int:
+        return self._claims.pop_unused(self._clock() - max(self._ttl, DAY), principal)

@@ -4,25 +4,54 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Callable
 
-from .port import Key
+from ..shares import Shares, size_of_text
+from .port import Item
+
+MAX_BYTES = 512 * 1024 * 1024
+"""Bytes of all that is kept."""
+
+MAX_BYTES_EACH = 128 * 1024 * 1024
+"""Bytes of what is kept for one principal."""
 
 MAX_ENDED = 10_000
 """Turns of which is remembered how they ended: the latest."""
 
-Value = TypeVar("Value")
+ITEM = 256
+"""What one item of a list counts for beside its text, in bytes."""
 
 
 class MemoryPart:
-    """A part of the store, which keeps at most `max_items` of a kind, each for `ttl` seconds after its last use."""
+    """A part of the store. All parts divide the same shares, whichever is made first."""
 
-    def __init__(self, max_items: int = 1000, ttl: float = 1800, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        max_items: int = 1000,
+        ttl: float = 1800,
+        clock: Callable[[], float] = time.time,
+        *,
+        max_bytes: int = MAX_BYTES,
+        max_bytes_per_principal: int = MAX_BYTES_EACH,
+    ) -> None:
         self._max = max_items
         self._ttl = ttl
         self._clock = clock
+        self._shares = Shares(max_bytes, min(max_bytes, max_bytes_per_principal))
         self._ended: OrderedDict[str, bool] = OrderedDict()
+        self._make_tables()
+
+    @property
+    def size(self) -> int:
+        """Bytes of all that rests here."""
+        return self._shares.size
+
+    def size_of(self, principal: str) -> int:
+        """Bytes of what rests here for one principal."""
+        return self._shares.size_of(principal)
+
+    def _make_tables(self) -> None:
+        """Each part makes its own."""
 
     def _end_turn(self, token: str | None, *, committed: bool) -> None:
         """A turn that has lost one thing has lost; one that was committed may ask again whether it was."""
@@ -34,20 +63,7 @@ class MemoryPart:
     def _over(self, expires: float | None) -> bool:
         return expires is not None and expires <= self._clock()
 
-    def _outdated(
-        self, kept: OrderedDict[Key, Value], use: Callable[[Value], tuple[float, str | None]]
-    ) -> Sequence[Key]:
-        """What is idle too long, then the oldest over the limit; never what is held.
 
-        The dictionary is in the order of last use, so looking stops at the first one that may stay.
-        """
-        too_old = self._clock() - self._ttl
-        surplus = len(kept) - self._max
-        dropped: list[Key] = []
-        for key, value in kept.items():
-            touched, token = use(value)
-            if len(dropped) >= surplus and touched > too_old:
-                break
-            if token is None:
-                dropped.append(key)
-        return dropped
+def size_of_items(*items: Item) -> int:
+    """Bytes of items in memory."""
+    return sum([ITEM + size_of_text(item.id, item.body) for item in items])

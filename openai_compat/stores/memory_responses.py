@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import time
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from .memory_part import MemoryPart
+from ..shares import Table, size_of_text
+from .memory_part import ITEM, MemoryPart, size_of_items
 from .port import (
     LEASE,
+    LOG_BYTES,
     Events,
     Item,
     Key,
@@ -26,28 +27,37 @@ class KeptResponse:
     stored: StoredResponse
     touched: float
     token: str | None = None
-    events: list[Events] = field(default_factory=list[Events])
+    events: deque[Events] = field(default_factory=deque[Events])
+    size: int = 0
+    """Bytes of the events."""
     cancel: bool = False
+
+    def add(self, events: Events) -> None:
+        """Add to the log, which forgets its beginning where it is too long."""
+        self.events.append(events)
+        self.size += _size(events)
+        while self.size > LOG_BYTES and len(self.events) > 1:
+            self.size -= _size(self.events.popleft())
 
 
 class MemoryResponses(MemoryPart):
-    """ResponseStore in a dictionary."""
+    """ResponseStore in a table."""
 
-    def __init__(self, max_items: int = 1000, ttl: float = 1800, clock: Callable[[], float] = time.time) -> None:
-        super().__init__(max_items, ttl, clock)
-        self._responses: OrderedDict[Key, KeptResponse] = OrderedDict()
+    def _make_tables(self) -> None:
+        super()._make_tables()
+        self._responses: Table[str, KeptResponse] = Table(self._shares, self._max)
 
     async def begin_response(self, principal: str, response: StoredResponse, token: str, lease: float = LEASE) -> None:
         """Keep a response that is only beginning."""
-        self._sweep_responses()
-        self._responses[Key(principal, response.id)] = KeptResponse(response, self._clock(), token)
+        self._sweep_responses(principal)
+        self._responses.hold(principal, response.id, KeptResponse(response, self._clock(), token))
 
     async def append(self, key: Key, token: str, events: Events) -> bool:
         """Add to the event log."""
-        kept = self._responses.get(key)
+        kept = self._responses.get(key.principal, key.id)
         if kept is None or kept.token != token:
             return False
-        kept.events.append(events)
+        kept.add(events)
         if kept.stored.status == "queued":
             kept.stored = replace(kept.stored, status="in_progress")
         return True
@@ -58,22 +68,26 @@ class MemoryResponses(MemoryPart):
 
     async def take_response(self, principal: str, response: StoredResponse, events: Events | None) -> bool:
         """Give a running response its outcome, whoever holds it."""
-        kept = self._responses.get(Key(principal, response.id))
+        kept = self._responses.get(principal, response.id)
         if kept is None or not kept.stored.running:
             return False
         self._end_turn(kept.token, committed=False)
-        self._settle_response(Key(principal, response.id), kept, response, events)
+        self._settle_response(principal, kept, response, events)
         return True
 
-    def _settle_response(self, key: Key, kept: KeptResponse, response: StoredResponse, events: Events | None) -> None:
-        kept.stored, kept.token = response, None
-        self._touch_response(key, kept)
+    def _settle_response(
+        self, principal: str, kept: KeptResponse, response: StoredResponse, events: Events | None
+    ) -> None:
+        kept.stored, kept.token, kept.touched = response, None, self._clock()
         if events is not None:
-            kept.events.append(events)
+            kept.add(events)
+        size = size_of_text(response.body, response.previous, response.conversation) + kept.size
+        size += size_of_items(*response.input, *response.output)
+        self._responses.rest(principal, response.id, kept, size, kept.touched)
 
     async def cancel(self, key: Key) -> bool:
         """Ask whoever runs a response to stop."""
-        kept = self._responses.get(key)
+        kept = self._responses.get(key.principal, key.id)
         if kept is None or not kept.stored.running:
             return False
         kept.cancel = True
@@ -81,36 +95,32 @@ class MemoryResponses(MemoryPart):
 
     async def response(self, key: Key) -> StoredResponse | None:
         """A response with its own items."""
-        self._sweep_responses()
-        kept = self._responses.get(key)
+        self._sweep_responses(key.principal)
+        kept = self._responses.get(key.principal, key.id)
         return None if kept is None else replace(kept.stored, cancel=kept.cancel)
 
     async def chain(self, key: Key) -> tuple[Item, ...] | None:
         """The items of a response and of all those it continues."""
-        self._sweep_responses()
+        self._sweep_responses(key.principal)
         links: list[StoredResponse] = []
         following: str | None = key.id
         while following is not None:
-            kept = self._responses.get(Key(key.principal, following))
+            kept = self._responses.get(key.principal, following)
             if kept is None:
                 return None
-            self._touch_response(Key(key.principal, following), kept)
+            self._responses.use(key.principal, following, self._clock())
             links.append(kept.stored)
             following = kept.stored.previous
         return tuple([item for link in reversed(links) for item in (*link.input, *link.output)])
 
-    def _touch_response(self, key: Key, kept: KeptResponse) -> None:
-        kept.touched = self._clock()
-        self._responses.move_to_end(key)
-
     async def events(self, key: Key, after: int) -> Sequence[Events]:
         """The log's batches that hold numbers beyond `after`."""
-        kept = self._responses.get(key)
+        kept = self._responses.get(key.principal, key.id)
         return [] if kept is None else [batch for batch in kept.events if batch.last > after]
 
     async def delete_response(self, key: Key) -> bool:
         """Forget a response."""
-        kept = self._responses.pop(key, None)
+        kept = self._responses.pop(key.principal, key.id)
         if kept is not None:
             self._end_turn(kept.token, committed=False)
         return kept is not None
@@ -119,18 +129,18 @@ class MemoryResponses(MemoryPart):
         """The response that the turn began, False if it lost it, None if it began none."""
         if outcome.response is None:
             return None
-        kept = self._responses.get(Key(outcome.principal, outcome.response.id))
+        kept = self._responses.get(outcome.principal, outcome.response.id)
         if kept is None:
             return False if outcome.events is not None else None
         return kept if kept.token == outcome.token else False
 
     def _keep_response(self, outcome: Outcome, response: StoredResponse, kept: KeptResponse | None) -> None:
-        key = Key(outcome.principal, response.id)
-        if kept is None:
-            kept = self._responses[key] = KeptResponse(response, self._clock())
-        self._settle_response(key, kept, response, outcome.events)
-        self._sweep_responses()
+        kept = kept or KeptResponse(response, self._clock())
+        self._settle_response(outcome.principal, kept, response, outcome.events)
 
-    def _sweep_responses(self) -> None:
-        for key in self._outdated(self._responses, lambda kept: (kept.touched, kept.token)):
-            del self._responses[key]
+    def _sweep_responses(self, principal: str | None = None) -> int:
+        return self._responses.pop_unused(self._clock() - self._ttl, principal)
+
+
+def _size(events: Events) -> int:
+    return ITEM + size_of_text(events.body)

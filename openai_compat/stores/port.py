@@ -21,6 +21,9 @@ LEASE = 15.0
 RETENTION = 30 * 24 * 3600.0
 """Seconds for which what is stored is kept after it was used last."""
 
+LOG_BYTES = 16 * 1024 * 1024
+"""Bytes of a stream's events that a process keeps at hand for those who follow it; the oldest are forgotten first."""
+
 
 @dataclass(frozen=True, slots=True)
 class Key:

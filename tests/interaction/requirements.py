@@ -92,6 +92,9 @@ REQUIREMENTS: dict[str, Requirement] = {
     "webhooks.end": Requirement("what is not delivered is tried once more at the end, within a bound", "D 6"),
     "webhooks.chosen": Requirement("a webhook gets the events and principals it is for", "D 6"),
     "webhooks.background": Requirement("the outcome of background responses is told, and no turn waits for it", "W A0"),
+    "store.bounded": Requirement(
+        "what is kept in memory is bounded in bytes, in all and for each caller, and nobody's takes another's place", "D 6"
+    ),
     "store.url": Requirement("a store can be given by its URL; the server closes what it opened", "D 6"),
     "store.start": Requirement("a store that is away is waited for; one that is none of ours is refused", "T 188-189"),
     "store.ready": Requirement("readyz tells how the store is, and cannot be used to keep it busy", "D 2"),

@@ -1,0 +1,196 @@
+"""What is kept in memory for principals: so many bytes of each and of all together, and nobody's takes another's place.
+
+Only what rests is counted and can be dropped. What a running turn holds is bounded by how many turns run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+Id = TypeVar("Id", bound=Hashable)
+Value = TypeVar("Value")
+
+OVERHEAD = 1024
+"""What a value counts for beside its text, in bytes."""
+
+
+def size_of_text(*texts: str | None) -> int:
+    """Bytes of texts in memory, without reading through them: never less, and exact for ASCII."""
+    return sum([len(text) if text.isascii() else 4 * len(text) for text in texts if text is not None])
+
+
+@dataclass(slots=True, eq=False)
+class _Row(Generic[Id, Value]):
+    table: Table[Id, Value]
+    principal: str
+    id: Id
+    value: Value
+    size: int
+    touched: float
+
+
+class Shares:
+    """The bytes that tables divide: `each` of one principal, `total` of all.
+
+    Where one principal has more, what it used longest ago goes; where all have more, that of the one who has most. What
+    was put last stays, so that each bound may be passed by one value.
+    """
+
+    def __init__(self, total: int, each: int) -> None:
+        if not 0 < each <= total:
+            raise ValueError("what each may hold is more than nothing, and no more than all may")
+        self.total = total
+        self.each = each
+        self.size = 0
+        self._rows: dict[str, dict[_Row[Any, Any], None]] = {}  # in order of last use
+        self._sizes: dict[str, int] = {}
+
+    def size_of(self, principal: str) -> int:
+        """What a principal has, in bytes."""
+        return self._sizes.get(principal, 0)
+
+    def add(self, row: _Row[Any, Any]) -> None:
+        """Count a row, as the one used last."""
+        self._rows.setdefault(row.principal, {})[row] = None
+        self._sizes[row.principal] = self.size_of(row.principal) + row.size
+        self.size += row.size
+
+    def remove(self, row: _Row[Any, Any]) -> None:
+        """Count a row no more."""
+        rows = self._rows[row.principal]
+        del rows[row]
+        self._sizes[row.principal] -= row.size
+        self.size -= row.size
+        if not rows:
+            del self._rows[row.principal], self._sizes[row.principal]
+
+    def fit(self, latest: _Row[Any, Any]) -> None:
+        """Drop what is too much, now that this row has come."""
+        while self.size_of(latest.principal) > self.each and self._drop(latest.principal, latest):
+            pass
+        while self.size > self.total and self._drop(self._largest(latest.principal), latest):
+            pass
+
+    def _largest(self, latest: str) -> str:
+        """Who has most; among equals the one who has just put something."""
+        return max(self._sizes, key=lambda principal: (self._sizes[principal], principal == latest))
+
+    def _drop(self, principal: str, latest: _Row[Any, Any]) -> bool:
+        oldest = next(iter(self._rows[principal]))
+        if oldest is latest:
+            return False
+        oldest.table.pop(oldest.principal, oldest.id)
+        return True
+
+
+class Table(Generic[Id, Value]):
+    """Values by whose they are and their ids: of each principal `most` at most, and as many bytes as `shares` gives.
+
+    `dropped` is told of each value that has gone, however it went.
+    """
+
+    def __init__(self, shares: Shares, most: int, dropped: Callable[[str, Id, Value], None] | None = None) -> None:
+        self._shares = shares
+        self._most = most
+        self._dropped = dropped
+        self._resting: dict[str, dict[Id, _Row[Id, Value]]] = {}
+        self._held: dict[str, dict[Id, Value]] = {}
+
+    def __len__(self) -> int:
+        held = sum([len(ids) for ids in self._held.values()])
+        return held + sum([len(rows) for rows in self._resting.values()])
+
+    def get(self, principal: str, identifier: Id) -> Value | None:
+        """A value."""
+        row = self._row(principal, identifier)
+        return self._held.get(principal, {}).get(identifier) if row is None else row.value
+
+    def of(self, principal: str) -> list[tuple[Id, Value]]:
+        """A principal's values: those that running turns hold, then those that rest, the latest last."""
+        resting = [(row.id, row.value) for row in self._resting.get(principal, {}).values()]
+        return [*self._held.get(principal, {}).items(), *resting]
+
+    def resting(self) -> list[tuple[str, Id, Value]]:
+        """All that rests, and whose it is."""
+        return [(row.principal, row.id, row.value) for rows in self._resting.values() for row in rows.values()]
+
+    def held(self) -> list[Value]:
+        """All that running turns hold."""
+        return [value for ids in self._held.values() for value in ids.values()]
+
+    def hold(self, principal: str, identifier: Id, value: Value) -> None:
+        """Keep a value that belongs to a running turn, until it is put to rest."""
+        self._take(principal, identifier)
+        self._held.setdefault(principal, {})[identifier] = value
+        self._drop_surplus(principal, 0)
+
+    def rest(self, principal: str, identifier: Id, value: Value, size: int, touched: float = 0.0) -> None:
+        """Keep a value, new or changed, of so many bytes. A changed one that rested keeps its place in the order."""
+        row = self._row(principal, identifier)
+        if row is None:
+            self._take(principal, identifier)
+            row = _Row(self, principal, identifier, value, 0, touched)
+            self._resting.setdefault(principal, {})[identifier] = row
+        else:
+            self._shares.remove(row)
+        row.value, row.size, row.touched = value, size + OVERHEAD, touched
+        self._shares.add(row)
+        self._drop_surplus(principal, 1)
+        self._shares.fit(row)
+
+    def use(self, principal: str, identifier: Id, touched: float) -> None:
+        """A value that rests was used: it is the latest now."""
+        row = self._row(principal, identifier)
+        if row is not None:
+            row.touched = touched
+            rows = self._resting[principal]
+            rows[identifier] = rows.pop(identifier)
+            self._shares.remove(row)
+            self._shares.add(row)
+
+    def pop(self, principal: str, identifier: Id) -> Value | None:
+        """Take a value out."""
+        value = self._take(principal, identifier)
+        if value is not None and self._dropped is not None:
+            self._dropped(principal, identifier, value)
+        return value
+
+    def pop_unused(self, since: float, principal: str | None = None) -> int:
+        """Take out what rests and was not used after this time, of one principal or of all; tells how many."""
+        popped = 0
+        for owner in list(self._resting) if principal is None else [principal]:
+            while (row := self._oldest(owner)) is not None and row.touched <= since:
+                self.pop(owner, row.id)
+                popped += 1
+        return popped
+
+    def _row(self, principal: str, identifier: Id) -> _Row[Id, Value] | None:
+        return self._resting.get(principal, {}).get(identifier)
+
+    def _oldest(self, principal: str) -> _Row[Id, Value] | None:
+        return next(iter(self._resting.get(principal, {}).values()), None)
+
+    def _take(self, principal: str, identifier: Id) -> Value | None:
+        row = self._row(principal, identifier)
+        if row is None:
+            held: Value | None = _remove(self._held, principal, identifier)
+            return held
+        self._shares.remove(row)
+        _remove(self._resting, principal, identifier)
+        return row.value
+
+    def _drop_surplus(self, principal: str, latest: int) -> None:
+        """Drop the oldest of too many, but for the `latest` ones."""
+        held = len(self._held.get(principal, {}))
+        while len(rows := self._resting.get(principal, {})) > max(latest, self._most - held):
+            self.pop(principal, next(iter(rows)))
+
+
+def _remove(values: dict[str, dict[Id, Any]], principal: str, identifier: Id) -> Any:
+    theirs = values.get(principal, {})
+    value = theirs.pop(identifier, None)
+    if not theirs:
+        values.pop(principal, None)
+    return value
