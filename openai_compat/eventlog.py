@@ -6,11 +6,12 @@ written in batches. It ends with the frame of an outcome.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import AsyncIterator, Sequence
 
 import anyio
 
-from .stores.port import Events
+from .stores.port import LOG_BYTES, Events
 
 BATCH = 50
 """Frames after which a batch is written."""
@@ -26,11 +27,13 @@ PAUSE = 0.3
 
 
 class EventLog:
-    """The frames of a response that runs in this process."""
+    """The frames of a response that runs in this process: the last ones, and all that the store does not have yet."""
 
     def __init__(self) -> None:
         self._batches: list[Events] = []
         self._written = 0
+        self._size = 0
+        self._unwritten_size = 0
         self._more = anyio.Event()
         self.ended = False
 
@@ -41,7 +44,11 @@ class EventLog:
 
     def add(self, frames: bytes, last: int) -> None:
         """Add frames, the last of which has the number `last`."""
-        self._batches.append(Events(self.last + 1, last, frames.decode()))
+        batch = Events(self.last + 1, last, frames.decode())
+        self._batches.append(batch)
+        self._size += len(batch.body)
+        self._unwritten_size += len(batch.body)
+        self._forget()
         self._wake()
 
     def end(self) -> None:
@@ -58,6 +65,16 @@ class EventLog:
         """How many frames are not in the store yet."""
         return self.last - (self._batches[self._written - 1].last if self._written else -1)
 
+    @property
+    def far_ahead(self) -> bool:
+        """Whether so much is not in the store yet that it has to wait for it."""
+        return self.unwritten >= AHEAD or self._unwritten_size >= LOG_BYTES
+
+    @property
+    def too_far_ahead(self) -> bool:
+        """Whether so much is not in the store yet that no more can be kept here."""
+        return self._unwritten_size >= LOG_BYTES
+
     def batch(self) -> Events | None:
         """All frames that are not in the store yet, None if there are none; `written` says that they are."""
         waiting = self._batches[self._written :]
@@ -66,21 +83,42 @@ class EventLog:
     def written(self, batch: Events) -> None:
         """This batch is in the store."""
         while self._written < len(self._batches) and self._batches[self._written].last <= batch.last:
+            self._unwritten_size -= len(self._batches[self._written].body)
             self._written += 1
+        self._forget()
 
-    async def follow(self, after: int) -> AsyncIterator[bytes]:
-        """The frames after number `after`, as they come, until the end."""
-        position = 0
+    def _forget(self) -> None:
+        """Drop the oldest frames where there are too many bytes, some more at once so that it is not done each time."""
+        if self._size <= LOG_BYTES:
+            return
+        dropped = 0
+        while self._size > LOG_BYTES - LOG_BYTES // 8 and dropped < self._written - 1:
+            self._size -= len(self._batches[dropped].body)
+            dropped += 1
+        del self._batches[:dropped]
+        self._written -= dropped
+
+    async def follow(self, after: int) -> AsyncIterator[tuple[bytes, int]]:
+        """The frames after number `after`, as they come, each time with the number of the last of them.
+
+        Until the end, or until frames are wanted that are not at hand any more.
+        """
         while True:
             more = self._more
-            waiting = [batch for batch in self._batches[position:] if batch.last > after]
-            position = len(self._batches)
+            waiting = self._batches[bisect_right(self._batches, after, key=_last) :]
+            if waiting and waiting[0].first > after + 1:
+                return
             if waiting:
-                yield frames_after(joined(waiting), after)
+                yield frames_after(joined(waiting), after), waiting[-1].last
+                after = waiting[-1].last
             elif self.ended:
                 return
             else:
                 await more.wait()
+
+
+def _last(batch: Events) -> int:
+    return batch.last
 
 
 def joined(batches: Sequence[Events]) -> Events:

@@ -30,6 +30,7 @@ from .provider import ProviderControl
 from .rate_limiter import RateLimiter
 from .serializers.presentation import Visibility
 from .serializers.responses import ResponseVisibility
+from .shares import Shares
 from .stores.port import Key, Store
 from .upkeep import Upkeep
 from .webhooks import Publisher
@@ -96,6 +97,7 @@ class Runtime:
         copied: those of these logs that are being written to the store.
         responses: the responses that are made now.
         rates: what counts requests, if there is a limit on them.
+        nearby: the room for what only one connection knows.
     """
 
     agents: Mapping[str, AgentBackend]
@@ -123,6 +125,7 @@ class Runtime:
     providers: ProviderControl | None = None
     chat_api: ChatApi | None = None
     upkeep: Upkeep
+    nearby: Shares
     followed: dict[Key, EventLog] = field(default_factory=dict[Key, EventLog])
     copied: set[Key] = field(default_factory=set[Key])
     responses: LiveResponses = field(default_factory=LiveResponses)

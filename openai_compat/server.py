@@ -19,6 +19,7 @@ from .conversations import Conversations
 from .embedders import Embedder, EmbedFunction
 from .endpoints import chat_socket as chat_endpoint
 from .endpoints.chat_threads import ChatThreads
+from .endpoints.nearby import shares_of
 from .errors import NotFound, OpenAICompatError, Unavailable, UpgradeRequired
 from .exchange import ClientTooSlow, Exchange
 from .http import Channel, ClientDisconnected, HttpRequest, Send
@@ -158,6 +159,7 @@ class Server:
             providers=providers,
             chat_api=chat_api,
             upkeep=Upkeep(store, retention),
+            nearby=shares_of(limits.body),
             idempotency=Idempotency(store, deadlines.request, leases, _telling(conversations, agent_headers)),
             rates=None if rates is None else RateLimiter(store, rates),
             agent_headers=frozenset([name.lower() for name in agent_headers]),

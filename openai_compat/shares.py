@@ -5,9 +5,9 @@ Only what rests is counted and can be dropped. What a running turn holds is boun
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 Id = TypeVar("Id", bound=Hashable)
 Value = TypeVar("Value")
@@ -15,10 +15,31 @@ Value = TypeVar("Value")
 OVERHEAD = 1024
 """What a value counts for beside its text, in bytes."""
 
+VALUE_SIZE = 64
+"""What numbers, lists and the like count for."""
+
 
 def size_of_text(*texts: str | None) -> int:
     """Bytes of texts in memory, without reading through them: never less, and exact for ASCII."""
     return sum([len(text) if text.isascii() else 4 * len(text) for text in texts if text is not None])
+
+
+def size_of_value(value: object) -> int:
+    """What a JSON value holds in memory, roughly, in bytes."""
+    size, left = 0, [value]
+    while left:
+        part = left.pop()
+        if isinstance(part, str):
+            size += size_of_text(part)
+        elif isinstance(part, bytes):
+            size += len(part)
+        else:
+            size += VALUE_SIZE
+            if isinstance(part, dict):
+                left += cast("dict[str, object]", part).values()
+            elif isinstance(part, (list, tuple)):
+                left += cast("Sequence[object]", part)
+    return size
 
 
 @dataclass(slots=True, eq=False)

@@ -8,6 +8,7 @@ from itertools import islice
 from typing import Any, TypeAlias
 
 from ..alarms import Sleeper, new_sleeper
+from ..shares import size_of_value
 
 Fields: TypeAlias = dict[str, Any]
 
@@ -15,7 +16,7 @@ AHEAD = 256
 """Frames that a turn may be ahead of the slowest of those who follow it."""
 
 FRAME_SIZE = 200
-"""What a frame counts for beside its content, in bytes."""
+"""What a frame counts for beside what its fields hold, in bytes."""
 
 
 class ThreadLog:
@@ -44,6 +45,11 @@ class ThreadLog:
         return self.last - len(self._frames) + 1
 
     @property
+    def size(self) -> int:
+        """What the frames that are kept hold, roughly, in bytes."""
+        return self._size
+
+    @property
     def followed(self) -> bool:
         """Whether anybody follows."""
         return bool(self._followers)
@@ -53,8 +59,8 @@ class ThreadLog:
         thread, last = self.thread, self.last
         for frame in frames:
             last += 1
+            size = FRAME_SIZE + sum([size_of_value(value) for value in frame.values()])
             frame["thread_id"], frame["chat_seq"] = thread, last
-            size = FRAME_SIZE + len(frame.get("content") or ())
             self._sizes.append(size)
             self._size += size
         self._frames.extend(frames)
@@ -109,10 +115,13 @@ class ThreadLog:
             self._room = None
 
     async def room(self, ahead: int = AHEAD) -> None:
-        """Return once everybody who follows is no more than so many frames behind."""
-        while self.last - min([follower.at for follower in self._followers], default=self.last) > ahead:
+        """Return once everybody who follows is no more than so many frames behind, nor too many bytes."""
+        while self._behind() > ahead or (self._behind() and self._size > self._most_bytes):
             self._room = self._room or new_sleeper()
             await self._room.sleep()
+
+    def _behind(self) -> int:
+        return self.last - min([follower.at for follower in self._followers], default=self.last)
 
 
 class Follower:

@@ -13,13 +13,14 @@ from ..conversations import Conversations
 from ..errors import Conflict
 from ..policies.chat_socket import ChatSocket
 from ..protocol.chat_frames import ToolResultFrame
+from ..shares import Shares, Table
 from ..stores.port import Key
 from .chat_log import Follower, ThreadLog
 
 Fields: TypeAlias = dict[str, Any]
 
 MOST_ENDED = 1000
-"""Threads without a turn whose frames are kept at most."""
+"""Threads of one principal without a turn whose frames are kept at most."""
 
 MOST_WAITING = 16
 """Messages that may wait for their turn in one thread."""
@@ -69,14 +70,14 @@ class Thread:
     Attributes:
         turns: those that run or wait, in order.
         model: what was asked last.
-        forget_at: when its frames are not kept any longer.
+        unused: called when it has neither turns nor followers any more.
     """
 
     key: Key
     log: ThreadLog
+    unused: Callable[[Thread], None]
     turns: list[RunningTurn] = field(default_factory=list[RunningTurn])
     model: str | None = None
-    forget_at: float | None = None
 
     @property
     def current(self) -> RunningTurn | None:
@@ -89,6 +90,8 @@ class Thread:
         if not self.log.followed:
             for turn in self.turns:
                 turn.left()
+            if not self.turns:
+                self.unused(self)
 
 
 class ChatThreads:
@@ -106,7 +109,8 @@ class ChatThreads:
         self.conversations = conversations
         self._clock = clock
         self._threads: dict[Key, Thread] = {}
-        self._ended: dict[Key, Thread] = {}  # oldest first
+        shares = Shares(settings.rings_bytes, min(settings.rings_bytes, settings.rings_bytes_per_principal))
+        self._ended: Table[str, Thread] = Table(shares, MOST_ENDED, self._forget)
         self._busy = 0
         self._idle = anyio.Event()
 
@@ -125,12 +129,11 @@ class ChatThreads:
         thread = self.find(key)
         if thread is None:
             log = ThreadLog(key.id, self.settings.ring, self.settings.ring_bytes)
-            thread = self._threads[key] = Thread(key, log)
+            thread = self._threads[key] = Thread(key, log, self._unused)
         if len(thread.turns) > MOST_WAITING:
             raise Conflict("Too many messages wait in this thread.", code="conversation_busy", should_retry=False)
         thread.turns.append(turn)
-        thread.forget_at = None
-        self._ended.pop(key, None)
+        self._ended.hold(key.principal, key.id, thread)
         self._busy += 1
         return thread
 
@@ -138,8 +141,7 @@ class ChatThreads:
         """A turn is over."""
         thread.turns.remove(turn)
         if not thread.turns:
-            thread.forget_at = self._clock() + self.settings.replay
-            self._ended[thread.key] = thread
+            self._ended.rest(thread.key.principal, thread.key.id, thread, thread.log.size, self._clock())
             thread.log.wake()  # connections that wait for the end of all turns
         self._busy -= 1
         if not self._busy:
@@ -147,19 +149,17 @@ class ChatThreads:
             self._idle = anyio.Event()
 
     def sweep(self) -> None:
-        """Forget the frames whose time is over; where somebody still looks, the numbers go on."""
-        now = self._clock()
-        for key, thread in list(self._ended.items()):
-            due = thread.forget_at is None or thread.forget_at <= now
-            if not due and len(self._ended) <= MOST_ENDED:
-                return
-            del self._ended[key]
-            if thread.log.followed:
-                thread.log.clear()
-                thread.forget_at = now + self.settings.replay
-                self._ended[key] = thread
-            else:
-                del self._threads[key]
+        """Forget the frames whose time is over."""
+        self._ended.pop_unused(self._clock() - self.settings.replay)
+
+    def _forget(self, principal: str, thread_id: str, thread: Thread) -> None:
+        """Forget a thread's frames; where somebody still looks, the numbers go on."""
+        thread.log.clear()
+        self._unused(thread)
+
+    def _unused(self, thread: Thread) -> None:
+        if not thread.log.followed and not thread.log.size:
+            self._threads.pop(thread.key, None)
 
     async def wait_idle(self) -> None:
         """Return once no turn runs."""

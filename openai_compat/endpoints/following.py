@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 
 from ..errors import Conflict, InvalidRequest, NotFound, Unavailable
-from ..eventlog import frames_after
+from ..eventlog import EventLog, frames_after
 from ..runtime import Runtime
 from ..serializers.encoding import from_stored_json, stored_json
 from ..serializers.errors import error_frame
@@ -58,19 +58,21 @@ async def _bury(runtime: Runtime, key: Key, found: StoredResponse) -> None:
         runtime.webhooks.publish("response.failed", key.id, key.principal)
 
 
-async def follow(runtime: Runtime, key: Key, after: int) -> AsyncIterator[bytes]:
-    """The frames of a response after number `after`, as they come, until its outcome.
+async def follow(runtime: Runtime, key: Key, after: int, here: EventLog | None = None) -> AsyncIterator[bytes]:
+    """The frames of a response after number `after`, as they come, until its outcome. `here` is its log, if it is known.
 
     Raises InvalidRequest if it has no log, the log does not reach back so far, or it ends before that number: one that
     was cut off when its process died may lack events that a client has seen.
     """
-    here = runtime.followed.get(key)
+    here = here or runtime.followed.get(key)
     if here is not None:
-        async for frames in here.follow(after):
+        async for frames, last in here.follow(after):
             yield frames
+            after = last
         if after > here.last:
             raise _beyond(after)
-        return
+        if after == here.last:
+            return
     async for frames in _follow_elsewhere(runtime, key, after):
         yield frames
 

@@ -9,7 +9,7 @@ from typing import TypeAlias
 import anyio
 
 from ..errors import Conflict, Unavailable
-from ..eventlog import AHEAD, AT_ONCE, BATCH, PAUSE, EventLog, joined
+from ..eventlog import AT_ONCE, BATCH, PAUSE, EventLog, joined
 from ..runtime import Runtime, logger
 from ..stores.port import Events, Key, ResponseStatus, StoredResponse
 from ..tasks import Task, spawn
@@ -68,16 +68,18 @@ class Journal:
         return self._key in self._copied
 
     async def flush(self) -> None:
-        """Have what is new copied to the store, now and then, while the answer goes on. Raises Conflict `turn_lost`.
+        """Have what is new copied to the store, now and then, while the answer goes on.
 
         An answer waits for a store that is far behind, but not for one that cannot be reached: its lease may still be
-        held.
+        held. Raises Conflict `turn_lost`, and Unavailable where more waits for such a store than can be kept here.
         """
-        if self._reached and self.log.unwritten >= AHEAD:
+        if self._reached and self.log.far_ahead:
             await self._settle()
+        if not self._reached and self.log.too_far_ahead:
+            raise Unavailable("The events of this answer cannot be kept.", code="store_unavailable", should_retry=False)
         if self._failure is not None:
             raise self._failure
-        full = self._reached and self.log.unwritten >= BATCH
+        full = self._reached and (self.log.unwritten >= BATCH or self.log.far_ahead)
         if self._busy or not (full or anyio.current_time() >= self.due):
             return
         self._flushed = anyio.current_time()

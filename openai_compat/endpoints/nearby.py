@@ -6,10 +6,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..shares import OVERHEAD, Shares, Table
+
 NUMBER = 64
-"""Responses that are kept; the oldest are forgotten first."""
+"""Responses of a connection that are kept; the oldest are forgotten first."""
 BODIES = 4
-"""Times the limit of a request body: what they may be together, in bytes. What two of them share counts twice."""
+"""Times the limit of a request body: what those of one caller may be together, in bytes, over all connections. What two
+of them share counts twice."""
+CALLERS = 8
+"""Times that: what those of all callers may be."""
+
+
+def shares_of(body_limit: int) -> Shares:
+    """The room of a server's connections together."""
+    each = BODIES * body_limit + NUMBER * OVERHEAD
+    return Shares(CALLERS * each, each)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,16 +33,18 @@ class _Kept:
 class Nearby(Mapping[str, Sequence[dict[str, Any]]]):
     """All that was said up to each of them, by its id."""
 
-    def __init__(self, body_limit: int) -> None:
-        self._limit = BODIES * body_limit
-        self._kept: dict[str, _Kept] = {}
-        self._size = 0
+    def __init__(self, shares: Shares, principal: str) -> None:
+        self._principal = principal
+        self._kept: Table[str, _Kept] = Table(shares, NUMBER)
 
     def __getitem__(self, identifier: str) -> Sequence[dict[str, Any]]:
-        return self._kept[identifier].items
+        kept = self._kept.get(self._principal, identifier)
+        if kept is None:
+            raise KeyError(identifier)
+        return kept.items
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._kept)
+        return iter([identifier for identifier, _ in self._kept.of(self._principal)])
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -40,18 +53,17 @@ class Nearby(Mapping[str, Sequence[dict[str, Any]]]):
         self, identifier: str, items: Sequence[dict[str, Any]], *, after: str | None, lane: str | None, size: int
     ) -> None:
         """Remember a response, `size` bytes more than what it continues (`after`). It is never itself forgotten here."""
-        parent = self._kept.get(after or "")
+        parent = self._kept.get(self._principal, after or "")
         kept = _Kept(items, lane, size + (parent.size if parent is not None else 0))
-        self._kept[identifier] = kept
-        self._size += kept.size
-        while len(self._kept) > 1 and (len(self._kept) > NUMBER or self._size > self._limit):
-            self._forget(next(iter(self._kept)))
+        self._kept.rest(self._principal, identifier, kept, kept.size)
 
     def failed(self, identifier: str | None, lane: str | None) -> None:
         """It could not be continued. A lane's own response is forgotten then; a fork leaves it to its lane."""
-        kept = self._kept.get(identifier or "")
+        kept = self._kept.get(self._principal, identifier or "")
         if identifier is not None and kept is not None and kept.lane == lane:
-            self._forget(identifier)
+            self._kept.pop(self._principal, identifier)
 
-    def _forget(self, identifier: str) -> None:
-        self._size -= self._kept.pop(identifier).size
+    def forget(self) -> None:
+        """The connection is gone."""
+        for identifier in self:
+            self._kept.pop(self._principal, identifier)

@@ -151,7 +151,7 @@ class ResponseTurn:
         if self._work is None:
             return
         response = self._work.stream.response()
-        if not self._work.parsed.store:
+        if not self._work.parsed.store and not self._gone:
             self._keep(self._work, response["output"])
         await self.write(frames)
         if not self._gone:

@@ -90,7 +90,7 @@ async def _background(runtime: Runtime, exchange: Exchange, parsed: ParsedRespon
         await exchange.answer(200, answer)
     elif work.journal is not None:
         await exchange.start_stream()
-        async for frames in work.journal.log.follow(-1):
+        async for frames in follow(runtime, work.key, -1, work.journal.log):
             await exchange.write(frames)
         await exchange.end(DONE)
 

@@ -29,7 +29,10 @@ async def serve(runtime: Runtime, connection: Connection) -> None:
         socket = ResponsesSocket(runtime, connection, group)
         group.start_soon(socket.end_in_time)
         group.start_soon(socket.end_when_drained)
-        await socket.read()
+        try:
+            await socket.read()
+        finally:
+            socket.nearby.forget()
         group.cancel_scope.cancel()
 
 
@@ -39,7 +42,7 @@ class ResponsesSocket:
     def __init__(self, runtime: Runtime, connection: Connection, group: TaskGroup) -> None:
         self.runtime = runtime
         self.connection = connection
-        self.nearby = Nearby(runtime.limits.body)
+        self.nearby = Nearby(runtime.nearby, connection.principal.id)
         self.steering = Steering(runtime.limits.body)
         self._group = group
         self._lanes = Lanes(LaneLimits(bytes=runtime.limits.body))

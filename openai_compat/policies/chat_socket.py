@@ -23,6 +23,9 @@ class ChatSocket:
         replay: seconds for which the frames of a turn that has ended can be had again.
         ring: frames of a thread that are kept to be had again.
         ring_bytes: how much these frames may hold, roughly, in bytes.
+        rings_bytes: the same for all threads together in which no turn runs; where it is passed, the oldest frames go
+            of the caller who has most.
+        rings_bytes_per_principal: the same for the threads of one caller.
         tool_timeout: seconds for which a turn waits for the results of the client's tools.
         ping: seconds between two `ping` frames.
 
@@ -37,11 +40,14 @@ class ChatSocket:
     replay: float = 300.0
     ring: int = 2000
     ring_bytes: int = 8 * 1024 * 1024
+    rings_bytes: int = 256 * 1024 * 1024
+    rings_bytes_per_principal: int = 32 * 1024 * 1024
     tool_timeout: float = 60.0
     ping: float = 25.0
 
     def __post_init__(self) -> None:
         if not self.path.startswith("/") or self.path.endswith("/"):
             raise ValueError(f"a path begins with a slash and does not end with one, not {self.path!r}")
-        if min(self.queue, self.ring, self.ring_bytes, self.tool_timeout, self.ping) <= 0:
-            raise ValueError("queue, ring, ring_bytes, tool_timeout and ping are positive")
+        rings = (self.ring, self.ring_bytes, self.rings_bytes, self.rings_bytes_per_principal)
+        if min(self.queue, self.tool_timeout, self.ping, *rings) <= 0:
+            raise ValueError("queue, ring, ring_bytes, rings_bytes, tool_timeout and ping are positive")

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Protocol
 
 from pydantic_core import from_json
 
 from ..backend import Decision, Principal, RunContext
+from ..shares import Shares, Table, size_of_value
 from .modes import Danger
 from .patterns import Allow, canonical
+
+GRANTED_BYTES, GRANTED_BYTES_EACH = 16 * 1024 * 1024, 2 * 1024 * 1024
+"""Bytes of all grants in memory, and of one principal's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,27 +71,25 @@ class Grants(Protocol):
 class MemoryGrants:
     """Grants that last as long as the process.
 
-    The oldest are forgotten: of one principal for one tool when they are more than `each`, and all those of the pair
-    that has been given none for the longest time when there are more than `most` pairs.
+    The oldest of one principal for one tool are forgotten when they are more than `each`. When a principal has grants for
+    more than `most` tools, or all have more than can be kept, those go that were given longest ago: of the principal who
+    has most.
     """
 
     def __init__(self, most: int = 1000, each: int = 100) -> None:
-        self._grants: OrderedDict[tuple[str, str], list[Allow]] = OrderedDict()
-        self._most = most
+        self._grants: Table[str, list[Allow]] = Table(Shares(GRANTED_BYTES, GRANTED_BYTES_EACH), most)
         self._each = each
 
     async def allowed(self, principal: str, tool: str) -> Sequence[Allow]:
         """What was allowed."""
-        return tuple(self._grants.get((principal, tool), ()))
+        return tuple(self._grants.get(principal, tool) or ())
 
     async def add(self, principal: str, tool: str, allow: Allow) -> None:
         """Allow it from now on."""
-        pair = (principal, tool)
-        kept = [one for one in self._grants.get(pair, ()) if one != allow]
-        self._grants[pair] = [*kept, allow][-self._each :]
-        self._grants.move_to_end(pair)
-        if len(self._grants) > self._most:
-            self._grants.popitem(last=False)
+        kept = [one for one in self._grants.get(principal, tool) or () if one != allow]
+        given = [*kept, allow][-self._each :]
+        self._grants.pop(principal, tool)
+        self._grants.rest(principal, tool, given, size_of_value([asdict(one) for one in given]))
 
 
 def call_digest(tool: str, arguments: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -14,10 +13,14 @@ from pydantic_core import to_json
 from ..backend import Principal
 from ..errors import AgentError, InvalidRequest
 from ..events import PendingCall
+from ..shares import Shares, Table, size_of_value
 from .conversation import RawMessage, typed_messages
 
 REMEMBERED = 512
-"""Pauses for the client's tools that are kept in memory at most; the oldest are forgotten."""
+"""Calls of the client's tools of one caller for which pauses are kept in memory; the oldest are forgotten."""
+
+REMEMBERED_BYTES, REMEMBERED_BYTES_EACH = 64 * 1024 * 1024, 16 * 1024 * 1024
+"""Bytes of all these pauses, and of one caller's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,20 +93,20 @@ class Pauses:
     """
 
     def __init__(self) -> None:
-        self._pauses: OrderedDict[tuple[str, str, str], Pause] = OrderedDict()
+        shares = Shares(REMEMBERED_BYTES, REMEMBERED_BYTES_EACH)
+        self._pauses: Table[tuple[str, str], Pause] = Table(shares, REMEMBERED)
 
     def remember(self, principal: Principal, before: Iterable[RawMessage], pause: Pause) -> None:
         """Keep a pause; `before` is the conversation before what it holds itself."""
         where = _digest(before)
+        size = size_of_value([pause.messages, pause.results, [[call.arguments] for call in pause.calls]])
         for call in pause.pending:
-            self._pauses[principal.id, where, call.call_id] = pause
-        while len(self._pauses) > REMEMBERED:
-            self._pauses.popitem(last=False)
+            self._pauses.rest(principal.id, (where, call.call_id), pause, size)
 
     def recall(self, principal: Principal, before: Iterable[RawMessage], call_ids: Iterable[str]) -> Pause | None:
         """The pause that waits for the results of these calls, in just this conversation."""
         where = _digest(before)
-        found = [self._pauses.get((principal.id, where, call_id)) for call_id in call_ids]
+        found = [self._pauses.get(principal.id, (where, call_id)) for call_id in call_ids]
         return next((pause for pause in found if pause is not None), None)
 
 

@@ -11,9 +11,10 @@ import pytest
 
 from openai_compat import MemoryStore, Server
 from openai_compat.errors import Unavailable
-from openai_compat.eventlog import AHEAD, AT_ONCE
-from openai_compat.stores.port import Events, Key
+from openai_compat.eventlog import AHEAD, AT_ONCE, EventLog
+from openai_compat.stores.port import LOG_BYTES, Events, Key
 
+from ..interaction.requirements import requirement
 from .exchanges import Recorder, request
 
 pytestmark = pytest.mark.anyio
@@ -118,3 +119,63 @@ async def test_a_few_logs_are_written_at_once_however_many_there_are() -> None:
     assert store.most == AT_ONCE
     for client in clients:
         assert await logged(store, events(client.data)) == events(client.data)
+
+
+MEBIBYTE = 1024 * 1024
+
+
+async def large(prompt: str) -> AsyncIterator[str]:
+    """Says more than is kept of the events of one answer."""
+    for _ in range(LOG_BYTES // (3 * MEBIBYTE)):
+        yield "x" * (3 * MEBIBYTE)
+        await anyio.lowlevel.checkpoint()
+
+
+def follow(made: Sequence[dict[str, Any]], after: int) -> Any:
+    path = f"/v1/responses/{made[0]['response']['id']}"
+    return request(path, method="GET", query=f"stream=true&starting_after={after}")
+
+
+@requirement("responses.log_bounded")
+async def test_of_a_long_stream_the_last_events_are_kept_and_the_answer_is_whole() -> None:
+    store, client, early, late = MemoryStore(), Recorder(), Recorder(), Recorder()
+    server = Server(large, store=store)
+    await server.handle(background(), client)
+    made = events(client.data)
+    assert made[-1]["type"] == "response.completed"
+
+    await server.handle(follow(made, 0), early)
+    await server.handle(follow(made, made[-1]["sequence_number"] - 1), late)
+    assert early.status == 400
+    assert json.loads(early.data)["error"]["code"] == "events_not_kept"
+    assert events(late.data) == made[-1:]
+    assert store.size < 4 * LOG_BYTES
+
+
+def numbered(log: EventLog, size: int) -> Events:
+    log.add(b"x" * size, log.last + 1)
+    return Events(log.last, log.last, "x" * size)
+
+
+def test_a_log_drops_what_the_store_has_and_no_other() -> None:
+    log = EventLog()
+    for _ in range(20):
+        numbered(log, MEBIBYTE)
+    batch = log.batch()
+    assert batch is not None
+    assert (batch.first, batch.last) == (0, 19)
+    assert log.too_far_ahead
+    log.written(batch)
+    assert not log.far_ahead
+    numbered(log, MEBIBYTE)
+    assert log.batch() == Events(20, 20, "x" * MEBIBYTE)
+
+
+async def test_who_follows_is_told_how_far_and_nothing_after_a_gap() -> None:
+    log = EventLog()
+    for _ in range(20):
+        log.written(numbered(log, MEBIBYTE))
+    log.end()
+    assert [last async for _, last in log.follow(0)] == []
+    assert [last async for _, last in log.follow(17)] == [19]
+    assert [last async for _, last in log.follow(19)] == []

@@ -7,9 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openai_compat.endpoints.lanes import LaneLimits, Lanes
-from openai_compat.endpoints.nearby import NUMBER, Nearby
+from openai_compat.endpoints.nearby import NUMBER, Nearby, shares_of
 from openai_compat.errors import OpenAICompatError
 from openai_compat.parsers.responses_socket import Create
+
+from ..interaction.requirements import requirement
 
 LANES = st.sampled_from([None, "a", "b", "c"])
 
@@ -104,7 +106,7 @@ def test_a_lane_too_many_is_refused_and_the_others_go_on() -> None:
 
 
 def test_responses_are_known_until_others_need_the_room() -> None:
-    nearby = Nearby(body_limit=1000)
+    nearby = Nearby(shares_of(1000), "ann")
     for number in range(NUMBER + 1):
         nearby.keep(str(number), [{"n": number}], after=None, lane=None, size=1)
     assert "0" not in nearby
@@ -113,16 +115,31 @@ def test_responses_are_known_until_others_need_the_room() -> None:
 
 
 def test_large_responses_take_the_room_of_several_and_the_last_is_always_known() -> None:
-    nearby = Nearby(body_limit=10)
-    nearby.keep("a", [], after=None, lane=None, size=20)
-    nearby.keep("b", [], after="a", lane=None, size=5)
+    nearby = Nearby(shares_of(50_000), "ann")
+    nearby.keep("a", [], after=None, lane=None, size=200_000)
+    nearby.keep("b", [], after="a", lane=None, size=50_000)
     assert list(nearby) == ["b"]
-    nearby.keep("c", [], after="b", lane=None, size=1000)
+    nearby.keep("c", [], after="b", lane=None, size=10_000_000)
     assert list(nearby) == ["c"]
 
 
+@requirement("ws.bounded")
+def test_connections_of_one_caller_share_its_room_and_take_nothing_of_anothers() -> None:
+    shares = shares_of(50_000)
+    bobs, anns = Nearby(shares, "bob"), [Nearby(shares, "ann") for _ in range(20)]
+    bobs.keep("his", [{"n": 1}], after=None, lane=None, size=1000)
+    for nearby in anns:
+        nearby.keep("hers", [], after=None, lane=None, size=100_000)
+    assert shares.size_of("ann") <= shares.each
+    assert ["hers" in nearby for nearby in anns] == [False] * 18 + [True] * 2
+    assert bobs["his"] == [{"n": 1}]
+    for nearby in (*anns, bobs):
+        nearby.forget()
+    assert shares.size == 0
+
+
 def test_a_response_that_its_own_lane_could_not_continue_is_forgotten_but_not_because_of_a_fork() -> None:
-    nearby = Nearby(body_limit=1000)
+    nearby = Nearby(shares_of(1000), "ann")
     nearby.keep("a", [], after=None, lane="one", size=1)
     for identifier, lane in (("a", "two"), ("a", None), ("b", "one"), (None, "one")):
         nearby.failed(identifier, lane)

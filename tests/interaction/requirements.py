@@ -29,6 +29,10 @@ REQUIREMENTS: dict[str, Requirement] = {
         "a stream has the role first, one finish_reason, then [DONE], and nothing after it", "W A1"
     ),
     "chat.stream.live": Requirement("a piece is on its way before the agent makes the next one", "T 29"),
+    "chatws.bounded": Requirement(
+        "the frames that are kept are bounded in bytes, whatever is in them, for each thread, for each caller and in all",
+        "D 6",
+    ),
     "chatws.turn": Requirement("a chat turn is numbered chunks, the last one done, then the whole message", "D 7"),
     "chatws.thread": Requirement("a thread is made where none is named, and every frame tells which", "D 7"),
     "chatws.encoding": Requirement("JSON is answered in JSON, MessagePack in MessagePack, errors too", "T 35"),
@@ -93,7 +97,8 @@ REQUIREMENTS: dict[str, Requirement] = {
     "webhooks.chosen": Requirement("a webhook gets the events and principals it is for", "D 6"),
     "webhooks.background": Requirement("the outcome of background responses is told, and no turn waits for it", "W A0"),
     "store.bounded": Requirement(
-        "what is kept in memory is bounded in bytes, in all and for each caller, and nobody's takes another's place", "D 6"
+        "what is kept in memory is bounded in bytes, in all and for each caller, and nobody's takes another's place",
+        "D 6",
     ),
     "store.url": Requirement("a store can be given by its URL; the server closes what it opened", "D 6"),
     "store.start": Requirement("a store that is away is waited for; one that is none of ours is refused", "T 188-189"),
@@ -240,6 +245,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     "responses.incomplete": Requirement("an answer that was cut off is incomplete and says why", "W A3"),
     "responses.limits": Requirement("max_tool_calls ends a turn, truncation makes a conversation fit", "W A3"),
     "responses.background": Requirement("background responses are polled, cancelled, and end", "W A3"),
+    "responses.log_bounded": Requirement("of a stream's events the last ones are kept, so many bytes of them", "D 6"),
     "responses.resume": Requirement("a stream can be followed from any event, also while it runs", "W A3"),
     "responses.detach": Requirement("with detach, a response outlives its client and is found by its id", "D 5"),
     "responses.disconnect": Requirement("a foreground response stops when its client leaves", "W A3"),
@@ -261,6 +267,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     "ws.fifo": Requirement("without stream_id, responses are made one after the other", "W A3.2"),
     "ws.lanes": Requirement("lanes run side by side, each in order", "W A0"),
     "ws.local": Requirement("what is not stored can be continued on its connection, and only there", "W A3.2"),
+    "ws.bounded": Requirement("what connections know is bounded in bytes, in all and for each caller", "D 6"),
     "ws.evict": Requirement("a response that could not be continued in its lane is forgotten", "W A3.2"),
     "ws.generate": Requirement("generate: false makes a response that remembers its input; no agent runs", "W A0"),
     "ws.steer": Requirement("input for a running response is accepted, and committed or handed back", "W A0"),

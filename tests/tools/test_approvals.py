@@ -39,6 +39,7 @@ from openai_compat.tools import (
     parse_allow,
     tool,
 )
+from openai_compat.tools.pause import REMEMBERED, REMEMBERED_BYTES_EACH, OpenCall, Pause, Pauses
 
 from .support import after, call, function, new_context, request_for, results, run, text, user
 
@@ -297,15 +298,35 @@ async def test_grants_that_cannot_be_read_end_the_turn_and_nothing_runs() -> Non
     assert shop.did == []
 
 
-async def test_grants_in_memory_are_bounded() -> None:
+async def test_grants_in_memory_are_bounded_for_each_principal_and_nobody_loses_anothers() -> None:
     grants = MemoryGrants(most=2, each=2)
-    for principal, word in [("a", "1"), ("b", "1"), ("b", "2"), ("b", "1"), ("b", "3"), ("c", "1")]:
-        await grants.add(principal, "git", parse_allow(word))
+    await grants.add("bob", "pay", parse_allow("ls"))
+    for name in ("pay", "move", "look"):
+        for word in ("a", "b", "c"):
+            await grants.add("ann", name, parse_allow(word))
 
-    assert [[str(allow) for allow in await grants.allowed(who, "git")] for who in "abc"] == [[], ["1", "3"], ["1"]]
+    assert [len(await grants.allowed("ann", name)) for name in ("pay", "move", "look")] == [0, 2, 2]
+    assert await grants.allowed("ann", "look") == (parse_allow("b"), parse_allow("c"))
+    assert await grants.allowed("bob", "pay") == (parse_allow("ls"),)
 
 
-# asked later
+async def test_one_principals_pauses_for_its_tools_do_not_push_out_anothers() -> None:
+    pauses, before = Pauses(), [{"role": "user", "content": "hi"}]
+
+    def pause(call: str, text: str) -> Pause:
+        calls = [OpenCall(call, "look", "{}", "result")]
+        return Pause(1, [{"role": "assistant", "content": text}], calls)
+
+    pauses.remember(Principal("bob"), before, pause("his", "small"))
+    for number in range(2 * REMEMBERED):
+        pauses.remember(Principal("ann"), before, pause(str(number), "small"))
+    for number in range(5):
+        pauses.remember(Principal("ann"), before, pause(f"large-{number}", "x" * (REMEMBERED_BYTES_EACH // 3)))
+
+    assert pauses.recall(Principal("bob"), before, ["his"]) == pause("his", "small")
+    assert pauses.recall(Principal("ann"), before, ["0"]) is None
+    assert pauses.recall(Principal("ann"), before, ["large-2"]) is None
+    assert pauses.recall(Principal("ann"), before, ["large-4"]) is not None
 
 
 async def test_a_turn_pauses_for_approval_and_goes_on_in_another_process() -> None:

@@ -6,30 +6,31 @@ no place for signatures, so they are kept here. In another process they are unkn
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 
 from ...backend import Principal
+from ...shares import Shares, Table, size_of_value
 from .content import Block
 
 KEPT = 512
-"""Answers that are kept at most; the oldest are forgotten."""
+"""Answers of one caller that are kept; the oldest are forgotten."""
+
+KEPT_BYTES, KEPT_BYTES_EACH = 64 * 1024 * 1024, 16 * 1024 * 1024
+"""Bytes of all these answers, and of one caller's."""
 
 
 class Answers:
     """Remembers the answers that made calls, for the caller they were made for."""
 
     def __init__(self) -> None:
-        self._answers: OrderedDict[tuple[Principal, tuple[str, ...]], list[Block]] = OrderedDict()
+        self._answers: Table[tuple[str, ...], list[Block]] = Table(Shares(KEPT_BYTES, KEPT_BYTES_EACH), KEPT)
 
     def remember(self, principal: Principal, content: list[Block]) -> None:
         """Keep an answer, if it has calls, and more than could be told from the client's history."""
         calls = tuple([block["id"] for block in content if block["type"] == "tool_use"])
         if calls and any([block["type"] not in ("text", "tool_use") for block in content]):
-            self._answers[principal, calls] = content
-            if len(self._answers) > KEPT:
-                self._answers.popitem(last=False)
+            self._answers.rest(principal.id, calls, content, size_of_value(content))
 
     def recall(self, principal: Principal, calls: Sequence[str]) -> list[Block] | None:
         """The answer that made just these calls."""
-        return self._answers.get((principal, tuple(calls)))
+        return self._answers.get(principal.id, tuple(calls))
