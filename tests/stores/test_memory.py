@@ -23,6 +23,7 @@ from openai_compat.stores.port import (
     StoredCompletion,
 )
 
+from ..interaction.requirements import requirement
 from .samples import approval, done, events, file, names_in, response, said
 from .samples import turn as outcome
 
@@ -168,7 +169,7 @@ async def all_of(store: MemoryStore, key: Key) -> dict[str, Any]:
     return {kind: await read(store, Key(key.principal, kind)) for kind, (_, read) in READS.items()}
 
 
-@pytest.mark.requirement("store.bounded")
+@requirement("store.bounded")
 @pytest.mark.parametrize("kind", READS)
 async def test_one_principal_fills_its_part_and_anothers_is_as_it_was(kind: str) -> None:
     store = MemoryStore(**ROOM)
@@ -186,7 +187,7 @@ async def test_one_principal_fills_its_part_and_anothers_is_as_it_was(kind: str)
     assert await all_of(store, Key("bob", "")) == before
 
 
-@pytest.mark.requirement("store.bounded")
+@requirement("store.bounded")
 @pytest.mark.parametrize("kind", READS)
 async def test_a_principal_with_a_thousand_small_things_evicts_only_its_own(kind: str) -> None:
     store = MemoryStore(max_items=10)
@@ -201,7 +202,7 @@ async def test_a_principal_with_a_thousand_small_things_evicts_only_its_own(kind
     assert await read(store, Key("alice", "29"))
 
 
-@pytest.mark.requirement("store.bounded")
+@requirement("store.bounded")
 async def test_many_principals_together_stay_within_the_total_and_the_smallest_keeps_all() -> None:
     store = MemoryStore(**ROOM)
     await put_response(store, Key("bob", "his"), "small")
