@@ -21,6 +21,7 @@ from .http import HttpRequest
 from .leases import Leases
 from .messages import AssistantMessage, Message, SystemMessage, ToolCall, ToolMessage, UserMessage
 from .parsers.chat import resume_of
+from .parsers.context import NOT_RUN
 from .parsers.conversation import check_conversation
 from .parsers.items import parse_items
 from .policies.messages import without_drawings
@@ -42,8 +43,6 @@ KNOWN_SOURCES = (*DEFAULT_SOURCES, "x-session-id", "session-id", "thread-id", "s
 MAX_ID = 256
 LOOK_AGAIN = 1.0
 """Seconds after which those who wait for a conversation look by themselves: another process may have had it."""
-
-SUPERSEDED = "Not run: the user sent a new message instead."
 
 
 class Conversations:
@@ -374,7 +373,7 @@ def _new_items(waiting: Sequence[ToolCall], request: AgentRequest) -> tuple[Mess
 
 
 def _not_run(call: ToolCall) -> ToolMessage:
-    return ToolMessage(call.call_id, SUPERSEDED, call.name)
+    return ToolMessage(call.call_id, NOT_RUN, call.name)
 
 
 def _superseded() -> Conflict:

@@ -10,7 +10,7 @@ from ..backend import AgentBackend, AgentRequest
 from ..conversations import Draft, stored_items
 from ..errors import InvalidRequest, NotFound
 from ..http import HttpRequest
-from ..parsers.context import own_items
+from ..parsers.context import is_answers
 from ..parsers.responses import ParsedResponse, check_response_capabilities, with_context
 from ..policies.admission import Seat
 from ..runtime import Runtime, new_id, now
@@ -120,8 +120,8 @@ async def prepare(
     answers = await find_answers(runtime.store, bound, parsed.decisions) if parsed.decisions else None
     draft = await _draft(runtime, asker, parsed, conversation)
     try:
-        parsed, context = await _context(runtime, asker, parsed, draft, nearby or {})
-        request = _request(runtime, parsed, context, draft)
+        parsed, context = await _in_context(runtime, asker, parsed, draft, nearby or {})
+        request = runtime.messages.apply(parsed.request)
         if answers is not None:
             request = replace(request, resume=answers.resume(request.resume))
         else:
@@ -216,40 +216,27 @@ async def _draft(runtime: Runtime, asker: Asker, parsed: ParsedResponse, identif
     return await runtime.turn_locks.lock(key)
 
 
-async def _context(
+async def _in_context(
     runtime: Runtime, asker: Asker, parsed: ParsedResponse, draft: Draft | None, nearby: Mapping[str, Items]
 ) -> tuple[ParsedResponse, Items]:
-    """What was said before, and the request with the items that it only named."""
+    """The request behind what was said before, with the items that it only named; and what was said before."""
     context = draft.items if draft is not None else await _before(runtime, asker, parsed, nearby)
     if draft is not None and parsed.conversation is None and context:
         parsed = replace(parsed, input=_new_items(parsed.input))  # of a client that sends all of it every time
-    if not parsed.references:
-        return parsed, context
-    lookup = await _referenced(runtime, asker, parsed.references)
-    own = tuple(own_items(parsed.input, context, lookup).values())
-    return replace(parsed, input=own), context
+    lookup = await _referenced(runtime, asker, parsed.references) if parsed.references else {}
+    parsed = with_context(parsed, context, lookup, heal=draft is not None)
+    if draft is not None:
+        parsed = replace(parsed, request=replace(parsed.request, conversation_id=draft.key.id))
+    return parsed, context
 
 
 def _new_items(items: Items) -> tuple[dict[str, Any], ...]:
     """What comes after the last item that was an answer's. Raises InvalidRequest if that is nothing."""
-    start = max([index + 1 for index, item in enumerate(items) if _is_answers(item)], default=0)
+    start = max([index + 1 for index, item in enumerate(items) if is_answers(item)], default=0)
     if start == len(items):
         text = "Nothing new: a request in a known conversation needs something from the user."
         raise InvalidRequest(text, param="input")
     return tuple(items[start:])
-
-
-def _is_answers(item: Mapping[str, Any]) -> bool:
-    kind = item.get("type", "message")
-    return item.get("role") == "assistant" or kind == "reasoning" or str(kind).endswith("_call")
-
-
-def _request(runtime: Runtime, parsed: ParsedResponse, context: Items, draft: Draft | None) -> AgentRequest:
-    """The request with all that was said before."""
-    request = with_context(parsed, context)
-    if draft is not None:
-        request = replace(request, conversation_id=draft.key.id)
-    return runtime.messages.apply(request)
 
 
 async def _before(runtime: Runtime, asker: Asker, parsed: ParsedResponse, nearby: Mapping[str, Items]) -> Items:

@@ -13,7 +13,16 @@ from anyio.abc import TaskGroup
 from ..connection import GOING_AWAY, POLICY, RESTART, TOO_BIG, Connection
 from ..errors import InvalidRequest, OpenAICompatError, Unauthorized, Unavailable
 from ..http import ClientDisconnected, Frame
-from ..parsers.responses_socket import Create, InvalidSteer, Steer, parse_command, parse_frame, parse_lane
+from ..parsers.responses_socket import (
+    Command,
+    Create,
+    InvalidSteer,
+    Processed,
+    Steer,
+    parse_command,
+    parse_frame,
+    parse_lane,
+)
 from ..runtime import Runtime, new_id
 from ..serializers.responses_socket import error_event
 from .lanes import LaneLimits, Lanes
@@ -71,7 +80,9 @@ class ResponsesSocket:
         except OpenAICompatError as error:
             await self.fail(error, lane, new_id("req_"))
 
-    async def _obey(self, command: Create | Steer) -> None:
+    async def _obey(self, command: Command) -> None:
+        if isinstance(command, Processed):
+            return
         if isinstance(command, Steer):
             await self._steer(command)
             return

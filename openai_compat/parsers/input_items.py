@@ -38,10 +38,16 @@ def _normal(item: dict[str, Any], kind: str, taken: set[str], new_id: NewId) -> 
         identity = new_id(id_prefix(kind))
     taken.add(identity)
     if kind not in CHECKED:
-        return {**item, "id": identity}
+        return {**_filled(item, kind), "id": identity}
     status = {"status": item.get("status") or "completed"} if kind in WITH_STATUS else {}
     fields = {key: value for key, value in item.items() if value is not None and key not in ("id", "type", "status")}
     return {"id": identity, "type": kind, **status, **fields, **_lists(item, kind)}
+
+
+def _filled(item: Fields, kind: str) -> dict[str, Any]:
+    """An item of another type with what a listed one always has. A result of a local shell has the id of its call."""
+    by_id = {"call_id": item.get("call_id") or item.get("id")} if kind.startswith("local_shell_call") else {}
+    return {**item, **by_id}
 
 
 def _lists(item: Fields, kind: str) -> dict[str, Any]:

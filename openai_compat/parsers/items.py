@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, cast
 
+from pydantic_core import to_json
+
 from ..messages import (
     AssistantMessage,
     AssistantPart,
@@ -33,6 +35,14 @@ SUMMARY = "Summary of the conversation so far:\n\n"
 INCOMPLETE = "incomplete"
 """The status of what was cut short: a call like that was never made."""
 
+_OTHERS_CALLS = {
+    "local_shell_call": ("local_shell", "action"),
+    "shell_call": ("shell", "action"),
+    "apply_patch_call": ("apply_patch", "operation"),
+    "computer_call": ("computer", "action"),
+}
+"""Calls that only other servers make, in conversations that began there: the tool, and where its arguments are."""
+
 
 def parse_items(items: Sequence[Fields]) -> tuple[Message, ...]:
     """The conversation, oldest first.
@@ -40,7 +50,7 @@ def parse_items(items: Sequence[Fields]) -> tuple[Message, ...]:
     What the assistant thought, said and called becomes one message, until it speaks again; the results of its calls
     stand right after it, wherever they were sent. Calls that were cut short are left out, and types that are not
     known, and what a compaction stands for: all before it, but for instructions and what came since the user spoke
-    last.
+    last. Calls that other servers have made (`local_shell_call` and the like) are there if they have a result.
     """
     conversation = _Conversation()
     for item in items:
@@ -51,6 +61,12 @@ def parse_items(items: Sequence[Fields]) -> tuple[Message, ...]:
 def qualified(name: str, namespace: str | None) -> str:
     """The name by which agents know a tool of a namespace."""
     return f"{namespace}__{name}" if namespace else name
+
+
+def tool_of(item: Fields) -> str:
+    """The name by which agents know the tool that a call is of, or a result is from; empty if that is not told."""
+    name = _text(item, "name") or _OTHERS_CALLS.get(_text(item, "type"), ("", ""))[0]
+    return qualified(name, _optional(item, "namespace")) if name else ""
 
 
 def summary_of(item: Fields) -> str | None:
@@ -71,6 +87,7 @@ class _Turn:
     calls: list[ToolCall] = field(default_factory=list[ToolCall])
     results: list[ToolMessage] = field(default_factory=list[ToolMessage])
     waiting: set[str] = field(default_factory=set[str])
+    others: set[str] = field(default_factory=set[str])
     name: str | None = None
     spoke: bool = False
 
@@ -80,7 +97,10 @@ class _Turn:
 
     def messages(self) -> list[Message]:
         reasoning = "\n\n".join(self.reasoning) if self.reasoning else None
-        return [AssistantMessage(tuple(self.parts), tuple(self.calls), reasoning, self.name), *self.results]
+        calls = [call for call in self.calls if call.call_id not in self.others]
+        if self.others and not (calls or self.parts or self.reasoning or self.spoke):
+            return []
+        return [AssistantMessage(tuple(self.parts), tuple(calls), reasoning, self.name), *self.results]
 
 
 class _Conversation:
@@ -102,7 +122,11 @@ class _Conversation:
             case "custom_tool_call":
                 self._call(item, "custom", "input")
             case "function_call_output" | "custom_tool_call_output":
-                self._result(item)
+                self._result(item, input_parts(item.get("output")))
+            case "local_shell_call" | "shell_call" | "apply_patch_call" | "computer_call" as kind:
+                self._others_call(item, *_OTHERS_CALLS[kind])
+            case "local_shell_call_output" | "shell_call_output" | "apply_patch_call_output" | "computer_call_output":
+                self._result(item, _others_output(item.get("output") or item.get("status")))
             case "compaction":
                 self._compact(summary_of(item))
             case _:
@@ -130,12 +154,23 @@ class _Conversation:
     def _call(self, item: Fields, kind: Literal["function", "custom"], arguments: str) -> None:
         if item.get("status") == INCOMPLETE:
             return
-        turn, deferred = self._turn(lambda last: not last.results), item.get("async") is True
-        call = ToolCall(_text(item, "call_id"), _tool_name(item), _text(item, arguments), kind, deferred=deferred)
-        turn.calls.append(call)
+        deferred = item.get("async") is True
+        call = ToolCall(_text(item, "call_id"), tool_of(item), _text(item, arguments), kind, deferred=deferred)
+        turn = self._take(call)
         if not deferred:
             turn.waiting.add(call.call_id)
+
+    def _others_call(self, item: Fields, name: str, arguments: str) -> None:
+        """A call of a tool of another server's: it is not waited for."""
+        call_id = _text(item, "call_id")
+        if call_id and item.get("status") != INCOMPLETE:
+            self._take(ToolCall(call_id, name, _json(item.get(arguments)))).others.add(call_id)
+
+    def _take(self, call: ToolCall) -> _Turn:
+        turn = self._turn(lambda last: not last.results)
+        turn.calls.append(call)
         self._called[call.call_id] = call.name, turn
+        return turn
 
     def _turn(self, joins: Callable[[_Turn], bool]) -> _Turn:
         """Where more from the assistant belongs: its calls and their results stay together until all have one."""
@@ -146,13 +181,14 @@ class _Conversation:
         self._said.append(turn)
         return turn
 
-    def _result(self, item: Fields) -> None:
-        call_id, output = _text(item, "call_id"), input_parts(item.get("output"))
+    def _result(self, item: Fields, output: tuple[InputPart, ...]) -> None:
+        call_id = _text(item, "call_id")
         name, turn = self._called.get(call_id, ("", None))
         media = tuple([part for part in output if not isinstance(part, TextPart)])
-        message = ToolMessage(call_id, text_of(output), _tool_name(item) or name, media)
-        if turn is not None and (call_id in turn.waiting or turn is self._said[-1]):
+        message = ToolMessage(call_id, text_of(output), tool_of(item) or name, media)
+        if turn is not None and (call_id in turn.waiting | turn.others or turn is self._said[-1]):
             turn.waiting.discard(call_id)
+            turn.others.discard(call_id)
             turn.results.append(message)
         else:
             self._said.append(message)
@@ -178,6 +214,13 @@ def assistant_parts(content: object) -> tuple[AssistantPart, ...]:
     if isinstance(content, str):
         return (TextPart(content),) if content else ()
     return tuple([part for part in map(_assistant_part, _parts(content)) if part is not None])
+
+
+def _others_output(output: object) -> tuple[InputPart, ...]:
+    """The result of a call that another server has made: text, a picture of a screen, or something as JSON."""
+    if isinstance(output, dict) and isinstance(cast("Fields", output).get("image_url"), str):
+        return (_image(cast("Fields", output)),)
+    return (TextPart(output if isinstance(output, str) else _json(output)),)
 
 
 def _assistant_part(part: Fields) -> AssistantPart | None:
@@ -215,14 +258,13 @@ def _audio(speech: Fields) -> AudioPart:
     return AudioPart(_text(speech, "data"), _text(speech, "format"))
 
 
-def _tool_name(item: Fields) -> str:
-    name = _text(item, "name")
-    return qualified(name, _optional(item, "namespace")) if name else ""
-
-
 def _parts(value: object) -> list[Fields]:
     parts = cast("list[Any]", value) if isinstance(value, list) else []
     return [cast("Fields", part) for part in parts if isinstance(part, dict)]
+
+
+def _json(value: object) -> str:
+    return to_json(value, inf_nan_mode="null").decode()
 
 
 def _text(fields: Fields, key: str) -> str:

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from pydantic import ValidationError
+
 from ..backend import CustomTool, FunctionTool, Tool, ToolChoice
 from ..errors import InvalidRequest
-from ..protocol.response_request import (
-    AllowedToolsParam,
-    CustomToolParam,
-    FunctionToolParam,
-    McpChoiceParam,
-    McpToolParam,
-    NamespaceToolParam,
-    OfferedChoiceParam,
-    ResponseRequest,
-    ToolParam,
-)
+from ..protocol.items import ToolsItemParam
+from ..protocol.response_request import AllowedToolsParam, McpChoiceParam, OfferedChoiceParam, ResponseRequest
+from ..protocol.response_tools import CustomToolParam, FunctionToolParam, McpToolParam, NamespaceToolParam, ToolParam
 from .items import qualified
 from .tools import checked_tools, choice_by_mode, only
+
+BRING_TOOLS = frozenset(["additional_tools", "tool_search_output"])
+"""Types of items by which a client offers more tools in the middle of a conversation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +57,42 @@ class _Offer:
         return qualified(self.tool.name, self.namespace)
 
 
-def parse_tools(params: Sequence[ToolParam], raw: Sequence[dict[str, Any]]) -> ResponseTools:
-    """The tools in `params`, of which `raw` is what was sent. Raises InvalidRequest."""
-    offers = [offer for index, param in enumerate(params) for offer in _offers(param, f"tools[{index}]")]
+def parse_tools(wire: ResponseRequest, raw: Mapping[str, Any]) -> ResponseTools:
+    """The tools of a request, of which `raw` is what was sent, and those that its items bring. Raises InvalidRequest."""
+    tools = _tools(wire.tools or [], raw.get("tools") or [], "tools")
+    for index, item in enumerate(wire.input if isinstance(wire.input, list) else []):
+        if isinstance(item, ToolsItemParam):
+            tools = joined(tools, _tools(item.tools, raw["input"][index]["tools"], f"input[{index}].tools"))
+    return tools
+
+
+def tools_of_items(items: Sequence[Mapping[str, Any]]) -> ResponseTools:
+    """The tools that items brought which were said before; what was stored without being checked is left out."""
+    tools = ResponseTools()
+    for item in items:
+        if item.get("type") in BRING_TOOLS:
+            with suppress(ValidationError, InvalidRequest):
+                tools = joined(tools, _tools(ToolsItemParam.model_validate(item).tools, item["tools"], "tools"))
+    return tools
+
+
+def joined(first: ResponseTools, more: ResponseTools) -> ResponseTools:
+    """All of them. Of two offered tools with one name the later one counts: a client says again what it offers."""
+    kept = [tool for tool in first.offered if tool.name not in more.names]
+    return ResponseTools(
+        offered=(*kept, *more.offered),
+        hosted=(*[tool for tool in first.hosted if tool not in more.hosted], *more.hosted),
+        labels=first.labels | more.labels,
+        namespaces={
+            **{name: there for name, there in first.namespaces.items() if name not in more.names},
+            **more.namespaces,
+        },
+        deferred=(first.deferred - more.names) | more.deferred,
+    )
+
+
+def _tools(params: Sequence[ToolParam], raw: Sequence[dict[str, Any]], where: str) -> ResponseTools:
+    offers = [offer for index, param in enumerate(params) for offer in _offers(param, f"{where}[{index}]")]
     tools = checked_tools([(offer.param, _tool(offer.tool, offer.name)) for offer in offers])
     own = FunctionToolParam | CustomToolParam | NamespaceToolParam
     return ResponseTools(

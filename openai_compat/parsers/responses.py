@@ -6,18 +6,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias, cast
 
-from ..backend import AgentRequest, Caller, Capabilities, CustomTool, Decision, Sampling, ToolChoice
+from ..backend import AgentRequest, Caller, Capabilities, CustomTool, Decision, Resume, Sampling, Tool, ToolChoice
 from ..errors import InvalidRequest
+from ..messages import ToolMessage
 from ..protocol.chat_request import TextFormat
 from ..protocol.response_request import JsonSchemaFormat, ResponseRequest
 from ..serializers.echo import echo_of
 from ..serializers.history import chat_message
 from .body import check_length, parse_object, validate
-from .chat import resume_of
-from .context import OUTPUTS, check_calls, check_something_is_asked, own_items
+from .context import OUTPUTS, check_calls, check_something_is_asked, healed, own_items, results_in
 from .input_items import input_items
 from .items import parse_items
-from .response_tools import ResponseTools, parse_tool_choice, parse_tools
+from .response_tools import ResponseTools, joined, parse_tool_choice, parse_tools, tools_of_items
 
 NewId: TypeAlias = Callable[[str], str]
 Fields: TypeAlias = Mapping[str, Any]
@@ -119,8 +119,7 @@ class ParsedResponse:
     @property
     def generate(self) -> bool:
         """Whether an answer is wanted at all; if not, the response only remembers its input."""
-        prewarm = (self.wire.prompt_cache_options or {}).get("prewarm") is True
-        return self.wire.generate is not False and not prewarm
+        return self.wire.wants_answer
 
     @property
     def conversation(self) -> str | None:
@@ -160,10 +159,11 @@ def parse_response(body: bytes | dict[str, Any], caller: Caller, new_id: NewId) 
     wire = validate(ResponseRequest, raw)
     _refuse(wire)
     items = input_items(wire_input(raw), new_id)
-    tools = parse_tools(wire.tools or [], raw.get("tools") or [])
-    request = _request(wire, raw, tools, parse_tool_choice(wire, tools), caller)
+    tools = parse_tools(wire, raw)
+    choice = _tool_choice(wire, tools, final=wire.conversation_id is None and wire.previous_response_id is None)
+    request = _request(wire, raw, tools, choice, caller)
     parsed = ParsedResponse(wire, request, raw, items, echo_of(wire, raw), tools, _decisions(items))
-    return replace(parsed, request=_said(parsed, items))
+    return replace(parsed, request=_said(parsed, (), items))
 
 
 def parse_input_tokens(body: bytes, caller: Caller, new_id: NewId) -> ParsedResponse:
@@ -196,8 +196,18 @@ def _refuse(wire: ResponseRequest) -> None:
     if wire.background and wire.store is False:
         text = "A response in the background has to be stored."
         raise InvalidRequest(text, param="background", code="invalid_value")
-    if not wire.input and wire.conversation is None and wire.previous_response_id is None:
+    if not wire.input and wire.wants_answer and wire.conversation is None and wire.previous_response_id is None:
         raise InvalidRequest("Missing required parameter: 'input'.", param="input", code="missing_required_parameter")
+
+
+def _tool_choice(wire: ResponseRequest, tools: ResponseTools, *, final: bool) -> ToolChoice:
+    """Which tools may be called. If it is not `final`, what was said before may bring those that are not here."""
+    try:
+        return parse_tool_choice(wire, tools)
+    except InvalidRequest:
+        if final:
+            raise
+        return ToolChoice(tools.names, required=getattr(wire.tool_choice, "mode", "required") == "required")
 
 
 def _request(
@@ -207,7 +217,7 @@ def _request(
         model=wire.model,
         messages=(),
         raw_messages=[],
-        tools=tuple([tool for tool in tools.offered if tool.name in choice.names]),
+        tools=_callable(tools, choice),
         tool_choice=choice,
         parallel_tool_calls=wire.parallel_tool_calls is not False,
         sampling=_sampling(wire),
@@ -269,29 +279,50 @@ def _decisions(items: Sequence[Fields]) -> dict[str, Decision]:
     }
 
 
+def _callable(tools: ResponseTools, choice: ToolChoice) -> tuple[Tool, ...]:
+    return tuple([tool for tool in tools.offered if tool.name in choice.names])
+
+
 def with_context(
-    parsed: ParsedResponse, context: Sequence[dict[str, Any]], lookup: Mapping[str, dict[str, Any]] | None = None
-) -> AgentRequest:
-    """The request with the conversation's items before its own, and in `lookup` those that it refers to, by id.
+    parsed: ParsedResponse,
+    context: Sequence[dict[str, Any]],
+    lookup: Mapping[str, dict[str, Any]] | None = None,
+    *,
+    heal: bool = False,
+) -> ParsedResponse:
+    """The same with the conversation's items before its own, and in `lookup` those that it refers to, by id.
 
-    Its instructions stand first; what an earlier request was told is not among the items. Raises InvalidRequest if
-    results and calls do not match or nothing is asked, NotFound for a reference to nothing.
+    Its instructions stand first; what an earlier request was told is not among the items. With `heal` the calls that
+    nobody has answered are taken as not run. Raises InvalidRequest if results and calls do not match or nothing is
+    asked, NotFound for a reference to nothing.
     """
-    own = own_items(parsed.input, context, lookup or {})
-    check_calls(context, own)
-    items = [*context, *own.values()]
+    placed = own_items(parsed.input, context, lookup or {})
+    before = healed(context, placed) if heal else context
+    check_calls(before, placed)
+    own = tuple(placed.values())
     if parsed.generate:
-        check_something_is_asked(items)
-    return _said(parsed, items)
+        check_something_is_asked([*before, *own])
+    tools = joined(tools_of_items(context), parsed.tools)
+    choice = _tool_choice(parsed.wire, tools, final=True)
+    request = replace(
+        parsed.request,
+        tools=_callable(tools, choice),
+        tool_choice=choice,
+        extra=_extra(parsed.wire, parsed.body, tools),
+    )
+    parsed = replace(parsed, input=own, tools=tools, request=request)
+    return replace(parsed, request=_said(parsed, before, own))
 
 
-def _said(parsed: ParsedResponse, items: Sequence[dict[str, Any]]) -> AgentRequest:
+def _said(parsed: ParsedResponse, context: Sequence[dict[str, Any]], own: Sequence[dict[str, Any]]) -> AgentRequest:
     told = parsed.wire.instructions
     first = [] if told is None else [{"type": "message", "role": "system", "content": told}]
-    raw_items = [*first, *items]
+    raw_items = [*first, *context, *own]
     messages = parse_items(raw_items)
     raw_messages = [chat_message(message) for message in messages]
-    resume = resume_of(messages)
+    brought = results_in(own)
+    results = {m.call_id: m for m in messages if isinstance(m, ToolMessage) and m.call_id in brought}
+    resume = Resume(results) if results else None
     return replace(parsed.request, messages=messages, raw_messages=raw_messages, raw_items=raw_items, resume=resume)
 
 

@@ -44,7 +44,12 @@ class Steer:
     size: int = 0
 
 
-Command: TypeAlias = Create | Steer
+@dataclass(frozen=True, slots=True)
+class Processed:
+    """`response.processed`: the client has read a response to its end. There is nothing to do, and nothing to say."""
+
+
+Command: TypeAlias = Create | Steer | Processed
 
 
 class InvalidSteer(InvalidRequest):
@@ -83,6 +88,8 @@ def parse_command(event: dict[str, Any], lane: str | None, size: int) -> Command
         return _create(event, lane, size)
     if kind == "response.steer":
         return _steer(event, size)
+    if kind == "response.processed":
+        return Processed()
     text = "Invalid value for 'type': must be 'response.create' or 'response.steer'."
     raise InvalidRequest(text, param="type", code="invalid_value")
 

@@ -12,6 +12,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from pydantic_core import PydanticCustomError
 
 from .chat_request import AudioContent, RefusalContent, WireModel
+from .response_tools import OTHER, ToolParam
 
 Source = TypeVar("Source", bound=WireModel)
 
@@ -157,10 +158,12 @@ class CustomCallItemParam(ItemParam):
 
 
 class CallOutputItemParam(ItemParam):
-    """The client's result of a call."""
+    """The client's result of a call; without a call's id where the tool's name, or nothing, tells which one."""
 
     type: Literal["function_call_output", "custom_tool_call_output"]
-    call_id: Identifier
+    call_id: Identifier | None = None
+    name: str | None = None
+    namespace: str | None = None
     output: Output
 
 
@@ -210,6 +213,14 @@ class CompactionItemParam(ItemParam):
     encrypted_content: str
 
 
+class ToolsItemParam(ItemParam):
+    """Tools that the client offers from here on; those of the second type it has found by a search of its own."""
+
+    type: Literal["additional_tools", "tool_search_output"]
+    role: Literal["developer"] | None = None
+    tools: list[ToolParam]
+
+
 class OtherItemParam(WireModel):
     """An item of any other type."""
 
@@ -217,7 +228,6 @@ class OtherItemParam(WireModel):
     id: str | None = None
 
 
-OTHER = "another item"
 _MODELS = {  # no tag is a key that an item may have: errors are placed by both
     "message": "a message",
     "function_call": "function_call",
@@ -228,6 +238,8 @@ _MODELS = {  # no tag is a key that an item may have: errors are placed by both
     "item_reference": "item_reference",
     "mcp_approval_response": "mcp_approval_response",
     "compaction": "compaction",
+    "additional_tools": "more tools",
+    "tool_search_output": "more tools",
 }
 
 
@@ -255,6 +267,7 @@ ItemInput = Annotated[
     | Annotated[ItemReferenceParam, Tag("item_reference")]
     | Annotated[ApprovalResponseParam, Tag("mcp_approval_response")]
     | Annotated[CompactionItemParam, Tag("compaction")]
+    | Annotated[ToolsItemParam, Tag("more tools")]
     | Annotated[OtherItemParam, Tag(OTHER)],
     Discriminator(_model),
 ]

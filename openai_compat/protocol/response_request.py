@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le, MaxLen, MinLen
-from pydantic import Discriminator, Field, StringConstraints, Tag
+from pydantic import Discriminator, Field, Tag
 
 from .chat_request import (
     AllowedTools,
@@ -18,79 +18,10 @@ from .chat_request import (
     TokenLimit,
     WireModel,
 )
-from .items import OTHER, ItemInput
+from .items import ItemInput
+from .response_tools import OTHER, Name, ToolParam, known_type
 
-ToolName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_-]{1,128}$")]
-Name = Annotated[str, MinLen(1), MaxLen(256)]
 Identifier = Annotated[str, MinLen(1), MaxLen(256)]
-
-
-class FunctionToolParam(WireModel):
-    """A function that the client offers."""
-
-    type: Literal["function"]
-    name: ToolName
-    description: str | None = None
-    parameters: dict[str, Any] | None = None
-    strict: bool | None = None
-    async_: bool | None = Field(default=None, alias="async")
-
-
-class CustomToolParam(WireModel):
-    """A tool that the client offers and that takes free text."""
-
-    type: Literal["custom"]
-    name: ToolName
-    description: str | None = None
-    format: dict[str, Any] | None = None
-    async_: bool | None = Field(default=None, alias="async")
-
-
-OfferedTool = Annotated[FunctionToolParam | CustomToolParam, Field(discriminator="type")]
-
-
-class NamespaceToolParam(WireModel):
-    """Tools of the client that belong together."""
-
-    type: Literal["namespace"]
-    name: Name
-    description: str | None = None
-    tools: Annotated[list[OfferedTool], MinLen(1)]
-
-
-class McpToolParam(WireModel):
-    """A server with tools. What it is here: the client knows the label, and will answer when it asks for approval."""
-
-    type: Literal["mcp"]
-    server_label: Name
-
-
-class OtherToolParam(WireModel):
-    """A tool that somebody hosts, or one of a type that is not known."""
-
-    type: Name
-
-
-_TOOLS = frozenset(["function", "custom", "namespace", "mcp"])
-
-
-def _tool_model(value: Any) -> str:
-    return _known(value, _TOOLS)
-
-
-def _known(value: Any, kinds: frozenset[str]) -> str:
-    kind = cast("dict[str, Any]", value).get("type") if isinstance(value, dict) else None
-    return kind if isinstance(kind, str) and kind in kinds else OTHER
-
-
-ToolParam = Annotated[
-    Annotated[FunctionToolParam, Tag("function")]
-    | Annotated[CustomToolParam, Tag("custom")]
-    | Annotated[NamespaceToolParam, Tag("namespace")]
-    | Annotated[McpToolParam, Tag("mcp")]
-    | Annotated[OtherToolParam, Tag(OTHER)],
-    Discriminator(_tool_model),
-]
 
 
 class OfferedChoiceParam(WireModel):
@@ -124,7 +55,7 @@ _CHOICES = {"function": "an offered tool", "custom": "an offered tool", "allowed
 
 
 def _choice_model(value: Any) -> str:
-    return "a mode" if isinstance(value, str) else _CHOICES.get(_known(value, frozenset(_CHOICES)), OTHER)
+    return "a mode" if isinstance(value, str) else _CHOICES.get(known_type(value, frozenset(_CHOICES)), OTHER)
 
 
 ToolChoiceParam = Annotated[
@@ -233,6 +164,12 @@ class ResponseRequest(WireModel):
     top_p: Annotated[float, Ge(0), Le(1)] | None = None
     truncation: Literal["auto", "disabled"] | None = None
     user: str | dict[str, Any] | None = None
+
+    @property
+    def wants_answer(self) -> bool:
+        """Whether there is to be an answer; if not, the response only remembers its input."""
+        prewarm = (self.prompt_cache_options or {}).get("prewarm") is True
+        return self.generate is not False and not prewarm
 
     @property
     def conversation_id(self) -> str | None:

@@ -76,7 +76,7 @@ def parsed(**fields: Any) -> ParsedResponse:
 
 
 def continued(context: list[Item], *items: Item, lookup: dict[str, Item] | None = None, **fields: Any) -> AgentRequest:
-    return with_context(parsed(input=[*items], previous_response_id="resp_1", **fields), context, lookup)
+    return with_context(parsed(input=[*items], previous_response_id="resp_1", **fields), context, lookup).request
 
 
 def refused(context: list[Item], *items: Item) -> str | None:
@@ -559,7 +559,7 @@ def test_a_reference_is_replaced_by_what_it_refers_to() -> None:
 def test_what_was_referred_to_may_be_put_in_its_place_before() -> None:
     request = parsed(input=[{"type": "item_reference", "id": "msg_a"}, {"role": "user", "content": "and?"}])
     resolved = replace(request, input=tuple(own_items(request.input, [], {"msg_a": SAID}).values()))
-    assert len(with_context(resolved, []).messages) == 2
+    assert len(with_context(resolved, []).request.messages) == 2
 
 
 def test_a_reference_to_what_was_said_anyway_adds_nothing() -> None:
@@ -655,7 +655,7 @@ def test_a_compaction_takes_a_conversation_and_nothing_else() -> None:
     body = {"model": "agent", "previous_response_id": "resp_1", "instructions": "Be kind.", "background": True}
     request = parse_compact(json.dumps(body).encode(), Caller(), lambda prefix: prefix + "1")
     assert (request.previous, request.background) == ("resp_1", False)
-    assert with_context(request, [USER, SAID]).messages[0] == SystemMessage("Be kind.")
+    assert with_context(request, [USER, SAID]).request.messages[0] == SystemMessage("Be kind.")
     with pytest.raises(InvalidRequest) as error:
         parse_compact(b'{"model": "agent"}', Caller(), lambda prefix: prefix + "1")
     assert error.value.param == "input"

@@ -390,7 +390,7 @@ def test_as_many_items_as_are_allowed_are_quickly_read() -> None:
     body = encoded(ask(input=[USER, {**USER, "role": "assistant"}] * (MAX_ITEMS // 2 - 1) + [USER]))
     begin = time.process_time()
     parsed = parse(body)
-    assert len(with_context(parsed, []).messages) == MAX_ITEMS - 1
+    assert len(with_context(parsed, []).request.messages) == MAX_ITEMS - 1
     assert time.process_time() - begin < 3
 
 

@@ -142,6 +142,25 @@ class Gate:
 # what runs
 
 
+@requirement("ws.processed")
+async def test_a_client_that_says_what_it_has_read_gets_no_answer_to_that() -> None:
+    async with connected(Server({"agent": echo})) as client:
+        first = await client.ask("one")
+        await client.send(type="response.processed", response_id=first["response"]["id"])
+        await client.send(type="response.processed", response_id="resp_unknown", stream_id="a")
+        assert said(await client.ask("two")) == "heard: two"
+
+
+@requirement("responses.warm_up")
+async def test_a_client_warms_up_without_anything_to_say_and_goes_on_from_there() -> None:
+    async with connected(Server({"agent": echo})) as client:
+        await client.send(type="response.create", model="agent", input=[], generate=False, store=False)
+        warm = (await client.until())[-1]["response"]
+        assert (warm["status"], warm["output"]) == ("completed", [])
+        answer = await client.ask("go", previous_response_id=warm["id"], store=False)
+        assert said(answer) == "heard: go"
+
+
 @requirement("ws.events")
 async def test_the_events_are_those_of_a_stream_with_the_lane_on_each() -> None:
     server = Server(echo)

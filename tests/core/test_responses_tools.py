@@ -56,7 +56,7 @@ def test_a_tool_of_a_namespace_is_called_by_its_name_there_and_answered() -> Non
     ]
     outputs = [{"type": f"{item['type']}_output", "call_id": item["call_id"], "output": "ok"} for item in items]
     answered = with_context(parsed(*items, *outputs, tools=[FIND, SPACE]), [])
-    results = [message for message in answered.messages if isinstance(message, ToolMessage)]
+    results = [message for message in answered.request.messages if isinstance(message, ToolMessage)]
     assert [message.name for message in results] == names
 
 
@@ -65,8 +65,8 @@ def test_a_call_of_a_tool_that_may_answer_later_says_so_and_need_not_be_answered
     items = called(parsed(tools=[later]), "find")
     assert items[0]["async"] is True
     request = parsed(*items, {"role": "user", "content": "and?"}, tools=[later])
-    assert with_context(request, []).prompt == "and?"
+    assert with_context(request, []).request.prompt == "and?"
     result = {"type": "function_call_output", "call_id": "call_0", "output": "found"}
-    resumed = with_context(parsed(*items, {"role": "user", "content": "and?"}, result, tools=[later]), [])
+    resumed = with_context(parsed(*items, {"role": "user", "content": "and?"}, result, tools=[later]), []).request
     assert resumed.messages[-1] == ToolMessage("call_0", "found", "find")
     assert resumed.resume is not None

@@ -238,6 +238,13 @@ REQUIREMENTS: dict[str, Requirement] = {
     ),
     "responses.wrong": Requirement("a Responses request that makes no sense is an error with its param", "W A3"),
     "responses.tools": Requirement("the client's tools pause a response; their results go on with it", "W A3"),
+    "responses.more_tools": Requirement("tools that items bring are offered from there on", "W A0"),
+    "responses.warm_up": Requirement("a request that wants no answer needs nothing to say", "W A0"),
+    "responses.other_calls": Requirement("calls that other servers made are taken with their results", "W B4.9"),
+    "responses.results": Requirement(
+        "results are found wherever they stand in the new input, and without an id where one call can be meant", "W A3"
+    ),
+    "responses.heals": Requirement("a kept conversation goes on after a call that nobody has answered", "W A3"),
     "responses.approval": Requirement("an approval is decided once, by its principal, and resumes the turn", "W B0.8"),
     "responses.structured": Requirement(
         "answers are checked against text.format, and repaired once if possible", "D 4"
@@ -279,6 +286,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     "ws.auth": Requirement(
         "key, Host and Origin are checked before a WebSocket is accepted, the key at each turn", "T 36"
     ),
+    "ws.processed": Requirement("a client that says what it has read gets no answer to that", "W A3.2"),
     "ws.sdk": Requirement("the openai SDK's connect(), plain and async, with its sessions and lanes", "W A0"),
     "models.list": Requirement("the agents are the models, with created and owned_by", "W A5"),
     "models.get": Requirement("a model is found by its name, whatever characters it has", "W A5"),

@@ -45,7 +45,9 @@ from openai_compat.protocol import (
     items,
     response,
     response_answers,
+    response_events,
     response_request,
+    response_tools,
     stored,
 )
 
@@ -56,7 +58,6 @@ CREATE: Any = response_create_params.ResponseCreateParamsStreaming
 
 ITEMS_TAKEN_AS_THEY_ARE = frozenset(
     [
-        "additional_tools",
         "apply_patch_call",
         "apply_patch_call_output",
         "code_interpreter_call",
@@ -76,7 +77,6 @@ ITEMS_TAKEN_AS_THEY_ARE = frozenset(
         "shell_call",
         "shell_call_output",
         "tool_search_call",
-        "tool_search_output",
         "web_search_call",
     ]
 )
@@ -108,7 +108,9 @@ ITEM_FIELDS_WE_LEAVE_OUT = {
     "*.caller*": "taken as an unknown field; agents see it in raw_items",
     "*.namespace": "taken as an unknown field; the name that the agent sees has it",
     "*.async*": "taken as an unknown field, and obeyed: such a call may stay without a result",
-    "function_call_output.name": "taken as an unknown field; its call has the name",
+    "additional_tools.tools.*": "tools are those of a request",
+    "tool_search_output.tools.*": "tools are those of a request",
+    "tool_search_output.*": "taken as unknown fields: the tools count",
     "function_call_output.output.*": "parts are told apart by type, and these are chat's",
     "custom_tool_call_output.output.*": "parts are told apart by type, and these are chat's",
 }
@@ -152,7 +154,15 @@ ITEMS_WE_NEVER_MAKE = ITEMS_TAKEN_AS_THEY_ARE - {
     "mcp_approval_request",
     "mcp_call",
 }
-RESULTS = frozenset(["function_call_output", "custom_tool_call_output", "mcp_approval_response"])
+RESULTS = frozenset(
+    [
+        "function_call_output",
+        "custom_tool_call_output",
+        "mcp_approval_response",
+        "additional_tools",
+        "tool_search_output",
+    ]
+)
 """Items that only clients make."""
 OUTPUT_FIELDS_WE_LEAVE_OUT = {
     "*.caller*": "agents have no programs that call tools",
@@ -213,7 +223,7 @@ def unexplained(found: set[str], reasons: Iterable[str]) -> set[str]:
 
 
 THEIR_ITEMS, OUR_ITEMS = by_type(ResponseInputItemParam), by_type(items.ItemInput)
-THEIR_TOOLS, OUR_TOOLS = by_type(ToolParam), by_type(response_request.ToolParam)
+THEIR_TOOLS, OUR_TOOLS = by_type(ToolParam), by_type(response_tools.ToolParam)
 
 
 @requirement("sdk.request")
@@ -331,7 +341,7 @@ def test_every_event_that_the_sdk_sends_over_a_websocket_is_understood() -> None
 # what is answered
 
 
-THEIR_EVENTS, OUR_EVENTS = by_type(ResponseStreamEvent), by_type(response.StreamEvent)
+THEIR_EVENTS, OUR_EVENTS = by_type(ResponseStreamEvent), by_type(response_events.StreamEvent)
 THEIR_OUTPUT, OUR_OUTPUT = by_type(fields(Response)["output"]), by_type(response.OutputItem)
 
 
