@@ -6,17 +6,29 @@ import functools
 import inspect
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Generator, Iterable, Iterator
 from contextlib import aclosing, closing
-from typing import Any, TypeAlias, cast
+from typing import Any, Protocol, TypeAlias, cast
 
 from .backend import AgentBackend, AgentRequest, Capabilities, RunContext
+from .describe import describe
 from .events import EVENT_TYPES, AgentEvent
+from .frameworks import refuse_framework
+from .signatures import arguments_of
 from .threads import ThreadRun
 
-Agent: TypeAlias = AgentBackend | Callable[..., Any] | object
+
+class HasRun(Protocol):
+    """An object with a method `run`, which is a function of any kind."""
+
+    @property
+    def run(self) -> Callable[..., Any]:
+        """Runs the agent."""
+        ...
+
+
+Agent: TypeAlias = AgentBackend | Callable[..., Any] | HasRun
 """Anything `as_backend` takes."""
 
 ITEM_TYPES = (str, *EVENT_TYPES)
-ARGUMENTS = ("prompt", "messages", "request", "context")
 
 
 def as_backend(agent: Agent, *, capabilities: Capabilities | None = None) -> AgentBackend:
@@ -27,37 +39,42 @@ def as_backend(agent: Agent, *, capabilities: Capabilities | None = None) -> Age
     conversation, so that every turn needs its own).
 
     Arguments are given by parameter name: `prompt` (text of the last user message), `messages` (dicts as the OpenAI
-    chat API has them), `request` (AgentRequest), `context` (RunContext). A single parameter of any other name gets
-    the prompt. `capabilities` overrides what is derived from the parameters: an agent that sees only the prompt can
+    chat API has them), `request` (AgentRequest), `context` (RunContext). Without the first three of these, the first
+    positional parameter gets the prompt, whatever its name and default. `capabilities` overrides what is derived from the parameters: an agent that sees only the prompt can
     take no tools, pictures or `response_format`, and requests with them are refused. A backend has its own.
 
     Raises TypeError, which says what was wrong with `agent`.
     """
-    if not isinstance(agent, type) and hasattr(agent, "run"):
-        if isinstance(agent, AgentBackend):
-            if capabilities is not None:
-                raise TypeError(f"a backend declares its capabilities itself: {agent!r}")
-            return agent
-        return CallableBackend(cast("Any", agent).run, capabilities)
+    if not isinstance(agent, type) and isinstance(agent, AgentBackend):
+        if capabilities is not None:
+            raise TypeError(f"a backend declares its capabilities itself: {describe(agent)}")
+        return agent
+    refuse_framework(agent)
+    run: Any = None if isinstance(agent, type) else getattr(agent, "run", None)
+    if callable(run):
+        return CallableBackend(run, capabilities, may_make_agents=False)
     if not callable(agent):
-        raise TypeError(f"an agent is a function, a generator or an object with a run method, not {agent!r}")
+        raise TypeError(f"an agent is a function, a generator or an object with a run method, not {describe(agent)}")
     return CallableBackend(agent, capabilities)
 
 
 class CallableBackend:
     """Runs a function, once for each turn; plain functions in a thread of their own, off the event loop."""
 
-    def __init__(self, function: Callable[..., Any], capabilities: Capabilities | None = None) -> None:
+    def __init__(
+        self, function: Callable[..., Any], capabilities: Capabilities | None = None, *, may_make_agents: bool = True
+    ) -> None:
         self._function = function
-        self._positional, self._named = _arguments(function)
+        self._arguments = arguments_of(function, may_take_none=may_make_agents)
         self._kind = _kind(function)
-        self.capabilities = capabilities or _derived({*self._positional, *self._named.values()})
+        self.capabilities = capabilities or _derived(self._arguments.values)
 
     def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
         """Call the function and yield what it returns or yields."""
         values = {"prompt": request.prompt, "messages": request.raw_messages, "request": request, "context": context}
-        arguments = [values[what] for what in self._positional]
-        call = functools.partial(self._function, *arguments, **{n: values[what] for n, what in self._named.items()})
+        positional = [values[what] for what in self._arguments.positional]
+        named = {name: values[what] for name, what in self._arguments.named.items()}
+        call = functools.partial(self._function, *positional, **named)
         if self._kind == "async generator":
             return cast("AsyncIterator[AgentEvent | str]", call())
         if self._kind == "coroutine":
@@ -92,8 +109,10 @@ async def _items(result: Any, request: AgentRequest, context: RunContext) -> Asy
     """What an agent returned, as items: awaited, iterated, or run, if it is an agent itself."""
     if inspect.isawaitable(result):
         result = await result
-    if not isinstance(result, (*ITEM_TYPES, AsyncIterable)) and (callable(result) or hasattr(result, "run")):
-        result = as_backend(result).run(request, context)
+    if not isinstance(result, (*ITEM_TYPES, AsyncIterable)):
+        refuse_framework(result)
+        if callable(result) or hasattr(result, "run"):
+            result = as_backend(result).run(request, context)
     if isinstance(result, AsyncIterable):
         parts = cast("AsyncIterable[Any]", result)
         try:
@@ -119,29 +138,6 @@ async def close(items: object) -> None:
         await aclose()
 
 
-def _wanted(function: Callable[..., Any]) -> list[inspect.Parameter]:
-    """The parameters that have no default, and those that have one of our names; what a partial gives is settled."""
-    try:
-        parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):  # a builtin without a signature
-        return [inspect.Parameter("prompt", inspect.Parameter.POSITIONAL_ONLY)]
-    settled = cast("functools.partial[Any]", function).keywords if isinstance(function, functools.partial) else {}
-    ours = [p for p in parameters if p.default is p.empty or (p.name in ARGUMENTS and p.name not in settled)]
-    return [p for p in ours if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-
-
-def _arguments(function: Callable[..., Any]) -> tuple[list[str], dict[str, str]]:
-    """Which of our values a function gets: by position, if it takes them in no other way, and by name."""
-    wanted = _wanted(function)
-    unknown = [p.name for p in wanted if p.name not in ARGUMENTS]
-    if unknown and len(wanted) > 1:
-        known = ", ".join(ARGUMENTS)
-        raise TypeError(f"{function!r} has parameters {', '.join(unknown)}; an agent may have: {known}")
-    values = {p.name: "prompt" if p.name in unknown else p.name for p in wanted}
-    positional = [values.pop(p.name) for p in wanted if p.kind is p.POSITIONAL_ONLY]
-    return positional, values
-
-
 def _kind(function: Callable[..., Any]) -> str:
     while isinstance(function, functools.partial):
         function = function.func
@@ -152,7 +148,7 @@ def _kind(function: Callable[..., Any]) -> str:
     return "coroutine" if inspect.iscoroutinefunction(function) else "plain"
 
 
-def _derived(wanted: set[str]) -> Capabilities:
+def _derived(wanted: frozenset[str]) -> Capabilities:
     """What an agent can take, from what it asks for: a factory asks for nothing, and may take everything."""
     if not wanted or "request" in wanted:
         return Capabilities()

@@ -10,6 +10,7 @@ from collections.abc import Set as AbstractSet
 from contextlib import aclosing
 from typing import Any, TypeAlias, cast
 
+from .describe import describe
 from .embedding import EmbeddingInput, Vector, is_finite
 from .errors import AgentError
 from .threads import ThreadRun
@@ -61,7 +62,7 @@ class Embedder:
 def _parameters(function: object) -> tuple[frozenset[str], frozenset[str]]:
     """Those of our names that must be given, and all that there are; the texts may go to another one."""
     if not callable(function) or isinstance(function, type):
-        raise TypeError(f"an embed function takes texts and returns vectors, {function!r} does not")
+        raise TypeError(f"an embed function takes texts and returns vectors, {describe(function)} does not")
     try:
         found = [
             p
@@ -74,7 +75,9 @@ def _parameters(function: object) -> tuple[frozenset[str], frozenset[str]]:
     others = [p.name for p in found if p.default is p.empty and p.name not in named]
     if len(others) > 1 or ("texts" in named) is bool(others):
         names = ", ".join([p.name for p in found]) or "none"
-        raise TypeError(f"{function!r} has parameters {names}; an embed function may have: {', '.join(ARGUMENTS)}")
+        raise TypeError(
+            f"{describe(function)} has parameters {names}; an embed function may have: {', '.join(ARGUMENTS)}"
+        )
     required = frozenset([name for name, p in named.items() if p.default is p.empty])
     return required, frozenset(named)
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from ..backend import AgentRequest, RunContext
 from ..callables import Agent, as_backend
+from ..describe import describe
 from ..events import AgentEvent
 from .approvals import Approver, Grants, MemoryGrants
 from .limits import Limits
@@ -66,7 +67,7 @@ class ToolLoop:
     ) -> None:
         self._model = as_backend(model)
         if not self._model.capabilities.client_tools:
-            raise TypeError(f"{model!r} does not declare that it can call tools")
+            raise TypeError(f"{describe(model)} does not declare that it can call tools")
         self.tools = tools if isinstance(tools, Toolbox) else Toolbox(tools)
         self.capabilities = self._model.capabilities
         self._setting = Setting(

@@ -20,6 +20,7 @@ import anyio
 from pydantic_core import PydanticSerializationError, from_json
 
 from ..backend import AgentRequest, FunctionTool, RunContext
+from ..describe import describe
 from .blocking import Threads
 from .docstring import read_docstring
 from .failure import ToolError
@@ -308,7 +309,7 @@ def as_tool(function: Callable[..., Any] | AgentTool) -> AgentTool:
     if isinstance(function, AgentTool):
         return function
     if not inspect.isroutine(function):
-        raise TypeError(f"a tool is a function or a method, an AgentTool or a ToolSource, not {function!r}")
+        raise TypeError(f"a tool is a function or a method, an AgentTool or a ToolSource, not {describe(function)}")
     settings: _Settings = getattr(function, MARK, None) or _Settings()
     signature = Signature(function, ToolContext)
     return AgentTool(

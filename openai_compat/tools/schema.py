@@ -9,6 +9,7 @@ from typing import Annotated, Any, cast, get_type_hints
 from pydantic import BaseModel, ConfigDict, Field, PydanticUserError, ValidationError, create_model
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaWarningKind
 
+from ..describe import describe
 from .docstring import read_docstring
 from .failure import ToolError
 
@@ -61,7 +62,7 @@ class Signature:
             self._model: type[BaseModel] = create_model("Arguments", __config__=config, **fields)
             self.parameters = _schema(self._model)
         except PydanticUserError as error:
-            raise TypeError(f"{function!r}: a type of its signature has no JSON Schema") from error
+            raise TypeError(f"{describe(function)}: a type of its signature has no JSON Schema") from error
         self.names = frozenset(self._by_field.values())
 
     def read(self, arguments: str) -> dict[str, Any]:
@@ -77,14 +78,16 @@ def _hints(function: Callable[..., Any]) -> dict[str, Any]:
     try:
         return get_type_hints(function, include_extras=True)
     except NameError as error:
-        raise TypeError(f"{function!r}: a type of its signature is not known where it is defined: {error}") from error
+        raise TypeError(
+            f"{describe(function)}: a type of its signature is not known where it is defined: {error}"
+        ) from error
 
 
 def _by_name(function: Callable[..., Any], parameter: inspect.Parameter, hints: Mapping[str, Any]) -> str:
     if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
-        raise TypeError(f"{function!r}: a tool's arguments are given by name, so it cannot have '{parameter}'")
+        raise TypeError(f"{describe(function)}: a tool's arguments are given by name, so it cannot have '{parameter}'")
     if parameter.name not in hints:
-        raise TypeError(f"{function!r}: the argument '{parameter.name}' needs a type")
+        raise TypeError(f"{describe(function)}: the argument '{parameter.name}' needs a type")
     return parameter.name
 
 

@@ -23,6 +23,8 @@ from openai_compat import (
     as_backend,
 )
 
+from tests.interaction.requirements import requirement
+
 from .exchanges import answer, chat
 from .stepping import agent_threads, eventually
 
@@ -256,7 +258,8 @@ async def test_a_factory_makes_an_agent_for_every_turn() -> None:
 def test_what_is_no_agent_is_refused_with_what_it_is(nonsense: object) -> None:
     with pytest.raises(TypeError, match="an agent is a function, a generator or an object with a run method") as caught:
         as_backend(nonsense)
-    assert repr(nonsense) in str(caught.value)
+    shown = {"list": "a list", "object": "an object"}.get(type(nonsense).__name__, repr(nonsense))
+    assert str(caught.value).endswith(f", not {shown}")
 
 
 def test_a_backend_stays_itself() -> None:
@@ -335,14 +338,198 @@ async def test_keyword_only_parameters_are_given() -> None:
     assert await seen_by(agent, seen) == ("one", "one")
 
 
-def test_a_parameter_of_an_unknown_name_beside_others_is_refused() -> None:
-    def agent(prompt: str, weather: str) -> str:
-        return prompt + weather
+class Positional:
+    """Methods that say in many ways where the prompt goes, none of them by our names."""
 
-    with pytest.raises(
-        TypeError, match="has parameters weather; an agent may have: prompt, messages, request, context"
-    ):
-        as_backend(agent)
+    def default(self, text: str = "default") -> str:
+        return f"said {text}"
+
+    async def options(self, user_prompt: str | None = None, *, deps: object = None, **more: Any) -> str:
+        assert (deps, more) == (None, {})
+        return f"said {user_prompt}"
+
+    def only(self, text: str = "default", /, style: str = "plain") -> str:
+        return f"said {text}"
+
+    async def rest(self, *args: Any, **kwargs: Any) -> str:
+        assert (len(args), kwargs) == (1, {})
+        return f"said {args[0]}"
+
+    def before_the_rest(self, text: object = None, *more: Any) -> str:
+        assert more == ()
+        return f"said {text}"
+
+    async def beside_the_context(self, context: RunContext, question: str = "default") -> str:
+        assert isinstance(context, RunContext)
+        return f"said {question}"
+
+    def context_last(self, question: str | None = None, context: RunContext | None = None) -> str:
+        assert isinstance(context, RunContext)
+        return f"said {question}"
+
+    def rest_behind_the_context(self, context: RunContext, *args: str) -> str:
+        return f"said {args[0]}"
+
+    def by_keyword(self, *, question: str) -> str:
+        return f"said {question}"
+
+    async def beside_messages(self, question: str = "default", messages: Any = None) -> str:
+        assert messages[-1]["content"] == "hi"
+        return f"said {question}"
+
+
+class WithInstanceRun:
+    def __init__(self) -> None:
+        self.run = lambda text="default": f"said {text}"
+
+
+class CallableRest:
+    async def __call__(self, *args: Any, **kwargs: Any) -> str:
+        return f"said {args[0]}"
+
+
+def renamed(agent: Callable[..., Any]) -> Callable[..., Any]:
+    """A decorator whose own parameter has another name than the one behind it, which it hides."""
+
+    @functools.wraps(agent)
+    def wrapper(text: str) -> Any:
+        return agent(text, "plain")
+
+    return wrapper
+
+
+def by_position_only(agent: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(agent)
+    def wrapper(*args: Any) -> Any:
+        return agent(*args)
+
+    return wrapper
+
+
+def by_keyword_only(agent: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(agent)
+    def wrapper(**kwargs: Any) -> Any:
+        return agent(**kwargs)
+
+    return wrapper
+
+
+class Decorated:
+    @decorated
+    def run(self, question: str = "default") -> str:
+        return f"said {question}"
+
+    @renamed
+    def other(self, style: str, question: str = "default") -> str:
+        raise NotImplementedError
+
+
+def styled(question: str, style: str) -> str:
+    return f"said {question}"
+
+
+def of_request(request: AgentRequest) -> str:
+    return f"said {request.prompt}"
+
+
+def style_first(style: str = "plain", text: str = "default") -> str:
+    assert style == "given"
+    return f"said {text}"
+
+
+def unwrapped(*args: Any, **kwargs: Any) -> Any:
+    return function(*args, **kwargs)
+
+
+@functools.singledispatch
+def dispatched(question: object = "default") -> str:
+    return f"said {question}"
+
+
+class ConfiguredAgent:
+    """A factory: what it is made with is not what it is asked."""
+
+    def __init__(self, voice: str = "said", *options: Any, **more: Any) -> None:
+        self.voice = voice
+        assert (options, more) == ((), {})
+
+    async def run(self, text: str = "default") -> str:
+        return f"{self.voice} {text}"
+
+
+TAKERS: dict[str, Any] = {
+    **{name: getattr(Positional(), name) for name in vars(Positional) if not name.startswith("_")},
+    "run set on the object": WithInstanceRun(),
+    "callable object": CallableRest(),
+    "decorator that hides a parameter": renamed(styled),
+    "decorator that takes positions": by_position_only(function),
+    "decorator that takes positions, of the request": by_position_only(of_request),
+    "decorator that takes keywords": by_keyword_only(function),
+    "decorator of a decorator": decorated(renamed(styled)),
+    "decorated method": Decorated(),
+    "decorated by hand": unwrapped,
+    "single dispatch": dispatched,
+    "partial that gives the first by name": functools.partial(style_first, style="given"),
+    "partial that gives the first": functools.partial(style_first, "given"),
+    "partial of a decorated function": functools.partial(decorated(of_request)),
+    "partial method": functools.partial(Positional.default, Positional()),
+    "lambda": lambda text="default", *rest, **more: f"said {text}",
+    "class": ConfiguredAgent,
+    "partial of a class": functools.partial(ConfiguredAgent, voice="said"),
+    "positional-only request with a default": eval("lambda request=None, /, style='': f'said {request.prompt}'"),
+}
+
+
+@requirement("agents.prompt")
+@pytest.mark.parametrize("taker", TAKERS)
+async def test_the_first_parameter_gets_the_prompt_whatever_its_name_and_default(taker: str) -> None:
+    sent = await answer(Server(TAKERS[taker]), chat())
+    assert (sent.status, sent.text) == (200, "said hi")
+
+
+async def test_a_default_stays_where_the_agent_asks_for_the_message_by_name() -> None:
+    seen: list[Any] = []
+
+    def agent(temperature: float = 0.5, *more: Any, messages: list[Any]) -> None:
+        seen.append((temperature, more, messages[0]["content"]))
+
+    assert await seen_by(agent, seen) == (0.5, (), "one")
+
+
+class NoSelf:
+    def run(prompt: str) -> str:  # noqa: N805  (the mistake)
+        return f"said {prompt}"
+
+
+class RunsNothing:
+    async def run(self) -> str:
+        return "hello"
+
+
+class RunIsNoMethod:
+    run = True
+
+
+LOST: dict[str, Any] = {
+    "keywords only": lambda **options: "hello",
+    "a keyword with a default": lambda *, text="default": "hello",
+    "the context only": lambda context: "hello",
+    "a run without self": NoSelf(),
+    "a run without parameters": RunsNothing(),
+    "a method of the class": Positional.default,
+    "a parameter beside the prompt": lambda prompt, weather: "hello",
+    "two keywords": functools.partial(lambda a, b, c: "hello", a=1),
+    "positional-only ones behind others": eval("lambda style='x', prompt='', /: 'hello'"),
+    "a run that is no method": RunIsNoMethod(),
+}
+
+
+@requirement("agents.prompt")
+@pytest.mark.parametrize("lost", LOST)
+def test_an_agent_that_the_message_cannot_reach_is_refused_at_start(lost: str) -> None:
+    with pytest.raises(TypeError, match=r"prompt, messages|an agent is|of a class") as caught:
+        Server({"lost": LOST[lost]})
+    assert "0x" not in str(caught.value)
 
 
 # what it can take

@@ -24,6 +24,7 @@ class Requirement:
 
 
 REQUIREMENTS: dict[str, Requirement] = {
+    "agents.prompt": Requirement("what the user said reaches the agent, or the agent is refused at start", "D 4"),
     "chat.plain": Requirement("a plain answer is the fold of the agent's events", "W A1"),
     "chat.stream": Requirement(
         "a stream has the role first, one finish_reason, then [DONE], and nothing after it", "W A1"

@@ -182,8 +182,9 @@ def strange(x: Callable[[], int]) -> None: ...
 
 @pytest.mark.parametrize("function", [untyped, star, stars, positional, unknown, strange, partial(weather, "Oslo"), 3])
 def test_what_cannot_be_a_tool_is_an_error_that_names_it(function: Any) -> None:
-    with pytest.raises(TypeError, match=r"<function|functools|tool is"):
+    with pytest.raises(TypeError, match=r"^'\w+'|tool is") as caught:
         as_tool(function)
+    assert "0x" not in str(caught.value)
 
 
 def test_settings_say_how_a_function_is_treated_and_leave_it_as_it_is() -> None:

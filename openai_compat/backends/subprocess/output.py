@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, Protocol, TypeAlias, cast
 
+from ...describe import describe
 from ...errors import AgentError
 from ...events import AgentEvent, Finished
 from .claude import ClaudeRecords
@@ -65,7 +66,7 @@ def make_output(output: OutputFormat, line_limit: int, stray: Callable[[str], No
         case _ if callable(output):
             return JsonLines(output(), line_limit, stray)
         case _:
-            raise ValueError(f"output is 'text', 'claude', 'codex' or makes a RecordReader, not {output!r}")
+            raise ValueError(f"output is 'text', 'claude', 'codex' or makes a RecordReader, not {describe(output)}")
 
 
 class TextOutput:

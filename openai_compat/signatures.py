@@ -1,0 +1,144 @@
+"""Which of our values an agent gets, from the parameters of its function."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+from .describe import describe
+
+ARGUMENTS = ("prompt", "messages", "request", "context")
+CARRIERS = ("prompt", "messages", "request")
+"""Those that bring what the user said."""
+
+Parameter = inspect.Parameter
+
+BY_POSITION = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+VARIABLE = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
+
+
+@dataclass(frozen=True, slots=True)
+class Arguments:
+    """The values that a function gets: what each of `positional` and of the keywords `named` is to be."""
+
+    positional: tuple[str, ...]
+    named: Mapping[str, str]
+
+    @property
+    def values(self) -> frozenset[str]:
+        """All of them."""
+        return frozenset({*self.positional, *self.named.values()})
+
+
+def arguments_of(function: Callable[..., Any], *, may_take_none: bool) -> Arguments:
+    """What to give to `function`.
+
+    Parameters with one of our names get what they are named after. If none of those says where the user's message
+    goes, it is given to the first positional parameter, whatever its default, or to `*args`. A function that takes
+    nothing at all makes an agent for each turn, if it `may_take_none`, and classes may have parameters with defaults.
+
+    Raises TypeError, which says what to do, for a function that would not get the message, or not all that it needs.
+    """
+    parameters = _parameters(function)
+    free = _free(function, parameters)
+    given = {p.name: p.name for p in free if p.name in ARGUMENTS and p.kind not in VARIABLE}
+    taker = _taker(free, given, is_class=isinstance(_bare(function), type))
+    if taker is not None:
+        given[taker.name] = "prompt"
+    _refuse(function, free, given, may_take_none=may_take_none)
+    positional: list[str] = []
+    for parameter in parameters:  # by position as far as that goes: a decorator's parameters may have other names
+        if parameter.kind is Parameter.KEYWORD_ONLY or parameter.name not in given:
+            break
+        positional.append(given.pop(parameter.name))
+    if any([p.kind is Parameter.POSITIONAL_ONLY and p.name in given for p in parameters]):
+        known = ", ".join(ARGUMENTS)
+        raise TypeError(f"{describe(function)} has others before its parameters {known}, which are positional-only")
+    return Arguments(tuple(positional), given)
+
+
+def _taker(free: list[Parameter], given: Mapping[str, str], *, is_class: bool) -> Parameter | None:
+    """The parameter that gets the prompt without being named so: the first one, or the only one that is needed."""
+    carriers = [p for p in free if p.name in given and p.name in CARRIERS]
+    if "prompt" in given:
+        return None
+    first = next((p for p in free if p.name != "context" and p.kind is not Parameter.VAR_KEYWORD), None)
+    if first is not None and first not in carriers and not is_class:
+        is_needed = first.kind in BY_POSITION and first.default is first.empty
+        is_asked = any([p.default is p.empty for p in carriers])
+        if is_needed or (first.kind in BY_POSITION and not is_asked):
+            return first
+        if first.kind is Parameter.VAR_POSITIONAL and not carriers:
+            return first
+    needed = [p for p in free if p.default is p.empty and p.name not in given and p.kind not in VARIABLE]
+    return needed[0] if len(needed) == 1 and not carriers else None
+
+
+def _refuse(
+    function: Callable[..., Any], free: list[Parameter], given: Mapping[str, str], *, may_take_none: bool
+) -> None:
+    """Raise TypeError where the message would be lost, or something that is needed would be missing."""
+    name, known = describe(function), ", ".join(ARGUMENTS)
+    missing = [p.name for p in free if p.default is p.empty and p.name not in given and p.kind not in VARIABLE]
+    if missing:
+        text = f"{name} has parameters {', '.join(missing)}; an agent may have: {known}"
+        raise TypeError(f"{text}; a function with fewer parameters can call it, and give it what it needs")
+    if free and free[0].name == "self" and inspect.isfunction(_bare(function)):
+        raise TypeError(f"{name} is a method of a class: hand over an object, or the method of one")
+    if isinstance(_bare(function), type) or not set(CARRIERS).isdisjoint(given.values()):
+        return
+    if free or not may_take_none:
+        text = f"{name} has no parameter for the user's message: give it a first one for the text"
+        raise TypeError(f"{text}, or some of: {known}")
+
+
+def _bare(function: Callable[..., Any]) -> Callable[..., Any]:
+    while isinstance(function, functools.partial):
+        function = cast("functools.partial[Any]", function).func
+    return function
+
+
+def _free(function: Callable[..., Any], parameters: list[Parameter]) -> list[Parameter]:
+    """The parameters that are still to be given: what a partial gives is settled.
+
+    Behind a keyword that is given, a partial takes what follows by keyword only; it is still the function's first.
+    """
+    settled: dict[str, Any] = {}
+    while isinstance(function, functools.partial):
+        partial = cast("functools.partial[Any]", function)
+        settled, function = {**settled, **partial.keywords}, partial.func
+    if not settled:
+        return parameters
+    before = {p.name for p in _parameters(function) if p.kind in BY_POSITION}
+    free = [p for p in parameters if p.name not in settled]
+    kept = [p.replace(kind=Parameter.POSITIONAL_OR_KEYWORD) if p.name in before else p for p in free]
+    return sorted(kept, key=lambda p: p.kind)
+
+
+def _parameters(function: Callable[..., Any]) -> list[Parameter]:
+    """The parameters of what is called: a decorator's own, and those behind it only where it hands all on."""
+    own = _signature(function, follow_wrapped=False)
+    kinds = {p.kind for p in own or ()}
+    if own is None or (kinds and kinds <= set(VARIABLE) and not hasattr(function, "__wrapped__")):
+        followed = _signature(function, follow_wrapped=True)
+        return followed if followed is not None else [Parameter("prompt", Parameter.POSITIONAL_ONLY)]
+    wrapped: Any = getattr(function, "__wrapped__", None)
+    if wrapped is None or not kinds or not kinds <= set(VARIABLE):
+        return own
+    inner = _parameters(wrapped)
+    if inspect.ismethod(function) and inner and inner[0].kind in BY_POSITION:
+        inner = inner[1:]
+    if kinds == set(VARIABLE):
+        return inner
+    only = Parameter.POSITIONAL_ONLY if Parameter.VAR_POSITIONAL in kinds else Parameter.KEYWORD_ONLY
+    return [p.replace(kind=only) for p in inner if p.kind not in VARIABLE]
+
+
+def _signature(function: Callable[..., Any], *, follow_wrapped: bool) -> list[Parameter] | None:
+    try:
+        return list(inspect.signature(function, follow_wrapped=follow_wrapped).parameters.values())
+    except (TypeError, ValueError):  # builtins may have none
+        return None
