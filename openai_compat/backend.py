@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Literal, Protocol, TypeAlias, cast, runtime_checkable
 
 from .events import AgentEvent
 from .messages import AssistantMessage, Message, ToolMessage, UserMessage
@@ -56,6 +56,12 @@ class Principal:
 
     id: str
     models: frozenset[str] | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(cast("Any", self.id), str):
+            raise TypeError("a principal's id is a string")
+        if isinstance(self.models, str):
+            raise TypeError("a principal's models are several names: a frozenset of strings")
 
     def may_use(self, model: str) -> bool:
         """Whether the model is among those allowed."""

@@ -16,6 +16,7 @@ from .events import AgentEvent, Compacted, TextDelta, UsageReported
 from .messages import AssistantMessage, Message, SystemMessage, TextPart, ToolMessage, UserMessage
 from .parsers.items import SUMMARY
 from .serializers.history import chat_message
+from .setting_types import check_fields
 
 TOKENS_PER_MESSAGE = 10
 TOKENS_PER_PART = 1000
@@ -42,6 +43,9 @@ class Compaction:
     at: float = 0.7
     results: int = 500
     summarise: Callable[[AgentRequest], Awaitable[str] | str] | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 class Compacting:

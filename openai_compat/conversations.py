@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, Literal, Self, TypeAlias, cast
+from typing import Any, Literal, Self, TypeAlias, cast, get_args
 
 import anyio
 
@@ -29,6 +29,7 @@ from .reducer import FinalMessage
 from .serializers.encoding import from_stored_json, stored_json
 from .serializers.history import chat_message, reply_message
 from .serializers.items import compaction_item, items_of
+from .setting_types import check_choice, check_strings
 from .stores.memory import MemoryStore
 from .stores.port import LEASE, Conversation, ConversationTurn, Item, Key, Store
 from .tasks import to_the_end
@@ -67,6 +68,8 @@ class Conversations:
         queue: float = 30.0,
         by_transcript: bool = False,
     ) -> None:
+        sources = check_strings("sources", sources)
+        check_choice("busy", busy, get_args(WhenBusy))
         self.own_store = store
         self.store: Store = store if store is not None else MemoryStore()
         self.sources = tuple([source if source.startswith("body:") else source.lower() for source in sources])

@@ -39,6 +39,8 @@ def _framework(name: str, package: str, classes: str, serves: str, mark: str = "
     return Framework(name, package, frozenset(classes.split()), serves, mark)
 
 
+COMPILED = 'async def agent(messages): return (await {}.ainvoke({{"messages": messages}}))["messages"][-1].text'
+
 FRAMEWORKS = (
     _framework(
         "Pydantic AI",
@@ -46,12 +48,12 @@ FRAMEWORKS = (
         "AbstractAgent",
         "async def agent(prompt): return str((await it.run(prompt)).output)",
     ),
-    _framework("LangGraph", "langgraph", "StateGraph", "it.compile(), and see what serves a compiled graph"),
+    _framework("LangGraph", "langgraph", "StateGraph", COMPILED.format("it.compile()")),
     _framework(
         "LangGraph",
         "langgraph",
         "Pregel PregelProtocol",
-        'async def agent(messages): return (await it.ainvoke({"messages": messages}))["messages"][-1].text',
+        COMPILED.format("it"),
     ),
     _framework(
         "LangChain",
@@ -162,11 +164,9 @@ def refuse_framework(thing: object) -> None:
     """Raise TypeError, which says how it is served, for an object, class or method of a framework."""
     while isinstance(thing, functools.partial):
         thing = cast("functools.partial[Any]", thing).func
-    if inspect.ismethod(thing):
-        owner = thing.__self__ if _defined_by_framework(thing) else None
-    else:
-        owner = thing
-    framework = _framework_of(owner)
+    bound = inspect.ismethod(thing)
+    owner = thing.__self__ if bound else thing
+    framework = None if bound and not _defined_by_framework(thing) else _framework_of(owner)
     if framework is not None:
         raise TypeError(
             f"{describe(thing)} of {framework.name} is served by a function that runs it: {framework.serves}"

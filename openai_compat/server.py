@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Literal, cast
 
@@ -44,6 +44,8 @@ from .routes import chat_api as chat_api_routes
 from .runtime import Runtime, logger, new_id, now
 from .serializers.presentation import Visibility
 from .serializers.responses import ResponseVisibility
+from .server_settings import check_server_settings
+from .setting_types import check_strings
 from .shared_slots import SharedSlots
 from .stores.memory import MemoryStore
 from .stores.open import open_store
@@ -127,6 +129,10 @@ class Server:
         bare_paths: bool = False,
         owned_by: str = "openai-compat",
     ) -> None:
+        hosts, public = check_strings("hosts", hosts), check_strings("public", public)
+        agent_headers = check_strings("agent_headers", agent_headers)
+        webhooks = list(webhooks) if isinstance(webhooks, Iterator) else webhooks
+        check_server_settings(locals())
         self.auth: Auth = OpenAccess() if keys is None else BearerAuth(keys)
         self._hosts = Hosts(hosts) if keys is None else None
         self._public = frozenset(public)

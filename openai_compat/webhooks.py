@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 import anyio
 
 from .serializers.encoding import dumps
+from .setting_types import check_strings
 from .tasks import Task, spawn
 from .version import __version__
 
@@ -84,7 +85,7 @@ class Webhooks:
         if attempts < 1 or pending < 1:
             raise ValueError("webhooks need an attempt, and room for an event that is pending")
         self._post = post
-        self._principals = principals
+        self._principals = None if principals is None else check_strings("principals", principals)
         self._attempts = attempts
         self._wait = wait
         self._timeout = timeout

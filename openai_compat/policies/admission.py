@@ -12,6 +12,7 @@ import anyio
 
 from ..backend import AgentRequest
 from ..errors import RateLimited, Unavailable
+from ..setting_types import check_fields
 from .limits import Limits
 
 Busy: TypeAlias = str | Callable[[AgentRequest], str | Awaitable[str]]
@@ -32,6 +33,9 @@ class Admission:
 
     queue: float = 0.0
     busy: Busy | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,14 +10,14 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
-from typing import TypeAlias, cast
+from typing import Any, TypeAlias, cast
 from urllib.parse import parse_qsl, urlencode
 
 from ..backend import ANONYMOUS, Principal
 from ..errors import Unauthorized, Unavailable
 from ..http import HttpRequest
 
-Keys: TypeAlias = str | Iterable[str] | Mapping[str, Principal] | None
+Keys: TypeAlias = str | Iterable[str] | Mapping[str, Principal | str] | None
 KeySource: TypeAlias = Callable[[], Keys | Awaitable[Keys]]
 
 _BEARER = re.compile(r"bearer +(\S+)", re.IGNORECASE | re.ASCII)  # ASCII: \xa0 and \x85 are bytes of UTF-8, no spaces
@@ -46,14 +46,37 @@ def key_from_file(path: str | Path) -> KeySource:
 
 
 def check_keys(keys: Keys) -> None:
-    """Raises ValueError for keys that no client could send, since they have spaces in them."""
-    for key in [keys] if isinstance(keys, str) else keys or ():
-        if key and _TOKEN.fullmatch(key) is None:
+    """Raises ValueError for keys that no client could send, since they have spaces in them, TypeError for others."""
+    for key, _ in known_keys(keys):
+        if _TOKEN.fullmatch(key.decode()) is None:
             raise ValueError("an API key cannot have spaces in it")
 
 
+def known_keys(keys: Keys) -> list[tuple[bytes, Principal | None]]:
+    """Keys as bytes, each with its principal, if it has one of its own; empty ones are left out.
+
+    Raises TypeError, without a key in it, for what is no key and no principal.
+    """
+    if isinstance(keys, Mapping):
+        pairs = [*cast("Mapping[str, Principal | str]", keys).items()]
+        found = [(key, Principal(who) if isinstance(who, str) else who) for key, who in pairs]
+    elif keys is None or isinstance(keys, str):
+        found = [(keys or "", None)]
+    elif isinstance(cast("Any", keys), Iterable):
+        found = [(key, None) for key in keys]
+    else:
+        found = [(cast("str", keys), None)]
+    for key, principal in found:
+        if not isinstance(cast("Any", key), str) or not isinstance(cast("Any", principal), Principal | None):
+            raise TypeError("keys are strings, or a mapping from strings to principals or their ids")
+        if principal is not None and not principal.id:
+            raise TypeError("the id of a key's principal is not empty")
+    return [(key.encode(), principal) for key, principal in found if key]
+
+
 def _fixed(keys: Keys) -> KeySource:
-    kept: Keys = cast("Keys", keys) if keys is None or isinstance(keys, str | Mapping) else list(keys)
+    is_iterator = isinstance(keys, Iterable) and not isinstance(keys, str | Mapping)
+    kept = cast("Keys", list(cast("Iterable[str]", keys)) if is_iterator else keys)
     check_keys(kept)
     return lambda: kept
 
@@ -62,7 +85,7 @@ class BearerAuth:
     """Lets requests in that carry one of the keys as `Authorization: Bearer KEY`.
 
     `keys` is a key, several, a mapping from keys to principals, or a source: a function, plain or async, that is
-    called for every request and returns one of these. A source that yields no key disables the server (503
+    called for every request and returns one of these; a principal may be given by its id. A source that yields no key disables the server (503
     `chat_endpoint_disabled`); it never opens it. A key without a principal of its own is one by itself, named after a
     hash of the key. Raises ValueError for a key with spaces in it.
     """
@@ -89,11 +112,7 @@ class BearerAuth:
         found = self._source()
         if inspect.isawaitable(found):
             found = await found
-        if isinstance(found, Mapping):
-            principals = cast("Mapping[str, Principal]", found)
-            return [(key.encode(), principal) for key, principal in principals.items() if key]
-        keys = [found] if isinstance(found, str) else found or ()
-        return [(key.encode(), None) for key in keys if key]
+        return known_keys(found)
 
 
 class OpenAccess:

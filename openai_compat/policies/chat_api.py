@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from ..backend import Principal
+from ..setting_types import check_fields, check_strings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,5 +47,7 @@ class ChatApi:
     admins: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
+        check_fields(self)
+        check_strings("ChatApi.admins", self.admins)
         if not self.prefix.startswith("/") or self.prefix.endswith("/"):
             raise ValueError(f"a prefix begins with a slash and does not end with one, not {self.prefix!r}")

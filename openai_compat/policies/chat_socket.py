@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ..callables import Agent
+from ..setting_types import check_fields
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +47,7 @@ class ChatSocket:
     ping: float = 25.0
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not self.path.startswith("/") or self.path.endswith("/"):
             raise ValueError(f"a path begins with a slash and does not end with one, not {self.path!r}")
         rings = (self.ring, self.ring_bytes, self.rings_bytes, self.rings_bytes_per_principal)

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from ..errors import Forbidden
 from ..http import HttpRequest
+from ..setting_types import check_strings
 
 METHODS = "GET, POST, DELETE, OPTIONS"
 EXPOSED = "x-request-id, retry-after, x-should-retry, openai-processing-ms"
@@ -23,7 +24,7 @@ class Cors:
     """
 
     def __init__(self, origins: Iterable[str] = (), regex: str | None = None) -> None:
-        self._origins = frozenset(origins)
+        self._origins = frozenset(check_strings("origins", origins))
         self._regex = re.compile(regex) if regex is not None else None
         for origin in self._origins:
             if not _ORIGIN.fullmatch(origin):

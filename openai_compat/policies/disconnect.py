@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from ..setting_types import check_fields
+
 
 @dataclass(frozen=True, slots=True)
 class Disconnect:
@@ -19,3 +21,6 @@ class Disconnect:
 
     then: Literal["cancel", "finish", "detach"] = "cancel"
     grace: float = 600.0
+
+    def __post_init__(self) -> None:
+        check_fields(self)

@@ -10,6 +10,7 @@ import anyio
 from ..callables import close
 from ..errors import RequestTimeout, RequestTooLarge
 from ..http import HttpRequest
+from ..setting_types import check_fields
 from ..stores.port import LEASE
 
 
@@ -43,6 +44,9 @@ class Limits:
     slots_per_principal: int | None = None
     shared_slots: int | None = None
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
 
 @dataclass(frozen=True, slots=True)
 class Deadlines:
@@ -73,6 +77,9 @@ class Deadlines:
     lease: float = LEASE
     first_event: float | None = None
     idle: float | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
 
 async def read_body(request: HttpRequest, limit: int, seconds: float) -> bytes:

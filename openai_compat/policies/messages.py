@@ -13,6 +13,7 @@ from ..errors import InvalidRequest
 from ..messages import AssistantMessage, Message, SystemMessage, TextPart, UserMessage
 from ..serializers.history import chat_message
 from ..serializers.presentation import ACTIVITY_LINE, ACTIVITY_MARK
+from ..setting_types import check_fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,9 @@ class MessagePolicy:
 
     history: Literal["full", "last_user"] = "full"
     system: Literal["accept", "ignore", "reject"] = "accept"
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def apply(self, request: AgentRequest) -> AgentRequest:
         """The request with what is left of its messages. Raises InvalidRequest."""

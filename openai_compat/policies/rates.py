@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from ..backend import Principal
+from ..setting_types import check_fields
 
 MINUTE = 60.0
 
@@ -27,6 +28,7 @@ class Rates:
     burst: int | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self)
         if not 0 < self.requests_per_minute < math.inf:
             raise ValueError("requests_per_minute has to be more than 0")
         if self.burst is not None and self.burst < 1:

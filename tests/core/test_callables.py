@@ -22,7 +22,6 @@ from openai_compat import (
     TextDelta,
     as_backend,
 )
-
 from tests.interaction.requirements import requirement
 
 from .exchanges import answer, chat

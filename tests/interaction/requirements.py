@@ -24,6 +24,9 @@ class Requirement:
 
 
 REQUIREMENTS: dict[str, Requirement] = {
+    "agents.frameworks": Requirement("objects of agent frameworks are refused at start with what serves them", "D 4"),
+    "settings.types": Requirement("a setting of the wrong type is refused when it is made, in a sentence", "D 4"),
+    "auth.ids": Requirement("a key's principal may be given by its id", "D 5"),
     "agents.prompt": Requirement("what the user said reaches the agent, or the agent is refused at start", "D 4"),
     "chat.plain": Requirement("a plain answer is the fold of the agent's events", "W A1"),
     "chat.stream": Requirement(

@@ -97,3 +97,9 @@ async def drive(server: Server, body: AsyncIterator[bytes]) -> None:
         answered: Awaitable[None] = server.handle(request, as_send)
         await answered
     await server.drain(5)
+
+
+Server({"a": 42})  # type: ignore[dict-item]
+Server("agent")  # type: ignore[arg-type]
+Server({"a": agent, "b": str})
+Server(agent, keys={"sk-1": "ann"})

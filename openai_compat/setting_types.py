@@ -1,0 +1,80 @@
+"""Settings of the wrong type are found where they are made, and not by the first request."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import types
+from collections.abc import Iterable
+from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+
+from .describe import describe
+
+Text = TypeVar("Text", bound=str)
+
+NUMBERS = {int: "a whole number", float: "a number"}
+WORDS = {bool: "True or False", str: "a string", types.NoneType: "None"}
+
+
+def check_fields(settings: Any) -> None:
+    """Look at the numbers, strings and choices of a dataclass with settings, for its `__post_init__`.
+
+    Raises TypeError for one of the wrong type, ValueError for a number below 0 or a choice that there is not.
+    """
+    kind = cast("type[Any]", type(settings))
+    for name, allowed in _fields(kind).items():
+        _check(f"{kind.__name__}.{name}", getattr(settings, name), allowed)
+
+
+def check_setting(name: str, value: object, *kinds: type) -> None:
+    """Raise TypeError unless a setting is an instance of one of `kinds`."""
+    if not isinstance(value, kinds):
+        known = " or ".join([WORDS.get(kind, f"a {kind.__name__}") for kind in kinds])
+        raise TypeError(f"{name} is {known}, not {describe(value)}")
+
+
+def check_strings(name: str, values: Iterable[Text]) -> tuple[Text, ...]:
+    """The strings of a setting that takes several. Raises TypeError for anything else, a single string included."""
+    if isinstance(values, str):
+        raise TypeError(f"{name} takes several strings: [{describe(values)}], not {describe(values)}")
+    if not isinstance(cast("Any", values), Iterable):
+        raise TypeError(f"{name} takes several strings, not {describe(values)}")
+    kept = tuple(values)
+    for value in kept:
+        check_setting(f"each of {name}", value, str)
+    return kept
+
+
+def check_choice(name: str, value: object, choices: Iterable[object]) -> None:
+    """Raise ValueError unless a setting is one of `choices`."""
+    known = list(choices)
+    if value not in known:
+        raise ValueError(f"{name} is one of {', '.join(map(repr, known))}, not {describe(value)}")
+
+
+@functools.cache
+def _fields(kind: type) -> dict[str, tuple[Any, ...]]:
+    """The fields that can be checked, with the types and choices that each may have."""
+    hints = get_type_hints(kind)
+    found = {field.name: _allowed(hints[field.name]) for field in dataclasses.fields(cast("Any", kind))}
+    return {name: allowed for name, allowed in found.items() if allowed}
+
+
+def _allowed(hint: Any) -> tuple[Any, ...]:
+    """The members of a hint; nothing for one that has others than numbers, strings, choices and None."""
+    members: tuple[Any, ...] = get_args(hint) if get_origin(hint) in (types.UnionType, Union) else (hint,)
+    known = all([member in (*NUMBERS, *WORDS) or get_origin(member) is Literal for member in members])
+    return members if known else ()
+
+
+def _check(name: str, value: Any, allowed: tuple[Any, ...]) -> None:
+    choices = [choice for member in allowed if get_origin(member) is Literal for choice in get_args(member)]
+    if choices:
+        check_choice(name, value, [*choices, *([None] if types.NoneType in allowed else [])])
+        return
+    kinds = [int if member is float else member for member in allowed] + list(allowed)
+    if not isinstance(value, tuple(kinds)) or (isinstance(value, bool) and bool not in allowed):
+        known = " or ".join([NUMBERS.get(member) or WORDS[member] for member in allowed])
+        raise TypeError(f"{name} is {known}, not {describe(value)}")
+    if isinstance(value, int | float) and not value >= 0:
+        raise ValueError(f"{name} is 0 or more, not {value}")
