@@ -33,6 +33,8 @@ class Capabilities:
         repairs_output: it can be asked once more where its answer was not the JSON that the request wants.
         context_window: tokens that its model can take; its conversations are made shorter in time. None: not known.
         counts_tokens: it obeys `max_tokens` by itself, so that the server does not cut by its own estimate.
+        own_tools: the names of the tools that it runs itself. A client cannot offer a tool by one of them.
+        security_modes: it obeys `security_mode`, by which a request tightens what its own tools may do.
     """
 
     history: Literal["full", "last_user"] = "full"
@@ -48,6 +50,8 @@ class Capabilities:
     repairs_output: bool = False
     counts_tokens: bool = False
     context_window: int | None = None
+    own_tools: frozenset[str] = frozenset()
+    security_modes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,7 +295,8 @@ class AgentBackend(Protocol):
     `request_cancel(context)`, an ordinary method called just before a turn's task is cancelled, for agents that have
     a way of their own to stop; and `steer(context, items)`, likewise, which is called when the user has said more while
     the turn runs: it should bring the turn to an end at a good place, and another one follows with the new messages. It
-    returns True if what the turn says is cut short by that.
+    returns True if what the turn says is cut short by that; and `tool_names(request)`, an ordinary or async method that
+    names the tools of its own that are known at the time of a request only, besides those in `capabilities.own_tools`.
     """
 
     @property

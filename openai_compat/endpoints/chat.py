@@ -28,6 +28,7 @@ from .attachments import attach, message_places
 from .generation import generate, say
 from .job import Form, Job
 from .outlive import outlive
+from .own_tools import check_names
 from .resuming import journaled, resume
 
 
@@ -65,6 +66,8 @@ async def _run(runtime: Runtime, exchange: Exchange, parsed: ParsedChat, identit
         else:
             check_conversation(request.messages)
         check_capabilities(parsed, backend.capabilities)
+        places = parsed.tool_places
+        await check_names(backend, request, places.keys(), places.__getitem__)
         request = runtime.messages.apply(request)
         request = await attach(runtime, request, backend.capabilities, message_places(parsed.request.messages))
         job = await _job(runtime, request, Served(identity.id, agent, backend, parsed.choices, draft))

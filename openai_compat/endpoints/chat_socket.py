@@ -41,6 +41,7 @@ from .chat_api.conversation import settings_in
 from .chat_log import Follower
 from .chat_threads import ChatThreads, Thread
 from .chat_turn import WORKFLOW, Asked, ChatTurn, asked_about, asker_name
+from .own_tools import check_names
 
 Fields: TypeAlias = dict[str, Any]
 
@@ -239,6 +240,8 @@ class ChatConnection:
         try:
             parsed = parse_chat_object(body, caller)
             check_capabilities(parsed, backend.capabilities)
+            places = parsed.tool_places
+            await check_names(backend, parsed.request, places.keys(), places.__getitem__)
         except InvalidRequest as error:
             error.param = (error.param or "").removeprefix("messages[0].") or None
             error.message = error.message.replace("'messages[0].", "'")
@@ -342,8 +345,10 @@ class ChatConnection:
         if thread is not None and thread.turns:
             text = "Another turn is running in this thread."
             raise Conflict(text, code="conversation_busy", should_retry=False)
+        request = self._as_before(model, settings)
+        await check_names(backend, request, {tool.name for tool in request.tools}, lambda _: "tools")
         asked = Asked(
-            request=self._as_before(model, settings),
+            request=request,
             agent=agent,
             backend=backend,
             workflow=workflow,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, TypeAlias
 
 from ..backend import AgentBackend, AgentRequest
@@ -11,6 +12,7 @@ from ..conversations import Draft, stored_items
 from ..errors import InvalidRequest, NotFound
 from ..http import HttpRequest
 from ..parsers.context import is_answers
+from ..parsers.response_tools import tool_place
 from ..parsers.responses import ParsedResponse, check_response_capabilities, with_context
 from ..policies.admission import Seat
 from ..runtime import Runtime, new_id, now
@@ -24,6 +26,7 @@ from .attachments import attach, item_places
 from .ids import ResponseIds, response_of
 from .job import Asker
 from .journal import Journal
+from .own_tools import check_names
 
 Items: TypeAlias = Sequence[dict[str, Any]]
 
@@ -122,6 +125,7 @@ async def prepare(
     try:
         parsed, context = await _in_context(runtime, asker, parsed, draft, nearby or {})
         request = runtime.messages.apply(parsed.request)
+        await check_names(backend, request, parsed.tools.names, partial(tool_place, parsed.body))
         if answers is not None:
             request = replace(request, resume=answers.resume(request.resume))
         else:

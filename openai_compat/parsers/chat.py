@@ -60,6 +60,12 @@ class ParsedChat:
         return options is not None and options.include_usage is True
 
     @property
+    def tool_places(self) -> dict[str, str]:
+        """Where each of the client's tools has its name, by that name."""
+        named = [(f"tools[{index}].{tool.type}.name", _tool(tool)) for index, tool in enumerate(self.wire.tools or [])]
+        return {tool.name: param for param, tool in named}
+
+    @property
     def custom_tools(self) -> frozenset[str]:
         """The names of the client's tools that take free text."""
         return frozenset([tool.name for tool in self.request.tools if isinstance(tool, CustomTool)])
@@ -127,6 +133,7 @@ def _needs(parsed: ParsedChat, can: Capabilities) -> Iterator[tuple[str, bool, b
     yield "prediction", wire.prediction is not None, can.prediction
     yield "response_format", request.response_format is not None, can.structured_output
     yield "tool_choice", request.tool_choice.required, can.client_tools
+    yield "security_mode", request.extra.get("security_mode") is not None, can.security_modes
     if not (can.vision and can.audio_input and can.files):
         yield from _media_needs(parsed, can)
 

@@ -163,3 +163,18 @@ def _expect_hosted(asked: Mapping[str, Any], tools: ResponseTools, param: str) -
     keys = [key for key in ("type", "server_label") if asked.get(key) is not None]
     if not any(keys and all(tool.get(key) == asked[key] for key in keys) for tool in tools.hosted):
         raise InvalidRequest("'tool_choice' names a tool that is not in 'tools'.", param=param, code="invalid_value")
+
+
+def tool_place(body: Mapping[str, Any], name: str) -> str:
+    """Where a request's body, which was checked, has the name under which a tool is offered; "tools" for nowhere."""
+    sent = body.get("input")
+    items = [(f"input[{i}].tools", item.get("tools")) for i, item in enumerate(sent)] if isinstance(sent, list) else []
+    for where, tools in [("tools", body.get("tools")), *items]:
+        for index, tool in enumerate(tools or ()):
+            if tool.get("type") in ("function", "custom") and tool.get("name") == name:
+                return f"{where}[{index}].name"
+            within = enumerate(tool.get("tools") or ()) if tool.get("type") == "namespace" else ()
+            for place, inner in within:
+                if qualified(inner["name"], tool["name"]) == name:
+                    return f"{where}[{index}].tools[{place}].name"
+    return "tools"

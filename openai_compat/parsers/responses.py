@@ -339,6 +339,7 @@ def _needs(parsed: ParsedResponse, can: Capabilities) -> Iterator[tuple[str, boo
     yield "include", request.logprobs, can.logprobs
     yield "text.format", request.response_format is not None, can.structured_output
     yield "tool_choice", request.tool_choice.required, can.client_tools
+    yield "security_mode", request.extra.get("security_mode") is not None, can.security_modes
     if not (can.vision and can.audio_input and can.files):
         yield from _media_needs(parsed, can)
 

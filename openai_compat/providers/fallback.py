@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from ..backend import AgentBackend, AgentRequest, Capabilities, RunContext
@@ -42,8 +43,10 @@ class Fallback:
 
     @property
     def capabilities(self) -> Capabilities:
-        """Those of the preferred one."""
-        return next(iter(self._agents.values())).capabilities
+        """Those of the preferred one, the own tools of all, and bounds that all of them obey."""
+        each = [agent.capabilities for agent in self._agents.values()]
+        own = frozenset[str]().union(*[can.own_tools for can in each])
+        return replace(each[0], own_tools=own, security_modes=all([can.security_modes for can in each]))
 
     @property
     def cooling(self) -> list[str]:

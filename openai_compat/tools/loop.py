@@ -10,6 +10,7 @@ Calls of the client's tools pause the turn, as those of any agent do; so do call
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 from ..backend import AgentRequest, RunContext
@@ -31,7 +32,8 @@ ROUNDTRIPS = 5
 class ToolLoop:
     """Makes an agent of a bare model and tools; the model may call the client's tools as well.
 
-    A tool of the client's that has the name of one of the agent's goes before it. Where a request demands a call of
+    The names of the agent's tools are its own: a request that offers a tool by one of them is refused (400
+    `tool_name_taken`). Where a request demands a call of
     the client's tools (`tool_choice`), the agent's are not offered.
 
     A request may have further fields for it: `security_mode`, which tightens what may run; `max_steps` (answers
@@ -69,7 +71,8 @@ class ToolLoop:
         if not self._model.capabilities.client_tools:
             raise TypeError(f"{describe(model)} does not declare that it can call tools")
         self.tools = tools if isinstance(tools, Toolbox) else Toolbox(tools)
-        self.capabilities = self._model.capabilities
+        can = self._model.capabilities
+        self.capabilities = replace(can, own_tools=can.own_tools | self.tools.names, security_modes=True)
         self._setting = Setting(
             model=self._model,
             tools=self.tools,
@@ -84,6 +87,10 @@ class ToolLoop:
     def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
         """Ask the model, run what it calls, and ask again."""
         return Rounds(self._setting, request, context).run()
+
+    async def tool_names(self, request: AgentRequest) -> frozenset[str]:
+        """The names of all its tools, those of sources too that can be reached now."""
+        return frozenset((await self.tools.listing()).tools)
 
     def request_cancel(self, context: RunContext) -> None:
         """Tell the model's backend to stop, if it has a way of its own to do so."""

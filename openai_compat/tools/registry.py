@@ -215,6 +215,11 @@ class Toolbox:
             raise ValueError(f"two tools are called '{made.name}'")
         self._fixed[made.name] = made
 
+    @property
+    def names(self) -> frozenset[str]:
+        """The names of the tools that are always there."""
+        return frozenset(self._fixed)
+
     def danger_of(self, name: str) -> Danger | None:
         """What a tool of ours can do; None for one that is not known, or whose source has to be asked."""
         found = self._fixed.get(name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -11,6 +11,7 @@ import anyio
 
 from ..backend import AgentBackend, AgentRequest, Decision, FunctionTool, Resume, RunContext
 from ..callables import close
+from ..errors import InvalidRequest
 from ..events import AgentEvent, Finished, Notice, Paused, Progress, ToolCallReady, ToolResult
 from ..messages import ToolMessage
 from .approvals import Approver, Grants
@@ -20,7 +21,7 @@ from .judge import AT_ONCE, Judge
 from .limits import Limits
 from .modes import Modes
 from .pause import OpenCall, Pause, Pauses, Used
-from .registry import Toolbox
+from .registry import AgentTool, Toolbox
 from .run import FAILED, Outcome
 from .sandbox import Sandbox
 from .step import Step
@@ -75,6 +76,7 @@ class Rounds:
                 "%s: the tools of '%s' cannot be reached", self._context.request_id, name, exc_info=error
             )
             yield Notice(f"The tools of '{name}' cannot be reached.", "warning")
+        self._check_names(listing.tools)
         judge = Judge(
             tools=listing.tools,
             modes=modes,
@@ -91,6 +93,13 @@ class Rounds:
         async with aclosing(self._turn(judge, offers)) as events:
             async for event in events:
                 yield event
+
+    def _check_names(self, ours: Mapping[str, AgentTool]) -> None:
+        """Raise InvalidRequest if the client offers a tool by one of our names: it would take our tool's place."""
+        choice = self._request.tool_choice
+        if any([name in ours for name in choice.names | choice.withheld]):
+            text = "The agent has a tool of that name itself: give yours another name."
+            raise InvalidRequest(text, param="tools", code="tool_name_taken")
 
     async def _turn(self, judge: Judge, offers: Sequence[FunctionTool]) -> AsyncGenerator[AgentEvent | str]:
         calls = self._go_on()
@@ -141,8 +150,7 @@ class Rounds:
 
     def _model_request(self, offers: Sequence[FunctionTool]) -> AgentRequest:
         request, choice, talk = self._request, self._request.tool_choice, self._conversation
-        theirs = choice.names | choice.withheld
-        ours = [] if choice.required else [offer for offer in offers if offer.name not in theirs]
+        ours = [] if choice.required else offers
         return replace(
             request,
             messages=tuple(talk.typed),

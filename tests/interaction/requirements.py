@@ -183,6 +183,8 @@ REQUIREMENTS: dict[str, Requirement] = {
     "tools.custom": Requirement("custom tool calls carry free text, streamed and plain", "W A1"),
     "tools.gaps": Requirement("whatever part of a call the agent leaves out, the client gets one whole call", "D 4"),
     "tools.order": Requirement("events that contradict each other are the agent's failure", "D 4"),
+    "tools.own_names": Requirement("a client's tool cannot have the name of one of the agent's own", "D 4"),
+    "tools.bounds": Requirement("a security mode that the agent cannot enforce is refused", "D 8"),
     "tools.allowed": Requirement("what is allowed without a question is a whole call, with all its arguments", "D 4"),
     "tools.offered": Requirement("the agent gets the client's tools with their schemas", "D 4"),
     "tools.choice": Requirement(

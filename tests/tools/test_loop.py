@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any, cast
 
 import anyio
@@ -375,7 +376,8 @@ def test_a_model_that_cannot_call_tools_is_refused() -> None:
 def test_the_loop_can_take_what_its_model_can() -> None:
     capabilities = Capabilities(vision=False, counts_tokens=True)
 
-    assert ToolLoop(ScriptedBackend([], capabilities=capabilities)).capabilities is capabilities
+    loop = ToolLoop(ScriptedBackend([], capabilities=capabilities), [weather])
+    assert loop.capabilities == replace(capabilities, own_tools=frozenset({"weather"}), security_modes=True)
 
 
 # the client's tools
@@ -440,13 +442,13 @@ async def test_what_our_tools_answered_before_the_client_is_asked_is_remembered_
         assert model.requests[2].messages[-1] == ToolMessage("c", "x", "pick_file")
 
 
-async def test_a_tool_of_the_clients_goes_before_ours_of_the_same_name() -> None:
+async def test_a_tool_of_the_clients_cannot_have_the_name_of_one_of_ours() -> None:
     model = ScriptedBackend([call("c", "weather", city="Oslo")])
 
-    said = await run(ToolLoop(model, [weather]), request_for(tools=[function("weather")]))
+    with pytest.raises(InvalidRequest) as refused:
+        await run(ToolLoop(model, [weather]), request_for(tools=[function("weather")]))
 
-    assert said[-1] == Paused((PendingCall("c", "weather", '{"city": "Oslo"}'),))
-    assert (names(model.requests[0]), results(said)) == (["weather"], [])
+    assert (refused.value.code, refused.value.param, model.requests) == ("tool_name_taken", "tools", [])
 
 
 async def test_where_the_client_demands_a_call_of_its_tools_ours_are_not_offered() -> None:

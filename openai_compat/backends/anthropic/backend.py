@@ -57,7 +57,7 @@ class AnthropicBackend:
         self._system = system
         self._extra = dict(extra or {})
         self._answers = Answers()
-        self.capabilities = Capabilities(audio_input=False, counts_tokens=True)
+        self.capabilities = Capabilities(audio_input=False, counts_tokens=True, security_modes=True)
 
     async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
         """Ask the model, and yield what it says."""

@@ -54,7 +54,9 @@ class OpenAIBackend:
         self._limit_name: LimitName = limit_name
         self._pass_fields = tuple(pass_fields)
         self._extra = dict(extra or {})
-        self.capabilities = Capabilities(logprobs=True, web_search=True, prediction=True, counts_tokens=True)
+        self.capabilities = Capabilities(
+            logprobs=True, web_search=True, prediction=True, counts_tokens=True, security_modes=True
+        )
 
     async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
         """Ask the model, and yield what it says."""

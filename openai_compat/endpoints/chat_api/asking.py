@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from ...backend import AgentBackend, AgentRequest, Principal
+from ...backend import AgentBackend, AgentRequest, Capabilities, Principal
 from ...conversations import Draft
 from ...errors import InvalidRequest, NotFound
 from ...exchange import Exchange
@@ -17,7 +17,7 @@ from ...messages import SystemMessage
 from ...parsers.chat_api import LABELS, agent_request
 from ...parsers.conversation import check_conversation
 from ...policies.chat_api import ContextQuery
-from ...protocol.chat_api import Asked
+from ...protocol.chat_api import Asked, ToolMessageRequest
 from ...runtime import Runtime, new_id, now
 from ...serializers.chat_api import TurnRecord, iso, messages_of
 from ...serializers.history import chat_message
@@ -84,6 +84,7 @@ async def prepare(
     """The turn that a request asks for. Raises OpenAICompatError for what is wrong with it."""
     caller = runtime.caller(exchange.principal, exchange.request)
     who = served(runtime, caller.principal, asked.model, asked.provider)
+    _check_enforced(asked, who.backend.capabilities)
     request = agent_request(asked, said, who.model, caller)
     new, answers = said, None
     if draft is not None:
@@ -113,6 +114,15 @@ async def prepare(
         settings=settings_of(request, instructions),
         before=None if answers is None else partial(decide, runtime.store, caller.principal.id, answers),
     )
+
+
+def _check_enforced(asked: Asked, can: Capabilities) -> None:
+    """Raise InvalidRequest for a bound on the agent's tools that the agent does not obey."""
+    off = isinstance(asked, ToolMessageRequest) and asked.enable_tools is False
+    param = "enableTools" if off else "securityMode" if asked.security_mode is not None else None
+    if param is not None and not can.security_modes:
+        text = f"This agent cannot enforce '{param}': nothing bounds the tools that it runs itself."
+        raise InvalidRequest(text, param=param, code="unsupported_parameter")
 
 
 def _labels_of(draft: Draft) -> dict[str, str]:
