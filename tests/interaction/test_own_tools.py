@@ -101,6 +101,7 @@ def response_body(*tools: Body, **more: Any) -> Body:
     return {"model": "agent", "input": "hi", "tools": list(tools), **more}
 
 
+MORE: Body = {"type": "additional_tools", "role": "developer", "tools": [OTHER, FUNCTION]}
 CHAT, RESPONSES = "/v1/chat/completions", "/v1/responses"
 
 
@@ -130,6 +131,7 @@ async def test_a_client_cannot_offer_a_tool_by_the_name_of_one_of_the_agents(age
         (RESPONSES, response_body(CUSTOM), "tools[0].name"),
         (RESPONSES, response_body(FUNCTION, background=True), "tools[0].name"),
         (RESPONSES, response_body(FUNCTION, tool_choice="none", stream=True), "tools[0].name"),
+        (RESPONSES, {"model": "agent", "input": [MORE, {"role": "user", "content": "hi"}]}, "input[0].tools[1].name"),
     ],
 )
 async def test_the_refusal_names_the_place_and_nothing_runs(path: str, body: Body, param: str) -> None:
