@@ -120,7 +120,7 @@ class Exchange:
         said = {name.lower() for name, _ in headers}
         usual = [(name, value) for name, value in whole_headers(body) if name.lower() not in said]
         await self._start(status, [*usual, *headers])
-        await self._write(ResponseBody(b"" if self.request.method == "HEAD" else body, more=False))
+        await self._write(ResponseBody(body, more=False))
 
     async def fail(self, error: OpenAICompatError) -> None:
         """Answer with an error, or end a stream that has begun with it: no finish_reason, no end mark.
@@ -162,7 +162,7 @@ class Exchange:
         if self.recording is not None:
             self.recording.add(body)
         self.complete = not body.more
-        await self._deliver(body)
+        await self._deliver(ResponseBody(b"", body.more) if self.request.method == "HEAD" else body)
 
     async def _deliver(self, message: ResponseStart | ResponseBody) -> None:
         if self._outlives:

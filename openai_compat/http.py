@@ -33,6 +33,7 @@ class HttpRequest:
     Attributes:
         method: in upper case.
         path: decoded, below the mount point (`/v1/models`).
+        root: the mount point, decoded; "" where there is none.
         query: the query string, undecoded, without "?".
         headers: names in lower case.
         body: yields the body's pieces when, and only when, the core wants them.
@@ -45,6 +46,7 @@ class HttpRequest:
     headers: RawHeaders
     body: AsyncIterator[bytes]
     lasting: bool = True
+    root: str = ""
 
     def header(self, name: bytes) -> str | None:
         """The first value of a header (name in lower case), decoded as Latin-1, or None."""

@@ -39,8 +39,8 @@ from .policies.messages import MessagePolicy
 from .policies.rates import RATE_HEADERS, RatesOf
 from .provider import ProviderControl
 from .rate_limiter import RateLimiter
-from .routes import Public, find, sockets, table
-from .routes import chat_api as chat_api_routes
+from .routes import routes
+from .routing import Public, Route
 from .runtime import Runtime, logger, new_id, now
 from .serializers.presentation import Visibility
 from .serializers.responses import ResponseVisibility
@@ -135,7 +135,6 @@ class Server:
         check_server_settings(locals())
         self.auth: Auth = OpenAccess() if keys is None else BearerAuth(keys)
         self._hosts = Hosts(hosts) if keys is None else None
-        self._public = frozenset(public)
         self._cors = cors
         self._exposed = tuple(conversations.headers) if conversations is not None else ()
         self._exposed += RATE_HEADERS if rates is not None else ()
@@ -172,14 +171,19 @@ class Server:
             owned_by=owned_by,
             started=now(),
         )
-        self._routes = {**table(bare_paths), **chat_api_routes(chat_api)}
         self._cookie = CookieKey(chat_api.cookie, cors) if chat_api is not None and chat_api.cookie else None
-        self._sockets = sockets(bare_paths)
-        self._chat_path, self._threads = "", None
+        self._threads, sockets = None, list[Route]()
         if chat_socket is not None:
-            self._chat_path = chat_socket.path
             self._threads = _chat_threads(self.runtime, chat_socket, compaction)
-            self._sockets = {**self._sockets, chat_socket.path: functools.partial(chat_endpoint.serve, self._threads)}
+            serve = functools.partial(chat_endpoint.serve, self._threads)
+            sockets.append(Route(chat_socket.path, {}, serve, query_key=True))
+        self._routes = routes(
+            bare_paths=bare_paths,
+            public=frozenset(public),
+            api=chat_api,
+            sockets=sockets,
+            needs_key=keys is not None,
+        )
         self._connections: set[Connection] = set()
         self._drained = False
 
@@ -212,13 +216,14 @@ class Server:
 
         Raises ClientTooSlow, upon which the adapter cuts the connection; nothing else.
         """
-        if request.path == self._chat_path:
+        route, _ = self._routes.find(request.path)
+        if route is not None and route.query_key:
             request = with_key_of_query(request)
         connection = Connection(request, channel, new_id("req_"), self.runtime.deadlines.write, self.auth)
         self._connections.add(connection)
         try:
             with connection.scope:
-                await self._serve_or_fail(connection)
+                await self._serve_or_fail(connection, route)
             if connection.scope.cancel_called:
                 raise ClientTooSlow
         except ClientTooSlow as gone:
@@ -231,9 +236,9 @@ class Server:
             connection.end()
             _log(connection)
 
-    async def _serve_or_fail(self, connection: Connection) -> None:
+    async def _serve_or_fail(self, connection: Connection, route: Route | None) -> None:
         try:
-            await self._serve(connection)
+            await self._serve(connection, route)
         except OpenAICompatError as error:
             await connection.fail(error)
         except ClientDisconnected:
@@ -241,17 +246,18 @@ class Server:
         except Exception as error:
             await connection.fail(_unexpected(error, connection.request_id))
 
-    async def _serve(self, connection: Connection) -> None:
+    async def _serve(self, connection: Connection, route: Route | None) -> None:
         request = connection.request
         if self._hosts is not None:
             self._hosts.check(request)
         check_origin(request, self._cors)
         await connection.authenticate()
-        serve = self._sockets.get(request.path)
-        if serve is None:
-            raise NotFound("Unknown path: there is no WebSocket here.", code="unknown_url")
+        if route is None:
+            raise self._routes.unknown(request.path, request.root)
+        if route.socket is None:
+            raise NotFound(f"There is no WebSocket at {route.shown_path}.", code="unknown_url")
         self.runtime.slots.refuse_when_closed()
-        await serve(self.runtime, connection)
+        await route.socket(self.runtime, connection)
 
     async def _answer_or_fail(self, exchange: Exchange) -> None:
         """Answer; also to a bug of ours, which, if it got out, would cost the client its connection."""
@@ -271,15 +277,15 @@ class Server:
             return
         if self._hosts is not None:
             self._hosts.check(request)
-        route, arguments = find(self._routes, request.path)
-        if route is None or not (route.open or route.group in self._public):
+        route, arguments = self._routes.find(request.path)
+        if route is None or not route.open:
             cookie = self._cookie if route is not None and route.cookie else None
             exchange.principal = await self.auth.principal(request if cookie is None else cookie.as_header(request))
-        if request.path in self._sockets and (request.header(b"upgrade") or "").lower() == "websocket":
-            raise UpgradeRequired("This path speaks WebSocket, but this server, or a proxy before it, does not.")
         if route is None:
-            raise NotFound("Unknown path. The API is below /v1.", code="unknown_url")
-        await route.endpoint(request.method)(self.runtime, exchange, *arguments)
+            raise self._routes.unknown(request.path, request.root)
+        if route.socket is not None and (request.header(b"upgrade") or "").lower() == "websocket":
+            raise UpgradeRequired("This path speaks WebSocket, but this server, or a proxy before it, does not.")
+        await route.operation(request.method).endpoint(self.runtime, exchange, *arguments)
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncGenerator[None]:

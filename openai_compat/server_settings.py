@@ -17,7 +17,7 @@ from .policies.housekeeping import Housekeeping
 from .policies.limits import Deadlines, Limits
 from .policies.messages import MessagePolicy
 from .policies.rates import Rates
-from .routes import Public
+from .routing import Public
 from .serializers.presentation import Visibility
 from .serializers.responses import ResponseVisibility
 from .setting_types import check_choice, check_setting

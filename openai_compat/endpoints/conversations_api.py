@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from ..conversations import stored_items
-from ..errors import Conflict, MethodNotAllowed, NotFound
+from ..errors import Conflict, NotFound
 from ..exchange import Exchange
 from ..parsers.body import parse_object, validate
 from ..parsers.conversations import check_new, parse_new_conversation, parse_new_items
@@ -33,69 +33,62 @@ async def create(runtime: Runtime, exchange: Exchange) -> None:
     await exchange.answer(200, dumps(_object(made)))
 
 
-async def retrieve(runtime: Runtime, exchange: Exchange, rest: str) -> None:
-    """A conversation, a page of its items, or one of these. Raises NotFound."""
-    key, item = _split(exchange, rest)
-    match item:
-        case None:
-            await exchange.answer(200, dumps(_object(await _find(runtime, key))))
-        case "":
-            await exchange.answer(200, dumps(await _page(runtime, exchange, key)))
-        case _:
-            await _find(runtime, key)
-            found = await runtime.store.item(key, item)
-            if found is None:
-                raise _unknown_item()
-            await exchange.answer(200, dumps(from_stored_json(found.body)))
+async def retrieve(runtime: Runtime, exchange: Exchange, conversation: str) -> None:
+    """A conversation. Raises NotFound."""
+    await exchange.answer(200, dumps(_object(await _find(runtime, Key(exchange.principal.id, conversation)))))
 
 
-async def update(runtime: Runtime, exchange: Exchange, rest: str) -> None:
-    """Replace a conversation's metadata, or add items to it. Raises NotFound, and Conflict while a turn runs in it."""
-    key, item = _split(exchange, rest)
-    match item:
-        case None:
-            await _update_metadata(runtime, exchange, key)
-        case "":
-            items = parse_new_items(await _body(runtime, exchange), new_id)
-            await _add(runtime, key, items)
-            await exchange.answer(200, dumps(page_of(items, more=False)))
-        case _:
-            raise _only("GET, DELETE, HEAD")
-
-
-async def delete(runtime: Runtime, exchange: Exchange, rest: str) -> None:
-    """Forget a conversation, or take one item out of it. A turn that runs in it goes on, and is not kept."""
-    key, item = _split(exchange, rest)
-    match item:
-        case None:
-            if not await runtime.store.delete(key):
-                raise _unknown()
-            gone: DeletedConversation = {"id": key.id, "object": "conversation.deleted", "deleted": True}
-            await exchange.answer(200, dumps(gone))
-        case "":
-            raise _only("GET, POST, HEAD")
-        case _:
-            found = await _find(runtime, key)
-            if not await runtime.store.delete_item(key, item):
-                raise _unknown_item()
-            await exchange.answer(200, dumps(_object(found)))
-
-
-async def _update_metadata(runtime: Runtime, exchange: Exchange, key: Key) -> None:
+async def update(runtime: Runtime, exchange: Exchange, conversation: str) -> None:
+    """Replace a conversation's metadata. Raises NotFound."""
     sent = validate(MetadataUpdate, parse_object(await _body(runtime, exchange)))
-    found = await runtime.store.update(key, sent.metadata or {})
+    found = await runtime.store.update(Key(exchange.principal.id, conversation), sent.metadata or {})
     if found is None:
         raise _unknown()
     await exchange.answer(200, dumps(_object(found)))
 
 
-async def _page(runtime: Runtime, exchange: Exchange, key: Key) -> dict[str, Any]:
-    asked = page_query(exchange.request.query, "desc")
+async def delete(runtime: Runtime, exchange: Exchange, conversation: str) -> None:
+    """Forget a conversation. A turn that runs in it goes on, and is not kept. Raises NotFound."""
+    if not await runtime.store.delete(Key(exchange.principal.id, conversation)):
+        raise _unknown()
+    gone: DeletedConversation = {"id": conversation, "object": "conversation.deleted", "deleted": True}
+    await exchange.answer(200, dumps(gone))
+
+
+async def list_items(runtime: Runtime, exchange: Exchange, conversation: str) -> None:
+    """A page of a conversation's items. Raises NotFound."""
+    key, asked = Key(exchange.principal.id, conversation), page_query(exchange.request.query, "desc")
     await _find(runtime, key)
     found = await runtime.store.page(key, asked.after, asked.limit, asked.order)
     if found is None:
         raise unknown_cursor()
-    return page_of([from_stored_json(item.body) for item in found.items], more=found.more)
+    await exchange.answer(200, dumps(page_of([from_stored_json(item.body) for item in found.items], more=found.more)))
+
+
+async def add_items(runtime: Runtime, exchange: Exchange, conversation: str) -> None:
+    """Add items to a conversation. Raises NotFound, and Conflict while a turn runs in it."""
+    items = parse_new_items(await _body(runtime, exchange), new_id)
+    await _add(runtime, Key(exchange.principal.id, conversation), items)
+    await exchange.answer(200, dumps(page_of(items, more=False)))
+
+
+async def get_item(runtime: Runtime, exchange: Exchange, conversation: str, item: str) -> None:
+    """One item. Raises NotFound."""
+    key = Key(exchange.principal.id, conversation)
+    await _find(runtime, key)
+    found = await runtime.store.item(key, item)
+    if found is None:
+        raise _unknown_item()
+    await exchange.answer(200, dumps(from_stored_json(found.body)))
+
+
+async def delete_item(runtime: Runtime, exchange: Exchange, conversation: str, item: str) -> None:
+    """Take one item out. Raises NotFound."""
+    key = Key(exchange.principal.id, conversation)
+    found = await _find(runtime, key)
+    if not await runtime.store.delete_item(key, item):
+        raise _unknown_item()
+    await exchange.answer(200, dumps(_object(found)))
 
 
 async def _add(runtime: Runtime, key: Key, items: Sequence[dict[str, Any]]) -> None:
@@ -128,15 +121,6 @@ async def _find(runtime: Runtime, key: Key) -> Conversation:
     return found
 
 
-def _split(exchange: Exchange, rest: str) -> tuple[Key, str | None]:
-    """The conversation, and the item: None if it is about none, "" for all of them. Ids may have slashes in them."""
-    principal = exchange.principal.id
-    if rest.endswith("/items"):
-        return Key(principal, rest.removesuffix("/items")), ""
-    conversation, slash, item = rest.rpartition("/items/")
-    return (Key(principal, conversation), item) if slash else (Key(principal, rest), None)
-
-
 def _object(found: Conversation) -> ConversationObject:
     return {
         "id": found.id,
@@ -144,10 +128,6 @@ def _object(found: Conversation) -> ConversationObject:
         "created_at": int(found.created),
         "metadata": dict(found.metadata),
     }
-
-
-def _only(methods: str) -> MethodNotAllowed:
-    return MethodNotAllowed(f"This path takes {methods}.", headers={"Allow": methods})
 
 
 def _unknown() -> NotFound:

@@ -56,20 +56,22 @@ async def list_files(runtime: Runtime, exchange: Exchange) -> None:
     await exchange.answer(200, dumps(list_page(found, query, "desc", page=MAX_PAGE, most=MAX_PAGE)))
 
 
-async def retrieve(runtime: Runtime, exchange: Exchange, rest: str) -> None:
-    """What is known of a file, or, below `/content`, its bytes. Raises NotFound."""
-    identifier, slash, below = rest.partition("/")
-    if slash and below != "content":
-        raise NotFound("Unknown path. The API is below /v1.", code="unknown_url")
+async def retrieve(runtime: Runtime, exchange: Exchange, identifier: str) -> None:
+    """What is known of a file. Raises NotFound."""
+    file = await runtime.store.get_file(Key(exchange.principal.id, identifier))
+    if file is None:
+        raise _unknown()
+    await exchange.answer(200, dumps(_object(file)))
+
+
+async def download(runtime: Runtime, exchange: Exchange, identifier: str) -> None:
+    """A file's bytes. Raises NotFound."""
     key = Key(exchange.principal.id, identifier)
     file = await runtime.store.get_file(key)
-    content = await runtime.store.file_content(key) if slash else b""
+    content = await runtime.store.file_content(key)
     if file is None or content is None:
         raise _unknown()
-    if slash:
-        await exchange.answer(200, content, *_download(file))
-    else:
-        await exchange.answer(200, dumps(_object(file)))
+    await exchange.answer(200, content, *_download(file))
 
 
 async def delete(runtime: Runtime, exchange: Exchange, identifier: str) -> None:

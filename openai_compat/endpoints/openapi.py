@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
+from urllib.parse import quote
 
 from ..exchange import Exchange
 from ..parsers.responses import COMPACT_FIELDS, TOKEN_FIELDS
@@ -27,11 +28,12 @@ from ..protocol.response_answers import CompactedResponse, DeletedResponse, Inpu
 from ..protocol.response_events import StreamEvent
 from ..protocol.response_request import ResponseRequest
 from ..protocol.stored import CompletionPage, Deleted, KeptConversation, MessagePage, MetadataUpdate
+from ..routing import Route
 from ..runtime import Runtime
 from ..serializers.encoding import dumps
 from ..version import __version__
 from .chat_api import openapi as chat_api
-from .openapi_paths import REF, paths
+from .openapi_paths import KEYS, REF, paths
 
 REQUESTS: tuple[type[WireModel], ...] = (
     ChatCompletionRequest,
@@ -71,34 +73,37 @@ ANSWERS: Mapping[str, Any] = {
 }
 
 
-async def document(runtime: Runtime, exchange: Exchange) -> None:
-    """The OpenAPI 3.1 document. Needs no key."""
-    prefix = None if runtime.chat_api is None else runtime.chat_api.prefix
-    await exchange.answer(200, dumps(_document(prefix)))
-
-
-@functools.cache
-def _document(chat_api_prefix: str | None) -> dict[str, Any]:
-    found, schemas = paths(), _schemas()
-    if chat_api_prefix is not None:
-        found |= chat_api.paths(chat_api_prefix)
-        schemas |= chat_api.schemas()
-    return {
+async def document(routes: Sequence[Route], needs_key: bool, runtime: Runtime, exchange: Exchange) -> None:
+    """The OpenAPI 3.1 document of these routes. Needs no key."""
+    schemas, about = _schemas(), runtime.chat_api
+    if about is not None:
+        schemas = {**schemas, **chat_api.schemas()}
+    found: dict[str, Any] = {
         "openapi": "3.1.0",
         "info": {
             "title": "openai-compat",
             "version": __version__,
             "description": "Agents behind the OpenAI API. Models are agents.",
         },
-        "security": [{"bearer": []}],
-        "paths": found,
-        "components": {
-            "schemas": schemas,
-            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
-        },
+        "servers": [{"url": quote(exchange.request.root) or "/"}],
+        "paths": paths(routes),
+        "components": {"schemas": schemas},
     }
+    if needs_key:
+        found["security"] = KEYS
+        found["components"]["securitySchemes"] = _key_schemes(None if about is None else about.cookie)
+    await exchange.answer(200, dumps(found))
 
 
+def _key_schemes(cookie: str | None) -> dict[str, Any]:
+    schemes: dict[str, Any] = {
+        "bearer": {"type": "http", "scheme": "bearer"},
+        "apiKey": {"type": "apiKey", "in": "header", "name": "api-key"},
+    }
+    return schemes if cookie is None else {**schemes, "cookie": {"type": "apiKey", "in": "cookie", "name": cookie}}
+
+
+@functools.cache
 def _schemas() -> dict[str, Any]:
     from pydantic import TypeAdapter  # noqa: PLC0415  (importing the library should not take the time this takes)
     from pydantic.json_schema import JsonSchemaMode  # noqa: PLC0415

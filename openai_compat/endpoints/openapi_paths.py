@@ -1,197 +1,80 @@
-"""The paths of the OpenAPI document."""
+"""The paths of the OpenAPI document, from the table of routes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import MappingProxyType
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
 
 from ..protocol.files import EXPIRY, PURPOSES
+from ..routing import Operation, Route
 
 REF = "#/components/schemas/{model}"
 
+KEYS: Sequence[Mapping[str, Any]] = ({"bearer": []}, {"apiKey": []})
+COOKIE: Mapping[str, Any] = {"cookie": []}
+"""The ways to bring the key: any of them will do."""
 
-def paths() -> dict[str, Any]:
-    """All of them, in the order of the reference."""
-    chat = _asked("ChatCompletionRequest", "ChatCompletion", "ChatCompletionChunk")
-    model = _in_path("model")
-    return {
-        "/v1/chat/completions": {
-            "post": {"summary": "Ask an agent", **chat},
-            "get": {"summary": "List stored chat completions", **_in_path(query=_LIST), **_answers("CompletionPage")},
-        },
-        **_stored(),
-        "/v1/completions": {
-            "post": {"summary": "Ask with a bare prompt", **_asked("CompletionRequest", "Completion", "Completion")}
-        },
-        **_conversations(),
-        "/v1/embeddings": {
-            "post": {"summary": "Embed texts", **_json("EmbeddingRequest"), **_answers("EmbeddingList")},
-        },
-        **_files(),
-        **_responses(),
-        "/v1/models": {"get": {"summary": "List the models", **_answers("ModelList")}},
-        "/v1/models/{model}": {"get": {"summary": "Get a model", **model, **_answers("Model")}},
-        "/healthz": {"get": {"summary": "Alive?", "security": [], "responses": {"200": {"description": "Yes"}}}},
-        "/readyz": {"get": {"summary": "Taking new turns?", "security": [], "responses": _yes_or_no()}},
-    }
+NAME: Mapping[str, Any] = {"type": "string", "minLength": 1}
 
+Content = Mapping[str, Any]
+"""Schemas by media type."""
 
-def _stored() -> dict[str, Any]:
-    stored, kept = _in_path("completion_id"), _in_path("conversation_id")
-    listed = _in_path("completion_id", query=_LIST)
-    return {
-        "/v1/chat/completions/{completion_id}": {
-            "get": {"summary": "Get a stored chat completion", **stored, **_answers("ChatCompletion")},
-            "post": {
-                "summary": "Change its metadata",
-                **stored,
-                **_json("MetadataUpdate"),
-                **_answers("ChatCompletion"),
+FORM: Final[Content] = {
+    "multipart/form-data": {
+        "schema": {
+            "type": "object",
+            "properties": {
+                "file": {"type": "string", "format": "binary"},
+                "purpose": {"enum": list(PURPOSES)},
+                "expires_after[anchor]": {"const": "created_at"},
+                "expires_after[seconds]": {"type": "integer", "minimum": EXPIRY[0], "maximum": EXPIRY[-1]},
             },
-            "delete": {"summary": "Delete it", **stored, **_answers("Deleted")},
-        },
-        "/v1/chat/completions/{completion_id}/messages": {
-            "get": {"summary": "List the messages it was made from", **listed, **_answers("MessagePage")},
-        },
-        "/v1/chat/conversations/{conversation_id}": {
-            "get": {"summary": "Get a conversation as messages", **kept, **_answers("KeptConversation")},
-            "delete": {"summary": "Delete it", **kept, **_answers("Deleted")},
-        },
+            "required": ["file", "purpose"],
+        }
     }
-
-
-def _conversations() -> dict[str, Any]:
-    one, item = _in_path("conversation_id"), _in_path("conversation_id", "item_id")
-    listed, found = _in_path("conversation_id", query=_LIST), _answers("ConversationObject")
-    return {
-        "/v1/conversations": {"post": {"summary": "Make a conversation", **_json("ConversationCreate"), **found}},
-        "/v1/conversations/{conversation_id}": {
-            "get": {"summary": "Get a conversation", **one, **found},
-            "post": {"summary": "Change its metadata", **one, **_json("MetadataUpdate"), **found},
-            "delete": {"summary": "Delete it", **one, **_answers("DeletedConversation")},
-        },
-        "/v1/conversations/{conversation_id}/items": {
-            "get": {"summary": "List its items", **listed, **_answers("ItemPage")},
-            "post": {"summary": "Add items", **one, **_json("ConversationItems"), **_answers("ItemPage")},
-        },
-        "/v1/conversations/{conversation_id}/items/{item_id}": {
-            "get": {"summary": "Get an item", **item, **_answer({"type": "object"})},
-            "delete": {"summary": "Take it out", **item, **found},
-        },
-    }
-
-
-def _files() -> dict[str, Any]:
-    one = _in_path("file_id")
-    return {
-        "/v1/files": {
-            "post": {"summary": "Upload a file", **_form(), **_answers("File")},
-            "get": {"summary": "List the files", **_in_path(query=_FILES), **_answers("FilePage")},
-        },
-        "/v1/files/{file_id}": {
-            "get": {"summary": "Get what is known of a file", **one, **_answers("File")},
-            "delete": {"summary": "Delete it", **one, **_answers("DeletedFile")},
-        },
-        "/v1/files/{file_id}/content": {
-            "get": {"summary": "Get its bytes", **one, **_answer({}, "application/octet-stream")},
-        },
-    }
-
-
-def _responses() -> dict[str, Any]:
-    one, whole = _in_path("response_id"), _answers("Response")
-    followed = _in_path("response_id", query=_FOLLOW)
-    listed = _in_path("response_id", query=_LIST)
-    return {
-        "/v1/responses": {
-            "post": {
-                "summary": "Ask an agent; with an upgrade to a WebSocket, GET does so too",
-                **_asked("ResponseRequest", "Response", "ResponseStreamEvent"),
-            }
-        },
-        "/v1/responses/compact": {
-            "post": {"summary": "Sum up a conversation", **_json("CompactRequest"), **_answers("CompactedResponse")},
-        },
-        "/v1/responses/input_tokens": {
-            "post": {"summary": "Count its tokens", **_json("InputTokensRequest"), **_answers("InputTokens")},
-        },
-        "/v1/responses/{response_id}": {
-            "get": {
-                "summary": "Get a response, or follow it",
-                **followed,
-                **_streamed("Response", "ResponseStreamEvent"),
-            },
-            "delete": {"summary": "Delete it", **one, **_answers("DeletedResponse")},
-        },
-        "/v1/responses/{response_id}/cancel": {
-            "post": {"summary": "Stop one that runs in the background", **one, **whole},
-        },
-        "/v1/responses/{response_id}/input_items": {
-            "get": {"summary": "List the items it was made from", **listed, **_answers("InputItemPage")},
-        },
-    }
-
-
-def _form() -> dict[str, Any]:
-    fields: dict[str, Any] = {
-        "file": {"type": "string", "format": "binary"},
-        "purpose": {"enum": list(PURPOSES)},
-        "expires_after[anchor]": {"const": "created_at"},
-        "expires_after[seconds]": {"type": "integer", "minimum": EXPIRY[0], "maximum": EXPIRY[-1]},
-    }
-    schema = {"type": "object", "properties": fields, "required": ["file", "purpose"]}
-    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
-
-
-_LIST: Mapping[str, Any] = {
-    "after": {"type": "string"},
-    "limit": {"type": "integer", "minimum": 1, "maximum": 100},
-    "order": {"enum": ["asc", "desc"]},
 }
-_FILES: Mapping[str, Any] = {
-    **_LIST,
-    "limit": {"type": "integer", "minimum": 1, "maximum": 10_000},
-    "purpose": {"enum": list(PURPOSES)},
-}
-_FOLLOW: Mapping[str, Any] = {"stream": {"type": "boolean"}, "starting_after": {"type": "integer", "minimum": -1}}
 
 
-def _in_path(*names: str, query: Mapping[str, Any] = MappingProxyType({})) -> dict[str, Any]:
-    path = [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in names]
-    return {"parameters": [*path, *[{"name": name, "in": "query", "schema": query[name]} for name in query]]}
+def json(name: str, prefix: str = "") -> Content:
+    """JSON of a named schema."""
+    return {"application/json": {"schema": {"$ref": REF.format(model=prefix + name)}}}
 
 
-def _yes_or_no() -> dict[str, Any]:
-    return {"200": {"description": "Yes"}, "503": _error("Shutting down")}
+def asked(whole: str | None, event: str, prefix: str = "") -> Content:
+    """JSON of one schema or, streamed, events of another."""
+    plain: Content = {} if whole is None else json(whole, prefix)
+    return {**plain, "text/event-stream": {"schema": {"$ref": REF.format(model=prefix + event)}}}
 
 
-def _asked(request: str, whole: str, chunk: str) -> dict[str, Any]:
-    return {**_json(request), **_streamed(whole, chunk)}
+def paths(routes: Iterable[Route]) -> dict[str, Any]:
+    """All routes that are to be described, with their operations."""
+    return {
+        route.shown_path: {method.lower(): _described(route, found) for method, found in route.operations.items()}
+        for route in routes
+        if route.described and route.operations
+    }
 
 
-def _streamed(whole: str, chunk: str) -> dict[str, Any]:
-    answer = _answers(whole)
-    answer["responses"]["200"]["content"]["text/event-stream"] = {"schema": _ref(chunk)}
-    return answer
-
-
-def _json(request: str) -> dict[str, Any]:
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": _ref(request)}}}}
-
-
-def _answers(name: str) -> dict[str, Any]:
-    return _answer(_ref(name))
-
-
-def _answer(schema: dict[str, Any], kind: str = "application/json") -> dict[str, Any]:
-    found = {"description": "The answer", "content": {kind: {"schema": schema}}}
-    return {"responses": {"200": found, "default": _error("An error")}}
-
-
-def _error(text: str) -> dict[str, Any]:
-    return {"description": text, "content": {"application/json": {"schema": _ref("ErrorEnvelope")}}}
-
-
-def _ref(name: str) -> dict[str, str]:
-    return {"$ref": REF.format(model=name)}
+def _described(route: Route, operation: Operation) -> dict[str, Any]:
+    described: dict[str, Any] = {"operationId": operation.id, "summary": operation.summary}
+    if route.open:
+        described["security"] = []
+    elif route.cookie:
+        described["security"] = [*KEYS, COOKIE]
+    parameters = [
+        *[{"name": name, "in": "path", "required": True, "schema": NAME} for name in route.parameters],
+        *[{"name": name, "in": "query", "schema": schema} for name, schema in operation.query.items()],
+    ]
+    if parameters:
+        described["parameters"] = parameters
+    if operation.body:
+        described["requestBody"] = {"required": True, "content": operation.body}
+    found = {
+        str(status): {"description": text, "content": content} for status, (text, content) in operation.more.items()
+    }
+    described["responses"] = {
+        str(operation.status): {"description": "The answer", "content": operation.answer},
+        **found,
+        "default": {"description": "An error", "content": json("ErrorEnvelope")},
+    }
+    return described

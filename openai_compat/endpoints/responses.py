@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import partial
 from urllib.parse import parse_qs
 
-from ..errors import InvalidRequest, MethodNotAllowed, NotFound
+from ..errors import InvalidRequest
 from ..exchange import Exchange
 from ..parsers.responses import ParsedResponse, parse_response
 from ..policies.content import check_content_type
@@ -102,15 +102,10 @@ async def _alone(responding: Responding) -> None:
         logger.error("%s: a background response failed", responding.work.asker.request_id, exc_info=error)
 
 
-async def retrieve(runtime: Runtime, exchange: Exchange, rest: str) -> None:
-    """One response, streamed with `stream=true`; below `/input_items`, what it was made from."""
-    identifier, _, below = rest.partition("/")
+async def retrieve(runtime: Runtime, exchange: Exchange, identifier: str) -> None:
+    """One response, streamed with `stream=true`."""
     key, query = Key(exchange.principal.id, identifier), parse_qs(exchange.request.query)
-    if below == "input_items":
-        await _input_items(runtime, exchange, key)
-    elif below:
-        raise NotFound("Unknown path. The API is below /v1.", code="unknown_url")
-    elif query.get("stream", ["false"])[-1] == "true":
+    if query.get("stream", ["false"])[-1] == "true":
         await _stream(runtime, exchange, key, _starting_after(query))
     else:
         found = await find(runtime, key)
@@ -128,8 +123,9 @@ async def _stream(runtime: Runtime, exchange: Exchange, key: Key, after: int) ->
     await exchange.end(DONE)
 
 
-async def _input_items(runtime: Runtime, exchange: Exchange, key: Key) -> None:
-    found = await find(runtime, key)
+async def list_input_items(runtime: Runtime, exchange: Exchange, identifier: str) -> None:
+    """A page of the items that a response was made from."""
+    found = await find(runtime, Key(exchange.principal.id, identifier))
     items = [from_stored_json(item.body) for item in found.input]
     await exchange.answer(200, dumps(list_page(items, exchange.request.query, "desc")))
 
@@ -144,8 +140,6 @@ def _starting_after(query: dict[str, list[str]]) -> int:
 
 async def delete(runtime: Runtime, exchange: Exchange, identifier: str) -> None:
     """Forget a response. One that still runs in the background is stopped first."""
-    if "/" in identifier:
-        raise MethodNotAllowed("This path takes GET, HEAD.", headers={"Allow": "GET, HEAD"})
     key = Key(exchange.principal.id, identifier)
     found = await find(runtime, key)
     if found.running and found.background:
@@ -154,11 +148,7 @@ async def delete(runtime: Runtime, exchange: Exchange, identifier: str) -> None:
     await exchange.answer(200, dumps({"id": identifier, "object": "response", "deleted": True}))
 
 
-async def act(runtime: Runtime, exchange: Exchange, rest: str) -> None:
-    """`POST /responses/{id}/cancel`."""
-    identifier, _, below = rest.partition("/")
-    if below != "cancel":
-        allowed = "GET, HEAD" if below == "input_items" else "GET, HEAD, DELETE"
-        raise MethodNotAllowed(f"This path takes {allowed}.", headers={"Allow": allowed})
+async def stop(runtime: Runtime, exchange: Exchange, identifier: str) -> None:
+    """Cancel a response that runs in the background."""
     found = await cancel(runtime, Key(exchange.principal.id, identifier))
     await exchange.answer(200, dumps(from_stored_json(found.body)))

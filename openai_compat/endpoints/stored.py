@@ -11,7 +11,7 @@ from urllib.parse import parse_qs
 
 from pydantic_core import from_json
 
-from ..errors import MethodNotAllowed, NotFound
+from ..errors import NotFound
 from ..exchange import Exchange
 from ..parsers.body import parse_object, validate
 from ..policies.content import check_content_type
@@ -30,22 +30,19 @@ async def list_completions(runtime: Runtime, exchange: Exchange) -> None:
     await exchange.answer(200, dumps(list_page([_object(c) for c in found], exchange.request.query, "asc")))
 
 
-async def get_completion(runtime: Runtime, exchange: Exchange, rest: str) -> None:
-    """One completion, or, below `/messages`, what it was made from."""
-    identifier, _, below = rest.partition("/")
+async def get_completion(runtime: Runtime, exchange: Exchange, identifier: str) -> None:
+    """One completion."""
+    await exchange.answer(200, dumps(_object(await _find(runtime, exchange, identifier))))
+
+
+async def list_messages(runtime: Runtime, exchange: Exchange, identifier: str) -> None:
+    """A page of the messages that a completion was made from."""
     found = await _find(runtime, exchange, identifier)
-    if below == "messages":
-        await exchange.answer(200, dumps(list_page(_messages(found), exchange.request.query, "asc")))
-    elif below:
-        raise NotFound("Unknown path. The API is below /v1.", code="unknown_url")
-    else:
-        await exchange.answer(200, dumps(_object(found)))
+    await exchange.answer(200, dumps(list_page(_messages(found), exchange.request.query, "asc")))
 
 
 async def update_completion(runtime: Runtime, exchange: Exchange, identifier: str) -> None:
     """Replace a completion's metadata."""
-    if "/" in identifier:
-        raise MethodNotAllowed("This path takes GET, HEAD.", headers={"Allow": "GET, HEAD"})
     check_content_type(exchange.request)
     body = await read_body(exchange.request, runtime.limits.body, runtime.deadlines.body)
     update = validate(MetadataUpdate, parse_object(body))

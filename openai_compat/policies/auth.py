@@ -21,6 +21,9 @@ Keys: TypeAlias = str | Iterable[str] | Mapping[str, Principal | str] | None
 KeySource: TypeAlias = Callable[[], Keys | Awaitable[Keys]]
 
 _BEARER = re.compile(r"bearer +(\S+)", re.IGNORECASE | re.ASCII)  # ASCII: \xa0 and \x85 are bytes of UTF-8, no spaces
+AZURE = b"api-key"
+"""The header in which Azure's clients send the key."""
+
 MOST_FIELDS = 100
 """Fields of a query that is looked through for a key."""
 
@@ -82,7 +85,7 @@ def _fixed(keys: Keys) -> KeySource:
 
 
 class BearerAuth:
-    """Lets requests in that carry one of the keys as `Authorization: Bearer KEY`.
+    """Lets requests in that carry one of the keys as `Authorization: Bearer KEY`, or `api-key: KEY` as Azure has it.
 
     `keys` is a key, several, a mapping from keys to principals, or a source: a function, plain or async, that is
     called for every request and returns one of these; a principal may be given by its id. A source that yields no key disables the server (503
@@ -137,14 +140,20 @@ def with_key_of_query(request: HttpRequest) -> HttpRequest:
         return request
     keys = [value for name, value in fields if name == "api_key"]
     rest = urlencode([(name, value) for name, value in fields if name != "api_key"])
-    if len(keys) != 1 or request.header(b"authorization") is not None:
+    if len(keys) != 1 or has_key(request):
         return replace(request, query=rest)
     header = (b"authorization", b"Bearer " + keys[0].encode("utf-8", "replace"))
     return replace(request, query=rest, headers=[*request.headers, header])
 
 
+def has_key(request: HttpRequest) -> bool:
+    """Whether a header brings a key, right or wrong."""
+    return request.header(b"authorization") is not None or request.header(AZURE) is not None
+
+
 def _token(request: HttpRequest) -> bytes:
-    """The token as sent, or nothing: two headers, or any other scheme, are no token."""
-    values = request.header_values(b"authorization")
-    match = _BEARER.fullmatch(values[0]) if len(values) == 1 else None
-    return match[1].encode("latin-1") if match else b""
+    """The token as sent, or nothing: any other scheme is no token, nor are two headers that do not say the same."""
+    bearers, plain = request.header_values(b"authorization"), request.header_values(AZURE)
+    sent = {match[1] if (match := _BEARER.fullmatch(value)) else "" for value in bearers}
+    sent |= {value if _TOKEN.fullmatch(value) else "" for value in plain}
+    return sent.pop().encode("latin-1") if len(sent) == 1 and max(len(bearers), len(plain)) == 1 else b""

@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 from ..backend import Principal
 from ..setting_types import check_fields, check_strings
+from .paths import check_path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,5 +50,4 @@ class ChatApi:
     def __post_init__(self) -> None:
         check_fields(self)
         check_strings("ChatApi.admins", self.admins)
-        if not self.prefix.startswith("/") or self.prefix.endswith("/"):
-            raise ValueError(f"a prefix begins with a slash and does not end with one, not {self.prefix!r}")
+        check_path("prefix", self.prefix)

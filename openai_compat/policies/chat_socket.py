@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from ..callables import Agent
 from ..setting_types import check_fields
+from .paths import check_path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,8 +49,7 @@ class ChatSocket:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if not self.path.startswith("/") or self.path.endswith("/"):
-            raise ValueError(f"a path begins with a slash and does not end with one, not {self.path!r}")
+        check_path("path", self.path)
         rings = (self.ring, self.ring_bytes, self.rings_bytes, self.rings_bytes_per_principal)
         if min(self.queue, self.tool_timeout, self.ping, *rings) <= 0:
             raise ValueError("queue, ring, ring_bytes, rings_bytes, tool_timeout and ping are positive")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..errors import UnsupportedMedia
 from ..http import HttpRequest
+from .auth import AZURE
 
 
 def check_content_type(request: HttpRequest) -> None:
@@ -21,12 +22,13 @@ def check_content_type(request: HttpRequest) -> None:
 def check_form(request: HttpRequest) -> None:
     """Raise UnsupportedMedia for compressed bodies, and for anything but a multipart form that a program sends.
 
-    A page that sends a bearer token has to ask first (CORS), so it may send one too.
+    A page that sends its key in a header has to ask first (CORS), so it may send one too.
     """
     _refuse_compressed(request)
     if _kind(request) != "multipart/form-data":
         raise UnsupportedMedia("The request needs 'Content-Type: multipart/form-data'.")
-    if _from_page(request) and not (request.header(b"authorization") or "").lower().startswith("bearer "):
+    bearer = (request.header(b"authorization") or "").lower().startswith("bearer ")
+    if _from_page(request) and not bearer and request.header(AZURE) is None:
         raise UnsupportedMedia("Web pages have to send 'Authorization: Bearer KEY' with a form.")
 
 

@@ -7,6 +7,7 @@ from http.cookies import CookieError, SimpleCookie
 
 from ..errors import Forbidden
 from ..http import HttpRequest
+from .auth import has_key
 from .cors import Cors, check_origin
 
 SAFE = frozenset(["GET", "HEAD", "OPTIONS"])
@@ -14,7 +15,7 @@ OWN_SITE = frozenset(["same-origin", "none"])
 
 
 class CookieKey:
-    """Takes the API key from the cookie called `name`, where no `Authorization` header brings one.
+    """Takes the API key from the cookie called `name`, where no header brings one.
 
     A browser sends cookies along whatever page has caused the request. So what changes something has to come from a
     page of this server, or of an origin that `cors` allows; programs that are no browsers send no Origin.
@@ -26,7 +27,7 @@ class CookieKey:
 
     def as_header(self, request: HttpRequest) -> HttpRequest:
         """The request with the key where it usually is. Raises Forbidden (403 `origin_not_allowed`)."""
-        key = None if request.header(b"authorization") is not None else self._key(request)
+        key = None if has_key(request) else self._key(request)
         if key is None:
             return request
         if request.method not in SAFE:

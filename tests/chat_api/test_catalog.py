@@ -155,7 +155,7 @@ async def test_only_admins_change_providers_and_keys_never_come_back(http: Http)
         ("default", {}, (400, "missing_required_parameter", "provider")),
         ("default", {"provider": "nobody"}, (404, "provider_not_found", "provider")),
         ("nobody/health", {}, (404, "provider_not_found", "provider")),
-        ("ollama", {}, (405, "method_not_supported", None)),
+        ("ollama", {}, (404, "unknown_url", None)),
     ],
 )
 async def test_bad_changes(http: Http, path: str, body: dict[str, Any], expected: Any) -> None:

@@ -63,6 +63,32 @@ async def test_two_headers_are_no_key_even_if_both_are_right() -> None:
     assert not await opens(BearerAuth("key"))
 
 
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ([(b"api-key", b"key")], True),
+        ([(b"api-key", b"wrong")], False),
+        ([(b"api-key", b"")], False),
+        ([(b"api-key", b"Bearer key")], False),
+        ([(b"api-key", b" key")], False),
+        ([(b"api-key", b"key"), (b"api-key", b"key")], False),
+        ([(b"api-key", b"key"), (b"authorization", b"Bearer key")], True),
+        ([(b"api-key", b"key"), (b"authorization", b"Bearer wrong")], False),
+        ([(b"api-key", b"wrong"), (b"authorization", b"Bearer key")], False),
+        ([(b"api-key", b"key"), (b"authorization", b"Basic a2V5")], False),
+        ([(b"api-key", b"key"), (b"authorization", b"")], False),
+    ],
+)
+async def test_azures_header_opens_as_well_and_two_that_differ_do_not(headers: Any, expected: bool) -> None:
+    found = HttpRequest("GET", "/v1/models", "", headers, one(b""))
+    try:
+        await BearerAuth("key").principal(found)
+    except Unauthorized:
+        assert not expected
+    else:
+        assert expected
+
+
 @given(st.text(st.characters(exclude_categories=["Cs", "Cc", "Zs", "Zl", "Zp"]), min_size=1, max_size=20))
 def test_any_key_without_spaces_opens_as_utf_8(key: str) -> None:
     principal = _finish(BearerAuth(key).principal(bearing(b"Bearer " + key.encode())))

@@ -50,7 +50,6 @@ from openai_compat.backends.openai import OpenAIBackend
 from openai_compat.backends.pool import PooledBackend, pooled
 from openai_compat.backends.subprocess import Grace, SubprocessBackend
 from openai_compat.endpoints import following
-from openai_compat.endpoints.openapi_paths import paths
 from openai_compat.errors import InvalidRequest, OpenAICompatError
 from openai_compat.events import EVENT_TYPES
 from openai_compat.failures import public_error, upstream_error
@@ -61,7 +60,7 @@ from openai_compat.protocol.chat_request import ChatCompletionRequest
 from openai_compat.protocol.response import IncompleteDetails, ResponseStatus
 from openai_compat.protocol.response_events import StreamEvent
 from openai_compat.protocol.response_request import ResponseRequest
-from openai_compat.routes import OPEN, V1
+from openai_compat.routes import DEPLOYMENTS, OWN, V1
 from openai_compat.serializers.encoding import dumps
 from openai_compat.serializers.transitions import ITEMS, RESPONSE, SPEECH, START
 from openai_compat.stores import sql, sqlite
@@ -350,19 +349,22 @@ def test_every_state_of_a_response_is_in_its_table() -> None:
 
 def test_every_request_about_responses_is_in_its_table() -> None:
     described = {
-        f"{method.upper()} {path}" for path, item in paths().items() for method in item if "/responses" in path
+        f"{method} /v1{route.shown_path}" for route in V1 for method in route.operations if "/responses" in route.path
     }
 
     assert {name(row[0]) for row in table("responses.md", "request")} == described
 
 
 def test_every_endpoint_is_in_the_table() -> None:
-    rows = [(re.sub(r"{\w+}$", "{", name(row[0])), row[1], row[2]) for row in table("http.md", "path")]
-    routes = [(f"/v1{route.path}", route) for route in V1] + [(route.path, route) for route in OPEN]
+    rows = [(name(row[0]), row[1], row[2]) for row in table("http.md", "path")]
+    routes = [(f"/v1{route.shown_path}", route) for route in V1] + [(route.path, route) for route in OWN]
 
     assert rows == [
-        (path + ("{" if route.rest else ""), ", ".join(route.endpoints), "no" if route.open else "yes")
-        for path, route in routes
+        *[(path, ", ".join(route.operations), "no" if route.open else "yes") for path, route in routes],
+        ("/openapi.json", "GET", "no"),
+    ]
+    assert [name(row[0]) for row in table("http.md", "path", 1)] == [
+        f"/openai{route.shown_path}" for route in DEPLOYMENTS
     ]
 
 
@@ -375,8 +377,13 @@ def test_extra_is_where_the_table_says_what_means_nothing_to_the_server_is() -> 
 def test_the_endpoints_of_kept_objects_take_what_their_tables_say() -> None:
     rows = [row for which in range(4) for row in table("http.md", "request", which)]
     kept = ("/chat/", "/conversations", "/files")
-    taken = {(method, f"/v1{route.path}") for route in V1 if route.path.startswith(kept) for method in route.endpoints}
-    listed = {tuple(name(row[0]).partition("{")[0].split()) for row in rows}
+    taken = {
+        (method, re.sub("{.*?}", "{}", f"/v1{route.path}"))
+        for route in V1
+        if route.path.startswith(kept)
+        for method in route.operations
+    }
+    listed = {tuple(re.sub("{.*?}", "{}", name(row[0])).split()) for row in rows}
 
     assert listed == taken - {("POST", "/v1/chat/completions")}
 

@@ -297,6 +297,12 @@ REQUIREMENTS: dict[str, Requirement] = {
     "models.list": Requirement("the agents are the models, with created and owned_by", "W A5"),
     "models.get": Requirement("a model is found by its name, whatever characters it has", "W A5"),
     "paths.bare": Requirement("the API is answered without /v1 too where the server is told so, and only there", "D 2"),
+    "paths.azure": Requirement("Azure's clients are served: their header for the key, their paths", "W A2"),
+    "paths.methods": Requirement(
+        "any method on any path, with or without a slash at its end, is answered; a 405 names the path's own methods",
+        "D 2",
+    ),
+    "paths.unknown": Requirement("a path that is not served is named, and where the list of those that are is", "D 2"),
     "paths.health": Requirement("healthz and readyz need no key; readyz says when no new turns are taken", "D 2"),
     "openapi.document": Requirement(
         "openapi.json is open without a key, has only references that resolve, and valid schemas", "D 2"

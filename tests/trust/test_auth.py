@@ -52,14 +52,16 @@ async def test_no_key_an_empty_one_and_a_wrong_one_are_refused(value: str | None
         ({"authorization": f"Token {KEY}"}, ""),
         ({"authorization": f"Basic {base64.b64encode(f'user:{KEY}'.encode()).decode()}"}, ""),
         ({"x-api-key": KEY}, ""),
-        ({"api-key": KEY}, ""),
+        ({"api-key": KEY[:-1]}, ""),
+        ({"api-key": f"Bearer {KEY}"}, ""),
+        ({"api-key": KEY, "authorization": "Bearer else"}, ""),
         ({"cookie": f"api_key={KEY}; authorization=Bearer {KEY}"}, ""),
         ({"proxy-authorization": f"Bearer {KEY}"}, ""),
         ({}, f"?api_key={KEY}"),
         ({}, f"?access_token={KEY}"),
     ],
 )
-async def test_only_the_whole_key_in_the_bearer_scheme_opens(headers: dict[str, str], query: str) -> None:
+async def test_only_the_whole_key_in_one_of_its_two_headers_opens(headers: dict[str, str], query: str) -> None:
     """60"""
     agent = Counting()
     async with in_process(Server(agent, keys=KEY)) as client:

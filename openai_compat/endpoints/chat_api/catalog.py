@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from ...errors import Forbidden, InvalidRequest, MethodNotAllowed, NotFound
+from ...errors import Forbidden, InvalidRequest, NotFound
 from ...exchange import Exchange
 from ...protocol.chat_api import ConfigureRequest, DefaultProviderRequest
 from ...provider import Health, ProviderControl
@@ -60,11 +60,8 @@ def _provider(name: str, health: Health) -> Mapping[str, Any]:
     return {"type": name, "enabled": True, **told}
 
 
-async def get_provider(runtime: Runtime, exchange: Exchange, rest: str) -> None:
+async def list_offered(runtime: Runtime, exchange: Exchange, name: str) -> None:
     """The models that a provider offers. Raises NotFound."""
-    name, _, what = rest.rpartition("/")
-    if what != "models":
-        raise _only("POST")
     if name == runtime.owned_by or runtime.providers is None:
         _check_known(runtime, name)
         found = [agent for agent in runtime.agents if exchange.principal.may_use(agent)]
@@ -73,21 +70,8 @@ async def get_provider(runtime: Runtime, exchange: Exchange, rest: str) -> None:
     await exchange.answer(200, dumps({"models": [_model(model, name) for model in found]}))
 
 
-async def change_provider(runtime: Runtime, exchange: Exchange, rest: str) -> None:
-    """Look after a provider again, configure it, or choose the default one."""
-    if rest == "default":
-        await _choose(runtime, exchange)
-        return
-    name, _, what = rest.rpartition("/")
-    if what == "health":
-        await _health(runtime, exchange, name)
-    elif what == "configure":
-        await _configure(runtime, exchange, name)
-    else:
-        raise _only("GET, HEAD")
-
-
-async def _health(runtime: Runtime, exchange: Exchange, name: str) -> None:
+async def check_health(runtime: Runtime, exchange: Exchange, name: str) -> None:
+    """Look after a provider again. Raises NotFound."""
     if name == runtime.owned_by or runtime.providers is None:
         _check_known(runtime, name)
         health = SERVED
@@ -97,8 +81,8 @@ async def _health(runtime: Runtime, exchange: Exchange, name: str) -> None:
     await exchange.answer(200, dumps({"provider": name, **told}))
 
 
-async def _configure(runtime: Runtime, exchange: Exchange, name: str) -> None:
-    """Secrets go in, and never come out again."""
+async def configure(runtime: Runtime, exchange: Exchange, name: str) -> None:
+    """Change a provider's settings. Secrets go in, and never come out again."""
     control = _control(runtime, exchange)
     asked, _ = await read(runtime, exchange, ConfigureRequest)
     if asked.type is not None and asked.type != name:
@@ -111,7 +95,8 @@ async def _configure(runtime: Runtime, exchange: Exchange, name: str) -> None:
     await exchange.answer(200, dumps({"success": True, "message": f"{name} is configured."}))
 
 
-async def _choose(runtime: Runtime, exchange: Exchange) -> None:
+async def choose(runtime: Runtime, exchange: Exchange) -> None:
+    """Make a provider the default one."""
     control = _control(runtime, exchange)
     asked, _ = await read(runtime, exchange, DefaultProviderRequest)
     control.set_default(asked.provider)
@@ -151,7 +136,3 @@ def _check_known(runtime: Runtime, name: str) -> None:
 
 def _unknown_provider() -> NotFound:
     return NotFound("No provider has this name.", code="provider_not_found", param="provider")
-
-
-def _only(methods: str) -> MethodNotAllowed:
-    return MethodNotAllowed(f"This path takes {methods}.", headers={"Allow": methods})

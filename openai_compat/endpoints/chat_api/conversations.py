@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ...conversations import stored_items
-from ...errors import InvalidRequest, MethodNotAllowed, NotFound
+from ...errors import InvalidRequest, NotFound
 from ...exchange import Exchange
 from ...parsers.chat_api import cursor, labels, parse_list
 from ...protocol.chat_api import (
@@ -26,11 +26,7 @@ from ...serializers.chat_api import UNTITLED, groups_of, iso, message_id
 from ...serializers.encoding import dumps
 from ...stores.port import Key
 from .conversation import find, lock, read_items, shown, shown_messages, unknown_conversation
-from .messages import agentic, with_tools
-from .messages import create as send
 from .posting import query, read
-
-Endpoint: TypeAlias = Callable[[Runtime, Exchange, str], Awaitable[None]]
 
 DONE: Done = {"success": True}
 QUESTION = "mcp_approval_request"
@@ -60,41 +56,26 @@ async def list_conversations(runtime: Runtime, exchange: Exchange) -> None:
     await exchange.answer(200, dumps(answer))
 
 
-async def get(runtime: Runtime, exchange: Exchange, rest: str) -> None:
-    """A conversation with its messages; or these alone, or all of it as a file. Raises NotFound."""
-    for suffix, endpoint in ON_GET.items():
-        if rest.endswith(suffix):
-            await endpoint(runtime, exchange, rest.removesuffix(suffix))
-            return
-    found = await find(runtime, Key(exchange.principal.id, rest), items=True)
+async def get(runtime: Runtime, exchange: Exchange, conversation: str) -> None:
+    """A conversation with its messages. Raises NotFound."""
+    found = await find(runtime, Key(exchange.principal.id, conversation), items=True)
     answer: ConversationWithMessages = {"conversation": shown(found), "messages": shown_messages(found)}
     await exchange.answer(200, dumps(answer))
 
 
-async def post(runtime: Runtime, exchange: Exchange, rest: str) -> None:
-    """What is done in a conversation."""
-    for suffix, endpoint in ON_POST.items():
-        if rest.endswith(suffix):
-            await endpoint(runtime, exchange, rest.removesuffix(suffix))
-            return
-    raise MethodNotAllowed("This path takes GET, DELETE, HEAD.", headers={"Allow": "GET, DELETE, HEAD"})
-
-
-async def delete(runtime: Runtime, exchange: Exchange, rest: str) -> None:
-    """Forget a conversation, or take one message out. A turn that runs in a deleted one is not kept."""
-    conversation, slash, message = rest.rpartition("/messages/")
-    if slash:
-        await _delete_message(runtime, Key(exchange.principal.id, conversation), message)
-    else:
-        key = Key(exchange.principal.id, rest)
-        pending = await runtime.store.approvals(key.principal, key.id)
-        if not await runtime.store.delete(key):
-            raise unknown_conversation()
-        await _withdraw(runtime, key.principal, [approval.id for approval in pending])
+async def delete(runtime: Runtime, exchange: Exchange, conversation: str) -> None:
+    """Forget a conversation. A turn that runs in it is not kept. Raises NotFound."""
+    key = Key(exchange.principal.id, conversation)
+    pending = await runtime.store.approvals(key.principal, key.id)
+    if not await runtime.store.delete(key):
+        raise unknown_conversation()
+    await _withdraw(runtime, key.principal, [approval.id for approval in pending])
     await exchange.answer(200, dumps(DONE))
 
 
-async def _delete_message(runtime: Runtime, key: Key, message: str) -> None:
+async def delete_message(runtime: Runtime, exchange: Exchange, conversation: str, message: str) -> None:
+    """Take one message out. Raises NotFound."""
+    key = Key(exchange.principal.id, conversation)
     async with await lock(runtime, key) as draft:
         group = next((group for group in groups_of(draft.items) if message_id(group) == message), None)
         if group is None:
@@ -102,6 +83,7 @@ async def _delete_message(runtime: Runtime, key: Key, message: str) -> None:
         for item in group:
             await runtime.store.delete_item(key, item["id"])
         await _withdraw(runtime, key.principal, [item["id"] for item in group if item.get("type") == QUESTION])
+    await exchange.answer(200, dumps(DONE))
 
 
 async def _withdraw(runtime: Runtime, principal: str, approvals: Sequence[str]) -> None:
@@ -110,12 +92,14 @@ async def _withdraw(runtime: Runtime, principal: str, approvals: Sequence[str]) 
         await runtime.store.decide(Key(principal, identifier), "denied", "null")
 
 
-async def _messages(runtime: Runtime, exchange: Exchange, conversation: str) -> None:
+async def list_messages(runtime: Runtime, exchange: Exchange, conversation: str) -> None:
+    """The messages of a conversation. Raises NotFound."""
     found = await find(runtime, Key(exchange.principal.id, conversation), items=True)
     await exchange.answer(200, dumps({"messages": shown_messages(found)}))
 
 
-async def _title(runtime: Runtime, exchange: Exchange, conversation: str) -> None:
+async def rename(runtime: Runtime, exchange: Exchange, conversation: str) -> None:
+    """Give a conversation a title. Raises NotFound."""
     asked, _ = await read(runtime, exchange, NewTitle)
     key = Key(exchange.principal.id, conversation)
     found = await find(runtime, key)
@@ -125,7 +109,7 @@ async def _title(runtime: Runtime, exchange: Exchange, conversation: str) -> Non
     await _answer(exchange, shown(named))
 
 
-async def _fork(runtime: Runtime, exchange: Exchange, conversation: str) -> None:
+async def fork(runtime: Runtime, exchange: Exchange, conversation: str) -> None:
     """A copy, up to a message. What waits for a decision stays with the original."""
     asked, _ = await read(runtime, exchange, ForkRequest)
     found = await find(runtime, Key(exchange.principal.id, conversation), items=True)
@@ -154,7 +138,7 @@ def _copy(item: Mapping[str, Any]) -> dict[str, Any]:
     return {**item, "id": new_id(f"{prefix or 'item'}_")}
 
 
-async def _export(runtime: Runtime, exchange: Exchange, conversation: str) -> None:
+async def export(runtime: Runtime, exchange: Exchange, conversation: str) -> None:
     """All of a conversation as a file: JSON, or Markdown for people."""
     kind = query(exchange).get("format", "json")
     if kind not in ("json", "markdown"):
@@ -166,8 +150,8 @@ async def _export(runtime: Runtime, exchange: Exchange, conversation: str) -> No
         text = _markdown(about, messages).encode("utf-8", "replace")
         await exchange.answer(200, text, ("Content-Type", "text/markdown; charset=utf-8"), named)
         return
-    export: ConversationExport = {"conversation": about, "messages": messages, "exportedAt": iso(now())}
-    await exchange.answer(200, dumps(export), ("Content-Disposition", 'attachment; filename="conversation.json"'))
+    whole: ConversationExport = {"conversation": about, "messages": messages, "exportedAt": iso(now())}
+    await exchange.answer(200, dumps(whole), ("Content-Disposition", 'attachment; filename="conversation.json"'))
 
 
 def _markdown(about: Conversation, messages: Sequence[Message]) -> str:
@@ -182,13 +166,3 @@ async def _answer(exchange: Exchange, conversation: Conversation, status: int = 
 
 def _unknown_message(param: str) -> NotFound:
     return NotFound("No message of this conversation has this id.", code="message_not_found", param=param)
-
-
-ON_GET: Mapping[str, Endpoint] = {"/messages": _messages, "/export": _export}
-ON_POST: Mapping[str, Endpoint] = {
-    "/messages/with-tools": with_tools,
-    "/messages/agentic": agentic,
-    "/messages": send,
-    "/title": _title,
-    "/fork": _fork,
-}

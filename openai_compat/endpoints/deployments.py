@@ -1,0 +1,46 @@
+"""Azure's paths: `/openai/deployments/{model}/…` names the model in the path, whatever the body says."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+from ..exchange import Exchange
+from ..parsers.body import parse_object
+from ..policies.content import check_content_type
+from ..policies.limits import read_body
+from ..runtime import Runtime
+from ..serializers.encoding import dumps
+from . import chat as chat_endpoint
+from . import completions, embeddings
+
+
+async def chat(runtime: Runtime, exchange: Exchange, model: str) -> None:
+    """`POST /chat/completions` of a deployment."""
+    await _name(runtime, exchange, model)
+    await chat_endpoint.create(runtime, exchange)
+
+
+async def complete(runtime: Runtime, exchange: Exchange, model: str) -> None:
+    """`POST /completions` of a deployment."""
+    await _name(runtime, exchange, model)
+    await completions.create(runtime, exchange)
+
+
+async def embed(runtime: Runtime, exchange: Exchange, model: str) -> None:
+    """`POST /embeddings` of a deployment."""
+    await _name(runtime, exchange, model)
+    await embeddings.create(runtime, exchange)
+
+
+async def _name(runtime: Runtime, exchange: Exchange, model: str) -> None:
+    """Put the model into the request's body."""
+    request = exchange.request
+    check_content_type(request)
+    fields = parse_object(await read_body(request, runtime.limits.body, runtime.deadlines.body))
+    headers = [header for header in request.headers if header[0] not in (b"content-length", b"content-encoding")]
+    exchange.request = replace(request, headers=headers, body=_whole(dumps({**fields, "model": model})))
+
+
+async def _whole(body: bytes) -> AsyncIterator[bytes]:
+    yield body
