@@ -13,7 +13,7 @@ from ..runtime import Runtime, new_id, now
 from ..serializers.completions import CompletionForm, CompletionStream, completion_stream_end, text_completion
 from ..serializers.presentation import Presentation
 from .admit import admit
-from .generation import generate
+from .generation import generate, say
 from .job import Form, Job
 from .outlive import outlive
 
@@ -34,6 +34,12 @@ async def create(runtime: Runtime, exchange: Exchange) -> None:
         stream_end=partial(completion_stream_end, text),
         whole=partial(text_completion, text),
     )
+    if len(parsed.requests) == times == 1 and runtime.housekeeping is not None:
+        chore = await runtime.housekeeping.answer(exchange.request, parsed.requests[0])
+        if chore is not None:
+            exchange.note = "housekeeping"
+            await say(exchange, form, chore, stream=parsed.requests[0].stream)
+            return
     requests = [request for request in parsed.requests for _ in range(times)]
     agent, backend = runtime.agent(wire.model, exchange.principal)
     job = Job(text.id, agent, backend, requests, partial(Presentation, "hidden", refusal_as_text=True))

@@ -145,7 +145,7 @@ async def prepare(
         agent=agent,
         backend=backend,
         request=request,
-        stream=ResponseStream(_form(runtime, agent, parsed, ids, draft=draft, answers=answers)),
+        stream=ResponseStream(response_form(runtime, agent, parsed, ids, draft=draft, answers=answers)),
         token=new_id("turn_") if draft is None else draft.token,
         draft=draft,
         answers=answers,
@@ -173,15 +173,16 @@ def _asks(item: Mapping[str, Any], approval: str) -> bool:
     return item["type"] != "mcp_approval_response" and approval in (item.get("id"), item.get("call_id"))
 
 
-def _form(
+def response_form(
     runtime: Runtime,
     agent: str,
     parsed: ParsedResponse,
     ids: ResponseIds,
     *,
-    draft: Draft | None,
-    answers: Answers | None,
+    draft: Draft | None = None,
+    answers: Answers | None = None,
 ) -> ResponseForm:
+    """What a response has beside what its agent says."""
     approvals: Mapping[str, Approval] = answers.approvals if answers is not None else {}
     return ResponseForm(
         id=ids.response,

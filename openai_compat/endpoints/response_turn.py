@@ -16,6 +16,7 @@ from ..parsers.responses_socket import Create, Steer
 from ..runtime import Runtime, logger, new_id
 from ..serializers.encoding import dumps
 from ..serializers.responses_socket import event_frames
+from .chores import chore
 from .ids import ResponseIds
 from .nearby import Nearby
 from .outlive import outlive
@@ -107,6 +108,11 @@ class ResponseTurn:
             await runtime.rates.count(self.principal)
         body = with_input(self.request, self._along)
         parsed = parse_response(body, runtime.caller(self.principal, http), ids)
+        found = await chore(runtime, http, parsed, ids)
+        if found is not None:
+            self._note = "housekeeping"
+            await self.write(found[1])
+            return
         self._work = work = await prepare(runtime, self, parsed, ids=ids, http=http, nearby=self._socket.nearby)
         if hasattr(work.backend, "steer") and work.draft is None:
             work.backend = self._agent = _Steerable(work.backend)

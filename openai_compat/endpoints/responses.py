@@ -18,6 +18,7 @@ from ..serializers.encoding import DONE, dumps, from_stored_json
 from ..stores.port import Key
 from ..tasks import spawn
 from .admit import admit
+from .chores import answer_chore
 from .following import cancel, find, follow, snapshot
 from .ids import ResponseIds
 from .journal import Journal
@@ -34,6 +35,8 @@ async def create(runtime: Runtime, exchange: Exchange) -> None:
     body = await read_body(exchange.request, runtime.limits.body, runtime.deadlines.body)
     ids = ResponseIds()
     parsed = parse_response(body, runtime.caller(exchange.principal, exchange.request), ids)
+    if await answer_chore(runtime, exchange, parsed, ids):
+        return
     if parsed.background:
         if not exchange.request.lasting:
             text = (

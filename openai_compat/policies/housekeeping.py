@@ -107,6 +107,8 @@ _BEFORE_WORDS = re.compile(r"\A\s*Generate a title[^\n]*:\s*", re.IGNORECASE)
 
 def task_of(http: HttpRequest, request: AgentRequest) -> Task | None:
     """Which chore this is, None if it is a request of a person."""
+    if not request.messages or request.resume is not None:
+        return None
     header = http.header(b"x-task")
     if header:
         return _HEADER_TASKS.get(header, "other")

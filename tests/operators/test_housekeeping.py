@@ -15,12 +15,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openai_compat import AgentRequest, Conversations, Housekeeping, Limits
+from openai_compat import AgentRequest, Conversations, Housekeeping, Limits, Server
+from openai_compat.backend import Caller
 from openai_compat.http import HttpRequest
 from openai_compat.parsers.chat import parse_chat
+from openai_compat.parsers.responses import parse_response
 from openai_compat.policies.housekeeping import cheap_answer, task_of
+from openai_compat_adapters.websocket import connect as websocket
 from tests.core.exchanges import one
-from tests.interaction.conftest import Connect
+from tests.interaction.conftest import Connect, in_process
 from tests.interaction.requirements import requirement
 
 from .agents import Recorder
@@ -183,6 +186,104 @@ async def test_chores_never_reach_the_agent_or_the_conversation(
             await client.get("/chat/conversations/c", cast_to=object)
     assert answer.choices[0].message.content == streamed
     assert agent.seen == []
+
+
+def as_items(messages: list[Any]) -> list[Any]:
+    """The same as programs that speak the Responses API send it: opencode's AI SDK, with lists of parts."""
+    part = {"assistant": "output_text"}
+    return [
+        {**m, "content": [{"type": part.get(m["role"], "input_text"), "text": m["content"]}]}
+        if m["role"] != "system"
+        else m
+        for m in messages
+    ]
+
+
+@requirement("housekeeping.recognised")
+@pytest.mark.parametrize(("messages", "expected"), CHORES)
+def test_a_chore_is_told_the_same_over_the_responses_api(messages: list[Any], expected: Any) -> None:
+    apart = messages[0]["role"] == "system" and len(messages) > 1
+    for body in (
+        {"input": messages},
+        {"input": as_items(messages)},
+        {"instructions": messages[0]["content"], "input": messages[1:]} if apart else {"input": as_items(messages)},
+    ):
+        request = parse_response({"model": "agent", **body}, Caller(), lambda prefix: prefix + "1").request
+        found = task_of(HttpRequest("POST", "/", "", [], one(b"")), request)
+        assert found is not None
+        answer = cheap_answer(found, request)
+        assert (json.loads(answer) if isinstance(expected, dict) else answer) == expected
+
+
+@requirement("housekeeping.recognised")
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("messages", "headers"),
+    [
+        (user(OPEN_WEBUI["title"]), {}),
+        (user(OPEN_WEBUI["queries"]), {}),
+        (as_items(OPENCODE), {}),
+        (user("anything"), {"X-Task": "follow_up_generation"}),
+    ],
+)
+@pytest.mark.parametrize("named", [{}, {"conversation": "c"}, {"previous_response_id": "kept"}])
+async def test_chores_over_responses_reach_no_agent_no_conversation_and_no_store(
+    connect: Connect, messages: list[Any], headers: dict[str, str], named: dict[str, str]
+) -> None:
+    agent = Recorder()
+    extra = {"X-Conversation-Id": "c", **headers} if not named else headers
+    async with connect(agent, conversations=Conversations(), limits=Limits(slots=1)) as client:
+        before = await client.responses.create(model="agent", input="hi", extra_headers={"X-Conversation-Id": "c"})
+        asked: Any = {"previous_response_id": before.id} if "previous_response_id" in named else named
+        agent.seen.clear()
+        answer = await client.responses.create(model="agent", input=messages, extra_headers=extra, **asked)
+        streamed = await client.responses.create(
+            model="agent", input=messages, extra_headers=extra, stream=True, **asked
+        )
+        events = [event async for event in streamed]
+        items = await client.conversations.items.list("c")
+        with pytest.raises(openai.NotFoundError):
+            await client.responses.retrieve(answer.id)
+    assert agent.seen == []
+    assert len(items.data) == 2
+    assert events[-1].type == "response.completed"
+    assert events[-1].response.output_text == answer.output_text
+    assert (answer.status, getattr(answer, "store", None)) == ("completed", False)
+
+
+@requirement("housekeeping.recognised")
+@pytest.mark.anyio
+async def test_chores_over_a_responses_websocket_reach_no_agent() -> None:
+    agent = Recorder()
+    async with websocket(Server({"agent": agent})) as socket:
+        await socket.send(json.dumps({"type": "response.create", "model": "agent", "input": as_items(OPENCODE)}))
+        while (event := json.loads(await socket.receive()))["type"] != "response.completed":
+            pass
+    assert event["response"]["output"][0]["content"][0]["text"] == EGG
+    assert agent.seen == []
+
+
+@requirement("housekeeping.recognised")
+@pytest.mark.anyio
+async def test_chores_over_the_older_completions_reach_no_agent(connect: Connect) -> None:
+    agent = Recorder()
+    async with connect(agent) as client:
+        answer = await client.completions.create(model="agent", prompt=OPEN_WEBUI["title"])
+    assert json.loads(answer.choices[0].text) == {"title": EGG}
+    assert agent.seen == []
+
+
+@requirement("housekeeping.people")
+@pytest.mark.anyio
+@in_process
+async def test_a_request_in_the_background_or_with_nothing_to_say_is_no_chore(connect: Connect) -> None:
+    agent = Recorder()
+    headers = {"X-Task": "title_generation"}
+    warm: Any = {"generate": False, "input": []}
+    async with connect(agent) as client:
+        await client.responses.create(model="agent", extra_body=warm, extra_headers=headers)
+        made = await client.responses.create(model="agent", input="hi", background=True, extra_headers=headers)
+        assert (await client.responses.retrieve(made.id)).id == made.id
 
 
 @requirement("housekeeping.hook")
