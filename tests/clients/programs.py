@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
+TERMINAL = HERE / "terminal"
 
 
 def need(*programs: str) -> None:
@@ -34,6 +35,16 @@ def need_node_packages() -> None:
     done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, timeout=50, check=False)
     if done.returncode:
         give_up(f"npm cannot install its packages: {done.stderr[-500:]}")
+
+
+def need_terminal_programs() -> dict[str, str]:
+    """Codex and opencode by their names, which `.ci/run` has installed below the folder `terminal`."""
+    need("node")
+    found = {name: TERMINAL / "node_modules" / ".bin" / name for name in ("codex", "opencode")}
+    missing = [name for name, path in found.items() if not path.exists()]
+    if missing:
+        give_up(f"{' and '.join(missing)}: run npm ci --ignore-scripts --prefix tests/clients/terminal, see .ci/run")
+    return {name: str(path) for name, path in found.items()}
 
 
 def need_python_packages() -> Path:

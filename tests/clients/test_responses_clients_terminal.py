@@ -1,117 +1,191 @@
-"""Codex and opencode, where they are installed, with a served agent for their model.
+"""Codex and opencode with a served agent for their model: Codex over HTTP and over its WebSocket.
 
-They weigh hundreds of megabytes, so that nothing installs them: `npm install --global @openai/codex opencode-ai` (0.169 and
-1.18 were tried).
+`.ci/run` installs them; `npm ci --ignore-scripts --prefix tests/clients/terminal` and then
+`node tests/clients/terminal/node_modules/opencode-ai/postinstall.mjs` do it by hand: 800 MB.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 
 from openai_compat import AgentRequest, Server, ToolCallReady
-from openai_compat.messages import ToolMessage
+from openai_compat.backend import CustomTool
+from openai_compat.messages import AssistantMessage, ToolMessage
+from tests.interaction.requirements import requirement
 from tests.transports import uvicorn_socket
 
+from .programs import need_terminal_programs
 from .response_agents import AGENTS
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(180)
 
-COMMANDS = {"exec_command": {"cmd": "echo $((40 + 2))"}, "bash": {"command": "echo $((40 + 2))", "description": "sum"}}
-"""The tools with which they run commands, and what is to be run."""
+KNOWN_MODEL = "gpt-6.2-sol"
+"""A model that Codex knows: it offers its tools in an item then, and warms its WebSocket up with nothing to say."""
 
-runs: list[str] = []
+SUM = "echo $((40 + 2))"
+COMMANDS = {
+    "exec_command": json.dumps({"cmd": SUM}),
+    "functions__exec": f"text((await tools.exec_command({{cmd: {json.dumps(SUM)}}})).output)",
+    "bash": json.dumps({"command": SUM, "description": "sum"}),
+}
+"""The tools with which they run commands, and what each is called with."""
+
+NOWHERE = "http://127.0.0.1:9"
+"""A proxy that is not there: they reach nothing but this machine."""
+
+asked: list[AgentRequest] = []
 
 
 async def shell(request: AgentRequest) -> AsyncIterator[Any]:
-    """Has the client run a command."""
+    """Has the client run a command, each time that the user says something."""
+    asked.append(request)
     last = request.messages[-1]
     if isinstance(last, ToolMessage):
         yield f"It printed: {last.text}"
         return
     (name,) = {tool.name for tool in request.tools} & COMMANDS.keys()
-    yield ToolCallReady("call_1", name, json.dumps(COMMANDS[name]))
+    yield ToolCallReady(f"call_{len(request.messages)}", name, COMMANDS[name])
 
 
-async def breaks(prompt: str) -> AsyncIterator[str]:
-    runs.append(prompt)
+async def listener(request: AgentRequest) -> AsyncIterator[Any]:
+    """Says what it was asked, and how often it has answered before."""
+    asked.append(request)
+    before = [message for message in request.messages if isinstance(message, AssistantMessage)]
+    yield f"You said {request.prompt.strip().strip(chr(34))}, after {len(before)} answers."
+
+
+async def breaks(request: AgentRequest) -> AsyncIterator[str]:
+    asked.append(request)
     async for piece in AGENTS["breaks"]():  # type: ignore[operator]
         yield piece
 
 
 def run(folder: Path, *command: str, **variables: str) -> list[dict[str, Any]]:
-    """What a program tells, an object on each line."""
+    """What a program tells, an object on each line. It has a home of its own, and no network."""
+    proxies = dict.fromkeys(["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy"], NOWHERE)
+    home = {"PATH": os.environ["PATH"], "HOME": str(folder), "PWD": str(folder), "NO_PROXY": "127.0.0.1,localhost"}
     done = subprocess.run(
-        command, env={**os.environ, "HOME": str(folder), "PWD": str(folder), **variables}, cwd=folder,
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False,
+        command, env={**home, **proxies, **variables}, cwd=folder,
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=100, check=False,
     )  # fmt: skip
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def codex(url: str, model: str, folder: Path) -> tuple[list[str], list[str]]:
-    """The texts and failures of a turn."""
-    provider = [f'base_url = "{url}/v1"', 'name = "ours"', 'wire_api = "responses"', 'env_key = "OUR_KEY"']
-    head = [f'model = "{model}"', 'model_provider = "ours"', "[model_providers.ours]"]
-    (folder / "config.toml").write_text("\n".join([*head, *provider]))
-    options = ["--skip-git-repo-check", "--json", "--sandbox", "danger-full-access"]
-    told = run(folder, "codex", "exec", *options, "Find it", CODEX_HOME=str(folder), OUR_KEY="none")
-    items = [event["item"] for event in told if event["type"] == "item.completed"]
-    texts = [item["text"] for item in items if item["type"] == "agent_message"]
-    return texts, [event["error"]["message"] for event in told if event["type"] == "turn.failed"]
+class Turn(Protocol):
+    """Has a client take a turn with a model, in its last session with `resumed`: its texts, and its failures."""
+
+    def __call__(self, model: str, text: str = ..., *, resumed: bool = ...) -> tuple[list[str], list[str]]: ...
 
 
-def opencode(url: str, model: str, folder: Path) -> tuple[list[str], list[str]]:
-    """The texts and failures of a turn."""
-    options = {"baseURL": f"{url}/v1", "apiKey": "none"}
-    named = f"openai/{model}"
-    settings = {
-        "autoupdate": False,
-        "share": "disabled",
-        "small_model": "openai/title",  # else it asks for one of OpenAI's
-        "provider": {"openai": {"options": options, "models": {model: {"name": model}, "title": {"name": "title"}}}},
-    }
-    (folder / "opencode.json").write_text(json.dumps(settings))
-    directories = dict.fromkeys(["XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME", "XDG_STATE_HOME"], str(folder))
-    quiet = {"OPENCODE_DISABLE_MODELS_FETCH": "1", "OPENCODE_DISABLE_LSP_DOWNLOAD": "1"}
-    told = run(
-        folder, "opencode", "run", "--format", "json", "--model", named, "Find it", **directories, **quiet
-    )  # fmt: skip
-    texts = [event["part"]["text"] for event in told if event["type"] == "text"]
-    return texts, [event["error"]["data"]["message"] for event in told if event["type"] == "error"]
+class Codex:
+    """Codex, over HTTP or its WebSocket."""
+
+    def __init__(self, url: str, folder: Path, program: str, *, websocket: bool) -> None:
+        self._url, self._folder, self._program = url, folder, program
+        self._websocket = json.dumps(websocket)
+
+    def __call__(self, model: str, text: str = "Find it", *, resumed: bool = False) -> tuple[list[str], list[str]]:
+        settings = {
+            "model": model,
+            "model_provider": "ours",
+            "sandbox_mode": "danger-full-access",
+            "check_for_update_on_startup": False,
+            "analytics.enabled": False,
+            "model_providers.ours.name": "ours",
+            "model_providers.ours.base_url": f"{self._url}/v1",
+            "model_providers.ours.wire_api": "responses",
+            "model_providers.ours.env_key": "OUR_KEY",
+        }
+        lines = [f"{name} = {json.dumps(value)}" for name, value in settings.items()]
+        lines.append(f"model_providers.ours.supports_websockets = {self._websocket}")
+        (self._folder / "config.toml").write_text("\n".join(lines))
+        command = ["exec", *(["resume", "--last"] if resumed else []), "--skip-git-repo-check", "--json", text]
+        told = run(self._folder, self._program, *command, CODEX_HOME=str(self._folder), OUR_KEY="none")
+        items = [event["item"] for event in told if event["type"] == "item.completed"]
+        texts = [item["text"] for item in items if item["type"] == "agent_message"]
+        return texts, [event["error"]["message"] for event in told if event["type"] == "turn.failed"]
 
 
-Turn = Callable[[str], tuple[list[str], list[str]]]
+class Opencode:
+    """opencode, over the Responses API. It asks for a title, beside the first message, of the same model."""
+
+    def __init__(self, url: str, folder: Path, program: str) -> None:
+        self._url, self._folder, self._program = url, folder, program
+
+    def __call__(self, model: str, text: str = "Find it", *, resumed: bool = False) -> tuple[list[str], list[str]]:
+        named, options = f"openai/{model}", {"baseURL": f"{self._url}/v1", "apiKey": "none"}
+        settings = {
+            "autoupdate": False,
+            "share": "disabled",
+            "small_model": named,  # else it asks for one of OpenAI's
+            "provider": {"openai": {"options": options, "models": {model: {"name": model}}}},
+        }
+        (self._folder / "opencode.json").write_text(json.dumps(settings))
+        directories = ["XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME", "XDG_STATE_HOME"]
+        quiet = ["OPENCODE_DISABLE_MODELS_FETCH", "OPENCODE_DISABLE_LSP_DOWNLOAD", "OPENCODE_DISABLE_AUTOUPDATE"]
+        variables = {**dict.fromkeys(directories, str(self._folder)), **dict.fromkeys(quiet, "1")}
+        command = ["run", *(["--continue"] if resumed else []), "--format", "json", "--model", named, text]
+        told = run(self._folder, self._program, *command, **variables)
+        texts = [event["part"]["text"] for event in told if event["type"] == "text"]
+        return texts, [event["error"]["data"]["message"] for event in told if event["type"] == "error"]
 
 
-@pytest.fixture(params=[codex, opencode])
-def turn(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
-    """Has a client take a turn with a model."""
-    program = request.param
-    if shutil.which(program.__name__) is None:
-        pytest.skip(f"{program.__name__} is not on the PATH")
-    with uvicorn_socket(Server({**AGENTS, "shell": shell, "breaks": breaks, "title": AGENTS["person"]})) as url:
-        yield lambda model: program(url, model, tmp_path)
+@pytest.fixture(params=["codex", "codex-websocket", "opencode"])
+def turn(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Turn]:
+    programs = need_terminal_programs()
+    asked.clear()
+    agents = {**AGENTS, "shell": shell, "listener": listener, "breaks": breaks, KNOWN_MODEL: shell}
+    with uvicorn_socket(Server(agents)) as url:
+        if request.param == "opencode":
+            yield Opencode(url, tmp_path, programs["opencode"])
+        else:
+            yield Codex(url, tmp_path, programs["codex"], websocket=request.param == "codex-websocket")
 
 
+known = pytest.mark.parametrize("turn", ["codex", "codex-websocket"], indirect=True)
+
+
+@requirement("clients.terminal")
+def test_a_question_is_answered_once_and_a_resumed_session_goes_on_with_it(turn: Turn) -> None:
+    assert turn("listener", "one") == (["You said one, after 0 answers."], [])
+    assert turn("listener", "two", resumed=True) == (["You said two, after 1 answers."], [])
+    assert len(asked) == 2  # and none of them was for a title
+
+
+@requirement("clients.terminal")
 def test_the_agents_own_tools_are_not_run(turn: Turn) -> None:
     assert turn("searcher") == (["Found it."], [])
 
 
+@requirement("clients.terminal")
 def test_the_client_runs_what_the_agent_asks_it_to_and_brings_the_output_back(turn: Turn) -> None:
     (said,), failures = turn("shell")
     assert said.startswith("It printed: ")
     assert "42" in said
     assert failures == []
+    (again,), _ = turn("shell", "Once more", resumed=True)
+    assert "42" in again
+    assert len(asked) == 4
 
 
+@requirement("clients.terminal")
+@known
+def test_the_client_runs_a_tool_that_it_offers_in_an_item(turn: Turn) -> None:
+    (said,), failures = turn(KNOWN_MODEL)
+    assert said.startswith("It printed: ")
+    assert "42" in said
+    assert failures == []
+    assert any(isinstance(tool, CustomTool) and tool.name == "functions__exec" for tool in asked[0].tools)
+
+
+@requirement("clients.terminal")
 def test_a_failure_is_shown_and_the_agent_is_not_run_again(turn: Turn) -> None:
-    runs.clear()
     assert turn("breaks") == (["so far"], ["The calendar is closed today."])
-    assert len(runs) == 1
+    assert len(asked) == 1

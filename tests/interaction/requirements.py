@@ -244,6 +244,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     ),
     "responses.wrong": Requirement("a Responses request that makes no sense is an error with its param", "W A3"),
     "responses.tools": Requirement("the client's tools pause a response; their results go on with it", "W A3"),
+    "clients.terminal": Requirement("Codex and opencode work, over HTTP and WebSocket, as people use them", "W B2"),
     "responses.more_tools": Requirement("tools that items bring are offered from there on", "W A0"),
     "responses.warm_up": Requirement("a request that wants no answer needs nothing to say", "W A0"),
     "responses.other_calls": Requirement("calls that other servers made are taken with their results", "W B4.9"),
