@@ -24,7 +24,7 @@ from tests.transports import uvicorn_socket
 from .programs import need_terminal_programs
 from .response_agents import AGENTS
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(300)
 
 KNOWN_MODEL = "gpt-6.2-sol"
 """A model that Codex knows: it offers its tools in an item then, and warms its WebSocket up with nothing to say."""
@@ -73,7 +73,7 @@ def run(folder: Path, *command: str, **variables: str) -> list[dict[str, Any]]:
     home = {"PATH": os.environ["PATH"], "HOME": str(folder), "PWD": str(folder), "NO_PROXY": "127.0.0.1,localhost"}
     done = subprocess.run(
         command, env={**home, **proxies, **variables}, cwd=folder,
-        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=100, check=False,
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=140, check=False,
     )  # fmt: skip
     return [json.loads(line) for line in done.stdout.splitlines()]
 
@@ -124,12 +124,18 @@ class Opencode:
         settings = {
             "autoupdate": False,
             "share": "disabled",
+            "snapshot": False,
             "small_model": named,  # else it asks for one of OpenAI's
             "provider": {"openai": {"options": options, "models": {model: {"name": model}}}},
         }
         (self._folder / "opencode.json").write_text(json.dumps(settings))
         directories = ["XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME", "XDG_STATE_HOME"]
-        quiet = ["OPENCODE_DISABLE_MODELS_FETCH", "OPENCODE_DISABLE_LSP_DOWNLOAD", "OPENCODE_DISABLE_AUTOUPDATE"]
+        quiet = [
+            "OPENCODE_DISABLE_MODELS_FETCH",
+            "OPENCODE_DISABLE_LSP_DOWNLOAD",
+            "OPENCODE_DISABLE_AUTOUPDATE",
+            "OPENCODE_PURE",
+        ]
         variables = {**dict.fromkeys(directories, str(self._folder)), **dict.fromkeys(quiet, "1")}
         command = ["run", *(["--continue"] if resumed else []), "--format", "json", "--model", named, text]
         told = run(self._folder, self._program, *command, **variables)
