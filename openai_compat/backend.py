@@ -35,6 +35,7 @@ class Capabilities:
         counts_tokens: it obeys `max_tokens` by itself, so that the server does not cut by its own estimate.
         own_tools: the names of the tools that it runs itself. A client cannot offer a tool by one of them.
         security_modes: it obeys `security_mode`, by which a request tightens what its own tools may do.
+        upstream: the model behind it, as `provider/model`, or its provider alone. None: not told.
     """
 
     history: Literal["full", "last_user"] = "full"
@@ -52,6 +53,7 @@ class Capabilities:
     context_window: int | None = None
     own_tools: frozenset[str] = frozenset()
     security_modes: bool = False
+    upstream: str | None = field(default=None, compare=False)  # who it is, not what it can
 
 
 @dataclass(frozen=True, slots=True)

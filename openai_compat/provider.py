@@ -38,6 +38,13 @@ class Health:
     latency_ms: int | None = None
 
 
+@dataclass(slots=True)
+class Choice:
+    """The provider whose agents answer where a request names no model, once somebody has chosen one."""
+
+    provider: str | None = None
+
+
 class ProviderControl(Protocol):
     """Model providers by type ("anthropic", "groq" …). What names one that is not there raises NotFound."""
 

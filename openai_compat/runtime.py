@@ -6,7 +6,7 @@ import inspect
 import logging
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -26,7 +26,7 @@ from .policies.disconnect import Disconnect
 from .policies.housekeeping import Housekeeping
 from .policies.limits import Deadlines, Limits
 from .policies.messages import MessagePolicy
-from .provider import ProviderControl
+from .provider import Choice, ProviderControl
 from .rate_limiter import RateLimiter
 from .serializers.presentation import Visibility
 from .serializers.responses import ResponseVisibility
@@ -97,6 +97,7 @@ class Runtime:
         copied: those of these logs that are being written to the store.
         responses: the responses that are made now.
         rates: what counts requests, if there is a limit on them.
+        choice: the provider that was chosen while the server runs.
         nearby: the room for what only one connection knows.
     """
 
@@ -126,6 +127,7 @@ class Runtime:
     chat_api: ChatApi | None = None
     upkeep: Upkeep
     nearby: Shares
+    choice: Choice = field(default_factory=Choice)
     followed: dict[Key, EventLog] = field(default_factory=dict[Key, EventLog])
     copied: set[Key] = field(default_factory=set[Key])
     responses: LiveResponses = field(default_factory=LiveResponses)
@@ -150,6 +152,32 @@ class Runtime:
             text = "This model only makes embeddings."
             raise InvalidRequest(text, param="model", code="unsupported_value")
         return name, self.agents[name]
+
+    def provider_names(self) -> list[str]:
+        """The providers there are: those that are configured, those of the agents, and the server itself."""
+        return list(dict.fromkeys([*self._configured(), *map(self.provider_of, self.agents), self.owned_by]))
+
+    def _configured(self) -> Sequence[str]:
+        return () if self.providers is None else self.providers.configured
+
+    def provider_of(self, agent: str) -> str:
+        """Whose an agent is: the provider that it declares; else the one that its name begins with, or the server."""
+        declared = self.agents[agent].capabilities.upstream
+        if declared is not None:
+            return declared.partition("/")[0]
+        aliases = self.providers.aliases if self.providers is not None else {}
+        name, slash, _ = aliases.get(agent, agent).partition("/")
+        return name if slash and name in self._configured() else self.owned_by
+
+    def default_model(self, principal: Principal, provider: str | None = None) -> str | None:
+        """The agent that answers where none is named: the first of the provider that was chosen, or of all.
+
+        Of `provider` alone, if one is given. None if the caller may use none.
+        """
+        allowed = [name for name in self.agents if principal.may_use(name)]
+        wanted = provider or self.choice.provider
+        preferred = [name for name in allowed if wanted is not None and self.provider_of(name) == wanted]
+        return next(iter(preferred if provider is not None else [*preferred, *allowed]), None)
 
     def embedder(self, model: str, principal: Principal) -> tuple[str, Embedder]:
         """What makes embeddings for `model`, and its own name.

@@ -319,8 +319,7 @@ class ChatConnection:
         thread = self._threads.find(self._key(thread_id))
         if thread is not None and thread.model is not None and thread.model in self._runtime.agents:
             return thread.model
-        allowed = [name for name in self._runtime.agents if self._connection.principal.may_use(name)]
-        return allowed[0] if allowed else next(iter(self._runtime.agents))
+        return self._runtime.default_model(self._connection.principal) or next(iter(self._runtime.agents))
 
     def _offered(self, say: Say) -> list[Fields]:
         """The client's tools for a message: those that it describes, and those of the manifest."""

@@ -78,6 +78,8 @@ def _explained(detail: ErrorDetails, param: str) -> InvalidRequest:
     if kind == "union_tag_invalid":
         text = f"Invalid value for '{shown}': must be one of {context['expected_tags']}."
         return InvalidRequest(text, param=shown, code="invalid_value")
+    if kind == "too_short" and param == "messages":  # the same as messages none of which is from the user
+        return InvalidRequest("No user message found in 'messages'.", param=shown)
     code = "invalid_type" if kind.endswith(_TYPE_ERRORS) else "invalid_value"
     message = detail["msg"].replace("Input should", "should").rstrip(".")
     return InvalidRequest(f"Invalid value for '{shown}': {message}.", param=shown, code=code)

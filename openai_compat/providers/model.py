@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..backend import AgentBackend, AgentRequest, Capabilities, RunContext
@@ -30,9 +31,18 @@ class ProviderModel:
     def capabilities(self) -> Capabilities:
         """Those of the backend that it has now; what any model may have while there is none."""
         try:
-            return self._backend()[1].capabilities
+            connection, backend = self._backend()
+            return replace(backend.capabilities, upstream=self._upstream(connection))
         except OpenAICompatError:
-            return Capabilities()
+            return Capabilities(upstream=self._upstream(None))
+
+    def _upstream(self, connection: ProviderConnection | None) -> str | None:
+        try:
+            name, model = self._providers.resolve(self._model)
+        except OpenAICompatError:
+            return None
+        model = model or (None if connection is None else connection.settings.default_model)
+        return f"{name}/{model}" if model else name
 
     def _backend(self) -> tuple[ProviderConnection, AgentBackend]:
         """Kept as long as it is the same one: some remember what was said."""

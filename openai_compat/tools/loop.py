@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
-from ..backend import AgentRequest, RunContext
+from ..backend import AgentRequest, Capabilities, RunContext
 from ..callables import Agent, as_backend
 from ..describe import describe
 from ..events import AgentEvent
@@ -71,8 +71,6 @@ class ToolLoop:
         if not self._model.capabilities.client_tools:
             raise TypeError(f"{describe(model)} does not declare that it can call tools")
         self.tools = tools if isinstance(tools, Toolbox) else Toolbox(tools)
-        can = self._model.capabilities
-        self.capabilities = replace(can, own_tools=can.own_tools | self.tools.names, security_modes=True)
         self._setting = Setting(
             model=self._model,
             tools=self.tools,
@@ -83,6 +81,12 @@ class ToolLoop:
             sandbox=sandbox,
             pauses=Pauses(),
         )
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """The model's, and its own tools."""
+        can = self._model.capabilities
+        return replace(can, own_tools=can.own_tools | self.tools.names, security_modes=True)
 
     def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
         """Ask the model, run what it calls, and ask again."""

@@ -31,10 +31,12 @@ from openai_compat import (
 )
 from openai_compat.backend import Caller
 from openai_compat.backends.anthropic import AnthropicBackend
+from openai_compat.errors import InvalidRequest
 from openai_compat.failures import public_error
 from openai_compat.parsers.responses import parse_response
 from openai_compat_adapters.client import async_openai
 
+from ..interaction.requirements import requirement
 from .support import new_context, read, request_for, run, until, user
 from .upstream import Reply, Upstream, error_reply
 
@@ -280,7 +282,7 @@ async def test_limits_stops_effort_and_schemas_are_sent() -> None:
     schema = {"type": "object", "properties": {"a": {"type": "string"}}}
     wanted = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
     request = request_for(
-        max_tokens=5, stop=["END", " "], reasoning_effort="minimal", response_format=wanted, temperature=1.5, seed=1
+        max_tokens=5, stop=["END", " "], reasoning_effort="minimal", response_format=wanted, presence_penalty=0
     )
     assert await asked(request) == {
         "model": "m",
@@ -290,6 +292,57 @@ async def test_limits_stops_effort_and_schemas_are_sent() -> None:
         "stop_sequences": ["END"],
         "output_config": {"format": {"type": "json_schema", "schema": schema}, "effort": "low"},
     }
+
+
+@requirement("backends.numbers")
+async def test_temperature_and_top_p_are_handed_over_although_the_sdk_does_not_know_them() -> None:
+    body = await asked(request_for(temperature=0, top_p=0.5))
+    assert (body["temperature"], body["top_p"]) == (0, 0.5)
+    more = {"extra_body": {"top_k": 5, "temperature": 0.1}}
+    body = await asked(request_for(temperature=0.7), extra=more)
+    assert (body["temperature"], body["top_k"]) == (0.1, 5)
+
+
+@requirement("backends.numbers")
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("seed", 1), ("seed", 0), ("frequency_penalty", 0.5), ("presence_penalty", -1), ("logit_bias", {"1": 5})],
+)
+async def test_what_the_api_does_not_have_is_refused_before_it_is_asked(over: str, field: str, value: object) -> None:
+    upstream = Upstream()
+    async with backend_for(upstream, over, "m") as backend:
+        with pytest.raises(InvalidRequest) as refusal:
+            await run(backend, request_for(**{field: value}))
+    assert (refusal.value.status, refusal.value.param) == (400, field)
+    assert upstream.requests == []
+
+
+@requirement("backends.numbers")
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("temperature", 0.7, "`temperature` is deprecated for this model."),
+        ("temperature", 1.5, "temperature: range: 0..1"),
+        ("top_p", 0.5, "`top_p` cannot be set when `thinking` is enabled."),
+    ],
+)
+async def test_what_the_model_does_not_take_is_a_400_that_names_it(
+    over: str, field: str, value: float, words: str
+) -> None:
+    body = {"type": "error", "error": {"type": "invalid_request_error", "message": words}}
+    upstream = Upstream(error_reply(400, body))
+    async with backend_for(upstream, over, "claude-opus-5") as backend:
+        async with async_openai(Server({"m": backend})) as client:
+            with pytest.raises(openai.BadRequestError) as raised:
+                await client.chat.completions.create(model="m", messages=[user("Hi")], **{field: value})  # type: ignore[call-overload]
+    assert (raised.value.param, raised.value.code) == (field, "unsupported_parameter")
+    assert words not in str(raised.value)
+    assert len(upstream.requests) == 1
+
+
+async def test_how_much_is_to_be_said_is_asked_for_in_words() -> None:
+    assert (await asked(request_for(verbosity="low"), system="Obey."))["system"] == "Obey.\n\nKeep your answers short."
+    assert "system" not in await asked(request_for(verbosity="medium"))
 
 
 async def test_json_without_a_schema_is_asked_for_in_words() -> None:

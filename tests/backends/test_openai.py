@@ -31,9 +31,11 @@ from openai_compat import (
     UsageReported,
 )
 from openai_compat.backends.openai import OpenAIBackend
+from openai_compat.errors import InvalidRequest
 from openai_compat.failures import public_error
 from openai_compat_adapters.client import async_openai
 
+from ..interaction.requirements import requirement
 from .support import new_context, read, request_for, run, until, user
 from .upstream import Reply, Upstream, error_reply
 
@@ -313,6 +315,30 @@ async def test_errors_of_the_model_are_told_without_its_words(
     assert (error.status, error.code) == expected
     assert body["error"]["message"] not in error.message
     assert error.retry_after == (7 if status in (429, 503) else None)
+
+
+@requirement("backends.numbers")
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (400, {"message": "secret 53", "param": "temperature", "code": "unsupported_value"}),
+        (400, {"message": "Unsupported parameter: 'temperature' secret 53"}),
+        (422, {"message": "temperature: secret 53"}),
+    ],
+)
+async def test_a_number_that_the_model_does_not_take_is_a_400_that_names_it(over: str, status: int, error: Any) -> None:
+    async with backend_for(Upstream(error_reply(status, {"error": error})), over, "m") as backend:
+        with pytest.raises(InvalidRequest) as refusal:
+            await run(backend, request_for(temperature=0.3, seed=5))
+    assert (refusal.value.status, refusal.value.param) == (400, "temperature")
+    assert "secret" not in refusal.value.message
+
+
+async def test_a_number_that_the_client_has_not_sent_is_not_its_mistake(over: str) -> None:
+    reply = error_reply(400, {"error": {"message": "no 'temperature' here", "param": "temperature"}})
+    async with backend_for(Upstream(reply), over, "m", extra={"temperature": 5}) as backend:
+        with pytest.raises(openai.BadRequestError):
+            await run(backend, request_for(seed=5))
 
 
 @pytest.mark.parametrize(

@@ -70,6 +70,58 @@ async def test_a_decision_resumes_the_turn_once_and_its_result_is_in_the_convers
     assert left == []
 
 
+@requirement("chat_api.approve")
+@pytest.mark.parametrize("first", ["messages/with-tools", "messages", "messages/agentic", "completions"])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_the_ids_that_are_told_are_those_of_the_history(http: Http, first: str, stream: bool) -> None:
+    """Whichever request asks, and whether it and the decision are streamed: deleting and forking work by them."""
+    told: list[str] = []
+    async with http(serving(shopper(Shop(), *BUYS, *BOUGHT))) as client:
+        name = await conversation(client)
+        if first == "completions":
+            body = {"messages": [{"role": "user", "content": "Buy bread"}], "conversationId": name, "stream": stream}
+            answer = await client.post(f"{API}/completions", json=body)
+        else:
+            more = {} if first == "messages/agentic" else {"stream": stream}
+            answer = await client.post(f"{API}/conversations/{name}/{first}", json={"content": "Buy bread", **more})
+        told += ids_in(answer)
+        (pending,) = (await client.get(f"{API}/approvals")).json()["approvals"]
+        told += ids_in(await decide(client, name, pending["id"], stream=stream))
+        history = (await client.get(f"{API}/conversations/{name}/messages")).json()["messages"]
+        forks = [
+            await client.post(f"{API}/conversations/{name}/fork", json={"messageId": identifier})
+            for identifier in set(told)
+        ]
+        gone = [
+            await client.delete(f"{API}/conversations/{name}/messages/{identifier}") for identifier in sorted(set(told))
+        ]
+        left = (await client.get(f"{API}/conversations/{name}/messages")).json()["messages"]
+
+    assert len(told) >= 2
+    assert set(told) <= {message["id"] for message in history}
+    assert history[-1]["id"] in told
+    assert {fork.status_code for fork in forks} == {201}
+    assert {answer.status_code for answer in gone} == {200}
+    assert len(left) == len(history) - len(set(told))
+
+
+def ids_in(answer: httpx2.Response) -> list[str]:
+    """The ids of messages that an answer tells, plain or streamed."""
+    assert answer.status_code == 200
+    if answer.headers["content-type"].startswith("text/event-stream"):
+        found = [{"type": None, "data": frame, **frame} for frame in frames(answer)]
+        told = [frame["data"].get("id") for frame in found if frame["type"] in ("user_message", "message_saved")]
+        told += [frame["data"].get(name) for frame in found for name in ("messageId", "userMessageId")]
+        told += [(frame["data"].get("assistantMessage") or {}).get("id") for frame in found]
+    else:
+        body = answer.json()
+        told = [
+            body.get("messageId"),
+            *[(body.get(who) or {}).get("id") for who in ("userMessage", "assistantMessage")],
+        ]
+    return [identifier for identifier in told if identifier is not None]
+
+
 @in_process
 async def test_a_denial_is_heard_by_the_agent(http: Http) -> None:
     shop = Shop()

@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import httpx2
 import pytest
 
-from openai_compat import ChatApi, Principal
+from openai_compat import AgentBackend, Capabilities, ChatApi, ChatSocket, Principal, as_backend
+from openai_compat.backends.pool import pooled
+from openai_compat.endpoints.chat_api.asking import meant
 from openai_compat.errors import NotFound
 from openai_compat.provider import Health, Settings
+from openai_compat.providers import Fallback, Providers
+from openai_compat.tools import ToolLoop
 from tests.interaction.conftest import Http, in_process
 from tests.interaction.requirements import requirement
 
@@ -108,7 +113,7 @@ async def test_providers_are_told_with_their_health_and_models(http: Http) -> No
     ]
     assert [one["id"] for one in models["models"]] == ["anthropic/claude"]
     assert [one["provider"] for one in everything["models"]] == ["anthropic", "openai-compat"]
-    assert everything["aliases"] == [{"alias": "fast", "provider": "ollama", "model": "llama4"}]
+    assert everything["aliases"] == []  # nobody here answers for ollama/llama4
     assert [one["id"] for one in offered["models"]] == ["ollama-large"]
     assert (health["healthy"], cupboard.looked) == (False, 1)
     assert (asked["provider"], asked["model"], together["model"]) == (
@@ -177,3 +182,126 @@ async def test_tools_are_listed_with_their_agents(http: Http) -> None:
     assert (look["description"], buy["danger"]) == ("Looks at something.", "risky")
     assert look["parameters"]["properties"]["what"]["type"] == "string"
     assert hers["tools"][0]["agents"] == ["shop"]
+
+
+# whose an agent is
+
+NOWHERE = "http://127.0.0.1:9/v1"
+SETTINGS = {name: Settings(api_key="k", base_url=NOWHERE) for name in ("anthropic", "groq", "ollama")}
+
+
+def behind(upstream: str | None) -> AgentBackend:
+    """An agent that says whose model it is."""
+    return as_backend(echo, capabilities=Capabilities(upstream=upstream))
+
+
+async def quick(client: httpx2.AsyncClient, **fields: Any) -> Any:
+    return await client.post(f"{API}/quick", json={"prompt": "Hi", **fields})
+
+
+@requirement("chat_api.models")
+async def test_every_model_and_alias_that_is_listed_can_be_asked_for(http: Http) -> None:
+    aliases = {"small": "groq/llama-3.1-8b-instant", "big": "groq/llama-90b", "local": "ollama/llama3.2", "own": "mine"}
+    agents = {
+        "fast": behind("groq/llama-3.1-8b-instant"),
+        "ollama/llama3.2": behind(None),
+        "mine": behind(None),
+        "hidden": behind("groq/llama-90b"),
+    }
+    keys = {"k": Principal("ann", frozenset(["fast", "ollama/llama3.2", "mine"]))}
+    providers = Providers(SETTINGS, aliases=aliases)
+    async with http(serving(agents, providers=providers, keys=keys)) as client:
+        client.headers["authorization"] = "Bearer k"
+        listed = (await client.get(f"{API}/models")).json()
+        named = [one["id"] for one in listed["models"]] + [one["alias"] for one in listed["aliases"]]
+        answers = {name: await quick(client, model=name) for name in named}
+        other = await quick(client, model="big")
+
+    assert set(named) == {"fast", "ollama/llama3.2", "mine", "small", "local", "own"}
+    assert {name: answer.status_code for name, answer in answers.items()} == dict.fromkeys(named, 200)
+    assert answers["small"].json()["provider"] == "groq"
+    assert error_of(other) == (404, "model_not_found", "model")
+
+
+@requirement("chat_api.models")
+async def test_the_aliases_of_the_providers_page_are_answered(http: Http) -> None:
+    providers = Providers(SETTINGS, default="groq", aliases={"small": "groq/llama-3.1-8b-instant"})
+    agents = {
+        "fast": providers.backend("small", system="Answer in one sentence."),
+        "careful": ToolLoop(Fallback({"first": providers.backend("anthropic/claude-opus-5")})),
+        "local": pooled(lambda: providers.backend("ollama/llama3.2")),
+    }
+    server = serving(agents, providers=providers)
+    async with http(server) as client:
+        listed = (await client.get(f"{API}/models")).json()
+        anthropics = (await client.get(f"{API}/models?provider=anthropic")).json()["models"]
+
+    assert [(one["id"], one["provider"]) for one in listed["models"]] == [
+        ("fast", "groq"),
+        ("careful", "anthropic"),
+        ("local", "ollama"),
+    ]
+    assert [one["alias"] for one in listed["aliases"]] == ["small"]
+    assert meant(server.runtime, Principal("anonymous"), "small") == "fast"
+    assert [one["id"] for one in anthropics] == ["careful"]
+
+
+@requirement("chat_api.models")
+async def test_whose_an_agent_is_the_agent_says_whatever_it_is_called(http: Http) -> None:
+    agents = {
+        "anthropic/pretender": behind("groq/llama"),
+        "assistant": behind("anthropic"),
+        "else": behind("mistral/m"),
+    }
+    async with http(serving(agents, providers=Providers(SETTINGS))) as client:
+        of = {
+            name: [one["id"] for one in (await client.get(f"{API}/models?provider={name}")).json()["models"]]
+            for name in ("anthropic", "groq", "mistral", "openai-compat")
+        }
+        asked = (await quick(client, provider="anthropic")).json()
+
+    assert of == {
+        "anthropic": ["assistant"],
+        "groq": ["anthropic/pretender"],
+        "mistral": ["else"],
+        "openai-compat": [],
+    }
+    assert (asked["provider"], asked["model"]) == ("anthropic", "assistant")
+
+
+async def test_an_agent_of_a_provider_that_nobody_configured_is_found_all_the_same(http: Http) -> None:
+    async with http(serving({"a": behind("anthropic/m"), "b": echo})) as client:
+        providers = (await client.get(f"{API}/providers")).json()["providers"]
+        models = (await client.get(f"{API}/providers/anthropic/models")).json()["models"]
+        health = (await client.post(f"{API}/providers/anthropic/health")).json()
+
+    assert [one["type"] for one in providers] == ["anthropic", "openai-compat"]
+    assert [one["id"] for one in models] == ["a"]
+    assert health["healthy"] is True
+
+
+@requirement("chat_api.providers")
+async def test_the_provider_that_is_chosen_answers_where_no_model_is_named(http: Http) -> None:
+    agents = {"first": behind("anthropic/m"), "second": behind("groq/m"), "own": echo}
+    chat_api = ChatApi(admins=frozenset(["anonymous"]))
+    server = serving(agents, providers=Providers(SETTINGS, default="groq"), chat_api=chat_api, chat_socket=ChatSocket())
+    found: list[Any] = []
+    async with http(server) as client:
+        found.append((await quick(client)).json()["model"])
+        for provider in ("groq", "anthropic", "openai-compat", "ollama"):
+            chosen = await client.post(f"{API}/providers/default", json={"provider": provider})
+            shown = (await client.get(f"{API}/providers")).json()["default"]
+            found.append((provider, chosen.status_code, shown, (await quick(client)).json()["model"]))
+        told = chosen.json()["message"]
+        named = (await quick(client, model="second")).json()["model"]
+        by_provider = (await quick(client, provider="groq")).json()["model"]
+
+    assert found == [
+        "first",
+        ("groq", 200, "groq", "second"),
+        ("anthropic", 200, "anthropic", "first"),
+        ("openai-compat", 200, "openai-compat", "own"),
+        ("ollama", 200, "ollama", "first"),
+    ]
+    assert "None of the agents" in told
+    assert (named, by_provider) == ("second", "second")

@@ -29,7 +29,7 @@ async def echo(prompt: str) -> str:
     ("body", "expected"),
     [
         ({}, (400, "missing_required_parameter", "messages")),
-        ({"messages": []}, (400, "invalid_value", "messages")),
+        ({"messages": []}, (400, "invalid_request", "messages")),
         ({"messages": "Hello"}, (400, "invalid_type", "messages")),
         ({"messages": [{"role": "tool", "content": "x"}]}, (400, "invalid_value", "messages[0].role")),
         ({"messages": [{"role": "user"}]}, (400, "missing_required_parameter", "messages[0].content")),

@@ -91,7 +91,7 @@ def test_deep_nesting_is_refused(deep: str) -> None:
     ("fields", "param", "code"),
     [
         ({"model": None}, "model", "invalid_type"),
-        ({"messages": []}, "messages", "invalid_value"),
+        ({"messages": []}, "messages", "invalid_request"),
         ({"messages": [{"role": "user"}]}, "messages[0].content", "missing_required_parameter"),
         ({"messages": [{"content": "hi"}]}, "messages[0].role", "missing_required_parameter"),
         ({"messages": [{"role": "boss", "content": "hi"}]}, "messages[0].role", "invalid_value"),

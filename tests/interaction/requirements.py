@@ -277,6 +277,9 @@ REQUIREMENTS: dict[str, Requirement] = {
     "files.attached": Requirement("agents get files named by id as bytes, name and media type", "W A6"),
     "files.missing": Requirement("a file that is not there is a 400 that names the part; no agent runs", "T 92"),
     "embeddings.slots": Requirement("embed functions have slots, deadlines and an end, as agents do", "T 112-116"),
+    "backends.numbers": Requirement(
+        "temperature and its like reach the model behind a backend, or are a 400 that names them", "W A1"
+    ),
     "ws.events": Requirement("over WebSocket come the events of a stream, with the lane's stream_id on each", "W A3.2"),
     "ws.fifo": Requirement("without stream_id, responses are made one after the other", "W A3.2"),
     "ws.lanes": Requirement("lanes run side by side, each in order", "W A0"),
@@ -346,6 +349,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     "chat_api.restart": Requirement("a server that was started anew goes on with what was asked before", "D 4"),
     "chat_api.cookie": Requirement("a cookie may bring the key, but not for other sites' pages", "T 3.3"),
     "chat_api.refusals": Requirement("bad requests get OpenAI's envelope with the field at fault", "T 3.1"),
+    "chat_api.models": Requirement("what is listed can be asked for, and agents say whose they are", "D 5"),
     "chat_api.providers": Requirement("providers are told and changed; keys never come back", "D 5"),
     "chat_api.openapi": Requirement("the openapi document describes every path and answer", "D 5"),
     "sdk.request": Requirement("every request field of the installed SDK has a field of ours", "W A1"),

@@ -10,6 +10,7 @@ from ...backend import AgentRequest, Capabilities, CustomTool, RunContext
 from ...errors import AgentError
 from ...events import AgentEvent
 from ..clients import ClientPerLoop, ReadyClient
+from ..refusals import refusal_of
 from .memory import Answers
 from .params import create_params
 from .reply import Reply
@@ -34,6 +35,9 @@ class AnthropicBackend:
             must be such as Anthropic runs, are added to the client's.
         options: arguments of `anthropic.AsyncAnthropic`: `api_key`, `base_url`, `max_retries` and so on.
 
+    A request with `temperature` or `top_p` is answered by models that take them, and with 400 by others, as one with
+    `seed`, penalties or `logit_bias`, which the API does not have.
+
     Raises TypeError if both a client and options are given, ImportError if the package is not there.
     """
 
@@ -57,7 +61,12 @@ class AnthropicBackend:
         self._system = system
         self._extra = dict(extra or {})
         self._answers = Answers()
-        self.capabilities = Capabilities(audio_input=False, counts_tokens=True, security_modes=True)
+        self.capabilities = Capabilities(
+            audio_input=False,
+            counts_tokens=True,
+            security_modes=True,
+            upstream=f"anthropic/{model}" if model else "anthropic",
+        )
 
     async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
         """Ask the model, and yield what it says."""
@@ -67,7 +76,7 @@ class AnthropicBackend:
         said = 0
         for _ in range(ROUNDS):
             reply = Reply(custom_tools, said)
-            async with await client.messages.create(stream=True, **params) as stream:
+            async with await self._ask(client, params, request) as stream:
                 async for event in stream:
                     for item in reply.read(event):
                         yield item
@@ -79,6 +88,15 @@ class AnthropicBackend:
             said = reply.said
             params["messages"] = [*params["messages"], {"role": "assistant", "content": reply.content}]
         raise AgentError("The model behind the agent did not come to an end.", status=502, code="upstream_incomplete")
+
+    async def _ask(self, client: AsyncAnthropic, params: dict[str, Any], request: AgentRequest) -> Any:
+        try:
+            return await client.messages.create(stream=True, **params)
+        except Exception as error:
+            refusal = refusal_of(error, request.sampling)
+            if refusal is None:
+                raise
+            raise refusal from error
 
     async def aclose(self) -> None:
         """Close the connections of the client that was made on this event loop; a ready one is its owner's."""

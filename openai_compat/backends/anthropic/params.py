@@ -8,11 +8,27 @@ from typing import Any
 
 from ...backend import AgentRequest, FunctionTool, Tool
 from ...messages import AssistantMessage
+from ..refusals import sent_numbers, unsupported
 from .conversation import Recall, conversation, instructions
 
 JSON_ONLY = "Answer with one JSON object and nothing else."
 
-EFFORTS = {"minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "xhigh", "max": "max"}
+VERBOSITY = {"low": "Keep your answers short.", "high": "Answer in detail."}
+"""The API has no such parameter; "medium" is how models answer anyway."""
+
+PASSED = ("temperature", "top_p")
+"""Numbers that the API has. Its newer models refuse them, which is told to the client; its SDK does not know them any
+more, hence `extra_body`."""
+
+EFFORTS = {
+    "none": "low",
+    "minimal": "low",
+    "low": "low",
+    "medium": "medium",
+    "high": "high",
+    "xhigh": "xhigh",
+    "max": "max",
+}
 
 
 def create_params(
@@ -20,14 +36,17 @@ def create_params(
 ) -> dict[str, Any]:
     """The arguments; `extra` goes over what the request says, but for tools, which it adds.
 
-    `temperature`, `top_p`, `seed` and penalties have no counterpart in the API.
+    Raises InvalidRequest for what has no counterpart in the API: `seed`, penalties and `logit_bias`.
     """
     params: dict[str, Any] = {
         "model": model,
         "max_tokens": request.sampling.max_tokens or max_tokens,
         "messages": conversation(request.messages, recall),
     }
-    params |= {**_instructions(request, system), **_output_config(request), **_stop(request), **extra}
+    said = {**_instructions(request, system), **_output_config(request), **_stop(request), **_numbers(request)}
+    params |= {**said, **extra}
+    if "extra_body" in said and "extra_body" in extra:
+        params["extra_body"] = {**said["extra_body"], **extra["extra_body"]}
     tools = [*extra.get("tools", ()), *[_tool(tool) for tool in request.tools]]
     params |= _tools(request, tools)
     if "thinking" in params and not _may_think(params, request):
@@ -39,6 +58,9 @@ def _instructions(request: AgentRequest, system: str) -> dict[str, Any]:
     text = instructions(system, request.messages)
     if request.response_format is not None and request.response_format["type"] == "json_object":
         text = f"{text}\n\n{JSON_ONLY}".strip()
+    verbosity = VERBOSITY.get(request.sampling.verbosity or "")
+    if verbosity:
+        text = f"{text}\n\n{verbosity}".strip()
     return {"system": text} if text else {}
 
 
@@ -52,6 +74,15 @@ def _output_config(request: AgentRequest) -> dict[str, Any]:
     if effort:
         config["effort"] = effort
     return {"output_config": config} if config else {}
+
+
+def _numbers(request: AgentRequest) -> dict[str, Any]:
+    sent = sent_numbers(request.sampling)
+    for name in sent:
+        if name not in PASSED:
+            raise unsupported(name)
+    passed = {name: getattr(request.sampling, name) for name in sent}
+    return {"extra_body": passed} if passed else {}
 
 
 def _stop(request: AgentRequest) -> dict[str, Any]:

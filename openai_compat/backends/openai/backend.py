@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 from ...backend import AgentRequest, Capabilities, RunContext
 from ...events import AgentEvent
 from ..clients import ClientPerLoop, ReadyClient
+from ..refusals import refusal_of
 from .params import LimitName, create_params
 from .reply import Reply
 
@@ -55,7 +56,12 @@ class OpenAIBackend:
         self._pass_fields = tuple(pass_fields)
         self._extra = dict(extra or {})
         self.capabilities = Capabilities(
-            logprobs=True, web_search=True, prediction=True, counts_tokens=True, security_modes=True
+            logprobs=True,
+            web_search=True,
+            prediction=True,
+            counts_tokens=True,
+            security_modes=True,
+            upstream=f"openai/{model}" if model else "openai",
         )
 
     async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
@@ -69,13 +75,22 @@ class OpenAIBackend:
             extra=self._extra,
         )
         reply = Reply(context.turn_id)
-        create = self._clients.here().chat.completions.create
-        async with cast("AsyncStream[ChatCompletionChunk]", await create(**params)) as stream:
+        async with await self._ask(params, request) as stream:
             async for chunk in stream:
                 for item in reply.read(chunk):
                     yield item
         for item in reply.end():
             yield item
+
+    async def _ask(self, params: dict[str, Any], request: AgentRequest) -> AsyncStream[ChatCompletionChunk]:
+        create = self._clients.here().chat.completions.create
+        try:
+            return cast("AsyncStream[ChatCompletionChunk]", await create(**params))
+        except Exception as error:
+            refusal = refusal_of(error, request.sampling)
+            if refusal is None:
+                raise
+            raise refusal from error
 
     async def aclose(self) -> None:
         """Close the connections of the client that was made on this event loop; a ready one is its owner's."""

@@ -38,44 +38,29 @@ class Served:
 
 def served(runtime: Runtime, principal: Principal, model: str | None, provider: str | None = None) -> Served:
     """The agent for a request, the first that the principal may use if none is named. Raises NotFound."""
-    if provider is not None and provider not in provider_names(runtime):
+    if provider is not None and provider not in runtime.provider_names():
         raise NotFound("No provider has this name.", code="provider_not_found", param="provider")
     if model is None:
-        of_provider = [name for name in runtime.agents if provider in (None, provider_of(runtime, name))]
-        allowed = [name for name in of_provider if principal.may_use(name)]
-        if not allowed:
+        model = runtime.default_model(principal, provider)
+        if model is None:
             raise NotFound(
                 "No agent can be used here.", code="model_not_found", param="provider" if provider else "model"
             )
-        model = allowed[0]
     elif provider is not None and f"{provider}/{model}" in runtime.agents:
         model = f"{provider}/{model}"
-    agent, backend = runtime.agent(_meant(runtime, model), principal)
-    return Served(model, agent, backend, provider_of(runtime, agent))
+    agent, backend = runtime.agent(meant(runtime, principal, model) or model, principal)
+    return Served(model, agent, backend, runtime.provider_of(agent))
 
 
-def provider_names(runtime: Runtime) -> Sequence[str]:
-    """The providers there are: those that are configured, and the server itself for the agents of its own."""
-    configured = () if runtime.providers is None else runtime.providers.configured
-    return [*configured, *([runtime.owned_by] if runtime.owned_by not in configured else [])]
-
-
-def _aliases(runtime: Runtime) -> Mapping[str, str]:
-    return runtime.providers.aliases if runtime.providers is not None else {}
-
-
-def _meant(runtime: Runtime, model: str) -> str:
-    """The agent's name that an alias stands for."""
-    aliases = _aliases(runtime)
-    target = aliases.get(model, model)
-    return target if model not in runtime.agents and target in runtime.agents else model
-
-
-def provider_of(runtime: Runtime, agent: str) -> str:
-    """Whose an agent is: the provider that its name, or what it is an alias for, begins with; else the server."""
-    aliases = _aliases(runtime)
-    name, slash, _ = aliases.get(agent, agent).partition("/")
-    return name if slash and name in provider_names(runtime) else runtime.owned_by
+def meant(runtime: Runtime, principal: Principal, model: str) -> str | None:
+    """The agent that a name or an alias stands for: the one with its target's name, or the first with that model."""
+    if model in runtime.agents:
+        return model
+    target = None if runtime.providers is None else runtime.providers.aliases.get(model)
+    if target is None:
+        return None
+    named = [target, *[name for name, agent in runtime.agents.items() if agent.capabilities.upstream == target]]
+    return next((name for name in named if name in runtime.agents and principal.may_use(name)), None)
 
 
 async def prepare(

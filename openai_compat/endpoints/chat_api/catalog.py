@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +13,7 @@ from ...protocol.chat_api import ConfigureRequest, DefaultProviderRequest
 from ...provider import Health, ProviderControl
 from ...runtime import Runtime
 from ...serializers.encoding import dumps
-from .asking import provider_names, provider_of
+from .asking import meant
 from .conversation import toolbox_of
 from .posting import query, read
 
@@ -24,22 +25,23 @@ async def list_models(runtime: Runtime, exchange: Exchange) -> None:
     wanted = query(exchange).get("provider")
     if wanted is not None:
         _check_known(runtime, wanted)
-    named = [(name, provider_of(runtime, name)) for name in runtime.agents if exchange.principal.may_use(name)]
+    named = [(name, runtime.provider_of(name)) for name in runtime.agents if exchange.principal.may_use(name)]
     models = [_model(name, provider) for name, provider in named if wanted in (None, provider)]
-    await exchange.answer(200, dumps({"models": models, "aliases": _aliases(runtime, wanted)}))
+    await exchange.answer(200, dumps({"models": models, "aliases": _aliases(runtime, exchange, wanted)}))
 
 
 def _model(name: str, provider: str) -> Mapping[str, Any]:
     return {"id": name, "name": name, "provider": provider}
 
 
-def _aliases(runtime: Runtime, wanted: str | None) -> list[Mapping[str, Any]]:
+def _aliases(runtime: Runtime, exchange: Exchange, wanted: str | None) -> list[Mapping[str, Any]]:
+    """The other names by which the caller can ask for one of these models."""
     if runtime.providers is None:
         return []
     found: list[Mapping[str, Any]] = []
     for alias, target in runtime.providers.aliases.items():
         provider, _, model = target.partition("/")
-        if wanted in (None, provider):
+        if wanted in (None, provider) and meant(runtime, exchange.principal, alias) is not None:
             found.append({"alias": alias, "provider": provider, "model": model})
     return found
 
@@ -48,11 +50,21 @@ async def list_providers(runtime: Runtime, exchange: Exchange) -> None:
     """The providers, and how they are."""
     control = runtime.providers
     found = {} if control is None else dict(await control.health())
-    if runtime.owned_by not in found:
-        found[runtime.owned_by] = SERVED
-    default = None if control is None else control.default
+    for name in runtime.provider_names():
+        if name not in found:
+            found[name] = await _health_of(runtime, name)
+    default = runtime.choice.provider or (None if control is None else control.default)
     shown = [_provider(name, health) for name, health in found.items()]
     await exchange.answer(200, dumps({"default": default or runtime.owned_by, "providers": shown}))
+
+
+async def _health_of(runtime: Runtime, name: str, *, fresh: bool = False) -> Health:
+    """How a provider is; one that only an agent knows is as well as the agent."""
+    if name != runtime.owned_by and runtime.providers is not None:
+        with suppress(NotFound):
+            return await runtime.providers.health_of(name, fresh=fresh)
+    _check_known(runtime, name)
+    return SERVED
 
 
 def _provider(name: str, health: Health) -> Mapping[str, Any]:
@@ -62,21 +74,27 @@ def _provider(name: str, health: Health) -> Mapping[str, Any]:
 
 async def list_offered(runtime: Runtime, exchange: Exchange, name: str) -> None:
     """The models that a provider offers. Raises NotFound."""
-    if name == runtime.owned_by or runtime.providers is None:
+    if name == runtime.owned_by or runtime.providers is None or not _is_configurable(runtime.providers, name):
         _check_known(runtime, name)
-        found = [agent for agent in runtime.agents if exchange.principal.may_use(agent)]
+        own = [agent for agent in runtime.agents if runtime.provider_of(agent) == name]
+        found = [agent for agent in own if exchange.principal.may_use(agent)]
     else:
         found = list(await runtime.providers.models(name))
     await exchange.answer(200, dumps({"models": [_model(model, name) for model in found]}))
 
 
+def _is_configurable(control: ProviderControl, name: str) -> bool:
+    """Whether the providers behind the agents know this one."""
+    try:
+        control.settings(name)
+    except NotFound:
+        return False
+    return True
+
+
 async def check_health(runtime: Runtime, exchange: Exchange, name: str) -> None:
     """Look after a provider again. Raises NotFound."""
-    if name == runtime.owned_by or runtime.providers is None:
-        _check_known(runtime, name)
-        health = SERVED
-    else:
-        health = await runtime.providers.health_of(name, fresh=True)
+    health = await _health_of(runtime, name, fresh=True)
     told = {"healthy": health.healthy, "message": health.message, "latencyMs": health.latency_ms}
     await exchange.answer(200, dumps({"provider": name, **told}))
 
@@ -96,11 +114,17 @@ async def configure(runtime: Runtime, exchange: Exchange, name: str) -> None:
 
 
 async def choose(runtime: Runtime, exchange: Exchange) -> None:
-    """Make a provider the default one."""
+    """Make a provider the default one: from now on its agents answer where no model is named, and its models where no
+    provider is."""
     control = _control(runtime, exchange)
     asked, _ = await read(runtime, exchange, DefaultProviderRequest)
-    control.set_default(asked.provider)
-    await exchange.answer(200, dumps({"success": True, "message": f"{asked.provider} is the default now."}))
+    if asked.provider != runtime.owned_by:
+        control.set_default(asked.provider)
+    runtime.choice.provider = asked.provider
+    told = f"{asked.provider} is the default now."
+    if asked.provider not in [runtime.provider_of(name) for name in runtime.agents]:
+        told += " None of the agents here has one of its models, so the first agent still answers where none is named."
+    await exchange.answer(200, dumps({"success": True, "message": told}))
 
 
 FIELDS = ("api_key", "base_url", "default_model", "resource_name", "deployment_name", "api_version", "enabled")
@@ -130,7 +154,7 @@ async def list_tools(runtime: Runtime, exchange: Exchange) -> None:
 
 
 def _check_known(runtime: Runtime, name: str) -> None:
-    if name not in provider_names(runtime):
+    if name not in runtime.provider_names():
         raise _unknown_provider()
 
 

@@ -14,7 +14,7 @@ from ...runtime import Runtime
 from ...serializers.chat_api_agentic import Agentic, Session, agentic_error
 from ...serializers.chat_api_forms import Pieces, Turned, Whole
 from ...stores.port import Key
-from .asking import prepare, provider_names
+from .asking import prepare
 from .conversation import lock, toolbox_of
 from .posting import post_turn, tell_client, told
 from .turn import Work
@@ -98,7 +98,7 @@ def session_of(runtime: Runtime, work: Work, goal: str, asked: AgenticRequest | 
         provider=work.provider,
         requested_model=None if asked is None else asked.model,
         requested_provider=None if asked is None else asked.provider,
-        configured_providers=list(provider_names(runtime)),
+        configured_providers=runtime.provider_names(),
         user=work.user,
         messages=len(work.request.messages),
         show_thinking=asked is None or asked.show_thinking is not False,

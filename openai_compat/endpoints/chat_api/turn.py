@@ -15,7 +15,7 @@ from ...policies.admission import Seat
 from ...protocol.chat_api import Message
 from ...reducer import size_of
 from ...runtime import Runtime, now
-from ...serializers.chat_api import TurnRecord, iso, messages_of, usage_of
+from ...serializers.chat_api import TurnRecord, groups_of, iso, message_id, messages_of, usage_of
 from ...serializers.chat_api_forms import Turned, TurnForm
 from ...serializers.encoding import KEEP_ALIVE
 from ...serializers.history import reply_message
@@ -185,7 +185,10 @@ def _kept(work: Work) -> _Kept:
     reply = record.reply_items(work.agent, about)
     asked = _questions(work)
     pending = [pending_approval(approval, [work.backend]) for approval in asked]
+    before = () if work.draft is None else work.draft.items
     assistant = messages_of(identifier, reply, time)[-1]
+    # What is said after a decision belongs to the message that has asked, and is found by its id.
+    assistant["id"] = message_id(groups_of([*before, *work.user_items, *reply])[-1])
     turned = Turned(record, work.request.model, work.provider, work.user, assistant, pending)
     return _Kept(turned, [*work.user_items, *reply], asked)
 

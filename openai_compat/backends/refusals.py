@@ -1,0 +1,49 @@
+"""What the API of the model refuses of what the client has sent: the client's own mistake, told by its parameter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from ..backend import Sampling
+from ..errors import InvalidRequest
+
+NUMBERS: Mapping[str, tuple[object, ...]] = {
+    "temperature": (None,),
+    "top_p": (None,),
+    "seed": (None,),
+    "frequency_penalty": (None, 0),
+    "presence_penalty": (None, 0),
+    "logit_bias": (None, {}),
+}
+"""What models take or not, each as it likes, with the values that change nothing."""
+
+REFUSED = frozenset({400, 422})
+"""The statuses that say so."""
+
+
+def sent_numbers(sampling: Sampling) -> list[str]:
+    """The names of those that the client has sent, if they are to change anything."""
+    return [name for name, neutral in NUMBERS.items() if getattr(sampling, name) not in neutral]
+
+
+def unsupported(name: str) -> InvalidRequest:
+    """The error for a parameter that the model behind the agent does not take."""
+    text = f"The model behind this agent does not take '{name}', or not with this value."
+    return InvalidRequest(text, param=name, code="unsupported_parameter", should_retry=False)
+
+
+def refusal_of(error: Exception, sampling: Sampling) -> InvalidRequest | None:
+    """The error for the client, if the API has refused one of its numbers; None for any other failure."""
+    if getattr(error, "status_code", None) not in REFUSED:
+        return None
+    named = getattr(error, "param", None)
+    text = str(error)
+    for name in sent_numbers(sampling):
+        if name == named or any([quoted in text for quoted in _quoted(name)]):
+            return unsupported(name)
+    return None
+
+
+def _quoted(name: str) -> Iterator[str]:
+    """How APIs write the name of a parameter: OpenAI's and its like in quotes, Anthropic's bare or with backticks."""
+    yield from (f"`{name}`", f"'{name}'", f'"{name}"', f"{name}:", f"{name} ")
