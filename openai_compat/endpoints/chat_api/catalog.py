@@ -114,8 +114,7 @@ async def configure(runtime: Runtime, exchange: Exchange, name: str) -> None:
 
 
 async def choose(runtime: Runtime, exchange: Exchange) -> None:
-    """Make a provider the default one: from now on its agents answer where no model is named, and its models where no
-    provider is."""
+    """From now on its agents answer where no model is named, and its models where no provider is."""
     control = _control(runtime, exchange)
     asked, _ = await read(runtime, exchange, DefaultProviderRequest)
     if asked.provider != runtime.owned_by:
