@@ -10,6 +10,7 @@ import hashlib
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from types import TracebackType
 from typing import Any, Literal, Self, TypeAlias, cast, get_args
 
@@ -20,6 +21,7 @@ from .errors import Conflict, InvalidRequest, OpenAICompatError
 from .http import HttpRequest
 from .leases import Leases
 from .messages import AssistantMessage, Message, SystemMessage, ToolCall, ToolMessage, UserMessage
+from .off_loop import MANY, off_loop
 from .parsers.chat import resume_of
 from .parsers.context import NOT_RUN
 from .parsers.conversation import check_conversation
@@ -93,18 +95,23 @@ class Conversations:
                 return _checked(found, source)
         return None
 
-    async def open(self, principal: str, identifier: str | None, request: AgentRequest) -> Draft | None:
+    async def open(
+        self, principal: str, identifier: str | None, request: AgentRequest, *, long: bool = False
+    ) -> Draft | None:
         """Begin a turn in the conversation that `request` belongs to; None if it belongs to none.
+
+        `long` if there is more in the request than the event loop should look at.
 
         Raises Conflict (409 `conversation_busy`), and InvalidRequest if there is nothing new from the user.
         """
         if identifier is None:
             if not self._by_transcript:
                 return None
-            identifier = await self._found(principal, request)
+            identifier = await self._found(principal, request, long=long)
         draft = await self.lock(Key(principal, identifier))
         try:
-            draft.take_up(request)
+            draft.long = long or len(draft.conversation.items) > MANY
+            await off_loop(partial(draft.take_up, request), long=draft.long)
         except BaseException:
             await draft.close()
             raise
@@ -122,9 +129,10 @@ class Conversations:
             self.leases.hold(draft.token, draft.interrupt)
         return draft
 
-    async def _found(self, principal: str, request: AgentRequest) -> str:
+    async def _found(self, principal: str, request: AgentRequest, *, long: bool) -> str:
         before = request.messages[: len(request.messages) - len(request.new_messages)]
-        found = await self.store.find(principal, transcript(before)) if before else None
+        said = await off_loop(partial(transcript, before), long=long)
+        found = await self.store.find(principal, said) if before else None
         return found[0] if found is not None and found[1] else _new_id("conv_")
 
     @property
@@ -187,10 +195,12 @@ class Draft:
     Attributes:
         conversation: how it was when it was locked.
         request: the turn's request, with the whole conversation in it.
+        long: whether that is more than the event loop should look at.
     """
 
     conversation: Conversation
     request: AgentRequest
+    long: bool = False
 
     def __init__(self, conversations: Conversations, key: Key) -> None:
         self.key = key

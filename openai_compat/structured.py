@@ -1,75 +1,60 @@
 """Whether an answer is the JSON that its request asked for (`text.format`, `response_format`).
 
-JSON Schema is checked with the `jsonschema` package, if it is there (`pip install "openai-compat[structured]"`);
-without it only whether the answer is JSON. `pattern` and `format` are never checked: a regular expression from a client
-could keep the whole server busy.
+`pattern` and `format` are not checked: a regular expression from a client could keep the whole server busy.
 """
 
 from __future__ import annotations
 
-import functools
-import json
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, cast
+from functools import partial
+from typing import Any
 
 from .backend import AgentRequest
 from .errors import InvalidRequest
+from .json_schema import TooManySteps
 from .messages import AssistantMessage, TextPart, UserMessage
+from .off_loop import off_loop
+from .parsers.body import parse_json
+from .parsers.schemas import invalid_schema, parse_schema
 from .serializers.history import chat_message
 
-UNCHECKED = ("pattern", "patternProperties", "format")
+QUICK = 5_000
+"""Steps, and characters of an answer, that the event loop has time for; what is longer is done in a thread."""
+
+STEPS = 200_000
+"""Steps that the check of one answer may take: about half a second."""
 
 
 class OutputFormat:
     """What an answer must look like. Raises InvalidRequest for a schema that is none; `param` is where it was sent."""
 
     def __init__(self, wanted: Mapping[str, Any], param: str) -> None:
-        self._validator = _validator(wanted, param) if wanted.get("type") == "json_schema" else None
+        schema = wanted["json_schema"].get("schema") if wanted["type"] == "json_schema" else {"type": "object"}
+        self._param = param
+        self._schema = None if schema is None else parse_schema(schema, param)
 
-    def problem(self, text: str) -> str | None:
-        """What is wrong with an answer, for the agent to read; None if nothing is."""
+    async def problem(self, text: str) -> str | None:
+        """What is wrong with an answer, for the agent to read; None if nothing is.
+
+        Raises InvalidRequest if it would take too long to find out: the schema is to blame.
+        """
+        if len(text) <= QUICK:
+            try:
+                return self._problem(text, QUICK)
+            except TooManySteps:
+                pass
         try:
-            value = json.loads(text)
-        except (ValueError, RecursionError):
+            return await off_loop(partial(self._problem, text, STEPS))
+        except TooManySteps:
+            raise invalid_schema("checking the answer against it takes too long", self._param) from None
+
+    def _problem(self, text: str, steps: int) -> str | None:
+        try:
+            value = parse_json(text)
+        except InvalidRequest:
             return "It is not valid JSON."
-        if self._validator is None:
-            return None if isinstance(value, dict) else "It is not a JSON object."
-        try:
-            error = next(iter(self._validator.iter_errors(value)), None)
-        except Exception:  # an unresolvable reference, or one without end
-            return "It cannot be checked against the schema."
-        return None if error is None else f"At {error.json_path}: {error.message}"[:500]
-
-
-def _validator(wanted: Mapping[str, Any], param: str) -> Any:
-    schema = cast("Mapping[str, Any]", wanted.get("json_schema") or {}).get("schema")
-    kind = _kind()
-    if schema is None or kind is None:
-        return None
-    try:
-        kind.check_schema(schema)
-        next(iter(kind(schema).iter_errors(None)), None)  # references that lead nowhere or in circles
-    except Exception:
-        raise InvalidRequest(
-            "The schema is not a valid JSON Schema.", param=param, code="invalid_json_schema"
-        ) from None
-    return kind(schema)
-
-
-@functools.cache
-def _kind() -> Any:
-    """The validator class, None without the package."""
-    try:
-        from jsonschema import Draft202012Validator, validators  # noqa: PLC0415  (an optional package, and a slow import)
-    except ImportError:
-        return None
-    make: Any = validators.extend  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-    return make(Draft202012Validator, dict.fromkeys(UNCHECKED, _unchecked))
-
-
-def _unchecked(validator: Any, value: Any, instance: Any, schema: Any) -> None:
-    pass
+        return None if self._schema is None else self._schema.problem(value, steps)
 
 
 def repair(request: AgentRequest, text: str, problem: str) -> AgentRequest:

@@ -13,10 +13,11 @@ from ..backend import AgentBackend, AgentRequest
 from ..conversations import Draft
 from ..errors import InvalidRequest, RateLimited
 from ..exchange import Exchange
+from ..off_loop import off_loop
 from ..parsers.chat import ParsedChat, check_capabilities, parse_chat
 from ..parsers.conversation import check_conversation
 from ..policies.content import check_content_type
-from ..policies.limits import read_body
+from ..policies.limits import parse_body, read_body
 from ..runtime import Runtime, new_id, now
 from ..serializers.chat import ChatForm, ChatStream, completion, stream_end
 from ..serializers.presentation import Presentation
@@ -39,8 +40,9 @@ async def create(runtime: Runtime, exchange: Exchange) -> None:
     if last_event is not None:
         await resume(runtime, exchange, last_event)
         return
-    body = await read_body(exchange.request, runtime.limits.body, runtime.deadlines.body)
-    parsed = parse_chat(body, runtime.caller(exchange.principal, exchange.request))
+    body = await read_body(exchange.request, runtime.limits, runtime.deadlines)
+    caller = runtime.caller(exchange.principal, exchange.request)
+    parsed = await parse_body(body, partial(parse_chat, body, caller))
     request = parsed.request
     identity = ChatForm(new_id("chatcmpl-"), now(), request.model, parsed.custom_tools, parsed.include_usage)
     form = _form(identity, parsed)
@@ -68,7 +70,8 @@ async def _run(runtime: Runtime, exchange: Exchange, parsed: ParsedChat, identit
         check_capabilities(parsed, backend.capabilities)
         places = parsed.tool_places
         await check_names(backend, request, places.keys(), places.__getitem__)
-        request = runtime.messages.apply(request)
+        long = parsed.long or (draft is not None and draft.long)
+        request = await off_loop(partial(runtime.messages.apply, request), long=long)
         request = await attach(runtime, request, backend.capabilities, message_places(parsed.request.messages))
         job = await _job(runtime, request, Served(identity.id, agent, backend, parsed.choices, draft))
         try:
@@ -124,7 +127,7 @@ async def _draft(runtime: Runtime, exchange: Exchange, parsed: ParsedChat) -> Dr
         raise InvalidRequest("A conversation takes one answer at a time.", param="n", code="invalid_value")
     if parsed.choices > 1:
         return None
-    draft = await conversations.open(exchange.principal.id, identifier, parsed.request)
+    draft = await conversations.open(exchange.principal.id, identifier, parsed.request, long=parsed.long)
     if draft is not None:
         exchange.about.append(("X-Conversation-Id", draft.key.id.encode().decode("latin-1")))
     return draft

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeAlias, cast
 
 import anyio
@@ -21,6 +22,7 @@ from ..http import ClientDisconnected, Frame
 from ..parsers.chat import check_capabilities, parse_chat_object
 from ..parsers.chat_frames import Command, Say, decision, parse_frame
 from ..parsers.messagepack import check_installed
+from ..policies import limits
 from ..protocol.chat_frames import (
     ApprovalFrame,
     ListTurnsFrame,
@@ -170,7 +172,7 @@ class ChatConnection:
             return
         binary = isinstance(frame, bytes)
         try:
-            command = parse_frame(frame)
+            command = await limits.parse_frame(len(frame), partial(parse_frame, frame, self._runtime.limits.values))
             self._binary = binary
             await self._obey(command, binary=binary)
         except OpenAICompatError as error:
@@ -238,7 +240,9 @@ class ChatConnection:
         if say.frame.provider is not None:
             body["provider"] = say.frame.provider  # for agents that call a model
         try:
-            parsed = parse_chat_object(body, caller)
+            parsed = await limits.parse_frame(
+                say.size, partial(parse_chat_object, body, caller, long=say.size > limits.QUICK_FRAME)
+            )
             check_capabilities(parsed, backend.capabilities)
             places = parsed.tool_places
             await check_names(backend, parsed.request, places.keys(), places.__getitem__)
@@ -256,6 +260,7 @@ class ChatConnection:
             origin=self,
             binary=binary,
             path=self._connection.request.path,
+            long=parsed.long,
         )
         self._begin(thread, asked)
 

@@ -17,6 +17,7 @@ from ..conversations import Draft, extended
 from ..errors import AgentError, Conflict, OpenAICompatError
 from ..events import PendingCall
 from ..messages import Message, ToolMessage
+from ..off_loop import off_loop
 from ..parsers.chat_frames import tool_output
 from ..policies.admission import Seat
 from ..protocol.chat_frames import ToolResultFrame
@@ -73,6 +74,7 @@ class Asked:
         places: where uploaded files are named.
         origin: who is told what goes wrong before the turn has its thread, in `binary` frames or not.
         path: of the WebSocket, for the log.
+        long: whether there is more in the message than the event loop should look at.
     """
 
     request: AgentRequest
@@ -84,6 +86,7 @@ class Asked:
     origin: Origin
     binary: bool
     path: str
+    long: bool = False
 
     @property
     def asker(self) -> str:
@@ -250,7 +253,7 @@ class ChatTurn:
     async def _draft(self) -> Draft:
         conversations, key, asked = self._threads.conversations, self._thread.key, self._asked
         if asked.answers is None:
-            draft = await conversations.open(key.principal, key.id, asked.request)
+            draft = await conversations.open(key.principal, key.id, asked.request, long=asked.long)
             assert draft is not None, "there is an id"
         else:
             draft = await conversations.lock(key)
@@ -264,7 +267,7 @@ class ChatTurn:
             request, answers = await answered(runtime.store, self._asked.asker, request)
         if answers is None and (answers := await superseded(runtime.store, self._bound)) is not None:
             request = replace(request, resume=answers.resume(request.resume))
-        request = runtime.messages.apply(request)
+        request = await off_loop(partial(runtime.messages.apply, request), long=draft.long)
         return await attach(runtime, request, self._asked.backend.capabilities, self._asked.places), answers
 
     async def _rounds(

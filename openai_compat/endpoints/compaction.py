@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from functools import partial
 
 from pydantic_core import to_json
 
@@ -14,7 +15,7 @@ from ..exchange import Exchange
 from ..failures import public_error
 from ..parsers.responses import parse_compact, parse_input_tokens
 from ..policies.content import check_content_type
-from ..policies.limits import read_body
+from ..policies.limits import parse_body, read_body
 from ..reducer import FinalMessage, size_of
 from ..runtime import Runtime, now
 from ..serializers.encoding import dumps
@@ -30,9 +31,10 @@ from .responding import Unchanged
 async def compact(runtime: Runtime, exchange: Exchange) -> None:
     """Let the agent sum up a conversation. The answer's output stands for all that was said."""
     check_content_type(exchange.request)
-    body = await read_body(exchange.request, runtime.limits.body, runtime.deadlines.body)
+    body = await read_body(exchange.request, runtime.limits, runtime.deadlines)
     ids = ResponseIds()
-    parsed = parse_compact(body, runtime.caller(exchange.principal, exchange.request), ids)
+    caller = runtime.caller(exchange.principal, exchange.request)
+    parsed = await parse_body(body, partial(parse_compact, body, caller, ids))
     await admit(runtime, exchange)
     work = await prepare(runtime, exchange, parsed, ids=ids, http=exchange.request)
     try:
@@ -75,9 +77,10 @@ async def _said(runtime: Runtime, exchange: Exchange, work: Work) -> FinalMessag
 async def input_tokens(runtime: Runtime, exchange: Exchange) -> None:
     """How many tokens a request has, as its agent counts them; an estimate where it cannot count."""
     check_content_type(exchange.request)
-    body = await read_body(exchange.request, runtime.limits.body, runtime.deadlines.body)
+    body = await read_body(exchange.request, runtime.limits, runtime.deadlines)
     ids = ResponseIds()
-    parsed = parse_input_tokens(body, runtime.caller(exchange.principal, exchange.request), ids)
+    caller = runtime.caller(exchange.principal, exchange.request)
+    parsed = await parse_body(body, partial(parse_input_tokens, body, caller, ids))
     work = await prepare(runtime, exchange, parsed, ids=ids, http=exchange.request)
     await _close(work)
     count = await _count(work)

@@ -8,7 +8,7 @@ from ..errors import InvalidRequest
 from ..exchange import Exchange
 from ..parsers.completions import parse_completion
 from ..policies.content import check_content_type
-from ..policies.limits import read_body
+from ..policies.limits import parse_body, read_body
 from ..runtime import Runtime, new_id, now
 from ..serializers.completions import CompletionForm, CompletionStream, completion_stream_end, text_completion
 from ..serializers.presentation import Presentation
@@ -21,8 +21,9 @@ from .outlive import outlive
 async def create(runtime: Runtime, exchange: Exchange) -> None:
     """Run an agent for each prompt and answer with text completions, streamed or plain."""
     check_content_type(exchange.request)
-    body = await read_body(exchange.request, runtime.limits.body, runtime.deadlines.body)
-    parsed = parse_completion(body, runtime.caller(exchange.principal, exchange.request))
+    body = await read_body(exchange.request, runtime.limits, runtime.deadlines)
+    caller = runtime.caller(exchange.principal, exchange.request)
+    parsed = await parse_body(body, partial(parse_completion, body, caller))
     wire, times = parsed.wire, parsed.wire.n or 1
     if len(parsed.prompts) > runtime.limits.choices:
         message = f"At most {runtime.limits.choices} prompts can be answered at once."

@@ -5,9 +5,9 @@ These are the same conversations as those of the Responses API's `conversation` 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from ..conversations import stored_items
 from ..errors import Conflict, NotFound
@@ -15,7 +15,7 @@ from ..exchange import Exchange
 from ..parsers.body import parse_object, validate
 from ..parsers.conversations import check_new, parse_new_conversation, parse_new_items
 from ..policies.content import check_content_type
-from ..policies.limits import read_body
+from ..policies.limits import parse_body, read_body
 from ..protocol.conversations import ConversationObject, DeletedConversation
 from ..protocol.stored import MetadataUpdate
 from ..runtime import Runtime, new_id
@@ -25,10 +25,12 @@ from ..tasks import to_the_end
 from .generation import commit
 from .pages import page_of, page_query, unknown_cursor
 
+Sent = TypeVar("Sent")
+
 
 async def create(runtime: Runtime, exchange: Exchange) -> None:
     """Make a conversation, with items in it or empty."""
-    new = parse_new_conversation(await _body(runtime, exchange), new_id)
+    new = await _sent(runtime, exchange, partial(parse_new_conversation, new_id=new_id))
     made = await runtime.store.create(exchange.principal.id, new_id("conv_"), new.metadata, stored_items(new.items))
     await exchange.answer(200, dumps(_object(made)))
 
@@ -40,7 +42,7 @@ async def retrieve(runtime: Runtime, exchange: Exchange, conversation: str) -> N
 
 async def update(runtime: Runtime, exchange: Exchange, conversation: str) -> None:
     """Replace a conversation's metadata. Raises NotFound."""
-    sent = validate(MetadataUpdate, parse_object(await _body(runtime, exchange)))
+    sent = validate(MetadataUpdate, await _sent(runtime, exchange, parse_object))
     found = await runtime.store.update(Key(exchange.principal.id, conversation), sent.metadata or {})
     if found is None:
         raise _unknown()
@@ -67,7 +69,7 @@ async def list_items(runtime: Runtime, exchange: Exchange, conversation: str) ->
 
 async def add_items(runtime: Runtime, exchange: Exchange, conversation: str) -> None:
     """Add items to a conversation. Raises NotFound, and Conflict while a turn runs in it."""
-    items = parse_new_items(await _body(runtime, exchange), new_id)
+    items = await _sent(runtime, exchange, partial(parse_new_items, new_id=new_id))
     await _add(runtime, Key(exchange.principal.id, conversation), items)
     await exchange.answer(200, dumps(page_of(items, more=False)))
 
@@ -109,9 +111,10 @@ async def _add(runtime: Runtime, key: Key, items: Sequence[dict[str, Any]]) -> N
         await to_the_end(partial(runtime.store.release, key, token), "conversation given free")
 
 
-async def _body(runtime: Runtime, exchange: Exchange) -> bytes:
+async def _sent(runtime: Runtime, exchange: Exchange, parse: Callable[[bytes], Sent]) -> Sent:
     check_content_type(exchange.request)
-    return await read_body(exchange.request, runtime.limits.body, runtime.deadlines.body)
+    body = await read_body(exchange.request, runtime.limits, runtime.deadlines)
+    return await parse_body(body, partial(parse, body))
 
 
 async def _find(runtime: Runtime, key: Key) -> Conversation:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from ..exchange import Exchange
 from ..parsers.body import parse_object
 from ..policies.content import check_content_type
-from ..policies.limits import read_body
+from ..policies.limits import parse_body, read_body
 from ..runtime import Runtime
 from ..serializers.encoding import dumps
 from . import chat as chat_endpoint
@@ -37,9 +37,10 @@ async def _name(runtime: Runtime, exchange: Exchange, model: str) -> None:
     """Put the model into the request's body."""
     request = exchange.request
     check_content_type(request)
-    fields = parse_object(await read_body(request, runtime.limits.body, runtime.deadlines.body))
+    body = await read_body(request, runtime.limits, runtime.deadlines)
+    named = await parse_body(body, lambda: dumps({**parse_object(body), "model": model}))
     headers = [header for header in request.headers if header[0] not in (b"content-length", b"content-encoding")]
-    exchange.request = replace(request, headers=headers, body=_whole(dumps({**fields, "model": model})))
+    exchange.request = replace(request, headers=headers, body=_whole(named))
 
 
 async def _whole(body: bytes) -> AsyncIterator[bytes]:

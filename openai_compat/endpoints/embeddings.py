@@ -17,7 +17,7 @@ from ..failures import not_again, public_error
 from ..parsers.embeddings import ParsedEmbedding, check_taken, parse_embedding
 from ..policies.admission import Seat
 from ..policies.content import check_content_type
-from ..policies.limits import read_body
+from ..policies.limits import parse_body, read_body
 from ..runtime import Runtime, logger
 from ..serializers.embeddings import embedding_list
 from ..tasks import Task, spawn
@@ -27,8 +27,8 @@ from .admit import admit
 async def create(runtime: Runtime, exchange: Exchange) -> None:
     """Run an embed function and answer with its vectors."""
     check_content_type(exchange.request)
-    body = await read_body(exchange.request, runtime.limits.body, runtime.deadlines.body)
-    parsed = parse_embedding(body)
+    body = await read_body(exchange.request, runtime.limits, runtime.deadlines)
+    parsed = await parse_body(body, partial(parse_embedding, body))
     await admit(runtime, exchange)
     name, embedder = runtime.embedder(parsed.model, exchange.principal)
     check_taken(parsed.asked, embedder.takes)

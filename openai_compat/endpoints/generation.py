@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import anyio
 
 from ..errors import AgentError, Conflict, InvalidRequest, OpenAICompatError
 from ..events import Finished, UsageReported
 from ..exchange import Exchange
 from ..failures import not_again
+from ..off_loop import off_loop
 from ..policies.admission import Seat
 from ..reducer import Item, Reducer, Usage, size_of
 from ..runtime import Runtime
@@ -113,6 +116,9 @@ async def _commit(runtime: Runtime, exchange: Exchange, turns: Turns, form: Form
     approvals = turns.job.questions() if turns.job.questions is not None else ()
     if draft is None and form.keep is None and ending is None and not approvals:
         return
+    turn = None
+    if draft is not None and said is not None:
+        turn = await off_loop(partial(draft.turn, said), long=draft.long)
     response, events = ending or (None, None)
     outcome = Outcome(
         principal=exchange.principal.id,
@@ -120,11 +126,11 @@ async def _commit(runtime: Runtime, exchange: Exchange, turns: Turns, form: Form
         response=response,
         events=events,
         approvals=approvals,
-        conversation=None if draft is None or said is None else draft.turn(said),
+        conversation=turn,
         completion=None if form.keep is None else form.keep(form.whole(turns.messages)),
     )
     await commit(runtime, outcome)
-    if draft is not None and outcome.conversation is not None:
+    if draft is not None and turn is not None:
         draft.committed()
 
 

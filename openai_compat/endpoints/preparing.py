@@ -11,6 +11,7 @@ from ..backend import AgentBackend, AgentRequest
 from ..conversations import Draft, stored_items
 from ..errors import InvalidRequest, NotFound
 from ..http import HttpRequest
+from ..off_loop import MANY, off_loop
 from ..parsers.context import is_answers
 from ..parsers.response_tools import tool_place
 from ..parsers.responses import ParsedResponse, check_response_capabilities, with_context
@@ -124,7 +125,8 @@ async def prepare(
     draft = await _draft(runtime, asker, parsed, conversation)
     try:
         parsed, context = await _in_context(runtime, asker, parsed, draft, nearby or {})
-        request = runtime.messages.apply(parsed.request)
+        long = parsed.long or len(context) > MANY
+        request = await off_loop(partial(runtime.messages.apply, parsed.request), long=long)
         await check_names(backend, request, parsed.tools.names, partial(tool_place, parsed.body))
         if answers is not None:
             request = replace(request, resume=answers.resume(request.resume))
@@ -225,11 +227,12 @@ async def _in_context(
     runtime: Runtime, asker: Asker, parsed: ParsedResponse, draft: Draft | None, nearby: Mapping[str, Items]
 ) -> tuple[ParsedResponse, Items]:
     """The request behind what was said before, with the items that it only named; and what was said before."""
-    context = draft.items if draft is not None else await _before(runtime, asker, parsed, nearby)
+    context = await _before(runtime, asker, parsed, nearby) if draft is None else await _said(draft)
     if draft is not None and parsed.conversation is None and context:
         parsed = replace(parsed, input=_new_items(parsed.input))  # of a client that sends all of it every time
     lookup = await _referenced(runtime, asker, parsed.references) if parsed.references else {}
-    parsed = with_context(parsed, context, lookup, heal=draft is not None)
+    long = parsed.long or len(context) > MANY
+    parsed = await off_loop(partial(with_context, parsed, context, lookup, heal=draft is not None), long=long)
     if draft is not None:
         parsed = replace(parsed, request=replace(parsed.request, conversation_id=draft.key.id))
     return parsed, context
@@ -257,7 +260,12 @@ async def _before(runtime: Runtime, asker: Asker, parsed: ParsedResponse, nearby
             code="previous_response_not_found",
             param="previous_response_id",
         )
-    return [from_stored_json(item.body) for item in chain]
+    return await off_loop(lambda: [from_stored_json(item.body) for item in chain], long=len(chain) > MANY)
+
+
+async def _said(draft: Draft) -> Items:
+    """What was said before in a conversation."""
+    return await off_loop(lambda: draft.items, long=len(draft.conversation.items) > MANY)
 
 
 async def _referenced(runtime: Runtime, asker: Asker, wanted: Sequence[str]) -> Mapping[str, dict[str, Any]]:

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol, TypeAlias
 
 import anyio
@@ -20,6 +21,7 @@ from ..events import Finished, FinishReason, Paused, UsageReported
 from ..exchange import ClientTooSlow
 from ..failures import not_again
 from ..http import ClientDisconnected
+from ..off_loop import off_loop
 from ..reducer import Item, Reducer, size_of
 from ..runtime import Runtime, logger, now
 from ..shortening import shortened
@@ -162,7 +164,7 @@ class Responding:
         else:
             await self._turn_until_right(wanted)
         if wanted is not None:
-            self._check(wanted)
+            await self._check(wanted)
         await self._finish()
 
     async def _fitting_turn(self, request: AgentRequest) -> None:
@@ -190,20 +192,21 @@ class Responding:
         reducer = Reducer()
         reducer.feed(said)
         message = reducer.message()
-        problem = wanted.problem(message.text) if message.finish_reason == "stop" and not message.approvals else None
+        complete = message.finish_reason == "stop" and not message.approvals
+        problem = await wanted.problem(message.text) if complete else None
         if problem is None:
             self._say(said)
         else:
             self._say([item for item in said if isinstance(item, UsageReported)])
             await self._turn(repair(self.work.request, message.text, problem), self._say)
 
-    def _check(self, wanted: OutputFormat) -> None:
+    async def _check(self, wanted: OutputFormat) -> None:
         """Raise AgentError if the answer is not the JSON that was asked for; one that is cut off need not be."""
         output = self.work.stream.response()["output"]
         texts = [
             part["text"] for item in output if item["type"] == "message" for part in item["content"] if "text" in part
         ]
-        if self._ended == "stop" and texts and wanted.problem("".join(texts)) is not None:
+        if self._ended == "stop" and texts and await wanted.problem("".join(texts)) is not None:
             text = "The agent's answer does not have the form that 'text.format' asks for."
             raise AgentError(text, status=502, code="invalid_output")
 
@@ -314,11 +317,10 @@ class Responding:
     async def _store(self, last: Events, *, conversation: bool) -> None:
         """Write what the turn leaves behind. Raises Conflict `turn_lost`, and Unavailable."""
         work, stream = self.work, self.work.stream
-        turn = None
+        turn, many = None, work.parsed.long
         if conversation and work.draft is not None:
-            turn = ConversationTurn(
-                work.draft.key.id, (*stored_items(work.parsed.input), *stored_items(stream.response()["output"]))
-            )
+            said = [*work.parsed.input, *stream.response()["output"]]
+            turn = ConversationTurn(work.draft.key.id, await off_loop(partial(stored_items, said), long=many))
         keep = work.parsed.store and (work.journal is not None or conversation)
         if turn is None and not keep and not stream.approvals:
             return
@@ -326,7 +328,7 @@ class Responding:
             principal=work.asker.principal.id,
             token=work.token,
             conversation=turn,
-            response=work.stored() if keep else None,
+            response=await off_loop(work.stored, long=many) if keep else None,
             events=None if work.journal is None else await work.journal.with_rest(last),
             approvals=self._questions() if conversation else (),
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from functools import partial
 from typing import Any, Protocol
 
 from ..access import log_access
@@ -13,6 +14,7 @@ from ..errors import OpenAICompatError
 from ..http import ClientDisconnected
 from ..parsers.responses import parse_response
 from ..parsers.responses_socket import Create, Steer
+from ..policies.limits import QUICK_FRAME, parse_frame
 from ..runtime import Runtime, logger, new_id
 from ..serializers.encoding import dumps
 from ..serializers.responses_socket import event_frames
@@ -107,7 +109,9 @@ class ResponseTurn:
         if runtime.rates is not None:
             await runtime.rates.count(self.principal)
         body = with_input(self.request, self._along)
-        parsed = parse_response(body, runtime.caller(self.principal, http), ids)
+        caller = runtime.caller(self.principal, http)
+        size = self.request.size
+        parsed = await parse_frame(size, partial(parse_response, body, caller, ids, long=size > QUICK_FRAME))
         found = await chore(runtime, http, parsed, ids)
         if found is not None:
             self._note = "housekeeping"

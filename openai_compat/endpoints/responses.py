@@ -10,9 +10,10 @@ from urllib.parse import parse_qs
 
 from ..errors import InvalidRequest
 from ..exchange import Exchange
+from ..off_loop import off_loop
 from ..parsers.responses import ParsedResponse, parse_response
 from ..policies.content import check_content_type
-from ..policies.limits import read_body
+from ..policies.limits import parse_body, read_body
 from ..runtime import Runtime, logger
 from ..serializers.encoding import DONE, dumps, from_stored_json
 from ..stores.port import Key
@@ -32,9 +33,10 @@ from .sinks import NoSink, StreamSink
 async def create(runtime: Runtime, exchange: Exchange) -> None:
     """Run an agent and answer with a Response: streamed, plain, or, in the background, at once."""
     check_content_type(exchange.request)
-    body = await read_body(exchange.request, runtime.limits.body, runtime.deadlines.body)
+    body = await read_body(exchange.request, runtime.limits, runtime.deadlines)
     ids = ResponseIds()
-    parsed = parse_response(body, runtime.caller(exchange.principal, exchange.request), ids)
+    caller = runtime.caller(exchange.principal, exchange.request)
+    parsed = await parse_body(body, partial(parse_response, body, caller, ids))
     if await answer_chore(runtime, exchange, parsed, ids):
         return
     if parsed.background:
@@ -72,7 +74,7 @@ async def begin(runtime: Runtime, work: Work) -> None:
         journal = Journal(runtime, work.key, work.token, work.asker.request_id)
         if work.parsed.background:
             journal.add(work.stream.begin(queued=True), work.stream.sequence)
-        await journal.begin(work.stored())
+        await journal.begin(await off_loop(work.stored, long=work.parsed.long))
         work.journal = journal
     except BaseException:
         if work.taken:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import anyio
@@ -23,6 +24,7 @@ from ..parsers.responses_socket import (
     parse_frame,
     parse_lane,
 )
+from ..policies import limits
 from ..runtime import Runtime, new_id
 from ..serializers.responses_socket import error_event
 from .lanes import LaneLimits, Lanes
@@ -72,7 +74,7 @@ class ResponsesSocket:
             return
         lane = None
         try:
-            event = parse_frame(frame)
+            event = await limits.parse_frame(len(frame), partial(parse_frame, frame, self.runtime.limits.values))
             lane = parse_lane(event)
             await self._obey(parse_command(event, lane, len(frame)))
         except InvalidSteer as error:

@@ -6,6 +6,7 @@ Source: OpenAI's OpenAPI document (`/chat/completions`, `/chat/completions/{id}`
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -15,7 +16,7 @@ from ..errors import NotFound
 from ..exchange import Exchange
 from ..parsers.body import parse_object, validate
 from ..policies.content import check_content_type
-from ..policies.limits import read_body
+from ..policies.limits import parse_body, read_body
 from ..protocol.stored import Deleted, MetadataUpdate
 from ..runtime import Runtime
 from ..serializers.encoding import dumps
@@ -44,8 +45,8 @@ async def list_messages(runtime: Runtime, exchange: Exchange, identifier: str) -
 async def update_completion(runtime: Runtime, exchange: Exchange, identifier: str) -> None:
     """Replace a completion's metadata."""
     check_content_type(exchange.request)
-    body = await read_body(exchange.request, runtime.limits.body, runtime.deadlines.body)
-    update = validate(MetadataUpdate, parse_object(body))
+    body = await read_body(exchange.request, runtime.limits, runtime.deadlines)
+    update = validate(MetadataUpdate, await parse_body(body, partial(parse_object, body)))
     changed = replace(await _find(runtime, exchange, identifier), metadata=update.metadata or {})
     await runtime.store.put_completion(exchange.principal.id, changed)
     await exchange.answer(200, dumps(_object(changed)))

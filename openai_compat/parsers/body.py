@@ -21,15 +21,21 @@ _TYPE_ERRORS = ("_type", "_parsing", "int_from_float", "finite_number")
 
 def parse_object(body: bytes) -> dict[str, Any]:
     """The JSON object in `body`. Raises InvalidRequest for anything else, NaN and infinities included."""
+    value = parse_json(body)
+    if not isinstance(value, dict):
+        raise InvalidRequest("The body must be a JSON object.")
+    return cast("dict[str, Any]", value)
+
+
+def parse_json(body: bytes | str) -> Any:
+    """The JSON value in `body`, likewise."""
     try:
         value = from_json(body, allow_inf_nan=False)
     except ValueError as error:
         raise InvalidRequest(f"The body is not valid JSON: {error}.") from None
-    if not isinstance(value, dict):
-        raise InvalidRequest("The body must be a JSON object.")
     if _has_infinity(value):
         raise InvalidRequest("The body has a number that is too large.")
-    return cast("dict[str, Any]", value)
+    return value
 
 
 def check_length(name: str, value: object, most: int) -> None:

@@ -17,13 +17,16 @@ from ..protocol.chat_request import (
     FileContent,
     FunctionChoiceParam,
     ImageContent,
+    JsonSchemaFormat,
     StopParam,
     TextFormat,
     ToolParam,
 )
 from .body import check_length, parse_object, validate
 from .conversation import parse_messages
+from .schemas import parse_schema
 from .tools import checked_tools, choice_by_mode, only
+from .values import is_quick
 
 MAX_MESSAGES = 10_000
 """A body within its limit may hold millions of messages, and the event loop would stand still while they are read."""
@@ -42,11 +45,15 @@ FOR_AGENTS = (
 
 @dataclass(frozen=True, slots=True)
 class ParsedChat:
-    """A chat request, checked: what the agent gets, and what concerns only the form of the answer."""
+    """A chat request, checked: what the agent gets, and what concerns only the form of the answer.
+
+    `long` if there is more in it than the event loop should look at.
+    """
 
     wire: ChatCompletionRequest
     request: AgentRequest
     body: dict[str, Any]
+    long: bool = False
 
     @property
     def choices(self) -> int:
@@ -77,10 +84,10 @@ def parse_chat(body: bytes, caller: Caller = NOBODY) -> ParsedChat:
     Whether its messages make a conversation is still to be checked (`check_conversation`), since the beginning of it
     may be on the server.
     """
-    return parse_chat_object(parse_object(body), caller)
+    return parse_chat_object(parse_object(body), caller, long=not is_quick(body))
 
 
-def parse_chat_object(raw: dict[str, Any], caller: Caller = NOBODY) -> ParsedChat:
+def parse_chat_object(raw: dict[str, Any], caller: Caller = NOBODY, *, long: bool = False) -> ParsedChat:
     """The same of a body that is decoded already."""
     check_length("messages", raw.get("messages"), MAX_MESSAGES)
     wire = validate(ChatCompletionRequest, raw)
@@ -110,7 +117,7 @@ def parse_chat_object(raw: dict[str, Any], caller: Caller = NOBODY) -> ParsedCha
         resume=resume_of(messages),
         extra=_extra(wire, raw),
     )
-    return ParsedChat(wire, request, raw)
+    return ParsedChat(wire, request, raw, long)
 
 
 def _extra(wire: ChatCompletionRequest, raw: dict[str, Any]) -> dict[str, Any]:
@@ -215,9 +222,10 @@ def stop_sequences(stop: StopParam | None) -> tuple[str, ...]:
 
 
 def _response_format(wire: ChatCompletionRequest, raw: dict[str, Any]) -> dict[str, Any] | None:
-    return (
-        None if wire.response_format is None or isinstance(wire.response_format, TextFormat) else raw["response_format"]
-    )
+    wanted = wire.response_format
+    if isinstance(wanted, JsonSchemaFormat) and wanted.json_schema.schema_ is not None:
+        parse_schema(wanted.json_schema.schema_, "response_format.json_schema.schema")
+    return None if wanted is None or isinstance(wanted, TextFormat) else raw["response_format"]
 
 
 def resume_of(messages: tuple[Message, ...]) -> Resume | None:

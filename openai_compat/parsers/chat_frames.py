@@ -24,6 +24,8 @@ from ..protocol.chat_frames import (
 from ..serializers.encoding import dumps
 from .body import parse_object, validate
 from .messagepack import unpack_object
+from .schemas import check_parameters
+from .values import MAX_VALUES, check_values
 
 Fields: TypeAlias = dict[str, Any]
 FrameModel: TypeAlias = (
@@ -80,12 +82,13 @@ FROM_NODETOOL = {"image": "image/png", "audio": "audio/wav", "document": "applic
 class Say:
     """A chat message, as the body of a chat completion's request.
 
-    `names` are the client's tools that may be called, None for all of them.
+    `names` are the client's tools that may be called, None for all of them. `size` is the frame's.
     """
 
     frame: MessageFrame
     body: Fields
     names: frozenset[str] | None
+    size: int
 
 
 Command: TypeAlias = (
@@ -101,20 +104,24 @@ Command: TypeAlias = (
 )
 
 
-def parse_frame(frame: Frame) -> Command:
-    """What the client wants. Raises InvalidRequest."""
-    kind, fields = _opened(unpack_object(frame) if isinstance(frame, bytes) else parse_object(_utf8(frame)))
+def parse_frame(frame: Frame, values: int = MAX_VALUES) -> Command:
+    """What the client wants, in so many values at most. Raises InvalidRequest."""
+    kind, fields = _opened(unpack_object(frame, values) if isinstance(frame, bytes) else _parse_text(frame, values))
     if kind is None and "role" not in fields and "content" not in fields:
         raise InvalidRequest("Missing required parameter: 'type'.", param="type", code="missing_required_parameter")
     model = CONTROLS.get("message" if kind is None else kind) if kind is None or isinstance(kind, str) else None
     if model is None:
         raise InvalidRequest("Invalid value for 'type': there is no such frame.", param="type", code="invalid_value")
     parsed = validate(model, fields)
-    return _say(parsed, fields) if isinstance(parsed, MessageFrame) else cast("Command", parsed)
+    if isinstance(parsed, ManifestFrame):
+        check_parameters([(f"tools[{i}].parameters", tool.parameters) for i, tool in enumerate(parsed.tools)])
+    return _say(parsed, fields, len(frame)) if isinstance(parsed, MessageFrame) else cast("Command", parsed)
 
 
-def _utf8(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass")
+def _parse_text(frame: str, values: int) -> Fields:
+    data = frame.encode("utf-8", "surrogatepass")
+    check_values(data, values)
+    return parse_object(data)
 
 
 def _opened(fields: Fields) -> tuple[Any, Fields]:
@@ -145,14 +152,14 @@ def tool_output(frame: ToolResultFrame) -> str:
     return value if isinstance(value, str) else dumps(_without_bytes(value)).decode()
 
 
-def _say(frame: MessageFrame, fields: Fields) -> Say:
+def _say(frame: MessageFrame, fields: Fields, size: int) -> Say:
     names, offered = _tools(frame.tools)
     message = {name: fields[name] for name in OF_MESSAGE if fields.get(name) is not None}
     if isinstance(frame.content, list):
         message["content"] = [_part(part, f"content[{index}]") for index, part in enumerate(frame.content)]
     others = {k: v for k, v in fields.items() if k not in NOT_FOR_CHAT and k not in OF_MESSAGE and v is not None}
     body = {**_without_bytes(others), "messages": [message], "stream": True, "tools": offered}
-    return Say(frame, body, names)
+    return Say(frame, body, names, size)
 
 
 def _tools(value: Sequence[Any] | Mapping[str, Any] | None) -> tuple[frozenset[str] | None, list[Any]]:

@@ -11,10 +11,9 @@ import struct
 from typing import Any, cast
 
 from ..errors import InvalidRequest
+from .values import MAX_VALUES
 
 MAX_DEPTH = 64
-MAX_VALUES = 100_000
-"""Values in one message, those in others counted too. Text and bytes are one value each, however long."""
 
 _FIXED = {
     0xC0: 0,
@@ -38,14 +37,14 @@ _CONTAINERS = {0xDC: (">H", 1), 0xDD: (">I", 1), 0xDE: (">H", 2), 0xDF: (">I", 2
 """How the length of arrays and maps is written, and how many values each element has."""
 
 
-def unpack_object(data: bytes) -> dict[str, Any]:
+def unpack_object(data: bytes, values: int = MAX_VALUES) -> dict[str, Any]:
     """The map in `data`. Raises InvalidRequest (`invalid_frame`) for anything else.
 
-    Also for extension types, keys that are no text, and more than `MAX_DEPTH` levels or `MAX_VALUES` values.
+    Also for extension types, keys that are no text, and more than `MAX_DEPTH` levels, or so many values.
     Without the `msgpack` package, the code is `msgpack_not_installed`.
     """
     package = check_installed()
-    _check(data)
+    _check(data, values)
     size = len(data)
     most = {"max_str_len": size, "max_bin_len": size, "max_array_len": size, "max_map_len": size, "max_ext_len": 0}
     try:
@@ -66,7 +65,7 @@ def check_installed() -> Any:
         raise InvalidRequest(text, code="msgpack_not_installed") from None
 
 
-def _check(data: bytes) -> None:
+def _check(data: bytes, most: int) -> None:
     """Raise InvalidRequest unless `data` is one value within the bounds."""
     position = values = 0
     levels: list[list[int]] = [[1, 0]]  # values that are still to come, and whether every other one is a key
@@ -78,8 +77,8 @@ def _check(data: bytes) -> None:
         is_key = level[1] and level[0] % 2 == 0
         level[0] -= 1
         values += 1
-        if values > MAX_VALUES:
-            raise _invalid(f"it holds more than {MAX_VALUES} values")
+        if values > most:
+            raise _invalid(f"it holds more than {most} values")
         if is_key and not _is_text(data, position):
             raise _invalid("keys must be text")
         position, inner, of_pairs = _past(data, position)

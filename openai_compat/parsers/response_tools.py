@@ -15,7 +15,7 @@ from ..protocol.items import ToolsItemParam
 from ..protocol.response_request import AllowedToolsParam, McpChoiceParam, OfferedChoiceParam, ResponseRequest
 from ..protocol.response_tools import CustomToolParam, FunctionToolParam, McpToolParam, NamespaceToolParam, ToolParam
 from .items import qualified
-from .tools import checked_tools, choice_by_mode, only
+from .tools import MAX_TOOLS, checked_tools, choice_by_mode, only
 
 BRING_TOOLS = frozenset(["additional_tools", "tool_search_output"])
 """Types of items by which a client offers more tools in the middle of a conversation."""
@@ -63,6 +63,8 @@ def parse_tools(wire: ResponseRequest, raw: Mapping[str, Any]) -> ResponseTools:
     for index, item in enumerate(wire.input if isinstance(wire.input, list) else []):
         if isinstance(item, ToolsItemParam):
             tools = joined(tools, _tools(item.tools, raw["input"][index]["tools"], f"input[{index}].tools"))
+        if len(tools.hosted) > MAX_TOOLS:  # each is compared with each
+            raise InvalidRequest(f"At most {MAX_TOOLS} tools can be given.", param="tools", code="invalid_value")
     return tools
 
 

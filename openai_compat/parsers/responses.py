@@ -18,6 +18,7 @@ from .context import OUTPUTS, check_calls, check_something_is_asked, healed, own
 from .input_items import input_items
 from .items import parse_items
 from .response_tools import ResponseTools, joined, parse_tool_choice, parse_tools, tools_of_items
+from .values import is_quick
 
 NewId: TypeAlias = Callable[[str], str]
 Fields: TypeAlias = Mapping[str, Any]
@@ -91,6 +92,7 @@ class ParsedResponse:
         echo: what the Response object repeats of the request.
         tools: its tools, of both kinds.
         decisions: what it decides about calls that wait for approval, by the id of the request for approval.
+        long: whether there is more in it than the event loop should look at.
     """
 
     wire: ResponseRequest
@@ -100,6 +102,7 @@ class ParsedResponse:
     echo: dict[str, Any]
     tools: ResponseTools
     decisions: Mapping[str, Decision] = field(default_factory=dict[str, Decision])
+    long: bool = False
 
     @property
     def store(self) -> bool:
@@ -148,13 +151,16 @@ class ParsedResponse:
         return tuple([item["id"] for item in self.input if item["type"] == "item_reference"])
 
 
-def parse_response(body: bytes | dict[str, Any], caller: Caller, new_id: NewId) -> ParsedResponse:
+def parse_response(
+    body: bytes | dict[str, Any], caller: Caller, new_id: NewId, *, long: bool = False
+) -> ParsedResponse:
     """The request in `body`, JSON or what was read from it. Raises InvalidRequest with the `param` at fault.
 
     `new_id` makes an id that begins with the given prefix. Whether the items make a conversation is still to be
     checked (`with_context`), since the beginning of it may be on the server.
     """
     raw = body if isinstance(body, dict) else parse_object(body)
+    long = long or (isinstance(body, bytes) and not is_quick(body))
     check_length("input", raw.get("input"), MAX_ITEMS)
     wire = validate(ResponseRequest, raw)
     _refuse(wire)
@@ -162,18 +168,18 @@ def parse_response(body: bytes | dict[str, Any], caller: Caller, new_id: NewId) 
     tools = parse_tools(wire, raw)
     choice = _tool_choice(wire, tools, final=wire.conversation_id is None and wire.previous_response_id is None)
     request = _request(wire, raw, tools, choice, caller)
-    parsed = ParsedResponse(wire, request, raw, items, echo_of(wire, raw), tools, _decisions(items))
+    parsed = ParsedResponse(wire, request, raw, items, echo_of(wire, raw), tools, _decisions(items), long=long)
     return replace(parsed, request=_said(parsed, (), items))
 
 
 def parse_input_tokens(body: bytes, caller: Caller, new_id: NewId) -> ParsedResponse:
     """The request in the body of `POST /v1/responses/input_tokens`, as if it were to be answered."""
-    return parse_response(_only(body, TOKEN_FIELDS), caller, new_id)
+    return parse_response(_only(body, TOKEN_FIELDS), caller, new_id, long=not is_quick(body))
 
 
 def parse_compact(body: bytes, caller: Caller, new_id: NewId) -> ParsedResponse:
     """The request in the body of `POST /v1/responses/compact`, as if it were to be answered."""
-    return parse_response(_only(body, COMPACT_FIELDS), caller, new_id)
+    return parse_response(_only(body, COMPACT_FIELDS), caller, new_id, long=not is_quick(body))
 
 
 def _only(body: bytes, names: frozenset[str]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias, cast
 from ..errors import InvalidRequest
 from ..http import Frame
 from .body import parse_object
+from .values import MAX_VALUES, check_values
 
 _STREAM_ID = re.compile(r"[A-Za-z0-9_.-]{1,256}")
 _CONTENT_TYPES = ("input_text", "input_image", "input_file")
@@ -63,11 +64,13 @@ class InvalidSteer(InvalidRequest):
         self.steer = Steer(previous if isinstance(previous, str) else "", event.get("input", ""))
 
 
-def parse_frame(frame: Frame) -> dict[str, Any]:
-    """The JSON object in a text frame. Raises InvalidRequest."""
+def parse_frame(frame: Frame, values: int = MAX_VALUES) -> dict[str, Any]:
+    """The JSON object in a text frame, which has so many values at most. Raises InvalidRequest."""
     if isinstance(frame, bytes):
         raise InvalidRequest("Send JSON in text frames, not in binary ones.", code="invalid_frame")
-    return parse_object(frame.encode("utf-8", "surrogatepass"))
+    data = frame.encode("utf-8", "surrogatepass")
+    check_values(data, values)
+    return parse_object(data)
 
 
 def parse_lane(event: dict[str, Any]) -> str | None:

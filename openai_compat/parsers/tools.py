@@ -6,14 +6,18 @@ from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from typing import Literal
 
-from ..backend import Tool, ToolChoice
+from ..backend import FunctionTool, Tool, ToolChoice
 from ..errors import InvalidRequest
+from .schemas import check_parameters
 
 MAX_TOOLS = 1024
 
 
 def checked_tools(tools: Sequence[tuple[str, Tool]]) -> list[Tool]:
-    """The tools, each of which comes with the place of its name. Raises InvalidRequest if two have the same name."""
+    """The tools, each of which comes with the place of its name. Raises InvalidRequest if two have the same name.
+
+    Also for schemas of their parameters that refer to what they do not hold.
+    """
     if len(tools) > MAX_TOOLS:
         raise InvalidRequest(f"At most {MAX_TOOLS} tools can be given.", param="tools", code="invalid_value")
     seen: set[str] = set()
@@ -21,6 +25,13 @@ def checked_tools(tools: Sequence[tuple[str, Tool]]) -> list[Tool]:
         if tool.name in seen:
             raise InvalidRequest("Each tool needs a name of its own.", param=param, code="invalid_value")
         seen.add(tool.name)
+    check_parameters(
+        [
+            (f"{param.removesuffix('name')}parameters", tool.parameters)
+            for param, tool in tools
+            if isinstance(tool, FunctionTool)
+        ]
+    )
     return [tool for _, tool in tools]
 
 

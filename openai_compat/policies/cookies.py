@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from http.cookies import CookieError, SimpleCookie
 
 from ..errors import Forbidden
 from ..http import HttpRequest
@@ -36,12 +35,11 @@ class CookieKey:
 
     def _key(self, request: HttpRequest) -> str | None:
         for value in request.header_values(b"cookie"):
-            try:
-                found = SimpleCookie(value).get(self._name)
-            except CookieError:
-                continue
-            if found is not None and found.value:
-                return found.value
+            for cookie in value.split(";"):
+                name, _, key = cookie.strip().partition("=")
+                key = key.removeprefix('"').removesuffix('"')  # keys have no characters that would be escaped in quotes
+                if name == self._name and key:
+                    return key
         return None
 
     def _check_page(self, request: HttpRequest) -> None:

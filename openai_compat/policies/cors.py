@@ -14,6 +14,9 @@ EXPOSED = "x-request-id, retry-after, x-should-retry, openai-processing-ms"
 MAX_AGE = "86400"
 """Seconds a browser may keep the answer to a preflight."""
 
+MAX_ORIGIN = 300
+"""Characters of an origin that is compared with an expression: a host's name has up to 253."""
+
 _ORIGIN = re.compile(r"https?://[^/?#@\s]+")
 
 
@@ -32,7 +35,9 @@ class Cors:
 
     def allows(self, origin: str) -> bool:
         """Whether pages from `origin` may call."""
-        return origin in self._origins or (self._regex is not None and self._regex.fullmatch(origin) is not None)
+        if origin in self._origins:
+            return True
+        return len(origin) <= MAX_ORIGIN and self._regex is not None and self._regex.fullmatch(origin) is not None
 
     def headers(self, request: HttpRequest, exposed: Iterable[str] = ()) -> list[tuple[str, str]]:
         """The CORS headers for an answer to `request`, errors included; none for an origin that is not allowed.

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import re
 from collections.abc import Awaitable, Callable
 from typing import Literal, TypeAlias
 
@@ -98,11 +97,13 @@ _WORDS: tuple[tuple[str, Task], ...] = (
 )
 """What an administrator's own template for Open WebUI asks for, by a word of its first line."""
 
-_USER_SAYS = re.compile(
-    r"(?:\A|\n|\|\|>)[ \t]*user:\s*(.*?)(?=\n[ \t]*(?:\|\|>)?(?:user|assistant|ai|response|title):|</chat_history>|\Z)",
-    re.DOTALL | re.IGNORECASE,
-)
-_BEFORE_WORDS = re.compile(r"\A\s*Generate a title[^\n]*:\s*", re.IGNORECASE)
+_SPEAKERS = frozenset(["user", "assistant", "ai", "response", "title"])
+"""What stands before a colon where somebody else begins to speak."""
+
+_BEFORE_WORDS = "generate a title"
+
+LOOKED_THROUGH = 100_000
+"""Characters of a prompt, at its beginning and at its end, in which the user's words are looked for."""
 
 
 def task_of(http: HttpRequest, request: AgentRequest) -> Task | None:
@@ -176,7 +177,25 @@ def _wants_json(request: AgentRequest) -> bool:
 def _user_says(request: AgentRequest) -> list[str]:
     """What the user said, at least once, found where each program puts the conversation."""
     text = request.prompt or request.messages[0].text
-    return [words for words in _USER_SAYS.findall(text) if words.strip()] or [_BEFORE_WORDS.sub("", text)]
+    if len(text) > 2 * LOOKED_THROUGH:
+        text = f"{text[:LOOKED_THROUGH]}\n{text[-LOOKED_THROUGH:]}"
+    said: list[list[str]] = []
+    speaks = False
+    for line in text.replace("||>", "\n").replace("</chat_history>", "\nresponse:").split("\n"):
+        speaker, colon, words = line.strip().partition(":")
+        if colon and speaker.lower() in _SPEAKERS:
+            speaks = speaker.lower() == "user"
+            said += [[words]] if speaks else []
+        elif speaks:
+            said[-1].append(line)
+    return [words for lines in said if (words := "\n".join(lines).strip())] or [_without_opening(text.lstrip())]
+
+
+def _without_opening(text: str) -> str:
+    """The words that a title is wanted for, without opencode's line before them."""
+    line, newline, rest = text.partition("\n")
+    opening, _, words = line.rpartition(":")
+    return (words + newline + rest).lstrip() if opening.lower().startswith(_BEFORE_WORDS) else text
 
 
 def _title(words: str) -> str:

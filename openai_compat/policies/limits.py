@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 import anyio
 
 from ..callables import close
 from ..errors import RequestTimeout, RequestTooLarge
 from ..http import HttpRequest
+from ..off_loop import off_loop
+from ..parsers.values import MAX_VALUES, QUICK_BYTES, check_values, is_quick
 from ..setting_types import check_fields
 from ..stores.port import LEASE
+
+Result = TypeVar("Result")
+
+QUICK_FRAME = 50_000
+"""Bytes of a frame that are read in no time, whatever they hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +29,8 @@ class Limits:
 
     Attributes:
         body: bytes of a request body. The default takes pictures as base64.
+        values: values in the JSON of a request, or of a frame on a WebSocket: objects, lists, texts, numbers, and the
+            names in objects. Each costs some sixty bytes of memory and some microseconds, however short it is.
         file: bytes of an uploaded file.
         files: files that a principal may have uploaded.
         attachments: bytes of all uploaded files that an agent gets at once, each as often as it is named.
@@ -34,6 +45,7 @@ class Limits:
     """
 
     body: int = 20 * 1024 * 1024
+    values: int = MAX_VALUES
     file: int = 32 * 1024 * 1024
     files: int = 100
     attachments: int = 50 * 1024 * 1024
@@ -82,15 +94,27 @@ class Deadlines:
         check_fields(self)
 
 
-async def read_body(request: HttpRequest, limit: int, seconds: float) -> bytes:
-    """The body, refused as soon as it is known to be longer than `limit` bytes or slower than `seconds`."""
+async def read_body(request: HttpRequest, limits: Limits, deadlines: Deadlines) -> bytes:
+    """A body of JSON, refused as soon as it is known to be too long or too slow, or to hold too many values."""
     received: list[bytes] = []
-    await feed_body(request, limit, seconds, received.append)
-    return b"".join(received)
+    await feed_body(request, limits.body, deadlines.body, received.append)
+    body = b"".join(received)
+    await off_loop(partial(check_values, body, limits.values), long=len(body) > QUICK_BYTES)
+    return body
+
+
+async def parse_body(body: bytes, work: Callable[[], Result]) -> Result:
+    """What `work`, which reads this body, returns or raises: beside the event loop, if there is a lot in it."""
+    return await off_loop(work, long=not is_quick(body))
+
+
+async def parse_frame(size: int, work: Callable[[], Result]) -> Result:
+    """The same for a frame of a WebSocket, and for what was in one of this size."""
+    return await off_loop(work, long=size > QUICK_FRAME)
 
 
 async def feed_body(request: HttpRequest, limit: int, seconds: float, feed: Callable[[bytes], None]) -> None:
-    """Give the body to `feed` piece by piece, under the same limits."""
+    """Give a body to `feed` piece by piece, at most `limit` bytes, and for so many seconds."""
     if _announced(request) > limit:
         raise _too_large(limit)
     with anyio.move_on_after(seconds):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from operator import is_
@@ -12,7 +11,7 @@ from ..backend import AgentRequest
 from ..errors import InvalidRequest
 from ..messages import AssistantMessage, Message, SystemMessage, TextPart, UserMessage
 from ..serializers.history import chat_message
-from ..serializers.presentation import ACTIVITY_LINE, ACTIVITY_MARK
+from ..serializers.presentation import ACTIVITY_MARK, without_activity
 from ..setting_types import check_fields
 
 
@@ -62,7 +61,8 @@ def _last_user(messages: Sequence[Message]) -> list[Message]:
     return [*[m for m in messages if isinstance(m, SystemMessage)], *users[-1:]]
 
 
-_DETAILS = re.compile(r"<details\b[^>]*\btype=\"(?:tool_calls|reasoning|code_interpreter)\".*?</details>\n*", re.DOTALL)
+_BLOCK, _BLOCK_END = "<details", "</details>"
+_BLOCK_TYPES = ('type="tool_calls"', 'type="reasoning"', 'type="code_interpreter"')
 
 
 def _is_drawn_on(message: AssistantMessage) -> bool:
@@ -80,4 +80,25 @@ def _without_drawings(message: AssistantMessage) -> AssistantMessage:
 
 def without_drawings(text: str) -> str:
     """Assistant text without lines of activity and folded blocks."""
-    return ACTIVITY_LINE.sub("", _DETAILS.sub("", text))
+    return without_activity(_without_blocks(text))
+
+
+def _without_blocks(text: str) -> str:
+    """Without the blocks that Open WebUI folds. Each character is looked at a few times, whatever the text is."""
+    kept: list[str] = []
+    end = 0
+    start = text.find(_BLOCK)
+    while start >= 0:
+        following = text.find(_BLOCK, start + len(_BLOCK))
+        tag = text[start : text.find(">", start, following if following >= 0 else len(text)) + 1]
+        if any([word.startswith(_BLOCK_TYPES) for word in tag.split()[1:]]):
+            close = text.find(_BLOCK_END, start + len(tag))
+            if close < 0:
+                break
+            kept.append(text[end:start])
+            end = close + len(_BLOCK_END)
+            while text.startswith("\n", end):
+                end += 1
+            following = following if following >= end else text.find(_BLOCK, end)
+        start = following
+    return "".join([*kept, text[end:]])

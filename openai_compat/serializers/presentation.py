@@ -6,7 +6,6 @@ are never shown as `tool_calls`: clients would run them, and several then call t
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from typing import Literal, TypeAlias, assert_never
 
@@ -37,8 +36,8 @@ Visibility: TypeAlias = Literal["status", "hidden", "reasoning", "text"]
 BETWEEN_MESSAGES = "\n\n"
 
 ACTIVITY_MARK = "\N{GEAR}"
-ACTIVITY_LINE = re.compile(rf"\[{ACTIVITY_MARK} [^\]\n]*\]\n")
-"""A line of activity within the text, as visibility "text" writes it, to be taken out of replayed history."""
+ACTIVITY, ACTIVITY_END = f"[{ACTIVITY_MARK} ", "]\n"
+"""What a line of activity within the text begins and ends with, as visibility "text" writes it."""
 
 
 class Presentation:
@@ -122,9 +121,29 @@ class Presentation:
             case "reasoning":
                 return (ReasoningDelta(progress.status + "\n"),)
             case "text":
-                return self._text(f"[{ACTIVITY_MARK} {progress.status}]\n")
+                return self._text(f"{ACTIVITY}{progress.status}{ACTIVITY_END}")
             case _:
                 assert_never(self._visibility)
+
+
+def without_activity(text: str) -> str:
+    """Text of replayed history without lines of activity. Each character is looked at a few times, whatever it says."""
+    kept: list[str] = []
+    end = 0
+    newline = -1
+    start = text.find(ACTIVITY)
+    while start >= 0:
+        if newline < start:
+            newline = text.find("\n", start)
+            if newline < 0:
+                break
+        close = text.find("]", start, newline)
+        following = (newline if close < 0 else close) + 1
+        if close == newline - 1:
+            kept.append(text[end:start])
+            end = following = newline + 1
+        start = text.find(ACTIVITY, following)
+    return "".join([*kept, text[end:]])
 
 
 def tool_running(name: str) -> str:

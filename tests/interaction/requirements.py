@@ -308,6 +308,10 @@ REQUIREMENTS: dict[str, Requirement] = {
     ),
     "paths.unknown": Requirement("a path that is not served is named, and where the list of those that are is", "D 2"),
     "paths.health": Requirement("healthz and readyz need no key; readyz says when no new turns are taken", "D 2"),
+    "schemas.inside": Requirement(
+        "a JSON Schema's references lead to places in it, or it is refused; nothing is fetched, no pattern compiled",
+        "T 99",
+    ),
     "openapi.document": Requirement(
         "openapi.json is open without a key, has only references that resolve, and valid schemas", "D 2"
     ),

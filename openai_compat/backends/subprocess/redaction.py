@@ -37,7 +37,8 @@ class Redaction:
 
     def __init__(self, redact: Redact) -> None:
         self._redact = redact
-        self._held = ""
+        self._held: list[str] = []
+        self._size = 0
         self._kind: Spoken = TextDelta
 
     def apply(self, items: Iterable[AgentEvent | str]) -> Iterator[AgentEvent]:
@@ -63,16 +64,23 @@ class Redaction:
         if kind is not self._kind:
             yield from self._flush()
             self._kind = kind
-        self._held += text
-        whole, end, rest = self._held.rpartition("\n")
+        self._held.append(text)
+        self._size += len(text)
+        if "\n" not in text and self._size <= LONGEST_LINE:
+            return
+        held = self._take()
+        whole, end, rest = held.rpartition("\n")
         if len(rest) > LONGEST_LINE:
-            whole, end, rest = self._held, "", ""
-        if whole or end:
-            self._held = rest
-            yield self._kind(self._redact(whole) + end)
+            whole, end, rest = held, "", ""
+        self._held, self._size = [rest], len(rest)
+        yield self._kind(self._redact(whole) + end)
+
+    def _take(self) -> str:
+        held, self._held, self._size = "".join(self._held), [], 0
+        return held
 
     def _flush(self) -> Iterator[AgentEvent]:
-        held, self._held = self._held, ""
+        held = self._take()
         if held:
             yield self._kind(self._redact(held))
 

@@ -14,6 +14,7 @@ from ...errors import InvalidRequest, NotFound
 from ...exchange import Exchange
 from ...messages import Message as TypedMessage
 from ...messages import SystemMessage
+from ...off_loop import MANY, off_loop
 from ...parsers.chat_api import LABELS, agent_request
 from ...parsers.conversation import check_conversation
 from ...policies.chat_api import ContextQuery
@@ -74,7 +75,8 @@ async def prepare(
     new, answers = said, None
     if draft is not None:
         request = replace(request, metadata={**_labels_of(draft), **request.metadata})
-        draft.take_up(request)
+        draft.long = len(draft.conversation.items) > MANY
+        await off_loop(partial(draft.take_up, request), long=draft.long)
         request, new = draft.request, draft.new
         answers = await superseded(runtime.store, Binding(caller.principal.id, who.agent, draft.key.id))
     else:
@@ -82,7 +84,8 @@ async def prepare(
     if answers is not None:
         request = replace(request, resume=answers.resume(request.resume))
     instructions = [*_system_prompt(runtime, asked), *await _context(runtime, request)]
-    request = with_instructions(runtime.messages.apply(request), instructions)
+    long = draft is not None and draft.long
+    request = with_instructions(await off_loop(partial(runtime.messages.apply, request), long=long), instructions)
     record, time = TurnRecord(new_id), iso(now())
     items = record.user_items(new, {"createdAt": time})
     shown = messages_of("" if draft is None else draft.key.id, items, time)

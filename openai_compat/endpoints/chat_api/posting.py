@@ -11,7 +11,7 @@ from ...errors import OpenAICompatError
 from ...exchange import Exchange
 from ...parsers.chat_api import parse, query_of
 from ...policies.content import check_content_type
-from ...policies.limits import read_body
+from ...policies.limits import parse_body, read_body
 from ...protocol.chat_api import CamelModel
 from ...runtime import Runtime
 from ...serializers.chat_api_forms import TurnForm
@@ -28,8 +28,8 @@ ErrorFrame: TypeAlias = Callable[[OpenAICompatError], bytes]
 async def read(runtime: Runtime, exchange: Exchange, model: type[Model]) -> tuple[Model, bytes]:
     """The body, checked. Raises InvalidRequest."""
     check_content_type(exchange.request)
-    body = await read_body(exchange.request, runtime.limits.body, runtime.deadlines.body)
-    return parse(model, body), body
+    body = await read_body(exchange.request, runtime.limits, runtime.deadlines)
+    return await parse_body(body, partial(parse, model, body)), body
 
 
 def query(exchange: Exchange) -> dict[str, str]:

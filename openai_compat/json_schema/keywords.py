@@ -1,0 +1,116 @@
+"""The keywords of JSON Schema: where schemas are within a schema, and what values each keyword can have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
+
+TYPES = frozenset(["array", "boolean", "integer", "null", "number", "object", "string"])
+REFERENCES = frozenset(["$ref", "$dynamicRef", "$recursiveRef"])
+
+HERE = frozenset(["allOf", "anyOf", "oneOf", "not", "if", "then", "else", "dependentSchemas", "dependencies"])
+"""Keywords with schemas for the same value; all others' are for parts of it, or for nothing until they are referred to."""
+
+_ONE = frozenset(
+    [
+        "additionalItems",
+        "additionalProperties",
+        "contains",
+        "contentSchema",
+        "else",
+        "if",
+        "items",
+        "not",
+        "propertyNames",
+        "then",
+        "unevaluatedItems",
+        "unevaluatedProperties",
+    ]
+)
+_LIST = frozenset(["allOf", "anyOf", "oneOf", "prefixItems", "items"])
+_NAMED = frozenset(["$defs", "definitions", "dependencies", "dependentSchemas", "patternProperties", "properties"])
+WITH_SCHEMAS = _ONE | _LIST | _NAMED
+
+
+def is_schema(value: object) -> bool:
+    """Whether it has the form of a schema."""
+    return isinstance(value, dict | bool)
+
+
+def schemas_of(keyword: str, value: object) -> Sequence[tuple[str, Any]]:
+    """The schemas that a keyword of WITH_SCHEMAS has, and where they are."""
+    if isinstance(value, list) and keyword in _LIST:
+        return [(f"{keyword}/{index}", inner) for index, inner in enumerate(cast("list[Any]", value))]
+    if isinstance(value, dict) and keyword in _NAMED:
+        named = cast("dict[str, Any]", value).items()
+        return [(f"{keyword}/{name}", inner) for name, inner in named if keyword != "dependencies" or is_schema(inner)]
+    return [(keyword, cast("Any", value))] if keyword in _ONE else ()
+
+
+def is_number(value: object) -> bool:
+    """Whether it is a number of JSON, where true is none."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def is_integer(value: object) -> bool:
+    """Whether it is a whole number, however it is written."""
+    return value.is_integer() if isinstance(value, float) else isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_count(value: Any) -> bool:
+    return is_integer(value) and value >= 0
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _are_texts(value: object) -> bool:
+    return isinstance(value, list) and all([isinstance(one, str) for one in cast("list[object]", value)])
+
+
+def _is_type(value: object) -> bool:
+    if isinstance(value, list):
+        names = cast("list[object]", value)
+        return bool(names) and all([isinstance(name, str) and name in TYPES for name in names])
+    return isinstance(value, str) and value in TYPES
+
+
+def _are_schemas(value: object) -> bool:
+    return isinstance(value, list) and value != []
+
+
+def _is_object(value: object) -> bool:
+    return isinstance(value, dict)
+
+
+def _name_texts(value: object) -> bool:
+    return isinstance(value, dict) and all([_are_texts(one) for one in cast("dict[str, object]", value).values()])
+
+
+FORMS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    **dict.fromkeys(["$id", "$schema", "$anchor", "$dynamicAnchor", *REFERENCES, "pattern"], (_is_text, "text")),
+    **dict.fromkeys(["maximum", "minimum", "exclusiveMaximum", "exclusiveMinimum"], (is_number, "a number")),
+    **dict.fromkeys(
+        [
+            "maxLength",
+            "minLength",
+            "maxItems",
+            "minItems",
+            "maxContains",
+            "minContains",
+            "maxProperties",
+            "minProperties",
+        ],
+        (_is_count, "a whole number from 0"),
+    ),
+    **dict.fromkeys([*(_LIST - _ONE)], (_are_schemas, "a list of schemas")),
+    **dict.fromkeys([*_NAMED], (_is_object, "an object of schemas")),
+    "type": (_is_type, "the name of a type, or a list of them"),
+    "enum": (lambda value: isinstance(value, list), "a list"),
+    "multipleOf": (lambda value: is_number(value) and value > 0, "a number above 0"),
+    "required": (_are_texts, "a list of names"),
+    "dependentRequired": (_name_texts, "an object of lists of names"),
+    "uniqueItems": (lambda value: isinstance(value, bool), "true or false"),
+}
+"""What the value of a keyword has to be, and how that is called."""

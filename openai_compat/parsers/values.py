@@ -1,0 +1,65 @@
+"""How many values JSON from strangers holds: counted before objects are made of it.
+
+Two bytes are an empty list, which is fifty-six in memory, so the size of a body says little about what it costs.
+"""
+
+from __future__ import annotations
+
+from ..errors import InvalidRequest
+
+MAX_VALUES = 100_000
+"""Values in one message, those in others counted too, names as well. Texts are one value each, however long."""
+
+QUICK = 5_000
+QUICK_BYTES = 1 << 20
+"""Values, and bytes, that are read so fast that the event loop can wait for it."""
+
+_BEGIN = b",:[{"
+_SPACE = b" \t\r\n"
+_WINDOW = 1 << 16
+
+
+def is_quick(data: bytes) -> bool:
+    """Whether JSON is read in no time. A guess: it is asked about each request, and a wrong answer does no harm."""
+    return len(data) <= QUICK_BYTES and data.count(b",") <= QUICK
+
+
+def check_values(data: bytes, most: int = MAX_VALUES) -> None:
+    """Raise InvalidRequest if `data`, which is said to be JSON, holds more than so many values."""
+    if len(data) > most and _may_hold_more(data, most) and _count(data, most) > most:
+        text = f"The body holds more than {most} values: objects, lists, texts, numbers, and the names in objects."
+        raise InvalidRequest(text, code="too_many_values")
+
+
+def _may_hold_more(data: bytes, most: int) -> bool:
+    """Whether there may be more values: what looks like one within a text is counted too."""
+    found = 1
+    for start in range(0, len(data), _WINDOW):
+        part = data[start : start + _WINDOW]
+        found += len(part) - len(part.translate(None, _BEGIN))
+        if found > most:
+            return True
+    return False
+
+
+def _count(data: bytes, most: int) -> int:
+    """The values in JSON, or some number above `most`. Of what is no JSON, some number.
+
+    Without what is escaped, the quotes are those around texts, and every other piece between them is outside of one.
+    """
+    outside: list[bytes] = []
+    found, quotes, in_text, escape = 1, 0, False, b""
+    for start in range(0, len(data), _WINDOW):
+        window = escape + data[start : start + _WINDOW]
+        kept = window.rstrip(b"\\")
+        escape = b"\\" * ((len(window) - len(kept)) % 2)
+        pieces = kept.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')
+        part = b'"'.join(pieces[in_text::2]).translate(None, _SPACE)
+        in_text ^= len(pieces) % 2 == 0
+        outside += [part, b'"'] if in_text else [part]
+        found += len(part) - len(part.translate(None, _BEGIN))
+        quotes += len(pieces) - 1
+        if found > 2 * most or quotes > 2 * most:  # half of what was found may be `[]` and `{}`, which hold nothing
+            return found + quotes
+    whole = b"".join(outside)
+    return found - whole.count(b"[]") - whole.count(b"{}")

@@ -1,0 +1,75 @@
+"""A watch over event loops: it fails the test when one step of one takes too long.
+
+What counts is the time that the thread itself was computing, so a busy machine changes nothing; it is compared to what a
+fixed piece of work takes on the same machine. What the collector does is not counted: when it runs is not the step's doing.
+"""
+
+from __future__ import annotations
+
+import asyncio.events
+import gc
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+LONGEST = 0.1
+"""Seconds that one step may take, on a machine that does `_work` in `USUAL` seconds."""
+
+USUAL = 0.010
+
+
+def _work() -> float:
+    start = time.thread_time()
+    total = 0
+    for number in range(200_000):
+        total += number & 7
+    return time.thread_time() - start
+
+
+class _Watch:
+    def __init__(self) -> None:
+        self.longest: tuple[float, str] = (0.0, "")
+        self._collecting = threading.local()
+        self._run = asyncio.events.Handle._run
+
+    def start(self) -> None:
+        watch, run = self, self._run
+
+        def timed(handle: Any) -> None:
+            watch._collecting.total = 0.0
+            start = time.thread_time()
+            run(handle)
+            took = time.thread_time() - start - watch._collecting.total
+            if took > watch.longest[0]:
+                watch.longest = took, repr(handle)
+
+        asyncio.events.Handle._run = timed  # type: ignore[method-assign]
+        gc.callbacks.append(self._collected)
+
+    def stop(self) -> None:
+        asyncio.events.Handle._run = self._run  # type: ignore[method-assign]
+        gc.callbacks.remove(self._collected)
+
+    def _collected(self, phase: str, _: Any) -> None:
+        here = self._collecting
+        if phase == "start":
+            here.since = time.thread_time()
+        elif hasattr(here, "since"):
+            here.total = getattr(here, "total", 0.0) + time.thread_time() - here.since
+
+
+@contextmanager
+def watched_loop(longest: float = LONGEST) -> Iterator[None]:
+    """Fails if any step of an asyncio event loop of this process takes longer. Others, such as trio's, are not seen."""
+    watch = _Watch()
+    watch.start()
+    try:
+        yield
+    finally:
+        watch.stop()
+    took, what = watch.longest
+    if took > longest:
+        slowness = max(1.0, min(_work(), _work(), _work()) / USUAL)
+        assert took <= longest * slowness, f"one step held the event loop for {took * 1000:.0f} ms: {what}"
