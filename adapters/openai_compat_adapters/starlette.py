@@ -8,12 +8,13 @@ ASGI is small enough to be spoken directly; Starlette is there to be mounted int
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 
 import anyio
 from starlette.applications import Starlette
+from starlette.routing import Router
 from starlette.types import ASGIApp, Message, Receive, Scope
 from starlette.types import Send as AsgiSend
 
@@ -22,18 +23,13 @@ from openai_compat.exchange import ClientTooSlow
 from openai_compat.http import ClientDisconnected, HttpRequest, ResponseBody, ResponseStart, Send
 from openai_compat.tasks import Task, spawn
 
+from ._mounted import split_path
 from ._websocket import AsgiChannel
 
 
 def create_app(server: Server) -> Starlette:
     """A Starlette application that serves nothing else, and drains the server when it ends."""
-
-    @asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncGenerator[None]:
-        async with server.lifespan():
-            yield
-
-    app = _Application(lifespan=lifespan)
+    app = _Application(lifespan=lambda app: server.lifespan())
     app.router.default = endpoint(server)  # no routes to look through: what Starlette does with all it has no route for
     return app
 
@@ -49,14 +45,17 @@ class _Application(Starlette):
 def endpoint(server: Server) -> ASGIApp:
     """The server as a bare ASGI application, to be mounted anywhere.
 
-    Parents do not run the lifespans of what they mount: enter `server.lifespan()` in your own.
+    Most parents do not run the lifespans of what they mount: enter `server.lifespan()` in your own.
     """
+    lifespan = Router(lifespan=lambda app: server.lifespan()).lifespan
 
     async def application(scope: Scope, receive: Receive, send: AsgiSend) -> None:
         if scope["type"] == "websocket":
             await _connection(server, scope, receive, send)
         elif scope["type"] == "http":
             await _exchange(server, scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await lifespan(scope, receive, send)
 
     return application
 
@@ -107,13 +106,10 @@ def _nothing() -> None:
 
 
 def _request(scope: Scope, body: AsyncIterator[bytes]) -> HttpRequest:
-    path: str = scope["path"]
-    root: str = scope.get("root_path", "")
-    if root and path.startswith(root):
-        path = path[len(root) :]
+    root, path = split_path(scope)
     query: bytes = scope.get("query_string", b"")
     headers: list[Any] = scope["headers"]
-    return HttpRequest(scope.get("method", "GET"), path, query.decode("latin-1"), headers, body)
+    return HttpRequest(scope.get("method", "GET"), path, query.decode("latin-1"), headers, body, root=root)
 
 
 def _sender(send: AsgiSend) -> Send:

@@ -69,7 +69,9 @@ class _Body:
 
 
 def _request(environ: WSGIEnvironment) -> HttpRequest:
-    path = environ.get("PATH_INFO", "").encode("latin-1").decode("utf-8", "replace")
+    root, path = [
+        environ.get(name, "").encode("latin-1").decode("utf-8", "replace") for name in ("SCRIPT_NAME", "PATH_INFO")
+    ]
     return HttpRequest(
         environ["REQUEST_METHOD"],
         path or "/",
@@ -77,6 +79,7 @@ def _request(environ: WSGIEnvironment) -> HttpRequest:
         _headers(environ),
         _body(environ),
         lasting=False,
+        root=root.rstrip("/"),
     )
 
 

@@ -36,6 +36,9 @@ def uvicorn(name: str, **env: str) -> Any:
     return served(PYTHON, "-m", "uvicorn", f"{name}:app", "--port", "PORT", **env)
 
 
+SERVERS = {"uvicorn": ("uvicorn", "--port", "PORT"), "hypercorn": ("hypercorn", "--bind", "127.0.0.1:PORT")}
+
+
 def run(*command: str) -> str:
     done = subprocess.run(
         [PYTHON, *command],
@@ -98,6 +101,34 @@ def test_example_fastapi_mount() -> None:
 
     assert answer.choices[0].message.content == "You said: Ada"
     assert index == {"chat": "/ai/v1/chat/completions"}
+
+
+def check_mount(*command: str) -> None:
+    """Streamed and plain below the prefix, the description of it, and the parent's own page."""
+    with served(PYTHON, "-m", *command) as url, client_of(f"{url}/ai/v1") as client:
+        pieces = [chunk.choices[0].delta.content or "" for chunk in ask(client, "echo", "Ada", stream=True)]
+        plain = ask(client, "echo", "Ada").choices[0].message.content
+        servers = httpx2.get(f"{url}/ai/openapi.json").json()["servers"]
+        index = httpx2.get(url).json()
+
+    assert ("".join(pieces), plain) == ("You said: Ada", "You said: Ada")
+    assert servers == [{"url": "/ai"}]
+    assert index == {"chat": "/ai/v1/chat/completions"}
+
+
+@pytest.mark.parametrize("server", ["uvicorn", "hypercorn"])
+def test_example_litestar_mount(server: str) -> None:
+    check_mount(*SERVERS[server], "litestar_mount:app")
+
+
+@pytest.mark.parametrize("server", ["uvicorn", "hypercorn"])
+def test_example_quart_mount(server: str) -> None:
+    check_mount(*SERVERS[server], "quart_mount:app")
+
+
+@pytest.mark.parametrize("server", ["uvicorn", "hypercorn"])
+def test_example_django_mount(server: str) -> None:
+    check_mount(*SERVERS[server], "django_mount:application")
 
 
 @pytest.mark.parametrize(
