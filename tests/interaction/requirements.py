@@ -100,6 +100,9 @@ REQUIREMENTS: dict[str, Requirement] = {
     "webhooks.end": Requirement("what is not delivered is tried once more at the end, within a bound", "D 6"),
     "webhooks.chosen": Requirement("a webhook gets the events and principals it is for", "D 6"),
     "webhooks.background": Requirement("the outcome of background responses is told, and no turn waits for it", "W A0"),
+    "tenants.all": Requirement(
+        "what one caller has made is unknown to every other, by every API that names it", "T 77"
+    ),
     "store.bounded": Requirement(
         "what is kept in memory is bounded in bytes, in all and for each caller, and nobody's takes another's place",
         "D 6",
