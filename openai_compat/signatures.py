@@ -84,7 +84,8 @@ def _refuse(
     name, known = describe(function), ", ".join(ARGUMENTS)
     missing = [p.name for p in free if p.default is p.empty and p.name not in given and p.kind not in VARIABLE]
     if missing:
-        text = f"{name} has parameters {', '.join(missing)}; an agent may have: {known}"
+        unknown = [p.name for p in free if p.default is p.empty and p.name not in ARGUMENTS and p.kind not in VARIABLE]
+        text = f"{name} has parameters {', '.join(unknown)}; an agent may have: {known}"
         raise TypeError(f"{text}; a function with fewer parameters can call it, and give it what it needs")
     if free and free[0].name == "self" and inspect.isfunction(_bare(function)):
         raise TypeError(f"{name} is a method of a class: hand over an object, or the method of one")

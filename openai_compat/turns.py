@@ -231,9 +231,19 @@ class Turn:
             self._log(logging.WARNING, "the agent failed after its end", error)
         else:
             self.error = public_error(error)
-            self._log(logging.INFO if isinstance(error, AgentError) else logging.ERROR, "the agent failed", error)
+            self._log_failure(error)
 
-    def _log(self, level: int, text: str, error: BaseException) -> None:
+    def _log_failure(self, error: BaseException) -> None:
+        """What an agent says to its client needs no traceback, unless somebody looks for the reason."""
+        if not isinstance(error, AgentError):
+            self._log(logging.ERROR, "the agent failed", error)
+        elif self._context.logger.isEnabledFor(logging.DEBUG):
+            self._log(logging.INFO, "the agent failed", error)
+        else:
+            said = error.message[:200].encode("unicode_escape").decode()
+            self._log(logging.INFO, f"the agent failed: {said} ({error.code})", None)
+
+    def _log(self, level: int, text: str, error: BaseException | None) -> None:
         with suppress(Exception):  # a handler that fails must not end the agent's task: on trio, that ends everything
             request_id = self._context.request_id
             self._context.logger.log(

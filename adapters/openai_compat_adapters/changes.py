@@ -26,7 +26,8 @@ def file_changes(folder: Path) -> Iterator[set[str]]:
     try:
         watchfiles: Any = importlib.import_module("watchfiles")
     except ImportError as error:
-        raise click.UsageError("--reload needs the package watchfiles: pip install watchfiles") from error
+        text = "--reload needs the package watchfiles: pip install 'openai-compat[reload]'"
+        raise click.UsageError(text) from error
     watch = watchfiles.watch(
         folder,
         watch_filter=watchfiles.PythonFilter(extra_extensions=(".toml",)),

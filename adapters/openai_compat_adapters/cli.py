@@ -5,23 +5,36 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-import click
-
 from openai_compat import __version__
+from openai_compat.extras import MissingExtra, needs
 
-from . import serve_options
-from .grouped import GroupedCommand
-from .loading import TEAM_FILE, load, team_file
-from .logs import log_to_stderr
-from .options import base_url
-from .pooling import backend_maker
-from .serve_options import LEVELS
-from .settings import given, make_server
+with needs("the command line"):
+    import click
+
+    from . import serve_options
+    from .grouped import GroupedCommand
+    from .loading import TEAM_FILE, load, team_file, warnings_of
+    from .logs import log_to_stderr
+    from .options import base_url, start_folder
+    from .pooling import backend_maker
+    from .serve_options import LEVELS
+    from .settings import given, make_server
 
 SETTINGS = {"auto_envvar_prefix": "OPENAI_COMPAT", "show_default": True, "max_content_width": 110}
 
 
-@click.group(context_settings={"max_content_width": 110})
+class Program(click.Group):
+    """A group whose commands tell in a sentence which extra they lack."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command. Raises click.ClickException."""
+        try:
+            return super().invoke(ctx)
+        except MissingExtra as error:
+            raise click.ClickException(f"{error}") from error
+
+
+@click.group(cls=Program, context_settings={"max_content_width": 110})
 @click.version_option(__version__, prog_name="openai-compat")
 def main() -> None:
     """Any agent in, every OpenAI client out.
@@ -36,10 +49,11 @@ def main() -> None:
 
 
 @main.command(cls=GroupedCommand, context_settings=SETTINGS)
-@click.argument("targets", metavar="[[NAME=]MODULE:ATTR | FILE.toml]...", nargs=-1)
+@click.argument("targets", metavar="[[NAME=]MODULE[:ATTR] | FILE.toml]...", nargs=-1)
 @serve_options.AGENTS
 @serve_options.PROCESS
 @serve_options.ACCESS
+@serve_options.APIS
 @serve_options.STATE
 @serve_options.CONVERSATIONS
 @serve_options.LIMITS
@@ -47,29 +61,33 @@ def main() -> None:
 def serve(ctx: click.Context, /, **o: Any) -> None:
     """Serve agents as models of the OpenAI API, until Ctrl-C or SIGTERM.
 
-    ATTR is an agent, a mapping of agents by name, or a Server. MODULE may be in the current directory.
+    ATTR is an agent, a mapping of agents by name, or a Server; without it, it is looked for in the module. MODULE may
+    be in the current directory, or the path of a Python file.
     FILE.toml describes agents: provider, model, instructions and tools of each. Without any of these,
     openai-compat.toml in the current directory is served.
-    TIME is 500ms, 30s, 5m, 1h, or a number of seconds; SIZE is 512k, 20MB, or a number of bytes.
+    TIME is 500ms, 30s, 5m, 1h30m, or a number of seconds; SIZE is 512k, 20MB, or a number of bytes.
 
     \b
       openai-compat serve hello:agent                     the model is called "agent"
+      openai-compat serve path/to/hello.py                the agent of a file
       openai-compat serve gpt-4o=hello:agent bots:all     several, with names of your own
       openai-compat serve team.toml                       agents that a file describes
       openai-compat serve hello:agent --listen 0.0.0.0:8083 --api-key-env MY_KEY
       openai-compat serve hello:agent --store sqlite:///state.db --workers 4
     """  # noqa: D301  (click reads \b)
-    from .run import run  # noqa: PLC0415  (chatting needs no uvicorn)
+    with needs("openai-compat serve", "serve"):
+        from .run import run  # noqa: PLC0415  (chatting needs no uvicorn)
 
     targets = o["targets"] or team_file()
     if not targets:
         raise click.UsageError(f"Say what to serve: MODULE:ATTR or FILE.toml. There is no {TEAM_FILE} here.")
     make = backend_maker(o["max_idle_runtimes"], asked_for=given("max_idle_runtimes", ctx))
-    sys.exit(run(make_server(load(targets, make), ctx), o))
+    agents = load(targets, make)
+    sys.exit(run(make_server(agents, ctx), o, warnings_of(agents), start_folder(ctx)))
 
 
 @main.command(context_settings=SETTINGS)
-@click.argument("target", metavar="[MODULE:ATTR | FILE.toml]", required=False)
+@click.argument("target", metavar="[MODULE[:ATTR] | FILE.toml]", required=False)
 @click.option("--url", type=base_url, metavar="URL", help="A server to talk to instead, as http://127.0.0.1:8083/v1.")
 @click.option("--model", metavar="NAME", help="The agent to talk to, where there are several.")
 @click.option("--api-key", metavar="KEY", help="The server's key.")
@@ -87,13 +105,17 @@ def chat(target: str | None, url: str | None, model: str | None, message: str | 
       openai-compat chat team.toml --model reviewer
       git diff | openai-compat chat --url http://127.0.0.1:8083/v1 --model reviewer
     """  # noqa: D301  (click reads \b)
-    from .chat import Chat  # noqa: PLC0415  (the SDK takes long to import)
-    from .connect import connect, in_process, only_model  # noqa: PLC0415
+    with needs("openai-compat chat"):
+        from .chat import Chat  # noqa: PLC0415  (the SDK takes long to import)
+        from .connect import connect, in_process, only_model  # noqa: PLC0415
 
     targets = [target] if target is not None else team_file() if url is None else []
     if bool(targets) == (url is not None):
         raise click.UsageError("Say whom to talk to: MODULE:ATTR, FILE.toml, or --url.")
-    client = connect(url, o["api_key"]) if url is not None else in_process(load(targets), o["api_key"])
+    agents = load(targets) if url is None else None
+    for warning in warnings_of(agents):
+        click.echo(warning, err=True)
+    client = connect(url or "", o["api_key"]) if agents is None else in_process(agents, o["api_key"])
     log_to_stderr(o["log_level"])
     hint = "" if url is not None else " (--log-level error shows why)"
     conversation = Chat(client, model or only_model(client), hint)

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import httpx2
-import openai
-
 from openai_compat import Server
+from openai_compat.extras import needs
 
-from .transport import AsyncTransport, SyncTransport
+with needs(__name__):
+    import httpx2
+    import openai
+
+    from .transport import AsyncTransport, SyncTransport
 
 DEFAULTS: dict[str, Any] = {"base_url": "http://localhost/v1", "api_key": "in-process"}
 

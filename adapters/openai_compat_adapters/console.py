@@ -2,24 +2,40 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 from openai_compat import Server, __version__
 from openai_compat.policies.auth import OpenAccess
 
 
+def summary(server: Server, host: str, port: int) -> str:
+    """What is served, and where, in a line."""
+    return f"openai-compat {__version__} serves {', '.join(server.runtime.agents)} at {_url(host, port)}"
+
+
 def banner(server: Server, host: str, port: int, key_variable: str | None) -> str:
     """What is served, where, and a command that calls it. `key_variable` is the environment variable with the key."""
-    shown = "127.0.0.1" if host == "0.0.0.0" else f"[{host}]" if ":" in host else host  # noqa: S104  (not bound here)
-    url = f"http://{shown}:{port}/v1"
+    url = _url(host, port)
     models = list(server.runtime.agents)
     has_key = not isinstance(server.auth, OpenAccess)
     lines = [
-        f"openai-compat {__version__} serves {', '.join(models)} at {url}",
+        summary(server, host, port),
         "",
         f"  curl {url}/chat/completions \\",
         *([f'    -H "Authorization: Bearer ${key_variable or "API_KEY"}" \\'] if has_key else []),
         "    -H 'Content-Type: application/json' \\",
         f"""    -d '{{"model": "{models[0]}", "messages": [{{"role": "user", "content": "Hello!"}}]}}'""",
         "",
-        f"or: openai-compat chat --url {url}{f' --model {models[0]}' if len(models) > 1 else ''}",
+        f"or: openai-compat chat --url {url}{f' --model {models[0]}' if len(models) > 1 else ''}{_what_chat_lacks()}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _url(host: str, port: int) -> str:
+    shown = "127.0.0.1" if host == "0.0.0.0" else f"[{host}]" if ":" in host else host  # noqa: S104  (not bound here)
+    return f"http://{shown}:{port}/v1"
+
+
+def _what_chat_lacks() -> str:
+    has_all = all([find_spec(package) for package in ("openai", "httpx2")])
+    return "" if has_all else "   (after: pip install 'openai-compat[client]')"

@@ -1,20 +1,16 @@
-"""Agents by import path (`module:attr`, or `name=module:attr`) or file (`team.toml`). What is wrong is told in a line."""
+"""Agents by import path (`module:attr`), file (`agent.py`, `team.toml`) and name (`name=…`). What is wrong is told in a line."""
 
 from __future__ import annotations
 
-import importlib
-import operator
 import sys
-import traceback
 from collections.abc import Callable, Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
-import click
-
 from openai_compat import AgentBackend, Server, as_backend
 from openai_compat.provider import ProviderControl
+
+from .modules import CannotLoad, attribute, find_agent, import_target
 
 MakeBackend: TypeAlias = Callable[[Any], AgentBackend]
 
@@ -23,14 +19,19 @@ TEAM_FILE = "openai-compat.toml"
 """What is served where nothing is named, if it is in the current directory."""
 
 
-class CannotLoad(click.ClickException):
-    """There is no agent at an import path; the message says what there is instead."""
-
-
 class Agents(dict[str, AgentBackend]):
     """Agents by model name, and the model providers behind them, if a file describes those."""
 
     providers: ProviderControl | None = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.warnings: list[str] = []
+
+
+def warnings_of(agents: Server | Agents | None) -> list[str]:
+    """What there is to tell about agents that were loaded, without keeping them from being served."""
+    return agents.warnings if isinstance(agents, Agents) else []
 
 
 def team_file() -> list[str]:
@@ -41,8 +42,8 @@ def team_file() -> list[str]:
 def load(targets: Sequence[str], make: MakeBackend = as_backend) -> Server | Agents:
     """The agents at `targets` by model name, or the one Server. Modules are looked for in the current directory too.
 
-    An attribute may be an agent, a mapping of agents by name, or a Server, which has to be the only one; a target
-    that ends in `.toml` is a file with a team. `make` makes backends of agents. Raises CannotLoad.
+    An attribute may be an agent, a mapping of agents by name, or a Server, which has to be the only one; where none is
+    named, it is looked for in the module. A target that ends in `.toml` is a file with a team. `make` makes backends of agents. Raises CannotLoad.
     """
     sys.path.insert(0, str(Path.cwd()))
     agents = Agents()
@@ -51,7 +52,7 @@ def load(targets: Sequence[str], make: MakeBackend = as_backend) -> Server | Age
         if path.endswith(".toml"):
             _add_team(agents, name, path, make)
             continue
-        found = _attribute(path)
+        path, found = _found(path)
         if isinstance(found, Server):
             if len(targets) > 1 or name:
                 raise CannotLoad(f"'{path}' is a Server, which has names for its agents: serve it alone.")
@@ -60,6 +61,16 @@ def load(targets: Sequence[str], make: MakeBackend = as_backend) -> Server | Age
             _refuse_second(model, agents, f"Name one of them: other={path}")
             agents[model] = _backend(path, agent, make)
     return agents
+
+
+def _found(path: str) -> tuple[str, Any]:
+    """What a target names, and its path with the attribute, if that had to be looked for."""
+    module_path, colon, wanted = path.partition(":")
+    module = import_target(module_path)
+    if colon:
+        return path, attribute(module, wanted)
+    wanted, found = find_agent(module, path)
+    return f"{path}:{wanted}", found
 
 
 def _refuse_second(model: str, agents: Agents, hint: str) -> None:
@@ -80,8 +91,7 @@ def _add_team(agents: Agents, name: str, path: str, make: MakeBackend) -> None:
         team = load_team(path, _get, make)
     except ValueError as error:
         raise CannotLoad(f"{str(error).rstrip('.')}.") from error
-    for warning in team.warnings:
-        click.echo(f"{path}: {warning}", err=True)
+    agents.warnings += [f"{path}: {warning}" for warning in team.warnings]
     for model, agent in team.agents.items():
         _refuse_second(model, agents, f"Rename the one in {path}.")
         agents[model] = agent
@@ -90,7 +100,9 @@ def _add_team(agents: Agents, name: str, path: str, make: MakeBackend) -> None:
 
 def _get(path: str) -> Any:
     try:
-        return _attribute(path)
+        if ":" not in path:
+            raise CannotLoad(f"'{path}' is not of the form module:attr, such as hello:agent.")
+        return _found(path)[1]
     except CannotLoad as error:
         raise ValueError(error.message) from error
 
@@ -110,39 +122,3 @@ def _backend(path: str, agent: Any, make: MakeBackend) -> AgentBackend:
         return make(agent)
     except TypeError as error:
         raise CannotLoad(f"'{path}' is not an agent: {error}.") from error
-
-
-def _attribute(path: str) -> Any:
-    module_name, _, attribute = path.partition(":")
-    if not module_name or not attribute:
-        raise CannotLoad(f"'{path}' is not of the form module:attr, such as hello:agent.")
-    if module_name.endswith(".py"):
-        module_name = ".".join(Path(module_name).with_suffix("").parts)
-    try:
-        module = importlib.import_module(module_name)
-    except (Exception, SystemExit) as error:
-        raise CannotLoad(_why_not(module_name, error)) from error
-    try:
-        return operator.attrgetter(attribute)(module)
-    except AttributeError as error:
-        close = get_close_matches(error.name or "", dir(error.obj), 1)
-        hint = f" Did you mean '{close[0]}'?" if close else ""
-        raise CannotLoad(f"Module '{module_name}' has no attribute '{attribute}'.{hint}") from error
-
-
-def _why_not(module_name: str, error: BaseException) -> str:
-    missing = error.name if isinstance(error, ModuleNotFoundError) else None
-    if missing and f"{module_name}.".startswith(f"{missing}."):
-        return f"There is no module '{missing}', neither in {Path.cwd()} nor installed."
-    text = f"Importing '{module_name}' failed: {type(error).__name__}: {error}"
-    if isinstance(error, SyntaxError):
-        return text  # which names the file and the line
-    return f"{text} ({_place(error)})"
-
-
-def _place(error: BaseException) -> str:
-    """Where it happened: the innermost line of the user's own code."""
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if frame.filename.startswith(str(Path.cwd()))]
-    frame = (own or frames)[-1]
-    return f"{Path(frame.filename).name}, line {frame.lineno}"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from contextlib import suppress
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import click
@@ -15,6 +17,7 @@ SECONDS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _ADDRESS = re.compile(r"(?:(\[[0-9a-fA-F:.]+\]|[^:\[\]]*):)?(\d+)")
 _SIZE = re.compile(r"(\d+)([kmg]?)(?:i?b)?", re.IGNORECASE)
 _DURATION = re.compile(r"(\d+(?:\.\d+)?|\.\d+)(ms|s|m|h|d)?", re.ASCII)
+_PART = re.compile(r"(\d+(?:\.\d+)?|\.\d+)(ms|s|m|h|d)", re.ASCII)
 
 
 def address(value: str) -> tuple[str, int]:
@@ -35,11 +38,13 @@ def size(value: str) -> int:
 
 
 def duration(value: str) -> float:
-    """Seconds: `300`, `2.5`, `500ms`, `30s`, `5m`, `1h`. Raises click.BadParameter."""
+    """Seconds: `300`, `2.5`, `500ms`, `30s`, `5m`, `1h`, `1h30m`. Raises click.BadParameter."""
     match = _DURATION.fullmatch(value)
-    if match is None:
+    parts = [match] if match is not None else [*_PART.finditer(value)]
+    units = [SECONDS[part[2] or ""] for part in parts]
+    if not parts or "".join([part[0] for part in parts]) != value or units != sorted(set(units), reverse=True):
         raise click.BadParameter(f"'{value}' is not a time, such as 30s, 5m, 1h or 300, which are seconds.")
-    return float(match[1]) * SECONDS[match[2] or ""]
+    return sum([float(part[1]) * unit for part, unit in zip(parts, units, strict=True)])
 
 
 def positive_duration(value: str) -> float:
@@ -48,6 +53,43 @@ def positive_duration(value: str) -> float:
     if not seconds:
         raise click.BadParameter("this time has to be longer than 0.")
     return seconds
+
+
+def enter_folder(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """Work in the folder from now on: everything relative is meant as seen from there. For an option's `callback`."""
+    start = start_folder(ctx)
+    if value:
+        os.chdir(start / value)
+    return value
+
+
+def read_environment(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    """Set the environment variables that files name, `NAME=VALUE` on each line. For an option's `callback`."""
+    for value in values:
+        try:
+            lines = (start_folder(ctx) / value).read_text("utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise click.BadParameter(f"'{value}' cannot be read.") from error
+        for number, line in enumerate(lines, 1):
+            text = line.strip().removeprefix("export ").lstrip()
+            name, equals, setting = text.partition("=")
+            if not text or text.startswith("#"):
+                continue
+            if not equals or not name.strip().isidentifier():
+                raise click.BadParameter(f"line {number} of '{value}' is not NAME=VALUE.")
+            os.environ[name.strip()] = _unquoted(setting.strip())
+    return values
+
+
+def start_folder(ctx: click.Context) -> Path:
+    """The folder in which the command was given, whatever it works in by now."""
+    start: Path = ctx.meta.setdefault(f"{__name__}.start", Path.cwd())
+    return start
+
+
+def _unquoted(text: str) -> str:
+    quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "\"'"
+    return text[1:-1] if quoted else text
 
 
 def base_url(value: str) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +16,19 @@ from openai_compat.errors import Unavailable
 from openai_compat.stores.schema import UnusableStore
 
 from .changes import file_changes, no_changes
-from .console import banner
+from .console import banner, summary
 from .logs import log_to_stderr
 from .serve import listen, serve
 from .workers import Supervisor, inherited_listener
+
+logger = logging.getLogger("openai_compat")
 
 PATIENCE = 5.0
 """Seconds for the store's answer before anything is served."""
 
 
-def run(server: Server, o: dict[str, Any]) -> int:
-    """Serve as the options `o` say, until told to stop. Returns the exit code. Raises click.ClickException."""
+def run(server: Server, o: dict[str, Any], warnings: Sequence[str], folder: Path) -> int:
+    """Serve as the options `o` say, given in `folder`, until told to stop. Returns the exit code. Raises click.ClickException."""
     handed_down = inherited_listener()
     if handed_down is not None:
         log_to_stderr(o["log_level"], o["log_format"])
@@ -34,13 +38,27 @@ def run(server: Server, o: dict[str, Any]) -> int:
     _check_store(server)
     changes = file_changes(Path.cwd()) if o["reload"] else no_changes()
     host, port = o["listen"]
-    listener = _listen(server, host, port)
+    listener = _listen(server, host, port, proxy_auth=o["proxy_auth"])
     log_to_stderr(o["log_level"], o["log_format"])
-    click.echo(banner(server, host, listener.getsockname()[1], o["api_key_env"]), err=True)
+    _announce(server, host, listener.getsockname()[1], o, warnings)
     if o["reload"] or o["workers"] > 1:
-        return Supervisor(listener, o["workers"]).run(changes, reloads=o["reload"])
+        return Supervisor(listener, o["workers"], folder).run(changes, reloads=o["reload"])
     _serve(server, listener, o)
     return 0
+
+
+def _announce(server: Server, host: str, port: int, o: dict[str, Any], warnings: Sequence[str]) -> None:
+    """Tell what is served: to people at length, to programs in a line."""
+    as_json = o["log_format"] == "json"
+    for warning in warnings:
+        if as_json:
+            logger.warning("%s", warning)
+        else:
+            click.echo(warning, err=True)
+    if as_json:
+        logger.info("%s", summary(server, host, port))
+    else:
+        click.echo(banner(server, host, port, o["api_key_env"]), err=True)
 
 
 def _check(server: Server, o: dict[str, Any]) -> None:
@@ -76,11 +94,13 @@ def _check_store(server: Server) -> None:
         raise click.ClickException(text) from error
 
 
-def _listen(server: Server, host: str, port: int) -> socket.socket:
+def _listen(server: Server, host: str, port: int, *, proxy_auth: bool) -> socket.socket:
     try:
-        return listen(server, host, port)
+        return listen(server, host, port, proxy_auth=proxy_auth)
     except ValueError as error:
-        raise click.UsageError(f"{error} Give it one: --api-key-env NAME.") from error
+        raise click.UsageError(
+            f"{error} Give it one: --api-key-env NAME; or, behind a proxy with a login of its own: --proxy-auth."
+        ) from error
     except OSError as error:
         reason = str(error.strerror).partition(" (")[0]  # Python adds the address
         raise click.ClickException(f"Cannot listen on {host}:{port}: {reason}") from error

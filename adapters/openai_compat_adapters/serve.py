@@ -12,27 +12,30 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, cast
 
-import uvicorn
-
 from openai_compat import Server
+from openai_compat.extras import needs
 from openai_compat.policies.auth import OpenAccess
 
-from .http1 import Http1Protocol
-from .shutdown import Runner
-from .starlette import endpoint
-from .websocket1 import WebSocketProtocol
+with needs(__name__, "serve"):
+    import uvicorn
+
+    from .http1 import Http1Protocol
+    from .shutdown import Runner
+    from .starlette import endpoint
+    from .websocket1 import WebSocketProtocol
 
 HEAD_BYTES = 64 * 1024
 """The longest head that a request may have; a longer one is answered with 431."""
 
 
-def listen(server: Server, host: str, port: int) -> socket.socket:
+def listen(server: Server, host: str, port: int, *, proxy_auth: bool = False) -> socket.socket:
     """A listening socket; port 0 takes a free one.
 
-    Raises OSError if the address cannot be had, ValueError if others than this machine could reach a server that has
-    no key.
+    With `proxy_auth` it is taken for granted that others reach it only through a proxy that knows who they are. Raises
+    OSError if the address cannot be had, ValueError if, without that, others than this machine could reach a server
+    that has no key.
     """
-    if isinstance(server.auth, OpenAccess) and not is_loopback(host):
+    if isinstance(server.auth, OpenAccess) and not proxy_auth and not is_loopback(host):
         raise ValueError(f"Without an API key the server listens on this machine only (127.0.0.1), not on {host}.")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.create_server((host, port), family=family, backlog=2048)

@@ -9,7 +9,7 @@ import click
 from openai_compat.serializers.presentation import Visibility
 
 from .grouped import grouped, option
-from .options import address, duration, positive_duration, size
+from .options import address, duration, enter_folder, positive_duration, read_environment, size
 
 LEVELS = click.Choice(["debug", "info", "warning", "error", "critical"])
 TIME: Any = {"type": positive_duration, "metavar": "TIME"}
@@ -42,21 +42,46 @@ PROCESS = grouped(
     option("--workers", type=click.IntRange(1), metavar=NUMBER, default=1, help="Processes that share the port."),
     option("--reload", is_flag=True, help="Start anew when a Python or TOML file changes. For development."),
     option("--grace", type=duration, metavar="TIME", default="10s", help="For running turns to end when stopped."),
+    option(
+        "--working-dir",
+        metavar="DIR",
+        type=click.Path(exists=True, file_okay=False),
+        is_eager=True,
+        callback=enter_folder,
+        help="Work there: modules and relative paths are looked for in it.",
+    ),
+    option(
+        "--env-from-file",
+        metavar="FILE",
+        multiple=True,
+        is_eager=True,
+        callback=read_environment,
+        help="Set environment variables: NAME=VALUE on each line.",
+    ),
     option("--log-level", type=LEVELS, default="info", help="What is told on stderr."),
     option("--log-format", **choice("text", "json"), help="Lines for people, or a JSON object on each."),
 )
 ACCESS = grouped(
     "Access",
     option("--api-key", metavar="KEY", help="The key that clients have to send. Others can see it in `ps`."),
-    option("--api-key-env", metavar="NAME", help="Environment variable with the key, or several, with commas."),
+    option(
+        "--api-key-env",
+        metavar="NAME",
+        help="Environment variable with the key, or several, with commas; a name behind one, as in 'sk-1 ann', is its owner's.",
+    ),
     option(
         "--api-key-file",
         type=click.Path(exists=True, dir_okay=False),
         metavar="FILE",
-        help="File with a key on each line.",
+        help="File with a key on each line, and the name of its owner behind it, if you like.",
     ),
     option("--public-models", is_flag=True, help="Tell the names of the models without a key."),
     option("--host-name", metavar="NAME", multiple=True, help="Another name to answer to while there is no key."),
+    option(
+        "--proxy-auth",
+        is_flag=True,
+        help="A proxy with a login of its own stands before it: listen to others without a key, by a --host-name.",
+    ),
     option("--cors-origin", metavar="URL", multiple=True, help="Web page that may call, as https://app.example."),
 )
 STATE = grouped(
@@ -68,8 +93,14 @@ STATE = grouped(
         "a password is for the environment variable OPENAI_COMPAT_STORE: others can see options in `ps`.",
     ),
     option("--retention", **TIME, default="30d", help="For what is stored and not used to be forgotten."),
+    option("--lease", **TIME, default="15s", help="For what a process that died held in the store to be free."),
     option("--webhook", metavar="URL", multiple=True, help="Told what became of background responses."),
     option("--webhook-secret-env", metavar="NAME", help="Environment variable with the secret that signs webhooks."),
+)
+APIS = grouped(
+    "APIs",
+    option("--chat-api", is_flag=True, help="Serve the chat REST API too, below /api/chat."),
+    option("--chat-socket", is_flag=True, help="Serve chat over a WebSocket too, at /chat."),
 )
 CONVERSATIONS = grouped(
     "Conversations",
@@ -91,6 +122,13 @@ CONVERSATIONS = grouped(
 LIMITS = grouped(
     "Limits",
     option("--max-request-size", type=size, metavar="SIZE", default="20MB", help="Largest request body."),
+    option(
+        "--max-answer-size",
+        type=size,
+        metavar="SIZE",
+        default="50000000",
+        help="Largest plain answer, in characters, or bytes of media.",
+    ),
     option("--max-concurrency", type=click.IntRange(1), metavar=NUMBER, default=64, help="Turns at once, per process."),
     option(
         "--shared-concurrency",
@@ -108,6 +146,14 @@ LIMITS = grouped(
         "--queue", type=duration, metavar="TIME", default="0s", help="For more turns to wait for a place; then 429."
     ),
     option("--request-timeout", **TIME, default="5m", help="For a whole turn."),
+    option("--background-timeout", **TIME, default="1h", help="For a response in the background."),
+    option(
+        "--head-delay",
+        type=duration,
+        metavar="TIME",
+        default="2s",
+        help="For which a stream's status waits for the agent, to tell of an early failure.",
+    ),
     option("--header-timeout", **TIME, default="10s", help="For a request's head to arrive."),
     option("--body-timeout", **TIME, default="30s", help="For a request's body to arrive."),
     option("--write-timeout", **TIME, default="1m", help="For a client to read something, before it is cut."),

@@ -12,6 +12,8 @@ from click.core import ParameterSource
 from openai_compat import (
     Admission,
     AgentBackend,
+    ChatApi,
+    ChatSocket,
     Conversations,
     Cors,
     Deadlines,
@@ -31,7 +33,21 @@ from openai_compat.policies.hosts import LOOPBACK
 from .loading import Agents
 
 OF_THE_PROGRAM = frozenset(
-    {"targets", "listen", "workers", "reload", "grace", "header_timeout", "idle_timeout", "log_level", "log_format"}
+    {
+        "targets",
+        "listen",
+        "proxy_auth",
+        "workers",
+        "reload",
+        "grace",
+        "header_timeout",
+        "idle_timeout",
+        "ping",
+        "working_dir",
+        "env_from_file",
+        "log_level",
+        "log_format",
+    }
 )
 """Options that say how to serve; all others are settings of the server itself."""
 
@@ -44,6 +60,8 @@ def make_server(agents: Server | Agents, ctx: click.Context) -> Server:
             options = ", ".join(sorted([f"--{name.replace('_', '-')}" for name in names]))
             raise click.UsageError(f"A Server has its own settings, so it cannot be served with {options}.")
         return agents
+    if ctx.params["proxy_auth"] and not ctx.params["host_name"]:
+        raise click.UsageError("--proxy-auth goes with --host-name NAME: the name by which the proxy is called.")
     try:
         _check_conversations(ctx)
         return Server(_chosen(agents, ctx.params["agent"]), providers=agents.providers, **_settings(ctx.params))
@@ -57,12 +75,25 @@ def _settings(o: dict[str, Any]) -> dict[str, Any]:
         "hosts": [*LOOPBACK, *o["host_name"]],
         "public": ["models"] if o["public_models"] else [],
         "cors": Cors(o["cors_origin"]) if o["cors_origin"] else None,
-        "limits": Limits(body=o["max_request_size"], slots=o["max_concurrency"], shared_slots=o["shared_concurrency"]),
+        "limits": Limits(
+            body=o["max_request_size"],
+            answer=o["max_answer_size"],
+            slots=o["max_concurrency"],
+            shared_slots=o["shared_concurrency"],
+        ),
         "rates": Rates(o["requests_per_minute"]) if o["requests_per_minute"] is not None else None,
         "admission": Admission(queue=o["queue"]),
         "deadlines": Deadlines(
-            request=o["request_timeout"], body=o["body_timeout"], write=o["write_timeout"], heartbeat=o["heartbeat"]
+            request=o["request_timeout"],
+            background=o["background_timeout"],
+            head=o["head_delay"],
+            body=o["body_timeout"],
+            write=o["write_timeout"],
+            heartbeat=o["heartbeat"],
+            lease=o["lease"],
         ),
+        "chat_api": ChatApi() if o["chat_api"] else None,
+        "chat_socket": ChatSocket() if o["chat_socket"] else None,
         "disconnect": Disconnect(o["on_disconnect"]),
         "messages": MessagePolicy(history=o["history"].replace("-", "_"), system=o["system"]),
         "unknown_model": o["unknown_model"],
@@ -122,6 +153,9 @@ def given(name: str, ctx: click.Context) -> bool:
 def _keys(key: str | None, variable: str | None, file: str | None) -> str | KeySource | None:
     if sum(source is not None for source in (key, variable, file)) > 1:
         raise click.UsageError("Give the API key in one way: --api-key, --api-key-env or --api-key-file.")
+    if key == "":
+        text = "--api-key is empty: leave it out to serve without a key, which is for this machine only."
+        raise click.UsageError(text)
     if variable is not None and not os.environ.get(variable):
         raise click.UsageError(f"The environment variable {variable}, which should hold the API key, is not set.")
     if variable is None and file is None:

@@ -13,18 +13,22 @@ from contextlib import suppress
 from typing import Any
 
 import anyio
-from starlette.applications import Starlette
-from starlette.routing import Router
-from starlette.types import ASGIApp, Message, Receive, Scope
-from starlette.types import Send as AsgiSend
 
 from openai_compat import Server
 from openai_compat.exchange import ClientTooSlow
+from openai_compat.extras import needs
 from openai_compat.http import ClientDisconnected, HttpRequest, ResponseBody, ResponseStart, Send
 from openai_compat.tasks import Task, spawn
 
 from ._mounted import split_path
-from ._websocket import AsgiChannel
+
+with needs(__name__):
+    from starlette.applications import Starlette
+    from starlette.routing import Router
+    from starlette.types import ASGIApp, Message, Receive, Scope
+    from starlette.types import Send as AsgiSend
+
+    from ._websocket import AsgiChannel
 
 
 def create_app(server: Server) -> Starlette:

@@ -14,16 +14,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
-import httpx2
-import openai
-
 from openai_compat import Server
+from openai_compat.extras import needs
 from openai_compat.testing import Answer, Recording, Run, Watched
 from openai_compat.testing.recording import recorded
 from openai_compat.testing.wrapping import wrapped
 
-from .client import DEFAULTS
-from .transport import AsyncTransport, SyncTransport
+with needs(__name__):
+    import httpx2
+    import openai
+
+    from .client import DEFAULTS
+    from .transport import AsyncTransport, SyncTransport
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 
-import httpx2
 from anyio.from_thread import BlockingPortalProvider
 
 from openai_compat import Server
+from openai_compat.extras import needs
 from openai_compat.http import HttpRequest, ResponseBody, ResponseStart
 
 from ._call import BlockingCall, Call
+
+with needs(__name__):
+    import httpx2
 
 
 class AsyncTransport(httpx2.AsyncBaseTransport):

@@ -8,9 +8,11 @@ from __future__ import annotations
 import functools
 import ssl
 
-import httpx2
-
+from openai_compat.extras import needs
 from openai_compat.webhooks import Headers
+
+with needs(__name__):
+    import httpx2
 
 
 async def http_post(url: str, headers: Headers, body: bytes) -> int:

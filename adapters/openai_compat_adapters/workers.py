@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 LISTENER = "_OPENAI_COMPAT_LISTENER"
@@ -46,13 +47,14 @@ def _end_with(parent: int) -> None:
 
 
 class Supervisor:
-    """Keeps `number` workers on `listener` until SIGTERM or SIGINT, which it passes on, and waits for them to drain.
+    """Keeps `number` workers, started in `folder`, on `listener` until SIGTERM or SIGINT, which it passes on, and waits for them to drain.
 
     A worker that ends by itself is replaced, and the log says so. One that cannot start ends them all; if there are
     `changes` to come, it is waited for the next one instead.
     """
 
-    def __init__(self, listener: socket.socket, number: int) -> None:
+    def __init__(self, listener: socket.socket, number: int, folder: Path) -> None:
+        self._folder = folder
         self._listener = listener
         self._number = number
         self._workers: list[subprocess.Popen[bytes]] = []
@@ -81,6 +83,7 @@ class Supervisor:
             worker = subprocess.Popen(  # noqa: S603  (this very command)
                 [sys.executable, *sys.orig_argv[1:]],
                 env={**os.environ, LISTENER: str(descriptor)},
+                cwd=self._folder,
                 stdin=subprocess.PIPE,
                 pass_fds=[descriptor],
                 process_group=0,  # Ctrl-C reaches the parent alone

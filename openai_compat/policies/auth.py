@@ -17,7 +17,7 @@ from ..backend import ANONYMOUS, Principal
 from ..errors import Unauthorized, Unavailable
 from ..http import HttpRequest
 
-Keys: TypeAlias = str | Iterable[str] | Mapping[str, Principal | str] | None
+Keys: TypeAlias = str | Iterable[str] | Mapping[str, Principal | str | None] | None
 KeySource: TypeAlias = Callable[[], Keys | Awaitable[Keys]]
 
 _BEARER = re.compile(r"bearer +(\S+)", re.IGNORECASE | re.ASCII)  # ASCII: \xa0 and \x85 are bytes of UTF-8, no spaces
@@ -31,21 +31,36 @@ _TOKEN = re.compile(r"\S+", re.ASCII)
 
 
 def key_from_env(name: str) -> KeySource:
-    """Keys from an environment variable, separated by commas. Unset or empty means disabled, never open."""
-    return lambda: [key.strip() for key in os.environ.get(name, "").split(",")]
+    """Keys from an environment variable, separated by commas. Unset or empty means disabled, never open.
+
+    A name after a key, behind a space, is the id of its principal: "sk-1 ann, sk-2 bob".
+    """
+    return lambda: _with_names(os.environ.get(name, "").split(","))
 
 
 def key_from_file(path: str | Path) -> KeySource:
-    """Keys from a file, one to a line; empty lines and lines that begin with # are skipped."""
+    """Keys from a file, one to a line; empty lines and lines that begin with # are skipped.
 
-    def read() -> list[str]:
+    A name after a key, behind a space, is the id of its principal.
+    """
+
+    def read() -> Keys:
         try:
             lines = Path(path).read_text("utf-8").splitlines()
         except FileNotFoundError:
             return []
-        return [line.strip() for line in lines if not line.lstrip().startswith("#")]
+        return _with_names([line for line in lines if not line.lstrip().startswith("#")])
 
     return read
+
+
+def _with_names(entries: Iterable[str]) -> Keys:
+    """The key of each entry, with the name that stands behind it."""
+    named: dict[str, str | None] = {}
+    for entry in entries:
+        key, _, name = entry.strip().partition(" ")
+        named[key] = name.strip() or None
+    return named
 
 
 def check_keys(keys: Keys) -> None:
@@ -61,7 +76,7 @@ def known_keys(keys: Keys) -> list[tuple[bytes, Principal | None]]:
     Raises TypeError, without a key in it, for what is no key and no principal.
     """
     if isinstance(keys, Mapping):
-        pairs = [*cast("Mapping[str, Principal | str]", keys).items()]
+        pairs = [*cast("Mapping[str, Principal | str | None]", keys).items()]
         found = [(key, Principal(who) if isinstance(who, str) else who) for key, who in pairs]
     elif keys is None or isinstance(keys, str):
         found = [(keys or "", None)]

@@ -12,6 +12,7 @@ import anyio
 
 from ..backend import AgentBackend
 from ..errors import AgentError, OpenAICompatError
+from ..extras import needs
 from ..failures import public_error
 from ..provider import Health, Settings
 from .clients import Clients
@@ -89,10 +90,12 @@ class ProviderConnection:
         """The SDK's class with its arguments. Retries are left out: whoever falls back must not wait for them."""
         key = self.key or "none"  # the SDK would take the one in OPENAI_API_KEY, which is for OpenAI alone
         if self.provider.sdk == "anthropic":
-            from anthropic import AsyncAnthropic  # noqa: PLC0415  (nobody else's dependency)
+            with needs(f"the provider {self.provider.type}"):
+                from anthropic import AsyncAnthropic  # noqa: PLC0415  (nobody else's dependency)
 
             return partial(AsyncAnthropic, api_key=key, base_url=self.url, max_retries=0)
-        from openai import AsyncAzureOpenAI, AsyncOpenAI  # noqa: PLC0415
+        with needs(f"the provider {self.provider.type}", "openai"):
+            from openai import AsyncAzureOpenAI, AsyncOpenAI  # noqa: PLC0415
 
         if self.provider.sdk == "azure":
             made: Any = partial(

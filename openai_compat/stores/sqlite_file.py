@@ -76,6 +76,7 @@ class SqliteFile:
         self._connection: sqlite3.Connection | None = None
         self._inode: int | None = None
         self._durable: bool | None = None
+        self._was_open = False
 
     def write(self, jobs: Sequence[Job]) -> None:
         """Run jobs in one transaction, or each in one if that fails. Every job is told what became of it."""
@@ -99,7 +100,7 @@ class SqliteFile:
         if self._connection is not None and self._inode != _inode(self._path):
             self.close()  # somebody has put another file there: what is written to this one would be lost
         if self._connection is None:
-            self._connection = _opened(self._path)
+            self._connection = self._open()
             self._inode = _inode(self._path)
             self._durable = None
         if self._durable is not durable:
@@ -108,6 +109,18 @@ class SqliteFile:
         self._connection.execute("begin immediate")
         self._looked = 0.0
         return self._connection
+
+    def _open(self) -> sqlite3.Connection:
+        """Open the file. Where it never could be opened, such as in a folder that is not there, it never will be."""
+        try:
+            connection = _opened(self._path)
+        except (OSError, sqlite3.OperationalError) as error:
+            if self._was_open or not (isinstance(error, OSError) or _code(error) == sqlite3.SQLITE_CANTOPEN):
+                raise
+            reason = error.strerror if isinstance(error, OSError) else "it is no file that can be written to"
+            raise UnusableStore(f"The store's file cannot be opened: {reason}.") from error
+        self._was_open = True
+        return connection
 
     def _not_begun(self, jobs: Sequence[Job], error: Exception) -> Sequence[Job]:
         """Those of the jobs that still wait for the lock."""

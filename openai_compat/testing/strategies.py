@@ -13,8 +13,6 @@ import json
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
-from hypothesis import strategies as st
-
 from ..backend import Capabilities
 from ..events import (
     AgentEvent,
@@ -34,6 +32,10 @@ from ..events import (
     ToolResult,
     UsageReported,
 )
+from ..extras import needs
+
+with needs(__name__):
+    from hypothesis import strategies as st
 
 Said: TypeAlias = AgentEvent | str
 Draw: TypeAlias = st.DrawFn

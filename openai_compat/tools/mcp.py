@@ -16,6 +16,7 @@ import anyio
 from anyio.lowlevel import RunVar
 from pydantic_core import from_json, to_json
 
+from ..extras import needs
 from ..tasks import spawn
 from .failure import ToolError
 from .modes import Danger
@@ -263,7 +264,8 @@ def _connector(
     target: Sequence[str] | str, headers: Mapping[str, str] | None, env: Mapping[str, str] | None, cwd: str | None
 ) -> Callable[[], AbstractAsyncContextManager[Client]]:
     """How to connect. The package is imported now, not by the first turn."""
-    import mcp  # noqa: PLC0415  (an optional dependency)
+    with needs("MCP servers", "mcp"):
+        import mcp  # noqa: PLC0415  (an optional dependency)
 
     if isinstance(target, str):
         if not target.startswith(("http://", "https://")):
@@ -285,9 +287,10 @@ def _stdio(parameters: Any) -> Callable[[], AbstractAsyncContextManager[Client]]
 
 
 def _http(url: str, headers: dict[str, str]) -> Callable[[], AbstractAsyncContextManager[Client]]:
-    import httpx2  # noqa: PLC0415  (a dependency of `mcp`)
-    from mcp import Client  # noqa: PLC0415  (an optional dependency)
-    from mcp.client.streamable_http import streamable_http_client  # noqa: PLC0415  (an optional dependency)
+    with needs("MCP servers", "mcp"):
+        import httpx2  # noqa: PLC0415  (a dependency of `mcp`)
+        from mcp import Client  # noqa: PLC0415  (an optional dependency)
+        from mcp.client.streamable_http import streamable_http_client  # noqa: PLC0415  (an optional dependency)
 
     @asynccontextmanager
     async def connect() -> AsyncGenerator[Client]:

@@ -192,8 +192,9 @@ def test_the_log_can_be_json_with_the_fields_of_every_request_and_tracebacks() -
         refused = served.ask("seen")
         served.signal(signal.SIGTERM)
         assert served.ended(5) == 0
-    _, _, log = served.log.partition("or: openai-compat chat")
-    error, first, second, stopped = [json.loads(line) for line in log.splitlines()[1:] if line]
+    log = served.log
+    began, error, first, second, stopped = [json.loads(line) for line in log.splitlines()]
+    assert re.fullmatch(r"openai-compat \S+ serves .* at http://127\.0\.0\.1:\d+/v1", began["message"])
     assert set(error) == {"time", "level", "request_id", "message", "traceback"}
     assert "RuntimeError: on purpose" in error["traceback"]
     assert error["request_id"] == first["request_id"] == failed.headers["x-request-id"]
@@ -328,7 +329,7 @@ def test_without_watchfiles_a_reload_is_refused_with_the_way_to_get_it(tmp_path:
     (tmp_path / "watchfiles.py").write_text("raise ImportError")
     ended = run("serve", AGENTS, "--reload", env={"PYTHONPATH": str(tmp_path)})
     assert ended.returncode == 2
-    assert "--reload needs the package watchfiles: pip install watchfiles" in ended.stderr
+    assert "--reload needs the package watchfiles: pip install 'openai-compat[reload]'" in ended.stderr
 
 
 # the end

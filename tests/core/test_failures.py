@@ -14,6 +14,7 @@ import pytest
 from openai_compat import AgentError, Capabilities, OpenAICompatError, Server
 from openai_compat.errors import InvalidRequest, NotFound, RateLimited, Unavailable
 from openai_compat.failures import public_error
+from tests.interaction.requirements import requirement
 
 from .exchanges import Recorder, answer, chat
 from .stepping import agent_threads, eventually, tasks
@@ -313,3 +314,20 @@ def test_no_error_that_is_shown_has_the_text_of_one_that_was_not_meant_to_be() -
         shown = public_error(make())
         assert shown.should_retry is False
         assert SECRET not in shown.message
+
+
+@requirement("cli.log")
+@pytest.mark.anyio
+@pytest.mark.parametrize("level", [logging.INFO, logging.DEBUG])
+async def test_what_an_agent_says_to_its_client_needs_no_traceback(
+    level: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    def agent(prompt: str) -> str:
+        raise AgentError("The calendar\nis closed.", code="closed", status=409)
+
+    with caplog.at_level(level, "openai_compat"):
+        await answer(Server(agent), chat())
+    (failed,) = [record for record in caplog.records if "the agent failed" in record.getMessage()]
+    assert (failed.exc_info is None) is (level == logging.INFO)
+    if level == logging.INFO:
+        assert failed.getMessage().endswith(r"the agent failed: The calendar\nis closed. (closed)")

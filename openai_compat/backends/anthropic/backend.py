@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ...backend import AgentRequest, Capabilities, CustomTool, RunContext
 from ...errors import AgentError
 from ...events import AgentEvent
+from ...extras import needs
 from ..clients import ClientPerLoop, ReadyClient
 from ..refusals import refusal_of
 from .memory import Answers
@@ -115,6 +116,7 @@ class AnthropicBackend:
 
 def _client_class() -> type[AsyncAnthropic]:
     """Imported now, not by the first turn: that takes a second, in which the event loop would stand still."""
-    from anthropic import AsyncAnthropic  # noqa: PLC0415  (nobody else's dependency)
+    with needs("AnthropicBackend"):
+        from anthropic import AsyncAnthropic  # noqa: PLC0415  (nobody else's dependency)
 
     return AsyncAnthropic

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from ...backend import AgentRequest, Capabilities, RunContext
 from ...events import AgentEvent
+from ...extras import needs
 from ..clients import ClientPerLoop, ReadyClient
 from ..refusals import refusal_of
 from .params import LimitName, create_params
@@ -99,6 +100,7 @@ class OpenAIBackend:
 
 def _client_class() -> type[AsyncOpenAI]:
     """Imported now, not by the first turn: that takes a second, in which the event loop would stand still."""
-    from openai import AsyncOpenAI  # noqa: PLC0415  (nobody else's dependency)
+    with needs("OpenAIBackend", "openai"):
+        from openai import AsyncOpenAI  # noqa: PLC0415  (nobody else's dependency)
 
     return AsyncOpenAI

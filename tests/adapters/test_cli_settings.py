@@ -1,0 +1,166 @@
+"""What the options of `openai-compat serve` come to, without serving anything: in this process."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from openai_compat import ChatApi, Server
+from openai_compat.access import log_access
+from openai_compat_adapters import run as running
+from openai_compat_adapters.cli import main
+from openai_compat_adapters.logs import log_to_stderr
+from tests.interaction.requirements import requirement
+
+pytestmark = pytest.mark.usefixtures("folder")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    before = Path.cwd()
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    (tmp_path / "bot.py").write_text("def agent(prompt): return prompt")
+    os.chdir(tmp_path)
+    yield tmp_path
+    os.chdir(before)
+    sys.modules.pop("bot", None)
+
+
+class Ran:
+    """What was to be run, instead of running it."""
+
+    def __init__(self) -> None:
+        self.server: Any = None
+        self.options: dict[str, Any] = {}
+        self.folder: Any = None
+        self.cwd: Any = None
+
+    def __call__(self, server: Server, o: dict[str, Any], warnings: list[str], folder: Path) -> int:
+        self.server, self.options, self.folder, self.cwd = server, o, folder, Path.cwd()
+        return 0
+
+
+def served(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Ran:
+    ran = Ran()
+    monkeypatch.setattr(running, "run", ran)
+    result = CliRunner().invoke(main, ["serve", "bot:agent", *arguments])
+    assert result.exit_code == 0, result.output
+    return ran
+
+
+@requirement("cli.settings")
+def test_what_operators_ask_for_can_be_said_without_a_server_object(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran = served(
+        monkeypatch,
+        *("--chat-api", "--chat-socket", "--lease", "1m30s", "--max-answer-size", "2k"),
+        *("--background-timeout", "2h", "--head-delay", "0"),
+    )
+    runtime = ran.server.runtime
+    assert isinstance(runtime.chat_api, ChatApi)
+    assert "/chat" in ran.server._sockets
+    assert (runtime.deadlines.lease, runtime.deadlines.background, runtime.deadlines.head) == (90, 7200, 0)
+    assert runtime.limits.answer == 2048
+
+
+@requirement("cli.settings")
+def test_what_is_left_out_is_as_a_server_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours, plain = served(monkeypatch).server.runtime, Server(lambda prompt: prompt).runtime
+    assert ours.deadlines == plain.deadlines
+    assert ours.limits == plain.limits
+    assert ours.chat_api is None
+
+
+@requirement("cli.settings")
+@pytest.mark.anyio
+async def test_several_keys_have_names(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    (folder / "keys").write_text("# team\nsk-1 ann\n\nsk-2   bob  \nsk-3\n")
+    monkeypatch.setenv("KEYS", "sk-1 ann,sk-2 bob, sk-3")
+    for source in (("--api-key-file", "keys"), ("--api-key-env", "KEYS")):
+        known = dict(await served(monkeypatch, *source).server.auth._known())
+        assert {key: who and who.id for key, who in known.items()} == {b"sk-1": "ann", b"sk-2": "bob", b"sk-3": None}
+
+
+@requirement("cli.settings")
+def test_a_ready_server_takes_the_options_of_the_program(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    (folder / "bot.py").write_text("from openai_compat import Server\nagent = Server(lambda prompt: prompt)")
+    assert served(monkeypatch, "--ping", "2s", "--proxy-auth").options["ping"] == 2
+
+
+@requirement("cli.settings")
+def test_it_works_in_the_folder_that_is_named_with_the_environment_of_a_file(
+    monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    for name in ("MY_KEY", "QUOTED", "OPENAI_COMPAT_UNKNOWN_MODEL"):
+        monkeypatch.setenv(name, "before")
+        monkeypatch.delenv(name)
+    (folder / "sub").mkdir()
+    (folder / "sub" / "bot.py").write_text("import os\ndef agent(prompt): ...\nassert os.environ['QUOTED'] == 'a b#c'")
+    (folder / "env").write_text(
+        "# keys\n\nexport MY_KEY = sk-1\nQUOTED='a b#c'\nOPENAI_COMPAT_UNKNOWN_MODEL=default\nEMPTY=\n"
+    )
+    ran = served(monkeypatch, "--working-dir", "sub", "--env-from-file", "env", "--api-key-env", "MY_KEY")
+    assert (ran.cwd, ran.folder) == (folder / "sub", folder)
+    assert ran.server.runtime.unknown_model == "default"
+
+
+@requirement("cli.proxy-auth")
+def test_a_proxy_with_a_login_may_stand_before_a_server_without_a_key(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ran = served(monkeypatch, "--listen", "0.0.0.0:0", "--host-name", "app.example", "--proxy-auth")
+    listener = running._listen(ran.server, "0.0.0.0", 0, proxy_auth=True)
+    listener.close()
+    with pytest.raises(click.UsageError, match="--proxy-auth"):
+        running._listen(ran.server, "0.0.0.0", 0, proxy_auth=False)
+
+
+@requirement("store.start")
+@pytest.mark.parametrize("where", ["gone/x.db", "bot.py/x.db", "."])
+def test_a_file_that_cannot_be_opened_is_an_error_at_start(where: str) -> None:
+    url = "sqlite:///" + where if where != "." else f"sqlite:///{Path.cwd()}"
+    result = CliRunner().invoke(main, ["serve", "bot:agent", "--listen", ":0", "--api-key", "k", "--store", url])
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: The store's file cannot be opened: ")
+
+
+@pytest.fixture
+def stderr(capfd: pytest.CaptureFixture[str]) -> Iterator[pytest.CaptureFixture[str]]:
+    ours = logging.getLogger("openai_compat")
+    level = ours.level
+    yield capfd
+    ours.setLevel(level)
+    logging.captureWarnings(False)
+
+
+def log_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # of pytest
+    log_to_stderr("info", "json")
+
+
+@requirement("cli.log")
+def test_a_json_log_has_nothing_else_in_it(stderr: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    log_json(monkeypatch)
+    running._announce(Server(lambda prompt: prompt), "127.0.0.1", 8083, {"log_format": "json"}, ["team.toml: odd"])
+    warned, began = [json.loads(line) for line in stderr.readouterr().err.splitlines()]
+    assert (warned["level"], warned["message"]) == ("warning", "team.toml: odd")
+    assert began["message"].endswith("serves agent at http://127.0.0.1:8083/v1")
+
+
+@requirement("cli.log")
+def test_good_answers_to_probes_are_not_worth_a_line(
+    stderr: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log_json(monkeypatch)
+    log_access("req_1", "GET", "/healthz", 200, 1, "")
+    log_access("req_2", "GET", "/readyz", 503, 1, "shutting_down")
+    log_access("req_3", "GET", "/v1/models", 200, 1, "")
+    assert [json.loads(line)["request_id"] for line in stderr.readouterr().err.splitlines()] == ["req_2", "req_3"]
