@@ -84,7 +84,7 @@ class Work:
             background=parsed.background,
             previous=None if self.rootless else parsed.previous,
             conversation=self.conversation,
-            input=stored_items([*(self.before if self.rootless else ()), *parsed.input]),
+            input=stored_items([*(self.before if self.rootless else ()), *parsed.kept]),
             output=stored_items(response["output"]),
         )
 

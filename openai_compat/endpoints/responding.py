@@ -319,7 +319,7 @@ class Responding:
         work, stream = self.work, self.work.stream
         turn, many = None, work.parsed.long
         if conversation and work.draft is not None:
-            said = [*work.parsed.input, *stream.response()["output"]]
+            said = [*work.parsed.kept, *stream.response()["output"]]
             turn = ConversationTurn(work.draft.key.id, await off_loop(partial(stored_items, said), long=many))
         keep = work.parsed.store and (work.journal is not None or conversation)
         if turn is None and not keep and not stream.approvals:

@@ -168,7 +168,7 @@ class ResponseTurn:
             await self._socket.ended(self, response)
 
     def _keep(self, work: Work, output: list[dict[str, Any]]) -> None:
-        said = [*work.before, *work.parsed.input, *output]
+        said = [*work.before, *work.parsed.kept, *output]
         size = self.request.size + len(dumps(output))
         self._socket.nearby.keep(work.id, said, after=work.parsed.previous, lane=self.request.lane, size=size)
 

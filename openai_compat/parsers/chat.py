@@ -24,6 +24,7 @@ from ..protocol.chat_request import (
 )
 from .body import check_length, parse_object, validate
 from .conversation import parse_messages
+from .misplaced import OF_RESPONSES, refuse_misplaced
 from .schemas import parse_schema
 from .tools import checked_tools, choice_by_mode, only
 from .values import is_quick
@@ -90,6 +91,7 @@ def parse_chat(body: bytes, caller: Caller = NOBODY) -> ParsedChat:
 def parse_chat_object(raw: dict[str, Any], caller: Caller = NOBODY, *, long: bool = False) -> ParsedChat:
     """The same of a body that is decoded already."""
     check_length("messages", raw.get("messages"), MAX_MESSAGES)
+    refuse_misplaced(raw, OF_RESPONSES)
     wire = validate(ChatCompletionRequest, raw)
     _refuse_deprecated(wire)
     messages = parse_messages(wire.messages)

@@ -11,6 +11,7 @@ from ..messages import TextPart, UserMessage
 from ..protocol.chat_request import CompletionRequest
 from .body import parse_object, validate
 from .chat import NOBODY, stop_sequences
+from .misplaced import NOT_OF_COMPLETIONS, refuse_misplaced
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,9 @@ class ParsedCompletion:
 
 def parse_completion(body: bytes, caller: Caller = NOBODY) -> ParsedCompletion:
     """The request in `body`. Raises InvalidRequest with the `param` at fault."""
-    wire = validate(CompletionRequest, parse_object(body))
+    raw = parse_object(body)
+    refuse_misplaced(raw, NOT_OF_COMPLETIONS)
+    wire = validate(CompletionRequest, raw)
     _refuse_unsupported(wire)
     prompts = _prompts(wire)
     return ParsedCompletion(wire, prompts, [_request(wire, prompt, caller) for prompt in prompts])

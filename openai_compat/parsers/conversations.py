@@ -8,6 +8,7 @@ from typing import Any
 
 from ..errors import InvalidRequest
 from ..protocol.conversations import MAX_ITEMS, ConversationCreate, ConversationItems
+from ..protocol.items import ONLY_ASKED
 from .body import check_length, parse_object, validate
 from .input_items import NewId, input_items
 
@@ -49,5 +50,8 @@ def _items(sent: list[dict[str, Any]], new_id: NewId) -> tuple[dict[str, Any], .
     for index, item in enumerate(items):
         if item["type"] == "item_reference":
             text = "Items are added as they are, not by reference."
+            raise InvalidRequest(text, param=f"items[{index}].type", code="invalid_value")
+        if item["type"] in ONLY_ASKED:
+            text = f"A '{item['type']}' asks something of a response, and is no part of a conversation."
             raise InvalidRequest(text, param=f"items[{index}].type", code="invalid_value")
     return items

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from ..protocol.items import CHECKED, WITH_STATUS, id_prefix
+from ..protocol.items import ALWAYS, CHECKED, WITH_STATUS, id_prefix
 
 NewId: TypeAlias = Callable[[str], str]
 Fields: TypeAlias = Mapping[str, Any]
@@ -41,13 +41,17 @@ def _normal(item: dict[str, Any], kind: str, taken: set[str], new_id: NewId) -> 
         return {**_filled(item, kind), "id": identity}
     status = {"status": item.get("status") or "completed"} if kind in WITH_STATUS else {}
     fields = {key: value for key, value in item.items() if value is not None and key not in ("id", "type", "status")}
-    return {"id": identity, "type": kind, **status, **fields, **_lists(item, kind)}
+    return {"id": identity, "type": kind, **status, **fields, **_missing(item, kind), **_lists(item, kind)}
 
 
 def _filled(item: Fields, kind: str) -> dict[str, Any]:
     """An item of another type with what a listed one always has. A result of a local shell has the id of its call."""
     by_id = {"call_id": item.get("call_id") or item.get("id")} if kind.startswith("local_shell_call") else {}
-    return {**item, **by_id}
+    return {**item, **_missing(item, kind), **by_id}
+
+
+def _missing(item: Fields, kind: str) -> dict[str, Any]:
+    return {key: value for key, value in ALWAYS.get(kind, {}).items() if item.get(key) is None}
 
 
 def _lists(item: Fields, kind: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from ..backend import AgentRequest, Caller, Capabilities, CustomTool, Decision, 
 from ..errors import InvalidRequest
 from ..messages import ToolMessage
 from ..protocol.chat_request import TextFormat
+from ..protocol.items import ONLY_ASKED
 from ..protocol.response_request import JsonSchemaFormat, ResponseRequest
 from ..serializers.echo import echo_of
 from ..serializers.history import chat_message
@@ -17,6 +18,7 @@ from .body import check_length, parse_object, validate
 from .context import OUTPUTS, check_calls, check_something_is_asked, healed, own_items, results_in
 from .input_items import input_items
 from .items import parse_items
+from .misplaced import OF_CHAT, refuse_misplaced
 from .response_tools import ResponseTools, joined, parse_tool_choice, parse_tools, tools_of_items
 from .values import is_quick
 
@@ -146,6 +148,11 @@ class ParsedResponse:
         return frozenset([tool.name for tool in self.tools.offered if isinstance(tool, CustomTool)])
 
     @property
+    def kept(self) -> tuple[dict[str, Any], ...]:
+        """What of its items becomes part of the conversation."""
+        return tuple([item for item in self.input if item["type"] not in ONLY_ASKED])
+
+    @property
     def references(self) -> tuple[str, ...]:
         """The ids of the items that it refers to, which `with_context` needs."""
         return tuple([item["id"] for item in self.input if item["type"] == "item_reference"])
@@ -162,6 +169,7 @@ def parse_response(
     raw = body if isinstance(body, dict) else parse_object(body)
     long = long or (isinstance(body, bytes) and not is_quick(body))
     check_length("input", raw.get("input"), MAX_ITEMS)
+    refuse_misplaced(raw, OF_CHAT)
     wire = validate(ResponseRequest, raw)
     _refuse(wire)
     items = input_items(wire_input(raw), new_id)

@@ -5,6 +5,7 @@ Types that are not known, of items and of tools, are kept as they are.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self, TypeVar, cast
 
 from annotated_types import MinLen
@@ -40,9 +41,23 @@ WITH_STATUS = frozenset(
         "custom_tool_call_output",
         "reasoning",
         "mcp_call",
+        "tool_search_output",
     ]
 )
 """Types whose items always have a `status` when the server shows them."""
+
+ALWAYS: Mapping[str, Mapping[str, str]] = {
+    "additional_tools": {"role": "developer"},
+    "computer_call_output": {"status": "completed"},
+    "shell_call": {"status": "completed"},
+    "shell_call_output": {"status": "completed"},
+    "tool_search_call": {"execution": "server", "status": "completed"},
+    "tool_search_output": {"execution": "server"},
+}
+"""What items of these types always have when the server shows them, where a client may leave it out."""
+
+ONLY_ASKED = frozenset(["compaction_trigger"])
+"""Types of what is no part of a conversation: it asks for something, once."""
 
 
 def id_prefix(kind: str) -> str:

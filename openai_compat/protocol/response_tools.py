@@ -46,7 +46,7 @@ class NamespaceToolParam(WireModel):
     type: Literal["namespace"]
     name: Name
     description: str | None = None
-    tools: Annotated[list[OfferedTool], MinLen(1)]
+    tools: list[OfferedTool]
 
 
 class McpToolParam(WireModel):

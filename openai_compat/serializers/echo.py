@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeAlias, cast
 
 from ..protocol.response_request import ResponseRequest
+
+Json: TypeAlias = dict[str, Any]
 
 SECRETS = frozenset(["authorization", "headers"])
 """Fields of tools that are for the server alone: what is answered may be stored, and read by others."""
@@ -29,15 +31,21 @@ _AS_SENT: Mapping[str, Any] = {
     "top_p": 1.0,
     "truncation": "disabled",
 }
-_IF_SENT = ("access_programs", "image", "prompt_cache_options", "prompt_cache_retention")
-"""Fields that strict clients do not want as null."""
+_IF_SENT: Mapping[str, Mapping[str, Any]] = {
+    "access_programs": {"cyber": "standard"},
+    "image": {"context_compression": "disabled"},
+    "prompt_cache_options": {"mode": "implicit", "ttl": "30m"},
+}
+"""Objects that strict clients do not want as null, with what each always has."""
 
 
 def echo_of(wire: ResponseRequest, body: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of the Response object that repeat the request, of which `body` is what was sent."""
     sent = {name: value for name, value in body.items() if value is not None}
     fields = {name: sent.get(name, default) for name, default in _AS_SENT.items()}
-    fields |= {name: sent[name] for name in _IF_SENT if name in sent}
+    fields |= {name: _settled(sent[name], always) for name, always in _IF_SENT.items() if name in sent}
+    if "prompt_cache_retention" in sent:
+        fields["prompt_cache_retention"] = sent["prompt_cache_retention"]
     if isinstance(wire.user, str):
         fields["user"] = wire.user
     if wire.conversation_id is not None:
@@ -50,6 +58,13 @@ def echo_of(wire: ResponseRequest, body: Mapping[str, Any]) -> dict[str, Any]:
         "text": _text(sent.get("text", {})),
         "tools": [_tool(tool) for tool in sent.get("tools", [])],
     }
+
+
+def _settled(sent: Any, always: Mapping[str, Any]) -> Any:
+    """What was sent, with what holds where it says nothing, or leaves it to the server."""
+    if not isinstance(sent, dict):
+        return sent
+    return {**always, **{name: value for name, value in cast("Json", sent).items() if value not in (None, "auto")}}
 
 
 def _text(sent: Mapping[str, Any]) -> dict[str, Any]:

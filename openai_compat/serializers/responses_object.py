@@ -76,7 +76,7 @@ def error_of(error: OpenAICompatError) -> ResponseError:
 
 
 def error_event(error: OpenAICompatError) -> ErrorEvent:
-    """The `error` event. Its type is, as in chat, never one that makes coding agents run the turn again."""
+    """The `error` event. Type and code are, as in chat, never those that make coding agents run the turn again."""
     nested: NestedError = {
         "type": "agent_error" if error.type in RETRIED_TYPES else error.type,
         "code": _code(error),
@@ -84,7 +84,7 @@ def error_event(error: OpenAICompatError) -> ErrorEvent:
         "param": error.param,
         "original_code": error.code,
     }
-    return {"type": "error", "code": error.code, "message": error.message, "param": error.param, "error": nested}
+    return {"type": "error", "code": nested["code"], "message": error.message, "param": error.param, "error": nested}
 
 
 def _code(error: OpenAICompatError) -> ResponseErrorCode:

@@ -373,7 +373,7 @@ def test_a_completed_response_says_when() -> None:
 def test_a_failure_has_the_code_that_keeps_agents_from_being_run_twice(error: OpenAICompatError, code: str) -> None:
     stream = ResponseStream(form())
     *_, event, failed = frames(stream.begin() + stream.feed(["a"]) + stream.fail(error))
-    assert (event["type"], event["code"], event["message"]) == ("error", error.code, "No.")
+    assert (event["type"], event["code"], event["message"]) == ("error", code, "No.")
     assert (event["error"]["code"], event["error"]["original_code"]) == (code, error.code)
     assert event["error"]["type"] not in ("server_error", "rate_limit_error")
     assert (failed["type"], failed["response"]["status"]) == ("response.failed", "failed")

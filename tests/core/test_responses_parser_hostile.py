@@ -318,7 +318,6 @@ def test_null_means_not_there() -> None:
         ({"conversation": "conv_1", "previous_response_id": "resp_1"}, "conversation"),
         ({"background": True, "store": False}, "background"),
         ({"tools": [{**TOOL, "name": "x" * 129}]}, "tools[0].name"),
-        ({"tools": [{"type": "namespace", "name": "n", "tools": []}]}, "tools[0].tools"),
         ({"tools": [{"type": "namespace", "name": "n", "tools": [{**TOOL, "name": ""}]}]}, "tools[0].tools[0].name"),
         ({"tools": [{"type": "namespace", "name": "n", "tools": [TOOL, TOOL]}]}, "tools[0].tools[1].name"),
         ({"tools": [{**TOOL, "parameters": []}]}, "tools[0].parameters"),

@@ -324,6 +324,7 @@ REQUIREMENTS: dict[str, Requirement] = {
         "openapi.json is open without a key, has only references that resolve, and valid schemas", "D 2"
     ),
     "openapi.matches": Requirement("what is sent and answered is valid by openapi.json", "D 2"),
+    "wrong.place": Requirement("a parameter of another API is refused, and it is said what to send", "W A2"),
     "errors.envelope": Requirement(
         "every error has the envelope with all four keys, its status and its request id", "W A2"
     ),
@@ -364,6 +365,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     "chat_api.models": Requirement("what is listed can be asked for, and agents say whose they are", "D 5"),
     "chat_api.providers": Requirement("providers are told and changed; keys never come back", "D 5"),
     "chat_api.openapi": Requirement("the openapi document describes every path and answer", "D 5"),
+    "sdk.values": Requirement("what the SDK's types let a client write is taken, and shown as they say", "W A3"),
     "sdk.request": Requirement("every request field of the installed SDK has a field of ours", "W A1"),
     "sdk.answer": Requirement(
         "every answer field of the installed SDK is produced, or named here with the reason why not", "W A1"

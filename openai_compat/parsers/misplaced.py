@@ -1,0 +1,64 @@
+"""Parameters of one API that clients send to another: refused, since what they ask for would be lost in silence.
+
+Hints that only a model could follow (`seed`, `logit_bias`, `reasoning` in chat) are unknown fields like others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..errors import InvalidRequest
+
+OF_CHAT: Mapping[str, str] = {
+    "messages": "Responses take 'input'.",
+    "response_format": "Responses take 'text.format'.",
+    "max_tokens": "Responses take 'max_output_tokens'.",
+    "max_completion_tokens": "Responses take 'max_output_tokens'.",
+    "reasoning_effort": "Responses take 'reasoning.effort'.",
+    "verbosity": "Responses take 'text.verbosity'.",
+    "functions": "Responses take 'tools'.",
+    "function_call": "Responses take 'tool_choice'.",
+    "web_search_options": "Responses take a tool of the type 'web_search' in 'tools'.",
+    "logprobs": "Responses take 'message.output_text.logprobs' in 'include'.",
+    "n": "A response is one answer: send a request for each.",
+    "stop": "Responses have no stop sequences.",
+    "modalities": "Responses are asked for text only.",
+}
+"""What the Responses API has instead of chat's."""
+
+OF_RESPONSES: Mapping[str, str] = {
+    "input": "Chat completions take 'messages'.",
+    "instructions": "Chat completions take a message with the role 'developer' in 'messages'.",
+    "max_output_tokens": "Chat completions take 'max_completion_tokens'.",
+    "text": "Chat completions take 'response_format' and 'verbosity'.",
+    "previous_response_id": "Chat completions take what was said before in 'messages'.",
+    "background": "Chat completions are answered at once: use POST /v1/responses.",
+}
+"""What chat has instead of the Responses API's."""
+
+NOT_OF_COMPLETIONS: Mapping[str, str] = {
+    "max_completion_tokens": "Completions take 'max_tokens'.",
+    "max_output_tokens": "Completions take 'max_tokens'.",
+    "response_format": "Completions have no form: use POST /v1/chat/completions.",
+    "tools": "Completions have no tools: use POST /v1/chat/completions.",
+}
+
+_NOTHING_ASKED: Mapping[str, tuple[Any, ...]] = {
+    "background": (False,),
+    "logprobs": (False,),
+    "modalities": (["text"],),
+    "n": (1,),
+    "stop": ([], ""),
+    "tools": ([],),
+}
+"""Values that ask for nothing beyond what is done anyway."""
+
+
+def refuse_misplaced(raw: Mapping[str, Any], instead: Mapping[str, str]) -> None:
+    """Raise InvalidRequest for the first parameter that belongs to another API, telling what to send."""
+    for name, advice in instead.items():
+        value = raw.get(name)
+        if value is not None and value not in _NOTHING_ASKED.get(name, ()):
+            text = f"'{name}' is not a parameter here. {advice}"
+            raise InvalidRequest(text, param=name, code="unsupported_parameter")
