@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias, cast, runtime_checkable
 
-from .events import AgentEvent
+from .events import AgentEvent, PendingCall
 from .messages import AssistantMessage, Message, ToolMessage, UserMessage
 
 
@@ -157,12 +157,18 @@ class Decision:
 class Resume:
     """What an earlier turn paused for has come: results of the client's tools and decisions, by call id.
 
-    `state` is what the agent left in `Paused`.
+    `state` is what the agent left in `Paused`; `calls` are those that were decided about, by call id, as it told of them.
     """
 
     results: Mapping[str, ToolMessage]
     decisions: Mapping[str, Decision] = field(default_factory=dict[str, Decision])
     state: Mapping[str, Any] | None = None
+    calls: Mapping[str, PendingCall] = field(default_factory=dict[str, PendingCall])
+
+    def may_run(self, call_id: str) -> bool:
+        """False for a call that somebody has denied."""
+        decision = self.decisions.get(call_id)
+        return decision is None or decision.approved
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

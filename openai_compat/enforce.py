@@ -7,7 +7,7 @@ I/O, no clock.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import assert_never
 
 from .backend import AgentRequest, FunctionTool
@@ -36,7 +36,10 @@ from .events import (
     UsageReported,
 )
 from .stop import StopScanner
-from .wellformed import is_well_formed
+from .wellformed import same_json, wrong_field
+
+BROKEN = frozenset(["event_order", "invalid_event", "invalid_usage", "tool_choice_violated"])
+"""The codes of the errors by which an agent breaks the contract: what it yields is wrong, whatever it means."""
 
 CHARACTERS_PER_TOKEN = 4
 """How long a token is taken to be where the agent does not count tokens itself."""
@@ -48,6 +51,7 @@ class _Call:
     executor: Executor
     pieces: list[str] = field(default_factory=list[str])
     ready: bool = False
+    answered: bool = False
 
     @property
     def arguments(self) -> str:
@@ -66,6 +70,7 @@ class Enforcer:
         self._calls: dict[str, _Call] = {}
         self._dropped: set[str] = set()
         self._own_calls = 0
+        self._resume = request.resume
         self._scanner = StopScanner(request.sampling.stop) if request.sampling.stop else None
         limit = request.sampling.max_tokens
         self._functions = {tool.name for tool in request.tools if isinstance(tool, FunctionTool)}
@@ -84,8 +89,8 @@ class Enforcer:
                 return self._text(item)
             case UsageReported():
                 return [_checked(item)]
-            case _ if isinstance(item, EVENT_TYPES) and not is_well_formed(item):
-                return _refuse(item)
+            case _ if isinstance(item, EVENT_TYPES) and (field := wrong_field(item)) is not None:
+                return _refuse(item, field)
             case TextDelta():
                 return self._text_event(item)
             case ReasoningDelta():
@@ -150,7 +155,7 @@ class Enforcer:
             return []
         match item:
             case ToolCallStarted():
-                return self._started(item.call_id, item.name, item.executor)
+                return self._begun(item)
             case ToolCallReady():
                 return self._ready(item)
             case ToolResult():
@@ -162,9 +167,19 @@ class Enforcer:
 
     # tools
 
-    def _started(self, call_id: str, name: str, executor: Executor | None) -> list[AgentEvent]:
-        if call_id in self._calls or call_id in self._dropped:
+    def _begun(self, event: ToolCallStarted) -> list[AgentEvent]:
+        """To say once more that a call has begun is no second call, unless it is over or another one."""
+        if event.call_id in self._dropped:
             return []
+        known = self._calls.get(event.call_id)
+        if known is None:
+            return self._started(event.call_id, event.name, event.executor)
+        if known.ready:
+            raise _order("The agent began a tool call with an id that it had used.")
+        self._check_same(known, event)
+        return []
+
+    def _started(self, call_id: str, name: str, executor: Executor | None) -> list[AgentEvent]:
         choice = self._request.tool_choice
         who = executor or ("client" if name in choice.names or name in choice.withheld else "agent")
         if who == "client":
@@ -188,15 +203,24 @@ class Enforcer:
             return []
         call = self._calls.get(event.call_id)
         if call is None or call.ready:
-            raise AgentError("The agent sent arguments for a tool call that is not open.", code="event_order")
+            raise _order("The agent sent arguments for a tool call that is not open.")
         call.pieces.append(event.arguments)
         return [event]
 
     def _ready(self, event: ToolCallReady) -> list[AgentEvent]:
-        events = self._started(event.call_id, event.name, event.executor)
+        if event.call_id in self._dropped:
+            return []
+        events: list[AgentEvent] = []
+        if event.call_id not in self._calls:
+            events = self._started(event.call_id, event.name, event.executor)
         call = self._calls.get(event.call_id)
-        if call is None or call.ready:
+        if call is None:
             return events
+        if call.answered:
+            raise _order("The agent used the id of a tool call for another one.")
+        self._check_same(call, event)
+        if call.ready:  # told twice
+            return []
         sent = call.arguments
         if event.arguments.startswith(sent) and len(event.arguments) > len(sent):
             rest = event.arguments[len(sent) :]
@@ -214,11 +238,39 @@ class Enforcer:
 
     def _result(self, event: ToolResult) -> list[AgentEvent]:
         call = self._calls.get(event.call_id)
-        if call is None:  # a run that was resumed: the call itself belongs to an earlier turn
-            return [event]
+        if self._resume is not None and not self._resume.may_run(event.call_id):
+            event = replace(event, denied=True)
+        if call is None:
+            return [*self._earlier_call(event.call_id), event]
         if call.executor == "client":
-            raise AgentError("The agent answered a tool call that is the client's.", code="event_order")
+            raise _order("The agent answered a tool call that is the client's.")
+        if call.answered:
+            raise _order("The agent gave two results for one tool call.")
+        call.answered = True
         return [event] if call.ready else [*self._complete(event.call_id, call), event]
+
+    def _earlier_call(self, call_id: str) -> list[AgentEvent]:
+        """The call of a result in a run that was resumed, as people were asked about it in the earlier turn."""
+        if self._resume is None:
+            raise _order("The agent gave a result for a tool call that it has not made.")
+        asked = self._resume.calls.get(call_id)
+        if asked is None:
+            return []
+        decision = self._resume.decisions.get(call_id)
+        changed = None if decision is None else decision.arguments
+        arguments = asked.arguments if changed is None else changed
+        self._calls[call_id] = call = _Call(asked.name, "agent", [arguments], answered=True)
+        started = ToolCallStarted(call_id, call.name, "agent")
+        return [started, ToolCallDelta(call_id, call.arguments), *self._complete(call_id, call)]
+
+    def _check_same(self, call: _Call, told: ToolCallStarted | ToolCallReady | PendingCall) -> None:
+        """Raise AgentError if what is told of a call is not what was told of it before."""
+        executor = None if isinstance(told, PendingCall) else told.executor
+        if told.name not in ("", call.name) or executor not in (None, call.executor):
+            raise _order("The agent told of one tool call that it is two different ones.")
+        sent, whole = call.arguments, "" if isinstance(told, ToolCallStarted) else told.arguments
+        if whole and not (whole == sent if call.ready else whole.startswith(sent)) and not same_json(sent, whole):
+            raise _order("The arguments of a tool call are not those that the agent had sent piece by piece.")
 
     def _client_calls(self) -> list[tuple[str, _Call]]:
         return [(call_id, call) for call_id, call in self._calls.items() if call.executor == "client"]
@@ -231,8 +283,13 @@ class Enforcer:
     def _paused(self, event: Paused) -> list[AgentEvent]:
         events = self.flush()
         approvals = tuple([call for call in event.pending if call.waits_for == "approval"])
+        if len({call.call_id for call in event.pending}) < len(event.pending):
+            raise _order("The agent waits for two tool calls with one id.")
         for call in event.pending:
-            if call.waits_for == "result":
+            known = self._calls.get(call.call_id)
+            if known is not None:
+                self._check_same(known, call)
+            if call.waits_for == "result" and (known is None or not known.ready):
                 events += self.feed(ToolCallReady(call.call_id, call.name, call.arguments, "client"))
         if self.finished:
             return events
@@ -269,7 +326,12 @@ def _checked(usage: UsageReported) -> UsageReported:
     return usage
 
 
-def _refuse(wrong: object) -> list[AgentEvent]:
+def _order(text: str) -> AgentError:
+    return AgentError(text, code="event_order")
+
+
+def _refuse(wrong: object, field: str | None = None) -> list[AgentEvent]:
+    where = "" if field is None else f", its field '{field}'"
     raise AgentError("The agent yielded something that is not an event.", code="invalid_event") from TypeError(
-        f"an agent yields str or well-formed events, not {type(wrong).__name__}: {wrong!r:.200}"
+        f"an agent yields str or well-formed events, not {type(wrong).__name__}{where}: {wrong!r:.200}"
     )

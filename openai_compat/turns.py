@@ -25,7 +25,7 @@ import anyio.lowlevel
 from .alarms import Signal, Sleeper, new_sleeper
 from .backend import AgentBackend, AgentRequest, RunContext
 from .callables import close
-from .enforce import Enforcer
+from .enforce import BROKEN, Enforcer
 from .errors import AgentError, OpenAICompatError
 from .failures import public_error
 from .reducer import LARGE, Item, size_of
@@ -65,6 +65,7 @@ class Turn:
         self._room: Sleeper | None = None
         self._full = False
         self._dropping = False
+        self._unheard = False
         self._cancelled = False
         self._ended = False
         self._task: Task | None = None
@@ -187,6 +188,7 @@ class Turn:
         plain_text, queue, wake = self._enforcer.plain_text, self._items, self._wake
         async for item in items:
             if self._dropping or self._enforcer.finished:  # nobody wants it, and an agent need not ever wait by itself
+                self._note_unheard(item)
                 await anyio.lowlevel.checkpoint()
                 if self._cancelled:
                     return
@@ -203,6 +205,15 @@ class Turn:
                     self._stop_itself()
             if self._full or len(queue) >= BUFFER:
                 await self._wait_for_room()
+
+    def _note_unheard(self, item: object) -> None:
+        """Say once in the log that the agent goes on after its end, unless it was the server that has ended it."""
+        if item and not (self._dropping or self._enforcer.ended_early or self._unheard):
+            self._unheard = True
+            name, request_id = type(item).__name__, self._context.request_id
+            self._context.logger.warning(
+                "%s: event_order: the agent said something (%s) after its end; it is dropped", request_id, name
+            )
 
     def _put_all(self, items: list[Any]) -> None:
         if items and not self._dropping:
@@ -237,6 +248,8 @@ class Turn:
         """What an agent says to its client needs no traceback, unless somebody looks for the reason."""
         if not isinstance(error, AgentError):
             self._log(logging.ERROR, "the agent failed", error)
+        elif error.code in BROKEN:
+            self._log(logging.ERROR, f"the agent broke its contract ({error.code})", error)
         elif self._context.logger.isEnabledFor(logging.DEBUG):
             self._log(logging.INFO, "the agent failed", error)
         else:

@@ -3,25 +3,41 @@
 from __future__ import annotations
 
 import functools
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import is_dataclass
 from types import UnionType
-from typing import Any, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeAlias, Union, cast, get_args, get_origin, get_type_hints
 
-Field: TypeAlias = tuple[str, tuple[type, ...], tuple[Any, ...]]
+Test: TypeAlias = Callable[[Any], bool]
+Field: TypeAlias = tuple[str, tuple[type, ...], tuple[Any, ...], Test | None]
+
+KEPT = frozenset(["state"])
+"""Fields that the store keeps: JSON has no number for infinity, and what is shown as null must not be kept as that."""
 
 
 def is_well_formed(event: object) -> bool:
-    """Whether every field of a dataclass has a value of its type; what containers hold is not looked at."""
+    """Whether every field of a dataclass has a value of its type, and its containers hold what they should."""
+    return wrong_field(event) is None
+
+
+def wrong_field(event: object) -> str | None:
+    """The first field of a dataclass whose value is not what its type says; None if there is none."""
     kind: Any = type(event)
-    for name, classes, constants in _fields(kind):
+    for name, classes, constants, holds in _fields(kind):
         value = getattr(event, name)
-        if not isinstance(value, classes) and value not in constants:
-            return False
-    return True
+        if not isinstance(value, classes):
+            if value not in constants:
+                return name
+        elif holds is not None and value is not None and not holds(value):
+            return name
+    return None
 
 
 @functools.cache
 def _fields(kind: type) -> list[Field]:
-    """The fields of a class: the classes that the value of each may have, and the constants that it may be."""
+    """The fields of a class: the classes that a value may have, the constants it may be, and what it has to hold."""
     return [_field(name, hint) for name, hint in get_type_hints(kind).items()]
 
 
@@ -29,4 +45,48 @@ def _field(name: str, hint: Any) -> Field:
     kinds: tuple[Any, ...] = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
     constants = [constant for kind in kinds if get_origin(kind) is Literal for constant in get_args(kind)]
     classes: list[type] = [get_origin(kind) or kind for kind in kinds if get_origin(kind) is not Literal]
-    return name, tuple(reversed(classes)), tuple(constants)  # reversed: None, the quickest to tell, comes first
+    holds = next((test for kind in kinds if (test := _contents(name, kind)) is not None), None)
+    return name, tuple(reversed(classes)), tuple(constants), holds  # reversed: None, the quickest to tell, comes first
+
+
+def _contents(name: str, kind: Any) -> Test | None:
+    """What is to be asked of a container's contents."""
+    origin, inside = get_origin(kind), get_args(kind)
+    if origin is Mapping:
+        return functools.partial(is_json, finite=name in KEPT)
+    if origin is tuple and is_dataclass(inside[0]):
+        return lambda value: all([isinstance(each, inside[0]) and is_well_formed(each) for each in value])
+    return _is_objects if origin is Sequence else None
+
+
+def _is_objects(value: Any) -> bool:
+    return not isinstance(value, str | bytes) and all([isinstance(each, Mapping) and is_json(each) for each in value])
+
+
+def is_json(value: object, *, finite: bool = False) -> bool:
+    """Whether JSON can carry a value: as it is with `finite`, else with NaN as null and bytes as text."""
+    try:
+        return _is_json(value, finite)
+    except RecursionError:  # far too deep, or in itself
+        return False
+
+
+def _is_json(value: object, finite: bool) -> bool:
+    if value is None or isinstance(value, str | int):
+        return True
+    if isinstance(value, float):
+        return not finite or math.isfinite(value)
+    if isinstance(value, bytes):  # which MessagePack carries
+        return not finite
+    if isinstance(value, Mapping):
+        pairs = cast("Mapping[object, object]", value).items()
+        return all([isinstance(key, str) and _is_json(each, finite) for key, each in pairs])
+    return isinstance(value, list | tuple) and all([_is_json(each, finite) for each in cast("list[object]", value)])
+
+
+def same_json(one: str, other: str) -> bool:
+    """Whether two texts are JSON that says the same, however it is written."""
+    try:
+        return json.dumps(json.loads(one), sort_keys=True) == json.dumps(json.loads(other), sort_keys=True)
+    except (ValueError, RecursionError):
+        return False

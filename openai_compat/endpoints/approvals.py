@@ -43,7 +43,9 @@ class Answers:
         """What the agent is given: decisions by call id, and the state that it left."""
         by_call = {self.approvals[asked].call_id: decision for asked, decision in self.decisions.items()}
         states = [from_stored_json(approval.state)["state"] for approval in self.approvals.values()]
-        return Resume(results.results if results is not None else {}, by_call, states[-1] if states else None)
+        asked = [PendingCall(a.call_id, a.tool, a.arguments, "approval") for a in self.approvals.values()]
+        given = results.results if results is not None else {}
+        return Resume(given, by_call, states[-1] if states else None, {call.call_id: call for call in asked})
 
     @property
     def asked(self) -> Sequence[Sequence[str]]:

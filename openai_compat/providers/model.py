@@ -29,12 +29,12 @@ class ProviderModel:
 
     @property
     def capabilities(self) -> Capabilities:
-        """Those of the backend that it has now; what any model may have while there is none."""
+        """Those of the backend that it has now; what any model may have while there is none. It has no own tools to bound."""
         try:
             connection, backend = self._backend()
-            return replace(backend.capabilities, upstream=self._upstream(connection))
+            return replace(backend.capabilities, security_modes=True, upstream=self._upstream(connection))
         except OpenAICompatError:
-            return Capabilities(upstream=self._upstream(None))
+            return Capabilities(security_modes=True, upstream=self._upstream(None))
 
     def _upstream(self, connection: ProviderConnection | None) -> str | None:
         try:

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from openai_compat.backend import AgentRequest, Sampling, ToolChoice
+from openai_compat.backend import AgentRequest, Decision, Resume, Sampling, ToolChoice
 from openai_compat.enforce import CHARACTERS_PER_TOKEN, Enforcer
 from openai_compat.errors import AgentError
 from openai_compat.events import (
     AgentEvent,
     Finished,
+    MediaDelta,
     MessageBreak,
+    Notice,
     Paused,
     PendingCall,
+    Progress,
     ReasoningDelta,
     RefusalDelta,
     TextDelta,
@@ -27,10 +31,12 @@ from openai_compat.events import (
     ToolResult,
     UsageReported,
 )
+from tests.interaction.requirements import requirement
 
 from . import strategies
 from .test_stop import cut_at_first
 
+PIECES = [ToolCallStarted("1", "find"), ToolCallDelta("1", '{"a"'), ToolCallDelta("1", ": 1}")]
 ALL = ToolChoice(frozenset(["get_weather", "find"]))
 SPEECH = (TextDelta, ReasoningDelta, RefusalDelta)
 
@@ -207,8 +213,37 @@ def test_the_rest_of_the_arguments_comes_with_ready() -> None:
     ]
 
 
+def resumed(*calls: PendingCall, **decisions: Decision) -> AgentRequest:
+    """A request that goes on with a turn which has paused for these calls."""
+    resume = Resume({}, decisions, None, {call.call_id: call for call in calls})
+    return replace(strategies.asked(ALL, Sampling()), resume=resume)
+
+
 def test_a_result_of_an_earlier_turns_call_stands_alone() -> None:
-    assert enforce([ToolResult("old", "done")]) == [ToolResult("old", "done"), Finished()]
+    assert enforce([ToolResult("old", "done")], resumed()) == [ToolResult("old", "done"), Finished()]
+
+
+@requirement("approval.shown")
+def test_a_call_that_was_decided_about_is_told_with_its_result_as_it_was_asked() -> None:
+    asked = PendingCall("c", "delete", '{"file":"a"}', "approval")
+    told = [
+        ToolCallStarted("c", "delete", "agent"),
+        ToolCallDelta("c", '{"file":"a"}'),
+        ToolCallReady("c", "delete", '{"file":"a"}', "agent"),
+    ]
+    gone = ToolResult("c", "gone")
+    assert enforce([gone], resumed(asked, c=Decision(approved=True))) == [*told, gone, Finished()]
+    assert enforce([*told, gone], resumed(asked, c=Decision(approved=True))) == [*told, gone, Finished()]
+    changed = enforce([gone], resumed(asked, c=Decision(approved=True, arguments='{"file":"b"}')))
+    assert changed[2] == ToolCallReady("c", "delete", '{"file":"b"}', "agent")
+
+
+@requirement("approval.shown")
+def test_a_denied_call_is_denied_whatever_the_agent_says_of_it() -> None:
+    asked = PendingCall("c", "delete", "{}", "approval")
+    for said in ([ToolResult("c", "ok")], [ToolCallReady("c", "delete", "{}", "agent"), ToolResult("c", "ok")]):
+        out = enforce(list(said), resumed(asked, c=Decision(approved=False)))
+        assert out[-2] == ToolResult("c", "ok", denied=True)
 
 
 def test_a_pause_makes_calls_of_what_is_pending() -> None:
@@ -236,6 +271,22 @@ def test_with_parallel_calls_off_only_the_first_call_of_the_client_is_kept() -> 
         ([ToolCallDelta("1", "{}")], "event_order"),
         ([ToolCallReady("1", "find", "{}"), ToolCallDelta("1", "{}")], "event_order"),
         ([ToolCallReady("1", "find", "{}"), ToolResult("1", "done")], "event_order"),
+        ([ToolCallReady("1", "find", "{}"), ToolCallReady("1", "find", '{"a": 1}')], "event_order"),
+        ([ToolCallReady("1", "own", "{}"), ToolResult("1", "x"), ToolResult("1", "x")], "event_order"),
+        ([ToolCallReady("1", "find", "{}"), ToolCallStarted("1", "find")], "event_order"),
+        ([ToolCallStarted("1", "own"), ToolResult("1", "x"), ToolCallReady("1", "own", "{}")], "event_order"),
+        ([ToolCallStarted("1", "find"), ToolCallStarted("1", "get_weather")], "event_order"),
+        ([ToolCallStarted("1", "find"), ToolCallStarted("1", "find", "agent")], "event_order"),
+        ([ToolCallStarted("1", "find"), ToolCallReady("1", "get_weather", "{}")], "event_order"),
+        ([ToolCallStarted("1", "own"), ToolCallReady("1", "own", "{}", "client")], "event_order"),
+        ([*PIECES, ToolCallReady("1", "find", '{"a": 2}')], "event_order"),
+        ([*PIECES, ToolCallReady("1", "find", '{"a"')], "event_order"),
+        ([*PIECES, ToolCallReady("1", "find", '{"INVALID_JSON": ""}')], "event_order"),
+        ([*PIECES, Paused((PendingCall("1", "find", '{"a": 2}'),))], "event_order"),
+        ([*PIECES, Paused((PendingCall("1", "other", '{"a": 1}', "approval"),))], "event_order"),
+        ([ToolCallReady("1", "find", "{}"), Paused((PendingCall("1", "find", '{"a": 2}'),))], "event_order"),
+        ([Paused((PendingCall("1", "find", "{}"), PendingCall("1", "find", "{}")))], "event_order"),
+        ([ToolResult("unknown", "done")], "event_order"),
         ([ToolCallStarted("1", "own_tool", "client")], "tool_choice_violated"),
         ([UsageReported(-1, 0)], "invalid_usage"),
         ([UsageReported(1, 1.5)], "invalid_usage"),  # type: ignore[arg-type]
@@ -247,6 +298,72 @@ def test_what_contradicts_is_the_agents_error(items: list[AgentEvent | str], cod
     with pytest.raises(AgentError) as caught:
         enforce(items)
     assert (caught.value.code, caught.value.status) == (code, 500)
+
+
+@pytest.mark.parametrize(
+    "items",
+    [
+        [*PIECES, ToolCallReady("1", "find", '{"a": 1}')],
+        [*PIECES, ToolCallReady("1", "find", '{"a":1}')],
+        [*PIECES, ToolCallReady("1", "find", "")],
+        [*PIECES, Paused((PendingCall("1", "find", '{"a": 1}'),))],
+        [*PIECES, ToolCallReady("1", "find", '{"a": 1}'), Paused((PendingCall("1", "find", '{"a":1}'),))],
+        [ToolCallReady("1", "find", '{"a": 1}'), Paused((PendingCall("1", "find", '{"a": 1}'),))],
+    ],
+)
+def test_what_says_the_same_again_is_no_contradiction(items: list[AgentEvent | str]) -> None:
+    assert enforce(items)[-1] == Paused((PendingCall("1", "find", '{"a": 1}'),))
+
+
+class Loop(dict[str, Any]):
+    """A mapping that holds itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self["me"] = self
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        Paused((PendingCall("1", "a", "{}", "no such"),)),  # type: ignore[arg-type]
+        Paused((PendingCall("1", "a", {"x": 1}, "approval"),)),  # type: ignore[arg-type]
+        Paused([PendingCall("1", "a", "{}")]),  # type: ignore[arg-type]
+        Paused(("1",)),  # type: ignore[arg-type]
+        *[
+            Paused((PendingCall("1", "a", "{}", "approval"),), {"x": state})
+            for state in (
+                {1},
+                object(),
+                b"x",
+                float("nan"),
+                float("inf"),
+                {1: 2},
+                Loop(),
+                [None, {"y": ()}, {"z": {3}}],
+            )
+        ],
+        Paused((PendingCall("1", "a", "{}", "approval"),), [1]),  # type: ignore[arg-type]
+        Progress("step", "1", "on", data={"x": object()}),
+        Progress("step", "1", "on", data={1: "x"}),  # type: ignore[dict-item]
+        TextDelta(b"x"),  # type: ignore[arg-type]
+        TextDelta("x", logprobs="abc"),  # type: ignore[arg-type]
+        TextDelta("x", logprobs=[{"token": object()}]),
+        ToolCallReady(7, "a", "{}"),  # type: ignore[arg-type]
+        ToolCallReady("1", "a", {"x": 1}),  # type: ignore[arg-type]
+        ToolCallStarted("1", "a", "somebody"),  # type: ignore[arg-type]
+        ToolResult("1", {"x": 1}),  # type: ignore[arg-type]
+        ToolResult("1", "x", is_error=None),  # type: ignore[arg-type]
+        MediaDelta("text", "image/png"),  # type: ignore[arg-type]
+        Finished("done"),  # type: ignore[arg-type]
+        Notice("x", "fatal"),  # type: ignore[arg-type]
+    ],
+)
+def test_an_event_that_holds_something_else_than_it_says_is_the_agents_error(wrong: AgentEvent) -> None:
+    with pytest.raises(AgentError) as caught:
+        enforce([wrong])
+    assert caught.value.code == "invalid_event"
+    assert f"{type(wrong).__name__}, its field '" in str(caught.value.__cause__)
 
 
 @pytest.mark.parametrize("wrong", [None, 5, b"bytes", {"text": "hi"}, ["hi"], object(), TextDelta])

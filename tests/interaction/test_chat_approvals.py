@@ -9,7 +9,7 @@ from typing import Any
 import openai
 import pytest
 
-from openai_compat import AgentRequest, Conversations, Paused, PendingCall, Principal, ToolResult
+from openai_compat import AgentRequest, Conversations, Finished, Paused, PendingCall, Principal, ToolResult
 from openai_compat.backend import RunContext
 
 from .conftest import Connect, in_process
@@ -133,3 +133,72 @@ async def test_a_decision_that_is_none_is_a_400(connect: Connect) -> None:
         ]
         with pytest.raises(openai.BadRequestError):
             await said(client, history, tools=[ASKS])
+
+
+class Silent:
+    """Tells only the result of a call that was decided about, and never that it was denied, as some frameworks do."""
+
+    async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[Any]:
+        if request.resume is None or not request.resume.decisions:
+            yield Paused((PendingCall("call_1", "delete", '{"file":"a"}', "approval"),), {})
+            return
+        yield ToolResult("call_1", "Error: rejected" if not request.resume.decisions["call_1"].approved else "gone")
+        yield "Well."
+
+
+@requirement("approval.shown")
+@in_process
+@pytest.mark.parametrize(("word", "ended"), [("yes", "delete done"), ("no", "delete was denied")])
+async def test_a_resumed_call_is_shown_by_its_name_and_a_denied_one_as_denied(
+    connect: Connect, word: str, ended: str
+) -> None:
+    async with connect(Silent()) as client:
+        asked = await said(client, DELETE)
+        history = [*DELETE, {"role": "assistant", "content": asked.content}, {"role": "user", "content": word}]
+        chunks = [c async for c in await client.chat.completions.create(model="agent", messages=history, stream=True)]
+    lines = [(chunk.model_extra or {})["event"]["data"]["description"] for chunk in chunks if chunk.model_extra]
+    assert lines == ["Running delete …", ended]
+
+
+@requirement("approval.shown")
+@in_process
+@pytest.mark.parametrize("approve", [True, False])
+async def test_in_the_responses_api_a_denied_call_is_no_success(connect: Connect, approve: bool) -> None:
+    tools: Any = [{"type": "mcp", "server_label": "agent", "server_url": "https://example.org"}]
+    async with connect(Silent()) as client:
+        asked = await client.responses.create(model="agent", input="Delete a", tools=tools)
+        decision: Any = [
+            {"type": "mcp_approval_response", "approval_request_id": asked.output[-1].id, "approve": approve}
+        ]
+        told = await client.responses.create(model="agent", input=decision, previous_response_id=asked.id, tools=tools)
+    call: Any = told.output[0]
+    assert (call.type, call.name, call.arguments) == ("mcp_call", "delete", '{"file":"a"}')
+    assert (call.status, call.error is None) == (("completed", True) if approve else ("failed", False))
+
+
+@requirement("tools.order")
+@in_process
+async def test_a_broken_contract_is_the_agents_error_and_named_in_the_log(
+    connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def agent(prompt: str) -> AsyncIterator[Any]:
+        if prompt == "state":
+            yield Paused((PendingCall("c", "delete", "{}", "approval"),), {"seen": {1}})
+        elif prompt == "late":
+            yield Finished()
+            yield "more"
+        else:
+            yield Paused((PendingCall("c", "delete", "{}", "no such"),))  # type: ignore[arg-type]
+
+    codes: list[Any] = []
+    async with connect(agent) as client:
+        for prompt in ("state", "else"):
+            with pytest.raises(openai.InternalServerError) as refused:
+                await said(client, [{"role": "user", "content": prompt}])
+            codes.append(refused.value.code)
+        await said(client, [{"role": "user", "content": "late"}])
+    assert codes == ["invalid_event", "invalid_event"]
+    errors = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert [text.partition(": ")[2] for text in errors] == ["the agent broke its contract (invalid_event)"] * 2
+    assert "its field 'state'" in caplog.text
+    assert "event_order: the agent said something (str) after its end" in caplog.text

@@ -9,7 +9,22 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
-from openai_compat import AgentError, AgentRequest, Server, ToolCallReady
+from openai_compat import (
+    AgentError,
+    AgentRequest,
+    Finished,
+    Paused,
+    PendingCall,
+    Progress,
+    RunContext,
+    Server,
+    TextDelta,
+    ToolCallDelta,
+    ToolCallReady,
+    ToolCallStarted,
+    ToolResult,
+    UsageReported,
+)
 from openai_compat.http import HttpRequest, Send
 from openai_compat.testing import Conformance
 
@@ -635,6 +650,96 @@ class ErrorTypeThatIsRetried(Suite):
         return chunk
 
     agent = Distorted(chunk=_retried)
+
+
+# the contract of events
+
+
+class Contract(Suite):
+    own_tool_prompt = "Look it up yourself."
+
+
+def breaking(*items: Any) -> Any:
+    """An agent that says these only where it is to use a tool of its own."""
+
+    async def agent(request: AgentRequest, context: RunContext) -> AsyncIterator[Any]:
+        if request.prompt == Contract.own_tool_prompt:
+            for item in items:
+                yield item
+        else:
+            async for item in reference(request, context):
+                yield item
+
+    return agent
+
+
+LOOKED = ToolCallReady("c", "look", '{"at": 1}')
+PENDING = PendingCall("c", "delete", "{}", "approval")
+
+
+@found_by("test_the_agents_events_keep_to_their_contract")
+class UsesACallIdTwice(Contract):
+    agent = breaking(LOOKED, ToolResult("c", "sun"), ToolCallReady("c", "look", '{"at": 2}'))
+
+
+@found_by("test_the_agents_events_keep_to_their_contract")
+class BeginsACallTwice(Contract):
+    agent = breaking(ToolCallStarted("c", "look"), ToolCallStarted("c", "see"), ToolResult("c", "sun"))
+
+
+@found_by("test_the_agents_events_keep_to_their_contract")
+class TellsOtherArgumentsInTheEnd(Contract):
+    agent = breaking(ToolCallStarted("c", "look"), ToolCallDelta("c", '{"at": 2}'), LOOKED, ToolResult("c", "sun"))
+
+
+@found_by("test_the_agents_events_keep_to_their_contract")
+class TellsAnotherNameInTheEnd(Contract):
+    agent = breaking(ToolCallStarted("c", "see"), LOOKED, ToolResult("c", "sun"))
+
+
+@found_by("test_the_agents_events_keep_to_their_contract")
+class SendsArgumentsOfAClosedCall(Contract):
+    agent = breaking(LOOKED, ToolCallDelta("c", "{}"))
+
+
+@found_by("test_the_agents_events_keep_to_their_contract")
+class AnswersACallThatIsNone(Contract):
+    agent = breaking(ToolResult("d", "sun"))
+
+
+@found_by("test_the_agents_events_keep_to_their_contract")
+class WaitsForSomethingElse(Contract):
+    agent = breaking(Paused((PendingCall("c", "delete", "{}", "answer"),)))  # type: ignore[arg-type]
+
+
+@found_by("test_the_agents_events_keep_to_their_contract")
+class WaitsForOneIdTwice(Contract):
+    agent = breaking(Paused((PENDING, PENDING)))
+
+
+@found_by("test_the_agents_events_keep_to_their_contract")
+class LeavesAStateThatIsNoJson(Contract):
+    agent = breaking(Paused((PENDING,), {"seen": {1, 2}}))
+
+
+@found_by("test_the_agents_events_keep_to_their_contract")
+class ReportsNaN(Contract):
+    agent = breaking("x", UsageReported(float("nan"), 1))  # type: ignore[arg-type]
+
+
+@found_by("test_the_agents_events_keep_to_their_contract")
+class TextAsBytes(Contract):
+    agent = breaking(TextDelta(b"x"))  # type: ignore[arg-type]
+
+
+@found_by("test_the_agents_events_keep_to_their_contract")
+class ProgressThatIsNoJson(Contract):
+    agent = breaking(Progress("step", "1", "on", data={"file": object()}), "x")
+
+
+@found_by("test_the_agents_events_keep_to_their_contract")
+class SpeaksAfterItsEnd(Contract):
+    agent = breaking("x", Finished(), "y")
 
 
 # clients that leave

@@ -16,7 +16,11 @@ TOOL_CHECKS = {
     "test_only_tools_that_may_be_called_are_called",
     "test_a_tools_result_reaches_the_agent",
 }
-WATCHING_CHECKS = {"test_a_piece_is_sent_before_the_next_one_is_made", "test_one_request_is_one_run"}
+WATCHING_CHECKS = {
+    "test_a_piece_is_sent_before_the_next_one_is_made",
+    "test_one_request_is_one_run",
+    "test_the_agents_events_keep_to_their_contract",
+}
 TOO_QUICK = {
     "test_the_agent_stops_when_the_client_leaves_a_plain_request",
     "test_the_agent_stops_when_the_client_leaves_before_the_first_piece",

@@ -1,0 +1,57 @@
+"""The contract of events: what an agent yields is well-formed, in order, and one call is one call."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from ...enforce import BROKEN, Enforcer
+from ...errors import AgentError
+from ...events import AgentEvent, Finished, Paused
+from ..subject import Exchange
+from ..watch import Run
+from .base import Examination, expect, skip
+
+
+class ContractChecks(Examination):
+    """Checks of the events themselves, before a server makes anything of them."""
+
+    def test_the_agents_events_keep_to_their_contract(self) -> None:
+        """The server ends such a turn with the agent's error: `invalid_event`, `event_order` or `invalid_usage`.
+
+        Each event has the types that its class says, and what it holds is JSON. Each call has an id of its own, and
+        `ToolCallReady` says what its pieces have said. Nothing comes after `Finished` or `Paused`.
+        """
+        if not self.can_be_watched:
+            skip("the events of an agent inside an ASGI application cannot be seen")
+        for prompt, exchange in self.once("contract", self._asked).items():
+            for run in exchange.runs:
+                wrong = _wrong_with(run)
+                expect(not wrong, f"asked {prompt!r}, the agent broke the contract: {wrong}")
+
+    def _asked(self) -> dict[str, Exchange]:
+        """What it is asked besides: the streams of all prompts that are set."""
+        watched = self.watched(self.subject())
+        tools = list(self.tools) if watched is None or watched.capabilities.client_tools else None
+        bodies = {self.prompt: self.body(self.prompt, stream=True)}
+        if self.own_tool_prompt is not None:
+            bodies[self.own_tool_prompt] = self.body(self.own_tool_prompt, stream=True)
+        if tools is not None:
+            bodies[self.tool_prompt] = self.body(self.tool_prompt, tools=tools, stream=True)
+        return {prompt: self.once(f"contract {prompt}", partial(self.ask, body)) for prompt, body in bodies.items()}
+
+
+def _wrong_with(run: Run) -> str:
+    """What is wrong with what a run has said, read once more; empty if nothing is."""
+    enforcer = Enforcer(run.request, counts_tokens=True)
+    last: AgentEvent | str = ""
+    for number, item in enumerate(run.items, 1):
+        if isinstance(last, Finished | Paused):
+            return f"item {number} is {item!r:.200}, after the end"
+        last = item
+        try:
+            enforcer.feed(item)
+        except AgentError as error:
+            if error.code in BROKEN:
+                return f"{error.code}: {error.message} Item {number} is {item!r:.200}. {error.__cause__ or ''}"
+            raise
+    return ""
