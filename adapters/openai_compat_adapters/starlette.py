@@ -20,14 +20,13 @@ from openai_compat.extras import needs
 from openai_compat.http import ClientDisconnected, HttpRequest, ResponseBody, ResponseStart, Send
 from openai_compat.tasks import Task, spawn
 
-from ._mounted import split_path
-
 with needs(__name__):
     from starlette.applications import Starlette
     from starlette.routing import Router
     from starlette.types import ASGIApp, Message, Receive, Scope
     from starlette.types import Send as AsgiSend
 
+    from ._mounted import split_path
     from ._websocket import AsgiChannel
 
 
