@@ -7,7 +7,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Iterator
 
-from openai_compat import Progress, Server, UsageReported
+from openai_compat import Progress, ReasoningDelta, Server, UsageReported
 
 runs = 0
 
@@ -102,6 +102,8 @@ async def conversation(messages: list[dict[str, str]]) -> AsyncIterator[str | Pr
         async for said in leashed(port):
             yield said
     else:
+        yield ReasoningDelta("What was said? ")
+        yield ReasoningDelta("Nothing else.")
         yield "I "
         yield Progress("tool", "1", "Listening …")
         yield "heard: " + " / ".join([message["content"] for message in messages])

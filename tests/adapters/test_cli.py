@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import pty
@@ -15,12 +16,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
+import httpx2
+import openai
 import pytest
 from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 
 from openai_compat import Server, __version__
+from openai_compat_adapters.chat import Chat
 from openai_compat_adapters.cli import main
 from openai_compat_adapters.loading import load
 from openai_compat_adapters.options import address, base_url, duration, size
@@ -479,6 +483,24 @@ def test_a_served_agent_can_be_talked_to_but_is_not_given_a_key_that_is_openais(
         assert invoke("chat", "--url", url, "-m", "hello", "--api-key", "a-key-of-its-own").output == "hello\n"
 
 
+def chunk(delta: dict[str, object]) -> bytes:
+    body = {"id": "x", "object": "chat.completion.chunk", "created": 1, "model": "m"}
+    choice = {"index": 0, "delta": delta, "finish_reason": None}
+    return f"data: {json.dumps({**body, 'choices': [choice]})}\n\n".encode()
+
+
+@requirement("cli.chat")
+def test_a_call_of_a_clients_tool_is_told_since_there_is_none(capsys: pytest.CaptureFixture[str]) -> None:
+    call = {"index": 0, "id": "c", "type": "function", "function": {"name": "look\x1bup", "arguments": '{"a"'}}
+    more = {"index": 0, "function": {"arguments": ": 1}"}}
+    sent = b"".join([chunk({"tool_calls": [piece]}) for piece in (call, more)]) + b"data: [DONE]\n\n"
+    head = {"content-type": "text/event-stream"}
+    transport = httpx2.MockTransport(lambda request: httpx2.Response(200, headers=head, content=sent))
+    with openai.OpenAI(base_url="http://a/v1", api_key="k", http_client=httpx2.Client(transport=transport)) as client:
+        Chat(client, "m").ask("hi")
+    assert 'The agent calls look␛up({"a": 1}): a tool of its client\'s' in capsys.readouterr().err
+
+
 class Terminal:
     """`openai-compat chat` in a terminal of its own."""
 
@@ -537,6 +559,7 @@ def test_a_conversation_in_a_terminal_goes_on_after_ctrl_c_and_ends_with_ctrl_d(
     assert "You talk to conversation." in terminal.until("> ")
     terminal.type("one\n")
     shown = terminal.until("> ")
+    assert shown.count("Thinking …") == 1
     assert re.search("I \r\n[^\r\n]*· Listening …[^\r\n]*\r\nheard: one\r\n", shown)
     with Leash() as leash:
         terminal.type(f"wait {leash.prompt}\n")
@@ -545,6 +568,9 @@ def test_a_conversation_in_a_terminal_goes_on_after_ctrl_c_and_ends_with_ctrl_d(
         terminal.type("\x03")
         terminal.until("> ")
         assert leash.last_words == "finally"
+    terminal.type("/help\n")
+    assert "/new" in terminal.until("/quit")
+    terminal.until("> ")
     terminal.type("fail\n")
     assert "Error: The agent failed." in terminal.until("> ")
     terminal.type("abandoned line")
@@ -553,5 +579,10 @@ def test_a_conversation_in_a_terminal_goes_on_after_ctrl_c_and_ends_with_ctrl_d(
         terminal.type("\x03")
     terminal.type("two\n")
     assert "heard: one / I heard: one / wait" in terminal.until("waiting / two\r\n> ")
+    terminal.type("/new\n")
+    terminal.until("> ")
+    terminal.type("some\nlines\npasted\n")
+    shown = terminal.until("pasted\r\n> ")
+    assert re.search(r"heard: some\r\nlines\r\n$", shown)
     terminal.type("\x04")
     assert terminal.process.wait(PATIENCE) == 0

@@ -24,6 +24,7 @@ class Requirement:
 
 
 REQUIREMENTS: dict[str, Requirement] = {
+    "cli.chat": Requirement("in a terminal what is pasted is one message, and what the agent does is seen", "D 4"),
     "cli.settings": Requirement("what operators ask for can be set on the command line", "D 4"),
     "cli.proxy-auth": Requirement("without a key others reach it only where a proxy with a login is named", "D 8"),
     "cli.log": Requirement("the log in JSON is JSON alone; probes and words for clients make no noise", "D 8"),
