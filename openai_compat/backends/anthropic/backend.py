@@ -65,7 +65,6 @@ class AnthropicBackend:
         self.capabilities = Capabilities(
             audio_input=False,
             counts_tokens=True,
-            security_modes=True,
             upstream=f"anthropic/{model}" if model else "anthropic",
         )
 

@@ -61,7 +61,6 @@ class OpenAIBackend:
             web_search=True,
             prediction=True,
             counts_tokens=True,
-            security_modes=True,
             upstream=f"openai/{model}" if model else "openai",
         )
 
