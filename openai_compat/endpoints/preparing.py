@@ -230,7 +230,7 @@ async def _in_context(
     context = await _before(runtime, asker, parsed, nearby) if draft is None else await _said(draft)
     if draft is not None and parsed.conversation is None and context:
         parsed = replace(parsed, input=_new_items(parsed.input))  # of a client that sends all of it every time
-    lookup = await _referenced(runtime, asker, parsed.references) if parsed.references else {}
+    lookup = await _referenced(runtime, asker, parsed.references)
     long = parsed.long or len(context) > MANY
     parsed = await off_loop(partial(with_context, parsed, context, lookup, heal=draft is not None), long=long)
     if draft is not None:

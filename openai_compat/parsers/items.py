@@ -218,9 +218,10 @@ def assistant_parts(content: object) -> tuple[AssistantPart, ...]:
 
 def _others_output(output: object) -> tuple[InputPart, ...]:
     """The result of a call that another server has made: text, a picture of a screen, or something as JSON."""
-    if isinstance(output, dict) and isinstance(cast("Fields", output).get("image_url"), str):
-        return (_image(cast("Fields", output)),)
-    return (TextPart(output if isinstance(output, str) else _json(output)),)
+    if isinstance(output, str):
+        return (TextPart(output),)
+    fields = cast("Fields", output) if isinstance(output, dict) else {}
+    return (_image(fields),) if isinstance(fields.get("image_url"), str) else (TextPart(_json(output)),)
 
 
 def _assistant_part(part: Fields) -> AssistantPart | None:

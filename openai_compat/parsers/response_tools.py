@@ -169,14 +169,14 @@ def _expect_hosted(asked: Mapping[str, Any], tools: ResponseTools, param: str) -
 
 def tool_place(body: Mapping[str, Any], name: str) -> str:
     """Where a request's body, which was checked, has the name under which a tool is offered; "tools" for nowhere."""
-    sent = body.get("input")
-    items = [(f"input[{i}].tools", item.get("tools")) for i, item in enumerate(sent)] if isinstance(sent, list) else []
-    for where, tools in [("tools", body.get("tools")), *items]:
+    sent: list[Any] = body["input"] if isinstance(body.get("input"), list) else []
+    lists = [("tools", body.get("tools")), *[(f"input[{i}].tools", item.get("tools")) for i, item in enumerate(sent)]]
+    for where, tools in lists:
         for index, tool in enumerate(tools or ()):
             if tool.get("type") in ("function", "custom") and tool.get("name") == name:
                 return f"{where}[{index}].name"
-            within = enumerate(tool.get("tools") or ()) if tool.get("type") == "namespace" else ()
-            for place, inner in within:
+            within: list[Any] = (tool.get("tools") or []) if tool.get("type") == "namespace" else []
+            for place, inner in enumerate(within):
                 if qualified(inner["name"], tool["name"]) == name:
                     return f"{where}[{index}].tools[{place}].name"
     return "tools"
