@@ -22,7 +22,7 @@ server = Server(
     public=["models"],
     limits=Limits(slots=1),
     admission=Admission(busy="I'm currently busy running a session. Please try again in a few minutes."),
-    messages=MessagePolicy(history="last_user", system="ignore"),
+    messages=MessagePolicy(history="last_user", system="ignore", user="required"),
     disconnect=Disconnect("finish"),
     unknown_model="default",
     owned_by="claude-ops",

@@ -232,11 +232,11 @@ class AgentRequest:
 
     @property
     def prompt(self) -> str:
-        """The text of the last user message."""
+        """The text of the last user message; of the last message with a text, where none is from the user."""
         for message in reversed(self.messages):
             if isinstance(message, UserMessage):
                 return message.text
-        return ""
+        return next((message.text for message in reversed(self.messages) if message.text), "")
 
     @property
     def session_key(self) -> str | None:

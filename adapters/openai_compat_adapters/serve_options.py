@@ -115,6 +115,7 @@ CONVERSATIONS = grouped(
     option("--conversation-ttl", **TIME, default="30m", help="For an unused one to be forgotten from memory."),
     option("--history", **choice("full", "last-user"), help="Messages that the agent gets."),
     option("--system", **choice("accept", "ignore", "reject"), help="System messages of clients."),
+    option("--user", **choice("optional", "required"), help="Whether the user has to say something."),
     option("--on-disconnect", **choice("cancel", "finish", "detach"), help="A turn whose client has left."),
     option("--visibility", type=click.Choice(get_args(Visibility)), default="status", help="Where tool calls show."),
     option("--bare-paths", is_flag=True, help="Answer without /v1 in the path too."),

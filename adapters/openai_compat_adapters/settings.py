@@ -95,7 +95,7 @@ def _settings(o: dict[str, Any]) -> dict[str, Any]:
         "chat_api": ChatApi() if o["chat_api"] else None,
         "chat_socket": ChatSocket() if o["chat_socket"] else None,
         "disconnect": Disconnect(o["on_disconnect"]),
-        "messages": MessagePolicy(history=o["history"].replace("-", "_"), system=o["system"]),
+        "messages": MessagePolicy(history=o["history"].replace("-", "_"), system=o["system"], user=o["user"]),
         "unknown_model": o["unknown_model"],
         "conversations": _conversations(o["store"], o["conversations_max"], o["conversation_ttl"]),
         "store": o["store"] if _is_database(o["store"]) else None,

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 from ..errors import InvalidRequest, NotFound
-from ..messages import TextPart
-from .items import INCOMPLETE, input_parts, tool_of
+from .items import INCOMPLETE, tool_of
 
 Item: TypeAlias = dict[str, Any]
 
@@ -162,15 +161,7 @@ def _quoted(call_id: str) -> str:
     return f" {call_id}" if len(call_id) <= LONGEST_QUOTED and call_id.isascii() and call_id.isprintable() else ""
 
 
-def check_something_is_asked(items: Sequence[Item]) -> None:
-    """Raise InvalidRequest if all that there is are instructions and the assistant's own words."""
-    if not any(_asks(item) for item in reversed(items)):
-        raise InvalidRequest("No user message found in 'input'.", param="input")
-
-
-def _asks(item: Item) -> bool:
-    """Whether this is for the assistant to answer: a message with something in it, a result, a decision, or unknown."""
-    if item.get("type", "message") != "message":
-        return item["type"] not in CALLS and item["type"] != "reasoning"
-    parts = input_parts(item.get("content")) if item.get("role") == "user" else ()
-    return any(not isinstance(part, TextPart) or part.text.strip() for part in parts)
+def check_something_is_said(items: Sequence[Item]) -> None:
+    """Raise InvalidRequest if there is nothing at all: neither in the request nor before it."""
+    if not items:
+        raise InvalidRequest("Missing required parameter: 'input'.", param="input", code="missing_required_parameter")

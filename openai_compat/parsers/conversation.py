@@ -76,7 +76,7 @@ def _check_calls(param: AssistantMessageParam, where: str) -> None:
 
 
 def check_conversation(messages: Sequence[Message]) -> None:
-    """Raise InvalidRequest if nothing is from the user, or a tool call or a result stands alone."""
+    """Raise InvalidRequest if a tool call or a result stands alone."""
     pending: set[str] = set()
     deferred: set[str] = set()
     asked_at = 0
@@ -91,8 +91,6 @@ def check_conversation(messages: Sequence[Message]) -> None:
             asked_at, pending = index, {call.call_id for call in message.tool_calls if not call.deferred}
             deferred |= {call.call_id for call in message.tool_calls if call.deferred}
     _expect_no_open_call(pending, asked_at)
-    if not any(isinstance(m, UserMessage) and _says_something(m) for m in reversed(messages)):
-        raise InvalidRequest("No user message found in 'messages'.", param="messages")
 
 
 def _expect_call(message: ToolMessage, waiting: set[str], index: int) -> None:
@@ -105,10 +103,6 @@ def _expect_no_open_call(pending: set[str], asked_at: int) -> None:
     if pending:
         text = "An assistant message with 'tool_calls' must be followed by one tool message for each of them."
         raise InvalidRequest(text, param=f"messages[{asked_at}].tool_calls", code="invalid_value")
-
-
-def _says_something(message: UserMessage) -> bool:
-    return any([not isinstance(part, TextPart) or part.text.strip() for part in message.parts])
 
 
 def _joined(content: str | list[TextContent]) -> str:

@@ -15,7 +15,7 @@ from ..protocol.response_request import JsonSchemaFormat, ResponseRequest
 from ..serializers.echo import echo_of
 from ..serializers.history import chat_message
 from .body import check_length, parse_object, validate
-from .context import OUTPUTS, check_calls, check_something_is_asked, healed, own_items, results_in
+from .context import OUTPUTS, check_calls, check_something_is_said, healed, own_items, results_in
 from .input_items import input_items
 from .items import parse_items
 from .misplaced import OF_CHAT, refuse_misplaced
@@ -210,7 +210,8 @@ def _refuse(wire: ResponseRequest) -> None:
     if wire.background and wire.store is False:
         text = "A response in the background has to be stored."
         raise InvalidRequest(text, param="background", code="invalid_value")
-    if not wire.input and wire.wants_answer and wire.conversation is None and wire.previous_response_id is None:
+    nothing = wire.input in (None, []) and wire.conversation is None and wire.previous_response_id is None
+    if nothing and wire.wants_answer:
         raise InvalidRequest("Missing required parameter: 'input'.", param="input", code="missing_required_parameter")
 
 
@@ -307,15 +308,15 @@ def with_context(
     """The same with the conversation's items before its own, and in `lookup` those that it refers to, by id.
 
     Its instructions stand first; what an earlier request was told is not among the items. With `heal` the calls that
-    nobody has answered are taken as not run. Raises InvalidRequest if results and calls do not match or nothing is
-    asked, NotFound for a reference to nothing.
+    nobody has answered are taken as not run. Raises InvalidRequest if results and calls do not match or nothing was
+    ever said, NotFound for a reference to nothing.
     """
     placed = own_items(parsed.input, context, lookup or {})
     before = healed(context, placed) if heal else context
     check_calls(before, placed)
     own = tuple(placed.values())
     if parsed.generate:
-        check_something_is_asked([*before, *own])
+        check_something_is_said([*before, *own])
     tools = joined(tools_of_items(context), parsed.tools)
     choice = _tool_choice(parsed.wire, tools, final=True)
     request = replace(

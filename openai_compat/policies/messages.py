@@ -22,10 +22,12 @@ class MessagePolicy:
     Attributes:
         history: "full" hands all of them on, "last_user" only the newest one from the user.
         system: whether instructions from the client are accepted, ignored, or refused with a 400.
+        user: whether a conversation in which the user says nothing is answered, or refused with a 400.
     """
 
     history: Literal["full", "last_user"] = "full"
     system: Literal["accept", "ignore", "reject"] = "accept"
+    user: Literal["optional", "required"] = "optional"
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -42,10 +44,17 @@ class MessagePolicy:
             messages = [message for message in messages if not isinstance(message, SystemMessage)]
         if self.history == "last_user":
             messages = _last_user(messages)
+        if request.messages:  # items that are no messages are for agents that know them
+            self._expect_user(messages, "messages" if request.raw_items is None else "input")
         if len(messages) == len(request.messages) and all(map(is_, messages, request.messages)):
             return request
         raw = [chat_message(message) for message in messages]
         return replace(request, messages=tuple(messages), raw_messages=raw)
+
+    def _expect_user(self, messages: Sequence[Message], where: str) -> None:
+        """Raise InvalidRequest if nothing is left to be answered, or nothing from the user where that is required."""
+        if not messages or (self.user == "required" and not any(map(_user_says_something, reversed(messages)))):
+            raise InvalidRequest(f"No user message found in '{where}'.", param=where)
 
 
 def _refuse_instructions(messages: Sequence[Message]) -> None:
@@ -53,6 +62,12 @@ def _refuse_instructions(messages: Sequence[Message]) -> None:
         if isinstance(message, SystemMessage):
             text = "This server does not take instructions from clients."
             raise InvalidRequest(text, param=f"messages[{index}].role", code="unsupported_value")
+
+
+def _user_says_something(message: Message) -> bool:
+    if not isinstance(message, UserMessage):
+        return False
+    return any([not isinstance(part, TextPart) or part.text.strip() for part in message.parts])
 
 
 def _last_user(messages: Sequence[Message]) -> list[Message]:

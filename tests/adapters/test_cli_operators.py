@@ -130,6 +130,12 @@ def test_what_agents_get_of_the_messages_is_set(options: list[str], expected: st
         assert answer.text == expected
 
 
+def test_a_message_from_the_user_can_be_demanded() -> None:
+    with serve(AGENTS, "--user", "required") as served:
+        (answer,) = served.exchange(chat("seen", close=True, messages=[{"role": "system", "content": "S"}]))
+    assert (answer.status, answer.error["param"]) == (400, "messages")
+
+
 def test_conversations_are_kept_up_to_a_number_and_only_when_asked_for() -> None:
     with serve(AGENTS) as served:
         assert [say(served, "one").text, say(served, "two").text] == ["user: one", "user: two"]

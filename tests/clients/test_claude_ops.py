@@ -47,7 +47,7 @@ def profile(folder: Path, **settings: Any) -> Server:
         keys=key_from_env(VARIABLE),
         public=["models"],
         limits=Limits(slots=1),
-        messages=MessagePolicy(history="last_user", system="ignore"),
+        messages=MessagePolicy(history="last_user", system="ignore", user="required"),
         unknown_model="default",
         owned_by="claude-ops",
         **settings,

@@ -137,8 +137,6 @@ def test_results_at_the_end_are_what_the_turn_resumes_with(calls: list[list[dict
         ([USER, calling("1"), result("2")], "messages[2].tool_call_id"),
         ([USER, calling("1", "1"), result("1")], "messages[1].tool_calls[1].id"),
         ([result("1"), USER], "messages[0].tool_call_id"),
-        ([{"role": "system", "content": "be kind"}], "messages"),
-        ([{"role": "user", "content": " \n"}], "messages"),
     ],
 )
 def test_where_history_is_wrong_is_said(messages: list[dict[str, Any]], param: str) -> None:

@@ -585,9 +585,6 @@ def test_a_reference_to_nothing_is_not_found() -> None:
         ([USER, CALL], [{**CALL, "id": None}, RESULT], "input[0].call_id"),
         ([USER, {**CALL, "status": "incomplete"}], [RESULT], "input[0].call_id"),
         ([USER, SAID], [SAID], "input[0].id"),
-        ([], [{"role": "developer", "content": "Be kind."}], "input"),
-        ([], [{"role": "user", "content": " \n"}, {"role": "assistant", "content": "ho"}], "input"),
-        ([], [{"type": "reasoning", "summary": []}], "input"),
     ],
 )
 def test_what_does_not_continue_the_conversation_is_refused(context: list[Item], items: list[Item], param: str) -> None:

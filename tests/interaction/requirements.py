@@ -87,6 +87,8 @@ REQUIREMENTS: dict[str, Requirement] = {
     "cors.conversation": Requirement("pages may send and read the conversation header", "D 5"),
     "model.unknown": Requirement("unknown models can fall back to the first agent, and are echoed", "D 5"),
     "messages.history": Requirement("history can be cut to the last user message", "D 5"),
+    "messages.no_user": Requirement("a request in which the user says nothing is answered", "W 4"),
+    "messages.user_required": Requirement("a policy can demand that the user says something", "D 5"),
     "messages.system": Requirement("system messages can be ignored or refused", "D 5"),
     "messages.presentation": Requirement("our own drawings are stripped from replayed history", "W B4.14"),
     "admission.bounds": Requirement("slots are bounded in all, per agent and per principal", "D 5"),

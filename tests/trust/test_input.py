@@ -16,7 +16,16 @@ import anyio
 import httpx2
 import pytest
 
-from openai_compat import AgentError, AgentRequest, Capabilities, Server, TextDelta, ToolCallReady, as_backend
+from openai_compat import (
+    AgentError,
+    AgentRequest,
+    Capabilities,
+    MessagePolicy,
+    Server,
+    TextDelta,
+    ToolCallReady,
+    as_backend,
+)
 
 from .probe import CHAT, JSON, Counting, ask, error_of, in_process, strict_json
 from .wire import process
@@ -234,9 +243,12 @@ async def test_unusual_but_legal_messages_are_taken(messages: Any) -> None:
         [{"role": "user", "content": [{"type": "text", "text": ""}]}],
     ],
 )
-async def test_a_conversation_without_a_word_from_the_user_is_refused(messages: Any) -> None:
+async def test_a_conversation_without_a_word_from_the_user_is_refused_where_a_policy_says_so(messages: Any) -> None:
     """94"""
-    assert error_of(await chat(messages=messages)) == (400, "invalid_request_error", "invalid_request", "messages")
+    async with in_process(Server(Counting(), messages=MessagePolicy(user="required"))) as client:
+        refused = await client.post(CHAT, json=ask(messages=messages))
+    assert error_of(refused) == (400, "invalid_request_error", "invalid_request", "messages")
+    assert (await chat(messages=messages)).status_code == 200
 
 
 @pytest.mark.parametrize("path", [CHAT, COMPLETIONS])

@@ -17,7 +17,8 @@ Recall: TypeAlias = Callable[[Sequence[str]], list[Block] | None]
 NO_RESULT = "(There is no result yet.)"
 
 CONTINUE = "Continue."
-"""Asked for the user, where a conversation ends with the assistant: many models refuse to go on with its words."""
+"""Asked for the user, where a conversation ends with the assistant, with whose words many models refuse to go on; and
+where nobody says anything beside the instructions, which the API refuses."""
 
 
 def instructions(own: str, messages: Iterable[Message]) -> str:
@@ -39,7 +40,7 @@ def conversation(messages: Iterable[Message], recall: Recall) -> list[dict[str, 
                 _add(turns, "assistant", _said(message, recall))
             case ToolMessage():
                 _add(turns, "user", [_result(message.call_id, result_content(message.text, message.media))])
-    if turns and turns[-1]["role"] == "assistant":
+    if not turns or turns[-1]["role"] == "assistant":
         _add(turns, "user", [{"type": "text", "text": CONTINUE}])
     _answer_all(turns)
     return turns
