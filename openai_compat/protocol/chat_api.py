@@ -9,7 +9,7 @@ from pydantic import ConfigDict, StringConstraints
 from pydantic.alias_generators import to_camel
 from typing_extensions import TypedDict
 
-from .chat_request import WireModel
+from .chat_request import WHOLE, TokenLimit, WireModel
 
 MAX_MESSAGES = 10_000
 MAX_STEPS = 200
@@ -44,7 +44,7 @@ class Asked(CamelModel):
     provider: Name | None = None
     system_prompt: str | None = None
     temperature: Annotated[float, Ge(0), Le(2)] | None = None
-    max_tokens: Annotated[int, Ge(1)] | None = None
+    max_tokens: TokenLimit = None
     security_mode: SecurityMode | None = None
     preset_id: Name | None = None
     task_id: Name | None = None
@@ -106,8 +106,8 @@ class AgenticRequest(Asked):
 
     content: Text
     show_thinking: bool | None = None
-    max_steps: Annotated[int, Ge(1), Le(MAX_STEPS)] | None = None
-    max_budget: Annotated[int, Ge(1000)] | None = None
+    max_steps: Annotated[int, Ge(1), Le(MAX_STEPS), WHOLE] | None = None
+    max_budget: Annotated[int, Ge(1000), WHOLE] | None = None
     effort: Literal["low", "medium", "high", "max"] | None = None
 
 

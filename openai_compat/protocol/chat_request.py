@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le, Lt, MaxLen, MinLen
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
 
 
 class WireModel(BaseModel):
@@ -142,10 +142,10 @@ class AssistantMessageParam(WireModel):
 
 
 class ToolMessageParam(WireModel):
-    """The result of a call."""
+    """The result of a call. OpenAI's document has texts only; clients whose tools take pictures send those too."""
 
     role: Literal["tool"]
-    content: str | list[TextContent]
+    content: str | list[UserContent]
     tool_call_id: str
 
 
@@ -272,10 +272,25 @@ class AudioParam(WireModel):
     voice: str | dict[str, Any]
 
 
+def _whole(value: object) -> object:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _limit(value: object) -> object:
+    return None if value == -1 else value
+
+
 StopSequence = Annotated[str, MinLen(1), MaxLen(500)]
-StopParam = StopSequence | Annotated[list[StopSequence], MinLen(1), MaxLen(4)]
+StopParam = StopSequence | Annotated[list[StopSequence], MaxLen(4)]
 Metadata = Annotated[dict[Annotated[str, MaxLen(64)], Annotated[str, MaxLen(512)]], MaxLen(16)]
-TokenLimit = Annotated[int, Ge(1)]
+WHOLE = BeforeValidator(_whole)
+"""Of an integer: it may be written as a float, `4096.0`, as programs do that have no integers. It comes last."""
+TokenLimit = Annotated[
+    Annotated[int, Ge(1), WHOLE] | None,
+    BeforeValidator(_limit),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"const": -1}, {"type": "null"}]}),
+]
+"""How many tokens at most; -1, as llama.cpp and LM Studio have it, is no limit."""
 Penalty = Annotated[float, Ge(-2), Le(2)]
 
 
@@ -285,10 +300,10 @@ class SamplingParams(WireModel):
     model: Annotated[str, MinLen(1)]
     frequency_penalty: Penalty | None = None
     logit_bias: dict[str, Annotated[float, Ge(-100), Le(100)]] | None = None
-    max_tokens: TokenLimit | None = None
-    n: Annotated[int, Ge(1), Le(128)] | None = None
+    max_tokens: TokenLimit = None
+    n: Annotated[int, Ge(1), Le(128), WHOLE] | None = None
     presence_penalty: Penalty | None = None
-    seed: Annotated[int, Ge(-(2**63)), Lt(2**63)] | None = None
+    seed: Annotated[int, Ge(-(2**63)), Lt(2**63), WHOLE] | None = None
     stop: StopParam | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
@@ -305,7 +320,7 @@ class ChatCompletionRequest(SamplingParams):
     function_call: Any = None
     functions: Any = None
     logprobs: bool | None = None
-    max_completion_tokens: TokenLimit | None = None
+    max_completion_tokens: TokenLimit = None
     metadata: Metadata | None = None
     modalities: Annotated[list[Literal["text", "audio"]], MinLen(1)] | None = None
     moderation: Any = None
@@ -321,7 +336,7 @@ class ChatCompletionRequest(SamplingParams):
     store: bool | None = None
     tool_choice: Literal["none", "auto", "required"] | ToolChoiceObject | None = None
     tools: list[ToolParam] | None = None
-    top_logprobs: Annotated[int, Ge(0), Le(20)] | None = None
+    top_logprobs: Annotated[int, Ge(0), Le(20), WHOLE] | None = None
     verbosity: Literal["low", "medium", "high"] | None = None
     web_search_options: dict[str, Any] | None = None
 
@@ -330,7 +345,7 @@ class CompletionRequest(SamplingParams):
     """The body of `POST /v1/completions`, the older API for plain text."""
 
     prompt: str | Annotated[list[str], MinLen(1)] | list[int] | list[list[int]]
-    best_of: Annotated[int, Ge(1), Le(20)] | None = None
+    best_of: Annotated[int, Ge(1), Le(20), WHOLE] | None = None
     echo: bool | None = None
-    logprobs: Annotated[int, Ge(0), Le(5)] | None = None
+    logprobs: Annotated[int, Ge(0), Le(5), WHOLE] | None = None
     suffix: str | None = None

@@ -140,12 +140,13 @@ class CompletionUsage(TypedDict):
 
 
 class ChatCompletion(TypedDict):
-    """The whole answer."""
+    """The whole answer. `system_fingerprint` says nothing, but strict clients want it to be there."""
 
     id: str
     object: Literal["chat.completion"]
     created: int
     model: str
+    system_fingerprint: None
     choices: list[Choice]
     usage: CompletionUsage
 
@@ -184,11 +185,11 @@ class AudioDelta(TypedDict):
 
 
 class Delta(TypedDict):
-    """What a chunk adds to the message; `role` comes once."""
+    """What a chunk adds to the message; `role` comes once, in the first one, where `content` and `refusal` may be null."""
 
     role: NotRequired[Literal["assistant"]]
-    content: NotRequired[str]
-    refusal: NotRequired[str]
+    content: NotRequired[str | None]
+    refusal: NotRequired[str | None]
     reasoning_content: NotRequired[str]
     annotations: NotRequired[list[Annotation]]
     tool_calls: NotRequired[list[ToolCallChunk]]
@@ -226,6 +227,7 @@ class ChatCompletionChunk(TypedDict):
     object: Literal["chat.completion.chunk"]
     created: int
     model: str
+    system_fingerprint: None
     choices: list[ChunkChoice]
     usage: NotRequired[CompletionUsage | None]
     event: NotRequired[StatusEvent]

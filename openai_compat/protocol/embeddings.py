@@ -8,7 +8,7 @@ from annotated_types import Ge, Le, MaxLen, MinLen
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from .chat_request import WireModel
+from .chat_request import WHOLE, WireModel
 
 MAX_INPUTS = 2048
 """Texts or token lists that one request may have embedded, and tokens of a list that stands alone."""
@@ -28,7 +28,7 @@ class EmbeddingRequest(WireModel):
 
     model: Annotated[str, MinLen(1)]
     input: InputText | Texts | Annotated[Tokens, MaxLen(MAX_INPUTS)] | SeveralTokens
-    dimensions: Annotated[int, Ge(1), Le(MAX_DIMENSIONS)] | None = None
+    dimensions: Annotated[int, Ge(1), Le(MAX_DIMENSIONS), WHOLE] | None = None
     encoding_format: Literal["float", "base64"] | None = None
     user: str | dict[str, Any] | None = None
 

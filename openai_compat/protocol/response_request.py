@@ -8,6 +8,7 @@ from annotated_types import Ge, Le, MaxLen, MinLen
 from pydantic import Discriminator, Field, Tag
 
 from .chat_request import (
+    WHOLE,
     AllowedTools,
     JsonObjectFormat,
     JsonSchemaField,
@@ -102,7 +103,7 @@ class ContextManagementParam(WireModel):
     """What to do when the conversation grows long."""
 
     type: Name
-    compact_threshold: Annotated[int, Ge(1)] | None = None
+    compact_threshold: Annotated[int, Ge(1), WHOLE] | None = None
 
 
 Includable = Literal[
@@ -139,8 +140,8 @@ class ResponseRequest(WireModel):
     image: Any = None
     include: list[Includable] | None = None
     instructions: str | None = None
-    max_output_tokens: TokenLimit | None = None
-    max_tool_calls: Annotated[int, Ge(1)] | None = None
+    max_output_tokens: TokenLimit = None
+    max_tool_calls: Annotated[int, Ge(1), WHOLE] | None = None
     metadata: Metadata | None = None
     moderation: Any = None
     parallel_tool_calls: bool | None = None
@@ -160,7 +161,7 @@ class ResponseRequest(WireModel):
     text: TextParam | None = None
     tool_choice: ToolChoiceParam | None = None
     tools: list[ToolParam] | None = None
-    top_logprobs: Annotated[int, Ge(0), Le(20)] | None = None
+    top_logprobs: Annotated[int, Ge(0), Le(20), WHOLE] | None = None
     top_p: Annotated[float, Ge(0), Le(1)] | None = None
     truncation: Literal["auto", "disabled"] | None = None
     user: str | dict[str, Any] | None = None

@@ -31,6 +31,8 @@ _AS_SENT: Mapping[str, Any] = {
     "top_p": 1.0,
     "truncation": "disabled",
 }
+_WHOLE_NUMBERS = ("max_output_tokens", "max_tool_calls", "top_logprobs")
+"""Fields that may be sent as floats, and are integers in what is answered."""
 _IF_SENT: Mapping[str, Mapping[str, Any]] = {
     "access_programs": {"cyber": "standard"},
     "image": {"context_compression": "disabled"},
@@ -43,6 +45,7 @@ def echo_of(wire: ResponseRequest, body: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of the Response object that repeat the request, of which `body` is what was sent."""
     sent = {name: value for name, value in body.items() if value is not None}
     fields = {name: sent.get(name, default) for name, default in _AS_SENT.items()}
+    fields |= {name: getattr(wire, name) for name in _WHOLE_NUMBERS if name in sent}
     fields |= {name: _settled(sent[name], always) for name, always in _IF_SENT.items() if name in sent}
     if "prompt_cache_retention" in sent:
         fields["prompt_cache_retention"] = sent["prompt_cache_retention"]
