@@ -124,7 +124,7 @@ class AssistantMessage:
 class ToolMessage:
     """The client's result of one call; `name` is the tool's, taken from the call it answers.
 
-    `media` are the pictures and documents in it, which only the Responses API can carry.
+    `media` are the pictures, speech and documents in it.
     """
 
     call_id: str

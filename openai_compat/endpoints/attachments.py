@@ -50,6 +50,9 @@ def message_places(messages: Sequence[Message]) -> Places:
         for position, part in enumerate(message.parts if isinstance(message, UserMessage) else ()):
             if isinstance(part, FilePart) and part.file_id is not None:
                 places.setdefault(part.file_id, f"messages[{index}].content[{position}]")
+        for part in message.media if isinstance(message, ToolMessage) else ():
+            if isinstance(part, FilePart) and part.file_id is not None:
+                places.setdefault(part.file_id, f"messages[{index}].content")
     return places
 
 

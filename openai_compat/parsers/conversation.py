@@ -20,6 +20,7 @@ from ..messages import (
     ToolCall,
     ToolMessage,
     UserMessage,
+    text_of,
 )
 from ..protocol.chat_request import (
     AssistantMessageParam,
@@ -47,11 +48,16 @@ def parse_messages(params: Sequence[MessageParam]) -> tuple[Message, ...]:
         elif isinstance(param, AssistantMessageParam):
             messages.append(_assistant(param, names, index))
         elif isinstance(param, ToolMessageParam):
-            name = names.get(param.tool_call_id, "")
-            messages.append(ToolMessage(param.tool_call_id, _joined(param.content), name))
+            messages.append(_result(param, names.get(param.tool_call_id, "")))
         else:
             messages.append(SystemMessage(_joined(param.content), param.role, param.name))
     return tuple(messages)
+
+
+def _result(param: ToolMessageParam, name: str) -> ToolMessage:
+    parts = _user_parts(param.content)
+    media = tuple([part for part in parts if not isinstance(part, TextPart)])
+    return ToolMessage(param.tool_call_id, text_of(parts), name, media)
 
 
 def _assistant(param: AssistantMessageParam, names: dict[str, str], index: int) -> AssistantMessage:

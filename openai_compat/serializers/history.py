@@ -33,7 +33,7 @@ def chat_message(message: Message) -> dict[str, Any]:
         case AssistantMessage():
             return _named(_assistant(message), message.name)
         case ToolMessage():
-            return {"role": "tool", "tool_call_id": message.call_id, "content": message.text}
+            return {"role": "tool", "tool_call_id": message.call_id, "content": _result_content(message)}
         case _:
             assert_never(message)
 
@@ -58,6 +58,13 @@ def _user_content(parts: Sequence[InputPart]) -> str | list[dict[str, Any]]:
     if len(parts) == 1 and isinstance(parts[0], TextPart):
         return parts[0].text
     return [_part(part) for part in parts]
+
+
+def _result_content(message: ToolMessage) -> str | list[dict[str, Any]]:
+    if not message.media:
+        return message.text
+    texts = (TextPart(message.text),) if message.text else ()
+    return [_part(part) for part in (*texts, *message.media)]
 
 
 def _part(part: InputPart) -> dict[str, Any]:

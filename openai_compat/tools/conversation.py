@@ -11,6 +11,7 @@ from ..backend import AgentRequest
 from ..messages import AssistantMessage, Message, TextPart, ToolCall, ToolMessage, UserMessage
 from ..parsers.conversation import parse_messages
 from ..protocol.chat_request import MessageParam
+from ..serializers.history import chat_message
 
 _MESSAGES = TypeAdapter(list[MessageParam])
 
@@ -49,7 +50,7 @@ class Conversation:
         """Go on with what the model has said, or a tool has answered."""
         self.grown = True
         self.typed.append(message)
-        self.raw.append(_raw_result(message) if isinstance(message, ToolMessage) else _raw_answer(message))
+        self.raw.append(chat_message(message) if isinstance(message, ToolMessage) else _raw_answer(message))
 
     def since_user(self) -> list[RawMessage]:
         """Everything after the last user message, as plain dicts."""
@@ -116,10 +117,6 @@ def _raw_call(call: ToolCall) -> RawMessage:
     if call.kind == "custom":
         return {"id": call.call_id, "type": "custom", "custom": {"name": call.name, "input": call.arguments}}
     return {"id": call.call_id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
-
-
-def _raw_result(message: ToolMessage) -> RawMessage:
-    return {"role": "tool", "tool_call_id": message.call_id, "content": message.text}
 
 
 def answer(text: str, calls: Sequence[ToolCall], reasoning: str) -> AssistantMessage:

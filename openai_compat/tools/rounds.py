@@ -254,12 +254,18 @@ class Rounds:
     def _add_results(self, calls: Sequence[OpenCall]) -> None:
         """Give the model the results of all its calls, in their order."""
         if calls:
-            messages = [ToolMessage(call.call_id, self._results[call.call_id], call.name) for call in calls]
+            messages = [self._result(call) for call in calls]
             for message in messages:
                 self._conversation.add(message)
             self._conversation.catch_up()
             self._resume = Resume({message.call_id: message for message in messages})
             self._resumed, self._decisions = False, {}
+
+    def _result(self, call: OpenCall) -> ToolMessage:
+        """The result of a call, with the pictures that the client sent in it."""
+        resume = self._request.resume
+        sent = None if resume is None else resume.results.get(call.call_id)
+        return ToolMessage(call.call_id, self._results[call.call_id], call.name, sent.media if sent is not None else ())
 
     # pauses
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, cast
 
 from ...backend import AgentRequest, CustomTool, Tool
 
 LimitName: TypeAlias = Literal["max_completion_tokens", "max_tokens"]
+Message: TypeAlias = dict[str, Any]
+
+SEE_BELOW = "(The result is in the next message.)"
+"""The text of a result that has none, since its pictures are given apart."""
 
 
 def create_params(
@@ -23,7 +27,7 @@ def create_params(
     own = [{"role": "system", "content": system}] if system else []
     params: dict[str, Any] = {
         "model": model,
-        "messages": own + request.raw_messages,
+        "messages": own + with_pictures_apart(request.raw_messages),
         "stream": True,
         "stream_options": {"include_usage": True},
         **_options(request, limit_name),
@@ -33,6 +37,28 @@ def create_params(
     if passed:
         params["extra_body"] = passed
     return params | dict(extra)
+
+
+def with_pictures_apart(messages: Iterable[Message]) -> list[Message]:
+    """The messages with what the API takes from users only, pictures and the like, in a user message after the results.
+
+    Other messages stay as they are.
+    """
+    sent: list[Message] = []
+    pictures: list[Message] = []
+    for message in messages:
+        if message["role"] != "tool" and pictures:
+            sent.append({"role": "user", "content": pictures})
+            pictures = []
+        content = message.get("content")
+        if message["role"] == "tool" and isinstance(content, list):
+            parts = cast("list[Message]", content)
+            pictures += [part for part in parts if part["type"] != "text"]
+            texts = [part for part in parts if part["type"] == "text"]
+            sent.append({**message, "content": texts or SEE_BELOW})
+        else:
+            sent.append(message)
+    return [*sent, {"role": "user", "content": pictures}] if pictures else sent
 
 
 def _options(request: AgentRequest, limit_name: LimitName) -> dict[str, Any]:
