@@ -60,6 +60,7 @@ _ASKED: tuple[tuple[str, Task], ...] = (
     ("### Task:\nGenerate a concise title summarizing the chat history", "title"),
     ("### Task:\nGenerate 1-3 broad tags categorizing the main themes of the chat history", "tags"),
     ("### Task:\nSuggest 3-5 relevant follow-up questions or prompts that the user might naturally ask", "follow_ups"),
+    ("### Task:\nPredict 3-5 useful messages this user might naturally send next to advance", "follow_ups"),
     ("### Task:\nAnalyze the chat history to determine the necessity of generating search queries", "queries"),
     ("### Task:\nYou are an autocompletion system. Continue the text in `<text>` based on", "autocomplete"),
     ("### Task:\nGenerate a detailed prompt for am image generation task based on the given", "image_prompt"),
@@ -87,6 +88,14 @@ _INSTRUCTED: tuple[tuple[str, Task], ...] = (
     ("You are selecting memories that will be useful to an AI coding assistant", "recall"),
 )
 """How the instructions in front of the conversation begin."""
+
+_KEYS: tuple[tuple[str, Task], ...] = (
+    ('"follow_ups"', "follow_ups"),
+    ('"title"', "title"),
+    ('"tags"', "tags"),
+    ('"queries"', "queries"),
+)
+"""What such a template says the answer has to look like: Open WebUI reads these keys, however the rest is worded."""
 
 _WORDS: tuple[tuple[str, Task], ...] = (
     ("title", "title"),
@@ -136,7 +145,11 @@ def _by_template(message: Message) -> Task | None:
     text = message.text
     if not text.startswith("### Task:") or not text.rstrip().endswith("</chat_history>"):
         return None
-    wanted = text[len("### Task:") :].lstrip().partition("\n")[0].lower()
+    asked = text.partition("<chat_history>")[0]
+    for key, task in _KEYS:
+        if key in asked:
+            return task
+    wanted = asked[len("### Task:") :].lstrip().partition("\n")[0].lower()
     for word, task in _WORDS:
         if word in wanted:
             return task

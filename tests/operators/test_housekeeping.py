@@ -47,6 +47,10 @@ OPEN_WEBUI = {
     "tags": "### Task:\nGenerate 1-3 broad tags categorizing the main themes of the chat history, along with" + GUIDED,
     "follow-ups": "### Task:\nSuggest 3-5 relevant follow-up questions or prompts that the user might naturally ask next"
     + GUIDED,
+    "follow-ups, 0.12": "### Task:\nPredict 3-5 useful messages this user might naturally send next to advance their "
+    "current objective." + GUIDED,
+    "own template for follow-ups": "### Task:\nWas fragt sie wohl als Nächstes?\n### Output:\n"
+    'JSON format: { "follow_ups": ["Eins?", "Zwei?"] }\n' + HISTORY,
     "queries": "### Task:\nAnalyze the chat history to determine the necessity of generating search queries, in the"
     + GUIDED,
     "autocomplete": "### Task:\nYou are an autocompletion system. Continue the text in `<text>` based on the\n"
@@ -113,7 +117,10 @@ QWEN = {
 CHORES = [
     *[(user(OPEN_WEBUI[name]), {"title": EGG}) for name in ("title", "title, shorter", "own template")],
     (user(OPEN_WEBUI["tags"]), {"tags": ["General"]}),
-    (user(OPEN_WEBUI["follow-ups"]), {"follow_ups": []}),
+    *[
+        (user(OPEN_WEBUI[name]), {"follow_ups": []})
+        for name in ("follow-ups", "follow-ups, 0.12", "own template for follow-ups")
+    ],
     (user(OPEN_WEBUI["queries"]), {"queries": [EGG]}),
     (user(OPEN_WEBUI["autocomplete"]), {"text": ""}),
     (user(OPEN_WEBUI["image prompt"]), ""),
