@@ -21,7 +21,8 @@ class Capabilities:
 
     Attributes:
         history: "full" if the agent reads the whole conversation, "last_user" if only the newest user message.
-        client_tools: it can call tools that the client runs (`tools`).
+        client_tools: it can call tools that the client runs. Where it cannot, `tools` are no error, since many clients
+            send theirs with every request; a `tool_choice` that requires a call is one.
         vision: it can take images.
         audio_input: it can take speech.
         files: it can take documents.

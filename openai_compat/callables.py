@@ -40,8 +40,9 @@ def as_backend(agent: Agent, *, capabilities: Capabilities | None = None) -> Age
 
     Arguments are given by parameter name: `prompt` (text of the last user message), `messages` (dicts as the OpenAI
     chat API has them), `request` (AgentRequest), `context` (RunContext). Without the first three of these, the first
-    positional parameter gets the prompt, whatever its name and default. `capabilities` overrides what is derived from the parameters: an agent that sees only the prompt can
-    take no tools, pictures or `response_format`, and requests with them are refused. A backend has its own.
+    positional parameter gets the prompt, whatever its name and default. `capabilities` overrides what is derived from
+    the parameters: an agent that sees only the prompt can take no pictures or `response_format`, and requests with
+    them are refused; it is not shown the client's tools. A backend has its own.
 
     Raises TypeError, which says what was wrong with `agent`.
     """
