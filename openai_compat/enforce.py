@@ -6,9 +6,8 @@ I/O, no clock.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import assert_never
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, TypeAlias, assert_never
 
 from .backend import AgentRequest, FunctionTool
 from .errors import AgentError
@@ -36,6 +35,7 @@ from .events import (
     UsageReported,
 )
 from .stop import StopScanner
+from .utf16 import HalfJoiner, has_halves, joined
 from .wellformed import same_json, wrong_field
 
 BROKEN = frozenset(["event_order", "invalid_event", "invalid_usage", "tool_choice_violated"])
@@ -44,12 +44,18 @@ BROKEN = frozenset(["event_order", "invalid_event", "invalid_usage", "tool_choic
 CHARACTERS_PER_TOKEN = 4
 """How long a token is taken to be where the agent does not count tokens itself."""
 
+Beside: TypeAlias = Citation | MediaDelta | Progress | Notice | Compacted
+Prose: TypeAlias = type[TextDelta] | type[ReasoningDelta] | type[RefusalDelta]
+PROSE: tuple[Prose, ...] = (TextDelta, ReasoningDelta, RefusalDelta)
+"""What comes in pieces that may end anywhere, each kind a text of its own."""
+
 
 @dataclass(slots=True)
 class _Call:
     name: str
     executor: Executor
     pieces: list[str] = field(default_factory=list[str])
+    halves: HalfJoiner = field(default_factory=HalfJoiner)
     ready: bool = False
     answered: bool = False
 
@@ -72,15 +78,19 @@ class Enforcer:
         self._own_calls = 0
         self._resume = request.resume
         self._scanner = StopScanner(request.sampling.stop) if request.sampling.stop else None
-        limit = request.sampling.max_tokens
+        self._halves: dict[type[AgentEvent], HalfJoiner] = {kind: HalfJoiner() for kind in PROSE}
+        self._spoke = False
+        self._break_due = False
+        self._limit = None if counts_tokens else request.sampling.max_tokens
+        self._reported = 0
         self._functions = {tool.name for tool in request.tools if isinstance(tool, FunctionTool)}
-        self._room = None if limit is None or counts_tokens else limit * CHARACTERS_PER_TOKEN
+        self._room = None if self._limit is None else self._limit * CHARACTERS_PER_TOKEN
         self.finished = False
         self.ended_early = False
         self.plain_text = self._scanner is None and self._room is None
-        """Text needs no looking at: the caller may pass non-empty strings on unseen."""
+        """Most text needs no looking at: the caller may pass strings on for which `passes` is True."""
 
-    def feed(self, item: AgentEvent | str) -> list[AgentEvent]:  # noqa: C901, PLR0912  (one arm for each event)
+    def feed(self, item: AgentEvent | str) -> list[AgentEvent]:  # noqa: C901  (one arm for each event)
         """The events that `item` becomes. Raises AgentError if the agent breaks the contract."""
         if self.finished:
             return []
@@ -88,21 +98,19 @@ class Enforcer:
             case str():
                 return self._text(item)
             case UsageReported():
-                return [_checked(item)]
+                return self._counted(_checked(item))
             case _ if isinstance(item, EVENT_TYPES) and (field := wrong_field(item)) is not None:
                 return _refuse(item, field)
             case TextDelta():
                 return self._text_event(item)
-            case ReasoningDelta():
-                return self._measured(item.text, ReasoningDelta)
-            case RefusalDelta():
-                return self._measured(item.text, RefusalDelta)
+            case ReasoningDelta() | RefusalDelta():
+                return self._measured(self._halves[type(item)].feed(item.text), type(item))
             case ToolCallDelta():
                 return self._delta(item)
             case ToolCallStarted() | ToolCallReady() | ToolResult() | MessageBreak():
                 return self.flush() + self._after_text(item)
             case Citation() | MediaDelta() | Progress() | Notice() | Compacted():
-                return [item]
+                return [_whole(item)]
             case Paused():
                 return self._paused(item)
             case Finished():
@@ -116,7 +124,15 @@ class Enforcer:
 
     # text
 
+    def passes(self, text: str) -> bool:
+        """Whether a text would come out as it is, with nothing before it; it counts as said if so."""
+        if self._break_due or not self._halves[TextDelta].passes(text):
+            return False
+        self._spoke = self._spoke or bool(text)
+        return True
+
     def _text(self, text: str) -> list[AgentEvent]:
+        text = self._halves[TextDelta].feed(text)
         if self._scanner is not None:
             text = self._scanner.feed(text)
         events = self._measured(text, TextDelta)
@@ -130,25 +146,49 @@ class Enforcer:
         logprobs = item.logprobs if self._request.sampling.top_logprobs is not None else None
         if item.phase is None and logprobs is None:
             return events
-        whole = events == [TextDelta(item.text)]
+        whole = TextDelta(item.text) in events
         return [
             TextDelta(e.text, logprobs if whole else None, item.phase) if isinstance(e, TextDelta) else e
             for e in events
         ]
 
-    def _measured(self, text: str, kind: Callable[[str], AgentEvent]) -> list[AgentEvent]:
+    def _measured(self, text: str, kind: Prose) -> list[AgentEvent]:
         room = self._room
         if room is None or len(text) <= room:
             if room is not None:
                 self._room = room - len(text)
-            return [kind(text)] if text else []
+            return self._worded(text, kind)
         self._room = 0
-        return [*([kind(text[:room])] if room else []), *self._cut("length")]
+        return [*self._worded(text[:room], kind), *self._cut("length")]
+
+    def _worded(self, text: str, kind: Prose) -> list[AgentEvent]:
+        """The words, which are another message if a tool has answered since the last ones."""
+        if not text:
+            return []
+        if kind is ReasoningDelta:
+            return [kind(text)]
+        due, self._break_due, self._spoke = self._break_due, False, True
+        return [MessageBreak(), kind(text)] if due else [kind(text)]
+
+    def _counted(self, usage: UsageReported) -> list[AgentEvent]:
+        """A report of tokens takes the place of the estimate for what was said before it."""
+        if self._limit is None or not usage.output_tokens:
+            return [usage]
+        self._reported += usage.output_tokens
+        left = self._limit - self._reported
+        self._room = max(left, 0) * CHARACTERS_PER_TOKEN
+        return [usage] if left >= 0 else [usage, *self._cut("length")]
 
     def flush(self) -> list[AgentEvent]:
-        """The text held back for a stop sequence that cannot come any more; it may be what ends the turn."""
-        held = self._scanner.flush() if self._scanner is not None else ""
-        return self._measured(held, TextDelta)
+        """What was held back, for a stop sequence or half a character that cannot come any more.
+
+        It may be what ends the turn.
+        """
+        events = self._measured(self._scanner.flush(), TextDelta) if self._scanner is not None else []
+        for kind in PROSE:
+            if not self.finished:
+                events += self._measured(self._halves[kind].flush(), kind)
+        return events
 
     def _after_text(self, item: ToolCallStarted | ToolCallReady | ToolResult | MessageBreak) -> list[AgentEvent]:
         if self.finished:  # by the text before it
@@ -161,6 +201,7 @@ class Enforcer:
             case ToolResult():
                 return self._result(item)
             case MessageBreak():
+                self._break_due = self._spoke = False
                 return [item]
             case _:
                 assert_never(item)
@@ -204,8 +245,9 @@ class Enforcer:
         call = self._calls.get(event.call_id)
         if call is None or call.ready:
             raise _order("The agent sent arguments for a tool call that is not open.")
-        call.pieces.append(event.arguments)
-        return [event]
+        arguments = call.halves.feed(event.arguments)
+        call.pieces.append(arguments)
+        return [ToolCallDelta(event.call_id, arguments)] if arguments else []
 
     def _ready(self, event: ToolCallReady) -> list[AgentEvent]:
         if event.call_id in self._dropped:
@@ -221,23 +263,29 @@ class Enforcer:
         self._check_same(call, event)
         if call.ready:  # told twice
             return []
-        sent = call.arguments
-        if event.arguments.startswith(sent) and len(event.arguments) > len(sent):
-            rest = event.arguments[len(sent) :]
+        sent, arguments = call.arguments, joined(event.arguments)
+        if arguments.startswith(sent) and len(arguments) > len(sent):
+            rest = arguments[len(sent) :]
             call.pieces.append(rest)
+            call.halves.flush()  # it is in the rest
             events.append(ToolCallDelta(event.call_id, rest))
         return events + self._complete(event.call_id, call)
 
     def _complete(self, call_id: str, call: _Call) -> list[AgentEvent]:
         call.ready = True
         events: list[AgentEvent] = []
+        if half := call.halves.flush():
+            call.pieces.append(half)
+            events.append(ToolCallDelta(call_id, half))
         if not call.pieces and call.name in self._functions:
             call.pieces.append("{}")  # a function's arguments are JSON text: clients cannot read an empty one
             events.append(ToolCallDelta(call_id, "{}"))
         return [*events, ToolCallReady(call_id, call.name, call.arguments, call.executor)]
 
     def _result(self, event: ToolResult) -> list[AgentEvent]:
+        event = replace(event, output=joined(event.output)) if has_halves(event.output) else event
         call = self._calls.get(event.call_id)
+        self._break_due = self._spoke
         if self._resume is not None and not self._resume.may_run(event.call_id):
             event = replace(event, denied=True)
         if call is None:
@@ -268,7 +316,7 @@ class Enforcer:
         executor = None if isinstance(told, PendingCall) else told.executor
         if told.name not in ("", call.name) or executor not in (None, call.executor):
             raise _order("The agent told of one tool call that it is two different ones.")
-        sent, whole = call.arguments, "" if isinstance(told, ToolCallStarted) else told.arguments
+        sent, whole = call.arguments, "" if isinstance(told, ToolCallStarted) else joined(told.arguments)
         if whole and not (whole == sent if call.ready else whole.startswith(sent)) and not same_json(sent, whole):
             raise _order("The arguments of a tool call are not those that the agent had sent piece by piece.")
 
@@ -324,6 +372,15 @@ def _checked(usage: UsageReported) -> UsageReported:
     if any(number is not None and (type(number) is not int or number < 0) for number in numbers):
         raise AgentError("The agent reported a token count that is not a whole number.", code="invalid_usage")
     return usage
+
+
+def _whole(event: Beside) -> AgentEvent:
+    """The event with the characters whole that its texts were cut into."""
+    texts = {field.name: getattr(event, field.name) for field in fields(event)}
+    cut: dict[str, Any] = {
+        name: joined(text) for name, text in texts.items() if isinstance(text, str) and has_halves(text)
+    }
+    return replace(event, **cut) if cut else event
 
 
 def _order(text: str) -> AgentError:

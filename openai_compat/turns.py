@@ -185,14 +185,14 @@ class Turn:
         self._put_all(self._enforcer.end())
 
     async def _pump(self, items: AsyncIterator[Any]) -> None:
-        plain_text, queue, wake = self._enforcer.plain_text, self._items, self._wake
+        plain_text, passes, queue, wake = self._enforcer.plain_text, self._enforcer.passes, self._items, self._wake
         async for item in items:
             if self._dropping or self._enforcer.finished:  # nobody wants it, and an agent need not ever wait by itself
                 self._note_unheard(item)
                 await anyio.lowlevel.checkpoint()
                 if self._cancelled:
                     return
-            elif plain_text and type(item) is str:
+            elif plain_text and type(item) is str and passes(item):
                 if item:
                     if not queue:
                         wake.set()

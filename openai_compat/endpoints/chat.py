@@ -19,6 +19,7 @@ from ..parsers.conversation import check_conversation
 from ..policies.content import check_content_type
 from ..policies.limits import parse_body, read_body
 from ..runtime import Runtime, new_id, now
+from ..serializers.call_order import CallOrder
 from ..serializers.chat import ChatForm, ChatStream, completion, stream_end
 from ..serializers.presentation import Presentation
 from ..stores.port import StoredCompletion
@@ -105,14 +106,15 @@ async def _job(runtime: Runtime, request: AgentRequest, served: Served) -> Job:
         request, answers = await answered(runtime.store, served.agent, request)
     asks = Questions(by_tool=asks_by_tool(request))
     bound = Binding(request.principal.id, served.agent, request.conversation_id)
+    most = runtime.limits.answer
     return Job(
         served.id,
         served.agent,
         served.backend,
         [request] * served.choices,
-        partial(Presentation, runtime.visibility, ask=asks.ask),
+        lambda: Presentation(runtime.visibility, ask=asks.ask, call_order=CallOrder(most)),
         served.draft,
-        said_view=partial(Presentation, "hidden", ask=asks.ask),
+        said_view=lambda: Presentation("hidden", ask=asks.ask, call_order=CallOrder(most)),
         before=None if answers is None else partial(decide, runtime.store, request.principal.id, answers),
         questions=partial(asks.kept, served.id, bound),
     )

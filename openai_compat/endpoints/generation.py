@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 import anyio
@@ -16,7 +17,7 @@ from ..reducer import Item, Reducer, Usage, size_of
 from ..runtime import Runtime
 from ..serializers.encoding import KEEP_ALIVE
 from ..stores.port import Outcome
-from .job import Form, Job, Turns
+from .job import ChoiceStream, Form, Job, Turns
 from .journal import Ending, Journal
 
 
@@ -69,7 +70,7 @@ async def _stream(runtime: Runtime, exchange: Exchange, turns: Turns, form: Form
     while not turns.over:
         await turns.wait(silent_until if journal is None else min(silent_until, journal.due))
         taken = turns.take()
-        data = b"".join([streams[index].feed(items) for index, items in taken])
+        data = b"".join([_written(streams, index, items) for index, items in taken])
         _count(usage, taken)
         if journal is not None:
             data = journal.number(data)
@@ -86,6 +87,12 @@ async def _stream(runtime: Runtime, exchange: Exchange, turns: Turns, form: Form
     if not exchange.status:
         await exchange.start_stream()
     await exchange.end(end if journal is None else journal.number(end))
+
+
+def _written(streams: Sequence[ChoiceStream], index: int, items: list[Item]) -> bytes:
+    """The bytes for what one choice says. The choices before it begin first: accumulators know them by their order."""
+    data = streams[index].feed(items)
+    return b"".join([stream.begin() for stream in streams[:index]]) + data if data else b""
 
 
 def _count(usage: Usage, taken: list[tuple[int, list[Item]]]) -> None:

@@ -55,6 +55,10 @@ class Asker(Protocol):
 class ChoiceStream(Protocol):
     """One choice of a streamed answer."""
 
+    def begin(self) -> bytes:
+        """What the choice begins with, if that is still to come."""
+        ...
+
     def feed(self, items: list[Item]) -> bytes:
         """The bytes for these items."""
         ...

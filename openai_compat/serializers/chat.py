@@ -42,7 +42,8 @@ from ..protocol.chat_response import (
     ToolCallChunk,
 )
 from ..reducer import FinalMessage, Item, Usage
-from .encoding import DONE, dumps
+from .encoding import DONE, dumps, sse
+from .presentation import TOOL
 from .usage import usage_object
 
 AUDIO_KEPT = 3600
@@ -67,6 +68,11 @@ class ChatForm:
     custom_tools: frozenset[str] = frozenset()
     include_usage: bool = False
 
+    def chunk(self) -> dict[str, Any]:
+        """What every chunk begins with."""
+        named = {"id": self.id, "object": "chat.completion.chunk", "created": self.created, "model": self.model}
+        return {**named, "system_fingerprint": None}
+
 
 class ChatStream:
     """One choice of a streamed answer: items to bytes.
@@ -76,15 +82,14 @@ class ChatStream:
 
     def __init__(self, form: ChatForm, index: int) -> None:
         self._form = form
-        head = {"id": form.id, "object": "chat.completion.chunk", "created": form.created, "model": form.model}
-        self._head = b"data: " + dumps(head)[:-1] + b',"choices":[{"index":%d,"delta":' % index
+        self._head = b"data: " + dumps(form.chunk())[:-1] + b',"choices":[{"index":%d,"delta":' % index
         tail = b',"logprobs":null,"finish_reason":null}]' + (b',"usage":null}' if form.include_usage else b"}")
         self._tail = tail + b"\n\n"
         self._before_text, self._after_text = self._head + b'{"content":', b"}" + self._tail
         self._indexes: dict[str, int] = {}
+        self._at_once: dict[str, Progress] = {}
         self._custom: set[str] = set()
         self._begun = False
-        self._empty = True
         self._citations: list[Annotation] = []
         self._images = 0
         self._speech = _Speech(form)
@@ -95,11 +100,17 @@ class ChatStream:
         data = b"".join(parts)
         if self._begun or not data:
             return data
+        first = next(item for item, part in zip(items, parts, strict=False) if part)
+        return self.begin(text=not isinstance(first, ToolCallStarted | RefusalDelta | MediaDelta)) + data
+
+    def begin(self, *, text: bool = True) -> bytes:
+        """The chunk with the role, if it is still to come. Without `text`, the message begins with something else."""
+        if self._begun:
+            return b""
         self._begun = True
-        return self._delta({"role": "assistant"}) + data
+        return self._delta({"role": "assistant", "content": "" if text else None, "refusal": None})
 
     def _texts(self, texts: Sequence[Item]) -> bytes:
-        self._empty = False
         before, after = self._before_text, self._after_text
         return b"".join([before + dumps(text) + after for text in texts])
 
@@ -108,12 +119,10 @@ class ChatStream:
             case str():
                 return self._texts([item])
             case TextDelta():
-                self._empty = False
                 return self._delta({"content": item.text}, _logprobs(item.logprobs))
             case ReasoningDelta():
                 return self._delta({"reasoning_content": item.text})
             case RefusalDelta():
-                self._empty = False
                 return self._delta({"refusal": item.text})
             case Citation():
                 self._citations.append(_annotation(item))
@@ -123,7 +132,7 @@ class ChatStream:
             case ToolCallStarted() | ToolCallDelta():
                 return self._call(item)
             case Progress():
-                return self._status(item.status, done=item.done)
+                return self._progress(item)
             case Notice():
                 return self._status(item.message, done=True)
             case Compacted():
@@ -143,7 +152,6 @@ class ChatStream:
         return self._head + dumps(delta) + self._tail.replace(b'"logprobs":null', b'"logprobs":' + dumps(logprobs), 1)
 
     def _call(self, event: ToolCallStarted | ToolCallDelta) -> bytes:
-        self._empty = False
         chunk: ToolCallChunk
         if isinstance(event, ToolCallStarted):
             index = self._indexes[event.call_id] = len(self._indexes)
@@ -161,11 +169,20 @@ class ChatStream:
         return self._delta({"tool_calls": [chunk]})
 
     def _media(self, event: MediaDelta) -> bytes:
-        self._empty = False
         if event.media_type.startswith("audio/"):
             return self._delta({"audio": self._speech.piece(event)})
         self._images += 1
         return self._delta({"images": [_image(event, self._images - 1)]})
+
+    def _progress(self, item: Progress) -> bytes:
+        """A line about it. Open WebUI shows the last line only, so tools that run at once share theirs."""
+        if item.kind != TOOL:
+            return self._status(item.status, done=item.done)
+        if all([tool.done for tool in self._at_once.values()]):
+            self._at_once.clear()
+        self._at_once[item.id] = item
+        text = " · ".join([tool.status for tool in self._at_once.values()])
+        return self._status(text, done=all([tool.done for tool in self._at_once.values()]))
 
     def _status(self, text: str, *, done: bool) -> bytes:
         event = {"type": "status", "data": {"description": text, "done": done}}
@@ -173,7 +190,7 @@ class ChatStream:
 
     def _finish(self, reason: ChatFinishReason) -> bytes:
         # Citations go out together: the SDK's accumulator cannot add to a list whose entries have no index.
-        last: Delta = {"content": ""} if self._empty else {}
+        last: Delta = {}
         if self._citations:
             last["annotations"] = self._citations
         if self._speech.rest:
@@ -208,8 +225,7 @@ def stream_end(form: ChatForm, usage: Usage) -> bytes:
     """What follows the last choice's end: the usage chunk, if it was asked for, and the end mark."""
     if not form.include_usage:
         return DONE
-    chunk = {"id": form.id, "object": "chat.completion.chunk", "created": form.created, "model": form.model}
-    return b"data: " + dumps({**chunk, "choices": [], "usage": usage_object(usage)}) + b"\n\n" + DONE
+    return sse({**form.chunk(), "choices": [], "usage": usage_object(usage)}) + DONE
 
 
 def completion(form: ChatForm, messages: Sequence[FinalMessage]) -> bytes:
@@ -222,6 +238,7 @@ def completion(form: ChatForm, messages: Sequence[FinalMessage]) -> bytes:
         "object": "chat.completion",
         "created": form.created,
         "model": form.model,
+        "system_fingerprint": None,
         "choices": [_choice(form, index, message) for index, message in enumerate(messages)],
         "usage": usage_object(usage),
     }

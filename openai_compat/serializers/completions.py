@@ -62,10 +62,14 @@ class CompletionStream:
         self._index = index
         self._echo = form.echo[index]
 
+    def begin(self) -> bytes:
+        """The prompt, if it is to be echoed."""
+        echo, self._echo = self._echo, ""
+        return self._text(echo) if echo else b""
+
     def feed(self, items: list[Item]) -> bytes:
         """The events for these items."""
-        echo, self._echo = self._echo, ""
-        return b"".join([self._text(echo) if echo else b"", *[self._item(item) for item in items]])
+        return self.begin() + b"".join([self._item(item) for item in items])
 
     def _item(self, item: Item) -> bytes:
         match item:

@@ -38,8 +38,8 @@ def from_stored_json(text: str) -> Any:
 
 def _without_surrogates(value: Any) -> Any:
     if isinstance(value, str):
-        # Never joined to the character that two of them may stand for: a stream could not do that across its pieces,
-        # and has to say what the plain answer says.
+        # Never joined to the character that two of them may stand for: the halves that an agent has cut are joined
+        # before they come here (`utf16`), and of others a stream has to say what the plain answer says.
         return _SURROGATE.sub("\ufffd", value)
     if isinstance(value, dict):
         fields = cast("dict[Any, Any]", value)

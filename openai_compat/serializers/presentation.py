@@ -7,7 +7,8 @@ are never shown as `tool_calls`: clients would run them, and several then call t
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal, TypeAlias, assert_never
+from dataclasses import replace
+from typing import Literal, TypeAlias, assert_never, cast
 
 from ..events import (
     Citation,
@@ -29,11 +30,15 @@ from ..events import (
     UsageReported,
 )
 from ..reducer import Item
+from .call_order import CallOrder
 
 Visibility: TypeAlias = Literal["status", "hidden", "reasoning", "text"]
 """Where people see what the agent is doing: a status line (Open WebUI draws it), nowhere, or within the answer."""
 
 BETWEEN_MESSAGES = "\n\n"
+
+TOOL = "tool"
+"""The kind of progress that tells how a tool of the agent's own gets on; its id is the call's."""
 
 ACTIVITY_MARK = "\N{GEAR}"
 ACTIVITY, ACTIVITY_END = f"[{ACTIVITY_MARK} ", "]\n"
@@ -43,7 +48,8 @@ ACTIVITY, ACTIVITY_END = f"[{ACTIVITY_MARK} ", "]\n"
 class Presentation:
     """Rewrites one turn's items for chat. Stateful: feed it every item of the turn, in order.
 
-    `ask` makes the items that ask people about calls which wait for approval.
+    `ask` makes the items that ask people about calls which wait for approval. With `call_order`, the client's calls
+    come one after the other.
     """
 
     def __init__(
@@ -52,18 +58,23 @@ class Presentation:
         *,
         refusal_as_text: bool = False,
         ask: Callable[[Paused], Sequence[Item]] | None = None,
+        call_order: CallOrder | None = None,
     ) -> None:
         self._visibility: Visibility = visibility
         self._ask = ask
+        self._call_order = call_order
         self._refusal_as_text = refusal_as_text
         self._tool_names: dict[str, str] = {}
         self._has_text = False
         self._break_due = False
+        self._length = 0
+        self._put_in: list[tuple[int, int]] = []
 
     def show(self, items: list[Item]) -> list[Item]:
         """The items to be shown for these."""
         if not self._break_due and set(map(type, items)) == {str}:
             self._has_text = True
+            self._length += sum(map(len, cast("list[str]", items)))
             return items
         return [shown for item in items for shown in self._one(item)]
 
@@ -80,7 +91,9 @@ class Presentation:
                 return self._activity(item)
             case RefusalDelta():
                 return self._text(item.text) if self._refusal_as_text else (item,)
-            case ReasoningDelta() | Citation() | MediaDelta() | Notice() | Compacted() | UsageReported():
+            case Citation():
+                return (self._moved(item),)
+            case ReasoningDelta() | MediaDelta() | Notice() | Compacted() | UsageReported():
                 return (item,)
             case Paused():
                 return (*self._asked(item), item)
@@ -95,9 +108,23 @@ class Presentation:
         self._break_due = self._has_text
         return [shown for item in self._ask(paused) for shown in self._one(item)]
 
-    def _text(self, item: str | TextDelta) -> Sequence[Item]:
+    def _text(self, item: str | TextDelta, *, own: bool = True) -> Sequence[Item]:
+        """Text of the agent's own, or put in for it, after a blank line if that is due."""
         due, self._break_due, self._has_text = self._break_due, False, True
+        if due:
+            self._put_in.append((self._length, len(BETWEEN_MESSAGES)))
+        length = len(item if isinstance(item, str) else item.text)
+        if own:
+            self._length += length
+        else:
+            self._put_in.append((self._length, length))
         return (BETWEEN_MESSAGES, item) if due else (item,)
+
+    def _moved(self, item: Citation) -> Citation:
+        """A citation by its place in what is shown, which is more than the agent's text."""
+        before = sum([length for at, length in self._put_in if at <= item.start_index])
+        until = sum([length for at, length in self._put_in if at < item.end_index])
+        return replace(item, start_index=item.start_index + before, end_index=item.end_index + until) if until else item
 
     def _tool(self, item: ToolCallStarted | ToolCallDelta | ToolCallReady | ToolResult) -> Sequence[Item]:
         if isinstance(item, ToolCallStarted) and item.executor == "agent":
@@ -105,11 +132,11 @@ class Presentation:
             return ()
         if isinstance(item, ToolResult):
             name = self._tool_names.get(item.call_id, "tool")
-            return self._activity(Progress("tool", item.call_id, tool_ended(item, name), done=True))
+            return self._activity(Progress(TOOL, item.call_id, tool_ended(item, name), done=True))
         if item.call_id not in self._tool_names:
-            return (item,)
+            return (item,) if self._call_order is None else self._call_order.show(item)
         if isinstance(item, ToolCallReady):
-            return self._activity(Progress("tool", item.call_id, tool_running(item.name)))
+            return self._activity(Progress(TOOL, item.call_id, tool_running(item.name)))
         return ()
 
     def _activity(self, progress: Progress) -> Sequence[Item]:
@@ -121,7 +148,7 @@ class Presentation:
             case "reasoning":
                 return (ReasoningDelta(progress.status + "\n"),)
             case "text":
-                return self._text(f"{ACTIVITY}{progress.status}{ACTIVITY_END}")
+                return self._text(f"{ACTIVITY}{progress.status}{ACTIVITY_END}", own=False)
             case _:
                 assert_never(self._visibility)
 

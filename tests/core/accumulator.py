@@ -7,7 +7,7 @@ from typing import Any
 
 from .exchanges import sse_events
 
-HEAD = {"id", "object", "created", "model", "choices", "usage", "event"}
+HEAD = {"id", "object", "created", "model", "system_fingerprint", "choices", "usage", "event"}
 
 
 def chat_messages(data: bytes) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
@@ -30,6 +30,7 @@ def _choice(index: int, parts: list[dict[str, Any]]) -> dict[str, Any]:
     assert reasons[-1] is not None
     assert set(reasons[:-1]) <= {None}, "a finish_reason before the end"
     deltas = [part["delta"] for part in parts]
+    assert {**deltas[0], "content": deltas[0]["content"] or ""} == {"role": "assistant", "content": "", "refusal": None}
     assert [delta.get("role") for delta in deltas] == ["assistant", *[None] * (len(deltas) - 1)]
     tokens = [token for part in parts if part["logprobs"] for token in part["logprobs"]["content"]]
     return {
@@ -54,11 +55,14 @@ def _message(deltas: list[dict[str, Any]]) -> dict[str, Any]:
         "audio": _audio([delta["audio"] for delta in deltas if "audio" in delta]),
         "images": lists["images"],
     }
-    return message | {key: value for key, value in optional.items() if value}
+    said = {key: value for key, value in optional.items() if value}
+    if message["content"] == "" and (message["refusal"] or said.keys() - {"reasoning_content"}):
+        message["content"] = None  # the first chunk cannot know that no text will come
+    return message | said
 
 
 def _joined(deltas: list[dict[str, Any]], key: str) -> str | None:
-    pieces = [delta[key] for delta in deltas if key in delta]
+    pieces = [delta[key] for delta in deltas if delta.get(key) is not None]
     return "".join(pieces) if pieces else None
 
 

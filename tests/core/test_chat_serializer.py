@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from itertools import chain
 from typing import Any
 
@@ -26,6 +27,7 @@ from openai_compat.events import (
     ToolCallDelta,
     ToolCallReady,
     ToolCallStarted,
+    ToolResult,
     UsageReported,
 )
 from openai_compat.reducer import FinalMessage, Item, Reducer, Usage
@@ -37,6 +39,7 @@ from openai_compat.serializers.completions import (
     text_completion,
 )
 from openai_compat.serializers.presentation import Presentation, Visibility
+from tests.interaction.requirements import requirement
 
 from . import strategies
 from .accumulator import chat_messages, completion_choices
@@ -52,12 +55,11 @@ def turn(said: list[AgentEvent | str]) -> list[Item]:
     enforcer = Enforcer(strategies.asked(ALL, Sampling()), counts_tokens=True)
     out: list[Item] = []
     for item in said:
-        try:
-            fed = enforcer.feed(item)
-        except AgentError:
+        if isinstance(item, str) and not enforcer.finished and enforcer.passes(item):
+            out += [item] if item else []  # as in a turn: text that needs no looking at travels as it is
             continue
-        # As in a turn: text that needs no looking at travels as it is.
-        out += [item] if isinstance(item, str) and fed else fed
+        with suppress(AgentError):
+            out += enforcer.feed(item)
     return [*out, *enforcer.end()]
 
 
@@ -176,6 +178,7 @@ def test_a_text_chunk_is_exactly_what_openai_writes() -> None:
         "object": "chat.completion.chunk",
         "created": 1,
         "model": "agent",
+        "system_fingerprint": None,
         "choices": [{"index": 0, "delta": {"content": "hi"}, "logprobs": None, "finish_reason": None}],
     }
     assert chunks(["hi"])[1] == expected
@@ -188,7 +191,7 @@ def test_a_text_chunk_is_exactly_what_openai_writes() -> None:
 def test_a_calls_id_type_and_name_are_said_once_and_its_arguments_in_pieces() -> None:
     call: list[Item] = [ToolCallStarted("1", "find", "client"), ToolCallDelta("1", '{"a"'), ToolCallDelta("1", ":1}")]
     assert deltas([*call, ToolCallReady("1", "find", '{"a":1}', "client"), Paused()]) == [
-        {"role": "assistant"},
+        {"role": "assistant", "content": None, "refusal": None},
         {"tool_calls": [{"index": 0, "id": "1", "type": "function", "function": {"name": "find", "arguments": ""}}]},
         {"tool_calls": [{"index": 0, "function": {"arguments": '{"a"'}}]},
         {"tool_calls": [{"index": 0, "function": {"arguments": ":1}"}}]},
@@ -210,14 +213,37 @@ def test_the_agents_work_is_an_event_beside_an_empty_delta() -> None:
     assert progress["choices"] == [{"index": 0, "delta": {}, "logprobs": None, "finish_reason": None}]
 
 
+@requirement("tools.at_once")
+def test_tools_that_run_at_once_share_a_line_so_that_no_outcome_is_hidden() -> None:
+    both: list[Item] = [
+        ToolCallReady("a", "fetch", "{}", "agent"),
+        ToolCallReady("b", "search", "{}", "agent"),
+        ToolResult("a", "no", is_error=True),
+        ToolResult("b", "yes"),
+        ToolCallReady("c", "sum", "{}", "agent"),
+        ToolResult("c", "3"),
+    ]
+    started: list[Item] = [ToolCallStarted(c, n, "agent") for c, n in (("a", "fetch"), ("b", "search"), ("c", "sum"))]
+    lines = [chunk["event"]["data"] for chunk in chunks(Presentation().show([*started, *both]))[1:]]
+    assert [(line["description"], line["done"]) for line in lines] == [
+        ("Running fetch …", False),
+        ("Running fetch … · Running search …", False),
+        ("fetch failed · Running search …", False),
+        ("fetch failed · search done", True),
+        ("Running sum …", False),
+        ("sum done", True),
+    ]
+
+
 def test_an_answer_without_anything_in_it_has_empty_content() -> None:
-    assert deltas([Finished()]) == [{"role": "assistant"}, {"content": ""}]
+    assert deltas([Finished()]) == [{"role": "assistant", "content": "", "refusal": None}, {}]
     plain = strict_json(completion(ChatForm("chatcmpl-1", 1, "agent"), [FinalMessage()]))
     assert plain == {
         "id": "chatcmpl-1",
         "object": "chat.completion",
         "created": 1,
         "model": "agent",
+        "system_fingerprint": None,
         "choices": [
             {
                 "index": 0,
@@ -275,6 +301,7 @@ def test_usage_is_the_sum_of_all_reports_and_says_when_there_was_none() -> None:
         "object": "chat.completion.chunk",
         "created": 1,
         "model": "agent",
+        "system_fingerprint": None,
         "choices": [],
         "usage": {
             "prompt_tokens": 11,

@@ -31,6 +31,7 @@ from openai_compat.events import (
     ToolResult,
     UsageReported,
 )
+from openai_compat.utf16 import joined
 from tests.interaction.requirements import requirement
 
 from . import strategies
@@ -113,6 +114,12 @@ def test_only_allowed_tools_of_the_client_are_called_and_the_pause_lists_them(
         assert clients or not request.tool_choice.required or isinstance(out[-1], Finished)
 
 
+def halves(text: str) -> str:
+    """The text with a mark in the place of each half character, joined or not."""
+    marks = ["??" if ord(c) > 0xFFFF else "?" if "\ud800" <= c <= "\udfff" or c == "\ufffd" else c for c in text]
+    return "".join(marks)
+
+
 @given(st.lists(strategies.items, max_size=20), strategies.requests)
 @example(["ab", ReasoningDelta("x"), "b"], strategies.asked(ALL, Sampling(stop=("abb",))))
 def test_text_is_never_reordered_and_never_more_than_the_agent_said(
@@ -126,7 +133,7 @@ def test_text_is_never_reordered_and_never_more_than_the_agent_said(
             else [i.text for i in items if isinstance(i, kind)]
         )
         sent = "".join([event.text for event in out if isinstance(event, kind)])
-        assert "".join(said).startswith(sent)
+        assert halves("".join(said)).startswith(halves(sent))
     limit = request.sampling.max_tokens
     if limit is not None:
         assert sum([len(event.text) for event in out if isinstance(event, SPEECH)]) <= limit * CHARACTERS_PER_TOKEN
@@ -141,7 +148,7 @@ def test_each_message_is_cut_at_its_first_stop_sequence_and_nothing_follows(
 ) -> None:
     items: list[AgentEvent | str] = [item for message in messages for item in (*message, MessageBreak())]
     expected: list[str] = []
-    for message in map("".join, messages):
+    for message in [joined("".join(pieces)) for pieces in messages]:
         expected.append(cut_at_first(message, stop))
         if expected[-1] != message:
             break
@@ -151,7 +158,7 @@ def test_each_message_is_cut_at_its_first_stop_sequence_and_nothing_follows(
 
 @given(st.lists(strategies.texts, max_size=8), st.integers(1, 5))
 def test_text_over_max_tokens_is_cut_and_ends_with_length(pieces: list[str], limit: int) -> None:
-    whole, room = "".join(pieces), limit * CHARACTERS_PER_TOKEN
+    whole, room = joined("".join(pieces)), limit * CHARACTERS_PER_TOKEN
     out = enforce([*pieces], strategies.asked(ALL, Sampling(max_tokens=limit)))
     assert "".join([e.text for e in out if isinstance(e, TextDelta)]) == whole[:room]
     assert out[-1] == Finished("length" if len(whole) > room else "stop")
@@ -389,3 +396,78 @@ def test_plain_text_says_when_text_needs_no_looking_at() -> None:
     assert not plain(Sampling(stop=("x",)))
     assert not plain(Sampling(max_tokens=1))
     assert plain(Sampling(max_tokens=1), counts_tokens=True)
+
+
+@requirement("text.after_tools")
+@pytest.mark.parametrize("ready", [[], [ToolCallReady("1", "own_tool", "{}", "agent")]])
+def test_what_is_said_after_an_own_tools_result_is_another_message(ready: list[AgentEvent]) -> None:
+    for text in ("It is sunny.", TextDelta("It is sunny."), RefusalDelta("I may not say.")):
+        said: list[AgentEvent | str] = [
+            "Let me check.",
+            ToolCallStarted("1", "own_tool"),
+            *ready,
+            ToolResult("1", "sun"),
+        ]
+        *_, result, new, words, _ = enforce([*said, "", ReasoningDelta("hm"), text])
+        assert (result, new) == (ReasoningDelta("hm"), MessageBreak())
+        assert words == (TextDelta(text) if isinstance(text, str) else text)
+
+
+@requirement("text.after_tools")
+@pytest.mark.parametrize(
+    "items",
+    [
+        [ToolCallReady("1", "own_tool", "{}"), ToolResult("1", "sun"), "It is sunny."],
+        ["Let me check.", MessageBreak(), ToolCallReady("1", "own_tool", "{}"), ToolResult("1", "sun"), "Sunny."],
+        ["Let me check.", ToolCallReady("1", "own_tool", "{}"), ToolResult("1", "sun"), MessageBreak(), "Sunny."],
+        ["One.", ToolCallReady("1", "own_tool", "{}"), ToolResult("1", "a"), ToolResult("1", "b"), "Two.", "Three."],
+        ["Let me check.", ToolCallReady("1", "own_tool", "{}"), ToolResult("1", "sun")],
+    ],
+)
+def test_another_message_begins_once_and_only_between_words(items: list[AgentEvent | str]) -> None:
+    words = [type(event) for event in enforce(items) if isinstance(event, TextDelta | MessageBreak)]
+    texts = [item for item in items if isinstance(item, str)]
+    assert words.count(TextDelta) == len(texts)
+    given = MessageBreak() in items
+    assert words.count(MessageBreak) == (1 if given or len(texts) > 1 else 0)
+
+
+@requirement("text.after_tools")
+def test_a_clients_tool_begins_no_other_message() -> None:
+    out = enforce(["Let me check.", ToolCallReady("1", "find", "{}"), "Just a moment."])
+    assert MessageBreak() not in out
+
+
+def test_token_probabilities_stay_with_the_words_that_begin_another_message() -> None:
+    request = strategies.asked(ALL, Sampling(top_logprobs=1))
+    said = TextDelta("Sunny.", [{"token": "Sunny."}], "final_answer")
+    out = enforce(["One.", ToolCallReady("1", "own_tool", "{}"), ToolResult("1", "sun"), said], request)
+    assert out[-3:] == [MessageBreak(), said, Finished()]
+
+
+@requirement("usage.limit")
+def test_reported_tokens_count_in_the_place_of_the_estimate() -> None:
+    limit = strategies.asked(ALL, Sampling(max_tokens=8))
+    long = "x" * 16
+    exact = [long, UsageReported(1, 2), long, UsageReported(0, 2), long, UsageReported(0, 4)]
+    assert enforce([*exact], limit) == [*[TextDelta(i) if isinstance(i, str) else i for i in exact], Finished("stop")]
+    assert enforce([*exact, "y"], limit)[-2:] == [UsageReported(0, 4), Finished("length")]
+    assert enforce(["abc", UsageReported(1, 9), "d"], limit) == [
+        TextDelta("abc"),
+        UsageReported(1, 9),
+        Finished("length"),
+    ]
+
+
+@requirement("usage.limit")
+def test_what_is_said_after_a_report_is_estimated_until_the_next_one() -> None:
+    limit = strategies.asked(ALL, Sampling(max_tokens=3))
+    out = enforce(["x" * 8, UsageReported(1, 2), "y" * 5], limit)
+    assert out == [TextDelta("x" * 8), UsageReported(1, 2), TextDelta("y" * 4), Finished("length")]
+
+
+@requirement("usage.limit")
+def test_a_report_of_no_output_changes_nothing_and_agents_that_count_are_not_cut() -> None:
+    limit = strategies.asked(ALL, Sampling(max_tokens=1))
+    assert enforce(["1234", UsageReported(9, 0), "5"], limit)[-2:] == [UsageReported(9, 0), Finished("length")]
+    assert enforce(["1", UsageReported(9, 99), "2"], limit, counts_tokens=True)[-1] == Finished("stop")

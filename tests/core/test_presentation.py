@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openai_compat.events import (
+    Citation,
     Finished,
     MessageBreak,
     Progress,
@@ -103,3 +104,13 @@ def test_a_refusal_is_text_where_there_is_no_other_place_for_it() -> None:
 def test_plain_text_is_handed_on_as_it_is(pieces: list[str]) -> None:
     items: list[Item] = [*pieces]
     assert Presentation().show(items) == items
+
+
+@pytest.mark.parametrize("visibility", ["status", "hidden", "reasoning", "text"])
+def test_a_citation_is_found_in_what_is_shown(visibility: Visibility) -> None:
+    items: list[Item] = ["One. ", MessageBreak(), *OWN_CALL, "Two, ", TextDelta("three."), Citation("u", "t", 5, 8)]
+    *shown, cited = Presentation(visibility).show([*items, Citation("u", "t", 0, 3)])
+    texts = [item if isinstance(item, str) else item.text for item in shown if isinstance(item, str | TextDelta)]
+    (later,) = [item for item in shown if isinstance(item, Citation)]
+    assert "".join(texts)[later.start_index : later.end_index] == "Two"
+    assert cited == Citation("u", "t", 0, 3)

@@ -25,6 +25,7 @@ pytestmark = pytest.mark.anyio
 
 
 @requirement("chat.plain")
+@requirement("chat.nullable_keys")
 async def test_a_plain_answer_is_one_chat_completion_object(http: Http) -> None:
     agent = Says("Hello, ", "Bob", UsageReported(7, 2), UsageReported(3, 1))
     async with http({"greeter": agent}) as client:
@@ -35,6 +36,7 @@ async def test_a_plain_answer_is_one_chat_completion_object(http: Http) -> None:
     assert body == {
         "object": "chat.completion",
         "model": "greeter",
+        "system_fingerprint": None,
         "choices": [
             {
                 "index": 0,

@@ -114,7 +114,7 @@ CASES = {
             Progress("step", "s", "Adding"),
             "42",
         ],
-        {"content": "Let me see. 42"},
+        {"content": "Let me see. \n\n42"},
     ),
     "a notice": Case([Notice("The disk is nearly full.", "warning"), "Done."], {"content": "Done."}),
     "usage": Case(["Hi.", UsageReported(1, 2)], {"content": "Hi."}),
@@ -172,13 +172,14 @@ async def test_the_agents_own_finish_reason_is_passed_on(reason: Any, connect: C
 
 
 @requirement("chat.stream")
+@requirement("chat.first_chunk")
 async def test_a_stream_says_the_role_once_and_first_and_ends_with_one_finish_reason(connect: Connect) -> None:
     async with connect({"greeter": Says("Hello, ", "Bob", paced=True)}) as client:
         stream = await client.chat.completions.create(model="greeter", messages=HELLO, stream=True)
         chunks = [chunk async for chunk in stream]
     deltas = [chunk.choices[0].delta for chunk in chunks]
     assert [delta.role for delta in deltas] == ["assistant", None, None, None]
-    assert [delta.content for delta in deltas] == [None, "Hello, ", "Bob", None]
+    assert [delta.content for delta in deltas] == ["", "Hello, ", "Bob", None]
     assert [chunk.choices[0].finish_reason for chunk in chunks] == [None, None, None, "stop"]
     assert len({(chunk.id, chunk.created, chunk.model, chunk.object) for chunk in chunks}) == 1
 
@@ -203,6 +204,8 @@ async def test_whatever_comes_first_the_role_is_said_once_and_before_it(first: A
 
 
 @requirement("chat.stream.bytes")
+@requirement("chat.first_chunk")
+@requirement("chat.nullable_keys")
 async def test_a_stream_is_server_sent_events_that_nothing_on_the_way_keeps_back(http: Http) -> None:
     body = {"model": "agent", "messages": HELLO, "stream": True}
     async with http(Says("Hi"), deadlines=Deadlines(head=30)) as client:
@@ -214,10 +217,9 @@ async def test_a_stream_is_server_sent_events_that_nothing_on_the_way_keeps_back
     *events, end, nothing = answer.text.split("\n\n")
     assert (end, nothing) == ("data: [DONE]", "")
     assert all(event.startswith("data: {") for event in events)
-    head = {"object": "chat.completion.chunk", "model": "agent"}
-    for event, (delta, reason) in zip(
-        events, [({"role": "assistant"}, None), ({"content": "Hi"}, None), ({}, "stop")], strict=True
-    ):
+    head = {"object": "chat.completion.chunk", "model": "agent", "system_fingerprint": None}
+    first = {"role": "assistant", "content": "", "refusal": None}
+    for event, (delta, reason) in zip(events, [(first, None), ({"content": "Hi"}, None), ({}, "stop")], strict=True):
         chunk = json.loads(event.removeprefix("data: "))
         assert isinstance(chunk.pop("created"), int)
         assert chunk.pop("id").startswith("chatcmpl-")
@@ -345,6 +347,7 @@ async def test_the_sdks_own_stream_events_are_right(connect: Connect) -> None:
     done = next(event for event in events if event.type == "tool_calls.function.arguments.done")
     assert kinds == [
         "content.delta",
+        "content.delta",
         "tool_calls.function.arguments.delta",
         "content.done",
         "tool_calls.function.arguments.delta",
@@ -366,7 +369,7 @@ async def test_choices_are_streamed_side_by_side_each_with_its_own_role_and_end(
     for index in (0, 1):
         mine = [chunk.choices[0] for chunk in chunks if chunk.choices[0].index == index]
         assert [(c.delta.role, c.delta.content, c.finish_reason) for c in mine] == [
-            ("assistant", None, None),
+            ("assistant", "", None),
             (None, "a", None),
             (None, "b", None),
             (None, None, "stop"),
@@ -387,7 +390,7 @@ async def test_raw_responses_give_headers_and_the_parsed_stream(connect: Connect
             lines = [line async for line in streaming.iter_lines() if line]
     assert raw.request_id is not None
     assert raw.request_id.startswith("req_")
-    assert [chunk.choices[0].delta.content for chunk in chunks] == [None, "Hi", None]
+    assert [chunk.choices[0].delta.content for chunk in chunks] == ["", "Hi", None]
     assert streaming.status_code == 200
     assert lines[-1] == "data: [DONE]"
 
@@ -399,7 +402,7 @@ def test_a_blocking_client_reads_streams_over_a_socket() -> None:
         openai.OpenAI(base_url=f"{url}/v1", api_key="any", max_retries=0) as client,
     ):
         chunks = list(client.chat.completions.create(model="agent", messages=HELLO, stream=True))
-    assert [chunk.choices[0].delta.content for chunk in chunks] == [None, "Hello, ", "Bob", None]
+    assert [chunk.choices[0].delta.content for chunk in chunks] == ["", "Hello, ", "Bob", None]
 
 
 @requirement("chat.sync-client")
@@ -410,5 +413,5 @@ def test_a_blocking_client_reads_streams_and_helpers() -> None:
             final = stream.get_final_completion()
         with client.chat.completions.with_streaming_response.create(model="agent", messages=HELLO) as raw:
             parsed = raw.parse()
-    assert [chunk.choices[0].delta.content for chunk in chunks] == [None, "Hello, ", "Bob", None]
+    assert [chunk.choices[0].delta.content for chunk in chunks] == ["", "Hello, ", "Bob", None]
     assert final.choices[0].message.content == parsed.choices[0].message.content == "Hello, Bob"

@@ -65,7 +65,7 @@ async def chunks(client: openai.AsyncOpenAI, **ask: Any) -> list[dict[str, Any]]
 
 def calls(*pieces: dict[str, Any]) -> list[dict[str, Any]]:
     """A stream that has these pieces of tool calls and nothing else."""
-    role: dict[str, Any] = {"delta": {"role": "assistant"}}
+    role: dict[str, Any] = {"delta": {"role": "assistant", "content": None, "refusal": None}}
     return [
         role,
         *[{"delta": {"tool_calls": [piece]}} for piece in pieces],
@@ -97,8 +97,9 @@ async def test_a_function_call_says_index_id_and_name_once_then_its_arguments_as
 
 
 @requirement("tools.stream")
+@requirement("chat.calls.in_turn")
 @in_process
-async def test_calls_that_grow_side_by_side_keep_their_indexes(connect: Connect) -> None:
+async def test_calls_that_grow_side_by_side_are_written_one_after_the_other(connect: Connect) -> None:
     agent = Says(
         ToolCallStarted("a", "weather"),
         ToolCallStarted("b", "time"),
@@ -109,10 +110,10 @@ async def test_calls_that_grow_side_by_side_keep_their_indexes(connect: Connect)
     async with connect(agent) as client:
         assert await chunks(client, tools=TOOLS) == calls(
             {"index": 0, "id": "a", "type": "function", "function": {"name": "weather", "arguments": ""}},
-            {"index": 1, "id": "b", "type": "function", "function": {"name": "time", "arguments": ""}},
             {"index": 0, "function": {"arguments": "{"}},
-            {"index": 1, "function": {"arguments": "{}"}},
             {"index": 0, "function": {"arguments": "}"}},
+            {"index": 1, "id": "b", "type": "function", "function": {"name": "time", "arguments": ""}},
+            {"index": 1, "function": {"arguments": "{}"}},
         )
 
 
@@ -342,15 +343,16 @@ async def test_the_agents_own_tools_are_status_lines_on_empty_deltas_and_never_t
         streamed = await chunks(client, tools=TOOLS)
         plain = await client.chat.completions.create(model="agent", messages=HELLO, tools=TOOLS)
     assert streamed == [
-        {"delta": {"role": "assistant"}},
+        {"delta": {"role": "assistant", "content": "", "refusal": None}},
         {"delta": {"content": "Let me see."}},
         *[status(text, done=done) for text, done in LINES],
+        {"delta": {"content": "\n\n"}},
         {"delta": {"content": "Found it."}},
         {"delta": {}, "finish_reason": "stop"},
     ]
     assert plain.choices[0].message.to_dict() == {
         "role": "assistant",
-        "content": "Let me see.Found it.",
+        "content": "Let me see.\n\nFound it.",
         "refusal": None,
         "annotations": [],
     }
@@ -362,7 +364,7 @@ async def test_the_agents_own_tools_are_status_lines_on_empty_deltas_and_never_t
 async def test_own_tools_can_be_hidden(connect: Connect) -> None:
     async with connect(Says(*OWN), visibility="hidden") as client:
         streamed = await chunks(client)
-    assert [chunk["delta"].get("content") for chunk in streamed] == [None, "Let me see.", "Found it.", None]
+    assert [chunk["delta"].get("content") for chunk in streamed] == ["", "Let me see.", "\n\n", "Found it.", None]
     assert all("event" not in chunk for chunk in streamed)
 
 
@@ -371,7 +373,7 @@ async def test_own_tools_can_be_hidden(connect: Connect) -> None:
     ("visibility", "field", "expected"),
     [
         ("reasoning", "reasoning_content", "".join([text + "\n" for text, _ in LINES])),
-        ("text", "content", "Let me see." + "".join([f"[⚙ {text}]\n" for text, _ in LINES]) + "Found it."),
+        ("text", "content", "Let me see." + "".join([f"[⚙ {text}]\n" for text, _ in LINES]) + "\n\nFound it."),
     ],
 )
 @in_process

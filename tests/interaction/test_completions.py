@@ -75,7 +75,7 @@ async def test_a_streamed_completion_adds_up_to_the_plain_one(connect: Connect) 
         ([ReasoningDelta("Hm."), "Yes."], "Yes.", "stop"),
         ([RefusalDelta("I will not.")], "I will not.", "stop"),
         (["Here: ", MediaDelta(b"x", "image/png")], "Here: ", "stop"),
-        (["a", ToolCallReady("t", "own", "{}"), ToolResult("t", "1"), "b"], "ab", "stop"),
+        (["a", ToolCallReady("t", "own", "{}"), ToolResult("t", "1"), "b"], "a\n\nb", "stop"),
         (["a", Finished("length")], "a", "length"),
         (["a", Finished("content_filter")], "a", "content_filter"),
         ([], "", "stop"),

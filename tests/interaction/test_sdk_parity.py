@@ -40,7 +40,7 @@ ANSWER_FIELDS_WE_LEAVE_OUT = {
     "metadata": "only stored completions have it, and none are stored",
     "moderation*": "no moderation is run",
     "service_tier": "an agent has no service tiers",
-    "system_fingerprint": "an agent has no backend configuration to show",
+    "system_fingerprint": "the older API's answers have none, and by OpenAI's document it cannot be null",
     "obfuscation": "padding against listeners is the transport's business",
     "choices.message.function_call*": "deprecated; tool_calls took its place",
     "choices.delta.function_call*": "deprecated; tool_calls took its place",

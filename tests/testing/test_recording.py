@@ -48,7 +48,7 @@ def test_a_recording_holds_requests_and_answers_and_each_event_of_a_stream() -> 
     assert plain.body["choices"][0]["message"]["content"] == "Hello, world"
     assert streamed.headers["content-type"].startswith("text/event-stream")
     assert [event if event == "[DONE]" else event["choices"][0]["delta"] for event in streamed.body] == [
-        {"role": "assistant"},
+        {"role": "assistant", "content": "", "refusal": None},
         {"content": "Hello, "},
         {"content": "world"},
         {},

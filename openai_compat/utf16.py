@@ -1,0 +1,44 @@
+"""Text in UTF-16 halves, as JavaScript cuts it: a character beyond the first plane may come in two pieces."""
+
+from __future__ import annotations
+
+import re
+
+_HALF = re.compile("[\ud800-\udfff]")
+_FIRST = ("\ud800", "\udbff")
+
+
+def joined(text: str) -> str:
+    """The text with each pair of halves as the character it stands for; a half that stands alone becomes U+FFFD."""
+    if not has_halves(text):
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def has_halves(text: str) -> bool:
+    """Whether there is half a character in it; nearly all text has none."""
+    return not text.isascii() and _HALF.search(text) is not None
+
+
+class HalfJoiner:
+    """Joins the pieces of one text: a first half at the end of a piece waits for the piece after it."""
+
+    __slots__ = ("_held",)
+
+    def __init__(self) -> None:
+        self._held = ""
+
+    def passes(self, piece: str) -> bool:
+        """Whether a piece would come out as it is."""
+        return not self._held and not has_halves(piece)
+
+    def feed(self, piece: str) -> str:
+        """The text that is now known."""
+        text = self._held + piece
+        self._held = text[-1:] if _FIRST[0] <= text[-1:] <= _FIRST[1] else ""
+        return joined(text.removesuffix(self._held))
+
+    def flush(self) -> str:
+        """What stands for the half that waits, since nothing comes any more."""
+        held, self._held = self._held, ""
+        return joined(held)
