@@ -420,7 +420,15 @@ def test_what_is_said_after_an_own_tools_result_is_another_message(ready: list[A
         [ToolCallReady("1", "own_tool", "{}"), ToolResult("1", "sun"), "It is sunny."],
         ["Let me check.", MessageBreak(), ToolCallReady("1", "own_tool", "{}"), ToolResult("1", "sun"), "Sunny."],
         ["Let me check.", ToolCallReady("1", "own_tool", "{}"), ToolResult("1", "sun"), MessageBreak(), "Sunny."],
-        ["One.", ToolCallReady("1", "own_tool", "{}"), ToolResult("1", "a"), ToolResult("1", "b"), "Two.", "Three."],
+        [
+            "One.",
+            ToolCallReady("1", "own_tool", "{}"),
+            ToolCallReady("2", "own_tool", "{}"),
+            ToolResult("1", "a"),
+            ToolResult("2", "b"),
+            "Two.",
+            "Three.",
+        ],
         ["Let me check.", ToolCallReady("1", "own_tool", "{}"), ToolResult("1", "sun")],
     ],
 )
