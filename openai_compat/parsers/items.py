@@ -220,8 +220,8 @@ def _others_output(output: object) -> tuple[InputPart, ...]:
     """The result of a call that another server has made: text, a picture of a screen, or something as JSON."""
     if isinstance(output, str):
         return (TextPart(output),)
-    fields = cast("Fields", output) if isinstance(output, dict) else {}
-    return (_image(fields),) if isinstance(fields.get("image_url"), str) else (TextPart(_json(output)),)
+    fields = _parts([output])
+    return (_image(fields[0]),) if fields and _optional(fields[0], "image_url") else (TextPart(_json(output)),)
 
 
 def _assistant_part(part: Fields) -> AssistantPart | None:
