@@ -50,6 +50,7 @@ from openai_compat.protocol import (
     response_tools,
     stored,
 )
+from openai_compat.routes import table
 
 from .requirements import requirement
 from .test_sdk_parity import explained, fields, lacking, literals, members, not_produced, plain_fields, refused_values
@@ -298,7 +299,9 @@ def test_every_other_body_has_the_fields_of_the_sdk(sdk: Any, ours: Any) -> None
 
 @requirement("sdk.request")
 def test_a_form_with_a_file_has_the_fields_of_the_sdk() -> None:
-    form = paths()["/v1/files"]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]
+    form = paths(table(bare_paths=False))["/v1/files"]["post"]["requestBody"]["content"]["multipart/form-data"][
+        "schema"
+    ]["properties"]
     sent = fields(sdk_file.FileCreateParams)
     expiry = {f"expires_after[{name}]" for name in fields(sdk_file.ExpiresAfter)}
 
@@ -317,7 +320,11 @@ def test_a_form_with_a_file_has_the_fields_of_the_sdk() -> None:
     ],
 )
 def test_every_query_of_the_sdk_is_one_of_ours(sdk: Any, path: str) -> None:
-    known = {parameter["name"] for parameter in paths()[path]["get"]["parameters"] if parameter["in"] == "query"}
+    known = {
+        parameter["name"]
+        for parameter in paths(table(bare_paths=False))[path]["get"]["parameters"]
+        if parameter["in"] == "query"
+    }
 
     assert set(fields(sdk)) - QUERIES_WITHOUT_EFFECT == known
 
