@@ -13,14 +13,9 @@ from typing import Any
 
 import anyio
 import anyio.lowlevel
-import django
 import httpx2
 import openai
 import pytest
-from django.conf import settings
-from django.core.asgi import get_asgi_application
-from django.http import HttpResponse
-from django.urls import path
 from fastapi import FastAPI
 from hypercorn.middleware import DispatcherMiddleware
 from litestar import Litestar, asgi, get
@@ -124,18 +119,6 @@ def in_a_dispatcher_that_takes_the_prefix_off(server: Server) -> ASGIApp:
     return app
 
 
-def in_django(server: Server) -> ASGIApp:
-    django.setup(set_prefix=False)
-    return Starlette(routes=[Mount("/ai", endpoint(server)), Mount("/", get_asgi_application())])
-
-
-def django_page(request: Any) -> HttpResponse:
-    return HttpResponse("my own page")
-
-
-urlpatterns = [path("own", django_page)]
-settings.configure(ROOT_URLCONF=__name__, ALLOWED_HOSTS=["*"], LOGGING_CONFIG=None)
-
 MOUNTS: list[tuple[Callable[[Server], ASGIApp], str]] = [
     (in_starlette, "/ai"),
     (in_starlette_twice, "/inner/ai"),
@@ -145,9 +128,8 @@ MOUNTS: list[tuple[Callable[[Server], ASGIApp], str]] = [
     (in_litestar, "/ai"),
     (in_hypercorns_dispatcher, "/ai"),
     (in_a_dispatcher_that_takes_the_prefix_off, "/ai"),
-    (in_django, "/ai"),
 ]
-ASYNCIO_ONLY = (in_hypercorns_dispatcher, in_a_dispatcher_that_takes_the_prefix_off, in_django)
+ASYNCIO_ONLY = (in_hypercorns_dispatcher, in_a_dispatcher_that_takes_the_prefix_off)
 NO_ROOT_PATH = (in_fastapi_that_knows_its_proxy, in_litestar, in_hypercorns_dispatcher)
 """They look for their routes in the whole path, whatever the root path is."""
 

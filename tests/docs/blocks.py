@@ -23,11 +23,14 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 import tomllib
 from collections.abc import Callable, Iterable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import Any
+from unittest.mock import patch
 
 from sybil import Document, Example, Region
 from sybil.parsers.markdown.lexers import RawFencedCodeBlockLexer
@@ -57,7 +60,8 @@ class Page:
     def __init__(self, folder: Path, database: str = DATABASE) -> None:
         self.folder = folder
         self._database = database
-        self.names: dict[str, Any] = {}
+        self._module = ModuleType("page")
+        self.names: dict[str, Any] = vars(self._module)
         self._ports: dict[str, str] = {}
         self._programs: dict[str, Program] = {}
 
@@ -98,7 +102,8 @@ class Page:
         if (title and title[1].startswith("test_")) or any(map(_is_missing, IMPORTED.findall(source))):
             return
         self.names["__name__"] = Path(title[1]).stem if title else "page"
-        exec(code, self.names)
+        with patch.dict(sys.modules, {self.names["__name__"]: self._module}):  # some look their functions' module up
+            exec(code, self.names)
 
     def _toml(self, source: str, example: Example) -> None:
         tomllib.loads(source)

@@ -109,8 +109,10 @@ def check_mount(*command: str) -> None:
         pieces = [chunk.choices[0].delta.content or "" for chunk in ask(client, "echo", "Ada", stream=True)]
         plain = ask(client, "echo", "Ada").choices[0].message.content
         servers = httpx2.get(f"{url}/ai/openapi.json").json()["servers"]
+        unknown = httpx2.get(f"{url}/ai/unknown").json()["error"]["code"]
         index = httpx2.get(url).json()
 
+    assert unknown == "unknown_url"
     assert ("".join(pieces), plain) == ("You said: Ada", "You said: Ada")
     assert servers == [{"url": "/ai"}]
     assert index == {"chat": "/ai/v1/chat/completions"}
