@@ -46,6 +46,17 @@ REQUESTS: tuple[type[WireModel], ...] = (
 )
 PARTS: Mapping[str, frozenset[str]] = {"CompactRequest": COMPACT_FIELDS, "InputTokensRequest": TOKEN_FIELDS}
 """Requests that have some of the fields of ResponseRequest."""
+NAMED = REF.format(model="")
+PREFIXES: Mapping[str, str] = {
+    "chat_request": "Chat",
+    "chat_response": "Chat",
+    "items": "Item",
+    "response": "Response",
+    "response_events": "Response",
+    "response_request": "Response",
+    "response_tools": "Response",
+}
+"""Before the names that several modules have, by module."""
 ANSWERS: Mapping[str, Any] = {
     "ChatCompletion": ChatCompletion,
     "ChatCompletionChunk": ChatCompletionChunk,
@@ -115,8 +126,7 @@ def _schemas() -> dict[str, Any]:
     ]
     found, shared = TypeAdapter.json_schemas(inputs, ref_template=REF)
     unions = {name: schema for (name, _), schema in found.items() if "$ref" not in schema}
-    schemas: dict[str, Any] = _overlapping({**shared["$defs"], **unions})
-    return schemas
+    return {_plain(name): _readable(schema) for name, schema in {**shared["$defs"], **unions}.items()}
 
 
 def _part(name: str) -> type[WireModel]:
@@ -128,12 +138,20 @@ def _part(name: str) -> type[WireModel]:
     return create_model(name, __base__=WireModel, **taken)
 
 
-def _overlapping(schema: Any) -> Any:
-    """The same with `anyOf` for unions that a function tells apart: more than one of their members may fit."""
+def _plain(name: str) -> str:
+    """A name that people would give: pydantic writes the whole module where two modules have one name."""
+    *_, module, own = ["", *name.split("__")]
+    return PREFIXES.get(module, "") + own
+
+
+def _readable(schema: Any) -> Any:
+    """The same with plain names, and `anyOf` for unions that a function tells apart: several members may fit."""
     if isinstance(schema, list):
-        return [_overlapping(item) for item in cast("list[Any]", schema)]
+        return [_readable(item) for item in cast("list[Any]", schema)]
+    if isinstance(schema, str) and schema.startswith(NAMED):
+        return NAMED + _plain(schema.removeprefix(NAMED))
     if not isinstance(schema, dict):
         return schema
     fields = cast("dict[str, Any]", schema)
     apart = "discriminator" in fields
-    return {"anyOf" if key == "oneOf" and not apart else key: _overlapping(value) for key, value in fields.items()}
+    return {"anyOf" if key == "oneOf" and not apart else key: _readable(value) for key, value in fields.items()}
