@@ -4,7 +4,7 @@
     ├── InvalidRequest          400  the request is wrong; `param` says where
     │   ├── RequestTimeout      408  the body did not arrive in time
     │   ├── RequestTooLarge     413  the body is over the limit
-    │   ├── UnsupportedMedia    415  the body is not JSON, or is compressed
+    │   ├── UnsupportedMedia    415  the body is not JSON, or is compressed in an unknown way
     │   └── UpgradeRequired     426  this is done over a WebSocket, which cannot be had here
     ├── Unauthorized            401
     ├── Forbidden               403

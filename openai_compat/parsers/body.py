@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from codecs import BOM_UTF8
 from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel, ValidationError
@@ -20,8 +21,11 @@ _TYPE_ERRORS = ("_type", "_parsing", "int_from_float", "finite_number")
 
 
 def parse_object(body: bytes) -> dict[str, Any]:
-    """The JSON object in `body`. Raises InvalidRequest for anything else, NaN and infinities included."""
-    value = parse_json(body)
+    """The JSON object in `body`. Raises InvalidRequest for anything else, NaN and infinities included.
+
+    A byte order mark before it, which some programs write, is passed over.
+    """
+    value = parse_json(body.removeprefix(BOM_UTF8))
     if not isinstance(value, dict):
         raise InvalidRequest("The body must be a JSON object.")
     return cast("dict[str, Any]", value)

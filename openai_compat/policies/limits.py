@@ -8,6 +8,7 @@ from functools import partial
 from typing import TypeVar
 
 import anyio
+import anyio.lowlevel
 
 from ..callables import close
 from ..errors import RequestTimeout, RequestTooLarge
@@ -16,6 +17,7 @@ from ..off_loop import off_loop
 from ..parsers.values import MAX_VALUES, QUICK_BYTES, check_values, is_quick
 from ..setting_types import check_fields
 from ..stores.port import LEASE
+from .encodings import Opener, content_coding
 
 Result = TypeVar("Result")
 
@@ -114,11 +116,13 @@ async def parse_frame(size: int, work: Callable[[], Result]) -> Result:
 
 
 async def feed_body(request: HttpRequest, limit: int, seconds: float, feed: Callable[[bytes], None]) -> None:
-    """Give a body to `feed` piece by piece, at most `limit` bytes, and for so many seconds."""
+    """Give a body to `feed` piece by piece, at most `limit` bytes as sent and as opened, for so many seconds."""
     if _announced(request) > limit:
         raise _too_large(limit)
+    coding = content_coding(request)
+    pieces = request.body if coding == "identity" else _opened(Opener(coding), request.body, limit)
     with anyio.move_on_after(seconds):
-        await _read(request.body, limit, feed)
+        await _read(pieces, limit, feed)
         return
     raise RequestTimeout(f"The request body did not arrive within {seconds:g} seconds.")
 
@@ -126,6 +130,22 @@ async def feed_body(request: HttpRequest, limit: int, seconds: float, feed: Call
 def _announced(request: HttpRequest) -> int:
     length = request.header(b"content-length") or ""
     return int(length) if length.isascii() and length.isdigit() and len(length) < 20 else 0
+
+
+async def _opened(opener: Opener, pieces: AsyncIterator[bytes], limit: int) -> AsyncIterator[bytes]:
+    """What is in a compressed body."""
+    size = 0
+    try:
+        async for piece in pieces:
+            size += len(piece)
+            if size > limit:
+                raise _too_large(limit)
+            for opened in opener.open(piece):
+                yield opened
+                await anyio.lowlevel.checkpoint()  # a small piece may become a large one
+        opener.end()
+    finally:
+        await close(pieces)
 
 
 async def _read(pieces: AsyncIterator[bytes], limit: int, feed: Callable[[bytes], None]) -> None:

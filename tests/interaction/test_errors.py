@@ -95,7 +95,9 @@ CASES = {
         405, "method_not_supported", method="DELETE", path="/v1/models", body=b"", answer_headers={"allow": "GET, HEAD"}
     ),
     "a long body": Case(413, "request_too_large", server={"limits": Limits(body=40)}),
-    "a compressed body": Case(415, "unsupported_media_type", headers={"content-encoding": "gzip"}),
+    "a body compressed in an unknown way": Case(415, "unsupported_media_type", headers={"content-encoding": "br"}),
+    "a body compressed twice": Case(415, "unsupported_media_type", headers={"content-encoding": "gzip, gzip"}),
+    "a body that is not as compressed as it says": Case(400, "invalid_request", headers={"content-encoding": "gzip"}),
     "a form from a page": Case(
         415, "unsupported_media_type", headers={"content-type": "text/plain", "origin": "https://evil.example"}
     ),

@@ -1,0 +1,60 @@
+"""Compressed request bodies: opened piece by piece, so that whoever reads them can stop at any size."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+
+from ..errors import InvalidRequest, UnsupportedMedia
+from ..http import HttpRequest
+
+TAKEN = "gzip, deflate, identity"
+INPUT, OUTPUT = 64 * 1024, 256 * 1024
+"""Bytes that are opened, and that come out, at once."""
+
+
+def content_coding(request: HttpRequest) -> str:
+    """`gzip`, `deflate` or `identity`. Raises UnsupportedMedia for any other coding, and for more than one."""
+    listed = ",".join(request.header_values(b"content-encoding")).lower().split(",")
+    codings = [name for listing in listed if (name := listing.strip().removeprefix("x-")) not in ("", "identity")]
+    if not codings:
+        return "identity"
+    if len(codings) > 1 or codings[0] not in ("gzip", "deflate"):
+        text = f"A request body is compressed in one of these ways: {TAKEN}."
+        raise UnsupportedMedia(text, headers={"Accept-Encoding": TAKEN})
+    return codings[0]
+
+
+class Opener:
+    """Opens one compressed body."""
+
+    def __init__(self, coding: str) -> None:
+        self._coding = coding
+        self._zlib = zlib.decompressobj(zlib.MAX_WBITS | 16 if coding == "gzip" else zlib.MAX_WBITS)
+        self._begun = False
+
+    def open(self, piece: bytes) -> Iterator[bytes]:
+        """What is in the next piece, a bounded part at a time. Raises InvalidRequest."""
+        if piece and not self._begun:
+            self._begun = True
+            if self._coding == "deflate" and piece[0] & 0x0F != zlib.DEFLATED:  # some send it without zlib's header
+                self._zlib = zlib.decompressobj(-zlib.MAX_WBITS)
+        for start in range(0, len(piece), INPUT):  # what was not used of a part is copied each time
+            yield from self._open(piece[start : start + INPUT])
+
+    def _open(self, data: bytes) -> Iterator[bytes]:
+        full = True
+        while data or (full and not self._zlib.eof):
+            if self._zlib.eof:
+                raise InvalidRequest(f"Something follows the end of the {self._coding} body.")
+            try:
+                opened = self._zlib.decompress(data, OUTPUT)
+            except zlib.error:
+                raise InvalidRequest(f"The body is not valid {self._coding}.") from None
+            yield opened
+            data, full = self._zlib.unused_data or self._zlib.unconsumed_tail, len(opened) == OUTPUT
+
+    def end(self) -> None:
+        """Raise InvalidRequest if the body is not whole."""
+        if not self._zlib.eof:
+            raise InvalidRequest(f"The {self._coding} body is cut short.")
