@@ -60,7 +60,10 @@ def _contents(name: str, kind: Any) -> Test | None:
 
 
 def _is_objects(value: Any) -> bool:
-    return not isinstance(value, str | bytes) and all([isinstance(each, Mapping) and is_json(each) for each in value])
+    if isinstance(value, str | bytes):
+        return False
+    objects: list[object] = list(value)
+    return is_json(objects) and all([isinstance(each, Mapping) for each in objects])
 
 
 def is_json(value: object, *, finite: bool = False) -> bool:

@@ -44,7 +44,7 @@ class Answers:
         by_call = {self.approvals[asked].call_id: decision for asked, decision in self.decisions.items()}
         states = [from_stored_json(approval.state)["state"] for approval in self.approvals.values()]
         asked = [PendingCall(a.call_id, a.tool, a.arguments, "approval") for a in self.approvals.values()]
-        given = results.results if results is not None else {}
+        given = (results or Resume({})).results
         return Resume(given, by_call, states[-1] if states else None, {call.call_id: call for call in asked})
 
     @property

@@ -150,7 +150,7 @@ class Rounds:
 
     def _model_request(self, offers: Sequence[FunctionTool]) -> AgentRequest:
         request, choice, talk = self._request, self._request.tool_choice, self._conversation
-        ours = [] if choice.required else offers
+        ours: Sequence[FunctionTool] = () if choice.required else offers
         return replace(
             request,
             messages=tuple(talk.typed),
