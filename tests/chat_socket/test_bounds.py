@@ -18,7 +18,7 @@ from .client import Client, chat
 pytestmark = pytest.mark.anyio
 
 KEYS = {"key-ann": Principal("ann"), "key-bob": Principal("bob")}
-SMALL = {"ring_bytes": 100_000, "rings_bytes": 1_000_000, "rings_bytes_per_principal": 300_000}
+SMALL: dict[str, Any] = {"ring_bytes": 100_000, "rings_bytes": 1_000_000, "rings_bytes_per_principal": 300_000}
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=30),
     lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(max_size=9), inner, max_size=5),

@@ -31,8 +31,7 @@ def names(table: Table[int, Any], principal: str) -> list[int]:
 @given(STEPS)
 def test_the_bounds_hold_after_every_step_and_what_is_counted_is_what_there_is(steps: list[Any]) -> None:
     shares = Shares(TOTAL, EACH)
-    gone: list[tuple[str, int, int]] = []
-    tables = [Table[int, int](shares, MOST, lambda *what: gone.append(what)) for _ in range(2)]
+    tables: list[Table[int, int]] = [Table(shares, MOST), Table(shares, MOST)]
     held: set[tuple[str, int, int]] = set()
     for what, principal, number, size, which in steps:
         table = tables[which]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias
 
 import pytest
 from hypothesis import given
@@ -106,7 +107,7 @@ async def test_no_more_is_kept_than_allowed_and_the_latest_always_is(uses: list[
 # bounds in bytes
 
 MEBIBYTE = 1024 * 1024
-ROOM = {"max_bytes": 8 * MEBIBYTE, "max_bytes_per_principal": 2 * MEBIBYTE}
+ROOM: dict[str, Any] = {"max_bytes": 8 * MEBIBYTE, "max_bytes_per_principal": 2 * MEBIBYTE}
 LARGE = "x" * (MEBIBYTE // 4)
 
 
@@ -152,7 +153,10 @@ async def put_replay(store: MemoryStore, key: Key, text: str) -> None:
     await store.settle(key, key.id, Replay(200, (), text.encode()))
 
 
-READS: dict[str, tuple[Any, Any]] = {
+Put: TypeAlias = Callable[[MemoryStore, Key, str], Awaitable[None]]
+Read: TypeAlias = Callable[[MemoryStore, Key], Awaitable[Any]]
+
+READS: dict[str, tuple[Put, Read]] = {
     "conversations": (put_conversation, lambda store, key: store.read(key)),
     "turns": (put_turns, lambda store, key: store.read(key)),
     "responses": (put_response, lambda store, key: store.response(key)),
