@@ -7,7 +7,7 @@ import time
 import anyio
 
 from .alarms import Fuse
-from .errors import OpenAICompatError
+from .errors import OpenAICompatError, let_go
 from .exchange import NOBODY, whole_headers
 from .http import Channel, Frame, HttpRequest, encode_headers
 from .policies.auth import Auth
@@ -66,6 +66,7 @@ class Connection:
     async def fail(self, error: OpenAICompatError) -> None:
         """Refuse with the error's own status, or close what has begun."""
         self.note = error.code or error.type
+        let_go(error)
         if self.status:
             await self.close(INTERNAL, self.note)
             return

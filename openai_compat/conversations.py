@@ -293,6 +293,7 @@ class Draft:
 
     async def close(self) -> None:
         """Give the conversation free, whatever became of the turn."""
+        self._stop = None
         if self._committed:
             self._conversations.left(self)
         else:

@@ -11,7 +11,7 @@ import anyio
 
 from .alarms import Fuse
 from .backend import Principal
-from .errors import OpenAICompatError
+from .errors import OpenAICompatError, let_go
 from .http import ClientDisconnected, HttpRequest, ResponseBody, ResponseStart, Send, encode_headers
 from .serializers.errors import error_body, error_frame, error_headers
 
@@ -128,6 +128,7 @@ class Exchange:
         Raises ClientTooSlow if neither is possible, since another answer is half sent.
         """
         self.note = error.code or error.type
+        let_go(error)
         if not self.status:
             await self.answer(error.status, error_body(error), *error_headers(error))
         elif self.streaming:

@@ -10,7 +10,7 @@ from typing import TypeVar
 import anyio
 
 from .errors import Unavailable
-from .tasks import spawn
+from .tasks import Failure, spawn
 
 PATIENCE = 1.0
 """Seconds for the store's answer."""
@@ -28,18 +28,17 @@ async def in_time(question: Callable[[], Awaitable[Answer]], seconds: float) -> 
     The question itself goes on then, and when the caller is cancelled: engines bring what they have begun to an end.
     """
     answers: list[Answer] = []
-    failures: list[Exception] = []
+    failure = Failure()
 
     async def ask() -> None:
         try:
             answers.append(await question())
         except Exception as error:
-            failures.append(error)
+            failure.keep(error)
 
     with anyio.move_on_after(seconds):
         await spawn(ask, "question to the store", lambda: None).wait()
-    if failures:
-        raise failures[0]
+    failure.raise_if_any()
     if not answers:
         raise Unavailable("The store does not answer.", code="store_unavailable")
     return answers[0]

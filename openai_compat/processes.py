@@ -22,7 +22,7 @@ from subprocess import DEVNULL, PIPE
 import anyio
 from anyio.abc import ByteReceiveStream, ByteSendStream, Process
 
-from .tasks import Task, spawn
+from .tasks import Failure, Task, spawn
 
 PIECES_AHEAD = 4
 """Pieces of output (64 KiB at most) that may wait for the reader; then the command waits."""
@@ -67,19 +67,17 @@ class CommandRun:
         self._grace = grace
         self._stderr = stderr
         self._send, self._receive = anyio.create_memory_object_stream[bytes](PIECES_AHEAD)
-        self._error: BaseException | None = None
+        self._failure = Failure()
         self._reading = _Patience()
         self.exit_code: int | None = None
         self._task: Task = spawn(self._look_after, "command", self._send.close)
 
     async def read(self) -> bytes:
         """The next piece of what it writes to stdout, empty at the end. Raises OSError if it cannot be started."""
-        try:
+        with suppress(anyio.EndOfStream):
             return await self._receive.receive()
-        except anyio.EndOfStream:
-            if self._error is not None:
-                raise self._error from None
-            return b""
+        self._failure.raise_if_any()
+        return b""
 
     def expect_end(self) -> None:
         """It has said all that matters: do not wait for it longer than the grace."""
@@ -101,7 +99,7 @@ class CommandRun:
         try:
             await self._run()
         except Exception as error:
-            self._error = error
+            self._failure.keep(error)
 
     async def _run(self) -> None:
         launch = self._launch

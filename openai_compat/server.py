@@ -20,7 +20,7 @@ from .embedders import Embedder, EmbedFunction
 from .endpoints import chat_socket as chat_endpoint
 from .endpoints.chat_threads import ChatThreads
 from .endpoints.nearby import shares_of
-from .errors import NotFound, OpenAICompatError, Unavailable, UpgradeRequired
+from .errors import NotFound, OpenAICompatError, Unavailable, UpgradeRequired, let_go
 from .exchange import ClientTooSlow, Exchange
 from .http import Channel, ClientDisconnected, HttpRequest, Send
 from .idempotency import Idempotency
@@ -384,6 +384,7 @@ def _compacting(backend: AgentBackend, compaction: Compaction | None) -> AgentBa
 def _unexpected(error: Exception, request_id: str) -> OpenAICompatError:
     """What a client is told of a bug of ours; the rest goes to the log."""
     logger.error("%s: unexpected error", request_id, exc_info=error, extra={"request_id": request_id})
+    let_go(error)
     return OpenAICompatError("The server failed.", code="internal_error", should_retry=False)
 
 

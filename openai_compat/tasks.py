@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, ClassVar, Protocol, TypeAlias
 
 import anyio
@@ -47,23 +49,110 @@ def spawn(body: Body, name: str, ended: Callable[[], None]) -> Task:
     return _AsyncioTask(loop, body, name, ended)
 
 
+class Failure:
+    """An exception on its way from the task or the thread that raised it to the task that waits for it.
+
+    It is handed over once. Whoever kept it after that would be kept by it in turn, through the frames of its traceback,
+    with all that belongs to the request: only the garbage collector could take them away.
+    """
+
+    __slots__ = ("_error",)
+
+    def __init__(self) -> None:
+        self._error: BaseException | None = None
+
+    def keep(self, error: BaseException) -> None:
+        """Take the exception. Only the first one counts."""
+        if self._error is None:
+            self._error = error
+
+    def __bool__(self) -> bool:
+        return self._error is not None
+
+    def raise_if_any(self) -> None:
+        """Raise the exception, if there is one."""
+        error, self._error = self._error, None
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del error  # this frame is in the traceback too
+
+
 async def to_the_end(work: Callable[[], Awaitable[None]], name: str) -> None:
     """Do `work` in a task of its own, so that no cancellation of the caller, of whatever kind, can meet it.
 
     For giving back what others wait for. Raises what `work` raises, unless the caller has left by then.
     """
-    failures: list[Exception] = []
+    failure = Failure()
 
     async def body() -> None:
         try:
             await work()
         except Exception as error:
-            failures.append(error)
+            failure.keep(error)
 
     with anyio.CancelScope(shield=True):
         await spawn(body, name, lambda: None).wait()
-    if failures:
-        raise failures[0]
+    failure.raise_if_any()
+
+
+@asynccontextmanager
+async def child_tasks() -> AsyncGenerator[ChildTasks]:
+    """A block of tasks: leaving it cancels them, and waits for their end.
+
+    Not a task group of anyio's: of each task that was cancelled, it leaves a reference cycle, with all that the task
+    held.
+    """
+    children = ChildTasks()
+    try:
+        with children.scope:
+            yield children
+    finally:
+        await children.stop()
+    children.failure.raise_if_any()
+
+
+class ChildTasks:
+    """The tasks of one block. A task that fails ends the block, which then raises that.
+
+    Attributes:
+        scope: the block's own.
+        failure: what a task has raised.
+    """
+
+    def __init__(self) -> None:
+        self.scope = anyio.CancelScope()
+        self.failure = Failure()
+        self._running: dict[anyio.CancelScope, Task] = {}
+
+    def start(self, body: Body, name: str) -> None:
+        """Start a task beside the block."""
+        scope = anyio.CancelScope()
+        if self.scope.cancel_called:
+            scope.cancel()
+        self._running[scope] = spawn(partial(self._run, body, scope), name, partial(self._running.pop, scope, None))
+
+    def cancel(self) -> None:
+        """End the block, and the tasks."""
+        self.scope.cancel()
+        for scope in list(self._running):
+            scope.cancel()
+
+    async def stop(self) -> None:
+        """Cancel the tasks and wait for their end."""
+        self.cancel()
+        with anyio.CancelScope(shield=True):
+            while self._running:
+                await next(iter(self._running.values())).wait()
+
+    async def _run(self, body: Body, scope: anyio.CancelScope) -> None:
+        try:
+            with scope:
+                await body()
+        except Exception as error:
+            self.failure.keep(error)
+            self.cancel()
 
 
 class _AsyncioTask:
@@ -77,7 +166,8 @@ class _AsyncioTask:
 
     def _over(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
-        self._ended()
+        ended, self._ended = self._ended, _nothing  # it often belongs to who has the task: a cycle
+        ended()
 
     @property
     def done(self) -> bool:
@@ -88,6 +178,10 @@ class _AsyncioTask:
 
     async def wait(self) -> None:
         await asyncio.wait([self._task])
+
+
+def _nothing() -> None:
+    pass
 
 
 class _TrioTask:

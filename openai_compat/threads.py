@@ -17,6 +17,7 @@ import anyio
 import anyio.lowlevel
 
 from .reducer import LARGE, size_of
+from .tasks import Failure
 
 BUFFER = 64
 """Items a plain generator may be ahead of its reader."""
@@ -54,7 +55,7 @@ class ThreadRun:
         self._waiting = False
         self._abandoned = False
         self._ended = False
-        self._error: BaseException | None = None
+        self._failure = Failure()
         self._soon = from_threads()
 
     async def items(self) -> AsyncIterator[Any]:
@@ -67,8 +68,7 @@ class ThreadRun:
                     yield item
         finally:
             await self._leave()
-            if self._error is not None:
-                raise self._error
+            self._failure.raise_if_any()
 
     async def _next(self) -> list[Any]:
         while True:
@@ -100,7 +100,7 @@ class ThreadRun:
         except _Abandoned:
             pass
         except BaseException as error:  # SystemExit and KeyboardInterrupt too: the reader decides
-            self._error = error
+            self._failure.keep(error)
         with self._room:
             self._ended = True
         self._wake()

@@ -26,7 +26,7 @@ from .alarms import Signal, Sleeper, new_sleeper
 from .backend import AgentBackend, AgentRequest, RunContext
 from .callables import close
 from .enforce import BROKEN, Enforcer
-from .errors import AgentError, OpenAICompatError
+from .errors import AgentError, OpenAICompatError, let_go
 from .failures import public_error
 from .reducer import LARGE, Item, size_of
 from .tasks import Task, spawn
@@ -243,6 +243,7 @@ class Turn:
         else:
             self.error = public_error(error)
             self._log_failure(error)
+        let_go(error)
 
     def _log_failure(self, error: BaseException) -> None:
         """What an agent says to its client needs no traceback, unless somebody looks for the reason."""

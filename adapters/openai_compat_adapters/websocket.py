@@ -58,14 +58,14 @@ class WebSocket:
         try:
             await self._channel.to_server.send(frame)
         except (anyio.BrokenResourceError, anyio.ClosedResourceError):
-            raise self._channel.closed from None
+            raise Closed(*self._channel.closed) from None
 
     async def receive(self) -> Frame:
         """The next frame. Raises Closed."""
         try:
             return await self._channel.from_server.receive()
         except (anyio.EndOfStream, anyio.ClosedResourceError):
-            raise self._channel.closed from None
+            raise Closed(*self._channel.closed) from None
 
     async def close(self) -> None:
         """Leave. What the server did for this client has ended when this returns."""
@@ -84,7 +84,7 @@ async def connect(
     try:
         await channel.answered.wait()
         if channel.refused is not None:
-            raise channel.refused
+            raise Refused(*channel.refused)
         yield WebSocket(channel)
     finally:
         await channel.leave()
@@ -102,10 +102,10 @@ class _Channel:
         self.to_server, self._incoming = anyio.create_memory_object_stream[Frame](0)
         self._outgoing, self.from_server = anyio.create_memory_object_stream[Frame](0)
         self.answered = anyio.Event()
-        self.refused: Refused | None = None
+        self.refused: tuple[int, RawHeaders, bytes] | None = None
         self.headers: RawHeaders = ()
         self.subprotocol: str | None = None
-        self.closed = Closed(1006, "")
+        self.closed = (1006, "")
         self._task: Task | None = None
 
     def open(self, server: Server, request: HttpRequest) -> None:
@@ -117,7 +117,7 @@ class _Channel:
 
     def _ended(self) -> None:
         if not self.answered.is_set():
-            self.refused = Refused(500, (), b"")
+            self.refused = (500, (), b"")
         self.answered.set()
         self._incoming.close()
         self._outgoing.close()
@@ -134,7 +134,7 @@ class _Channel:
         self.answered.set()
 
     async def refuse(self, status: int, headers: RawHeaders, body: bytes) -> None:
-        self.refused = Refused(status, headers, body)
+        self.refused = (status, headers, body)
         self.answered.set()
 
     async def receive(self) -> Frame:
@@ -150,6 +150,6 @@ class _Channel:
             raise ClientDisconnected from None
 
     async def close(self, code: int, reason: str = "") -> None:
-        self.closed = Closed(code, reason)
+        self.closed = (code, reason)
         self._outgoing.close()
         self.to_server.close()

@@ -12,12 +12,11 @@ from typing import Any, TypeAlias, cast
 
 import anyio
 import anyio.lowlevel
-from anyio.abc import TaskGroup
 
 from ..alarms import Sleeper, clock, new_signal, new_sleeper
 from ..backend import AgentBackend, AgentRequest, Sampling
 from ..connection import POLICY, RESTART, TOO_BIG, Connection
-from ..errors import Conflict, InvalidRequest, NotFound, OpenAICompatError, Unauthorized, Unavailable
+from ..errors import Conflict, InvalidRequest, NotFound, OpenAICompatError, Unauthorized, Unavailable, let_go
 from ..http import ClientDisconnected, Frame
 from ..parsers.chat import check_capabilities, parse_chat_object
 from ..parsers.chat_frames import Command, Say, decision, parse_frame
@@ -36,7 +35,7 @@ from ..protocol.chat_frames import (
 from ..runtime import Runtime, logger, new_id
 from ..serializers.chat_frames import encode, error_frame, generation_stopped
 from ..stores.port import Key
-from ..tasks import spawn
+from ..tasks import ChildTasks, child_tasks, spawn
 from .approvals import Binding, find_answers
 from .attachments import message_places
 from .chat_api.conversation import settings_in
@@ -57,25 +56,24 @@ MOST_POSTED = 64
 async def serve(threads: ChatThreads, runtime: Runtime, connection: Connection) -> None:
     """Accept, and do as the client says until one of both leaves. Turns that it has begun go on without it."""
     await connection.accept()
-    async with anyio.create_task_group() as group:
-        socket = ChatConnection(threads, runtime, connection, group)
-        group.start_soon(socket.write)
-        group.start_soon(socket.end_when_drained)
+    async with child_tasks() as children:
+        socket = ChatConnection(threads, runtime, connection, children)
+        children.start(socket.write, "connection's writer")
+        children.start(socket.end_when_drained, "connection's drain")
         try:
             await socket.read()
         finally:
             socket.leave()
-        group.cancel_scope.cancel()
 
 
 class ChatConnection:
     """One connection: frames come in one at a time; what goes out waits until the client takes it."""
 
-    def __init__(self, threads: ChatThreads, runtime: Runtime, connection: Connection, group: TaskGroup) -> None:
+    def __init__(self, threads: ChatThreads, runtime: Runtime, connection: Connection, children: ChildTasks) -> None:
         self._threads = threads
         self._runtime = runtime
         self._connection = connection
-        self._group = group
+        self._children = children
         self._followed: dict[str, tuple[Thread, Follower]] = {}
         self._posted: deque[Frame] = deque()
         self._room: Sleeper | None = None
@@ -99,18 +97,23 @@ class ChatConnection:
 
     async def write(self) -> None:
         """Send what there is, as long as the connection is there."""
-        with suppress(ClientDisconnected):
-            while True:
-                if not await self._send():
-                    if self._close is None and self._connection.draining.is_set() and not self._busy:
-                        self._close = (RESTART, "shutting_down")
-                    if self._close is not None:
-                        await self._connection.close(*self._close)
-                        break
-                    await self._wake.wait(self._ping_at - self._clock())
-                    self._ping()
-        self._wake.close()
-        self._group.cancel_scope.cancel()
+        try:
+            with suppress(ClientDisconnected):
+                await self._write()
+        finally:
+            self._wake.close()
+            self._children.cancel()
+
+    async def _write(self) -> None:
+        while True:
+            if not await self._send():
+                if self._close is None and self._connection.draining.is_set() and not self._busy:
+                    self._close = (RESTART, "shutting_down")
+                if self._close is not None:
+                    await self._connection.close(*self._close)
+                    return
+                await self._wake.wait(self._ping_at - self._clock())
+                self._ping()
 
     async def _send(self) -> bool:
         """Send what there is; False if there was nothing."""
@@ -184,6 +187,7 @@ class ChatConnection:
             self._fail(OpenAICompatError("The server failed.", code="internal_error"), binary=binary)
 
     def _fail(self, error: OpenAICompatError, *, binary: bool) -> None:
+        let_go(error)
         self.post(error_frame(error, new_id("req_")), binary=binary)
         if isinstance(error, Unauthorized):
             self._shut(POLICY, "invalid_api_key")

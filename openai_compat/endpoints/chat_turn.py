@@ -14,7 +14,7 @@ import anyio
 from ..access import log_access
 from ..backend import AgentBackend, AgentRequest, Principal
 from ..conversations import Draft, extended
-from ..errors import AgentError, Conflict, OpenAICompatError
+from ..errors import AgentError, Conflict, OpenAICompatError, let_go
 from ..events import PendingCall
 from ..messages import Message, ToolMessage
 from ..off_loop import off_loop
@@ -145,6 +145,7 @@ class ChatTurn:
                 self.interrupt(Conflict("Nobody follows this turn any more.", code="abandoned"))
         except OpenAICompatError as error:
             self.interrupt(error)
+            let_go(error)
         except Exception as error:
             logger.error("%s: unexpected error", self.request_id, exc_info=error)
             self.interrupt(OpenAICompatError("The server failed.", code="internal_error", should_retry=False))

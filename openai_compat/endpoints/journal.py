@@ -12,7 +12,7 @@ from ..errors import Conflict, Unavailable
 from ..eventlog import AT_ONCE, BATCH, PAUSE, EventLog, joined
 from ..runtime import Runtime, logger
 from ..stores.port import Events, Key, ResponseStatus, StoredResponse
-from ..tasks import Task, spawn
+from ..tasks import Failure, Task, spawn
 
 Ending: TypeAlias = tuple[StoredResponse, Events]
 
@@ -32,7 +32,7 @@ class Journal:
         self._flushed = -math.inf
         self._copying: Task | None = None
         self._reached = True
-        self._failure: Exception | None = None
+        self._failure = Failure()
 
     async def begin(self, response: StoredResponse) -> None:
         """Make the answer known to the store, before its agent is started."""
@@ -77,8 +77,7 @@ class Journal:
             await self._settle()
         if not self._reached and self.log.too_far_ahead:
             raise Unavailable("The events of this answer cannot be kept.", code="store_unavailable", should_retry=False)
-        if self._failure is not None:
-            raise self._failure
+        self._failure.raise_if_any()
         full = self._reached and (self.log.unwritten >= BATCH or self.log.far_ahead)
         if self._busy or not (full or anyio.current_time() >= self.due):
             return
@@ -101,7 +100,7 @@ class Journal:
             self._reached = False
             logger.warning("%s: the event log could not be written: %s", self._request_id, error.code)
         except Exception as error:
-            self._failure = error
+            self._failure.keep(error)
 
     def _over(self) -> None:
         self._copied.discard(self._key)

@@ -11,7 +11,7 @@ import anyio
 from ..exchange import ClientTooSlow
 from ..policies.disconnect import Disconnect
 from ..runtime import logger
-from ..tasks import spawn
+from ..tasks import Failure, spawn
 
 
 class Leavable(Protocol):
@@ -44,8 +44,7 @@ async def outlive(policy: Disconnect, exchange: Leavable, work: Callable[[], Awa
     except BaseException:
         detached.leave(policy.grace if policy.then == "detach" else math.inf)
         raise
-    if detached.error is not None:
-        raise detached.error
+    detached.failure.raise_if_any()
 
 
 class _Detached:
@@ -54,14 +53,14 @@ class _Detached:
         self._work = work
         self._scope = anyio.CancelScope()
         self._alone = False
-        self.error: Exception | None = None
+        self.failure = Failure()
 
     async def run(self) -> None:
         try:
             with self._scope:
                 await self._work()
         except Exception as error:
-            self.error = error
+            self.failure.keep(error)
             if self._alone and not isinstance(error, ClientTooSlow):
                 logger.info("%s: ended without its client: %s", self._exchange.request_id, type(error).__name__)
 

@@ -16,7 +16,7 @@ import anyio
 
 from ..backend import AgentRequest
 from ..conversations import stored_items
-from ..errors import AgentError, OpenAICompatError
+from ..errors import AgentError, OpenAICompatError, let_go
 from ..events import Finished, FinishReason, Paused, UsageReported
 from ..exchange import ClientTooSlow
 from ..failures import not_again
@@ -297,6 +297,7 @@ class Responding:
         await self._sink.fail(error, frames)
         if error.code != "turn_lost":  # then it is another's, who gives it its outcome
             self._publish()
+        let_go(error)
 
     async def _abandon(self) -> None:
         """The client has left, and nobody else is to have the response: it was cancelled."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
 from ..access import log_access
-from ..backend import AgentBackend, AgentRequest, RunContext
+from ..backend import AgentBackend, AgentRequest, Principal, RunContext
 from ..connection import Connection
-from ..errors import OpenAICompatError
+from ..errors import OpenAICompatError, let_go
 from ..http import ClientDisconnected
 from ..parsers.responses import parse_response
 from ..parsers.responses_socket import Create, Steer
@@ -55,6 +56,14 @@ class Socket(Protocol):
     async def send(self, frames: Iterable[str]) -> None:
         """Send frames."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Requester:
+    """Whose request it is. Not the turn itself: it has what is made for its request, which must not have it in turn."""
+
+    principal: Principal
+    request_id: str
 
 
 class ResponseTurn:
@@ -117,7 +126,8 @@ class ResponseTurn:
             self._note = "housekeeping"
             await self.write(found[1])
             return
-        self._work = work = await prepare(runtime, self, parsed, ids=ids, http=http, nearby=self._socket.nearby)
+        asker = _Requester(self.principal, self.request_id)
+        self._work = work = await prepare(runtime, asker, parsed, ids=ids, http=http, nearby=self._socket.nearby)
         if hasattr(work.backend, "steer") and work.draft is None:
             work.backend = self._agent = _Steerable(work.backend)
         if parsed.store and runtime.disconnect.then != "cancel":
@@ -126,6 +136,7 @@ class ResponseTurn:
 
     async def _failed(self, error: OpenAICompatError) -> None:
         self._status, self._note = error.status, error.code or error.type
+        let_go(error)
         socket, lane = self._socket, self.request.lane
         socket.nearby.failed(self.request.previous, lane)
         if self._gone:

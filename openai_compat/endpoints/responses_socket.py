@@ -9,10 +9,9 @@ from typing import Any
 
 import anyio
 import anyio.lowlevel
-from anyio.abc import TaskGroup
 
 from ..connection import GOING_AWAY, POLICY, RESTART, TOO_BIG, Connection
-from ..errors import InvalidRequest, OpenAICompatError, Unauthorized, Unavailable
+from ..errors import InvalidRequest, OpenAICompatError, Unauthorized, Unavailable, let_go
 from ..http import ClientDisconnected, Frame
 from ..parsers.responses_socket import (
     Command,
@@ -27,6 +26,7 @@ from ..parsers.responses_socket import (
 from ..policies import limits
 from ..runtime import Runtime, new_id
 from ..serializers.responses_socket import error_event
+from ..tasks import ChildTasks, child_tasks
 from .lanes import LaneLimits, Lanes
 from .nearby import Nearby
 from .response_turn import ResponseTurn
@@ -36,26 +36,25 @@ from .steering import Steering, successor
 async def serve(runtime: Runtime, connection: Connection) -> None:
     """Accept, and run agents as the client asks for, until one of both leaves."""
     await connection.accept()
-    async with anyio.create_task_group() as group:
-        socket = ResponsesSocket(runtime, connection, group)
-        group.start_soon(socket.end_in_time)
-        group.start_soon(socket.end_when_drained)
+    async with child_tasks() as children:
+        socket = ResponsesSocket(runtime, connection, children)
+        children.start(socket.end_in_time, "connection's time limit")
+        children.start(socket.end_when_drained, "connection's drain")
         try:
             await socket.read()
         finally:
             socket.nearby.forget()
-        group.cancel_scope.cancel()
 
 
 class ResponsesSocket:
-    """One connection. Leaving its task group stops what runs, or detaches it, as the Disconnect policy says."""
+    """One connection. Leaving its block of tasks stops what runs, or detaches it, as the Disconnect policy says."""
 
-    def __init__(self, runtime: Runtime, connection: Connection, group: TaskGroup) -> None:
+    def __init__(self, runtime: Runtime, connection: Connection, children: ChildTasks) -> None:
         self.runtime = runtime
         self.connection = connection
         self.nearby = Nearby(runtime.nearby, connection.principal.id)
         self.steering = Steering(runtime.limits.body)
-        self._group = group
+        self._children = children
         self._lanes = Lanes(LaneLimits(bytes=runtime.limits.body))
         self._turns: dict[str, ResponseTurn] = {}
         self._over: OpenAICompatError | None = None
@@ -105,14 +104,14 @@ class ResponsesSocket:
 
     def _begin(self) -> None:
         for request in self._lanes.take():
-            self._group.start_soon(self._run, request)
+            self._children.start(partial(self._run, request), "response")
 
     async def _run(self, request: Create) -> None:
         turn = ResponseTurn(self, request)
         try:
             await turn.run()
         except ClientDisconnected:
-            self._group.cancel_scope.cancel()
+            self._children.cancel()
         finally:
             self._lanes.done(request)
         self._begin()
@@ -142,6 +141,7 @@ class ResponsesSocket:
 
     async def fail(self, error: OpenAICompatError, lane: str | None, request_id: str) -> None:
         """Say that a request has failed. The connection goes on, unless its key is worth nothing any more."""
+        let_go(error)
         await self.connection.send(error_event(error, request_id, lane))
         if isinstance(error, Unauthorized):
             await self._close(POLICY, "invalid_api_key")
@@ -170,4 +170,4 @@ class ResponsesSocket:
 
     async def _close(self, code: int, reason: str) -> None:
         await self.connection.close(code, reason)
-        self._group.cancel_scope.cancel()
+        self._children.cancel()

@@ -21,6 +21,7 @@ import anyio
 import anyio.to_thread
 
 from ..errors import Unavailable
+from ..tasks import Failure
 from ..threads import from_threads
 from .engine import Result, Stepwise, Transaction
 from .sqlite_file import SqliteFile
@@ -44,7 +45,7 @@ class _Job(Generic[Result]):
         self.begun = False
         self._until = time.monotonic() + patience
         self._result: Any = None
-        self._error: BaseException | None = None
+        self._failure = Failure()
         self._over = False
         self._woken = anyio.Event()
         self._soon = from_threads()
@@ -59,8 +60,7 @@ class _Job(Generic[Result]):
         if not self._over:
             code = "store_outcome_unknown" if self.begun else "store_unavailable"
             raise Unavailable("The store does not answer.", code=code)
-        if self._error is not None:
-            raise self._error
+        self._failure.raise_if_any()
         result: Result = self._result
         return result
 
@@ -78,7 +78,7 @@ class _Job(Generic[Result]):
 
     def fail(self, error: BaseException) -> None:
         """It was not."""
-        self._error = error
+        self._failure.keep(error)
         self._wake()
 
     def _wake(self) -> None:

@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 
 import anyio
 
+from ..tasks import Failure
 from ..threads import from_threads
 from .failure import ToolError
 
@@ -48,21 +49,20 @@ class _Work(Generic[T]):
         self._done = anyio.Event()
         self._soon = from_threads()
         self._results: list[T] = []
-        self._error: BaseException | None = None
+        self._failure = Failure()
         context = contextvars.copy_context()
         self.thread = threading.Thread(target=context.run, args=(self._work,), name="openai-compat tool", daemon=True)
 
     async def result(self) -> T:
         self.thread.start()
         await self._done.wait()
-        if self._error is not None:
-            raise self._error
+        self._failure.raise_if_any()
         return self._results[0]
 
     def _work(self) -> None:
         try:
             self._results.append(self._function())
         except BaseException as error:  # SystemExit too: the caller decides
-            self._error = error
+            self._failure.keep(error)
         with suppress(RuntimeError):  # the event loop is gone, and the caller with it
             self._soon(self._done.set)

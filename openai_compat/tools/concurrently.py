@@ -7,7 +7,7 @@ from typing import Generic, TypeAlias, TypeVar
 
 import anyio
 
-from ..tasks import Body, Task, spawn
+from ..tasks import Body, Failure, Task, spawn
 
 T = TypeVar("T")
 
@@ -36,7 +36,7 @@ class _Running(Generic[T]):
     def __init__(self, jobs: Sequence[Job[T]]) -> None:
         self._left = len(jobs)
         self._told: list[T] = []
-        self._errors: list[BaseException] = []
+        self._failure = Failure()
         self._changed = anyio.Event()
         self._tasks: list[Task] = [spawn(self._body(job), "tool call", self._ended) for job in jobs]
 
@@ -46,11 +46,10 @@ class _Running(Generic[T]):
 
     async def next(self) -> list[T]:
         """What was told since the last time; something, unless all jobs have ended."""
-        while not self._told and self._left and not self._errors:
+        while not self._told and self._left and not self._failure:
             await self._changed.wait()
             self._changed = anyio.Event()
-        if self._errors:
-            raise self._errors[0]
+        self._failure.raise_if_any()
         told, self._told = self._told, []
         return told
 
@@ -73,7 +72,7 @@ class _Running(Generic[T]):
             except anyio.get_cancelled_exc_class():
                 raise
             except BaseException as error:  # a task that raises SystemExit would end the server
-                self._errors.append(error)
+                self._failure.keep(error)
 
         return body
 

@@ -382,6 +382,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     "chat_api.providers": Requirement("providers are told and changed; keys never come back", "D 5"),
     "chat_api.openapi": Requirement("the openapi document describes every path and answer", "D 5"),
     "sdk.values": Requirement("what the SDK's types let a client write is taken, and shown as they say", "W A3"),
+    "server.garbage": Requirement("a request leaves nothing behind that only the garbage collector takes away", "T 60"),
     "sdk.request": Requirement("every request field of the installed SDK has a field of ours", "W A1"),
     "sdk.answer": Requirement(
         "every answer field of the installed SDK is produced, or named here with the reason why not", "W A1"

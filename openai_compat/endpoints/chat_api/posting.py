@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import TypeAlias, TypeVar
 
-from ...errors import OpenAICompatError
+from ...errors import OpenAICompatError, let_go
 from ...exchange import Exchange
 from ...parsers.chat_api import parse, query_of
 from ...policies.content import check_content_type
@@ -82,4 +82,5 @@ async def told(exchange: Exchange, failed: ErrorFrame) -> AsyncGenerator[None]:
         if not exchange.streaming:
             raise
         exchange.note = error.code or error.type
+        let_go(error)
         await exchange.end(failed(error))

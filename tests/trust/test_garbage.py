@@ -1,0 +1,312 @@
+"""What a request leaves behind: nothing. Its objects are gone with it, without the help of the garbage collector.
+
+The collector is off here. An object that waits for it keeps all that it refers to, a whole history for one, and a
+collector that has work holds up every other request.
+"""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import json
+import logging
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import AsyncGeneratorType, CoroutineType, FrameType, GeneratorType
+from typing import Any, TypeAlias
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from openai_compat import (
+    Admission,
+    AgentError,
+    AgentRequest,
+    ChatApi,
+    ChatSocket,
+    Conversations,
+    Deadlines,
+    Disconnect,
+    Limits,
+    RunContext,
+    Server,
+)
+from openai_compat.events import Paused, PendingCall, ToolCallDelta, ToolCallReady, ToolCallStarted
+from openai_compat.tasks import spawn
+from openai_compat_adapters.websocket import WebSocket, connect
+from tests.core.exchanges import CHAT, Recorder, answer, ask, request
+from tests.interaction.requirements import requirement
+from tests.loops import anyio_backend as anyio_backend
+
+pytestmark = pytest.mark.anyio
+
+MANY = 1000
+FEW = 50
+
+RESPONSES = "/v1/responses"
+WEATHER = {"name": "weather", "parameters": {"type": "object", "properties": {}}}
+FUNCTION = {"type": "function", "function": WEATHER}
+
+Session: TypeAlias = Callable[[int], Awaitable[None]]
+"""Sends the request of this number."""
+
+
+class Talker:
+    """Does what the prompt says, or answers that the tools have run."""
+
+    async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[Any]:
+        prompt = request.prompt if request.resume is None else ""
+        if prompt == "fail":
+            raise AgentError("Not today.", status=409)
+        yield "some "
+        await anyio.lowlevel.checkpoint()
+        yield "text"
+        match prompt:
+            case "break":
+                raise AgentError("Not any more.")
+            case "bug":
+                raise RuntimeError("a bug of the agent's")
+            case "wait":
+                await anyio.sleep_forever()
+            case "call":
+                yield ToolCallReady("call_1", "weather", "{}")
+            case "own":
+                yield ToolCallStarted("call_2", "search")
+                yield ToolCallDelta("call_2", "{}")
+                yield ToolCallReady("call_2", "search", "{}")
+            case "ask":
+                yield Paused((PendingCall("call_3", "delete", "{}", "approval"),), {"at": 1})
+            case _:
+                pass
+
+
+def http(server: Server, path: str, status: int, headers: Mapping[str, str], fields: Mapping[str, Any]) -> Session:
+    sent = [(name.encode(), value.encode()) for name, value in headers.items()]
+
+    async def once(number: int) -> None:
+        numbered = [(name, value.replace(b"#", b"%d" % number)) for name, value in sent]
+        got = await answer(server, request(path, fields, *numbered))
+        assert got.status == status, got.data
+
+    return once
+
+
+def chat(
+    prompt: str = "hi", *, status: int = 200, server: Mapping[str, Any] = {}, headers: Any = (), **fields: Any
+) -> Any:
+    messages = [{"role": "user", "content": prompt}]
+    return lambda: http(Server(Talker(), **server), CHAT, status, dict(headers), ask(messages=messages, **fields))
+
+
+def respond(prompt: str = "hi", *, status: int = 200, server: Mapping[str, Any] = {}, **fields: Any) -> Any:
+    body = {"model": "agent", "input": prompt, "store": False, **fields}
+    return lambda: http(Server(Talker(), **server), RESPONSES, status, {}, body)
+
+
+def cancelled(path: str, body: Mapping[str, Any], **server: Any) -> Any:
+    """The client leaves when it has read a piece, or, where it is to have the whole, when the agent waits."""
+
+    def begin() -> Session:
+        serving = Server(Talker(), **server)
+
+        async def once(number: int) -> None:
+            sent = Recorder()
+
+            async def handle() -> None:
+                await serving.handle(request(path, body), sent)
+
+            task = spawn(handle, "request", lambda: None)
+            while not serving.runtime.slots.used or (body.get("stream") and not sent.bodies):
+                await anyio.lowlevel.checkpoint()
+            task.cancel()
+            await task.wait()
+            while serving.runtime.slots.used or serving.runtime.responses:
+                await anyio.lowlevel.checkpoint()
+
+        return once
+
+    return begin
+
+
+def socket(path: str, frames: Callable[[int], list[Any]], last: set[str], **server: Any) -> Any:
+    """A connection for each request: frames are sent, what comes is read up to the last one."""
+
+    def begin() -> Session:
+        serving = Server(Talker(), **server)
+
+        async def once(number: int) -> None:
+            with anyio.fail_after(20):
+                async with connect(serving, path) as websocket:
+                    for frame in frames(number):
+                        await websocket.send(json.dumps(frame))
+                        await until(websocket, last)
+
+        return once
+
+    return begin
+
+
+async def until(websocket: WebSocket, last: set[str]) -> None:
+    while json.loads(await websocket.receive())["type"] not in last:
+        pass
+
+
+ENDED = {"response.completed", "response.failed", "error"}
+SAID = {"message", "error", "frontend_tool_call", "approval_request"}
+TOOL = [FUNCTION]
+LATE = Deadlines(request=0.01)
+WAITING = ask(messages=[{"role": "user", "content": "wait"}], stream=True)
+
+KINDS: dict[str, Any] = {
+    "plain": chat(),
+    "streamed": chat(stream=True),
+    "several choices": chat(n=2),
+    "several choices, streamed": chat(n=2, stream=True),
+    "stored": chat(store=True),
+    "in a conversation": chat(headers={"x-conversation-id": "c#"}, server={"conversations": Conversations()}),
+    "with an idempotency key": chat(headers={"idempotency-key": "k#"}),
+    "replayed": chat(headers={"idempotency-key": "k"}),
+    "finished without a client": chat(stream=True, server={"disconnect": Disconnect("finish")}),
+    "client's tool": chat("call", tools=TOOL),
+    "client's tool, streamed": chat("call", tools=TOOL, stream=True),
+    "own tool": chat("own", stream=True),
+    "refused": chat(status=400, temperature="hot"),
+    "unknown": chat(status=404, model="nobody"),
+    "failed": chat("fail", status=409),
+    "failed, streamed": chat("fail", status=409, stream=True),
+    "failed in a stream": chat("break", stream=True),
+    "failed in two streams": chat("break", stream=True, n=2),
+    "failed by a bug": chat("bug", status=500),
+    "failed in a conversation": chat(
+        "break", status=500, headers={"x-conversation-id": "c"}, server={"conversations": Conversations()}
+    ),
+    "failed with a key": chat("fail", status=409, headers={"idempotency-key": "k#"}),
+    "failed under detach": chat("break", stream=True, server={"disconnect": Disconnect("detach")}),
+    "too late": chat("wait", status=504, server={"deadlines": LATE}),
+    "no slot": chat(status=429, server={"limits": Limits(slots=0)}),
+    "no slot in the queue": chat(status=429, n=2, server={"limits": Limits(slots=1), "admission": Admission(queue=1)}),
+    "cancelled": cancelled(CHAT, {**WAITING, "stream": False}),
+    "cancelled, streamed": cancelled(CHAT, WAITING),
+    "response": respond(),
+    "response, streamed": respond(stream=True),
+    "response, stored": respond(store=True),
+    "response, journaled": respond(store=True, stream=True, server={"disconnect": Disconnect("detach")}),
+    "response in the background": respond(store=True, background=True, stream=True),
+    "response with a tool": respond("call", tools=[{"type": "function", **WEATHER}]),
+    "response with an own tool": respond("own", stream=True),
+    "response that asks": respond("ask"),
+    "response, refused": respond(status=400, temperature="hot"),
+    "response, failed": respond("fail", status=409),
+    "response, failed in a stream": respond("break", stream=True),
+    "response, failed in the background": respond("bug", store=True, background=True, stream=True),
+    "response, cancelled": cancelled(RESPONSES, {"model": "agent", "input": "wait", "stream": True, "store": False}),
+    "response over a WebSocket": socket(
+        RESPONSES, lambda n: [{"type": "response.create", "model": "agent", "input": "hi", "store": False}] * 2, ENDED
+    ),
+    "response that fails over a WebSocket": socket(
+        RESPONSES, lambda n: [{"type": "response.create", "model": "agent", "input": "break", "store": False}], ENDED
+    ),
+    "chat over a WebSocket": socket(
+        "/chat",
+        lambda n: [{"role": "user", "content": "hi", "thread_id": f"t{n % 3}"}],
+        SAID,
+        chat_socket=ChatSocket(),
+    ),
+    "chat that fails over a WebSocket": socket(
+        "/chat", lambda n: [{"role": "user", "content": "break", "thread_id": "t"}], SAID, chat_socket=ChatSocket()
+    ),
+    "chat with a tool over a WebSocket": socket(
+        "/chat",
+        lambda n: [
+            {"role": "user", "content": "call", "thread_id": "t", "tools": TOOL},
+            {"type": "client_tool_result", "tool_call_id": "call_1", "thread_id": "t", "result": 1},
+        ],
+        SAID,
+        chat_socket=ChatSocket(),
+    ),
+    "chat REST": lambda: http(
+        Server(Talker(), chat_api=ChatApi()),
+        "/api/chat/completions",
+        200,
+        {},
+        {"messages": [{"role": "user", "content": "hi"}], "model": "agent"},
+    ),
+}
+
+
+OFTEN = {
+    "plain",
+    "streamed",
+    "client's tool",
+    "failed",
+    "cancelled",
+    "response",
+}
+"""A thousand of each of these, on one event loop; fewer show a cycle as well."""
+
+
+def ours(thing: object) -> str | None:
+    """A name for an object of ours, and for code of ours that has not come to its end; None for anything else."""
+    code = None
+    if isinstance(thing, FrameType):
+        code = thing.f_code
+    elif isinstance(thing, CoroutineType):
+        code = thing.cr_code
+    elif isinstance(thing, GeneratorType):
+        code = thing.gi_code
+    elif isinstance(thing, AsyncGeneratorType):
+        code = thing.ag_code
+    if code is not None:
+        found = "openai_compat" in code.co_filename or code.co_filename == __file__
+        return f"{type(thing).__name__} {code.co_qualname}" if found else None
+    kind = type(thing)
+    module = str(kind.__module__)  # of types written in C it may be anything
+    return f"{module}.{kind.__qualname__}" if module.startswith(("openai_compat", __name__)) else None
+
+
+def alive() -> Counter[str]:
+    """How many objects of ours there are, but for what a store keeps."""
+    names = filter(None, map(ours, gc.get_objects()))
+    return Counter([name for name in names if not name.startswith("openai_compat.stores.")])
+
+
+@contextmanager
+def collector_off() -> Iterator[None]:
+    """Nothing is logged meanwhile: pytest keeps what is, with the exceptions."""
+    gc.collect()
+    gc.freeze()  # what is there already need not be looked at
+    gc.disable()
+    logging.disable()
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+        gc.unfreeze()
+
+
+def garbage() -> Counter[str]:
+    """What of ours only the collector can take away."""
+    gc.set_debug(gc.DEBUG_SAVEALL)
+    gc.collect()
+    return Counter(filter(None, map(ours, gc.garbage)))
+
+
+@requirement("server.garbage")
+@pytest.mark.parametrize("kind", KINDS)
+async def test_requests_leave_nothing_behind(anyio_backend: Any, kind: str) -> None:
+    once, numbers = KINDS[kind](), itertools.count()
+    for _ in range(3):  # what is made once
+        await once(next(numbers))
+    with collector_off():
+        before = alive()
+        for _ in range(MANY if kind in OFTEN and anyio_backend == "asyncio" else FEW):
+            await once(next(numbers))
+        await anyio.sleep(0)
+        left, grown = garbage(), alive() - before
+    assert not left
+    assert grown.total() <= FEW // 2, grown.most_common(10)
