@@ -19,7 +19,6 @@ from .backend import (
 )
 from .callables import as_backend
 from .compacting import Compaction
-from .conversations import Conversations
 from .errors import AgentError, OpenAICompatError
 from .events import (
     AgentEvent,
@@ -45,6 +44,7 @@ from .policies.admission import Admission
 from .policies.auth import key_from_env, key_from_file
 from .policies.chat_api import ChatApi, ContextQuery
 from .policies.chat_socket import ChatSocket
+from .policies.conversations import Conversations
 from .policies.cors import Cors
 from .policies.disconnect import Disconnect
 from .policies.housekeeping import Housekeeping

@@ -175,22 +175,27 @@ class Fuse:
 class _Alarm:
     """Calls a function in so many seconds. A timer that goes off too early, the alarm having been moved, is set anew."""
 
-    __slots__ = ("_due", "_loop", "_ring", "_timer")
+    __slots__ = ("_due", "_goes_off", "_loop", "_ring", "_timer")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._timer: asyncio.TimerHandle | None = None
         self._ring: Callable[[], object] | None = None
+        self._goes_off = 0.0  # when the timer does; loops need not tell it: uvloop's have none for one that is due
         self._due = 0.0
 
     def set(self, seconds: float, ring: Callable[[], object]) -> None:
         """Call `ring` in `seconds`, instead of what was set before."""
         self._ring = ring
         self._due = due = self._loop.time() + seconds
-        if due == math.inf or (self._timer is not None and self._timer.when() <= due):
+        if due == math.inf or (self._timer is not None and self._goes_off <= due):
             return
         if self._timer is not None:
             self._timer.cancel()
+        self._start(due)
+
+    def _start(self, due: float) -> None:
+        self._goes_off = due
         self._timer = self._loop.call_at(due, self._gone_off)
 
     def off(self) -> None:
@@ -212,4 +217,4 @@ class _Alarm:
             ring, self._ring = self._ring, None
             ring()
         elif self._due < math.inf:
-            self._timer = self._loop.call_at(self._due, self._gone_off)
+            self._start(self._due)

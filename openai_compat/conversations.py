@@ -1,4 +1,4 @@
-"""Server-side conversations: which one a request belongs to, and the draft that a turn makes of it.
+"""Server-side conversations: one turn at a time in each, and the draft that a turn makes of it.
 
 A draft is committed only when its turn has succeeded, and before the last byte of the answer. A turn that fails, is
 cancelled or runs out of time leaves the conversation as it was.
@@ -12,13 +12,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from types import TracebackType
-from typing import Any, Literal, Self, TypeAlias, cast, get_args
+from typing import Any, Self, TypeAlias
 
 import anyio
 
 from .backend import AgentRequest, CustomTool
 from .errors import Conflict, InvalidRequest, OpenAICompatError
-from .http import HttpRequest
 from .leases import Leases
 from .messages import AssistantMessage, Message, SystemMessage, ToolCall, ToolMessage, UserMessage
 from .off_loop import MANY, off_loop
@@ -26,74 +25,35 @@ from .parsers.chat import resume_of
 from .parsers.context import NOT_RUN
 from .parsers.conversation import check_conversation
 from .parsers.items import parse_items
+from .policies.conversations import Conversations, WhenBusy
 from .policies.messages import without_drawings
 from .reducer import FinalMessage
 from .serializers.encoding import from_stored_json, stored_json
 from .serializers.history import chat_message, reply_message
 from .serializers.items import compaction_item, items_of
-from .setting_types import check_choice, check_strings
-from .stores.memory import MemoryStore
 from .stores.port import LEASE, Conversation, ConversationTurn, Item, Key, Store
 from .tasks import to_the_end
 
-WhenBusy: TypeAlias = Literal["reject", "queue", "supersede"]
 Stop: TypeAlias = Callable[[OpenAICompatError], None]
 
-DEFAULT_SOURCES = ("x-conversation-id", "x-openwebui-chat-id", "body:metadata.conversation_id")
-KNOWN_SOURCES = (*DEFAULT_SOURCES, "x-session-id", "session-id", "thread-id", "session_id", "body:prompt_cache_key")
-"""Also opencode's, Codex's and pi's session headers. A `prompt_cache_key` may be shared by all of an app's users."""
-
-MAX_ID = 256
 LOOK_AGAIN = 1.0
 """Seconds after which those who wait for a conversation look by themselves: another process may have had it."""
 
 
-class Conversations:
-    """Keeps conversations on the server, for clients that send an id with every request.
+class ConversationLocks:
+    """Gives each conversation of a store to one turn at a time. Every server has its own.
 
-    Args:
-        store: where they are kept; the server's store by default.
-        sources: where the id is looked for, first one wins: header names, or `body:` and a path in the body.
-        busy: what a second turn in a conversation that has one running gets: a 409, a place in the queue, or the
-            conversation, the running turn being stopped.
-        queue: seconds to wait in that queue.
-        by_transcript: find the conversation of requests without an id by what was said so far. A client that went
-            back and said something else gets a conversation of its own, a branch.
+    Turns of other processes are kept out by the store: `leases` renew what this one's hold there, if it is shared.
     """
 
-    def __init__(
-        self,
-        store: Store | None = None,
-        *,
-        sources: Sequence[str] = DEFAULT_SOURCES,
-        busy: WhenBusy = "reject",
-        queue: float = 30.0,
-        by_transcript: bool = False,
-    ) -> None:
-        sources = check_strings("sources", sources)
-        check_choice("busy", busy, get_args(WhenBusy))
-        self.own_store = store
-        self.store: Store = store if store is not None else MemoryStore()
-        self.sources = tuple([source if source.startswith("body:") else source.lower() for source in sources])
-        self._busy: WhenBusy = busy
-        self._queue = queue
-        self._by_transcript = by_transcript
-        self.leases: Leases | None = None
+    def __init__(self, settings: Conversations, store: Store, leases: Leases | None) -> None:
+        self.store = store
+        self._busy: WhenBusy = settings.busy
+        self._queue = settings.queue
+        self._by_transcript = settings.by_transcript
+        self._leases = leases
         self._running: dict[Key, Draft] = {}
         self._waiting: dict[Key, list[Draft]] = {}
-
-    @property
-    def headers(self) -> list[str]:
-        """The headers among the sources, which browsers must be told about."""
-        return [source for source in self.sources if not source.startswith("body:")]
-
-    def identify(self, request: HttpRequest, body: dict[str, Any]) -> str | None:
-        """The id that a request carries. Raises InvalidRequest for one that is empty, too long or not printable."""
-        for source in self.sources:
-            found = _at(body, source[5:]) if source.startswith("body:") else _header(request, source)
-            if found is not None:
-                return _checked(found, source)
-        return None
 
     async def open(
         self, principal: str, identifier: str | None, request: AgentRequest, *, long: bool = False
@@ -125,8 +85,8 @@ class Conversations:
         except BaseException:
             await draft.close()  # a cancellation may have met the store after it had locked
             raise
-        if self.leases is not None:
-            self.leases.hold(draft.token, draft.interrupt)
+        if self._leases is not None:
+            self._leases.hold(draft.token, draft.interrupt)
         return draft
 
     async def _found(self, principal: str, request: AgentRequest, *, long: bool) -> str:
@@ -137,7 +97,7 @@ class Conversations:
 
     @property
     def _lease(self) -> float:
-        return LEASE if self.leases is None else self.leases.seconds
+        return LEASE if self._leases is None else self._leases.seconds
 
     async def _lock(self, draft: Draft) -> Conversation:
         found = None
@@ -181,8 +141,8 @@ class Conversations:
 
     def left(self, draft: Draft) -> None:
         """A turn has ended: the next one in the queue may try."""
-        if self.leases is not None:
-            self.leases.drop(draft.token)
+        if self._leases is not None:
+            self._leases.drop(draft.token)
         if self._running.get(draft.key) is draft:
             del self._running[draft.key]
         if draft.key in self._waiting:
@@ -202,10 +162,10 @@ class Draft:
     request: AgentRequest
     long: bool = False
 
-    def __init__(self, conversations: Conversations, key: Key) -> None:
+    def __init__(self, locks: ConversationLocks, key: Key) -> None:
         self.key = key
         self.token = secrets.token_hex(16)
-        self._conversations = conversations
+        self._locks = locks
         self._new: tuple[Message, ...] = ()
         self._stop: Stop | None = None
         self._stopped: OpenAICompatError | None = None
@@ -295,15 +255,15 @@ class Draft:
         """Give the conversation free, whatever became of the turn."""
         self._stop = None
         if self._committed:
-            self._conversations.left(self)
+            self._locks.left(self)
         else:
             await to_the_end(self._give_free, "conversation given free")
 
     async def _give_free(self) -> None:
         try:
-            await self._conversations.store.release(self.key, self.token)
+            await self._locks.store.release(self.key, self.token)
         finally:
-            self._conversations.left(self)
+            self._locks.left(self)
 
     async def __aenter__(self) -> Self:
         return self
@@ -392,23 +352,3 @@ def _not_run(call: ToolCall) -> ToolMessage:
 
 def _superseded() -> Conflict:
     return Conflict("A newer message in this conversation took its place.", code="superseded", should_retry=False)
-
-
-def _header(request: HttpRequest, name: str) -> str | None:
-    """A header's value; text beyond ASCII is UTF-8, as it is in paths and bodies."""
-    value = request.header(name.encode())
-    return None if value is None else value.encode("latin-1").decode("utf-8", "replace")
-
-
-def _at(body: dict[str, Any], path: str) -> Any:
-    found: Any = body
-    for step in path.split("."):
-        found = cast("dict[str, Any]", found).get(step) if isinstance(found, dict) else None
-    return found
-
-
-def _checked(found: Any, source: str) -> str:
-    if not isinstance(found, str) or not 0 < len(found) <= MAX_ID or not found.isprintable():
-        text = f"A conversation id is text of 1 to {MAX_ID} printable characters."
-        raise InvalidRequest(text, param=source.removeprefix("body:"), code="invalid_conversation_id")
-    return found

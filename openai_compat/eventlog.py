@@ -98,10 +98,11 @@ class EventLog:
         del self._batches[:dropped]
         self._written -= dropped
 
-    async def follow(self, after: int) -> AsyncIterator[tuple[bytes, int]]:
+    async def follow(self, after: int, heartbeat: float) -> AsyncIterator[tuple[bytes, int]]:
         """The frames after number `after`, as they come, each time with the number of the last of them.
 
-        Until the end, or until frames are wanted that are not at hand any more.
+        Nothing, with the same number, for each `heartbeat` of silence. Until the end, or until frames are wanted that
+        are not at hand any more.
         """
         while True:
             more = self._more
@@ -114,7 +115,10 @@ class EventLog:
             elif self.ended:
                 return
             else:
-                await more.wait()
+                with anyio.move_on_after(heartbeat):
+                    await more.wait()
+                    continue
+                yield b"", after
 
 
 def _last(batch: Events) -> int:

@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol
 import anyio
 
 from .backend import AgentBackend, AgentRequest, Caller, Principal
-from .conversations import Conversations
+from .conversations import ConversationLocks
 from .embedders import Embedder
 from .errors import InvalidRequest, NotFound, OpenAICompatError, Unavailable
 from .eventlog import EventLog
@@ -22,6 +22,7 @@ from .idempotency import Idempotency
 from .leases import Leases
 from .policies.admission import Busy, Slots
 from .policies.chat_api import ChatApi
+from .policies.conversations import Conversations
 from .policies.disconnect import Disconnect
 from .policies.housekeeping import Housekeeping
 from .policies.limits import Deadlines, Limits
@@ -85,6 +86,7 @@ class Runtime:
         unknown_model: what a request for another model gets: a 404, or the first agent.
         agent_headers: names (lower case) of the request headers that agents are given.
         started: when the server was made, in unix seconds.
+        conversations: how conversations are kept for chat; None keeps none.
         turn_locks: locks conversations, also where none are kept for chat.
         leases: what running turns hold in the store.
         response_visibility: where the agents' own tool calls are shown in the Responses API.
@@ -119,7 +121,7 @@ class Runtime:
     agent_headers: frozenset[str]
     owned_by: str
     started: int
-    turn_locks: Conversations
+    turn_locks: ConversationLocks
     leases: Leases
     response_visibility: ResponseVisibility
     webhooks: Publisher

@@ -15,7 +15,7 @@ from .backend import AgentBackend
 from .callables import Agent, as_backend
 from .compacting import Compacting, Compaction
 from .connection import Connection
-from .conversations import Conversations
+from .conversations import ConversationLocks
 from .embedders import Embedder, EmbedFunction
 from .endpoints import chat_socket as chat_endpoint
 from .endpoints.chat_threads import ChatThreads
@@ -29,6 +29,7 @@ from .policies.admission import Admission, Slots
 from .policies.auth import Auth, BearerAuth, Keys, KeySource, OpenAccess, with_key_of_query
 from .policies.chat_api import ChatApi
 from .policies.chat_socket import ChatSocket
+from .policies.conversations import Conversations
 from .policies.cookies import CookieKey
 from .policies.cors import Cors, check_origin, is_preflight
 from .policies.disconnect import Disconnect
@@ -141,8 +142,6 @@ class Server:
         self.opens_store = isinstance(store, str)
         store = _one_store(open_store(store) if isinstance(store, str) else store, conversations)
         leases = Leases(store, deadlines.lease)
-        turn_locks = conversations if conversations is not None else Conversations(store)
-        turn_locks.leases = leases if store.shared else None
         self.runtime = Runtime(
             agents=_backends(agents, compaction),
             embedders={name: Embedder(function) for name, function in (embeddings or {}).items()},
@@ -157,7 +156,7 @@ class Server:
             housekeeping=housekeeping,
             conversations=conversations,
             store=store,
-            turn_locks=turn_locks,
+            turn_locks=_turn_locks(conversations or Conversations(), store, leases),
             leases=leases,
             response_visibility=response_visibility,
             webhooks=Publisher(webhooks),
@@ -345,21 +344,22 @@ def _telling(conversations: Conversations | None, agent_headers: Iterable[str]) 
 
 def _chat_threads(runtime: Runtime, settings: ChatSocket, compaction: Compaction | None) -> ChatThreads:
     """The chat WebSocket's threads: conversations of the server's store, with a rule of their own for a second turn."""
-    conversations = Conversations(runtime.store, busy=settings.busy, queue=settings.queue)
-    conversations.leases = runtime.turn_locks.leases
+    busy = Conversations(busy=settings.busy, queue=settings.queue)
+    conversations = _turn_locks(busy, runtime.store, runtime.leases)
     workflows = {name: _compacting(as_backend(agent), compaction) for name, agent in settings.workflows.items()}
     return ChatThreads(settings, workflows, conversations, time.monotonic)
 
 
+def _turn_locks(settings: Conversations, store: Store, leases: Leases) -> ConversationLocks:
+    return ConversationLocks(settings, store, leases if store.shared else None)
+
+
 def _one_store(store: Store | None, conversations: Conversations | None) -> Store:
     """Where everything is kept: what a turn leaves behind goes in at once, so there is one store only."""
-    theirs = conversations.own_store if conversations is not None else None
+    theirs = conversations.store if conversations is not None else None
     if store is not None and theirs is not None and store is not theirs:
         raise ValueError("conversations are kept in the server's store: give it to the server alone")
-    store = store or theirs or MemoryStore()
-    if conversations is not None:
-        conversations.store = store
-    return store
+    return store or theirs or MemoryStore()
 
 
 def _shared_slots(store: Store, limits: Limits, leases: Leases) -> SharedSlots | None:

@@ -77,36 +77,44 @@ class Webhooks:
         timeout: float = 10.0,
         pending: int = 1000,
     ) -> None:
-        self._urls = [_checked(url) for url in _several(urls)]
-        self._keys = [_key(text) for text in _several(secret)]
-        self._events = frozenset(events)
-        if not self._urls or not self._keys or not self._events <= frozenset(EVENTS):
+        self.urls = tuple([_checked(url) for url in _several(urls)])
+        self.keys = tuple([_key(text) for text in _several(secret)])
+        self.events = frozenset(events)
+        if not self.urls or not self.keys or not self.events <= frozenset(EVENTS):
             raise ValueError(f"webhooks need a URL, a secret, and events out of {', '.join(EVENTS)}")
         if attempts < 1 or pending < 1:
             raise ValueError("webhooks need an attempt, and room for an event that is pending")
-        self._post = post
-        self._principals = None if principals is None else check_strings("principals", principals)
-        self._attempts = attempts
-        self._wait = wait
-        self._timeout = timeout
-        self._pending = pending
-        self._free = {url: anyio.Semaphore(AT_ONCE) for url in self._urls}
+        self.post = post
+        self.principals = None if principals is None else check_strings("principals", principals)
+        self.attempts = attempts
+        self.wait = wait
+        self.timeout = timeout
+        self.pending = pending
+
+
+class _Sender:
+    """Posts one server's events as `Webhooks` say."""
+
+    def __init__(self, webhooks: Webhooks) -> None:
+        self._webhooks = webhooks
+        self._free = {url: anyio.Semaphore(AT_ONCE) for url in webhooks.urls}
         self._deliveries: dict[_Delivery, Task] = {}
 
     def publish(self, event: str, response: str, principal: str) -> None:
         """Send an event, soon; returns at once and never raises. Has to be called in an event loop."""
-        if event not in self._events or (self._principals is not None and principal not in self._principals):
+        told = self._webhooks
+        if event not in told.events or (told.principals is not None and principal not in told.principals):
             return
         try:
             identifier = "evt_" + secrets.token_hex(16)
             body = event_body(identifier, event, int(time.time()), response)
-            for url in self._urls:
+            for url in told.urls:
                 self._begin(_Delivery(url, identifier, body))
         except Exception as error:
             logger.error("a webhook could not be sent", exc_info=error)
 
     def _begin(self, delivery: _Delivery) -> None:
-        if len(self._deliveries) >= self._pending:
+        if len(self._deliveries) >= self._webhooks.pending:
             logger.warning("webhook %s is dropped: too many wait for their delivery", delivery)
             return
         task = spawn(partial(self._deliver, delivery), "webhook", partial(self._ended, delivery))
@@ -116,14 +124,14 @@ class Webhooks:
         del self._deliveries[delivery]
 
     async def _deliver(self, delivery: _Delivery) -> None:
-        wait, outcome = self._wait, ""
-        for attempt in range(1, self._attempts + 1):
+        wait, outcome = self._webhooks.wait, ""
+        for attempt in range(1, self._webhooks.attempts + 1):
             last = delivery.closing.is_set()
             outcome = await self._attempt(delivery)
             if outcome == "done":
                 return
             logger.info("webhook %s: attempt %d failed: %s", delivery, attempt, outcome)
-            if outcome == str(GONE) or attempt == self._attempts or last:
+            if outcome == str(GONE) or attempt == self._webhooks.attempts or last:
                 break
             with anyio.move_on_after(min(wait, LONGEST) * random.uniform(0.5, 1)):  # noqa: S311  (no secret)
                 await delivery.closing.wait()
@@ -133,10 +141,10 @@ class Webhooks:
     async def _attempt(self, delivery: _Delivery) -> str:
         """Send once: "done", or what went wrong, in a word."""
         async with self._free[delivery.url]:
-            headers = signed_headers(self._keys, delivery.id, int(time.time()), delivery.body)
+            headers = signed_headers(self._webhooks.keys, delivery.id, int(time.time()), delivery.body)
             try:
-                with anyio.move_on_after(self._timeout):
-                    status = await self._post(delivery.url, headers, delivery.body)
+                with anyio.move_on_after(self._webhooks.timeout):
+                    status = await self._webhooks.post(delivery.url, headers, delivery.body)
                     return "done" if 200 <= status < 300 else str(status)
             except Exception as error:
                 return type(error).__name__  # its text may have the URL in it
@@ -158,18 +166,19 @@ class Publisher:
     """Tells all webhooks of a server, if there are any."""
 
     def __init__(self, webhooks: Webhooks | Iterable[Webhooks] = ()) -> None:
-        self._webhooks = [webhooks] if isinstance(webhooks, Webhooks) else list(webhooks)
+        several = [webhooks] if isinstance(webhooks, Webhooks) else webhooks
+        self._senders = [_Sender(one) for one in several]
 
     def publish(self, event: str, response: str, principal: str) -> None:
         """Tell what became of a principal's response: returns at once and never raises."""
-        for webhooks in self._webhooks:
-            webhooks.publish(event, response, principal)
+        for sender in self._senders:
+            sender.publish(event, response, principal)
 
     async def aclose(self, seconds: float) -> None:
-        """See Webhooks.aclose."""
+        """Try what waits once more, at once, for so many seconds; what was not delivered by then is lost."""
         async with anyio.create_task_group() as group:
-            for webhooks in self._webhooks:
-                group.start_soon(webhooks.aclose, seconds)
+            for sender in self._senders:
+                group.start_soon(sender.aclose, seconds)
 
 
 @dataclass(eq=False, slots=True)

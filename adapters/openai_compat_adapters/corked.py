@@ -32,14 +32,15 @@ class CorkedTransport:
 
     def flush(self) -> None:
         """Write now what is kept."""
-        if self._kept:
-            kept, self._kept, self._size = self._kept, [], 0
+        kept, self._kept, self._size = self._kept, [], 0
+        if kept and not self._transport.is_closing():
             self._transport.write(b"".join(kept))
 
     def write_eof(self) -> None:
         """Write, and say that it was the last."""
         self.flush()
-        self._transport.write_eof()
+        if not self._transport.is_closing():
+            self._transport.write_eof()
 
     def close(self) -> None:
         """Write, and close."""

@@ -129,7 +129,7 @@ async def _draft(runtime: Runtime, exchange: Exchange, parsed: ParsedChat) -> Dr
         raise InvalidRequest("A conversation takes one answer at a time.", param="n", code="invalid_value")
     if parsed.choices > 1:
         return None
-    draft = await conversations.open(exchange.principal.id, identifier, parsed.request, long=parsed.long)
+    draft = await runtime.turn_locks.open(exchange.principal.id, identifier, parsed.request, long=parsed.long)
     if draft is not None:
         exchange.about.append(("X-Conversation-Id", draft.key.id.encode().decode("latin-1")))
     return draft

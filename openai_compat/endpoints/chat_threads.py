@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeAlias
 import anyio
 
 from ..backend import AgentBackend
-from ..conversations import Conversations
+from ..conversations import ConversationLocks
 from ..errors import Conflict
 from ..policies.chat_socket import ChatSocket
 from ..protocol.chat_frames import ToolResultFrame
@@ -101,7 +101,7 @@ class ChatThreads:
         self,
         settings: ChatSocket,
         workflows: Mapping[str, AgentBackend],
-        conversations: Conversations,
+        conversations: ConversationLocks,
         clock: Callable[[], float],
     ) -> None:
         self.settings = settings

@@ -19,7 +19,7 @@ from ..events import PendingCall
 from ..messages import Message, ToolMessage
 from ..off_loop import off_loop
 from ..parsers.chat_frames import tool_output
-from ..policies.admission import Seat
+from ..policies.admission import Seat, SlotRequest
 from ..protocol.chat_frames import ToolResultFrame
 from ..reducer import LARGE, FinalMessage, Item, Reducer, size_of
 from ..runtime import Runtime, logger, new_id
@@ -274,42 +274,31 @@ class ChatTurn:
     async def _rounds(
         self, draft: Draft, request: AgentRequest, before: Callable[[], Awaitable[None]] | None, asks: Questions
     ) -> tuple[TurnFrames, FinalMessage]:
-        """Run the agent until it calls no more tools of the client's."""
-        for _ in range(MOST_ROUNDS):
-            frames = TurnFrames()
-            said = await self._round(request, before, asks, frames)
-            if not said.client_calls:
-                return frames, said
-            self._agent = before = None
-            self._runtime.slots.refuse_when_closed()
-            self._tell(chat_frames.message(frames.text, request.model, calls=said.client_calls, usage=frames.usage))
-            reply: Message = reply_message(said, frozenset())
-            more = (reply, *await self._client_tools(said.client_calls))
-            draft.add(*more)
-            request = extended(request, more)
+        """Run the agent until it calls no more tools of the client's, all in one slot."""
+        async with self._runtime.slots.seat(SlotRequest(1, self._asked.agent, self.principal.id)) as seat:
+            if before is not None:
+                await before()
+            for _ in range(MOST_ROUNDS):
+                frames = TurnFrames()
+                said = await self._round(seat, request, asks, frames)
+                if not said.client_calls:
+                    return frames, said
+                self._agent = None
+                self._runtime.slots.refuse_when_closed()
+                self._tell(chat_frames.message(frames.text, request.model, calls=said.client_calls, usage=frames.usage))
+                reply: Message = reply_message(said, frozenset())
+                more = (reply, *await self._client_tools(said.client_calls))
+                draft.add(*more)
+                request = extended(request, more)
         raise AgentError("The agent has called the client's tools too often.", status=502, code="too_many_tool_calls")
 
-    async def _round(
-        self,
-        request: AgentRequest,
-        before: Callable[[], Awaitable[None]] | None,
-        asks: Questions,
-        frames: TurnFrames,
-    ) -> FinalMessage:
+    async def _round(self, seat: Seat, request: AgentRequest, asks: Questions, frames: TurnFrames) -> FinalMessage:
         """One run of the agent."""
-        runtime, seat = self._runtime, Seat(1, self._asked.agent, self.principal.id)
+        runtime = self._runtime
         job = Job(self._id, self._asked.agent, self._asked.backend, [request], _AsItIs)
-        turns = Turns(runtime, self, job, seat, fold=False)
-        await runtime.slots.take(seat)
-        if before is not None:
-            try:
-                await before()
-            except BaseException:
-                runtime.slots.release(seat)
-                raise
         view, said, size = Presentation("hidden", ask=asks.ask), Reducer(), 0
-        self._agent = turns
-        async with turns:
+        async with Turns(runtime, self, job, seat, fold=False) as turns:
+            self._agent = turns
             while not turns.over:
                 await turns.wait()
                 for _, items in turns.take():

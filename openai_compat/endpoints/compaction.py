@@ -62,10 +62,9 @@ async def _close(work: Work) -> None:
 async def _said(runtime: Runtime, exchange: Exchange, work: Work) -> FinalMessage:
     """What the agent says when it is asked for a summary."""
     job = Job(work.id, work.agent, work.backend, [asking_for_summary(work.request)], Unchanged)
-    turns = Turns(runtime, exchange, job, work.seat, fold=True)
     size = 0
-    await runtime.slots.take(work.seat)
-    async with turns:
+    async with runtime.slots.seat(work.slots) as seat, Turns(runtime, exchange, job, seat, fold=True) as turns:
+        seat.close()  # the slot is free when the agent has ended
         while not turns.over:
             await turns.wait()
             size += sum([size_of(item) for _, items in turns.take() for item in items])

@@ -37,7 +37,7 @@ async def delete_conversation(runtime: Runtime, exchange: Exchange, identifier: 
 def _store(runtime: Runtime) -> Store:
     if runtime.conversations is None:
         raise NotFound("This server keeps no conversations.", code="unknown_url")
-    return runtime.conversations.store
+    return runtime.store
 
 
 def _unknown() -> NotFound:

@@ -15,7 +15,7 @@ from ..errors import DeadlineExceeded, OpenAICompatError
 from ..exchange import Exchange
 from ..failures import not_again, public_error
 from ..parsers.embeddings import ParsedEmbedding, check_taken, parse_embedding
-from ..policies.admission import Seat
+from ..policies.admission import SlotRequest
 from ..policies.content import check_content_type
 from ..policies.limits import parse_body, read_body
 from ..runtime import Runtime, logger
@@ -32,18 +32,19 @@ async def create(runtime: Runtime, exchange: Exchange) -> None:
     await admit(runtime, exchange)
     name, embedder = runtime.embedder(parsed.model, exchange.principal)
     check_taken(parsed.asked, embedder.takes)
-    seat = Seat(1, name, exchange.principal.id)
-    await runtime.slots.take(seat)
-    exchange.agent_started = True
-    run = EmbeddingRun(embedder, parsed.asked, exchange.request_id, partial(runtime.slots.release, seat))
-    runtime.running.add(run)
-    try:
-        await _answer(runtime, exchange, run, parsed)
-    except OpenAICompatError as error:
-        await exchange.fail(not_again(error))  # at once: stopping the function may take its time
-    finally:
-        runtime.running.discard(run)
-        await run.stop(runtime.deadlines.grace)
+    async with runtime.slots.seat(SlotRequest(1, name, exchange.principal.id)) as seat:
+        exchange.agent_started = True
+        seat.borrow()
+        run = EmbeddingRun(embedder, parsed.asked, exchange.request_id, seat.give_back)
+        seat.close()  # the slot is free when the function has ended
+        runtime.running.add(run)
+        try:
+            await _answer(runtime, exchange, run, parsed)
+        except OpenAICompatError as error:
+            await exchange.fail(not_again(error))  # at once: stopping the function may take its time
+        finally:
+            runtime.running.discard(run)
+            await run.stop(runtime.deadlines.grace)
 
 
 async def _answer(runtime: Runtime, exchange: Exchange, run: EmbeddingRun, parsed: ParsedEmbedding) -> None:

@@ -10,6 +10,7 @@ import anyio
 
 from ..errors import Conflict, InvalidRequest, NotFound, Unavailable
 from ..eventlog import EventLog, frames_after
+from ..exchange import Exchange
 from ..runtime import Runtime
 from ..serializers.encoding import from_stored_json, stored_json
 from ..serializers.errors import error_frame
@@ -59,14 +60,16 @@ async def _bury(runtime: Runtime, key: Key, found: StoredResponse) -> None:
 
 
 async def follow(runtime: Runtime, key: Key, after: int, here: EventLog | None = None) -> AsyncIterator[bytes]:
-    """The frames of a response after number `after`, as they come, until its outcome. `here` is its log, if it is known.
+    """The frames of a response after number `after`, as they come, until its outcome; b"" for a heartbeat of silence.
+
+    `here` is its log, if it is known.
 
     Raises InvalidRequest if it has no log, the log does not reach back so far, or it ends before that number: one that
     was cut off when its process died may lack events that a client has seen.
     """
     here = here or runtime.followed.get(key)
     if here is not None:
-        async for frames, last in here.follow(after):
+        async for frames, last in here.follow(after, runtime.deadlines.heartbeat):
             yield frames
             after = last
         if after > here.last:
@@ -78,7 +81,7 @@ async def follow(runtime: Runtime, key: Key, after: int, here: EventLog | None =
 
 
 async def _follow_elsewhere(runtime: Runtime, key: Key, after: int) -> AsyncIterator[bytes]:
-    looks = 0
+    looks, told = 0, anyio.current_time()
     found = await find(runtime, key)
     while True:
         ended = not found.running
@@ -89,13 +92,26 @@ async def _follow_elsewhere(runtime: Runtime, key: Key, after: int) -> AsyncIter
             await _check_log(runtime, key, after)
         for batch in batches:
             yield frames_after(batch, after)
-            after = batch.last
+            after, told = batch.last, anyio.current_time()
         if ended:
             return
+        if anyio.current_time() - told >= runtime.deadlines.heartbeat:
+            yield b""
+            told = anyio.current_time()
         looks += 1
         await anyio.sleep(LOOK)
         if not looks % LOOK_AGAIN or batches:
             found = await find(runtime, key)
+
+
+async def write_followed(exchange: Exchange, followed: AsyncIterator[bytes], comment: bytes) -> None:
+    """Stream what is followed, a comment where it is silent. Does not end the stream."""
+    async for frames in followed:
+        if not exchange.status:
+            await exchange.start_stream()
+        await exchange.write(frames or comment)
+    if not exchange.status:
+        await exchange.start_stream()
 
 
 async def _check_log(runtime: Runtime, key: Key, after: int) -> None:

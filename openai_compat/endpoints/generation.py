@@ -12,10 +12,10 @@ from ..events import Finished, UsageReported
 from ..exchange import Exchange
 from ..failures import not_again
 from ..off_loop import off_loop
-from ..policies.admission import Seat
+from ..policies.admission import SlotRequest
 from ..reducer import Item, Reducer, Usage, size_of
 from ..runtime import Runtime
-from ..serializers.encoding import KEEP_ALIVE
+from ..serializers.encoding import KEEP_ALIVE, KEEP_ALIVE_BESIDE_IDS
 from ..stores.port import Outcome
 from .job import ChoiceStream, Form, Job, Turns
 from .journal import Ending, Journal
@@ -33,34 +33,23 @@ async def generate(
     if number > runtime.limits.choices:
         text = f"At most {runtime.limits.choices} answers can be asked for at once."
         raise InvalidRequest(text, param="n", code="invalid_value")
-    seat = Seat(number, job.agent, exchange.principal.id)
     stream = job.requests[0].stream
-    turns = Turns(runtime, exchange, job, seat, fold=form.keep is not None or not stream)
-    await runtime.slots.take(seat)
-    await before(runtime, job, seat)
-    exchange.agent_started = True
-    async with turns:
-        try:
-            if stream:
-                await _stream(runtime, exchange, turns, form, journal)
-            else:
-                await _plain(runtime, exchange, turns, form)
-        except OpenAICompatError as error:
-            not_again(error)
-            if job.draft is not None or journal is not None:
-                raise
-            await exchange.fail(error)  # at once: stopping the agents may take its time
-
-
-async def before(runtime: Runtime, job: Job, seat: Seat) -> None:
-    """Do what comes just before the agent; if that fails, nothing was started."""
-    if job.before is not None:
-        try:
+    async with runtime.slots.seat(SlotRequest(number, job.agent, exchange.principal.id)) as seat:
+        if job.before is not None:
             await job.before()
-        except BaseException:
-            for _ in range(seat.number):
-                runtime.slots.release(seat)
-            raise
+        exchange.agent_started = True
+        async with Turns(runtime, exchange, job, seat, fold=form.keep is not None or not stream) as turns:
+            seat.close()  # each slot is free when its agent has ended
+            try:
+                if stream:
+                    await _stream(runtime, exchange, turns, form, journal)
+                else:
+                    await _plain(runtime, exchange, turns, form)
+            except OpenAICompatError as error:
+                not_again(error)
+                if job.draft is not None or journal is not None:
+                    raise
+                await exchange.fail(error)  # at once: stopping the agents may take its time
 
 
 async def _stream(runtime: Runtime, exchange: Exchange, turns: Turns, form: Form, journal: Journal | None) -> None:
@@ -76,7 +65,7 @@ async def _stream(runtime: Runtime, exchange: Exchange, turns: Turns, form: Form
             data = journal.number(data)
             await journal.flush()
         if not data and turns.now() >= silent_until:
-            data = KEEP_ALIVE
+            data = KEEP_ALIVE if journal is None else KEEP_ALIVE_BESIDE_IDS
         if data:
             if not exchange.status:
                 await exchange.start_stream()

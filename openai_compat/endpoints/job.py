@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from types import TracebackType
 from typing import Protocol, Self
 
@@ -120,6 +119,7 @@ class Turns:
     def __init__(self, runtime: Runtime, asker: Asker, job: Job, seat: Seat, *, fold: bool) -> None:
         self.job = job
         self._runtime = runtime
+        self._seat = seat
         self._wake = new_signal()
         self._clock = clock()
         seconds = runtime.deadlines.background if job.background else runtime.deadlines.request
@@ -134,7 +134,7 @@ class Turns:
                 RunContext(_turn_id(job.id, index), asker.request_id, deadline, logger),
                 wake=self._wake,
                 grace=runtime.deadlines.grace,
-                released=partial(runtime.slots.release, seat),
+                released=seat.give_back,
             )
             for index, request in enumerate(job.requests)
         ]
@@ -145,6 +145,7 @@ class Turns:
 
     async def __aenter__(self) -> Self:
         for turn in self.turns:
+            self._seat.borrow()
             turn.start()
         self._runtime.running.add(self)
         if self.job.draft is not None:
@@ -162,7 +163,6 @@ class Turns:
                 async with anyio.create_task_group() as group:
                     for turn in running:
                         group.start_soon(turn.stop)
-        await self._runtime.slots.settle()
 
     @property
     def over(self) -> bool:

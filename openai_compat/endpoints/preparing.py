@@ -15,7 +15,7 @@ from ..off_loop import MANY, off_loop
 from ..parsers.context import is_answers
 from ..parsers.response_tools import tool_place
 from ..parsers.responses import ParsedResponse, check_response_capabilities, with_context
-from ..policies.admission import Seat
+from ..policies.admission import SlotRequest
 from ..runtime import Runtime, new_id, now
 from ..serializers.encoding import from_stored_json, stored_json
 from ..serializers.responses import ApprovedCall, ResponseForm, ResponseStream
@@ -43,7 +43,6 @@ class Work:
         rootless: whether only its client's connection knows what it continues, so that the store has to keep that too.
         output_format: what the answer has to look like.
         journal: where its frames are kept for those who follow it; the store knows of the response then.
-        taken: whether it has its slot already.
     """
 
     id: str
@@ -60,7 +59,6 @@ class Work:
     rootless: bool = False
     output_format: OutputFormat | None = None
     journal: Journal | None = None
-    taken: bool = False
 
     @property
     def key(self) -> Key:
@@ -68,9 +66,9 @@ class Work:
         return Key(self.asker.principal.id, self.id)
 
     @property
-    def seat(self) -> Seat:
-        """What it counts for."""
-        return Seat(1, self.agent, self.asker.principal.id)
+    def slots(self) -> SlotRequest:
+        """The slot that it needs."""
+        return SlotRequest(1, self.agent, self.asker.principal.id)
 
     def stored(self) -> StoredResponse:
         """The response as it stands, to be stored."""

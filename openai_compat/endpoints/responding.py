@@ -1,9 +1,10 @@
 """Runs an agent for one request of the Responses API: its events go to a sink as they are made, its outcome to the store.
 
     work = await prepare(…)              what to run, with all that was said before; may lock a conversation
-    await Responding(runtime, work, sink).run()
+    seat = await seated(…)               its slot, one for the whole answer
+    await Responding(runtime, work, sink, seat).run()
 
-`run` is called once. It gives the conversation free, on every path.
+`run` is called once. It gives the conversation and the slot free, on every path.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from ..exchange import ClientTooSlow
 from ..failures import not_again
 from ..http import ClientDisconnected
 from ..off_loop import off_loop
+from ..policies.admission import Seat
 from ..reducer import Item, Reducer, size_of
 from ..runtime import Runtime, logger, now
 from ..shortening import shortened
@@ -76,10 +78,11 @@ class Unchanged:
 class Responding:
     """One response while it is made."""
 
-    def __init__(self, runtime: Runtime, work: Work, sink: Sink) -> None:
+    def __init__(self, runtime: Runtime, work: Work, sink: Sink, seat: Seat) -> None:
         self.work = work
         self._runtime = runtime
         self._sink = sink
+        self._seat = seat
         self._stopped: OpenAICompatError | None = None
         self._turns: Turns | None = None
         self._size = 0
@@ -105,9 +108,6 @@ class Responding:
         """
         work, runtime = self.work, self._runtime
         try:
-            if not work.taken:
-                await runtime.slots.take(work.seat)
-                work.taken = True
             if work.journal is not None or work.draft is not None:  # else the store knows nothing of it yet
                 runtime.leases.hold(work.token, self.interrupt)
             runtime.responses[work.key] = self
@@ -125,17 +125,15 @@ class Responding:
             if work.journal is not None:
                 work.journal.log.end()
                 runtime.followed.pop(work.key, None)
+            self._seat.close()
             if work.draft is not None:
                 await work.draft.close()
+            await runtime.slots.settle()
 
     async def _decide(self) -> None:
         """Make the request's decisions count, now that the agent is about to hear of them."""
         if self.work.answers is not None:
-            try:
-                await decide(self._runtime.store, self.work.asker.principal.id, self.work.answers)
-            except BaseException:
-                self._runtime.slots.release(self.work.seat)
-                raise
+            await decide(self._runtime.store, self.work.asker.principal.id, self.work.answers)
 
     async def _run_agent(self) -> None:
         try:
@@ -155,7 +153,6 @@ class Responding:
         if self._held and self._sink.eager:
             await self._write(b"")
         if not self.work.parsed.generate:
-            self._runtime.slots.release(self.work.seat)
             await self._finish()
             return
         wanted, repairs = self.work.output_format, self.work.backend.capabilities.repairs_output
@@ -216,11 +213,7 @@ class Responding:
         job = Job(
             work.id, work.agent, work.backend, [request], Unchanged, work.draft, background=work.parsed.background
         )
-        if not work.taken:  # again
-            await self._runtime.slots.take(work.seat)
-        turns = Turns(self._runtime, work.asker, job, work.seat, fold=False)
-        work.taken = False  # the slot is the turn's now
-        async with turns:
+        async with Turns(self._runtime, work.asker, job, self._seat, fold=False) as turns:
             self._turns = turns
             if work.draft is not None:
                 work.draft.on_interrupt(self.interrupt)
@@ -273,7 +266,8 @@ class Responding:
             self.work.journal.add(frames, self.work.stream.sequence)
 
     async def _finish(self) -> None:
-        """Store what was said, then say that it is complete."""
+        """Store what was said, then say that it is complete. Whoever hears that may want the slot."""
+        self._seat.close()
         stream, held, said = self.work.stream, self._held, self._said
         first = self._sent + 1
         frames = held + said + stream.finish()
@@ -289,6 +283,7 @@ class Responding:
 
     async def _failed(self, error: OpenAICompatError) -> None:
         """Say what went wrong, to the store first, if it can be told."""
+        self._seat.close()
         stream, first = self.work.stream, self._sent + 1
         frames = self._held + self._said + (stream.cancel() if error.code == "cancelled" else stream.fail(error))
         if error.code != "turn_lost":

@@ -25,7 +25,7 @@ from .nearby import Nearby
 from .outlive import outlive
 from .preparing import Work, prepare
 from .responding import Responding
-from .responses import begin
+from .responses import seated
 from .steering import Steering, as_items, with_input
 
 
@@ -130,9 +130,8 @@ class ResponseTurn:
         self._work = work = await prepare(runtime, asker, parsed, ids=ids, http=http, nearby=self._socket.nearby)
         if hasattr(work.backend, "steer") and work.draft is None:
             work.backend = self._agent = _Steerable(work.backend)
-        if parsed.store and runtime.disconnect.then != "cancel":
-            await begin(runtime, work)  # the client may come back for it
-        await Responding(runtime, work, self).run()
+        seat = await seated(runtime, work, known=parsed.store and runtime.disconnect.then != "cancel")
+        await Responding(runtime, work, self, seat).run()
 
     async def _failed(self, error: OpenAICompatError) -> None:
         self._status, self._note = error.status, error.code or error.type

@@ -12,15 +12,16 @@ from ..errors import InvalidRequest
 from ..exchange import Exchange
 from ..off_loop import off_loop
 from ..parsers.responses import ParsedResponse, parse_response
+from ..policies.admission import Seat
 from ..policies.content import check_content_type
 from ..policies.limits import parse_body, read_body
 from ..runtime import Runtime, logger
-from ..serializers.encoding import DONE, dumps, from_stored_json
+from ..serializers.encoding import DONE, KEEP_ALIVE, dumps, from_stored_json
 from ..stores.port import Key
 from ..tasks import spawn
 from .admit import admit
 from .chores import answer_chore
-from .following import cancel, find, follow, snapshot
+from .following import cancel, find, follow, snapshot, write_followed
 from .ids import ResponseIds
 from .journal import Journal
 from .outlive import outlive
@@ -54,49 +55,56 @@ async def create(runtime: Runtime, exchange: Exchange) -> None:
 async def _foreground(runtime: Runtime, exchange: Exchange, parsed: ParsedResponse, ids: ResponseIds) -> None:
     await admit(runtime, exchange)
     work = await prepare(runtime, exchange, parsed, ids=ids, http=exchange.request)
-    if parsed.store and runtime.disconnect.then != "cancel":
-        await begin(runtime, work)  # the client may come back for it
+    seat = await seated(runtime, work, known=parsed.store and runtime.disconnect.then != "cancel")
     if parsed.stream:
-        await Responding(runtime, work, StreamSink(exchange)).run()
+        await Responding(runtime, work, StreamSink(exchange), seat).run()
         return
     sink = NoSink(exchange)
-    await Responding(runtime, work, sink).run()
+    await Responding(runtime, work, sink, seat).run()
     if sink.error is not None:
         raise sink.error
     await exchange.answer(200, dumps(work.stream.response()))
 
 
-async def begin(runtime: Runtime, work: Work) -> None:
-    """Make the response known to the store before its agent is started: others may find, follow and cancel it."""
+async def seated(runtime: Runtime, work: Work, *, known: bool) -> Seat:
+    """The response's slot, for `Responding` to close. Raises OpenAICompatError, and then holds nothing.
+
+    One that is to be `known` is in the store before its agent is started: others may find, follow and cancel it.
+    """
     try:
-        await runtime.slots.take(work.seat)
-        work.taken = True
-        journal = Journal(runtime, work.key, work.token, work.asker.request_id)
-        if work.parsed.background:
-            journal.add(work.stream.begin(queued=True), work.stream.sequence)
-        await journal.begin(await off_loop(work.stored, long=work.parsed.long))
-        work.journal = journal
+        seat = await runtime.slots.take(work.slots)
+        try:
+            if known:
+                await _begin(runtime, work)
+        except BaseException:
+            seat.close()
+            raise
     except BaseException:
-        if work.taken:
-            runtime.slots.release(work.seat)
         if work.draft is not None:
             await work.draft.close()
         raise
+    return seat
+
+
+async def _begin(runtime: Runtime, work: Work) -> None:
+    journal = Journal(runtime, work.key, work.token, work.asker.request_id)
+    if work.parsed.background:
+        journal.add(work.stream.begin(queued=True), work.stream.sequence)
+    await journal.begin(await off_loop(work.stored, long=work.parsed.long))
+    work.journal = journal
 
 
 async def _background(runtime: Runtime, exchange: Exchange, parsed: ParsedResponse, ids: ResponseIds) -> None:
     await admit(runtime, exchange)
     work = await prepare(runtime, exchange, parsed, ids=ids, http=exchange.request)
-    await begin(runtime, work)
+    seat = await seated(runtime, work, known=True)
     answer = dumps(work.stream.response())
-    responding = Responding(runtime, work, NoSink(exchange, eager=True))
+    responding = Responding(runtime, work, NoSink(exchange, eager=True), seat)
     spawn(partial(_alone, responding), f"response {work.id}", lambda: None)
     if not parsed.stream:
         await exchange.answer(200, answer)
     elif work.journal is not None:
-        await exchange.start_stream()
-        async for frames in follow(runtime, work.key, -1, work.journal.log):
-            await exchange.write(frames)
+        await write_followed(exchange, follow(runtime, work.key, -1, work.journal.log), KEEP_ALIVE)
         await exchange.end(DONE)
 
 
@@ -119,12 +127,7 @@ async def retrieve(runtime: Runtime, exchange: Exchange, identifier: str) -> Non
 
 async def _stream(runtime: Runtime, exchange: Exchange, key: Key, after: int) -> None:
     await find(runtime, key)
-    async for frames in follow(runtime, key, after):
-        if not exchange.status:
-            await exchange.start_stream()
-        await exchange.write(frames)
-    if not exchange.status:
-        await exchange.start_stream()
+    await write_followed(exchange, follow(runtime, key, after), KEEP_ALIVE)
     await exchange.end(DONE)
 
 

@@ -13,10 +13,11 @@ from ..conversations import Draft
 from ..errors import AgentError, InvalidRequest, NotFound, OpenAICompatError
 from ..exchange import Exchange
 from ..runtime import Runtime, now
+from ..serializers.encoding import KEEP_ALIVE_BESIDE_IDS
 from ..serializers.errors import error_frame
 from ..stores.port import Key, Outcome, ResponseStatus, StoredResponse
 from ..tasks import to_the_end
-from .following import CHAT, follow
+from .following import CHAT, follow, write_followed
 from .journal import Journal
 
 
@@ -72,10 +73,5 @@ async def resume(runtime: Runtime, exchange: Exchange, last_event: str) -> None:
     key = Key(exchange.principal.id, identifier)
     if not identifier.startswith(CHAT) or await runtime.store.response(key) is None:
         raise NotFound("No chat stream has this id.", code="completion_not_found", param="Last-Event-ID")
-    async for frames in follow(runtime, key, int(number)):
-        if not exchange.status:
-            await exchange.start_stream()
-        await exchange.write(frames)
-    if not exchange.status:
-        await exchange.start_stream()
+    await write_followed(exchange, follow(runtime, key, int(number)), KEEP_ALIVE_BESIDE_IDS)
     await exchange.end()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
@@ -39,7 +40,7 @@ class Admission:
 
 
 @dataclass(frozen=True, slots=True)
-class Seat:
+class SlotRequest:
     """What is counted for one request: how many slots, of which agent, by whom."""
 
     number: int
@@ -63,9 +64,50 @@ class Shared(Protocol):
         ...
 
 
+class Seat:
+    """The slots of one answer, held from before its first run until its last one has ended, repairs included.
+
+    Each agent that is started borrows a slot. Once the seat is closed no further one is started, and a slot is free
+    again when its agent has really ended, which may be after its client has left.
+    """
+
+    __slots__ = ("_borrowed", "_held", "_open", "_request", "_slots")
+
+    def __init__(self, slots: Slots, request: SlotRequest) -> None:
+        self._slots = slots
+        self._request = request
+        self._held = request.number
+        self._borrowed = 0
+        self._open = True
+
+    def borrow(self) -> None:
+        """An agent is about to start: `give_back` is called once it has ended."""
+        self._borrowed += 1
+
+    def give_back(self) -> None:
+        """An agent has ended."""
+        self._borrowed -= 1
+        self._free()
+
+    def close(self) -> None:
+        """No further agent will be started. Closing it again does nothing."""
+        self._open = False
+        self._free()
+
+    async def aclose(self) -> None:
+        """Close it, and return once other processes can take what is free."""
+        self.close()
+        await self._slots.settle()
+
+    def _free(self) -> None:
+        while not self._open and self._held > self._borrowed:
+            self._held -= 1
+            self._slots.release(self._request)
+
+
 class _Waiter:
-    def __init__(self, seat: Seat) -> None:
-        self.seat = seat
+    def __init__(self, request: SlotRequest) -> None:
+        self.request = request
         self.called = anyio.Event()
         self.admitted = False
 
@@ -94,42 +136,52 @@ class Slots:
         for waiter in self._waiters:
             waiter.called.set()
 
-    async def take(self, seat: Seat) -> None:
-        """Take slots, all or none, waiting in the queue if there is one.
+    @asynccontextmanager
+    async def seat(self, request: SlotRequest) -> AsyncGenerator[Seat]:
+        """Slots for as long as the block lasts, and until each agent that was started in it has ended. See `take`."""
+        seat = await self.take(request)
+        try:
+            yield seat
+        finally:
+            await seat.aclose()
+
+    async def take(self, request: SlotRequest) -> Seat:
+        """Take slots, all or none, waiting in the queue if there is one. Whoever gets the seat closes it.
 
         Raises RateLimited (429) or, while shutting down, Unavailable (503).
         """
         self.refuse_when_closed()
         patient_until = anyio.current_time() + max(self._admission.queue, LOOK_AGAIN)
-        if not self._waiters and self._fits(seat):
-            self._count(seat, seat.number)
-        elif not self._possible(seat) or not await self._queued(seat):
+        if not self._waiters and self._fits(request):
+            self._count(request, request.number)
+        elif not self._possible(request) or not await self._queued(request):
             raise _too_many()
         if self._shared is not None:
-            await self._share(self._shared, seat, patient_until)
+            await self._share(self._shared, request, patient_until)
+        return Seat(self, request)
 
-    async def _share(self, shared: Shared, seat: Seat, patient_until: float) -> None:
+    async def _share(self, shared: Shared, request: SlotRequest, patient_until: float) -> None:
         """Take of the shared slots too; those of this process are given back if there are none."""
         try:
-            while not await shared.take(seat.number):
+            while not await shared.take(request.number):
                 self.refuse_when_closed()
                 if anyio.current_time() >= patient_until:
                     raise _too_many()
                 await anyio.sleep(min(LOOK_AGAIN, patient_until - anyio.current_time()))
         except BaseException:
-            self._leave(seat, seat.number)
+            self._leave(request, request.number)
             raise
 
-    async def _queued(self, seat: Seat) -> bool:
+    async def _queued(self, request: SlotRequest) -> bool:
         """Wait for room. Whoever leaves the queue in the very step it was admitted gives its slots back."""
-        waiter = _Waiter(seat)
+        waiter = _Waiter(request)
         self._waiters.append(waiter)
         try:
             with anyio.move_on_after(self._admission.queue):
                 await waiter.called.wait()
         except BaseException:
             if waiter.admitted:
-                self._count(seat, -seat.number)
+                self._count(request, -request.number)
             raise
         finally:
             if waiter in self._waiters:
@@ -139,19 +191,19 @@ class Slots:
             self.refuse_when_closed()
         return waiter.admitted
 
-    def release(self, seat: Seat) -> None:
-        """Give one of the seat's slots back."""
+    def release(self, request: SlotRequest) -> None:
+        """Give one of a request's slots back."""
         if self._shared is not None:
             self._shared.release()
-        self._leave(seat, 1)
+        self._leave(request, 1)
 
     async def settle(self) -> None:
         """Return once other processes can take what this one has released."""
         if self._shared is not None:
             await self._shared.settle()
 
-    def _leave(self, seat: Seat, number: int) -> None:
-        self._count(seat, -number)
+    def _leave(self, request: SlotRequest, number: int) -> None:
+        self._count(request, -number)
         self._admit()
         if self._unused is not None and not self.used:
             self._unused.set()
@@ -159,15 +211,15 @@ class Slots:
 
     def _admit(self) -> None:
         for waiter in list(self._waiters):
-            if not self.closed and self._fits(waiter.seat):
+            if not self.closed and self._fits(waiter.request):
                 self._waiters.remove(waiter)
-                self._count(waiter.seat, waiter.seat.number)
+                self._count(waiter.request, waiter.request.number)
                 waiter.admitted = True
                 waiter.called.set()
 
-    def _count(self, seat: Seat, number: int) -> None:
+    def _count(self, request: SlotRequest, number: int) -> None:
         self.used += number
-        for counter, name in ((self._agents, seat.agent), (self._principals, seat.principal)):
+        for counter, name in ((self._agents, request.agent), (self._principals, request.principal)):
             counter[name] += number
             if not counter[name]:
                 del counter[name]
@@ -177,20 +229,25 @@ class Slots:
         if self.closed:
             raise Unavailable("The server is shutting down.", code="shutting_down")
 
-    def _fits(self, seat: Seat) -> bool:
-        return all([used + seat.number <= bound for used, bound in self._bounds(seat)])
+    def _fits(self, request: SlotRequest) -> bool:
+        return all([used + request.number <= bound for used, bound in self._bounds(request)])
 
-    def _possible(self, seat: Seat) -> bool:
-        return all([seat.number <= bound for _, bound in self._bounds(seat)])
+    def _possible(self, request: SlotRequest) -> bool:
+        return all([request.number <= bound for _, bound in self._bounds(request)])
 
-    def _bounds(self, seat: Seat) -> list[tuple[int, float]]:
+    def _bounds(self, request: SlotRequest) -> list[tuple[int, float]]:
         limits = self._limits
         return [
             (self.used, limits.slots),
             (self.used, limits.shared_slots or math.inf),  # also while the store of the shared ones is away
-            (self._agents[seat.agent], limits.slots_per_agent or math.inf),
-            (self._principals[seat.principal], limits.slots_per_principal or math.inf),
+            (self._agents[request.agent], limits.slots_per_agent or math.inf),
+            (self._principals[request.principal], limits.slots_per_principal or math.inf),
         ]
+
+    @property
+    def waiting(self) -> int:
+        """How many requests stand in the queue."""
+        return len(self._waiters)
 
     async def wait_unused(self) -> None:
         """Return once no agent runs any more."""

@@ -10,7 +10,12 @@ from pydantic_core import PydanticSerializationError, from_json, to_json
 
 DONE = b"data: [DONE]\n\n"
 KEEP_ALIVE = b": keep-alive\n\n"
-"""A comment: every client skips lines that begin with a colon (WHATWG HTML, server-sent events)."""
+"""A comment: every client skips lines that begin with a colon (WHATWG HTML, server-sent events). The blank line is for
+those that read block by block."""
+
+KEEP_ALIVE_BESIDE_IDS = b": keep-alive\n"
+"""The comment of streams whose events have ids: where one was seen, openai-python takes each further blank line for the
+end of an event, here one without data, and fails."""
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 

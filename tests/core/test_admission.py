@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from openai_compat import Admission, Limits
 from openai_compat.errors import RateLimited, Unavailable
-from openai_compat.policies.admission import Seat, Slots
+from openai_compat.policies.admission import SlotRequest, Slots
 
 pytestmark = pytest.mark.anyio
-ONE = Seat(1, "agent", "alice")
+ONE = SlotRequest(1, "agent", "alice")
 
 
 async def test_those_who_queue_are_served_in_their_order() -> None:
@@ -64,14 +64,14 @@ async def test_a_slot_granted_in_the_very_step_its_waiter_left_comes_back() -> N
 async def test_a_request_that_can_never_fit_does_not_queue() -> None:
     slots = Slots(Limits(slots=2), Admission(queue=10))
     with pytest.raises(RateLimited):
-        await slots.take(Seat(3, "agent", "alice"))
+        await slots.take(SlotRequest(3, "agent", "alice"))
 
 
 async def test_several_slots_are_taken_all_or_none() -> None:
     slots = Slots(Limits(slots=3), Admission())
-    await slots.take(Seat(2, "agent", "alice"))
+    await slots.take(SlotRequest(2, "agent", "alice"))
     with pytest.raises(RateLimited):
-        await slots.take(Seat(2, "agent", "alice"))
+        await slots.take(SlotRequest(2, "agent", "alice"))
     assert slots.used == 2
 
 
@@ -96,7 +96,7 @@ async def test_closing_refuses_new_ones_and_those_who_queue() -> None:
 
 async def test_waiting_for_all_to_end_returns_with_the_last_one() -> None:
     slots = Slots(Limits(), Admission())
-    await slots.take(Seat(2, "agent", "alice"))
+    await slots.take(SlotRequest(2, "agent", "alice"))
     ended = anyio.Event()
 
     async def wait() -> None:
@@ -106,10 +106,10 @@ async def test_waiting_for_all_to_end_returns_with_the_last_one() -> None:
     async with anyio.create_task_group() as group:
         group.start_soon(wait)
         await anyio.wait_all_tasks_blocked()
-        slots.release(Seat(2, "agent", "alice"))
+        slots.release(SlotRequest(2, "agent", "alice"))
         await anyio.wait_all_tasks_blocked()
         assert not ended.is_set()
-        slots.release(Seat(2, "agent", "alice"))
+        slots.release(SlotRequest(2, "agent", "alice"))
     assert ended.is_set()
 
 
@@ -122,9 +122,9 @@ async def test_never_more_slots_are_used_than_there_are(limit: int, steps: list[
                 slots.release(ONE)
                 used -= 1
         elif used + step <= limit:
-            await slots.take(Seat(step, "agent", "alice"))
+            await slots.take(SlotRequest(step, "agent", "alice"))
             used += step
         else:
             with pytest.raises(RateLimited):
-                await slots.take(Seat(step, "agent", "alice"))
+                await slots.take(SlotRequest(step, "agent", "alice"))
         assert slots.used == used <= limit

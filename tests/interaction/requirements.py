@@ -383,6 +383,11 @@ REQUIREMENTS: dict[str, Requirement] = {
     "chat_api.openapi": Requirement("the openapi document describes every path and answer", "D 5"),
     "sdk.values": Requirement("what the SDK's types let a client write is taken, and shown as they say", "W A3"),
     "server.garbage": Requirement("a request leaves nothing behind that only the garbage collector takes away", "T 60"),
+    "server.one_slot": Requirement("one slot for a whole answer, with its repairs and its client's tools", "T 61"),
+    "server.settings": Requirement("settings are values: several servers may have the same ones", "T 62"),
+    "stream.silence": Requirement(
+        "official clients read streams of silent agents, under each disconnect policy", "T 63"
+    ),
     "sdk.request": Requirement("every request field of the installed SDK has a field of ours", "W A1"),
     "sdk.answer": Requirement(
         "every answer field of the installed SDK is produced, or named here with the reason why not", "W A1"

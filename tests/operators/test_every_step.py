@@ -16,7 +16,7 @@ import pytest
 from openai_compat import Admission, AgentRequest, Conversations, Deadlines, Limits, MemoryStore, Server
 from openai_compat.backend import ANONYMOUS
 from openai_compat.http import ClientDisconnected, HttpRequest, ResponseBody
-from openai_compat.policies.admission import Seat
+from openai_compat.policies.admission import SlotRequest
 from openai_compat.serializers.items import chat_messages_of
 from openai_compat.stores.port import Key
 from tests.core.clocks import backends, jump
@@ -86,7 +86,7 @@ class Trip:
         assert (await answer(self.server, self.turn("one"))).status == 200
 
     async def kept(self) -> list[str]:
-        found = await self.conversations.store.read(Key(ANONYMOUS.id, "trip"))
+        found = await self.server.runtime.store.read(Key(ANONYMOUS.id, "trip"))
         return [
             m["content"] for m in chat_messages_of([json.loads(item.body) for item in (found.items if found else ())])
         ]
@@ -195,7 +195,7 @@ async def test_whoever_is_told_how_a_turn_ended_can_go_on_at_once(stream: bool, 
 
     async def send(message: Any) -> None:
         if isinstance(message, ResponseBody) and not message.more:
-            locked = await trip.conversations.store.begin(Key(ANONYMOUS.id, "trip"), "next")
+            locked = await trip.server.runtime.store.begin(Key(ANONYMOUS.id, "trip"), "next")
             ends.append(locked is not None)
 
     with anyio.fail_after(20):
@@ -214,7 +214,7 @@ async def test_nor_does_an_answer_that_the_server_is_busy_hold_the_conversation(
             answers.append((await answer(trip.server, trip.turn("again"))).status)
 
     with anyio.fail_after(20):
-        await trip.server.runtime.slots.take(Seat(1, "agent", "somebody"))
+        await trip.server.runtime.slots.take(SlotRequest(1, "agent", "somebody"))
         await trip.server.handle(trip.turn("two"), send)
     assert answers == [200]
     assert await trip.kept() == BEFORE
@@ -252,11 +252,11 @@ async def test_one_who_stops_waiting_for_the_conversation_at_any_step_leaves_it_
         trip, sent = Trip(conversations={"busy": busy}), Recorder()
         await trip.begin()
         token = "held"
-        assert await trip.conversations.store.begin(Key(ANONYMOUS.id, "trip"), token) is not None
+        assert await trip.server.runtime.store.begin(Key(ANONYMOUS.id, "trip"), token) is not None
         call = handling(trip.server, lambda: trip.turn("two"), sent)  # noqa: B023
         assert not await cancel_after(steps, call, "scope")
         assert trip.agent.seen == [["one"]]
-        await trip.conversations.store.release(Key(ANONYMOUS.id, "trip"), token)
+        await trip.server.runtime.store.release(Key(ANONYMOUS.id, "trip"), token)
         assert await trip.check() == BEFORE
         if steps == 40:
             break

@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from openai_compat import Server, Webhooks
-from openai_compat.webhooks import EVENTS
+from openai_compat.webhooks import EVENTS, Publisher
 from openai_compat_adapters.webhooks import http_post
 from tests.interaction.conftest import Connect, in_process
 from tests.interaction.requirements import requirement
@@ -85,8 +85,8 @@ def receiver(*answers: int | str) -> Iterator[Receiver]:
 
 
 @asynccontextmanager
-async def hooks(url: str | Sequence[str], **options: Any) -> AsyncIterator[Webhooks]:
-    webhooks = Webhooks(url, **{"secret": SECRET, "post": http_post, "wait": 0.01, **options})
+async def hooks(url: str | Sequence[str], **options: Any) -> AsyncIterator[Publisher]:
+    webhooks = Publisher(Webhooks(url, **{"secret": SECRET, "post": http_post, "wait": 0.01, **options}))
     try:
         yield webhooks
     finally:
@@ -209,7 +209,7 @@ async def test_at_the_end_what_waits_is_tried_once_more_at_once(caplog: pytest.L
 @requirement("webhooks.end")
 async def test_the_end_does_not_wait_for_a_url_that_hangs(caplog: pytest.LogCaptureFixture) -> None:
     with receiver("hang") as app:
-        webhooks = Webhooks(app.url, secret=SECRET, post=http_post)
+        webhooks = Publisher(Webhooks(app.url, secret=SECRET, post=http_post))
         webhooks.publish("response.completed", "resp_1", "ann")
         await app.wait(1)
         with anyio.fail_after(5):

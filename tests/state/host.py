@@ -11,8 +11,7 @@ import os
 from collections.abc import AsyncIterator
 from typing import Any
 
-from openai_compat import Server
-from openai_compat.conversations import Conversations
+from openai_compat import Conversations, Server
 from openai_compat.policies.disconnect import Disconnect
 from openai_compat.policies.limits import Deadlines, Limits
 from openai_compat_adapters.serve import listen, serve

@@ -261,7 +261,7 @@ async def test_two_openai_clients_racing_on_one_conversation_never_interleave(bu
         for http, name in ((one, "one"), (two, "two")):
             sdk = openai.AsyncOpenAI(base_url="http://localhost/v1", api_key="any", http_client=http, max_retries=0)
             group.start_soon(race, sdk, name)
-    kept = await server.runtime.conversations.store.read(Key(ANONYMOUS.id, "c"))  # type: ignore[union-attr]
+    kept = await server.runtime.store.read(Key(ANONYMOUS.id, "c"))
     assert kept is not None
     history = [m["content"] for m in chat_messages_of([json.loads(item.body) for item in kept.items])]
     assert agent.most == 1

@@ -154,7 +154,7 @@ async def until(websocket: WebSocket, last: set[str]) -> None:
 
 
 ENDED = {"response.completed", "response.failed", "error"}
-SAID = {"message", "error", "frontend_tool_call", "approval_request"}
+SAID = {"message", "error", "tool_call"}
 TOOL = [FUNCTION]
 LATE = Deadlines(request=0.01)
 WAITING = ask(messages=[{"role": "user", "content": "wait"}], stream=True)
@@ -220,8 +220,8 @@ KINDS: dict[str, Any] = {
     "chat with a tool over a WebSocket": socket(
         "/chat",
         lambda n: [
-            {"role": "user", "content": "call", "thread_id": "t", "tools": TOOL},
-            {"type": "client_tool_result", "tool_call_id": "call_1", "thread_id": "t", "result": 1},
+            {"role": "user", "content": "call", "thread_id": f"t{n % 3}", "tools": TOOL},
+            {"type": "tool_result", "tool_call_id": "call_1", "thread_id": f"t{n % 3}", "result": 1},
         ],
         SAID,
         chat_socket=ChatSocket(),

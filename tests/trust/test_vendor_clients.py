@@ -12,7 +12,7 @@ import openai
 import pytest
 
 from openai_compat import AgentError, Deadlines, Limits, Server
-from openai_compat.policies.admission import Seat
+from openai_compat.policies.admission import SlotRequest
 from openai_compat_adapters.client import DEFAULTS, async_openai
 from tests.transports import uvicorn_socket
 
@@ -29,7 +29,7 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-SEAT = Seat(1, "agent", "anonymous")
+SEAT = SlotRequest(1, "agent", "anonymous")
 
 
 async def fails_later(prompt: str) -> AsyncIterator[str]:

@@ -15,6 +15,7 @@ from ...policies.limits import parse_body, read_body
 from ...protocol.chat_api import CamelModel
 from ...runtime import Runtime
 from ...serializers.chat_api_forms import TurnForm
+from ...serializers.encoding import KEEP_ALIVE_BESIDE_IDS
 from ...serializers.errors import error_frame
 from ..admit import admit
 from ..outlive import outlive
@@ -65,11 +66,11 @@ async def tell_client(
     failed: ErrorFrame = error_frame,
 ) -> None:
     """Run a turn and answer with it."""
-    sink = ToClient(exchange, stream)
     if not stream or runtime.disconnect.then == "cancel":
-        await run_turn(runtime, exchange, work, form, sink=sink)
+        await run_turn(runtime, exchange, work, form, sink=ToClient(exchange, stream))
         return
     async with journaled(runtime, exchange, work.id, work.draft, failed) as journal:
+        sink = ToClient(exchange, stream, KEEP_ALIVE_BESIDE_IDS)
         await run_turn(runtime, exchange, work, form, sink=sink, journal=journal)
 
 

@@ -11,7 +11,7 @@ from ...conversations import Draft, stored_items, transcript
 from ...errors import AgentError, OpenAICompatError
 from ...exchange import Exchange
 from ...failures import not_again
-from ...policies.admission import Seat
+from ...policies.admission import SlotRequest
 from ...protocol.chat_api import Message
 from ...reducer import size_of
 from ...runtime import Runtime, now
@@ -21,7 +21,7 @@ from ...serializers.encoding import KEEP_ALIVE
 from ...serializers.history import reply_message
 from ...stores.port import Approval, ConversationTurn, Outcome
 from ..approvals import Binding, questions
-from ..generation import before, commit
+from ..generation import commit
 from ..job import Job, Turns
 from ..journal import Journal
 from ..responding import Unchanged
@@ -50,10 +50,11 @@ class Sink(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ToClient:
-    """Tells the client: in a stream, or in one answer."""
+    """Tells the client: in a stream, in which `comment` fills a silence, or in one answer."""
 
     exchange: Exchange
     stream: bool
+    comment: bytes = KEEP_ALIVE
 
     async def started(self) -> None:
         """From now on nobody may run it again in secret."""
@@ -68,7 +69,7 @@ class ToClient:
     async def keep_alive(self) -> None:
         """A comment."""
         if self.stream:
-            await self.write(KEEP_ALIVE)
+            await self.write(self.comment)
 
     async def end(self, data: bytes) -> None:
         """The end of the stream, or all of the answer."""
@@ -121,21 +122,21 @@ async def run_turn(
 
     Raises OpenAICompatError for whatever goes wrong; then nothing is kept.
     """
-    seat = Seat(1, work.agent, work.request.principal.id)
-    job = Job(work.id, work.agent, work.backend, [work.request], Unchanged, work.draft, before=work.before)
-    turns = Turns(runtime, exchange, job, seat, fold=False)
-    await runtime.slots.take(seat)
-    await before(runtime, job, seat)
-    await sink.started()
-    async with turns:
-        try:
-            await _tell(runtime, turns, work.record, form, sink=sink, journal=journal)
-            kept = _kept(work)
-            last = form.end(kept.turned)
-            await _keep(runtime, work, kept, last, journal)
-            await sink.end(last if journal is None else journal.number(last))
-        except OpenAICompatError as error:
-            raise not_again(error) from None
+    job = Job(work.id, work.agent, work.backend, [work.request], Unchanged, work.draft)
+    async with runtime.slots.seat(SlotRequest(1, work.agent, work.request.principal.id)) as seat:
+        if work.before is not None:
+            await work.before()
+        await sink.started()
+        async with Turns(runtime, exchange, job, seat, fold=False) as turns:
+            seat.close()  # the slot is free when the agent has ended
+            try:
+                await _tell(runtime, turns, work.record, form, sink=sink, journal=journal)
+                kept = _kept(work)
+                last = form.end(kept.turned)
+                await _keep(runtime, work, kept, last, journal)
+                await sink.end(last if journal is None else journal.number(last))
+            except OpenAICompatError as error:
+                raise not_again(error) from None
 
 
 async def _tell(
