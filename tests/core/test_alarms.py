@@ -1,0 +1,48 @@
+"""Timers and sleepers, on every event loop: an event loop's timer handle need not tell when it goes off."""
+
+from __future__ import annotations
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from openai_compat.alarms import Fuse, new_signal
+from tests.loops import anyio_backend as anyio_backend
+
+pytestmark = pytest.mark.anyio
+
+TINY = (1e-9, 1e-5, 0.0004, 0.0005, 0.001)
+
+
+@pytest.mark.parametrize("seconds", TINY)
+async def test_a_wait_may_be_as_short_as_it_likes(seconds: float) -> None:
+    signal = new_signal()
+    with anyio.fail_after(20):
+        for _ in range(100):
+            await signal.wait(seconds)
+    signal.close()
+
+
+@pytest.mark.parametrize("first", TINY)
+@pytest.mark.parametrize("second", [0.0001, 10.0])
+async def test_a_timer_that_is_due_can_be_moved(first: float, second: float) -> None:
+    with anyio.fail_after(20):
+        for _ in range(20):
+            with anyio.CancelScope() as scope:
+                fuse = Fuse(scope)
+                fuse.light(first)
+                fuse.put_out()
+                fuse.light(second)
+                if second < 1:
+                    await anyio.sleep_forever()
+            fuse.close()
+            assert scope.cancel_called == (second < 1)
+
+
+async def test_a_signal_that_was_set_between_does_not_wait() -> None:
+    signal = new_signal()
+    with anyio.fail_after(20):
+        await signal.wait(0.0001)
+        signal.set()
+        await signal.wait(1000)
+    signal.close()
