@@ -6,6 +6,7 @@ written in batches. It ends with the frame of an outcome.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import AsyncIterator, Sequence
 
@@ -98,7 +99,7 @@ class EventLog:
         del self._batches[:dropped]
         self._written -= dropped
 
-    async def follow(self, after: int, heartbeat: float) -> AsyncIterator[tuple[bytes, int]]:
+    async def follow(self, after: int, heartbeat: float = math.inf) -> AsyncIterator[tuple[bytes, int]]:
         """The frames after number `after`, as they come, each time with the number of the last of them.
 
         Nothing, with the same number, for each `heartbeat` of silence. Until the end, or until frames are wanted that

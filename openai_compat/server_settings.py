@@ -7,10 +7,10 @@ from types import NoneType
 from typing import Any, get_args
 
 from .compacting import Compaction
-from .conversations import Conversations
 from .policies.admission import Admission
 from .policies.chat_api import ChatApi
 from .policies.chat_socket import ChatSocket
+from .policies.conversations import Conversations
 from .policies.cors import Cors
 from .policies.disconnect import Disconnect
 from .policies.housekeeping import Housekeeping

@@ -37,7 +37,7 @@ class Task(Protocol):
 Body: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
 
 
-def spawn(body: Body, name: str, ended: Callable[[], None]) -> Task:
+def spawn(body: Body, name: str, ended: Callable[[], object]) -> Task:
     """Start `body` beside the caller, with a copy of its context variables. `body` must not raise.
 
     `ended` is called when it is over, also when it was cancelled before it could begin.
@@ -158,7 +158,7 @@ class ChildTasks:
 class _AsyncioTask:
     _running: ClassVar[set[asyncio.Task[None]]] = set()  # the loop itself holds tasks weakly
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, body: Body, name: str, ended: Callable[[], None]) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, body: Body, name: str, ended: Callable[[], object]) -> None:
         self._ended = ended
         self._task = loop.create_task(body(), name=name)
         self._running.add(self._task)
@@ -185,7 +185,7 @@ def _nothing() -> None:
 
 
 class _TrioTask:
-    def __init__(self, body: Body, name: str, ended: Callable[[], None]) -> None:
+    def __init__(self, body: Body, name: str, ended: Callable[[], object]) -> None:
         import trio  # noqa: PLC0415  (only reached where trio runs; no dependency of ours)
 
         self._scope = trio.CancelScope()
@@ -193,7 +193,7 @@ class _TrioTask:
         context = contextvars.copy_context()  # else a system task has the context that trio was started in
         trio.lowlevel.spawn_system_task(self._run, body, ended, name=name, context=context)
 
-    async def _run(self, body: Body, ended: Callable[[], None]) -> None:
+    async def _run(self, body: Body, ended: Callable[[], object]) -> None:
         try:
             with self._scope:
                 await body()
