@@ -34,7 +34,7 @@ def test_the_bounds_hold_after_every_step_and_what_is_counted_is_what_there_is(s
     tables: list[Table[int, int]] = [Table(shares, MOST), Table(shares, MOST)]
     held: set[tuple[str, int, int]] = set()
     for what, principal, number, size, which in steps:
-        table = tables[which]
+        table: Table[int, int] = tables[int(which)]
         if what == "rest":
             table.rest(principal, number, size * OVERHEAD, size * OVERHEAD)
             held.discard((principal, number, which))
