@@ -411,7 +411,7 @@ async def test_request_bodies_may_be_streams_and_errors_are_answers() -> None:
 
     async with http(Server(GREETERS)) as client:
         answer = await client.post(CHAT, content=body())
-        assert error_of(answer) == (400, "invalid_request_error", "invalid_value", "messages")
+        assert error_of(answer) == (400, "invalid_request_error", "invalid_request", "messages")
         assert error_of(await client.get("/%C3%A4?q=%20"))[0] == 404
         assert error_of(await client.get("/v1/models", headers={"host": "evil.example"}))[0] == 403
 
