@@ -18,6 +18,7 @@ import anyio
 
 from .backend import AgentRequest, CustomTool
 from .errors import Conflict, InvalidRequest, OpenAICompatError
+from .fail_open import give_back
 from .leases import Leases
 from .messages import AssistantMessage, Message, SystemMessage, ToolCall, ToolMessage, UserMessage
 from .off_loop import MANY, off_loop
@@ -32,7 +33,6 @@ from .serializers.encoding import from_stored_json, stored_json
 from .serializers.history import chat_message, reply_message
 from .serializers.items import compaction_item, items_of
 from .stores.port import LEASE, Conversation, ConversationTurn, Item, Key, Store
-from .tasks import to_the_end
 
 Stop: TypeAlias = Callable[[OpenAICompatError], None]
 
@@ -257,7 +257,7 @@ class Draft:
         if self._committed:
             self._locks.left(self)
         else:
-            await to_the_end(self._give_free, "conversation given free")
+            await give_back(self._give_free, "conversation given free")
 
     async def _give_free(self) -> None:
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -62,7 +62,7 @@ class Exchange:
         headers: what every answer to this request carries.
         about: headers about the answer's content, which belong to it wherever it is repeated.
         note: a word for the access log about how it ended.
-        agent_started: whether an agent was run for it, so that it must not be run again in secret.
+        on_begun: who is told, once an agent is started or has been before.
         recording: a copy of the answer, if one was asked for.
         scope: what is cancelled when the client does not read: the whole work on the request.
     """
@@ -75,7 +75,8 @@ class Exchange:
         self.streaming = False
         self.complete = False
         self.note = ""
-        self.agent_started = False
+        self._agent_started = False
+        self.on_begun: Callable[[], object] | None = None
         self.recording: Recording | None = None
         self.headers: list[tuple[str, str]] = [("X-Request-Id", request_id)]
         self.about: list[tuple[str, str]] = []
@@ -91,6 +92,21 @@ class Exchange:
     def milliseconds(self) -> int:
         """Time since the request came in."""
         return int((time.monotonic() - self._began) * 1000)
+
+    @property
+    def agent_started(self) -> bool:
+        """Whether an agent was run for it, so that it must not be run again in secret."""
+        return self._agent_started
+
+    @agent_started.setter
+    def agent_started(self, started: bool) -> None:
+        self._agent_started = started
+        self.has_begun()
+
+    def has_begun(self) -> None:
+        """From now on others say how long it may take."""
+        if self.on_begun is not None:
+            self.on_begun()
 
     def close(self) -> None:
         """The exchange is over."""

@@ -44,6 +44,25 @@ async def in_time(question: Callable[[], Awaitable[Answer]], seconds: float) -> 
     return answers[0]
 
 
+async def give_back(work: Callable[[], Awaitable[object]], what: str) -> None:
+    """Give back what others wait for, also where the caller is cancelled. Raises nothing.
+
+    The caller waits a moment only: a client that is to hear of a failure is not kept waiting by a store that does not
+    answer. The work goes on by itself, and what cannot be given back is free again when its lease is over.
+    """
+
+    async def body() -> None:
+        try:
+            await work()
+        except Unavailable as error:
+            logger.info("%s: not now: %s", what, error.code)
+        except Exception as error:
+            logger.error("%s: unexpected error", what, exc_info=error)
+
+    with anyio.move_on_after(PATIENCE, shield=True):
+        await spawn(body, what, lambda: None).wait()
+
+
 class FailOpen:
     """Asks one kind of question, and logs when the answers stop and when they come again.
 

@@ -14,13 +14,14 @@ from functools import partial
 
 import anyio
 
-from .errors import Conflict, InvalidRequest, OpenAICompatError
+from .errors import Conflict, InvalidRequest, OpenAICompatError, Unavailable
 from .exchange import Exchange, whole_headers
+from .fail_open import give_back
 from .http import HttpRequest
 from .leases import Leases
 from .serializers.errors import error_body, error_headers
 from .stores.port import Key, Replay, Store
-from .tasks import to_the_end
+from .tasks import Failure, spawn
 
 MAX_KEY = 255
 MAX_RECORDED = 8 * 1024 * 1024
@@ -49,6 +50,12 @@ class Idempotency:
         Raises InvalidRequest (422 `idempotency_key_reused`) for another body, or other headers that have a say in the
         answer, and Conflict if the first never ends.
         """
+        if not self._store.shared:  # it is in this process, and answers at once
+            await self._once(exchange, body, run)
+            return
+        await _begun_in_time(exchange, self._patience, partial(self._once, exchange, body, run))
+
+    async def _once(self, exchange: Exchange, body: bytes, run: Callable[[], Awaitable[None]]) -> None:
         request = exchange.request
         sent = request.header(b"idempotency-key")
         if sent is None:
@@ -58,10 +65,10 @@ class Idempotency:
         digest = self._digest(request, body)
         token = secrets.token_hex(16)
         try:
-            replay = await self._claim(key, digest, token)
+            replay = await self._claim(exchange, key, digest, token)
         except BaseException:
             # a cancellation may have met the store after it had claimed
-            await to_the_end(partial(self._store.settle, key, token, None), "idempotency key given back")
+            await give_back(partial(self._store.settle, key, token, None), "idempotency key given back")
             raise
         if replay is not None:
             await exchange.repeat(replay.status, replay.headers, replay.body, REPLAYED)
@@ -74,7 +81,7 @@ class Idempotency:
         place = json.dumps([request.method, request.path, request.query, told])
         return hashlib.sha256(place.encode() + b"\0" + body).hexdigest()
 
-    async def _claim(self, key: Key, digest: str, token: str) -> Replay | None:
+    async def _claim(self, exchange: Exchange, key: Key, digest: str, token: str) -> Replay | None:
         """The recorded answer, None if this request is the first."""
         with anyio.move_on_after(self._patience):
             while True:
@@ -87,6 +94,7 @@ class Idempotency:
                     raise _unknown()
                 if isinstance(claim, Replay):
                     return claim
+                exchange.has_begun()  # it runs, though for another request
                 with anyio.move_on_after(LOOK_AGAIN):  # another process may be running it
                     await self._ended.get(key, anyio.Event()).wait()
         raise Conflict("The first request with this Idempotency-Key still runs.", code="idempotency_key_in_use")
@@ -105,7 +113,7 @@ class Idempotency:
         finally:
             self._leases.drop(token)
             replay = (_recorded(exchange) or _unrepeatable()) if exchange.agent_started else None
-            await to_the_end(partial(self._settle, key, token, replay), "idempotency key settled")
+            await give_back(partial(self._settle, key, token, replay), "idempotency key settled")
 
     async def _settle(self, key: Key, token: str, replay: Replay | None) -> None:
         try:
@@ -114,6 +122,41 @@ class Idempotency:
             ended = self._ended.pop(key, None)
             if ended is not None:
                 ended.set()
+
+
+async def _begun_in_time(exchange: Exchange, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+    """Do `work`, whose agent has to be started within so many seconds. Raises Unavailable if it was not.
+
+    What comes before waits for the store, again and again. Where the time is over, the work is cancelled, but its
+    client does not wait for its end: what it has begun in the store has to come to an end first, and is given back then.
+    """
+    scope, failure, begun = anyio.CancelScope(), Failure(), anyio.Event()
+
+    async def body() -> None:
+        try:
+            with scope:
+                await work()
+        except Exception as error:
+            failure.keep(error)
+
+    exchange.on_begun = begun.set
+    task = spawn(body, "request", begun.set)
+    try:
+        with anyio.move_on_after(seconds):
+            await begun.wait()
+        if begun.is_set():
+            await task.wait()
+    except BaseException:
+        scope.cancel()
+        with anyio.CancelScope(shield=True):
+            await task.wait()
+        raise
+    finally:
+        exchange.on_begun = None
+    if not task.done:
+        scope.cancel()
+        raise Unavailable("The request could not be begun in time, and no agent was started.")
+    failure.raise_if_any()
 
 
 def _checked(key: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from ..conversations import stored_items
 from ..errors import Conflict, NotFound
 from ..exchange import Exchange
+from ..fail_open import give_back
 from ..parsers.body import parse_object, validate
 from ..parsers.conversations import check_new, parse_new_conversation, parse_new_items
 from ..policies.content import check_content_type
@@ -21,7 +22,6 @@ from ..protocol.stored import MetadataUpdate
 from ..runtime import Runtime, new_id
 from ..serializers.encoding import dumps, from_stored_json
 from ..stores.port import Conversation, ConversationTurn, Key, Outcome
-from ..tasks import to_the_end
 from .generation import commit
 from .pages import page_of, page_query, unknown_cursor
 
@@ -108,7 +108,7 @@ async def _add(runtime: Runtime, key: Key, items: Sequence[dict[str, Any]]) -> N
         turn = ConversationTurn(key.id, stored_items(items))
         await commit(runtime, Outcome(principal=key.principal, token=token, conversation=turn))
     finally:
-        await to_the_end(partial(runtime.store.release, key, token), "conversation given free")
+        await give_back(partial(runtime.store.release, key, token), "conversation given free")
 
 
 async def _sent(runtime: Runtime, exchange: Exchange, parse: Callable[[bytes], Sent]) -> Sent:

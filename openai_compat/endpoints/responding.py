@@ -20,6 +20,7 @@ from ..conversations import stored_items
 from ..errors import AgentError, OpenAICompatError, let_go
 from ..events import Finished, FinishReason, Paused, UsageReported
 from ..exchange import ClientTooSlow
+from ..fail_open import give_back
 from ..failures import not_again
 from ..http import ClientDisconnected
 from ..off_loop import off_loop
@@ -29,7 +30,6 @@ from ..runtime import Runtime, logger, now
 from ..shortening import shortened
 from ..stores.port import Approval, ConversationTurn, Events, Outcome
 from ..structured import OutputFormat, repair
-from ..tasks import to_the_end
 from .approvals import decide, questions
 from .generation import commit
 from .job import Job, Turns
@@ -287,7 +287,8 @@ class Responding:
         stream, first = self.work.stream, self._sent + 1
         frames = self._held + self._said + (stream.cancel() if error.code == "cancelled" else stream.fail(error))
         if error.code != "turn_lost":
-            await self._store_failure(Events(first, stream.sequence, frames.decode()))
+            last = Events(first, stream.sequence, frames.decode())
+            await give_back(lambda: self._store_failure(last), "failure of a response")
         self._log(frames)
         await self._sink.fail(error, frames)
         if error.code != "turn_lost":  # then it is another's, who gives it its outcome
@@ -300,7 +301,7 @@ class Responding:
             first = self._sent + 1
             frames = self._held + self._said + self.work.stream.cancel()
             last = Events(first, self.work.stream.sequence, frames.decode())
-            await to_the_end(lambda: self._store_failure(last), "response abandoned")
+            await give_back(lambda: self._store_failure(last), "response abandoned")
             self._log(frames)
             self._publish()
 

@@ -12,11 +12,11 @@ from functools import partial
 from ..conversations import Draft
 from ..errors import AgentError, InvalidRequest, NotFound, OpenAICompatError
 from ..exchange import Exchange
+from ..fail_open import give_back
 from ..runtime import Runtime, now
 from ..serializers.encoding import KEEP_ALIVE_BESIDE_IDS
 from ..serializers.errors import error_frame
 from ..stores.port import Key, Outcome, ResponseStatus, StoredResponse
-from ..tasks import to_the_end
 from .following import CHAT, follow, write_followed
 from .journal import Journal
 
@@ -41,7 +41,7 @@ async def journaled(
         known = error if isinstance(error, OpenAICompatError) else AgentError("The turn was stopped.")
         status: ResponseStatus = "failed" if known is error else "cancelled"
         end = partial(_end, runtime, key, token, status=status, frame=failed(known))
-        await to_the_end(partial(end, journal), "chat stream ended")
+        await give_back(partial(end, journal), "chat stream ended")
         raise
     finally:
         if draft is None:

@@ -260,5 +260,8 @@ async def _to_its_end(work: Coroutine[Any, Any, Result]) -> Result:
     if cancelled is not None:
         with suppress(BaseException):
             task.exception()  # nobody will ask for it
-        raise cancelled
+        try:
+            raise cancelled
+        finally:
+            del cancelled  # this frame is in its traceback
     return task.result()

@@ -384,6 +384,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     "sdk.values": Requirement("what the SDK's types let a client write is taken, and shown as they say", "W A3"),
     "server.garbage": Requirement("a request leaves nothing behind that only the garbage collector takes away", "T 60"),
     "server.one_slot": Requirement("one slot for a whole answer, with its repairs and its client's tools", "T 61"),
+    "server.frozen_store": Requirement("the deadline of a request covers a store that does not answer", "T 64"),
     "server.settings": Requirement("settings are values: several servers may have the same ones", "T 62"),
     "stream.silence": Requirement(
         "official clients read streams of silent agents, under each disconnect policy", "T 63"

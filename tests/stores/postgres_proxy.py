@@ -13,7 +13,7 @@ Loses: TypeAlias = Literal["request", "answer"]
 class Proxy:
     """Passes bytes on, each time after `latency` seconds.
 
-    `lose` has it lose the next message from a client in which `word` is found, or the answer to that one; the
+    `freeze` keeps them back until `thaw`. `lose` has it lose the next message from a client in which `word` is found, or the answer to that one; the
     connection ends then. `lost` tells how many were lost so far.
     """
 
@@ -24,6 +24,14 @@ class Proxy:
         self._latency = latency
         self._loses: Loses = "answer"
         self._word: bytes | None = None
+        self._flows = asyncio.Event()
+        self._flows.set()
+
+    def freeze(self) -> None:
+        self._flows.clear()
+
+    def thaw(self) -> None:
+        self._flows.set()
 
     def lose(self, what: Loses, word: bytes) -> None:
         self._loses, self._word = what, word
@@ -37,6 +45,7 @@ class Proxy:
 
     async def pause(self) -> None:
         await asyncio.sleep(self._latency)
+        await self._flows.wait()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
