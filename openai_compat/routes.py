@@ -317,7 +317,7 @@ def routes(
     """All routes of a server with these settings, and the document that describes them. Raises ValueError."""
     served = [replace(route, open=route.open or route.group in public) for route in table(bare_paths)]
     if api is not None:
-        by_cookie = api.cookie is not None
+        by_cookie = bool(api.cookie)
         served += [replace(_below(api.prefix, route, ()), cookie=by_cookie) for route in CHAT_API]
     served += sockets
     document = functools.partial(openapi.document, served, needs_key)

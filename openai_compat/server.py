@@ -193,7 +193,7 @@ class Server:
         """
         exchange = Exchange(request, send, new_id("req_"), self.runtime.deadlines.write)
         if self._cors is not None:
-            exchange.headers += self._cors.headers(request, self._exposed)
+            exchange.headers += self._cors.headers(request, self._exposed, cookies=self._takes_cookie(request))
         try:
             with exchange.scope:
                 await self._answer_or_fail(exchange)
@@ -209,6 +209,12 @@ class Server:
         finally:
             exchange.close()
             _log(exchange)
+
+    def _takes_cookie(self, request: HttpRequest) -> bool:
+        if self._cookie is None:
+            return False
+        route, _ = self._routes.find(request.path)
+        return route is not None and route.cookie
 
     async def connect(self, request: HttpRequest, channel: Channel) -> None:
         """Serve a WebSocket until either side closes it, or refuse it. Cancelling this call is "the client left".

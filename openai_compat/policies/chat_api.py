@@ -34,8 +34,8 @@ class ChatApi:
     Attributes:
         prefix: where its paths begin.
         context: makes instructions for the agent of the preset, task and ticket that a client names.
-        cookie: name of a cookie that may carry the API key instead of the `Authorization` header. Pages of other
-            origins cannot use it, unless the server's `cors` allows them.
+        cookie: name of a cookie that may carry the API key instead of a header. Pages of other origins cannot use it,
+            unless the server's `cors` names them; a `Cors` with a `regex` does not go with it.
         admins: ids of the principals that may configure providers and choose the default one. Nobody, unless told:
             whoever sets a provider's address gets everything that is sent there.
 

@@ -17,10 +17,15 @@ class CookieKey:
     """Takes the API key from the cookie called `name`, where no header brings one.
 
     A browser sends cookies along whatever page has caused the request. So what changes something has to come from a
-    page of this server, or of an origin that `cors` allows; programs that are no browsers send no Origin.
+    page of this server, or of an origin that `cors` names; programs that are no browsers send no Origin.
+
+    Raises ValueError for `cors` with a `regex`: whose pages it matches is not known.
     """
 
     def __init__(self, name: str, cors: Cors | None) -> None:
+        if cors is not None and not cors.exact:
+            text = "ChatApi.cookie does not go with Cors(regex=…): name each origin whose pages may use the cookie"
+            raise ValueError(text)
         self._name = name
         self._cors = cors
 

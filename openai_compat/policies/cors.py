@@ -39,16 +39,24 @@ class Cors:
             return True
         return len(origin) <= MAX_ORIGIN and self._regex is not None and self._regex.fullmatch(origin) is not None
 
-    def headers(self, request: HttpRequest, exposed: Iterable[str] = ()) -> list[tuple[str, str]]:
+    @property
+    def exact(self) -> bool:
+        """Whether every origin is named, so that their pages may be trusted with cookies."""
+        return self._regex is None
+
+    def headers(
+        self, request: HttpRequest, exposed: Iterable[str] = (), *, cookies: bool = False
+    ) -> list[tuple[str, str]]:
         """The CORS headers for an answer to `request`, errors included; none for an origin that is not allowed.
 
-        Pages may read the headers in EXPOSED, and those `exposed` beside them.
+        Pages may read the headers in EXPOSED, and those `exposed` beside them; with `cookies`, they may send these.
         """
         origin = request.header(b"origin")
         if origin is None or not self.allows(origin):
             return [("Vary", "Origin")]
         return [
             ("Access-Control-Allow-Origin", origin),
+            *([("Access-Control-Allow-Credentials", "true")] if cookies else []),
             ("Access-Control-Expose-Headers", ", ".join([EXPOSED, *exposed])),
             ("Vary", "Origin"),
         ]

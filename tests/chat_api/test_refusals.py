@@ -185,11 +185,36 @@ async def conversation_of(client: Any) -> str:
     return str(answer.json()["conversation"]["id"])
 
 
-async def test_origins_that_cors_allows_may_use_the_cookie(http: Http) -> None:
+CREDENTIALS = "access-control-allow-credentials"
+
+
+@requirement("chat_api.cookie.pages")
+async def test_pages_of_origins_that_cors_names_may_use_the_cookie_and_read_the_answer(http: Http) -> None:
     cors = Cors(["https://app.example"])
+    origin = {"origin": "https://app.example"}
+    wants = {**origin, "access-control-request-method": "POST", "access-control-request-headers": "content-type"}
     async with http(serving(echo, keys="secret", cors=cors, chat_api=ChatApi(cookie="session"))) as client:
-        headers = {**COOKIE, "origin": "https://app.example"}
-        assert (await client.post(f"{API}/quick", json={"prompt": "Hi"}, headers=headers)).status_code == 200
+        preflight = await client.options(f"{API}/quick", headers=wants)
+        posted = await client.post(f"{API}/quick", json={"prompt": "Hi"}, headers={**COOKIE, **origin})
+        refused = await client.post(f"{API}/quick/", json={"prompt": "Hi"}, headers=origin)
+        stranger = await client.post(f"{API}/quick", json={}, headers={**COOKIE, "origin": "https://evil.example"})
+        elsewhere = await client.get("/v1/models", headers={**COOKIE, **origin})
+    assert [answer.status_code for answer in (preflight, posted, refused)] == [200, 200, 401]
+    for answer in (preflight, posted, refused):
+        assert answer.headers[CREDENTIALS] == "true"
+        assert answer.headers["access-control-allow-origin"] == "https://app.example"
+        assert "*" not in str([value for name, value in answer.headers.items() if name.startswith("access-control")])
+    assert stranger.status_code == 403
+    assert CREDENTIALS not in stranger.headers
+    assert elsewhere.status_code == 401
+    assert CREDENTIALS not in elsewhere.headers  # no cookie counts there
+
+
+@requirement("chat_api.cookie.pages")
+async def test_without_a_cookie_no_page_is_told_to_send_any(http: Http) -> None:
+    async with http(serving(echo, keys="secret", cors=Cors(["https://app.example"]))) as client:
+        answer = await client.post(f"{API}/quick", json={}, headers={"origin": "https://app.example"})
+    assert CREDENTIALS not in answer.headers
 
 
 @pytest.mark.parametrize(("system", "status"), [("accept", 200), ("ignore", 200), ("reject", 400)])

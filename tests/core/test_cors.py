@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from openai_compat import Cors
+from openai_compat import ChatApi, Cors, Server
 from openai_compat.http import HttpRequest
 from openai_compat.policies.cors import is_preflight
+from tests.interaction.requirements import requirement
 
 from .exchanges import one
 
@@ -73,3 +74,12 @@ def test_a_preflight_is_allowed_the_headers_it_asks_for() -> None:
     assert dict(CORS.preflight_headers(asked("https://app.example", wants)))["Access-Control-Allow-Headers"] == (
         "authorization, x-stainless-lang"
     )
+
+
+@requirement("chat_api.cookie.pages")
+def test_origins_that_are_not_named_one_by_one_are_refused_at_start() -> None:
+    for cors in (Cors(regex=".*"), Cors(["https://app.example"], regex="https://.*[.]app[.]example")):
+        with pytest.raises(ValueError, match="name each origin"):
+            Server(lambda prompt: prompt, keys="secret", cors=cors, chat_api=ChatApi(cookie="session"))
+    with pytest.raises(ValueError, match="not an origin"):
+        Cors(["*"])

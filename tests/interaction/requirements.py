@@ -376,6 +376,9 @@ REQUIREMENTS: dict[str, Requirement] = {
     "chat_api.resume": Requirement("a stream that was lost is taken up again under the detach policy", "D 5"),
     "chat_api.approve": Requirement("a decision counts once and resumes its turn once, with the result kept", "D 4"),
     "chat_api.restart": Requirement("a server that was started anew goes on with what was asked before", "D 4"),
+    "chat_api.cookie.pages": Requirement(
+        "pages of origins that cors names may use the cookie, and only these", "T 3.3"
+    ),
     "chat_api.cookie": Requirement("a cookie may bring the key, but not for other sites' pages", "T 3.3"),
     "chat_api.refusals": Requirement("bad requests get OpenAI's envelope with the field at fault", "T 3.1"),
     "chat_api.models": Requirement("what is listed can be asked for, and agents say whose they are", "D 5"),
