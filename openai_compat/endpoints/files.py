@@ -13,7 +13,7 @@ from ..protocol.files import DeletedFile, File
 from ..runtime import Runtime, new_id, now
 from ..serializers.encoding import dumps
 from ..stores.port import Key, StoredFile
-from .pages import list_page
+from .pages import page_of, page_query, unknown_cursor
 
 MAX_PAGE = 10_000
 
@@ -42,7 +42,7 @@ async def create(runtime: Runtime, exchange: Exchange) -> None:
 
 
 async def _check_room(runtime: Runtime, exchange: Exchange) -> None:
-    if len(await runtime.store.list_files(exchange.principal.id)) >= runtime.limits.files:
+    if len(await runtime.store.list_files(exchange.principal.id) or ()) >= runtime.limits.files:
         text = f"You have {runtime.limits.files} files, which is the limit: delete some."
         raise InvalidRequest(text, param="file", code="too_many_files")
 
@@ -51,9 +51,12 @@ async def list_files(runtime: Runtime, exchange: Exchange) -> None:
     """A page of the caller's files, the newest first; those with a `purpose` if it is given."""
     query = exchange.request.query
     purpose = parse_qs(query).get("purpose", [None])[-1]
-    files = await runtime.store.list_files(exchange.principal.id)
+    asked = page_query(query, "desc", page=MAX_PAGE, most=MAX_PAGE)
+    files = await runtime.store.list_files(exchange.principal.id, asked.after, asked.order)
+    if files is None:
+        raise unknown_cursor()
     found = [dict(_object(file)) for file in files if purpose in (None, file.purpose)]
-    await exchange.answer(200, dumps(list_page(found, query, "desc", page=MAX_PAGE, most=MAX_PAGE)))
+    await exchange.answer(200, dumps(page_of(found[: asked.limit], more=len(found) > asked.limit)))
 
 
 async def retrieve(runtime: Runtime, exchange: Exchange, identifier: str) -> None:

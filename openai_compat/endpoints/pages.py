@@ -31,11 +31,9 @@ def page_query(query: str, default_order: Order, *, page: int = 20, most: int = 
     )
 
 
-def list_page(
-    objects: Sequence[dict[str, Any]], query: str, default_order: Order, *, page: int = 20, most: int = 100
-) -> dict[str, Any]:
-    """The part of a list that a query string asks for. `objects` are the oldest first. Raises InvalidRequest."""
-    asked = page_query(query, default_order, page=page, most=most)
+def list_page(objects: Sequence[dict[str, Any]], query: str, default_order: Order) -> dict[str, Any]:
+    """The part of a list that never changes. `objects` are the oldest first. Raises InvalidRequest."""
+    asked = page_query(query, default_order)
     ordered = objects if asked.order == "asc" else objects[::-1]
     start = _start([found["id"] for found in ordered], asked.after)
     data = ordered[start : start + asked.limit]

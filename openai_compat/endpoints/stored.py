@@ -21,14 +21,18 @@ from ..protocol.stored import Deleted, MetadataUpdate
 from ..runtime import Runtime
 from ..serializers.encoding import dumps
 from ..stores.port import Key, StoredCompletion
-from .pages import list_page
+from .pages import list_page, page_of, page_query, unknown_cursor
 
 
 async def list_completions(runtime: Runtime, exchange: Exchange) -> None:
     """A page of the caller's completions, filtered by `model` and `metadata[key]`."""
-    query = parse_qs(exchange.request.query)
-    found = [c for c in await runtime.store.list_completions(exchange.principal.id) if _matches(c, query)]
-    await exchange.answer(200, dumps(list_page([_object(c) for c in found], exchange.request.query, "asc")))
+    query, asked = parse_qs(exchange.request.query), page_query(exchange.request.query, "asc")
+    kept = await runtime.store.list_completions(exchange.principal.id, asked.after, asked.order)
+    if kept is None:
+        raise unknown_cursor()
+    found = [completion for completion in kept if _matches(completion, query)]
+    shown = [_object(completion) for completion in found[: asked.limit]]
+    await exchange.answer(200, dumps(page_of(shown, more=len(found) > asked.limit)))
 
 
 async def get_completion(runtime: Runtime, exchange: Exchange, identifier: str) -> None:

@@ -6,10 +6,7 @@ from collections.abc import Sequence
 
 from ..shares import Table, size_of_text
 from .memory_part import MemoryPart
-from .port import (
-    Key,
-    StoredCompletion,
-)
+from .port import Key, Order, StoredCompletion
 
 
 class MemoryCompletions(MemoryPart):
@@ -30,8 +27,12 @@ class MemoryCompletions(MemoryPart):
 
     async def delete_completion(self, key: Key) -> bool:
         """Forget one completion."""
-        return self._completions.pop(key.principal, key.id) is not None
+        return self._pop(self._completions, key.principal, key.id) is not None
 
-    async def list_completions(self, principal: str) -> Sequence[StoredCompletion]:
-        """All of a principal's completions, oldest first."""
-        return [completion for _, completion in self._completions.of(principal)]
+    async def list_completions(
+        self, principal: str, after: str | None = None, order: Order = "asc"
+    ) -> Sequence[StoredCompletion] | None:
+        """A principal's completions."""
+        completions = dict(self._completions.of(principal))
+        listed = self._listed(principal, list(completions), after, order)
+        return None if listed is None else [completions[name] for name in listed]

@@ -8,7 +8,8 @@ from typing import Literal
 
 from ..errors import Conflict
 from ..shares import Table, size_of_text
-from .memory_part import ITEM, MemoryPart, size_of_items
+from .memory_part import ITEM, MAX_GONE, MemoryPart, size_of_items
+from .places import names_after, one_before
 from .port import (
     LEASE,
     Conversation,
@@ -33,13 +34,15 @@ class Kept:
     version: int = 0
     metadata: dict[str, str] = field(default_factory=dict[str, str])
     items: dict[str, Item] = field(default_factory=dict[str, Item])
+    before: dict[str, str] = field(default_factory=dict[str, str])
+    """Of items that were taken out, which one stood before."""
     transcripts: dict[str, int] = field(default_factory=dict[str, int])
     """At which version it stood at which transcript."""
     token: str | None = None
     wanted: bool = False
     """Made on purpose, or used: kept even while it is empty."""
     size: int = 0
-    """Bytes of items and transcripts."""
+    """Bytes of items, those taken out, and transcripts."""
 
     @property
     def bytes(self) -> int:
@@ -150,15 +153,10 @@ class MemoryConversations(MemoryPart):
     async def page(self, key: Key, after: str | None, limit: int, order: Order) -> Page | None:
         """Items after the one called `after`."""
         kept = self._known(key)
-        items = list(kept.items.values()) if kept is not None else []
-        if order == "desc":
-            items.reverse()
-        start = 0
-        if after is not None:
-            if kept is None or after not in kept.items:
-                return None
-            start = items.index(kept.items[after]) + 1
-        return Page(tuple(items[start : start + limit]), len(items) > start + limit)
+        if kept is None:
+            return Page((), more=False) if after is None else None
+        names = names_after(after, list(kept.items), order, kept.before.get)
+        return None if names is None else Page(tuple([kept.items[name] for name in names[:limit]]), len(names) > limit)
 
     async def item(self, key: Key, item: str) -> Item | None:
         """One item."""
@@ -168,10 +166,14 @@ class MemoryConversations(MemoryPart):
     async def delete_item(self, key: Key, item: str) -> bool:
         """Take one item out."""
         kept = self._known(key)
-        found = None if kept is None else kept.items.pop(item, None)
-        if kept is None or found is None:
+        if kept is None or item not in kept.items:
             return False
-        kept.size -= size_of_items(found)
+        kept.before.pop(item, None)
+        kept.before[item] = one_before(item, kept.items)
+        kept.size += ITEM - size_of_items(kept.items.pop(item))
+        if len(kept.before) > MAX_GONE:
+            del kept.before[next(iter(kept.before))]
+            kept.size -= ITEM
         self._keep(key, kept)
         return True
 

@@ -6,10 +6,7 @@ from collections.abc import Sequence
 
 from ..shares import Table, size_of_text
 from .memory_part import MemoryPart
-from .port import (
-    Key,
-    StoredFile,
-)
+from .port import Key, Order, StoredFile
 
 
 class MemoryFiles(MemoryPart):
@@ -34,17 +31,21 @@ class MemoryFiles(MemoryPart):
         found = self._files.get(key.principal, key.id)
         return None if found is None or self._over(found[0].expires) else found[1]
 
-    async def list_files(self, principal: str) -> Sequence[StoredFile]:
-        """All of a principal's files, oldest first."""
-        return [file for _, (file, _) in self._files.of(principal) if not self._over(file.expires)]
+    async def list_files(
+        self, principal: str, after: str | None = None, order: Order = "asc"
+    ) -> Sequence[StoredFile] | None:
+        """A principal's files."""
+        files = {name: file for name, (file, _) in self._files.of(principal)}
+        listed = self._listed(principal, list(files), after, order)
+        return None if listed is None else [files[name] for name in listed if not self._over(files[name].expires)]
 
     async def delete_file(self, key: Key) -> bool:
         """Forget a file."""
-        found = self._files.pop(key.principal, key.id)
+        found = self._pop(self._files, key.principal, key.id)
         return found is not None and not self._over(found[0].expires)
 
     def _drop_expired_files(self) -> int:
         expired = [(whose, name) for whose, name, (file, _) in self._files.resting() if self._over(file.expires)]
         for whose, name in expired:
-            self._files.pop(whose, name)
+            self._pop(self._files, whose, name)
         return len(expired)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeVar
 
-from ..shares import Shares, size_of_text
-from .port import Item
+from ..shares import Shares, Table, size_of_text
+from .places import names_after, one_before
+from .port import Item, Order
 
 MAX_BYTES = 512 * 1024 * 1024
 """Bytes of all that is kept."""
@@ -15,8 +18,16 @@ MAX_BYTES = 512 * 1024 * 1024
 MAX_BYTES_EACH = 128 * 1024 * 1024
 """Bytes of what is kept for one principal."""
 
+MAX_GONE = 1000
+"""Things that are gone from a list of which is remembered where they stood: the latest of each principal."""
+
 MAX_ENDED = 10_000
 """Turns of which is remembered how they ended: the latest."""
+
+PLACE = 2048
+"""What one of these may count for, in bytes."""
+
+Value = TypeVar("Value")
 
 ITEM = 256
 """What one item of a list counts for beside its text, in bytes."""
@@ -39,6 +50,8 @@ class MemoryPart:
         self._clock = clock
         self._shares = Shares(max_bytes, min(max_bytes, max_bytes_per_principal))
         self._ended: OrderedDict[str, bool] = OrderedDict()
+        places = Shares(64 * MAX_GONE * PLACE, MAX_GONE * PLACE)
+        self._before: Table[str, str] = Table(places, MAX_GONE)
         self._make_tables()
 
     @property
@@ -52,6 +65,19 @@ class MemoryPart:
 
     def _make_tables(self) -> None:
         """Each part makes its own."""
+
+    def _pop(self, table: Table[str, Value], principal: str, name: str) -> Value | None:
+        """Take something out of a table, and remember where it stood."""
+        names = [other for other, _ in table.of(principal)]
+        found = table.pop(principal, name)
+        if found is not None:
+            self._before.pop(principal, name)
+            self._before.rest(principal, name, one_before(name, names), size_of_text(name))
+        return found
+
+    def _listed(self, principal: str, names: Sequence[str], after: str | None, order: Order) -> Sequence[str] | None:
+        """Those of `names` after one that is there or gone."""
+        return names_after(after, names, order, partial(self._before.get, principal))
 
     def _end_turn(self, token: str | None, *, committed: bool) -> None:
         """A turn that has lost one thing has lost; one that was committed may ask again whether it was."""

@@ -264,7 +264,10 @@ class ConversationStore(Protocol):
         ...
 
     async def page(self, key: Key, after: str | None, limit: int, order: Order) -> Page | None:
-        """Items after the one called `after`, in order of conversation; None if that one is not there."""
+        """Items after the one called `after`, in order of conversation; None if that one never was there.
+
+        One that was deleted keeps its place.
+        """
         ...
 
     async def item(self, key: Key, item: str) -> Item | None:
@@ -337,8 +340,13 @@ class CompletionStore(Protocol):
         """Forget one completion; False if unknown."""
         ...
 
-    async def list_completions(self, principal: str) -> Sequence[StoredCompletion]:
-        """All of a principal's completions, oldest first."""
+    async def list_completions(
+        self, principal: str, after: str | None = None, order: Order = "asc"
+    ) -> Sequence[StoredCompletion] | None:
+        """A principal's completions, oldest first in order `asc`; those after the one called `after`, which may be gone.
+
+        None if that one never was there, or went too long ago.
+        """
         ...
 
 
@@ -357,8 +365,10 @@ class FileStore(Protocol):
         """Its bytes."""
         ...
 
-    async def list_files(self, principal: str) -> Sequence[StoredFile]:
-        """All of a principal's files, oldest first."""
+    async def list_files(
+        self, principal: str, after: str | None = None, order: Order = "asc"
+    ) -> Sequence[StoredFile] | None:
+        """A principal's files, likewise."""
         ...
 
     async def delete_file(self, key: Key) -> bool:

@@ -7,11 +7,15 @@ from collections.abc import Sequence
 from functools import partial
 
 from .engine import Row, Transaction
-from .port import Key, StoredCompletion
-from .sql_part import SqlPart
+from .port import Key, Order, StoredCompletion
+from .sql_part import SqlPart, rows_after
 from .sql_text import mapping, owned, string, text
 
 COLUMNS = "id, created, model, metadata, body, messages"
+THERE = "body <> ''"
+"""Of a completion that was deleted only the place is left."""
+
+ONE = f"where principal = $1 and id = $2 and {THERE}"
 
 
 class SqlCompletions(SqlPart):
@@ -29,9 +33,11 @@ class SqlCompletions(SqlPart):
         """Forget one completion."""
         return await self._step(partial(delete_completion, key))
 
-    async def list_completions(self, principal: str) -> Sequence[StoredCompletion]:
-        """All of a principal's completions, oldest first."""
-        return await self._step(partial(list_completions, principal))
+    async def list_completions(
+        self, principal: str, after: str | None = None, order: Order = "asc"
+    ) -> Sequence[StoredCompletion] | None:
+        """A principal's completions."""
+        return await self._step(partial(list_completions, principal, after, order))
 
 
 def put_completion(principal: str, completion: StoredCompletion) -> Transaction[None]:
@@ -54,7 +60,7 @@ def put_completion(principal: str, completion: StoredCompletion) -> Transaction[
 
 def get_completion(key: Key) -> Transaction[StoredCompletion | None]:
     """One row."""
-    rows = yield f"select {COLUMNS} from oc_completion where principal = $1 and id = $2", owned(key)
+    rows = yield f"select {COLUMNS} from oc_completion {ONE}", owned(key)
     return _completion(rows[0]) if rows else None
 
 
@@ -64,12 +70,17 @@ def _completion(row: Row) -> StoredCompletion:
 
 
 def delete_completion(key: Key) -> Transaction[bool]:
-    """Forget it."""
-    rows = yield "delete from oc_completion where principal = $1 and id = $2 returning id", owned(key)
+    """Forget it, but for its place."""
+    rows = yield (
+        f"""update oc_completion set body = '', messages = '', metadata = '', model = '', touched = {{now}}
+        {ONE} returning id""",
+        owned(key),
+    )
     return bool(rows)
 
 
-def list_completions(principal: str) -> Transaction[Sequence[StoredCompletion]]:
-    """In the order in which they came."""
-    rows = yield f"select {COLUMNS} from oc_completion where principal = $1 order by n", (text(principal),)
-    return [_completion(row) for row in rows]
+def list_completions(principal: str, after: str | None, order: Order) -> Transaction[Sequence[StoredCompletion] | None]:
+    """In the order in which they came, or the other way round."""
+    wanted = f"{COLUMNS} from oc_completion where {THERE}"
+    rows = yield from rows_after(wanted, "oc_completion", principal, after, order)
+    return None if rows is None else [_completion(row) for row in rows]

@@ -113,8 +113,17 @@ def _with_items(key: Key, row: Row) -> Transaction[Conversation]:
     return _conversation(key.id, row, items)
 
 
+THERE = "body <> ''"
+"""Of an item that was taken out only the place is left."""
+
+NAMED = "where principal = $1 and conversation = $2 and id = $3"
+
+
 def _items(key: Key) -> Transaction[tuple[Item, ...]]:
-    rows = yield "select id, body from oc_item where principal = $1 and conversation = $2 order by n", owned(key)
+    rows = yield (
+        f"select id, body from oc_item where principal = $1 and conversation = $2 and {THERE} order by n",
+        owned(key),
+    )
     return _as_items(rows)
 
 
@@ -151,14 +160,18 @@ def create(key: Key, metadata: Mapping[str, str], items: Sequence[Item]) -> Tran
 
 
 def add_items(key: Key, last: int, items: Sequence[Item]) -> Transaction[None]:
-    """Add items behind the one numbered `last`; one whose id is there already is replaced where it stands."""
+    """Add items behind the one numbered `last`; one whose id is there already is replaced where it stands.
+
+    One that was taken out is another one now.
+    """
     numbered = list(enumerate({item.id: item for item in items}.values(), last + 1))
     for start in range(0, len(numbered), ROWS_AT_ONCE):
         part = numbered[start : start + ROWS_AT_ONCE]
         values = ", ".join([f"($1, $2, ${3 * row + 3}, ${3 * row + 4}, ${3 * row + 5})" for row in range(len(part))])
         yield (
             f"""insert into oc_item (principal, conversation, n, id, body) values {values}
-            on conflict (principal, conversation, id) do update set body = excluded.body""",
+            on conflict (principal, conversation, id) do update set
+                body = excluded.body, n = case when oc_item.body = '' then excluded.n else oc_item.n end""",
             (*owned(key), *[value for n, item in part for value in (n, text(item.id), item.body)]),
         )
 
@@ -237,32 +250,29 @@ def page(key: Key, after: str | None, limit: int, order: Order) -> Transaction[P
     """Only the rows of the page are read, and one more to know whether there are more."""
     bound, parameters = "", [*owned(key), limit + 1]
     if after is not None:
-        rows = yield ITEM.format("n"), (*owned(key), text(after))
+        rows = yield (f"select n from oc_item {NAMED}", (*owned(key), text(after)))
         if not rows:
             return None
         bound = f"and n {'>' if order == 'asc' else '<'} $4"
         parameters.append(rows[0][0])
     rows = yield (
-        f"""select id, body from oc_item where principal = $1 and conversation = $2 {bound}
+        f"""select id, body from oc_item where principal = $1 and conversation = $2 and {THERE} {bound}
         order by n {order} limit $3""",
         parameters,
     )
     return Page(_as_items(rows[:limit]), len(rows) > limit)
 
 
-ITEM = "select {} from oc_item where principal = $1 and conversation = $2 and id = $3"
-
-
 def one_item(key: Key, item: str) -> Transaction[Item | None]:
     """One item."""
-    rows = yield ITEM.format("body"), (*owned(key), text(item))
+    rows = yield f"select body from oc_item {NAMED} and {THERE}", (*owned(key), text(item))
     return Item(item, rows[0][0]) if rows else None
 
 
 def delete_item(key: Key, item: str) -> Transaction[bool]:
-    """Take one item out."""
+    """Take one item out. Its place stays, for pages after it."""
     rows = yield (
-        "delete from oc_item where principal = $1 and conversation = $2 and id = $3 returning n",
+        f"update oc_item set body = '' {NAMED} and {THERE} returning n",
         (*owned(key), text(item)),
     )
     return bool(rows)

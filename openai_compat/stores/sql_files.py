@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from functools import partial
 
 from .engine import Row, Transaction
-from .port import Key, StoredFile
-from .sql_part import SqlPart
+from .port import Key, Order, StoredFile
+from .sql_part import SqlPart, rows_after
 from .sql_responses import USED_LATELY
+from .sql_sweep import DAY
 from .sql_text import owned, string, text
 
 COLUMNS = "id, created, filename, purpose, media_type, size, expires"
-FRESH = "(expires is null or expires > {now})"
+FRESH = "(size >= 0 and (expires is null or expires > {now}))"
+"""Of a file that was deleted only the place is left, for a day."""
 ONE = f"where principal = $1 and id = $2 and {FRESH}"
 
 
@@ -31,9 +33,11 @@ class SqlFiles(SqlPart):
         """Its bytes."""
         return await self._step(partial(file_content, key))
 
-    async def list_files(self, principal: str) -> Sequence[StoredFile]:
-        """All of a principal's files, oldest first."""
-        return await self._step(partial(list_files, principal))
+    async def list_files(
+        self, principal: str, after: str | None = None, order: Order = "asc"
+    ) -> Sequence[StoredFile] | None:
+        """A principal's files."""
+        return await self._step(partial(list_files, principal, after, order))
 
     async def delete_file(self, key: Key) -> bool:
         """Forget a file."""
@@ -93,13 +97,17 @@ def file_content(key: Key) -> Transaction[bytes | None]:
     return bytes(rows[0][0])
 
 
-def list_files(principal: str) -> Transaction[Sequence[StoredFile]]:
-    """In the order in which they came."""
-    rows = yield f"select {COLUMNS} from oc_file where principal = $1 and {FRESH} order by n", (text(principal),)
-    return [_file(row) for row in rows]
+def list_files(principal: str, after: str | None, order: Order) -> Transaction[Sequence[StoredFile] | None]:
+    """In the order in which they came, or the other way round."""
+    rows = yield from rows_after(f"{COLUMNS} from oc_file where {FRESH}", "oc_file", principal, after, order)
+    return None if rows is None else [_file(row) for row in rows]
 
 
 def delete_file(key: Key) -> Transaction[bool]:
-    """Forget it."""
-    rows = yield f"delete from oc_file {ONE} returning id", owned(key)
+    """Forget it, but for its place."""
+    rows = yield (
+        f"""update oc_file set size = -1, content = $3, filename = '', media_type = '', expires = {{now}} + $4
+        {ONE} returning id""",
+        (*owned(key), b"", DAY),
+    )
     return bool(rows)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from ..errors import Unavailable
-from .engine import Engine, Result, Stepwise, Transaction
+from .engine import Engine, Result, Row, Stepwise, Transaction
+from .port import Key, Order
 from .schema import migrate
 from .sql_dialect import DIALECTS
+from .sql_text import owned, text
 
 
 class SqlPart:
@@ -32,3 +34,18 @@ class SqlPart:
     async def _step(self, transaction: Callable[[], Transaction[Result]], *, durable: bool = True) -> Result:
         """Run a transaction of one statement, or of several of which each is right by itself."""
         return await self._run(Stepwise(transaction, durable))
+
+
+def rows_after(
+    wanted: str, table: str, principal: str, after: str | None, order: Order
+) -> Transaction[Sequence[Row] | None]:
+    """The rows of a principal in order of insertion, those after the one with this id; None if there is no such row."""
+    bound, parameters = "", [text(principal)]
+    if after is not None:
+        bound = f"and n {'>' if order == 'asc' else '<'} (select n from {table} where principal = $1 and id = $2)"
+        parameters.append(text(after))
+        known = yield f"select 1 from {table} where principal = $1 and id = $2", owned(Key(principal, after))
+        if not known:
+            return None
+    rows = yield f"select {wanted} and principal = $1 {bound} order by n {order}", parameters
+    return rows

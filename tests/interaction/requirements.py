@@ -326,6 +326,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     "paths.azure": Requirement("Azure's clients are served: their header for the key, their paths", "W A2"),
     "body.compressed": Requirement("gzip and deflate are opened, within the limits on what they become", "T 21"),
     "body.mark": Requirement("a byte order mark before JSON is passed over", "T 22"),
+    "lists.cursor": Requirement("a page after an object that is gone begins where it stood", "W A1"),
     "paths.methods": Requirement(
         "any method on any path, with or without a slash at its end, is answered; a 405 names the path's own methods",
         "D 2",
