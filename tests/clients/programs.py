@@ -43,7 +43,7 @@ def need_terminal_programs() -> dict[str, str]:
     found = {name: TERMINAL / "node_modules" / ".bin" / name for name in ("codex", "opencode")}
     missing = [name for name, path in found.items() if not path.exists()]
     if missing:
-        give_up(f"{' and '.join(missing)}: run npm ci --ignore-scripts --prefix tests/clients/terminal, see .ci/run")
+        give_up(f"{' and '.join(missing)}: see .ci/run, which installs them into {TERMINAL}")
     return {name: str(path) for name, path in found.items()}
 
 

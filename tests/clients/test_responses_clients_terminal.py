@@ -1,6 +1,6 @@
 """Codex and opencode with a served agent for their model: Codex over HTTP and over its WebSocket.
 
-`.ci/run` installs them; `npm ci --ignore-scripts --prefix tests/clients/terminal` and then
+`.ci/run` installs them; `npm install --no-package-lock --ignore-scripts --prefix tests/clients/terminal` and then
 `node tests/clients/terminal/node_modules/opencode-ai/postinstall.mjs` do it by hand: 800 MB.
 """
 
