@@ -11,6 +11,7 @@ from collections.abc import Callable, Generator, Iterable
 from contextlib import ExitStack
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -30,10 +31,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--openai-compat",
         action="append",
         default=[],
-        metavar="MODULE:NAME",
-        help="run the conformance suite on an agent, a Server, an ASGI application or a subclass of Conformance; "
+        metavar="MODULE:NAME|URL",
+        help="run the conformance suite on an agent, a Server, an ASGI application or a subclass of Conformance, "
+        "or on the API at a URL (http://127.0.0.1:8083/v1); "
         "nothing else is collected unless paths are given too",
     )
+    group.addoption("--openai-compat-key", metavar="KEY", help="the key that the server wants")
+    group.addoption("--openai-compat-path", metavar="PATH", help="where the API is, such as /ai/v1; /v1 unless given")
     group.addoption("--openai-compat-update", action="store_true", help="write the golden files anew")
 
 
@@ -57,16 +61,32 @@ class Given(pytest.Module):
 
     def _getobj(self) -> ModuleType:
         module = ModuleType("given")
-        module.TestConformance = _suite(self.name, str(self.path))  # type: ignore[attr-defined]
+        module.TestConformance = _suite(self.name, str(self.path), self.config)  # type: ignore[attr-defined]
         return module
 
 
-def _suite(target: str, folder: str) -> type[Any]:
+def _suite(target: str, folder: str, config: pytest.Config) -> type[Any]:
     from openai_compat.testing import Conformance  # noqa: PLC0415
 
-    thing = _load(target, folder)
-    base, attributes = (thing, {}) if _is_suite(thing, Conformance) else (Conformance, {"agent": staticmethod(thing)})
-    return type("TestConformance", (base,), {**attributes, "__module__": "given"})
+    attributes: dict[str, Any] = {"api_key": config.option.openai_compat_key, "path": config.option.openai_compat_path}
+    if target.startswith(("http://", "https://")):
+        from .testing import UrlTarget  # noqa: PLC0415
+
+        origin, path = _split(target)
+        thing: Any = UrlTarget(origin)
+        attributes["path"] = attributes["path"] or path
+    else:
+        thing = _load(target, folder)
+    base = thing if _is_suite(thing, Conformance) else Conformance
+    given = {name: value for name, value in attributes.items() if value is not None}
+    given |= {"agent": staticmethod(thing)} if base is Conformance else {}
+    return type("TestConformance", (base,), {**given, "__module__": "given"})
+
+
+def _split(url: str) -> tuple[str, str]:
+    """Where a server is, and the path of its API, the usual one if there is none."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}", parts.path.rstrip("/") or "/v1"
 
 
 def _is_suite(thing: object, base: type[Any]) -> bool:
@@ -77,7 +97,7 @@ def _load(target: str, folder: str) -> Any:
     """What `module:name` means. Raises pytest.UsageError, which says what was wrong with it."""
     name, _, attribute = target.partition(":")
     if not name or not attribute:
-        raise pytest.UsageError(f"--openai-compat takes MODULE:NAME, not {target!r}")
+        raise pytest.UsageError(f"--openai-compat takes MODULE:NAME or a URL, not {target!r}")
     if folder not in sys.path:
         sys.path.insert(0, folder)
     found: Any = importlib.import_module(name)

@@ -14,8 +14,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
+import anyio
+
 from openai_compat import Server
 from openai_compat.extras import needs
+from openai_compat.http import HttpRequest, ResponseBody, ResponseStart, Send
 from openai_compat.testing import Answer, Recording, Run, Watched
 from openai_compat.testing.recording import recorded
 from openai_compat.testing.wrapping import wrapped
@@ -70,6 +73,45 @@ def served(
     async_client = openai.AsyncOpenAI(http_client=httpx2.AsyncClient(transport=asynchronous), **settings)
     with client:
         yield Served(server, client, async_client, cast("Mapping[str, Watched]", server.runtime.agents))
+
+
+class UrlTarget:
+    """A server on the network, for the conformance suite: `agent = UrlTarget("http://127.0.0.1:8083")`."""
+
+    def __init__(self, origin: str) -> None:
+        self._origin = origin.rstrip("/")
+
+    async def answer(self, request: HttpRequest, send: Send, left: anyio.Event) -> None:
+        """Send the request over a connection of its own, which is closed when the client leaves."""
+        headers = [(name, value) for name, value in request.headers if name not in OF_THE_CONNECTION]
+        content = b"".join([piece async for piece in request.body])
+        url = f"{self._origin}{request.path}{f'?{request.query}' if request.query else ''}"
+        failures: list[httpx2.TransportError] = []
+        async with anyio.create_task_group() as group:
+
+            async def watch() -> None:
+                await left.wait()
+                group.cancel_scope.cancel()
+
+            group.start_soon(watch)
+            try:
+                async with (
+                    httpx2.AsyncClient(timeout=None, trust_env=False) as client,
+                    client.stream(request.method, url, headers=headers, content=content) as response,
+                ):
+                    await send(ResponseStart(response.status_code, response.headers.raw))
+                    async for piece in response.aiter_raw():
+                        await send(ResponseBody(piece, more=True))
+                await send(ResponseBody(b"", more=False))
+            except httpx2.TransportError as error:  # the task group would wrap it
+                failures.append(error)
+            group.cancel_scope.cancel()
+        if failures:
+            raise failures[0]
+
+
+OF_THE_CONNECTION = frozenset({b"host", b"content-length"})
+"""Headers that are written anew for the connection."""
 
 
 class RecordingTransport(httpx2.AsyncBaseTransport, httpx2.BaseTransport):

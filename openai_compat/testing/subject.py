@@ -7,15 +7,16 @@ import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import anyio
 
 from ..backend import AgentBackend
 from ..callables import as_backend
+from ..http import HttpRequest
 from ..server import Server
 from .answer import Answer
-from .call import Call, http_request
+from .call import Call
 from .target import Target, as_target, is_asgi
 from .watch import Run, Watched
 from .wrapping import Wrap, wrapped
@@ -33,7 +34,7 @@ class Subject:
 
 
 def as_subject(thing: Any, serve: Callable[[AgentBackend], object], wrap: Wrap | None = None) -> Subject:
-    """A subject made of an agent (served by `serve`), a Server or an ASGI application.
+    """A subject made of an agent (served by `serve`), several by name, a Server, an ASGI application or a Target.
 
     `wrap` puts a fault into the agents. Raises TypeError for anything else, and for a fault in an ASGI application.
     """
@@ -43,13 +44,15 @@ def as_subject(thing: Any, serve: Callable[[AgentBackend], object], wrap: Wrap |
         watched.append(Watched(wrap(agent) if wrap else agent))
         return watched[-1]
 
+    if isinstance(thing, Mapping):
+        thing = Server(cast("Mapping[str, Any]", thing))
     if isinstance(thing, Server):
         target = as_target(wrapped(thing, watch))
         return Subject(target, dict(zip(thing.runtime.agents, watched, strict=True)))
-    if is_asgi(thing):
+    if isinstance(thing, Target) or is_asgi(thing):
         if wrap is not None:
-            raise TypeError("an agent inside an ASGI application cannot be reached to put a fault into it")
-        return Subject(as_target(thing))
+            raise TypeError("an agent inside an application cannot be reached to put a fault into it")
+        return Subject(thing if isinstance(thing, Target) else as_target(thing))
     target = as_target(serve(watch(as_backend(thing))))
     return Subject(target, {"": watched[0]})
 
@@ -74,22 +77,16 @@ class Exchange:
 async def ask(
     subject: Subject,
     watched: Watched | None,
-    body: bytes | Mapping[str, Any],
-    headers: Mapping[str, str],
+    request: HttpRequest,
     patience: float,
 ) -> Exchange:
-    """Send a chat request, read its answer to the end, and look at what it left behind after `patience` seconds."""
+    """Send a request, read its answer to the end, and look at what it left behind after `patience` seconds."""
     before, seen = running_tasks(), len(watched.runs) if watched else 0
-    async with measured_lag() as lag, Call(subject.target, chat_request(body, headers)) as call:
+    async with measured_lag() as lag, Call(subject.target, request) as call:
         answer = await call.read_all()
     runs = watched.runs[seen:] if watched else []
     left_behind = await still_running(before, runs, patience)
     return Exchange(answer, runs, lag[0], left_behind)
-
-
-def chat_request(body: bytes | Mapping[str, Any], headers: Mapping[str, str]) -> Any:
-    """`POST /v1/chat/completions`."""
-    return http_request("POST", "/v1/chat/completions", body, headers)
 
 
 @asynccontextmanager

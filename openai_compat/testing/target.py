@@ -5,15 +5,17 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 import anyio
 
+from ..describe import describe
 from ..exchange import ClientTooSlow
 from ..http import ClientDisconnected, HttpRequest, ResponseBody, ResponseStart, Send
 from ..server import Server
 
 
+@runtime_checkable
 class Target(Protocol):
     """Something that answers HTTP requests."""
 
@@ -39,7 +41,7 @@ def as_target(thing: object) -> Target:
         return ServerTarget(thing)
     if is_asgi(thing):
         return AsgiTarget(cast("Callable[..., Any]", thing))
-    raise TypeError(f"only a Server or an ASGI application can be asked, not {thing!r}")
+    raise TypeError(f"only a Server or an ASGI application can be asked, not {describe(thing)}")
 
 
 class ServerTarget:

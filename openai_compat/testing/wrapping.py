@@ -31,6 +31,9 @@ class Wrapper:
         """Run the agent inside."""
         return self._inner.run(request, context)
 
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["_inner"], name)  # what only some agents have: `steer`, `tool_names`
+
     def request_cancel(self, context: RunContext) -> None:
         """Hand the wish to stop on to an agent that has a way of its own to do so."""
         ask = getattr(self._inner, "request_cancel", None)

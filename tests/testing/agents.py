@@ -7,11 +7,19 @@ import itertools
 import json
 import time
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
+from typing import Any, ClassVar
+
+from starlette.applications import Starlette
+from starlette.routing import Mount
 
 from openai_compat import (
     AgentError,
     AgentRequest,
+    Capabilities,
+    Decision,
+    Paused,
+    PendingCall,
+    ReasoningDelta,
     RunContext,
     Server,
     ToolCallDelta,
@@ -19,6 +27,7 @@ from openai_compat import (
     ToolCallStarted,
     ToolResult,
     UsageReported,
+    as_backend,
 )
 from openai_compat.testing import Conformance
 from openai_compat_adapters.starlette import create_app
@@ -26,7 +35,7 @@ from openai_compat_adapters.starlette import create_app
 counter = itertools.count()
 
 
-async def reference(request: AgentRequest, context: RunContext) -> AsyncIterator[Any]:
+async def _reference(request: AgentRequest, context: RunContext) -> AsyncIterator[Any]:
     """Does a bit of everything: usage in two reports, a tool of its own, the client's tool in pieces."""
     if request.resume is not None:
         yield "It is "
@@ -45,6 +54,58 @@ async def reference(request: AgentRequest, context: RunContext) -> AsyncIterator
     yield ToolResult("own_1", "12:00")
     yield "world"
     yield UsageReported(4, 2)
+
+
+reference = as_backend(_reference, capabilities=Capabilities(own_tools=frozenset({"clock"})))
+
+
+class Approving:
+    """Asks before it pays; a subclass does one thing wrong."""
+
+    capabilities = Capabilities(own_tools=frozenset({"pay"}), client_tools=False)
+
+    async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[Any]:
+        if request.resume is not None:
+            for call_id, decision in request.resume.decisions.items():
+                async for item in self.decided(request, call_id, decision):
+                    yield item
+        elif "pay" in request.prompt:
+            async for item in self.asks():
+                yield item
+        else:
+            yield "Hello, "
+            yield "world"
+
+    async def asks(self) -> AsyncIterator[Any]:
+        yield Paused((PendingCall("call_pay", "pay", '{"to": "Ann"}', "approval"),), {"to": "Ann"})
+
+    async def decided(self, request: AgentRequest, call_id: str, decision: Decision) -> AsyncIterator[Any]:
+        if not decision.approved:
+            yield ToolResult(call_id, "not paid", denied=True)
+            yield "As you wish."
+            return
+        to = json.loads(decision.arguments)["to"] if decision.arguments else request.resume.state["to"]
+        yield ToolResult(call_id, f"paid to {to}")
+        yield "Done."
+
+
+async def remembering(request: AgentRequest) -> AsyncIterator[str]:
+    """Keeps what was said by a key that is nobody else's, once it is said."""
+    heard = MEMORY.get(request.session_key or "", [])
+    yield "Hello, "
+    yield " / ".join(heard) or "you"
+    if request.session_key is not None:
+        MEMORY[request.session_key] = [*heard, request.prompt]
+
+
+MEMORY: dict[str, list[str]] = {}
+
+
+async def reasoner(prompt: str) -> AsyncIterator[Any]:
+    yield ReasoningDelta("What is ")
+    yield ReasoningDelta("said here? ")
+    yield "Hello, "
+    yield prompt
 
 
 async def greeter(prompt: str) -> AsyncIterator[str]:
@@ -177,6 +238,30 @@ class ReferenceOnTrio(Reference):
     event_loop = "trio"
 
 
+class Approves(Conformance):
+    agent = Approving()
+    approval_prompt = "Please pay."
+    edited_arguments: ClassVar = {"to": "Bob"}
+    edited_result = "paid to Bob"
+
+
+class Remembers(Conformance):
+    agent = staticmethod(remembering)
+
+
+class Reasons(Conformance):
+    agent = staticmethod(reasoner)
+
+
+class SeveralByName(Conformance):
+    agent: ClassVar = {"one": greeter, "two": echo}
+
+
+class BelowAPrefix(Conformance):
+    agent = staticmethod(Starlette(routes=[Mount("/ai", create_app(Server(greeter)))]))
+    path = "/ai/v1"
+
+
 class AsyncGenerator(Conformance):
     agent = greeter
 
@@ -246,4 +331,9 @@ GOOD = (
     BehindStarlette,
     AsgiApplication,
     Handwritten,
+    Approves,
+    Remembers,
+    Reasons,
+    SeveralByName,
+    BelowAPrefix,
 )

@@ -7,11 +7,13 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
-from typing import Any
+from dataclasses import replace
+from typing import Any, ClassVar
 
 from openai_compat import (
     AgentError,
     AgentRequest,
+    Decision,
     Finished,
     Paused,
     PendingCall,
@@ -27,9 +29,11 @@ from openai_compat import (
 )
 from openai_compat.http import HttpRequest, Send
 from openai_compat.testing import Conformance
+from openai_compat.testing.conformance.approvals import OTHER
 
-from .agents import counter, handwritten, reference
-from .distortion import RUNS_ON, Buffering, Distorted, RunningOn, RunningTwice, whole_body
+from .agents import Approving, counter, handwritten, reference
+from .agents import _reference as undeclared
+from .distortion import RUNS_ON, Buffering, Distorted, RunningOn, RunningTwice, whole_body, with_body
 
 Chunk = dict[str, Any]
 
@@ -273,7 +277,7 @@ class PlainAnswerWithoutUsage(Suite):
 class SaysMoreWhenStreamed(Suite):
     async def agent(request: AgentRequest) -> AsyncIterator[str]:  # noqa: N805
         if request.resume or request.tools:
-            async for item in reference(request, None):  # type: ignore[arg-type]
+            async for item in reference.run(request, None):
                 yield item
             return
         yield "Hello"
@@ -461,8 +465,8 @@ class _TwoCalls(Suite):
         if request.resume:
             yield "4711"
         elif request.tools:
-            yield ToolCallReady("call_a", "get_weather", '{"city": "Paris"}')
-            yield ToolCallReady("call_b", "get_weather", '{"city": "Rome"}')
+            yield ToolCallReady("call_a", "conformance_kit_weather", '{"city": "Paris"}')
+            yield ToolCallReady("call_b", "conformance_kit_weather", '{"city": "Rome"}')
         else:
             yield "Hello, "
             yield "world"
@@ -501,7 +505,7 @@ class _Calls(Suite):
             if request.resume:
                 yield answer
             elif request.tools:
-                yield ToolCallReady("call_1", "get_weather", arguments)
+                yield ToolCallReady("call_1", "conformance_kit_weather", arguments)
             else:
                 yield "Hello, "
                 yield "world"
@@ -535,7 +539,7 @@ class StopsWithToolCalls(Suite):
 class CallsWhatWasNotOffered(Suite):
     @staticmethod
     def _other(body: Chunk) -> Chunk:
-        return json.loads(json.dumps(body).replace("get_weather", "get_stock_price"))
+        return json.loads(json.dumps(body).replace("conformance_kit_weather", "get_stock_price"))
 
     agent = Distorted(chunk=_other, whole=_other)
 
@@ -546,7 +550,7 @@ class CallsAlthoughNoneMayBeCalled(Suite):
         if request.resume:
             yield "4711"
         elif "weather" in request.prompt:
-            yield ToolCallReady("call_1", "get_weather", '{"city": "Paris"}', "client")
+            yield ToolCallReady("call_1", "conformance_kit_weather", '{"city": "Paris"}', "client")
         else:
             yield "Hello, "
             yield "world"
@@ -667,7 +671,7 @@ def breaking(*items: Any) -> Any:
             for item in items:
                 yield item
         else:
-            async for item in reference(request, context):
+            async for item in reference.run(request, context):
                 yield item
 
     return agent
@@ -740,6 +744,193 @@ class ProgressThatIsNoJson(Contract):
 @found_by("test_the_agents_events_keep_to_their_contract")
 class SpeaksAfterItsEnd(Contract):
     agent = breaking("x", Finished(), "y")
+
+
+# what reaches the agent
+
+
+class Losing(Server):
+    """Takes something out of every request before it looks at it."""
+
+    def __init__(self, lose: Callable[[Chunk], object]) -> None:
+        super().__init__(reference)
+        self._lose = lose
+
+    async def handle(self, request: HttpRequest, send: Send) -> None:
+        asked, request = await whole_body(request)
+        if asked:
+            self._lose(asked)
+            request = with_body(request, json.dumps(asked).encode())
+        await super().handle(request, send)
+
+
+@found_by("test_parameters_reach_the_agent")
+class LosesTheTemperature(Suite):
+    agent = Losing(lambda asked: asked.pop("temperature", None))
+
+
+def _without_pictures(asked: Chunk) -> None:
+    for message in asked.get("messages", ()):
+        if isinstance(message, dict) and isinstance(message["content"], list):
+            message["content"] = [part for part in message["content"] if part["type"] == "text"]
+
+
+@found_by("test_a_picture_reaches_the_agent_or_is_refused")
+class LosesPictures(Suite):
+    agent = Losing(_without_pictures)
+
+
+@found_by("test_response_format_reaches_the_agent_or_is_refused")
+class LosesTheFormat(Suite):
+    agent = Losing(lambda asked: asked.pop("response_format", None))
+
+
+@found_by("test_a_client_cannot_take_the_place_of_an_own_tool")
+class DoesNotDeclareItsTools(Suite):
+    agent = staticmethod(undeclared)
+
+
+# approvals
+
+
+class Asking(Suite):
+    approval_prompt = "Please pay."
+    edited_arguments: ClassVar = {"to": "Bob"}
+    edited_result = "paid to Bob"
+
+
+class _PaysFirst(Approving):
+    async def asks(self) -> AsyncIterator[Any]:
+        yield ToolCallReady("call_first", "pay", "{}", "agent")
+        yield ToolResult("call_first", "paid to Ann")
+        async for item in super().asks():
+            yield item
+
+
+@found_by("test_the_agent_asks_before_it_acts")
+class ActsBeforeItAsks(Asking):
+    agent = _PaysFirst()
+
+
+class _OnlySaysSo(Approving):
+    async def decided(self, request: AgentRequest, call_id: str, decision: Decision) -> AsyncIterator[Any]:
+        if decision.approved and decision.arguments is None:
+            yield "Paid."
+            return
+        async for item in super().decided(request, call_id, decision):
+            yield item
+
+
+@found_by("test_an_approved_call_is_run_once")
+class DoesNotActWhenApproved(Asking):
+    agent = _OnlySaysSo()
+
+
+class _DeafToNo(Approving):
+    async def decided(self, request: AgentRequest, call_id: str, decision: Decision) -> AsyncIterator[Any]:
+        deaf = request.messages[-1].text != OTHER
+        async for item in super().decided(request, call_id, replace(decision, approved=decision.approved or deaf)):
+            yield item
+
+
+@found_by("test_a_denied_call_is_not_run")
+class ActsAlthoughDenied(Asking):
+    agent = _DeafToNo()
+
+
+class _DeafToOthers(Approving):
+    async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[Any]:
+        if request.prompt == OTHER:
+            yield ToolCallReady("call_late", "pay", "{}", "agent")
+            yield ToolResult("call_late", "paid to Ann")
+        async for item in super().run(request, context):
+            yield item
+
+
+@found_by("test_another_message_takes_the_place_of_a_decision")
+class ActsAlthoughSomethingElseWasSaid(Asking):
+    agent = _DeafToOthers()
+
+
+class _IgnoresEdits(Approving):
+    async def decided(self, request: AgentRequest, call_id: str, decision: Decision) -> AsyncIterator[Any]:
+        async for item in super().decided(request, call_id, replace(decision, arguments=None)):
+            yield item
+
+
+@found_by("test_edited_arguments_are_those_that_are_run")
+class RunsWhatWasAskedAndNotWhatWasApproved(Asking):
+    agent = _IgnoresEdits()
+
+
+# conversations
+
+
+def remembering_by(key: Callable[[AgentRequest], str | None], *, early: bool = False) -> Any:
+    memory: dict[str, list[str]] = {}
+
+    async def agent(request: AgentRequest) -> AsyncIterator[str]:
+        whose = key(request)
+        heard = memory.setdefault(whose, []) if whose is not None else []
+        said = " / ".join(heard) or "you"
+        if early:
+            heard.append(request.prompt)
+        yield "Hello, "
+        yield said
+        if not early:
+            heard.append(request.prompt)
+
+    return staticmethod(agent)
+
+
+@found_by("test_a_failed_turn_leaves_nothing_behind")
+class RemembersWhatFailed(Suite):
+    tool_prompt = Conformance.tool_prompt
+    agent = remembering_by(lambda request: request.session_key, early=True)
+
+
+@found_by("test_callers_with_the_same_conversation_id_do_not_meet")
+class RemembersByTheIdAlone(Suite):
+    tool_prompt = Conformance.tool_prompt
+    agent = remembering_by(lambda request: request.conversation_id)
+
+
+@found_by("test_a_fork_does_not_see_what_was_said_beside_it")
+class RemembersByTheCaller(Suite):
+    tool_prompt = Conformance.tool_prompt
+    agent = remembering_by(lambda request: None if request.principal.id == "anonymous" else request.principal.id)
+
+
+# responses
+
+
+def _response_event(change: Callable[[Chunk], object]) -> Callable[[bytes, Chunk], bytes]:
+    def event(data: bytes, asked: Chunk) -> bytes:
+        head, mark, body = data.partition(b"\ndata: ")
+        if not mark:
+            return data
+        value = json.loads(body)
+        change(value)
+        return head + mark + json.dumps(value).encode() + b"\n\n"
+
+    return event
+
+
+@found_by("test_the_events_of_a_response_are_numbered_and_end_with_it")
+class NumbersResponsesFromOne(Suite):
+    agent = Distorted(event=_response_event(lambda value: value.update(sequence_number=value["sequence_number"] + 1)))
+
+
+@found_by("test_a_response_says_what_chat_says")
+class SaysLessInResponses(Suite):
+    @staticmethod
+    def _shorter(body: Chunk) -> Chunk:
+        for item in body.get("output", ()):
+            for part in item.get("content", ()):
+                part["text"] = part["text"][:5]
+        return body
+
+    agent = Distorted(whole=_shorter)
 
 
 # clients that leave

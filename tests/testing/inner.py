@@ -43,8 +43,8 @@ class Outcome:
             self.errors.append(str(report.longrepr))
 
 
-def conformance_of(target: str) -> Outcome:
+def conformance_of(target: str, *options: str) -> Outcome:
     """What `pytest --openai-compat target` says."""
     outcome = Outcome()
-    pytest.main([*ARGUMENTS, "--openai-compat", target], plugins=[outcome])
+    pytest.main([*ARGUMENTS, "--openai-compat", target, *options], plugins=[outcome])
     return outcome

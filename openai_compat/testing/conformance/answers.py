@@ -70,8 +70,8 @@ class AnswerChecks(Examination):
 
     def test_the_model_is_listed(self) -> None:
         """User interfaces fill their menu from `GET /v1/models`; OpenAI's types need all four keys of an entry."""
-        answer = self.get("/v1/models")
-        expect(answer.status == 200, f"GET /v1/models answers {answer.status}")
+        answer = self.get("/models")
+        expect(answer.status == 200, f"GET /models answers {answer.status}")
         expect(answer.json.get("object") == "list", "`object` must be 'list'")
         entries: list[dict[str, Any]] = answer.json.get("data") or []
         entry = next((entry for entry in entries if entry.get("id") == self.model_name), NOTHING)
@@ -123,7 +123,7 @@ class AnswerChecks(Examination):
 
         async def one() -> None:
             body = self.body(self.prompt, stream=True)
-            results.append(await ask(subject, None, body, self.headers, 0))
+            results.append(await ask(subject, None, self.chat(body), 0))
 
         async with anyio.create_task_group() as group:
             for _ in range(SIDE_BY_SIDE):

@@ -12,6 +12,8 @@ from unittest import SkipTest
 import anyio
 
 from ...backend import AgentBackend
+from ...events import ReasoningDelta, RefusalDelta, TextDelta
+from ...http import HttpRequest
 from ...server import Server
 from ..answer import Answer
 from ..call import Call, http_request
@@ -23,10 +25,12 @@ from ..wrapping import Wrap
 
 Result = TypeVar("Result")
 
+SAYING = (TextDelta, ReasoningDelta, RefusalDelta)
+
 WEATHER: Mapping[str, Any] = {
     "type": "function",
     "function": {
-        "name": "get_weather",
+        "name": "conformance_kit_weather",  # nobody's own tool is called so
         "description": "The weather in a city, now.",
         "parameters": {
             "type": "object",
@@ -57,14 +61,19 @@ class Examination:
     """What a suite is told about the agent. Override in your subclass what does not fit; only `agent` has no default.
 
     Attributes:
-        agent: the agent, a Server, or an ASGI application; or a method `agent(self)` that makes one.
+        agent: the agent, several by name, a Server, an ASGI application, or what is asked over the network
+            (`openai_compat_adapters.testing.UrlTarget`); or a method `agent(self)` that makes one.
         model: the model to ask for; the first one listed unless given.
         api_key: sent as the bearer token.
+        path: where the API is; another one for an application that is mounted below a prefix.
         prompt: makes the agent say some text; in several pieces, if it can.
         long_prompt: makes it work for a while, so that a client can leave meanwhile. Without one the agent is held up
             between two pieces of its answer to `prompt`, which an ASGI application does not allow.
         own_tool_prompt: makes it use a tool of its own. `prompt` unless given.
         failing_prompt: makes it fail. Without one a failure is put into it, which an ASGI application does not allow.
+        approval_prompt: makes it ask before it runs a tool of its own. Approvals are left out without one.
+        edited_arguments: other arguments for that call, which somebody who approves it could write.
+        edited_result: what the result, or the text after it, says of a call with those arguments.
         tool_prompt: makes it call one of `tools`, and nothing else.
         tools: what the client offers, as the OpenAI API has it.
         tool_result: what the client answers to every call.
@@ -82,11 +91,15 @@ class Examination:
     agent: Any = None
     model: str | None = None
     api_key: str = "conformance"
+    path: str = "/v1"
     prompt: str = "Say hello."
     long_prompt: str | None = None
     own_tool_prompt: str | None = None
     failing_prompt: str | None = None
     tool_prompt: str = "What is the weather in Paris now? Use the tool."
+    approval_prompt: str | None = None
+    edited_arguments: Mapping[str, Any] | None = None
+    edited_result: str | None = None
     tools: Sequence[Mapping[str, Any]] = (WEATHER,)
     tool_result: str = "4711 degrees"
     tool_answer: str = "4711"
@@ -116,6 +129,32 @@ class Examination:
     def teardown_class(cls) -> None:
         """End it."""
         cls._loop.close()
+
+    def setup_method(self) -> None:
+        """Look once whether there is anything to examine: if not, one failure says why, and the rest is left out."""
+        __tracebackhide__ = True
+        told = "problem" in self._known
+        problem = self.once("problem", self._problem)
+        if problem is not None:
+            if told:
+                skip(f"nothing can be examined: {problem}")
+            raise AssertionError(problem) from None
+
+    def _problem(self) -> str | None:
+        """Why the model cannot be asked for anything, in a sentence; None if it can."""
+        try:
+            answer = self.get("/models")
+        except (TypeError, ValueError) as error:
+            return str(error)
+        if answer.crash is not None:
+            return f"There is no answer from the application: {answer.crash!r}."
+        if answer.status in (401, 403):
+            return f"It wants another key ({answer.status}): set `api_key`, or give --openai-compat-key KEY."
+        if answer.status == 404:
+            return f"There is nothing at {self.path}/models: set `path`, or give --openai-compat-path PREFIX/v1."
+        if answer.status >= 500:
+            return f"It is out of order: GET {self.path}/models is answered with {answer.status}."
+        return None
 
     # asking
 
@@ -167,17 +206,21 @@ class Examination:
         return self.model or self.once("model", self._first_model)
 
     def _first_model(self) -> str:
-        listed: list[dict[str, Any]] = self.get("/v1/models").json.get("data") or []
+        listed: list[dict[str, Any]] = self.get("/models").json.get("data") or []
         return str(listed[0].get("id", "agent")) if listed else "agent"
 
     def get(self, path: str) -> Answer:
-        """The answer to a GET request."""
+        """The answer to a GET request, for a path below that of the API."""
 
         async def read() -> Answer:
-            async with Call(self.subject().target, http_request("GET", path, headers=self.headers)) as call:
+            async with Call(self.subject().target, http_request("GET", self.path + path, headers=self.headers)) as call:
                 return await call.read_all()
 
         return self.run(read)
+
+    def chat(self, body: bytes | Mapping[str, Any]) -> HttpRequest:
+        """A request for a chat completion."""
+        return http_request("POST", f"{self.path}/chat/completions", body, self.headers)
 
     def body(self, prompt: str, **fields: Any) -> dict[str, Any]:
         """A chat request with one user message."""
@@ -192,10 +235,18 @@ class Examination:
         """Send a chat request and read its answer; then give it so many seconds to leave nothing behind."""
         __tracebackhide__ = True
         subject = self.subject(wrap)
-        exchange = self.run(partial(ask, subject, self.watched(subject), body, self.headers, patience))
+        exchange = self.run(partial(ask, subject, self.watched(subject), self.chat(body), patience))
         crash = exchange.answer.crash
         expect(crash is None, f"the application raised {crash!r} at its server instead of answering")
         return exchange
+
+    def respond(self, fields: Mapping[str, Any]) -> Exchange:
+        """Send a request of the Responses API and read its answer."""
+        __tracebackhide__ = True
+        subject = self.once("subject of responses", self.subject)  # which remembers what was said before
+        body = {"model": self.model_name, **self.options, **fields}
+        request = http_request("POST", f"{self.path}/responses", body, self.headers)
+        return self.run(partial(ask, subject, self.watched(subject), request, 0))
 
     # the answers that checks look at
 
@@ -224,10 +275,10 @@ class Examination:
 
     @property
     def pieces_to_text(self) -> int:
-        """How many items the agent says up to its first text, that included."""
+        """How many items the agent says up to the first that its client sees: text, reasoning or a refusal."""
         for run in self.streamed.runs:
             for number, item in enumerate(run.items, 1):
-                if item if isinstance(item, str) else getattr(item, "text", ""):
+                if item if isinstance(item, str) else isinstance(item, SAYING) and item.text:
                     return number
         return 1
 

@@ -12,8 +12,9 @@ import anyio
 from ..answer import Answer
 from ..call import Call
 from ..faults import slow
-from ..subject import Subject, chat_request, running_tasks, still_running
+from ..subject import Subject, running_tasks, still_running
 from .base import Examination, expect, skip
+from .streams import says_something
 
 Moment: TypeAlias = Callable[[Call, Subject], Awaitable[None]]
 
@@ -55,7 +56,7 @@ class LeavingChecks(Examination):
         held = partial(slow, pause=anyio.Event(), after=after)
         subject = self.subject(held if self.can_be_watched and self.long_prompt is None else None)
         watched = self.watched(subject)
-        call = Call(subject.target, chat_request(body, self.headers))
+        call = Call(subject.target, self.chat(body))
         async with call:
             await moment(call, subject)
             if call.ended.is_set() or call.answer.complete:
@@ -74,7 +75,7 @@ class LeavingChecks(Examination):
                 pass
 
     async def _said_something(self, call: Call, subject: Subject) -> None:
-        await self._until(lambda answer: bool(answer.said()), call, subject)
+        await self._until(lambda answer: says_something(answer.deltas), call, subject)
         with anyio.move_on_after(self.settle):
             while await call.read():
                 pass
@@ -93,4 +94,7 @@ class LeavingChecks(Examination):
             while not seen(call.answer) and await call.read():
                 pass
         if bound.cancelled_caught:
-            skip("the client has not got the first piece, so it cannot leave after it; another check tells why")
+            skip(
+                "the client has not got the first piece, so it cannot leave after it; "
+                "`test_a_piece_is_sent_before_the_next_one_is_made` tells why"
+            )

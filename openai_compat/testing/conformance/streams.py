@@ -10,7 +10,6 @@ import anyio
 from ..answer import DONE
 from ..call import Call
 from ..faults import slow
-from ..subject import chat_request
 from .base import Examination, expect, skip
 
 FINISH_REASONS = frozenset({"stop", "length", "tool_calls", "content_filter"})
@@ -108,13 +107,13 @@ class StreamChecks(Examination):
         subject = self.subject(lambda agent: slow(agent, gate, after=self.pieces_to_text))
         watched = self.watched(subject)
         body = self.body(self.prompt, stream=True)
-        async with Call(subject.target, chat_request(body, self.headers)) as call:
+        async with Call(subject.target, self.chat(body)) as call:
             if watched is not None:
                 await (await watched.begun()).said(self.pieces_to_text)
             with anyio.move_on_after(self.patience):
-                while not _says_something(call.answer.deltas) and await call.read():
+                while not says_something(call.answer.deltas) and await call.read():
                     pass
-        return _says_something(call.answer.deltas)
+        return says_something(call.answer.deltas)
 
     def test_usage_comes_in_one_last_chunk_and_only_when_asked_for(self) -> None:
         """Clients look for usage in the last chunk, the one without choices; in any other place they count it twice.
@@ -131,7 +130,8 @@ class StreamChecks(Examination):
         expect(chunks[-1]["choices"] == [], "the chunk with the usage must have `choices: []`")
 
 
-def _says_something(deltas: list[dict[str, Any]]) -> bool:
+def says_something(deltas: list[dict[str, Any]]) -> bool:
+    """Whether there is text, reasoning or a refusal in the deltas: whatever a client shows."""
     return any([delta.get("content") or delta.get("reasoning_content") or delta.get("refusal") for delta in deltas])
 
 

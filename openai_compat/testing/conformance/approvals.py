@@ -1,0 +1,127 @@
+"""Approvals: nothing that has to be approved is done before, without, or otherwise than it was approved."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import anyio
+
+from ...backend import Decision, Resume, RunContext
+from ...events import Paused, ToolResult
+from ...messages import UserMessage
+from ...runtime import logger
+from ..subject import Exchange
+from ..watch import Run
+from .base import Examination, expect, skip
+
+APPROVER = {"type": "mcp", "server_label": "agent", "server_url": "https://approver.invalid"}
+"""By this tool a client says that it can show a question, and answer it."""
+
+OTHER = "Leave that. What did I say last?"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """An answer that is a question: its id, the question's item, and the run that asked."""
+
+    id: str
+    item: dict[str, Any]
+    exchange: Exchange
+
+
+class ApprovalChecks(Examination):
+    """Checks of an agent that asks before it runs a tool of its own. Set `approval_prompt`; without, they are left out."""
+
+    def test_the_agent_asks_before_it_acts(self) -> None:
+        """A question about what is already done is none. End the turn with `Paused` before you touch anything."""
+        asked = self._question()
+        parsed = _parsed(asked.item.get("arguments"))
+        expect(isinstance(parsed, dict), f"the question's arguments are no JSON object: {asked.item}")
+        done = _done(asked.exchange.runs)
+        expect(not done, f"a tool has run before anybody answered: {done}")
+
+    def test_an_approved_call_is_run_once(self) -> None:
+        """A "yes" that does nothing makes people say it again; one that counts twice pays twice."""
+        asked = self._question()
+        told = self._decide(asked, approve=True)
+        expect(told.answer.status == 200, f"the approval was answered with {told.answer.status}: {told.answer.error}")
+        if told.runs:
+            done = _done(told.runs)
+            expect(len(done) == 1, f"after the approval there should be one result, there are {len(done)}: {done}")
+        again = self._decide(asked, approve=True)
+        expect(400 <= again.answer.status < 500, f"the same decision again is answered with {again.answer.status}")
+        expect(not again.runs, "the same decision again has run the agent")
+
+    def test_a_denied_call_is_not_run(self) -> None:
+        """A "no" has to hold: yield `ToolResult(…, denied=True)`, and go on without."""
+        told = self._decide(self._question(), approve=False)
+        expect(told.answer.status == 200, f"the refusal was answered with {told.answer.status}: {told.answer.error}")
+        done = _done(told.runs)
+        expect(not done, f"it was denied, and has run: {done}")
+
+    def test_edited_arguments_are_those_that_are_run(self) -> None:
+        """Whoever corrects a call and approves it has approved the corrected one: run `Decision.arguments`."""
+        if self.edited_arguments is None or self.edited_result is None:
+            skip("set `edited_arguments` and `edited_result`, which the result of such a call then says")
+        watched = self.watched(self.subject())
+        asked = self._question()
+        if watched is None or not asked.exchange.runs:
+            skip("the agent cannot be watched inside an ASGI application; hand over the agent or its Server")
+        items = self.run(partial(self._resumed_with_edits, asked.exchange.runs[0]))
+        expect(self.edited_result in str(items), f"{self.edited_result!r} is not in what came of it: {items}")
+
+    async def _resumed_with_edits(self, paused: Run) -> list[Any]:
+        pause = next(item for item in paused.items if isinstance(item, Paused))
+        decision = Decision(approved=True, arguments=json.dumps(self.edited_arguments))
+        resume = Resume({}, {call.call_id: decision for call in pause.pending}, pause.state)
+        watched = self.watched(self.subject())
+        request = replace(paused.request, resume=resume)
+        context = RunContext("edited", "edited", anyio.current_time() + self.timeout, logger)
+        return [item async for item in watched.run(request, context)] if watched is not None else []
+
+    def test_another_message_takes_the_place_of_a_decision(self) -> None:
+        """People change their minds: the call is then not run, and the agent answers what was said instead."""
+        asked = self._question()
+        told = self._respond(OTHER, asked.id)
+        expect(told.answer.status == 200, f"another message is answered with {told.answer.status}: {told.answer.error}")
+        done = _done(told.runs)
+        expect(not done, f"nobody has approved it, and it has run: {done}")
+        for run in told.runs:
+            last = run.request.messages[-1]
+            heard = isinstance(last, UserMessage) and last.text == OTHER
+            expect(heard, f"the agent was not given the message, but {last!r}")
+
+    def _question(self) -> Asked:
+        if self.approval_prompt is None:
+            skip("set `approval_prompt` to one at which the agent asks before it runs a tool of its own")
+        exchange = self._respond(self.approval_prompt)
+        answer = exchange.answer
+        if answer.status == 404:
+            skip("there is no Responses API, through which these checks ask")
+        output: Sequence[dict[str, Any]] = answer.json.get("output") or ()
+        found = [item for item in output if item.get("type") == "mcp_approval_request"]
+        expect(found, f"no question in the answer (status {answer.status}): {answer.body[:400]!r}")
+        return Asked(answer.json["id"], found[0], exchange)
+
+    def _decide(self, asked: Asked, *, approve: bool) -> Exchange:
+        said = {"type": "mcp_approval_response", "approval_request_id": asked.item["id"], "approve": approve}
+        return self._respond([said], asked.id)
+
+    def _respond(self, said: object, previous: str | None = None) -> Exchange:
+        fields = {} if previous is None else {"previous_response_id": previous}
+        return self.respond({"input": said, "tools": [APPROVER], **fields})
+
+
+def _done(runs: Sequence[Run]) -> list[ToolResult]:
+    return [item for run in runs for item in run.items if isinstance(item, ToolResult) and not item.denied]
+
+
+def _parsed(arguments: object) -> object:
+    try:
+        return json.loads(str(arguments))
+    except ValueError:
+        return None

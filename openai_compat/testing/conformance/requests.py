@@ -1,0 +1,108 @@
+"""What a client sends reaches the agent, or is refused by name; nothing of it is lost on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ...backend import AgentRequest
+from ...events import ToolCallReady, ToolCallStarted
+from ...messages import ImagePart, UserMessage
+from ..subject import Exchange
+from ..watch import Watched
+from .base import Examination, expect, skip
+
+PARAMETERS: Mapping[str, Any] = {"temperature": 0.25, "top_p": 0.5, "seed": 4711, "frequency_penalty": 0.125}
+
+PICTURE = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+
+FORMAT: Mapping[str, Any] = {
+    "type": "json_schema",
+    "json_schema": {
+        "name": "greeting",
+        "strict": True,
+        "schema": {
+            "type": "object",
+            "properties": {"text": {"type": "string"}},
+            "required": ["text"],
+            "additionalProperties": False,
+        },
+    },
+}
+
+
+class RequestChecks(Examination):
+    """Checks of what reaches the agent; they need one that can be watched."""
+
+    def test_parameters_reach_the_agent(self) -> None:
+        """A client that sets `temperature` and gets another one notices nothing, and nobody finds the reason.
+
+        Hand the parameters on as `request.sampling`, or refuse what you do not take with a 400 that names it.
+        """
+        request = self._reached(self.ask(self.body(self.prompt, **PARAMETERS)), PARAMETERS)
+        if request is not None:
+            seen = {name: getattr(request.sampling, name) for name in PARAMETERS}
+            expect(seen == PARAMETERS, f"sent were {dict(PARAMETERS)}, the agent got {seen}")
+
+    def test_a_picture_reaches_the_agent_or_is_refused(self) -> None:
+        """An agent that was shown a picture and got only the text talks about something that it has not seen.
+
+        Hand it on, or declare `Capabilities(vision=False)`: then it is a 400 that names the part.
+        """
+        parts = [{"type": "text", "text": self.prompt}, {"type": "image_url", "image_url": {"url": PICTURE}}]
+        body = self.body(self.prompt) | {"messages": [{"role": "user", "content": parts}]}
+        request = self._reached(self.ask(body), ["messages"], can=self._agent_seen.capabilities.vision)
+        if request is not None:
+            last = request.messages[-1]
+            kinds = [type(part).__name__ for part in last.parts] if isinstance(last, UserMessage) else []
+            expect(ImagePart.__name__ in kinds, f"the agent got a message of {kinds or type(last).__name__}")
+
+    def test_response_format_reaches_the_agent_or_is_refused(self) -> None:
+        """A program that asks for JSON parses the answer without looking: text in its place is a crash over there.
+
+        Follow `request.response_format`, or declare `Capabilities(structured_output=False)`: then it is a 400.
+        """
+        exchange = self.ask(self.body(self.prompt, response_format=FORMAT))
+        request = self._reached(exchange, ["response_format"], can=self._agent_seen.capabilities.structured_output)
+        if request is not None:
+            expect(request.response_format == FORMAT, f"the agent got {request.response_format!r}")
+
+    def test_a_client_cannot_take_the_place_of_an_own_tool(self) -> None:
+        """A client that offers a tool by the name of one of the agent's own is asked instead, and writes its result.
+
+        Declare the names: `Capabilities(own_tools={…})`, or a method `tool_names(request)` of the backend.
+        """
+        names = self._own_tools()
+        if not names:
+            skip("the agent used no tool of its own; set `own_tool_prompt` so that it does")
+        for name in names:
+            tool = {"type": "function", "function": {"name": name, "parameters": {"type": "object"}}}
+            answer = self.ask(self.body(self.own_tool_prompt or self.prompt, tools=[tool])).answer
+            expect(not answer.tool_call_pieces, f"the client was asked to run the agent's own tool {name!r}")
+
+    @property
+    def _agent_seen(self) -> Watched:
+        watched = self.watched(self.subject())
+        if watched is None:
+            skip("the agent cannot be watched inside an ASGI application; hand over the agent or its Server")
+        return watched
+
+    def _reached(self, exchange: Exchange, names: Any, *, can: bool = True) -> AgentRequest | None:
+        """The request as the agent got it; None where it was refused by the name of something in it."""
+        answer, _ = exchange.answer, self._agent_seen
+        if answer.status == 400:
+            param = str(answer.error.get("param"))
+            expect(
+                any([param.startswith(name) for name in names]), f"refused, but `param` is {param!r}: {answer.error}"
+            )
+            expect(not exchange.runs, "refused, but the agent was run")
+            return None
+        expect(can, f"the agent declares that it cannot take this, and the answer is {answer.status}, not 400")
+        expect(exchange.runs, f"the agent was not run; the answer is {answer.status}: {answer.error}")
+        return exchange.runs[0].request
+
+    def _own_tools(self) -> list[str]:
+        self._agent_seen  # noqa: B018  (skips)
+        exchange = self.streamed if self.own_tool_prompt is None else self.ask(self.body(self.own_tool_prompt))
+        items = [item for run in exchange.runs for item in run.items]
+        return sorted({item.name for item in items if isinstance(item, ToolCallStarted | ToolCallReady)})

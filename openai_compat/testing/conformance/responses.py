@@ -1,0 +1,63 @@
+"""The Responses API says the same as chat, in a stream whose events are numbered and end as they should."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..subject import Exchange
+from .base import Examination, expect, skip
+
+
+class ResponsesChecks(Examination):
+    """Checks of `/responses`; they are left out where there is none."""
+
+    @property
+    def responses(self) -> dict[str, Exchange]:
+        """`prompt`, answered plainly and as a stream."""
+        return self.once("responses", self._answers)
+
+    def _answers(self) -> dict[str, Exchange]:
+        plain = self.respond({"input": self.prompt})
+        if 400 <= plain.answer.status < 500:
+            skip(f"there is no Responses API ({plain.answer.status})")
+        streamed = self.respond({"input": self.prompt, "stream": True})
+        for how, exchange in (("plain", plain), ("streamed", streamed)):
+            expect(exchange.answer.status == 200, f"{how}: {exchange.answer.status}: {exchange.answer.error}")
+        return {"plain": plain, "streamed": streamed}
+
+    def test_a_response_says_what_chat_says(self) -> None:
+        """Clients choose the API, and people get the same agent: make both from the same events."""
+        if not self.repeatable:
+            skip("the agent is declared not `repeatable`")
+        bodies = {"plain": self.responses["plain"].answer.json, "streamed": _final(self.responses["streamed"])}
+        for how, body in bodies.items():
+            said, expected = _text(body), self.plain.answer.said()
+            expect(body.get("status") == "completed", f"{how}: the status is {body.get('status')!r}")
+            expect(said == expected, f"{how}: chat says {expected!r}, the response {said!r}")
+
+    def test_the_events_of_a_response_are_numbered_and_end_with_it(self) -> None:
+        """Readers that were cut off go on after a number; a gap or a missing end looks like a broken connection.
+
+        Number from 0 without a gap; begin with `response.created`, end with `response.completed`, and let the deltas
+        add up to the text.
+        """
+        events = self.responses["streamed"].answer.events
+        numbers = [event.get("sequence_number") for event in events]
+        expect(numbers == list(range(len(events))), f"the events are numbered {numbers}")
+        kinds = [str(event.get("type")) for event in events]
+        expect(kinds[:1] == ["response.created"], f"the first event is {kinds[:1]}")
+        expect(kinds[-1:] == ["response.completed"], f"the last event is {kinds[-1:]}")
+        deltas = [str(event.get("delta")) for event in events if event.get("type") == "response.output_text.delta"]
+        said = _text(_final(self.responses["streamed"]))
+        expect("".join(deltas) == said, f"the deltas add up to {''.join(deltas)!r}, the text is {said!r}")
+
+
+def _final(exchange: Exchange) -> dict[str, Any]:
+    events = exchange.answer.events
+    return (events[-1].get("response") or {}) if events else {}
+
+
+def _text(body: dict[str, Any]) -> str:
+    messages = [item for item in body.get("output") or () if item.get("type") == "message"]
+    parts = [part for item in messages for part in item.get("content") or ()]
+    return "".join([part.get("text", "") for part in parts])
