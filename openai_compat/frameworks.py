@@ -165,7 +165,7 @@ def refuse_framework(thing: object) -> None:
     while isinstance(thing, functools.partial):
         thing = cast("functools.partial[Any]", thing).func
     bound = inspect.ismethod(thing)
-    owner = thing.__self__ if bound else thing
+    owner: object = getattr(thing, "__self__", None) if bound else thing
     framework = None if bound and not _defined_by_framework(thing) else _framework_of(owner)
     if framework is not None:
         raise TypeError(

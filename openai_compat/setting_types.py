@@ -22,7 +22,7 @@ def check_fields(settings: Any) -> None:
     Raises TypeError for one of the wrong type, ValueError for a number below 0 or a choice that there is not.
     """
     kind = cast("type[Any]", type(settings))
-    for name, allowed in _fields(kind).items():
+    for name, allowed in _fields(cast("Any", kind)).items():
         _check(f"{kind.__name__}.{name}", getattr(settings, name), allowed)
 
 

@@ -29,9 +29,9 @@ class ResponsesChecks(Examination):
         """Clients choose the API, and people get the same agent: make both from the same events."""
         if not self.repeatable:
             skip("the agent is declared not `repeatable`")
-        bodies = {"plain": self.responses["plain"].answer.json, "streamed": _final(self.responses["streamed"])}
-        for how, body in bodies.items():
-            said, expected = _text(body), self.plain.answer.said()
+        plain, streamed = self.responses["plain"].answer.json, _final(self.responses["streamed"])
+        for how, body, chat in (("plain", plain, self.plain), ("streamed", streamed, self.streamed)):
+            said, expected = _text(body), chat.answer.said()
             expect(body.get("status") == "completed", f"{how}: the status is {body.get('status')!r}")
             expect(said == expected, f"{how}: chat says {expected!r}, the response {said!r}")
 
