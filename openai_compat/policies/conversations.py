@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
-from typing import Any, Literal, TypeAlias, cast, get_args
+from typing import Any, Literal, TypeAlias, cast
 
 from ..errors import InvalidRequest
 from ..http import HttpRequest
-from ..setting_types import check_choice, check_strings
+from ..setting_types import check_fields, check_strings
 from ..stores.port import Store
 
 WhenBusy: TypeAlias = Literal["reject", "queue", "supersede"]
@@ -45,7 +45,7 @@ class Conversations:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "sources", check_strings("sources", self.sources))
-        check_choice("busy", self.busy, get_args(WhenBusy))
+        check_fields(self)
 
     @property
     def headers(self) -> list[str]:

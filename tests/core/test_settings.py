@@ -86,6 +86,7 @@ WRONG: dict[str, Callable[[], object]] = {
     "a ring as a text": lambda: ChatSocket(ring="many"),  # type: ignore[arg-type]
     "origins as a string": lambda: Cors("https://app.example"),
     "sources as a string": lambda: Conversations(sources="x-conversation-id"),
+    "a place in the queue as a text": lambda: Conversations(queue="5s"),  # type: ignore[arg-type]
     "models as a string": lambda: Principal("ann", "gpt-4o"),  # type: ignore[arg-type]
     "a number for an id": lambda: Principal(5),  # type: ignore[arg-type]
 }
