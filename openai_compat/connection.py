@@ -7,8 +7,9 @@ import time
 import anyio
 
 from .alarms import Fuse
-from .errors import OpenAICompatError, let_go
+from .errors import OpenAICompatError
 from .exchange import NOBODY, whole_headers
+from .failures import let_go
 from .http import Channel, Frame, HttpRequest, encode_headers
 from .policies.auth import Auth
 from .serializers.errors import error_body, error_headers

@@ -236,14 +236,6 @@ class AgentError(OpenAICompatError):
 _RETRY_AFTER = {429: RateLimited.retry_after, 503: Unavailable.retry_after}
 
 
-def let_go(error: BaseException) -> None:
-    """Take the traceback from an error that was told to whom it concerns, and logged where it is logged.
-
-    Its frames hold the objects of the request, some of which hold the error: a cycle, with the whole history in it.
-    """
-    error.__traceback__ = None
-
-
 def _type_for(status: int) -> str:
     if status == 429:
         return RateLimited.type

@@ -11,7 +11,8 @@ import anyio
 
 from .alarms import Fuse
 from .backend import Principal
-from .errors import OpenAICompatError, let_go
+from .errors import OpenAICompatError
+from .failures import let_go
 from .http import ClientDisconnected, HttpRequest, ResponseBody, ResponseStart, Send, encode_headers
 from .serializers.errors import error_body, error_frame, error_headers
 

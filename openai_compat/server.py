@@ -20,8 +20,9 @@ from .embedders import Embedder, EmbedFunction
 from .endpoints import chat_socket as chat_endpoint
 from .endpoints.chat_threads import ChatThreads
 from .endpoints.nearby import shares_of
-from .errors import NotFound, OpenAICompatError, Unavailable, UpgradeRequired, let_go
+from .errors import NotFound, OpenAICompatError, Unavailable, UpgradeRequired
 from .exchange import ClientTooSlow, Exchange
+from .failures import let_go
 from .http import Channel, ClientDisconnected, HttpRequest, Send
 from .idempotency import Idempotency
 from .leases import Leases

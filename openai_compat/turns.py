@@ -26,8 +26,8 @@ from .alarms import Signal, Sleeper, new_sleeper
 from .backend import AgentBackend, AgentRequest, RunContext
 from .callables import close
 from .enforce import BROKEN, Enforcer
-from .errors import AgentError, OpenAICompatError, let_go
-from .failures import public_error
+from .errors import AgentError, OpenAICompatError
+from .failures import let_go, public_error
 from .reducer import LARGE, Item, size_of
 from .tasks import Task, spawn
 

@@ -17,11 +17,11 @@ import anyio
 
 from ..backend import AgentRequest
 from ..conversations import stored_items
-from ..errors import AgentError, OpenAICompatError, let_go
+from ..errors import AgentError, OpenAICompatError
 from ..events import Finished, FinishReason, Paused, UsageReported
 from ..exchange import ClientTooSlow
 from ..fail_open import give_back
-from ..failures import not_again
+from ..failures import let_go, not_again
 from ..http import ClientDisconnected
 from ..off_loop import off_loop
 from ..policies.admission import Seat

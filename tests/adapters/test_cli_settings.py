@@ -67,7 +67,8 @@ def test_what_operators_ask_for_can_be_said_without_a_server_object(monkeypatch:
     runtime = ran.server.runtime
     assert isinstance(runtime.chat_api, ChatApi)
     route, _ = ran.server._routes.find("/chat")
-    assert route is not None and route.socket is not None
+    assert route is not None
+    assert route.socket is not None
     assert (runtime.deadlines.lease, runtime.deadlines.background, runtime.deadlines.head) == (90, 7200, 0)
     assert runtime.limits.answer == 2048
 

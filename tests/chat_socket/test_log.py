@@ -78,7 +78,7 @@ def test_who_left_long_ago_changes_nothing_by_leaving_again() -> None:
 
 @pytest.mark.anyio
 async def test_a_turn_waits_for_the_slowest_follower_until_it_reads_or_leaves() -> None:
-    log = ThreadLog("t", 10, 10_000)
+    log = ThreadLog("t", 10, 10_000_000)
     slow, fast = log.follow(0, nothing, binary=False), log.follow(0, nothing, binary=False)
     log.append(*[{"type": "chunk"} for _ in range(AHEAD + 1)])
     fast.moved(log.last)

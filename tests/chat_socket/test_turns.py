@@ -743,7 +743,7 @@ async def test_it_is_off_unless_it_is_asked_for() -> None:
 
 @pytest.mark.parametrize("settings", [{"path": "chat"}, {"path": "/"}, {"ring": 0}, {"tool_timeout": -1}])
 def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"path|positive"):
+    with pytest.raises(ValueError, match=r"path|positive|0 or more"):
         ChatSocket(**settings)
 
 

@@ -512,7 +512,6 @@ class RunIsNoMethod:
 LOST: dict[str, Any] = {
     "keywords only": lambda **options: "hello",
     "a keyword with a default": lambda *, text="default": "hello",
-    "the context only": lambda context: "hello",
     "a run without self": NoSelf(),
     "a run without parameters": RunsNothing(),
     "a method of the class": Positional.default,

@@ -392,9 +392,10 @@ def test_as_many_items_as_are_allowed_are_quickly_read() -> None:
     assert time.process_time() - begin < 3
 
 
-def test_tools_made_to_hurt_are_handed_over_unread() -> None:
-    loop: Item = {"$defs": {"a": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"}
-    tools = [{**TOOL, "parameters": loop}, {"type": "x" * 200, "pattern": "^(a+)+$"}]
-    parsed = parse(encoded(ask(tools=tools)))
-    assert parsed.request.tools[0].parameters == loop  # type: ignore[union-attr]
-    assert parsed.request.extra["hosted_tools"] == [tools[1]]
+def test_tools_made_to_hurt_are_refused_or_handed_over_unread() -> None:
+    tools = [{"type": "x" * 200, "pattern": "^(a+)+$"}]
+    assert parse(encoded(ask(tools=tools))).request.extra["hosted_tools"] == tools
+    away: Item = {"properties": {"a": {"$ref": "https://example.com/a.json"}}}
+    with pytest.raises(InvalidRequest) as refused:
+        parse(encoded(ask(tools=[{**TOOL, "parameters": away}])))
+    assert (refused.value.code, refused.value.param) == ("invalid_json_schema", "tools[0].parameters")
