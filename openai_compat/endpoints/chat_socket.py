@@ -16,7 +16,8 @@ import anyio.lowlevel
 from ..alarms import Sleeper, clock, new_signal, new_sleeper
 from ..backend import AgentBackend, AgentRequest, Sampling
 from ..connection import POLICY, RESTART, TOO_BIG, Connection
-from ..errors import Conflict, InvalidRequest, NotFound, OpenAICompatError, Unauthorized, Unavailable, let_go
+from ..errors import Conflict, InvalidRequest, NotFound, OpenAICompatError, Unauthorized, Unavailable
+from ..failures import let_go
 from ..http import ClientDisconnected, Frame
 from ..parsers.chat import check_capabilities, parse_chat_object
 from ..parsers.chat_frames import Command, Say, decision, parse_frame

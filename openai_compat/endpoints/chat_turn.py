@@ -14,8 +14,9 @@ import anyio
 from ..access import log_access
 from ..backend import AgentBackend, AgentRequest, Principal
 from ..conversations import Draft, extended
-from ..errors import AgentError, Conflict, OpenAICompatError, let_go
+from ..errors import AgentError, Conflict, OpenAICompatError
 from ..events import PendingCall
+from ..failures import let_go
 from ..messages import Message, ToolMessage
 from ..off_loop import off_loop
 from ..parsers.chat_frames import tool_output

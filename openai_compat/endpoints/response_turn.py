@@ -11,7 +11,8 @@ from typing import Any, Protocol
 from ..access import log_access
 from ..backend import AgentBackend, AgentRequest, Principal, RunContext
 from ..connection import Connection
-from ..errors import OpenAICompatError, let_go
+from ..errors import OpenAICompatError
+from ..failures import let_go
 from ..http import ClientDisconnected
 from ..parsers.responses import parse_response
 from ..parsers.responses_socket import Create, Steer

@@ -11,7 +11,8 @@ import anyio
 import anyio.lowlevel
 
 from ..connection import GOING_AWAY, POLICY, RESTART, TOO_BIG, Connection
-from ..errors import InvalidRequest, OpenAICompatError, Unauthorized, Unavailable, let_go
+from ..errors import InvalidRequest, OpenAICompatError, Unauthorized, Unavailable
+from ..failures import let_go
 from ..http import ClientDisconnected, Frame
 from ..parsers.responses_socket import (
     Command,

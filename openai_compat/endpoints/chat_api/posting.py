@@ -7,8 +7,9 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import TypeAlias, TypeVar
 
-from ...errors import OpenAICompatError, let_go
+from ...errors import OpenAICompatError
 from ...exchange import Exchange
+from ...failures import let_go
 from ...parsers.chat_api import parse, query_of
 from ...policies.content import check_content_type
 from ...policies.limits import parse_body, read_body
