@@ -22,8 +22,8 @@ from .serializers.history import chat_message
 QUICK = 5_000
 """Steps, and characters of an answer, that the event loop has time for; what is longer is done in a thread."""
 
-STEPS = 200_000
-"""Steps that the check of one answer may take: about half a second."""
+STEPS = 100_000
+"""Steps that the check of one answer may take: some tenths of a second."""
 
 
 class OutputFormat:

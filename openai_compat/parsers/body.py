@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails, from_json
 
 from ..errors import InvalidRequest
+from ..wording import in_words
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -91,7 +92,7 @@ def _explained(detail: ErrorDetails, param: str) -> InvalidRequest:
     if kind == "too_short" and param == "messages":  # the same as messages none of which is from the user
         return InvalidRequest("No user message found in 'messages'.", param=shown)
     code = "invalid_type" if kind.endswith(_TYPE_ERRORS) else "invalid_value"
-    message = detail["msg"].replace("Input should", "should").rstrip(".")
+    message = in_words(detail) or "it cannot be used"
     return InvalidRequest(f"Invalid value for '{shown}': {message}.", param=shown, code=code)
 
 

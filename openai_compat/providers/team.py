@@ -30,6 +30,7 @@ from pydantic import ValidationError
 from ..backend import AgentBackend
 from ..callables import as_backend
 from ..tools import AskLater, Bubblewrap, Toolbox, ToolLoop
+from ..wording import in_words
 from .fallback import Fallback
 from .registry import Providers
 from .table import PROVIDERS
@@ -90,7 +91,7 @@ def _first(error: ValidationError) -> str:
     detail = error.errors(include_url=False, include_input=False)[0]
     key = ".".join(map(str, detail["loc"]))
     if detail["type"] != "extra_forbidden":
-        return f"{key}: {detail['msg'].removeprefix('Value error, ')}"
+        return f"{key}: {in_words(detail) or 'it cannot be used'}"
     secret = key.endswith(".api_key")
     return f"{key}: there is no such setting" + (
         ", since keys stand in the environment: 'api_key_env'" if secret else ""

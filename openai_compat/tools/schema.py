@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, PydanticUserError, Validation
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaWarningKind
 
 from ..describe import describe
+from ..wording import in_words
 from .docstring import read_docstring
 from .failure import ToolError
 
@@ -106,9 +107,10 @@ def _schema(model: type[BaseModel]) -> dict[str, Any]:
 
 
 def _problems(error: ValidationError) -> str:
-    found = error.errors(include_url=False, include_context=False, include_input=False)
+    found = error.errors(include_url=False, include_input=False)
     lines = [
-        f"{'.'.join([str(part) for part in problem['loc']]) or 'arguments'}: {problem['msg']}" for problem in found
+        f"{'.'.join([str(part) for part in problem['loc']]) or 'arguments'}: {in_words(problem) or problem['msg']}"
+        for problem in found
     ]
     more = [f"… and {len(lines) - PROBLEMS} more"] if len(lines) > PROBLEMS else []
     return "The arguments are wrong.\n" + "\n".join([line[:300] for line in lines[:PROBLEMS]] + more)

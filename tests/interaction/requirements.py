@@ -337,6 +337,13 @@ REQUIREMENTS: dict[str, Requirement] = {
     ),
     "paths.unknown": Requirement("a path that is not served is named, and where the list of those that are is", "D 2"),
     "paths.health": Requirement("healthz and readyz need no key; readyz says when no new turns are taken", "D 2"),
+    "text.linear": Requirement("work grows no faster than the text that clients and agents send", "T 3.3"),
+    "values.bounded": Requirement(
+        "the values of a body are counted before objects are made, and others are answered meanwhile", "T 105"
+    ),
+    "schemas.bounded": Requirement(
+        "the check of a schema, and of an answer against it, has a bound on its steps", "T 99"
+    ),
     "schemas.inside": Requirement(
         "a JSON Schema's references lead to places in it, or it is refused; nothing is fetched, no pattern compiled",
         "T 99",
@@ -348,6 +355,9 @@ REQUIREMENTS: dict[str, Requirement] = {
     "wrong.place": Requirement("a parameter of another API is refused, and it is said what to send", "W A2"),
     "errors.envelope": Requirement(
         "every error has the envelope with all four keys, its status and its request id", "W A2"
+    ),
+    "errors.words": Requirement(
+        "what is wrong with a request is told in our own words, not in those of a library", "W A2"
     ),
     "errors.request-id": Requirement("x-request-id is on every answer and leads to the lines of the log", "W A2"),
     "errors.run-once": Requirement("an agent that has started is not run again by the SDK's retries", "T 178"),

@@ -241,14 +241,14 @@ MODEL = '[agents.a]\nmodel = "ollama/m"\n'
     ("text", "message"),
     [
         ("agents = ", "it is not TOML: Invalid value (at end of document)."),
-        ("", "agents: Field required."),
-        ("[agents]", "agents: Dictionary should have at least 1 item after validation, not 0."),
+        ("", "agents: is missing."),
+        ("[agents]", "agents: should have at least 1 item."),
         (MODEL + "temprature = 1", "agents.a.temprature: there is no such setting."),
-        (MODEL + "instructions = 1", "agents.a.instructions: Input should be a valid string."),
-        (MODEL + "roundtrips = -1", "agents.a.roundtrips: Input should be greater than or equal to 0."),
+        (MODEL + "instructions = 1", "agents.a.instructions: should be text."),
+        (MODEL + "roundtrips = -1", "agents.a.roundtrips: should be 0 or more."),
         (
             MODEL + 'security = "none"',
-            "agents.a.security: Input should be 'deny', 'sandbox', 'allowlist', 'ask' or 'full'.",
+            "agents.a.security: should be 'deny', 'sandbox', 'allowlist', 'ask' or 'full'.",
         ),
         ("[agents.a]\n", "agents.a: it needs 'model' or 'agent'."),
         (MODEL + 'agent = "a:b"', "agents.a: 'model' is for models, not for 'agent'."),
@@ -276,7 +276,7 @@ MODEL = '[agents.a]\nmodel = "ollama/m"\n'
         ),
         (
             MODEL + f'[providers.groq]\napi_key_env = ["{KEY}"]',
-            "providers.groq.api_key_env: Input should be a valid string.",
+            "providers.groq.api_key_env: should be text.",
         ),
         (
             MODEL + '[providers.groq]\napi_key_env = "NO_KEY"',

@@ -132,12 +132,12 @@ def test_arguments_may_be_called_what_a_pydantic_model_has_itself() -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ('{"days": 1}', "city: Field required\ndays: Extra inputs are not permitted"),
-        ('{"city": 5}', "city: Input should be a valid string"),
-        ('{"city": "Oslo", "units": "k"}', "units: Input should be 'c' or 'f'"),
-        ('{"city": "Oslo"', "arguments: Invalid JSON: EOF while parsing an object at line 1 column 15"),
-        ("[1]", "arguments: Input should be an object"),
-        ("", "city: Field required"),
+        ('{"days": 1}', "city: is missing\ndays: is not known here"),
+        ('{"city": 5}', "city: should be text"),
+        ('{"city": "Oslo", "units": "k"}', "units: should be 'c' or 'f'"),
+        ('{"city": "Oslo"', "arguments: is not valid JSON: EOF while parsing an object at line 1 column 15"),
+        ("[1]", "arguments: should be an object"),
+        ("", "city: is missing"),
     ],
 )
 def test_the_model_is_told_what_is_wrong_with_its_arguments(arguments: str, told: str) -> None:
@@ -168,7 +168,7 @@ def test_an_argument_for_the_context_is_not_the_models_to_give() -> None:
         return question
 
     assert list(as_tool(who).parameters["properties"]) == ["question"]
-    with pytest.raises(ToolError, match="context: Extra inputs"):
+    with pytest.raises(ToolError, match="context: is not known"):
         as_tool(who).check('{"question": "", "context": {}}')
 
 

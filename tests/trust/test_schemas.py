@@ -7,10 +7,14 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import jsonschema
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from openai_compat import AgentRequest, Capabilities, Server
 from openai_compat.backend import RunContext
+from openai_compat.json_schema import InvalidSchema, Schema, TooManySteps
 from openai_compat_adapters.websocket import connect
 
 from ..chat_socket.client import ChatSocket, chat
@@ -45,7 +49,7 @@ class Answering:
 
 async def post(server: Server, path: str, body: dict[str, Any]) -> Answer:
     async with in_process(server) as client:
-        answer = await client.post(path, content=json.dumps(body), headers=JSON)
+        answer = await client.post(path, content=json.dumps(body), headers=JSON, timeout=60)
     error = answer.json().get("error") or {} if answer.headers["content-type"] == "application/json" else {}
     return answer.status_code, error.get("code"), error.get("param")
 
@@ -214,16 +218,231 @@ WRONG = [*outside(), *nowhere(), *in_circles()]
 
 
 @requirement("schemas.inside")
-@pytest.mark.parametrize("name", [name for name, _ in WRONG])
 @doors
 async def test_a_reference_that_leads_out_or_to_nothing_or_around_is_refused_before_an_agent_runs(
-    door: Door, param: str, name: str
+    door: Door, param: str
 ) -> None:
     agent = Answering()
     server = Server(agent, chat_socket=ChatSocket())
     await door(server, {"type": "object"})  # whatever is imported late is there now
     agent.runs = 0
     with nothing_outside(), watched_loop():
-        answer = await door(server, dict(WRONG)[name])
-    assert answer == (400, "invalid_json_schema", param)
+        answers = {name: await door(server, schema) for name, schema in WRONG}
+    assert answers == dict.fromkeys(answers, (400, "invalid_json_schema", param))
     assert agent.runs == 0
+
+
+def inside() -> Iterator[tuple[str, Any]]:
+    older = {"definitions": {"a": {"type": "object"}}, "allOf": [{"$ref": "#/definitions/a"}], "items": [{}]}
+    yield "an older draft", {"$schema": "http://json-schema.org/draft-07/schema#", **older}
+    yield "a foreign metaschema", {"$schema": ADDRESS, "type": "object"}
+    yield "a tree", {"properties": {"children": {"items": {"$ref": "#"}}}}
+    yield (
+        "an address of its own",
+        {"$id": ADDRESS, "properties": {"a": {"$ref": "schema.json#/$defs/b"}}, "$defs": {"b": {}}},
+    )
+    yield "a resource in it", {"$id": ADDRESS, "properties": {"a": {"$ref": "b"}}, "$defs": {"b": {"$id": "/b"}}}
+    yield "an anchor", {"properties": {"a": {"$ref": "#b"}}, "$defs": {"b": {"$anchor": "b"}}}
+    yield "escapes", {"properties": {"a": {"$ref": "#/$defs/a~1b%25"}}, "$defs": {"a/b%": {}}}
+    yield (
+        "data that looks like a reference",
+        {"properties": {"a": {"enum": [{"$ref": ADDRESS}]}, "$ref": {"type": "string"}}},
+    )
+    for pattern in (r"\p{L}+", r"(?<year>\d{4})", "^(a+)+$", "[", "(?P<x>", "(((a{1,99}){1,99}){1,99}){1,99}"):
+        yield f"pattern {pattern}", {"properties": {"a": {"pattern": pattern}}, "patternProperties": {pattern: {}}}
+    yield "patterns and others", {"patternProperties": {"^(a+)+$": {}}, "additionalProperties": False}
+    doubled = {f"a{i}": {"allOf": [{"$ref": f"#/$defs/a{i + 1}"}] * 2} for i in range(60)}
+    yield "doubled", {"$ref": "#/$defs/a0", "$defs": {**doubled, "a60": {"type": "object"}}}
+    forked = {
+        f"a{i}": {"oneOf": [{"$ref": f"#/$defs/a{i + 1}"}, {"anyOf": [{"$ref": f"#/$defs/a{i + 1}"}]}, {"const": i}]}
+        for i in range(40)
+    }
+    yield (
+        "forked",
+        {"anyOf": [{"type": "object"}, {"$ref": "#/$defs/a0"}], "$defs": {**forked, "a40": {"type": "object"}}},
+    )
+    yield "a wide enum", {"anyOf": [{"enum": [(2**61 - 1) * i for i in range(20_000)]}, {"type": "object"}]}
+    yield "numbers of one hash", {"properties": {"a": {"uniqueItems": True, "contains": {"const": 1}}}}
+    deep: Any = {}
+    for _ in range(60):
+        deep = {"properties": {"a": deep}, "unevaluatedProperties": False}
+    yield "deep", deep
+
+
+@requirement("schemas.inside")
+@doors
+async def test_all_other_schemas_are_taken_and_nothing_is_fetched_compiled_or_done_twice(
+    door: Door, param: str
+) -> None:
+    server = Server(Answering(), chat_socket=ChatSocket())
+    await door(server, {"type": "object"})
+    with nothing_outside(), watched_loop():
+        answers = {name: await door(server, schema) for name, schema in inside()}
+    assert answers == dict.fromkeys(answers, (200, None, None))
+
+
+@requirement("schemas.inside")
+async def test_the_text_of_a_file_never_reaches_the_agent() -> None:
+    agent = Answering("no JSON")
+    answer = await responses_format(Server(agent), {"$ref": HERE.as_uri()})
+    assert (answer[0], agent.read) == (400, [])
+
+
+@requirement("schemas.inside")
+async def test_a_grammar_for_a_tool_of_free_text_is_handed_over_as_it_is() -> None:
+    grammar = {"type": "grammar", "syntax": "regex", "definition": "^(a+)+$("}
+    tools = [{"type": "custom", "name": "f", "format": grammar}]
+    assert await post(Server(Answering()), "/v1/responses", {"model": "agent", "input": "hi", "tools": tools}) == (
+        200,
+        None,
+        None,
+    )
+
+
+HEAVY = {"items": {"anyOf": [{"properties": {"a": {"const": i}}, "required": ["a"]} for i in range(400)]}}
+
+
+@requirement("schemas.bounded")
+async def test_an_answer_whose_check_would_take_too_long_fails_for_the_schema_and_others_go_on_meanwhile() -> None:
+    answer = json.dumps([{"a": -1}] * 2 + [{"a": i} for i in range(5_000)])
+    server = Server(Answering(answer))
+    await responses_format(server, {"type": "array"})
+    with watched_loop():
+        assert await responses_format(server, {"not": {"not": HEAVY}}) == (
+            400,
+            "invalid_json_schema",
+            "text.format.schema",
+        )
+
+
+@requirement("schemas.bounded")
+@pytest.mark.parametrize(
+    "answer", ["[" * 100_000, "1" * 5_000, '{"a": NaN}', "1e999", f"[{'[],' * 200_000}[]]", '"\\ud800"', "{" * 300]
+)
+async def test_an_answer_that_is_no_json_or_too_much_of_it_is_the_agents_failure(answer: str) -> None:
+    with watched_loop():
+        found = await responses_format(Server(Answering(answer)), {"type": "object"})
+    assert found[:2] == (502, "invalid_output")
+
+
+JSON_VALUES: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.sampled_from([0, 1, 1.0, -2, 2.5, 10**20]) | st.sampled_from(["", "a", "b", "ab"]),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["a", "b", "c"]), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+SMALL = st.integers(0, 3)
+KEYWORDS: dict[str, st.SearchStrategy[Any]] = {
+    "type": st.sampled_from(["object", "array", "string", "number", "integer", "null", ["boolean", "string"]]),
+    "enum": st.lists(JSON_VALUES, max_size=3),
+    "const": JSON_VALUES,
+    "multipleOf": st.sampled_from([1, 0.5, 2]),
+    "uniqueItems": st.booleans(),
+    "required": st.lists(st.sampled_from(["a", "b"]), unique=True, max_size=2),
+    "$ref": st.sampled_from(["#/$defs/x", "#y"]),
+    "dependentRequired": st.just({"a": ["b"]}),
+    **dict.fromkeys(["minimum", "exclusiveMaximum", "maxLength", "minItems", "maxProperties"], SMALL),
+}
+
+
+def some(keywords: dict[str, st.SearchStrategy[Any]]) -> st.SearchStrategy[dict[str, Any]]:
+    """A schema with up to three of these."""
+    return st.lists(
+        st.sampled_from(sorted(keywords)).flatmap(lambda k: st.tuples(st.just(k), keywords[k])), max_size=3
+    ).map(dict)
+
+
+def with_more(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    several = st.lists(inner, min_size=1, max_size=3)
+    named = st.dictionaries(st.sampled_from(["a", "b", "c"]), inner, max_size=2)
+    single = ["not", "if", "then", "else", "items", "contains", "additionalProperties", "propertyNames"]
+    return some(
+        {
+            **KEYWORDS,
+            **dict.fromkeys(["allOf", "anyOf", "oneOf", "prefixItems"], several),
+            **dict.fromkeys(["properties", "dependentSchemas"], named),
+            **dict.fromkeys([*single, "unevaluatedProperties", "unevaluatedItems"], inner),
+            **dict.fromkeys(["minContains", "maxContains"], SMALL),
+        }
+    )
+
+
+SCHEMAS = st.recursive(st.booleans() | some(KEYWORDS), with_more, max_leaves=6)
+
+
+@requirement("schemas.bounded")
+@settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    with_more(SCHEMAS),
+    SCHEMAS,
+    SCHEMAS,
+    st.lists(JSON_VALUES, min_size=1, max_size=5),
+)
+def test_values_fit_the_schemas_that_jsonschema_says_they_fit(
+    schema: dict[str, Any], first: Any, second: Any, values: list[Any]
+) -> None:
+    whole = {**schema, "$defs": {"x": first, "y": {"$anchor": "y", "items": second}}}
+    try:
+        ours = Schema(whole)
+    except InvalidSchema:
+        return  # in circles
+    theirs = jsonschema.Draft202012Validator(whole)
+    for value in values:
+        assert (ours.problem(value, 100_000) is None) == theirs.is_valid(value), value
+
+
+def test_what_a_pattern_hides_is_not_held_against_an_answer() -> None:
+    for schema in (
+        {"not": {"pattern": "^b"}},
+        {"oneOf": [{"pattern": "^a"}, {"pattern": "^b"}]},
+        {"if": {"pattern": "^b"}, "then": False},
+        {"patternProperties": {"^a": {}}, "additionalProperties": False, "type": "object"},
+        {"contains": {"pattern": "b"}, "maxContains": 0, "minContains": 0},
+    ):
+        value: Any = {"a": 1} if schema.get("type") == "object" else ["abc"] if "contains" in schema else "abc"
+        assert Schema(schema).problem(value, 1000) is None, schema
+
+
+def test_a_problem_is_told_with_its_place_in_few_words() -> None:
+    schema = Schema({"properties": {"a": {"items": {"anyOf": [{"type": "string"}, {"required": ["b c"]}]}}}})
+    assert schema.problem({"a": ["x", {"d": 1}]}, 1000) == "At $.a[1]: an object fits none of the schemas for it"
+    assert Schema({"enum": [1]}).problem("x" * 10**6, 10**6) == f"At $: \"{'x' * 59}… is none of the values of 'enum'"
+
+
+@given(JSON_VALUES, st.integers(0, 60))
+def test_a_check_never_takes_more_steps_than_it_may(value: Any, steps: int) -> None:
+    doubled = {f"a{i}": {"allOf": [{"$ref": f"#/$defs/a{i + 1}"}] * 2} for i in range(50)}
+    schema = Schema({"$ref": "#/$defs/a0", "$defs": {**doubled, "a50": True}})
+    assert schema.problem(value, 500) is None
+    with pytest.raises(TooManySteps):
+        schema.problem(value, steps)
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "any"},
+        {"type": []},
+        {"properties": []},
+        {"properties": {"a": []}},
+        {"allOf": []},
+        {"anyOf": [1]},
+        {"required": "a"},
+        {"minimum": "1"},
+        {"multipleOf": 0},
+        {"maxItems": -1},
+        {"maxLength": 1.5},
+        {"uniqueItems": 1},
+        {"enum": 1},
+        {"pattern": 1},
+        {"$id": 1},
+        {"items": {"not": 1}},
+        {"properties": {f"p{i}": {} for i in range(10_000)}},
+        {"$id": "http://[", "$defs": {"a": {"$ref": "b"}}},
+    ],
+    ids=lambda schema: str(schema)[:40],
+)
+def test_a_schema_that_makes_no_sense_is_refused(schema: dict[str, Any]) -> None:
+    with pytest.raises(InvalidSchema):
+        Schema(schema)

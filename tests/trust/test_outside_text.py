@@ -1,0 +1,225 @@
+"""No work grows faster than the text that strangers and agents send: regular expressions, and what is done by hand."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import openai_compat
+import openai_compat_adapters
+from openai_compat.backends.subprocess.redaction import Redaction
+from openai_compat.policies.housekeeping import _user_says
+from openai_compat.policies.messages import without_drawings
+from openai_compat.serializers.presentation import without_activity
+from openai_compat.stop import StopScanner
+
+from ..interaction.requirements import requirement
+from .expressions import Matcher, TooManySteps, literals
+
+ROOTS = [Path(openai_compat.__path__[0]), Path(openai_compat_adapters.__path__[0])]
+IN_RUST = "pydantic's: it does not backtrack"
+OURS = "text of those who run the server"
+
+OUTSIDE: dict[tuple[str, str], str] = {
+    ("stores/sql_text", r"[\0\\\ud800-\udfff]"): "search",
+    ("stores/sql_text", r"\\(....)"): "search",
+    ("serializers/encoding", "[\ud800-\udfff]"): "search",
+    ("parsers/input_items", r"[!-~]{1,128}"): "whole",
+    ("parsers/responses_socket", r"[A-Za-z0-9_.-]{1,256}"): "whole",
+    ("parsers/files", r"[a-z0-9!#$&^_.+-]{1,64}/[a-z0-9!#$&^_.+-]{1,64}"): "whole",
+    ("parsers/files", r"[/\\]"): "search",
+    ("policies/auth", r"bearer +(\S+)"): "whole",
+    ("policies/hosts", r"(\[[0-9a-f:.]+\]|[^:\[\]]+)(?::\d*)?"): "whole",
+    ("tools/mcp", r"[^a-zA-Z0-9_-]"): "search",
+    ("tools/registry", r"[a-zA-Z0-9_-]{1,64}"): "whole",
+    ("backends/anthropic/conversation", r"[^a-zA-Z0-9_-]"): "search",
+    ("endpoints/asking", r"\[((?:appr|mcpr)_[0-9a-f]{32,40})\]"): "search",
+}
+"""Expressions that meet text of clients or agents, and how they are used."""
+
+INSIDE: dict[tuple[str, str], str] = {
+    ("policies/auth", r"\S+"): OURS,
+    ("policies/cors", r"https?://[^/?#@\s]+"): OURS,
+    ("policies/cors", "regex"): "the operator's own, on origins that are short",
+    ("protocol/chat_api", r"\S"): IN_RUST,
+    ("protocol/chat_api", r"^https?://[^/\s]"): IN_RUST,
+    ("protocol/chat_request", r"^[a-zA-Z0-9_-]{1,64}$"): IN_RUST,
+    ("protocol/response_tools", r"^[a-zA-Z0-9_-]{1,128}$"): IN_RUST,
+    ("tools/docstring", r"^(Args|Arguments|Parameters|Returns?|Yields?|Raises|Examples?|Notes?|Attributes):\s*$"): OURS,
+    ("tools/docstring", r"^(\s+)\*{0,2}(\w+)\s*(?:\([^)]*\))?:\s*(.*)$"): OURS,
+    ("testing/recording", r"\b([a-z]+[-_])(?:[0-9a-f]{16,}|[0-9A-Za-z]{24,})\b"): OURS,
+    ("options", r"(?:(\[[0-9a-fA-F:.]+\]|[^:\[\]]*):)?(\d+)"): OURS,
+    ("options", r"(\d+)([kmg]?)(?:i?b)?"): OURS,
+    ("options", r"(\d+(?:\.\d+)?|\.\d+)(ms|s|m|h|d)?"): OURS,
+}
+"""All others, and why they cannot hurt."""
+
+FLAGS = {
+    ("policies/auth", r"bearer +(\S+)"): re.IGNORECASE | re.ASCII,
+    ("policies/hosts", r"(\[[0-9a-f:.]+\]|[^:\[\]]+)(?::\d*)?"): re.IGNORECASE,
+}
+
+
+def expressions_in(root: Path) -> Iterator[tuple[str, str]]:
+    """Each expression in the source, and the module that it is in."""
+    for path in sorted(root.rglob("*.py")):
+        module = path.relative_to(root).with_suffix("").as_posix()
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.Call):
+                continue
+            if isinstance(node.func, ast.Attribute) and getattr(node.func.value, "id", "") == "re":
+                yield module, _constant(node.args[0])
+            for keyword in node.keywords:
+                if keyword.arg == "pattern" and getattr(node.func, "id", "") in ("StringConstraints", "Field"):
+                    yield module, _constant(keyword.value)
+
+
+def _constant(node: ast.expr) -> str:
+    return node.value if isinstance(node, ast.Constant) else ast.unparse(node)
+
+
+@requirement("text.linear")
+def test_each_regular_expression_is_listed_with_the_text_that_it_meets() -> None:
+    assert {found for root in ROOTS for found in expressions_in(root)} == OUTSIDE.keys() | INSIDE.keys()
+
+
+def test_nobody_imports_parts_of_the_module_where_they_would_not_be_found() -> None:
+    for root in ROOTS:
+        for path in root.rglob("*.py"):
+            imports = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
+            assert not [node for node in imports if node.module == "re"], path
+            named = [
+                a for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Import) for a in node.names
+            ]
+            assert not [alias for alias in named if alias.name == "regex" or (alias.name == "re" and alias.asname)], (
+                path
+            )
+
+
+def steps(listed: tuple[str, str], text: str, most: int = 2_000_000) -> int:
+    matcher = Matcher(listed[1], FLAGS.get(listed, 0), most)
+    (matcher.search_all if OUTSIDE[listed] == "search" else matcher.match_whole)(text)
+    return matcher.steps
+
+
+@requirement("text.linear")
+@pytest.mark.parametrize("listed", OUTSIDE, ids=str)
+@given(data=st.data())
+def test_an_expression_takes_twice_the_steps_for_twice_the_text(listed: tuple[str, str], data: st.DataObject) -> None:
+    own = st.lists(st.sampled_from(literals(listed[1])) | st.characters(), max_size=3).map("".join)
+    before, again, after = data.draw(own), data.draw(own.filter(bool)), data.draw(own)
+    once = steps(listed, before + again * 64 + after)
+    twice = steps(listed, before + again * 128 + after, most=once * 10 + 10_000)
+    assert twice <= 2.5 * once + 200
+
+
+def test_the_matcher_tells_an_expression_that_grows_faster() -> None:
+    """What it is for: the one that was once used on history stopped the server for a megabyte of `<details `."""
+    tag = r"<details[^>]*type="
+    few, more = Matcher(tag), Matcher(tag)
+    few.search_all("<details " * 20)
+    more.search_all("<details " * 40)
+    assert more.steps > 3 * few.steps
+    with pytest.raises(TooManySteps):
+        Matcher(tag).search_all("<details " * 2000)
+
+
+class Counted(str):
+    """Text that counts how many of its characters are looked at."""
+
+    looked = 0
+
+    def find(self, sub: str, start: Any = 0, end: Any = None) -> int:  # type: ignore[override]
+        stop = len(self) if end is None else end
+        found = super().find(sub, start, stop)
+        type(self).looked += 1 + (stop if found < 0 else found + len(sub)) - (start or 0)
+        return found
+
+    def __getitem__(self, key: Any) -> str:
+        piece = super().__getitem__(key)
+        type(self).looked += len(piece)
+        return piece
+
+
+DRAWN = ["<details", "<details ", ' type="reasoning"', ">", "</details>", "\n", "[\N{GEAR} ", "[", "]", "]\n", "a", " "]
+
+
+def looked_at(work: Callable[[str], str], text: str) -> int:
+    Counted.looked = 0
+    work(Counted(text))
+    return Counted.looked
+
+
+@requirement("text.linear")
+@pytest.mark.parametrize("work", [without_drawings, without_activity])
+@given(
+    before=st.lists(st.sampled_from(DRAWN), max_size=3).map("".join),
+    again=st.lists(st.sampled_from(DRAWN), min_size=1, max_size=4).map("".join),
+    after=st.lists(st.sampled_from(DRAWN), max_size=3).map("".join),
+)
+def test_what_was_drawn_into_a_text_is_found_by_looking_at_each_character_a_few_times(
+    work: Callable[[str], str], before: str, again: str, after: str
+) -> None:
+    once = looked_at(work, before + again * 64 + after)
+    assert looked_at(work, before + again * 128 + after) <= 2.5 * once + 200
+
+
+ACTIVITY = re.compile("\\[\N{GEAR} [^\\]\n]*\\]\n")
+BLOCK = re.compile(
+    r'<details\b[^<>]*\stype="(?:tool_calls|reasoning|code_interpreter)"[^<>]*>.*?</details>\n*', re.DOTALL
+)
+
+
+@given(st.lists(st.sampled_from(DRAWN), max_size=12).map("".join))
+def test_lines_of_activity_are_what_one_would_write_as_an_expression(text: str) -> None:
+    assert without_activity(text) == ACTIVITY.sub("", text)
+
+
+TAGS = [
+    '<details type="reasoning" done="true">',
+    "<details>",
+    '<details id="a" type="tool_calls">',
+    "</details>",
+    "\n",
+    "a",
+]
+
+
+@given(st.lists(st.sampled_from(TAGS), max_size=12).map("".join))
+def test_folded_blocks_are_what_one_would_write_as_an_expression(text: str) -> None:
+    assert without_drawings(text) == BLOCK.sub("", text)
+
+
+class Said:
+    """A request that says one thing."""
+
+    def __init__(self, prompt: str) -> None:
+        self.prompt = prompt
+
+
+def test_the_words_of_the_user_are_looked_for_at_both_ends_of_a_long_prompt() -> None:
+    text = f"USER: first{' ' * 10_000_000}\nASSISTANT: no\nUSER: last"
+    found = _user_says(Said(text))  # type: ignore[arg-type]
+    assert (found[0].split()[0], found[-1]) == ("first", "last")
+
+
+def test_a_line_that_comes_letter_by_letter_is_redacted_once() -> None:
+    seen: list[str] = []
+    redaction = Redaction(lambda text: seen.append(text) or text)
+    list(redaction.apply(["a"] * 1000 + ["\n"]))
+    assert seen == ["a" * 1000]
+
+
+@given(st.lists(st.text("ab", max_size=4), max_size=30), st.lists(st.text("ab", min_size=1, max_size=4), max_size=3))
+def test_a_stop_scanner_holds_back_less_than_a_stop_sequence(pieces: list[str], stops: list[str]) -> None:
+    scanner = StopScanner(stops)
+    for piece in pieces:
+        scanner.feed(piece)
+        assert len(scanner._held) < max([len(stop) for stop in stops], default=1)
