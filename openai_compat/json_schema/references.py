@@ -42,7 +42,7 @@ class References:
     """The places of a schema, by what they are called, and where each reference leads.
 
     Schemas are known by their identity: `id` of what was parsed. Raises InvalidSchema; with `strict` also for keywords
-    whose values make no sense.
+    whose values make no sense, and for references that go around in a circle, which no check would come out of.
 
     Attributes:
         root: the schema.
@@ -68,7 +68,8 @@ class References:
         self._walk(root, "", "#")
         while self._waiting:
             self._resolve(*self._waiting.pop())
-        self._refuse_circles()
+        if strict:
+            self._refuse_circles()
 
     def _walk(self, schema: object, base: str, place: str) -> None:
         """Note what is in a schema and below it."""
@@ -159,7 +160,7 @@ class References:
 
 
 def check_references(schema: Mapping[str, Any], budget: Budget) -> None:
-    """Raise InvalidSchema if a reference leaves the schema, or leads to nothing, or around in a circle."""
+    """Raise InvalidSchema if a reference leaves the schema, or leads to nothing in it."""
     if _refers(schema):
         References(dict(schema), budget, strict=False)
 

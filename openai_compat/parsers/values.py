@@ -8,13 +8,13 @@ from __future__ import annotations
 from ..errors import InvalidRequest
 
 MAX_VALUES = 100_000
-"""Values in one message, those in others counted too, names as well. Texts are one value each, however long."""
+"""Values in one message, those in others counted too. Text is one value, however long; names in objects are none."""
 
 QUICK = 5_000
 QUICK_BYTES = 1 << 20
 """Values, and bytes, that are read so fast that the event loop can wait for it."""
 
-_BEGIN = b",:[{"
+_BEGIN = b",[{"
 _SPACE = b" \t\r\n"
 _WINDOW = 1 << 16
 
@@ -27,7 +27,7 @@ def is_quick(data: bytes) -> bool:
 def check_values(data: bytes, most: int = MAX_VALUES) -> None:
     """Raise InvalidRequest if `data`, which is said to be JSON, holds more than so many values."""
     if len(data) > most and _may_hold_more(data, most) and _count(data, most) > most:
-        text = f"The body holds more than {most} values: objects, lists, texts, numbers, and the names in objects."
+        text = f"The body holds more than {most} values: objects, lists, texts and numbers."
         raise InvalidRequest(text, code="too_many_values")
 
 

@@ -31,8 +31,8 @@ class Limits:
 
     Attributes:
         body: bytes of a request body. The default takes pictures as base64.
-        values: values in the JSON of a request, or of a frame on a WebSocket: objects, lists, texts, numbers, and the
-            names in objects. Each costs some sixty bytes of memory and some microseconds, however short it is.
+        values: values in the JSON of a request, or of a frame on a WebSocket: objects, lists, texts, numbers. Each
+            costs some sixty bytes of memory and some microseconds, however short it is.
         file: bytes of an uploaded file.
         files: files that a principal may have uploaded.
         attachments: bytes of all uploaded files that an agent gets at once, each as often as it is named.
