@@ -59,7 +59,8 @@ def _count(data: bytes, most: int) -> int:
         outside += [part, b'"'] if in_text else [part]
         found += len(part) - len(part.translate(None, _BEGIN))
         quotes += len(pieces) - 1
-        if found > 2 * most or quotes > 2 * most:  # half of what was found may be `[]` and `{}`, which hold nothing
+        # Half of what was found may be `[]` and `{}`, which hold nothing; each value may have a name, and four quotes.
+        if found > 2 * most or quotes > 4 * most:
             return found + quotes
     whole = b"".join(outside)
     return found - whole.count(b"[]") - whole.count(b"{}")

@@ -31,6 +31,7 @@ OUTSIDE: dict[tuple[str, str], str] = {
     ("stores/sql_text", r"[\0\\\ud800-\udfff]"): "search",
     ("stores/sql_text", r"\\(....)"): "search",
     ("serializers/encoding", "[\ud800-\udfff]"): "search",
+    ("utf16", "[\ud800-\udfff]"): "search",
     ("parsers/input_items", r"[!-~]{1,128}"): "whole",
     ("parsers/responses_socket", r"[A-Za-z0-9_.-]{1,256}"): "whole",
     ("parsers/files", r"[a-z0-9!#$&^_.+-]{1,64}/[a-z0-9!#$&^_.+-]{1,64}"): "whole",
@@ -57,6 +58,7 @@ INSIDE: dict[tuple[str, str], str] = {
     ("testing/recording", r"\b([a-z]+[-_])(?:[0-9a-f]{16,}|[0-9A-Za-z]{24,})\b"): OURS,
     ("options", r"(?:(\[[0-9a-fA-F:.]+\]|[^:\[\]]*):)?(\d+)"): OURS,
     ("options", r"(\d+)([kmg]?)(?:i?b)?"): OURS,
+    ("options", r"(\d+(?:\.\d+)?|\.\d+)(ms|s|m|h|d)"): OURS,
     ("options", r"(\d+(?:\.\d+)?|\.\d+)(ms|s|m|h|d)?"): OURS,
 }
 """All others, and why they cannot hurt."""

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import jsonschema
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openai_compat import AgentRequest, Capabilities, Server
@@ -371,7 +371,7 @@ SCHEMAS = st.recursive(st.booleans() | some(KEYWORDS), with_more, max_leaves=6)
 
 
 @requirement("schemas.bounded")
-@settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=200)
 @given(
     with_more(SCHEMAS),
     SCHEMAS,
