@@ -17,6 +17,7 @@ from .messages import AssistantMessage, TextPart, UserMessage
 from .off_loop import off_loop
 from .parsers.body import parse_json
 from .parsers.schemas import invalid_schema, parse_schema
+from .parsers.values import check_values
 from .serializers.history import chat_message
 
 QUICK = 5_000
@@ -50,10 +51,12 @@ class OutputFormat:
             raise invalid_schema("checking the answer against it takes too long", self._param) from None
 
     def _problem(self, text: str, steps: int) -> str | None:
+        data = text.encode("utf-8", "surrogatepass")
         try:
-            value = parse_json(text)
-        except InvalidRequest:
-            return "It is not valid JSON."
+            check_values(data)
+            value = parse_json(data)
+        except InvalidRequest as error:
+            return "It holds too many values." if error.code == "too_many_values" else "It is not valid JSON."
         return None if self._schema is None else self._schema.problem(value, steps)
 
 

@@ -165,7 +165,7 @@ def _fields(text: str) -> dict[str, Any]:
     """A JSON object; an empty one for anything else."""
     try:
         read = from_json(text)
-    except ValueError:
+    except (ValueError, TypeError):  # the latter for half a character
         return {}
     return cast("dict[str, Any]", read) if isinstance(read, dict) else {}
 

@@ -32,7 +32,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
     return cast("dict[str, Any]", value)
 
 
-def parse_json(body: bytes | str) -> Any:
+def parse_json(body: bytes) -> Any:
     """The JSON value in `body`, likewise."""
     try:
         value = from_json(body, allow_inf_nan=False)

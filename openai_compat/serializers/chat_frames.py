@@ -255,7 +255,7 @@ def _value(text: str) -> Any:
     """What JSON text stands for; other text as it is."""
     try:
         return from_json(text) if text[:1] in "{[" else text
-    except ValueError:
+    except (ValueError, TypeError):  # the latter for half a character: text of an agent may have it
         return text
 
 

@@ -96,6 +96,6 @@ def call_digest(tool: str, arguments: str) -> str:
     """A hash of a tool and its arguments, the same however their JSON is written."""
     try:
         read = canonical(from_json(arguments or "{}"))
-    except ValueError:
+    except (ValueError, TypeError):  # the latter for half a character
         read = arguments
     return hashlib.sha256(f"{tool}\0{read}".encode("utf-8", "surrogatepass")).hexdigest()

@@ -218,6 +218,8 @@ class _Connection:
         try:
             for _ in range(PAGES):
                 page = await client.list_tools(cursor=cursor)
+                for tool in page.tools:  # else the package checks results by it: on the event loop, and without a bound
+                    (tool.output_schema or {}).clear()
                 tools += page.tools
                 cursor = page.next_cursor
                 if cursor is None:
@@ -306,7 +308,7 @@ def _object(text: str) -> dict[str, Any]:
     """The arguments; whether they are right, the server knows."""
     try:
         value = from_json(text or "{}", allow_inf_nan=False)
-    except ValueError:
+    except (ValueError, TypeError):  # the latter for half a character
         value = None
     if not isinstance(value, dict):
         raise ToolError("The arguments are not a JSON object.")

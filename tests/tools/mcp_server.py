@@ -58,6 +58,20 @@ async def who_am_i(context: Context) -> str:
     return str(request.headers.get("x-name")) if request is not None else "nobody"
 
 
+@server.tool()
+def dig() -> int:
+    """Its result has a schema that takes years to check."""
+    return 1
+
+
+dug = server._tool_manager.get_tool("dig")
+assert dug is not None
+dug.fn_metadata.output_schema = {
+    "$ref": "#/$defs/a0",
+    "$defs": {f"a{i}": {"allOf": [{"$ref": f"#/$defs/a{i + 1}"}] * 2} for i in range(40)} | {"a40": {"type": "object"}},
+}
+
+
 if __name__ == "__main__":
     if len(sys.argv) > 1:
         server.run("streamable-http", host="127.0.0.1", port=int(sys.argv[1]))

@@ -72,6 +72,11 @@ async def test_a_servers_tools_are_offered_with_their_schemas_and_called() -> No
         assert (await outcome(tools["picture"])).text == "[image: image/png]"
 
 
+async def test_a_servers_schema_for_a_result_is_not_looked_at() -> None:
+    async with Connected() as source:
+        assert (await outcome((await tools_of(source))["dig"])).text == "1"
+
+
 async def test_a_loop_uses_a_servers_tools_and_ends_the_server_when_it_is_closed(tmp_path: Path) -> None:
     model = ScriptedBackend([call("a", "small_add", a=1, b=2), call("b", "small_where")], ["Three."])
     loop = ToolLoop(model, [MCPServer("small", COMMAND, prefix="small_", cwd=str(tmp_path))], security="full")
