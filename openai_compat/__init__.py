@@ -47,6 +47,7 @@ from .policies.chat_socket import ChatSocket
 from .policies.conversations import Conversations
 from .policies.cors import Cors
 from .policies.disconnect import Disconnect
+from .policies.failures import ReplayFailures
 from .policies.housekeeping import Housekeeping
 from .policies.limits import Deadlines, Limits
 from .policies.messages import MessagePolicy
@@ -92,6 +93,7 @@ __all__ = (
     "Rates",
     "ReasoningDelta",
     "RefusalDelta",
+    "ReplayFailures",
     "Resume",
     "RunContext",
     "Sampling",

@@ -9,10 +9,10 @@ import anyio
 from .alarms import Fuse
 from .errors import OpenAICompatError
 from .exchange import NOBODY, whole_headers
-from .failures import let_go
 from .http import Channel, Frame, HttpRequest, encode_headers
 from .policies.auth import Auth
 from .serializers.errors import error_body, error_headers
+from .tasks import let_go
 
 NORMAL, GOING_AWAY, POLICY, TOO_BIG, INTERNAL, RESTART = 1000, 1001, 1008, 1009, 1011, 1012
 """Close codes (RFC 6455, 7.4.1; 1012 is in IANA's registry). Clients that reconnect do so after 1001, 1011 and 1012."""

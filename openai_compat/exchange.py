@@ -12,9 +12,9 @@ import anyio
 from .alarms import Fuse
 from .backend import Principal
 from .errors import OpenAICompatError
-from .failures import let_go
 from .http import ClientDisconnected, HttpRequest, ResponseBody, ResponseStart, Send, encode_headers
 from .serializers.errors import error_body, error_frame, error_headers
+from .tasks import let_go
 
 JSON = ("Content-Type", "application/json")
 
@@ -62,6 +62,7 @@ class Exchange:
         complete: True once the last piece was given to the transport.
         headers: what every answer to this request carries.
         about: headers about the answer's content, which belong to it wherever it is repeated.
+        failed: whether the agent that was started has failed, so that the client was told not to run it again.
         note: a word for the access log about how it ended.
         on_begun: who is told, once an agent is started or has been before.
         recording: a copy of the answer, if one was asked for.
@@ -77,6 +78,7 @@ class Exchange:
         self.complete = False
         self.note = ""
         self._agent_started = False
+        self.failed = False
         self.on_begun: Callable[[], object] | None = None
         self.recording: Recording | None = None
         self.headers: list[tuple[str, str]] = [("X-Request-Id", request_id)]
@@ -139,12 +141,17 @@ class Exchange:
         await self._start(status, [*usual, *headers])
         await self._write(ResponseBody(body, more=False))
 
+    def has_failed(self, error: OpenAICompatError) -> None:
+        """Note what goes wrong, and whether the agent has done it."""
+        self.note = error.code or error.type
+        self.failed = self.agent_started and error.should_retry is not True
+
     async def fail(self, error: OpenAICompatError) -> None:
         """Answer with an error, or end a stream that has begun with it: no finish_reason, no end mark.
 
         Raises ClientTooSlow if neither is possible, since another answer is half sent.
         """
-        self.note = error.code or error.type
+        self.has_failed(error)
         let_go(error)
         if not self.status:
             await self.answer(error.status, error_body(error), *error_headers(error))

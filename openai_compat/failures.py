@@ -28,14 +28,6 @@ STATUS_IN_STREAM = {
 CONTEXT_LENGTH_PHRASES = ("prompt is too long", "maximum context length", "context window")
 
 
-def let_go(error: BaseException) -> None:
-    """Take the traceback from an error that was told to whom it concerns, and logged where it is logged.
-
-    Its frames hold the objects of the request, some of which hold the error: a cycle, with the whole history in it.
-    """
-    error.__traceback__ = None
-
-
 def public_error(error: BaseException) -> OpenAICompatError:
     """The error to answer with: the agent's own declared one, a mapped upstream one, or a plain "agent_error".
 

@@ -19,6 +19,8 @@ from .exchange import Exchange, whole_headers
 from .fail_open import give_back
 from .http import HttpRequest
 from .leases import Leases
+from .policies.failures import ReplayFailures
+from .recent_failures import MOST_BYTES, RecentFailures
 from .serializers.errors import error_body, error_headers
 from .stores.port import Key, Replay, Store
 from .tasks import Failure, spawn
@@ -32,17 +34,28 @@ LOOK_AGAIN = 1.0
 
 REPLAYED = ("Idempotent-Replayed", "true")
 
+RETRIES = b"x-stainless-retry-count"
+"""OpenAI's SDKs, and all that are generated like them, count here how often they have tried before."""
+
 
 class Idempotency:
     """Runs each keyed request once. Duplicates that come meanwhile wait for the first one's end."""
 
-    def __init__(self, store: Store, patience: float, leases: Leases, headers: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        store: Store,
+        patience: float,
+        leases: Leases,
+        headers: Iterable[str] = (),
+        failures: ReplayFailures | None = None,
+    ) -> None:
         """`headers` are the names of those that have a say in the answer: the conversation's, the agents' own."""
         self._headers = sorted({name.lower().encode() for name in headers})
         self._store = store
         self._leases = leases
         self._patience = patience
         self._ended: dict[Key, anyio.Event] = {}
+        self._failures = None if failures is None else RecentFailures(failures)
 
     async def once(self, exchange: Exchange, body: bytes, run: Callable[[], Awaitable[None]]) -> None:
         """Call `run` unless the request carries a key that has been used: then answer as the first time.
@@ -59,7 +72,7 @@ class Idempotency:
         request = exchange.request
         sent = request.header(b"idempotency-key")
         if sent is None:
-            await run()
+            await self._unless_failed(exchange, body, run)
             return
         key = Key(exchange.principal.id, _checked(sent))
         digest = self._digest(request, body)
@@ -74,6 +87,21 @@ class Idempotency:
             await exchange.repeat(replay.status, replay.headers, replay.body, REPLAYED)
         else:
             await self._first(exchange, key, token, run)
+
+    async def _unless_failed(self, exchange: Exchange, body: bytes, run: Callable[[], Awaitable[None]]) -> None:
+        """Call `run`, or, where that is wanted, tell the failure that the same request has had just now."""
+        if self._failures is None:
+            await run()
+            return
+        key = Key(exchange.principal.id, self._digest(exchange.request, body))
+        replay = self._failures.find(key, exchange.request.header(RETRIES))
+        if replay is not None:
+            await exchange.repeat(replay.status, replay.headers, replay.body, REPLAYED)
+            return
+        exchange.record(MOST_BYTES)
+        await _run_and_tell(exchange, run)
+        if exchange.failed:
+            self._failures.keep(key, _recorded(exchange) or _unrepeatable())
 
     def _digest(self, request: HttpRequest, body: bytes) -> str:
         """A hash of all that decides about the answer."""
@@ -105,11 +133,7 @@ class Idempotency:
             self._leases.hold(token, _nothing)  # a key whose lease was lost is settled all the same, or is not
         self._ended[key] = anyio.Event()
         try:
-            await run()
-        except OpenAICompatError as error:
-            if not exchange.agent_started:
-                raise
-            await exchange.fail(error)
+            await _run_and_tell(exchange, run)
         finally:
             self._leases.drop(token)
             replay = (_recorded(exchange) or _unrepeatable()) if exchange.agent_started else None
@@ -122,6 +146,16 @@ class Idempotency:
             ended = self._ended.pop(key, None)
             if ended is not None:
                 ended.set()
+
+
+async def _run_and_tell(exchange: Exchange, run: Callable[[], Awaitable[None]]) -> None:
+    """Call `run`. A failure of an agent that was started is the answer."""
+    try:
+        await run()
+    except OpenAICompatError as error:
+        if not exchange.agent_started:
+            raise
+        await exchange.fail(error)
 
 
 async def _begun_in_time(exchange: Exchange, seconds: float, work: Callable[[], Awaitable[None]]) -> None:

@@ -22,7 +22,6 @@ from .endpoints.chat_threads import ChatThreads
 from .endpoints.nearby import shares_of
 from .errors import NotFound, OpenAICompatError, Unavailable, UpgradeRequired
 from .exchange import ClientTooSlow, Exchange
-from .failures import let_go
 from .http import Channel, ClientDisconnected, HttpRequest, Send
 from .idempotency import Idempotency
 from .leases import Leases
@@ -34,6 +33,7 @@ from .policies.conversations import Conversations
 from .policies.cookies import CookieKey
 from .policies.cors import Cors, check_origin, is_preflight
 from .policies.disconnect import Disconnect
+from .policies.failures import ReplayFailures
 from .policies.hosts import LOOPBACK, Hosts
 from .policies.housekeeping import Housekeeping
 from .policies.limits import Deadlines, Limits
@@ -52,6 +52,7 @@ from .shared_slots import SharedSlots
 from .stores.memory import MemoryStore
 from .stores.open import open_store
 from .stores.port import RETENTION, Store
+from .tasks import let_go
 from .upkeep import Upkeep
 from .webhooks import Publisher, Webhooks
 
@@ -79,6 +80,7 @@ class Server:
         deadlines: bounds on time.
         admission: what becomes of requests for which no slot is free.
         disconnect: what becomes of a turn whose client has left.
+        replay_failures: answers identical requests that come right after a failure with that failure; None runs them.
         messages: how much of what the client says reaches the agent.
         compaction: how conversations are made shorter for agents that declare a `context_window`; None leaves them.
         unknown_model: what a request for a model that is not there gets: a 404, or the first agent ("default").
@@ -114,6 +116,7 @@ class Server:
         deadlines: Deadlines = Deadlines(),  # noqa: B008
         admission: Admission = Admission(),  # noqa: B008
         disconnect: Disconnect = Disconnect(),  # noqa: B008
+        replay_failures: ReplayFailures | None = None,
         messages: MessagePolicy = MessagePolicy(),  # noqa: B008
         compaction: Compaction | None = COMPACTION,
         unknown_model: Literal["reject", "default"] = "reject",
@@ -165,7 +168,9 @@ class Server:
             chat_api=chat_api,
             upkeep=Upkeep(store, retention),
             nearby=shares_of(limits.body),
-            idempotency=Idempotency(store, deadlines.request, leases, _telling(conversations, agent_headers)),
+            idempotency=Idempotency(
+                store, deadlines.request, leases, _telling(conversations, agent_headers), replay_failures
+            ),
             rates=None if rates is None else RateLimiter(store, rates),
             agent_headers=frozenset([name.lower() for name in agent_headers]),
             owned_by=owned_by,

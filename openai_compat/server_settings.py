@@ -13,6 +13,7 @@ from .policies.chat_socket import ChatSocket
 from .policies.conversations import Conversations
 from .policies.cors import Cors
 from .policies.disconnect import Disconnect
+from .policies.failures import ReplayFailures
 from .policies.housekeeping import Housekeeping
 from .policies.limits import Deadlines, Limits
 from .policies.messages import MessagePolicy
@@ -30,6 +31,7 @@ KINDS: Mapping[str, tuple[type, ...]] = {
     "deadlines": (Deadlines,),
     "admission": (Admission,),
     "disconnect": (Disconnect,),
+    "replay_failures": (ReplayFailures, NoneType),
     "messages": (MessagePolicy,),
     "compaction": (Compaction, NoneType),
     "housekeeping": (Housekeeping, NoneType),

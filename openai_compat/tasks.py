@@ -79,6 +79,14 @@ class Failure:
                 del error  # this frame is in the traceback too
 
 
+def let_go(error: BaseException) -> None:
+    """Take the traceback from an error that was told to whom it concerns, and logged where it is logged.
+
+    Its frames hold the objects of the request, some of which hold the error: a cycle, with the whole history in it.
+    """
+    error.__traceback__ = None
+
+
 async def to_the_end(work: Callable[[], Awaitable[None]], name: str) -> None:
     """Do `work` in a task of its own, so that no cancellation of the caller, of whatever kind, can meet it.
 

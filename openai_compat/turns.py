@@ -27,9 +27,9 @@ from .backend import AgentBackend, AgentRequest, RunContext
 from .callables import close
 from .enforce import BROKEN, Enforcer
 from .errors import AgentError, OpenAICompatError
-from .failures import let_go, public_error
+from .failures import public_error
 from .reducer import LARGE, Item, size_of
-from .tasks import Task, spawn
+from .tasks import Task, let_go, spawn
 
 BUFFER = 256
 """Items an agent may be ahead of the client: then it waits."""

@@ -117,6 +117,12 @@ CONVERSATIONS = grouped(
     option("--system", **choice("accept", "ignore", "reject"), help="System messages of clients."),
     option("--user", **choice("optional", "required"), help="Whether the user has to say something."),
     option("--on-disconnect", **choice("cancel", "finish", "detach"), help="A turn whose client has left."),
+    option(
+        "--replay-failures",
+        **TIME,
+        default="0",
+        help="So soon after a failure the same request gets it again, without a run; 0: it runs.",
+    ),
     option("--visibility", type=click.Choice(get_args(Visibility)), default="status", help="Where tool calls show."),
     option("--bare-paths", is_flag=True, help="Answer without /v1 in the path too."),
 )

@@ -22,6 +22,7 @@ from openai_compat import (
     MemoryStore,
     MessagePolicy,
     Rates,
+    ReplayFailures,
     Server,
     Webhooks,
     key_from_env,
@@ -95,6 +96,7 @@ def _settings(o: dict[str, Any]) -> dict[str, Any]:
         "chat_api": ChatApi() if o["chat_api"] else None,
         "chat_socket": ChatSocket() if o["chat_socket"] else None,
         "disconnect": Disconnect(o["on_disconnect"]),
+        "replay_failures": _replay_failures(o["replay_failures"]),
         "messages": MessagePolicy(history=o["history"].replace("-", "_"), system=o["system"], user=o["user"]),
         "unknown_model": o["unknown_model"],
         "conversations": _conversations(o["store"], o["conversations_max"], o["conversation_ttl"]),
@@ -104,6 +106,10 @@ def _settings(o: dict[str, Any]) -> dict[str, Any]:
         "visibility": o["visibility"],
         "bare_paths": o["bare_paths"],
     }
+
+
+def _replay_failures(seconds: float) -> ReplayFailures | None:
+    return ReplayFailures(seconds, longest=max(seconds, ReplayFailures().longest)) if seconds else None
 
 
 def _is_database(url: str | None) -> bool:

@@ -17,7 +17,6 @@ from ..alarms import Sleeper, clock, new_signal, new_sleeper
 from ..backend import AgentBackend, AgentRequest, Sampling
 from ..connection import POLICY, RESTART, TOO_BIG, Connection
 from ..errors import Conflict, InvalidRequest, NotFound, OpenAICompatError, Unauthorized, Unavailable
-from ..failures import let_go
 from ..http import ClientDisconnected, Frame
 from ..parsers.chat import check_capabilities, parse_chat_object
 from ..parsers.chat_frames import Command, Say, decision, parse_frame
@@ -36,7 +35,7 @@ from ..protocol.chat_frames import (
 from ..runtime import Runtime, logger, new_id
 from ..serializers.chat_frames import encode, error_frame, generation_stopped
 from ..stores.port import Key
-from ..tasks import ChildTasks, child_tasks, spawn
+from ..tasks import ChildTasks, child_tasks, let_go, spawn
 from .approvals import Binding, find_answers
 from .attachments import message_places
 from .chat_api.conversation import settings_in

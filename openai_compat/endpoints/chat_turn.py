@@ -16,7 +16,6 @@ from ..backend import AgentBackend, AgentRequest, Principal
 from ..conversations import Draft, extended
 from ..errors import AgentError, Conflict, OpenAICompatError
 from ..events import PendingCall
-from ..failures import let_go
 from ..messages import Message, ToolMessage
 from ..off_loop import off_loop
 from ..parsers.chat_frames import tool_output
@@ -30,6 +29,7 @@ from ..serializers.encoding import dumps
 from ..serializers.history import reply_message
 from ..serializers.presentation import Presentation
 from ..stores.port import Approval, Outcome
+from ..tasks import let_go
 from .approvals import Answers, Binding, decide, superseded
 from .asking import Questions, answered
 from .attachments import Places, attach

@@ -21,7 +21,7 @@ from ..errors import AgentError, OpenAICompatError
 from ..events import Finished, FinishReason, Paused, UsageReported
 from ..exchange import ClientTooSlow
 from ..fail_open import give_back
-from ..failures import let_go, not_again
+from ..failures import not_again
 from ..http import ClientDisconnected
 from ..off_loop import off_loop
 from ..policies.admission import Seat
@@ -30,6 +30,7 @@ from ..runtime import Runtime, logger, now
 from ..shortening import shortened
 from ..stores.port import Approval, ConversationTurn, Events, Outcome
 from ..structured import OutputFormat, repair
+from ..tasks import let_go
 from .approvals import decide, questions
 from .generation import commit
 from .job import Job, Turns

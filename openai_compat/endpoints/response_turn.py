@@ -12,7 +12,6 @@ from ..access import log_access
 from ..backend import AgentBackend, AgentRequest, Principal, RunContext
 from ..connection import Connection
 from ..errors import OpenAICompatError
-from ..failures import let_go
 from ..http import ClientDisconnected
 from ..parsers.responses import parse_response
 from ..parsers.responses_socket import Create, Steer
@@ -20,6 +19,7 @@ from ..policies.limits import QUICK_FRAME, parse_frame
 from ..runtime import Runtime, logger, new_id
 from ..serializers.encoding import dumps
 from ..serializers.responses_socket import event_frames
+from ..tasks import let_go
 from .chores import chore
 from .ids import ResponseIds
 from .nearby import Nearby

@@ -12,7 +12,6 @@ import anyio.lowlevel
 
 from ..connection import GOING_AWAY, POLICY, RESTART, TOO_BIG, Connection
 from ..errors import InvalidRequest, OpenAICompatError, Unauthorized, Unavailable
-from ..failures import let_go
 from ..http import ClientDisconnected, Frame
 from ..parsers.responses_socket import (
     Command,
@@ -27,7 +26,7 @@ from ..parsers.responses_socket import (
 from ..policies import limits
 from ..runtime import Runtime, new_id
 from ..serializers.responses_socket import error_event
-from ..tasks import ChildTasks, child_tasks
+from ..tasks import ChildTasks, child_tasks, let_go
 from .lanes import LaneLimits, Lanes
 from .nearby import Nearby
 from .response_turn import ResponseTurn

@@ -39,7 +39,7 @@ class StreamSink:
         """The last frames of a response that failed. Raises `error` if nothing was written before."""
         if not self._exchange.status:
             raise error
-        self._exchange.note = error.code or error.type
+        self._exchange.has_failed(error)
         await self._exchange.end(frames + DONE)
 
 

@@ -403,6 +403,9 @@ REQUIREMENTS: dict[str, Requirement] = {
     "server.garbage": Requirement("a request leaves nothing behind that only the garbage collector takes away", "T 60"),
     "server.one_slot": Requirement("one slot for a whole answer, with its repairs and its client's tools", "T 61"),
     "server.frozen_store": Requirement("the deadline of a request covers a store that does not answer", "T 64"),
+    "run_once.replayed": Requirement(
+        "where that is wanted, a client that asks again at once gets the failure again, a person a run", "W 22"
+    ),
     "server.settings": Requirement("settings are values: several servers may have the same ones", "T 62"),
     "stream.silence": Requirement(
         "official clients read streams of silent agents, under each disconnect policy", "T 63"

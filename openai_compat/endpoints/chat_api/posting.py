@@ -9,7 +9,6 @@ from typing import TypeAlias, TypeVar
 
 from ...errors import OpenAICompatError
 from ...exchange import Exchange
-from ...failures import let_go
 from ...parsers.chat_api import parse, query_of
 from ...policies.content import check_content_type
 from ...policies.limits import parse_body, read_body
@@ -18,6 +17,7 @@ from ...runtime import Runtime
 from ...serializers.chat_api_forms import TurnForm
 from ...serializers.encoding import KEEP_ALIVE_BESIDE_IDS
 from ...serializers.errors import error_frame
+from ...tasks import let_go
 from ..admit import admit
 from ..outlive import outlive
 from ..resuming import journaled, resume
@@ -83,6 +83,6 @@ async def told(exchange: Exchange, failed: ErrorFrame) -> AsyncGenerator[None]:
     except OpenAICompatError as error:
         if not exchange.streaming:
             raise
-        exchange.note = error.code or error.type
+        exchange.has_failed(error)
         let_go(error)
         await exchange.end(failed(error))
