@@ -63,6 +63,7 @@ class Exchange:
         headers: what every answer to this request carries.
         about: headers about the answer's content, which belong to it wherever it is repeated.
         failed: whether the agent that was started has failed, so that the client was told not to run it again.
+        on_failed: who is told, as the last of the failure's answer is sent.
         note: a word for the access log about how it ended.
         on_begun: who is told, once an agent is started or has been before.
         recording: a copy of the answer, if one was asked for.
@@ -79,6 +80,7 @@ class Exchange:
         self.note = ""
         self._agent_started = False
         self.failed = False
+        self.on_failed: Callable[[Exchange], None] | None = None
         self.on_begun: Callable[[], object] | None = None
         self.recording: Recording | None = None
         self.headers: list[tuple[str, str]] = [("X-Request-Id", request_id)]
@@ -187,6 +189,8 @@ class Exchange:
         if self.recording is not None:
             self.recording.add(body)
         self.complete = not body.more
+        if self.complete and self.failed and self.on_failed is not None:
+            self.on_failed(self)  # the client may ask again while the agent is still being stopped
         await self._deliver(ResponseBody(b"", body.more) if self.request.method == "HEAD" else body)
 
     async def _deliver(self, message: ResponseStart | ResponseBody) -> None:

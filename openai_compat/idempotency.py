@@ -99,8 +99,11 @@ class Idempotency:
             await exchange.repeat(replay.status, replay.headers, replay.body, REPLAYED)
             return
         exchange.record(MOST_BYTES)
+        exchange.on_failed = partial(self._keep_failure, key)
         await _run_and_tell(exchange, run)
-        if exchange.failed:
+
+    def _keep_failure(self, key: Key, exchange: Exchange) -> None:
+        if self._failures is not None:
             self._failures.keep(key, _recorded(exchange) or _unrepeatable())
 
     def _digest(self, request: HttpRequest, body: bytes) -> str:

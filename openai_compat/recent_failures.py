@@ -35,11 +35,15 @@ class RecentFailures:
         self._kept: dict[Key, _Failure] = {}  # oldest first
 
     def find(self, key: Key, retries: str | None) -> Replay | None:
-        """The failure that a request has had just now, None if it is to run. `retries` is the client's own count."""
+        """The failure that a request has had just now, None if it is to run. `retries` is the client's own count.
+
+        A count of 0 says nothing: programs try again around SDKs that have not tried again themselves.
+        """
         now = self._clock()
         self._forget(now)
         found = self._kept.get(key)
-        if found is None or retries == "0" or (retries is None and now - found.told > self._policy.seconds):
+        again = retries is not None and retries != "0"
+        if found is None or (now - found.told > self._policy.seconds and not again):
             self._kept.pop(key, None)
             return None
         found.told = now

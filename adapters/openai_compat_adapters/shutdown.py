@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import socket
@@ -58,6 +59,8 @@ class Runner(uvicorn.Server):
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve, within the server's own lifespan."""
         async with self._server.lifespan():
+            gc.collect()
+            gc.freeze()  # all that is loaded by now stays: the collector need not go through it again and again
             await super().serve(sockets)
         logger.info("stopped")
         self._watchdog.end_process_in(LEAVING)

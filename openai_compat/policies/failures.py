@@ -15,12 +15,12 @@ class ReplayFailures:
     the headers that have a say in the answer. Only failures are kept, of agents that were started, and in this process.
     What an agent says may be run again (`should_retry=True`) is.
 
-    A client that counts its own tries (`x-stainless-retry-count`, as OpenAI's SDKs do) is taken at its word: its first
-    try always runs. From others, a person's "try again" is told by the pause before it.
+    A person's "try again" is told from a program's by the pause before it, or by what is changed. A client that says
+    that it tries again (`x-stainless-retry-count`, as OpenAI's SDKs do) may take longer.
 
     Attributes:
         seconds: how soon after it heard of the failure a client's request is taken for the same one.
-        longest: seconds after the failure itself, when it runs again in any case.
+        longest: seconds after the failure itself, when the request runs again in any case.
     """
 
     seconds: float = 5.0

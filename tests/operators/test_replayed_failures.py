@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openai_compat import AgentError, Conversations, Disconnect, Principal, ReplayFailures, Server
+from openai_compat import AgentError, Conversations, Deadlines, Disconnect, Limits, Principal, ReplayFailures, Server
 from openai_compat.recent_failures import MOST, MOST_BYTES, MOST_OF_ONE, RecentFailures
 from openai_compat.stores.port import Key, Replay
 from openai_compat_adapters.client import async_openai
-from tests.core.exchanges import CHAT, answer, ask, request
+from tests.core.exchanges import CHAT, Recorder, answer, ask, request
+from tests.core.stepping import eventually
 from tests.interaction.requirements import requirement
 from tests.loops import anyio_backend as anyio_backend
 
@@ -130,9 +131,9 @@ async def test_nothing_is_replayed_unless_that_was_asked_for() -> None:
 
 @requirement("run_once.replayed")
 @pytest.mark.anyio
-async def test_a_client_that_counts_its_tries_is_taken_at_its_word() -> None:
+async def test_after_the_pause_only_a_client_that_says_that_it_tries_again_gets_the_failure() -> None:
     agent = Fails()
-    server = serving(agent)
+    server = Server(agent, replay_failures=ReplayFailures(seconds=0))
     for headers in (FIRST, AGAIN, AGAIN, FIRST, AGAIN):
         await answer(server, request(CHAT, said(), headers))
     assert agent.runs == 2
@@ -141,13 +142,41 @@ async def test_a_client_that_counts_its_tries_is_taken_at_its_word() -> None:
 @requirement("run_once.replayed")
 @pytest.mark.anyio
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_a_person_with_the_sdk_who_tries_again_gets_a_run(anyio_backend: str) -> None:
+@pytest.mark.parametrize(("seconds", "runs"), [(5, 1), (0, 3)])
+async def test_a_loop_around_the_sdk_gets_the_failure_and_a_person_a_run(
+    seconds: float, runs: int, anyio_backend: str
+) -> None:
     agent = Fails()
-    async with async_openai(serving(agent), max_retries=2) as client:
+    server = Server(agent, replay_failures=ReplayFailures(seconds))
+    async with async_openai(server, max_retries=2) as client:
         for _ in range(3):
             with pytest.raises(openai.APIStatusError):
                 await client.chat.completions.create(model="agent", messages=[{"role": "user", "content": "fail"}])
-    assert agent.runs == 3
+    assert agent.runs == runs
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_failure_counts_from_the_moment_it_is_told(stream: bool) -> None:
+    """The agent is still being stopped then, and may take its time."""
+    stopped, runs = anyio.Event(), list[str]()
+
+    async def slow(prompt: str) -> AsyncIterator[str]:
+        runs.append(prompt)
+        try:
+            yield "x" * 100
+        finally:
+            with anyio.CancelScope(shield=True):
+                await stopped.wait()
+
+    server = serving(slow, limits=Limits(answer=10), deadlines=Deadlines(request=0.05))
+    first = Recorder()
+    async with anyio.create_task_group() as group:
+        group.start_soon(server.handle, request(CHAT, said(stream=stream)), first)
+        await eventually(lambda: first.begun and first.complete)
+        assert (await answer(server, request(CHAT, said(stream=stream)))).data == first.data
+        stopped.set()
+    assert len(runs) == 1
 
 
 @pytest.mark.anyio

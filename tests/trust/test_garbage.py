@@ -30,6 +30,7 @@ from openai_compat import (
     Deadlines,
     Disconnect,
     Limits,
+    ReplayFailures,
     RunContext,
     Server,
 )
@@ -183,6 +184,8 @@ KINDS: dict[str, Any] = {
         "break", status=500, headers={"x-conversation-id": "c"}, server={"conversations": Conversations()}
     ),
     "failed with a key": chat("fail", status=409, headers={"idempotency-key": "k#"}),
+    "failed, to be told again": chat("fail", status=409, server={"replay_failures": ReplayFailures(seconds=0)}),
+    "told again": chat("fail", status=409, server={"replay_failures": ReplayFailures()}),
     "failed under detach": chat("break", stream=True, server={"disconnect": Disconnect("detach")}),
     "too late": chat("wait", status=504, server={"deadlines": LATE}),
     "no slot": chat(status=429, server={"limits": Limits(slots=0)}),
