@@ -119,7 +119,8 @@ CONVERSATIONS = grouped(
     option("--on-disconnect", **choice("cancel", "finish", "detach"), help="A turn whose client has left."),
     option(
         "--replay-failures",
-        **TIME,
+        type=duration,
+        metavar="TIME",
         default="0",
         help="So soon after a failure the same request gets it again, without a run; 0: it runs.",
     ),

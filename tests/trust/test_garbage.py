@@ -272,7 +272,7 @@ def ours(thing: object) -> str | None:
 def alive() -> Counter[str]:
     """How many objects of ours there are, but for what a store keeps."""
     names = filter(None, map(ours, gc.get_objects()))
-    return Counter([name for name in names if not name.startswith("openai_compat.stores.")])
+    return Counter([name for name in names if not name.startswith(("openai_compat.stores.", "openai_compat.shares."))])
 
 
 @contextmanager

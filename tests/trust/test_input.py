@@ -27,7 +27,7 @@ from openai_compat import (
     as_backend,
 )
 
-from .probe import CHAT, JSON, Counting, ask, error_of, in_process, strict_json
+from .probe import CHAT, JSON, Counting, ask, error_of, frames, in_process, strict_json
 from .wire import process
 
 pytestmark = pytest.mark.anyio
@@ -77,7 +77,6 @@ GOOD = json.dumps(ask())
         b'{"a": "\xff\xfe"}',
         b'{"a": "\xc3"}',
         b'{"a": "\xed\xa0\x80"}',
-        b"\xef\xbb\xbf" + GOOD.encode(),
         GOOD.encode("utf-16"),
         GOOD.encode("utf-16-le"),
         GOOD.encode("utf-32"),
@@ -442,6 +441,14 @@ async def test_half_a_surrogate_pair_is_refused(escape: str, place: str) -> None
     assert error_of(await post(body))[:2] == (400, "invalid_request_error")
 
 
+def said_in(answer: httpx2.Response) -> str:
+    """The text of a chat answer, plain or streamed."""
+    if not answer.text.startswith("data: "):
+        return str(answer.json()["choices"][0]["message"]["content"])
+    choices = [choice for frame in frames(answer.content) for choice in frame["choices"]]
+    return "".join([choice["delta"].get("content") or "" for choice in choices])
+
+
 async def test_an_agents_own_half_surrogates_are_replaced_everywhere() -> None:
     """101: in text, in names, in ids and in errors; the answer is complete and strict JSON"""
 
@@ -455,8 +462,8 @@ async def test_an_agents_own_half_surrogates_are_replaced_everywhere() -> None:
 
     for stream in (False, True):
         answer = await chat(agent, stream=stream)
-        assert "plain \ufffd" in answer.text
-        assert "event \ufffd" in answer.text
+        said = said_in(answer)  # the half waits for the next piece, which may bring the other one
+        assert said == "plain \ufffdevent \ufffd"
         answer = await chat(agent, stream=stream, tools=[tool("f")])
         assert "call_\ufffd" in answer.text
         assert answer.status_code == 200

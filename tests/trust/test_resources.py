@@ -198,7 +198,10 @@ async def test_a_silent_agent_whose_stream_has_begun_gets_an_error_event() -> No
     async with in_process(Server(agent, deadlines=Deadlines(request=0.2))) as client:
         answer = await client.post(CHAT, json=ask(stream=True))
     events = frames(answer.content)
-    assert [list(event["choices"][0]["delta"]) for event in events[:-1]] == [["role"], ["content"]]
+    assert [list(event["choices"][0]["delta"]) for event in events[:-1]] == [
+        ["role", "content", "refusal"],
+        ["content"],
+    ]
     assert (events[-1]["error"]["type"], events[-1]["error"]["code"]) == ("agent_error", "timeout")
     assert agent.stopped.is_set()
 
