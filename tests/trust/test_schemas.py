@@ -317,16 +317,7 @@ async def test_an_answer_whose_check_would_take_too_long_fails_for_the_schema_an
 @requirement("schemas.bounded")
 @pytest.mark.parametrize(
     "answer",
-    [
-        "[" * 100_000,
-        "1" * 5_000,
-        '{"a": NaN}',
-        "1e999",
-        f"[{'[],' * 200_000}[]]",
-        '"\\ud800"',
-        "{" * 300,
-        '{"a": "\ud800"}',
-    ],
+    ["[" * 100_000, "1" * 5_000, '{"a": NaN}', "1e999", f"[{'[],' * 200_000}[]]", '"\\ud800"', "{" * 300],
 )
 async def test_an_answer_that_is_no_json_or_too_much_of_it_is_the_agents_failure(answer: str) -> None:
     with watched_loop():
