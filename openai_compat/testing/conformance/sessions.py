@@ -7,8 +7,8 @@ from functools import partial
 from typing import Any
 
 from ...backend import AgentBackend, AgentRequest, RunContext
-from ...conversations import Conversations
 from ...events import AgentEvent
+from ...policies.conversations import Conversations
 from ...server import Server
 from ..call import http_request
 from ..subject import Exchange, Subject, as_subject, ask
