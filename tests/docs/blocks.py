@@ -30,7 +30,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
-from unittest.mock import patch
 
 from sybil import Document, Example, Region
 from sybil.parsers.markdown.lexers import RawFencedCodeBlockLexer
@@ -102,8 +101,14 @@ class Page:
         if (title and title[1].startswith("test_")) or any(map(_is_missing, IMPORTED.findall(source))):
             return
         self.names["__name__"] = Path(title[1]).stem if title else "page"
-        with patch.dict(sys.modules, {self.names["__name__"]: self._module}):  # some look their functions' module up
-            exec(code, self.names)
+        name = self.names["__name__"]
+        before, sys.modules[name] = sys.modules.get(name), self._module  # some look their functions' module up
+        try:
+            exec(code, self.names)  # what it imports stays imported, so only this name is put back
+        finally:
+            del sys.modules[name]
+            if before is not None:
+                sys.modules[name] = before
 
     def _toml(self, source: str, example: Example) -> None:
         tomllib.loads(source)
