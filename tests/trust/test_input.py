@@ -445,7 +445,8 @@ def said_in(answer: httpx2.Response) -> str:
     """The text of a chat answer, plain or streamed."""
     if not answer.text.startswith("data: "):
         return str(answer.json()["choices"][0]["message"]["content"])
-    choices = [choice for frame in frames(answer.content) for choice in frame["choices"]]
+    chunks = [frame for frame in frames(answer.content) if isinstance(frame, dict)]  # all but the end mark
+    choices = [choice for chunk in chunks for choice in chunk["choices"]]
     return "".join([choice["delta"].get("content") or "" for choice in choices])
 
 
