@@ -26,7 +26,6 @@ from .endpoints import (
 from .endpoints.chat_api.routes import ROUTES as CHAT_API
 from .endpoints.openapi_paths import FORM, asked, json
 from .policies.chat_api import ChatApi
-from .protocol.files import PURPOSES
 from .routing import Operation, Route, Routes
 
 LIST: Mapping[str, Any] = {
@@ -37,9 +36,12 @@ LIST: Mapping[str, Any] = {
 FILES: Mapping[str, Any] = {
     **LIST,
     "limit": {"type": "integer", "minimum": 1, "maximum": 10_000},
-    "purpose": {"enum": list(PURPOSES)},
+    "purpose": {"type": "string"},
 }
-FOLLOW: Mapping[str, Any] = {"stream": {"type": "boolean"}, "starting_after": {"type": "integer", "minimum": -1}}
+FOLLOW: Mapping[str, Any] = {
+    "stream": {"type": "boolean"},
+    "starting_after": {"type": "integer", "minimum": -1, "maximum": 999_999_999_999_999},
+}
 BYTES: Mapping[str, Any] = {"application/octet-stream": {}}
 ITEM: Mapping[str, Any] = {"application/json": {"type": "object"}}
 STATUS: Mapping[str, Any] = {"application/json": {"type": "object", "required": ["status"]}}

@@ -34,6 +34,7 @@ from ..serializers.encoding import dumps
 from ..version import __version__
 from .chat_api import openapi as chat_api
 from .openapi_paths import KEYS, REF, paths
+from .openapi_rules import with_rules
 
 REQUESTS: tuple[type[WireModel], ...] = (
     ChatCompletionRequest,
@@ -46,6 +47,14 @@ REQUESTS: tuple[type[WireModel], ...] = (
 )
 PARTS: Mapping[str, frozenset[str]] = {"CompactRequest": COMPACT_FIELDS, "InputTokensRequest": TOKEN_FIELDS}
 """Requests that have some of the fields of ResponseRequest."""
+TITLES: Mapping[str, str] = {"File": "FileObject", "Response": "ResponseObject"}
+"""Of schemas whose names generators use for classes of their own."""
+EVENT: Mapping[str, Any] = {
+    "type": "object",
+    "description": "An event of a stream. Its data is JSON, or `[DONE]`.",
+    "properties": {"id": {"type": "string"}, "event": {"type": "string"}, "data": {"type": "string"}},
+    "required": ["data"],
+}
 NAMED = REF.format(model="")
 PREFIXES: Mapping[str, str] = {
     "chat_request": "Chat",
@@ -86,7 +95,7 @@ ANSWERS: Mapping[str, Any] = {
 
 async def document(routes: Sequence[Route], needs_key: bool, runtime: Runtime, exchange: Exchange) -> None:
     """The OpenAPI 3.1 document of these routes. Needs no key."""
-    schemas, about = _schemas(), runtime.chat_api
+    schemas, about = with_rules(_schemas(), runtime.limits), runtime.chat_api
     if about is not None:
         schemas = {**schemas, **chat_api.schemas()}
     found: dict[str, Any] = {
@@ -98,12 +107,17 @@ async def document(routes: Sequence[Route], needs_key: bool, runtime: Runtime, e
         },
         "servers": [{"url": quote(exchange.request.root) or "/"}],
         "paths": paths(routes),
-        "components": {"schemas": schemas},
+        "components": {"schemas": {name: _titled(name, schema) for name, schema in schemas.items()}},
     }
     if needs_key:
         found["security"] = KEYS
         found["components"]["securitySchemes"] = _key_schemes(None if about is None else about.cookie)
     await exchange.answer(200, dumps(found))
+
+
+def _titled(name: str, schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The schema with its own name for a title, of which generators make the names of classes."""
+    return {**schema, "title": TITLES.get(name, name)} if "title" in schema else schema
 
 
 def _key_schemes(cookie: str | None) -> dict[str, Any]:
@@ -126,7 +140,8 @@ def _schemas() -> dict[str, Any]:
     ]
     found, shared = TypeAdapter.json_schemas(inputs, ref_template=REF)
     unions = {name: schema for (name, _), schema in found.items() if "$ref" not in schema}
-    return {_plain(name): _readable(schema) for name, schema in {**shared["$defs"], **unions}.items()}
+    named = {**shared["$defs"], **unions, "ServerSentEvent": EVENT}
+    return {_plain(name): _readable(schema) for name, schema in named.items()}
 
 
 def _part(name: str) -> type[WireModel]:
@@ -139,9 +154,10 @@ def _part(name: str) -> type[WireModel]:
 
 
 def _plain(name: str) -> str:
-    """A name that people would give: pydantic writes the whole module where two modules have one name."""
+    """A name that people would give: of two that are alike pydantic tells the whole module, or the direction."""
     *_, module, own = ["", *name.split("__")]
-    return PREFIXES.get(module, "") + own
+    own, _, direction = own.partition("-")
+    return PREFIXES.get(module, "") + own + ("Param" if direction == "Input" else "")
 
 
 def _readable(schema: Any) -> Any:

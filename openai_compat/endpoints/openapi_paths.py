@@ -24,12 +24,16 @@ FORM: Final[Content] = {
         "schema": {
             "type": "object",
             "properties": {
-                "file": {"type": "string", "format": "binary"},
+                "file": {"type": "string", "format": "binary", "minLength": 1},
                 "purpose": {"enum": list(PURPOSES)},
                 "expires_after[anchor]": {"const": "created_at"},
                 "expires_after[seconds]": {"type": "integer", "minimum": EXPIRY[0], "maximum": EXPIRY[-1]},
             },
             "required": ["file", "purpose"],
+            "dependentRequired": {
+                "expires_after[anchor]": ["expires_after[seconds]"],
+                "expires_after[seconds]": ["expires_after[anchor]"],
+            },
         }
     }
 }
@@ -41,9 +45,10 @@ def json(name: str, prefix: str = "") -> Content:
 
 
 def asked(whole: str | None, event: str, prefix: str = "") -> Content:
-    """JSON of one schema or, streamed, events of another."""
+    """JSON of one schema or, streamed, events whose data is JSON of another. Some tools look at the event itself."""
     plain: Content = {} if whole is None else json(whole, prefix)
-    return {**plain, "text/event-stream": {"schema": {"$ref": REF.format(model=prefix + event)}}}
+    schemas = [{"$ref": REF.format(model=name)} for name in (prefix + event, "ServerSentEvent")]
+    return {**plain, "text/event-stream": {"schema": {"anyOf": schemas}}}
 
 
 def paths(routes: Iterable[Route]) -> dict[str, Any]:

@@ -106,7 +106,7 @@ def parse_list(query: str) -> ListQuery:
         _number(sent, "limit", PAGE, 1, MOST),
         _number(sent, "offset", 0, 0, 1_000_000_000),
         {name: sent[name] for name in LABELS if name in sent},
-        _read_cursor(sent["cursor"]) if "cursor" in sent else None,
+        _read_cursor(sent["cursor"]) if sent.get("cursor") else None,
     )
 
 

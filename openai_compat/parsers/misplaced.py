@@ -44,7 +44,7 @@ NOT_OF_COMPLETIONS: Mapping[str, str] = {
     "tools": "Completions have no tools: use POST /v1/chat/completions.",
 }
 
-_NOTHING_ASKED: Mapping[str, tuple[Any, ...]] = {
+NOTHING_ASKED: Mapping[str, tuple[Any, ...]] = {
     "background": (False,),
     "logprobs": (False,),
     "modalities": (["text"],),
@@ -59,6 +59,6 @@ def refuse_misplaced(raw: Mapping[str, Any], instead: Mapping[str, str]) -> None
     """Raise InvalidRequest for the first parameter that belongs to another API, telling what to send."""
     for name, advice in instead.items():
         value = raw.get(name)
-        if value is not None and value not in _NOTHING_ASKED.get(name, ()):
+        if value is not None and value not in NOTHING_ASKED.get(name, ()):
             text = f"'{name}' is not a parameter here. {advice}"
             raise InvalidRequest(text, param=name, code="unsupported_parameter")

@@ -52,11 +52,11 @@ class OtherChoiceParam(WireModel):
     type: Name
 
 
-_CHOICES = {"function": "an offered tool", "custom": "an offered tool", "allowed_tools": "allowed_tools", "mcp": "mcp"}
+CHOICES = {"function": "an offered tool", "custom": "an offered tool", "allowed_tools": "allowed_tools", "mcp": "mcp"}
 
 
 def _choice_model(value: Any) -> str:
-    return "a mode" if isinstance(value, str) else _CHOICES.get(known_type(value, frozenset(_CHOICES)), OTHER)
+    return "a mode" if isinstance(value, str) else CHOICES.get(known_type(value, frozenset(CHOICES)), OTHER)
 
 
 ToolChoiceParam = Annotated[

@@ -62,11 +62,11 @@ class OtherToolParam(WireModel):
     type: Name
 
 
-_TOOLS = frozenset(["function", "custom", "namespace", "mcp"])
+CHECKED_TOOLS = frozenset(["function", "custom", "namespace", "mcp"])
 
 
 def _tool_model(value: Any) -> str:
-    return known_type(value, _TOOLS)
+    return known_type(value, CHECKED_TOOLS)
 
 
 def known_type(value: Any, kinds: frozenset[str]) -> str:

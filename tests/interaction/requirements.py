@@ -351,6 +351,9 @@ REQUIREMENTS: dict[str, Requirement] = {
     "openapi.document": Requirement(
         "openapi.json is open without a key, has only references that resolve, and valid schemas", "D 2"
     ),
+    "openapi.names": Requirement("schemas and operations of openapi.json have plain names", "D 2"),
+    "openapi.security": Requirement("openapi.json says where which key is needed", "D 2"),
+    "openapi.strict": Requirement("what openapi.json allows is accepted, and what it forbids refused", "D 2"),
     "openapi.matches": Requirement("what is sent and answered is valid by openapi.json", "D 2"),
     "wrong.place": Requirement("a parameter of another API is refused, and it is said what to send", "W A2"),
     "errors.envelope": Requirement(

@@ -10,6 +10,8 @@ import jsonschema
 import pytest
 
 from openai_compat import (
+    Capabilities,
+    ChatApi,
     Citation,
     Compacted,
     Conversations,
@@ -304,3 +306,127 @@ async def test_what_else_is_asked_about_responses_is_valid_by_it(http: Http) -> 
             answer = await client.request(method, path.replace("{response_id}", made["id"]), json=body)
             assert answer.status_code == 200, (path, answer.content)
             check(openapi, operation["responses"]["200"]["content"]["application/json"]["schema"], answer.json())
+
+
+@requirement("openapi.names")
+@in_process
+async def test_schemas_and_operations_have_names_that_people_would_give(http: Http) -> None:
+    async with http(Says("Hi"), chat_api=ChatApi()) as client:
+        openapi = (await client.get("/openapi.json")).json()
+    operations = [operation for item in openapi["paths"].values() for operation in item.values()]
+    names = [operation["operationId"] for operation in operations]
+    assert len(set(names)) == len(names)
+    assert all(name.isalpha() and name[0].islower() for name in names)
+    schemas = openapi["components"]["schemas"]
+    assert all(name.isalnum() and name[0].isupper() for name in schemas)
+    assert all(schema.get("title", name) in (name, f"{name}Object") for name, schema in schemas.items())
+
+
+@requirement("openapi.security")
+@in_process
+async def test_it_says_which_keys_are_needed_and_where_none_is(http: Http) -> None:
+    async with http(Says("Hi"), keys="secret", public=["models"], chat_api=ChatApi(cookie="session")) as client:
+        openapi = (await client.get("/openapi.json")).json()
+        for path in ("/healthz", "/v1/models", "/v1/files", "/api/chat/models"):
+            operation = openapi["paths"][path]["get"]
+            open_ = operation.get("security", openapi["security"]) == []
+            assert ((await client.get(path)).status_code == 200) is open_
+        for scheme in openapi["paths"]["/api/chat/models"]["get"]["security"]:
+            [(name, _)] = scheme.items()
+            about = openapi["components"]["securitySchemes"][name]
+            headers = {
+                "bearer": {"authorization": "Bearer secret"},
+                "apiKey": {about.get("name", ""): "secret"},
+                "cookie": {"cookie": f"{about.get('name')}=secret"},
+            }[name]
+            assert (await client.get("/api/chat/models", headers=headers)).status_code == 200
+    async with http(Says("Hi")) as client:
+        openapi = (await client.get("/openapi.json")).json()
+    assert "security" not in openapi
+    assert "securitySchemes" not in openapi["components"]
+
+
+CHAT, COMPLETIONS, RESPONSES = "/v1/chat/completions", "/v1/completions", "/v1/responses"
+COMPACT, TOKENS, CONVERSATIONS = "/v1/responses/compact", "/v1/responses/input_tokens", "/v1/conversations"
+SAID: dict[str, dict[str, Any]] = {
+    CHAT: {"model": "agent", "messages": HELLO},
+    COMPLETIONS: {"model": "agent", "prompt": "Hi"},
+    RESPONSES: {"model": "agent", "input": "Hi"},
+    COMPACT: {"model": "agent", "input": "Hi"},
+    TOKENS: {"model": "agent", "input": "Hi"},
+    CONVERSATIONS: {},
+}
+DOCUMENT = {"type": "input_file", "file_data": "data:text/plain;base64,SGk="}
+CONDITIONS: list[tuple[str, dict[str, Any]]] = [
+    (CHAT, {"functions": []}),
+    (CHAT, {"function_call": "auto"}),
+    (CHAT, {"functions": None, "function_call": None}),
+    (CHAT, {"top_logprobs": 1}),
+    (CHAT, {"top_logprobs": None}),
+    (CHAT, {"top_logprobs": 1, "logprobs": True}),
+    (CHAT, {"modalities": ["audio"]}),
+    (CHAT, {"modalities": ["text"]}),
+    (CHAT, {"modalities": ["audio"], "audio": {"format": "wav", "voice": "a"}}),
+    (CHAT, {"n": 8}),
+    (CHAT, {"n": 9}),
+    (CHAT, {"input": "Hi"}),
+    (CHAT, {"background": False}),
+    (CHAT, {"background": True}),
+    (COMPLETIONS, {"suffix": "x"}),
+    (COMPLETIONS, {"logprobs": 1}),
+    (COMPLETIONS, {"best_of": 2}),
+    (COMPLETIONS, {"best_of": 1}),
+    (COMPLETIONS, {"prompt": []}),
+    (COMPLETIONS, {"prompt": [1]}),
+    (COMPLETIONS, {"prompt": ["a"] * 8}),
+    (COMPLETIONS, {"prompt": ["a"] * 9}),
+    (COMPLETIONS, {"tools": []}),
+    (COMPLETIONS, {"tools": [{}]}),
+    (RESPONSES, {"input": None}),
+    (RESPONSES, {"input": []}),
+    (RESPONSES, {"input": None, "generate": False}),
+    (RESPONSES, {"input": None, "prompt_cache_options": {"prewarm": True}}),
+    (RESPONSES, {"input": None, "prompt_cache_options": {}}),
+    (RESPONSES, {"input": None, "prompt_cache_options": None}),
+    (RESPONSES, {"prompt": {"id": "x"}}),
+    (RESPONSES, {"conversation": "c", "previous_response_id": "r"}),
+    (RESPONSES, {"background": True, "store": False}),
+    (RESPONSES, {"background": True}),
+    (RESPONSES, {"max_tokens": 5}),
+    (RESPONSES, {"n": 1}),
+    (RESPONSES, {"tools": [{"type": "function"}]}),
+    (RESPONSES, {"tools": [{"type": "web_search"}]}),
+    (RESPONSES, {"tools": [{"type": "web_search"}], "tool_choice": {"type": "web_search"}}),
+    (RESPONSES, {"tools": [{"type": "web_search"}], "tool_choice": {"type": "function"}}),
+    (RESPONSES, {"input": [{"role": "user", "content": [DOCUMENT]}]}),
+    (RESPONSES, {"input": [{"role": "user", "content": [{"type": "input_file"}]}]}),
+    (RESPONSES, {"input": [{"role": "user", "content": [{"type": "input_image", "file_id": None}]}]}),
+    (RESPONSES, {"input": [{"type": "function_call", "name": "f"}]}),
+    (RESPONSES, {"input": [{"id": "x", "role": "nobody"}]}),
+    (COMPACT, {"input": None, "conversation": "c"}),
+    (TOKENS, {"input": None, "generate": False}),
+    (CONVERSATIONS, {"items": [{"role": "user", "content": "Hi"}]}),
+    (CONVERSATIONS, {"items": [{"type": "item_reference", "id": "x"}]}),
+    (CONVERSATIONS, {"items": [{"type": "item_reference", "id": "x", "role": "user", "content": ""}]}),
+    (CONVERSATIONS, {"items": [{"id": "x"}]}),
+    (CONVERSATIONS, {"items": [{"type": "compaction_trigger"}]}),
+    (CONVERSATIONS, {"items": [{"type": "hologram"}]}),
+]
+
+
+class Everything(Says):
+    capabilities = Capabilities(**dict.fromkeys(("logprobs", "audio_output", "client_tools", "files", "vision"), True))
+
+
+@requirement("openapi.strict")
+@pytest.mark.parametrize(("path", "fields"), CONDITIONS)
+@in_process
+async def test_it_is_as_strict_as_the_server(path: str, fields: dict[str, Any], http: Http) -> None:
+    body = {**SAID[path], **fields}
+    async with http(Everything("Hi")) as client:
+        openapi = (await client.get("/openapi.json")).json()
+        answer = await client.post(path, json=body)
+    asked = openapi["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    assert jsonschema.Draft202012Validator({**asked, "components": openapi["components"]}).is_valid(body) is (
+        answer.status_code != 400
+    ), answer.text

@@ -52,7 +52,7 @@ STREAMS: Mapping[str, Any] = {
         "properties": {
             "content": {"type": "string"},
             "thinking": {"type": "string"},
-            "done": {"const": True},
+            "done": {"type": "boolean", "description": "In the last piece, true"},
             "usage": {"$ref": REF.format(model="TokenUsage")},
             "finishReason": {"type": "string"},
         },
