@@ -284,6 +284,7 @@ class Responding:
 
     async def _failed(self, error: OpenAICompatError) -> None:
         """Say what went wrong, to the store first, if it can be told."""
+        let_go(error)  # at once: the client may leave while it is told
         self._seat.close()
         stream, first = self.work.stream, self._sent + 1
         frames = self._held + self._said + (stream.cancel() if error.code == "cancelled" else stream.fail(error))
@@ -294,7 +295,6 @@ class Responding:
         await self._sink.fail(error, frames)
         if error.code != "turn_lost":  # then it is another's, who gives it its outcome
             self._publish()
-        let_go(error)
 
     async def _abandon(self) -> None:
         """The client has left, and nobody else is to have the response: it was cancelled."""
