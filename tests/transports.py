@@ -7,7 +7,7 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, suppress
 from socketserver import ThreadingMixIn
-from typing import Any
+from typing import Any, Literal, TypeAlias
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import anyio
@@ -20,6 +20,8 @@ from openai_compat.tasks import spawn
 from openai_compat_adapters.starlette import create_app
 from openai_compat_adapters.transport import AsyncTransport
 from openai_compat_adapters.wsgi import create_wsgi_app
+
+Loop: TypeAlias = Literal["auto", "asyncio", "uvloop"]
 
 TRANSPORTS = ("in-process", "asgi", "wsgi", "socket")
 
@@ -50,15 +52,20 @@ def listen() -> socket.socket:
     return listener
 
 
-def uvicorn_socket(server: Server) -> AbstractContextManager[str]:
-    """The server behind uvicorn on a free port; yields its URL."""
-    return asgi_socket(create_app(server))
+LOOPS: tuple[Loop, ...] = ("asyncio", "uvloop")
+
+
+def uvicorn_socket(server: Server, loop: Loop = "auto") -> AbstractContextManager[str]:
+    """The server behind uvicorn on a free port; yields its URL. uvicorn takes uvloop by itself where it is installed."""
+    return asgi_socket(create_app(server), loop=loop)
 
 
 @contextmanager
-def asgi_socket(app: ASGIApp, root_path: str = "") -> Iterator[str]:
+def asgi_socket(app: ASGIApp, root_path: str = "", loop: Loop = "auto") -> Iterator[str]:
     """An ASGI application behind uvicorn on a free port; yields its URL."""
-    config = uvicorn.Config(app, http="h11", log_config=None, timeout_graceful_shutdown=3, root_path=root_path)
+    config = uvicorn.Config(
+        app, http="h11", log_config=None, timeout_graceful_shutdown=3, root_path=root_path, loop=loop
+    )
     runner = uvicorn.Server(config)
     listener = listen()
     thread = threading.Thread(target=runner.run, kwargs={"sockets": [listener]}, daemon=True)

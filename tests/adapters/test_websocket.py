@@ -17,6 +17,7 @@ from openai_compat_adapters.starlette import create_app, endpoint
 from openai_compat_adapters.transport import AsyncTransport
 from openai_compat_adapters.websocket import Closed, connect
 
+from ..loops import anyio_backend as anyio_backend
 from ..transports import wsgi_socket
 
 pytestmark = pytest.mark.anyio

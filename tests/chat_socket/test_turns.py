@@ -35,6 +35,7 @@ from openai_compat_adapters.transport import AsyncTransport
 from openai_compat_adapters.websocket import Refused
 
 from ..interaction.requirements import requirement
+from ..loops import anyio_backend as anyio_backend
 from .client import Gate, chat, echo, server_of, text, types
 
 pytestmark = pytest.mark.anyio

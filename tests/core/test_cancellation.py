@@ -14,6 +14,7 @@ import pytest
 from openai_compat import Capabilities, Deadlines, RunContext, Server
 from openai_compat.http import HttpRequest
 
+from ..loops import anyio_backend as anyio_backend
 from .exchanges import Recorder, answer, chat
 from .stepping import Diary, agent_threads, cancel_after, eventually, handling, tasks
 

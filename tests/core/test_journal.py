@@ -15,6 +15,7 @@ from openai_compat.eventlog import AHEAD, AT_ONCE, EventLog
 from openai_compat.stores.port import LOG_BYTES, Events, Key
 
 from ..interaction.requirements import requirement
+from ..loops import anyio_backend as anyio_backend
 from .exchanges import Recorder, request
 
 pytestmark = pytest.mark.anyio

@@ -10,6 +10,7 @@ import pytest
 
 from openai_compat.tasks import spawn
 
+from ..loops import anyio_backend as anyio_backend
 from .stepping import eventually, tasks
 
 pytestmark = pytest.mark.anyio

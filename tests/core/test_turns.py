@@ -17,6 +17,7 @@ from openai_compat.reducer import LARGE
 from openai_compat.threads import BUFFER as THREAD_BUFFER
 from openai_compat.turns import BUFFER
 
+from ..loops import anyio_backend as anyio_backend
 from .exchanges import Recorder, answer, chat
 from .stepping import agent_threads, eventually, tasks
 

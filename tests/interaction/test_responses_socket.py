@@ -21,7 +21,7 @@ from websockets.exceptions import InvalidStatus
 
 from openai_compat import AgentError, AgentRequest, Capabilities, RunContext, Server
 
-from ..transports import uvicorn_socket
+from ..transports import LOOPS, uvicorn_socket
 from .requirements import requirement
 
 # What the SDK does with newer releases of websockets.
@@ -65,9 +65,9 @@ class Steered:
         self._more.set()
 
 
-@pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    with uvicorn_socket(Server({"agent": echo, "steered": Steered()}, keys="right")) as base:
+@pytest.fixture(scope="module", params=LOOPS)
+def url(request: pytest.FixtureRequest) -> Iterator[str]:
+    with uvicorn_socket(Server({"agent": echo, "steered": Steered()}, keys="right"), request.param) as base:
         yield base
 
 

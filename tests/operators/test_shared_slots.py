@@ -15,6 +15,7 @@ from openai_compat.errors import Unavailable
 from openai_compat.shared_slots import POOL
 from openai_compat.stores.port import LEASE
 from tests.interaction.requirements import requirement
+from tests.loops import EVERY_LOOP
 from tests.transports import TRANSPORTS, reach
 
 from .agents import Gate, Recorder
@@ -23,8 +24,8 @@ pytestmark = pytest.mark.anyio
 Clients = Callable[..., Any]
 
 
-@pytest.fixture(params=["asyncio", "trio"])
-def anyio_backend(request: pytest.FixtureRequest) -> str:
+@pytest.fixture(params=EVERY_LOOP)
+def anyio_backend(request: pytest.FixtureRequest) -> Any:
     return request.param
 
 

@@ -6,6 +6,7 @@ import logging
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -17,6 +18,7 @@ from openai_compat.stores.port import RETENTION, Key
 from openai_compat.stores.schema import UnusableStore
 from openai_compat.upkeep import Upkeep
 from tests.interaction.requirements import requirement
+from tests.loops import EVERY_LOOP
 from tests.transports import reach
 
 from .agents import Recorder
@@ -24,8 +26,8 @@ from .agents import Recorder
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture(params=["asyncio", "trio"])
-def anyio_backend(request: pytest.FixtureRequest) -> str:
+@pytest.fixture(params=EVERY_LOOP)
+def anyio_backend(request: pytest.FixtureRequest) -> Any:
     return request.param
 
 

@@ -16,7 +16,7 @@ import pytest
 from openai_compat import AgentRequest, Deadlines, Limits, RunContext, Server
 from openai_compat.http import HttpRequest, ResponseBody, ResponseStart
 from openai_compat_adapters.starlette import endpoint
-from tests.transports import uvicorn_socket
+from tests.transports import LOOPS, Loop, uvicorn_socket
 
 from .probe import CHAT, Counting, Endless, EndlessThread, ask, eventually, soon
 from .wire import RawClient
@@ -31,6 +31,7 @@ def settled(server: Server, url: str) -> None:
     assert httpx2.get(f"{url}/readyz").json() == {"status": "ready", "running": 0, "store": "ok"}
 
 
+@pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("leave", LEAVE, ids=["FIN", "RST"])
 @pytest.mark.parametrize("agent_type", [Endless, EndlessThread])
 @pytest.mark.parametrize(
@@ -38,12 +39,12 @@ def settled(server: Server, url: str) -> None:
     ids=["between chunks", "before the first chunk", "plain, begun", "plain"],
 )  # fmt: skip
 def test_an_agent_is_stopped_when_its_client_leaves(
-    agent_type: type[Endless], pieces: tuple[str, ...], stream: bool, leave: Callable[[RawClient], None]
+    agent_type: type[Endless], pieces: tuple[str, ...], stream: bool, leave: Callable[[RawClient], None], loop: Loop
 ) -> None:
     """138, and 145 for agents in threads: within 2 s, clean-up included"""
     agent = agent_type(*pieces)
     server = Server(agent)
-    with uvicorn_socket(server) as url:
+    with uvicorn_socket(server, loop) as url:
         client = RawClient(url)
         client.chat(stream=stream)
         if stream and pieces:
