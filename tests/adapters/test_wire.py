@@ -484,7 +484,7 @@ def test_a_plain_answer_is_strict_json(served: Served) -> None:  # 32
     assert answer.headers["content-type"] == "application/json"
     assert int(answer.headers["content-length"]) == len(answer.body)
     parsed = json.loads(answer.body, parse_constant=pytest.fail)
-    assert set(parsed) == {"id", "object", "created", "model", "choices", "usage"}
+    assert set(parsed) == {"id", "object", "created", "model", "system_fingerprint", "choices", "usage"}
     assert set(parsed["choices"][0]) == {"index", "message", "logprobs", "finish_reason"}
 
 

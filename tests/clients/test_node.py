@@ -125,7 +125,7 @@ def test_create(url: str) -> None:
 def test_stream(url: str) -> None:
     assert Node("stream", url).result() == {
         "deltas": [
-            {"role": "assistant", "finish_reason": None},
+            {"role": "assistant", "content": "", "refusal": None, "finish_reason": None},
             {"content": "Hello, ", "finish_reason": None},
             {"content": "Bob", "finish_reason": None},
             {"finish_reason": "stop"},
