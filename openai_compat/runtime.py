@@ -167,8 +167,8 @@ class Runtime:
         declared = self.agents[agent].capabilities.upstream
         if declared is not None:
             return declared.partition("/")[0]
-        aliases = self.providers.aliases if self.providers is not None else {}
-        name, slash, _ = aliases.get(agent, agent).partition("/")
+        model = agent if self.providers is None else self.providers.aliases.get(agent, agent)
+        name, slash, _ = model.partition("/")
         return name if slash and name in self._configured() else self.owned_by
 
     def default_model(self, principal: Principal, provider: str | None = None) -> str | None:

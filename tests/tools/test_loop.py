@@ -185,9 +185,9 @@ async def test_a_failing_tool_is_told_to_the_model_and_the_turn_goes_on(caplog: 
     assert {result.call_id: result.output for result in results(said)} == {
         "a": "There is no city of that name.",
         "b": "The tool failed.",
-        "c": "The arguments are wrong.\ncity: Field required\ntown: Extra inputs are not permitted",
+        "c": "The arguments are wrong.\ncity: is missing\ntown: is not known here",
         "d": "There is no tool of that name.",
-        "e": "The arguments are wrong.\narguments: Invalid JSON: EOF while parsing a value at line 1 column 9",
+        "e": "The arguments are wrong.\narguments: is not valid JSON: EOF while parsing a value at line 1 column 9",
     }
     assert all([result.is_error for result in results(said)])
     assert text(said) == "Sorry."
