@@ -16,8 +16,8 @@ from launch import Running, running, served
 from measure import Measure, Scale, Target, at_full_speed
 
 from openai_compat import AgentEvent, AgentRequest, Capabilities, RunContext, ToolCallReady
-from openai_compat.parsers.chat import parse_chat
 from openai_compat.tools import ToolLoop, tool
+from openai_compat.wire.chat.parse import parse_chat
 
 STARTED: dict[str, Callable[[], AbstractContextManager[Running]]] = {
     "starlette": partial(running, "bare_socket"),

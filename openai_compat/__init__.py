@@ -4,6 +4,8 @@ The public names are those in `__all__`, here and in `openai_compat.events`, `op
 `openai_compat.messages` and `openai_compat.http`.
 """
 
+from .agents.adapt import as_backend
+from .agents.compaction import Compaction
 from .backend import (
     AgentBackend,
     AgentRequest,
@@ -17,8 +19,6 @@ from .backend import (
     Sampling,
     ToolChoice,
 )
-from .callables import as_backend
-from .compacting import Compaction
 from .errors import AgentError, OpenAICompatError
 from .events import (
     AgentEvent,
@@ -40,7 +40,6 @@ from .events import (
     ToolResult,
     UsageReported,
 )
-from .policies.admission import Admission
 from .policies.auth import key_from_env, key_from_file
 from .policies.chat_api import ChatApi, ContextQuery
 from .policies.chat_socket import ChatSocket
@@ -53,9 +52,10 @@ from .policies.limits import Deadlines, Limits
 from .policies.messages import MessagePolicy
 from .policies.rates import Rates
 from .server import Server
+from .state.webhooks import Webhooks
 from .stores.memory import MemoryStore
+from .turns.slots import Admission
 from .version import __version__ as __version__
-from .webhooks import Webhooks
 
 __all__ = (
     "Admission",

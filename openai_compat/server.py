@@ -10,22 +10,25 @@ from typing import Literal, cast
 
 import anyio
 
-from .access import log_access
+from .agents.adapt import Agent, as_backend
+from .agents.compaction import Compacting, Compaction
+from .agents.embedder import Embedder, EmbedFunction
+from .agents.setting_types import check_strings
+from .aio.background import let_go
+from .api.access_log import log_access
+from .api.chat_websocket import connection as chat_endpoint
+from .api.chat_websocket.threads import ChatThreads
+from .api.exchange import ClientTooSlow, Exchange
+from .api.idempotency import Idempotency
+from .api.responses.websocket.local_responses import shares_of
+from .api.routes import routes
+from .api.routing import Public, Route
+from .api.server_settings import check_server_settings
+from .api.services import Runtime, logger, new_id, now
+from .api.websocket import Connection
 from .backend import AgentBackend
-from .callables import Agent, as_backend
-from .compacting import Compacting, Compaction
-from .connection import Connection
-from .conversations import ConversationLocks
-from .embedders import Embedder, EmbedFunction
-from .endpoints import chat_socket as chat_endpoint
-from .endpoints.chat_threads import ChatThreads
-from .endpoints.nearby import shares_of
 from .errors import NotFound, OpenAICompatError, Unavailable, UpgradeRequired
-from .exchange import ClientTooSlow, Exchange
 from .http import Channel, ClientDisconnected, HttpRequest, Send
-from .idempotency import Idempotency
-from .leases import Leases
-from .policies.admission import Admission, Slots
 from .policies.auth import Auth, BearerAuth, Keys, KeySource, OpenAccess, with_key_of_query
 from .policies.chat_api import ChatApi
 from .policies.chat_socket import ChatSocket
@@ -39,22 +42,20 @@ from .policies.housekeeping import Housekeeping
 from .policies.limits import Deadlines, Limits
 from .policies.messages import MessagePolicy
 from .policies.rates import RATE_HEADERS, RatesOf
-from .provider import ProviderControl
-from .rate_limiter import RateLimiter
-from .routes import routes
-from .routing import Public, Route
-from .runtime import Runtime, logger, new_id, now
-from .serializers.presentation import Visibility
-from .serializers.responses import ResponseVisibility
-from .server_settings import check_server_settings
-from .setting_types import check_strings
-from .shared_slots import SharedSlots
+from .providers.port import ProviderControl
+from .state.conversations import ConversationLocks
+from .state.event_log import EventLogs
+from .state.leases import Leases
+from .state.maintenance import Upkeep
+from .state.rate_limiter import RateLimiter
+from .state.webhooks import Publisher, Webhooks
 from .stores.memory import MemoryStore
 from .stores.open import open_store
 from .stores.port import RETENTION, Store
-from .tasks import let_go
-from .upkeep import Upkeep
-from .webhooks import Publisher, Webhooks
+from .turns.shared_slots import SharedSlots
+from .turns.slots import Admission, Slots
+from .wire.presentation import Visibility
+from .wire.responses.serialize.stream import ResponseVisibility
 
 HOUSEKEEPING = Housekeeping()
 COMPACTION = Compaction()
@@ -144,7 +145,7 @@ class Server:
         self._exposed = tuple(conversations.headers) if conversations is not None else ()
         self._exposed += RATE_HEADERS if rates is not None else ()
         self.opens_store = isinstance(store, str)
-        store = _one_store(open_store(store) if isinstance(store, str) else store, conversations)
+        store = open_store(store) if isinstance(store, str) else store or MemoryStore()
         leases = Leases(store, deadlines.lease)
         self.runtime = Runtime(
             agents=_backends(agents, compaction),
@@ -164,6 +165,7 @@ class Server:
             leases=leases,
             response_visibility=response_visibility,
             webhooks=Publisher(webhooks),
+            logs=EventLogs(store, leases.seconds),
             providers=providers,
             chat_api=chat_api,
             upkeep=Upkeep(store, retention),
@@ -364,14 +366,6 @@ def _chat_threads(runtime: Runtime, settings: ChatSocket, compaction: Compaction
 
 def _turn_locks(settings: Conversations, store: Store, leases: Leases) -> ConversationLocks:
     return ConversationLocks(settings, store, leases if store.shared else None)
-
-
-def _one_store(store: Store | None, conversations: Conversations | None) -> Store:
-    """Where everything is kept: what a turn leaves behind goes in at once, so there is one store only."""
-    theirs = conversations.store if conversations is not None else None
-    if store is not None and theirs is not None and store is not theirs:
-        raise ValueError("conversations are kept in the server's store: give it to the server alone")
-    return store or theirs or MemoryStore()
 
 
 def _shared_slots(store: Store, limits: Limits, leases: Leases) -> SharedSlots | None:

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from .stores.postgres_cluster import postgres as postgres
-from .stores.postgres_cluster import postgres_database as postgres_database
-from .stores.postgres_cluster import postgres_url as postgres_url
+from tests.stores.postgres_cluster import postgres as postgres
+from tests.stores.postgres_cluster import postgres_database as postgres_database
+from tests.stores.postgres_cluster import postgres_url as postgres_url
 
 
 @pytest.fixture(params=["asyncio", "trio"])

@@ -16,7 +16,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from openai_compat import Server
-from openai_compat.tasks import spawn
+from openai_compat.aio.background import spawn
 from openai_compat_adapters.starlette import create_app
 from openai_compat_adapters.transport import AsyncTransport
 from openai_compat_adapters.wsgi import create_wsgi_app

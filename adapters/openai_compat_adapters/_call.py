@@ -11,9 +11,9 @@ import anyio
 from anyio.from_thread import BlockingPortal, BlockingPortalProvider
 
 from openai_compat import Server
-from openai_compat.exchange import ClientTooSlow
+from openai_compat.aio.background import spawn
+from openai_compat.api.exchange import ClientTooSlow
 from openai_compat.http import ClientDisconnected, HttpRequest, ResponseBody, ResponseStart
-from openai_compat.tasks import spawn
 
 
 class Call:

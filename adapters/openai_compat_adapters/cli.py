@@ -11,14 +11,14 @@ from openai_compat.extras import MissingExtra, needs
 with needs("the command line"):
     import click
 
-    from . import serve_options
-    from .grouped import GroupedCommand
-    from .loading import TEAM_FILE, load, team_file, warnings_of
-    from .logs import log_to_stderr
-    from .options import base_url, start_folder
-    from .pooling import backend_maker
-    from .serve_options import LEVELS
-    from .settings import given, make_server
+    from ._cli import options as serve_options
+    from ._cli.grouped_options import GroupedCommand
+    from ._cli.load_agents import TEAM_FILE, load, team_file, warnings_of
+    from ._cli.log_format import log_to_stderr
+    from ._cli.options import LEVELS
+    from ._cli.pool_agents import backend_maker
+    from ._cli.server_from_options import given, make_server
+    from ._cli.values import base_url, start_folder
 
 SETTINGS = {"auto_envvar_prefix": "OPENAI_COMPAT", "show_default": True, "max_content_width": 110}
 
@@ -76,7 +76,7 @@ def serve(ctx: click.Context, /, **o: Any) -> None:
       openai-compat serve hello:agent --store sqlite:///state.db --workers 4
     """  # noqa: D301  (click reads \b)
     with needs("openai-compat serve", "serve"):
-        from .run import run  # noqa: PLC0415  (chatting needs no uvicorn)
+        from ._cli.serve_command import run  # noqa: PLC0415  (chatting needs no uvicorn)
 
     targets = o["targets"] or team_file()
     if not targets:
@@ -106,8 +106,8 @@ def chat(target: str | None, url: str | None, model: str | None, message: str | 
       git diff | openai-compat chat --url http://127.0.0.1:8083/v1 --model reviewer
     """  # noqa: D301  (click reads \b)
     with needs("openai-compat chat"):
-        from .chat import Chat  # noqa: PLC0415  (the SDK takes long to import)
-        from .connect import connect, in_process, only_model  # noqa: PLC0415
+        from ._cli.chat_client import connect, in_process, only_model  # noqa: PLC0415
+        from ._cli.chat_command import Chat  # noqa: PLC0415  (the SDK takes long to import)
 
     targets = [target] if target is not None else team_file() if url is None else []
     if bool(targets) == (url is not None):

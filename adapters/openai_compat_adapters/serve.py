@@ -19,10 +19,10 @@ from openai_compat.policies.auth import OpenAccess
 with needs(__name__, "serve"):
     import uvicorn
 
-    from .http1 import Http1Protocol
-    from .shutdown import Runner
+    from ._serving.http1 import Http1Protocol
+    from ._serving.shutdown import Runner
+    from ._serving.websocket import WebSocketProtocol
     from .starlette import endpoint
-    from .websocket1 import WebSocketProtocol
 
 HEAD_BYTES = 64 * 1024
 """The longest head that a request may have; a longer one is answered with 431."""

@@ -15,10 +15,10 @@ from typing import Any
 import anyio
 
 from openai_compat import Server
-from openai_compat.exchange import ClientTooSlow
+from openai_compat.aio.background import Task, spawn
+from openai_compat.api.exchange import ClientTooSlow
 from openai_compat.extras import needs
 from openai_compat.http import ClientDisconnected, HttpRequest, ResponseBody, ResponseStart, Send
-from openai_compat.tasks import Task, spawn
 
 with needs(__name__):
     from starlette.applications import Starlette
@@ -26,8 +26,8 @@ with needs(__name__):
     from starlette.types import ASGIApp, Message, Receive, Scope
     from starlette.types import Send as AsgiSend
 
+    from ._asgi_channel import AsgiChannel
     from ._mounted import split_path
-    from ._websocket import AsgiChannel
 
 
 def create_app(server: Server) -> Starlette:

@@ -9,7 +9,7 @@ import functools
 import ssl
 
 from openai_compat.extras import needs
-from openai_compat.webhooks import Headers
+from openai_compat.state.webhooks import Headers
 
 with needs(__name__):
     import httpx2

@@ -13,9 +13,9 @@ from contextlib import asynccontextmanager, suppress
 import anyio
 
 from openai_compat import Server
-from openai_compat.exchange import ClientTooSlow
+from openai_compat.aio.background import Task, spawn
+from openai_compat.api.exchange import ClientTooSlow
 from openai_compat.http import ClientDisconnected, Frame, HttpRequest, RawHeaders
-from openai_compat.tasks import Task, spawn
 
 
 class Refused(Exception):

@@ -8,8 +8,8 @@ from typing import Any
 
 import anyio
 
+from ..agents.adapt import as_backend, close
 from ..backend import AgentBackend, AgentRequest, Capabilities, RunContext
-from ..callables import as_backend, close
 from ..events import AgentEvent
 
 

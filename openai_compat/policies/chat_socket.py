@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ..callables import Agent
-from ..setting_types import check_fields
+from ..agents.adapt import Agent
+from ..agents.setting_types import check_fields
 from .paths import check_path
 
 

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, Literal, TypeAlias, cast
 
+from ..agents.setting_types import check_fields, check_strings
 from ..errors import InvalidRequest
 from ..http import HttpRequest
-from ..setting_types import check_fields, check_strings
-from ..stores.port import Store
 
 WhenBusy: TypeAlias = Literal["reject", "queue", "supersede"]
 
@@ -27,7 +26,6 @@ class Conversations:
     These are settings: several servers may have the same.
 
     Attributes:
-        store: where they are kept; the server's store by default.
         sources: where the id is looked for, first one wins: header names, or `body:` and a path in the body.
         busy: what a second turn in a conversation that has one running gets: a 409, a place in the queue, or the
             conversation, the running turn being stopped.
@@ -36,7 +34,6 @@ class Conversations:
             back and said something else gets a conversation of its own, a branch.
     """
 
-    store: Store | None = None
     _: KW_ONLY
     sources: Sequence[str] = DEFAULT_SOURCES
     busy: WhenBusy = "reject"

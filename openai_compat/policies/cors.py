@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from ..agents.setting_types import check_strings
 from ..errors import Forbidden
 from ..http import HttpRequest
-from ..setting_types import check_strings
 
 METHODS = "GET, POST, DELETE, OPTIONS"
 EXPOSED = "x-request-id, retry-after, x-should-retry, openai-processing-ms"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from ..setting_types import check_fields
+from ..agents.setting_types import check_fields
 
 
 @dataclass(frozen=True, slots=True)

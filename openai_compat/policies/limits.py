@@ -2,27 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from functools import partial
-from typing import TypeVar
 
-import anyio
-import anyio.lowlevel
+from ..agents.setting_types import check_fields
+from ..wire.json_values import MAX_VALUES
 
-from ..callables import close
-from ..errors import RequestTimeout, RequestTooLarge
-from ..http import HttpRequest
-from ..off_loop import off_loop
-from ..parsers.values import MAX_VALUES, QUICK_BYTES, check_values, is_quick
-from ..setting_types import check_fields
-from ..stores.port import LEASE
-from .encodings import Opener, content_coding
-
-Result = TypeVar("Result")
-
-QUICK_FRAME = 50_000
-"""Bytes of a frame that are read in no time, whatever they hold."""
+LEASE = 15.0
+"""Seconds after which the locks of a process that has died are free again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,71 +80,3 @@ class Deadlines:
 
     def __post_init__(self) -> None:
         check_fields(self)
-
-
-async def read_body(request: HttpRequest, limits: Limits, deadlines: Deadlines) -> bytes:
-    """A body of JSON, refused as soon as it is known to be too long or too slow, or to hold too many values."""
-    received: list[bytes] = []
-    await feed_body(request, limits.body, deadlines.body, received.append)
-    body = b"".join(received)
-    await off_loop(partial(check_values, body, limits.values), long=len(body) > QUICK_BYTES)
-    return body
-
-
-async def parse_body(body: bytes, work: Callable[[], Result]) -> Result:
-    """What `work`, which reads this body, returns or raises: beside the event loop, if there is a lot in it."""
-    return await off_loop(work, long=not is_quick(body))
-
-
-async def parse_frame(size: int, work: Callable[[], Result]) -> Result:
-    """The same for a frame of a WebSocket, and for what was in one of this size."""
-    return await off_loop(work, long=size > QUICK_FRAME)
-
-
-async def feed_body(request: HttpRequest, limit: int, seconds: float, feed: Callable[[bytes], None]) -> None:
-    """Give a body to `feed` piece by piece, at most `limit` bytes as sent and as opened, for so many seconds."""
-    if _announced(request) > limit:
-        raise _too_large(limit)
-    coding = content_coding(request)
-    pieces = request.body if coding == "identity" else _opened(Opener(coding), request.body, limit)
-    with anyio.move_on_after(seconds):
-        await _read(pieces, limit, feed)
-        return
-    raise RequestTimeout(f"The request body did not arrive within {seconds:g} seconds.")
-
-
-def _announced(request: HttpRequest) -> int:
-    length = request.header(b"content-length") or ""
-    return int(length) if length.isascii() and length.isdigit() and len(length) < 20 else 0
-
-
-async def _opened(opener: Opener, pieces: AsyncIterator[bytes], limit: int) -> AsyncIterator[bytes]:
-    """What is in a compressed body."""
-    size = 0
-    try:
-        async for piece in pieces:
-            size += len(piece)
-            if size > limit:
-                raise _too_large(limit)
-            for opened in opener.open(piece):
-                yield opened
-                await anyio.lowlevel.checkpoint()  # a small piece may become a large one
-        opener.end()
-    finally:
-        await close(pieces)
-
-
-async def _read(pieces: AsyncIterator[bytes], limit: int, feed: Callable[[bytes], None]) -> None:
-    size = 0
-    try:
-        async for piece in pieces:
-            size += len(piece)
-            if size > limit:
-                raise _too_large(limit)
-            feed(piece)
-    finally:
-        await close(pieces)
-
-
-def _too_large(limit: int) -> RequestTooLarge:
-    return RequestTooLarge(f"The request body is over the limit of {limit} bytes.")

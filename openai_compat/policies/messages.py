@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from operator import is_
 from typing import Literal
 
+from ..agents.setting_types import check_fields
 from ..backend import AgentRequest
 from ..errors import InvalidRequest
 from ..messages import AssistantMessage, Message, SystemMessage, TextPart, UserMessage
-from ..serializers.history import chat_message
-from ..serializers.presentation import ACTIVITY_MARK, without_activity
-from ..setting_types import check_fields
+from ..wire.chat_messages import chat_message
+from ..wire.presentation import ACTIVITY_MARK, without_activity
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from ..agents.setting_types import check_fields
 from ..backend import Principal
-from ..setting_types import check_fields
 
 MINUTE = 60.0
 

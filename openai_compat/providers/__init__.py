@@ -6,8 +6,8 @@
 Needs the `openai` package, and `anthropic` for Anthropic's models.
 """
 
-from ..provider import Health, Settings
 from .fallback import Fallback
+from .port import Health, Settings
 from .registry import Providers
 from .table import PROVIDERS, ProviderType
 from .team import Team, load_team

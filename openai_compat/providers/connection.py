@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from ..agents.error_mapping import public_error
 from ..backend import AgentBackend
 from ..errors import AgentError, OpenAICompatError
 from ..extras import needs
-from ..failures import public_error
-from ..provider import Health, Settings
 from .clients import Clients
 from .listing import model_names, models_url
+from .port import Health, Settings
 from .table import ProviderType
 
 if TYPE_CHECKING:

@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from ..agents.adapt import close
+from ..agents.error_mapping import public_error
 from ..backend import AgentBackend, AgentRequest, Capabilities, RunContext
-from ..callables import close
 from ..errors import OpenAICompatError
 from ..events import AgentEvent, Progress, UsageReported
-from ..failures import public_error
 
 COOLDOWN = 60.0
 """Seconds for which an agent that could not be used is not asked again while there is another."""

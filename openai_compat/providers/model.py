@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from ..agents.adapt import close
 from ..backend import AgentBackend, AgentRequest, Capabilities, RunContext
-from ..callables import close
 from ..errors import OpenAICompatError
 from ..events import AgentEvent
 from .connection import ProviderConnection

@@ -9,10 +9,10 @@ import anyio
 
 from ..backend import AgentBackend
 from ..errors import NotFound
-from ..provider import Health, Settings
 from .clients import Clients
 from .connection import ProviderConnection, not_configured
 from .model import ProviderModel
+from .port import Health, Settings
 from .table import PROVIDERS
 
 

@@ -27,10 +27,10 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from ..agents.adapt import as_backend
 from ..backend import AgentBackend
-from ..callables import as_backend
 from ..tools import AskLater, Bubblewrap, Toolbox, ToolLoop
-from ..wording import in_words
+from ..wire.validation_wording import in_words
 from .fallback import Fallback
 from .registry import Providers
 from .table import PROVIDERS

@@ -8,9 +8,9 @@ from typing import Annotated
 from annotated_types import Ge, Gt, MinLen
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from ..provider import Settings
 from ..tools import MCPServer, SecurityMode
 from ..tools.modes import Danger
+from .port import Settings
 from .table import PROVIDERS
 
 Name = Annotated[str, MinLen(1)]

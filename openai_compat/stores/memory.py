@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..policies.limits import LEASE
 from .memory_approvals import MemoryApprovals
 from .memory_completions import MemoryCompletions
 from .memory_conversations import Kept, MemoryConversations
 from .memory_files import MemoryFiles
 from .memory_limits import MemoryLimits
 from .memory_responses import MemoryResponses
-from .port import (
-    LEASE,
-    RETENTION,
-    Outcome,
-    Renewal,
-)
+from .port import RETENTION, Outcome, Renewal
 
 
 class MemoryStore(MemoryConversations, MemoryResponses, MemoryCompletions, MemoryFiles, MemoryApprovals, MemoryLimits):

@@ -6,12 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
-from ..shares import Table, size_of_text
 from .memory_part import MemoryPart
-from .port import (
-    Approval,
-    Key,
-)
+from .port import Approval, Key
+from .shares import Table, size_of_text
 
 
 class MemoryApprovals(MemoryPart):

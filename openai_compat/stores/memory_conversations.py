@@ -7,20 +7,11 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from ..errors import Conflict
-from ..shares import Table, size_of_text
+from ..policies.limits import LEASE
 from .memory_part import ITEM, MAX_GONE, MemoryPart, size_of_items
 from .places import names_after, one_before
-from .port import (
-    LEASE,
-    Conversation,
-    ConversationTurn,
-    Item,
-    Key,
-    Order,
-    Outcome,
-    Page,
-    Shelf,
-)
+from .port import Conversation, ConversationTurn, Item, Key, Order, Outcome, Page, Shelf
+from .shares import Table, size_of_text
 
 FULL = "This conversation is as long as this server can keep one. Begin a new one."
 

@@ -5,15 +5,10 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from ..shares import Table, size_of_text
+from ..policies.limits import LEASE
 from .memory_part import MemoryPart
-from .port import (
-    LEASE,
-    Allowance,
-    Claim,
-    Key,
-    Replay,
-)
+from .port import Allowance, Claim, Key, Replay
+from .shares import Table, size_of_text
 
 DAY = 24 * 3600.0
 """Seconds for which an idempotency key is kept at least, where there is room."""

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
-from ..shares import Shares, Table, size_of_text
 from .places import names_after, one_before
 from .port import Item, Order
+from .shares import Shares, Table, size_of_text
 
 MAX_BYTES = 512 * 1024 * 1024
 """Bytes of all that is kept."""

@@ -7,17 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from ..shares import Table, size_of_text
+from ..policies.limits import LEASE
 from .memory_part import ITEM, MemoryPart, size_of_items
-from .port import (
-    LEASE,
-    LOG_BYTES,
-    Events,
-    Item,
-    Key,
-    Outcome,
-    StoredResponse,
-)
+from .port import LOG_BYTES, Events, Item, Key, Outcome, StoredResponse
+from .shares import Table, size_of_text
 
 
 @dataclass(slots=True)

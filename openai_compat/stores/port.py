@@ -15,8 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
-LEASE = 15.0
-"""Seconds after which the locks of a process that has died are free again."""
+from ..policies.limits import LEASE
 
 RETENTION = 30 * 24 * 3600.0
 """Seconds for which what is stored is kept after it was used last."""

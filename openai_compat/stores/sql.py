@@ -8,8 +8,9 @@ from functools import partial
 import anyio
 
 from ..errors import Unavailable
+from ..policies.limits import LEASE
 from .engine import Transaction
-from .port import LEASE, RETENTION, Outcome, Renewal
+from .port import RETENTION, Outcome, Renewal
 from .schema import UnusableStore
 from .sql_approvals import SqlApprovals
 from .sql_completions import SqlCompletions

@@ -6,8 +6,9 @@ import json
 from collections.abc import Mapping, Sequence
 from functools import partial
 
+from ..policies.limits import LEASE
 from .engine import Row, Transaction
-from .port import LEASE, Conversation, Item, Key, Order, Page, Shelf
+from .port import Conversation, Item, Key, Order, Page, Shelf
 from .sql_dialect import Dialect
 from .sql_part import SqlPart
 from .sql_text import mapping, owned, string, text

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from functools import partial
 
+from ..policies.limits import LEASE
 from .engine import Row, Transaction
-from .port import LEASE, Allowance, Claim, Key, Replay
+from .port import Allowance, Claim, Key, Replay
 from .sql_dialect import Dialect
 from .sql_part import SqlPart
 from .sql_text import owned, text

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
+from ..policies.limits import LEASE
 from .engine import Row, Transaction
-from .port import LEASE, Events, Item, Key, StoredResponse
+from .port import Events, Item, Key, StoredResponse
 from .sql_conversations import LOSE
 from .sql_dialect import Dialect
 from .sql_part import SqlPart

@@ -20,9 +20,9 @@ from typing import Any, Generic
 import anyio
 import anyio.to_thread
 
+from ..aio.background import Failure
+from ..aio.worker_thread import from_threads
 from ..errors import Unavailable
-from ..tasks import Failure
-from ..threads import from_threads
 from .engine import Result, Stepwise, Transaction
 from .sqlite_file import SqliteFile
 

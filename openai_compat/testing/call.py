@@ -9,8 +9,8 @@ from typing import Any, Self
 
 import anyio
 
+from ..aio.background import spawn
 from ..http import HttpRequest, ResponseBody, ResponseStart
-from ..tasks import spawn
 from .answer import Answer
 from .target import Target
 

@@ -7,8 +7,8 @@ from typing import Any, TypeVar, overload
 
 import anyio
 
+from ..agents.adapt import Agent
 from ..backend import AgentRequest, RunContext
-from ..callables import Agent
 from ..events import AgentEvent
 from .scripted import Gate
 from .wrapping import Wrapper

@@ -11,8 +11,8 @@ from typing import Any, cast
 
 import anyio
 
+from ..agents.adapt import as_backend
 from ..backend import AgentBackend
-from ..callables import as_backend
 from ..http import HttpRequest
 from ..server import Server
 from .answer import Answer

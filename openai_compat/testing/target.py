@@ -9,8 +9,8 @@ from typing import Any, Protocol, cast, runtime_checkable
 
 import anyio
 
-from ..describe import describe
-from ..exchange import ClientTooSlow
+from ..agents.describe import describe
+from ..api.exchange import ClientTooSlow
 from ..http import ClientDisconnected, HttpRequest, ResponseBody, ResponseStart, Send
 from ..server import Server
 

@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 
 import anyio
 
+from ..agents.adapt import Agent
 from ..backend import AgentRequest, RunContext
-from ..callables import Agent
 from ..events import AgentEvent
 from .wrapping import Wrapper
 

@@ -8,8 +8,8 @@ from copy import copy
 from dataclasses import replace
 from typing import Any, TypeAlias
 
+from ..agents.adapt import Agent, as_backend, close
 from ..backend import AgentBackend, AgentRequest, Capabilities, RunContext
-from ..callables import Agent, as_backend, close
 from ..events import AgentEvent
 from ..server import Server
 

@@ -10,7 +10,7 @@ from typing import Protocol
 from pydantic_core import from_json
 
 from ..backend import Decision, Principal, RunContext
-from ..shares import Shares, Table, size_of_value
+from ..stores.shares import Shares, Table, size_of_value
 from .modes import Danger
 from .patterns import Allow, canonical
 

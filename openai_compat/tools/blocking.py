@@ -10,8 +10,8 @@ from typing import Generic, TypeVar
 
 import anyio
 
-from ..tasks import Failure
-from ..threads import from_threads
+from ..aio.background import Failure
+from ..aio.worker_thread import from_threads
 from .failure import ToolError
 
 T = TypeVar("T")

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from ..environment import allowed_environment
-from ..processes import CommandRun, Grace, Launch
+from ..aio.environment import allowed_environment
+from ..aio.subprocess import CommandRun, Grace, Launch
 from .failure import ToolError
 from .modes import Danger
 from .patterns import parse_allow

@@ -7,7 +7,7 @@ from typing import Generic, TypeAlias, TypeVar
 
 import anyio
 
-from ..tasks import Body, Failure, Task, spawn
+from ..aio.background import Body, Failure, Task, spawn
 
 T = TypeVar("T")
 

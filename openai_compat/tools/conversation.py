@@ -9,9 +9,9 @@ from pydantic import TypeAdapter
 
 from ..backend import AgentRequest
 from ..messages import AssistantMessage, Message, TextPart, ToolCall, ToolMessage, UserMessage
-from ..parsers.conversation import parse_messages
-from ..protocol.chat_request import MessageParam
-from ..serializers.history import chat_message
+from ..wire.chat.request_types import MessageParam
+from ..wire.chat_messages import chat_message
+from ..wire.conversation_rules import parse_messages
 
 _MESSAGES = TypeAdapter(list[MessageParam])
 

@@ -13,9 +13,9 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
+from ..agents.adapt import Agent, as_backend
+from ..agents.describe import describe
 from ..backend import AgentRequest, Capabilities, RunContext
-from ..callables import Agent, as_backend
-from ..describe import describe
 from ..events import AgentEvent
 from .approvals import Approver, Grants, MemoryGrants
 from .limits import Limits

@@ -16,8 +16,8 @@ import anyio
 from anyio.lowlevel import RunVar
 from pydantic_core import from_json, to_json
 
+from ..aio.background import spawn
 from ..extras import needs
-from ..tasks import spawn
 from .failure import ToolError
 from .modes import Danger
 from .patterns import parse_allow

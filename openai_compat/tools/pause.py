@@ -13,7 +13,7 @@ from pydantic_core import to_json
 from ..backend import Principal
 from ..errors import AgentError, InvalidRequest
 from ..events import PendingCall
-from ..shares import Shares, Table, size_of_value
+from ..stores.shares import Shares, Table, size_of_value
 from .conversation import RawMessage, typed_messages
 
 REMEMBERED = 512

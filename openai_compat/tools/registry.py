@@ -19,8 +19,8 @@ from typing import Any, Protocol, TypeAlias, TypeVar, cast, overload, runtime_ch
 import anyio
 from pydantic_core import PydanticSerializationError, from_json
 
+from ..agents.describe import describe
 from ..backend import AgentRequest, FunctionTool, RunContext
-from ..describe import describe
 from .blocking import Threads
 from .docstring import read_docstring
 from .failure import ToolError

@@ -9,8 +9,8 @@ from functools import partial
 
 import anyio
 
+from ..agents.adapt import close
 from ..backend import AgentBackend, AgentRequest, Decision, FunctionTool, Resume, RunContext
-from ..callables import close
 from ..errors import InvalidRequest
 from ..events import AgentEvent, Finished, Notice, Paused, Progress, ToolCallReady, ToolResult
 from ..messages import ToolMessage

@@ -9,8 +9,8 @@ from typing import Annotated, Any, cast, get_type_hints
 from pydantic import BaseModel, ConfigDict, Field, PydanticUserError, ValidationError, create_model
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaWarningKind
 
-from ..describe import describe
-from ..wording import in_words
+from ..agents.describe import describe
+from ..wire.validation_wording import in_words
 from .docstring import read_docstring
 from .failure import ToolError
 

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Self
 
-from .served import Answer, Connection, Served, answers
+from tests.adapters.served import Answer, Connection, Served, answers
 
 TEXT, BINARY, CLOSE, PING, PONG, MORE = 1, 2, 8, 9, 10, 0
 KEY = base64.b64encode(b"sixteen bytes...").decode()

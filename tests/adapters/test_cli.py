@@ -24,14 +24,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openai_compat import Server, __version__
-from openai_compat_adapters.chat import Chat
+from openai_compat_adapters._cli.chat_command import Chat
+from openai_compat_adapters._cli.load_agents import load
+from openai_compat_adapters._cli.terminal import DIRECTIONS, visible
+from openai_compat_adapters._cli.values import address, base_url, duration, size
 from openai_compat_adapters.cli import main
-from openai_compat_adapters.loading import load
-from openai_compat_adapters.options import address, base_url, duration, size
-from openai_compat_adapters.terminal import DIRECTIONS, visible
+from tests.adapters.served import COMMAND, HERE, PATIENCE, Leash, chat, head, run, serve
 from tests.interaction.requirements import requirement
-
-from .served import COMMAND, HERE, PATIENCE, Leash, chat, head, run, serve
 
 AGENTS = "served_agents:agents"
 Write = Callable[[str, str], None]

@@ -19,12 +19,11 @@ import httpx2
 import pytest
 
 from openai_compat import Deadlines, Server
-from openai_compat_adapters.pooling import backend_maker
+from openai_compat_adapters._cli.pool_agents import backend_maker
+from openai_compat_adapters._serving.supervisor import LISTENER
 from openai_compat_adapters.starlette import endpoint
-from openai_compat_adapters.workers import LISTENER
-
-from ..transports import AsgiTransport
-from .served import PATIENCE, Answer, Leash, Served, chat, head, run, serve
+from tests.adapters.served import PATIENCE, Answer, Leash, Served, chat, head, run, serve
+from tests.transports import AsgiTransport
 
 AGENTS = "operated_agents:agents"
 

@@ -15,10 +15,10 @@ import pytest
 from click.testing import CliRunner
 
 from openai_compat import ChatApi, Server
-from openai_compat.access import log_access
-from openai_compat_adapters import run as running
+from openai_compat.api.access_log import log_access
+from openai_compat_adapters._cli import serve_command as running
+from openai_compat_adapters._cli.log_format import log_to_stderr
 from openai_compat_adapters.cli import main
-from openai_compat_adapters.logs import log_to_stderr
 from tests.interaction.requirements import requirement
 
 pytestmark = pytest.mark.usefixtures("folder")

@@ -16,11 +16,10 @@ from typing import Any
 import openai
 import pytest
 
+from tests.adapters.served import PATIENCE, Answer, Leash, Served, chat, head, run, serve
 from tests.interaction.requirements import requirement
 from tests.stores.postgres_cluster import Cluster
 from tests.transports import asgi_socket
-
-from .served import PATIENCE, Answer, Leash, Served, chat, head, run, serve
 
 AGENTS = "operated_agents:agents"
 NOWHERE = "postgresql://ann:the-password@127.0.0.1:1/state"

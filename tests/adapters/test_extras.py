@@ -70,7 +70,7 @@ CASES: dict[str, tuple[str, str, str]] = {
             ("cli", "click", "serve"),
         ]
     },
-    "the program without click": ("click", "from openai_compat_adapters.command import main; main()", "serve"),
+    "the program without click": ("click", "from openai_compat_adapters._cli.command import main; main()", "serve"),
     "serve without uvicorn": ("uvicorn", command("serve", "hello:agent"), "serve"),
     "serve without starlette": ("starlette", command("serve", "hello:agent"), "serve"),
     "serve without websockets": ("websockets", command("serve", "hello:agent"), "serve"),

@@ -17,7 +17,7 @@ import openai
 import pytest
 
 from openai_compat import Deadlines, RunContext, Server
-from openai_compat.tasks import _AsyncioTask
+from openai_compat.aio.background import _AsyncioTask
 from openai_compat_adapters.client import async_openai, sync_openai
 from openai_compat_adapters.transport import AsyncTransport, SyncTransport
 from tests.trust.probe import CHAT, Endless, EndlessThread, ask, error_of, eventually, soon

@@ -14,9 +14,8 @@ from starlette.routing import Mount
 
 from openai_compat import Server
 from openai_compat_adapters.starlette import create_app, endpoint
-
-from ..transports import AsgiTransport
-from .served import PATIENCE, Answer, Leash, Served, answers, chat, head, post, run, serve
+from tests.adapters.served import PATIENCE, Answer, Leash, Served, answers, chat, head, post, run, serve
+from tests.transports import AsgiTransport
 
 AGENTS = "served_agents:agents"
 

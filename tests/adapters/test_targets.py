@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from openai_compat import Server
-from openai_compat_adapters.loading import load
-from openai_compat_adapters.modules import CannotLoad
+from openai_compat_adapters._cli.load_agents import load
+from openai_compat_adapters._cli.modules import CannotLoad
 from tests.interaction.requirements import requirement
 
 Write = Callable[[str, str], Path]

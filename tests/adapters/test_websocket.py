@@ -16,9 +16,8 @@ from openai_compat import Server
 from openai_compat_adapters.starlette import create_app, endpoint
 from openai_compat_adapters.transport import AsyncTransport
 from openai_compat_adapters.websocket import Closed, connect
-
-from ..loops import anyio_backend as anyio_backend
-from ..transports import wsgi_socket
+from tests.loops import anyio_backend as anyio_backend
+from tests.transports import wsgi_socket
 
 pytestmark = pytest.mark.anyio
 CREATE = json.dumps({"type": "response.create", "model": "agent", "input": "hi"})

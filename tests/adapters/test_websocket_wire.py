@@ -13,8 +13,8 @@ from signal import SIGTERM
 
 import pytest
 
-from .frames import BINARY, CLOSE, MORE, PING, PONG, RawSocket, Received, frame, handshake, refused
-from .served import Leash, Served, serve
+from tests.adapters.frames import BINARY, CLOSE, MORE, PING, PONG, RawSocket, Received, frame, handshake, refused
+from tests.adapters.served import Leash, Served, serve
 
 AGENTS = "served_agents:agents"
 LIMIT = 100_000

@@ -20,11 +20,10 @@ import pytest
 import uvicorn
 
 from openai_compat import Server
-from openai_compat_adapters.http1 import Http1Protocol
+from openai_compat_adapters._serving.http1 import Http1Protocol
 from openai_compat_adapters.serve import listen
 from openai_compat_adapters.starlette import endpoint
-
-from .served import PATIENCE, Answer, Leash, Served, answers, chat, head, post, serve
+from tests.adapters.served import PATIENCE, Answer, Leash, Served, answers, chat, head, post, serve
 
 SHORT = ("--header-timeout", "1", "--body-timeout", "1", "--write-timeout", "1", "--heartbeat", "0.2")
 HI = json.dumps({"model": "counted", "messages": [{"role": "user", "content": "hi"}]}).encode()

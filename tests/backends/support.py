@@ -15,7 +15,7 @@ from typing import Any, cast
 import anyio
 
 from openai_compat import AgentBackend, AgentRequest, RunContext
-from openai_compat.parsers.chat import parse_chat
+from openai_compat.wire.chat.parse import parse_chat
 
 
 def user(text: str) -> dict[str, str]:

@@ -29,16 +29,15 @@ from openai_compat import (
     ToolResult,
     UsageReported,
 )
+from openai_compat.agents.error_mapping import public_error
 from openai_compat.backend import Caller
 from openai_compat.backends.anthropic import AnthropicBackend
 from openai_compat.errors import InvalidRequest
-from openai_compat.failures import public_error
-from openai_compat.parsers.responses import parse_response
+from openai_compat.wire.responses.parse.request import parse_response
 from openai_compat_adapters.client import async_openai
-
-from ..interaction.requirements import requirement
-from .support import new_context, read, request_for, run, until, user
-from .upstream import Reply, Upstream, error_reply
+from tests.backends.support import new_context, read, request_for, run, until, user
+from tests.backends.upstream import Reply, Upstream, error_reply
+from tests.interaction.requirements import requirement
 
 pytestmark = pytest.mark.anyio
 

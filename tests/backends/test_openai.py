@@ -30,14 +30,13 @@ from openai_compat import (
     ToolCallStarted,
     UsageReported,
 )
+from openai_compat.agents.error_mapping import public_error
 from openai_compat.backends.openai import OpenAIBackend
 from openai_compat.errors import InvalidRequest
-from openai_compat.failures import public_error
 from openai_compat_adapters.client import async_openai
-
-from ..interaction.requirements import requirement
-from .support import new_context, read, request_for, run, until, user
-from .upstream import Reply, Upstream, error_reply
+from tests.backends.support import new_context, read, request_for, run, until, user
+from tests.backends.upstream import Reply, Upstream, error_reply
+from tests.interaction.requirements import requirement
 
 pytestmark = pytest.mark.anyio
 

@@ -16,8 +16,7 @@ from openai_compat import AgentError, Capabilities, Finished, RunContext, Server
 from openai_compat.backends.pool import pooled
 from openai_compat.backends.subprocess import SubprocessBackend
 from openai_compat_adapters.transport import AsyncTransport
-
-from .support import new_context, read, request_for, run, user
+from tests.backends.support import new_context, read, request_for, run, user
 
 pytestmark = pytest.mark.anyio
 

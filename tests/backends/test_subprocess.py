@@ -12,8 +12,7 @@ import pytest
 from openai_compat import AgentError, Capabilities, Finished
 from openai_compat.backends.subprocess import Grace, SubprocessBackend, transcript
 from openai_compat.errors import InvalidRequest
-
-from .support import alive, command, new_context, pids, read, request_for, run, until, user
+from tests.backends.support import alive, command, new_context, pids, read, request_for, run, until, user
 
 pytestmark = pytest.mark.anyio
 

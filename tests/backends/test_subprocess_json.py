@@ -24,8 +24,7 @@ from openai_compat import (
     UsageReported,
 )
 from openai_compat.backends.subprocess import Grace, SubprocessBackend
-
-from .support import alive, command, pids, run
+from tests.backends.support import alive, command, pids, run
 
 pytestmark = pytest.mark.anyio
 

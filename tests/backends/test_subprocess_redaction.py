@@ -25,8 +25,7 @@ from openai_compat import (
 )
 from openai_compat.backends.subprocess import SubprocessBackend
 from openai_compat.backends.subprocess.redaction import Redaction
-
-from .support import command, run
+from tests.backends.support import command, run
 
 
 def redact(text: str) -> str:

@@ -17,11 +17,10 @@ from openai_compat import Deadlines, Server
 from openai_compat.backends.subprocess import Grace, SubprocessBackend
 from openai_compat_adapters.client import async_openai, sync_openai
 from openai_compat_adapters.transport import AsyncTransport
+from tests.backends.support import alive, command, pids, until, user
+from tests.backends.test_subprocess import STUBBORN
+from tests.backends.test_subprocess_json import PARTIAL, WHOLE, printing
 from tests.transports import uvicorn_socket
-
-from .support import alive, command, pids, until, user
-from .test_subprocess import STUBBORN
-from .test_subprocess_json import PARTIAL, WHOLE, printing
 
 pytestmark = pytest.mark.anyio
 

@@ -12,10 +12,9 @@ import pytest
 from openai_compat import ChatApi, Conversations, Principal
 from openai_compat.testing import ScriptedBackend
 from openai_compat.tools import AskLater, ToolLoop
+from tests.chat_api.support import API, BOUGHT, BUYS, Shop, call, conversation, error_of, frames, serving, shopper
 from tests.interaction.conftest import Http, in_process
 from tests.interaction.requirements import requirement
-
-from .support import API, BOUGHT, BUYS, Shop, call, conversation, error_of, frames, serving, shopper
 
 pytestmark = pytest.mark.anyio
 

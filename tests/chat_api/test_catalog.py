@@ -9,16 +9,15 @@ import httpx2
 import pytest
 
 from openai_compat import AgentBackend, Capabilities, ChatApi, ChatSocket, Principal, as_backend
+from openai_compat.api.chat_rest.prepare import meant
 from openai_compat.backends.pool import pooled
-from openai_compat.endpoints.chat_api.asking import meant
 from openai_compat.errors import NotFound
-from openai_compat.provider import Health, Settings
 from openai_compat.providers import Fallback, Providers
+from openai_compat.providers.port import Health, Settings
 from openai_compat.tools import ToolLoop
+from tests.chat_api.support import API, BUYS, Shop, error_of, serving, shopper
 from tests.interaction.conftest import Http, in_process
 from tests.interaction.requirements import requirement
-
-from .support import API, BUYS, Shop, error_of, serving, shopper
 
 pytestmark = [pytest.mark.anyio, in_process]
 

@@ -7,10 +7,9 @@ from typing import Any
 import pytest
 
 from openai_compat import Principal
+from tests.chat_api.support import API, conversation, error_of, serving
 from tests.interaction.conftest import Http, in_process
 from tests.interaction.requirements import requirement
-
-from .support import API, conversation, error_of, serving
 
 pytestmark = pytest.mark.anyio
 

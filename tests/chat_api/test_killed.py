@@ -9,9 +9,8 @@ from typing import Any
 import httpx2
 
 from tests.adapters.served import serve
+from tests.chat_api.support import API, error_of
 from tests.interaction.requirements import requirement
-
-from .support import API, error_of
 
 ROOT = Path(__file__).parents[2]
 

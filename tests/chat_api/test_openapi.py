@@ -8,11 +8,10 @@ import jsonschema
 import pytest
 
 from openai_compat import ChatApi, Server
+from tests.chat_api.support import API, BOUGHT, BUYS, Shop, conversation, frames, serving, shopper
 from tests.interaction.conftest import Http, in_process
 from tests.interaction.requirements import requirement
 from tests.interaction.test_openapi import METHODS, document, references
-
-from .support import API, BOUGHT, BUYS, Shop, conversation, frames, serving, shopper
 
 pytestmark = [pytest.mark.anyio, in_process]
 

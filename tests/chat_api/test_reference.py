@@ -6,9 +6,9 @@ import dataclasses
 from typing import get_args
 
 from openai_compat import ChatApi
-from openai_compat.endpoints.chat_api.routes import ROUTES
-from openai_compat.protocol import chat_api as wire
-from openai_compat.serializers.chat_api_agentic import EVENTS
+from openai_compat.api.chat_rest.routes import ROUTES
+from openai_compat.wire.chat_rest import types as wire
+from openai_compat.wire.chat_rest.serialize_agentic import EVENTS
 from tests.docs.test_reference import described, name, table, words
 
 PAGE = "chat-api.md"

@@ -11,10 +11,20 @@ import httpx2
 import pytest
 
 from openai_compat import AgentError, Deadlines, Disconnect
+from tests.chat_api.support import (
+    API,
+    BOUGHT,
+    BUYS,
+    Shop,
+    conversation,
+    error_of,
+    frames,
+    read_frames,
+    serving,
+    shopper,
+)
 from tests.interaction.conftest import Http, in_process
 from tests.interaction.requirements import requirement
-
-from .support import API, BOUGHT, BUYS, Shop, conversation, error_of, frames, read_frames, serving, shopper
 
 pytestmark = pytest.mark.anyio
 

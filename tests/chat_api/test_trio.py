@@ -10,8 +10,7 @@ import pytest
 
 from openai_compat import Disconnect
 from openai_compat_adapters.transport import AsyncTransport
-
-from .support import API, BOUGHT, BUYS, Shop, conversation, frames, serving, shopper
+from tests.chat_api.support import API, BOUGHT, BUYS, Shop, conversation, frames, serving, shopper
 
 pytestmark = pytest.mark.anyio
 

@@ -9,10 +9,9 @@ import pytest
 
 from openai_compat import AgentError, AgentRequest, ReasoningDelta, UsageReported
 from openai_compat.events import Compacted, MediaDelta
+from tests.chat_api.support import API, BOUGHT, BUYS, Shop, call, conversation, error_of, frames, serving, shopper
 from tests.interaction.conftest import Http, in_process
 from tests.interaction.requirements import requirement
-
-from .support import API, BOUGHT, BUYS, Shop, call, conversation, error_of, frames, serving, shopper
 
 pytestmark = pytest.mark.anyio
 

@@ -10,10 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openai_compat import ChatSocket, Principal, Server, ToolCallReady, ToolCallStarted, ToolResult
-from openai_compat.endpoints.chat_log import FRAME_SIZE, ThreadLog
-
-from ..interaction.requirements import requirement
-from .client import Client, chat
+from openai_compat.api.chat_websocket.frame_log import FRAME_SIZE, ThreadLog
+from tests.chat_socket.client import Client, chat
+from tests.interaction.requirements import requirement
 
 pytestmark = pytest.mark.anyio
 

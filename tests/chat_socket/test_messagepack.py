@@ -13,10 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openai_compat.errors import InvalidRequest
-from openai_compat.parsers.messagepack import MAX_DEPTH, MAX_VALUES, unpack_object
-from openai_compat.serializers.messagepack import packb
-
-from ..interaction.requirements import requirement
+from openai_compat.wire.messagepack import MAX_DEPTH, MAX_VALUES, unpack_object
+from openai_compat.wire.messagepack_pack import packb
+from tests.interaction.requirements import requirement
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 NUMBERS = st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False)

@@ -6,10 +6,9 @@ import re
 import subprocess
 from pathlib import Path
 
-from openai_compat.parsers.chat_frames import CONTROLS
-from openai_compat.serializers import chat_frames
-
-from ..clients.programs import need
+from openai_compat.wire.chat_websocket import serialize as chat_frames
+from openai_compat.wire.chat_websocket.parse import CONTROLS
+from tests.clients.programs import need
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/reference/chat-websocket.md").read_text("utf-8")
@@ -28,8 +27,8 @@ def test_every_frame_of_the_client_is_in_the_table() -> None:
 
 
 def test_every_frame_of_the_server_is_in_the_table() -> None:
-    folder = Path(chat_frames.__file__).parents[1]
-    sources = [folder / "serializers/chat_frames.py", *(folder / "endpoints").glob("chat_*.py")]
+    folder = Path(chat_frames.__file__).parents[2]
+    sources = [folder / "wire/chat_websocket/serialize.py", *(folder / "api/chat_websocket").glob("*.py")]
     written = {kind for path in sources for kind in re.findall(r'"type": "(\w+)"', path.read_text("utf-8"))}
     assert rows("From the server") == (written | set(chat_frames.WORKFLOW_FRAMES.values())) - {"function"}
 

@@ -33,10 +33,9 @@ from openai_compat.testing import ScriptedBackend
 from openai_compat.tools import AskLater, ToolLoop
 from openai_compat_adapters.transport import AsyncTransport
 from openai_compat_adapters.websocket import Refused
-
-from ..interaction.requirements import requirement
-from ..loops import anyio_backend as anyio_backend
-from .client import Gate, chat, echo, server_of, text, types
+from tests.chat_socket.client import Gate, chat, echo, server_of, text, types
+from tests.interaction.requirements import requirement
+from tests.loops import anyio_backend as anyio_backend
 
 pytestmark = pytest.mark.anyio
 

@@ -14,11 +14,11 @@ from typing import Any
 import msgpack
 import pytest
 
-from ..adapters.frames import BINARY, CLOSE, MORE, PING, PONG, RawSocket, Received, frame, handshake, refused
-from ..adapters.served import Leash, Served, serve
-from ..interaction.requirements import requirement
-from .served_chat import LIMIT
-from .test_messagepack import BOMBS
+from tests.adapters.frames import BINARY, CLOSE, MORE, PING, PONG, RawSocket, Received, frame, handshake, refused
+from tests.adapters.served import Leash, Served, serve
+from tests.chat_socket.served_chat import LIMIT
+from tests.chat_socket.test_messagepack import BOMBS
+from tests.interaction.requirements import requirement
 
 HERE = Path(__file__).parent
 LAST = ("message", "error", "generation_stopped")

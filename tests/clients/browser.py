@@ -15,7 +15,7 @@ from typing import Any
 import httpx2
 from websockets.sync.client import ClientConnection, connect
 
-from .programs import need
+from tests.clients.programs import need
 
 CHROMIUM = (
     "chromium",

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from typing import Any
 
-from .programs import need
+from tests.clients.programs import need
 
 
 def run(command: str, theirs: str, url: str) -> str:

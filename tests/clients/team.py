@@ -50,8 +50,12 @@ class Team:
 
 def profile(team: Team, **settings: Any) -> Server:
     """`docker agent serve chat team.yaml --conversations-max 100 --conversation-ttl 30m`."""
-    conversations = Conversations(MemoryStore(max_items=100, ttl=30 * 60))
-    defaults = {"conversations": conversations, "unknown_model": "default", "owned_by": "docker-agent"}
+    defaults = {
+        "conversations": Conversations(),
+        "store": MemoryStore(max_items=100, ttl=30 * 60),
+        "unknown_model": "default",
+        "owned_by": "docker-agent",
+    }
     return Server(team.agents, limits=Limits(body=MIB), **{**defaults, **settings})
 
 

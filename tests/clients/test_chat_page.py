@@ -15,9 +15,8 @@ from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 
 from openai_compat import AgentRequest, ChatSocket, Cors, Server, ToolCallReady
+from tests.clients.browser import Page, chromium
 from tests.transports import asgi_socket, uvicorn_socket
-
-from .browser import Page, chromium
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

@@ -13,9 +13,8 @@ import websockets
 from websockets.asyncio.client import connect
 
 from openai_compat import AgentError, AgentRequest, ChatSocket, Server, ToolCallReady
+from tests.clients.programs import HERE, need_node_packages
 from tests.transports import uvicorn_socket
-
-from .programs import HERE, need_node_packages
 
 NODETOOL_CHAT = """\
 const socket = new WebSocket("ws://localhost:8000/chat?api_key=YOUR_KEY");

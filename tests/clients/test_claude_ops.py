@@ -19,12 +19,11 @@ from openai_compat import Admission, AgentRequest, Limits, MessagePolicy, Server
 from openai_compat.backends.subprocess import SubprocessBackend
 from tests.adapters.served import serve
 from tests.backends.support import alive
+from tests.clients import documented
+from tests.clients.running import has, run
 from tests.transports import uvicorn_socket
 from tests.trust.probe import CHAT, error_of, eventually, frames, text_of
 from tests.trust.wire import RawClient
-
-from . import documented
-from .running import has, run
 
 ADDRESS = "http://localhost:8080"
 VARIABLE = "CLAUDEOPS_CHAT_API_KEY"

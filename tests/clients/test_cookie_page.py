@@ -12,10 +12,9 @@ from starlette.responses import HTMLResponse
 from starlette.routing import Route
 
 from openai_compat import ChatApi, Cors, Server
+from tests.clients.browser import Page, chromium
 from tests.interaction.requirements import requirement
 from tests.transports import asgi_socket, uvicorn_socket
-
-from .browser import Page, chromium
 
 ASK = """(async () => {
   document.cookie = "session=secret; path=/";

@@ -11,15 +11,14 @@ import httpx2
 import openai
 import pytest
 
-from openai_compat import Conversations, Cors, Deadlines, MemoryStore, key_from_env
+from openai_compat import Cors, Deadlines, MemoryStore, key_from_env
 from tests.adapters.served import serve
+from tests.clients import documented
+from tests.clients.running import has, run, run_python
+from tests.clients.team import MIB, Team, profile
 from tests.transports import uvicorn_socket
 from tests.trust.probe import CHAT, error_of, eventually, frames, text_of
 from tests.trust.wire import RawClient
-
-from . import documented
-from .running import has, run, run_python
-from .team import MIB, Team, profile
 
 ADDRESS = "http://127.0.0.1:8083"
 PATH = {"PYTHONPATH": str(Path(__file__).parents[2])}
@@ -175,7 +174,7 @@ def test_conversations_go_when_they_are_idle_and_the_oldest_when_there_are_too_m
     now = [0.0]
     store = MemoryStore(max_items=2, ttl=1800, clock=lambda: now[0])
     with (
-        uvicorn_socket(profile(team, conversations=Conversations(store))) as url,
+        uvicorn_socket(profile(team, store=store)) as url,
         httpx2.Client(base_url=url, timeout=20) as client,
     ):
         say(client, ALICE)

@@ -12,12 +12,11 @@ import httpx2
 import pytest
 
 from openai_compat import Server
+from tests.clients import documented
+from tests.clients.programs import need
+from tests.clients.running import run, run_python
 from tests.transports import uvicorn_socket
 from tests.trust.probe import CHAT, frames
-
-from . import documented
-from .programs import need
-from .running import run, run_python
 
 NODETOOL = "http://localhost:8000"
 

@@ -20,10 +20,9 @@ from openai_compat import (
     ToolResult,
     UsageReported,
 )
+from tests.clients.programs import need_node_packages
 from tests.transports import uvicorn_socket
 from tests.trust.probe import Endless
-
-from .programs import need_node_packages
 
 HERE = Path(__file__).parent
 KEY = "sk-right"

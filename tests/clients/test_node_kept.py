@@ -7,9 +7,8 @@ import subprocess
 
 from openai_compat import AgentRequest, Server
 from openai_compat.messages import FilePart, UserMessage
+from tests.clients.programs import HERE, need_node_packages
 from tests.transports import uvicorn_socket
-
-from .programs import HERE, need_node_packages
 
 
 def agent(request: AgentRequest) -> str:

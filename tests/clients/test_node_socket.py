@@ -8,9 +8,8 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from openai_compat import AgentError, Server
+from tests.clients.programs import HERE, need_node_packages
 from tests.transports import uvicorn_socket
-
-from .programs import HERE, need_node_packages
 
 
 async def agent(messages: list[dict[str, Any]]) -> AsyncIterator[str]:

@@ -17,11 +17,10 @@ from openai_compat import ChatApi, ContextQuery, Principal, Server
 from openai_compat.providers import Providers, Settings
 from openai_compat.tools import AskLater, ToolLoop
 from tests.backends.upstream import Upstream
+from tests.clients import documented
+from tests.clients.running import run
 from tests.providers.support import calls, claude_says_four, lists, says
 from tests.transports import uvicorn_socket
-
-from . import documented
-from .running import run
 
 ADDRESS = "http://localhost:3000"
 TOKEN = "a-session-token"

@@ -13,9 +13,8 @@ import pytest
 from openai import AsyncOpenAI, OpenAI
 from openai.types.responses import ParsedResponseOutputMessage
 
+from tests.clients.response_agents import server
 from tests.transports import uvicorn_socket
-
-from .response_agents import server
 
 # What the SDK does with newer releases of websockets.
 pytestmark = pytest.mark.filterwarnings(r"ignore:connect\(\) must be used as a context manager:DeprecationWarning")

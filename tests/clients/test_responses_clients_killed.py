@@ -17,9 +17,8 @@ from openai import OpenAI
 from websockets.exceptions import ConnectionClosedError
 
 from tests.adapters.served import PATIENCE, Served, serve
+from tests.clients.programs import HERE, need_node_packages, need_python_packages
 from tests.stores.postgres_cluster import Cluster, wait_until
-
-from .programs import HERE, need_node_packages, need_python_packages
 
 BROKEN = (openai.APIConnectionError, httpx2.TransportError)
 """What the SDK raises when a connection ends too early."""

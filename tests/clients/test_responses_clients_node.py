@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 
+from tests.clients.programs import HERE, need_node_packages
+from tests.clients.response_agents import server
 from tests.transports import uvicorn_socket
-
-from .programs import HERE, need_node_packages
-from .response_agents import server
 
 
 @pytest.fixture(scope="module")

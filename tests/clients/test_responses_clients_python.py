@@ -11,10 +11,9 @@ from typing import Any, Protocol
 
 import pytest
 
+from tests.clients.programs import HERE, need_python_packages
+from tests.clients.response_agents import server
 from tests.transports import uvicorn_socket
-
-from .programs import HERE, need_python_packages
-from .response_agents import server
 
 pytestmark = pytest.mark.timeout(240)  # the packages are installed first
 

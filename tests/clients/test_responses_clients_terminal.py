@@ -18,11 +18,10 @@ import pytest
 from openai_compat import AgentRequest, Server, ToolCallReady
 from openai_compat.backend import CustomTool
 from openai_compat.messages import AssistantMessage, ToolMessage
+from tests.clients.programs import need_terminal_programs
+from tests.clients.response_agents import AGENTS
 from tests.interaction.requirements import requirement
 from tests.transports import uvicorn_socket
-
-from .programs import need_terminal_programs
-from .response_agents import AGENTS
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from typing import Any
 
-from .exchanges import sse_events
+from tests.core.exchanges import sse_events
 
 HEAD = {"id", "object", "created", "model", "system_fingerprint", "choices", "usage", "event"}
 

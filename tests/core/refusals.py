@@ -8,8 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from openai_compat.errors import MAX_MESSAGE, InvalidRequest
-
-from . import strategies
+from tests.core import strategies
 
 
 def refusal(parse: Callable[[bytes], object], body: bytes) -> InvalidRequest | None:

@@ -12,22 +12,14 @@ from hypothesis import strategies as st
 from openai import OpenAI
 
 from openai_compat.backend import Sampling, ToolChoice
-from openai_compat.enforce import Enforcer
 from openai_compat.errors import AgentError
-from openai_compat.events import (
-    AgentEvent,
-    Compacted,
-    MediaDelta,
-    Paused,
-    PendingCall,
-    TextDelta,
-)
+from openai_compat.events import AgentEvent, Compacted, MediaDelta, Paused, PendingCall, TextDelta
 from openai_compat.reducer import Item
-from openai_compat.serializers.responses import ResponseForm, ResponseStream
 from openai_compat.testing.strategies import event_lists
-
-from . import strategies
-from .exchanges import strict_json
+from openai_compat.turns.event_contract import Enforcer
+from openai_compat.wire.responses.serialize.stream import ResponseForm, ResponseStream
+from tests.core import strategies
+from tests.core.exchanges import strict_json
 
 Json: TypeAlias = dict[str, Any]
 Ending: TypeAlias = Literal["finish", "fail", "cancel"]

@@ -14,8 +14,7 @@ import trio
 
 from openai_compat import Server
 from openai_compat.http import HttpRequest
-
-from .exchanges import Recorder
+from tests.core.exchanges import Recorder
 
 
 @dataclass

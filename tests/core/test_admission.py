@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from openai_compat import Admission, Limits
 from openai_compat.errors import RateLimited, Unavailable
-from openai_compat.policies.admission import SlotRequest, Slots
+from openai_compat.turns.slots import SlotRequest, Slots
 
 pytestmark = pytest.mark.anyio
 ONE = SlotRequest(1, "agent", "alice")

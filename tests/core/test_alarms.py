@@ -6,7 +6,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from openai_compat.alarms import Fuse, new_signal
+from openai_compat.aio.timers import Fuse, new_signal
 from tests.loops import anyio_backend as anyio_backend
 
 pytestmark = pytest.mark.anyio

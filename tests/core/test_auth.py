@@ -14,8 +14,7 @@ from openai_compat import Server, key_from_env, key_from_file
 from openai_compat.errors import Unauthorized, Unavailable
 from openai_compat.http import HttpRequest
 from openai_compat.policies.auth import BearerAuth, OpenAccess
-
-from .exchanges import answer, one, request
+from tests.core.exchanges import answer, one, request
 
 pytestmark = pytest.mark.anyio
 

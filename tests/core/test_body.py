@@ -9,14 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openai_compat.parsers.body import parse_object, validate
-from openai_compat.parsers.chat import parse_chat
-from openai_compat.parsers.completions import parse_completion
-from openai_compat.protocol.chat_request import ChatCompletionRequest
-
-from . import strategies
-from .exchanges import ask
-from .refusals import check_refusal, encoded, refusal
+from openai_compat.wire.body import parse_object, validate
+from openai_compat.wire.chat.legacy_parse import parse_completion
+from openai_compat.wire.chat.parse import parse_chat
+from openai_compat.wire.chat.request_types import ChatCompletionRequest
+from tests.core import strategies
+from tests.core.exchanges import ask
+from tests.core.refusals import check_refusal, encoded, refusal
 
 
 @given(strategies.mutated(strategies.CHAT_BODIES))

@@ -13,18 +13,17 @@ from openai.lib.streaming.chat import ChatCompletionStreamState
 from openai.types.chat import ChatCompletionChunk
 
 from openai_compat.backend import Sampling
-from openai_compat.enforce import Enforcer
 from openai_compat.errors import AgentError
 from openai_compat.events import AgentEvent, Finished, TextDelta, ToolCallDelta, ToolCallReady, ToolCallStarted
 from openai_compat.reducer import Item, Reducer
-from openai_compat.serializers.call_order import CALL, CallOrder
-from openai_compat.serializers.chat import ChatForm, ChatStream, completion
-from openai_compat.serializers.presentation import Presentation
+from openai_compat.turns.event_contract import Enforcer
+from openai_compat.wire.chat.call_order import CALL, CallOrder
+from openai_compat.wire.chat.serialize import ChatForm, ChatStream, completion
+from openai_compat.wire.presentation import Presentation
+from tests.core import strategies
+from tests.core.exchanges import sse_events, strict_json
+from tests.core.test_enforce import ALL
 from tests.interaction.requirements import requirement
-
-from . import strategies
-from .exchanges import sse_events, strict_json
-from .test_enforce import ALL
 
 PARAMETERS = {
     "type": "object",

@@ -22,10 +22,9 @@ from openai_compat import (
     TextDelta,
     as_backend,
 )
+from tests.core.exchanges import answer, chat
+from tests.core.stepping import agent_threads, eventually
 from tests.interaction.requirements import requirement
-
-from .exchanges import answer, chat
-from .stepping import agent_threads, eventually
 
 pytestmark = pytest.mark.anyio
 

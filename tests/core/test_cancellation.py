@@ -13,10 +13,9 @@ import pytest
 
 from openai_compat import Capabilities, Deadlines, RunContext, Server
 from openai_compat.http import HttpRequest
-
-from ..loops import anyio_backend as anyio_backend
-from .exchanges import Recorder, answer, chat
-from .stepping import Diary, agent_threads, cancel_after, eventually, handling, tasks
+from tests.core.exchanges import Recorder, answer, chat
+from tests.core.stepping import Diary, agent_threads, cancel_after, eventually, handling, tasks
+from tests.loops import anyio_backend as anyio_backend
 
 pytestmark = pytest.mark.anyio
 Agent = Callable[..., Any]

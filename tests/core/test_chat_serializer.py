@@ -11,7 +11,6 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from openai_compat.backend import Sampling, ToolChoice
-from openai_compat.enforce import Enforcer
 from openai_compat.errors import AgentError
 from openai_compat.events import (
     AgentEvent,
@@ -31,19 +30,19 @@ from openai_compat.events import (
     UsageReported,
 )
 from openai_compat.reducer import FinalMessage, Item, Reducer, Usage
-from openai_compat.serializers.chat import ChatForm, ChatStream, completion, stream_end
-from openai_compat.serializers.completions import (
+from openai_compat.turns.event_contract import Enforcer
+from openai_compat.wire.chat.legacy_serialize import (
     CompletionForm,
     CompletionStream,
     completion_stream_end,
     text_completion,
 )
-from openai_compat.serializers.presentation import Presentation, Visibility
+from openai_compat.wire.chat.serialize import ChatForm, ChatStream, completion, stream_end
+from openai_compat.wire.presentation import Presentation, Visibility
+from tests.core import strategies
+from tests.core.accumulator import chat_messages, completion_choices
+from tests.core.exchanges import sse_events, strict_json
 from tests.interaction.requirements import requirement
-
-from . import strategies
-from .accumulator import chat_messages, completion_choices
-from .exchanges import sse_events, strict_json
 
 VISIBILITIES: list[Visibility] = ["status", "hidden", "reasoning", "text"]
 CUSTOM = frozenset(["write_code"])

@@ -25,8 +25,8 @@ from openai_compat.messages import (
     ToolMessage,
     UserMessage,
 )
-from openai_compat.parsers.chat import MAX_MESSAGES, parse_chat
-from openai_compat.parsers.conversation import check_conversation
+from openai_compat.wire.chat.parse import MAX_MESSAGES, parse_chat
+from openai_compat.wire.conversation_rules import check_conversation
 
 USER = {"role": "user", "content": "hi"}
 

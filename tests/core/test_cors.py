@@ -7,9 +7,8 @@ import pytest
 from openai_compat import ChatApi, Cors, Server
 from openai_compat.http import HttpRequest
 from openai_compat.policies.cors import is_preflight
+from tests.core.exchanges import one
 from tests.interaction.requirements import requirement
-
-from .exchanges import one
 
 
 def asked(origin: str | None, *headers: tuple[bytes, bytes], method: str = "POST") -> HttpRequest:

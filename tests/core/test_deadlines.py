@@ -12,13 +12,12 @@ import anyio.lowlevel
 import pytest
 
 from openai_compat import AgentError, Deadlines, Progress, RunContext, Server
-from openai_compat.exchange import ClientTooSlow
+from openai_compat.api.exchange import ClientTooSlow
 from openai_compat.http import HttpRequest, ResponseBody, ResponseStart
-
-from . import clocks
-from .exchanges import LOCALHOST, Recorder, ask, chat, request
-from .stepping import Diary, agent_threads, eventually, tasks
-from .test_cancellation import KINDS, Agent, function, generator, plain_factory
+from tests.core import clocks
+from tests.core.exchanges import LOCALHOST, Recorder, ask, chat, request
+from tests.core.stepping import Diary, agent_threads, eventually, tasks
+from tests.core.test_cancellation import KINDS, Agent, function, generator, plain_factory
 
 pytestmark = pytest.mark.anyio
 FAR = 1e9

@@ -14,9 +14,8 @@ import pytest
 
 from openai_compat import Deadlines, Limits, Server
 from openai_compat.http import HttpRequest
-
-from .exchanges import Recorder, answer, request
-from .stepping import Diary, agent_threads, cancel_after, eventually, handling, tasks
+from tests.core.exchanges import Recorder, answer, request
+from tests.core.stepping import Diary, agent_threads, cancel_after, eventually, handling, tasks
 
 pytestmark = pytest.mark.anyio
 Vectors = list[list[float]]

@@ -7,10 +7,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openai_compat.serializers.encoding import DONE, KEEP_ALIVE, dumps, sse
-
-from . import strategies
-from .exchanges import sse_events, strict_json
+from openai_compat.wire.json import DONE, KEEP_ALIVE, dumps, sse
+from tests.core import strategies
+from tests.core.exchanges import sse_events, strict_json
 
 anything = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | strategies.texts,

@@ -15,13 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openai_compat import Limits, Server
+from openai_compat.api.body import feed_body
 from openai_compat.errors import InvalidRequest, RequestTooLarge, UnsupportedMedia
 from openai_compat.http import HttpRequest
 from openai_compat.policies.encodings import OUTPUT, Opener, content_coding
-from openai_compat.policies.limits import Deadlines, feed_body
+from openai_compat.policies.limits import Deadlines
+from tests.core.exchanges import answer, ask, one, request
 from tests.interaction.requirements import requirement
-
-from .exchanges import answer, ask, one, request
 
 pytestmark = pytest.mark.anyio
 

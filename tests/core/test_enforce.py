@@ -10,8 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from openai_compat.backend import AgentRequest, Decision, Resume, Sampling, ToolChoice
-from openai_compat.enforce import CHARACTERS_PER_TOKEN, Enforcer
+from openai_compat.backend import CHARACTERS_PER_TOKEN, AgentRequest, Decision, Resume, Sampling, ToolChoice
 from openai_compat.errors import AgentError
 from openai_compat.events import (
     AgentEvent,
@@ -31,11 +30,11 @@ from openai_compat.events import (
     ToolResult,
     UsageReported,
 )
-from openai_compat.utf16 import joined
+from openai_compat.turns.event_contract import Enforcer
+from openai_compat.wire.utf16 import joined
+from tests.core import strategies
+from tests.core.test_stop import cut_at_first
 from tests.interaction.requirements import requirement
-
-from . import strategies
-from .test_stop import cut_at_first
 
 PIECES = [ToolCallStarted("1", "find"), ToolCallDelta("1", '{"a"'), ToolCallDelta("1", ": 1}")]
 ALL = ToolChoice(frozenset(["get_weather", "find"]))

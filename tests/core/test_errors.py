@@ -27,10 +27,9 @@ from openai_compat.errors import (
     UnsupportedMedia,
     UpgradeRequired,
 )
-from openai_compat.serializers.errors import RETRIED_TYPES, error_body, error_frame, error_headers
-
-from . import strategies
-from .exchanges import sse_events, strict_json
+from openai_compat.wire.errors import RETRIED_TYPES, error_body, error_frame, error_headers
+from tests.core import strategies
+from tests.core.exchanges import sse_events, strict_json
 
 ON_THE_WIRE = {
     InvalidRequest: (400, "invalid_request_error", "invalid_request"),

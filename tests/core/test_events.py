@@ -12,8 +12,7 @@ from hypothesis import given
 import openai_compat
 from openai_compat import events
 from openai_compat.events import EVENT_TYPES, AgentEvent, PendingCall
-
-from . import strategies
+from tests.core import strategies
 
 
 def test_every_event_class_is_in_the_union_and_exported() -> None:

@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from openai_compat.errors import Unavailable
-from openai_compat.fail_open import FailOpen
+from openai_compat.state.degraded import FailOpen
 
 pytestmark = pytest.mark.anyio
 

@@ -12,12 +12,11 @@ import anyio.lowlevel
 import pytest
 
 from openai_compat import AgentError, Capabilities, OpenAICompatError, Server
+from openai_compat.agents.error_mapping import public_error
 from openai_compat.errors import InvalidRequest, NotFound, RateLimited, Unavailable
-from openai_compat.failures import public_error
+from tests.core.exchanges import Recorder, answer, chat
+from tests.core.stepping import agent_threads, eventually, tasks
 from tests.interaction.requirements import requirement
-
-from .exchanges import Recorder, answer, chat
-from .stepping import agent_threads, eventually, tasks
 
 pytestmark = pytest.mark.anyio
 SECRET = "s3cr3t"

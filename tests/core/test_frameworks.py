@@ -11,9 +11,8 @@ from typing import Any
 import pytest
 
 from openai_compat import AgentRequest, Capabilities, RunContext, Server, TextDelta, as_backend
+from tests.core.exchanges import answer, chat
 from tests.interaction.requirements import requirement
-
-from .exchanges import answer, chat
 
 KNOWN = [
     ("pydantic_ai.agent.abstract", "AbstractAgent", "Pydantic AI", "it.run(prompt)).output"),

@@ -7,8 +7,7 @@ import pytest
 from openai_compat.errors import Forbidden
 from openai_compat.http import HttpRequest
 from openai_compat.policies.hosts import Hosts
-
-from .exchanges import one
+from tests.core.exchanges import one
 
 
 def check(hosts: Hosts, *names: bytes) -> bool:

@@ -11,10 +11,9 @@ from hypothesis import strategies as st
 
 from openai_compat import Server
 from openai_compat.http import ClientDisconnected, HttpRequest, ResponseBody, ResponseStart, encode_headers
-
-from . import strategies
-from .exchanges import Recorder, answer, chat, one, request
-from .stepping import eventually
+from tests.core import strategies
+from tests.core.exchanges import Recorder, answer, chat, one, request
+from tests.core.stepping import eventually
 
 anyio_test = pytest.mark.anyio
 

@@ -28,11 +28,10 @@ from openai_compat.messages import (
     ToolMessage,
     UserMessage,
 )
-from openai_compat.parsers.items import SUMMARY, parse_items
-from openai_compat.serializers.history import chat_message
-from openai_compat.serializers.items import chat_messages_of, compaction_item, items_of
-
-from .strategies import json_values, texts
+from openai_compat.wire.chat_messages import chat_message
+from openai_compat.wire.items.parse import SUMMARY, parse_items
+from openai_compat.wire.items.serialize import chat_messages_of, compaction_item, items_of
+from tests.core.strategies import json_values, texts
 
 Item = dict[str, Any]
 

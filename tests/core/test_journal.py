@@ -11,12 +11,11 @@ import pytest
 
 from openai_compat import MemoryStore, Server
 from openai_compat.errors import Unavailable
-from openai_compat.eventlog import AHEAD, AT_ONCE, EventLog
+from openai_compat.state.event_log import AHEAD, AT_ONCE, EventLog
 from openai_compat.stores.port import LOG_BYTES, Events, Key
-
-from ..interaction.requirements import requirement
-from ..loops import anyio_backend as anyio_backend
-from .exchanges import Recorder, request
+from tests.core.exchanges import Recorder, request
+from tests.interaction.requirements import requirement
+from tests.loops import anyio_backend as anyio_backend
 
 pytestmark = pytest.mark.anyio
 PRINCIPAL = "anonymous"

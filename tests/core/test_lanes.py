@@ -6,12 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openai_compat.endpoints.lanes import LaneLimits, Lanes
-from openai_compat.endpoints.nearby import NUMBER, Nearby, shares_of
+from openai_compat.api.responses.websocket.lanes import LaneLimits, Lanes
+from openai_compat.api.responses.websocket.local_responses import NUMBER, Nearby, shares_of
 from openai_compat.errors import OpenAICompatError
-from openai_compat.parsers.responses_socket import Create
-
-from ..interaction.requirements import requirement
+from openai_compat.wire.responses.parse.websocket import Create
+from tests.interaction.requirements import requirement
 
 LANES = st.sampled_from([None, "a", "b", "c"])
 

@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from openai_compat.api.body import read_body
 from openai_compat.errors import RequestTooLarge
 from openai_compat.http import HttpRequest
-from openai_compat.policies.limits import Deadlines, Limits, read_body
+from openai_compat.policies.limits import Deadlines, Limits
 
 pytestmark = pytest.mark.anyio
 LIMITS, DEADLINES = Limits(body=100), Deadlines(body=20)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from ..trust.loop import watched_loop
+from tests.trust.loop import watched_loop
 
 
 def compute(seconds: float) -> None:

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openai_compat.errors import InvalidRequest, RequestTooLarge
-from openai_compat.parsers.files import parse_upload, upload_form
-from openai_compat.parsers.multipart import MultipartForm
+from openai_compat.wire.files_parse import parse_upload, upload_form
+from openai_compat.wire.multipart import MultipartForm
 
 KIND = 'multipart/form-data; boundary="a-b"'
 CONTENT = b"\r\n--a-c\r\n--a-\x00\xff\r\n\r\n"

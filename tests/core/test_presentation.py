@@ -21,10 +21,9 @@ from openai_compat.events import (
     UsageReported,
 )
 from openai_compat.reducer import Item
-from openai_compat.serializers.presentation import Presentation, Visibility
-
-from . import strategies
-from .test_chat_serializer import VISIBILITIES, turns
+from openai_compat.wire.presentation import Presentation, Visibility
+from tests.core import strategies
+from tests.core.test_chat_serializer import VISIBILITIES, turns
 
 OWN_CALL: list[Item] = [
     ToolCallStarted("1", "search", "agent"),

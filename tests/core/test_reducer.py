@@ -20,9 +20,8 @@ from openai_compat.events import (
     UsageReported,
 )
 from openai_compat.reducer import FinalMessage, Item, Reducer, Usage, size_of
-
-from . import strategies
-from .test_chat_serializer import turns
+from tests.core import strategies
+from tests.core.test_chat_serializer import turns
 
 
 def fold(*batches: list[Item]) -> FinalMessage:

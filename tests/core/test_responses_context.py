@@ -15,11 +15,10 @@ from openai_compat import AgentRequest, Conversations, Server, ToolCallReady
 from openai_compat.backend import Caller
 from openai_compat.errors import InvalidRequest
 from openai_compat.messages import AssistantMessage, ToolMessage
-from openai_compat.parsers.context import NOT_RUN
-from openai_compat.parsers.responses import ParsedResponse, parse_response, with_context
+from openai_compat.wire.responses.continuation import NOT_RUN
+from openai_compat.wire.responses.parse.request import ParsedResponse, parse_response, with_context
+from tests.interaction.requirements import requirement
 from tests.transports import reach
-
-from ..interaction.requirements import requirement
 
 Item = dict[str, Any]
 FIND: Item = {"type": "function", "name": "find", "parameters": {"type": "object"}}

@@ -28,11 +28,10 @@ from openai_compat.events import (
     ToolResult,
     UsageReported,
 )
-from openai_compat.parsers.items import summary_of
 from openai_compat.reducer import Item
-from openai_compat.serializers.responses import ApprovedCall, ResponseStream
-
-from .responses_stream import Ending, Json, form, frames, names, of, told
+from openai_compat.wire.items.parse import summary_of
+from openai_compat.wire.responses.serialize.stream import ApprovedCall, ResponseStream
+from tests.core.responses_stream import Ending, Json, form, frames, names, of, told
 
 OPEN_RESPONSES_KEYS = {
     "id",

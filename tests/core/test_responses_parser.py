@@ -44,9 +44,9 @@ from openai_compat.messages import (
     ToolMessage,
     UserMessage,
 )
-from openai_compat.parsers.context import own_items
-from openai_compat.parsers.response_parameters import PARAMETERS
-from openai_compat.parsers.responses import (
+from openai_compat.wire.responses.continuation import own_items
+from openai_compat.wire.responses.parse.parameters import PARAMETERS
+from openai_compat.wire.responses.parse.request import (
     COMPACT_FIELDS,
     TOKEN_FIELDS,
     ParsedResponse,
@@ -56,9 +56,8 @@ from openai_compat.parsers.responses import (
     parse_response,
     with_context,
 )
-from openai_compat.protocol.response_request import Includable, ResponseRequest
-
-from .strategies import texts
+from openai_compat.wire.responses.request_types import Includable, ResponseRequest
+from tests.core.strategies import texts
 
 Item = dict[str, Any]
 FIND: Item = {"type": "function", "name": "find", "description": "d", "parameters": {"type": "object"}, "strict": True}

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from openai_compat.backend import Caller
 from openai_compat.errors import InvalidRequest
-from openai_compat.parsers.responses import (
+from openai_compat.wire.responses.parse.request import (
     MAX_ITEMS,
     ParsedResponse,
     parse_compact,
@@ -22,11 +22,10 @@ from openai_compat.parsers.responses import (
     parse_response,
     with_context,
 )
-from openai_compat.parsers.tools import MAX_TOOLS
-from openai_compat.protocol.response_request import ResponseRequest
-
-from . import strategies
-from .refusals import check_refusal, encoded, refusal
+from openai_compat.wire.responses.request_types import ResponseRequest
+from openai_compat.wire.tool_rules import MAX_TOOLS
+from tests.core import strategies
+from tests.core.refusals import check_refusal, encoded, refusal
 
 Item = dict[str, Any]
 USER: Item = {"role": "user", "content": "hi"}

@@ -12,7 +12,7 @@ import jsonschema
 import pytest
 from hypothesis import given, settings
 
-from .responses_stream import Json, Told, streams
+from tests.core.responses_stream import Json, Told, streams
 
 NEWER = frozenset(["response.compaction.compacting"])
 """Events that OpenAI's SDKs know and its document does not yet."""

@@ -9,11 +9,10 @@ from hypothesis import given
 from openai import APIError
 from openai.types.responses import Response, ResponseStreamEvent
 
-from openai_compat.serializers.encoding import dumps
-from openai_compat.serializers.transitions import EventOrder
-
-from .exchanges import strict_json
-from .responses_stream import Sdk, Told, accumulated, streams
+from openai_compat.wire.json import dumps
+from openai_compat.wire.responses.event_order import EventOrder
+from tests.core.exchanges import strict_json
+from tests.core.responses_stream import Sdk, Told, accumulated, streams
 
 TERMINAL = ("response.completed", "response.incomplete", "response.failed")
 EVENT_CLASSES: dict[str, Any] = {

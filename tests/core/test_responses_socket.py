@@ -28,8 +28,7 @@ from openai_compat import (
 )
 from openai_compat_adapters.transport import AsyncTransport
 from openai_compat_adapters.websocket import Closed, Refused, WebSocket, connect
-
-from ..interaction.requirements import requirement
+from tests.interaction.requirements import requirement
 
 pytestmark = pytest.mark.anyio
 TERMINAL = frozenset({"response.completed", "response.incomplete", "response.failed", "error"})

@@ -11,9 +11,8 @@ from pydantic import TypeAdapter
 from openai_compat.backend import Caller
 from openai_compat.events import ToolCallDelta, ToolCallReady, ToolCallStarted
 from openai_compat.messages import ToolMessage
-from openai_compat.parsers.responses import ParsedResponse, parse_response, with_context
-
-from .responses_stream import told
+from openai_compat.wire.responses.parse.request import ParsedResponse, parse_response, with_context
+from tests.core.responses_stream import told
 
 FIND = {"type": "function", "name": "find", "parameters": {"type": "object"}}
 SPACE = {"type": "namespace", "name": "files", "description": "d", "tools": [FIND, {"type": "custom", "name": "write"}]}

@@ -24,9 +24,8 @@ from openai_compat import (
     Server,
 )
 from openai_compat.http import HttpRequest
+from tests.core.exchanges import CHAT, answer, ask, request
 from tests.interaction.requirements import requirement
-
-from .exchanges import CHAT, answer, ask, request
 
 
 def agent(prompt: str) -> str:

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openai_compat.endpoints.steering import PENDING, REMEMBERED, Steering, successor, with_input
+from openai_compat.api.responses.websocket.steering import PENDING, REMEMBERED, Steering, successor, with_input
 from openai_compat.errors import InvalidRequest
-from openai_compat.parsers.responses_socket import (
+from openai_compat.wire.responses.parse.websocket import (
     Create,
     InvalidSteer,
     Steer,
@@ -19,7 +19,7 @@ from openai_compat.parsers.responses_socket import (
     parse_frame,
     parse_lane,
 )
-from openai_compat.serializers.responses_socket import error_event
+from openai_compat.wire.responses.serialize.websocket import error_event
 
 NAMES = st.sampled_from(
     ["type", "stream_id", "input", "previous_response_id", "role", "content", "background", "model", "id", "status"]

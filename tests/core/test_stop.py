@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from openai_compat.stop import StopScanner
+from openai_compat.turns.stop_sequences import StopScanner
 
 ALPHABET = st.text("ab\n\ud800", max_size=12)
 SEQUENCES = st.lists(st.text("ab\n", min_size=1, max_size=4), min_size=1, max_size=4)

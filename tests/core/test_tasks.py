@@ -8,10 +8,9 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from openai_compat.tasks import spawn
-
-from ..loops import anyio_backend as anyio_backend
-from .stepping import eventually, tasks
+from openai_compat.aio.background import spawn
+from tests.core.stepping import eventually, tasks
+from tests.loops import anyio_backend as anyio_backend
 
 pytestmark = pytest.mark.anyio
 variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")

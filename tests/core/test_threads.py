@@ -12,10 +12,9 @@ import anyio
 import anyio.lowlevel
 import pytest
 
+from openai_compat.aio.worker_thread import BUFFER, ThreadRun
 from openai_compat.reducer import LARGE
-from openai_compat.threads import BUFFER, ThreadRun
-
-from .stepping import agent_threads, eventually
+from tests.core.stepping import agent_threads, eventually
 
 pytestmark = pytest.mark.anyio
 

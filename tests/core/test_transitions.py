@@ -23,13 +23,12 @@ from openai_compat.events import (
     ToolCallStarted,
     ToolResult,
 )
-from openai_compat.protocol.response import OutputItem
-from openai_compat.protocol.response_events import StreamEvent
 from openai_compat.reducer import Item
-from openai_compat.serializers.responses import ResponseStream
-from openai_compat.serializers.transitions import DONE, ITEMS, RESPONSE, SPEECH, START, EventOrder, Table, name_of
-
-from .responses_stream import FAILURE, Ending, Json, form, frames, names, told
+from openai_compat.wire.responses.event_order import DONE, ITEMS, RESPONSE, SPEECH, START, EventOrder, Table, name_of
+from openai_compat.wire.responses.event_types import StreamEvent
+from openai_compat.wire.responses.response_types import OutputItem
+from openai_compat.wire.responses.serialize.stream import ResponseStream
+from tests.core.responses_stream import FAILURE, Ending, Json, form, frames, names, told
 
 SOURCE = Citation("https://example.org/", "Example", 0, 2)
 ASKED = Paused((PendingCall("a", "delete", "{}", "approval"),))

@@ -11,15 +11,14 @@ import anyio.lowlevel
 import pytest
 
 from openai_compat import Capabilities, Deadlines, Finished, Limits, MediaDelta, RunContext, Server, TextDelta
-from openai_compat.alarms import new_signal
+from openai_compat.aio.timers import new_signal
+from openai_compat.aio.worker_thread import BUFFER as THREAD_BUFFER
 from openai_compat.http import ResponseBody, ResponseStart
 from openai_compat.reducer import LARGE
-from openai_compat.threads import BUFFER as THREAD_BUFFER
-from openai_compat.turns import BUFFER
-
-from ..loops import anyio_backend as anyio_backend
-from .exchanges import Recorder, answer, chat
-from .stepping import agent_threads, eventually, tasks
+from openai_compat.turns.turn import BUFFER
+from tests.core.exchanges import Recorder, answer, chat
+from tests.core.stepping import agent_threads, eventually, tasks
+from tests.loops import anyio_backend as anyio_backend
 
 pytestmark = pytest.mark.anyio
 

@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openai_compat.backend import Sampling
-from openai_compat.enforce import Enforcer
 from openai_compat.events import (
     AgentEvent,
     Finished,
@@ -24,11 +23,11 @@ from openai_compat.events import (
     ToolCallStarted,
     ToolResult,
 )
-from openai_compat.utf16 import HalfJoiner, joined
+from openai_compat.turns.event_contract import Enforcer
+from openai_compat.wire.utf16 import HalfJoiner, joined
+from tests.core import strategies
+from tests.core.test_enforce import ALL, enforce
 from tests.interaction.requirements import requirement
-
-from . import strategies
-from .test_enforce import ALL, enforce
 
 SMILE, FIRST, SECOND, LOST = "\U0001f600", "\ud83d", "\ude00", "\ufffd"
 

@@ -10,14 +10,13 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from openai_compat.errors import InvalidRequest
-from openai_compat.parsers.body import validate
-from openai_compat.protocol.chat_api import AgenticRequest, NewConversation
-from openai_compat.protocol.chat_frames import ApprovalFrame, ManifestFrame, MessageFrame
-from openai_compat.protocol.chat_request import ChatCompletionRequest
-from openai_compat.protocol.conversations import ConversationCreate
-from openai_compat.protocol.response_request import ResponseRequest
-
-from ..interaction.requirements import requirement
+from openai_compat.wire.body import validate
+from openai_compat.wire.chat.request_types import ChatCompletionRequest
+from openai_compat.wire.chat_rest.types import AgenticRequest, NewConversation
+from openai_compat.wire.chat_websocket.types import ApprovalFrame, ManifestFrame, MessageFrame
+from openai_compat.wire.conversations_types import ConversationCreate
+from openai_compat.wire.responses.request_types import ResponseRequest
+from tests.interaction.requirements import requirement
 
 MODELS: list[type[BaseModel]] = [
     ChatCompletionRequest,

@@ -34,7 +34,7 @@ from typing import Any
 from sybil import Document, Example, Region
 from sybil.parsers.markdown.lexers import RawFencedCodeBlockLexer
 
-from .served import PATIENCE, ROOT, Program, environment, free_port
+from tests.docs.served import PATIENCE, ROOT, Program, environment, free_port
 
 INFO = re.compile(r"(?P<language>[^\n ]*) *(?P<attributes>[^\n]*)$\n", re.MULTILINE)
 INCLUDE = re.compile(r'^ *--8<-- "([^"]+)"$', re.MULTILINE)

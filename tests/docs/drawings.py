@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import re
 
-from openai_compat.serializers.transitions import ITEMS, RESPONSE, SPEECH, START, Table
-
-from .served import ROOT
+from openai_compat.wire.responses.event_order import ITEMS, RESPONSE, SPEECH, START, Table
+from tests.docs.served import ROOT
 
 PAGE = ROOT / "docs" / "explanation" / "responses-events.md"
-BEGIN, END = "<!-- drawn from openai_compat/serializers/transitions.py -->\n", "<!-- end of the drawings -->"
+BEGIN, END = "<!-- drawn from openai_compat/wire/responses/event_order.py -->\n", "<!-- end of the drawings -->"
 
 
 def drawing(table: Table) -> str:

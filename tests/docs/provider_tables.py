@@ -12,8 +12,7 @@ from pydantic import BaseModel
 
 from openai_compat.providers import PROVIDERS
 from openai_compat.providers.team_tables import AgentTable, MCPTable, ProviderTable, TeamTable
-
-from .served import ROOT
+from tests.docs.served import ROOT
 
 PAGE = ROOT / "docs" / "reference" / "providers.md"
 BEGIN, END = "<!-- {} -->\n", "<!-- end -->"

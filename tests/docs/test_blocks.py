@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from sybil import Sybil
 
-from .blocks import DATABASE, INCLUDE, Page
-from .served import EXAMPLES, ROOT
+from tests.docs.blocks import DATABASE, INCLUDE, Page
+from tests.docs.served import EXAMPLES, ROOT
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import tomllib
 
-from .served import ROOT
-from .test_blocks import PAGES
+from tests.docs.served import ROOT
+from tests.docs.test_blocks import PAGES
 
 README = (ROOT / "README.md").read_text()
 SHELL = re.compile(r"```sh\n(.*?)```", re.DOTALL)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from openai_compat.serializers.transitions import ITEMS, START
-
-from .drawings import PAGE, drawing, drawn
+from openai_compat.wire.responses.event_order import ITEMS, START
+from tests.docs.drawings import PAGE, drawing, drawn
 
 
 def test_the_page_shows_the_tables_as_they_are() -> None:

@@ -15,9 +15,8 @@ import openai
 import pytest
 
 from openai_compat import AgentRequest, Server, ToolCallReady, UsageReported
+from tests.docs.served import EXAMPLES, PATIENCE, ROOT, environment, served
 from tests.transports import uvicorn_socket
-
-from .served import EXAMPLES, PATIENCE, ROOT, environment, served
 
 PYTHON = sys.executable
 

@@ -17,9 +17,8 @@ import pytest
 
 from openai_compat import Deadlines, Server
 from tests.clients.programs import need
+from tests.docs.served import PATIENCE, ROOT, Program, environment, free_port
 from tests.transports import uvicorn_socket
-
-from .served import PATIENCE, ROOT, Program, environment, free_port
 
 NGINX = shutil.which("nginx")
 HOW_TO = ROOT / "docs" / "how-to"

@@ -37,40 +37,39 @@ from openai_compat import (
     Server,
     Webhooks,
     errors,
-    eventlog,
     http,
-    leases,
     messages,
     testing,
     tools,
 )
+from openai_compat.agents.error_mapping import public_error, upstream_error
+from openai_compat.api import follow as following
+from openai_compat.api.routes import DEPLOYMENTS, OWN, V1
 from openai_compat.backends import subprocess as subprocess_backend
 from openai_compat.backends.anthropic import AnthropicBackend
 from openai_compat.backends.openai import OpenAIBackend
 from openai_compat.backends.pool import PooledBackend, pooled
 from openai_compat.backends.subprocess import Grace, SubprocessBackend
-from openai_compat.endpoints import following
 from openai_compat.errors import InvalidRequest, OpenAICompatError
 from openai_compat.events import EVENT_TYPES
-from openai_compat.failures import public_error, upstream_error
-from openai_compat.parsers.chat import FOR_AGENTS, MAX_MESSAGES, ParsedChat, check_capabilities, parse_chat
-from openai_compat.parsers.response_parameters import PARAMETERS as RESPONSE_PARAMETERS
 from openai_compat.policies.housekeeping import Task
-from openai_compat.protocol.chat_request import ChatCompletionRequest
-from openai_compat.protocol.response import IncompleteDetails, ResponseStatus
-from openai_compat.protocol.response_events import StreamEvent
-from openai_compat.protocol.response_request import ResponseRequest
-from openai_compat.routes import DEPLOYMENTS, OWN, V1
-from openai_compat.serializers.encoding import dumps
-from openai_compat.serializers.transitions import ITEMS, RESPONSE, SPEECH, START
+from openai_compat.state import event_log as eventlog
+from openai_compat.state import leases
 from openai_compat.stores import sql, sqlite
 from openai_compat.stores.postgres import Options as PostgresOptions
 from openai_compat.testing import Conformance
 from openai_compat.testing.conformance.base import Examination
+from openai_compat.wire.chat.parse import FOR_AGENTS, MAX_MESSAGES, ParsedChat, check_capabilities, parse_chat
+from openai_compat.wire.chat.request_types import ChatCompletionRequest
+from openai_compat.wire.json import dumps
+from openai_compat.wire.responses.event_order import ITEMS, RESPONSE, SPEECH, START
+from openai_compat.wire.responses.event_types import StreamEvent
+from openai_compat.wire.responses.parse.parameters import PARAMETERS as RESPONSE_PARAMETERS
+from openai_compat.wire.responses.request_types import ResponseRequest
+from openai_compat.wire.responses.response_types import IncompleteDetails, ResponseStatus
 from openai_compat_adapters import pytest_plugin
 from openai_compat_adapters.cli import main
-
-from .served import ROOT
+from tests.docs.served import ROOT
 
 REFERENCE = ROOT / "docs" / "reference"
 FIXTURE = type(pytest_plugin.served)

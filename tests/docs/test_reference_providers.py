@@ -11,10 +11,9 @@ import pytest
 
 from openai_compat import providers
 from openai_compat.providers import Fallback, Providers, ProviderType, Settings, fallback
-
-from .provider_tables import PAGE, TABLES, written
-from .served import ROOT
-from .test_reference import described, shown
+from tests.docs.provider_tables import PAGE, TABLES, written
+from tests.docs.served import ROOT
+from tests.docs.test_reference import described, shown
 
 TEXT = PAGE.read_text("utf-8")
 

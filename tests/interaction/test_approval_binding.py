@@ -27,12 +27,11 @@ from openai_compat import (
     Server,
     ToolResult,
 )
+from openai_compat.api.text_approvals import MARK
 from openai_compat.backend import RunContext
-from openai_compat.endpoints.asking import MARK
 from tests.chat_socket.client import chat
+from tests.interaction.requirements import requirement
 from tests.transports import reach
-
-from .requirements import requirement
 
 pytestmark = pytest.mark.anyio
 

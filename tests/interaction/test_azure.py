@@ -8,10 +8,9 @@ import openai
 import pytest
 
 from openai_compat import Server
-
-from .agents import HELLO
-from .conftest import Http
-from .requirements import requirement
+from tests.interaction.agents import HELLO
+from tests.interaction.conftest import Http
+from tests.interaction.requirements import requirement
 
 pytestmark = pytest.mark.anyio
 

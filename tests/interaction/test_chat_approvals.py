@@ -11,9 +11,8 @@ import pytest
 
 from openai_compat import AgentRequest, Conversations, Finished, Paused, PendingCall, Principal, ToolResult
 from openai_compat.backend import RunContext
-
-from .conftest import Connect, in_process
-from .requirements import requirement
+from tests.interaction.conftest import Connect, in_process
+from tests.interaction.requirements import requirement
 
 pytestmark = pytest.mark.anyio
 

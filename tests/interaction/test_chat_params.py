@@ -12,11 +12,10 @@ import openai
 import pytest
 
 from openai_compat import Capabilities, Finished, Limits, ReasoningDelta, RunContext, Sampling, TextDelta, UsageReported
-from openai_compat.parsers.chat import FOR_AGENTS
-
-from .agents import EVERYTHING, HELLO, PROMPT_ONLY, Says
-from .conftest import Connect, in_process
-from .requirements import requirement
+from openai_compat.wire.chat.parse import FOR_AGENTS
+from tests.interaction.agents import EVERYTHING, HELLO, PROMPT_ONLY, Says
+from tests.interaction.conftest import Connect, in_process
+from tests.interaction.requirements import requirement
 
 pytestmark = pytest.mark.anyio
 

@@ -10,10 +10,9 @@ import pytest
 
 from openai_compat import Capabilities
 from openai_compat.messages import AudioPart, FilePart, ImagePart, TextPart, UserMessage
-
-from .agents import PROMPT_ONLY, Says
-from .conftest import Connect, in_process
-from .requirements import requirement
+from tests.interaction.agents import PROMPT_ONLY, Says
+from tests.interaction.conftest import Connect, in_process
+from tests.interaction.requirements import requirement
 
 pytestmark = pytest.mark.anyio
 

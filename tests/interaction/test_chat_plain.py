@@ -8,18 +8,11 @@ from typing import Any
 import pytest
 
 from openai_compat import Server, UsageReported
-from openai_compat.messages import (
-    AssistantMessage,
-    RefusalPart,
-    SystemMessage,
-    TextPart,
-    UserMessage,
-)
+from openai_compat.messages import AssistantMessage, RefusalPart, SystemMessage, TextPart, UserMessage
 from openai_compat_adapters.client import sync_openai
-
-from .agents import HELLO, PROMPT_ONLY, Says
-from .conftest import Connect, Http, in_process
-from .requirements import requirement
+from tests.interaction.agents import HELLO, PROMPT_ONLY, Says
+from tests.interaction.conftest import Connect, Http, in_process
+from tests.interaction.requirements import requirement
 
 pytestmark = pytest.mark.anyio
 

@@ -32,11 +32,10 @@ from openai_compat import (
     UsageReported,
 )
 from openai_compat_adapters.client import sync_openai
+from tests.interaction.agents import HELLO, Says
+from tests.interaction.conftest import Connect, Http, in_process
+from tests.interaction.requirements import requirement
 from tests.transports import uvicorn_socket
-
-from .agents import HELLO, Says
-from .conftest import Connect, Http, in_process
-from .requirements import requirement
 
 pytestmark = pytest.mark.anyio
 

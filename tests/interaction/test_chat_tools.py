@@ -26,11 +26,10 @@ from openai_compat import (
     ToolResult,
 )
 from openai_compat.messages import AssistantMessage, TextPart, ToolCall, ToolMessage, UserMessage
-
-from .agents import HELLO, Says
-from .conftest import Connect, in_process
-from .listening import hear
-from .requirements import requirement
+from tests.interaction.agents import HELLO, Says
+from tests.interaction.conftest import Connect, in_process
+from tests.interaction.listening import hear
+from tests.interaction.requirements import requirement
 
 pytestmark = pytest.mark.anyio
 

@@ -9,9 +9,8 @@ import pytest
 
 from openai_compat import AgentRequest, Capabilities, Compaction, Conversations, UsageReported
 from openai_compat.backend import RunContext
-
-from .conftest import Connect, in_process
-from .requirements import requirement
+from tests.interaction.conftest import Connect, in_process
+from tests.interaction.requirements import requirement
 
 pytestmark = pytest.mark.anyio
 

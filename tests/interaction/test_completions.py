@@ -21,10 +21,9 @@ from openai_compat import (
     UsageReported,
 )
 from openai_compat.messages import TextPart, UserMessage
-
-from .agents import Says
-from .conftest import Connect, Http, in_process
-from .requirements import requirement
+from tests.interaction.agents import Says
+from tests.interaction.conftest import Connect, Http, in_process
+from tests.interaction.requirements import requirement
 
 pytestmark = pytest.mark.anyio
 

@@ -24,11 +24,10 @@ from openai.types.conversations.conversation_item_list import ConversationItemLi
 from pydantic import TypeAdapter
 
 from openai_compat import Conversations, Principal
-from openai_compat.protocol import conversations as wire
-
-from .agents import Says
-from .conftest import Connect, Http, in_process
-from .requirements import requirement
+from openai_compat.wire import conversations_types as wire
+from tests.interaction.agents import Says
+from tests.interaction.conftest import Connect, Http, in_process
+from tests.interaction.requirements import requirement
 
 pytestmark = pytest.mark.anyio
 

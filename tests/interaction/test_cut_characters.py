@@ -7,19 +7,10 @@ from typing import Any
 
 import pytest
 
-from openai_compat import (
-    ChatApi,
-    ReasoningDelta,
-    RefusalDelta,
-    Server,
-    ToolCallDelta,
-    ToolCallReady,
-    ToolCallStarted,
-)
-
-from .agents import HELLO, Says
-from .conftest import Connect, Http, in_process
-from .requirements import requirement
+from openai_compat import ChatApi, ReasoningDelta, RefusalDelta, Server, ToolCallDelta, ToolCallReady, ToolCallStarted
+from tests.interaction.agents import HELLO, Says
+from tests.interaction.conftest import Connect, Http, in_process
+from tests.interaction.requirements import requirement
 
 pytestmark = [pytest.mark.anyio, in_process]
 

@@ -21,11 +21,10 @@ from openai.types import CreateEmbeddingResponse, Embedding, EmbeddingCreatePara
 from openai.types.create_embedding_response import Usage
 
 from openai_compat import AgentError, Deadlines, Limits, Principal, Server
-from openai_compat.protocol import embeddings as wire
-
-from .agents import HELLO, Says
-from .conftest import Connect, Http, in_process
-from .requirements import requirement
+from openai_compat.wire import embeddings_types as wire
+from tests.interaction.agents import HELLO, Says
+from tests.interaction.conftest import Connect, Http, in_process
+from tests.interaction.requirements import requirement
 
 pytestmark = pytest.mark.anyio
 

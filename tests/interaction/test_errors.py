@@ -35,11 +35,10 @@ from openai_compat import (
     UsageReported,
 )
 from openai_compat_adapters.client import sync_openai
-
-from .agents import HELLO, Says
-from .conftest import Connect, Http, in_process
-from .listening import data_of, hear
-from .requirements import requirement
+from tests.interaction.agents import HELLO, Says
+from tests.interaction.conftest import Connect, Http, in_process
+from tests.interaction.listening import data_of, hear
+from tests.interaction.requirements import requirement
 
 pytestmark = pytest.mark.anyio
 

@@ -20,11 +20,10 @@ from openai.types import FileCreateParams, FileDeleted, FileListParams, FileObje
 from openai_compat import Capabilities, Conversations, Cors, Limits, MemoryStore, Principal, Server
 from openai_compat.http import HttpRequest, ResponseBody, ResponseStart
 from openai_compat.messages import FilePart, ImagePart, TextPart, ToolMessage, UserMessage
-from openai_compat.protocol import files as wire
-
-from .agents import Says
-from .conftest import Connect, Http, in_process
-from .requirements import requirement
+from openai_compat.wire import files_types as wire
+from tests.interaction.agents import Says
+from tests.interaction.conftest import Connect, Http, in_process
+from tests.interaction.requirements import requirement
 
 pytestmark = pytest.mark.anyio
 

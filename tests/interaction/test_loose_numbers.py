@@ -7,10 +7,9 @@ from typing import Any
 import pytest
 
 from openai_compat import ChatApi, Server
-
-from .agents import HELLO, Says
-from .conftest import Http, in_process
-from .requirements import requirement
+from tests.interaction.agents import HELLO, Says
+from tests.interaction.conftest import Http, in_process
+from tests.interaction.requirements import requirement
 
 pytestmark = [pytest.mark.anyio, in_process]
 

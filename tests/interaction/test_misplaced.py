@@ -6,11 +6,10 @@ from typing import Any
 
 import pytest
 
-from openai_compat.parsers.misplaced import NOT_OF_COMPLETIONS, OF_CHAT, OF_RESPONSES
-
-from .agents import Says
-from .conftest import Http, in_process
-from .requirements import requirement
+from openai_compat.wire.misplaced_parameters import NOT_OF_COMPLETIONS, OF_CHAT, OF_RESPONSES
+from tests.interaction.agents import Says
+from tests.interaction.conftest import Http, in_process
+from tests.interaction.requirements import requirement
 
 pytestmark = pytest.mark.anyio
 

@@ -10,10 +10,9 @@ import pytest
 
 from openai_compat import Server
 from openai_compat_adapters.client import sync_openai
-
-from .agents import Says
-from .conftest import Connect, Http, in_process
-from .requirements import requirement
+from tests.interaction.agents import Says
+from tests.interaction.conftest import Connect, Http, in_process
+from tests.interaction.requirements import requirement
 
 pytestmark = pytest.mark.anyio
 

@@ -8,10 +8,9 @@ import pytest
 
 from openai_compat import AgentRequest, ChatApi, Conversations, MessagePolicy, Server
 from openai_compat.messages import Message
-
-from .agents import HELLO, Says
-from .conftest import Connect, Http, in_process
-from .requirements import requirement
+from tests.interaction.agents import HELLO, Says
+from tests.interaction.conftest import Connect, Http, in_process
+from tests.interaction.requirements import requirement
 
 pytestmark = [pytest.mark.anyio, in_process]
 

@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 
 from openai_compat import as_backend
-
-from .agents import HELLO
-from .conftest import Http, in_process
-from .requirements import requirement
+from tests.interaction.agents import HELLO
+from tests.interaction.conftest import Http, in_process
+from tests.interaction.requirements import requirement
 
 pytestmark = pytest.mark.anyio
 

@@ -28,13 +28,12 @@ from openai_compat import (
     ToolResult,
     UsageReported,
 )
-
-from .agents import HELLO, Says
-from .conftest import Http, in_process
-from .listening import data_of
-from .requirements import requirement
-from .test_chat_params import EVERY_PARAMETER, OUT_OF_RANGE
-from .test_chat_stream import CASES
+from tests.interaction.agents import HELLO, Says
+from tests.interaction.conftest import Http, in_process
+from tests.interaction.listening import data_of
+from tests.interaction.requirements import requirement
+from tests.interaction.test_chat_params import EVERY_PARAMETER, OUT_OF_RANGE
+from tests.interaction.test_chat_stream import CASES
 
 pytestmark = pytest.mark.anyio
 

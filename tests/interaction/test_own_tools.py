@@ -17,9 +17,8 @@ from openai_compat.testing import ScriptedBackend
 from openai_compat.tools import AgentTool, ToolLoop, as_tool
 from openai_compat_adapters.websocket import connect as websocket
 from tests.chat_socket.client import Client, chat
+from tests.interaction.requirements import requirement
 from tests.transports import reach
-
-from .requirements import requirement
 
 pytestmark = pytest.mark.anyio
 Body: TypeAlias = dict[str, Any]

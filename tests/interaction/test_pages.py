@@ -8,10 +8,9 @@ import openai
 import pytest
 
 from openai_compat import Conversations
-
-from .agents import HELLO, Says
-from .conftest import Connect
-from .requirements import requirement
+from tests.interaction.agents import HELLO, Says
+from tests.interaction.conftest import Connect
+from tests.interaction.requirements import requirement
 
 pytestmark = pytest.mark.anyio
 ORDERS: Any = pytest.mark.parametrize("order", ["asc", "desc"])

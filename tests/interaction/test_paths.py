@@ -6,10 +6,9 @@ import openai
 import pytest
 
 from openai_compat import Server
-
-from .agents import HELLO, Says
-from .conftest import Http, in_process
-from .requirements import requirement
+from tests.interaction.agents import HELLO, Says
+from tests.interaction.conftest import Http, in_process
+from tests.interaction.requirements import requirement
 
 pytestmark = pytest.mark.anyio
 

@@ -9,10 +9,9 @@ import pytest
 from openai_compat import AgentRequest, Capabilities, Conversations
 from openai_compat.backends.openai.params import with_pictures_apart
 from openai_compat.messages import FilePart, ImagePart, ToolMessage
-
-from .agents import HELLO, Says
-from .conftest import Http, in_process
-from .requirements import requirement
+from tests.interaction.agents import HELLO, Says
+from tests.interaction.conftest import Http, in_process
+from tests.interaction.requirements import requirement
 
 pytestmark = pytest.mark.anyio
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
-from .requirements import REQUIREMENTS
+from tests.interaction.requirements import REQUIREMENTS
 
 
 def named_by_tests() -> set[str]:

@@ -36,10 +36,9 @@ from openai_compat.errors import Unavailable
 from openai_compat.stores.open import open_store
 from openai_compat.stores.port import Key, StoredResponse
 from openai_compat_adapters.client import AsyncTransport
-
-from .agents import Says
-from .conftest import Connect, Http, in_process
-from .requirements import requirement
+from tests.interaction.agents import Says
+from tests.interaction.conftest import Connect, Http, in_process
+from tests.interaction.requirements import requirement
 
 pytestmark = pytest.mark.anyio
 

@@ -20,9 +20,8 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from openai_compat import AgentError, AgentRequest, Capabilities, RunContext, Server
-
-from ..transports import LOOPS, uvicorn_socket
-from .requirements import requirement
+from tests.interaction.requirements import requirement
+from tests.transports import LOOPS, uvicorn_socket
 
 # What the SDK does with newer releases of websockets.
 pytestmark = pytest.mark.filterwarnings(r"ignore:connect\(\) must be used as a context manager:DeprecationWarning")

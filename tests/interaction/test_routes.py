@@ -12,13 +12,12 @@ from typing import Any
 import pytest
 
 from openai_compat import ChatApi, ChatSocket, Server
-from openai_compat.routing import Operation, Route, Routes
-
-from . import routed
-from .agents import Says
-from .conftest import Http
-from .requirements import requirement
-from .routed import Answer, Ask
+from openai_compat.api.routing import Operation, Route, Routes
+from tests.interaction import routed
+from tests.interaction.agents import Says
+from tests.interaction.conftest import Http
+from tests.interaction.requirements import requirement
+from tests.interaction.routed import Answer, Ask
 
 METHODS = ("GET", "POST", "DELETE", "HEAD", "OPTIONS", "PUT", "PATCH", "TRACE", "PROPFIND")
 OPEN = (

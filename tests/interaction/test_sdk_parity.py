@@ -19,14 +19,15 @@ from openai.types.chat import completion_create_params as sdk_chat
 from typing_extensions import is_typeddict
 
 from openai_compat import ToolCallReady, UsageReported
-from openai_compat.protocol import chat_request, chat_response, completion_response
-from openai_compat.protocol import models as our_models
-
-from .agents import HELLO, Says
-from .conftest import Http, in_process
-from .listening import data_of
-from .requirements import requirement
-from .test_chat_stream import CASES, CODE
+from openai_compat.wire import models_types as our_models
+from openai_compat.wire.chat import completion_types as completion_response
+from openai_compat.wire.chat import request_types as chat_request
+from openai_compat.wire.chat import response_types as chat_response
+from tests.interaction.agents import HELLO, Says
+from tests.interaction.conftest import Http, in_process
+from tests.interaction.listening import data_of
+from tests.interaction.requirements import requirement
+from tests.interaction.test_chat_stream import CASES, CODE
 
 pytestmark = pytest.mark.anyio
 

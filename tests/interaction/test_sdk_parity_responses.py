@@ -35,25 +35,31 @@ from openai.types.responses.responses_client_event import ResponsesClientEvent
 from openai.types.responses.responses_server_event import ResponsesServerEvent
 from openai.types.responses.tool_param import ToolParam
 
-from openai_compat.endpoints.openapi_paths import paths
-from openai_compat.parsers.responses import COMPACT_FIELDS, TOKEN_FIELDS
-from openai_compat.parsers.responses_socket import parse_command
-from openai_compat.protocol import (
-    conversations,
-    embeddings,
-    files,
-    items,
-    response,
-    response_answers,
-    response_events,
-    response_request,
-    response_tools,
-    stored,
+from openai_compat.api.openapi_paths import paths
+from openai_compat.api.routes import table
+from openai_compat.wire import conversations_types as conversations
+from openai_compat.wire import embeddings_types as embeddings
+from openai_compat.wire import files_types as files
+from openai_compat.wire import stored_types as stored
+from openai_compat.wire.items import types as items
+from openai_compat.wire.responses import answer_types as response_answers
+from openai_compat.wire.responses import event_types as response_events
+from openai_compat.wire.responses import request_types as response_request
+from openai_compat.wire.responses import response_types as response
+from openai_compat.wire.responses import tool_types as response_tools
+from openai_compat.wire.responses.parse.request import COMPACT_FIELDS, TOKEN_FIELDS
+from openai_compat.wire.responses.parse.websocket import parse_command
+from tests.interaction.requirements import requirement
+from tests.interaction.test_sdk_parity import (
+    explained,
+    fields,
+    lacking,
+    literals,
+    members,
+    not_produced,
+    plain_fields,
+    refused_values,
 )
-from openai_compat.routes import table
-
-from .requirements import requirement
-from .test_sdk_parity import explained, fields, lacking, literals, members, not_produced, plain_fields, refused_values
 
 CREATE: Any = response_create_params.ResponseCreateParamsStreaming
 

@@ -19,12 +19,11 @@ from typing_extensions import get_type_hints
 
 from openai_compat.backend import Caller
 from openai_compat.errors import InvalidRequest
-from openai_compat.parsers.responses import ParsedResponse, parse_response, with_context
-
-from .agents import Says
-from .conftest import Http, in_process
-from .requirements import requirement
-from .sdk_values import values
+from openai_compat.wire.responses.parse.request import ParsedResponse, parse_response, with_context
+from tests.interaction.agents import Says
+from tests.interaction.conftest import Http, in_process
+from tests.interaction.requirements import requirement
+from tests.interaction.sdk_values import values
 
 Json = dict[str, Any]
 

@@ -12,8 +12,7 @@ import pytest
 from openai_compat import AgentRequest, Conversations, Deadlines, MemoryStore, Principal, ToolCallReady
 from tests.interaction.conftest import Connect, Http, in_process
 from tests.interaction.requirements import requirement
-
-from .agents import Gate, Recorder
+from tests.operators.agents import Gate, Recorder
 
 pytestmark = pytest.mark.anyio
 TRIP = {"X-Conversation-Id": "trip"}
@@ -350,7 +349,7 @@ async def test_a_tool_result_alone_goes_on_with_the_conversation(connect: Connec
 @requirement("conversation.memory")
 async def test_the_store_may_be_shared_and_bounded(connect: Connect) -> None:
     agent = Recorder()
-    async with connect(agent, conversations=Conversations(MemoryStore(max_items=1))) as client:
+    async with connect(agent, conversations=Conversations(), store=MemoryStore(max_items=1)) as client:
         await ask(client, "one")
         await ask(client, "elsewhere", {"X-Conversation-Id": "other"})
         await ask(client, "anew")

@@ -16,9 +16,9 @@ import pytest
 from openai_compat import Admission, AgentRequest, Conversations, Deadlines, Limits, MemoryStore, Server
 from openai_compat.backend import ANONYMOUS
 from openai_compat.http import ClientDisconnected, HttpRequest, ResponseBody
-from openai_compat.policies.admission import SlotRequest
-from openai_compat.serializers.items import chat_messages_of
 from openai_compat.stores.port import Key
+from openai_compat.turns.slots import SlotRequest
+from openai_compat.wire.items.serialize import chat_messages_of
 from tests.core.clocks import backends, jump
 from tests.core.exchanges import CHAT, Recorder, answer, ask, request
 from tests.core.stepping import cancel_after, eventually, handling, tasks
@@ -75,8 +75,10 @@ class Trip:
 
     def __init__(self, **settings: Any) -> None:
         self.agent = Talker()
-        self.conversations = Conversations(FarStore(), **settings.pop("conversations", {}))
-        self.server = Server(self.agent, conversations=self.conversations, limits=Limits(slots=1), **settings)
+        conversations = Conversations(**settings.pop("conversations", {}))
+        self.server = Server(
+            self.agent, conversations=conversations, store=FarStore(), limits=Limits(slots=1), **settings
+        )
 
     def turn(self, text: str, *, stream: bool = False, key: str = "") -> HttpRequest:
         headers = [(b"x-conversation-id", b"trip"), *([(b"idempotency-key", key.encode())] if key else [])]

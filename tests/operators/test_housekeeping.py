@@ -18,15 +18,14 @@ from hypothesis import strategies as st
 from openai_compat import AgentRequest, Conversations, Housekeeping, Limits, Server
 from openai_compat.backend import Caller
 from openai_compat.http import HttpRequest
-from openai_compat.parsers.chat import parse_chat
-from openai_compat.parsers.responses import parse_response
 from openai_compat.policies.housekeeping import cheap_answer, task_of
+from openai_compat.wire.chat.parse import parse_chat
+from openai_compat.wire.responses.parse.request import parse_response
 from openai_compat_adapters.websocket import connect as websocket
 from tests.core.exchanges import one
 from tests.interaction.conftest import Connect, in_process
 from tests.interaction.requirements import requirement
-
-from .agents import Recorder
+from tests.operators.agents import Recorder
 
 EGG = "How do I boil an egg?"
 HISTORY = f"### Chat History:\n<chat_history>\nUSER: {EGG}\nASSISTANT: In water.\n</chat_history>"

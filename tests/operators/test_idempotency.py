@@ -11,8 +11,7 @@ import pytest
 from openai_compat import Conversations, Deadlines, Disconnect
 from tests.interaction.conftest import Http
 from tests.interaction.requirements import requirement
-
-from .agents import Gate, Recorder
+from tests.operators.agents import Gate, Recorder
 
 pytestmark = pytest.mark.anyio
 KEY = {"Idempotency-Key": "order-17"}

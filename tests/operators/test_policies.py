@@ -23,8 +23,7 @@ from openai_compat import (
 from openai_compat.policies.messages import without_drawings
 from tests.interaction.conftest import Connect, Http
 from tests.interaction.requirements import requirement
-
-from .agents import Gate, Recorder
+from tests.operators.agents import Gate, Recorder
 
 pytestmark = pytest.mark.anyio
 

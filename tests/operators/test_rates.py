@@ -13,9 +13,8 @@ from openai_compat.policies.rates import duration
 from openai_compat.stores.port import Allowance, Key
 from tests.interaction.conftest import Http, in_process
 from tests.interaction.requirements import requirement
+from tests.operators.agents import Recorder
 from tests.transports import reach
-
-from .agents import Recorder
 
 pytestmark = pytest.mark.anyio
 

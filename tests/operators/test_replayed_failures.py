@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openai_compat import AgentError, Conversations, Deadlines, Disconnect, Limits, Principal, ReplayFailures, Server
-from openai_compat.recent_failures import MOST, MOST_BYTES, MOST_OF_ONE, RecentFailures
+from openai_compat.state.recent_failures import MOST, MOST_BYTES, MOST_OF_ONE, RecentFailures
 from openai_compat.stores.port import Key, Replay
 from openai_compat_adapters.client import async_openai
 from tests.core.exchanges import CHAT, Recorder, answer, ask, request

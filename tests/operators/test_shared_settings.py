@@ -44,7 +44,6 @@ async def post(url: str, headers: Any, body: bytes) -> int:
 
 SETTINGS: dict[str, Callable[[], dict[str, Any]]] = {
     "conversations": lambda: {"conversations": Conversations()},
-    "conversations with a store": lambda: {"conversations": Conversations(MemoryStore())},
     "conversations that queue": lambda: {"conversations": Conversations(busy="queue", by_transcript=True)},
     "store": lambda: {"store": MemoryStore(), "conversations": Conversations()},
     "limits": lambda: {"limits": Limits(slots=1), "admission": Admission(queue=5)},
@@ -84,8 +83,9 @@ async def test_two_servers_with_one_store_keep_each_other_out_of_a_conversation(
         await go_on.wait()
         yield prompt
 
-    settings = Conversations(MemoryStore())
-    first, second = Server(slow, conversations=settings), Server(echo, conversations=settings)
+    settings, store = Conversations(), MemoryStore()
+    first = Server(slow, conversations=settings, store=store)
+    second = Server(echo, conversations=settings, store=store)
     named = (b"x-conversation-id", b"c")
     statuses: list[int] = []
 

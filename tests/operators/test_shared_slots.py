@@ -12,13 +12,12 @@ import pytest
 
 from openai_compat import Admission, Deadlines, Limits, MemoryStore, Server
 from openai_compat.errors import Unavailable
-from openai_compat.shared_slots import POOL
 from openai_compat.stores.port import LEASE
+from openai_compat.turns.shared_slots import POOL
 from tests.interaction.requirements import requirement
 from tests.loops import EVERY_LOOP
+from tests.operators.agents import Gate, Recorder
 from tests.transports import TRANSPORTS, reach
-
-from .agents import Gate, Recorder
 
 pytestmark = pytest.mark.anyio
 Clients = Callable[..., Any]

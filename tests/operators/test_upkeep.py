@@ -13,15 +13,14 @@ import pytest
 
 from openai_compat import MemoryStore, Server
 from openai_compat.errors import Unavailable
+from openai_compat.state.maintenance import Upkeep
 from openai_compat.stores.open import open_store
 from openai_compat.stores.port import RETENTION, Key
 from openai_compat.stores.schema import UnusableStore
-from openai_compat.upkeep import Upkeep
 from tests.interaction.requirements import requirement
 from tests.loops import EVERY_LOOP
+from tests.operators.agents import Recorder
 from tests.transports import reach
-
-from .agents import Recorder
 
 pytestmark = pytest.mark.anyio
 

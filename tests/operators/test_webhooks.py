@@ -18,7 +18,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from openai_compat import Server, Webhooks
-from openai_compat.webhooks import EVENTS, Publisher
+from openai_compat.state.webhooks import EVENTS, Publisher
 from openai_compat_adapters.webhooks import http_post
 from tests.interaction.conftest import Connect, in_process
 from tests.interaction.requirements import requirement

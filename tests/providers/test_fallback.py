@@ -18,9 +18,8 @@ from openai_compat_adapters.client import async_openai
 from tests.backends.support import new_context, read, request_for, run
 from tests.backends.upstream import Reply, Upstream, error_reply
 from tests.interaction.requirements import requirement
+from tests.providers.support import at, calls, fails, says
 from tests.transports import wsgi_socket
-
-from .support import at, calls, fails, says
 
 pytestmark = pytest.mark.anyio
 

@@ -10,15 +10,14 @@ import openai
 import pytest
 
 from openai_compat import Server
+from openai_compat.agents.error_mapping import public_error
 from openai_compat.backend import AgentBackend
 from openai_compat.errors import AgentError, NotFound, OpenAICompatError
-from openai_compat.failures import public_error
 from openai_compat.providers import PROVIDERS, Providers, Settings, connection
 from tests.backends.support import new_context, read, request_for, run
 from tests.backends.upstream import Reply, Upstream, error_reply
 from tests.interaction.requirements import requirement
-
-from .support import KEY, at, claude_says_four, fails, lists, paths, says
+from tests.providers.support import KEY, at, claude_says_four, fails, lists, paths, says
 
 pytestmark = pytest.mark.anyio
 

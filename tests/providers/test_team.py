@@ -15,16 +15,15 @@ from openai_compat import Conversations, Server
 from openai_compat.backends.pool import PooledBackend
 from openai_compat.providers import Fallback, Team, load_team
 from openai_compat.tools import ToolLoop
+from openai_compat_adapters._cli.load_agents import CannotLoad, load
+from openai_compat_adapters._cli.pool_agents import backend_maker
 from openai_compat_adapters.cli import main
 from openai_compat_adapters.client import async_openai
-from openai_compat_adapters.loading import CannotLoad, load
-from openai_compat_adapters.pooling import backend_maker
 from tests.adapters.served import serve
 from tests.backends.upstream import Upstream
 from tests.interaction.requirements import requirement
+from tests.providers.support import KEY, calls, fails, paths, says
 from tests.tools import mcp_server
-
-from .support import KEY, calls, fails, paths, says
 
 pytestmark = pytest.mark.anyio
 

@@ -6,9 +6,8 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 from openai import AsyncOpenAI
 
+from tests.state.hosts import Host, Hosts, Leash, leash
 from tests.stores.postgres_cluster import Cluster
-
-from .hosts import Host, Hosts, Leash, leash
 
 
 @pytest.fixture

@@ -15,9 +15,8 @@ import pytest
 from openai import AsyncOpenAI
 
 from tests.interaction.requirements import requirement
-
-from .asking import background, soon
-from .hosts import LEASE, PATIENCE, SOON, Host, Leash, eventually
+from tests.state.asking import background, soon
+from tests.state.hosts import LEASE, PATIENCE, SOON, Host, Leash, eventually
 
 pytestmark = pytest.mark.anyio
 

@@ -11,9 +11,8 @@ import pytest
 from openai import AsyncOpenAI
 
 from tests.interaction.requirements import requirement
-
-from .asking import chat, remembered, soon, stored, taken, text
-from .hosts import LEASE, SOON, Host, Hosts, Leash, eventually
+from tests.state.asking import chat, remembered, soon, stored, taken, text
+from tests.state.hosts import LEASE, SOON, Host, Hosts, Leash, eventually
 
 pytestmark = pytest.mark.anyio
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from ..clients.programs import give_up
+from tests.clients.programs import give_up
 
 SETTINGS = {
     "listen_addresses": "127.0.0.1",

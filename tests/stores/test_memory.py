@@ -23,10 +23,9 @@ from openai_compat.stores.port import (
     Replay,
     StoredCompletion,
 )
-
-from ..interaction.requirements import requirement
-from .samples import approval, done, events, file, names_in, response, said
-from .samples import turn as outcome
+from tests.interaction.requirements import requirement
+from tests.stores.samples import approval, done, events, file, names_in, response, said
+from tests.stores.samples import turn as outcome
 
 pytestmark = pytest.mark.anyio
 

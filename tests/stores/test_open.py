@@ -8,8 +8,7 @@ import pytest
 
 from openai_compat import MemoryStore
 from openai_compat.stores.open import open_store
-
-from .samples import ALICE
+from tests.stores.samples import ALICE
 
 pytestmark = pytest.mark.anyio
 

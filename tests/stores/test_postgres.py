@@ -17,9 +17,8 @@ from openai_compat.stores.engine import Row, Stepwise, Transaction
 from openai_compat.stores.port import Events, Key, Outcome, StoredResponse
 from openai_compat.stores.postgres import PostgresEngine
 from openai_compat.stores.sql import SqlStore
-
-from .postgres_cluster import Cluster, wait_until
-from .statements import rows, script
+from tests.stores.postgres_cluster import Cluster, wait_until
+from tests.stores.statements import rows, script
 
 pytestmark = pytest.mark.anyio
 

@@ -17,10 +17,9 @@ from openai_compat.stores.engine import Result, Stepwise, Transaction
 from openai_compat.stores.port import ConversationTurn, Item, Key, Outcome
 from openai_compat.stores.postgres import PostgresEngine
 from openai_compat.stores.sql import SqlStore
-
-from .postgres_cluster import Cluster, wait_until
-from .postgres_proxy import proxy
-from .statements import rows
+from tests.stores.postgres_cluster import Cluster, wait_until
+from tests.stores.postgres_proxy import proxy
+from tests.stores.statements import rows
 
 pytestmark = pytest.mark.anyio
 ALICE = Key("alice", "trip")

@@ -15,10 +15,9 @@ from openai_compat.stores.engine import Transaction
 from openai_compat.stores.port import ConversationTurn, Events, Item, Key, Outcome, StoredResponse
 from openai_compat.stores.postgres import PostgresEngine
 from openai_compat.stores.sql import SqlStore
-
-from ..clients.programs import need
-from .postgres_cluster import Cluster, free_port, wait_until
-from .statements import rows
+from tests.clients.programs import need
+from tests.stores.postgres_cluster import Cluster, free_port, wait_until
+from tests.stores.statements import rows
 
 pytestmark = pytest.mark.anyio
 

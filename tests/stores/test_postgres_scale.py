@@ -20,8 +20,7 @@ from openai_compat.stores.port import (
 )
 from openai_compat.stores.postgres import PostgresEngine
 from openai_compat.stores.sql import SqlStore
-
-from .postgres_cluster import Cluster
+from tests.stores.postgres_cluster import Cluster
 
 pytestmark = pytest.mark.anyio
 

@@ -11,8 +11,7 @@ from openai_compat.stores.engine import Engine, Transaction
 from openai_compat.stores.schema import MIGRATIONS, UnusableStore, migrate
 from openai_compat.stores.sql import SqlStore
 from openai_compat.stores.sql_dialect import DIALECTS
-
-from .samples import ALICE, names_in, said
+from tests.stores.samples import ALICE, names_in, said
 
 pytestmark = pytest.mark.anyio
 NEXT = (*MIGRATIONS, ("alter table oc_item add column colour text", "update oc_item set colour = 'red'"))

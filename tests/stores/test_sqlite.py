@@ -26,9 +26,8 @@ from openai_compat.stores.port import Key, Store
 from openai_compat.stores.schema import MIGRATIONS, UnusableStore
 from openai_compat.stores.sql import SqlStore
 from openai_compat.stores.sqlite import MAX_TOGETHER, SqliteEngine
-
-from .postgres_cluster import wait_until
-from .samples import ALICE, ANSWER, approval, done, events, file, names_in, response, said, turn
+from tests.stores.postgres_cluster import wait_until
+from tests.stores.samples import ALICE, ANSWER, approval, done, events, file, names_in, response, said, turn
 
 pytestmark = pytest.mark.anyio
 

@@ -7,8 +7,7 @@ import pytest
 
 from openai_compat.stores.port import Conversation, Item, Key, Order, Store
 from openai_compat.stores.sql import SqlStore
-
-from .samples import ALICE, BOB, item, items, names_in, said, time_passes, turn
+from tests.stores.samples import ALICE, BOB, item, items, names_in, said, time_passes, turn
 
 pytestmark = pytest.mark.anyio
 

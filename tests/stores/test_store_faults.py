@@ -13,8 +13,19 @@ from openai_compat.errors import Unavailable
 from openai_compat.stores.engine import Engine, Result, Stepwise, Transaction
 from openai_compat.stores.port import Key, Outcome, Store
 from openai_compat.stores.sql import SqlStore
-
-from .samples import TIMES, approval, completion, done, events, file, items, response, said, time_passes, turn
+from tests.stores.samples import (
+    TIMES,
+    approval,
+    completion,
+    done,
+    events,
+    file,
+    items,
+    response,
+    said,
+    time_passes,
+    turn,
+)
 
 pytestmark = pytest.mark.anyio
 NEVER = 1000

@@ -17,9 +17,8 @@ from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_a
 from openai_compat import MemoryStore
 from openai_compat.stores.open import open_store
 from openai_compat.stores.port import Conversation, ConversationTurn, Key, Order, Outcome, Store
-
-from .postgres_cluster import Cluster
-from .samples import ANSWER, approval, completion, events, file, items, response
+from tests.stores.postgres_cluster import Cluster
+from tests.stores.samples import ANSWER, approval, completion, events, file, items, response
 
 KEYS = st.builds(Key, st.sampled_from(["alice", "bob"]), st.sampled_from(["one", "two"]))
 NAMES = st.sampled_from(["a", "b", "c", "d", "\ud800"])

@@ -9,8 +9,7 @@ import pytest
 
 from openai_compat.stores.port import Key, Store
 from openai_compat.stores.sql import SqlStore
-
-from .samples import approval, completion, file, time_passes
+from tests.stores.samples import approval, completion, file, time_passes
 
 pytestmark = pytest.mark.anyio
 LONG_AGO = 1.0

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from openai_compat.stores.memory_part import MAX_GONE
 from openai_compat.stores.places import names_after, one_before
 from openai_compat.stores.port import Key, Order, Store
-
-from .samples import completion, file, item, turn
+from tests.stores.samples import completion, file, item, turn
 
 pytestmark = pytest.mark.anyio
 ALICE = Key("alice", "trip")

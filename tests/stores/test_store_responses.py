@@ -9,8 +9,7 @@ import pytest
 
 from openai_compat.stores.port import Item, Key, Outcome, Store
 from openai_compat.stores.sql import SqlStore
-
-from .samples import ALICE, done, events, items, names_in, response, said, time_passes, turn
+from tests.stores.samples import ALICE, done, events, items, names_in, response, said, time_passes, turn
 
 pytestmark = pytest.mark.anyio
 ONE = Key("alice", "resp_1")

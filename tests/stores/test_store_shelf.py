@@ -8,8 +8,7 @@ import pytest
 
 from openai_compat.stores.port import Key, Shelf, Store
 from openai_compat.stores.sql import SqlStore
-
-from .samples import ALICE, said, time_passes
+from tests.stores.samples import ALICE, said, time_passes
 
 pytestmark = pytest.mark.anyio
 

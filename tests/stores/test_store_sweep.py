@@ -8,8 +8,7 @@ from openai_compat.stores.engine import Transaction
 from openai_compat.stores.port import Key, Outcome
 from openai_compat.stores.sql import SqlStore
 from openai_compat.stores.sql_sweep import BATCH
-
-from .samples import (
+from tests.stores.samples import (
     ALICE,
     ANSWER,
     TIMES,

@@ -7,8 +7,7 @@ import pytest
 
 from openai_compat.stores.port import Allowance, Claim, Key, Outcome, Store
 from openai_compat.stores.sql import SqlStore
-
-from .samples import (
+from tests.stores.samples import (
     ALICE,
     ANSWER,
     BOB,

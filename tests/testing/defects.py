@@ -30,10 +30,9 @@ from openai_compat import (
 from openai_compat.http import HttpRequest, Send
 from openai_compat.testing import Conformance
 from openai_compat.testing.conformance.approvals import OTHER
-
-from .agents import Approving, counter, handwritten, reference
-from .agents import _reference as undeclared
-from .distortion import RUNS_ON, Buffering, Distorted, RunningOn, RunningTwice, whole_body, with_body
+from tests.testing.agents import Approving, counter, handwritten, reference
+from tests.testing.agents import _reference as undeclared
+from tests.testing.distortion import RUNS_ON, Buffering, Distorted, RunningOn, RunningTwice, whole_body, with_body
 
 Chunk = dict[str, Any]
 

@@ -10,10 +10,9 @@ import anyio
 import anyio.lowlevel
 
 from openai_compat import Server
+from openai_compat.aio.background import spawn
 from openai_compat.http import HttpRequest, ResponseBody, ResponseStart, Send
-from openai_compat.tasks import spawn
-
-from .agents import reference
+from tests.testing.agents import reference
 
 RUNS_ON = 1.1
 """Seconds that a server with that defect goes on after its client has left."""

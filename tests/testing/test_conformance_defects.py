@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 
 from openai_compat.testing import Conformance
-
-from .defects import DEFECTS
-from .inner import conformance_of
+from tests.testing.defects import DEFECTS
+from tests.testing.inner import conformance_of
 
 
 @pytest.mark.parametrize("name", DEFECTS)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from .agents import GOOD
-from .inner import conformance_of
+from tests.testing.agents import GOOD
+from tests.testing.inner import conformance_of
 
 TOOL_CHECKS = {
     "test_the_agent_calls_the_clients_tool",

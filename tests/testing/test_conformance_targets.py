@@ -11,9 +11,8 @@ from openai_compat.testing import Conformance
 from openai_compat_adapters.starlette import create_app
 from tests.adapters.served import serve
 from tests.interaction.requirements import requirement
-
-from .agents import greeter
-from .inner import conformance_of
+from tests.testing.agents import greeter
+from tests.testing.inner import conformance_of
 
 keyed = Server(greeter, keys="sk-1")
 mounted = Starlette(routes=[Mount("/ai", create_app(Server(greeter)))])

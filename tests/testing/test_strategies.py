@@ -10,11 +10,11 @@ import pytest
 from hypothesis import find, given, settings
 
 from openai_compat import Capabilities, Server
-from openai_compat.parsers.chat import check_capabilities, parse_chat
 from openai_compat.testing import Answer, ScriptedBackend
 from openai_compat.testing.call import Call, http_request
 from openai_compat.testing.strategies import chat_requests, event_lists
 from openai_compat.testing.target import as_target
+from openai_compat.wire.chat.parse import check_capabilities, parse_chat
 
 FEW = settings(max_examples=60, deadline=None)
 ONLY_TEXT = Capabilities(client_tools=False, vision=False, structured_output=False)

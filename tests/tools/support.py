@@ -14,10 +14,10 @@ import anyio
 
 from openai_compat import AgentBackend, AgentRequest, RunContext, ToolCallReady
 from openai_compat.backend import Decision, Resume
-from openai_compat.enforce import Enforcer
 from openai_compat.events import Paused, TextDelta, ToolResult
 from openai_compat.messages import ToolMessage
-from openai_compat.parsers.chat import parse_chat
+from openai_compat.turns.event_contract import Enforcer
+from openai_compat.wire.chat.parse import parse_chat
 
 
 def user(text: str) -> dict[str, str]:

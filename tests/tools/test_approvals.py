@@ -29,19 +29,9 @@ from openai_compat.backend import Decision, Resume
 from openai_compat.errors import Unavailable
 from openai_compat.messages import ToolMessage
 from openai_compat.testing import ScriptedBackend
-from openai_compat.tools import (
-    Approver,
-    AskLater,
-    MemoryGrants,
-    Question,
-    ToolLoop,
-    call_digest,
-    parse_allow,
-    tool,
-)
+from openai_compat.tools import Approver, AskLater, MemoryGrants, Question, ToolLoop, call_digest, parse_allow, tool
 from openai_compat.tools.pause import REMEMBERED, REMEMBERED_BYTES_EACH, OpenCall, Pause, Pauses
-
-from .support import after, call, function, new_context, request_for, results, run, text, user
+from tests.tools.support import after, call, function, new_context, request_for, results, run, text, user
 
 pytestmark = pytest.mark.anyio
 

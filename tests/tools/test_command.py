@@ -13,9 +13,8 @@ from openai_compat import ToolCallReady
 from openai_compat.testing import ScriptedBackend
 from openai_compat.tools import AgentTool, Outcome, ToolContext, ToolLoop, command_tool
 from openai_compat.tools.run import call_tool
-
-from ..backends.support import alive, pids, until
-from .support import call, new_context, request_for, results, run
+from tests.backends.support import alive, pids, until
+from tests.tools.support import call, new_context, request_for, results, run
 
 pytestmark = pytest.mark.anyio
 

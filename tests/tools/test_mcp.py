@@ -15,10 +15,9 @@ from openai_compat import ToolCallReady
 from openai_compat.testing import ScriptedBackend
 from openai_compat.tools import AgentTool, MCPServer, Outcome, Toolbox, ToolContext, ToolLoop
 from openai_compat.tools.run import call_tool
-
-from ..backends.support import alive, pids, until
-from ..docs.served import Program, environment, free_port
-from .support import call, new_context, request_for, results, run, text
+from tests.backends.support import alive, pids, until
+from tests.docs.served import Program, environment, free_port
+from tests.tools.support import call, new_context, request_for, results, run, text
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(120)]
 

@@ -10,11 +10,10 @@ from openai_compat import Finished, Server, ToolResult
 from openai_compat.backend import Decision
 from openai_compat.tools import AskLater, ToolLoop, tool
 from openai_compat_adapters.client import async_openai
-
-from ..backends import test_anthropic as anthropic_model
-from ..backends import test_openai as openai_model
-from ..backends.upstream import Upstream
-from .support import after, request_for, results, run, text, user
+from tests.backends import test_anthropic as anthropic_model
+from tests.backends import test_openai as openai_model
+from tests.backends.upstream import Upstream
+from tests.tools.support import after, request_for, results, run, text, user
 
 pytestmark = pytest.mark.anyio
 

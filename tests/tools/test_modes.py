@@ -12,8 +12,7 @@ from openai_compat import Principal
 from openai_compat.errors import InvalidRequest
 from openai_compat.tools import MODES, Modes, decide
 from openai_compat.tools.modes import DANGERS, STRICTEST_FIRST, Facts, Verdict
-
-from .support import request_for
+from tests.tools.support import request_for
 
 facts = st.builds(
     Facts,

@@ -27,8 +27,7 @@ from openai_compat.tools import (
 )
 from openai_compat.tools.docstring import read_docstring
 from tests.interaction.requirements import requirement
-
-from .support import new_context, request_for
+from tests.tools.support import new_context, request_for
 
 
 class Address(BaseModel):

@@ -16,8 +16,7 @@ from openai_compat import AgentError
 from openai_compat.tools import Outcome, ToolContext, ToolError, as_tool, tool
 from openai_compat.tools.blocking import LEFT_BEHIND
 from openai_compat.tools.run import FAILED, call_tool
-
-from .support import new_context, request_for
+from tests.tools.support import new_context, request_for
 
 pytestmark = pytest.mark.anyio
 

@@ -15,10 +15,9 @@ import pytest
 from openai_compat.testing import ScriptedBackend
 from openai_compat.tools import AgentTool, Bubblewrap, Command, Outcome, ToolContext, ToolLoop, command_tool, tool
 from openai_compat.tools.run import call_tool
+from tests.backends.support import alive, until
 from tests.interaction.requirements import requirement
-
-from ..backends.support import alive, until
-from .support import call, new_context, request_for, results, run
+from tests.tools.support import call, new_context, request_for, results, run
 
 pytestmark = pytest.mark.anyio
 

@@ -25,9 +25,8 @@ from openai_compat import (
     as_backend,
 )
 from tests.transports import uvicorn_socket
-
-from .probe import CHAT, ask, error_of, frames, in_process, strict_json, text_of
-from .wire import process
+from tests.trust.probe import CHAT, ask, error_of, frames, in_process, strict_json, text_of
+from tests.trust.wire import process
 
 pytestmark = pytest.mark.anyio
 FAILED = (500, "server_error", "agent_error", None)

@@ -17,8 +17,7 @@ import pytest
 from openai_compat import Server, key_from_env, key_from_file
 from openai_compat.http import HttpRequest, ResponseBody, ResponseStart
 from tests.transports import uvicorn_socket
-
-from .probe import CHAT, JSON, Counting, ask, error_of, in_process
+from tests.trust.probe import CHAT, JSON, Counting, ask, error_of, in_process
 
 pytestmark = pytest.mark.anyio
 KEY = "sk-correct-horse-battery-staple"

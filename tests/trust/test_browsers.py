@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from openai_compat import Cors, Server
-
-from .probe import CHAT, Counting, ask, error_of, in_process
+from tests.trust.probe import CHAT, Counting, ask, error_of, in_process
 
 pytestmark = pytest.mark.anyio
 KEY = "sk-right"

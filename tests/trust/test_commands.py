@@ -12,8 +12,7 @@ from openai_compat import Deadlines, Limits, Server
 from openai_compat.backends.subprocess import Grace, SubprocessBackend
 from tests.backends.support import alive, pids
 from tests.transports import uvicorn_socket
-
-from .probe import CHAT, ask, error_of, eventually, frames, text_of
+from tests.trust.probe import CHAT, ask, error_of, eventually, frames, text_of
 
 WELL = "import sys\nprint('all is well')"
 CHILD = "import subprocess, sys\nchild = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']{})\n"

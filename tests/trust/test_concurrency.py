@@ -11,8 +11,7 @@ import pytest
 
 from openai_compat import AgentRequest, Limits, Server
 from tests.transports import uvicorn_socket
-
-from .probe import CHAT, ask, frames, soon, strict_json, text_of
+from tests.trust.probe import CHAT, ask, frames, soon, strict_json, text_of
 
 pytestmark = pytest.mark.anyio
 PIECES = 40

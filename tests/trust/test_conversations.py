@@ -22,23 +22,14 @@ import httpx2
 import openai
 import pytest
 
-from openai_compat import (
-    Admission,
-    AgentRequest,
-    Conversations,
-    Limits,
-    MemoryStore,
-    Principal,
-    Server,
-)
+from openai_compat import Admission, AgentRequest, Conversations, Limits, MemoryStore, Principal, Server
 from openai_compat.backend import ANONYMOUS
-from openai_compat.serializers.items import chat_messages_of
 from openai_compat.stores.port import Key
+from openai_compat.wire.items.serialize import chat_messages_of
 from tests.core.exchanges import answer, request
 from tests.transports import uvicorn_socket
-
-from .probe import CHAT, ask, error_of, eventually, in_process, soon
-from .wire import RawClient
+from tests.trust.probe import CHAT, ask, error_of, eventually, in_process, soon
+from tests.trust.wire import RawClient
 
 pytestmark = pytest.mark.anyio
 KEYS = {"key-a": Principal("alice"), "key-b": Principal("bob")}
@@ -350,7 +341,7 @@ async def test_two_thousand_of_them_take_no_more_memory_than_the_limit_allows(wh
         return "x" * 1000
 
     store = MemoryStore(max_items=100)
-    server = Server(agent, conversations=Conversations(store), store=store)
+    server = Server(agent, conversations=Conversations(), store=store)
 
     async def use(first: int, last: int) -> None:
         for number in range(first, last):

@@ -17,9 +17,8 @@ from openai_compat import AgentRequest, Deadlines, Limits, RunContext, Server
 from openai_compat.http import HttpRequest, ResponseBody, ResponseStart
 from openai_compat_adapters.starlette import endpoint
 from tests.transports import LOOPS, Loop, uvicorn_socket
-
-from .probe import CHAT, Counting, Endless, EndlessThread, ask, eventually, soon
-from .wire import RawClient
+from tests.trust.probe import CHAT, Counting, Endless, EndlessThread, ask, eventually, soon
+from tests.trust.wire import RawClient
 
 pytestmark = pytest.mark.anyio
 LEAVE: list[Callable[[RawClient], None]] = [lambda client: client.socket.close(), RawClient.reset]

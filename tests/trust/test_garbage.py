@@ -34,8 +34,8 @@ from openai_compat import (
     RunContext,
     Server,
 )
+from openai_compat.aio.background import spawn
 from openai_compat.events import Paused, PendingCall, ToolCallDelta, ToolCallReady, ToolCallStarted
-from openai_compat.tasks import spawn
 from openai_compat_adapters.websocket import WebSocket, connect
 from tests.core.exchanges import CHAT, Recorder, answer, ask, request
 from tests.interaction.requirements import requirement
@@ -272,7 +272,9 @@ def ours(thing: object) -> str | None:
 def alive() -> Counter[str]:
     """How many objects of ours there are, but for what a store keeps, and how it counts that."""
     names = filter(None, map(ours, gc.get_objects()))
-    return Counter([name for name in names if not name.startswith(("openai_compat.stores.", "openai_compat.shares."))])
+    return Counter(
+        [name for name in names if not name.startswith(("openai_compat.stores.", "openai_compat.stores.shares."))]
+    )
 
 
 @contextmanager

@@ -26,9 +26,8 @@ from openai_compat import (
     ToolCallReady,
     as_backend,
 )
-
-from .probe import CHAT, JSON, Counting, ask, error_of, frames, in_process, strict_json
-from .wire import process
+from tests.trust.probe import CHAT, JSON, Counting, ask, error_of, frames, in_process, strict_json
+from tests.trust.wire import process
 
 pytestmark = pytest.mark.anyio
 COMPLETIONS = "/v1/completions"

@@ -12,8 +12,7 @@ from urllib.parse import quote
 import pytest
 
 from openai_compat import Conversations, Principal, Server
-
-from .probe import CHAT, JSON, error_of, in_process, strict_json
+from tests.trust.probe import CHAT, JSON, error_of, in_process, strict_json
 
 pytestmark = pytest.mark.anyio
 NASTY: list[Any] = [

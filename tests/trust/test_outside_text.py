@@ -17,11 +17,10 @@ import openai_compat_adapters
 from openai_compat.backends.subprocess.redaction import Redaction
 from openai_compat.policies.housekeeping import _user_says
 from openai_compat.policies.messages import without_drawings
-from openai_compat.serializers.presentation import without_activity
-from openai_compat.stop import StopScanner
-
-from ..interaction.requirements import requirement
-from .expressions import Matcher, TooManySteps, literals
+from openai_compat.turns.stop_sequences import StopScanner
+from openai_compat.wire.presentation import without_activity
+from tests.interaction.requirements import requirement
+from tests.trust.expressions import Matcher, TooManySteps, literals
 
 ROOTS = [Path(openai_compat.__path__[0]), Path(openai_compat_adapters.__path__[0])]
 IN_RUST = "pydantic's: it does not backtrack"
@@ -30,18 +29,18 @@ OURS = "text of those who run the server"
 OUTSIDE: dict[tuple[str, str], str] = {
     ("stores/sql_text", r"[\0\\\ud800-\udfff]"): "search",
     ("stores/sql_text", r"\\(....)"): "search",
-    ("serializers/encoding", "[\ud800-\udfff]"): "search",
-    ("utf16", "[\ud800-\udfff]"): "search",
-    ("parsers/input_items", r"[!-~]{1,128}"): "whole",
-    ("parsers/responses_socket", r"[A-Za-z0-9_.-]{1,256}"): "whole",
-    ("parsers/files", r"[a-z0-9!#$&^_.+-]{1,64}/[a-z0-9!#$&^_.+-]{1,64}"): "whole",
-    ("parsers/files", r"[/\\]"): "search",
+    ("wire/json", "[\ud800-\udfff]"): "search",
+    ("wire/utf16", "[\ud800-\udfff]"): "search",
+    ("wire/responses/parse/input_items", r"[!-~]{1,128}"): "whole",
+    ("wire/responses/parse/websocket", r"[A-Za-z0-9_.-]{1,256}"): "whole",
+    ("wire/files_parse", r"[a-z0-9!#$&^_.+-]{1,64}/[a-z0-9!#$&^_.+-]{1,64}"): "whole",
+    ("wire/files_parse", r"[/\\]"): "search",
     ("policies/auth", r"bearer +(\S+)"): "whole",
     ("policies/hosts", r"(\[[0-9a-f:.]+\]|[^:\[\]]+)(?::\d*)?"): "whole",
     ("tools/mcp", r"[^a-zA-Z0-9_-]"): "search",
     ("tools/registry", r"[a-zA-Z0-9_-]{1,64}"): "whole",
     ("backends/anthropic/conversation", r"[^a-zA-Z0-9_-]"): "search",
-    ("endpoints/asking", r"\[((?:appr|mcpr)_[0-9a-f]{32,40})\]"): "search",
+    ("api/text_approvals", r"\[((?:appr|mcpr)_[0-9a-f]{32,40})\]"): "search",
 }
 """Expressions that meet text of clients or agents, and how they are used."""
 
@@ -49,17 +48,17 @@ INSIDE: dict[tuple[str, str], str] = {
     ("policies/auth", r"\S+"): OURS,
     ("policies/cors", r"https?://[^/?#@\s]+"): OURS,
     ("policies/cors", "regex"): "the operator's own, on origins that are short",
-    ("protocol/chat_api", r"\S"): IN_RUST,
-    ("protocol/chat_api", r"^https?://[^/\s]"): IN_RUST,
-    ("protocol/chat_request", r"^[a-zA-Z0-9_-]{1,64}$"): IN_RUST,
-    ("protocol/response_tools", r"^[a-zA-Z0-9_-]{1,128}$"): IN_RUST,
+    ("wire/chat_rest/types", r"\S"): IN_RUST,
+    ("wire/chat_rest/types", r"^https?://[^/\s]"): IN_RUST,
+    ("wire/chat/request_types", r"^[a-zA-Z0-9_-]{1,64}$"): IN_RUST,
+    ("wire/responses/tool_types", r"^[a-zA-Z0-9_-]{1,128}$"): IN_RUST,
     ("tools/docstring", r"^(Args|Arguments|Parameters|Returns?|Yields?|Raises|Examples?|Notes?|Attributes):\s*$"): OURS,
     ("tools/docstring", r"^(\s+)\*{0,2}(\w+)\s*(?:\([^)]*\))?:\s*(.*)$"): OURS,
     ("testing/recording", r"\b([a-z]+[-_])(?:[0-9a-f]{16,}|[0-9A-Za-z]{24,})\b"): OURS,
-    ("options", r"(?:(\[[0-9a-fA-F:.]+\]|[^:\[\]]*):)?(\d+)"): OURS,
-    ("options", r"(\d+)([kmg]?)(?:i?b)?"): OURS,
-    ("options", r"(\d+(?:\.\d+)?|\.\d+)(ms|s|m|h|d)"): OURS,
-    ("options", r"(\d+(?:\.\d+)?|\.\d+)(ms|s|m|h|d)?"): OURS,
+    ("_cli/values", r"(?:(\[[0-9a-fA-F:.]+\]|[^:\[\]]*):)?(\d+)"): OURS,
+    ("_cli/values", r"(\d+)([kmg]?)(?:i?b)?"): OURS,
+    ("_cli/values", r"(\d+(?:\.\d+)?|\.\d+)(ms|s|m|h|d)"): OURS,
+    ("_cli/values", r"(\d+(?:\.\d+)?|\.\d+)(ms|s|m|h|d)?"): OURS,
 }
 """All others, and why they cannot hurt."""
 

@@ -31,13 +31,24 @@ from openai_compat import (
     ToolCallDelta,
     ToolCallStarted,
 )
+from openai_compat.aio.background import _AsyncioTask
 from openai_compat.http import HttpRequest, ResponseBody, ResponseStart
-from openai_compat.tasks import _AsyncioTask
 from openai_compat_adapters import serve
 from tests.transports import uvicorn_socket
-
-from .probe import CHAT, JSON, Counting, Endless, EndlessThread, ask, error_of, eventually, frames, in_process, soon
-from .wire import RawClient, open_files, resident
+from tests.trust.probe import (
+    CHAT,
+    JSON,
+    Counting,
+    Endless,
+    EndlessThread,
+    ask,
+    error_of,
+    eventually,
+    frames,
+    in_process,
+    soon,
+)
+from tests.trust.wire import RawClient, open_files, resident
 
 pytestmark = pytest.mark.anyio
 TOO_LARGE = (413, "invalid_request_error", "request_too_large", None)

@@ -13,9 +13,8 @@ import httpx2
 import pytest
 
 from openai_compat import AgentRequest, Capabilities, Server, ToolCallReady, as_backend
-
-from .probe import JSON, Counting, error_of, in_process, strict_json
-from .test_input import mutated
+from tests.trust.probe import JSON, Counting, error_of, in_process, strict_json
+from tests.trust.test_input import mutated
 
 pytestmark = pytest.mark.anyio
 RESPONSES = "/v1/responses"

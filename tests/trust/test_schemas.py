@@ -14,14 +14,13 @@ from hypothesis import strategies as st
 
 from openai_compat import AgentRequest, Capabilities, Server
 from openai_compat.backend import RunContext
-from openai_compat.json_schema import InvalidSchema, Schema, TooManySteps
+from openai_compat.wire.json_schema import InvalidSchema, Schema, TooManySteps
 from openai_compat_adapters.websocket import connect
-
-from ..chat_socket.client import ChatSocket, chat
-from ..interaction.requirements import requirement
-from .forbidden import nothing_outside
-from .loop import watched_loop
-from .probe import JSON, in_process
+from tests.chat_socket.client import ChatSocket, chat
+from tests.interaction.requirements import requirement
+from tests.trust.forbidden import nothing_outside
+from tests.trust.loop import watched_loop
+from tests.trust.probe import JSON, in_process
 
 pytestmark = pytest.mark.anyio
 

@@ -18,15 +18,14 @@ import httpx2
 import pytest
 
 from openai_compat import AgentRequest, ChatApi, ChatSocket, Conversations, Disconnect, Principal, Server
-from openai_compat.endpoints.chat_api.routes import ROUTES as CHAT_API
-from openai_compat.protocol import chat_frames
-from openai_compat.routes import V1
+from openai_compat.api.chat_rest.routes import ROUTES as CHAT_API
+from openai_compat.api.routes import V1
 from openai_compat.stores.port import Store
+from openai_compat.wire.chat_websocket import types as chat_frames
 from tests.chat_api.support import BUYS, Shop, shopper
 from tests.chat_socket.client import chat
 from tests.interaction.requirements import requirement
-
-from .probe import CHAT, in_process
+from tests.trust.probe import CHAT, in_process
 
 pytestmark = pytest.mark.anyio
 

@@ -12,16 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openai_compat import Limits, Server
-from openai_compat.conversations import Conversations
 from openai_compat.errors import InvalidRequest
-from openai_compat.parsers.values import check_values
 from openai_compat.policies.chat_api import ChatApi
+from openai_compat.state.conversations import Conversations
+from openai_compat.wire.json_values import check_values
 from openai_compat_adapters.websocket import connect
-
-from ..chat_socket.client import ChatSocket, chat
-from ..interaction.requirements import requirement
-from .loop import watched_loop
-from .probe import JSON, Counting, in_process
+from tests.chat_socket.client import ChatSocket, chat
+from tests.interaction.requirements import requirement
+from tests.trust.loop import watched_loop
+from tests.trust.probe import JSON, Counting, in_process
 
 pytestmark = pytest.mark.anyio
 

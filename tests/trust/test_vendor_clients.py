@@ -12,12 +12,11 @@ import openai
 import pytest
 
 from openai_compat import AgentError, Deadlines, Limits, Server
-from openai_compat.policies.admission import SlotRequest
+from openai_compat.turns.slots import SlotRequest
 from openai_compat_adapters.client import DEFAULTS, async_openai
 from tests.transports import uvicorn_socket
-
-from .probe import CHAT, ask, error_of, in_process
-from .wire import RawClient
+from tests.trust.probe import CHAT, ask, error_of, in_process
+from tests.trust.wire import RawClient
 
 pytestmark = pytest.mark.anyio
 HI: Any = [{"role": "user", "content": "hi"}]

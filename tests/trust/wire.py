@@ -16,8 +16,7 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 from tests.transports import listen
-
-from .probe import CHAT, ask
+from tests.trust.probe import CHAT, ask
 
 
 class RawClient:

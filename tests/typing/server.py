@@ -8,17 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Sequence
 from pathlib import Path
 from typing import assert_type
 
-from openai_compat import (
-    Cors,
-    Deadlines,
-    Limits,
-    MemoryStore,
-    Rates,
-    Server,
-    Webhooks,
-    key_from_env,
-    key_from_file,
-)
+from openai_compat import Cors, Deadlines, Limits, MemoryStore, Rates, Server, Webhooks, key_from_env, key_from_file
 from openai_compat.http import HttpRequest, RawHeaders, ResponseBody, ResponseStart, Send
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...backend import Principal
-from ...shares import Shares, Table, size_of_value
+from ...stores.shares import Shares, Table, size_of_value
 from .content import Block
 
 KEPT = 512

@@ -5,7 +5,7 @@
 One process for each turn, in a process group of its own, which is gone when the turn is over. POSIX only.
 """
 
-from ...processes import Grace
+from ...aio.subprocess import Grace
 from .backend import SubprocessBackend
 from .output import RecordReader
 from .prompt import last_message, transcript

@@ -7,11 +7,11 @@ import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import TypeAlias
 
+from ...aio.environment import allowed_environment
+from ...aio.subprocess import CommandRun, Grace, Launch
 from ...backend import AgentRequest, Capabilities, RunContext
-from ...environment import allowed_environment
 from ...errors import AgentError, InvalidRequest
 from ...events import AgentEvent
-from ...processes import CommandRun, Grace, Launch
 from .output import Output, OutputFormat, make_output
 from .prompt import last_message
 from .redaction import Redact, Redaction

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from ...agents.error_mapping import upstream_error
 from ...errors import AgentError
 from ...events import (
     AgentEvent,
@@ -21,7 +22,6 @@ from ...events import (
     ToolResult,
     UsageReported,
 )
-from ...failures import upstream_error
 from .records import count, json_text, mapping, objects, text
 
 REASONS: dict[str, FinishReason] = {"max_tokens": "length", "refusal": "content_filter"}

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, Protocol, TypeAlias, cast
 
-from ...describe import describe
+from ...agents.describe import describe
 from ...errors import AgentError
 from ...events import AgentEvent, Finished
 from .claude import ClaudeRecords

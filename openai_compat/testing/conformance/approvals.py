@@ -10,10 +10,10 @@ from typing import Any
 
 import anyio
 
+from ...api.services import logger
 from ...backend import Decision, Resume, RunContext
 from ...events import Paused, ToolResult
 from ...messages import UserMessage
-from ...runtime import logger
 from ..subject import Exchange
 from ..watch import Run
 from .base import Examination, expect, skip

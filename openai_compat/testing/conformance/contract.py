@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from functools import partial
 
-from ...enforce import BROKEN, Enforcer
 from ...errors import AgentError
 from ...events import AgentEvent, Finished, Paused
+from ...turns.event_contract import BROKEN, Enforcer
 from ..subject import Exchange
 from ..watch import Run
 from .base import Examination, expect, skip

@@ -1,0 +1,16 @@
+"""The program `openai-compat`, which can tell that it lacks what its commands are made of."""
+
+from __future__ import annotations
+
+import sys
+
+from openai_compat.extras import MissingExtra
+
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        from ..cli import main as run  # noqa: PLC0415  (it needs click)
+    except MissingExtra as error:
+        sys.exit(f"Error: {error}")
+    run(prog_name="openai-compat")

@@ -1,0 +1,124 @@
+"""Agents by import path (`module:attr`), file (`agent.py`, `team.toml`) and name (`name=…`). What is wrong is told in a line."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias, cast
+
+from openai_compat import AgentBackend, Server, as_backend
+from openai_compat.providers.port import ProviderControl
+
+from .modules import CannotLoad, attribute, find_agent, import_target
+
+MakeBackend: TypeAlias = Callable[[Any], AgentBackend]
+
+
+TEAM_FILE = "openai-compat.toml"
+"""What is served where nothing is named, if it is in the current directory."""
+
+
+class Agents(dict[str, AgentBackend]):
+    """Agents by model name, and the model providers behind them, if a file describes those."""
+
+    providers: ProviderControl | None = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.warnings: list[str] = []
+
+
+def warnings_of(agents: Server | Agents | None) -> list[str]:
+    """What there is to tell about agents that were loaded, without keeping them from being served."""
+    return agents.warnings if isinstance(agents, Agents) else []
+
+
+def team_file() -> list[str]:
+    """The targets where none are named: the file of the current directory, if there is one."""
+    return [TEAM_FILE] if Path(TEAM_FILE).is_file() else []
+
+
+def load(targets: Sequence[str], make: MakeBackend = as_backend) -> Server | Agents:
+    """The agents at `targets` by model name, or the one Server. Modules are looked for in the current directory too.
+
+    An attribute may be an agent, a mapping of agents by name, or a Server, which has to be the only one; where none is
+    named, it is looked for in the module. A target that ends in `.toml` is a file with a team. `make` makes backends of agents. Raises CannotLoad.
+    """
+    sys.path.insert(0, str(Path.cwd()))
+    agents = Agents()
+    for target in targets:
+        name, _, path = target.rpartition("=")
+        if path.endswith(".toml"):
+            _add_team(agents, name, path, make)
+            continue
+        path, found = _found(path)
+        if isinstance(found, Server):
+            if len(targets) > 1 or name:
+                raise CannotLoad(f"'{path}' is a Server, which has names for its agents: serve it alone.")
+            return found
+        for model, agent in _named(name, path, found).items():
+            _refuse_second(model, agents, f"Name one of them: other={path}")
+            agents[model] = _backend(path, agent, make)
+    return agents
+
+
+def _found(path: str) -> tuple[str, Any]:
+    """What a target names, and its path with the attribute, if that had to be looked for."""
+    module_path, colon, wanted = path.partition(":")
+    module = import_target(module_path)
+    if colon:
+        return path, attribute(module, wanted)
+    wanted, found = find_agent(module, path)
+    return f"{path}:{wanted}", found
+
+
+def _refuse_second(model: str, agents: Agents, hint: str) -> None:
+    if model in agents:
+        raise CannotLoad(f"Two agents are called '{model}'. {hint}")
+
+
+def _add_team(agents: Agents, name: str, path: str, make: MakeBackend) -> None:
+    """Tools and agents that the file names are looked for beside it too."""
+    from openai_compat.providers.team import load_team  # noqa: PLC0415  (only those who want it need the SDKs)
+
+    if name:
+        raise CannotLoad(f"'{path}' has names for its agents: leave '{name}=' out.")
+    if agents.providers is not None:
+        raise CannotLoad(f"Two files would have two sets of providers: put the agents of '{path}' into the other one.")
+    sys.path.insert(0, str(Path(path).resolve().parent))
+    try:
+        team = load_team(path, _get, make)
+    except ValueError as error:
+        raise CannotLoad(f"{str(error).rstrip('.')}.") from error
+    agents.warnings += [f"{path}: {warning}" for warning in team.warnings]
+    for model, agent in team.agents.items():
+        _refuse_second(model, agents, f"Rename the one in {path}.")
+        agents[model] = agent
+    agents.providers = team.providers
+
+
+def _get(path: str) -> Any:
+    try:
+        if ":" not in path:
+            raise CannotLoad(f"'{path}' is not of the form module:attr, such as hello:agent.")
+        return _found(path)[1]
+    except CannotLoad as error:
+        raise ValueError(error.message) from error
+
+
+def _named(name: str, path: str, found: Any) -> dict[str, Any]:
+    if not isinstance(found, Mapping):
+        return {name or path.rpartition(":")[2].rpartition(".")[2]: found}
+    if name:
+        raise CannotLoad(f"'{path}' is a mapping, which has names for its agents: leave '{name}=' out.")
+    if not found:
+        raise CannotLoad(f"'{path}' is an empty mapping: there is no agent in it.")
+    return {str(model): agent for model, agent in cast("Mapping[Any, Any]", found).items()}
+
+
+def _backend(path: str, agent: Any, make: MakeBackend) -> AgentBackend:
+    try:
+        return make(agent)
+    except TypeError as error:
+        raise CannotLoad(f"'{path}' is not an agent: {error}.") from error

@@ -1,0 +1,162 @@
+"""Modules by name or file, and the agent in one that names none."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import operator
+import sys
+import traceback
+from difflib import get_close_matches
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import click
+
+from openai_compat import Server, as_backend
+from openai_compat.agents.frameworks import refuse_framework
+from openai_compat.extras import MissingExtra
+
+LOOKED_FOR = ("server", "agents", "agent")
+"""Names that are taken before it is looked for anything else, in this order."""
+
+
+class CannotLoad(click.ClickException):
+    """There is no agent at an import path; the message says what there is instead."""
+
+
+def import_target(path: str) -> ModuleType:
+    """The module of a target: `package.module`, or a file, wherever it is. Raises CannotLoad."""
+    if not path:
+        raise CannotLoad("Say which module: module:attr, such as hello:agent.")
+    if path.endswith(".py") or "/" in path:
+        return _import_file(path)
+    try:
+        return importlib.import_module(path)
+    except (Exception, SystemExit) as error:
+        raise CannotLoad(_why_not(path, error)) from error
+
+
+def _import_file(path: str) -> ModuleType:
+    """Import a file as its program would: its own folder, or that of its package, comes first on the path."""
+    file = Path(path).expanduser().resolve()
+    if file.is_dir() and (file / "__init__.py").is_file():
+        file /= "__init__.py"
+    if not file.is_file():
+        raise CannotLoad(f"There is no file '{path}', looked for from {Path.cwd()}.")
+    folder, parts = file.parent, [] if file.name == "__init__.py" else [file.stem]
+    while (folder / "__init__.py").is_file():
+        parts.insert(0, folder.name)
+        folder = folder.parent
+    if str(folder) not in sys.path[:1]:
+        sys.path.insert(0, str(folder))
+    name = ".".join(parts)
+    try:
+        module = importlib.import_module(name) if name.isidentifier() or len(parts) > 1 else None
+        if module is None or not _is_of(module, file):  # another module has that name already
+            return _executed(f"{name}@{folder}", file)
+        return module
+    except (Exception, SystemExit) as error:
+        raise CannotLoad(_why_not(name, error)) from error
+
+
+def _is_of(module: ModuleType, file: Path) -> bool:
+    return module.__file__ is not None and Path(module.__file__).resolve() == file
+
+
+def _executed(name: str, file: Path) -> ModuleType:
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise CannotLoad(f"'{file.name}' is no Python file.")
+    module = sys.modules[name] = module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def attribute(module: ModuleType, path: str) -> Any:
+    """An attribute of a module, or of one of its attributes. Raises CannotLoad."""
+    name = module.__name__.partition("@")[0]
+    if not path:
+        raise CannotLoad(f"'{name}:' is not of the form module:attr, such as hello:agent.")
+    try:
+        return operator.attrgetter(path)(module)
+    except AttributeError as error:
+        close = get_close_matches(error.name or "", dir(error.obj), 1)
+        hint = f" Did you mean '{close[0]}'?" if close else ""
+        raise CannotLoad(f"Module '{name}' has no attribute '{path}'.{hint}") from error
+
+
+def find_agent(module: ModuleType, path: str) -> tuple[str, Any]:
+    """The name and value of what a module serves: by a usual name, or the only one that it defines.
+
+    Raises CannotLoad where there is none, or several; the message has the commands to choose from.
+    """
+    for name in LOOKED_FOR:
+        if hasattr(module, name):
+            return name, getattr(module, name)
+    found = {name: value for name, value in vars(module).items() if _may_be_agent(module, name, value)}
+    servers = {name: value for name, value in found.items() if isinstance(value, Server)}
+    found = servers or found
+    if len(found) == 1:
+        return next(iter(found.items()))
+    if found:
+        each = " ".join([f"{path}:{name}" for name in found])
+        raise CannotLoad(f"'{path}' has several that may be agents: {', '.join(found)}. Say which: {each}")
+    app = getattr(module, "app", None)
+    hint = f" Its 'app' is an application by itself: uvicorn {module.__name__}:app" if callable(app) else ""
+    raise CannotLoad(f"There is no agent in '{path}': name one, as {path}:agent.{hint}")
+
+
+def _may_be_agent(module: ModuleType, name: str, value: Any) -> bool:
+    """Whether it is public, defined here, and an agent, or one of a framework, which is told how it is served."""
+    if name.startswith("_") or name == "app" or isinstance(value, ModuleType):
+        return False
+    if isinstance(value, Server):
+        return True
+    if inspect.isroutine(value) or isinstance(value, type):
+        here = getattr(value, "__module__", None) == module.__name__
+        if not here or (isinstance(value, type) and not callable(getattr(value, "run", None))):
+            return False
+    elif not callable(value) and not callable(getattr(value, "run", None)):
+        return _is_of_framework(value)
+    try:
+        as_backend(value)
+    except TypeError:
+        return _is_of_framework(value)
+    return True
+
+
+def _is_of_framework(value: Any) -> bool:
+    try:
+        refuse_framework(value)
+    except TypeError:
+        return True
+    return False
+
+
+def _why_not(module_name: str, error: BaseException) -> str:
+    if isinstance(error, MissingExtra):
+        return f"Importing '{module_name}' failed: {error}"
+    missing = error.name if isinstance(error, ModuleNotFoundError) else None
+    if missing and f"{module_name}.".startswith(f"{missing}."):
+        return f"There is no module '{missing}', neither in {Path.cwd()} nor installed."
+    text = f"Importing '{module_name}' failed: {type(error).__name__}: {error}"
+    if isinstance(error, SyntaxError):
+        return text  # which names the file and the line
+    return f"{text} ({_place(error)})"
+
+
+def _place(error: BaseException) -> str:
+    """Where it happened: the innermost line of the user's own code."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if frame.filename.startswith(str(Path.cwd()))]
+    frame = (own or frames)[-1]
+    return f"{Path(frame.filename).name}, line {frame.lineno}"

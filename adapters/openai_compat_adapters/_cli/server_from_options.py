@@ -1,0 +1,172 @@
+"""The server that the options of the command line describe."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any, cast
+
+import click
+from click.core import ParameterSource
+
+from openai_compat import (
+    Admission,
+    AgentBackend,
+    ChatApi,
+    ChatSocket,
+    Conversations,
+    Cors,
+    Deadlines,
+    Disconnect,
+    Limits,
+    MemoryStore,
+    MessagePolicy,
+    Rates,
+    ReplayFailures,
+    Server,
+    Webhooks,
+    key_from_env,
+    key_from_file,
+)
+from openai_compat.policies.auth import Keys, KeySource, check_keys
+from openai_compat.policies.hosts import LOOPBACK
+from openai_compat.stores.port import Store
+
+from .load_agents import Agents
+
+OF_THE_PROGRAM = frozenset(
+    {
+        "targets",
+        "listen",
+        "proxy_auth",
+        "workers",
+        "reload",
+        "grace",
+        "header_timeout",
+        "idle_timeout",
+        "ping",
+        "working_dir",
+        "env_from_file",
+        "log_level",
+        "log_format",
+    }
+)
+"""Options that say how to serve; all others are settings of the server itself."""
+
+
+def make_server(agents: Server | Agents, ctx: click.Context) -> Server:
+    """The server that the options of `ctx` describe. A ready one takes none of them: raises click.UsageError."""
+    if isinstance(agents, Server):
+        names = [name for name in ctx.params if name not in OF_THE_PROGRAM and given(name, ctx)]
+        if names:
+            options = ", ".join(sorted([f"--{name.replace('_', '-')}" for name in names]))
+            raise click.UsageError(f"A Server has its own settings, so it cannot be served with {options}.")
+        return agents
+    if ctx.params["proxy_auth"] and not ctx.params["host_name"]:
+        raise click.UsageError("--proxy-auth goes with --host-name NAME: the name by which the proxy is called.")
+    try:
+        _check_conversations(ctx)
+        return Server(_chosen(agents, ctx.params["agent"]), providers=agents.providers, **_settings(ctx.params))
+    except (ValueError, ImportError) as error:  # a driver may be missing
+        raise click.UsageError(f"{str(error).rstrip('.')}.") from error
+
+
+def _settings(o: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "keys": _keys(o["api_key"], o["api_key_env"], o["api_key_file"]),
+        "hosts": [*LOOPBACK, *o["host_name"]],
+        "public": ["models"] if o["public_models"] else [],
+        "cors": Cors(o["cors_origin"]) if o["cors_origin"] else None,
+        "limits": Limits(
+            body=o["max_request_size"],
+            answer=o["max_answer_size"],
+            slots=o["max_concurrency"],
+            shared_slots=o["shared_concurrency"],
+        ),
+        "rates": Rates(o["requests_per_minute"]) if o["requests_per_minute"] is not None else None,
+        "admission": Admission(queue=o["queue"]),
+        "deadlines": Deadlines(
+            request=o["request_timeout"],
+            background=o["background_timeout"],
+            head=o["head_delay"],
+            body=o["body_timeout"],
+            write=o["write_timeout"],
+            heartbeat=o["heartbeat"],
+            lease=o["lease"],
+        ),
+        "chat_api": ChatApi() if o["chat_api"] else None,
+        "chat_socket": ChatSocket() if o["chat_socket"] else None,
+        "disconnect": Disconnect(o["on_disconnect"]),
+        "replay_failures": _replay_failures(o["replay_failures"]),
+        "messages": MessagePolicy(history=o["history"].replace("-", "_"), system=o["system"], user=o["user"]),
+        "unknown_model": o["unknown_model"],
+        "conversations": Conversations() if o["conversations_max"] or _is_database(o["store"]) else None,
+        "store": _store(o["store"], o["conversations_max"], o["conversation_ttl"]),
+        "retention": o["retention"],
+        "webhooks": _webhooks(o["webhook"], o["webhook_secret_env"]),
+        "visibility": o["visibility"],
+        "bare_paths": o["bare_paths"],
+    }
+
+
+def _replay_failures(seconds: float) -> ReplayFailures | None:
+    return ReplayFailures(seconds, longest=max(seconds, ReplayFailures().longest)) if seconds else None
+
+
+def _is_database(url: str | None) -> bool:
+    return url not in (None, "", "memory:")
+
+
+def _check_conversations(ctx: click.Context) -> None:
+    names = [name for name in ("conversations_max", "conversation_ttl") if given(name, ctx)]
+    if names and _is_database(ctx.params["store"]):
+        options = " and ".join([f"--{name.replace('_', '-')}" for name in names])
+        raise click.UsageError(f"A database keeps all conversations, for --retention: leave {options} out.")
+
+
+def _store(url: str | None, most: int, ttl: float) -> Store | str | None:
+    if _is_database(url):
+        return url
+    return MemoryStore(max_items=most, ttl=ttl) if most else None
+
+
+def _webhooks(urls: Sequence[str], variable: str | None) -> list[Webhooks]:
+    if not urls and variable is None:
+        return []
+    if not urls or variable is None:
+        raise click.UsageError("--webhook and --webhook-secret-env go together.")
+    secret = os.environ.get(variable)
+    if not secret:
+        text = f"The environment variable {variable}, which should hold the webhooks' secret, is not set."
+        raise click.UsageError(text)
+    from ..webhooks import http_post  # noqa: PLC0415  (needs httpx2, which serving does not)
+
+    return [Webhooks(urls, secret=secret, post=http_post)]
+
+
+def _chosen(agents: dict[str, AgentBackend], name: str | None) -> dict[str, AgentBackend]:
+    if name is None:
+        return agents
+    if name not in agents:
+        raise click.UsageError(f"There is no agent '{name}'; there are: {', '.join(agents)}.")
+    return {name: agents[name]}
+
+
+def given(name: str, ctx: click.Context) -> bool:
+    """Whether an option was set by the user, and not by its default."""
+    return ctx.get_parameter_source(name) in (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
+
+
+def _keys(key: str | None, variable: str | None, file: str | None) -> str | KeySource | None:
+    if sum(source is not None for source in (key, variable, file)) > 1:
+        raise click.UsageError("Give the API key in one way: --api-key, --api-key-env or --api-key-file.")
+    if key == "":
+        text = "--api-key is empty: leave it out to serve without a key, which is for this machine only."
+        raise click.UsageError(text)
+    if variable is not None and not os.environ.get(variable):
+        raise click.UsageError(f"The environment variable {variable}, which should hold the API key, is not set.")
+    if variable is None and file is None:
+        return key
+    source = key_from_env(variable) if variable is not None else key_from_file(cast("str", file))
+    check_keys(cast("Keys", source()))  # neither is asynchronous
+    return source

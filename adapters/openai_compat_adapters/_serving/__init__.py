@@ -1,0 +1,1 @@
+"""What `serve` changes in uvicorn."""

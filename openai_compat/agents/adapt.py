@@ -1,0 +1,164 @@
+"""Turns what people have (functions, generators, objects with `run`, factories) into backends."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Generator, Iterable, Iterator
+from contextlib import aclosing, closing
+from typing import Any, Protocol, TypeAlias, cast
+
+from ..aio.worker_thread import ThreadRun
+from ..backend import AgentBackend, AgentRequest, Capabilities, RunContext
+from ..events import EVENT_TYPES, AgentEvent
+from .describe import describe
+from .frameworks import refuse_framework
+from .signatures import arguments_of
+
+
+class HasRun(Protocol):
+    """An object with a method `run`, which is a function of any kind."""
+
+    @property
+    def run(self) -> Callable[..., Any]:
+        """Runs the agent."""
+        ...
+
+
+Agent: TypeAlias = AgentBackend | Callable[..., Any] | HasRun
+"""Anything `as_backend` takes."""
+
+ITEM_TYPES = (str, *EVENT_TYPES)
+
+
+def as_backend(agent: Agent, *, capabilities: Capabilities | None = None) -> AgentBackend:
+    """Make a backend of an agent.
+
+    Takes a function, a coroutine function, a generator function of either kind, an object with a `run` method of any
+    of these kinds, a backend, or a factory: a function or class that makes one of these (for agents that hold one
+    conversation, so that every turn needs its own).
+
+    Arguments are given by parameter name: `prompt` (text of the last user message), `messages` (dicts as the OpenAI
+    chat API has them), `request` (AgentRequest), `context` (RunContext). Without the first three of these, the first
+    positional parameter gets the prompt, whatever its name and default. `capabilities` overrides what is derived from
+    the parameters: an agent that sees only the prompt can take no pictures or `response_format`, and requests with
+    them are refused; it is not shown the client's tools. A backend has its own.
+
+    Raises TypeError, which says what was wrong with `agent`.
+    """
+    if not isinstance(agent, type) and isinstance(agent, AgentBackend):
+        if capabilities is not None:
+            raise TypeError(f"a backend declares its capabilities itself: {describe(agent)}")
+        return agent
+    refuse_framework(agent)
+    run: Any = None if isinstance(agent, type) else getattr(agent, "run", None)
+    if callable(run):
+        return CallableBackend(run, capabilities, may_make_agents=False)
+    if not callable(agent):
+        raise TypeError(f"an agent is a function, a generator or an object with a run method, not {describe(agent)}")
+    return CallableBackend(agent, capabilities)
+
+
+class CallableBackend:
+    """Runs a function, once for each turn; plain functions in a thread of their own, off the event loop."""
+
+    def __init__(
+        self, function: Callable[..., Any], capabilities: Capabilities | None = None, *, may_make_agents: bool = True
+    ) -> None:
+        self._function = function
+        self._arguments = arguments_of(function, may_take_none=may_make_agents)
+        self._kind = _kind(function)
+        self.capabilities = capabilities or _derived(self._arguments.values)
+
+    def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
+        """Call the function and yield what it returns or yields."""
+        values = {"prompt": request.prompt, "messages": request.raw_messages, "request": request, "context": context}
+        positional = [values[what] for what in self._arguments.positional]
+        named = {name: values[what] for name, what in self._arguments.named.items()}
+        call = functools.partial(self._function, *positional, **named)
+        if self._kind == "async generator":
+            return cast("AsyncIterator[AgentEvent | str]", call())
+        if self._kind == "coroutine":
+            return _items(call(), request, context)
+        return _threaded(call, request, context)
+
+
+def _blocking_items(result: Any) -> Generator[Any]:
+    """What a plain function returned, as items that are read in its thread."""
+    if isinstance(result, Generator):
+        with closing(cast("Generator[Any]", result)) as items:
+            yield from items
+    elif isinstance(result, Iterator):
+        yield from cast("Iterator[Any]", result)
+    else:
+        yield result
+
+
+async def _threaded(call: Callable[[], Any], request: AgentRequest, context: RunContext) -> AsyncIterator[Any]:
+    """Run a plain function in its thread; what it returns may need the event loop after all."""
+    async with _closing(ThreadRun(lambda: _blocking_items(call())).items()) as results:
+        async for result in results:
+            if isinstance(result, ITEM_TYPES):
+                yield result
+            else:
+                async with _closing(_items(result, request, context)) as items:
+                    async for item in items:
+                        yield item
+
+
+async def _items(result: Any, request: AgentRequest, context: RunContext) -> AsyncIterator[Any]:
+    """What an agent returned, as items: awaited, iterated, or run, if it is an agent itself."""
+    if inspect.isawaitable(result):
+        result = await result
+    if not isinstance(result, (*ITEM_TYPES, AsyncIterable)):
+        refuse_framework(result)
+        if callable(result) or hasattr(result, "run"):
+            result = as_backend(result).run(request, context)
+    if isinstance(result, AsyncIterable):
+        parts = cast("AsyncIterable[Any]", result)
+        try:
+            async for part in parts:
+                yield part
+        finally:
+            await close(parts)
+    elif isinstance(result, list | tuple | Iterator):
+        for part in cast("Iterable[Any]", result):
+            yield part
+    elif result is not None:
+        yield result
+
+
+def _closing(items: AsyncIterator[Any]) -> aclosing[AsyncGenerator[Any]]:
+    return aclosing(cast("AsyncGenerator[Any]", items))
+
+
+async def close(items: object) -> None:
+    """Close an async iterator in the task that reads it, if it is one that can be closed."""
+    aclose = getattr(items, "aclose", None)
+    if aclose is not None:
+        await aclose()
+
+
+def _kind(function: Callable[..., Any]) -> str:
+    while isinstance(function, functools.partial):
+        function = function.func
+    if not inspect.isroutine(function) and not isinstance(function, type):
+        function = cast("Callable[..., Any]", getattr(function, "__call__"))  # noqa: B004, B009
+    if inspect.isasyncgenfunction(function):
+        return "async generator"
+    return "coroutine" if inspect.iscoroutinefunction(function) else "plain"
+
+
+def _derived(wanted: frozenset[str]) -> Capabilities:
+    """What an agent can take, from what it asks for: a factory asks for nothing, and may take everything."""
+    if not wanted or "request" in wanted:
+        return Capabilities()
+    sees_parts = "messages" in wanted
+    return Capabilities(
+        history="full" if sees_parts else "last_user",
+        client_tools=False,
+        vision=sees_parts,
+        audio_input=sees_parts,
+        files=sees_parts,
+        structured_output=False,
+    )

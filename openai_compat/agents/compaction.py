@@ -1,0 +1,153 @@
+"""Conversations that are made shorter before they are too long for their agent."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+from ..backend import CHARACTERS_PER_TOKEN, AgentBackend, AgentRequest, Capabilities, RunContext
+from ..events import AgentEvent, Compacted, TextDelta, UsageReported
+from ..messages import AssistantMessage, Message, SystemMessage, TextPart, ToolMessage, UserMessage
+from ..wire.chat_messages import chat_message
+from ..wire.items.parse import SUMMARY
+from .adapt import close
+from .compaction_request import asking_for_summary
+from .setting_types import check_fields
+
+TOKENS_PER_MESSAGE = 10
+TOKENS_PER_PART = 1000
+"""What a picture or a file is taken for."""
+
+CUT = "\n[The rest of this result was left out to make room.]"
+
+Parts: TypeAlias = tuple[list[Message], list[Message], list[Message]]
+
+
+@dataclass(frozen=True, slots=True)
+class Compaction:
+    """When and how a conversation is made shorter, for agents that declare a `context_window`.
+
+    First long results of tools are cut, all but the newest. If that is not enough, a summary takes the place of
+    everything before the user's last message; it is kept with the conversation, and told to the client.
+
+    Attributes:
+        at: the part of the context window that a conversation may fill.
+        results: tokens of an older tool result that are left.
+        summarise: makes the summary instead of the agent itself.
+    """
+
+    at: float = 0.7
+    results: int = 500
+    summarise: Callable[[AgentRequest], Awaitable[str] | str] | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+class Compacting:
+    """An agent whose conversations are made shorter in time. Everything else is the agent's own."""
+
+    def __init__(self, agent: AgentBackend, policy: Compaction) -> None:
+        self._agent = agent
+        self._policy = policy
+        window = agent.capabilities.context_window
+        self._most = int(window * policy.at) if window is not None else sys.maxsize
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._agent, name)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Those of the agent."""
+        return self._agent.capabilities
+
+    async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
+        """Run the agent, after a summary if that is needed. A turn that goes on after a pause is never touched."""
+        if request.resume is None and tokens_of(request) > self._most:
+            request = _cut(request, self._policy.results)
+            if tokens_of(request) > self._most and _parts(request)[1]:
+                said: list[str] = []
+                async for event in self._summary(_earlier_only(request), context, said):
+                    yield event
+                summary = "".join(said).strip()
+                if summary:
+                    yield Compacted(summary)
+                    request = _summarised(request, summary)
+        items = self._agent.run(request, context)
+        try:
+            async for item in items:
+                yield item
+        finally:
+            await close(items)
+
+    async def _summary(
+        self, request: AgentRequest, context: RunContext, said: list[str]
+    ) -> AsyncGenerator[UsageReported]:
+        """Put the summary into `said`; yields what it has cost."""
+        if self._policy.summarise is not None:
+            summary = self._policy.summarise(request)
+            said.append(await summary if inspect.isawaitable(summary) else summary)
+            return
+        items = self._agent.run(asking_for_summary(request), context)
+        try:
+            async for item in items:
+                if isinstance(item, str | TextDelta):
+                    said.append(item if isinstance(item, str) else item.text)
+                elif isinstance(item, UsageReported):
+                    yield item
+        finally:
+            await close(items)
+
+
+def tokens_of(request: AgentRequest) -> int:
+    """About how many tokens the conversation has."""
+    return sum([TOKENS_PER_MESSAGE + _tokens(message) for message in request.messages])
+
+
+def _tokens(message: Message) -> int:
+    characters, parts = len(message.text), 0
+    if isinstance(message, AssistantMessage):
+        characters += sum([len(call.name) + len(call.arguments) for call in message.tool_calls])
+    elif isinstance(message, UserMessage):
+        parts = sum([not isinstance(part, TextPart) for part in message.parts])
+    elif isinstance(message, ToolMessage):
+        parts = len(message.media)
+    return characters // CHARACTERS_PER_TOKEN + parts * TOKENS_PER_PART
+
+
+def _cut(request: AgentRequest, tokens: int) -> AgentRequest:
+    """The request with long results of tools cut, but for those since the user spoke last."""
+    most = tokens * CHARACTERS_PER_TOKEN
+    instructions, earlier, since = _parts(request)
+    short = [
+        replace(m, text=m.text[:most] + CUT) if isinstance(m, ToolMessage) and len(m.text) > most else m
+        for m in earlier
+    ]
+    return request if short == earlier else _with(request, [*instructions, *short, *since])
+
+
+def _earlier_only(request: AgentRequest) -> AgentRequest:
+    instructions, earlier, _ = _parts(request)
+    return _with(request, [*instructions, *earlier])
+
+
+def _summarised(request: AgentRequest, summary: str) -> AgentRequest:
+    instructions, _, since = _parts(request)
+    return _with(request, [*instructions, AssistantMessage((TextPart(SUMMARY + summary),)), *since])
+
+
+def _parts(request: AgentRequest) -> Parts:
+    """Instructions, what was said before the user's last message, and the conversation from that on."""
+    instructions: list[Message] = [message for message in request.messages if isinstance(message, SystemMessage)]
+    said: list[Message] = [message for message in request.messages if not isinstance(message, SystemMessage)]
+    users = [index for index, message in enumerate(said) if isinstance(message, UserMessage)]
+    start = users[-1] if users else len(said)
+    return instructions, said[:start], said[start:]
+
+
+def _with(request: AgentRequest, messages: Sequence[Message]) -> AgentRequest:
+    raw = [chat_message(message) for message in messages]
+    return replace(request, messages=tuple(messages), raw_messages=raw, raw_items=None)

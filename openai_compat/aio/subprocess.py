@@ -1,0 +1,202 @@
+"""One run of a command, from its start until nothing is left of its process group.
+
+A task of its own looks after it, so that clean-up runs to its end however often the reader is cancelled:
+
+    write the prompt ─┐
+    log stderr ───────┤ side by side, so that no full pipe can block another
+    read stdout ──────┘
+    wait for the exit
+    always: SIGTERM to the group, wait, SIGKILL to the group
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from subprocess import DEVNULL, PIPE
+
+import anyio
+from anyio.abc import ByteReceiveStream, ByteSendStream, Process
+
+from .background import Failure, Task, spawn
+
+PIECES_AHEAD = 4
+"""Pieces of output (64 KiB at most) that may wait for the reader; then the command waits."""
+
+LAST_WORDS = 0.3
+"""Seconds that stderr is still read for, once the command has exited."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grace:
+    """How long is waited for a command to do what it should, in seconds.
+
+    Attributes:
+        end: for its exit after the end of its output, and for the end of its output after its exit (a process that it
+            has started may hold on to it).
+        kill: for its exit after SIGTERM; then comes SIGKILL. Keep it below `Deadlines.grace`.
+    """
+
+    end: float = 5.0
+    kill: float = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """What to start. `stdin` None gives the command an empty one."""
+
+    argv: Sequence[str]
+    stdin: bytes | None
+    env: Mapping[str, str]
+    cwd: str | os.PathLike[str] | None
+
+
+class CommandRun:
+    """A started command. Read it to its end, then look at `exit_code`; call `stop()` in any case.
+
+    Attributes:
+        exit_code: what it exited with, negative for a signal. None while it runs, and if it had to be ended.
+    """
+
+    def __init__(self, launch: Launch, grace: Grace, stderr: Callable[[bytes], None]) -> None:
+        self._launch = launch
+        self._grace = grace
+        self._stderr = stderr
+        self._send, self._receive = anyio.create_memory_object_stream[bytes](PIECES_AHEAD)
+        self._failure = Failure()
+        self._reading = _Patience()
+        self.exit_code: int | None = None
+        self._task: Task = spawn(self._look_after, "command", self._send.close)
+
+    async def read(self) -> bytes:
+        """The next piece of what it writes to stdout, empty at the end. Raises OSError if it cannot be started."""
+        with suppress(anyio.EndOfStream):
+            return await self._receive.receive()
+        self._failure.raise_if_any()
+        return b""
+
+    def expect_end(self) -> None:
+        """It has said all that matters: do not wait for it longer than the grace."""
+        self._reading.limit(self._grace.end)
+
+    async def stop(self) -> None:
+        """End it if it still runs. Returns when nothing of its process group is left."""
+        if not self._task.done:
+            self._task.cancel()
+        try:
+            with anyio.CancelScope(shield=True):
+                await self._task.wait()
+        finally:
+            self._receive.close()
+
+    # in its own task
+
+    async def _look_after(self) -> None:
+        try:
+            await self._run()
+        except Exception as error:
+            self._failure.keep(error)
+
+    async def _run(self) -> None:
+        launch = self._launch
+        process = await anyio.open_process(
+            launch.argv,
+            stdin=DEVNULL if launch.stdin is None else PIPE,
+            cwd=launch.cwd,
+            env=launch.env,
+            start_new_session=True,
+        )
+        try:
+            await self._attend(process)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await _end_group(process, self._grace.kill)
+                await process.aclose()
+
+    async def _attend(self, process: Process) -> None:
+        logged = anyio.Event()
+        async with anyio.create_task_group() as group:
+            if process.stdin is not None:
+                group.start_soon(_write, process.stdin, self._launch.stdin)
+            if process.stderr is not None:
+                group.start_soon(self._log, process.stderr, logged)
+            group.start_soon(self._after_exit, process)
+            if process.stdout is not None:
+                await self._forward(process.stdout)
+            self.exit_code = await self._exit(process)
+            with anyio.move_on_after(LAST_WORDS):
+                await logged.wait()
+            group.cancel_scope.cancel()
+
+    async def _exit(self, process: Process) -> int | None:
+        if process.returncode is None:
+            with anyio.move_on_after(min(self._grace.end, self._reading.left)):
+                await process.wait()
+        return process.returncode
+
+    async def _forward(self, stdout: ByteReceiveStream) -> None:
+        with suppress(anyio.EndOfStream, anyio.BrokenResourceError, TimeoutError):
+            while True:
+                await self._send.send(await self._reading.wait(stdout.receive))
+
+    async def _log(self, stderr: ByteReceiveStream, logged: anyio.Event) -> None:
+        async for data in stderr:
+            self._stderr(data)
+        logged.set()
+
+    async def _after_exit(self, process: Process) -> None:
+        await process.wait()
+        self._reading.limit(self._grace.end)
+
+
+class _Patience:
+    """Waits for output: without end at first, and once it is limited, for so many seconds in all.
+
+    Only waiting counts: output that is there is read, however slow its reader is.
+    """
+
+    def __init__(self) -> None:
+        self.left = math.inf
+        self._since = 0.0
+        self._scope = anyio.CancelScope()
+
+    def limit(self, seconds: float) -> None:
+        if self.left == math.inf:
+            self.left = seconds
+            self._since = anyio.current_time()
+            self._scope.deadline = self._since + seconds
+
+    async def wait(self, receive: Callable[[], Awaitable[bytes]]) -> bytes:
+        """What `receive` returns. Raises TimeoutError when the time is over."""
+        self._since = anyio.current_time()
+        with anyio.CancelScope(deadline=self._since + self.left) as self._scope:
+            data = await receive()
+            self.left -= anyio.current_time() - self._since
+            return data
+        self.left = 0.0
+        raise TimeoutError
+
+
+async def _write(stdin: ByteSendStream, data: bytes | None) -> None:
+    """Write the prompt. A command that does not read it is none the worse for it."""
+    async with stdin:
+        with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
+            await stdin.send(data or b"")
+
+
+async def _end_group(process: Process, grace: float) -> None:
+    """End the command, and what it has started and left behind."""
+    if process.returncode is None:
+        _signal_group(process, signal.SIGTERM)
+        with anyio.move_on_after(grace):
+            await process.wait()
+    _signal_group(process, signal.SIGKILL)
+
+
+def _signal_group(process: Process, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, number)

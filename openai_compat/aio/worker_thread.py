@@ -1,0 +1,124 @@
+"""Plain (blocking) agents: each turn has a thread of its own, read from the event loop.
+
+How many there can be is bounded by the server's slots, not by anyio's shared pool of 40. Threads are daemons, so an
+agent that never returns cannot keep the interpreter from exiting.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Generator
+from contextlib import closing
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+
+from ..reducer import LARGE, size_of
+from .background import Failure
+
+BUFFER = 64
+"""Items a plain generator may be ahead of its reader."""
+
+
+def from_threads() -> Callable[[Callable[[], object]], object]:
+    """How to have the running event loop call something soon, from any thread; RuntimeError once the loop is gone.
+
+    Not `anyio.from_thread.run_sync`, which waits for the call: a loop that stops just then would keep the thread.
+    """
+    native: Any = anyio.lowlevel.current_token().native_token
+    soon: Callable[[Callable[[], object]], object] = (
+        getattr(native, "call_soon_threadsafe", None) or native.run_sync_soon
+    )
+    return soon
+
+
+class _Abandoned(Exception):
+    """Raised inside the thread when nobody reads any more."""
+
+
+class ThreadRun:
+    """Calls a function in a thread and yields the items of the generator that it returns.
+
+    That generator is iterated and closed in the thread too. A function that blocks cannot be interrupted: leaving
+    waits for it.
+    """
+
+    def __init__(self, call: Callable[[], Generator[Any]]) -> None:
+        self._call = call
+        self._items: deque[Any] = deque()
+        self._full = False
+        self._room = threading.Condition()
+        self._ready = anyio.Event()
+        self._waiting = False
+        self._abandoned = False
+        self._ended = False
+        self._failure = Failure()
+        self._soon = from_threads()
+
+    async def items(self) -> AsyncIterator[Any]:
+        """Start the thread and yield its items, then raise what it raised."""
+        context = contextvars.copy_context()
+        threading.Thread(target=context.run, args=(self._work,), name="openai-compat agent", daemon=True).start()
+        try:
+            while batch := await self._next():
+                for item in batch:
+                    yield item
+        finally:
+            await self._leave()
+            self._failure.raise_if_any()
+
+    async def _next(self) -> list[Any]:
+        while True:
+            with self._room:
+                batch = list(self._items)
+                self._items.clear()
+                self._full = False
+                self._room.notify()
+                if batch or self._ended:
+                    return batch
+                self._waiting, self._ready = True, anyio.Event()
+            await self._ready.wait()
+
+    async def _leave(self) -> None:
+        with self._room:
+            self._abandoned = True
+            self._room.notify()
+        with anyio.CancelScope(shield=True):
+            while not self._ended:
+                await self._next()
+
+    # in the thread
+
+    def _work(self) -> None:
+        try:
+            with closing(self._call()) as items:
+                for item in items:
+                    self._put(item)
+        except _Abandoned:
+            pass
+        except BaseException as error:  # SystemExit and KeyboardInterrupt too: the reader decides
+            self._failure.keep(error)
+        with self._room:
+            self._ended = True
+        self._wake()
+
+    def _put(self, item: Any) -> None:
+        with self._room:
+            self._room.wait_for(lambda: not self._full or self._abandoned)
+            if self._abandoned:
+                raise _Abandoned
+            self._items.append(item)
+            self._full = len(self._items) >= BUFFER or size_of(item) >= LARGE
+        self._wake()
+
+    def _wake(self) -> None:
+        with self._room:
+            waiting, self._waiting = self._waiting, False
+        if waiting:
+            try:
+                self._soon(self._ready.set)
+            except RuntimeError:  # the event loop is gone, and the reader with it
+                self._abandoned = True

@@ -1,0 +1,1 @@
+"""The half with I/O: a folder for each API, and what the APIs share."""

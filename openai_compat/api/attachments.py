@@ -1,0 +1,200 @@
+"""Uploaded files that a request names by their ids, as what agents can read: their bytes, name and media type."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias, cast
+
+from ..backend import AgentRequest, Capabilities
+from ..errors import InvalidRequest
+from ..messages import FilePart, ImagePart, InputPart, Message, TextPart, ToolMessage, UserMessage
+from ..stores.port import Key, StoredFile
+from ..wire.chat_messages import chat_message
+from .services import Runtime
+
+Places: TypeAlias = Mapping[str, str]
+"""Where a request names files, by their ids, as `param` says it. Others are named in what was said before."""
+
+Fields: TypeAlias = dict[str, Any]
+
+
+async def attach(runtime: Runtime, request: AgentRequest, can: Capabilities, places: Places) -> AgentRequest:
+    """The request with the files themselves in place of their ids: pictures as such, for agents that take them.
+
+    What is kept of the conversation keeps the ids. Files of earlier requests that are gone since then, or for which there
+    is no room, are replaced by a text that says so. Raises InvalidRequest for one that this request names and that is
+    not there (`file_not_found`), that the agent cannot take, or that is too much (`attachments_too_large`).
+    """
+    named = [identifier for message in request.messages for identifier in _named_in(message)]
+    if not named:
+        return request
+    files = await _load(runtime, request.principal.id, named, places)
+    _check_taken(files, can, places)
+    attached = _Attached(files, can)
+    messages = tuple([attached.message(message) for message in request.messages])
+    raw = [
+        chat if now is then else {**chat, "content": chat_message(now)["content"]}
+        for chat, now, then in zip(request.raw_messages, messages, request.messages, strict=True)
+    ]
+    items = None if request.raw_items is None else [attached.item(item) for item in request.raw_items]
+    return replace(request, messages=messages, raw_messages=raw, raw_items=items)
+
+
+def message_places(messages: Sequence[Message]) -> Places:
+    """Where the messages of a chat request name files, each for the first time."""
+    places: dict[str, str] = {}
+    for index, message in enumerate(messages):
+        for position, part in enumerate(message.parts if isinstance(message, UserMessage) else ()):
+            if isinstance(part, FilePart) and part.file_id is not None:
+                places.setdefault(part.file_id, f"messages[{index}].content[{position}]")
+        for part in message.media if isinstance(message, ToolMessage) else ():
+            if isinstance(part, FilePart) and part.file_id is not None:
+                places.setdefault(part.file_id, f"messages[{index}].content")
+    return places
+
+
+def item_places(items: Sequence[Fields]) -> Places:
+    """Where the items of a Responses request name files, each for the first time."""
+    places: dict[str, str] = {}
+    for index, item in enumerate(items):
+        for name in ("content", "output"):
+            for position, part in enumerate(_parts(item, name)):
+                if isinstance(part.get("file_id"), str):
+                    places.setdefault(part["file_id"], f"input[{index}].{name}[{position}]")
+    return places
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """A file with its bytes, as a `data:` URL."""
+
+    known: StoredFile
+    url: str
+
+    @property
+    def is_picture(self) -> bool:
+        return self.known.media_type.startswith("image/")
+
+
+async def _load(runtime: Runtime, principal: str, named: Sequence[str], places: Places) -> dict[str, _File]:
+    """The files that are there, and for which there is room: the request's own, then those named before, newest first.
+
+    Sizes count as often as a file is named.
+    """
+    files: dict[str, _File] = {}
+    times, room = Counter(named), runtime.limits.attachments
+    own = [identifier for identifier in named if identifier in places]
+    before = [identifier for identifier in reversed(named) if identifier not in places]
+    for identifier in dict.fromkeys([*own, *before]):
+        key = Key(principal, identifier)
+        known = await runtime.store.get_file(key)
+        size = 0 if known is None else known.size * times[identifier]
+        if size > room and identifier in places:
+            text = f"The files of a request can have {runtime.limits.attachments} bytes together."
+            raise InvalidRequest(text, param=places[identifier], code="attachments_too_large")
+        content = await runtime.store.file_content(key) if known is not None and size <= room else None
+        if known is not None and content is not None:
+            files[identifier] = _File(known, f"data:{known.media_type};base64,{b64encode(content).decode()}")
+            room -= size
+        elif identifier in places:
+            raise InvalidRequest("No file has this id.", param=places[identifier], code="file_not_found")
+    return files
+
+
+def _check_taken(files: Mapping[str, _File], can: Capabilities, places: Places) -> None:
+    for identifier, file in files.items():
+        if identifier in places and not _taken(file, can):
+            place = places[identifier]
+            text = f"This agent does not support '{place}'."
+            raise InvalidRequest(text, param=place, code="unsupported_parameter")
+
+
+def _taken(file: _File, can: Capabilities) -> bool:
+    return can.files or (can.vision and file.is_picture)
+
+
+@dataclass(frozen=True, slots=True)
+class _Attached:
+    """Puts files where they are named."""
+
+    files: Mapping[str, _File]
+    can: Capabilities
+
+    def message(self, message: Message) -> Message:
+        """The same message if it names no file."""
+        if not any(_named_in(message)):
+            return message
+        if isinstance(message, UserMessage):
+            return replace(message, parts=tuple([self._part(part) for part in message.parts]))
+        assert isinstance(message, ToolMessage)
+        parts = [self._part(part) for part in message.media]
+        lost = [part.text for part in parts if isinstance(part, TextPart)]
+        media = tuple([part for part in parts if not isinstance(part, TextPart)])
+        return replace(message, text="\n".join([message.text, *lost]), media=media)
+
+    def _part(self, part: InputPart) -> InputPart:
+        identifier = _named(part)
+        if identifier is None:
+            return part
+        file = self._file(identifier)
+        if file is None:
+            return TextPart(_left_out(identifier))
+        if file.is_picture and self.can.vision:
+            return ImagePart(file.url)
+        return FilePart(file.url, filename=cast("FilePart", part).filename or file.known.filename)
+
+    def item(self, item: Fields) -> Fields:
+        """The same item if it names no file."""
+        lists = {name: parts for name in ("content", "output") if (parts := _parts(item, name))}
+        changed = {name: [self._field(part) for part in parts] for name, parts in lists.items()}
+        return item if changed == lists else {**item, **changed}
+
+    def _field(self, part: Fields) -> Fields:
+        identifier = part.get("file_id")
+        if part.get("type") not in ("input_file", "input_image") or not isinstance(identifier, str):
+            return part
+        if part.get("file_data") is not None or part.get("image_url") is not None:
+            return part
+        file = self._file(identifier)
+        if file is None:
+            return {"type": "input_text", "text": _left_out(identifier)}
+        if file.is_picture and self.can.vision:
+            return {"type": "input_image", "image_url": file.url, "detail": part.get("detail") or "auto"}
+        filename = part.get("filename") or file.known.filename
+        return {"type": "input_file", "file_data": file.url, "filename": filename}
+
+    def _file(self, identifier: str) -> _File | None:
+        """None for what is left out, and for what the agent, unlike the one before it, cannot take."""
+        file = self.files.get(identifier)
+        return file if file is not None and _taken(file, self.can) else None
+
+
+def _named_in(message: Message) -> Iterator[str]:
+    parts: Sequence[InputPart] = ()
+    if isinstance(message, UserMessage):
+        parts = message.parts
+    elif isinstance(message, ToolMessage):
+        parts = message.media
+    for part in parts:
+        identifier = _named(part)
+        if identifier is not None:
+            yield identifier
+
+
+def _named(part: InputPart) -> str | None:
+    """The id of the file that a part stands for; one that has its data needs none."""
+    return part.file_id if isinstance(part, FilePart) and part.file_data is None else None
+
+
+def _parts(item: Fields, name: str) -> list[Fields]:
+    """A list of parts, if that is what it is."""
+    found = item.get(name)
+    parts = cast("list[Any]", found) if isinstance(found, list) else []
+    return cast("list[Fields]", parts) if all([isinstance(part, dict) for part in parts]) else []
+
+
+def _left_out(identifier: str) -> str:
+    return f"[The file {identifier} is not available.]"

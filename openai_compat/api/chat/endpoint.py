@@ -1,0 +1,157 @@
+"""`POST /v1/chat/completions`."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from pydantic_core import to_json
+
+from ...aio.off_loop import off_loop
+from ...backend import AgentBackend, AgentRequest
+from ...errors import InvalidRequest, RateLimited
+from ...policies.content import check_content_type
+from ...state.approvals import Binding, decide
+from ...state.conversations import Draft
+from ...stores.port import StoredCompletion
+from ...turns.run_group import Form, Job
+from ...wire.chat.call_order import CallOrder
+from ...wire.chat.parse import ParsedChat, check_capabilities, parse_chat
+from ...wire.chat.serialize import ChatForm, ChatStream, completion, stream_end
+from ...wire.conversation_rules import check_conversation
+from ...wire.presentation import Presentation
+from ..admit import admit
+from ..attachments import attach, message_places
+from ..body import parse_body, read_body
+from ..detach import outlive
+from ..exchange import Exchange
+from ..generation import generate, say
+from ..own_tools import check_names
+from ..services import Runtime, new_id, now
+from ..stream_recovery import journaled, resume
+from ..text_approvals import Questions, answered, asks_by_tool
+
+
+async def create(runtime: Runtime, exchange: Exchange) -> None:
+    """Run an agent and answer with a chat completion, streamed or plain; or go on with a stream that was lost."""
+    check_content_type(exchange.request)
+    last_event = exchange.request.header(b"last-event-id")
+    if last_event is not None:
+        await resume(runtime, exchange, last_event)
+        return
+    body = await read_body(exchange.request, runtime.limits, runtime.deadlines)
+    caller = runtime.caller(exchange.principal, exchange.request)
+    parsed = await parse_body(body, partial(parse_chat, body, caller))
+    request = parsed.request
+    identity = ChatForm(new_id("chatcmpl-"), now(), request.model, parsed.custom_tools, parsed.include_usage)
+    form = _form(identity, parsed)
+    chore = await runtime.housekeeping.answer(exchange.request, parsed.request) if runtime.housekeeping else None
+    if chore is not None:
+        exchange.note = "housekeeping"
+        await say(exchange, form, chore, stream=parsed.request.stream)
+        return
+    work = partial(_run, runtime, exchange, parsed, identity, form)
+    await outlive(runtime.disconnect, exchange, partial(runtime.idempotency.once, exchange, body, work))
+
+
+async def _run(runtime: Runtime, exchange: Exchange, parsed: ParsedChat, identity: ChatForm, form: Form) -> None:
+    await admit(runtime, exchange)
+    if form.keep is not None:
+        await runtime.check_store()
+    agent, backend = runtime.agent(parsed.request.model, exchange.principal)
+    async with AsyncExitStack() as stack:
+        draft = await _draft(runtime, exchange, parsed)
+        request = parsed.request
+        if draft is not None:
+            request = (await stack.enter_async_context(draft)).request
+        else:
+            check_conversation(request.messages)
+        check_capabilities(parsed, backend.capabilities)
+        places = parsed.tool_places
+        await check_names(backend, request, places.keys(), places.__getitem__)
+        long = parsed.long or (draft is not None and draft.long)
+        request = await off_loop(partial(runtime.messages.apply, request), long=long)
+        request = await attach(runtime, request, backend.capabilities, message_places(parsed.request.messages))
+        job = await _job(runtime, request, Served(identity.id, agent, backend, parsed.choices, draft))
+        try:
+            journal = None
+            if request.stream and runtime.disconnect.then != "cancel":
+                journal = await stack.enter_async_context(journaled(runtime, exchange, identity.id, draft))
+            await generate(runtime, exchange, job, form, journal=journal)
+        except RateLimited:
+            if runtime.busy is None or exchange.agent_started:
+                raise
+            exchange.note = "busy"
+            await stack.aclose()
+            await say(exchange, form, await runtime.busy_text(request), stream=request.stream)
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """Who answers a request, under which id, how often, in which conversation."""
+
+    id: str
+    agent: str
+    backend: AgentBackend
+    choices: int
+    draft: Draft | None
+
+
+async def _job(runtime: Runtime, request: AgentRequest, served: Served) -> Job:
+    """The job, with what the request decides about an earlier turn's questions, and with those that it may ask."""
+    answers = None
+    if served.choices == 1:
+        request, answers = await answered(runtime.store, served.agent, request)
+    asks = Questions(by_tool=asks_by_tool(request))
+    bound = Binding(request.principal.id, served.agent, request.conversation_id)
+    most = runtime.limits.answer
+    return Job(
+        served.id,
+        served.agent,
+        served.backend,
+        [request] * served.choices,
+        lambda: Presentation(runtime.visibility, ask=asks.ask, call_order=CallOrder(most)),
+        served.draft,
+        said_view=lambda: Presentation("hidden", ask=asks.ask, call_order=CallOrder(most)),
+        before=None if answers is None else partial(decide, runtime.store, request.principal.id, answers),
+        questions=partial(asks.kept, served.id, bound),
+    )
+
+
+async def _draft(runtime: Runtime, exchange: Exchange, parsed: ParsedChat) -> Draft | None:
+    conversations = runtime.conversations
+    if conversations is None:
+        return None
+    identifier = conversations.identify(exchange.request, parsed.body)
+    if identifier is not None and parsed.choices > 1:
+        raise InvalidRequest("A conversation takes one answer at a time.", param="n", code="invalid_value")
+    if parsed.choices > 1:
+        return None
+    draft = await runtime.turn_locks.open(exchange.principal.id, identifier, parsed.request, long=parsed.long)
+    if draft is not None:
+        exchange.about.append(("X-Conversation-Id", draft.key.id.encode().decode("latin-1")))
+    return draft
+
+
+def _form(chat: ChatForm, parsed: ParsedChat) -> Form:
+    return Form(
+        stream=partial(ChatStream, chat),
+        stream_end=partial(stream_end, chat),
+        whole=partial(completion, chat),
+        keep=partial(_stored, chat, parsed.request) if parsed.wire.store else None,
+    )
+
+
+def _stored(chat: ChatForm, request: AgentRequest, answer: bytes) -> StoredCompletion:
+    """An answer that was asked for with `store: true`."""
+    messages: list[dict[str, Any]] = request.raw_messages
+    return StoredCompletion(
+        id=chat.id,
+        created=chat.created,
+        model=chat.model,
+        metadata=dict(request.metadata),
+        body=answer.decode(),
+        messages=to_json(messages, inf_nan_mode="null").decode(),
+    )

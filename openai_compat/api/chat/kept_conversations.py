@@ -1,0 +1,44 @@
+"""`GET` and `DELETE /v1/chat/conversations/{id}`: what the server keeps of a conversation. An extension of ours."""
+
+from __future__ import annotations
+
+from ...errors import NotFound
+from ...stores.port import Key, Store
+from ...wire.items.serialize import chat_messages_of
+from ...wire.json import dumps, from_stored_json
+from ...wire.stored_types import Deleted, KeptConversation
+from ..exchange import Exchange
+from ..services import Runtime
+
+
+async def get_conversation(runtime: Runtime, exchange: Exchange, identifier: str) -> None:
+    """The messages of a conversation, oldest first. Raises NotFound."""
+    found = await _store(runtime).read(Key(exchange.principal.id, identifier))
+    if found is None:
+        raise _unknown()
+    body: KeptConversation = {
+        "id": found.id,
+        "object": "chat.conversation",
+        "created": int(found.created),
+        "turns": found.version,
+        "messages": chat_messages_of([from_stored_json(item.body) for item in found.items]),
+    }
+    await exchange.answer(200, dumps(body))
+
+
+async def delete_conversation(runtime: Runtime, exchange: Exchange, identifier: str) -> None:
+    """Forget a conversation. A turn that runs in it goes on, and is not kept. Raises NotFound."""
+    if not await _store(runtime).delete(Key(exchange.principal.id, identifier)):
+        raise _unknown()
+    body: Deleted = {"id": identifier, "object": "chat.conversation.deleted", "deleted": True}
+    await exchange.answer(200, dumps(body))
+
+
+def _store(runtime: Runtime) -> Store:
+    if runtime.conversations is None:
+        raise NotFound("This server keeps no conversations.", code="unknown_url")
+    return runtime.store
+
+
+def _unknown() -> NotFound:
+    return NotFound("No conversation has this id.", code="conversation_not_found")

@@ -1,0 +1,53 @@
+"""`POST /v1/completions`, the older API: prompts in, text out."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from ...errors import InvalidRequest
+from ...policies.content import check_content_type
+from ...turns.run_group import Form, Job
+from ...wire.chat.legacy_parse import parse_completion
+from ...wire.chat.legacy_serialize import CompletionForm, CompletionStream, completion_stream_end, text_completion
+from ...wire.presentation import Presentation
+from ..admit import admit
+from ..body import parse_body, read_body
+from ..detach import outlive
+from ..exchange import Exchange
+from ..generation import generate, say
+from ..services import Runtime, new_id, now
+
+
+async def create(runtime: Runtime, exchange: Exchange) -> None:
+    """Run an agent for each prompt and answer with text completions, streamed or plain."""
+    check_content_type(exchange.request)
+    body = await read_body(exchange.request, runtime.limits, runtime.deadlines)
+    caller = runtime.caller(exchange.principal, exchange.request)
+    parsed = await parse_body(body, partial(parse_completion, body, caller))
+    wire, times = parsed.wire, parsed.wire.n or 1
+    if len(parsed.prompts) > runtime.limits.choices:
+        message = f"At most {runtime.limits.choices} prompts can be answered at once."
+        raise InvalidRequest(message, param="prompt", code="invalid_value")
+    echo = tuple([prompt if wire.echo else "" for prompt in parsed.prompts for _ in range(times)])
+    text = CompletionForm(new_id("cmpl-"), now(), wire.model, parsed.include_usage, echo)
+    form = Form(
+        stream=partial(CompletionStream, text),
+        stream_end=partial(completion_stream_end, text),
+        whole=partial(text_completion, text),
+    )
+    if len(parsed.requests) == times == 1 and runtime.housekeeping is not None:
+        chore = await runtime.housekeeping.answer(exchange.request, parsed.requests[0])
+        if chore is not None:
+            exchange.note = "housekeeping"
+            await say(exchange, form, chore, stream=parsed.requests[0].stream)
+            return
+    requests = [request for request in parsed.requests for _ in range(times)]
+    agent, backend = runtime.agent(wire.model, exchange.principal)
+    job = Job(text.id, agent, backend, requests, partial(Presentation, "hidden", refusal_as_text=True))
+    work = partial(_run, runtime, exchange, job, form)
+    await outlive(runtime.disconnect, exchange, partial(runtime.idempotency.once, exchange, body, work))
+
+
+async def _run(runtime: Runtime, exchange: Exchange, job: Job, form: Form) -> None:
+    await admit(runtime, exchange)
+    await generate(runtime, exchange, job, form)

@@ -1,0 +1,91 @@
+"""Chat completions that were made with `store: true`: list, get, change their metadata, delete, list their messages.
+
+Source: OpenAI's OpenAPI document (`/chat/completions`, `/chat/completions/{id}` and `/messages` below it).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import Any
+from urllib.parse import parse_qs
+
+from pydantic_core import from_json
+
+from ...errors import NotFound
+from ...policies.content import check_content_type
+from ...stores.port import Key, StoredCompletion
+from ...wire.body import parse_object, validate
+from ...wire.json import dumps
+from ...wire.stored_types import Deleted, MetadataUpdate
+from ..body import parse_body, read_body
+from ..exchange import Exchange
+from ..paging import list_page, page_of, page_query, unknown_cursor
+from ..services import Runtime
+
+
+async def list_completions(runtime: Runtime, exchange: Exchange) -> None:
+    """A page of the caller's completions, filtered by `model` and `metadata[key]`."""
+    query, asked = parse_qs(exchange.request.query), page_query(exchange.request.query, "asc")
+    kept = await runtime.store.list_completions(exchange.principal.id, asked.after, asked.order)
+    if kept is None:
+        raise unknown_cursor()
+    found = [completion for completion in kept if _matches(completion, query)]
+    shown = [_object(completion) for completion in found[: asked.limit]]
+    await exchange.answer(200, dumps(page_of(shown, more=len(found) > asked.limit)))
+
+
+async def get_completion(runtime: Runtime, exchange: Exchange, identifier: str) -> None:
+    """One completion."""
+    await exchange.answer(200, dumps(_object(await _find(runtime, exchange, identifier))))
+
+
+async def list_messages(runtime: Runtime, exchange: Exchange, identifier: str) -> None:
+    """A page of the messages that a completion was made from."""
+    found = await _find(runtime, exchange, identifier)
+    await exchange.answer(200, dumps(list_page(_messages(found), exchange.request.query, "asc")))
+
+
+async def update_completion(runtime: Runtime, exchange: Exchange, identifier: str) -> None:
+    """Replace a completion's metadata."""
+    check_content_type(exchange.request)
+    body = await read_body(exchange.request, runtime.limits, runtime.deadlines)
+    update = validate(MetadataUpdate, await parse_body(body, partial(parse_object, body)))
+    changed = replace(await _find(runtime, exchange, identifier), metadata=update.metadata or {})
+    await runtime.store.put_completion(exchange.principal.id, changed)
+    await exchange.answer(200, dumps(_object(changed)))
+
+
+async def delete_completion(runtime: Runtime, exchange: Exchange, identifier: str) -> None:
+    """Forget a completion."""
+    if not await runtime.store.delete_completion(Key(exchange.principal.id, identifier)):
+        raise _unknown()
+    body: Deleted = {"id": identifier, "object": "chat.completion.deleted", "deleted": True}
+    await exchange.answer(200, dumps(body))
+
+
+async def _find(runtime: Runtime, exchange: Exchange, identifier: str) -> StoredCompletion:
+    found = await runtime.store.get_completion(Key(exchange.principal.id, identifier))
+    if found is None:
+        raise _unknown()
+    return found
+
+
+def _unknown() -> NotFound:
+    return NotFound("No stored chat completion has this id.", code="completion_not_found", param="completion_id")
+
+
+def _object(stored: StoredCompletion) -> dict[str, Any]:
+    return {**from_json(stored.body), "metadata": stored.metadata}
+
+
+def _messages(stored: StoredCompletion) -> list[dict[str, Any]]:
+    messages = from_json(stored.messages)
+    return [{"id": f"{stored.id}-{index}", "name": None, **message} for index, message in enumerate(messages)]
+
+
+def _matches(stored: StoredCompletion, query: dict[str, list[str]]) -> bool:
+    if "model" in query and stored.model != query["model"][-1]:
+        return False
+    wanted = {name[9:-1]: values[-1] for name, values in query.items() if name.startswith("metadata[")}
+    return all([stored.metadata.get(name) == value for name, value in wanted.items()])

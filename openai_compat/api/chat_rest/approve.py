@@ -1,0 +1,224 @@
+"""`GET /approvals` and `POST /tools/approve`: a decision is made once, and the turn goes on with it, once."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import Any
+
+import anyio
+
+from ...aio.background import spawn
+from ...backend import AgentRequest, Decision, Sampling
+from ...errors import NotFound, OpenAICompatError
+from ...policies.disconnect import Disconnect
+from ...state.approvals import Answers, Binding, decide, elsewhere, find_answers, settings_in
+from ...state.conversations import Draft
+from ...stores.port import Approval, Key
+from ...wire.chat_rest.forms import Pieces, Turned, TurnForm, Whole
+from ...wire.chat_rest.serialize import TurnRecord
+from ...wire.chat_rest.serialize_agentic import Agentic
+from ...wire.chat_rest.types import ApproveAnswer, ApproveRequest
+from ...wire.errors import error_frame
+from ...wire.json import dumps, from_stored_json
+from ..admit import admit
+from ..detach import outlive
+from ..exchange import Exchange
+from ..follow import CHAT
+from ..services import Runtime, logger, new_id
+from ..stream_recovery import resume
+from .lookup import lock, pending_approval
+from .messages import agentic_failure, session_of
+from .prepare import served, with_instructions
+from .request import query, read, tell_client, told
+from .run import Sink, Work, run_turn
+
+FINISH = Disconnect("finish")
+"""What was decided is spent: the turn goes on, whether the client waits for it or not."""
+
+
+async def list_pending(runtime: Runtime, exchange: Exchange) -> None:
+    """The calls that wait for a decision, in one conversation or in all."""
+    conversation = query(exchange).get("conversationId")
+    found = await runtime.store.approvals(exchange.principal.id, conversation)
+    shown = [pending_approval(approval, runtime.agents.values()) for approval in found]
+    await exchange.answer(200, dumps({"approvals": shown}))
+
+
+async def approve(runtime: Runtime, exchange: Exchange) -> None:
+    """Decide about a call. Raises NotFound, and Conflict for what was decided already or too late."""
+    last_event = exchange.request.header(b"last-event-id")
+    if last_event is not None:
+        await resume(runtime, exchange, last_event)
+        return
+    asked, body = await read(runtime, exchange, ApproveRequest)
+    work = partial(_approve, runtime, exchange, asked)
+    await outlive(FINISH, exchange, partial(runtime.idempotency.once, exchange, body, work))
+
+
+async def _approve(runtime: Runtime, exchange: Exchange, asked: ApproveRequest) -> None:
+    await admit(runtime, exchange)
+    found = await _find(runtime, exchange.principal.id, asked)
+    bound = Binding(exchange.principal.id, found.agent, asked.conversation_id)
+    answers = await find_answers(runtime.store, bound, {asked.approval_id: _decision(asked)})
+    go_on = partial(_go_on, runtime, exchange, asked, found=found, answers=answers)
+    if asked.background:
+        await _in_background(exchange, asked, lambda sink: go_on(sink=sink))
+    else:
+        await go_on(sink=None)
+
+
+async def _find(runtime: Runtime, principal: str, asked: ApproveRequest) -> Approval:
+    found = await runtime.store.approval(Key(principal, asked.approval_id))
+    if found is None or found.conversation != asked.conversation_id:
+        raise NotFound("No approval of this conversation has this id.", code="approval_not_found", param="approvalId")
+    return found
+
+
+def _decision(asked: ApproveRequest) -> Decision:
+    arguments = asked.arguments
+    return Decision(
+        approved=asked.decision != "deny",
+        reason=asked.reason,
+        arguments=arguments if arguments is None or isinstance(arguments, str) else dumps(arguments).decode(),
+        always=asked.decision == "allow-always",
+        pattern=asked.pattern,
+    )
+
+
+async def _go_on(
+    runtime: Runtime, exchange: Exchange, asked: ApproveRequest, *, found: Approval, answers: Answers, sink: Sink | None
+) -> None:
+    """Go on with the turn that has asked; to `sink`, or else to the client."""
+    key = Key(exchange.principal.id, asked.conversation_id)
+    settings = await _settings(runtime, key, found)
+    _check_asker(runtime, exchange, settings["model"], found)
+    agentic = asked.stream is True and settings.get("extra", {}).get("report_steps") is True
+    failed = agentic_failure if agentic else error_frame
+    async with told(exchange, failed), await lock(runtime, key) as draft:
+        work = _work(runtime, exchange, draft, settings, answers)
+        form = _form(runtime, asked, found, work, agentic=agentic)
+        if sink is not None:
+            await run_turn(runtime, exchange, work, form, sink=sink)
+        else:
+            await tell_client(runtime, exchange, work, form, stream=asked.stream is True, failed=failed)
+
+
+def _form(runtime: Runtime, asked: ApproveRequest, found: Approval, work: Work, *, agentic: bool) -> TurnForm:
+    answer = partial(_answer, asked, found)
+    if not asked.stream:
+        return Whole(answer)
+    return Agentic(session_of(runtime, work, "", None)) if agentic else Pieces(answer)
+
+
+def _answer(asked: ApproveRequest, found: Approval, turned: Turned) -> ApproveAnswer:
+    call = turned.record.calls.get(found.call_id)
+    return {
+        "success": True,
+        "decision": asked.decision,
+        "resumed": True,
+        "result": None if call is None else call.get("result"),
+        "assistantMessage": turned.assistant,
+        "toolCalls": list(turned.record.calls.values()),
+        "pendingApprovals": turned.approvals,
+        "finishReason": turned.record.finish_reason,
+        "usage": turned.usage,
+    }
+
+
+def _work(runtime: Runtime, exchange: Exchange, draft: Draft, settings: Mapping[str, Any], answers: Answers) -> Work:
+    """The turn as it was asked for at first, with what was decided."""
+    caller = runtime.caller(exchange.principal, exchange.request)
+    who = served(runtime, caller.principal, settings["model"])
+    sampling = Sampling(
+        settings.get("temperature"), max_tokens=settings.get("maxTokens"), reasoning_effort=settings.get("effort")
+    )
+    request = AgentRequest(
+        model=who.model,
+        messages=(),
+        raw_messages=[],
+        sampling=sampling,
+        principal=caller.principal,
+        headers=caller.headers,
+        metadata=settings.get("metadata", {}),
+        extra=settings.get("extra", {}),
+        resume=answers.resume(None),
+    )
+    draft.go_on(request)
+    return Work(
+        id=new_id(CHAT),
+        agent=who.agent,
+        provider=who.provider,
+        backend=who.backend,
+        request=with_instructions(runtime.messages.apply(draft.request), settings.get("instructions", ())),
+        draft=draft,
+        record=TurnRecord(new_id),
+        user_items=(),
+        user=None,
+        settings=settings,
+        before=partial(decide, runtime.store, caller.principal.id, answers),
+    )
+
+
+async def _settings(runtime: Runtime, key: Key, found: Approval) -> Mapping[str, Any]:
+    """How the agent was asked when it paused. Raises Conflict if that cannot be known."""
+    kept = settings_in(found.state)
+    if kept is not None and kept.get("workflow") is None:
+        return kept
+    response = await runtime.store.response(Key(key.principal, found.turn))
+    model = None if response is None else from_stored_json(response.body).get("model")
+    if model is None and kept is None and len(runtime.agents) == 1:
+        model = next(iter(runtime.agents))
+    if model is None:  # or it was a workflow, which only the WebSocket runs
+        raise elsewhere("This was asked over another API, and has to be decided there.")
+    return {"model": model}
+
+
+def _check_asker(runtime: Runtime, exchange: Exchange, model: str, found: Approval) -> None:
+    """Raise Conflict if the model that has asked is another agent by now."""
+    if served(runtime, exchange.principal, model).agent != found.agent:
+        raise elsewhere("The agent that has asked this is not served under its name any more.")
+
+
+class _Accepted:
+    """Where a turn is told that nobody waits for. `begun` is set once it runs, or cannot."""
+
+    def __init__(self) -> None:
+        self.begun = anyio.Event()
+        self.error: Exception | None = None
+
+    async def started(self) -> None:
+        """The agent is about to run: the decision counts."""
+        self.begun.set()
+
+    async def write(self, frames: bytes) -> None:
+        """Nobody reads."""
+
+    async def keep_alive(self) -> None:
+        """Nobody waits."""
+
+    async def end(self, data: bytes) -> None:
+        """It is in the conversation."""
+
+
+async def _in_background(exchange: Exchange, asked: ApproveRequest, go_on: Callable[[Sink], Awaitable[None]]) -> None:
+    """Answer once the decision counts; the turn goes on by itself. Raises what went wrong before."""
+    sink = _Accepted()
+
+    async def run() -> None:
+        try:
+            await go_on(sink)
+        except Exception as error:
+            if sink.begun.is_set():
+                logger.warning("%s: a turn in the background has failed", exchange.request_id, exc_info=error)
+            sink.error = error
+        finally:
+            sink.begun.set()
+
+    spawn(run, f"turn after {asked.approval_id}", lambda: None)
+    await sink.begun.wait()
+    if isinstance(sink.error, OpenAICompatError):
+        raise sink.error
+    exchange.agent_started = True
+    answer: ApproveAnswer = {"success": True, "decision": asked.decision, "resumed": True, "pendingApprovals": []}
+    await exchange.answer(202, dumps(answer))

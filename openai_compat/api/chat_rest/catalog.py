@@ -1,0 +1,161 @@
+"""`/models`, `/providers` and `/tools`: what can be talked to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from ...errors import Forbidden, InvalidRequest, NotFound
+from ...providers.port import Health, ProviderControl
+from ...wire.chat_rest.types import ConfigureRequest, DefaultProviderRequest
+from ...wire.json import dumps
+from ..exchange import Exchange
+from ..services import Runtime
+from .lookup import toolbox_of
+from .prepare import meant
+from .request import query, read
+
+SERVED = Health(healthy=True, message="Served here.", latency_ms=0)
+
+
+async def list_models(runtime: Runtime, exchange: Exchange) -> None:
+    """The models that can be talked to here, of all providers or of one."""
+    wanted = query(exchange).get("provider")
+    if wanted is not None:
+        _check_known(runtime, wanted)
+    named = [(name, runtime.provider_of(name)) for name in runtime.agents if exchange.principal.may_use(name)]
+    models = [_model(name, provider) for name, provider in named if wanted in (None, provider)]
+    await exchange.answer(200, dumps({"models": models, "aliases": _aliases(runtime, exchange, wanted)}))
+
+
+def _model(name: str, provider: str) -> Mapping[str, Any]:
+    return {"id": name, "name": name, "provider": provider}
+
+
+def _aliases(runtime: Runtime, exchange: Exchange, wanted: str | None) -> list[Mapping[str, Any]]:
+    """The other names by which the caller can ask for one of these models."""
+    if runtime.providers is None:
+        return []
+    found: list[Mapping[str, Any]] = []
+    for alias, target in runtime.providers.aliases.items():
+        provider, _, model = target.partition("/")
+        if wanted in (None, provider) and meant(runtime, exchange.principal, alias) is not None:
+            found.append({"alias": alias, "provider": provider, "model": model})
+    return found
+
+
+async def list_providers(runtime: Runtime, exchange: Exchange) -> None:
+    """The providers, and how they are."""
+    control = runtime.providers
+    found = {} if control is None else dict(await control.health())
+    for name in runtime.provider_names():
+        if name not in found:
+            found[name] = await _health_of(runtime, name)
+    default = runtime.choice.provider or (None if control is None else control.default)
+    shown = [_provider(name, health) for name, health in found.items()]
+    await exchange.answer(200, dumps({"default": default or runtime.owned_by, "providers": shown}))
+
+
+async def _health_of(runtime: Runtime, name: str, *, fresh: bool = False) -> Health:
+    """How a provider is; one that only an agent knows is as well as the agent."""
+    if name != runtime.owned_by and runtime.providers is not None:
+        with suppress(NotFound):
+            return await runtime.providers.health_of(name, fresh=fresh)
+    _check_known(runtime, name)
+    return SERVED
+
+
+def _provider(name: str, health: Health) -> Mapping[str, Any]:
+    told = {"healthy": health.healthy, "message": health.message, "latencyMs": health.latency_ms}
+    return {"type": name, "enabled": True, **told}
+
+
+async def list_offered(runtime: Runtime, exchange: Exchange, name: str) -> None:
+    """The models that a provider offers. Raises NotFound."""
+    if name == runtime.owned_by or runtime.providers is None or not _is_configurable(runtime.providers, name):
+        _check_known(runtime, name)
+        own = [agent for agent in runtime.agents if runtime.provider_of(agent) == name]
+        found = [agent for agent in own if exchange.principal.may_use(agent)]
+    else:
+        found = list(await runtime.providers.models(name))
+    await exchange.answer(200, dumps({"models": [_model(model, name) for model in found]}))
+
+
+def _is_configurable(control: ProviderControl, name: str) -> bool:
+    """Whether the providers behind the agents know this one."""
+    try:
+        control.settings(name)
+    except NotFound:
+        return False
+    return True
+
+
+async def check_health(runtime: Runtime, exchange: Exchange, name: str) -> None:
+    """Look after a provider again. Raises NotFound."""
+    health = await _health_of(runtime, name, fresh=True)
+    told = {"healthy": health.healthy, "message": health.message, "latencyMs": health.latency_ms}
+    await exchange.answer(200, dumps({"provider": name, **told}))
+
+
+async def configure(runtime: Runtime, exchange: Exchange, name: str) -> None:
+    """Change a provider's settings. Secrets go in, and never come out again."""
+    control = _control(runtime, exchange)
+    asked, _ = await read(runtime, exchange, ConfigureRequest)
+    if asked.type is not None and asked.type != name:
+        raise InvalidRequest("'type' is another provider than the path's.", param="type", code="invalid_value")
+    given = asked.model_dump(exclude_none=True, include=set(FIELDS))
+    if given.keys() & {"base_url", "resource_name"} and "api_key" not in given:
+        text = "An address comes with its key: the key of another one is not sent to it."
+        raise InvalidRequest(text, param="apiKey", code="missing_required_parameter")
+    control.configure(name, replace(control.settings(name), **given))
+    await exchange.answer(200, dumps({"success": True, "message": f"{name} is configured."}))
+
+
+async def choose(runtime: Runtime, exchange: Exchange) -> None:
+    """From now on its agents answer where no model is named, and its models where no provider is."""
+    control = _control(runtime, exchange)
+    asked, _ = await read(runtime, exchange, DefaultProviderRequest)
+    if asked.provider != runtime.owned_by:
+        control.set_default(asked.provider)
+    runtime.choice.provider = asked.provider
+    told = f"{asked.provider} is the default now."
+    if asked.provider not in [runtime.provider_of(name) for name in runtime.agents]:
+        told += " None of the agents here has one of its models, so the first agent still answers where none is named."
+    await exchange.answer(200, dumps({"success": True, "message": told}))
+
+
+FIELDS = ("api_key", "base_url", "default_model", "resource_name", "deployment_name", "api_version", "enabled")
+
+
+def _control(runtime: Runtime, exchange: Exchange) -> ProviderControl:
+    """The providers, for those who may change them. Raises Forbidden and NotFound."""
+    admins = frozenset[str]() if runtime.chat_api is None else runtime.chat_api.admins
+    if exchange.principal.id not in admins:
+        raise Forbidden("You may not change providers here.", code="not_an_admin")
+    if runtime.providers is None:
+        raise _unknown_provider()
+    return runtime.providers
+
+
+async def list_tools(runtime: Runtime, exchange: Exchange) -> None:
+    """The agents' own tools, with the agents that have them."""
+    found: dict[str, dict[str, Any]] = {}
+    for agent, backend in runtime.agents.items():
+        toolbox = toolbox_of(backend)
+        if toolbox is None or not exchange.principal.may_use(agent):
+            continue
+        for tool in (await toolbox.listing()).tools.values():
+            about = {"name": tool.name, "description": tool.description, "parameters": tool.parameters}
+            found.setdefault(tool.name, {**about, "danger": tool.danger, "agents": []})["agents"].append(agent)
+    await exchange.answer(200, dumps({"tools": list(found.values()), "total": len(found)}))
+
+
+def _check_known(runtime: Runtime, name: str) -> None:
+    if name not in runtime.provider_names():
+        raise _unknown_provider()
+
+
+def _unknown_provider() -> NotFound:
+    return NotFound("No provider has this name.", code="provider_not_found", param="provider")

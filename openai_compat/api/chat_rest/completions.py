@@ -1,0 +1,91 @@
+"""`POST /completions`, `/quick` and `/smart`: one turn, in a conversation if one is named."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from functools import partial
+from typing import Any
+
+from ...messages import TextPart, UserMessage
+from ...stores.port import Key
+from ...wire.chat_rest.forms import Pieces, Turned, Whole
+from ...wire.chat_rest.parse import said
+from ...wire.chat_rest.types import Asked, Completion, CompletionsRequest, QuickAnswer, QuickRequest
+from ..exchange import Exchange
+from ..services import Runtime
+from .lookup import lock
+from .prepare import prepare
+from .request import post_turn, tell_client
+from .run import Work
+
+
+async def create(runtime: Runtime, exchange: Exchange) -> None:
+    """Answer messages, streamed or plain."""
+    await post_turn(runtime, exchange, CompletionsRequest, partial(_complete, runtime, exchange, smart=False))
+
+
+async def smart(runtime: Runtime, exchange: Exchange) -> None:
+    """The same, telling what context it was answered in."""
+    await post_turn(runtime, exchange, CompletionsRequest, partial(_complete, runtime, exchange, smart=True))
+
+
+async def quick(runtime: Runtime, exchange: Exchange) -> None:
+    """Answer one prompt."""
+    await post_turn(runtime, exchange, QuickRequest, partial(_quick, runtime, exchange))
+
+
+async def _complete(runtime: Runtime, exchange: Exchange, asked: CompletionsRequest, *, smart: bool) -> None:
+    messages = tuple([said(message) for message in asked.messages])
+    async with AsyncExitStack() as stack:
+        draft = None
+        if asked.conversation_id is not None:
+            key = Key(exchange.principal.id, asked.conversation_id)
+            draft = await stack.enter_async_context(await lock(runtime, key))
+        work = await prepare(runtime, exchange, asked, messages, draft)
+        more = partial(_more, asked, work, smart)
+        form = Pieces(more) if asked.stream else Whole(partial(_answer, exchange, work, more))
+        await tell_client(runtime, exchange, work, form, stream=asked.stream is True)
+
+
+async def _quick(runtime: Runtime, exchange: Exchange, asked: QuickRequest) -> None:
+    work = await prepare(runtime, exchange, asked, (UserMessage((TextPart(asked.prompt),)),), None)
+    await tell_client(runtime, exchange, work, Whole(_quick_answer), stream=False)
+
+
+def _quick_answer(turned: Turned) -> QuickAnswer:
+    return {
+        "content": turned.assistant["content"],
+        "model": turned.model,
+        "provider": turned.provider,
+        "usage": turned.usage,
+    }
+
+
+def _answer(exchange: Exchange, work: Work, more: partial[dict[str, Any]], turned: Turned) -> dict[str, Any]:
+    answer: Completion = {
+        "id": work.id,
+        "provider": turned.provider,
+        "model": turned.model,
+        "message": {"role": "assistant", "content": turned.assistant["content"]},
+        "finishReason": turned.record.finish_reason,
+        "usage": turned.usage,
+        "duration": exchange.milliseconds,
+    }
+    return {**answer, **more(turned)}
+
+
+def _more(asked: Asked, work: Work, smart: bool, turned: Turned) -> dict[str, Any]:
+    """What depends on what was asked, and on what has happened."""
+    found: dict[str, Any] = {}
+    if work.conversation is not None:
+        found["conversationId"], found["messageId"] = work.conversation, turned.assistant["id"]
+    if smart:
+        ids = work.request.metadata
+        found["context"] = {name: ids.get(name) for name in ("presetId", "taskId", "ticketId")}
+    if turned.record.calls:
+        found["toolCalls"] = list(turned.record.calls.values())
+    if turned.approvals:
+        found["pendingApprovals"] = turned.approvals
+    if turned.artifacts:
+        found["artifacts"] = turned.artifacts
+    return found

@@ -1,0 +1,168 @@
+"""`/conversations`: made, listed, shown, named, copied, exported and deleted, with single messages too."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ...errors import InvalidRequest, NotFound
+from ...state.conversations import stored_items
+from ...stores.port import Key
+from ...wire.chat_rest.parse import cursor, labels, parse_list
+from ...wire.chat_rest.serialize import UNTITLED, groups_of, iso, message_id
+from ...wire.chat_rest.types import (
+    Conversation,
+    ConversationAnswer,
+    ConversationExport,
+    ConversationList,
+    ConversationWithMessages,
+    Done,
+    ForkRequest,
+    Message,
+    NewConversation,
+    NewTitle,
+)
+from ...wire.json import dumps
+from ..exchange import Exchange
+from ..services import Runtime, new_id, now
+from .lookup import find, lock, read_items, shown, shown_messages, unknown_conversation
+from .request import query, read
+
+DONE: Done = {"success": True}
+QUESTION = "mcp_approval_request"
+
+
+async def create(runtime: Runtime, exchange: Exchange) -> None:
+    """Make a conversation."""
+    asked, _ = await read(runtime, exchange, NewConversation)
+    metadata = {**labels(asked), **({} if asked.title is None else {"title": asked.title})}
+    made = await runtime.store.create(exchange.principal.id, new_id("conv_"), metadata, ())
+    await _answer(exchange, shown(made), 201)
+
+
+async def list_conversations(runtime: Runtime, exchange: Exchange) -> None:
+    """A page of conversations, those used last first."""
+    asked = parse_list(exchange.request.query)
+    shelf = await runtime.store.conversations(
+        exchange.principal.id, asked.labels, asked.limit + 1, asked.offset, asked.before
+    )
+    found = shelf.conversations[: asked.limit]
+    more = len(shelf.conversations) > asked.limit
+    answer: ConversationList = {
+        "conversations": [shown(one) for one in found],
+        "total": shelf.total,
+        "nextCursor": cursor(found[-1].touched, found[-1].id) if more else None,
+    }
+    await exchange.answer(200, dumps(answer))
+
+
+async def get(runtime: Runtime, exchange: Exchange, conversation: str) -> None:
+    """A conversation with its messages. Raises NotFound."""
+    found = await find(runtime, Key(exchange.principal.id, conversation), items=True)
+    answer: ConversationWithMessages = {"conversation": shown(found), "messages": shown_messages(found)}
+    await exchange.answer(200, dumps(answer))
+
+
+async def delete(runtime: Runtime, exchange: Exchange, conversation: str) -> None:
+    """Forget a conversation. A turn that runs in it is not kept. Raises NotFound."""
+    key = Key(exchange.principal.id, conversation)
+    pending = await runtime.store.approvals(key.principal, key.id)
+    if not await runtime.store.delete(key):
+        raise unknown_conversation()
+    await _withdraw(runtime, key.principal, [approval.id for approval in pending])
+    await exchange.answer(200, dumps(DONE))
+
+
+async def delete_message(runtime: Runtime, exchange: Exchange, conversation: str, message: str) -> None:
+    """Take one message out. Raises NotFound."""
+    key = Key(exchange.principal.id, conversation)
+    async with await lock(runtime, key) as draft:
+        group = next((group for group in groups_of(draft.items) if message_id(group) == message), None)
+        if group is None:
+            raise _unknown_message("messageId")
+        for item in group:
+            await runtime.store.delete_item(key, item["id"])
+        await _withdraw(runtime, key.principal, [item["id"] for item in group if item.get("type") == QUESTION])
+    await exchange.answer(200, dumps(DONE))
+
+
+async def _withdraw(runtime: Runtime, principal: str, approvals: Sequence[str]) -> None:
+    """Nobody can decide any more what is not there any more."""
+    for identifier in approvals:
+        await runtime.store.decide(Key(principal, identifier), "denied", "null")
+
+
+async def list_messages(runtime: Runtime, exchange: Exchange, conversation: str) -> None:
+    """The messages of a conversation. Raises NotFound."""
+    found = await find(runtime, Key(exchange.principal.id, conversation), items=True)
+    await exchange.answer(200, dumps({"messages": shown_messages(found)}))
+
+
+async def rename(runtime: Runtime, exchange: Exchange, conversation: str) -> None:
+    """Give a conversation a title. Raises NotFound."""
+    asked, _ = await read(runtime, exchange, NewTitle)
+    key = Key(exchange.principal.id, conversation)
+    found = await find(runtime, key)
+    named = await runtime.store.update(key, {**found.metadata, "title": asked.title})
+    if named is None:
+        raise unknown_conversation()
+    await _answer(exchange, shown(named))
+
+
+async def fork(runtime: Runtime, exchange: Exchange, conversation: str) -> None:
+    """A copy, up to a message. What waits for a decision stays with the original."""
+    asked, _ = await read(runtime, exchange, ForkRequest)
+    found = await find(runtime, Key(exchange.principal.id, conversation), items=True)
+    items = read_items(found.items)
+    if asked.message_id is not None:
+        items = _until(items, asked.message_id)
+    title = asked.title or f"{found.metadata.get('title', UNTITLED)} (fork)"
+    copied = stored_items([_copy(item) for item in items if item.get("type") != QUESTION])
+    metadata = {**found.metadata, "title": title[:512]}
+    made = await runtime.store.create(exchange.principal.id, new_id("conv_"), metadata, copied)
+    await _answer(exchange, shown(made), 201)
+
+
+def _until(items: Sequence[dict[str, Any]], message: str) -> list[dict[str, Any]]:
+    groups = groups_of(items)
+    for group in groups:
+        if message_id(group) == message:
+            last = items.index(group[-1])
+            return list(items[: last + 1])
+    raise _unknown_message("messageId")
+
+
+def _copy(item: Mapping[str, Any]) -> dict[str, Any]:
+    """The same under an id of its own."""
+    prefix, _, _ = str(item["id"]).rpartition("_")
+    return {**item, "id": new_id(f"{prefix or 'item'}_")}
+
+
+async def export(runtime: Runtime, exchange: Exchange, conversation: str) -> None:
+    """All of a conversation as a file: JSON, or Markdown for people."""
+    kind = query(exchange).get("format", "json")
+    if kind not in ("json", "markdown"):
+        raise InvalidRequest("'format' is 'json' or 'markdown'.", param="format", code="invalid_value")
+    found = await find(runtime, Key(exchange.principal.id, conversation), items=True)
+    about, messages = shown(found), shown_messages(found)
+    if kind == "markdown":
+        named = ("Content-Disposition", 'attachment; filename="conversation.md"')
+        text = _markdown(about, messages).encode("utf-8", "replace")
+        await exchange.answer(200, text, ("Content-Type", "text/markdown; charset=utf-8"), named)
+        return
+    whole: ConversationExport = {"conversation": about, "messages": messages, "exportedAt": iso(now())}
+    await exchange.answer(200, dumps(whole), ("Content-Disposition", 'attachment; filename="conversation.json"'))
+
+
+def _markdown(about: Conversation, messages: Sequence[Message]) -> str:
+    parts = [f"# {about['title']}", *[f"## {message['role']}\n\n{message['content']}" for message in messages]]
+    return "\n\n".join(parts) + "\n"
+
+
+async def _answer(exchange: Exchange, conversation: Conversation, status: int = 200) -> None:
+    answer: ConversationAnswer = {"conversation": conversation}
+    await exchange.answer(status, dumps(answer))
+
+
+def _unknown_message(param: str) -> NotFound:
+    return NotFound("No message of this conversation has this id.", code="message_not_found", param=param)

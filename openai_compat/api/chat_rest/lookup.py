@@ -1,0 +1,88 @@
+"""One conversation as the chat REST API has it: found, locked, given a title, and what waits in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from ...backend import AgentBackend
+from ...errors import NotFound, Unavailable
+from ...state.conversations import Draft
+from ...stores.port import Approval, Conversation, Item, Key
+from ...tools import Toolbox
+from ...wire.chat_rest.serialize import conversation_of, iso, messages_of, read, title_from
+from ...wire.chat_rest.types import Conversation as Shown
+from ...wire.chat_rest.types import Message, PendingApproval
+from ...wire.json import from_stored_json
+from ..services import Runtime, logger
+
+
+async def find(runtime: Runtime, key: Key, *, items: bool = False) -> Conversation:
+    """A conversation. Raises NotFound."""
+    found = await runtime.store.read(key, items=items)
+    if found is None:
+        raise unknown_conversation()
+    return found
+
+
+async def lock(runtime: Runtime, key: Key) -> Draft:
+    """Have a conversation for one turn. Raises NotFound, and Conflict (409 `conversation_busy`)."""
+    known = await find(runtime, key)
+    draft = await runtime.turn_locks.lock(key)
+    if draft.conversation.created != known.created:  # deleted just now: what is locked is another one
+        await draft.close()
+        raise unknown_conversation()
+    return draft
+
+
+async def give_title(runtime: Runtime, draft: Draft, user: Message | None) -> None:
+    """Name a conversation after what was said in it first, unless it has a title."""
+    if "title" not in draft.conversation.metadata and user is not None:
+        title = title_from(user["content"])
+        try:
+            await runtime.store.update(draft.key, {**draft.conversation.metadata, "title": title})
+        except Unavailable as error:  # the turn is kept all the same
+            logger.warning("the conversation %s could not be named: %s", draft.key.id, error.code)
+
+
+def shown(found: Conversation) -> Shown:
+    """A conversation as it is shown."""
+    return conversation_of(found.id, found.metadata, found.created, found.touched)
+
+
+def shown_messages(found: Conversation) -> list[Message]:
+    """What was said in it."""
+    return messages_of(found.id, read_items(found.items), iso(found.created))
+
+
+def read_items(items: Sequence[Item]) -> list[dict[str, Any]]:
+    """Stored items as JSON."""
+    return [from_stored_json(item.body) for item in items]
+
+
+def toolbox_of(backend: AgentBackend) -> Toolbox | None:
+    """The agent's own tools, as far as they are known here."""
+    tools = getattr(backend, "tools", None)
+    return tools if isinstance(tools, Toolbox) else None
+
+
+def pending_approval(approval: Approval, backends: Iterable[AgentBackend]) -> PendingApproval:
+    """A call that waits for a decision, as it is shown; `backends` are those that may have its tool."""
+    toolboxes = [toolbox for backend in backends if (toolbox := toolbox_of(backend)) is not None]
+    dangerous = any([toolbox.danger_of(approval.tool) == "dangerous" for toolbox in toolboxes])
+    return {
+        "id": approval.id,
+        "toolCallId": approval.call_id,
+        "toolName": approval.tool,
+        "params": read(approval.arguments),
+        "conversationId": approval.conversation,
+        "securityLevel": "dangerous" if dangerous else "moderate",
+        "status": "pending",
+        "createdAt": iso(approval.created),
+        "expiresAt": iso(approval.expires),
+    }
+
+
+def unknown_conversation() -> NotFound:
+    """The error for a conversation that is not there, or is another's."""
+    return NotFound("No conversation has this id.", code="conversation_not_found", param="conversationId")

@@ -1,0 +1,116 @@
+"""`POST /conversations/{id}/messages`, with tools and agentic too: a turn in a conversation."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import Any
+
+from ...errors import OpenAICompatError
+from ...messages import TextPart, UserMessage
+from ...stores.port import Key
+from ...wire.chat_rest.forms import Pieces, Turned, Whole
+from ...wire.chat_rest.serialize_agentic import Agentic, Session, agentic_error
+from ...wire.chat_rest.types import AgenticRequest, MessageAnswer, MessageRequest, ToolMessageRequest, ToolSupport
+from ..exchange import Exchange
+from ..services import Runtime
+from .lookup import lock, toolbox_of
+from .prepare import prepare
+from .request import post_turn, tell_client, told
+from .run import Work
+
+
+async def create(runtime: Runtime, exchange: Exchange, conversation: str) -> None:
+    """Say something in a conversation."""
+    await post_turn(runtime, exchange, MessageRequest, partial(_message, runtime, exchange, conversation))
+
+
+async def with_tools(runtime: Runtime, exchange: Exchange, conversation: str) -> None:
+    """Say something to an agent that may use its tools."""
+    await post_turn(runtime, exchange, ToolMessageRequest, partial(_message, runtime, exchange, conversation))
+
+
+async def agentic(runtime: Runtime, exchange: Exchange, conversation: str) -> None:
+    """Let an agent work by itself, and tell all that it does."""
+    await post_turn(runtime, exchange, AgenticRequest, partial(_agentic, runtime, exchange, conversation))
+
+
+async def _message(runtime: Runtime, exchange: Exchange, conversation: str, asked: MessageRequest) -> None:
+    async with await lock(runtime, Key(exchange.principal.id, conversation)) as draft:
+        work = await prepare(runtime, exchange, asked, (UserMessage((TextPart(asked.content),)),), draft)
+        more = partial(_more, asked, work)
+        form = Pieces(partial(_streamed, more)) if asked.stream else Whole(partial(_answer, more))
+        await tell_client(runtime, exchange, work, form, stream=asked.stream is True)
+
+
+def _answer(more: partial[dict[str, Any]], turned: Turned) -> dict[str, Any]:
+    answer: MessageAnswer = {
+        "userMessage": turned.user,
+        "assistantMessage": turned.assistant,
+        "usage": turned.usage,
+        "finishReason": turned.record.finish_reason,
+        "compaction": turned.record.compaction,
+    }
+    return {**answer, **more(turned)}
+
+
+def _streamed(more: partial[dict[str, Any]], turned: Turned) -> dict[str, Any]:
+    user = None if turned.user is None else turned.user["id"]
+    ids = {"messageId": turned.assistant["id"], "userMessageId": user}
+    return {**ids, "compaction": turned.record.compaction, **more(turned)}
+
+
+def _more(asked: MessageRequest, work: Work, turned: Turned) -> dict[str, Any]:
+    """What became of the agent's tools; always told where they were asked for."""
+    found: dict[str, Any] = {}
+    calls = list(turned.record.calls.values())
+    if calls or isinstance(asked, ToolMessageRequest):
+        found = {"toolCalls": calls, "pendingApprovals": turned.approvals}
+    if isinstance(asked, ToolMessageRequest):
+        found["toolSupport"] = _support(work, wanted=asked.enable_tools is not False, used=bool(calls))
+    if turned.artifacts:
+        found["artifacts"] = turned.artifacts
+    return found
+
+
+def _support(work: Work, *, wanted: bool, used: bool) -> ToolSupport:
+    supported = toolbox_of(work.backend) is not None or used
+    advice = "This agent has no tools. Choose another one." if wanted and not supported else None
+    return {"requested": wanted, "supported": supported, "used": used, "recommendation": advice}
+
+
+async def _agentic(runtime: Runtime, exchange: Exchange, conversation: str, asked: AgenticRequest) -> None:
+    failed = agentic_failure
+    key = Key(exchange.principal.id, conversation)
+    async with told(exchange, failed), await lock(runtime, key) as draft:
+        work = await prepare(runtime, exchange, asked, (UserMessage((TextPart(asked.content),)),), draft)
+        form = Agentic(session_of(runtime, work, asked.content, asked))
+        await tell_client(runtime, exchange, work, form, stream=True, failed=failed)
+
+
+def session_of(runtime: Runtime, work: Work, goal: str, asked: AgenticRequest | None) -> Session:
+    """What is known of an agentic turn before it begins."""
+    return Session(
+        id=work.id,
+        conversation=work.conversation or "",
+        goal=goal,
+        model=work.request.model,
+        provider=work.provider,
+        requested_model=None if asked is None else asked.model,
+        requested_provider=None if asked is None else asked.provider,
+        configured_providers=runtime.provider_names(),
+        user=work.user,
+        messages=len(work.request.messages),
+        show_thinking=asked is None or asked.show_thinking is not False,
+        clock=milliseconds,
+    )
+
+
+def agentic_failure(error: OpenAICompatError) -> bytes:
+    """The frame that ends an agentic stream whose turn has failed."""
+    return agentic_error(error, milliseconds)
+
+
+def milliseconds() -> int:
+    """Unix time in milliseconds."""
+    return int(time.time() * 1000)

@@ -1,0 +1,83 @@
+"""The chat REST API in the OpenAPI document: what its paths are sent and answer."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+from ...wire.chat_rest import types as wire
+from ...wire.chat_rest.serialize_agentic import EVENTS
+
+PREFIX = "ChatApi"
+"""Before the names of its schemas, some of which OpenAI's API has too."""
+
+REF = f"#/components/schemas/{PREFIX}{{model}}"
+
+REQUESTS: tuple[type[wire.CamelModel], ...] = (
+    wire.CompletionsRequest,
+    wire.QuickRequest,
+    wire.NewConversation,
+    wire.NewTitle,
+    wire.ForkRequest,
+    wire.MessageRequest,
+    wire.ToolMessageRequest,
+    wire.AgenticRequest,
+    wire.ApproveRequest,
+    wire.ConfigureRequest,
+    wire.DefaultProviderRequest,
+)
+ANSWERS: tuple[Any, ...] = (
+    wire.Completion,
+    wire.QuickAnswer,
+    wire.MessageAnswer,
+    wire.ConversationAnswer,
+    wire.ConversationWithMessages,
+    wire.ConversationExport,
+    wire.ConversationList,
+    wire.MessageList,
+    wire.Done,
+    wire.ApproveAnswer,
+    wire.ApprovalList,
+    wire.ModelList,
+    wire.OfferedModels,
+    wire.ProviderList,
+    wire.ProviderHealth,
+    wire.ProviderChanged,
+    wire.ToolList,
+)
+STREAMS: Mapping[str, Any] = {
+    "Piece": {
+        "type": "object",
+        "properties": {
+            "content": {"type": "string"},
+            "thinking": {"type": "string"},
+            "done": {"type": "boolean", "description": "In the last piece, true"},
+            "usage": {"$ref": REF.format(model="TokenUsage")},
+            "finishReason": {"type": "string"},
+        },
+    },
+    "AgenticEvent": {
+        "type": "object",
+        "properties": {
+            "type": {"enum": list(EVENTS)},
+            "data": {"type": "object"},
+            "timestamp": {"type": "integer", "description": "Unix time in milliseconds"},
+        },
+        "required": ["type", "data", "timestamp"],
+    },
+}
+
+
+@functools.cache
+def schemas() -> dict[str, Any]:
+    """What is sent and answered, by the names that the paths refer to."""
+    from pydantic import TypeAdapter  # noqa: PLC0415  (importing the library should not take the time this takes)
+    from pydantic.json_schema import JsonSchemaMode  # noqa: PLC0415
+
+    inputs: list[tuple[str, JsonSchemaMode, TypeAdapter[Any]]] = [
+        *[(request.__name__, "validation", TypeAdapter(request)) for request in REQUESTS],
+        *[(answer.__name__, "serialization", TypeAdapter(answer)) for answer in ANSWERS],
+    ]
+    _, shared = TypeAdapter.json_schemas(inputs, ref_template=REF)
+    return {PREFIX + name: schema for name, schema in {**shared["$defs"], **STREAMS}.items()}

@@ -1,0 +1,155 @@
+"""What a request asks of which agent: model and provider, instructions, and what was said before."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import partial
+
+from ...aio.off_loop import MANY, off_loop
+from ...backend import AgentBackend, AgentRequest, Capabilities, Principal
+from ...errors import InvalidRequest, NotFound
+from ...messages import Message as TypedMessage
+from ...messages import SystemMessage
+from ...policies.chat_api import ContextQuery
+from ...state.approvals import Binding, decide, settings_of, superseded
+from ...state.conversations import Draft
+from ...wire.chat_messages import chat_message
+from ...wire.chat_rest.parse import LABELS, agent_request
+from ...wire.chat_rest.serialize import TurnRecord, iso, messages_of
+from ...wire.chat_rest.types import Asked, ToolMessageRequest
+from ...wire.conversation_rules import check_conversation
+from ..exchange import Exchange
+from ..follow import CHAT
+from ..services import Runtime, new_id, now
+from .run import Work
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """Who answers. `model` is the name by which the client knows it."""
+
+    model: str
+    agent: str
+    backend: AgentBackend
+    provider: str
+
+
+def served(runtime: Runtime, principal: Principal, model: str | None, provider: str | None = None) -> Served:
+    """The agent for a request, the first that the principal may use if none is named. Raises NotFound."""
+    if provider is not None and provider not in runtime.provider_names():
+        raise NotFound("No provider has this name.", code="provider_not_found", param="provider")
+    if model is None:
+        model = runtime.default_model(principal, provider)
+        if model is None:
+            raise NotFound(
+                "No agent can be used here.", code="model_not_found", param="provider" if provider else "model"
+            )
+    elif provider is not None and f"{provider}/{model}" in runtime.agents:
+        model = f"{provider}/{model}"
+    agent, backend = runtime.agent(meant(runtime, principal, model) or model, principal)
+    return Served(model, agent, backend, runtime.provider_of(agent))
+
+
+def meant(runtime: Runtime, principal: Principal, model: str) -> str | None:
+    """The agent that a name or an alias stands for: the one with its target's name, or the first with that model."""
+    if model in runtime.agents:
+        return model
+    target = None if runtime.providers is None else runtime.providers.aliases.get(model)
+    if target is None:
+        return None
+    named = [target, *[name for name, agent in runtime.agents.items() if agent.capabilities.upstream == target]]
+    return next((name for name in named if name in runtime.agents and principal.may_use(name)), None)
+
+
+async def prepare(
+    runtime: Runtime, exchange: Exchange, asked: Asked, said: tuple[TypedMessage, ...], draft: Draft | None
+) -> Work:
+    """The turn that a request asks for. Raises OpenAICompatError for what is wrong with it."""
+    caller = runtime.caller(exchange.principal, exchange.request)
+    who = served(runtime, caller.principal, asked.model, asked.provider)
+    _check_enforced(asked, who.backend.capabilities)
+    request = agent_request(asked, said, who.model, caller)
+    new, answers = said, None
+    if draft is not None:
+        request = replace(request, metadata={**_labels_of(draft), **request.metadata})
+        draft.long = len(draft.conversation.items) > MANY
+        await off_loop(partial(draft.take_up, request), long=draft.long)
+        request, new = draft.request, draft.new
+        answers = await superseded(runtime.store, Binding(caller.principal.id, who.agent, draft.key.id))
+    else:
+        check_conversation(request.messages)
+    if answers is not None:
+        request = replace(request, resume=answers.resume(request.resume))
+    instructions = [*_system_prompt(runtime, asked), *await _context(runtime, request)]
+    long = draft is not None and draft.long
+    request = with_instructions(await off_loop(partial(runtime.messages.apply, request), long=long), instructions)
+    record, time = TurnRecord(new_id), iso(now())
+    items = record.user_items(new, {"createdAt": time})
+    shown = messages_of("" if draft is None else draft.key.id, items, time)
+    return Work(
+        id=new_id(CHAT),
+        agent=who.agent,
+        provider=who.provider,
+        backend=who.backend,
+        request=request,
+        draft=draft,
+        record=record,
+        user_items=items,
+        user=next((message for message in reversed(shown) if message["role"] == "user"), None),
+        settings=settings_of(request, instructions),
+        before=None if answers is None else partial(decide, runtime.store, caller.principal.id, answers),
+    )
+
+
+def _check_enforced(asked: Asked, can: Capabilities) -> None:
+    """Raise InvalidRequest for a bound on the agent's tools that the agent does not obey."""
+    off = isinstance(asked, ToolMessageRequest) and asked.enable_tools is False
+    param = "enableTools" if off else "securityMode" if asked.security_mode is not None else None
+    if param is not None and not can.security_modes:
+        text = f"This agent cannot enforce '{param}': nothing bounds the tools that it runs itself."
+        raise InvalidRequest(text, param=param, code="unsupported_parameter")
+
+
+def _labels_of(draft: Draft) -> dict[str, str]:
+    metadata = draft.conversation.metadata
+    return {name: metadata[name] for name in LABELS if name in metadata}
+
+
+def _system_prompt(runtime: Runtime, asked: Asked) -> list[str]:
+    """The client's own instructions, as far as the server takes any."""
+    if not asked.system_prompt or runtime.messages.system == "ignore":
+        return []
+    if runtime.messages.system == "reject":
+        text = "This server does not take instructions from clients."
+        raise InvalidRequest(text, param="systemPrompt", code="unsupported_value")
+    return [asked.system_prompt]
+
+
+async def _context(runtime: Runtime, request: AgentRequest) -> list[str]:
+    """What the operator's hook makes of the ids that the request, or its conversation, names."""
+    hook = None if runtime.chat_api is None else runtime.chat_api.context
+    ids = request.metadata
+    if hook is None or not ids:
+        return []
+    query = ContextQuery(
+        principal=request.principal,
+        preset_id=ids.get("presetId"),
+        task_id=ids.get("taskId"),
+        ticket_id=ids.get("ticketId"),
+        project_id=ids.get("projectId"),
+        conversation_id=request.conversation_id,
+    )
+    made = hook(query)
+    text = await made if inspect.isawaitable(made) else made
+    return [text] if text else []
+
+
+def with_instructions(request: AgentRequest, instructions: Iterable[str]) -> AgentRequest:
+    """The request with instructions before everything that was said."""
+    system = [SystemMessage(text) for text in instructions]
+    if not system:
+        return request
+    raw = [chat_message(message) for message in system]
+    return replace(request, messages=(*system, *request.messages), raw_messages=[*raw, *request.raw_messages])

@@ -1,0 +1,88 @@
+"""What all requests that run a turn have in common: read once, run once, and go on without their clients."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import TypeAlias, TypeVar
+
+from ...aio.background import let_go
+from ...errors import OpenAICompatError
+from ...policies.content import check_content_type
+from ...wire.chat_rest.forms import TurnForm
+from ...wire.chat_rest.parse import parse, query_of
+from ...wire.chat_rest.types import CamelModel
+from ...wire.errors import error_frame
+from ...wire.json import KEEP_ALIVE_BESIDE_IDS
+from ..admit import admit
+from ..body import parse_body, read_body
+from ..detach import outlive
+from ..exchange import Exchange
+from ..services import Runtime
+from ..stream_recovery import journaled, resume
+from .run import ToClient, Work, run_turn
+
+Model = TypeVar("Model", bound=CamelModel)
+ErrorFrame: TypeAlias = Callable[[OpenAICompatError], bytes]
+
+
+async def read(runtime: Runtime, exchange: Exchange, model: type[Model]) -> tuple[Model, bytes]:
+    """The body, checked. Raises InvalidRequest."""
+    check_content_type(exchange.request)
+    body = await read_body(exchange.request, runtime.limits, runtime.deadlines)
+    return await parse_body(body, partial(parse, model, body)), body
+
+
+def query(exchange: Exchange) -> dict[str, str]:
+    """The fields of the query string."""
+    return query_of(exchange.request.query)
+
+
+async def post_turn(
+    runtime: Runtime, exchange: Exchange, model: type[Model], work: Callable[[Model], Awaitable[None]]
+) -> None:
+    """Do `work` for the body; or go on with a stream that was lost."""
+    last_event = exchange.request.header(b"last-event-id")
+    if last_event is not None:
+        check_content_type(exchange.request)
+        await resume(runtime, exchange, last_event)
+        return
+    asked, body = await read(runtime, exchange, model)
+
+    async def once() -> None:
+        await admit(runtime, exchange)
+        await work(asked)
+
+    await outlive(runtime.disconnect, exchange, partial(runtime.idempotency.once, exchange, body, once))
+
+
+async def tell_client(
+    runtime: Runtime,
+    exchange: Exchange,
+    work: Work,
+    form: TurnForm,
+    *,
+    stream: bool,
+    failed: ErrorFrame = error_frame,
+) -> None:
+    """Run a turn and answer with it."""
+    if not stream or runtime.disconnect.then == "cancel":
+        await run_turn(runtime, exchange, work, form, sink=ToClient(exchange, stream))
+        return
+    async with journaled(runtime, exchange, work.id, work.draft, failed) as journal:
+        sink = ToClient(exchange, stream, KEEP_ALIVE_BESIDE_IDS)
+        await run_turn(runtime, exchange, work, form, sink=sink, journal=journal)
+
+
+@asynccontextmanager
+async def told(exchange: Exchange, failed: ErrorFrame) -> AsyncGenerator[None]:
+    """Ends a stream that has begun with what `failed` makes of an error."""
+    try:
+        yield
+    except OpenAICompatError as error:
+        if not exchange.streaming:
+            raise
+        exchange.has_failed(error)
+        let_go(error)
+        await exchange.end(failed(error))

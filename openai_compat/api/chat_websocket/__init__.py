@@ -1,0 +1,1 @@
+"""The chat WebSocket, which `Server(chat_socket=ChatSocket())` serves."""

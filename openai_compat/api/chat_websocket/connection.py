@@ -1,0 +1,436 @@
+"""The chat WebSocket: one connection, what it is sent, and what it follows."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from typing import Any, TypeAlias, cast
+
+import anyio
+import anyio.lowlevel
+
+from ...aio.background import ChildTasks, child_tasks, let_go, spawn
+from ...aio.timers import Sleeper, clock, new_signal, new_sleeper
+from ...backend import AgentBackend, AgentRequest, Sampling
+from ...errors import Conflict, InvalidRequest, NotFound, OpenAICompatError, Unauthorized, Unavailable
+from ...http import ClientDisconnected, Frame
+from ...state.approvals import Binding, find_answers, settings_in
+from ...stores.port import Key
+from ...wire.chat.parse import check_capabilities, parse_chat_object
+from ...wire.chat_websocket.parse import Command, Say, decision, parse_frame
+from ...wire.chat_websocket.serialize import encode, error_frame, generation_stopped
+from ...wire.chat_websocket.types import (
+    ApprovalFrame,
+    ListTurnsFrame,
+    ManifestFrame,
+    PingFrame,
+    ResumeFrame,
+    SetModeFrame,
+    StopFrame,
+    ToolResultFrame,
+)
+from ...wire.messagepack import check_installed
+from ..attachments import message_places
+from ..body import QUICK_FRAME
+from ..body import parse_frame as parse_off_loop
+from ..own_tools import check_names
+from ..services import Runtime, logger, new_id
+from ..websocket import POLICY, RESTART, TOO_BIG, Connection
+from .frame_log import Follower
+from .threads import ChatThreads, Thread
+from .turn import WORKFLOW, Asked, ChatTurn, asked_about, asker_name
+
+Fields: TypeAlias = dict[str, Any]
+
+MOST_FOLLOWED = 100
+"""Threads that one connection follows at once; of more, it leaves those in which nothing runs."""
+
+MOST_POSTED = 64
+"""Answers to a client's frames that may wait to be sent before no more of its frames are read."""
+
+
+async def serve(threads: ChatThreads, runtime: Runtime, connection: Connection) -> None:
+    """Accept, and do as the client says until one of both leaves. Turns that it has begun go on without it."""
+    await connection.accept()
+    async with child_tasks() as children:
+        socket = ChatConnection(threads, runtime, connection, children)
+        children.start(socket.write, "connection's writer")
+        children.start(socket.end_when_drained, "connection's drain")
+        try:
+            await socket.read()
+        finally:
+            socket.leave()
+
+
+class ChatConnection:
+    """One connection: frames come in one at a time; what goes out waits until the client takes it."""
+
+    def __init__(self, threads: ChatThreads, runtime: Runtime, connection: Connection, children: ChildTasks) -> None:
+        self._threads = threads
+        self._runtime = runtime
+        self._connection = connection
+        self._children = children
+        self._followed: dict[str, tuple[Thread, Follower]] = {}
+        self._posted: deque[Frame] = deque()
+        self._room: Sleeper | None = None
+        self._wake = new_signal()
+        self._clock = clock()
+        self._ping_at = self._clock() + threads.settings.ping
+        self._fixed: bool | None = None
+        self._binary = False
+        self._tools: list[Fields] = []
+        self._last_thread: str | None = None
+        self._close: tuple[int, str] | None = None
+        self._gone = False
+
+    # out
+
+    def post(self, frame: Fields, *, binary: bool) -> None:
+        """Send a frame that belongs to no turn that has begun."""
+        if not self._gone:
+            self._posted.append(encode(frame, binary=binary if self._fixed is None else self._fixed))
+            self._wake.set()
+
+    async def write(self) -> None:
+        """Send what there is, as long as the connection is there."""
+        try:
+            with suppress(ClientDisconnected):
+                await self._write()
+        finally:
+            self._wake.close()
+            self._children.cancel()
+
+    async def _write(self) -> None:
+        while True:
+            if not await self._send():
+                if self._close is None and self._connection.draining.is_set() and not self._busy:
+                    self._close = (RESTART, "shutting_down")
+                if self._close is not None:
+                    await self._connection.close(*self._close)
+                    return
+                await self._wake.wait(self._ping_at - self._clock())
+                self._ping()
+
+    async def _send(self) -> bool:
+        """Send what there is; False if there was nothing."""
+        frames = list(self._posted)
+        self._posted.clear()
+        read: list[tuple[Follower, int]] = []
+        for _, follower in self._followed.values():
+            if new := follower.take():
+                binary = follower.binary if self._fixed is None else self._fixed
+                frames += [encode(frame, binary=binary) for frame in new]
+                read.append((follower, new[-1]["chat_seq"]))
+        if not frames:
+            return False
+        await self._connection.send(*frames)
+        for follower, number in read:
+            follower.moved(number)
+        if self._room is not None:
+            self._room.wake()
+            self._room = None
+        return True
+
+    def _ping(self) -> None:
+        if self._clock() >= self._ping_at:
+            self._ping_at = self._clock() + self._threads.settings.ping
+            self._threads.sweep()
+            self.post({"type": "ping", "ts": time.time()}, binary=self._binary)
+
+    @property
+    def _busy(self) -> bool:
+        return any([thread.turns for thread, _ in self._followed.values()])
+
+    async def end_when_drained(self) -> None:
+        """Once the server shuts down, close as soon as nothing runs: the client may connect to another process."""
+        await self._connection.draining.wait()
+        self._wake.set()
+
+    def leave(self) -> None:
+        """The connection is gone. What runs goes on for a while."""
+        self._gone = True
+        for thread, follower in self._followed.values():
+            thread.leave(follower)
+        self._followed.clear()
+
+    # in
+
+    async def read(self) -> None:
+        """Take what the client sends until it leaves, as fast as it reads what it is answered."""
+        with suppress(ClientDisconnected):
+            while True:
+                await self._take(await self._connection.receive())
+                while len(self._posted) > MOST_POSTED:
+                    self._room = self._room or new_sleeper()
+                    await self._room.sleep()
+                await anyio.lowlevel.checkpoint()
+
+    async def _take(self, frame: Frame) -> None:
+        if len(frame) > self._runtime.limits.body:
+            self._shut(TOO_BIG, "message too big")
+            return
+        binary = isinstance(frame, bytes)
+        try:
+            command = await parse_off_loop(len(frame), partial(parse_frame, frame, self._runtime.limits.values))
+            self._binary = binary
+            await self._obey(command, binary=binary)
+        except OpenAICompatError as error:
+            self._fail(error, binary=binary and error.code != "msgpack_not_installed")
+        except ClientDisconnected:
+            raise
+        except Exception as error:
+            logger.error("%s: unexpected error", self._connection.request_id, exc_info=error)
+            self._fail(OpenAICompatError("The server failed.", code="internal_error"), binary=binary)
+
+    def _fail(self, error: OpenAICompatError, *, binary: bool) -> None:
+        let_go(error)
+        self.post(error_frame(error, new_id("req_")), binary=binary)
+        if isinstance(error, Unauthorized):
+            self._shut(POLICY, "invalid_api_key")
+
+    def _shut(self, code: int, reason: str) -> None:
+        self._close = (code, reason)
+        self._wake.set()
+
+    async def _obey(self, command: Command, *, binary: bool) -> None:
+        if isinstance(command, PingFrame):
+            self.post({"type": "pong", "ts": time.time()}, binary=binary)
+            return
+        await self._connection.authenticate()  # keys can be taken back
+        match command:
+            case Say():
+                await self._say(command, binary=binary)
+            case StopFrame():
+                self._stop(command, binary=binary)
+            case ToolResultFrame():
+                self._answer(command)
+            case ApprovalFrame():
+                await self._decide(command, binary=binary)
+            case ResumeFrame():
+                await self._resume(command, binary=binary)
+            case ListTurnsFrame():
+                self._list(binary=binary)
+            case ManifestFrame():
+                fields = command.model_dump(exclude_none=True)["tools"]
+                self._tools = [{"type": "function", "function": tool} for tool in fields]
+            case SetModeFrame():
+                self._set_mode(command)
+
+    def _set_mode(self, frame: SetModeFrame) -> None:
+        if frame.mode == "binary":
+            check_installed()
+        self._fixed = frame.mode == "binary"
+        self.post({"type": "set_mode", "mode": frame.mode}, binary=self._fixed)
+
+    @property
+    def _principal(self) -> str:
+        return self._connection.principal.id
+
+    def _key(self, thread: str) -> Key:
+        return Key(self._principal, thread)
+
+    # turns
+
+    async def _say(self, say: Say, *, binary: bool) -> None:
+        await self._admit()
+        thread = say.frame.thread_id or new_id("thread_")
+        agent, model, backend = self._backend(thread, say.frame.model, say.frame.workflow_id, say.frame.provider)
+        caller = self._runtime.caller(self._connection.principal, self._connection.request)
+        body = {**say.body, "model": model, "tools": self._offered(say) or None}
+        if say.frame.provider is not None:
+            body["provider"] = say.frame.provider  # for agents that call a model
+        try:
+            parsed = await parse_off_loop(
+                say.size, partial(parse_chat_object, body, caller, long=say.size > QUICK_FRAME)
+            )
+            check_capabilities(parsed, backend.capabilities)
+            places = parsed.tool_places
+            await check_names(backend, parsed.request, places.keys(), places.__getitem__)
+        except InvalidRequest as error:
+            error.param = (error.param or "").removeprefix("messages[0].") or None
+            error.message = error.message.replace("'messages[0].", "'")
+            raise
+        asked = Asked(
+            request=parsed.request,
+            agent=agent,
+            backend=backend,
+            workflow=say.frame.workflow_id,
+            answers=None,
+            places=message_places(parsed.request.messages),
+            origin=self,
+            binary=binary,
+            path=self._connection.request.path,
+            long=parsed.long,
+        )
+        self._begin(thread, asked)
+
+    async def _admit(self) -> None:
+        """Raise Unavailable while the server shuts down, before anything of the message is kept; RateLimited too."""
+        if self._connection.draining.is_set():
+            raise Unavailable("The server is shutting down.", code="shutting_down", should_retry=False)
+        if self._runtime.rates is not None:
+            await self._runtime.rates.count(self._connection.principal)
+
+    def _begin(self, thread_id: str, asked: Asked) -> None:
+        turn = ChatTurn(self._runtime, self._threads, asked)
+        thread = self._threads.add(self._key(thread_id), turn)
+        turn.enter(thread)
+        thread.model = asked.request.model
+        self._last_thread = thread_id
+        self._follow(thread, None, binary=asked.binary)
+        spawn(turn.run, f"chat turn in {thread_id}", lambda: None)
+
+    def _follow(self, thread: Thread, at: int | None, *, binary: bool) -> None:
+        """Follow a thread after frame `at`; None to go on where the connection is, or with what is new."""
+        found = self._followed.get(thread.key.id)
+        if found is not None and found[0] is thread and at is None:
+            found[1].binary = binary
+        else:
+            follower = thread.log.follow(thread.log.last if at is None else at, self._wake.set, binary=binary)
+            self._followed[thread.key.id] = (thread, follower)
+            if found is not None:
+                found[0].log.leave(found[1])
+        for turn in thread.turns:
+            turn.joined()
+        self._leave_some()
+        self._wake.set()
+
+    def _leave_some(self) -> None:
+        """Follow no more threads than a connection may."""
+        if len(self._followed) <= MOST_FOLLOWED:
+            return
+        idle = [key for key, (thread, follower) in self._followed.items() if not thread.turns and not follower.take()]
+        for key in idle[: len(self._followed) - MOST_FOLLOWED]:
+            thread, follower = self._followed.pop(key)
+            thread.leave(follower)
+
+    def _backend(
+        self, thread_id: str, model: str | None, workflow: str | None, provider: str | None = None
+    ) -> tuple[str, str, AgentBackend]:
+        """The agent that is asked: its name, the name that it is asked by, and itself. Raises NotFound."""
+        if workflow is not None:
+            backend = self._threads.workflows.get(workflow)
+            if backend is None:
+                raise NotFound("No workflow has this id.", code="workflow_not_found", param="workflow_id")
+            return workflow, model or workflow, backend
+        model = model or self._model(thread_id)
+        qualified = f"{provider}/{model}"
+        model = qualified if provider is not None and qualified in self._runtime.agents else model
+        agent, backend = self._runtime.agent(model, self._connection.principal)
+        return agent, model, backend
+
+    def _model(self, thread_id: str) -> str:
+        """The model that answers where none is named: the thread's last one, or the first that the caller may use."""
+        thread = self._threads.find(self._key(thread_id))
+        if thread is not None and thread.model is not None and thread.model in self._runtime.agents:
+            return thread.model
+        return self._runtime.default_model(self._connection.principal) or next(iter(self._runtime.agents))
+
+    def _offered(self, say: Say) -> list[Fields]:
+        """The client's tools for a message: those that it describes, and those of the manifest."""
+        described = cast("list[Fields]", say.body["tools"])
+        manifest = [t for t in self._tools if say.names is None or t["function"]["name"] in say.names]
+        names: set[Any] = {cast("Fields", t.get("function") or t.get("custom") or {}).get("name") for t in described}
+        return [*described, *[tool for tool in manifest if tool["function"]["name"] not in names]]
+
+    async def _decide(self, frame: ApprovalFrame, *, binary: bool) -> None:
+        await self._admit()
+        approval = await self._runtime.store.approval(self._key(frame.approval_id))
+        thread_id = None if approval is None else approval.conversation
+        if approval is None or thread_id is None or frame.thread_id not in (None, thread_id):
+            raise NotFound("No approval has this id.", code="approval_not_found", param="approval_id")
+        settings = settings_in(approval.state) or {}
+        workflow: str | None = settings.get(WORKFLOW)
+        model: str | None = frame.model or settings.get("model") or approval.agent
+        agent, model, backend = self._backend(thread_id, model, workflow)
+        bound = Binding(self._principal, asker_name(agent, workflow), thread_id)
+        answers = await find_answers(self._runtime.store, bound, {approval.id: decision(frame)})
+        thread = self._threads.find(self._key(thread_id))
+        if thread is not None and thread.turns:
+            text = "Another turn is running in this thread."
+            raise Conflict(text, code="conversation_busy", should_retry=False)
+        request = self._as_before(model, settings)
+        await check_names(backend, request, {tool.name for tool in request.tools}, lambda _: "tools")
+        asked = Asked(
+            request=request,
+            agent=agent,
+            backend=backend,
+            workflow=workflow,
+            answers=answers,
+            places={},
+            origin=self,
+            binary=binary,
+            path=self._connection.request.path,
+        )
+        self._begin(thread_id, asked)
+
+    def _as_before(self, model: str, settings: Mapping[str, Any]) -> AgentRequest:
+        """The request of a turn that goes on: asked as it was at first, with the tools that there are now."""
+        caller = self._runtime.caller(self._connection.principal, self._connection.request)
+        nothing = [{"role": "user", "content": ""}]  # what was said is in the conversation
+        fields = {"model": model, "messages": nothing, "stream": True, "tools": self._tools or None}
+        request = replace(parse_chat_object(fields, caller).request, messages=(), raw_messages=[])
+        sampling = Sampling(
+            settings.get("temperature"), max_tokens=settings.get("maxTokens"), reasoning_effort=settings.get("effort")
+        )
+        extra, metadata = settings.get("extra", {}), settings.get("metadata", {})
+        return replace(request, sampling=sampling, extra=extra, metadata=metadata)
+
+    def _answer(self, frame: ToolResultFrame) -> None:
+        for thread in self._threads.of(self._principal):
+            for turn in thread.turns:
+                if frame.thread_id in (None, thread.key.id) and turn.waits_for(frame.tool_call_id):
+                    turn.answer(frame)
+                    return
+        text = "No turn waits for the result of this call."
+        raise NotFound(text, code="tool_call_not_found", param="tool_call_id")
+
+    def _stop(self, frame: StopFrame, *, binary: bool) -> None:
+        thread_id = frame.thread_id or self._last_thread
+        if thread_id is None:
+            text = "Missing required parameter: 'thread_id'."
+            raise InvalidRequest(text, param="thread_id", code="missing_required_parameter")
+        thread = self._threads.find(self._key(thread_id))
+        stopped = [turn.stop() for turn in list(thread.turns)] if thread is not None else []
+        if not any(stopped) or thread_id not in self._followed:
+            self.post({**generation_stopped("stop"), "thread_id": thread_id}, binary=binary)
+
+    async def _resume(self, frame: ResumeFrame, *, binary: bool) -> None:
+        """Tell what there is, then all frames after the number, then those that come.
+
+        A page that has shown nothing yet is told what waits for a decision, too, also after a restart.
+        """
+        waiting = await self._runtime.store.approvals(self._principal, frame.thread_id) if frame.last_seq <= 0 else ()
+        self._replay(frame, binary=binary)
+        for approval in waiting:
+            self.post({**asked_about(approval), "thread_id": frame.thread_id}, binary=binary)
+
+    def _replay(self, frame: ResumeFrame, *, binary: bool) -> None:
+        told: Fields = {"type": "chat_resumed", "thread_id": frame.thread_id, "status": "unknown"}
+        told |= {"last_seq": 0, "replay_count": 0, "replay_incomplete": frame.last_seq > 0}
+        thread = self._threads.find(self._key(frame.thread_id))
+        if thread is None:
+            self.post(told, binary=binary)
+            return
+        log = thread.log
+        wanted = frame.last_seq if frame.last_seq > 0 else log.settled
+        lost = wanted > log.last or wanted < log.first - 1
+        at = log.first - 1 if lost else wanted
+        told |= {"status": "running" if thread.turns else "finished", "last_seq": log.last}
+        told |= {"replay_count": log.last - at, "replay_incomplete": lost}
+        self._last_thread = frame.thread_id
+        self.post(told, binary=binary)
+        self._follow(thread, at, binary=binary)
+
+    def _list(self, *, binary: bool) -> None:
+        running = [thread for thread in self._threads.of(self._principal) if thread.current is not None]
+        for thread in running:
+            turn = thread.current
+            if turn is not None:
+                about = {"thread_id": thread.key.id, "last_seq": thread.log.last}
+                self.post({**turn.describe(), **about}, binary=binary)
+        self.post({"type": "chat_turns", "turns": [thread.key.id for thread in running]}, binary=binary)

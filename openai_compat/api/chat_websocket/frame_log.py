@@ -1,0 +1,145 @@
+"""The frames of one thread, numbered, for those who follow it now and those who come back for them. Without I/O."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from itertools import islice
+from typing import Any, TypeAlias
+
+from ...aio.timers import Sleeper, new_sleeper
+from ...stores.shares import size_of_value
+
+Fields: TypeAlias = dict[str, Any]
+
+AHEAD = 256
+"""Frames that a turn may be ahead of the slowest of those who follow it."""
+
+FRAME_SIZE = 200
+"""What a frame counts for beside what its fields hold, in bytes."""
+
+
+class ThreadLog:
+    """Numbers frames from 1 on, and keeps the last ones: so many, and so many bytes, and all that followers still need.
+
+    Attributes:
+        last: the number of the last frame, 0 before the first.
+        settled: the number of the last one whose content the stored conversation has.
+    """
+
+    def __init__(self, thread: str, most: int, most_bytes: int) -> None:
+        self.thread = thread
+        self.last = 0
+        self.settled = 0
+        self._most = most
+        self._most_bytes = most_bytes
+        self._frames: deque[Fields] = deque()
+        self._sizes: deque[int] = deque()
+        self._size = 0
+        self._followers: list[Follower] = []
+        self._room: Sleeper | None = None
+
+    @property
+    def first(self) -> int:
+        """The number of the oldest frame that is kept."""
+        return self.last - len(self._frames) + 1
+
+    @property
+    def size(self) -> int:
+        """What the frames that are kept hold, roughly, in bytes."""
+        return self._size
+
+    @property
+    def followed(self) -> bool:
+        """Whether anybody follows."""
+        return bool(self._followers)
+
+    def append(self, *frames: Fields) -> None:
+        """Number frames and hand them to all who follow."""
+        thread, last = self.thread, self.last
+        for frame in frames:
+            last += 1
+            size = FRAME_SIZE + sum([size_of_value(value) for value in frame.values()])
+            frame["thread_id"], frame["chat_seq"] = thread, last
+            self._sizes.append(size)
+            self._size += size
+        self._frames.extend(frames)
+        self.last = last
+        self._forget()
+        self.wake()
+
+    def wake(self) -> None:
+        """Something has happened."""
+        for follower in self._followers:
+            follower.wake()
+
+    def clear(self) -> None:
+        """Forget all frames; the numbers go on."""
+        self._frames.clear()
+        self._sizes.clear()
+        self._size = 0
+
+    def _forget(self) -> None:
+        """Drop the oldest frames that are too many, but for those that somebody has still to read."""
+        if len(self._frames) <= self._most and self._size <= self._most_bytes:
+            return
+        needed = min([follower.at for follower in self._followers], default=self.last)
+        while (len(self._frames) > self._most or self._size > self._most_bytes) and self.first <= needed:
+            if len(self._frames) == 1:
+                return
+            self._frames.popleft()
+            self._size -= self._sizes.popleft()
+
+    def after(self, number: int, most: int) -> list[Fields]:
+        """The frames after this number, the oldest of them that are kept first."""
+        skipped = max(0, number + 1 - self.first)
+        return list(islice(self._frames, skipped, skipped + most))
+
+    def follow(self, at: int, wake: Callable[[], None], *, binary: bool) -> Follower:
+        """Follow from the frame after number `at`; `wake` is called for each new one."""
+        follower = Follower(self, at, wake, binary=binary)
+        self._followers.append(follower)
+        return follower
+
+    def leave(self, follower: Follower) -> None:
+        """Follow no more. Somebody who has left already changes nothing."""
+        if follower in self._followers:
+            self._followers.remove(follower)
+            self.moved()
+
+    def moved(self) -> None:
+        """Somebody has read on, or left."""
+        self._forget()
+        if self._room is not None:
+            self._room.wake()
+            self._room = None
+
+    async def room(self, ahead: int = AHEAD) -> None:
+        """Return once everybody who follows is no more than so many frames behind, nor too many bytes."""
+        while self._behind() > ahead or (self._behind() and self._size > self._most_bytes):
+            self._room = self._room or new_sleeper()
+            await self._room.sleep()
+
+    def _behind(self) -> int:
+        return self.last - min([follower.at for follower in self._followers], default=self.last)
+
+
+class Follower:
+    """Somebody who reads a log as it grows. `binary` is the kind of frames that they want."""
+
+    def __init__(self, log: ThreadLog, at: int, wake: Callable[[], None], *, binary: bool) -> None:
+        self.log = log
+        self.at = at
+        self.wake = wake
+        self.binary = binary
+
+    def take(self) -> list[Fields]:
+        """The next frames; they count as read with `moved`."""
+        if self.at == self.log.last:
+            return []
+        return self.log.after(self.at, AHEAD)
+
+    def moved(self, number: int) -> None:
+        """Everything up to this number was sent."""
+        self.at = number
+        self.log.moved()

@@ -1,0 +1,167 @@
+"""Threads of the chat WebSocket and their running turns. They belong to principals, not to connections."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeAlias
+
+import anyio
+
+from ...backend import AgentBackend
+from ...errors import Conflict
+from ...policies.chat_socket import ChatSocket
+from ...state.conversations import ConversationLocks
+from ...stores.port import Key
+from ...stores.shares import Shares, Table
+from ...wire.chat_websocket.types import ToolResultFrame
+from .frame_log import Follower, ThreadLog
+
+Fields: TypeAlias = dict[str, Any]
+
+MOST_ENDED = 1000
+"""Threads of one principal without a turn whose frames are kept at most."""
+
+MOST_WAITING = 16
+"""Messages that may wait for their turn in one thread."""
+
+
+class RunningTurn(Protocol):
+    """A turn of a thread, as others see it."""
+
+    @property
+    def begun(self) -> bool:
+        """Whether it has its thread; before, it waits for it."""
+        ...
+
+    async def wait(self) -> None:
+        """Return when it is over."""
+        ...
+
+    def stop(self) -> bool:
+        """End it, since the user wants to. False if it is too late."""
+        ...
+
+    def left(self) -> None:
+        """Nobody follows it any more."""
+        ...
+
+    def joined(self) -> None:
+        """Somebody follows it again."""
+        ...
+
+    def waits_for(self, call_id: str) -> bool:
+        """Whether it waits for the result of this call."""
+        ...
+
+    def answer(self, frame: ToolResultFrame) -> None:
+        """That result."""
+        ...
+
+    def describe(self) -> Fields:
+        """What it is, as a frame."""
+        ...
+
+
+@dataclass(slots=True)
+class Thread:
+    """One conversation's frames, and the turns that make them.
+
+    Attributes:
+        turns: those that run or wait, in order.
+        model: what was asked last.
+        unused: called when it has neither turns nor followers any more.
+    """
+
+    key: Key
+    log: ThreadLog
+    unused: Callable[[Thread], None]
+    turns: list[RunningTurn] = field(default_factory=list[RunningTurn])
+    model: str | None = None
+
+    @property
+    def current(self) -> RunningTurn | None:
+        """The turn that runs."""
+        return next((turn for turn in self.turns if turn.begun), None)
+
+    def leave(self, follower: Follower) -> None:
+        """Somebody follows no more."""
+        self.log.leave(follower)
+        if not self.log.followed:
+            for turn in self.turns:
+                turn.left()
+            if not self.turns:
+                self.unused(self)
+
+
+class ChatThreads:
+    """All threads of a server that have frames to tell."""
+
+    def __init__(
+        self,
+        settings: ChatSocket,
+        workflows: Mapping[str, AgentBackend],
+        conversations: ConversationLocks,
+        clock: Callable[[], float],
+    ) -> None:
+        self.settings = settings
+        self.workflows = workflows
+        self.conversations = conversations
+        self._clock = clock
+        self._threads: dict[Key, Thread] = {}
+        shares = Shares(settings.rings_bytes, min(settings.rings_bytes, settings.rings_bytes_per_principal))
+        self._ended: Table[str, Thread] = Table(shares, MOST_ENDED, self._forget)
+        self._busy = 0
+        self._idle = anyio.Event()
+
+    def find(self, key: Key) -> Thread | None:
+        """A thread with frames that are kept."""
+        self.sweep()
+        return self._threads.get(key)
+
+    def of(self, principal: str) -> Iterator[Thread]:
+        """A principal's threads with frames that are kept."""
+        self.sweep()
+        return iter([thread for thread in self._threads.values() if thread.key.principal == principal])
+
+    def add(self, key: Key, turn: RunningTurn) -> Thread:
+        """A turn is to run in a thread, known or new. Raises Conflict if too many wait there."""
+        thread = self.find(key)
+        if thread is None:
+            log = ThreadLog(key.id, self.settings.ring, self.settings.ring_bytes)
+            thread = self._threads[key] = Thread(key, log, self._unused)
+        if len(thread.turns) > MOST_WAITING:
+            raise Conflict("Too many messages wait in this thread.", code="conversation_busy", should_retry=False)
+        thread.turns.append(turn)
+        self._ended.hold(key.principal, key.id, thread)
+        self._busy += 1
+        return thread
+
+    def ended(self, thread: Thread, turn: RunningTurn) -> None:
+        """A turn is over."""
+        thread.turns.remove(turn)
+        if not thread.turns:
+            self._ended.rest(thread.key.principal, thread.key.id, thread, thread.log.size, self._clock())
+            thread.log.wake()  # connections that wait for the end of all turns
+        self._busy -= 1
+        if not self._busy:
+            self._idle.set()
+            self._idle = anyio.Event()
+
+    def sweep(self) -> None:
+        """Forget the frames whose time is over."""
+        self._ended.pop_unused(self._clock() - self.settings.replay)
+
+    def _forget(self, principal: str, thread_id: str, thread: Thread) -> None:
+        """Forget a thread's frames; where somebody still looks, the numbers go on."""
+        thread.log.clear()
+        self._unused(thread)
+
+    def _unused(self, thread: Thread) -> None:
+        if not thread.log.followed and not thread.log.size:
+            self._threads.pop(thread.key, None)
+
+    async def wait_idle(self) -> None:
+        """Return once no turn runs."""
+        while self._busy:
+            await self._idle.wait()

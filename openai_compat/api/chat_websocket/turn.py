@@ -1,0 +1,362 @@
+"""One turn of the chat WebSocket: it runs in a task of its own, and its frames go to its thread."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Protocol, TypeAlias
+
+import anyio
+
+from ...aio.background import let_go
+from ...aio.off_loop import off_loop
+from ...backend import AgentBackend, AgentRequest, Principal
+from ...errors import AgentError, Conflict, OpenAICompatError
+from ...events import PendingCall
+from ...messages import Message, ToolMessage
+from ...reducer import LARGE, FinalMessage, Reducer, size_of
+from ...state.approvals import Answers, Binding, decide, settings_of, superseded, with_settings
+from ...state.conversations import Draft, extended
+from ...stores.port import Approval, Outcome
+from ...turns.run import commit
+from ...turns.run_group import Job, Turns, Unchanged
+from ...turns.slots import Seat, SlotRequest
+from ...wire.chat_messages import reply_message
+from ...wire.chat_websocket import serialize as chat_frames
+from ...wire.chat_websocket.parse import tool_output
+from ...wire.chat_websocket.serialize import StopReason, TurnFrames
+from ...wire.chat_websocket.types import ToolResultFrame
+from ...wire.json import dumps
+from ...wire.presentation import Presentation
+from ..access_log import log_access
+from ..attachments import Places, attach
+from ..services import Runtime, logger, new_id
+from ..text_approvals import Questions, answered
+from .threads import ChatThreads, Thread
+
+Fields: TypeAlias = dict[str, Any]
+
+MOST_ROUNDS = 100
+"""How often one turn may call the client's tools."""
+
+WORKFLOW = "workflow"
+"""Where the settings of a turn that has asked name its workflow."""
+
+REASONS: Mapping[str | None, StopReason] = {
+    "stopped": "stop",
+    "superseded": "superseded",
+    "shutting_down": "shutdown",
+    "abandoned": "abandoned",
+}
+"""Errors that are no failures: somebody wanted the turn to end."""
+
+
+class Origin(Protocol):
+    """The connection on which a turn was asked for."""
+
+    def post(self, frame: Fields, *, binary: bool) -> None:
+        """Send a frame that belongs to no turn that has begun."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What a turn is to do.
+
+    Attributes:
+        request: what is new: a message, or a decision as the words that stand for it.
+        workflow: the workflow that is run, None for a model.
+        answers: decisions about what an earlier turn has asked.
+        places: where uploaded files are named.
+        origin: who is told what goes wrong before the turn has its thread, in `binary` frames or not.
+        path: of the WebSocket, for the log.
+        long: whether there is more in the message than the event loop should look at.
+    """
+
+    request: AgentRequest
+    agent: str
+    backend: AgentBackend
+    workflow: str | None
+    answers: Answers | None
+    places: Places
+    origin: Origin
+    binary: bool
+    path: str
+    long: bool = False
+
+    @property
+    def asker(self) -> str:
+        """The agent by the name that its questions are kept under."""
+        return asker_name(self.agent, self.workflow)
+
+
+def asker_name(agent: str, workflow: str | None) -> str:
+    """A workflow may be called as an agent is: the questions of one are not the other's."""
+    return agent if workflow is None else f"{WORKFLOW}:{workflow}"
+
+
+class ChatTurn:
+    """A turn. It has begun once it has its thread for itself; from then on its frames are the thread's.
+
+    Attributes:
+        begun: whether it has its thread; before, it waits for it.
+        over: whether its last frame is out.
+    """
+
+    def __init__(self, runtime: Runtime, threads: ChatThreads, asked: Asked) -> None:
+        self.request_id = new_id("req_")
+        self.begun = False
+        self.over = False
+        self._id = new_id("turn_")
+        self._runtime = runtime
+        self._threads = threads
+        self._asked = asked
+        self._thread: Thread
+        self._scope = anyio.CancelScope()
+        self._done = anyio.Event()
+        self._committing = False
+        self._job_ended = asked.workflow is None
+        self._agent: Turns | None = None
+        self._calls: dict[str, PendingCall] = {}
+        self._outputs: dict[str, str] = {}
+        self._answered = anyio.Event()
+        self._status, self._note = 200, ""
+
+    @property
+    def principal(self) -> Principal:
+        """Who asks."""
+        return self._asked.request.principal
+
+    def enter(self, thread: Thread) -> None:
+        """The thread that it is in. Comes before `run`."""
+        self._thread = thread
+
+    async def run(self) -> None:
+        """Wait for the thread, run the agent, keep what was said. Raises nothing; what goes wrong is told."""
+        began = time.monotonic()
+        try:
+            with self._scope:
+                await self._run()
+            if self._scope.cancelled_caught:
+                self.interrupt(Conflict("Nobody follows this turn any more.", code="abandoned"))
+        except OpenAICompatError as error:
+            self.interrupt(error)
+            let_go(error)
+        except Exception as error:
+            logger.error("%s: unexpected error", self.request_id, exc_info=error)
+            self.interrupt(OpenAICompatError("The server failed.", code="internal_error", should_retry=False))
+        finally:
+            self._threads.ended(self._thread, self)
+            self._done.set()
+            spent = int((time.monotonic() - began) * 1000)
+            log_access(self.request_id, "chat", self._asked.path, self._status, spent, self._note)
+
+    async def wait(self) -> None:
+        """Return when it is over."""
+        await self._done.wait()
+
+    # from outside
+
+    def stop(self) -> bool:
+        """End it, since the user wants to. False if it is too late."""
+        if self.over or self._committing:
+            return False
+        self.interrupt(Conflict("The user has stopped the turn.", code="stopped"))
+        return True
+
+    def interrupt(self, error: OpenAICompatError) -> None:
+        """End it with this error; nothing happens if it has ended, or its outcome is being stored."""
+        if self.over or self._committing or (error.code == "shutting_down" and self._has_finished):
+            return
+        self.over = True
+        self._status, self._note = error.status, error.code or error.type
+        reason = REASONS.get(error.code)
+        if self.begun and not self._job_ended:
+            self._job("failed" if reason is None else "cancelled")
+        if reason is None:
+            self._tell(chat_frames.error_frame(error, self.request_id))
+        else:
+            self._tell(chat_frames.generation_stopped(reason))
+        self._scope.cancel()
+
+    @property
+    def _has_finished(self) -> bool:
+        """Whether the agent has said its last, so that only its outcome is still to be stored."""
+        return self._agent is not None and all([turn.finished for turn in self._agent.turns])
+
+    def left(self) -> None:
+        """Nobody follows it any more: it has a while to end."""
+        self._scope.deadline = anyio.current_time() + self._threads.settings.grace
+
+    def joined(self) -> None:
+        """Somebody follows it again."""
+        self._scope.deadline = math.inf
+
+    def waits_for(self, call_id: str) -> bool:
+        """Whether it waits for the result of this call."""
+        return call_id in self._calls and call_id not in self._outputs
+
+    def answer(self, frame: ToolResultFrame) -> None:
+        """The result of a call that it waits for."""
+        self._output(self._calls[frame.tool_call_id], tool_output(frame), ok=frame.ok)
+        self._answered.set()
+
+    def describe(self) -> Fields:
+        """What it is, as a frame."""
+        return chat_frames.turn_active(self._id, self._asked.request.model, list(self._calls))
+
+    # the turn
+
+    def _tell(self, frame: Fields) -> None:
+        if self.begun:
+            self._thread.log.append(frame)
+        else:
+            frame["thread_id"] = self._thread.key.id
+            self._asked.origin.post(frame, binary=self._asked.binary)
+
+    def _job(self, status: str) -> None:
+        self._tell(chat_frames.job_update(self._id, self._asked.workflow or "", status))
+
+    async def _run(self) -> None:
+        runtime = self._runtime
+        async with await self._draft() as draft:
+            draft.on_interrupt(self.interrupt)
+            while (before := self._thread.current) is not None:  # its commit has given the conversation free
+                await before.wait()
+            self.begun = True
+            runtime.running.add(self)
+            try:
+                self._tell(self.describe())
+                if self._asked.workflow is not None:
+                    self._job("running")
+                request, answers = await self._request(draft)
+                asks = Questions(by_tool=False)
+                before_run = None if answers is None else partial(decide, runtime.store, self.principal.id, answers)
+                frames, said = await self._rounds(draft, request, before_run, asks)
+                await self._commit(draft, said, frames, self._kept(asks))
+            finally:
+                runtime.running.discard(self)
+
+    def _kept(self, asks: Questions) -> tuple[Approval, ...]:
+        """What is to be stored of the questions, with all that is needed to ask the agent the same way again."""
+        settings = {**settings_of(self._asked.request, ()), WORKFLOW: self._asked.workflow}
+        asked = asks.kept(self._id, self._bound)
+        return tuple([replace(one, state=with_settings(one.state, settings)) for one in asked])
+
+    @property
+    def _bound(self) -> Binding:
+        return Binding(self.principal.id, self._asked.asker, self._thread.key.id)
+
+    async def _draft(self) -> Draft:
+        conversations, key, asked = self._threads.conversations, self._thread.key, self._asked
+        if asked.answers is None:
+            draft = await conversations.open(key.principal, key.id, asked.request, long=asked.long)
+            assert draft is not None, "there is an id"
+        else:
+            draft = await conversations.lock(key)
+            draft.go_on(replace(asked.request, resume=asked.answers.resume(None)))
+        return draft
+
+    async def _request(self, draft: Draft) -> tuple[AgentRequest, Answers | None]:
+        """What the agent is given, and what it decides about an earlier turn's questions."""
+        runtime, request, answers = self._runtime, draft.request, self._asked.answers
+        if answers is None:
+            request, answers = await answered(runtime.store, self._asked.asker, request)
+        if answers is None and (answers := await superseded(runtime.store, self._bound)) is not None:
+            request = replace(request, resume=answers.resume(request.resume))
+        request = await off_loop(partial(runtime.messages.apply, request), long=draft.long)
+        return await attach(runtime, request, self._asked.backend.capabilities, self._asked.places), answers
+
+    async def _rounds(
+        self, draft: Draft, request: AgentRequest, before: Callable[[], Awaitable[None]] | None, asks: Questions
+    ) -> tuple[TurnFrames, FinalMessage]:
+        """Run the agent until it calls no more tools of the client's, all in one slot."""
+        async with self._runtime.slots.seat(SlotRequest(1, self._asked.agent, self.principal.id)) as seat:
+            if before is not None:
+                await before()
+            for _ in range(MOST_ROUNDS):
+                frames = TurnFrames()
+                said = await self._round(seat, request, asks, frames)
+                if not said.client_calls:
+                    return frames, said
+                self._agent = None
+                self._runtime.slots.refuse_when_closed()
+                self._tell(chat_frames.message(frames.text, request.model, calls=said.client_calls, usage=frames.usage))
+                reply: Message = reply_message(said, frozenset())
+                more = (reply, *await self._client_tools(said.client_calls))
+                draft.add(*more)
+                request = extended(request, more)
+        raise AgentError("The agent has called the client's tools too often.", status=502, code="too_many_tool_calls")
+
+    async def _round(self, seat: Seat, request: AgentRequest, asks: Questions, frames: TurnFrames) -> FinalMessage:
+        """One run of the agent."""
+        runtime = self._runtime
+        job = Job(self._id, self._asked.agent, self._asked.backend, [request], Unchanged)
+        view, said, size = Presentation("hidden", ask=asks.ask), Reducer(), 0
+        async with Turns(runtime.deadlines, runtime.running, self, job, seat, fold=False) as turns:
+            self._agent = turns
+            while not turns.over:
+                await turns.wait()
+                for _, items in turns.take():
+                    said.feed(view.show(items))
+                    more = sum([size_of(item) for item in items])
+                    size += more
+                    if size > runtime.limits.answer:
+                        raise AgentError("The agent's answer is too long.", status=502, code="answer_too_large")
+                    self._thread.log.append(*frames.feed(items))
+                    await (self._thread.log.room(0) if more > LARGE else self._thread.log.room())
+        self._job_ended = self._job_ended or frames.job_ended
+        return said.message()
+
+    async def _client_tools(self, calls: Sequence[PendingCall]) -> list[ToolMessage]:
+        """What the client's tools answer, in time or not."""
+        self._calls, self._outputs = {call.call_id: call for call in calls}, {}
+        for call in calls:
+            self._tell(chat_frames.tool_call(call))
+        seconds = self._threads.settings.tool_timeout
+        with anyio.move_on_after(seconds):
+            while len(self._outputs) < len(self._calls):
+                self._answered = anyio.Event()
+                await self._answered.wait()
+        for call in calls:
+            if call.call_id not in self._outputs:
+                text = f"Frontend tool {call.name} timed out after {seconds:g} seconds"
+                self._output(call, dumps({"error": text}).decode(), ok=False)
+        self._calls = {}
+        return [ToolMessage(call.call_id, self._outputs[call.call_id], call.name) for call in calls]
+
+    def _output(self, call: PendingCall, output: str, *, ok: bool) -> None:
+        self._outputs[call.call_id] = output
+        self._tell(chat_frames.tool_result(call, output, ok=ok))
+
+    async def _commit(
+        self, draft: Draft, said: FinalMessage, frames: TurnFrames, approvals: tuple[Approval, ...]
+    ) -> None:
+        """Keep what was said, then tell the end. What was kept is not stopped any more."""
+        turn = draft.turn(said)
+        outcome = Outcome(principal=self.principal.id, token=draft.token, approvals=approvals, conversation=turn)
+        self._committing = True
+        try:
+            await commit(self._runtime.store, outcome)
+        except BaseException:
+            self._committing = False
+            raise
+        draft.committed()
+        for approval in approvals:
+            self._tell(asked_about(approval))
+        if not self._job_ended:
+            self._job("completed")
+        self._tell(chat_frames.last_chunk())
+        whole = chat_frames.message(frames.text, self._asked.request.model, usage=frames.usage)
+        self._tell({**whole, "id": turn.items[-1].id, "turn_id": self._id})
+        self.over = True
+        self._thread.log.settled = self._thread.log.last
+
+
+def asked_about(approval: Approval) -> Fields:
+    """The frame that asks for a decision."""
+    call = PendingCall(approval.call_id, approval.tool, approval.arguments, "approval")
+    return chat_frames.approval_request(approval.id, call, approval.expires)

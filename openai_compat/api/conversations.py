@@ -1,0 +1,141 @@
+"""The Conversations API: `/v1/conversations`, and the items below each of them.
+
+These are the same conversations as those of the Responses API's `conversation` and of chat's `X-Conversation-Id`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, TypeVar
+
+from ..errors import Conflict, NotFound
+from ..policies.content import check_content_type
+from ..state.conversations import stored_items
+from ..state.degraded import give_back
+from ..stores.port import Conversation, ConversationTurn, Key, Outcome
+from ..turns.run import commit
+from ..wire.body import parse_object, validate
+from ..wire.conversations_parse import check_new, parse_new_conversation, parse_new_items
+from ..wire.conversations_types import ConversationObject, DeletedConversation
+from ..wire.json import dumps, from_stored_json
+from ..wire.stored_types import MetadataUpdate
+from .body import parse_body, read_body
+from .exchange import Exchange
+from .paging import page_of, page_query, unknown_cursor
+from .services import Runtime, new_id
+
+Sent = TypeVar("Sent")
+
+
+async def create(runtime: Runtime, exchange: Exchange) -> None:
+    """Make a conversation, with items in it or empty."""
+    new = await _sent(runtime, exchange, partial(parse_new_conversation, new_id=new_id))
+    made = await runtime.store.create(exchange.principal.id, new_id("conv_"), new.metadata, stored_items(new.items))
+    await exchange.answer(200, dumps(_object(made)))
+
+
+async def retrieve(runtime: Runtime, exchange: Exchange, conversation: str) -> None:
+    """A conversation. Raises NotFound."""
+    await exchange.answer(200, dumps(_object(await _find(runtime, Key(exchange.principal.id, conversation)))))
+
+
+async def update(runtime: Runtime, exchange: Exchange, conversation: str) -> None:
+    """Replace a conversation's metadata. Raises NotFound."""
+    sent = validate(MetadataUpdate, await _sent(runtime, exchange, parse_object))
+    found = await runtime.store.update(Key(exchange.principal.id, conversation), sent.metadata or {})
+    if found is None:
+        raise _unknown()
+    await exchange.answer(200, dumps(_object(found)))
+
+
+async def delete(runtime: Runtime, exchange: Exchange, conversation: str) -> None:
+    """Forget a conversation. A turn that runs in it goes on, and is not kept. Raises NotFound."""
+    if not await runtime.store.delete(Key(exchange.principal.id, conversation)):
+        raise _unknown()
+    gone: DeletedConversation = {"id": conversation, "object": "conversation.deleted", "deleted": True}
+    await exchange.answer(200, dumps(gone))
+
+
+async def list_items(runtime: Runtime, exchange: Exchange, conversation: str) -> None:
+    """A page of a conversation's items. Raises NotFound."""
+    key, asked = Key(exchange.principal.id, conversation), page_query(exchange.request.query, "desc")
+    await _find(runtime, key)
+    found = await runtime.store.page(key, asked.after, asked.limit, asked.order)
+    if found is None:
+        raise unknown_cursor()
+    await exchange.answer(200, dumps(page_of([from_stored_json(item.body) for item in found.items], more=found.more)))
+
+
+async def add_items(runtime: Runtime, exchange: Exchange, conversation: str) -> None:
+    """Add items to a conversation. Raises NotFound, and Conflict while a turn runs in it."""
+    items = await _sent(runtime, exchange, partial(parse_new_items, new_id=new_id))
+    await _add(runtime, Key(exchange.principal.id, conversation), items)
+    await exchange.answer(200, dumps(page_of(items, more=False)))
+
+
+async def get_item(runtime: Runtime, exchange: Exchange, conversation: str, item: str) -> None:
+    """One item. Raises NotFound."""
+    key = Key(exchange.principal.id, conversation)
+    await _find(runtime, key)
+    found = await runtime.store.item(key, item)
+    if found is None:
+        raise _unknown_item()
+    await exchange.answer(200, dumps(from_stored_json(found.body)))
+
+
+async def delete_item(runtime: Runtime, exchange: Exchange, conversation: str, item: str) -> None:
+    """Take one item out. Raises NotFound."""
+    key = Key(exchange.principal.id, conversation)
+    found = await _find(runtime, key)
+    if not await runtime.store.delete_item(key, item):
+        raise _unknown_item()
+    await exchange.answer(200, dumps(_object(found)))
+
+
+async def _add(runtime: Runtime, key: Key, items: Sequence[dict[str, Any]]) -> None:
+    """Add items as a turn of their own."""
+    known = await _find(runtime, key)
+    token = new_id("turn_")
+    try:
+        locked = await runtime.store.begin(key, token, runtime.leases.seconds)
+        if locked is None:
+            text = "A turn is running in this conversation."
+            raise Conflict(text, code="conversation_busy", should_retry=False)
+        if locked.created != known.created:  # deleted just now: what is locked is another one
+            raise _unknown()
+        check_new(items, {item.id for item in locked.items})
+        turn = ConversationTurn(key.id, stored_items(items))
+        await commit(runtime.store, Outcome(principal=key.principal, token=token, conversation=turn))
+    finally:
+        await give_back(partial(runtime.store.release, key, token), "conversation given free")
+
+
+async def _sent(runtime: Runtime, exchange: Exchange, parse: Callable[[bytes], Sent]) -> Sent:
+    check_content_type(exchange.request)
+    body = await read_body(exchange.request, runtime.limits, runtime.deadlines)
+    return await parse_body(body, partial(parse, body))
+
+
+async def _find(runtime: Runtime, key: Key) -> Conversation:
+    found = await runtime.store.read(key, items=False)
+    if found is None:
+        raise _unknown()
+    return found
+
+
+def _object(found: Conversation) -> ConversationObject:
+    return {
+        "id": found.id,
+        "object": "conversation",
+        "created_at": int(found.created),
+        "metadata": dict(found.metadata),
+    }
+
+
+def _unknown() -> NotFound:
+    return NotFound("No conversation has this id.", code="conversation_not_found", param="conversation_id")
+
+
+def _unknown_item() -> NotFound:
+    return NotFound("No item of this conversation has this id.", code="item_not_found", param="item_id")

@@ -1,0 +1,48 @@
+"""Azure's paths: `/openai/deployments/{model}/…` names the model in the path, whatever the body says."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+from ..policies.content import check_content_type
+from ..wire.body import parse_object
+from ..wire.json import dumps
+from . import embeddings
+from .body import parse_body, read_body
+from .chat import endpoint as chat_endpoint
+from .chat import legacy_endpoint as completions
+from .exchange import Exchange
+from .services import Runtime
+
+
+async def chat(runtime: Runtime, exchange: Exchange, model: str) -> None:
+    """`POST /chat/completions` of a deployment."""
+    await _name(runtime, exchange, model)
+    await chat_endpoint.create(runtime, exchange)
+
+
+async def complete(runtime: Runtime, exchange: Exchange, model: str) -> None:
+    """`POST /completions` of a deployment."""
+    await _name(runtime, exchange, model)
+    await completions.create(runtime, exchange)
+
+
+async def embed(runtime: Runtime, exchange: Exchange, model: str) -> None:
+    """`POST /embeddings` of a deployment."""
+    await _name(runtime, exchange, model)
+    await embeddings.create(runtime, exchange)
+
+
+async def _name(runtime: Runtime, exchange: Exchange, model: str) -> None:
+    """Put the model into the request's body."""
+    request = exchange.request
+    check_content_type(request)
+    body = await read_body(request, runtime.limits, runtime.deadlines)
+    named = await parse_body(body, lambda: dumps({**parse_object(body), "model": model}))
+    headers = [header for header in request.headers if header[0] not in (b"content-length", b"content-encoding")]
+    exchange.request = replace(request, headers=headers, body=_whole(named))
+
+
+async def _whole(body: bytes) -> AsyncIterator[bytes]:
+    yield body

@@ -1,0 +1,71 @@
+"""Lets the work on a request go on when its client has left, as the Disconnect policy says."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+import anyio
+
+from ..aio.background import Failure, spawn
+from ..policies.disconnect import Disconnect
+from .exchange import ClientTooSlow
+from .services import logger
+
+
+class Leavable(Protocol):
+    """A request, over HTTP or a WebSocket, whose client may leave."""
+
+    @property
+    def request_id(self) -> str:
+        """Where its log lines are."""
+        ...
+
+    def outlive(self) -> None:
+        """The work may go on without the client: that it cannot be written to is no failure from now on."""
+        ...
+
+    def leave(self) -> None:
+        """The client has left, but the work goes on: nothing more is sent."""
+        ...
+
+
+async def outlive(policy: Disconnect, exchange: Leavable, work: Callable[[], Awaitable[None]]) -> None:
+    """Do `work`. If this call is cancelled meanwhile, the work is too, or goes on with nobody to write to."""
+    if policy.then == "cancel":
+        await work()
+        return
+    exchange.outlive()
+    detached = _Detached(exchange, work)
+    task = spawn(detached.run, "request that may outlive its client", lambda: None)
+    try:
+        await task.wait()
+    except BaseException:
+        detached.leave(policy.grace if policy.then == "detach" else math.inf)
+        raise
+    detached.failure.raise_if_any()
+
+
+class _Detached:
+    def __init__(self, exchange: Leavable, work: Callable[[], Awaitable[None]]) -> None:
+        self._exchange = exchange
+        self._work = work
+        self._scope = anyio.CancelScope()
+        self._alone = False
+        self.failure = Failure()
+
+    async def run(self) -> None:
+        try:
+            with self._scope:
+                await self._work()
+        except Exception as error:
+            self.failure.keep(error)
+            if self._alone and not isinstance(error, ClientTooSlow):
+                logger.info("%s: ended without its client: %s", self._exchange.request_id, type(error).__name__)
+
+    def leave(self, grace: float) -> None:
+        """The client is gone: nothing is sent any more, and the rest has `grace` seconds."""
+        self._alone = True
+        self._exchange.leave()
+        self._scope.deadline = anyio.current_time() + grace

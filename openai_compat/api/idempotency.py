@@ -1,0 +1,234 @@
+"""`Idempotency-Key`: the first request with a key runs, every later one gets its answer.
+
+The rule is Stripe's: the answer is kept once an agent has started, failures too, since running it again could do
+everything twice. Requests that were refused before are not kept, and their key is free again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
+
+import anyio
+
+from ..aio.background import Failure, spawn
+from ..errors import Conflict, InvalidRequest, OpenAICompatError, Unavailable
+from ..http import HttpRequest
+from ..policies.failures import ReplayFailures
+from ..state.degraded import give_back
+from ..state.leases import Leases
+from ..state.recent_failures import MOST_BYTES, RecentFailures
+from ..stores.port import Key, Replay, Store
+from ..wire.errors import error_body, error_headers
+from .exchange import Exchange, whole_headers
+
+MAX_KEY = 255
+MAX_RECORDED = 8 * 1024 * 1024
+"""Bytes of an answer that are kept for a replay; a longer one cannot be repeated."""
+
+LOOK_AGAIN = 1.0
+"""Seconds after which duplicates look by themselves whether the first request has ended."""
+
+REPLAYED = ("Idempotent-Replayed", "true")
+
+RETRIES = b"x-stainless-retry-count"
+"""OpenAI's SDKs, and all that are generated like them, count here how often they have tried before."""
+
+
+class Idempotency:
+    """Runs each keyed request once. Duplicates that come meanwhile wait for the first one's end."""
+
+    def __init__(
+        self,
+        store: Store,
+        patience: float,
+        leases: Leases,
+        headers: Iterable[str] = (),
+        failures: ReplayFailures | None = None,
+    ) -> None:
+        """`headers` are the names of those that have a say in the answer: the conversation's, the agents' own."""
+        self._headers = sorted({name.lower().encode() for name in headers})
+        self._store = store
+        self._leases = leases
+        self._patience = patience
+        self._ended: dict[Key, anyio.Event] = {}
+        self._failures = None if failures is None else RecentFailures(failures)
+
+    async def once(self, exchange: Exchange, body: bytes, run: Callable[[], Awaitable[None]]) -> None:
+        """Call `run` unless the request carries a key that has been used: then answer as the first time.
+
+        Raises InvalidRequest (422 `idempotency_key_reused`) for another body, or other headers that have a say in the
+        answer, and Conflict if the first never ends.
+        """
+        if not self._store.shared:  # it is in this process, and answers at once
+            await self._once(exchange, body, run)
+            return
+        await _begun_in_time(exchange, self._patience, partial(self._once, exchange, body, run))
+
+    async def _once(self, exchange: Exchange, body: bytes, run: Callable[[], Awaitable[None]]) -> None:
+        request = exchange.request
+        sent = request.header(b"idempotency-key")
+        if sent is None:
+            await self._unless_failed(exchange, body, run)
+            return
+        key = Key(exchange.principal.id, _checked(sent))
+        digest = self._digest(request, body)
+        token = secrets.token_hex(16)
+        try:
+            replay = await self._claim(exchange, key, digest, token)
+        except BaseException:
+            # a cancellation may have met the store after it had claimed
+            await give_back(partial(self._store.settle, key, token, None), "idempotency key given back")
+            raise
+        if replay is not None:
+            await exchange.repeat(replay.status, replay.headers, replay.body, REPLAYED)
+        else:
+            await self._first(exchange, key, token, run)
+
+    async def _unless_failed(self, exchange: Exchange, body: bytes, run: Callable[[], Awaitable[None]]) -> None:
+        """Call `run`, or, where that is wanted, tell the failure that the same request has had just now."""
+        if self._failures is None:
+            await run()
+            return
+        key = Key(exchange.principal.id, self._digest(exchange.request, body))
+        replay = self._failures.find(key, exchange.request.header(RETRIES))
+        if replay is not None:
+            await exchange.repeat(replay.status, replay.headers, replay.body, REPLAYED)
+            return
+        exchange.record(MOST_BYTES)
+        exchange.on_failed = partial(self._keep_failure, key)
+        await _run_and_tell(exchange, run)
+
+    def _keep_failure(self, key: Key, exchange: Exchange) -> None:
+        if self._failures is not None:
+            self._failures.keep(key, _recorded(exchange) or _unrepeatable())
+
+    def _digest(self, request: HttpRequest, body: bytes) -> str:
+        """A hash of all that decides about the answer."""
+        told = [request.header_values(name) for name in self._headers]
+        place = json.dumps([request.method, request.path, request.query, told])
+        return hashlib.sha256(place.encode() + b"\0" + body).hexdigest()
+
+    async def _claim(self, exchange: Exchange, key: Key, digest: str, token: str) -> Replay | None:
+        """The recorded answer, None if this request is the first."""
+        with anyio.move_on_after(self._patience):
+            while True:
+                claim = await self._store.claim(key, digest, token, self._leases.seconds)
+                if claim == "taken":
+                    return None
+                if claim == "other request":
+                    raise _reused()
+                if claim == "lost":
+                    raise _unknown()
+                if isinstance(claim, Replay):
+                    return claim
+                exchange.has_begun()  # it runs, though for another request
+                with anyio.move_on_after(LOOK_AGAIN):  # another process may be running it
+                    await self._ended.get(key, anyio.Event()).wait()
+        raise Conflict("The first request with this Idempotency-Key still runs.", code="idempotency_key_in_use")
+
+    async def _first(self, exchange: Exchange, key: Key, token: str, run: Callable[[], Awaitable[None]]) -> None:
+        exchange.record(MAX_RECORDED)
+        if self._store.shared:
+            self._leases.hold(token, _nothing)  # a key whose lease was lost is settled all the same, or is not
+        self._ended[key] = anyio.Event()
+        try:
+            await _run_and_tell(exchange, run)
+        finally:
+            self._leases.drop(token)
+            replay = (_recorded(exchange) or _unrepeatable()) if exchange.agent_started else None
+            await give_back(partial(self._settle, key, token, replay), "idempotency key settled")
+
+    async def _settle(self, key: Key, token: str, replay: Replay | None) -> None:
+        try:
+            await self._store.settle(key, token, replay)
+        finally:
+            ended = self._ended.pop(key, None)
+            if ended is not None:
+                ended.set()
+
+
+async def _run_and_tell(exchange: Exchange, run: Callable[[], Awaitable[None]]) -> None:
+    """Call `run`. A failure of an agent that was started is the answer."""
+    try:
+        await run()
+    except OpenAICompatError as error:
+        if not exchange.agent_started:
+            raise
+        await exchange.fail(error)
+
+
+async def _begun_in_time(exchange: Exchange, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+    """Do `work`, whose agent has to be started within so many seconds. Raises Unavailable if it was not.
+
+    What comes before waits for the store, again and again. Where the time is over, the work is cancelled, but its
+    client does not wait for its end: what it has begun in the store has to come to an end first, and is given back then.
+    """
+    scope, failure, begun = anyio.CancelScope(), Failure(), anyio.Event()
+
+    async def body() -> None:
+        try:
+            with scope:
+                await work()
+        except Exception as error:
+            failure.keep(error)
+
+    exchange.on_begun = begun.set
+    task = spawn(body, "request", begun.set)
+    try:
+        with anyio.move_on_after(seconds):
+            await begun.wait()
+        if begun.is_set():
+            await task.wait()
+    except BaseException:
+        scope.cancel()
+        with anyio.CancelScope(shield=True):
+            await task.wait()
+        raise
+    finally:
+        exchange.on_begun = None
+    if not task.done:
+        scope.cancel()
+        raise Unavailable("The request could not be begun in time, and no agent was started.")
+    failure.raise_if_any()
+
+
+def _checked(key: str) -> str:
+    if not 0 < len(key) <= MAX_KEY or not key.isprintable():
+        text = f"An Idempotency-Key is text of 1 to {MAX_KEY} printable characters."
+        raise InvalidRequest(text, param="Idempotency-Key", code="invalid_value")
+    return key
+
+
+def _reused() -> InvalidRequest:
+    error = InvalidRequest(
+        "This Idempotency-Key was used for another request.", param="Idempotency-Key", code="idempotency_key_reused"
+    )
+    error.status = 422
+    return error
+
+
+def _recorded(exchange: Exchange) -> Replay | None:
+    recording = exchange.recording
+    if recording is None or recording.body is None or not recording.complete:
+        return None
+    return Replay(exchange.status, tuple(recording.headers), b"".join(recording.body))
+
+
+def _unknown() -> Conflict:
+    """For runs whose answer was not seen to its end: they must not run again, and cannot be repeated either."""
+    text = "The first request with this Idempotency-Key was started, but its answer was lost."
+    return Conflict(text, code="idempotency_outcome_unknown", should_retry=False)
+
+
+def _nothing(error: OpenAICompatError) -> None:
+    pass
+
+
+def _unrepeatable() -> Replay:
+    error = _unknown()
+    body = error_body(error)
+    return Replay(409, (*whole_headers(body), *error_headers(error)), body)

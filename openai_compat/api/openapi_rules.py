@@ -1,0 +1,128 @@
+"""What the server checks beside the types, as JSON Schema: conditions between fields, and bounds of this server.
+
+Only keywords are used that generators of clients pass over (`dependentSchemas`, `if`, `not`): the types stay plain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Mapping
+from typing import Any, TypeAlias, cast
+
+from ..policies.limits import Limits
+from ..wire.items.types import CHECKED, ONLY_ASKED
+from ..wire.misplaced_parameters import NOT_OF_COMPLETIONS, NOTHING_ASKED, OF_CHAT, OF_RESPONSES
+from ..wire.responses.parse.request import COMPACT_FIELDS, TOKEN_FIELDS
+from ..wire.responses.request_types import CHOICES, ResponseRequest
+from ..wire.responses.tool_types import CHECKED_TOOLS
+
+Schema: TypeAlias = Mapping[str, Any]
+
+NULL: Schema = {"type": "null"}
+GIVEN: Schema = {"not": NULL}
+TEXTS: Schema = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}
+SOMETHING: Schema = {**GIVEN, "minItems": 1}
+
+
+def _needs(name: str, schema: Schema = GIVEN) -> Schema:
+    return {"required": [name], "properties": {name: schema}}
+
+
+def _unless_null(name: str, then: Schema) -> Schema:
+    return {"anyOf": [{"properties": {name: NULL}}, then]}
+
+
+def _one_of(*names: str) -> Schema:
+    return {"not": {"properties": dict.fromkeys(names, NULL)}}
+
+
+def _misplaced(names: Iterable[str]) -> Mapping[str, Schema]:
+    """Parameters of another API: nothing that asks for something."""
+    return {name: {"properties": {name: {"enum": [None, *NOTHING_ASKED.get(name, ())]}}} for name in names}
+
+
+def _other(known: Iterable[str]) -> Schema:
+    return {"properties": {"type": {"not": {"enum": sorted(known)}}}}
+
+
+_WITHOUT_INPUT: Schema = {
+    "conversation": NULL,
+    "previous_response_id": NULL,
+    "generate": {"enum": [None, True]},
+    "prompt_cache_options": {"not": {"type": "object", **_needs("prewarm", {"const": True})}},
+}
+_ONE_BEGINNING: Schema = {"conversation": _unless_null("conversation", {"properties": {"previous_response_id": NULL}})}
+
+
+def _input_of(fields: Container[str]) -> Schema:
+    """Of a request with these fields: something has to be said, unless something else tells what."""
+    without = {name: schema for name, schema in _WITHOUT_INPUT.items() if name in fields}
+    return {"if": {"properties": without}, "then": _needs("input", SOMETHING)}
+
+
+_ITEM: Schema = {
+    "properties": {"type": {"not": {"enum": ["item_reference", *sorted(ONLY_ASKED)]}}},
+    "anyOf": [_needs("role"), _needs("type")],
+}
+_ITEMS: Schema = {"dependentSchemas": {"items": {"properties": {"items": {"items": _ITEM}}}}}
+
+RULES: Mapping[str, Schema] = {
+    "ChatCompletionRequest": {
+        "properties": {"functions": NULL, "function_call": NULL},
+        "dependentSchemas": {
+            "top_logprobs": _unless_null("top_logprobs", _needs("logprobs", {"const": True})),
+            "modalities": {
+                "anyOf": [{"properties": {"modalities": {"not": {"contains": {"const": "audio"}}}}}, _needs("audio")]
+            },
+            **_misplaced(OF_RESPONSES),
+        },
+    },
+    "CompletionRequest": {
+        "properties": {"suffix": NULL, "logprobs": NULL, "best_of": {"enum": [None, 1]}, "prompt": TEXTS},
+        "dependentSchemas": _misplaced(NOT_OF_COMPLETIONS),
+    },
+    "ResponseRequest": {
+        **_input_of(ResponseRequest.model_fields),
+        "properties": {"prompt": NULL},
+        "dependentSchemas": {
+            **_ONE_BEGINNING,
+            "background": {
+                "anyOf": [
+                    {"properties": {"background": {"enum": [None, False]}}},
+                    {"properties": {"store": {"enum": [None, True]}}},
+                ]
+            },
+            **_misplaced(OF_CHAT),
+        },
+    },
+    "CompactRequest": _input_of(COMPACT_FIELDS),
+    "InputTokensRequest": {**_input_of(TOKEN_FIELDS), "dependentSchemas": _ONE_BEGINNING},
+    "ConversationCreate": _ITEMS,
+    "ConversationItems": _ITEMS,
+    "ItemFileContent": _one_of("file_data", "file_id", "file_url"),
+    "ItemImageContent": _one_of("image_url", "file_id"),
+    "ItemReferenceParam": {"if": {"properties": {"type": NULL}}, "then": {"not": {"required": ["role"]}}},
+    "OtherItemParam": _other(CHECKED),
+    "OtherToolParam": _other(CHECKED_TOOLS),
+    "OtherChoiceParam": _other(CHOICES),
+}
+
+
+def with_rules(schemas: Mapping[str, Any], limits: Limits) -> dict[str, Any]:
+    """The schemas with all of this."""
+    bounds: Mapping[str, Schema] = {
+        "ChatCompletionRequest": {"properties": {"n": {"maximum": limits.choices}}},
+        "CompletionRequest": {"properties": {"n": {"maximum": limits.choices}, "prompt": {"maxItems": limits.choices}}},
+    }
+    found = dict(schemas)
+    for rules in (RULES, bounds):
+        found |= {name: _merged(found[name], rule) for name, rule in rules.items()}
+    return found
+
+
+def _merged(schema: Any, rule: Schema) -> dict[str, Any]:
+    merged = dict(cast("Mapping[str, Any]", schema))
+    for key, value in rule.items():
+        known = merged.get(key)
+        both = isinstance(known, Mapping) and isinstance(value, Mapping)
+        merged[key] = _merged(known, cast("Schema", value)) if both else value
+    return merged

@@ -1,0 +1,47 @@
+"""What chat programs ask for themselves over the Responses API: answered without an agent, and never kept."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ...events import Finished
+from ...http import HttpRequest
+from ...reducer import Item
+from ...wire.json import dumps
+from ...wire.responses.parse.request import ParsedResponse
+from ...wire.responses.serialize.stream import ResponseStream
+from ..exchange import Exchange
+from ..services import Runtime
+from .ids import ResponseIds
+from .prepare import response_form
+from .sinks import StreamSink
+
+
+async def answer_chore(runtime: Runtime, exchange: Exchange, parsed: ParsedResponse, ids: ResponseIds) -> bool:
+    """Answer a request that a chat program makes for itself; False if it is none."""
+    found = await chore(runtime, exchange.request, parsed, ids)
+    if found is None:
+        return False
+    exchange.note = "housekeeping"
+    stream, frames = found
+    if parsed.stream:
+        await StreamSink(exchange).end(frames)
+    else:
+        await exchange.answer(200, dumps(stream.response()))
+    return True
+
+
+async def chore(
+    runtime: Runtime, http: HttpRequest, parsed: ParsedResponse, ids: ResponseIds
+) -> tuple[ResponseStream, bytes] | None:
+    """The response and its events; None if the request is no chore. It belongs to no conversation, whatever it names."""
+    if runtime.housekeeping is None or parsed.background or not parsed.generate:
+        return None
+    text = await runtime.housekeeping.answer(http, parsed.request)
+    if text is None:
+        return None
+    echo = {**parsed.echo, "store": False}
+    echo.pop("conversation", None)
+    stream = ResponseStream(response_form(runtime, parsed.request.model, replace(parsed, echo=echo), ids))
+    said: list[Item] = [*([text] if text else []), Finished("stop")]
+    return stream, stream.begin() + stream.feed(said) + stream.finish()

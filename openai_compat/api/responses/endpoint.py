@@ -1,0 +1,162 @@
+"""`/v1/responses`: create, retrieve, follow, cancel, delete, list what one was made from.
+
+Source: OpenAI's OpenAPI document; its stream events: `wire/responses/serialize/stream`.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from urllib.parse import parse_qs
+
+from ...aio.background import spawn
+from ...aio.off_loop import off_loop
+from ...errors import InvalidRequest
+from ...policies.content import check_content_type
+from ...state.event_log import EventLogWriter
+from ...stores.port import Key
+from ...turns.slots import Seat
+from ...wire.json import DONE, KEEP_ALIVE, dumps, from_stored_json
+from ...wire.responses.parse.request import ParsedResponse, parse_response
+from ..admit import admit
+from ..body import parse_body, read_body
+from ..detach import outlive
+from ..exchange import Exchange
+from ..follow import cancel, find, follow, snapshot, write_followed
+from ..paging import list_page
+from ..services import Runtime, logger
+from .chores import answer_chore
+from .ids import ResponseIds
+from .prepare import Work, prepare
+from .run import Responding
+from .sinks import NoSink, StreamSink
+
+
+async def create(runtime: Runtime, exchange: Exchange) -> None:
+    """Run an agent and answer with a Response: streamed, plain, or, in the background, at once."""
+    check_content_type(exchange.request)
+    body = await read_body(exchange.request, runtime.limits, runtime.deadlines)
+    ids = ResponseIds()
+    caller = runtime.caller(exchange.principal, exchange.request)
+    parsed = await parse_body(body, partial(parse_response, body, caller, ids))
+    if await answer_chore(runtime, exchange, parsed, ids):
+        return
+    if parsed.background:
+        if not exchange.request.lasting:
+            text = (
+                "Responses cannot run in the background here: no event loop is left once a request is answered (WSGI)."
+            )
+            raise InvalidRequest(text, param="background", code="unsupported_parameter")
+        await runtime.idempotency.once(exchange, body, partial(_background, runtime, exchange, parsed, ids))
+    else:
+        work = partial(_foreground, runtime, exchange, parsed, ids)
+        await outlive(runtime.disconnect, exchange, partial(runtime.idempotency.once, exchange, body, work))
+
+
+async def _foreground(runtime: Runtime, exchange: Exchange, parsed: ParsedResponse, ids: ResponseIds) -> None:
+    await admit(runtime, exchange)
+    work = await prepare(runtime, exchange, parsed, ids=ids, http=exchange.request)
+    seat = await seated(runtime, work, known=parsed.store and runtime.disconnect.then != "cancel")
+    if parsed.stream:
+        await Responding(runtime, work, StreamSink(exchange), seat).run()
+        return
+    sink = NoSink(exchange)
+    await Responding(runtime, work, sink, seat).run()
+    if sink.error is not None:
+        raise sink.error
+    await exchange.answer(200, dumps(work.stream.response()))
+
+
+async def seated(runtime: Runtime, work: Work, *, known: bool) -> Seat:
+    """The response's slot, for `Responding` to close. Raises OpenAICompatError, and then holds nothing.
+
+    One that is to be `known` is in the store before its agent is started: others may find, follow and cancel it.
+    """
+    try:
+        seat = await runtime.slots.take(work.slots)
+        try:
+            if known:
+                await _begin(runtime, work)
+        except BaseException:
+            seat.close()
+            raise
+    except BaseException:
+        if work.draft is not None:
+            await work.draft.close()
+        raise
+    return seat
+
+
+async def _begin(runtime: Runtime, work: Work) -> None:
+    journal = EventLogWriter(runtime.logs, work.key, work.token, work.asker.request_id)
+    if work.parsed.background:
+        journal.add(work.stream.begin(queued=True), work.stream.sequence)
+    await journal.begin(await off_loop(work.stored, long=work.parsed.long))
+    work.journal = journal
+
+
+async def _background(runtime: Runtime, exchange: Exchange, parsed: ParsedResponse, ids: ResponseIds) -> None:
+    await admit(runtime, exchange)
+    work = await prepare(runtime, exchange, parsed, ids=ids, http=exchange.request)
+    seat = await seated(runtime, work, known=True)
+    answer = dumps(work.stream.response())
+    responding = Responding(runtime, work, NoSink(exchange, eager=True), seat)
+    spawn(partial(_alone, responding), f"response {work.id}", lambda: None)
+    if not parsed.stream:
+        await exchange.answer(200, answer)
+    elif work.journal is not None:
+        await write_followed(exchange, follow(runtime, work.key, -1, work.journal.log), KEEP_ALIVE)
+        await exchange.end(DONE)
+
+
+async def _alone(responding: Responding) -> None:
+    try:
+        await responding.run()
+    except Exception as error:
+        logger.error("%s: a background response failed", responding.work.asker.request_id, exc_info=error)
+
+
+async def retrieve(runtime: Runtime, exchange: Exchange, identifier: str) -> None:
+    """One response, streamed with `stream=true`."""
+    key, query = Key(exchange.principal.id, identifier), parse_qs(exchange.request.query)
+    if query.get("stream", ["false"])[-1] == "true":
+        await _stream(runtime, exchange, key, _starting_after(query))
+    else:
+        found = await find(runtime, key)
+        await exchange.answer(200, dumps(snapshot(runtime, found, key)))
+
+
+async def _stream(runtime: Runtime, exchange: Exchange, key: Key, after: int) -> None:
+    await find(runtime, key)
+    await write_followed(exchange, follow(runtime, key, after), KEEP_ALIVE)
+    await exchange.end(DONE)
+
+
+async def list_input_items(runtime: Runtime, exchange: Exchange, identifier: str) -> None:
+    """A page of the items that a response was made from."""
+    found = await find(runtime, Key(exchange.principal.id, identifier))
+    items = [from_stored_json(item.body) for item in found.input]
+    await exchange.answer(200, dumps(list_page(items, exchange.request.query, "desc")))
+
+
+def _starting_after(query: dict[str, list[str]]) -> int:
+    sent = query.get("starting_after", ["-1"])[-1]
+    if not sent.isascii() or not (sent.isdigit() or sent == "-1") or len(sent) > 15:
+        text = "'starting_after' is the number of an event."
+        raise InvalidRequest(text, param="starting_after", code="invalid_value")
+    return int(sent)
+
+
+async def delete(runtime: Runtime, exchange: Exchange, identifier: str) -> None:
+    """Forget a response. One that still runs in the background is stopped first."""
+    key = Key(exchange.principal.id, identifier)
+    found = await find(runtime, key)
+    if found.running and found.background:
+        await cancel(runtime, key)
+    await runtime.store.delete_response(key)
+    await exchange.answer(200, dumps({"id": identifier, "object": "response", "deleted": True}))
+
+
+async def stop(runtime: Runtime, exchange: Exchange, identifier: str) -> None:
+    """Cancel a response that runs in the background."""
+    found = await cancel(runtime, Key(exchange.principal.id, identifier))
+    await exchange.answer(200, dumps(from_stored_json(found.body)))

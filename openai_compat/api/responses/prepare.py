@@ -1,0 +1,276 @@
+"""What is to be run for one request of the Responses API: the agent, and all that was said before."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, TypeAlias
+
+from ...agents.structured_output import OutputFormat
+from ...aio.off_loop import MANY, off_loop
+from ...backend import AgentBackend, AgentRequest
+from ...errors import InvalidRequest, NotFound
+from ...http import HttpRequest
+from ...state.approvals import Answers, Binding, check_unchanged, find_answers, not_asked_here
+from ...state.conversations import Draft, stored_items
+from ...state.event_log import EventLogWriter
+from ...stores.port import Approval, Key, StoredResponse
+from ...turns.run_group import Asker
+from ...turns.slots import SlotRequest
+from ...wire.json import from_stored_json, stored_json
+from ...wire.responses.continuation import is_answers
+from ...wire.responses.parse.request import ParsedResponse, check_response_capabilities, with_context
+from ...wire.responses.parse.tools import tool_place
+from ...wire.responses.serialize.stream import ApprovedCall, ResponseForm, ResponseStream
+from ..attachments import attach, item_places
+from ..own_tools import check_names
+from ..services import Runtime, new_id, now
+from ..text_approvals import answered
+from .ids import ResponseIds, response_of
+
+Items: TypeAlias = Sequence[dict[str, Any]]
+
+
+@dataclass(slots=True, kw_only=True)
+class Work:
+    """One response that is to be made.
+
+    Attributes:
+        token: what holds everything of this turn in the store.
+        answers: decisions that the request brings.
+        before: what was said before the request's own input.
+        rootless: whether only its client's connection knows what it continues, so that the store has to keep that too.
+        output_format: what the answer has to look like.
+        journal: where its frames are kept for those who follow it; the store knows of the response then.
+    """
+
+    id: str
+    asker: Asker
+    parsed: ParsedResponse
+    agent: str
+    backend: AgentBackend
+    request: AgentRequest
+    stream: ResponseStream
+    token: str
+    draft: Draft | None = None
+    answers: Answers | None = None
+    before: Items = ()
+    rootless: bool = False
+    output_format: OutputFormat | None = None
+    journal: EventLogWriter | None = None
+
+    @property
+    def key(self) -> Key:
+        """Whose response it is, and its id."""
+        return Key(self.asker.principal.id, self.id)
+
+    @property
+    def slots(self) -> SlotRequest:
+        """The slot that it needs."""
+        return SlotRequest(1, self.agent, self.asker.principal.id)
+
+    def stored(self) -> StoredResponse:
+        """The response as it stands, to be stored."""
+        parsed, stream = self.parsed, self.stream
+        response = stream.response()
+        return StoredResponse(
+            id=self.id,
+            created=response["created_at"],
+            status=stream.status,
+            body=stored_json(response),
+            background=parsed.background,
+            previous=None if self.rootless else parsed.previous,
+            conversation=self.conversation,
+            input=stored_items([*(self.before if self.rootless else ()), *parsed.kept]),
+            output=stored_items(response["output"]),
+        )
+
+    @property
+    def conversation(self) -> str | None:
+        """The conversation that it belongs to."""
+        return None if self.draft is None else self.draft.key.id
+
+    @property
+    def bound(self) -> Binding:
+        """What its questions are bound to."""
+        return Binding(self.asker.principal.id, self.agent, self.conversation)
+
+
+async def prepare(
+    runtime: Runtime,
+    asker: Asker,
+    parsed: ParsedResponse,
+    *,
+    ids: ResponseIds,
+    http: HttpRequest,
+    nearby: Mapping[str, Items] | None = None,
+) -> Work:
+    """What is to be run for a request. Raises OpenAICompatError, and then holds nothing.
+
+    `nearby` are responses that only this client's connection knows: all that was said up to each of them, by its id.
+    """
+    agent, backend = runtime.agent(parsed.request.model, asker.principal)
+    check_response_capabilities(parsed, backend.capabilities)
+    wanted = parsed.request.response_format
+    output_format = None if wanted is None else OutputFormat(wanted, "text.format.schema")
+    if parsed.store:
+        await runtime.check_store()
+    places = item_places(parsed.input)
+    conversation = _conversation(runtime, parsed, http)
+    bound = Binding(asker.principal.id, agent, conversation)
+    answers = await find_answers(runtime.store, bound, parsed.decisions) if parsed.decisions else None
+    draft = await _draft(runtime, asker, parsed, conversation)
+    try:
+        parsed, context = await _in_context(runtime, asker, parsed, draft, nearby or {})
+        long = parsed.long or len(context) > MANY
+        request = await off_loop(partial(runtime.messages.apply, parsed.request), long=long)
+        await check_names(backend, request, parsed.tools.names, partial(tool_place, parsed.body))
+        if answers is not None:
+            request = replace(request, resume=answers.resume(request.resume))
+        else:
+            request, answers = await answered(runtime.store, agent, request)  # in text
+        if answers is not None:
+            kept = draft is not None or parsed.previous is not None
+            _check_asked(answers, context if kept else parsed.input)
+        request = await attach(runtime, request, backend.capabilities, places)
+    except BaseException:
+        if draft is not None:
+            await draft.close()
+        raise
+    return Work(
+        id=ids.response,
+        asker=asker,
+        parsed=parsed,
+        agent=agent,
+        backend=backend,
+        request=request,
+        stream=ResponseStream(response_form(runtime, agent, parsed, ids, draft=draft, answers=answers)),
+        token=new_id("turn_") if draft is None else draft.token,
+        draft=draft,
+        answers=answers,
+        before=context,
+        rootless=parsed.previous is not None and parsed.previous in (nearby or {}),
+        output_format=output_format,
+    )
+
+
+def _check_asked(answers: Answers, items: Items) -> None:
+    """Raise NotFound unless all that is decided about was asked in these items, and Conflict if it is not the same."""
+    for approval in answers.approvals.values():
+        asking = [item for item in items if _asks(item, approval.id)]
+        if not asking:
+            raise not_asked_here()
+        for item in asking:
+            if item["type"] == "mcp_approval_request":
+                check_unchanged(approval, item.get("name"), item.get("arguments"))
+
+
+def _asks(item: Mapping[str, Any], approval: str) -> bool:
+    """Whether an item asks about this call: as an item for that, as a call of the client's tool for it, or in text."""
+    if item.get("type", "message") == "message":
+        return item.get("role") == "assistant" and f"[{approval}]" in stored_json(item.get("content"))
+    return item["type"] != "mcp_approval_response" and approval in (item.get("id"), item.get("call_id"))
+
+
+def response_form(
+    runtime: Runtime,
+    agent: str,
+    parsed: ParsedResponse,
+    ids: ResponseIds,
+    *,
+    draft: Draft | None = None,
+    answers: Answers | None = None,
+) -> ResponseForm:
+    """What a response has beside what its agent says."""
+    approvals: Mapping[str, Approval] = answers.approvals if answers is not None else {}
+    return ResponseForm(
+        id=ids.response,
+        created=now(),
+        agent=agent,
+        echo=parsed.echo if draft is None else {**parsed.echo, "conversation": {"id": draft.key.id}},
+        custom_tools=parsed.custom_tools,
+        namespaces=parsed.tools.namespaces,
+        deferred_tools=parsed.tools.deferred,
+        approval_labels=parsed.tools.labels,
+        visibility=runtime.response_visibility,
+        background=parsed.background,
+        new_id=ids,
+        now=now,
+        include_logprobs=parsed.request.logprobs,
+        answers=parsed.generate,
+        approved={a.call_id: ApprovedCall(a.id, a.tool, a.arguments) for a in approvals.values()},
+    )
+
+
+def _conversation(runtime: Runtime, parsed: ParsedResponse, http: HttpRequest) -> str | None:
+    """The conversation that the request names in its body, or, where the server keeps those, in a header."""
+    if parsed.conversation is not None or runtime.conversations is None or parsed.previous is not None:
+        return parsed.conversation
+    return runtime.conversations.identify(http, parsed.body)
+
+
+async def _draft(runtime: Runtime, asker: Asker, parsed: ParsedResponse, identifier: str | None) -> Draft | None:
+    """The conversation, for this turn. One that the body names has to be known."""
+    if identifier is None:
+        return None
+    key = Key(asker.principal.id, identifier)
+    if parsed.conversation is not None and await runtime.store.read(key, items=False) is None:
+        text = f"Conversation with id '{identifier[:64]}' not found."
+        raise NotFound(text, code="conversation_not_found", param="conversation")
+    return await runtime.turn_locks.lock(key)
+
+
+async def _in_context(
+    runtime: Runtime, asker: Asker, parsed: ParsedResponse, draft: Draft | None, nearby: Mapping[str, Items]
+) -> tuple[ParsedResponse, Items]:
+    """The request behind what was said before, with the items that it only named; and what was said before."""
+    context = await _before(runtime, asker, parsed, nearby) if draft is None else await _said(draft)
+    if draft is not None and parsed.conversation is None and context:
+        parsed = replace(parsed, input=_new_items(parsed.input))  # of a client that sends all of it every time
+    lookup = await _referenced(runtime, asker, parsed.references)
+    long = parsed.long or len(context) > MANY
+    parsed = await off_loop(partial(with_context, parsed, context, lookup, heal=draft is not None), long=long)
+    if draft is not None:
+        parsed = replace(parsed, request=replace(parsed.request, conversation_id=draft.key.id))
+    return parsed, context
+
+
+def _new_items(items: Items) -> tuple[dict[str, Any], ...]:
+    """What comes after the last item that was an answer's. Raises InvalidRequest if that is nothing."""
+    start = max([index + 1 for index, item in enumerate(items) if is_answers(item)], default=0)
+    if start == len(items):
+        text = "Nothing new: a request in a known conversation needs something from the user."
+        raise InvalidRequest(text, param="input")
+    return tuple(items[start:])
+
+
+async def _before(runtime: Runtime, asker: Asker, parsed: ParsedResponse, nearby: Mapping[str, Items]) -> Items:
+    """Everything up to the response that this one continues. Its instructions are not carried over."""
+    if parsed.previous is None:
+        return ()
+    if parsed.previous in nearby:
+        return nearby[parsed.previous]
+    chain = await runtime.store.chain(Key(asker.principal.id, parsed.previous))
+    if chain is None:
+        raise InvalidRequest(
+            f"Previous response with id '{parsed.previous[:64]}' not found.",
+            code="previous_response_not_found",
+            param="previous_response_id",
+        )
+    return await off_loop(lambda: [from_stored_json(item.body) for item in chain], long=len(chain) > MANY)
+
+
+async def _said(draft: Draft) -> Items:
+    """What was said before in a conversation."""
+    return await off_loop(lambda: draft.items, long=len(draft.conversation.items) > MANY)
+
+
+async def _referenced(runtime: Runtime, asker: Asker, wanted: Sequence[str]) -> Mapping[str, dict[str, Any]]:
+    """The stored items of these ids; not all of them need be known."""
+    found: dict[str, dict[str, Any]] = {}
+    for origin in {response_of(identifier) for identifier in wanted}:
+        response = await runtime.store.response(Key(asker.principal.id, origin))
+        for item in (*response.input, *response.output) if response is not None else ():
+            found[item.id] = from_stored_json(item.body)
+    return found

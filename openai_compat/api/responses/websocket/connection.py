@@ -1,0 +1,173 @@
+"""`GET /v1/responses` as a WebSocket: many responses over one connection, in lanes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+
+from ....aio.background import ChildTasks, child_tasks, let_go
+from ....errors import InvalidRequest, OpenAICompatError, Unauthorized, Unavailable
+from ....http import ClientDisconnected, Frame
+from ....wire.responses.parse.websocket import (
+    Command,
+    Create,
+    InvalidSteer,
+    Processed,
+    Steer,
+    parse_command,
+    parse_frame,
+    parse_lane,
+)
+from ....wire.responses.serialize.websocket import error_event
+from ...body import parse_frame as parse_off_loop
+from ...services import Runtime, new_id
+from ...websocket import GOING_AWAY, POLICY, RESTART, TOO_BIG, Connection
+from .lanes import LaneLimits, Lanes
+from .local_responses import Nearby
+from .request import ResponseTurn
+from .steering import Steering, successor
+
+
+async def serve(runtime: Runtime, connection: Connection) -> None:
+    """Accept, and run agents as the client asks for, until one of both leaves."""
+    await connection.accept()
+    async with child_tasks() as children:
+        socket = ResponsesSocket(runtime, connection, children)
+        children.start(socket.end_in_time, "connection's time limit")
+        children.start(socket.end_when_drained, "connection's drain")
+        try:
+            await socket.read()
+        finally:
+            socket.nearby.forget()
+
+
+class ResponsesSocket:
+    """One connection. Leaving its block of tasks stops what runs, or detaches it, as the Disconnect policy says."""
+
+    def __init__(self, runtime: Runtime, connection: Connection, children: ChildTasks) -> None:
+        self.runtime = runtime
+        self.connection = connection
+        self.nearby = Nearby(runtime.nearby, connection.principal.id)
+        self.steering = Steering(runtime.limits.body)
+        self._children = children
+        self._lanes = Lanes(LaneLimits(bytes=runtime.limits.body))
+        self._turns: dict[str, ResponseTurn] = {}
+        self._over: OpenAICompatError | None = None
+        self._close_code = GOING_AWAY
+
+    async def read(self) -> None:
+        """Take what the client sends until it leaves. Always waiting for it is how leaving is noticed."""
+        with suppress(ClientDisconnected):
+            while True:
+                await self._take(await self.connection.receive())
+                await anyio.lowlevel.checkpoint()  # frames that are there already must not keep others waiting
+
+    async def _take(self, frame: Frame) -> None:
+        if len(frame) > self.runtime.limits.body:  # the transport's own limit may be a higher one
+            await self._close(TOO_BIG, "message too big")
+            return
+        lane = None
+        try:
+            event = await parse_off_loop(len(frame), partial(parse_frame, frame, self.runtime.limits.values))
+            lane = parse_lane(event)
+            await self._obey(parse_command(event, lane, len(frame)))
+        except InvalidSteer as error:
+            await self.connection.send(self.steering.refused(error.steer, error))
+        except OpenAICompatError as error:
+            await self.fail(error, lane, new_id("req_"))
+
+    async def _obey(self, command: Command) -> None:
+        if isinstance(command, Processed):
+            return
+        if isinstance(command, Steer):
+            await self._steer(command)
+            return
+        if self._over is not None:
+            raise self._over
+        self._lanes.add(command)
+        self._begin()
+
+    async def _steer(self, steer: Steer) -> None:
+        try:
+            accepted = self.steering.submit(steer, new_id("steer_"))
+        except InvalidRequest as error:
+            await self.connection.send(self.steering.refused(steer, error))
+        else:
+            await self.connection.send(accepted)
+            if steer.previous in self._turns:
+                self._turns[steer.previous].steer(steer)
+
+    def _begin(self) -> None:
+        for request in self._lanes.take():
+            self._children.start(partial(self._run, request), "response")
+
+    async def _run(self, request: Create) -> None:
+        turn = ResponseTurn(self, request)
+        try:
+            await turn.run()
+        except ClientDisconnected:
+            self._children.cancel()
+        finally:
+            self._lanes.done(request)
+        self._begin()
+        await self._close_if_over()
+
+    def began(self, turn: ResponseTurn, identifier: str) -> None:
+        """A turn's response is made."""
+        self._turns[identifier] = turn
+        self.steering.began(identifier, turn.request.lane, able=turn.steerable)
+
+    async def failed(self, identifier: str) -> None:
+        """A turn's response has failed."""
+        self._turns.pop(identifier, None)
+        await self.send(self.steering.failed(identifier))
+
+    async def ended(self, turn: ResponseTurn, response: dict[str, Any]) -> None:
+        """A turn's response is complete, or as complete as it will be."""
+        self._turns.pop(response["id"], None)
+        frames, follow = self.steering.ended(response)
+        await self.send(frames)
+        if follow:
+            self._lanes.add(successor(turn.request, response["id"]), first=True)
+
+    async def send(self, frames: Iterable[str]) -> None:
+        """Send frames."""
+        await self.connection.send(*frames)
+
+    async def fail(self, error: OpenAICompatError, lane: str | None, request_id: str) -> None:
+        """Say that a request has failed. The connection goes on, unless its key is worth nothing any more."""
+        let_go(error)
+        await self.connection.send(error_event(error, request_id, lane))
+        if isinstance(error, Unauthorized):
+            await self._close(POLICY, "invalid_api_key")
+
+    async def end_in_time(self) -> None:
+        """Nobody stays for ever: after a while the client has to connect anew."""
+        await anyio.sleep(self.runtime.deadlines.connection)
+        text = "This connection has reached its time limit. Connect again to go on."
+        self._over = InvalidRequest(text, code="websocket_connection_limit_reached")
+        await self._close_if_over()
+
+    async def end_when_drained(self) -> None:
+        """Once the server shuts down, close as soon as nothing runs: the client may connect to another process."""
+        await self.connection.draining.wait()
+        self._over = Unavailable("The server is shutting down.", code="shutting_down")
+        self._close_code = RESTART
+        await self._close_if_over()
+
+    async def _close_if_over(self) -> None:
+        if self._over is None or not self._lanes.idle:
+            return
+        with suppress(ClientDisconnected):
+            if self._close_code == GOING_AWAY:
+                await self.fail(self._over, None, self.connection.request_id)
+            await self._close(self._close_code, self._over.code or "")
+
+    async def _close(self, code: int, reason: str) -> None:
+        await self.connection.close(code, reason)
+        self._children.cancel()

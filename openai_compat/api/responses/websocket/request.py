@@ -1,0 +1,234 @@
+"""One response that is made over a WebSocket: the sink that its events go to, and what the connection hears of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
+
+from ....aio.background import let_go
+from ....backend import AgentBackend, AgentRequest, Principal, RunContext
+from ....errors import OpenAICompatError
+from ....http import ClientDisconnected
+from ....wire.json import dumps
+from ....wire.responses.parse.request import parse_response
+from ....wire.responses.parse.websocket import Create, Steer
+from ....wire.responses.serialize.websocket import event_frames
+from ...access_log import log_access
+from ...body import QUICK_FRAME, parse_frame
+from ...detach import outlive
+from ...services import Runtime, logger, new_id
+from ...websocket import Connection
+from ..chores import chore
+from ..endpoint import seated
+from ..ids import ResponseIds
+from ..prepare import Work, prepare
+from ..run import Responding
+from .local_responses import Nearby
+from .steering import Steering, as_items, with_input
+
+
+class Socket(Protocol):
+    """The connection, with what its responses share."""
+
+    runtime: Runtime
+    connection: Connection
+    nearby: Nearby
+    steering: Steering
+
+    def began(self, turn: ResponseTurn, identifier: str) -> None:
+        """A response is made."""
+        ...
+
+    async def failed(self, identifier: str) -> None:
+        """A response has failed."""
+        ...
+
+    async def ended(self, turn: ResponseTurn, response: dict[str, Any]) -> None:
+        """A response is complete, or as complete as it will be."""
+        ...
+
+    async def fail(self, error: OpenAICompatError, lane: str | None, request_id: str) -> None:
+        """Say that a request has failed."""
+        ...
+
+    async def send(self, frames: Iterable[str]) -> None:
+        """Send frames."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Requester:
+    """Whose request it is. Not the turn itself: it has what is made for its request, which must not have it in turn."""
+
+    principal: Principal
+    request_id: str
+
+
+class ResponseTurn:
+    """One request on a connection, and the sink that its response is written to."""
+
+    eager = False
+
+    def __init__(self, socket: Socket, request: Create) -> None:
+        self.request = request
+        self.request_id = new_id("req_")
+        self.principal = socket.connection.principal
+        self._socket = socket
+        self._along = socket.steering.taken_along(request)
+        self._work: Work | None = None
+        self._agent: _Steerable | None = None
+        self._status = 0
+        self._note = ""
+        self._outlives = False
+        self._gone = False
+
+    @property
+    def steerable(self) -> bool:
+        """Whether the agent can be told more while it runs."""
+        return self._agent is not None
+
+    def steer(self, steer: Steer) -> None:
+        """The user has said more."""
+        if self._agent is not None and self._work is not None and self._agent.steer(as_items(steer.input)):
+            self._work.stream.steered = True
+
+    async def run(self) -> None:
+        """Make the response; where there is none, say why."""
+        began = time.monotonic()
+        try:
+            await self._socket.connection.authenticate()
+            self.principal = self._socket.connection.principal
+            await outlive(self._socket.runtime.disconnect, self, self._respond)
+        except OpenAICompatError as error:
+            await self._failed(error)
+        except ClientDisconnected:
+            self._note = "client left"
+            raise
+        except Exception as error:
+            logger.error("%s: unexpected error", self.request_id, exc_info=error)
+            await self._failed(OpenAICompatError("The server failed.", code="internal_error", should_retry=False))
+        finally:
+            path, spent = self._socket.connection.request.path, int((time.monotonic() - began) * 1000)
+            log_access(self.request_id, "response.create", path, self._status, spent, self._note)
+
+    async def _respond(self) -> None:
+        runtime, http, ids = self._socket.runtime, self._socket.connection.request, ResponseIds()
+        if runtime.rates is not None:
+            await runtime.rates.count(self.principal)
+        body = with_input(self.request, self._along)
+        caller = runtime.caller(self.principal, http)
+        size = self.request.size
+        parsed = await parse_frame(size, partial(parse_response, body, caller, ids, long=size > QUICK_FRAME))
+        found = await chore(runtime, http, parsed, ids)
+        if found is not None:
+            self._note = "housekeeping"
+            await self.write(found[1])
+            return
+        asker = _Requester(self.principal, self.request_id)
+        self._work = work = await prepare(runtime, asker, parsed, ids=ids, http=http, nearby=self._socket.nearby)
+        if hasattr(work.backend, "steer") and work.draft is None:
+            work.backend = self._agent = _Steerable(work.backend)
+        seat = await seated(runtime, work, known=parsed.store and runtime.disconnect.then != "cancel")
+        await Responding(runtime, work, self, seat).run()
+
+    async def _failed(self, error: OpenAICompatError) -> None:
+        self._status, self._note = error.status, error.code or error.type
+        let_go(error)
+        socket, lane = self._socket, self.request.lane
+        socket.nearby.failed(self.request.previous, lane)
+        if self._gone:
+            return
+        await socket.fail(error, lane, self.request_id)
+        await socket.send(socket.steering.lost(self._along, lane))
+        if self._work is not None:
+            await socket.failed(self._work.id)
+
+    def outlive(self) -> None:
+        """The work may go on without the client: that it cannot be written to is no failure from now on."""
+        self._outlives = True
+
+    def leave(self) -> None:
+        """The client has left, but the work goes on: nothing more is sent."""
+        self._gone = True
+
+    def started(self) -> None:
+        """The agent is about to run."""
+        if self._work is not None:
+            self._socket.began(self, self._work.id)
+
+    async def write(self, frames: bytes) -> None:
+        """More frames. The first of them commit the input that came while the response before was made."""
+        self._along, self._status = [], 200
+        await self._send([frame.text for frame in event_frames(frames, self.request.lane)])
+
+    async def keep_alive(self) -> None:
+        """Nothing: connections have pings."""
+
+    async def end(self, frames: bytes) -> None:
+        """The last frames; from then on the response can be continued."""
+        if self._work is None:
+            return
+        response = self._work.stream.response()
+        if not self._work.parsed.store and not self._gone:
+            self._keep(self._work, response["output"])
+        await self.write(frames)
+        if not self._gone:
+            await self._socket.ended(self, response)
+
+    def _keep(self, work: Work, output: list[dict[str, Any]]) -> None:
+        said = [*work.before, *work.parsed.kept, *output]
+        size = self.request.size + len(dumps(output))
+        self._socket.nearby.keep(work.id, said, after=work.parsed.previous, lane=self.request.lane, size=size)
+
+    async def fail(self, error: OpenAICompatError, frames: bytes) -> None:
+        """The last frames of a response that failed: one event, by which clients know that it is over."""
+        if self._work is None or not self._status:
+            raise error
+        self._note = error.code or error.type
+        self._socket.nearby.failed(self.request.previous, self.request.lane)
+        await self._send([frame.text for frame in event_frames(frames, self.request.lane) if frame.type != "error"])
+        if not self._gone:
+            await self._socket.failed(self._work.id)
+
+    async def _send(self, frames: list[str]) -> None:
+        if self._gone:
+            return
+        try:
+            await self._socket.connection.send(*frames)
+        except ClientDisconnected:
+            if not self._outlives:
+                raise
+            self._gone = True
+
+
+class _Steerable:
+    """An agent that can be told, while it runs, that the user has said more."""
+
+    def __init__(self, backend: AgentBackend) -> None:
+        self._backend: Any = backend
+        self._context: RunContext | None = None
+        self.capabilities = backend.capabilities
+
+    def run(self, request: AgentRequest, context: RunContext) -> Any:
+        """Run the agent."""
+        self._context = context
+        return self._backend.run(request, context)
+
+    def request_cancel(self, context: RunContext) -> None:
+        """Ask the agent to stop, if it can be asked."""
+        ask = getattr(self._backend, "request_cancel", None)
+        if ask is not None:
+            ask(context)
+
+    def steer(self, items: list[dict[str, Any]]) -> bool:
+        """Tell the agent, unless it has not begun. Returns whether it will end before its time."""
+        if self._context is None:
+            return False
+        try:
+            return self._backend.steer(self._context, items) is True
+        except Exception as error:
+            self._context.logger.warning("the agent could not be steered", exc_info=error)
+            return False

@@ -1,0 +1,145 @@
+"""Input that comes while a response is made (`response.steer`): queued, and committed by a response that follows.
+
+It knows no sockets: it is told what comes and what has ended, and says what is to be sent, and what is to be run next.
+The response that is steered ends in its own time; a backend that has a method `steer` is asked to come to an end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+
+from ....errors import InvalidRequest
+from ....wire.responses.parse.websocket import Create, Steer
+from ....wire.responses.serialize.websocket import required_input, steer_accepted, steer_failed, steer_pending
+
+PENDING = 16
+"""Submissions that may wait for one response."""
+REMEMBERED = 64
+"""Responses that have ended and are still known; those whose input waits are among them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """Input that was accepted, by its id."""
+
+    id: str
+    steer: Steer
+
+    @property
+    def named(self) -> dict[str, Any]:
+        """Which it is, as events say it."""
+        return {"id": self.id, "previous_response_id": self.steer.previous}
+
+
+def as_items(value: Any) -> list[dict[str, Any]]:
+    """The `input` of a request as a list of items."""
+    if isinstance(value, str):
+        return [{"type": "message", "role": "user", "content": value}]
+    return list(cast("list[dict[str, Any]]", value or []))
+
+
+@dataclass(slots=True)
+class _Steered:
+    lane: str | None
+    able: bool = False
+    queued: list[Submission] = field(default_factory=list[Submission])
+
+
+class Steering:
+    """The submissions of one connection. `limit` bounds their size together, in bytes."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._size = 0
+        self._running: dict[str, _Steered] = {}
+        self._ended: dict[str, _Steered] = {}
+        self._sequence = -1
+
+    def began(self, response: str, lane: str | None, *, able: bool) -> None:
+        """A response runs; it is `able` to be steered if its agent is."""
+        self._running[response] = _Steered(lane, able)
+
+    def submit(self, steer: Steer, identifier: str) -> str:
+        """Queue input. Returns the frame that says so. Raises InvalidRequest, which `refused` makes a frame of."""
+        steered = self._steerable(steer)
+        if len(steered.queued) >= PENDING or self._size + steer.size > self._limit:
+            raise InvalidRequest("Too much input waits for this response.", code="too_many_pending_steers")
+        submission = Submission(identifier, steer)
+        steered.queued.append(submission)
+        self._size += steer.size
+        return steer_accepted(submission.named, self._number(), steered.lane)
+
+    def _steerable(self, steer: Steer) -> _Steered:
+        if steer.previous in self._ended:
+            raise InvalidRequest("This response has ended.", code="response_already_completed")
+        steered = self._running.get(steer.previous)
+        if steered is None:
+            raise InvalidRequest("No such response runs on this connection.", code="response_not_found")
+        if not steered.able:
+            raise InvalidRequest("This response cannot be steered.", code="steering_not_supported")
+        return steered
+
+    def refused(self, steer: Steer, error: InvalidRequest) -> str:
+        """The frame that hands input back at once."""
+        steered = self._running.get(steer.previous) or self._ended.get(steer.previous)
+        back = {"previous_response_id": steer.previous, "input": steer.input}
+        return steer_failed(error, back, self._number(), steered.lane if steered is not None else None)
+
+    def ended(self, response: Mapping[str, Any]) -> tuple[list[str], bool]:
+        """A response has ended well: the frames to send, and whether another one is to follow it by itself.
+
+        Where it waits for the client, so does the input: the request that brings what is missing takes it along.
+        """
+        steered = self._running.pop(response["id"])
+        self._ended[response["id"]] = steered
+        frames = self._forget_oldest()
+        required = required_input(response) if steered.queued else []
+        if required:
+            frames += [steer_pending(one.named, required, self._number(), steered.lane) for one in steered.queued]
+        return frames, bool(steered.queued) and not required
+
+    def _forget_oldest(self) -> list[str]:
+        if len(self._ended) <= REMEMBERED:
+            return []
+        oldest = self._ended.pop(next(iter(self._ended)))
+        return self.lost(self._released(oldest), oldest.lane)
+
+    def failed(self, response: str) -> list[str]:
+        """A response has ended otherwise: the frames that hand its input back."""
+        steered = self._running.pop(response, None)
+        return [] if steered is None else self.lost(self._released(steered), steered.lane)
+
+    def taken_along(self, request: Create) -> list[Submission]:
+        """The input that waits for this very request, to be committed by it."""
+        steered = self._ended.get(request.previous or "")
+        return [] if steered is None or steered.lane != request.lane else self._released(steered)
+
+    def _released(self, steered: _Steered) -> list[Submission]:
+        released, steered.queued = steered.queued, []
+        self._size -= sum([one.steer.size for one in released])
+        return released
+
+    def lost(self, submissions: list[Submission], lane: str | None) -> list[str]:
+        """The frames that hand input back for which there will be no response."""
+        error = InvalidRequest("The response that was to follow could not be made.", code="successor_creation_failed")
+        back = [{**one.named, "input": one.steer.input} for one in submissions]
+        return [steer_failed(error, steer, self._number(), lane) for steer in back]
+
+    def _number(self) -> int:
+        self._sequence += 1
+        return self._sequence
+
+
+def with_input(request: Create, submissions: list[Submission]) -> dict[str, Any]:
+    """The request's parameters, with more input before its own."""
+    if not submissions:
+        return request.body
+    more = [message for one in submissions for message in as_items(one.steer.input)]
+    return {**request.body, "input": [*more, *as_items(request.body.get("input"))]}
+
+
+def successor(request: Create, response: str) -> Create:
+    """The request that follows a steered one by itself: as that was, continuing its response."""
+    return replace(request, body={**request.body, "previous_response_id": response, "input": []}, size=0)

@@ -1,0 +1,320 @@
+"""The table of what is served: OpenAI's API, the server's own paths, and which of them a server answers."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from ..policies.chat_api import ChatApi
+from . import conversations as conversations_api
+from . import deployments, embeddings, files, health, models, openapi
+from .chat import endpoint as chat
+from .chat import kept_conversations as conversations
+from .chat import legacy_endpoint as completions
+from .chat import stored_completions as stored
+from .chat_rest.routes import ROUTES as CHAT_API
+from .openapi_paths import FORM, asked, json
+from .responses import compact as compaction
+from .responses import endpoint as responses
+from .responses.websocket import connection as responses_socket
+from .routing import Operation, Route, Routes
+
+LIST: Mapping[str, Any] = {
+    "after": {"type": "string"},
+    "limit": {"type": "integer", "minimum": 1, "maximum": 100},
+    "order": {"enum": ["asc", "desc"]},
+}
+FILES: Mapping[str, Any] = {
+    **LIST,
+    "limit": {"type": "integer", "minimum": 1, "maximum": 10_000},
+    "purpose": {"type": "string"},
+}
+FOLLOW: Mapping[str, Any] = {
+    "stream": {"type": "boolean"},
+    "starting_after": {"type": "integer", "minimum": -1, "maximum": 999_999_999_999_999},
+}
+BYTES: Mapping[str, Any] = {"application/octet-stream": {}}
+ITEM: Mapping[str, Any] = {"application/json": {"type": "object"}}
+STATUS: Mapping[str, Any] = {"application/json": {"type": "object", "required": ["status"]}}
+
+V1 = (
+    Route(
+        "/chat/completions",
+        {
+            "POST": Operation(
+                chat.create,
+                "createChatCompletion",
+                "Ask an agent",
+                asked("ChatCompletion", "ChatCompletionChunk"),
+                body=json("ChatCompletionRequest"),
+            ),
+            "GET": Operation(
+                stored.list_completions,
+                "listChatCompletions",
+                "List stored chat completions",
+                json("CompletionPage"),
+                query={**LIST, "model": {"type": "string"}},
+            ),
+        },
+    ),
+    Route(
+        "/chat/completions/{completion_id}",
+        {
+            "GET": Operation(
+                stored.get_completion, "getChatCompletion", "Get a stored chat completion", json("ChatCompletion")
+            ),
+            "POST": Operation(
+                stored.update_completion,
+                "updateChatCompletion",
+                "Change its metadata",
+                json("ChatCompletion"),
+                body=json("MetadataUpdate"),
+            ),
+            "DELETE": Operation(stored.delete_completion, "deleteChatCompletion", "Delete it", json("Deleted")),
+        },
+    ),
+    Route(
+        "/chat/completions/{completion_id}/messages",
+        {
+            "GET": Operation(
+                stored.list_messages,
+                "getChatCompletionMessages",
+                "List the messages it was made from",
+                json("MessagePage"),
+                query=LIST,
+            )
+        },
+    ),
+    Route(
+        "/chat/conversations/{conversation_id:path}",
+        {
+            "GET": Operation(
+                conversations.get_conversation,
+                "getChatConversation",
+                "Get a conversation as messages",
+                json("KeptConversation"),
+            ),
+            "DELETE": Operation(
+                conversations.delete_conversation, "deleteChatConversation", "Delete it", json("Deleted")
+            ),
+        },
+    ),
+    Route(
+        "/completions",
+        {
+            "POST": Operation(
+                completions.create,
+                "createCompletion",
+                "Ask with a bare prompt",
+                asked("Completion", "Completion"),
+                body=json("CompletionRequest"),
+            )
+        },
+    ),
+    Route(
+        "/conversations",
+        {
+            "POST": Operation(
+                conversations_api.create,
+                "createConversation",
+                "Make a conversation",
+                json("ConversationObject"),
+                body=json("ConversationCreate"),
+            )
+        },
+    ),
+    Route(
+        "/conversations/{conversation_id:path}",
+        {
+            "GET": Operation(
+                conversations_api.retrieve, "getConversation", "Get a conversation", json("ConversationObject")
+            ),
+            "POST": Operation(
+                conversations_api.update,
+                "updateConversation",
+                "Change its metadata",
+                json("ConversationObject"),
+                body=json("MetadataUpdate"),
+            ),
+            "DELETE": Operation(
+                conversations_api.delete, "deleteConversation", "Delete it", json("DeletedConversation")
+            ),
+        },
+    ),
+    Route(
+        "/conversations/{conversation_id:path}/items",
+        {
+            "GET": Operation(
+                conversations_api.list_items, "listConversationItems", "List its items", json("ItemPage"), query=LIST
+            ),
+            "POST": Operation(
+                conversations_api.add_items,
+                "createConversationItems",
+                "Add items",
+                json("ItemPage"),
+                body=json("ConversationItems"),
+            ),
+        },
+    ),
+    Route(
+        "/conversations/{conversation_id:path}/items/{item_id:path}",
+        {
+            "GET": Operation(conversations_api.get_item, "getConversationItem", "Get an item", ITEM),
+            "DELETE": Operation(
+                conversations_api.delete_item, "deleteConversationItem", "Take it out", json("ConversationObject")
+            ),
+        },
+    ),
+    Route(
+        "/embeddings",
+        {
+            "POST": Operation(
+                embeddings.create,
+                "createEmbedding",
+                "Embed texts",
+                json("EmbeddingList"),
+                body=json("EmbeddingRequest"),
+            )
+        },
+    ),
+    Route(
+        "/files",
+        {
+            "POST": Operation(files.create, "createFile", "Upload a file", json("File"), body=FORM),
+            "GET": Operation(files.list_files, "listFiles", "List the files", json("FilePage"), query=FILES),
+        },
+    ),
+    Route(
+        "/files/{file_id}",
+        {
+            "GET": Operation(files.retrieve, "retrieveFile", "Get what is known of a file", json("File")),
+            "DELETE": Operation(files.delete, "deleteFile", "Delete it", json("DeletedFile")),
+        },
+    ),
+    Route(
+        "/files/{file_id}/content",
+        {"GET": Operation(files.download, "downloadFile", "Get its bytes", BYTES)},
+    ),
+    Route(
+        "/responses",
+        {
+            "POST": Operation(
+                responses.create,
+                "createResponse",
+                "Ask an agent; with an upgrade to a WebSocket, GET does so too",
+                asked("Response", "ResponseStreamEvent"),
+                body=json("ResponseRequest"),
+            )
+        },
+        responses_socket.serve,
+    ),
+    Route(
+        "/responses/compact",
+        {
+            "POST": Operation(
+                compaction.compact,
+                "compactResponse",
+                "Sum up a conversation",
+                json("CompactedResponse"),
+                body=json("CompactRequest"),
+            )
+        },
+    ),
+    Route(
+        "/responses/input_tokens",
+        {
+            "POST": Operation(
+                compaction.input_tokens,
+                "countResponseInputTokens",
+                "Count its tokens",
+                json("InputTokens"),
+                body=json("InputTokensRequest"),
+            )
+        },
+    ),
+    Route(
+        "/responses/{response_id}",
+        {
+            "GET": Operation(
+                responses.retrieve,
+                "getResponse",
+                "Get a response, or follow it",
+                asked("Response", "ResponseStreamEvent"),
+                query=FOLLOW,
+            ),
+            "DELETE": Operation(responses.delete, "deleteResponse", "Delete it", json("DeletedResponse")),
+        },
+    ),
+    Route(
+        "/responses/{response_id}/cancel",
+        {"POST": Operation(responses.stop, "cancelResponse", "Stop one that runs in the background", json("Response"))},
+    ),
+    Route(
+        "/responses/{response_id}/input_items",
+        {
+            "GET": Operation(
+                responses.list_input_items,
+                "listInputItems",
+                "List the items it was made from",
+                json("InputItemPage"),
+                query=LIST,
+            )
+        },
+    ),
+    Route(
+        "/models",
+        {"GET": Operation(models.list_models, "listModels", "List the models", json("ModelList"))},
+        group="models",
+    ),
+    Route(
+        "/models/{model:path}",
+        {"GET": Operation(models.get_model, "retrieveModel", "Get a model", json("Model"))},
+        group="models",
+    ),
+)
+DEPLOYMENTS = (
+    Route("/deployments/{model:path}/chat/completions", {"POST": Operation(deployments.chat)}, described=False),
+    Route("/deployments/{model:path}/completions", {"POST": Operation(deployments.complete)}, described=False),
+    Route("/deployments/{model:path}/embeddings", {"POST": Operation(deployments.embed)}, described=False),
+)
+OWN = (
+    Route(
+        "/healthz",
+        {"GET": Operation(health.healthz, "isAlive", "Alive?", STATUS)},
+        aliases=("/health",),
+        open=True,
+    ),
+    Route(
+        "/readyz",
+        {"GET": Operation(health.readyz, "isReady", "Taking new turns?", STATUS)},
+        open=True,
+    ),
+)
+
+
+@functools.cache
+def table(bare_paths: bool) -> Sequence[Route]:
+    """The routes of OpenAI's API, below `/v1` and where Azure's clients look for it, and those of the server itself."""
+    prefixes = ("/openai/v1", "/openai", *([""] if bare_paths else []))
+    api = [_below("/v1", route, prefixes) for route in (*V1, *DEPLOYMENTS)]
+    return (*api, *OWN)
+
+
+def _below(prefix: str, route: Route, others: Iterable[str]) -> Route:
+    return replace(route, path=prefix + route.path, aliases=tuple([other + route.path for other in others]))
+
+
+def routes(
+    *, bare_paths: bool, public: Container[str | None], api: ChatApi | None, sockets: Iterable[Route], needs_key: bool
+) -> Routes:
+    """All routes of a server with these settings, and the document that describes them. Raises ValueError."""
+    served = [replace(route, open=route.open or route.group in public) for route in table(bare_paths)]
+    if api is not None:
+        by_cookie = bool(api.cookie)
+        served += [replace(_below(api.prefix, route, ()), cookie=by_cookie) for route in CHAT_API]
+    served += sockets
+    document = functools.partial(openapi.document, served, needs_key)
+    description = Route("/openapi.json", {"GET": Operation(document)}, open=True, described=False)
+    return Routes([*served, description])

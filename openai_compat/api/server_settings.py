@@ -1,0 +1,70 @@
+"""A server's settings, looked at when it is made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from types import NoneType
+from typing import Any, get_args
+
+from ..agents.compaction import Compaction
+from ..agents.setting_types import check_choice, check_setting
+from ..policies.chat_api import ChatApi
+from ..policies.chat_socket import ChatSocket
+from ..policies.conversations import Conversations
+from ..policies.cors import Cors
+from ..policies.disconnect import Disconnect
+from ..policies.failures import ReplayFailures
+from ..policies.housekeeping import Housekeeping
+from ..policies.limits import Deadlines, Limits
+from ..policies.messages import MessagePolicy
+from ..policies.rates import Rates
+from ..state.webhooks import Webhooks
+from ..turns.slots import Admission
+from ..wire.presentation import Visibility
+from ..wire.responses.serialize.stream import ResponseVisibility
+from .routing import Public
+
+KINDS: Mapping[str, tuple[type, ...]] = {
+    "embeddings": (Mapping, NoneType),
+    "cors": (Cors, NoneType),
+    "limits": (Limits,),
+    "deadlines": (Deadlines,),
+    "admission": (Admission,),
+    "disconnect": (Disconnect,),
+    "replay_failures": (ReplayFailures, NoneType),
+    "messages": (MessagePolicy,),
+    "compaction": (Compaction, NoneType),
+    "housekeeping": (Housekeeping, NoneType),
+    "conversations": (Conversations, NoneType),
+    "chat_api": (ChatApi, NoneType),
+    "chat_socket": (ChatSocket, NoneType),
+    "bare_paths": (bool,),
+    "owned_by": (str,),
+    "retention": (int, float),
+}
+
+CHOICES: Mapping[str, Iterable[Any]] = {
+    "unknown_model": ("reject", "default"),
+    "visibility": get_args(Visibility),
+    "response_visibility": get_args(ResponseVisibility),
+}
+
+
+def check_server_settings(settings: Mapping[str, Any]) -> None:
+    """Raise TypeError for a setting of the wrong type, ValueError for a choice that there is not."""
+    for name, kinds in KINDS.items():
+        check_setting(name, settings[name], *kinds)
+    for name, choices in CHOICES.items():
+        check_choice(name, settings[name], choices)
+    for public in settings["public"]:
+        check_choice("each of public", public, get_args(Public))
+    rates = settings["rates"]
+    if not callable(rates):
+        check_setting("rates", rates, Rates, NoneType)
+    store = settings["store"]
+    if not hasattr(store, "shared"):
+        check_setting("store", store, str, NoneType)
+    webhooks: Any = settings["webhooks"]
+    several: Iterable[Any] = webhooks if hasattr(webhooks, "__iter__") else [webhooks]
+    for webhook in several:
+        check_setting("each of webhooks", webhook, Webhooks)

@@ -1,0 +1,225 @@
+"""What endpoints need of the server: its agents, its policies, its clock and its ids."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import anyio
+
+from ..agents.embedder import Embedder
+from ..backend import AgentBackend, AgentRequest, Caller, Principal
+from ..errors import InvalidRequest, NotFound, Unavailable
+from ..http import HttpRequest
+from ..policies.chat_api import ChatApi
+from ..policies.conversations import Conversations
+from ..policies.disconnect import Disconnect
+from ..policies.housekeeping import Housekeeping
+from ..policies.limits import Deadlines, Limits
+from ..policies.messages import MessagePolicy
+from ..providers.port import Choice, ProviderControl
+from ..state.conversations import ConversationLocks
+from ..state.event_log import EventLogs
+from ..state.leases import Leases
+from ..state.maintenance import Upkeep
+from ..state.rate_limiter import RateLimiter
+from ..state.webhooks import Publisher
+from ..stores.port import Key, Store
+from ..stores.shares import Shares
+from ..turns.run_group import Interruptible
+from ..turns.slots import Busy, Slots
+from ..wire.presentation import Visibility
+from ..wire.responses.serialize.stream import ResponseVisibility
+from .idempotency import Idempotency
+
+logger = logging.getLogger("openai_compat")
+
+
+class LiveResponse(Interruptible, Protocol):
+    """A response that is made in this process."""
+
+    def snapshot(self) -> dict[str, Any]:
+        """The Response object as it stands."""
+        ...
+
+
+class LiveResponses(dict[Key, LiveResponse]):
+    """The responses that are made in this process, by whose they are and their ids."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._empty: anyio.Event | None = None
+
+    def over(self, key: Key) -> None:
+        """This one is made."""
+        self.pop(key, None)
+        if not self and self._empty is not None:
+            self._empty.set()
+            self._empty = None
+
+    async def wait_empty(self) -> None:
+        """Return once none is made any more."""
+        while self:
+            self._empty = self._empty or anyio.Event()
+            await self._empty.wait()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runtime:
+    """Shared by all endpoints of one server; nothing in it belongs to a request.
+
+    Attributes:
+        agents: the backends by model name, in the order they are listed.
+        embedders: what makes embeddings, by model name; an agent may have the same one.
+        unknown_model: what a request for another model gets: a 404, or the first agent.
+        agent_headers: names (lower case) of the request headers that agents are given.
+        started: when the server was made, in unix seconds.
+        conversations: how conversations are kept for chat; None keeps none.
+        turn_locks: locks conversations, also where none are kept for chat.
+        leases: what running turns hold in the store.
+        response_visibility: where the agents' own tool calls are shown in the Responses API.
+        running: what runs now.
+        webhooks: tells other servers what became of responses.
+        providers: the model providers behind the agents, where they can be looked at and changed.
+        chat_api: how the chat REST API is served, if it is.
+        upkeep: looks after the store.
+        logs: those of the answers that are made now.
+        responses: the responses that are made now.
+        rates: what counts requests, if there is a limit on them.
+        choice: the provider that was chosen while the server runs.
+        nearby: the room for what only one connection knows.
+    """
+
+    agents: Mapping[str, AgentBackend]
+    embedders: Mapping[str, Embedder]
+    unknown_model: Literal["reject", "default"]
+    slots: Slots
+    busy: Busy | None
+    limits: Limits
+    deadlines: Deadlines
+    disconnect: Disconnect
+    messages: MessagePolicy
+    visibility: Visibility
+    housekeeping: Housekeeping | None
+    conversations: Conversations | None
+    store: Store
+    idempotency: Idempotency
+    rates: RateLimiter | None
+    agent_headers: frozenset[str]
+    owned_by: str
+    started: int
+    turn_locks: ConversationLocks
+    leases: Leases
+    response_visibility: ResponseVisibility
+    webhooks: Publisher
+    logs: EventLogs
+    providers: ProviderControl | None = None
+    chat_api: ChatApi | None = None
+    upkeep: Upkeep
+    nearby: Shares
+    choice: Choice = field(default_factory=Choice)
+    responses: LiveResponses = field(default_factory=LiveResponses)
+    running: set[Interruptible] = field(default_factory=set[Interruptible])
+
+    @property
+    def models(self) -> list[str]:
+        """The names of all models: the agents, in the order they were given, then what only makes embeddings."""
+        return list(dict.fromkeys([*self.agents, *self.embedders]))
+
+    def check_model(self, model: str, principal: Principal) -> None:
+        """Raises NotFound (404 `model_not_found`) if a request for this model would get that."""
+        self._named(model, self.agents, principal)
+
+    def agent(self, model: str, principal: Principal) -> tuple[str, AgentBackend]:
+        """The agent that serves `model`, and its own name.
+
+        Raises NotFound (404 `model_not_found`), or InvalidRequest for a model that only makes embeddings.
+        """
+        name = self._named(model, self.agents, principal)
+        if name not in self.agents:
+            text = "This model only makes embeddings."
+            raise InvalidRequest(text, param="model", code="unsupported_value")
+        return name, self.agents[name]
+
+    def provider_names(self) -> list[str]:
+        """The providers there are: those that are configured, those of the agents, and the server itself."""
+        return list(dict.fromkeys([*self._configured(), *map(self.provider_of, self.agents), self.owned_by]))
+
+    def _configured(self) -> Sequence[str]:
+        return () if self.providers is None else self.providers.configured
+
+    def provider_of(self, agent: str) -> str:
+        """Whose an agent is: the provider that it declares; else the one that its name begins with, or the server."""
+        declared = self.agents[agent].capabilities.upstream
+        if declared is not None:
+            return declared.partition("/")[0]
+        model = agent if self.providers is None else self.providers.aliases.get(agent, agent)
+        name, slash, _ = model.partition("/")
+        return name if slash and name in self._configured() else self.owned_by
+
+    def default_model(self, principal: Principal, provider: str | None = None) -> str | None:
+        """The agent that answers where none is named: the first of the provider that was chosen, or of all.
+
+        Of `provider` alone, if one is given. None if the caller may use none.
+        """
+        allowed = [name for name in self.agents if principal.may_use(name)]
+        wanted = provider or self.choice.provider
+        preferred = [name for name in allowed if wanted is not None and self.provider_of(name) == wanted]
+        return next(iter(preferred if provider is not None else [*preferred, *allowed]), None)
+
+    def embedder(self, model: str, principal: Principal) -> tuple[str, Embedder]:
+        """What makes embeddings for `model`, and its own name.
+
+        Raises NotFound (404 `model_not_found`), or InvalidRequest for an agent that makes none.
+        """
+        name = self._named(model, self.embedders, principal)
+        if name not in self.embedders:
+            raise InvalidRequest("This model makes no embeddings.", param="model", code="unsupported_value")
+        return name, self.embedders[name]
+
+    def _named(self, model: str, offered: Mapping[str, object], principal: Principal) -> str:
+        known = model in self.agents or model in self.embedders
+        default = self.unknown_model == "default" and offered and not known
+        name = next(iter(offered)) if default else model
+        if not (known or default) or not principal.may_use(name):
+            raise _unknown_model(model)
+        return name
+
+    async def check_store(self) -> None:
+        """Raise Unavailable (503 `store_unavailable`) if what an agent is about to make could not be kept."""
+        if not await self.upkeep.answers():
+            raise Unavailable("The store cannot be used now.", code="store_unavailable")
+
+    def caller(self, principal: Principal, request: HttpRequest) -> Caller:
+        """Who sends `request`, with the headers that agents are given."""
+        if not self.agent_headers:
+            return Caller(principal)
+        pairs = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers]
+        return Caller(principal, {name: value for name, value in pairs if name in self.agent_headers})
+
+    async def busy_text(self, request: AgentRequest) -> str:
+        """What an assistant message says when there is no slot left."""
+        if self.busy is None or isinstance(self.busy, str):
+            return self.busy or ""
+        text = self.busy(request)
+        return await text if inspect.isawaitable(text) else text
+
+
+def _unknown_model(model: str) -> NotFound:
+    shown = model if len(model) <= 64 else model[:64] + "…"
+    return NotFound(f"The model '{shown}' does not exist", code="model_not_found", param="model")
+
+
+def new_id(prefix: str) -> str:
+    """A new id nobody can guess: `prefix` and 32 hexadecimal digits."""
+    return prefix + secrets.token_hex(16)
+
+
+def now() -> int:
+    """Unix time in seconds."""
+    return int(time.time())

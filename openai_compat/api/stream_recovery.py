@@ -1,0 +1,77 @@
+"""Chat streams that outlive their clients: journaled while they are made, taken up again with `Last-Event-ID`.
+
+A stream has `id:` lines only where it can be taken up again: under a disconnect policy that lets turns go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+
+from ..errors import AgentError, InvalidRequest, NotFound, OpenAICompatError
+from ..state.conversations import Draft
+from ..state.degraded import give_back
+from ..state.event_log import EventLogWriter
+from ..stores.port import Key, Outcome, ResponseStatus, StoredResponse
+from ..wire.errors import error_frame
+from ..wire.json import KEEP_ALIVE_BESIDE_IDS
+from .exchange import Exchange
+from .follow import CHAT, follow, write_followed
+from .services import Runtime, now
+
+
+@asynccontextmanager
+async def journaled(
+    runtime: Runtime,
+    exchange: Exchange,
+    identifier: str,
+    draft: Draft | None,
+    failed: Callable[[OpenAICompatError], bytes] = error_frame,
+) -> AsyncGenerator[EventLogWriter]:
+    """The journal of a chat stream. What leaves the block as an exception becomes its last frame, as `failed` has it."""
+    key, token = Key(exchange.principal.id, identifier), identifier if draft is None else draft.token
+    journal = EventLogWriter(runtime.logs, key, token, exchange.request_id)
+    await journal.begin(StoredResponse(id=identifier, created=now(), status="in_progress", body="{}"))
+    runtime.logs.live[key] = journal.log
+    runtime.leases.hold(token, _nothing if draft is None else draft.interrupt)
+    try:
+        yield journal
+    except BaseException as error:
+        known = error if isinstance(error, OpenAICompatError) else AgentError("The turn was stopped.")
+        status: ResponseStatus = "failed" if known is error else "cancelled"
+        end = partial(_end, runtime, key, token, status=status, frame=failed(known))
+        await give_back(partial(end, journal), "chat stream ended")
+        raise
+    finally:
+        if draft is None:
+            runtime.leases.drop(token)
+        del runtime.logs.live[key]
+        journal.log.end()
+
+
+async def _end(
+    runtime: Runtime, key: Key, token: str, journal: EventLogWriter, *, status: ResponseStatus, frame: bytes
+) -> None:
+    """Say in the log what became of a turn that failed, or whose client has left for good."""
+    response, events = await journal.ending(status, frame)
+    with suppress(OpenAICompatError):
+        await runtime.store.commit(Outcome(principal=key.principal, token=token, response=response, events=events))
+    journal.number(frame)
+
+
+def _nothing(error: OpenAICompatError) -> None:
+    """A stream whose lease was lost goes on; its commit will fail."""
+
+
+async def resume(runtime: Runtime, exchange: Exchange, last_event: str) -> None:
+    """Go on with a stream after the event that its client has seen last; no agent is run. Raises NotFound."""
+    identifier, _, number = last_event.rpartition(":")
+    if not (number.isascii() and number.isdigit() and len(number) < 15):
+        text = "'Last-Event-ID' is not the id of an event of a chat stream."
+        raise InvalidRequest(text, param="Last-Event-ID", code="invalid_value")
+    key = Key(exchange.principal.id, identifier)
+    if not identifier.startswith(CHAT) or await runtime.store.response(key) is None:
+        raise NotFound("No chat stream has this id.", code="completion_not_found", param="Last-Event-ID")
+    await write_followed(exchange, follow(runtime, key, int(number)), KEEP_ALIVE_BESIDE_IDS)
+    await exchange.end()

@@ -1,0 +1,190 @@
+"""Approvals in chat, which has no place for them: asked and answered as text, or as calls of a tool of the client's.
+
+A client that offers a function called `request_approval` gets a call of it for each question, and answers with the
+call's result: `{"decision": "allow-once" | "allow-always" | "deny", "reason": …, "arguments": …}`. All others are asked
+in text, and answer with "yes", "no" or "always". A question has an id, by which the store knows what was asked: what
+a client's history says about it counts for nothing. Any other message of the user's is a no, and then that message.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, cast
+
+from pydantic_core import from_json
+
+from ..backend import AgentRequest, Decision, Resume
+from ..errors import InvalidRequest
+from ..events import Paused, PendingCall, ToolCallDelta, ToolCallReady, ToolCallStarted
+from ..messages import AssistantMessage, Message, ToolMessage, UserMessage
+from ..reducer import Item
+from ..state.approvals import SUPERSEDED, Answers, Binding, changed, check_unchanged, find_answers, questions
+from ..stores.port import Approval, Key, Store
+from ..wire.chat_messages import chat_message
+from ..wire.json import dumps
+from ..wire.presentation import approval_question
+from .services import new_id, now
+
+TOOL = "request_approval"
+MARK = re.compile(r"\[((?:appr|mcpr)_[0-9a-f]{32,40})\]")
+YES = frozenset({"yes", "y", "ok", "okay", "allow", "approve", "once", "allow once", "allow-once"})
+ALWAYS = frozenset({"always", "allow always", "allow-always"})
+NO = frozenset({"no", "n", "deny", "reject"})
+
+
+class Questions:
+    """What one turn asks: shown to the client, and kept with the turn."""
+
+    def __init__(self, *, by_tool: bool) -> None:
+        self._by_tool = by_tool
+        self._ids: dict[str, str] = {}
+        self._calls: dict[str, PendingCall] = {}
+        self._state: Mapping[str, Any] | None = None
+
+    def ask(self, paused: Paused) -> Sequence[Item]:
+        """The items that ask about the calls which wait for approval; the same ones every time."""
+        self._state = paused.state
+        calls = [call for call in paused.pending if call.waits_for == "approval"]
+        for call in calls:
+            identifier = self._ids.setdefault(call.call_id, new_id("appr_"))
+            self._calls[identifier] = call
+        if not self._by_tool:
+            return ["\n".join([f"{approval_question(call)} [{self._ids[call.call_id]}]" for call in calls])]
+        return [item for call in calls for item in _call(self._ids[call.call_id], call)]
+
+    def kept(self, turn: str, bound: Binding) -> tuple[Approval, ...]:
+        """What is to be stored of them."""
+        return questions(self._calls, self._state, turn, bound, now())
+
+
+def _call(identifier: str, call: PendingCall) -> Sequence[Item]:
+    asked = dumps({"approval_id": identifier, "tool": call.name, "arguments": call.arguments}).decode()
+    return (
+        ToolCallStarted(identifier, TOOL, "client"),
+        ToolCallDelta(identifier, asked),
+        ToolCallReady(identifier, TOOL, asked, "client"),
+    )
+
+
+def asks_by_tool(request: AgentRequest) -> bool:
+    """Whether the client has a tool for being asked."""
+    return any([tool.name == TOOL for tool in request.tools])
+
+
+async def answered(store: Store, agent: str, request: AgentRequest) -> tuple[AgentRequest, Answers | None]:
+    """The request with what it decides about the agent's earlier questions.
+
+    Raises NotFound and Conflict for decisions that belong elsewhere or come too late.
+    """
+    asked, decision = _decisions(request.messages)
+    if not asked:
+        return request, None
+    bound = Binding(request.principal.id, agent, request.conversation_id)
+    if decision is None:
+        passed_over = {i: found for i in asked if (found := await _pending(store, bound, i)) is not None}
+        if not passed_over:
+            return request, None
+        answers = Answers(dict.fromkeys(passed_over, SUPERSEDED), passed_over)
+        return replace(request, resume=answers.resume(request.resume)), answers
+    answers = await find_answers(store, bound, decision)
+    for approval in answers.approvals.values():
+        _check_shown(request.messages, approval)
+    return _before_the_question(request, answers), answers
+
+
+async def _pending(store: Store, bound: Binding, identifier: str) -> Approval | None:
+    """A question that this agent has asked here and that is open."""
+    found = await store.approval(Key(bound.principal, identifier))
+    if found is None or found.status != "pending":
+        return None
+    return found if Binding(bound.principal, found.agent, found.conversation) == bound else None
+
+
+def _check_shown(messages: Sequence[Message], approval: Approval) -> None:
+    """Raise Conflict if what the conversation says was asked is something else."""
+    shown = next(message for message in reversed(messages) if isinstance(message, AssistantMessage))
+    call = next((call for call in shown.tool_calls if call.call_id == approval.id), None)
+    if call is not None:
+        told = _fields(call.arguments)
+        check_unchanged(approval, told.get("tool"), told.get("arguments"))
+        return
+    question = approval_question(PendingCall(approval.call_id, approval.tool, approval.arguments, "approval"))
+    if _squeezed(f"{question} [{approval.id}]") not in _squeezed(shown.text):
+        raise changed()
+
+
+def _squeezed(text: str) -> str:
+    """What is left of a text however a client has wrapped it, or made of what no wire can carry."""
+    return "".join([character for character in text if character.isprintable() and character not in " \ufffd"])
+
+
+def _decisions(messages: Sequence[Message]) -> tuple[list[str], Mapping[str, Decision] | None]:
+    """The questions that the conversation ends with, and what is decided about each; None for another message."""
+    last = messages[-1] if messages else None
+    if isinstance(last, ToolMessage):
+        results = {m.call_id: m.text for m in messages if isinstance(m, ToolMessage) and m.name == TOOL}
+        ended = {call_id: text for call_id, text in results.items() if call_id in _trailing(messages)}
+        return list(ended), {call_id: _result(text) for call_id, text in ended.items()}
+    if not isinstance(last, UserMessage) or len(messages) < 2 or not isinstance(messages[-2], AssistantMessage):
+        return [], None
+    asked = MARK.findall(messages[-2].text)
+    decision = _said(last.text)
+    return asked, None if decision is None else dict.fromkeys(asked, decision)
+
+
+def _trailing(messages: Sequence[Message]) -> set[str]:
+    """The calls whose results the conversation ends with."""
+    trailing: set[str] = set()
+    for message in reversed(messages):
+        if not isinstance(message, ToolMessage):
+            break
+        trailing.add(message.call_id)
+    return trailing
+
+
+def _said(text: str) -> Decision | None:
+    word = text.strip().rstrip(".!").strip().lower()
+    if word in YES | ALWAYS:
+        return Decision(approved=True, always=word in ALWAYS)
+    return Decision(approved=False) if word in NO else None
+
+
+def _result(text: str) -> Decision:
+    """A decision as a tool's result: JSON, or the words that people use. Raises InvalidRequest."""
+    fields = _fields(text) or {"decision": text.strip().strip('"')}
+    decision = _said(str(fields.get("decision")))
+    if decision is None:
+        wanted = "A decision is 'allow-once', 'allow-always' or 'deny'."
+        raise InvalidRequest(wanted, param="messages", code="invalid_value")
+    return replace(decision, reason=_text(fields, "reason"), arguments=_text(fields, "arguments"))
+
+
+def _fields(text: str) -> dict[str, Any]:
+    """A JSON object; an empty one for anything else."""
+    try:
+        read = from_json(text)
+    except (ValueError, TypeError):  # the latter for half a character
+        return {}
+    return cast("dict[str, Any]", read) if isinstance(read, dict) else {}
+
+
+def _text(fields: dict[str, Any], name: str) -> str | None:
+    value = fields.get(name)
+    return value if value is None or isinstance(value, str) else dumps(value).decode()
+
+
+def _before_the_question(request: AgentRequest, answers: Answers) -> AgentRequest:
+    """The request as it was when the turn paused: the agent's state has what was said since."""
+    messages = list(request.messages)
+    while messages and not isinstance(messages[-1], AssistantMessage):
+        messages.pop()
+    results: Mapping[str, ToolMessage] = request.resume.results if request.resume is not None else {}
+    theirs = Resume({call_id: result for call_id, result in results.items() if call_id not in answers.decisions})
+    return replace(
+        request,
+        messages=tuple(messages[:-1]),
+        raw_messages=[chat_message(message) for message in messages[:-1]],
+        resume=answers.resume(theirs),
+    )

@@ -1,0 +1,109 @@
+"""One WebSocket from the endpoints' side: who has connected, and frames with a deadline."""
+
+from __future__ import annotations
+
+import time
+
+import anyio
+
+from ..aio.background import let_go
+from ..aio.timers import Fuse
+from ..errors import OpenAICompatError
+from ..http import Channel, Frame, HttpRequest, encode_headers
+from ..policies.auth import Auth
+from ..wire.errors import error_body, error_headers
+from .exchange import NOBODY, whole_headers
+
+NORMAL, GOING_AWAY, POLICY, TOO_BIG, INTERNAL, RESTART = 1000, 1001, 1008, 1009, 1011, 1012
+"""Close codes (RFC 6455, 7.4.1; 1012 is in IANA's registry). Clients that reconnect do so after 1001, 1011 and 1012."""
+
+
+class Connection:
+    """A WebSocket and the request that it began with.
+
+    Attributes:
+        request: what was asked.
+        request_id: the `x-request-id` of the answer.
+        principal: who has connected, as far as is known.
+        status: the status that was sent, 0 before; 101 once it is accepted.
+        note: a word for the access log about how it ended.
+        closed: True once it was closed by us.
+        draining: set when the server shuts down: endpoints close the connection as soon as nothing runs on it.
+        scope: what is cancelled when the client does not read: all work for the connection.
+    """
+
+    def __init__(
+        self, request: HttpRequest, channel: Channel, request_id: str, write_deadline: float, auth: Auth
+    ) -> None:
+        self.request = request
+        self.request_id = request_id
+        self.principal = NOBODY
+        self.status = 0
+        self.note = ""
+        self.closed = False
+        self.draining = anyio.Event()
+        self.scope = anyio.CancelScope()
+        self._auth = auth
+        self._channel = channel
+        self._fuse = Fuse(self.scope)
+        self._write_deadline = write_deadline
+        self._one_at_a_time = anyio.Lock(fast_acquire=True)
+        self._began = time.monotonic()
+
+    @property
+    def milliseconds(self) -> int:
+        """Time since the request came in."""
+        return int((time.monotonic() - self._began) * 1000)
+
+    async def authenticate(self) -> None:
+        """Find out who has connected; again before each turn, since keys can be taken back. Raises Unauthorized."""
+        self.principal = await self._auth.principal(self.request)
+
+    async def accept(self, subprotocol: str | None = None) -> None:
+        """Begin. Until then it can be refused."""
+        self.status = 101
+        await self._channel.accept(encode_headers([("X-Request-Id", self.request_id)]), subprotocol)
+
+    async def fail(self, error: OpenAICompatError) -> None:
+        """Refuse with the error's own status, or close what has begun."""
+        self.note = error.code or error.type
+        let_go(error)
+        if self.status:
+            await self.close(INTERNAL, self.note)
+            return
+        self.status = error.status
+        body = error_body(error)
+        headers = [("X-Request-Id", self.request_id), *whole_headers(body), *error_headers(error)]
+        await self._channel.refuse(error.status, encode_headers(headers), body)
+
+    async def receive(self) -> Frame:
+        """The next frame."""
+        return await self._channel.receive()
+
+    async def send(self, *frames: Frame) -> None:
+        """Send frames, one after the other. A client that does not take one in time is cut."""
+        async with self._one_at_a_time:
+            try:
+                for frame in frames:
+                    if self.closed:
+                        return
+                    self._fuse.light(self._write_deadline)
+                    await self._channel.send(frame)
+            finally:
+                self._fuse.put_out()
+
+    async def close(self, code: int, reason: str = "") -> None:
+        """Close it. What is sent afterwards is dropped."""
+        async with self._one_at_a_time:
+            if self.closed:
+                return
+            self.closed = True
+            self._fuse.light(self._write_deadline)
+            try:
+                await self._channel.close(code, reason)
+            finally:
+                self._fuse.put_out()
+
+    def end(self) -> None:
+        """The connection is over."""
+        self._fuse.close()

@@ -1,1 +1,0 @@
-"""Bytes and headers to requests for agents: the mirror of `serializers`."""

@@ -1,1 +1,0 @@
-"""Wire models: what clients send, and what they are answered."""

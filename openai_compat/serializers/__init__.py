@@ -1,1 +1,0 @@
-"""Events to wire objects to bytes: the mirror of `parsers`."""

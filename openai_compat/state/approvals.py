@@ -1,0 +1,186 @@
+"""Tool calls that wait for somebody's yes: asked by one turn, decided by a later request, once.
+
+A question is bound to whose it is, to the agent that asks, to the conversation, and to the tool and its arguments. A
+decision that comes from anywhere else changes nothing: the question can still be decided where it was asked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from ..backend import AgentRequest, Decision, Resume
+from ..errors import Conflict, NotFound
+from ..events import PendingCall
+from ..stores.port import Approval, Key, Store
+from ..wire.json import dumps, from_stored_json, stored_json
+
+ASKED_FOR = 24 * 3600.0
+"""Seconds for which a question can be answered."""
+
+SUPERSEDED = Decision(approved=False, reason="The user sent another message instead of deciding.")
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """Where a question is asked, and has to be decided: whose it is, by which agent, in which conversation."""
+
+    principal: str
+    agent: str
+    conversation: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """Decisions on the way to the agent. `approvals` are what they decide, by the id of each question."""
+
+    decisions: Mapping[str, Decision]
+    approvals: Mapping[str, Approval]
+
+    def resume(self, results: Resume | None) -> Resume:
+        """What the agent is given: decisions by call id, and the state that it left."""
+        by_call = {self.approvals[asked].call_id: decision for asked, decision in self.decisions.items()}
+        states = [from_stored_json(approval.state)["state"] for approval in self.approvals.values()]
+        asked = [PendingCall(a.call_id, a.tool, a.arguments, "approval") for a in self.approvals.values()]
+        given = (results or Resume({})).results
+        return Resume(given, by_call, states[-1] if states else None, {call.call_id: call for call in asked})
+
+    @property
+    def asked(self) -> Sequence[Sequence[str]]:
+        """All questions of each turn that is decided about, those too about which nothing is said here."""
+        return list({tuple(from_stored_json(approval.state)["asked"]) for approval in self.approvals.values()})
+
+
+async def find_answers(store: Store, bound: Binding, decisions: Mapping[str, Decision]) -> Answers:
+    """What the decisions are about.
+
+    Raises NotFound, and Conflict for what another agent has asked, or was decided already, or is decided too late.
+    """
+    approvals: dict[str, Approval] = {}
+    for identifier in decisions:
+        found = await store.approval(Key(bound.principal, identifier))
+        if found is None or found.conversation != bound.conversation:
+            raise not_asked_here()
+        if found.agent != bound.agent:
+            raise elsewhere("Another agent has asked this: send the decision to the model that asked.")
+        if found.status != "pending":
+            raise _too_late(found.status)
+        approvals[identifier] = found
+    if len({approval.turn for approval in approvals.values()}) > 1:
+        raise elsewhere("These questions were asked by different turns: decide about one turn at a time.")
+    return Answers(decisions, approvals)
+
+
+async def superseded(store: Store, bound: Binding) -> Answers | None:
+    """The questions of this agent that are open in the conversation: who sends another message has said no."""
+    pending = await store.approvals(bound.principal, bound.conversation)
+    open_ones = {approval.id: approval for approval in pending if approval.agent == bound.agent}
+    return Answers(dict.fromkeys(open_ones, SUPERSEDED), open_ones) if open_ones else None
+
+
+def not_asked_here() -> NotFound:
+    """The error for a question that there is not, or that was asked in another conversation or of somebody else."""
+    return NotFound("No approval has this id in this conversation.", code="approval_not_found", param="input")
+
+
+def elsewhere(text: str) -> Conflict:
+    """The error for a question that has to be decided in another way."""
+    return Conflict(text, code="approval_elsewhere", should_retry=False)
+
+
+def check_unchanged(approval: Approval, tool: object, arguments: object) -> None:
+    """Raise Conflict unless the tool and the arguments that somebody was shown are those that were asked about."""
+    if not isinstance(tool, str) or not isinstance(arguments, str) or digest(tool, arguments) != approval.digest:
+        raise changed()
+
+
+def changed() -> Conflict:
+    """The error for a decision about something else than what was asked."""
+    text = "What was decided about is not what the agent has asked: another tool, or other arguments."
+    return Conflict(text, code="approval_changed", should_retry=False)
+
+
+async def decide(store: Store, principal: str, answers: Answers) -> None:
+    """Make the decisions count. Only one request ever gets past this for each turn; the others get Conflict.
+
+    The turn goes on from what its agent has left, once. So whoever decides one of its questions has to win the first
+    one, and those that are not decided here end: the agent asks again about what it still wants to know.
+    """
+    for asked in answers.asked:
+        for place, identifier in enumerate(asked):
+            decision = answers.decisions.get(identifier)
+            won = await store.decide(Key(principal, identifier), *_written(decision))
+            if not won and (place == 0 or decision is not None):
+                raise _too_late("decided")
+
+
+def _written(decision: Decision | None) -> tuple[Literal["approved", "denied"], str]:
+    if decision is None:
+        return "denied", stored_json({"reason": "Another question of the same turn was decided."})
+    return "approved" if decision.approved else "denied", stored_json(asdict(decision))
+
+
+def questions(
+    calls: Mapping[str, PendingCall], state: Mapping[str, Any] | None, turn: str, bound: Binding, now: float
+) -> tuple[Approval, ...]:
+    """What is to be kept of the calls that a turn asks about, by the id of each question."""
+    kept = stored_json({"state": state, "asked": list(calls)})
+    return tuple(
+        [
+            Approval(
+                id=identifier,
+                created=now,
+                expires=now + ASKED_FOR,
+                turn=turn,
+                agent=bound.agent,
+                call_id=call.call_id,
+                conversation=bound.conversation,
+                tool=call.name,
+                arguments=call.arguments,
+                digest=digest(call.name, call.arguments),
+                state=kept,
+            )
+            for identifier, call in calls.items()
+        ]
+    )
+
+
+def digest(tool: str, arguments: str) -> str:
+    """What a decision is bound to: the tool and its arguments as clients are shown them, to the letter."""
+    return hashlib.sha256(dumps([tool, arguments])).hexdigest()
+
+
+def _too_late(status: str) -> Conflict:
+    if status == "expired":
+        return Conflict("The time to decide this is over.", code="approval_expired", should_retry=False)
+    return Conflict("This was decided already.", code="approval_decided", should_retry=False)
+
+
+SETTINGS = "settings"
+
+
+def with_settings(state: str, settings: Mapping[str, Any]) -> str:
+    """An approval's state with how the agent was asked."""
+    return stored_json({**from_stored_json(state), SETTINGS: settings})
+
+
+def settings_in(state: str) -> Mapping[str, Any] | None:
+    """How the agent was asked that has left this state; None if it was not asked over this API."""
+    found: Mapping[str, Any] | None = from_stored_json(state).get(SETTINGS)
+    return found
+
+
+def settings_of(request: AgentRequest, instructions: Sequence[str]) -> Mapping[str, Any]:
+    """What of a request is not in its conversation, as JSON."""
+    sampling = request.sampling
+    return {
+        "model": request.model,
+        "instructions": list(instructions),
+        "temperature": sampling.temperature,
+        "maxTokens": sampling.max_tokens,
+        "effort": sampling.reasoning_effort,
+        "metadata": dict(request.metadata),
+        "extra": dict(request.extra),
+    }

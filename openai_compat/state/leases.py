@@ -1,0 +1,75 @@
+"""What running turns hold in the store: kept by renewing it, so that what a dead process held gets free by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import anyio
+
+from ..aio.background import Task, spawn
+from ..errors import Conflict, OpenAICompatError, Unavailable
+from ..policies.limits import LEASE
+from ..stores.port import Store
+
+BEAT = 0.5
+"""Seconds between two renewals at the most: this is also how soon a turn hears that somebody wants it stopped."""
+
+Stop: TypeAlias = Callable[[OpenAICompatError], None]
+
+
+class Leases:
+    """Renews the tokens of this process's turns, all of them in one go, for as long as there are any.
+
+    A turn that lost what it held is stopped with Conflict `turn_lost`, one that somebody cancelled with Conflict
+    `cancelled`. While the store cannot be reached, turns go on until their lease may have run out.
+    """
+
+    def __init__(self, store: Store, lease: float = LEASE) -> None:
+        self.seconds = lease
+        self._store = store
+        self._stops: dict[str, Stop] = {}
+        self._task: Task | None = None
+
+    def hold(self, token: str, stop: Stop) -> None:
+        """Renew `token` from now on; `stop` is told, once, if it is lost or cancelled."""
+        self._stops[token] = stop
+        if self._task is None or self._task.done:
+            self._task = spawn(self._beat, "leases", lambda: None)
+
+    def drop(self, token: str) -> None:
+        """Renew it no more."""
+        self._stops.pop(token, None)
+
+    async def _beat(self) -> None:
+        """The task that renews; it ends with the last token."""
+        pause, unreached = min(BEAT, self.seconds / 3), 0.0
+        while self._stops:
+            await anyio.sleep(pause)
+            if not self._stops:
+                return
+            try:
+                await self._renew(list(self._stops))
+                unreached = 0.0
+            except Unavailable as error:
+                unreached += pause
+                if unreached >= self.seconds:
+                    self._stop_all(error)
+
+    async def _renew(self, tokens: list[str]) -> None:
+        renewal = await self._store.renew(tokens, self.seconds)
+        for token in tokens:
+            if token in renewal.cancelled:
+                self._stop(token, Conflict("The turn was cancelled.", code="cancelled", should_retry=False))
+            elif token not in renewal.held:
+                text = "Another process has taken what this turn held."
+                self._stop(token, Conflict(text, code="turn_lost", should_retry=False))
+
+    def _stop(self, token: str, error: OpenAICompatError) -> None:
+        stop = self._stops.pop(token, None)
+        if stop is not None:
+            stop(error)
+
+    def _stop_all(self, error: OpenAICompatError) -> None:
+        for token in list(self._stops):
+            self._stop(token, error)

@@ -1,0 +1,391 @@
+"""What an agent may say for one request: order, tools, stop sequences, length.
+
+The agent's items go in, a well-formed list of events comes out, with exactly one terminal event at its end. Pure: no
+I/O, no clock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, TypeAlias, assert_never
+
+from ..backend import CHARACTERS_PER_TOKEN, AgentRequest, FunctionTool
+from ..errors import AgentError
+from ..events import (
+    EVENT_TYPES,
+    AgentEvent,
+    Citation,
+    Compacted,
+    Executor,
+    Finished,
+    FinishReason,
+    MediaDelta,
+    MessageBreak,
+    Notice,
+    Paused,
+    PendingCall,
+    Progress,
+    ReasoningDelta,
+    RefusalDelta,
+    TextDelta,
+    ToolCallDelta,
+    ToolCallReady,
+    ToolCallStarted,
+    ToolResult,
+    UsageReported,
+)
+from ..wire.utf16 import HalfJoiner, has_halves, joined
+from .stop_sequences import StopScanner
+from .wellformed import same_json, wrong_field
+
+BROKEN = frozenset(["event_order", "invalid_event", "invalid_usage", "tool_choice_violated"])
+"""The codes of the errors by which an agent breaks the contract: what it yields is wrong, whatever it means."""
+
+Beside: TypeAlias = Citation | MediaDelta | Progress | Notice | Compacted
+Prose: TypeAlias = type[TextDelta] | type[ReasoningDelta] | type[RefusalDelta]
+PROSE: tuple[Prose, ...] = (TextDelta, ReasoningDelta, RefusalDelta)
+"""What comes in pieces that may end anywhere, each kind a text of its own."""
+
+
+@dataclass(slots=True)
+class _Call:
+    name: str
+    executor: Executor
+    pieces: list[str] = field(default_factory=list[str])
+    halves: HalfJoiner = field(default_factory=HalfJoiner)
+    ready: bool = False
+    answered: bool = False
+
+    @property
+    def arguments(self) -> str:
+        return "".join(self.pieces)
+
+
+class Enforcer:
+    """Turns one agent's items into events in contract order, stamped with who runs each tool.
+
+    `finished` is True once the terminal event is out: what the agent says from then on is dropped.
+    `ended_early` is True when the server, not the agent, ended the turn; the agent is to be stopped.
+    """
+
+    def __init__(self, request: AgentRequest, *, counts_tokens: bool) -> None:
+        self._request = request
+        self._calls: dict[str, _Call] = {}
+        self._dropped: set[str] = set()
+        self._own_calls = 0
+        self._resume = request.resume
+        self._scanner = StopScanner(request.sampling.stop) if request.sampling.stop else None
+        self._halves: dict[type[AgentEvent], HalfJoiner] = {kind: HalfJoiner() for kind in PROSE}
+        self._spoke = False
+        self._break_due = False
+        self._limit = None if counts_tokens else request.sampling.max_tokens
+        self._reported = 0
+        self._functions = {tool.name for tool in request.tools if isinstance(tool, FunctionTool)}
+        self._room = None if self._limit is None else self._limit * CHARACTERS_PER_TOKEN
+        self.finished = False
+        self.ended_early = False
+        self.plain_text = self._scanner is None and self._room is None
+        """Most text needs no looking at: the caller may pass strings on for which `passes` is True."""
+
+    def feed(self, item: AgentEvent | str) -> list[AgentEvent]:  # noqa: C901  (one arm for each event)
+        """The events that `item` becomes. Raises AgentError if the agent breaks the contract."""
+        if self.finished:
+            return []
+        match item:
+            case str():
+                return self._text(item)
+            case UsageReported():
+                return self._counted(_checked(item))
+            case _ if isinstance(item, EVENT_TYPES) and (field := wrong_field(item)) is not None:
+                return _refuse(item, field)
+            case TextDelta():
+                return self._text_event(item)
+            case ReasoningDelta() | RefusalDelta():
+                return self._measured(self._halves[type(item)].feed(item.text), type(item))
+            case ToolCallDelta():
+                return self._delta(item)
+            case ToolCallStarted() | ToolCallReady() | ToolResult() | MessageBreak():
+                return self.flush() + self._after_text(item)
+            case Citation() | MediaDelta() | Progress() | Notice() | Compacted():
+                return [_whole(item)]
+            case Paused():
+                return self._paused(item)
+            case Finished():
+                return self._end(item.reason)
+            case _ as wrong:
+                return _refuse(wrong)
+
+    def end(self) -> list[AgentEvent]:
+        """The events due when the agent has returned; empty if its terminal event is out already."""
+        return [] if self.finished else self._end("stop")
+
+    # text
+
+    def passes(self, text: str) -> bool:
+        """Whether a text would come out as it is, with nothing before it; it counts as said if so."""
+        if self._break_due or not self._halves[TextDelta].passes(text):
+            return False
+        self._spoke = self._spoke or bool(text)
+        return True
+
+    def _text(self, text: str) -> list[AgentEvent]:
+        text = self._halves[TextDelta].feed(text)
+        if self._scanner is not None:
+            text = self._scanner.feed(text)
+        events = self._measured(text, TextDelta)
+        if self._scanner is not None and self._scanner.found and not self.finished:
+            events += self._cut("stop")
+        return events
+
+    def _text_event(self, item: TextDelta) -> list[AgentEvent]:
+        """Its text, with what else it says: token probabilities only if they were asked for and nothing was cut."""
+        events = self._text(item.text)
+        logprobs = item.logprobs if self._request.sampling.top_logprobs is not None else None
+        if item.phase is None and logprobs is None:
+            return events
+        whole = TextDelta(item.text) in events
+        return [
+            TextDelta(e.text, logprobs if whole else None, item.phase) if isinstance(e, TextDelta) else e
+            for e in events
+        ]
+
+    def _measured(self, text: str, kind: Prose) -> list[AgentEvent]:
+        room = self._room
+        if room is None or len(text) <= room:
+            if room is not None:
+                self._room = room - len(text)
+            return self._worded(text, kind)
+        self._room = 0
+        return [*self._worded(text[:room], kind), *self._cut("length")]
+
+    def _worded(self, text: str, kind: Prose) -> list[AgentEvent]:
+        """The words, which are another message if a tool has answered since the last ones."""
+        if not text:
+            return []
+        if kind is ReasoningDelta:
+            return [kind(text)]
+        due, self._break_due, self._spoke = self._break_due, False, True
+        return [MessageBreak(), kind(text)] if due else [kind(text)]
+
+    def _counted(self, usage: UsageReported) -> list[AgentEvent]:
+        """A report of tokens takes the place of the estimate for what was said before it."""
+        if self._limit is None or not usage.output_tokens:
+            return [usage]
+        self._reported += usage.output_tokens
+        left = self._limit - self._reported
+        self._room = max(left, 0) * CHARACTERS_PER_TOKEN
+        return [usage] if left >= 0 else [usage, *self._cut("length")]
+
+    def flush(self) -> list[AgentEvent]:
+        """What was held back, for a stop sequence or half a character that cannot come any more.
+
+        It may be what ends the turn.
+        """
+        events = self._measured(self._scanner.flush(), TextDelta) if self._scanner is not None else []
+        for kind in PROSE:
+            if not self.finished:
+                events += self._measured(self._halves[kind].flush(), kind)
+        return events
+
+    def _after_text(self, item: ToolCallStarted | ToolCallReady | ToolResult | MessageBreak) -> list[AgentEvent]:
+        if self.finished:  # by the text before it
+            return []
+        match item:
+            case ToolCallStarted():
+                return self._begun(item)
+            case ToolCallReady():
+                return self._ready(item)
+            case ToolResult():
+                return self._result(item)
+            case MessageBreak():
+                self._break_due = self._spoke = False
+                return [item]
+            case _:
+                assert_never(item)
+
+    # tools
+
+    def _begun(self, event: ToolCallStarted) -> list[AgentEvent]:
+        """To say once more that a call has begun is no second call, unless it is over or another one."""
+        if event.call_id in self._dropped:
+            return []
+        known = self._calls.get(event.call_id)
+        if known is None:
+            return self._started(event.call_id, event.name, event.executor)
+        if known.ready:
+            raise _order("The agent began a tool call with an id that it had used.")
+        self._check_same(known, event)
+        return []
+
+    def _started(self, call_id: str, name: str, executor: Executor | None) -> list[AgentEvent]:
+        choice = self._request.tool_choice
+        who = executor or ("client" if name in choice.names or name in choice.withheld else "agent")
+        if who == "client":
+            self._check_allowed(name)
+            if not self._request.parallel_tool_calls and self._client_calls():
+                self._dropped.add(call_id)
+                return []
+        elif self._own_calls == self._request.sampling.max_tool_calls:
+            return self._cut("length")
+        else:
+            self._own_calls += 1
+        self._calls[call_id] = _Call(name, who)
+        return [ToolCallStarted(call_id, name, who)]
+
+    def _check_allowed(self, name: str) -> None:
+        if name not in self._request.tool_choice.names:
+            raise AgentError("The agent called a tool that this request does not allow.", code="tool_choice_violated")
+
+    def _delta(self, event: ToolCallDelta) -> list[AgentEvent]:
+        if event.call_id in self._dropped or not event.arguments:
+            return []
+        call = self._calls.get(event.call_id)
+        if call is None or call.ready:
+            raise _order("The agent sent arguments for a tool call that is not open.")
+        arguments = call.halves.feed(event.arguments)
+        call.pieces.append(arguments)
+        return [ToolCallDelta(event.call_id, arguments)] if arguments else []
+
+    def _ready(self, event: ToolCallReady) -> list[AgentEvent]:
+        if event.call_id in self._dropped:
+            return []
+        events: list[AgentEvent] = []
+        if event.call_id not in self._calls:
+            events = self._started(event.call_id, event.name, event.executor)
+        call = self._calls.get(event.call_id)
+        if call is None:
+            return events
+        if call.answered:
+            raise _order("The agent used the id of a tool call for another one.")
+        self._check_same(call, event)
+        if call.ready:  # told twice
+            return []
+        sent, arguments = call.arguments, joined(event.arguments)
+        if arguments.startswith(sent) and len(arguments) > len(sent):
+            rest = arguments[len(sent) :]
+            call.pieces.append(rest)
+            call.halves.flush()  # it is in the rest
+            events.append(ToolCallDelta(event.call_id, rest))
+        return events + self._complete(event.call_id, call)
+
+    def _complete(self, call_id: str, call: _Call) -> list[AgentEvent]:
+        call.ready = True
+        events: list[AgentEvent] = []
+        if half := call.halves.flush():
+            call.pieces.append(half)
+            events.append(ToolCallDelta(call_id, half))
+        if not call.pieces and call.name in self._functions:
+            call.pieces.append("{}")  # a function's arguments are JSON text: clients cannot read an empty one
+            events.append(ToolCallDelta(call_id, "{}"))
+        return [*events, ToolCallReady(call_id, call.name, call.arguments, call.executor)]
+
+    def _result(self, event: ToolResult) -> list[AgentEvent]:
+        event = replace(event, output=joined(event.output)) if has_halves(event.output) else event
+        call = self._calls.get(event.call_id)
+        self._break_due = self._spoke
+        if self._resume is not None and not self._resume.may_run(event.call_id):
+            event = replace(event, denied=True)
+        if call is None:
+            return [*self._earlier_call(event.call_id), event]
+        if call.executor == "client":
+            raise _order("The agent answered a tool call that is the client's.")
+        if call.answered:
+            raise _order("The agent gave two results for one tool call.")
+        call.answered = True
+        return [event] if call.ready else [*self._complete(event.call_id, call), event]
+
+    def _earlier_call(self, call_id: str) -> list[AgentEvent]:
+        """The call of a result in a run that was resumed, as people were asked about it in the earlier turn."""
+        if self._resume is None:
+            raise _order("The agent gave a result for a tool call that it has not made.")
+        asked = self._resume.calls.get(call_id)
+        if asked is None:
+            return []
+        decision = self._resume.decisions.get(call_id)
+        changed = None if decision is None else decision.arguments
+        arguments = asked.arguments if changed is None else changed
+        self._calls[call_id] = call = _Call(asked.name, "agent", [arguments], answered=True)
+        started = ToolCallStarted(call_id, call.name, "agent")
+        return [started, ToolCallDelta(call_id, call.arguments), *self._complete(call_id, call)]
+
+    def _check_same(self, call: _Call, told: ToolCallStarted | ToolCallReady | PendingCall) -> None:
+        """Raise AgentError if what is told of a call is not what was told of it before."""
+        executor = None if isinstance(told, PendingCall) else told.executor
+        if told.name not in ("", call.name) or executor not in (None, call.executor):
+            raise _order("The agent told of one tool call that it is two different ones.")
+        sent, whole = call.arguments, "" if isinstance(told, ToolCallStarted) else joined(told.arguments)
+        if whole and not (whole == sent if call.ready else whole.startswith(sent)) and not same_json(sent, whole):
+            raise _order("The arguments of a tool call are not those that the agent had sent piece by piece.")
+
+    def _client_calls(self) -> list[tuple[str, _Call]]:
+        return [(call_id, call) for call_id, call in self._calls.items() if call.executor == "client"]
+
+    def _open_calls(self) -> tuple[PendingCall, ...]:
+        return tuple([PendingCall(call_id, call.name, call.arguments) for call_id, call in self._client_calls()])
+
+    # the end
+
+    def _paused(self, event: Paused) -> list[AgentEvent]:
+        events = self.flush()
+        approvals = tuple([call for call in event.pending if call.waits_for == "approval"])
+        if len({call.call_id for call in event.pending}) < len(event.pending):
+            raise _order("The agent waits for two tool calls with one id.")
+        for call in event.pending:
+            known = self._calls.get(call.call_id)
+            if known is not None:
+                self._check_same(known, call)
+            if call.waits_for == "result" and (known is None or not known.ready):
+                events += self.feed(ToolCallReady(call.call_id, call.name, call.arguments, "client"))
+        if self.finished:
+            return events
+        if not approvals:
+            return events + self._end("stop")
+        self.finished = True
+        return [*events, Paused((*self._open_calls(), *approvals), event.state)]
+
+    def _end(self, reason: FinishReason) -> list[AgentEvent]:
+        events = self.flush()
+        if self.finished:
+            return events
+        if self._request.tool_choice.required and not self._client_calls() and reason in ("stop", "tool_calls"):
+            raise AgentError("The agent did not call the tool that this request requires.", code="tool_choice_violated")
+        return events + self._terminal(reason)
+
+    def _cut(self, reason: FinishReason) -> list[AgentEvent]:
+        self.ended_early = True
+        return self._terminal(reason)
+
+    def _terminal(self, reason: FinishReason) -> list[AgentEvent]:
+        self.finished = True
+        if reason not in ("stop", "tool_calls"):
+            return [Finished(reason)]  # a call that was cut off is not ready: clients would run half of it
+        calls = self._client_calls()
+        events = [event for call_id, call in calls if not call.ready for event in self._complete(call_id, call)]
+        return [*events, Paused(self._open_calls()) if calls else Finished("stop")]
+
+
+def _checked(usage: UsageReported) -> UsageReported:
+    numbers = (usage.input_tokens, usage.output_tokens, usage.cached_tokens, usage.reasoning_tokens)
+    if any(number is not None and (type(number) is not int or number < 0) for number in numbers):
+        raise AgentError("The agent reported a token count that is not a whole number.", code="invalid_usage")
+    return usage
+
+
+def _whole(event: Beside) -> AgentEvent:
+    """The event with the characters whole that its texts were cut into."""
+    texts = {field.name: getattr(event, field.name) for field in fields(event)}
+    cut: dict[str, Any] = {
+        name: joined(text) for name, text in texts.items() if isinstance(text, str) and has_halves(text)
+    }
+    return replace(event, **cut) if cut else event
+
+
+def _order(text: str) -> AgentError:
+    return AgentError(text, code="event_order")
+
+
+def _refuse(wrong: object, field: str | None = None) -> list[AgentEvent]:
+    where = "" if field is None else f", its field '{field}'"
+    raise AgentError("The agent yielded something that is not an event.", code="invalid_event") from TypeError(
+        f"an agent yields str or well-formed events, not {type(wrong).__name__}{where}: {wrong!r:.200}"
+    )

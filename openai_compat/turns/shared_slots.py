@@ -1,0 +1,137 @@
+"""Slots that all processes with one store share: how many agents run at once, wherever they run."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import anyio
+
+from ..aio.background import Task, spawn
+from ..errors import OpenAICompatError, Unavailable
+from ..policies.limits import LEASE
+from ..state.degraded import FailOpen
+from ..state.leases import Leases
+from ..stores.port import Store
+
+POOL = "turns"
+
+PATIENCE = 1.0
+"""Seconds to wait for the store to take slots back. It gets them by itself when their lease is over."""
+
+logger = logging.getLogger("openai_compat")
+
+
+@dataclass(slots=True)
+class _Wish:
+    """Slots that are being taken."""
+
+    number: int
+    granted: list[str] = field(default_factory=list[str])
+    answered: bool = False
+    given_up: bool = False
+
+
+class SharedSlots:
+    """The slots of the store's pool, of `size` slots, that this process holds: one for each agent that it runs.
+
+    They are renewed while they are held (`leases`), so those of a dead process come back. While the store cannot be
+    reached, agents run without one: the process has a limit of its own. It does not matter which agent has which.
+    """
+
+    def __init__(self, store: Store, size: int, leases: Leases | None) -> None:
+        self._store = store
+        self._size = size
+        self._leases = leases
+        self._held: list[str] = []
+        self._without = 0
+        self._returning: set[Task] = set()
+        self._shared = FailOpen("only each process's own limit bounds how many agents run")
+
+    async def take(self, number: int) -> bool:
+        """Take as many slots, all or none. False if there are not so many."""
+        wish, taken = _Wish(number), None
+        try:
+            taken = await self._shared.ask(partial(self._ask, wish))
+        finally:
+            if not taken:
+                wish.given_up = True
+                self._give_up(wish)
+        if taken is None:
+            self._without += number
+        elif taken:
+            self._hold(wish.granted)
+        return taken is not False
+
+    async def _ask(self, wish: _Wish) -> bool:
+        try:
+            return await self._grant(wish)
+        finally:
+            wish.answered = True
+            self._give_up(wish)
+
+    async def _grant(self, wish: _Wish) -> bool:
+        """A slot counts as granted from the question on: nobody may hear the answer."""
+        await self.settle()
+        for _ in range(wish.number):
+            token = secrets.token_hex(16)
+            wish.granted.append(token)
+            if not await self._store.take_slot(POOL, token, self._size, self._lease):
+                wish.granted.remove(token)
+                return False
+        return True
+
+    def _give_up(self, wish: _Wish) -> None:
+        """Give back what nobody wants any more, once it is known what that is."""
+        if wish.given_up and wish.answered:
+            self._give_back(wish.granted)
+
+    @property
+    def _lease(self) -> float:
+        return LEASE if self._leases is None else self._leases.seconds
+
+    def _hold(self, tokens: Sequence[str]) -> None:
+        self._held += tokens
+        if self._leases is not None:
+            for token in tokens:
+                self._leases.hold(token, partial(self._lost, token))
+
+    def _lost(self, token: str, error: OpenAICompatError) -> None:
+        """The agent goes on: that its slot is another's by now only means that one too many runs."""
+        if token in self._held:
+            self._held.remove(token)
+            self._without += 1
+            logger.warning("a slot that is shared with other processes was lost: %s", error.code)
+
+    def release(self) -> None:
+        """An agent has ended."""
+        if self._without:
+            self._without -= 1
+        else:
+            self._give_back([self._held.pop()])
+
+    def _give_back(self, tokens: Sequence[str]) -> None:
+        for token in tokens:
+            if self._leases is not None:
+                self._leases.drop(token)
+        if tokens:
+            self._returning = {task for task in self._returning if not task.done}
+            self._returning.add(spawn(partial(self._free, tokens), "slots given back", lambda: None))
+
+    async def _free(self, tokens: Sequence[str]) -> None:
+        try:
+            for token in tokens:
+                await self._store.free_slot(POOL, token)
+        except Unavailable:
+            logger.info("a slot could not be given back; it is free again when its lease is over")
+
+    async def settle(self) -> None:
+        """Return once the slots that were given back are free for others, or the store has had its time."""
+        returning = [task for task in self._returning if not task.done]
+        if returning:
+            with anyio.move_on_after(PATIENCE, shield=True):
+                for task in returning:
+                    await task.wait()

@@ -1,0 +1,260 @@
+"""How many agents run at once, and what becomes of those that find no room."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, deque
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+import anyio
+
+from ..agents.setting_types import check_fields
+from ..backend import AgentRequest
+from ..errors import RateLimited, Unavailable
+from ..policies.limits import Limits
+
+Busy: TypeAlias = str | Callable[[AgentRequest], str | Awaitable[str]]
+
+LOOK_AGAIN = 0.25
+"""Seconds after which those who wait for a slot of another process look whether there is one. They always look twice:
+a client sees the end of an answer a moment before the store has heard that there is a slot again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What becomes of a request for which no slot is free (`Limits.slots` and its like).
+
+    Attributes:
+        queue: seconds it waits for one, first come first served; 0 refuses it at once with 429.
+        busy: what an assistant message says instead of a 429: text, or a function that makes it.
+    """
+
+    queue: float = 0.0
+    busy: Busy | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True, slots=True)
+class SlotRequest:
+    """What is counted for one request: how many slots, of which agent, by whom."""
+
+    number: int
+    agent: str
+    principal: str
+
+
+class Shared(Protocol):
+    """Slots that other processes take from too."""
+
+    async def take(self, number: int) -> bool:
+        """Take as many, all or none. False if there are not so many."""
+        ...
+
+    def release(self) -> None:
+        """Give one back, soon."""
+        ...
+
+    async def settle(self) -> None:
+        """Return once what was given back is free for others."""
+        ...
+
+
+class Seat:
+    """The slots of one answer, held from before its first run until its last one has ended, repairs included.
+
+    Each agent that is started borrows a slot. Once the seat is closed no further one is started, and a slot is free
+    again when its agent has really ended, which may be after its client has left.
+    """
+
+    __slots__ = ("_borrowed", "_held", "_open", "_request", "_slots")
+
+    def __init__(self, slots: Slots, request: SlotRequest) -> None:
+        self._slots = slots
+        self._request = request
+        self._held = request.number
+        self._borrowed = 0
+        self._open = True
+
+    def borrow(self) -> None:
+        """An agent is about to start: `give_back` is called once it has ended."""
+        self._borrowed += 1
+
+    def give_back(self) -> None:
+        """An agent has ended."""
+        self._borrowed -= 1
+        self._free()
+
+    def close(self) -> None:
+        """No further agent will be started. Closing it again does nothing."""
+        self._open = False
+        self._free()
+
+    async def aclose(self) -> None:
+        """Close it, and return once other processes can take what is free."""
+        self.close()
+        await self._slots.settle()
+
+    def _free(self) -> None:
+        while not self._open and self._held > self._borrowed:
+            self._held -= 1
+            self._slots.release(self._request)
+
+
+class _Waiter:
+    def __init__(self, request: SlotRequest) -> None:
+        self.request = request
+        self.called = anyio.Event()
+        self.admitted = False
+
+
+class Slots:
+    """Counts running agents. A slot is given back when its agent has really ended, not when its client has left.
+
+    If there are `shared` slots, each agent needs one of them too.
+    """
+
+    def __init__(self, limits: Limits, admission: Admission, shared: Shared | None = None) -> None:
+        self._limits = limits
+        self._admission = admission
+        self._shared = shared
+        self._agents: Counter[str] = Counter()
+        self._principals: Counter[str] = Counter()
+        self._waiters: deque[_Waiter] = deque()
+        self._unused: anyio.Event | None = None
+        self.used = 0
+        self.closed = False
+        """True once the server shuts down: no new agent is started."""
+
+    def close(self) -> None:
+        """Start no new agent; those who queue are refused."""
+        self.closed = True
+        for waiter in self._waiters:
+            waiter.called.set()
+
+    @asynccontextmanager
+    async def seat(self, request: SlotRequest) -> AsyncGenerator[Seat]:
+        """Slots for as long as the block lasts, and until each agent that was started in it has ended. See `take`."""
+        seat = await self.take(request)
+        try:
+            yield seat
+        finally:
+            await seat.aclose()
+
+    async def take(self, request: SlotRequest) -> Seat:
+        """Take slots, all or none, waiting in the queue if there is one. Whoever gets the seat closes it.
+
+        Raises RateLimited (429) or, while shutting down, Unavailable (503).
+        """
+        self.refuse_when_closed()
+        patient_until = anyio.current_time() + max(self._admission.queue, LOOK_AGAIN)
+        if not self._waiters and self._fits(request):
+            self._count(request, request.number)
+        elif not self._possible(request) or not await self._queued(request):
+            raise _too_many()
+        if self._shared is not None:
+            await self._share(self._shared, request, patient_until)
+        return Seat(self, request)
+
+    async def _share(self, shared: Shared, request: SlotRequest, patient_until: float) -> None:
+        """Take of the shared slots too; those of this process are given back if there are none."""
+        try:
+            while not await shared.take(request.number):
+                self.refuse_when_closed()
+                if anyio.current_time() >= patient_until:
+                    raise _too_many()
+                await anyio.sleep(min(LOOK_AGAIN, patient_until - anyio.current_time()))
+        except BaseException:
+            self._leave(request, request.number)
+            raise
+
+    async def _queued(self, request: SlotRequest) -> bool:
+        """Wait for room. Whoever leaves the queue in the very step it was admitted gives its slots back."""
+        waiter = _Waiter(request)
+        self._waiters.append(waiter)
+        try:
+            with anyio.move_on_after(self._admission.queue):
+                await waiter.called.wait()
+        except BaseException:
+            if waiter.admitted:
+                self._count(request, -request.number)
+            raise
+        finally:
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
+            self._admit()
+        if not waiter.admitted:
+            self.refuse_when_closed()
+        return waiter.admitted
+
+    def release(self, request: SlotRequest) -> None:
+        """Give one of a request's slots back."""
+        if self._shared is not None:
+            self._shared.release()
+        self._leave(request, 1)
+
+    async def settle(self) -> None:
+        """Return once other processes can take what this one has released."""
+        if self._shared is not None:
+            await self._shared.settle()
+
+    def _leave(self, request: SlotRequest, number: int) -> None:
+        self._count(request, -number)
+        self._admit()
+        if self._unused is not None and not self.used:
+            self._unused.set()
+            self._unused = None
+
+    def _admit(self) -> None:
+        for waiter in list(self._waiters):
+            if not self.closed and self._fits(waiter.request):
+                self._waiters.remove(waiter)
+                self._count(waiter.request, waiter.request.number)
+                waiter.admitted = True
+                waiter.called.set()
+
+    def _count(self, request: SlotRequest, number: int) -> None:
+        self.used += number
+        for counter, name in ((self._agents, request.agent), (self._principals, request.principal)):
+            counter[name] += number
+            if not counter[name]:
+                del counter[name]
+
+    def refuse_when_closed(self) -> None:
+        """Raise Unavailable (503 `shutting_down`) once nothing new is to be begun."""
+        if self.closed:
+            raise Unavailable("The server is shutting down.", code="shutting_down")
+
+    def _fits(self, request: SlotRequest) -> bool:
+        return all([used + request.number <= bound for used, bound in self._bounds(request)])
+
+    def _possible(self, request: SlotRequest) -> bool:
+        return all([request.number <= bound for _, bound in self._bounds(request)])
+
+    def _bounds(self, request: SlotRequest) -> list[tuple[int, float]]:
+        limits = self._limits
+        return [
+            (self.used, limits.slots),
+            (self.used, limits.shared_slots or math.inf),  # also while the store of the shared ones is away
+            (self._agents[request.agent], limits.slots_per_agent or math.inf),
+            (self._principals[request.principal], limits.slots_per_principal or math.inf),
+        ]
+
+    @property
+    def waiting(self) -> int:
+        """How many requests stand in the queue."""
+        return len(self._waiters)
+
+    async def wait_unused(self) -> None:
+        """Return once no agent runs any more."""
+        while self.used:
+            self._unused = self._unused or anyio.Event()  # shared by all who wait
+            await self._unused.wait()
+
+
+def _too_many() -> RateLimited:
+    return RateLimited("Too many turns are running. Try again shortly.")

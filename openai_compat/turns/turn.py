@@ -1,0 +1,276 @@
+"""The life of a turn: one run of a backend, in a task of its own, read through a bounded buffer.
+
+    turn.start()                         the agent starts
+    while not turn.over:
+        items = turn.take()              what it has said since
+        ...                              await wake.wait() when there is nothing
+    await turn.stop()                    the agent has been stopped; always, on every path
+
+Whatever an agent raises is caught in its task (`SystemExit` and `KeyboardInterrupt` too, which would end the whole
+server) and kept in `turn.error`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+
+from ..agents.adapt import close
+from ..agents.error_mapping import public_error
+from ..aio.background import Task, let_go, spawn
+from ..aio.timers import Signal, Sleeper, new_sleeper
+from ..backend import AgentBackend, AgentRequest, RunContext
+from ..errors import AgentError, OpenAICompatError
+from ..reducer import LARGE, Item, size_of
+from .event_contract import BROKEN, Enforcer
+
+BUFFER = 256
+"""Items an agent may be ahead of the client: then it waits."""
+
+
+class Turn:
+    """One run of a backend. See the module's text.
+
+    `released` is called once the agent has really ended, whichever way.
+
+    Attributes:
+        error: what the agent's failure is to the client, None as long as there is none.
+    """
+
+    def __init__(
+        self,
+        backend: AgentBackend,
+        request: AgentRequest,
+        context: RunContext,
+        *,
+        wake: Signal,
+        grace: float,
+        released: Callable[[], None],
+    ) -> None:
+        self._backend = backend
+        self._request = request
+        self._context = context
+        self._wake = wake
+        self._grace = grace
+        self._released: Callable[[], None] | None = released
+        self._enforcer = Enforcer(request, counts_tokens=backend.capabilities.counts_tokens)
+        self._items: deque[Item] = deque()
+        self._room: Sleeper | None = None
+        self._full = False
+        self._dropping = False
+        self._unheard = False
+        self._cancelled = False
+        self._ended = False
+        self._task: Task | None = None
+        self.error: OpenAICompatError | None = None
+
+    @property
+    def waiting(self) -> bool:
+        """True when there are items to take."""
+        return bool(self._items)
+
+    @property
+    def finished(self) -> bool:
+        """True when the agent has said all it will say."""
+        return self._ended or self._enforcer.finished
+
+    @property
+    def over(self) -> bool:
+        """True when nothing more will come."""
+        return not self._items and self.finished
+
+    def take(self) -> list[Item]:
+        """Everything the agent has said since the last call."""
+        items = list(self._items)
+        self._items.clear()
+        self._full = False
+        self._make_room()
+        return items
+
+    @property
+    def running(self) -> bool:
+        """True as long as the agent's task has not ended."""
+        return self._task is not None and not self._task.done
+
+    def _make_room(self) -> None:
+        if self._room is not None:
+            self._room.wake()
+            self._room = None
+
+    def start(self) -> None:
+        """Start the agent. From here on `stop` has to be called, and `released` will be."""
+        self._task = spawn(self._run, name=f"agent {self._context.turn_id}", ended=self._release)
+
+    def _release(self) -> None:
+        """The agent has ended. Comes once, and also where the task was cancelled before it began."""
+        released, self._released = self._released, None
+        if released is not None:
+            released()
+
+    async def stop(self) -> None:
+        """Stop the agent if it still runs; wait for its end, but no longer than the grace period. To be shielded."""
+        if self._task is not None and not self._task.done:
+            with anyio.move_on_after(self._grace):
+                await self._stop(self._task)
+            if not self._task.done:
+                self._context.logger.warning(
+                    "%s: the agent still runs %g s after it was told to stop; it keeps its slot until it ends",
+                    self._context.request_id,
+                    self._grace,
+                )
+
+    async def _stop(self, task: Task) -> None:
+        """Ask the backend, drop what still comes, cancel the task, wait for its end.
+
+        Its generator is never closed from here: frameworks break when that happens in another task than their own.
+        Two steps of the loop let a generator that waits for room reach an `await` of its own first.
+        """
+        self._drop()
+        ask = getattr(self._backend, "request_cancel", None)
+        if ask is not None:
+            _quietly(ask, self._context)
+        try:
+            await anyio.lowlevel.checkpoint()
+            await anyio.lowlevel.checkpoint()
+        finally:
+            self._cancel()
+        await task.wait()
+
+    def _drop(self) -> None:
+        self._dropping = True
+        self._context.cancel()
+        self._make_room()
+
+    def _stop_itself(self) -> None:
+        """The answer is complete: cancel the agent at its own next `await`, so that it does nothing more."""
+        self._drop()
+        self._cancel()
+
+    def _cancel(self) -> None:
+        """Cancel the agent, once: a second time would hit what it does to clean up."""
+        if self._task is not None and not self._cancelled:
+            self._cancelled = True
+            self._task.cancel()
+
+    # in the agent's task
+
+    async def _run(self) -> None:
+        try:
+            await self._read_agent()
+        except anyio.get_cancelled_exc_class() as error:
+            if not self._cancelled:
+                self._fail(error)
+            if not _is_asyncio():
+                raise  # trio's scope must see its own cancellation; asyncio's task ends here anyway
+        except BaseException as error:
+            self._fail(error)
+        finally:
+            self._ended = True
+            self._release()  # before the reader can tell anybody that the turn is over
+            self._wake.set()
+
+    async def _read_agent(self) -> None:
+        items = self._backend.run(self._request, self._context)
+        try:
+            await self._pump(items)
+        finally:
+            await self._close(items)
+        self._put_all(self._enforcer.end())
+
+    async def _pump(self, items: AsyncIterator[Any]) -> None:
+        plain_text, passes, queue, wake = self._enforcer.plain_text, self._enforcer.passes, self._items, self._wake
+        async for item in items:
+            if self._dropping or self._enforcer.finished:  # nobody wants it, and an agent need not ever wait by itself
+                self._note_unheard(item)
+                await anyio.lowlevel.checkpoint()
+                if self._cancelled:
+                    return
+            elif plain_text and type(item) is str and passes(item):
+                if item:
+                    if not queue:
+                        wake.set()
+                    queue.append(item)
+                    if len(item) >= LARGE:
+                        self._full = True
+            else:
+                self._put_all(self._enforcer.feed(item))
+                if self._enforcer.ended_early:
+                    self._stop_itself()
+            if self._full or len(queue) >= BUFFER:
+                await self._wait_for_room()
+
+    def _note_unheard(self, item: object) -> None:
+        """Say once in the log that the agent goes on after its end, unless it was the server that has ended it."""
+        if item and not (self._dropping or self._enforcer.ended_early or self._unheard):
+            self._unheard = True
+            name, request_id = type(item).__name__, self._context.request_id
+            self._context.logger.warning(
+                "%s: event_order: the agent said something (%s) after its end; it is dropped", request_id, name
+            )
+
+    def _put_all(self, items: list[Any]) -> None:
+        if items and not self._dropping:
+            self._items.extend(items)
+            self._full = self._full or any([size_of(item) >= LARGE for item in items])
+            self._wake.set()
+
+    async def _wait_for_room(self) -> None:
+        if not self._dropping:
+            self._room = new_sleeper()
+            await self._room.sleep()
+
+    async def _close(self, items: AsyncIterator[Any]) -> None:
+        try:
+            await close(items)
+        except Exception as error:
+            if not self._enforcer.finished:
+                raise
+            self._log(logging.WARNING, "the agent failed while it was closed", error)
+
+    def _fail(self, error: BaseException) -> None:
+        self._put_all(self._enforcer.flush())
+        if self._dropping:
+            self._log(logging.INFO, "the agent failed after it was stopped", error)
+        elif self._enforcer.finished:
+            self._log(logging.WARNING, "the agent failed after its end", error)
+        else:
+            self.error = public_error(error)
+            self._log_failure(error)
+        let_go(error)
+
+    def _log_failure(self, error: BaseException) -> None:
+        """What an agent says to its client needs no traceback, unless somebody looks for the reason."""
+        if not isinstance(error, AgentError):
+            self._log(logging.ERROR, "the agent failed", error)
+        elif error.code in BROKEN:
+            self._log(logging.ERROR, f"the agent broke its contract ({error.code})", error)
+        elif self._context.logger.isEnabledFor(logging.DEBUG):
+            self._log(logging.INFO, "the agent failed", error)
+        else:
+            said = error.message[:200].encode("unicode_escape").decode()
+            self._log(logging.INFO, f"the agent failed: {said} ({error.code})", None)
+
+    def _log(self, level: int, text: str, error: BaseException | None) -> None:
+        with suppress(Exception):  # a handler that fails must not end the agent's task: on trio, that ends everything
+            request_id = self._context.request_id
+            self._context.logger.log(
+                level, "%s: %s", request_id, text, exc_info=error, extra={"request_id": request_id}
+            )
+
+
+def _is_asyncio() -> bool:
+    return anyio.get_cancelled_exc_class() is asyncio.CancelledError
+
+
+def _quietly(ask: Callable[[RunContext], None], context: RunContext) -> None:
+    try:
+        ask(context)
+    except Exception as error:
+        context.logger.warning("%s: request_cancel failed", context.request_id, exc_info=error)

@@ -1,0 +1,1 @@
+"""Bytes to typed requests, and events to bytes. No I/O, no clock, no event loop."""

@@ -1,0 +1,123 @@
+"""Bytes to checked wire models, and what is wrong with them in OpenAI's words."""
+
+from __future__ import annotations
+
+import math
+from codecs import BOM_UTF8
+from typing import Any, TypeVar, cast
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails, from_json
+
+from ..errors import InvalidRequest
+from .validation_wording import in_words
+
+Model = TypeVar("Model", bound=BaseModel)
+
+MAX_PARAM = 120
+"""Longest `param` in characters: keys come from the client and may be long or secret."""
+
+_UNION_TAGS = ("union_tag_invalid", "union_tag_not_found")
+_TYPE_ERRORS = ("_type", "_parsing", "int_from_float", "finite_number")
+
+
+def parse_object(body: bytes) -> dict[str, Any]:
+    """The JSON object in `body`. Raises InvalidRequest for anything else, NaN and infinities included.
+
+    A byte order mark before it, which some programs write, is passed over.
+    """
+    value = parse_json(body.removeprefix(BOM_UTF8))
+    if not isinstance(value, dict):
+        raise InvalidRequest("The body must be a JSON object.")
+    return cast("dict[str, Any]", value)
+
+
+def parse_json(body: bytes) -> Any:
+    """The JSON value in `body`, likewise."""
+    try:
+        value = from_json(body, allow_inf_nan=False)
+    except ValueError as error:
+        raise InvalidRequest(f"The body is not valid JSON: {error}.") from None
+    if _has_infinity(value):
+        raise InvalidRequest("The body has a number that is too large.")
+    return value
+
+
+def check_length(name: str, value: object, most: int) -> None:
+    """Raise InvalidRequest if the list `value` is longer than `most`, before time is spent on what it holds."""
+    if isinstance(value, list) and len(cast("list[Any]", value)) > most:
+        raise InvalidRequest(f"At most {most} {name} can be sent.", param=name, code="invalid_value")
+
+
+def _has_infinity(value: Any) -> bool:
+    """Whether a number was too large for a float (`1e999`). One loop over all values: searching the text is slower."""
+    waiting: list[Any] = [value]
+    while waiting:
+        item = waiting.pop()
+        kind = item.__class__
+        if kind is dict:
+            waiting.extend(item.values())
+        elif kind is list:
+            waiting.extend(item)
+        elif kind is float and math.isinf(item):
+            return True
+    return False
+
+
+def validate(model: type[Model], value: dict[str, Any]) -> Model:
+    """`value` as `model`. Raises InvalidRequest about the first thing wrong, with its `param`; quotes no value."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise _invalid(error, value) from None
+
+
+def _invalid(error: ValidationError, value: dict[str, Any]) -> InvalidRequest:
+    details = error.errors(include_url=False, include_input=False)
+    paths = [_path(detail, value) for detail in details]
+    # A union reports one error for each of its members: the one that got furthest, or found its type, is the one meant.
+    fits = [not detail["type"].endswith(_TYPE_ERRORS) for detail in details]
+    chosen = max(range(len(details)), key=lambda i: (paths[i].startswith(paths[0]), len(paths[i]), fits[i], -i))
+    return _explained(details[chosen], paths[chosen])
+
+
+def _explained(detail: ErrorDetails, param: str) -> InvalidRequest:
+    kind, context = detail["type"], detail.get("ctx", {})
+    shown = param if len(param) <= MAX_PARAM else param[:MAX_PARAM] + "…"
+    if kind in ("missing", "union_tag_not_found"):
+        return InvalidRequest(f"Missing required parameter: '{shown}'.", param=shown, code="missing_required_parameter")
+    if kind == "union_tag_invalid":
+        text = f"Invalid value for '{shown}': must be one of {context['expected_tags']}."
+        return InvalidRequest(text, param=shown, code="invalid_value")
+    if kind == "too_short" and param == "messages":  # the same as messages none of which is from the user
+        return InvalidRequest("No user message found in 'messages'.", param=shown)
+    code = "invalid_type" if kind.endswith(_TYPE_ERRORS) else "invalid_value"
+    message = in_words(detail) or "it cannot be used"
+    return InvalidRequest(f"Invalid value for '{shown}': {message}.", param=shown, code=code)
+
+
+def _path(detail: ErrorDetails, value: Any) -> str:
+    """Where the error is, as `messages[0].content`. Pydantic's own names of union members are left out."""
+    path, last, tagged = "", len(detail["loc"]) - 1, False
+    for position, step in enumerate(detail["loc"]):
+        if position < last and not tagged and _is_tag(value, step):  # of {"type": "function", "function": …}
+            tagged = True
+            continue
+        missing = position == last and detail["type"] == "missing"
+        if missing or _has(value, step):
+            path += f"[{step}]" if isinstance(step, int) else f".{step}"
+            value, tagged = None if missing else value[step], False
+    if detail["type"] in _UNION_TAGS:
+        path += "." + detail.get("ctx", {})["discriminator"].strip("'")
+    return path.lstrip(".")
+
+
+def _is_tag(value: Any, step: int | str) -> bool:
+    fields = cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+    return step in (fields.get("type"), fields.get("role"))
+
+
+def _has(value: Any, step: int | str) -> bool:
+    if isinstance(step, int):
+        return isinstance(value, list) and step < len(cast("list[Any]", value))
+    return isinstance(value, dict) and step in value

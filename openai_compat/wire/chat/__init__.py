@@ -1,0 +1,1 @@
+"""Chat completions: types, parsers, serializers."""

@@ -1,0 +1,135 @@
+"""Events as the older completions API: text only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, assert_never
+
+from ...events import (
+    Citation,
+    Compacted,
+    Finished,
+    FinishReason,
+    MediaDelta,
+    MessageBreak,
+    Notice,
+    Paused,
+    Progress,
+    ReasoningDelta,
+    RefusalDelta,
+    TextDelta,
+    ToolCallDelta,
+    ToolCallReady,
+    ToolCallStarted,
+    ToolResult,
+    UsageReported,
+)
+from ...reducer import FinalMessage, Item, Usage
+from ..json import DONE, dumps, sse
+from ..usage import usage_object
+from .completion_types import Completion, TextChoice
+
+CompletionReason: TypeAlias = Literal["stop", "length", "content_filter"]
+
+
+@dataclass(frozen=True, slots=True)
+class CompletionForm:
+    """What all parts of one answer have in common. `echo` holds the text each choice begins with."""
+
+    id: str
+    created: int
+    model: str
+    include_usage: bool
+    echo: tuple[str, ...]
+
+    def part(self, choices: list[TextChoice]) -> Completion:
+        """The answer, or an event of its stream."""
+        return {
+            "id": self.id,
+            "object": "text_completion",
+            "created": self.created,
+            "model": self.model,
+            "choices": choices,
+        }
+
+
+class CompletionStream:
+    """One choice of a streamed answer."""
+
+    def __init__(self, form: CompletionForm, index: int) -> None:
+        self._form = form
+        self._index = index
+        self._echo = form.echo[index]
+
+    def begin(self) -> bytes:
+        """The prompt, if it is to be echoed."""
+        echo, self._echo = self._echo, ""
+        return self._text(echo) if echo else b""
+
+    def feed(self, items: list[Item]) -> bytes:
+        """The events for these items."""
+        return self.begin() + b"".join([self._item(item) for item in items])
+
+    def _item(self, item: Item) -> bytes:
+        match item:
+            case str():
+                return self._text(item)
+            case TextDelta():
+                return self._text(item.text)
+            case Finished():
+                return self._chunk("", _reason(item.reason))
+            case Paused():
+                return self._chunk("", "stop")
+            case (
+                MessageBreak()
+                | ReasoningDelta()
+                | RefusalDelta()
+                | Citation()
+                | MediaDelta()
+                | ToolCallStarted()
+                | ToolCallDelta()
+                | ToolCallReady()
+                | ToolResult()
+                | Progress()
+                | Notice()
+                | Compacted()
+                | UsageReported()
+            ):
+                return b""
+            case _:
+                assert_never(item)
+
+    def _text(self, text: str) -> bytes:
+        return self._chunk(text, None)
+
+    def _chunk(self, text: str, reason: CompletionReason | None) -> bytes:
+        part = self._form.part([{"index": self._index, "text": text, "logprobs": None, "finish_reason": reason}])
+        if self._form.include_usage:
+            part["usage"] = None
+        return sse(part)
+
+
+def completion_stream_end(form: CompletionForm, usage: Usage) -> bytes:
+    """What follows the last choice's end."""
+    if not form.include_usage:
+        return DONE
+    return sse({**form.part([]), "usage": usage_object(usage)}) + DONE
+
+
+def text_completion(form: CompletionForm, messages: Sequence[FinalMessage]) -> bytes:
+    """A whole answer: one choice for each message."""
+    usage = Usage()
+    for message in messages:
+        usage.add(message.usage)
+    choices = [_choice(form, index, message) for index, message in enumerate(messages)]
+    return dumps({**form.part(choices), "usage": usage_object(usage)})
+
+
+def _choice(form: CompletionForm, index: int, message: FinalMessage) -> TextChoice:
+    text = form.echo[index] + message.text
+    return {"index": index, "text": text, "logprobs": None, "finish_reason": _reason(message.finish_reason)}
+
+
+def _reason(reason: FinishReason) -> CompletionReason:
+    return "stop" if reason == "tool_calls" else reason

@@ -1,0 +1,240 @@
+"""`POST /v1/chat/completions`: bytes to one request for the agent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from ...backend import AgentRequest, Caller, Capabilities, CustomTool, FunctionTool, Resume, Sampling, Tool, ToolChoice
+from ...errors import InvalidRequest
+from ...messages import Message, ToolMessage
+from ..body import check_length, parse_object, validate
+from ..conversation_rules import parse_messages
+from ..json_values import is_quick
+from ..misplaced_parameters import OF_RESPONSES, refuse_misplaced
+from ..request_schemas import parse_schema
+from ..tool_rules import checked_tools, choice_by_mode, only
+from .request_types import (
+    AudioContent,
+    ChatCompletionRequest,
+    CustomChoiceParam,
+    CustomToolParam,
+    FileContent,
+    FunctionChoiceParam,
+    ImageContent,
+    JsonSchemaFormat,
+    StopParam,
+    TextFormat,
+    ToolParam,
+)
+
+MAX_MESSAGES = 10_000
+"""A body within its limit may hold millions of messages, and the event loop would stand still while they are read."""
+
+NOBODY = Caller()
+FOR_AGENTS = (
+    "moderation",
+    "prompt_cache_key",
+    "prompt_cache_options",
+    "prompt_cache_retention",
+    "safety_identifier",
+    "service_tier",
+)
+"""Documented parameters that mean nothing to the server: an agent that calls a model may pass them on."""
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedChat:
+    """A chat request, checked: what the agent gets, and what concerns only the form of the answer.
+
+    `long` if there is more in it than the event loop should look at.
+    """
+
+    wire: ChatCompletionRequest
+    request: AgentRequest
+    body: dict[str, Any]
+    long: bool = False
+
+    @property
+    def choices(self) -> int:
+        """How many answers are wanted."""
+        return self.wire.n or 1
+
+    @property
+    def include_usage(self) -> bool:
+        """Whether a stream is to end with a usage chunk."""
+        options = self.wire.stream_options
+        return options is not None and options.include_usage is True
+
+    @property
+    def tool_places(self) -> dict[str, str]:
+        """Where each of the client's tools has its name, by that name."""
+        named = [(f"tools[{index}].{tool.type}.name", _tool(tool)) for index, tool in enumerate(self.wire.tools or [])]
+        return {tool.name: param for param, tool in named}
+
+    @property
+    def custom_tools(self) -> frozenset[str]:
+        """The names of the client's tools that take free text."""
+        return frozenset([tool.name for tool in self.request.tools if isinstance(tool, CustomTool)])
+
+
+def parse_chat(body: bytes, caller: Caller = NOBODY) -> ParsedChat:
+    """The request in `body`. Raises InvalidRequest with the `param` at fault.
+
+    Whether its messages make a conversation is still to be checked (`check_conversation`), since the beginning of it
+    may be on the server.
+    """
+    return parse_chat_object(parse_object(body), caller, long=not is_quick(body))
+
+
+def parse_chat_object(raw: dict[str, Any], caller: Caller = NOBODY, *, long: bool = False) -> ParsedChat:
+    """The same of a body that is decoded already."""
+    check_length("messages", raw.get("messages"), MAX_MESSAGES)
+    refuse_misplaced(raw, OF_RESPONSES)
+    wire = validate(ChatCompletionRequest, raw)
+    _refuse_deprecated(wire)
+    messages = parse_messages(wire.messages)
+    tools = _tools(wire.tools or [])
+    choice = _tool_choice(wire, tools)
+    request = AgentRequest(
+        model=wire.model,
+        messages=messages,
+        raw_messages=raw["messages"],
+        tools=tuple([tool for tool in tools if tool.name in choice.names]),
+        tool_choice=choice,
+        parallel_tool_calls=wire.parallel_tool_calls is not False,
+        sampling=_sampling(wire),
+        response_format=_response_format(wire, raw),
+        modalities=frozenset(wire.modalities or ("text",)),
+        audio=raw.get("audio"),
+        logprobs=wire.logprobs is True,
+        prediction=wire.prediction,
+        web_search_options=wire.web_search_options,
+        stream=wire.stream is True,
+        principal=caller.principal,
+        headers=caller.headers,
+        metadata=wire.metadata or {},
+        user=wire.user,
+        resume=resume_of(messages),
+        extra=_extra(wire, raw),
+    )
+    return ParsedChat(wire, request, raw, long)
+
+
+def _extra(wire: ChatCompletionRequest, raw: dict[str, Any]) -> dict[str, Any]:
+    return {**(wire.__pydantic_extra__ or {}), **{name: raw[name] for name in FOR_AGENTS if raw.get(name) is not None}}
+
+
+def check_capabilities(parsed: ParsedChat, can: Capabilities) -> None:
+    """Raise InvalidRequest if the request needs what the agent has not declared: nothing is lost in silence."""
+    for param, needed, capable in _needs(parsed, can):
+        if needed and not capable:
+            text = f"This agent does not support '{param}'."
+            raise InvalidRequest(text, param=param, code="unsupported_parameter")
+
+
+def _needs(parsed: ParsedChat, can: Capabilities) -> Iterator[tuple[str, bool, bool]]:
+    wire, request = parsed.wire, parsed.request
+    yield "logprobs", wire.logprobs is True, can.logprobs
+    yield "modalities", "audio" in request.modalities, can.audio_output
+    yield "web_search_options", wire.web_search_options is not None, can.web_search
+    yield "prediction", wire.prediction is not None, can.prediction
+    yield "response_format", request.response_format is not None, can.structured_output
+    yield "tool_choice", request.tool_choice.required, can.client_tools
+    yield "security_mode", request.extra.get("security_mode") is not None, can.security_modes
+    if not (can.vision and can.audio_input and can.files):
+        yield from _media_needs(parsed, can)
+
+
+def _media_needs(parsed: ParsedChat, can: Capabilities) -> Iterator[tuple[str, bool, bool]]:
+    for index, param in enumerate(parsed.wire.messages):
+        if not isinstance(param.content, list):
+            continue
+        for position, part in enumerate(param.content):
+            where = f"messages[{index}].content[{position}]"
+            yield where, isinstance(part, ImageContent), can.vision
+            yield where, isinstance(part, AudioContent), can.audio_input
+            yield where, isinstance(part, FileContent), can.files
+
+
+def _refuse_deprecated(wire: ChatCompletionRequest) -> None:
+    for name, instead in (("functions", "tools"), ("function_call", "tool_choice")):
+        if getattr(wire, name) is not None:
+            text = f"'{name}' is deprecated and not supported; use '{instead}'."
+            raise InvalidRequest(text, param=name, code="unsupported_parameter")
+    if wire.top_logprobs is not None and not wire.logprobs:
+        raise InvalidRequest("'top_logprobs' needs 'logprobs': true.", param="top_logprobs", code="invalid_value")
+    if "audio" in (wire.modalities or ()) and wire.audio is None:
+        raise InvalidRequest("Missing required parameter: 'audio'.", param="audio", code="missing_required_parameter")
+
+
+def _tools(params: list[ToolParam]) -> list[Tool]:
+    return checked_tools([(f"tools[{index}].{param.type}.name", _tool(param)) for index, param in enumerate(params)])
+
+
+def _tool(param: ToolParam) -> Tool:
+    if isinstance(param, CustomToolParam):
+        return CustomTool(param.custom.name, param.custom.description, param.custom.format)
+    function = param.function
+    return FunctionTool(function.name, function.description, function.parameters, function.strict)
+
+
+def _tool_choice(wire: ChatCompletionRequest, tools: list[Tool]) -> ToolChoice:
+    names = frozenset([tool.name for tool in tools])
+    choice = wire.tool_choice
+    if choice is None or isinstance(choice, str):
+        return choice_by_mode(choice, names)
+    if isinstance(choice, FunctionChoiceParam):
+        return only({choice.function.name}, names, "tool_choice.function.name")
+    if isinstance(choice, CustomChoiceParam):
+        return only({choice.custom.name}, names, "tool_choice.custom.name")
+    allowed = choice.allowed_tools
+    wanted = {_allowed_name(tool) for tool in allowed.tools}
+    return only(wanted, names, "tool_choice.allowed_tools.tools", required=allowed.mode == "required")
+
+
+def _allowed_name(tool: dict[str, Any]) -> str:
+    """The name in `{"type": "function", "function": {"name": …}}`; an empty one, which no tool has, if there is none."""
+    try:
+        return str(tool[tool["type"]]["name"])
+    except (KeyError, TypeError):
+        return ""
+
+
+def _sampling(wire: ChatCompletionRequest) -> Sampling:
+    return Sampling(
+        temperature=wire.temperature,
+        top_p=wire.top_p,
+        max_tokens=wire.max_completion_tokens or wire.max_tokens,
+        stop=stop_sequences(wire.stop),
+        seed=wire.seed,
+        frequency_penalty=wire.frequency_penalty,
+        presence_penalty=wire.presence_penalty,
+        logit_bias=wire.logit_bias,
+        top_logprobs=(wire.top_logprobs or 0) if wire.logprobs else None,
+        reasoning_effort=wire.reasoning_effort,
+        verbosity=wire.verbosity,
+    )
+
+
+def stop_sequences(stop: StopParam | None) -> tuple[str, ...]:
+    """`stop`, which is one string or several, as several."""
+    return () if stop is None else (stop,) if isinstance(stop, str) else tuple(stop)
+
+
+def _response_format(wire: ChatCompletionRequest, raw: dict[str, Any]) -> dict[str, Any] | None:
+    wanted = wire.response_format
+    if isinstance(wanted, JsonSchemaFormat) and wanted.json_schema.schema_ is not None:
+        parse_schema(wanted.json_schema.schema_, "response_format.json_schema.schema")
+    return None if wanted is None or isinstance(wanted, TextFormat) else raw["response_format"]
+
+
+def resume_of(messages: tuple[Message, ...]) -> Resume | None:
+    """The results at the conversation's end: this request goes on where the last turn paused."""
+    results: dict[str, ToolMessage] = {}
+    for message in reversed(messages):
+        if not isinstance(message, ToolMessage):
+            break
+        results[message.call_id] = message
+    return Resume(dict(reversed(results.items()))) if results else None

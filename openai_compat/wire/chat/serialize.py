@@ -1,0 +1,314 @@
+"""Events as Chat Completions: chunks of a stream, or one whole answer."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, assert_never
+
+from ...events import (
+    Citation,
+    Compacted,
+    Finished,
+    MediaDelta,
+    MessageBreak,
+    Notice,
+    Paused,
+    PendingCall,
+    Progress,
+    ReasoningDelta,
+    RefusalDelta,
+    TextDelta,
+    ToolCallDelta,
+    ToolCallReady,
+    ToolCallStarted,
+    ToolResult,
+    UsageReported,
+)
+from ...reducer import FinalMessage, Item, Usage
+from ..json import DONE, dumps, sse
+from ..presentation import TOOL
+from ..usage import usage_object
+from .response_types import (
+    Annotation,
+    AssistantReply,
+    Audio,
+    AudioDelta,
+    ChatCompletion,
+    ChatFinishReason,
+    Choice,
+    CustomToolCall,
+    Delta,
+    FunctionToolCall,
+    Image,
+    Logprobs,
+    ToolCallChunk,
+)
+
+AUDIO_KEPT = 3600
+"""Seconds after which the id of a piece of speech means nothing any more; the server keeps none of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChatForm:
+    """What all parts of one chat answer have in common.
+
+    Attributes:
+        id: `chatcmpl-…`, the same in every chunk.
+        created: unix time in seconds.
+        model: the name the client asked for.
+        custom_tools: the names among the client's tools that take free text.
+        include_usage: whether a stream ends with a usage chunk.
+    """
+
+    id: str
+    created: int
+    model: str
+    custom_tools: frozenset[str] = frozenset()
+    include_usage: bool = False
+
+    def chunk(self) -> dict[str, Any]:
+        """What every chunk begins with."""
+        named = {"id": self.id, "object": "chat.completion.chunk", "created": self.created, "model": self.model}
+        return {**named, "system_fingerprint": None}
+
+
+class ChatStream:
+    """One choice of a streamed answer: items to bytes.
+
+    Text, which is nearly all there is, is written into a template of bytes; nothing is built or validated for it.
+    """
+
+    def __init__(self, form: ChatForm, index: int) -> None:
+        self._form = form
+        self._head = b"data: " + dumps(form.chunk())[:-1] + b',"choices":[{"index":%d,"delta":' % index
+        tail = b',"logprobs":null,"finish_reason":null}]' + (b',"usage":null}' if form.include_usage else b"}")
+        self._tail = tail + b"\n\n"
+        self._before_text, self._after_text = self._head + b'{"content":', b"}" + self._tail
+        self._indexes: dict[str, int] = {}
+        self._at_once: dict[str, Progress] = {}
+        self._custom: set[str] = set()
+        self._begun = False
+        self._citations: list[Annotation] = []
+        self._images = 0
+        self._speech = _Speech(form)
+
+    def feed(self, items: list[Item]) -> bytes:
+        """The chunks for these items; the first ones come after the role. Nothing, where there is nothing to show."""
+        parts = [self._item(item) for item in items] if set(map(type, items)) != {str} else [self._texts(items)]
+        data = b"".join(parts)
+        if self._begun or not data:
+            return data
+        first = next(item for item, part in zip(items, parts, strict=False) if part)
+        return self.begin(text=not isinstance(first, ToolCallStarted | RefusalDelta | MediaDelta)) + data
+
+    def begin(self, *, text: bool = True) -> bytes:
+        """The chunk with the role, if it is still to come. Without `text`, the message begins with something else."""
+        if self._begun:
+            return b""
+        self._begun = True
+        return self._delta({"role": "assistant", "content": "" if text else None, "refusal": None})
+
+    def _texts(self, texts: Sequence[Item]) -> bytes:
+        before, after = self._before_text, self._after_text
+        return b"".join([before + dumps(text) + after for text in texts])
+
+    def _item(self, item: Item) -> bytes:  # noqa: C901, PLR0912  (one arm for each event)
+        match item:
+            case str():
+                return self._texts([item])
+            case TextDelta():
+                return self._delta({"content": item.text}, _logprobs(item.logprobs))
+            case ReasoningDelta():
+                return self._delta({"reasoning_content": item.text})
+            case RefusalDelta():
+                return self._delta({"refusal": item.text})
+            case Citation():
+                self._citations.append(_annotation(item))
+                return b""
+            case MediaDelta():
+                return self._media(item)
+            case ToolCallStarted() | ToolCallDelta():
+                return self._call(item)
+            case Progress():
+                return self._progress(item)
+            case Notice():
+                return self._status(item.message, done=True)
+            case Compacted():
+                return self._status("The conversation was shortened.", done=True)
+            case Finished():
+                return self._finish(item.reason)
+            case Paused():
+                return self._finish("tool_calls" if self._indexes else "stop")
+            case MessageBreak() | ToolCallReady() | ToolResult() | UsageReported():
+                return b""
+            case _:
+                assert_never(item)
+
+    def _delta(self, delta: Delta, logprobs: Logprobs | None = None) -> bytes:
+        if logprobs is None:
+            return self._head + dumps(delta) + self._tail
+        return self._head + dumps(delta) + self._tail.replace(b'"logprobs":null', b'"logprobs":' + dumps(logprobs), 1)
+
+    def _call(self, event: ToolCallStarted | ToolCallDelta) -> bytes:
+        chunk: ToolCallChunk
+        if isinstance(event, ToolCallStarted):
+            index = self._indexes[event.call_id] = len(self._indexes)
+            if event.name in self._form.custom_tools:
+                self._custom.add(event.call_id)
+                chunk = {"index": index, "id": event.call_id, "type": "custom"}
+                chunk["custom"] = {"name": event.name, "input": ""}
+            else:
+                chunk = {"index": index, "id": event.call_id, "type": "function"}
+                chunk["function"] = {"name": event.name, "arguments": ""}
+        elif event.call_id in self._custom:
+            chunk = {"index": self._indexes[event.call_id], "custom": {"input": event.arguments}}
+        else:
+            chunk = {"index": self._indexes[event.call_id], "function": {"arguments": event.arguments}}
+        return self._delta({"tool_calls": [chunk]})
+
+    def _media(self, event: MediaDelta) -> bytes:
+        if event.media_type.startswith("audio/"):
+            return self._delta({"audio": self._speech.piece(event)})
+        self._images += 1
+        return self._delta({"images": [_image(event, self._images - 1)]})
+
+    def _progress(self, item: Progress) -> bytes:
+        """A line about it. Open WebUI shows the last line only, so tools that run at once share theirs."""
+        if item.kind != TOOL:
+            return self._status(item.status, done=item.done)
+        if all([tool.done for tool in self._at_once.values()]):
+            self._at_once.clear()
+        self._at_once[item.id] = item
+        text = " · ".join([tool.status for tool in self._at_once.values()])
+        return self._status(text, done=all([tool.done for tool in self._at_once.values()]))
+
+    def _status(self, text: str, *, done: bool) -> bytes:
+        event = {"type": "status", "data": {"description": text, "done": done}}
+        return self._head + b"{}" + self._tail[:-3] + b',"event":' + dumps(event) + b"}\n\n"
+
+    def _finish(self, reason: ChatFinishReason) -> bytes:
+        # Citations go out together: the SDK's accumulator cannot add to a list whose entries have no index.
+        last: Delta = {}
+        if self._citations:
+            last["annotations"] = self._citations
+        if self._speech.rest:
+            last["audio"] = self._speech.end()
+        tail = self._tail.replace(b'"finish_reason":null', b'"finish_reason":"%s"' % reason.encode(), 1)
+        return self._head + dumps(last) + tail
+
+
+class _Speech:
+    """Speech as base64 whose pieces can be joined: each but the last holds whole groups of three bytes."""
+
+    def __init__(self, form: ChatForm) -> None:
+        self._form = form
+        self._begun = False
+        self.rest = b""
+
+    def piece(self, event: MediaDelta) -> AudioDelta:
+        data = self.rest + event.data
+        whole = len(data) - len(data) % 3
+        self.rest = data[whole:]
+        delta: AudioDelta = {"data": base64.b64encode(data[:whole]).decode(), "transcript": event.transcript}
+        if not self._begun:
+            self._begun = True
+            delta["id"], delta["expires_at"] = _audio_identity(self._form)
+        return delta
+
+    def end(self) -> AudioDelta:
+        return {"data": base64.b64encode(self.rest).decode()}
+
+
+def stream_end(form: ChatForm, usage: Usage) -> bytes:
+    """What follows the last choice's end: the usage chunk, if it was asked for, and the end mark."""
+    if not form.include_usage:
+        return DONE
+    return sse({**form.chunk(), "choices": [], "usage": usage_object(usage)}) + DONE
+
+
+def completion(form: ChatForm, messages: Sequence[FinalMessage]) -> bytes:
+    """A whole answer: one choice for each message."""
+    usage = Usage()
+    for message in messages:
+        usage.add(message.usage)
+    body: ChatCompletion = {
+        "id": form.id,
+        "object": "chat.completion",
+        "created": form.created,
+        "model": form.model,
+        "system_fingerprint": None,
+        "choices": [_choice(form, index, message) for index, message in enumerate(messages)],
+        "usage": usage_object(usage),
+    }
+    return dumps(body)
+
+
+def _choice(form: ChatForm, index: int, message: FinalMessage) -> Choice:
+    return {
+        "index": index,
+        "message": _reply(form, message),
+        "logprobs": _logprobs(message.logprobs),
+        "finish_reason": message.finish_reason,
+    }
+
+
+def _reply(form: ChatForm, message: FinalMessage) -> AssistantReply:
+    """The message. Keys that have nothing to say are left out, not null: strict clients refuse `tool_calls: null`."""
+    speech = [piece for piece in message.media if piece.media_type.startswith("audio/")]
+    images = [piece for piece in message.media if not piece.media_type.startswith("audio/")]
+    silent = not (message.refusal or message.client_calls or message.media)
+    reply: AssistantReply = {
+        "role": "assistant",
+        "content": message.text if message.text or silent else None,
+        "refusal": message.refusal or None,
+        "annotations": [_annotation(citation) for citation in message.citations],
+    }
+    if message.reasoning:
+        reply["reasoning_content"] = message.reasoning
+    if message.client_calls:
+        reply["tool_calls"] = [_tool_call(form, call) for call in message.client_calls]
+    if speech:
+        reply["audio"] = _audio(form, speech)
+    if images:
+        reply["images"] = [_image(piece, index) for index, piece in enumerate(images)]
+    return reply
+
+
+def _tool_call(form: ChatForm, call: PendingCall) -> FunctionToolCall | CustomToolCall:
+    if call.name in form.custom_tools:
+        return {"id": call.call_id, "type": "custom", "custom": {"name": call.name, "input": call.arguments}}
+    return {"id": call.call_id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+
+
+def _annotation(citation: Citation) -> Annotation:
+    return {
+        "type": "url_citation",
+        "url_citation": {
+            "start_index": citation.start_index,
+            "end_index": citation.end_index,
+            "url": citation.url,
+            "title": citation.title,
+        },
+    }
+
+
+def _image(media: MediaDelta, index: int) -> Image:
+    data = base64.b64encode(media.data).decode()
+    return {"index": index, "type": "image_url", "image_url": {"url": f"data:{media.media_type};base64,{data}"}}
+
+
+def _audio(form: ChatForm, pieces: Sequence[MediaDelta]) -> Audio:
+    data = base64.b64encode(b"".join([piece.data for piece in pieces])).decode()
+    transcript = "".join([piece.transcript for piece in pieces])
+    identity, expires_at = _audio_identity(form)
+    return {"id": identity, "data": data, "expires_at": expires_at, "transcript": transcript}
+
+
+def _audio_identity(form: ChatForm) -> tuple[str, int]:
+    return form.id.replace("chatcmpl-", "audio_"), form.created + AUDIO_KEPT
+
+
+def _logprobs(tokens: Sequence[Mapping[str, Any]] | None) -> Logprobs | None:
+    return {"content": list(tokens), "refusal": None} if tokens else None

@@ -1,0 +1,1 @@
+"""The chat REST API: types, parser, serializers."""

@@ -1,0 +1,142 @@
+"""The chat REST API: bodies and query strings to what they ask for."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+from urllib.parse import parse_qs
+
+from ...backend import AgentRequest, Caller, Sampling
+from ...errors import InvalidRequest
+from ...messages import AssistantMessage, Message, SystemMessage, TextPart, UserMessage
+from ..body import check_length, parse_object, validate
+from ..chat_messages import chat_message
+from .types import (
+    DEFAULT_BUDGET,
+    DEFAULT_STEPS,
+    MAX_MESSAGES,
+    AgenticRequest,
+    Asked,
+    CamelModel,
+    ChatMessage,
+    NewConversation,
+    ToolMessageRequest,
+)
+
+Model = TypeVar("Model", bound=CamelModel)
+
+PAGE, MOST = 20, 100
+LABELS = ("taskId", "ticketId", "projectId", "presetId")
+"""What a conversation can be labelled with, and found by."""
+
+
+def parse(model: type[Model], body: bytes) -> Model:
+    """The body as `model`. Raises InvalidRequest with the `param` at fault."""
+    raw = parse_object(body)
+    check_length("messages", raw.get("messages"), MAX_MESSAGES)
+    return validate(model, raw)
+
+
+def said(message: ChatMessage) -> Message:
+    """A message as agents get it."""
+    match message.role:
+        case "user":
+            return UserMessage((TextPart(message.content),))
+        case "assistant":
+            return AssistantMessage((TextPart(message.content),) if message.content else ())
+        case "system":
+            return SystemMessage(message.content)
+
+
+def agent_request(asked: Asked, messages: tuple[Message, ...], model: str, caller: Caller) -> AgentRequest:
+    """What the agent is to be asked, without the client's system prompt."""
+    return AgentRequest(
+        model=model,
+        messages=messages,
+        raw_messages=[chat_message(message) for message in messages],
+        sampling=Sampling(
+            temperature=asked.temperature,
+            max_tokens=asked.max_tokens,
+            reasoning_effort=asked.effort if isinstance(asked, AgenticRequest) else None,
+        ),
+        principal=caller.principal,
+        headers=caller.headers,
+        metadata=labels(asked),
+        extra=_extra(asked),
+    )
+
+
+def labels(asked: Asked | NewConversation) -> dict[str, str]:
+    """The ids that a request names, by their names on the wire."""
+    sent = asked.model_dump(by_alias=True)
+    return {name: sent[name] for name in LABELS if sent.get(name) is not None}
+
+
+def _extra(asked: Asked) -> dict[str, Any]:
+    """The fields that bound a turn of the tool loop."""
+    extra: dict[str, Any] = {}
+    if asked.security_mode is not None:
+        extra["security_mode"] = asked.security_mode
+    if isinstance(asked, ToolMessageRequest) and asked.enable_tools is False:
+        extra["security_mode"] = "deny"
+    if isinstance(asked, AgenticRequest):
+        extra["max_steps"] = asked.max_steps or DEFAULT_STEPS
+        extra["max_budget"] = asked.max_budget or DEFAULT_BUDGET
+        extra["report_steps"] = True
+    return extra
+
+
+@dataclass(frozen=True, slots=True)
+class ListQuery:
+    """Which conversations are wanted; `before` is where the last page ended."""
+
+    limit: int
+    offset: int
+    labels: Mapping[str, str]
+    before: tuple[float, str] | None
+
+
+def parse_list(query: str) -> ListQuery:
+    """What a query string asks for. Raises InvalidRequest."""
+    sent = query_of(query)
+    return ListQuery(
+        _number(sent, "limit", PAGE, 1, MOST),
+        _number(sent, "offset", 0, 0, 1_000_000_000),
+        {name: sent[name] for name in LABELS if name in sent},
+        _read_cursor(sent["cursor"]) if sent.get("cursor") else None,
+    )
+
+
+def query_of(query: str) -> dict[str, str]:
+    """A query string's fields; the last one of a name counts."""
+    return {name: values[-1] for name, values in parse_qs(query, keep_blank_values=True).items()}
+
+
+def cursor(touched: float, identifier: str) -> str:
+    """Where the next page begins, for `cursor`."""
+    return base64.urlsafe_b64encode(json.dumps([touched, identifier]).encode()).decode()
+
+
+def _read_cursor(sent: str) -> tuple[float, str]:
+    try:
+        found = json.loads(base64.b64decode(sent.encode(), altchars=b"-_", validate=True))
+    except (ValueError, RecursionError):
+        found = None
+    match cast("Any", found):
+        case [float() as touched, str() as identifier]:
+            return touched, identifier
+        case _:
+            text = "'cursor' is not the 'nextCursor' of a page."
+            raise InvalidRequest(text, param="cursor", code="invalid_value")
+
+
+def _number(sent: Mapping[str, str], name: str, default: int, least: int, most: int) -> int:
+    value = sent.get(name)
+    if value is None:
+        return default
+    if value.isascii() and value.isdigit() and len(value) <= 10 and least <= int(value) <= most:
+        return int(value)
+    raise InvalidRequest(f"'{name}' is a whole number from {least} to {most}.", param=name, code="invalid_value")

@@ -1,0 +1,296 @@
+"""The chat REST API's objects: turns as they are kept, conversations and messages as they are shown."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Literal, TypeAlias, cast
+
+from ...events import Paused, PendingCall, ToolCallReady, ToolResult
+from ...messages import Message as TypedMessage
+from ...reducer import FinalMessage, Item, Reducer, Usage
+from ..chat_messages import reply_message
+from ..items.serialize import compaction_item, items_of, output_text
+from ..presentation import Presentation
+from .types import Compaction, Conversation, FinishReason, Message, TokenUsage, ToolCallRecord
+
+StoredItem: TypeAlias = dict[str, Any]
+NewId: TypeAlias = Callable[[str], str]
+
+ABOUT = "chat_api"
+"""The field of stored items with what only this API knows of them."""
+
+TITLE_LENGTH = 50
+UNTITLED = "New conversation"
+REASONS: Mapping[str, FinishReason] = {
+    "stop": "stop",
+    "length": "length",
+    "content_filter": "content-filter",
+    "tool_calls": "tool-calls",
+}
+SPOKEN = frozenset(["reasoning", "mcp_call", "mcp_approval_request", "function_call", "custom_tool_call"])
+OUTPUTS = frozenset(["function_call_output", "custom_tool_call_output"])
+
+
+class TurnRecord:
+    """What a turn has said so far.
+
+    Attributes:
+        calls: the agent's own calls, as they will be shown, in the order in which they began.
+        approvals: the calls that wait for somebody's decision, by the id of each question.
+        state: what the agent left to go on from.
+    """
+
+    def __init__(self, new_id: NewId) -> None:
+        self.calls: dict[str, ToolCallRecord] = {}
+        self.approvals: dict[str, PendingCall] = {}
+        self.state: Mapping[str, Any] | None = None
+        self._new_id = new_id
+        self._arguments: dict[str, str] = {}
+        self._view = Presentation("hidden")
+        self._reducer = Reducer()
+
+    def feed(self, items: list[Item]) -> list[Item]:
+        """Take in what the agent has said; returns what a reader of one message sees of it."""
+        for item in items:
+            if isinstance(item, ToolCallReady) and item.executor == "agent":
+                self._begin(item.call_id, item.name, item.arguments)
+            elif isinstance(item, ToolResult):
+                self._end(item)
+            elif isinstance(item, Paused):
+                self._ask(item)
+        shown = self._view.show(items)
+        self._reducer.feed(shown)
+        return shown
+
+    def _begin(self, call_id: str, name: str, arguments: str) -> None:
+        self._arguments[call_id] = arguments
+        self.calls[call_id] = {"id": call_id, "name": name, "arguments": read(arguments), "status": "pending"}
+
+    def _end(self, result: ToolResult) -> None:
+        call = self.calls.get(result.call_id)
+        if call is not None:
+            call["status"] = status_of(result)
+            call["result"] = result.output
+
+    def _ask(self, paused: Paused) -> None:
+        self.state = paused.state
+        for call in paused.pending:
+            if call.waits_for == "approval":
+                self.approvals[self._new_id("appr_")] = call
+                self._begin(call.call_id, call.name, call.arguments)
+
+    @property
+    def final(self) -> FinalMessage:
+        """What was said, folded."""
+        return self._reducer.message()
+
+    @property
+    def finish_reason(self) -> FinishReason:
+        """Why it has ended."""
+        return "approval-required" if self.approvals else REASONS[self.final.finish_reason]
+
+    @property
+    def compaction(self) -> Compaction | None:
+        """What was made of the beginning of the conversation, if it was too long."""
+        summary = self.final.compacted
+        return None if summary is None else {"summary": summary}
+
+    def user_items(self, new: Iterable[TypedMessage], about: Mapping[str, Any]) -> list[StoredItem]:
+        """What the client has said, as it is kept."""
+        items = [item for message in new for item in items_of(message, self._new_id)]
+        return [{**item, ABOUT: dict(about)} if item["type"] == "message" else item for item in items]
+
+    def reply_items(self, agent: str, about: Mapping[str, Any]) -> list[StoredItem]:
+        """What the agent has said and done, as it is kept: a compaction first, the message last."""
+        final = self.final
+        items = [] if final.compacted is None else [compaction_item(final.compacted, self._new_id)]
+        asked = {call.call_id for call in self.approvals.values()}
+        items += [self._call_item(call, agent) for call in self.calls.values() if call["id"] not in asked]
+        items += [_question(identifier, call, agent) for identifier, call in self.approvals.items()]
+        said = items_of(reply_message(final, frozenset()), self._new_id)
+        if not any([item["type"] == "message" for item in said]):
+            said.insert(0, _empty_message(self._new_id))
+        return [*items, *[{**item, ABOUT: dict(about)} if item["type"] == "message" else item for item in said]]
+
+    def _call_item(self, call: ToolCallRecord, agent: str) -> StoredItem:
+        failed = call["status"] != "success"
+        text = call.get("result", "The agent has ended before it.")
+        error = {"type": "mcp_tool_execution_error", "content": [{"type": "text", "text": text}]}
+        return {
+            "id": self._new_id("mcp_"),
+            "type": "mcp_call",
+            "status": "failed" if failed else "completed",
+            "server_label": agent,
+            "name": call["name"],
+            "arguments": self._arguments[call["id"]],
+            "output": None if failed else text,
+            "error": error if failed else None,
+            "call_id": call["id"],
+            ABOUT: {"status": call["status"] if call["status"] != "pending" else "error"},
+        }
+
+
+def status_of(result: ToolResult) -> Any:
+    """How a call has ended."""
+    return "denied" if result.denied else "error" if result.is_error else "success"
+
+
+def _question(identifier: str, call: PendingCall, agent: str) -> StoredItem:
+    return {
+        "id": identifier,
+        "type": "mcp_approval_request",
+        "server_label": agent,
+        "name": call.name,
+        "arguments": call.arguments,
+        "call_id": call.call_id,
+    }
+
+
+def _empty_message(new_id: NewId) -> StoredItem:
+    content = [output_text("")]
+    return {"id": new_id("msg_"), "type": "message", "status": "completed", "role": "assistant", "content": content}
+
+
+def read(arguments: str) -> Any:
+    """A tool's arguments as JSON; as they are, if they are none."""
+    try:
+        return json.loads(arguments) if arguments else {}
+    except (ValueError, RecursionError):
+        return arguments
+
+
+def usage_of(usage: Usage) -> TokenUsage:
+    """Tokens, as this API counts them."""
+    return {
+        "promptTokens": usage.input_tokens,
+        "completionTokens": usage.output_tokens,
+        "totalTokens": usage.input_tokens + usage.output_tokens,
+    }
+
+
+def iso(seconds: float) -> str:
+    """A time in unix seconds as ISO 8601, to the millisecond."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def title_from(text: str) -> str:
+    """The title of a conversation that begins so."""
+    line = " ".join(text.split())
+    return line if len(line) <= TITLE_LENGTH else line[:TITLE_LENGTH] + "..."
+
+
+def conversation_of(identifier: str, metadata: Mapping[str, str], created: float, touched: float) -> Conversation:
+    """A conversation as it is shown."""
+    shown: Conversation = {
+        "id": identifier,
+        "title": metadata.get("title", UNTITLED),
+        "presetId": metadata.get("presetId"),
+        "createdAt": iso(created),
+        "updatedAt": iso(touched),
+    }
+    for name in ("taskId", "ticketId", "projectId"):
+        if name in metadata:
+            shown[name] = metadata[name]
+    return shown
+
+
+def groups_of(items: Iterable[StoredItem]) -> list[list[StoredItem]]:
+    """Items by messages: what the agent says, thinks and does until somebody else speaks is one message."""
+    groups: list[list[StoredItem]] = []
+    for item in items:
+        kind, spoken = item.get("type"), _is_spoken(item)
+        if kind == "compaction" or not (spoken or kind in ("message", None) or kind in OUTPUTS):
+            continue
+        if groups and (kind in OUTPUTS or (spoken and _is_spoken(groups[-1][0]))):
+            groups[-1].append(item)
+        elif kind not in OUTPUTS:
+            groups.append([item])
+    return groups
+
+
+def _is_spoken(item: StoredItem) -> bool:
+    return item.get("type") in SPOKEN or item.get("role") == "assistant"
+
+
+def message_id(group: Sequence[StoredItem]) -> str:
+    """The id of a message: that of the first thing said in it."""
+    said = [item for item in group if item.get("type") in ("message", None)]
+    return str((said or group)[0]["id"])
+
+
+def messages_of(conversation: str, items: Sequence[StoredItem], created: str) -> list[Message]:
+    """A conversation's messages; `created` is the time of those of which it is not known."""
+    settled = {
+        item.get(name)
+        for item in items
+        if item.get("type") == "mcp_call"
+        for name in ("call_id", "approval_request_id")
+    }
+    return [_message(conversation, group, created, settled) for group in groups_of(items)]
+
+
+def _message(conversation: str, group: Sequence[StoredItem], created: str, settled: set[Any]) -> Message:
+    said = [item for item in group if item.get("type") in ("message", None)]
+    about: dict[str, Any] = said[0].get(ABOUT, {}) if said else {}
+    role: Literal["user", "assistant", "system"]
+    role = "assistant" if _is_spoken(group[0]) else "user" if said[0].get("role") == "user" else "system"
+    texts = [text for item in said if (text := _text_of(item))]
+    shown: Message = {
+        "id": message_id(group),
+        "conversationId": conversation,
+        "role": role,
+        "content": "\n\n".join(texts),
+        "createdAt": about.get("createdAt", created),
+    }
+    if role == "assistant":
+        _add_about(shown, about, group, settled)
+    return shown
+
+
+def _add_about(shown: Message, about: Mapping[str, Any], group: Sequence[StoredItem], settled: set[Any]) -> None:
+    if "model" in about:
+        shown["model"], shown["provider"] = about["model"], about["provider"]
+        shown["tokenUsage"] = about["tokenUsage"]
+    thoughts = [_thought(item) for item in group if item.get("type") == "reasoning"]
+    if any(thoughts):
+        shown["thinking"] = "\n\n".join(filter(None, thoughts))
+    calls = [_shown_call(item, settled) for item in group if item.get("type") in ("mcp_call", "mcp_approval_request")]
+    known = [call for call in calls if call is not None]
+    if known:
+        shown["toolCalls"] = known
+
+
+def _shown_call(item: StoredItem, settled: set[Any]) -> ToolCallRecord | None:
+    """A call as it is shown; None for a question about one that has ended."""
+    call_id = str(item.get("call_id") or item["id"])
+    call: ToolCallRecord = {
+        "id": call_id,
+        "name": str(item.get("name")),
+        "arguments": read(str(item.get("arguments") or "")),
+        "status": "pending",
+    }
+    if item["type"] == "mcp_approval_request":
+        return None if call_id in settled or item["id"] in settled else call
+    about = cast("dict[str, Any]", item.get(ABOUT) or {})
+    call["status"] = about.get("status") or ("error" if item.get("error") else "success")
+    call["result"] = item.get("output") or _error_text(item)
+    return call
+
+
+def _error_text(item: StoredItem) -> str:
+    error = cast("dict[str, Any]", item.get("error") or {})
+    return "\n".join([str(part.get("text", "")) for part in error.get("content", ())])
+
+
+def _thought(item: StoredItem) -> str:
+    return "\n\n".join([str(part.get("text", "")) for part in item.get("summary") or ()])
+
+
+def _text_of(item: StoredItem) -> str:
+    content = item.get("content")
+    if isinstance(content, str):
+        return content
+    parts = cast("list[dict[str, Any]]", content or [])
+    return "\n".join([str(part.get("text") or part.get("refusal") or "") for part in parts])

@@ -1,0 +1,408 @@
+"""The chat REST API, as it is sent and answered: profClaw's, in camelCase, with OpenAI's error envelope."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, NotRequired, TypeAlias
+
+from annotated_types import Ge, Le, MaxLen, MinLen
+from pydantic import ConfigDict, StringConstraints
+from pydantic.alias_generators import to_camel
+from typing_extensions import TypedDict
+
+from ..chat.request_types import WHOLE, TokenLimit, WireModel
+
+MAX_MESSAGES = 10_000
+MAX_STEPS = 200
+DEFAULT_STEPS = 20
+DEFAULT_BUDGET = 500_000
+
+Text: TypeAlias = Annotated[str, StringConstraints(pattern=r"\S")]
+Name: TypeAlias = Annotated[str, MinLen(1), MaxLen(256)]
+Title: TypeAlias = Annotated[str, MinLen(1), MaxLen(512)]
+SecurityMode: TypeAlias = Literal["deny", "sandbox", "allowlist", "ask", "full"]
+DecisionWord: TypeAlias = Literal["allow-once", "allow-always", "deny"]
+FinishReason: TypeAlias = Literal["stop", "length", "tool-calls", "content-filter", "approval-required"]
+
+
+class CamelModel(WireModel):
+    """Base of the API's requests."""
+
+    model_config = ConfigDict(alias_generator=to_camel)
+
+
+class ChatMessage(CamelModel):
+    """What was said."""
+
+    role: Literal["user", "assistant", "system"]
+    content: str
+
+
+class Asked(CamelModel):
+    """What every request that runs an agent may say."""
+
+    model: Name | None = None
+    provider: Name | None = None
+    system_prompt: str | None = None
+    temperature: Annotated[float, Ge(0), Le(2)] | None = None
+    max_tokens: TokenLimit = None
+    security_mode: SecurityMode | None = None
+    preset_id: Name | None = None
+    task_id: Name | None = None
+    ticket_id: Name | None = None
+
+
+class CompletionsRequest(Asked):
+    """The body of `POST /completions` and `/smart`."""
+
+    messages: Annotated[list[ChatMessage], MinLen(1), MaxLen(MAX_MESSAGES)]
+    stream: bool | None = None
+    conversation_id: Name | None = None
+
+
+class QuickRequest(Asked):
+    """The body of `POST /quick`."""
+
+    prompt: Text
+
+
+class NewConversation(CamelModel):
+    """The body of `POST /conversations`."""
+
+    title: Title | None = None
+    preset_id: Name | None = None
+    task_id: Name | None = None
+    ticket_id: Name | None = None
+    project_id: Name | None = None
+
+
+class NewTitle(CamelModel):
+    """The body of `POST /conversations/{id}/title`."""
+
+    title: Title
+
+
+class ForkRequest(CamelModel):
+    """The body of `POST /conversations/{id}/fork`: up to which message, all of them by default."""
+
+    message_id: Name | None = None
+    title: Title | None = None
+
+
+class MessageRequest(Asked):
+    """The body of `POST /conversations/{id}/messages`."""
+
+    content: Text
+    stream: bool | None = None
+
+
+class ToolMessageRequest(MessageRequest):
+    """The body of `POST /conversations/{id}/messages/with-tools`."""
+
+    enable_tools: bool | None = None
+
+
+class AgenticRequest(Asked):
+    """The body of `POST /conversations/{id}/messages/agentic`. `max_budget` is in tokens."""
+
+    content: Text
+    show_thinking: bool | None = None
+    max_steps: Annotated[int, Ge(1), Le(MAX_STEPS), WHOLE] | None = None
+    max_budget: Annotated[int, Ge(1000), WHOLE] | None = None
+    effort: Literal["low", "medium", "high", "max"] | None = None
+
+
+class ApproveRequest(CamelModel):
+    """The body of `POST /tools/approve`. `arguments` are to be used instead of the model's."""
+
+    conversation_id: Name
+    approval_id: Name
+    decision: DecisionWord
+    reason: Annotated[str, MaxLen(4096)] | None = None
+    arguments: dict[str, Any] | str | None = None
+    pattern: Annotated[str, MaxLen(4096)] | None = None
+    stream: bool | None = None
+    background: bool | None = None
+
+
+class ConfigureRequest(CamelModel):
+    """The body of `POST /providers/{type}/configure`. What is left out stays as it is."""
+
+    type: Name | None = None
+    api_key: Annotated[str, MinLen(1), MaxLen(4096)] | None = None
+    base_url: Annotated[str, MaxLen(2048), StringConstraints(pattern=r"^https?://[^/\s]")] | None = None
+    resource_name: Name | None = None
+    deployment_name: Name | None = None
+    api_version: Name | None = None
+    default_model: Name | None = None
+    enabled: bool | None = None
+
+
+class DefaultProviderRequest(CamelModel):
+    """The body of `POST /providers/default`."""
+
+    provider: Name
+
+
+class TokenUsage(TypedDict):
+    """Tokens of a turn."""
+
+    promptTokens: int
+    completionTokens: int
+    totalTokens: int
+
+
+class ToolCallRecord(TypedDict):
+    """A call of one of the agent's tools."""
+
+    id: str
+    name: str
+    arguments: Any
+    result: NotRequired[str]
+    status: Literal["success", "error", "denied", "pending"]
+
+
+class PendingApproval(TypedDict):
+    """A call that waits for somebody's decision. Times are ISO 8601."""
+
+    id: str
+    toolCallId: str
+    toolName: str
+    params: Any
+    conversationId: str | None
+    securityLevel: Literal["moderate", "dangerous"]
+    status: Literal["pending"]
+    createdAt: str
+    expiresAt: str
+
+
+class Conversation(TypedDict):
+    """A conversation. Times are ISO 8601."""
+
+    id: str
+    title: str
+    presetId: str | None
+    taskId: NotRequired[str]
+    ticketId: NotRequired[str]
+    projectId: NotRequired[str]
+    createdAt: str
+    updatedAt: str
+
+
+class Message(TypedDict):
+    """A message of a conversation."""
+
+    id: str
+    conversationId: str
+    role: Literal["user", "assistant", "system"]
+    content: str
+    model: NotRequired[str]
+    provider: NotRequired[str]
+    thinking: NotRequired[str]
+    tokenUsage: NotRequired[dict[str, int]]
+    toolCalls: NotRequired[list[ToolCallRecord]]
+    createdAt: str
+
+
+class Artifact(TypedDict):
+    """Something that the agent has made: its media type, and base64."""
+
+    type: str
+    data: str
+
+
+class AssistantText(TypedDict):
+    """What the agent said."""
+
+    role: Literal["assistant"]
+    content: str
+
+
+class Compaction(TypedDict):
+    """What was made of the beginning of the conversation."""
+
+    summary: str
+
+
+class Completion(TypedDict):
+    """The answer of `completions` and `smart`. `duration` is in milliseconds."""
+
+    id: str
+    provider: str
+    model: str
+    message: AssistantText
+    finishReason: FinishReason
+    usage: TokenUsage
+    duration: int
+    conversationId: NotRequired[str]
+    messageId: NotRequired[str]
+    context: NotRequired[dict[str, str | None]]
+    toolCalls: NotRequired[list[ToolCallRecord]]
+    pendingApprovals: NotRequired[list[PendingApproval]]
+    artifacts: NotRequired[list[Artifact]]
+
+
+class QuickAnswer(TypedDict):
+    """The answer of `quick`."""
+
+    content: str
+    model: str
+    provider: str
+    usage: TokenUsage
+
+
+class ToolSupport(TypedDict):
+    """Whether the agent's tools were wanted, are there, and were called."""
+
+    requested: bool
+    supported: bool
+    used: bool
+    recommendation: str | None
+
+
+class MessageAnswer(TypedDict):
+    """The answer of `messages` and `messages/with-tools`."""
+
+    userMessage: Message | None
+    assistantMessage: Message
+    usage: TokenUsage
+    finishReason: FinishReason
+    compaction: Compaction | None
+    toolCalls: NotRequired[list[ToolCallRecord]]
+    pendingApprovals: NotRequired[list[PendingApproval]]
+    toolSupport: NotRequired[ToolSupport]
+    artifacts: NotRequired[list[Artifact]]
+
+
+class ConversationAnswer(TypedDict):
+    """One conversation."""
+
+    conversation: Conversation
+
+
+class ConversationWithMessages(ConversationAnswer):
+    """One conversation with all that was said."""
+
+    messages: list[Message]
+
+
+class ConversationExport(ConversationWithMessages):
+    """The same, to be kept elsewhere."""
+
+    exportedAt: str
+
+
+class ConversationList(TypedDict):
+    """A page of conversations; `nextCursor` is where the next one begins."""
+
+    conversations: list[Conversation]
+    total: int
+    nextCursor: str | None
+
+
+class Done(TypedDict):
+    """It was done."""
+
+    success: Literal[True]
+
+
+class ApproveAnswer(TypedDict):
+    """The answer of `tools/approve`: what was decided, and what the turn came to if it went on."""
+
+    success: Literal[True]
+    decision: DecisionWord
+    resumed: bool
+    result: NotRequired[str | None]
+    assistantMessage: NotRequired[Message]
+    toolCalls: NotRequired[list[ToolCallRecord]]
+    pendingApprovals: list[PendingApproval]
+    finishReason: NotRequired[FinishReason]
+    usage: NotRequired[TokenUsage]
+
+
+class ApprovalList(TypedDict):
+    """The calls that wait for a decision."""
+
+    approvals: list[PendingApproval]
+
+
+class MessageList(TypedDict):
+    """What was said in a conversation."""
+
+    messages: list[Message]
+
+
+class ModelEntry(TypedDict):
+    """A model, and whose it is."""
+
+    id: str
+    name: str
+    provider: str
+
+
+class Alias(TypedDict):
+    """Another name of a model."""
+
+    alias: str
+    provider: str
+    model: str
+
+
+class OfferedModels(TypedDict):
+    """The models that a provider offers."""
+
+    models: list[ModelEntry]
+
+
+class ModelList(OfferedModels):
+    """The models that can be talked to."""
+
+    aliases: list[Alias]
+
+
+class ProviderEntry(TypedDict):
+    """A provider, and how it is."""
+
+    type: str
+    enabled: bool
+    healthy: bool
+    message: str
+    latencyMs: int | None
+
+
+class ProviderList(TypedDict):
+    """The providers, and which one answers where none is named."""
+
+    default: str
+    providers: list[ProviderEntry]
+
+
+class ProviderHealth(TypedDict):
+    """How a provider is."""
+
+    provider: str
+    healthy: bool
+    message: str
+    latencyMs: int | None
+
+
+class ProviderChanged(Done):
+    """What has become of a provider's settings, or of the choice of one."""
+
+    message: str
+
+
+class ToolEntry(TypedDict):
+    """A tool, and the agents that have it. `parameters` is its JSON Schema."""
+
+    name: str
+    description: str
+    parameters: dict[str, Any]
+    danger: Literal["safe", "risky", "dangerous"]
+    agents: list[str]
+
+
+class ToolList(TypedDict):
+    """The agents' own tools."""
+
+    tools: list[ToolEntry]
+    total: int

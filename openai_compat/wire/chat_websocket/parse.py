@@ -1,0 +1,215 @@
+"""Frames of the chat WebSocket, JSON or MessagePack, as what the client wants."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias, cast
+
+from ...backend import Decision
+from ...errors import InvalidRequest
+from ...http import Frame
+from ..body import parse_object, validate
+from ..json import dumps
+from ..json_values import MAX_VALUES, check_values
+from ..messagepack import unpack_object
+from ..request_schemas import check_parameters
+from .types import (
+    ApprovalFrame,
+    ListTurnsFrame,
+    ManifestFrame,
+    MessageFrame,
+    PingFrame,
+    ResumeFrame,
+    SetModeFrame,
+    StopFrame,
+    ToolResultFrame,
+)
+
+Fields: TypeAlias = dict[str, Any]
+FrameModel: TypeAlias = (
+    MessageFrame
+    | StopFrame
+    | PingFrame
+    | ManifestFrame
+    | ToolResultFrame
+    | ApprovalFrame
+    | ResumeFrame
+    | ListTurnsFrame
+    | SetModeFrame
+)
+
+CONTROLS: Mapping[str, type[FrameModel]] = {
+    "message": MessageFrame,
+    "chat_message": MessageFrame,
+    "stop": StopFrame,
+    "ping": PingFrame,
+    "client_tools_manifest": ManifestFrame,
+    "tool_result": ToolResultFrame,
+    "approval_response": ApprovalFrame,
+    "resume_chat": ResumeFrame,
+    "list_chat_turns": ListTurnsFrame,
+    "set_mode": SetModeFrame,
+}
+
+NOT_FOR_CHAT = frozenset(
+    [
+        "type",
+        "id",
+        "thread_id",
+        "user_id",
+        "model",
+        "provider",
+        "workflow_id",
+        "tools",
+        "messages",
+        "created_at",
+        "stream",
+        "stream_options",
+        "n",
+        "store",
+    ]
+)
+"""Fields of a message that no chat completion's request gets from it: who the user is, is for the key to say."""
+
+OF_MESSAGE = ("role", "content", "name", "tool_calls", "tool_call_id")
+FROM_NODETOOL = {"image": "image/png", "audio": "audio/wav", "document": "application/pdf"}
+"""Parts with the media in a field of their own name, and what it is taken for if it does not say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Say:
+    """A chat message, as the body of a chat completion's request.
+
+    `names` are the client's tools that may be called, None for all of them. `size` is the frame's.
+    """
+
+    frame: MessageFrame
+    body: Fields
+    names: frozenset[str] | None
+    size: int
+
+
+Command: TypeAlias = (
+    Say
+    | StopFrame
+    | PingFrame
+    | ManifestFrame
+    | ToolResultFrame
+    | ApprovalFrame
+    | ResumeFrame
+    | ListTurnsFrame
+    | SetModeFrame
+)
+
+
+def parse_frame(frame: Frame, values: int = MAX_VALUES) -> Command:
+    """What the client wants, in so many values at most. Raises InvalidRequest."""
+    kind, fields = _opened(unpack_object(frame, values) if isinstance(frame, bytes) else _parse_text(frame, values))
+    if kind is None and "role" not in fields and "content" not in fields:
+        raise InvalidRequest("Missing required parameter: 'type'.", param="type", code="missing_required_parameter")
+    model = CONTROLS.get("message" if kind is None else kind) if kind is None or isinstance(kind, str) else None
+    if model is None:
+        raise InvalidRequest("Invalid value for 'type': there is no such frame.", param="type", code="invalid_value")
+    parsed = validate(model, fields)
+    if isinstance(parsed, ManifestFrame):
+        check_parameters([(f"tools[{i}].parameters", tool.parameters) for i, tool in enumerate(parsed.tools)])
+    return _say(parsed, fields, len(frame)) if isinstance(parsed, MessageFrame) else cast("Command", parsed)
+
+
+def _parse_text(frame: str, values: int) -> Fields:
+    data = frame.encode("utf-8", "surrogatepass")
+    check_values(data, values)
+    return parse_object(data)
+
+
+def _opened(fields: Fields) -> tuple[Any, Fields]:
+    """The kind of a frame and its fields, which may be in an envelope: `{"command": …, "data": {…}}`."""
+    if "command" not in fields:
+        return fields.get("type"), fields
+    data = fields.get("data", {})
+    if not isinstance(data, dict):
+        raise InvalidRequest("Invalid value for 'data': should be an object.", param="data", code="invalid_type")
+    return fields["command"], cast("Fields", data)
+
+
+def decision(frame: ApprovalFrame) -> Decision:
+    """What an `approval_response` decides."""
+    arguments = frame.arguments
+    return Decision(
+        approved=frame.decision != "deny",
+        reason=frame.reason,
+        arguments=arguments if arguments is None or isinstance(arguments, str) else dumps(arguments).decode(),
+        always=frame.decision == "allow-always",
+        pattern=frame.pattern,
+    )
+
+
+def tool_output(frame: ToolResultFrame) -> str:
+    """What the agent gets to read of a tool's result."""
+    value = frame.result if frame.ok else {"error": frame.error}
+    return value if isinstance(value, str) else dumps(_without_bytes(value)).decode()
+
+
+def _say(frame: MessageFrame, fields: Fields, size: int) -> Say:
+    names, offered = _tools(frame.tools)
+    message = {name: fields[name] for name in OF_MESSAGE if fields.get(name) is not None}
+    if isinstance(frame.content, list):
+        message["content"] = [_part(part, f"content[{index}]") for index, part in enumerate(frame.content)]
+    others = {k: v for k, v in fields.items() if k not in NOT_FOR_CHAT and k not in OF_MESSAGE and v is not None}
+    body = {**_without_bytes(others), "messages": [message], "stream": True, "tools": offered}
+    return Say(frame, body, names, size)
+
+
+def _tools(value: Sequence[Any] | Mapping[str, Any] | None) -> tuple[frozenset[str] | None, list[Any]]:
+    """The names among a message's `tools`, and those that it describes as chat completions do."""
+    if value is None:
+        return None, []
+    names: list[str] = []
+    described: list[Any] = []
+    for index, tool in enumerate(value):
+        fields = cast("Fields", tool) if isinstance(tool, dict) else {"name": tool}
+        if "function" in fields or "custom" in fields:
+            described.append(fields)
+        elif isinstance(fields.get("name"), str):
+            names.append(fields["name"])
+        else:
+            raise InvalidRequest("A tool needs a name.", param=f"tools[{index}].name", code="invalid_type")
+    return (frozenset(names) if names or not described else None), described
+
+
+def _part(part: Fields, where: str) -> Fields:
+    """A part of a message as chat completions have it; NodeTool has media in a field of its own, as bytes too."""
+    for kind, media_type in FROM_NODETOOL.items():
+        media = part.get(kind)
+        if isinstance(media, dict):
+            return _media(kind, cast("Fields", media), media_type, where)
+    return cast("Fields", _without_bytes(part))
+
+
+def _media(kind: str, media: Fields, media_type: str, where: str) -> Fields:
+    data, uri = media.get("data"), media.get("uri")
+    media_type = media["mimeType"] if isinstance(media.get("mimeType"), str) else media_type
+    text = base64.b64encode(data).decode() if isinstance(data, bytes) else data
+    if not isinstance(text, str) and not isinstance(uri, str):
+        raise InvalidRequest("This part has neither 'data' nor 'uri'.", param=f"{where}.{kind}", code="invalid_value")
+    url = f"data:{media_type};base64,{text}" if isinstance(text, str) else str(uri)
+    if kind == "image":
+        return {"type": "image_url", "image_url": {"url": url}}
+    if kind == "document":
+        return {"type": "file", "file": {"file_data": url, "filename": str(media.get("filename") or "document")}}
+    if not isinstance(text, str):
+        raise InvalidRequest("Speech has to be sent as 'data'.", param=f"{where}.{kind}", code="unsupported_value")
+    return {"type": "input_audio", "input_audio": {"data": text, "format": media_type.rpartition("/")[2]}}
+
+
+def _without_bytes(value: Any) -> Any:
+    """The same with bytes, which only MessagePack has, as base64."""
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, dict):
+        return {key: _without_bytes(item) for key, item in cast("Fields", value).items()}
+    if isinstance(value, list):
+        return [_without_bytes(item) for item in cast("list[Any]", value)]
+    return value

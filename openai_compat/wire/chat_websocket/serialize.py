@@ -1,0 +1,278 @@
+"""What the chat WebSocket sends: an agent's events as frames, and frames as JSON or MessagePack."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, TypeAlias, assert_never, cast
+
+from pydantic_core import from_json
+
+from ...errors import OpenAICompatError
+from ...events import (
+    Citation,
+    Compacted,
+    Finished,
+    MediaDelta,
+    MessageBreak,
+    Notice,
+    Paused,
+    PendingCall,
+    Progress,
+    ReasoningDelta,
+    RefusalDelta,
+    TextDelta,
+    ToolCallDelta,
+    ToolCallReady,
+    ToolCallStarted,
+    ToolResult,
+    UsageReported,
+)
+from ...http import Frame
+from ...reducer import Item, Usage
+from ..errors import envelope
+from ..json import dumps
+from ..messagepack_pack import packb
+from ..presentation import BETWEEN_MESSAGES, tool_ended, tool_running
+from ..usage import usage_object
+
+Fields: TypeAlias = dict[str, Any]
+
+WORKFLOW_FRAMES: Mapping[str, str] = {
+    "job": "job_update",
+    "node": "node_update",
+    "edge": "edge_update",
+    "output": "output_update",
+    "preview": "preview_update",
+    "save": "save_update",
+    "planning": "planning_update",
+    "task": "task_update",
+    "step": "step_result",
+    "log": "log_update",
+    "job_update": "job_update",
+    "node_update": "node_update",
+    "node_progress": "node_progress",
+    "edge_update": "edge_update",
+    "output_update": "output_update",
+    "preview_update": "preview_update",
+    "save_update": "save_update",
+    "planning_update": "planning_update",
+    "task_update": "task_update",
+    "step_result": "step_result",
+    "tool_call_update": "tool_call_update",
+    "log_update": "log_update",
+    "notification": "notification",
+    "prediction": "prediction",
+}
+"""The frame that `Progress` of a kind becomes. Any other kind is a `log_update`."""
+
+IDS = {"job_update": "job_id", "task_update": "task_id", "step_result": "step_id", "tool_call_update": "tool_call_id"}
+"""What the `id` of a `Progress` is called in its frame; `node_id` in all others."""
+
+StopReason: TypeAlias = Literal["stop", "superseded", "shutdown", "abandoned"]
+STOPPED: Mapping[StopReason, str] = {
+    "stop": "Generation stopped by the user.",
+    "superseded": "Generation stopped: a newer message took its place.",
+    "shutdown": "Generation stopped: the server is shutting down.",
+    "abandoned": "Generation stopped: nobody followed it any more.",
+}
+
+
+class TurnFrames:
+    """Makes frames of one run's events. Stateful: feed it every item, in order.
+
+    Attributes:
+        text: the answer's text so far.
+        usage: tokens so far.
+        job_ended: whether the agent itself has told how its job ended.
+    """
+
+    def __init__(self) -> None:
+        self._pieces: list[str] = []
+        self._names: dict[str, str] = {}
+        self._break_due = False
+        self.usage = Usage()
+        self.job_ended = False
+
+    @property
+    def text(self) -> str:
+        """The answer's text so far."""
+        return "".join(self._pieces)
+
+    def feed(self, items: Sequence[Item]) -> list[Fields]:
+        """The frames for these items."""
+        frames: list[Fields] = []
+        for item in items:
+            if item.__class__ is str and not self._break_due:  # nearly always
+                self._pieces.append(cast("str", item))
+                frames.append({"type": "chunk", "content_type": "text", "content": item, "done": False})
+            else:
+                frames += self._one(item)
+        return frames
+
+    def _one(self, item: Item) -> Sequence[Fields]:  # noqa: C901, PLR0912  (one arm for each event)
+        match item:
+            case str():
+                return self._text(item)
+            case TextDelta() | RefusalDelta():
+                return self._text(item.text)
+            case MessageBreak():
+                self._break_due = bool(self._pieces)
+                return ()
+            case ReasoningDelta():
+                return ({**_chunk(item.text), "thinking": True},)
+            case MediaDelta():
+                return _media(item)
+            case ToolCallStarted() | ToolCallReady() | ToolResult():
+                return self._tool(item)
+            case Progress():
+                return (self._progress(item),)
+            case Notice():
+                return ({"type": "notification", "content": item.message, "severity": item.level},)
+            case Compacted():
+                text = "The beginning of the conversation was replaced by a summary."
+                return ({"type": "notification", "content": text, "severity": "info"},)
+            case Citation():
+                source = {"url": item.url, "title": item.title}
+                place = {"start_index": item.start_index, "end_index": item.end_index}
+                return ({**_chunk(""), "content_metadata": {"citation": {**source, **place}}},)
+            case UsageReported():
+                self.usage.add(item)
+                return ()
+            case ToolCallDelta() | Paused() | Finished():
+                return ()
+            case _:
+                assert_never(item)
+
+    def _text(self, text: str) -> Sequence[Fields]:
+        if not self._break_due:
+            self._pieces.append(text)
+            return (_chunk(text),)
+        self._break_due = False
+        self._pieces += [BETWEEN_MESSAGES, text]
+        return (_chunk(BETWEEN_MESSAGES), _chunk(text))
+
+    def _tool(self, item: ToolCallStarted | ToolCallReady | ToolResult) -> Sequence[Fields]:
+        """The agent's own tools. The client's are asked for when the run has paused."""
+        if isinstance(item, ToolResult):
+            name = self._names.get(item.call_id, "tool")
+            ok = not (item.is_error or item.denied)
+            told = {"result": _value(item.output)} if ok else {"error": item.output, "denied": item.denied}
+            frame = {"type": "tool_result", "tool_call_id": item.call_id, "name": name, "ok": ok, **told}
+            return ({**frame, "message": tool_ended(item, name)},)
+        if item.executor == "client":
+            return ()
+        self._names[item.call_id] = item.name
+        if isinstance(item, ToolCallStarted):
+            return ()
+        call = {"type": "tool_call_update", "tool_call_id": item.call_id, "name": item.name}
+        return ({**call, "args": _value(item.arguments), "message": tool_running(item.name)},)
+
+    def _progress(self, item: Progress) -> Fields:
+        kind = WORKFLOW_FRAMES.get(item.kind, "log_update")
+        self.job_ended = self.job_ended or (kind == "job_update" and item.done)
+        own: Fields = {"type": kind, IDS.get(kind, "node_id"): item.id, "status": item.status, "done": item.done}
+        if kind in ("log_update", "notification"):
+            own |= {"content": item.status, "severity": "info"}
+        return {**item.data, **own}
+
+
+def _chunk(text: str) -> Fields:
+    return {"type": "chunk", "content_type": "text", "content": text, "done": False}
+
+
+def _media(item: MediaDelta) -> Sequence[Fields]:
+    kind = item.media_type.partition("/")[0]
+    kind = kind if kind in ("image", "audio", "video") else "document"
+    metadata = {"mime_type": item.media_type, **({"transcript": item.transcript} if item.transcript else {})}
+    chunk = {"type": "chunk", "content_type": kind, "content": item.data, "content_metadata": metadata, "done": False}
+    return (chunk,)
+
+
+def turn_active(turn: str, model: str, waits_for: Sequence[str]) -> Fields:
+    """A turn is running; the first frame of each. It may wait for results of these calls."""
+    frame: Fields = {"type": "chat_turn_active", "status": "running", "turn_id": turn, "model": model}
+    return {**frame, "waits_for": list(waits_for)} if waits_for else frame
+
+
+def last_chunk() -> Fields:
+    """Nothing more is streamed in this turn."""
+    return {"type": "chunk", "content_type": "text", "content": "", "done": True}
+
+
+def message(text: str, model: str, *, calls: Sequence[PendingCall] = (), usage: Usage | None = None) -> Fields:
+    """What the assistant has said, whole."""
+    frame: Fields = {"type": "message", "role": "assistant", "content": text, "model": model}
+    if calls:
+        frame["tool_calls"] = [{"id": c.call_id, "name": c.name, "args": _value(c.arguments)} for c in calls]
+    if usage is not None and usage.reported:
+        frame["usage"] = usage_object(usage)
+    return frame
+
+
+def tool_call(call: PendingCall) -> Fields:
+    """The client is to run one of its tools."""
+    return {"type": "tool_call", "tool_call_id": call.call_id, "name": call.name, "args": _value(call.arguments)}
+
+
+def tool_result(call: PendingCall, output: str, *, ok: bool) -> Fields:
+    """One of the client's tools has answered, or has not."""
+    frame = {"type": "tool_result", "tool_call_id": call.call_id, "name": call.name, "ok": ok}
+    return {**frame, "result" if ok else "error": _value(output)}
+
+
+def approval_request(identifier: str, call: PendingCall, expires: float) -> Fields:
+    """Somebody has to decide, until `expires` (unix time), whether the agent may run a tool."""
+    return {
+        "type": "approval_request",
+        "approval_id": identifier,
+        "tool_call_id": call.call_id,
+        "name": call.name,
+        "args": _value(call.arguments),
+        "expires_at": expires,
+        "decisions": ["allow-once", "allow-always", "deny"],
+    }
+
+
+def job_update(job: str, workflow: str, status: str) -> Fields:
+    """How a workflow as a whole is doing."""
+    done = status != "running"
+    return {"type": "job_update", "job_id": job, "workflow_id": workflow, "status": status, "done": done}
+
+
+def generation_stopped(reason: StopReason) -> Fields:
+    """A turn was ended before its time."""
+    return {"type": "generation_stopped", "reason": reason, "message": STOPPED[reason]}
+
+
+def error_frame(error: OpenAICompatError, request_id: str) -> Fields:
+    """What went wrong, in words, and as OpenAI's envelope has it."""
+    told = {"type": "error", "message": error.message, "error_type": error.type, "status": error.status}
+    return {**told, "error": envelope(error)["error"], "request_id": request_id}
+
+
+def _value(text: str) -> Any:
+    """What JSON text stands for; other text as it is."""
+    try:
+        return from_json(text) if text[:1] in "{[" else text
+    except (ValueError, TypeError):  # the latter for half a character: text of an agent may have it
+        return text
+
+
+def encode(frame: Fields, *, binary: bool) -> Frame:
+    """A frame as MessagePack, or as JSON, which has bytes as base64."""
+    if binary:
+        return packb(frame)
+    if type(frame.get("content")) is str and frame["type"] == "chunk":
+        return dumps(frame).decode()
+    return dumps(_with_base64(frame)).decode()
+
+
+def _with_base64(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, dict):
+        return {key: _with_base64(item) for key, item in cast("Fields", value).items()}
+    if isinstance(value, list | tuple):
+        return [_with_base64(item) for item in cast("list[Any]", value)]
+    return value

@@ -1,0 +1,38 @@
+"""Errors as OpenAI's envelope: in an answer of their own, or inside a stream that has begun."""
+
+from __future__ import annotations
+
+from ..errors import OpenAICompatError
+from .error_types import ErrorEnvelope
+from .json import dumps, sse
+
+RETRIED_TYPES = frozenset({"server_error", "rate_limit_error"})
+"""Types that make coding agents run a turn again and again when they meet them inside a stream."""
+
+
+def envelope(error: OpenAICompatError) -> ErrorEnvelope:
+    """The JSON body of an error answer: always all four keys."""
+    return {"error": {"message": error.message, "type": error.type, "param": error.param, "code": error.code}}
+
+
+def error_body(error: OpenAICompatError) -> bytes:
+    """The same, encoded."""
+    return dumps(envelope(error))
+
+
+def error_headers(error: OpenAICompatError) -> list[tuple[str, str]]:
+    """The headers that go with it: retry hints and whatever the error brings itself."""
+    headers = list(error.headers.items())
+    if error.retry_after is not None and error.status in (429, 503):
+        headers.append(("Retry-After", f"{error.retry_after:g}"))
+    if error.should_retry is not None:
+        headers.append(("X-Should-Retry", "true" if error.should_retry else "false"))
+    return headers
+
+
+def error_frame(error: OpenAICompatError) -> bytes:
+    """An error inside a stream: SDKs raise it as APIError. Without `choices`, and never of a type that is retried."""
+    body = envelope(error)
+    if body["error"]["type"] in RETRIED_TYPES:
+        body["error"]["type"] = "agent_error"
+    return sse(body)

@@ -1,0 +1,88 @@
+"""`POST /v1/files`: what a form says, as a file to be kept."""
+
+from __future__ import annotations
+
+import mimetypes
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ..errors import InvalidRequest
+from .files_types import DAY, EXPIRY, PURPOSES
+from .multipart import MultipartForm, Part
+
+OVERHEAD = 64 * 1024
+"""Bytes that a form may have beside the file."""
+
+MAX_FIELD = 1024
+MAX_FILENAME = 255
+FIELDS = ("purpose", "expires_after[anchor]", "expires_after[seconds]")
+UNKNOWN_TYPE = "application/octet-stream"
+BATCH_EXPIRY = 30 * DAY
+
+_MEDIA_TYPE = re.compile(r"[a-z0-9!#$&^_.+-]{1,64}/[a-z0-9!#$&^_.+-]{1,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A file as it was sent. `expires_after` is in seconds, None if it is to stay."""
+
+    filename: str
+    media_type: str
+    purpose: str
+    content: bytes
+    expires_after: int | None
+
+
+def upload_form(content_type: str, limit: int) -> MultipartForm:
+    """What reads the body; the file may have `limit` bytes."""
+    return MultipartForm(content_type, {"file": limit, **dict.fromkeys(FIELDS, MAX_FIELD)})
+
+
+def parse_upload(parts: Mapping[str, Part]) -> Upload:
+    """The file. Raises InvalidRequest with the `param` at fault."""
+    sent = _needed(parts, "file")
+    if sent.filename is None:
+        raise InvalidRequest("'file' has to be a file, with a name.", param="file", code="invalid_type")
+    if not sent.size:
+        raise InvalidRequest("The file is empty.", param="file", code="invalid_value")
+    purpose = _needed(parts, "purpose").text
+    if purpose not in PURPOSES:
+        raise InvalidRequest(f"'purpose' is one of {', '.join(PURPOSES)}.", param="purpose", code="invalid_value")
+    expires_after = _expires_after(parts) or (BATCH_EXPIRY if purpose == "batch" else None)
+    filename = clean_filename(sent.filename)
+    return Upload(filename, _media_type(sent.content_type, filename), purpose, sent.content, expires_after)
+
+
+def _expires_after(parts: Mapping[str, Part]) -> int | None:
+    _, anchor, seconds = FIELDS
+    if anchor not in parts and seconds not in parts:
+        return None
+    if _needed(parts, anchor).text != "created_at":
+        raise InvalidRequest("Files can expire after 'created_at' only.", param=anchor, code="invalid_value")
+    sent = _needed(parts, seconds).text
+    if not sent.isascii() or not sent.isdigit() or len(sent) > 9 or int(sent) not in EXPIRY:
+        text = f"Files can expire after {EXPIRY[0]} to {EXPIRY[-1]} seconds."
+        raise InvalidRequest(text, param=seconds, code="invalid_value")
+    return int(sent)
+
+
+def _needed(parts: Mapping[str, Part], name: str) -> Part:
+    if name not in parts:
+        raise InvalidRequest(f"Missing required parameter: '{name}'.", param=name, code="missing_required_parameter")
+    return parts[name]
+
+
+def clean_filename(sent: str) -> str:
+    """The last component of a path that a client has sent, with nothing in it that is not printable."""
+    name = re.split(r"[/\\]", sent.replace("%22", '"'))[-1].strip()  # %22: as browsers write quotes in forms
+    name = "".join([character if character.isprintable() else "_" for character in name])
+    return name[-MAX_FILENAME:] if name.strip(".") else "file"
+
+
+def _media_type(sent: str, filename: str) -> str:
+    """As it was sent, or, where the client did not know, by the name."""
+    kind = sent.partition(";")[0].strip().lower()
+    if kind == UNKNOWN_TYPE or not _MEDIA_TYPE.fullmatch(kind):
+        return mimetypes.guess_type(filename)[0] or UNKNOWN_TYPE
+    return kind

@@ -1,0 +1,1 @@
+"""Items of the Responses API, in which conversations are kept."""

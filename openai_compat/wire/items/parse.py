@@ -1,0 +1,277 @@
+"""Items, stored or sent, as the typed conversation that agents get. Nothing that is stored makes this fail."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias, cast
+
+from pydantic_core import to_json
+
+from ...messages import (
+    AssistantMessage,
+    AssistantPart,
+    AudioPart,
+    FilePart,
+    ImagePart,
+    InputPart,
+    Message,
+    RefusalPart,
+    SystemMessage,
+    TextPart,
+    ToolCall,
+    ToolMessage,
+    UserMessage,
+    text_of,
+)
+
+Fields: TypeAlias = Mapping[str, Any]
+
+SUMMARY = "Summary of the conversation so far:\n\n"
+"""Stands before what an agent said when it compacted the conversation."""
+
+INCOMPLETE = "incomplete"
+"""The status of what was cut short: a call like that was never made."""
+
+_OTHERS_CALLS = {
+    "local_shell_call": ("local_shell", "action"),
+    "shell_call": ("shell", "action"),
+    "apply_patch_call": ("apply_patch", "operation"),
+    "computer_call": ("computer", "action"),
+}
+"""Calls that only other servers make, in conversations that began there: the tool, and where its arguments are."""
+
+
+def parse_items(items: Sequence[Fields]) -> tuple[Message, ...]:
+    """The conversation, oldest first.
+
+    What the assistant thought, said and called becomes one message, until it speaks again; the results of its calls
+    stand right after it, wherever they were sent. Calls that were cut short are left out, and types that are not
+    known, and what a compaction stands for: all before it, but for instructions and what came since the user spoke
+    last. Calls that other servers have made (`local_shell_call` and the like) are there if they have a result.
+    """
+    conversation = _Conversation()
+    for item in items:
+        conversation.add(item)
+    return conversation.messages()
+
+
+def qualified(name: str, namespace: str | None) -> str:
+    """The name by which agents know a tool of a namespace."""
+    return f"{namespace}__{name}" if namespace else name
+
+
+def tool_of(item: Fields) -> str:
+    """The name by which agents know the tool that a call is of, or a result is from; empty if that is not told."""
+    name = _text(item, "name") or _OTHERS_CALLS.get(_text(item, "type"), ("", ""))[0]
+    return qualified(name, _optional(item, "namespace")) if name else ""
+
+
+def summary_of(item: Fields) -> str | None:
+    """The summary in a compaction item; None if another server made it."""
+    try:
+        content = json.loads(base64.b64decode(_text(item, "encrypted_content"), validate=True))
+    except (ValueError, RecursionError):
+        return None
+    return _optional(cast("Fields", content), "summary") if isinstance(content, dict) else None
+
+
+@dataclass(slots=True)
+class _Turn:
+    """One message of the assistant in the making, with the results of its calls."""
+
+    reasoning: list[str] = field(default_factory=list[str])
+    parts: list[AssistantPart] = field(default_factory=list[AssistantPart])
+    calls: list[ToolCall] = field(default_factory=list[ToolCall])
+    results: list[ToolMessage] = field(default_factory=list[ToolMessage])
+    waiting: set[str] = field(default_factory=set[str])
+    others: set[str] = field(default_factory=set[str])
+    name: str | None = None
+    spoke: bool = False
+
+    @property
+    def only_thought(self) -> bool:
+        return not self.spoke and not self.calls
+
+    def messages(self) -> list[Message]:
+        reasoning = "\n\n".join(self.reasoning) if self.reasoning else None
+        calls = [call for call in self.calls if call.call_id not in self.others]
+        if self.others and not (calls or self.parts or self.reasoning or self.spoke):
+            return []
+        return [AssistantMessage(tuple(self.parts), tuple(calls), reasoning, self.name), *self.results]
+
+
+class _Conversation:
+    def __init__(self) -> None:
+        self._said: list[_Turn | Message] = []
+        self._called: dict[str, tuple[str, _Turn]] = {}
+
+    def messages(self) -> tuple[Message, ...]:
+        return tuple([m for one in self._said for m in (one.messages() if isinstance(one, _Turn) else (one,))])
+
+    def add(self, item: Fields) -> None:
+        match item.get("type"):
+            case "message" | None:
+                self._message(item)
+            case "reasoning":
+                self._reasoning(item)
+            case "function_call":
+                self._call(item, "function", "arguments")
+            case "custom_tool_call":
+                self._call(item, "custom", "input")
+            case "function_call_output" | "custom_tool_call_output":
+                self._result(item, input_parts(item.get("output")))
+            case "local_shell_call" | "shell_call" | "apply_patch_call" | "computer_call" as kind:
+                self._others_call(item, *_OTHERS_CALLS[kind])
+            case "local_shell_call_output" | "shell_call_output" | "apply_patch_call_output" | "computer_call_output":
+                self._result(item, _others_output(item.get("output") or item.get("status")))
+            case "compaction":
+                self._compact(summary_of(item))
+            case _:
+                pass
+
+    def _message(self, item: Fields) -> None:
+        content, name = item.get("content"), _optional(item, "name")
+        match item.get("role"):
+            case "assistant":
+                turn = self._turn(lambda last: last.only_thought)
+                turn.parts += assistant_parts(content)
+                turn.spoke, turn.name = True, turn.name if name is None else name
+            case "user":
+                self._said.append(UserMessage(input_parts(content), name))
+            case "system" | "developer" as role:
+                self._said.append(SystemMessage(text_of(input_parts(content)), role, name))
+            case _:
+                pass
+
+    def _reasoning(self, item: Fields) -> None:
+        paragraphs = _parts(item.get("summary")) or _parts(item.get("content"))
+        texts = [part["text"] for part in paragraphs if isinstance(part.get("text"), str)]
+        self._turn(lambda last: last.only_thought).reasoning += texts
+
+    def _call(self, item: Fields, kind: Literal["function", "custom"], arguments: str) -> None:
+        if item.get("status") == INCOMPLETE:
+            return
+        deferred = item.get("async") is True
+        call = ToolCall(_text(item, "call_id"), tool_of(item), _text(item, arguments), kind, deferred=deferred)
+        turn = self._take(call)
+        if not deferred:
+            turn.waiting.add(call.call_id)
+
+    def _others_call(self, item: Fields, name: str, arguments: str) -> None:
+        """A call of a tool of another server's: it is not waited for."""
+        call_id = _text(item, "call_id")
+        if call_id and item.get("status") != INCOMPLETE:
+            self._take(ToolCall(call_id, name, _json(item.get(arguments)))).others.add(call_id)
+
+    def _take(self, call: ToolCall) -> _Turn:
+        turn = self._turn(lambda last: not last.results)
+        turn.calls.append(call)
+        self._called[call.call_id] = call.name, turn
+        return turn
+
+    def _turn(self, joins: Callable[[_Turn], bool]) -> _Turn:
+        """Where more from the assistant belongs: its calls and their results stay together until all have one."""
+        last = self._said[-1] if self._said else None
+        if isinstance(last, _Turn) and (last.waiting or joins(last)):
+            return last
+        turn = _Turn()
+        self._said.append(turn)
+        return turn
+
+    def _result(self, item: Fields, output: tuple[InputPart, ...]) -> None:
+        call_id = _text(item, "call_id")
+        name, turn = self._called.get(call_id, ("", None))
+        media = tuple([part for part in output if not isinstance(part, TextPart)])
+        message = ToolMessage(call_id, text_of(output), tool_of(item) or name, media)
+        if turn is not None and (call_id in turn.waiting | turn.others or turn is self._said[-1]):
+            turn.waiting.discard(call_id)
+            turn.others.discard(call_id)
+            turn.results.append(message)
+        else:
+            self._said.append(message)
+
+    def _compact(self, summary: str | None) -> None:
+        if summary is None:
+            return
+        users = [index for index, one in enumerate(self._said) if isinstance(one, UserMessage)]
+        since = users[-1] if users else len(self._said)
+        instructions = [one for one in self._said[:since] if isinstance(one, SystemMessage)]
+        self._said = [*instructions, AssistantMessage((TextPart(SUMMARY + summary),)), *self._said[since:]]
+
+
+def input_parts(content: object) -> tuple[InputPart, ...]:
+    """The content of a message, or a tool's output: text, or a list of parts, of which unknown ones are left out."""
+    if isinstance(content, str):
+        return (TextPart(content),)
+    return tuple([part for part in map(_input_part, _parts(content)) if part is not None])
+
+
+def assistant_parts(content: object) -> tuple[AssistantPart, ...]:
+    """The content of an assistant's message; empty text says nothing."""
+    if isinstance(content, str):
+        return (TextPart(content),) if content else ()
+    return tuple([part for part in map(_assistant_part, _parts(content)) if part is not None])
+
+
+def _others_output(output: object) -> tuple[InputPart, ...]:
+    """The result of a call that another server has made: text, a picture of a screen, or something as JSON."""
+    if isinstance(output, str):
+        return (TextPart(output),)
+    fields = _parts([output])
+    return (_image(fields[0]),) if fields and _optional(fields[0], "image_url") else (TextPart(_json(output)),)
+
+
+def _assistant_part(part: Fields) -> AssistantPart | None:
+    if isinstance(part.get("refusal"), str):
+        return RefusalPart(part["refusal"])
+    return TextPart(part["text"]) if isinstance(part.get("text"), str) else None
+
+
+def _input_part(part: Fields) -> InputPart | None:
+    match part.get("type"):
+        case "input_image":
+            return _image(part)
+        case "input_file":
+            return FilePart(*[_optional(part, key) for key in ("file_data", "file_id", "filename", "file_url")])
+        case "input_audio":
+            speech = part.get("input_audio")
+            return _audio(cast("Fields", speech)) if isinstance(speech, dict) else None
+        case _:
+            return TextPart(part["text"]) if isinstance(part.get("text"), str) else None
+
+
+def _image(part: Fields) -> InputPart:
+    """A picture; one that was uploaded is a file like any other."""
+    url = _optional(part, "image_url")
+    if url is None:
+        return FilePart(file_id=_optional(part, "file_id"))
+    match part.get("detail"):
+        case "low" | "high" | "original" as detail:
+            return ImagePart(url, detail)
+        case _:
+            return ImagePart(url)
+
+
+def _audio(speech: Fields) -> AudioPart:
+    return AudioPart(_text(speech, "data"), _text(speech, "format"))
+
+
+def _parts(value: object) -> list[Fields]:
+    parts = cast("list[Any]", value) if isinstance(value, list) else []
+    return [cast("Fields", part) for part in parts if isinstance(part, dict)]
+
+
+def _json(value: object) -> str:
+    return to_json(value, inf_nan_mode="null").decode()
+
+
+def _text(fields: Fields, key: str) -> str:
+    return _optional(fields, key) or ""
+
+
+def _optional(fields: Fields, key: str) -> str | None:
+    value = fields.get(key)
+    return value if isinstance(value, str) else None

@@ -1,0 +1,131 @@
+"""MessagePack from strangers: looked through, header by header, before anything is made of it.
+
+A few bytes can claim billions of elements, and each empty map of one byte becomes a dict of sixty-four. So what a
+message holds is counted first, without making any of it; then the `msgpack` package decodes it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import struct
+from typing import Any, cast
+
+from ..errors import InvalidRequest
+from .json_values import MAX_VALUES
+
+MAX_DEPTH = 64
+
+_FIXED = {
+    0xC0: 0,
+    0xC2: 0,
+    0xC3: 0,
+    0xCA: 4,
+    0xCB: 8,
+    0xCC: 1,
+    0xCD: 2,
+    0xCE: 4,
+    0xCF: 8,
+    0xD0: 1,
+    0xD1: 2,
+    0xD2: 4,
+    0xD3: 8,
+}
+"""Bytes that follow the first one of nil, booleans and numbers."""
+
+_LENGTHS = {0xC4: ">B", 0xC5: ">H", 0xC6: ">I", 0xD9: ">B", 0xDA: ">H", 0xDB: ">I"}
+_CONTAINERS = {0xDC: (">H", 1), 0xDD: (">I", 1), 0xDE: (">H", 2), 0xDF: (">I", 2)}
+"""How the length of arrays and maps is written, and how many values each element has."""
+
+
+def unpack_object(data: bytes, values: int = MAX_VALUES) -> dict[str, Any]:
+    """The map in `data`. Raises InvalidRequest (`invalid_frame`) for anything else.
+
+    Also for extension types, keys that are no text, and more than `MAX_DEPTH` levels, or so many values.
+    Without the `msgpack` package, the code is `msgpack_not_installed`.
+    """
+    package = check_installed()
+    _check(data, values)
+    size = len(data)
+    most = {"max_str_len": size, "max_bin_len": size, "max_array_len": size, "max_map_len": size, "max_ext_len": 0}
+    try:
+        value: Any = package.unpackb(data, raw=False, **most)
+    except ValueError:
+        raise _invalid("it cannot be decoded") from None
+    if not isinstance(value, dict):
+        raise _invalid("it must be a map")
+    return cast("dict[str, Any]", value)
+
+
+def check_installed() -> Any:
+    """The `msgpack` package. Raises InvalidRequest (`msgpack_not_installed`)."""
+    try:
+        return importlib.import_module("msgpack")
+    except ImportError:
+        text = "This server takes no MessagePack: its 'msgpack' package is not installed. Send JSON in text frames."
+        raise InvalidRequest(text, code="msgpack_not_installed") from None
+
+
+def _check(data: bytes, most: int) -> None:
+    """Raise InvalidRequest unless `data` is one value within the bounds."""
+    position = values = 0
+    levels: list[list[int]] = [[1, 0]]  # values that are still to come, and whether every other one is a key
+    while levels:
+        level = levels[-1]
+        if not level[0]:
+            levels.pop()
+            continue
+        is_key = level[1] and level[0] % 2 == 0
+        level[0] -= 1
+        values += 1
+        if values > most:
+            raise _invalid(f"it holds more than {most} values")
+        if is_key and not _is_text(data, position):
+            raise _invalid("keys must be text")
+        position, inner, of_pairs = _past(data, position)
+        if inner:
+            levels.append([inner, of_pairs])
+            if len(levels) > MAX_DEPTH:
+                raise _invalid(f"it is more than {MAX_DEPTH} levels deep")
+    if position != len(data):
+        raise _invalid("something follows its end")
+
+
+def _past(data: bytes, position: int) -> tuple[int, int, int]:
+    """The position after a value, or after a container's header, then with the number of values in it."""
+    try:
+        end, inner, of_pairs = _header(data, position)
+    except (IndexError, struct.error):
+        end, inner, of_pairs = len(data) + 1, 0, 0
+    if end > len(data):
+        raise _invalid("it is cut short")
+    return end, inner, of_pairs
+
+
+def _header(data: bytes, position: int) -> tuple[int, int, int]:
+    first, after = data[position], position + 1
+    if first < 0x80 or first >= 0xE0:
+        return after, 0, 0
+    if first < 0x90:
+        return after, (first & 15) * 2, 1
+    if first < 0xA0:
+        return after, first & 15, 0
+    if first < 0xC0:
+        return after + (first & 31), 0, 0
+    if first in _FIXED:
+        return after + _FIXED[first], 0, 0
+    if first in _LENGTHS:
+        size = struct.Struct(_LENGTHS[first])
+        return after + size.size + size.unpack_from(data, after)[0], 0, 0
+    if first in _CONTAINERS:
+        size, each = struct.Struct(_CONTAINERS[first][0]), _CONTAINERS[first][1]
+        return after + size.size, size.unpack_from(data, after)[0] * each, each - 1
+    raise _invalid("it has an extension type")
+
+
+def _is_text(data: bytes, position: int) -> bool:
+    first = data[position] if position < len(data) else 0xA0  # that it is cut short is told elsewhere
+    return 0xA0 <= first < 0xC0 or 0xD9 <= first <= 0xDB
+
+
+def _invalid(why: str) -> InvalidRequest:
+    return InvalidRequest(f"The frame is not valid MessagePack: {why}.", code="invalid_frame")

@@ -1,0 +1,189 @@
+"""How a turn looks in chat, which has one message and no place for the agent's own tools.
+
+Applied before the stream's serializer and before the reducer alike, so both show the same. The agent's own tool calls
+are never shown as `tool_calls`: clients would run them, and several then call the server without end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Literal, TypeAlias, assert_never, cast
+
+from ..events import (
+    Citation,
+    Compacted,
+    Finished,
+    MediaDelta,
+    MessageBreak,
+    Notice,
+    Paused,
+    PendingCall,
+    Progress,
+    ReasoningDelta,
+    RefusalDelta,
+    TextDelta,
+    ToolCallDelta,
+    ToolCallReady,
+    ToolCallStarted,
+    ToolResult,
+    UsageReported,
+)
+from ..reducer import Item
+from .chat.call_order import CallOrder
+
+Visibility: TypeAlias = Literal["status", "hidden", "reasoning", "text"]
+"""Where people see what the agent is doing: a status line (Open WebUI draws it), nowhere, or within the answer."""
+
+BETWEEN_MESSAGES = "\n\n"
+
+TOOL = "tool"
+"""The kind of progress that tells how a tool of the agent's own gets on; its id is the call's."""
+
+ACTIVITY_MARK = "\N{GEAR}"
+ACTIVITY, ACTIVITY_END = f"[{ACTIVITY_MARK} ", "]\n"
+"""What a line of activity within the text begins and ends with, as visibility "text" writes it."""
+
+
+class Presentation:
+    """Rewrites one turn's items for chat. Stateful: feed it every item of the turn, in order.
+
+    `ask` makes the items that ask people about calls which wait for approval. With `call_order`, the client's calls
+    come one after the other.
+    """
+
+    def __init__(
+        self,
+        visibility: Visibility = "status",
+        *,
+        refusal_as_text: bool = False,
+        ask: Callable[[Paused], Sequence[Item]] | None = None,
+        call_order: CallOrder | None = None,
+    ) -> None:
+        self._visibility: Visibility = visibility
+        self._ask = ask
+        self._call_order = call_order
+        self._refusal_as_text = refusal_as_text
+        self._tool_names: dict[str, str] = {}
+        self._has_text = False
+        self._break_due = False
+        self._length = 0
+        self._put_in: list[tuple[int, int]] = []
+
+    def show(self, items: list[Item]) -> list[Item]:
+        """The items to be shown for these."""
+        if not self._break_due and set(map(type, items)) == {str}:
+            self._has_text = True
+            self._length += sum(map(len, cast("list[str]", items)))
+            return items
+        return [shown for item in items for shown in self._one(item)]
+
+    def _one(self, item: Item) -> Sequence[Item]:
+        match item:
+            case str() | TextDelta():
+                return self._text(item)
+            case MessageBreak():
+                self._break_due = self._has_text
+                return ()
+            case ToolCallStarted() | ToolCallDelta() | ToolCallReady() | ToolResult():
+                return self._tool(item)
+            case Progress():
+                return self._activity(item)
+            case RefusalDelta():
+                return self._text(item.text) if self._refusal_as_text else (item,)
+            case Citation():
+                return (self._moved(item),)
+            case ReasoningDelta() | MediaDelta() | Notice() | Compacted() | UsageReported():
+                return (item,)
+            case Paused():
+                return (*self._asked(item), item)
+            case Finished():
+                return (item,)
+            case _:
+                assert_never(item)
+
+    def _asked(self, paused: Paused) -> Sequence[Item]:
+        if self._ask is None or all([call.waits_for == "result" for call in paused.pending]):
+            return ()
+        self._break_due = self._has_text
+        return [shown for item in self._ask(paused) for shown in self._one(item)]
+
+    def _text(self, item: str | TextDelta, *, own: bool = True) -> Sequence[Item]:
+        """Text of the agent's own, or put in for it, after a blank line if that is due."""
+        due, self._break_due, self._has_text = self._break_due, False, True
+        if due:
+            self._put_in.append((self._length, len(BETWEEN_MESSAGES)))
+        length = len(item if isinstance(item, str) else item.text)
+        if own:
+            self._length += length
+        else:
+            self._put_in.append((self._length, length))
+        return (BETWEEN_MESSAGES, item) if due else (item,)
+
+    def _moved(self, item: Citation) -> Citation:
+        """A citation by its place in what is shown, which is more than the agent's text."""
+        before = sum([length for at, length in self._put_in if at <= item.start_index])
+        until = sum([length for at, length in self._put_in if at < item.end_index])
+        return replace(item, start_index=item.start_index + before, end_index=item.end_index + until) if until else item
+
+    def _tool(self, item: ToolCallStarted | ToolCallDelta | ToolCallReady | ToolResult) -> Sequence[Item]:
+        if isinstance(item, ToolCallStarted) and item.executor == "agent":
+            self._tool_names[item.call_id] = item.name
+            return ()
+        if isinstance(item, ToolResult):
+            name = self._tool_names.get(item.call_id, "tool")
+            return self._activity(Progress(TOOL, item.call_id, tool_ended(item, name), done=True))
+        if item.call_id not in self._tool_names:
+            return (item,) if self._call_order is None else self._call_order.show(item)
+        if isinstance(item, ToolCallReady):
+            return self._activity(Progress(TOOL, item.call_id, tool_running(item.name)))
+        return ()
+
+    def _activity(self, progress: Progress) -> Sequence[Item]:
+        match self._visibility:
+            case "status":
+                return (progress,)
+            case "hidden":
+                return ()
+            case "reasoning":
+                return (ReasoningDelta(progress.status + "\n"),)
+            case "text":
+                return self._text(f"{ACTIVITY}{progress.status}{ACTIVITY_END}", own=False)
+            case _:
+                assert_never(self._visibility)
+
+
+def without_activity(text: str) -> str:
+    """Text of replayed history without lines of activity. Each character is looked at a few times, whatever it says."""
+    kept: list[str] = []
+    end = 0
+    newline = -1
+    start = text.find(ACTIVITY)
+    while start >= 0:
+        if newline < start:
+            newline = text.find("\n", start)
+            if newline < 0:
+                break
+        close = text.find("]", start, newline)
+        following = (newline if close < 0 else close) + 1
+        if close == newline - 1:
+            kept.append(text[end:start])
+            end = following = newline + 1
+        start = text.find(ACTIVITY, following)
+    return "".join([*kept, text[end:]])
+
+
+def tool_running(name: str) -> str:
+    """What people read while the agent runs a tool."""
+    return f"Running {name} …"
+
+
+def tool_ended(result: ToolResult, name: str) -> str:
+    """What they read when it has answered."""
+    outcome = "was denied" if result.denied else "failed" if result.is_error else "done"
+    return f"{name} {outcome}"
+
+
+def approval_question(call: PendingCall) -> str:
+    """What people are asked in text where the client has no other way to ask them."""
+    return f"May I run {call.name} with {call.arguments}? Answer yes, no or always."

@@ -1,0 +1,36 @@
+"""JSON Schemas in requests: refused before an agent runs if their references lead out of them, or nowhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ..errors import InvalidRequest
+from .json_schema import Budget, InvalidSchema, Schema, check_references
+
+
+def parse_schema(schema: Mapping[str, Any], param: str) -> Schema:
+    """A schema that an answer is to fit. Raises InvalidRequest (`invalid_json_schema`)."""
+    try:
+        return Schema(schema)
+    except InvalidSchema as error:
+        raise invalid_schema(str(error), param) from None
+
+
+def check_parameters(schemas: Iterable[tuple[str, Mapping[str, Any] | None]]) -> None:
+    """Check what tools take, each with the place where it was sent. Raises InvalidRequest (`invalid_json_schema`).
+
+    Only the references: what else a schema may say is for the agent and its model to know.
+    """
+    budget = Budget()
+    for param, schema in schemas:
+        try:
+            if schema is not None:
+                check_references(schema, budget)
+        except InvalidSchema as error:
+            raise invalid_schema(str(error), param) from None
+
+
+def invalid_schema(why: str, param: str) -> InvalidRequest:
+    """The error for a schema."""
+    return InvalidRequest(f"The JSON Schema cannot be used: {why}.", param=param, code="invalid_json_schema")

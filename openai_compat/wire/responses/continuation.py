@@ -1,0 +1,167 @@
+"""Whether the items of a request continue the conversation that goes before it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+from ...errors import InvalidRequest, NotFound
+from ..items.parse import INCOMPLETE, tool_of
+
+Item: TypeAlias = dict[str, Any]
+
+CALLS = frozenset(["function_call", "custom_tool_call"])
+"""Calls of the client's tools: the agent goes on when it has their results."""
+OUTPUTS = frozenset(["function_call_output", "custom_tool_call_output"])
+
+NOT_RUN = "Not run: the user sent a new message instead."
+"""The result of a call that a client has passed over: models refuse open calls."""
+
+LONGEST_QUOTED = 64
+"""Longest call id in characters that an error quotes."""
+
+
+def own_items(sent: Sequence[Item], context: Sequence[Item], lookup: Mapping[str, Item]) -> dict[int, Item]:
+    """The items of a request by their places in it: references replaced by what they refer to, results by their calls.
+
+    A reference to what is in the context anyway is left out. Raises NotFound for one to nothing, InvalidRequest for
+    an item that is in the context already, and for a result that does not say which call it answers.
+    """
+    known = {item.get("id") for item in context}
+    own: dict[int, Item] = {}
+    for index, item in enumerate(sent):
+        if item["type"] == "item_reference":
+            if item["id"] not in known:
+                own[index] = _found(item["id"], lookup, index)
+        elif item["id"] in known:
+            text = "An item with this id is in the conversation already: leave it out, or refer to it."
+            raise InvalidRequest(text, param=f"input[{index}].id", code="invalid_value")
+        else:
+            own[index] = item
+    return _with_call_ids(own, context)
+
+
+def _found(identity: str, lookup: Mapping[str, Item], index: int) -> Item:
+    if identity not in lookup:
+        text = "No item with this id is stored: send the item itself, or have responses stored."
+        raise NotFound(text, param=f"input[{index}].id")
+    return lookup[identity]
+
+
+def _with_call_ids(own: dict[int, Item], context: Sequence[Item]) -> dict[int, Item]:
+    """The items with the ids of their calls on results that have none: there is one call that each can mean."""
+    nameless = [index for index, item in own.items() if item.get("type") in OUTPUTS and item.get("call_id") is None]
+    if not nameless:
+        return own
+    items = [*context, *own.values()]
+    answered = {_call_id(item) for item in items if _is_output(item)}
+    waiting = {_call_id(item): item for item in items if _opens(item) and _call_id(item) not in answered}
+    for index in nameless:
+        meant = [call_id for call_id, call in waiting.items() if _answers(own[index], call)]
+        if len(meant) != 1:
+            many = "There are several calls that it can answer" if meant else "No tool call found that it can answer"
+            text = f"{many}: send the 'call_id' of the call with its output."
+            raise InvalidRequest(text, param=f"input[{index}].call_id", code="invalid_value")
+        own[index] = {**own[index], "call_id": meant[0]}
+        del waiting[meant[0]]
+    return own
+
+
+def _answers(output: Item, call: Item) -> bool:
+    """Whether the call can be meant by a result without an id, which may have the name of its tool."""
+    name = tool_of(output)
+    return name in ("", tool_of(call)) or (output.get("namespace") is None and name == call.get("name"))
+
+
+def check_calls(context: Sequence[Item], own: Mapping[int, Item]) -> None:
+    """Raise InvalidRequest if a result answers no call, or a call that cannot wait has no result."""
+    waiting: dict[str, bool] = {}
+    called: set[str] = set()
+    placed = [(f"input[{index}].call_id", item) for index, item in own.items()]
+    for where, item in [*[("", item) for item in context], *placed]:
+        call_id, kind = _call_id(item), item.get("type")
+        if _opens(item):
+            _expect(
+                not where or call_id not in called or kind not in CALLS, "Each tool call needs an id of its own.", where
+            )
+            called.add(call_id)
+            waiting[call_id] = _must_be_answered(item)
+        elif _is_output(item):
+            text = f"No tool call found for the output of call{_quoted(call_id)}, or it has its output already."
+            _expect(not where or call_id in waiting or kind not in OUTPUTS, text, where)
+            waiting.pop(call_id, None)
+    for call_id, must_have_output in waiting.items():
+        _expect(not must_have_output, f"No tool output found for function call{_quoted(call_id)}.", "input")
+
+
+def healed(context: Sequence[Item], own: Mapping[int, Item]) -> list[Item]:
+    """What was said before, as it can be continued: its items can be taken out one by one, and clients can go away.
+
+    Calls that were passed over get a result that says so, results that answer nothing are left out.
+    """
+    answered = {_call_id(item) for item in (*context, *own.values()) if _is_output(item)}
+    called: set[str] = set()
+    kept: list[Item] = []
+    for item in context:
+        call_id = _call_id(item)
+        if item.get("type") in OUTPUTS and call_id not in called:
+            continue
+        kept.append(item)
+        if _opens(item):
+            called.add(call_id)
+            if _must_be_answered(item) and call_id not in answered:
+                kept.append({"type": f"{item['type']}_output", "call_id": call_id, "output": NOT_RUN})
+        elif _is_output(item):
+            called.discard(call_id)
+    return kept
+
+
+def results_in(own: Sequence[Item]) -> frozenset[str]:
+    """The calls whose results the new input brings, wherever they stand in what comes after the last answer."""
+    results: set[str] = set()
+    for item in reversed(own):
+        if _is_output(item):
+            results.add(_call_id(item))
+        elif is_answers(item):
+            break
+    return frozenset(results)
+
+
+def is_answers(item: Mapping[str, Any]) -> bool:
+    """Whether this is an item of an answer: something that the assistant said, thought or called."""
+    kind = item.get("type", "message")
+    return item.get("role") == "assistant" or kind == "reasoning" or str(kind).endswith("_call")
+
+
+def _opens(item: Item) -> bool:
+    """Whether this is a call that a result may follow: of a tool of the client's, or of a type that others make."""
+    kind = str(item.get("type"))
+    return bool(_call_id(item)) and not kind.endswith("_output") and item.get("status") != INCOMPLETE
+
+
+def _is_output(item: Item) -> bool:
+    return str(item.get("type")).endswith("_output")
+
+
+def _call_id(item: Item) -> str:
+    call_id = item.get("call_id")
+    return call_id if isinstance(call_id, str) else ""
+
+
+def _must_be_answered(item: Item) -> bool:
+    return item.get("type") in CALLS and item.get("async") is not True
+
+
+def _expect(right: bool, text: str, where: str) -> None:
+    if not right:
+        raise InvalidRequest(text, param=where, code="invalid_value")
+
+
+def _quoted(call_id: str) -> str:
+    return f" {call_id}" if len(call_id) <= LONGEST_QUOTED and call_id.isascii() and call_id.isprintable() else ""
+
+
+def check_something_is_said(items: Sequence[Item]) -> None:
+    """Raise InvalidRequest if there is nothing at all: neither in the request nor before it."""
+    if not items:
+        raise InvalidRequest("Missing required parameter: 'input'.", param="input", code="missing_required_parameter")

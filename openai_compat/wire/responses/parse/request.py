@@ -1,0 +1,373 @@
+"""`POST /v1/responses`: bytes to one request for the agent, and what of the conversation goes before it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias, cast
+
+from ....backend import AgentRequest, Caller, Capabilities, CustomTool, Decision, Resume, Sampling, Tool, ToolChoice
+from ....errors import InvalidRequest
+from ....messages import ToolMessage
+from ...body import check_length, parse_object, validate
+from ...chat.request_types import TextFormat
+from ...chat_messages import chat_message
+from ...items.parse import parse_items
+from ...items.types import ONLY_ASKED
+from ...json_values import is_quick
+from ...misplaced_parameters import OF_CHAT, refuse_misplaced
+from ..continuation import OUTPUTS, check_calls, check_something_is_said, healed, own_items, results_in
+from ..request_types import JsonSchemaFormat, ResponseRequest
+from ..serialize.request_echo import echo_of
+from .input_items import input_items
+from .tools import ResponseTools, joined, parse_tool_choice, parse_tools, tools_of_items
+
+NewId: TypeAlias = Callable[[str], str]
+Fields: TypeAlias = Mapping[str, Any]
+
+MAX_ITEMS = 10_000
+LOGPROBS = "message.output_text.logprobs"
+
+WITH_PARTS = frozenset(["message", *OUTPUTS])
+"""Types of items whose content is checked, part by part."""
+
+FOR_AGENTS = (
+    "access_programs",
+    "background_options",
+    "context_management",
+    "image",
+    "include",
+    "moderation",
+    "prompt_cache_key",
+    "prompt_cache_options",
+    "prompt_cache_retention",
+    "reasoning",
+    "safety_identifier",
+    "service_tier",
+    "truncation",
+)
+"""Parameters that an agent which calls a model may pass on."""
+
+FOR_SOCKETS = frozenset(["type", "stream_id", "event_id"])
+"""What else a request has on a WebSocket, and no agent needs."""
+
+TOKEN_FIELDS = frozenset(
+    [
+        "conversation",
+        "input",
+        "instructions",
+        "model",
+        "parallel_tool_calls",
+        "personality",
+        "previous_response_id",
+        "reasoning",
+        "text",
+        "tool_choice",
+        "tools",
+        "truncation",
+    ]
+)
+COMPACT_FIELDS = frozenset(
+    [
+        "image",
+        "input",
+        "instructions",
+        "model",
+        "previous_response_id",
+        "prompt_cache_key",
+        "prompt_cache_options",
+        "prompt_cache_retention",
+        "service_tier",
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedResponse:
+    """A Responses request, checked.
+
+    Attributes:
+        wire: the request as it was sent, typed.
+        request: what the agent gets if nothing goes before it; see `with_context`.
+        body: the request as it was sent.
+        input: its own items, as the API lists them.
+        echo: what the Response object repeats of the request.
+        tools: its tools, of both kinds.
+        decisions: what it decides about calls that wait for approval, by the id of the request for approval.
+        long: whether there is more in it than the event loop should look at.
+    """
+
+    wire: ResponseRequest
+    request: AgentRequest
+    body: dict[str, Any]
+    input: tuple[dict[str, Any], ...]
+    echo: dict[str, Any]
+    tools: ResponseTools
+    decisions: Mapping[str, Decision] = field(default_factory=dict[str, Decision])
+    long: bool = False
+
+    @property
+    def store(self) -> bool:
+        """Whether the response is to be kept."""
+        return self.wire.store is not False
+
+    @property
+    def background(self) -> bool:
+        """Whether to answer at once and run on."""
+        return self.wire.background is True
+
+    @property
+    def stream(self) -> bool:
+        """Whether the answer is wanted as it is made."""
+        return self.wire.stream is True
+
+    @property
+    def generate(self) -> bool:
+        """Whether an answer is wanted at all; if not, the response only remembers its input."""
+        return self.wire.wants_answer
+
+    @property
+    def conversation(self) -> str | None:
+        """The id of the conversation that it belongs to."""
+        return self.wire.conversation_id
+
+    @property
+    def previous(self) -> str | None:
+        """The id of the response that it continues."""
+        return self.wire.previous_response_id
+
+    @property
+    def include_obfuscation(self) -> bool:
+        """Whether a stream may hide the lengths of its pieces."""
+        options = self.wire.stream_options
+        return options is None or options.include_obfuscation is not False
+
+    @property
+    def custom_tools(self) -> frozenset[str]:
+        """The names of the client's tools that take free text."""
+        return frozenset([tool.name for tool in self.tools.offered if isinstance(tool, CustomTool)])
+
+    @property
+    def kept(self) -> tuple[dict[str, Any], ...]:
+        """What of its items becomes part of the conversation."""
+        return tuple([item for item in self.input if item["type"] not in ONLY_ASKED])
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """The ids of the items that it refers to, which `with_context` needs."""
+        return tuple([item["id"] for item in self.input if item["type"] == "item_reference"])
+
+
+def parse_response(
+    body: bytes | dict[str, Any], caller: Caller, new_id: NewId, *, long: bool = False
+) -> ParsedResponse:
+    """The request in `body`, JSON or what was read from it. Raises InvalidRequest with the `param` at fault.
+
+    `new_id` makes an id that begins with the given prefix. Whether the items make a conversation is still to be
+    checked (`with_context`), since the beginning of it may be on the server.
+    """
+    raw = body if isinstance(body, dict) else parse_object(body)
+    long = long or (isinstance(body, bytes) and not is_quick(body))
+    check_length("input", raw.get("input"), MAX_ITEMS)
+    refuse_misplaced(raw, OF_CHAT)
+    wire = validate(ResponseRequest, raw)
+    _refuse(wire)
+    items = input_items(wire_input(raw), new_id)
+    tools = parse_tools(wire, raw)
+    choice = _tool_choice(wire, tools, final=wire.conversation_id is None and wire.previous_response_id is None)
+    request = _request(wire, raw, tools, choice, caller)
+    parsed = ParsedResponse(wire, request, raw, items, echo_of(wire, raw), tools, _decisions(items), long=long)
+    return replace(parsed, request=_said(parsed, (), items))
+
+
+def parse_input_tokens(body: bytes, caller: Caller, new_id: NewId) -> ParsedResponse:
+    """The request in the body of `POST /v1/responses/input_tokens`, as if it were to be answered."""
+    return parse_response(_only(body, TOKEN_FIELDS), caller, new_id, long=not is_quick(body))
+
+
+def parse_compact(body: bytes, caller: Caller, new_id: NewId) -> ParsedResponse:
+    """The request in the body of `POST /v1/responses/compact`, as if it were to be answered."""
+    return parse_response(_only(body, COMPACT_FIELDS), caller, new_id, long=not is_quick(body))
+
+
+def _only(body: bytes, names: frozenset[str]) -> dict[str, Any]:
+    return {name: value for name, value in parse_object(body).items() if name in names}
+
+
+def wire_input(raw: Fields) -> str | list[dict[str, Any]]:
+    """The `input` that was sent, without any if there was none."""
+    given = raw.get("input")
+    return [] if given is None else given
+
+
+def _refuse(wire: ResponseRequest) -> None:
+    if wire.prompt is not None:
+        text = "Prompt templates are not supported; send 'input' and 'instructions'."
+        raise InvalidRequest(text, param="prompt", code="unsupported_parameter")
+    if wire.conversation is not None and wire.previous_response_id is not None:
+        text = "Send either 'conversation' or 'previous_response_id', not both."
+        raise InvalidRequest(text, param="conversation", code="invalid_value")
+    if wire.background and wire.store is False:
+        text = "A response in the background has to be stored."
+        raise InvalidRequest(text, param="background", code="invalid_value")
+    nothing = wire.input in (None, []) and wire.conversation is None and wire.previous_response_id is None
+    if nothing and wire.wants_answer:
+        raise InvalidRequest("Missing required parameter: 'input'.", param="input", code="missing_required_parameter")
+
+
+def _tool_choice(wire: ResponseRequest, tools: ResponseTools, *, final: bool) -> ToolChoice:
+    """Which tools may be called. If it is not `final`, what was said before may bring those that are not here."""
+    try:
+        return parse_tool_choice(wire, tools)
+    except InvalidRequest:
+        if final:
+            raise
+        return ToolChoice(tools.names, required=getattr(wire.tool_choice, "mode", "required") == "required")
+
+
+def _request(
+    wire: ResponseRequest, raw: dict[str, Any], tools: ResponseTools, choice: ToolChoice, caller: Caller
+) -> AgentRequest:
+    return AgentRequest(
+        model=wire.model,
+        messages=(),
+        raw_messages=[],
+        tools=_callable(tools, choice),
+        tool_choice=choice,
+        parallel_tool_calls=wire.parallel_tool_calls is not False,
+        sampling=_sampling(wire),
+        response_format=_response_format(wire),
+        logprobs=_wants_logprobs(wire),
+        stream=wire.stream is True,
+        principal=caller.principal,
+        headers=caller.headers,
+        metadata=wire.metadata or {},
+        user=wire.user,
+        conversation_id=wire.conversation_id,
+        extra=_extra(wire, raw, tools),
+    )
+
+
+def _sampling(wire: ResponseRequest) -> Sampling:
+    return Sampling(
+        temperature=wire.temperature,
+        top_p=wire.top_p,
+        max_tokens=wire.max_output_tokens,
+        max_tool_calls=wire.max_tool_calls,
+        frequency_penalty=wire.frequency_penalty,
+        presence_penalty=wire.presence_penalty,
+        top_logprobs=(wire.top_logprobs or 0) if _wants_logprobs(wire) else None,
+        reasoning_effort=wire.reasoning.effort if wire.reasoning is not None else None,
+        verbosity=wire.text.verbosity if wire.text is not None else None,
+    )
+
+
+def _wants_logprobs(wire: ResponseRequest) -> bool:
+    return LOGPROBS in (wire.include or ())
+
+
+def _response_format(wire: ResponseRequest) -> dict[str, Any] | None:
+    """The format in the shape that chat has: a schema is in an object of its own."""
+    given = wire.text.format if wire.text is not None else None
+    if given is None or isinstance(given, TextFormat):
+        return None
+    fields = given.model_dump(by_alias=True, exclude_none=True)
+    if not isinstance(given, JsonSchemaFormat):
+        return fields
+    return {"type": "json_schema", "json_schema": {name: fields[name] for name in fields if name != "type"}}
+
+
+def _extra(wire: ResponseRequest, raw: Fields, tools: ResponseTools) -> dict[str, Any]:
+    unknown = {name: value for name, value in (wire.__pydantic_extra__ or {}).items() if name not in FOR_SOCKETS}
+    extra = {**unknown, **{name: raw[name] for name in FOR_AGENTS if raw.get(name) is not None}}
+    if tools.hosted:
+        extra["hosted_tools"] = list(tools.hosted)
+        extra |= {"tool_choice": raw["tool_choice"]} if isinstance(raw.get("tool_choice"), dict) else {}
+    return extra
+
+
+def _decisions(items: Sequence[Fields]) -> dict[str, Decision]:
+    return {
+        item["approval_request_id"]: Decision(item["approve"], item.get("reason"))
+        for item in items
+        if item["type"] == "mcp_approval_response"
+    }
+
+
+def _callable(tools: ResponseTools, choice: ToolChoice) -> tuple[Tool, ...]:
+    return tuple([tool for tool in tools.offered if tool.name in choice.names])
+
+
+def with_context(
+    parsed: ParsedResponse,
+    context: Sequence[dict[str, Any]],
+    lookup: Mapping[str, dict[str, Any]] | None = None,
+    *,
+    heal: bool = False,
+) -> ParsedResponse:
+    """The same with the conversation's items before its own, and in `lookup` those that it refers to, by id.
+
+    Its instructions stand first; what an earlier request was told is not among the items. With `heal` the calls that
+    nobody has answered are taken as not run. Raises InvalidRequest if results and calls do not match or nothing was
+    ever said, NotFound for a reference to nothing.
+    """
+    placed = own_items(parsed.input, context, lookup or {})
+    before = healed(context, placed) if heal else context
+    check_calls(before, placed)
+    own = tuple(placed.values())
+    if parsed.generate:
+        check_something_is_said([*before, *own])
+    tools = joined(tools_of_items(context), parsed.tools)
+    choice = _tool_choice(parsed.wire, tools, final=True)
+    request = replace(
+        parsed.request,
+        tools=_callable(tools, choice),
+        tool_choice=choice,
+        extra=_extra(parsed.wire, parsed.body, tools),
+    )
+    parsed = replace(parsed, input=own, tools=tools, request=request)
+    return replace(parsed, request=_said(parsed, before, own))
+
+
+def _said(parsed: ParsedResponse, context: Sequence[dict[str, Any]], own: Sequence[dict[str, Any]]) -> AgentRequest:
+    told = parsed.wire.instructions
+    first = [] if told is None else [{"type": "message", "role": "system", "content": told}]
+    raw_items = [*first, *context, *own]
+    messages = parse_items(raw_items)
+    raw_messages = [chat_message(message) for message in messages]
+    brought = results_in(own)
+    results = {m.call_id: m for m in messages if isinstance(m, ToolMessage) and m.call_id in brought}
+    resume = Resume(results) if results else None
+    return replace(parsed.request, messages=messages, raw_messages=raw_messages, raw_items=raw_items, resume=resume)
+
+
+def check_response_capabilities(parsed: ParsedResponse, can: Capabilities) -> None:
+    """Raise InvalidRequest if the request needs what the agent has not declared: nothing is lost in silence."""
+    for param, needed, capable in _needs(parsed, can):
+        if needed and not capable:
+            text = f"This agent does not support '{param}'."
+            raise InvalidRequest(text, param=param, code="unsupported_parameter")
+
+
+def _needs(parsed: ParsedResponse, can: Capabilities) -> Iterator[tuple[str, bool, bool]]:
+    request = parsed.request
+    yield "include", request.logprobs, can.logprobs
+    yield "text.format", request.response_format is not None, can.structured_output
+    yield "tool_choice", request.tool_choice.required, can.client_tools
+    yield "security_mode", request.extra.get("security_mode") is not None, can.security_modes
+    if not (can.vision and can.audio_input and can.files):
+        yield from _media_needs(parsed, can)
+
+
+def _media_needs(parsed: ParsedResponse, can: Capabilities) -> Iterator[tuple[str, bool, bool]]:
+    able = {"input_image": can.vision, "input_audio": can.audio_input, "input_file": can.files}
+    for index, item in enumerate(parsed.input):
+        for name in ("content", "output"):
+            for position, part in enumerate(_parts(item, name)):
+                yield f"input[{index}].{name}[{position}]", part["type"] in able, able.get(part["type"], True)
+
+
+def _parts(item: Fields, name: str) -> list[Fields]:
+    """The parts of an item, if its type is one whose parts are known."""
+    given = item.get(name)
+    return cast("list[Fields]", given) if item["type"] in WITH_PARTS and isinstance(given, list) else []

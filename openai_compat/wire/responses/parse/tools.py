@@ -1,0 +1,182 @@
+"""The tools of a Responses request: the client's own, those that somebody hosts, and which of them may be called."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import ValidationError
+
+from ....backend import CustomTool, FunctionTool, Tool, ToolChoice
+from ....errors import InvalidRequest
+from ...items.parse import qualified
+from ...items.types import ToolsItemParam
+from ...tool_rules import MAX_TOOLS, checked_tools, choice_by_mode, only
+from ..request_types import AllowedToolsParam, McpChoiceParam, OfferedChoiceParam, ResponseRequest
+from ..tool_types import CustomToolParam, FunctionToolParam, McpToolParam, NamespaceToolParam, ToolParam
+
+BRING_TOOLS = frozenset(["additional_tools", "tool_search_output"])
+"""Types of items by which a client offers more tools in the middle of a conversation."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseTools:
+    """The tools of a request.
+
+    Attributes:
+        offered: those that the client runs, in the order of the request.
+        hosted: all others, as they were sent: an agent may have something like them.
+        labels: labels of the servers among them: the client will answer when one of these asks for approval.
+        namespaces: by the name under which a tool is offered, its namespace and its name there.
+        deferred: names of the offered tools whose results may come later, or never.
+    """
+
+    offered: tuple[Tool, ...] = ()
+    hosted: tuple[dict[str, Any], ...] = ()
+    labels: frozenset[str] = frozenset()
+    namespaces: Mapping[str, tuple[str, str]] = field(default_factory=dict[str, tuple[str, str]])
+    deferred: frozenset[str] = frozenset()
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The names of the offered tools."""
+        return frozenset([tool.name for tool in self.offered])
+
+
+@dataclass(frozen=True, slots=True)
+class _Offer:
+    param: str
+    tool: FunctionToolParam | CustomToolParam
+    namespace: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The name under which it is offered."""
+        return qualified(self.tool.name, self.namespace)
+
+
+def parse_tools(wire: ResponseRequest, raw: Mapping[str, Any]) -> ResponseTools:
+    """The tools of a request, of which `raw` is what was sent, and those that its items bring. Raises InvalidRequest."""
+    tools = _tools(wire.tools or [], raw.get("tools") or [], "tools")
+    for index, item in enumerate(wire.input if isinstance(wire.input, list) else []):
+        if isinstance(item, ToolsItemParam):
+            tools = joined(tools, _tools(item.tools, raw["input"][index]["tools"], f"input[{index}].tools"))
+        if len(tools.hosted) > MAX_TOOLS:  # each is compared with each
+            raise InvalidRequest(f"At most {MAX_TOOLS} tools can be given.", param="tools", code="invalid_value")
+    return tools
+
+
+def tools_of_items(items: Sequence[Mapping[str, Any]]) -> ResponseTools:
+    """The tools that items brought which were said before; what was stored without being checked is left out."""
+    tools = ResponseTools()
+    for item in items:
+        if item.get("type") in BRING_TOOLS:
+            with suppress(ValidationError, InvalidRequest):
+                tools = joined(tools, _tools(ToolsItemParam.model_validate(item).tools, item["tools"], "tools"))
+    return tools
+
+
+def joined(first: ResponseTools, more: ResponseTools) -> ResponseTools:
+    """All of them. Of two offered tools with one name the later one counts: a client says again what it offers."""
+    kept = [tool for tool in first.offered if tool.name not in more.names]
+    return ResponseTools(
+        offered=(*kept, *more.offered),
+        hosted=(*[tool for tool in first.hosted if tool not in more.hosted], *more.hosted),
+        labels=first.labels | more.labels,
+        namespaces={
+            **{name: there for name, there in first.namespaces.items() if name not in more.names},
+            **more.namespaces,
+        },
+        deferred=(first.deferred - more.names) | more.deferred,
+    )
+
+
+def _tools(params: Sequence[ToolParam], raw: Sequence[dict[str, Any]], where: str) -> ResponseTools:
+    offers = [offer for index, param in enumerate(params) for offer in _offers(param, f"{where}[{index}]")]
+    tools = checked_tools([(offer.param, _tool(offer.tool, offer.name)) for offer in offers])
+    own = FunctionToolParam | CustomToolParam | NamespaceToolParam
+    return ResponseTools(
+        offered=tuple(tools),
+        hosted=tuple([sent for param, sent in zip(params, raw, strict=True) if not isinstance(param, own)]),
+        labels=frozenset([param.server_label for param in params if isinstance(param, McpToolParam)]),
+        namespaces={offer.name: (offer.namespace, offer.tool.name) for offer in offers if offer.namespace is not None},
+        deferred=frozenset([offer.name for offer in offers if offer.tool.async_]),
+    )
+
+
+def _offers(param: ToolParam, where: str) -> list[_Offer]:
+    if isinstance(param, NamespaceToolParam):
+        return [_Offer(f"{where}.tools[{i}].name", tool, param.name) for i, tool in enumerate(param.tools)]
+    return [_Offer(f"{where}.name", param)] if isinstance(param, FunctionToolParam | CustomToolParam) else []
+
+
+def _tool(param: FunctionToolParam | CustomToolParam, name: str) -> Tool:
+    if isinstance(param, CustomToolParam):
+        return CustomTool(name, param.description, param.format)
+    return FunctionTool(name, param.description, param.parameters, param.strict)
+
+
+def parse_tool_choice(wire: ResponseRequest, tools: ResponseTools) -> ToolChoice:
+    """Which of the client's tools may be called. Raises InvalidRequest for tools that the request has not.
+
+    Whether hosted tools are used is up to the agent, which can see what was sent.
+    """
+    choice, names = wire.tool_choice, tools.names
+    if choice is None or isinstance(choice, str):
+        only_hosted = choice == "required" and not names and tools.hosted
+        return ToolChoice(names) if only_hosted else choice_by_mode(choice, names)
+    if isinstance(choice, OfferedChoiceParam):
+        return only(_named(choice.model_dump(), tools), names, "tool_choice.name")
+    if isinstance(choice, AllowedToolsParam):
+        return _allowed(choice, tools)
+    asked = choice.model_dump(include={"type", "server_label"} if isinstance(choice, McpChoiceParam) else {"type"})
+    _expect_hosted(asked, tools, "tool_choice")
+    return ToolChoice(names)
+
+
+def _allowed(choice: AllowedToolsParam, tools: ResponseTools) -> ToolChoice:
+    wanted: set[str] = set()
+    for index, tool in enumerate(choice.tools):
+        match tool.get("type"):
+            case "function" | "custom":
+                wanted |= _named(tool, tools)
+            case "namespace":
+                wanted |= {name for name, (space, _) in tools.namespaces.items() if space == tool.get("name")} or {""}
+            case _:
+                _expect_hosted(tool, tools, f"tool_choice.tools[{index}]")
+    if not wanted:
+        return ToolChoice(frozenset(), withheld=tools.names)
+    return only(wanted, tools.names, "tool_choice.tools", required=choice.mode == "required")
+
+
+def _named(tool: Mapping[str, Any], tools: ResponseTools) -> set[str]:
+    """The offered tools that are meant by a name, which may be one in a namespace; an empty name if there is none."""
+    name, namespace = tool.get("name"), tool.get("namespace")
+    if isinstance(name, str) and name in tools.names:
+        return {name}
+    there = [(offered, space) for offered, (space, own) in tools.namespaces.items() if own == name]
+    return {offered for offered, space in there if namespace in (None, space)} or {""}
+
+
+def _expect_hosted(asked: Mapping[str, Any], tools: ResponseTools, param: str) -> None:
+    """Raise InvalidRequest unless a hosted tool has this type, and this label if one is asked for."""
+    keys = [key for key in ("type", "server_label") if asked.get(key) is not None]
+    if not any(keys and all(tool.get(key) == asked[key] for key in keys) for tool in tools.hosted):
+        raise InvalidRequest("'tool_choice' names a tool that is not in 'tools'.", param=param, code="invalid_value")
+
+
+def tool_place(body: Mapping[str, Any], name: str) -> str:
+    """Where a request's body, which was checked, has the name under which a tool is offered; "tools" for nowhere."""
+    sent: list[Any] = body["input"] if isinstance(body.get("input"), list) else []
+    lists = [("tools", body.get("tools")), *[(f"input[{i}].tools", item.get("tools")) for i, item in enumerate(sent)]]
+    for where, tools in lists:
+        for index, tool in enumerate(tools or ()):
+            if tool.get("type") in ("function", "custom") and tool.get("name") == name:
+                return f"{where}[{index}].name"
+            within: list[Any] = (tool.get("tools") or []) if tool.get("type") == "namespace" else []
+            for place, inner in enumerate(within):
+                if qualified(inner["name"], tool["name"]) == name:
+                    return f"{where}[{index}].tools[{place}].name"
+    return "tools"

@@ -1,0 +1,147 @@
+"""What clients send over a Responses WebSocket: frames to typed commands."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, TypeAlias, cast
+
+from ....errors import InvalidRequest
+from ....http import Frame
+from ...body import parse_object
+from ...json_values import MAX_VALUES, check_values
+
+_STREAM_ID = re.compile(r"[A-Za-z0-9_.-]{1,256}")
+_CONTENT_TYPES = ("input_text", "input_image", "input_file")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Create:
+    """`response.create`: run an agent, in a lane, where requests wait for each other; None is a lane too.
+
+    Attributes:
+        lane: its `stream_id`.
+        body: the same parameters as `POST /v1/responses` has.
+        size: how long the frame was.
+    """
+
+    lane: str | None
+    body: dict[str, Any]
+    size: int = 0
+
+    @property
+    def previous(self) -> str | None:
+        """The response that it continues, if that is given as a string."""
+        value = self.body.get("previous_response_id")
+        return value if isinstance(value, str) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Steer:
+    """`response.steer`: more input for a response that runs: text, or messages of the user. `size` is the frame's."""
+
+    previous: str
+    input: Any
+    size: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Processed:
+    """`response.processed`: the client has read a response to its end. There is nothing to do, and nothing to say."""
+
+
+Command: TypeAlias = Create | Steer | Processed
+
+
+class InvalidSteer(InvalidRequest):
+    """A `response.steer` that makes no sense; it is answered with `response.steer.failed`, which quotes it."""
+
+    code = "invalid_input"
+
+    def __init__(self, message: str, event: dict[str, Any]) -> None:
+        super().__init__(message, param="input")
+        previous = event.get("previous_response_id")
+        self.steer = Steer(previous if isinstance(previous, str) else "", event.get("input", ""))
+
+
+def parse_frame(frame: Frame, values: int = MAX_VALUES) -> dict[str, Any]:
+    """The JSON object in a text frame, which has so many values at most. Raises InvalidRequest."""
+    if isinstance(frame, bytes):
+        raise InvalidRequest("Send JSON in text frames, not in binary ones.", code="invalid_frame")
+    data = frame.encode("utf-8", "surrogatepass")
+    check_values(data, values)
+    return parse_object(data)
+
+
+def parse_lane(event: dict[str, Any]) -> str | None:
+    """The lane that an event is for. Raises InvalidRequest (`invalid_stream_id`)."""
+    lane = event.get("stream_id")
+    if lane is None or (isinstance(lane, str) and _STREAM_ID.fullmatch(lane)):
+        return lane
+    text = "'stream_id' must be 1 to 256 ASCII letters, digits, underscores, hyphens or periods."
+    raise InvalidRequest(text, param="stream_id", code="invalid_stream_id")
+
+
+def parse_command(event: dict[str, Any], lane: str | None, size: int) -> Command:
+    """What the client wants. Raises InvalidRequest; the parameters of a response are checked when its turn comes."""
+    kind = event.get("type")
+    if kind is None:
+        raise InvalidRequest("Missing required parameter: 'type'.", param="type", code="missing_required_parameter")
+    if kind == "response.create":
+        return _create(event, lane, size)
+    if kind == "response.steer":
+        return _steer(event, size)
+    if kind == "response.processed":
+        return Processed()
+    text = "Invalid value for 'type': must be 'response.create' or 'response.steer'."
+    raise InvalidRequest(text, param="type", code="invalid_value")
+
+
+def _create(event: dict[str, Any], lane: str | None, size: int) -> Create:
+    if event.get("background"):
+        text = "A response in the background cannot be had over a WebSocket."
+        raise InvalidRequest(text, param="background", code="unsupported_value")
+    body = {name: value for name, value in event.items() if name not in ("type", "stream_id")}
+    return Create(lane, {**body, "stream": True}, size)
+
+
+def _steer(event: dict[str, Any], size: int) -> Steer:
+    previous = event.get("previous_response_id")
+    if not isinstance(previous, str) or not previous:
+        raise InvalidSteer("Missing required parameter: 'previous_response_id'.", event)
+    more = event.keys() - {"type", "previous_response_id", "input"}
+    if more:
+        raise InvalidSteer("'response.steer' takes only 'previous_response_id' and 'input'.", event)
+    if not _is_user_input(event.get("input")):
+        raise InvalidSteer("'input' must be text, or a list of messages of the user.", event)
+    return Steer(previous, event["input"], size)
+
+
+def _is_user_input(value: Any) -> bool:
+    if isinstance(value, list):
+        return len(cast("list[Any]", value)) > 0 and all([_is_user_message(item) for item in cast("list[Any]", value)])
+    return isinstance(value, str) and bool(value)
+
+
+def _is_user_message(value: Any) -> bool:
+    if not isinstance(value, dict):
+        return False
+    message = cast("dict[str, Any]", value)
+    known = message.keys() <= {"type", "role", "content", "id", "status"}
+    return (
+        known
+        and message.get("type", "message") == "message"
+        and message.get("role") == "user"
+        and _is_content(message.get("content"))
+    )
+
+
+def _is_content(value: Any) -> bool:
+    if isinstance(value, list):
+        parts = cast("list[Any]", value)
+        return bool(parts) and all([_is_part(part) for part in parts])
+    return isinstance(value, str)
+
+
+def _is_part(value: Any) -> bool:
+    return isinstance(value, dict) and cast("dict[str, Any]", value).get("type") in _CONTENT_TYPES

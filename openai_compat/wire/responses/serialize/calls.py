@@ -1,0 +1,205 @@
+"""Tool calls of a Responses stream while they are made: the client's, and the agent's own."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import ClassVar
+
+from ....events import ToolResult
+from ...presentation import tool_ended, tool_running
+from ..event_types import CallDeltaType, InItem, StatusEvent, Step
+from ..response_types import CallExtras, CustomToolCall, FunctionCall, McpCall, ToolError
+from .events import EventWriter, delta_head
+from .items import Closing, ItemWriter
+
+
+def status_event(text: str, *, done: bool) -> StatusEvent:
+    """A line that Open WebUI shows above the answer."""
+    return {"type": "status", "data": {"description": text, "done": done}}
+
+
+class CallWriter(ItemWriter):
+    """A call whose arguments may come in pieces. Other items may be written at the same time.
+
+    `piece` is the type of the event that brings one.
+    """
+
+    piece: ClassVar[CallDeltaType]
+
+    def __init__(self, out: EventWriter, id: str, index: int, call_id: str, name: str) -> None:  # noqa: A002
+        super().__init__(out, id, index)
+        self.call_id = call_id
+        self.name = name
+        self._pieces: list[str] = []
+        self._place: InItem = {"item_id": id, "output_index": index}
+        self._head = delta_head(self.piece, self._place)
+
+    @property
+    def _arguments(self) -> str:
+        return "".join(self._pieces)
+
+    def add(self, arguments: str) -> bytes:
+        """A piece of the arguments."""
+        self._pieces.append(arguments)
+        return self._out.deltas(self._head, [arguments])
+
+    @abstractmethod
+    def ready(self) -> bytes:
+        """The arguments are whole."""
+
+
+class _ClientCall(CallWriter):
+    """A call for the client. Clients run what is done, whatever its status says: one that was cut off never is."""
+
+    def __init__(
+        self,
+        out: EventWriter,
+        id: str,  # noqa: A002
+        index: int,
+        call_id: str,
+        name: str,
+        *,
+        extras: CallExtras,
+    ) -> None:
+        super().__init__(out, id, index, call_id, name)
+        self._extras = extras
+
+    def ready(self) -> bytes:
+        """The call is complete."""
+        return self.close("completed")
+
+    def cut(self) -> bytes:
+        """Nothing more comes, `done` neither."""
+        if self.open:
+            self.status = "incomplete"
+        return b""
+
+
+class FunctionCallWriter(_ClientCall):
+    """A function that the client is to call."""
+
+    piece = "response.function_call_arguments.delta"
+
+    def item(self) -> FunctionCall:
+        """The item as it stands."""
+        return {
+            "id": self.id,
+            "type": "function_call",
+            "status": self.status,
+            "call_id": self.call_id,
+            "name": self.name,
+            "arguments": self._arguments,
+            **self._extras,
+        }
+
+    def _last(self, status: Closing) -> bytes:
+        return self._out.write(
+            {
+                "type": "response.function_call_arguments.done",
+                **self._place,
+                "name": self.name,
+                "arguments": self._arguments,
+            }
+        )
+
+
+class CustomCallWriter(_ClientCall):
+    """A tool that takes free text, for the client to call."""
+
+    piece = "response.custom_tool_call_input.delta"
+
+    def item(self) -> CustomToolCall:
+        """The item as it stands."""
+        return {
+            "id": self.id,
+            "type": "custom_tool_call",
+            "status": self.status,
+            "call_id": self.call_id,
+            "name": self.name,
+            "input": self._arguments,
+            **self._extras,
+        }
+
+    def _last(self, status: Closing) -> bytes:
+        return self._out.write(
+            {"type": "response.custom_tool_call_input.done", **self._place, "input": self._arguments}
+        )
+
+
+class McpCallWriter(CallWriter):
+    """A tool that the agent runs itself, written as if it were on an MCP server with the agent's name.
+
+    `approval` is the id of the request by which people allowed it, if they were asked.
+    """
+
+    piece = "response.mcp_call_arguments.delta"
+
+    def __init__(
+        self,
+        out: EventWriter,
+        id: str,  # noqa: A002
+        index: int,
+        call_id: str,
+        name: str,
+        *,
+        server_label: str,
+        approval: str | None,
+    ) -> None:
+        super().__init__(out, id, index, call_id, name)
+        self._server_label = server_label
+        self._approval = approval
+        self._ready = False
+        self._result: ToolResult | None = None
+
+    def item(self) -> McpCall:
+        """The item as it stands."""
+        call: McpCall = {
+            "id": self.id,
+            "type": "mcp_call",
+            "status": "failed" if self._failed else self.status,
+            "server_label": self._server_label,
+            "name": self.name,
+            "arguments": self._arguments,
+            "output": None if self._result is None or self._failed else self._result.output,
+            "error": _error(self._result) if self._result is not None and self._failed else None,
+        }
+        if self._approval is not None:
+            call["approval_request_id"] = self._approval
+        return call
+
+    def added(self) -> bytes:
+        """The events that begin it."""
+        return super().added() + self._step("response.mcp_call.in_progress", tool_running(self.name), done=False)
+
+    def ready(self) -> bytes:
+        """The arguments are whole; the result is awaited."""
+        if self._ready:
+            return b""
+        self._ready = True
+        return self._out.write(
+            {"type": "response.mcp_call_arguments.done", **self._place, "arguments": self._arguments}
+        )
+
+    def answered(self, result: ToolResult) -> bytes:
+        """The tool has answered."""
+        whole = self.ready()
+        self._result = result
+        return whole + self.close("completed")
+
+    @property
+    def _failed(self) -> bool:
+        return self._result is not None and (self._result.is_error or self._result.denied)
+
+    def _step(self, step: Step, text: str, *, done: bool) -> bytes:
+        return self._out.write({"type": step, **self._place, "event": status_event(text, done=done)})
+
+    def _last(self, status: Closing) -> bytes:
+        if status == "incomplete":
+            return b""
+        ended = tool_ended(self._result or ToolResult(self.call_id, ""), self.name)
+        step: Step = "response.mcp_call.failed" if self._failed else "response.mcp_call.completed"
+        return self.ready() + self._step(step, ended, done=True)
+
+
+def _error(result: ToolResult) -> ToolError:
+    return {"type": "mcp_tool_execution_error", "content": [{"type": "text", "text": result.output}]}

@@ -1,0 +1,39 @@
+"""Numbered events of a Responses stream as bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ...json import dumps
+from ..event_types import StreamEvent
+
+
+class EventWriter:
+    """Numbers events without a gap and writes them as server-sent events named by their type.
+
+    `sequence` is the number of the last one, -1 before the first.
+    """
+
+    def __init__(self) -> None:
+        self.sequence = -1
+
+    def write(self, event: StreamEvent) -> bytes:
+        """One event, which gets its number."""
+        self.sequence += 1
+        event["sequence_number"] = self.sequence
+        return b"event: %b\ndata: %b\n\n" % (event["type"].encode(), dumps(event))
+
+    def deltas(self, before: bytes, texts: Sequence[str]) -> bytes:
+        """One event for each text: put, as JSON, behind `before`, which nothing is built or validated for."""
+        first = self.sequence + 1
+        self.sequence += len(texts)
+        numbered = enumerate(texts, first)
+        return b"".join(
+            [b'%b%b,"sequence_number":%d}\n\n' % (before, dumps(text), number) for number, text in numbered]
+        )
+
+
+def delta_head(kind: str, fields: Mapping[str, Any]) -> bytes:
+    """What comes before the text in every delta event of this kind and place."""
+    return b'event: %b\ndata: %b,"delta":' % (kind.encode(), dumps({"type": kind, **fields})[:-1])

@@ -1,0 +1,80 @@
+"""What a Response object repeats of its request, with OpenAI's defaults for what was not sent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias, cast
+
+from ..request_types import ResponseRequest
+
+Json: TypeAlias = dict[str, Any]
+
+SECRETS = frozenset(["authorization", "headers"])
+"""Fields of tools that are for the server alone: what is answered may be stored, and read by others."""
+
+_AS_SENT: Mapping[str, Any] = {
+    "background": False,
+    "frequency_penalty": 0.0,
+    "instructions": None,
+    "max_output_tokens": None,
+    "max_tool_calls": None,
+    "model": None,
+    "parallel_tool_calls": True,
+    "presence_penalty": 0.0,
+    "previous_response_id": None,
+    "prompt_cache_key": None,
+    "safety_identifier": None,
+    "store": True,
+    "temperature": 1.0,
+    "tool_choice": "auto",
+    "top_logprobs": 0,
+    "top_p": 1.0,
+    "truncation": "disabled",
+}
+_WHOLE_NUMBERS = ("max_output_tokens", "max_tool_calls", "top_logprobs")
+"""Fields that may be sent as floats, and are integers in what is answered."""
+_IF_SENT: Mapping[str, Mapping[str, Any]] = {
+    "access_programs": {"cyber": "standard"},
+    "image": {"context_compression": "disabled"},
+    "prompt_cache_options": {"mode": "implicit", "ttl": "30m"},
+}
+"""Objects that strict clients do not want as null, with what each always has."""
+
+
+def echo_of(wire: ResponseRequest, body: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of the Response object that repeat the request, of which `body` is what was sent."""
+    sent = {name: value for name, value in body.items() if value is not None}
+    fields = {name: sent.get(name, default) for name, default in _AS_SENT.items()}
+    fields |= {name: getattr(wire, name) for name in _WHOLE_NUMBERS if name in sent}
+    fields |= {name: _settled(sent[name], always) for name, always in _IF_SENT.items() if name in sent}
+    if "prompt_cache_retention" in sent:
+        fields["prompt_cache_retention"] = sent["prompt_cache_retention"]
+    if isinstance(wire.user, str):
+        fields["user"] = wire.user
+    if wire.conversation_id is not None:
+        fields["conversation"] = {"id": wire.conversation_id}
+    return {
+        **fields,
+        "metadata": dict(sent.get("metadata", {})),
+        "reasoning": {"effort": None, "summary": None, **sent.get("reasoning", {})},
+        "service_tier": "default" if wire.service_tier in (None, "auto") else wire.service_tier,
+        "text": _text(sent.get("text", {})),
+        "tools": [_tool(tool) for tool in sent.get("tools", [])],
+    }
+
+
+def _settled(sent: Any, always: Mapping[str, Any]) -> Any:
+    """What was sent, with what holds where it says nothing, or leaves it to the server."""
+    if not isinstance(sent, dict):
+        return sent
+    return {**always, **{name: value for name, value in cast("Json", sent).items() if value not in (None, "auto")}}
+
+
+def _text(sent: Mapping[str, Any]) -> dict[str, Any]:
+    given = {name: value for name, value in sent.items() if value is not None}
+    return {"format": {"type": "text"}, "verbosity": "medium", **given}
+
+
+def _tool(sent: Mapping[str, Any]) -> dict[str, Any]:
+    tool = {name: value for name, value in sent.items() if name not in SECRETS}
+    return {"description": None, "parameters": None, "strict": None, **tool} if tool["type"] == "function" else tool

@@ -1,0 +1,98 @@
+"""The Response object: always all of its keys."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ....errors import OpenAICompatError
+from ....events import FinishReason
+from ....reducer import Usage
+from ...errors import RETRIED_TYPES
+from ..event_types import ErrorEvent, NestedError
+from ..response_types import IncompleteDetails, ResponseError, ResponseErrorCode, ResponseUsage
+
+UNASKED: Mapping[str, Any] = {
+    "background": False,
+    "completed_at": None,
+    "error": None,
+    "frequency_penalty": 0.0,
+    "incomplete_details": None,
+    "instructions": None,
+    "max_output_tokens": None,
+    "max_tool_calls": None,
+    "metadata": {},
+    "parallel_tool_calls": True,
+    "presence_penalty": 0.0,
+    "previous_response_id": None,
+    "prompt_cache_key": None,
+    "reasoning": {"effort": None, "summary": None},
+    "safety_identifier": None,
+    "service_tier": "default",
+    "store": True,
+    "temperature": 1.0,
+    "text": {"format": {"type": "text"}},
+    "tool_choice": "auto",
+    "tools": [],
+    "top_logprobs": 0,
+    "top_p": 1.0,
+    "truncation": "disabled",
+    "usage": None,
+}
+"""What the object says about everything that the request did not say, or said null about."""
+
+INCOMPLETE: Mapping[FinishReason, IncompleteDetails] = {
+    "length": {"reason": "max_output_tokens"},
+    "content_filter": {"reason": "content_filter"},
+}
+"""Why a response is incomplete, where its turn ended for one of these reasons."""
+
+STEERED: IncompleteDetails = {"reason": "steered"}
+
+
+def usage_of(usage: Usage) -> ResponseUsage:
+    """The `usage` object. Clients need both of its details; what was not reported is zero there."""
+    result: ResponseUsage = {
+        "input_tokens": usage.input_tokens,
+        "input_tokens_details": {"cached_tokens": usage.cached_tokens or 0, "cache_write_tokens": 0},
+        "output_tokens": usage.output_tokens,
+        "output_tokens_details": {"reasoning_tokens": usage.reasoning_tokens or 0},
+        "total_tokens": usage.input_tokens + usage.output_tokens,
+    }
+    if not usage.reported:
+        result["reported"] = False
+    return result
+
+
+def error_of(error: OpenAICompatError) -> ResponseError:
+    """The `error` of a failed response."""
+    return {
+        "code": _code(error),
+        "message": error.message,
+        "type": error.type,
+        "param": error.param,
+        "original_code": error.code,
+    }
+
+
+def error_event(error: OpenAICompatError) -> ErrorEvent:
+    """The `error` event. Type and code are, as in chat, never those that make coding agents run the turn again."""
+    nested: NestedError = {
+        "type": "agent_error" if error.type in RETRIED_TYPES else error.type,
+        "code": _code(error),
+        "message": error.message,
+        "param": error.param,
+        "original_code": error.code,
+    }
+    return {"type": "error", "code": nested["code"], "message": error.message, "param": error.param, "error": nested}
+
+
+def _code(error: OpenAICompatError) -> ResponseErrorCode:
+    """One of OpenAI's few codes for failed responses.
+
+    Codex and opencode run a turn again for every code but a few, of which `invalid_prompt` is the one that fits: an
+    agent that has begun is not to be run twice, unless its error says that this is safe.
+    """
+    if not error.should_retry:
+        return "invalid_prompt"
+    return "rate_limit_exceeded" if error.status == 429 else "server_error"

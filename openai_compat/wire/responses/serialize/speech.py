@@ -1,0 +1,48 @@
+"""Speech in a Responses stream: it belongs to no item."""
+
+from __future__ import annotations
+
+import base64
+from typing import Literal
+
+from ....events import MediaDelta
+from ..event_types import SpeechDeltaEvent
+from .events import EventWriter
+
+
+class SpeechWriter:
+    """Speech as base64 whose pieces can be joined: each but the last holds whole groups of three bytes."""
+
+    def __init__(self, response_id: str, out: EventWriter) -> None:
+        self._id = response_id
+        self._out = out
+        self._rest = b""
+        self._begun = False
+        self._spoken = False
+
+    def piece(self, event: MediaDelta) -> bytes:
+        """The events for a piece of speech."""
+        self._begun = True
+        data = self._rest + event.data
+        whole = len(data) - len(data) % 3
+        self._rest = data[whole:]
+        spoken = self._delta("response.audio.delta", base64.b64encode(data[:whole]).decode()) if whole else b""
+        if event.transcript:
+            self._spoken = True
+            spoken += self._delta("response.audio.transcript.delta", event.transcript)
+        return spoken
+
+    def end(self) -> bytes:
+        """The events that end it; none if there was none."""
+        if not self._begun:
+            return b""
+        self._begun = False
+        rest = self._delta("response.audio.delta", base64.b64encode(self._rest).decode()) if self._rest else b""
+        done = self._out.write({"type": "response.audio.done", "response_id": self._id})
+        if not self._spoken:
+            return rest + done
+        return rest + done + self._out.write({"type": "response.audio.transcript.done", "response_id": self._id})
+
+    def _delta(self, kind: Literal["response.audio.delta", "response.audio.transcript.delta"], delta: str) -> bytes:
+        event: SpeechDeltaEvent = {"type": kind, "response_id": self._id, "delta": delta}
+        return self._out.write(event)

@@ -1,0 +1,447 @@
+"""Events of a turn as one Response: the events of its stream, and the object that they come to.
+
+The plain answer is `response()` of the same object that writes the stream, so they say the same. Which event may follow
+which is in `transitions`.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias, assert_never, cast
+
+from ....errors import OpenAICompatError
+from ....events import (
+    Citation,
+    Compacted,
+    Finished,
+    FinishReason,
+    MediaDelta,
+    MessageBreak,
+    Notice,
+    Paused,
+    PendingCall,
+    Progress,
+    ReasoningDelta,
+    RefusalDelta,
+    TextDelta,
+    ToolCallDelta,
+    ToolCallReady,
+    ToolCallStarted,
+    ToolResult,
+    UsageReported,
+)
+from ....reducer import Item, Usage
+from ...items.serialize import compaction_item
+from ...items.types import id_prefix
+from ...presentation import Presentation, approval_question
+from ..event_types import LifecycleType
+from ..response_types import (
+    CallExtras,
+    Compaction,
+    ImageGenerationCall,
+    IncompleteDetails,
+    McpApprovalRequest,
+    OutputItem,
+    Phase,
+    ResponseError,
+    ResponseStatus,
+)
+from .calls import CallWriter, CustomCallWriter, FunctionCallWriter, McpCallWriter, status_event
+from .events import EventWriter
+from .items import ItemWriter, ReasoningWriter, WholeItem
+from .message import MessageWriter
+from .response import INCOMPLETE, STEERED, UNASKED, error_event, error_of, usage_of
+from .speech import SpeechWriter
+
+ResponseVisibility: TypeAlias = Literal["items", "hidden", "reasoning", "text", "status"]
+"""Where people see what the agent does: in items of their own, which no client takes for its own work, or as in chat."""
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovedCall:
+    """A call that an earlier response asked people about: by which request, and what was to be run."""
+
+    request_id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseForm:
+    """What one Response is made with.
+
+    Attributes:
+        id: `resp_…`.
+        created: unix time in seconds.
+        agent: the `server_label` of the agent's own calls.
+        echo: fields of the request that the Response repeats.
+        custom_tools: the names among the client's tools that take free text.
+        namespaces: by the name under which the agent was offered a tool, its namespace and its name there.
+        deferred_tools: the names of the client's tools whose results may come later, or never.
+        approval_labels: the `server_label` of each `mcp` tool that the client declared: it can be asked for approvals
+            in the agent's name if that is among them. Others are asked in text.
+        visibility: where people see what the agent does.
+        background: whether the response runs without anybody waiting for it.
+        new_id: makes an id that begins with the given prefix.
+        now: the unix time in seconds.
+        include_logprobs: whether the probabilities of tokens were asked for.
+        answers: whether an answer is wanted at all.
+        approved: by call id, the calls about which people were asked before this turn.
+    """
+
+    id: str
+    created: int
+    agent: str
+    echo: Mapping[str, Any]
+    new_id: Callable[[str], str]
+    now: Callable[[], int]
+    custom_tools: frozenset[str] = frozenset()
+    namespaces: Mapping[str, tuple[str, str]] = field(default_factory=dict[str, tuple[str, str]])
+    deferred_tools: frozenset[str] = frozenset()
+    approval_labels: frozenset[str] = frozenset()
+    visibility: ResponseVisibility = "items"
+    background: bool = False
+    include_logprobs: bool = False
+    answers: bool = True
+    approved: Mapping[str, ApprovedCall] = field(default_factory=dict[str, ApprovedCall])
+
+
+class ResponseStream:
+    """One Response while it is made.
+
+    Every method that returns bytes returns whole server-sent events, numbered without a gap.
+
+    Attributes:
+        status: of the Response.
+        usage: the tokens reported so far.
+        steered: set if the turn comes to its end early, to make room for what the user has said meanwhile.
+        approvals: the calls that wait for approval, by the id of the request for it.
+    """
+
+    def __init__(self, form: ResponseForm) -> None:
+        self._form = form
+        self._out = EventWriter()
+        self._items: list[ItemWriter] = []
+        self._prose: MessageWriter | ReasoningWriter | None = None
+        self._calls: dict[str, CallWriter] = {}
+        self._view = None if form.visibility == "items" else Presentation(form.visibility)
+        self._speech = SpeechWriter(form.id, self._out)
+        self._said = 0
+        self._reason: FinishReason = "stop"
+        self._error: ResponseError | None = None
+        self._completed_at: int | None = None
+        self.steered = False
+        self.status: ResponseStatus = "in_progress"
+        self.usage = Usage()
+        self.approvals: dict[str, PendingCall] = {}
+
+    @property
+    def sequence(self) -> int:
+        """The number of the last event, -1 before the first."""
+        return self._out.sequence
+
+    def take_back(self) -> None:
+        """The outcome that was written last was not sent, and is not what happened."""
+        self._out.sequence -= 1
+        self.status, self._completed_at = "in_progress", None
+
+    @property
+    def output(self) -> list[OutputItem]:
+        """The output items as they stand, in the order in which they began."""
+        return [writer.item() for writer in self._items]
+
+    def response(self) -> dict[str, Any]:
+        """The Response as it stands, to be written with `dumps`."""
+        form, running = self._form, self.status in ("queued", "in_progress")
+        echo = {key: value for key, value in form.echo.items() if value is not None}
+        return {
+            **UNASKED,
+            **echo,
+            "id": form.id,
+            "object": "response",
+            "created_at": form.created,
+            "completed_at": self._completed_at,
+            "status": self.status,
+            "background": form.background,
+            "error": self._error,
+            "incomplete_details": self._incomplete if self.status == "incomplete" else None,
+            "output": self.output,
+            "usage": None if running else usage_of(self.usage),
+        }
+
+    @property
+    def _incomplete(self) -> IncompleteDetails | None:
+        """Why the Response is incomplete, if its turn ends as it stands."""
+        return STEERED if self.steered and self._reason == "stop" else INCOMPLETE.get(self._reason)
+
+    # the states of the response
+
+    def begin(self, *, queued: bool = False) -> bytes:
+        """The first events. A response that was queued is begun again, without `queued`, when its turn starts."""
+        if queued:
+            self.status = "queued"
+            return self._lifecycle("response.created") + self._lifecycle("response.queued")
+        self.status = "in_progress"
+        created = self._lifecycle("response.created") if self.sequence < 0 else b""
+        return created + self._lifecycle("response.in_progress")
+
+    def finish(self) -> bytes:
+        """The last events of a turn that has ended by itself."""
+        begun, last = self._begun(), self._settle(self._reason)
+        self.status = "completed" if self._incomplete is None else "incomplete"
+        if self.status == "incomplete":
+            return begun + last + self._lifecycle("response.incomplete")
+        self._completed_at = self._form.now()
+        return begun + last + self._empty_message() + self._lifecycle("response.completed")
+
+    def fail(self, error: OpenAICompatError) -> bytes:
+        """The last events of a turn that failed."""
+        cut = self._cut()
+        self.status, self._error = "failed", error_of(error)
+        return cut + self._out.write(error_event(error)) + self._lifecycle("response.failed")
+
+    def cancel(self) -> bytes:
+        """The last events of a turn that was stopped. No event is called cancelled: `response.incomplete` brings it."""
+        cut = self._cut()
+        self.status = "cancelled"
+        return cut + self._lifecycle("response.incomplete")
+
+    def feed(self, items: list[Item]) -> bytes:
+        """The events for what the agent says."""
+        begun = self._begun()
+        if set(map(type, items)) == {str}:
+            return begun + self._texts(cast("list[str]", items))
+        return begun + b"".join([self._item(shown) for item in items for shown in self._shown(item)])
+
+    def _begun(self) -> bytes:
+        return self.begin() if self.status == "queued" or self.sequence < 0 else b""
+
+    def _lifecycle(self, kind: LifecycleType) -> bytes:
+        return self._out.write({"type": kind, "response": self.response()})
+
+    # what the agent says
+
+    def _shown(self, item: Item) -> Sequence[Item]:
+        """What an item becomes where the agent's own tools have no items of their own."""
+        if self._view is None or isinstance(item, MessageBreak):  # which chat writes as a blank line
+            return (item,)
+        return self._view.show([item])
+
+    def _item(self, item: Item) -> bytes:  # noqa: C901, PLR0912  (one arm for each event)
+        match item:
+            case str():
+                return self._texts([item])
+            case TextDelta():
+                return self._text(item)
+            case MessageBreak():
+                return self._end_prose() if isinstance(self._prose, MessageWriter) else b""
+            case ReasoningDelta():
+                return self._reasoning(item.text)
+            case RefusalDelta():
+                begun, message = self._message(self._phase)
+                return begun + message.refuse(item.text)
+            case Citation():
+                begun, message = self._message(self._phase)
+                return begun + message.cite(item)
+            case MediaDelta():
+                return self._media(item)
+            case ToolCallStarted():
+                return self._call(item)
+            case ToolCallDelta():
+                return self._calls[item.call_id].add(item.arguments)
+            case ToolCallReady():
+                return self._calls[item.call_id].ready()
+            case ToolResult():
+                return self._result(item)
+            case Progress():
+                return self._status(item.status, done=item.done)
+            case Notice():
+                return self._status(item.message, done=True)
+            case Compacted():
+                return self._compacted(item.summary)
+            case UsageReported():
+                self.usage.add(item)
+                return b""
+            case Paused():
+                return self._paused(item)
+            case Finished():
+                self._reason = item.reason
+                return self._settle(item.reason)
+            case _:
+                assert_never(item)
+
+    def _texts(self, texts: Sequence[str]) -> bytes:
+        begun, message = self._message(None)
+        return begun + message.texts(texts)
+
+    def _text(self, item: TextDelta) -> bytes:
+        begun, message = self._message(item.phase)
+        if item.logprobs and self._form.include_logprobs:
+            return begun + message.logged(item.text, item.logprobs)
+        return begun + message.texts([item.text])
+
+    @property
+    def _phase(self) -> Phase | None:
+        return self._prose.phase if isinstance(self._prose, MessageWriter) else None
+
+    def _message(self, phase: Phase | None) -> tuple[bytes, MessageWriter]:
+        """The message that words go to, and the events that begin it."""
+        if isinstance(self._prose, MessageWriter) and self._prose.phase == phase:
+            return b"", self._prose
+        ended = self._end_prose()
+        self._prose = MessageWriter(self._out, self._id("message"), len(self._items), phase, self._said)
+        return ended + self._begin(self._prose), self._prose
+
+    def _reasoning(self, text: str) -> bytes:
+        begun = b""
+        if not isinstance(self._prose, ReasoningWriter):
+            begun = self._end_prose()
+            self._prose = ReasoningWriter(self._out, self._id("reasoning"), len(self._items))
+            begun += self._begin(self._prose)
+        return begun + self._prose.think(text)
+
+    def _end_prose(self, status: Literal["completed", "incomplete"] = "completed") -> bytes:
+        """Words that come later are another item: the order of items is the order of what was said and done."""
+        prose, self._prose = self._prose, None
+        if isinstance(prose, MessageWriter):
+            self._said = prose.said
+        return prose.close(status) if prose is not None else b""
+
+    def _begin(self, writer: ItemWriter) -> bytes:
+        self._items.append(writer)
+        return writer.added()
+
+    def _whole(self, item: OutputItem, *steps: Any, first: OutputItem | None = None) -> bytes:
+        ended = self._end_prose()
+        writer = WholeItem(self._out, len(self._items), item, first)
+        self._items.append(writer)
+        return ended + writer.written(*steps)
+
+    def _id(self, kind: str) -> str:
+        return self._form.new_id(id_prefix(kind))
+
+    # tools
+
+    def _call(self, event: ToolCallStarted) -> bytes:
+        ended = self._end_prose()
+        call = self._calls[event.call_id] = self._call_writer(event)
+        return ended + self._begin(call)
+
+    def _call_writer(self, event: ToolCallStarted) -> CallWriter:
+        out, index, call_id, name = self._out, len(self._items), event.call_id, event.name
+        if event.executor != "client":
+            return self._own_call(call_id, name)
+        own_name, extras = self._declared(name)
+        if name in self._form.custom_tools:
+            return CustomCallWriter(out, self._id("custom_tool_call"), index, call_id, own_name, extras=extras)
+        return FunctionCallWriter(out, self._id("function_call"), index, call_id, own_name, extras=extras)
+
+    def _declared(self, name: str) -> tuple[str, CallExtras]:
+        """The client's own name for a tool, and what else its calls say."""
+        extras: CallExtras = {"async": True} if name in self._form.deferred_tools else {}
+        if name not in self._form.namespaces:
+            return name, extras
+        namespace, own_name = self._form.namespaces[name]
+        return own_name, {**extras, "namespace": namespace}
+
+    def _own_call(self, call_id: str, name: str) -> McpCallWriter:
+        approved = self._form.approved.get(call_id)
+        request_id = approved.request_id if approved is not None else None
+        identity, index = self._id("mcp_call"), len(self._items)
+        return McpCallWriter(
+            self._out, identity, index, call_id, name, server_label=self._form.agent, approval=request_id
+        )
+
+    def _result(self, result: ToolResult) -> bytes:
+        call = self._calls.get(result.call_id)
+        begun = b""
+        if not isinstance(call, McpCallWriter):
+            begun, call = self._earlier_call(result.call_id)
+        return begun + call.answered(result)
+
+    def _earlier_call(self, call_id: str) -> tuple[bytes, McpCallWriter]:
+        """The call of a result whose call was made in an earlier turn, which waited for approval."""
+        approved = self._form.approved.get(call_id) or ApprovedCall("", "tool", "{}")
+        ended, call = self._end_prose(), self._own_call(call_id, approved.name)
+        return ended + self._begin(call) + call.add(approved.arguments), call
+
+    def _status(self, text: str, *, done: bool) -> bytes:
+        """A line for people. `response.in_progress` brings it, which clients know and skip.
+
+        Without the output so far, as clients know it: an agent that tells much would send all of it again and again.
+        """
+        response: dict[str, Any] = {**self.response(), "output": []}
+        return self._out.write(
+            {"type": "response.in_progress", "response": response, "event": status_event(text, done=done)}
+        )
+
+    # whole items
+
+    def _media(self, event: MediaDelta) -> bytes:
+        if event.media_type.startswith("audio/"):
+            return self._speech.piece(event)
+        picture: ImageGenerationCall = {
+            "id": self._id("image_generation_call"),
+            "type": "image_generation_call",
+            "status": "completed",
+            "result": base64.b64encode(event.data).decode(),
+        }
+        first: ImageGenerationCall = {**picture, "status": "in_progress", "result": None}
+        kind = event.media_type.removeprefix("image/").removesuffix("+xml")
+        if kind in ("png", "webp", "jpeg", "gif", "svg"):
+            picture["output_format"] = kind
+        steps = "response.image_generation_call.in_progress", "response.image_generation_call.completed"
+        return self._whole(picture, *steps, first=first)
+
+    def _compacted(self, summary: str) -> bytes:
+        item = cast("Compaction", compaction_item(summary, self._form.new_id))
+        return self._whole(item, "response.compaction.compacting")
+
+    # the end of the turn
+
+    def _paused(self, event: Paused) -> bytes:
+        asking = [call for call in event.pending if call.waits_for == "approval"]
+        return b"".join([self._ask(call) for call in asking]) + self._settle("stop")
+
+    def _ask(self, call: PendingCall) -> bytes:
+        form, request_id = self._form, self._id("mcp_approval_request")
+        self.approvals[request_id] = call
+        begun = self._calls.get(call.call_id)
+        ended = self._end_prose() + (begun.cut() if begun is not None else b"")
+        if form.agent not in form.approval_labels:
+            return ended + self._texts([f"{approval_question(call)} [{request_id}]"]) + self._end_prose()
+        request: McpApprovalRequest = {
+            "id": request_id,
+            "type": "mcp_approval_request",
+            "server_label": form.agent,
+            "name": call.name,
+            "arguments": call.arguments,
+        }
+        return ended + self._whole(request)
+
+    def _settle(self, reason: FinishReason) -> bytes:
+        """Ends what is still open."""
+        if reason in INCOMPLETE:
+            return self._break_off()
+        ended = self._end_prose()
+        return ended + b"".join([call.close("completed") for call in self._calls.values()]) + self._speech.end()
+
+    def _break_off(self) -> bytes:
+        """Ends what is still open where the turn was cut."""
+        ended = self._end_prose("incomplete")
+        return ended + b"".join([call.cut() for call in self._calls.values()]) + self._speech.end()
+
+    def _cut(self) -> bytes:
+        """The same, of a response that may not even have begun."""
+        created = self._lifecycle("response.created") if self.sequence < 0 else b""
+        return created + self._break_off()
+
+    def _empty_message(self) -> bytes:
+        """An answer has a message, if an empty one, unless it has something else to act on or to look at."""
+        if not self._form.answers or any(
+            item["type"] not in ("reasoning", "mcp_call", "compaction") for item in self.output
+        ):
+            return b""
+        return self._texts([]) + self._end_prose()

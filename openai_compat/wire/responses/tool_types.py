@@ -1,0 +1,85 @@
+"""Tools as the Responses API is told of them. Source: OpenAI's OpenAPI document (Tool) and its SDK's types."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, cast
+
+from annotated_types import MaxLen, MinLen
+from pydantic import Discriminator, Field, StringConstraints, Tag
+
+from ..chat.request_types import WireModel
+
+OTHER = "another type"
+"""The tag of the model for whatever has a type that is not known; it is no key, since errors are placed by both."""
+
+ToolName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_-]{1,128}$")]
+Name = Annotated[str, MinLen(1), MaxLen(256)]
+
+
+class FunctionToolParam(WireModel):
+    """A function that the client offers."""
+
+    type: Literal["function"]
+    name: ToolName
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+    async_: bool | None = Field(default=None, alias="async")
+
+
+class CustomToolParam(WireModel):
+    """A tool that the client offers and that takes free text."""
+
+    type: Literal["custom"]
+    name: ToolName
+    description: str | None = None
+    format: dict[str, Any] | None = None
+    async_: bool | None = Field(default=None, alias="async")
+
+
+OfferedTool = Annotated[FunctionToolParam | CustomToolParam, Field(discriminator="type")]
+
+
+class NamespaceToolParam(WireModel):
+    """Tools of the client that belong together."""
+
+    type: Literal["namespace"]
+    name: Name
+    description: str | None = None
+    tools: list[OfferedTool]
+
+
+class McpToolParam(WireModel):
+    """A server with tools. What it is here: the client knows the label, and will answer when it asks for approval."""
+
+    type: Literal["mcp"]
+    server_label: Name
+
+
+class OtherToolParam(WireModel):
+    """A tool that somebody hosts, or one of a type that is not known."""
+
+    type: Name
+
+
+CHECKED_TOOLS = frozenset(["function", "custom", "namespace", "mcp"])
+
+
+def _tool_model(value: Any) -> str:
+    return known_type(value, CHECKED_TOOLS)
+
+
+def known_type(value: Any, kinds: frozenset[str]) -> str:
+    """The type of `value`, if it is one of `kinds`; OTHER if not."""
+    kind = cast("dict[str, Any]", value).get("type") if isinstance(value, dict) else None
+    return kind if isinstance(kind, str) and kind in kinds else OTHER
+
+
+ToolParam = Annotated[
+    Annotated[FunctionToolParam, Tag("function")]
+    | Annotated[CustomToolParam, Tag("custom")]
+    | Annotated[NamespaceToolParam, Tag("namespace")]
+    | Annotated[McpToolParam, Tag("mcp")]
+    | Annotated[OtherToolParam, Tag(OTHER)],
+    Discriminator(_tool_model),
+]

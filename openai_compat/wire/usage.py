@@ -1,0 +1,22 @@
+"""Token counts as OpenAI writes them."""
+
+from __future__ import annotations
+
+from ..reducer import Usage
+from .chat.response_types import CompletionUsage
+
+
+def usage_object(usage: Usage) -> CompletionUsage:
+    """The `usage` object. Clients need one; where the agent reported nothing it is zeros, and says so."""
+    result: CompletionUsage = {
+        "prompt_tokens": usage.input_tokens,
+        "completion_tokens": usage.output_tokens,
+        "total_tokens": usage.input_tokens + usage.output_tokens,
+    }
+    if usage.cached_tokens is not None:
+        result["prompt_tokens_details"] = {"cached_tokens": usage.cached_tokens}
+    if usage.reasoning_tokens is not None:
+        result["completion_tokens_details"] = {"reasoning_tokens": usage.reasoning_tokens}
+    if not usage.reported:
+        result["reported"] = False
+    return result
