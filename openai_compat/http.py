@@ -9,6 +9,7 @@ from typing import Protocol, TypeAlias
 __all__ = (
     "Channel",
     "ClientDisconnected",
+    "ClientTooSlow",
     "Frame",
     "HttpRequest",
     "RawHeaders",
@@ -24,6 +25,10 @@ RawHeaders: TypeAlias = Sequence[tuple[bytes, bytes]]
 
 class ClientDisconnected(Exception):
     """The client went away while it was read from or written to. Adapters raise it; nobody is left to be answered."""
+
+
+class ClientTooSlow(Exception):
+    """A piece of the answer could not be sent within its deadline; the connection is to be cut."""
 
 
 @dataclass(frozen=True, slots=True)

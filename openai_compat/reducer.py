@@ -71,6 +71,12 @@ class Usage:
         self.cached_tokens = _plus(self.cached_tokens, more.cached_tokens)
         self.reasoning_tokens = _plus(self.reasoning_tokens, more.reasoning_tokens)
 
+    def count(self, items: Iterable[Item]) -> None:
+        """Add the increments among these."""
+        for item in items:
+            if isinstance(item, UsageReported):
+                self.add(item)
+
 
 def _plus(a: int | None, b: int | None) -> int | None:
     return None if a is None and b is None else (a or 0) + (b or 0)

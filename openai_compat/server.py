@@ -18,7 +18,7 @@ from .aio.background import let_go
 from .api.access_log import log_access
 from .api.chat_websocket import connection as chat_endpoint
 from .api.chat_websocket.threads import ChatThreads
-from .api.exchange import ClientTooSlow, Exchange
+from .api.exchange import Exchange
 from .api.idempotency import Idempotency
 from .api.responses.websocket.local_responses import shares_of
 from .api.routes import routes
@@ -28,7 +28,7 @@ from .api.services import Runtime, logger, new_id, now
 from .api.websocket import Connection
 from .backend import AgentBackend
 from .errors import NotFound, OpenAICompatError, Unavailable, UpgradeRequired
-from .http import Channel, ClientDisconnected, HttpRequest, Send
+from .http import Channel, ClientDisconnected, ClientTooSlow, HttpRequest, Send
 from .policies.auth import Auth, BearerAuth, Keys, KeySource, OpenAccess, with_key_of_query
 from .policies.chat_api import ChatApi
 from .policies.chat_socket import ChatSocket
@@ -52,6 +52,7 @@ from .state.webhooks import Publisher, Webhooks
 from .stores.memory import MemoryStore
 from .stores.open import open_store
 from .stores.port import RETENTION, Store
+from .turns.run import TurnRunner
 from .turns.shared_slots import SharedSlots
 from .turns.slots import Admission, Slots
 from .wire.presentation import Visibility
@@ -147,11 +148,13 @@ class Server:
         self.opens_store = isinstance(store, str)
         store = open_store(store) if isinstance(store, str) else store or MemoryStore()
         leases = Leases(store, deadlines.lease)
+        slots = Slots(limits, admission, _shared_slots(store, limits, leases))
         self.runtime = Runtime(
             agents=_backends(agents, compaction),
             embedders={name: Embedder(function) for name, function in (embeddings or {}).items()},
             unknown_model=unknown_model,
-            slots=Slots(limits, admission, _shared_slots(store, limits, leases)),
+            slots=slots,
+            turns=TurnRunner(slots, limits, deadlines, store),
             busy=admission.busy,
             limits=limits,
             deadlines=deadlines,
@@ -341,7 +344,7 @@ class Server:
             connection.draining.set()
         with anyio.move_on_after(seconds):
             await slots.wait_unused()
-        for running in list(self.runtime.running):
+        for running in list(self.runtime.turns.running):
             running.interrupt(Unavailable("The server is shutting down.", code="shutting_down", should_retry=False))
         with anyio.move_on_after(self.runtime.deadlines.grace):
             await slots.wait_unused()

@@ -12,8 +12,7 @@ from anyio.from_thread import BlockingPortal, BlockingPortalProvider
 
 from openai_compat import Server
 from openai_compat.aio.background import spawn
-from openai_compat.api.exchange import ClientTooSlow
-from openai_compat.http import ClientDisconnected, HttpRequest, ResponseBody, ResponseStart
+from openai_compat.http import ClientDisconnected, ClientTooSlow, HttpRequest, ResponseBody, ResponseStart
 
 
 class Call:

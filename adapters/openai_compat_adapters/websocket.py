@@ -14,8 +14,7 @@ import anyio
 
 from openai_compat import Server
 from openai_compat.aio.background import Task, spawn
-from openai_compat.api.exchange import ClientTooSlow
-from openai_compat.http import ClientDisconnected, Frame, HttpRequest, RawHeaders
+from openai_compat.http import ClientDisconnected, ClientTooSlow, Frame, HttpRequest, RawHeaders
 
 
 class Refused(Exception):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias, cast
 
@@ -21,7 +21,9 @@ Places: TypeAlias = Mapping[str, str]
 Fields: TypeAlias = dict[str, Any]
 
 
-async def attach(runtime: Runtime, request: AgentRequest, can: Capabilities, places: Places) -> AgentRequest:
+async def attach(
+    runtime: Runtime, request: AgentRequest, can: Capabilities, find_places: Callable[[], Places]
+) -> AgentRequest:
     """The request with the files themselves in place of their ids: pictures as such, for agents that take them.
 
     What is kept of the conversation keeps the ids. Files of earlier requests that are gone since then, or for which there
@@ -31,6 +33,7 @@ async def attach(runtime: Runtime, request: AgentRequest, can: Capabilities, pla
     named = [identifier for message in request.messages for identifier in _named_in(message)]
     if not named:
         return request
+    places = find_places()
     files = await _load(runtime, request.principal.id, named, places)
     _check_taken(files, can, places)
     attached = _Attached(files, can)
@@ -125,7 +128,7 @@ class _Attached:
 
     def message(self, message: Message) -> Message:
         """The same message if it names no file."""
-        if not any(_named_in(message)):
+        if not _named_in(message):
             return message
         if isinstance(message, UserMessage):
             return replace(message, parts=tuple([self._part(part) for part in message.parts]))
@@ -172,16 +175,16 @@ class _Attached:
         return file if file is not None and _taken(file, self.can) else None
 
 
-def _named_in(message: Message) -> Iterator[str]:
-    parts: Sequence[InputPart] = ()
+def _named_in(message: Message) -> Sequence[str]:
+    """The ids of the files that a message names. Most name none, and histories are long."""
     if isinstance(message, UserMessage):
         parts = message.parts
     elif isinstance(message, ToolMessage):
         parts = message.media
-    for part in parts:
-        identifier = _named(part)
-        if identifier is not None:
-            yield identifier
+    else:
+        return ()
+    files = [part for part in parts if type(part) is FilePart]
+    return [part.file_id for part in files if part.file_id is not None and part.file_data is None] if files else ()
 
 
 def _named(part: InputPart) -> str | None:

@@ -9,8 +9,8 @@ from typing import Protocol
 import anyio
 
 from ..aio.background import Failure, spawn
+from ..http import ClientTooSlow
 from ..policies.disconnect import Disconnect
-from .exchange import ClientTooSlow
 from .services import logger
 
 

@@ -32,18 +32,18 @@ async def create(runtime: Runtime, exchange: Exchange) -> None:
     await admit(runtime, exchange)
     name, embedder = runtime.embedder(parsed.model, exchange.principal)
     check_taken(parsed.asked, embedder.takes)
-    async with runtime.slots.seat(SlotRequest(1, name, exchange.principal.id)) as seat:
+    async with await runtime.slots.take(SlotRequest(1, name, exchange.principal.id)) as seat:
         exchange.agent_started = True
         seat.borrow()
         run = EmbeddingRun(embedder, parsed.asked, exchange.request_id, seat.give_back)
         seat.close()  # the slot is free when the function has ended
-        runtime.running.add(run)
+        runtime.turns.running.add(run)
         try:
             await _answer(runtime, exchange, run, parsed)
         except OpenAICompatError as error:
             await exchange.fail(not_again(error))  # at once: stopping the function may take its time
         finally:
-            runtime.running.discard(run)
+            runtime.turns.running.discard(run)
             await run.stop(runtime.deadlines.grace)
 
 

@@ -13,7 +13,7 @@ from ..aio.background import let_go
 from ..aio.timers import Fuse
 from ..backend import Principal
 from ..errors import OpenAICompatError
-from ..http import ClientDisconnected, HttpRequest, ResponseBody, ResponseStart, Send, encode_headers
+from ..http import ClientDisconnected, ClientTooSlow, HttpRequest, ResponseBody, ResponseStart, Send, encode_headers
 from ..wire.errors import error_body, error_frame, error_headers
 
 JSON = ("Content-Type", "application/json")
@@ -25,10 +25,6 @@ NOBODY = Principal("")
 def whole_headers(body: bytes) -> list[tuple[str, str]]:
     """The headers of a whole answer: JSON that nobody may cache."""
     return [JSON, ("Cache-Control", "no-store"), ("Content-Length", str(len(body)))]
-
-
-class ClientTooSlow(Exception):
-    """A piece of the answer could not be sent within its deadline; the connection is to be cut."""
 
 
 @dataclass(slots=True)

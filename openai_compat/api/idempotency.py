@@ -64,7 +64,10 @@ class Idempotency:
         answer, and Conflict if the first never ends.
         """
         if not self._store.shared:  # it is in this process, and answers at once
-            await self._once(exchange, body, run)
+            if self._failures is None and exchange.request.header(b"idempotency-key") is None:
+                await run()  # a stream holds each frame that is entered here for as long as it lasts
+            else:
+                await self._once(exchange, body, run)
             return
         await _begun_in_time(exchange, self._patience, partial(self._once, exchange, body, run))
 

@@ -56,15 +56,7 @@ EVENT: Mapping[str, Any] = {
     "required": ["data"],
 }
 NAMED = REF.format(model="")
-PREFIXES: Mapping[str, str] = {
-    "chat_request": "Chat",
-    "chat_response": "Chat",
-    "items": "Item",
-    "response": "Response",
-    "response_events": "Response",
-    "response_request": "Response",
-    "response_tools": "Response",
-}
+PREFIXES: Mapping[str, str] = {"chat": "Chat", "items": "Item", "responses": "Response"}
 """Before the names that several modules have, by module."""
 ANSWERS: Mapping[str, Any] = {
     "ChatCompletion": ChatCompletion,
@@ -155,9 +147,9 @@ def _part(name: str) -> type[WireModel]:
 
 def _plain(name: str) -> str:
     """A name that people would give: of two that are alike pydantic tells the whole module, or the direction."""
-    *_, module, own = ["", *name.split("__")]
+    *_, folder, _module, own = ["", "", *name.split("__")]
     own, _, direction = own.partition("-")
-    return PREFIXES.get(module, "") + own + ("Param" if direction == "Input" else "")
+    return PREFIXES.get(folder, "") + own + ("Param" if direction == "Input" else "")
 
 
 def _readable(schema: Any) -> Any:

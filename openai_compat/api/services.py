@@ -31,6 +31,7 @@ from ..state.rate_limiter import RateLimiter
 from ..state.webhooks import Publisher
 from ..stores.port import Key, Store
 from ..stores.shares import Shares
+from ..turns.run import TurnRunner
 from ..turns.run_group import Interruptible
 from ..turns.slots import Busy, Slots
 from ..wire.presentation import Visibility
@@ -83,7 +84,7 @@ class Runtime:
         turn_locks: locks conversations, also where none are kept for chat.
         leases: what running turns hold in the store.
         response_visibility: where the agents' own tool calls are shown in the Responses API.
-        running: what runs now.
+        turns: runs turns; every API does it with this.
         webhooks: tells other servers what became of responses.
         providers: the model providers behind the agents, where they can be looked at and changed.
         chat_api: how the chat REST API is served, if it is.
@@ -99,6 +100,7 @@ class Runtime:
     embedders: Mapping[str, Embedder]
     unknown_model: Literal["reject", "default"]
     slots: Slots
+    turns: TurnRunner
     busy: Busy | None
     limits: Limits
     deadlines: Deadlines
@@ -124,7 +126,6 @@ class Runtime:
     nearby: Shares
     choice: Choice = field(default_factory=Choice)
     responses: LiveResponses = field(default_factory=LiveResponses)
-    running: set[Interruptible] = field(default_factory=set[Interruptible])
 
     @property
     def models(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""Chat streams that outlive their clients: journaled while they are made, taken up again with `Last-Event-ID`.
+"""Chat streams that outlive their clients: logged while they are made, taken up again with `Last-Event-ID`.
 
 A stream has `id:` lines only where it can be taken up again: under a disconnect policy that lets turns go on.
 """
@@ -22,49 +22,49 @@ from .services import Runtime, now
 
 
 @asynccontextmanager
-async def journaled(
+async def recoverable_stream(
     runtime: Runtime,
     exchange: Exchange,
     identifier: str,
     draft: Draft | None,
     failed: Callable[[OpenAICompatError], bytes] = error_frame,
 ) -> AsyncGenerator[EventLogWriter]:
-    """The journal of a chat stream. What leaves the block as an exception becomes its last frame, as `failed` has it."""
+    """The event log of a chat stream. What leaves the block as an exception becomes its last frame, as `failed` has it."""
     key, token = Key(exchange.principal.id, identifier), identifier if draft is None else draft.token
-    journal = EventLogWriter(runtime.logs, key, token, exchange.request_id)
-    await journal.begin(StoredResponse(id=identifier, created=now(), status="in_progress", body="{}"))
-    runtime.logs.live[key] = journal.log
+    writer = EventLogWriter(runtime.logs, key, token, exchange.request_id, ids=True)
+    await writer.begin(StoredResponse(id=identifier, created=now(), status="in_progress", body="{}"))
+    runtime.logs.live[key] = writer.log
     runtime.leases.hold(token, _nothing if draft is None else draft.interrupt)
     try:
-        yield journal
+        yield writer
     except BaseException as error:
         known = error if isinstance(error, OpenAICompatError) else AgentError("The turn was stopped.")
         status: ResponseStatus = "failed" if known is error else "cancelled"
         end = partial(_end, runtime, key, token, status=status, frame=failed(known))
-        await give_back(partial(end, journal), "chat stream ended")
+        await give_back(partial(end, writer), "chat stream ended")
         raise
     finally:
         if draft is None:
             runtime.leases.drop(token)
         del runtime.logs.live[key]
-        journal.log.end()
+        writer.log.end()
 
 
 async def _end(
-    runtime: Runtime, key: Key, token: str, journal: EventLogWriter, *, status: ResponseStatus, frame: bytes
+    runtime: Runtime, key: Key, token: str, writer: EventLogWriter, *, status: ResponseStatus, frame: bytes
 ) -> None:
     """Say in the log what became of a turn that failed, or whose client has left for good."""
-    response, events = await journal.ending(status, frame)
+    response, events = writer.ended(status), await writer.rest(frame)
     with suppress(OpenAICompatError):
         await runtime.store.commit(Outcome(principal=key.principal, token=token, response=response, events=events))
-    journal.number(frame)
+    writer.record(frame)
 
 
 def _nothing(error: OpenAICompatError) -> None:
     """A stream whose lease was lost goes on; its commit will fail."""
 
 
-async def resume(runtime: Runtime, exchange: Exchange, last_event: str) -> None:
+async def recover_stream(runtime: Runtime, exchange: Exchange, last_event: str) -> None:
     """Go on with a stream after the event that its client has seen last; no agent is run. Raises NotFound."""
     identifier, _, number = last_event.rpartition(":")
     if not (number.isascii() and number.isdigit() and len(number) < 15):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 
 import anyio
 
 from ..aio.background import let_go
 from ..aio.timers import Fuse
+from ..backend import Principal
 from ..errors import OpenAICompatError
 from ..http import Channel, Frame, HttpRequest, encode_headers
 from ..policies.auth import Auth
@@ -107,3 +109,11 @@ class Connection:
     def end(self) -> None:
         """The connection is over."""
         self._fuse.close()
+
+
+@dataclass(frozen=True, slots=True)
+class WebSocketRequester:
+    """Whose request on a WebSocket it is. Not the turn itself: it has what is made for its request, and no cycle."""
+
+    principal: Principal
+    request_id: str

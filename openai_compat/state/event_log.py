@@ -11,7 +11,6 @@ import math
 from bisect import bisect_right
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias
 
 import anyio
 
@@ -20,8 +19,6 @@ from ..errors import Conflict, Unavailable
 from ..stores.port import LOG_BYTES, Events, Key, ResponseStatus, Store, StoredResponse
 
 logger = logging.getLogger("openai_compat")
-
-Ending: TypeAlias = tuple[StoredResponse, Events]
 
 BATCH = 50
 """Frames after which a batch is written."""
@@ -168,15 +165,18 @@ class EventLogWriter:
     """Writes the log of one answer, which `token` holds in the store. `begin` comes first.
 
     Others may follow the answer while it is made: its frames are at hand in this process, and copied to the store.
+    With `ids`, each frame gets its number as an `id:` line, for clients that take a stream up again by it.
     """
 
-    def __init__(self, logs: EventLogs, key: Key, token: str, request_id: str) -> None:
+    def __init__(self, logs: EventLogs, key: Key, token: str, request_id: str, *, ids: bool = False) -> None:
         self.log = EventLog()
         self._response: StoredResponse | None = None
         self._logs = logs
         self._key = key
         self._token = token
         self._request_id = request_id
+        self.ids = ids
+        self._name = key.id.encode()
         self._flushed = -math.inf
         self._copying: Task | None = None
         self._reached = True
@@ -187,12 +187,8 @@ class EventLogWriter:
         self._response = response
         await self._logs.store.begin_response(self._key.principal, response, self._token, self._logs.lease)
 
-    def add(self, frames: bytes, last: int) -> None:
-        """Keep frames, the last of which has the number `last`."""
-        self.log.add(frames, last)
-
-    def number(self, frames: bytes) -> bytes:
-        """Keep frames that have no numbers themselves; returns them with their numbers as `id:` lines."""
+    def record(self, frames: bytes) -> bytes:
+        """Keep frames; returns them as they are to be written."""
         if not frames:
             return frames
         numbered, last = self._numbered(frames)
@@ -200,8 +196,12 @@ class EventLogWriter:
         return numbered
 
     def _numbered(self, frames: bytes) -> tuple[bytes, int]:
-        name, first, pieces = self._key.id.encode(), self.log.last + 1, frames.split(b"\n\n")[:-1]
-        lines = [b"id: %b:%d\n%b\n\n" % (name, number, piece) for number, piece in enumerate(pieces, first)]
+        """The frames with their ids, if they have any, and the number of the last one."""
+        first = self.log.last + 1
+        if not self.ids:
+            return frames, first + frames.count(b"\n\n") - 1
+        pieces = frames.split(b"\n\n")[:-1]
+        lines = [b"id: %b:%d\n%b\n\n" % (self._name, number, piece) for number, piece in enumerate(pieces, first)]
         return b"".join(lines), first + len(pieces) - 1
 
     @property
@@ -259,16 +259,19 @@ class EventLogWriter:
         self._reached = True
         self.log.written(batch)
 
-    async def ending(self, status: ResponseStatus, frames: bytes) -> Ending:
-        """What is to be stored with the last frames, which have no numbers themselves."""
+    def ended(self, status: ResponseStatus) -> StoredResponse:
+        """The answer that was made known, with its outcome."""
         if self._response is None:
             raise RuntimeError("the event log was not begun")
-        numbered, last = self._numbered(frames)
-        events = await self.with_rest(Events(self.log.last + 1, last, numbered.decode()))
-        return replace(self._response, status=status), events
+        return replace(self._response, status=status)
 
-    async def with_rest(self, last: Events) -> Events:
-        """The last events, with all before them that the store does not have yet. Nothing is being written then."""
+    async def rest(self, frames: bytes) -> Events:
+        """What the store does not have yet, with the last frames, which are not recorded yet. Nothing is written then.
+
+        The log is whole once these are in the store; what comes after them is not kept.
+        """
+        numbered, last = self._numbered(frames)
+        events = Events(self.log.last + 1, last, numbered.decode())
         await self._settle()
         waiting = self.log.batch()
-        return last if waiting is None else joined([waiting, last])
+        return events if waiting is None else joined([waiting, events])

@@ -10,8 +10,7 @@ from typing import Any, Protocol, cast, runtime_checkable
 import anyio
 
 from ..agents.describe import describe
-from ..api.exchange import ClientTooSlow
-from ..http import ClientDisconnected, HttpRequest, ResponseBody, ResponseStart, Send
+from ..http import ClientDisconnected, ClientTooSlow, HttpRequest, ResponseBody, ResponseStart, Send
 from ..server import Server
 
 

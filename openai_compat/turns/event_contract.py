@@ -75,7 +75,8 @@ class Enforcer:
         self._own_calls = 0
         self._resume = request.resume
         self._scanner = StopScanner(request.sampling.stop) if request.sampling.stop else None
-        self._halves: dict[type[AgentEvent], HalfJoiner] = {kind: HalfJoiner() for kind in PROSE}
+        self._text_halves = HalfJoiner()
+        self._halves: dict[Prose, HalfJoiner] = {TextDelta: self._text_halves}  # of the others when they come
         self._spoke = False
         self._break_due = False
         self._limit = None if counts_tokens else request.sampling.max_tokens
@@ -101,7 +102,7 @@ class Enforcer:
             case TextDelta():
                 return self._text_event(item)
             case ReasoningDelta() | RefusalDelta():
-                return self._measured(self._halves[type(item)].feed(item.text), type(item))
+                return self._measured(self._halves.setdefault(type(item), HalfJoiner()).feed(item.text), type(item))
             case ToolCallDelta():
                 return self._delta(item)
             case ToolCallStarted() | ToolCallReady() | ToolResult() | MessageBreak():
@@ -123,13 +124,14 @@ class Enforcer:
 
     def passes(self, text: str) -> bool:
         """Whether a text would come out as it is, with nothing before it; it counts as said if so."""
-        if self._break_due or not self._halves[TextDelta].passes(text):
+        if self._break_due or self._text_halves.held or (not text.isascii() and has_halves(text)):
             return False
-        self._spoke = self._spoke or bool(text)
+        if text:
+            self._spoke = True
         return True
 
     def _text(self, text: str) -> list[AgentEvent]:
-        text = self._halves[TextDelta].feed(text)
+        text = self._text_halves.feed(text)
         if self._scanner is not None:
             text = self._scanner.feed(text)
         events = self._measured(text, TextDelta)
@@ -182,9 +184,9 @@ class Enforcer:
         It may be what ends the turn.
         """
         events = self._measured(self._scanner.flush(), TextDelta) if self._scanner is not None else []
-        for kind in PROSE:
+        for kind, halves in self._halves.items():
             if not self.finished:
-                events += self._measured(self._halves[kind].flush(), kind)
+                events += self._measured(halves.flush(), kind)
         return events
 
     def _after_text(self, item: ToolCallStarted | ToolCallReady | ToolResult | MessageBreak) -> list[AgentEvent]:

@@ -1,11 +1,299 @@
-"""Keeps what a turn of an agent leaves behind."""
+"""Runs the agent of a turn, writes what it says, keeps what it came to. Every API does it with `TurnRunner.run`.
+
+    slot -> before_start -> agent -> what it says, as it says it -> commit -> the last frames
+
+An API says by a `TurnPlan` what is run, how its answer is written, where to, and what is kept of it. The rest is the same
+for all: what a failure becomes, how long an answer may be, what fills a silence, and when the slot is free.
+"""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar
+
 import anyio
 
-from ..errors import Conflict
+from ..agents.error_mapping import not_again
+from ..aio.background import let_go
+from ..backend import AgentBackend, AgentRequest
+from ..errors import AgentError, Conflict, OpenAICompatError
+from ..http import ClientDisconnected, ClientTooSlow
+from ..policies.limits import Deadlines, Limits
+from ..reducer import Usage, size_of
+from ..state.conversations import Draft
 from ..stores.port import Outcome, Store
+from .run_group import Interruptible, Requester, RunGroup, Taken
+from .slots import Seat, SlotRequest, Slots
+
+logger = logging.getLogger("openai_compat")
+
+Frames = TypeVar("Frames", bytes, list[dict[str, Any]])
+"""What an answer is written in: bytes, or the frames of a WebSocket."""
+
+Ended: TypeAlias = Literal["completed", "failed", "cancelled"]
+
+
+Frames_contra = TypeVar("Frames_contra", contravariant=True)
+
+
+class Delivery(Protocol[Frames_contra]):
+    """Where an answer goes: to a client in a stream or as a whole, over a WebSocket, into a log, or nowhere."""
+
+    @property
+    def due(self) -> float:
+        """When `flush` has to be called, although nothing is to be written (the event loop's time)."""
+        ...
+
+    def started(self) -> None:
+        """The agent is about to run: it must not be run for this request again in secret."""
+        ...
+
+    async def write(self, frames: Frames_contra) -> None:
+        """More of the answer."""
+        ...
+
+    async def flush(self) -> None:
+        """Pass on what waits to be written elsewhere."""
+        ...
+
+    async def keep_alive(self) -> None:
+        """There was nothing to write for a while."""
+        ...
+
+    async def end(self, frames: Frames_contra) -> None:
+        """The last of the answer, or all of it. What it says has been stored."""
+        ...
+
+
+class TurnPlan(Generic[Frames]):
+    """One turn: which agent is asked what, how its answer is written, where to, and what is kept of it.
+
+    An API has a subclass of its own, which writes (`feed`, `ending`) and knows what to keep.
+
+    Attributes:
+        agent: the agent's own name; the turn is counted for it.
+        draft: the conversation that the turn has for itself.
+        background: whether nobody waits for it, so that it has more time.
+        usage: the tokens that were reported.
+        runs: the agent's run, once it is started; of several, the last one.
+        single: no other run can follow, so the slot is free as soon as the agent has ended.
+        bounded: the answer is kept in memory, so it may not be longer than `Limits.answer`.
+        fails_at_once: a failure is told before the agent is stopped, since nothing has to be free by then.
+    """
+
+    single = True
+    bounded = True
+    fails_at_once = False
+
+    def __init__(
+        self,
+        delivery: Delivery[Frames],
+        requester: Requester,
+        *,
+        id: str,  # noqa: A002  (what it is called everywhere)
+        agent: str,
+        backend: AgentBackend,
+        requests: Sequence[AgentRequest],
+        draft: Draft | None = None,
+        background: bool = False,
+    ) -> None:
+        self.delivery: Delivery[Frames] = delivery
+        self.requester = requester
+        self.id = id
+        self.agent = agent
+        self.backend = backend
+        self.requests = requests
+        self.draft = draft
+        self.background = background
+        self.usage = Usage()
+        self.runs: RunGroup | None = None
+        self._stopped: OpenAICompatError | None = None
+
+    @property
+    def slots(self) -> SlotRequest:
+        """What it is counted for."""
+        return SlotRequest(len(self.requests), self.agent, self.requester.principal.id)
+
+    def interrupt(self, error: OpenAICompatError) -> None:
+        """End it with `error`, as if its agent had raised it, unless the agent has said its last already."""
+        self._stopped = error
+        if self.runs is not None:
+            self.runs.interrupt(error)
+
+    def begin(self, runs: RunGroup) -> None:
+        """A run begins; one that was interrupted before ends at once."""
+        self.runs = runs
+        if self._stopped is not None:
+            runs.interrupt(self._stopped)
+
+    async def before_start(self) -> None:
+        """What is to be done just before the agent is started, when nothing can hinder it any more."""
+
+    def feed(self, taken: Taken) -> Frames:
+        """What is written for what the agents have said."""
+        raise NotImplementedError
+
+    def idle(self) -> Frames:
+        """What was held back to go with the first words, once they are long in coming."""
+        raise NotImplementedError
+
+    async def next_requests(self) -> Sequence[AgentRequest]:
+        """What the agent is asked next in the same turn, once a run is over. Nothing ends the turn."""
+        return ()
+
+    def retry(self, error: OpenAICompatError) -> Sequence[AgentRequest]:
+        """What the agent is asked instead, after it has failed. Nothing lets the turn fail."""
+        del error
+        return ()
+
+    async def ending(self) -> tuple[Outcome | None, Frames]:
+        """What the store is to keep, and the last frames, or the whole answer. Raises AgentError for a bad answer."""
+        raise NotImplementedError
+
+    async def committed(self) -> None:
+        """The outcome is in the store."""
+        if self.draft is not None:
+            self.draft.committed()
+
+    def not_committed(self) -> None:
+        """The outcome could not be stored: the frames that were to follow are void."""
+
+    async def fail(self, error: OpenAICompatError) -> None:
+        """Tell what went wrong, or raise it for the caller to tell."""
+        raise error
+
+
+class TurnObserver(Protocol):
+    """Watches the turns of all APIs. Each turn has one `started` and one `ended`."""
+
+    def started(self, turn: TurnPlan[Any]) -> None:
+        """Its agent is about to run."""
+        ...
+
+    def said(self, turn: TurnPlan[Any], taken: Taken) -> None:
+        """Its agents have said something; `turn.usage` has it already."""
+        ...
+
+    def ended(self, turn: TurnPlan[Any], how: Ended, error: OpenAICompatError | None) -> None:
+        """It is over: kept and told, or failed with `error`, or its client has left."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class TurnRunner:
+    """Runs the turns of one server.
+
+    Attributes:
+        running: what runs now; a server that shuts down interrupts it.
+    """
+
+    slots: Slots
+    limits: Limits
+    deadlines: Deadlines
+    store: Store
+    observers: Sequence[TurnObserver] = ()
+    running: set[Interruptible] = field(default_factory=set[Interruptible])
+
+    async def run(self, plan: TurnPlan[Frames]) -> None:
+        """Take a slot, run the turn in it.
+
+        Raises OpenAICompatError for what goes wrong before the agent is started, and what `plan.fail` leaves to raise.
+        """
+        async with await self.slots.take(plan.slots) as seat:
+            await self.run_seated(plan, seat)
+
+    async def run_seated(self, plan: TurnPlan[Frames], seat: Seat) -> None:
+        """The same in a slot that was taken before. It is free when the agent has ended."""
+        await plan.before_start()
+        plan.delivery.started()
+        for observer in self.observers:
+            observer.started(plan)
+        if plan.draft is not None:
+            plan.draft.on_interrupt(plan.interrupt)
+        self.running.add(plan)
+        how: Ended = "cancelled"
+        failed: OpenAICompatError | None = None
+        try:
+            failed = await self._run(plan, seat)
+            how = "completed" if failed is None else "failed"
+            if failed is not None and not plan.fails_at_once:
+                await plan.fail(failed)
+        finally:
+            self.running.discard(plan)
+            for observer in self.observers:
+                observer.ended(plan, how, failed)
+
+    async def _run(self, plan: TurnPlan[Frames], seat: Seat) -> OpenAICompatError | None:
+        """Run the agent, again for as long as the plan has more to ask. Returns what has failed."""
+        requests, size = plan.requests, 0
+        while True:
+            async with RunGroup(self.deadlines, plan, requests, seat) as runs:
+                plan.begin(runs)
+                if plan.single:
+                    seat.close()  # each slot is free when its agent has ended
+                try:
+                    size = await self._write(plan, runs, size)
+                    requests = await plan.next_requests()
+                    if not requests:
+                        seat.close()
+                        await self._finish(plan)
+                        return None
+                except (ClientDisconnected, ClientTooSlow):
+                    raise
+                except Exception as error:
+                    failed = _public(error, plan.requester.request_id)
+                    requests = plan.retry(failed)
+                    if not requests:
+                        seat.close()
+                        if plan.fails_at_once:  # stopping the agents may take its time
+                            await plan.fail(failed)
+                        return failed
+
+    async def _write(self, plan: TurnPlan[Frames], runs: RunGroup, size: int) -> int:
+        """Write what the agents say as they say it: all there is, in one write, each time around."""
+        delivery, deadlines = plan.delivery, self.deadlines
+        silent_until = runs.now() + deadlines.head
+        while not runs.over:
+            await runs.wait(min(silent_until, delivery.due))
+            taken = runs.take()
+            size += self._look_at(plan, taken)
+            if size > self.limits.answer:
+                raise AgentError("The agent's answer is too long.", status=502, code="answer_too_large")
+            frames, now = plan.feed(taken), runs.now()
+            late = now >= silent_until
+            if late and not frames:
+                frames = plan.idle()
+            if frames:
+                await delivery.write(frames)
+            elif late:
+                await delivery.keep_alive()
+            if frames or late:
+                silent_until = runs.now() + deadlines.heartbeat
+            if now >= delivery.due:
+                await delivery.flush()
+        return size
+
+    def _look_at(self, plan: TurnPlan[Frames], taken: Taken) -> int:
+        """Count the tokens that are reported, tell the observers; returns the size of a bounded answer's new part."""
+        for _, items in taken:
+            plan.usage.count(items)
+        for observer in self.observers:
+            observer.said(plan, taken)
+        return sum([size_of(item) for _, items in taken for item in items]) if plan.bounded else 0
+
+    async def _finish(self, plan: TurnPlan[Frames]) -> None:
+        """Keep what the turn came to, then write its last frames: who hears them may ask for what was kept."""
+        outcome, last = await plan.ending()
+        if outcome is not None:
+            try:
+                await commit(self.store, outcome)
+            except BaseException:
+                plan.not_committed()
+                raise
+            await plan.committed()
+        await plan.delivery.end(last)
 
 
 async def commit(store: Store, outcome: Outcome) -> None:
@@ -14,3 +302,12 @@ async def commit(store: Store, outcome: Outcome) -> None:
         if await store.commit(outcome):
             return
     raise Conflict("The conversation was changed meanwhile.", code="turn_lost", should_retry=False)
+
+
+def _public(error: Exception, request_id: str) -> OpenAICompatError:
+    """What a client is told of a failure. Of a bug of ours the log has the rest."""
+    if isinstance(error, OpenAICompatError):
+        return not_again(error)
+    logger.error("%s: unexpected error", request_id, exc_info=error, extra={"request_id": request_id})
+    let_go(error)
+    return OpenAICompatError("The server failed.", code="internal_error", should_retry=False)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter, deque
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Protocol, Self, TypeAlias
 
 import anyio
 
@@ -94,7 +93,10 @@ class Seat:
         self._open = False
         self._free()
 
-    async def aclose(self) -> None:
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *failure: object) -> None:
         """Close it, and return once other processes can take what is free."""
         self.close()
         await self._slots.settle()
@@ -136,17 +138,8 @@ class Slots:
         for waiter in self._waiters:
             waiter.called.set()
 
-    @asynccontextmanager
-    async def seat(self, request: SlotRequest) -> AsyncGenerator[Seat]:
-        """Slots for as long as the block lasts, and until each agent that was started in it has ended. See `take`."""
-        seat = await self.take(request)
-        try:
-            yield seat
-        finally:
-            await seat.aclose()
-
     async def take(self, request: SlotRequest) -> Seat:
-        """Take slots, all or none, waiting in the queue if there is one. Whoever gets the seat closes it.
+        """Take slots, all or none, waiting in the queue if there is one. Whoever gets the seat closes it: `async with`.
 
         Raises RateLimited (429) or, while shutting down, Unavailable (503).
         """

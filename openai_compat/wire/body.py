@@ -51,14 +51,13 @@ def check_length(name: str, value: object, most: int) -> None:
 
 def _has_infinity(value: Any) -> bool:
     """Whether a number was too large for a float (`1e999`). One loop over all values: searching the text is slower."""
-    waiting: list[Any] = [value]
-    while waiting:
-        item = waiting.pop()
+    values: list[Any] = [value]
+    for item in values:  # it grows meanwhile
         kind = item.__class__
         if kind is dict:
-            waiting.extend(item.values())
+            values += item.values()
         elif kind is list:
-            waiting.extend(item)
+            values += item
         elif kind is float and math.isinf(item):
             return True
     return False

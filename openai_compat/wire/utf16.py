@@ -23,22 +23,19 @@ def has_halves(text: str) -> bool:
 class HalfJoiner:
     """Joins the pieces of one text: a first half at the end of a piece waits for the piece after it."""
 
-    __slots__ = ("_held",)
+    __slots__ = ("held",)
 
     def __init__(self) -> None:
-        self._held = ""
-
-    def passes(self, piece: str) -> bool:
-        """Whether a piece would come out as it is."""
-        return not self._held and not has_halves(piece)
+        self.held = ""
+        """The half that waits for the other one."""
 
     def feed(self, piece: str) -> str:
         """The text that is now known."""
-        text = self._held + piece
-        self._held = text[-1:] if _FIRST[0] <= text[-1:] <= _FIRST[1] else ""
-        return joined(text.removesuffix(self._held))
+        text = self.held + piece
+        self.held = text[-1:] if _FIRST[0] <= text[-1:] <= _FIRST[1] else ""
+        return joined(text.removesuffix(self.held))
 
     def flush(self) -> str:
         """What stands for the half that waits, since nothing comes any more."""
-        held, self._held = self._held, ""
+        held, self.held = self.held, ""
         return joined(held)

@@ -12,8 +12,7 @@ import anyio.lowlevel
 import pytest
 
 from openai_compat import AgentError, Deadlines, Progress, RunContext, Server
-from openai_compat.api.exchange import ClientTooSlow
-from openai_compat.http import HttpRequest, ResponseBody, ResponseStart
+from openai_compat.http import ClientTooSlow, HttpRequest, ResponseBody, ResponseStart
 from tests.core import clocks
 from tests.core.exchanges import LOCALHOST, Recorder, ask, chat, request
 from tests.core.stepping import Diary, agent_threads, eventually, tasks

@@ -65,7 +65,7 @@ async def test_a_client_may_leave_at_every_await_point(kind: Callable[[Diary], A
         over = await cancel_after(steps, handling(server, embedding, sent), how)
         await eventually(lambda server=server: server.runtime.slots.used == 0)
         assert diary.cleaned_up == diary.began <= 1
-        assert not server.runtime.running
+        assert not server.runtime.turns.running
         await eventually(lambda: not agent_threads())
         assert tasks() == before
         assert (await answer(server, embedding())).status == 200

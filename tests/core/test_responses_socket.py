@@ -385,7 +385,7 @@ async def test_wherever_a_client_leaves_nothing_is_left_behind(policy: Any, fram
     with anyio.fail_after(PATIENCE):
         await server.runtime.responses.wait_empty()
         await server.runtime.slots.wait_unused()
-    assert not server.runtime.running
+    assert not server.runtime.turns.running
     async with connected(server, **{"x-conversation-id": "talk"}) as client:
         assert said(await client.ask("three")).endswith("three")
 
@@ -401,7 +401,7 @@ async def test_a_client_that_leaves_stops_what_runs() -> None:
         await gate.waits("a", "b")
     assert sorted(gate.ended) == ["a", "b"]
     assert server.runtime.slots.used == 0
-    assert not server.runtime.running
+    assert not server.runtime.turns.running
 
 
 @requirement("ws.leave")

@@ -13,10 +13,9 @@ from ...aio.off_loop import off_loop
 from ...backend import AgentBackend, AgentRequest
 from ...errors import InvalidRequest, RateLimited
 from ...policies.content import check_content_type
-from ...state.approvals import Binding, decide
+from ...state.approvals import Binding
 from ...state.conversations import Draft
 from ...stores.port import StoredCompletion
-from ...turns.run_group import Form, Job
 from ...wire.chat.call_order import CallOrder
 from ...wire.chat.parse import ParsedChat, check_capabilities, parse_chat
 from ...wire.chat.serialize import ChatForm, ChatStream, completion, stream_end
@@ -27,11 +26,11 @@ from ..attachments import attach, message_places
 from ..body import parse_body, read_body
 from ..detach import outlive
 from ..exchange import Exchange
-from ..generation import generate, say
 from ..own_tools import check_names
 from ..services import Runtime, new_id, now
-from ..stream_recovery import journaled, resume
+from ..stream_recovery import recover_stream, recoverable_stream
 from ..text_approvals import Questions, answered, asks_by_tool
+from .turn import AnswerFormat, ChoicesSpec, ChoicesTurn, answer_with_text
 
 
 async def create(runtime: Runtime, exchange: Exchange) -> None:
@@ -39,7 +38,7 @@ async def create(runtime: Runtime, exchange: Exchange) -> None:
     check_content_type(exchange.request)
     last_event = exchange.request.header(b"last-event-id")
     if last_event is not None:
-        await resume(runtime, exchange, last_event)
+        await recover_stream(runtime, exchange, last_event)
         return
     body = await read_body(exchange.request, runtime.limits, runtime.deadlines)
     caller = runtime.caller(exchange.principal, exchange.request)
@@ -50,13 +49,15 @@ async def create(runtime: Runtime, exchange: Exchange) -> None:
     chore = await runtime.housekeeping.answer(exchange.request, parsed.request) if runtime.housekeeping else None
     if chore is not None:
         exchange.note = "housekeeping"
-        await say(exchange, form, chore, stream=parsed.request.stream)
+        await answer_with_text(exchange, form, chore, stream=parsed.request.stream)
         return
     work = partial(_run, runtime, exchange, parsed, identity, form)
     await outlive(runtime.disconnect, exchange, partial(runtime.idempotency.once, exchange, body, work))
 
 
-async def _run(runtime: Runtime, exchange: Exchange, parsed: ParsedChat, identity: ChatForm, form: Form) -> None:
+async def _run(
+    runtime: Runtime, exchange: Exchange, parsed: ParsedChat, identity: ChatForm, form: AnswerFormat
+) -> None:
     await admit(runtime, exchange)
     if form.keep is not None:
         await runtime.check_store()
@@ -73,19 +74,19 @@ async def _run(runtime: Runtime, exchange: Exchange, parsed: ParsedChat, identit
         await check_names(backend, request, places.keys(), places.__getitem__)
         long = parsed.long or (draft is not None and draft.long)
         request = await off_loop(partial(runtime.messages.apply, request), long=long)
-        request = await attach(runtime, request, backend.capabilities, message_places(parsed.request.messages))
-        job = await _job(runtime, request, Served(identity.id, agent, backend, parsed.choices, draft))
+        request = await attach(runtime, request, backend.capabilities, lambda: message_places(parsed.request.messages))
+        spec = await _spec(runtime, request, Served(identity.id, agent, backend, parsed.choices, draft))
         try:
-            journal = None
+            log = None
             if request.stream and runtime.disconnect.then != "cancel":
-                journal = await stack.enter_async_context(journaled(runtime, exchange, identity.id, draft))
-            await generate(runtime, exchange, job, form, journal=journal)
+                log = await stack.enter_async_context(recoverable_stream(runtime, exchange, identity.id, draft))
+            await runtime.turns.run(ChoicesTurn(runtime, exchange, spec, form, log))
         except RateLimited:
             if runtime.busy is None or exchange.agent_started:
                 raise
             exchange.note = "busy"
             await stack.aclose()
-            await say(exchange, form, await runtime.busy_text(request), stream=request.stream)
+            await answer_with_text(exchange, form, await runtime.busy_text(request), stream=request.stream)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,23 +100,23 @@ class Served:
     draft: Draft | None
 
 
-async def _job(runtime: Runtime, request: AgentRequest, served: Served) -> Job:
-    """The job, with what the request decides about an earlier turn's questions, and with those that it may ask."""
+async def _spec(runtime: Runtime, request: AgentRequest, served: Served) -> ChoicesSpec:
+    """Who answers, with what the request decides about an earlier turn's questions, and with those that it may ask."""
     answers = None
     if served.choices == 1:
         request, answers = await answered(runtime.store, served.agent, request)
     asks = Questions(by_tool=asks_by_tool(request))
     bound = Binding(request.principal.id, served.agent, request.conversation_id)
     most = runtime.limits.answer
-    return Job(
-        served.id,
-        served.agent,
-        served.backend,
-        [request] * served.choices,
-        lambda: Presentation(runtime.visibility, ask=asks.ask, call_order=CallOrder(most)),
-        served.draft,
+    return ChoicesSpec(
+        id=served.id,
+        agent=served.agent,
+        backend=served.backend,
+        requests=[request] * served.choices,
+        view=lambda: Presentation(runtime.visibility, ask=asks.ask, call_order=CallOrder(most)),
         said_view=lambda: Presentation("hidden", ask=asks.ask, call_order=CallOrder(most)),
-        before=None if answers is None else partial(decide, runtime.store, request.principal.id, answers),
+        draft=served.draft,
+        answers=answers,
         questions=partial(asks.kept, served.id, bound),
     )
 
@@ -135,8 +136,8 @@ async def _draft(runtime: Runtime, exchange: Exchange, parsed: ParsedChat) -> Dr
     return draft
 
 
-def _form(chat: ChatForm, parsed: ParsedChat) -> Form:
-    return Form(
+def _form(chat: ChatForm, parsed: ParsedChat) -> AnswerFormat:
+    return AnswerFormat(
         stream=partial(ChatStream, chat),
         stream_end=partial(stream_end, chat),
         whole=partial(completion, chat),

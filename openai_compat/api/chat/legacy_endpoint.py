@@ -6,7 +6,6 @@ from functools import partial
 
 from ...errors import InvalidRequest
 from ...policies.content import check_content_type
-from ...turns.run_group import Form, Job
 from ...wire.chat.legacy_parse import parse_completion
 from ...wire.chat.legacy_serialize import CompletionForm, CompletionStream, completion_stream_end, text_completion
 from ...wire.presentation import Presentation
@@ -14,8 +13,8 @@ from ..admit import admit
 from ..body import parse_body, read_body
 from ..detach import outlive
 from ..exchange import Exchange
-from ..generation import generate, say
 from ..services import Runtime, new_id, now
+from .turn import AnswerFormat, ChoicesSpec, ChoicesTurn, answer_with_text
 
 
 async def create(runtime: Runtime, exchange: Exchange) -> None:
@@ -30,7 +29,7 @@ async def create(runtime: Runtime, exchange: Exchange) -> None:
         raise InvalidRequest(message, param="prompt", code="invalid_value")
     echo = tuple([prompt if wire.echo else "" for prompt in parsed.prompts for _ in range(times)])
     text = CompletionForm(new_id("cmpl-"), now(), wire.model, parsed.include_usage, echo)
-    form = Form(
+    form = AnswerFormat(
         stream=partial(CompletionStream, text),
         stream_end=partial(completion_stream_end, text),
         whole=partial(text_completion, text),
@@ -39,15 +38,15 @@ async def create(runtime: Runtime, exchange: Exchange) -> None:
         chore = await runtime.housekeeping.answer(exchange.request, parsed.requests[0])
         if chore is not None:
             exchange.note = "housekeeping"
-            await say(exchange, form, chore, stream=parsed.requests[0].stream)
+            await answer_with_text(exchange, form, chore, stream=parsed.requests[0].stream)
             return
     requests = [request for request in parsed.requests for _ in range(times)]
     agent, backend = runtime.agent(wire.model, exchange.principal)
-    job = Job(text.id, agent, backend, requests, partial(Presentation, "hidden", refusal_as_text=True))
-    work = partial(_run, runtime, exchange, job, form)
-    await outlive(runtime.disconnect, exchange, partial(runtime.idempotency.once, exchange, body, work))
+    view = partial(Presentation, "hidden", refusal_as_text=True)
+    spec = ChoicesSpec(id=text.id, agent=agent, backend=backend, requests=requests, view=view)
 
+    async def run() -> None:
+        await admit(runtime, exchange)
+        await runtime.turns.run(ChoicesTurn(runtime, exchange, spec, form))
 
-async def _run(runtime: Runtime, exchange: Exchange, job: Job, form: Form) -> None:
-    await admit(runtime, exchange)
-    await generate(runtime, exchange, job, form)
+    await outlive(runtime.disconnect, exchange, partial(runtime.idempotency.once, exchange, body, run))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any
@@ -12,7 +13,7 @@ from ...aio.background import spawn
 from ...backend import AgentRequest, Decision, Sampling
 from ...errors import NotFound, OpenAICompatError
 from ...policies.disconnect import Disconnect
-from ...state.approvals import Answers, Binding, decide, elsewhere, find_answers, settings_in
+from ...state.approvals import Answers, Binding, elsewhere, find_answers, settings_in
 from ...state.conversations import Draft
 from ...stores.port import Approval, Key
 from ...wire.chat_rest.forms import Pieces, Turned, TurnForm, Whole
@@ -26,12 +27,12 @@ from ..detach import outlive
 from ..exchange import Exchange
 from ..follow import CHAT
 from ..services import Runtime, logger, new_id
-from ..stream_recovery import resume
+from ..stream_recovery import recover_stream
 from .lookup import lock, pending_approval
 from .messages import agentic_failure, session_of
 from .prepare import served, with_instructions
 from .request import query, read, tell_client, told
-from .run import Sink, Work, run_turn
+from .run import PreparedTurn, RestTurn
 
 FINISH = Disconnect("finish")
 """What was decided is spent: the turn goes on, whether the client waits for it or not."""
@@ -49,7 +50,7 @@ async def approve(runtime: Runtime, exchange: Exchange) -> None:
     """Decide about a call. Raises NotFound, and Conflict for what was decided already or too late."""
     last_event = exchange.request.header(b"last-event-id")
     if last_event is not None:
-        await resume(runtime, exchange, last_event)
+        await recover_stream(runtime, exchange, last_event)
         return
     asked, body = await read(runtime, exchange, ApproveRequest)
     work = partial(_approve, runtime, exchange, asked)
@@ -61,11 +62,12 @@ async def _approve(runtime: Runtime, exchange: Exchange, asked: ApproveRequest) 
     found = await _find(runtime, exchange.principal.id, asked)
     bound = Binding(exchange.principal.id, found.agent, asked.conversation_id)
     answers = await find_answers(runtime.store, bound, {asked.approval_id: _decision(asked)})
-    go_on = partial(_go_on, runtime, exchange, asked, found=found, answers=answers)
     if asked.background:
-        await _in_background(exchange, asked, lambda sink: go_on(sink=sink))
+        await _in_background(
+            exchange, asked, lambda begun: _go_on(runtime, exchange, asked, found=found, answers=answers, begun=begun)
+        )
     else:
-        await go_on(sink=None)
+        await _go_on(runtime, exchange, asked, found=found, answers=answers, begun=None)
 
 
 async def _find(runtime: Runtime, principal: str, asked: ApproveRequest) -> Approval:
@@ -87,9 +89,15 @@ def _decision(asked: ApproveRequest) -> Decision:
 
 
 async def _go_on(
-    runtime: Runtime, exchange: Exchange, asked: ApproveRequest, *, found: Approval, answers: Answers, sink: Sink | None
+    runtime: Runtime,
+    exchange: Exchange,
+    asked: ApproveRequest,
+    *,
+    found: Approval,
+    answers: Answers,
+    begun: StartedSignal | None,
 ) -> None:
-    """Go on with the turn that has asked; to `sink`, or else to the client."""
+    """Go on with the turn that has asked; with nobody waiting, if its beginning is signalled; else with the client."""
     key = Key(exchange.principal.id, asked.conversation_id)
     settings = await _settings(runtime, key, found)
     _check_asker(runtime, exchange, settings["model"], found)
@@ -98,13 +106,13 @@ async def _go_on(
     async with told(exchange, failed), await lock(runtime, key) as draft:
         work = _work(runtime, exchange, draft, settings, answers)
         form = _form(runtime, asked, found, work, agentic=agentic)
-        if sink is not None:
-            await run_turn(runtime, exchange, work, form, sink=sink)
+        if begun is not None:
+            await runtime.turns.run(RestTurn(runtime, exchange, work, form, begun))
         else:
             await tell_client(runtime, exchange, work, form, stream=asked.stream is True, failed=failed)
 
 
-def _form(runtime: Runtime, asked: ApproveRequest, found: Approval, work: Work, *, agentic: bool) -> TurnForm:
+def _form(runtime: Runtime, asked: ApproveRequest, found: Approval, work: PreparedTurn, *, agentic: bool) -> TurnForm:
     answer = partial(_answer, asked, found)
     if not asked.stream:
         return Whole(answer)
@@ -126,7 +134,9 @@ def _answer(asked: ApproveRequest, found: Approval, turned: Turned) -> ApproveAn
     }
 
 
-def _work(runtime: Runtime, exchange: Exchange, draft: Draft, settings: Mapping[str, Any], answers: Answers) -> Work:
+def _work(
+    runtime: Runtime, exchange: Exchange, draft: Draft, settings: Mapping[str, Any], answers: Answers
+) -> PreparedTurn:
     """The turn as it was asked for at first, with what was decided."""
     caller = runtime.caller(exchange.principal, exchange.request)
     who = served(runtime, caller.principal, settings["model"])
@@ -145,7 +155,7 @@ def _work(runtime: Runtime, exchange: Exchange, draft: Draft, settings: Mapping[
         resume=answers.resume(None),
     )
     draft.go_on(request)
-    return Work(
+    return PreparedTurn(
         id=new_id(CHAT),
         agent=who.agent,
         provider=who.provider,
@@ -156,7 +166,7 @@ def _work(runtime: Runtime, exchange: Exchange, draft: Draft, settings: Mapping[
         user_items=(),
         user=None,
         settings=settings,
-        before=partial(decide, runtime.store, caller.principal.id, answers),
+        answers=answers,
     )
 
 
@@ -180,45 +190,52 @@ def _check_asker(runtime: Runtime, exchange: Exchange, model: str, found: Approv
         raise elsewhere("The agent that has asked this is not served under its name any more.")
 
 
-class _Accepted:
-    """Where a turn is told that nobody waits for. `begun` is set once it runs, or cannot."""
+class StartedSignal:
+    """The delivery of a turn that nobody waits for. `begun` is set once it runs, or cannot."""
+
+    due = math.inf
 
     def __init__(self) -> None:
         self.begun = anyio.Event()
         self.error: Exception | None = None
 
-    async def started(self) -> None:
+    def started(self) -> None:
         """The agent is about to run: the decision counts."""
         self.begun.set()
 
     async def write(self, frames: bytes) -> None:
         """Nobody reads."""
 
+    async def flush(self) -> None:
+        """Nothing waits."""
+
     async def keep_alive(self) -> None:
         """Nobody waits."""
 
-    async def end(self, data: bytes) -> None:
+    async def end(self, frames: bytes) -> None:
         """It is in the conversation."""
 
 
-async def _in_background(exchange: Exchange, asked: ApproveRequest, go_on: Callable[[Sink], Awaitable[None]]) -> None:
+async def _in_background(
+    exchange: Exchange, asked: ApproveRequest, go_on: Callable[[StartedSignal], Awaitable[None]]
+) -> None:
     """Answer once the decision counts; the turn goes on by itself. Raises what went wrong before."""
-    sink = _Accepted()
+    signal = StartedSignal()
 
     async def run() -> None:
         try:
-            await go_on(sink)
+            await go_on(signal)
         except Exception as error:
-            if sink.begun.is_set():
+            if signal.begun.is_set():
                 logger.warning("%s: a turn in the background has failed", exchange.request_id, exc_info=error)
-            sink.error = error
+            signal.error = error
         finally:
-            sink.begun.set()
+            signal.begun.set()
 
     spawn(run, f"turn after {asked.approval_id}", lambda: None)
-    await sink.begun.wait()
-    if isinstance(sink.error, OpenAICompatError):
-        raise sink.error
+    await signal.begun.wait()
+    if isinstance(signal.error, OpenAICompatError):
+        raise signal.error
     exchange.agent_started = True
     answer: ApproveAnswer = {"success": True, "decision": asked.decision, "resumed": True, "pendingApprovals": []}
     await exchange.answer(202, dumps(answer))

@@ -16,7 +16,7 @@ from ..services import Runtime
 from .lookup import lock
 from .prepare import prepare
 from .request import post_turn, tell_client
-from .run import Work
+from .run import PreparedTurn
 
 
 async def create(runtime: Runtime, exchange: Exchange) -> None:
@@ -61,7 +61,7 @@ def _quick_answer(turned: Turned) -> QuickAnswer:
     }
 
 
-def _answer(exchange: Exchange, work: Work, more: partial[dict[str, Any]], turned: Turned) -> dict[str, Any]:
+def _answer(exchange: Exchange, work: PreparedTurn, more: partial[dict[str, Any]], turned: Turned) -> dict[str, Any]:
     answer: Completion = {
         "id": work.id,
         "provider": turned.provider,
@@ -74,7 +74,7 @@ def _answer(exchange: Exchange, work: Work, more: partial[dict[str, Any]], turne
     return {**answer, **more(turned)}
 
 
-def _more(asked: Asked, work: Work, smart: bool, turned: Turned) -> dict[str, Any]:
+def _more(asked: Asked, work: PreparedTurn, smart: bool, turned: Turned) -> dict[str, Any]:
     """What depends on what was asked, and on what has happened."""
     found: dict[str, Any] = {}
     if work.conversation is not None:

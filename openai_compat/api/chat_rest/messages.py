@@ -17,7 +17,7 @@ from ..services import Runtime
 from .lookup import lock, toolbox_of
 from .prepare import prepare
 from .request import post_turn, tell_client, told
-from .run import Work
+from .run import PreparedTurn
 
 
 async def create(runtime: Runtime, exchange: Exchange, conversation: str) -> None:
@@ -60,7 +60,7 @@ def _streamed(more: partial[dict[str, Any]], turned: Turned) -> dict[str, Any]:
     return {**ids, "compaction": turned.record.compaction, **more(turned)}
 
 
-def _more(asked: MessageRequest, work: Work, turned: Turned) -> dict[str, Any]:
+def _more(asked: MessageRequest, work: PreparedTurn, turned: Turned) -> dict[str, Any]:
     """What became of the agent's tools; always told where they were asked for."""
     found: dict[str, Any] = {}
     calls = list(turned.record.calls.values())
@@ -73,7 +73,7 @@ def _more(asked: MessageRequest, work: Work, turned: Turned) -> dict[str, Any]:
     return found
 
 
-def _support(work: Work, *, wanted: bool, used: bool) -> ToolSupport:
+def _support(work: PreparedTurn, *, wanted: bool, used: bool) -> ToolSupport:
     supported = toolbox_of(work.backend) is not None or used
     advice = "This agent has no tools. Choose another one." if wanted and not supported else None
     return {"requested": wanted, "supported": supported, "used": used, "recommendation": advice}
@@ -88,7 +88,7 @@ async def _agentic(runtime: Runtime, exchange: Exchange, conversation: str, aske
         await tell_client(runtime, exchange, work, form, stream=True, failed=failed)
 
 
-def session_of(runtime: Runtime, work: Work, goal: str, asked: AgenticRequest | None) -> Session:
+def session_of(runtime: Runtime, work: PreparedTurn, goal: str, asked: AgenticRequest | None) -> Session:
     """What is known of an agentic turn before it begins."""
     return Session(
         id=work.id,

@@ -13,7 +13,7 @@ from ...errors import InvalidRequest, NotFound
 from ...messages import Message as TypedMessage
 from ...messages import SystemMessage
 from ...policies.chat_api import ContextQuery
-from ...state.approvals import Binding, decide, settings_of, superseded
+from ...state.approvals import Binding, settings_of, superseded
 from ...state.conversations import Draft
 from ...wire.chat_messages import chat_message
 from ...wire.chat_rest.parse import LABELS, agent_request
@@ -23,7 +23,7 @@ from ...wire.conversation_rules import check_conversation
 from ..exchange import Exchange
 from ..follow import CHAT
 from ..services import Runtime, new_id, now
-from .run import Work
+from .run import PreparedTurn
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ def meant(runtime: Runtime, principal: Principal, model: str) -> str | None:
 
 async def prepare(
     runtime: Runtime, exchange: Exchange, asked: Asked, said: tuple[TypedMessage, ...], draft: Draft | None
-) -> Work:
+) -> PreparedTurn:
     """The turn that a request asks for. Raises OpenAICompatError for what is wrong with it."""
     caller = runtime.caller(exchange.principal, exchange.request)
     who = served(runtime, caller.principal, asked.model, asked.provider)
@@ -88,7 +88,7 @@ async def prepare(
     record, time = TurnRecord(new_id), iso(now())
     items = record.user_items(new, {"createdAt": time})
     shown = messages_of("" if draft is None else draft.key.id, items, time)
-    return Work(
+    return PreparedTurn(
         id=new_id(CHAT),
         agent=who.agent,
         provider=who.provider,
@@ -99,7 +99,7 @@ async def prepare(
         user_items=items,
         user=next((message for message in reversed(shown) if message["role"] == "user"), None),
         settings=settings_of(request, instructions),
-        before=None if answers is None else partial(decide, runtime.store, caller.principal.id, answers),
+        answers=answers,
     )
 
 

@@ -14,14 +14,14 @@ from ...wire.chat_rest.forms import TurnForm
 from ...wire.chat_rest.parse import parse, query_of
 from ...wire.chat_rest.types import CamelModel
 from ...wire.errors import error_frame
-from ...wire.json import KEEP_ALIVE_BESIDE_IDS
 from ..admit import admit
 from ..body import parse_body, read_body
+from ..delivery import StreamedAnswer, WholeAnswer
 from ..detach import outlive
 from ..exchange import Exchange
 from ..services import Runtime
-from ..stream_recovery import journaled, resume
-from .run import ToClient, Work, run_turn
+from ..stream_recovery import recover_stream, recoverable_stream
+from .run import PreparedTurn, RestTurn
 
 Model = TypeVar("Model", bound=CamelModel)
 ErrorFrame: TypeAlias = Callable[[OpenAICompatError], bytes]
@@ -46,7 +46,7 @@ async def post_turn(
     last_event = exchange.request.header(b"last-event-id")
     if last_event is not None:
         check_content_type(exchange.request)
-        await resume(runtime, exchange, last_event)
+        await recover_stream(runtime, exchange, last_event)
         return
     asked, body = await read(runtime, exchange, model)
 
@@ -60,7 +60,7 @@ async def post_turn(
 async def tell_client(
     runtime: Runtime,
     exchange: Exchange,
-    work: Work,
+    work: PreparedTurn,
     form: TurnForm,
     *,
     stream: bool,
@@ -68,11 +68,11 @@ async def tell_client(
 ) -> None:
     """Run a turn and answer with it."""
     if not stream or runtime.disconnect.then == "cancel":
-        await run_turn(runtime, exchange, work, form, sink=ToClient(exchange, stream))
+        delivery = StreamedAnswer(exchange) if stream else WholeAnswer(exchange)
+        await runtime.turns.run(RestTurn(runtime, exchange, work, form, delivery))
         return
-    async with journaled(runtime, exchange, work.id, work.draft, failed) as journal:
-        sink = ToClient(exchange, stream, KEEP_ALIVE_BESIDE_IDS)
-        await run_turn(runtime, exchange, work, form, sink=sink, journal=journal)
+    async with recoverable_stream(runtime, exchange, work.id, work.draft, failed) as log:
+        await runtime.turns.run(RestTurn(runtime, exchange, work, form, StreamedAnswer(exchange, log), log=log))
 
 
 @asynccontextmanager

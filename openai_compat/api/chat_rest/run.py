@@ -1,87 +1,28 @@
-"""Runs an agent for one turn of the chat REST API, tells what it says, and keeps what it came to."""
+"""One turn of the chat REST API: written as its form has it, kept in its conversation."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
-from ...agents.error_mapping import not_again
 from ...backend import AgentBackend, AgentRequest
-from ...errors import AgentError, OpenAICompatError
-from ...reducer import size_of
-from ...state.approvals import Binding, questions, with_settings
+from ...state.approvals import Answers, Binding, decide, questions, with_settings
 from ...state.conversations import Draft, stored_items, transcript
 from ...state.event_log import EventLogWriter
 from ...stores.port import Approval, ConversationTurn, Outcome
-from ...turns.run import commit
-from ...turns.run_group import Job, Turns, Unchanged
-from ...turns.slots import SlotRequest
+from ...turns.run import Delivery, TurnPlan
+from ...turns.run_group import Requester, Taken
 from ...wire.chat_messages import reply_message
 from ...wire.chat_rest.forms import Turned, TurnForm
 from ...wire.chat_rest.serialize import TurnRecord, groups_of, iso, message_id, messages_of, usage_of
 from ...wire.chat_rest.types import Message
-from ...wire.json import KEEP_ALIVE
-from ..exchange import Exchange
 from ..services import Runtime, now
 from .lookup import give_title, pending_approval
 
 
-class Sink(Protocol):
-    """Where a turn is told."""
-
-    async def started(self) -> None:
-        """The agent is about to run."""
-        ...
-
-    async def write(self, frames: bytes) -> None:
-        """More frames."""
-        ...
-
-    async def keep_alive(self) -> None:
-        """Nothing to write for a while."""
-        ...
-
-    async def end(self, data: bytes) -> None:
-        """The last frames, or the whole answer."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
-class ToClient:
-    """Tells the client: in a stream, in which `comment` fills a silence, or in one answer."""
-
-    exchange: Exchange
-    stream: bool
-    comment: bytes = KEEP_ALIVE
-
-    async def started(self) -> None:
-        """From now on nobody may run it again in secret."""
-        self.exchange.agent_started = True
-
-    async def write(self, frames: bytes) -> None:
-        """More of the stream."""
-        if not self.exchange.status:
-            await self.exchange.start_stream()
-        await self.exchange.write(frames)
-
-    async def keep_alive(self) -> None:
-        """A comment."""
-        if self.stream:
-            await self.write(self.comment)
-
-    async def end(self, data: bytes) -> None:
-        """The end of the stream, or all of the answer."""
-        if not self.stream:
-            await self.exchange.answer(200, data)
-            return
-        if not self.exchange.status:
-            await self.exchange.start_stream()
-        await self.exchange.end(data)
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
+class PreparedTurn:
     """A turn that is to be run.
 
     Attributes:
@@ -93,7 +34,7 @@ class Work:
         user_items: what the client has said and the conversation does not know yet, as it will be kept.
         user: the user's message among these, as it is shown.
         settings: what is needed to ask the agent the same way again, once somebody has decided about its calls.
-        before: what is to be done just before the agent is started.
+        answers: what is decided about calls that an earlier turn has asked about.
     """
 
     id: str
@@ -106,7 +47,7 @@ class Work:
     user_items: Sequence[dict[str, Any]]
     user: Message | None
     settings: Mapping[str, Any]
-    before: Callable[[], Awaitable[None]] | None = None
+    answers: Answers | None = None
 
     @property
     def conversation(self) -> str | None:
@@ -114,61 +55,105 @@ class Work:
         return None if self.draft is None else self.draft.key.id
 
 
-async def run_turn(
-    runtime: Runtime,
-    exchange: Exchange,
-    work: Work,
-    form: TurnForm,
-    *,
-    sink: Sink,
-    journal: EventLogWriter | None = None,
-) -> None:
-    """Run it. What it came to is kept before the last byte is told.
+class RestTurn(TurnPlan[bytes]):
+    """Writes the turn by `form`, from the record of what the agent says."""
 
-    Raises OpenAICompatError for whatever goes wrong; then nothing is kept.
-    """
-    job = Job(work.id, work.agent, work.backend, [work.request], Unchanged, work.draft)
-    async with runtime.slots.seat(SlotRequest(1, work.agent, work.request.principal.id)) as seat:
-        if work.before is not None:
-            await work.before()
-        await sink.started()
-        async with Turns(runtime.deadlines, runtime.running, exchange, job, seat, fold=False) as turns:
-            seat.close()  # the slot is free when the agent has ended
-            try:
-                await _tell(runtime, turns, work.record, form, sink=sink, journal=journal)
-                kept = _kept(work)
-                last = form.end(kept.turned)
-                await _keep(runtime, work, kept, last, journal)
-                await sink.end(last if journal is None else journal.number(last))
-            except OpenAICompatError as error:
-                raise not_again(error) from None
+    def __init__(
+        self,
+        runtime: Runtime,
+        requester: Requester,
+        prepared: PreparedTurn,
+        form: TurnForm,
+        delivery: Delivery[bytes],
+        *,
+        log: EventLogWriter | None = None,
+    ) -> None:
+        super().__init__(
+            delivery,
+            requester,
+            id=prepared.id,
+            agent=prepared.agent,
+            backend=prepared.backend,
+            requests=[prepared.request],
+            draft=prepared.draft,
+        )
+        self._runtime = runtime
+        self._prepared = prepared
+        self._form = form
+        self._log = log
+        self._held = form.begin()
 
+    async def before_start(self) -> None:
+        """Record the decisions: from now on the agent knows them."""
+        if self._prepared.answers is not None:
+            await decide(self._runtime.store, self.requester.principal.id, self._prepared.answers)
 
-async def _tell(
-    runtime: Runtime, turns: Turns, record: TurnRecord, form: TurnForm, *, sink: Sink, journal: EventLogWriter | None
-) -> None:
-    held, silent_until, size = form.begin(), turns.now() + runtime.deadlines.head, 0
-    while not turns.over:
-        await turns.wait(silent_until if journal is None else min(silent_until, journal.due))
-        items = [item for _, taken in turns.take() for item in taken]
-        size += sum(map(size_of, items))
-        if size > runtime.limits.answer:
-            raise AgentError("The agent's answer is too long.", status=502, code="answer_too_large")
-        frames = form.feed(items, record.feed(items))
-        late = turns.now() >= silent_until
-        if held and (frames or late):
-            frames, held = held + frames, b""
-        if journal is not None:
-            frames = journal.number(frames)
-            await journal.flush()
-        if frames:
-            await sink.write(frames)
-        elif late:
-            await sink.keep_alive()
-        if frames or late:
-            silent_until = turns.now() + runtime.deadlines.heartbeat
-    if held:
-        await sink.write(held if journal is None else journal.number(held))
+    def feed(self, taken: Taken) -> bytes:
+        """The frames for what the agent says, after those that were held back."""
+        record = self._prepared.record
+        frames = b"".join([self._form.feed(items, record.feed(items)) for _, items in taken])
+        return self.idle() + frames if frames else b""
+
+    def idle(self) -> bytes:
+        """The first frames."""
+        held, self._held = self._held, b""
+        return held
+
+    async def ending(self) -> tuple[Outcome | None, bytes]:
+        """The last frames, or the answer; what the conversation and the log keep."""
+        work, log = self._prepared, self._log
+        kept = self._kept()
+        last = self.idle() + self._form.end(kept.turned)
+        if work.draft is None and log is None:
+            return None, last
+        turn = None
+        if work.draft is not None:
+            said = reply_message(work.record.final, frozenset())
+            whole = transcript((*work.draft.request.messages, said))
+            turn = ConversationTurn(work.draft.key.id, stored_items(kept.items), whole)
+        outcome = Outcome(
+            principal=work.request.principal.id,
+            token=work.id if work.draft is None else work.draft.token,
+            conversation=turn,
+            response=None if log is None else log.ended("completed"),
+            events=None if log is None else await log.rest(last),
+            approvals=kept.asked,
+        )
+        return outcome, last
+
+    async def committed(self) -> None:
+        """The turn is kept: its conversation gets a title, if it has none."""
+        await super().committed()
+        if self._prepared.draft is not None:
+            await give_title(self._runtime, self._prepared.draft, self._prepared.user)
+
+    def _kept(self) -> _Kept:
+        work = self._prepared
+        record, identifier, time = work.record, work.conversation or "", iso(now())
+        about = {
+            "createdAt": time,
+            "model": work.request.model,
+            "provider": work.provider,
+            "tokenUsage": _token_usage(record),
+        }
+        reply = record.reply_items(work.agent, about)
+        asked = self._questions()
+        pending = [pending_approval(approval, [work.backend]) for approval in asked]
+        before = () if work.draft is None else work.draft.items
+        assistant = messages_of(identifier, reply, time)[-1]
+        # What is said after a decision belongs to the message that has asked, and is found by its id.
+        assistant["id"] = message_id(groups_of([*before, *work.user_items, *reply])[-1])
+        turned = Turned(record, work.request.model, work.provider, work.user, assistant, pending)
+        return _Kept(turned, [*work.user_items, *reply], asked)
+
+    def _questions(self) -> tuple[Approval, ...]:
+        """What the turn asks, with all that is needed to ask the agent the same way again. Clients never see that."""
+        work = self._prepared
+        if work.draft is None:
+            return ()
+        bound = Binding(work.request.principal.id, work.agent, work.conversation)
+        asked = questions(work.record.approvals, work.record.state, work.id, bound, now())
+        return tuple([replace(one, state=with_settings(one.state, work.settings)) for one in asked])
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,60 +165,6 @@ class _Kept:
     asked: tuple[Approval, ...]
 
 
-def _kept(work: Work) -> _Kept:
-    record, identifier, time = work.record, work.conversation or "", iso(now())
-    about = {
-        "createdAt": time,
-        "model": work.request.model,
-        "provider": work.provider,
-        "tokenUsage": _token_usage(record),
-    }
-    reply = record.reply_items(work.agent, about)
-    asked = _questions(work)
-    pending = [pending_approval(approval, [work.backend]) for approval in asked]
-    before = () if work.draft is None else work.draft.items
-    assistant = messages_of(identifier, reply, time)[-1]
-    # What is said after a decision belongs to the message that has asked, and is found by its id.
-    assistant["id"] = message_id(groups_of([*before, *work.user_items, *reply])[-1])
-    turned = Turned(record, work.request.model, work.provider, work.user, assistant, pending)
-    return _Kept(turned, [*work.user_items, *reply], asked)
-
-
-def _questions(work: Work) -> tuple[Approval, ...]:
-    """What the turn asks, with all that is needed to ask the agent the same way again. Clients never see that."""
-    if work.draft is None:
-        return ()
-    bound = Binding(work.request.principal.id, work.agent, work.conversation)
-    asked = questions(work.record.approvals, work.record.state, work.id, bound, now())
-    return tuple([replace(one, state=with_settings(one.state, work.settings)) for one in asked])
-
-
 def _token_usage(record: TurnRecord) -> Mapping[str, int]:
     usage = usage_of(record.final.usage)
     return {"prompt": usage["promptTokens"], "completion": usage["completionTokens"], "total": usage["totalTokens"]}
-
-
-async def _keep(runtime: Runtime, work: Work, kept: _Kept, last: bytes, journal: EventLogWriter | None) -> None:
-    """Into the conversation, and into the log of the stream. Raises Conflict if it was taken or deleted meanwhile."""
-    ending = None if journal is None else await journal.ending("completed", last)
-    response, events = ending or (None, None)
-    draft = work.draft
-    if draft is None and ending is None:
-        return
-    turn = None
-    if draft is not None:
-        said = reply_message(work.record.final, frozenset())
-        whole = transcript((*draft.request.messages, said))
-        turn = ConversationTurn(draft.key.id, stored_items(kept.items), whole)
-    outcome = Outcome(
-        principal=work.request.principal.id,
-        token=work.id if draft is None else draft.token,
-        conversation=turn,
-        response=response,
-        events=events,
-        approvals=kept.asked,
-    )
-    await commit(runtime.store, outcome)
-    if draft is not None:
-        draft.committed()
-        await give_title(runtime, draft, work.user)

@@ -54,19 +54,21 @@ class ThreadLog:
         """Whether anybody follows."""
         return bool(self._followers)
 
-    def append(self, *frames: Fields) -> None:
-        """Number frames and hand them to all who follow."""
-        thread, last = self.thread, self.last
+    def append(self, *frames: Fields) -> int:
+        """Number frames and hand them to all who follow. Returns the size of what they hold."""
+        thread, last, sizes = self.thread, self.last, 0
         for frame in frames:
             last += 1
             size = FRAME_SIZE + sum([size_of_value(value) for value in frame.values()])
             frame["thread_id"], frame["chat_seq"] = thread, last
             self._sizes.append(size)
-            self._size += size
+            sizes += size
+        self._size += sizes
         self._frames.extend(frames)
         self.last = last
         self._forget()
         self.wake()
+        return sizes - FRAME_SIZE * len(frames)
 
     def wake(self) -> None:
         """Something has happened."""

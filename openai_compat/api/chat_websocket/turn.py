@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol, TypeAlias
@@ -17,13 +17,12 @@ from ...backend import AgentBackend, AgentRequest, Principal
 from ...errors import AgentError, Conflict, OpenAICompatError
 from ...events import PendingCall
 from ...messages import Message, ToolMessage
-from ...reducer import LARGE, FinalMessage, Reducer, size_of
+from ...reducer import LARGE, Reducer
 from ...state.approvals import Answers, Binding, decide, settings_of, superseded, with_settings
 from ...state.conversations import Draft, extended
 from ...stores.port import Approval, Outcome
-from ...turns.run import commit
-from ...turns.run_group import Job, Turns, Unchanged
-from ...turns.slots import Seat, SlotRequest
+from ...turns.run import TurnPlan
+from ...turns.run_group import Taken
 from ...wire.chat_messages import reply_message
 from ...wire.chat_websocket import serialize as chat_frames
 from ...wire.chat_websocket.parse import tool_output
@@ -35,6 +34,8 @@ from ..access_log import log_access
 from ..attachments import Places, attach
 from ..services import Runtime, logger, new_id
 from ..text_approvals import Questions, answered
+from ..websocket import WebSocketRequester
+from .frame_log import ThreadLog
 from .threads import ChatThreads, Thread
 
 Fields: TypeAlias = dict[str, Any]
@@ -98,7 +99,7 @@ def asker_name(agent: str, workflow: str | None) -> str:
     return agent if workflow is None else f"{WORKFLOW}:{workflow}"
 
 
-class ChatTurn:
+class ChatTurn(TurnPlan[list[Fields]]):
     """A turn. It has begun once it has its thread for itself; from then on its frames are the thread's.
 
     Attributes:
@@ -106,11 +107,16 @@ class ChatTurn:
         over: whether its last frame is out.
     """
 
+    single = False
+
     def __init__(self, runtime: Runtime, threads: ChatThreads, asked: Asked) -> None:
         self.request_id = new_id("req_")
+        requester = WebSocketRequester(asked.request.principal, self.request_id)
+        thread = ThreadDelivery()
+        super().__init__(thread, requester, id=new_id("turn_"), agent=asked.agent, backend=asked.backend, requests=())
+        self._delivery = thread
         self.begun = False
         self.over = False
-        self._id = new_id("turn_")
         self._runtime = runtime
         self._threads = threads
         self._asked = asked
@@ -119,7 +125,11 @@ class ChatTurn:
         self._done = anyio.Event()
         self._committing = False
         self._job_ended = asked.workflow is None
-        self._agent: Turns | None = None
+        self._answers: Answers | None = None
+        self._asks = Questions(by_tool=False)
+        self._request = asked.request
+        self._rounds = 0
+        self._begin_round()
         self._calls: dict[str, PendingCall] = {}
         self._outputs: dict[str, str] = {}
         self._answered = anyio.Event()
@@ -133,6 +143,7 @@ class ChatTurn:
     def enter(self, thread: Thread) -> None:
         """The thread that it is in. Comes before `run`."""
         self._thread = thread
+        self._delivery.log = thread.log
 
     async def run(self) -> None:
         """Wait for the thread, run the agent, keep what was said. Raises nothing; what goes wrong is told."""
@@ -185,7 +196,7 @@ class ChatTurn:
     @property
     def _has_finished(self) -> bool:
         """Whether the agent has said its last, so that only its outcome is still to be stored."""
-        return self._agent is not None and all([turn.finished for turn in self._agent.turns])
+        return self.runs is not None and self.runs.finished
 
     def left(self) -> None:
         """Nobody follows it any more: it has a while to end."""
@@ -206,7 +217,7 @@ class ChatTurn:
 
     def describe(self) -> Fields:
         """What it is, as a frame."""
-        return chat_frames.turn_active(self._id, self._asked.request.model, list(self._calls))
+        return chat_frames.turn_active(self.id, self._asked.request.model, list(self._calls))
 
     # the turn
 
@@ -218,39 +229,42 @@ class ChatTurn:
             self._asked.origin.post(frame, binary=self._asked.binary)
 
     def _job(self, status: str) -> None:
-        self._tell(chat_frames.job_update(self._id, self._asked.workflow or "", status))
+        self._tell(self._job_frame(status))
+
+    def _job_frame(self, status: str) -> Fields:
+        return chat_frames.job_update(self.id, self._asked.workflow or "", status)
 
     async def _run(self) -> None:
         runtime = self._runtime
-        async with await self._draft() as draft:
+        async with await self._lock() as draft:
+            self.draft = draft
             draft.on_interrupt(self.interrupt)
             while (before := self._thread.current) is not None:  # its commit has given the conversation free
                 await before.wait()
             self.begun = True
-            runtime.running.add(self)
+            runtime.turns.running.add(self)
             try:
                 self._tell(self.describe())
                 if self._asked.workflow is not None:
                     self._job("running")
-                request, answers = await self._request(draft)
-                asks = Questions(by_tool=False)
-                before_run = None if answers is None else partial(decide, runtime.store, self.principal.id, answers)
-                frames, said = await self._rounds(draft, request, before_run, asks)
-                await self._commit(draft, said, frames, self._kept(asks))
+                self._request, self._answers = await self._prepare(draft)
+                self.requests = [self._request]
+                await runtime.turns.run(self)
+                self.over = True
             finally:
-                runtime.running.discard(self)
+                runtime.turns.running.discard(self)
 
-    def _kept(self, asks: Questions) -> tuple[Approval, ...]:
+    def _questions(self) -> tuple[Approval, ...]:
         """What is to be stored of the questions, with all that is needed to ask the agent the same way again."""
         settings = {**settings_of(self._asked.request, ()), WORKFLOW: self._asked.workflow}
-        asked = asks.kept(self._id, self._bound)
+        asked = self._asks.kept(self.id, self._bound)
         return tuple([replace(one, state=with_settings(one.state, settings)) for one in asked])
 
     @property
     def _bound(self) -> Binding:
         return Binding(self.principal.id, self._asked.asker, self._thread.key.id)
 
-    async def _draft(self) -> Draft:
+    async def _lock(self) -> Draft:
         conversations, key, asked = self._threads.conversations, self._thread.key, self._asked
         if asked.answers is None:
             draft = await conversations.open(key.principal, key.id, asked.request, long=asked.long)
@@ -260,7 +274,7 @@ class ChatTurn:
             draft.go_on(replace(asked.request, resume=asked.answers.resume(None)))
         return draft
 
-    async def _request(self, draft: Draft) -> tuple[AgentRequest, Answers | None]:
+    async def _prepare(self, draft: Draft) -> tuple[AgentRequest, Answers | None]:
         """What the agent is given, and what it decides about an earlier turn's questions."""
         runtime, request, answers = self._runtime, draft.request, self._asked.answers
         if answers is None:
@@ -268,48 +282,51 @@ class ChatTurn:
         if answers is None and (answers := await superseded(runtime.store, self._bound)) is not None:
             request = replace(request, resume=answers.resume(request.resume))
         request = await off_loop(partial(runtime.messages.apply, request), long=draft.long)
-        return await attach(runtime, request, self._asked.backend.capabilities, self._asked.places), answers
+        return await attach(runtime, request, self._asked.backend.capabilities, lambda: self._asked.places), answers
 
-    async def _rounds(
-        self, draft: Draft, request: AgentRequest, before: Callable[[], Awaitable[None]] | None, asks: Questions
-    ) -> tuple[TurnFrames, FinalMessage]:
-        """Run the agent until it calls no more tools of the client's, all in one slot."""
-        async with self._runtime.slots.seat(SlotRequest(1, self._asked.agent, self.principal.id)) as seat:
-            if before is not None:
-                await before()
-            for _ in range(MOST_ROUNDS):
-                frames = TurnFrames()
-                said = await self._round(seat, request, asks, frames)
-                if not said.client_calls:
-                    return frames, said
-                self._agent = None
-                self._runtime.slots.refuse_when_closed()
-                self._tell(chat_frames.message(frames.text, request.model, calls=said.client_calls, usage=frames.usage))
-                reply: Message = reply_message(said, frozenset())
-                more = (reply, *await self._client_tools(said.client_calls))
-                draft.add(*more)
-                request = extended(request, more)
-        raise AgentError("The agent has called the client's tools too often.", status=502, code="too_many_tool_calls")
+    # how it is run and written
 
-    async def _round(self, seat: Seat, request: AgentRequest, asks: Questions, frames: TurnFrames) -> FinalMessage:
-        """One run of the agent."""
-        runtime = self._runtime
-        job = Job(self._id, self._asked.agent, self._asked.backend, [request], Unchanged)
-        view, said, size = Presentation("hidden", ask=asks.ask), Reducer(), 0
-        async with Turns(runtime.deadlines, runtime.running, self, job, seat, fold=False) as turns:
-            self._agent = turns
-            while not turns.over:
-                await turns.wait()
-                for _, items in turns.take():
-                    said.feed(view.show(items))
-                    more = sum([size_of(item) for item in items])
-                    size += more
-                    if size > runtime.limits.answer:
-                        raise AgentError("The agent's answer is too long.", status=502, code="answer_too_large")
-                    self._thread.log.append(*frames.feed(items))
-                    await (self._thread.log.room(0) if more > LARGE else self._thread.log.room())
-        self._job_ended = self._job_ended or frames.job_ended
-        return said.message()
+    async def before_start(self) -> None:
+        """Record the decisions: from now on the agent knows them."""
+        if self._answers is not None:
+            await decide(self._runtime.store, self.principal.id, self._answers)
+
+    def _begin_round(self) -> None:
+        self._view, self._said, self._frames = Presentation("hidden", ask=self._asks.ask), Reducer(), TurnFrames()
+
+    def feed(self, taken: Taken) -> list[Fields]:
+        """The frames for what the agent says."""
+        frames: list[Fields] = []
+        for _, items in taken:
+            self._said.feed(self._view.show(items))
+            frames += self._frames.feed(items)
+        return frames
+
+    def idle(self) -> list[Fields]:
+        """Nothing is held back."""
+        return []
+
+    async def next_requests(self) -> Sequence[AgentRequest]:
+        """Run the client's tools, if the agent has called any, and ask it again with their results."""
+        self._job_ended = self._job_ended or self._frames.job_ended
+        said, draft, runs = self._said.message(), self.draft, self.runs
+        if not said.client_calls or draft is None or runs is None:
+            return ()
+        await runs.stop()
+        self.runs = None
+        self._runtime.slots.refuse_when_closed()
+        self._rounds += 1
+        if self._rounds == MOST_ROUNDS:
+            text = "The agent has called the client's tools too often."
+            raise AgentError(text, status=502, code="too_many_tool_calls")
+        model, frames = self._request.model, self._frames
+        self._tell(chat_frames.message(frames.text, model, calls=said.client_calls, usage=frames.usage))
+        reply: Message = reply_message(said, frozenset())
+        more = (reply, *await self._client_tools(said.client_calls))
+        draft.add(*more)
+        self._request = extended(self._request, more)
+        self._begin_round()
+        return [self._request]
 
     async def _client_tools(self, calls: Sequence[PendingCall]) -> list[ToolMessage]:
         """What the client's tools answer, in time or not."""
@@ -332,28 +349,51 @@ class ChatTurn:
         self._outputs[call.call_id] = output
         self._tell(chat_frames.tool_result(call, output, ok=ok))
 
-    async def _commit(
-        self, draft: Draft, said: FinalMessage, frames: TurnFrames, approvals: tuple[Approval, ...]
-    ) -> None:
-        """Keep what was said, then tell the end. What was kept is not stopped any more."""
-        turn = draft.turn(said)
+    async def ending(self) -> tuple[Outcome | None, list[Fields]]:
+        """The last frames, and what is kept. A turn that is being kept can no longer be stopped."""
+        draft = self.draft
+        if draft is None:
+            raise RuntimeError("a turn of the chat WebSocket has a conversation")
+        approvals, turn = self._questions(), draft.turn(self._said.message())
         outcome = Outcome(principal=self.principal.id, token=draft.token, approvals=approvals, conversation=turn)
-        self._committing = True
-        try:
-            await commit(self._runtime.store, outcome)
-        except BaseException:
-            self._committing = False
-            raise
-        draft.committed()
-        for approval in approvals:
-            self._tell(asked_about(approval))
+        last: list[Fields] = [asked_about(approval) for approval in approvals]
         if not self._job_ended:
-            self._job("completed")
-        self._tell(chat_frames.last_chunk())
-        whole = chat_frames.message(frames.text, self._asked.request.model, usage=frames.usage)
-        self._tell({**whole, "id": turn.items[-1].id, "turn_id": self._id})
-        self.over = True
-        self._thread.log.settled = self._thread.log.last
+            last.append(self._job_frame("completed"))
+        last.append(chat_frames.last_chunk())
+        whole = chat_frames.message(self._frames.text, self._asked.request.model, usage=self._frames.usage)
+        last.append({**whole, "id": turn.items[-1].id, "turn_id": self.id})
+        self._committing = True
+        return outcome, last
+
+    def not_committed(self) -> None:
+        """Nothing was kept: the turn can be stopped, and fails."""
+        self._committing = False
+
+
+class ThreadDelivery:
+    """Where a turn's frames go: to the thread's log, which all who follow it read."""
+
+    due = math.inf
+    log: ThreadLog
+
+    def started(self) -> None:
+        """The thread has been told already."""
+
+    async def write(self, frames: list[Fields]) -> None:
+        """More frames; returns once those who follow are not too far behind."""
+        large = self.log.append(*frames) > LARGE
+        await (self.log.room(0) if large else self.log.room())
+
+    async def flush(self) -> None:
+        """Nothing waits."""
+
+    async def keep_alive(self) -> None:
+        """Nothing: connections have pings."""
+
+    async def end(self, frames: list[Fields]) -> None:
+        """The last frames."""
+        self.log.append(*frames)
+        self.log.settled = self.log.last
 
 
 def asked_about(approval: Approval) -> Fields:

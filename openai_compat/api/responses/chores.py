@@ -7,14 +7,14 @@ from dataclasses import replace
 from ...events import Finished
 from ...http import HttpRequest
 from ...reducer import Item
-from ...wire.json import dumps
+from ...wire.json import DONE, dumps
 from ...wire.responses.parse.request import ParsedResponse
 from ...wire.responses.serialize.stream import ResponseStream
+from ..delivery import StreamedAnswer
 from ..exchange import Exchange
 from ..services import Runtime
 from .ids import ResponseIds
 from .prepare import response_form
-from .sinks import StreamSink
 
 
 async def answer_chore(runtime: Runtime, exchange: Exchange, parsed: ParsedResponse, ids: ResponseIds) -> bool:
@@ -25,7 +25,7 @@ async def answer_chore(runtime: Runtime, exchange: Exchange, parsed: ParsedRespo
     exchange.note = "housekeeping"
     stream, frames = found
     if parsed.stream:
-        await StreamSink(exchange).end(frames)
+        await StreamedAnswer(exchange, end_mark=DONE).end(frames)
     else:
         await exchange.answer(200, dumps(stream.response()))
     return True

@@ -12,14 +12,17 @@ from ...agents.error_mapping import public_error
 from ...backend import CHARACTERS_PER_TOKEN, AgentRequest
 from ...errors import AgentError
 from ...policies.content import check_content_type
-from ...reducer import FinalMessage, size_of
-from ...turns.run_group import Job, Turns, Unchanged
+from ...reducer import Reducer
+from ...stores.port import Outcome
+from ...turns.run import TurnPlan
+from ...turns.run_group import Taken
 from ...wire.items.serialize import compaction_item
 from ...wire.json import dumps
 from ...wire.responses.parse.request import parse_compact, parse_input_tokens
 from ...wire.responses.serialize.response import usage_of
 from ..admit import admit
 from ..body import parse_body, read_body
+from ..delivery import NoAnswer
 from ..exchange import Exchange
 from ..services import Runtime, now
 from .ids import ResponseIds
@@ -35,10 +38,12 @@ async def compact(runtime: Runtime, exchange: Exchange) -> None:
     parsed = await parse_body(body, partial(parse_compact, body, caller, ids))
     await admit(runtime, exchange)
     work = await prepare(runtime, exchange, parsed, ids=ids, http=exchange.request)
+    turn = SummaryTurn(exchange, work)
     try:
-        said = await _said(runtime, exchange, work)
+        await runtime.turns.run(turn)
     finally:
         await _close(work)
+    said = turn.said.message()
     if not said.text.strip():
         raise AgentError("The agent gave no summary.", status=502, code="no_summary")
     answer = {
@@ -57,21 +62,33 @@ async def _close(work: Work) -> None:
         await work.draft.close()
 
 
-async def _said(runtime: Runtime, exchange: Exchange, work: Work) -> FinalMessage:
-    """What the agent says when it is asked for a summary."""
-    job = Job(work.id, work.agent, work.backend, [asking_for_summary(work.request)], Unchanged)
-    size = 0
-    async with (
-        runtime.slots.seat(work.slots) as seat,
-        Turns(runtime.deadlines, runtime.running, exchange, job, seat, fold=True) as turns,
-    ):
-        seat.close()  # the slot is free when the agent has ended
-        while not turns.over:
-            await turns.wait()
-            size += sum([size_of(item) for _, items in turns.take() for item in items])
-            if size > runtime.limits.answer:
-                raise AgentError("The agent's summary is too long.", status=502, code="answer_too_large")
-    return turns.messages[0]
+class SummaryTurn(TurnPlan[bytes]):
+    """Asks an agent for a summary of what was said, and folds its answer."""
+
+    def __init__(self, exchange: Exchange, work: Work) -> None:
+        super().__init__(
+            NoAnswer(exchange),
+            exchange,
+            id=work.id,
+            agent=work.agent,
+            backend=work.backend,
+            requests=[asking_for_summary(work.request)],
+        )
+        self.said = Reducer()
+
+    def feed(self, taken: Taken) -> bytes:
+        """Nothing is written before the end."""
+        for _, items in taken:
+            self.said.feed(items)
+        return b""
+
+    def idle(self) -> bytes:
+        """Nothing is held back."""
+        return b""
+
+    async def ending(self) -> tuple[Outcome | None, bytes]:
+        """Nothing is kept: the summary is the client's."""
+        return None, b""
 
 
 async def input_tokens(runtime: Runtime, exchange: Exchange) -> None:

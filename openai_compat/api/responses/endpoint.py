@@ -19,6 +19,7 @@ from ...wire.json import DONE, KEEP_ALIVE, dumps, from_stored_json
 from ...wire.responses.parse.request import ParsedResponse, parse_response
 from ..admit import admit
 from ..body import parse_body, read_body
+from ..delivery import NoAnswer, StreamedAnswer
 from ..detach import outlive
 from ..exchange import Exchange
 from ..follow import cancel, find, follow, snapshot, write_followed
@@ -27,8 +28,7 @@ from ..services import Runtime, logger
 from .chores import answer_chore
 from .ids import ResponseIds
 from .prepare import Work, prepare
-from .run import Responding
-from .sinks import NoSink, StreamSink
+from .run import run_response
 
 
 async def create(runtime: Runtime, exchange: Exchange) -> None:
@@ -57,17 +57,17 @@ async def _foreground(runtime: Runtime, exchange: Exchange, parsed: ParsedRespon
     work = await prepare(runtime, exchange, parsed, ids=ids, http=exchange.request)
     seat = await seated(runtime, work, known=parsed.store and runtime.disconnect.then != "cancel")
     if parsed.stream:
-        await Responding(runtime, work, StreamSink(exchange), seat).run()
+        await run_response(runtime, work, StreamedAnswer(exchange, work.log, DONE), seat)
         return
-    sink = NoSink(exchange)
-    await Responding(runtime, work, sink, seat).run()
-    if sink.error is not None:
-        raise sink.error
+    delivery = NoAnswer(exchange, work.log)
+    await run_response(runtime, work, delivery, seat)
+    if delivery.error is not None:
+        raise delivery.error
     await exchange.answer(200, dumps(work.stream.response()))
 
 
 async def seated(runtime: Runtime, work: Work, *, known: bool) -> Seat:
-    """The response's slot, for `Responding` to close. Raises OpenAICompatError, and then holds nothing.
+    """The response's slot, for `run_response` to close. Raises OpenAICompatError, and then holds nothing.
 
     One that is to be `known` is in the store before its agent is started: others may find, follow and cancel it.
     """
@@ -87,11 +87,11 @@ async def seated(runtime: Runtime, work: Work, *, known: bool) -> Seat:
 
 
 async def _begin(runtime: Runtime, work: Work) -> None:
-    journal = EventLogWriter(runtime.logs, work.key, work.token, work.asker.request_id)
+    log = EventLogWriter(runtime.logs, work.key, work.token, work.asker.request_id)
     if work.parsed.background:
-        journal.add(work.stream.begin(queued=True), work.stream.sequence)
-    await journal.begin(await off_loop(work.stored, long=work.parsed.long))
-    work.journal = journal
+        log.record(work.stream.begin(queued=True))
+    await log.begin(await off_loop(work.stored, long=work.parsed.long))
+    work.log = log
 
 
 async def _background(runtime: Runtime, exchange: Exchange, parsed: ParsedResponse, ids: ResponseIds) -> None:
@@ -99,20 +99,20 @@ async def _background(runtime: Runtime, exchange: Exchange, parsed: ParsedRespon
     work = await prepare(runtime, exchange, parsed, ids=ids, http=exchange.request)
     seat = await seated(runtime, work, known=True)
     answer = dumps(work.stream.response())
-    responding = Responding(runtime, work, NoSink(exchange, eager=True), seat)
-    spawn(partial(_alone, responding), f"response {work.id}", lambda: None)
+    alone = partial(_alone, runtime, work, NoAnswer(exchange, work.log), seat)
+    spawn(alone, f"response {work.id}", lambda: None)
     if not parsed.stream:
         await exchange.answer(200, answer)
-    elif work.journal is not None:
-        await write_followed(exchange, follow(runtime, work.key, -1, work.journal.log), KEEP_ALIVE)
+    elif work.log is not None:
+        await write_followed(exchange, follow(runtime, work.key, -1, work.log.log), KEEP_ALIVE)
         await exchange.end(DONE)
 
 
-async def _alone(responding: Responding) -> None:
+async def _alone(runtime: Runtime, work: Work, delivery: NoAnswer, seat: Seat) -> None:
     try:
-        await responding.run()
+        await run_response(runtime, work, delivery, seat)
     except Exception as error:
-        logger.error("%s: a background response failed", responding.work.asker.request_id, exc_info=error)
+        logger.error("%s: a background response failed", work.asker.request_id, exc_info=error)
 
 
 async def retrieve(runtime: Runtime, exchange: Exchange, identifier: str) -> None:

@@ -16,7 +16,7 @@ from ...state.approvals import Answers, Binding, check_unchanged, find_answers, 
 from ...state.conversations import Draft, stored_items
 from ...state.event_log import EventLogWriter
 from ...stores.port import Approval, Key, StoredResponse
-from ...turns.run_group import Asker
+from ...turns.run_group import Requester
 from ...turns.slots import SlotRequest
 from ...wire.json import from_stored_json, stored_json
 from ...wire.responses.continuation import is_answers
@@ -42,11 +42,11 @@ class Work:
         before: what was said before the request's own input.
         rootless: whether only its client's connection knows what it continues, so that the store has to keep that too.
         output_format: what the answer has to look like.
-        journal: where its frames are kept for those who follow it; the store knows of the response then.
+        log: where its frames are kept for those who follow it; the store knows of the response then.
     """
 
     id: str
-    asker: Asker
+    asker: Requester
     parsed: ParsedResponse
     agent: str
     backend: AgentBackend
@@ -58,7 +58,7 @@ class Work:
     before: Items = ()
     rootless: bool = False
     output_format: OutputFormat | None = None
-    journal: EventLogWriter | None = None
+    log: EventLogWriter | None = None
 
     @property
     def key(self) -> Key:
@@ -99,7 +99,7 @@ class Work:
 
 async def prepare(
     runtime: Runtime,
-    asker: Asker,
+    asker: Requester,
     parsed: ParsedResponse,
     *,
     ids: ResponseIds,
@@ -116,7 +116,7 @@ async def prepare(
     output_format = None if wanted is None else OutputFormat(wanted, "text.format.schema")
     if parsed.store:
         await runtime.check_store()
-    places = item_places(parsed.input)
+    said = parsed.input
     conversation = _conversation(runtime, parsed, http)
     bound = Binding(asker.principal.id, agent, conversation)
     answers = await find_answers(runtime.store, bound, parsed.decisions) if parsed.decisions else None
@@ -133,7 +133,7 @@ async def prepare(
         if answers is not None:
             kept = draft is not None or parsed.previous is not None
             _check_asked(answers, context if kept else parsed.input)
-        request = await attach(runtime, request, backend.capabilities, places)
+        request = await attach(runtime, request, backend.capabilities, lambda: item_places(said))
     except BaseException:
         if draft is not None:
             await draft.close()
@@ -210,7 +210,7 @@ def _conversation(runtime: Runtime, parsed: ParsedResponse, http: HttpRequest) -
     return runtime.conversations.identify(http, parsed.body)
 
 
-async def _draft(runtime: Runtime, asker: Asker, parsed: ParsedResponse, identifier: str | None) -> Draft | None:
+async def _draft(runtime: Runtime, asker: Requester, parsed: ParsedResponse, identifier: str | None) -> Draft | None:
     """The conversation, for this turn. One that the body names has to be known."""
     if identifier is None:
         return None
@@ -222,7 +222,7 @@ async def _draft(runtime: Runtime, asker: Asker, parsed: ParsedResponse, identif
 
 
 async def _in_context(
-    runtime: Runtime, asker: Asker, parsed: ParsedResponse, draft: Draft | None, nearby: Mapping[str, Items]
+    runtime: Runtime, asker: Requester, parsed: ParsedResponse, draft: Draft | None, nearby: Mapping[str, Items]
 ) -> tuple[ParsedResponse, Items]:
     """The request behind what was said before, with the items that it only named; and what was said before."""
     context = await _before(runtime, asker, parsed, nearby) if draft is None else await _said(draft)
@@ -245,7 +245,7 @@ def _new_items(items: Items) -> tuple[dict[str, Any], ...]:
     return tuple(items[start:])
 
 
-async def _before(runtime: Runtime, asker: Asker, parsed: ParsedResponse, nearby: Mapping[str, Items]) -> Items:
+async def _before(runtime: Runtime, asker: Requester, parsed: ParsedResponse, nearby: Mapping[str, Items]) -> Items:
     """Everything up to the response that this one continues. Its instructions are not carried over."""
     if parsed.previous is None:
         return ()
@@ -266,7 +266,7 @@ async def _said(draft: Draft) -> Items:
     return await off_loop(lambda: draft.items, long=len(draft.conversation.items) > MANY)
 
 
-async def _referenced(runtime: Runtime, asker: Asker, wanted: Sequence[str]) -> Mapping[str, dict[str, Any]]:
+async def _referenced(runtime: Runtime, asker: Requester, wanted: Sequence[str]) -> Mapping[str, dict[str, Any]]:
     """The stored items of these ids; not all of them need be known."""
     found: dict[str, dict[str, Any]] = {}
     for origin in {response_of(identifier) for identifier in wanted}:

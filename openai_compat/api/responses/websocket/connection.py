@@ -29,7 +29,7 @@ from ...services import Runtime, new_id
 from ...websocket import GOING_AWAY, POLICY, RESTART, TOO_BIG, Connection
 from .lanes import LaneLimits, Lanes
 from .local_responses import Nearby
-from .request import ResponseTurn
+from .request import WebSocketResponse
 from .steering import Steering, successor
 
 
@@ -56,7 +56,7 @@ class ResponsesSocket:
         self.steering = Steering(runtime.limits.body)
         self._children = children
         self._lanes = Lanes(LaneLimits(bytes=runtime.limits.body))
-        self._turns: dict[str, ResponseTurn] = {}
+        self._turns: dict[str, WebSocketResponse] = {}
         self._over: OpenAICompatError | None = None
         self._close_code = GOING_AWAY
 
@@ -107,7 +107,7 @@ class ResponsesSocket:
             self._children.start(partial(self._run, request), "response")
 
     async def _run(self, request: Create) -> None:
-        turn = ResponseTurn(self, request)
+        turn = WebSocketResponse(self, request)
         try:
             await turn.run()
         except ClientDisconnected:
@@ -117,7 +117,7 @@ class ResponsesSocket:
         self._begin()
         await self._close_if_over()
 
-    def began(self, turn: ResponseTurn, identifier: str) -> None:
+    def began(self, turn: WebSocketResponse, identifier: str) -> None:
         """A turn's response is made."""
         self._turns[identifier] = turn
         self.steering.began(identifier, turn.request.lane, able=turn.steerable)
@@ -127,7 +127,7 @@ class ResponsesSocket:
         self._turns.pop(identifier, None)
         await self.send(self.steering.failed(identifier))
 
-    async def ended(self, turn: ResponseTurn, response: dict[str, Any]) -> None:
+    async def ended(self, turn: WebSocketResponse, response: dict[str, Any]) -> None:
         """A turn's response is complete, or as complete as it will be."""
         self._turns.pop(response["id"], None)
         frames, follow = self.steering.ended(response)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
 from ....aio.background import let_go
-from ....backend import AgentBackend, AgentRequest, Principal, RunContext
+from ....backend import AgentBackend, AgentRequest, RunContext
 from ....errors import OpenAICompatError
 from ....http import ClientDisconnected
+from ....state.event_log import EventLogWriter
 from ....wire.json import dumps
 from ....wire.responses.parse.request import parse_response
 from ....wire.responses.parse.websocket import Create, Steer
@@ -20,12 +21,12 @@ from ...access_log import log_access
 from ...body import QUICK_FRAME, parse_frame
 from ...detach import outlive
 from ...services import Runtime, logger, new_id
-from ...websocket import Connection
+from ...websocket import Connection, WebSocketRequester
 from ..chores import chore
 from ..endpoint import seated
 from ..ids import ResponseIds
 from ..prepare import Work, prepare
-from ..run import Responding
+from ..run import run_response
 from .local_responses import Nearby
 from .steering import Steering, as_items, with_input
 
@@ -38,7 +39,7 @@ class Socket(Protocol):
     nearby: Nearby
     steering: Steering
 
-    def began(self, turn: ResponseTurn, identifier: str) -> None:
+    def began(self, turn: WebSocketResponse, identifier: str) -> None:
         """A response is made."""
         ...
 
@@ -46,7 +47,7 @@ class Socket(Protocol):
         """A response has failed."""
         ...
 
-    async def ended(self, turn: ResponseTurn, response: dict[str, Any]) -> None:
+    async def ended(self, turn: WebSocketResponse, response: dict[str, Any]) -> None:
         """A response is complete, or as complete as it will be."""
         ...
 
@@ -59,18 +60,8 @@ class Socket(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class _Requester:
-    """Whose request it is. Not the turn itself: it has what is made for its request, which must not have it in turn."""
-
-    principal: Principal
-    request_id: str
-
-
-class ResponseTurn:
+class WebSocketResponse:
     """One request on a connection, and the sink that its response is written to."""
-
-    eager = False
 
     def __init__(self, socket: Socket, request: Create) -> None:
         self.request = request
@@ -127,12 +118,12 @@ class ResponseTurn:
             self._note = "housekeeping"
             await self.write(found[1])
             return
-        asker = _Requester(self.principal, self.request_id)
+        asker = WebSocketRequester(self.principal, self.request_id)
         self._work = work = await prepare(runtime, asker, parsed, ids=ids, http=http, nearby=self._socket.nearby)
         if hasattr(work.backend, "steer") and work.draft is None:
             work.backend = self._agent = _Steerable(work.backend)
         seat = await seated(runtime, work, known=parsed.store and runtime.disconnect.then != "cancel")
-        await Responding(runtime, work, self, seat).run()
+        await run_response(runtime, work, self, seat)
 
     async def _failed(self, error: OpenAICompatError) -> None:
         self._status, self._note = error.status, error.code or error.type
@@ -159,10 +150,30 @@ class ResponseTurn:
         if self._work is not None:
             self._socket.began(self, self._work.id)
 
+    @property
+    def due(self) -> float:
+        """When the log has to be copied to the store."""
+        return math.inf if self._log is None else self._log.due
+
+    @property
+    def _log(self) -> EventLogWriter | None:
+        return None if self._work is None else self._work.log
+
     async def write(self, frames: bytes) -> None:
         """More frames. The first of them commit the input that came while the response before was made."""
+        await self._send_events(frames)
+        await self.flush()
+
+    async def _send_events(self, frames: bytes) -> None:
+        if self._log is not None:
+            self._log.record(frames)
         self._along, self._status = [], 200
         await self._send([frame.text for frame in event_frames(frames, self.request.lane)])
+
+    async def flush(self) -> None:
+        """Copy the log to the store."""
+        if self._log is not None:
+            await self._log.flush()
 
     async def keep_alive(self) -> None:
         """Nothing: connections have pings."""
@@ -174,7 +185,7 @@ class ResponseTurn:
         response = self._work.stream.response()
         if not self._work.parsed.store and not self._gone:
             self._keep(self._work, response["output"])
-        await self.write(frames)
+        await self._send_events(frames)
         if not self._gone:
             await self._socket.ended(self, response)
 
@@ -185,6 +196,8 @@ class ResponseTurn:
 
     async def fail(self, error: OpenAICompatError, frames: bytes) -> None:
         """The last frames of a response that failed: one event, by which clients know that it is over."""
+        if self._log is not None:
+            self._log.record(frames)
         if self._work is None or not self._status:
             raise error
         self._note = error.code or error.type

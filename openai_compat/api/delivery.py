@@ -1,0 +1,140 @@
+"""Where the answers of turns go over HTTP: to the client as a stream or as a whole, or only into the event log."""
+
+from __future__ import annotations
+
+import math
+
+from ..errors import OpenAICompatError
+from ..state.event_log import EventLogWriter
+from ..wire.json import KEEP_ALIVE, KEEP_ALIVE_BESIDE_IDS
+from .exchange import Exchange
+
+
+class WholeAnswer:
+    """One body of JSON, once the turn is over."""
+
+    due = math.inf
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+
+    def started(self) -> None:
+        """The agent must not be run for this request again in secret."""
+        self._exchange.agent_started = True
+
+    async def write(self, frames: bytes) -> None:
+        """Nothing is sent before the end."""
+
+    async def flush(self) -> None:
+        """Nothing waits."""
+
+    async def keep_alive(self) -> None:
+        """Nothing can be sent before the status is known."""
+
+    async def end(self, frames: bytes) -> None:
+        """The answer."""
+        await self._exchange.answer(200, frames)
+
+
+class StreamedAnswer:
+    """Server-sent events. With a log, they are numbered and kept there too. `end_mark` follows the last one."""
+
+    def __init__(self, exchange: Exchange, log: EventLogWriter | None = None, end_mark: bytes = b"") -> None:
+        self._exchange = exchange
+        self._log = log
+        self._comment = KEEP_ALIVE if log is None or not log.ids else KEEP_ALIVE_BESIDE_IDS
+        self._end_mark = end_mark
+
+    @property
+    def due(self) -> float:
+        """When the log has to be copied to the store."""
+        return math.inf if self._log is None else self._log.due
+
+    def started(self) -> None:
+        """The agent must not be run for this request again in secret."""
+        self._exchange.agent_started = True
+
+    async def write(self, frames: bytes) -> None:
+        """More events."""
+        if self._log is not None:
+            frames = self._log.record(frames)
+        await self._send(frames)
+        await self.flush()
+
+    async def _send(self, data: bytes) -> None:
+        if not self._exchange.status:
+            await self._exchange.start_stream()
+        await self._exchange.write(data)
+
+    async def flush(self) -> None:
+        """Copy the log to the store."""
+        if self._log is not None:
+            await self._log.flush()
+
+    async def keep_alive(self) -> None:
+        """A comment, which every client skips."""
+        await self._send(self._comment)
+
+    async def end(self, frames: bytes) -> None:
+        """The last events."""
+        if self._log is not None:
+            frames = self._log.record(frames)
+        if not self._exchange.status:
+            await self._exchange.start_stream()
+        await self._exchange.end(frames + self._end_mark)
+
+    async def fail(self, error: OpenAICompatError, frames: bytes) -> None:
+        """The last events of a stream that failed. Raises `error` if nothing was written before: it has a status."""
+        if self._log is not None:
+            frames = self._log.record(frames)
+        if not self._exchange.status:
+            raise error
+        self._exchange.has_failed(error)
+        await self._exchange.end(frames + self._end_mark)
+
+
+class NoAnswer:
+    """For turns whose client waits for their outcome, or for nothing. The log, if there is one, has all events.
+
+    Attributes:
+        error: what the turn failed with.
+    """
+
+    def __init__(self, exchange: Exchange, log: EventLogWriter | None = None) -> None:
+        self._exchange = exchange
+        self._log = log
+        self.error: OpenAICompatError | None = None
+
+    @property
+    def due(self) -> float:
+        """When the log has to be copied to the store."""
+        return math.inf if self._log is None else self._log.due
+
+    def started(self) -> None:
+        """The agent must not be run for this request again in secret."""
+        self._exchange.agent_started = True
+
+    async def write(self, frames: bytes) -> None:
+        """Into the log."""
+        if self._log is not None:
+            self._log.record(frames)
+            await self._log.flush()
+
+    async def flush(self) -> None:
+        """Copy the log to the store."""
+        if self._log is not None:
+            await self._log.flush()
+
+    async def keep_alive(self) -> None:
+        """Nobody waits."""
+
+    async def end(self, frames: bytes) -> None:
+        """The last events."""
+        if self._log is not None:
+            self._log.record(frames)
+
+    async def fail(self, error: OpenAICompatError, frames: bytes) -> None:
+        """Keep the error, and its events."""
+        if self._log is not None:
+            self._log.record(frames)
+        self.error = error
