@@ -19,9 +19,9 @@ from measure import Measure, Scale, Target
 from measures import cpu_per_event, events_per_second
 from servers.agents import EVENTS_PER_SECOND
 
-from openai_compat.stores.engine import Row, Stepwise, Transaction
+from openai_compat.stores.engine import Autocommit, Row, Transaction
 from openai_compat.stores.open import open_store
-from openai_compat.stores.port import LEASE, ConversationTurn, Item, Key, Outcome, Store
+from openai_compat.stores.port import LEASE, ConversationTurn, Item, Key, Store, TurnOutcome
 from openai_compat.stores.sql import SqlStore
 from openai_compat.stores.sql_conversations import begin
 
@@ -42,10 +42,10 @@ def item(role: str, text: str) -> Item:
     return Item(identifier, json.dumps({"id": identifier, "type": "message", "role": role, "content": content}))
 
 
-def outcome(conversation: str, token: str) -> Outcome:
+def outcome(conversation: str, token: str) -> TurnOutcome:
     """What a turn leaves behind: a question and an answer."""
     said = (item("user", "Hello there."), item("assistant", "The quick brown fox jumps over the lazy dog."))
-    return Outcome(principal=PRINCIPAL, token=token, conversation=ConversationTurn(conversation, said))
+    return TurnOutcome(principal=PRINCIPAL, token=token, conversation=ConversationTurn(conversation, said))
 
 
 # The store alone
@@ -239,7 +239,7 @@ async def _grown(store: SqlStore, turns: int) -> Key:
 async def _turn(store: SqlStore, key: Key) -> None:
     """A turn that reads nothing."""
     token = secrets.token_hex(16)
-    await store.engine.run(Stepwise(partial(_lock, key, token), durable=False))
+    await store.engine.run(Autocommit(partial(_lock, key, token), durable=False))
     assert await store.commit(outcome(key.id, token))
 
 

@@ -40,9 +40,10 @@ from .events import (
     ToolResult,
     UsageReported,
 )
+from .package import __version__ as __version__
 from .policies.auth import key_from_env, key_from_file
-from .policies.chat_api import ChatApi, ContextQuery
-from .policies.chat_socket import ChatSocket
+from .policies.chat_rest import ChatApi, ContextQuery
+from .policies.chat_websocket import ChatSocket
 from .policies.conversations import Conversations
 from .policies.cors import Cors
 from .policies.disconnect import Disconnect
@@ -55,7 +56,6 @@ from .server import Server
 from .state.webhooks import Webhooks
 from .stores.memory import MemoryStore
 from .turns.slots import Admission
-from .version import __version__ as __version__
 
 __all__ = (
     "Admission",

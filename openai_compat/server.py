@@ -11,7 +11,7 @@ from typing import Literal, cast
 import anyio
 
 from .agents.adapt import Agent, as_backend
-from .agents.compaction import Compacting, Compaction
+from .agents.compaction import CompactingBackend, Compaction
 from .agents.embedder import Embedder, EmbedFunction
 from .agents.setting_types import check_strings
 from .aio.background import let_go
@@ -25,13 +25,13 @@ from .api.routes import routes
 from .api.routing import Public, Route
 from .api.server_settings import check_server_settings
 from .api.services import Runtime, logger, new_id, now
-from .api.websocket import Connection
+from .api.websocket import WebSocketConnection
 from .backend import AgentBackend
 from .errors import NotFound, OpenAICompatError, Unavailable, UpgradeRequired
 from .http import Channel, ClientDisconnected, ClientTooSlow, HttpRequest, Send
 from .policies.auth import Auth, BearerAuth, Keys, KeySource, OpenAccess, with_key_of_query
-from .policies.chat_api import ChatApi
-from .policies.chat_socket import ChatSocket
+from .policies.chat_rest import ChatApi
+from .policies.chat_websocket import ChatSocket
 from .policies.conversations import Conversations
 from .policies.cookies import CookieKey
 from .policies.cors import Cors, check_origin, is_preflight
@@ -46,7 +46,7 @@ from .providers.port import ProviderControl
 from .state.conversations import ConversationLocks
 from .state.event_log import EventLogs
 from .state.leases import Leases
-from .state.maintenance import Upkeep
+from .state.maintenance import StoreMaintenance
 from .state.rate_limiter import RateLimiter
 from .state.webhooks import Publisher, Webhooks
 from .stores.memory import MemoryStore
@@ -171,7 +171,7 @@ class Server:
             logs=EventLogs(store, leases.seconds),
             providers=providers,
             chat_api=chat_api,
-            upkeep=Upkeep(store, retention),
+            upkeep=StoreMaintenance(store, retention),
             nearby=shares_of(limits.body),
             idempotency=Idempotency(
                 store, deadlines.request, leases, _telling(conversations, agent_headers), replay_failures
@@ -194,7 +194,7 @@ class Server:
             sockets=sockets,
             needs_key=keys is not None,
         )
-        self._connections: set[Connection] = set()
+        self._connections: set[WebSocketConnection] = set()
         self._drained = False
 
     async def handle(self, request: HttpRequest, send: Send) -> None:
@@ -235,7 +235,7 @@ class Server:
         route, _ = self._routes.find(request.path)
         if route is not None and route.query_key:
             request = with_key_of_query(request)
-        connection = Connection(request, channel, new_id("req_"), self.runtime.deadlines.write, self.auth)
+        connection = WebSocketConnection(request, channel, new_id("req_"), self.runtime.deadlines.write, self.auth)
         self._connections.add(connection)
         try:
             with connection.scope:
@@ -252,7 +252,7 @@ class Server:
             connection.end()
             _log(connection)
 
-    async def _serve_or_fail(self, connection: Connection, route: Route | None) -> None:
+    async def _serve_or_fail(self, connection: WebSocketConnection, route: Route | None) -> None:
         try:
             await self._serve(connection, route)
         except OpenAICompatError as error:
@@ -262,7 +262,7 @@ class Server:
         except Exception as error:
             await connection.fail(_unexpected(error, connection.request_id))
 
-    async def _serve(self, connection: Connection, route: Route | None) -> None:
+    async def _serve(self, connection: WebSocketConnection, route: Route | None) -> None:
         request = connection.request
         if self._hosts is not None:
             self._hosts.check(request)
@@ -387,7 +387,7 @@ def _backends(agents: Agent | Mapping[str, Agent], compaction: Compaction | None
 def _compacting(backend: AgentBackend, compaction: Compaction | None) -> AgentBackend:
     if compaction is None or backend.capabilities.context_window is None:
         return backend
-    return Compacting(backend, compaction)
+    return CompactingBackend(backend, compaction)
 
 
 def _unexpected(error: Exception, request_id: str) -> OpenAICompatError:
@@ -397,6 +397,6 @@ def _unexpected(error: Exception, request_id: str) -> OpenAICompatError:
     return OpenAICompatError("The server failed.", code="internal_error", should_retry=False)
 
 
-def _log(exchange: Exchange | Connection) -> None:
+def _log(exchange: Exchange | WebSocketConnection) -> None:
     request = exchange.request
     log_access(exchange.request_id, request.method, request.path, exchange.status, exchange.milliseconds, exchange.note)

@@ -15,7 +15,7 @@ from openai_compat.aio.background import spawn
 from openai_compat.http import ClientDisconnected, ClientTooSlow, HttpRequest, ResponseBody, ResponseStart
 
 
-class Call:
+class InProcessCall:
     """A request being answered: its messages as they come. Closing it is "the client left". Made on an event loop."""
 
     def __init__(self, server: Server, request: HttpRequest) -> None:
@@ -71,11 +71,11 @@ class BlockingCall:
         return self._portal.call(self._call.receive, seconds)
 
 
-async def _make(server: Server, request: HttpRequest) -> Call:
-    return Call(server, request)
+async def _make(server: Server, request: HttpRequest) -> InProcessCall:
+    return InProcessCall(server, request)
 
 
-def _leave(portals: BlockingPortalProvider, portal: BlockingPortal, call: Call) -> None:
+def _leave(portals: BlockingPortalProvider, portal: BlockingPortal, call: InProcessCall) -> None:
     if threading.get_ident() == call.thread:  # collected as garbage on the loop's own thread, which must not block
         threading.Thread(target=_leave, args=(portals, portal, call), daemon=True).start()
         return

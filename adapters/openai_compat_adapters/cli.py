@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 from openai_compat import __version__
-from openai_compat.extras import MissingExtra, needs
+from openai_compat.package import MissingExtra, needs
 
 with needs("the command line"):
     import click

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from openai_compat import Server
-from openai_compat.extras import needs
+from openai_compat.package import needs
 
 with needs(__name__):
     import httpx2

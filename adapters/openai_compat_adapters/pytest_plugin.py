@@ -18,9 +18,9 @@ import pytest
 if TYPE_CHECKING:
     from openai_compat.testing import Recording
 
-    from .testing import Served
+    from .testing import ServedClient
 
-Open = Callable[..., "Served"]
+Open = Callable[..., "ServedClient"]
 Golden = Callable[["Recording"], None]
 
 
@@ -131,7 +131,7 @@ def served() -> Generator[Open]:
 
     with ExitStack() as stack:
 
-        def opened(agent: Any, **options: Any) -> Served:
+        def opened(agent: Any, **options: Any) -> ServedClient:
             return stack.enter_context(serve(agent, **options))
 
         yield opened

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, cast
 
 from openai_compat import Server
-from openai_compat.extras import needs
+from openai_compat.package import needs
 from openai_compat.policies.auth import OpenAccess
 
 with needs(__name__, "serve"):

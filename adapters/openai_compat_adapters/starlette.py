@@ -17,8 +17,8 @@ import anyio
 
 from openai_compat import Server
 from openai_compat.aio.background import Task, spawn
-from openai_compat.extras import needs
 from openai_compat.http import ClientDisconnected, ClientTooSlow, HttpRequest, ResponseBody, ResponseStart, Send
+from openai_compat.package import needs
 
 with needs(__name__):
     from starlette.applications import Starlette

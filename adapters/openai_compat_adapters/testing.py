@@ -17,8 +17,8 @@ from typing import Any, cast
 import anyio
 
 from openai_compat import Server
-from openai_compat.extras import needs
 from openai_compat.http import HttpRequest, ResponseBody, ResponseStart, Send
+from openai_compat.package import needs
 from openai_compat.testing import Answer, Recording, Run, Watched
 from openai_compat.testing.recording import recorded
 from openai_compat.testing.wrapping import wrapped
@@ -32,7 +32,7 @@ with needs(__name__):
 
 
 @dataclass(frozen=True)
-class Served:
+class ServedClient:
     """A server in this process and clients for it.
 
     Attributes:
@@ -56,7 +56,7 @@ class Served:
 @contextmanager
 def served(
     agent: Any, *, recording: Recording | None = None, api_key: str = "test", **options: Any
-) -> Generator[Served]:
+) -> Generator[ServedClient]:
     """Serve an agent, several by name, or a Server; `options` are those of Server.
 
     With `recording`, what the clients send and get is added to it. Leaving it closes the plain client; the other one
@@ -72,7 +72,7 @@ def served(
     client = openai.OpenAI(http_client=httpx2.Client(transport=plain), **settings)
     async_client = openai.AsyncOpenAI(http_client=httpx2.AsyncClient(transport=asynchronous), **settings)
     with client:
-        yield Served(server, client, async_client, cast("Mapping[str, Watched]", server.runtime.agents))
+        yield ServedClient(server, client, async_client, cast("Mapping[str, Watched]", server.runtime.agents))
 
 
 class UrlTarget:

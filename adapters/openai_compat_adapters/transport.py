@@ -12,10 +12,10 @@ from collections.abc import AsyncIterator, Iterator
 from anyio.from_thread import BlockingPortalProvider
 
 from openai_compat import Server
-from openai_compat.extras import needs
 from openai_compat.http import HttpRequest, ResponseBody, ResponseStart
+from openai_compat.package import needs
 
-from ._call import BlockingCall, Call
+from ._call import BlockingCall, InProcessCall
 
 with needs(__name__):
     import httpx2
@@ -29,7 +29,7 @@ class AsyncTransport(httpx2.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send `request`, and return as soon as the answer's head is there."""
-        call = Call(self._server, _http_request(request, await request.aread(), lasting=True))
+        call = InProcessCall(self._server, _http_request(request, await request.aread(), lasting=True))
         body = _AsyncBody(call, request)
         try:
             return _response(request, await body.receive(), body)
@@ -57,7 +57,7 @@ class SyncTransport(httpx2.BaseTransport):
 
 
 class _AsyncBody(httpx2.AsyncByteStream):
-    def __init__(self, call: Call, request: httpx2.Request) -> None:
+    def __init__(self, call: InProcessCall, request: httpx2.Request) -> None:
         self._call = call
         self._request = request
 

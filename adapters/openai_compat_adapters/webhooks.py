@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import ssl
 
-from openai_compat.extras import needs
+from openai_compat.package import needs
 from openai_compat.state.webhooks import Headers
 
 with needs(__name__):

@@ -8,13 +8,12 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
-from ..backend import CHARACTERS_PER_TOKEN, AgentBackend, AgentRequest, Capabilities, RunContext
+from ..backend import CHARACTERS_PER_TOKEN, AgentBackend, AgentRequest, Capabilities, RunContext, ToolChoice
 from ..events import AgentEvent, Compacted, TextDelta, UsageReported
 from ..messages import AssistantMessage, Message, SystemMessage, TextPart, ToolMessage, UserMessage
 from ..wire.chat_messages import chat_message
 from ..wire.items.parse import SUMMARY
 from .adapt import close
-from .compaction_request import asking_for_summary
 from .setting_types import check_fields
 
 TOKENS_PER_MESSAGE = 10
@@ -47,7 +46,7 @@ class Compaction:
         check_fields(self)
 
 
-class Compacting:
+class CompactingBackend:
     """An agent whose conversations are made shorter in time. Everything else is the agent's own."""
 
     def __init__(self, agent: AgentBackend, policy: Compaction) -> None:
@@ -91,7 +90,7 @@ class Compacting:
             summary = self._policy.summarise(request)
             said.append(await summary if inspect.isawaitable(summary) else summary)
             return
-        items = self._agent.run(asking_for_summary(request), context)
+        items = self._agent.run(summary_request(request), context)
         try:
             async for item in items:
                 if isinstance(item, str | TextDelta):
@@ -151,3 +150,43 @@ def _parts(request: AgentRequest) -> Parts:
 def _with(request: AgentRequest, messages: Sequence[Message]) -> AgentRequest:
     raw = [chat_message(message) for message in messages]
     return replace(request, messages=tuple(messages), raw_messages=raw, raw_items=None)
+
+
+ASKED = (
+    "Summarise the conversation so far, so that it can go on from your summary alone. Keep what the user wants, what "
+    "was decided, names, numbers, results of tools, and what is still to be done. Answer with the summary and nothing "
+    "else."
+)
+
+
+def summary_request(request: AgentRequest) -> AgentRequest:
+    """The request that makes an agent sum up what `request` would have gone on with; without tools."""
+    message = UserMessage((TextPart(ASKED),))
+    return replace(
+        request,
+        messages=(*request.messages, message),
+        raw_messages=[*request.raw_messages, chat_message(message)],
+        raw_items=None,
+        tools=(),
+        tool_choice=ToolChoice(frozenset()),
+        response_format=None,
+        resume=None,
+        purpose="summary",
+        stream=False,
+    )
+
+
+def drop_oldest_half(request: AgentRequest) -> AgentRequest | None:
+    """The request without the older half of what was said; None if only the user's last message would be left.
+
+    Instructions stay. What stays of the rest begins with a message of the user, so that no result is without its call.
+    """
+    said = [message for message in request.messages if not isinstance(message, SystemMessage)]
+    users = [index for index, message in enumerate(said) if isinstance(message, UserMessage)]
+    later = [index for index in users if index >= len(said) / 2]
+    start = later[0] if later else users[-1] if users else 0
+    if start == 0:
+        return None
+    dropped = {id(message) for message in said[:start]}
+    messages: tuple[Message, ...] = tuple([message for message in request.messages if id(message) not in dropped])
+    return replace(request, messages=messages, raw_messages=[chat_message(message) for message in messages])

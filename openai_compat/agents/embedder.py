@@ -12,7 +12,7 @@ from typing import Any, TypeAlias, cast
 
 from ..aio.worker_thread import ThreadRun
 from ..errors import AgentError
-from ..wire.embedding_values import EmbeddingInput, Vector, is_finite
+from ..wire.embeddings import EmbeddingInput, Vector, is_finite
 from .describe import describe
 
 EmbedFunction: TypeAlias = Callable[..., Any]

@@ -28,7 +28,7 @@ STATUS_IN_STREAM = {
 CONTEXT_LENGTH_PHRASES = ("prompt is too long", "maximum context length", "context window")
 
 
-def public_error(error: BaseException) -> OpenAICompatError:
+def to_public_error(error: BaseException) -> OpenAICompatError:
     """The error to answer with: the agent's own declared one, a mapped upstream one, or a plain "agent_error".
 
     None of them carries the text of an exception that was not written for the client. Never raises, however broken
@@ -43,7 +43,7 @@ def public_error(error: BaseException) -> OpenAICompatError:
 def _mapped(error: BaseException) -> OpenAICompatError:
     error = _single(error)
     if isinstance(error, OpenAICompatError):
-        return not_again(error)
+        return without_retry(error)
     if isinstance(error, TimeoutError):
         return AgentError("The agent timed out.", status=504, code="agent_timeout")
     if type(error).__module__.partition(".")[0] in VENDORS:
@@ -61,7 +61,7 @@ def _single(error: BaseException) -> BaseException:
     return error
 
 
-def not_again(error: OpenAICompatError) -> OpenAICompatError:
+def without_retry(error: OpenAICompatError) -> OpenAICompatError:
     """The same, telling the client not to repeat the request, unless it says itself what to do: the agent has run."""
     if error.should_retry is None:
         error.should_retry = False

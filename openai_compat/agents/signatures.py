@@ -21,7 +21,7 @@ VARIABLE = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
 
 
 @dataclass(frozen=True, slots=True)
-class Arguments:
+class AgentArguments:
     """The values that a function gets: what each of `positional` and of the keywords `named` is to be."""
 
     positional: tuple[str, ...]
@@ -33,7 +33,7 @@ class Arguments:
         return frozenset({*self.positional, *self.named.values()})
 
 
-def arguments_of(function: Callable[..., Any], *, may_take_none: bool) -> Arguments:
+def arguments_of(function: Callable[..., Any], *, may_take_none: bool) -> AgentArguments:
     """What to give to `function`.
 
     Parameters with one of our names get what they are named after. If none of those says where the user's message
@@ -57,7 +57,7 @@ def arguments_of(function: Callable[..., Any], *, may_take_none: bool) -> Argume
     if any([p.kind is Parameter.POSITIONAL_ONLY and p.name in given for p in parameters]):
         known = ", ".join(ARGUMENTS)
         raise TypeError(f"{describe(function)} has others before its parameters {known}, which are positional-only")
-    return Arguments(tuple(positional), given)
+    return AgentArguments(tuple(positional), given)
 
 
 def _taker(free: list[Parameter], given: Mapping[str, str], *, is_class: bool) -> Parameter | None:

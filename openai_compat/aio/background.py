@@ -87,7 +87,7 @@ def let_go(error: BaseException) -> None:
     error.__traceback__ = None
 
 
-async def to_the_end(work: Callable[[], Awaitable[None]], name: str) -> None:
+async def run_uncancelled(work: Callable[[], Awaitable[None]], name: str) -> None:
     """Do `work` in a task of its own, so that no cancellation of the caller, of whatever kind, can meet it.
 
     For giving back what others wait for. Raises what `work` raises, unless the caller has left by then.

@@ -14,9 +14,10 @@ from __future__ import annotations
 import math
 import os
 import signal
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from subprocess import DEVNULL, PIPE
 
 import anyio
@@ -200,3 +201,14 @@ async def _end_group(process: Process, grace: float) -> None:
 def _signal_group(process: Process, number: signal.Signals) -> None:
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, number)
+
+
+BASICS = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "LC_*", "TZ", "TMPDIR", "TERM")
+"""Variables that every command gets. The server's keys and database URLs are not among them."""
+
+
+def allowed_environment(names: Iterable[str], values: Mapping[str, str]) -> dict[str, str]:
+    """The server's variables whose names are in BASICS or `names` (`*` matches any characters), and `values`."""
+    patterns = (*BASICS, *names)
+    passed = {name: value for name, value in os.environ.items() if any([fnmatchcase(name, p) for p in patterns])}
+    return passed | dict(values)

@@ -28,7 +28,7 @@ def _asyncio_loop() -> asyncio.AbstractEventLoop | None:
         return None
 
 
-class Sleeper(Protocol):
+class Waiter(Protocol):
     """Something to sleep on, once."""
 
     def wake(self) -> None:
@@ -40,13 +40,13 @@ class Sleeper(Protocol):
         ...
 
 
-def new_sleeper() -> Sleeper:
+def new_waiter() -> Waiter:
     """A sleeper on the running event loop."""
     loop = _asyncio_loop()
-    return _TrioSleeper() if loop is None else _AsyncioSleeper(loop)
+    return _TrioWaiter() if loop is None else _AsyncioWaiter(loop)
 
 
-class _AsyncioSleeper:
+class _AsyncioWaiter:
     __slots__ = ("_future",)
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -60,7 +60,7 @@ class _AsyncioSleeper:
         await self._future
 
 
-class _TrioSleeper:
+class _TrioWaiter:
     def __init__(self) -> None:
         self._event = anyio.Event()
 
@@ -71,7 +71,7 @@ class _TrioSleeper:
         await self._event.wait()
 
 
-class Signal(Protocol):
+class WakeEvent(Protocol):
     """Lets one task sleep until it is called, or for so long. A call that comes while it is awake is not lost."""
 
     def set(self) -> None:
@@ -87,18 +87,18 @@ class Signal(Protocol):
         ...
 
 
-def new_signal() -> Signal:
+def new_wake_event() -> WakeEvent:
     """A signal on the running event loop."""
     loop = _asyncio_loop()
-    return _TrioSignal() if loop is None else _AsyncioSignal(loop)
+    return _TrioWakeEvent() if loop is None else _AsyncioWakeEvent(loop)
 
 
-class _AsyncioSignal:
+class _AsyncioWakeEvent:
     __slots__ = ("_alarm", "_called", "_loop", "_sleeping")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._alarm = _Alarm(loop)
+        self._alarm = ReusableTimer(loop)
         self._called = False
         self._sleeping: asyncio.Future[None] | None = None
 
@@ -125,7 +125,7 @@ class _AsyncioSignal:
         self._alarm.close()
 
 
-class _TrioSignal:
+class _TrioWakeEvent:
     def __init__(self) -> None:
         self._event = anyio.Event()
 
@@ -142,14 +142,14 @@ class _TrioSignal:
         pass
 
 
-class Fuse:
+class WriteTimeout:
     """Cancels a scope unless it is put out in time. It may be lit again and again."""
 
     __slots__ = ("_alarm", "_scope")
 
     def __init__(self, scope: anyio.CancelScope) -> None:
         loop = _asyncio_loop()
-        self._alarm = None if loop is None else _Alarm(loop)
+        self._alarm = None if loop is None else ReusableTimer(loop)
         self._scope = scope
 
     def light(self, seconds: float) -> None:
@@ -172,7 +172,7 @@ class Fuse:
             self._alarm.close()
 
 
-class _Alarm:
+class ReusableTimer:
     """Calls a function in so many seconds. A timer that goes off too early, the alarm having been moved, is set anew."""
 
     __slots__ = ("_due", "_goes_off", "_loop", "_ring", "_timer")

@@ -13,13 +13,18 @@ from ..errors import Conflict, NotFound
 from ..policies.content import check_content_type
 from ..state.conversations import stored_items
 from ..state.degraded import give_back
-from ..stores.port import Conversation, ConversationTurn, Key, Outcome
+from ..stores.port import Conversation, ConversationTurn, Key, TurnOutcome
 from ..turns.run import commit
 from ..wire.body import parse_object, validate
-from ..wire.conversations_parse import check_new, parse_new_conversation, parse_new_items
-from ..wire.conversations_types import ConversationObject, DeletedConversation
+from ..wire.chat.stored_types import MetadataUpdate
+from ..wire.conversations import (
+    ConversationObject,
+    DeletedConversation,
+    check_new,
+    parse_new_conversation,
+    parse_new_items,
+)
 from ..wire.json import dumps, from_stored_json
-from ..wire.stored_types import MetadataUpdate
 from .body import parse_body, read_body
 from .exchange import Exchange
 from .paging import page_of, page_query, unknown_cursor
@@ -106,7 +111,7 @@ async def _add(runtime: Runtime, key: Key, items: Sequence[dict[str, Any]]) -> N
             raise _unknown()
         check_new(items, {item.id for item in locked.items})
         turn = ConversationTurn(key.id, stored_items(items))
-        await commit(runtime.store, Outcome(principal=key.principal, token=token, conversation=turn))
+        await commit(runtime.store, TurnOutcome(principal=key.principal, token=token, conversation=turn))
     finally:
         await give_back(partial(runtime.store.release, key, token), "conversation given free")
 

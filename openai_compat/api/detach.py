@@ -14,7 +14,7 @@ from ..policies.disconnect import Disconnect
 from .services import logger
 
 
-class Leavable(Protocol):
+class Detachable(Protocol):
     """A request, over HTTP or a WebSocket, whose client may leave."""
 
     @property
@@ -22,23 +22,23 @@ class Leavable(Protocol):
         """Where its log lines are."""
         ...
 
-    def outlive(self) -> None:
-        """The work may go on without the client: that it cannot be written to is no failure from now on."""
+    def allow_detach(self) -> None:
+        """Treat write failures as a disconnect, not as an error, from now on."""
         ...
 
-    def leave(self) -> None:
+    def detach(self) -> None:
         """The client has left, but the work goes on: nothing more is sent."""
         ...
 
 
-async def outlive(policy: Disconnect, exchange: Leavable, work: Callable[[], Awaitable[None]]) -> None:
+async def run_detachable(policy: Disconnect, exchange: Detachable, work: Callable[[], Awaitable[None]]) -> None:
     """Do `work`. If this call is cancelled meanwhile, the work is too, or goes on with nobody to write to."""
     if policy.then == "cancel":
         await work()
         return
-    exchange.outlive()
+    exchange.allow_detach()
     detached = _Detached(exchange, work)
-    task = spawn(detached.run, "request that may outlive its client", lambda: None)
+    task = spawn(detached.run, "request that may go on without its client", lambda: None)
     try:
         await task.wait()
     except BaseException:
@@ -48,7 +48,7 @@ async def outlive(policy: Disconnect, exchange: Leavable, work: Callable[[], Awa
 
 
 class _Detached:
-    def __init__(self, exchange: Leavable, work: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, exchange: Detachable, work: Callable[[], Awaitable[None]]) -> None:
         self._exchange = exchange
         self._work = work
         self._scope = anyio.CancelScope()
@@ -67,5 +67,5 @@ class _Detached:
     def leave(self, grace: float) -> None:
         """The client is gone: nothing is sent any more, and the rest has `grace` seconds."""
         self._alone = True
-        self._exchange.leave()
+        self._exchange.detach()
         self._scope.deadline = anyio.current_time() + grace

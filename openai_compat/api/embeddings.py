@@ -9,15 +9,13 @@ from functools import partial
 import anyio
 
 from ..agents.embedder import Embedder
-from ..agents.error_mapping import not_again, public_error
+from ..agents.error_mapping import to_public_error, without_retry
 from ..aio.background import Task, spawn
 from ..backend import CHARACTERS_PER_TOKEN
 from ..errors import DeadlineExceeded, OpenAICompatError
 from ..policies.content import check_content_type
 from ..turns.slots import SlotRequest
-from ..wire.embedding_values import EmbeddingInput, Vector
-from ..wire.embeddings_parse import ParsedEmbedding, check_taken, parse_embedding
-from ..wire.embeddings_serialize import embedding_list
+from ..wire.embeddings import EmbeddingInput, ParsedEmbedding, Vector, check_taken, embedding_list, parse_embedding
 from .admit import admit
 from .body import parse_body, read_body
 from .exchange import Exchange
@@ -41,7 +39,7 @@ async def create(runtime: Runtime, exchange: Exchange) -> None:
         try:
             await _answer(runtime, exchange, run, parsed)
         except OpenAICompatError as error:
-            await exchange.fail(not_again(error))  # at once: stopping the function may take its time
+            await exchange.fail(without_retry(error))  # at once: stopping the function may take its time
         finally:
             runtime.turns.running.discard(run)
             await run.stop(runtime.deadlines.grace)
@@ -119,7 +117,7 @@ class EmbeddingRun:
             self._settled.set()
 
     def _fail(self, error: BaseException) -> None:
-        self._error = self._error or public_error(error)
+        self._error = self._error or to_public_error(error)
         text = "%s: the embed function failed"
         logger.error(text, self._request_id, exc_info=error, extra={"request_id": self._request_id})
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import anyio
 
 from ..aio.background import let_go
-from ..aio.timers import Fuse
+from ..aio.timers import WriteTimeout
 from ..backend import Principal
 from ..errors import OpenAICompatError
 from ..http import ClientDisconnected, ClientTooSlow, HttpRequest, ResponseBody, ResponseStart, Send, encode_headers
@@ -28,7 +28,7 @@ def whole_headers(body: bytes) -> list[tuple[str, str]]:
 
 
 @dataclass(slots=True)
-class Recording:
+class RecordedAnswer:
     """A copy of an answer. `body` is None once there was more than `left` bytes of it; `complete` at its end."""
 
     left: int
@@ -78,12 +78,12 @@ class Exchange:
         self.failed = False
         self.on_failed: Callable[[Exchange], None] | None = None
         self.on_begun: Callable[[], object] | None = None
-        self.recording: Recording | None = None
+        self.recording: RecordedAnswer | None = None
         self.headers: list[tuple[str, str]] = [("X-Request-Id", request_id)]
         self.about: list[tuple[str, str]] = []
         self.scope = anyio.CancelScope()
-        self._fuse = Fuse(self.scope)
-        self._outlives = False
+        self._fuse = WriteTimeout(self.scope)
+        self._detachable = False
         self._gone = False
         self._send = send
         self._write_deadline = write_deadline
@@ -115,13 +115,13 @@ class Exchange:
 
     def record(self, limit: int) -> None:
         """Keep a copy of the answer, up to `limit` bytes of body."""
-        self.recording = Recording(limit)
+        self.recording = RecordedAnswer(limit)
 
-    def outlive(self) -> None:
-        """The work may go on without the client: that it cannot be written to is no failure from now on."""
-        self._outlives = True
+    def allow_detach(self) -> None:
+        """Treat write failures as a disconnect, not as an error, from now on."""
+        self._detachable = True
 
-    def leave(self) -> None:
+    def detach(self) -> None:
         """The client has left, but the work goes on: nothing more is sent."""
         self._gone = True
 
@@ -190,7 +190,7 @@ class Exchange:
         await self._deliver(ResponseBody(b"", body.more) if self.request.method == "HEAD" else body)
 
     async def _deliver(self, message: ResponseStart | ResponseBody) -> None:
-        if self._outlives:
+        if self._detachable:
             await self._try_to_deliver(message)
             return
         self._fuse.light(self._write_deadline)

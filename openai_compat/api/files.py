@@ -7,8 +7,7 @@ from urllib.parse import parse_qs, quote
 from ..errors import InvalidRequest, NotFound
 from ..policies.content import check_form
 from ..stores.port import Key, StoredFile
-from ..wire.files_parse import OVERHEAD, UNKNOWN_TYPE, parse_upload, upload_form
-from ..wire.files_types import DeletedFile, File
+from ..wire.files import OVERHEAD, UNKNOWN_TYPE, DeletedFile, File, parse_upload, upload_form
 from ..wire.json import dumps
 from .body import feed_body
 from .exchange import Exchange

@@ -13,11 +13,11 @@ from ..state.event_log import EventLog, frames_after
 from ..stores.port import Events, Key, StoredResponse
 from ..wire.errors import error_frame
 from ..wire.json import from_stored_json, stored_json
-from ..wire.responses.serialize.lost import lost_response
+from ..wire.responses.serialize.response import lost_response
 from .exchange import Exchange
 from .services import Runtime
 
-LOOK = 0.1
+POLL_INTERVAL = 0.1
 """Seconds between two looks at the log of a response that another process makes."""
 
 LOOK_AGAIN = 10
@@ -36,12 +36,12 @@ async def find(runtime: Runtime, key: Key) -> StoredResponse:
     if found is None:
         raise NotFound(f"Response with id '{key.id[:64]}' not found.", code="response_not_found", param="response_id")
     if found.running and not found.alive:
-        await _bury(runtime, key, found)
+        await _mark_lost(runtime, key, found)
         found = await runtime.store.response(key) or found
     return found
 
 
-async def _bury(runtime: Runtime, key: Key, found: StoredResponse) -> None:
+async def _mark_lost(runtime: Runtime, key: Key, found: StoredResponse) -> None:
     """Say that a response has failed, in its log too. Whoever comes second does nothing."""
     error = Unavailable("The process that ran this response has died.", code="worker_lost", should_retry=False)
     last = -1
@@ -59,7 +59,7 @@ async def _bury(runtime: Runtime, key: Key, found: StoredResponse) -> None:
         runtime.webhooks.publish("response.failed", key.id, key.principal)
 
 
-async def follow(runtime: Runtime, key: Key, after: int, here: EventLog | None = None) -> AsyncIterator[bytes]:
+async def stream_events(runtime: Runtime, key: Key, after: int, here: EventLog | None = None) -> AsyncIterator[bytes]:
     """The frames of a response after number `after`, as they come, until its outcome; b"" for a heartbeat of silence.
 
     `here` is its log, if it is known.
@@ -99,7 +99,7 @@ async def _follow_elsewhere(runtime: Runtime, key: Key, after: int) -> AsyncIter
             yield b""
             told = anyio.current_time()
         looks += 1
-        await anyio.sleep(LOOK)
+        await anyio.sleep(POLL_INTERVAL)
         if not looks % LOOK_AGAIN or batches:
             found = await find(runtime, key)
 
@@ -161,7 +161,7 @@ async def _outcome(runtime: Runtime, key: Key) -> StoredResponse:
     found = await find(runtime, key)
     with anyio.move_on_after(CANCELLED_WITHIN):
         while found.running:
-            await anyio.sleep(LOOK / 2)
+            await anyio.sleep(POLL_INTERVAL / 2)
             found = await find(runtime, key)
     if found.running:
         body = {**from_stored_json(found.body), "status": "cancelled", "completed_at": None}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..wire.json import dumps
-from ..wire.models_types import Model, ModelList
+from ..wire.models import Model, ModelList
 from .exchange import Exchange
 from .services import Runtime
 

@@ -3,38 +3,65 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, cast
 from urllib.parse import quote
 
-from ..version import __version__
-from ..wire.chat.completion_types import Completion
+from ..package import __version__
 from ..wire.chat.request_types import ChatCompletionRequest, CompletionRequest, WireModel
-from ..wire.chat.response_types import ChatCompletion, ChatCompletionChunk
-from ..wire.conversations_types import (
+from ..wire.chat.response_types import ChatCompletion, ChatCompletionChunk, TextCompletion
+from ..wire.chat.stored_types import CompletionPage, Deleted, KeptConversation, MessagePage, MetadataUpdate
+from ..wire.conversations import (
     ConversationCreate,
     ConversationItems,
     ConversationObject,
     DeletedConversation,
     ItemPage,
 )
-from ..wire.embeddings_types import EmbeddingList, EmbeddingRequest
-from ..wire.error_types import ErrorEnvelope
-from ..wire.files_types import DeletedFile, File, FilePage
+from ..wire.embeddings import EmbeddingList, EmbeddingRequest
+from ..wire.errors import ErrorEnvelope
+from ..wire.files import EXPIRY, PURPOSES, DeletedFile, File, FilePage
 from ..wire.json import dumps
-from ..wire.models_types import Model, ModelList
-from ..wire.responses.answer_types import CompactedResponse, DeletedResponse, InputItemPage, InputTokens
+from ..wire.models import Model, ModelList
 from ..wire.responses.event_types import StreamEvent
 from ..wire.responses.parse.request import COMPACT_FIELDS, TOKEN_FIELDS
 from ..wire.responses.request_types import ResponseRequest
-from ..wire.responses.response_types import Response
-from ..wire.stored_types import CompletionPage, Deleted, KeptConversation, MessagePage, MetadataUpdate
+from ..wire.responses.response_types import CompactedResponse, DeletedResponse, InputItemPage, InputTokens, Response
 from .chat_rest import openapi as chat_api
 from .exchange import Exchange
-from .openapi_paths import KEYS, REF, paths
 from .openapi_rules import with_rules
-from .routing import Route
+from .routing import Operation, Route
 from .services import Runtime
+
+REF = "#/components/schemas/{model}"
+
+KEYS: Sequence[Mapping[str, Any]] = ({"bearer": []}, {"apiKey": []})
+COOKIE: Mapping[str, Any] = {"cookie": []}
+"""The ways to bring the key: any of them will do."""
+
+NAME: Mapping[str, Any] = {"type": "string", "minLength": 1}
+
+Content = Mapping[str, Any]
+"""Schemas by media type."""
+
+FORM: Final[Content] = {
+    "multipart/form-data": {
+        "schema": {
+            "type": "object",
+            "properties": {
+                "file": {"type": "string", "format": "binary", "minLength": 1},
+                "purpose": {"enum": list(PURPOSES)},
+                "expires_after[anchor]": {"const": "created_at"},
+                "expires_after[seconds]": {"type": "integer", "minimum": EXPIRY[0], "maximum": EXPIRY[-1]},
+            },
+            "required": ["file", "purpose"],
+            "dependentRequired": {
+                "expires_after[anchor]": ["expires_after[seconds]"],
+                "expires_after[seconds]": ["expires_after[anchor]"],
+            },
+        }
+    }
+}
 
 REQUESTS: tuple[type[WireModel], ...] = (
     ChatCompletionRequest,
@@ -56,13 +83,11 @@ EVENT: Mapping[str, Any] = {
     "required": ["data"],
 }
 NAMED = REF.format(model="")
-PREFIXES: Mapping[str, str] = {"chat": "Chat", "items": "Item", "responses": "Response"}
-"""Before the names that several modules have, by module."""
 ANSWERS: Mapping[str, Any] = {
     "ChatCompletion": ChatCompletion,
     "ChatCompletionChunk": ChatCompletionChunk,
     "CompactedResponse": CompactedResponse,
-    "Completion": Completion,
+    "Completion": TextCompletion,
     "CompletionPage": CompletionPage,
     "ConversationObject": ConversationObject,
     "Deleted": Deleted,
@@ -146,10 +171,9 @@ def _part(name: str) -> type[WireModel]:
 
 
 def _plain(name: str) -> str:
-    """A name that people would give: of two that are alike pydantic tells the whole module, or the direction."""
-    *_, folder, _module, own = ["", "", *name.split("__")]
-    own, _, direction = own.partition("-")
-    return PREFIXES.get(folder, "") + own + ("Param" if direction == "Input" else "")
+    """A name that people would give: of a type that is both read and written pydantic tells the direction."""
+    own, _, direction = name.partition("-")
+    return own + ("Param" if direction == "Input" else "")
 
 
 def _readable(schema: Any) -> Any:
@@ -163,3 +187,49 @@ def _readable(schema: Any) -> Any:
     fields = cast("dict[str, Any]", schema)
     apart = "discriminator" in fields
     return {"anyOf" if key == "oneOf" and not apart else key: _readable(value) for key, value in fields.items()}
+
+
+def json(name: str, prefix: str = "") -> Content:
+    """JSON of a named schema."""
+    return {"application/json": {"schema": {"$ref": REF.format(model=prefix + name)}}}
+
+
+def asked(whole: str | None, event: str, prefix: str = "") -> Content:
+    """JSON of one schema or, streamed, events whose data is JSON of another. Some tools look at the event itself."""
+    plain: Content = {} if whole is None else json(whole, prefix)
+    schemas = [{"$ref": REF.format(model=name)} for name in (prefix + event, "ServerSentEvent")]
+    return {**plain, "text/event-stream": {"schema": {"anyOf": schemas}}}
+
+
+def paths(routes: Iterable[Route]) -> dict[str, Any]:
+    """All routes that are to be described, with their operations."""
+    return {
+        route.shown_path: {method.lower(): _described(route, found) for method, found in route.operations.items()}
+        for route in routes
+        if route.described and route.operations
+    }
+
+
+def _described(route: Route, operation: Operation) -> dict[str, Any]:
+    described: dict[str, Any] = {"operationId": operation.id, "summary": operation.summary}
+    if route.open:
+        described["security"] = []
+    elif route.cookie:
+        described["security"] = [*KEYS, COOKIE]
+    parameters = [
+        *[{"name": name, "in": "path", "required": True, "schema": NAME} for name in route.parameters],
+        *[{"name": name, "in": "query", "schema": schema} for name, schema in operation.query.items()],
+    ]
+    if parameters:
+        described["parameters"] = parameters
+    if operation.body:
+        described["requestBody"] = {"required": True, "content": operation.body}
+    found = {
+        str(status): {"description": text, "content": content} for status, (text, content) in operation.more.items()
+    }
+    described["responses"] = {
+        str(operation.status): {"description": "The answer", "content": operation.answer},
+        **found,
+        "default": {"description": "An error", "content": json("ErrorEnvelope")},
+    }
+    return described

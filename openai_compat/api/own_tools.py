@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 
-from ..agents.error_mapping import public_error
+from ..agents.error_mapping import to_public_error
 from ..backend import AgentBackend, AgentRequest
 from ..errors import InvalidRequest
 
@@ -37,4 +37,4 @@ async def _own(backend: AgentBackend, request: AgentRequest) -> frozenset[str]:
         named = ask(request)
         return declared | frozenset(await named if inspect.isawaitable(named) else named)
     except Exception as error:
-        raise public_error(error) from error
+        raise to_public_error(error) from error

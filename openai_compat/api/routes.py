@@ -7,7 +7,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ..policies.chat_api import ChatApi
+from ..policies.chat_rest import ChatApi
 from . import conversations as conversations_api
 from . import deployments, embeddings, files, health, models, openapi
 from .chat import endpoint as chat
@@ -15,7 +15,7 @@ from .chat import kept_conversations as conversations
 from .chat import legacy_endpoint as completions
 from .chat import stored_completions as stored
 from .chat_rest.routes import ROUTES as CHAT_API
-from .openapi_paths import FORM, asked, json
+from .openapi import FORM, asked, json
 from .responses import compact as compaction
 from .responses import endpoint as responses
 from .responses.websocket import connection as responses_socket

@@ -8,12 +8,12 @@ from typing import Any, Literal, TypeAlias
 
 from ..errors import MethodNotAllowed, NotFound, UpgradeRequired
 from .services import Runtime
-from .websocket import Connection
+from .websocket import WebSocketConnection
 
 Endpoint: TypeAlias = Callable[..., Awaitable[None]]
 """Called with the runtime, the exchange, and the values of the path's parameters."""
 
-Socket: TypeAlias = Callable[[Runtime, Connection], Awaitable[None]]
+Socket: TypeAlias = Callable[[Runtime, WebSocketConnection], Awaitable[None]]
 Public: TypeAlias = Literal["models"]
 
 MAX_SHOWN = 120

@@ -8,8 +8,8 @@ from typing import Any, get_args
 
 from ..agents.compaction import Compaction
 from ..agents.setting_types import check_choice, check_setting
-from ..policies.chat_api import ChatApi
-from ..policies.chat_socket import ChatSocket
+from ..policies.chat_rest import ChatApi
+from ..policies.chat_websocket import ChatSocket
 from ..policies.conversations import Conversations
 from ..policies.cors import Cors
 from ..policies.disconnect import Disconnect

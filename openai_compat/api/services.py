@@ -16,17 +16,17 @@ from ..agents.embedder import Embedder
 from ..backend import AgentBackend, AgentRequest, Caller, Principal
 from ..errors import InvalidRequest, NotFound, Unavailable
 from ..http import HttpRequest
-from ..policies.chat_api import ChatApi
+from ..policies.chat_rest import ChatApi
 from ..policies.conversations import Conversations
 from ..policies.disconnect import Disconnect
 from ..policies.housekeeping import Housekeeping
 from ..policies.limits import Deadlines, Limits
 from ..policies.messages import MessagePolicy
-from ..providers.port import Choice, ProviderControl
+from ..providers.port import ChosenProvider, ProviderControl
 from ..state.conversations import ConversationLocks
 from ..state.event_log import EventLogs
 from ..state.leases import Leases
-from ..state.maintenance import Upkeep
+from ..state.maintenance import StoreMaintenance
 from ..state.rate_limiter import RateLimiter
 from ..state.webhooks import Publisher
 from ..stores.port import Key, Store
@@ -122,9 +122,9 @@ class Runtime:
     logs: EventLogs
     providers: ProviderControl | None = None
     chat_api: ChatApi | None = None
-    upkeep: Upkeep
+    upkeep: StoreMaintenance
     nearby: Shares
-    choice: Choice = field(default_factory=Choice)
+    choice: ChosenProvider = field(default_factory=ChosenProvider)
     responses: LiveResponses = field(default_factory=LiveResponses)
 
     @property

@@ -13,11 +13,11 @@ from ..errors import AgentError, InvalidRequest, NotFound, OpenAICompatError
 from ..state.conversations import Draft
 from ..state.degraded import give_back
 from ..state.event_log import EventLogWriter
-from ..stores.port import Key, Outcome, ResponseStatus, StoredResponse
+from ..stores.port import Key, ResponseStatus, StoredResponse, TurnOutcome
 from ..wire.errors import error_frame
 from ..wire.json import KEEP_ALIVE_BESIDE_IDS
 from .exchange import Exchange
-from .follow import CHAT, follow, write_followed
+from .follow import CHAT, stream_events, write_followed
 from .services import Runtime, now
 
 
@@ -56,7 +56,7 @@ async def _end(
     """Say in the log what became of a turn that failed, or whose client has left for good."""
     response, events = writer.ended(status), await writer.rest(frame)
     with suppress(OpenAICompatError):
-        await runtime.store.commit(Outcome(principal=key.principal, token=token, response=response, events=events))
+        await runtime.store.commit(TurnOutcome(principal=key.principal, token=token, response=response, events=events))
     writer.record(frame)
 
 
@@ -73,5 +73,5 @@ async def recover_stream(runtime: Runtime, exchange: Exchange, last_event: str) 
     key = Key(exchange.principal.id, identifier)
     if not identifier.startswith(CHAT) or await runtime.store.response(key) is None:
         raise NotFound("No chat stream has this id.", code="completion_not_found", param="Last-Event-ID")
-    await write_followed(exchange, follow(runtime, key, int(number)), KEEP_ALIVE_BESIDE_IDS)
+    await write_followed(exchange, stream_events(runtime, key, int(number)), KEEP_ALIVE_BESIDE_IDS)
     await exchange.end()

@@ -20,7 +20,7 @@ from ..errors import InvalidRequest
 from ..events import Paused, PendingCall, ToolCallDelta, ToolCallReady, ToolCallStarted
 from ..messages import AssistantMessage, Message, ToolMessage, UserMessage
 from ..reducer import Item
-from ..state.approvals import SUPERSEDED, Answers, Binding, changed, check_unchanged, find_answers, questions
+from ..state.approvals import SUPERSEDED, Binding, Decisions, approval_records, changed, check_unchanged, load_pending
 from ..stores.port import Approval, Key, Store
 from ..wire.chat_messages import chat_message
 from ..wire.json import dumps
@@ -34,7 +34,7 @@ ALWAYS = frozenset({"always", "allow always", "allow-always"})
 NO = frozenset({"no", "n", "deny", "reject"})
 
 
-class Questions:
+class ApprovalPrompts:
     """What one turn asks: shown to the client, and kept with the turn."""
 
     def __init__(self, *, by_tool: bool) -> None:
@@ -56,7 +56,7 @@ class Questions:
 
     def kept(self, turn: str, bound: Binding) -> tuple[Approval, ...]:
         """What is to be stored of them."""
-        return questions(self._calls, self._state, turn, bound, now())
+        return approval_records(self._calls, self._state, turn, bound, now())
 
 
 def _call(identifier: str, call: PendingCall) -> Sequence[Item]:
@@ -68,12 +68,14 @@ def _call(identifier: str, call: PendingCall) -> Sequence[Item]:
     )
 
 
-def asks_by_tool(request: AgentRequest) -> bool:
+def has_approval_tool(request: AgentRequest) -> bool:
     """Whether the client has a tool for being asked."""
     return any([tool.name == TOOL for tool in request.tools])
 
 
-async def answered(store: Store, agent: str, request: AgentRequest) -> tuple[AgentRequest, Answers | None]:
+async def decisions_from_messages(
+    store: Store, agent: str, request: AgentRequest
+) -> tuple[AgentRequest, Decisions | None]:
     """The request with what it decides about the agent's earlier questions.
 
     Raises NotFound and Conflict for decisions that belong elsewhere or come too late.
@@ -86,9 +88,9 @@ async def answered(store: Store, agent: str, request: AgentRequest) -> tuple[Age
         passed_over = {i: found for i in asked if (found := await _pending(store, bound, i)) is not None}
         if not passed_over:
             return request, None
-        answers = Answers(dict.fromkeys(passed_over, SUPERSEDED), passed_over)
+        answers = Decisions(dict.fromkeys(passed_over, SUPERSEDED), passed_over)
         return replace(request, resume=answers.resume(request.resume)), answers
-    answers = await find_answers(store, bound, decision)
+    answers = await load_pending(store, bound, decision)
     for approval in answers.approvals.values():
         _check_shown(request.messages, approval)
     return _before_the_question(request, answers), answers
@@ -175,7 +177,7 @@ def _text(fields: dict[str, Any], name: str) -> str | None:
     return value if value is None or isinstance(value, str) else dumps(value).decode()
 
 
-def _before_the_question(request: AgentRequest, answers: Answers) -> AgentRequest:
+def _before_the_question(request: AgentRequest, answers: Decisions) -> AgentRequest:
     """The request as it was when the turn paused: the agent's state has what was said since."""
     messages = list(request.messages)
     while messages and not isinstance(messages[-1], AssistantMessage):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import anyio
 
 from ..aio.background import let_go
-from ..aio.timers import Fuse
+from ..aio.timers import WriteTimeout
 from ..backend import Principal
 from ..errors import OpenAICompatError
 from ..http import Channel, Frame, HttpRequest, encode_headers
@@ -20,7 +20,7 @@ NORMAL, GOING_AWAY, POLICY, TOO_BIG, INTERNAL, RESTART = 1000, 1001, 1008, 1009,
 """Close codes (RFC 6455, 7.4.1; 1012 is in IANA's registry). Clients that reconnect do so after 1001, 1011 and 1012."""
 
 
-class Connection:
+class WebSocketConnection:
     """A WebSocket and the request that it began with.
 
     Attributes:
@@ -47,7 +47,7 @@ class Connection:
         self.scope = anyio.CancelScope()
         self._auth = auth
         self._channel = channel
-        self._fuse = Fuse(self.scope)
+        self._fuse = WriteTimeout(self.scope)
         self._write_deadline = write_deadline
         self._one_at_a_time = anyio.Lock(fast_acquire=True)
         self._began = time.monotonic()

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from ..agents.error_mapping import public_error
+from ..agents.error_mapping import to_public_error
 from ..backend import AgentBackend
 from ..errors import AgentError, OpenAICompatError
-from ..extras import needs
+from ..package import needs
 from .clients import Clients
 from .listing import model_names, models_url
 from .port import Health, Settings
@@ -165,7 +165,7 @@ class ProviderConnection:
         except TimeoutError as error:
             raise AgentError("The model provider timed out.", status=504, code="upstream_timeout") from error
         except Exception as error:
-            raise public_error(error) from error
+            raise to_public_error(error) from error
 
     async def health(self, *, fresh: bool = False) -> Health:
         """Whether it answers: by a real call, whose outcome counts for a while unless `fresh` is wanted."""

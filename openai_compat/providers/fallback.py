@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..agents.adapt import close
-from ..agents.error_mapping import public_error
+from ..agents.error_mapping import to_public_error
 from ..backend import AgentBackend, AgentRequest, Capabilities, RunContext
 from ..errors import OpenAICompatError
 from ..events import AgentEvent, Progress, UsageReported
@@ -68,7 +68,7 @@ class Fallback:
                 self._failed.pop(name, None)
                 return
             except Exception as error:
-                reason = public_error(error)
+                reason = to_public_error(error)
                 if not _is_upstreams(reason):
                     raise
                 self._failed[name] = time.monotonic()

@@ -39,7 +39,7 @@ class Health:
 
 
 @dataclass(slots=True)
-class Choice:
+class ChosenProvider:
     """The provider whose agents answer where a request names no model, once somebody has chosen one."""
 
     provider: str | None = None

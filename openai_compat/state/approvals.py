@@ -33,7 +33,7 @@ class Binding:
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
+class Decisions:
     """Decisions on the way to the agent. `approvals` are what they decide, by the id of each question."""
 
     decisions: Mapping[str, Decision]
@@ -53,7 +53,7 @@ class Answers:
         return list({tuple(from_stored_json(approval.state)["asked"]) for approval in self.approvals.values()})
 
 
-async def find_answers(store: Store, bound: Binding, decisions: Mapping[str, Decision]) -> Answers:
+async def load_pending(store: Store, bound: Binding, decisions: Mapping[str, Decision]) -> Decisions:
     """What the decisions are about.
 
     Raises NotFound, and Conflict for what another agent has asked, or was decided already, or is decided too late.
@@ -70,14 +70,14 @@ async def find_answers(store: Store, bound: Binding, decisions: Mapping[str, Dec
         approvals[identifier] = found
     if len({approval.turn for approval in approvals.values()}) > 1:
         raise elsewhere("These questions were asked by different turns: decide about one turn at a time.")
-    return Answers(decisions, approvals)
+    return Decisions(decisions, approvals)
 
 
-async def superseded(store: Store, bound: Binding) -> Answers | None:
+async def superseded(store: Store, bound: Binding) -> Decisions | None:
     """The questions of this agent that are open in the conversation: who sends another message has said no."""
     pending = await store.approvals(bound.principal, bound.conversation)
     open_ones = {approval.id: approval for approval in pending if approval.agent == bound.agent}
-    return Answers(dict.fromkeys(open_ones, SUPERSEDED), open_ones) if open_ones else None
+    return Decisions(dict.fromkeys(open_ones, SUPERSEDED), open_ones) if open_ones else None
 
 
 def not_asked_here() -> NotFound:
@@ -102,7 +102,7 @@ def changed() -> Conflict:
     return Conflict(text, code="approval_changed", should_retry=False)
 
 
-async def decide(store: Store, principal: str, answers: Answers) -> None:
+async def record_decisions(store: Store, principal: str, answers: Decisions) -> None:
     """Make the decisions count. Only one request ever gets past this for each turn; the others get Conflict.
 
     The turn goes on from what its agent has left, once. So whoever decides one of its questions has to win the first
@@ -122,7 +122,7 @@ def _written(decision: Decision | None) -> tuple[Literal["approved", "denied"], 
     return "approved" if decision.approved else "denied", stored_json(asdict(decision))
 
 
-def questions(
+def approval_records(
     calls: Mapping[str, PendingCall], state: Mapping[str, Any] | None, turn: str, bound: Binding, now: float
 ) -> tuple[Approval, ...]:
     """What is to be kept of the calls that a turn asks about, by the id of each question."""

@@ -22,7 +22,7 @@ Answer = TypeVar("Answer")
 logger = logging.getLogger("openai_compat")
 
 
-async def in_time(question: Callable[[], Awaitable[Answer]], seconds: float) -> Answer:
+async def with_timeout(question: Callable[[], Awaitable[Answer]], seconds: float) -> Answer:
     """The answer to a question. Raises Unavailable if there is none within so many seconds.
 
     The question itself goes on then, and when the caller is cancelled: engines bring what they have begun to an end.
@@ -63,7 +63,7 @@ async def give_back(work: Callable[[], Awaitable[object]], what: str) -> None:
         await spawn(body, what, lambda: None).wait()
 
 
-class FailOpen:
+class StoreFallback:
     """Asks one kind of question, and logs when the answers stop and when they come again.
 
     `meanwhile` says what happens without them; `patience` and `pause` are in seconds.
@@ -80,7 +80,7 @@ class FailOpen:
         if self._away_until is not None and time.monotonic() < self._away_until:
             return None
         try:
-            answer = await in_time(question, self._patience)
+            answer = await with_timeout(question, self._patience)
         except Unavailable:
             self._failed()
             return None

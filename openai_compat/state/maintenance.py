@@ -12,7 +12,7 @@ from ..aio.background import Task, spawn
 from ..errors import Unavailable
 from ..stores.port import Store
 from ..stores.schema import UnusableStore
-from .degraded import in_time
+from .degraded import with_timeout
 
 SWEEP_EVERY = 3600.0
 """Seconds between two sweeps of a process."""
@@ -29,7 +29,7 @@ QUOTED = frozenset({"sqlite3", "asyncpg.exceptions"})
 logger = logging.getLogger("openai_compat")
 
 
-class Upkeep:
+class StoreMaintenance:
     """Looks after a store while a server serves. Every process does so: a sweep that finds nothing costs little.
 
     It forgets what was not used for `retention` seconds, `every` so many seconds. That is random by a half, so that
@@ -50,7 +50,7 @@ class Upkeep:
         Raises UnusableStore for one that will never do: a file that is no database, a schema of a later version.
         """
         try:
-            await in_time(self._store.check, PATIENCE)
+            await with_timeout(self._store.check, PATIENCE)
         except UnusableStore:
             raise
         except Unavailable as error:
@@ -74,7 +74,7 @@ class Upkeep:
 
     async def _answers_now(self) -> bool:
         try:
-            await in_time(self._store.check, QUICKLY)
+            await with_timeout(self._store.check, QUICKLY)
         except Unavailable:
             return False
         return True

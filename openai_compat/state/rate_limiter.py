@@ -10,7 +10,7 @@ from ..errors import RateLimited
 from ..policies.rates import Rates, RatesOf
 from ..stores.memory import MemoryStore
 from ..stores.port import Allowance, Key, Store
-from .degraded import FailOpen
+from .degraded import StoreFallback
 
 REQUESTS = "requests"
 
@@ -26,7 +26,7 @@ class RateLimiter:
         self._store = store
         self._rates = rates
         self._here = MemoryStore()
-        self._shared = FailOpen("each process counts its own requests against the rate limits")
+        self._shared = StoreFallback("each process counts its own requests against the rate limits")
 
     async def count(self, principal: Principal) -> list[tuple[str, str]]:
         """Count a request that is about to run an agent; returns the headers that its answer is to have.

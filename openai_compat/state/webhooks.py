@@ -24,7 +24,7 @@ import anyio
 
 from ..agents.setting_types import check_strings
 from ..aio.background import Task, spawn
-from ..version import __version__
+from ..package import __version__
 from ..wire.json import dumps
 
 WebhookEvent: TypeAlias = Literal["response.completed", "response.failed", "response.cancelled", "response.incomplete"]

@@ -26,7 +26,7 @@ Transaction: TypeAlias = Generator[Statement, Sequence[Row], Result]
 
 
 @dataclass(frozen=True, slots=True)
-class Stepwise(Generic[Result]):
+class Autocommit(Generic[Result]):
     """A transaction whose statements need not happen together, and that can be begun again after some were done.
 
     What is not `durable` survives the death of the process, but an engine need not wait until it would survive that of

@@ -11,7 +11,7 @@ from .memory_conversations import Kept, MemoryConversations
 from .memory_files import MemoryFiles
 from .memory_limits import MemoryLimits
 from .memory_responses import MemoryResponses
-from .port import RETENTION, Outcome, Renewal
+from .port import RETENTION, Renewal, TurnOutcome
 
 
 class MemoryStore(MemoryConversations, MemoryResponses, MemoryCompletions, MemoryFiles, MemoryApprovals, MemoryLimits):
@@ -30,7 +30,7 @@ class MemoryStore(MemoryConversations, MemoryResponses, MemoryCompletions, Memor
 
     shared = False
 
-    async def commit(self, outcome: Outcome) -> bool:
+    async def commit(self, outcome: TurnOutcome) -> bool:
         """Write what a turn leaves behind, if `token` holds what it needs."""
         if outcome.token in self._ended:
             return self._ended[outcome.token]

@@ -8,9 +8,9 @@ from typing import Literal
 
 from ..errors import Conflict
 from ..policies.limits import LEASE
+from .cursors import names_after, one_before
 from .memory_part import ITEM, MAX_GONE, MemoryPart, size_of_items
-from .places import names_after, one_before
-from .port import Conversation, ConversationTurn, Item, Key, Order, Outcome, Page, Shelf
+from .port import Conversation, ConversationPage, ConversationTurn, Item, Key, Order, Page, TurnOutcome
 from .shares import Table, size_of_text
 
 FULL = "This conversation is as long as this server can keep one. Begin a new one."
@@ -130,7 +130,7 @@ class MemoryConversations(MemoryPart):
         limit: int,
         offset: int = 0,
         before: tuple[float, str] | None = None,
-    ) -> Shelf:
+    ) -> ConversationPage:
         """The conversations with these labels, those used last first."""
         self._sweep_conversations(principal)
         theirs = self._conversations.of(principal)
@@ -139,7 +139,7 @@ class MemoryConversations(MemoryPart):
         rest = [one for one in ordered if before is None or (one[1].touched, one[0]) < before]
         part = rest[offset : offset + limit]
         shown = [_snapshot(Key(principal, name), kept, items=False) for name, kept in part]
-        return Shelf(tuple(shown), len(ordered))
+        return ConversationPage(tuple(shown), len(ordered))
 
     async def page(self, key: Key, after: str | None, limit: int, order: Order) -> Page | None:
         """Items after the one called `after`."""
@@ -168,7 +168,7 @@ class MemoryConversations(MemoryPart):
         self._keep(key, kept)
         return True
 
-    def _locked(self, outcome: Outcome) -> Kept | Literal[False] | None:
+    def _locked(self, outcome: TurnOutcome) -> Kept | Literal[False] | None:
         """The conversation that the turn holds, False if it lost it, None if it needs none.
 
         Raises Conflict (`conversation_full`) if it is to hold more than is kept for one principal.

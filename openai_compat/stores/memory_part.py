@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeVar
 
-from .places import names_after, one_before
+from .cursors import names_after, one_before
 from .port import Item, Order
 from .shares import Shares, Table, size_of_text
 

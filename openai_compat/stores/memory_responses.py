@@ -9,7 +9,7 @@ from typing import Literal
 
 from ..policies.limits import LEASE
 from .memory_part import ITEM, MemoryPart, size_of_items
-from .port import LOG_BYTES, Events, Item, Key, Outcome, StoredResponse
+from .port import LOG_BYTES, Events, Item, Key, StoredResponse, TurnOutcome
 from .shares import Table, size_of_text
 
 
@@ -118,7 +118,7 @@ class MemoryResponses(MemoryPart):
             self._end_turn(kept.token, committed=False)
         return kept is not None
 
-    def _held(self, outcome: Outcome) -> KeptResponse | Literal[False] | None:
+    def _held(self, outcome: TurnOutcome) -> KeptResponse | Literal[False] | None:
         """The response that the turn began, False if it lost it, None if it began none."""
         if outcome.response is None:
             return None
@@ -127,7 +127,7 @@ class MemoryResponses(MemoryPart):
             return False if outcome.events is not None else None
         return kept if kept.token == outcome.token else False
 
-    def _keep_response(self, outcome: Outcome, response: StoredResponse, kept: KeptResponse | None) -> None:
+    def _keep_response(self, outcome: TurnOutcome, response: StoredResponse, kept: KeptResponse | None) -> None:
         kept = kept or KeptResponse(response, self._clock())
         self._settle_response(outcome.principal, kept, response, outcome.events)
 

@@ -53,7 +53,7 @@ class Conversation:
 
 
 @dataclass(frozen=True, slots=True)
-class Shelf:
+class ConversationPage:
     """A part of a principal's conversations, without their items, and how many there are in all."""
 
     conversations: tuple[Conversation, ...]
@@ -158,7 +158,7 @@ class ConversationTurn:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class TurnOutcome:
     """Everything that a turn leaves behind: written at once, or not at all.
 
     `events` are the last of the log of `response`, which must have been begun with `begin_response` if there are any.
@@ -254,7 +254,7 @@ class ConversationStore(Protocol):
         limit: int,
         offset: int = 0,
         before: tuple[float, str] | None = None,
-    ) -> Shelf:
+    ) -> ConversationPage:
         """The conversations with these labels in their metadata, those used last first.
 
         Ties go by the id, the greatest first. `before` is the `touched` and the id of one: only those after it in
@@ -403,7 +403,7 @@ class Store(ConversationStore, ResponseStore, CompletionStore, FileStore, Approv
         """Whether several processes may use it at once."""
         ...
 
-    async def commit(self, outcome: Outcome) -> bool:
+    async def commit(self, outcome: TurnOutcome) -> bool:
         """Write what a turn leaves behind and give its locks back. False, and nothing is changed, if `token` lost one.
 
         To be told apart from a lost answer: a second `commit` with the same token that was already done is True.

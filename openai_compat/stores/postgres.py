@@ -21,9 +21,9 @@ try:
 except ImportError as error:
     raise ImportError("PostgreSQL needs asyncpg: pip install 'openai-compat[postgres]'") from error
 
-from .engine import Result, Row, Stepwise, Transaction
-from .postgres_failures import Again, failure, silent, unavailable
-from .postgres_pool import GOODBYE, Connection, Pool
+from .engine import Autocommit, Result, Row, Transaction
+from .postgres_failures import RetryTransaction, failure, silent, unavailable
+from .postgres_pool import CLOSE_TIMEOUT, Pool, PoolConnection
 
 _CONNECT: Callable[..., Awaitable[Any]] = cast("Any", asyncpg).connect
 _TOO_MANY: type[Exception] = asyncpg.TooManyConnectionsError
@@ -130,8 +130,8 @@ class PostgresEngine:
             self._pools[loop] = Pool(self._connect, options.pool_size, options.timeout, _TOO_MANY)
         return self._pools[loop]
 
-    async def _connect(self) -> Connection:
-        connection: Connection = await _CONNECT(
+    async def _connect(self) -> PoolConnection:
+        connection: PoolConnection = await _CONNECT(
             self._options.dsn,
             timeout=self._options.timeout,
             statement_cache_size=self._options.statement_cache_size,
@@ -140,15 +140,15 @@ class PostgresEngine:
 
     async def _repeated(self, pool: Pool, transaction: Callable[[], Transaction[Result]]) -> Result:
         for _ in range(ATTEMPTS - 1):
-            with suppress(Again):
+            with suppress(RetryTransaction):
                 return await self._attempt(pool, transaction)
         try:
             return await self._attempt(pool, transaction)
-        except Again as error:
+        except RetryTransaction as error:
             raise unavailable() from error.__cause__
 
     async def _attempt(self, pool: Pool, transaction: Callable[[], Transaction[Result]]) -> Result:
-        work = _Work(await _acquired(pool), self._options.timeout, isinstance(transaction, Stepwise))
+        work = _Transaction(await _acquired(pool), self._options.timeout, isinstance(transaction, Autocommit))
         try:
             result = await work.do(transaction())
         except Exception as error:
@@ -167,10 +167,10 @@ class PostgresEngine:
         return result
 
 
-class _Work:
+class _Transaction:
     """A transaction on a connection. `in_doubt` while a statement that commits is under way."""
 
-    def __init__(self, connection: Connection, limit: float, stepwise: bool) -> None:
+    def __init__(self, connection: PoolConnection, limit: float, stepwise: bool) -> None:
         self.connection = connection
         self.in_doubt = False
         self._limit = limit
@@ -204,7 +204,7 @@ class _Work:
     async def roll_back(self) -> None:
         """Undo what was done so far."""
         if self._begun:
-            await self.connection.execute("rollback", timeout=GOODBYE)
+            await self.connection.execute("rollback", timeout=CLOSE_TIMEOUT)
 
 
 class _Prepared(NamedTuple):
@@ -221,7 +221,7 @@ def _prepared(sql: str) -> _Prepared:
     return _Prepared(sql.replace("{now}", NOW), reads, SLOW if words[0] in ("create", "alter", "drop") else None)
 
 
-async def _acquired(pool: Pool) -> Connection:
+async def _acquired(pool: Pool) -> PoolConnection:
     try:
         return await pool.acquire()
     except Exception as error:
@@ -230,7 +230,7 @@ async def _acquired(pool: Pool) -> Connection:
         raise unavailable() from error
 
 
-async def _leave(pool: Pool, work: _Work, error: Exception) -> None:
+async def _leave(pool: Pool, work: _Transaction, error: Exception) -> None:
     """Undo what was done, and give the connection back if it can be used again."""
     if silent(error) or work.connection.is_closed():
         pool.distrust()

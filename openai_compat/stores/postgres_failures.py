@@ -30,7 +30,7 @@ NOT_EVEN_THEN = ("08", "40003", "57P02", "58", "XX")
 """Of an error that begins thus it cannot be said that nothing was done: a crash, or a pooler that lost the server."""
 
 
-class Again(Exception):
+class RetryTransaction(Exception):
     """Nothing was done; begun again, it may work."""
 
 
@@ -59,7 +59,7 @@ def failure(error: Exception, *, in_doubt: bool) -> Exception | None:
         return None
     if in_doubt:
         return unknown()
-    return unavailable() if isinstance(error, TimeoutError) else Again()
+    return unavailable() if isinstance(error, TimeoutError) else RetryTransaction()
 
 
 def _answered(answer: Any, in_doubt: bool, gone: bool) -> Exception | None:
@@ -67,7 +67,7 @@ def _answered(answer: Any, in_doubt: bool, gone: bool) -> Exception | None:
     if in_doubt and (state.startswith(NOT_EVEN_THEN) or answer.severity_en == "PANIC"):
         return unknown()
     if gone or state in IN_THE_WAY:
-        return Again()
+        return RetryTransaction()
     return unavailable() if state.startswith(UNUSABLE) else None
 
 

@@ -11,11 +11,11 @@ from typing import Any, Protocol
 IDLE = 300.0
 """Seconds after which an unused connection is not trusted any more: something between may have forgotten it."""
 
-GOODBYE = 1.0
+CLOSE_TIMEOUT = 1.0
 """Seconds for which a server may take leave, and may confirm that it has stopped working for us."""
 
 
-class Connection(Protocol):
+class PoolConnection(Protocol):
     """What is used of an asyncpg connection."""
 
     async def fetch(self, query: str, *args: Any, timeout: float) -> list[Any]:  # noqa: ASYNC109
@@ -54,7 +54,7 @@ class Pool:
 
     def __init__(
         self,
-        connect: Callable[[], Awaitable[Connection]],
+        connect: Callable[[], Awaitable[PoolConnection]],
         size: int,
         limit: float,
         crowded: type[Exception],
@@ -62,19 +62,19 @@ class Pool:
         self._connect = connect
         self._limit = limit
         self._crowded = crowded
-        self._places: asyncio.LifoQueue[tuple[Connection, float] | None] = asyncio.LifoQueue()
+        self._places: asyncio.LifoQueue[tuple[PoolConnection, float] | None] = asyncio.LifoQueue()
         for _ in range(size):
             self._places.put_nowait(None)
         self._open = 0
         self._closed = False
         self._keeper = asyncio.get_running_loop().create_task(self._keep(), name="PostgreSQL connections")
 
-    async def acquire(self) -> Connection:
+    async def acquire(self) -> PoolConnection:
         """A connection for the caller alone. Raises TimeoutError, OSError and asyncpg's errors."""
         async with asyncio.timeout(self._limit):
             return await self._acquire()
 
-    async def _acquire(self) -> Connection:
+    async def _acquire(self) -> PoolConnection:
         place = await self._places.get()
         if place is not None:
             connection, since = place
@@ -87,7 +87,7 @@ class Pool:
             self._places.put_nowait(None)
             raise
 
-    async def _new(self) -> Connection:
+    async def _new(self) -> PoolConnection:
         """A new connection, or, where the server takes no more, the next of ours that is free."""
         self._open += 1
         try:
@@ -100,28 +100,28 @@ class Pool:
         self._places.put_nowait(None)
         return connection
 
-    async def release(self, connection: Connection) -> None:
+    async def release(self, connection: PoolConnection) -> None:
         """Give back a connection that is as it was."""
         if self._closed or connection.is_closed():
             await self.discard(connection)
         else:
             self._places.put_nowait((connection, monotonic()))
 
-    async def discard(self, connection: Connection) -> None:
+    async def discard(self, connection: PoolConnection) -> None:
         """Give back a connection that cannot be used again. What it still does is stopped, if the server listens."""
         try:
             with suppress(Exception):
-                async with asyncio.timeout(GOODBYE):  # older asyncpg waits longer than it is told
-                    await connection.close(timeout=GOODBYE)
+                async with asyncio.timeout(CLOSE_TIMEOUT):  # older asyncpg waits longer than it is told
+                    await connection.close(timeout=CLOSE_TIMEOUT)
         finally:
             self.cut(connection)
 
-    def cut(self, connection: Connection) -> None:
+    def cut(self, connection: PoolConnection) -> None:
         """The same without waiting for anything."""
         self._forget(connection)
         self._places.put_nowait(None)
 
-    def _forget(self, connection: Connection) -> None:
+    def _forget(self, connection: PoolConnection) -> None:
         self._open -= 1
         connection.terminate()
 
@@ -130,7 +130,7 @@ class Pool:
         for connection in self._unused():
             self.cut(connection)
 
-    def _unused(self) -> list[Connection]:
+    def _unused(self) -> list[PoolConnection]:
         """Take the unused connections out of their places."""
         places = [self._places.get_nowait() for _ in range(self._places.qsize())]
         for place in places:

@@ -10,7 +10,7 @@ import anyio
 from ..errors import Unavailable
 from ..policies.limits import LEASE
 from .engine import Transaction
-from .port import RETENTION, Outcome, Renewal
+from .port import RETENTION, Renewal, TurnOutcome
 from .schema import UnusableStore
 from .sql_approvals import SqlApprovals
 from .sql_completions import SqlCompletions
@@ -29,7 +29,7 @@ from .sql_sweep import (
     sweep_responses,
     sweep_rows,
 )
-from .sql_turns import Over, commit, renew
+from .sql_turns import TurnAlreadyEnded, commit, renew
 
 COMMIT_PATIENCE = 2.0
 """Seconds for which a commit is tried again: nobody wants to lose a turn to the restart of a database."""
@@ -43,7 +43,7 @@ class SqlStore(SqlConversations, SqlResponses, SqlCompletions, SqlFiles, SqlAppr
 
     shared = True
 
-    async def commit(self, outcome: Outcome) -> bool:
+    async def commit(self, outcome: TurnOutcome) -> bool:
         """Write what a turn leaves behind, if `token` holds what it needs."""
         until = anyio.current_time() + COMMIT_PATIENCE
         while True:
@@ -56,10 +56,10 @@ class SqlStore(SqlConversations, SqlResponses, SqlCompletions, SqlFiles, SqlAppr
                     raise
             await anyio.sleep(PAUSE)
 
-    async def _commit(self, outcome: Outcome) -> bool:
+    async def _commit(self, outcome: TurnOutcome) -> bool:
         try:
             await self._run(partial(commit, outcome))
-        except Over as over:
+        except TurnAlreadyEnded as over:
             return over.committed
         return True
 

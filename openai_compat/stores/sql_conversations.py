@@ -8,7 +8,7 @@ from functools import partial
 
 from ..policies.limits import LEASE
 from .engine import Row, Transaction
-from .port import Conversation, Item, Key, Order, Page, Shelf
+from .port import Conversation, ConversationPage, Item, Key, Order, Page
 from .sql_dialect import Dialect
 from .sql_part import SqlPart
 from .sql_text import mapping, owned, string, text
@@ -56,7 +56,7 @@ class SqlConversations(SqlPart):
         limit: int,
         offset: int = 0,
         before: tuple[float, str] | None = None,
-    ) -> Shelf:
+    ) -> ConversationPage:
         """The conversations with these labels, those used last first."""
         return await self._step(partial(shelf, principal, labels, limit, offset, before))
 
@@ -225,7 +225,7 @@ def find(principal: str, transcript: str) -> Transaction[tuple[str, bool] | None
 
 def shelf(
     principal: str, labels: Mapping[str, str], limit: int, offset: int, before: tuple[float, str] | None
-) -> Transaction[Shelf]:
+) -> Transaction[ConversationPage]:
     """Labels are looked for in the metadata as it is written, which both engines can do alike."""
     where, parameters = "principal = $1 and kept = 1", [text(principal)]
     for name, value in labels.items():
@@ -244,7 +244,7 @@ def shelf(
         order by touched desc, id desc limit ${at + 1} offset ${at + 2}""",
         more,
     )
-    return Shelf(tuple([_conversation(string(row[0]), row[1:], ()) for row in rows]), int(counted[0][0]))
+    return ConversationPage(tuple([_conversation(string(row[0]), row[1:], ()) for row in rows]), int(counted[0][0]))
 
 
 def page(key: Key, after: str | None, limit: int, order: Order) -> Transaction[Page | None]:

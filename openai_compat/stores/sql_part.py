@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from ..errors import Unavailable
-from .engine import Engine, Result, Row, Stepwise, Transaction
+from .engine import Autocommit, Engine, Result, Row, Transaction
 from .port import Key, Order
 from .schema import migrate
 from .sql_dialect import DIALECTS
@@ -33,7 +33,7 @@ class SqlPart:
 
     async def _step(self, transaction: Callable[[], Transaction[Result]], *, durable: bool = True) -> Result:
         """Run a transaction of one statement, or of several of which each is right by itself."""
-        return await self._run(Stepwise(transaction, durable))
+        return await self._run(Autocommit(transaction, durable))
 
 
 def rows_after(

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 
 from .engine import Transaction
-from .port import ConversationTurn, Key, Outcome, Renewal
+from .port import ConversationTurn, Key, Renewal, TurnOutcome
 from .sql_approvals import ask
 from .sql_completions import put_completion
 from .sql_conversations import add_items
@@ -15,7 +15,7 @@ from .sql_responses import add_events, keep_response
 from .sql_text import owned, text
 
 
-class Over(Exception):
+class TurnAlreadyEnded(Exception):
     """The turn is over already, so nothing of its outcome may be written: it was committed before, or it has lost."""
 
     def __init__(self, committed: bool) -> None:
@@ -23,7 +23,7 @@ class Over(Exception):
         self.committed = committed
 
 
-def commit(outcome: Outcome) -> Transaction[None]:
+def commit(outcome: TurnOutcome) -> Transaction[None]:
     """Write all of an outcome and give the locks back. Raises Over, for the engine to undo what was written so far.
 
     A turn ends by a row with its token, which can go in once: for a commit, or for having lost.
@@ -44,7 +44,7 @@ def commit(outcome: Outcome) -> Transaction[None]:
     yield from _end(outcome, version)
 
 
-def _add_turn(outcome: Outcome, turn: ConversationTurn) -> Transaction[int]:
+def _add_turn(outcome: TurnOutcome, turn: ConversationTurn) -> Transaction[int]:
     key = Key(outcome.principal, turn.id)
     rows = yield (
         """update oc_conversation set version = version + 1, last_item = last_item + $4, kept = 1,
@@ -60,7 +60,7 @@ def _add_turn(outcome: Outcome, turn: ConversationTurn) -> Transaction[int]:
     return version
 
 
-def _end(outcome: Outcome, version: int | None) -> Transaction[None]:
+def _end(outcome: TurnOutcome, version: int | None) -> Transaction[None]:
     turn = outcome.conversation
     rows = yield (
         """insert into oc_turn (token, principal, conversation, version, transcript, ended)
@@ -79,10 +79,10 @@ def _end(outcome: Outcome, version: int | None) -> Transaction[None]:
 
 def _over(token: str) -> Transaction[None]:
     rows = yield "select lost from oc_turn where token = $1", (token,)
-    raise Over(committed=bool(rows) and not rows[0][0])
+    raise TurnAlreadyEnded(committed=bool(rows) and not rows[0][0])
 
 
-HELD = """
+HELD_BY_TOKENS = """
     select token, cancel, case when until < {now} + $2 then 1 else 0 end from oc_response where token {among}
     union all
     select token, 0, case when until < {now} + $2 then 1 else 0 end from oc_conversation where token {among}
@@ -108,7 +108,7 @@ def renew(dialect: Dialect, tokens: Sequence[str], lease: float) -> Transaction[
     A turn that has lost one thing has lost, whatever else it still holds.
     """
     wanted = json.dumps(list(tokens))
-    rows = yield HELD.replace("{among}", dialect.among), (wanted, lease / 2)
+    rows = yield HELD_BY_TOKENS.replace("{among}", dialect.among), (wanted, lease / 2)
     gone = yield LOST.replace("{among}", dialect.among), (wanted,)
     if any([due for _, _, due in rows]):
         for statement in RENEW:

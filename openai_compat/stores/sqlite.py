@@ -23,7 +23,7 @@ import anyio.to_thread
 from ..aio.background import Failure
 from ..aio.worker_thread import from_threads
 from ..errors import Unavailable
-from .engine import Result, Stepwise, Transaction
+from .engine import Autocommit, Result, Transaction
 from .sqlite_file import SqliteFile
 
 PATIENCE = 3.0
@@ -41,7 +41,7 @@ class _Job(Generic[Result]):
 
     def __init__(self, transaction: Callable[[], Transaction[Result]], patience: float) -> None:
         self.transaction = transaction
-        self.durable = not isinstance(transaction, Stepwise) or transaction.durable
+        self.durable = not isinstance(transaction, Autocommit) or transaction.durable
         self.begun = False
         self._until = time.monotonic() + patience
         self._result: Any = None

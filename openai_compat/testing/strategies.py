@@ -32,7 +32,7 @@ from ..events import (
     ToolResult,
     UsageReported,
 )
-from ..extras import needs
+from ..package import needs
 
 with needs(__name__):
     from hypothesis import strategies as st

@@ -58,7 +58,7 @@ def as_subject(thing: Any, serve: Callable[[AgentBackend], object], wrap: Wrap |
 
 
 @dataclass(frozen=True)
-class Exchange:
+class ObservedExchange:
     """A request that was answered.
 
     Attributes:
@@ -79,14 +79,14 @@ async def ask(
     watched: Watched | None,
     request: HttpRequest,
     patience: float,
-) -> Exchange:
+) -> ObservedExchange:
     """Send a request, read its answer to the end, and look at what it left behind after `patience` seconds."""
     before, seen = running_tasks(), len(watched.runs) if watched else 0
     async with measured_lag() as lag, Call(subject.target, request) as call:
         answer = await call.read_all()
     runs = watched.runs[seen:] if watched else []
     left_behind = await still_running(before, runs, patience)
-    return Exchange(answer, runs, lag[0], left_behind)
+    return ObservedExchange(answer, runs, lag[0], left_behind)
 
 
 @asynccontextmanager

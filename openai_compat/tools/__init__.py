@@ -8,13 +8,13 @@ agent = ToolLoop(OpenAIBackend("gpt-5.2"), [weather, command_tool("git", "Runs g
 """
 
 from .approvals import Approver, AskLater, Grants, MemoryGrants, Question, call_digest
+from .call_tool import CallResult
 from .command import command_tool
 from .loop import ToolLoop
 from .mcp import MCPServer
 from .modes import MODES, Danger, Facts, Modes, SecurityMode, Verdict, decide
 from .patterns import Allow, ArgvPattern, ExactArguments, allow_from_json, allow_to_json, parse_allow
 from .registry import AgentTool, Toolbox, ToolContext, ToolError, ToolSource, as_tool, tool
-from .run import Outcome
 from .sandbox import Bubblewrap, Command, Sandbox
 
 __all__ = (
@@ -25,6 +25,7 @@ __all__ = (
     "ArgvPattern",
     "AskLater",
     "Bubblewrap",
+    "CallResult",
     "Command",
     "Danger",
     "ExactArguments",
@@ -33,7 +34,6 @@ __all__ = (
     "MCPServer",
     "MemoryGrants",
     "Modes",
-    "Outcome",
     "Question",
     "Sandbox",
     "SecurityMode",

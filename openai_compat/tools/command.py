@@ -7,12 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-from ..aio.environment import allowed_environment
-from ..aio.subprocess import CommandRun, Grace, Launch
-from .failure import ToolError
+from ..aio.subprocess import CommandRun, Grace, Launch, allowed_environment
 from .modes import Danger
 from .patterns import parse_allow
-from .registry import OUTPUT_LIMIT, TIMEOUT, AgentTool, AllowWord, ToolContext
+from .registry import OUTPUT_LIMIT, TIMEOUT, AgentTool, AllowWord, ToolContext, ToolError
 from .sandbox import Command
 from .schema import Signature
 
@@ -108,7 +106,7 @@ def _checked(argv: Sequence[str]) -> Sequence[str]:
 
 
 async def _run(command: Command, limit: int) -> str:
-    out, err = _Kept(limit), _Kept(limit)
+    out, err = _KeptOutput(limit), _KeptOutput(limit)
     run = CommandRun(Launch(command.argv, None, command.env, command.cwd), GRACE, err.add)
     try:
         while data := await run.read():
@@ -131,7 +129,7 @@ def _not_started(error: OSError) -> str:
     return "The command could not be started."
 
 
-class _Kept:
+class _KeptOutput:
     """The beginning of an output, in bytes; the rest is read and dropped, so that the command does not wait."""
 
     def __init__(self, limit: int) -> None:

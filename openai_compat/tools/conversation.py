@@ -19,7 +19,7 @@ RawMessage = dict[str, Any]
 T = TypeVar("T")
 
 
-class Conversation:
+class LoopConversation:
     """The request's messages, and what the turn adds to them.
 
     Attributes:

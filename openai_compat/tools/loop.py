@@ -18,11 +18,11 @@ from ..agents.describe import describe
 from ..backend import AgentRequest, Capabilities, RunContext
 from ..events import AgentEvent
 from .approvals import Approver, Grants, MemoryGrants
-from .limits import Limits
+from .loop_limits import LoopLimits
+from .loop_turn import LoopSettings, LoopTurn
 from .modes import Modes, SecurityMode
 from .pause import Pauses
 from .registry import AgentTool, Toolbox, ToolSource
-from .rounds import Rounds, Setting
 from .sandbox import Sandbox
 
 ROUNDTRIPS = 5
@@ -71,10 +71,10 @@ class ToolLoop:
         if not self._model.capabilities.client_tools:
             raise TypeError(f"{describe(model)} does not declare that it can call tools")
         self.tools = tools if isinstance(tools, Toolbox) else Toolbox(tools)
-        self._setting = Setting(
+        self._setting = LoopSettings(
             model=self._model,
             tools=self.tools,
-            limits=Limits(roundtrips, budget, most_roundtrips),
+            limits=LoopLimits(roundtrips, budget, most_roundtrips),
             modes=security if isinstance(security, Modes) else Modes(agent=security),
             approver=approver,
             grants=grants or MemoryGrants(),
@@ -90,7 +90,7 @@ class ToolLoop:
 
     def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
         """Ask the model, run what it calls, and ask again."""
-        return Rounds(self._setting, request, context).run()
+        return LoopTurn(self._setting, request, context).run()
 
     async def tool_names(self, request: AgentRequest) -> frozenset[str]:
         """The names of all its tools, those of sources too that can be reached now."""

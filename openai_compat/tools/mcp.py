@@ -17,11 +17,10 @@ from anyio.lowlevel import RunVar
 from pydantic_core import from_json, to_json
 
 from ..aio.background import spawn
-from ..extras import needs
-from .failure import ToolError
+from ..package import needs
 from .modes import Danger
 from .patterns import parse_allow
-from .registry import OUTPUT_LIMIT, TIMEOUT, AgentTool, ToolContext
+from .registry import OUTPUT_LIMIT, TIMEOUT, AgentTool, ToolContext, ToolError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator

@@ -21,13 +21,12 @@ from pydantic_core import PydanticSerializationError, from_json
 
 from ..agents.describe import describe
 from ..backend import AgentRequest, FunctionTool, RunContext
-from .blocking import Threads
 from .docstring import read_docstring
-from .failure import ToolError
 from .modes import DANGERS, Danger
 from .patterns import Allow, ArgvPattern, ExactArguments, canonical, parse_allow
 from .sandbox import Sandbox
 from .schema import Signature
+from .tool_threads import ToolThreads
 
 __all__ = ("AgentTool", "ToolContext", "ToolError", "ToolSource", "Toolbox", "as_tool", "tool")
 
@@ -59,7 +58,7 @@ class ToolContext:
 
 
 @dataclass(frozen=True, slots=True)
-class Arguments:
+class ToolArguments:
     """A call's arguments: `given` as the model wrote them, `values` as the tool takes them."""
 
     given: Mapping[str, Any]
@@ -124,12 +123,12 @@ class AgentTool:
         """The tool as a model is offered it."""
         return FunctionTool(self.name, self.description or None, self.parameters)
 
-    def check(self, text: str) -> Arguments:
+    def check(self, text: str) -> ToolArguments:
         """The arguments in JSON text. Raises ToolError, which tells the model what is wrong with them."""
         values = self.read(text)
-        return Arguments(from_json(text or "{}"), values)
+        return ToolArguments(from_json(text or "{}"), values)
 
-    def allows(self, allowed: Iterable[Allow], arguments: Arguments) -> bool:
+    def allows(self, allowed: Iterable[Allow], arguments: ToolArguments) -> bool:
         """Whether one of these allowances is for a call with these arguments."""
         named = self._named(arguments)
         for one in allowed:
@@ -140,7 +139,7 @@ class AgentTool:
                 return True
         return False
 
-    def always(self, arguments: Arguments, pattern: str | None = None) -> Allow:
+    def always(self, arguments: ToolArguments, pattern: str | None = None) -> Allow:
         """What "allow always" allows for this call: its exact arguments, all of them.
 
         Somebody may have chosen a pattern for the words of its command; all else has to be as it is in this call.
@@ -153,7 +152,7 @@ class AgentTool:
         allow = ArgvPattern(words, exact=True) if pattern is None else ArgvPattern.parse(pattern)
         return replace(allow, others=canonical(self._beside(named)))
 
-    def _named(self, arguments: Arguments) -> dict[str, Any]:
+    def _named(self, arguments: ToolArguments) -> dict[str, Any]:
         """The arguments that are given and not at their defaults."""
         return {name: value for name, value in arguments.given.items() if not self._at_default(name, arguments.values)}
 
@@ -338,7 +337,7 @@ def _argv(arguments: Mapping[str, Any]) -> Sequence[str]:
 
 def _caller(function: Callable[..., Any], context_name: str | None) -> Call:
     """How the function is called: awaited, or in a thread of its own."""
-    threads = Threads()
+    threads = ToolThreads()
 
     async def call(arguments: Mapping[str, Any], context: ToolContext) -> object:
         given = dict(arguments) if context_name is None else {**arguments, context_name: context}
@@ -347,3 +346,14 @@ def _caller(function: Callable[..., Any], context_name: str | None) -> Call:
         return await result if inspect.isawaitable(result) else result
 
     return call
+
+
+class ToolError(Exception):
+    """Raised by a tool with a text for the model, which may then try otherwise.
+
+    ```python
+    raise ToolError("There is no city of that name.")
+    ```
+
+    The text of any other exception is logged, and the model learns only that the tool failed.
+    """

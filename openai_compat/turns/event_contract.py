@@ -35,8 +35,8 @@ from ..events import (
     UsageReported,
 )
 from ..wire.utf16 import HalfJoiner, has_halves, joined
+from .event_fields import same_json, wrong_field
 from .stop_sequences import StopScanner
-from .wellformed import same_json, wrong_field
 
 BROKEN = frozenset(["event_order", "invalid_event", "invalid_usage", "tool_choice_violated"])
 """The codes of the errors by which an agent breaks the contract: what it yields is wrong, whatever it means."""
@@ -48,7 +48,7 @@ PROSE: tuple[Prose, ...] = (TextDelta, ReasoningDelta, RefusalDelta)
 
 
 @dataclass(slots=True)
-class _Call:
+class _OpenCall:
     name: str
     executor: Executor
     pieces: list[str] = field(default_factory=list[str])
@@ -61,7 +61,7 @@ class _Call:
         return "".join(self.pieces)
 
 
-class Enforcer:
+class EventContract:
     """Turns one agent's items into events in contract order, stamped with who runs each tool.
 
     `finished` is True once the terminal event is out: what the agent says from then on is dropped.
@@ -70,7 +70,7 @@ class Enforcer:
 
     def __init__(self, request: AgentRequest, *, counts_tokens: bool) -> None:
         self._request = request
-        self._calls: dict[str, _Call] = {}
+        self._calls: dict[str, _OpenCall] = {}
         self._dropped: set[str] = set()
         self._own_calls = 0
         self._resume = request.resume
@@ -231,7 +231,7 @@ class Enforcer:
             return self._cut("length")
         else:
             self._own_calls += 1
-        self._calls[call_id] = _Call(name, who)
+        self._calls[call_id] = _OpenCall(name, who)
         return [ToolCallStarted(call_id, name, who)]
 
     def _check_allowed(self, name: str) -> None:
@@ -270,7 +270,7 @@ class Enforcer:
             events.append(ToolCallDelta(event.call_id, rest))
         return events + self._complete(event.call_id, call)
 
-    def _complete(self, call_id: str, call: _Call) -> list[AgentEvent]:
+    def _complete(self, call_id: str, call: _OpenCall) -> list[AgentEvent]:
         call.ready = True
         events: list[AgentEvent] = []
         if half := call.halves.flush():
@@ -306,11 +306,11 @@ class Enforcer:
         decision = self._resume.decisions.get(call_id)
         changed = None if decision is None else decision.arguments
         arguments = asked.arguments if changed is None else changed
-        self._calls[call_id] = call = _Call(asked.name, "agent", [arguments], answered=True)
+        self._calls[call_id] = call = _OpenCall(asked.name, "agent", [arguments], answered=True)
         started = ToolCallStarted(call_id, call.name, "agent")
         return [started, ToolCallDelta(call_id, call.arguments), *self._complete(call_id, call)]
 
-    def _check_same(self, call: _Call, told: ToolCallStarted | ToolCallReady | PendingCall) -> None:
+    def _check_same(self, call: _OpenCall, told: ToolCallStarted | ToolCallReady | PendingCall) -> None:
         """Raise AgentError if what is told of a call is not what was told of it before."""
         executor = None if isinstance(told, PendingCall) else told.executor
         if told.name not in ("", call.name) or executor not in (None, call.executor):
@@ -319,7 +319,7 @@ class Enforcer:
         if whole and not (whole == sent if call.ready else whole.startswith(sent)) and not same_json(sent, whole):
             raise _order("The arguments of a tool call are not those that the agent had sent piece by piece.")
 
-    def _client_calls(self) -> list[tuple[str, _Call]]:
+    def _client_calls(self) -> list[tuple[str, _OpenCall]]:
         return [(call_id, call) for call_id, call in self._calls.items() if call.executor == "client"]
 
     def _open_calls(self) -> tuple[PendingCall, ...]:

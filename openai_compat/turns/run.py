@@ -15,7 +15,7 @@ from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar
 
 import anyio
 
-from ..agents.error_mapping import not_again
+from ..agents.error_mapping import without_retry
 from ..aio.background import let_go
 from ..backend import AgentBackend, AgentRequest
 from ..errors import AgentError, Conflict, OpenAICompatError
@@ -23,7 +23,7 @@ from ..http import ClientDisconnected, ClientTooSlow
 from ..policies.limits import Deadlines, Limits
 from ..reducer import Usage, size_of
 from ..state.conversations import Draft
-from ..stores.port import Outcome, Store
+from ..stores.port import Store, TurnOutcome
 from .run_group import Interruptible, Requester, RunGroup, Taken
 from .slots import Seat, SlotRequest, Slots
 
@@ -148,7 +148,7 @@ class TurnPlan(Generic[Frames]):
         del error
         return ()
 
-    async def ending(self) -> tuple[Outcome | None, Frames]:
+    async def ending(self) -> tuple[TurnOutcome | None, Frames]:
         """What the store is to keep, and the last frames, or the whole answer. Raises AgentError for a bad answer."""
         raise NotImplementedError
 
@@ -296,7 +296,7 @@ class TurnRunner:
         await plan.delivery.end(last)
 
 
-async def commit(store: Store, outcome: Outcome) -> None:
+async def commit(store: Store, outcome: TurnOutcome) -> None:
     """Write what a turn leaves behind: whole or not at all, also when the client leaves just now. Raises Conflict."""
     with anyio.CancelScope(shield=True):
         if await store.commit(outcome):
@@ -307,7 +307,7 @@ async def commit(store: Store, outcome: Outcome) -> None:
 def _public(error: Exception, request_id: str) -> OpenAICompatError:
     """What a client is told of a failure. Of a bug of ours the log has the rest."""
     if isinstance(error, OpenAICompatError):
-        return not_again(error)
+        return without_retry(error)
     logger.error("%s: unexpected error", request_id, exc_info=error, extra={"request_id": request_id})
     let_go(error)
     return OpenAICompatError("The server failed.", code="internal_error", should_retry=False)

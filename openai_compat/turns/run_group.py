@@ -12,13 +12,13 @@ from typing import Protocol, Self, TypeAlias
 import anyio
 import anyio.lowlevel
 
-from ..aio.timers import clock, new_signal
+from ..aio.timers import clock, new_wake_event
 from ..backend import AgentBackend, AgentRequest, Principal, RunContext
 from ..errors import DeadlineExceeded, OpenAICompatError
 from ..policies.limits import Deadlines
 from ..reducer import Item
+from .agent_run import AgentRun
 from .slots import Seat
-from .turn import Turn
 
 logger = logging.getLogger("openai_compat")
 
@@ -81,7 +81,7 @@ class RunGroup:
 
     def __init__(self, deadlines: Deadlines, turn: AgentRuns, requests: Sequence[AgentRequest], seat: Seat) -> None:
         self._seat = seat
-        self._wake = new_signal()
+        self._wake = new_wake_event()
         self._clock = clock()
         seconds = deadlines.background if turn.background else deadlines.request
         self._silence = IdleDeadline(deadlines, seconds, self._clock())
@@ -89,7 +89,7 @@ class RunGroup:
         self._interrupted: OpenAICompatError | None = None
         deadline, request_id = time.monotonic() + seconds, turn.requester.request_id
         self._runs = [
-            Turn(
+            AgentRun(
                 turn.backend,
                 request,
                 RunContext(turn.id if index == 0 else f"{turn.id}-{index}", request_id, deadline, logger),

@@ -13,7 +13,7 @@ import anyio
 from ..aio.background import Task, spawn
 from ..errors import OpenAICompatError, Unavailable
 from ..policies.limits import LEASE
-from ..state.degraded import FailOpen
+from ..state.degraded import StoreFallback
 from ..state.leases import Leases
 from ..stores.port import Store
 
@@ -26,7 +26,7 @@ logger = logging.getLogger("openai_compat")
 
 
 @dataclass(slots=True)
-class _Wish:
+class PendingGrant:
     """Slots that are being taken."""
 
     number: int
@@ -49,11 +49,11 @@ class SharedSlots:
         self._held: list[str] = []
         self._without = 0
         self._returning: set[Task] = set()
-        self._shared = FailOpen("only each process's own limit bounds how many agents run")
+        self._shared = StoreFallback("only each process's own limit bounds how many agents run")
 
     async def take(self, number: int) -> bool:
         """Take as many slots, all or none. False if there are not so many."""
-        wish, taken = _Wish(number), None
+        wish, taken = PendingGrant(number), None
         try:
             taken = await self._shared.ask(partial(self._ask, wish))
         finally:
@@ -66,14 +66,14 @@ class SharedSlots:
             self._hold(wish.granted)
         return taken is not False
 
-    async def _ask(self, wish: _Wish) -> bool:
+    async def _ask(self, wish: PendingGrant) -> bool:
         try:
             return await self._grant(wish)
         finally:
             wish.answered = True
             self._give_up(wish)
 
-    async def _grant(self, wish: _Wish) -> bool:
+    async def _grant(self, wish: PendingGrant) -> bool:
         """A slot counts as granted from the question on: nobody may hear the answer."""
         await self.settle()
         for _ in range(wish.number):
@@ -84,7 +84,7 @@ class SharedSlots:
                 return False
         return True
 
-    def _give_up(self, wish: _Wish) -> None:
+    def _give_up(self, wish: PendingGrant) -> None:
         """Give back what nobody wants any more, once it is known what that is."""
         if wish.given_up and wish.answered:
             self._give_back(wish.granted)

@@ -25,13 +25,13 @@ from ..messages import (
 from .chat.request_types import (
     AssistantMessageParam,
     AudioContent,
+    ChatFileContent,
+    ChatImageContent,
+    ChatTextContent,
     CustomCallParam,
-    FileContent,
     FunctionCallParam,
-    ImageContent,
     MessageParam,
     RefusalContent,
-    TextContent,
     ToolMessageParam,
     UserContent,
     UserMessageParam,
@@ -111,7 +111,7 @@ def _expect_no_open_call(pending: set[str], asked_at: int) -> None:
         raise InvalidRequest(text, param=f"messages[{asked_at}].tool_calls", code="invalid_value")
 
 
-def _joined(content: str | list[TextContent]) -> str:
+def _joined(content: str | list[ChatTextContent]) -> str:
     return content if isinstance(content, str) else "\n".join([part.text for part in content])
 
 
@@ -121,15 +121,15 @@ def _user_parts(content: str | list[UserContent]) -> tuple[InputPart, ...]:
     return tuple([_user_part(part) for part in content])
 
 
-def _user_part(part: TextContent | ImageContent | AudioContent | FileContent) -> InputPart:
+def _user_part(part: ChatTextContent | ChatImageContent | AudioContent | ChatFileContent) -> InputPart:
     match part:
-        case TextContent():
+        case ChatTextContent():
             return TextPart(part.text)
-        case ImageContent():
+        case ChatImageContent():
             return ImagePart(part.image_url.url, part.image_url.detail or "auto")
         case AudioContent():
             return AudioPart(part.input_audio.data, part.input_audio.format)
-        case FileContent():
+        case ChatFileContent():
             return FilePart(part.file.file_data, part.file.file_id, part.file.filename, part.file.file_url)
         case _:
             assert_never(part)
@@ -143,8 +143,8 @@ def _assistant_parts(param: AssistantMessageParam) -> tuple[AssistantPart, ...]:
     return (*parts, RefusalPart(refusal)) if refusal else tuple(parts)
 
 
-def _said(part: TextContent | RefusalContent) -> AssistantPart:
-    return TextPart(part.text) if isinstance(part, TextContent) else RefusalPart(part.refusal)
+def _said(part: ChatTextContent | RefusalContent) -> AssistantPart:
+    return TextPart(part.text) if isinstance(part, ChatTextContent) else RefusalPart(part.refusal)
 
 
 def _call(call: FunctionCallParam | CustomCallParam) -> ToolCall:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from typing_extensions import TypedDict
+
 from ..errors import OpenAICompatError
-from .error_types import ErrorEnvelope
 from .json import dumps, sse
 
 RETRIED_TYPES = frozenset({"server_error", "rate_limit_error"})
@@ -36,3 +37,18 @@ def error_frame(error: OpenAICompatError) -> bytes:
     if body["error"]["type"] in RETRIED_TYPES:
         body["error"]["type"] = "agent_error"
     return sse(body)
+
+
+class ErrorDetail(TypedDict):
+    """What went wrong. All four keys are required by OpenAI's specification; `param` and `code` may be null."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorEnvelope(TypedDict):
+    """The body of every error answer."""
+
+    error: ErrorDetail

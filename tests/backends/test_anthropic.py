@@ -29,7 +29,7 @@ from openai_compat import (
     ToolResult,
     UsageReported,
 )
-from openai_compat.agents.error_mapping import public_error
+from openai_compat.agents.error_mapping import to_public_error
 from openai_compat.backend import Caller
 from openai_compat.backends.anthropic import AnthropicBackend
 from openai_compat.errors import InvalidRequest
@@ -631,7 +631,7 @@ async def test_errors_of_the_model_are_told_without_its_words(
     async with backend_for(Upstream(error_reply(status, body)), over, "m") as backend:
         with pytest.raises(anthropic.APIStatusError) as raised:
             await run(backend)
-    error = public_error(raised.value)
+    error = to_public_error(raised.value)
     assert (error.status, error.code) == expected
     assert words not in error.message
 
@@ -649,7 +649,7 @@ async def test_an_error_within_the_stream_is_told_by_its_type(over: str, kind: s
     async with backend_for(Upstream(Reply([begin(), *text(0, "half"), broken])), over, "m") as backend:
         with pytest.raises(anthropic.APIStatusError) as raised:
             await run(backend)
-    error = public_error(raised.value)
+    error = to_public_error(raised.value)
     assert (error.status, error.code) == expected
 
 
@@ -658,7 +658,7 @@ async def test_a_connection_that_is_cut_fails_the_turn(over: str) -> None:
     async with backend_for(Upstream(reply), over, "m") as backend:
         with pytest.raises((anthropic.APIConnectionError, httpx2.TransportError)) as raised:
             await run(backend)
-    assert public_error(raised.value).code == "upstream_unreachable"
+    assert to_public_error(raised.value).code == "upstream_unreachable"
 
 
 async def test_a_stream_that_does_not_say_why_it_ended_fails_the_turn(over: str) -> None:

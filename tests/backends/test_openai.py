@@ -30,7 +30,7 @@ from openai_compat import (
     ToolCallStarted,
     UsageReported,
 )
-from openai_compat.agents.error_mapping import public_error
+from openai_compat.agents.error_mapping import to_public_error
 from openai_compat.backends.openai import OpenAIBackend
 from openai_compat.errors import InvalidRequest
 from openai_compat_adapters.client import async_openai
@@ -310,7 +310,7 @@ async def test_errors_of_the_model_are_told_without_its_words(
     async with backend_for(upstream, over, "m") as backend:
         with pytest.raises(openai.APIStatusError) as raised:
             await run(backend)
-    error = public_error(raised.value)
+    error = to_public_error(raised.value)
     assert (error.status, error.code) == expected
     assert body["error"]["message"] not in error.message
     assert error.retry_after == (7 if status in (429, 503) else None)
@@ -353,7 +353,7 @@ async def test_an_error_within_the_stream_is_told_by_its_type(over: str, body: A
     async with backend_for(Upstream(reply), over, "m") as backend:
         with pytest.raises(openai.APIError) as raised:
             await run(backend)
-    error = public_error(raised.value)
+    error = to_public_error(raised.value)
     assert (error.status, error.code) == expected
 
 
@@ -361,7 +361,7 @@ async def test_a_connection_that_is_cut_fails_the_turn(over: str) -> None:
     async with backend_for(Upstream(Reply([delta(content="half")], break_off=True)), over, "m") as backend:
         with pytest.raises(openai.APIConnectionError) as raised:
             await run(backend)
-    assert public_error(raised.value).code == "upstream_unreachable"
+    assert to_public_error(raised.value).code == "upstream_unreachable"
 
 
 @pytest.mark.parametrize("reason", [None, "error"])
@@ -377,7 +377,7 @@ async def test_a_model_server_that_is_not_there(unused_port: int) -> None:
     with pytest.raises(openai.APIConnectionError) as raised:
         await run(backend)
     await backend.aclose()
-    assert (public_error(raised.value).status, public_error(raised.value).code) == (503, "upstream_unreachable")
+    assert (to_public_error(raised.value).status, to_public_error(raised.value).code) == (503, "upstream_unreachable")
 
 
 async def test_a_backend_works_on_one_event_loop_after_another() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import httpx2
 
 from openai_compat import ReasoningDelta, Server, ToolCallReady, UsageReported
-from openai_compat.policies.chat_api import ChatApi
+from openai_compat.policies.chat_rest import ChatApi
 from openai_compat.testing import ScriptedBackend
 from openai_compat.tools import AskLater, ToolLoop, tool
 

@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from openai_compat import AgentBackend, Capabilities, ChatApi, ChatSocket, Principal, as_backend
-from openai_compat.api.chat_rest.prepare import meant
+from openai_compat.api.chat_rest.prepare import agent_for
 from openai_compat.backends.pool import pooled
 from openai_compat.errors import NotFound
 from openai_compat.providers import Fallback, Providers
@@ -241,7 +241,7 @@ async def test_the_aliases_of_the_providers_page_are_answered(http: Http) -> Non
         ("local", "ollama"),
     ]
     assert [one["alias"] for one in listed["aliases"]] == ["small"]
-    assert meant(server.runtime, Principal("anonymous"), "small") == "fast"
+    assert agent_for(server.runtime, Principal("anonymous"), "small") == "fast"
     assert [one["id"] for one in anthropics] == ["careful"]
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from openai_compat import Cors, MessagePolicy, Principal, Server
 from openai_compat.errors import NotFound
-from openai_compat.policies.chat_api import ChatApi, ContextQuery
+from openai_compat.policies.chat_rest import ChatApi, ContextQuery
 from tests.chat_api.support import API, conversation, error_of, serving
 from tests.interaction.conftest import Http, in_process
 from tests.interaction.requirements import requirement

@@ -13,8 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openai_compat.errors import InvalidRequest
-from openai_compat.wire.messagepack import MAX_DEPTH, MAX_VALUES, unpack_object
-from openai_compat.wire.messagepack_pack import packb
+from openai_compat.wire.messagepack import MAX_DEPTH, MAX_VALUES, packb, unpack_object
 from tests.interaction.requirements import requirement
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))

@@ -28,7 +28,7 @@ from openai_compat import (
     ToolResult,
     UsageReported,
 )
-from openai_compat.policies.chat_api import ChatApi
+from openai_compat.policies.chat_rest import ChatApi
 from openai_compat.testing import ScriptedBackend
 from openai_compat.tools import AskLater, ToolLoop
 from openai_compat_adapters.transport import AsyncTransport

@@ -16,7 +16,7 @@ from openai_compat.errors import AgentError
 from openai_compat.events import AgentEvent, Compacted, MediaDelta, Paused, PendingCall, TextDelta
 from openai_compat.reducer import Item
 from openai_compat.testing.strategies import event_lists
-from openai_compat.turns.event_contract import Enforcer
+from openai_compat.turns.event_contract import EventContract
 from openai_compat.wire.responses.serialize.stream import ResponseForm, ResponseStream
 from tests.core import strategies
 from tests.core.exchanges import strict_json
@@ -104,7 +104,7 @@ items: st.SearchStrategy[AgentEvent | str] = st.one_of(
 def turn(said: list[AgentEvent | str]) -> list[Item]:
     """What a turn hands on of what the agent said: contract order, one terminal event; violations left out."""
     asked = strategies.asked(ALL, Sampling(top_logprobs=1))
-    enforcer = Enforcer(asked, counts_tokens=True)
+    enforcer = EventContract(asked, counts_tokens=True)
     out: list[Item] = []
     for item in said:
         try:

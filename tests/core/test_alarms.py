@@ -6,7 +6,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from openai_compat.aio.timers import Fuse, new_signal
+from openai_compat.aio.timers import WriteTimeout, new_wake_event
 from tests.loops import anyio_backend as anyio_backend
 
 pytestmark = pytest.mark.anyio
@@ -16,7 +16,7 @@ TINY = (1e-9, 1e-5, 0.0004, 0.0005, 0.001)
 
 @pytest.mark.parametrize("seconds", TINY)
 async def test_a_wait_may_be_as_short_as_it_likes(seconds: float) -> None:
-    signal = new_signal()
+    signal = new_wake_event()
     with anyio.fail_after(20):
         for _ in range(100):
             await signal.wait(seconds)
@@ -29,7 +29,7 @@ async def test_a_timer_that_is_due_can_be_moved(first: float, second: float) -> 
     with anyio.fail_after(20):
         for _ in range(20):
             with anyio.CancelScope() as scope:
-                fuse = Fuse(scope)
+                fuse = WriteTimeout(scope)
                 fuse.light(first)
                 fuse.put_out()
                 fuse.light(second)
@@ -40,7 +40,7 @@ async def test_a_timer_that_is_due_can_be_moved(first: float, second: float) -> 
 
 
 async def test_a_signal_that_was_set_between_does_not_wait() -> None:
-    signal = new_signal()
+    signal = new_wake_event()
     with anyio.fail_after(20):
         await signal.wait(0.0001)
         signal.set()

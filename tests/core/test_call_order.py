@@ -16,7 +16,7 @@ from openai_compat.backend import Sampling
 from openai_compat.errors import AgentError
 from openai_compat.events import AgentEvent, Finished, TextDelta, ToolCallDelta, ToolCallReady, ToolCallStarted
 from openai_compat.reducer import Item, Reducer
-from openai_compat.turns.event_contract import Enforcer
+from openai_compat.turns.event_contract import EventContract
 from openai_compat.wire.chat.call_order import CALL, CallOrder
 from openai_compat.wire.chat.serialize import ChatForm, ChatStream, completion
 from openai_compat.wire.presentation import Presentation
@@ -67,7 +67,7 @@ def interleaved(draw: st.DrawFn) -> Script:
 
 def shown(said: Script, sampling: Sampling | None = None) -> list[list[Item]]:
     """What a turn of a chat shows, item by item."""
-    enforcer = Enforcer(strategies.asked(ALL, sampling or Sampling()), counts_tokens=False)
+    enforcer = EventContract(strategies.asked(ALL, sampling or Sampling()), counts_tokens=False)
     view = Presentation("hidden", call_order=CallOrder(100_000))
     fed = [*[cast("list[Item]", enforcer.feed(item)) for item in said], cast("list[Item]", enforcer.end())]
     return [view.show(items) for items in fed]

@@ -30,7 +30,7 @@ from openai_compat.events import (
     UsageReported,
 )
 from openai_compat.reducer import FinalMessage, Item, Reducer, Usage
-from openai_compat.turns.event_contract import Enforcer
+from openai_compat.turns.event_contract import EventContract
 from openai_compat.wire.chat.legacy_serialize import (
     CompletionForm,
     CompletionStream,
@@ -51,7 +51,7 @@ ALL = ToolChoice(frozenset(["get_weather", "find", "write_code"]))
 
 def turn(said: list[AgentEvent | str]) -> list[Item]:
     """What a turn hands on of what the agent said: contract order, one terminal event; violations left out."""
-    enforcer = Enforcer(strategies.asked(ALL, Sampling()), counts_tokens=True)
+    enforcer = EventContract(strategies.asked(ALL, Sampling()), counts_tokens=True)
     out: list[Item] = []
     for item in said:
         if isinstance(item, str) and not enforcer.finished and enforcer.passes(item):

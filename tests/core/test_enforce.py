@@ -30,7 +30,7 @@ from openai_compat.events import (
     ToolResult,
     UsageReported,
 )
-from openai_compat.turns.event_contract import Enforcer
+from openai_compat.turns.event_contract import EventContract
 from openai_compat.wire.utf16 import joined
 from tests.core import strategies
 from tests.core.test_stop import cut_at_first
@@ -44,13 +44,13 @@ SPEECH = (TextDelta, ReasoningDelta, RefusalDelta)
 def enforce(
     items: list[AgentEvent | str], request: AgentRequest | None = None, *, counts_tokens: bool = False
 ) -> list[AgentEvent]:
-    enforcer = Enforcer(request or strategies.asked(ALL, Sampling()), counts_tokens=counts_tokens)
+    enforcer = EventContract(request or strategies.asked(ALL, Sampling()), counts_tokens=counts_tokens)
     return [event for item in items for event in enforcer.feed(item)] + enforcer.end()
 
 
 def as_far_as_it_goes(items: list[AgentEvent | str], request: AgentRequest) -> tuple[list[AgentEvent], bool]:
     """The events up to the first violation, and whether there was none."""
-    enforcer = Enforcer(request, counts_tokens=False)
+    enforcer = EventContract(request, counts_tokens=False)
     out: list[AgentEvent] = []
     try:
         for item in items:
@@ -389,7 +389,7 @@ def test_a_required_tool_that_is_not_called_is_the_agents_error() -> None:
 
 def test_plain_text_says_when_text_needs_no_looking_at() -> None:
     def plain(sampling: Sampling, *, counts_tokens: bool = False) -> bool:
-        return Enforcer(strategies.asked(ALL, sampling), counts_tokens=counts_tokens).plain_text
+        return EventContract(strategies.asked(ALL, sampling), counts_tokens=counts_tokens).plain_text
 
     assert plain(Sampling())
     assert not plain(Sampling(stop=("x",)))

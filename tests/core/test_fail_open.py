@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from openai_compat.errors import Unavailable
-from openai_compat.state.degraded import FailOpen
+from openai_compat.state.degraded import StoreFallback
 
 pytestmark = pytest.mark.anyio
 
@@ -39,7 +39,7 @@ def told(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
 async def test_a_store_that_does_not_answer_is_left_alone_for_a_while(
     mood: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    oracle, asking = Oracle(), FailOpen("we go on", patience=0.01, pause=100)
+    oracle, asking = Oracle(), StoreFallback("we go on", patience=0.01, pause=100)
     oracle.mood = mood
     assert [await asking.ask(oracle) for _ in range(5)] == [None] * 5
     assert oracle.asked == 1
@@ -48,7 +48,7 @@ async def test_a_store_that_does_not_answer_is_left_alone_for_a_while(
 
 async def test_when_it_answers_again_it_is_asked_each_time(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "openai_compat")
-    oracle, asking = Oracle(), FailOpen("we go on", patience=0.01, pause=0)
+    oracle, asking = Oracle(), StoreFallback("we go on", patience=0.01, pause=0)
     oracle.mood = "away"
     assert [await asking.ask(oracle) for _ in range(3)] == [None] * 3
     oracle.mood = "well"
@@ -59,14 +59,14 @@ async def test_when_it_answers_again_it_is_asked_each_time(caplog: pytest.LogCap
 
 
 async def test_a_mistake_is_no_outage() -> None:
-    oracle, asking = Oracle(), FailOpen("we go on")
+    oracle, asking = Oracle(), StoreFallback("we go on")
     oracle.mood = "mistaken"
     with pytest.raises(ZeroDivisionError):
         await asking.ask(oracle)
 
 
 async def test_who_leaves_while_it_hangs_leaves() -> None:
-    oracle, asking = Oracle(), FailOpen("we go on", patience=100)
+    oracle, asking = Oracle(), StoreFallback("we go on", patience=100)
     oracle.mood = "hangs"
     with anyio.move_on_after(0.01) as scope:
         await asking.ask(oracle)

@@ -12,7 +12,7 @@ import anyio.lowlevel
 import pytest
 
 from openai_compat import AgentError, Capabilities, OpenAICompatError, Server
-from openai_compat.agents.error_mapping import public_error
+from openai_compat.agents.error_mapping import to_public_error
 from openai_compat.errors import InvalidRequest, NotFound, RateLimited, Unavailable
 from tests.core.exchanges import Recorder, answer, chat
 from tests.core.stepping import agent_threads, eventually, tasks
@@ -310,7 +310,7 @@ async def test_a_timeout_inside_the_agent_is_504() -> None:
 
 def test_no_error_that_is_shown_has_the_text_of_one_that_was_not_meant_to_be() -> None:
     for make in EXCEPTIONS.values():
-        shown = public_error(make())
+        shown = to_public_error(make())
         assert shown.should_retry is False
         assert SECRET not in shown.message
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openai_compat.api.responses.websocket.lanes import LaneLimits, Lanes
-from openai_compat.api.responses.websocket.local_responses import NUMBER, Nearby, shares_of
+from openai_compat.api.responses.websocket.local_responses import NUMBER, ConnectionResponses, shares_of
 from openai_compat.errors import OpenAICompatError
 from openai_compat.wire.responses.parse.websocket import Create
 from tests.interaction.requirements import requirement
@@ -105,7 +105,7 @@ def test_a_lane_too_many_is_refused_and_the_others_go_on() -> None:
 
 
 def test_responses_are_known_until_others_need_the_room() -> None:
-    nearby = Nearby(shares_of(1000), "ann")
+    nearby = ConnectionResponses(shares_of(1000), "ann")
     for number in range(NUMBER + 1):
         nearby.keep(str(number), [{"n": number}], after=None, lane=None, size=1)
     assert "0" not in nearby
@@ -114,7 +114,7 @@ def test_responses_are_known_until_others_need_the_room() -> None:
 
 
 def test_large_responses_take_the_room_of_several_and_the_last_is_always_known() -> None:
-    nearby = Nearby(shares_of(50_000), "ann")
+    nearby = ConnectionResponses(shares_of(50_000), "ann")
     nearby.keep("a", [], after=None, lane=None, size=200_000)
     nearby.keep("b", [], after="a", lane=None, size=50_000)
     assert list(nearby) == ["b"]
@@ -125,7 +125,7 @@ def test_large_responses_take_the_room_of_several_and_the_last_is_always_known()
 @requirement("ws.bounded")
 def test_connections_of_one_caller_share_its_room_and_take_nothing_of_anothers() -> None:
     shares = shares_of(50_000)
-    bobs, anns = Nearby(shares, "bob"), [Nearby(shares, "ann") for _ in range(20)]
+    bobs, anns = ConnectionResponses(shares, "bob"), [ConnectionResponses(shares, "ann") for _ in range(20)]
     bobs.keep("his", [{"n": 1}], after=None, lane=None, size=1000)
     for nearby in anns:
         nearby.keep("hers", [], after=None, lane=None, size=100_000)
@@ -138,7 +138,7 @@ def test_connections_of_one_caller_share_its_room_and_take_nothing_of_anothers()
 
 
 def test_a_response_that_its_own_lane_could_not_continue_is_forgotten_but_not_because_of_a_fork() -> None:
-    nearby = Nearby(shares_of(1000), "ann")
+    nearby = ConnectionResponses(shares_of(1000), "ann")
     nearby.keep("a", [], after=None, lane="one", size=1)
     for identifier, lane in (("a", "two"), ("a", None), ("b", "one"), (None, "one")):
         nearby.failed(identifier, lane)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openai_compat.errors import InvalidRequest, RequestTooLarge
-from openai_compat.wire.files_parse import parse_upload, upload_form
+from openai_compat.wire.files import parse_upload, upload_form
 from openai_compat.wire.multipart import MultipartForm
 
 KIND = 'multipart/form-data; boundary="a-b"'

@@ -23,7 +23,7 @@ from openai_compat.wire.responses.parse.request import (
     with_context,
 )
 from openai_compat.wire.responses.request_types import ResponseRequest
-from openai_compat.wire.tool_rules import MAX_TOOLS
+from openai_compat.wire.tool_choice import MAX_TOOLS
 from tests.core import strategies
 from tests.core.refusals import check_refusal, encoded, refusal
 

@@ -11,11 +11,11 @@ import anyio.lowlevel
 import pytest
 
 from openai_compat import Capabilities, Deadlines, Finished, Limits, MediaDelta, RunContext, Server, TextDelta
-from openai_compat.aio.timers import new_signal
+from openai_compat.aio.timers import new_wake_event
 from openai_compat.aio.worker_thread import BUFFER as THREAD_BUFFER
 from openai_compat.http import ResponseBody, ResponseStart
 from openai_compat.reducer import LARGE
-from openai_compat.turns.turn import BUFFER
+from openai_compat.turns.agent_run import BUFFER
 from tests.core.exchanges import Recorder, answer, chat
 from tests.core.stepping import agent_threads, eventually, tasks
 from tests.loops import anyio_backend as anyio_backend
@@ -456,7 +456,7 @@ async def test_leaving_the_lifespan_drains() -> None:
 
 
 async def test_a_wake_is_never_lost() -> None:
-    wake, woken = new_signal(), []
+    wake, woken = new_wake_event(), []
     wake.set()
     wake.set()
     with anyio.fail_after(20):

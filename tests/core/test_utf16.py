@@ -23,7 +23,7 @@ from openai_compat.events import (
     ToolCallStarted,
     ToolResult,
 )
-from openai_compat.turns.event_contract import Enforcer
+from openai_compat.turns.event_contract import EventContract
 from openai_compat.wire.utf16 import HalfJoiner, has_halves, joined
 from tests.core import strategies
 from tests.core.test_enforce import ALL, enforce
@@ -129,7 +129,7 @@ def test_a_character_in_two_halves_counts_once_and_can_be_a_stop_sequence() -> N
 
 
 def test_an_agents_failure_brings_what_was_held_back() -> None:
-    enforcer = Enforcer(strategies.asked(ALL, Sampling()), counts_tokens=True)
+    enforcer = EventContract(strategies.asked(ALL, Sampling()), counts_tokens=True)
     assert not enforcer.passes(FIRST)
     assert enforcer.feed(FIRST) == []
     assert not enforcer.passes("a")

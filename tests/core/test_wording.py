@@ -12,9 +12,9 @@ from pydantic import BaseModel
 from openai_compat.errors import InvalidRequest
 from openai_compat.wire.body import validate
 from openai_compat.wire.chat.request_types import ChatCompletionRequest
-from openai_compat.wire.chat_rest.types import AgenticRequest, NewConversation
+from openai_compat.wire.chat_rest.types import AgenticRequest, NewRestConversation
 from openai_compat.wire.chat_websocket.types import ApprovalFrame, ManifestFrame, MessageFrame
-from openai_compat.wire.conversations_types import ConversationCreate
+from openai_compat.wire.conversations import ConversationCreate
 from openai_compat.wire.responses.request_types import ResponseRequest
 from tests.interaction.requirements import requirement
 
@@ -23,7 +23,7 @@ MODELS: list[type[BaseModel]] = [
     ResponseRequest,
     ConversationCreate,
     AgenticRequest,
-    NewConversation,
+    NewRestConversation,
     MessageFrame,
     ManifestFrame,
     ApprovalFrame,

@@ -42,7 +42,7 @@ from openai_compat import (
     testing,
     tools,
 )
-from openai_compat.agents.error_mapping import public_error, upstream_error
+from openai_compat.agents.error_mapping import to_public_error, upstream_error
 from openai_compat.api import follow as following
 from openai_compat.api.routes import DEPLOYMENTS, OWN, V1
 from openai_compat.backends import subprocess as subprocess_backend
@@ -306,8 +306,8 @@ def test_errors_of_a_model_become_what_the_how_to_says() -> None:
         "400, too long a conversation": upstream_error(400, too_long=True),
         "5xx": upstream_error(502),
         "any other status": upstream_error(418),
-        "no connection": public_error(httpx2.ConnectError("")),
-        "timeout": public_error(httpx2.ReadTimeout("")),
+        "no connection": to_public_error(httpx2.ConnectError("")),
+        "timeout": to_public_error(httpx2.ReadTimeout("")),
     }
 
     assert rows == {
@@ -530,7 +530,11 @@ def test_what_is_durable_when_counts_what_the_code_counts() -> None:
 
     assert f"`Deadlines.lease`, {Deadlines().lease:g} seconds" in text
     assert f"copied to the store, {eventlog.BATCH} at a time or after {eventlog.PAUSE:g} seconds" in text
-    assert (leases.BEAT, following.LOOK, sql.COMMIT_PATIENCE) == (0.5, 0.1, 2)  # twice, ten times a second; two seconds
+    assert (leases.BEAT, following.POLL_INTERVAL, sql.COMMIT_PATIENCE) == (
+        0.5,
+        0.1,
+        2,
+    )  # twice, ten times a second; two seconds
     assert (memory["max_items"].default, memory["ttl"].default) == (1000, 1800)  # half an hour
     assert f"{PostgresOptions('').timeout:g} seconds for a statement" in text
     assert f"{sqlite.PATIENCE:g} for a locked file and {sqlite.STUCK:g} for a disk" in text

@@ -24,7 +24,7 @@ from openai.types.conversations.conversation_item_list import ConversationItemLi
 from pydantic import TypeAdapter
 
 from openai_compat import Conversations, Principal
-from openai_compat.wire import conversations_types as wire
+from openai_compat.wire import conversations as wire
 from tests.interaction.agents import Says
 from tests.interaction.conftest import Connect, Http, in_process
 from tests.interaction.requirements import requirement

@@ -21,7 +21,7 @@ from openai.types import CreateEmbeddingResponse, Embedding, EmbeddingCreatePara
 from openai.types.create_embedding_response import Usage
 
 from openai_compat import AgentError, Deadlines, Limits, Principal, Server
-from openai_compat.wire import embeddings_types as wire
+from openai_compat.wire import embeddings as wire
 from tests.interaction.agents import HELLO, Says
 from tests.interaction.conftest import Connect, Http, in_process
 from tests.interaction.requirements import requirement

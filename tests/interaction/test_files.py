@@ -20,7 +20,7 @@ from openai.types import FileCreateParams, FileDeleted, FileListParams, FileObje
 from openai_compat import Capabilities, Conversations, Cors, Limits, MemoryStore, Principal, Server
 from openai_compat.http import HttpRequest, ResponseBody, ResponseStart
 from openai_compat.messages import FilePart, ImagePart, TextPart, ToolMessage, UserMessage
-from openai_compat.wire import files_types as wire
+from openai_compat.wire import files as wire
 from tests.interaction.agents import Says
 from tests.interaction.conftest import Connect, Http, in_process
 from tests.interaction.requirements import requirement

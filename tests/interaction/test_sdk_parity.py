@@ -19,10 +19,10 @@ from openai.types.chat import completion_create_params as sdk_chat
 from typing_extensions import is_typeddict
 
 from openai_compat import ToolCallReady, UsageReported
-from openai_compat.wire import models_types as our_models
-from openai_compat.wire.chat import completion_types as completion_response
+from openai_compat.wire import models as our_models
 from openai_compat.wire.chat import request_types as chat_request
 from openai_compat.wire.chat import response_types as chat_response
+from openai_compat.wire.chat import response_types as completion_response
 from tests.interaction.agents import HELLO, Says
 from tests.interaction.conftest import Http, in_process
 from tests.interaction.listening import data_of
@@ -77,7 +77,7 @@ REQUESTS = [
 ANSWERS = [
     pytest.param(ChatCompletion, chat_response.ChatCompletion, id="chat"),
     pytest.param(ChatCompletionChunk, chat_response.ChatCompletionChunk, id="chunk"),
-    pytest.param(SdkCompletion, completion_response.Completion, id="completion"),
+    pytest.param(SdkCompletion, completion_response.TextCompletion, id="completion"),
     pytest.param(SdkModel, our_models.Model, id="model"),
 ]
 

@@ -35,17 +35,15 @@ from openai.types.responses.responses_client_event import ResponsesClientEvent
 from openai.types.responses.responses_server_event import ResponsesServerEvent
 from openai.types.responses.tool_param import ToolParam
 
-from openai_compat.api.openapi_paths import paths
+from openai_compat.api.openapi import paths
 from openai_compat.api.routes import table
-from openai_compat.wire import conversations_types as conversations
-from openai_compat.wire import embeddings_types as embeddings
-from openai_compat.wire import files_types as files
-from openai_compat.wire import stored_types as stored
+from openai_compat.wire import conversations, embeddings, files
+from openai_compat.wire.chat import stored_types as stored
 from openai_compat.wire.items import types as items
-from openai_compat.wire.responses import answer_types as response_answers
 from openai_compat.wire.responses import event_types as response_events
 from openai_compat.wire.responses import request_types as response_request
 from openai_compat.wire.responses import response_types as response
+from openai_compat.wire.responses import response_types as response_answers
 from openai_compat.wire.responses import tool_types as response_tools
 from openai_compat.wire.responses.parse.request import COMPACT_FIELDS, TOKEN_FIELDS
 from openai_compat.wire.responses.parse.websocket import parse_command

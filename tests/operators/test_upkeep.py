@@ -13,7 +13,7 @@ import pytest
 
 from openai_compat import MemoryStore, Server
 from openai_compat.errors import Unavailable
-from openai_compat.state.maintenance import Upkeep
+from openai_compat.state.maintenance import StoreMaintenance
 from openai_compat.stores.open import open_store
 from openai_compat.stores.port import RETENTION, Key
 from openai_compat.stores.schema import UnusableStore
@@ -71,7 +71,7 @@ def away() -> Unavailable:
 @requirement("store.sweep")
 async def test_a_store_is_swept_again_and_again_while_its_server_serves() -> None:
     store = Watched()
-    upkeep = Upkeep(store, 60, every=0.001)
+    upkeep = StoreMaintenance(store, 60, every=0.001)
     await upkeep.begin()
     await until(lambda: len(store.sweeps) > 3)
     await upkeep.end()
@@ -86,7 +86,7 @@ async def test_a_store_is_swept_again_and_again_while_its_server_serves() -> Non
 async def test_a_sweep_that_fails_is_tried_again(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "openai_compat")
     store = Watched()
-    upkeep = Upkeep(store, 60, every=0.001)
+    upkeep = StoreMaintenance(store, 60, every=0.001)
     await upkeep.begin()
     store.error = error
     await until(lambda: "could not be swept" in caplog.text)
@@ -101,7 +101,7 @@ async def test_what_was_not_used_for_the_retention_is_gone_from_a_file(tmp_path:
     store = open_store(f"sqlite:///{tmp_path}/state.db")
     await store.create("ann", "conv_1", {}, [])
     assert await store.sweep(3600) == 0
-    upkeep = Upkeep(store, 0, every=0.001)
+    upkeep = StoreMaintenance(store, 0, every=0.001)
     await upkeep.begin()
     with anyio.fail_after(10):
         while await store.read(Key("ann", "conv_1")) is not None:

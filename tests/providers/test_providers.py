@@ -10,7 +10,7 @@ import openai
 import pytest
 
 from openai_compat import Server
-from openai_compat.agents.error_mapping import public_error
+from openai_compat.agents.error_mapping import to_public_error
 from openai_compat.backend import AgentBackend
 from openai_compat.errors import AgentError, NotFound, OpenAICompatError
 from openai_compat.providers import PROVIDERS, Providers, Settings, connection
@@ -314,7 +314,7 @@ async def test_a_key_is_in_no_repr_error_or_log(caplog: pytest.LogCaptureFixture
             await run(providers.backend("groq/m"))
         await providers.aclose()
 
-    told = public_error(caught.value)
+    told = to_public_error(caught.value)
     seen = [repr(providers.settings("groq")), repr(vars(providers.connection("groq"))["settings"]), str(health)]
     assert KEY not in "".join([*seen, told.message, str(told), caplog.text])
     assert told.code == "upstream_auth"

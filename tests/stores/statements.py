@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from openai_compat.stores.engine import Row, Stepwise, Transaction
+from openai_compat.stores.engine import Autocommit, Row, Transaction
 
 
-def rows(sql: str, *parameters: object) -> Stepwise[list[Row]]:
+def rows(sql: str, *parameters: object) -> Autocommit[list[Row]]:
     """One statement, and its rows."""
 
     def transaction() -> Transaction[list[Row]]:
         return list((yield sql, parameters))
 
-    return Stepwise(transaction)
+    return Autocommit(transaction)
 
 
 def script(*statements: str) -> Callable[[], Transaction[None]]:

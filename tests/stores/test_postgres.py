@@ -13,8 +13,8 @@ import anyio
 import pytest
 
 from openai_compat.errors import Unavailable
-from openai_compat.stores.engine import Row, Stepwise, Transaction
-from openai_compat.stores.port import Events, Key, Outcome, StoredResponse
+from openai_compat.stores.engine import Autocommit, Row, Transaction
+from openai_compat.stores.port import Events, Key, StoredResponse, TurnOutcome
 from openai_compat.stores.postgres import PostgresEngine
 from openai_compat.stores.sql import SqlStore
 from tests.stores.postgres_cluster import Cluster, wait_until
@@ -96,14 +96,14 @@ async def test_a_statement_that_is_wrong_is_no_outage(engine: PostgresEngine) ->
     assert not isinstance(caught.value, Unavailable)
 
 
-@pytest.mark.parametrize("wrap", [Stepwise, lambda transaction: transaction], ids=["stepwise", "together"])
+@pytest.mark.parametrize("wrap", [Autocommit, lambda transaction: transaction], ids=["stepwise", "together"])
 async def test_statements_that_stand_alone_are_kept_when_a_later_one_fails(
     engine: PostgresEngine, wrap: Callable[[object], Callable[[], Transaction[None]]]
 ) -> None:
     await engine.run(COUNTER)
     with pytest.raises(Exception, match="duplicate key"):
         await engine.run(wrap(script(ADD, "insert into counter values ('a', 1)")))
-    assert await counted(engine) == (1 if wrap is Stepwise else 0)
+    assert await counted(engine) == (1 if wrap is Autocommit else 0)
 
 
 async def test_what_is_only_read_before_the_first_change_is_read_without_a_transaction(engine: PostgresEngine) -> None:
@@ -203,7 +203,7 @@ async def test_only_the_batches_of_an_event_log_do_not_wait_for_the_disk(
     await store.begin_response("alice", response, "token")
     assert await store.append(Key("alice", "resp_1"), "token", Events(0, 1, "[]"))
     ended = replace(response, status="completed")
-    assert await store.commit(Outcome(principal="alice", token="token", response=ended, events=Events(2, 3, "[]")))
+    assert await store.commit(TurnOutcome(principal="alice", token="token", response=ended, events=Events(2, 3, "[]")))
     noted = await engine.run(rows("select what, how from noted"))
     assert set(noted) == {("oc_response", "on"), ("oc_event", "off"), ("oc_event", "on"), ("oc_turn", "on")}
     assert noted.index(("oc_event", "off")) < noted.index(("oc_event", "on")) < noted.index(("oc_turn", "on"))

@@ -13,8 +13,8 @@ import anyio
 import pytest
 
 from openai_compat.errors import Unavailable
-from openai_compat.stores.engine import Result, Stepwise, Transaction
-from openai_compat.stores.port import ConversationTurn, Item, Key, Outcome
+from openai_compat.stores.engine import Autocommit, Result, Transaction
+from openai_compat.stores.port import ConversationTurn, Item, Key, TurnOutcome
 from openai_compat.stores.postgres import PostgresEngine
 from openai_compat.stores.sql import SqlStore
 from tests.stores.postgres_cluster import Cluster, wait_until
@@ -44,9 +44,9 @@ async def opened(engine: PostgresEngine) -> AsyncIterator[SqlStore]:
     await made.aclose()
 
 
-def outcome(token: str, key: Key = ALICE) -> Outcome:
+def outcome(token: str, key: Key = ALICE) -> TurnOutcome:
     item = Item(f"msg_{token}", f'{{"id": "msg_{token}"}}')
-    return Outcome(principal=key.principal, token=token, conversation=ConversationTurn(key.id, (item,)))
+    return TurnOutcome(principal=key.principal, token=token, conversation=ConversationTurn(key.id, (item,)))
 
 
 async def turn(store: SqlStore, token: str, key: Key = ALICE) -> None:
@@ -377,7 +377,7 @@ class Interrupted(PostgresEngine):
         if not self.armed:
             return await super().run(transaction)
         cut = self._cut(transaction)
-        return await super().run(Stepwise(cut) if isinstance(transaction, Stepwise) else cut)
+        return await super().run(Autocommit(cut) if isinstance(transaction, Autocommit) else cut)
 
     def _cut(self, transaction: Callable[[], Transaction[Result]]) -> Callable[[], Transaction[Result]]:
         interrupts: Iterator[Callable[[], object]] = iter([self._interrupt])  # once: repeated, it goes through

@@ -13,10 +13,10 @@ from openai_compat.stores.port import (
     Events,
     Item,
     Key,
-    Outcome,
     StoredCompletion,
     StoredFile,
     StoredResponse,
+    TurnOutcome,
 )
 from openai_compat.stores.postgres import PostgresEngine
 from openai_compat.stores.sql import SqlStore
@@ -84,7 +84,7 @@ async def everything(store: SqlStore) -> None:
     assert (await store.renew(["t"], lease=60)).held == {"t"}
     assert await store.append(Key(alice, "resp"), "t", Events(0, 9, ""))
     assert await store.commit(
-        Outcome(
+        TurnOutcome(
             principal=alice,
             token="t",
             conversation=ConversationTurn("trip", (Item("i1", "{}"), Item("i2", "{}")), "transcript"),

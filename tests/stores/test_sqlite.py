@@ -20,7 +20,7 @@ import anyio.lowlevel
 import pytest
 
 from openai_compat.errors import Unavailable
-from openai_compat.stores.engine import Stepwise, Transaction
+from openai_compat.stores.engine import Autocommit, Transaction
 from openai_compat.stores.open import open_store
 from openai_compat.stores.port import Key, Store
 from openai_compat.stores.schema import MIGRATIONS, UnusableStore
@@ -70,8 +70,8 @@ async def test_only_locks_and_events_do_not_wait_for_the_disk(path: Path) -> Non
 
     class Watched(SqliteEngine):
         async def run(self, transaction: Callable[[], Transaction[Any]]) -> Any:
-            durable = not isinstance(transaction, Stepwise) or transaction.durable
-            modes.append(await super().run(Stepwise(one("pragma synchronous"), durable)))
+            durable = not isinstance(transaction, Autocommit) or transaction.durable
+            modes.append(await super().run(Autocommit(one("pragma synchronous"), durable)))
             return await super().run(transaction)
 
     store = SqlStore(Watched(path))

@@ -10,8 +10,8 @@ import anyio.lowlevel
 import pytest
 
 from openai_compat.errors import Unavailable
-from openai_compat.stores.engine import Engine, Result, Stepwise, Transaction
-from openai_compat.stores.port import Key, Outcome, Store
+from openai_compat.stores.engine import Autocommit, Engine, Result, Transaction
+from openai_compat.stores.port import Key, Store, TurnOutcome
 from openai_compat.stores.sql import SqlStore
 from tests.stores.samples import (
     TIMES,
@@ -43,7 +43,7 @@ class CutEngine:
 
     async def run(self, transaction: Callable[[], Transaction[Result]]) -> Result:
         cut = self._cut(transaction)
-        result = await self._engine.run(Stepwise(cut) if isinstance(transaction, Stepwise) else cut)
+        result = await self._engine.run(Autocommit(cut) if isinstance(transaction, Autocommit) else cut)
         if self.silent:
             raise Unavailable("No answer.", code="store_outcome_unknown")
         return result
@@ -106,7 +106,7 @@ async def asked(store: SqlStore, who: str) -> None:
     await store.ask(who, approval("ask"))
 
 
-def everything(who: str) -> Outcome:
+def everything(who: str) -> TurnOutcome:
     return turn(
         f"{who}-1", "c", "d", key=Key(who, "trip"), transcript="h2", response=done(response(), output=items("o")),
         events=events(2, 3), completion=completion("c"), approvals=(approval("ask_1"), approval("ask_2")),

@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from openai_compat.stores.port import Key, Shelf, Store
+from openai_compat.stores.port import ConversationPage, Key, Store
 from openai_compat.stores.sql import SqlStore
 from tests.stores.samples import ALICE, said, time_passes
 
 pytestmark = pytest.mark.anyio
 
 
-def ids(shelf: Shelf) -> list[str]:
+def ids(shelf: ConversationPage) -> list[str]:
     return [found.id for found in shelf.conversations]
 
 
@@ -60,7 +60,7 @@ async def test_only_ones_own_that_are_kept_are_listed(store: Store) -> None:
     await store.create("bob", "his", {}, ())
     await store.begin(ALICE, "t")  # only locked
     assert ids(await store.conversations("alice", {}, 10)) == ["hers"]
-    assert await store.conversations("carol", {}, 10) == Shelf((), 0)
+    assert await store.conversations("carol", {}, 10) == ConversationPage((), 0)
 
 
 async def test_many_labels_and_pages_at_once(store: Store) -> None:

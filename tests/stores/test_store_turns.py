@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from openai_compat.stores.port import Allowance, Claim, Key, Outcome, Store
+from openai_compat.stores.port import Allowance, Claim, Key, Store, TurnOutcome
 from openai_compat.stores.sql import SqlStore
 from tests.stores.samples import (
     ALICE,
@@ -79,7 +79,7 @@ async def test_a_second_commit_of_the_same_turn_is_true_and_changes_nothing(stor
 
 
 async def test_a_commit_without_locks_is_kept_too(store: Store) -> None:
-    outcome = Outcome(principal="alice", token="t1", completion=completion("c"))
+    outcome = TurnOutcome(principal="alice", token="t1", completion=completion("c"))
     assert await store.commit(outcome)
     assert await store.commit(outcome)
     assert await store.get_completion(Key("alice", "c")) == completion("c")

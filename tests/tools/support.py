@@ -16,7 +16,7 @@ from openai_compat import AgentBackend, AgentRequest, RunContext, ToolCallReady
 from openai_compat.backend import Decision, Resume
 from openai_compat.events import Paused, TextDelta, ToolResult
 from openai_compat.messages import ToolMessage
-from openai_compat.turns.event_contract import Enforcer
+from openai_compat.turns.event_contract import EventContract
 from openai_compat.wire.chat.parse import parse_chat
 
 
@@ -41,7 +41,7 @@ def new_context() -> RunContext:
 async def run(backend: AgentBackend, request: AgentRequest | None = None) -> list[Any]:
     """The events of a turn as they leave the enforcer, neighbouring text joined."""
     asked = request or request_for()
-    enforcer = Enforcer(asked, counts_tokens=backend.capabilities.counts_tokens)
+    enforcer = EventContract(asked, counts_tokens=backend.capabilities.counts_tokens)
     said: list[Any] = []
     with anyio.fail_after(30):
         async with aclosing(cast("Any", backend.run(asked, new_context()))) as items:

@@ -11,15 +11,15 @@ import pytest
 
 from openai_compat import ToolCallReady
 from openai_compat.testing import ScriptedBackend
-from openai_compat.tools import AgentTool, Outcome, ToolContext, ToolLoop, command_tool
-from openai_compat.tools.run import call_tool
+from openai_compat.tools import AgentTool, CallResult, ToolContext, ToolLoop, command_tool
+from openai_compat.tools.call_tool import call_tool
 from tests.backends.support import alive, pids, until
 from tests.tools.support import call, new_context, request_for, results, run
 
 pytestmark = pytest.mark.anyio
 
 
-async def outcome(tool: AgentTool, arguments: str) -> Outcome:
+async def outcome(tool: AgentTool, arguments: str) -> CallResult:
     with anyio.fail_after(30):
         return await call_tool(tool, tool.check(arguments), ToolContext("c", request_for(), new_context()))
 
@@ -34,17 +34,17 @@ async def test_the_words_go_to_the_program_as_they_are() -> None:
 
     said = await outcome(python("print(sys.argv[1:])"), json.dumps({"args": words}))
 
-    assert said == Outcome(str(words))
+    assert said == CallResult(str(words))
 
 
 async def test_without_a_prefix_the_model_names_the_program() -> None:
     anything = command_tool("run", "Runs any command.")
 
-    assert await outcome(anything, '{"argv": ["echo", "hi", "$HOME"]}') == Outcome("hi $HOME")
-    assert await outcome(anything, '{"argv": []}') == Outcome("A command needs a program.", is_error=True)
-    assert await outcome(anything, '{"argv": [""]}') == Outcome("A command needs a program.", is_error=True)
+    assert await outcome(anything, '{"argv": ["echo", "hi", "$HOME"]}') == CallResult("hi $HOME")
+    assert await outcome(anything, '{"argv": []}') == CallResult("A command needs a program.", is_error=True)
+    assert await outcome(anything, '{"argv": [""]}') == CallResult("A command needs a program.", is_error=True)
     missing = await outcome(anything, '{"argv": ["no-such-program-here"]}')
-    assert missing == Outcome("There is no such program.", is_error=True)
+    assert missing == CallResult("There is no such program.", is_error=True)
     assert (await outcome(anything, '{"argv": ["/etc/passwd"]}')).text == "The program may not be run."
     assert (await outcome(anything, '{"argv": ["echo", "\\u0000"]}')).is_error
 
@@ -52,10 +52,10 @@ async def test_without_a_prefix_the_model_names_the_program() -> None:
 async def test_the_model_gets_stdout_then_stderr_and_the_exit_code_of_a_failure() -> None:
     code = "sys.stderr.write('careful\\n'); print('done'); sys.exit(int(sys.argv[1]))"
 
-    assert await outcome(python(code), '{"args": ["0"]}') == Outcome("done\ncareful")
-    failed = Outcome("The command ended with exit code 3.\ndone\ncareful", is_error=True)
+    assert await outcome(python(code), '{"args": ["0"]}') == CallResult("done\ncareful")
+    failed = CallResult("The command ended with exit code 3.\ndone\ncareful", is_error=True)
     assert await outcome(python(code), '{"args": ["3"]}') == failed
-    assert await outcome(python(""), "{}") == Outcome("The command wrote nothing.")
+    assert await outcome(python(""), "{}") == CallResult("The command wrote nothing.")
 
 
 async def test_stdin_is_empty_and_the_environment_is_a_list(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ time.sleep(600)
 """
     late = await outcome(python(code, timeout=3.0), "{}")
 
-    assert late == Outcome("The tool did not end within 3 seconds, and was stopped.", is_error=True)
+    assert late == CallResult("The tool did not end within 3 seconds, and was stopped.", is_error=True)
     started = pids(tmp_path / "pids")
     assert len(started) == 2
     await until(lambda: not any(alive(pid) for pid in started))

@@ -37,7 +37,7 @@ from openai_compat.errors import InvalidRequest
 from openai_compat.messages import AssistantMessage, TextPart, ToolCall, ToolMessage, UserMessage
 from openai_compat.testing import ScriptedBackend
 from openai_compat.tools import AgentTool, ToolError, ToolLoop, as_tool, tool
-from openai_compat.tools.rounds import NOT_RUN
+from openai_compat.tools.loop_turn import NOT_RUN
 from tests.tools.support import call, function, new_context, request_for, results, run, text, user
 
 pytestmark = pytest.mark.anyio

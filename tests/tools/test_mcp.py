@@ -13,8 +13,8 @@ import pytest
 
 from openai_compat import ToolCallReady
 from openai_compat.testing import ScriptedBackend
-from openai_compat.tools import AgentTool, MCPServer, Outcome, Toolbox, ToolContext, ToolLoop
-from openai_compat.tools.run import call_tool
+from openai_compat.tools import AgentTool, CallResult, MCPServer, Toolbox, ToolContext, ToolLoop
+from openai_compat.tools.call_tool import call_tool
 from tests.backends.support import alive, pids, until
 from tests.docs.served import Program, environment, free_port
 from tests.tools.support import call, new_context, request_for, results, run, text
@@ -25,7 +25,7 @@ COMMAND = [sys.executable, str(Path(__file__).parent / "mcp_server.py")]
 BOUND = 60
 
 
-async def outcome(tool: AgentTool, arguments: str = "{}") -> Outcome:
+async def outcome(tool: AgentTool, arguments: str = "{}") -> CallResult:
     with anyio.fail_after(BOUND):
         return await call_tool(tool, tool.check(arguments), ToolContext("c", request_for(), new_context()))
 
@@ -67,7 +67,7 @@ async def test_a_servers_tools_are_offered_with_their_schemas_and_called() -> No
         assert {"add", "fail", "where", "who_am_i"} < set(tools)
         assert tools["add"].description == "Adds two numbers."
         assert tools["add"].parameters["required"] == ["a", "b"]
-        assert await outcome(tools["add"], '{"a": 1, "b": 2}') == Outcome("3")
+        assert await outcome(tools["add"], '{"a": 1, "b": 2}') == CallResult("3")
         assert (await outcome(tools["picture"])).text == "[image: image/png]"
 
 
@@ -138,7 +138,7 @@ async def test_a_server_that_dies_fails_that_call_and_is_started_again_for_the_n
         dead = await outcome((await tools_of(source))["die"])
         again = (await outcome((await tools_of(source))["where"])).text.split()[0]
 
-    assert dead == Outcome("The server of this tool does not answer.", is_error=True)
+    assert dead == CallResult("The server of this tool does not answer.", is_error=True)
     assert first != again
 
 
@@ -195,8 +195,8 @@ async def test_a_server_that_is_silent_is_given_up_and_ended(monkeypatch: pytest
 async def test_a_server_behind_a_url_is_used_with_headers(url: str) -> None:
     async with Connected(url, headers={"x-name": "ann"}) as source:
         tools = await tools_of(source)
-        assert await outcome(tools["add"], '{"a": 1, "b": 2}') == Outcome("3")
-        assert await outcome(tools["who_am_i"]) == Outcome("ann")
+        assert await outcome(tools["add"], '{"a": 1, "b": 2}') == CallResult("3")
+        assert await outcome(tools["who_am_i"]) == CallResult("ann")
 
 
 def test_settings_that_make_no_sense_are_refused() -> None:

@@ -13,9 +13,9 @@ import anyio
 import pytest
 
 from openai_compat import AgentError
-from openai_compat.tools import Outcome, ToolContext, ToolError, as_tool, tool
-from openai_compat.tools.blocking import LEFT_BEHIND
-from openai_compat.tools.run import FAILED, call_tool
+from openai_compat.tools import CallResult, ToolContext, ToolError, as_tool, tool
+from openai_compat.tools.call_tool import FAILED, call_tool
+from openai_compat.tools.tool_threads import LEFT_BEHIND
 from tests.tools.support import new_context, request_for
 
 pytestmark = pytest.mark.anyio
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.anyio
 BOUND = 20
 
 
-async def outcome(function: Callable[..., Any], arguments: str = "{}", **settings: Any) -> Outcome:
+async def outcome(function: Callable[..., Any], arguments: str = "{}", **settings: Any) -> CallResult:
     made = as_tool(tool(**settings)(function))
     context = ToolContext("call_1", request_for(), new_context())
     with anyio.fail_after(BOUND):
@@ -54,7 +54,7 @@ async def test_more_plain_calls_run_at_once_than_anyios_shared_pool_has_threads(
     def meet() -> int:
         return together.wait(BOUND)
 
-    outcomes: list[Outcome] = []
+    outcomes: list[CallResult] = []
 
     async def one() -> None:
         outcomes.append(await outcome(meet))
@@ -86,13 +86,13 @@ class Point:
     ],
 )
 async def test_a_result_of_any_json_able_type_becomes_text(value: object, text: str) -> None:
-    assert await outcome(lambda: value, name="it") == Outcome(text)
+    assert await outcome(lambda: value, name="it") == CallResult(text)
 
 
 async def test_a_result_that_is_no_json_is_a_failure_that_says_so() -> None:
     loop: list[Any] = []
     loop.append(loop)
-    unwritable = Outcome("The tool's result cannot be written as text.", is_error=True)
+    unwritable = CallResult("The tool's result cannot be written as text.", is_error=True)
 
     assert await outcome(lambda: object(), name="it") == unwritable
     assert await outcome(lambda: b"\xff", name="it") == unwritable
@@ -121,10 +121,10 @@ async def test_the_model_reads_what_a_tool_raises_for_it_and_of_nothing_else(cap
         raise SystemExit("password=hunter2")
 
     caplog.set_level(logging.ERROR, "openai_compat")
-    assert await outcome(declared) == Outcome("There is no city of that name.", is_error=True)
-    assert await outcome(for_clients) == Outcome("The calendar is closed today.", is_error=True)
-    assert await outcome(unexpected) == Outcome(FAILED, is_error=True)
-    assert await outcome(at_the_end_of_its_wits) == Outcome(FAILED, is_error=True)
+    assert await outcome(declared) == CallResult("There is no city of that name.", is_error=True)
+    assert await outcome(for_clients) == CallResult("The calendar is closed today.", is_error=True)
+    assert await outcome(unexpected) == CallResult(FAILED, is_error=True)
+    assert await outcome(at_the_end_of_its_wits) == CallResult(FAILED, is_error=True)
     assert [record.getMessage() for record in caplog.records] == [
         "req_1: the tool 'unexpected' failed",
         "req_1: the tool 'at_the_end_of_its_wits' failed",
@@ -136,7 +136,7 @@ async def test_a_tool_that_raises_its_own_timeout_error_has_failed_not_run_out_o
     def slow() -> None:
         raise TimeoutError
 
-    assert await outcome(slow) == Outcome(FAILED, is_error=True)
+    assert await outcome(slow) == CallResult(FAILED, is_error=True)
 
 
 async def test_an_async_tool_that_takes_too_long_is_cancelled() -> None:
@@ -149,7 +149,7 @@ async def test_an_async_tool_that_takes_too_long_is_cancelled() -> None:
             ended.set()
 
     late = await outcome(never, timeout=0.05)
-    assert late == Outcome("The tool did not end within 0.05 seconds, and was stopped.", is_error=True)
+    assert late == CallResult("The tool did not end within 0.05 seconds, and was stopped.", is_error=True)
     assert ended.is_set()
 
 
@@ -181,8 +181,8 @@ async def test_a_tool_whose_calls_all_hang_is_not_started_again_until_one_has_en
     for _ in range(LEFT_BEHIND + 1):
         assert ended.acquire(timeout=BOUND)
 
-    assert refused == Outcome("The tool does not answer: earlier calls still run.", is_error=True)
-    assert another == Outcome("done")
+    assert refused == CallResult("The tool does not answer: earlier calls still run.", is_error=True)
+    assert another == CallResult("done")
 
 
 async def test_a_tool_can_know_who_asks_and_sees_the_callers_context_variables() -> None:

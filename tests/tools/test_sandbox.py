@@ -13,8 +13,8 @@ import anyio
 import pytest
 
 from openai_compat.testing import ScriptedBackend
-from openai_compat.tools import AgentTool, Bubblewrap, Command, Outcome, ToolContext, ToolLoop, command_tool, tool
-from openai_compat.tools.run import call_tool
+from openai_compat.tools import AgentTool, Bubblewrap, CallResult, Command, ToolContext, ToolLoop, command_tool, tool
+from openai_compat.tools.call_tool import call_tool
 from tests.backends.support import alive, until
 from tests.interaction.requirements import requirement
 from tests.tools.support import call, new_context, request_for, results, run
@@ -33,7 +33,7 @@ needs_bwrap = pytest.mark.skipif(not _can_sandbox(), reason="'bwrap' is not inst
 SH = command_tool("sh", "Runs a shell, which only the sandbox makes harmless.", prefix=["sh", "-c"])
 
 
-async def inside(sandbox: Bubblewrap, script: str, tool: AgentTool = SH) -> Outcome:
+async def inside(sandbox: Bubblewrap, script: str, tool: AgentTool = SH) -> CallResult:
     context = ToolContext("c", request_for(), new_context(), sandbox)
     with anyio.fail_after(30):
         return await call_tool(tool, tool.check(json.dumps({"args": [script]})), context)
@@ -134,7 +134,7 @@ async def test_what_takes_too_long_in_the_sandbox_is_gone_with_everything_it_sta
         lines = {int(path.name): path / "cmdline" for path in Path("/proc").iterdir() if path.name.isdigit()}
         return [pid for pid, line in lines.items() if alive(pid) and mark in _read(line)]
 
-    assert said == Outcome("The tool did not end within 1 seconds, and was stopped.", is_error=True)
+    assert said == CallResult("The tool did not end within 1 seconds, and was stopped.", is_error=True)
     await until(lambda: not sleepers())
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from openai_compat import Limits, Server
 from openai_compat.errors import InvalidRequest
-from openai_compat.policies.chat_api import ChatApi
+from openai_compat.policies.chat_rest import ChatApi
 from openai_compat.state.conversations import Conversations
 from openai_compat.wire.json_values import check_values
 from openai_compat_adapters.websocket import connect

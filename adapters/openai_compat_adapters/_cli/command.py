@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from openai_compat.extras import MissingExtra
+from openai_compat.package import MissingExtra
 
 
 def main() -> None:

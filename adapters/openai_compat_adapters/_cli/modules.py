@@ -17,7 +17,7 @@ import click
 
 from openai_compat import Server, as_backend
 from openai_compat.agents.frameworks import refuse_framework
-from openai_compat.extras import MissingExtra
+from openai_compat.package import MissingExtra
 
 LOOKED_FOR = ("server", "agents", "agent")
 """Names that are taken before it is looked for anything else, in this order."""

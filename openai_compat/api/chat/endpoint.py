@@ -24,12 +24,12 @@ from ...wire.presentation import Presentation
 from ..admit import admit
 from ..attachments import attach, message_places
 from ..body import parse_body, read_body
-from ..detach import outlive
+from ..detach import run_detachable
 from ..exchange import Exchange
 from ..own_tools import check_names
 from ..services import Runtime, new_id, now
 from ..stream_recovery import recover_stream, recoverable_stream
-from ..text_approvals import Questions, answered, asks_by_tool
+from ..text_approvals import ApprovalPrompts, decisions_from_messages, has_approval_tool
 from .turn import AnswerFormat, ChoicesSpec, ChoicesTurn, answer_with_text
 
 
@@ -52,7 +52,7 @@ async def create(runtime: Runtime, exchange: Exchange) -> None:
         await answer_with_text(exchange, form, chore, stream=parsed.request.stream)
         return
     work = partial(_run, runtime, exchange, parsed, identity, form)
-    await outlive(runtime.disconnect, exchange, partial(runtime.idempotency.once, exchange, body, work))
+    await run_detachable(runtime.disconnect, exchange, partial(runtime.idempotency.once, exchange, body, work))
 
 
 async def _run(
@@ -75,7 +75,7 @@ async def _run(
         long = parsed.long or (draft is not None and draft.long)
         request = await off_loop(partial(runtime.messages.apply, request), long=long)
         request = await attach(runtime, request, backend.capabilities, lambda: message_places(parsed.request.messages))
-        spec = await _spec(runtime, request, Served(identity.id, agent, backend, parsed.choices, draft))
+        spec = await _spec(runtime, request, AnsweringAgent(identity.id, agent, backend, parsed.choices, draft))
         try:
             log = None
             if request.stream and runtime.disconnect.then != "cancel":
@@ -90,7 +90,7 @@ async def _run(
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
+class AnsweringAgent:
     """Who answers a request, under which id, how often, in which conversation."""
 
     id: str
@@ -100,12 +100,12 @@ class Served:
     draft: Draft | None
 
 
-async def _spec(runtime: Runtime, request: AgentRequest, served: Served) -> ChoicesSpec:
+async def _spec(runtime: Runtime, request: AgentRequest, served: AnsweringAgent) -> ChoicesSpec:
     """Who answers, with what the request decides about an earlier turn's questions, and with those that it may ask."""
     answers = None
     if served.choices == 1:
-        request, answers = await answered(runtime.store, served.agent, request)
-    asks = Questions(by_tool=asks_by_tool(request))
+        request, answers = await decisions_from_messages(runtime.store, served.agent, request)
+    asks = ApprovalPrompts(by_tool=has_approval_tool(request))
     bound = Binding(request.principal.id, served.agent, request.conversation_id)
     most = runtime.limits.answer
     return ChoicesSpec(

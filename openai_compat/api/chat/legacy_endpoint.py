@@ -11,7 +11,7 @@ from ...wire.chat.legacy_serialize import CompletionForm, CompletionStream, comp
 from ...wire.presentation import Presentation
 from ..admit import admit
 from ..body import parse_body, read_body
-from ..detach import outlive
+from ..detach import run_detachable
 from ..exchange import Exchange
 from ..services import Runtime, new_id, now
 from .turn import AnswerFormat, ChoicesSpec, ChoicesTurn, answer_with_text
@@ -49,4 +49,4 @@ async def create(runtime: Runtime, exchange: Exchange) -> None:
         await admit(runtime, exchange)
         await runtime.turns.run(ChoicesTurn(runtime, exchange, spec, form))
 
-    await outlive(runtime.disconnect, exchange, partial(runtime.idempotency.once, exchange, body, run))
+    await run_detachable(runtime.disconnect, exchange, partial(runtime.idempotency.once, exchange, body, run))

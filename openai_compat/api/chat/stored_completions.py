@@ -16,8 +16,8 @@ from ...errors import NotFound
 from ...policies.content import check_content_type
 from ...stores.port import Key, StoredCompletion
 from ...wire.body import parse_object, validate
+from ...wire.chat.stored_types import Deleted, MetadataUpdate
 from ...wire.json import dumps
-from ...wire.stored_types import Deleted, MetadataUpdate
 from ..body import parse_body, read_body
 from ..exchange import Exchange
 from ..paging import list_page, page_of, page_query, unknown_cursor

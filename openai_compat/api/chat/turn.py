@@ -12,10 +12,10 @@ from ...backend import AgentBackend, AgentRequest
 from ...errors import InvalidRequest, OpenAICompatError
 from ...events import Finished
 from ...reducer import FinalMessage, Item, Reducer, Usage
-from ...state.approvals import Answers, decide
+from ...state.approvals import Decisions, record_decisions
 from ...state.conversations import Draft
 from ...state.event_log import EventLogWriter
-from ...stores.port import Approval, Outcome, StoredCompletion
+from ...stores.port import Approval, StoredCompletion, TurnOutcome
 from ...turns.run import TurnPlan
 from ...turns.run_group import Taken
 from ..delivery import StreamedAnswer, WholeAnswer
@@ -80,7 +80,7 @@ class ChoicesSpec:
     view: Callable[[], EventFilter]
     said_view: Callable[[], EventFilter] | None = None
     draft: Draft | None = None
-    answers: Answers | None = None
+    answers: Decisions | None = None
     questions: Callable[[], tuple[Approval, ...]] | None = None
 
 
@@ -124,7 +124,7 @@ class ChoicesTurn(TurnPlan[bytes]):
     async def before_start(self) -> None:
         """Record the decisions: from now on the agent knows them."""
         if self._spec.answers is not None:
-            await decide(self._store, self.requester.principal.id, self._spec.answers)
+            await record_decisions(self._store, self.requester.principal.id, self._spec.answers)
 
     def feed(self, taken: Taken) -> bytes:
         """The bytes of a stream; what makes a whole answer is folded."""
@@ -146,7 +146,7 @@ class ChoicesTurn(TurnPlan[bytes]):
         """Nothing is held back."""
         return b""
 
-    async def ending(self) -> tuple[Outcome | None, bytes]:
+    async def ending(self) -> tuple[TurnOutcome | None, bytes]:
         """The end of the stream, or the answer; what the conversation, the log and the stored completions keep."""
         spec, form, messages = self._spec, self._form, [reducer.message() for reducer in self._shown]
         whole = form.whole(messages) if messages else b""
@@ -157,7 +157,7 @@ class ChoicesTurn(TurnPlan[bytes]):
         turn = None
         if spec.draft is not None:
             turn = await off_loop(partial(spec.draft.turn, self._said.message()), long=spec.draft.long)
-        outcome = Outcome(
+        outcome = TurnOutcome(
             principal=self.requester.principal.id,
             token=self.id if spec.draft is None else spec.draft.token,
             response=None if self._log is None else self._log.ended("completed"),

@@ -13,7 +13,7 @@ from ...aio.background import spawn
 from ...backend import AgentRequest, Decision, Sampling
 from ...errors import NotFound, OpenAICompatError
 from ...policies.disconnect import Disconnect
-from ...state.approvals import Answers, Binding, elsewhere, find_answers, settings_in
+from ...state.approvals import Binding, Decisions, elsewhere, load_pending, settings_in
 from ...state.conversations import Draft
 from ...stores.port import Approval, Key
 from ...wire.chat_rest.forms import Pieces, Turned, TurnForm, Whole
@@ -23,15 +23,15 @@ from ...wire.chat_rest.types import ApproveAnswer, ApproveRequest
 from ...wire.errors import error_frame
 from ...wire.json import dumps, from_stored_json
 from ..admit import admit
-from ..detach import outlive
+from ..detach import run_detachable
 from ..exchange import Exchange
 from ..follow import CHAT
 from ..services import Runtime, logger, new_id
 from ..stream_recovery import recover_stream
 from .lookup import lock, pending_approval
 from .messages import agentic_failure, session_of
-from .prepare import served, with_instructions
-from .request import query, read, tell_client, told
+from .prepare import resolve_model, with_instructions
+from .request import query, read_request, run_and_answer, stream_errors_as
 from .run import PreparedTurn, RestTurn
 
 FINISH = Disconnect("finish")
@@ -52,16 +52,16 @@ async def approve(runtime: Runtime, exchange: Exchange) -> None:
     if last_event is not None:
         await recover_stream(runtime, exchange, last_event)
         return
-    asked, body = await read(runtime, exchange, ApproveRequest)
+    asked, body = await read_request(runtime, exchange, ApproveRequest)
     work = partial(_approve, runtime, exchange, asked)
-    await outlive(FINISH, exchange, partial(runtime.idempotency.once, exchange, body, work))
+    await run_detachable(FINISH, exchange, partial(runtime.idempotency.once, exchange, body, work))
 
 
 async def _approve(runtime: Runtime, exchange: Exchange, asked: ApproveRequest) -> None:
     await admit(runtime, exchange)
     found = await _find(runtime, exchange.principal.id, asked)
     bound = Binding(exchange.principal.id, found.agent, asked.conversation_id)
-    answers = await find_answers(runtime.store, bound, {asked.approval_id: _decision(asked)})
+    answers = await load_pending(runtime.store, bound, {asked.approval_id: _decision(asked)})
     if asked.background:
         await _in_background(
             exchange, asked, lambda begun: _go_on(runtime, exchange, asked, found=found, answers=answers, begun=begun)
@@ -94,7 +94,7 @@ async def _go_on(
     asked: ApproveRequest,
     *,
     found: Approval,
-    answers: Answers,
+    answers: Decisions,
     begun: StartedSignal | None,
 ) -> None:
     """Go on with the turn that has asked; with nobody waiting, if its beginning is signalled; else with the client."""
@@ -103,13 +103,13 @@ async def _go_on(
     _check_asker(runtime, exchange, settings["model"], found)
     agentic = asked.stream is True and settings.get("extra", {}).get("report_steps") is True
     failed = agentic_failure if agentic else error_frame
-    async with told(exchange, failed), await lock(runtime, key) as draft:
+    async with stream_errors_as(exchange, failed), await lock(runtime, key) as draft:
         work = _work(runtime, exchange, draft, settings, answers)
         form = _form(runtime, asked, found, work, agentic=agentic)
         if begun is not None:
             await runtime.turns.run(RestTurn(runtime, exchange, work, form, begun))
         else:
-            await tell_client(runtime, exchange, work, form, stream=asked.stream is True, failed=failed)
+            await run_and_answer(runtime, exchange, work, form, stream=asked.stream is True, failed=failed)
 
 
 def _form(runtime: Runtime, asked: ApproveRequest, found: Approval, work: PreparedTurn, *, agentic: bool) -> TurnForm:
@@ -135,11 +135,11 @@ def _answer(asked: ApproveRequest, found: Approval, turned: Turned) -> ApproveAn
 
 
 def _work(
-    runtime: Runtime, exchange: Exchange, draft: Draft, settings: Mapping[str, Any], answers: Answers
+    runtime: Runtime, exchange: Exchange, draft: Draft, settings: Mapping[str, Any], answers: Decisions
 ) -> PreparedTurn:
     """The turn as it was asked for at first, with what was decided."""
     caller = runtime.caller(exchange.principal, exchange.request)
-    who = served(runtime, caller.principal, settings["model"])
+    who = resolve_model(runtime, caller.principal, settings["model"])
     sampling = Sampling(
         settings.get("temperature"), max_tokens=settings.get("maxTokens"), reasoning_effort=settings.get("effort")
     )
@@ -186,7 +186,7 @@ async def _settings(runtime: Runtime, key: Key, found: Approval) -> Mapping[str,
 
 def _check_asker(runtime: Runtime, exchange: Exchange, model: str, found: Approval) -> None:
     """Raise Conflict if the model that has asked is another agent by now."""
-    if served(runtime, exchange.principal, model).agent != found.agent:
+    if resolve_model(runtime, exchange.principal, model).agent != found.agent:
         raise elsewhere("The agent that has asked this is not served under its name any more.")
 
 

@@ -14,8 +14,8 @@ from ...wire.json import dumps
 from ..exchange import Exchange
 from ..services import Runtime
 from .lookup import toolbox_of
-from .prepare import meant
-from .request import query, read
+from .prepare import agent_for
+from .request import query, read_request
 
 SERVED = Health(healthy=True, message="Served here.", latency_ms=0)
 
@@ -41,7 +41,7 @@ def _aliases(runtime: Runtime, exchange: Exchange, wanted: str | None) -> list[M
     found: list[Mapping[str, Any]] = []
     for alias, target in runtime.providers.aliases.items():
         provider, _, model = target.partition("/")
-        if wanted in (None, provider) and meant(runtime, exchange.principal, alias) is not None:
+        if wanted in (None, provider) and agent_for(runtime, exchange.principal, alias) is not None:
             found.append({"alias": alias, "provider": provider, "model": model})
     return found
 
@@ -102,7 +102,7 @@ async def check_health(runtime: Runtime, exchange: Exchange, name: str) -> None:
 async def configure(runtime: Runtime, exchange: Exchange, name: str) -> None:
     """Change a provider's settings. Secrets go in, and never come out again."""
     control = _control(runtime, exchange)
-    asked, _ = await read(runtime, exchange, ConfigureRequest)
+    asked, _ = await read_request(runtime, exchange, ConfigureRequest)
     if asked.type is not None and asked.type != name:
         raise InvalidRequest("'type' is another provider than the path's.", param="type", code="invalid_value")
     given = asked.model_dump(exclude_none=True, include=set(FIELDS))
@@ -116,7 +116,7 @@ async def configure(runtime: Runtime, exchange: Exchange, name: str) -> None:
 async def choose(runtime: Runtime, exchange: Exchange) -> None:
     """From now on its agents answer where no model is named, and its models where no provider is."""
     control = _control(runtime, exchange)
-    asked, _ = await read(runtime, exchange, DefaultProviderRequest)
+    asked, _ = await read_request(runtime, exchange, DefaultProviderRequest)
     if asked.provider != runtime.owned_by:
         control.set_default(asked.provider)
     runtime.choice.provider = asked.provider

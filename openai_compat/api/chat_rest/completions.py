@@ -10,28 +10,28 @@ from ...messages import TextPart, UserMessage
 from ...stores.port import Key
 from ...wire.chat_rest.forms import Pieces, Turned, Whole
 from ...wire.chat_rest.parse import said
-from ...wire.chat_rest.types import Asked, Completion, CompletionsRequest, QuickAnswer, QuickRequest
+from ...wire.chat_rest.types import Asked, CompletionsRequest, QuickAnswer, QuickRequest, RestCompletion
 from ..exchange import Exchange
 from ..services import Runtime
 from .lookup import lock
-from .prepare import prepare
-from .request import post_turn, tell_client
+from .prepare import prepare_turn
+from .request import handle_turn_request, run_and_answer
 from .run import PreparedTurn
 
 
 async def create(runtime: Runtime, exchange: Exchange) -> None:
     """Answer messages, streamed or plain."""
-    await post_turn(runtime, exchange, CompletionsRequest, partial(_complete, runtime, exchange, smart=False))
+    await handle_turn_request(runtime, exchange, CompletionsRequest, partial(_complete, runtime, exchange, smart=False))
 
 
 async def smart(runtime: Runtime, exchange: Exchange) -> None:
     """The same, telling what context it was answered in."""
-    await post_turn(runtime, exchange, CompletionsRequest, partial(_complete, runtime, exchange, smart=True))
+    await handle_turn_request(runtime, exchange, CompletionsRequest, partial(_complete, runtime, exchange, smart=True))
 
 
 async def quick(runtime: Runtime, exchange: Exchange) -> None:
     """Answer one prompt."""
-    await post_turn(runtime, exchange, QuickRequest, partial(_quick, runtime, exchange))
+    await handle_turn_request(runtime, exchange, QuickRequest, partial(_quick, runtime, exchange))
 
 
 async def _complete(runtime: Runtime, exchange: Exchange, asked: CompletionsRequest, *, smart: bool) -> None:
@@ -41,15 +41,15 @@ async def _complete(runtime: Runtime, exchange: Exchange, asked: CompletionsRequ
         if asked.conversation_id is not None:
             key = Key(exchange.principal.id, asked.conversation_id)
             draft = await stack.enter_async_context(await lock(runtime, key))
-        work = await prepare(runtime, exchange, asked, messages, draft)
+        work = await prepare_turn(runtime, exchange, asked, messages, draft)
         more = partial(_more, asked, work, smart)
         form = Pieces(more) if asked.stream else Whole(partial(_answer, exchange, work, more))
-        await tell_client(runtime, exchange, work, form, stream=asked.stream is True)
+        await run_and_answer(runtime, exchange, work, form, stream=asked.stream is True)
 
 
 async def _quick(runtime: Runtime, exchange: Exchange, asked: QuickRequest) -> None:
-    work = await prepare(runtime, exchange, asked, (UserMessage((TextPart(asked.prompt),)),), None)
-    await tell_client(runtime, exchange, work, Whole(_quick_answer), stream=False)
+    work = await prepare_turn(runtime, exchange, asked, (UserMessage((TextPart(asked.prompt),)),), None)
+    await run_and_answer(runtime, exchange, work, Whole(_quick_answer), stream=False)
 
 
 def _quick_answer(turned: Turned) -> QuickAnswer:
@@ -62,7 +62,7 @@ def _quick_answer(turned: Turned) -> QuickAnswer:
 
 
 def _answer(exchange: Exchange, work: PreparedTurn, more: partial[dict[str, Any]], turned: Turned) -> dict[str, Any]:
-    answer: Completion = {
+    answer: RestCompletion = {
         "id": work.id,
         "provider": turned.provider,
         "model": turned.model,

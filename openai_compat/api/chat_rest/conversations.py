@@ -11,7 +11,6 @@ from ...stores.port import Key
 from ...wire.chat_rest.parse import cursor, labels, parse_list
 from ...wire.chat_rest.serialize import UNTITLED, groups_of, iso, message_id
 from ...wire.chat_rest.types import (
-    Conversation,
     ConversationAnswer,
     ConversationExport,
     ConversationList,
@@ -19,14 +18,15 @@ from ...wire.chat_rest.types import (
     Done,
     ForkRequest,
     Message,
-    NewConversation,
+    NewRestConversation,
     NewTitle,
+    RestConversation,
 )
 from ...wire.json import dumps
 from ..exchange import Exchange
 from ..services import Runtime, new_id, now
 from .lookup import find, lock, read_items, shown, shown_messages, unknown_conversation
-from .request import query, read
+from .request import query, read_request
 
 DONE: Done = {"success": True}
 QUESTION = "mcp_approval_request"
@@ -34,7 +34,7 @@ QUESTION = "mcp_approval_request"
 
 async def create(runtime: Runtime, exchange: Exchange) -> None:
     """Make a conversation."""
-    asked, _ = await read(runtime, exchange, NewConversation)
+    asked, _ = await read_request(runtime, exchange, NewRestConversation)
     metadata = {**labels(asked), **({} if asked.title is None else {"title": asked.title})}
     made = await runtime.store.create(exchange.principal.id, new_id("conv_"), metadata, ())
     await _answer(exchange, shown(made), 201)
@@ -100,7 +100,7 @@ async def list_messages(runtime: Runtime, exchange: Exchange, conversation: str)
 
 async def rename(runtime: Runtime, exchange: Exchange, conversation: str) -> None:
     """Give a conversation a title. Raises NotFound."""
-    asked, _ = await read(runtime, exchange, NewTitle)
+    asked, _ = await read_request(runtime, exchange, NewTitle)
     key = Key(exchange.principal.id, conversation)
     found = await find(runtime, key)
     named = await runtime.store.update(key, {**found.metadata, "title": asked.title})
@@ -111,7 +111,7 @@ async def rename(runtime: Runtime, exchange: Exchange, conversation: str) -> Non
 
 async def fork(runtime: Runtime, exchange: Exchange, conversation: str) -> None:
     """A copy, up to a message. What waits for a decision stays with the original."""
-    asked, _ = await read(runtime, exchange, ForkRequest)
+    asked, _ = await read_request(runtime, exchange, ForkRequest)
     found = await find(runtime, Key(exchange.principal.id, conversation), items=True)
     items = read_items(found.items)
     if asked.message_id is not None:
@@ -154,12 +154,12 @@ async def export(runtime: Runtime, exchange: Exchange, conversation: str) -> Non
     await exchange.answer(200, dumps(whole), ("Content-Disposition", 'attachment; filename="conversation.json"'))
 
 
-def _markdown(about: Conversation, messages: Sequence[Message]) -> str:
+def _markdown(about: RestConversation, messages: Sequence[Message]) -> str:
     parts = [f"# {about['title']}", *[f"## {message['role']}\n\n{message['content']}" for message in messages]]
     return "\n\n".join(parts) + "\n"
 
 
-async def _answer(exchange: Exchange, conversation: Conversation, status: int = 200) -> None:
+async def _answer(exchange: Exchange, conversation: RestConversation, status: int = 200) -> None:
     answer: ConversationAnswer = {"conversation": conversation}
     await exchange.answer(status, dumps(answer))
 

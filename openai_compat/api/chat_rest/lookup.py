@@ -11,8 +11,7 @@ from ...state.conversations import Draft
 from ...stores.port import Approval, Conversation, Item, Key
 from ...tools import Toolbox
 from ...wire.chat_rest.serialize import conversation_of, iso, messages_of, read, title_from
-from ...wire.chat_rest.types import Conversation as Shown
-from ...wire.chat_rest.types import Message, PendingApproval
+from ...wire.chat_rest.types import Message, PendingApproval, RestConversation
 from ...wire.json import from_stored_json
 from ..services import Runtime, logger
 
@@ -45,8 +44,8 @@ async def give_title(runtime: Runtime, draft: Draft, user: Message | None) -> No
             logger.warning("the conversation %s could not be named: %s", draft.key.id, error.code)
 
 
-def shown(found: Conversation) -> Shown:
-    """A conversation as it is shown."""
+def shown(found: Conversation) -> RestConversation:
+    """The API's representation of a conversation."""
     return conversation_of(found.id, found.metadata, found.created, found.touched)
 
 

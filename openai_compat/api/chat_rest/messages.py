@@ -15,32 +15,32 @@ from ...wire.chat_rest.types import AgenticRequest, MessageAnswer, MessageReques
 from ..exchange import Exchange
 from ..services import Runtime
 from .lookup import lock, toolbox_of
-from .prepare import prepare
-from .request import post_turn, tell_client, told
+from .prepare import prepare_turn
+from .request import handle_turn_request, run_and_answer, stream_errors_as
 from .run import PreparedTurn
 
 
 async def create(runtime: Runtime, exchange: Exchange, conversation: str) -> None:
     """Say something in a conversation."""
-    await post_turn(runtime, exchange, MessageRequest, partial(_message, runtime, exchange, conversation))
+    await handle_turn_request(runtime, exchange, MessageRequest, partial(_message, runtime, exchange, conversation))
 
 
 async def with_tools(runtime: Runtime, exchange: Exchange, conversation: str) -> None:
     """Say something to an agent that may use its tools."""
-    await post_turn(runtime, exchange, ToolMessageRequest, partial(_message, runtime, exchange, conversation))
+    await handle_turn_request(runtime, exchange, ToolMessageRequest, partial(_message, runtime, exchange, conversation))
 
 
 async def agentic(runtime: Runtime, exchange: Exchange, conversation: str) -> None:
     """Let an agent work by itself, and tell all that it does."""
-    await post_turn(runtime, exchange, AgenticRequest, partial(_agentic, runtime, exchange, conversation))
+    await handle_turn_request(runtime, exchange, AgenticRequest, partial(_agentic, runtime, exchange, conversation))
 
 
 async def _message(runtime: Runtime, exchange: Exchange, conversation: str, asked: MessageRequest) -> None:
     async with await lock(runtime, Key(exchange.principal.id, conversation)) as draft:
-        work = await prepare(runtime, exchange, asked, (UserMessage((TextPart(asked.content),)),), draft)
+        work = await prepare_turn(runtime, exchange, asked, (UserMessage((TextPart(asked.content),)),), draft)
         more = partial(_more, asked, work)
         form = Pieces(partial(_streamed, more)) if asked.stream else Whole(partial(_answer, more))
-        await tell_client(runtime, exchange, work, form, stream=asked.stream is True)
+        await run_and_answer(runtime, exchange, work, form, stream=asked.stream is True)
 
 
 def _answer(more: partial[dict[str, Any]], turned: Turned) -> dict[str, Any]:
@@ -82,10 +82,10 @@ def _support(work: PreparedTurn, *, wanted: bool, used: bool) -> ToolSupport:
 async def _agentic(runtime: Runtime, exchange: Exchange, conversation: str, asked: AgenticRequest) -> None:
     failed = agentic_failure
     key = Key(exchange.principal.id, conversation)
-    async with told(exchange, failed), await lock(runtime, key) as draft:
-        work = await prepare(runtime, exchange, asked, (UserMessage((TextPart(asked.content),)),), draft)
+    async with stream_errors_as(exchange, failed), await lock(runtime, key) as draft:
+        work = await prepare_turn(runtime, exchange, asked, (UserMessage((TextPart(asked.content),)),), draft)
         form = Agentic(session_of(runtime, work, asked.content, asked))
-        await tell_client(runtime, exchange, work, form, stream=True, failed=failed)
+        await run_and_answer(runtime, exchange, work, form, stream=True, failed=failed)
 
 
 def session_of(runtime: Runtime, work: PreparedTurn, goal: str, asked: AgenticRequest | None) -> Session:

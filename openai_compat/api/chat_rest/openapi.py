@@ -17,7 +17,7 @@ REF = f"#/components/schemas/{PREFIX}{{model}}"
 REQUESTS: tuple[type[wire.CamelModel], ...] = (
     wire.CompletionsRequest,
     wire.QuickRequest,
-    wire.NewConversation,
+    wire.NewRestConversation,
     wire.NewTitle,
     wire.ForkRequest,
     wire.MessageRequest,
@@ -28,7 +28,7 @@ REQUESTS: tuple[type[wire.CamelModel], ...] = (
     wire.DefaultProviderRequest,
 )
 ANSWERS: tuple[Any, ...] = (
-    wire.Completion,
+    wire.RestCompletion,
     wire.QuickAnswer,
     wire.MessageAnswer,
     wire.ConversationAnswer,
@@ -39,7 +39,7 @@ ANSWERS: tuple[Any, ...] = (
     wire.Done,
     wire.ApproveAnswer,
     wire.ApprovalList,
-    wire.ModelList,
+    wire.RestModelList,
     wire.OfferedModels,
     wire.ProviderList,
     wire.ProviderHealth,

@@ -12,7 +12,7 @@ from ...backend import AgentBackend, AgentRequest, Capabilities, Principal
 from ...errors import InvalidRequest, NotFound
 from ...messages import Message as TypedMessage
 from ...messages import SystemMessage
-from ...policies.chat_api import ContextQuery
+from ...policies.chat_rest import ContextQuery
 from ...state.approvals import Binding, settings_of, superseded
 from ...state.conversations import Draft
 from ...wire.chat_messages import chat_message
@@ -27,7 +27,7 @@ from .run import PreparedTurn
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
+class ResolvedModel:
     """Who answers. `model` is the name by which the client knows it."""
 
     model: str
@@ -36,7 +36,9 @@ class Served:
     provider: str
 
 
-def served(runtime: Runtime, principal: Principal, model: str | None, provider: str | None = None) -> Served:
+def resolve_model(
+    runtime: Runtime, principal: Principal, model: str | None, provider: str | None = None
+) -> ResolvedModel:
     """The agent for a request, the first that the principal may use if none is named. Raises NotFound."""
     if provider is not None and provider not in runtime.provider_names():
         raise NotFound("No provider has this name.", code="provider_not_found", param="provider")
@@ -48,11 +50,11 @@ def served(runtime: Runtime, principal: Principal, model: str | None, provider: 
             )
     elif provider is not None and f"{provider}/{model}" in runtime.agents:
         model = f"{provider}/{model}"
-    agent, backend = runtime.agent(meant(runtime, principal, model) or model, principal)
-    return Served(model, agent, backend, runtime.provider_of(agent))
+    agent, backend = runtime.agent(agent_for(runtime, principal, model) or model, principal)
+    return ResolvedModel(model, agent, backend, runtime.provider_of(agent))
 
 
-def meant(runtime: Runtime, principal: Principal, model: str) -> str | None:
+def agent_for(runtime: Runtime, principal: Principal, model: str) -> str | None:
     """The agent that a name or an alias stands for: the one with its target's name, or the first with that model."""
     if model in runtime.agents:
         return model
@@ -63,12 +65,12 @@ def meant(runtime: Runtime, principal: Principal, model: str) -> str | None:
     return next((name for name in named if name in runtime.agents and principal.may_use(name)), None)
 
 
-async def prepare(
+async def prepare_turn(
     runtime: Runtime, exchange: Exchange, asked: Asked, said: tuple[TypedMessage, ...], draft: Draft | None
 ) -> PreparedTurn:
     """The turn that a request asks for. Raises OpenAICompatError for what is wrong with it."""
     caller = runtime.caller(exchange.principal, exchange.request)
-    who = served(runtime, caller.principal, asked.model, asked.provider)
+    who = resolve_model(runtime, caller.principal, asked.model, asked.provider)
     _check_enforced(asked, who.backend.capabilities)
     request = agent_request(asked, said, who.model, caller)
     new, answers = said, None

@@ -17,7 +17,7 @@ from ...wire.errors import error_frame
 from ..admit import admit
 from ..body import parse_body, read_body
 from ..delivery import StreamedAnswer, WholeAnswer
-from ..detach import outlive
+from ..detach import run_detachable
 from ..exchange import Exchange
 from ..services import Runtime
 from ..stream_recovery import recover_stream, recoverable_stream
@@ -27,7 +27,7 @@ Model = TypeVar("Model", bound=CamelModel)
 ErrorFrame: TypeAlias = Callable[[OpenAICompatError], bytes]
 
 
-async def read(runtime: Runtime, exchange: Exchange, model: type[Model]) -> tuple[Model, bytes]:
+async def read_request(runtime: Runtime, exchange: Exchange, model: type[Model]) -> tuple[Model, bytes]:
     """The body, checked. Raises InvalidRequest."""
     check_content_type(exchange.request)
     body = await read_body(exchange.request, runtime.limits, runtime.deadlines)
@@ -39,7 +39,7 @@ def query(exchange: Exchange) -> dict[str, str]:
     return query_of(exchange.request.query)
 
 
-async def post_turn(
+async def handle_turn_request(
     runtime: Runtime, exchange: Exchange, model: type[Model], work: Callable[[Model], Awaitable[None]]
 ) -> None:
     """Do `work` for the body; or go on with a stream that was lost."""
@@ -48,16 +48,16 @@ async def post_turn(
         check_content_type(exchange.request)
         await recover_stream(runtime, exchange, last_event)
         return
-    asked, body = await read(runtime, exchange, model)
+    asked, body = await read_request(runtime, exchange, model)
 
     async def once() -> None:
         await admit(runtime, exchange)
         await work(asked)
 
-    await outlive(runtime.disconnect, exchange, partial(runtime.idempotency.once, exchange, body, once))
+    await run_detachable(runtime.disconnect, exchange, partial(runtime.idempotency.once, exchange, body, once))
 
 
-async def tell_client(
+async def run_and_answer(
     runtime: Runtime,
     exchange: Exchange,
     work: PreparedTurn,
@@ -76,7 +76,7 @@ async def tell_client(
 
 
 @asynccontextmanager
-async def told(exchange: Exchange, failed: ErrorFrame) -> AsyncGenerator[None]:
+async def stream_errors_as(exchange: Exchange, failed: ErrorFrame) -> AsyncGenerator[None]:
     """Ends a stream that has begun with what `failed` makes of an error."""
     try:
         yield

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from ..openapi_paths import asked as asked_of
-from ..openapi_paths import json as json_of
+from ..openapi import asked as asked_of
+from ..openapi import json as json_of
 from ..routing import Operation, Route
 from . import approve as approving
 from . import catalog, completions, conversations, messages

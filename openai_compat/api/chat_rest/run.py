@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ...backend import AgentBackend, AgentRequest
-from ...state.approvals import Answers, Binding, decide, questions, with_settings
+from ...state.approvals import Binding, Decisions, approval_records, record_decisions, with_settings
 from ...state.conversations import Draft, stored_items, transcript
 from ...state.event_log import EventLogWriter
-from ...stores.port import Approval, ConversationTurn, Outcome
+from ...stores.port import Approval, ConversationTurn, TurnOutcome
 from ...turns.run import Delivery, TurnPlan
 from ...turns.run_group import Requester, Taken
 from ...wire.chat_messages import reply_message
@@ -47,7 +47,7 @@ class PreparedTurn:
     user_items: Sequence[dict[str, Any]]
     user: Message | None
     settings: Mapping[str, Any]
-    answers: Answers | None = None
+    answers: Decisions | None = None
 
     @property
     def conversation(self) -> str | None:
@@ -86,7 +86,7 @@ class RestTurn(TurnPlan[bytes]):
     async def before_start(self) -> None:
         """Record the decisions: from now on the agent knows them."""
         if self._prepared.answers is not None:
-            await decide(self._runtime.store, self.requester.principal.id, self._prepared.answers)
+            await record_decisions(self._runtime.store, self.requester.principal.id, self._prepared.answers)
 
     def feed(self, taken: Taken) -> bytes:
         """The frames for what the agent says, after those that were held back."""
@@ -99,7 +99,7 @@ class RestTurn(TurnPlan[bytes]):
         held, self._held = self._held, b""
         return held
 
-    async def ending(self) -> tuple[Outcome | None, bytes]:
+    async def ending(self) -> tuple[TurnOutcome | None, bytes]:
         """The last frames, or the answer; what the conversation and the log keep."""
         work, log = self._prepared, self._log
         kept = self._kept()
@@ -111,7 +111,7 @@ class RestTurn(TurnPlan[bytes]):
             said = reply_message(work.record.final, frozenset())
             whole = transcript((*work.draft.request.messages, said))
             turn = ConversationTurn(work.draft.key.id, stored_items(kept.items), whole)
-        outcome = Outcome(
+        outcome = TurnOutcome(
             principal=work.request.principal.id,
             token=work.id if work.draft is None else work.draft.token,
             conversation=turn,
@@ -127,7 +127,7 @@ class RestTurn(TurnPlan[bytes]):
         if self._prepared.draft is not None:
             await give_title(self._runtime, self._prepared.draft, self._prepared.user)
 
-    def _kept(self) -> _Kept:
+    def _kept(self) -> _KeptTurn:
         work = self._prepared
         record, identifier, time = work.record, work.conversation or "", iso(now())
         about = {
@@ -144,7 +144,7 @@ class RestTurn(TurnPlan[bytes]):
         # What is said after a decision belongs to the message that has asked, and is found by its id.
         assistant["id"] = message_id(groups_of([*before, *work.user_items, *reply])[-1])
         turned = Turned(record, work.request.model, work.provider, work.user, assistant, pending)
-        return _Kept(turned, [*work.user_items, *reply], asked)
+        return _KeptTurn(turned, [*work.user_items, *reply], asked)
 
     def _questions(self) -> tuple[Approval, ...]:
         """What the turn asks, with all that is needed to ask the agent the same way again. Clients never see that."""
@@ -152,12 +152,12 @@ class RestTurn(TurnPlan[bytes]):
         if work.draft is None:
             return ()
         bound = Binding(work.request.principal.id, work.agent, work.conversation)
-        asked = questions(work.record.approvals, work.record.state, work.id, bound, now())
+        asked = approval_records(work.record.approvals, work.record.state, work.id, bound, now())
         return tuple([replace(one, state=with_settings(one.state, work.settings)) for one in asked])
 
 
 @dataclass(frozen=True, slots=True)
-class _Kept:
+class _KeptTurn:
     """What a turn came to, as it is told, and what is kept of it."""
 
     turned: Turned

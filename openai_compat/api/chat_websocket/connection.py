@@ -14,11 +14,11 @@ import anyio
 import anyio.lowlevel
 
 from ...aio.background import ChildTasks, child_tasks, let_go, spawn
-from ...aio.timers import Sleeper, clock, new_signal, new_sleeper
+from ...aio.timers import Waiter, clock, new_waiter, new_wake_event
 from ...backend import AgentBackend, AgentRequest, Sampling
 from ...errors import Conflict, InvalidRequest, NotFound, OpenAICompatError, Unauthorized, Unavailable
 from ...http import ClientDisconnected, Frame
-from ...state.approvals import Binding, find_answers, settings_in
+from ...state.approvals import Binding, load_pending, settings_in
 from ...stores.port import Key
 from ...wire.chat.parse import check_capabilities, parse_chat_object
 from ...wire.chat_websocket.parse import Command, Say, decision, parse_frame
@@ -39,10 +39,10 @@ from ..body import QUICK_FRAME
 from ..body import parse_frame as parse_off_loop
 from ..own_tools import check_names
 from ..services import Runtime, logger, new_id
-from ..websocket import POLICY, RESTART, TOO_BIG, Connection
+from ..websocket import POLICY, RESTART, TOO_BIG, WebSocketConnection
 from .frame_log import Follower
 from .threads import ChatThreads, Thread
-from .turn import WORKFLOW, Asked, ChatTurn, asked_about, asker_name
+from .turn import WORKFLOW, AskedTurn, ChatTurn, asked_about, asker_name
 
 Fields: TypeAlias = dict[str, Any]
 
@@ -53,7 +53,7 @@ MOST_POSTED = 64
 """Answers to a client's frames that may wait to be sent before no more of its frames are read."""
 
 
-async def serve(threads: ChatThreads, runtime: Runtime, connection: Connection) -> None:
+async def serve(threads: ChatThreads, runtime: Runtime, connection: WebSocketConnection) -> None:
     """Accept, and do as the client says until one of both leaves. Turns that it has begun go on without it."""
     await connection.accept()
     async with child_tasks() as children:
@@ -69,15 +69,17 @@ async def serve(threads: ChatThreads, runtime: Runtime, connection: Connection) 
 class ChatConnection:
     """One connection: frames come in one at a time; what goes out waits until the client takes it."""
 
-    def __init__(self, threads: ChatThreads, runtime: Runtime, connection: Connection, children: ChildTasks) -> None:
+    def __init__(
+        self, threads: ChatThreads, runtime: Runtime, connection: WebSocketConnection, children: ChildTasks
+    ) -> None:
         self._threads = threads
         self._runtime = runtime
         self._connection = connection
         self._children = children
         self._followed: dict[str, tuple[Thread, Follower]] = {}
         self._posted: deque[Frame] = deque()
-        self._room: Sleeper | None = None
-        self._wake = new_signal()
+        self._room: Waiter | None = None
+        self._wake = new_wake_event()
         self._clock = clock()
         self._ping_at = self._clock() + threads.settings.ping
         self._fixed: bool | None = None
@@ -165,7 +167,7 @@ class ChatConnection:
             while True:
                 await self._take(await self._connection.receive())
                 while len(self._posted) > MOST_POSTED:
-                    self._room = self._room or new_sleeper()
+                    self._room = self._room or new_waiter()
                     await self._room.sleep()
                 await anyio.lowlevel.checkpoint()
 
@@ -254,7 +256,7 @@ class ChatConnection:
             error.param = (error.param or "").removeprefix("messages[0].") or None
             error.message = error.message.replace("'messages[0].", "'")
             raise
-        asked = Asked(
+        asked = AskedTurn(
             request=parsed.request,
             agent=agent,
             backend=backend,
@@ -275,7 +277,7 @@ class ChatConnection:
         if self._runtime.rates is not None:
             await self._runtime.rates.count(self._connection.principal)
 
-    def _begin(self, thread_id: str, asked: Asked) -> None:
+    def _begin(self, thread_id: str, asked: AskedTurn) -> None:
         turn = ChatTurn(self._runtime, self._threads, asked)
         thread = self._threads.add(self._key(thread_id), turn)
         turn.enter(thread)
@@ -348,14 +350,14 @@ class ChatConnection:
         model: str | None = frame.model or settings.get("model") or approval.agent
         agent, model, backend = self._backend(thread_id, model, workflow)
         bound = Binding(self._principal, asker_name(agent, workflow), thread_id)
-        answers = await find_answers(self._runtime.store, bound, {approval.id: decision(frame)})
+        answers = await load_pending(self._runtime.store, bound, {approval.id: decision(frame)})
         thread = self._threads.find(self._key(thread_id))
         if thread is not None and thread.turns:
             text = "Another turn is running in this thread."
             raise Conflict(text, code="conversation_busy", should_retry=False)
         request = self._as_before(model, settings)
         await check_names(backend, request, {tool.name for tool in request.tools}, lambda _: "tools")
-        asked = Asked(
+        asked = AskedTurn(
             request=request,
             agent=agent,
             backend=backend,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from itertools import islice
 from typing import Any, TypeAlias
 
-from ...aio.timers import Sleeper, new_sleeper
+from ...aio.timers import Waiter, new_waiter
 from ...stores.shares import size_of_value
 
 Fields: TypeAlias = dict[str, Any]
@@ -37,7 +37,7 @@ class ThreadLog:
         self._sizes: deque[int] = deque()
         self._size = 0
         self._followers: list[Follower] = []
-        self._room: Sleeper | None = None
+        self._room: Waiter | None = None
 
     @property
     def first(self) -> int:
@@ -119,7 +119,7 @@ class ThreadLog:
     async def room(self, ahead: int = AHEAD) -> None:
         """Return once everybody who follows is no more than so many frames behind, nor too many bytes."""
         while self._behind() > ahead or (self._behind() and self._size > self._most_bytes):
-            self._room = self._room or new_sleeper()
+            self._room = self._room or new_waiter()
             await self._room.sleep()
 
     def _behind(self) -> int:

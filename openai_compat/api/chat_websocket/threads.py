@@ -10,7 +10,7 @@ import anyio
 
 from ...backend import AgentBackend
 from ...errors import Conflict
-from ...policies.chat_socket import ChatSocket
+from ...policies.chat_websocket import ChatSocket
 from ...state.conversations import ConversationLocks
 from ...stores.port import Key
 from ...stores.shares import Shares, Table

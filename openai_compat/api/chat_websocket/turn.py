@@ -18,9 +18,9 @@ from ...errors import AgentError, Conflict, OpenAICompatError
 from ...events import PendingCall
 from ...messages import Message, ToolMessage
 from ...reducer import LARGE, Reducer
-from ...state.approvals import Answers, Binding, decide, settings_of, superseded, with_settings
+from ...state.approvals import Binding, Decisions, record_decisions, settings_of, superseded, with_settings
 from ...state.conversations import Draft, extended
-from ...stores.port import Approval, Outcome
+from ...stores.port import Approval, TurnOutcome
 from ...turns.run import TurnPlan
 from ...turns.run_group import Taken
 from ...wire.chat_messages import reply_message
@@ -33,7 +33,7 @@ from ...wire.presentation import Presentation
 from ..access_log import log_access
 from ..attachments import Places, attach
 from ..services import Runtime, logger, new_id
-from ..text_approvals import Questions, answered
+from ..text_approvals import ApprovalPrompts, decisions_from_messages
 from ..websocket import WebSocketRequester
 from .frame_log import ThreadLog
 from .threads import ChatThreads, Thread
@@ -64,7 +64,7 @@ class Origin(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class AskedTurn:
     """What a turn is to do.
 
     Attributes:
@@ -81,7 +81,7 @@ class Asked:
     agent: str
     backend: AgentBackend
     workflow: str | None
-    answers: Answers | None
+    answers: Decisions | None
     places: Places
     origin: Origin
     binary: bool
@@ -109,7 +109,7 @@ class ChatTurn(TurnPlan[list[Fields]]):
 
     single = False
 
-    def __init__(self, runtime: Runtime, threads: ChatThreads, asked: Asked) -> None:
+    def __init__(self, runtime: Runtime, threads: ChatThreads, asked: AskedTurn) -> None:
         self.request_id = new_id("req_")
         requester = WebSocketRequester(asked.request.principal, self.request_id)
         thread = ThreadDelivery()
@@ -125,8 +125,8 @@ class ChatTurn(TurnPlan[list[Fields]]):
         self._done = anyio.Event()
         self._committing = False
         self._job_ended = asked.workflow is None
-        self._answers: Answers | None = None
-        self._asks = Questions(by_tool=False)
+        self._answers: Decisions | None = None
+        self._asks = ApprovalPrompts(by_tool=False)
         self._request = asked.request
         self._rounds = 0
         self._begin_round()
@@ -274,11 +274,11 @@ class ChatTurn(TurnPlan[list[Fields]]):
             draft.go_on(replace(asked.request, resume=asked.answers.resume(None)))
         return draft
 
-    async def _prepare(self, draft: Draft) -> tuple[AgentRequest, Answers | None]:
+    async def _prepare(self, draft: Draft) -> tuple[AgentRequest, Decisions | None]:
         """What the agent is given, and what it decides about an earlier turn's questions."""
         runtime, request, answers = self._runtime, draft.request, self._asked.answers
         if answers is None:
-            request, answers = await answered(runtime.store, self._asked.asker, request)
+            request, answers = await decisions_from_messages(runtime.store, self._asked.asker, request)
         if answers is None and (answers := await superseded(runtime.store, self._bound)) is not None:
             request = replace(request, resume=answers.resume(request.resume))
         request = await off_loop(partial(runtime.messages.apply, request), long=draft.long)
@@ -289,7 +289,7 @@ class ChatTurn(TurnPlan[list[Fields]]):
     async def before_start(self) -> None:
         """Record the decisions: from now on the agent knows them."""
         if self._answers is not None:
-            await decide(self._runtime.store, self.principal.id, self._answers)
+            await record_decisions(self._runtime.store, self.principal.id, self._answers)
 
     def _begin_round(self) -> None:
         self._view, self._said, self._frames = Presentation("hidden", ask=self._asks.ask), Reducer(), TurnFrames()
@@ -349,13 +349,13 @@ class ChatTurn(TurnPlan[list[Fields]]):
         self._outputs[call.call_id] = output
         self._tell(chat_frames.tool_result(call, output, ok=ok))
 
-    async def ending(self) -> tuple[Outcome | None, list[Fields]]:
+    async def ending(self) -> tuple[TurnOutcome | None, list[Fields]]:
         """The last frames, and what is kept. A turn that is being kept can no longer be stopped."""
         draft = self.draft
         if draft is None:
             raise RuntimeError("a turn of the chat WebSocket has a conversation")
         approvals, turn = self._questions(), draft.turn(self._said.message())
-        outcome = Outcome(principal=self.principal.id, token=draft.token, approvals=approvals, conversation=turn)
+        outcome = TurnOutcome(principal=self.principal.id, token=draft.token, approvals=approvals, conversation=turn)
         last: list[Fields] = [asked_about(approval) for approval in approvals]
         if not self._job_ended:
             last.append(self._job_frame("completed"))

@@ -7,13 +7,13 @@ from functools import partial
 
 from pydantic_core import to_json
 
-from ...agents.compaction_request import asking_for_summary
-from ...agents.error_mapping import public_error
+from ...agents.compaction import summary_request
+from ...agents.error_mapping import to_public_error
 from ...backend import CHARACTERS_PER_TOKEN, AgentRequest
 from ...errors import AgentError
 from ...policies.content import check_content_type
 from ...reducer import Reducer
-from ...stores.port import Outcome
+from ...stores.port import TurnOutcome
 from ...turns.run import TurnPlan
 from ...turns.run_group import Taken
 from ...wire.items.serialize import compaction_item
@@ -26,7 +26,7 @@ from ..delivery import NoAnswer
 from ..exchange import Exchange
 from ..services import Runtime, now
 from .ids import ResponseIds
-from .prepare import Work, prepare
+from .prepare import PreparedResponse, prepare_response
 
 
 async def compact(runtime: Runtime, exchange: Exchange) -> None:
@@ -37,7 +37,7 @@ async def compact(runtime: Runtime, exchange: Exchange) -> None:
     caller = runtime.caller(exchange.principal, exchange.request)
     parsed = await parse_body(body, partial(parse_compact, body, caller, ids))
     await admit(runtime, exchange)
-    work = await prepare(runtime, exchange, parsed, ids=ids, http=exchange.request)
+    work = await prepare_response(runtime, exchange, parsed, ids=ids, http=exchange.request)
     turn = SummaryTurn(exchange, work)
     try:
         await runtime.turns.run(turn)
@@ -56,7 +56,7 @@ async def compact(runtime: Runtime, exchange: Exchange) -> None:
     await exchange.answer(200, dumps(answer))
 
 
-async def _close(work: Work) -> None:
+async def _close(work: PreparedResponse) -> None:
     """Give the conversation free: nothing is added to it."""
     if work.draft is not None:
         await work.draft.close()
@@ -65,14 +65,14 @@ async def _close(work: Work) -> None:
 class SummaryTurn(TurnPlan[bytes]):
     """Asks an agent for a summary of what was said, and folds its answer."""
 
-    def __init__(self, exchange: Exchange, work: Work) -> None:
+    def __init__(self, exchange: Exchange, work: PreparedResponse) -> None:
         super().__init__(
             NoAnswer(exchange),
             exchange,
             id=work.id,
             agent=work.agent,
             backend=work.backend,
-            requests=[asking_for_summary(work.request)],
+            requests=[summary_request(work.request)],
         )
         self.said = Reducer()
 
@@ -86,7 +86,7 @@ class SummaryTurn(TurnPlan[bytes]):
         """Nothing is held back."""
         return b""
 
-    async def ending(self) -> tuple[Outcome | None, bytes]:
+    async def ending(self) -> tuple[TurnOutcome | None, bytes]:
         """Nothing is kept: the summary is the client's."""
         return None, b""
 
@@ -98,13 +98,13 @@ async def input_tokens(runtime: Runtime, exchange: Exchange) -> None:
     ids = ResponseIds()
     caller = runtime.caller(exchange.principal, exchange.request)
     parsed = await parse_body(body, partial(parse_input_tokens, body, caller, ids))
-    work = await prepare(runtime, exchange, parsed, ids=ids, http=exchange.request)
+    work = await prepare_response(runtime, exchange, parsed, ids=ids, http=exchange.request)
     await _close(work)
     count = await _count(work)
     await exchange.answer(200, dumps({"object": "response.input_tokens", "input_tokens": count}))
 
 
-async def _count(work: Work) -> int:
+async def _count(work: PreparedResponse) -> int:
     """By the backend's own `count_tokens(request)`, if it has one."""
     count = getattr(work.backend, "count_tokens", None)
     if count is None:
@@ -113,7 +113,7 @@ async def _count(work: Work) -> int:
         counted = count(work.request)
         return int(await counted if inspect.isawaitable(counted) else counted)
     except Exception as error:
-        raise public_error(error) from error
+        raise to_public_error(error) from error
 
 
 def _estimate(request: AgentRequest) -> int:

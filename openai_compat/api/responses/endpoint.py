@@ -20,14 +20,14 @@ from ...wire.responses.parse.request import ParsedResponse, parse_response
 from ..admit import admit
 from ..body import parse_body, read_body
 from ..delivery import NoAnswer, StreamedAnswer
-from ..detach import outlive
+from ..detach import run_detachable
 from ..exchange import Exchange
-from ..follow import cancel, find, follow, snapshot, write_followed
+from ..follow import cancel, find, snapshot, stream_events, write_followed
 from ..paging import list_page
 from ..services import Runtime, logger
 from .chores import answer_chore
 from .ids import ResponseIds
-from .prepare import Work, prepare
+from .prepare import PreparedResponse, prepare_response
 from .run import run_response
 
 
@@ -49,12 +49,12 @@ async def create(runtime: Runtime, exchange: Exchange) -> None:
         await runtime.idempotency.once(exchange, body, partial(_background, runtime, exchange, parsed, ids))
     else:
         work = partial(_foreground, runtime, exchange, parsed, ids)
-        await outlive(runtime.disconnect, exchange, partial(runtime.idempotency.once, exchange, body, work))
+        await run_detachable(runtime.disconnect, exchange, partial(runtime.idempotency.once, exchange, body, work))
 
 
 async def _foreground(runtime: Runtime, exchange: Exchange, parsed: ParsedResponse, ids: ResponseIds) -> None:
     await admit(runtime, exchange)
-    work = await prepare(runtime, exchange, parsed, ids=ids, http=exchange.request)
+    work = await prepare_response(runtime, exchange, parsed, ids=ids, http=exchange.request)
     seat = await seated(runtime, work, known=parsed.store and runtime.disconnect.then != "cancel")
     if parsed.stream:
         await run_response(runtime, work, StreamedAnswer(exchange, work.log, DONE), seat)
@@ -66,7 +66,7 @@ async def _foreground(runtime: Runtime, exchange: Exchange, parsed: ParsedRespon
     await exchange.answer(200, dumps(work.stream.response()))
 
 
-async def seated(runtime: Runtime, work: Work, *, known: bool) -> Seat:
+async def seated(runtime: Runtime, work: PreparedResponse, *, known: bool) -> Seat:
     """The response's slot, for `run_response` to close. Raises OpenAICompatError, and then holds nothing.
 
     One that is to be `known` is in the store before its agent is started: others may find, follow and cancel it.
@@ -86,7 +86,7 @@ async def seated(runtime: Runtime, work: Work, *, known: bool) -> Seat:
     return seat
 
 
-async def _begin(runtime: Runtime, work: Work) -> None:
+async def _begin(runtime: Runtime, work: PreparedResponse) -> None:
     log = EventLogWriter(runtime.logs, work.key, work.token, work.asker.request_id)
     if work.parsed.background:
         log.record(work.stream.begin(queued=True))
@@ -96,7 +96,7 @@ async def _begin(runtime: Runtime, work: Work) -> None:
 
 async def _background(runtime: Runtime, exchange: Exchange, parsed: ParsedResponse, ids: ResponseIds) -> None:
     await admit(runtime, exchange)
-    work = await prepare(runtime, exchange, parsed, ids=ids, http=exchange.request)
+    work = await prepare_response(runtime, exchange, parsed, ids=ids, http=exchange.request)
     seat = await seated(runtime, work, known=True)
     answer = dumps(work.stream.response())
     alone = partial(_alone, runtime, work, NoAnswer(exchange, work.log), seat)
@@ -104,11 +104,11 @@ async def _background(runtime: Runtime, exchange: Exchange, parsed: ParsedRespon
     if not parsed.stream:
         await exchange.answer(200, answer)
     elif work.log is not None:
-        await write_followed(exchange, follow(runtime, work.key, -1, work.log.log), KEEP_ALIVE)
+        await write_followed(exchange, stream_events(runtime, work.key, -1, work.log.log), KEEP_ALIVE)
         await exchange.end(DONE)
 
 
-async def _alone(runtime: Runtime, work: Work, delivery: NoAnswer, seat: Seat) -> None:
+async def _alone(runtime: Runtime, work: PreparedResponse, delivery: NoAnswer, seat: Seat) -> None:
     try:
         await run_response(runtime, work, delivery, seat)
     except Exception as error:
@@ -127,7 +127,7 @@ async def retrieve(runtime: Runtime, exchange: Exchange, identifier: str) -> Non
 
 async def _stream(runtime: Runtime, exchange: Exchange, key: Key, after: int) -> None:
     await find(runtime, key)
-    await write_followed(exchange, follow(runtime, key, after), KEEP_ALIVE)
+    await write_followed(exchange, stream_events(runtime, key, after), KEEP_ALIVE)
     await exchange.end(DONE)
 
 

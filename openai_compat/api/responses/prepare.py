@@ -12,7 +12,7 @@ from ...aio.off_loop import MANY, off_loop
 from ...backend import AgentBackend, AgentRequest
 from ...errors import InvalidRequest, NotFound
 from ...http import HttpRequest
-from ...state.approvals import Answers, Binding, check_unchanged, find_answers, not_asked_here
+from ...state.approvals import Binding, Decisions, check_unchanged, load_pending, not_asked_here
 from ...state.conversations import Draft, stored_items
 from ...state.event_log import EventLogWriter
 from ...stores.port import Approval, Key, StoredResponse
@@ -26,14 +26,14 @@ from ...wire.responses.serialize.stream import ApprovedCall, ResponseForm, Respo
 from ..attachments import attach, item_places
 from ..own_tools import check_names
 from ..services import Runtime, new_id, now
-from ..text_approvals import answered
+from ..text_approvals import decisions_from_messages
 from .ids import ResponseIds, response_of
 
 Items: TypeAlias = Sequence[dict[str, Any]]
 
 
 @dataclass(slots=True, kw_only=True)
-class Work:
+class PreparedResponse:
     """One response that is to be made.
 
     Attributes:
@@ -54,7 +54,7 @@ class Work:
     stream: ResponseStream
     token: str
     draft: Draft | None = None
-    answers: Answers | None = None
+    answers: Decisions | None = None
     before: Items = ()
     rootless: bool = False
     output_format: OutputFormat | None = None
@@ -97,7 +97,7 @@ class Work:
         return Binding(self.asker.principal.id, self.agent, self.conversation)
 
 
-async def prepare(
+async def prepare_response(
     runtime: Runtime,
     asker: Requester,
     parsed: ParsedResponse,
@@ -105,7 +105,7 @@ async def prepare(
     ids: ResponseIds,
     http: HttpRequest,
     nearby: Mapping[str, Items] | None = None,
-) -> Work:
+) -> PreparedResponse:
     """What is to be run for a request. Raises OpenAICompatError, and then holds nothing.
 
     `nearby` are responses that only this client's connection knows: all that was said up to each of them, by its id.
@@ -119,7 +119,7 @@ async def prepare(
     said = parsed.input
     conversation = _conversation(runtime, parsed, http)
     bound = Binding(asker.principal.id, agent, conversation)
-    answers = await find_answers(runtime.store, bound, parsed.decisions) if parsed.decisions else None
+    answers = await load_pending(runtime.store, bound, parsed.decisions) if parsed.decisions else None
     draft = await _draft(runtime, asker, parsed, conversation)
     try:
         parsed, context = await _in_context(runtime, asker, parsed, draft, nearby or {})
@@ -129,7 +129,7 @@ async def prepare(
         if answers is not None:
             request = replace(request, resume=answers.resume(request.resume))
         else:
-            request, answers = await answered(runtime.store, agent, request)  # in text
+            request, answers = await decisions_from_messages(runtime.store, agent, request)  # in text
         if answers is not None:
             kept = draft is not None or parsed.previous is not None
             _check_asked(answers, context if kept else parsed.input)
@@ -138,7 +138,7 @@ async def prepare(
         if draft is not None:
             await draft.close()
         raise
-    return Work(
+    return PreparedResponse(
         id=ids.response,
         asker=asker,
         parsed=parsed,
@@ -155,7 +155,7 @@ async def prepare(
     )
 
 
-def _check_asked(answers: Answers, items: Items) -> None:
+def _check_asked(answers: Decisions, items: Items) -> None:
     """Raise NotFound unless all that is decided about was asked in these items, and Conflict if it is not the same."""
     for approval in answers.approvals.values():
         asking = [item for item in items if _asks(item, approval.id)]
@@ -180,7 +180,7 @@ def response_form(
     ids: ResponseIds,
     *,
     draft: Draft | None = None,
-    answers: Answers | None = None,
+    answers: Decisions | None = None,
 ) -> ResponseForm:
     """What a response has beside what its agent says."""
     approvals: Mapping[str, Approval] = answers.approvals if answers is not None else {}

@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeAlias
 
 import anyio
 
-from ...agents.shortening import shortened
+from ...agents.compaction import drop_oldest_half
 from ...agents.structured_output import OutputFormat, repair
 from ...aio.background import let_go
 from ...aio.off_loop import off_loop
@@ -24,15 +24,15 @@ from ...errors import AgentError, OpenAICompatError
 from ...events import Finished, FinishReason, Paused, UsageReported
 from ...http import ClientDisconnected, ClientTooSlow
 from ...reducer import Item, Reducer
-from ...state.approvals import decide, questions
+from ...state.approvals import approval_records, record_decisions
 from ...state.conversations import stored_items
 from ...state.degraded import give_back
-from ...stores.port import Approval, ConversationTurn, Outcome
+from ...stores.port import Approval, ConversationTurn, TurnOutcome
 from ...turns.run import Delivery, TurnPlan, commit
 from ...turns.run_group import Taken
 from ...turns.slots import Seat
 from ..services import Runtime, logger, now
-from .prepare import Work
+from .prepare import PreparedResponse
 
 Items: TypeAlias = Sequence[dict[str, Any]]
 
@@ -48,7 +48,7 @@ class ResponseDelivery(Delivery[bytes], Protocol):
 class ResponseTurn(TurnPlan[bytes]):
     """Writes a response's events."""
 
-    def __init__(self, runtime: Runtime, work: Work, delivery: ResponseDelivery) -> None:
+    def __init__(self, runtime: Runtime, work: PreparedResponse, delivery: ResponseDelivery) -> None:
         super().__init__(
             delivery,
             work.asker,
@@ -75,7 +75,7 @@ class ResponseTurn(TurnPlan[bytes]):
     async def before_start(self) -> None:
         """Record the decisions: from now on the agent knows them."""
         if self.work.answers is not None:
-            await decide(self._runtime.store, self.requester.principal.id, self.work.answers)
+            await record_decisions(self._runtime.store, self.requester.principal.id, self.work.answers)
 
     def feed(self, taken: Taken) -> bytes:
         """The events for what the agent says, after those that were held back."""
@@ -123,13 +123,13 @@ class ResponseTurn(TurnPlan[bytes]):
         too_long = error.code == "context_length_exceeded" and self.work.parsed.wire.truncation == "auto"
         if not too_long or self._repairs is not None or self.work.stream.output:
             return ()
-        shorter = shortened(self._request)
+        shorter = drop_oldest_half(self._request)
         if shorter is None:
             return ()
         self._request = shorter
         return [shorter]
 
-    async def ending(self) -> tuple[Outcome | None, bytes]:
+    async def ending(self) -> tuple[TurnOutcome | None, bytes]:
         """The last events. Raises AgentError for an answer that is not the JSON that was asked for."""
         stream = self.work.stream
         if self._unchecked:
@@ -182,7 +182,7 @@ class ResponseTurn(TurnPlan[bytes]):
         except OpenAICompatError as error:
             logger.warning("%s: the failure could not be stored: %s", self.requester.request_id, error.code)
 
-    async def _outcome(self, last: bytes, *, conversation: bool) -> Outcome | None:
+    async def _outcome(self, last: bytes, *, conversation: bool) -> TurnOutcome | None:
         """What the turn leaves behind; a failed one leaves nothing in its conversation."""
         work, stream = self.work, self.work.stream
         turn, many = None, work.parsed.long
@@ -192,7 +192,7 @@ class ResponseTurn(TurnPlan[bytes]):
         keep = work.parsed.store and (work.log is not None or conversation)
         if turn is None and not keep and not (conversation and stream.approvals):
             return None
-        return Outcome(
+        return TurnOutcome(
             principal=self.requester.principal.id,
             token=work.token,
             conversation=turn,
@@ -202,7 +202,7 @@ class ResponseTurn(TurnPlan[bytes]):
         )
 
     def _questions(self) -> tuple[Approval, ...]:
-        return questions(self.work.stream.approvals, self._state, self.work.id, self.work.bound, now())
+        return approval_records(self.work.stream.approvals, self._state, self.work.id, self.work.bound, now())
 
     async def committed(self) -> None:
         """The outcome is in the store."""
@@ -215,7 +215,7 @@ class ResponseTurn(TurnPlan[bytes]):
             self._runtime.webhooks.publish(f"response.{self.work.stream.status}", self.id, self.requester.principal.id)
 
 
-async def run_response(runtime: Runtime, work: Work, delivery: ResponseDelivery, seat: Seat) -> None:
+async def run_response(runtime: Runtime, work: PreparedResponse, delivery: ResponseDelivery, seat: Seat) -> None:
     """Run the agent, write what it says, store what became of it.
 
     Raises OpenAICompatError for what goes wrong before the agent is started; later, the delivery is told.

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 from ...backend import AgentRequest, Capabilities, CustomTool, RunContext
 from ...errors import AgentError
 from ...events import AgentEvent
-from ...extras import needs
+from ...package import needs
 from ..clients import ClientPerLoop, ReadyClient
 from ..refusals import refusal_of
-from .memory import Answers
+from .memory import RememberedAnswers
 from .params import create_params
-from .reply import Reply
+from .reply import AnthropicReply
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
@@ -61,7 +61,7 @@ class AnthropicBackend:
         self._max_tokens = max_tokens
         self._system = system
         self._extra = dict(extra or {})
-        self._answers = Answers()
+        self._answers = RememberedAnswers()
         self.capabilities = Capabilities(
             audio_input=False,
             counts_tokens=True,
@@ -75,7 +75,7 @@ class AnthropicBackend:
         custom_tools = frozenset([tool.name for tool in request.tools if isinstance(tool, CustomTool)])
         said = 0
         for _ in range(ROUNDS):
-            reply = Reply(custom_tools, said)
+            reply = AnthropicReply(custom_tools, said)
             async with await self._ask(client, params, request) as stream:
                 async for event in stream:
                     for item in reply.read(event):

@@ -19,7 +19,7 @@ KEPT_BYTES, KEPT_BYTES_EACH = 64 * 1024 * 1024, 16 * 1024 * 1024
 """Bytes of all these answers, and of one caller's."""
 
 
-class Answers:
+class RememberedAnswers:
     """Remembers the answers that made calls, for the caller they were made for."""
 
     def __init__(self) -> None:

@@ -39,7 +39,7 @@ REASONS: dict[str, FinishReason] = {
 DECLINED = "The model declined to answer."
 
 
-class Reply:
+class AnthropicReply:
     """Reads one message. `custom_tools` are the names of client tools that take free text.
 
     Attributes:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 from ...backend import AgentRequest, Capabilities, RunContext
 from ...events import AgentEvent
-from ...extras import needs
+from ...package import needs
 from ..clients import ClientPerLoop, ReadyClient
 from ..refusals import refusal_of
 from .params import LimitName, create_params
-from .reply import Reply
+from .reply import OpenAIReply
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI, AsyncStream
@@ -74,7 +74,7 @@ class OpenAIBackend:
             pass_fields=self._pass_fields,
             extra=self._extra,
         )
-        reply = Reply(context.turn_id)
+        reply = OpenAIReply(context.turn_id)
         async with await self._ask(params, request) as stream:
             async for chunk in stream:
                 for item in reply.read(chunk):

@@ -40,18 +40,18 @@ REASONS: dict[str, FinishReason] = {
 
 
 @dataclass(slots=True)
-class _Call:
+class _StreamedCall:
     call_id: str
     name: str
     arguments: list[str] = field(default_factory=list[str])
 
 
-class Reply:
+class OpenAIReply:
     """Reads one completion. `new_id` makes ids for the calls of servers that give them none."""
 
     def __init__(self, new_id: str) -> None:
         self._new_id = new_id
-        self._calls: dict[int, _Call] = {}
+        self._calls: dict[int, _StreamedCall] = {}
         self._reason: str | None = None
         self._usage: CompletionUsage | None = None
 
@@ -96,7 +96,7 @@ class Reply:
         arguments = piece.function.arguments if piece.function else custom.get("input")
         call = self._calls.get(index)
         if call is None:
-            call = self._calls[index] = _Call(piece.id or f"call_{self._new_id}_{index}", name or "")
+            call = self._calls[index] = _StreamedCall(piece.id or f"call_{self._new_id}_{index}", name or "")
             yield ToolCallStarted(call.call_id, call.name, "client")
         if arguments:
             call.arguments.append(arguments)

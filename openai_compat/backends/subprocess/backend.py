@@ -7,8 +7,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import TypeAlias
 
-from ...aio.environment import allowed_environment
-from ...aio.subprocess import CommandRun, Grace, Launch
+from ...aio.subprocess import CommandRun, Grace, Launch, allowed_environment
 from ...backend import AgentRequest, Capabilities, RunContext
 from ...errors import AgentError, InvalidRequest
 from ...events import AgentEvent

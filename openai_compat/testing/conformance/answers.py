@@ -9,7 +9,7 @@ import anyio
 from ...events import UsageReported
 from ...reducer import Usage
 from ..answer import NOTHING
-from ..subject import Exchange, ask
+from ..subject import ObservedExchange, ask
 from ..watch import Run
 from .base import Examination, expect, skip
 from .streams import FINISH_REASONS
@@ -118,8 +118,8 @@ class AnswerChecks(Examination):
             expected = self.streamed.answer.said()
             expect(set(texts) == {expected}, f"alone it says {expected!r}; {SIDE_BY_SIDE} at once say {texts}")
 
-    async def _side_by_side(self) -> list[Exchange]:
-        subject, results = self.subject(), list[Exchange]()
+    async def _side_by_side(self) -> list[ObservedExchange]:
+        subject, results = self.subject(), list[ObservedExchange]()
 
         async def one() -> None:
             body = self.body(self.prompt, stream=True)

@@ -14,7 +14,7 @@ from ...api.services import logger
 from ...backend import Decision, Resume, RunContext
 from ...events import Paused, ToolResult
 from ...messages import UserMessage
-from ..subject import Exchange
+from ..subject import ObservedExchange
 from ..watch import Run
 from .base import Examination, expect, skip
 
@@ -25,12 +25,12 @@ OTHER = "Leave that. What did I say last?"
 
 
 @dataclass(frozen=True)
-class Asked:
+class AskedQuestion:
     """An answer that is a question: its id, the question's item, and the run that asked."""
 
     id: str
     item: dict[str, Any]
-    exchange: Exchange
+    exchange: ObservedExchange
 
 
 class ApprovalChecks(Examination):
@@ -95,7 +95,7 @@ class ApprovalChecks(Examination):
             heard = isinstance(last, UserMessage) and last.text == OTHER
             expect(heard, f"the agent was not given the message, but {last!r}")
 
-    def _question(self) -> Asked:
+    def _question(self) -> AskedQuestion:
         if self.approval_prompt is None:
             skip("set `approval_prompt` to one at which the agent asks before it runs a tool of its own")
         exchange = self._respond(self.approval_prompt)
@@ -105,13 +105,13 @@ class ApprovalChecks(Examination):
         output: Sequence[dict[str, Any]] = answer.json.get("output") or ()
         found = [item for item in output if item.get("type") == "mcp_approval_request"]
         expect(found, f"no question in the answer (status {answer.status}): {answer.body[:400]!r}")
-        return Asked(answer.json["id"], found[0], exchange)
+        return AskedQuestion(answer.json["id"], found[0], exchange)
 
-    def _decide(self, asked: Asked, *, approve: bool) -> Exchange:
+    def _decide(self, asked: AskedQuestion, *, approve: bool) -> ObservedExchange:
         said = {"type": "mcp_approval_response", "approval_request_id": asked.item["id"], "approve": approve}
         return self._respond([said], asked.id)
 
-    def _respond(self, said: object, previous: str | None = None) -> Exchange:
+    def _respond(self, said: object, previous: str | None = None) -> ObservedExchange:
         fields = {} if previous is None else {"previous_response_id": previous}
         return self.respond({"input": said, "tools": [APPROVER], **fields})
 

@@ -19,7 +19,7 @@ from ..answer import Answer
 from ..call import Call, http_request
 from ..faults import raise_at
 from ..loop import LoopThread
-from ..subject import Exchange, Subject, as_subject, ask
+from ..subject import ObservedExchange, Subject, as_subject, ask
 from ..watch import Watched
 from ..wrapping import Wrap
 
@@ -231,7 +231,9 @@ class Examination:
         """The agent that answers, None where it cannot be seen."""
         return subject.watched.get("") or subject.watched.get(self.model_name)
 
-    def ask(self, body: bytes | Mapping[str, Any], wrap: Wrap | None = None, *, patience: float = 0) -> Exchange:
+    def ask(
+        self, body: bytes | Mapping[str, Any], wrap: Wrap | None = None, *, patience: float = 0
+    ) -> ObservedExchange:
         """Send a chat request and read its answer; then give it so many seconds to leave nothing behind."""
         __tracebackhide__ = True
         subject = self.subject(wrap)
@@ -240,7 +242,7 @@ class Examination:
         expect(crash is None, f"the application raised {crash!r} at its server instead of answering")
         return exchange
 
-    def respond(self, fields: Mapping[str, Any]) -> Exchange:
+    def respond(self, fields: Mapping[str, Any]) -> ObservedExchange:
         """Send a request of the Responses API and read its answer."""
         __tracebackhide__ = True
         subject = self.once("subject of responses", self.subject)  # which remembers what was said before
@@ -251,19 +253,19 @@ class Examination:
     # the answers that checks look at
 
     @property
-    def plain(self) -> Exchange:
+    def plain(self) -> ObservedExchange:
         """`prompt`, answered plainly."""
         return self.once("plain", lambda: _good(self.ask(self.body(self.prompt), patience=self.patience)))
 
     @property
-    def streamed(self) -> Exchange:
+    def streamed(self) -> ObservedExchange:
         """`prompt`, answered as a stream."""
         return self.once(
             "streamed", lambda: _good(self.ask(self.body(self.prompt, stream=True), patience=self.patience))
         )
 
     @property
-    def with_usage(self) -> Exchange:
+    def with_usage(self) -> ObservedExchange:
         """`prompt`, answered as a stream that was asked to end with its usage."""
         fields = {"stream": True, "stream_options": {"include_usage": True}}
         return self.once("with usage", lambda: _good(self.ask(self.body(self.prompt, **fields))))
@@ -287,7 +289,7 @@ class Examination:
         """How many items the agent says."""
         return sum([len(run.items) for run in self.streamed.runs])
 
-    def failure(self, *, stream: bool, after: int = 0) -> Exchange:
+    def failure(self, *, stream: bool, after: int = 0) -> ObservedExchange:
         """What is answered when the agent fails: by itself at `failing_prompt`, or by a fault after so many items."""
         if self.failing_prompt is not None and after == 0:
             return self.ask(self.body(self.failing_prompt, stream=stream))
@@ -298,7 +300,7 @@ class Examination:
         )
 
 
-def _good(exchange: Exchange) -> Exchange:
+def _good(exchange: ObservedExchange) -> ObservedExchange:
     answer = exchange.answer
     shown = answer.body[:300].decode("utf-8", "replace")
     expect(answer.status == 200, f"the prompt was answered with status {answer.status}, not 200: {shown}")

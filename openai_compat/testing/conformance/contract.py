@@ -6,8 +6,8 @@ from functools import partial
 
 from ...errors import AgentError
 from ...events import AgentEvent, Finished, Paused
-from ...turns.event_contract import BROKEN, Enforcer
-from ..subject import Exchange
+from ...turns.event_contract import BROKEN, EventContract
+from ..subject import ObservedExchange
 from ..watch import Run
 from .base import Examination, expect, skip
 
@@ -28,7 +28,7 @@ class ContractChecks(Examination):
                 wrong = _wrong_with(run)
                 expect(not wrong, f"asked {prompt!r}, the agent broke the contract: {wrong}")
 
-    def _asked(self) -> dict[str, Exchange]:
+    def _asked(self) -> dict[str, ObservedExchange]:
         """What it is asked besides: the streams of all prompts that are set."""
         watched = self.watched(self.subject())
         tools = list(self.tools) if watched is None or watched.capabilities.client_tools else None
@@ -42,7 +42,7 @@ class ContractChecks(Examination):
 
 def _wrong_with(run: Run) -> str:
     """What is wrong with what a run has said, read once more; empty if nothing is."""
-    enforcer = Enforcer(run.request, counts_tokens=True)
+    enforcer = EventContract(run.request, counts_tokens=True)
     last: AgentEvent | str = ""
     for number, item in enumerate(run.items, 1):
         if isinstance(last, Finished | Paused):

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from ...errors import OpenAICompatError
 from ..answer import Answer
-from ..subject import Exchange
+from ..subject import ObservedExchange
 from .base import SECRET, Examination, expect, skip
 
 RETRIED_STATUSES = frozenset({408, 409, 429})
@@ -25,19 +25,19 @@ class FailureChecks(Examination):
     """Checks of what clients get when the agent fails, or the request is wrong."""
 
     @property
-    def failed(self) -> dict[str, Exchange]:
+    def failed(self) -> dict[str, ObservedExchange]:
         """The failing agent, asked plainly and for a stream."""
         return self.once("failed", lambda: {"plain": self.failure(stream=False), "streamed": self.failure(stream=True)})
 
     @property
-    def failed_midway(self) -> Exchange:
+    def failed_midway(self) -> ObservedExchange:
         """A stream whose agent fails after its first text."""
         if not self.can_be_watched and self.failing_prompt is not None:
             return self.failed["streamed"]
         return self.once("midway", lambda: self.failure(stream=True, after=self.pieces_to_text))
 
     @property
-    def failures(self) -> dict[str, Exchange]:
+    def failures(self) -> dict[str, ObservedExchange]:
         """All of them, and what they are called."""
         return {**self.failed, "streamed, midway": self.failed_midway}
 
@@ -116,7 +116,7 @@ class FailureChecks(Examination):
             expect(kind not in RETRIED_TYPES, f"{how}: the error inside the stream has the type {kind!r}")
 
 
-def _texts(exchange: Exchange) -> list[str]:
+def _texts(exchange: ObservedExchange) -> list[str]:
     """The texts of what the agent raised, unless written for the client; short ones could be there by chance."""
     errors = [run.error for run in exchange.runs if not isinstance(run.error, OpenAICompatError | None)]
     return [text for text in map(str, errors) if len(text) >= 8]

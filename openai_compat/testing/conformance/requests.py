@@ -8,7 +8,7 @@ from typing import Any
 from ...backend import AgentRequest
 from ...events import ToolCallReady, ToolCallStarted
 from ...messages import ImagePart, UserMessage
-from ..subject import Exchange
+from ..subject import ObservedExchange
 from ..watch import Watched
 from .base import Examination, expect, skip
 
@@ -87,7 +87,7 @@ class RequestChecks(Examination):
             skip("the agent cannot be watched inside an ASGI application; hand over the agent or its Server")
         return watched
 
-    def _reached(self, exchange: Exchange, names: Any, *, can: bool = True) -> AgentRequest | None:
+    def _reached(self, exchange: ObservedExchange, names: Any, *, can: bool = True) -> AgentRequest | None:
         """The request as the agent got it; None where it was refused by the name of something in it."""
         answer, _ = exchange.answer, self._agent_seen
         if answer.status == 400:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..subject import Exchange
+from ..subject import ObservedExchange
 from .base import Examination, expect, skip
 
 
@@ -12,11 +12,11 @@ class ResponsesChecks(Examination):
     """Checks of `/responses`; they are left out where there is none."""
 
     @property
-    def responses(self) -> dict[str, Exchange]:
+    def responses(self) -> dict[str, ObservedExchange]:
         """`prompt`, answered plainly and as a stream."""
         return self.once("responses", self._answers)
 
-    def _answers(self) -> dict[str, Exchange]:
+    def _answers(self) -> dict[str, ObservedExchange]:
         plain = self.respond({"input": self.prompt})
         if 400 <= plain.answer.status < 500:
             skip(f"there is no Responses API ({plain.answer.status})")
@@ -53,7 +53,7 @@ class ResponsesChecks(Examination):
         expect("".join(deltas) == said, f"the deltas add up to {''.join(deltas)!r}, the text is {said!r}")
 
 
-def _final(exchange: Exchange) -> dict[str, Any]:
+def _final(exchange: ObservedExchange) -> dict[str, Any]:
     events = exchange.answer.events
     return (events[-1].get("response") or {}) if events else {}
 

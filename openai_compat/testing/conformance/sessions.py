@@ -11,11 +11,11 @@ from ...events import AgentEvent
 from ...policies.conversations import Conversations
 from ...server import Server
 from ..call import http_request
-from ..subject import Exchange, Subject, as_subject, ask
+from ..subject import ObservedExchange, Subject, as_subject, ask
 from ..wrapping import Wrap, Wrapper
 from .base import SECRET, Examination, expect, skip
 
-Say = Callable[..., Exchange]
+Say = Callable[..., ObservedExchange]
 
 
 class SessionChecks(Examination):
@@ -60,7 +60,7 @@ class SessionChecks(Examination):
         fork = say("key-a", self.prompt, path="responses", previous=before)
         self._expect_unheard(word, fork, "the other continuation")
 
-    def _expect_unheard(self, word: str, exchange: Exchange, whose: str) -> None:
+    def _expect_unheard(self, word: str, exchange: ObservedExchange, whose: str) -> None:
         answer = exchange.answer
         expect(answer.status == 200, f"the turn after it was answered with {answer.status}: {answer.error}")
         given = [str(run.request.raw_messages) for run in exchange.runs]
@@ -71,7 +71,7 @@ class SessionChecks(Examination):
         """Says something in a conversation of that name, whoever says it."""
         subject = self._kept(name, wrap)
 
-        def say(key: str, text: str, path: str = "chat/completions", previous: str | None = None) -> Exchange:
+        def say(key: str, text: str, path: str = "chat/completions", previous: str | None = None) -> ObservedExchange:
             model = next(iter(subject.watched))
             headers = {"authorization": f"Bearer {key}"}
             body: dict[str, Any] = {"model": model or "agent", **self.options}

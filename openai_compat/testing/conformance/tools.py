@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from ..answer import NOTHING, Answer
-from ..subject import Exchange
+from ..subject import ObservedExchange
 from .base import Examination, expect, skip
 
 
@@ -14,14 +14,14 @@ class ToolChecks(Examination):
     """Checks of tool calls. Those about the client's tools are left out for agents that take none."""
 
     @property
-    def calling(self) -> dict[str, Exchange]:
+    def calling(self) -> dict[str, ObservedExchange]:
         """`tool_prompt`, answered plainly and as a stream."""
         watched = self.watched(self.subject())
         if watched is not None and not watched.capabilities.client_tools:
             skip("the agent does not take the client's tools (`Capabilities.client_tools`)")
         return self.once("calling", self._ask_for_a_call)
 
-    def _ask_for_a_call(self) -> dict[str, Exchange]:
+    def _ask_for_a_call(self) -> dict[str, ObservedExchange]:
         body = self.body(self.tool_prompt, tools=list(self.tools))
         return {"plain": self.ask(body), "streamed": self.ask(body | {"stream": True})}
 

@@ -28,7 +28,7 @@ from ...events import (
 from ...reducer import FinalMessage, Item, Usage
 from ..json import DONE, dumps, sse
 from ..usage import usage_object
-from .completion_types import Completion, TextChoice
+from .response_types import TextChoice, TextCompletion
 
 CompletionReason: TypeAlias = Literal["stop", "length", "content_filter"]
 
@@ -43,7 +43,7 @@ class CompletionForm:
     include_usage: bool
     echo: tuple[str, ...]
 
-    def part(self, choices: list[TextChoice]) -> Completion:
+    def part(self, choices: list[TextChoice]) -> TextCompletion:
         """The answer, or an event of its stream."""
         return {
             "id": self.id,

@@ -14,16 +14,16 @@ from ..conversation_rules import parse_messages
 from ..json_values import is_quick
 from ..misplaced_parameters import OF_RESPONSES, refuse_misplaced
 from ..request_schemas import parse_schema
-from ..tool_rules import checked_tools, choice_by_mode, only
+from ..tool_choice import checked_tools, choice_by_mode, only
 from .request_types import (
     AudioContent,
     ChatCompletionRequest,
+    ChatCustomToolParam,
+    ChatFileContent,
+    ChatImageContent,
+    ChatJsonSchemaFormat,
     CustomChoiceParam,
-    CustomToolParam,
-    FileContent,
     FunctionChoiceParam,
-    ImageContent,
-    JsonSchemaFormat,
     StopParam,
     TextFormat,
     ToolParam,
@@ -153,9 +153,9 @@ def _media_needs(parsed: ParsedChat, can: Capabilities) -> Iterator[tuple[str, b
             continue
         for position, part in enumerate(param.content):
             where = f"messages[{index}].content[{position}]"
-            yield where, isinstance(part, ImageContent), can.vision
+            yield where, isinstance(part, ChatImageContent), can.vision
             yield where, isinstance(part, AudioContent), can.audio_input
-            yield where, isinstance(part, FileContent), can.files
+            yield where, isinstance(part, ChatFileContent), can.files
 
 
 def _refuse_deprecated(wire: ChatCompletionRequest) -> None:
@@ -174,7 +174,7 @@ def _tools(params: list[ToolParam]) -> list[Tool]:
 
 
 def _tool(param: ToolParam) -> Tool:
-    if isinstance(param, CustomToolParam):
+    if isinstance(param, ChatCustomToolParam):
         return CustomTool(param.custom.name, param.custom.description, param.custom.format)
     function = param.function
     return FunctionTool(function.name, function.description, function.parameters, function.strict)
@@ -225,7 +225,7 @@ def stop_sequences(stop: StopParam | None) -> tuple[str, ...]:
 
 def _response_format(wire: ChatCompletionRequest, raw: dict[str, Any]) -> dict[str, Any] | None:
     wanted = wire.response_format
-    if isinstance(wanted, JsonSchemaFormat) and wanted.json_schema.schema_ is not None:
+    if isinstance(wanted, ChatJsonSchemaFormat) and wanted.json_schema.schema_ is not None:
         parse_schema(wanted.json_schema.schema_, "response_format.json_schema.schema")
     return None if wanted is None or isinstance(wanted, TextFormat) else raw["response_format"]
 

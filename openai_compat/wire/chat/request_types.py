@@ -17,7 +17,7 @@ class WireModel(BaseModel):
     model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False, hide_input_in_errors=True)
 
 
-class TextContent(WireModel):
+class ChatTextContent(WireModel):
     """Text."""
 
     type: Literal["text"]
@@ -31,7 +31,7 @@ class ImageUrlField(WireModel):
     detail: Literal["auto", "low", "high", "original"] | None = None
 
 
-class ImageContent(WireModel):
+class ChatImageContent(WireModel):
     """A picture."""
 
     type: Literal["image_url"]
@@ -61,7 +61,7 @@ class FileField(WireModel):
     file_url: str | None = None
 
 
-class FileContent(WireModel):
+class ChatFileContent(WireModel):
     """A document."""
 
     type: Literal["file"]
@@ -75,15 +75,17 @@ class RefusalContent(WireModel):
     refusal: str
 
 
-UserContent = Annotated[TextContent | ImageContent | AudioContent | FileContent, Field(discriminator="type")]
-AssistantContent = Annotated[TextContent | RefusalContent, Field(discriminator="type")]
+UserContent = Annotated[
+    ChatTextContent | ChatImageContent | AudioContent | ChatFileContent, Field(discriminator="type")
+]
+AssistantContent = Annotated[ChatTextContent | RefusalContent, Field(discriminator="type")]
 
 
 class SystemMessageParam(WireModel):
     """Instructions."""
 
     role: Literal["system", "developer"]
-    content: str | list[TextContent]
+    content: str | list[ChatTextContent]
     name: str | None = None
 
 
@@ -165,7 +167,7 @@ class FunctionDefinition(WireModel):
     strict: bool | None = None
 
 
-class FunctionToolParam(WireModel):
+class ChatFunctionToolParam(WireModel):
     """A function tool."""
 
     type: Literal["function"]
@@ -180,14 +182,14 @@ class CustomDefinition(WireModel):
     format: dict[str, Any] | None = None
 
 
-class CustomToolParam(WireModel):
+class ChatCustomToolParam(WireModel):
     """A custom tool."""
 
     type: Literal["custom"]
     custom: CustomDefinition
 
 
-ToolParam = Annotated[FunctionToolParam | CustomToolParam, Field(discriminator="type")]
+ToolParam = Annotated[ChatFunctionToolParam | ChatCustomToolParam, Field(discriminator="type")]
 
 
 class NamedTool(WireModel):
@@ -217,14 +219,16 @@ class AllowedTools(WireModel):
     tools: Annotated[list[dict[str, Any]], MinLen(1)]
 
 
-class AllowedToolsParam(WireModel):
+class ChatAllowedToolsParam(WireModel):
     """A restriction of the tools without taking any from the list."""
 
     type: Literal["allowed_tools"]
     allowed_tools: AllowedTools
 
 
-ToolChoiceObject = Annotated[FunctionChoiceParam | CustomChoiceParam | AllowedToolsParam, Field(discriminator="type")]
+ToolChoiceObject = Annotated[
+    FunctionChoiceParam | CustomChoiceParam | ChatAllowedToolsParam, Field(discriminator="type")
+]
 
 
 class JsonSchemaField(WireModel):
@@ -248,14 +252,14 @@ class JsonObjectFormat(WireModel):
     type: Literal["json_object"]
 
 
-class JsonSchemaFormat(WireModel):
+class ChatJsonSchemaFormat(WireModel):
     """JSON by a schema."""
 
     type: Literal["json_schema"]
     json_schema: JsonSchemaField
 
 
-ResponseFormatParam = Annotated[TextFormat | JsonObjectFormat | JsonSchemaFormat, Field(discriminator="type")]
+ResponseFormatParam = Annotated[TextFormat | JsonObjectFormat | ChatJsonSchemaFormat, Field(discriminator="type")]
 
 
 class StreamOptions(WireModel):

@@ -11,7 +11,7 @@ from typing import Any, Literal, NotRequired
 from typing_extensions import TypedDict
 
 
-class FunctionCall(TypedDict):
+class ChatFunctionCall(TypedDict):
     """A call's name and arguments, which are JSON text."""
 
     name: str
@@ -23,7 +23,7 @@ class FunctionToolCall(TypedDict):
 
     id: str
     type: Literal["function"]
-    function: FunctionCall
+    function: ChatFunctionCall
 
 
 class CustomCall(TypedDict):
@@ -33,7 +33,7 @@ class CustomCall(TypedDict):
     input: str
 
 
-class CustomToolCall(TypedDict):
+class ChatCustomToolCall(TypedDict):
     """A call of a custom tool that the client is to run."""
 
     id: str
@@ -88,7 +88,7 @@ class AssistantReply(TypedDict):
     refusal: str | None
     annotations: NotRequired[list[Annotation]]
     reasoning_content: NotRequired[str]
-    tool_calls: NotRequired[list[FunctionToolCall | CustomToolCall]]
+    tool_calls: NotRequired[list[FunctionToolCall | ChatCustomToolCall]]
     audio: NotRequired[Audio]
     images: NotRequired[list[Image]]
 
@@ -103,7 +103,7 @@ class Logprobs(TypedDict):
 ChatFinishReason = Literal["stop", "length", "tool_calls", "content_filter"]
 
 
-class Choice(TypedDict):
+class ChatChoice(TypedDict):
     """One of `n` answers."""
 
     index: int
@@ -147,7 +147,7 @@ class ChatCompletion(TypedDict):
     created: int
     model: str
     system_fingerprint: None
-    choices: list[Choice]
+    choices: list[ChatChoice]
     usage: CompletionUsage
 
 
@@ -206,18 +206,18 @@ class ChunkChoice(TypedDict):
     finish_reason: ChatFinishReason | None
 
 
-class StatusData(TypedDict):
+class ChatStatusData(TypedDict):
     """A line that Open WebUI shows while the agent works."""
 
     description: str
     done: bool
 
 
-class StatusEvent(TypedDict):
+class ChatStatusEvent(TypedDict):
     """An extension that Open WebUI draws and that every other client tried ignores."""
 
     type: Literal["status"]
-    data: StatusData
+    data: ChatStatusData
 
 
 class ChatCompletionChunk(TypedDict):
@@ -230,4 +230,24 @@ class ChatCompletionChunk(TypedDict):
     system_fingerprint: None
     choices: list[ChunkChoice]
     usage: NotRequired[CompletionUsage | None]
-    event: NotRequired[StatusEvent]
+    event: NotRequired[ChatStatusEvent]
+
+
+class TextChoice(TypedDict):
+    """One answer, or a piece of one."""
+
+    index: int
+    text: str
+    logprobs: None
+    finish_reason: Literal["stop", "length", "content_filter"] | None
+
+
+class TextCompletion(TypedDict):
+    """The whole answer, or one event of a stream."""
+
+    id: str
+    object: Literal["text_completion"]
+    created: int
+    model: str
+    choices: list[TextChoice]
+    usage: NotRequired[CompletionUsage | None]

@@ -35,10 +35,10 @@ from .response_types import (
     AssistantReply,
     Audio,
     AudioDelta,
+    ChatChoice,
     ChatCompletion,
+    ChatCustomToolCall,
     ChatFinishReason,
-    Choice,
-    CustomToolCall,
     Delta,
     FunctionToolCall,
     Image,
@@ -245,7 +245,7 @@ def completion(form: ChatForm, messages: Sequence[FinalMessage]) -> bytes:
     return dumps(body)
 
 
-def _choice(form: ChatForm, index: int, message: FinalMessage) -> Choice:
+def _choice(form: ChatForm, index: int, message: FinalMessage) -> ChatChoice:
     return {
         "index": index,
         "message": _reply(form, message),
@@ -276,7 +276,7 @@ def _reply(form: ChatForm, message: FinalMessage) -> AssistantReply:
     return reply
 
 
-def _tool_call(form: ChatForm, call: PendingCall) -> FunctionToolCall | CustomToolCall:
+def _tool_call(form: ChatForm, call: PendingCall) -> FunctionToolCall | ChatCustomToolCall:
     if call.name in form.custom_tools:
         return {"id": call.call_id, "type": "custom", "custom": {"name": call.name, "input": call.arguments}}
     return {"id": call.call_id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}

@@ -13,7 +13,7 @@ from ...reducer import FinalMessage, Item, Reducer, Usage
 from ..chat_messages import reply_message
 from ..items.serialize import compaction_item, items_of, output_text
 from ..presentation import Presentation
-from .types import Compaction, Conversation, FinishReason, Message, TokenUsage, ToolCallRecord
+from .types import FinishReason, Message, RestCompaction, RestConversation, TokenUsage, ToolCallRecord
 
 StoredItem: TypeAlias = dict[str, Any]
 NewId: TypeAlias = Callable[[str], str]
@@ -92,7 +92,7 @@ class TurnRecord:
         return "approval-required" if self.approvals else REASONS[self.final.finish_reason]
 
     @property
-    def compaction(self) -> Compaction | None:
+    def compaction(self) -> RestCompaction | None:
         """What was made of the beginning of the conversation, if it was too long."""
         summary = self.final.compacted
         return None if summary is None else {"summary": summary}
@@ -181,9 +181,9 @@ def title_from(text: str) -> str:
     return line if len(line) <= TITLE_LENGTH else line[:TITLE_LENGTH] + "..."
 
 
-def conversation_of(identifier: str, metadata: Mapping[str, str], created: float, touched: float) -> Conversation:
+def conversation_of(identifier: str, metadata: Mapping[str, str], created: float, touched: float) -> RestConversation:
     """A conversation as it is shown."""
-    shown: Conversation = {
+    shown: RestConversation = {
         "id": identifier,
         "title": metadata.get("title", UNTITLED),
         "presetId": metadata.get("presetId"),

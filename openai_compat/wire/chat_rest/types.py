@@ -65,7 +65,7 @@ class QuickRequest(Asked):
     prompt: Text
 
 
-class NewConversation(CamelModel):
+class NewRestConversation(CamelModel):
     """The body of `POST /conversations`."""
 
     title: Title | None = None
@@ -175,7 +175,7 @@ class PendingApproval(TypedDict):
     expiresAt: str
 
 
-class Conversation(TypedDict):
+class RestConversation(TypedDict):
     """A conversation. Times are ISO 8601."""
 
     id: str
@@ -217,13 +217,13 @@ class AssistantText(TypedDict):
     content: str
 
 
-class Compaction(TypedDict):
+class RestCompaction(TypedDict):
     """What was made of the beginning of the conversation."""
 
     summary: str
 
 
-class Completion(TypedDict):
+class RestCompletion(TypedDict):
     """The answer of `completions` and `smart`. `duration` is in milliseconds."""
 
     id: str
@@ -266,7 +266,7 @@ class MessageAnswer(TypedDict):
     assistantMessage: Message
     usage: TokenUsage
     finishReason: FinishReason
-    compaction: Compaction | None
+    compaction: RestCompaction | None
     toolCalls: NotRequired[list[ToolCallRecord]]
     pendingApprovals: NotRequired[list[PendingApproval]]
     toolSupport: NotRequired[ToolSupport]
@@ -276,7 +276,7 @@ class MessageAnswer(TypedDict):
 class ConversationAnswer(TypedDict):
     """One conversation."""
 
-    conversation: Conversation
+    conversation: RestConversation
 
 
 class ConversationWithMessages(ConversationAnswer):
@@ -294,7 +294,7 @@ class ConversationExport(ConversationWithMessages):
 class ConversationList(TypedDict):
     """A page of conversations; `nextCursor` is where the next one begins."""
 
-    conversations: list[Conversation]
+    conversations: list[RestConversation]
     total: int
     nextCursor: str | None
 
@@ -353,7 +353,7 @@ class OfferedModels(TypedDict):
     models: list[ModelEntry]
 
 
-class ModelList(OfferedModels):
+class RestModelList(OfferedModels):
     """The models that can be talked to."""
 
     aliases: list[Alias]

@@ -32,7 +32,7 @@ from ...http import Frame
 from ...reducer import Item, Usage
 from ..errors import envelope
 from ..json import dumps
-from ..messagepack_pack import packb
+from ..messagepack import packb
 from ..presentation import BETWEEN_MESSAGES, tool_ended, tool_running
 from ..usage import usage_object
 

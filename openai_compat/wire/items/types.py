@@ -65,14 +65,14 @@ def id_prefix(kind: str) -> str:
     return ID_PREFIXES.get(kind, "item_")
 
 
-class TextContent(WireModel):
+class ItemTextContent(WireModel):
     """Text, from whomever."""
 
     type: Literal["input_text", "output_text", "text"]
     text: str
 
 
-class ImageContent(WireModel):
+class ItemImageContent(WireModel):
     """A picture: by URL, or by the id of an uploaded file."""
 
     type: Literal["input_image"]
@@ -85,7 +85,7 @@ class ImageContent(WireModel):
         return _one_of(self, "image_url", "file_id")
 
 
-class FileContent(WireModel):
+class ItemFileContent(WireModel):
     """A document: base64 data, a URL, or the id of an uploaded file."""
 
     type: Literal["input_file"]
@@ -105,8 +105,10 @@ def _one_of(content: Source, *names: str) -> Source:
     return content
 
 
-AssistantContent = Annotated[TextContent | RefusalContent, Field(discriminator="type")]
-InputContent = Annotated[TextContent | ImageContent | FileContent | AudioContent, Field(discriminator="type")]
+AssistantContent = Annotated[ItemTextContent | RefusalContent, Field(discriminator="type")]
+InputContent = Annotated[
+    ItemTextContent | ItemImageContent | ItemFileContent | AudioContent, Field(discriminator="type")
+]
 Output = str | list[InputContent]
 """What a tool answered."""
 
@@ -139,7 +141,7 @@ class SystemMessageItemParam(MessageItemParam):
     """Instructions."""
 
     role: Literal["system", "developer"]
-    content: str | list[TextContent]
+    content: str | list[ItemTextContent]
 
 
 class AssistantMessageItemParam(MessageItemParam):
@@ -182,7 +184,7 @@ class CallOutputItemParam(ItemParam):
     output: Output
 
 
-class SummaryText(WireModel):
+class ItemSummaryText(WireModel):
     """A paragraph of a summary."""
 
     type: Literal["summary_text"]
@@ -200,7 +202,7 @@ class ReasoningItemParam(ItemParam):
     """What the assistant thought. Other servers' `encrypted_content` is kept, and means nothing here."""
 
     type: Literal["reasoning"]
-    summary: list[SummaryText] | None = None
+    summary: list[ItemSummaryText] | None = None
     content: list[ReasoningText] | None = None
     encrypted_content: str | None = None
 

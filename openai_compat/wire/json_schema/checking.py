@@ -24,7 +24,7 @@ class TooManySteps(Exception):
 
 
 @dataclass(slots=True, eq=False)
-class Outcome:
+class SchemaVerdict:
     """What a schema says about a value.
 
     Attributes:
@@ -65,7 +65,7 @@ class _Check:
     def __init__(self, references: References, steps: int) -> None:
         self.references = references
         self._left = steps
-        self._known: dict[tuple[int, int, Scope], Outcome] = {}
+        self._known: dict[tuple[int, int, Scope], SchemaVerdict] = {}
         self._values: dict[int, frozenset[str]] = {}
 
     def spend(self, steps: int) -> None:
@@ -74,11 +74,11 @@ class _Check:
         if self._left < 0:
             raise TooManySteps
 
-    def outcome(self, schema: Any, value: Any, scope: Scope) -> Outcome:
+    def outcome(self, schema: Any, value: Any, scope: Scope) -> SchemaVerdict:
         """What a schema says about a value: looked at once, since schemas may name each other again and again."""
         self.spend(1)
         if isinstance(schema, bool):
-            return Outcome() if schema else Outcome(((), "nothing may be here"))
+            return SchemaVerdict() if schema else SchemaVerdict(((), "nothing may be here"))
         if self.references.dynamic and self.references.bases[id(schema)] not in scope:
             scope = (*scope, self.references.bases[id(schema)])
         known = (id(schema), id(value), scope)
@@ -92,8 +92,8 @@ class _Check:
             self._values[id(wanted)] = frozenset([_canonical(one, self) for one in wanted])
         return self._values[id(wanted)]
 
-    def _look(self, schema: Fields, value: Any, scope: Scope) -> Outcome:
-        at = _At(self, schema, value, scope, Outcome())
+    def _look(self, schema: Fields, value: Any, scope: Scope) -> SchemaVerdict:
+        at = _At(self, schema, value, scope, SchemaVerdict())
         rules = [RULES[keyword] for keyword in schema if keyword in RULES]
         rules += [LAST[keyword] for keyword in LAST if keyword in schema]
         for rule in dict.fromkeys(rules):
@@ -111,7 +111,7 @@ class _At:
     schema: Fields
     value: Any
     scope: Scope
-    found: Outcome
+    found: SchemaVerdict
 
     @property
     def fields(self) -> Fields | None:
@@ -125,11 +125,11 @@ class _At:
         value: object = self.value
         return cast("list[Any]", value) if isinstance(value, list) else None
 
-    def here(self, schema: Any) -> Outcome:
+    def here(self, schema: Any) -> SchemaVerdict:
         """What another schema says about the same value."""
         return self.check.outcome(schema, self.value, self.scope)
 
-    def take(self, other: Outcome) -> None:
+    def take(self, other: SchemaVerdict) -> None:
         """The value has to fit that schema too."""
         self.found.problem = self.found.problem or other.problem
         self.found.sure &= other.sure
@@ -360,7 +360,7 @@ def _one_of(at: _At) -> None:
     at.found.sure &= len(fitting) == 1 and fitting[0].sure
 
 
-def _one_has_to_fit(at: _At, found: Sequence[Outcome], fitting: Sequence[Outcome]) -> None:
+def _one_has_to_fit(at: _At, found: Sequence[SchemaVerdict], fitting: Sequence[SchemaVerdict]) -> None:
     for one in fitting:
         at.see(one.seen)
     if not fitting:  # tell of the one that got furthest

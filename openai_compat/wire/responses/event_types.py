@@ -9,28 +9,28 @@ from typing import Any, Literal, NotRequired, TypeAlias
 
 from typing_extensions import TypedDict
 
-from .response_types import OutputItem, Part, ResponseError, SummaryText, TokenLogprob, UrlAnnotation
+from .response_types import OutputItem, Part, ResponseError, ResponseSummaryText, TokenLogprob, UrlAnnotation
 
 
-class StatusData(TypedDict):
+class ResponseStatusData(TypedDict):
     """A line of text for people; `done` ends its animation."""
 
     description: str
     done: bool
 
 
-class StatusEvent(TypedDict):
+class ResponseStatusEvent(TypedDict):
     """What Open WebUI shows above the answer while the agent works."""
 
     type: Literal["status"]
-    data: StatusData
+    data: ResponseStatusData
 
 
 class Event(TypedDict):
     """What all events have. The number is given when an event is written."""
 
     sequence_number: NotRequired[int]
-    event: NotRequired[StatusEvent]
+    event: NotRequired[ResponseStatusEvent]
 
 
 LifecycleType: TypeAlias = Literal[
@@ -192,14 +192,14 @@ class SummaryPartAdded(InSummary):
     """A paragraph of thinking begins."""
 
     type: Literal["response.reasoning_summary_part.added"]
-    part: SummaryText
+    part: ResponseSummaryText
 
 
 class SummaryPartDone(InSummary):
     """A paragraph of thinking ends; `status` is there if it was cut off."""
 
     type: Literal["response.reasoning_summary_part.done"]
-    part: SummaryText
+    part: ResponseSummaryText
     status: NotRequired[Literal["incomplete"]]
 
 

@@ -32,7 +32,7 @@ class OfferedChoiceParam(WireModel):
     name: str
 
 
-class AllowedToolsParam(AllowedTools):
+class ResponseAllowedToolsParam(AllowedTools):
     """A restriction of the tools without taking any from the list."""
 
     type: Literal["allowed_tools"]
@@ -62,20 +62,20 @@ def _choice_model(value: Any) -> str:
 ToolChoiceParam = Annotated[
     Annotated[Literal["none", "auto", "required"], Tag("a mode")]
     | Annotated[OfferedChoiceParam, Tag("an offered tool")]
-    | Annotated[AllowedToolsParam, Tag("allowed_tools")]
+    | Annotated[ResponseAllowedToolsParam, Tag("allowed_tools")]
     | Annotated[McpChoiceParam, Tag("mcp")]
     | Annotated[OtherChoiceParam, Tag(OTHER)],
     Discriminator(_choice_model),
 ]
 
 
-class JsonSchemaFormat(JsonSchemaField):
+class ResponseJsonSchemaFormat(JsonSchemaField):
     """JSON by a schema; its fields stand beside the type, where chat has them in an object of their own."""
 
     type: Literal["json_schema"]
 
 
-FormatParam = Annotated[TextFormat | JsonObjectFormat | JsonSchemaFormat, Field(discriminator="type")]
+FormatParam = Annotated[TextFormat | JsonObjectFormat | ResponseJsonSchemaFormat, Field(discriminator="type")]
 
 
 class TextParam(WireModel):

@@ -68,7 +68,7 @@ class OutputMessage(TypedDict):
     phase: NotRequired[Phase]
 
 
-class SummaryText(TypedDict):
+class ResponseSummaryText(TypedDict):
     """A paragraph of a summary."""
 
     type: Literal["summary_text"]
@@ -81,14 +81,14 @@ class Reasoning(TypedDict):
     id: str
     type: Literal["reasoning"]
     status: ItemStatus
-    summary: list[SummaryText]
+    summary: list[ResponseSummaryText]
 
 
 CallExtras = TypedDict("CallExtras", {"namespace": NotRequired[str], "async": NotRequired[bool]})
 """The namespace of a call's tool, and whether its result may come later, or never."""
 
 
-class FunctionCall(CallExtras):
+class ResponseFunctionCall(CallExtras):
     """A function that the client is to call."""
 
     id: str
@@ -99,7 +99,7 @@ class FunctionCall(CallExtras):
     arguments: str
 
 
-class CustomToolCall(CallExtras):
+class ResponseCustomToolCall(CallExtras):
     """A tool that takes free text, for the client to call."""
 
     id: str
@@ -117,7 +117,7 @@ class ToolText(TypedDict):
     text: str
 
 
-class ToolError(TypedDict):
+class ResponseToolError(TypedDict):
     """A tool's failure, in its own words."""
 
     type: Literal["mcp_tool_execution_error"]
@@ -134,7 +134,7 @@ class McpCall(TypedDict):
     name: str
     arguments: str
     output: str | None
-    error: ToolError | None
+    error: ResponseToolError | None
     approval_request_id: NotRequired[str]
 
 
@@ -158,7 +158,7 @@ class ImageGenerationCall(TypedDict):
     output_format: NotRequired[str]
 
 
-class Compaction(TypedDict):
+class ResponseCompaction(TypedDict):
     """What takes the place of the beginning of the conversation."""
 
     id: str
@@ -169,12 +169,12 @@ class Compaction(TypedDict):
 OutputItem: TypeAlias = (
     OutputMessage
     | Reasoning
-    | FunctionCall
-    | CustomToolCall
+    | ResponseFunctionCall
+    | ResponseCustomToolCall
     | McpCall
     | McpApprovalRequest
     | ImageGenerationCall
-    | Compaction
+    | ResponseCompaction
 )
 
 
@@ -255,3 +255,38 @@ class Response(TypedDict):
     top_p: float
     truncation: str
     usage: ResponseUsage | None
+
+
+class InputItemPage(TypedDict):
+    """The items that a response was made from; the next page begins `after` the last id."""
+
+    object: Literal["list"]
+    data: list[dict[str, Any]]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+class DeletedResponse(TypedDict):
+    """What was deleted."""
+
+    id: str
+    object: Literal["response"]
+    deleted: Literal[True]
+
+
+class CompactedResponse(TypedDict):
+    """What stands for a conversation from now on. `created_at` is in unix seconds."""
+
+    id: str
+    object: Literal["response.compaction"]
+    created_at: int
+    output: list[ResponseCompaction]
+    usage: ResponseUsage
+
+
+class InputTokens(TypedDict):
+    """How many tokens a request has."""
+
+    object: Literal["response.input_tokens"]
+    input_tokens: int

@@ -16,7 +16,7 @@ ToolName = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_-]{1,128}$")]
 Name = Annotated[str, MinLen(1), MaxLen(256)]
 
 
-class FunctionToolParam(WireModel):
+class ResponseFunctionToolParam(WireModel):
     """A function that the client offers."""
 
     type: Literal["function"]
@@ -27,7 +27,7 @@ class FunctionToolParam(WireModel):
     async_: bool | None = Field(default=None, alias="async")
 
 
-class CustomToolParam(WireModel):
+class ResponseCustomToolParam(WireModel):
     """A tool that the client offers and that takes free text."""
 
     type: Literal["custom"]
@@ -37,7 +37,7 @@ class CustomToolParam(WireModel):
     async_: bool | None = Field(default=None, alias="async")
 
 
-OfferedTool = Annotated[FunctionToolParam | CustomToolParam, Field(discriminator="type")]
+OfferedTool = Annotated[ResponseFunctionToolParam | ResponseCustomToolParam, Field(discriminator="type")]
 
 
 class NamespaceToolParam(WireModel):
@@ -76,8 +76,8 @@ def known_type(value: Any, kinds: frozenset[str]) -> str:
 
 
 ToolParam = Annotated[
-    Annotated[FunctionToolParam, Tag("function")]
-    | Annotated[CustomToolParam, Tag("custom")]
+    Annotated[ResponseFunctionToolParam, Tag("function")]
+    | Annotated[ResponseCustomToolParam, Tag("custom")]
     | Annotated[NamespaceToolParam, Tag("namespace")]
     | Annotated[McpToolParam, Tag("mcp")]
     | Annotated[OtherToolParam, Tag(OTHER)],

@@ -26,14 +26,14 @@ from ....wire.responses.parse.websocket import (
 from ....wire.responses.serialize.websocket import error_event
 from ...body import parse_frame as parse_off_loop
 from ...services import Runtime, new_id
-from ...websocket import GOING_AWAY, POLICY, RESTART, TOO_BIG, Connection
+from ...websocket import GOING_AWAY, POLICY, RESTART, TOO_BIG, WebSocketConnection
 from .lanes import LaneLimits, Lanes
-from .local_responses import Nearby
+from .local_responses import ConnectionResponses
 from .request import WebSocketResponse
 from .steering import Steering, successor
 
 
-async def serve(runtime: Runtime, connection: Connection) -> None:
+async def serve(runtime: Runtime, connection: WebSocketConnection) -> None:
     """Accept, and run agents as the client asks for, until one of both leaves."""
     await connection.accept()
     async with child_tasks() as children:
@@ -49,10 +49,10 @@ async def serve(runtime: Runtime, connection: Connection) -> None:
 class ResponsesSocket:
     """One connection. Leaving its block of tasks stops what runs, or detaches it, as the Disconnect policy says."""
 
-    def __init__(self, runtime: Runtime, connection: Connection, children: ChildTasks) -> None:
+    def __init__(self, runtime: Runtime, connection: WebSocketConnection, children: ChildTasks) -> None:
         self.runtime = runtime
         self.connection = connection
-        self.nearby = Nearby(runtime.nearby, connection.principal.id)
+        self.nearby = ConnectionResponses(runtime.nearby, connection.principal.id)
         self.steering = Steering(runtime.limits.body)
         self._children = children
         self._lanes = Lanes(LaneLimits(bytes=runtime.limits.body))

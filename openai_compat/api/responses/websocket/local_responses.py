@@ -24,18 +24,18 @@ def shares_of(body_limit: int) -> Shares:
 
 
 @dataclass(frozen=True, slots=True)
-class _Kept:
+class _KeptResponse:
     items: Sequence[dict[str, Any]]
     lane: str | None
     size: int
 
 
-class Nearby(Mapping[str, Sequence[dict[str, Any]]]):
+class ConnectionResponses(Mapping[str, Sequence[dict[str, Any]]]):
     """All that was said up to each of them, by its id."""
 
     def __init__(self, shares: Shares, principal: str) -> None:
         self._principal = principal
-        self._kept: Table[str, _Kept] = Table(shares, NUMBER)
+        self._kept: Table[str, _KeptResponse] = Table(shares, NUMBER)
 
     def __getitem__(self, identifier: str) -> Sequence[dict[str, Any]]:
         kept = self._kept.get(self._principal, identifier)
@@ -54,7 +54,7 @@ class Nearby(Mapping[str, Sequence[dict[str, Any]]]):
     ) -> None:
         """Remember a response, `size` bytes more than what it continues (`after`). It is never itself forgotten here."""
         parent = self._kept.get(self._principal, after or "")
-        kept = _Kept(items, lane, size + (parent.size if parent is not None else 0))
+        kept = _KeptResponse(items, lane, size + (parent.size if parent is not None else 0))
         self._kept.rest(self._principal, identifier, kept, kept.size)
 
     def failed(self, identifier: str | None, lane: str | None) -> None:

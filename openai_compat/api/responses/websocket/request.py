@@ -19,24 +19,24 @@ from ....wire.responses.parse.websocket import Create, Steer
 from ....wire.responses.serialize.websocket import event_frames
 from ...access_log import log_access
 from ...body import QUICK_FRAME, parse_frame
-from ...detach import outlive
+from ...detach import run_detachable
 from ...services import Runtime, logger, new_id
-from ...websocket import Connection, WebSocketRequester
+from ...websocket import WebSocketConnection, WebSocketRequester
 from ..chores import chore
 from ..endpoint import seated
 from ..ids import ResponseIds
-from ..prepare import Work, prepare
+from ..prepare import PreparedResponse, prepare_response
 from ..run import run_response
-from .local_responses import Nearby
+from .local_responses import ConnectionResponses
 from .steering import Steering, as_items, with_input
 
 
-class Socket(Protocol):
+class WebSocketHost(Protocol):
     """The connection, with what its responses share."""
 
     runtime: Runtime
-    connection: Connection
-    nearby: Nearby
+    connection: WebSocketConnection
+    nearby: ConnectionResponses
     steering: Steering
 
     def began(self, turn: WebSocketResponse, identifier: str) -> None:
@@ -63,17 +63,17 @@ class Socket(Protocol):
 class WebSocketResponse:
     """One request on a connection, and the sink that its response is written to."""
 
-    def __init__(self, socket: Socket, request: Create) -> None:
+    def __init__(self, socket: WebSocketHost, request: Create) -> None:
         self.request = request
         self.request_id = new_id("req_")
         self.principal = socket.connection.principal
         self._socket = socket
         self._along = socket.steering.taken_along(request)
-        self._work: Work | None = None
+        self._work: PreparedResponse | None = None
         self._agent: _Steerable | None = None
         self._status = 0
         self._note = ""
-        self._outlives = False
+        self._detachable = False
         self._gone = False
 
     @property
@@ -92,7 +92,7 @@ class WebSocketResponse:
         try:
             await self._socket.connection.authenticate()
             self.principal = self._socket.connection.principal
-            await outlive(self._socket.runtime.disconnect, self, self._respond)
+            await run_detachable(self._socket.runtime.disconnect, self, self._respond)
         except OpenAICompatError as error:
             await self._failed(error)
         except ClientDisconnected:
@@ -119,7 +119,9 @@ class WebSocketResponse:
             await self.write(found[1])
             return
         asker = WebSocketRequester(self.principal, self.request_id)
-        self._work = work = await prepare(runtime, asker, parsed, ids=ids, http=http, nearby=self._socket.nearby)
+        self._work = work = await prepare_response(
+            runtime, asker, parsed, ids=ids, http=http, nearby=self._socket.nearby
+        )
         if hasattr(work.backend, "steer") and work.draft is None:
             work.backend = self._agent = _Steerable(work.backend)
         seat = await seated(runtime, work, known=parsed.store and runtime.disconnect.then != "cancel")
@@ -137,11 +139,11 @@ class WebSocketResponse:
         if self._work is not None:
             await socket.failed(self._work.id)
 
-    def outlive(self) -> None:
-        """The work may go on without the client: that it cannot be written to is no failure from now on."""
-        self._outlives = True
+    def allow_detach(self) -> None:
+        """Treat write failures as a disconnect, not as an error, from now on."""
+        self._detachable = True
 
-    def leave(self) -> None:
+    def detach(self) -> None:
         """The client has left, but the work goes on: nothing more is sent."""
         self._gone = True
 
@@ -189,7 +191,7 @@ class WebSocketResponse:
         if not self._gone:
             await self._socket.ended(self, response)
 
-    def _keep(self, work: Work, output: list[dict[str, Any]]) -> None:
+    def _keep(self, work: PreparedResponse, output: list[dict[str, Any]]) -> None:
         said = [*work.before, *work.parsed.kept, *output]
         size = self.request.size + len(dumps(output))
         self._socket.nearby.keep(work.id, said, after=work.parsed.previous, lane=self.request.lane, size=size)
@@ -212,7 +214,7 @@ class WebSocketResponse:
         try:
             await self._socket.connection.send(*frames)
         except ClientDisconnected:
-            if not self._outlives:
+            if not self._detachable:
                 raise
             self._gone = True
 

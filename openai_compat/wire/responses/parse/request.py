@@ -17,7 +17,7 @@ from ...items.types import ONLY_ASKED
 from ...json_values import is_quick
 from ...misplaced_parameters import OF_CHAT, refuse_misplaced
 from ..continuation import OUTPUTS, check_calls, check_something_is_said, healed, own_items, results_in
-from ..request_types import JsonSchemaFormat, ResponseRequest
+from ..request_types import ResponseJsonSchemaFormat, ResponseRequest
 from ..serialize.request_echo import echo_of
 from .input_items import input_items
 from .tools import ResponseTools, joined, parse_tool_choice, parse_tools, tools_of_items
@@ -272,7 +272,7 @@ def _response_format(wire: ResponseRequest) -> dict[str, Any] | None:
     if given is None or isinstance(given, TextFormat):
         return None
     fields = given.model_dump(by_alias=True, exclude_none=True)
-    if not isinstance(given, JsonSchemaFormat):
+    if not isinstance(given, ResponseJsonSchemaFormat):
         return fields
     return {"type": "json_schema", "json_schema": {name: fields[name] for name in fields if name != "type"}}
 

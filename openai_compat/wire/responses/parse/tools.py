@@ -13,9 +13,9 @@ from ....backend import CustomTool, FunctionTool, Tool, ToolChoice
 from ....errors import InvalidRequest
 from ...items.parse import qualified
 from ...items.types import ToolsItemParam
-from ...tool_rules import MAX_TOOLS, checked_tools, choice_by_mode, only
-from ..request_types import AllowedToolsParam, McpChoiceParam, OfferedChoiceParam, ResponseRequest
-from ..tool_types import CustomToolParam, FunctionToolParam, McpToolParam, NamespaceToolParam, ToolParam
+from ...tool_choice import MAX_TOOLS, checked_tools, choice_by_mode, only
+from ..request_types import McpChoiceParam, OfferedChoiceParam, ResponseAllowedToolsParam, ResponseRequest
+from ..tool_types import McpToolParam, NamespaceToolParam, ResponseCustomToolParam, ResponseFunctionToolParam, ToolParam
 
 BRING_TOOLS = frozenset(["additional_tools", "tool_search_output"])
 """Types of items by which a client offers more tools in the middle of a conversation."""
@@ -48,7 +48,7 @@ class ResponseTools:
 @dataclass(frozen=True, slots=True)
 class _Offer:
     param: str
-    tool: FunctionToolParam | CustomToolParam
+    tool: ResponseFunctionToolParam | ResponseCustomToolParam
     namespace: str | None = None
 
     @property
@@ -96,7 +96,7 @@ def joined(first: ResponseTools, more: ResponseTools) -> ResponseTools:
 def _tools(params: Sequence[ToolParam], raw: Sequence[dict[str, Any]], where: str) -> ResponseTools:
     offers = [offer for index, param in enumerate(params) for offer in _offers(param, f"{where}[{index}]")]
     tools = checked_tools([(offer.param, _tool(offer.tool, offer.name)) for offer in offers])
-    own = FunctionToolParam | CustomToolParam | NamespaceToolParam
+    own = ResponseFunctionToolParam | ResponseCustomToolParam | NamespaceToolParam
     return ResponseTools(
         offered=tuple(tools),
         hosted=tuple([sent for param, sent in zip(params, raw, strict=True) if not isinstance(param, own)]),
@@ -109,11 +109,15 @@ def _tools(params: Sequence[ToolParam], raw: Sequence[dict[str, Any]], where: st
 def _offers(param: ToolParam, where: str) -> list[_Offer]:
     if isinstance(param, NamespaceToolParam):
         return [_Offer(f"{where}.tools[{i}].name", tool, param.name) for i, tool in enumerate(param.tools)]
-    return [_Offer(f"{where}.name", param)] if isinstance(param, FunctionToolParam | CustomToolParam) else []
+    return (
+        [_Offer(f"{where}.name", param)]
+        if isinstance(param, ResponseFunctionToolParam | ResponseCustomToolParam)
+        else []
+    )
 
 
-def _tool(param: FunctionToolParam | CustomToolParam, name: str) -> Tool:
-    if isinstance(param, CustomToolParam):
+def _tool(param: ResponseFunctionToolParam | ResponseCustomToolParam, name: str) -> Tool:
+    if isinstance(param, ResponseCustomToolParam):
         return CustomTool(name, param.description, param.format)
     return FunctionTool(name, param.description, param.parameters, param.strict)
 
@@ -129,14 +133,14 @@ def parse_tool_choice(wire: ResponseRequest, tools: ResponseTools) -> ToolChoice
         return ToolChoice(names) if only_hosted else choice_by_mode(choice, names)
     if isinstance(choice, OfferedChoiceParam):
         return only(_named(choice.model_dump(), tools), names, "tool_choice.name")
-    if isinstance(choice, AllowedToolsParam):
+    if isinstance(choice, ResponseAllowedToolsParam):
         return _allowed(choice, tools)
     asked = choice.model_dump(include={"type", "server_label"} if isinstance(choice, McpChoiceParam) else {"type"})
     _expect_hosted(asked, tools, "tool_choice")
     return ToolChoice(names)
 
 
-def _allowed(choice: AllowedToolsParam, tools: ResponseTools) -> ToolChoice:
+def _allowed(choice: ResponseAllowedToolsParam, tools: ResponseTools) -> ToolChoice:
     wanted: set[str] = set()
     for index, tool in enumerate(choice.tools):
         match tool.get("type"):

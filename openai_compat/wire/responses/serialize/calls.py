@@ -7,13 +7,13 @@ from typing import ClassVar
 
 from ....events import ToolResult
 from ...presentation import tool_ended, tool_running
-from ..event_types import CallDeltaType, InItem, StatusEvent, Step
-from ..response_types import CallExtras, CustomToolCall, FunctionCall, McpCall, ToolError
+from ..event_types import CallDeltaType, InItem, ResponseStatusEvent, Step
+from ..response_types import CallExtras, McpCall, ResponseCustomToolCall, ResponseFunctionCall, ResponseToolError
 from .events import EventWriter, delta_head
 from .items import Closing, ItemWriter
 
 
-def status_event(text: str, *, done: bool) -> StatusEvent:
+def status_event(text: str, *, done: bool) -> ResponseStatusEvent:
     """A line that Open WebUI shows above the answer."""
     return {"type": "status", "data": {"description": text, "done": done}}
 
@@ -80,7 +80,7 @@ class FunctionCallWriter(_ClientCall):
 
     piece = "response.function_call_arguments.delta"
 
-    def item(self) -> FunctionCall:
+    def item(self) -> ResponseFunctionCall:
         """The item as it stands."""
         return {
             "id": self.id,
@@ -108,7 +108,7 @@ class CustomCallWriter(_ClientCall):
 
     piece = "response.custom_tool_call_input.delta"
 
-    def item(self) -> CustomToolCall:
+    def item(self) -> ResponseCustomToolCall:
         """The item as it stands."""
         return {
             "id": self.id,
@@ -201,5 +201,5 @@ class McpCallWriter(CallWriter):
         return self.ready() + self._step(step, ended, done=True)
 
 
-def _error(result: ToolResult) -> ToolError:
+def _error(result: ToolResult) -> ResponseToolError:
     return {"type": "mcp_tool_execution_error", "content": [{"type": "text", "text": result.output}]}

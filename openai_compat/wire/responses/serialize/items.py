@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from typing import Literal, TypeAlias
 
 from ..event_types import InSummary, Step, SummaryPartDone
-from ..response_types import ItemStatus, OutputItem, Reasoning, SummaryText
+from ..response_types import ItemStatus, OutputItem, Reasoning, ResponseSummaryText
 from .events import EventWriter, delta_head
 
 Closing: TypeAlias = Literal["completed", "incomplete"]
@@ -96,7 +96,7 @@ class ReasoningWriter(ItemWriter):
 
     def added(self) -> bytes:
         """The events that begin it, and its paragraph."""
-        part: SummaryText = {"type": "summary_text", "text": ""}
+        part: ResponseSummaryText = {"type": "summary_text", "text": ""}
         return super().added() + self._out.write(
             {"type": "response.reasoning_summary_part.added", **self._place, "part": part}
         )
@@ -106,7 +106,7 @@ class ReasoningWriter(ItemWriter):
         self._pieces.append(text)
         return self._out.deltas(self._head, [text])
 
-    def _part(self) -> SummaryText:
+    def _part(self) -> ResponseSummaryText:
         return {"type": "summary_text", "text": "".join(self._pieces)}
 
     def _last(self, status: Closing) -> bytes:

@@ -11,6 +11,7 @@ from ....reducer import Usage
 from ...errors import RETRIED_TYPES
 from ..event_types import ErrorEvent, NestedError
 from ..response_types import IncompleteDetails, ResponseError, ResponseErrorCode, ResponseUsage
+from .events import EventWriter
 
 UNASKED: Mapping[str, Any] = {
     "background": False,
@@ -96,3 +97,13 @@ def _code(error: OpenAICompatError) -> ResponseErrorCode:
     if not error.should_retry:
         return "invalid_prompt"
     return "rate_limit_exceeded" if error.status == 429 else "server_error"
+
+
+def lost_response(response: dict[str, Any], error: OpenAICompatError, last: int) -> tuple[dict[str, Any], bytes, int]:
+    """The Response object, the events after number `last`, and the number of the last of these."""
+    failed = {**response, "status": "failed", "error": error_of(error)}
+    out = EventWriter()
+    out.sequence = last
+    begun = b"" if last >= 0 else out.write({"type": "response.created", "response": response})
+    frames = out.write(error_event(error)) + out.write({"type": "response.failed", "response": failed})
+    return failed, begun + frames, out.sequence

@@ -39,12 +39,12 @@ from ...presentation import Presentation, approval_question
 from ..event_types import LifecycleType
 from ..response_types import (
     CallExtras,
-    Compaction,
     ImageGenerationCall,
     IncompleteDetails,
     McpApprovalRequest,
     OutputItem,
     Phase,
+    ResponseCompaction,
     ResponseError,
     ResponseStatus,
 )
@@ -396,7 +396,7 @@ class ResponseStream:
         return self._whole(picture, *steps, first=first)
 
     def _compacted(self, summary: str) -> bytes:
-        item = cast("Compaction", compaction_item(summary, self._form.new_id))
+        item = cast("ResponseCompaction", compaction_item(summary, self._form.new_id))
         return self._whole(item, "response.compaction.compacting")
 
     # the end of the turn

@@ -1,9 +1,12 @@
-"""What is said where a package is missing that only some need: which extra brings it."""
+"""The version, in one place: the package, the wheel and the OpenAPI document read it here."""
 
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
+
+__version__ = "0.1.0"
+
 
 EXTRAS: Mapping[str, str] = {
     "starlette": "starlette",
@@ -18,7 +21,6 @@ EXTRAS: Mapping[str, str] = {
     "mcp": "mcp",
     "msgpack": "msgpack",
     "python_multipart": "files",
-    "jsonschema": "structured",
     "asyncpg": "postgres",
     "pytest": "test",
     "hypothesis": "test",

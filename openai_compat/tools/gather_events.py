@@ -16,7 +16,7 @@ Job: TypeAlias = Callable[[Callable[[T], None]], Awaitable[None]]
 """Something to be done, which may tell things on its way by calling what it is given."""
 
 
-async def together(jobs: Sequence[Job[T]]) -> AsyncGenerator[T]:
+async def merge_events(jobs: Sequence[Job[T]]) -> AsyncGenerator[T]:
     """What the jobs tell, as it comes; raises what one of them raises.
 
     However it is left, no job runs any more then. Not a task group: one must not be open across a `yield`.

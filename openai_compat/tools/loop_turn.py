@@ -15,32 +15,32 @@ from ..errors import InvalidRequest
 from ..events import AgentEvent, Finished, Notice, Paused, Progress, ToolCallReady, ToolResult
 from ..messages import ToolMessage
 from .approvals import Approver, Grants
-from .concurrently import together
-from .conversation import Conversation
-from .judge import AT_ONCE, Judge
-from .limits import Limits
+from .authorize import AT_ONCE, CallAuthorizer
+from .call_tool import FAILED, CallResult
+from .conversation import LoopConversation
+from .gather_events import merge_events
+from .loop_limits import LoopLimits
+from .model_step import Step
 from .modes import Modes
 from .pause import OpenCall, Pause, Pauses, Used
 from .registry import AgentTool, Toolbox
-from .run import FAILED, Outcome
 from .sandbox import Sandbox
-from .step import Step
 
 REPORT = "report_steps"
 """The field of a request that wants to know of each step."""
 
 NO_RESULT = "There is no result."
-NOT_RUN = Outcome("Not run: the agent has come to its limit.", is_error=True)
+NOT_RUN = CallResult("Not run: the agent has come to its limit.", is_error=True)
 SUPERSEDED = Decision(approved=False, reason="the user has gone on with another message instead.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
+class LoopSettings:
     """What all turns of a loop have in common."""
 
     model: AgentBackend
     tools: Toolbox
-    limits: Limits
+    limits: LoopLimits
     modes: Modes
     approver: Approver | None
     grants: Grants
@@ -48,15 +48,15 @@ class Setting:
     pauses: Pauses
 
 
-class Rounds:
+class LoopTurn:
     """Asks the model, runs what it calls, and asks again."""
 
-    def __init__(self, setting: Setting, request: AgentRequest, context: RunContext) -> None:
+    def __init__(self, setting: LoopSettings, request: AgentRequest, context: RunContext) -> None:
         self._setting = setting
         self._request = request
         self._context = context
         self._limits = setting.limits
-        self._conversation = Conversation(request)
+        self._conversation = LoopConversation(request)
         self._resume = request.resume
         self._resumed = False
         self._decisions: dict[str, Decision] = {}
@@ -77,7 +77,7 @@ class Rounds:
             )
             yield Notice(f"The tools of '{name}' cannot be reached.", "warning")
         self._check_names(listing.tools)
-        judge = Judge(
+        judge = CallAuthorizer(
             tools=listing.tools,
             modes=modes,
             grants=setting.grants,
@@ -101,7 +101,7 @@ class Rounds:
             text = "The agent has a tool of that name itself: give yours another name."
             raise InvalidRequest(text, param="tools", code="tool_name_taken")
 
-    async def _turn(self, judge: Judge, offers: Sequence[FunctionTool]) -> AsyncGenerator[AgentEvent | str]:
+    async def _turn(self, judge: CallAuthorizer, offers: Sequence[FunctionTool]) -> AsyncGenerator[AgentEvent | str]:
         calls = self._go_on()
         while True:
             async with aclosing(self._settle(judge, calls)) as results:
@@ -209,25 +209,25 @@ class Rounds:
             self._used.roundtrips += 1
         return calls
 
-    async def _settle(self, judge: Judge, calls: Sequence[OpenCall]) -> AsyncGenerator[AgentEvent]:
+    async def _settle(self, judge: CallAuthorizer, calls: Sequence[OpenCall]) -> AsyncGenerator[AgentEvent]:
         """Run the calls of our tools that have no result yet, at once."""
         ours = [call for call in calls if call.waits_for != "result" and call.call_id not in self._results]
         self._waiting = set()
         jobs = [partial(self._job, judge, call) for call in ours]
-        async with aclosing(together(jobs)) as events:
+        async with aclosing(merge_events(jobs)) as events:
             async for event in events:
                 yield event
         for call in ours:
             if call.call_id not in self._results and call.call_id not in self._waiting:  # it has cancelled itself
-                for event in self._ended(call, Outcome(FAILED, is_error=True)):
+                for event in self._ended(call, CallResult(FAILED, is_error=True)):
                     yield event
 
-    async def _job(self, judge: Judge, call: OpenCall, tell: Callable[[AgentEvent], None]) -> None:
+    async def _job(self, judge: CallAuthorizer, call: OpenCall, tell: Callable[[AgentEvent], None]) -> None:
         def begin(arguments: str) -> None:
             for event in self._begun(call, arguments):
                 tell(event)
 
-        outcome: Outcome | None = NOT_RUN
+        outcome: CallResult | None = NOT_RUN
         if self._resumed or not self._at_limit:
             decision = self._decisions.get(call.call_id)
             outcome = await judge.settle(call.call_id, call.name, call.arguments, decision, begin)
@@ -243,7 +243,7 @@ class Rounds:
             self._told.add(call.call_id)
             yield ToolCallReady(call.call_id, call.name, arguments, "agent")
 
-    def _ended(self, call: OpenCall, outcome: Outcome) -> Iterator[AgentEvent]:
+    def _ended(self, call: OpenCall, outcome: CallResult) -> Iterator[AgentEvent]:
         self._results[call.call_id] = outcome.text
         yield from self._begun(call, call.arguments)
         yield ToolResult(call.call_id, outcome.text, outcome.is_error, outcome.denied)

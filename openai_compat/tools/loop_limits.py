@@ -13,7 +13,7 @@ BUDGET = "max_budget"
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class LoopLimits:
     """How often a turn may run tools, and for how many tokens; None for no bound.
 
     A request may lower both, and raise the first up to `most_roundtrips`: it counts *steps*, which are answers of the
@@ -30,12 +30,12 @@ class Limits:
         if self.most_roundtrips is not None and self.most_roundtrips < self.roundtrips:
             raise ValueError("the most roundtrips that a request may ask for are no less than those it has anyway")
 
-    def of(self, request: AgentRequest) -> Limits:
+    def of(self, request: AgentRequest) -> LoopLimits:
         """The limits for a request. Raises InvalidRequest for numbers that are none."""
         steps, budget = _number(request, STEPS), _number(request, BUDGET)
         roundtrips = self.roundtrips if steps is None else min(steps - 1, self.most_roundtrips or self.roundtrips)
         tokens = [number for number in (budget, self.budget) if number is not None]
-        return Limits(roundtrips, min(tokens, default=None))
+        return LoopLimits(roundtrips, min(tokens, default=None))
 
 
 def _number(request: AgentRequest, name: str) -> int | None:

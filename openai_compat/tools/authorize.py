@@ -11,20 +11,19 @@ import anyio
 
 from ..backend import AgentRequest, Decision, RunContext
 from .approvals import Approver, Grants, Question
-from .failure import ToolError
+from .call_tool import CallResult, call_tool
 from .modes import Facts, SecurityMode, Verdict, decide
-from .registry import AgentTool, Arguments, ToolContext
-from .run import Outcome, call_tool
+from .registry import AgentTool, ToolArguments, ToolContext, ToolError
 from .sandbox import Sandbox
 
-UNKNOWN = Outcome("There is no tool of that name.", is_error=True)
+UNKNOWN = CallResult("There is no tool of that name.", is_error=True)
 NOBODY = Decision(approved=False, reason="It needs approval, and there is nobody to ask.")
 AT_ONCE = 16
 """Calls of one turn that run at the same time; the others wait."""
 
 
 @dataclass(frozen=True, slots=True)
-class Judge:
+class CallAuthorizer:
     """Decides about the calls of one turn, and runs those that may."""
 
     tools: Mapping[str, AgentTool]
@@ -43,7 +42,7 @@ class Judge:
 
     async def settle(
         self, call_id: str, name: str, given: str, decision: Decision | None, begin: Callable[[str], None]
-    ) -> Outcome | None:
+    ) -> CallResult | None:
         """What the call comes to; None if it waits for a decision. `decision` is one that was made already.
 
         `begin` is called with the arguments, which somebody may have changed, just before it runs.
@@ -59,7 +58,7 @@ class Judge:
                 if decision is None:
                     return None
             if verdict.action == "deny":
-                return Outcome(f"Denied: {verdict.reason}", denied=True)
+                return CallResult(f"Denied: {verdict.reason}", denied=True)
             if decision is not None and not decision.approved:
                 return denied(decision)
             note = ""
@@ -71,9 +70,9 @@ class Judge:
             begin(given)
             return await self._run(tool, call_id, arguments, verdict, note)
         except ToolError as error:  # the arguments are wrong, the model's or those that somebody has changed
-            return Outcome(str(error), is_error=True)
+            return CallResult(str(error), is_error=True)
 
-    async def _verdict(self, tool: AgentTool, arguments: Arguments) -> Verdict:
+    async def _verdict(self, tool: AgentTool, arguments: ToolArguments) -> Verdict:
         granted = tool.allows(await self.grants.allowed(self.request.principal.id, tool.name), arguments)
         listed = tool.allows(tool.allow, arguments)
         return decide(self.modes, Facts(tool.danger, listed, granted, self._sandbox(tool)))
@@ -82,7 +81,7 @@ class Judge:
         return "none" if self.sandbox is None else "ready" if tool.sandboxable else "unfit"
 
     async def _ask(
-        self, tool: AgentTool, call_id: str, given: str, arguments: Arguments, verdict: Verdict
+        self, tool: AgentTool, call_id: str, given: str, arguments: ToolArguments, verdict: Verdict
     ) -> Decision | None:
         if self.approver is None:
             return NOBODY
@@ -104,13 +103,15 @@ class Judge:
                 self.context.logger.error("%s: asking for approval failed", self.context.request_id, exc_info=error)
             return NOBODY
 
-    async def _run(self, tool: AgentTool, call_id: str, arguments: Arguments, verdict: Verdict, note: str) -> Outcome:
+    async def _run(
+        self, tool: AgentTool, call_id: str, arguments: ToolArguments, verdict: Verdict, note: str
+    ) -> CallResult:
         sandbox = self.sandbox if verdict.sandboxed else None
         async with self.slots:
             outcome = await call_tool(tool, arguments, ToolContext(call_id, self.request, self.context, sandbox))
         return replace(outcome, text=note + outcome.text)
 
-    async def _remember(self, tool: AgentTool, arguments: Arguments, pattern: str | None) -> None:
+    async def _remember(self, tool: AgentTool, arguments: ToolArguments, pattern: str | None) -> None:
         """Allow it for always. A pattern that cannot be read, or means nothing for the tool, allows just this call."""
         if tool.danger == "dangerous":
             return
@@ -121,8 +122,10 @@ class Judge:
         await self.grants.add(self.request.principal.id, tool.name, allow)
 
 
-def denied(decision: Decision) -> Outcome:
+def denied(decision: Decision) -> CallResult:
     """A denial, as the model is told."""
     if decision is NOBODY:
-        return Outcome(f"Denied: {decision.reason}", denied=True)
-    return Outcome(f"Denied by the user: {decision.reason}" if decision.reason else "Denied by the user.", denied=True)
+        return CallResult(f"Denied: {decision.reason}", denied=True)
+    return CallResult(
+        f"Denied by the user: {decision.reason}" if decision.reason else "Denied by the user.", denied=True
+    )

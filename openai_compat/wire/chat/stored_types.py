@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 from typing_extensions import TypedDict
 
-from .chat.request_types import Metadata, WireModel
-from .chat.response_types import ChatCompletion
+from .request_types import Metadata, WireModel
+from .response_types import ChatCompletion
 
 
 class MetadataUpdate(WireModel):

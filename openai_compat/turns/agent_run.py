@@ -23,19 +23,19 @@ import anyio
 import anyio.lowlevel
 
 from ..agents.adapt import close
-from ..agents.error_mapping import public_error
+from ..agents.error_mapping import to_public_error
 from ..aio.background import Task, let_go, spawn
-from ..aio.timers import Signal, Sleeper, new_sleeper
+from ..aio.timers import Waiter, WakeEvent, new_waiter
 from ..backend import AgentBackend, AgentRequest, RunContext
 from ..errors import AgentError, OpenAICompatError
 from ..reducer import LARGE, Item, size_of
-from .event_contract import BROKEN, Enforcer
+from .event_contract import BROKEN, EventContract
 
 BUFFER = 256
 """Items an agent may be ahead of the client: then it waits."""
 
 
-class Turn:
+class AgentRun:
     """One run of a backend. See the module's text.
 
     `released` is called once the agent has really ended, whichever way.
@@ -50,7 +50,7 @@ class Turn:
         request: AgentRequest,
         context: RunContext,
         *,
-        wake: Signal,
+        wake: WakeEvent,
         grace: float,
         released: Callable[[], None],
     ) -> None:
@@ -60,9 +60,9 @@ class Turn:
         self._wake = wake
         self._grace = grace
         self._released: Callable[[], None] | None = released
-        self._enforcer = Enforcer(request, counts_tokens=backend.capabilities.counts_tokens)
+        self._enforcer = EventContract(request, counts_tokens=backend.capabilities.counts_tokens)
         self._items: deque[Item] = deque()
-        self._room: Sleeper | None = None
+        self._room: Waiter | None = None
         self._full = False
         self._dropping = False
         self._unheard = False
@@ -223,7 +223,7 @@ class Turn:
 
     async def _wait_for_room(self) -> None:
         if not self._dropping:
-            self._room = new_sleeper()
+            self._room = new_waiter()
             await self._room.sleep()
 
     async def _close(self, items: AsyncIterator[Any]) -> None:
@@ -241,7 +241,7 @@ class Turn:
         elif self._enforcer.finished:
             self._log(logging.WARNING, "the agent failed after its end", error)
         else:
-            self.error = public_error(error)
+            self.error = to_public_error(error)
             self._log_failure(error)
         let_go(error)
 

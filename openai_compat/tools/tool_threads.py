@@ -12,7 +12,7 @@ import anyio
 
 from ..aio.background import Failure
 from ..aio.worker_thread import from_threads
-from .failure import ToolError
+from .registry import ToolError
 
 T = TypeVar("T")
 
@@ -20,7 +20,7 @@ LEFT_BEHIND = 8
 """Threads of one tool that may still run after their calls were given up; then no more are started."""
 
 
-class Threads:
+class ToolThreads:
     """Runs one tool's calls, not in anyio's shared pool of 40: a tool that hangs must not stop the others."""
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class Threads:
         self._left = [thread for thread in self._left if thread.is_alive()]
         if len(self._left) >= LEFT_BEHIND:
             raise ToolError("The tool does not answer: earlier calls still run.")
-        work = _Work(function)
+        work = _ThreadWork(function)
         try:
             return await work.result()
         except BaseException:
@@ -43,7 +43,7 @@ class Threads:
             raise
 
 
-class _Work(Generic[T]):
+class _ThreadWork(Generic[T]):
     def __init__(self, function: Callable[[], T]) -> None:
         self._function = function
         self._done = anyio.Event()

@@ -9,15 +9,14 @@ import anyio
 from pydantic_core import PydanticSerializationError, to_json
 
 from ..errors import AgentError
-from .failure import ToolError
-from .registry import AgentTool, Arguments, ToolContext
+from .registry import AgentTool, ToolArguments, ToolContext, ToolError
 
 FAILED = "The tool failed."
 """All that the model learns of an exception that was not written for it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class CallResult:
     """What a call came to, as the model gets it."""
 
     text: str
@@ -25,22 +24,22 @@ class Outcome:
     denied: bool = False
 
 
-async def call_tool(tool: AgentTool, arguments: Arguments, context: ToolContext) -> Outcome:
+async def call_tool(tool: AgentTool, arguments: ToolArguments, context: ToolContext) -> CallResult:
     """Run a tool. Whatever it raises becomes an outcome, but for a cancellation."""
     try:
         with anyio.move_on_after(tool.timeout):
-            return Outcome(limited(as_text(await tool.call(arguments.values, context)), tool.output_limit))
+            return CallResult(limited(as_text(await tool.call(arguments.values, context)), tool.output_limit))
     except ToolError as error:
-        return Outcome(limited(clean(str(error)) or FAILED, tool.output_limit), is_error=True)
+        return CallResult(limited(clean(str(error)) or FAILED, tool.output_limit), is_error=True)
     except AgentError as error:
-        return Outcome(error.message, is_error=True)
+        return CallResult(error.message, is_error=True)
     except anyio.get_cancelled_exc_class():
         raise
     except BaseException as error:  # SystemExit too: a tool does not end the server
         with suppress(Exception):  # a log handler that fails is no reason to end the turn
             context.run.logger.error("%s: the tool '%s' failed", context.run.request_id, tool.name, exc_info=error)
-        return Outcome(FAILED, is_error=True)
-    return Outcome(f"The tool did not end within {tool.timeout:g} seconds, and was stopped.", is_error=True)
+        return CallResult(FAILED, is_error=True)
+    return CallResult(f"The tool did not end within {tool.timeout:g} seconds, and was stopped.", is_error=True)
 
 
 def as_text(value: object) -> str:
