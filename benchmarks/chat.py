@@ -21,8 +21,8 @@ from openai_compat.wire.chat.parse import parse_chat
 
 STARTED: dict[str, Callable[[], AbstractContextManager[Running]]] = {
     "starlette": partial(running, "bare_socket"),
-    "ours": partial(running, "chat_socket"),
-    "serve": partial(served, "chat_socket"),
+    "ours": partial(running, "chat_websocket"),
+    "serve": partial(served, "chat_websocket"),
 }
 
 

@@ -44,7 +44,7 @@ servers (benchmarks/servers/), each alone in a uvicorn process: h11, one worker,
   ours          Server and create_app, as in the README
   stateful      the same with a store; PostgreSQL is started for the purpose, with the settings it comes with
   bare_socket   a Starlette WebSocket that sends the same frames one by one, with json.dumps
-  chat_socket   ours with a chat WebSocket; also in `openai-compat serve`, which writes less often
+  chat_websocket   ours with a chat WebSocket; also in `openai-compat serve`, which writes less often
 
 Figures are medians of rounds in which the servers take turns. Ratios, which are what the targets are about, carry
 over to other machines; figures do not. Nothing fails for being slow: the exit status is 0 unless something breaks.

@@ -42,8 +42,8 @@ from .events import (
 )
 from .package import __version__ as __version__
 from .policies.auth import key_from_env, key_from_file
-from .policies.chat_rest import ChatApi, ContextQuery
-from .policies.chat_websocket import ChatSocket
+from .policies.chat_rest import ChatRest, ContextQuery
+from .policies.chat_websocket import ChatWebSocket
 from .policies.conversations import Conversations
 from .policies.cors import Cors
 from .policies.disconnect import Disconnect
@@ -64,8 +64,8 @@ __all__ = (
     "AgentEvent",
     "AgentRequest",
     "Capabilities",
-    "ChatApi",
-    "ChatSocket",
+    "ChatRest",
+    "ChatWebSocket",
     "Citation",
     "Compacted",
     "Compaction",

@@ -30,8 +30,8 @@ from .backend import AgentBackend
 from .errors import NotFound, OpenAICompatError, Unavailable, UpgradeRequired
 from .http import Channel, ClientDisconnected, ClientTooSlow, HttpRequest, Send
 from .policies.auth import Auth, BearerAuth, Keys, KeySource, OpenAccess, with_key_of_query
-from .policies.chat_rest import ChatApi
-from .policies.chat_websocket import ChatSocket
+from .policies.chat_rest import ChatRest
+from .policies.chat_websocket import ChatWebSocket
 from .policies.conversations import Conversations
 from .policies.cookies import CookieKey
 from .policies.cors import Cors, check_origin, is_preflight
@@ -95,8 +95,8 @@ class Server:
         retention: seconds for which what is stored is kept after it was used last.
         providers: the model providers behind the agents, for the chat API to show and change.
         webhooks: whom to tell what became of background responses.
-        chat_api: serves the chat REST API besides; None leaves it off.
-        chat_socket: serves chat over a WebSocket, in JSON or MessagePack, besides; None leaves it off.
+        chat_rest: serves the chat REST API besides; None leaves it off.
+        chat_websocket: serves chat over a WebSocket, in JSON or MessagePack, besides; None leaves it off.
         agent_headers: names of request headers that agents get in `AgentRequest.headers`; none by default.
         bare_paths: answer `/chat/completions` and so on without `/v1` too.
         owned_by: `owned_by` of the models.
@@ -130,8 +130,8 @@ class Server:
         retention: float = RETENTION,
         providers: ProviderControl | None = None,
         webhooks: Webhooks | Iterable[Webhooks] = (),
-        chat_api: ChatApi | None = None,
-        chat_socket: ChatSocket | None = None,
+        chat_rest: ChatRest | None = None,
+        chat_websocket: ChatWebSocket | None = None,
         agent_headers: Iterable[str] = (),
         bare_paths: bool = False,
         owned_by: str = "openai-compat",
@@ -170,7 +170,7 @@ class Server:
             webhooks=Publisher(webhooks),
             logs=EventLogs(store, leases.seconds),
             providers=providers,
-            chat_api=chat_api,
+            chat_rest=chat_rest,
             upkeep=StoreMaintenance(store, retention),
             nearby=shares_of(limits.body),
             idempotency=Idempotency(
@@ -181,16 +181,16 @@ class Server:
             owned_by=owned_by,
             started=now(),
         )
-        self._cookie = CookieKey(chat_api.cookie, cors) if chat_api is not None and chat_api.cookie else None
+        self._cookie = CookieKey(chat_rest.cookie, cors) if chat_rest is not None and chat_rest.cookie else None
         self._threads, sockets = None, list[Route]()
-        if chat_socket is not None:
-            self._threads = _chat_threads(self.runtime, chat_socket, compaction)
+        if chat_websocket is not None:
+            self._threads = _chat_threads(self.runtime, chat_websocket, compaction)
             serve = functools.partial(chat_endpoint.serve, self._threads)
-            sockets.append(Route(chat_socket.path, {}, serve, query_key=True))
+            sockets.append(Route(chat_websocket.path, {}, serve, query_key=True))
         self._routes = routes(
             bare_paths=bare_paths,
             public=frozenset(public),
-            api=chat_api,
+            api=chat_rest,
             sockets=sockets,
             needs_key=keys is not None,
         )
@@ -359,7 +359,7 @@ def _telling(conversations: Conversations | None, agent_headers: Iterable[str]) 
     return [*(conversations.headers if conversations is not None else ()), *agent_headers]
 
 
-def _chat_threads(runtime: Runtime, settings: ChatSocket, compaction: Compaction | None) -> ChatThreads:
+def _chat_threads(runtime: Runtime, settings: ChatWebSocket, compaction: Compaction | None) -> ChatThreads:
     """The chat WebSocket's threads: conversations of the server's store, with a rule of their own for a second turn."""
     busy = Conversations(busy=settings.busy, queue=settings.queue)
     conversations = _turn_locks(busy, runtime.store, runtime.leases)

@@ -1,14 +1,24 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Generator, Iterator
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
+from tests.connecting import connect as connect
+from tests.connecting import http as http
+from tests.connecting import transport as transport
 from tests.stores.postgres_cluster import postgres as postgres
 from tests.stores.postgres_cluster import postgres_database as postgres_database
 from tests.stores.postgres_cluster import postgres_url as postgres_url
+
+# A loaded machine makes any single example slow; what is tested is never how long it takes.
+settings.register_profile("ours", deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("thorough", settings.get_profile("ours"), max_examples=3000)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ours"))
 
 
 @pytest.fixture(params=["asyncio", "trio"])

@@ -27,7 +27,7 @@ from ..wire.responses.event_types import StreamEvent
 from ..wire.responses.parse.request import COMPACT_FIELDS, TOKEN_FIELDS
 from ..wire.responses.request_types import ResponseRequest
 from ..wire.responses.response_types import CompactedResponse, DeletedResponse, InputItemPage, InputTokens, Response
-from .chat_rest import openapi as chat_api
+from .chat_rest import openapi as chat_rest
 from .exchange import Exchange
 from .openapi_rules import with_rules
 from .routing import Operation, Route
@@ -112,9 +112,9 @@ ANSWERS: Mapping[str, Any] = {
 
 async def document(routes: Sequence[Route], needs_key: bool, runtime: Runtime, exchange: Exchange) -> None:
     """The OpenAPI 3.1 document of these routes. Needs no key."""
-    schemas, about = with_rules(_schemas(), runtime.limits), runtime.chat_api
+    schemas, about = with_rules(_schemas(), runtime.limits), runtime.chat_rest
     if about is not None:
-        schemas = {**schemas, **chat_api.schemas()}
+        schemas = {**schemas, **chat_rest.schemas()}
     found: dict[str, Any] = {
         "openapi": "3.1.0",
         "info": {

@@ -7,7 +7,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ..policies.chat_rest import ChatApi
+from ..policies.chat_rest import ChatRest
 from . import conversations as conversations_api
 from . import deployments, embeddings, files, health, models, openapi
 from .chat import endpoint as chat
@@ -307,7 +307,7 @@ def _below(prefix: str, route: Route, others: Iterable[str]) -> Route:
 
 
 def routes(
-    *, bare_paths: bool, public: Container[str | None], api: ChatApi | None, sockets: Iterable[Route], needs_key: bool
+    *, bare_paths: bool, public: Container[str | None], api: ChatRest | None, sockets: Iterable[Route], needs_key: bool
 ) -> Routes:
     """All routes of a server with these settings, and the document that describes them. Raises ValueError."""
     served = [replace(route, open=route.open or route.group in public) for route in table(bare_paths)]

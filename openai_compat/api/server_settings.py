@@ -8,8 +8,8 @@ from typing import Any, get_args
 
 from ..agents.compaction import Compaction
 from ..agents.setting_types import check_choice, check_setting
-from ..policies.chat_rest import ChatApi
-from ..policies.chat_websocket import ChatSocket
+from ..policies.chat_rest import ChatRest
+from ..policies.chat_websocket import ChatWebSocket
 from ..policies.conversations import Conversations
 from ..policies.cors import Cors
 from ..policies.disconnect import Disconnect
@@ -36,8 +36,8 @@ KINDS: Mapping[str, tuple[type, ...]] = {
     "compaction": (Compaction, NoneType),
     "housekeeping": (Housekeeping, NoneType),
     "conversations": (Conversations, NoneType),
-    "chat_api": (ChatApi, NoneType),
-    "chat_socket": (ChatSocket, NoneType),
+    "chat_rest": (ChatRest, NoneType),
+    "chat_websocket": (ChatWebSocket, NoneType),
     "bare_paths": (bool,),
     "owned_by": (str,),
     "retention": (int, float),

@@ -16,7 +16,7 @@ from ..agents.embedder import Embedder
 from ..backend import AgentBackend, AgentRequest, Caller, Principal
 from ..errors import InvalidRequest, NotFound, Unavailable
 from ..http import HttpRequest
-from ..policies.chat_rest import ChatApi
+from ..policies.chat_rest import ChatRest
 from ..policies.conversations import Conversations
 from ..policies.disconnect import Disconnect
 from ..policies.housekeeping import Housekeeping
@@ -87,7 +87,7 @@ class Runtime:
         turns: runs turns; every API does it with this.
         webhooks: tells other servers what became of responses.
         providers: the model providers behind the agents, where they can be looked at and changed.
-        chat_api: how the chat REST API is served, if it is.
+        chat_rest: how the chat REST API is served, if it is.
         upkeep: looks after the store.
         logs: those of the answers that are made now.
         responses: the responses that are made now.
@@ -121,7 +121,7 @@ class Runtime:
     webhooks: Publisher
     logs: EventLogs
     providers: ProviderControl | None = None
-    chat_api: ChatApi | None = None
+    chat_rest: ChatRest | None = None
     upkeep: StoreMaintenance
     nearby: Shares
     choice: ChosenProvider = field(default_factory=ChosenProvider)

@@ -28,7 +28,7 @@ ContextHook: TypeAlias = Callable[[ContextQuery], Awaitable[str | None] | str | 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ChatApi:
+class ChatRest:
     """Serves the chat REST API.
 
     Attributes:
@@ -49,5 +49,5 @@ class ChatApi:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        check_strings("ChatApi.admins", self.admins)
+        check_strings("ChatRest.admins", self.admins)
         check_path("prefix", self.prefix)

@@ -12,7 +12,7 @@ from .paths import check_path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ChatSocket:
+class ChatWebSocket:
     """Serves chat over a WebSocket, in JSON or MessagePack.
 
     Attributes:

@@ -24,7 +24,7 @@ class CookieKey:
 
     def __init__(self, name: str, cors: Cors | None) -> None:
         if cors is not None and not cors.exact:
-            text = "ChatApi.cookie does not go with Cors(regex=…): name each origin whose pages may use the cookie"
+            text = "ChatRest.cookie does not go with Cors(regex=…): name each origin whose pages may use the cookie"
             raise ValueError(text)
         self._name = name
         self._cors = cors

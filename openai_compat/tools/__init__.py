@@ -14,8 +14,9 @@ from .loop import ToolLoop
 from .mcp import MCPServer
 from .modes import MODES, Danger, Facts, Modes, SecurityMode, Verdict, decide
 from .patterns import Allow, ArgvPattern, ExactArguments, allow_from_json, allow_to_json, parse_allow
-from .registry import AgentTool, Toolbox, ToolContext, ToolError, ToolSource, as_tool, tool
+from .registry import AgentTool, Toolbox, ToolContext, ToolSource, as_tool, tool
 from .sandbox import Bubblewrap, Command, Sandbox
+from .tool_error import ToolError
 
 __all__ = (
     "MODES",

@@ -13,8 +13,9 @@ from ..backend import AgentRequest, Decision, RunContext
 from .approvals import Approver, Grants, Question
 from .call_tool import CallResult, call_tool
 from .modes import Facts, SecurityMode, Verdict, decide
-from .registry import AgentTool, ToolArguments, ToolContext, ToolError
+from .registry import AgentTool, ToolArguments, ToolContext
 from .sandbox import Sandbox
+from .tool_error import ToolError
 
 UNKNOWN = CallResult("There is no tool of that name.", is_error=True)
 NOBODY = Decision(approved=False, reason="It needs approval, and there is nobody to ask.")

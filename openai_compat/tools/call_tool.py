@@ -9,7 +9,8 @@ import anyio
 from pydantic_core import PydanticSerializationError, to_json
 
 from ..errors import AgentError
-from .registry import AgentTool, ToolArguments, ToolContext, ToolError
+from .registry import AgentTool, ToolArguments, ToolContext
+from .tool_error import ToolError
 
 FAILED = "The tool failed."
 """All that the model learns of an exception that was not written for it."""

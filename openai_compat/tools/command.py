@@ -10,9 +10,10 @@ from typing import Any, cast
 from ..aio.subprocess import CommandRun, Grace, Launch, allowed_environment
 from .modes import Danger
 from .patterns import parse_allow
-from .registry import OUTPUT_LIMIT, TIMEOUT, AgentTool, AllowWord, ToolContext, ToolError
+from .registry import OUTPUT_LIMIT, TIMEOUT, AgentTool, AllowWord, ToolContext
 from .sandbox import Command
 from .schema import Signature
+from .tool_error import ToolError
 
 GRACE = Grace(end=1.0, kill=1.0)
 

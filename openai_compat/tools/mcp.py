@@ -20,7 +20,8 @@ from ..aio.background import spawn
 from ..package import needs
 from .modes import Danger
 from .patterns import parse_allow
-from .registry import OUTPUT_LIMIT, TIMEOUT, AgentTool, ToolContext, ToolError
+from .registry import OUTPUT_LIMIT, TIMEOUT, AgentTool, ToolContext
+from .tool_error import ToolError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator

@@ -28,7 +28,7 @@ from .sandbox import Sandbox
 from .schema import Signature
 from .tool_threads import ToolThreads
 
-__all__ = ("AgentTool", "ToolContext", "ToolError", "ToolSource", "Toolbox", "as_tool", "tool")
+__all__ = ("AgentTool", "ToolContext", "ToolSource", "Toolbox", "as_tool", "tool")
 
 TIMEOUT = 60.0
 """Seconds a call may take."""
@@ -346,14 +346,3 @@ def _caller(function: Callable[..., Any], context_name: str | None) -> Call:
         return await result if inspect.isawaitable(result) else result
 
     return call
-
-
-class ToolError(Exception):
-    """Raised by a tool with a text for the model, which may then try otherwise.
-
-    ```python
-    raise ToolError("There is no city of that name.")
-    ```
-
-    The text of any other exception is logged, and the model learns only that the tool failed.
-    """

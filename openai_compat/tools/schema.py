@@ -12,7 +12,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaWarningKind
 from ..agents.describe import describe
 from ..wire.validation_wording import in_words
 from .docstring import read_docstring
-from .registry import ToolError
+from .tool_error import ToolError
 
 PROBLEMS = 8
 """Faults of one call's arguments that are told to the model."""

@@ -12,7 +12,7 @@ import anyio
 
 from ..aio.background import Failure
 from ..aio.worker_thread import from_threads
-from .registry import ToolError
+from .tool_error import ToolError
 
 T = TypeVar("T")
 

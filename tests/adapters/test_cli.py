@@ -30,7 +30,7 @@ from openai_compat_adapters._cli.terminal import DIRECTIONS, visible
 from openai_compat_adapters._cli.values import address, base_url, duration, size
 from openai_compat_adapters.cli import main
 from tests.adapters.served import COMMAND, HERE, PATIENCE, Leash, chat, head, run, serve
-from tests.interaction.requirements import requirement
+from tests.requirements import requirement
 
 AGENTS = "served_agents:agents"
 Write = Callable[[str, str], None]

@@ -14,12 +14,12 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from openai_compat import ChatApi, Server
+from openai_compat import ChatRest, Server
 from openai_compat.api.access_log import log_access
 from openai_compat_adapters._cli import serve_command as running
 from openai_compat_adapters._cli.log_format import log_to_stderr
 from openai_compat_adapters.cli import main
-from tests.interaction.requirements import requirement
+from tests.requirements import requirement
 
 pytestmark = pytest.mark.usefixtures("folder")
 
@@ -61,11 +61,11 @@ def served(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Ran:
 def test_what_operators_ask_for_can_be_said_without_a_server_object(monkeypatch: pytest.MonkeyPatch) -> None:
     ran = served(
         monkeypatch,
-        *("--chat-api", "--chat-socket", "--lease", "1m30s", "--max-answer-size", "2k"),
+        *("--chat-rest", "--chat-websocket", "--lease", "1m30s", "--max-answer-size", "2k"),
         *("--background-timeout", "2h", "--head-delay", "0"),
     )
     runtime = ran.server.runtime
-    assert isinstance(runtime.chat_api, ChatApi)
+    assert isinstance(runtime.chat_rest, ChatRest)
     route, _ = ran.server._routes.find("/chat")
     assert route is not None
     assert route.socket is not None
@@ -78,7 +78,7 @@ def test_what_is_left_out_is_as_a_server_has_it(monkeypatch: pytest.MonkeyPatch)
     ours, plain = served(monkeypatch).server.runtime, Server(lambda prompt: prompt).runtime
     assert ours.deadlines == plain.deadlines
     assert ours.limits == plain.limits
-    assert ours.chat_api is None
+    assert ours.chat_rest is None
 
 
 @requirement("cli.settings")

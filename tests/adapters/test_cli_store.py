@@ -17,7 +17,7 @@ import openai
 import pytest
 
 from tests.adapters.served import PATIENCE, Answer, Leash, Served, chat, head, run, serve
-from tests.interaction.requirements import requirement
+from tests.requirements import requirement
 from tests.stores.postgres_cluster import Cluster
 from tests.transports import asgi_socket
 

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.interaction.requirements import requirement
+from tests.requirements import requirement
 
 SCRIPT = """
 import importlib, json, sys

@@ -11,7 +11,7 @@ import pytest
 from openai_compat import Server
 from openai_compat_adapters._cli.load_agents import load
 from openai_compat_adapters._cli.modules import CannotLoad
-from tests.interaction.requirements import requirement
+from tests.requirements import requirement
 
 Write = Callable[[str, str], Path]
 AGENT = "def agent(prompt): return 'agent'\n"

@@ -37,7 +37,7 @@ from openai_compat.wire.responses.parse.request import parse_response
 from openai_compat_adapters.client import async_openai
 from tests.backends.support import new_context, read, request_for, run, until, user
 from tests.backends.upstream import Reply, Upstream, error_reply
-from tests.interaction.requirements import requirement
+from tests.requirements import requirement
 
 pytestmark = pytest.mark.anyio
 

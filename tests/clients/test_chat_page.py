@@ -14,7 +14,7 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 
-from openai_compat import AgentRequest, ChatSocket, Cors, Server, ToolCallReady
+from openai_compat import AgentRequest, ChatWebSocket, Cors, Server, ToolCallReady
 from tests.clients.browser import Page, chromium
 from tests.transports import asgi_socket, uvicorn_socket
 
@@ -58,7 +58,7 @@ def origin() -> Iterator[str]:
 
 def served(origin: str) -> AbstractContextManager[str]:
     """The agent, for pages of this origin."""
-    return uvicorn_socket(Server(agent, keys="sk-right", chat_socket=ChatSocket(), cors=Cors([origin])))
+    return uvicorn_socket(Server(agent, keys="sk-right", chat_websocket=ChatWebSocket(), cors=Cors([origin])))
 
 
 def address(origin: str, server: str, thread: str) -> str:

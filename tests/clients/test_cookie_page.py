@@ -11,9 +11,9 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse
 from starlette.routing import Route
 
-from openai_compat import ChatApi, Cors, Server
+from openai_compat import ChatRest, Cors, Server
 from tests.clients.browser import Page, chromium
-from tests.interaction.requirements import requirement
+from tests.requirements import requirement
 from tests.transports import asgi_socket, uvicorn_socket
 
 ASK = """(async () => {
@@ -42,12 +42,12 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
         yield page
 
 
-@requirement("chat_api.cookie.pages")
+@requirement("chat_rest.cookie.pages")
 def test_a_page_whose_origin_is_named_asks_with_the_cookie_and_reads_the_answer(page: Page) -> None:
     with asgi_socket(Starlette(routes=[Route("/", login)])) as origin:
         for cors, expected in ((Cors([origin]), "heard Hi"), (None, "TypeError: Failed to fetch")):
             server = Server(
-                lambda prompt: f"heard {prompt}", keys="secret", cors=cors, chat_api=ChatApi(cookie="session")
+                lambda prompt: f"heard {prompt}", keys="secret", cors=cors, chat_rest=ChatRest(cookie="session")
             )
             with uvicorn_socket(server) as url:
                 page.open(origin)

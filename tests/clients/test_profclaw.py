@@ -13,7 +13,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from openai_compat import ChatApi, ContextQuery, Principal, Server
+from openai_compat import ChatRest, ContextQuery, Principal, Server
 from openai_compat.providers import Providers, Settings
 from openai_compat.tools import AskLater, ToolLoop
 from tests.backends.upstream import Upstream
@@ -49,8 +49,8 @@ def serving(*replies: Any, keys: Any = None) -> Iterator[tuple[str, Upstream]]:
         tools: list[Any] = [read_file]
         team = {name: ToolLoop(providers.backend(aliases[name]), tools, approver=AskLater()) for name in aliases}
         admins = frozenset(["anonymous", "owner"])
-        api = ChatApi(context=context, cookie="profclaw_session", admins=admins)
-        with uvicorn_socket(Server(team, keys=keys, providers=providers, chat_api=api)) as url:
+        api = ChatRest(context=context, cookie="profclaw_session", admins=admins)
+        with uvicorn_socket(Server(team, keys=keys, providers=providers, chat_rest=api)) as url:
             yield url, upstream
 
 

@@ -20,7 +20,7 @@ from openai_compat.backend import CustomTool
 from openai_compat.messages import AssistantMessage, ToolMessage
 from tests.clients.programs import need_terminal_programs
 from tests.clients.response_agents import AGENTS
-from tests.interaction.requirements import requirement
+from tests.requirements import requirement
 from tests.transports import uvicorn_socket
 
 pytestmark = pytest.mark.timeout(300)

@@ -18,7 +18,7 @@ import pytest
 from openai_compat import Conversations, Deadlines, Disconnect, Server
 from openai_compat_adapters.starlette import create_app
 from tests.clients.programs import HERE, need_node_packages
-from tests.interaction.requirements import requirement
+from tests.requirements import requirement
 from tests.transports import asgi_socket
 
 POLICIES = [Disconnect("cancel"), Disconnect("finish"), Disconnect("detach")]

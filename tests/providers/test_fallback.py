@@ -17,8 +17,8 @@ from openai_compat.tools import ToolLoop, tool
 from openai_compat_adapters.client import async_openai
 from tests.backends.support import new_context, read, request_for, run
 from tests.backends.upstream import Reply, Upstream, error_reply
-from tests.interaction.requirements import requirement
 from tests.providers.support import at, calls, fails, says
+from tests.requirements import requirement
 from tests.transports import wsgi_socket
 
 pytestmark = pytest.mark.anyio

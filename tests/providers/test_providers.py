@@ -16,8 +16,8 @@ from openai_compat.errors import AgentError, NotFound, OpenAICompatError
 from openai_compat.providers import PROVIDERS, Providers, Settings, connection
 from tests.backends.support import new_context, read, request_for, run
 from tests.backends.upstream import Reply, Upstream, error_reply
-from tests.interaction.requirements import requirement
 from tests.providers.support import KEY, at, claude_says_four, fails, lists, paths, says
+from tests.requirements import requirement
 
 pytestmark = pytest.mark.anyio
 

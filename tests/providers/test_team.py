@@ -21,8 +21,8 @@ from openai_compat_adapters.cli import main
 from openai_compat_adapters.client import async_openai
 from tests.adapters.served import serve
 from tests.backends.upstream import Upstream
-from tests.interaction.requirements import requirement
 from tests.providers.support import KEY, calls, fails, paths, says
+from tests.requirements import requirement
 from tests.tools import mcp_server
 
 pytestmark = pytest.mark.anyio

@@ -14,7 +14,7 @@ import openai
 import pytest
 from openai import AsyncOpenAI
 
-from tests.interaction.requirements import requirement
+from tests.requirements import requirement
 from tests.state.asking import background, soon
 from tests.state.hosts import LEASE, PATIENCE, SOON, Host, Leash, eventually
 

@@ -15,7 +15,7 @@ import openai
 import pytest
 from openai import AsyncOpenAI
 
-from tests.interaction.requirements import requirement
+from tests.requirements import requirement
 from tests.state.asking import chat, remembered, soon, stored, taken, text
 from tests.state.hosts import PATIENCE, SOON, Hosts, Leash, eventually
 from tests.stores.postgres_cluster import Cluster

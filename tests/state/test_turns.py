@@ -10,7 +10,7 @@ import openai
 import pytest
 from openai import AsyncOpenAI
 
-from tests.interaction.requirements import requirement
+from tests.requirements import requirement
 from tests.state.asking import chat, remembered, soon, stored, taken, text
 from tests.state.hosts import LEASE, SOON, Host, Hosts, Leash, eventually
 

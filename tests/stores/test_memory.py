@@ -23,7 +23,7 @@ from openai_compat.stores.port import (
     StoredCompletion,
     TurnOutcome,
 )
-from tests.interaction.requirements import requirement
+from tests.requirements import requirement
 from tests.stores.samples import approval, done, events, file, names_in, response, said
 from tests.stores.samples import turn as outcome
 

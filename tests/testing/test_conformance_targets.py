@@ -10,7 +10,7 @@ from openai_compat import Server
 from openai_compat.testing import Conformance
 from openai_compat_adapters.starlette import create_app
 from tests.adapters.served import serve
-from tests.interaction.requirements import requirement
+from tests.requirements import requirement
 from tests.testing.agents import greeter
 from tests.testing.inner import conformance_of
 

@@ -26,7 +26,7 @@ from openai_compat.tools import (
     tool,
 )
 from openai_compat.tools.docstring import read_docstring
-from tests.interaction.requirements import requirement
+from tests.requirements import requirement
 from tests.tools.support import new_context, request_for
 
 

@@ -16,7 +16,7 @@ from openai_compat.testing import ScriptedBackend
 from openai_compat.tools import AgentTool, Bubblewrap, CallResult, Command, ToolContext, ToolLoop, command_tool, tool
 from openai_compat.tools.call_tool import call_tool
 from tests.backends.support import alive, until
-from tests.interaction.requirements import requirement
+from tests.requirements import requirement
 from tests.tools.support import call, new_context, request_for, results, run
 
 pytestmark = pytest.mark.anyio

@@ -1,4 +1,4 @@
-"""Agents that fail, in every way there is. Numbers are those of the list of faults (149-171 is a table in tests/core)."""
+"""Agents that fail, in every way there is. Numbers are those of the list of faults (149-171 is a table in tests/turns)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Conversations and keys that are known to the server, used by many, at once, and by the wrong ones.
 
 Numbers are those of the list of faults. What a single turn leaves behind however it ends (130, 131) is stepped through
-in tests/operators/test_every_step.py; idempotency keys (133-136) are in tests/operators/test_idempotency.py.
+in tests/turns/test_every_step.py; idempotency keys (133-136) are in tests/api/test_idempotency.py.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from openai_compat import Admission, AgentRequest, Conversations, Limits, Memory
 from openai_compat.backend import ANONYMOUS
 from openai_compat.stores.port import Key
 from openai_compat.wire.items.serialize import chat_messages_of
-from tests.core.exchanges import answer, request
+from tests.support.exchanges import answer, request
 from tests.transports import uvicorn_socket
 from tests.trust.probe import CHAT, ask, error_of, eventually, in_process, soon
 from tests.trust.wire import RawClient

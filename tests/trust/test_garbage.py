@@ -24,8 +24,8 @@ from openai_compat import (
     Admission,
     AgentError,
     AgentRequest,
-    ChatApi,
-    ChatSocket,
+    ChatRest,
+    ChatWebSocket,
     Conversations,
     Deadlines,
     Disconnect,
@@ -37,9 +37,9 @@ from openai_compat import (
 from openai_compat.aio.background import spawn
 from openai_compat.events import Paused, PendingCall, ToolCallDelta, ToolCallReady, ToolCallStarted
 from openai_compat_adapters.websocket import WebSocket, connect
-from tests.core.exchanges import CHAT, Recorder, answer, ask, request
-from tests.interaction.requirements import requirement
 from tests.loops import anyio_backend as anyio_backend
+from tests.requirements import requirement
+from tests.support.exchanges import CHAT, Recorder, answer, ask, request
 
 pytestmark = pytest.mark.anyio
 
@@ -215,10 +215,13 @@ KINDS: dict[str, Any] = {
         "/chat",
         lambda n: [{"role": "user", "content": "hi", "thread_id": f"t{n % 3}"}],
         SAID,
-        chat_socket=ChatSocket(),
+        chat_websocket=ChatWebSocket(),
     ),
     "chat that fails over a WebSocket": socket(
-        "/chat", lambda n: [{"role": "user", "content": "break", "thread_id": "t"}], SAID, chat_socket=ChatSocket()
+        "/chat",
+        lambda n: [{"role": "user", "content": "break", "thread_id": "t"}],
+        SAID,
+        chat_websocket=ChatWebSocket(),
     ),
     "chat with a tool over a WebSocket": socket(
         "/chat",
@@ -227,10 +230,10 @@ KINDS: dict[str, Any] = {
             {"type": "tool_result", "tool_call_id": "call_1", "thread_id": f"t{n % 3}", "result": 1},
         ],
         SAID,
-        chat_socket=ChatSocket(),
+        chat_websocket=ChatWebSocket(),
     ),
     "chat REST": lambda: http(
-        Server(Talker(), chat_api=ChatApi()),
+        Server(Talker(), chat_rest=ChatRest()),
         "/api/chat/completions",
         200,
         {},

@@ -19,7 +19,7 @@ from openai_compat.policies.housekeeping import _user_says
 from openai_compat.policies.messages import without_drawings
 from openai_compat.turns.stop_sequences import StopScanner
 from openai_compat.wire.presentation import without_activity
-from tests.interaction.requirements import requirement
+from tests.requirements import requirement
 from tests.trust.expressions import Matcher, TooManySteps, literals
 
 ROOTS = [Path(openai_compat.__path__[0]), Path(openai_compat_adapters.__path__[0])]

@@ -16,8 +16,8 @@ from openai_compat import AgentRequest, Capabilities, Server
 from openai_compat.backend import RunContext
 from openai_compat.wire.json_schema import InvalidSchema, Schema, TooManySteps
 from openai_compat_adapters.websocket import connect
-from tests.chat_socket.client import ChatSocket, chat
-from tests.interaction.requirements import requirement
+from tests.api.chat_websocket.client import ChatWebSocket, chat
+from tests.requirements import requirement
 from tests.trust.forbidden import nothing_outside
 from tests.trust.loop import watched_loop
 from tests.trust.probe import JSON, in_process
@@ -120,7 +120,7 @@ async def responses_socket_tool(server: Server, schema: Any) -> Answer:
     return await over_responses_socket(server, tools=[{"type": "function", "name": "f", "parameters": schema}])
 
 
-async def over_chat_socket(server: Server, **fields: Any) -> Answer:
+async def over_chat_websocket(server: Server, **fields: Any) -> Answer:
     async with chat(server) as client:
         await client.send(**fields)
         sent = await client.pong() if "role" not in fields else await client.until()
@@ -128,18 +128,18 @@ async def over_chat_socket(server: Server, **fields: Any) -> Answer:
     return (sent[-1].get("status", 200) if sent else 200), error.get("code"), error.get("param")
 
 
-async def chat_socket_format(server: Server, schema: Any) -> Answer:
+async def chat_websocket_format(server: Server, schema: Any) -> Answer:
     form = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}
-    return await over_chat_socket(server, role="user", content="hi", response_format=form)
+    return await over_chat_websocket(server, role="user", content="hi", response_format=form)
 
 
-async def chat_socket_tool(server: Server, schema: Any) -> Answer:
-    return await over_chat_socket(server, role="user", content="hi", tools=[function(schema)])
+async def chat_websocket_tool(server: Server, schema: Any) -> Answer:
+    return await over_chat_websocket(server, role="user", content="hi", tools=[function(schema)])
 
 
-async def chat_socket_manifest(server: Server, schema: Any) -> Answer:
+async def chat_websocket_manifest(server: Server, schema: Any) -> Answer:
     tools = [{"name": "f", "parameters": schema}]
-    return await over_chat_socket(server, type="client_tools_manifest", tools=tools)
+    return await over_chat_websocket(server, type="client_tools_manifest", tools=tools)
 
 
 DOORS: dict[str, tuple[Door, str]] = {
@@ -151,9 +151,9 @@ DOORS: dict[str, tuple[Door, str]] = {
     "Responses tool in a namespace": (namespace_tool, "tools[0].tools[1].parameters"),
     "Responses WebSocket text.format": (responses_socket_format, "text.format.schema"),
     "Responses WebSocket tool": (responses_socket_tool, "tools[0].parameters"),
-    "chat WebSocket response_format": (chat_socket_format, "response_format.json_schema.schema"),
-    "chat WebSocket tool": (chat_socket_tool, "tools[0].function.parameters"),
-    "chat WebSocket manifest": (chat_socket_manifest, "tools[0].parameters"),
+    "chat WebSocket response_format": (chat_websocket_format, "response_format.json_schema.schema"),
+    "chat WebSocket tool": (chat_websocket_tool, "tools[0].function.parameters"),
+    "chat WebSocket manifest": (chat_websocket_manifest, "tools[0].parameters"),
 }
 doors = pytest.mark.parametrize(("door", "param"), DOORS.values(), ids=DOORS)
 
@@ -220,7 +220,7 @@ WRONG = [*outside(), *nowhere()]
 @doors
 async def test_a_reference_that_leads_out_or_to_nothing_is_refused_before_an_agent_runs(door: Door, param: str) -> None:
     agent = Answering()
-    server = Server(agent, chat_socket=ChatSocket())
+    server = Server(agent, chat_websocket=ChatWebSocket())
     await door(server, {"type": "object"})  # whatever is imported late is there now
     agent.runs = 0
     wrong = [*WRONG, *in_circles()] if "format" in door.__name__ else WRONG  # tools are handed over, and not checked
@@ -272,7 +272,7 @@ def inside() -> Iterator[tuple[str, Any]]:
 async def test_all_other_schemas_are_taken_and_nothing_is_fetched_compiled_or_done_twice(
     door: Door, param: str
 ) -> None:
-    server = Server(Answering(), chat_socket=ChatSocket())
+    server = Server(Answering(), chat_websocket=ChatWebSocket())
     await door(server, {"type": "object"})
     with nothing_outside(), watched_loop():
         answers = {name: await door(server, schema) for name, schema in inside()}

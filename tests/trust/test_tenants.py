@@ -17,14 +17,14 @@ from typing import Any, get_type_hints
 import httpx2
 import pytest
 
-from openai_compat import AgentRequest, ChatApi, ChatSocket, Conversations, Disconnect, Principal, Server
+from openai_compat import AgentRequest, ChatRest, ChatWebSocket, Conversations, Disconnect, Principal, Server
 from openai_compat.api.chat_rest.routes import ROUTES as CHAT_API
 from openai_compat.api.routes import V1
 from openai_compat.stores.port import Store
 from openai_compat.wire.chat_websocket import types as chat_frames
-from tests.chat_api.support import BUYS, Shop, shopper
-from tests.chat_socket.client import chat
-from tests.interaction.requirements import requirement
+from tests.api.chat_rest.support import BUYS, Shop, shopper
+from tests.api.chat_websocket.client import chat
+from tests.requirements import requirement
 from tests.trust.probe import CHAT, in_process
 
 pytestmark = pytest.mark.anyio
@@ -108,8 +108,8 @@ def server() -> Server:
         agents,
         keys=KEYS,
         conversations=Conversations(),
-        chat_api=ChatApi(),
-        chat_socket=ChatSocket(),
+        chat_rest=ChatRest(),
+        chat_websocket=ChatWebSocket(),
         disconnect=Disconnect("detach"),
     )
 

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from openai_compat import Limits, Server
 from openai_compat.errors import InvalidRequest
-from openai_compat.policies.chat_rest import ChatApi
+from openai_compat.policies.chat_rest import ChatRest
 from openai_compat.state.conversations import Conversations
 from openai_compat.wire.json_values import check_values
 from openai_compat_adapters.websocket import connect
-from tests.chat_socket.client import ChatSocket, chat
-from tests.interaction.requirements import requirement
+from tests.api.chat_websocket.client import ChatWebSocket, chat
+from tests.requirements import requirement
 from tests.trust.loop import watched_loop
 from tests.trust.probe import JSON, Counting, in_process
 
@@ -96,8 +96,8 @@ def serving(agent: Any = None, **settings: Any) -> Server:
     return Server(
         agent or Counting(),
         embeddings={"embed": lambda texts: [[1.0] for _ in texts]},
-        chat_api=ChatApi(),
-        chat_socket=ChatSocket(),
+        chat_rest=ChatRest(),
+        chat_websocket=ChatWebSocket(),
         **settings,
     )
 

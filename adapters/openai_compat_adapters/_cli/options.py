@@ -99,8 +99,8 @@ STATE = grouped(
 )
 APIS = grouped(
     "APIs",
-    option("--chat-api", is_flag=True, help="Serve the chat REST API too, below /api/chat."),
-    option("--chat-socket", is_flag=True, help="Serve chat over a WebSocket too, at /chat."),
+    option("--chat-rest", is_flag=True, help="Serve the chat REST API too, below /api/chat."),
+    option("--chat-websocket", is_flag=True, help="Serve chat over a WebSocket too, at /chat."),
 )
 CONVERSATIONS = grouped(
     "Conversations",

@@ -1,1 +1,1 @@
-"""The chat REST API: `/api/chat`, which `Server(chat_api=ChatApi())` serves."""
+"""The chat REST API: `/api/chat`, which `Server(chat_rest=ChatRest())` serves."""

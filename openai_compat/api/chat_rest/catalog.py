@@ -131,7 +131,7 @@ FIELDS = ("api_key", "base_url", "default_model", "resource_name", "deployment_n
 
 def _control(runtime: Runtime, exchange: Exchange) -> ProviderControl:
     """The providers, for those who may change them. Raises Forbidden and NotFound."""
-    admins = frozenset[str]() if runtime.chat_api is None else runtime.chat_api.admins
+    admins = frozenset[str]() if runtime.chat_rest is None else runtime.chat_rest.admins
     if exchange.principal.id not in admins:
         raise Forbidden("You may not change providers here.", code="not_an_admin")
     if runtime.providers is None:

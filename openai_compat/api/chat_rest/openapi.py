@@ -9,7 +9,7 @@ from typing import Any
 from ...wire.chat_rest import types as wire
 from ...wire.chat_rest.serialize_agentic import EVENTS
 
-PREFIX = "ChatApi"
+PREFIX = "ChatRest"
 """Before the names of its schemas, some of which OpenAI's API has too."""
 
 REF = f"#/components/schemas/{PREFIX}{{model}}"

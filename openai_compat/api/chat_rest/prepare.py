@@ -131,7 +131,7 @@ def _system_prompt(runtime: Runtime, asked: Asked) -> list[str]:
 
 async def _context(runtime: Runtime, request: AgentRequest) -> list[str]:
     """What the operator's hook makes of the ids that the request, or its conversation, names."""
-    hook = None if runtime.chat_api is None else runtime.chat_api.context
+    hook = None if runtime.chat_rest is None else runtime.chat_rest.context
     ids = request.metadata
     if hook is None or not ids:
         return []

@@ -1,1 +1,1 @@
-"""The chat WebSocket, which `Server(chat_socket=ChatSocket())` serves."""
+"""The chat WebSocket, which `Server(chat_websocket=ChatWebSocket())` serves."""

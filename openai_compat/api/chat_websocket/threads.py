@@ -10,7 +10,7 @@ import anyio
 
 from ...backend import AgentBackend
 from ...errors import Conflict
-from ...policies.chat_websocket import ChatSocket
+from ...policies.chat_websocket import ChatWebSocket
 from ...state.conversations import ConversationLocks
 from ...stores.port import Key
 from ...stores.shares import Shares, Table
@@ -99,7 +99,7 @@ class ChatThreads:
 
     def __init__(
         self,
-        settings: ChatSocket,
+        settings: ChatWebSocket,
         workflows: Mapping[str, AgentBackend],
         conversations: ConversationLocks,
         clock: Callable[[], float],

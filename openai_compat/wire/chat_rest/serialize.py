@@ -18,7 +18,7 @@ from .types import FinishReason, Message, RestCompaction, RestConversation, Toke
 StoredItem: TypeAlias = dict[str, Any]
 NewId: TypeAlias = Callable[[str], str]
 
-ABOUT = "chat_api"
+ABOUT = "chat_rest"
 """The field of stored items with what only this API knows of them."""
 
 TITLE_LENGTH = 50

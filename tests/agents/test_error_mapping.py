@@ -1,0 +1,332 @@
+"""Agents may raise anything, at any moment: the client gets an error that tells nothing, and the server lives."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import anyio
+import anyio.lowlevel
+import pytest
+
+from openai_compat import AgentError, Capabilities, OpenAICompatError, Server
+from openai_compat.agents.error_mapping import to_public_error
+from openai_compat.errors import InvalidRequest, NotFound, RateLimited, Unavailable
+from tests.requirements import requirement
+from tests.support.exchanges import Recorder, answer, chat
+from tests.support.stepping import agent_threads, eventually, tasks
+
+pytestmark = pytest.mark.anyio
+SECRET = "s3cr3t"
+
+
+class Unprintable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError(SECRET)
+
+    __repr__ = __str__
+
+
+class BaseSubclass(BaseException):
+    pass
+
+
+class Homeless(Exception):
+    """An exception whose class does not say where it is from."""
+
+
+Homeless.__module__ = None  # type: ignore[assignment]
+
+
+class Lying(Exception):
+    """Looks like an exception of a vendor's client, and is broken in every way."""
+
+    @property
+    def status_code(self) -> int:
+        raise RuntimeError(SECRET)
+
+    @property
+    def response(self) -> object:
+        raise RuntimeError(SECRET)
+
+    def __str__(self) -> str:
+        raise RuntimeError(SECRET)
+
+
+Lying.__module__ = "openai"
+
+
+class HalfLying(Exception):
+    """The same, with a status that makes its text looked at."""
+
+    status_code = 400
+    response = 5
+
+    def __str__(self) -> str:
+        raise RuntimeError(SECRET)
+
+
+HalfLying.__module__ = "anthropic._exceptions"
+
+
+def with_cause() -> Exception:
+    error, cause = RuntimeError(SECRET), ValueError(SECRET)
+    error.__cause__, cause.__cause__ = cause, error
+    return error
+
+
+EXCEPTIONS: dict[str, Callable[[], BaseException]] = {
+    "RuntimeError": lambda: RuntimeError(SECRET),
+    "ValueError": lambda: ValueError(SECRET),
+    "TypeError": lambda: TypeError(SECRET),
+    "KeyError": lambda: KeyError(SECRET),
+    "AssertionError": lambda: AssertionError(SECRET),
+    "OSError": lambda: ConnectionResetError(SECRET),
+    "UnicodeDecodeError": lambda: UnicodeDecodeError("utf-8", SECRET.encode(), 0, 1, SECRET),
+    "MemoryError": lambda: MemoryError(SECRET),
+    "RecursionError": lambda: RecursionError(SECRET),
+    "NotImplementedError": lambda: NotImplementedError(SECRET),
+    "EndOfStream": anyio.EndOfStream,
+    "StopIteration": lambda: StopIteration(SECRET),
+    "StopAsyncIteration": lambda: StopAsyncIteration(SECRET),
+    "GeneratorExit": lambda: GeneratorExit(SECRET),
+    "SystemExit(0)": lambda: SystemExit(0),
+    "SystemExit(text)": lambda: SystemExit(SECRET),
+    "KeyboardInterrupt": lambda: KeyboardInterrupt(SECRET),
+    "CancelledError": lambda: asyncio.CancelledError(SECRET),
+    "ExceptionGroup": lambda: ExceptionGroup(SECRET, [ValueError(SECRET), KeyError(SECRET)]),
+    "group with SystemExit": lambda: BaseExceptionGroup(SECRET, [SystemExit(SECRET), ValueError(SECRET)]),
+    "group of one": lambda: BaseExceptionGroup(SECRET, [BaseExceptionGroup(SECRET, [KeyboardInterrupt(SECRET)])]),
+    "unprintable": Unprintable,
+    "10 MB": lambda: RuntimeError(SECRET * 1_700_000),
+    "half a surrogate pair": lambda: RuntimeError("\ud800" + SECRET),
+    "BaseException": lambda: BaseException(SECRET),
+    "BaseSubclass": BaseSubclass,
+    "homeless": Homeless,
+    "lying": Lying,
+    "half lying": HalfLying,
+    "cause in a circle": with_cause,
+}
+Raiser = Callable[[BaseException, int], Callable[..., Any]]
+
+
+def async_generator(error: BaseException, after: int) -> Callable[..., Any]:
+    async def agent(prompt: str) -> AsyncIterator[str]:
+        for _ in range(after):
+            yield "said"
+        raise error
+
+    return agent
+
+
+def coroutine(error: BaseException, after: int) -> Callable[..., Any]:
+    async def agent(prompt: str) -> str:
+        await anyio.lowlevel.checkpoint()
+        raise error
+
+    return agent
+
+
+def generator(error: BaseException, after: int) -> Callable[..., Any]:
+    def agent(prompt: str) -> Iterator[str]:
+        for _ in range(after):
+            yield "said"
+        raise error
+
+    return agent
+
+
+def function(error: BaseException, after: int) -> Callable[..., Any]:
+    def agent(prompt: str) -> str:
+        raise error
+
+    return agent
+
+
+def iterator(error: BaseException, after: int) -> Callable[..., Any]:
+    """An object with `run` that returns an async iterator which is no generator, and so cannot be closed."""
+
+    class Items:
+        def __init__(self) -> None:
+            self.left = after
+
+        def __aiter__(self) -> Items:
+            return self
+
+        async def __anext__(self) -> str:
+            if not self.left:
+                raise error
+            self.left -= 1
+            return "said"
+
+    class Agent:
+        def run(self, prompt: str) -> Items:
+            return Items()
+
+    return Agent()  # type: ignore[return-value]
+
+
+RAISERS: list[tuple[Raiser, int]] = [
+    (async_generator, 0),
+    (async_generator, 1),
+    (coroutine, 0),
+    (generator, 0),
+    (generator, 1),
+    (function, 0),
+    (iterator, 1),
+]
+
+
+def ends_normally(raiser: Raiser, name: str) -> bool:
+    """The one case that is no failure: that is how an iterator says that it is over."""
+    return raiser is iterator and name == "StopAsyncIteration"
+
+
+def check_nothing_told(sent: Recorder) -> None:
+    assert sent.complete
+    assert SECRET.encode() not in sent.data
+    assert not any(SECRET in value for value in sent.headers.values())
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "plain"])
+@pytest.mark.parametrize("name", EXCEPTIONS)
+async def test_an_agent_may_raise_anything(name: str, stream: bool) -> None:
+    for raiser, after in RAISERS:
+        server, before = Server(raiser(EXCEPTIONS[name](), after)), tasks()
+        sent = await answer(server, chat(stream=stream))
+        check_nothing_told(sent)
+        if ends_normally(raiser, name):
+            assert sent.text == "said"
+        elif stream and after and sent.status == 200:
+            assert sent.text == "said"
+            assert set(sent.events[-1]["error"]) == {"message", "type", "param", "code"}
+            assert sent.events[-1]["error"]["type"] == "agent_error"
+            assert b'"finish_reason":"' not in sent.data
+            assert b"[DONE]" not in sent.data
+        else:
+            assert (sent.status, sent.error["type"]) == (500, "server_error")
+            assert sent.error["code"] in ("agent_error", "upstream_error")
+            assert sent.headers["x-should-retry"] == "false"
+        await eventually(lambda server=server: not server.runtime.slots.used)
+        assert tasks() == before
+    await eventually(lambda: not agent_threads())
+
+
+@pytest.mark.parametrize("name", EXCEPTIONS)
+async def test_the_next_request_is_served_by_the_same_server(name: str) -> None:
+    errors = [EXCEPTIONS[name]()]
+
+    async def agent(prompt: str) -> AsyncIterator[str]:
+        yield "said"
+        if errors:
+            raise errors.pop()
+
+    server = Server(agent)
+    assert (await answer(server, chat())).status == 500
+    assert (await answer(server, chat())).text == "said"
+    assert (await answer(server, chat(stream=True))).text == "said"
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "plain"])
+async def test_an_agent_that_cannot_even_be_called_is_an_error(stream: bool) -> None:
+    class Agent:
+        capabilities = Capabilities()
+
+        def run(self, request: object, context: object) -> AsyncIterator[str]:
+            raise RuntimeError(SECRET)
+
+    sent = await answer(Server(Agent()), chat(stream=stream))
+    assert sent.error == {"message": "The agent failed.", "type": "server_error", "param": None, "code": "agent_error"}
+
+
+async def test_the_log_has_what_the_client_is_not_told(caplog: pytest.LogCaptureFixture) -> None:
+    sent = await answer(Server(function(RuntimeError(SECRET), 0)), chat())
+    assert f"RuntimeError: {SECRET}" in caplog.text
+    assert sent.headers["x-request-id"] in caplog.text
+
+
+@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "plain"])
+async def test_a_log_that_cannot_be_written_does_not_hide_the_failure(stream: bool) -> None:
+    class Broken(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.exc_info:
+                raise RuntimeError("the disk is full")
+
+    broken = Broken()
+    logging.getLogger("openai_compat").addHandler(broken)
+    try:
+        sent = await answer(Server(async_generator(ValueError(SECRET), 1)), chat(stream=stream))
+    finally:
+        logging.getLogger("openai_compat").removeHandler(broken)
+    check_nothing_told(sent)
+    assert b'"agent_error"' in sent.data
+    assert b"[DONE]" not in sent.data
+
+
+# what each exception is to the client
+
+
+@pytest.mark.parametrize(
+    "declared",
+    [
+        AgentError("Closed today.", status=409, code="closed", param="tools"),
+        AgentError("Ask me later.", status=429, retry_after=7),
+        AgentError("Try again.", should_retry=True),
+        RateLimited("Slow down."),
+        Unavailable("The calendar is down.", code="calendar_down"),
+        NotFound("No such document."),
+        InvalidRequest("I need a date.", param="messages[0].content"),
+    ],
+)
+async def test_an_error_that_an_agent_declares_is_what_the_client_gets(declared: OpenAICompatError) -> None:
+    sent = await answer(Server(function(declared, 0)), chat())
+    assert (sent.status, sent.error["message"], sent.error["code"]) == (
+        declared.status,
+        declared.message,
+        declared.code,
+    )
+    assert (sent.error["param"], sent.error["type"]) == (declared.param, declared.type)
+    assert sent.headers["x-should-retry"] == ("true" if declared.should_retry else "false")
+
+
+async def test_a_declared_error_inside_a_group_of_one_is_found() -> None:
+    async def agent(prompt: str) -> str:
+        async def fail() -> None:
+            raise AgentError("Closed today.", status=409)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(fail)
+        return "never"
+
+    assert (await answer(Server(agent), chat())).status == 409
+
+
+async def test_a_timeout_inside_the_agent_is_504() -> None:
+    sent = await answer(Server(function(TimeoutError(SECRET), 0)), chat())
+    assert (sent.status, sent.error["code"]) == (504, "agent_timeout")
+
+
+def test_no_error_that_is_shown_has_the_text_of_one_that_was_not_meant_to_be() -> None:
+    for make in EXCEPTIONS.values():
+        shown = to_public_error(make())
+        assert shown.should_retry is False
+        assert SECRET not in shown.message
+
+
+@requirement("cli.log")
+@pytest.mark.anyio
+@pytest.mark.parametrize("level", [logging.INFO, logging.DEBUG])
+async def test_what_an_agent_says_to_its_client_needs_no_traceback(
+    level: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    def agent(prompt: str) -> str:
+        raise AgentError("The calendar\nis closed.", code="closed", status=409)
+
+    with caplog.at_level(level, "openai_compat"):
+        await answer(Server(agent), chat())
+    (failed,) = [record for record in caplog.records if "the agent failed" in record.getMessage()]
+    assert (failed.exc_info is None) is (level == logging.INFO)
+    if level == logging.INFO:
+        assert failed.getMessage().endswith(r"the agent failed: The calendar\nis closed. (closed)")

@@ -1,0 +1,181 @@
+"""Event logs are copied to the store while their streams go on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import anyio
+import pytest
+
+from openai_compat import MemoryStore, Server
+from openai_compat.errors import Unavailable
+from openai_compat.state.event_log import AHEAD, AT_ONCE, EventLog
+from openai_compat.stores.port import LOG_BYTES, Events, Key
+from tests.loops import anyio_backend as anyio_backend
+from tests.requirements import requirement
+from tests.support.exchanges import Recorder, request
+
+pytestmark = pytest.mark.anyio
+PRINCIPAL = "anonymous"
+
+
+class SlowStore(MemoryStore):
+    """Event logs are not written before it is let go; then, while it is `down`, not at all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go, self.writing, self.most, self.down = anyio.Event(), 0, 0, False
+
+    async def append(self, key: Key, token: str, events: Events) -> bool:
+        self.writing += 1
+        self.most = max(self.most, self.writing)
+        try:
+            await self.go.wait()
+        finally:
+            self.writing -= 1
+        if self.down:
+            raise Unavailable("The store is down.")
+        return await super().append(key, token, events)
+
+
+class Counting:
+    """Says so many numbers, with a step of the event loop between them."""
+
+    def __init__(self, number: int) -> None:
+        self.number, self.said = number, 0
+
+    async def __call__(self, prompt: str) -> AsyncIterator[str]:
+        for number in range(1, self.number + 1):
+            self.said = number
+            await anyio.lowlevel.checkpoint()
+            yield f"{number} "
+
+
+def background() -> Any:
+    body = {"model": "agent", "input": "Count.", "background": True, "stream": True}
+    return request("/v1/responses", body)
+
+
+def events(data: bytes | str) -> list[dict[str, Any]]:
+    text = data.decode() if isinstance(data, bytes) else data
+    return [json.loads(line[6:]) for line in text.split("\n") if line.startswith("data: {")]
+
+
+async def logged(store: MemoryStore, made: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The events of a response that the store has."""
+    key = Key(PRINCIPAL, made[0]["response"]["id"])
+    return [event for batch in await store.events(key, -1) for event in events(batch.body)]
+
+
+async def test_a_stream_goes_on_while_its_events_are_written() -> None:
+    store, client = SlowStore(), Recorder()
+    server = Server(Counting(300), store=store)
+    async with anyio.create_task_group() as group:
+        group.start_soon(server.handle, background(), client)
+        await anyio.wait_all_tasks_blocked()
+        assert '"300 "' in client.data.decode()
+        assert "response.completed" not in client.data.decode()
+        store.go.set()
+
+    assert events(client.data)[-1]["type"] == "response.completed"
+    assert await logged(store, events(client.data)) == events(client.data)
+
+
+async def test_a_stream_waits_for_a_copy_that_is_far_behind() -> None:
+    store, client, agent = SlowStore(), Recorder(), Counting(2 * AHEAD)
+    server = Server(agent, store=store)
+    async with anyio.create_task_group() as group:
+        group.start_soon(server.handle, background(), client)
+        await anyio.wait_all_tasks_blocked()
+        assert AHEAD <= agent.said < AHEAD + 1000
+        store.go.set()
+
+    assert await logged(store, events(client.data)) == events(client.data)
+
+
+async def test_a_stream_does_not_wait_for_a_store_that_is_down() -> None:
+    store, client, agent = SlowStore(), Recorder(), Counting(2 * AHEAD)
+    store.down = True
+    store.go.set()
+    with anyio.fail_after(50):
+        await Server(agent, store=store).handle(background(), client)
+
+    assert events(client.data)[-1]["type"] == "response.completed"
+    assert await logged(store, events(client.data)) == events(client.data)  # written with the outcome
+
+
+async def test_a_few_logs_are_written_at_once_however_many_there_are() -> None:
+    store, clients = SlowStore(), [Recorder() for _ in range(2 * AT_ONCE)]
+    server = Server(Counting(100), store=store)
+    async with anyio.create_task_group() as group:
+        for client in clients:
+            group.start_soon(server.handle, background(), client)
+        await anyio.wait_all_tasks_blocked()
+        assert store.writing == AT_ONCE
+        store.go.set()
+
+    assert store.most == AT_ONCE
+    for client in clients:
+        assert await logged(store, events(client.data)) == events(client.data)
+
+
+MEBIBYTE = 1024 * 1024
+
+
+async def large(prompt: str) -> AsyncIterator[str]:
+    """Says more than is kept of the events of one answer."""
+    for _ in range(LOG_BYTES // (3 * MEBIBYTE)):
+        yield "x" * (3 * MEBIBYTE)
+        await anyio.lowlevel.checkpoint()
+
+
+def follow(made: Sequence[dict[str, Any]], after: int) -> Any:
+    path = f"/v1/responses/{made[0]['response']['id']}"
+    return request(path, method="GET", query=f"stream=true&starting_after={after}")
+
+
+@requirement("responses.log_bounded")
+async def test_of_a_long_stream_the_last_events_are_kept_and_the_answer_is_whole() -> None:
+    store, client, early, late = MemoryStore(), Recorder(), Recorder(), Recorder()
+    server = Server(large, store=store)
+    await server.handle(background(), client)
+    made = events(client.data)
+    assert made[-1]["type"] == "response.completed"
+
+    await server.handle(follow(made, 0), early)
+    await server.handle(follow(made, made[-1]["sequence_number"] - 1), late)
+    assert early.status == 400
+    assert json.loads(early.data)["error"]["code"] == "events_not_kept"
+    assert events(late.data) == made[-1:]
+    assert store.size < 4 * LOG_BYTES
+
+
+def numbered(log: EventLog, size: int) -> Events:
+    log.add(b"x" * size, log.last + 1)
+    return Events(log.last, log.last, "x" * size)
+
+
+def test_a_log_drops_what_the_store_has_and_no_other() -> None:
+    log = EventLog()
+    for _ in range(20):
+        numbered(log, MEBIBYTE)
+    batch = log.batch()
+    assert batch is not None
+    assert (batch.first, batch.last) == (0, 19)
+    assert log.too_far_ahead
+    log.written(batch)
+    assert not log.far_ahead
+    numbered(log, MEBIBYTE)
+    assert log.batch() == Events(20, 20, "x" * MEBIBYTE)
+
+
+async def test_who_follows_is_told_how_far_and_nothing_after_a_gap() -> None:
+    log = EventLog()
+    for _ in range(20):
+        log.written(numbered(log, MEBIBYTE))
+    log.end()
+    assert [last async for _, last in log.follow(0)] == []
+    assert [last async for _, last in log.follow(17)] == [19]
+    assert [last async for _, last in log.follow(19)] == []

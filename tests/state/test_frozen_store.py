@@ -1,0 +1,166 @@
+"""A store that takes what it is asked and never answers: the request's deadline covers the wait, and nothing is added.
+
+What a request has to give back is given back by itself; its client does not wait for that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import anyio
+import pytest
+
+from openai_compat import AgentError, Conversations, Deadlines, Disconnect, MemoryStore, Server
+from openai_compat.http import HttpRequest
+from openai_compat.stores.postgres import PostgresEngine
+from openai_compat.stores.sql import SqlStore
+from tests.requirements import requirement
+from tests.stores.postgres_cluster import Cluster
+from tests.stores.postgres_proxy import proxy
+from tests.support import clocks
+from tests.support.exchanges import CHAT, Recorder, answer, ask, request
+from tests.support.stepping import eventually
+
+pytestmark = pytest.mark.anyio
+
+RESPONSES = "/v1/responses"
+NAMED = (b"x-conversation-id", b"c")
+KEYED = (b"idempotency-key", b"k")
+DEADLINES = Deadlines(request=6.0)
+
+
+@pytest.fixture(params=clocks.backends(), ids=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> Any:
+    return request.param
+
+
+class Frozen(MemoryStore):
+    """Does not answer these questions until it is thawed; what came is in `asked`."""
+
+    shared = True
+    silent = frozenset({"begin", "release", "claim", "settle", "begin_response", "commit", "chain"})
+
+    def __init__(self, *silent: str) -> None:
+        super().__init__()
+        self.asked: list[str] = []
+        self.frozen = True
+        self._silent = frozenset(silent) or self.silent
+        self._thawed = anyio.Event()
+
+    def thaw(self) -> None:
+        self.frozen = False
+        self._thawed.set()
+
+    def __getattribute__(self, name: str) -> Any:
+        method = super().__getattribute__(name)
+        return self._waiting(name, method) if name in Frozen.silent else method
+
+    def _waiting(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+        async def call(*arguments: Any) -> Any:
+            self.asked.append(name)
+            if name in self._silent:
+                await self._thawed.wait()
+            return await method(*arguments)
+
+        return call
+
+
+async def never(prompt: str) -> AsyncIterator[str]:
+    raise AssertionError("the agent was started")
+    yield
+
+
+REQUESTS: dict[str, tuple[dict[str, Any], Callable[[], HttpRequest]]] = {
+    "conversation": ({"conversations": Conversations()}, lambda: request(CHAT, ask(), NAMED)),
+    "conversation, streamed": ({"conversations": Conversations()}, lambda: request(CHAT, ask(stream=True), NAMED)),
+    "key": ({}, lambda: request(CHAT, ask(), KEYED)),
+    "key and conversation": ({"conversations": Conversations()}, lambda: request(CHAT, ask(), NAMED, KEYED)),
+    "journal": ({"disconnect": Disconnect("detach")}, lambda: request(CHAT, ask(stream=True))),
+    "response": (
+        {"disconnect": Disconnect("detach")},
+        lambda: request(RESPONSES, {"model": "agent", "input": "hi", "stream": True}),
+    ),
+    "background": ({}, lambda: request(RESPONSES, {"model": "agent", "input": "hi", "background": True})),
+    "chain": ({}, lambda: request(RESPONSES, {"model": "agent", "input": "hi", "previous_response_id": "resp_1"})),
+}
+
+
+@requirement("server.frozen_store")
+@pytest.mark.parametrize("kind", REQUESTS)
+async def test_the_deadline_covers_what_comes_before_the_agent(kind: str) -> None:
+    settings, asked = REQUESTS[kind]
+    store, sent = Frozen(), Recorder()
+    server = Server(never, store=store, deadlines=DEADLINES, **settings)
+    async with anyio.create_task_group() as group:
+        group.start_soon(server.handle, asked(), sent)
+        await eventually(lambda: store.asked)
+        assert not sent.begun
+        clocks.jump(6.1)
+        for _ in range(200):
+            await anyio.lowlevel.checkpoint()
+        clocks.jump(1.1)  # the moment for what is given back
+        await eventually(lambda: sent.begun and sent.complete)
+        assert (sent.status, sent.error["type"], sent.complete) == (503, "server_error", True)
+        store.thaw()
+    assert server.runtime.slots.used == 0
+
+
+@requirement("server.frozen_store")
+async def test_a_failure_is_told_though_the_conversation_cannot_be_given_back() -> None:
+    async def fails(prompt: str) -> AsyncIterator[str]:
+        raise AgentError("Not today.", status=409, code="not_today")
+        yield
+
+    store, sent = Frozen("release"), Recorder()
+    server = Server(fails, store=store, deadlines=DEADLINES, conversations=Conversations())
+    async with anyio.create_task_group() as group:
+        group.start_soon(server.handle, request(CHAT, ask(), NAMED), sent)
+        await eventually(lambda: "release" in store.asked)
+        clocks.jump(1.1)
+        await eventually(lambda: sent.begun and sent.complete)
+        assert (sent.status, sent.error["code"]) == (409, "not_today")
+        store.thaw()
+
+
+@requirement("server.frozen_store")
+async def test_what_was_given_back_late_is_free() -> None:
+    async def echo(prompt: str) -> str:
+        return prompt
+
+    store, sent = Frozen(), Recorder()
+    server = Server(echo, store=store, deadlines=DEADLINES, conversations=Conversations())
+    async with anyio.create_task_group() as group:
+        group.start_soon(server.handle, request(CHAT, ask(), NAMED, KEYED), sent)
+        await eventually(lambda: store.asked)
+        clocks.jump(6.1)
+        for _ in range(200):
+            await anyio.lowlevel.checkpoint()
+        clocks.jump(1.1)
+        await eventually(lambda: sent.begun and sent.complete)
+    store.thaw()
+    await eventually(lambda: "settle" in store.asked)
+    assert (await answer(server, request(CHAT, ask(), NAMED, KEYED))).status == 200
+
+
+@requirement("server.frozen_store")
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("kind", REQUESTS)
+async def test_a_postgresql_that_is_frozen_keeps_nobody_waiting(
+    kind: str, anyio_backend: str, postgres: Cluster, postgres_url: str
+) -> None:
+    settings, asked = REQUESTS[kind]
+    async with proxy(postgres.port) as between:
+        url = postgres_url.replace(str(postgres.port), str(between.port))
+        store = SqlStore(PostgresEngine(f"{url}?timeout=40"))
+        await store.check()
+        server = Server(never, store=store, deadlines=Deadlines(request=0.5), **settings)
+        between.freeze()
+        try:
+            sent = Recorder()
+            with anyio.fail_after(20):  # half of what a statement may take
+                await server.handle(asked(), sent)
+            assert sent.status == 503
+        finally:
+            between.thaw()
+            await store.aclose()

@@ -1,0 +1,287 @@
+"""Webhooks: a receiver on a socket, which reads what comes with the openai SDK."""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import threading
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import anyio
+import openai
+import pytest
+from openai.types.webhooks import UnwrapWebhookEvent
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from openai_compat import Server, Webhooks
+from openai_compat.state.webhooks import EVENTS, Publisher
+from openai_compat_adapters.webhooks import http_post
+from tests.connecting import Connect, in_process
+from tests.requirements import requirement
+from tests.transports import asgi_socket
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+SECRET = "whsec_" + base64.b64encode(b"0123456789abcdef01234567").decode()
+OTHER = "whsec_" + base64.b64encode(b"another secret, of 24 by").decode()
+
+
+class Receiver:
+    """Answers each request with the next of `answers`, the last of them for ever; "hang" is no answer at all."""
+
+    def __init__(self, *answers: int | str) -> None:
+        self._answers = list(answers) or [200]
+        self.received: list[tuple[dict[str, str], bytes]] = []
+        self.url = ""
+        self._hang = threading.Event()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            return
+        request = Request(scope, receive)
+        body = await request.body()
+        self.received.append(({name.lower(): value for name, value in request.headers.items()}, body))
+        answer = self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
+        if answer == "hang":
+            while not self._hang.is_set():
+                await anyio.sleep(0.01)
+            answer = 200
+        response = RedirectResponse(f"{self.url}/elsewhere") if answer == 307 else Response(status_code=int(answer))
+        await response(scope, receive, send)
+
+    def release(self) -> None:
+        self._answers = [200]
+        self._hang.set()
+
+    async def wait(self, number: int) -> None:
+        with anyio.fail_after(10):
+            while len(self.received) < number:
+                await anyio.sleep(0.005)
+
+    def events(self, secret: str = SECRET) -> list[UnwrapWebhookEvent]:
+        """What came, as the SDK sees it: it checks the signatures."""
+        client = openai.OpenAI(api_key="any", webhook_secret=secret)
+        return [client.webhooks.unwrap(body, headers) for headers, body in self.received]
+
+
+@contextmanager
+def receiver(*answers: int | str) -> Iterator[Receiver]:
+    app = Receiver(*answers)
+    with asgi_socket(app) as app.url:
+        try:
+            yield app
+        finally:
+            app.release()
+
+
+@asynccontextmanager
+async def hooks(url: str | Sequence[str], **options: Any) -> AsyncIterator[Publisher]:
+    webhooks = Publisher(Webhooks(url, **{"secret": SECRET, "post": http_post, "wait": 0.01, **options}))
+    try:
+        yield webhooks
+    finally:
+        await webhooks.aclose(5)
+
+
+def messages(caplog: pytest.LogCaptureFixture, level: int = logging.WARNING) -> list[str]:
+    return [r.getMessage() for r in caplog.records if r.name == "openai_compat" and r.levelno >= level]
+
+
+@requirement("webhooks.sdk")
+@pytest.mark.parametrize("event", EVENTS)
+async def test_the_sdk_verifies_and_reads_every_event(event: str) -> None:
+    with receiver() as app:
+        async with hooks(app.url) as webhooks:
+            webhooks.publish(event, "resp_1", "ann")
+            await app.wait(1)
+    [got] = app.events()
+    assert type(got).__name__ == "".join(word.title() for word in event.split(".")) + "WebhookEvent"
+    assert (got.type, got.object, got.data.id) == (event, "event", "resp_1")
+    headers, body = app.received[0]
+    assert headers["webhook-id"] == got.id == json.loads(body)["id"]
+    assert headers["content-type"] == "application/json"
+    with pytest.raises(openai.InvalidWebhookSignatureError):
+        app.events(OTHER)
+
+
+@requirement("webhooks.sdk")
+async def test_while_a_secret_is_changed_both_are_good_and_plain_text_is_one_too() -> None:
+    with receiver() as app:
+        async with hooks(app.url, secret=[SECRET, OTHER, "plain text"]) as webhooks:
+            webhooks.publish("response.completed", "resp_1", "ann")
+            await app.wait(1)
+        assert [app.events(secret)[0].data.id for secret in (SECRET, OTHER, "plain text")] == ["resp_1"] * 3
+
+
+@requirement("webhooks.retry")
+async def test_an_event_is_sent_until_it_is_taken_with_the_same_id_each_time(caplog: pytest.LogCaptureFixture) -> None:
+    with receiver(500, 404, 307, 204) as app:
+        async with hooks(app.url) as webhooks:
+            webhooks.publish("response.failed", "resp_1", "ann")
+            await app.wait(4)
+    assert len({event.id for event in app.events()}) == 1  # and each signature is good
+    assert len(app.received) == 4  # a redirect is not followed
+    assert messages(caplog) == []
+
+
+@requirement("webhooks.retry")
+async def test_what_hangs_is_tried_again() -> None:
+    with receiver("hang", 200) as app:
+        async with hooks(app.url, timeout=0.05) as webhooks:
+            webhooks.publish("response.completed", "resp_1", "ann")
+            await app.wait(2)
+    assert len({event.id for event in app.events()}) == 1
+
+
+@requirement("webhooks.bound")
+@pytest.mark.parametrize(("answer", "attempts"), [(500, 3), (410, 1)])
+async def test_there_is_an_end_to_it_which_the_log_tells(
+    answer: int, attempts: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    with receiver(answer) as app:
+        port = app.url.rpartition(":")[2]
+        async with hooks(f"http://user:password@127.0.0.1:{port}/hook?token=secret", attempts=3) as webhooks:
+            webhooks.publish("response.completed", "resp_1", "ann")
+            with anyio.fail_after(10):
+                while not messages(caplog):
+                    await anyio.sleep(0.005)
+    assert len(app.received) == attempts
+    [warning] = messages(caplog)
+    assert warning == f"webhook {app.events()[0].id} to http://127.0.0.1/hook was not delivered: {answer}"
+
+
+async def test_neither_the_secret_nor_what_may_be_secret_in_a_url_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "openai_compat")
+    async with hooks("http://user:password@127.0.0.1:1/hook?token=hidden", attempts=2) as webhooks:
+        webhooks.publish("response.completed", "resp_1", "ann")
+        with anyio.fail_after(10):
+            while not messages(caplog):
+                await anyio.sleep(0.005)
+    text = "\n".join(messages(caplog, logging.DEBUG))
+    assert "ConnectError" in text
+    assert not [word for word in ("password", "hidden", SECRET[6:], SECRET) if word in text]
+
+
+@requirement("webhooks.bound")
+async def test_what_waits_is_bounded(caplog: pytest.LogCaptureFixture) -> None:
+    with receiver("hang") as app:
+        async with hooks(app.url, pending=2) as webhooks:
+            for number in range(4):
+                webhooks.publish("response.completed", f"resp_{number}", "ann")
+            await app.wait(2)
+            app.release()
+    assert sorted([event.data.id for event in app.events()]) == ["resp_0", "resp_1"]
+    assert ["too many wait" in message for message in messages(caplog)] == [True, True]
+
+
+@requirement("webhooks.bound")
+async def test_a_url_that_hangs_does_not_hold_up_another() -> None:
+    with receiver("hang") as stuck, receiver() as good:
+        async with hooks([stuck.url, good.url]) as webhooks:
+            for number in range(30):
+                webhooks.publish("response.completed", f"resp_{number}", "ann")
+            await good.wait(30)
+            await stuck.wait(8)
+            assert len(stuck.received) == 8  # connections at once
+            stuck.release()
+
+
+@requirement("webhooks.end")
+async def test_at_the_end_what_waits_is_tried_once_more_at_once(caplog: pytest.LogCaptureFixture) -> None:
+    with receiver(500, 200) as app:
+        async with hooks(app.url, wait=1000) as webhooks:
+            webhooks.publish("response.completed", "resp_1", "ann")
+            await app.wait(1)
+    assert len(app.received) == 2
+    assert messages(caplog) == []
+
+
+@requirement("webhooks.end")
+async def test_the_end_does_not_wait_for_a_url_that_hangs(caplog: pytest.LogCaptureFixture) -> None:
+    with receiver("hang") as app:
+        webhooks = Publisher(Webhooks(app.url, secret=SECRET, post=http_post))
+        webhooks.publish("response.completed", "resp_1", "ann")
+        await app.wait(1)
+        with anyio.fail_after(5):
+            await webhooks.aclose(0.05)
+    [warning] = messages(caplog)
+    assert warning.endswith("was not delivered: the server has ended")
+
+
+@requirement("webhooks.chosen")
+async def test_events_and_principals_can_be_chosen() -> None:
+    with receiver() as app:
+        async with hooks(app.url, events=["response.failed"], principals={"ann"}) as webhooks:
+            for principal in ("ann", "bob"):
+                for event in (*EVENTS, "response.other"):
+                    webhooks.publish(event, f"resp_{principal}", principal)
+            await app.wait(1)
+    assert [(event.type, event.data.id) for event in app.events()] == [("response.failed", "resp_ann")]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"urls": "ftp://app.example"},
+        {"urls": []},
+        {"secret": "whsec_not*base64"},
+        {"secret": "whsec_"},
+        {"secret": ""},
+        {"events": ["response.other"]},
+        {"attempts": 0},
+        {"pending": 0},
+    ],
+)
+def test_settings_that_make_no_sense_are_refused_without_telling_the_secret(wrong: dict[str, Any]) -> None:
+    settings = {"urls": "https://app.example", "secret": SECRET, "post": http_post, **wrong}
+    with pytest.raises(ValueError, match="webhook") as refused:
+        Webhooks(settings.pop("urls"), **settings)
+    assert "not*base64" not in str(refused.value)
+
+
+@requirement("webhooks.background")
+@in_process
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])  # the SDK
+async def test_a_background_response_is_told_to_all_and_its_turn_does_not_wait_for_them(connect: Connect) -> None:
+    release = threading.Event()
+
+    async def agent(prompt: str) -> str:
+        while not release.is_set():
+            await anyio.sleep(0.005)
+        if prompt == "fail":
+            raise RuntimeError("on purpose")
+        return prompt
+
+    async def outcome(response: str) -> str:
+        with anyio.fail_after(10):
+            while (found := await client.responses.retrieve(response)).status in ("queued", "in_progress"):
+                await anyio.sleep(0.01)
+        return found.status
+
+    with receiver("hang") as stuck, receiver() as app:
+        webhooks = [Webhooks(url, secret=SECRET, post=http_post) for url in (stuck.url, app.url)]
+        server = Server(agent, webhooks=webhooks)
+        async with server.lifespan(), connect(server) as client:
+            made = [
+                await client.responses.create(model="agent", input=text, background=True)
+                for text in ("hi", "fail", "hi")
+            ]
+            await client.responses.cancel(made[2].id)
+            release.set()
+            told = {f"response.{await outcome(response.id)}": response.id for response in made}
+            await client.responses.create(model="agent", input="hi")  # not in the background: nobody is told
+            await app.wait(3)
+            stuck.release()
+    assert list(told) == ["response.completed", "response.failed", "response.cancelled"]
+    assert {event.type: event.data.id for event in app.events()} == told
+    assert len(app.received) == 3

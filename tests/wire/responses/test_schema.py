@@ -1,0 +1,70 @@
+"""Streams and responses held against OpenAI's own OpenAPI document, which is not ours to copy: it is looked for."""
+
+from __future__ import annotations
+
+import json
+import os
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from hypothesis import given, settings
+
+from tests.support.responses_stream import Json, Told, streams
+
+NEWER = frozenset(["response.compaction.compacting"])
+"""Events that OpenAI's SDKs know and its document does not yet."""
+
+ROOT = Path(__file__).parents[3]
+
+
+@cache
+def document() -> Json:
+    """The document: `OPENAI_OPENAPI` says where it is, if it is not in the directory `shared/spec` beside this project."""
+    found = sorted((ROOT.parent / "shared" / "spec").glob("openai-openapi-*.json"))
+    path = Path(os.environ.get("OPENAI_OPENAPI") or (found[-1] if found else ""))
+    if not path.is_file():
+        pytest.skip("OpenAI's OpenAPI document is not here")
+    whole: Json = json.loads(path.read_text("utf-8"))
+    return whole
+
+
+@cache
+def schema(name: str) -> jsonschema.Draft202012Validator:
+    return jsonschema.Draft202012Validator({**document(), "$ref": f"#/components/schemas/{name}"})
+
+
+@cache
+def event_schemas() -> dict[str, jsonschema.Draft202012Validator]:
+    """By the type of event: an error in an `anyOf` of all of them would say nothing."""
+    schemas: Json = document()["components"]["schemas"]
+    references = [event["$ref"].rsplit("/", 1)[-1] for event in schemas["ResponseStreamEvent"]["anyOf"]]
+    return {schemas[name]["properties"]["type"]["enum"][0]: schema(name) for name in references}
+
+
+def check(validator: Any, value: Json) -> None:
+    error = jsonschema.exceptions.best_match(validator.iter_errors(value))
+    assert error is None, f"{error.json_path}: {error.message}"
+
+
+@settings(max_examples=40)
+@given(streams())
+def test_every_response_is_as_openais_document_says(told: Told) -> None:
+    check(schema("Response"), told.events[-1]["response"])
+
+
+@settings(max_examples=40)
+@given(streams())
+def test_every_event_is_as_openais_document_says(told: Told) -> None:
+    for event in told.events:
+        if event["type"] not in NEWER:
+            check(event_schemas()[event["type"]], without_usage(event))
+
+
+def without_usage(event: Json) -> Json:
+    """`usage` is null before the end in OpenAI's examples, and Open Responses demands it: the schema forgets that."""
+    if event.get("response", {}).get("usage", "") is not None:
+        return event
+    return {**event, "response": {key: value for key, value in event["response"].items() if key != "usage"}}
