@@ -3,28 +3,25 @@
 from __future__ import annotations
 
 import functools
-import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Literal, cast
+from typing import Literal
 
 import anyio
 
-from .agents.adapt import Agent, as_backend
-from .agents.compaction import CompactingBackend, Compaction
-from .agents.embedder import Embedder, EmbedFunction
+from .agents.adapt import Agent
+from .agents.compaction import Compaction
+from .agents.embedder import EmbedFunction
 from .agents.setting_types import check_strings
 from .aio.background import let_go
 from .api.access_log import log_access
+from .api.build import build_chat_threads, build_live, build_models, build_state
 from .api.chat_websocket import connection as chat_endpoint
-from .api.chat_websocket.threads import ChatThreads
 from .api.exchange import Exchange
-from .api.idempotency import Idempotency
-from .api.responses.websocket.local_responses import shares_of
 from .api.routes import routes
 from .api.routing import Public, Route
 from .api.server_settings import check_server_settings
-from .api.services import Runtime, logger, new_id, now
+from .api.services import Services, Settings, logger, new_id
 from .api.websocket import WebSocketConnection
 from .backend import AgentBackend
 from .errors import NotFound, OpenAICompatError, Unavailable, UpgradeRequired
@@ -43,18 +40,9 @@ from .policies.limits import Deadlines, Limits
 from .policies.messages import MessagePolicy
 from .policies.rates import RATE_HEADERS, RatesOf
 from .providers.port import ProviderControl
-from .state.conversations import ConversationLocks
-from .state.event_log import EventLogs
-from .state.leases import Leases
-from .state.maintenance import StoreMaintenance
-from .state.rate_limiter import RateLimiter
-from .state.webhooks import Publisher, Webhooks
-from .stores.memory import MemoryStore
-from .stores.open import open_store
+from .state.webhooks import Webhooks
 from .stores.port import RETENTION, Store
-from .turns.run import TurnRunner
-from .turns.shared_slots import SharedSlots
-from .turns.slots import Admission, Slots
+from .turns.slots import Admission
 from .wire.presentation import Visibility
 from .wire.responses.serialize.stream import ResponseVisibility
 
@@ -146,45 +134,28 @@ class Server:
         self._exposed = tuple(conversations.headers) if conversations is not None else ()
         self._exposed += RATE_HEADERS if rates is not None else ()
         self.opens_store = isinstance(store, str)
-        store = open_store(store) if isinstance(store, str) else store or MemoryStore()
-        leases = Leases(store, deadlines.lease)
-        slots = Slots(limits, admission, _shared_slots(store, limits, leases))
-        self.runtime = Runtime(
-            agents=_backends(agents, compaction),
-            embedders={name: Embedder(function) for name, function in (embeddings or {}).items()},
-            unknown_model=unknown_model,
-            slots=slots,
-            turns=TurnRunner(slots, limits, deadlines, store),
-            busy=admission.busy,
+        settings = Settings(
             limits=limits,
             deadlines=deadlines,
             disconnect=disconnect,
             messages=messages,
             visibility=visibility,
+            response_visibility=response_visibility,
             housekeeping=housekeeping,
             conversations=conversations,
-            store=store,
-            turn_locks=_turn_locks(conversations or Conversations(), store, leases),
-            leases=leases,
-            response_visibility=response_visibility,
-            webhooks=Publisher(webhooks),
-            logs=EventLogs(store, leases.seconds),
-            providers=providers,
             chat_rest=chat_rest,
-            upkeep=StoreMaintenance(store, retention),
-            nearby=shares_of(limits.body),
-            idempotency=Idempotency(
-                store, deadlines.request, leases, _telling(conversations, agent_headers), replay_failures
-            ),
-            rates=None if rates is None else RateLimiter(store, rates),
             agent_headers=frozenset([name.lower() for name in agent_headers]),
-            owned_by=owned_by,
-            started=now(),
+            busy=admission.busy,
         )
+        models = build_models(
+            agents, embeddings, compaction, unknown_model=unknown_model, owned_by=owned_by, providers=providers
+        )
+        state = build_state(store, settings, retention=retention, webhooks=webhooks, replay_failures=replay_failures)
+        self.services = Services(settings, models, state, build_live(settings, state, admission, rates))
         self._cookie = CookieKey(chat_rest.cookie, cors) if chat_rest is not None and chat_rest.cookie else None
         self._threads, sockets = None, list[Route]()
         if chat_websocket is not None:
-            self._threads = _chat_threads(self.runtime, chat_websocket, compaction)
+            self._threads = build_chat_threads(self.services, chat_websocket, compaction)
             serve = functools.partial(chat_endpoint.serve, self._threads)
             sockets.append(Route(chat_websocket.path, {}, serve, query_key=True))
         self._routes = routes(
@@ -202,7 +173,7 @@ class Server:
 
         Raises ClientTooSlow and ClientDisconnected, upon which the adapter cuts the connection; nothing else.
         """
-        exchange = Exchange(request, send, new_id("req_"), self.runtime.deadlines.write)
+        exchange = Exchange(request, send, new_id("req_"), self.services.settings.deadlines.write)
         if self._cors is not None:
             exchange.headers += self._cors.headers(request, self._exposed, cookies=self._takes_cookie(request))
         try:
@@ -235,7 +206,9 @@ class Server:
         route, _ = self._routes.find(request.path)
         if route is not None and route.query_key:
             request = with_key_of_query(request)
-        connection = WebSocketConnection(request, channel, new_id("req_"), self.runtime.deadlines.write, self.auth)
+        connection = WebSocketConnection(
+            request, channel, new_id("req_"), self.services.settings.deadlines.write, self.auth
+        )
         self._connections.add(connection)
         try:
             with connection.scope:
@@ -272,8 +245,8 @@ class Server:
             raise self._routes.unknown(request.path, request.root)
         if route.socket is None:
             raise NotFound(f"There is no WebSocket at {route.shown_path}.", code="unknown_url")
-        self.runtime.slots.refuse_when_closed()
-        await route.socket(self.runtime, connection)
+        self.services.live.slots.refuse_when_closed()
+        await route.socket(self.services, connection)
 
     async def _answer_or_fail(self, exchange: Exchange) -> None:
         """Answer; also to a bug of ours, which, if it got out, would cost the client its connection."""
@@ -301,7 +274,7 @@ class Server:
             raise self._routes.unknown(request.path, request.root)
         if route.socket is not None and (request.header(b"upgrade") or "").lower() == "websocket":
             raise UpgradeRequired("This path speaks WebSocket, but this server, or a proxy before it, does not.")
-        await route.operation(request.method).endpoint(self.runtime, exchange, *arguments)
+        await route.operation(request.method).endpoint(self.services, exchange, *arguments)
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncGenerator[None]:
@@ -309,21 +282,21 @@ class Server:
 
         Raises UnusableStore for a database that can never be used.
         """
-        runtime = self.runtime
+        services = self.services
         try:
-            await runtime.upkeep.begin()
+            await services.state.maintenance.begin()
             yield
         finally:
             await self.drain(0)
             workflows: Mapping[str, AgentBackend] = self._threads.workflows if self._threads is not None else {}
-            for name, backend in (*runtime.agents.items(), *workflows.items()):
+            for name, backend in (*services.models.agents.items(), *workflows.items()):
                 await self._close(f"agent {name}", backend)
-            await self._close("providers", runtime.providers)
-            await runtime.webhooks.aclose(LAST_WEBHOOKS)
-            await runtime.upkeep.end()
-            await runtime.slots.settle()
+            await self._close("providers", services.models.providers)
+            await services.state.webhooks.aclose(LAST_WEBHOOKS)
+            await services.state.maintenance.end()
+            await services.live.slots.settle()
             if self.opens_store:
-                await runtime.store.aclose()
+                await services.state.store.aclose()
 
     async def _close(self, name: str, closable: object) -> None:
         aclose: Callable[[], Awaitable[None]] | None = getattr(closable, "aclose", None)
@@ -338,56 +311,20 @@ class Server:
         """Take no new turns (503 `shutting_down`), give the running ones `seconds` to end, then end them."""
         if self._drained:  # all that could be waited for was waited for
             return
-        slots = self.runtime.slots
+        slots = self.services.live.slots
         slots.close()
         for connection in self._connections:
             connection.draining.set()
         with anyio.move_on_after(seconds):
             await slots.wait_unused()
-        for running in list(self.runtime.turns.running):
+        for running in list(self.services.live.runner.running):
             running.interrupt(Unavailable("The server is shutting down.", code="shutting_down", should_retry=False))
-        with anyio.move_on_after(self.runtime.deadlines.grace):
+        with anyio.move_on_after(self.services.settings.deadlines.grace):
             await slots.wait_unused()
-            await self.runtime.responses.wait_empty()  # their outcomes are stored after their agents have ended
+            await self.services.live.responses.wait_empty()  # their outcomes are stored after their agents have ended
             if self._threads is not None:
                 await self._threads.wait_idle()
         self._drained = True
-
-
-def _telling(conversations: Conversations | None, agent_headers: Iterable[str]) -> list[str]:
-    """The headers that have a say in an answer: those that name its conversation, and those that agents are given."""
-    return [*(conversations.headers if conversations is not None else ()), *agent_headers]
-
-
-def _chat_threads(runtime: Runtime, settings: ChatWebSocket, compaction: Compaction | None) -> ChatThreads:
-    """The chat WebSocket's threads: conversations of the server's store, with a rule of their own for a second turn."""
-    busy = Conversations(busy=settings.busy, queue=settings.queue)
-    conversations = _turn_locks(busy, runtime.store, runtime.leases)
-    workflows = {name: _compacting(as_backend(agent), compaction) for name, agent in settings.workflows.items()}
-    return ChatThreads(settings, workflows, conversations, time.monotonic)
-
-
-def _turn_locks(settings: Conversations, store: Store, leases: Leases) -> ConversationLocks:
-    return ConversationLocks(settings, store, leases if store.shared else None)
-
-
-def _shared_slots(store: Store, limits: Limits, leases: Leases) -> SharedSlots | None:
-    if limits.shared_slots is None:
-        return None
-    return SharedSlots(store, limits.shared_slots, leases if store.shared else None)
-
-
-def _backends(agents: Agent | Mapping[str, Agent], compaction: Compaction | None) -> dict[str, AgentBackend]:
-    named = cast("Mapping[str, Agent]", agents) if isinstance(agents, Mapping) else {"agent": agents}
-    if not named:
-        raise ValueError("a server needs at least one agent")
-    return {str(name): _compacting(as_backend(agent), compaction) for name, agent in named.items()}
-
-
-def _compacting(backend: AgentBackend, compaction: Compaction | None) -> AgentBackend:
-    if compaction is None or backend.capabilities.context_window is None:
-        return backend
-    return CompactingBackend(backend, compaction)
 
 
 def _unexpected(error: Exception, request_id: str) -> OpenAICompatError:

@@ -74,12 +74,12 @@ def serve(
         idle_timeout: seconds until an unused connection is closed; longer than a proxy in front keeps it (often 60).
         ping: seconds between pings to WebSocket clients, and for the answer to come; then the connection is cut.
     """
-    write_timeout = server.runtime.deadlines.write
+    write_timeout = server.services.settings.deadlines.write
     config = uvicorn.Config(
         endpoint(server),
         http=cast("Any", partial(Http1Protocol, header_timeout=header_timeout, write_timeout=write_timeout)),
         ws=cast("Any", partial(WebSocketProtocol, write_timeout=write_timeout)),
-        ws_max_size=server.runtime.limits.body,
+        ws_max_size=server.services.settings.limits.body,
         ws_per_message_deflate=False,  # text compresses so well that little of it bombs a server
         ws_ping_interval=ping,
         ws_ping_timeout=ping,

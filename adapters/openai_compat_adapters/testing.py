@@ -72,7 +72,7 @@ def served(
     client = openai.OpenAI(http_client=httpx2.Client(transport=plain), **settings)
     async_client = openai.AsyncOpenAI(http_client=httpx2.AsyncClient(transport=asynchronous), **settings)
     with client:
-        yield ServedClient(server, client, async_client, cast("Mapping[str, Watched]", server.runtime.agents))
+        yield ServedClient(server, client, async_client, cast("Mapping[str, Watched]", server.services.models.agents))
 
 
 class UrlTarget:

@@ -13,7 +13,7 @@ from ..errors import InvalidRequest
 from ..messages import FilePart, ImagePart, InputPart, Message, TextPart, ToolMessage, UserMessage
 from ..stores.port import Key, StoredFile
 from ..wire.chat_messages import chat_message
-from .services import Runtime
+from .services import Services
 
 Places: TypeAlias = Mapping[str, str]
 """Where a request names files, by their ids, as `param` says it. Others are named in what was said before."""
@@ -22,7 +22,7 @@ Fields: TypeAlias = dict[str, Any]
 
 
 async def attach(
-    runtime: Runtime, request: AgentRequest, can: Capabilities, find_places: Callable[[], Places]
+    services: Services, request: AgentRequest, can: Capabilities, find_places: Callable[[], Places]
 ) -> AgentRequest:
     """The request with the files themselves in place of their ids: pictures as such, for agents that take them.
 
@@ -34,7 +34,7 @@ async def attach(
     if not named:
         return request
     places = find_places()
-    files = await _load(runtime, request.principal.id, named, places)
+    files = await _load(services, request.principal.id, named, places)
     _check_taken(files, can, places)
     attached = _Attached(files, can)
     messages = tuple([attached.message(message) for message in request.messages])
@@ -82,23 +82,23 @@ class _File:
         return self.known.media_type.startswith("image/")
 
 
-async def _load(runtime: Runtime, principal: str, named: Sequence[str], places: Places) -> dict[str, _File]:
+async def _load(services: Services, principal: str, named: Sequence[str], places: Places) -> dict[str, _File]:
     """The files that are there, and for which there is room: the request's own, then those named before, newest first.
 
     Sizes count as often as a file is named.
     """
     files: dict[str, _File] = {}
-    times, room = Counter(named), runtime.limits.attachments
+    times, room = Counter(named), services.settings.limits.attachments
     own = [identifier for identifier in named if identifier in places]
     before = [identifier for identifier in reversed(named) if identifier not in places]
     for identifier in dict.fromkeys([*own, *before]):
         key = Key(principal, identifier)
-        known = await runtime.store.get_file(key)
+        known = await services.state.store.get_file(key)
         size = 0 if known is None else known.size * times[identifier]
         if size > room and identifier in places:
-            text = f"The files of a request can have {runtime.limits.attachments} bytes together."
+            text = f"The files of a request can have {services.settings.limits.attachments} bytes together."
             raise InvalidRequest(text, param=places[identifier], code="attachments_too_large")
-        content = await runtime.store.file_content(key) if known is not None and size <= room else None
+        content = await services.state.store.file_content(key) if known is not None and size <= room else None
         if known is not None and content is not None:
             files[identifier] = _File(known, f"data:{known.media_type};base64,{b64encode(content).decode()}")
             room -= size

@@ -28,82 +28,84 @@ from ..wire.json import dumps, from_stored_json
 from .body import parse_body, read_body
 from .exchange import Exchange
 from .paging import page_of, page_query, unknown_cursor
-from .services import Runtime, new_id
+from .services import Services, new_id
 
 Sent = TypeVar("Sent")
 
 
-async def create(runtime: Runtime, exchange: Exchange) -> None:
+async def create(services: Services, exchange: Exchange) -> None:
     """Make a conversation, with items in it or empty."""
-    new = await _sent(runtime, exchange, partial(parse_new_conversation, new_id=new_id))
-    made = await runtime.store.create(exchange.principal.id, new_id("conv_"), new.metadata, stored_items(new.items))
+    new = await _sent(services, exchange, partial(parse_new_conversation, new_id=new_id))
+    made = await services.state.store.create(
+        exchange.principal.id, new_id("conv_"), new.metadata, stored_items(new.items)
+    )
     await exchange.answer(200, dumps(_object(made)))
 
 
-async def retrieve(runtime: Runtime, exchange: Exchange, conversation: str) -> None:
+async def retrieve(services: Services, exchange: Exchange, conversation: str) -> None:
     """A conversation. Raises NotFound."""
-    await exchange.answer(200, dumps(_object(await _find(runtime, Key(exchange.principal.id, conversation)))))
+    await exchange.answer(200, dumps(_object(await _find(services, Key(exchange.principal.id, conversation)))))
 
 
-async def update(runtime: Runtime, exchange: Exchange, conversation: str) -> None:
+async def update(services: Services, exchange: Exchange, conversation: str) -> None:
     """Replace a conversation's metadata. Raises NotFound."""
-    sent = validate(MetadataUpdate, await _sent(runtime, exchange, parse_object))
-    found = await runtime.store.update(Key(exchange.principal.id, conversation), sent.metadata or {})
+    sent = validate(MetadataUpdate, await _sent(services, exchange, parse_object))
+    found = await services.state.store.update(Key(exchange.principal.id, conversation), sent.metadata or {})
     if found is None:
         raise _unknown()
     await exchange.answer(200, dumps(_object(found)))
 
 
-async def delete(runtime: Runtime, exchange: Exchange, conversation: str) -> None:
+async def delete(services: Services, exchange: Exchange, conversation: str) -> None:
     """Forget a conversation. A turn that runs in it goes on, and is not kept. Raises NotFound."""
-    if not await runtime.store.delete(Key(exchange.principal.id, conversation)):
+    if not await services.state.store.delete(Key(exchange.principal.id, conversation)):
         raise _unknown()
     gone: DeletedConversation = {"id": conversation, "object": "conversation.deleted", "deleted": True}
     await exchange.answer(200, dumps(gone))
 
 
-async def list_items(runtime: Runtime, exchange: Exchange, conversation: str) -> None:
+async def list_items(services: Services, exchange: Exchange, conversation: str) -> None:
     """A page of a conversation's items. Raises NotFound."""
     key, asked = Key(exchange.principal.id, conversation), page_query(exchange.request.query, "desc")
-    await _find(runtime, key)
-    found = await runtime.store.page(key, asked.after, asked.limit, asked.order)
+    await _find(services, key)
+    found = await services.state.store.page(key, asked.after, asked.limit, asked.order)
     if found is None:
         raise unknown_cursor()
     await exchange.answer(200, dumps(page_of([from_stored_json(item.body) for item in found.items], more=found.more)))
 
 
-async def add_items(runtime: Runtime, exchange: Exchange, conversation: str) -> None:
+async def add_items(services: Services, exchange: Exchange, conversation: str) -> None:
     """Add items to a conversation. Raises NotFound, and Conflict while a turn runs in it."""
-    items = await _sent(runtime, exchange, partial(parse_new_items, new_id=new_id))
-    await _add(runtime, Key(exchange.principal.id, conversation), items)
+    items = await _sent(services, exchange, partial(parse_new_items, new_id=new_id))
+    await _add(services, Key(exchange.principal.id, conversation), items)
     await exchange.answer(200, dumps(page_of(items, more=False)))
 
 
-async def get_item(runtime: Runtime, exchange: Exchange, conversation: str, item: str) -> None:
+async def get_item(services: Services, exchange: Exchange, conversation: str, item: str) -> None:
     """One item. Raises NotFound."""
     key = Key(exchange.principal.id, conversation)
-    await _find(runtime, key)
-    found = await runtime.store.item(key, item)
+    await _find(services, key)
+    found = await services.state.store.item(key, item)
     if found is None:
         raise _unknown_item()
     await exchange.answer(200, dumps(from_stored_json(found.body)))
 
 
-async def delete_item(runtime: Runtime, exchange: Exchange, conversation: str, item: str) -> None:
+async def delete_item(services: Services, exchange: Exchange, conversation: str, item: str) -> None:
     """Take one item out. Raises NotFound."""
     key = Key(exchange.principal.id, conversation)
-    found = await _find(runtime, key)
-    if not await runtime.store.delete_item(key, item):
+    found = await _find(services, key)
+    if not await services.state.store.delete_item(key, item):
         raise _unknown_item()
     await exchange.answer(200, dumps(_object(found)))
 
 
-async def _add(runtime: Runtime, key: Key, items: Sequence[dict[str, Any]]) -> None:
+async def _add(services: Services, key: Key, items: Sequence[dict[str, Any]]) -> None:
     """Add items as a turn of their own."""
-    known = await _find(runtime, key)
+    known = await _find(services, key)
     token = new_id("turn_")
     try:
-        locked = await runtime.store.begin(key, token, runtime.leases.seconds)
+        locked = await services.state.store.begin(key, token, services.state.leases.seconds)
         if locked is None:
             text = "A turn is running in this conversation."
             raise Conflict(text, code="conversation_busy", should_retry=False)
@@ -111,19 +113,19 @@ async def _add(runtime: Runtime, key: Key, items: Sequence[dict[str, Any]]) -> N
             raise _unknown()
         check_new(items, {item.id for item in locked.items})
         turn = ConversationTurn(key.id, stored_items(items))
-        await commit(runtime.store, TurnOutcome(principal=key.principal, token=token, conversation=turn))
+        await commit(services.state.store, TurnOutcome(principal=key.principal, token=token, conversation=turn))
     finally:
-        await give_back(partial(runtime.store.release, key, token), "conversation given free")
+        await give_back(partial(services.state.store.release, key, token), "conversation given free")
 
 
-async def _sent(runtime: Runtime, exchange: Exchange, parse: Callable[[bytes], Sent]) -> Sent:
+async def _sent(services: Services, exchange: Exchange, parse: Callable[[bytes], Sent]) -> Sent:
     check_content_type(exchange.request)
-    body = await read_body(exchange.request, runtime.limits, runtime.deadlines)
+    body = await read_body(exchange.request, services.settings.limits, services.settings.deadlines)
     return await parse_body(body, partial(parse, body))
 
 
-async def _find(runtime: Runtime, key: Key) -> Conversation:
-    found = await runtime.store.read(key, items=False)
+async def _find(services: Services, key: Key) -> Conversation:
+    found = await services.state.store.read(key, items=False)
     if found is None:
         raise _unknown()
     return found

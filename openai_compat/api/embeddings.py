@@ -16,37 +16,36 @@ from ..errors import DeadlineExceeded, OpenAICompatError
 from ..policies.content import check_content_type
 from ..turns.slots import SlotRequest
 from ..wire.embeddings import EmbeddingInput, ParsedEmbedding, Vector, check_taken, embedding_list, parse_embedding
-from .admit import admit
 from .body import parse_body, read_body
 from .exchange import Exchange
-from .services import Runtime, logger
+from .services import Services, logger
 
 
-async def create(runtime: Runtime, exchange: Exchange) -> None:
+async def create(services: Services, exchange: Exchange) -> None:
     """Run an embed function and answer with its vectors."""
     check_content_type(exchange.request)
-    body = await read_body(exchange.request, runtime.limits, runtime.deadlines)
+    body = await read_body(exchange.request, services.settings.limits, services.settings.deadlines)
     parsed = await parse_body(body, partial(parse_embedding, body))
-    await admit(runtime, exchange)
-    name, embedder = runtime.embedder(parsed.model, exchange.principal)
+    await services.check_rate(exchange)
+    name, embedder = services.models.embedder(parsed.model, exchange.principal)
     check_taken(parsed.asked, embedder.takes)
-    async with await runtime.slots.take(SlotRequest(1, name, exchange.principal.id)) as seat:
+    async with await services.live.slots.take(SlotRequest(1, name, exchange.principal.id)) as seat:
         exchange.agent_started = True
         seat.borrow()
         run = EmbeddingRun(embedder, parsed.asked, exchange.request_id, seat.give_back)
         seat.close()  # the slot is free when the function has ended
-        runtime.turns.running.add(run)
+        services.live.runner.running.add(run)
         try:
-            await _answer(runtime, exchange, run, parsed)
+            await _answer(services, exchange, run, parsed)
         except OpenAICompatError as error:
             await exchange.fail(without_retry(error))  # at once: stopping the function may take its time
         finally:
-            runtime.turns.running.discard(run)
-            await run.stop(runtime.deadlines.grace)
+            services.live.runner.running.discard(run)
+            await run.stop(services.settings.deadlines.grace)
 
 
-async def _answer(runtime: Runtime, exchange: Exchange, run: EmbeddingRun, parsed: ParsedEmbedding) -> None:
-    vectors = await run.vectors(runtime.deadlines.request)
+async def _answer(services: Services, exchange: Exchange, run: EmbeddingRun, parsed: ParsedEmbedding) -> None:
+    vectors = await run.vectors(services.settings.deadlines.request)
     read = tokens_read(parsed.asked)
     await exchange.answer(200, embedding_list(parsed.model, vectors, read, as_base64=parsed.base64))
 

@@ -12,18 +12,18 @@ from ..wire.json import dumps
 from .body import feed_body
 from .exchange import Exchange
 from .paging import page_of, page_query, unknown_cursor
-from .services import Runtime, new_id, now
+from .services import Services, new_id, now
 
 MAX_PAGE = 10_000
 
 
-async def create(runtime: Runtime, exchange: Exchange) -> None:
+async def create(services: Services, exchange: Exchange) -> None:
     """Keep a file. Raises InvalidRequest, RequestTooLarge (413)."""
-    request, limits = exchange.request, runtime.limits
+    request, limits = exchange.request, services.settings.limits
     check_form(request)
-    await _check_room(runtime, exchange)
+    await _check_room(services, exchange)
     form = upload_form(request.header(b"content-type") or "", limits.file)
-    await feed_body(request, limits.file + OVERHEAD, runtime.deadlines.body, form.feed)
+    await feed_body(request, limits.file + OVERHEAD, services.settings.deadlines.body, form.feed)
     upload = parse_upload(form.parts())
     created = now()
     file = StoredFile(
@@ -35,50 +35,50 @@ async def create(runtime: Runtime, exchange: Exchange) -> None:
         size=len(upload.content),
         expires=None if upload.expires_after is None else created + upload.expires_after,
     )
-    await _check_room(runtime, exchange)  # others may have come meanwhile
-    await runtime.store.put_file(exchange.principal.id, file, upload.content)
+    await _check_room(services, exchange)  # others may have come meanwhile
+    await services.state.store.put_file(exchange.principal.id, file, upload.content)
     await exchange.answer(200, dumps(_object(file)))
 
 
-async def _check_room(runtime: Runtime, exchange: Exchange) -> None:
-    if len(await runtime.store.list_files(exchange.principal.id) or ()) >= runtime.limits.files:
-        text = f"You have {runtime.limits.files} files, which is the limit: delete some."
+async def _check_room(services: Services, exchange: Exchange) -> None:
+    if len(await services.state.store.list_files(exchange.principal.id) or ()) >= services.settings.limits.files:
+        text = f"You have {services.settings.limits.files} files, which is the limit: delete some."
         raise InvalidRequest(text, param="file", code="too_many_files")
 
 
-async def list_files(runtime: Runtime, exchange: Exchange) -> None:
+async def list_files(services: Services, exchange: Exchange) -> None:
     """A page of the caller's files, the newest first; those with a `purpose` if it is given."""
     query = exchange.request.query
     purpose = parse_qs(query).get("purpose", [None])[-1]
     asked = page_query(query, "desc", page=MAX_PAGE, most=MAX_PAGE)
-    files = await runtime.store.list_files(exchange.principal.id, asked.after, asked.order)
+    files = await services.state.store.list_files(exchange.principal.id, asked.after, asked.order)
     if files is None:
         raise unknown_cursor()
     found = [dict(_object(file)) for file in files if purpose in (None, file.purpose)]
     await exchange.answer(200, dumps(page_of(found[: asked.limit], more=len(found) > asked.limit)))
 
 
-async def retrieve(runtime: Runtime, exchange: Exchange, identifier: str) -> None:
+async def retrieve(services: Services, exchange: Exchange, identifier: str) -> None:
     """What is known of a file. Raises NotFound."""
-    file = await runtime.store.get_file(Key(exchange.principal.id, identifier))
+    file = await services.state.store.get_file(Key(exchange.principal.id, identifier))
     if file is None:
         raise _unknown()
     await exchange.answer(200, dumps(_object(file)))
 
 
-async def download(runtime: Runtime, exchange: Exchange, identifier: str) -> None:
+async def download(services: Services, exchange: Exchange, identifier: str) -> None:
     """A file's bytes. Raises NotFound."""
     key = Key(exchange.principal.id, identifier)
-    file = await runtime.store.get_file(key)
-    content = await runtime.store.file_content(key)
+    file = await services.state.store.get_file(key)
+    content = await services.state.store.file_content(key)
     if file is None or content is None:
         raise _unknown()
     await exchange.answer(200, content, *_download(file))
 
 
-async def delete(runtime: Runtime, exchange: Exchange, identifier: str) -> None:
+async def delete(services: Services, exchange: Exchange, identifier: str) -> None:
     """Forget a file. Raises NotFound."""
-    if not await runtime.store.delete_file(Key(exchange.principal.id, identifier)):
+    if not await services.state.store.delete_file(Key(exchange.principal.id, identifier)):
         raise _unknown()
     body: DeletedFile = {"id": identifier, "object": "file", "deleted": True}
     await exchange.answer(200, dumps(body))

@@ -15,7 +15,7 @@ from ..wire.errors import error_frame
 from ..wire.json import from_stored_json, stored_json
 from ..wire.responses.serialize.response import lost_response
 from .exchange import Exchange
-from .services import Runtime
+from .services import Services
 
 POLL_INTERVAL = 0.1
 """Seconds between two looks at the log of a response that another process makes."""
@@ -30,22 +30,22 @@ CANCELLED_WITHIN = 3.0
 """Seconds that the process which makes a response has to hear that it is cancelled."""
 
 
-async def find(runtime: Runtime, key: Key) -> StoredResponse:
+async def find(services: Services, key: Key) -> StoredResponse:
     """A response, given its outcome if its process has died. Raises NotFound."""
-    found = await runtime.store.response(key)
+    found = await services.state.store.response(key)
     if found is None:
         raise NotFound(f"Response with id '{key.id[:64]}' not found.", code="response_not_found", param="response_id")
     if found.running and not found.alive:
-        await _mark_lost(runtime, key, found)
-        found = await runtime.store.response(key) or found
+        await _mark_lost(services, key, found)
+        found = await services.state.store.response(key) or found
     return found
 
 
-async def _mark_lost(runtime: Runtime, key: Key, found: StoredResponse) -> None:
+async def _mark_lost(services: Services, key: Key, found: StoredResponse) -> None:
     """Say that a response has failed, in its log too. Whoever comes second does nothing."""
     error = Unavailable("The process that ran this response has died.", code="worker_lost", should_retry=False)
     last = -1
-    for batch in await runtime.store.events(key, -1):
+    for batch in await services.state.store.events(key, -1):
         last = batch.last
     if key.id.startswith(CHAT):
         body: dict[str, Any] = {}
@@ -55,11 +55,11 @@ async def _mark_lost(runtime: Runtime, key: Key, found: StoredResponse) -> None:
         body, frames, sequence = lost_response(from_stored_json(found.body), error, last)
     failed = replace(found, status="failed", body=stored_json(body))
     events = Events(last + 1, sequence, frames.decode()) if last >= 0 or found.background else None
-    if await runtime.store.end_response(key.principal, failed, events) and found.background:
-        runtime.webhooks.publish("response.failed", key.id, key.principal)
+    if await services.state.store.end_response(key.principal, failed, events) and found.background:
+        services.state.webhooks.publish("response.failed", key.id, key.principal)
 
 
-async def stream_events(runtime: Runtime, key: Key, after: int, here: EventLog | None = None) -> AsyncIterator[bytes]:
+async def stream_events(services: Services, key: Key, after: int, here: EventLog | None = None) -> AsyncIterator[bytes]:
     """The frames of a response after number `after`, as they come, until its outcome; b"" for a heartbeat of silence.
 
     `here` is its log, if it is known.
@@ -67,41 +67,41 @@ async def stream_events(runtime: Runtime, key: Key, after: int, here: EventLog |
     Raises InvalidRequest if it has no log, the log does not reach back so far, or it ends before that number: one that
     was cut off when its process died may lack events that a client has seen.
     """
-    here = here or runtime.logs.live.get(key)
+    here = here or services.state.logs.live.get(key)
     if here is not None:
-        async for frames, last in here.follow(after, runtime.deadlines.heartbeat):
+        async for frames, last in here.follow(after, services.settings.deadlines.heartbeat):
             yield frames
             after = last
         if after > here.last:
             raise _beyond(after)
         if after == here.last:
             return
-    async for frames in _follow_elsewhere(runtime, key, after):
+    async for frames in _follow_elsewhere(services, key, after):
         yield frames
 
 
-async def _follow_elsewhere(runtime: Runtime, key: Key, after: int) -> AsyncIterator[bytes]:
+async def _follow_elsewhere(services: Services, key: Key, after: int) -> AsyncIterator[bytes]:
     looks, told = 0, anyio.current_time()
-    found = await find(runtime, key)
+    found = await find(services, key)
     while True:
         ended = not found.running
-        batches = await runtime.store.events(key, after)
+        batches = await services.state.store.events(key, after)
         if batches and batches[0].first > after + 1:
             raise _gap(batches[0].first)
         if not batches and ended:
-            await _check_log(runtime, key, after)
+            await _check_log(services, key, after)
         for batch in batches:
             yield frames_after(batch, after)
             after, told = batch.last, anyio.current_time()
         if ended:
             return
-        if anyio.current_time() - told >= runtime.deadlines.heartbeat:
+        if anyio.current_time() - told >= services.settings.deadlines.heartbeat:
             yield b""
             told = anyio.current_time()
         looks += 1
         await anyio.sleep(POLL_INTERVAL)
         if not looks % LOOK_AGAIN or batches:
-            found = await find(runtime, key)
+            found = await find(services, key)
 
 
 async def write_followed(exchange: Exchange, followed: AsyncIterator[bytes], comment: bytes) -> None:
@@ -114,11 +114,11 @@ async def write_followed(exchange: Exchange, followed: AsyncIterator[bytes], com
         await exchange.start_stream()
 
 
-async def _check_log(runtime: Runtime, key: Key, after: int) -> None:
+async def _check_log(services: Services, key: Key, after: int) -> None:
     """Raise InvalidRequest if there never was a log, if it is gone, or if number `after` is not in it."""
-    if await runtime.store.events(key, after - 1):
+    if await services.state.store.events(key, after - 1):
         return
-    if await runtime.store.events(key, -1):
+    if await services.state.store.events(key, -1):
         raise _beyond(after)
     text = "The events of this response are not kept. They are for background responses, and for a time only."
     raise InvalidRequest(text, param="stream", code="events_not_kept")
@@ -134,39 +134,39 @@ def _gap(first: int) -> InvalidRequest:
     return InvalidRequest(text, param="starting_after", code="events_not_kept")
 
 
-def snapshot(runtime: Runtime, found: StoredResponse, key: Key) -> dict[str, Any]:
+def snapshot(services: Services, found: StoredResponse, key: Key) -> dict[str, Any]:
     """The Response object; of one that runs in this process as it stands now, elsewhere with its status at least."""
-    here = runtime.responses.get(key)
+    here = services.live.responses.get(key)
     if here is not None and found.running:
         return here.snapshot()
     return {**from_stored_json(found.body), "status": found.status}
 
 
-async def cancel(runtime: Runtime, key: Key) -> StoredResponse:
+async def cancel(services: Services, key: Key) -> StoredResponse:
     """Stop a background response, wherever it runs, and give its outcome. Raises NotFound and InvalidRequest."""
-    found = await find(runtime, key)
+    found = await find(services, key)
     if not found.background:
         text = "Only responses that were made with 'background' can be cancelled."
         raise InvalidRequest(text, param="response_id", code="response_not_background")
-    if found.running and await runtime.store.cancel(key):
-        here = runtime.responses.get(key)
+    if found.running and await services.state.store.cancel(key):
+        here = services.live.responses.get(key)
         if here is not None:
             here.interrupt(Conflict("The turn was cancelled.", code="cancelled", should_retry=False))
-        found = await _outcome(runtime, key)
+        found = await _outcome(services, key)
     return found
 
 
-async def _outcome(runtime: Runtime, key: Key) -> StoredResponse:
+async def _outcome(services: Services, key: Key) -> StoredResponse:
     """What a cancelled response came to; one whose process does not answer is taken from it."""
-    found = await find(runtime, key)
+    found = await find(services, key)
     with anyio.move_on_after(CANCELLED_WITHIN):
         while found.running:
             await anyio.sleep(POLL_INTERVAL / 2)
-            found = await find(runtime, key)
+            found = await find(services, key)
     if found.running:
         body = {**from_stored_json(found.body), "status": "cancelled", "completed_at": None}
         taken = replace(found, status="cancelled", body=stored_json(body))
-        if await runtime.store.take_response(key.principal, taken, None):
-            runtime.webhooks.publish("response.cancelled", key.id, key.principal)
-        found = await find(runtime, key)
+        if await services.state.store.take_response(key.principal, taken, None):
+            services.state.webhooks.publish("response.cancelled", key.id, key.principal)
+        found = await find(services, key)
     return found

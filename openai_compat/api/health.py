@@ -5,20 +5,20 @@ from __future__ import annotations
 from ..errors import Unavailable
 from ..wire.json import dumps
 from .exchange import Exchange
-from .services import Runtime
+from .services import Services
 
 
-async def healthz(runtime: Runtime, exchange: Exchange) -> None:
+async def healthz(services: Services, exchange: Exchange) -> None:
     """The process is alive."""
     await exchange.answer(200, dumps({"status": "ok"}))
 
 
-async def readyz(runtime: Runtime, exchange: Exchange) -> None:
+async def readyz(services: Services, exchange: Exchange) -> None:
     """The server takes new turns. Raises Unavailable (503) while it shuts down.
 
     That the store is away does not make it unready: it can still answer what needs no store, and no process could more.
     """
-    if runtime.slots.closed:
+    if services.live.slots.closed:
         raise Unavailable("The server is shutting down.", code="shutting_down")
-    store = "ok" if await runtime.upkeep.answers() else "unavailable"
-    await exchange.answer(200, dumps({"status": "ready", "running": runtime.slots.used, "store": store}))
+    store = "ok" if await services.state.maintenance.is_available() else "unavailable"
+    await exchange.answer(200, dumps({"status": "ready", "running": services.live.slots.used, "store": store}))

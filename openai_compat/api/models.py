@@ -5,21 +5,21 @@ from __future__ import annotations
 from ..wire.json import dumps
 from ..wire.models import Model, ModelList
 from .exchange import Exchange
-from .services import Runtime
+from .services import Services
 
 
-async def list_models(runtime: Runtime, exchange: Exchange) -> None:
+async def list_models(services: Services, exchange: Exchange) -> None:
     """Every model the caller may use, in the order they were given."""
-    names = [name for name in runtime.models if exchange.principal.may_use(name)]
-    listing: ModelList = {"object": "list", "data": [_model(runtime, name) for name in names]}
+    names = [name for name in services.models.names if exchange.principal.may_use(name)]
+    listing: ModelList = {"object": "list", "data": [_model(services, name) for name in names]}
     await exchange.answer(200, dumps(listing))
 
 
-async def get_model(runtime: Runtime, exchange: Exchange, model: str) -> None:
+async def get_model(services: Services, exchange: Exchange, model: str) -> None:
     """One model. Raises NotFound."""
-    runtime.check_model(model, exchange.principal)
-    await exchange.answer(200, dumps(_model(runtime, model)))
+    services.models.check(model, exchange.principal)
+    await exchange.answer(200, dumps(_model(services, model)))
 
 
-def _model(runtime: Runtime, name: str) -> Model:
-    return {"id": name, "object": "model", "created": runtime.started, "owned_by": runtime.owned_by}
+def _model(services: Services, name: str) -> Model:
+    return {"id": name, "object": "model", "created": services.models.started, "owned_by": services.models.owned_by}

@@ -31,7 +31,7 @@ from .chat_rest import openapi as chat_rest
 from .exchange import Exchange
 from .openapi_rules import with_rules
 from .routing import Operation, Route
-from .services import Runtime
+from .services import Services
 
 REF = "#/components/schemas/{model}"
 
@@ -110,9 +110,9 @@ ANSWERS: Mapping[str, Any] = {
 }
 
 
-async def document(routes: Sequence[Route], needs_key: bool, runtime: Runtime, exchange: Exchange) -> None:
+async def document(routes: Sequence[Route], needs_key: bool, services: Services, exchange: Exchange) -> None:
     """The OpenAPI 3.1 document of these routes. Needs no key."""
-    schemas, about = with_rules(_schemas(), runtime.limits), runtime.chat_rest
+    schemas, about = with_rules(_schemas(), services.settings.limits), services.settings.chat_rest
     if about is not None:
         schemas = {**schemas, **chat_rest.schemas()}
     found: dict[str, Any] = {

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from ..errors import MethodNotAllowed, NotFound, UpgradeRequired
-from .services import Runtime
+from .services import Services
 from .websocket import WebSocketConnection
 
 Endpoint: TypeAlias = Callable[..., Awaitable[None]]
-"""Called with the runtime, the exchange, and the values of the path's parameters."""
+"""Called with the services, the exchange, and the values of the path's parameters."""
 
-Socket: TypeAlias = Callable[[Runtime, WebSocketConnection], Awaitable[None]]
+Socket: TypeAlias = Callable[[Services, WebSocketConnection], Awaitable[None]]
 Public: TypeAlias = Literal["models"]
 
 MAX_SHOWN = 120

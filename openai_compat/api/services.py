@@ -1,4 +1,4 @@
-"""What endpoints need of the server: its agents, its policies, its clock and its ids."""
+"""What endpoints need of their server, in four parts: settings, models, state, and what runs now."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ from ..turns.run_group import Interruptible
 from ..turns.slots import Busy, Slots
 from ..wire.presentation import Visibility
 from ..wire.responses.serialize.stream import ResponseVisibility
+from .exchange import Exchange
 from .idempotency import Idempotency
 
 logger = logging.getLogger("openai_compat")
@@ -71,68 +72,69 @@ class LiveResponses(dict[Key, LiveResponse]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Runtime:
-    """Shared by all endpoints of one server; nothing in it belongs to a request.
+class Settings:
+    """How a server was asked to behave. See `Server` for what each of them means.
 
     Attributes:
-        agents: the backends by model name, in the order they are listed.
-        embedders: what makes embeddings, by model name; an agent may have the same one.
-        unknown_model: what a request for another model gets: a 404, or the first agent.
         agent_headers: names (lower case) of the request headers that agents are given.
-        started: when the server was made, in unix seconds.
-        conversations: how conversations are kept for chat; None keeps none.
-        turn_locks: locks conversations, also where none are kept for chat.
-        leases: what running turns hold in the store.
-        response_visibility: where the agents' own tool calls are shown in the Responses API.
-        turns: runs turns; every API does it with this.
-        webhooks: tells other servers what became of responses.
-        providers: the model providers behind the agents, where they can be looked at and changed.
-        chat_rest: how the chat REST API is served, if it is.
-        upkeep: looks after the store.
-        logs: those of the answers that are made now.
-        responses: the responses that are made now.
-        rates: what counts requests, if there is a limit on them.
-        choice: the provider that was chosen while the server runs.
-        nearby: the room for what only one connection knows.
+        busy: what an assistant message says when there is no slot left; None answers 429.
     """
 
-    agents: Mapping[str, AgentBackend]
-    embedders: Mapping[str, Embedder]
-    unknown_model: Literal["reject", "default"]
-    slots: Slots
-    turns: TurnRunner
-    busy: Busy | None
     limits: Limits
     deadlines: Deadlines
     disconnect: Disconnect
     messages: MessagePolicy
     visibility: Visibility
+    response_visibility: ResponseVisibility
     housekeeping: Housekeeping | None
     conversations: Conversations | None
-    store: Store
-    idempotency: Idempotency
-    rates: RateLimiter | None
+    chat_rest: ChatRest | None
     agent_headers: frozenset[str]
+    busy: Busy | None
+
+    def caller(self, principal: Principal, request: HttpRequest) -> Caller:
+        """Who sends `request`, with the headers that agents are given."""
+        if not self.agent_headers:
+            return Caller(principal)
+        pairs = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers]
+        return Caller(principal, {name: value for name, value in pairs if name in self.agent_headers})
+
+    async def busy_text(self, request: AgentRequest) -> str:
+        """What an assistant message says when there is no slot left."""
+        if self.busy is None or isinstance(self.busy, str):
+            return self.busy or ""
+        text = self.busy(request)
+        return await text if inspect.isawaitable(text) else text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Models:
+    """What can be asked for as a model.
+
+    Attributes:
+        agents: the backends by model name, in the order they are listed.
+        embedders: what makes embeddings, by model name; an agent may have the same one.
+        unknown_model: what a request for another model gets: a 404, or the first agent.
+        owned_by: the owner of the agents that name no provider.
+        started: when the server was made, in unix seconds.
+        providers: the model providers behind the agents, where they can be looked at and changed.
+        choice: the provider that was chosen while the server runs.
+    """
+
+    agents: Mapping[str, AgentBackend]
+    embedders: Mapping[str, Embedder]
+    unknown_model: Literal["reject", "default"]
     owned_by: str
     started: int
-    turn_locks: ConversationLocks
-    leases: Leases
-    response_visibility: ResponseVisibility
-    webhooks: Publisher
-    logs: EventLogs
-    providers: ProviderControl | None = None
-    chat_rest: ChatRest | None = None
-    upkeep: StoreMaintenance
-    nearby: Shares
+    providers: ProviderControl | None
     choice: ChosenProvider = field(default_factory=ChosenProvider)
-    responses: LiveResponses = field(default_factory=LiveResponses)
 
     @property
-    def models(self) -> list[str]:
+    def names(self) -> list[str]:
         """The names of all models: the agents, in the order they were given, then what only makes embeddings."""
         return list(dict.fromkeys([*self.agents, *self.embedders]))
 
-    def check_model(self, model: str, principal: Principal) -> None:
+    def check(self, model: str, principal: Principal) -> None:
         """Raises NotFound (404 `model_not_found`) if a request for this model would get that."""
         self._named(model, self.agents, principal)
 
@@ -191,24 +193,67 @@ class Runtime:
             raise _unknown_model(model)
         return name
 
-    async def check_store(self) -> None:
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """What outlives a request.
+
+    Attributes:
+        locks: locks conversations, also where none are kept for chat.
+        leases: what running turns hold in the store.
+        logs: the event logs of the answers that are made now.
+        maintenance: looks after the store.
+        webhooks: tells other servers what became of responses.
+    """
+
+    store: Store
+    locks: ConversationLocks
+    leases: Leases
+    logs: EventLogs
+    idempotency: Idempotency
+    maintenance: StoreMaintenance
+    webhooks: Publisher
+
+    async def check_available(self) -> None:
         """Raise Unavailable (503 `store_unavailable`) if what an agent is about to make could not be kept."""
-        if not await self.upkeep.answers():
+        if not await self.maintenance.is_available():
             raise Unavailable("The store cannot be used now.", code="store_unavailable")
 
-    def caller(self, principal: Principal, request: HttpRequest) -> Caller:
-        """Who sends `request`, with the headers that agents are given."""
-        if not self.agent_headers:
-            return Caller(principal)
-        pairs = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers]
-        return Caller(principal, {name: value for name, value in pairs if name in self.agent_headers})
 
-    async def busy_text(self, request: AgentRequest) -> str:
-        """What an assistant message says when there is no slot left."""
-        if self.busy is None or isinstance(self.busy, str):
-            return self.busy or ""
-        text = self.busy(request)
-        return await text if inspect.isawaitable(text) else text
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Live:
+    """What runs now.
+
+    Attributes:
+        runner: runs turns; every API does it with this.
+        rates: counts requests, if there is a limit on them.
+        responses: the responses that are made now.
+        connection_responses: the room for responses that only one connection knows.
+    """
+
+    slots: Slots
+    runner: TurnRunner
+    rates: RateLimiter | None
+    connection_responses: Shares
+    responses: LiveResponses = field(default_factory=LiveResponses)
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What endpoints need of their server. Nothing in it belongs to a request."""
+
+    settings: Settings
+    models: Models
+    state: State
+    live: Live
+
+    async def check_rate(self, exchange: Exchange) -> None:
+        """Count the request against its caller's rate limit. Raises RateLimited (429).
+
+        Comes before the agent, its conversation and its slot are looked for; a repeated answer is not counted.
+        """
+        if self.live.rates is not None:
+            exchange.headers += await self.live.rates.count(exchange.principal)
 
 
 def _unknown_model(model: str) -> NotFound:

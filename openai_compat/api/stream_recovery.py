@@ -18,12 +18,12 @@ from ..wire.errors import error_frame
 from ..wire.json import KEEP_ALIVE_BESIDE_IDS
 from .exchange import Exchange
 from .follow import CHAT, stream_events, write_followed
-from .services import Runtime, now
+from .services import Services, now
 
 
 @asynccontextmanager
 async def recoverable_stream(
-    runtime: Runtime,
+    services: Services,
     exchange: Exchange,
     identifier: str,
     draft: Draft | None,
@@ -31,32 +31,34 @@ async def recoverable_stream(
 ) -> AsyncGenerator[EventLogWriter]:
     """The event log of a chat stream. What leaves the block as an exception becomes its last frame, as `failed` has it."""
     key, token = Key(exchange.principal.id, identifier), identifier if draft is None else draft.token
-    writer = EventLogWriter(runtime.logs, key, token, exchange.request_id, ids=True)
+    writer = EventLogWriter(services.state.logs, key, token, exchange.request_id, ids=True)
     await writer.begin(StoredResponse(id=identifier, created=now(), status="in_progress", body="{}"))
-    runtime.logs.live[key] = writer.log
-    runtime.leases.hold(token, _nothing if draft is None else draft.interrupt)
+    services.state.logs.live[key] = writer.log
+    services.state.leases.hold(token, _nothing if draft is None else draft.interrupt)
     try:
         yield writer
     except BaseException as error:
         known = error if isinstance(error, OpenAICompatError) else AgentError("The turn was stopped.")
         status: ResponseStatus = "failed" if known is error else "cancelled"
-        end = partial(_end, runtime, key, token, status=status, frame=failed(known))
+        end = partial(_end, services, key, token, status=status, frame=failed(known))
         await give_back(partial(end, writer), "chat stream ended")
         raise
     finally:
         if draft is None:
-            runtime.leases.drop(token)
-        del runtime.logs.live[key]
+            services.state.leases.drop(token)
+        del services.state.logs.live[key]
         writer.log.end()
 
 
 async def _end(
-    runtime: Runtime, key: Key, token: str, writer: EventLogWriter, *, status: ResponseStatus, frame: bytes
+    services: Services, key: Key, token: str, writer: EventLogWriter, *, status: ResponseStatus, frame: bytes
 ) -> None:
     """Say in the log what became of a turn that failed, or whose client has left for good."""
     response, events = writer.ended(status), await writer.rest(frame)
     with suppress(OpenAICompatError):
-        await runtime.store.commit(TurnOutcome(principal=key.principal, token=token, response=response, events=events))
+        await services.state.store.commit(
+            TurnOutcome(principal=key.principal, token=token, response=response, events=events)
+        )
     writer.record(frame)
 
 
@@ -64,14 +66,14 @@ def _nothing(error: OpenAICompatError) -> None:
     """A stream whose lease was lost goes on; its commit will fail."""
 
 
-async def recover_stream(runtime: Runtime, exchange: Exchange, last_event: str) -> None:
+async def recover_stream(services: Services, exchange: Exchange, last_event: str) -> None:
     """Go on with a stream after the event that its client has seen last; no agent is run. Raises NotFound."""
     identifier, _, number = last_event.rpartition(":")
     if not (number.isascii() and number.isdigit() and len(number) < 15):
         text = "'Last-Event-ID' is not the id of an event of a chat stream."
         raise InvalidRequest(text, param="Last-Event-ID", code="invalid_value")
     key = Key(exchange.principal.id, identifier)
-    if not identifier.startswith(CHAT) or await runtime.store.response(key) is None:
+    if not identifier.startswith(CHAT) or await services.state.store.response(key) is None:
         raise NotFound("No chat stream has this id.", code="completion_not_found", param="Last-Event-ID")
-    await write_followed(exchange, stream_events(runtime, key, int(number)), KEEP_ALIVE_BESIDE_IDS)
+    await write_followed(exchange, stream_events(services, key, int(number)), KEEP_ALIVE_BESIDE_IDS)
     await exchange.end()

@@ -65,14 +65,14 @@ class StoreMaintenance:
             with anyio.move_on_after(PATIENCE):
                 await self._sweeping.wait()
 
-    async def answers(self) -> bool:
+    async def is_available(self) -> bool:
         """Whether the store can be used now."""
         if time.monotonic() - self._asked > QUICKLY:
             self._asked = time.monotonic()
-            self._answers = await self._answers_now()
+            self._answers = await self._is_available_now()
         return self._answers
 
-    async def _answers_now(self) -> bool:
+    async def _is_available_now(self) -> bool:
         try:
             await with_timeout(self._store.check, QUICKLY)
         except Unavailable:

@@ -48,7 +48,7 @@ def as_subject(thing: Any, serve: Callable[[AgentBackend], object], wrap: Wrap |
         thing = Server(cast("Mapping[str, Any]", thing))
     if isinstance(thing, Server):
         target = as_target(wrapped(thing, watch))
-        return Subject(target, dict(zip(thing.runtime.agents, watched, strict=True)))
+        return Subject(target, dict(zip(thing.services.models.agents, watched, strict=True)))
     if isinstance(thing, Target) or is_asgi(thing):
         if wrap is not None:
             raise TypeError("an agent inside an application cannot be reached to put a fault into it")

@@ -55,6 +55,6 @@ class Wrapper:
 def wrapped(server: Server, wrap: Wrap) -> Server:
     """The same server, policies, slots and all, with each of its agents wrapped. The given one stays as it is."""
     other = copy(server)
-    agents = {name: wrap(agent) for name, agent in server.runtime.agents.items()}
-    other.runtime = replace(server.runtime, agents=agents)
+    agents = {name: wrap(agent) for name, agent in server.services.models.agents.items()}
+    other.services = replace(server.services, models=replace(server.services.models, agents=agents))
     return other

@@ -109,7 +109,7 @@ def test_agents_have_the_names_they_are_given(write: Write, targets: list[str], 
         "server = Server({'only': agent})\n",
     )
     loaded = load(targets)
-    assert list(loaded.runtime.agents if isinstance(loaded, Server) else loaded) == models
+    assert list(loaded.services.models.agents if isinstance(loaded, Server) else loaded) == models
 
 
 def test_a_server_of_your_own_is_served() -> None:

@@ -355,7 +355,7 @@ async def test_a_second_drain_does_not_wait_again_for_a_stuck_agent() -> None:
             group.start_soon(lambda: client.post("/v1/chat/completions", json=body))
             assert await anyio.to_thread.run_sync(started.wait, PATIENCE)
             await server.drain(0)
-            assert server.runtime.slots.used == 1
+            assert server.services.live.slots.used == 1
             with pytest.raises(StopIteration):  # returns without waiting for anything
                 server.drain(0).send(None)
             released.set()

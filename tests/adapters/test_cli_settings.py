@@ -64,18 +64,22 @@ def test_what_operators_ask_for_can_be_said_without_a_server_object(monkeypatch:
         *("--chat-rest", "--chat-websocket", "--lease", "1m30s", "--max-answer-size", "2k"),
         *("--background-timeout", "2h", "--head-delay", "0"),
     )
-    runtime = ran.server.runtime
-    assert isinstance(runtime.chat_rest, ChatRest)
+    services = ran.server.services
+    assert isinstance(services.settings.chat_rest, ChatRest)
     route, _ = ran.server._routes.find("/chat")
     assert route is not None
     assert route.socket is not None
-    assert (runtime.deadlines.lease, runtime.deadlines.background, runtime.deadlines.head) == (90, 7200, 0)
-    assert runtime.limits.answer == 2048
+    assert (
+        services.settings.deadlines.lease,
+        services.settings.deadlines.background,
+        services.settings.deadlines.head,
+    ) == (90, 7200, 0)
+    assert services.settings.limits.answer == 2048
 
 
 @requirement("cli.settings")
 def test_what_is_left_out_is_as_a_server_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    ours, plain = served(monkeypatch).server.runtime, Server(lambda prompt: prompt).runtime
+    ours, plain = served(monkeypatch).server.services, Server(lambda prompt: prompt).services
     assert ours.deadlines == plain.deadlines
     assert ours.limits == plain.limits
     assert ours.chat_rest is None
@@ -111,7 +115,7 @@ def test_it_works_in_the_folder_that_is_named_with_the_environment_of_a_file(
     )
     ran = served(monkeypatch, "--working-dir", "sub", "--env-from-file", "env", "--api-key-env", "MY_KEY")
     assert (ran.cwd, ran.folder) == (folder / "sub", folder)
-    assert ran.server.runtime.unknown_model == "default"
+    assert ran.server.services.models.unknown_model == "default"
 
 
 @requirement("cli.proxy-auth")

@@ -99,7 +99,7 @@ async def test_closing_an_async_stream_stops_the_agent(agent_type: type[Endless]
                 break
         await stream.close()
         assert agent.stopped.is_set()
-        await soon(lambda: server.runtime.slots.used == 0)
+        await soon(lambda: server.services.live.slots.used == 0)
 
 
 @pytest.mark.anyio
@@ -118,7 +118,7 @@ async def test_cancelling_the_task_that_waits_stops_the_agent(agent_type: type[E
         with pytest.raises(asyncio.CancelledError):
             await waiting
         assert agent.stopped.is_set()
-        await soon(lambda: server.runtime.slots.used == 0)
+        await soon(lambda: server.services.live.slots.used == 0)
 
 
 @pytest.mark.anyio
@@ -138,7 +138,7 @@ async def test_a_timeout_of_the_async_client_is_the_sdks_own_and_stops_the_agent
                 pass
         await stream.close()
         assert agent.stopped.is_set()
-        await soon(lambda: server.runtime.slots.used == 0)
+        await soon(lambda: server.services.live.slots.used == 0)
 
 
 @pytest.mark.anyio
@@ -248,7 +248,7 @@ def test_closing_a_sync_stream_stops_the_agent(agent_type: type[Endless]) -> Non
                 if content(chunk):
                     break
         assert agent.stopped.is_set()
-        eventually(lambda: server.runtime.slots.used == 0)
+        eventually(lambda: server.services.live.slots.used == 0)
 
 
 @ENDLESS
@@ -265,7 +265,7 @@ def test_a_timeout_of_the_sync_client_is_the_sdks_own_and_stops_the_agent(agent_
             list(stream)
         stream.close()
         assert agent.stopped.is_set()
-        eventually(lambda: server.runtime.slots.used == 0)
+        eventually(lambda: server.services.live.slots.used == 0)
 
 
 def test_the_sync_client_retries_as_against_any_server_and_runs_a_failing_agent_once() -> None:
@@ -367,7 +367,7 @@ async def test_leaving_a_stream_stops_the_agent(agent_type: type[Endless]) -> No
         assert answer.status_code == 200
         await soon(agent.waits.is_set)
     assert agent.stopped.is_set()
-    await soon(lambda: server.runtime.slots.used == 0)
+    await soon(lambda: server.services.live.slots.used == 0)
 
 
 @pytest.mark.anyio
@@ -381,7 +381,7 @@ async def test_cancelling_a_request_stops_the_agent(agent_type: type[Endless], s
         await soon(agent.waits.is_set)
         group.cancel_scope.cancel()
     assert agent.stopped.is_set()
-    await soon(lambda: server.runtime.slots.used == 0)
+    await soon(lambda: server.services.live.slots.used == 0)
 
 
 @pytest.mark.anyio

@@ -196,8 +196,8 @@ def test_the_applications_lifespan_ends_the_servers() -> None:
     server = Server(greeter)
     with asgi_socket(create_app(server)) as url:
         assert httpx2.get(f"{url}/readyz").status_code == 200
-        assert not server.runtime.slots.closed
-    assert server.runtime.slots.closed
+        assert not server.services.live.slots.closed
+    assert server.services.live.slots.closed
 
 
 @pytest.mark.parametrize("parent", [Starlette, FastAPI])
@@ -209,9 +209,9 @@ def test_a_parents_lifespan_runs_the_servers_within_its_own(parent: Any) -> None
     @asynccontextmanager
     async def lifespan(app: Any) -> AsyncGenerator[None]:
         async with server.lifespan():
-            seen.append("open" if not server.runtime.slots.closed else "closed")
+            seen.append("open" if not server.services.live.slots.closed else "closed")
             yield
-        seen.append("open" if not server.runtime.slots.closed else "closed")
+        seen.append("open" if not server.services.live.slots.closed else "closed")
 
     handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     app = parent(lifespan=lifespan)
@@ -239,12 +239,12 @@ async def test_draining_refuses_new_turns_and_waits_for_the_running_ones() -> No
 
         async def drain() -> None:
             await server.drain(20)
-            assert server.runtime.slots.used == 0
+            assert server.services.live.slots.used == 0
 
         group.start_soon(turn)
         await running.wait()
         group.start_soon(drain)
-        await soon(lambda: server.runtime.slots.closed)
+        await soon(lambda: server.services.live.slots.closed)
         refused = await client.post(CHAT, json=ask())
         assert (await client.get("/readyz")).status_code == 503
         assert (await client.get("/healthz")).status_code == 200
@@ -354,7 +354,7 @@ async def test_a_client_that_leaves_during_the_answer_is_sent_no_more() -> None:
     sent = await exchange(endpoint(server), *upload(STREAM), {"type": "http.disconnect"})
     assert [message for message in sent if message.get("more_body") is False] == []
     assert agent.stopped.is_set() or agent.runs == 0
-    assert server.runtime.slots.used == 0
+    assert server.services.live.slots.used == 0
 
 
 async def test_a_send_that_fails_means_that_the_client_has_left(caplog: pytest.LogCaptureFixture) -> None:
@@ -377,7 +377,7 @@ async def test_a_send_that_fails_means_that_the_client_has_left(caplog: pytest.L
     with anyio.fail_after(10):
         await endpoint(server)(scope, receive, send)
     assert agent.stopped.is_set()
-    await soon(lambda: server.runtime.slots.used == 0)
+    await soon(lambda: server.services.live.slots.used == 0)
     assert {record.levelname for record in caplog.records if record.name == "openai_compat"} == {"INFO"}
     assert "ClientDisconnected" in caplog.text
 
@@ -410,7 +410,7 @@ def test_an_agent_is_stopped_behind_a_middleware_that_wraps_receive_and_send() -
                 client.socket.sendall(body)
                 assert agent.waits.wait(10)
             assert agent.stopped.wait(3)
-        eventually(lambda: server.runtime.slots.used == 0)
+        eventually(lambda: server.services.live.slots.used == 0)
 
 
 def test_an_application_made_on_one_loop_serves_on_another() -> None:

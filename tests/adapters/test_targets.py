@@ -40,7 +40,7 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
 
 def models(*targets: str) -> list[str]:
     loaded = load(targets)
-    return list(loaded.runtime.agents if isinstance(loaded, Server) else loaded)
+    return list(loaded.services.models.agents if isinstance(loaded, Server) else loaded)
 
 
 @requirement("cli.targets")

@@ -105,7 +105,7 @@ async def test_a_server_that_cannot_send_any_more_has_lost_its_client(
 
     with anyio.fail_after(10):
         await endpoint(server)(asgi.scope, asgi.receive, send)
-    assert server.runtime.slots.used == 0
+    assert server.services.live.slots.used == 0
     assert "Traceback" not in caplog.text
 
 

@@ -202,7 +202,7 @@ def test_closing_the_answer_stops_the_agent(agent_type: type[Endless]) -> None:
     assert any(b"begun" in piece for piece in pieces)
     answer.close()
     assert agent.stopped.is_set()
-    eventually(lambda: server.runtime.slots.used == 0)
+    eventually(lambda: server.services.live.slots.used == 0)
     answer.close()  # some servers do it twice
 
 

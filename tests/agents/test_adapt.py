@@ -235,7 +235,7 @@ async def test_an_agent_has_any_shape(shape: str, stream: bool) -> None:
     server = Server(SHAPES[shape])
     sent = await answer(server, chat(stream=stream))
     assert (sent.status, sent.text) == (200, "said hi")
-    await eventually(lambda: not server.runtime.slots.used and not agent_threads())
+    await eventually(lambda: not server.services.live.slots.used and not agent_threads())
 
 
 async def test_a_factory_makes_an_agent_for_every_turn() -> None:

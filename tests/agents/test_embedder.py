@@ -63,9 +63,9 @@ async def test_a_client_may_leave_at_every_await_point(kind: Callable[[Diary], A
         server = serving(kind(diary), limits=Limits(slots=1))
         before = tasks()
         over = await cancel_after(steps, handling(server, embedding, sent), how)
-        await eventually(lambda server=server: server.runtime.slots.used == 0)
+        await eventually(lambda server=server: server.services.live.slots.used == 0)
         assert diary.cleaned_up == diary.began <= 1
-        assert not server.runtime.turns.running
+        assert not server.services.live.runner.running
         await eventually(lambda: not agent_threads())
         assert tasks() == before
         assert (await answer(server, embedding())).status == 200
@@ -92,7 +92,7 @@ async def test_whatever_a_function_raises_is_one_500_and_the_server_lives(
         sent = await answer(server, embedding())
         assert (sent.status, sent.error["code"]) == (500, "agent_error")
         assert b"secret" not in sent.data
-    assert server.runtime.slots.used == 0
+    assert server.services.live.slots.used == 0
 
 
 async def test_a_function_that_swallows_its_cancellation_keeps_its_slot_until_it_ends() -> None:
@@ -108,9 +108,9 @@ async def test_a_function_that_swallows_its_cancellation_keeps_its_slot_until_it
     server = serving(stubborn, deadlines=Deadlines(request=0.01, grace=0.01))
     sent = await answer(server, embedding())
     assert (sent.status, sent.error["code"]) == (504, "timeout")
-    assert server.runtime.slots.used == 1
+    assert server.services.live.slots.used == 1
     go.set()
-    await eventually(lambda: server.runtime.slots.used == 0)
+    await eventually(lambda: server.services.live.slots.used == 0)
 
 
 async def test_functions_run_side_by_side() -> None:

@@ -209,7 +209,7 @@ async def test_an_agent_may_raise_anything(name: str, stream: bool) -> None:
             assert (sent.status, sent.error["type"]) == (500, "server_error")
             assert sent.error["code"] in ("agent_error", "upstream_error")
             assert sent.headers["x-should-retry"] == "false"
-        await eventually(lambda server=server: not server.runtime.slots.used)
+        await eventually(lambda server=server: not server.services.live.slots.used)
         assert tasks() == before
     await eventually(lambda: not agent_threads())
 

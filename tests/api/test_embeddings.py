@@ -478,10 +478,10 @@ async def test_a_plain_function_keeps_its_slot_until_it_has_really_ended(
     async with http(server) as client:
         answer = await client.post(URL, json={"model": "small", "input": "a"})
         assert running.is_set()
-        assert server.runtime.slots.used == 1
+        assert server.services.live.slots.used == 1
         go.set()
         with anyio.fail_after(5):
-            await server.runtime.slots.wait_unused()
+            await server.services.live.slots.wait_unused()
     assert error_of(answer) == (504, "server_error", "timeout", None)
     assert "keeps its slot until it ends" in caplog.text
 

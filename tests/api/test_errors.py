@@ -169,7 +169,7 @@ async def test_a_server_that_shuts_down_takes_no_new_turns(stream: bool, connect
     server = Server(agent)
     async with connect(server) as client:
         await client.chat.completions.create(model="agent", messages=HELLO)
-        server.runtime.slots.closed = True
+        server.services.live.slots.closed = True
         with pytest.raises(openai.InternalServerError) as caught:
             await client.chat.completions.create(model="agent", messages=HELLO, stream=stream)
     assert (caught.value.status_code, caught.value.code) == (503, "shutting_down")

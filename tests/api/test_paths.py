@@ -37,7 +37,7 @@ async def test_a_load_balancer_needs_no_key(http: Http) -> None:
     server = Server(Says("Hi"), keys="secret")
     async with http(server) as client:
         alive, ready = await client.get("/healthz"), await client.get("/readyz")
-        server.runtime.slots.closed = True
+        server.services.live.slots.closed = True
         draining = await client.get("/readyz")
     assert (alive.status_code, alive.json()) == (200, {"status": "ok"})
     assert (ready.status_code, ready.json()) == (200, {"status": "ready", "running": 0, "store": "ok"})

@@ -124,7 +124,7 @@ async def test_a_server_that_ends_leaves_the_others_webhooks_alone() -> None:
 
     settings = Webhooks("https://hooks.example/here", secret="a secret", post=slow)
     first, second = Server(echo, webhooks=settings), Server(echo, webhooks=settings)
-    second.runtime.webhooks.publish("response.completed", "resp_1", "ann")
+    second.services.state.webhooks.publish("response.completed", "resp_1", "ann")
     await stuck.wait()
     with anyio.fail_after(20):
         async with first.lifespan():

@@ -84,7 +84,7 @@ async def test_a_client_that_leaves_leaves_no_process_behind(tmp_path: Path, str
             await until(lambda: len(pids(file)) == 2)
             group.cancel_scope.cancel()
     await until(lambda: not any([alive(pid) for pid in pids(file)]))
-    await until(lambda: not server.runtime.slots.used)
+    await until(lambda: not server.services.live.slots.used)
 
 
 async def test_the_deadline_ends_the_command(tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ async def test_the_deadline_covers_what_comes_before_the_agent(kind: str) -> Non
         await eventually(lambda: sent.begun and sent.complete)
         assert (sent.status, sent.error["type"], sent.complete) == (503, "server_error", True)
         store.thaw()
-    assert server.runtime.slots.used == 0
+    assert server.services.live.slots.used == 0
 
 
 @requirement("server.frozen_store")

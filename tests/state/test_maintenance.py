@@ -128,7 +128,7 @@ async def test_a_store_that_will_never_do_keeps_a_server_from_serving(tmp_path: 
         async with server.lifespan():
             raise AssertionError("served")
     assert file.read_bytes().startswith(b"this is no database")
-    await server.runtime.store.aclose()
+    await server.services.state.store.aclose()
 
 
 @requirement("store.url")
@@ -138,7 +138,7 @@ async def test_a_server_closes_the_store_that_it_opened_and_no_other(tmp_path: P
         pass
     opened = Server(Recorder(), store=f"sqlite:///{tmp_path}/state.db")
     async with opened.lifespan():
-        await opened.runtime.store.create("ann", "conv_1", {}, [])
+        await opened.services.state.store.create("ann", "conv_1", {}, [])
     assert mine.closed == 0
     assert [path.name for path in tmp_path.iterdir()] == ["state.db"]  # no -wal: the last connection is gone
     with sqlite3.connect(tmp_path / "state.db") as connection:

@@ -181,7 +181,7 @@ async def test_after_any_failure_the_next_request_is_right() -> None:
     async with in_process(server) as client:
         statuses = [(await client.post(CHAT, json=ask())).status_code for _ in range(6)]
     assert statuses == [500, 200, 500, 200, 504, 200]
-    assert server.runtime.slots.used == 0
+    assert server.services.live.slots.used == 0
 
 
 def _raise(error: BaseException) -> Callable[[], str]:

@@ -71,7 +71,7 @@ def test_whatever_a_command_does_its_turn_ends_its_processes_are_gone_and_the_ne
             assert answer.headers["x-should-retry"] == "false"
         else:
             assert "all is well" in answer.text
-        eventually(lambda: server.runtime.slots.used == 0)
+        eventually(lambda: server.services.live.slots.used == 0)
         eventually(lambda: not [pid for pid in pids(tmp_path / "pids") if alive(pid)])
         following = client.post(CHAT, json=ask(messages=[{"role": "user", "content": "be well"}]))
     assert following.json()["choices"][0]["message"]["content"] == "all is well"

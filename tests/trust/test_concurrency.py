@@ -115,7 +115,7 @@ async def test_clients_that_leave_leave_nothing_of_theirs_in_the_others_answers(
                 for number in range(48):
                     leaves_after = dice.randrange(8_000) if number % 2 else None
                     group.start_soon(one, f"number {number}", dice.choice(["async", "thread"]), leaves_after)
-        await soon(lambda: server.runtime.slots.used == 0)
+        await soon(lambda: server.services.live.slots.used == 0)
     assert len(finished) == 24
 
 

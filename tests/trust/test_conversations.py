@@ -252,7 +252,7 @@ async def test_two_openai_clients_racing_on_one_conversation_never_interleave(bu
         for http, name in ((one, "one"), (two, "two")):
             sdk = openai.AsyncOpenAI(base_url="http://localhost/v1", api_key="any", http_client=http, max_retries=0)
             group.start_soon(race, sdk, name)
-    kept = await server.runtime.store.read(Key(ANONYMOUS.id, "c"))
+    kept = await server.services.state.store.read(Key(ANONYMOUS.id, "c"))
     assert kept is not None
     history = [m["content"] for m in chat_messages_of([json.loads(item.body) for item in kept.items])]
     assert agent.most == 1
@@ -299,7 +299,7 @@ async def test_a_place_in_a_queue_is_given_up_by_those_who_leave(for_what: str) 
             await turn("leaves too")
         go_on.set()
     assert runs == ["first", "stays"]
-    assert server.runtime.slots.used == 0
+    assert server.services.live.slots.used == 0
 
 
 def test_one_who_hangs_up_while_queueing_is_not_served_later(caplog: pytest.LogCaptureFixture) -> None:

@@ -26,7 +26,7 @@ LEAVE: list[Callable[[RawClient], None]] = [lambda client: client.socket.close()
 
 def settled(server: Server, url: str) -> None:
     """No run is left, and the next request is answered right."""
-    eventually(lambda: server.runtime.slots.used == 0, 3)
+    eventually(lambda: server.services.live.slots.used == 0, 3)
     assert httpx2.get(f"{url}/readyz").json() == {"status": "ready", "running": 0, "store": "ok"}
 
 
@@ -144,7 +144,7 @@ def test_an_agent_that_swallows_its_cancellation_hurts_nobody_else(caplog: pytes
         eventually(lambda: "still runs" in caplog.text)
         other = ask(messages=[{"role": "user", "content": "somebody else"}])
         assert httpx2.post(f"{url}{CHAT}", json=other).json()["choices"][0]["message"]["content"] == "ended"
-        eventually(lambda: server.runtime.slots.used == 1)
+        eventually(lambda: server.services.live.slots.used == 1)
         go.set()
         settled(server, url)
 
@@ -184,7 +184,7 @@ def test_when_everybody_leaves_at_once_all_slots_are_free() -> None:
                 client.chat(stream=True)
             for client in clients:
                 client.read_until(b"begun")
-            assert server.runtime.slots.used == 40
+            assert server.services.live.slots.used == 40
             for client in clients:
                 client.socket.close()
             settled(server, url)
@@ -305,7 +305,7 @@ async def test_a_request_may_be_cancelled_at_every_step(kind: str, stream: bool)
             group.start_soon(handle)
             await steps(number)
             group.cancel_scope.cancel()
-        await soon(lambda: server.runtime.slots.used == 0, 3)
+        await soon(lambda: server.services.live.slots.used == 0, 3)
         assert flag.begun == flag.ended
         return answered
 
@@ -348,7 +348,7 @@ async def test_a_client_may_leave_at_every_step(kind: str, stream: bool) -> None
                 group.start_soon(app, scope, receive, send)
                 await steps(number)
                 gone.set()
-        await soon(lambda: server.runtime.slots.used == 0, 3)
+        await soon(lambda: server.services.live.slots.used == 0, 3)
         assert flag.begun == flag.ended
         return bool(sent) and sent[-1].get("more_body") is False
 

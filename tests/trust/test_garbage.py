@@ -119,11 +119,11 @@ def cancelled(path: str, body: Mapping[str, Any], **server: Any) -> Any:
                 await serving.handle(request(path, body), sent)
 
             task = spawn(handle, "request", lambda: None)
-            while not serving.runtime.slots.used or (body.get("stream") and not sent.bodies):
+            while not serving.services.live.slots.used or (body.get("stream") and not sent.bodies):
                 await anyio.lowlevel.checkpoint()
             task.cancel()
             await task.wait()
-            while serving.runtime.slots.used or serving.runtime.responses:
+            while serving.services.live.slots.used or serving.services.live.responses:
                 await anyio.lowlevel.checkpoint()
 
         return once

@@ -180,7 +180,7 @@ def test_a_client_that_does_not_read_holds_the_agent_up_and_is_cut_off(kind: typ
         assert agent.stopped.wait(20)
         assert agent.taken < 24_000_000
         assert resident() - before < 40_000_000
-        eventually(lambda: server.runtime.slots.used == 0)
+        eventually(lambda: server.services.live.slots.used == 0)
         received = client.read_to_end()
     assert b"[DONE]" not in received
     assert not received.endswith(b"0\r\n\r\n")  # cut, not ended
@@ -200,7 +200,7 @@ async def test_a_silent_agent_is_stopped_at_the_deadline(agent_type: type[Endles
     assert error_of(answer) == (504, "server_error", "timeout", None)
     assert answer.headers["x-should-retry"] == "false"
     assert agent.stopped.is_set()
-    assert server.runtime.slots.used == 0
+    assert server.services.live.slots.used == 0
 
 
 async def test_a_silent_agent_whose_stream_has_begun_gets_an_error_event() -> None:
@@ -236,7 +236,7 @@ async def test_a_chatty_agent_is_stopped_at_the_deadline_too(pause: Callable[[],
     assert b'"finish_reason":"' not in answer.content
     last = answer.content[answer.content.rindex(b"data: ") :]
     assert frames(last)[0]["error"]["code"] == "timeout"
-    assert server.runtime.slots.used == 0
+    assert server.services.live.slots.used == 0
 
 
 async def test_an_agent_that_goes_on_after_its_end_without_ever_waiting_is_stopped() -> None:
@@ -255,7 +255,7 @@ async def test_an_agent_that_goes_on_after_its_end_without_ever_waiting_is_stopp
                 answer = await client.post(CHAT, json=ask(stream=stream))
             assert "all" in answer.text
             assert "more" not in answer.text
-    assert server.runtime.slots.used == 0
+    assert server.services.live.slots.used == 0
 
 
 # 115-116: slots
@@ -309,7 +309,7 @@ async def test_choices_take_a_slot_each_all_or_none() -> None:
         assert (await client.post(CHAT, json=ask(n=3))).status_code == 200
         assert error_of(await client.post(CHAT, json=ask(n=4)))[0] == 429
     assert agent.runs == 3
-    assert server.runtime.slots.used == 0
+    assert server.services.live.slots.used == 0
 
 
 async def test_slots_come_back_from_every_kind_of_end() -> None:
@@ -329,13 +329,13 @@ async def test_slots_come_back_from_every_kind_of_end() -> None:
         for prompt, stream in [(p, s) for p in ("fail at once", "fail later", "fine") for s in (False, True)] * 3:
             answer = await client.post(CHAT, json=ask(messages=[{"role": "user", "content": prompt}], stream=stream))
             assert answer.status_code in (200, 500)
-            assert server.runtime.slots.used == 0
+            assert server.services.live.slots.used == 0
         for _ in range(3):
             body = ask(messages=[{"role": "user", "content": "wait"}], stream=True)
             async with client.stream("POST", CHAT, json=body) as answer:
                 assert answer.status_code == 200
-                assert server.runtime.slots.used == 1
-            assert server.runtime.slots.used == 0
+                assert server.services.live.slots.used == 1
+            assert server.services.live.slots.used == 0
         assert error_of(await client.post(CHAT, json=ask(temperature=9)))[0] == 400
         assert (await client.post(CHAT, json=ask())).status_code == 200
 
@@ -371,7 +371,7 @@ async def test_fifteen_hundred_requests_leave_nothing_behind() -> None:
         assert open_files() == files
     assert asyncio.all_tasks() == tasks
     await soon(lambda: not [t for t in threading.enumerate() if t.name == "openai-compat agent"])
-    assert server.runtime.slots.used == 0
+    assert server.services.live.slots.used == 0
 
 
 def test_three_hundred_streams_left_early_leave_nothing_behind() -> None:
@@ -381,7 +381,7 @@ def test_three_hundred_streams_left_early_leave_nothing_behind() -> None:
         with RawClient(url) as first:
             first.chat(stream=True)
             first.read_until(b"begun")
-        eventually(lambda: server.runtime.slots.used == 0)
+        eventually(lambda: server.services.live.slots.used == 0)
         files, threads, memory = open_files(), threading.active_count(), resident()
         tasks = set(_AsyncioTask._running)
         for _ in range(10):
@@ -391,7 +391,7 @@ def test_three_hundred_streams_left_early_leave_nothing_behind() -> None:
             for number, client in enumerate(clients):
                 client.read_until(b"begun")
                 client.reset() if number % 2 else client.socket.close()
-        eventually(lambda: server.runtime.slots.used == 0)
+        eventually(lambda: server.services.live.slots.used == 0)
         eventually(lambda: open_files() == files)
         eventually(lambda: threading.active_count() <= threads)
         eventually(lambda: tasks >= _AsyncioTask._running)
@@ -468,7 +468,7 @@ async def test_a_plain_answer_without_end_fails_at_a_limit(make: Callable[[], An
             answer = await client.post(CHAT, json=ask(**fields))
     assert error_of(answer) == (502, "server_error", "answer_too_large", None)
     assert answer.headers["x-should-retry"] == "false"
-    assert server.runtime.slots.used == 0
+    assert server.services.live.slots.used == 0
 
 
 async def test_tool_arguments_without_end_fail_at_the_same_limit() -> None:

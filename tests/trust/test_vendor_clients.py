@@ -117,10 +117,10 @@ async def test_a_request_refused_before_its_run_is_repeated_by_the_sdk() -> None
                 answer = await client.post(CHAT, content=await request.aread(), headers=request.headers)
             if answer.status_code == 429:
                 refused.set()
-                server.runtime.slots.release(SEAT)
+                server.services.live.slots.release(SEAT)
             return httpx2.Response(answer.status_code, headers=answer.headers, content=answer.content)
 
-    await server.runtime.slots.take(SEAT)
+    await server.services.live.slots.take(SEAT)
     async with openai.AsyncOpenAI(http_client=httpx2.AsyncClient(transport=Noticing()), **DEFAULTS) as sdk:
         answer = await sdk.chat.completions.create(model="agent", messages=HI)
     assert answer.choices[0].finish_reason == "stop"

@@ -129,7 +129,7 @@ KINDS = [async_generator, coroutine, generator, function, factory, plain_factory
 def check_left_behind(server: Server, sent: Recorder, diary: Diary, before: int, *, over: bool) -> None:
     """What must hold after a request, whether it was brought to its end or cancelled anywhere."""
     assert diary.cleaned_up == diary.began
-    assert server.runtime.slots.used == 0
+    assert server.services.live.slots.used == 0
     assert tasks() == before
     assert not agent_threads()
     if over:
@@ -172,7 +172,7 @@ async def test_a_client_with_several_choices_may_leave_at_every_await_point(stre
         before = tasks()
         over = await cancel_after(steps, handling(server, lambda: chat(stream=stream, n=3), sent), "task")
         assert diary.cleaned_up == diary.began <= 3
-        assert server.runtime.slots.used == 0
+        assert server.services.live.slots.used == 0
         assert tasks() == before
         if over:
             break
@@ -201,7 +201,7 @@ async def test_the_client_of_an_agent_that_talks_without_end_may_leave(stream: b
             group.start_soon(server.handle, chat(stream=stream), take)
             await eventually(lambda: diary.began > 20)
             group.cancel_scope.cancel()
-    assert (diary.cleaned_up, server.runtime.slots.used) == (1, 0)
+    assert (diary.cleaned_up, server.services.live.slots.used) == (1, 0)
 
 
 async def test_a_body_that_is_still_coming_starts_no_agent() -> None:
@@ -216,7 +216,7 @@ async def test_a_body_that_is_still_coming_starts_no_agent() -> None:
         server = Server(async_generator(diary))
         request = HttpRequest("POST", "/v1/chat/completions", "", [(b"host", b"localhost")], slowly())
         assert not await cancel_after(steps, handling(server, lambda request=request: request, sent), "task")
-        assert (diary.began, server.runtime.slots.used, sent.messages) == (0, 0, [])
+        assert (diary.began, server.services.live.slots.used, sent.messages) == (0, 0, [])
 
 
 # agents that do not stop as they should
@@ -259,7 +259,7 @@ async def test_an_agent_that_swallows_its_cancellation_is_ended_at_its_next_word
 
     server, before = Server(stubborn), tasks()
     sent = await leave_once(server, diary, "scope", stream=stream)
-    await eventually(lambda: not server.runtime.slots.used)
+    await eventually(lambda: not server.services.live.slots.used)
     assert diary == Diary(began=1, cleaned_up=1, log=["swallowed"])
     assert (sent.messages, tasks()) == ([], before)
 
@@ -277,7 +277,7 @@ async def test_an_agent_that_swallows_its_cancellation_and_returns_is_over() -> 
 
     server = Server(stubborn)
     sent = await leave_once(server, diary, "scope", stream=True)
-    await eventually(lambda: not server.runtime.slots.used)
+    await eventually(lambda: not server.services.live.slots.used)
     assert (diary.cleaned_up, sent.messages) == (1, [])
 
 
@@ -297,7 +297,7 @@ async def test_an_agent_that_raises_while_it_is_stopped_harms_nobody(error: Base
 
     server, before = Server(angry), tasks()
     sent = await leave_once(server, diary, "scope", stream=stream)
-    assert (diary.cleaned_up, server.runtime.slots.used, sent.messages, tasks()) == (1, 0, [], before)
+    assert (diary.cleaned_up, server.services.live.slots.used, sent.messages, tasks()) == (1, 0, [], before)
 
 
 async def test_asynchronous_clean_up_is_let_finish(anyio_backend: str) -> None:
@@ -317,7 +317,7 @@ async def test_asynchronous_clean_up_is_let_finish(anyio_backend: str) -> None:
 
     server = Server(careful)
     await leave_once(server, diary, "scope", stream=True)
-    assert (diary.cleaned_up, server.runtime.slots.used) == (1, 0)
+    assert (diary.cleaned_up, server.services.live.slots.used) == (1, 0)
 
 
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "plain"])
@@ -334,10 +334,10 @@ async def test_a_thread_that_blocks_is_not_waited_for_and_keeps_its_slot_until_i
 
     server, before = Server(blocking, deadlines=Deadlines(grace=0.05)), tasks()
     sent = await leave_once(server, diary, "scope", stream=stream)
-    assert (sent.messages, server.runtime.slots.used, diary.cleaned_up) == ([], 1, 0)
+    assert (sent.messages, server.services.live.slots.used, diary.cleaned_up) == ([], 1, 0)
     assert "still runs" in caplog.text
     release.set()
-    await eventually(lambda: not server.runtime.slots.used)
+    await eventually(lambda: not server.services.live.slots.used)
     assert (diary.cleaned_up, tasks(), sent.messages) == (1, before, [])
     await eventually(lambda: not agent_threads())
 
@@ -354,7 +354,7 @@ async def test_a_blocking_agent_can_see_that_it_is_to_stop() -> None:
 
     server = Server(polite)
     await leave_once(server, diary, "scope", stream=True)
-    assert (diary.cleaned_up, server.runtime.slots.used) == (1, 0)
+    assert (diary.cleaned_up, server.services.live.slots.used) == (1, 0)
 
 
 async def test_an_abandoned_generator_is_closed_in_its_own_thread() -> None:
@@ -372,7 +372,7 @@ async def test_an_abandoned_generator_is_closed_in_its_own_thread() -> None:
 
     server = Server(endless)
     await leave_once(server, diary, "scope", stream=True)
-    assert (diary.cleaned_up, server.runtime.slots.used) == (1, 0)
+    assert (diary.cleaned_up, server.services.live.slots.used) == (1, 0)
     assert threads[0] == threads[1] != threading.get_ident()
 
 
@@ -391,7 +391,7 @@ async def test_a_generator_that_raises_while_it_is_closed_harms_nobody(caplog: p
     caplog.set_level("INFO", "openai_compat")
     server = Server(angry)
     await leave_once(server, diary, "scope", stream=True)
-    assert (diary.cleaned_up, server.runtime.slots.used) == (1, 0)
+    assert (diary.cleaned_up, server.services.live.slots.used) == (1, 0)
     assert "RuntimeError: secret" in caplog.text
 
 
@@ -405,9 +405,9 @@ async def test_an_agent_cut_by_a_stop_sequence_keeps_its_slot_until_its_thread_h
 
     server = Server(slow_to_end, deadlines=Deadlines(grace=0.05))
     sent = await answer(server, chat(stop=["STOP"], stream=True))
-    assert (sent.text, sent.complete, server.runtime.slots.used, after) == ("one ", True, 1, [])
+    assert (sent.text, sent.complete, server.services.live.slots.used, after) == ("one ", True, 1, [])
     release.set()
-    await eventually(lambda: not server.runtime.slots.used)
+    await eventually(lambda: not server.services.live.slots.used)
     assert after == ["ended"]
 
 
@@ -463,4 +463,4 @@ async def test_a_backend_is_asked_to_stop_before_it_is_cancelled() -> None:
             await eventually(lambda: log)
             group.cancel_scope.cancel()
     assert log == ["began", "asked, cancelled True", "cancelled"]
-    assert server.runtime.slots.used == 0
+    assert server.services.live.slots.used == 0

@@ -78,7 +78,7 @@ async def test_the_request_deadline_may_pass_at_every_await_point(kind: Callable
         over = await jump_after(steps, server, chat(stream=stream), sent, 2000)
         check_told(sent, stream=stream)
         assert diary.cleaned_up == diary.began
-        assert server.runtime.slots.used == 0
+        assert server.services.live.slots.used == 0
         assert tasks() == before
         assert not agent_threads()
         outcomes.add(sent.status)
@@ -147,7 +147,7 @@ async def test_an_agent_that_never_ends_is_stopped_at_the_request_deadline(agent
         group.start_soon(server.handle, chat(stream=stream), sent)
         await eventually(lambda: diary.done >= 3 if agent is steady else diary.began)
         clocks.jump(101)
-    assert (diary.cleaned_up, server.runtime.slots.used) == (1, 0)
+    assert (diary.cleaned_up, server.services.live.slots.used) == (1, 0)
     if stream and agent is steady:
         assert sent.events[-1]["error"] == {
             "message": "The agent took too long and was stopped.",
@@ -174,9 +174,9 @@ async def test_a_blocked_thread_does_not_keep_the_client_waiting_beyond_the_dead
         await eventually(lambda: diary.began)
         clocks.jump(101)
         await eventually(lambda: sent.begun and sent.complete)  # within the grace period, which has not passed
-        assert (sent.status, server.runtime.slots.used) == (504, 1)
+        assert (sent.status, server.services.live.slots.used) == (504, 1)
         release.set()
-    assert server.runtime.slots.used == 0
+    assert server.services.live.slots.used == 0
 
 
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "plain"])
@@ -209,7 +209,7 @@ async def test_a_client_that_does_not_read_is_cut_at_the_write_deadline(stream: 
         clocks.jump(101)
     assert [type(error) for error in ended] == [ClientTooSlow]
     assert len(sent.messages) == first + 1
-    assert (diary.cleaned_up, server.runtime.slots.used) == (1, 0)
+    assert (diary.cleaned_up, server.services.live.slots.used) == (1, 0)
 
 
 async def say(prompt: str) -> AsyncIterator[str]:

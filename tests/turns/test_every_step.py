@@ -89,7 +89,7 @@ class Trip:
         assert (await answer(self.server, self.turn("one"))).status == 200
 
     async def kept(self) -> list[str]:
-        found = await self.server.runtime.store.read(Key(ANONYMOUS.id, "trip"))
+        found = await self.server.services.state.store.read(Key(ANONYMOUS.id, "trip"))
         return [
             m["content"] for m in chat_messages_of([json.loads(item.body) for item in (found.items if found else ())])
         ]
@@ -101,7 +101,7 @@ class Trip:
         following = await answer(self.server, self.turn("next"))
         assert following.status == 200, following.error
         assert self.agent.seen[-1] == [*kept, "next"]
-        assert self.server.runtime.slots.used == 0
+        assert self.server.services.live.slots.used == 0
         return kept
 
 
@@ -198,7 +198,7 @@ async def test_whoever_is_told_how_a_turn_ended_can_go_on_at_once(stream: bool, 
 
     async def send(message: Any) -> None:
         if isinstance(message, ResponseBody) and not message.more:
-            locked = await trip.server.runtime.store.begin(Key(ANONYMOUS.id, "trip"), "next")
+            locked = await trip.server.services.state.store.begin(Key(ANONYMOUS.id, "trip"), "next")
             ends.append(locked is not None)
 
     with anyio.fail_after(20):
@@ -217,7 +217,7 @@ async def test_nor_does_an_answer_that_the_server_is_busy_hold_the_conversation(
             answers.append((await answer(trip.server, trip.turn("again"))).status)
 
     with anyio.fail_after(20):
-        await trip.server.runtime.slots.take(SlotRequest(1, "agent", "somebody"))
+        await trip.server.services.live.slots.take(SlotRequest(1, "agent", "somebody"))
         await trip.server.handle(trip.turn("two"), send)
     assert answers == [200]
     assert await trip.kept() == BEFORE
@@ -255,11 +255,11 @@ async def test_one_who_stops_waiting_for_the_conversation_at_any_step_leaves_it_
         trip, sent = Trip(conversations={"busy": busy}), Recorder()
         await trip.begin()
         token = "held"
-        assert await trip.server.runtime.store.begin(Key(ANONYMOUS.id, "trip"), token) is not None
+        assert await trip.server.services.state.store.begin(Key(ANONYMOUS.id, "trip"), token) is not None
         call = handling(trip.server, lambda: trip.turn("two"), sent)  # noqa: B023
         assert not await cancel_after(steps, call, "scope")
         assert trip.agent.seen == [["one"]]
-        await trip.server.runtime.store.release(Key(ANONYMOUS.id, "trip"), token)
+        await trip.server.services.state.store.release(Key(ANONYMOUS.id, "trip"), token)
         assert await trip.check() == BEFORE
         if steps == 40:
             break

@@ -61,9 +61,9 @@ async def test_an_answer_that_is_repaired_keeps_its_slot(stream: bool, more: dic
         group.start_soon(server.handle, formed("first", stream=stream, **more), first)
         await agent.begun.wait()
         group.start_soon(server.handle, formed("second"), second)
-        await eventually(lambda: server.runtime.slots.waiting)
+        await eventually(lambda: server.services.live.slots.waiting)
         agent.go_on.set()
-    await eventually(lambda: not server.runtime.slots.used)
+    await eventually(lambda: not server.services.live.slots.used)
     assert (first.status, second.status) == (200, 200), (first.data, second.data)
     assert agent.runs == ["first", "first", "second"]
 
@@ -75,7 +75,7 @@ async def test_without_a_queue_an_answer_that_is_repaired_is_not_refused() -> No
     sent = await answer(server, formed("first"))
     assert sent.status == 200
     assert agent.runs == ["first", "first"]
-    assert server.runtime.slots.used == 0
+    assert server.services.live.slots.used == 0
 
 
 class Shortened:
@@ -123,12 +123,12 @@ async def test_a_turn_keeps_its_slot_while_its_client_runs_a_tool() -> None:
     async with chat_websocket(server) as client:
         await client.say("hi", tools=[WEATHER])
         await client.until("tool_call")
-        assert server.runtime.slots.used == 1
+        assert server.services.live.slots.used == 1
         refused = await answer(server, chat())
         assert refused.status == 429
         await client.send(type="tool_result", tool_call_id="call_1", thread_id="t", result="sunny")
         assert text(await client.until()) == "It is sunny."
-    await eventually(lambda: not server.runtime.slots.used)
+    await eventually(lambda: not server.services.live.slots.used)
 
 
 @requirement("server.one_slot")
@@ -143,7 +143,7 @@ async def test_whoever_has_read_an_answer_to_its_end_finds_its_slot_free(stream:
         async def __call__(self, message: Any) -> None:
             await super().__call__(message)
             if b"response.completed" in getattr(message, "data", b"") or getattr(message, "more", True) is False:
-                used.append(server.runtime.slots.used)
+                used.append(server.services.live.slots.used)
 
     sent = Reader()
     await server.handle(formed("first", stream=stream), sent)

@@ -149,7 +149,7 @@ async def test_an_endless_plain_answer_is_ended_at_the_limit() -> None:
     server = Server(endless, limits=Limits(answer=10_000))
     sent = await answer(server, chat())
     assert (sent.status, sent.error["code"]) == (502, "answer_too_large")
-    await eventually(lambda: not server.runtime.slots.used)
+    await eventually(lambda: not server.services.live.slots.used)
 
 
 # slots
@@ -177,7 +177,7 @@ async def test_never_more_agents_run_than_there_are_slots() -> None:
         for number in range(30):
             group.start_soon(call, number % 2 == 0)
         await eventually(lambda: len(answers) == 26)
-        assert (running, server.runtime.slots.used) == (4, 4)
+        assert (running, server.services.live.slots.used) == (4, 4)
         go.set()
     refused = [sent for sent in answers if sent.status == 429]
     assert (len(refused), most) == (26, 4)
@@ -195,9 +195,9 @@ async def test_each_choice_takes_a_slot_and_all_or_none_are_taken() -> None:
 
     server = Server(say, limits=Limits(slots=3))
     assert (await answer(server, chat(n=3))).status == 200
-    await eventually(lambda: not server.runtime.slots.used)
+    await eventually(lambda: not server.services.live.slots.used)
     assert (await answer(server, chat(n=4))).status == 429
-    assert server.runtime.slots.used == 0
+    assert server.services.live.slots.used == 0
 
 
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "plain"])
@@ -212,7 +212,7 @@ async def test_slots_come_back_whatever_happened(stream: bool) -> None:
     server, before = Server(agent, limits=Limits(slots=1)), tasks()
     for _ in range(3):
         assert (await answer(server, chat(stream=stream))).status in (200, 500)
-        await eventually(lambda: not server.runtime.slots.used)
+        await eventually(lambda: not server.services.live.slots.used)
     assert tasks() == before
 
 
@@ -266,7 +266,7 @@ async def test_choices_are_stopped_all_at_once() -> None:
             await eventually(lambda: len(runs) == 3)
             group.cancel_scope.cancel()
     assert runs == [0, 1, 2, "ended", "ended", "ended"]
-    assert server.runtime.slots.used == 0
+    assert server.services.live.slots.used == 0
 
 
 @pytest.mark.parametrize("stream", [True, False], ids=["streamed", "plain"])
@@ -286,7 +286,7 @@ async def test_one_choice_that_fails_fails_the_answer_and_stops_the_others(strea
     server = Server(agent)
     sent = await answer(server, chat(n=3, stream=stream))
     assert (sent.status, sent.error["code"]) == (500, "agent_error")
-    await eventually(lambda: not server.runtime.slots.used)
+    await eventually(lambda: not server.services.live.slots.used)
     assert (len(runs), len(stopped)) == (3, 2)
 
 
@@ -316,7 +316,7 @@ async def test_an_agent_that_fails_after_its_end_has_answered(caplog: pytest.Log
     server = Server(agent)
     assert (await answer(server, chat())).text == "done"
     await eventually(lambda: "too late" in caplog.text)
-    await eventually(lambda: not server.runtime.slots.used)
+    await eventually(lambda: not server.services.live.slots.used)
 
 
 async def test_an_agent_that_never_stops_talking_after_its_end_is_stopped() -> None:
@@ -328,7 +328,7 @@ async def test_an_agent_that_never_stops_talking_after_its_end_is_stopped() -> N
 
     server, before = Server(endless), tasks()
     assert (await answer(server, chat(stream=True))).text == "done"
-    await eventually(lambda: not server.runtime.slots.used)
+    await eventually(lambda: not server.services.live.slots.used)
     assert tasks() == before
 
 
@@ -348,7 +348,7 @@ async def test_an_agent_whose_answer_was_cut_is_stopped(fields: dict[str, Any], 
     server = Server(endless)
     sent = await answer(server, chat(stream=stream, **fields))
     assert sent.text == "one "
-    await eventually(lambda: closed and not server.runtime.slots.used)
+    await eventually(lambda: closed and not server.services.live.slots.used)
 
 
 async def test_a_choice_that_was_cut_is_stopped_while_others_go_on() -> None:
@@ -383,7 +383,7 @@ async def test_a_plain_generator_whose_answer_was_cut_is_closed() -> None:
 
     server = Server(endless)
     assert (await answer(server, chat(stop=["STOP"]))).text == "one "
-    await eventually(lambda: closed and not server.runtime.slots.used and not agent_threads())
+    await eventually(lambda: closed and not server.services.live.slots.used and not agent_threads())
 
 
 async def test_text_said_before_a_failure_is_sent_even_if_it_was_held_back() -> None:
@@ -414,7 +414,7 @@ async def test_a_server_that_drains_takes_no_new_turns_and_lets_the_running_ones
             await began.wait()
             group.start_soon(server.drain, 20)
             group.start_soon(server.drain, 20)
-            await eventually(lambda: server.runtime.slots.closed)
+            await eventually(lambda: server.services.live.slots.closed)
             refused = await answer(server, chat())
             assert (refused.status, refused.error["code"]) == (503, "shutting_down")
             assert float(refused.headers["retry-after"]) > 0
@@ -439,7 +439,7 @@ async def test_a_server_that_drains_ends_the_turns_that_outlast_its_patience() -
     wire = b"".join([message.data for message in sent.messages if isinstance(message, ResponseBody)])
     assert b'"code":"shutting_down"' in wire
     assert b"[DONE]" not in wire
-    assert server.runtime.slots.used == 0
+    assert server.services.live.slots.used == 0
 
 
 async def test_leaving_the_lifespan_drains() -> None:

@@ -102,7 +102,7 @@ async def test_a_client_that_goes_away_while_it_is_answered_stops_the_agent(
             await server.handle(chat(stream=stream), GoneAfter(messages))
     else:
         await server.handle(chat(stream=stream), GoneAfter(messages))
-    await eventually(lambda: not server.runtime.slots.used)
+    await eventually(lambda: not server.services.live.slots.used)
     assert closed == [True]
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
@@ -125,4 +125,4 @@ async def test_a_client_that_goes_away_while_it_sends_its_request_starts_no_agen
     asked = HttpRequest("POST", "/v1/chat/completions", "", [(b"host", b"localhost")], leaving())
     with pytest.raises(ClientDisconnected):
         await server.handle(asked, sent)
-    assert (began, sent.messages, server.runtime.slots.used) == ([], [], 0)
+    assert (began, sent.messages, server.services.live.slots.used) == ([], [], 0)

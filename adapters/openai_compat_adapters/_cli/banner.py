@@ -10,13 +10,13 @@ from openai_compat.policies.auth import OpenAccess
 
 def summary(server: Server, host: str, port: int) -> str:
     """What is served, and where, in a line."""
-    return f"openai-compat {__version__} serves {', '.join(server.runtime.agents)} at {_url(host, port)}"
+    return f"openai-compat {__version__} serves {', '.join(server.services.models.agents)} at {_url(host, port)}"
 
 
 def banner(server: Server, host: str, port: int, key_variable: str | None) -> str:
     """What is served, where, and a command that calls it. `key_variable` is the environment variable with the key."""
     url = _url(host, port)
-    models = list(server.runtime.agents)
+    models = list(server.services.models.agents)
     has_key = not isinstance(server.auth, OpenAccess)
     lines = [
         summary(server, host, port),

@@ -66,7 +66,7 @@ def _check(server: Server, o: dict[str, Any]) -> None:
         return
     if o["reload"]:
         raise click.UsageError("--reload is for one process: leave --workers out.")
-    if not server.runtime.store.shared:
+    if not server.services.state.store.shared:
         text = "Each of several workers would keep responses and conversations of its own in its memory: give them "
         raise click.UsageError(f"{text}--store sqlite:///FILE or postgresql://…, or leave --workers out.")
 
@@ -79,9 +79,9 @@ def _check_store(server: Server) -> None:
     async def check() -> None:
         try:
             with anyio.move_on_after(PATIENCE):
-                await server.runtime.store.check()
+                await server.services.state.store.check()
         finally:
-            await server.runtime.store.aclose()
+            await server.services.state.store.aclose()
 
     try:
         anyio.run(check)

@@ -77,7 +77,7 @@ class Runner(uvicorn.Server):
 
     async def _drained(self) -> bool:
         """Whether all turns have ended within the grace period, and before a second signal."""
-        slots = self._server.runtime.slots
+        slots = self._server.services.live.slots
         if slots.used:
             logger.info("%d running turn(s) may end within %g s; a second signal stops them", slots.used, self._grace)
         async with anyio.create_task_group() as group:

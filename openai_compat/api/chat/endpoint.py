@@ -21,49 +21,54 @@ from ...wire.chat.parse import ParsedChat, check_capabilities, parse_chat
 from ...wire.chat.serialize import ChatForm, ChatStream, completion, stream_end
 from ...wire.conversation_rules import check_conversation
 from ...wire.presentation import Presentation
-from ..admit import admit
 from ..attachments import attach, message_places
 from ..body import parse_body, read_body
 from ..detach import run_detachable
 from ..exchange import Exchange
 from ..own_tools import check_names
-from ..services import Runtime, new_id, now
+from ..services import Services, new_id, now
 from ..stream_recovery import recover_stream, recoverable_stream
 from ..text_approvals import ApprovalPrompts, decisions_from_messages, has_approval_tool
 from .turn import AnswerFormat, ChoicesSpec, ChoicesTurn, answer_with_text
 
 
-async def create(runtime: Runtime, exchange: Exchange) -> None:
+async def create(services: Services, exchange: Exchange) -> None:
     """Run an agent and answer with a chat completion, streamed or plain; or go on with a stream that was lost."""
     check_content_type(exchange.request)
     last_event = exchange.request.header(b"last-event-id")
     if last_event is not None:
-        await recover_stream(runtime, exchange, last_event)
+        await recover_stream(services, exchange, last_event)
         return
-    body = await read_body(exchange.request, runtime.limits, runtime.deadlines)
-    caller = runtime.caller(exchange.principal, exchange.request)
+    body = await read_body(exchange.request, services.settings.limits, services.settings.deadlines)
+    caller = services.settings.caller(exchange.principal, exchange.request)
     parsed = await parse_body(body, partial(parse_chat, body, caller))
     request = parsed.request
     identity = ChatForm(new_id("chatcmpl-"), now(), request.model, parsed.custom_tools, parsed.include_usage)
     form = _form(identity, parsed)
-    chore = await runtime.housekeeping.answer(exchange.request, parsed.request) if runtime.housekeeping else None
+    chore = (
+        await services.settings.housekeeping.answer(exchange.request, parsed.request)
+        if services.settings.housekeeping
+        else None
+    )
     if chore is not None:
         exchange.note = "housekeeping"
         await answer_with_text(exchange, form, chore, stream=parsed.request.stream)
         return
-    work = partial(_run, runtime, exchange, parsed, identity, form)
-    await run_detachable(runtime.disconnect, exchange, partial(runtime.idempotency.once, exchange, body, work))
+    work = partial(_run, services, exchange, parsed, identity, form)
+    await run_detachable(
+        services.settings.disconnect, exchange, partial(services.state.idempotency.once, exchange, body, work)
+    )
 
 
 async def _run(
-    runtime: Runtime, exchange: Exchange, parsed: ParsedChat, identity: ChatForm, form: AnswerFormat
+    services: Services, exchange: Exchange, parsed: ParsedChat, identity: ChatForm, form: AnswerFormat
 ) -> None:
-    await admit(runtime, exchange)
+    await services.check_rate(exchange)
     if form.keep is not None:
-        await runtime.check_store()
-    agent, backend = runtime.agent(parsed.request.model, exchange.principal)
+        await services.state.check_available()
+    agent, backend = services.models.agent(parsed.request.model, exchange.principal)
     async with AsyncExitStack() as stack:
-        draft = await _draft(runtime, exchange, parsed)
+        draft = await _draft(services, exchange, parsed)
         request = parsed.request
         if draft is not None:
             request = (await stack.enter_async_context(draft)).request
@@ -73,20 +78,20 @@ async def _run(
         places = parsed.tool_places
         await check_names(backend, request, places.keys(), places.__getitem__)
         long = parsed.long or (draft is not None and draft.long)
-        request = await off_loop(partial(runtime.messages.apply, request), long=long)
-        request = await attach(runtime, request, backend.capabilities, lambda: message_places(parsed.request.messages))
-        spec = await _spec(runtime, request, AnsweringAgent(identity.id, agent, backend, parsed.choices, draft))
+        request = await off_loop(partial(services.settings.messages.apply, request), long=long)
+        request = await attach(services, request, backend.capabilities, lambda: message_places(parsed.request.messages))
+        spec = await _spec(services, request, AnsweringAgent(identity.id, agent, backend, parsed.choices, draft))
         try:
             log = None
-            if request.stream and runtime.disconnect.then != "cancel":
-                log = await stack.enter_async_context(recoverable_stream(runtime, exchange, identity.id, draft))
-            await runtime.turns.run(ChoicesTurn(runtime, exchange, spec, form, log))
+            if request.stream and services.settings.disconnect.then != "cancel":
+                log = await stack.enter_async_context(recoverable_stream(services, exchange, identity.id, draft))
+            await services.live.runner.run(ChoicesTurn(services, exchange, spec, form, log))
         except RateLimited:
-            if runtime.busy is None or exchange.agent_started:
+            if services.settings.busy is None or exchange.agent_started:
                 raise
             exchange.note = "busy"
             await stack.aclose()
-            await answer_with_text(exchange, form, await runtime.busy_text(request), stream=request.stream)
+            await answer_with_text(exchange, form, await services.settings.busy_text(request), stream=request.stream)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,20 +105,20 @@ class AnsweringAgent:
     draft: Draft | None
 
 
-async def _spec(runtime: Runtime, request: AgentRequest, served: AnsweringAgent) -> ChoicesSpec:
+async def _spec(services: Services, request: AgentRequest, served: AnsweringAgent) -> ChoicesSpec:
     """Who answers, with what the request decides about an earlier turn's questions, and with those that it may ask."""
     answers = None
     if served.choices == 1:
-        request, answers = await decisions_from_messages(runtime.store, served.agent, request)
+        request, answers = await decisions_from_messages(services.state.store, served.agent, request)
     asks = ApprovalPrompts(by_tool=has_approval_tool(request))
     bound = Binding(request.principal.id, served.agent, request.conversation_id)
-    most = runtime.limits.answer
+    most = services.settings.limits.answer
     return ChoicesSpec(
         id=served.id,
         agent=served.agent,
         backend=served.backend,
         requests=[request] * served.choices,
-        view=lambda: Presentation(runtime.visibility, ask=asks.ask, call_order=CallOrder(most)),
+        view=lambda: Presentation(services.settings.visibility, ask=asks.ask, call_order=CallOrder(most)),
         said_view=lambda: Presentation("hidden", ask=asks.ask, call_order=CallOrder(most)),
         draft=served.draft,
         answers=answers,
@@ -121,8 +126,8 @@ async def _spec(runtime: Runtime, request: AgentRequest, served: AnsweringAgent)
     )
 
 
-async def _draft(runtime: Runtime, exchange: Exchange, parsed: ParsedChat) -> Draft | None:
-    conversations = runtime.conversations
+async def _draft(services: Services, exchange: Exchange, parsed: ParsedChat) -> Draft | None:
+    conversations = services.settings.conversations
     if conversations is None:
         return None
     identifier = conversations.identify(exchange.request, parsed.body)
@@ -130,7 +135,7 @@ async def _draft(runtime: Runtime, exchange: Exchange, parsed: ParsedChat) -> Dr
         raise InvalidRequest("A conversation takes one answer at a time.", param="n", code="invalid_value")
     if parsed.choices > 1:
         return None
-    draft = await runtime.turn_locks.open(exchange.principal.id, identifier, parsed.request, long=parsed.long)
+    draft = await services.state.locks.open(exchange.principal.id, identifier, parsed.request, long=parsed.long)
     if draft is not None:
         exchange.about.append(("X-Conversation-Id", draft.key.id.encode().decode("latin-1")))
     return draft

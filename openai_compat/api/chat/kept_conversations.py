@@ -8,12 +8,12 @@ from ...wire.chat.stored_types import Deleted, KeptConversation
 from ...wire.items.serialize import chat_messages_of
 from ...wire.json import dumps, from_stored_json
 from ..exchange import Exchange
-from ..services import Runtime
+from ..services import Services
 
 
-async def get_conversation(runtime: Runtime, exchange: Exchange, identifier: str) -> None:
+async def get_conversation(services: Services, exchange: Exchange, identifier: str) -> None:
     """The messages of a conversation, oldest first. Raises NotFound."""
-    found = await _store(runtime).read(Key(exchange.principal.id, identifier))
+    found = await _store(services).read(Key(exchange.principal.id, identifier))
     if found is None:
         raise _unknown()
     body: KeptConversation = {
@@ -26,18 +26,18 @@ async def get_conversation(runtime: Runtime, exchange: Exchange, identifier: str
     await exchange.answer(200, dumps(body))
 
 
-async def delete_conversation(runtime: Runtime, exchange: Exchange, identifier: str) -> None:
+async def delete_conversation(services: Services, exchange: Exchange, identifier: str) -> None:
     """Forget a conversation. A turn that runs in it goes on, and is not kept. Raises NotFound."""
-    if not await _store(runtime).delete(Key(exchange.principal.id, identifier)):
+    if not await _store(services).delete(Key(exchange.principal.id, identifier)):
         raise _unknown()
     body: Deleted = {"id": identifier, "object": "chat.conversation.deleted", "deleted": True}
     await exchange.answer(200, dumps(body))
 
 
-def _store(runtime: Runtime) -> Store:
-    if runtime.conversations is None:
+def _store(services: Services) -> Store:
+    if services.settings.conversations is None:
         raise NotFound("This server keeps no conversations.", code="unknown_url")
-    return runtime.store
+    return services.state.store
 
 
 def _unknown() -> NotFound:

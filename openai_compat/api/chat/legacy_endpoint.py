@@ -9,23 +9,22 @@ from ...policies.content import check_content_type
 from ...wire.chat.legacy_parse import parse_completion
 from ...wire.chat.legacy_serialize import CompletionForm, CompletionStream, completion_stream_end, text_completion
 from ...wire.presentation import Presentation
-from ..admit import admit
 from ..body import parse_body, read_body
 from ..detach import run_detachable
 from ..exchange import Exchange
-from ..services import Runtime, new_id, now
+from ..services import Services, new_id, now
 from .turn import AnswerFormat, ChoicesSpec, ChoicesTurn, answer_with_text
 
 
-async def create(runtime: Runtime, exchange: Exchange) -> None:
+async def create(services: Services, exchange: Exchange) -> None:
     """Run an agent for each prompt and answer with text completions, streamed or plain."""
     check_content_type(exchange.request)
-    body = await read_body(exchange.request, runtime.limits, runtime.deadlines)
-    caller = runtime.caller(exchange.principal, exchange.request)
+    body = await read_body(exchange.request, services.settings.limits, services.settings.deadlines)
+    caller = services.settings.caller(exchange.principal, exchange.request)
     parsed = await parse_body(body, partial(parse_completion, body, caller))
     wire, times = parsed.wire, parsed.wire.n or 1
-    if len(parsed.prompts) > runtime.limits.choices:
-        message = f"At most {runtime.limits.choices} prompts can be answered at once."
+    if len(parsed.prompts) > services.settings.limits.choices:
+        message = f"At most {services.settings.limits.choices} prompts can be answered at once."
         raise InvalidRequest(message, param="prompt", code="invalid_value")
     echo = tuple([prompt if wire.echo else "" for prompt in parsed.prompts for _ in range(times)])
     text = CompletionForm(new_id("cmpl-"), now(), wire.model, parsed.include_usage, echo)
@@ -34,19 +33,21 @@ async def create(runtime: Runtime, exchange: Exchange) -> None:
         stream_end=partial(completion_stream_end, text),
         whole=partial(text_completion, text),
     )
-    if len(parsed.requests) == times == 1 and runtime.housekeeping is not None:
-        chore = await runtime.housekeeping.answer(exchange.request, parsed.requests[0])
+    if len(parsed.requests) == times == 1 and services.settings.housekeeping is not None:
+        chore = await services.settings.housekeeping.answer(exchange.request, parsed.requests[0])
         if chore is not None:
             exchange.note = "housekeeping"
             await answer_with_text(exchange, form, chore, stream=parsed.requests[0].stream)
             return
     requests = [request for request in parsed.requests for _ in range(times)]
-    agent, backend = runtime.agent(wire.model, exchange.principal)
+    agent, backend = services.models.agent(wire.model, exchange.principal)
     view = partial(Presentation, "hidden", refusal_as_text=True)
     spec = ChoicesSpec(id=text.id, agent=agent, backend=backend, requests=requests, view=view)
 
     async def run() -> None:
-        await admit(runtime, exchange)
-        await runtime.turns.run(ChoicesTurn(runtime, exchange, spec, form))
+        await services.check_rate(exchange)
+        await services.live.runner.run(ChoicesTurn(services, exchange, spec, form))
 
-    await run_detachable(runtime.disconnect, exchange, partial(runtime.idempotency.once, exchange, body, run))
+    await run_detachable(
+        services.settings.disconnect, exchange, partial(services.state.idempotency.once, exchange, body, run)
+    )

@@ -21,13 +21,13 @@ from ...wire.json import dumps
 from ..body import parse_body, read_body
 from ..exchange import Exchange
 from ..paging import list_page, page_of, page_query, unknown_cursor
-from ..services import Runtime
+from ..services import Services
 
 
-async def list_completions(runtime: Runtime, exchange: Exchange) -> None:
+async def list_completions(services: Services, exchange: Exchange) -> None:
     """A page of the caller's completions, filtered by `model` and `metadata[key]`."""
     query, asked = parse_qs(exchange.request.query), page_query(exchange.request.query, "asc")
-    kept = await runtime.store.list_completions(exchange.principal.id, asked.after, asked.order)
+    kept = await services.state.store.list_completions(exchange.principal.id, asked.after, asked.order)
     if kept is None:
         raise unknown_cursor()
     found = [completion for completion in kept if _matches(completion, query)]
@@ -35,37 +35,37 @@ async def list_completions(runtime: Runtime, exchange: Exchange) -> None:
     await exchange.answer(200, dumps(page_of(shown, more=len(found) > asked.limit)))
 
 
-async def get_completion(runtime: Runtime, exchange: Exchange, identifier: str) -> None:
+async def get_completion(services: Services, exchange: Exchange, identifier: str) -> None:
     """One completion."""
-    await exchange.answer(200, dumps(_object(await _find(runtime, exchange, identifier))))
+    await exchange.answer(200, dumps(_object(await _find(services, exchange, identifier))))
 
 
-async def list_messages(runtime: Runtime, exchange: Exchange, identifier: str) -> None:
+async def list_messages(services: Services, exchange: Exchange, identifier: str) -> None:
     """A page of the messages that a completion was made from."""
-    found = await _find(runtime, exchange, identifier)
+    found = await _find(services, exchange, identifier)
     await exchange.answer(200, dumps(list_page(_messages(found), exchange.request.query, "asc")))
 
 
-async def update_completion(runtime: Runtime, exchange: Exchange, identifier: str) -> None:
+async def update_completion(services: Services, exchange: Exchange, identifier: str) -> None:
     """Replace a completion's metadata."""
     check_content_type(exchange.request)
-    body = await read_body(exchange.request, runtime.limits, runtime.deadlines)
+    body = await read_body(exchange.request, services.settings.limits, services.settings.deadlines)
     update = validate(MetadataUpdate, await parse_body(body, partial(parse_object, body)))
-    changed = replace(await _find(runtime, exchange, identifier), metadata=update.metadata or {})
-    await runtime.store.put_completion(exchange.principal.id, changed)
+    changed = replace(await _find(services, exchange, identifier), metadata=update.metadata or {})
+    await services.state.store.put_completion(exchange.principal.id, changed)
     await exchange.answer(200, dumps(_object(changed)))
 
 
-async def delete_completion(runtime: Runtime, exchange: Exchange, identifier: str) -> None:
+async def delete_completion(services: Services, exchange: Exchange, identifier: str) -> None:
     """Forget a completion."""
-    if not await runtime.store.delete_completion(Key(exchange.principal.id, identifier)):
+    if not await services.state.store.delete_completion(Key(exchange.principal.id, identifier)):
         raise _unknown()
     body: Deleted = {"id": identifier, "object": "chat.completion.deleted", "deleted": True}
     await exchange.answer(200, dumps(body))
 
 
-async def _find(runtime: Runtime, exchange: Exchange, identifier: str) -> StoredCompletion:
-    found = await runtime.store.get_completion(Key(exchange.principal.id, identifier))
+async def _find(services: Services, exchange: Exchange, identifier: str) -> StoredCompletion:
+    found = await services.state.store.get_completion(Key(exchange.principal.id, identifier))
     if found is None:
         raise _unknown()
     return found

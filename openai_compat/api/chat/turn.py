@@ -20,7 +20,7 @@ from ...turns.run import TurnPlan
 from ...turns.run_group import Taken
 from ..delivery import StreamedAnswer, WholeAnswer
 from ..exchange import Exchange
-from ..services import Runtime
+from ..services import Services
 
 
 class EventFilter(Protocol):
@@ -89,15 +89,15 @@ class ChoicesTurn(TurnPlan[bytes]):
 
     def __init__(
         self,
-        runtime: Runtime,
+        services: Services,
         exchange: Exchange,
         spec: ChoicesSpec,
         form: AnswerFormat,
         log: EventLogWriter | None = None,
     ) -> None:
         stream, number = spec.requests[0].stream, len(spec.requests)
-        if number > runtime.limits.choices:
-            text = f"At most {runtime.limits.choices} answers can be asked for at once."
+        if number > services.settings.limits.choices:
+            text = f"At most {services.settings.limits.choices} answers can be asked for at once."
             raise InvalidRequest(text, param="n", code="invalid_value")
         super().__init__(
             StreamedAnswer(exchange, log) if stream else WholeAnswer(exchange),
@@ -110,7 +110,7 @@ class ChoicesTurn(TurnPlan[bytes]):
         )
         self.bounded = not stream
         self.fails_at_once = spec.draft is None and log is None
-        self._store = runtime.store
+        self._store = services.state.store
         self._exchange = exchange
         self._spec = spec
         self._form = form

@@ -22,11 +22,10 @@ from ...wire.chat_rest.serialize_agentic import Agentic
 from ...wire.chat_rest.types import ApproveAnswer, ApproveRequest
 from ...wire.errors import error_frame
 from ...wire.json import dumps, from_stored_json
-from ..admit import admit
 from ..detach import run_detachable
 from ..exchange import Exchange
 from ..follow import CHAT
-from ..services import Runtime, logger, new_id
+from ..services import Services, logger, new_id
 from ..stream_recovery import recover_stream
 from .lookup import lock, pending_approval
 from .messages import agentic_failure, session_of
@@ -38,40 +37,40 @@ FINISH = Disconnect("finish")
 """What was decided is spent: the turn goes on, whether the client waits for it or not."""
 
 
-async def list_pending(runtime: Runtime, exchange: Exchange) -> None:
+async def list_pending(services: Services, exchange: Exchange) -> None:
     """The calls that wait for a decision, in one conversation or in all."""
     conversation = query(exchange).get("conversationId")
-    found = await runtime.store.approvals(exchange.principal.id, conversation)
-    shown = [pending_approval(approval, runtime.agents.values()) for approval in found]
+    found = await services.state.store.approvals(exchange.principal.id, conversation)
+    shown = [pending_approval(approval, services.models.agents.values()) for approval in found]
     await exchange.answer(200, dumps({"approvals": shown}))
 
 
-async def approve(runtime: Runtime, exchange: Exchange) -> None:
+async def approve(services: Services, exchange: Exchange) -> None:
     """Decide about a call. Raises NotFound, and Conflict for what was decided already or too late."""
     last_event = exchange.request.header(b"last-event-id")
     if last_event is not None:
-        await recover_stream(runtime, exchange, last_event)
+        await recover_stream(services, exchange, last_event)
         return
-    asked, body = await read_request(runtime, exchange, ApproveRequest)
-    work = partial(_approve, runtime, exchange, asked)
-    await run_detachable(FINISH, exchange, partial(runtime.idempotency.once, exchange, body, work))
+    asked, body = await read_request(services, exchange, ApproveRequest)
+    work = partial(_approve, services, exchange, asked)
+    await run_detachable(FINISH, exchange, partial(services.state.idempotency.once, exchange, body, work))
 
 
-async def _approve(runtime: Runtime, exchange: Exchange, asked: ApproveRequest) -> None:
-    await admit(runtime, exchange)
-    found = await _find(runtime, exchange.principal.id, asked)
+async def _approve(services: Services, exchange: Exchange, asked: ApproveRequest) -> None:
+    await services.check_rate(exchange)
+    found = await _find(services, exchange.principal.id, asked)
     bound = Binding(exchange.principal.id, found.agent, asked.conversation_id)
-    answers = await load_pending(runtime.store, bound, {asked.approval_id: _decision(asked)})
+    answers = await load_pending(services.state.store, bound, {asked.approval_id: _decision(asked)})
     if asked.background:
         await _in_background(
-            exchange, asked, lambda begun: _go_on(runtime, exchange, asked, found=found, answers=answers, begun=begun)
+            exchange, asked, lambda begun: _go_on(services, exchange, asked, found=found, answers=answers, begun=begun)
         )
     else:
-        await _go_on(runtime, exchange, asked, found=found, answers=answers, begun=None)
+        await _go_on(services, exchange, asked, found=found, answers=answers, begun=None)
 
 
-async def _find(runtime: Runtime, principal: str, asked: ApproveRequest) -> Approval:
-    found = await runtime.store.approval(Key(principal, asked.approval_id))
+async def _find(services: Services, principal: str, asked: ApproveRequest) -> Approval:
+    found = await services.state.store.approval(Key(principal, asked.approval_id))
     if found is None or found.conversation != asked.conversation_id:
         raise NotFound("No approval of this conversation has this id.", code="approval_not_found", param="approvalId")
     return found
@@ -89,7 +88,7 @@ def _decision(asked: ApproveRequest) -> Decision:
 
 
 async def _go_on(
-    runtime: Runtime,
+    services: Services,
     exchange: Exchange,
     asked: ApproveRequest,
     *,
@@ -99,24 +98,24 @@ async def _go_on(
 ) -> None:
     """Go on with the turn that has asked; with nobody waiting, if its beginning is signalled; else with the client."""
     key = Key(exchange.principal.id, asked.conversation_id)
-    settings = await _settings(runtime, key, found)
-    _check_asker(runtime, exchange, settings["model"], found)
+    settings = await _settings(services, key, found)
+    _check_asker(services, exchange, settings["model"], found)
     agentic = asked.stream is True and settings.get("extra", {}).get("report_steps") is True
     failed = agentic_failure if agentic else error_frame
-    async with stream_errors_as(exchange, failed), await lock(runtime, key) as draft:
-        work = _work(runtime, exchange, draft, settings, answers)
-        form = _form(runtime, asked, found, work, agentic=agentic)
+    async with stream_errors_as(exchange, failed), await lock(services, key) as draft:
+        work = _work(services, exchange, draft, settings, answers)
+        form = _form(services, asked, found, work, agentic=agentic)
         if begun is not None:
-            await runtime.turns.run(RestTurn(runtime, exchange, work, form, begun))
+            await services.live.runner.run(RestTurn(services, exchange, work, form, begun))
         else:
-            await run_and_answer(runtime, exchange, work, form, stream=asked.stream is True, failed=failed)
+            await run_and_answer(services, exchange, work, form, stream=asked.stream is True, failed=failed)
 
 
-def _form(runtime: Runtime, asked: ApproveRequest, found: Approval, work: PreparedTurn, *, agentic: bool) -> TurnForm:
+def _form(services: Services, asked: ApproveRequest, found: Approval, work: PreparedTurn, *, agentic: bool) -> TurnForm:
     answer = partial(_answer, asked, found)
     if not asked.stream:
         return Whole(answer)
-    return Agentic(session_of(runtime, work, "", None)) if agentic else Pieces(answer)
+    return Agentic(session_of(services, work, "", None)) if agentic else Pieces(answer)
 
 
 def _answer(asked: ApproveRequest, found: Approval, turned: Turned) -> ApproveAnswer:
@@ -135,11 +134,11 @@ def _answer(asked: ApproveRequest, found: Approval, turned: Turned) -> ApproveAn
 
 
 def _work(
-    runtime: Runtime, exchange: Exchange, draft: Draft, settings: Mapping[str, Any], answers: Decisions
+    services: Services, exchange: Exchange, draft: Draft, settings: Mapping[str, Any], answers: Decisions
 ) -> PreparedTurn:
     """The turn as it was asked for at first, with what was decided."""
-    caller = runtime.caller(exchange.principal, exchange.request)
-    who = resolve_model(runtime, caller.principal, settings["model"])
+    caller = services.settings.caller(exchange.principal, exchange.request)
+    who = resolve_model(services, caller.principal, settings["model"])
     sampling = Sampling(
         settings.get("temperature"), max_tokens=settings.get("maxTokens"), reasoning_effort=settings.get("effort")
     )
@@ -160,7 +159,7 @@ def _work(
         agent=who.agent,
         provider=who.provider,
         backend=who.backend,
-        request=with_instructions(runtime.messages.apply(draft.request), settings.get("instructions", ())),
+        request=with_instructions(services.settings.messages.apply(draft.request), settings.get("instructions", ())),
         draft=draft,
         record=TurnRecord(new_id),
         user_items=(),
@@ -170,23 +169,23 @@ def _work(
     )
 
 
-async def _settings(runtime: Runtime, key: Key, found: Approval) -> Mapping[str, Any]:
+async def _settings(services: Services, key: Key, found: Approval) -> Mapping[str, Any]:
     """How the agent was asked when it paused. Raises Conflict if that cannot be known."""
     kept = settings_in(found.state)
     if kept is not None and kept.get("workflow") is None:
         return kept
-    response = await runtime.store.response(Key(key.principal, found.turn))
+    response = await services.state.store.response(Key(key.principal, found.turn))
     model = None if response is None else from_stored_json(response.body).get("model")
-    if model is None and kept is None and len(runtime.agents) == 1:
-        model = next(iter(runtime.agents))
+    if model is None and kept is None and len(services.models.agents) == 1:
+        model = next(iter(services.models.agents))
     if model is None:  # or it was a workflow, which only the WebSocket runs
         raise elsewhere("This was asked over another API, and has to be decided there.")
     return {"model": model}
 
 
-def _check_asker(runtime: Runtime, exchange: Exchange, model: str, found: Approval) -> None:
+def _check_asker(services: Services, exchange: Exchange, model: str, found: Approval) -> None:
     """Raise Conflict if the model that has asked is another agent by now."""
-    if resolve_model(runtime, exchange.principal, model).agent != found.agent:
+    if resolve_model(services, exchange.principal, model).agent != found.agent:
         raise elsewhere("The agent that has asked this is not served under its name any more.")
 
 

@@ -12,7 +12,7 @@ from ...providers.port import Health, ProviderControl
 from ...wire.chat_rest.types import ConfigureRequest, DefaultProviderRequest
 from ...wire.json import dumps
 from ..exchange import Exchange
-from ..services import Runtime
+from ..services import Services
 from .lookup import toolbox_of
 from .prepare import agent_for
 from .request import query, read_request
@@ -20,50 +20,52 @@ from .request import query, read_request
 SERVED = Health(healthy=True, message="Served here.", latency_ms=0)
 
 
-async def list_models(runtime: Runtime, exchange: Exchange) -> None:
+async def list_models(services: Services, exchange: Exchange) -> None:
     """The models that can be talked to here, of all providers or of one."""
     wanted = query(exchange).get("provider")
     if wanted is not None:
-        _check_known(runtime, wanted)
-    named = [(name, runtime.provider_of(name)) for name in runtime.agents if exchange.principal.may_use(name)]
+        _check_known(services, wanted)
+    named = [
+        (name, services.models.provider_of(name)) for name in services.models.agents if exchange.principal.may_use(name)
+    ]
     models = [_model(name, provider) for name, provider in named if wanted in (None, provider)]
-    await exchange.answer(200, dumps({"models": models, "aliases": _aliases(runtime, exchange, wanted)}))
+    await exchange.answer(200, dumps({"models": models, "aliases": _aliases(services, exchange, wanted)}))
 
 
 def _model(name: str, provider: str) -> Mapping[str, Any]:
     return {"id": name, "name": name, "provider": provider}
 
 
-def _aliases(runtime: Runtime, exchange: Exchange, wanted: str | None) -> list[Mapping[str, Any]]:
+def _aliases(services: Services, exchange: Exchange, wanted: str | None) -> list[Mapping[str, Any]]:
     """The other names by which the caller can ask for one of these models."""
-    if runtime.providers is None:
+    if services.models.providers is None:
         return []
     found: list[Mapping[str, Any]] = []
-    for alias, target in runtime.providers.aliases.items():
+    for alias, target in services.models.providers.aliases.items():
         provider, _, model = target.partition("/")
-        if wanted in (None, provider) and agent_for(runtime, exchange.principal, alias) is not None:
+        if wanted in (None, provider) and agent_for(services, exchange.principal, alias) is not None:
             found.append({"alias": alias, "provider": provider, "model": model})
     return found
 
 
-async def list_providers(runtime: Runtime, exchange: Exchange) -> None:
+async def list_providers(services: Services, exchange: Exchange) -> None:
     """The providers, and how they are."""
-    control = runtime.providers
+    control = services.models.providers
     found = {} if control is None else dict(await control.health())
-    for name in runtime.provider_names():
+    for name in services.models.provider_names():
         if name not in found:
-            found[name] = await _health_of(runtime, name)
-    default = runtime.choice.provider or (None if control is None else control.default)
+            found[name] = await _health_of(services, name)
+    default = services.models.choice.provider or (None if control is None else control.default)
     shown = [_provider(name, health) for name, health in found.items()]
-    await exchange.answer(200, dumps({"default": default or runtime.owned_by, "providers": shown}))
+    await exchange.answer(200, dumps({"default": default or services.models.owned_by, "providers": shown}))
 
 
-async def _health_of(runtime: Runtime, name: str, *, fresh: bool = False) -> Health:
+async def _health_of(services: Services, name: str, *, fresh: bool = False) -> Health:
     """How a provider is; one that only an agent knows is as well as the agent."""
-    if name != runtime.owned_by and runtime.providers is not None:
+    if name != services.models.owned_by and services.models.providers is not None:
         with suppress(NotFound):
-            return await runtime.providers.health_of(name, fresh=fresh)
-    _check_known(runtime, name)
+            return await services.models.providers.health_of(name, fresh=fresh)
+    _check_known(services, name)
     return SERVED
 
 
@@ -72,14 +74,18 @@ def _provider(name: str, health: Health) -> Mapping[str, Any]:
     return {"type": name, "enabled": True, **told}
 
 
-async def list_offered(runtime: Runtime, exchange: Exchange, name: str) -> None:
+async def list_offered(services: Services, exchange: Exchange, name: str) -> None:
     """The models that a provider offers. Raises NotFound."""
-    if name == runtime.owned_by or runtime.providers is None or not _is_configurable(runtime.providers, name):
-        _check_known(runtime, name)
-        own = [agent for agent in runtime.agents if runtime.provider_of(agent) == name]
+    if (
+        name == services.models.owned_by
+        or services.models.providers is None
+        or not _is_configurable(services.models.providers, name)
+    ):
+        _check_known(services, name)
+        own = [agent for agent in services.models.agents if services.models.provider_of(agent) == name]
         found = [agent for agent in own if exchange.principal.may_use(agent)]
     else:
-        found = list(await runtime.providers.models(name))
+        found = list(await services.models.providers.models(name))
     await exchange.answer(200, dumps({"models": [_model(model, name) for model in found]}))
 
 
@@ -92,17 +98,17 @@ def _is_configurable(control: ProviderControl, name: str) -> bool:
     return True
 
 
-async def check_health(runtime: Runtime, exchange: Exchange, name: str) -> None:
+async def check_health(services: Services, exchange: Exchange, name: str) -> None:
     """Look after a provider again. Raises NotFound."""
-    health = await _health_of(runtime, name, fresh=True)
+    health = await _health_of(services, name, fresh=True)
     told = {"healthy": health.healthy, "message": health.message, "latencyMs": health.latency_ms}
     await exchange.answer(200, dumps({"provider": name, **told}))
 
 
-async def configure(runtime: Runtime, exchange: Exchange, name: str) -> None:
+async def configure(services: Services, exchange: Exchange, name: str) -> None:
     """Change a provider's settings. Secrets go in, and never come out again."""
-    control = _control(runtime, exchange)
-    asked, _ = await read_request(runtime, exchange, ConfigureRequest)
+    control = _control(services, exchange)
+    asked, _ = await read_request(services, exchange, ConfigureRequest)
     if asked.type is not None and asked.type != name:
         raise InvalidRequest("'type' is another provider than the path's.", param="type", code="invalid_value")
     given = asked.model_dump(exclude_none=True, include=set(FIELDS))
@@ -113,15 +119,15 @@ async def configure(runtime: Runtime, exchange: Exchange, name: str) -> None:
     await exchange.answer(200, dumps({"success": True, "message": f"{name} is configured."}))
 
 
-async def choose(runtime: Runtime, exchange: Exchange) -> None:
+async def choose(services: Services, exchange: Exchange) -> None:
     """From now on its agents answer where no model is named, and its models where no provider is."""
-    control = _control(runtime, exchange)
-    asked, _ = await read_request(runtime, exchange, DefaultProviderRequest)
-    if asked.provider != runtime.owned_by:
+    control = _control(services, exchange)
+    asked, _ = await read_request(services, exchange, DefaultProviderRequest)
+    if asked.provider != services.models.owned_by:
         control.set_default(asked.provider)
-    runtime.choice.provider = asked.provider
+    services.models.choice.provider = asked.provider
     told = f"{asked.provider} is the default now."
-    if asked.provider not in [runtime.provider_of(name) for name in runtime.agents]:
+    if asked.provider not in [services.models.provider_of(name) for name in services.models.agents]:
         told += " None of the agents here has one of its models, so the first agent still answers where none is named."
     await exchange.answer(200, dumps({"success": True, "message": told}))
 
@@ -129,20 +135,20 @@ async def choose(runtime: Runtime, exchange: Exchange) -> None:
 FIELDS = ("api_key", "base_url", "default_model", "resource_name", "deployment_name", "api_version", "enabled")
 
 
-def _control(runtime: Runtime, exchange: Exchange) -> ProviderControl:
+def _control(services: Services, exchange: Exchange) -> ProviderControl:
     """The providers, for those who may change them. Raises Forbidden and NotFound."""
-    admins = frozenset[str]() if runtime.chat_rest is None else runtime.chat_rest.admins
+    admins = frozenset[str]() if services.settings.chat_rest is None else services.settings.chat_rest.admins
     if exchange.principal.id not in admins:
         raise Forbidden("You may not change providers here.", code="not_an_admin")
-    if runtime.providers is None:
+    if services.models.providers is None:
         raise _unknown_provider()
-    return runtime.providers
+    return services.models.providers
 
 
-async def list_tools(runtime: Runtime, exchange: Exchange) -> None:
+async def list_tools(services: Services, exchange: Exchange) -> None:
     """The agents' own tools, with the agents that have them."""
     found: dict[str, dict[str, Any]] = {}
-    for agent, backend in runtime.agents.items():
+    for agent, backend in services.models.agents.items():
         toolbox = toolbox_of(backend)
         if toolbox is None or not exchange.principal.may_use(agent):
             continue
@@ -152,8 +158,8 @@ async def list_tools(runtime: Runtime, exchange: Exchange) -> None:
     await exchange.answer(200, dumps({"tools": list(found.values()), "total": len(found)}))
 
 
-def _check_known(runtime: Runtime, name: str) -> None:
-    if name not in runtime.provider_names():
+def _check_known(services: Services, name: str) -> None:
+    if name not in services.models.provider_names():
         raise _unknown_provider()
 
 

@@ -12,44 +12,48 @@ from ...wire.chat_rest.forms import Pieces, Turned, Whole
 from ...wire.chat_rest.parse import said
 from ...wire.chat_rest.types import Asked, CompletionsRequest, QuickAnswer, QuickRequest, RestCompletion
 from ..exchange import Exchange
-from ..services import Runtime
+from ..services import Services
 from .lookup import lock
 from .prepare import prepare_turn
 from .request import handle_turn_request, run_and_answer
 from .run import PreparedTurn
 
 
-async def create(runtime: Runtime, exchange: Exchange) -> None:
+async def create(services: Services, exchange: Exchange) -> None:
     """Answer messages, streamed or plain."""
-    await handle_turn_request(runtime, exchange, CompletionsRequest, partial(_complete, runtime, exchange, smart=False))
+    await handle_turn_request(
+        services, exchange, CompletionsRequest, partial(_complete, services, exchange, smart=False)
+    )
 
 
-async def smart(runtime: Runtime, exchange: Exchange) -> None:
+async def smart(services: Services, exchange: Exchange) -> None:
     """The same, telling what context it was answered in."""
-    await handle_turn_request(runtime, exchange, CompletionsRequest, partial(_complete, runtime, exchange, smart=True))
+    await handle_turn_request(
+        services, exchange, CompletionsRequest, partial(_complete, services, exchange, smart=True)
+    )
 
 
-async def quick(runtime: Runtime, exchange: Exchange) -> None:
+async def quick(services: Services, exchange: Exchange) -> None:
     """Answer one prompt."""
-    await handle_turn_request(runtime, exchange, QuickRequest, partial(_quick, runtime, exchange))
+    await handle_turn_request(services, exchange, QuickRequest, partial(_quick, services, exchange))
 
 
-async def _complete(runtime: Runtime, exchange: Exchange, asked: CompletionsRequest, *, smart: bool) -> None:
+async def _complete(services: Services, exchange: Exchange, asked: CompletionsRequest, *, smart: bool) -> None:
     messages = tuple([said(message) for message in asked.messages])
     async with AsyncExitStack() as stack:
         draft = None
         if asked.conversation_id is not None:
             key = Key(exchange.principal.id, asked.conversation_id)
-            draft = await stack.enter_async_context(await lock(runtime, key))
-        work = await prepare_turn(runtime, exchange, asked, messages, draft)
+            draft = await stack.enter_async_context(await lock(services, key))
+        work = await prepare_turn(services, exchange, asked, messages, draft)
         more = partial(_more, asked, work, smart)
         form = Pieces(more) if asked.stream else Whole(partial(_answer, exchange, work, more))
-        await run_and_answer(runtime, exchange, work, form, stream=asked.stream is True)
+        await run_and_answer(services, exchange, work, form, stream=asked.stream is True)
 
 
-async def _quick(runtime: Runtime, exchange: Exchange, asked: QuickRequest) -> None:
-    work = await prepare_turn(runtime, exchange, asked, (UserMessage((TextPart(asked.prompt),)),), None)
-    await run_and_answer(runtime, exchange, work, Whole(_quick_answer), stream=False)
+async def _quick(services: Services, exchange: Exchange, asked: QuickRequest) -> None:
+    work = await prepare_turn(services, exchange, asked, (UserMessage((TextPart(asked.prompt),)),), None)
+    await run_and_answer(services, exchange, work, Whole(_quick_answer), stream=False)
 
 
 def _quick_answer(turned: Turned) -> QuickAnswer:

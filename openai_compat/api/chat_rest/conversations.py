@@ -24,7 +24,7 @@ from ...wire.chat_rest.types import (
 )
 from ...wire.json import dumps
 from ..exchange import Exchange
-from ..services import Runtime, new_id, now
+from ..services import Services, new_id, now
 from .lookup import find, lock, read_items, shown, shown_messages, unknown_conversation
 from .request import query, read_request
 
@@ -32,18 +32,18 @@ DONE: Done = {"success": True}
 QUESTION = "mcp_approval_request"
 
 
-async def create(runtime: Runtime, exchange: Exchange) -> None:
+async def create(services: Services, exchange: Exchange) -> None:
     """Make a conversation."""
-    asked, _ = await read_request(runtime, exchange, NewRestConversation)
+    asked, _ = await read_request(services, exchange, NewRestConversation)
     metadata = {**labels(asked), **({} if asked.title is None else {"title": asked.title})}
-    made = await runtime.store.create(exchange.principal.id, new_id("conv_"), metadata, ())
+    made = await services.state.store.create(exchange.principal.id, new_id("conv_"), metadata, ())
     await _answer(exchange, shown(made), 201)
 
 
-async def list_conversations(runtime: Runtime, exchange: Exchange) -> None:
+async def list_conversations(services: Services, exchange: Exchange) -> None:
     """A page of conversations, those used last first."""
     asked = parse_list(exchange.request.query)
-    shelf = await runtime.store.conversations(
+    shelf = await services.state.store.conversations(
         exchange.principal.id, asked.labels, asked.limit + 1, asked.offset, asked.before
     )
     found = shelf.conversations[: asked.limit]
@@ -56,70 +56,70 @@ async def list_conversations(runtime: Runtime, exchange: Exchange) -> None:
     await exchange.answer(200, dumps(answer))
 
 
-async def get(runtime: Runtime, exchange: Exchange, conversation: str) -> None:
+async def get(services: Services, exchange: Exchange, conversation: str) -> None:
     """A conversation with its messages. Raises NotFound."""
-    found = await find(runtime, Key(exchange.principal.id, conversation), items=True)
+    found = await find(services, Key(exchange.principal.id, conversation), items=True)
     answer: ConversationWithMessages = {"conversation": shown(found), "messages": shown_messages(found)}
     await exchange.answer(200, dumps(answer))
 
 
-async def delete(runtime: Runtime, exchange: Exchange, conversation: str) -> None:
+async def delete(services: Services, exchange: Exchange, conversation: str) -> None:
     """Forget a conversation. A turn that runs in it is not kept. Raises NotFound."""
     key = Key(exchange.principal.id, conversation)
-    pending = await runtime.store.approvals(key.principal, key.id)
-    if not await runtime.store.delete(key):
+    pending = await services.state.store.approvals(key.principal, key.id)
+    if not await services.state.store.delete(key):
         raise unknown_conversation()
-    await _withdraw(runtime, key.principal, [approval.id for approval in pending])
+    await _withdraw(services, key.principal, [approval.id for approval in pending])
     await exchange.answer(200, dumps(DONE))
 
 
-async def delete_message(runtime: Runtime, exchange: Exchange, conversation: str, message: str) -> None:
+async def delete_message(services: Services, exchange: Exchange, conversation: str, message: str) -> None:
     """Take one message out. Raises NotFound."""
     key = Key(exchange.principal.id, conversation)
-    async with await lock(runtime, key) as draft:
+    async with await lock(services, key) as draft:
         group = next((group for group in groups_of(draft.items) if message_id(group) == message), None)
         if group is None:
             raise _unknown_message("messageId")
         for item in group:
-            await runtime.store.delete_item(key, item["id"])
-        await _withdraw(runtime, key.principal, [item["id"] for item in group if item.get("type") == QUESTION])
+            await services.state.store.delete_item(key, item["id"])
+        await _withdraw(services, key.principal, [item["id"] for item in group if item.get("type") == QUESTION])
     await exchange.answer(200, dumps(DONE))
 
 
-async def _withdraw(runtime: Runtime, principal: str, approvals: Sequence[str]) -> None:
+async def _withdraw(services: Services, principal: str, approvals: Sequence[str]) -> None:
     """Nobody can decide any more what is not there any more."""
     for identifier in approvals:
-        await runtime.store.decide(Key(principal, identifier), "denied", "null")
+        await services.state.store.decide(Key(principal, identifier), "denied", "null")
 
 
-async def list_messages(runtime: Runtime, exchange: Exchange, conversation: str) -> None:
+async def list_messages(services: Services, exchange: Exchange, conversation: str) -> None:
     """The messages of a conversation. Raises NotFound."""
-    found = await find(runtime, Key(exchange.principal.id, conversation), items=True)
+    found = await find(services, Key(exchange.principal.id, conversation), items=True)
     await exchange.answer(200, dumps({"messages": shown_messages(found)}))
 
 
-async def rename(runtime: Runtime, exchange: Exchange, conversation: str) -> None:
+async def rename(services: Services, exchange: Exchange, conversation: str) -> None:
     """Give a conversation a title. Raises NotFound."""
-    asked, _ = await read_request(runtime, exchange, NewTitle)
+    asked, _ = await read_request(services, exchange, NewTitle)
     key = Key(exchange.principal.id, conversation)
-    found = await find(runtime, key)
-    named = await runtime.store.update(key, {**found.metadata, "title": asked.title})
+    found = await find(services, key)
+    named = await services.state.store.update(key, {**found.metadata, "title": asked.title})
     if named is None:
         raise unknown_conversation()
     await _answer(exchange, shown(named))
 
 
-async def fork(runtime: Runtime, exchange: Exchange, conversation: str) -> None:
+async def fork(services: Services, exchange: Exchange, conversation: str) -> None:
     """A copy, up to a message. What waits for a decision stays with the original."""
-    asked, _ = await read_request(runtime, exchange, ForkRequest)
-    found = await find(runtime, Key(exchange.principal.id, conversation), items=True)
+    asked, _ = await read_request(services, exchange, ForkRequest)
+    found = await find(services, Key(exchange.principal.id, conversation), items=True)
     items = read_items(found.items)
     if asked.message_id is not None:
         items = _until(items, asked.message_id)
     title = asked.title or f"{found.metadata.get('title', UNTITLED)} (fork)"
     copied = stored_items([_copy(item) for item in items if item.get("type") != QUESTION])
     metadata = {**found.metadata, "title": title[:512]}
-    made = await runtime.store.create(exchange.principal.id, new_id("conv_"), metadata, copied)
+    made = await services.state.store.create(exchange.principal.id, new_id("conv_"), metadata, copied)
     await _answer(exchange, shown(made), 201)
 
 
@@ -138,12 +138,12 @@ def _copy(item: Mapping[str, Any]) -> dict[str, Any]:
     return {**item, "id": new_id(f"{prefix or 'item'}_")}
 
 
-async def export(runtime: Runtime, exchange: Exchange, conversation: str) -> None:
+async def export(services: Services, exchange: Exchange, conversation: str) -> None:
     """All of a conversation as a file: JSON, or Markdown for people."""
     kind = query(exchange).get("format", "json")
     if kind not in ("json", "markdown"):
         raise InvalidRequest("'format' is 'json' or 'markdown'.", param="format", code="invalid_value")
-    found = await find(runtime, Key(exchange.principal.id, conversation), items=True)
+    found = await find(services, Key(exchange.principal.id, conversation), items=True)
     about, messages = shown(found), shown_messages(found)
     if kind == "markdown":
         named = ("Content-Disposition", 'attachment; filename="conversation.md"')

@@ -13,33 +13,33 @@ from ...tools import Toolbox
 from ...wire.chat_rest.serialize import conversation_of, iso, messages_of, read, title_from
 from ...wire.chat_rest.types import Message, PendingApproval, RestConversation
 from ...wire.json import from_stored_json
-from ..services import Runtime, logger
+from ..services import Services, logger
 
 
-async def find(runtime: Runtime, key: Key, *, items: bool = False) -> Conversation:
+async def find(services: Services, key: Key, *, items: bool = False) -> Conversation:
     """A conversation. Raises NotFound."""
-    found = await runtime.store.read(key, items=items)
+    found = await services.state.store.read(key, items=items)
     if found is None:
         raise unknown_conversation()
     return found
 
 
-async def lock(runtime: Runtime, key: Key) -> Draft:
+async def lock(services: Services, key: Key) -> Draft:
     """Have a conversation for one turn. Raises NotFound, and Conflict (409 `conversation_busy`)."""
-    known = await find(runtime, key)
-    draft = await runtime.turn_locks.lock(key)
+    known = await find(services, key)
+    draft = await services.state.locks.lock(key)
     if draft.conversation.created != known.created:  # deleted just now: what is locked is another one
         await draft.close()
         raise unknown_conversation()
     return draft
 
 
-async def give_title(runtime: Runtime, draft: Draft, user: Message | None) -> None:
+async def give_title(services: Services, draft: Draft, user: Message | None) -> None:
     """Name a conversation after what was said in it first, unless it has a title."""
     if "title" not in draft.conversation.metadata and user is not None:
         title = title_from(user["content"])
         try:
-            await runtime.store.update(draft.key, {**draft.conversation.metadata, "title": title})
+            await services.state.store.update(draft.key, {**draft.conversation.metadata, "title": title})
         except Unavailable as error:  # the turn is kept all the same
             logger.warning("the conversation %s could not be named: %s", draft.key.id, error.code)
 

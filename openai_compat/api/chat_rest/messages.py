@@ -13,34 +13,36 @@ from ...wire.chat_rest.forms import Pieces, Turned, Whole
 from ...wire.chat_rest.serialize_agentic import Agentic, Session, agentic_error
 from ...wire.chat_rest.types import AgenticRequest, MessageAnswer, MessageRequest, ToolMessageRequest, ToolSupport
 from ..exchange import Exchange
-from ..services import Runtime
+from ..services import Services
 from .lookup import lock, toolbox_of
 from .prepare import prepare_turn
 from .request import handle_turn_request, run_and_answer, stream_errors_as
 from .run import PreparedTurn
 
 
-async def create(runtime: Runtime, exchange: Exchange, conversation: str) -> None:
+async def create(services: Services, exchange: Exchange, conversation: str) -> None:
     """Say something in a conversation."""
-    await handle_turn_request(runtime, exchange, MessageRequest, partial(_message, runtime, exchange, conversation))
+    await handle_turn_request(services, exchange, MessageRequest, partial(_message, services, exchange, conversation))
 
 
-async def with_tools(runtime: Runtime, exchange: Exchange, conversation: str) -> None:
+async def with_tools(services: Services, exchange: Exchange, conversation: str) -> None:
     """Say something to an agent that may use its tools."""
-    await handle_turn_request(runtime, exchange, ToolMessageRequest, partial(_message, runtime, exchange, conversation))
+    await handle_turn_request(
+        services, exchange, ToolMessageRequest, partial(_message, services, exchange, conversation)
+    )
 
 
-async def agentic(runtime: Runtime, exchange: Exchange, conversation: str) -> None:
+async def agentic(services: Services, exchange: Exchange, conversation: str) -> None:
     """Let an agent work by itself, and tell all that it does."""
-    await handle_turn_request(runtime, exchange, AgenticRequest, partial(_agentic, runtime, exchange, conversation))
+    await handle_turn_request(services, exchange, AgenticRequest, partial(_agentic, services, exchange, conversation))
 
 
-async def _message(runtime: Runtime, exchange: Exchange, conversation: str, asked: MessageRequest) -> None:
-    async with await lock(runtime, Key(exchange.principal.id, conversation)) as draft:
-        work = await prepare_turn(runtime, exchange, asked, (UserMessage((TextPart(asked.content),)),), draft)
+async def _message(services: Services, exchange: Exchange, conversation: str, asked: MessageRequest) -> None:
+    async with await lock(services, Key(exchange.principal.id, conversation)) as draft:
+        work = await prepare_turn(services, exchange, asked, (UserMessage((TextPart(asked.content),)),), draft)
         more = partial(_more, asked, work)
         form = Pieces(partial(_streamed, more)) if asked.stream else Whole(partial(_answer, more))
-        await run_and_answer(runtime, exchange, work, form, stream=asked.stream is True)
+        await run_and_answer(services, exchange, work, form, stream=asked.stream is True)
 
 
 def _answer(more: partial[dict[str, Any]], turned: Turned) -> dict[str, Any]:
@@ -79,16 +81,16 @@ def _support(work: PreparedTurn, *, wanted: bool, used: bool) -> ToolSupport:
     return {"requested": wanted, "supported": supported, "used": used, "recommendation": advice}
 
 
-async def _agentic(runtime: Runtime, exchange: Exchange, conversation: str, asked: AgenticRequest) -> None:
+async def _agentic(services: Services, exchange: Exchange, conversation: str, asked: AgenticRequest) -> None:
     failed = agentic_failure
     key = Key(exchange.principal.id, conversation)
-    async with stream_errors_as(exchange, failed), await lock(runtime, key) as draft:
-        work = await prepare_turn(runtime, exchange, asked, (UserMessage((TextPart(asked.content),)),), draft)
-        form = Agentic(session_of(runtime, work, asked.content, asked))
-        await run_and_answer(runtime, exchange, work, form, stream=True, failed=failed)
+    async with stream_errors_as(exchange, failed), await lock(services, key) as draft:
+        work = await prepare_turn(services, exchange, asked, (UserMessage((TextPart(asked.content),)),), draft)
+        form = Agentic(session_of(services, work, asked.content, asked))
+        await run_and_answer(services, exchange, work, form, stream=True, failed=failed)
 
 
-def session_of(runtime: Runtime, work: PreparedTurn, goal: str, asked: AgenticRequest | None) -> Session:
+def session_of(services: Services, work: PreparedTurn, goal: str, asked: AgenticRequest | None) -> Session:
     """What is known of an agentic turn before it begins."""
     return Session(
         id=work.id,
@@ -98,7 +100,7 @@ def session_of(runtime: Runtime, work: PreparedTurn, goal: str, asked: AgenticRe
         provider=work.provider,
         requested_model=None if asked is None else asked.model,
         requested_provider=None if asked is None else asked.provider,
-        configured_providers=runtime.provider_names(),
+        configured_providers=services.models.provider_names(),
         user=work.user,
         messages=len(work.request.messages),
         show_thinking=asked is None or asked.show_thinking is not False,

@@ -22,7 +22,7 @@ from ...wire.chat_rest.types import Asked, ToolMessageRequest
 from ...wire.conversation_rules import check_conversation
 from ..exchange import Exchange
 from ..follow import CHAT
-from ..services import Runtime, new_id, now
+from ..services import Services, new_id, now
 from .run import PreparedTurn
 
 
@@ -37,40 +37,40 @@ class ResolvedModel:
 
 
 def resolve_model(
-    runtime: Runtime, principal: Principal, model: str | None, provider: str | None = None
+    services: Services, principal: Principal, model: str | None, provider: str | None = None
 ) -> ResolvedModel:
     """The agent for a request, the first that the principal may use if none is named. Raises NotFound."""
-    if provider is not None and provider not in runtime.provider_names():
+    if provider is not None and provider not in services.models.provider_names():
         raise NotFound("No provider has this name.", code="provider_not_found", param="provider")
     if model is None:
-        model = runtime.default_model(principal, provider)
+        model = services.models.default_model(principal, provider)
         if model is None:
             raise NotFound(
                 "No agent can be used here.", code="model_not_found", param="provider" if provider else "model"
             )
-    elif provider is not None and f"{provider}/{model}" in runtime.agents:
+    elif provider is not None and f"{provider}/{model}" in services.models.agents:
         model = f"{provider}/{model}"
-    agent, backend = runtime.agent(agent_for(runtime, principal, model) or model, principal)
-    return ResolvedModel(model, agent, backend, runtime.provider_of(agent))
+    agent, backend = services.models.agent(agent_for(services, principal, model) or model, principal)
+    return ResolvedModel(model, agent, backend, services.models.provider_of(agent))
 
 
-def agent_for(runtime: Runtime, principal: Principal, model: str) -> str | None:
+def agent_for(services: Services, principal: Principal, model: str) -> str | None:
     """The agent that a name or an alias stands for: the one with its target's name, or the first with that model."""
-    if model in runtime.agents:
+    if model in services.models.agents:
         return model
-    target = None if runtime.providers is None else runtime.providers.aliases.get(model)
+    target = None if services.models.providers is None else services.models.providers.aliases.get(model)
     if target is None:
         return None
-    named = [target, *[name for name, agent in runtime.agents.items() if agent.capabilities.upstream == target]]
-    return next((name for name in named if name in runtime.agents and principal.may_use(name)), None)
+    named = [target, *[name for name, agent in services.models.agents.items() if agent.capabilities.upstream == target]]
+    return next((name for name in named if name in services.models.agents and principal.may_use(name)), None)
 
 
 async def prepare_turn(
-    runtime: Runtime, exchange: Exchange, asked: Asked, said: tuple[TypedMessage, ...], draft: Draft | None
+    services: Services, exchange: Exchange, asked: Asked, said: tuple[TypedMessage, ...], draft: Draft | None
 ) -> PreparedTurn:
     """The turn that a request asks for. Raises OpenAICompatError for what is wrong with it."""
-    caller = runtime.caller(exchange.principal, exchange.request)
-    who = resolve_model(runtime, caller.principal, asked.model, asked.provider)
+    caller = services.settings.caller(exchange.principal, exchange.request)
+    who = resolve_model(services, caller.principal, asked.model, asked.provider)
     _check_enforced(asked, who.backend.capabilities)
     request = agent_request(asked, said, who.model, caller)
     new, answers = said, None
@@ -79,14 +79,16 @@ async def prepare_turn(
         draft.long = len(draft.conversation.items) > MANY
         await off_loop(partial(draft.take_up, request), long=draft.long)
         request, new = draft.request, draft.new
-        answers = await superseded(runtime.store, Binding(caller.principal.id, who.agent, draft.key.id))
+        answers = await superseded(services.state.store, Binding(caller.principal.id, who.agent, draft.key.id))
     else:
         check_conversation(request.messages)
     if answers is not None:
         request = replace(request, resume=answers.resume(request.resume))
-    instructions = [*_system_prompt(runtime, asked), *await _context(runtime, request)]
+    instructions = [*_system_prompt(services, asked), *await _context(services, request)]
     long = draft is not None and draft.long
-    request = with_instructions(await off_loop(partial(runtime.messages.apply, request), long=long), instructions)
+    request = with_instructions(
+        await off_loop(partial(services.settings.messages.apply, request), long=long), instructions
+    )
     record, time = TurnRecord(new_id), iso(now())
     items = record.user_items(new, {"createdAt": time})
     shown = messages_of("" if draft is None else draft.key.id, items, time)
@@ -119,19 +121,19 @@ def _labels_of(draft: Draft) -> dict[str, str]:
     return {name: metadata[name] for name in LABELS if name in metadata}
 
 
-def _system_prompt(runtime: Runtime, asked: Asked) -> list[str]:
+def _system_prompt(services: Services, asked: Asked) -> list[str]:
     """The client's own instructions, as far as the server takes any."""
-    if not asked.system_prompt or runtime.messages.system == "ignore":
+    if not asked.system_prompt or services.settings.messages.system == "ignore":
         return []
-    if runtime.messages.system == "reject":
+    if services.settings.messages.system == "reject":
         text = "This server does not take instructions from clients."
         raise InvalidRequest(text, param="systemPrompt", code="unsupported_value")
     return [asked.system_prompt]
 
 
-async def _context(runtime: Runtime, request: AgentRequest) -> list[str]:
+async def _context(services: Services, request: AgentRequest) -> list[str]:
     """What the operator's hook makes of the ids that the request, or its conversation, names."""
-    hook = None if runtime.chat_rest is None else runtime.chat_rest.context
+    hook = None if services.settings.chat_rest is None else services.settings.chat_rest.context
     ids = request.metadata
     if hook is None or not ids:
         return []

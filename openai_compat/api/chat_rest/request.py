@@ -14,12 +14,11 @@ from ...wire.chat_rest.forms import TurnForm
 from ...wire.chat_rest.parse import parse, query_of
 from ...wire.chat_rest.types import CamelModel
 from ...wire.errors import error_frame
-from ..admit import admit
 from ..body import parse_body, read_body
 from ..delivery import StreamedAnswer, WholeAnswer
 from ..detach import run_detachable
 from ..exchange import Exchange
-from ..services import Runtime
+from ..services import Services
 from ..stream_recovery import recover_stream, recoverable_stream
 from .run import PreparedTurn, RestTurn
 
@@ -27,10 +26,10 @@ Model = TypeVar("Model", bound=CamelModel)
 ErrorFrame: TypeAlias = Callable[[OpenAICompatError], bytes]
 
 
-async def read_request(runtime: Runtime, exchange: Exchange, model: type[Model]) -> tuple[Model, bytes]:
+async def read_request(services: Services, exchange: Exchange, model: type[Model]) -> tuple[Model, bytes]:
     """The body, checked. Raises InvalidRequest."""
     check_content_type(exchange.request)
-    body = await read_body(exchange.request, runtime.limits, runtime.deadlines)
+    body = await read_body(exchange.request, services.settings.limits, services.settings.deadlines)
     return await parse_body(body, partial(parse, model, body)), body
 
 
@@ -40,25 +39,27 @@ def query(exchange: Exchange) -> dict[str, str]:
 
 
 async def handle_turn_request(
-    runtime: Runtime, exchange: Exchange, model: type[Model], work: Callable[[Model], Awaitable[None]]
+    services: Services, exchange: Exchange, model: type[Model], work: Callable[[Model], Awaitable[None]]
 ) -> None:
     """Do `work` for the body; or go on with a stream that was lost."""
     last_event = exchange.request.header(b"last-event-id")
     if last_event is not None:
         check_content_type(exchange.request)
-        await recover_stream(runtime, exchange, last_event)
+        await recover_stream(services, exchange, last_event)
         return
-    asked, body = await read_request(runtime, exchange, model)
+    asked, body = await read_request(services, exchange, model)
 
     async def once() -> None:
-        await admit(runtime, exchange)
+        await services.check_rate(exchange)
         await work(asked)
 
-    await run_detachable(runtime.disconnect, exchange, partial(runtime.idempotency.once, exchange, body, once))
+    await run_detachable(
+        services.settings.disconnect, exchange, partial(services.state.idempotency.once, exchange, body, once)
+    )
 
 
 async def run_and_answer(
-    runtime: Runtime,
+    services: Services,
     exchange: Exchange,
     work: PreparedTurn,
     form: TurnForm,
@@ -67,12 +68,12 @@ async def run_and_answer(
     failed: ErrorFrame = error_frame,
 ) -> None:
     """Run a turn and answer with it."""
-    if not stream or runtime.disconnect.then == "cancel":
+    if not stream or services.settings.disconnect.then == "cancel":
         delivery = StreamedAnswer(exchange) if stream else WholeAnswer(exchange)
-        await runtime.turns.run(RestTurn(runtime, exchange, work, form, delivery))
+        await services.live.runner.run(RestTurn(services, exchange, work, form, delivery))
         return
-    async with recoverable_stream(runtime, exchange, work.id, work.draft, failed) as log:
-        await runtime.turns.run(RestTurn(runtime, exchange, work, form, StreamedAnswer(exchange, log), log=log))
+    async with recoverable_stream(services, exchange, work.id, work.draft, failed) as log:
+        await services.live.runner.run(RestTurn(services, exchange, work, form, StreamedAnswer(exchange, log), log=log))
 
 
 @asynccontextmanager

@@ -38,7 +38,7 @@ from ..attachments import message_places
 from ..body import QUICK_FRAME
 from ..body import parse_frame as parse_off_loop
 from ..own_tools import check_names
-from ..services import Runtime, logger, new_id
+from ..services import Services, logger, new_id
 from ..websocket import POLICY, RESTART, TOO_BIG, WebSocketConnection
 from .frame_log import Follower
 from .threads import ChatThreads, Thread
@@ -53,11 +53,11 @@ MOST_POSTED = 64
 """Answers to a client's frames that may wait to be sent before no more of its frames are read."""
 
 
-async def serve(threads: ChatThreads, runtime: Runtime, connection: WebSocketConnection) -> None:
+async def serve(threads: ChatThreads, services: Services, connection: WebSocketConnection) -> None:
     """Accept, and do as the client says until one of both leaves. Turns that it has begun go on without it."""
     await connection.accept()
     async with child_tasks() as children:
-        socket = ChatConnection(threads, runtime, connection, children)
+        socket = ChatConnection(threads, services, connection, children)
         children.start(socket.write, "connection's writer")
         children.start(socket.end_when_drained, "connection's drain")
         try:
@@ -70,10 +70,10 @@ class ChatConnection:
     """One connection: frames come in one at a time; what goes out waits until the client takes it."""
 
     def __init__(
-        self, threads: ChatThreads, runtime: Runtime, connection: WebSocketConnection, children: ChildTasks
+        self, threads: ChatThreads, services: Services, connection: WebSocketConnection, children: ChildTasks
     ) -> None:
         self._threads = threads
-        self._runtime = runtime
+        self._services = services
         self._connection = connection
         self._children = children
         self._followed: dict[str, tuple[Thread, Follower]] = {}
@@ -172,12 +172,14 @@ class ChatConnection:
                 await anyio.lowlevel.checkpoint()
 
     async def _take(self, frame: Frame) -> None:
-        if len(frame) > self._runtime.limits.body:
+        if len(frame) > self._services.settings.limits.body:
             self._shut(TOO_BIG, "message too big")
             return
         binary = isinstance(frame, bytes)
         try:
-            command = await parse_off_loop(len(frame), partial(parse_frame, frame, self._runtime.limits.values))
+            command = await parse_off_loop(
+                len(frame), partial(parse_frame, frame, self._services.settings.limits.values)
+            )
             self._binary = binary
             await self._obey(command, binary=binary)
         except OpenAICompatError as error:
@@ -241,7 +243,7 @@ class ChatConnection:
         await self._admit()
         thread = say.frame.thread_id or new_id("thread_")
         agent, model, backend = self._backend(thread, say.frame.model, say.frame.workflow_id, say.frame.provider)
-        caller = self._runtime.caller(self._connection.principal, self._connection.request)
+        caller = self._services.settings.caller(self._connection.principal, self._connection.request)
         body = {**say.body, "model": model, "tools": self._offered(say) or None}
         if say.frame.provider is not None:
             body["provider"] = say.frame.provider  # for agents that call a model
@@ -274,11 +276,11 @@ class ChatConnection:
         """Raise Unavailable while the server shuts down, before anything of the message is kept; RateLimited too."""
         if self._connection.draining.is_set():
             raise Unavailable("The server is shutting down.", code="shutting_down", should_retry=False)
-        if self._runtime.rates is not None:
-            await self._runtime.rates.count(self._connection.principal)
+        if self._services.live.rates is not None:
+            await self._services.live.rates.count(self._connection.principal)
 
     def _begin(self, thread_id: str, asked: AskedTurn) -> None:
-        turn = ChatTurn(self._runtime, self._threads, asked)
+        turn = ChatTurn(self._services, self._threads, asked)
         thread = self._threads.add(self._key(thread_id), turn)
         turn.enter(thread)
         thread.model = asked.request.model
@@ -321,16 +323,18 @@ class ChatConnection:
             return workflow, model or workflow, backend
         model = model or self._model(thread_id)
         qualified = f"{provider}/{model}"
-        model = qualified if provider is not None and qualified in self._runtime.agents else model
-        agent, backend = self._runtime.agent(model, self._connection.principal)
+        model = qualified if provider is not None and qualified in self._services.models.agents else model
+        agent, backend = self._services.models.agent(model, self._connection.principal)
         return agent, model, backend
 
     def _model(self, thread_id: str) -> str:
         """The model that answers where none is named: the thread's last one, or the first that the caller may use."""
         thread = self._threads.find(self._key(thread_id))
-        if thread is not None and thread.model is not None and thread.model in self._runtime.agents:
+        if thread is not None and thread.model is not None and thread.model in self._services.models.agents:
             return thread.model
-        return self._runtime.default_model(self._connection.principal) or next(iter(self._runtime.agents))
+        return self._services.models.default_model(self._connection.principal) or next(
+            iter(self._services.models.agents)
+        )
 
     def _offered(self, say: Say) -> list[Fields]:
         """The client's tools for a message: those that it describes, and those of the manifest."""
@@ -341,7 +345,7 @@ class ChatConnection:
 
     async def _decide(self, frame: ApprovalFrame, *, binary: bool) -> None:
         await self._admit()
-        approval = await self._runtime.store.approval(self._key(frame.approval_id))
+        approval = await self._services.state.store.approval(self._key(frame.approval_id))
         thread_id = None if approval is None else approval.conversation
         if approval is None or thread_id is None or frame.thread_id not in (None, thread_id):
             raise NotFound("No approval has this id.", code="approval_not_found", param="approval_id")
@@ -350,7 +354,7 @@ class ChatConnection:
         model: str | None = frame.model or settings.get("model") or approval.agent
         agent, model, backend = self._backend(thread_id, model, workflow)
         bound = Binding(self._principal, asker_name(agent, workflow), thread_id)
-        answers = await load_pending(self._runtime.store, bound, {approval.id: decision(frame)})
+        answers = await load_pending(self._services.state.store, bound, {approval.id: decision(frame)})
         thread = self._threads.find(self._key(thread_id))
         if thread is not None and thread.turns:
             text = "Another turn is running in this thread."
@@ -372,7 +376,7 @@ class ChatConnection:
 
     def _as_before(self, model: str, settings: Mapping[str, Any]) -> AgentRequest:
         """The request of a turn that goes on: asked as it was at first, with the tools that there are now."""
-        caller = self._runtime.caller(self._connection.principal, self._connection.request)
+        caller = self._services.settings.caller(self._connection.principal, self._connection.request)
         nothing = [{"role": "user", "content": ""}]  # what was said is in the conversation
         fields = {"model": model, "messages": nothing, "stream": True, "tools": self._tools or None}
         request = replace(parse_chat_object(fields, caller).request, messages=(), raw_messages=[])
@@ -406,7 +410,9 @@ class ChatConnection:
 
         A page that has shown nothing yet is told what waits for a decision, too, also after a restart.
         """
-        waiting = await self._runtime.store.approvals(self._principal, frame.thread_id) if frame.last_seq <= 0 else ()
+        waiting = (
+            await self._services.state.store.approvals(self._principal, frame.thread_id) if frame.last_seq <= 0 else ()
+        )
         self._replay(frame, binary=binary)
         for approval in waiting:
             self.post({**asked_about(approval), "thread_id": frame.thread_id}, binary=binary)

@@ -32,7 +32,7 @@ from ...wire.json import dumps
 from ...wire.presentation import Presentation
 from ..access_log import log_access
 from ..attachments import Places, attach
-from ..services import Runtime, logger, new_id
+from ..services import Services, logger, new_id
 from ..text_approvals import ApprovalPrompts, decisions_from_messages
 from ..websocket import WebSocketRequester
 from .frame_log import ThreadLog
@@ -109,7 +109,7 @@ class ChatTurn(TurnPlan[list[Fields]]):
 
     single = False
 
-    def __init__(self, runtime: Runtime, threads: ChatThreads, asked: AskedTurn) -> None:
+    def __init__(self, services: Services, threads: ChatThreads, asked: AskedTurn) -> None:
         self.request_id = new_id("req_")
         requester = WebSocketRequester(asked.request.principal, self.request_id)
         thread = ThreadDelivery()
@@ -117,7 +117,7 @@ class ChatTurn(TurnPlan[list[Fields]]):
         self._delivery = thread
         self.begun = False
         self.over = False
-        self._runtime = runtime
+        self._services = services
         self._threads = threads
         self._asked = asked
         self._thread: Thread
@@ -235,24 +235,24 @@ class ChatTurn(TurnPlan[list[Fields]]):
         return chat_frames.job_update(self.id, self._asked.workflow or "", status)
 
     async def _run(self) -> None:
-        runtime = self._runtime
+        services = self._services
         async with await self._lock() as draft:
             self.draft = draft
             draft.on_interrupt(self.interrupt)
             while (before := self._thread.current) is not None:  # its commit has given the conversation free
                 await before.wait()
             self.begun = True
-            runtime.turns.running.add(self)
+            services.live.runner.running.add(self)
             try:
                 self._tell(self.describe())
                 if self._asked.workflow is not None:
                     self._job("running")
                 self._request, self._answers = await self._prepare(draft)
                 self.requests = [self._request]
-                await runtime.turns.run(self)
+                await services.live.runner.run(self)
                 self.over = True
             finally:
-                runtime.turns.running.discard(self)
+                services.live.runner.running.discard(self)
 
     def _questions(self) -> tuple[Approval, ...]:
         """What is to be stored of the questions, with all that is needed to ask the agent the same way again."""
@@ -276,20 +276,20 @@ class ChatTurn(TurnPlan[list[Fields]]):
 
     async def _prepare(self, draft: Draft) -> tuple[AgentRequest, Decisions | None]:
         """What the agent is given, and what it decides about an earlier turn's questions."""
-        runtime, request, answers = self._runtime, draft.request, self._asked.answers
+        services, request, answers = self._services, draft.request, self._asked.answers
         if answers is None:
-            request, answers = await decisions_from_messages(runtime.store, self._asked.asker, request)
-        if answers is None and (answers := await superseded(runtime.store, self._bound)) is not None:
+            request, answers = await decisions_from_messages(services.state.store, self._asked.asker, request)
+        if answers is None and (answers := await superseded(services.state.store, self._bound)) is not None:
             request = replace(request, resume=answers.resume(request.resume))
-        request = await off_loop(partial(runtime.messages.apply, request), long=draft.long)
-        return await attach(runtime, request, self._asked.backend.capabilities, lambda: self._asked.places), answers
+        request = await off_loop(partial(services.settings.messages.apply, request), long=draft.long)
+        return await attach(services, request, self._asked.backend.capabilities, lambda: self._asked.places), answers
 
     # how it is run and written
 
     async def before_start(self) -> None:
         """Record the decisions: from now on the agent knows them."""
         if self._answers is not None:
-            await record_decisions(self._runtime.store, self.principal.id, self._answers)
+            await record_decisions(self._services.state.store, self.principal.id, self._answers)
 
     def _begin_round(self) -> None:
         self._view, self._said, self._frames = Presentation("hidden", ask=self._asks.ask), Reducer(), TurnFrames()
@@ -314,7 +314,7 @@ class ChatTurn(TurnPlan[list[Fields]]):
             return ()
         await runs.stop()
         self.runs = None
-        self._runtime.slots.refuse_when_closed()
+        self._services.live.slots.refuse_when_closed()
         self._rounds += 1
         if self._rounds == MOST_ROUNDS:
             text = "The agent has called the client's tools too often."

@@ -12,14 +12,14 @@ from ...wire.responses.parse.request import ParsedResponse
 from ...wire.responses.serialize.stream import ResponseStream
 from ..delivery import StreamedAnswer
 from ..exchange import Exchange
-from ..services import Runtime
+from ..services import Services
 from .ids import ResponseIds
 from .prepare import response_form
 
 
-async def answer_chore(runtime: Runtime, exchange: Exchange, parsed: ParsedResponse, ids: ResponseIds) -> bool:
+async def answer_chore(services: Services, exchange: Exchange, parsed: ParsedResponse, ids: ResponseIds) -> bool:
     """Answer a request that a chat program makes for itself; False if it is none."""
-    found = await chore(runtime, exchange.request, parsed, ids)
+    found = await chore(services, exchange.request, parsed, ids)
     if found is None:
         return False
     exchange.note = "housekeeping"
@@ -32,16 +32,16 @@ async def answer_chore(runtime: Runtime, exchange: Exchange, parsed: ParsedRespo
 
 
 async def chore(
-    runtime: Runtime, http: HttpRequest, parsed: ParsedResponse, ids: ResponseIds
+    services: Services, http: HttpRequest, parsed: ParsedResponse, ids: ResponseIds
 ) -> tuple[ResponseStream, bytes] | None:
     """The response and its events; None if the request is no chore. It belongs to no conversation, whatever it names."""
-    if runtime.housekeeping is None or parsed.background or not parsed.generate:
+    if services.settings.housekeeping is None or parsed.background or not parsed.generate:
         return None
-    text = await runtime.housekeeping.answer(http, parsed.request)
+    text = await services.settings.housekeeping.answer(http, parsed.request)
     if text is None:
         return None
     echo = {**parsed.echo, "store": False}
     echo.pop("conversation", None)
-    stream = ResponseStream(response_form(runtime, parsed.request.model, replace(parsed, echo=echo), ids))
+    stream = ResponseStream(response_form(services, parsed.request.model, replace(parsed, echo=echo), ids))
     said: list[Item] = [*([text] if text else []), Finished("stop")]
     return stream, stream.begin() + stream.feed(said) + stream.finish()

@@ -20,27 +20,26 @@ from ...wire.items.serialize import compaction_item
 from ...wire.json import dumps
 from ...wire.responses.parse.request import parse_compact, parse_input_tokens
 from ...wire.responses.serialize.response import usage_of
-from ..admit import admit
 from ..body import parse_body, read_body
 from ..delivery import NoAnswer
 from ..exchange import Exchange
-from ..services import Runtime, now
+from ..services import Services, now
 from .ids import ResponseIds
 from .prepare import PreparedResponse, prepare_response
 
 
-async def compact(runtime: Runtime, exchange: Exchange) -> None:
+async def compact(services: Services, exchange: Exchange) -> None:
     """Let the agent sum up a conversation. The answer's output stands for all that was said."""
     check_content_type(exchange.request)
-    body = await read_body(exchange.request, runtime.limits, runtime.deadlines)
+    body = await read_body(exchange.request, services.settings.limits, services.settings.deadlines)
     ids = ResponseIds()
-    caller = runtime.caller(exchange.principal, exchange.request)
+    caller = services.settings.caller(exchange.principal, exchange.request)
     parsed = await parse_body(body, partial(parse_compact, body, caller, ids))
-    await admit(runtime, exchange)
-    work = await prepare_response(runtime, exchange, parsed, ids=ids, http=exchange.request)
+    await services.check_rate(exchange)
+    work = await prepare_response(services, exchange, parsed, ids=ids, http=exchange.request)
     turn = SummaryTurn(exchange, work)
     try:
-        await runtime.turns.run(turn)
+        await services.live.runner.run(turn)
     finally:
         await _close(work)
     said = turn.said.message()
@@ -91,14 +90,14 @@ class SummaryTurn(TurnPlan[bytes]):
         return None, b""
 
 
-async def input_tokens(runtime: Runtime, exchange: Exchange) -> None:
+async def input_tokens(services: Services, exchange: Exchange) -> None:
     """How many tokens a request has, as its agent counts them; an estimate where it cannot count."""
     check_content_type(exchange.request)
-    body = await read_body(exchange.request, runtime.limits, runtime.deadlines)
+    body = await read_body(exchange.request, services.settings.limits, services.settings.deadlines)
     ids = ResponseIds()
-    caller = runtime.caller(exchange.principal, exchange.request)
+    caller = services.settings.caller(exchange.principal, exchange.request)
     parsed = await parse_body(body, partial(parse_input_tokens, body, caller, ids))
-    work = await prepare_response(runtime, exchange, parsed, ids=ids, http=exchange.request)
+    work = await prepare_response(services, exchange, parsed, ids=ids, http=exchange.request)
     await _close(work)
     count = await _count(work)
     await exchange.answer(200, dumps({"object": "response.input_tokens", "input_tokens": count}))

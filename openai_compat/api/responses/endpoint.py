@@ -17,28 +17,27 @@ from ...stores.port import Key
 from ...turns.slots import Seat
 from ...wire.json import DONE, KEEP_ALIVE, dumps, from_stored_json
 from ...wire.responses.parse.request import ParsedResponse, parse_response
-from ..admit import admit
 from ..body import parse_body, read_body
 from ..delivery import NoAnswer, StreamedAnswer
 from ..detach import run_detachable
 from ..exchange import Exchange
 from ..follow import cancel, find, snapshot, stream_events, write_followed
 from ..paging import list_page
-from ..services import Runtime, logger
+from ..services import Services, logger
 from .chores import answer_chore
 from .ids import ResponseIds
 from .prepare import PreparedResponse, prepare_response
 from .run import run_response
 
 
-async def create(runtime: Runtime, exchange: Exchange) -> None:
+async def create(services: Services, exchange: Exchange) -> None:
     """Run an agent and answer with a Response: streamed, plain, or, in the background, at once."""
     check_content_type(exchange.request)
-    body = await read_body(exchange.request, runtime.limits, runtime.deadlines)
+    body = await read_body(exchange.request, services.settings.limits, services.settings.deadlines)
     ids = ResponseIds()
-    caller = runtime.caller(exchange.principal, exchange.request)
+    caller = services.settings.caller(exchange.principal, exchange.request)
     parsed = await parse_body(body, partial(parse_response, body, caller, ids))
-    if await answer_chore(runtime, exchange, parsed, ids):
+    if await answer_chore(services, exchange, parsed, ids):
         return
     if parsed.background:
         if not exchange.request.lasting:
@@ -46,36 +45,38 @@ async def create(runtime: Runtime, exchange: Exchange) -> None:
                 "Responses cannot run in the background here: no event loop is left once a request is answered (WSGI)."
             )
             raise InvalidRequest(text, param="background", code="unsupported_parameter")
-        await runtime.idempotency.once(exchange, body, partial(_background, runtime, exchange, parsed, ids))
+        await services.state.idempotency.once(exchange, body, partial(_background, services, exchange, parsed, ids))
     else:
-        work = partial(_foreground, runtime, exchange, parsed, ids)
-        await run_detachable(runtime.disconnect, exchange, partial(runtime.idempotency.once, exchange, body, work))
+        work = partial(_foreground, services, exchange, parsed, ids)
+        await run_detachable(
+            services.settings.disconnect, exchange, partial(services.state.idempotency.once, exchange, body, work)
+        )
 
 
-async def _foreground(runtime: Runtime, exchange: Exchange, parsed: ParsedResponse, ids: ResponseIds) -> None:
-    await admit(runtime, exchange)
-    work = await prepare_response(runtime, exchange, parsed, ids=ids, http=exchange.request)
-    seat = await seated(runtime, work, known=parsed.store and runtime.disconnect.then != "cancel")
+async def _foreground(services: Services, exchange: Exchange, parsed: ParsedResponse, ids: ResponseIds) -> None:
+    await services.check_rate(exchange)
+    work = await prepare_response(services, exchange, parsed, ids=ids, http=exchange.request)
+    seat = await seated(services, work, known=parsed.store and services.settings.disconnect.then != "cancel")
     if parsed.stream:
-        await run_response(runtime, work, StreamedAnswer(exchange, work.log, DONE), seat)
+        await run_response(services, work, StreamedAnswer(exchange, work.log, DONE), seat)
         return
     delivery = NoAnswer(exchange, work.log)
-    await run_response(runtime, work, delivery, seat)
+    await run_response(services, work, delivery, seat)
     if delivery.error is not None:
         raise delivery.error
     await exchange.answer(200, dumps(work.stream.response()))
 
 
-async def seated(runtime: Runtime, work: PreparedResponse, *, known: bool) -> Seat:
+async def seated(services: Services, work: PreparedResponse, *, known: bool) -> Seat:
     """The response's slot, for `run_response` to close. Raises OpenAICompatError, and then holds nothing.
 
     One that is to be `known` is in the store before its agent is started: others may find, follow and cancel it.
     """
     try:
-        seat = await runtime.slots.take(work.slots)
+        seat = await services.live.slots.take(work.slots)
         try:
             if known:
-                await _begin(runtime, work)
+                await _begin(services, work)
         except BaseException:
             seat.close()
             raise
@@ -86,54 +87,54 @@ async def seated(runtime: Runtime, work: PreparedResponse, *, known: bool) -> Se
     return seat
 
 
-async def _begin(runtime: Runtime, work: PreparedResponse) -> None:
-    log = EventLogWriter(runtime.logs, work.key, work.token, work.asker.request_id)
+async def _begin(services: Services, work: PreparedResponse) -> None:
+    log = EventLogWriter(services.state.logs, work.key, work.token, work.asker.request_id)
     if work.parsed.background:
         log.record(work.stream.begin(queued=True))
     await log.begin(await off_loop(work.stored, long=work.parsed.long))
     work.log = log
 
 
-async def _background(runtime: Runtime, exchange: Exchange, parsed: ParsedResponse, ids: ResponseIds) -> None:
-    await admit(runtime, exchange)
-    work = await prepare_response(runtime, exchange, parsed, ids=ids, http=exchange.request)
-    seat = await seated(runtime, work, known=True)
+async def _background(services: Services, exchange: Exchange, parsed: ParsedResponse, ids: ResponseIds) -> None:
+    await services.check_rate(exchange)
+    work = await prepare_response(services, exchange, parsed, ids=ids, http=exchange.request)
+    seat = await seated(services, work, known=True)
     answer = dumps(work.stream.response())
-    alone = partial(_alone, runtime, work, NoAnswer(exchange, work.log), seat)
+    alone = partial(_alone, services, work, NoAnswer(exchange, work.log), seat)
     spawn(alone, f"response {work.id}", lambda: None)
     if not parsed.stream:
         await exchange.answer(200, answer)
     elif work.log is not None:
-        await write_followed(exchange, stream_events(runtime, work.key, -1, work.log.log), KEEP_ALIVE)
+        await write_followed(exchange, stream_events(services, work.key, -1, work.log.log), KEEP_ALIVE)
         await exchange.end(DONE)
 
 
-async def _alone(runtime: Runtime, work: PreparedResponse, delivery: NoAnswer, seat: Seat) -> None:
+async def _alone(services: Services, work: PreparedResponse, delivery: NoAnswer, seat: Seat) -> None:
     try:
-        await run_response(runtime, work, delivery, seat)
+        await run_response(services, work, delivery, seat)
     except Exception as error:
         logger.error("%s: a background response failed", work.asker.request_id, exc_info=error)
 
 
-async def retrieve(runtime: Runtime, exchange: Exchange, identifier: str) -> None:
+async def retrieve(services: Services, exchange: Exchange, identifier: str) -> None:
     """One response, streamed with `stream=true`."""
     key, query = Key(exchange.principal.id, identifier), parse_qs(exchange.request.query)
     if query.get("stream", ["false"])[-1] == "true":
-        await _stream(runtime, exchange, key, _starting_after(query))
+        await _stream(services, exchange, key, _starting_after(query))
     else:
-        found = await find(runtime, key)
-        await exchange.answer(200, dumps(snapshot(runtime, found, key)))
+        found = await find(services, key)
+        await exchange.answer(200, dumps(snapshot(services, found, key)))
 
 
-async def _stream(runtime: Runtime, exchange: Exchange, key: Key, after: int) -> None:
-    await find(runtime, key)
-    await write_followed(exchange, stream_events(runtime, key, after), KEEP_ALIVE)
+async def _stream(services: Services, exchange: Exchange, key: Key, after: int) -> None:
+    await find(services, key)
+    await write_followed(exchange, stream_events(services, key, after), KEEP_ALIVE)
     await exchange.end(DONE)
 
 
-async def list_input_items(runtime: Runtime, exchange: Exchange, identifier: str) -> None:
+async def list_input_items(services: Services, exchange: Exchange, identifier: str) -> None:
     """A page of the items that a response was made from."""
-    found = await find(runtime, Key(exchange.principal.id, identifier))
+    found = await find(services, Key(exchange.principal.id, identifier))
     items = [from_stored_json(item.body) for item in found.input]
     await exchange.answer(200, dumps(list_page(items, exchange.request.query, "desc")))
 
@@ -146,17 +147,17 @@ def _starting_after(query: dict[str, list[str]]) -> int:
     return int(sent)
 
 
-async def delete(runtime: Runtime, exchange: Exchange, identifier: str) -> None:
+async def delete(services: Services, exchange: Exchange, identifier: str) -> None:
     """Forget a response. One that still runs in the background is stopped first."""
     key = Key(exchange.principal.id, identifier)
-    found = await find(runtime, key)
+    found = await find(services, key)
     if found.running and found.background:
-        await cancel(runtime, key)
-    await runtime.store.delete_response(key)
+        await cancel(services, key)
+    await services.state.store.delete_response(key)
     await exchange.answer(200, dumps({"id": identifier, "object": "response", "deleted": True}))
 
 
-async def stop(runtime: Runtime, exchange: Exchange, identifier: str) -> None:
+async def stop(services: Services, exchange: Exchange, identifier: str) -> None:
     """Cancel a response that runs in the background."""
-    found = await cancel(runtime, Key(exchange.principal.id, identifier))
+    found = await cancel(services, Key(exchange.principal.id, identifier))
     await exchange.answer(200, dumps(from_stored_json(found.body)))

@@ -25,7 +25,7 @@ from ...wire.responses.parse.tools import tool_place
 from ...wire.responses.serialize.stream import ApprovedCall, ResponseForm, ResponseStream
 from ..attachments import attach, item_places
 from ..own_tools import check_names
-from ..services import Runtime, new_id, now
+from ..services import Services, new_id, now
 from ..text_approvals import decisions_from_messages
 from .ids import ResponseIds, response_of
 
@@ -98,7 +98,7 @@ class PreparedResponse:
 
 
 async def prepare_response(
-    runtime: Runtime,
+    services: Services,
     asker: Requester,
     parsed: ParsedResponse,
     *,
@@ -110,30 +110,30 @@ async def prepare_response(
 
     `nearby` are responses that only this client's connection knows: all that was said up to each of them, by its id.
     """
-    agent, backend = runtime.agent(parsed.request.model, asker.principal)
+    agent, backend = services.models.agent(parsed.request.model, asker.principal)
     check_response_capabilities(parsed, backend.capabilities)
     wanted = parsed.request.response_format
     output_format = None if wanted is None else OutputFormat(wanted, "text.format.schema")
     if parsed.store:
-        await runtime.check_store()
+        await services.state.check_available()
     said = parsed.input
-    conversation = _conversation(runtime, parsed, http)
+    conversation = _conversation(services, parsed, http)
     bound = Binding(asker.principal.id, agent, conversation)
-    answers = await load_pending(runtime.store, bound, parsed.decisions) if parsed.decisions else None
-    draft = await _draft(runtime, asker, parsed, conversation)
+    answers = await load_pending(services.state.store, bound, parsed.decisions) if parsed.decisions else None
+    draft = await _draft(services, asker, parsed, conversation)
     try:
-        parsed, context = await _in_context(runtime, asker, parsed, draft, nearby or {})
+        parsed, context = await _in_context(services, asker, parsed, draft, nearby or {})
         long = parsed.long or len(context) > MANY
-        request = await off_loop(partial(runtime.messages.apply, parsed.request), long=long)
+        request = await off_loop(partial(services.settings.messages.apply, parsed.request), long=long)
         await check_names(backend, request, parsed.tools.names, partial(tool_place, parsed.body))
         if answers is not None:
             request = replace(request, resume=answers.resume(request.resume))
         else:
-            request, answers = await decisions_from_messages(runtime.store, agent, request)  # in text
+            request, answers = await decisions_from_messages(services.state.store, agent, request)  # in text
         if answers is not None:
             kept = draft is not None or parsed.previous is not None
             _check_asked(answers, context if kept else parsed.input)
-        request = await attach(runtime, request, backend.capabilities, lambda: item_places(said))
+        request = await attach(services, request, backend.capabilities, lambda: item_places(said))
     except BaseException:
         if draft is not None:
             await draft.close()
@@ -145,7 +145,7 @@ async def prepare_response(
         agent=agent,
         backend=backend,
         request=request,
-        stream=ResponseStream(response_form(runtime, agent, parsed, ids, draft=draft, answers=answers)),
+        stream=ResponseStream(response_form(services, agent, parsed, ids, draft=draft, answers=answers)),
         token=new_id("turn_") if draft is None else draft.token,
         draft=draft,
         answers=answers,
@@ -174,7 +174,7 @@ def _asks(item: Mapping[str, Any], approval: str) -> bool:
 
 
 def response_form(
-    runtime: Runtime,
+    services: Services,
     agent: str,
     parsed: ParsedResponse,
     ids: ResponseIds,
@@ -193,7 +193,7 @@ def response_form(
         namespaces=parsed.tools.namespaces,
         deferred_tools=parsed.tools.deferred,
         approval_labels=parsed.tools.labels,
-        visibility=runtime.response_visibility,
+        visibility=services.settings.response_visibility,
         background=parsed.background,
         new_id=ids,
         now=now,
@@ -203,32 +203,32 @@ def response_form(
     )
 
 
-def _conversation(runtime: Runtime, parsed: ParsedResponse, http: HttpRequest) -> str | None:
+def _conversation(services: Services, parsed: ParsedResponse, http: HttpRequest) -> str | None:
     """The conversation that the request names in its body, or, where the server keeps those, in a header."""
-    if parsed.conversation is not None or runtime.conversations is None or parsed.previous is not None:
+    if parsed.conversation is not None or services.settings.conversations is None or parsed.previous is not None:
         return parsed.conversation
-    return runtime.conversations.identify(http, parsed.body)
+    return services.settings.conversations.identify(http, parsed.body)
 
 
-async def _draft(runtime: Runtime, asker: Requester, parsed: ParsedResponse, identifier: str | None) -> Draft | None:
+async def _draft(services: Services, asker: Requester, parsed: ParsedResponse, identifier: str | None) -> Draft | None:
     """The conversation, for this turn. One that the body names has to be known."""
     if identifier is None:
         return None
     key = Key(asker.principal.id, identifier)
-    if parsed.conversation is not None and await runtime.store.read(key, items=False) is None:
+    if parsed.conversation is not None and await services.state.store.read(key, items=False) is None:
         text = f"Conversation with id '{identifier[:64]}' not found."
         raise NotFound(text, code="conversation_not_found", param="conversation")
-    return await runtime.turn_locks.lock(key)
+    return await services.state.locks.lock(key)
 
 
 async def _in_context(
-    runtime: Runtime, asker: Requester, parsed: ParsedResponse, draft: Draft | None, nearby: Mapping[str, Items]
+    services: Services, asker: Requester, parsed: ParsedResponse, draft: Draft | None, nearby: Mapping[str, Items]
 ) -> tuple[ParsedResponse, Items]:
     """The request behind what was said before, with the items that it only named; and what was said before."""
-    context = await _before(runtime, asker, parsed, nearby) if draft is None else await _said(draft)
+    context = await _before(services, asker, parsed, nearby) if draft is None else await _said(draft)
     if draft is not None and parsed.conversation is None and context:
         parsed = replace(parsed, input=_new_items(parsed.input))  # of a client that sends all of it every time
-    lookup = await _referenced(runtime, asker, parsed.references)
+    lookup = await _referenced(services, asker, parsed.references)
     long = parsed.long or len(context) > MANY
     parsed = await off_loop(partial(with_context, parsed, context, lookup, heal=draft is not None), long=long)
     if draft is not None:
@@ -245,13 +245,13 @@ def _new_items(items: Items) -> tuple[dict[str, Any], ...]:
     return tuple(items[start:])
 
 
-async def _before(runtime: Runtime, asker: Requester, parsed: ParsedResponse, nearby: Mapping[str, Items]) -> Items:
+async def _before(services: Services, asker: Requester, parsed: ParsedResponse, nearby: Mapping[str, Items]) -> Items:
     """Everything up to the response that this one continues. Its instructions are not carried over."""
     if parsed.previous is None:
         return ()
     if parsed.previous in nearby:
         return nearby[parsed.previous]
-    chain = await runtime.store.chain(Key(asker.principal.id, parsed.previous))
+    chain = await services.state.store.chain(Key(asker.principal.id, parsed.previous))
     if chain is None:
         raise InvalidRequest(
             f"Previous response with id '{parsed.previous[:64]}' not found.",
@@ -266,11 +266,11 @@ async def _said(draft: Draft) -> Items:
     return await off_loop(lambda: draft.items, long=len(draft.conversation.items) > MANY)
 
 
-async def _referenced(runtime: Runtime, asker: Requester, wanted: Sequence[str]) -> Mapping[str, dict[str, Any]]:
+async def _referenced(services: Services, asker: Requester, wanted: Sequence[str]) -> Mapping[str, dict[str, Any]]:
     """The stored items of these ids; not all of them need be known."""
     found: dict[str, dict[str, Any]] = {}
     for origin in {response_of(identifier) for identifier in wanted}:
-        response = await runtime.store.response(Key(asker.principal.id, origin))
+        response = await services.state.store.response(Key(asker.principal.id, origin))
         for item in (*response.input, *response.output) if response is not None else ():
             found[item.id] = from_stored_json(item.body)
     return found

@@ -2,7 +2,7 @@
 
     prepared = await prepare(…)          what to run, with all that was said before; may lock a conversation
     seat = await seated(…)               its slot, one for the whole answer; and its log, if it is to be known
-    await run_response(runtime, prepared, delivery, seat)
+    await run_response(services, prepared, delivery, seat)
 
 The last one gives the conversation and the slot free, on every path.
 """
@@ -31,7 +31,7 @@ from ...stores.port import Approval, ConversationTurn, TurnOutcome
 from ...turns.run import Delivery, TurnPlan, commit
 from ...turns.run_group import Taken
 from ...turns.slots import Seat
-from ..services import Runtime, logger, now
+from ..services import Services, logger, now
 from .prepare import PreparedResponse
 
 Items: TypeAlias = Sequence[dict[str, Any]]
@@ -48,7 +48,7 @@ class ResponseDelivery(Delivery[bytes], Protocol):
 class ResponseTurn(TurnPlan[bytes]):
     """Writes a response's events."""
 
-    def __init__(self, runtime: Runtime, work: PreparedResponse, delivery: ResponseDelivery) -> None:
+    def __init__(self, services: Services, work: PreparedResponse, delivery: ResponseDelivery) -> None:
         super().__init__(
             delivery,
             work.asker,
@@ -62,7 +62,7 @@ class ResponseTurn(TurnPlan[bytes]):
         self.work = work
         self.single = False
         self.bounded = work.log is not None or not work.parsed.stream
-        self._runtime = runtime
+        self._services = services
         self._delivery = delivery
         self._state: Mapping[str, Any] | None = None
         self._ended: FinishReason | None = None
@@ -75,7 +75,7 @@ class ResponseTurn(TurnPlan[bytes]):
     async def before_start(self) -> None:
         """Record the decisions: from now on the agent knows them."""
         if self.work.answers is not None:
-            await record_decisions(self._runtime.store, self.requester.principal.id, self.work.answers)
+            await record_decisions(self._services.state.store, self.requester.principal.id, self.work.answers)
 
     def feed(self, taken: Taken) -> bytes:
         """The events for what the agent says, after those that were held back."""
@@ -178,7 +178,7 @@ class ResponseTurn(TurnPlan[bytes]):
         try:
             outcome = await self._outcome(events, conversation=False)
             if outcome is not None:
-                await commit(self._runtime.store, outcome)
+                await commit(self._services.state.store, outcome)
         except OpenAICompatError as error:
             logger.warning("%s: the failure could not be stored: %s", self.requester.request_id, error.code)
 
@@ -212,32 +212,34 @@ class ResponseTurn(TurnPlan[bytes]):
     def publish(self) -> None:
         """Tell the webhooks what became of it."""
         if self.background:
-            self._runtime.webhooks.publish(f"response.{self.work.stream.status}", self.id, self.requester.principal.id)
+            self._services.state.webhooks.publish(
+                f"response.{self.work.stream.status}", self.id, self.requester.principal.id
+            )
 
 
-async def run_response(runtime: Runtime, work: PreparedResponse, delivery: ResponseDelivery, seat: Seat) -> None:
+async def run_response(services: Services, work: PreparedResponse, delivery: ResponseDelivery, seat: Seat) -> None:
     """Run the agent, write what it says, store what became of it.
 
     Raises OpenAICompatError for what goes wrong before the agent is started; later, the delivery is told.
     """
-    turn = ResponseTurn(runtime, work, delivery)
+    turn = ResponseTurn(services, work, delivery)
     try:
         if work.log is not None or work.draft is not None:  # else the store knows nothing of it yet
-            runtime.leases.hold(work.token, turn.interrupt)
-        runtime.responses[work.key] = turn
+            services.state.leases.hold(work.token, turn.interrupt)
+        services.live.responses[work.key] = turn
         if work.log is not None:
-            runtime.logs.live[work.key] = work.log.log
-        await runtime.turns.run_seated(turn, seat)
+            services.state.logs.live[work.key] = work.log.log
+        await services.live.runner.run_seated(turn, seat)
     except (anyio.get_cancelled_exc_class(), ClientDisconnected, ClientTooSlow):
         await turn.abandon()
         raise
     finally:
-        runtime.leases.drop(work.token)
-        runtime.responses.over(work.key)
+        services.state.leases.drop(work.token)
+        services.live.responses.over(work.key)
         if work.log is not None:
             work.log.log.end()
-            runtime.logs.live.pop(work.key, None)
+            services.state.logs.live.pop(work.key, None)
         seat.close()
         if work.draft is not None:
             await work.draft.close()
-        await runtime.slots.settle()
+        await services.live.slots.settle()

@@ -44,7 +44,7 @@ async def said(server: Server, thread: str = "t", principal: str = "anonymous") 
     """The roles in a stored conversation."""
     from openai_compat.stores.port import Key
 
-    found = await server.runtime.store.read(Key(principal, thread))
+    found = await server.services.state.store.read(Key(principal, thread))
     return [] if found is None else [json.loads(item.body).get("role", "?") for item in found.items]
 
 

@@ -224,7 +224,7 @@ async def test_a_response_can_be_made_that_only_remembers_its_input(option: dict
         warm = events[-1]["response"]
         assert (warm["output"], runs) == ([], [])
         assert said(await client.ask("go", store=store, previous_response_id=warm["id"])) == "warm / go"
-    assert server.runtime.slots.used == 0
+    assert server.services.live.slots.used == 0
 
 
 # what is remembered
@@ -384,9 +384,9 @@ async def test_wherever_a_client_leaves_nothing_is_left_behind(policy: Any, fram
         for _ in range(frames):
             await client.receive()
     with anyio.fail_after(PATIENCE):
-        await server.runtime.responses.wait_empty()
-        await server.runtime.slots.wait_unused()
-    assert not server.runtime.turns.running
+        await server.services.live.responses.wait_empty()
+        await server.services.live.slots.wait_unused()
+    assert not server.services.live.runner.running
     async with connected(server, **{"x-conversation-id": "talk"}) as client:
         assert said(await client.ask("three")).endswith("three")
 
@@ -401,8 +401,8 @@ async def test_a_client_that_leaves_stops_what_runs() -> None:
         await client.create("never", stream_id="b")
         await gate.waits("a", "b")
     assert sorted(gate.ended) == ["a", "b"]
-    assert server.runtime.slots.used == 0
-    assert not server.runtime.turns.running
+    assert server.services.live.slots.used == 0
+    assert not server.services.live.runner.running
 
 
 @requirement("ws.leave")
@@ -412,13 +412,13 @@ async def test_a_turn_may_outlive_its_client_and_be_found_again() -> None:
     async with connected(server) as client:
         await client.create("wait a")
         await gate.waits("a")
-    (key,) = server.runtime.responses
+    (key,) = server.services.live.responses
     async with httpx2.AsyncClient(transport=AsyncTransport(server)) as http:
         found = await http.get(f"http://localhost/v1/responses/{key.id}")
         assert (found.status_code, found.json()["status"]) == (200, "in_progress")
     gate.doors["a"].set()
     with anyio.fail_after(PATIENCE):
-        await server.runtime.responses.wait_empty()
+        await server.services.live.responses.wait_empty()
     async with connected(server) as client:
         assert said(await client.ask("go on", previous_response_id=key.id)) == "go on"
 
@@ -634,7 +634,7 @@ async def test_input_that_cannot_be_taken_comes_back(running: bool) -> None:
     async with connected(server) as client:
         await client.create("wait a")
         await gate.waits("a")
-        (identifier,) = [key.id for key in server.runtime.responses] if running else ["resp_unknown"]
+        (identifier,) = [key.id for key in server.services.live.responses] if running else ["resp_unknown"]
         await client.send(type="response.steer", previous_response_id=identifier, input="more")
         failed = await client.receive()
         assert failed["type"] == "response.steer.failed"

@@ -25,7 +25,7 @@ from ....wire.responses.parse.websocket import (
 )
 from ....wire.responses.serialize.websocket import error_event
 from ...body import parse_frame as parse_off_loop
-from ...services import Runtime, new_id
+from ...services import Services, new_id
 from ...websocket import GOING_AWAY, POLICY, RESTART, TOO_BIG, WebSocketConnection
 from .lanes import LaneLimits, Lanes
 from .local_responses import ConnectionResponses
@@ -33,11 +33,11 @@ from .request import WebSocketResponse
 from .steering import Steering, successor
 
 
-async def serve(runtime: Runtime, connection: WebSocketConnection) -> None:
+async def serve(services: Services, connection: WebSocketConnection) -> None:
     """Accept, and run agents as the client asks for, until one of both leaves."""
     await connection.accept()
     async with child_tasks() as children:
-        socket = ResponsesSocket(runtime, connection, children)
+        socket = ResponsesSocket(services, connection, children)
         children.start(socket.end_in_time, "connection's time limit")
         children.start(socket.end_when_drained, "connection's drain")
         try:
@@ -49,13 +49,13 @@ async def serve(runtime: Runtime, connection: WebSocketConnection) -> None:
 class ResponsesSocket:
     """One connection. Leaving its block of tasks stops what runs, or detaches it, as the Disconnect policy says."""
 
-    def __init__(self, runtime: Runtime, connection: WebSocketConnection, children: ChildTasks) -> None:
-        self.runtime = runtime
+    def __init__(self, services: Services, connection: WebSocketConnection, children: ChildTasks) -> None:
+        self.services = services
         self.connection = connection
-        self.nearby = ConnectionResponses(runtime.nearby, connection.principal.id)
-        self.steering = Steering(runtime.limits.body)
+        self.nearby = ConnectionResponses(services.live.connection_responses, connection.principal.id)
+        self.steering = Steering(services.settings.limits.body)
         self._children = children
-        self._lanes = Lanes(LaneLimits(bytes=runtime.limits.body))
+        self._lanes = Lanes(LaneLimits(bytes=services.settings.limits.body))
         self._turns: dict[str, WebSocketResponse] = {}
         self._over: OpenAICompatError | None = None
         self._close_code = GOING_AWAY
@@ -68,12 +68,12 @@ class ResponsesSocket:
                 await anyio.lowlevel.checkpoint()  # frames that are there already must not keep others waiting
 
     async def _take(self, frame: Frame) -> None:
-        if len(frame) > self.runtime.limits.body:  # the transport's own limit may be a higher one
+        if len(frame) > self.services.settings.limits.body:  # the transport's own limit may be a higher one
             await self._close(TOO_BIG, "message too big")
             return
         lane = None
         try:
-            event = await parse_off_loop(len(frame), partial(parse_frame, frame, self.runtime.limits.values))
+            event = await parse_off_loop(len(frame), partial(parse_frame, frame, self.services.settings.limits.values))
             lane = parse_lane(event)
             await self._obey(parse_command(event, lane, len(frame)))
         except InvalidSteer as error:
@@ -148,7 +148,7 @@ class ResponsesSocket:
 
     async def end_in_time(self) -> None:
         """Nobody stays for ever: after a while the client has to connect anew."""
-        await anyio.sleep(self.runtime.deadlines.connection)
+        await anyio.sleep(self.services.settings.deadlines.connection)
         text = "This connection has reached its time limit. Connect again to go on."
         self._over = InvalidRequest(text, code="websocket_connection_limit_reached")
         await self._close_if_over()

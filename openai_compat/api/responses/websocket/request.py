@@ -20,7 +20,7 @@ from ....wire.responses.serialize.websocket import event_frames
 from ...access_log import log_access
 from ...body import QUICK_FRAME, parse_frame
 from ...detach import run_detachable
-from ...services import Runtime, logger, new_id
+from ...services import Services, logger, new_id
 from ...websocket import WebSocketConnection, WebSocketRequester
 from ..chores import chore
 from ..endpoint import seated
@@ -34,7 +34,7 @@ from .steering import Steering, as_items, with_input
 class WebSocketHost(Protocol):
     """The connection, with what its responses share."""
 
-    runtime: Runtime
+    services: Services
     connection: WebSocketConnection
     nearby: ConnectionResponses
     steering: Steering
@@ -92,7 +92,7 @@ class WebSocketResponse:
         try:
             await self._socket.connection.authenticate()
             self.principal = self._socket.connection.principal
-            await run_detachable(self._socket.runtime.disconnect, self, self._respond)
+            await run_detachable(self._socket.services.settings.disconnect, self, self._respond)
         except OpenAICompatError as error:
             await self._failed(error)
         except ClientDisconnected:
@@ -106,26 +106,26 @@ class WebSocketResponse:
             log_access(self.request_id, "response.create", path, self._status, spent, self._note)
 
     async def _respond(self) -> None:
-        runtime, http, ids = self._socket.runtime, self._socket.connection.request, ResponseIds()
-        if runtime.rates is not None:
-            await runtime.rates.count(self.principal)
+        services, http, ids = self._socket.services, self._socket.connection.request, ResponseIds()
+        if services.live.rates is not None:
+            await services.live.rates.count(self.principal)
         body = with_input(self.request, self._along)
-        caller = runtime.caller(self.principal, http)
+        caller = services.settings.caller(self.principal, http)
         size = self.request.size
         parsed = await parse_frame(size, partial(parse_response, body, caller, ids, long=size > QUICK_FRAME))
-        found = await chore(runtime, http, parsed, ids)
+        found = await chore(services, http, parsed, ids)
         if found is not None:
             self._note = "housekeeping"
             await self.write(found[1])
             return
         asker = WebSocketRequester(self.principal, self.request_id)
         self._work = work = await prepare_response(
-            runtime, asker, parsed, ids=ids, http=http, nearby=self._socket.nearby
+            services, asker, parsed, ids=ids, http=http, nearby=self._socket.nearby
         )
         if hasattr(work.backend, "steer") and work.draft is None:
             work.backend = self._agent = _Steerable(work.backend)
-        seat = await seated(runtime, work, known=parsed.store and runtime.disconnect.then != "cancel")
-        await run_response(runtime, work, self, seat)
+        seat = await seated(services, work, known=parsed.store and services.settings.disconnect.then != "cancel")
+        await run_response(services, work, self, seat)
 
     async def _failed(self, error: OpenAICompatError) -> None:
         self._status, self._note = error.status, error.code or error.type

@@ -1,0 +1,118 @@
+"""Makes the parts of a server from its settings."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from typing import Literal, cast
+
+from ..agents.adapt import Agent, as_backend
+from ..agents.compaction import CompactingBackend, Compaction
+from ..agents.embedder import Embedder, EmbedFunction
+from ..backend import AgentBackend
+from ..policies.chat_websocket import ChatWebSocket
+from ..policies.conversations import Conversations
+from ..policies.failures import ReplayFailures
+from ..policies.limits import Limits
+from ..policies.rates import RatesOf
+from ..providers.port import ProviderControl
+from ..state.conversations import ConversationLocks
+from ..state.event_log import EventLogs
+from ..state.leases import Leases
+from ..state.maintenance import StoreMaintenance
+from ..state.rate_limiter import RateLimiter
+from ..state.webhooks import Publisher, Webhooks
+from ..stores.memory import MemoryStore
+from ..stores.open import open_store
+from ..stores.port import Store
+from ..turns.run import TurnRunner
+from ..turns.shared_slots import SharedSlots
+from ..turns.slots import Admission, Slots
+from .chat_websocket.threads import ChatThreads
+from .idempotency import Idempotency
+from .responses.websocket.local_responses import shares_of
+from .services import Live, Models, Services, Settings, State, now
+
+
+def build_models(
+    agents: Agent | Mapping[str, Agent],
+    embeddings: Mapping[str, EmbedFunction] | None,
+    compaction: Compaction | None,
+    *,
+    unknown_model: Literal["reject", "default"],
+    owned_by: str,
+    providers: ProviderControl | None,
+) -> Models:
+    """The agents as backends, by model name. Raises TypeError for something that is no agent."""
+    named = cast("Mapping[str, Agent]", agents) if isinstance(agents, Mapping) else {"agent": agents}
+    if not named:
+        raise ValueError("a server needs at least one agent")
+    return Models(
+        agents={str(name): _backend(agent, compaction) for name, agent in named.items()},
+        embedders={name: Embedder(function) for name, function in (embeddings or {}).items()},
+        unknown_model=unknown_model,
+        owned_by=owned_by,
+        started=now(),
+        providers=providers,
+    )
+
+
+def _backend(agent: Agent, compaction: Compaction | None) -> AgentBackend:
+    backend = as_backend(agent)
+    if compaction is None or backend.capabilities.context_window is None:
+        return backend
+    return CompactingBackend(backend, compaction)
+
+
+def build_state(
+    store: Store | str | None,
+    settings: Settings,
+    *,
+    retention: float,
+    webhooks: Webhooks | Iterable[Webhooks],
+    replay_failures: ReplayFailures | None,
+) -> State:
+    """What is kept, and where. Raises ValueError for the URL of no store."""
+    opened = open_store(store) if isinstance(store, str) else store or MemoryStore()
+    leases = Leases(opened, settings.deadlines.lease)
+    conversations = settings.conversations
+    # the headers that have a say in an answer: those that name its conversation, and those that agents are given
+    telling = [*(conversations.headers if conversations is not None else ()), *settings.agent_headers]
+    return State(
+        store=opened,
+        locks=_locks(conversations or Conversations(), opened, leases),
+        leases=leases,
+        logs=EventLogs(opened, leases.seconds),
+        idempotency=Idempotency(opened, settings.deadlines.request, leases, telling, replay_failures),
+        maintenance=StoreMaintenance(opened, retention),
+        webhooks=Publisher(webhooks),
+    )
+
+
+def build_live(settings: Settings, state: State, admission: Admission, rates: RatesOf | None) -> Live:
+    """What runs: nothing yet."""
+    limits = settings.limits
+    slots = Slots(limits, admission, _shared_slots(limits, state))
+    return Live(
+        slots=slots,
+        runner=TurnRunner(slots, limits, settings.deadlines, state.store),
+        rates=None if rates is None else RateLimiter(state.store, rates),
+        connection_responses=shares_of(limits.body),
+    )
+
+
+def _shared_slots(limits: Limits, state: State) -> SharedSlots | None:
+    if limits.shared_slots is None:
+        return None
+    return SharedSlots(state.store, limits.shared_slots, state.leases if state.store.shared else None)
+
+
+def build_chat_threads(services: Services, settings: ChatWebSocket, compaction: Compaction | None) -> ChatThreads:
+    """The chat WebSocket's threads: conversations of the server's store, with a rule of their own for a second turn."""
+    busy, state = Conversations(busy=settings.busy, queue=settings.queue), services.state
+    workflows = {name: _backend(agent, compaction) for name, agent in settings.workflows.items()}
+    return ChatThreads(settings, workflows, _locks(busy, state.store, state.leases), time.monotonic)
+
+
+def _locks(settings: Conversations, store: Store, leases: Leases) -> ConversationLocks:
+    return ConversationLocks(settings, store, leases if store.shared else None)
