@@ -82,7 +82,7 @@ class Exchange:
         self.headers: list[tuple[str, str]] = [("X-Request-Id", request_id)]
         self.about: list[tuple[str, str]] = []
         self.scope = anyio.CancelScope()
-        self._fuse = WriteTimeout(self.scope)
+        self._write_timeout = WriteTimeout(self.scope)
         self._detachable = False
         self._gone = False
         self._send = send
@@ -111,7 +111,7 @@ class Exchange:
 
     def close(self) -> None:
         """The exchange is over."""
-        self._fuse.close()
+        self._write_timeout.close()
 
     def record(self, limit: int) -> None:
         """Keep a copy of the answer, up to `limit` bytes of body."""
@@ -193,11 +193,11 @@ class Exchange:
         if self._detachable:
             await self._try_to_deliver(message)
             return
-        self._fuse.light(self._write_deadline)
+        self._write_timeout.start(self._write_deadline)
         try:
             await self._send(message)
         finally:
-            self._fuse.put_out()
+            self._write_timeout.stop()
 
     async def _try_to_deliver(self, message: ResponseStart | ResponseBody) -> None:
         """Where the work goes on in any case, a client that cannot be written to has left."""

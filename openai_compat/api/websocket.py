@@ -47,7 +47,7 @@ class WebSocketConnection:
         self.scope = anyio.CancelScope()
         self._auth = auth
         self._channel = channel
-        self._fuse = WriteTimeout(self.scope)
+        self._write_timeout = WriteTimeout(self.scope)
         self._write_deadline = write_deadline
         self._one_at_a_time = anyio.Lock(fast_acquire=True)
         self._began = time.monotonic()
@@ -89,10 +89,10 @@ class WebSocketConnection:
                 for frame in frames:
                     if self.closed:
                         return
-                    self._fuse.light(self._write_deadline)
+                    self._write_timeout.start(self._write_deadline)
                     await self._channel.send(frame)
             finally:
-                self._fuse.put_out()
+                self._write_timeout.stop()
 
     async def close(self, code: int, reason: str = "") -> None:
         """Close it. What is sent afterwards is dropped."""
@@ -100,15 +100,15 @@ class WebSocketConnection:
             if self.closed:
                 return
             self.closed = True
-            self._fuse.light(self._write_deadline)
+            self._write_timeout.start(self._write_deadline)
             try:
                 await self._channel.close(code, reason)
             finally:
-                self._fuse.put_out()
+                self._write_timeout.stop()
 
     def end(self) -> None:
         """The connection is over."""
-        self._fuse.close()
+        self._write_timeout.close()
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from ..errors import AgentError, OpenAICompatError
 from ..package import needs
 from .clients import Clients
 from .listing import model_names, models_url
-from .port import Health, Settings
+from .port import Health, ProviderSettings
 from .table import ProviderType
 
 if TYPE_CHECKING:
@@ -43,7 +43,9 @@ MESSAGES = {
 class ProviderConnection:
     """A provider with its settings, which stay as they are: other settings make another connection."""
 
-    def __init__(self, provider: ProviderType, settings: Settings, clients: Clients[ProviderConnection]) -> None:
+    def __init__(
+        self, provider: ProviderType, settings: ProviderSettings, clients: Clients[ProviderConnection]
+    ) -> None:
         self.provider = provider
         self.settings = settings
         self._clients = clients

@@ -8,7 +8,7 @@ from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class ProviderSettings:
     """How a provider is reached. What is None comes from the table or the environment; the key is never shown.
 
     Attributes:
@@ -67,11 +67,11 @@ class ProviderControl(Protocol):
         """Choose the default provider."""
         ...
 
-    def settings(self, name: str) -> Settings:
+    def settings(self, name: str) -> ProviderSettings:
         """A provider's settings."""
         ...
 
-    def configure(self, name: str, settings: Settings) -> None:
+    def configure(self, name: str, settings: ProviderSettings) -> None:
         """Give a provider other settings; agents that use it see them with their next turn."""
         ...
 

@@ -14,7 +14,7 @@ from ..errors import NotFound, OpenAICompatError
 from ..events import AgentEvent
 from .clients import Clients
 from .connection import ProviderConnection, not_configured
-from .port import Health, Settings
+from .port import Health, ProviderSettings
 from .table import PROVIDERS
 
 
@@ -32,14 +32,15 @@ class Providers:
 
     def __init__(
         self,
-        settings: Mapping[str, Settings] | None = None,
+        settings: Mapping[str, ProviderSettings] | None = None,
         *,
         default: str | None = None,
         aliases: Mapping[str, str] | None = None,
     ) -> None:
         self._clients: Clients[ProviderConnection] = Clients(ProviderConnection.make_client, self._is_current)
         self._connections = {
-            name: ProviderConnection(provider, Settings(), self._clients) for name, provider in PROVIDERS.items()
+            name: ProviderConnection(provider, ProviderSettings(), self._clients)
+            for name, provider in PROVIDERS.items()
         }
         for name, given in (settings or {}).items():
             self.configure(name, given)
@@ -69,7 +70,7 @@ class Providers:
             raise NotFound(f"There is no provider '{name[:64]}'.", code="provider_not_found", param="provider")
         return found
 
-    def configure(self, name: str, settings: Settings) -> None:
+    def configure(self, name: str, settings: ProviderSettings) -> None:
         """Give a provider other settings; agents that use it see them with their next turn. Raises NotFound.
 
         Running turns keep the old ones, whose client is closed after them, when the provider is used next.
@@ -93,7 +94,7 @@ class Providers:
             raise not_configured("default")
         return self.default, model
 
-    def settings(self, name: str) -> Settings:
+    def settings(self, name: str) -> ProviderSettings:
         """A provider's settings. Raises NotFound."""
         return self.connection(name).settings
 

@@ -41,7 +41,7 @@ class CallAuthorizer:
         tool = self.tools.get(name)
         return tool is not None and decide(self.modes, Facts(tool.danger, sandbox=self._sandbox(tool))).action == "run"
 
-    async def settle(
+    async def resolve(
         self, call_id: str, name: str, given: str, decision: Decision | None, begin: Callable[[str], None]
     ) -> CallResult | None:
         """What the call comes to; None if it waits for a decision. `decision` is one that was made already.

@@ -51,11 +51,11 @@ class LoopSettings:
 class LoopTurn:
     """Asks the model, runs what it calls, and asks again."""
 
-    def __init__(self, setting: LoopSettings, request: AgentRequest, context: RunContext) -> None:
-        self._setting = setting
+    def __init__(self, settings: LoopSettings, request: AgentRequest, context: RunContext) -> None:
+        self._settings = settings
         self._request = request
         self._context = context
-        self._limits = setting.limits
+        self._limits = settings.limits
         self._conversation = LoopConversation(request)
         self._resume = request.resume
         self._resumed = False
@@ -68,21 +68,21 @@ class LoopTurn:
 
     async def run(self) -> AsyncIterator[AgentEvent | str]:
         """The turn's events, the terminal one at the end."""
-        setting, request = self._setting, self._request
-        modes, self._limits = setting.modes.of(request), setting.limits.of(request)
-        listing = await setting.tools.listing()
+        settings, request = self._settings, self._request
+        modes, self._limits = settings.modes.of(request), settings.limits.of(request)
+        listing = await settings.tools.listing()
         for name, error in listing.unreachable.items():
             self._context.logger.warning(
                 "%s: the tools of '%s' cannot be reached", self._context.request_id, name, exc_info=error
             )
             yield Notice(f"The tools of '{name}' cannot be reached.", "warning")
         self._check_names(listing.tools)
-        judge = CallAuthorizer(
+        authorizer = CallAuthorizer(
             tools=listing.tools,
             modes=modes,
-            grants=setting.grants,
-            approver=setting.approver,
-            sandbox=setting.sandbox,
+            grants=settings.grants,
+            approver=settings.approver,
+            sandbox=settings.sandbox,
             request=request,
             context=self._context,
             slots=anyio.Semaphore(AT_ONCE),
@@ -90,7 +90,7 @@ class LoopTurn:
         offers = (
             [] if "deny" in modes or request.purpose == "summary" else [tool.offer for tool in listing.tools.values()]
         )
-        async with aclosing(self._turn(judge, offers)) as events:
+        async with aclosing(self._turn(authorizer, offers)) as events:
             async for event in events:
                 yield event
 
@@ -101,10 +101,12 @@ class LoopTurn:
             text = "The agent has a tool of that name itself: give yours another name."
             raise InvalidRequest(text, param="tools", code="tool_name_taken")
 
-    async def _turn(self, judge: CallAuthorizer, offers: Sequence[FunctionTool]) -> AsyncGenerator[AgentEvent | str]:
+    async def _turn(
+        self, authorizer: CallAuthorizer, offers: Sequence[FunctionTool]
+    ) -> AsyncGenerator[AgentEvent | str]:
         calls = self._go_on()
         while True:
-            async with aclosing(self._settle(judge, calls)) as results:
+            async with aclosing(self._settle(authorizer, calls)) as results:
                 async for result in results:
                     yield result
             if self._open(calls):
@@ -116,7 +118,9 @@ class LoopTurn:
             if self._at_limit or self._room_left == 0:
                 yield Finished("length")
                 return
-            step = Step(self._request, self._conversation.call_ids, self._said, judge.surely_runs, whole=bool(offers))
+            step = Step(
+                self._request, self._conversation.call_ids, self._said, authorizer.surely_runs, whole=bool(offers)
+            )
             for event in self._report(None):
                 yield event
             async with aclosing(self._ask(step, offers)) as items:
@@ -133,7 +137,7 @@ class LoopTurn:
 
     async def _ask(self, step: Step, offers: Sequence[FunctionTool]) -> AsyncGenerator[AgentEvent | str]:
         """Pass on what the model says, up to its end."""
-        items = self._setting.model.run(self._model_request(offers), self._context)
+        items = self._settings.model.run(self._model_request(offers), self._context)
         try:
             async for item in items:
                 for event in step.read(item):
@@ -209,11 +213,11 @@ class LoopTurn:
             self._used.roundtrips += 1
         return calls
 
-    async def _settle(self, judge: CallAuthorizer, calls: Sequence[OpenCall]) -> AsyncGenerator[AgentEvent]:
+    async def _settle(self, authorizer: CallAuthorizer, calls: Sequence[OpenCall]) -> AsyncGenerator[AgentEvent]:
         """Run the calls of our tools that have no result yet, at once."""
         ours = [call for call in calls if call.waits_for != "result" and call.call_id not in self._results]
         self._waiting = set()
-        jobs = [partial(self._job, judge, call) for call in ours]
+        jobs = [partial(self._job, authorizer, call) for call in ours]
         async with aclosing(merge_events(jobs)) as events:
             async for event in events:
                 yield event
@@ -222,7 +226,7 @@ class LoopTurn:
                 for event in self._ended(call, CallResult(FAILED, is_error=True)):
                     yield event
 
-    async def _job(self, judge: CallAuthorizer, call: OpenCall, tell: Callable[[AgentEvent], None]) -> None:
+    async def _job(self, authorizer: CallAuthorizer, call: OpenCall, tell: Callable[[AgentEvent], None]) -> None:
         def begin(arguments: str) -> None:
             for event in self._begun(call, arguments):
                 tell(event)
@@ -230,7 +234,7 @@ class LoopTurn:
         outcome: CallResult | None = NOT_RUN
         if self._resumed or not self._at_limit:
             decision = self._decisions.get(call.call_id)
-            outcome = await judge.settle(call.call_id, call.name, call.arguments, decision, begin)
+            outcome = await authorizer.resolve(call.call_id, call.name, call.arguments, decision, begin)
         if outcome is None:
             self._waiting.add(call.call_id)
             return
@@ -275,7 +279,7 @@ class LoopTurn:
             talk.users, talk.since_user(), [self._as_it_stands(call) for call in calls], self._results, self._used
         )
         if self._used.roundtrips and not self._waiting:  # the client carries no state, and knows nothing of our calls
-            self._setting.pauses.remember(self._request.principal, talk.until_user(), pause)
+            self._settings.pauses.remember(self._request.principal, talk.until_user(), pause)
         return Paused(pause.pending, pause.to_state())
 
     def _as_it_stands(self, call: OpenCall) -> OpenCall:
@@ -306,4 +310,4 @@ class LoopTurn:
         if resume.state is not None:
             return Pause.from_state(resume.state)
         before = self._conversation.before_calls(resume.results)
-        return self._setting.pauses.recall(self._request.principal, before, resume.results)
+        return self._settings.pauses.recall(self._request.principal, before, resume.results)
