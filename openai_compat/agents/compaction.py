@@ -6,9 +6,17 @@ import inspect
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
-from ..backend import CHARACTERS_PER_TOKEN, AgentBackend, AgentRequest, Capabilities, RunContext, ToolChoice
+from ..backend import (
+    CHARACTERS_PER_TOKEN,
+    AgentBackend,
+    AgentRequest,
+    Capabilities,
+    RunContext,
+    ToolChoice,
+    offer_methods_of,
+)
 from ..events import AgentEvent, Compacted, TextDelta, UsageReported
 from ..messages import AssistantMessage, Message, SystemMessage, TextPart, ToolMessage, UserMessage
 from ..wire.chat_messages import chat_message
@@ -47,16 +55,14 @@ class Compaction:
 
 
 class CompactingBackend:
-    """An agent whose conversations are made shorter in time. Everything else is the agent's own."""
+    """An agent whose conversations are made shorter in time. It has the agent's own optional methods."""
 
     def __init__(self, agent: AgentBackend, policy: Compaction) -> None:
         self._agent = agent
         self._policy = policy
         window = agent.capabilities.context_window
         self._most = int(window * policy.at) if window is not None else sys.maxsize
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._agent, name)
+        offer_methods_of(agent, self)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -67,14 +73,16 @@ class CompactingBackend:
         """Run the agent, after a summary if that is needed. A turn that goes on after a pause is never touched."""
         if request.resume is None and tokens_of(request) > self._most:
             request = _cut(request, self._policy.results)
-            if tokens_of(request) > self._most and _parts(request)[1]:
+            instructions, earlier, since = _parts(request)
+            if tokens_of(request) > self._most and earlier:
                 said: list[str] = []
-                async for event in self._summary(_earlier_only(request), context, said):
+                async for event in self._summary(_with(request, [*instructions, *earlier]), context, said):
                     yield event
                 summary = "".join(said).strip()
                 if summary:
                     yield Compacted(summary)
-                    request = _summarised(request, summary)
+                    answer = AssistantMessage((TextPart(SUMMARY + summary),))
+                    request = _with(request, [*instructions, answer, *since])
         items = self._agent.run(request, context)
         try:
             async for item in items:
@@ -126,16 +134,6 @@ def _cut(request: AgentRequest, tokens: int) -> AgentRequest:
         for m in earlier
     ]
     return request if short == earlier else _with(request, [*instructions, *short, *since])
-
-
-def _earlier_only(request: AgentRequest) -> AgentRequest:
-    instructions, earlier, _ = _parts(request)
-    return _with(request, [*instructions, *earlier])
-
-
-def _summarised(request: AgentRequest, summary: str) -> AgentRequest:
-    instructions, _, since = _parts(request)
-    return _with(request, [*instructions, AssistantMessage((TextPart(SUMMARY + summary),)), *since])
 
 
 def _parts(request: AgentRequest) -> Parts:

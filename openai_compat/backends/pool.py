@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 
 from ..agents.adapt import as_backend, close
-from ..backend import AgentBackend, AgentRequest, Capabilities, RunContext
+from ..backend import AgentBackend, AgentRequest, Capabilities, RunContext, SupportsCancel
 from ..events import AgentEvent
 
 
@@ -63,10 +63,9 @@ class PooledBackend:
 
     def request_cancel(self, context: RunContext) -> None:
         """Tell the agent that runs this turn to stop, if it has a way of its own to do so."""
-        agent = self._lent.get(context)
-        ask = getattr(agent and agent.backend, "request_cancel", None)
-        if ask is not None:
-            ask(context)
+        lent = self._lent.get(context)
+        if lent is not None and isinstance(lent.backend, SupportsCancel):
+            lent.backend.request_cancel(context)
 
     async def aclose(self) -> None:
         """Close the agents that are idle. Those that run are closed when their turns end."""

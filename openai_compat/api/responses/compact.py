@@ -9,7 +9,7 @@ from pydantic_core import to_json
 
 from ...agents.compaction import summary_request
 from ...agents.error_mapping import to_public_error
-from ...backend import CHARACTERS_PER_TOKEN, AgentRequest
+from ...backend import CHARACTERS_PER_TOKEN, AgentRequest, SupportsTokenCount
 from ...errors import AgentError
 from ...policies.content import check_content_type
 from ...reducer import Reducer
@@ -105,11 +105,10 @@ async def input_tokens(services: Services, exchange: Exchange) -> None:
 
 async def _count(work: PreparedResponse) -> int:
     """By the backend's own `count_tokens(request)`, if it has one."""
-    count = getattr(work.backend, "count_tokens", None)
-    if count is None:
+    if not isinstance(work.backend, SupportsTokenCount):
         return _estimate(work.request)
     try:
-        counted = count(work.request)
+        counted = work.backend.count_tokens(work.request)
         return int(await counted if inspect.isawaitable(counted) else counted)
     except Exception as error:
         raise to_public_error(error) from error
