@@ -57,14 +57,6 @@ def is_integer(value: object) -> bool:
     return value.is_integer() if isinstance(value, float) else isinstance(value, int) and not isinstance(value, bool)
 
 
-def _is_count(value: Any) -> bool:
-    return is_integer(value) and value >= 0
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
-
-
 def _are_texts(value: object) -> bool:
     return isinstance(value, list) and all([isinstance(one, str) for one in cast("list[object]", value)])
 
@@ -76,20 +68,15 @@ def _is_type(value: object) -> bool:
     return isinstance(value, str) and value in TYPES
 
 
-def _are_schemas(value: object) -> bool:
-    return isinstance(value, list) and value != []
-
-
-def _is_object(value: object) -> bool:
-    return isinstance(value, dict)
-
-
 def _name_texts(value: object) -> bool:
     return isinstance(value, dict) and all([_are_texts(one) for one in cast("dict[str, object]", value).values()])
 
 
 FORMS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
-    **dict.fromkeys(["$id", "$schema", "$anchor", "$dynamicAnchor", *REFERENCES, "pattern"], (_is_text, "text")),
+    **dict.fromkeys(
+        ["$id", "$schema", "$anchor", "$dynamicAnchor", *REFERENCES, "pattern"],
+        (lambda value: isinstance(value, str), "text"),
+    ),
     **dict.fromkeys(["maximum", "minimum", "exclusiveMaximum", "exclusiveMinimum"], (is_number, "a number")),
     **dict.fromkeys(
         [
@@ -102,10 +89,10 @@ FORMS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
             "maxProperties",
             "minProperties",
         ],
-        (_is_count, "a whole number from 0"),
+        (lambda value: is_integer(value) and value >= 0, "a whole number from 0"),
     ),
-    **dict.fromkeys([*(_LIST - _ONE)], (_are_schemas, "a list of schemas")),
-    **dict.fromkeys([*_NAMED], (_is_object, "an object of schemas")),
+    **dict.fromkeys([*(_LIST - _ONE)], (lambda value: isinstance(value, list) and value != [], "a list of schemas")),
+    **dict.fromkeys([*_NAMED], (lambda value: isinstance(value, dict), "an object of schemas")),
     "type": (_is_type, "the name of a type, or a list of them"),
     "enum": (lambda value: isinstance(value, list), "a list"),
     "multipleOf": (lambda value: is_number(value) and value > 0, "a number above 0"),
