@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Generator, Iterable, Iterator
 from contextlib import aclosing, closing
@@ -13,7 +12,7 @@ from ..backend import AgentBackend, AgentRequest, Capabilities, RunContext
 from ..events import EVENT_TYPES, AgentEvent
 from .describe import describe
 from .frameworks import refuse_framework
-from .signatures import arguments_of
+from .signatures import arguments_of, bare_function
 
 
 class HasRun(Protocol):
@@ -75,7 +74,10 @@ class CallableBackend:
         values = {"prompt": request.prompt, "messages": request.raw_messages, "request": request, "context": context}
         positional = [values[what] for what in self._arguments.positional]
         named = {name: values[what] for name, what in self._arguments.named.items()}
-        call = functools.partial(self._function, *positional, **named)
+
+        def call() -> Any:
+            return self._function(*positional, **named)
+
         if self._kind == "async generator":
             return cast("AsyncIterator[AgentEvent | str]", call())
         if self._kind == "coroutine":
@@ -140,8 +142,7 @@ async def close(items: object) -> None:
 
 
 def _kind(function: Callable[..., Any]) -> str:
-    while isinstance(function, functools.partial):
-        function = function.func
+    function = bare_function(function)
     if not inspect.isroutine(function) and not isinstance(function, type):
         function = cast("Callable[..., Any]", getattr(function, "__call__"))  # noqa: B004, B009
     if inspect.isasyncgenfunction(function):

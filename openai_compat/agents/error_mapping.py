@@ -80,9 +80,11 @@ def _upstream(error: BaseException) -> AgentError:
         status = STATUS_IN_STREAM.get(getattr(error, "type", None) or "")
     if status is None:
         return AgentError("The model behind the agent failed.", code="upstream_error")
-    return upstream_error(
-        status, _retry_after(getattr(response, "headers", None)), too_long=status == 400 and _is_context_length(error)
+    too_long = status == 400 and (
+        getattr(error, "code", None) == "context_length_exceeded"
+        or any([phrase in str(error).lower() for phrase in CONTEXT_LENGTH_PHRASES])
     )
+    return upstream_error(status, _retry_after(getattr(response, "headers", None)), too_long=too_long)
 
 
 def upstream_error(status: int, retry_after: float | None = None, *, too_long: bool = False) -> AgentError:
@@ -105,11 +107,6 @@ def upstream_error(status: int, retry_after: float | None = None, *, too_long: b
         text = "The model behind the agent is overloaded or down."
         return AgentError(text, status=503, code="upstream_unavailable", retry_after=retry_after)
     return AgentError("The model behind the agent refused the agent's request.", code="upstream_error")
-
-
-def _is_context_length(error: BaseException) -> bool:
-    text = str(error).lower()
-    return getattr(error, "code", None) == "context_length_exceeded" or any(p in text for p in CONTEXT_LENGTH_PHRASES)
 
 
 def _retry_after(headers: Mapping[str, Any] | None) -> float | None:

@@ -166,7 +166,10 @@ def refuse_framework(thing: object) -> None:
         thing = cast("functools.partial[Any]", thing).func
     bound = inspect.ismethod(thing)
     owner: object = getattr(thing, "__self__", None) if bound else thing
-    framework = None if bound and not _defined_by_framework(thing) else _framework_of(owner)
+    module = f"{getattr(thing, '__module__', '')}."
+    own = any([module.startswith(f"{framework.package}.") for framework in FRAMEWORKS])
+    # a method that a user's subclass adds may well suit
+    framework = None if bound and not own else _framework_of(owner)
     if framework is not None:
         raise TypeError(
             f"{describe(thing)} of {framework.name} is served by a function that runs it: {framework.serves}"
@@ -180,9 +183,3 @@ def _framework_of(thing: object) -> Framework | None:
             if framework.has(base):
                 return framework
     return None
-
-
-def _defined_by_framework(method: Any) -> bool:
-    """Whether a method is the framework's own; a user's subclass may well have one that suits."""
-    module = str(getattr(method, "__module__", ""))
-    return any([f"{module}.".startswith(f"{framework.package}.") for framework in FRAMEWORKS])

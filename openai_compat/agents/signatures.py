@@ -45,7 +45,7 @@ def arguments_of(function: Callable[..., Any], *, may_take_none: bool) -> AgentA
     parameters = _parameters(function)
     free = _free(function, parameters)
     given = {p.name: p.name for p in free if p.name in ARGUMENTS and p.kind not in VARIABLE}
-    taker = _taker(free, given, is_class=isinstance(_bare(function), type))
+    taker = _taker(free, given, is_class=isinstance(bare_function(function), type))
     if taker is not None:
         given[taker.name] = "prompt"
     _refuse(function, free, given, may_take_none=may_take_none)
@@ -87,9 +87,9 @@ def _refuse(
         unknown = [p.name for p in free if p.default is p.empty and p.name not in ARGUMENTS and p.kind not in VARIABLE]
         text = f"{name} has parameters {', '.join(unknown)}; an agent may have: {known}"
         raise TypeError(f"{text}; a function with fewer parameters can call it, and give it what it needs")
-    if free and free[0].name == "self" and inspect.isfunction(_bare(function)):
+    if free and free[0].name == "self" and inspect.isfunction(bare_function(function)):
         raise TypeError(f"{name} is a method of a class: hand over an object, or the method of one")
-    if isinstance(_bare(function), type) or not set(CARRIERS).isdisjoint(given.values()):
+    if isinstance(bare_function(function), type) or not set(CARRIERS).isdisjoint(given.values()):
         return
     if [p.name for p in free] == ["context"]:  # it knows who calls it, and asks for nothing else
         return
@@ -98,7 +98,8 @@ def _refuse(
         raise TypeError(f"{text}, or some of: {known}")
 
 
-def _bare(function: Callable[..., Any]) -> Callable[..., Any]:
+def bare_function(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function behind any `functools.partial`."""
     while isinstance(function, functools.partial):
         function = cast("functools.partial[Any]", function).func
     return function

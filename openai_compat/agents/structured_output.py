@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from ..aio.off_loop import off_loop
@@ -46,7 +45,7 @@ class OutputFormat:
             except TooManySteps:
                 pass
         try:
-            return await off_loop(partial(self._problem, text, STEPS))
+            return await off_loop(lambda: self._problem(text, STEPS))
         except TooManySteps:
             raise invalid_schema("checking the answer against it takes too long", self._param) from None
 

@@ -127,7 +127,9 @@ class CommandRun:
                 group.start_soon(self._log, process.stderr, logged)
             group.start_soon(self._after_exit, process)
             if process.stdout is not None:
-                await self._forward(process.stdout)
+                with suppress(anyio.EndOfStream, anyio.BrokenResourceError, TimeoutError):
+                    while True:
+                        await self._send.send(await self._reading.wait(process.stdout.receive))
             self.exit_code = await self._exit(process)
             with anyio.move_on_after(LAST_WORDS):
                 await logged.wait()
@@ -138,11 +140,6 @@ class CommandRun:
             with anyio.move_on_after(min(self._grace.end, self._reading.left)):
                 await process.wait()
         return process.returncode
-
-    async def _forward(self, stdout: ByteReceiveStream) -> None:
-        with suppress(anyio.EndOfStream, anyio.BrokenResourceError, TimeoutError):
-            while True:
-                await self._send.send(await self._reading.wait(stdout.receive))
 
     async def _log(self, stderr: ByteReceiveStream, logged: anyio.Event) -> None:
         async for data in stderr:

@@ -160,7 +160,8 @@ def cheap_answer(task: Task, request: AgentRequest) -> str:
     """What the program can do with, made without any model: the user's own words, or nothing."""
     match task:
         case "title":
-            title = _title(_user_says(request)[0])
+            line = " ".join(_user_says(request)[0].strip().strip('"').split())
+            title = (line if len(line) <= TITLE_LENGTH else line[: TITLE_LENGTH - 1].rstrip() + "…") or "New chat"
             return json.dumps({"title": title}) if _wants_json(request) else title
         case "tags":
             return json.dumps({"tags": ["General"]})
@@ -209,11 +210,6 @@ def _without_opening(text: str) -> str:
     line, newline, rest = text.partition("\n")
     opening, _, words = line.rpartition(":")
     return (words + newline + rest).lstrip() if opening.lower().startswith(_BEFORE_WORDS) else text
-
-
-def _title(words: str) -> str:
-    line = " ".join(words.strip().strip('"').split())
-    return (line if len(line) <= TITLE_LENGTH else line[: TITLE_LENGTH - 1].rstrip() + "…") or "New chat"
 
 
 class Housekeeping:

@@ -37,7 +37,10 @@ class Providers:
         default: str | None = None,
         aliases: Mapping[str, str] | None = None,
     ) -> None:
-        self._clients: Clients[ProviderConnection] = Clients(ProviderConnection.make_client, self._is_current)
+        self._clients: Clients[ProviderConnection] = Clients(
+            ProviderConnection.make_client,
+            is_current=lambda connection: self._connections[connection.provider.type] is connection,
+        )
         self._connections = {
             name: ProviderConnection(provider, ProviderSettings(), self._clients)
             for name, provider in PROVIDERS.items()
@@ -48,9 +51,6 @@ class Providers:
         self._default: str | None = None
         if default is not None:
             self.set_default(default)
-
-    def _is_current(self, connection: ProviderConnection) -> bool:
-        return self._connections[connection.provider.type] is connection
 
     @property
     def default(self) -> str | None:

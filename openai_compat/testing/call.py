@@ -105,8 +105,8 @@ def http_request(
     usual = {"host": "localhost", "accept": "application/json", "content-type": "application/json"}
     fields = {**usual, "content-length": str(len(content)), **(headers or {})}
     raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in fields.items()]
-    return HttpRequest(method, path, "", raw, _pieces(content))
 
+    async def pieces() -> AsyncIterator[bytes]:
+        yield content
 
-async def _pieces(content: bytes) -> AsyncIterator[bytes]:
-    yield content
+    return HttpRequest(method, path, "", raw, pieces())

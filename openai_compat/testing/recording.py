@@ -134,9 +134,6 @@ def _normalised(value: Json, known: Callable[[re.Match[str]], str]) -> Json:
         return [_normalised(item, known) for item in cast("list[Json]", value)]
     if isinstance(value, dict):
         fields = cast("dict[str, Json]", value)
-        return {key: 0 if _is_time(key, item) else _normalised(item, known) for key, item in fields.items()}
+        times = {key: 0 for key, item in fields.items() if key in TIMES and isinstance(item, int)}
+        return {key: times.get(key, _normalised(item, known)) for key, item in fields.items()}
     return value
-
-
-def _is_time(key: str, value: Json) -> bool:
-    return key in TIMES and isinstance(value, int)

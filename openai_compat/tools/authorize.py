@@ -53,7 +53,9 @@ class CallAuthorizer:
             return UNKNOWN
         try:
             arguments = tool.check(given)
-            verdict = await self._verdict(tool, arguments)
+            granted = tool.allows(await self.grants.allowed(self.request.principal.id, tool.name), arguments)
+            listed = tool.allows(tool.allow, arguments)
+            verdict = decide(self.modes, Facts(tool.danger, listed, granted, self._sandbox(tool)))
             if verdict.action == "ask" and decision is None:
                 decision = await self._ask(tool, call_id, given, arguments, verdict)
                 if decision is None:
@@ -72,11 +74,6 @@ class CallAuthorizer:
             return await self._run(tool, call_id, arguments, verdict, note)
         except ToolError as error:  # the arguments are wrong, the model's or those that somebody has changed
             return CallResult(str(error), is_error=True)
-
-    async def _verdict(self, tool: AgentTool, arguments: ToolArguments) -> Verdict:
-        granted = tool.allows(await self.grants.allowed(self.request.principal.id, tool.name), arguments)
-        listed = tool.allows(tool.allow, arguments)
-        return decide(self.modes, Facts(tool.danger, listed, granted, self._sandbox(tool)))
 
     def _sandbox(self, tool: AgentTool) -> Literal["none", "unfit", "ready"]:
         return "none" if self.sandbox is None else "ready" if tool.sandboxable else "unfit"

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 from ..backend import AgentRequest
 from ..messages import AssistantMessage, Message, TextPart, ToolCall, ToolMessage, UserMessage
 from ..wire.chat.request_types import MessageParam
-from ..wire.chat_messages import chat_message
+from ..wire.chat_messages import chat_message, raw_call
 from ..wire.conversation_rules import parse_messages
 
 _MESSAGES = TypeAdapter(list[MessageParam])
@@ -109,14 +109,8 @@ def _turn_of(roles: Sequence[str], users: int) -> int:
 def _raw_answer(message: AssistantMessage) -> RawMessage:
     raw: RawMessage = {"role": "assistant", "content": message.text or None}
     if message.tool_calls:
-        raw["tool_calls"] = [_raw_call(call) for call in message.tool_calls]
+        raw["tool_calls"] = [raw_call(call) for call in message.tool_calls]
     return raw
-
-
-def _raw_call(call: ToolCall) -> RawMessage:
-    if call.kind == "custom":
-        return {"id": call.call_id, "type": "custom", "custom": {"name": call.name, "input": call.arguments}}
-    return {"id": call.call_id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
 
 
 def answer(text: str, calls: Sequence[ToolCall], reasoning: str) -> AssistantMessage:

@@ -61,14 +61,14 @@ class _Running(Generic[T]):
             for task in self._tasks:
                 await task.wait()
 
-    def _tell(self, item: T) -> None:
-        self._told.append(item)
-        self._changed.set()
-
     def _body(self, job: Job[T]) -> Body:
+        def tell(item: T) -> None:
+            self._told.append(item)
+            self._changed.set()
+
         async def body() -> None:
             try:
-                await job(self._tell)
+                await job(tell)
             except anyio.get_cancelled_exc_class():
                 raise
             except BaseException as error:  # a task that raises SystemExit would end the server

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, M
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Literal
 
 import anyio
 
@@ -109,7 +110,7 @@ class LoopTurn:
             async with aclosing(self._settle(authorizer, calls)) as results:
                 async for result in results:
                     yield result
-            if self._open(calls):
+            if any([call.call_id not in self._results for call in calls]):
                 yield self._pause(calls)
                 return
             self._add_results(calls)
@@ -252,40 +253,31 @@ class LoopTurn:
         yield from self._begun(call, call.arguments)
         yield ToolResult(call.call_id, outcome.text, outcome.is_error, outcome.denied)
 
-    def _open(self, calls: Sequence[OpenCall]) -> list[OpenCall]:
-        return [call for call in calls if call.call_id not in self._results]
-
     def _add_results(self, calls: Sequence[OpenCall]) -> None:
         """Give the model the results of all its calls, in their order."""
         if calls:
-            messages = [self._result(call) for call in calls]
-            for message in messages:
-                self._conversation.add(message)
+            sent = self._request.resume.results if self._request.resume is not None else {}
+            messages: list[ToolMessage] = []
+            for call in calls:
+                media = sent[call.call_id].media if call.call_id in sent else ()  # pictures that the client sent
+                messages.append(ToolMessage(call.call_id, self._results[call.call_id], call.name, media))
+                self._conversation.add(messages[-1])
             self._conversation.catch_up()
             self._resume = Resume({message.call_id: message for message in messages})
             self._resumed, self._decisions = False, {}
-
-    def _result(self, call: OpenCall) -> ToolMessage:
-        """The result of a call, with the pictures that the client sent in it."""
-        resume = self._request.resume
-        sent = None if resume is None else resume.results.get(call.call_id)
-        return ToolMessage(call.call_id, self._results[call.call_id], call.name, sent.media if sent is not None else ())
 
     # pauses
 
     def _pause(self, calls: Sequence[OpenCall]) -> Paused:
         talk = self._conversation
-        pause = Pause(
-            talk.users, talk.since_user(), [self._as_it_stands(call) for call in calls], self._results, self._used
-        )
+        stand: list[OpenCall] = []
+        for call in calls:
+            waits_for: Literal["approval", "result"] = "approval" if call.call_id in self._waiting else "result"
+            stand.append(replace(call, waits_for=None if call.call_id in self._results else waits_for))
+        pause = Pause(talk.users, talk.since_user(), stand, self._results, self._used)
         if self._used.roundtrips and not self._waiting:  # the client carries no state, and knows nothing of our calls
             self._settings.pauses.remember(self._request.principal, talk.until_user(), pause)
         return Paused(pause.pending, pause.to_state())
-
-    def _as_it_stands(self, call: OpenCall) -> OpenCall:
-        if call.call_id in self._results:
-            return replace(call, waits_for=None)
-        return replace(call, waits_for="approval" if call.call_id in self._waiting else "result")
 
     def _go_on(self) -> Sequence[OpenCall]:
         """The calls of the turn that has paused, with the results and decisions that have come; none if none has."""

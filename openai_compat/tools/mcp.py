@@ -267,7 +267,7 @@ def _connector(
 ) -> Callable[[], AbstractAsyncContextManager[Client]]:
     """How to connect. The package is imported now, not by the first turn."""
     with needs("MCP servers", "mcp"):
-        import mcp  # noqa: PLC0415  (an optional dependency)
+        from mcp import Client, StdioServerParameters, stdio_client  # noqa: PLC0415  (an optional dependency)
 
     if isinstance(target, str):
         if not target.startswith(("http://", "https://")):
@@ -279,12 +279,7 @@ def _connector(
         raise TypeError("headers are for servers behind a URL")
     if not target:
         raise ValueError("a command has at least one word")
-    return _stdio(mcp.StdioServerParameters(command=target[0], args=list(target[1:]), env=dict(env or {}), cwd=cwd))
-
-
-def _stdio(parameters: Any) -> Callable[[], AbstractAsyncContextManager[Client]]:
-    from mcp import Client, stdio_client  # noqa: PLC0415  (an optional dependency)
-
+    parameters = StdioServerParameters(command=target[0], args=list(target[1:]), env=dict(env or {}), cwd=cwd)
     return lambda: Client(stdio_client(parameters, errlog=sys.__stderr__ or sys.stderr))
 
 

@@ -16,7 +16,6 @@ from ..events import (
     FinishReason,
     MessageBreak,
     Paused,
-    PendingCall,
     ReasoningDelta,
     TextDelta,
     ToolCallDelta,
@@ -122,7 +121,10 @@ class Step:
             case Paused():
                 self.ended = True
                 for call in item.pending:
-                    yield from self._pending(call)
+                    if call.waits_for == "approval":
+                        text = "The model behind the agent waits for an approval of its own."
+                        raise AgentError(text, code="event_order")
+                    yield from self._ready(ToolCallReady(call.call_id, call.name, call.arguments))
             case Finished():
                 self.ended, self.reason = True, item.reason
             case _:
@@ -188,11 +190,6 @@ class Step:
         if call is not None and not call.ready:
             call.pieces, call.ready = [event.arguments], True
             yield from _unless_held(call, ToolCallReady(call.call_id, call.name, call.arguments, call.executor))
-
-    def _pending(self, call: PendingCall) -> Iterator[AgentEvent]:
-        if call.waits_for == "approval":
-            raise AgentError("The model behind the agent waits for an approval of its own.", code="event_order")
-        yield from self._ready(ToolCallReady(call.call_id, call.name, call.arguments))
 
     def _new_id(self, call_id: str) -> str:
         number, new = 1, call_id

@@ -84,10 +84,6 @@ def _sandbox(facts: Facts) -> Verdict:
     return RUN if facts.danger == "safe" else UNFIT
 
 
-def _allowlist(facts: Facts) -> Verdict:
-    return RUN if facts.listed and facts.danger != "dangerous" else _ask(facts)
-
-
 def _ask(facts: Facts) -> Verdict:
     return RUN if facts.danger == "safe" or (facts.granted and facts.danger != "dangerous") else ASK
 
@@ -95,7 +91,7 @@ def _ask(facts: Facts) -> Verdict:
 _VERDICTS: Mapping[SecurityMode, Callable[[Facts], Verdict]] = {
     "deny": lambda _: OFF,
     "sandbox": _sandbox,
-    "allowlist": _allowlist,
+    "allowlist": lambda facts: RUN if facts.listed and facts.danger != "dangerous" else _ask(facts),
     "ask": _ask,
     "full": lambda _: RUN,
 }

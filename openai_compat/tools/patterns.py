@@ -63,11 +63,15 @@ class ArgvPattern:
         if words[-1] == REST:
             words = words[:-1]
             argv = argv[: len(words)]
-        return len(argv) == len(words) and all([_fits(*pair) for pair in zip(words, argv, strict=True)])
+        # `*` fits no option: `git log *` must not allow `git log --output=FILE`
+        return len(argv) == len(words) and all(
+            [not word.startswith("-") if each == ONE else word == each for each, word in zip(words, argv, strict=True)]
+        )
 
     def __str__(self) -> str:
         """As people write it."""
-        words = shlex.join(self.words) if self.exact else " ".join([_quoted(word) for word in self.words])
+        literal = () if self.exact else (ONE, REST)
+        words = " ".join([word if word in literal else shlex.quote(word) for word in self.words])
         return words if self.others == "{}" else f"{words} {self.others}"
 
 
@@ -148,11 +152,3 @@ def _check(words: tuple[str, ...], text: str) -> None:
     wrong = [word for word in words if "*" in word and word not in (ONE, REST)]
     if wrong:
         raise ValueError(f"'*' and '**' are words of their own, unlike in {wrong[0]!r}: {text!r}")
-
-
-def _fits(pattern: str, word: str) -> bool:
-    return not word.startswith("-") if pattern == ONE else word == pattern
-
-
-def _quoted(word: str) -> str:
-    return word if word in (ONE, REST) else shlex.quote(word)

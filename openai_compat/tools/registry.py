@@ -9,12 +9,11 @@ A function without the decorator is a tool too, a risky one.
 
 from __future__ import annotations
 
-import functools
 import inspect
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, TypeAlias, TypeVar, cast, overload, runtime_checkable
+from typing import Any, Protocol, TypeAlias, TypeVar, overload, runtime_checkable
 
 import anyio
 from pydantic_core import PydanticSerializationError, from_json
@@ -174,7 +173,7 @@ class ToolSource(Protocol):
 
     @property
     def name(self) -> str:
-        """What it is called in messages to people."""
+        """What people know it by."""
         ...
 
     async def tools(self) -> Sequence[AgentTool]:
@@ -207,12 +206,10 @@ class Toolbox:
             if isinstance(each, ToolSource):
                 self._sources.append(each)
             else:
-                self._add(as_tool(each))
-
-    def _add(self, made: AgentTool) -> None:
-        if made.name in self._fixed:
-            raise ValueError(f"two tools are called '{made.name}'")
-        self._fixed[made.name] = made
+                made = as_tool(each)
+                if made.name in self._fixed:
+                    raise ValueError(f"two tools are called '{made.name}'")
+                self._fixed[made.name] = made
 
     @property
     def names(self) -> frozenset[str]:
@@ -326,13 +323,9 @@ def as_tool(function: Callable[..., Any] | AgentTool) -> AgentTool:
         timeout=settings.timeout,
         output_limit=settings.output_limit,
         allow=tuple([parse_allow(allow) for allow in settings.allow]),
-        argv=_argv if "argv" in signature.names else None,
+        argv=(lambda arguments: arguments.get("argv", ())) if "argv" in signature.names else None,
         defaults=signature.defaults,
     )
-
-
-def _argv(arguments: Mapping[str, Any]) -> Sequence[str]:
-    return cast("Sequence[str]", arguments.get("argv", ()))
 
 
 def _caller(function: Callable[..., Any], context_name: str | None) -> Call:
@@ -341,8 +334,9 @@ def _caller(function: Callable[..., Any], context_name: str | None) -> Call:
 
     async def call(arguments: Mapping[str, Any], context: ToolContext) -> object:
         given = dict(arguments) if context_name is None else {**arguments, context_name: context}
-        work = functools.partial(function, **given)
-        result = work() if inspect.iscoroutinefunction(function) else await threads.run(work)
+        if inspect.iscoroutinefunction(function):
+            return await function(**given)
+        result = await threads.run(lambda: function(**given))
         return await result if inspect.isawaitable(result) else result
 
     return call

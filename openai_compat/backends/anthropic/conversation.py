@@ -62,11 +62,10 @@ def _add(turns: list[dict[str, Any]], role: str, blocks: Iterable[Block]) -> Non
 def _said(message: AssistantMessage, recall: Recall) -> list[Block]:
     calls = message.tool_calls
     recalled = recall([call_id(call.call_id) for call in calls]) if calls else None
-    return recalled or [*assistant_blocks(message.parts), *[_call(call) for call in calls]]
-
-
-def _call(call: ToolCall) -> Block:
-    return {"type": "tool_use", "id": call_id(call.call_id), "name": call.name, "input": _input(call)}
+    return recalled or [
+        *assistant_blocks(message.parts),
+        *[{"type": "tool_use", "id": call_id(c.call_id), "name": c.name, "input": _input(c)} for c in calls],
+    ]
 
 
 def _input(call: ToolCall) -> dict[str, Any]:

@@ -43,7 +43,10 @@ def create_params(
         "max_tokens": request.sampling.max_tokens or max_tokens,
         "messages": conversation(request.messages, recall),
     }
-    said = {**_instructions(request, system), **_output_config(request), **_stop(request), **_numbers(request)}
+    said = {**_instructions(request, system), **_output_config(request), **_numbers(request)}
+    sequences = [sequence for sequence in request.sampling.stop if sequence.strip()]  # the API takes no blank ones
+    if sequences:
+        said["stop_sequences"] = sequences
     params |= {**said, **extra}
     if "extra_body" in said and "extra_body" in extra:
         params["extra_body"] = {**said["extra_body"], **extra["extra_body"]}
@@ -83,12 +86,6 @@ def _numbers(request: AgentRequest) -> dict[str, Any]:
             raise unsupported(name)
     passed = {name: getattr(request.sampling, name) for name in sent}
     return {"extra_body": passed} if passed else {}
-
-
-def _stop(request: AgentRequest) -> dict[str, Any]:
-    """Stop sequences that the API takes; the server watches for all of them itself."""
-    sequences = [sequence for sequence in request.sampling.stop if sequence.strip()]
-    return {"stop_sequences": sequences} if sequences else {}
 
 
 def _tools(request: AgentRequest, tools: list[dict[str, Any]]) -> dict[str, Any]:

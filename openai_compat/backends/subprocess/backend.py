@@ -67,7 +67,9 @@ class SubprocessBackend:
             raise TypeError("a command is a list of arguments, not one string: there is no shell that would split it")
         if not callable(command) and not command:
             raise ValueError("a command needs at least the name of a program")
-        make_output(output, line_limit, _ignored)  # a wrong format is to be found out now, not by the first user
+        make_output(
+            output, line_limit, lambda line: None
+        )  # a wrong format is to be found out now, not by the first user
         self._command = command
         self._output: OutputFormat = output
         self._prompt = prompt
@@ -81,7 +83,7 @@ class SubprocessBackend:
 
     async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
         """Start the command, and yield what its output says."""
-        redact = self._redact or _unchanged
+        redact = self._redact or str
         stderr = StderrLog(context, redact)
         output = make_output(self._output, self._line_limit, lambda line: stderr.feed(f"stdout: {line}\n".encode()))
         view = Redaction(redact).apply if self._redact else iter
@@ -115,14 +117,6 @@ class SubprocessBackend:
         outcome = "did not exit" if code is None else f"exited with {code}"
         context.logger.warning("%s: the command %s; its last words: %s", context.request_id, outcome, said or "none")
         raise AgentError("The agent's command failed.", status=502, code="agent_command_failed")
-
-
-def _ignored(line: str) -> None:
-    pass
-
-
-def _unchanged(text: str) -> str:
-    return text
 
 
 def _text_only(prompt: Callable[[AgentRequest], str]) -> Capabilities:

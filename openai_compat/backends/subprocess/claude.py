@@ -117,14 +117,11 @@ class ClaudeRecords:
 def _results(message: dict[str, Any]) -> Iterator[AgentEvent]:
     for block in objects(message.get("content")):
         if block.get("type") == "tool_result":
-            output = _joined(block.get("content"))
+            output = block.get("content")
+            if not isinstance(output, str):
+                parts = objects(output)
+                output = "\n".join([text(part.get("text")) or f"[{text(part.get('type'))}]" for part in parts])
             yield ToolResult(text(block.get("tool_use_id")), output, is_error=block.get("is_error") is True)
-
-
-def _joined(content: object) -> str:
-    if isinstance(content, str):
-        return content
-    return "\n".join([text(block.get("text")) or f"[{text(block.get('type'))}]" for block in objects(content)])
 
 
 def _usage(value: object) -> Iterator[AgentEvent]:

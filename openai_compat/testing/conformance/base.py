@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import partial
 from types import FunctionType
 from typing import Any, ClassVar, NoReturn, TypeVar, cast
 from unittest import SkipTest
@@ -203,11 +202,10 @@ class Examination:
     @property
     def model_name(self) -> str:
         """The model to ask for."""
-        return self.model or self.once("model", self._first_model)
-
-    def _first_model(self) -> str:
-        listed: list[dict[str, Any]] = self.get("/models").json.get("data") or []
-        return str(listed[0].get("id", "agent")) if listed else "agent"
+        listed: list[dict[str, Any]] = []
+        if not self.model:
+            listed = self.once("models", lambda: self.get("/models").json.get("data") or [])
+        return self.model or (str(listed[0].get("id", "agent")) if listed else "agent")
 
     def get(self, path: str) -> Answer:
         """The answer to a GET request, for a path below that of the API."""
@@ -237,7 +235,7 @@ class Examination:
         """Send a chat request and read its answer; then give it so many seconds to leave nothing behind."""
         __tracebackhide__ = True
         subject = self.subject(wrap)
-        exchange = self.run(partial(ask, subject, self.watched(subject), self.chat(body), patience))
+        exchange = self.run(lambda: ask(subject, self.watched(subject), self.chat(body), patience))
         crash = exchange.answer.crash
         expect(crash is None, f"the application raised {crash!r} at its server instead of answering")
         return exchange
@@ -248,7 +246,7 @@ class Examination:
         subject = self.once("subject of responses", self.subject)  # which remembers what was said before
         body = {"model": self.model_name, **self.options, **fields}
         request = http_request("POST", f"{self.path}/responses", body, self.headers)
-        return self.run(partial(ask, subject, self.watched(subject), request, 0))
+        return self.run(lambda: ask(subject, self.watched(subject), request, 0))
 
     # the answers that checks look at
 

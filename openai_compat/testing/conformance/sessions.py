@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from functools import partial
 from typing import Any
 
 from ...backend import AgentBackend, AgentRequest, RunContext
@@ -81,7 +80,7 @@ class SessionChecks(Examination):
                 body |= {"messages": [{"role": "user", "content": text}]}
                 headers["x-conversation-id"] = name
             request = http_request("POST", f"/v1/{path}", body, headers)
-            return self.run(partial(ask, subject, next(iter(subject.watched.values())), request, 0))
+            return self.run(lambda: ask(subject, next(iter(subject.watched.values())), request, 0))
 
         return say
 

@@ -136,17 +136,16 @@ def says_something(deltas: list[dict[str, Any]]) -> bool:
 
 
 def _wrong_with_chunk(payload: str) -> str:
+    def refuse(constant: str) -> None:  # NaN and Infinity are not JSON
+        raise ValueError(constant)
+
     try:
-        chunk = json.loads(payload, parse_constant=_no_constant)
+        chunk = json.loads(payload, parse_constant=refuse)
     except ValueError:
         return "not JSON"
     if not isinstance(chunk, dict):
         return "not a JSON object"
     return _wrong_with_fields(chunk)  # pyright: ignore[reportUnknownArgumentType]
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(name)
 
 
 def _wrong_with_fields(chunk: dict[str, Any]) -> str:

@@ -122,13 +122,12 @@ def text_completion(form: CompletionForm, messages: Sequence[FinalMessage]) -> b
     usage = Usage()
     for message in messages:
         usage.add(message.usage)
-    choices = [_choice(form, index, message) for index, message in enumerate(messages)]
+    choices: list[TextChoice] = []
+    for echo, message in zip(form.echo, messages, strict=False):
+        reason = _reason(message.finish_reason)
+        text = echo + message.text
+        choices.append({"index": len(choices), "text": text, "logprobs": None, "finish_reason": reason})
     return dumps({**form.part(choices), "usage": usage_object(usage)})
-
-
-def _choice(form: CompletionForm, index: int, message: FinalMessage) -> TextChoice:
-    text = form.echo[index] + message.text
-    return {"index": index, "text": text, "logprobs": None, "finish_reason": _reason(message.finish_reason)}
 
 
 def _reason(reason: FinishReason) -> CompletionReason:

@@ -70,8 +70,7 @@ class ParsedChat:
     @property
     def tool_places(self) -> dict[str, str]:
         """Where each of the client's tools has its name, by that name."""
-        named = [(f"tools[{index}].{tool.type}.name", _tool(tool)) for index, tool in enumerate(self.wire.tools or [])]
-        return {tool.name: param for param, tool in named}
+        return {tool.name: param for param, tool in _named_tools(self.wire.tools or [])}
 
     @property
     def custom_tools(self) -> frozenset[str]:
@@ -95,7 +94,7 @@ def parse_chat_object(raw: dict[str, Any], caller: Caller = NOBODY, *, long: boo
     wire = validate(ChatCompletionRequest, raw)
     _refuse_deprecated(wire)
     messages = parse_messages(wire.messages)
-    tools = _tools(wire.tools or [])
+    tools = checked_tools(_named_tools(wire.tools or []))
     choice = _tool_choice(wire, tools)
     request = AgentRequest(
         model=wire.model,
@@ -117,13 +116,9 @@ def parse_chat_object(raw: dict[str, Any], caller: Caller = NOBODY, *, long: boo
         metadata=wire.metadata or {},
         user=wire.user,
         resume=resume_of(messages),
-        extra=_extra(wire, raw),
+        extra=(wire.__pydantic_extra__ or {}) | {name: raw[name] for name in FOR_AGENTS if raw.get(name) is not None},
     )
     return ParsedChat(wire, request, raw, long)
-
-
-def _extra(wire: ChatCompletionRequest, raw: dict[str, Any]) -> dict[str, Any]:
-    return {**(wire.__pydantic_extra__ or {}), **{name: raw[name] for name in FOR_AGENTS if raw.get(name) is not None}}
 
 
 def check_capabilities(parsed: ParsedChat, can: Capabilities) -> None:
@@ -169,8 +164,9 @@ def _refuse_deprecated(wire: ChatCompletionRequest) -> None:
         raise InvalidRequest("Missing required parameter: 'audio'.", param="audio", code="missing_required_parameter")
 
 
-def _tools(params: list[ToolParam]) -> list[Tool]:
-    return checked_tools([(f"tools[{index}].{param.type}.name", _tool(param)) for index, param in enumerate(params)])
+def _named_tools(params: list[ToolParam]) -> list[tuple[str, Tool]]:
+    """The tools, each with the place of its name."""
+    return [(f"tools[{index}].{param.type}.name", _tool(param)) for index, param in enumerate(params)]
 
 
 def _tool(param: ToolParam) -> Tool:

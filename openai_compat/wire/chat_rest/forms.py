@@ -105,10 +105,5 @@ class Pieces:
 
 def text_in(shown: list[Item]) -> str:
     """What these say, as one piece."""
-    return "".join([_text(item) for item in shown])
-
-
-def _text(item: Item) -> str:
-    if isinstance(item, str):
-        return item
-    return item.text if isinstance(item, TextDelta | RefusalDelta) else ""
+    said = [item for item in shown if isinstance(item, str | TextDelta | RefusalDelta)]
+    return "".join([item if isinstance(item, str) else item.text for item in said])

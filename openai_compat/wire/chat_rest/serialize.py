@@ -111,7 +111,9 @@ class TurnRecord:
         items += [_question(identifier, call, agent) for identifier, call in self.approvals.items()]
         said = items_of(reply_message(final, frozenset()), self._new_id)
         if not any([item["type"] == "message" for item in said]):
-            said.insert(0, _empty_message(self._new_id))
+            content = [output_text("")]
+            empty = {"type": "message", "status": "completed", "role": "assistant", "content": content}
+            said.insert(0, {"id": self._new_id("msg_"), **empty})
         return [*items, *[{**item, ABOUT: dict(about)} if item["type"] == "message" else item for item in said]]
 
     def _call_item(self, call: ToolCallRecord, agent: str) -> StoredItem:
@@ -146,11 +148,6 @@ def _question(identifier: str, call: PendingCall, agent: str) -> StoredItem:
         "arguments": call.arguments,
         "call_id": call.call_id,
     }
-
-
-def _empty_message(new_id: NewId) -> StoredItem:
-    content = [output_text("")]
-    return {"id": new_id("msg_"), "type": "message", "status": "completed", "role": "assistant", "content": content}
 
 
 def read(arguments: str) -> Any:
@@ -253,7 +250,7 @@ def _add_about(shown: Message, about: Mapping[str, Any], group: Sequence[StoredI
     if "model" in about:
         shown["model"], shown["provider"] = about["model"], about["provider"]
         shown["tokenUsage"] = about["tokenUsage"]
-    thoughts = [_thought(item) for item in group if item.get("type") == "reasoning"]
+    thoughts = ["\n\n".join(_part_texts(item.get("summary"))) for item in group if item.get("type") == "reasoning"]
     if any(thoughts):
         shown["thinking"] = "\n\n".join(filter(None, thoughts))
     calls = [_shown_call(item, settled) for item in group if item.get("type") in ("mcp_call", "mcp_approval_request")]
@@ -275,17 +272,13 @@ def _shown_call(item: StoredItem, settled: set[Any]) -> ToolCallRecord | None:
         return None if call_id in settled or item["id"] in settled else call
     about = cast("dict[str, Any]", item.get(ABOUT) or {})
     call["status"] = about.get("status") or ("error" if item.get("error") else "success")
-    call["result"] = item.get("output") or _error_text(item)
+    error = cast("dict[str, Any]", item.get("error") or {})
+    call["result"] = item.get("output") or "\n".join(_part_texts(error.get("content")))
     return call
 
 
-def _error_text(item: StoredItem) -> str:
-    error = cast("dict[str, Any]", item.get("error") or {})
-    return "\n".join([str(part.get("text", "")) for part in error.get("content", ())])
-
-
-def _thought(item: StoredItem) -> str:
-    return "\n\n".join([str(part.get("text", "")) for part in item.get("summary") or ()])
+def _part_texts(parts: Iterable[dict[str, Any]] | None) -> list[str]:
+    return [str(part.get("text", "")) for part in parts or ()]
 
 
 def _text_of(item: StoredItem) -> str:

@@ -106,7 +106,12 @@ Command: TypeAlias = (
 
 def parse_frame(frame: Frame, values: int = MAX_VALUES) -> Command:
     """What the client wants, in so many values at most. Raises InvalidRequest."""
-    kind, fields = _opened(unpack_object(frame, values) if isinstance(frame, bytes) else _parse_text(frame, values))
+    if isinstance(frame, bytes):
+        kind, fields = _opened(unpack_object(frame, values))
+    else:
+        data = frame.encode("utf-8", "surrogatepass")
+        check_values(data, values)
+        kind, fields = _opened(parse_object(data))
     if kind is None and "role" not in fields and "content" not in fields:
         raise InvalidRequest("Missing required parameter: 'type'.", param="type", code="missing_required_parameter")
     model = CONTROLS.get("message" if kind is None else kind) if kind is None or isinstance(kind, str) else None
@@ -116,12 +121,6 @@ def parse_frame(frame: Frame, values: int = MAX_VALUES) -> Command:
     if isinstance(parsed, ManifestFrame):
         check_parameters([(f"tools[{i}].parameters", tool.parameters) for i, tool in enumerate(parsed.tools)])
     return _say(parsed, fields, len(frame)) if isinstance(parsed, MessageFrame) else cast("Command", parsed)
-
-
-def _parse_text(frame: str, values: int) -> Fields:
-    data = frame.encode("utf-8", "surrogatepass")
-    check_values(data, values)
-    return parse_object(data)
 
 
 def _opened(fields: Fields) -> tuple[Any, Fields]:

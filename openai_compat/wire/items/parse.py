@@ -116,7 +116,9 @@ class _Conversation:
             case "message" | None:
                 self._message(item)
             case "reasoning":
-                self._reasoning(item)
+                paragraphs = _parts(item.get("summary")) or _parts(item.get("content"))
+                texts = [part["text"] for part in paragraphs if isinstance(part.get("text"), str)]
+                self._turn(lambda last: last.only_thought).reasoning += texts
             case "function_call":
                 self._call(item, "function", "arguments")
             case "custom_tool_call":
@@ -145,11 +147,6 @@ class _Conversation:
                 self._said.append(SystemMessage(text_of(input_parts(content)), role, name))
             case _:
                 pass
-
-    def _reasoning(self, item: Fields) -> None:
-        paragraphs = _parts(item.get("summary")) or _parts(item.get("content"))
-        texts = [part["text"] for part in paragraphs if isinstance(part.get("text"), str)]
-        self._turn(lambda last: last.only_thought).reasoning += texts
 
     def _call(self, item: Fields, kind: Literal["function", "custom"], arguments: str) -> None:
         if item.get("status") == INCOMPLETE:
@@ -213,7 +210,13 @@ def assistant_parts(content: object) -> tuple[AssistantPart, ...]:
     """The content of an assistant's message; empty text says nothing."""
     if isinstance(content, str):
         return (TextPart(content),) if content else ()
-    return tuple([part for part in map(_assistant_part, _parts(content)) if part is not None])
+    found: list[AssistantPart] = []
+    for part in _parts(content):
+        if isinstance(part.get("refusal"), str):
+            found.append(RefusalPart(part["refusal"]))
+        elif isinstance(part.get("text"), str):
+            found.append(TextPart(part["text"]))
+    return tuple(found)
 
 
 def _others_output(output: object) -> tuple[InputPart, ...]:
@@ -224,12 +227,6 @@ def _others_output(output: object) -> tuple[InputPart, ...]:
     return (_image(fields[0]),) if fields and _optional(fields[0], "image_url") else (TextPart(_json(output)),)
 
 
-def _assistant_part(part: Fields) -> AssistantPart | None:
-    if isinstance(part.get("refusal"), str):
-        return RefusalPart(part["refusal"])
-    return TextPart(part["text"]) if isinstance(part.get("text"), str) else None
-
-
 def _input_part(part: Fields) -> InputPart | None:
     match part.get("type"):
         case "input_image":
@@ -238,7 +235,9 @@ def _input_part(part: Fields) -> InputPart | None:
             return FilePart(*[_optional(part, key) for key in ("file_data", "file_id", "filename", "file_url")])
         case "input_audio":
             speech = part.get("input_audio")
-            return _audio(cast("Fields", speech)) if isinstance(speech, dict) else None
+            if not isinstance(speech, dict):
+                return None
+            return AudioPart(*[_text(cast("Fields", speech), key) for key in ("data", "format")])
         case _:
             return TextPart(part["text"]) if isinstance(part.get("text"), str) else None
 
@@ -253,10 +252,6 @@ def _image(part: Fields) -> InputPart:
             return ImagePart(url, detail)
         case _:
             return ImagePart(url)
-
-
-def _audio(speech: Fields) -> AudioPart:
-    return AudioPart(_text(speech, "data"), _text(speech, "format"))
 
 
 def _parts(value: object) -> list[Fields]:

@@ -9,7 +9,6 @@ from typing import Any, TypeAlias, assert_never
 
 from ...messages import (
     AssistantMessage,
-    AssistantPart,
     AudioPart,
     FilePart,
     ImagePart,
@@ -101,12 +100,12 @@ def _assistant(message: AssistantMessage, new_id: NewId) -> list[dict[str, Any]]
         summary = [{"type": "summary_text", "text": message.reasoning}]
         items.append(_item("reasoning", new_id, summary=summary))
     if message.parts or message.name is not None or not message.tool_calls:
-        items.append(_message("assistant", [_said(part) for part in message.parts], message.name, new_id))
+        content = [
+            {"type": "refusal", "refusal": part.refusal} if isinstance(part, RefusalPart) else output_text(part.text)
+            for part in message.parts
+        ]
+        items.append(_message("assistant", content, message.name, new_id))
     return [*items, *[_call(call, new_id) for call in message.tool_calls]]
-
-
-def _said(part: AssistantPart) -> dict[str, Any]:
-    return {"type": "refusal", "refusal": part.refusal} if isinstance(part, RefusalPart) else output_text(part.text)
 
 
 def _call(call: ToolCall, new_id: NewId) -> dict[str, Any]:

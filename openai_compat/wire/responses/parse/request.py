@@ -363,11 +363,6 @@ def _media_needs(parsed: ParsedResponse, can: Capabilities) -> Iterator[tuple[st
     able = {"input_image": can.vision, "input_audio": can.audio_input, "input_file": can.files}
     for index, item in enumerate(parsed.input):
         for name in ("content", "output"):
-            for position, part in enumerate(_parts(item, name)):
+            given = item.get(name) if item["type"] in WITH_PARTS else None  # of others, the parts are not known
+            for position, part in enumerate(cast("list[Fields]", given) if isinstance(given, list) else ()):
                 yield f"input[{index}].{name}[{position}]", part["type"] in able, able.get(part["type"], True)
-
-
-def _parts(item: Fields, name: str) -> list[Fields]:
-    """The parts of an item, if its type is one whose parts are known."""
-    given = item.get(name)
-    return cast("list[Fields]", given) if item["type"] in WITH_PARTS and isinstance(given, list) else []

@@ -56,6 +56,14 @@ class _Offer:
         """The name under which it is offered."""
         return qualified(self.tool.name, self.namespace)
 
+    @property
+    def typed(self) -> Tool:
+        """The tool as agents get it."""
+        tool = self.tool
+        if isinstance(tool, ResponseCustomToolParam):
+            return CustomTool(self.name, tool.description, tool.format)
+        return FunctionTool(self.name, tool.description, tool.parameters, tool.strict)
+
 
 def parse_tools(wire: ResponseRequest, raw: Mapping[str, Any]) -> ResponseTools:
     """The tools of a request, of which `raw` is what was sent, and those that its items bring. Raises InvalidRequest."""
@@ -95,7 +103,7 @@ def joined(first: ResponseTools, more: ResponseTools) -> ResponseTools:
 
 def _tools(params: Sequence[ToolParam], raw: Sequence[dict[str, Any]], where: str) -> ResponseTools:
     offers = [offer for index, param in enumerate(params) for offer in _offers(param, f"{where}[{index}]")]
-    tools = checked_tools([(offer.param, _tool(offer.tool, offer.name)) for offer in offers])
+    tools = checked_tools([(offer.param, offer.typed) for offer in offers])
     own = ResponseFunctionToolParam | ResponseCustomToolParam | NamespaceToolParam
     return ResponseTools(
         offered=tuple(tools),
@@ -114,12 +122,6 @@ def _offers(param: ToolParam, where: str) -> list[_Offer]:
         if isinstance(param, ResponseFunctionToolParam | ResponseCustomToolParam)
         else []
     )
-
-
-def _tool(param: ResponseFunctionToolParam | ResponseCustomToolParam, name: str) -> Tool:
-    if isinstance(param, ResponseCustomToolParam):
-        return CustomTool(name, param.description, param.format)
-    return FunctionTool(name, param.description, param.parameters, param.strict)
 
 
 def parse_tool_choice(wire: ResponseRequest, tools: ResponseTools) -> ToolChoice:

@@ -8,7 +8,7 @@ from typing import ClassVar
 from ....events import ToolResult
 from ...presentation import tool_ended, tool_running
 from ..event_types import CallDeltaType, InItem, ResponseStatusEvent, Step
-from ..response_types import CallExtras, McpCall, ResponseCustomToolCall, ResponseFunctionCall, ResponseToolError
+from ..response_types import CallExtras, McpCall, ResponseCustomToolCall, ResponseFunctionCall
 from .events import EventWriter, delta_head
 from .items import Closing, ItemWriter
 
@@ -161,8 +161,13 @@ class McpCallWriter(CallWriter):
             "name": self.name,
             "arguments": self._arguments,
             "output": None if self._result is None or self._failed else self._result.output,
-            "error": _error(self._result) if self._result is not None and self._failed else None,
+            "error": None,
         }
+        if self._result is not None and self._failed:
+            call["error"] = {
+                "type": "mcp_tool_execution_error",
+                "content": [{"type": "text", "text": self._result.output}],
+            }
         if self._approval is not None:
             call["approval_request_id"] = self._approval
         return call
@@ -199,7 +204,3 @@ class McpCallWriter(CallWriter):
         ended = tool_ended(self._result or ToolResult(self.call_id, ""), self.name)
         step: Step = "response.mcp_call.failed" if self._failed else "response.mcp_call.completed"
         return self.ready() + self._step(step, ended, done=True)
-
-
-def _error(result: ToolResult) -> ResponseToolError:
-    return {"type": "mcp_tool_execution_error", "content": [{"type": "text", "text": result.output}]}

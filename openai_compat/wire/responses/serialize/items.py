@@ -40,7 +40,9 @@ class ItemWriter(ABC):
             return b""
         last = self._last(status)
         self.status = status
-        return last + self._done()
+        return last + self._out.write(
+            {"type": "response.output_item.done", "output_index": self.index, "item": self.item()}
+        )
 
     def cut(self) -> bytes:
         """The events that end it where the turn breaks off."""
@@ -49,9 +51,6 @@ class ItemWriter(ABC):
     @abstractmethod
     def _last(self, status: Closing) -> bytes:
         """The events that end what is in it."""
-
-    def _done(self) -> bytes:
-        return self._out.write({"type": "response.output_item.done", "output_index": self.index, "item": self.item()})
 
 
 class WholeItem(ItemWriter):
@@ -71,10 +70,10 @@ class WholeItem(ItemWriter):
 
     def written(self, *steps: Step) -> bytes:
         """All of its events."""
-        return b"".join([self.added(), *[self._step(step) for step in steps], self.close("completed")])
-
-    def _step(self, step: Step) -> bytes:
-        return self._out.write({"type": step, "item_id": self.id, "output_index": self.index})
+        begun = self.added()
+        for step in steps:
+            begun += self._out.write({"type": step, "item_id": self.id, "output_index": self.index})
+        return begun + self.close("completed")
 
     def _last(self, status: Closing) -> bytes:
         return b""

@@ -55,7 +55,11 @@ class MessageWriter(ItemWriter):
     def logged(self, text: str, logprobs: Sequence[Mapping[str, Any]]) -> bytes:
         """A piece of text with the probabilities of its tokens."""
         begun, part = self._text()
-        return begun + part.logged(text, [_token(token) for token in logprobs])
+        tokens: list[TokenLogprob] = [
+            {**_top(token), "top_logprobs": [_top(top) for top in token.get("top_logprobs") or ()]}
+            for token in logprobs
+        ]
+        return begun + part.logged(text, tokens)
 
     def cite(self, citation: Citation) -> bytes:
         """A source of the text."""
@@ -196,12 +200,8 @@ class _Refusal(_PartWriter):
         return self._out.write({"type": "response.refusal.done", **self._place, "refusal": "".join(self._pieces)})
 
 
-def _token(token: Mapping[str, Any]) -> TokenLogprob:
-    """A token as chat writes it, as Responses write it: `bytes` is never null."""
-    return {**_top(token), "top_logprobs": [_top(top) for top in token.get("top_logprobs") or ()]}
-
-
 def _top(token: Mapping[str, Any]) -> TopLogprob:
+    """A token as the Responses API writes it: unlike in chat, `bytes` is never null."""
     logprob = token["logprob"]
     return {
         "token": token["token"],

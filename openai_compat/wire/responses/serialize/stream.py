@@ -248,7 +248,9 @@ class ResponseStream:
             case MediaDelta():
                 return self._media(item)
             case ToolCallStarted():
-                return self._call(item)
+                ended = self._end_prose()
+                call = self._calls[item.call_id] = self._call_writer(item)
+                return ended + self._begin(call)
             case ToolCallDelta():
                 return self._calls[item.call_id].add(item.arguments)
             case ToolCallReady():
@@ -260,12 +262,14 @@ class ResponseStream:
             case Notice():
                 return self._status(item.message, done=True)
             case Compacted():
-                return self._compacted(item.summary)
+                made = cast("ResponseCompaction", compaction_item(item.summary, self._form.new_id))
+                return self._whole(made, "response.compaction.compacting")
             case UsageReported():
                 self.usage.add(item)
                 return b""
             case Paused():
-                return self._paused(item)
+                asking = [call for call in item.pending if call.waits_for == "approval"]
+                return b"".join([self._ask(call) for call in asking]) + self._settle("stop")
             case Finished():
                 self._reason = item.reason
                 return self._settle(item.reason)
@@ -324,11 +328,6 @@ class ResponseStream:
 
     # tools
 
-    def _call(self, event: ToolCallStarted) -> bytes:
-        ended = self._end_prose()
-        call = self._calls[event.call_id] = self._call_writer(event)
-        return ended + self._begin(call)
-
     def _call_writer(self, event: ToolCallStarted) -> CallWriter:
         out, index, call_id, name = self._out, len(self._items), event.call_id, event.name
         if event.executor != "client":
@@ -357,15 +356,11 @@ class ResponseStream:
     def _result(self, result: ToolResult) -> bytes:
         call = self._calls.get(result.call_id)
         begun = b""
-        if not isinstance(call, McpCallWriter):
-            begun, call = self._earlier_call(result.call_id)
+        if not isinstance(call, McpCallWriter):  # made in an earlier turn, which waited for approval
+            approved = self._form.approved.get(result.call_id) or ApprovedCall("", "tool", "{}")
+            ended, call = self._end_prose(), self._own_call(result.call_id, approved.name)
+            begun = ended + self._begin(call) + call.add(approved.arguments)
         return begun + call.answered(result)
-
-    def _earlier_call(self, call_id: str) -> tuple[bytes, McpCallWriter]:
-        """The call of a result whose call was made in an earlier turn, which waited for approval."""
-        approved = self._form.approved.get(call_id) or ApprovedCall("", "tool", "{}")
-        ended, call = self._end_prose(), self._own_call(call_id, approved.name)
-        return ended + self._begin(call) + call.add(approved.arguments), call
 
     def _status(self, text: str, *, done: bool) -> bytes:
         """A line for people. `response.in_progress` brings it, which clients know and skip.
@@ -395,15 +390,7 @@ class ResponseStream:
         steps = "response.image_generation_call.in_progress", "response.image_generation_call.completed"
         return self._whole(picture, *steps, first=first)
 
-    def _compacted(self, summary: str) -> bytes:
-        item = cast("ResponseCompaction", compaction_item(summary, self._form.new_id))
-        return self._whole(item, "response.compaction.compacting")
-
     # the end of the turn
-
-    def _paused(self, event: Paused) -> bytes:
-        asking = [call for call in event.pending if call.waits_for == "approval"]
-        return b"".join([self._ask(call) for call in asking]) + self._settle("stop")
 
     def _ask(self, call: PendingCall) -> bytes:
         form, request_id = self._form, self._id("mcp_approval_request")
