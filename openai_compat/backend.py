@@ -20,7 +20,7 @@ CHARACTERS_PER_TOKEN = 4
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What an agent can take and does by itself. A request that needs more is a 400 that names the parameter.
+    """Declares what an agent can take and does itself. A request that needs more is a 400 that names the parameter.
 
     Attributes:
         history: "full" if the agent reads the whole conversation, "last_user" if only the newest user message.
@@ -74,7 +74,7 @@ class Principal:
             raise TypeError("a principal's models are several names: a frozenset of strings")
 
     def may_use(self, model: str) -> bool:
-        """Whether the model is among those allowed."""
+        """True if the model is among those allowed."""
         return self.models is None or model in self.models
 
 
@@ -145,7 +145,7 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What somebody decided about a tool call that waited for approval; `arguments` are theirs, if they changed them.
+    """A person's decision about a tool call that waited for approval; `arguments` are theirs, if they changed them.
 
     `always` approves further calls too: those just like it, or those that the pattern in `pattern` names.
     """
@@ -159,7 +159,7 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Resume:
-    """What an earlier turn paused for has come: results of the client's tools and decisions, by call id.
+    """The answers that an earlier turn paused for: results of the client's tools and decisions, by call id.
 
     `state` is what the agent left in `Paused`; `calls` are those that were decided about, by call id, as it told of them.
     """
@@ -263,7 +263,7 @@ class AgentRequest:
 
 
 class RunContext:
-    """What an agent may ask of the server while it runs.
+    """The server's side of a run, for the agent to use while it runs.
 
     Attributes:
         turn_id: this run's id; the answer's id for a single choice.
@@ -310,7 +310,7 @@ class AgentBackend(Protocol):
 
     @property
     def capabilities(self) -> Capabilities:
-        """What the agent can take; looked at before it is run."""
+        """The agent's capabilities; read before each run."""
         ...
 
     def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:

@@ -1,4 +1,4 @@
-"""What an agent says while it runs: the events a backend yields.
+"""The events that a backend yields while an agent runs.
 
 A plain `str` is the short form of `TextDelta`. Events are frozen dataclasses; do not subclass them: serializers
 match on them exhaustively, so that a new event breaks, at type-check time, every serializer that forgot it.

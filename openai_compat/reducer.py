@@ -37,7 +37,7 @@ LARGE = 4096
 
 
 def size_of(item: Item) -> int:
-    """How much an item carries, in characters, or bytes of media."""
+    """The size of an item in characters, or bytes of media."""
     match item:
         case str():
             return len(item)
@@ -84,7 +84,7 @@ def _plus(a: int | None, b: int | None) -> int | None:
 
 @dataclass(slots=True)
 class FinalMessage:
-    """What a turn came to."""
+    """The outcome of a turn."""
 
     text: str = ""
     reasoning: str = ""

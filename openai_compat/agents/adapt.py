@@ -86,7 +86,7 @@ class CallableBackend:
 
 
 def _blocking_items(result: Any) -> Generator[Any]:
-    """What a plain function returned, as items that are read in its thread."""
+    """The result of a plain function as items, read in the function's thread."""
     if isinstance(result, Generator):
         with closing(cast("Generator[Any]", result)) as items:
             yield from items
@@ -109,7 +109,7 @@ async def _threaded(call: Callable[[], Any], request: AgentRequest, context: Run
 
 
 async def _items(result: Any, request: AgentRequest, context: RunContext) -> AsyncIterator[Any]:
-    """What an agent returned, as items: awaited, iterated, or run, if it is an agent itself."""
+    """The result of an agent as items: awaited, iterated, or run if it is an agent itself."""
     if inspect.isawaitable(result):
         result = await result
     if not isinstance(result, (*ITEM_TYPES, AsyncIterable)):
@@ -151,7 +151,7 @@ def _kind(function: Callable[..., Any]) -> str:
 
 
 def _derived(wanted: frozenset[str]) -> Capabilities:
-    """What an agent can take, from what it asks for: a factory asks for nothing, and may take everything."""
+    """Capabilities derived from an agent's parameters. A factory has none, and may take everything."""
     if not wanted or "request" in wanted:
         return Capabilities()
     sees_parts = "messages" in wanted

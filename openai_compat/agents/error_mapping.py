@@ -1,4 +1,4 @@
-"""What an exception raised inside an agent is to the client.
+"""Maps exceptions raised inside an agent to errors for the client.
 
 Exceptions of the openai, anthropic and httpx clients are told by the names and attributes they are documented to
 have, so that none of these packages is needed here.
@@ -88,7 +88,7 @@ def _upstream(error: BaseException) -> AgentError:
 
 
 def upstream_error(status: int, retry_after: float | None = None, *, too_long: bool = False) -> AgentError:
-    """What an error of the API of the model behind the agent is to the client, by its HTTP status.
+    """The client's error for an HTTP status of the API of the model behind the agent.
 
     `retry_after` is in seconds; `too_long` says that the conversation did not fit into the model.
     """

@@ -29,7 +29,7 @@ class Framework:
     mark: str = ""
 
     def has(self, kind: type) -> bool:
-        """Whether `kind` is one of its classes."""
+        """True if `kind` is one of its classes."""
         within = kind.__module__ == self.package or kind.__module__.startswith(f"{self.package}.")
         known = within and kind.__name__ in self.classes
         return known and (not self.mark or hasattr(sys.modules.get(self.package), self.mark))

@@ -29,12 +29,12 @@ class AgentArguments:
 
     @property
     def values(self) -> frozenset[str]:
-        """All of them."""
+        """The values that the function wants."""
         return frozenset({*self.positional, *self.named.values()})
 
 
 def arguments_of(function: Callable[..., Any], *, may_take_none: bool) -> AgentArguments:
-    """What to give to `function`.
+    """Finds the arguments to call `function` with.
 
     Parameters with one of our names get what they are named after. If none of those says where the user's message
     goes, it is given to the first positional parameter, whatever its default, or to `*args`. A function that takes

@@ -1,4 +1,4 @@
-"""Whether an answer is the JSON that its request asked for (`text.format`, `response_format`).
+"""Checks that an answer is the JSON that its request asked for (`text.format`, `response_format`).
 
 `pattern` and `format` are not checked: a regular expression from a client could keep the whole server busy.
 """
@@ -27,7 +27,7 @@ STEPS = 100_000
 
 
 class OutputFormat:
-    """What an answer must look like. Raises InvalidRequest for a schema that is none; `param` is where it was sent."""
+    """The format that an answer must have. Raises InvalidRequest for an invalid schema; `param` is where it was sent."""
 
     def __init__(self, wanted: Mapping[str, Any], param: str) -> None:
         schema = wanted["json_schema"].get("schema") if wanted["type"] == "json_schema" else {"type": "object"}
@@ -35,7 +35,7 @@ class OutputFormat:
         self._schema = None if schema is None else parse_schema(schema, param)
 
     async def problem(self, text: str) -> str | None:
-        """What is wrong with an answer, for the agent to read; None if nothing is.
+        """The fault of an answer, for the agent to read; None if there is none.
 
         Raises InvalidRequest if it would take too long to find out: the schema is to blame.
         """

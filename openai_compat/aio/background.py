@@ -17,7 +17,7 @@ import anyio
 
 
 class Task(Protocol):
-    """A running task."""
+    """A task that runs in the background."""
 
     @property
     def done(self) -> bool:

@@ -22,7 +22,7 @@ MANY = 300
 
 
 async def off_loop(work: Callable[[], Result], *, long: bool = True) -> Result:
-    """What `work` returns or raises; at once if it is not `long`. It cannot be interrupted."""
+    """Runs `work` in a thread, or at once if it is not `long`. It cannot be interrupted."""
     if not long:
         return work()
     limiter = _one_at_a_time.get()

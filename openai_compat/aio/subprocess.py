@@ -34,7 +34,7 @@ LAST_WORDS = 0.3
 
 @dataclass(frozen=True, slots=True)
 class Grace:
-    """How long is waited for a command to do what it should, in seconds.
+    """Seconds to wait for a command at its end.
 
     Attributes:
         end: for its exit after the end of its output, and for the end of its output after its exit (a process that it
@@ -48,7 +48,7 @@ class Grace:
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """What to start. `stdin` None gives the command an empty one."""
+    """A command to start. `stdin` None gives it an empty one."""
 
     argv: Sequence[str]
     stdin: bytes | None
@@ -169,7 +169,7 @@ class _Patience:
             self._scope.deadline = self._since + seconds
 
     async def wait(self, receive: Callable[[], Awaitable[bytes]]) -> bytes:
-        """What `receive` returns. Raises TimeoutError when the time is over."""
+        """The result of `receive`. Raises TimeoutError when the time is over."""
         self._since = anyio.current_time()
         with anyio.CancelScope(deadline=self._since + self.left) as self._scope:
             data = await receive()

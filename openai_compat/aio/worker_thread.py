@@ -24,7 +24,7 @@ BUFFER = 64
 
 
 def from_threads() -> Callable[[Callable[[], object]], object]:
-    """How to have the running event loop call something soon, from any thread; RuntimeError once the loop is gone.
+    """A function that makes the running event loop call something soon, from any thread; RuntimeError once the loop is gone.
 
     Not `anyio.from_thread.run_sync`, which waits for the call: a loop that stops just then would keep the thread.
     """

@@ -1,4 +1,4 @@
-"""What the API of the model refuses of what the client has sent: the client's own mistake, told by its parameter."""
+"""Finds the request's parameter that the model's API refuses: a 400 for the client, not a failure of the agent."""
 
 from __future__ import annotations
 

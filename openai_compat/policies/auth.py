@@ -162,7 +162,7 @@ def with_key_of_query(request: HttpRequest) -> HttpRequest:
 
 
 def has_key(request: HttpRequest) -> bool:
-    """Whether a header brings a key, right or wrong."""
+    """True if a header brings a key, right or wrong."""
     return request.header(b"authorization") is not None or request.header(AZURE) is not None
 
 

@@ -34,14 +34,14 @@ class Cors:
                 raise ValueError(f"not an origin (scheme, host and port, without a path): {origin!r}")
 
     def allows(self, origin: str) -> bool:
-        """Whether pages from `origin` may call."""
+        """True if pages from `origin` may call."""
         if origin in self._origins:
             return True
         return len(origin) <= MAX_ORIGIN and self._regex is not None and self._regex.fullmatch(origin) is not None
 
     @property
     def exact(self) -> bool:
-        """Whether every origin is named, so that their pages may be trusted with cookies."""
+        """True if every origin is named, so that their pages may be trusted with cookies."""
         return self._regex is None
 
     def headers(
@@ -62,7 +62,7 @@ class Cors:
         ]
 
     def preflight_headers(self, request: HttpRequest) -> list[tuple[str, str]]:
-        """What a preflight is told beside that: SDKs send many headers, so those that are asked for are allowed."""
+        """Extra headers of a preflight answer. SDKs send many headers, so those that are asked for are allowed."""
         wanted = request.header(b"access-control-request-headers") or "authorization, content-type"
         return [
             ("Access-Control-Allow-Methods", METHODS),
@@ -72,7 +72,7 @@ class Cors:
 
 
 def is_preflight(request: HttpRequest) -> bool:
-    """Whether a browser asks if it may send another request (Fetch standard, CORS preflight)."""
+    """True if a browser asks to send another request (Fetch standard, CORS preflight)."""
     return (
         request.method == "OPTIONS"
         and request.header(b"origin") is not None

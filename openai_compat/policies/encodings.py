@@ -34,7 +34,7 @@ class Opener:
         self._begun = False
 
     def open(self, piece: bytes) -> Iterator[bytes]:
-        """What is in the next piece, a bounded part at a time. Raises InvalidRequest."""
+        """Decompress the next piece, a bounded part at a time. Raises InvalidRequest."""
         if piece and not self._begun:
             self._begun = True
             if self._coding == "deflate" and piece[0] & 0x0F != zlib.DEFLATED:  # some send it without zlib's header

@@ -157,7 +157,7 @@ def _by_template(message: Message) -> Task | None:
 
 
 def cheap_answer(task: Task, request: AgentRequest) -> str:
-    """What the program can do with, made without any model: the user's own words, or nothing."""
+    """An answer that the program can use, made without a model: the user's own words, or nothing."""
     match task:
         case "title":
             line = " ".join(_user_says(request)[0].strip().strip('"').split())
@@ -182,14 +182,14 @@ def cheap_answer(task: Task, request: AgentRequest) -> str:
 
 
 def _wants_json(request: AgentRequest) -> bool:
-    """Whether the program reads JSON: Open WebUI always does, others say so."""
+    """True if the program reads JSON: Open WebUI always does, others say so."""
     first = request.messages[0]
     told = isinstance(first, SystemMessage) and "JSON" in first.text
     return told or request.response_format is not None or request.prompt.startswith("### Task:")
 
 
 def _user_says(request: AgentRequest) -> list[str]:
-    """What the user said, at least once, found where each program puts the conversation."""
+    """The user's words, at least one entry, found where each program puts the conversation."""
     text = request.prompt or request.messages[0].text
     if len(text) > 2 * LOOKED_THROUGH:
         text = f"{text[:LOOKED_THROUGH]}\n{text[-LOOKED_THROUGH:]}"

@@ -1,4 +1,4 @@
-"""How much of what a client says reaches the agent."""
+"""Which of a client's messages reach the agent."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..wire.presentation import ACTIVITY_MARK, without_activity
 
 @dataclass(frozen=True, slots=True)
 class MessagePolicy:
-    """What becomes of the client's messages.
+    """Decides which of the client's messages reach the agent.
 
     Attributes:
         history: "full" hands all of them on, "last_user" only the newest one from the user.

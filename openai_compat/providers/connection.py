@@ -58,7 +58,7 @@ class ProviderConnection:
 
     @property
     def url(self) -> str | None:
-        """Where it is: the URL of the settings, the environment's or the table's; None for the SDK's own."""
+        """The base URL: of the settings, the environment or the table; None for the SDK's own."""
         resource = self.settings.resource_name
         return (
             self.settings.base_url
@@ -80,7 +80,7 @@ class ProviderConnection:
 
     @property
     def usable(self) -> bool:
-        """Whether it is switched on and has what it needs."""
+        """True if it is switched on and has what it needs."""
         return self.missing is None
 
     def make_client(self) -> Any:
@@ -175,7 +175,7 @@ class ProviderConnection:
             raise to_public_error(error) from error
 
     async def health(self, *, fresh: bool = False) -> Health:
-        """Whether it answers: by a real call, whose outcome counts for a while unless `fresh` is wanted."""
+        """Asks it for its models. The outcome counts for a while unless `fresh` is wanted."""
         if self.missing is not None:
             return Health(healthy=False, message=self.missing)
         if fresh or self._health is None or time.monotonic() - self._health[0] >= CHECKED_FOR:
@@ -195,6 +195,6 @@ class ProviderConnection:
 
 
 def not_configured(name: str) -> AgentError:
-    """What a client is told where a provider is not set up; why, only those may know who run the server."""
+    """The client's error for a provider that is not set up. The reason is only for those who run the server."""
     text = f"The model provider '{name}' is not set up."
     return AgentError(text, status=503, code="provider_not_configured")

@@ -9,7 +9,7 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class ProviderSettings:
-    """How a provider is reached. What is None comes from the table or the environment; the key is never shown.
+    """Settings of a provider. What is None comes from the table or the environment; the key is never shown.
 
     Attributes:
         base_url: where its API is.
@@ -31,7 +31,7 @@ class ProviderSettings:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """Whether a provider answers, and how quickly."""
+    """The outcome of a provider's health check."""
 
     healthy: bool
     message: str
@@ -76,11 +76,11 @@ class ProviderControl(Protocol):
         ...
 
     async def health(self, *, fresh: bool = False) -> Mapping[str, Health]:
-        """Whether the configured ones answer, asked all at once; what was found lately counts unless `fresh`."""
+        """Check the configured ones, all at once; a recent outcome counts unless `fresh`."""
         ...
 
     async def health_of(self, name: str, *, fresh: bool = False) -> Health:
-        """Whether one of them answers."""
+        """Check one of them."""
         ...
 
     async def models(self, name: str) -> Sequence[str]:

@@ -111,11 +111,11 @@ class Providers:
         return await self.connection(name).models()
 
     async def health_of(self, name: str, *, fresh: bool = False) -> Health:
-        """Whether a provider answers. Raises NotFound."""
+        """Check a provider. Raises NotFound."""
         return await self.connection(name).health(fresh=fresh)
 
     async def health(self, *, fresh: bool = False) -> Mapping[str, Health]:
-        """Whether the providers that can be used answer, asked all at once."""
+        """Check the providers that can be used, all at once."""
         names, found = list(self.configured), dict[str, Health]()
 
         async def ask(name: str) -> None:

@@ -46,7 +46,7 @@ Make = Callable[[Any], AgentBackend]
 
 @dataclass(frozen=True, slots=True)
 class Team:
-    """What a file describes: agents by the names under which they are served, the default one first.
+    """The agents of a file by the names under which they are served, the default one first.
 
     `warnings` tell which models cannot be asked as things are.
     """
@@ -88,7 +88,7 @@ def _read(path: Path) -> TeamTable:
 
 
 def _first(error: ValidationError) -> str:
-    """What is wrong first, without the value: it could be a key that stands where its name should."""
+    """The first error, without the value: it could be a key that stands where its name should."""
     detail = error.errors(include_url=False, include_input=False)[0]
     key = ".".join(map(str, detail["loc"]))
     if detail["type"] != "extra_forbidden":

@@ -1,4 +1,4 @@
-"""What may stand in a team file: its tables and their keys."""
+"""The tables and keys of a team file."""
 
 from __future__ import annotations
 

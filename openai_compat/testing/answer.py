@@ -12,7 +12,7 @@ NOTHING: dict[str, Any] = {}
 
 
 class Answer:
-    """What has arrived of an answer.
+    """An answer, as far as it has arrived.
 
     Attributes:
         status: the HTTP status, 0 as long as there is none.
@@ -49,7 +49,7 @@ class Answer:
 
     @property
     def is_stream(self) -> bool:
-        """Whether the body reads as server-sent events, whatever the headers say."""
+        """True if the body reads as server-sent events, whatever the headers say."""
         return any([line.startswith(b"data:") for line in self.body.splitlines()])
 
     @property
@@ -91,7 +91,7 @@ class Answer:
 
     @property
     def deltas(self) -> list[dict[str, Any]]:
-        """What each choice says: deltas of a stream, or the plain answer's message."""
+        """The deltas of a stream's choices, or the messages of a plain answer's."""
         return [_dict(choice.get("delta") or choice.get("message")) for choice in self.choices]
 
     def said(self, key: str = "content") -> str:

@@ -91,7 +91,7 @@ class Call:
         self._receive.close()
 
     async def stopped(self, seconds: float) -> bool:
-        """Whether the target returns within so many seconds."""
+        """True if the target returns within so many seconds."""
         with anyio.move_on_after(seconds):
             await self.ended.wait()
         return self.ended.is_set()

@@ -48,7 +48,7 @@ PIXEL = "data:image/gif;base64,R0lGODlhAQABAAAAACH5BAEKAAEALAAAAAABAAEAAAICTAEAO
 
 
 def event_lists(client_tools: Sequence[str] = ()) -> st.SearchStrategy[list[Said]]:
-    """What one turn of an agent may yield, in any order that the contract allows.
+    """Events of one turn, in any order that the contract allows.
 
     `client_tools` are names of tools in the request: only those are called for the client to run.
     """
@@ -186,7 +186,7 @@ def _user_messages(draw: Draw, can: Capabilities) -> Body:
 
 @st.composite
 def _replies(draw: Draw, number: int) -> list[Body]:
-    """What the assistant said: text, or a tool call with its result and then text."""
+    """Messages of the assistant: text, or a tool call with its result and then text."""
     said: Body = {"role": "assistant", "content": draw(TEXT)}
     if draw(st.booleans()):
         return [said]

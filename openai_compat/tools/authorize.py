@@ -1,4 +1,4 @@
-"""What becomes of one call: run, denied, or left to be decided later."""
+"""Decides about one call: run it, deny it, or leave the decision to a later request."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ class CallAuthorizer:
     slots: anyio.Semaphore
 
     def surely_runs(self, name: str) -> bool:
-        """Whether calls of this tool run, whatever their arguments."""
+        """True if calls of this tool run, whatever their arguments."""
         tool = self.tools.get(name)
         return tool is not None and decide(self.modes, Facts(tool.danger, sandbox=self._sandbox(tool))).action == "run"
 
     async def resolve(
         self, call_id: str, name: str, given: str, decision: Decision | None, begin: Callable[[str], None]
     ) -> CallResult | None:
-        """What the call comes to; None if it waits for a decision. `decision` is one that was made already.
+        """Authorize and run a call; None if it waits for a decision. `decision` is one that was made already.
 
         `begin` is called with the arguments, which somebody may have changed, just before it runs.
         """

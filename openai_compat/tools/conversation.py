@@ -37,7 +37,7 @@ class LoopConversation:
 
     @property
     def users(self) -> int:
-        """How many of the messages are the user's."""
+        """The number of the user's messages."""
         return sum([isinstance(message, UserMessage) for message in self.typed])
 
     @property
@@ -101,7 +101,7 @@ def _spliced(there: list[T], roles: list[str], new: Iterable[T], users: int) -> 
 
 
 def _turn_of(roles: Sequence[str], users: int) -> int:
-    """Where the turn of the user message of that number begins; that of the last one, if there are fewer."""
+    """The index at which the turn of the user message of that number begins; of the last one, if there are fewer."""
     places = [index for index, role in enumerate(roles) if role == "user"][:users]
     return places[-1] + 1 if places else 0
 
@@ -114,5 +114,5 @@ def _raw_answer(message: AssistantMessage) -> RawMessage:
 
 
 def answer(text: str, calls: Sequence[ToolCall], reasoning: str) -> AssistantMessage:
-    """What the model said in one step."""
+    """The model's answer of one step as a message."""
     return AssistantMessage((TextPart(text),) if text else (), tuple(calls), reasoning or None)

@@ -1,4 +1,4 @@
-"""What a function's docstring says to a model: its text, and what is in its section of arguments."""
+"""Reads a function's docstring for a model: the text, and the descriptions of the arguments."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ SUPERSEDED = Decision(approved=False, reason="the user has gone on with another 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoopSettings:
-    """What all turns of a loop have in common."""
+    """The settings of a loop, for all of its turns."""
 
     model: AgentBackend
     tools: Toolbox

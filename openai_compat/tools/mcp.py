@@ -97,7 +97,7 @@ class MCPServer:
 
     @property
     def name(self) -> str:
-        """What people know it by."""
+        """Its name in messages to people."""
         return self._name
 
     async def tools(self) -> Sequence[AgentTool]:
@@ -174,7 +174,7 @@ class _Connection:
 
     @property
     def spent(self) -> bool:
-        """Whether another connection is to be made: this one was lost, or its failure is long enough ago."""
+        """True if another connection is to be made: this one was lost, or its failure is long enough ago."""
         if self._failed_at is None:
             return self._task.done
         return not self.never_open or anyio.current_time() - self._failed_at > PAUSE
@@ -265,7 +265,7 @@ class _Connection:
 def _connector(
     target: Sequence[str] | str, headers: Mapping[str, str] | None, env: Mapping[str, str] | None, cwd: str | None
 ) -> Callable[[], AbstractAsyncContextManager[Client]]:
-    """How to connect. The package is imported now, not by the first turn."""
+    """A function that connects. The package is imported now, not by the first turn."""
     with needs("MCP servers", "mcp"):
         from mcp import Client, StdioServerParameters, stdio_client  # noqa: PLC0415  (an optional dependency)
 

@@ -102,7 +102,7 @@ class Step:
         return answer("".join(self._text), calls, "".join(self._reasoning))
 
     def read(self, item: AgentEvent | str) -> Iterator[AgentEvent | str]:
-        """What the item becomes in the turn. Raises AgentError for a model that waits for approvals of its own."""
+        """Convert an item of the model to events of the turn. Raises AgentError if the model waits for its own approvals."""
         match item:
             case str() | TextDelta():
                 yield from self._say(item)
@@ -131,7 +131,7 @@ class Step:
                 yield item
 
     def complete(self) -> Iterator[AgentEvent]:
-        """What was held back, and the calls that the model left open at its end, which are whole all the same."""
+        """The events held back, and the calls that the model left open at its end, which are whole all the same."""
         if self._whole and self._text:
             yield from self._settled_text("".join(self._text))
         for call in self.calls:

@@ -38,7 +38,7 @@ FIELD = "security_mode"
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What there is to know of a call.
+    """The facts about a call that a decision needs.
 
     Attributes:
         danger: the tool's.
@@ -55,7 +55,7 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What is to become of a call; `sandboxed` if it may run nowhere else, `reason` why it is denied."""
+    """The decision about a call; `sandboxed` if it may run nowhere else, `reason` why it is denied."""
 
     action: Literal["deny", "ask", "run"]
     sandboxed: bool = False

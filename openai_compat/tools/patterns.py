@@ -54,7 +54,7 @@ class ArgvPattern:
         return cls(words)
 
     def matches(self, argv: Sequence[str], others: Mapping[str, Any] = MappingProxyType({})) -> bool:
-        """Whether a command of these words is allowed, with these other arguments that are not at their defaults."""
+        """True if a command of these words is allowed, with these other arguments that are not at their defaults."""
         if canonical(others) != self.others:
             return False
         if self.exact:
@@ -82,7 +82,7 @@ class ExactArguments:
     arguments: str
 
     def matches(self, arguments: Mapping[str, Any]) -> bool:
-        """Whether a call with these arguments is allowed."""
+        """True if a call with these arguments is allowed."""
         return canonical(arguments) == self.arguments
 
     def __str__(self) -> str:
@@ -121,7 +121,7 @@ def allow_to_json(allow: Allow) -> dict[str, Any]:
 
 
 def allow_from_json(value: Mapping[str, Any]) -> Allow:
-    """What `allow_to_json` has written. Raises ValueError for anything else."""
+    """Read what `allow_to_json` has written. Raises ValueError for anything else."""
     kept = [value[key] for key in ("arguments", "argv", "pattern") if key in value]
     if len(kept) != 1:
         raise ValueError("an allowance has one of 'pattern', 'argv' and 'arguments'")

@@ -1,4 +1,4 @@
-"""What a turn leaves when it pauses in the middle of the model's calls: enough to go on in any process."""
+"""The state of a turn that pauses in the middle of the model's calls: enough to go on in any process."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class OpenCall:
 
 @dataclass(slots=True)
 class Used:
-    """What a turn has used so far: how often it has run tools, tokens of input and output, and of output alone."""
+    """The use of a turn so far: rounds of tools, tokens of input and output, tokens of output alone."""
 
     roundtrips: int = 0
     tokens: int = 0
@@ -66,13 +66,13 @@ class Pause:
         return tuple([PendingCall(c.call_id, c.name, c.arguments, c.waits_for) for c in self.calls if c.waits_for])
 
     def to_state(self) -> dict[str, Any]:
-        """As JSON."""
+        """The pause as JSON."""
         state: dict[str, Any] = _PAUSE.dump_python(self, mode="json")
         return state
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Pause:
-        """What `to_state` has written. Raises AgentError for anything else."""
+        """Read what `to_state` has written. Raises AgentError for anything else."""
         try:
             pause = _PAUSE.validate_python(state)
             typed_messages(pause.messages)

@@ -44,7 +44,7 @@ AllowWord: TypeAlias = str | Sequence[str] | Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class ToolContext:
-    """What a tool may know of its call: a function with an argument of this type is given it.
+    """The context of a call: a tool with an argument of this type is given it.
 
     `sandbox` is where a command has to run, None if it may run as it is. `run.cancelled` tells a plain function that
     nobody waits for it any more.
@@ -128,7 +128,7 @@ class AgentTool:
         return ToolArguments(from_json(text or "{}"), values)
 
     def allows(self, allowed: Iterable[Allow], arguments: ToolArguments) -> bool:
-        """Whether one of these allowances is for a call with these arguments."""
+        """True if one of these allowances is for a call with these arguments."""
         named = self._named(arguments)
         for one in allowed:
             if isinstance(one, ExactArguments):
@@ -139,7 +139,7 @@ class AgentTool:
         return False
 
     def always(self, arguments: ToolArguments, pattern: str | None = None) -> Allow:
-        """What "allow always" allows for this call: its exact arguments, all of them.
+        """The allowance of "allow always" for this call: its exact arguments, all of them.
 
         Somebody may have chosen a pattern for the words of its command; all else has to be as it is in this call.
         Raises ValueError for a pattern that cannot be read.
@@ -169,11 +169,11 @@ class AgentTool:
 
 @runtime_checkable
 class ToolSource(Protocol):
-    """Where tools come from that are not known before they are asked for."""
+    """A source of tools that are not known before they are asked for."""
 
     @property
     def name(self) -> str:
-        """What people know it by."""
+        """Its name in messages to people."""
         ...
 
     async def tools(self) -> Sequence[AgentTool]:
@@ -217,7 +217,7 @@ class Toolbox:
         return frozenset(self._fixed)
 
     def danger_of(self, name: str) -> Danger | None:
-        """What a tool of ours can do; None for one that is not known, or whose source has to be asked."""
+        """The danger of a tool; None for one that is not known, or whose source has to be asked."""
         found = self._fixed.get(name)
         return None if found is None else found.danger
 
@@ -329,7 +329,7 @@ def as_tool(function: Callable[..., Any] | AgentTool) -> AgentTool:
 
 
 def _caller(function: Callable[..., Any], context_name: str | None) -> Call:
-    """How the function is called: awaited, or in a thread of its own."""
+    """A function that calls the tool: awaited, or in a thread of its own."""
     threads = ToolThreads()
 
     async def call(arguments: Mapping[str, Any], context: ToolContext) -> object:

@@ -1,4 +1,4 @@
-"""Where commands run that must not touch anything: the port, and Bubblewrap on Linux."""
+"""Sandboxes for commands: the port, and Bubblewrap on Linux."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ class _Untitled(GenerateJsonSchema):
 
 
 class Signature:
-    """What a function takes from the model.
+    """The arguments that a function takes from the model.
 
     `injected` is the class of an argument that the server gives; the model neither sees nor sets it.
 

@@ -27,7 +27,7 @@ class ToolThreads:
         self._left: list[threading.Thread] = []
 
     async def run(self, function: Callable[[], T]) -> T:
-        """What `function` returns or raises. When cancelled, it leaves at once, and the thread runs on unheard.
+        """Run `function` in a thread. When cancelled, it returns at once; the thread runs on, and its result is dropped.
 
         Raises ToolError if too many calls that were given up still run.
         """

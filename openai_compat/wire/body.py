@@ -50,7 +50,7 @@ def check_length(name: str, value: object, most: int) -> None:
 
 
 def _has_infinity(value: Any) -> bool:
-    """Whether a number was too large for a float (`1e999`). One loop over all values: searching the text is slower."""
+    """True if a number was too large for a float (`1e999`). One loop over all values: searching the text is slower."""
     values: list[Any] = [value]
     for item in values:  # it grows meanwhile
         kind = item.__class__
@@ -96,7 +96,7 @@ def _explained(detail: ErrorDetails, param: str) -> InvalidRequest:
 
 
 def _path(detail: ErrorDetails, value: Any) -> str:
-    """Where the error is, as `messages[0].content`. Pydantic's own names of union members are left out."""
+    """The place of the error, as `messages[0].content`. Pydantic's own names of union members are left out."""
     path, last, tagged = "", len(detail["loc"]) - 1, False
     for position, step in enumerate(detail["loc"]):
         fields = cast("dict[str, Any]", value) if isinstance(value, dict) else {}

@@ -135,7 +135,7 @@ Vector: TypeAlias = "array[float]"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmbeddingInput:
-    """What is to be embedded: texts, or, from clients that have a tokenizer, lists of token numbers; never both.
+    """The inputs to embed: texts, or, from clients that have a tokenizer, lists of token numbers; never both.
 
     `dimensions` is how long the vectors are to be, None if that is left to the function.
     """
@@ -147,10 +147,10 @@ class EmbeddingInput:
 
     @property
     def number(self) -> int:
-        """How many vectors are wanted."""
+        """The number of vectors."""
         return len(self.texts) or len(self.tokens)
 
 
 def is_finite(vector: Vector) -> bool:
-    """Whether all are numbers. Their sum tells, which is faster than looking at each, unless it is itself too large."""
+    """True if all are numbers. Their sum tells, which is faster than looking at each, unless it is itself too large."""
     return math.isfinite(sum(vector)) or all(map(math.isfinite, vector))

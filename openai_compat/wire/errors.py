@@ -17,7 +17,7 @@ def envelope(error: OpenAICompatError) -> ErrorEnvelope:
 
 
 def error_body(error: OpenAICompatError) -> bytes:
-    """The same, encoded."""
+    """The envelope of an error, as bytes."""
     return dumps(envelope(error))
 
 

@@ -76,7 +76,7 @@ class Upload:
 
 
 def upload_form(content_type: str, limit: int) -> MultipartForm:
-    """What reads the body; the file may have `limit` bytes."""
+    """A parser of the body; the file may have `limit` bytes."""
     return MultipartForm(content_type, {"file": limit, **dict.fromkeys(FIELDS, MAX_FIELD)})
 
 

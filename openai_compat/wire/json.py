@@ -37,7 +37,7 @@ def stored_json(value: Any) -> str:
 
 
 def from_stored_json(text: str) -> Any:
-    """What `stored_json` was given."""
+    """The inverse of `stored_json`."""
     return json.loads(text)
 
 

@@ -1,4 +1,4 @@
-"""How a turn looks in chat, which has one message and no place for the agent's own tools.
+"""Presents a turn in chat, which has one message and no place for the agent's own tools.
 
 Applied before the stream's serializer and before the reducer alike, so both show the same. The agent's own tool calls
 are never shown as `tool_calls`: clients would run them, and several then call the server without end.
@@ -174,16 +174,16 @@ def without_activity(text: str) -> str:
 
 
 def tool_running(name: str) -> str:
-    """What people read while the agent runs a tool."""
+    """The status line while the agent runs a tool."""
     return f"Running {name} …"
 
 
 def tool_ended(result: ToolResult, name: str) -> str:
-    """What they read when it has answered."""
+    """The status line when a tool has answered."""
     outcome = "was denied" if result.denied else "failed" if result.is_error else "done"
     return f"{name} {outcome}"
 
 
 def approval_question(call: PendingCall) -> str:
-    """What people are asked in text where the client has no other way to ask them."""
+    """An approval question as text, for clients that have no other way to ask people."""
     return f"May I run {call.name} with {call.arguments}? Answer yes, no or always."

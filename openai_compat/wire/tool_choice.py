@@ -36,7 +36,7 @@ def checked_tools(tools: Sequence[tuple[str, Tool]]) -> list[Tool]:
 
 
 def choice_by_mode(mode: Literal["none", "auto", "required"] | None, names: frozenset[str]) -> ToolChoice:
-    """What one word in `tool_choice` means for the tools of these names. Raises InvalidRequest."""
+    """The choice that a mode in `tool_choice` makes of the tools of these names. Raises InvalidRequest."""
     if mode == "none":
         return ToolChoice(frozenset(), withheld=names)
     return only(names, names, "tool_choice") if mode == "required" else ToolChoice(names)

@@ -16,7 +16,7 @@ def joined(text: str) -> str:
 
 
 def has_halves(text: str) -> bool:
-    """Whether there is half a character in it; nearly all text has none."""
+    """True if there is half a character in it; nearly all text has none."""
     return not text.isascii() and _HALF.search(text) is not None
 
 
@@ -36,6 +36,6 @@ class HalfJoiner:
         return joined(text.removesuffix(self.held))
 
     def flush(self) -> str:
-        """What stands for the half that waits, since nothing comes any more."""
+        """A replacement for the half that waits, at the end of the text."""
         held, self.held = self.held, ""
         return joined(held)

@@ -117,7 +117,7 @@ def _tool(tool: Tool) -> dict[str, Any]:
 
 
 def _may_think(params: Mapping[str, Any], request: AgentRequest) -> bool:
-    """Whether the API lets the model think here.
+    """True if the API lets the model think here.
 
     Not if a call is forced, if there is no room for it, or if the model goes on after a call and what it thought
     before that is not known any more.

@@ -183,7 +183,7 @@ def _object(text: str) -> dict[str, Any]:
 
 
 def _result(block: Block) -> ToolResult:
-    """What a tool that Anthropic runs has answered."""
+    """The result of a tool that Anthropic runs."""
     content = block.get("content")
     failed = isinstance(content, dict) and str(cast("Block", content).get("type")).endswith("_error")
     return ToolResult(block["tool_use_id"], to_json(content).decode(), is_error=failed)

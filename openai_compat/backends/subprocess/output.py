@@ -103,7 +103,7 @@ class JsonLines:
 
     @property
     def complete(self) -> bool:
-        """What the reader says."""
+        """True once the reader has seen the end."""
         return self._reader.complete
 
     def feed(self, data: bytes) -> Items:

@@ -50,7 +50,7 @@ class LeavingChecks(Examination):
         expect(not left, f"{self.patience:g} s after the client left there still runs: {', '.join(left)}")
 
     async def _left_behind(self, moment: Moment, body: dict[str, object], after: int) -> list[str] | None:
-        """What still runs when the client has left at that moment; None if there was nothing left to stop."""
+        """Names of what still runs after the client has left at that moment; None if there was nothing left to stop."""
         before = running_tasks()
         never = anyio.Event()
         held = self.can_be_watched and self.long_prompt is None

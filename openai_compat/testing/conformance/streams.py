@@ -131,7 +131,7 @@ class StreamChecks(Examination):
 
 
 def says_something(deltas: list[dict[str, Any]]) -> bool:
-    """Whether there is text, reasoning or a refusal in the deltas: whatever a client shows."""
+    """True if the deltas have text, reasoning or a refusal: whatever a client shows."""
     return any([delta.get("content") or delta.get("reasoning_content") or delta.get("refusal") for delta in deltas])
 
 

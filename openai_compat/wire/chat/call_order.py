@@ -75,7 +75,7 @@ class CallOrder:
             raise AgentError("The agent's answer is too long.", status=502, code="answer_too_large")
 
     def _next(self) -> Iterator[AgentEvent]:
-        """What waited for the open call: the calls after it, up to one that is not ready either, which is open now."""
+        """The events that waited for the open call: the calls after it, up to one that is not ready, which is open now."""
         self._open = None
         while self._waiting and self._open is None:
             call_id = next(iter(self._waiting))

@@ -35,7 +35,7 @@ CompletionReason: TypeAlias = Literal["stop", "length", "content_filter"]
 
 @dataclass(frozen=True, slots=True)
 class CompletionForm:
-    """What all parts of one answer have in common. `echo` holds the text each choice begins with."""
+    """The fields that all parts of one answer share. `echo` holds the text each choice begins with."""
 
     id: str
     created: int
@@ -111,7 +111,7 @@ class CompletionStream:
 
 
 def completion_stream_end(form: CompletionForm, usage: Usage) -> bytes:
-    """What follows the last choice's end."""
+    """The bytes after the last choice."""
     if not form.include_usage:
         return DONE
     return sse({**form.part([]), "usage": usage_object(usage)}) + DONE

@@ -58,18 +58,18 @@ class ParsedChat:
 
     @property
     def choices(self) -> int:
-        """How many answers are wanted."""
+        """The number of answers."""
         return self.wire.n or 1
 
     @property
     def include_usage(self) -> bool:
-        """Whether a stream is to end with a usage chunk."""
+        """True if a stream is to end with a usage chunk."""
         options = self.wire.stream_options
         return options is not None and options.include_usage is True
 
     @property
     def tool_places(self) -> dict[str, str]:
-        """Where each of the client's tools has its name, by that name."""
+        """The places of the client's tools' names in the request, by name."""
         return {tool.name: param for param, tool in _named_tools(self.wire.tools or [])}
 
     @property

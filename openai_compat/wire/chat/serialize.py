@@ -52,7 +52,7 @@ AUDIO_KEPT = 3600
 
 @dataclass(frozen=True, slots=True)
 class ChatForm:
-    """What all parts of one chat answer have in common.
+    """The fields that all parts of one chat answer share.
 
     Attributes:
         id: `chatcmpl-…`, the same in every chunk.
@@ -69,7 +69,7 @@ class ChatForm:
     include_usage: bool = False
 
     def chunk(self) -> dict[str, Any]:
-        """What every chunk begins with."""
+        """The fields that every chunk begins with."""
         named = {"id": self.id, "object": "chat.completion.chunk", "created": self.created, "model": self.model}
         return {**named, "system_fingerprint": None}
 
@@ -222,7 +222,7 @@ class _Speech:
 
 
 def stream_end(form: ChatForm, usage: Usage) -> bytes:
-    """What follows the last choice's end: the usage chunk, if it was asked for, and the end mark."""
+    """The bytes after the last choice: the usage chunk, if it was asked for, and the end mark."""
     if not form.include_usage:
         return DONE
     return sse({**form.chunk(), "choices": [], "usage": usage_object(usage)}) + DONE

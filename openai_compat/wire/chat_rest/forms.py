@@ -1,4 +1,4 @@
-"""How the chat REST API writes a turn: as one answer, or as a stream of pieces and a last one that sums up."""
+"""The chat REST API's answers: one object, or a stream of pieces and a last one that sums up."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .types import Artifact, Message, PendingApproval, TokenUsage
 
 @dataclass(frozen=True, slots=True)
 class Turned:
-    """What a turn came to.
+    """The outcome of a turn.
 
     Attributes:
         user: the user's message as it is kept, None if the turn had none, or nothing is kept.
@@ -33,7 +33,7 @@ class Turned:
 
     @property
     def usage(self) -> TokenUsage:
-        """Its tokens."""
+        """The usage of the turn."""
         return usage_of(self.record.final.usage)
 
     @property
@@ -104,6 +104,6 @@ class Pieces:
 
 
 def text_in(shown: list[Item]) -> str:
-    """What these say, as one piece."""
+    """The text of the items."""
     said = [item for item in shown if isinstance(item, str | TextDelta | RefusalDelta)]
     return "".join([item if isinstance(item, str) else item.text for item in said])

@@ -52,7 +52,7 @@ def said(message: ChatMessage) -> Message:
 
 
 def agent_request(asked: Asked, messages: tuple[Message, ...], model: str, caller: Caller) -> AgentRequest:
-    """What the agent is to be asked, without the client's system prompt."""
+    """The agent's request, without the client's system prompt."""
     return AgentRequest(
         model=model,
         messages=messages,
@@ -100,7 +100,7 @@ class ListQuery:
 
 
 def parse_list(query: str) -> ListQuery:
-    """What a query string asks for. Raises InvalidRequest."""
+    """The page that a query string asks for. Raises InvalidRequest."""
     sent = query_of(query)
     return ListQuery(
         _number(sent, "limit", PAGE, 1, MOST),
@@ -116,7 +116,7 @@ def query_of(query: str) -> dict[str, str]:
 
 
 def cursor(touched: float, identifier: str) -> str:
-    """Where the next page begins, for `cursor`."""
+    """The `cursor` of the next page."""
     return base64.urlsafe_b64encode(json.dumps([touched, identifier]).encode()).decode()
 
 

@@ -34,7 +34,7 @@ OUTPUTS = frozenset(["function_call_output", "custom_tool_call_output"])
 
 
 class TurnRecord:
-    """What a turn has said so far.
+    """Collects the events of a turn.
 
     Attributes:
         calls: the agent's own calls, as they will be shown, in the order in which they began.
@@ -83,27 +83,27 @@ class TurnRecord:
 
     @property
     def final(self) -> FinalMessage:
-        """What was said, folded."""
+        """The events, folded."""
         return self._reducer.message()
 
     @property
     def finish_reason(self) -> FinishReason:
-        """Why it has ended."""
+        """The finish reason."""
         return "approval-required" if self.approvals else REASONS[self.final.finish_reason]
 
     @property
     def compaction(self) -> RestCompaction | None:
-        """What was made of the beginning of the conversation, if it was too long."""
+        """The summary that replaced the beginning of the conversation, if it was too long."""
         summary = self.final.compacted
         return None if summary is None else {"summary": summary}
 
     def user_items(self, new: Iterable[TypedMessage], about: Mapping[str, Any]) -> list[StoredItem]:
-        """What the client has said, as it is kept."""
+        """The client's messages as they are stored."""
         items = [item for message in new for item in items_of(message, self._new_id)]
         return [{**item, ABOUT: dict(about)} if item["type"] == "message" else item for item in items]
 
     def reply_items(self, agent: str, about: Mapping[str, Any]) -> list[StoredItem]:
-        """What the agent has said and done, as it is kept: a compaction first, the message last."""
+        """The agent's items as they are stored: a compaction first, the message last."""
         final = self.final
         items = [] if final.compacted is None else [compaction_item(final.compacted, self._new_id)]
         asked = {call.call_id for call in self.approvals.values()}
@@ -135,7 +135,7 @@ class TurnRecord:
 
 
 def status_of(result: ToolResult) -> Any:
-    """How a call has ended."""
+    """The status of a call."""
     return "denied" if result.denied else "error" if result.is_error else "success"
 
 

@@ -61,7 +61,7 @@ EVENTS = (
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What is known of an agentic turn before it begins. `clock` gives milliseconds."""
+    """The data of an agentic turn before it begins. `clock` gives milliseconds."""
 
     id: str
     conversation: str
@@ -90,7 +90,7 @@ class Agentic:
     _view: Presentation = field(default_factory=lambda: Presentation("hidden"))
 
     def begin(self) -> bytes:
-        """What the user has said, and what is going to be done about it."""
+        """The frames before the agent starts: the user's message, and what is going to happen."""
         session = self.session
         start = {
             "sessionId": session.id,
@@ -125,7 +125,7 @@ class Agentic:
         return b"".join(frames)
 
     def end(self, turned: Turned) -> bytes:
-        """What it came to."""
+        """The frames that sum up."""
         record, saved = turned.record, turned.assistant
         closing = [self._write(*event) for event in self._end_thinking()]
         closing += [self._write("approval:required", approval) for approval in turned.approvals]

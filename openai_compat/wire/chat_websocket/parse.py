@@ -105,7 +105,7 @@ Command: TypeAlias = (
 
 
 def parse_frame(frame: Frame, values: int = MAX_VALUES) -> Command:
-    """What the client wants, in so many values at most. Raises InvalidRequest."""
+    """Parse a frame of at most so many values. Raises InvalidRequest."""
     if isinstance(frame, bytes):
         kind, fields = _opened(unpack_object(frame, values))
     else:
@@ -134,7 +134,7 @@ def _opened(fields: Fields) -> tuple[Any, Fields]:
 
 
 def decision(frame: ApprovalFrame) -> Decision:
-    """What an `approval_response` decides."""
+    """The decision in an `approval_response`."""
     arguments = frame.arguments
     return Decision(
         approved=frame.decision != "deny",
@@ -146,7 +146,7 @@ def decision(frame: ApprovalFrame) -> Decision:
 
 
 def tool_output(frame: ToolResultFrame) -> str:
-    """What the agent gets to read of a tool's result."""
+    """A tool's result as the agent reads it."""
     value = frame.result if frame.ok else {"error": frame.error}
     return value if isinstance(value, str) else dumps(_without_bytes(value)).decode()
 

@@ -1,4 +1,4 @@
-"""What the chat WebSocket sends: an agent's events as frames, and frames as JSON or MessagePack."""
+"""Frames of the chat WebSocket to the client: events as frames, and frames as JSON or MessagePack."""
 
 from __future__ import annotations
 
@@ -201,7 +201,7 @@ def last_chunk() -> Fields:
 
 
 def message(text: str, model: str, *, calls: Sequence[PendingCall] = (), usage: Usage | None = None) -> Fields:
-    """What the assistant has said, whole."""
+    """The whole message of the assistant."""
     frame: Fields = {"type": "message", "role": "assistant", "content": text, "model": model}
     if calls:
         frame["tool_calls"] = [{"id": c.call_id, "name": c.name, "args": _value(c.arguments)} for c in calls]
@@ -235,7 +235,7 @@ def approval_request(identifier: str, call: PendingCall, expires: float) -> Fiel
 
 
 def job_update(job: str, workflow: str, status: str) -> Fields:
-    """How a workflow as a whole is doing."""
+    """The state of a workflow as a whole."""
     done = status != "running"
     return {"type": "job_update", "job_id": job, "workflow_id": workflow, "status": status, "done": done}
 
@@ -246,13 +246,13 @@ def generation_stopped(reason: StopReason) -> Fields:
 
 
 def error_frame(error: OpenAICompatError, request_id: str) -> Fields:
-    """What went wrong, in words, and as OpenAI's envelope has it."""
+    """An error in words, and in OpenAI's envelope."""
     told = {"type": "error", "message": error.message, "error_type": error.type, "status": error.status}
     return {**told, "error": envelope(error)["error"], "request_id": request_id}
 
 
 def _value(text: str) -> Any:
-    """What JSON text stands for; other text as it is."""
+    """The value of JSON text; other text as it is."""
     try:
         return from_json(text) if text[:1] in "{[" else text
     except (ValueError, TypeError):  # the latter for half a character: text of an agent may have it

@@ -170,7 +170,7 @@ class _Conversation:
         return turn
 
     def _turn(self, joins: Callable[[_Turn], bool]) -> _Turn:
-        """Where more from the assistant belongs: its calls and their results stay together until all have one."""
+        """The turn that takes more from the assistant: its calls and results stay together until all have one."""
         last = self._said[-1] if self._said else None
         if isinstance(last, _Turn) and (last.waiting or joins(last)):
             return last

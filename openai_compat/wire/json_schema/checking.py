@@ -20,7 +20,7 @@ class TooManySteps(Exception):
 
 @dataclass(slots=True, eq=False)
 class SchemaVerdict:
-    """What a schema says about a value.
+    """The outcome of checking a value against a schema.
 
     Attributes:
         problem: where in the value it does not fit, from there inwards, and why; None if it fits.
@@ -33,7 +33,7 @@ class SchemaVerdict:
     seen: set[str | int] = field(default_factory=set[str | int])
 
     def fail(self, why: str) -> None:
-        """It does not fit."""
+        """Note that it does not fit."""
         self.problem = (), why
 
 
@@ -54,7 +54,7 @@ class Check:
             raise TooManySteps
 
     def outcome(self, schema: Any, value: Any, scope: Scope) -> SchemaVerdict:
-        """What a schema says about a value: looked at once, since schemas may name each other again and again."""
+        """Check a value against a schema: once, since schemas may name each other again and again."""
         self.spend(1)
         if isinstance(schema, bool):
             return SchemaVerdict() if schema else SchemaVerdict(((), "nothing may be here"))
@@ -103,7 +103,7 @@ class RuleContext:
         return cast("list[Any]", value) if isinstance(value, list) else None
 
     def here(self, schema: Any) -> SchemaVerdict:
-        """What another schema says about the same value."""
+        """Check the same value against another schema."""
         return self.check.outcome(schema, self.value, self.scope)
 
     def take(self, other: SchemaVerdict) -> None:

@@ -33,7 +33,7 @@ WITH_SCHEMAS = _ONE | _LIST | _NAMED
 
 
 def is_schema(value: object) -> bool:
-    """Whether it has the form of a schema."""
+    """True if it has the form of a schema."""
     return isinstance(value, dict | bool)
 
 
@@ -48,12 +48,12 @@ def schemas_of(keyword: str, value: object) -> Sequence[tuple[str, Any]]:
 
 
 def is_number(value: object) -> bool:
-    """Whether it is a number of JSON, where true is none."""
+    """True for a number of JSON, where true is none."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def is_integer(value: object) -> bool:
-    """Whether it is a whole number, however it is written."""
+    """True for a whole number, however it is written."""
     return value.is_integer() if isinstance(value, float) else isinstance(value, int) and not isinstance(value, bool)
 
 

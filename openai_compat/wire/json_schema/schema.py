@@ -19,7 +19,7 @@ class Schema:
         self._references = References(self._root, Budget(), strict=True)
 
     def problem(self, value: Any, steps: int) -> str | None:
-        """What is wrong with a value, None if nothing is. Raises TooManySteps."""
+        """The fault of a value, None if it fits. Raises TooManySteps."""
         check = Check(self._references, RULES, steps)
         try:
             found = check.outcome(self._root, value, ("",)).problem

@@ -1,4 +1,4 @@
-"""Whether the items of a request continue the conversation that goes before it."""
+"""Checks that the items of a request continue the conversation before it."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def _with_call_ids(own: dict[int, Item], context: Sequence[Item]) -> dict[int, I
 
 
 def _answers(output: Item, call: Item) -> bool:
-    """Whether the call can be meant by a result without an id, which may have the name of its tool."""
+    """True if a result without an id can mean the call; it may have the name of its tool."""
     name = tool_of(output)
     return name in ("", tool_of(call)) or (output.get("namespace") is None and name == call.get("name"))
 
@@ -95,7 +95,7 @@ def check_calls(context: Sequence[Item], own: Mapping[int, Item]) -> None:
 
 
 def healed(context: Sequence[Item], own: Mapping[int, Item]) -> list[Item]:
-    """What was said before, as it can be continued: its items can be taken out one by one, and clients can go away.
+    """Earlier items made ready to be continued: items can be deleted one by one, and clients can disconnect.
 
     Calls that were passed over get a result that says so, results that answer nothing are left out.
     """
@@ -128,13 +128,13 @@ def results_in(own: Sequence[Item]) -> frozenset[str]:
 
 
 def is_answers(item: Mapping[str, Any]) -> bool:
-    """Whether this is an item of an answer: something that the assistant said, thought or called."""
+    """True for an item of an answer: something that the assistant said, thought or called."""
     kind = item.get("type", "message")
     return item.get("role") == "assistant" or kind == "reasoning" or str(kind).endswith("_call")
 
 
 def _opens(item: Item) -> bool:
-    """Whether this is a call that a result may follow: of a tool of the client's, or of a type that others make."""
+    """True for a call that a result may follow: of a client's tool, or of a type that others make."""
     kind = str(item.get("type"))
     return bool(_call_id(item)) and not kind.endswith("_output") and item.get("status") != INCOMPLETE
 

@@ -186,7 +186,7 @@ class EventOrder:
 
     @property
     def ended(self) -> bool:
-        """Whether nothing may follow any more."""
+        """True once nothing may follow."""
         return self._response != START and not RESPONSE[self._response]
 
     def check(self, event: Mapping[str, Any]) -> None:

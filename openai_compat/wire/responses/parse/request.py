@@ -108,22 +108,22 @@ class ParsedResponse:
 
     @property
     def store(self) -> bool:
-        """Whether the response is to be kept."""
+        """True if the response is to be stored."""
         return self.wire.store is not False
 
     @property
     def background(self) -> bool:
-        """Whether to answer at once and run on."""
+        """True to answer at once and run on."""
         return self.wire.background is True
 
     @property
     def stream(self) -> bool:
-        """Whether the answer is wanted as it is made."""
+        """True for a streamed answer."""
         return self.wire.stream is True
 
     @property
     def generate(self) -> bool:
-        """Whether an answer is wanted at all; if not, the response only remembers its input."""
+        """False if no answer is wanted: the response only remembers its input."""
         return self.wire.wants_answer
 
     @property
@@ -138,7 +138,7 @@ class ParsedResponse:
 
     @property
     def include_obfuscation(self) -> bool:
-        """Whether a stream may hide the lengths of its pieces."""
+        """True if a stream may hide the lengths of its pieces."""
         options = self.wire.stream_options
         return options is None or options.include_obfuscation is not False
 
@@ -149,7 +149,7 @@ class ParsedResponse:
 
     @property
     def kept(self) -> tuple[dict[str, Any], ...]:
-        """What of its items becomes part of the conversation."""
+        """The items that become part of the conversation."""
         return tuple([item for item in self.input if item["type"] not in ONLY_ASKED])
 
     @property

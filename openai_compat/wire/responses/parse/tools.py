@@ -174,7 +174,7 @@ def _expect_hosted(asked: Mapping[str, Any], tools: ResponseTools, param: str) -
 
 
 def tool_place(body: Mapping[str, Any], name: str) -> str:
-    """Where a request's body, which was checked, has the name under which a tool is offered; "tools" for nowhere."""
+    """The place in a checked request's body of the name under which a tool is offered; "tools" if there is none."""
     sent: list[Any] = body["input"] if isinstance(body.get("input"), list) else []
     lists = [("tools", body.get("tools")), *[(f"input[{i}].tools", item.get("tools")) for i, item in enumerate(sent)]]
     for where, tools in lists:

@@ -1,4 +1,4 @@
-"""What clients send over a Responses WebSocket: frames to typed commands."""
+"""Parses frames of a Responses WebSocket to typed commands."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def parse_lane(event: dict[str, Any]) -> str | None:
 
 
 def parse_command(event: dict[str, Any], lane: str | None, size: int) -> Command:
-    """What the client wants. Raises InvalidRequest; the parameters of a response are checked when its turn comes."""
+    """Parse a command. Raises InvalidRequest; the parameters of a response are checked when its turn comes."""
     kind = event.get("type")
     if kind is None:
         raise InvalidRequest("Missing required parameter: 'type'.", param="type", code="missing_required_parameter")

@@ -35,5 +35,5 @@ class EventWriter:
 
 
 def delta_head(kind: str, fields: Mapping[str, Any]) -> bytes:
-    """What comes before the text in every delta event of this kind and place."""
+    """The bytes before the text in every delta event of this kind and place."""
     return b'event: %b\ndata: %b,"delta":' % (kind.encode(), dumps({"type": kind, **fields})[:-1])

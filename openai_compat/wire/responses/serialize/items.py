@@ -27,7 +27,7 @@ class ItemWriter(ABC):
 
     @property
     def open(self) -> bool:
-        """Whether more of it is to come."""
+        """True while more of it is to come."""
         return self.status == "in_progress"
 
     def added(self) -> bytes:
@@ -69,7 +69,7 @@ class WholeItem(ItemWriter):
         return self._first if self.open else self._item
 
     def written(self, *steps: Step) -> bytes:
-        """All of its events."""
+        """All events of the item."""
         begun = self.added()
         for step in steps:
             begun += self._out.write({"type": step, "item_id": self.id, "output_index": self.index})

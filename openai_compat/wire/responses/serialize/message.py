@@ -44,7 +44,7 @@ class MessageWriter(ItemWriter):
 
     @property
     def said(self) -> int:
-        """How many characters of text the answer has at the end of this message."""
+        """The number of characters of text in the answer up to the end of this message."""
         return self._said + sum([part.length for part in self._parts if isinstance(part, _Text)])
 
     def texts(self, texts: Sequence[str]) -> bytes:
@@ -132,7 +132,7 @@ class _Text(_PartWriter):
 
     @property
     def length(self) -> int:
-        """In characters."""
+        """The number of characters."""
         return sum(map(len, self._pieces))
 
     def part(self) -> Part:
@@ -180,7 +180,7 @@ class _Text(_PartWriter):
 
 
 class _Refusal(_PartWriter):
-    """What the agent says when it declines."""
+    """A refusal."""
 
     def __init__(self, out: EventWriter, place: InPart) -> None:
         super().__init__(out, place)

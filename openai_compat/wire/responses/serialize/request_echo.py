@@ -1,4 +1,4 @@
-"""What a Response object repeats of its request, with OpenAI's defaults for what was not sent."""
+"""The fields of a Response object that repeat its request, with OpenAI's defaults for what was not sent."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def echo_of(wire: ResponseRequest, body: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _settled(sent: Any, always: Mapping[str, Any]) -> Any:
-    """What was sent, with what holds where it says nothing, or leaves it to the server."""
+    """The object that was sent, with defaults for what is left out, or left to the server."""
     if not isinstance(sent, dict):
         return sent
     return {**always, **{name: value for name, value in cast("Json", sent).items() if value not in (None, "auto")}}

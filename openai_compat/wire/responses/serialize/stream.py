@@ -70,7 +70,7 @@ class ApprovedCall:
 
 @dataclass(frozen=True, slots=True)
 class ResponseForm:
-    """What one Response is made with.
+    """The data that one Response is made with.
 
     Attributes:
         id: `resp_…`.
@@ -224,7 +224,7 @@ class ResponseStream:
     # what the agent says
 
     def _shown(self, item: Item) -> Sequence[Item]:
-        """What an item becomes where the agent's own tools have no items of their own."""
+        """The items shown for one item where the agent's own tools have no items of their own."""
         if self._view is None or isinstance(item, MessageBreak):  # which chat writes as a blank line
             return (item,)
         return self._view.show([item])

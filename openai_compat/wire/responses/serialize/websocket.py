@@ -1,4 +1,4 @@
-"""What a Responses WebSocket sends: the events of an ordinary stream as frames, and those that only sockets have."""
+"""Frames of a Responses WebSocket to the client: the events of a stream, and those that only sockets have."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def event(content: Mapping[str, Any], lane: str | None) -> str:
 
 
 def error_event(error: OpenAICompatError, request_id: str, lane: str | None) -> str:
-    """What became of a request that has no response. The connection goes on."""
+    """The error of a request that has no response. The connection goes on."""
     headers = {"x-request-id": request_id, **{name.lower(): value for name, value in error_headers(error)}}
     content = {**envelope(error)["error"], "headers": headers}
     return event({"type": "error", "status": error.status, "error": content}, lane)
