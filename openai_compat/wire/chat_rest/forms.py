@@ -68,15 +68,12 @@ class Whole:
     answer: Callable[[Turned], Mapping[str, Any]]
 
     def begin(self) -> bytes:
-        """Nothing."""
         return b""
 
     def feed(self, items: list[Item], shown: list[Item]) -> bytes:
-        """Nothing yet."""
         return b""
 
     def end(self, turned: Turned) -> bytes:
-        """The answer."""
         return dumps(self.answer(turned))
 
 
@@ -87,18 +84,15 @@ class Pieces:
     summary: Callable[[Turned], Mapping[str, Any]]
 
     def begin(self) -> bytes:
-        """Nothing."""
         return b""
 
     def feed(self, items: list[Item], shown: list[Item]) -> bytes:
-        """The text and the thoughts in these."""
         text = text_in(shown)
         thought = "".join([item.text for item in shown if isinstance(item, ReasoningDelta)])
         frames = sse({"thinking": thought}) if thought else b""
         return frames + (sse({"content": text}) if text else b"")
 
     def end(self, turned: Turned) -> bytes:
-        """The frame that sums up."""
         reason = turned.record.finish_reason
         return sse({"done": True, "usage": turned.usage, "finishReason": reason, **self.summary(turned)})
 

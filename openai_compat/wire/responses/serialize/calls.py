@@ -65,11 +65,9 @@ class _ClientCall(CallWriter):
         self._extras = extras
 
     def ready(self) -> bytes:
-        """The call is complete."""
         return self.close("completed")
 
     def cut(self) -> bytes:
-        """Nothing more comes, `done` neither."""
         if self.open:
             self.status = "incomplete"
         return b""
@@ -81,7 +79,6 @@ class FunctionCallWriter(_ClientCall):
     piece = "response.function_call_arguments.delta"
 
     def item(self) -> ResponseFunctionCall:
-        """The item as it stands."""
         return {
             "id": self.id,
             "type": "function_call",
@@ -109,7 +106,6 @@ class CustomCallWriter(_ClientCall):
     piece = "response.custom_tool_call_input.delta"
 
     def item(self) -> ResponseCustomToolCall:
-        """The item as it stands."""
         return {
             "id": self.id,
             "type": "custom_tool_call",
@@ -152,7 +148,6 @@ class McpCallWriter(CallWriter):
         self._result: ToolResult | None = None
 
     def item(self) -> McpCall:
-        """The item as it stands."""
         call: McpCall = {
             "id": self.id,
             "type": "mcp_call",
@@ -173,7 +168,6 @@ class McpCallWriter(CallWriter):
         return call
 
     def added(self) -> bytes:
-        """The events that begin it."""
         return super().added() + self._step("response.mcp_call.in_progress", tool_running(self.name), done=False)
 
     def ready(self) -> bytes:

@@ -65,7 +65,6 @@ class WholeItem(ItemWriter):
         self._first = first or item
 
     def item(self) -> OutputItem:
-        """The item, as far as it is there."""
         return self._first if self.open else self._item
 
     def written(self, *steps: Step) -> bytes:
@@ -89,12 +88,10 @@ class ReasoningWriter(ItemWriter):
         self._head = delta_head("response.reasoning_summary_text.delta", self._place)
 
     def item(self) -> Reasoning:
-        """The item as it stands."""
         summary = [self._part()] if self._pieces else []
         return {"id": self.id, "type": "reasoning", "status": self.status, "summary": summary}
 
     def added(self) -> bytes:
-        """The events that begin it, and its paragraph."""
         part: ResponseSummaryText = {"type": "summary_text", "text": ""}
         return super().added() + self._out.write(
             {"type": "response.reasoning_summary_part.added", **self._place, "part": part}

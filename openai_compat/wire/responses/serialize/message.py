@@ -30,7 +30,6 @@ class MessageWriter(ItemWriter):
         self._parts: list[_Text | _Refusal] = []
 
     def item(self) -> OutputMessage:
-        """The item as it stands."""
         message: OutputMessage = {
             "id": self.id,
             "type": "message",
@@ -132,16 +131,13 @@ class _Text(_PartWriter):
 
     @property
     def length(self) -> int:
-        """The number of characters."""
         return sum(map(len, self._pieces))
 
     def part(self) -> Part:
-        """The part as it stands."""
         text = "".join(self._pieces)
         return {"type": "output_text", "text": text, "annotations": self._annotations, "logprobs": self._logprobs}
 
     def add(self, texts: Sequence[str]) -> bytes:
-        """Pieces of it."""
         self._pieces += texts
         return self._out.deltas(self._head, texts)
 
@@ -188,11 +184,9 @@ class _Refusal(_PartWriter):
         self._head = delta_head("response.refusal.delta", place)
 
     def part(self) -> Part:
-        """The part as it stands."""
         return {"type": "refusal", "refusal": "".join(self._pieces)}
 
     def add(self, text: str) -> bytes:
-        """A piece of it."""
         self._pieces.append(text)
         return self._out.deltas(self._head, [text])
 
