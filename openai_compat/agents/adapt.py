@@ -45,6 +45,7 @@ def as_backend(agent: Agent, *, capabilities: Capabilities | None = None) -> Age
 
     Raises TypeError, which says what was wrong with `agent`.
     """
+    # A class has the methods of its instances, so a factory of backends would pass for one.
     if not isinstance(agent, type) and isinstance(agent, AgentBackend):
         if capabilities is not None:
             raise TypeError(f"a backend declares its capabilities itself: {describe(agent)}")
@@ -82,6 +83,7 @@ class CallableBackend:
             return cast("AsyncIterator[AgentEvent | str]", call())
         if self._kind == "coroutine":
             return _items(call(), request, context)
+        # Plain functions may block: they run off the event loop, each in a thread of its own.
         return _threaded(call, request, context)
 
 

@@ -71,6 +71,7 @@ class CompactingBackend:
 
     async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
         """Run the agent, after a summary if that is needed. A turn that goes on after a pause is never touched."""
+        # A paused turn continues with call ids that only its own history has.
         if request.resume is None and tokens_of(request) > self._most:
             request = _cut(request, self._policy.results)
             instructions, earlier, since = _parts(request)
@@ -166,6 +167,7 @@ def summary_request(request: AgentRequest) -> AgentRequest:
         raw_messages=[*request.raw_messages, chat_message(message)],
         raw_items=None,
         tools=(),
+        # A call in a summary would be run, or leave the conversation with an open call.
         tool_choice=ToolChoice(frozenset()),
         response_format=None,
         resume=None,
@@ -180,6 +182,7 @@ def drop_oldest_half(request: AgentRequest) -> AgentRequest | None:
     Instructions stay. What stays of the rest begins with a message of the user, so that no result is without its call.
     """
     said = [message for message in request.messages if not isinstance(message, SystemMessage)]
+    # Cut before a user's message only: APIs refuse a result without its call.
     users = [index for index, message in enumerate(said) if isinstance(message, UserMessage)]
     later = [index for index in users if index >= len(said) / 2]
     start = later[0] if later else users[-1] if users else 0

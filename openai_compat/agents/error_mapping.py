@@ -69,6 +69,7 @@ def without_retry(error: OpenAICompatError) -> OpenAICompatError:
 
 
 def _upstream(error: BaseException) -> AgentError:
+    # By name: importing the vendors' SDKs to recognise their errors would make them dependencies.
     names = {kind.__name__ for kind in type(error).__mro__}
     if names & {"APITimeoutError", "TimeoutException"}:
         return AgentError("The model behind the agent timed out.", status=504, code="upstream_timeout")
@@ -76,6 +77,7 @@ def _upstream(error: BaseException) -> AgentError:
         return AgentError("The model behind the agent cannot be reached.", status=503, code="upstream_unreachable")
     response = getattr(error, "response", None)
     status = getattr(error, "status_code", None) or getattr(response, "status_code", None)
+    # An error inside a stream that began with 200 has its type only in the body.
     if not isinstance(status, int) or status < 400:
         status = STATUS_IN_STREAM.get(getattr(error, "type", None) or "")
     if status is None:

@@ -86,6 +86,7 @@ class CommandRun:
 
     async def stop(self) -> None:
         """End it if it still runs. Returns when nothing of its process group is left."""
+        # The task owns the process: cancelling it kills the group in its `finally`.
         if not self._task.done:
             self._task.cancel()
         try:
@@ -109,6 +110,7 @@ class CommandRun:
             stdin=DEVNULL if launch.stdin is None else PIPE,
             cwd=launch.cwd,
             env=launch.env,
+            # A process group of its own, so that what the command has started can be killed with it.
             start_new_session=True,
         )
         try:
@@ -131,6 +133,7 @@ class CommandRun:
                     while True:
                         await self._send.send(await self._reading.wait(process.stdout.receive))
             self.exit_code = await self._exit(process)
+            # A child of the command may hold stderr open long after the command's end.
             with anyio.move_on_after(LAST_WORDS):
                 await logged.wait()
             group.cancel_scope.cancel()

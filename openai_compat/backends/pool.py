@@ -46,6 +46,7 @@ class PooledBackend:
     async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
         """Lend an agent to this turn, and yield what it says."""
         agent = await self._take()
+        # By context, since `request_cancel` knows nothing else of the turn.
         self._lent[context] = agent
         kept = False
         try:
@@ -55,6 +56,7 @@ class PooledBackend:
                     yield item
             finally:
                 await close(items)
+            # An agent that was stopped half-way may hold half a conversation: it is closed instead.
             kept = not context.cancelled and self._keep(agent)
         finally:
             del self._lent[context]
@@ -98,6 +100,7 @@ class _Pooled:
         if end is None:
             return
         try:
+            # The turn may be cancelled already; a browser or a process left open would be nobody's.
             with anyio.CancelScope(shield=True):
                 result = end()
                 if inspect.isawaitable(result):

@@ -117,6 +117,7 @@ LOOKED_THROUGH = 100_000
 
 def task_of(http: HttpRequest, request: AgentRequest) -> Task | None:
     """Which chore this is, None if it is a request of a person."""
+    # Results of tools continue a turn of the agent: never a chore.
     if not request.messages or request.resume is not None:
         return None
     header = http.header(b"x-task")
@@ -127,6 +128,7 @@ def task_of(http: HttpRequest, request: AgentRequest) -> Task | None:
         task = _begins(first, _INSTRUCTED)
         if task is not None:
             return task
+    # A chore may also stand alone in a system message.
     if isinstance(last, UserMessage) or last is first:
         return _begins(last, _ASKED) or _by_template(last)
     return None
@@ -191,6 +193,7 @@ def _wants_json(request: AgentRequest) -> bool:
 def _user_says(request: AgentRequest) -> list[str]:
     """The user's words, at least one entry, found where each program puts the conversation."""
     text = request.prompt or request.messages[0].text
+    # The prompt is a stranger's and may be megabytes; a title needs its beginning or its end.
     if len(text) > 2 * LOOKED_THROUGH:
         text = f"{text[:LOOKED_THROUGH]}\n{text[-LOOKED_THROUGH:]}"
     said: list[list[str]] = []

@@ -51,6 +51,7 @@ class MessagePolicy:
         if missing and request.messages:  # items that are no messages are for agents that know them
             where = "messages" if request.raw_items is None else "input"
             raise InvalidRequest(f"No user message found in '{where}'.", param=where)
+        # Untouched requests keep their raw messages as the client sent them, unknown fields included.
         if len(messages) == len(request.messages) and all(map(is_, messages, request.messages)):
             return request
         raw = [chat_message(message) for message in messages]

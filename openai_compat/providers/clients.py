@@ -55,6 +55,7 @@ class Clients(Generic[Owner]):
             lent = here[owner] = _Lent(self._make(owner))
         lent.users += 1
         try:
+            # Clients of settings that were replaced go when the next turn comes: nothing else wakes up for them.
             await self._close_unused()
             yield lent.client
         finally:

@@ -178,6 +178,7 @@ class ProviderConnection:
         """Asks it for its models. The outcome counts for a while unless `fresh` is wanted."""
         if self.missing is not None:
             return Health(healthy=False, message=self.missing)
+        # A health page that is polled must not cost a call to each provider each time.
         if fresh or self._health is None or time.monotonic() - self._health[0] >= CHECKED_FOR:
             self._health = time.monotonic(), await self._checked()
         return self._health[1]

@@ -55,12 +55,15 @@ class Fallback:
     async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
         """Ask them, one after another."""
         cooling = self.cooling
+        # Those that cool down come last, not never: if all others fail, one of them may be well again.
         names = [*[n for n in self._agents if n not in cooling], *[n for n in self._agents if n in cooling]]
         for name, following in zip(names, [*names[1:], None], strict=True):
             said = False
             items = self._agents[name].run(request, context)
             try:
                 async for item in items:
+                    # Text that is out cannot be taken back, so no other agent may begin anew. Usage and empty text
+                    # show nothing.
                     said = said or not (item == "" or isinstance(item, UsageReported))
                     yield item
                 self._failed.pop(name, None)

@@ -52,6 +52,7 @@ class CallAuthorizer:
         if tool is None:
             return UNKNOWN
         try:
+            # Checked before anybody is asked: nobody should approve a call that cannot run.
             arguments = tool.check(given)
             granted = tool.allows(await self.grants.allowed(self.request.principal.id, tool.name), arguments)
             listed = tool.allows(tool.allow, arguments)
@@ -67,9 +68,11 @@ class CallAuthorizer:
             note = ""
             if decision is not None and decision.arguments is not None:
                 given, note = decision.arguments, f"(The user has changed the arguments to {decision.arguments})\n"
+                # The person's own arguments are checked like the model's.
                 arguments = tool.check(given)
             if decision is not None and decision.always:
                 await self._remember(tool, arguments, decision.pattern)
+            # Told only now: a call that waits or is denied has not run.
             begin(given)
             return await self._run(tool, call_id, arguments, verdict, note)
         except ToolError as error:  # the arguments are wrong, the model's or those that somebody has changed
@@ -96,6 +99,7 @@ class CallAuthorizer:
         )
         try:
             return await self.approver.decide(question, self.context)
+        # An approver that fails has approved nothing.
         except Exception as error:
             with suppress(Exception):
                 self.context.logger.error("%s: asking for approval failed", self.context.request_id, exc_info=error)
@@ -111,6 +115,7 @@ class CallAuthorizer:
 
     async def _remember(self, tool: AgentTool, arguments: ToolArguments, pattern: str | None) -> None:
         """Allow it for always. A pattern that cannot be read, or means nothing for the tool, allows just this call."""
+        # Dangerous calls are asked about each time, whatever the client sends with its answer.
         if tool.danger == "dangerous":
             return
         allow = tool.always(arguments)

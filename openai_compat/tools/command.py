@@ -116,6 +116,7 @@ async def _run(command: Command, limit: int) -> str:
         await run.stop()
     text = "\n".join([piece for piece in (out.text, err.text) if piece])
     if run.exit_code:
+        # With its output: the model can correct itself from an error message, not from a number.
         raise ToolError(f"The command ended with exit code {run.exit_code}.\n{text}".rstrip())
     return text or "The command wrote nothing."
 

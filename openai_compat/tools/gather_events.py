@@ -57,6 +57,7 @@ class _Running(Generic[T]):
         for task in self._tasks:
             if not task.done:
                 task.cancel()
+        # Whoever leaves must not leave calls running: their sandbox, files and connections go with the turn.
         with anyio.CancelScope(shield=True):
             for task in self._tasks:
                 await task.wait()

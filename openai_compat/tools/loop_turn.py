@@ -114,6 +114,7 @@ class LoopTurn:
                 yield self._pause(calls)
                 return
             self._add_results(calls)
+            # Only after the results are in: a turn cut between a call and its result could not be continued.
             if self._at_limit:
                 yield Notice(self._limit_text, "warning")
             if self._at_limit or self._room_left == 0:
@@ -155,6 +156,7 @@ class LoopTurn:
 
     def _model_request(self, offers: Sequence[FunctionTool]) -> AgentRequest:
         request, choice, talk = self._request, self._request.tool_choice, self._conversation
+        # "required" means a client's tool; with ours on offer, the model could satisfy it with one of those.
         ours: Sequence[FunctionTool] = () if choice.required else offers
         return replace(
             request,
@@ -163,6 +165,7 @@ class LoopTurn:
             raw_items=None if talk.grown else request.raw_items,
             tools=(*ours, *request.tools),
             tool_choice=replace(choice, names=choice.names | {offer.name for offer in ours}),
+            # The client's limit is for the whole turn, not for each answer of the model.
             sampling=replace(request.sampling, max_tokens=self._room_left),
             resume=self._resume,
         )

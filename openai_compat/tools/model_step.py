@@ -176,10 +176,12 @@ class Step:
                 yield from _unless_held(call, replace(event, call_id=call.call_id))
 
     def _started(self, call_id: str, name: str) -> Iterator[AgentEvent]:
+        # With `parallel_tool_calls: false` a model may call several all the same: only the first counts.
         if call_id in self._calls or (self._calls and not self._parallel):
             return
         executor: Executor = "client" if name in self._clients else "agent"
         kind: Literal["function", "custom"] = "custom" if name in self._custom else "function"
+        # Not told before it is known to run: a denied call would be shown as running.
         held = executor == "agent" and not self._surely_runs(name)
         call = self._calls[call_id] = StepCall(self._new_id(call_id), name, executor, kind, held)
         yield from _unless_held(call, ToolCallStarted(call.call_id, name, executor))

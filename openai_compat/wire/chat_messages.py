@@ -30,6 +30,7 @@ def chat_message(message: Message) -> dict[str, Any]:
         case UserMessage():
             parts = message.parts
             one = len(parts) == 1 and isinstance(parts[0], TextPart)
+            # A single text goes as a string: some model servers take no list of parts.
             content = message.text if one else [_part(part) for part in parts]
             return _named({"role": "user", "content": content}, message.name)
         case AssistantMessage():
@@ -91,6 +92,7 @@ def _assistant(message: AssistantMessage) -> dict[str, Any]:
     if message.tool_calls:
         fields["tool_calls"] = [raw_call(call) for call in message.tool_calls]
     if message.reasoning:
+        # No official field: this is the name that clients and model servers read.
         fields["reasoning_content"] = message.reasoning
     return fields
 

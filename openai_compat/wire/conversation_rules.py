@@ -86,6 +86,7 @@ def check_conversation(messages: Sequence[Message]) -> None:
     asked_at = 0
     for index, message in enumerate(messages):
         if isinstance(message, ToolMessage):
+            # Models refuse such a conversation; told here, the client learns which message is wrong.
             if message.call_id not in pending | deferred:
                 text = "A message with role 'tool' must answer a tool call of the assistant message before it, once."
                 raise InvalidRequest(text, param=f"messages[{index}].tool_call_id", code="invalid_value")

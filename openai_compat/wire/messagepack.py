@@ -80,6 +80,7 @@ def _check(data: bytes, most: int) -> None:
         if values > most:
             raise _invalid(f"it holds more than {most} values")
         first = data[position] if position < len(data) else 0xA0  # that it is cut short is told below
+        # Keys that are lists or maps cannot be keys of a dict, and numbers would be fields nobody looks for.
         if is_key and not (0xA0 <= first < 0xC0 or 0xD9 <= first <= 0xDB):
             raise _invalid("keys must be text")
         position, inner, of_pairs = _past(data, position)

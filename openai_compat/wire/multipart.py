@@ -102,6 +102,7 @@ class MultipartForm:
 
     def _begin(self) -> None:
         self._number += 1
+        # Each part costs a header to parse, however short it is.
         if self._number > MAX_PARTS:
             raise InvalidRequest(f"A form can have {MAX_PARTS} parts at most.", code="invalid_value")
         self._headers = {}
@@ -119,6 +120,7 @@ class MultipartForm:
         self._part = Part(name, filename, self._headers.get(b"content-type", b"").decode("latin-1"))
         if name in self._parts:
             raise InvalidRequest(f"The form has '{name}' twice.", param=name, code="invalid_value")
+        # Parts that nobody asked for are read and dropped, not kept in memory.
         if name in self._limits:
             self._parts[name] = self._part
 

@@ -103,6 +103,7 @@ class Presentation:
                 assert_never(item)
 
     def _asked(self, paused: Paused) -> Sequence[Item]:
+        # Nobody is asked about a call that only waits for the client's own result.
         if self._ask is None or all([call.waits_for == "result" for call in paused.pending]):
             return ()
         self._break_due = self._has_text

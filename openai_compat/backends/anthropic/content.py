@@ -70,6 +70,7 @@ def _document(part: FilePart) -> Block:
         raise InvalidRequest(text, param="messages", code="invalid_value")
     url = part.file_data
     if not url.startswith("data:"):
+        # Clients send a `data:` URL, or the base64 text alone.
         url = f"data:{mimetypes.guess_type(part.filename or '')[0] or 'application/pdf'};base64,{url}"
     media_type, data = _decoded(url)
     named = {"title": part.filename} if part.filename else {}

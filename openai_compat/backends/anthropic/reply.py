@@ -85,6 +85,7 @@ class AnthropicReply:
 
     def end(self) -> Iterator[AgentEvent]:
         """The end of the turn. Raises AgentError if the stream broke off."""
+        # Only `message_delta` brings the reason: a stream without it was cut, however clean its last byte is.
         if self.stop_reason is None:
             raise AgentError("The model behind the agent broke off.", status=502, code="upstream_incomplete")
         if self.stop_reason == "refusal":
@@ -103,6 +104,7 @@ class AnthropicReply:
         match block["type"]:
             case "text":
                 yield from self._say(block["text"])
+            # The block begins empty in most streams: thinking comes in deltas.
             case "thinking" if block["thinking"]:
                 yield ReasoningDelta(block["thinking"])
             case "tool_use" | "server_tool_use" as kind:
@@ -126,6 +128,7 @@ class AnthropicReply:
                 block["signature"] = delta["signature"]
             case "input_json_delta":
                 block["json"] += delta["partial_json"]
+                # Free text was asked for as `{"input": …}`: its pieces are JSON, so it is told whole at the end.
                 if block["name"] not in self._custom_tools:
                     yield ToolCallDelta(block["id"], delta["partial_json"])
             case "citations_delta":

@@ -28,7 +28,9 @@ def create_params(
     params: dict[str, Any] = {
         "model": model,
         "messages": own + with_pictures_apart(request.raw_messages),
+        # Always: a client that leaves is noticed between two chunks, and the call can be ended.
         "stream": True,
+        # Without it a stream has no usage, and the server would report zeros.
         "stream_options": {"include_usage": True},
         **_options(request, limit_name),
         **_tools(request),
@@ -47,6 +49,7 @@ def with_pictures_apart(messages: Iterable[Message]) -> list[Message]:
     sent: list[Message] = []
     pictures: list[Message] = []
     for message in messages:
+        # All results of one step come first: the API refuses a user message between them.
         if message["role"] != "tool" and pictures:
             sent.append({"role": "user", "content": pictures})
             pictures = []
@@ -85,6 +88,7 @@ def _options(request: AgentRequest, limit_name: LimitName) -> dict[str, Any]:
 
 def _tools(request: AgentRequest) -> dict[str, Any]:
     """The tools that may be called now, so that `tool_choice` has only to say whether one must be."""
+    # `parallel_tool_calls` without tools is a 400 at OpenAI.
     if not request.tools:
         return {}
     params: dict[str, Any] = {"tools": [_tool(tool) for tool in request.tools]}

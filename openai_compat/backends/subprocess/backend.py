@@ -83,6 +83,7 @@ class SubprocessBackend:
 
     async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
         """Start the command, and yield what its output says."""
+        # `str` leaves text as it is.
         redact = self._redact or str
         stderr = StderrLog(context, redact)
         output = make_output(self._output, self._line_limit, lambda line: stderr.feed(f"stdout: {line}\n".encode()))
@@ -103,6 +104,7 @@ class SubprocessBackend:
     def _launch(self, request: AgentRequest) -> Launch:
         prompt = self._prompt(request)
         argv = list(self._command(request) if callable(self._command) else self._command)
+        # A prompt within the arguments leaves stdin empty: a command that reads it must not wait.
         stdin = None if PROMPT in argv else prompt.encode("utf-8", "replace")
         argv = [_as_argument(prompt, argv, place) if word == PROMPT else word for place, word in enumerate(argv)]
         return Launch(argv, stdin, allowed_environment(self._pass_env, self._env), self._cwd)

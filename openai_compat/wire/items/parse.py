@@ -98,6 +98,7 @@ class _Turn:
     def messages(self) -> list[Message]:
         reasoning = "\n\n".join(self.reasoning) if self.reasoning else None
         calls = [call for call in self.calls if call.call_id not in self.others]
+        # Calls that other servers made are no calls of ours: a turn of nothing else would be an empty message.
         if self.others and not (calls or self.parts or self.reasoning or self.spoke):
             return []
         return [AssistantMessage(tuple(self.parts), tuple(calls), reasoning, self.name), *self.results]
@@ -172,6 +173,7 @@ class _Conversation:
     def _turn(self, joins: Callable[[_Turn], bool]) -> _Turn:
         """The turn that takes more from the assistant: its calls and results stay together until all have one."""
         last = self._said[-1] if self._said else None
+        # Chat has no place for a result after another message, so results are gathered with their calls.
         if isinstance(last, _Turn) and (last.waiting or joins(last)):
             return last
         turn = _Turn()

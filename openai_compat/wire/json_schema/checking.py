@@ -56,10 +56,12 @@ class Check:
     def outcome(self, schema: Any, value: Any, scope: Scope) -> SchemaVerdict:
         """Check a value against a schema: once, since schemas may name each other again and again."""
         self.spend(1)
+        # `true` and `false` are schemas too: anything, and nothing.
         if isinstance(schema, bool):
             return SchemaVerdict() if schema else SchemaVerdict(((), "nothing may be here"))
         if self.references.dynamic and self.references.bases[id(schema)] not in scope:
             scope = (*scope, self.references.bases[id(schema)])
+        # By identity: both are parts of parsed JSON that lives as long as the check.
         known = (id(schema), id(value), scope)
         if known not in self._known:
             self._known[known] = self._look(schema, value, scope)

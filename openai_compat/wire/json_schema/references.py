@@ -117,6 +117,7 @@ class References:
         reference = schema[keyword]
         if not isinstance(reference, str):
             raise InvalidSchema(f"'{keyword}' at '{place}' should be text")
+        # Joining addresses costs by their length.
         self._budget.spend(1 + len(reference) // 200)
         known = self.bases[id(schema)], reference
         if known not in self._found:

@@ -111,6 +111,7 @@ def _properties(at: RuleContext) -> None:
     named: Fields = at.schema.get("properties", {})
     others, patterns = at.schema.get("additionalProperties"), at.schema.get("patternProperties")
     at.check.spend(min(len(named), len(fields)) if others is None and not patterns else len(fields))
+    # The shorter of both, since either may have been made long by a stranger.
     for name in named if len(named) < len(fields) else fields:
         if name in named and name in fields:
             at.below(named[name], name, fields[name])

@@ -58,6 +58,7 @@ def _with_call_ids(own: dict[int, Item], context: Sequence[Item]) -> dict[int, I
     waiting = {_call_id(item): item for item in items if _opens(item) and _call_id(item) not in answered}
     for index in nameless:
         meant = [call_id for call_id, call in waiting.items() if _answers(own[index], call)]
+        # A guess could give one tool's output to another's call.
         if len(meant) != 1:
             many = "There are several calls that it can answer" if meant else "No tool call found that it can answer"
             text = f"{many}: send the 'call_id' of the call with its output."

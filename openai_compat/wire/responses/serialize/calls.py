@@ -172,6 +172,7 @@ class McpCallWriter(CallWriter):
 
     def ready(self) -> bytes:
         """The arguments are whole; the result is awaited."""
+        # `done` comes once, though both the call's end and its result lead here.
         if self._ready:
             return b""
         self._ready = True

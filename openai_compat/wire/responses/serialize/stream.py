@@ -157,6 +157,7 @@ class ResponseStream:
         form, running = self._form, self.status in ("queued", "in_progress")
         echo = {key: value for key, value in form.echo.items() if value is not None}
         return {
+            # All 31 keys of Open Responses, unasked ones with their defaults: strict clients miss each.
             **UNASKED,
             **echo,
             "id": form.id,
@@ -200,6 +201,7 @@ class ResponseStream:
         """The last events of a turn that failed."""
         cut = self._cut()
         self.status, self._error = "failed", error_of(error)
+        # Both, since clients differ in which of the two they show.
         return cut + self._out.write(error_event(error)) + self._lifecycle("response.failed")
 
     def cancel(self) -> bytes:
@@ -211,6 +213,7 @@ class ResponseStream:
     def feed(self, items: list[Item]) -> bytes:
         """The events for what the agent says."""
         begun = self._begun()
+        # Nearly all batches are text alone: one write for all of them.
         if set(map(type, items)) == {str}:
             return begun + self._texts(cast("list[str]", items))
         return begun + b"".join([self._item(shown) for item in items for shown in self._shown(item)])
@@ -397,6 +400,7 @@ class ResponseStream:
         self.approvals[request_id] = call
         begun = self._calls.get(call.call_id)
         ended = self._end_prose() + (begun.cut() if begun is not None else b"")
+        # Open WebUI and Codex show nothing for `mcp_approval_request`: it is for clients that declare an `mcp` tool.
         if form.agent not in form.approval_labels:
             return ended + self._texts([f"{approval_question(call)} [{request_id}]"]) + self._end_prose()
         request: McpApprovalRequest = {
