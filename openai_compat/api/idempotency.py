@@ -22,7 +22,6 @@ from ..state.degraded import give_back
 from ..state.leases import Leases
 from ..state.recent_failures import MOST_BYTES, RecentFailures
 from ..stores.port import Key, Replay, Store
-from ..wire.errors import error_body, error_headers
 from .exchange import Exchange, whole_headers
 
 MAX_KEY = 255
@@ -107,7 +106,7 @@ class Idempotency:
 
     def _keep_failure(self, key: Key, exchange: Exchange) -> None:
         if self._failures is not None:
-            self._failures.keep(key, _recorded(exchange) or _unrepeatable())
+            self._failures.keep(key, _recorded(exchange) or _unrepeatable(exchange))
 
     def _digest(self, request: HttpRequest, body: bytes) -> str:
         """A hash of all that decides about the answer."""
@@ -142,7 +141,7 @@ class Idempotency:
             await _run_and_tell(exchange, run)
         finally:
             self._leases.drop(token)
-            replay = (_recorded(exchange) or _unrepeatable()) if exchange.agent_started else None
+            replay = (_recorded(exchange) or _unrepeatable(exchange)) if exchange.agent_started else None
             await give_back(partial(self._settle, key, token, replay), "idempotency key settled")
 
     async def _settle(self, key: Key, token: str, replay: Replay | None) -> None:
@@ -231,7 +230,7 @@ def _nothing(error: OpenAICompatError) -> None:
     pass
 
 
-def _unrepeatable() -> Replay:
+def _unrepeatable(exchange: Exchange) -> Replay:
     error = _unknown()
-    body = error_body(error)
-    return Replay(409, (*whole_headers(body), *error_headers(error)), body)
+    body = exchange.errors.body(error)
+    return Replay(409, (*whole_headers(body), *exchange.errors.headers(error)), body)
