@@ -10,7 +10,6 @@ import hashlib
 import json
 import secrets
 from collections.abc import Awaitable, Callable, Iterable
-from functools import partial
 
 import anyio
 
@@ -68,7 +67,7 @@ class Idempotency:
             else:
                 await self._once(exchange, body, run)
             return
-        await _begun_in_time(exchange, self._patience, partial(self._once, exchange, body, run))
+        await _begun_in_time(exchange, self._patience, lambda: self._once(exchange, body, run))
 
     async def _once(self, exchange: Exchange, body: bytes, run: Callable[[], Awaitable[None]]) -> None:
         request = exchange.request
@@ -83,7 +82,7 @@ class Idempotency:
             replay = await self._claim(exchange, key, digest, token)
         except BaseException:
             # a cancellation may have met the store after it had claimed
-            await give_back(partial(self._store.settle, key, token, None), "idempotency key given back")
+            await give_back(lambda: self._store.settle(key, token, None), "idempotency key given back")
             raise
         if replay is not None:
             await exchange.repeat(replay.status, replay.headers, replay.body, REPLAYED)
@@ -101,7 +100,7 @@ class Idempotency:
             await exchange.repeat(replay.status, replay.headers, replay.body, REPLAYED)
             return
         exchange.record(MOST_BYTES)
-        exchange.on_failed = partial(self._keep_failure, key)
+        exchange.on_failed = lambda failed: self._keep_failure(key, failed)
         await _run_and_tell(exchange, run)
 
     def _keep_failure(self, key: Key, exchange: Exchange) -> None:
@@ -142,7 +141,7 @@ class Idempotency:
         finally:
             self._leases.drop(token)
             replay = (_recorded(exchange) or _unrepeatable(exchange)) if exchange.agent_started else None
-            await give_back(partial(self._settle, key, token, replay), "idempotency key settled")
+            await give_back(lambda: self._settle(key, token, replay), "idempotency key settled")
 
     async def _settle(self, key: Key, token: str, replay: Replay | None) -> None:
         try:
