@@ -124,13 +124,14 @@ class AssistantMessage:
 class ToolMessage:
     """The client's result of one call; `name` is the tool's, taken from the call it answers.
 
-    `media` are the pictures, speech and documents in it.
+    `media` are the pictures, speech and documents in it. `is_error` says that the tool has failed, in APIs that tell.
     """
 
     call_id: str
     text: str
     name: str
     media: tuple[ImagePart | AudioPart | FilePart, ...] = ()
+    is_error: bool = False
 
 
 Message: TypeAlias = SystemMessage | UserMessage | AssistantMessage | ToolMessage

@@ -59,6 +59,7 @@ class Usage:
     output_tokens: int = 0
     cached_tokens: int | None = None
     reasoning_tokens: int | None = None
+    cache_write_tokens: int | None = None
     reported: bool = False
 
     def add(self, more: UsageReported | Usage) -> None:
@@ -70,6 +71,7 @@ class Usage:
         self.output_tokens += more.output_tokens
         self.cached_tokens = _plus(self.cached_tokens, more.cached_tokens)
         self.reasoning_tokens = _plus(self.reasoning_tokens, more.reasoning_tokens)
+        self.cache_write_tokens = _plus(self.cache_write_tokens, more.cache_write_tokens)
 
     def count(self, items: Iterable[Item]) -> None:
         """Add the increments among these."""

@@ -19,14 +19,14 @@ from .api.build import build_chat_threads, build_live, build_models, build_state
 from .api.chat_websocket import connection as chat_endpoint
 from .api.exchange import Exchange
 from .api.routes import routes
-from .api.routing import Public, Route
+from .api.routing import Api, Public, Route
 from .api.server_settings import check_server_settings
 from .api.services import Services, Settings, logger, new_id
 from .api.websocket import WebSocketConnection
 from .backend import AgentBackend
 from .errors import NotFound, OpenAICompatError, Unavailable, UpgradeRequired
 from .http import Channel, ClientDisconnected, ClientTooSlow, HttpRequest, Send
-from .policies.auth import Auth, BearerAuth, Keys, KeySource, OpenAccess, with_key_of_query
+from .policies.auth import Auth, BearerAuth, Keys, KeySource, OpenAccess, with_key_of_headers, with_key_of_query
 from .policies.chat_rest import ChatRest
 from .policies.chat_websocket import ChatWebSocket
 from .policies.conversations import Conversations
@@ -85,6 +85,7 @@ class Server:
         webhooks: whom to tell what became of background responses.
         chat_rest: serves the chat REST API besides; None leaves it off.
         chat_websocket: serves chat over a WebSocket, in JSON or MessagePack, besides; None leaves it off.
+        apis: further APIs, each with routes of its own and its own form of errors, streams and keys.
         agent_headers: names of request headers that agents get in `AgentRequest.headers`; none by default.
         bare_paths: answer `/chat/completions` and so on without `/v1` too.
         owned_by: `owned_by` of the models.
@@ -120,6 +121,7 @@ class Server:
         webhooks: Webhooks | Iterable[Webhooks] = (),
         chat_rest: ChatRest | None = None,
         chat_websocket: ChatWebSocket | None = None,
+        apis: Iterable[Api] = (),
         agent_headers: Iterable[str] = (),
         bare_paths: bool = False,
         owned_by: str = "openai-compat",
@@ -161,7 +163,8 @@ class Server:
         self._routes = routes(
             bare_paths=bare_paths,
             public=frozenset(public),
-            api=chat_rest,
+            chat_rest=chat_rest,
+            apis=apis,
             sockets=sockets,
             needs_key=keys is not None,
         )
@@ -203,12 +206,14 @@ class Server:
 
         Raises ClientTooSlow, upon which the adapter cuts the connection; nothing else.
         """
-        route, _ = self._routes.find(request.path)
+        route, _ = self._routes.find(request.path, request)
         if route is not None and route.query_key:
             request = with_key_of_query(request)
         connection = WebSocketConnection(
             request, channel, new_id("req_"), self.services.settings.deadlines.write, self.auth
         )
+        if route is not None and route.api is not None:
+            connection.errors = route.api.errors
         self._connections.add(connection)
         try:
             with connection.scope:
@@ -264,12 +269,16 @@ class Server:
         if self._cors is not None and is_preflight(request):
             await exchange.answer(200, b"", *self._cors.preflight_headers(request))
             return
+        route, arguments = self._routes.find(request.path, request)
+        api = self._routes.api_below(request.path) if route is None else route.api
+        if api is not None:
+            exchange.errors, exchange.framing = api.errors, api.framing
         if self._hosts is not None:
             self._hosts.check(request)
-        route, arguments = self._routes.find(request.path)
         if route is None or not route.open:
+            keyed = request if api is None else with_key_of_headers(request, api.key_headers)
             cookie = self._cookie if route is not None and route.cookie else None
-            exchange.principal = await self.auth.principal(request if cookie is None else cookie.as_header(request))
+            exchange.principal = await self.auth.principal(keyed if cookie is None else cookie.as_header(keyed))
         if route is None:
             raise self._routes.unknown(request.path, request.root)
         if route.socket is not None and (request.header(b"upgrade") or "").lower() == "websocket":

@@ -45,7 +45,7 @@ class OutputFormat:
             except TooManySteps:
                 pass
         try:
-            return await off_loop(lambda: self._problem(text, STEPS))
+            return await off_loop(self._problem, text, STEPS)
         except TooManySteps:
             raise invalid_schema("checking the answer against it takes too long", self._param) from None
 

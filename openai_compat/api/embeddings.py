@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from functools import partial
 
 import anyio
 
@@ -25,7 +24,7 @@ async def create(services: Services, exchange: Exchange) -> None:
     """Run an embed function and answer with its vectors."""
     check_content_type(exchange.request)
     body = await read_body(exchange.request, services.settings.limits, services.settings.deadlines)
-    parsed = await parse_body(body, partial(parse_embedding, body))
+    parsed = await parse_body(body, parse_embedding, body)
     await services.check_rate(exchange)
     name, embedder = services.models.embedder(parsed.model, exchange.principal)
     check_taken(parsed.asked, embedder.takes)

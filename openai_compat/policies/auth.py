@@ -164,6 +164,16 @@ def with_key_of_query(request: HttpRequest) -> HttpRequest:
     return replace(request, query=rest, headers=[*request.headers, header])
 
 
+def with_key_of_headers(request: HttpRequest, names: Iterable[str]) -> HttpRequest:
+    """The request with the keys in further headers where it usually is. Headers with different keys are none at all."""
+    found = [value for name in names for value in request.header_values(name.encode())]
+    if not found:
+        return request
+    return replace(
+        request, headers=[*request.headers, *[(AZURE, value.encode("latin-1")) for value in sorted(set(found))]]
+    )
+
+
 def has_key(request: HttpRequest) -> bool:
     """True if a header brings a key, right or wrong."""
     return request.header(b"authorization") is not None or request.header(AZURE) is not None

@@ -77,7 +77,7 @@ _EVENTS: st.SearchStrategy[Said] = st.one_of(
     st.builds(Progress, st.just("step"), NAMES, TEXT, st.booleans()),
     st.builds(Notice, TEXT),
     st.builds(Compacted, TEXT),
-    st.builds(UsageReported, _TOKENS, _TOKENS, st.none() | st.just(0), st.none() | st.just(0)),
+    st.builds(UsageReported, _TOKENS, _TOKENS, st.none() | st.just(0), st.none() | st.just(0), st.none() | st.just(0)),
 )
 _ENDS: list[list[Said]] = [[], [Finished()], [Finished("length")], [Finished("content_filter")]]
 

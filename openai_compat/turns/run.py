@@ -186,6 +186,7 @@ class TurnRunner:
     """Runs the turns of one server.
 
     Attributes:
+        observers: who watches all turns, in this order.
         running: what runs now; a server that shuts down interrupts it.
     """
 
@@ -193,7 +194,7 @@ class TurnRunner:
     limits: Limits
     deadlines: Deadlines
     store: Store
-    observers: Sequence[TurnObserver] = ()
+    observers: list[TurnObserver] = field(default_factory=list[TurnObserver])
     running: set[Interruptible] = field(default_factory=set[Interruptible])
 
     async def run(self, plan: TurnPlan[Frames]) -> None:

@@ -55,7 +55,7 @@ class SharedSlots:
         """Take as many slots, all or none. False if there are not so many."""
         wish, taken = PendingGrant(number), None
         try:
-            taken = await self._shared.ask(partial(self._ask, wish))
+            taken = await self._shared.ask(lambda: self._ask(wish))
         finally:
             if not taken:
                 wish.given_up = True
@@ -119,7 +119,7 @@ class SharedSlots:
                 self._leases.drop(token)
         if tokens:
             self._returning = {task for task in self._returning if not task.done}
-            self._returning.add(spawn(partial(self._free, tokens), "slots given back", lambda: None))
+            self._returning.add(spawn(lambda: self._free(tokens), "slots given back", lambda: None))
 
     async def _free(self, tokens: Sequence[str]) -> None:
         try:

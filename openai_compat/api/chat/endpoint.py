@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from pydantic_core import to_json
@@ -23,7 +22,7 @@ from ...wire.conversation_rules import check_conversation
 from ...wire.presentation import Presentation
 from ..attachments import attach, message_places
 from ..body import parse_body, read_body
-from ..detach import run_detachable
+from ..detach import run_once
 from ..exchange import Exchange
 from ..own_tools import check_names
 from ..services import Services, new_id, now
@@ -41,7 +40,7 @@ async def create(services: Services, exchange: Exchange) -> None:
         return
     body = await read_body(exchange.request, services.settings.limits, services.settings.deadlines)
     caller = services.settings.caller(exchange.principal, exchange.request)
-    parsed = await parse_body(body, partial(parse_chat, body, caller))
+    parsed = await parse_body(body, parse_chat, body, caller)
     request = parsed.request
     identity = ChatForm(new_id("chatcmpl-"), now(), request.model, parsed.custom_tools, parsed.include_usage)
     form = _form(identity, parsed)
@@ -54,10 +53,7 @@ async def create(services: Services, exchange: Exchange) -> None:
         exchange.note = "housekeeping"
         await answer_with_text(exchange, form, chore, stream=parsed.request.stream)
         return
-    work = partial(_run, services, exchange, parsed, identity, form)
-    await run_detachable(
-        services.settings.disconnect, exchange, partial(services.state.idempotency.once, exchange, body, work)
-    )
+    await run_once(services, exchange, body, lambda: _run(services, exchange, parsed, identity, form))
 
 
 async def _run(
@@ -78,7 +74,7 @@ async def _run(
         places = parsed.tool_places
         await check_names(backend, request, places.keys(), places.__getitem__)
         long = parsed.long or (draft is not None and draft.long)
-        request = await off_loop(partial(services.settings.messages.apply, request), long=long)
+        request = await off_loop(services.settings.messages.apply, request, long=long)
         request = await attach(services, request, backend.capabilities, lambda: message_places(parsed.request.messages))
         spec = await _spec(services, request, AnsweringAgent(identity.id, agent, backend, parsed.choices, draft))
         try:
@@ -122,7 +118,7 @@ async def _spec(services: Services, request: AgentRequest, served: AnsweringAgen
         said_view=lambda: Presentation("hidden", ask=asks.ask, call_order=CallOrder(most)),
         draft=served.draft,
         answers=answers,
-        questions=partial(asks.kept, served.id, bound),
+        questions=lambda: asks.kept(served.id, bound),
     )
 
 
@@ -143,10 +139,10 @@ async def _draft(services: Services, exchange: Exchange, parsed: ParsedChat) -> 
 
 def _form(chat: ChatForm, parsed: ParsedChat) -> AnswerFormat:
     return AnswerFormat(
-        stream=partial(ChatStream, chat),
-        stream_end=partial(stream_end, chat),
-        whole=partial(completion, chat),
-        keep=partial(_stored, chat, parsed.request) if parsed.wire.store else None,
+        stream=lambda index: ChatStream(chat, index),
+        stream_end=lambda usage: stream_end(chat, usage),
+        whole=lambda messages: completion(chat, messages),
+        keep=(lambda answer: _stored(chat, parsed.request, answer)) if parsed.wire.store else None,
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Protocol
 
 from ...aio.off_loop import off_loop
@@ -156,7 +155,7 @@ class ChoicesTurn(TurnPlan[bytes]):
             return None, last
         turn = None
         if spec.draft is not None:
-            turn = await off_loop(partial(spec.draft.turn, self._said.message()), long=spec.draft.long)
+            turn = await off_loop(spec.draft.turn, self._said.message(), long=spec.draft.long)
         outcome = TurnOutcome(
             principal=self.requester.principal.id,
             token=self.id if spec.draft is None else spec.draft.token,

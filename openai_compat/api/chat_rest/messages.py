@@ -22,19 +22,23 @@ from .run import PreparedTurn
 
 async def create(services: Services, exchange: Exchange, conversation: str) -> None:
     """Say something in a conversation."""
-    await handle_turn_request(services, exchange, MessageRequest, partial(_message, services, exchange, conversation))
+    await handle_turn_request(
+        services, exchange, MessageRequest, lambda asked: _message(services, exchange, conversation, asked)
+    )
 
 
 async def with_tools(services: Services, exchange: Exchange, conversation: str) -> None:
     """Say something to an agent that may use its tools."""
     await handle_turn_request(
-        services, exchange, ToolMessageRequest, partial(_message, services, exchange, conversation)
+        services, exchange, ToolMessageRequest, lambda asked: _message(services, exchange, conversation, asked)
     )
 
 
 async def agentic(services: Services, exchange: Exchange, conversation: str) -> None:
     """Let an agent work by itself, and tell all that it does."""
-    await handle_turn_request(services, exchange, AgenticRequest, partial(_agentic, services, exchange, conversation))
+    await handle_turn_request(
+        services, exchange, AgenticRequest, lambda asked: _agentic(services, exchange, conversation, asked)
+    )
 
 
 async def _message(services: Services, exchange: Exchange, conversation: str, asked: MessageRequest) -> None:

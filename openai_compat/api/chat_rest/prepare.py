@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from functools import partial
 
 from ...aio.off_loop import MANY, off_loop
 from ...backend import AgentBackend, AgentRequest, Capabilities, Principal
@@ -77,7 +76,7 @@ async def prepare_turn(
     if draft is not None:
         request = replace(request, metadata={**_labels_of(draft), **request.metadata})
         draft.long = len(draft.conversation.items) > MANY
-        await off_loop(partial(draft.take_up, request), long=draft.long)
+        await off_loop(draft.take_up, request, long=draft.long)
         request, new = draft.request, draft.new
         answers = await superseded(services.state.store, Binding(caller.principal.id, who.agent, draft.key.id))
     else:
@@ -86,9 +85,7 @@ async def prepare_turn(
         request = replace(request, resume=answers.resume(request.resume))
     instructions = [*_system_prompt(services, asked), *await _context(services, request)]
     long = draft is not None and draft.long
-    request = with_instructions(
-        await off_loop(partial(services.settings.messages.apply, request), long=long), instructions
-    )
+    request = with_instructions(await off_loop(services.settings.messages.apply, request, long=long), instructions)
     record, time = TurnRecord(new_id), iso(now())
     items = record.user_items(new, {"createdAt": time})
     shown = messages_of("" if draft is None else draft.key.id, items, time)

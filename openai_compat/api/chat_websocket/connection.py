@@ -177,9 +177,7 @@ class ChatConnection:
             return
         binary = isinstance(frame, bytes)
         try:
-            command = await parse_off_loop(
-                len(frame), partial(parse_frame, frame, self._services.settings.limits.values)
-            )
+            command = await parse_off_loop(len(frame), parse_frame, frame, self._services.settings.limits.values)
             self._binary = binary
             await self._obey(command, binary=binary)
         except OpenAICompatError as error:

@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, Protocol, TypeAlias
 
 import anyio
@@ -281,7 +280,7 @@ class ChatTurn(TurnPlan[list[Fields]]):
             request, answers = await decisions_from_messages(services.state.store, self._asked.asker, request)
         if answers is None and (answers := await superseded(services.state.store, self._bound)) is not None:
             request = replace(request, resume=answers.resume(request.resume))
-        request = await off_loop(partial(services.settings.messages.apply, request), long=draft.long)
+        request = await off_loop(services.settings.messages.apply, request, long=draft.long)
         return await attach(services, request, self._asked.backend.capabilities, lambda: self._asked.places), answers
 
     # how it is run and written

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from functools import partial
 
 from pydantic_core import to_json
 
@@ -34,7 +33,7 @@ async def compact(services: Services, exchange: Exchange) -> None:
     body = await read_body(exchange.request, services.settings.limits, services.settings.deadlines)
     ids = ResponseIds()
     caller = services.settings.caller(exchange.principal, exchange.request)
-    parsed = await parse_body(body, partial(parse_compact, body, caller, ids))
+    parsed = await parse_body(body, parse_compact, body, caller, ids)
     await services.check_rate(exchange)
     work = await prepare_response(services, exchange, parsed, ids=ids, http=exchange.request)
     turn = SummaryTurn(exchange, work)
@@ -96,7 +95,7 @@ async def input_tokens(services: Services, exchange: Exchange) -> None:
     body = await read_body(exchange.request, services.settings.limits, services.settings.deadlines)
     ids = ResponseIds()
     caller = services.settings.caller(exchange.principal, exchange.request)
-    parsed = await parse_body(body, partial(parse_input_tokens, body, caller, ids))
+    parsed = await parse_body(body, parse_input_tokens, body, caller, ids)
     work = await prepare_response(services, exchange, parsed, ids=ids, http=exchange.request)
     await _close(work)
     count = await _count(work)

@@ -124,8 +124,8 @@ async def prepare_response(
     try:
         parsed, context = await _in_context(services, asker, parsed, draft, nearby or {})
         long = parsed.long or len(context) > MANY
-        request = await off_loop(partial(services.settings.messages.apply, parsed.request), long=long)
-        await check_names(backend, request, parsed.tools.names, partial(tool_place, parsed.body))
+        request = await off_loop(services.settings.messages.apply, parsed.request, long=long)
+        await check_names(backend, request, parsed.tools.names, lambda name: tool_place(parsed.body, name))
         if answers is not None:
             request = replace(request, resume=answers.resume(request.resume))
         else:

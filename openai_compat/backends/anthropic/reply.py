@@ -126,6 +126,7 @@ class AnthropicReply:
                 yield ReasoningDelta(delta["thinking"])
             case "signature_delta":
                 block["signature"] = delta["signature"]
+                yield ReasoningDelta("", delta["signature"])
             case "input_json_delta":
                 block["json"] += delta["partial_json"]
                 # Free text was asked for as `{"input": …}`: its pieces are JSON, so it is told whole at the end.
@@ -167,9 +168,10 @@ class AnthropicReply:
         usage = self._usage
         # Anthropic's input_tokens are those that were neither read from a cache nor written to one.
         cached = usage.get("cache_read_input_tokens", 0)
-        fresh = usage.get("input_tokens", 0) + usage.get("cache_creation_input_tokens", 0)
+        written = usage.get("cache_creation_input_tokens")
+        fresh = usage.get("input_tokens", 0) + (written or 0)
         thinking = usage.get("output_tokens_details", {}).get("thinking_tokens")
-        return UsageReported(fresh + cached, usage.get("output_tokens", 0), cached, thinking)
+        return UsageReported(fresh + cached, usage.get("output_tokens", 0), cached, thinking, written)
 
 
 def _dumped(model: BaseModel) -> dict[str, Any]:

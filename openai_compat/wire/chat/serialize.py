@@ -123,7 +123,7 @@ class ChatStream:
             case TextDelta():
                 return self._delta({"content": item.text}, _logprobs(item.logprobs))
             case ReasoningDelta():
-                return self._delta({"reasoning_content": item.text})
+                return self._delta({"reasoning_content": item.text}) if item.text else b""
             case RefusalDelta():
                 return self._delta({"refusal": item.text})
             case Citation():

@@ -22,7 +22,7 @@ from .types import (
     Asked,
     CamelModel,
     ChatMessage,
-    NewRestConversation,
+    RestNewConversation,
     ToolMessageRequest,
 )
 
@@ -69,7 +69,7 @@ def agent_request(asked: Asked, messages: tuple[Message, ...], model: str, calle
     )
 
 
-def labels(asked: Asked | NewRestConversation) -> dict[str, str]:
+def labels(asked: Asked | RestNewConversation) -> dict[str, str]:
     """The ids that a request names, by their names on the wire."""
     sent = asked.model_dump(by_alias=True)
     return {name: sent[name] for name in LABELS if sent.get(name) is not None}

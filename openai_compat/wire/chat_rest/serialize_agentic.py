@@ -191,7 +191,7 @@ class Agentic:
                 assert_never(item)
 
     def _think(self, text: str) -> Iterator[Event]:
-        if not self.session.show_thinking:
+        if not self.session.show_thinking or not text:
             return
         if not self._thinking:
             self._thinking = True

@@ -120,7 +120,7 @@ class TurnFrames:
                 self._break_due = bool(self._pieces)
                 return ()
             case ReasoningDelta():
-                return ({**_chunk(item.text), "thinking": True},)
+                return ({**_chunk(item.text), "thinking": True},) if item.text else ()
             case MediaDelta():
                 return _media(item)
             case ToolCallStarted() | ToolCallReady() | ToolResult():

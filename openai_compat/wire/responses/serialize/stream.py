@@ -241,7 +241,7 @@ class ResponseStream:
             case MessageBreak():
                 return self._end_prose() if isinstance(self._prose, MessageWriter) else b""
             case ReasoningDelta():
-                return self._reasoning(item.text)
+                return self._reasoning(item.text) if item.text else b""  # no place is known for a signature
             case RefusalDelta():
                 begun, message = self._message(self._phase)
                 return begun + message.refuse(item.text)
