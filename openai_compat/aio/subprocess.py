@@ -122,12 +122,22 @@ class CommandRun:
 
     async def _attend(self, process: Process) -> None:
         logged = anyio.Event()
+
+        async def log(stderr: ByteReceiveStream) -> None:
+            async for data in stderr:
+                self._stderr(data)
+            logged.set()
+
+        async def limit_reading() -> None:
+            await process.wait()
+            self._reading.limit(self._grace.end)
+
         async with anyio.create_task_group() as group:
             if process.stdin is not None:
                 group.start_soon(_write, process.stdin, self._launch.stdin)
             if process.stderr is not None:
-                group.start_soon(self._log, process.stderr, logged)
-            group.start_soon(self._after_exit, process)
+                group.start_soon(log, process.stderr)
+            group.start_soon(limit_reading)
             if process.stdout is not None:
                 with suppress(anyio.EndOfStream, anyio.BrokenResourceError, TimeoutError):
                     while True:
@@ -143,15 +153,6 @@ class CommandRun:
             with anyio.move_on_after(min(self._grace.end, self._reading.left)):
                 await process.wait()
         return process.returncode
-
-    async def _log(self, stderr: ByteReceiveStream, logged: anyio.Event) -> None:
-        async for data in stderr:
-            self._stderr(data)
-        logged.set()
-
-    async def _after_exit(self, process: Process) -> None:
-        await process.wait()
-        self._reading.limit(self._grace.end)
 
 
 class _Patience:

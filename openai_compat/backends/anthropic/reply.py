@@ -111,7 +111,9 @@ class AnthropicReply:
                 block["json"] = ""
                 yield ToolCallStarted(block["id"], block["name"], "client" if kind == "tool_use" else "agent")
             case _ if "tool_use_id" in block:
-                yield _result(block)
+                content = block.get("content")  # of a tool that Anthropic runs
+                failed = isinstance(content, dict) and str(cast("Block", content).get("type")).endswith("_error")
+                yield ToolResult(block["tool_use_id"], to_json(content).decode(), is_error=failed)
             case _:
                 pass
 
@@ -185,10 +187,3 @@ def _object(text: str) -> dict[str, Any]:
     except ValueError:  # cut off by max_tokens
         value = None
     return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
-
-
-def _result(block: Block) -> ToolResult:
-    """The result of a tool that Anthropic runs."""
-    content = block.get("content")
-    failed = isinstance(content, dict) and str(cast("Block", content).get("type")).endswith("_error")
-    return ToolResult(block["tool_use_id"], to_json(content).decode(), is_error=failed)

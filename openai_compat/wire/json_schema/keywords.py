@@ -68,10 +68,6 @@ def _is_type(value: object) -> bool:
     return isinstance(value, str) and value in TYPES
 
 
-def _name_texts(value: object) -> bool:
-    return isinstance(value, dict) and all([_are_texts(one) for one in cast("dict[str, object]", value).values()])
-
-
 FORMS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     **dict.fromkeys(
         ["$id", "$schema", "$anchor", "$dynamicAnchor", *REFERENCES, "pattern"],
@@ -97,7 +93,10 @@ FORMS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
     "enum": (lambda value: isinstance(value, list), "a list"),
     "multipleOf": (lambda value: is_number(value) and value > 0, "a number above 0"),
     "required": (_are_texts, "a list of names"),
-    "dependentRequired": (_name_texts, "an object of lists of names"),
+    "dependentRequired": (
+        lambda value: isinstance(value, dict) and all(map(_are_texts, cast("dict[str, object]", value).values())),
+        "an object of lists of names",
+    ),
     "uniqueItems": (lambda value: isinstance(value, bool), "true or false"),
 }
 """What the value of a keyword has to be, and how that is called."""
