@@ -64,6 +64,7 @@ class Usage:
 
     def add(self, more: UsageReported | Usage) -> None:
         """Add an increment, or another turn's sum."""
+        # A turn without a report must not make a reported zero of its nothing.
         if isinstance(more, Usage) and not more.reported:
             return
         self.reported = True
@@ -81,6 +82,7 @@ class Usage:
 
 
 def _plus(a: int | None, b: int | None) -> int | None:
+    # None stays None: a detail that nobody reported is left out, where a zero would be a claim.
     return None if a is None and b is None else (a or 0) + (b or 0)
 
 
@@ -146,6 +148,7 @@ class Reducer:
                 if event.executor == "client":
                     self._calls[event.call_id] = (event.name, [event.arguments])
             case Paused():
+                # Clients look for calls at "tool_calls"; a pause for an approval alone has none.
                 message.finish_reason = "tool_calls" if self._calls else "stop"
                 message.approvals = [call for call in event.pending if call.waits_for == "approval"]
                 message.state = event.state

@@ -75,6 +75,7 @@ class Providers:
 
         Running turns keep the old ones, whose client is closed after them, when the provider is used next.
         """
+        # A new connection, not a changed one: turns that run keep the key and the URL they began with.
         self._connections[name] = ProviderConnection(self.connection(name).provider, settings, self._clients)
 
     @property
@@ -86,6 +87,7 @@ class Providers:
         """Provider and model of `provider/model`, an alias, or a model of the default provider. Raises AgentError."""
         model = self.aliases.get(model, model)
         name, slash, rest = model.partition("/")
+        # Only a known provider counts: models have slashes in their own names (`meta-llama/llama-3`).
         if slash and name in self._connections:
             return name, rest or None
         if model in self._connections:

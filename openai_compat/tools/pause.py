@@ -75,6 +75,7 @@ class Pause:
         """Read what `to_state` has written. Raises AgentError for anything else."""
         try:
             pause = _PAUSE.validate_python(state)
+            # The state went through a client or a store: its messages are checked like a client's.
             typed_messages(pause.messages)
         except (ValidationError, InvalidRequest) as error:
             text = "The paused turn cannot be gone on with: the agent has changed."
@@ -100,6 +101,7 @@ class Pauses:
         """Keep a pause; `before` is the conversation before what it holds itself."""
         where = _digest(before)
         size = size_of_value([pause.messages, pause.results, [[call.arguments] for call in pause.calls]])
+        # Under each call: a client may send the result of one of them only.
         for call in pause.pending:
             self._pauses.rest(principal.id, (where, call.call_id), pause, size)
 
@@ -111,4 +113,5 @@ class Pauses:
 
 
 def _digest(messages: Iterable[RawMessage]) -> str:
+    # A hash, so that a conversation is not kept twice for being a key.
     return hashlib.sha256(to_json(list(messages), inf_nan_mode="strings", fallback=repr)).hexdigest()

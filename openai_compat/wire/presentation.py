@@ -72,6 +72,7 @@ class Presentation:
 
     def show(self, items: list[Item]) -> list[Item]:
         """The items to be shown for these."""
+        # The usual batch, text alone: nothing is looked at one by one.
         if not self._break_due and set(map(type, items)) == {str}:
             self._has_text = True
             self._length += sum(map(len, cast("list[str]", items)))
@@ -82,6 +83,7 @@ class Presentation:
         match item:
             case str() | TextDelta():
                 return self._text(item)
+            # Remembered, not written: at the end of the answer it would leave a blank line.
             case MessageBreak():
                 self._break_due = self._has_text
                 return ()

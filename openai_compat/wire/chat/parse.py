@@ -89,6 +89,7 @@ def parse_chat(body: bytes, caller: Caller = NOBODY) -> ParsedChat:
 
 def parse_chat_object(raw: dict[str, Any], caller: Caller = NOBODY, *, long: bool = False) -> ParsedChat:
     """The same of a body that is decoded already."""
+    # Before validation, which takes time for each message.
     check_length("messages", raw.get("messages"), MAX_MESSAGES)
     refuse_misplaced(raw, OF_RESPONSES)
     wire = validate(ChatCompletionRequest, raw)
@@ -136,8 +137,10 @@ def _needs(parsed: ParsedChat, can: Capabilities) -> Iterator[tuple[str, bool, b
     yield "web_search_options", wire.web_search_options is not None, can.web_search
     yield "prediction", wire.prediction is not None, can.prediction
     yield "response_format", request.response_format is not None, can.structured_output
+    # Not `tools`: Open WebUI, opencode and Codex send theirs with every request, and need no call.
     yield "tool_choice", request.tool_choice.required, can.client_tools
     yield "security_mode", request.extra.get("security_mode") is not None, can.security_modes
+    # Most agents can take all three, and need no look at each part.
     if not (can.vision and can.audio_input and can.files):
         yield from _media_needs(parsed, can)
 
@@ -154,6 +157,7 @@ def _media_needs(parsed: ParsedChat, can: Capabilities) -> Iterator[tuple[str, b
 
 
 def _refuse_deprecated(wire: ChatCompletionRequest) -> None:
+    # Refused, not ignored: a client that waits for `function_call` would never get one.
     for name, instead in (("functions", "tools"), ("function_call", "tool_choice")):
         if getattr(wire, name) is not None:
             text = f"'{name}' is deprecated and not supported; use '{instead}'."

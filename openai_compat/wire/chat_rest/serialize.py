@@ -60,6 +60,7 @@ class TurnRecord:
                 self._end(item)
             elif isinstance(item, Paused):
                 self._ask(item)
+        # The record keeps what a reader sees: pauses between messages are blank lines in it.
         shown = self._view.show(items)
         self._reducer.feed(shown)
         return shown
@@ -110,6 +111,7 @@ class TurnRecord:
         items += [self._call_item(call, agent) for call in self.calls.values() if call["id"] not in asked]
         items += [_question(identifier, call, agent) for identifier, call in self.approvals.items()]
         said = items_of(reply_message(final, frozenset()), self._new_id)
+        # A turn without words has an empty message all the same: model, provider and usage are kept with it.
         if not any([item["type"] == "message" for item in said]):
             content = [output_text("")]
             empty = {"type": "message", "status": "completed", "role": "assistant", "content": content}
@@ -119,6 +121,7 @@ class TurnRecord:
     def _call_item(self, call: ToolCallRecord, agent: str) -> StoredItem:
         failed = call["status"] != "success"
         text = call.get("result", "The agent has ended before it.")
+        # A denied call has failed too, in OpenAI's types; ABOUT keeps which of both it was.
         error = {"type": "mcp_tool_execution_error", "content": [{"type": "text", "text": text}]}
         return {
             "id": self._new_id("mcp_"),

@@ -99,6 +99,7 @@ class Agentic:
             "model": session.model,
             "provider": session.provider,
             "configuredProviders": session.configured_providers,
+            # A key of profClaw's API. Which providers cool down, only the agent knows.
             "cooldownProviders": list[str](),
         }
         return self._said() + self._write("session:start", start)

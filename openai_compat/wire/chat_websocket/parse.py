@@ -114,6 +114,7 @@ def parse_frame(frame: Frame, values: int = MAX_VALUES) -> Command:
         kind, fields = _opened(parse_object(data))
     if kind is None and "role" not in fields and "content" not in fields:
         raise InvalidRequest("Missing required parameter: 'type'.", param="type", code="missing_required_parameter")
+    # A message may come without a type: `{"role": …, "content": …}`.
     model = CONTROLS.get("message" if kind is None else kind) if kind is None or isinstance(kind, str) else None
     if model is None:
         raise InvalidRequest("Invalid value for 'type': there is no such frame.", param="type", code="invalid_value")

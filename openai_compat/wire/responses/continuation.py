@@ -105,11 +105,13 @@ def healed(context: Sequence[Item], own: Mapping[int, Item]) -> list[Item]:
     kept: list[Item] = []
     for item in context:
         call_id = _call_id(item)
+        # Its call was deleted. Model APIs refuse a result without one.
         if item.get("type") in OUTPUTS and call_id not in called:
             continue
         kept.append(item)
         if _opens(item):
             called.add(call_id)
+            # A conversation has one end: a call that nobody answered would close it for ever.
             if _must_be_answered(item) and call_id not in answered:
                 kept.append({"type": f"{item['type']}_output", "call_id": call_id, "output": NOT_RUN})
         elif _is_output(item):
@@ -123,6 +125,7 @@ def results_in(own: Sequence[Item]) -> frozenset[str]:
     for item in reversed(own):
         if _is_output(item):
             results.add(_call_id(item))
+        # Results before the last answer were used by that answer.
         elif is_answers(item):
             break
     return frozenset(results)

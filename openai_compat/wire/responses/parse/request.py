@@ -201,12 +201,14 @@ def wire_input(raw: Fields) -> str | list[dict[str, Any]]:
 
 
 def _refuse(wire: ResponseRequest) -> None:
+    # Templates are kept at OpenAI: without theirs, the agent would be asked something else.
     if wire.prompt is not None:
         text = "Prompt templates are not supported; send 'input' and 'instructions'."
         raise InvalidRequest(text, param="prompt", code="unsupported_parameter")
     if wire.conversation is not None and wire.previous_response_id is not None:
         text = "Send either 'conversation' or 'previous_response_id', not both."
         raise InvalidRequest(text, param="conversation", code="invalid_value")
+    # Nobody could fetch it.
     if wire.background and wire.store is False:
         text = "A response in the background has to be stored."
         raise InvalidRequest(text, param="background", code="invalid_value")
@@ -281,6 +283,7 @@ def _extra(wire: ResponseRequest, raw: Fields, tools: ResponseTools) -> dict[str
     unknown = {name: value for name, value in (wire.__pydantic_extra__ or {}).items() if name not in FOR_SOCKETS}
     extra = {**unknown, **{name: raw[name] for name in FOR_AGENTS if raw.get(name) is not None}}
     if tools.hosted:
+        # Tools that OpenAI hosts mean nothing here; an agent with a model behind it may pass them on.
         extra["hosted_tools"] = list(tools.hosted)
         extra |= {"tool_choice": raw["tool_choice"]} if isinstance(raw.get("tool_choice"), dict) else {}
     return extra
