@@ -178,6 +178,7 @@ def refuse_framework(thing: object) -> None:
 
 def _framework_of(thing: object) -> Framework | None:
     kind = cast("type[Any]", thing) if isinstance(thing, type) else type(thing)
+    # Base classes too: users subclass what a framework gives them.
     for base in kind.__mro__:
         for framework in FRAMEWORKS:
             if framework.has(base):

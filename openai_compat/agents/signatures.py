@@ -119,6 +119,7 @@ def _free(function: Callable[..., Any], parameters: list[Parameter]) -> list[Par
     before = {p.name for p in _parameters(function) if p.kind in BY_POSITION}
     free = [p for p in parameters if p.name not in settled]
     kept = [p.replace(kind=Parameter.POSITIONAL_OR_KEYWORD) if p.name in before else p for p in free]
+    # In the order that a signature must have; those made keyword-only are now behind the others.
     return sorted(kept, key=lambda p: p.kind)
 
 
@@ -133,6 +134,7 @@ def _parameters(function: Callable[..., Any]) -> list[Parameter]:
     if wrapped is None or not kinds or not kinds <= set(VARIABLE):
         return own
     inner = _parameters(wrapped)
+    # `__wrapped__` is the plain function, whose `self` is bound already.
     if inspect.ismethod(function) and inner and inner[0].kind in BY_POSITION:
         inner = inner[1:]
     if kinds == set(VARIABLE):

@@ -48,6 +48,7 @@ class Opener:
             if self._zlib.eof:
                 raise InvalidRequest(f"Something follows the end of the {self._coding} body.")
             try:
+                # Bounded, since a kilobyte may hold a megabyte: the reader counts each part against its limit.
                 opened = self._zlib.decompress(data, OUTPUT)
             except zlib.error:
                 raise InvalidRequest(f"The body is not valid {self._coding}.") from None

@@ -259,7 +259,8 @@ class LoopTurn:
     def _add_results(self, calls: Sequence[OpenCall]) -> None:
         """Give the model the results of all its calls, in their order."""
         if calls:
-            sent = self._request.resume.results if self._request.resume is not None else {}
+            resume = self._request.resume
+            sent: Mapping[str, ToolMessage] = {} if resume is None else resume.results
             messages: list[ToolMessage] = []
             for call in calls:
                 media = sent[call.call_id].media if call.call_id in sent else ()  # pictures that the client sent

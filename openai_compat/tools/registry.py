@@ -132,6 +132,7 @@ class AgentTool:
         named = self._named(arguments)
         for one in allowed:
             if isinstance(one, ExactArguments):
+                # With and without those at their defaults: both mean the same call.
                 if one.matches(arguments.given) or one.matches(named):
                     return True
             elif self.argv is not None and one.matches(self.argv(arguments.values), self._beside(named)):

@@ -109,7 +109,7 @@ def _path(detail: ErrorDetails, value: Any) -> str:
         items = cast("list[Any]", value) if isinstance(value, list) else []
         if missing or (step < len(items) if isinstance(step, int) else step in fields):
             path += f"[{step}]" if isinstance(step, int) else f".{step}"
-            value, tagged = None if missing else value[step], False
+            value, tagged = None if missing else cast("Any", value)[step], False
     if detail["type"] in _UNION_TAGS:
         path += "." + detail.get("ctx", {})["discriminator"].strip("'")
     return path.lstrip(".")

@@ -91,6 +91,7 @@ def check_taken(asked: EmbeddingInput, takes: frozenset[str]) -> None:
     if asked.tokens and "tokens" not in takes:
         text = "This model takes texts, not tokens."
         raise InvalidRequest(text, param="input", code="unsupported_value")
+    # Vectors of another length would be stored by the client, and be of no use.
     if asked.dimensions is not None and "dimensions" not in takes:
         text = "The vectors of this model have one length only."
         raise InvalidRequest(text, param="dimensions", code="unsupported_parameter")
@@ -123,8 +124,10 @@ def embedding_list(model: str, vectors: Sequence[Vector], tokens: int, *, as_bas
 
 def _base64(vector: Vector) -> str:
     floats = array("f", vector)
+    # A number that is finite in 64 bits may be infinite in 32.
     if not is_finite(floats):
         raise AgentError("The embed function returned numbers that are too large.", code="invalid_embedding")
+    # SDKs read the bytes as little-endian float32, as they come from OpenAI.
     if sys.byteorder == "big":
         floats.byteswap()
     return base64.b64encode(floats.tobytes()).decode()

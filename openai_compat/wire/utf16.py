@@ -12,6 +12,7 @@ def joined(text: str) -> str:
     """The text with each pair of halves as the character it stands for; a half that stands alone becomes U+FFFD."""
     if not has_halves(text):
         return text
+    # Two halves in a row become one character on the way through UTF-16.
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 

@@ -58,6 +58,7 @@ class CallOrder:
         if self._open is None:
             self._open = event.call_id
             return (event,)
+        # The SDK takes a call as complete once a piece of the next one comes, and reads its arguments as JSON.
         self._waiting[event.call_id] = _Waiting(event)
         self._count(CALL)
         return ()

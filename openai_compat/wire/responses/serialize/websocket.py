@@ -39,6 +39,7 @@ def event(content: Mapping[str, Any], lane: str | None) -> str:
 def error_event(error: OpenAICompatError, request_id: str, lane: str | None) -> str:
     """The error of a request that has no response. The connection goes on."""
     headers = {"x-request-id": request_id, **{name.lower(): value for name, value in error_headers(error)}}
+    # A frame has no headers: what HTTP says there stands in the error.
     content = {**envelope(error)["error"], "headers": headers}
     return event({"type": "error", "status": error.status, "error": content}, lane)
 
