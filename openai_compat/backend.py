@@ -250,6 +250,7 @@ class AgentRequest:
         """
         if self.conversation_id is None:
             return None
+        # As JSON, since two ids put together could be those of another principal and conversation.
         whose = json.dumps([self.principal.id, self.conversation_id])
         return f"session_{hashlib.sha256(whose.encode()).hexdigest()[:40]}"
 
@@ -278,6 +279,7 @@ class RunContext:
         self.request_id = request_id
         self.logger = logging.LoggerAdapter(logger, {"request_id": request_id})
         self._deadline = deadline
+        # Of threads, not of the event loop: plain functions look at it from theirs.
         self._cancelled = threading.Event()
 
     @property

@@ -59,7 +59,7 @@ class FilePart:
 
 @dataclass(frozen=True, slots=True)
 class RefusalPart:
-    """What the assistant said when it declined."""
+    """A refusal of the assistant."""
 
     refusal: str
 
@@ -79,7 +79,7 @@ class SystemMessage:
 
 @dataclass(frozen=True, slots=True)
 class UserMessage:
-    """What the user said."""
+    """A message of the user."""
 
     parts: tuple[InputPart, ...]
     name: str | None = None
@@ -107,7 +107,7 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class AssistantMessage:
-    """What the assistant said before, and the calls it made."""
+    """An earlier message of the assistant, and the calls it made."""
 
     parts: tuple[AssistantPart, ...] = ()
     tool_calls: tuple[ToolCall, ...] = ()

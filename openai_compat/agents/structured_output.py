@@ -39,6 +39,7 @@ class OutputFormat:
 
         Raises InvalidRequest if it would take too long to find out: the schema is to blame.
         """
+        # Most answers are short: checked at once, a thread would cost more.
         if len(text) <= QUICK:
             try:
                 return self._problem(text, QUICK)

@@ -19,6 +19,7 @@ def content_coding(request: HttpRequest) -> str:
     codings = [name for listing in listed if (name := listing.strip().removeprefix("x-")) not in ("", "identity")]
     if not codings:
         return "identity"
+    # Layers of compression multiply what a small body may grow to.
     if len(codings) > 1 or codings[0] not in ("gzip", "deflate"):
         text = f"A request body is compressed in one of these ways: {TAKEN}."
         raise UnsupportedMedia(text, headers={"Accept-Encoding": TAKEN})

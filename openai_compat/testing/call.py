@@ -44,6 +44,7 @@ class Call:
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> None:
         self.leave()
+        # Cancelled only in the end: a target that ignores a client that has left is what is looked for.
         with anyio.move_on_after(GRACE, shield=True):
             await self.ended.wait()
         if not self.ended.is_set():

@@ -95,6 +95,7 @@ async def _leave_async(stream: AsyncIterable[Chunk], n: int) -> AsyncIterator[Ch
             if not left_over:
                 return
     finally:
+        # SDK streams have `close`, async generators `aclose`.
         await (left.close() if hasattr(left, "close") else left.aclose())
 
 

@@ -57,6 +57,7 @@ class RecordedExchange:
 
 def recorded(method: str, path: str, request: bytes, answer: Answer) -> RecordedExchange:
     """The record of an exchange."""
+    # By name, so that no cookie and no key can get into a file that is checked in.
     headers = {name: value for name in KEPT_HEADERS if (value := answer.header(name)) is not None}
     body = [_json(payload) for payload in answer.data] if answer.is_stream else _json(answer.body.decode())
     return RecordedExchange(method, path, _json(request.decode()), answer.status, headers, body, answer.complete)

@@ -74,6 +74,7 @@ class AsgiTarget:
         unread = [b"".join([piece async for piece in request.body])]
 
         async def receive() -> dict[str, Any]:
+            # The whole body at once: how servers cut it is not what is tested here.
             if unread:
                 return {"type": "http.request", "body": unread.pop(), "more_body": False}
             await left.wait()

@@ -86,6 +86,7 @@ class MemoryGrants:
 
     async def add(self, principal: str, tool: str, allow: Allow) -> None:
         """Allow it from now on."""
+        # Given again, a grant becomes the newest, and is forgotten last.
         kept = [one for one in self._grants.get(principal, tool) or () if one != allow]
         given = [*kept, allow][-self._each :]
         self._grants.pop(principal, tool)
@@ -98,4 +99,5 @@ def call_digest(tool: str, arguments: str) -> str:
         read = canonical(from_json(arguments or "{}"))
     except (ValueError, TypeError):  # the latter for half a character
         read = arguments
+    # NUL cannot be in a tool's name, so that no other tool and arguments make the same text.
     return hashlib.sha256(f"{tool}\0{read}".encode("utf-8", "surrogatepass")).hexdigest()

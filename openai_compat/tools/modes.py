@@ -72,6 +72,7 @@ STRICTEST_FIRST = ("deny", "ask", "run")
 def decide(modes: Iterable[SecurityMode], facts: Facts) -> Verdict:
     """The strictest of what the modes say; a sandbox if any of them wants one. Raises ValueError for no mode at all."""
     verdicts = [_VERDICTS[mode](facts) for mode in modes]
+    # Several modes may hold, and none may loosen another: the strictest answer wins.
     first = min(verdicts, key=lambda verdict: STRICTEST_FIRST.index(verdict.action))
     return Verdict(first.action, any([verdict.sandboxed for verdict in verdicts]), first.reason)
 
@@ -123,6 +124,7 @@ class Modes:
         """The modes for a request. Raises InvalidRequest if it asks for one that does not exist."""
         set_here = (self.agent, self.principals.get(request.principal.id))
         own: set[SecurityMode] = {mode for mode in set_here if mode is not None}
+        # A request can only add a mode: it tightens, and never loosens.
         return frozenset[SecurityMode](own or {self.server}) | _wanted(request)
 
 

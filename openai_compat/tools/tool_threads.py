@@ -32,6 +32,7 @@ class ToolThreads:
         Raises ToolError if too many calls that were given up still run.
         """
         self._left = [thread for thread in self._left if thread.is_alive()]
+        # A thread cannot be ended from outside: a tool that hangs each time would fill the process with them.
         if len(self._left) >= LEFT_BEHIND:
             raise ToolError("The tool does not answer: earlier calls still run.")
         work = _ThreadWork(function)

@@ -76,7 +76,6 @@ def _invalid(error: ValidationError, value: dict[str, Any]) -> InvalidRequest:
     paths = [_path(detail, value) for detail in details]
     # A union reports one error for each of its members: the one that got furthest, or found its type, is the one meant.
     fits = [not detail["type"].endswith(_TYPE_ERRORS) for detail in details]
-    # Of a union, pydantic reports an error for each member: the one that got furthest is the one the client meant.
     chosen = max(range(len(details)), key=lambda i: (paths[i].startswith(paths[0]), len(paths[i]), fits[i], -i))
     return _explained(details[chosen], paths[chosen])
 

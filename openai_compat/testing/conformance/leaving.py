@@ -52,6 +52,7 @@ class LeavingChecks(Examination):
     async def _left_behind(self, moment: Moment, body: dict[str, object], after: int) -> list[str] | None:
         """Names of what still runs after the client has left at that moment; None if there was nothing left to stop."""
         before = running_tasks()
+        # One gate for all agents: nothing but the client's leaving can end their wait.
         never = anyio.Event()
         held = self.can_be_watched and self.long_prompt is None
         subject = self.subject((lambda agent: slow(agent, never, after=after)) if held else None)

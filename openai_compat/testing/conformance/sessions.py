@@ -87,6 +87,7 @@ class SessionChecks(Examination):
     def _kept(self, name: str, wrap: Wrap | None) -> Subject:
         if list(self.subject().watched) != [""]:
             skip("conversations are examined with a bare agent, in a server that keeps them; hand over the agent")
+        # Principals of their own for each check: what one leaves in the store must not be seen by another.
         keys = {key: f"{name}-{key}" for key in ("key-a", "key-b")}
 
         def serve(agent: AgentBackend) -> Server:

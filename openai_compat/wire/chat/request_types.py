@@ -1,4 +1,4 @@
-"""What Chat Completions is sent. Source: OpenAI's OpenAPI document (CreateChatCompletionRequest) and its SDK's types.
+"""The requests of Chat Completions. Source: OpenAI's OpenAPI document (CreateChatCompletionRequest) and its SDK's types.
 
 Strict: nothing is coerced. Tolerant: fields that are not known are kept, at every level. `null` means "not there".
 """

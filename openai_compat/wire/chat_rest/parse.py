@@ -81,6 +81,7 @@ def _extra(asked: Asked) -> dict[str, Any]:
     if asked.security_mode is not None:
         extra["security_mode"] = asked.security_mode
     if isinstance(asked, ToolMessageRequest) and asked.enable_tools is False:
+        # Without tools is not "ask": whoever turned them off does not want to be asked either.
         extra["security_mode"] = "deny"
     if isinstance(asked, AgenticRequest):
         extra["max_steps"] = asked.max_steps or DEFAULT_STEPS
@@ -137,6 +138,7 @@ def _number(sent: Mapping[str, str], name: str, default: int, least: int, most: 
     value = sent.get(name)
     if value is None:
         return default
+    # Checked as text first: `int` takes spaces, signs and digits of other scripts.
     if value.isascii() and value.isdigit() and len(value) <= 10 and least <= int(value) <= most:
         return int(value)
     raise InvalidRequest(f"'{name}' is a whole number from {least} to {most}.", param=name, code="invalid_value")

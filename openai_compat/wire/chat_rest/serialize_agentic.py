@@ -117,6 +117,7 @@ class Agentic:
         text: list[Item] = []
         for item in items:
             if isinstance(item, str | TextDelta | RefusalDelta | MessageBreak):
+                # Text that follows text is one frame: an agent may say a word at a time.
                 text += self._view.show([item])
                 continue
             frames.append(self._text(text))
@@ -129,6 +130,7 @@ class Agentic:
         """The frames that sum up."""
         record, saved = turned.record, turned.assistant
         closing = [self._write(*event) for event in self._end_thinking()]
+        # After the thoughts, before the sum: a client shows the question where the turn stopped.
         closing += [self._write("approval:required", approval) for approval in turned.approvals]
         summary = {"summary": saved["content"], "artifacts": turned.artifacts, "nextSteps": list[str]()}
         closing.append(self._write("summary", summary))
@@ -209,6 +211,7 @@ class Agentic:
             self._begun[call.call_id], self._names[call.call_id] = self.session.clock(), call.name
             arguments = read(call.arguments)
             named = {"id": call.call_id, "toolCallId": call.call_id, "name": call.name}
+            # Both names: clients of this API read either.
             yield "tool:call", {**named, "args": arguments, "arguments": arguments, "step": self._step}
 
     def _result(self, result: ToolResult) -> Mapping[str, Any]:

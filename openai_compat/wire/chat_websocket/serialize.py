@@ -163,6 +163,7 @@ class TurnFrames:
         if item.executor == "client":
             return ()
         self._names[item.call_id] = item.name
+        # One frame for a call: with its arguments, once they are whole.
         if isinstance(item, ToolCallStarted):
             return ()
         call = {"type": "tool_call_update", "tool_call_id": item.call_id, "name": item.name}
@@ -174,6 +175,7 @@ class TurnFrames:
         own: Fields = {"type": kind, IDS.get(kind, "node_id"): item.id, "status": item.status, "done": item.done}
         if kind in ("log_update", "notification"):
             own |= {"content": item.status, "severity": "info"}
+        # What the frame says itself goes over the agent's data: `type` above all.
         return {**item.data, **own}
 
 
@@ -185,6 +187,7 @@ def _media(item: MediaDelta) -> Sequence[Fields]:
     kind = item.media_type.partition("/")[0]
     kind = kind if kind in ("image", "audio", "video") else "document"
     metadata = {"mime_type": item.media_type, **({"transcript": item.transcript} if item.transcript else {})}
+    # Bytes, not base64: MessagePack carries them, and JSON gets them as base64 at the end.
     chunk = {"type": "chunk", "content_type": kind, "content": item.data, "content_metadata": metadata, "done": False}
     return (chunk,)
 

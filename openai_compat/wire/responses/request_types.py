@@ -1,4 +1,4 @@
-"""What the Responses API is sent. Source: OpenAI's OpenAPI document (CreateResponse) and its SDK's types."""
+"""The requests of the Responses API. Source: OpenAI's OpenAPI document (CreateResponse) and its SDK's types."""
 
 from __future__ import annotations
 

@@ -24,6 +24,7 @@ class EventFrame:
 
 def event_frames(data: bytes, lane: str | None) -> Iterator[EventFrame]:
     """The events among `data`, whole server-sent events, with the lane's `stream_id` in each."""
+    # Put into the text: reading each event's JSON again would double what a word of text costs.
     end = "}" if lane is None else f',"stream_id":"{lane}"}}'
     for block in data.decode().split("\n\n"):
         kind, _, text = block.partition("\ndata: ")
