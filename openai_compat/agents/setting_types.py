@@ -60,7 +60,7 @@ def _fields(kind: type) -> dict[str, tuple[Any, ...]]:
     for field in dataclasses.fields(cast("Any", kind)):
         hint = hints[field.name]
         members: tuple[Any, ...] = get_args(hint) if get_origin(hint) in (types.UnionType, Union) else (hint,)
-        # Other types are left to type checkers: only slips that configuration files make are looked for.
+        # Fields of other types are left to type checkers.
         if all([member in (*NUMBERS, *WORDS) or get_origin(member) is Literal for member in members]):
             found[field.name] = members
     return found

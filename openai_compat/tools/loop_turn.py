@@ -274,11 +274,11 @@ class LoopTurn:
 
     def _pause(self, calls: Sequence[OpenCall]) -> Paused:
         talk = self._conversation
-        stand: list[OpenCall] = []
+        open_calls: list[OpenCall] = []
         for call in calls:
             waits_for: Literal["approval", "result"] = "approval" if call.call_id in self._waiting else "result"
-            stand.append(replace(call, waits_for=None if call.call_id in self._results else waits_for))
-        pause = Pause(talk.users, talk.since_user(), stand, self._results, self._used)
+            open_calls.append(replace(call, waits_for=None if call.call_id in self._results else waits_for))
+        pause = Pause(talk.users, talk.since_user(), open_calls, self._results, self._used)
         if self._used.roundtrips and not self._waiting:  # the client carries no state, and knows nothing of our calls
             self._settings.pauses.remember(self._request.principal, talk.until_user(), pause)
         return Paused(pause.pending, pause.to_state())
