@@ -337,7 +337,7 @@ class Server:
 
 
 def _unexpected(error: Exception, request_id: str) -> OpenAICompatError:
-    """What a client is told of a bug of ours; the rest goes to the log."""
+    """Log an unexpected exception; returns the generic 500 for the client."""
     logger.error("%s: unexpected error", request_id, exc_info=error, extra={"request_id": request_id})
     let_go(error)
     return OpenAICompatError("The server failed.", code="internal_error", should_retry=False)

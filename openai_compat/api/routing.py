@@ -77,7 +77,7 @@ class Route:
     api: Api | None = None
 
     def operation(self, method: str) -> Operation:
-        """What answers a method. Raises MethodNotAllowed, and UpgradeRequired where only a WebSocket is served."""
+        """The operation of a method. Raises MethodNotAllowed, and UpgradeRequired where only a WebSocket is served."""
         found = self.operations.get("GET" if method == "HEAD" else method)
         if found is not None:
             return found

@@ -34,7 +34,7 @@ class ChoiceStream(Protocol):
     """One choice of a streamed answer."""
 
     def begin(self) -> bytes:
-        """What the choice begins with, if that is still to come."""
+        """The first bytes of the choice, if they were not written yet."""
         ...
 
     def feed(self, items: list[Item]) -> bytes:
