@@ -107,6 +107,7 @@ class ChatTurn(TurnPlan[list[Fields]]):
     """
 
     single = False
+    draft: Draft | None
 
     def __init__(self, services: Services, threads: ChatThreads, asked: AskedTurn) -> None:
         self.request_id = new_id("req_")
