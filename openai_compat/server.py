@@ -276,7 +276,8 @@ class Server:
         if self._hosts is not None:
             self._hosts.check(request)
         if route is None or not route.open:
-            keyed = request if api is None else with_key_of_headers(request, api.key_headers)
+            further = () if api is None else api.key_headers
+            keyed = with_key_of_headers(request, further) if further else request
             cookie = self._cookie if route is not None and route.cookie else None
             exchange.principal = await self.auth.principal(keyed if cookie is None else cookie.as_header(keyed))
         if route is None:
