@@ -276,7 +276,8 @@ class Server:
         if self._hosts is not None:
             self._hosts.check(request)
         if route is None or not route.open:
-            keyed = request if api is None else with_key_of_headers(request, api.key_headers)
+            further = () if api is None else api.key_headers
+            keyed = with_key_of_headers(request, further) if further else request
             cookie = self._cookie if route is not None and route.cookie else None
             exchange.principal = await self.auth.principal(keyed if cookie is None else cookie.as_header(keyed))
         if route is None:
@@ -337,7 +338,7 @@ class Server:
 
 
 def _unexpected(error: Exception, request_id: str) -> OpenAICompatError:
-    """What a client is told of a bug of ours; the rest goes to the log."""
+    """Log an unexpected exception; returns the generic 500 for the client."""
     logger.error("%s: unexpected error", request_id, exc_info=error, extra={"request_id": request_id})
     let_go(error)
     return OpenAICompatError("The server failed.", code="internal_error", should_retry=False)

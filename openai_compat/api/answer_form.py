@@ -22,7 +22,7 @@ class ErrorForm(Protocol):
         ...
 
     def frame(self, error: OpenAICompatError) -> bytes:
-        """What ends a stream that has begun."""
+        """The last frame of a stream that fails after it has begun."""
         ...
 
 

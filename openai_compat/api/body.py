@@ -33,7 +33,7 @@ async def read_body(request: HttpRequest, limits: Limits, deadlines: Deadlines) 
 
 
 async def parse_body(body: bytes, parse: Callable[[Unpack[Args]], Result], *args: *Args) -> Result:
-    """What `parse(*args)`, which reads this body, returns or raises: beside the event loop, if there is a lot in it."""
+    """Parse a body by `parse(*args)`: in a thread, if it is large. Raises what that raises."""
     return await off_loop(parse, *args, long=not is_quick(body))
 
 
@@ -60,7 +60,7 @@ def _announced(request: HttpRequest) -> int:
 
 
 async def _opened(opener: Opener, pieces: AsyncIterator[bytes], limit: int) -> AsyncIterator[bytes]:
-    """What is in a compressed body."""
+    """Decompress a body piece by piece."""
     size = 0
     try:
         async for piece in pieces:

@@ -74,7 +74,7 @@ class StreamedAnswer:
             await self._log.flush()
 
     async def keep_alive(self) -> None:
-        """What clients pass over: a comment, in a stream of events."""
+        """Send bytes that clients skip: a comment, in a stream of events."""
         if self._comment:
             await self._send(self._comment)
 

@@ -56,11 +56,11 @@ async def run_once(
     policy: Disconnect | None = None,
 ) -> None:
     """Do the work of a request, once for its Idempotency-Key, also if its client leaves where the policy says so."""
-
-    async def once() -> None:
+    policy = policy or services.settings.disconnect
+    if policy.then == "cancel":
         await services.state.idempotency.once(exchange, body, work)
-
-    await run_detachable(policy or services.settings.disconnect, exchange, once)
+    else:
+        await run_detachable(policy, exchange, lambda: services.state.idempotency.once(exchange, body, work))
 
 
 class _Detached:

@@ -74,7 +74,7 @@ class EmbeddingRun:
         self._task: Task = spawn(self._run, "embed function", released)
 
     async def vectors(self, seconds: float) -> list[Vector]:
-        """What the function returned. Raises what it failed with, and DeadlineExceeded after so many seconds."""
+        """The function's vectors. Raises its failure, and DeadlineExceeded after so many seconds."""
         with anyio.move_on_after(seconds):
             await self._settled.wait()
         if self._error is not None:

@@ -99,7 +99,7 @@ class Exchange:
 
     @property
     def agent_started(self) -> bool:
-        """Whether an agent was run for it, so that it must not be run again in secret."""
+        """True once an agent was started, so that the request must not be run again silently."""
         return self._agent_started
 
     @agent_started.setter

@@ -28,7 +28,7 @@ async def check_names(
 
 
 async def _own(backend: AgentBackend, request: AgentRequest) -> frozenset[str]:
-    """What the agent declares, and what its `tool_names(request)` knows, if it has that."""
+    """The tool names that the agent declares, and those of its `tool_names(request)`, if it has that."""
     declared = backend.capabilities.own_tools
     if not isinstance(backend, SupportsToolNames):
         return declared

@@ -77,7 +77,7 @@ class Route:
     api: Api | None = None
 
     def operation(self, method: str) -> Operation:
-        """What answers a method. Raises MethodNotAllowed, and UpgradeRequired where only a WebSocket is served."""
+        """The operation of a method. Raises MethodNotAllowed, and UpgradeRequired where only a WebSocket is served."""
         found = self.operations.get("GET" if method == "HEAD" else method)
         if found is not None:
             return found
@@ -107,7 +107,7 @@ class Route:
         return self.path.replace(":path}", "}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Api:
     """An API that a server serves: its routes, and the form that errors, streams and keys have on them.
 
@@ -155,10 +155,11 @@ class Routes:
         for shared in (*self._fixed.values(), *[template.routes for template in templates.values()]):
             shared.sort(key=lambda route: route.when is None)  # those that choose their requests are asked first
         self._templates = sorted(templates.values(), key=lambda template: -template.fixed)
-        apis = {route.api.prefix: route.api for found in self._all() if (route := found).api is not None}
+        apis = {route.api.prefix: route.api for found in self.all() if (route := found).api is not None}
         self._prefixes = [(prefix, api) for prefix, api in apis.items() if prefix is not None]
 
-    def _all(self) -> Iterator[Route]:
+    def all(self) -> Iterator[Route]:
+        """Each route, once for each of its paths."""
         for shared in (*self._fixed.values(), *[template.routes for template in self._templates]):
             yield from shared
 

@@ -245,7 +245,7 @@ class AgentRun:
         let_go(error)
 
     def _log_failure(self, error: BaseException) -> None:
-        """What an agent says to its client needs no traceback, unless somebody looks for the reason."""
+        """Log a failure. AgentErrors are meant for the client, so they get a traceback only at DEBUG."""
         if not isinstance(error, AgentError):
             self._log(logging.ERROR, "the agent failed", error)
         elif error.code in BROKEN:

@@ -1,4 +1,4 @@
-"""What an agent may say for one request: order, tools, stop sequences, length.
+"""The contract of an agent's events for one request: order, tools, stop sequences, length.
 
 The agent's items go in, a well-formed list of events comes out, with exactly one terminal event at its end. Pure: no
 I/O, no clock.
@@ -44,7 +44,7 @@ BROKEN = frozenset(["event_order", "invalid_event", "invalid_usage", "tool_choic
 Beside: TypeAlias = Citation | MediaDelta | Progress | Notice | Compacted
 Prose: TypeAlias = type[TextDelta] | type[ReasoningDelta] | type[RefusalDelta]
 PROSE: tuple[Prose, ...] = (TextDelta, ReasoningDelta, RefusalDelta)
-"""What comes in pieces that may end anywhere, each kind a text of its own."""
+"""Events that carry text in pieces; a piece may end in the middle of a character."""
 
 
 @dataclass(slots=True)
@@ -125,7 +125,7 @@ class EventContract:
     # text
 
     def passes(self, text: str) -> bool:
-        """Whether a text would come out as it is, with nothing before it; it counts as said if so."""
+        """True if a text can be passed on unchanged, with nothing before it; it is then counted as said."""
         if self._break_due or self._text_halves.held or (not text.isascii() and has_halves(text)):
             return False
         if text:
@@ -181,7 +181,7 @@ class EventContract:
         return [usage] if left >= 0 else [usage, *self._cut("length")]
 
     def flush(self) -> list[AgentEvent]:
-        """What was held back, for a stop sequence or half a character that cannot come any more.
+        """Release text that was held back for a stop sequence or the second half of a character.
 
         It may be what ends the turn.
         """

@@ -52,7 +52,7 @@ class SharedSlots:
         self._shared = StoreFallback("only each process's own limit bounds how many agents run")
 
     async def take(self, number: int) -> bool:
-        """Take as many slots, all or none. False if there are not so many."""
+        """Take `number` slots or none; False if too few are free."""
         wish, taken = PendingGrant(number), None
         try:
             taken = await self._shared.ask(lambda: self._ask(wish))
@@ -85,7 +85,7 @@ class SharedSlots:
         return True
 
     def _give_up(self, wish: PendingGrant) -> None:
-        """Give back what nobody wants any more, once it is known what that is."""
+        """Release the slots of an abandoned request once the store has answered."""
         if wish.given_up and wish.answered:
             self._give_back(wish.granted)
 

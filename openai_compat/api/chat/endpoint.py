@@ -71,8 +71,9 @@ async def _run(
         else:
             check_conversation(request.messages)
         check_capabilities(parsed, backend.capabilities)
-        places = parsed.tool_places
-        await check_names(backend, request, places.keys(), places.__getitem__)
+        if parsed.wire.tools:
+            places = parsed.tool_places
+            await check_names(backend, request, places.keys(), places.__getitem__)
         long = parsed.long or (draft is not None and draft.long)
         request = await off_loop(services.settings.messages.apply, request, long=long)
         request = await attach(services, request, backend.capabilities, lambda: message_places(parsed.request.messages))

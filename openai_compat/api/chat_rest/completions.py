@@ -79,7 +79,7 @@ def _answer(exchange: Exchange, work: PreparedTurn, more: partial[dict[str, Any]
 
 
 def _more(asked: Asked, work: PreparedTurn, smart: bool, turned: Turned) -> dict[str, Any]:
-    """What depends on what was asked, and on what has happened."""
+    """The optional fields of an answer."""
     found: dict[str, Any] = {}
     if work.conversation is not None:
         found["conversationId"], found["messageId"] = work.conversation, turned.assistant["id"]

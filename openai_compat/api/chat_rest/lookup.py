@@ -50,7 +50,7 @@ def shown(found: Conversation) -> RestConversation:
 
 
 def shown_messages(found: Conversation) -> list[Message]:
-    """What was said in it."""
+    """A conversation's messages."""
     return messages_of(found.id, read_items(found.items), iso(found.created))
 
 

@@ -67,7 +67,7 @@ def _streamed(more: partial[dict[str, Any]], turned: Turned) -> dict[str, Any]:
 
 
 def _more(asked: MessageRequest, work: PreparedTurn, turned: Turned) -> dict[str, Any]:
-    """What became of the agent's tools; always told where they were asked for."""
+    """The fields about the agent's tools; always there where tools were asked for."""
     found: dict[str, Any] = {}
     calls = list(turned.record.calls.values())
     if calls or isinstance(asked, ToolMessageRequest):
@@ -95,7 +95,7 @@ async def _agentic(services: Services, exchange: Exchange, conversation: str, as
 
 
 def session_of(services: Services, work: PreparedTurn, goal: str, asked: AgenticRequest | None) -> Session:
-    """What is known of an agentic turn before it begins."""
+    """The session of an agentic turn, before it begins."""
     return Session(
         id=work.id,
         conversation=work.conversation or "",

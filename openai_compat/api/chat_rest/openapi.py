@@ -74,7 +74,7 @@ STREAMS: Mapping[str, Any] = {
 
 @functools.cache
 def schemas() -> dict[str, Any]:
-    """What is sent and answered, by the names that the paths refer to."""
+    """The schemas of requests and answers, by the names that the paths refer to."""
     from pydantic import TypeAdapter  # noqa: PLC0415  (importing the library should not take the time this takes)
     from pydantic.json_schema import JsonSchemaMode  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""What a request asks of which agent: model and provider, instructions, and what was said before."""
+"""Resolves a chat REST request: agent, provider, instructions, history."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def _system_prompt(services: Services, asked: Asked) -> list[str]:
 
 
 async def _context(services: Services, request: AgentRequest) -> list[str]:
-    """What the operator's hook makes of the ids that the request, or its conversation, names."""
+    """The instructions that the operator's context hook returns for the ids in the request or its conversation."""
     hook = None if services.settings.chat_rest is None else services.settings.chat_rest.context
     ids = request.metadata
     if hook is None or not ids:

@@ -1,4 +1,4 @@
-"""What all requests that run a turn have in common: read once, run once, and go on without their clients."""
+"""Common handling of requests that run a turn: parse the body, run once, stream errors."""
 
 from __future__ import annotations
 

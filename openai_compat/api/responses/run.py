@@ -182,7 +182,7 @@ class ResponseTurn(TurnPlan[bytes]):
             logger.warning("%s: the failure could not be stored: %s", self.requester.request_id, error.code)
 
     async def _outcome(self, last: bytes, *, conversation: bool) -> TurnOutcome | None:
-        """What the turn leaves behind; a failed one leaves nothing in its conversation."""
+        """The outcome to store; a failed turn adds nothing to its conversation."""
         work, stream = self.work, self.work.stream
         turn, many = None, work.parsed.long
         if conversation and work.draft is not None:

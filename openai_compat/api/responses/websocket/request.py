@@ -78,7 +78,7 @@ class WebSocketResponse:
 
     @property
     def steerable(self) -> bool:
-        """Whether the agent can be told more while it runs."""
+        """True if the agent accepts input while it runs."""
         return self._agent is not None
 
     def steer(self, steer: Steer) -> None:
