@@ -58,7 +58,6 @@ def command_tool(
         return (*fixed, *cast("list[str]", arguments.get("argv") or arguments.get("args") or ()))
 
     async def call(arguments: Mapping[str, Any], context: ToolContext) -> str:
-        # The server's environment holds keys: the command gets harmless variables, and what it was given.
         command = Command(_checked(argv(arguments)), allowed_environment(names, environment), directory)
         if context.sandbox is not None:
             command = context.sandbox.wrap(command)
