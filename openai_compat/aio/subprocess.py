@@ -193,9 +193,11 @@ async def _write(stdin: ByteSendStream, data: bytes | None) -> None:
 async def _end_group(process: Process, grace: float) -> None:
     """End the command, and what it has started and left behind."""
     if process.returncode is None:
+        # Asked first: a command may have a session to save.
         _signal_group(process, signal.SIGTERM)
         with anyio.move_on_after(grace):
             await process.wait()
+    # The group may outlive its leader: what it left behind gets this one too.
     _signal_group(process, signal.SIGKILL)
 
 

@@ -151,6 +151,7 @@ class ProviderModel:
             connection, backend = self._backend()
             return replace(backend.capabilities, security_modes=True, upstream=self._upstream(connection))
         except OpenAICompatError:
+            # Agents can be listed and asked while their provider is down; the turn then fails with a 503.
             return Capabilities(security_modes=True, upstream=self._upstream(None))
 
     def _upstream(self, connection: ProviderConnection | None) -> str | None:

@@ -73,6 +73,7 @@ def _check_calls(param: AssistantMessageParam, where: str) -> None:
         raise InvalidRequest(text, param=f"{where}.function_call", code="unsupported_parameter")
     seen: set[str] = set()
     for index, call in enumerate(param.tool_calls or ()):
+        # Results name their call by its id alone.
         if call.id in seen:
             text = "Each tool call of a message needs an id of its own."
             raise InvalidRequest(text, param=f"{where}.tool_calls[{index}].id", code="invalid_value")
@@ -92,6 +93,7 @@ def check_conversation(messages: Sequence[Message]) -> None:
                 raise InvalidRequest(text, param=f"messages[{index}].tool_call_id", code="invalid_value")
             (pending if message.call_id in pending else deferred).discard(message.call_id)
             continue
+        # Model APIs want all results before anything else is said; those of `"async": true` calls may come later.
         if pending:
             _expect_no_open_call(pending, asked_at)
         if isinstance(message, AssistantMessage) and message.tool_calls:

@@ -83,6 +83,7 @@ class AnthropicBackend:
                     for item in reply.read(event):
                         yield item
             self._answers.remember(request.principal, reply.content)
+            # The API pauses long turns of its own tools, and goes on when its answer is sent back.
             if reply.stop_reason != "pause_turn":
                 for item in reply.end():
                     yield item

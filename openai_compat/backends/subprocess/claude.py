@@ -80,6 +80,7 @@ class ClaudeRecords:
 
     def _assistant(self, message: dict[str, Any], *, speaks: bool) -> Iterator[AgentEvent | str]:
         identity = message.get("id")
+        # The whole message follows its pieces: shown again, it would be there twice.
         shown = speaks and identity not in self._streamed and message.get("model") != SYNTHETIC
         if shown:
             yield from self._begin(identity)

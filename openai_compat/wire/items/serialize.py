@@ -54,12 +54,14 @@ def chat_messages_of(items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]
 
 def compaction_item(summary: str, new_id: NewId) -> dict[str, Any]:
     """The item that takes the place of what was said before, with a summary of it."""
+    # In the field that OpenAI encrypts, so that clients hand it back unread; here it is their own text.
     content = base64.b64encode(json.dumps({"summary": summary}).encode()).decode()
     return _item("compaction", new_id, encrypted_content=content)
 
 
 def output_text(text: str) -> dict[str, Any]:
     """A part of an assistant's message, with both of the lists that it must have."""
+    # Both lists, though empty: SDKs read them without asking whether they are there.
     return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
 
 

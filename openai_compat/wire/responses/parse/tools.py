@@ -131,6 +131,7 @@ def parse_tool_choice(wire: ResponseRequest, tools: ResponseTools) -> ToolChoice
     """
     choice, names = wire.tool_choice, tools.names
     if choice is None or isinstance(choice, str):
+        # A required call of a hosted tool is the agent's to make: no tool of the client's is meant.
         only_hosted = choice == "required" and not names and tools.hosted
         return ToolChoice(names) if only_hosted else choice_by_mode(choice, names)
     if isinstance(choice, OfferedChoiceParam):
@@ -152,6 +153,7 @@ def _allowed(choice: ResponseAllowedToolsParam, tools: ResponseTools) -> ToolCho
                 wanted |= {name for name, (space, _) in tools.namespaces.items() if space == tool.get("name")} or {""}
             case _:
                 _expect_hosted(tool, tools, f"tool_choice.tools[{index}]")
+    # Only hosted ones are allowed: the client's tools stay known, since earlier calls may be of them.
     if not wanted:
         return ToolChoice(frozenset(), withheld=tools.names)
     return only(wanted, tools.names, "tool_choice.tools", required=choice.mode == "required")
