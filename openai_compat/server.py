@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Literal
@@ -130,11 +129,7 @@ class Server:
         agent_headers = check_strings("agent_headers", agent_headers)
         webhooks = list(webhooks) if isinstance(webhooks, Iterator) else webhooks
         check_server_settings(locals())
-        self.auth: Auth = OpenAccess() if keys is None else BearerAuth(keys)
-        self._hosts = Hosts(hosts) if keys is None else None
-        self._cors = cors
-        self._exposed = tuple(conversations.headers) if conversations is not None else ()
-        self._exposed += RATE_HEADERS if rates is not None else ()
+        self._guard(keys, hosts, cors, conversations, counts=rates is not None)
         self.opens_store = isinstance(store, str)
         settings = Settings(
             limits=limits,
@@ -155,21 +150,35 @@ class Server:
         state = build_state(store, settings, retention=retention, webhooks=webhooks, replay_failures=replay_failures)
         self.services = Services(settings, models, state, build_live(settings, state, admission, rates))
         self._cookie = CookieKey(chat_rest.cookie, cors) if chat_rest is not None and chat_rest.cookie else None
-        self._threads, sockets = None, list[Route]()
-        if chat_websocket is not None:
-            self._threads = build_chat_threads(self.services, chat_websocket, compaction)
-            serve = functools.partial(chat_endpoint.serve, self._threads)
-            sockets.append(Route(chat_websocket.path, {}, serve, query_key=True))
+        self._threads = (
+            None if chat_websocket is None else build_chat_threads(self.services, chat_websocket, compaction)
+        )
         self._routes = routes(
             bare_paths=bare_paths,
             public=frozenset(public),
             chat_rest=chat_rest,
             apis=apis,
-            sockets=sockets,
+            sockets=[] if self._threads is None else [chat_endpoint.route(self._threads)],
             needs_key=keys is not None,
         )
         self._connections: set[WebSocketConnection] = set()
         self._drained = False
+
+    def _guard(
+        self,
+        keys: Keys | KeySource,
+        hosts: Iterable[str],
+        cors: Cors | None,
+        conversations: Conversations | None,
+        *,
+        counts: bool,
+    ) -> None:
+        """Set who may call: by which key, under which name, from which pages."""
+        self.auth: Auth = OpenAccess() if keys is None else BearerAuth(keys)
+        self._hosts = Hosts(hosts) if keys is None else None
+        self._cors = cors
+        self._exposed = tuple(conversations.headers) if conversations is not None else ()
+        self._exposed += RATE_HEADERS if counts else ()
 
     async def handle(self, request: HttpRequest, send: Send) -> None:
         """Answer one request. Cancelling this call is "the client left": the agent is stopped on the way out.
