@@ -12,6 +12,8 @@ from ..agents.adapt import as_backend, close
 from ..backend import AgentBackend, AgentRequest, Capabilities, RunContext, SupportsCancel
 from ..events import AgentEvent
 
+__all__ = ("PooledBackend", "pooled")
+
 
 def pooled(factory: Callable[[], Any], *, idle: int = 4, capabilities: Capabilities | None = None) -> PooledBackend:
     """A backend that has `factory` make its agents, and keeps up to `idle` of them for later turns.

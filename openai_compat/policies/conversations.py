@@ -10,6 +10,8 @@ from ..agents.setting_types import check_fields, check_strings
 from ..errors import InvalidRequest
 from ..http import HttpRequest
 
+__all__ = ("DEFAULT_SOURCES", "KNOWN_SOURCES", "Conversations")
+
 WhenBusy: TypeAlias = Literal["reject", "queue", "supersede"]
 
 DEFAULT_SOURCES = ("x-conversation-id", "x-openwebui-chat-id", "body:metadata.conversation_id")

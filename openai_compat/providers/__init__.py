@@ -7,9 +7,19 @@ Needs the `openai` package, and `anthropic` for Anthropic's models.
 """
 
 from .fallback import Fallback
-from .port import Health, ProviderSettings
+from .port import Health, ProviderControl, ProviderSettings
 from .registry import Providers
 from .table import PROVIDERS, ProviderType
 from .team import Team, load_team
 
-__all__ = ("PROVIDERS", "Fallback", "Health", "ProviderSettings", "ProviderType", "Providers", "Team", "load_team")
+__all__ = (
+    "PROVIDERS",
+    "Fallback",
+    "Health",
+    "ProviderControl",
+    "ProviderSettings",
+    "ProviderType",
+    "Providers",
+    "Team",
+    "load_team",
+)

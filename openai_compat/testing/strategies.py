@@ -37,6 +37,8 @@ from ..package import needs
 with needs(__name__):
     from hypothesis import strategies as st
 
+__all__ = ("chat_requests", "event_lists")
+
 Said: TypeAlias = AgentEvent | str
 Draw: TypeAlias = st.DrawFn
 Body: TypeAlias = dict[str, Any]

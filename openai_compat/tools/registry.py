@@ -27,8 +27,6 @@ from .sandbox import Sandbox
 from .schema import Signature
 from .tool_threads import ToolThreads
 
-__all__ = ("AgentTool", "ToolContext", "ToolSource", "Toolbox", "as_tool", "tool")
-
 TIMEOUT = 60.0
 """Seconds a call may take."""
 
