@@ -123,9 +123,18 @@ def _written(decision: Decision | None) -> tuple[Literal["approved", "denied"], 
 
 
 def approval_records(
-    calls: Mapping[str, PendingCall], state: Mapping[str, Any] | None, turn: str, bound: Binding, now: float
+    calls: Mapping[str, PendingCall],
+    state: Mapping[str, Any] | None,
+    turn: str,
+    bound: Binding,
+    now: float,
+    *,
+    request: Mapping[str, Any] | None = None,
 ) -> tuple[Approval, ...]:
-    """What is to be kept of the calls that a turn asks about, by the id of each question."""
+    """The questions of a turn as they are stored. `calls` are by the id of each question.
+
+    `request` is how the agent was asked (see `settings_of`), where the decision alone has to resume the turn.
+    """
     kept = stored_json({"state": state, "asked": list(calls)})
     return tuple(
         [
@@ -141,6 +150,7 @@ def approval_records(
                 arguments=call.arguments,
                 digest=digest(call.name, call.arguments),
                 state=kept,
+                request=None if request is None else stored_json(request),
             )
             for identifier, call in calls.items()
         ]
@@ -158,22 +168,18 @@ def _too_late(status: str) -> Conflict:
     return Conflict("This was decided already.", code="approval_decided", should_retry=False)
 
 
-SETTINGS = "settings"
-
-
-def with_settings(state: str, settings: Mapping[str, Any]) -> str:
-    """An approval's state with how the agent was asked."""
-    return stored_json({**from_stored_json(state), SETTINGS: settings})
-
-
-def settings_in(state: str) -> Mapping[str, Any] | None:
-    """How the agent was asked that has left this state; None if it was not asked over this API."""
-    found: Mapping[str, Any] | None = from_stored_json(state).get(SETTINGS)
-    return found
+def request_of(approval: Approval) -> Mapping[str, Any] | None:
+    """How the agent was asked when it paused; None if that was over an API whose clients say it again."""
+    if approval.request is not None:
+        stored: Mapping[str, Any] = from_stored_json(approval.request)
+        return stored
+    # Stores of schema 2 have no column for it.
+    older: Mapping[str, Any] | None = from_stored_json(approval.state).get("settings")
+    return older
 
 
 def settings_of(request: AgentRequest, instructions: Sequence[str]) -> Mapping[str, Any]:
-    """What of a request is not in its conversation, as JSON."""
+    """The parts of a request that are not in its conversation, as JSON."""
     sampling = request.sampling
     return {
         "model": request.model,

@@ -50,5 +50,12 @@ class MemoryApprovals(MemoryPart):
 
 
 def _size(approval: Approval) -> int:
-    texts = (approval.conversation, approval.tool, approval.arguments, approval.state, approval.decision)
+    texts = (
+        approval.conversation,
+        approval.tool,
+        approval.arguments,
+        approval.state,
+        approval.decision,
+        approval.request,
+    )
     return size_of_text(approval.call_id, *texts)

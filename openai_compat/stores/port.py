@@ -130,7 +130,8 @@ class Approval:
     """A tool call that waits for somebody's yes.
 
     `turn` is the response or completion that asked, `agent` the name of the agent, `digest` a hash of tool and
-    arguments, `state` the agent's own and `decision` what was decided, both JSON.
+    arguments. JSON are `state`, the agent's own, `decision`, and `request`: how the agent was asked, for the one who
+    goes on with the turn; None for APIs whose clients say it again.
     """
 
     id: str
@@ -146,6 +147,7 @@ class Approval:
     state: str = "null"
     status: Literal["pending", "approved", "denied", "expired"] = "pending"
     decision: str = "null"
+    request: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,7 +89,11 @@ FIRST = (
 ASKING_AGENTS = ("alter table oc_approval add column agent text not null default ''",)
 """Which agent has asked. Of what was asked before, nobody knows: it cannot be decided any more."""
 
-MIGRATIONS: Sequence[Sequence[str]] = (FIRST, ASKING_AGENTS)
+REQUESTS = ("alter table oc_approval add column request text",)
+"""How the agent was asked, which older versions keep in `state`. It stays there and is read there until it expires: an
+older version may still run beside this one, and PostgreSQL cannot take JSON apart that has `\\u0000` in it."""
+
+MIGRATIONS: Sequence[Sequence[str]] = (FIRST, ASKING_AGENTS, REQUESTS)
 """What makes version n + 1 of the schema out of version n."""
 
 

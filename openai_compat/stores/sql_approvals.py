@@ -11,7 +11,7 @@ from .port import Approval, Key
 from .sql_part import SqlPart
 from .sql_text import owned, string, string_or_none, text, text_or_none
 
-COLUMNS = "id, created, expires, turn, agent, call_id, conversation, tool, arguments, digest, state, status, decision"
+COLUMNS = "id, created, expires, turn, agent, call_id, conversation, tool, arguments, digest, state, status, decision, request"
 PENDING = "status = 'pending' and expires > {now}"
 READ = COLUMNS.replace(
     "status", "case when status = 'pending' and expires <= {now} then 'expired' else status end as status"
@@ -42,7 +42,8 @@ def ask(principal: str, approval: Approval) -> Transaction[None]:
     """A question that was written already, by a call whose answer was lost, stays as it is."""
     yield (
         f"""insert into oc_approval (principal, {COLUMNS})
-        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) on conflict (principal, id) do nothing""",
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+        on conflict (principal, id) do nothing""",
         (
             *owned(Key(principal, approval.id)),
             approval.created,
@@ -57,6 +58,7 @@ def ask(principal: str, approval: Approval) -> Transaction[None]:
             approval.state,
             approval.status,
             approval.decision,
+            approval.request,
         ),
     )
 
@@ -68,7 +70,8 @@ def read_approval(key: Key) -> Transaction[Approval | None]:
 
 
 def _approval(row: Row) -> Approval:
-    id_, created, expires, turn, agent, call_id, conversation, tool, arguments, digest, state, status, decision = row
+    id_, created, expires, turn, agent, call_id, conversation, tool, arguments, *rest = row
+    digest, state, status, decision, request = rest
     return Approval(
         id=string(id_),
         created=created,
@@ -83,6 +86,7 @@ def _approval(row: Row) -> Approval:
         state=state,
         status=status,
         decision=decision,
+        request=request,
     )
 
 
