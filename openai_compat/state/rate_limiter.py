@@ -43,7 +43,7 @@ class RateLimiter:
         return headers
 
     async def _allow(self, key: Key, rates: Rates) -> Allowance:
-        allowed = await self._shared.ask(partial(self._store.allow, key, rates.per_second, rates.at_once))
+        allowed = await self._shared.call(partial(self._store.allow, key, rates.per_second, rates.at_once))
         return allowed or await self._here.allow(key, rates.per_second, rates.at_once)
 
 

@@ -9,7 +9,7 @@ no connection and awaits nothing, so the same transactions run on every engine, 
 tests can cut them at any statement. A transaction is repeated from its beginning where the engine says so
 (serialization failure, deadlock), so it must not change anything outside.
 
-A transaction of one statement, or of several that need not happen together, is written `Stepwise(transaction)`: it needs
+A transaction of one statement, or of several that need not happen together, is written `Autocommit(transaction)`: it needs
 no `begin` and `commit`, which saves two round trips. `{now}` in a statement stands for the engine's clock in unix seconds.
 """
 

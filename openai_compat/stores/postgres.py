@@ -170,11 +170,11 @@ class PostgresEngine:
 class _Transaction:
     """A transaction on a connection. `in_doubt` while a statement that commits is under way."""
 
-    def __init__(self, connection: PoolConnection, limit: float, stepwise: bool) -> None:
+    def __init__(self, connection: PoolConnection, limit: float, autocommit: bool) -> None:
         self.connection = connection
         self.in_doubt = False
         self._limit = limit
-        self._stepwise = stepwise
+        self._autocommit = autocommit
         self._begun = False
 
     async def do(self, statements: Transaction[Result]) -> Result:
@@ -193,7 +193,7 @@ class _Transaction:
 
     async def _rows(self, sql: str, parameters: Sequence[Any]) -> Sequence[Row]:
         statement = _prepared(sql)
-        if not (self._begun or self._stepwise or statement.reads):
+        if not (self._begun or self._autocommit or statement.reads):
             await self.connection.execute("begin", timeout=self._limit)
             self._begun = True
         self.in_doubt = not (self._begun or statement.reads)
@@ -233,7 +233,7 @@ async def _acquired(pool: Pool) -> PoolConnection:
 async def _leave(pool: Pool, work: _Transaction, error: Exception) -> None:
     """Undo what was done, and give the connection back if it can be used again."""
     if silent(error) or work.connection.is_closed():
-        pool.distrust()
+        pool.invalidate_idle()
         await pool.discard(work.connection)
         return
     try:

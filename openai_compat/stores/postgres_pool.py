@@ -49,7 +49,7 @@ class Pool:
         connect: makes a connection.
         size: how many there may be.
         limit: seconds to wait for a connection.
-        crowded: the error with which a server refuses because it has too many connections.
+        too_many_connections: the error with which a server refuses because it has too many connections.
     """
 
     def __init__(
@@ -57,11 +57,11 @@ class Pool:
         connect: Callable[[], Awaitable[PoolConnection]],
         size: int,
         limit: float,
-        crowded: type[Exception],
+        too_many_connections: type[Exception],
     ) -> None:
         self._connect = connect
         self._limit = limit
-        self._crowded = crowded
+        self._too_many_connections = too_many_connections
         self._places: asyncio.LifoQueue[tuple[PoolConnection, float] | None] = asyncio.LifoQueue()
         for _ in range(size):
             self._places.put_nowait(None)
@@ -94,7 +94,7 @@ class Pool:
             return await self._connect()
         except BaseException as error:
             self._open -= 1
-            if not isinstance(error, self._crowded) or not self._open:
+            if not isinstance(error, self._too_many_connections) or not self._open:
                 raise
         connection = await self._acquire()
         self._places.put_nowait(None)
@@ -125,8 +125,8 @@ class Pool:
         self._open -= 1
         connection.terminate()
 
-    def distrust(self) -> None:
-        """One connection was lost: the unused ones will have been as well."""
+    def invalidate_idle(self) -> None:
+        """Close the idle connections: where one was lost, the others most likely are as well."""
         for connection in self._unused():
             self.cut(connection)
 

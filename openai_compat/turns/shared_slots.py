@@ -55,7 +55,7 @@ class SharedSlots:
         """Take as many slots, all or none. False if there are not so many."""
         wish, taken = PendingGrant(number), None
         try:
-            taken = await self._shared.ask(partial(self._ask, wish))
+            taken = await self._shared.call(partial(self._ask, wish))
         finally:
             if not taken:
                 wish.given_up = True

@@ -74,7 +74,7 @@ class Supervisor:
             ended = self._take_ended()
             if self._passed_on and not self._workers:
                 break
-            self._mourn(ended, reloads)
+            self._handle_exits(ended, reloads)
         return self._exit_code
 
     def _start(self, number: int) -> None:
@@ -117,7 +117,7 @@ class Supervisor:
         self._workers = [worker for worker in self._workers if worker not in ended]
         return ended
 
-    def _mourn(self, ended: list[subprocess.Popen[Any]], reloads: bool) -> None:
+    def _handle_exits(self, ended: list[subprocess.Popen[Any]], reloads: bool) -> None:
         for worker in ended if not self._passed_on else []:
             logger.error("worker %d ended with exit code %d", worker.pid, worker.returncode)
             if worker.returncode not in CANNOT_START:
