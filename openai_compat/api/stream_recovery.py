@@ -10,8 +10,8 @@ from contextlib import asynccontextmanager, suppress
 from functools import partial
 
 from ..errors import AgentError, InvalidRequest, NotFound, OpenAICompatError
-from ..state.conversations import Draft
 from ..state.degraded import give_back
+from ..state.draft import Draft
 from ..state.event_log import EventLogWriter
 from ..stores.port import Key, ResponseStatus, StoredResponse, TurnOutcome
 from ..wire.errors import error_frame

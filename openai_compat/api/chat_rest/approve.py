@@ -14,7 +14,7 @@ from ...backend import AgentRequest, Decision, Sampling
 from ...errors import NotFound, OpenAICompatError
 from ...policies.disconnect import Disconnect
 from ...state.approvals import Binding, Decisions, elsewhere, load_pending, request_of
-from ...state.conversations import Draft
+from ...state.draft import Draft
 from ...stores.port import Approval, Key
 from ...wire.chat_rest.forms import Pieces, Turned, TurnForm, Whole
 from ...wire.chat_rest.serialize import TurnRecord

@@ -8,7 +8,7 @@ from typing import Any
 
 from ...backend import AgentBackend, AgentRequest
 from ...state.approvals import Binding, Decisions, approval_records, record_decisions
-from ...state.conversations import Draft, stored_items, transcript
+from ...state.draft import Draft, stored_items, transcript
 from ...state.event_log import EventLogWriter
 from ...stores.port import Approval, ConversationTurn, TurnOutcome
 from ...turns.run import Delivery, TurnPlan

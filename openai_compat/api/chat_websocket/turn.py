@@ -19,7 +19,7 @@ from ...events import PendingCall
 from ...messages import Message, ToolMessage
 from ...reducer import LARGE, Reducer
 from ...state.approvals import Binding, Decisions, record_decisions, settings_of, superseded
-from ...state.conversations import Draft, extended
+from ...state.draft import Draft, extended
 from ...stores.port import Approval, TurnOutcome
 from ...turns.run import TurnPlan
 from ...turns.run_group import Taken
