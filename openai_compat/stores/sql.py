@@ -45,7 +45,7 @@ class SqlStore(SqlConversations, SqlResponses, SqlCompletions, SqlFiles, SqlAppr
     shared = True
 
     async def commit(self, outcome: TurnOutcome) -> bool:
-        """Write what a turn leaves behind, if `token` holds what it needs."""
+        """Write the outcome of a turn, if `token` holds its locks."""
         until = anyio.current_time() + COMMIT_PATIENCE
         while True:
             try:

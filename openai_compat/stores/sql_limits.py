@@ -1,4 +1,4 @@
-"""What counts over all processes: idempotency keys, slots and rate limits."""
+"""Idempotency keys, slots and rate limits in SQL, shared by all processes."""
 
 from __future__ import annotations
 

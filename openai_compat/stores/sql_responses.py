@@ -78,17 +78,17 @@ class SqlResponses(SqlPart):
 
     @atomic
     def end_response(self, principal: str, response: StoredResponse, events: Events | None) -> Transaction[bool]:
-        """Give a response whose process has died its outcome."""
+        """Set the outcome of a response whose process has died."""
         return _conclude(self.dialect, f"and {ABANDONED}", principal, response, events)
 
     @atomic
     def take_response(self, principal: str, response: StoredResponse, events: Events | None) -> Transaction[bool]:
-        """Give a running response its outcome, whoever holds it."""
+        """Set the outcome of a running response, whoever holds it."""
         return _conclude(self.dialect, "", principal, response, events)
 
     @autocommit
     def cancel(self, key: Key) -> Transaction[bool]:
-        """Ask for a response to be stopped: its process sees that when it renews the lease."""
+        """Request the cancellation of a response. Its process sees that when it renews the lease."""
         rows = yield (
             f"update oc_response set cancel = 1 where principal = $1 and id = $2 and {RUNNING} returning id",
             owned(key),
@@ -158,7 +158,7 @@ def add_events(key: Key, events: Events) -> Transaction[None]:
 def _conclude(
     dialect: Dialect, condition: str, principal: str, response: StoredResponse, events: Events | None
 ) -> Transaction[bool]:
-    """Give a running response an outcome from outside. The turn that holds it has lost."""
+    """Set the outcome of a running response from outside. The turn that holds it has lost."""
     key = Key(principal, response.id)
     rows = yield (
         f"select token from oc_response where principal = $1 and id = $2 and {RUNNING} {condition} {dialect.lock}",
