@@ -24,7 +24,7 @@ SETTINGS = {"auto_envvar_prefix": "OPENAI_COMPAT", "show_default": True, "max_co
 
 
 class Program(click.Group):
-    """A group whose commands tell in a sentence which extra they lack."""
+    """A group whose commands fail with a sentence if their extra is not installed."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command. Raises click.ClickException."""

@@ -60,6 +60,7 @@ async def load_pending(store: Store, bound: Binding, decisions: Mapping[str, Dec
     """
     approvals: dict[str, Approval] = {}
     for identifier in decisions:
+        # Everything is checked before the agent starts; `record_decisions` decides which request wins.
         found = await store.approval(Key(bound.principal, identifier))
         if found is None or found.conversation != bound.conversation:
             raise not_asked_here()

@@ -73,6 +73,7 @@ class ConversationLocks:
         before = request.messages[: len(request.messages) - len(request.new_messages)]
         said = await off_loop(partial(transcript, before), long=long)
         found = await self._store.find(principal, said) if before else None
+        # One that went on since belongs to another branch of the conversation: this request begins a new one.
         return found[0] if found is not None and found[1] else new_id("conv_")
 
     @property
@@ -101,14 +102,14 @@ class ConversationLocks:
             with anyio.move_on_after(self._queue):
                 while True:
                     await draft.woken(LOOK_AGAIN)
-                    if queue[0] is draft:
+                    if queue[0] is draft:  # only the first polls, so that the order stays
                         found = await self._store.begin(draft.key, draft.token, self._lease)
                         if found is not None:
                             return found
             return None
         finally:
             queue.remove(draft)
-            if queue:
+            if queue:  # whoever was woken and leaves instead has to pass it on
                 queue[0].wake()
             else:
                 del self._waiting[draft.key]
@@ -129,7 +130,7 @@ class ConversationLocks:
     async def _release(self, draft: Draft) -> None:
         try:
             await self._store.release(draft.key, draft.token)
-        finally:
+        finally:  # the next one may try even if the store is away: it will find out by itself
             self._leave(draft)
 
     def _leave(self, draft: Draft) -> None:

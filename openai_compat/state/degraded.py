@@ -84,14 +84,11 @@ class StoreFallback:
         try:
             answer = await with_timeout(operation, self._patience)
         except Unavailable:
-            self._failed()
+            if self._away_until is None:
+                logger.warning("the store does not answer: %s", self._meanwhile)
+            self._away_until = time.monotonic() + self._pause
             return None
         if self._away_until is not None:
             self._away_until = None
             logger.info("the store answers again")
         return answer
-
-    def _failed(self) -> None:
-        if self._away_until is None:
-            logger.warning("the store does not answer: %s", self._meanwhile)
-        self._away_until = time.monotonic() + self._pause

@@ -61,6 +61,7 @@ class Draft:
     def take_up(self, request: AgentRequest) -> None:
         """Append the request's new messages to the stored history."""
         history, waiting = _paired(parse_items(self.items))
+        # Clients that keep the history themselves send all of it again: only what follows the last reply is new.
         self._new = _new_items(waiting, request) if history else request.messages
         messages = _named((*history, *self._new))
         check_conversation(messages)
@@ -129,7 +130,7 @@ class Draft:
         """Wait for `wake`, at most `seconds`. Raises what the turn was interrupted with."""
         with anyio.move_on_after(seconds):
             await self._woken.wait()
-        self._woken = anyio.Event()
+        self._woken = anyio.Event()  # an anyio event cannot be cleared
         if self._stopped is not None:
             raise self._stopped
 
@@ -139,7 +140,7 @@ class Draft:
 
     async def close(self) -> None:
         """Unlock the conversation, whatever became of the turn."""
-        self._stop = None
+        self._stop = None  # the turn is over: an interrupt has nothing to stop any more
         await self._unlock(self)
 
     async def __aenter__(self) -> Self:
@@ -164,7 +165,7 @@ def transcript(messages: Sequence[Message]) -> str:
     for message in messages:
         if isinstance(message, UserMessage | AssistantMessage):
             said = f"{type(message).__name__}\0{without_drawings(message.text).strip()}\0"
-            digest.update(said.encode("utf-8", "surrogatepass"))
+            digest.update(said.encode("utf-8", "surrogatepass"))  # clients can send lone surrogates
     return digest.hexdigest()
 
 

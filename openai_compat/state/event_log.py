@@ -64,7 +64,7 @@ class EventLog:
         self._wake()
 
     def _wake(self) -> None:
-        self._more.set()
+        self._more.set()  # every reader waits for the event that it found, so all of them wake
         self._more = anyio.Event()
 
     @property
@@ -84,7 +84,7 @@ class EventLog:
 
     def batch(self) -> Events | None:
         """All frames that are not in the store yet, or None. Report them with `written` once they are."""
-        waiting = self._batches[self._written :]
+        waiting = self._batches[self._written :]  # those before stay for readers in this process
         return joined(waiting) if waiting else None
 
     def written(self, batch: Events) -> None:
@@ -113,8 +113,8 @@ class EventLog:
         the next frames were dropped and have to be read from the store.
         """
         while True:
-            more = self._more
-            waiting = self._batches[bisect_right(self._batches, after, key=_last) :]
+            more = self._more  # before the look at the batches: one that comes in between must not be missed
+            waiting = self._batches[bisect_right(self._batches, after, key=lambda batch: batch.last) :]
             if waiting and waiting[0].first > after + 1:
                 return
             if waiting:
@@ -127,10 +127,6 @@ class EventLog:
                     await more.wait()
                     continue
                 yield b"", after
-
-
-def _last(batch: Events) -> int:
-    return batch.last
 
 
 def joined(batches: Sequence[Events]) -> Events:
@@ -211,6 +207,7 @@ class EventLogWriter:
         """When the next batch is to be written (the event loop's time)."""
         if not self.log.unwritten:
             return math.inf
+        # While a batch is under way no other can be written: look again after PAUSE.
         return PAUSE + (anyio.current_time() if self._busy else self._flushed)
 
     @property
@@ -232,9 +229,9 @@ class EventLogWriter:
         if self._busy or not (full or anyio.current_time() >= self.due):
             return
         self._flushed = anyio.current_time()
-        if len(self._logs.copied) < AT_ONCE:
+        if len(self._logs.copied) < AT_ONCE:  # otherwise it is due again after PAUSE
             self._logs.copied.add(self._key)
-            self._copying = spawn(self._copy, f"event log {self._key.id}", self._over)
+            self._copying = spawn(self._copy, f"event log {self._key.id}", lambda: self._logs.copied.discard(self._key))
 
     async def _settle(self) -> None:
         if self._copying is not None:
@@ -252,9 +249,6 @@ class EventLogWriter:
         except Exception as error:
             self._failure.keep(error)
 
-    def _over(self) -> None:
-        self._logs.copied.discard(self._key)
-
     async def _append(self, batch: Events) -> None:
         if not await self._logs.store.append(self._key, self._token, batch):
             raise Conflict("Another process has taken this response.", code="turn_lost", should_retry=False)
@@ -271,6 +265,6 @@ class EventLogWriter:
         """All frames that are not in the store yet, and the last ones, for the commit to write. No batch follows."""
         numbered, last = self._numbered(frames)
         events = Events(self.log.last + 1, last, numbered.decode())
-        await self._settle()
+        await self._settle()  # a batch that is under way would be written twice
         waiting = self.log.batch()
         return events if waiting is None else joined([waiting, events])

@@ -43,6 +43,7 @@ class Leases:
 
     async def _beat(self) -> None:
         """Renew until no token is left. `hold` starts it again."""
+        # At least three renewals in a lease, so that one that fails does not lose it.
         pause, unreached = min(BEAT, self.seconds / 3), 0.0
         while self._stops:
             await anyio.sleep(pause)
@@ -53,8 +54,9 @@ class Leases:
                 unreached = 0.0
             except Unavailable as error:
                 unreached += pause
-                if unreached >= self.seconds:
-                    self._stop_all(error)
+                if unreached >= self.seconds:  # another process may have taken everything by now
+                    for token in list(self._stops):
+                        self._stop(token, error)
 
     async def _renew(self, tokens: list[str]) -> None:
         renewal = await self._store.renew(tokens, self.seconds)
@@ -69,7 +71,3 @@ class Leases:
         stop = self._stops.pop(token, None)
         if stop is not None:
             stop(error)
-
-    def _stop_all(self, error: OpenAICompatError) -> None:
-        for token in list(self._stops):
-            self._stop(token, error)

@@ -9,7 +9,7 @@ from ..backend import Principal
 from ..errors import RateLimited
 from ..policies.rates import Rates, RatesOf
 from ..stores.memory import MemoryStore
-from ..stores.port import Allowance, Key, Store
+from ..stores.port import Key, Store
 from .degraded import StoreFallback
 
 REQUESTS = "requests"
@@ -35,15 +35,12 @@ class RateLimiter:
         rates = self._rates(principal) if callable(self._rates) else self._rates
         if rates is None:
             return []
-        allowed = await self._allow(Key(principal.id, REQUESTS), rates)
+        limit = (Key(principal.id, REQUESTS), rates.per_second, rates.at_once)
+        allowed = await self._shared.call(partial(self._store.allow, *limit)) or await self._here.allow(*limit)
         headers = rates.headers(allowed.remaining, allowed.wait)
         if allowed.wait > 0:
             raise _limited(rates, allowed.wait, headers)
         return headers
-
-    async def _allow(self, key: Key, rates: Rates) -> Allowance:
-        allowed = await self._shared.call(partial(self._store.allow, key, rates.per_second, rates.at_once))
-        return allowed or await self._here.allow(key, rates.per_second, rates.at_once)
 
 
 def _limited(rates: Rates, wait: float, headers: list[tuple[str, str]]) -> RateLimited:

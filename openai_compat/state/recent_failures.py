@@ -44,7 +44,7 @@ class RecentFailures:
         if found is None or (now - found.told > self._policy.seconds and not again):
             self._kept.pop(key, None)
             return None
-        found.told = now
+        found.told = now  # a client that keeps retrying gets the failure until `longest`
         return found.replay
 
     def keep(self, key: Key, replay: Replay) -> None:

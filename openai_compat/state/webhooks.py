@@ -126,13 +126,14 @@ class _Sender:
     async def _deliver(self, delivery: _Delivery) -> None:
         wait, outcome = self._webhooks.wait, ""
         for attempt in range(1, self._webhooks.attempts + 1):
-            last = delivery.closing.is_set()
+            last = delivery.closing.is_set()  # one that began before the shutdown is followed by a last one
             outcome = await self._attempt(delivery)
             if outcome == "done":
                 return
             logger.info("webhook %s: attempt %d failed: %s", delivery, attempt, outcome)
             if outcome == str(GONE) or attempt == self._webhooks.attempts or last:
                 break
+            # Random, so that the events of an outage do not all come back at the same moment.
             with anyio.move_on_after(min(wait, LONGEST) * random.uniform(0.5, 1)):  # noqa: S311  (no secret)
                 await delivery.closing.wait()
             wait *= LONGER

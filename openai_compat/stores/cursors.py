@@ -29,10 +29,10 @@ def names_after(
     """
     if after is None:
         return names if order == "asc" else names[::-1]
-    if after == BEGINNING:
+    if after == BEGINNING:  # an empty cursor names nothing
         return None
     here, known = after, set(names)
-    while here not in known and here != BEGINNING:
+    while here not in known and here != BEGINNING:  # the one before may have been deleted as well
         before = gone(here)
         if before is None:
             return None

@@ -32,10 +32,11 @@ class MemoryStore(MemoryConversations, MemoryResponses, MemoryCompletions, Memor
 
     async def commit(self, outcome: TurnOutcome) -> bool:
         """Write the outcome of a turn, if `token` holds its locks."""
-        if outcome.token in self._ended:
+        if outcome.token in self._ended:  # a repeated commit, or a turn that has lost
             return self._ended[outcome.token]
         conversation = self._locked(outcome)
         response = self._held(outcome)
+        # Everything is checked before anything is written, and none of the awaits suspends.
         if conversation is False or response is False:
             return False
         if outcome.conversation is not None and isinstance(conversation, Kept):

@@ -117,6 +117,7 @@ class MemoryConversations(MemoryPart):
         """The conversation that once stood at this transcript."""
         self._sweep_conversations(principal)
         newest = None
+        # The newest first; one that still stands there wins.
         for identifier, kept in reversed(self._transcripts.get(Key(principal, transcript), {}).items()):
             if kept.transcripts[transcript] == kept.version:
                 return identifier, True
@@ -159,7 +160,7 @@ class MemoryConversations(MemoryPart):
         kept = self._known(key)
         if kept is None or item not in kept.items:
             return False
-        kept.before.pop(item, None)
+        kept.before.pop(item, None)  # an id can be added and deleted again
         kept.before[item] = one_before(item, kept.items)
         kept.size += ITEM - size_of_items(kept.items.pop(item))
         if len(kept.before) > MAX_GONE:
@@ -192,7 +193,7 @@ class MemoryConversations(MemoryPart):
             kept.size += ITEM * (turn.transcript not in kept.transcripts)
             kept.transcripts[turn.transcript] = kept.version
             standing = self._transcripts.setdefault(Key(principal, turn.transcript), {})
-            standing.pop(turn.id, None)
+            standing.pop(turn.id, None)  # to its end: the newest is looked at first
             standing[turn.id] = kept
         self._unlock(Key(principal, turn.id), kept)
 

@@ -38,7 +38,7 @@ class MemoryLimits(MemoryPart):
     async def claim(self, key: Key, request: str, token: str, lease: float = LEASE) -> Claim:
         """Claim an idempotency key."""
         self._sweep_claims(key.principal)
-        claimed = self._claims.get(key.principal, key.id)
+        claimed = self._claims.get(key.principal, key.id)  # of a running request it is held, and so never swept
         if claimed is None:
             self._claims.hold(key.principal, key.id, Claimed(request, token))
             return "taken"
@@ -82,7 +82,7 @@ class MemoryLimits(MemoryPart):
         self._rates.move_to_end(key)
         if len(self._rates) > MAX_RATES:
             self._rates.popitem(last=False)
-        return Allowance(0.0, int(room / each + 1e-9))
+        return Allowance(0.0, int(room / each + 1e-9))  # floating point may be just below a whole number
 
     def _sweep_claims(self, principal: str | None = None) -> int:
         return self._claims.pop_unused(self._clock() - max(self._ttl, DAY), principal)

@@ -50,6 +50,7 @@ class MemoryPart:
         self._clock = clock
         self._shares = Shares(max_bytes, min(max_bytes, max_bytes_per_principal))
         self._ended: OrderedDict[str, bool] = OrderedDict()
+        # Positions have bounds of their own: deleting must not displace data.
         places = Shares(64 * MAX_GONE * PLACE, MAX_GONE * PLACE)
         self._before: Table[str, str] = Table(places, MAX_GONE)
         self._make_tables()

@@ -102,7 +102,7 @@ def migrate(dialect: Dialect, migrations: Sequence[Sequence[str]] = MIGRATIONS) 
 
     Raises UnusableStore for the database of another program, or of a newer version of the library.
     """
-    yield dialect.exclusive, ()
+    yield dialect.exclusive, ()  # SQLite needs none: it has one writer at a time
     tables = yield dialect.tables, ()
     version = yield from _version({str(row[0]) for row in tables}, dialect)
     if version > len(migrations):

@@ -26,7 +26,7 @@ def size_of_text(*texts: str | None) -> int:
 
 def size_of_value(value: object) -> int:
     """Rough size of a JSON value in memory, in bytes."""
-    size, left = 0, [value]
+    size, left = 0, [value]  # not recursive, since JSON can be nested deeply
     while left:
         part = left.pop()
         if isinstance(part, str):
@@ -91,18 +91,17 @@ class Shares:
         """Drop rows until the bounds hold again, after `latest` was added."""
         while self.size_of(latest.principal) > self.each and self._drop(latest.principal, latest):
             pass
-        while self.size > self.total and self._drop(self._largest(latest.principal), latest):
-            pass
-
-    def _largest(self, latest: str) -> str:
-        """The principal who holds most; of several, `latest`."""
-        return max(self._sizes, key=lambda principal: (self._sizes[principal], principal == latest))
+        while self.size > self.total:
+            # The one who holds most pays, so that many small principals cannot be displaced by a large one.
+            largest = max(self._sizes, key=lambda principal: (self._sizes[principal], principal == latest.principal))
+            if not self._drop(largest, latest):
+                return
 
     def _drop(self, principal: str, latest: _Row[Any, Any]) -> bool:
         oldest = next(iter(self._rows[principal]))
         if oldest is latest:
             return False
-        oldest.table.pop(oldest.principal, oldest.id)
+        oldest.table.pop(oldest.principal, oldest.id)  # which calls `remove`
         return True
 
 
@@ -166,7 +165,7 @@ class Table(Generic[Id, Value]):
         row = self._row(principal, identifier)
         if row is not None:
             row.touched = touched
-            rows = self._resting[principal]
+            rows = self._resting[principal]  # dicts keep the order of insertion: the oldest is first
             rows[identifier] = rows.pop(identifier)
             self._shares.remove(row)
             self._shares.add(row)

@@ -49,8 +49,8 @@ class SqlStore(SqlConversations, SqlResponses, SqlCompletions, SqlFiles, SqlAppr
         until = anyio.current_time() + COMMIT_PATIENCE
         while True:
             try:
-                return await self._commit(outcome)
-            except UnusableStore:
+                return await self._commit(outcome)  # can be repeated: the row of its token goes in once
+            except UnusableStore:  # no retry helps
                 raise
             except Unavailable:
                 if anyio.current_time() > until:

@@ -46,6 +46,7 @@ class SqlConversations(SqlPart):
 
     async def begin(self, key: Key, token: str, lease: float = LEASE) -> Conversation | None:
         """Lock and read; None while another turn holds the lock."""
+        # Nearly always the lock is free, which takes one statement without a transaction.
         return await self._take_free(key, token, lease) or await self._take_over(key, token, lease)
 
     @autocommit_nosync
@@ -225,6 +226,7 @@ def add_items(key: Key, last: int, items: Sequence[Item]) -> Transaction[None]:
 
     One that was deleted counts as new.
     """
+    # One statement must not touch a row twice, so of several with the same id the last one counts.
     numbered = list(enumerate({item.id: item for item in items}.values(), last + 1))
     for start in range(0, len(numbered), ROWS_AT_ONCE):
         part = numbered[start : start + ROWS_AT_ONCE]

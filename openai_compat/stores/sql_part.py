@@ -89,6 +89,7 @@ def rows_after(
     if after is not None:
         bound = f"and n {'>' if order == 'asc' else '<'} (select n from {table} where principal = $1 and id = $2)"
         parameters.append(text(after))
+        # Deleted things keep their rows for a while, so `after` may be one of those.
         known = yield f"select 1 from {table} where principal = $1 and id = $2", owned(Key(principal, after))
         if not known:
             return None

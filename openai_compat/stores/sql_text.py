@@ -13,6 +13,7 @@ from typing import Any
 
 from .port import Item, Key
 
+# The backslash is escaped as well, so that the escapes can be told from text.
 _REFUSED = re.compile(r"[\0\\\ud800-\udfff]")
 _ESCAPED = re.compile(r"\\(....)")
 

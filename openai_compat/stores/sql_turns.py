@@ -53,7 +53,8 @@ def _add_turn(outcome: TurnOutcome, turn: ConversationTurn) -> Transaction[int]:
         (*owned(key), outcome.token, len(turn.items)),
     )
     if not rows:
-        yield from _over(outcome.token)
+        yield from _over(outcome.token)  # raises
+    # `last_item` was raised by this turn already: its items are numbered up to it.
     version: int = rows[0][0]
     last: int = rows[0][1]
     yield from add_items(key, last - len(turn.items), turn.items)

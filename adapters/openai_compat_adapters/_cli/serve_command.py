@@ -1,4 +1,4 @@
-"""What `openai-compat serve` does once its server is made: one process that serves, or a parent with workers."""
+"""Runs `openai-compat serve` with a server: in one process, or as the parent of workers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .serve_options import ServeOptions
 logger = logging.getLogger("openai_compat")
 
 PATIENCE = 5.0
-"""Seconds for the store's answer before anything is served."""
+"""Timeout of the store's check at startup, in seconds."""
 
 
 def run(server: Server, options: ServeOptions, warnings: Sequence[str], folder: Path) -> int:
@@ -89,7 +89,7 @@ def _check_store(server: Server) -> None:
         raise click.ClickException(error.message) from error
     except Unavailable:
         pass
-    except Exception as error:  # a driver's own, whose text may have a piece of the password in it
+    except Exception as error:  # a driver's own, whose text may have a part of the password in it
         text = f"The store's URL is not right ({type(error).__name__}); is its password percent-encoded?"
         raise click.ClickException(text) from error
 

@@ -1,4 +1,4 @@
-"""The values of `openai-compat serve`'s options, as they were given or by their defaults. See `options` for what each means."""
+"""The values of the options of `openai-compat serve`, which are explained in `options`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The server that the options of the command line describe."""
+"""Makes the server of the command line's options."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ OF_THE_PROGRAM = frozenset(
         "log_format",
     }
 )
-"""Options that say how to serve; all others are settings of the server itself."""
+"""Options of the program; all others are settings of the Server."""
 
 
 def make_server(agents: Server | Agents, options: ServeOptions, ctx: click.Context) -> Server:
-    """The server that the options describe. A ready one takes none of them: raises click.UsageError."""
+    """Make the server of the options. Raises click.UsageError, also for options that a loaded Server cannot take."""
     if isinstance(agents, Server):
         names = [name for name in ctx.params if name not in OF_THE_PROGRAM and given(name, ctx)]
         if names:
@@ -144,7 +144,7 @@ def _webhooks(urls: Sequence[str], variable: str | None) -> list[Webhooks]:
     if not secret:
         text = f"The environment variable {variable}, which should hold the webhooks' secret, is not set."
         raise click.UsageError(text)
-    from ..webhooks import http_post  # noqa: PLC0415  (needs httpx2, which serving does not)
+    from ..webhooks import http_post  # noqa: PLC0415  (only webhooks need httpx2)
 
     return [Webhooks(urls, secret=secret, post=http_post)]
 
@@ -158,7 +158,7 @@ def _chosen(agents: dict[str, AgentBackend], name: str | None) -> dict[str, Agen
 
 
 def given(name: str, ctx: click.Context) -> bool:
-    """Whether an option was set by the user, and not by its default."""
+    """Return whether the user has set an option."""
     return ctx.get_parameter_source(name) in (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
 
 
