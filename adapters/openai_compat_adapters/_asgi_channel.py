@@ -20,7 +20,7 @@ class AsgiChannel:
         self._asgi_send = send
 
     async def accept(self, headers: RawHeaders, subprotocol: str | None = None) -> None:
-        """Begin."""
+        """Accept the WebSocket."""
         await self._send({"type": "websocket.accept", "headers": list(headers), "subprotocol": subprotocol})
 
     async def refuse(self, status: int, headers: RawHeaders, body: bytes) -> None:
@@ -51,5 +51,5 @@ class AsgiChannel:
     async def _send(self, message: Message) -> None:
         try:
             await self._asgi_send(message)
-        except (OSError, RuntimeError):  # what servers raise who have closed by themselves meanwhile
+        except (OSError, RuntimeError):  # raised by servers that have closed the connection meanwhile
             raise ClientDisconnected from None

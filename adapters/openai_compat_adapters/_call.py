@@ -1,4 +1,4 @@
-"""One request handed to a server in this process, for the adapters that have no ASGI server around them."""
+"""In-process requests, for adapters without an ASGI server."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from openai_compat.http import ClientDisconnected, ClientTooSlow, HttpRequest, R
 
 
 class InProcessCall:
-    """A request being answered: its messages as they come. Closing it is "the client left". Made on an event loop."""
+    """A running request; its messages can be received as they come. Closing it is a disconnect. Create it in an event loop."""
 
     def __init__(self, server: Server, request: HttpRequest) -> None:
         self.thread = threading.get_ident()
@@ -26,7 +26,7 @@ class InProcessCall:
         self._task = spawn(self._run, "request", lambda: None)
 
     async def _run(self) -> None:
-        # In both cases the reader sees an answer that is cut short, or has left itself.
+        # In both cases the reader gets an answer that is cut short, or has closed it.
         async with self._send:
             with suppress(ClientTooSlow, ClientDisconnected):
                 await self._server.handle(self._request, self._forward)
@@ -46,7 +46,7 @@ class InProcessCall:
             return None
 
     async def aclose(self) -> None:
-        """Cancel what still runs; it has ended when this returns."""
+        """Cancel the request, and wait until it has ended."""
         with anyio.CancelScope(shield=True):
             self._receive.close()
             if not self._task.done:
@@ -55,15 +55,12 @@ class InProcessCall:
 
 
 class BlockingCall:
-    """The same for a blocking caller: an event loop in a thread beside is leased until `close`.
-
-    The lease is also given back when this object is collected, or the interpreter exits: one that is kept would hang
-    the interpreter at its end.
-    """
+    """An InProcessCall for blocking callers. It runs in an event loop in another thread, leased until `close`."""
 
     def __init__(self, portals: BlockingPortalProvider, server: Server, request: HttpRequest) -> None:
         self._portal = portals.__enter__()
         self._call = self._portal.call(_make, server, request)
+        # Also closed when it is collected and at exit: a lease that is kept would hang the interpreter at its end.
         self.close: Callable[[], object] = weakref.finalize(self, _leave, portals, self._portal, self._call)
 
     def receive(self, seconds: float | None = None) -> ResponseStart | ResponseBody | None:
@@ -76,7 +73,7 @@ async def _make(server: Server, request: HttpRequest) -> InProcessCall:
 
 
 def _leave(portals: BlockingPortalProvider, portal: BlockingPortal, call: InProcessCall) -> None:
-    if threading.get_ident() == call.thread:  # collected as garbage on the loop's own thread, which must not block
+    if threading.get_ident() == call.thread:  # collected in the loop's own thread, which must not block
         threading.Thread(target=_leave, args=(portals, portal, call), daemon=True).start()
         return
     portal.call(call.aclose)

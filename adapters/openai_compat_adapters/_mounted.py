@@ -1,4 +1,4 @@
-"""Where an ASGI application is mounted, whoever mounts it."""
+"""The mount point of an ASGI application, in any framework."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from starlette.types import Scope
 
 
 def split_path(scope: Scope) -> tuple[str, str]:
-    """The mount point, and the path below it.
+    """Split a scope's path into the mount point and the path below it.
 
-    By ASGI the path begins with `root_path`. It does not where a proxy has taken off the first part of that, which
-    Starlette calls `app_root_path`. Litestar and others take the mount point off the path by themselves, and may
-    not tell: `raw_path` is then longer than the path.
+    In ASGI the path begins with `root_path`, except where a proxy has removed its first part, which Starlette calls
+    `app_root_path`. Litestar and others remove the mount point from the path without setting `root_path`; `raw_path`
+    is then longer than the path.
     """
     path: str = scope["path"]
     root: str = scope.get("root_path", "").rstrip("/")

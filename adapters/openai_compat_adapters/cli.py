@@ -11,12 +11,12 @@ from openai_compat.package import MissingExtra, needs
 with needs("the command line"):
     import click
 
-    from ._cli import options as serve_options
     from ._cli.grouped_options import GroupedCommand
     from ._cli.load_agents import TEAM_FILE, load, team_file, warnings_of
     from ._cli.log_format import log_to_stderr
-    from ._cli.options import LEVELS
+    from ._cli.options import ACCESS, AGENTS, APIS, CONVERSATIONS, LEVELS, LIMITS, PROCESS, STATE
     from ._cli.pool_agents import backend_maker
+    from ._cli.serve_options import ServeOptions
     from ._cli.server_from_options import given, make_server
     from ._cli.values import base_url, start_folder
 
@@ -24,7 +24,7 @@ SETTINGS = {"auto_envvar_prefix": "OPENAI_COMPAT", "show_default": True, "max_co
 
 
 class Program(click.Group):
-    """A group whose commands tell in a sentence which extra they lack."""
+    """A group whose commands fail with a sentence if their extra is not installed."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command. Raises click.ClickException."""
@@ -50,15 +50,15 @@ def main() -> None:
 
 @main.command(cls=GroupedCommand, context_settings=SETTINGS)
 @click.argument("targets", metavar="[[NAME=]MODULE[:ATTR] | FILE.toml]...", nargs=-1)
-@serve_options.AGENTS
-@serve_options.PROCESS
-@serve_options.ACCESS
-@serve_options.APIS
-@serve_options.STATE
-@serve_options.CONVERSATIONS
-@serve_options.LIMITS
+@AGENTS
+@PROCESS
+@ACCESS
+@APIS
+@STATE
+@CONVERSATIONS
+@LIMITS
 @click.pass_context
-def serve(ctx: click.Context, /, **o: Any) -> None:
+def serve(ctx: click.Context, /, **values: Any) -> None:
     """Serve agents as models of the OpenAI API, until Ctrl-C or SIGTERM.
 
     ATTR is an agent, a mapping of agents by name, or a Server; without it, it is looked for in the module. MODULE may
@@ -78,12 +78,13 @@ def serve(ctx: click.Context, /, **o: Any) -> None:
     with needs("openai-compat serve", "serve"):
         from ._cli.serve_command import run  # noqa: PLC0415  (chatting needs no uvicorn)
 
-    targets = o["targets"] or team_file()
+    options = ServeOptions(**values)
+    targets = options.targets or team_file()
     if not targets:
         raise click.UsageError(f"Say what to serve: MODULE:ATTR or FILE.toml. There is no {TEAM_FILE} here.")
-    make = backend_maker(o["max_idle_runtimes"], asked_for=given("max_idle_runtimes", ctx))
+    make = backend_maker(options.max_idle_runtimes, asked_for=given("max_idle_runtimes", ctx))
     agents = load(targets, make)
-    sys.exit(run(make_server(agents, ctx), o, warnings_of(agents), start_folder(ctx)))
+    sys.exit(run(make_server(agents, options, ctx), options, warnings_of(agents), start_folder(ctx)))
 
 
 @main.command(context_settings=SETTINGS)
@@ -93,7 +94,9 @@ def serve(ctx: click.Context, /, **o: Any) -> None:
 @click.option("--api-key", metavar="KEY", help="The server's key.")
 @click.option("-m", "--message", metavar="TEXT", help="Ask this, show the answer, and end.")
 @click.option("--log-level", type=LEVELS, default="critical", help="What is told on stderr; `error` shows tracebacks.")
-def chat(target: str | None, url: str | None, model: str | None, message: str | None, **o: Any) -> None:
+def chat(
+    *, target: str | None, url: str | None, model: str | None, api_key: str | None, message: str | None, log_level: str
+) -> None:
     """Talk to an agent: in this process, or to one that is served.
 
     Ctrl-C stops an answer, Ctrl-D ends the conversation. What is piped in is one message. Where nobody is named,
@@ -115,8 +118,8 @@ def chat(target: str | None, url: str | None, model: str | None, message: str | 
     agents = load(targets) if url is None else None
     for warning in warnings_of(agents):
         click.echo(warning, err=True)
-    client = connect(url or "", o["api_key"]) if agents is None else in_process(agents, o["api_key"])
-    log_to_stderr(o["log_level"])
+    client = connect(url or "", api_key) if agents is None else in_process(agents, api_key)
+    log_to_stderr(log_level)
     hint = "" if url is not None else " (--log-level error shows why)"
     conversation = Chat(client, model or only_model(client), hint)
     if message is None and sys.stdin.isatty():

@@ -29,6 +29,6 @@ def async_openai(server: Server, **options: Any) -> openai.AsyncOpenAI:
 
 
 def sync_openai(server: Server, **options: Any) -> openai.OpenAI:
-    """An `openai.OpenAI` that talks to `server`; the server runs on an event loop in a thread beside."""
+    """An `openai.OpenAI` that talks to `server`, which runs in an event loop in another thread."""
     http_client = httpx2.Client(transport=SyncTransport(server))
     return openai.OpenAI(http_client=http_client, **DEFAULTS | options)

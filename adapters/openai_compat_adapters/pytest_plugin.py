@@ -1,6 +1,6 @@
 """The pytest plugin: `pytest --openai-compat package.module:agent`, and the fixtures `served` and `golden`.
 
-It is loaded into every pytest run where the package is installed, so it imports nothing but pytest until it is used.
+pytest loads it wherever the package is installed, so it imports nothing but pytest until it is used.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config
 
 
 class Given(pytest.Module):
-    """The module that a user did not have to write: one subclass of Conformance."""
+    """A generated test module with one subclass of Conformance."""
 
     def _getobj(self) -> ModuleType:
         module = ModuleType("given")
@@ -84,7 +84,7 @@ def _suite(target: str, folder: str, config: pytest.Config) -> type[Any]:
 
 
 def _split(url: str) -> tuple[str, str]:
-    """Where a server is, and the path of its API, the usual one if there is none."""
+    """Split a URL into the server's origin and the path of its API; /v1 by default."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc}", parts.path.rstrip("/") or "/v1"
 
@@ -94,7 +94,7 @@ def _is_suite(thing: object, base: type[Any]) -> bool:
 
 
 def _load(target: str, folder: str) -> Any:
-    """What `module:name` means. Raises pytest.UsageError, which says what was wrong with it."""
+    """Import `module:name`. Raises pytest.UsageError."""
     name, _, attribute = target.partition(":")
     if not name or not attribute:
         raise pytest.UsageError(f"--openai-compat takes MODULE:NAME or a URL, not {target!r}")
@@ -110,7 +110,7 @@ def _load(target: str, folder: str) -> Any:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Put a failed check's docstring under it: why it matters, and how to mend it."""
+    """Add a failed check's docstring to its report: why it matters, and how to fix it."""
     report = yield
     conformance = sys.modules.get("openai_compat.testing.conformance")
     suite = getattr(item, "cls", None)

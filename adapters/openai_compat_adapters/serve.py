@@ -1,4 +1,4 @@
-"""The server as a program: uvicorn with HTTP/1.1 made robust, and an end that lets running turns finish.
+"""The server as a program: uvicorn with hardened HTTP/1.1, and a shutdown that lets running turns finish.
 
 serve(server, listen(server, "127.0.0.1", 8083))         until SIGTERM or Ctrl-C
 """
@@ -25,28 +25,28 @@ with needs(__name__, "serve"):
     from .starlette import endpoint
 
 HEAD_BYTES = 64 * 1024
-"""The longest head that a request may have; a longer one is answered with 431."""
+"""Longest head of a request; a longer one gets 431."""
 
 
 def listen(server: Server, host: str, port: int, *, proxy_auth: bool = False) -> socket.socket:
     """A listening socket; port 0 takes a free one.
 
-    With `proxy_auth` it is taken for granted that others reach it only through a proxy that knows who they are. Raises
-    OSError if the address cannot be had, ValueError if, without that, others than this machine could reach a server
-    that has no key.
+    `proxy_auth` says that other machines reach the server only through a proxy that authenticates them. Raises OSError
+    if the address cannot be bound, and ValueError if, without `proxy_auth`, other machines could reach a server that
+    has no key.
     """
     if isinstance(server.auth, OpenAccess) and not proxy_auth and not is_loopback(host):
         raise ValueError(f"Without an API key the server listens on this machine only (127.0.0.1), not on {host}.")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.create_server((host, port), family=family, backlog=2048)
-    # Connections inherit it. asyncio would turn Nagle's delay off itself, but not on a socket made without a protocol
-    # number; with it, every answer on a kept-alive connection, whose head and body are two writes, is 40 ms late.
+    # Connections inherit this. asyncio turns Nagle's algorithm off by itself, but not for a socket without a protocol
+    # number; with it, an answer on a kept-alive connection is 40 ms late, since its head and body are two writes.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach `host`."""
+    """Return whether only this machine can reach `host`."""
     with suppress(ValueError):
         return ipaddress.ip_address(host).is_loopback
     return host == "localhost"
@@ -63,8 +63,8 @@ def serve(
 ) -> None:
     """Serve until SIGTERM or SIGINT, then drain.
 
-    Takes the process over: it has to be called in the main thread, keeps the signals, and ends the process 3 seconds
-    after it has returned, or 10 after the grace period, or 1.5 after a second signal, whatever runs then.
+    It owns the process: call it in the main thread. It handles the signals, and ends the process 3 seconds after it
+    has returned, 10 after the grace period, or 1.5 after a second signal, whatever still runs.
 
     Args:
         server: what to serve.

@@ -3,7 +3,7 @@
     app = create_app(server)                         a whole app: uvicorn hello:app
     app.mount("/ai", endpoint(server))               below a prefix of an app you have
 
-ASGI is small enough to be spoken directly; Starlette is there to be mounted into, and for its lifespan.
+Requests are handled in plain ASGI; Starlette provides the app to mount into, and the lifespan.
 """
 
 from __future__ import annotations
@@ -35,22 +35,22 @@ __all__ = ("create_app", "endpoint")
 def create_app(server: Server) -> Starlette:
     """A Starlette application that serves nothing else, and drains the server when it ends."""
     app = _Application(lifespan=lambda app: _lifespan(server))
-    app.router.default = endpoint(server)  # no routes to look through: what Starlette does with all it has no route for
+    app.router.default = endpoint(server)  # without routes, this is where every request goes
     return app
 
 
 @asynccontextmanager
 async def _lifespan(server: Server) -> AsyncGenerator[None]:
     async with server.lifespan():
-        # What is loaded by now stays. Left to the collector, it is looked through again and again, for milliseconds at a
-        # time: a third of the time of a request with a long history.
+        # All that is loaded by now stays. The collector would go through it again and again, for milliseconds at a time:
+        # a third of the time of a request with a long history.
         gc.collect()
         gc.freeze()
         yield
 
 
 class _Application(Starlette):
-    """Starlette without its error middlewares, as long as nobody adds others: the server answers every error itself."""
+    """Starlette without its error middlewares, unless others are added: the server answers every error itself."""
 
     def build_middleware_stack(self) -> ASGIApp:
         plain = not self.user_middleware and not self.exception_handlers
@@ -76,12 +76,12 @@ def endpoint(server: Server) -> ASGIApp:
 
 
 async def _exchange(server: Server, scope: Scope, receive: Receive, send: AsgiSend) -> None:
-    """Answer one request. Once its body is read, a task beside it waits for the client to leave."""
+    """Answer one request. Once its body is read, a task waits for the client's disconnect."""
     watching: list[Task] = []
     with anyio.CancelScope() as answering:
 
         async def left() -> None:
-            """The body is over, so the next message is that the client has left. Nobody else reads from now on."""
+            """Cancel the answer when the client disconnects: after the body, that is the only message to come."""
             await receive()
             answering.cancel()
 
@@ -96,7 +96,7 @@ async def _exchange(server: Server, scope: Scope, receive: Receive, send: AsgiSe
             watching.append(spawn(left, "client", _nothing))
 
         try:
-            # ASGI has no word for cutting a connection: servers do it when an answer is left unfinished.
+            # ASGI cannot cut a connection: servers do so when an answer is left unfinished.
             with suppress(ClientDisconnected, ClientTooSlow):
                 await server.handle(_request(scope, body()), _sender(send))
         finally:
@@ -105,7 +105,7 @@ async def _exchange(server: Server, scope: Scope, receive: Receive, send: AsgiSe
 
 
 async def _connection(server: Server, scope: Scope, receive: Receive, send: AsgiSend) -> None:
-    """Serve one WebSocket. A server whose application returns without closing it cuts it."""
+    """Serve one WebSocket. ASGI servers cut one that the application has not closed when it returns."""
     if (await receive())["type"] == "websocket.connect":
         with suppress(ClientTooSlow):
             await server.connect(_request(scope, _no_body()), AsgiChannel(scope, receive, send))
@@ -117,7 +117,7 @@ async def _no_body() -> AsyncIterator[bytes]:
 
 
 def _nothing() -> None:
-    """The watcher's end concerns nobody."""
+    """The watcher's end needs no handling."""
 
 
 def _request(scope: Scope, body: AsyncIterator[bytes]) -> HttpRequest:
@@ -131,7 +131,7 @@ def _sender(send: AsgiSend) -> Send:
     async def forward(message: ResponseStart | ResponseBody) -> None:
         try:
             await send(_asgi(message))
-        except OSError:  # since ASGI 2.4 a server may say by this that the client has left
+        except OSError:  # since ASGI 2.4 this may mean that the client has disconnected
             raise ClientDisconnected from None
 
     return forward

@@ -1,4 +1,4 @@
-"""Real openai clients on an agent in the same process, and recordings of what they say to each other.
+"""Real openai clients of an agent in the same process, and recordings of their exchanges.
 
 ```python
 with served(agent) as hello:
@@ -39,8 +39,8 @@ class ServedClient:
 
     Attributes:
         server: the server; its agents are watched.
-        client: an `openai.OpenAI`. The server runs on an event loop in a thread beside.
-        async_client: an `openai.AsyncOpenAI`. The server runs on the caller's event loop.
+        client: an `openai.OpenAI`. The server runs in an event loop in another thread.
+        async_client: an `openai.AsyncOpenAI`. The server runs in the caller's event loop.
         watched: the agents by model name.
     """
 
@@ -51,7 +51,7 @@ class ServedClient:
 
     @property
     def runs(self) -> list[Run]:
-        """Every run of every agent; those of one agent in order."""
+        """All runs of all agents; those of one agent in order."""
         return [run for agent in self.watched.values() for run in agent.runs]
 
 
@@ -61,8 +61,8 @@ def served(
 ) -> Generator[ServedClient]:
     """Serve an agent, several by name, or a Server; `options` are those of Server.
 
-    With `recording`, what the clients send and get is added to it. Leaving it closes the plain client; the other one
-    holds nothing that needs to be closed.
+    With `recording`, the clients' exchanges are added to it. At the end the plain client is closed; the async client
+    has nothing to close.
     """
     server = agent if isinstance(agent, Server) else Server(agent, **options)
     server = wrapped(server, Watched)
@@ -84,7 +84,7 @@ class UrlTarget:
         self._origin = origin.rstrip("/")
 
     async def answer(self, request: HttpRequest, send: Send, left: anyio.Event) -> None:
-        """Send the request over a connection of its own, which is closed when the client leaves."""
+        """Send the request over a new connection, which is closed when the client disconnects."""
         headers = [(name, value) for name, value in request.headers if name not in OF_THE_CONNECTION]
         content = b"".join([piece async for piece in request.body])
         url = f"{self._origin}{request.path}{f'?{request.query}' if request.query else ''}"
@@ -113,13 +113,13 @@ class UrlTarget:
 
 
 OF_THE_CONNECTION = frozenset({b"host", b"content-length"})
-"""Headers that are written anew for the connection."""
+"""Headers that httpx2 writes itself."""
 
 
 class RecordingTransport(httpx2.AsyncBaseTransport, httpx2.BaseTransport):
-    """Adds every exchange over another transport to a recording: of this process, or of any server on the network.
+    """Adds every exchange over another transport, to this process or a server on the network, to a recording.
 
-    An exchange is added when its answer has ended, or was left.
+    An exchange is added when its answer has ended or was closed.
     """
 
     def __init__(self, inner: httpx2.AsyncBaseTransport | httpx2.BaseTransport, recording: Recording) -> None:
@@ -127,12 +127,12 @@ class RecordingTransport(httpx2.AsyncBaseTransport, httpx2.BaseTransport):
         self._recording = recording
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        """Send `request` on."""
+        """Forward `request`."""
         await request.aread()
         return self._recorded(request, await self._inner.handle_async_request(request))
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
-        """Send `request` on."""
+        """Forward `request`."""
         request.read()
         return self._recorded(request, self._inner.handle_request(request))
 
@@ -176,7 +176,7 @@ class _RecordedBody(httpx2.AsyncByteStream, httpx2.SyncByteStream):
 
 
 def replaying(recording: Recording) -> httpx2.MockTransport:
-    """A transport, plain and async, that answers as recorded; a request that is not there raises LookupError."""
+    """A transport, plain and async, that replays a recording. An unknown request raises LookupError."""
 
     def answer(request: httpx2.Request) -> httpx2.Response:
         path = request.url.raw_path.decode("ascii")

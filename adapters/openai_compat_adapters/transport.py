@@ -1,8 +1,8 @@
-"""httpx2 transports onto a server in the same process: no socket, live streams, closing one stops the agent.
+"""httpx2 transports to a server in the same process, without a socket. Streams are live; closing one stops the agent.
 
     httpx2.AsyncClient(transport=AsyncTransport(server), base_url="http://localhost")
 
-httpx2's own ASGITransport keeps the whole answer back until it is complete, so streams cannot be seen through it.
+httpx2's own ASGITransport returns an answer only when it is complete, so it cannot stream.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ("AsyncTransport", "SyncTransport")
 
 
 class AsyncTransport(httpx2.AsyncBaseTransport):
-    """Hands requests to a server. Read timeouts are kept: the time until the head, and between pieces."""
+    """Hands requests to a server. Read timeouts apply: until the head arrives, and between pieces of the body."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
@@ -41,7 +41,7 @@ class AsyncTransport(httpx2.AsyncBaseTransport):
 
 
 class SyncTransport(httpx2.BaseTransport):
-    """The same for blocking clients; the server runs on an event loop in a thread beside."""
+    """An AsyncTransport for blocking clients. The server runs in an event loop in another thread."""
 
     def __init__(self, server: Server) -> None:
         self._server = server

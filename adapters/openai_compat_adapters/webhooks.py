@@ -31,5 +31,5 @@ async def http_post(url: str, headers: Headers, body: bytes) -> int:
 
 @functools.cache
 def _certificates() -> ssl.SSLContext:
-    """Reading them takes long."""
+    # Cached: reading them takes long.
     return httpx2.create_ssl_context()

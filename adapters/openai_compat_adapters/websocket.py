@@ -1,8 +1,8 @@
 """A WebSocket to a server in the same process, without a socket.
 
 async with connect(server, "/v1/responses") as websocket:
-await websocket.send('{"type": "response.create", "model": "agent", "input": "hi"}')
-frame = await websocket.receive()
+    await websocket.send('{"type": "response.create", "model": "agent", "input": "hi"}')
+    frame = await websocket.receive()
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ("Closed", "Refused", "WebSocket", "connect")
 
 
 class Refused(Exception):
-    """The server has answered with an ordinary HTTP response."""
+    """The server has refused the WebSocket with an HTTP response."""
 
     def __init__(self, status: int, headers: RawHeaders, body: bytes) -> None:
         super().__init__(f"the server has refused the WebSocket with {status}")
@@ -39,19 +39,19 @@ class Closed(Exception):
 
 
 class WebSocket:
-    """The client's end. It reads nothing ahead: a client that does not receive keeps the server waiting."""
+    """The client's end. Nothing is buffered: the server waits for a client that does not receive."""
 
     def __init__(self, channel: _Channel) -> None:
         self._channel = channel
 
     @property
     def headers(self) -> dict[str, str]:
-        """The headers with which the server has accepted."""
+        """The headers of the server's handshake."""
         return {name.decode("latin-1"): value.decode("latin-1") for name, value in self._channel.headers}
 
     @property
     def subprotocol(self) -> str | None:
-        """What the server has chosen of the subprotocols that were offered."""
+        """The subprotocol that the server has chosen."""
         return self._channel.subprotocol
 
     async def send(self, frame: Frame) -> None:
@@ -69,7 +69,7 @@ class WebSocket:
             raise Closed(*self._channel.closed) from None
 
     async def close(self) -> None:
-        """Leave. What the server did for this client has ended when this returns."""
+        """Disconnect, and wait until the server has ended this connection."""
         await self._channel.leave()
 
 
@@ -77,7 +77,7 @@ class WebSocket:
 async def connect(
     server: Server, path: str = "/v1/responses", *, query: str = "", headers: Mapping[str, str] | None = None
 ) -> AsyncGenerator[WebSocket]:
-    """A WebSocket to `server`, closed in the end. Raises Refused."""
+    """Open a WebSocket to `server`, and close it at the end. Raises Refused."""
     fields = {"host": "localhost", "connection": "upgrade", "upgrade": "websocket", **(headers or {})}
     raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in fields.items()]
     channel = _Channel()
@@ -97,7 +97,7 @@ async def _no_body() -> AsyncIterator[bytes]:
 
 
 class _Channel:
-    """The server's end, and what both share."""
+    """The server's end, and the state of both."""
 
     def __init__(self) -> None:
         self.to_server, self._incoming = anyio.create_memory_object_stream[Frame](0)

@@ -2,9 +2,9 @@
 
     application = create_wsgi_app(server)            gunicorn hello:application
 
-The core runs on an event loop in a thread of its own, leased for each response: it is there while something is
-answered, and nothing is left behind at interpreter exit. Streams are live: each piece is handed on as it is written.
-WSGI tells nobody that a client has left; its server finds out by writing, which the heartbeat sees to.
+The core runs in an event loop in a thread of its own, which exists while there are responses, so that none is left at
+interpreter exit. Streams are live: each piece is passed on as it is written. WSGI does not report disconnects; the WSGI
+server notices them when it writes, and heartbeats make sure that it does.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ PIECE = 64 * 1024
 
 
 def create_wsgi_app(server: Server) -> WSGIApplication:
-    """A WSGI application. It can be mounted below a prefix: the path it sees is `PATH_INFO`."""
+    """A WSGI application. Below a prefix it serves the path in `PATH_INFO`."""
     portals = BlockingPortalProvider()
 
     def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -41,7 +41,7 @@ def create_wsgi_app(server: Server) -> WSGIApplication:
         if not isinstance(start, ResponseStart):
             call.close()
             raise ConnectionAbortedError("the request ended before it could be answered")
-        # PEP 3333 leaves the connection to the WSGI server: applications must not send such headers.
+        # The connection belongs to the WSGI server: PEP 3333 forbids applications to send these headers.
         fields = [(name, value) for name, value in start.headers if name not in HOP_BY_HOP]
         headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in fields]
         start_response(f"{start.status} {responses.get(start.status, 'Error')}", headers)
@@ -51,7 +51,7 @@ def create_wsgi_app(server: Server) -> WSGIApplication:
 
 
 class _Body:
-    """The answer's body, pulled by the WSGI server's thread. Closing it early is "the client left"."""
+    """The answer's body, read by the WSGI server's thread. Closing it early is a disconnect."""
 
     def __init__(self, call: BlockingCall) -> None:
         self._call = call
@@ -66,7 +66,7 @@ class _Body:
         raise ConnectionAbortedError("the answer was cut short")  # so that the WSGI server cuts the connection
 
     def close(self) -> None:
-        """Stop what still runs. WSGI servers call this on every path, also when the client has gone."""
+        """Stop the request. WSGI servers always call this, also after a disconnect."""
         self._call.close()
 
 

@@ -16,7 +16,7 @@ from ..policies.failures import ReplayFailures
 from ..policies.limits import Limits
 from ..policies.rates import RatesOf
 from ..providers.port import ProviderControl
-from ..state.conversations import ConversationLocks
+from ..state.conversation_locks import ConversationLocks
 from ..state.event_log import EventLogs
 from ..state.leases import Leases
 from ..state.maintenance import StoreMaintenance

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 from ..errors import Conflict, NotFound
 from ..policies.content import check_content_type
-from ..state.conversations import stored_items
 from ..state.degraded import give_back
+from ..state.draft import stored_items
 from ..stores.port import Conversation, ConversationTurn, Key, TurnOutcome
 from ..turns.run import commit
 from ..wire.body import parse_object, validate

@@ -23,7 +23,7 @@ from ..policies.housekeeping import Housekeeping
 from ..policies.limits import Deadlines, Limits
 from ..policies.messages import MessagePolicy
 from ..providers.port import ChosenProvider, ProviderControl
-from ..state.conversations import ConversationLocks
+from ..state.conversation_locks import ConversationLocks
 from ..state.event_log import EventLogs
 from ..state.leases import Leases
 from ..state.maintenance import StoreMaintenance

@@ -9,8 +9,8 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
 
 from ..errors import AgentError, InvalidRequest, NotFound, OpenAICompatError
-from ..state.conversations import Draft
 from ..state.degraded import give_back
+from ..state.draft import Draft
 from ..state.event_log import EventLogWriter
 from ..stores.port import Key, ResponseStatus, StoredResponse, TurnOutcome
 from ..wire.errors import error_frame

@@ -54,9 +54,9 @@ class ApprovalPrompts:
             return ["\n".join([f"{approval_question(call)} [{self._ids[call.call_id]}]" for call in calls])]
         return [item for call in calls for item in _call(self._ids[call.call_id], call)]
 
-    def kept(self, turn: str, bound: Binding) -> tuple[Approval, ...]:
+    def kept(self, turn: str, bound: Binding, request: Mapping[str, Any] | None = None) -> tuple[Approval, ...]:
         """The approvals as they are stored."""
-        return approval_records(self._calls, self._state, turn, bound, now())
+        return approval_records(self._calls, self._state, turn, bound, now(), request=request)
 
 
 def _call(identifier: str, call: PendingCall) -> Sequence[Item]:

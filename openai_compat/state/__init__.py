@@ -1,1 +1,1 @@
-"""What outlives a request: locks, leases, event logs, approvals, webhooks, and what looks after the store."""
+"""State that outlives a request: locks, drafts, leases, event logs, approvals, webhooks, and the store's maintenance."""

@@ -1,7 +1,7 @@
-"""Tool calls that wait for somebody's yes: asked by one turn, decided by a later request, once.
+"""Approvals of tool calls: asked for by one turn, decided once, by a later request.
 
-A question is bound to whose it is, to the agent that asks, to the conversation, and to the tool and its arguments. A
-decision that comes from anywhere else changes nothing: the question can still be decided where it was asked.
+A question is bound to its principal, agent and conversation, and to the tool and its arguments. A decision from
+anywhere else changes nothing: the question can still be decided where it was asked.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SUPERSEDED = Decision(approved=False, reason="The user sent another message inst
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """Where a question is asked, and has to be decided: whose it is, by which agent, in which conversation."""
+    """The principal, agent and conversation of a question, which its decision has to share."""
 
     principal: str
     agent: str
@@ -34,13 +34,13 @@ class Binding:
 
 @dataclass(frozen=True, slots=True)
 class Decisions:
-    """Decisions on the way to the agent. `approvals` are what they decide, by the id of each question."""
+    """Decisions on their way to the agent, and the questions that they decide, both by the question's id."""
 
     decisions: Mapping[str, Decision]
     approvals: Mapping[str, Approval]
 
     def resume(self, results: Resume | None) -> Resume:
-        """What the agent is given: decisions by call id, and the state that it left."""
+        """The agent's resume: results, decisions by call id, and the state with which it paused."""
         by_call = {self.approvals[asked].call_id: decision for asked, decision in self.decisions.items()}
         states = [from_stored_json(approval.state)["state"] for approval in self.approvals.values()]
         asked = [PendingCall(a.call_id, a.tool, a.arguments, "approval") for a in self.approvals.values()]
@@ -49,17 +49,18 @@ class Decisions:
 
     @property
     def asked(self) -> Sequence[Sequence[str]]:
-        """All questions of each turn that is decided about, those too about which nothing is said here."""
+        """All questions of each turn that is decided about, including those without a decision here."""
         return list({tuple(from_stored_json(approval.state)["asked"]) for approval in self.approvals.values()})
 
 
 async def load_pending(store: Store, bound: Binding, decisions: Mapping[str, Decision]) -> Decisions:
-    """What the decisions are about.
+    """Load the questions that the decisions are about.
 
-    Raises NotFound, and Conflict for what another agent has asked, or was decided already, or is decided too late.
+    Raises NotFound, and Conflict for a question of another agent, or one that was decided already or has expired.
     """
     approvals: dict[str, Approval] = {}
     for identifier in decisions:
+        # Everything is checked before the agent starts; `record_decisions` decides which request wins.
         found = await store.approval(Key(bound.principal, identifier))
         if found is None or found.conversation != bound.conversation:
             raise not_asked_here()
@@ -74,41 +75,41 @@ async def load_pending(store: Store, bound: Binding, decisions: Mapping[str, Dec
 
 
 async def superseded(store: Store, bound: Binding) -> Decisions | None:
-    """The questions of this agent that are open in the conversation: who sends another message has said no."""
+    """Deny this agent's open questions in the conversation: the user has sent another message instead."""
     pending = await store.approvals(bound.principal, bound.conversation)
     open_ones = {approval.id: approval for approval in pending if approval.agent == bound.agent}
     return Decisions(dict.fromkeys(open_ones, SUPERSEDED), open_ones) if open_ones else None
 
 
 def not_asked_here() -> NotFound:
-    """The error for a question that there is not, or that was asked in another conversation or of somebody else."""
+    """The error for a question that is unknown, or of another conversation or principal."""
     return NotFound("No approval has this id in this conversation.", code="approval_not_found", param="input")
 
 
 def elsewhere(text: str) -> Conflict:
-    """The error for a question that has to be decided in another way."""
+    """The error for a question that has to be decided elsewhere."""
     return Conflict(text, code="approval_elsewhere", should_retry=False)
 
 
 def check_unchanged(approval: Approval, tool: object, arguments: object) -> None:
-    """Raise Conflict unless the tool and the arguments that somebody was shown are those that were asked about."""
+    """Raise Conflict unless the tool and arguments are those that the agent has asked about."""
     if not isinstance(tool, str) or not isinstance(arguments, str) or digest(tool, arguments) != approval.digest:
         raise changed()
 
 
 def changed() -> Conflict:
-    """The error for a decision about something else than what was asked."""
+    """The error for a decision about another tool, or other arguments, than was asked."""
     text = "What was decided about is not what the agent has asked: another tool, or other arguments."
     return Conflict(text, code="approval_changed", should_retry=False)
 
 
 async def record_decisions(store: Store, principal: str, answers: Decisions) -> None:
-    """Make the decisions count. Only one request ever gets past this for each turn; the others get Conflict.
+    """Record decisions. For each turn, one request succeeds; the others get Conflict.
 
-    The turn goes on from what its agent has left, once. So whoever decides one of its questions has to win the first
-    one, and those that are not decided here end: the agent asks again about what it still wants to know.
+    Questions of the turn without a decision are denied: the resumed agent asks again where it needs to.
     """
     for asked in answers.asked:
+        # A turn resumes once, so whoever decides any of its questions has to win the first one.
         for place, identifier in enumerate(asked):
             decision = answers.decisions.get(identifier)
             won = await store.decide(Key(principal, identifier), *_written(decision))
@@ -123,9 +124,18 @@ def _written(decision: Decision | None) -> tuple[Literal["approved", "denied"], 
 
 
 def approval_records(
-    calls: Mapping[str, PendingCall], state: Mapping[str, Any] | None, turn: str, bound: Binding, now: float
+    calls: Mapping[str, PendingCall],
+    state: Mapping[str, Any] | None,
+    turn: str,
+    bound: Binding,
+    now: float,
+    *,
+    request: Mapping[str, Any] | None = None,
 ) -> tuple[Approval, ...]:
-    """What is to be kept of the calls that a turn asks about, by the id of each question."""
+    """The questions of a turn as they are stored. `calls` are by the id of each question.
+
+    `request` is how the agent was asked (see `settings_of`), where the decision alone has to resume the turn.
+    """
     kept = stored_json({"state": state, "asked": list(calls)})
     return tuple(
         [
@@ -141,6 +151,7 @@ def approval_records(
                 arguments=call.arguments,
                 digest=digest(call.name, call.arguments),
                 state=kept,
+                request=None if request is None else stored_json(request),
             )
             for identifier, call in calls.items()
         ]
@@ -148,7 +159,7 @@ def approval_records(
 
 
 def digest(tool: str, arguments: str) -> str:
-    """What a decision is bound to: the tool and its arguments as clients are shown them, to the letter."""
+    """A hash of the tool and its arguments, exactly as clients are shown them."""
     return hashlib.sha256(dumps([tool, arguments])).hexdigest()
 
 
@@ -158,22 +169,18 @@ def _too_late(status: str) -> Conflict:
     return Conflict("This was decided already.", code="approval_decided", should_retry=False)
 
 
-SETTINGS = "settings"
-
-
-def with_settings(state: str, settings: Mapping[str, Any]) -> str:
-    """An approval's state with how the agent was asked."""
-    return stored_json({**from_stored_json(state), SETTINGS: settings})
-
-
-def settings_in(state: str) -> Mapping[str, Any] | None:
-    """How the agent was asked that has left this state; None if it was not asked over this API."""
-    found: Mapping[str, Any] | None = from_stored_json(state).get(SETTINGS)
-    return found
+def request_of(approval: Approval) -> Mapping[str, Any] | None:
+    """How the agent was asked when it paused; None if that was over an API whose clients say it again."""
+    if approval.request is not None:
+        stored: Mapping[str, Any] = from_stored_json(approval.request)
+        return stored
+    # Stores of schema 2 have no column for it.
+    older: Mapping[str, Any] | None = from_stored_json(approval.state).get("settings")
+    return older
 
 
 def settings_of(request: AgentRequest, instructions: Sequence[str]) -> Mapping[str, Any]:
-    """What of a request is not in its conversation, as JSON."""
+    """The parts of a request that are not in its conversation, as JSON."""
     sampling = request.sampling
     return {
         "model": request.model,

@@ -1,4 +1,4 @@
-"""Asks the store for what a server can do without, so that agents that need no store run on while it is away."""
+"""Calls to a store that may be away: with a timeout, in the background, or with a fallback where the server can do without."""
 
 from __future__ import annotations
 
@@ -15,29 +15,30 @@ from ..errors import Unavailable
 PATIENCE = 1.0
 """Seconds for the store's answer."""
 PAUSE = 5.0
-"""Seconds for which a store that did not answer is not asked again."""
+"""Seconds for which a store that did not answer is left alone."""
 
 Answer = TypeVar("Answer")
 
 logger = logging.getLogger("openai_compat")
 
 
-async def with_timeout(question: Callable[[], Awaitable[Answer]], seconds: float) -> Answer:
-    """The answer to a question. Raises Unavailable if there is none within so many seconds.
+async def with_timeout(operation: Callable[[], Awaitable[Answer]], seconds: float) -> Answer:
+    """Return the store's answer; raise Unavailable if there is none within `seconds`.
 
-    The question itself goes on then, and when the caller is cancelled: engines bring what they have begun to an end.
+    The operation goes on after the timeout, and if the caller is cancelled.
     """
     answers: list[Answer] = []
     failure = Failure()
 
-    async def ask() -> None:
+    async def run() -> None:
         try:
-            answers.append(await question())
+            answers.append(await operation())
         except Exception as error:
             failure.keep(error)
 
+    # A task of its own: an engine would wait for its transaction to end before it let itself be cancelled.
     with anyio.move_on_after(seconds):
-        await spawn(ask, "question to the store", lambda: None).wait()
+        await spawn(run, "call to the store", lambda: None).wait()
     failure.raise_if_any()
     if not answers:
         raise Unavailable("The store does not answer.", code="store_unavailable")
@@ -45,10 +46,10 @@ async def with_timeout(question: Callable[[], Awaitable[Answer]], seconds: float
 
 
 async def give_back(work: Callable[[], Awaitable[object]], what: str) -> None:
-    """Give back what others wait for, also where the caller is cancelled. Raises nothing.
+    """Release what others wait for, such as a lock; also if the caller is cancelled. Raises nothing.
 
-    The caller waits a moment only: a client that is to hear of a failure is not kept waiting by a store that does not
-    answer. The work goes on by itself, and what cannot be given back is free again when its lease is over.
+    The caller waits for PATIENCE at most, so that a store that hangs does not delay the client's error. The work goes
+    on in the background; if it fails, the lease expires.
     """
 
     async def body() -> None:
@@ -64,9 +65,10 @@ async def give_back(work: Callable[[], Awaitable[object]], what: str) -> None:
 
 
 class StoreFallback:
-    """Asks one kind of question, and logs when the answers stop and when they come again.
+    """Calls the store for what a server can do without, and logs when the store stops answering and when it is back.
 
-    `meanwhile` says what happens without them; `patience` and `pause` are in seconds.
+    `meanwhile` tells the log what happens without it. A call takes `patience` seconds at most; after one that failed
+    there are none for `pause` seconds.
     """
 
     def __init__(self, meanwhile: str, patience: float = PATIENCE, pause: float = PAUSE) -> None:
@@ -75,24 +77,18 @@ class StoreFallback:
         self._pause = pause
         self._away_until: float | None = None
 
-    async def ask(self, question: Callable[[], Awaitable[Answer]]) -> Answer | None:
-        """The store's answer, None while it has none."""
+    async def call(self, operation: Callable[[], Awaitable[Answer]]) -> Answer | None:
+        """Return the store's answer, or None while the store is away."""
         if self._away_until is not None and time.monotonic() < self._away_until:
             return None
         try:
-            answer = await with_timeout(question, self._patience)
+            answer = await with_timeout(operation, self._patience)
         except Unavailable:
-            self._failed()
+            if self._away_until is None:
+                logger.warning("the store does not answer: %s", self._meanwhile)
+            self._away_until = time.monotonic() + self._pause
             return None
-        self._answered()
-        return answer
-
-    def _answered(self) -> None:
         if self._away_until is not None:
             self._away_until = None
             logger.info("the store answers again")
-
-    def _failed(self) -> None:
-        if self._away_until is None:
-            logger.warning("the store does not answer: %s", self._meanwhile)
-        self._away_until = time.monotonic() + self._pause
+        return answer

@@ -1,7 +1,7 @@
-"""The stream of one response as it is made, for those who follow it, and its copy in the store.
+"""Event logs: the frames of a running response, for its readers in this process, and their copy in the store.
 
-A stream is a sequence of frames (`event: …`, `data: …`, blank line), numbered without a gap from 0. Its copy is
-written in batches. It ends with the frame of an outcome.
+A log is a sequence of frames (`event: …`, `data: …`, blank line), numbered from 0 without a gap. The copy is written
+in batches. A log ends with the frame of an outcome.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ BATCH = 50
 """Frames after which a batch is written."""
 
 AHEAD = 100 * BATCH
-"""Frames by which a stream may be ahead of its copy."""
+"""Frames by which a log may be ahead of its copy before the answer waits for the store."""
 
 AT_ONCE = 6
-"""Logs of one process that are written at once, however many there are: turns that end need the store too."""
+"""Logs of one process that are written at the same time, so that commits of turns get their share of the store."""
 
 PAUSE = 0.3
-"""Seconds after which one is, if there is anything to write."""
+"""Seconds after which a batch is written, however small."""
 
 
 class EventLog:
-    """The frames of a response that runs in this process: the last ones, and all that the store does not have yet."""
+    """The frames of a running response: all that are not in the store yet, and the latest of the others."""
 
     def __init__(self) -> None:
         self._batches: list[Events] = []
@@ -50,7 +50,7 @@ class EventLog:
         return self._batches[-1].last if self._batches else -1
 
     def add(self, frames: bytes, last: int) -> None:
-        """Add frames, the last of which has the number `last`."""
+        """Add frames; `last` is the number of the last one."""
         batch = Events(self.last + 1, last, frames.decode())
         self._batches.append(batch)
         self._size += len(batch.body)
@@ -59,46 +59,47 @@ class EventLog:
         self._wake()
 
     def end(self) -> None:
-        """Nothing more will come."""
+        """End the log: no frames follow."""
         self.ended = True
         self._wake()
 
     def _wake(self) -> None:
-        self._more.set()
+        self._more.set()  # every reader waits for the event that it found, so all of them wake
         self._more = anyio.Event()
 
     @property
     def unwritten(self) -> int:
-        """How many frames are not in the store yet."""
+        """Number of frames that are not in the store yet."""
         return self.last - (self._batches[self._written - 1].last if self._written else -1)
 
     @property
     def far_ahead(self) -> bool:
-        """Whether so much is not in the store yet that it has to wait for it."""
+        """Whether the answer has to wait for the store."""
         return self.unwritten >= AHEAD or self._unwritten_size >= LOG_BYTES
 
     @property
     def too_far_ahead(self) -> bool:
-        """Whether so much is not in the store yet that no more can be kept here."""
+        """Whether the unwritten frames fill this process's share of memory."""
         return self._unwritten_size >= LOG_BYTES
 
     def batch(self) -> Events | None:
-        """All frames that are not in the store yet, None if there are none; `written` says that they are."""
-        waiting = self._batches[self._written :]
+        """All frames that are not in the store yet, or None. Report them with `written` once they are."""
+        waiting = self._batches[self._written :]  # those before stay for readers in this process
         return joined(waiting) if waiting else None
 
     def written(self, batch: Events) -> None:
-        """This batch is in the store."""
+        """Note that a batch is in the store."""
         while self._written < len(self._batches) and self._batches[self._written].last <= batch.last:
             self._unwritten_size -= len(self._batches[self._written].body)
             self._written += 1
         self._forget()
 
     def _forget(self) -> None:
-        """Drop the oldest frames where there are too many bytes, some more at once so that it is not done each time."""
+        """Drop the oldest written frames if the log is too large."""
         if self._size <= LOG_BYTES:
             return
         dropped = 0
+        # An eighth more than needed, so that not every frame from now on drops one.
         while self._size > LOG_BYTES - LOG_BYTES // 8 and dropped < self._written - 1:
             self._size -= len(self._batches[dropped].body)
             dropped += 1
@@ -106,14 +107,14 @@ class EventLog:
         self._written -= dropped
 
     async def follow(self, after: int, heartbeat: float = math.inf) -> AsyncIterator[tuple[bytes, int]]:
-        """The frames after number `after`, as they come, each time with the number of the last of them.
+        """Yield the frames after number `after` as they come, with the number of the last one.
 
-        Nothing, with the same number, for each `heartbeat` of silence. Until the end, or until frames are wanted that
-        are not at hand any more.
+        Yields no frames, with the same number, after each `heartbeat` seconds of silence. Ends with the log, or where
+        the next frames were dropped and have to be read from the store.
         """
         while True:
-            more = self._more
-            waiting = self._batches[bisect_right(self._batches, after, key=_last) :]
+            more = self._more  # before the look at the batches: one that comes in between must not be missed
+            waiting = self._batches[bisect_right(self._batches, after, key=lambda batch: batch.last) :]
             if waiting and waiting[0].first > after + 1:
                 return
             if waiting:
@@ -128,31 +129,29 @@ class EventLog:
                 yield b"", after
 
 
-def _last(batch: Events) -> int:
-    return batch.last
-
-
 def joined(batches: Sequence[Events]) -> Events:
-    """Batches that follow on each other as one."""
+    """Join consecutive batches."""
     return Events(batches[0].first, batches[-1].last, "".join([batch.body for batch in batches]))
 
 
 def frames_after(events: Events, after: int) -> bytes:
-    """The frames of a batch whose numbers are beyond `after`. No frame has a blank line within."""
+    """The frames of a batch with numbers beyond `after`."""
     if after < events.first:
         return events.body.encode()
+    # No frame has a blank line within.
     frames = events.body.split("\n\n")[after + 1 - events.first :]
     return "\n\n".join(frames).encode()
 
 
 @dataclass(frozen=True, slots=True)
 class EventLogs:
-    """The logs of the answers that are made in this process.
+    """The logs of this process's running answers.
 
     Attributes:
-        lease: seconds after which an answer whose process has died is taken for lost.
-        live: the logs that can be followed here, by whose they are and the answers' ids.
-        copied: those that are being written to the store just now.
+        store: keeps the copies.
+        lease: seconds after which an answer of a dead process counts as lost.
+        live: the logs that can be read here, by principal and the answer's id.
+        copied: the logs that are being written to the store.
     """
 
     store: Store
@@ -162,10 +161,9 @@ class EventLogs:
 
 
 class EventLogWriter:
-    """Writes the log of one answer, which `token` holds in the store. `begin` comes first.
+    """Writes the log of one answer, which `token` holds in the store. Call `begin` first.
 
-    Others may follow the answer while it is made: its frames are at hand in this process, and copied to the store.
-    With `ids`, each frame gets its number as an `id:` line, for clients that take a stream up again by it.
+    With `ids`, each frame gets its number as an `id:` line, by which clients can resume the stream.
     """
 
     def __init__(self, logs: EventLogs, key: Key, token: str, request_id: str, *, ids: bool = False) -> None:
@@ -183,12 +181,12 @@ class EventLogWriter:
         self._failure = Failure()
 
     async def begin(self, response: StoredResponse) -> None:
-        """Make the answer known to the store, before its agent is started."""
+        """Insert the answer into the store, before its agent starts."""
         self._response = response
         await self._logs.store.begin_response(self._key.principal, response, self._token, self._logs.lease)
 
     def record(self, frames: bytes) -> bytes:
-        """Keep frames; returns them as they are to be written."""
+        """Add frames to the log. Returns them as they are sent to the client."""
         if not frames:
             return frames
         numbered, last = self._numbered(frames)
@@ -196,7 +194,7 @@ class EventLogWriter:
         return numbered
 
     def _numbered(self, frames: bytes) -> tuple[bytes, int]:
-        """The frames with their ids, if they have any, and the number of the last one."""
+        """The frames, with `id:` lines if clients get them, and the number of the last one."""
         first = self.log.last + 1
         if not self.ids:
             return frames, first + frames.count(b"\n\n") - 1
@@ -206,9 +204,10 @@ class EventLogWriter:
 
     @property
     def due(self) -> float:
-        """When the store is to have a copy of what is new (the event loop's time)."""
+        """When the next batch is to be written (the event loop's time)."""
         if not self.log.unwritten:
             return math.inf
+        # While a batch is under way no other can be written: look again after PAUSE.
         return PAUSE + (anyio.current_time() if self._busy else self._flushed)
 
     @property
@@ -216,10 +215,10 @@ class EventLogWriter:
         return self._key in self._logs.copied
 
     async def flush(self) -> None:
-        """Have what is new copied to the store, now and then, while the answer goes on.
+        """Start copying the next batch to the store if it is due. The answer goes on meanwhile.
 
-        An answer waits for a store that is far behind, but not for one that cannot be reached: its lease may still be
-        held. Raises Conflict `turn_lost`, and Unavailable where more waits for such a store than can be kept here.
+        The answer waits for a store that is far behind, but not for one that is away: it may be back before the lease
+        expires. Raises Conflict `turn_lost`, and Unavailable where the unwritten frames become too many.
         """
         if self._reached and self.log.far_ahead:
             await self._settle()
@@ -230,16 +229,16 @@ class EventLogWriter:
         if self._busy or not (full or anyio.current_time() >= self.due):
             return
         self._flushed = anyio.current_time()
-        if len(self._logs.copied) < AT_ONCE:
+        if len(self._logs.copied) < AT_ONCE:  # otherwise it is due again after PAUSE
             self._logs.copied.add(self._key)
-            self._copying = spawn(self._copy, f"event log {self._key.id}", self._over)
+            self._copying = spawn(self._copy, f"event log {self._key.id}", lambda: self._logs.copied.discard(self._key))
 
     async def _settle(self) -> None:
         if self._copying is not None:
             await self._copying.wait()
 
     async def _copy(self) -> None:
-        """The task that copies one batch."""
+        """Copy one batch."""
         batch = self.log.batch()
         try:
             if batch is not None:
@@ -250,9 +249,6 @@ class EventLogWriter:
         except Exception as error:
             self._failure.keep(error)
 
-    def _over(self) -> None:
-        self._logs.copied.discard(self._key)
-
     async def _append(self, batch: Events) -> None:
         if not await self._logs.store.append(self._key, self._token, batch):
             raise Conflict("Another process has taken this response.", code="turn_lost", should_retry=False)
@@ -260,18 +256,15 @@ class EventLogWriter:
         self.log.written(batch)
 
     def ended(self, status: ResponseStatus) -> StoredResponse:
-        """The answer that was made known, with its outcome."""
+        """The answer as `begin` inserted it, with its outcome."""
         if self._response is None:
             raise RuntimeError("the event log was not begun")
         return replace(self._response, status=status)
 
     async def rest(self, frames: bytes) -> Events:
-        """What the store does not have yet, with the last frames, which are not recorded yet. Nothing is written then.
-
-        The log is whole once these are in the store; what comes after them is not kept.
-        """
+        """All frames that are not in the store yet, and the last ones, for the commit to write. No batch follows."""
         numbered, last = self._numbered(frames)
         events = Events(self.log.last + 1, last, numbered.decode())
-        await self._settle()
+        await self._settle()  # a batch that is under way would be written twice
         waiting = self.log.batch()
         return events if waiting is None else joined([waiting, events])

@@ -1,4 +1,4 @@
-"""What running turns hold in the store: kept by renewing it, so that what a dead process held gets free by itself."""
+"""Leases of running turns in the store: renewed while the process lives, so that those of a dead one expire."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from ..policies.limits import LEASE
 from ..stores.port import Store
 
 BEAT = 0.5
-"""Seconds between two renewals at the most: this is also how soon a turn hears that somebody wants it stopped."""
+"""Most seconds between two renewals. A turn also learns by a renewal that it was cancelled."""
 
 Stop: TypeAlias = Callable[[OpenAICompatError], None]
 
 
 class Leases:
-    """Renews the tokens of this process's turns, all of them in one go, for as long as there are any.
+    """Renews the tokens of this process's turns, all in one call, while there are any.
 
-    A turn that lost what it held is stopped with Conflict `turn_lost`, one that somebody cancelled with Conflict
-    `cancelled`. While the store cannot be reached, turns go on until their lease may have run out.
+    A turn that lost what it held is stopped with Conflict `turn_lost`, a cancelled one with Conflict `cancelled`. While
+    the store is away, turns go on until their lease may have expired.
     """
 
     def __init__(self, store: Store, lease: float = LEASE) -> None:
@@ -32,17 +32,18 @@ class Leases:
         self._task: Task | None = None
 
     def hold(self, token: str, stop: Stop) -> None:
-        """Renew `token` from now on; `stop` is told, once, if it is lost or cancelled."""
+        """Renew `token` from now on. `stop` is called once if it is lost or cancelled."""
         self._stops[token] = stop
         if self._task is None or self._task.done:
             self._task = spawn(self._beat, "leases", lambda: None)
 
     def drop(self, token: str) -> None:
-        """Renew it no more."""
+        """Stop renewing `token`."""
         self._stops.pop(token, None)
 
     async def _beat(self) -> None:
-        """The task that renews; it ends with the last token."""
+        """Renew until no token is left. `hold` starts it again."""
+        # At least three renewals in a lease, so that one that fails does not lose it.
         pause, unreached = min(BEAT, self.seconds / 3), 0.0
         while self._stops:
             await anyio.sleep(pause)
@@ -53,8 +54,9 @@ class Leases:
                 unreached = 0.0
             except Unavailable as error:
                 unreached += pause
-                if unreached >= self.seconds:
-                    self._stop_all(error)
+                if unreached >= self.seconds:  # another process may have taken everything by now
+                    for token in list(self._stops):
+                        self._stop(token, error)
 
     async def _renew(self, tokens: list[str]) -> None:
         renewal = await self._store.renew(tokens, self.seconds)
@@ -69,7 +71,3 @@ class Leases:
         stop = self._stops.pop(token, None)
         if stop is not None:
             stop(error)
-
-    def _stop_all(self, error: OpenAICompatError) -> None:
-        for token in list(self._stops):
-            self._stop(token, error)

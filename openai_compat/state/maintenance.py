@@ -1,4 +1,4 @@
-"""The care of a server's store: is it there when serving begins, what is too old goes, and who asks hears how it is."""
+"""Maintenance of a server's store: the check at startup, periodic sweeps, and the readiness check."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from ..stores.schema import UnusableStore
 from .degraded import with_timeout
 
 SWEEP_EVERY = 3600.0
-"""Seconds between two sweeps of a process."""
+"""Seconds between two sweeps of a process, on average."""
 FIRST_SWEEP = 10.0
-"""Seconds within which it begins with the first."""
+"""Seconds after startup within which the first one begins."""
 PATIENCE = 5.0
-"""Seconds for the store's answer when serving begins, and for the last sweep when it ends."""
+"""Timeout of the check at startup, and of a running sweep at shutdown, in seconds."""
 QUICKLY = 1.0
-"""Seconds for its answer while serving, and for which an answer is repeated: nobody can keep it busy by asking."""
+"""Timeout of the readiness check, and for how long its result is cached, in seconds: polling costs the store little."""
 
 QUOTED = frozenset({"sqlite3", "asyncpg.exceptions"})
-"""Modules whose errors are those of a database."""
+"""Modules whose error texts come from the database, and so may be logged."""
 
 logger = logging.getLogger("openai_compat")
 
 
 class StoreMaintenance:
-    """Looks after a store while a server serves. Every process does so: a sweep that finds nothing costs little.
+    """Checks and sweeps a store while a server runs.
 
-    It forgets what was not used for `retention` seconds, `every` so many seconds. That is random by a half, so that
-    processes which were started together do not sweep together.
+    Deletes what was not used for `retention` seconds; `every` is the mean time between sweeps. Every process sweeps:
+    a sweep that finds nothing costs little, and none has to be elected.
     """
 
     def __init__(self, store: Store, retention: float, every: float = SWEEP_EVERY) -> None:
@@ -45,9 +45,9 @@ class StoreMaintenance:
         self._answers = True
 
     async def begin(self) -> None:
-        """See whether the store answers, which the log says if not, and sweep from now on.
+        """Check the store, and start sweeping. A store that is away is logged, and no error.
 
-        Raises UnusableStore for one that will never do: a file that is no database, a schema of a later version.
+        Raises UnusableStore if it can never be used: the file is no database, or its schema is of a later version.
         """
         try:
             await with_timeout(self._store.check, PATIENCE)
@@ -59,30 +59,29 @@ class StoreMaintenance:
         self._sweeping = spawn(self._sweep_now_and_then, "sweep", lambda: None)
 
     async def end(self) -> None:
-        """Sweep no more."""
+        """Stop sweeping."""
         if self._sweeping is not None:
             self._sweeping.cancel()
             with anyio.move_on_after(PATIENCE):
                 await self._sweeping.wait()
 
     async def is_available(self) -> bool:
-        """Whether the store can be used now."""
+        """Whether the store answers now."""
         if time.monotonic() - self._asked > QUICKLY:
             self._asked = time.monotonic()
-            self._answers = await self._is_available_now()
+            try:
+                await with_timeout(self._store.check, QUICKLY)
+            except Unavailable:
+                self._answers = False
+            else:
+                self._answers = True
         return self._answers
-
-    async def _is_available_now(self) -> bool:
-        try:
-            await with_timeout(self._store.check, QUICKLY)
-        except Unavailable:
-            return False
-        return True
 
     async def _sweep_now_and_then(self) -> None:
         await anyio.sleep(random.uniform(0, min(FIRST_SWEEP, self._every)))  # noqa: S311  (no secret)
         while True:
             await self._sweep()
+            # Random by a half: processes that were started together must not sweep together.
             await anyio.sleep(self._every * random.uniform(0.5, 1.5))  # noqa: S311
 
     async def _sweep(self) -> None:
@@ -97,6 +96,6 @@ class StoreMaintenance:
 
 
 def _reason(error: BaseException) -> str:
-    """What to tell of it. The text of what a driver says of its settings could have the password in it."""
+    """The error for the log. A driver's complaint about its settings could have the password in it."""
     quotable = isinstance(error, OSError) or type(error).__module__ in QUOTED
     return f"{type(error).__name__}: {error}" if quotable and str(error) else type(error).__name__

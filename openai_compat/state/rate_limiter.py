@@ -9,17 +9,16 @@ from ..backend import Principal
 from ..errors import RateLimited
 from ..policies.rates import Rates, RatesOf
 from ..stores.memory import MemoryStore
-from ..stores.port import Allowance, Key, Store
+from ..stores.port import Key, Store
 from .degraded import StoreFallback
 
 REQUESTS = "requests"
 
 
 class RateLimiter:
-    """Counts each principal's requests in the store.
+    """Counts each principal's requests in the store, or in this process while the store is away.
 
-    While the store cannot be reached, this process counts by itself: a limit that refused everybody then would turn an
-    outage of the store into one of the agents that need no store.
+    A limit that refused everybody then would make an outage of the store one of all agents.
     """
 
     def __init__(self, store: Store, rates: RatesOf) -> None:
@@ -29,25 +28,22 @@ class RateLimiter:
         self._shared = StoreFallback("each process counts its own requests against the rate limits")
 
     async def count(self, principal: Principal) -> list[tuple[str, str]]:
-        """Count a request that is about to run an agent; returns the headers that its answer is to have.
+        """Count a request that is about to run an agent. Returns the rate limit headers of its answer.
 
         Raises RateLimited (429), which has these headers too.
         """
         rates = self._rates(principal) if callable(self._rates) else self._rates
         if rates is None:
             return []
-        allowed = await self._allow(Key(principal.id, REQUESTS), rates)
+        limit = (Key(principal.id, REQUESTS), rates.per_second, rates.at_once)
+        allowed = await self._shared.call(partial(self._store.allow, *limit)) or await self._here.allow(*limit)
         headers = rates.headers(allowed.remaining, allowed.wait)
         if allowed.wait > 0:
             raise _limited(rates, allowed.wait, headers)
         return headers
 
-    async def _allow(self, key: Key, rates: Rates) -> Allowance:
-        allowed = await self._shared.ask(partial(self._store.allow, key, rates.per_second, rates.at_once))
-        return allowed or await self._here.allow(key, rates.per_second, rates.at_once)
-
 
 def _limited(rates: Rates, wait: float, headers: list[tuple[str, str]]) -> RateLimited:
     text = f"More than {rates.requests_per_minute:g} requests in a minute. Try again in {wait:.3g} s."
-    exactly = ("Retry-After-Ms", str(math.ceil(wait * 1000)))  # OpenAI's SDKs read it first
+    exactly = ("Retry-After-Ms", str(math.ceil(wait * 1000)))  # OpenAI's SDKs prefer it to Retry-After
     return RateLimited(text, retry_after=math.ceil(wait), headers=dict([*headers, exactly]))

@@ -1,4 +1,4 @@
-"""Failures that are told again to clients which ask again at once, instead of another run of the agent."""
+"""Recent failures, replayed to clients that retry at once, so that the agent does not run again."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from ..policies.failures import ReplayFailures
 from ..stores.port import Key, Replay
 
 MOST_BYTES = 64 * 1024
-"""Of one answer. A longer one cannot be repeated: then it is said that it was lost."""
+"""Longest answer that is kept. A longer one cannot be replayed; the client is told that it was lost."""
 
 MOST = 1000
-"""Failures that are remembered, of all callers."""
+"""Failures that are kept, of all callers."""
 
 MOST_OF_ONE = 50
-"""Of one caller."""
+"""Failures that are kept of one caller."""
 
 
 @dataclass(slots=True)
@@ -27,7 +27,7 @@ class _Failure:
 
 
 class RecentFailures:
-    """The failures of this process's last minute, by whose request it was and its hash."""
+    """The recent failures of this process, by principal and hash of the request."""
 
     def __init__(self, policy: ReplayFailures, clock: Callable[[], float] = time.monotonic) -> None:
         self._policy = policy
@@ -35,22 +35,20 @@ class RecentFailures:
         self._kept: dict[Key, _Failure] = {}  # oldest first
 
     def find(self, key: Key, retries: str | None) -> Replay | None:
-        """The failure that a request has had just now, None if it is to run. `retries` is the client's own count.
-
-        A count of 0 says nothing: programs try again around SDKs that have not tried again themselves.
-        """
+        """The failure to replay; None if the request is to run. `retries` is the client's own retry count."""
         now = self._clock()
         self._forget(now)
         found = self._kept.get(key)
+        # A count of 0 says nothing: a program may retry by itself, around an SDK that does not.
         again = retries is not None and retries != "0"
         if found is None or (now - found.told > self._policy.seconds and not again):
             self._kept.pop(key, None)
             return None
-        found.told = now
+        found.told = now  # a client that keeps retrying gets the failure until `longest`
         return found.replay
 
     def keep(self, key: Key, replay: Replay) -> None:
-        """The request has failed."""
+        """Keep the failure of a request."""
         now = self._clock()
         self._kept.pop(key, None)
         self._kept[key] = _Failure(replay, now, now)

@@ -1,7 +1,7 @@
-"""Webhooks: other servers are told what became of a background response, signed as OpenAI signs.
+"""Webhooks: outcomes of background responses, posted to other servers and signed as OpenAI signs.
 
-An event is sent until one attempt was answered with 2xx, or all have failed. It is kept in this process only:
-one that ends without warning takes what it had not yet delivered with it.
+An event is posted until one attempt was answered with 2xx, or all have failed. Events wait in memory only, so those
+that are not delivered are lost with the process.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ Post: TypeAlias = Callable[[str, Headers, bytes], Awaitable[int]]
 followed. Raises any exception if there is none."""
 
 AT_ONCE = 8
-"""Attempts that are under way at once to one URL."""
+"""Concurrent attempts to one URL."""
 LONGER = 4.0
-"""By how much each wait is longer than the one before."""
+"""Factor between two waits."""
 LONGEST = 600.0
-"""Seconds of the longest wait."""
+"""Longest wait in seconds."""
 GONE = 410
-"""The status that says to try no more."""
+"""The status with which a receiver stops the attempts."""
 
 logger = logging.getLogger("openai_compat")
 
@@ -101,7 +101,7 @@ class _Sender:
         self._deliveries: dict[_Delivery, Task] = {}
 
     def publish(self, event: str, response: str, principal: str) -> None:
-        """Send an event, soon; returns at once and never raises. Has to be called in an event loop."""
+        """Send an event in the background. Never raises. Call it in an event loop."""
         told = self._webhooks
         if event not in told.events or (told.principals is not None and principal not in told.principals):
             return
@@ -126,20 +126,21 @@ class _Sender:
     async def _deliver(self, delivery: _Delivery) -> None:
         wait, outcome = self._webhooks.wait, ""
         for attempt in range(1, self._webhooks.attempts + 1):
-            last = delivery.closing.is_set()
+            last = delivery.closing.is_set()  # one that began before the shutdown is followed by a last one
             outcome = await self._attempt(delivery)
             if outcome == "done":
                 return
             logger.info("webhook %s: attempt %d failed: %s", delivery, attempt, outcome)
             if outcome == str(GONE) or attempt == self._webhooks.attempts or last:
                 break
+            # Random, so that the events of an outage do not all come back at the same moment.
             with anyio.move_on_after(min(wait, LONGEST) * random.uniform(0.5, 1)):  # noqa: S311  (no secret)
                 await delivery.closing.wait()
             wait *= LONGER
         logger.warning("webhook %s was not delivered: %s", delivery, outcome)
 
     async def _attempt(self, delivery: _Delivery) -> str:
-        """Send once: "done", or what went wrong, in a word."""
+        """Send once. Returns "done", or the failure in a word."""
         async with self._free[delivery.url]:
             headers = signed_headers(self._webhooks.keys, delivery.id, int(time.time()), delivery.body)
             try:
@@ -151,7 +152,7 @@ class _Sender:
         return "timeout"
 
     async def aclose(self, seconds: float) -> None:
-        """Try what waits once more, at once, for so many seconds; what was not delivered by then is lost."""
+        """Make a last attempt at once for all events, for at most `seconds`; then drop them."""
         for delivery in self._deliveries:
             delivery.closing.set()
         with anyio.move_on_after(seconds):
@@ -163,19 +164,19 @@ class _Sender:
 
 
 class Publisher:
-    """Tells all webhooks of a server, if there are any."""
+    """Publishes events to all webhooks of a server."""
 
     def __init__(self, webhooks: Webhooks | Iterable[Webhooks] = ()) -> None:
         several = [webhooks] if isinstance(webhooks, Webhooks) else webhooks
         self._senders = [_Sender(one) for one in several]
 
     def publish(self, event: str, response: str, principal: str) -> None:
-        """Tell what became of a principal's response: returns at once and never raises."""
+        """Send the outcome of a principal's response in the background. Never raises."""
         for sender in self._senders:
             sender.publish(event, response, principal)
 
     async def aclose(self, seconds: float) -> None:
-        """Try what waits once more, at once, for so many seconds; what was not delivered by then is lost."""
+        """Make a last attempt at once for all events, for at most `seconds`; then drop them."""
         async with anyio.create_task_group() as group:
             for sender in self._senders:
                 group.start_soon(sender.aclose, seconds)
@@ -191,19 +192,19 @@ class _Delivery:
     closing: anyio.Event = field(default_factory=anyio.Event)
 
     def __str__(self) -> str:
-        """Without what may be secret in a URL: a password, a query."""
+        """For the log: without the URL's password and query, which may be secret."""
         parts = urlsplit(self.url)
         return f"{self.id} to {parts.scheme}://{parts.hostname}{parts.path}"
 
 
 def event_body(identifier: str, event: str, created: int, response: str) -> bytes:
-    """An event as OpenAI writes it: which response, and what became of it."""
+    """An event's body in OpenAI's format."""
     body = {"id": identifier, "object": "event", "created_at": created, "type": event, "data": {"id": response}}
     return dumps(body)
 
 
 def signed_headers(keys: Iterable[bytes], identifier: str, timestamp: int, body: bytes) -> Headers:
-    """The headers of an attempt (Standard Webhooks). The time is the attempt's own: receivers refuse old ones."""
+    """The headers of an attempt (Standard Webhooks), with its own time: receivers refuse old ones."""
     content = f"{identifier}.{timestamp}.".encode() + body
     signatures = [base64.b64encode(hmac.digest(key, content, sha256)).decode() for key in keys]
     return [

@@ -1,1 +1,1 @@
-"""Where state is kept: one port, and the engines behind it."""
+"""Stores for all state: a port, and its engines in memory, on SQLite and on PostgreSQL."""

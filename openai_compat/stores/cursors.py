@@ -1,4 +1,4 @@
-"""Where things stood that are gone from a list, so that a page can still begin after one of them."""
+"""Positions of things that were deleted from a list, so that a page can still begin after one of them."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Sequence
 from .port import Order
 
 BEGINNING = ""
-"""What stood before the first one."""
+"""The name before the first one."""
 
 
 def one_before(name: str, names: Iterable[str]) -> str:
-    """The name that stands before this one."""
+    """The name before this one."""
     before = BEGINNING
     for other in names:
         if other == name:
@@ -23,16 +23,16 @@ def one_before(name: str, names: Iterable[str]) -> str:
 def names_after(
     after: str | None, names: Sequence[str], order: Order, gone: Callable[[str], str | None]
 ) -> Sequence[str] | None:
-    """Those of `names`, the oldest first, that come after one of them in this order, or after one that is gone.
+    """Those of `names`, given oldest first, that come after `after` in this order; None if it never existed.
 
-    `gone` tells which one stood before it when it went; None, for it and as the result, is for what never was there.
+    `gone` returns, of a deleted name, the name that stood before it; None if it never existed.
     """
     if after is None:
         return names if order == "asc" else names[::-1]
-    if after == BEGINNING:
+    if after == BEGINNING:  # an empty cursor names nothing
         return None
     here, known = after, set(names)
-    while here not in known and here != BEGINNING:
+    while here not in known and here != BEGINNING:  # the one before may have been deleted as well
         before = gone(here)
         if before is None:
             return None

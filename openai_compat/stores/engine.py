@@ -1,16 +1,16 @@
-"""What a SQL database is to the store: something that runs transactions, each a generator of statements.
+"""The port of SQL databases: an engine runs transactions, each a generator of statements.
 
     def delete(key: Key) -> Transaction[bool]:
         rows = yield "delete from conversation where principal = $1 and id = $2 returning id", (key.principal, key.id)
         return bool(rows)
 
-The generator is sent the rows of each statement that it yields; what it returns is the transaction's result. It holds
-no connection and awaits nothing, so the same transactions run on every engine, in a thread or in an event loop, and
-tests can cut them at any statement. A transaction is repeated from its beginning where the engine says so
-(serialization failure, deadlock), so it must not change anything outside.
+The generator is sent the rows of each statement that it yields, and returns the transaction's result. It holds no
+connection and awaits nothing, so the same transactions run on every engine, in a thread or in an event loop, and tests
+can interrupt them at any statement. Engines retry transactions (serialization failure, deadlock), so a transaction must
+have no other side effects.
 
-A transaction of one statement, or of several that need not happen together, is written `Stepwise(transaction)`: it needs
-no `begin` and `commit`, which saves two round trips. `{now}` in a statement stands for the engine's clock in unix seconds.
+`Autocommit(transaction)` is one of a single statement, or of several that need not be atomic: without `begin` and
+`commit` it saves two round trips. `{now}` in a statement stands for the engine's clock in unix seconds.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ Transaction: TypeAlias = Generator[Statement, Sequence[Row], Result]
 
 @dataclass(frozen=True, slots=True)
 class Autocommit(Generic[Result]):
-    """A transaction whose statements need not happen together, and that can be begun again after some were done.
+    """A transaction that need not be atomic, and can be repeated after some of its statements were executed.
 
-    What is not `durable` survives the death of the process, but an engine need not wait until it would survive that of
-    the machine: locks, which nobody holds then, and events, which are only needed until the outcome is there.
+    One that is not `durable` survives a crash of the process, but not of the machine: the engine does not wait for the
+    disk. That suits locks, which nobody holds then, and events, which are only needed until the outcome is stored.
     """
 
     transaction: Callable[[], Transaction[Result]]
@@ -46,13 +46,13 @@ class Engine(Protocol):
 
     @property
     def name(self) -> str:
-        """Which it is, "sqlite" or "postgresql": where statements have to differ."""
+        """The name of its dialect, "sqlite" or "postgresql"."""
         ...
 
     async def run(self, transaction: Callable[[], Transaction[Result]]) -> Result:
         """Run a transaction: all of its statements, or none.
 
-        Nothing is known of a transaction whose commit was not answered: Unavailable with code `store_outcome_unknown`.
+        Raises Unavailable with code `store_outcome_unknown` if a commit was not answered.
         """
         ...
 

@@ -1,4 +1,4 @@
-"""The memory engine: everything in this process, bounded, gone when it ends."""
+"""The memory engine: all state in this process, bounded, lost when it ends."""
 
 from __future__ import annotations
 
@@ -15,27 +15,28 @@ from .port import RETENTION, Renewal, TurnOutcome
 
 
 class MemoryStore(MemoryConversations, MemoryResponses, MemoryCompletions, MemoryFiles, MemoryApprovals, MemoryLimits):
-    """State in tables.
+    """All state in memory.
 
-    Of each principal and kind, at most `max_items` are kept; the one that was used longest ago goes first. A conversation,
-    a response or the answer to an idempotency key (a day at least) that was idle for `ttl` seconds goes too.
+    At most `max_items` of each principal and kind are kept; the least recently used is dropped first. Conversations,
+    responses and answers to idempotency keys (kept for a day at least) are also dropped after `ttl` idle seconds.
 
-    All kinds together hold `max_bytes`, of one principal `max_bytes_per_principal`; a principal who wants more loses
-    what it used longest ago, whatever kind it is. When all want more, that of the one who holds most goes: nobody's use
-    takes the place of those who hold less. Nothing that belongs to a running turn is dropped, or counted before it is
-    over. A conversation that would be larger than a principal's part is refused (409 `conversation_full`).
+    All kinds together take at most `max_bytes`, those of one principal `max_bytes_per_principal`. Above its own bound a
+    principal loses what it used least recently, of any kind; above the bound of all, the principal who holds most does,
+    so that nobody can displace those who hold less. What belongs to a running turn is neither dropped nor counted. A
+    conversation that would exceed a principal's bound is refused (409 `conversation_full`).
 
-    Locks do not expire: they die with the process that holds them. `clock` gives seconds.
+    Locks do not expire: they die with this process. `clock` gives seconds.
     """
 
     shared = False
 
     async def commit(self, outcome: TurnOutcome) -> bool:
-        """Write what a turn leaves behind, if `token` holds what it needs."""
-        if outcome.token in self._ended:
+        """Write the outcome of a turn, if `token` holds its locks."""
+        if outcome.token in self._ended:  # a repeated commit, or a turn that has lost
             return self._ended[outcome.token]
         conversation = self._locked(outcome)
         response = self._held(outcome)
+        # Everything is checked before anything is written, and none of the awaits suspends.
         if conversation is False or response is False:
             return False
         if outcome.conversation is not None and isinstance(conversation, Kept):
@@ -50,7 +51,7 @@ class MemoryStore(MemoryConversations, MemoryResponses, MemoryCompletions, Memor
         return True
 
     async def renew(self, tokens: Sequence[str], lease: float = LEASE) -> Renewal:
-        """Locks do not expire here; this tells which are held, and which turns are to stop."""
+        """Return which tokens hold something, and which turns were cancelled. Locks do not expire here."""
         wanted = set(tokens)
         responses = self._responses.held()
         held: set[str | None] = {kept.token for kept in self._conversations.held()}
@@ -62,14 +63,14 @@ class MemoryStore(MemoryConversations, MemoryResponses, MemoryCompletions, Memor
         return Renewal(_tokens(held & wanted - lost), _tokens(cancelled & wanted))
 
     async def sweep(self, retention: float = RETENTION) -> int:
-        """Forget what is too old."""
+        """Delete what is too old."""
         return self._sweep_conversations() + self._sweep_responses() + self._sweep_claims() + self._drop_expired_files()
 
     async def check(self) -> None:
-        """Always there."""
+        """Memory is always available."""
 
     async def aclose(self) -> None:
-        """Nothing to let go."""
+        """Nothing to close."""
 
 
 def _tokens(found: set[str | None]) -> frozenset[str]:

@@ -1,4 +1,4 @@
-"""Questions about tool calls in memory."""
+"""Approvals in memory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class MemoryApprovals(MemoryPart):
         self._approvals: Table[str, Approval] = Table(self._shares, self._max)
 
     async def ask(self, principal: str, approval: Approval) -> None:
-        """Keep a question."""
+        """Insert a question."""
         self._approvals.rest(principal, approval.id, approval, _size(approval))
 
     async def approval(self, key: Key) -> Approval | None:
@@ -50,5 +50,12 @@ class MemoryApprovals(MemoryPart):
 
 
 def _size(approval: Approval) -> int:
-    texts = (approval.conversation, approval.tool, approval.arguments, approval.state, approval.decision)
+    texts = (
+        approval.conversation,
+        approval.tool,
+        approval.arguments,
+        approval.state,
+        approval.decision,
+        approval.request,
+    )
     return size_of_text(approval.call_id, *texts)

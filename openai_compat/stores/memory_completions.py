@@ -17,7 +17,7 @@ class MemoryCompletions(MemoryPart):
         self._completions: Table[str, StoredCompletion] = Table(self._shares, self._max)
 
     async def put_completion(self, principal: str, completion: StoredCompletion) -> None:
-        """Keep a completion."""
+        """Insert or replace a completion."""
         texts = (completion.body, completion.messages, *completion.metadata, *completion.metadata.values())
         self._completions.rest(principal, completion.id, completion, size_of_text(completion.model, *texts))
 
@@ -26,7 +26,7 @@ class MemoryCompletions(MemoryPart):
         return self._completions.get(key.principal, key.id)
 
     async def delete_completion(self, key: Key) -> bool:
-        """Forget one completion."""
+        """Delete a completion."""
         return self._pop(self._completions, key.principal, key.id) is not None
 
     async def list_completions(

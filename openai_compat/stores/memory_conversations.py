@@ -1,4 +1,4 @@
-"""Conversations in memory: a lock, and items that are only added to."""
+"""Conversations in memory: a lock and the items of each."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class Kept:
     metadata: dict[str, str] = field(default_factory=dict[str, str])
     items: dict[str, Item] = field(default_factory=dict[str, Item])
     before: dict[str, str] = field(default_factory=dict[str, str])
-    """Of items that were taken out, which one stood before."""
+    """For each deleted item, the one before it."""
     transcripts: dict[str, int] = field(default_factory=dict[str, int])
-    """At which version it stood at which transcript."""
+    """The version at which it stood at each transcript."""
     token: str | None = None
     wanted: bool = False
-    """Made on purpose, or used: kept even while it is empty."""
+    """Created, or with a turn: kept even while it is empty."""
     size: int = 0
-    """Bytes of items, those taken out, and transcripts."""
+    """Bytes of items, deleted ones and transcripts."""
 
     @property
     def bytes(self) -> int:
@@ -50,7 +50,7 @@ class MemoryConversations(MemoryPart):
         self._transcripts: dict[Key, dict[str, Kept]] = {}
 
     async def begin(self, key: Key, token: str, lease: float = LEASE) -> Conversation | None:
-        """Lock and read; None while another turn holds it."""
+        """Lock and read; None while another turn holds the lock."""
         self._sweep_conversations(key.principal)
         kept = self._conversations.get(key.principal, key.id) or Kept(self._clock())
         if kept.token not in (None, token):
@@ -78,7 +78,7 @@ class MemoryConversations(MemoryPart):
             self._conversations.rest(key.principal, key.id, kept, kept.bytes, kept.touched)
 
     async def create(self, principal: str, id: str, metadata: Mapping[str, str], items: Sequence[Item]) -> Conversation:  # noqa: A002
-        """A new conversation."""
+        """Create a conversation."""
         self._sweep_conversations(principal)
         now = self._clock()
         kept = Kept(now, now, 1 if items else 0, dict(metadata), {item.id: item for item in items}, wanted=True)
@@ -106,7 +106,7 @@ class MemoryConversations(MemoryPart):
         return _snapshot(key, kept, items=False)
 
     async def delete(self, key: Key) -> bool:
-        """Forget a conversation."""
+        """Delete a conversation."""
         known = self._known(key) is not None
         kept = self._conversations.pop(key.principal, key.id)
         if kept is not None:
@@ -117,6 +117,7 @@ class MemoryConversations(MemoryPart):
         """The conversation that once stood at this transcript."""
         self._sweep_conversations(principal)
         newest = None
+        # The newest first; one that still stands there wins.
         for identifier, kept in reversed(self._transcripts.get(Key(principal, transcript), {}).items()):
             if kept.transcripts[transcript] == kept.version:
                 return identifier, True
@@ -155,11 +156,11 @@ class MemoryConversations(MemoryPart):
         return None if kept is None else kept.items.get(item)
 
     async def delete_item(self, key: Key, item: str) -> bool:
-        """Take one item out."""
+        """Delete one item."""
         kept = self._known(key)
         if kept is None or item not in kept.items:
             return False
-        kept.before.pop(item, None)
+        kept.before.pop(item, None)  # an id can be added and deleted again
         kept.before[item] = one_before(item, kept.items)
         kept.size += ITEM - size_of_items(kept.items.pop(item))
         if len(kept.before) > MAX_GONE:
@@ -169,9 +170,9 @@ class MemoryConversations(MemoryPart):
         return True
 
     def _locked(self, outcome: TurnOutcome) -> Kept | Literal[False] | None:
-        """The conversation that the turn holds, False if it lost it, None if it needs none.
+        """The conversation that the turn holds; False if the turn has lost it, None if it needs none.
 
-        Raises Conflict (`conversation_full`) if it is to hold more than is kept for one principal.
+        Raises Conflict (`conversation_full`) if it would exceed the bound of one principal.
         """
         if outcome.conversation is None:
             return None
@@ -192,7 +193,7 @@ class MemoryConversations(MemoryPart):
             kept.size += ITEM * (turn.transcript not in kept.transcripts)
             kept.transcripts[turn.transcript] = kept.version
             standing = self._transcripts.setdefault(Key(principal, turn.transcript), {})
-            standing.pop(turn.id, None)
+            standing.pop(turn.id, None)  # to its end: the newest is looked at first
             standing[turn.id] = kept
         self._unlock(Key(principal, turn.id), kept)
 

@@ -17,17 +17,17 @@ class MemoryFiles(MemoryPart):
         self._files: Table[str, tuple[StoredFile, bytes]] = Table(self._shares, self._max)
 
     async def put_file(self, principal: str, file: StoredFile, content: bytes) -> None:
-        """Keep a file, dropping what the principal used longest ago where there is no room."""
+        """Insert a file. If there is no room, what the principal used least recently is dropped."""
         size = len(content) + size_of_text(file.filename, file.purpose, file.media_type)
         self._files.rest(principal, file.id, (file, content), size)
 
     async def get_file(self, key: Key) -> StoredFile | None:
-        """What is known of a file."""
+        """A file without its content."""
         found = self._files.get(key.principal, key.id)
         return None if found is None or self._over(found[0].expires) else found[0]
 
     async def file_content(self, key: Key) -> bytes | None:
-        """Its bytes."""
+        """The content of a file."""
         found = self._files.get(key.principal, key.id)
         return None if found is None or self._over(found[0].expires) else found[1]
 
@@ -40,7 +40,7 @@ class MemoryFiles(MemoryPart):
         return None if listed is None else [files[name] for name in listed if not self._over(files[name].expires)]
 
     async def delete_file(self, key: Key) -> bool:
-        """Forget a file."""
+        """Delete a file."""
         found = self._pop(self._files, key.principal, key.id)
         return found is not None and not self._over(found[0].expires)
 

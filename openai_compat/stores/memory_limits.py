@@ -1,4 +1,4 @@
-"""What bounds requests, in memory: idempotency keys, slots, rate limits."""
+"""Idempotency keys, slots and rate limits in memory."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from .port import Allowance, Claim, Key, Replay
 from .shares import Table, size_of_text
 
 DAY = 24 * 3600.0
-"""Seconds for which an idempotency key is kept at least, where there is room."""
+"""Seconds for which an idempotency key is kept at least, if there is room."""
 
 MAX_RATES = 100_000
-"""Rate limits that are remembered: those used last. There is one for each principal."""
+"""Rate limits that are kept, one for each principal; the one unused for longest is dropped."""
 
 
 @dataclass(slots=True)
@@ -36,9 +36,9 @@ class MemoryLimits(MemoryPart):
         self._rates: OrderedDict[Key, float] = OrderedDict()
 
     async def claim(self, key: Key, request: str, token: str, lease: float = LEASE) -> Claim:
-        """Take an idempotency key."""
+        """Claim an idempotency key."""
         self._sweep_claims(key.principal)
-        claimed = self._claims.get(key.principal, key.id)
+        claimed = self._claims.get(key.principal, key.id)  # of a running request it is held, and so never swept
         if claimed is None:
             self._claims.hold(key.principal, key.id, Claimed(request, token))
             return "taken"
@@ -47,7 +47,7 @@ class MemoryLimits(MemoryPart):
         return claimed.replay or ("taken" if claimed.token == token else "running")
 
     async def settle(self, key: Key, token: str, replay: Replay | None) -> None:
-        """Record the answer, or give the key back."""
+        """Record the answer, or release the key."""
         claimed = self._claims.get(key.principal, key.id)
         if claimed is None or claimed.token != token or claimed.replay is not None:
             return
@@ -67,11 +67,12 @@ class MemoryLimits(MemoryPart):
         return True
 
     async def free_slot(self, pool: str, token: str) -> None:
-        """Give it back."""
+        """Release a slot."""
         self._slots.get(pool, set()).discard(token)
 
     async def allow(self, key: Key, per_second: float, burst: int) -> Allowance:
-        """Count a request against a rate limit: `due` is when all that was let pass so far would have been spread."""
+        """Count a request against a rate limit (GCRA)."""
+        # `due` is when all requests so far would have passed if they had been spread evenly.
         now, each = self._clock(), 1 / per_second
         due = max(self._rates.get(key, now), now) + each
         room = burst * each - (due - now)
@@ -81,7 +82,7 @@ class MemoryLimits(MemoryPart):
         self._rates.move_to_end(key)
         if len(self._rates) > MAX_RATES:
             self._rates.popitem(last=False)
-        return Allowance(0.0, int(room / each + 1e-9))
+        return Allowance(0.0, int(room / each + 1e-9))  # floating point may be just below a whole number
 
     def _sweep_claims(self, principal: str | None = None) -> int:
         return self._claims.pop_unused(self._clock() - max(self._ttl, DAY), principal)

@@ -1,4 +1,4 @@
-"""What all parts of the memory store share: its bounds, its clock, and how turns have ended."""
+"""The base of all parts of the memory store: its bounds, its clock, and the turns that have ended."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from .port import Item, Order
 from .shares import Shares, Table, size_of_text
 
 MAX_BYTES = 512 * 1024 * 1024
-"""Bytes of all that is kept."""
+"""Default bound of all data, in bytes."""
 
 MAX_BYTES_EACH = 128 * 1024 * 1024
-"""Bytes of what is kept for one principal."""
+"""Default bound of one principal's data, in bytes."""
 
 MAX_GONE = 1000
-"""Things that are gone from a list of which is remembered where they stood: the latest of each principal."""
+"""Deleted things of each principal whose position is kept, so that pages can begin after them; the latest."""
 
 MAX_ENDED = 10_000
-"""Turns of which is remembered how they ended: the latest."""
+"""Ended turns that are kept, the latest."""
 
 PLACE = 2048
-"""What one of these may count for, in bytes."""
+"""Most bytes that a kept position counts for."""
 
 Value = TypeVar("Value")
 
 ITEM = 256
-"""What one item of a list counts for beside its text, in bytes."""
+"""Bytes that an item of a list counts for in addition to its text."""
 
 
 class MemoryPart:
-    """A part of the store. All parts divide the same shares, whichever is made first."""
+    """A part of the store. All parts share the same bounds."""
 
     def __init__(
         self,
@@ -50,24 +50,25 @@ class MemoryPart:
         self._clock = clock
         self._shares = Shares(max_bytes, min(max_bytes, max_bytes_per_principal))
         self._ended: OrderedDict[str, bool] = OrderedDict()
+        # Positions have bounds of their own: deleting must not displace data.
         places = Shares(64 * MAX_GONE * PLACE, MAX_GONE * PLACE)
         self._before: Table[str, str] = Table(places, MAX_GONE)
         self._make_tables()
 
     @property
     def size(self) -> int:
-        """Bytes of all that rests here."""
+        """Bytes of all data, without that of running turns."""
         return self._shares.size
 
     def size_of(self, principal: str) -> int:
-        """Bytes of what rests here for one principal."""
+        """Bytes of one principal's data, without that of running turns."""
         return self._shares.size_of(principal)
 
     def _make_tables(self) -> None:
-        """Each part makes its own."""
+        """Create the tables of a part. Overrides call this one first."""
 
     def _pop(self, table: Table[str, Value], principal: str, name: str) -> Value | None:
-        """Take something out of a table, and remember where it stood."""
+        """Delete something from a table, and keep its position for pages."""
         names = [other for other, _ in table.of(principal)]
         found = table.pop(principal, name)
         if found is not None:
@@ -76,11 +77,11 @@ class MemoryPart:
         return found
 
     def _listed(self, principal: str, names: Sequence[str], after: str | None, order: Order) -> Sequence[str] | None:
-        """Those of `names` after one that is there or gone."""
+        """The names after `after`, which may have been deleted."""
         return names_after(after, names, order, partial(self._before.get, principal))
 
     def _end_turn(self, token: str | None, *, committed: bool) -> None:
-        """A turn that has lost one thing has lost; one that was committed may ask again whether it was."""
+        """Record how a turn ended. The first entry counts: a turn that has lost one lock has lost."""
         if token is not None:
             self._ended.setdefault(token, committed)
             if len(self._ended) > MAX_ENDED:

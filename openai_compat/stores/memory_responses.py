@@ -26,7 +26,7 @@ class KeptResponse:
     cancel: bool = False
 
     def add(self, events: Events) -> None:
-        """Add to the log, which forgets its beginning where it is too long."""
+        """Append to the log; its oldest events are dropped if it is too long."""
         self.events.append(events)
         self.size += _size(events)
         while self.size > LOG_BYTES and len(self.events) > 1:
@@ -41,7 +41,7 @@ class MemoryResponses(MemoryPart):
         self._responses: Table[str, KeptResponse] = Table(self._shares, self._max)
 
     async def begin_response(self, principal: str, response: StoredResponse, token: str, lease: float = LEASE) -> None:
-        """Keep a response that is only beginning."""
+        """Insert a response that `token` holds."""
         self._sweep_responses(principal)
         self._responses.hold(principal, response.id, KeptResponse(response, self._clock(), token))
 
@@ -56,11 +56,11 @@ class MemoryResponses(MemoryPart):
         return True
 
     async def end_response(self, principal: str, response: StoredResponse, events: Events | None) -> bool:
-        """Nothing dies here before the process does."""
+        """False: a response here cannot outlive its process."""
         return False
 
     async def take_response(self, principal: str, response: StoredResponse, events: Events | None) -> bool:
-        """Give a running response its outcome, whoever holds it."""
+        """Set the outcome of a running response, whoever holds it."""
         kept = self._responses.get(principal, response.id)
         if kept is None or not kept.stored.running:
             return False
@@ -79,7 +79,7 @@ class MemoryResponses(MemoryPart):
         self._responses.rest(principal, response.id, kept, size, kept.touched)
 
     async def cancel(self, key: Key) -> bool:
-        """Ask whoever runs a response to stop."""
+        """Request the cancellation of a response."""
         kept = self._responses.get(key.principal, key.id)
         if kept is None or not kept.stored.running:
             return False
@@ -112,14 +112,14 @@ class MemoryResponses(MemoryPart):
         return [] if kept is None else [batch for batch in kept.events if batch.last > after]
 
     async def delete_response(self, key: Key) -> bool:
-        """Forget a response."""
+        """Delete a response."""
         kept = self._responses.pop(key.principal, key.id)
         if kept is not None:
             self._end_turn(kept.token, committed=False)
         return kept is not None
 
     def _held(self, outcome: TurnOutcome) -> KeptResponse | Literal[False] | None:
-        """The response that the turn began, False if it lost it, None if it began none."""
+        """The response that the turn has begun; False if the turn has lost it, None if it has begun none."""
         if outcome.response is None:
             return None
         kept = self._responses.get(outcome.principal, outcome.response.id)

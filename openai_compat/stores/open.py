@@ -11,9 +11,9 @@ FORMS = "memory:, sqlite:///relative/path, sqlite:////absolute/path or postgresq
 
 
 def open_store(url: str) -> Store:
-    """The store that a URL names. Nothing is opened before it is used.
+    """Return the store of a URL. It connects when it is used first.
 
-    Raises ValueError for a URL that names none, ImportError if the driver of its engine is not installed.
+    Raises ValueError for a URL of another form, ImportError if the engine's driver is not installed.
     """
     scheme = url.partition(":")[0]
     if url == "memory:":
@@ -26,7 +26,7 @@ def open_store(url: str) -> Store:
 
 
 def _sqlite(url: str) -> Store:
-    from .sql import SqlStore  # noqa: PLC0415  (engines are loaded when they are wanted)
+    from .sql import SqlStore  # noqa: PLC0415  (engines are imported when they are needed)
     from .sqlite import SqliteEngine  # noqa: PLC0415
 
     parts = urlsplit(url)

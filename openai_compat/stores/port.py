@@ -1,12 +1,11 @@
-"""The store port: what every engine can do.
+"""The store port, which every engine implements.
 
-Everything is keyed by who owns it: another principal's id is an unknown id. Bodies are JSON text in ASCII, so that NUL
-and lone surrogates survive any database. Times are unix seconds of the engine's clock, never the process's.
+Everything is keyed by its owner: another principal's id is an unknown id. Bodies are JSON text in ASCII, so that NUL
+and lone surrogates survive in any database. Times are unix seconds of the engine's clock, never the process's.
 
-Whoever runs a turn holds it by a *token*, random for each turn: it locks the conversation, owns the response's event
-log, a slot and an idempotency key. A lock lasts `lease` seconds unless `renew` is called; those of dead processes
-expire. What a turn leaves behind goes in with one `commit`: check the token, write all of it, give the locks back, at
-once or not at all.
+A running turn has a random *token*, by which it holds the lock of its conversation, its response's event log, a slot
+and an idempotency key. A lock lasts `lease` seconds unless it is renewed; those of dead processes expire. The outcome
+of a turn is written by one `commit`, which checks the token, writes everything and releases the locks, atomically.
 """
 
 from __future__ import annotations
@@ -45,15 +44,15 @@ __all__ = (
 )
 
 RETENTION = 30 * 24 * 3600.0
-"""Seconds for which what is stored is kept after it was used last."""
+"""Seconds for which unused data is kept."""
 
 LOG_BYTES = 16 * 1024 * 1024
-"""Bytes of a stream's events that a process keeps at hand for those who follow it; the oldest are forgotten first."""
+"""Bytes of a response's events that are kept in memory for its readers; the oldest are dropped first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """Whose, and which."""
+    """An owner and an id."""
 
     principal: str
     id: str
@@ -69,7 +68,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """What is known of a conversation. `version` counts its turns."""
+    """A conversation. `version` counts its turns."""
 
     id: str
     version: int
@@ -101,7 +100,7 @@ ResponseStatus: TypeAlias = Literal["queued", "in_progress", "completed", "faile
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredResponse:
-    """A response: what was answered, and the items it was made from.
+    """A response: the answer, and the items it was made from.
 
     Attributes:
         body: the Response object, as JSON.
@@ -109,8 +108,8 @@ class StoredResponse:
         conversation: the conversation that it belongs to, if any.
         input: the request's own items.
         output: the items of the answer.
-        alive: False if it still runs as far as is known, but nobody holds it: its process has died.
-        cancel: somebody wants it stopped.
+        alive: False if it has no outcome and its process has died: nobody holds it.
+        cancel: whether its cancellation was requested.
     """
 
     id: str
@@ -127,7 +126,7 @@ class StoredResponse:
 
     @property
     def running(self) -> bool:
-        """Whether it has no outcome yet."""
+        """True while it has no outcome."""
         return self.status in ("queued", "in_progress")
 
 
@@ -142,7 +141,7 @@ class Events:
 
 @dataclass(frozen=True, slots=True)
 class StoredCompletion:
-    """A chat completion that its client wanted kept: the answer, and the messages that led to it, as JSON."""
+    """A chat completion with `store: true`: the answer and the messages that led to it, as JSON."""
 
     id: str
     created: float
@@ -154,10 +153,15 @@ class StoredCompletion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Approval:
-    """A tool call that waits for somebody's yes.
+    """A tool call that waits for approval.
 
-    `turn` is the response or completion that asked, `agent` the name of the agent, `digest` a hash of tool and
-    arguments, `state` the agent's own and `decision` what was decided, both JSON.
+    Attributes:
+        turn: the response or completion that has asked.
+        agent: the name of the agent.
+        digest: a hash of tool and arguments.
+        state: the agent's state when it paused, as JSON.
+        decision: the decision, as JSON.
+        request: how the agent was asked, as JSON, for a decision that resumes the turn without sending it again.
     """
 
     id: str
@@ -173,11 +177,12 @@ class Approval:
     state: str = "null"
     status: Literal["pending", "approved", "denied", "expired"] = "pending"
     decision: str = "null"
+    request: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ConversationTurn:
-    """What a turn adds to a conversation. `transcript` is a hash by which it can be found as it then stands."""
+    """The items that a turn adds to a conversation. `transcript` is a hash by which it can be found afterwards."""
 
     id: str
     items: tuple[Item, ...]
@@ -186,9 +191,9 @@ class ConversationTurn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnOutcome:
-    """Everything that a turn leaves behind: written at once, or not at all.
+    """Everything that a turn writes, atomically.
 
-    `events` are the last of the log of `response`, which must have been begun with `begin_response` if there are any.
+    `events` are the last of the log of `response`, which needs a `begin_response` before if there are any.
     """
 
     principal: str
@@ -202,7 +207,7 @@ class TurnOutcome:
 
 @dataclass(frozen=True, slots=True)
 class Renewal:
-    """What became of tokens: those that still hold what they held, and those whose turn somebody wants stopped."""
+    """The tokens that still hold what they took, and those of turns that were cancelled."""
 
     held: frozenset[str]
     cancelled: frozenset[str]
@@ -218,13 +223,13 @@ class Replay:
 
 
 Claim: TypeAlias = Literal["taken", "running", "other request", "lost"] | Replay
-"""What becomes of a request with an idempotency key: it runs; another runs; the key is another request's; the first
-one's process died, so that nobody knows what it has done; or a replay."""
+"""The result of claiming an idempotency key: the request runs; the first one still runs; the key belongs to another
+request; the first one's process has died, so that its outcome is unknown; or a replay."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredFile:
-    """An uploaded file. `size` is in bytes; `expires` None means that it stays as long as it is used."""
+    """An uploaded file. `size` is in bytes; with `expires` None it is kept while it is used."""
 
     id: str
     created: float
@@ -237,7 +242,7 @@ class StoredFile:
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """Whether a rate limit lets a request pass: seconds to wait if not, and how many more could pass now."""
+    """The answer of a rate limit: seconds to wait, 0 if the request may pass, and how many more could pass now."""
 
     wait: float
     remaining: int
@@ -251,15 +256,15 @@ class ConversationStore(Protocol):
         ...
 
     async def release(self, key: Key, token: str) -> None:
-        """Unlock without a turn, if `token` still holds the lock. What was new and stayed empty is forgotten."""
+        """Unlock without a turn, if `token` holds the lock. A conversation that never had a turn is deleted."""
         ...
 
     async def create(self, principal: str, id: str, metadata: Mapping[str, str], items: Sequence[Item]) -> Conversation:  # noqa: A002
-        """A new conversation, kept also while it is empty. `items` are its first turn, if there are any."""
+        """Create a conversation, which is kept even while it is empty. `items`, if any, are its first turn."""
         ...
 
     async def read(self, key: Key, *, items: bool = True) -> Conversation | None:
-        """A conversation that was created or has a turn, without its items if they are not wanted."""
+        """Read a conversation that was created or has a turn."""
         ...
 
     async def update(self, key: Key, metadata: Mapping[str, str]) -> Conversation | None:
@@ -267,7 +272,7 @@ class ConversationStore(Protocol):
         ...
 
     async def delete(self, key: Key) -> bool:
-        """Forget a conversation, also while a turn runs in it: that turn's commit fails then. False if unknown."""
+        """Delete a conversation; the commit of a turn that runs in it fails then. False if unknown."""
         ...
 
     async def find(self, principal: str, transcript: str) -> tuple[str, bool] | None:
@@ -284,16 +289,13 @@ class ConversationStore(Protocol):
     ) -> ConversationPage:
         """The conversations with these labels in their metadata, those used last first.
 
-        Ties go by the id, the greatest first. `before` is the `touched` and the id of one: only those after it in
-        that order; `offset` passes over so many more.
+        Ties are ordered by id, the greatest first. `before` is the `touched` and id of one: the page begins after it;
+        `offset` skips more.
         """
         ...
 
     async def page(self, key: Key, after: str | None, limit: int, order: Order) -> Page | None:
-        """Items after the one called `after`, in order of conversation; None if that one never was there.
-
-        One that was deleted keeps its place.
-        """
+        """Items after the one called `after`, which may have been deleted; None if it never existed."""
         ...
 
     async def item(self, key: Key, item: str) -> Item | None:
@@ -301,15 +303,15 @@ class ConversationStore(Protocol):
         ...
 
     async def delete_item(self, key: Key, item: str) -> bool:
-        """Take one item out. False if unknown."""
+        """Delete one item. False if unknown."""
         ...
 
 
 class ResponseStore(Protocol):
-    """Responses, the chains they form, and the event logs of those that others may follow."""
+    """Responses, their chains, and their event logs."""
 
     async def begin_response(self, principal: str, response: StoredResponse, token: str, lease: float = LEASE) -> None:
-        """Keep a response that is only beginning; `token` holds it."""
+        """Insert a response that `token` holds, before it runs."""
         ...
 
     async def append(self, key: Key, token: str, events: Events) -> bool:
@@ -320,15 +322,15 @@ class ResponseStore(Protocol):
         ...
 
     async def end_response(self, principal: str, response: StoredResponse, events: Events | None) -> bool:
-        """Give a response whose process has died its outcome. False if somebody holds it, or it has one already."""
+        """Set the outcome of a response whose process has died. False if it is still held, or has an outcome."""
         ...
 
     async def take_response(self, principal: str, response: StoredResponse, events: Events | None) -> bool:
-        """Give a running response its outcome, whoever holds it: that one's commit fails. False if it has one."""
+        """Set the outcome of a running response; its holder's commit fails then. False if it has an outcome."""
         ...
 
     async def cancel(self, key: Key) -> bool:
-        """Ask whoever runs a response to stop; `renew` tells them. False if it is unknown or has its outcome."""
+        """Request the cancellation of a response; its holder learns of it by `renew`. False if unknown or not running."""
         ...
 
     async def response(self, key: Key) -> StoredResponse | None:
@@ -347,15 +349,15 @@ class ResponseStore(Protocol):
         ...
 
     async def delete_response(self, key: Key) -> bool:
-        """Forget a response. False if unknown. Those that continue it cannot be continued any more."""
+        """Delete a response. False if unknown. Responses that continue it cannot be continued any more."""
         ...
 
 
 class CompletionStore(Protocol):
-    """Chat completions that were asked to be stored."""
+    """Stored chat completions."""
 
     async def put_completion(self, principal: str, completion: StoredCompletion) -> None:
-        """Keep a completion, new or changed."""
+        """Insert or replace a completion."""
         ...
 
     async def get_completion(self, key: Key) -> StoredCompletion | None:
@@ -363,15 +365,15 @@ class CompletionStore(Protocol):
         ...
 
     async def delete_completion(self, key: Key) -> bool:
-        """Forget one completion; False if unknown."""
+        """Delete a completion. False if unknown."""
         ...
 
     async def list_completions(
         self, principal: str, after: str | None = None, order: Order = "asc"
     ) -> Sequence[StoredCompletion] | None:
-        """A principal's completions, oldest first in order `asc`; those after the one called `after`, which may be gone.
+        """A principal's completions, oldest first with `asc`, after the one called `after`, which may have been deleted.
 
-        None if that one never was there, or went too long ago.
+        None if it never existed, or was deleted too long ago.
         """
         ...
 
@@ -380,37 +382,37 @@ class FileStore(Protocol):
     """Uploaded files."""
 
     async def put_file(self, principal: str, file: StoredFile, content: bytes) -> None:
-        """Keep a file."""
+        """Insert or replace a file."""
         ...
 
     async def get_file(self, key: Key) -> StoredFile | None:
-        """What is known of a file that has not expired."""
+        """A file without its content; None if unknown or expired."""
         ...
 
     async def file_content(self, key: Key) -> bytes | None:
-        """Its bytes."""
+        """The content of a file; None if unknown or expired."""
         ...
 
     async def list_files(
         self, principal: str, after: str | None = None, order: Order = "asc"
     ) -> Sequence[StoredFile] | None:
-        """A principal's files, likewise."""
+        """A principal's files, in the same way."""
         ...
 
     async def delete_file(self, key: Key) -> bool:
-        """Forget a file; False if unknown."""
+        """Delete a file. False if unknown."""
         ...
 
 
 class ApprovalStore(Protocol):
-    """Tool calls that wait for a decision, which is made once."""
+    """Tool calls that wait for a decision. Each is decided once."""
 
     async def ask(self, principal: str, approval: Approval) -> None:
-        """Keep a question."""
+        """Insert a question."""
         ...
 
     async def approval(self, key: Key) -> Approval | None:
-        """One question; `status` "expired" once its time is over."""
+        """One question. Its `status` is "expired" after `expires`, unless it was decided."""
         ...
 
     async def approvals(self, principal: str, conversation: str | None = None) -> Sequence[Approval]:
@@ -418,43 +420,43 @@ class ApprovalStore(Protocol):
         ...
 
     async def decide(self, key: Key, status: Literal["approved", "denied"], decision: str) -> bool:
-        """Decide a pending question before it expires. False if there is none: only one caller ever gets True."""
+        """Decide a question. False unless it is pending: only one caller ever gets True."""
         ...
 
 
 class Store(ConversationStore, ResponseStore, CompletionStore, FileStore, ApprovalStore, Protocol):
-    """Keeps the state of a server. Every method may raise Unavailable (503 `store_unavailable`)."""
+    """All state of a server. Every method may raise Unavailable (503 `store_unavailable`)."""
 
     @property
     def shared(self) -> bool:
-        """Whether several processes may use it at once."""
+        """True if several processes can use it."""
         ...
 
     async def commit(self, outcome: TurnOutcome) -> bool:
-        """Write what a turn leaves behind and give its locks back. False, and nothing is changed, if `token` lost one.
+        """Write the outcome of a turn and release its locks. False, and nothing is written, if `token` lost a lock.
 
-        To be told apart from a lost answer: a second `commit` with the same token that was already done is True.
+        It can be repeated after a lost answer: True if the same token was committed before.
         """
         ...
 
     async def renew(self, tokens: Sequence[str], lease: float = LEASE) -> Renewal:
-        """Hold on to everything that these tokens hold, for another `lease` seconds."""
+        """Renew the leases of everything that these tokens hold, for `lease` seconds."""
         ...
 
     async def claim(self, key: Key, request: str, token: str, lease: float = LEASE) -> Claim:
-        """Take an idempotency key for a request, known by its hash."""
+        """Claim an idempotency key for a request, given by its hash."""
         ...
 
     async def settle(self, key: Key, token: str, replay: Replay | None) -> None:
-        """Record the answer, or, with None, give the key back: nothing was run."""
+        """Record the answer, or, with None, release the key: nothing was run."""
         ...
 
     async def take_slot(self, pool: str, token: str, size: int, lease: float = LEASE) -> bool:
-        """Take one of the `size` slots of a pool, shared by all processes. False if none is free."""
+        """Take one of the `size` slots of a pool that all processes share. False if none is free."""
         ...
 
     async def free_slot(self, pool: str, token: str) -> None:
-        """Give it back."""
+        """Release a slot."""
         ...
 
     async def allow(self, key: Key, per_second: float, burst: int) -> Allowance:
@@ -462,7 +464,7 @@ class Store(ConversationStore, ResponseStore, CompletionStore, FileStore, Approv
         ...
 
     async def sweep(self, retention: float = RETENTION) -> int:
-        """Forget what was last used longer ago than `retention` seconds, and what has expired; tells how many rows."""
+        """Delete what was not used for `retention` seconds, and what has expired. Returns the number of rows."""
         ...
 
     async def check(self) -> None:
@@ -470,5 +472,5 @@ class Store(ConversationStore, ResponseStore, CompletionStore, FileStore, Approv
         ...
 
     async def aclose(self) -> None:
-        """Let go of the engine."""
+        """Close the engine."""
         ...

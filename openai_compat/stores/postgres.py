@@ -1,7 +1,7 @@
 """PostgreSQL, through asyncpg.
 
-Nothing here depends on the session: no LISTEN, no session locks, no settings that outlive a transaction. So it works
-behind a pooler that gives each transaction another connection, such as pgbouncer.
+Nothing depends on the session: no LISTEN, no session locks, no settings that outlive a transaction. So it works behind
+a pooler that gives each transaction another connection, such as pgbouncer.
 """
 
 from __future__ import annotations
@@ -31,24 +31,24 @@ _TOO_MANY: type[Exception] = asyncpg.TooManyConnectionsError
 NOW = "cast(extract(epoch from statement_timestamp()) as double precision)"
 
 ATTEMPTS = 4
-"""How often a transaction is begun: others may be in its way, or the connection may be gone."""
+"""Attempts at a transaction: it may conflict with others, or find its connection closed."""
 
 MOST = 10_000
-"""More of anything in the URL is a mistake."""
+"""Bound of the numbers in a URL: larger ones are mistakes."""
 
 SLOW = 600.0
-"""Seconds for statements that change the schema: they may have to rewrite a table."""
+"""Timeout of statements that change the schema, in seconds: they may have to rewrite a table."""
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the URL says, beyond what asyncpg makes of it.
+    """The options in the URL that are ours, and the rest, which is asyncpg's.
 
     Attributes:
         dsn: the URL for asyncpg.
-        pool_size: connections for each event loop, of which a process has one.
+        pool_size: connections of each event loop; a process usually has one loop.
         timeout: seconds for getting a connection, and for each statement.
-        statement_cache_size: prepared statements for each connection; 0 for poolers that cannot have them.
+        statement_cache_size: prepared statements of each connection; 0 for poolers that do not support them.
     """
 
     dsn: str
@@ -58,7 +58,7 @@ class Options:
 
     @classmethod
     def of(cls, url: str) -> Self:
-        """Read a URL. Raises ValueError, without quoting the URL: it has a password."""
+        """Parse a URL. Raises ValueError, which does not quote the URL: it has a password."""
         parts = urlsplit(url)
         if parts.scheme not in ("postgresql", "postgres") or not _has_port(parts):
             raise ValueError("The URL of a PostgreSQL store is postgresql://user:password@host:port/database.")
@@ -72,7 +72,8 @@ _OURS: dict[str, Callable[[str], Any]] = {"pool_size": int, "timeout": float, "s
 
 
 def _has_port(parts: SplitResult) -> bool:
-    """Whether the port, if there is one, is a number: often it is the rest of a password with a slash in it."""
+    """Whether the port, if any, is a number."""
+    # One that is not is often the rest of a password with a slash in it.
     hosts = parts.netloc.rpartition("@")[2].split(",")
     ports = [host.rpartition("]")[2].rpartition(":")[2] for host in hosts if ":" in host.rpartition("]")[2]]
     return all([port.isascii() and port.isdigit() for port in ports if port])
@@ -89,7 +90,7 @@ def _number(name: str, value: str, kind: Callable[[str], Any]) -> Any:
 class PostgresEngine:
     """Runs transactions on PostgreSQL; on asyncio only.
 
-    Each event loop has connections of its own, which are made when they are needed and closed when it ends.
+    Each event loop has its own connections, which are opened when they are needed and closed when the loop ends.
 
     Args:
         url: `postgresql://user:password@host:port/database`; may set `pool_size`, `timeout` and
@@ -105,15 +106,15 @@ class PostgresEngine:
         self._pools: dict[asyncio.AbstractEventLoop, Pool] = {}
 
     async def run(self, transaction: Callable[[], Transaction[Result]]) -> Result:
-        """Run a transaction to its end, also if the caller is cancelled meanwhile."""
+        """Run a transaction, to its end even if the caller is cancelled."""
         return await _to_its_end(self._repeated(self._pool(), transaction))
 
     async def aclose(self) -> None:
-        """Close all connections; those of other event loops soon."""
+        """Close all connections; those of other event loops in the background."""
         loop = asyncio.get_running_loop()
         mine = self._pools.pop(loop, None)
         for other in list(self._pools):
-            with suppress(RuntimeError):  # it has ended, and its pool with it
+            with suppress(RuntimeError):  # the loop has ended, and its pool with it
                 other.call_soon_threadsafe(self._pools.pop(other).close_soon)
         if mine is not None:
             await mine.close()
@@ -124,6 +125,7 @@ class PostgresEngine:
         except RuntimeError:
             raise RuntimeError("PostgreSQL works on asyncio only: its driver, asyncpg, does not know trio.") from None
         if loop not in self._pools:
+            # An event loop that ended without `aclose` leaves its pool behind.
             for ended in [other for other in list(self._pools) if other.is_closed()]:
                 del self._pools[ended]
             options = self._options
@@ -148,6 +150,7 @@ class PostgresEngine:
             raise unavailable() from error.__cause__
 
     async def _attempt(self, pool: Pool, transaction: Callable[[], Transaction[Result]]) -> Result:
+        # An Autocommit has no begin and commit: each of its statements commits by itself.
         work = _Transaction(await _acquired(pool), self._options.timeout, isinstance(transaction, Autocommit))
         try:
             result = await work.do(transaction())
@@ -160,7 +163,7 @@ class PostgresEngine:
         except asyncio.CancelledError:  # the event loop ends
             await pool.discard(work.connection)
             raise
-        except BaseException:
+        except BaseException:  # such as KeyboardInterrupt: nothing can be awaited any more
             pool.cut(work.connection)
             raise
         await pool.release(work.connection)
@@ -168,17 +171,17 @@ class PostgresEngine:
 
 
 class _Transaction:
-    """A transaction on a connection. `in_doubt` while a statement that commits is under way."""
+    """A transaction on a connection. `in_doubt` is True during a statement that commits."""
 
-    def __init__(self, connection: PoolConnection, limit: float, stepwise: bool) -> None:
+    def __init__(self, connection: PoolConnection, limit: float, autocommit: bool) -> None:
         self.connection = connection
         self.in_doubt = False
         self._limit = limit
-        self._stepwise = stepwise
+        self._autocommit = autocommit
         self._begun = False
 
     async def do(self, statements: Transaction[Result]) -> Result:
-        """All of it; the result is what the generator returns."""
+        """Run all statements and commit. Returns the generator's result."""
         with closing(statements):
             try:
                 sql, parameters = next(statements)
@@ -193,7 +196,7 @@ class _Transaction:
 
     async def _rows(self, sql: str, parameters: Sequence[Any]) -> Sequence[Row]:
         statement = _prepared(sql)
-        if not (self._begun or self._stepwise or statement.reads):
+        if not (self._begun or self._autocommit or statement.reads):
             await self.connection.execute("begin", timeout=self._limit)
             self._begun = True
         self.in_doubt = not (self._begun or statement.reads)
@@ -202,7 +205,7 @@ class _Transaction:
         return rows
 
     async def roll_back(self) -> None:
-        """Undo what was done so far."""
+        """Roll back, if the transaction has begun."""
         if self._begun:
             await self.connection.execute("rollback", timeout=CLOSE_TIMEOUT)
 
@@ -215,7 +218,7 @@ class _Prepared(NamedTuple):
 
 @functools.lru_cache(maxsize=1000)
 def _prepared(sql: str) -> _Prepared:
-    """A statement for PostgreSQL, whether it only reads, so that it may run before `begin`, and its own time limit."""
+    """A statement for PostgreSQL, whether it only reads and so can run before `begin`, and a timeout of its own."""
     words = sql.casefold().split()
     reads = words[0] == "select" and "update" not in words and not words[1].startswith("pg_advisory")
     return _Prepared(sql.replace("{now}", NOW), reads, SLOW if words[0] in ("create", "alter", "drop") else None)
@@ -231,9 +234,9 @@ async def _acquired(pool: Pool) -> PoolConnection:
 
 
 async def _leave(pool: Pool, work: _Transaction, error: Exception) -> None:
-    """Undo what was done, and give the connection back if it can be used again."""
+    """Roll back, and return the connection if it can be used again."""
     if silent(error) or work.connection.is_closed():
-        pool.distrust()
+        pool.invalidate_idle()
         await pool.discard(work.connection)
         return
     try:
@@ -245,9 +248,9 @@ async def _leave(pool: Pool, work: _Transaction, error: Exception) -> None:
 
 
 async def _to_its_end(work: Coroutine[Any, Any, Result]) -> Result:
-    """Wait for `work` however often the caller is cancelled meanwhile; the cancellation goes on after that.
+    """Wait for `work` to end even if the caller is cancelled, then raise the cancellation.
 
-    A statement that was cut would leave its answer on the connection for the next one.
+    An interrupted statement would leave its answer on the connection, for the next statement.
     """
     task = asyncio.get_running_loop().create_task(work)
     cancelled: asyncio.CancelledError | None = None
@@ -259,9 +262,9 @@ async def _to_its_end(work: Coroutine[Any, Any, Result]) -> Result:
                 cancelled = error
     if cancelled is not None:
         with suppress(BaseException):
-            task.exception()  # nobody will ask for it
+            task.exception()  # retrieved, so that asyncio does not log it
         try:
             raise cancelled
         finally:
-            del cancelled  # this frame is in its traceback
+            del cancelled  # its traceback refers to this frame: a cycle
     return task.result()

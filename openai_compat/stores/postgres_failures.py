@@ -1,6 +1,7 @@
-"""What has become of a transaction that PostgreSQL, or the way to it, did not let through.
+"""Errors of PostgreSQL and of the connection to it, as errors of the store.
 
-Either it was certainly not done, or nobody knows: the connection ended while the statement that commits was under way.
+A failed transaction was certainly not committed, or its outcome is unknown: the connection ended during the statement
+that commits.
 """
 
 from __future__ import annotations
@@ -17,40 +18,40 @@ from asyncpg import (  # type: ignore[import-untyped]
 from ..errors import Unavailable
 
 RETRY_AFTER = 2.0
-"""Seconds after which a client may try again."""
+"""Seconds after which a client may retry."""
 
 IN_THE_WAY = ("40001", "40P01", "0A000")
 """Serialization failure, deadlock, and a statement that was prepared for an older schema."""
 
 UNUSABLE = ("08", "25006", "25P", "28", "3D", "3F000", "42501", "42P01", "53", "55P03", "57", "58", "F0", "XX")
-"""What begins thus is not about the statement: connections, a read-only standby, rights, databases and tables that are
-not there, memory, disks and their limits, somebody's intervention, faults of the system."""
+"""Prefixes of the codes of errors that no statement causes: connections, a read-only standby, rights, missing databases
+and tables, memory, disks and limits, an administrator's intervention, internal errors."""
 
 NOT_EVEN_THEN = ("08", "40003", "57P02", "58", "XX")
-"""Of an error that begins thus it cannot be said that nothing was done: a crash, or a pooler that lost the server."""
+"""Prefixes of the codes after which a commit may have happened: a crash, or a pooler that has lost the server."""
 
 
 class RetryTransaction(Exception):
-    """Nothing was done; begun again, it may work."""
+    """Nothing was committed, and a retry may work."""
 
 
 def unavailable() -> Unavailable:
-    """Nothing was done."""
+    """The error if nothing was committed."""
     return Unavailable("The store cannot be used now.", code="store_unavailable", retry_after=RETRY_AFTER)
 
 
 def unknown() -> Unavailable:
-    """It was done, or it was not."""
+    """The error if the outcome is unknown."""
     text = "The store did not say whether it has done this."
     return Unavailable(text, code="store_outcome_unknown", retry_after=RETRY_AFTER)
 
 
 def failure(error: Exception, *, in_doubt: bool) -> Exception | None:
-    """What to raise instead of `error`; None for errors that are somebody's mistake.
+    """The error to raise instead of `error`; None for mistakes in the program, which are raised as they are.
 
     Args:
-        error: what a statement, or connecting, has raised.
-        in_doubt: the statement was one that commits.
+        error: the error of a statement or of connecting.
+        in_doubt: whether the statement was one that commits.
     """
     answer = answered(error)
     if answer is not None:
@@ -72,14 +73,16 @@ def _answered(answer: Any, in_doubt: bool, gone: bool) -> Exception | None:
 
 
 def answered(error: Exception) -> Any:
-    """The server's own word, which may have been its last on this connection; None if it did not say anything."""
+    """The server's own error, which may have ended the connection; None if the server sent none."""
     if isinstance(error, ConnectionDoesNotExistError):
         return error.__cause__ if isinstance(error.__cause__, PostgresError) else None
     return cast("Any", error) if isinstance(error, PostgresError) else None
 
 
 def silent(error: Exception) -> bool:
-    """The server, or the way to it, has gone or does not answer."""
-    if isinstance(error, InterfaceError):  # also of the driver's complaints about parameters, which are ValueErrors
+    """Whether the connection was lost, or the server does not answer."""
+    if isinstance(
+        error, InterfaceError
+    ):  # also the base of the driver's errors about parameters, which are ValueErrors
         return not isinstance(error, ValueError)
     return isinstance(error, OSError | EOFError | ConnectionDoesNotExistError | InternalClientError)

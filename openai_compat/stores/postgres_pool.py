@@ -1,4 +1,4 @@
-"""The connections of one event loop: made when they are needed, used by one transaction at a time."""
+"""The connection pool of one event loop. Each connection is used by one transaction at a time."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from time import monotonic
 from typing import Any, Protocol
 
 IDLE = 300.0
-"""Seconds after which an unused connection is not trusted any more: something between may have forgotten it."""
+"""Seconds after which an idle connection is not used again: a firewall in between may have dropped it."""
 
 CLOSE_TIMEOUT = 1.0
-"""Seconds for which a server may take leave, and may confirm that it has stopped working for us."""
+"""Timeout in seconds for closing a connection, and for a rollback."""
 
 
 class PoolConnection(Protocol):
-    """What is used of an asyncpg connection."""
+    """The methods of an asyncpg connection that are used here."""
 
     async def fetch(self, query: str, *args: Any, timeout: float) -> list[Any]:  # noqa: ASYNC109
-        """The rows that a statement gives."""
+        """Run a statement and return its rows."""
         ...
 
     async def execute(self, query: str, *, timeout: float) -> str:  # noqa: ASYNC109
@@ -27,11 +27,11 @@ class PoolConnection(Protocol):
         ...
 
     async def close(self, *, timeout: float) -> None:  # noqa: ASYNC109
-        """Stop what runs, and say goodbye."""
+        """Stop the running statement, and close the connection in order."""
         ...
 
     def terminate(self) -> None:
-        """Cut it."""
+        """Abort the connection."""
         ...
 
     def is_closed(self) -> bool:
@@ -40,16 +40,13 @@ class PoolConnection(Protocol):
 
 
 class Pool:
-    """At most `size` connections; the one that was used last is used next.
-
-    Ends when its event loop does, which cancels all tasks: one of them belongs to the pool and says goodbye. After
-    that each connection is closed after its use.
+    """At most `size` connections; the most recently used one is used next.
 
     Args:
-        connect: makes a connection.
-        size: how many there may be.
-        limit: seconds to wait for a connection.
-        crowded: the error with which a server refuses because it has too many connections.
+        connect: opens a connection.
+        size: the number of connections.
+        limit: timeout for getting a connection, in seconds.
+        too_many_connections: the error with which the server refuses further connections.
     """
 
     def __init__(
@@ -57,20 +54,22 @@ class Pool:
         connect: Callable[[], Awaitable[PoolConnection]],
         size: int,
         limit: float,
-        crowded: type[Exception],
+        too_many_connections: type[Exception],
     ) -> None:
         self._connect = connect
         self._limit = limit
-        self._crowded = crowded
+        self._too_many_connections = too_many_connections
+        # One place for each connection, None where it is not open yet. Last in, first out, so that the rest idles out.
         self._places: asyncio.LifoQueue[tuple[PoolConnection, float] | None] = asyncio.LifoQueue()
         for _ in range(size):
             self._places.put_nowait(None)
         self._open = 0
         self._closed = False
+        # An event loop that ends cancels its tasks: this one closes the pool then.
         self._keeper = asyncio.get_running_loop().create_task(self._keep(), name="PostgreSQL connections")
 
     async def acquire(self) -> PoolConnection:
-        """A connection for the caller alone. Raises TimeoutError, OSError and asyncpg's errors."""
+        """Take a connection. Raises TimeoutError, OSError and asyncpg's errors."""
         async with asyncio.timeout(self._limit):
             return await self._acquire()
 
@@ -83,41 +82,41 @@ class Pool:
             self._forget(connection)
         try:
             return await self._new()
-        except BaseException:
+        except BaseException:  # the place must not be lost
             self._places.put_nowait(None)
             raise
 
     async def _new(self) -> PoolConnection:
-        """A new connection, or, where the server takes no more, the next of ours that is free."""
+        """Open a connection, or, where the server takes no more, wait for one of ours."""
         self._open += 1
         try:
             return await self._connect()
         except BaseException as error:
             self._open -= 1
-            if not isinstance(error, self._crowded) or not self._open:
+            if not isinstance(error, self._too_many_connections) or not self._open:
                 raise
         connection = await self._acquire()
-        self._places.put_nowait(None)
+        self._places.put_nowait(None)  # the place that was to be opened
         return connection
 
     async def release(self, connection: PoolConnection) -> None:
-        """Give back a connection that is as it was."""
+        """Return a connection that can be used again."""
         if self._closed or connection.is_closed():
             await self.discard(connection)
         else:
             self._places.put_nowait((connection, monotonic()))
 
     async def discard(self, connection: PoolConnection) -> None:
-        """Give back a connection that cannot be used again. What it still does is stopped, if the server listens."""
+        """Close a connection that cannot be used again. A running statement is stopped, if the server answers."""
         try:
             with suppress(Exception):
-                async with asyncio.timeout(CLOSE_TIMEOUT):  # older asyncpg waits longer than it is told
+                async with asyncio.timeout(CLOSE_TIMEOUT):  # older asyncpg exceeds its own timeout
                     await connection.close(timeout=CLOSE_TIMEOUT)
         finally:
             self.cut(connection)
 
     def cut(self, connection: PoolConnection) -> None:
-        """The same without waiting for anything."""
+        """Abort a connection, without waiting."""
         self._forget(connection)
         self._places.put_nowait(None)
 
@@ -125,13 +124,13 @@ class Pool:
         self._open -= 1
         connection.terminate()
 
-    def distrust(self) -> None:
-        """One connection was lost: the unused ones will have been as well."""
+    def invalidate_idle(self) -> None:
+        """Close the idle connections: where one was lost, the others most likely are as well."""
         for connection in self._unused():
             self.cut(connection)
 
     def _unused(self) -> list[PoolConnection]:
-        """Take the unused connections out of their places."""
+        """Take all idle connections out of the pool."""
         places = [self._places.get_nowait() for _ in range(self._places.qsize())]
         for place in places:
             if place is None:
@@ -146,10 +145,10 @@ class Pool:
             await asyncio.gather(*[self.discard(connection) for connection in self._unused()])
 
     def close_soon(self) -> None:
-        """Say goodbye, in the pool's own event loop."""
+        """Close the pool in the background. Call it in the pool's event loop."""
         self._keeper.cancel()
 
     async def close(self) -> None:
-        """Say goodbye and return when that is done."""
+        """Close all idle connections, and wait for that. Those in use are closed when they are returned."""
         self._keeper.cancel()
         await asyncio.wait([self._keeper])

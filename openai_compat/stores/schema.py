@@ -1,7 +1,7 @@
-"""The tables of the SQL engines, made and changed forward only.
+"""The schema of the SQL engines, and its migrations, which only go forward.
 
-The types are PostgreSQL's; SQLite takes them by affinity, and bytes stay bytes. `{serial}` is a number that the
-engine gives in order of insertion. A migration that was released is never edited: add one.
+The types are PostgreSQL's; SQLite maps them by affinity, and bytes stay bytes. `{serial}` is a number in order of
+insertion. Never edit a migration that was released: add one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ VERSION_TABLE = "oc_schema"
 
 
 class UnusableStore(Unavailable):
-    """The database is not one that this version of the library can use. Nothing in it was changed."""
+    """This version of the library cannot use the database. Nothing in it was changed."""
 
     code = "store_unavailable"
     should_retry = False
@@ -87,18 +87,22 @@ FIRST = (
 )
 
 ASKING_AGENTS = ("alter table oc_approval add column agent text not null default ''",)
-"""Which agent has asked. Of what was asked before, nobody knows: it cannot be decided any more."""
+"""The agent that has asked. Older questions have none, so they cannot be decided any more."""
 
-MIGRATIONS: Sequence[Sequence[str]] = (FIRST, ASKING_AGENTS)
-"""What makes version n + 1 of the schema out of version n."""
+REQUESTS = ("alter table oc_approval add column request text",)
+"""How the agent was asked. Older versions have that in `state`, where it is still read until those questions expire: an
+older version may run beside this one, and PostgreSQL cannot extract from JSON that has `\\u0000` in it."""
+
+MIGRATIONS: Sequence[Sequence[str]] = (FIRST, ASKING_AGENTS, REQUESTS)
+"""The statements that change the schema from version n to n + 1."""
 
 
 def migrate(dialect: Dialect, migrations: Sequence[Sequence[str]] = MIGRATIONS) -> Transaction[int]:
-    """Bring the schema up to date; the version it had. Processes that start at the same time wait for each other.
+    """Bring the schema up to date. Returns the version it had. Processes that start together wait for each other.
 
-    Raises UnusableStore for somebody else's database or one that a newer version of the library has written.
+    Raises UnusableStore for the database of another program, or of a newer version of the library.
     """
-    yield dialect.exclusive, ()
+    yield dialect.exclusive, ()  # SQLite needs none: it has one writer at a time
     tables = yield dialect.tables, ()
     version = yield from _version({str(row[0]) for row in tables}, dialect)
     if version > len(migrations):
@@ -124,6 +128,6 @@ def _version(tables: AbstractSet[str], dialect: Dialect) -> Transaction[int]:
 
 
 def refuse_foreign(tables: AbstractSet[str]) -> None:
-    """Raise UnusableStore for a database file with tables of which none is ours."""
+    """Raise UnusableStore if the file is the database of another program."""
     if tables and VERSION_TABLE not in tables:
         raise UnusableStore("The store's file is the database of another program.")

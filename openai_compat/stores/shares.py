@@ -1,6 +1,6 @@
-"""What is kept in memory for principals: so many bytes of each and of all together, and nobody's takes another's place.
+"""Tables in memory, bounded in bytes for each principal and for all, so that nobody can displace the data of others.
 
-Only what rests is counted and can be dropped. What a running turn holds is bounded by how many turns run.
+Only values at rest are counted and can be dropped. Those that running turns hold are bounded by the number of turns.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ Id = TypeVar("Id", bound=Hashable)
 Value = TypeVar("Value")
 
 OVERHEAD = 1024
-"""What a value counts for beside its text, in bytes."""
+"""Bytes that a value counts for in addition to its text."""
 
 VALUE_SIZE = 64
-"""What numbers, lists and the like count for."""
+"""Bytes that a number, list or object counts for."""
 
 
 def size_of_text(*texts: str | None) -> int:
-    """Bytes of texts in memory, without reading through them: never less, and exact for ASCII."""
+    """Bytes of texts in memory, without scanning them: exact for ASCII, otherwise an upper bound."""
     return sum([len(text) if text.isascii() else 4 * len(text) for text in texts if text is not None])
 
 
 def size_of_value(value: object) -> int:
-    """What a JSON value holds in memory, roughly, in bytes."""
-    size, left = 0, [value]
+    """Rough size of a JSON value in memory, in bytes."""
+    size, left = 0, [value]  # not recursive, since JSON can be nested deeply
     while left:
         part = left.pop()
         if isinstance(part, str):
@@ -53,10 +53,10 @@ class _Row(Generic[Id, Value]):
 
 
 class Shares:
-    """The bytes that tables divide: `each` of one principal, `total` of all.
+    """A bound that tables share: `each` bytes of one principal, `total` bytes of all.
 
-    Where one principal has more, what it used longest ago goes; where all have more, that of the one who has most. What
-    was put last stays, so that each bound may be passed by one value.
+    Above `each` the principal's least recently used value is dropped; above `total`, that of the principal who holds
+    most. The latest value stays, so each bound may be exceeded by one value.
     """
 
     def __init__(self, total: int, each: int) -> None:
@@ -69,17 +69,17 @@ class Shares:
         self._sizes: dict[str, int] = {}
 
     def size_of(self, principal: str) -> int:
-        """What a principal has, in bytes."""
+        """Bytes that a principal holds."""
         return self._sizes.get(principal, 0)
 
     def add(self, row: _Row[Any, Any]) -> None:
-        """Count a row, as the one used last."""
+        """Count a row, as the most recently used."""
         self._rows.setdefault(row.principal, {})[row] = None
         self._sizes[row.principal] = self.size_of(row.principal) + row.size
         self.size += row.size
 
     def remove(self, row: _Row[Any, Any]) -> None:
-        """Count a row no more."""
+        """Stop counting a row."""
         rows = self._rows[row.principal]
         del rows[row]
         self._sizes[row.principal] -= row.size
@@ -88,28 +88,27 @@ class Shares:
             del self._rows[row.principal], self._sizes[row.principal]
 
     def fit(self, latest: _Row[Any, Any]) -> None:
-        """Drop what is too much, now that this row has come."""
+        """Drop rows until the bounds hold again, after `latest` was added."""
         while self.size_of(latest.principal) > self.each and self._drop(latest.principal, latest):
             pass
-        while self.size > self.total and self._drop(self._largest(latest.principal), latest):
-            pass
-
-    def _largest(self, latest: str) -> str:
-        """Who has most; among equals the one who has just put something."""
-        return max(self._sizes, key=lambda principal: (self._sizes[principal], principal == latest))
+        while self.size > self.total:
+            # The one who holds most pays, so that many small principals cannot be displaced by a large one.
+            largest = max(self._sizes, key=lambda principal: (self._sizes[principal], principal == latest.principal))
+            if not self._drop(largest, latest):
+                return
 
     def _drop(self, principal: str, latest: _Row[Any, Any]) -> bool:
         oldest = next(iter(self._rows[principal]))
         if oldest is latest:
             return False
-        oldest.table.pop(oldest.principal, oldest.id)
+        oldest.table.pop(oldest.principal, oldest.id)  # which calls `remove`
         return True
 
 
 class Table(Generic[Id, Value]):
-    """Values by whose they are and their ids: of each principal `most` at most, and as many bytes as `shares` gives.
+    """Values by principal and id: at most `most` of each principal, and as many bytes as `shares` allows.
 
-    `dropped` is told of each value that has gone, however it went.
+    `dropped` is called with each value that has left the table, for any reason.
     """
 
     def __init__(self, shares: Shares, most: int, dropped: Callable[[str, Id, Value], None] | None = None) -> None:
@@ -129,26 +128,26 @@ class Table(Generic[Id, Value]):
         return self._held.get(principal, {}).get(identifier) if row is None else row.value
 
     def of(self, principal: str) -> list[tuple[Id, Value]]:
-        """A principal's values: those that running turns hold, then those that rest, the latest last."""
+        """A principal's values: those that running turns hold, then those at rest, the latest last."""
         resting = [(row.id, row.value) for row in self._resting.get(principal, {}).values()]
         return [*self._held.get(principal, {}).items(), *resting]
 
     def resting(self) -> list[tuple[str, Id, Value]]:
-        """All that rests, and whose it is."""
+        """All values at rest, with their principals and ids."""
         return [(row.principal, row.id, row.value) for rows in self._resting.values() for row in rows.values()]
 
     def held(self) -> list[Value]:
-        """All that running turns hold."""
+        """All values that running turns hold."""
         return [value for ids in self._held.values() for value in ids.values()]
 
     def hold(self, principal: str, identifier: Id, value: Value) -> None:
-        """Keep a value that belongs to a running turn, until it is put to rest."""
+        """Insert a value that a running turn holds, until `rest`."""
         self._take(principal, identifier)
         self._held.setdefault(principal, {})[identifier] = value
         self._drop_surplus(principal, 0)
 
     def rest(self, principal: str, identifier: Id, value: Value, size: int, touched: float = 0.0) -> None:
-        """Keep a value, new or changed, of so many bytes. A changed one that rested keeps its place in the order."""
+        """Insert or change a value at rest, of `size` bytes. A changed one keeps its place in the order."""
         row = self._row(principal, identifier)
         if row is None:
             self._take(principal, identifier)
@@ -162,24 +161,24 @@ class Table(Generic[Id, Value]):
         self._shares.fit(row)
 
     def use(self, principal: str, identifier: Id, touched: float) -> None:
-        """A value that rests was used: it is the latest now."""
+        """Make a value at rest the most recently used."""
         row = self._row(principal, identifier)
         if row is not None:
             row.touched = touched
-            rows = self._resting[principal]
+            rows = self._resting[principal]  # dicts keep the order of insertion: the oldest is first
             rows[identifier] = rows.pop(identifier)
             self._shares.remove(row)
             self._shares.add(row)
 
     def pop(self, principal: str, identifier: Id) -> Value | None:
-        """Take a value out."""
+        """Remove a value."""
         value = self._take(principal, identifier)
         if value is not None and self._dropped is not None:
             self._dropped(principal, identifier, value)
         return value
 
     def pop_unused(self, since: float, principal: str | None = None) -> int:
-        """Take out what rests and was not used after this time, of one principal or of all; tells how many."""
+        """Remove values at rest that were not used after `since`, of one principal or of all. Returns their number."""
         popped = 0
         for owner in list(self._resting) if principal is None else [principal]:
             while (row := self._oldest(owner)) is not None and row.touched <= since:
@@ -203,7 +202,7 @@ class Table(Generic[Id, Value]):
         return row.value
 
     def _drop_surplus(self, principal: str, latest: int) -> None:
-        """Drop the oldest of too many, but for the `latest` ones."""
+        """Drop the oldest of too many, except the `latest` ones."""
         held = len(self._held.get(principal, {}))
         while len(rows := self._resting.get(principal, {})) > max(latest, self._most - held):
             self.pop(principal, next(iter(rows)))

@@ -17,6 +17,7 @@ from .sql_completions import SqlCompletions
 from .sql_conversations import SqlConversations
 from .sql_files import SqlFiles
 from .sql_limits import SqlLimits
+from .sql_part import autocommit, autocommit_nosync
 from .sql_responses import SqlResponses
 from .sql_sweep import (
     DAY,
@@ -32,10 +33,10 @@ from .sql_sweep import (
 from .sql_turns import TurnAlreadyEnded, commit, renew
 
 COMMIT_PATIENCE = 2.0
-"""Seconds for which a commit is tried again: nobody wants to lose a turn to the restart of a database."""
+"""Seconds for which a commit is retried, so that the restart of a database loses no turn."""
 
 PAUSE = 0.1
-"""Seconds between these tries."""
+"""Seconds between the retries."""
 
 
 class SqlStore(SqlConversations, SqlResponses, SqlCompletions, SqlFiles, SqlApprovals, SqlLimits):
@@ -44,12 +45,12 @@ class SqlStore(SqlConversations, SqlResponses, SqlCompletions, SqlFiles, SqlAppr
     shared = True
 
     async def commit(self, outcome: TurnOutcome) -> bool:
-        """Write what a turn leaves behind, if `token` holds what it needs."""
+        """Write the outcome of a turn, if `token` holds its locks."""
         until = anyio.current_time() + COMMIT_PATIENCE
         while True:
             try:
-                return await self._commit(outcome)
-            except UnusableStore:
+                return await self._commit(outcome)  # can be repeated: the row of its token goes in once
+            except UnusableStore:  # no retry helps
                 raise
             except Unavailable:
                 if anyio.current_time() > until:
@@ -58,34 +59,32 @@ class SqlStore(SqlConversations, SqlResponses, SqlCompletions, SqlFiles, SqlAppr
 
     async def _commit(self, outcome: TurnOutcome) -> bool:
         try:
-            await self._run(partial(commit, outcome))
+            await self.run(partial(commit, outcome))
         except TurnAlreadyEnded as over:
             return over.committed
         return True
 
-    async def renew(self, tokens: Sequence[str], lease: float = LEASE) -> Renewal:
-        """Hold on to everything that these tokens hold."""
-        return await self._step(partial(renew, self._dialect, tokens, lease), durable=False)
+    @autocommit_nosync
+    def renew(self, tokens: Sequence[str], lease: float = LEASE) -> Transaction[Renewal]:
+        """Renew the leases of everything that these tokens hold."""
+        return renew(self.dialect, tokens, lease)
 
     async def sweep(self, retention: float = RETENTION) -> int:
-        """Forget what is too old, in small transactions."""
+        """Delete what is too old, in small transactions."""
         swept = 0
         for transaction in _sweeps(retention):
-            while forgotten := await self._run(transaction):
-                swept += forgotten
+            while deleted := await self.run(transaction):
+                swept += deleted
         return swept
 
-    async def check(self) -> None:
+    @autocommit
+    def check(self) -> Transaction[None]:
         """Ask for the time."""
-        await self._step(_ask)
+        yield "select {now}", ()
 
     async def aclose(self) -> None:
         """Close the engine."""
         await self.engine.aclose()
-
-
-def _ask() -> Transaction[None]:
-    yield "select {now}", ()
 
 
 def _sweeps(retention: float) -> Iterator[Callable[[], Transaction[int]]]:

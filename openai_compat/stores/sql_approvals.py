@@ -3,46 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Literal
 
 from .engine import Row, Transaction
 from .port import Approval, Key
-from .sql_part import SqlPart
+from .sql_part import SqlPart, autocommit
 from .sql_text import owned, string, string_or_none, text, text_or_none
 
-COLUMNS = "id, created, expires, turn, agent, call_id, conversation, tool, arguments, digest, state, status, decision"
+COLUMNS = "id, created, expires, turn, agent, call_id, conversation, tool, arguments, digest, state, status, decision, request"
 PENDING = "status = 'pending' and expires > {now}"
 READ = COLUMNS.replace(
     "status", "case when status = 'pending' and expires <= {now} then 'expired' else status end as status"
 )
 
 
-class SqlApprovals(SqlPart):
-    """ApprovalStore on an engine."""
-
-    async def ask(self, principal: str, approval: Approval) -> None:
-        """Keep a question."""
-        await self._step(partial(ask, principal, approval))
-
-    async def approval(self, key: Key) -> Approval | None:
-        """One question."""
-        return await self._step(partial(read_approval, key))
-
-    async def approvals(self, principal: str, conversation: str | None = None) -> Sequence[Approval]:
-        """The pending ones, oldest first."""
-        return await self._step(partial(pending, principal, conversation))
-
-    async def decide(self, key: Key, status: Literal["approved", "denied"], decision: str) -> bool:
-        """Decide a pending question."""
-        return await self._step(partial(decide, key, status, decision))
-
-
-def ask(principal: str, approval: Approval) -> Transaction[None]:
-    """A question that was written already, by a call whose answer was lost, stays as it is."""
+def write_approval(principal: str, approval: Approval) -> Transaction[None]:
+    """Insert a question. One that is there already stays as it is: the answer to its insert was lost."""
     yield (
         f"""insert into oc_approval (principal, {COLUMNS})
-        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14) on conflict (principal, id) do nothing""",
+        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+        on conflict (principal, id) do nothing""",
         (
             *owned(Key(principal, approval.id)),
             approval.created,
@@ -57,18 +37,50 @@ def ask(principal: str, approval: Approval) -> Transaction[None]:
             approval.state,
             approval.status,
             approval.decision,
+            approval.request,
         ),
     )
 
 
-def read_approval(key: Key) -> Transaction[Approval | None]:
-    """One row."""
-    rows = yield f"select {READ} from oc_approval where principal = $1 and id = $2", owned(key)
-    return _approval(rows[0]) if rows else None
+class SqlApprovals(SqlPart):
+    """ApprovalStore on an engine."""
+
+    @autocommit
+    def ask(self, principal: str, approval: Approval) -> Transaction[None]:
+        """Insert a question."""
+        return write_approval(principal, approval)
+
+    @autocommit
+    def approval(self, key: Key) -> Transaction[Approval | None]:
+        """One row."""
+        rows = yield f"select {READ} from oc_approval where principal = $1 and id = $2", owned(key)
+        return _approval(rows[0]) if rows else None
+
+    @autocommit
+    def approvals(self, principal: str, conversation: str | None = None) -> Transaction[Sequence[Approval]]:
+        """The pending ones in order of insertion."""
+        narrowed, parameters = "", [text(principal)]
+        if conversation is not None:
+            narrowed = "and conversation = $2"
+            parameters.append(text(conversation))
+        statement = f"select {READ} from oc_approval where principal = $1 and {PENDING} {narrowed} order by n"
+        rows = yield statement, parameters
+        return [_approval(row) for row in rows]
+
+    @autocommit
+    def decide(self, key: Key, status: Literal["approved", "denied"], decision: str) -> Transaction[bool]:
+        """Decide a pending question. Of several requests at once, the one whose statement finds it pending wins."""
+        rows = yield (
+            f"""update oc_approval set status = $3, decision = $4 where principal = $1 and id = $2 and {PENDING}
+            returning id""",
+            (*owned(key), status, decision),
+        )
+        return bool(rows)
 
 
 def _approval(row: Row) -> Approval:
-    id_, created, expires, turn, agent, call_id, conversation, tool, arguments, digest, state, status, decision = row
+    id_, created, expires, turn, agent, call_id, conversation, tool, arguments, *rest = row
+    digest, state, status, decision, request = rest
     return Approval(
         id=string(id_),
         created=created,
@@ -83,23 +95,5 @@ def _approval(row: Row) -> Approval:
         state=state,
         status=status,
         decision=decision,
+        request=request,
     )
-
-
-def pending(principal: str, conversation: str | None) -> Transaction[Sequence[Approval]]:
-    """In the order in which they came."""
-    narrowed, parameters = "", [text(principal)]
-    if conversation is not None:
-        narrowed = "and conversation = $2"
-        parameters.append(text(conversation))
-    rows = yield f"select {READ} from oc_approval where principal = $1 and {PENDING} {narrowed} order by n", parameters
-    return [_approval(row) for row in rows]
-
-
-def decide(key: Key, status: str, decision: str) -> Transaction[bool]:
-    """Whoever's statement finds it pending has decided."""
-    rows = yield (
-        f"update oc_approval set status = $3, decision = $4 where principal = $1 and id = $2 and {PENDING} returning id",
-        (*owned(key), status, decision),
-    )
-    return bool(rows)

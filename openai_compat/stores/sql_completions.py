@@ -1,47 +1,24 @@
-"""Chat completions in SQL."""
+"""Stored chat completions in SQL."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from functools import partial
 
 from .engine import Row, Transaction
 from .port import Key, Order, StoredCompletion
-from .sql_part import SqlPart, rows_after
+from .sql_part import SqlPart, autocommit, rows_after
 from .sql_text import mapping, owned, string, text
 
 COLUMNS = "id, created, model, metadata, body, messages"
 THERE = "body <> ''"
-"""Of a completion that was deleted only the place is left."""
+"""A deleted completion keeps its row, so that a page can begin after it."""
 
 ONE = f"where principal = $1 and id = $2 and {THERE}"
 
 
-class SqlCompletions(SqlPart):
-    """CompletionStore on an engine."""
-
-    async def put_completion(self, principal: str, completion: StoredCompletion) -> None:
-        """Keep a completion."""
-        await self._step(partial(put_completion, principal, completion))
-
-    async def get_completion(self, key: Key) -> StoredCompletion | None:
-        """One completion."""
-        return await self._step(partial(get_completion, key))
-
-    async def delete_completion(self, key: Key) -> bool:
-        """Forget one completion."""
-        return await self._step(partial(delete_completion, key))
-
-    async def list_completions(
-        self, principal: str, after: str | None = None, order: Order = "asc"
-    ) -> Sequence[StoredCompletion] | None:
-        """A principal's completions."""
-        return await self._step(partial(list_completions, principal, after, order))
-
-
-def put_completion(principal: str, completion: StoredCompletion) -> Transaction[None]:
-    """New or changed."""
+def write_completion(principal: str, completion: StoredCompletion) -> Transaction[None]:
+    """Insert a completion, or replace the one with the same id."""
     yield (
         f"""insert into oc_completion (principal, {COLUMNS}, touched) values ($1, $2, $3, $4, $5, $6, $7, {{now}})
         on conflict (principal, id) do update
@@ -58,29 +35,40 @@ def put_completion(principal: str, completion: StoredCompletion) -> Transaction[
     )
 
 
-def get_completion(key: Key) -> Transaction[StoredCompletion | None]:
-    """One row."""
-    rows = yield f"select {COLUMNS} from oc_completion {ONE}", owned(key)
-    return _completion(rows[0]) if rows else None
+class SqlCompletions(SqlPart):
+    """CompletionStore on an engine."""
+
+    @autocommit
+    def put_completion(self, principal: str, completion: StoredCompletion) -> Transaction[None]:
+        """Insert or replace a completion."""
+        return write_completion(principal, completion)
+
+    @autocommit
+    def get_completion(self, key: Key) -> Transaction[StoredCompletion | None]:
+        """One row."""
+        rows = yield f"select {COLUMNS} from oc_completion {ONE}", owned(key)
+        return _completion(rows[0]) if rows else None
+
+    @autocommit
+    def delete_completion(self, key: Key) -> Transaction[bool]:
+        """Delete what is in the row; the row stays until the sweep."""
+        rows = yield (
+            f"""update oc_completion set body = '', messages = '', metadata = '', model = '', touched = {{now}}
+            {ONE} returning id""",
+            owned(key),
+        )
+        return bool(rows)
+
+    @autocommit
+    def list_completions(
+        self, principal: str, after: str | None = None, order: Order = "asc"
+    ) -> Transaction[Sequence[StoredCompletion] | None]:
+        """A principal's completions in order of insertion, or in reverse."""
+        wanted = f"{COLUMNS} from oc_completion where {THERE}"
+        rows = yield from rows_after(wanted, "oc_completion", principal, after, order)
+        return None if rows is None else [_completion(row) for row in rows]
 
 
 def _completion(row: Row) -> StoredCompletion:
     id_, created, model, metadata, body, messages = row
     return StoredCompletion(string(id_), created, string(model), json.loads(metadata), body, messages)
-
-
-def delete_completion(key: Key) -> Transaction[bool]:
-    """Forget it, but for its place."""
-    rows = yield (
-        f"""update oc_completion set body = '', messages = '', metadata = '', model = '', touched = {{now}}
-        {ONE} returning id""",
-        owned(key),
-    )
-    return bool(rows)
-
-
-def list_completions(principal: str, after: str | None, order: Order) -> Transaction[Sequence[StoredCompletion] | None]:
-    """In the order in which they came, or the other way round."""
-    wanted = f"{COLUMNS} from oc_completion where {THERE}"
-    rows = yield from rows_after(wanted, "oc_completion", principal, after, order)
-    return None if rows is None else [_completion(row) for row in rows]

@@ -4,74 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from functools import partial
 
 from ..policies.limits import LEASE
 from .engine import Row, Transaction
 from .port import Conversation, ConversationPage, Item, Key, Order, Page
-from .sql_dialect import Dialect
-from .sql_part import SqlPart
+from .sql_part import SqlPart, atomic, autocommit, autocommit_nosync
 from .sql_text import mapping, owned, string, text
 
 ROWS_AT_ONCE = 100
 """Items that go into one statement."""
-
-
-class SqlConversations(SqlPart):
-    """ConversationStore on an engine."""
-
-    async def begin(self, key: Key, token: str, lease: float = LEASE) -> Conversation | None:
-        """Lock and read; None while another turn holds it."""
-        found = await self._step(partial(begin, key, token, lease), durable=False)
-        return found or await self._run(partial(take_over, self._dialect, key, token, lease))
-
-    async def release(self, key: Key, token: str) -> None:
-        """Unlock without a turn."""
-        await self._run(partial(release, key, token))
-
-    async def create(self, principal: str, id: str, metadata: Mapping[str, str], items: Sequence[Item]) -> Conversation:  # noqa: A002
-        """A new conversation."""
-        return await self._run(partial(create, Key(principal, id), metadata, items))
-
-    async def read(self, key: Key, *, items: bool = True) -> Conversation | None:
-        """A conversation that was created or has a turn."""
-        return await self._step(partial(read, key, items))
-
-    async def update(self, key: Key, metadata: Mapping[str, str]) -> Conversation | None:
-        """Replace the metadata."""
-        return await self._step(partial(update, key, metadata))
-
-    async def delete(self, key: Key) -> bool:
-        """Forget a conversation."""
-        return await self._run(partial(delete, key))
-
-    async def find(self, principal: str, transcript: str) -> tuple[str, bool] | None:
-        """The conversation that once stood at this transcript."""
-        return await self._step(partial(find, principal, transcript))
-
-    async def conversations(
-        self,
-        principal: str,
-        labels: Mapping[str, str],
-        limit: int,
-        offset: int = 0,
-        before: tuple[float, str] | None = None,
-    ) -> ConversationPage:
-        """The conversations with these labels, those used last first."""
-        return await self._step(partial(shelf, principal, labels, limit, offset, before))
-
-    async def page(self, key: Key, after: str | None, limit: int, order: Order) -> Page | None:
-        """Items after the one called `after`."""
-        return await self._step(partial(page, key, after, limit, order))
-
-    async def item(self, key: Key, item: str) -> Item | None:
-        """One item."""
-        return await self._step(partial(one_item, key, item))
-
-    async def delete_item(self, key: Key, item: str) -> bool:
-        """Take one item out."""
-        return await self._step(partial(delete_item, key, item))
-
 
 LOCK = """
     insert into oc_conversation (principal, id, token, until, created, touched, metadata)
@@ -90,34 +31,177 @@ TAKE_OVER = """
 LOSE = """
     insert into oc_turn (token, principal, lost, ended) values ($1, $2, 1, {now})
     on conflict (token) do nothing"""
-"""The turn with this token is over, whatever it still holds."""
+"""Ends the turn with this token: it cannot commit any more, whatever it still holds."""
+
+KNOWN = "where principal = $1 and id = $2 and kept = 1"
+
+THERE = "body <> ''"
+"""A deleted item keeps its row, so that a page can begin after it."""
+
+NAMED = "where principal = $1 and conversation = $2 and id = $3"
 
 
-def begin(key: Key, token: str, lease: float) -> Transaction[Conversation | None]:
-    """Take the lock if it is free."""
-    rows = yield LOCK, (*owned(key), token, lease)
-    return (yield from _with_items(key, rows[0])) if rows else None
+class SqlConversations(SqlPart):
+    """ConversationStore on an engine."""
 
+    async def begin(self, key: Key, token: str, lease: float = LEASE) -> Conversation | None:
+        """Lock and read; None while another turn holds the lock."""
+        # Nearly always the lock is free, which takes one statement without a transaction.
+        return await self._take_free(key, token, lease) or await self._take_over(key, token, lease)
 
-def take_over(dialect: Dialect, key: Key, token: str, lease: float) -> Transaction[Conversation | None]:
-    """Take the lock from a turn whose lease is over, and which has lost then."""
-    expired = yield EXPIRED + dialect.lock, owned(key)
-    if not expired:
-        return None
-    rows = yield TAKE_OVER, (*owned(key), token, lease)
-    yield LOSE, (expired[0][0], text(key.principal))
-    return (yield from _with_items(key, rows[0]))
+    @autocommit_nosync
+    def _take_free(self, key: Key, token: str, lease: float) -> Transaction[Conversation | None]:
+        rows = yield LOCK, (*owned(key), token, lease)
+        return (yield from _with_items(key, rows[0])) if rows else None
+
+    @atomic
+    def _take_over(self, key: Key, token: str, lease: float) -> Transaction[Conversation | None]:
+        """Take the lock from a turn whose lease has expired. That turn has lost, and cannot commit any more."""
+        expired = yield EXPIRED + self.dialect.lock, owned(key)
+        if not expired:
+            return None
+        rows = yield TAKE_OVER, (*owned(key), token, lease)
+        yield LOSE, (expired[0][0], text(key.principal))
+        return (yield from _with_items(key, rows[0]))
+
+    @atomic
+    def release(self, key: Key, token: str) -> Transaction[None]:
+        """Unlock. A conversation that was only locked, and never had a turn, is deleted."""
+        rows = yield (
+            """update oc_conversation set token = null, until = null, touched = {now}
+            where principal = $1 and id = $2 and token = $3 returning kept""",
+            (*owned(key), token),
+        )
+        if rows and not rows[0][0]:
+            yield "delete from oc_conversation where principal = $1 and id = $2", owned(key)
+
+    @atomic
+    def create(
+        self,
+        principal: str,
+        id: str,  # noqa: A002
+        metadata: Mapping[str, str],
+        items: Sequence[Item],
+    ) -> Transaction[Conversation]:
+        """Insert a conversation and its first items."""
+        key = Key(principal, id)
+        rows = yield (
+            """insert into oc_conversation (principal, id, version, last_item, kept, created, touched, metadata)
+            values ($1, $2, $3, $4, 1, {now}, {now}, $5) returning version, created, touched, metadata""",
+            (*owned(key), int(bool(items)), len(items), mapping(metadata)),
+        )
+        yield from add_items(key, 0, items)
+        return _conversation(id, rows[0], tuple(items))
+
+    @autocommit
+    def read(self, key: Key, *, items: bool = True) -> Transaction[Conversation | None]:
+        """A conversation that was created or has a turn."""
+        rows = yield f"select version, created, touched, metadata from oc_conversation {KNOWN}", owned(key)
+        if not rows:
+            return None
+        found = (yield from _items(key)) if items else ()
+        return _conversation(key.id, rows[0], found)
+
+    @autocommit
+    def update(self, key: Key, metadata: Mapping[str, str]) -> Transaction[Conversation | None]:
+        """Replace the metadata."""
+        rows = yield (
+            f"""update oc_conversation set metadata = $3, touched = {{now}} {KNOWN}
+            returning version, created, touched, metadata""",
+            (*owned(key), mapping(metadata)),
+        )
+        return _conversation(key.id, rows[0], ()) if rows else None
+
+    @atomic
+    def delete(self, key: Key) -> Transaction[bool]:
+        """Delete a conversation with all that belongs to it. A turn that holds its lock has lost."""
+        rows = yield "delete from oc_conversation where principal = $1 and id = $2 returning kept, token", owned(key)
+        if not rows:
+            return False
+        kept, token = rows[0]
+        yield "delete from oc_item where principal = $1 and conversation = $2", owned(key)
+        yield "delete from oc_turn where principal = $1 and conversation = $2", owned(key)
+        if token is not None:
+            yield LOSE, (token, text(key.principal))
+        return bool(kept)
+
+    @autocommit
+    def find(self, principal: str, transcript: str) -> Transaction[tuple[str, bool] | None]:
+        """The conversation that once stood at this transcript: one that still does first, then the newest."""
+        rows = yield (
+            """select t.conversation, case when t.version = c.version then 1 else 0 end as standing
+            from oc_turn t join oc_conversation c on c.principal = t.principal and c.id = t.conversation
+            where t.principal = $1 and t.transcript = $2 order by standing desc, t.ended desc limit 1""",
+            (text(principal), transcript),
+        )
+        return (string(rows[0][0]), bool(rows[0][1])) if rows else None
+
+    @autocommit
+    def conversations(
+        self,
+        principal: str,
+        labels: Mapping[str, str],
+        limit: int,
+        offset: int = 0,
+        before: tuple[float, str] | None = None,
+    ) -> Transaction[ConversationPage]:
+        """The conversations with these labels, those used last first."""
+        where, parameters = "principal = $1 and kept = 1", [text(principal)]
+        for name, value in labels.items():
+            # Found in the metadata's JSON text, as a first or a later member: both engines can do that alike.
+            written = mapping({name: value})[1:-1]
+            at = len(parameters) + 1
+            where += f" and (replace(metadata, ${at}, '') <> metadata or replace(metadata, ${at + 1}, '') <> metadata)"
+            parameters += ["{" + written, ", " + written]
+        counted = yield f"select count(*) from oc_conversation where {where}", parameters
+        bound, more = "", [*parameters, limit, offset]
+        at = len(parameters)
+        if before is not None:
+            bound = f"and (touched < ${at + 3} or (touched = ${at + 3} and id < ${at + 4}))"
+            more += [before[0], text(before[1])]
+        rows = yield (
+            f"""select id, version, created, touched, metadata from oc_conversation where {where} {bound}
+            order by touched desc, id desc limit ${at + 1} offset ${at + 2}""",
+            more,
+        )
+        return ConversationPage(tuple([_conversation(string(row[0]), row[1:], ()) for row in rows]), int(counted[0][0]))
+
+    @autocommit
+    def page(self, key: Key, after: str | None, limit: int, order: Order) -> Transaction[Page | None]:
+        """Items after the one called `after`. One row more is read, to know whether there are more."""
+        bound, parameters = "", [*owned(key), limit + 1]
+        if after is not None:
+            rows = yield (f"select n from oc_item {NAMED}", (*owned(key), text(after)))
+            if not rows:
+                return None
+            bound = f"and n {'>' if order == 'asc' else '<'} $4"
+            parameters.append(rows[0][0])
+        rows = yield (
+            f"""select id, body from oc_item where principal = $1 and conversation = $2 and {THERE} {bound}
+            order by n {order} limit $3""",
+            parameters,
+        )
+        return Page(_as_items(rows[:limit]), len(rows) > limit)
+
+    @autocommit
+    def item(self, key: Key, item: str) -> Transaction[Item | None]:
+        """One item."""
+        rows = yield f"select body from oc_item {NAMED} and {THERE}", (*owned(key), text(item))
+        return Item(item, rows[0][0]) if rows else None
+
+    @autocommit
+    def delete_item(self, key: Key, item: str) -> Transaction[bool]:
+        """Empty an item; its row stays, so that a page can begin after it."""
+        rows = yield (
+            f"update oc_item set body = '' {NAMED} and {THERE} returning n",
+            (*owned(key), text(item)),
+        )
+        return bool(rows)
 
 
 def _with_items(key: Key, row: Row) -> Transaction[Conversation]:
     items = (yield from _items(key)) if row[0] else ()
     return _conversation(key.id, row, items)
-
-
-THERE = "body <> ''"
-"""Of an item that was taken out only the place is left."""
-
-NAMED = "where principal = $1 and conversation = $2 and id = $3"
 
 
 def _items(key: Key) -> Transaction[tuple[Item, ...]]:
@@ -137,34 +221,12 @@ def _conversation(id_: str, row: Row, items: tuple[Item, ...]) -> Conversation:
     return Conversation(id_, version, created, touched, json.loads(metadata), items)
 
 
-def release(key: Key, token: str) -> Transaction[None]:
-    """Unlock; a conversation that was only locked goes."""
-    held = "where principal = $1 and id = $2 and token = $3"
-    parameters = (*owned(key), token)
-    rows = yield (
-        f"update oc_conversation set token = null, until = null, touched = {{now}} {held} returning kept",
-        parameters,
-    )
-    if rows and not rows[0][0]:
-        yield "delete from oc_conversation where principal = $1 and id = $2", owned(key)
-
-
-def create(key: Key, metadata: Mapping[str, str], items: Sequence[Item]) -> Transaction[Conversation]:
-    """A row for the conversation, and its first items."""
-    rows = yield (
-        """insert into oc_conversation (principal, id, version, last_item, kept, created, touched, metadata)
-        values ($1, $2, $3, $4, 1, {now}, {now}, $5) returning version, created, touched, metadata""",
-        (*owned(key), int(bool(items)), len(items), mapping(metadata)),
-    )
-    yield from add_items(key, 0, items)
-    return _conversation(key.id, rows[0], tuple(items))
-
-
 def add_items(key: Key, last: int, items: Sequence[Item]) -> Transaction[None]:
-    """Add items behind the one numbered `last`; one whose id is there already is replaced where it stands.
+    """Add items after the one numbered `last`. One whose id is there already is replaced where it stands.
 
-    One that was taken out is another one now.
+    One that was deleted counts as new.
     """
+    # One statement must not touch a row twice, so of several with the same id the last one counts.
     numbered = list(enumerate({item.id: item for item in items}.values(), last + 1))
     for start in range(0, len(numbered), ROWS_AT_ONCE):
         part = numbered[start : start + ROWS_AT_ONCE]
@@ -175,105 +237,3 @@ def add_items(key: Key, last: int, items: Sequence[Item]) -> Transaction[None]:
                 body = excluded.body, n = case when oc_item.body = '' then excluded.n else oc_item.n end""",
             (*owned(key), *[value for n, item in part for value in (n, text(item.id), item.body)]),
         )
-
-
-KNOWN = "where principal = $1 and id = $2 and kept = 1"
-
-
-def read(key: Key, items: bool) -> Transaction[Conversation | None]:
-    """The row, with its items if they are wanted."""
-    rows = yield f"select version, created, touched, metadata from oc_conversation {KNOWN}", owned(key)
-    if not rows:
-        return None
-    found = (yield from _items(key)) if items else ()
-    return _conversation(key.id, rows[0], found)
-
-
-def update(key: Key, metadata: Mapping[str, str]) -> Transaction[Conversation | None]:
-    """Replace the metadata."""
-    rows = yield (
-        f"""update oc_conversation set metadata = $3, touched = {{now}} {KNOWN}
-        returning version, created, touched, metadata""",
-        (*owned(key), mapping(metadata)),
-    )
-    return _conversation(key.id, rows[0], ()) if rows else None
-
-
-def delete(key: Key) -> Transaction[bool]:
-    """Forget all of it; a turn that holds it has lost."""
-    rows = yield "delete from oc_conversation where principal = $1 and id = $2 returning kept, token", owned(key)
-    if not rows:
-        return False
-    kept, token = rows[0]
-    yield "delete from oc_item where principal = $1 and conversation = $2", owned(key)
-    yield "delete from oc_turn where principal = $1 and conversation = $2", owned(key)
-    if token is not None:
-        yield LOSE, (token, text(key.principal))
-    return bool(kept)
-
-
-def find(principal: str, transcript: str) -> Transaction[tuple[str, bool] | None]:
-    """One that still stands there rather than one that went on, then the newest."""
-    rows = yield (
-        """select t.conversation, case when t.version = c.version then 1 else 0 end as standing
-        from oc_turn t join oc_conversation c on c.principal = t.principal and c.id = t.conversation
-        where t.principal = $1 and t.transcript = $2 order by standing desc, t.ended desc limit 1""",
-        (text(principal), transcript),
-    )
-    return (string(rows[0][0]), bool(rows[0][1])) if rows else None
-
-
-def shelf(
-    principal: str, labels: Mapping[str, str], limit: int, offset: int, before: tuple[float, str] | None
-) -> Transaction[ConversationPage]:
-    """Labels are looked for in the metadata as it is written, which both engines can do alike."""
-    where, parameters = "principal = $1 and kept = 1", [text(principal)]
-    for name, value in labels.items():
-        written = mapping({name: value})[1:-1]
-        at = len(parameters) + 1
-        where += f" and (replace(metadata, ${at}, '') <> metadata or replace(metadata, ${at + 1}, '') <> metadata)"
-        parameters += ["{" + written, ", " + written]
-    counted = yield f"select count(*) from oc_conversation where {where}", parameters
-    bound, more = "", [*parameters, limit, offset]
-    at = len(parameters)
-    if before is not None:
-        bound = f"and (touched < ${at + 3} or (touched = ${at + 3} and id < ${at + 4}))"
-        more += [before[0], text(before[1])]
-    rows = yield (
-        f"""select id, version, created, touched, metadata from oc_conversation where {where} {bound}
-        order by touched desc, id desc limit ${at + 1} offset ${at + 2}""",
-        more,
-    )
-    return ConversationPage(tuple([_conversation(string(row[0]), row[1:], ()) for row in rows]), int(counted[0][0]))
-
-
-def page(key: Key, after: str | None, limit: int, order: Order) -> Transaction[Page | None]:
-    """Only the rows of the page are read, and one more to know whether there are more."""
-    bound, parameters = "", [*owned(key), limit + 1]
-    if after is not None:
-        rows = yield (f"select n from oc_item {NAMED}", (*owned(key), text(after)))
-        if not rows:
-            return None
-        bound = f"and n {'>' if order == 'asc' else '<'} $4"
-        parameters.append(rows[0][0])
-    rows = yield (
-        f"""select id, body from oc_item where principal = $1 and conversation = $2 and {THERE} {bound}
-        order by n {order} limit $3""",
-        parameters,
-    )
-    return Page(_as_items(rows[:limit]), len(rows) > limit)
-
-
-def one_item(key: Key, item: str) -> Transaction[Item | None]:
-    """One item."""
-    rows = yield f"select body from oc_item {NAMED} and {THERE}", (*owned(key), text(item))
-    return Item(item, rows[0][0]) if rows else None
-
-
-def delete_item(key: Key, item: str) -> Transaction[bool]:
-    """Take one item out. Its place stays, for pages after it."""
-    rows = yield (
-        f"update oc_item set body = '' {NAMED} and {THERE} returning n",
-        (*owned(key), text(item)),
-    )
-    return bool(rows)

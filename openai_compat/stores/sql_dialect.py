@@ -1,4 +1,4 @@
-"""Everything in which the statements for SQLite and PostgreSQL differ, but for the clock (`{now}`)."""
+"""All differences between the statements for SQLite and PostgreSQL, except for the clock (`{now}`)."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from types import MappingProxyType
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """How an engine says what the other says differently.
+    """The parts of statements that differ.
 
     Attributes:
-        lock: behind a select: nobody changes these rows until the transaction ends.
-        skip_locked: behind a select: likewise, passing over the rows that others have locked.
-        forgetful: behind a condition: what this transaction writes may be lost if the database's machine dies, which
-            spares it the wait for the disk.
-        among: behind a column: it is one of the strings in the parameter `$1`, a JSON array.
-        serial: the type of a number that is given in order of insertion.
-        exclusive: a statement: no other transaction migrates until this one ends.
+        lock: after a select: locks its rows until the transaction ends.
+        skip_locked: after a select: locks its rows, without those that are locked already.
+        forgetful: after a condition: the transaction does not wait for the disk, so a crash of the database's machine
+            may lose it.
+        among: after a column: it is one of the strings in the parameter `$1`, a JSON array.
+        serial: the type of a number in order of insertion.
+        exclusive: a statement that lets only this transaction migrate until it ends.
         tables: a select of the names of all tables.
-        own_database: the whole database is ours, so that foreign tables mean that it is a wrong one.
+        own_database: True if the whole database is ours, so that tables of others mean that it is the wrong one.
     """
 
     lock: str

@@ -3,73 +3,80 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 from .engine import Row, Transaction
 from .port import Key, Order, StoredFile
-from .sql_part import SqlPart, rows_after
+from .sql_part import SqlPart, autocommit, rows_after
 from .sql_responses import USED_LATELY
 from .sql_sweep import DAY
 from .sql_text import owned, string, text
 
 COLUMNS = "id, created, filename, purpose, media_type, size, expires"
 FRESH = "(size >= 0 and (expires is null or expires > {now}))"
-"""Of a file that was deleted only the place is left, for a day."""
+"""A deleted file keeps its row for a day, so that a page can begin after it."""
 ONE = f"where principal = $1 and id = $2 and {FRESH}"
 
 
 class SqlFiles(SqlPart):
     """FileStore on an engine."""
 
-    async def put_file(self, principal: str, file: StoredFile, content: bytes) -> None:
-        """Keep a file."""
-        await self._step(partial(put_file, principal, file, content))
+    @autocommit
+    def put_file(self, principal: str, file: StoredFile, content: bytes) -> Transaction[None]:
+        """Insert a file, or replace the one with the same id."""
+        yield (
+            f"""insert into oc_file (principal, {COLUMNS}, content, touched)
+            values ($1, $2, $3, $4, $5, $6, $7, $8, $9, {{now}})
+            on conflict (principal, id) do update
+                set created = excluded.created, filename = excluded.filename, purpose = excluded.purpose,
+                    media_type = excluded.media_type, size = excluded.size, expires = excluded.expires,
+                    content = excluded.content, touched = excluded.touched""",
+            (
+                *owned(Key(principal, file.id)),
+                file.created,
+                text(file.filename),
+                text(file.purpose),
+                text(file.media_type),
+                file.size,
+                file.expires,
+                content,
+            ),
+        )
 
-    async def get_file(self, key: Key) -> StoredFile | None:
-        """What is known of a file."""
-        return await self._step(partial(get_file, key))
+    @autocommit
+    def get_file(self, key: Key) -> Transaction[StoredFile | None]:
+        """One row without the content."""
+        rows = yield f"select {COLUMNS} from oc_file {ONE}", owned(key)
+        return _file(rows[0]) if rows else None
 
-    async def file_content(self, key: Key) -> bytes | None:
-        """Its bytes."""
-        return await self._step(partial(file_content, key))
+    @autocommit
+    def file_content(self, key: Key) -> Transaction[bytes | None]:
+        """The content. Reading it counts as a use."""
+        rows = yield f"select content from oc_file {ONE}", owned(key)
+        if not rows:
+            return None
+        yield (
+            "update oc_file set touched = {now} where principal = $1 and id = $2 and touched < {now} - $3",
+            (*owned(key), USED_LATELY),
+        )
+        return bytes(rows[0][0])
 
-    async def list_files(
+    @autocommit
+    def list_files(
         self, principal: str, after: str | None = None, order: Order = "asc"
-    ) -> Sequence[StoredFile] | None:
-        """A principal's files."""
-        return await self._step(partial(list_files, principal, after, order))
+    ) -> Transaction[Sequence[StoredFile] | None]:
+        """A principal's files in order of insertion, or in reverse."""
+        rows = yield from rows_after(f"{COLUMNS} from oc_file where {FRESH}", "oc_file", principal, after, order)
+        return None if rows is None else [_file(row) for row in rows]
 
-    async def delete_file(self, key: Key) -> bool:
-        """Forget a file."""
-        return await self._step(partial(delete_file, key))
-
-
-def put_file(principal: str, file: StoredFile, content: bytes) -> Transaction[None]:
-    """New, or in place of the one with the same id."""
-    yield (
-        f"""insert into oc_file (principal, {COLUMNS}, content, touched)
-        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, {{now}})
-        on conflict (principal, id) do update
-            set created = excluded.created, filename = excluded.filename, purpose = excluded.purpose,
-                media_type = excluded.media_type, size = excluded.size, expires = excluded.expires,
-                content = excluded.content, touched = excluded.touched""",
-        (
-            *owned(Key(principal, file.id)),
-            file.created,
-            text(file.filename),
-            text(file.purpose),
-            text(file.media_type),
-            file.size,
-            file.expires,
-            content,
-        ),
-    )
-
-
-def get_file(key: Key) -> Transaction[StoredFile | None]:
-    """One row without the content."""
-    rows = yield f"select {COLUMNS} from oc_file {ONE}", owned(key)
-    return _file(rows[0]) if rows else None
+    @autocommit
+    def delete_file(self, key: Key) -> Transaction[bool]:
+        """Delete the content and what is known of it; the row stays for a day."""
+        rows = yield (
+            f"""update oc_file set size = -1, content = $3, filename = '', media_type = '', expires = {{now}} + $4
+            {ONE} returning id""",
+            (*owned(key), b"", DAY),
+        )
+        return bool(rows)
 
 
 def _file(row: Row) -> StoredFile:
@@ -83,31 +90,3 @@ def _file(row: Row) -> StoredFile:
         size=size,
         expires=expires,
     )
-
-
-def file_content(key: Key) -> Transaction[bytes | None]:
-    """The content, which counts as a use."""
-    rows = yield f"select content from oc_file {ONE}", owned(key)
-    if not rows:
-        return None
-    yield (
-        "update oc_file set touched = {now} where principal = $1 and id = $2 and touched < {now} - $3",
-        (*owned(key), USED_LATELY),
-    )
-    return bytes(rows[0][0])
-
-
-def list_files(principal: str, after: str | None, order: Order) -> Transaction[Sequence[StoredFile] | None]:
-    """In the order in which they came, or the other way round."""
-    rows = yield from rows_after(f"{COLUMNS} from oc_file where {FRESH}", "oc_file", principal, after, order)
-    return None if rows is None else [_file(row) for row in rows]
-
-
-def delete_file(key: Key) -> Transaction[bool]:
-    """Forget it, but for its place."""
-    rows = yield (
-        f"""update oc_file set size = -1, content = $3, filename = '', media_type = '', expires = {{now}} + $4
-        {ONE} returning id""",
-        (*owned(key), b"", DAY),
-    )
-    return bool(rows)

@@ -1,9 +1,19 @@
-"""What all parts of the SQL store share: an engine, and a schema that is there before the first transaction."""
+"""The base of all parts of the SQL store, and the decorators that make methods of transactions.
+
+    @autocommit
+    def get_file(self, key: Key) -> Transaction[StoredFile | None]:
+        rows = yield "select ... where principal = $1 and id = $2", owned(key)
+        return _file(rows[0]) if rows else None
+
+is called as `await store.get_file(key)`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import partial, wraps
+from types import CoroutineType
+from typing import Any, Concatenate, ParamSpec, TypeVar, cast
 
 from ..errors import Unavailable
 from .engine import Autocommit, Engine, Result, Row, Transaction
@@ -18,32 +28,68 @@ class SqlPart:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self._dialect = DIALECTS[engine.name]
+        self.dialect = DIALECTS[engine.name]
         self._migrated = False
 
-    async def _run(self, transaction: Callable[[], Transaction[Result]]) -> Result:
+    async def run(self, transaction: Callable[[], Transaction[Result]]) -> Result:
+        """Run a transaction, after the schema is up to date."""
         if not self._migrated:
-            await self.engine.run(partial(migrate, self._dialect))
+            await self.engine.run(partial(migrate, self.dialect))
             self._migrated = True
         try:
             return await self.engine.run(transaction)
         except Unavailable:
-            self._migrated = False  # who knows which database it is when it is back
+            self._migrated = False  # when it is back, it may be another database, such as a restored one
             raise
 
-    async def _step(self, transaction: Callable[[], Transaction[Result]], *, durable: bool = True) -> Result:
-        """Run a transaction of one statement, or of several of which each is right by itself."""
-        return await self._run(Autocommit(transaction, durable))
+
+Part = TypeVar("Part", bound=SqlPart)
+Given = ParamSpec("Given")
+
+
+def atomic(
+    method: Callable[Concatenate[Part, Given], Transaction[Result]],
+) -> Callable[Concatenate[Part, Given], CoroutineType[Any, Any, Result]]:
+    """Run the method's statements as one transaction: all of them, or none."""
+    return _coroutine(method, lambda transaction: transaction)
+
+
+def autocommit(
+    method: Callable[Concatenate[Part, Given], Transaction[Result]],
+) -> Callable[Concatenate[Part, Given], CoroutineType[Any, Any, Result]]:
+    """Run the method's one statement, or several of which each is right by itself, without a transaction around them."""
+    return _coroutine(method, Autocommit)
+
+
+def autocommit_nosync(
+    method: Callable[Concatenate[Part, Given], Transaction[Result]],
+) -> Callable[Concatenate[Part, Given], CoroutineType[Any, Any, Result]]:
+    """Like `autocommit`, without waiting for the disk: for locks, counts and events, which are worth little after a crash."""
+    return _coroutine(method, partial(Autocommit, durable=False))
+
+
+def _coroutine(
+    method: Callable[Concatenate[Part, Given], Transaction[Result]],
+    mode: Callable[[Callable[[], Transaction[Result]]], Callable[[], Transaction[Result]]],
+) -> Callable[Concatenate[Part, Given], CoroutineType[Any, Any, Result]]:
+    @wraps(method)
+    async def run(self: Part, /, *args: Given.args, **named: Given.kwargs) -> Result:
+        return await self.run(mode(partial(method, self, *args, **named)))
+
+    # mypy and pyright do not agree on the type of a coroutine.
+    typed: Callable[Concatenate[Part, Given], CoroutineType[Any, Any, Result]] = cast("Any", run)
+    return typed
 
 
 def rows_after(
     wanted: str, table: str, principal: str, after: str | None, order: Order
 ) -> Transaction[Sequence[Row] | None]:
-    """The rows of a principal in order of insertion, those after the one with this id; None if there is no such row."""
+    """A principal's rows in order of insertion, after the one with this id; None if there is no such row."""
     bound, parameters = "", [text(principal)]
     if after is not None:
         bound = f"and n {'>' if order == 'asc' else '<'} (select n from {table} where principal = $1 and id = $2)"
         parameters.append(text(after))
+        # Deleted things keep their rows for a while, so `after` may be one of those.
         known = yield f"select 1 from {table} where principal = $1 and id = $2", owned(Key(principal, after))
         if not known:
             return None

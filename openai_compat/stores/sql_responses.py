@@ -3,62 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 from ..policies.limits import LEASE
 from .engine import Row, Transaction
 from .port import Events, Item, Key, StoredResponse
 from .sql_conversations import LOSE
 from .sql_dialect import Dialect
-from .sql_part import SqlPart
+from .sql_part import SqlPart, atomic, autocommit, autocommit_nosync
 from .sql_text import owned, packed, string_or_none, text, text_or_none, unpacked
 
 RUNNING = "status in ('queued', 'in_progress')"
 ABANDONED = "(token is null or until < {now})"
 
 USED_LATELY = 60.0
-"""Seconds within which the use of what is stored is not noted again: reading is not to cost a write each time."""
-
-
-class SqlResponses(SqlPart):
-    """ResponseStore on an engine."""
-
-    async def begin_response(self, principal: str, response: StoredResponse, token: str, lease: float = LEASE) -> None:
-        """Keep a response that is only beginning."""
-        await self._step(partial(begin_response, principal, response, token, lease))
-
-    async def append(self, key: Key, token: str, events: Events) -> bool:
-        """Add to the event log, if `token` holds the response."""
-        return await self._step(partial(append, self._dialect, key, token, events), durable=False)
-
-    async def end_response(self, principal: str, response: StoredResponse, events: Events | None) -> bool:
-        """Give a response whose process has died its outcome."""
-        return await self._run(partial(conclude, self._dialect, f"and {ABANDONED}", principal, response, events))
-
-    async def take_response(self, principal: str, response: StoredResponse, events: Events | None) -> bool:
-        """Give a running response its outcome, whoever holds it."""
-        return await self._run(partial(conclude, self._dialect, "", principal, response, events))
-
-    async def cancel(self, key: Key) -> bool:
-        """Ask whoever runs a response to stop."""
-        return await self._step(partial(cancel, key))
-
-    async def response(self, key: Key) -> StoredResponse | None:
-        """A response with its own items."""
-        return await self._step(partial(read_response, key))
-
-    async def chain(self, key: Key) -> tuple[Item, ...] | None:
-        """The items of a response and of all those it continues."""
-        return await self._step(partial(chain, key))
-
-    async def events(self, key: Key, after: int) -> Sequence[Events]:
-        """The log's batches that hold numbers beyond `after`."""
-        return await self._step(partial(read_events, key, after))
-
-    async def delete_response(self, key: Key) -> bool:
-        """Forget a response."""
-        return await self._run(partial(delete_response, key))
-
+"""Seconds within which another use is not noted again, so that not every read costs a write."""
 
 INSERT = """
     insert into oc_response (principal, id, created, status, background, previous, conversation, body, input, output,
@@ -80,8 +38,143 @@ SETTLE = """
         input = $9, output = $10, token = null, until = null, touched = {now}
     where principal = $1 and id = $2"""
 
+WRITTEN_BEFORE = "on conflict (principal, response, first) do update set last = excluded.last, body = excluded.body"
+"""Overwrites the batch of an append whose answer was lost."""
 
-def columns(principal: str, response: StoredResponse) -> tuple[object, ...]:
+STARTED = """exists (
+    select 1 from oc_event where oc_event.principal = oc_response.principal and oc_event.response = oc_response.id)"""
+"""A queued response is in progress once its log has events."""
+
+CHAIN = """
+    with recursive chain (id, previous, input, output, depth) as (
+        select id, previous, input, output, 0 from oc_response where principal = $1 and id = $2
+        union all
+        select earlier.id, earlier.previous, earlier.input, earlier.output, chain.depth + 1
+        from chain join oc_response earlier on earlier.principal = $1 and earlier.id = chain.previous)
+    select previous, input, output from chain order by depth desc"""
+
+
+class SqlResponses(SqlPart):
+    """ResponseStore on an engine."""
+
+    @autocommit
+    def begin_response(
+        self, principal: str, response: StoredResponse, token: str, lease: float = LEASE
+    ) -> Transaction[None]:
+        """Insert a response that `token` holds."""
+        yield BEGIN, (*_columns(principal, response), token, lease)
+
+    @autocommit_nosync
+    def append(self, key: Key, token: str, events: Events) -> Transaction[bool]:
+        """Add a batch to the event log, if `token` holds the response."""
+        rows = yield (
+            f"""insert into oc_event (principal, response, first, last, body)
+                select principal, id, cast($4 as bigint), cast($5 as bigint), cast($6 as text) from oc_response
+                where principal = $1 and id = $2 and token = $3 and {RUNNING} {self.dialect.forgetful} {self.dialect.lock}
+            {WRITTEN_BEFORE} returning first""",
+            (*owned(key), token, events.first, events.last, events.body),
+        )
+        return bool(rows)
+
+    @atomic
+    def end_response(self, principal: str, response: StoredResponse, events: Events | None) -> Transaction[bool]:
+        """Set the outcome of a response whose process has died."""
+        return _conclude(self.dialect, f"and {ABANDONED}", principal, response, events)
+
+    @atomic
+    def take_response(self, principal: str, response: StoredResponse, events: Events | None) -> Transaction[bool]:
+        """Set the outcome of a running response, whoever holds it."""
+        return _conclude(self.dialect, "", principal, response, events)
+
+    @autocommit
+    def cancel(self, key: Key) -> Transaction[bool]:
+        """Request the cancellation of a response. Its process sees that when it renews the lease."""
+        rows = yield (
+            f"update oc_response set cancel = 1 where principal = $1 and id = $2 and {RUNNING} returning id",
+            owned(key),
+        )
+        return bool(rows)
+
+    @autocommit
+    def response(self, key: Key) -> Transaction[StoredResponse | None]:
+        """A response with its own items."""
+        rows = yield (
+            f"""select created, case when status = 'queued' and {STARTED} then 'in_progress' else status end,
+                background, previous, conversation, body, input, output, cancel,
+                case when {RUNNING} and {ABANDONED} then 0 else 1 end
+            from oc_response where principal = $1 and id = $2""",
+            owned(key),
+        )
+        return _response(key.id, rows[0]) if rows else None
+
+    @autocommit
+    def chain(self, key: Key) -> Transaction[tuple[Item, ...] | None]:
+        """The items of a response and of all those it continues."""
+        rows = yield CHAIN, owned(key)
+        if not rows or rows[0][0] is not None:
+            return None
+        # The earlier ones need no touch: the sweep spares responses that another one continues.
+        yield (
+            "update oc_response set touched = {now} where principal = $1 and id = $2 and touched < {now} - $3",
+            (*owned(key), USED_LATELY),
+        )
+        return tuple([item for _, input_, output in rows for item in (*unpacked(input_), *unpacked(output))])
+
+    @autocommit
+    def events(self, key: Key, after: int) -> Transaction[Sequence[Events]]:
+        """The log's batches that hold numbers beyond `after`, in order."""
+        rows = yield (
+            "select first, last, body from oc_event where principal = $1 and response = $2 and last > $3 order by first",
+            (*owned(key), after),
+        )
+        return [Events(first, last, body) for first, last, body in rows]
+
+    @atomic
+    def delete_response(self, key: Key) -> Transaction[bool]:
+        """Delete a response and its events. A turn that holds it has lost."""
+        rows = yield "delete from oc_response where principal = $1 and id = $2 returning token", owned(key)
+        if not rows:
+            return False
+        yield "delete from oc_event where principal = $1 and response = $2", owned(key)
+        if rows[0][0] is not None:
+            yield LOSE, (rows[0][0], text(key.principal))
+        return True
+
+
+def keep_response(principal: str, response: StoredResponse, token: str) -> Transaction[bool]:
+    """Write a response with its outcome; False if it was begun, and `token` does not hold it."""
+    rows = yield KEEP, (*_columns(principal, response), token)
+    return bool(rows)
+
+
+def add_events(key: Key, events: Events) -> Transaction[None]:
+    """Write a batch in a transaction that has checked the token."""
+    yield (
+        f"insert into oc_event (principal, response, first, last, body) values ($1, $2, $3, $4, $5) {WRITTEN_BEFORE}",
+        (*owned(key), events.first, events.last, events.body),
+    )
+
+
+def _conclude(
+    dialect: Dialect, condition: str, principal: str, response: StoredResponse, events: Events | None
+) -> Transaction[bool]:
+    """Set the outcome of a running response from outside. The turn that holds it has lost."""
+    key = Key(principal, response.id)
+    rows = yield (
+        f"select token from oc_response where principal = $1 and id = $2 and {RUNNING} {condition} {dialect.lock}",
+        owned(key),
+    )
+    if not rows:
+        return False
+    yield SETTLE, _columns(principal, response)
+    if rows[0][0] is not None:
+        yield LOSE, (rows[0][0], text(principal))
+    if events is not None:
+        yield from add_events(key, events)
+    return True
+
+
+def _columns(principal: str, response: StoredResponse) -> tuple[object, ...]:
     """The parameters $1 to $10 of the statements above."""
     return (
         *owned(Key(principal, response.id)),
@@ -94,86 +187,6 @@ def columns(principal: str, response: StoredResponse) -> tuple[object, ...]:
         packed(response.input),
         packed(response.output),
     )
-
-
-def begin_response(principal: str, response: StoredResponse, token: str, lease: float) -> Transaction[None]:
-    """Keep a response that `token` holds."""
-    yield BEGIN, (*columns(principal, response), token, lease)
-
-
-def keep_response(principal: str, response: StoredResponse, token: str) -> Transaction[bool]:
-    """Write a response with its outcome; False if it was begun, and `token` does not hold it."""
-    rows = yield KEEP, (*columns(principal, response), token)
-    return bool(rows)
-
-
-WRITTEN_BEFORE = "on conflict (principal, response, first) do update set last = excluded.last, body = excluded.body"
-"""By an append whose answer was lost."""
-
-
-def append(dialect: Dialect, key: Key, token: str, events: Events) -> Transaction[bool]:
-    """Write a batch if `token` holds the response."""
-    rows = yield (
-        f"""insert into oc_event (principal, response, first, last, body)
-            select principal, id, cast($4 as bigint), cast($5 as bigint), cast($6 as text) from oc_response
-            where principal = $1 and id = $2 and token = $3 and {RUNNING} {dialect.forgetful} {dialect.lock}
-        {WRITTEN_BEFORE} returning first""",
-        (*owned(key), token, events.first, events.last, events.body),
-    )
-    return bool(rows)
-
-
-def add_events(key: Key, events: Events) -> Transaction[None]:
-    """Write a batch in a transaction that has checked the token."""
-    yield (
-        f"insert into oc_event (principal, response, first, last, body) values ($1, $2, $3, $4, $5) {WRITTEN_BEFORE}",
-        (*owned(key), events.first, events.last, events.body),
-    )
-
-
-def conclude(
-    dialect: Dialect, condition: str, principal: str, response: StoredResponse, events: Events | None
-) -> Transaction[bool]:
-    """Give a running response an outcome from outside; the turn that holds it has lost."""
-    key = Key(principal, response.id)
-    rows = yield (
-        f"select token from oc_response where principal = $1 and id = $2 and {RUNNING} {condition} {dialect.lock}",
-        owned(key),
-    )
-    if not rows:
-        return False
-    yield SETTLE, columns(principal, response)
-    if rows[0][0] is not None:
-        yield LOSE, (rows[0][0], text(principal))
-    if events is not None:
-        yield from add_events(key, events)
-    return True
-
-
-def cancel(key: Key) -> Transaction[bool]:
-    """Leave a note for whoever renews."""
-    rows = yield (
-        f"update oc_response set cancel = 1 where principal = $1 and id = $2 and {RUNNING} returning id",
-        owned(key),
-    )
-    return bool(rows)
-
-
-STARTED = """exists (
-    select 1 from oc_event where oc_event.principal = oc_response.principal and oc_event.response = oc_response.id)"""
-"""A log that was begun makes a queued response one in progress."""
-
-
-def read_response(key: Key) -> Transaction[StoredResponse | None]:
-    """One row."""
-    rows = yield (
-        f"""select created, case when status = 'queued' and {STARTED} then 'in_progress' else status end,
-            background, previous, conversation, body, input, output, cancel,
-            case when {RUNNING} and {ABANDONED} then 0 else 1 end
-        from oc_response where principal = $1 and id = $2""",
-        owned(key),
-    )
-    return _response(key.id, rows[0]) if rows else None
 
 
 def _response(id_: str, row: Row) -> StoredResponse:
@@ -191,44 +204,3 @@ def _response(id_: str, row: Row) -> StoredResponse:
         alive=bool(alive),
         cancel=bool(cancelled),
     )
-
-
-CHAIN = """
-    with recursive chain (id, previous, input, output, depth) as (
-        select id, previous, input, output, 0 from oc_response where principal = $1 and id = $2
-        union all
-        select earlier.id, earlier.previous, earlier.input, earlier.output, chain.depth + 1
-        from chain join oc_response earlier on earlier.principal = $1 and earlier.id = chain.previous)
-    select previous, input, output from chain order by depth desc"""
-
-
-def chain(key: Key) -> Transaction[tuple[Item, ...] | None]:
-    """All links in one statement. What a used response continues stays because the sweep spares what has successors."""
-    rows = yield CHAIN, owned(key)
-    if not rows or rows[0][0] is not None:
-        return None
-    yield (
-        "update oc_response set touched = {now} where principal = $1 and id = $2 and touched < {now} - $3",
-        (*owned(key), USED_LATELY),
-    )
-    return tuple([item for _, input_, output in rows for item in (*unpacked(input_), *unpacked(output))])
-
-
-def read_events(key: Key, after: int) -> Transaction[Sequence[Events]]:
-    """The batches in order."""
-    rows = yield (
-        "select first, last, body from oc_event where principal = $1 and response = $2 and last > $3 order by first",
-        (*owned(key), after),
-    )
-    return [Events(first, last, body) for first, last, body in rows]
-
-
-def delete_response(key: Key) -> Transaction[bool]:
-    """Forget it and its events; a turn that holds it has lost."""
-    rows = yield "delete from oc_response where principal = $1 and id = $2 returning token", owned(key)
-    if not rows:
-        return False
-    yield "delete from oc_event where principal = $1 and response = $2", owned(key)
-    if rows[0][0] is not None:
-        yield LOSE, (rows[0][0], text(key.principal))
-    return True

@@ -1,4 +1,4 @@
-"""What the SQL store forgets, a bounded number of rows in each transaction so that nobody waits for long."""
+"""Sweeps of the SQL store, with a bounded number of rows in each transaction, so that nobody waits for long."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from .engine import Transaction
 
 BATCH = 200
-"""Rows that are forgotten at once."""
+"""Rows that one transaction deletes."""
 
 DAY = 24 * 3600.0
 """Seconds for which idempotency keys and the ends of turns are kept."""
@@ -23,7 +23,7 @@ CONVERSATIONS = """
     delete from oc_conversation where (principal, id) in (
         select principal, id from oc_conversation where {these} order by touched limit $2)
     and {these} returning principal, id"""
-"""Asked twice, for a turn may come in between. All in the order of an index, so that no whole table is read."""
+"""The condition is checked twice, since a turn may begin in between. All sweeps follow an index and read no whole table."""
 
 RESPONSES = f"""
     delete from oc_response where (principal, id) in (
@@ -31,7 +31,7 @@ RESPONSES = f"""
         and not exists (select 1 from oc_response newer where newer.principal = old.principal
             and newer.previous = old.id) order by touched limit $2)
     and {UNUSED} returning principal, id"""
-"""What nothing continues goes first: a chain is kept whole as long as its newest response is used."""
+"""Only responses that no other continues: a chain is kept whole while its newest response is used."""
 
 ROWS = (
     f"""delete from oc_completion where n in (
@@ -57,7 +57,7 @@ SHORT_LIVED = (
 
 
 def sweep_conversations(these: str, age: float) -> Transaction[int]:
-    """Conversations with all that belongs to them."""
+    """Delete conversations with their items and turns."""
     rows = yield CONVERSATIONS.replace("{these}", these), (age, BATCH)
     for owner in rows:
         yield "delete from oc_item where principal = $1 and conversation = $2", owner
@@ -66,7 +66,7 @@ def sweep_conversations(these: str, age: float) -> Transaction[int]:
 
 
 def sweep_responses(retention: float) -> Transaction[int]:
-    """Responses with their events."""
+    """Delete responses with their events."""
     rows = yield RESPONSES, (retention, BATCH)
     for owner in rows:
         yield "delete from oc_event where principal = $1 and response = $2", owner
@@ -74,6 +74,6 @@ def sweep_responses(retention: float) -> Transaction[int]:
 
 
 def sweep_rows(statement: str, age: float) -> Transaction[int]:
-    """Rows that stand for themselves."""
+    """Delete rows to which no others belong."""
     rows: Sequence[object] = yield statement, (age, BATCH)
     return len(rows)

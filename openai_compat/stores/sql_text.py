@@ -1,7 +1,7 @@
-"""How texts and items are written into columns.
+"""Texts and items as columns.
 
 Neither engine takes every Python string: lone surrogates have no UTF-8, and PostgreSQL refuses NUL. Bodies are ASCII
-JSON already; in ids and names these are escaped. Others stay as they are, for an index has room for 2,700 bytes only.
+JSON already. In ids and names only these characters are escaped: an index of PostgreSQL has room for 2,700 bytes.
 """
 
 from __future__ import annotations
@@ -13,27 +13,28 @@ from typing import Any
 
 from .port import Item, Key
 
+# The backslash is escaped as well, so that the escapes can be told from text.
 _REFUSED = re.compile(r"[\0\\\ud800-\udfff]")
 _ESCAPED = re.compile(r"\\(....)")
 
 
 def text(value: str) -> str:
-    """A string as its column holds it."""
+    """A string as a column."""
     return _REFUSED.sub(lambda found: f"\\{ord(found[0]):04x}", value)
 
 
 def text_or_none(value: str | None) -> str | None:
-    """The same for columns that may be null."""
+    """A string or None as a column."""
     return None if value is None else text(value)
 
 
 def string(column: str) -> str:
-    """A column's value as the string it was."""
+    """The string of a column."""
     return _ESCAPED.sub(lambda found: chr(int(found[1], 16)), column) if "\\" in column else column
 
 
 def string_or_none(column: str | None) -> str | None:
-    """The same for columns that may be null."""
+    """The string or None of a column."""
     return None if column is None else string(column)
 
 

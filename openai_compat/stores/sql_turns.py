@@ -1,4 +1,4 @@
-"""What a turn holds and what it leaves behind, in SQL."""
+"""Commits of turns and renewals of their leases, in SQL."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from .engine import Transaction
 from .port import ConversationTurn, Key, Renewal, TurnOutcome
-from .sql_approvals import ask
-from .sql_completions import put_completion
+from .sql_approvals import write_approval
+from .sql_completions import write_completion
 from .sql_conversations import add_items
 from .sql_dialect import Dialect
 from .sql_responses import add_events, keep_response
@@ -16,7 +16,7 @@ from .sql_text import owned, text
 
 
 class TurnAlreadyEnded(Exception):
-    """The turn is over already, so nothing of its outcome may be written: it was committed before, or it has lost."""
+    """The turn was committed before, or has lost what it held. Nothing of its outcome may be written."""
 
     def __init__(self, committed: bool) -> None:
         super().__init__(committed)
@@ -24,9 +24,9 @@ class TurnAlreadyEnded(Exception):
 
 
 def commit(outcome: TurnOutcome) -> Transaction[None]:
-    """Write all of an outcome and give the locks back. Raises Over, for the engine to undo what was written so far.
+    """Write all of an outcome and release the locks. Raises TurnAlreadyEnded, so that the engine rolls back.
 
-    A turn ends by a row with its token, which can go in once: for a commit, or for having lost.
+    A turn ends with the row of its token, which can be inserted once: by its commit, or when it loses.
     """
     version = None
     if outcome.conversation is not None:
@@ -38,9 +38,9 @@ def commit(outcome: TurnOutcome) -> Transaction[None]:
     if outcome.response is not None and outcome.events is not None:
         yield from add_events(Key(outcome.principal, outcome.response.id), outcome.events)
     if outcome.completion is not None:
-        yield from put_completion(outcome.principal, outcome.completion)
+        yield from write_completion(outcome.principal, outcome.completion)
     for approval in outcome.approvals:
-        yield from ask(outcome.principal, approval)
+        yield from write_approval(outcome.principal, approval)
     yield from _end(outcome, version)
 
 
@@ -53,7 +53,8 @@ def _add_turn(outcome: TurnOutcome, turn: ConversationTurn) -> Transaction[int]:
         (*owned(key), outcome.token, len(turn.items)),
     )
     if not rows:
-        yield from _over(outcome.token)
+        yield from _over(outcome.token)  # raises
+    # `last_item` was raised by this turn already: its items are numbered up to it.
     version: int = rows[0][0]
     last: int = rows[0][1]
     yield from add_items(key, last - len(turn.items), turn.items)
@@ -103,13 +104,14 @@ RENEW = (
 
 
 def renew(dialect: Dialect, tokens: Sequence[str], lease: float) -> Transaction[Renewal]:
-    """Tell what is held, and write only once half of a lease is over: this is asked several times a second.
+    """Renew the leases of these tokens, and return which still hold what they took.
 
     A turn that has lost one thing has lost, whatever else it still holds.
     """
     wanted = json.dumps(list(tokens))
     rows = yield HELD_BY_TOKENS.replace("{among}", dialect.among), (wanted, lease / 2)
     gone = yield LOST.replace("{among}", dialect.among), (wanted,)
+    # Called several times a second, so it writes only once half of a lease is over.
     if any([due for _, _, due in rows]):
         for statement in RENEW:
             yield statement.replace("{among}", dialect.among), (wanted, lease)

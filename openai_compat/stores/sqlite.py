@@ -1,7 +1,7 @@
-"""The SQLite engine: one file, one thread, several transactions to a write.
+"""The SQLite engine: one file, one thread, several transactions in one commit (group commit).
 
-A durable commit waits for the disk. So transactions that come while one is written queue up, and are then written
-together. Several processes may use the file at once; SQLite lets one of them write at a time.
+A durable commit waits for the disk. Transactions that come meanwhile queue up, and are then committed together. Several
+processes can use the file; SQLite lets one of them write at a time.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from .engine import Autocommit, Result, Transaction
 from .sqlite_file import SqliteFile
 
 PATIENCE = 3.0
-"""Seconds for which a transaction waits for a file that another process has locked."""
+"""Default timeout for a file that another process has locked, in seconds."""
 
 STUCK = 10.0
-"""Seconds after which nobody waits for a transaction any more: the disk hangs."""
+"""Timeout for the outcome of a transaction, in seconds, if the disk hangs."""
 
 MAX_TOGETHER = 64
-"""Transactions that are written together at most."""
+"""Most transactions in one commit."""
 
 
 class _Job(Generic[Result]):
-    """A transaction that somebody waits for, in an event loop of theirs."""
+    """A queued transaction, and the caller that waits for it in its own event loop."""
 
     def __init__(self, transaction: Callable[[], Transaction[Result]], patience: float) -> None:
         self.transaction = transaction
@@ -51,12 +51,12 @@ class _Job(Generic[Result]):
         self._soon = from_threads()
 
     async def wait(self) -> None:
-        """Until it is over, though nobody waits for ever."""
+        """Wait for the outcome, at most STUCK seconds."""
         with anyio.move_on_after(STUCK):
             await self._woken.wait()
 
     def outcome(self) -> Result:
-        """What has become of it."""
+        """Return the result, or raise the error."""
         if not self._over:
             code = "store_outcome_unknown" if self.begun else "store_unavailable"
             raise Unavailable("The store does not answer.", code=code)
@@ -68,29 +68,29 @@ class _Job(Generic[Result]):
 
     @property
     def late(self) -> bool:
-        """Whether it has waited long enough for the lock."""
+        """Whether its timeout for the lock is over."""
         return time.monotonic() > self._until
 
     def finish(self, result: Any) -> None:
-        """It was written."""
+        """Set the result."""
         self._result = result
         self._wake()
 
     def fail(self, error: BaseException) -> None:
-        """It was not."""
+        """Set the error."""
         self._failure.keep(error)
         self._wake()
 
     def _wake(self) -> None:
         self._over = True
-        with suppress(RuntimeError):  # the event loop has ended
+        with suppress(RuntimeError):  # the caller's event loop has ended, and the caller with it
             self._soon(self._woken.set)
 
 
 class SqliteEngine:
-    """Runs transactions on a SQLite file, which is made when it is not there.
+    """Runs transactions on a SQLite file, which is created if it does not exist.
 
-    `patience` is how long a transaction waits while another process has locked the file, in seconds.
+    `patience` is the timeout for a file that another process has locked, in seconds.
     """
 
     name = "sqlite"
@@ -106,7 +106,7 @@ class SqliteEngine:
         _engines.add(self)
 
     async def run(self, transaction: Callable[[], Transaction[Result]]) -> Result:
-        """Run a transaction. One whose caller leaves is done to its end, or not begun."""
+        """Run a transaction. If the caller is cancelled, it runs to its end, or does not begin."""
         job = _Job(transaction, self._patience)
         self._submit(job)
         try:
@@ -120,23 +120,24 @@ class SqliteEngine:
             self._queue.append(job)
             if self._thread is None:
                 self._closing = False
+                # A daemon, so that an engine that nobody closes does not keep the process alive.
                 self._thread = threading.Thread(target=self._work, name="openai-compat sqlite", daemon=True)
                 self._thread.start()
             self._changed.notify()
 
     def _withdraw(self, job: _Job[Any]) -> None:
-        """Do not begin a job any more."""
+        """Remove a job that has not begun from the queue."""
         with self._changed:
             if not job.begun:
                 self._queue.remove(job)
 
     async def aclose(self) -> None:
-        """Write what is queued, close the file and end the thread. If the engine is used again, it opens it again."""
+        """Run what is queued, close the file and end the thread. Further use opens the file again."""
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(self.stop)
 
     def stop(self) -> None:
-        """The same for threads."""
+        """`aclose` for blocking callers."""
         with self._changed:
             thread = self._thread
             self._closing = True
@@ -145,12 +146,12 @@ class SqliteEngine:
             thread.join(STUCK)
 
     def before_fork(self) -> None:
-        """Stop, and let nobody start again: a SQLite file that is open must not be carried into another process."""
+        """Stop, and block other starts: an open SQLite file must not be carried into a forked process."""
         self.stop()
         self._changed.acquire()
 
     def after_fork(self) -> None:
-        """In parent and child: go on."""
+        """Go on, in the parent and in the child."""
         self._changed.release()
 
     # in the thread
@@ -164,13 +165,14 @@ class SqliteEngine:
             raise
 
     def _write_next(self) -> bool:
-        """Write the next jobs, and keep nothing of them while waiting for others."""
+        """Run the next jobs. False at the end."""
+        # A function of its own, so that no frame keeps the jobs alive while the thread waits for others.
         jobs = self._next()
         self._file.write(jobs)
         return bool(jobs)
 
     def _next(self) -> list[_Job[Any]]:
-        """The jobs to write together; none, and the file is closed, at the end."""
+        """The jobs of the next commit; none, with the file closed, at the end."""
         with self._changed:
             self._changed.wait_for(lambda: self._queue or self._closing)
             jobs = [self._queue.popleft() for _ in range(min(len(self._queue), MAX_TOGETHER))]

@@ -1,4 +1,4 @@
-"""A SQLite file and the transactions that are written to it together. All of this happens in one thread."""
+"""A SQLite file, and the transactions that are committed to it together. All of this runs in one thread."""
 
 from __future__ import annotations
 
@@ -20,52 +20,52 @@ from .sql_dialect import SQLITE
 logger = logging.getLogger("openai_compat")
 
 LOCK_WAIT = 0.25
-"""Seconds for which SQLite waits for another process's transaction before it tells."""
+"""Seconds for which SQLite itself waits for another process's transaction."""
 
 MIN_VERSION = (3, 35, 0)
 """The first version with `returning`."""
 
 FULL, NORMAL = "pragma synchronous = full", "pragma synchronous = normal"
-"""Each commit waits for the disk; or the next one that does takes it along. Neither can break the file."""
+"""With full, a commit waits for the disk; with normal, the next full one writes it. Neither can corrupt the file."""
 
 NOW = "((julianday('now') - 2440587.5) * 86400.0)"
 
 NOT_WRITTEN = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_NOMEM})
-"""What a commit may fail with and surely has written nothing."""
+"""Errors of a commit after which certainly nothing was written."""
 
 
 class Job(Protocol):
-    """A transaction that somebody waits for."""
+    """A transaction that a caller waits for."""
 
     @property
     def transaction(self) -> Callable[[], Transaction[Any]]:
-        """Its statements."""
+        """The generator of its statements."""
         ...
 
     @property
     def durable(self) -> bool:
-        """Whether it has to survive a power failure."""
+        """True if it has to survive a power failure."""
         ...
 
     @property
     def late(self) -> bool:
-        """Whether it has waited long enough for the lock."""
+        """True when its timeout for the lock is over."""
         ...
 
     def finish(self, result: Any) -> None:
-        """It was written."""
+        """Set the result, after the commit."""
         ...
 
     def fail(self, error: BaseException) -> None:
-        """Nothing of it was written, unless the error says that this is not known."""
+        """Set the error. Nothing was committed, unless the error says that the outcome is unknown."""
         ...
 
 
 class SqliteFile:
     """Opens the file when it is needed, and again after errors.
 
-    Jobs wait for the lock as long as they have patience. Once it was looked for that long in vain, later ones are told
-    at the first look: a request that fails has to give back what it took, and would wait twice.
+    A job waits for the file's lock until its timeout. Once the file was locked for that long, further jobs fail at the
+    first attempt: a failed request also has to release what it took, and would wait twice.
     """
 
     def __init__(self, path: Path, patience: float) -> None:
@@ -79,7 +79,7 @@ class SqliteFile:
         self._was_open = False
 
     def write(self, jobs: Sequence[Job]) -> None:
-        """Run jobs in one transaction, or each in one if that fails. Every job is told what became of it."""
+        """Run jobs in one transaction, or, if that fails, each in its own. Every job gets its result or error."""
         while jobs:
             try:
                 connection = self._begin(durable=any([job.durable for job in jobs]))
@@ -98,20 +98,21 @@ class SqliteFile:
 
     def _begin(self, *, durable: bool) -> sqlite3.Connection:
         if self._connection is not None and self._inode != _inode(self._path):
-            self.close()  # somebody has put another file there: what is written to this one would be lost
+            self.close()  # the file was replaced: writes to this one would be lost
         if self._connection is None:
             self._connection = self._open()
             self._inode = _inode(self._path)
             self._durable = None
         if self._durable is not durable:
-            self._connection.execute(FULL if durable else NORMAL)
+            self._connection.execute(FULL if durable else NORMAL)  # possible outside of a transaction only
             self._durable = durable
+        # Immediate: a transaction that first reads and then writes could fail when another process has written.
         self._connection.execute("begin immediate")
         self._looked = 0.0
         return self._connection
 
     def _open(self) -> sqlite3.Connection:
-        """Open the file. Where it never could be opened, such as in a folder that is not there, it never will be."""
+        """Open the file. Raises UnusableStore if it could never be opened, as in a folder that does not exist."""
         try:
             connection = _opened(self._path)
         except (OSError, sqlite3.OperationalError) as error:
@@ -123,12 +124,12 @@ class SqliteFile:
         return connection
 
     def _not_begun(self, jobs: Sequence[Job], error: Exception) -> Sequence[Job]:
-        """Those of the jobs that still wait for the lock."""
+        """Fail the jobs that cannot wait any longer. Returns the others."""
         if _code(error) != sqlite3.SQLITE_BUSY:
             self.close()
             waiting: list[Job] = []
         else:
-            time.sleep(0.001)  # not every "busy" has waited
+            time.sleep(0.001)  # SQLite may report "busy" without having waited
             waiting = [] if self._locked_for() > self._patience else [job for job in jobs if not job.late]
         failed = [job for job in jobs if job not in waiting]
         if failed:
@@ -138,7 +139,7 @@ class SqliteFile:
         return waiting
 
     def _locked_for(self) -> float:
-        """Seconds since when every look, one a second at least, has found it locked."""
+        """Seconds for which every attempt, at least one a second, has found the file locked."""
         now = time.monotonic()
         if now - self._looked > 1.0:
             self._locked_since = now
@@ -151,14 +152,14 @@ class SqliteFile:
             result = _drive(connection, job.transaction)
             code = "store_outcome_unknown"
             connection.execute("commit")
-        except BaseException as error:  # whatever the transaction itself raises, too
+        except BaseException as error:  # also the transaction's own errors
             self._undo(connection, error)
             job.fail(_public(error, code))
         else:
             job.finish(result)
 
     def _together(self, connection: sqlite3.Connection, jobs: Sequence[Job]) -> None:
-        """One write for all; those that raise something of their own are undone alone."""
+        """Commit all jobs together. A job that raises an error of its own is rolled back alone."""
         try:
             outcomes = [_in_savepoint(connection, job) for job in jobs]
         except sqlite3.Error as error:
@@ -182,7 +183,7 @@ class SqliteFile:
 
     def _undo(self, connection: sqlite3.Connection, error: BaseException) -> None:
         with suppress(sqlite3.Error):
-            if connection.in_transaction:
+            if connection.in_transaction:  # some errors have rolled back already
                 connection.execute("rollback")
         if isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.IntegrityError):
             logger.warning("The store %s failed: %s", self._path, error)
@@ -190,7 +191,7 @@ class SqliteFile:
 
 
 def _opened(path: Path) -> sqlite3.Connection:
-    """Open the file, readable by its owner only if it is new. Nothing is changed in a file that is not ours."""
+    """Open the file. A new one is readable by its owner only; the database of another program is not changed."""
     if sqlite3.sqlite_version_info < MIN_VERSION:
         raise UnusableStore(f"The store needs SQLite 3.35; this Python has {sqlite3.sqlite_version}.")
     with suppress(FileExistsError):
@@ -211,7 +212,7 @@ def _opened(path: Path) -> sqlite3.Connection:
 
 def _inode(path: Path) -> int | None:
     try:
-        return os.stat(path).st_ino  # noqa: PTH116  (asked before every write: pathlib takes three times as long)
+        return os.stat(path).st_ino  # noqa: PTH116  (before every write: pathlib takes three times as long)
     except FileNotFoundError:
         return None
 
@@ -234,7 +235,7 @@ def _drive(connection: sqlite3.Connection, transaction: Callable[[], Transaction
 
 
 def _in_savepoint(connection: sqlite3.Connection, job: Job) -> Callable[[], None]:
-    """Run one of several jobs; the result tells it what became of it, once all are written."""
+    """Run one of several jobs. Call the result after the commit: it sets the job's result or error."""
     connection.execute("savepoint job")
     try:
         outcome = partial(job.finish, _drive(connection, job.transaction))
@@ -248,13 +249,13 @@ def _in_savepoint(connection: sqlite3.Connection, job: Job) -> Callable[[], None
 
 
 def _code(error: BaseException) -> int | None:
-    """SQLite's code of an error, without what it adds to it (`SQLITE_BUSY_SNAPSHOT` is a `SQLITE_BUSY`)."""
+    """SQLite's primary code of an error (`SQLITE_BUSY` for `SQLITE_BUSY_SNAPSHOT`)."""
     code = getattr(error, "sqlite_errorcode", None)
     return None if code is None else code & 0xFF
 
 
 def _public(error: BaseException, code: str = "store_unavailable") -> BaseException:
-    """What the caller gets: errors of the database become Unavailable, those of the transaction stay."""
+    """The error for the caller: those of the database become Unavailable, those of the transaction stay."""
     if _code(error) == sqlite3.SQLITE_NOTADB:
         failed: Unavailable = UnusableStore("The store's file is no SQLite database.")
     elif isinstance(error, sqlite3.OperationalError | OSError) or type(error) is sqlite3.DatabaseError:

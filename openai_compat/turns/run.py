@@ -22,7 +22,7 @@ from ..errors import AgentError, Conflict, OpenAICompatError
 from ..http import ClientDisconnected, ClientTooSlow
 from ..policies.limits import Deadlines, Limits
 from ..reducer import Usage, size_of
-from ..state.conversations import Draft
+from ..state.draft import Draft
 from ..stores.port import Store, TurnOutcome
 from .run_group import Interruptible, Requester, RunGroup, Taken
 from .slots import Seat, SlotRequest, Slots

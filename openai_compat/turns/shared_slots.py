@@ -55,7 +55,7 @@ class SharedSlots:
         """Take `number` slots or none; False if too few are free."""
         wish, taken = PendingGrant(number), None
         try:
-            taken = await self._shared.ask(lambda: self._ask(wish))
+            taken = await self._shared.call(lambda: self._ask(wish))
         finally:
             if not taken:
                 wish.given_up = True

@@ -40,12 +40,12 @@ class Ran:
 
     def __init__(self) -> None:
         self.server: Any = None
-        self.options: dict[str, Any] = {}
+        self.options: Any = None
         self.folder: Any = None
         self.cwd: Any = None
 
-    def __call__(self, server: Server, o: dict[str, Any], warnings: list[str], folder: Path) -> int:
-        self.server, self.options, self.folder, self.cwd = server, o, folder, Path.cwd()
+    def __call__(self, server: Server, options: Any, warnings: list[str], folder: Path) -> int:
+        self.server, self.options, self.folder, self.cwd = server, options, folder, Path.cwd()
         return 0
 
 
@@ -98,7 +98,7 @@ async def test_several_keys_have_names(monkeypatch: pytest.MonkeyPatch, folder: 
 @requirement("cli.settings")
 def test_a_ready_server_takes_the_options_of_the_program(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     (folder / "bot.py").write_text("from openai_compat import Server\nagent = Server(lambda prompt: prompt)")
-    assert served(monkeypatch, "--ping", "2s", "--proxy-auth").options["ping"] == 2
+    assert served(monkeypatch, "--ping", "2s", "--proxy-auth").options.ping == 2
 
 
 @requirement("cli.settings")
@@ -155,7 +155,7 @@ def log_json(monkeypatch: pytest.MonkeyPatch) -> None:
 @requirement("cli.log")
 def test_a_json_log_has_nothing_else_in_it(stderr: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     log_json(monkeypatch)
-    running._announce(Server(lambda prompt: prompt), "127.0.0.1", 8083, {"log_format": "json"}, ["team.toml: odd"])
+    running._log_start(running.summary(Server(lambda prompt: prompt), "127.0.0.1", 8083), ["team.toml: odd"])
     warned, began = [json.loads(line) for line in stderr.readouterr().err.splitlines()]
     assert (warned["level"], warned["message"]) == ("warning", "team.toml: odd")
     assert began["message"].endswith("serves agent at http://127.0.0.1:8083/v1")

@@ -71,10 +71,10 @@ def away() -> Unavailable:
 @requirement("store.sweep")
 async def test_a_store_is_swept_again_and_again_while_its_server_serves() -> None:
     store = Watched()
-    upkeep = StoreMaintenance(store, 60, every=0.001)
-    await upkeep.begin()
+    maintenance = StoreMaintenance(store, 60, every=0.001)
+    await maintenance.begin()
     await until(lambda: len(store.sweeps) > 3)
-    await upkeep.end()
+    await maintenance.end()
     swept = len(store.sweeps)
     await anyio.wait_all_tasks_blocked()
     assert len(store.sweeps) == swept
@@ -86,14 +86,14 @@ async def test_a_store_is_swept_again_and_again_while_its_server_serves() -> Non
 async def test_a_sweep_that_fails_is_tried_again(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "openai_compat")
     store = Watched()
-    upkeep = StoreMaintenance(store, 60, every=0.001)
-    await upkeep.begin()
+    maintenance = StoreMaintenance(store, 60, every=0.001)
+    await maintenance.begin()
     store.error = error
     await until(lambda: "could not be swept" in caplog.text)
     store.error = None
     swept = len(store.sweeps)
     await until(lambda: len(store.sweeps) > swept + 2)
-    await upkeep.end()
+    await maintenance.end()
 
 
 @requirement("store.sweep")
@@ -101,12 +101,12 @@ async def test_what_was_not_used_for_the_retention_is_gone_from_a_file(tmp_path:
     store = open_store(f"sqlite:///{tmp_path}/state.db")
     await store.create("ann", "conv_1", {}, [])
     assert await store.sweep(3600) == 0
-    upkeep = StoreMaintenance(store, 0, every=0.001)
-    await upkeep.begin()
+    maintenance = StoreMaintenance(store, 0, every=0.001)
+    await maintenance.begin()
     with anyio.fail_after(10):
         while await store.read(Key("ann", "conv_1")) is not None:
             await anyio.sleep(0.005)
-    await upkeep.end()
+    await maintenance.end()
     await store.aclose()
 
 

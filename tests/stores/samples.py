@@ -79,6 +79,7 @@ def approval(name: str, **more: Any) -> Approval:
     defaults: dict[str, Any] = {
         "created": 1.0, "expires": SOON, "turn": "resp_1", "call_id": "call_1", "conversation": "trip", "tool": "pay",
         "arguments": '{"to": "\\u0000"}', "digest": "d", "agent": "shop\0",
+        "request": '{"model": "\\u0000"}',
     }  # fmt: skip
     return Approval(id=name, **(defaults | more))
 

@@ -96,7 +96,7 @@ async def test_a_statement_that_is_wrong_is_no_outage(engine: PostgresEngine) ->
     assert not isinstance(caught.value, Unavailable)
 
 
-@pytest.mark.parametrize("wrap", [Autocommit, lambda transaction: transaction], ids=["stepwise", "together"])
+@pytest.mark.parametrize("wrap", [Autocommit, lambda transaction: transaction], ids=["autocommit", "together"])
 async def test_statements_that_stand_alone_are_kept_when_a_later_one_fails(
     engine: PostgresEngine, wrap: Callable[[object], Callable[[], Transaction[None]]]
 ) -> None:

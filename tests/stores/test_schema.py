@@ -7,11 +7,13 @@ from functools import partial
 import anyio
 import pytest
 
+from openai_compat.state.approvals import request_of
 from openai_compat.stores.engine import Engine, Transaction
+from openai_compat.stores.port import Key
 from openai_compat.stores.schema import MIGRATIONS, UnusableStore, migrate
 from openai_compat.stores.sql import SqlStore
 from openai_compat.stores.sql_dialect import DIALECTS
-from tests.stores.samples import ALICE, names_in, said
+from tests.stores.samples import ALICE, SOON, names_in, said
 
 pytestmark = pytest.mark.anyio
 NEXT = (*MIGRATIONS, ("alter table oc_item add column colour text", "update oc_item set colour = 'red'"))
@@ -40,6 +42,26 @@ async def test_an_older_schema_is_brought_up_to_date_with_what_is_in_it(engine: 
     assert await version(engine) == len(NEXT)
     assert await names_in(store) == ["a"]
     await engine.aclose()
+
+
+async def test_a_question_of_an_older_schema_can_still_be_decided(engine: Engine) -> None:
+    state = '{"state":{"to":"\\u0000"},"asked":["ask"],"settings":{"model":"shop"}}'
+
+    def ask() -> Transaction[None]:
+        yield from migrate(DIALECTS[engine.name], MIGRATIONS[:2])
+        yield (
+            """insert into oc_approval (principal, id, created, expires, turn, agent, call_id, tool, arguments, digest,
+            state, status, decision) values ('alice', 'ask', 1, $1, 't', 'shop', 'c', 'pay', '{}', 'd', $2, 'pending', '')""",
+            (SOON, state),
+        )
+
+    await engine.run(ask)
+    store = SqlStore(engine)
+    found = await store.approval(Key("alice", "ask"))
+    assert found is not None
+    assert (found.request, request_of(found)) == (None, {"model": "shop"})
+    assert await store.decide(Key("alice", "ask"), "approved", "{}")
+    await store.aclose()
 
 
 async def test_a_migration_that_fails_changes_nothing(engine: Engine) -> None:

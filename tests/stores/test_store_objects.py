@@ -70,6 +70,12 @@ async def test_a_question_is_decided_once_by_its_owner(store: Store) -> None:
     assert found == replace(asked, status="denied", decision='{"why": "no"}')
 
 
+async def test_a_question_need_not_say_how_the_agent_was_asked(store: Store) -> None:
+    await store.ask("alice", approval("ask_1", request=None))
+    found = await store.approval(Key("alice", "ask_1"))
+    assert found == approval("ask_1", request=None)
+
+
 async def test_of_many_decisions_at_once_one_counts(store: Store) -> None:
     await store.ask("alice", approval("ask_1"))
     winners: list[str] = []

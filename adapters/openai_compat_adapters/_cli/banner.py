@@ -1,4 +1,4 @@
-"""What the program tells people when it begins: how to call the server."""
+"""The banner at startup: how to call the server."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from openai_compat.policies.auth import OpenAccess
 
 
 def summary(server: Server, host: str, port: int) -> str:
-    """What is served, and where, in a line."""
+    """The agents and the URL, in a line."""
     return f"openai-compat {__version__} serves {', '.join(server.services.models.agents)} at {_url(host, port)}"
 
 
 def banner(server: Server, host: str, port: int, key_variable: str | None) -> str:
-    """What is served, where, and a command that calls it. `key_variable` is the environment variable with the key."""
+    """The agents, the URL, and a command that calls it. `key_variable` is the environment variable with the key."""
     url = _url(host, port)
     models = list(server.services.models.agents)
     has_key = not isinstance(server.auth, OpenAccess)

@@ -1,4 +1,4 @@
-"""Whom the terminal talks to: OpenAI clients for a served agent, or for one in this process."""
+"""OpenAI clients for `openai-compat chat`: of a served agent, or of one in this process."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from .load_agents import Agents
 from .terminal import visible
 
 UNUSED_KEY = "none"
-"""Sent where no key is given: the SDK would take the one in OPENAI_API_KEY, which is not for anybody else."""
+"""Sent if no key is given: the SDK would send the one in OPENAI_API_KEY, which is not for other servers."""
 
 
 class ChatFailed(click.ClickException):
-    """There was no answer; the message says why, in one line."""
+    """There was no answer. The message says why, in one line."""
 
 
 def connect(url: str, api_key: str | None) -> openai.OpenAI:

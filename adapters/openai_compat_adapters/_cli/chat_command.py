@@ -1,4 +1,4 @@
-"""A conversation in the terminal, with an agent in this process or one that is served somewhere."""
+"""A conversation in the terminal."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ COMMANDS = {
 }
 
 PASTED = 0.02
-"""Seconds within which the next line has to be there: nobody types that fast, so it was pasted."""
+"""Seconds within which the next line counts as pasted: nobody types that fast."""
 
 
 class Chat:
-    """Sends what is typed together with what was said before, and shows the answer as it comes.
+    """Sends each message with the whole conversation, and shows the answer as it comes.
 
-    `hint` is added to the message when an agent fails without saying why.
+    `hint` is added to the error of an agent that gives no reason.
     """
 
     def __init__(self, client: openai.OpenAI, model: str, hint: str = "") -> None:
@@ -41,7 +41,7 @@ class Chat:
         self._within_line = False
 
     def ask(self, text: str) -> None:
-        """One turn. If it is interrupted or fails, the conversation keeps what was said until then.
+        """Run one turn. If it is interrupted or fails, the conversation keeps the answer so far.
 
         Raises ChatFailed.
         """
@@ -86,9 +86,9 @@ class Chat:
         self._within_line = False
 
     def talk(self) -> None:
-        """Ask what is typed or pasted, until Ctrl-D. Ctrl-C stops an answer, or clears the line."""
+        """Read and ask, until Ctrl-D. Ctrl-C stops an answer, or clears the line."""
         with suppress(ImportError):
-            importlib.import_module("readline")  # gives `input` its editing keys and its history
+            importlib.import_module("readline")  # gives `input` editing keys and a history
         click.secho(f"You talk to {self._model}. Ctrl-C stops an answer, Ctrl-D ends; /help.", dim=True, err=True)
         while (text := _typed()) is not None and text.strip() != "/quit":
             try:
@@ -109,7 +109,7 @@ class Chat:
 
 
 def _typed() -> str | None:
-    """The next line, and the others that were pasted with it; None at the end."""
+    """The next line, with those that were pasted with it; None at the end."""
     try:
         lines = [input("> ")]
         while select.select([sys.stdin], [], [], PASTED)[0]:
@@ -128,7 +128,7 @@ def _text(chunk: ChatCompletionChunk) -> str:
 
 
 def _status(chunk: ChatCompletionChunk) -> str:
-    """What the agent is doing, which this library's servers tell beside the answer."""
+    """The agent's status, which this library's servers send with the answer."""
     event: Any = (chunk.model_extra or {}).get("event")
     if event:
         return str(event["data"]["description"])
@@ -137,7 +137,7 @@ def _status(chunk: ChatCompletionChunk) -> str:
 
 
 def _add_calls(calls: dict[int, tuple[str, str]], chunk: ChatCompletionChunk) -> None:
-    """Add the pieces of tool calls: name and arguments of each, by its index."""
+    """Add the chunk's pieces of tool calls: name and arguments, by index."""
     for choice in chunk.choices:
         for piece in choice.delta.tool_calls or ():
             name, arguments = calls.get(piece.index, ("", ""))

@@ -1,4 +1,4 @@
-"""The program `openai-compat`, which can tell that it lacks what its commands are made of."""
+"""The program `openai-compat`. Without click, it says which extra is missing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Options under headings: `--help` shows them group by group."""
+"""Options in groups: `--help` shows each under a heading."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ OTHER = "Help"
 
 
 class GroupedOption(click.Option):
-    """An option that belongs under a heading."""
+    """An option of a group."""
 
     group = OTHER
 
 
 class GroupedCommand(click.Command):
-    """A command that shows its options under their headings."""
+    """A command whose `--help` shows its options in groups."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write a section for each group, in the order in which they appear."""
+        """Write a section for each group, in order of appearance."""
         groups: dict[str, list[tuple[str, str]]] = {}
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx) if isinstance(parameter, click.Option) else None
@@ -34,12 +34,12 @@ class GroupedCommand(click.Command):
 
 
 def grouped(name: str, *options: Callable[[Command], Command]) -> Callable[[Command], Command]:
-    """A decorator that adds `options`, made by `option`, in this order and under the heading `name`."""
+    """A decorator that adds `options`, made by `option`, as a group called `name`."""
 
     def add(command: Command) -> Command:
         for decorate in reversed(options):
             command = decorate(command)
-            parameters: Any = getattr(command, "__click_params__")  # noqa: B009  (click's own place for them)
+            parameters: Any = getattr(command, "__click_params__")  # noqa: B009  (click keeps them there)
             parameters[-1].group = name
         return command
 

@@ -1,4 +1,4 @@
-"""Agents by import path (`module:attr`), file (`agent.py`, `team.toml`) and name (`name=…`). What is wrong is told in a line."""
+"""Loads the agents of the command line: by import path (`module:attr`) or file (`agent.py`, `team.toml`), with a name (`name=…`)."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ MakeBackend: TypeAlias = Callable[[Any], AgentBackend]
 
 
 TEAM_FILE = "openai-compat.toml"
-"""What is served where nothing is named, if it is in the current directory."""
+"""Served if no target is given and it is in the current directory."""
 
 
 class Agents(dict[str, AgentBackend]):
-    """Agents by model name, and the model providers behind them, if a file describes those."""
+    """Agents by model name, and the model providers of a team file."""
 
     providers: ProviderControl | None = None
 
@@ -30,20 +30,22 @@ class Agents(dict[str, AgentBackend]):
 
 
 def warnings_of(agents: Server | Agents | None) -> list[str]:
-    """What there is to tell about agents that were loaded, without keeping them from being served."""
+    """Warnings about loaded agents, which can be served nevertheless."""
     return agents.warnings if isinstance(agents, Agents) else []
 
 
 def team_file() -> list[str]:
-    """The targets where none are named: the file of the current directory, if there is one."""
+    """The default targets: the team file of the current directory, if there is one."""
     return [TEAM_FILE] if Path(TEAM_FILE).is_file() else []
 
 
 def load(targets: Sequence[str], make: MakeBackend = as_backend) -> Server | Agents:
-    """The agents at `targets` by model name, or the one Server. Modules are looked for in the current directory too.
+    """Load the agents at `targets` by model name, or the one Server. The current directory is on the path.
 
-    An attribute may be an agent, a mapping of agents by name, or a Server, which has to be the only one; where none is
-    named, it is looked for in the module. A target that ends in `.toml` is a file with a team. `make` makes backends of agents. Raises CannotLoad.
+    An attribute is an agent, a mapping of agents by name, or a Server, which has to be the only target; without one,
+    the module is searched. A target that ends in `.toml` is a team file. `make` makes backends of agents.
+
+    Raises CannotLoad.
     """
     sys.path.insert(0, str(Path.cwd()))
     agents = Agents()
@@ -64,7 +66,7 @@ def load(targets: Sequence[str], make: MakeBackend = as_backend) -> Server | Age
 
 
 def _found(path: str) -> tuple[str, Any]:
-    """What a target names, and its path with the attribute, if that had to be looked for."""
+    """The object of a target, and the target with its attribute."""
     module_path, colon, wanted = path.partition(":")
     module = import_target(module_path)
     if colon:
@@ -79,14 +81,14 @@ def _refuse_second(model: str, agents: Agents, hint: str) -> None:
 
 
 def _add_team(agents: Agents, name: str, path: str, make: MakeBackend) -> None:
-    """Tools and agents that the file names are looked for beside it too."""
-    from openai_compat.providers.team import load_team  # noqa: PLC0415  (only those who want it need the SDKs)
+    """Add the agents of a team file."""
+    from openai_compat.providers.team import load_team  # noqa: PLC0415  (only team files need the SDKs)
 
     if name:
         raise CannotLoad(f"'{path}' has names for its agents: leave '{name}=' out.")
     if agents.providers is not None:
         raise CannotLoad(f"Two files would have two sets of providers: put the agents of '{path}' into the other one.")
-    sys.path.insert(0, str(Path(path).resolve().parent))
+    sys.path.insert(0, str(Path(path).resolve().parent))  # where the modules of its tools may be
     try:
         team = load_team(path, _get, make)
     except ValueError as error:

@@ -12,11 +12,11 @@ import click
 
 COLORS = {logging.WARNING: "yellow", logging.ERROR: "red", logging.CRITICAL: "red"}
 FIELDS = ("request_id", "method", "path", "status", "ms", "note")
-"""What the core's records carry beside their message."""
+"""Extra fields of the core's log records."""
 
 
 def log_to_stderr(level: str, layout: str = "text") -> None:
-    """Show the server's log from `level` on, unless a loaded module has set logging up in its own way."""
+    """Log to stderr from `level` on, unless a loaded module has configured logging."""
     handler = logging.StreamHandler()
     as_text = TextFormatter("%(asctime)s %(message)s", datefmt="%H:%M:%S")
     handler.setFormatter(JsonFormatter() if layout == "json" else as_text)
@@ -26,10 +26,10 @@ def log_to_stderr(level: str, layout: str = "text") -> None:
 
 
 class TextFormatter(logging.Formatter):
-    """Warnings and errors say that they are; in a terminal they have a color."""
+    """Lines with the level of warnings and errors, which have a color in a terminal."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  (logging's name)
-        """The line, before a traceback is added to it."""
+        """The line without the traceback."""
         line = super().formatMessage(record)
         if record.levelno < logging.WARNING:
             return line
@@ -40,7 +40,7 @@ class TextFormatter(logging.Formatter):
 class JsonFormatter(logging.Formatter):
     """`time` (UTC, ISO 8601), `level`, `message`, the fields of the access line, and `traceback`, where there is one.
 
-    An access line is its fields alone: they say all that the text would.
+    An access line has its fields and no message, which would only repeat them.
     """
 
     def format(self, record: logging.LogRecord) -> str:

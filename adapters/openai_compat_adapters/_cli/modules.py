@@ -1,4 +1,4 @@
-"""Modules by name or file, and the agent in one that names none."""
+"""Imports modules by name or file, and finds the agent in a module."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from openai_compat.agents.frameworks import refuse_framework
 from openai_compat.package import MissingExtra
 
 LOOKED_FOR = ("server", "agents", "agent")
-"""Names that are taken before it is looked for anything else, in this order."""
+"""Names that are tried first, in this order."""
 
 
 class CannotLoad(click.ClickException):
-    """There is no agent at an import path; the message says what there is instead."""
+    """There is no agent at a target. The message says what there is instead."""
 
 
 def import_target(path: str) -> ModuleType:
-    """The module of a target: `package.module`, or a file, wherever it is. Raises CannotLoad."""
+    """Import the module of a target: `package.module`, or the path of a file. Raises CannotLoad."""
     if not path:
         raise CannotLoad("Say which module: module:attr, such as hello:agent.")
     if path.endswith(".py") or "/" in path:
@@ -40,7 +40,7 @@ def import_target(path: str) -> ModuleType:
 
 
 def _import_file(path: str) -> ModuleType:
-    """Import a file as its program would: its own folder, or that of its package, comes first on the path."""
+    """Import a file as Python would run it: with its folder, or that of its package, first on the path."""
     file = Path(path).expanduser().resolve()
     if file.is_dir() and (file / "__init__.py").is_file():
         file /= "__init__.py"
@@ -82,7 +82,7 @@ def _executed(name: str, file: Path) -> ModuleType:
 
 
 def attribute(module: ModuleType, path: str) -> Any:
-    """An attribute of a module, or of one of its attributes. Raises CannotLoad."""
+    """Get an attribute by its dotted path. Raises CannotLoad."""
     name = module.__name__.partition("@")[0]
     if not path:
         raise CannotLoad(f"'{name}:' is not of the form module:attr, such as hello:agent.")
@@ -95,9 +95,9 @@ def attribute(module: ModuleType, path: str) -> Any:
 
 
 def find_agent(module: ModuleType, path: str) -> tuple[str, Any]:
-    """The name and value of what a module serves: by a usual name, or the only one that it defines.
+    """Find the agent of a module, and its name: one with a usual name, or the only one that it defines.
 
-    Raises CannotLoad where there is none, or several; the message has the commands to choose from.
+    Raises CannotLoad if there is none, or several; the message lists the targets to choose from.
     """
     for name in LOOKED_FOR:
         if hasattr(module, name):
@@ -116,7 +116,7 @@ def find_agent(module: ModuleType, path: str) -> tuple[str, Any]:
 
 
 def _may_be_agent(module: ModuleType, name: str, value: Any) -> bool:
-    """Whether it is public, defined here, and an agent, or one of a framework, which is told how it is served."""
+    """Whether a value is public, defined in the module, and an agent or an object of an agent framework."""
     if name.startswith("_") or name == "app" or isinstance(value, ModuleType):
         return False
     if isinstance(value, Server):
@@ -155,7 +155,7 @@ def _why_not(module_name: str, error: BaseException) -> str:
 
 
 def _place(error: BaseException) -> str:
-    """Where it happened: the innermost line of the user's own code."""
+    """The innermost line of the user's own code in a traceback."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if frame.filename.startswith(str(Path.cwd()))]
     frame = (own or frames)[-1]

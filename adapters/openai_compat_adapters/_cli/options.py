@@ -1,4 +1,4 @@
-"""The options of `openai-compat serve`: what people can set, in the order in which `--help` teaches it."""
+"""The options of `openai-compat serve`, in the order of `--help`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NUMBER = "NUMBER"
 
 
 def choice(*values: str) -> Any:
-    """The settings of an option that takes one of `values`; the first one is the default."""
+    """Settings of an option that takes one of `values`, the first by default."""
     return {"type": click.Choice(values), "default": values[0]}
 
 

@@ -1,4 +1,4 @@
-"""Which of the agents on the command line are kept idle between turns."""
+"""Pools of the command line's agents."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from openai_compat.backends.pool import pooled
 
 
 def backend_maker(idle: int, *, asked_for: bool) -> Any:
-    """What makes backends of agents: a pool, of up to `idle`, of each class, and of all else what it is.
+    """A function that makes backends of agents: a pool of up to `idle` objects of a class, or `as_backend`.
 
-    Classes that are no AgentBackend may hold the conversation of the turn they are made for, so only where it is
-    `asked_for` are they lent to the next one.
+    An object of a class that is no AgentBackend may keep the conversation of its turn. It is used for further turns
+    only if pooling was `asked_for`.
     """
 
     def make(agent: Any) -> AgentBackend:

@@ -1,4 +1,4 @@
-"""What `openai-compat serve` does once its server is made: one process that serves, or a parent with workers."""
+"""Runs `openai-compat serve` with a server: in one process, or as the parent of workers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import logging
 import socket
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import anyio
 import click
@@ -20,51 +19,52 @@ from .._serving.supervisor import Supervisor, inherited_listener
 from ..serve import listen, serve
 from .banner import banner, summary
 from .log_format import log_to_stderr
+from .serve_options import ServeOptions
 
 logger = logging.getLogger("openai_compat")
 
 PATIENCE = 5.0
-"""Seconds for the store's answer before anything is served."""
+"""Timeout of the store's check at startup, in seconds."""
 
 
-def run(server: Server, o: dict[str, Any], warnings: Sequence[str], folder: Path) -> int:
-    """Serve as the options `o` say, given in `folder`, until told to stop. Returns the exit code. Raises click.ClickException."""
+def run(server: Server, options: ServeOptions, warnings: Sequence[str], folder: Path) -> int:
+    """Serve until told to stop; `folder` is where the command was given. Returns the exit code.
+
+    Raises click.ClickException.
+    """
     handed_down = inherited_listener()
     if handed_down is not None:
-        log_to_stderr(o["log_level"], o["log_format"])
-        _serve(server, handed_down, o)
+        log_to_stderr(options.log_level, options.log_format)
+        _serve(server, handed_down, options)
         return 0
-    _check(server, o)
+    _check_workers(server, options)
     _check_store(server)
-    changes = file_changes(Path.cwd()) if o["reload"] else no_changes()
-    host, port = o["listen"]
-    listener = _listen(server, host, port, proxy_auth=o["proxy_auth"])
-    log_to_stderr(o["log_level"], o["log_format"])
-    _announce(server, host, listener.getsockname()[1], o, warnings)
-    if o["reload"] or o["workers"] > 1:
-        return Supervisor(listener, o["workers"], folder).run(changes, reloads=o["reload"])
-    _serve(server, listener, o)
+    changes = file_changes(Path.cwd()) if options.reload else no_changes()
+    host, port = options.listen
+    listener = _listen(server, host, port, proxy_auth=options.proxy_auth)
+    port = listener.getsockname()[1]
+    log_to_stderr(options.log_level, options.log_format)
+    if options.log_format == "json":
+        _log_start(summary(server, host, port), warnings)
+    else:
+        for line in (*warnings, banner(server, host, port, options.api_key_env)):
+            click.echo(line, err=True)
+    if options.reload or options.workers > 1:
+        return Supervisor(listener, options.workers, folder).run(changes, reloads=options.reload)
+    _serve(server, listener, options)
     return 0
 
 
-def _announce(server: Server, host: str, port: int, o: dict[str, Any], warnings: Sequence[str]) -> None:
-    """Tell what is served: to people at length, to programs in a line."""
-    as_json = o["log_format"] == "json"
+def _log_start(started: str, warnings: Sequence[str]) -> None:
     for warning in warnings:
-        if as_json:
-            logger.warning("%s", warning)
-        else:
-            click.echo(warning, err=True)
-    if as_json:
-        logger.info("%s", summary(server, host, port))
-    else:
-        click.echo(banner(server, host, port, o["api_key_env"]), err=True)
+        logger.warning("%s", warning)
+    logger.info("%s", started)
 
 
-def _check(server: Server, o: dict[str, Any]) -> None:
-    if o["workers"] == 1:
+def _check_workers(server: Server, options: ServeOptions) -> None:
+    if options.workers == 1:
         return
-    if o["reload"]:
+    if options.reload:
         raise click.UsageError("--reload is for one process: leave --workers out.")
     if not server.services.state.store.shared:
         text = "Each of several workers would keep responses and conversations of its own in its memory: give them "
@@ -72,7 +72,7 @@ def _check(server: Server, o: dict[str, Any]) -> None:
 
 
 def _check_store(server: Server) -> None:
-    """Tell at once, and once, what each worker would find. A database that is away may come yet."""
+    """Refuse a store that can never be used, before each worker would. A database that is away may come back."""
     if not server.opens_store:
         return
 
@@ -89,7 +89,7 @@ def _check_store(server: Server) -> None:
         raise click.ClickException(error.message) from error
     except Unavailable:
         pass
-    except Exception as error:  # a driver's own, whose text may have a piece of the password in it
+    except Exception as error:  # a driver's own, whose text may have a part of the password in it
         text = f"The store's URL is not right ({type(error).__name__}); is its password percent-encoded?"
         raise click.ClickException(text) from error
 
@@ -106,9 +106,15 @@ def _listen(server: Server, host: str, port: int, *, proxy_auth: bool) -> socket
         raise click.ClickException(f"Cannot listen on {host}:{port}: {reason}") from error
 
 
-def _serve(server: Server, listener: socket.socket, o: dict[str, Any]) -> None:
-    times = {name: o[name] for name in ("grace", "header_timeout", "idle_timeout", "ping")}
+def _serve(server: Server, listener: socket.socket, options: ServeOptions) -> None:
     try:
-        serve(server, listener, **times)
+        serve(
+            server,
+            listener,
+            grace=options.grace,
+            header_timeout=options.header_timeout,
+            idle_timeout=options.idle_timeout,
+            ping=options.ping,
+        )
     except UnusableStore as error:
         raise click.ClickException(error.message) from error

@@ -1,10 +1,10 @@
-"""The server that the options of the command line describe."""
+"""Makes the server of the command line's options."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import cast
 
 import click
 from click.core import ParameterSource
@@ -33,6 +33,7 @@ from openai_compat.policies.hosts import LOOPBACK
 from openai_compat.stores.port import Store
 
 from .load_agents import Agents
+from .serve_options import ServeOptions
 
 OF_THE_PROGRAM = frozenset(
     {
@@ -51,62 +52,66 @@ OF_THE_PROGRAM = frozenset(
         "log_format",
     }
 )
-"""Options that say how to serve; all others are settings of the server itself."""
+"""Options of the program; all others are settings of the Server."""
 
 
-def make_server(agents: Server | Agents, ctx: click.Context) -> Server:
-    """The server that the options of `ctx` describe. A ready one takes none of them: raises click.UsageError."""
+def make_server(agents: Server | Agents, options: ServeOptions, ctx: click.Context) -> Server:
+    """Make the server of the options. Raises click.UsageError, also for options that a loaded Server cannot take."""
     if isinstance(agents, Server):
         names = [name for name in ctx.params if name not in OF_THE_PROGRAM and given(name, ctx)]
         if names:
-            options = ", ".join(sorted([f"--{name.replace('_', '-')}" for name in names]))
-            raise click.UsageError(f"A Server has its own settings, so it cannot be served with {options}.")
+            listed = ", ".join(sorted([f"--{name.replace('_', '-')}" for name in names]))
+            raise click.UsageError(f"A Server has its own settings, so it cannot be served with {listed}.")
         return agents
-    if ctx.params["proxy_auth"] and not ctx.params["host_name"]:
+    if options.proxy_auth and not options.host_name:
         raise click.UsageError("--proxy-auth goes with --host-name NAME: the name by which the proxy is called.")
     try:
-        _check_conversations(ctx)
-        return Server(_chosen(agents, ctx.params["agent"]), providers=agents.providers, **_settings(ctx.params))
+        _check_conversations(options, ctx)
+        return _server(agents, options)
     except (ValueError, ImportError) as error:  # a driver may be missing
         raise click.UsageError(f"{str(error).rstrip('.')}.") from error
 
 
-def _settings(o: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "keys": _keys(o["api_key"], o["api_key_env"], o["api_key_file"]),
-        "hosts": [*LOOPBACK, *o["host_name"]],
-        "public": ["models"] if o["public_models"] else [],
-        "cors": Cors(o["cors_origin"]) if o["cors_origin"] else None,
-        "limits": Limits(
-            body=o["max_request_size"],
-            answer=o["max_answer_size"],
-            slots=o["max_concurrency"],
-            shared_slots=o["shared_concurrency"],
+def _server(agents: Agents, options: ServeOptions) -> Server:
+    return Server(
+        _chosen(agents, options.agent),
+        providers=agents.providers,
+        keys=_keys(options.api_key, options.api_key_env, options.api_key_file),
+        hosts=[*LOOPBACK, *options.host_name],
+        public=["models"] if options.public_models else [],
+        cors=Cors(options.cors_origin) if options.cors_origin else None,
+        limits=Limits(
+            body=options.max_request_size,
+            answer=options.max_answer_size,
+            slots=options.max_concurrency,
+            shared_slots=options.shared_concurrency,
         ),
-        "rates": Rates(o["requests_per_minute"]) if o["requests_per_minute"] is not None else None,
-        "admission": Admission(queue=o["queue"]),
-        "deadlines": Deadlines(
-            request=o["request_timeout"],
-            background=o["background_timeout"],
-            head=o["head_delay"],
-            body=o["body_timeout"],
-            write=o["write_timeout"],
-            heartbeat=o["heartbeat"],
-            lease=o["lease"],
+        rates=Rates(options.requests_per_minute) if options.requests_per_minute is not None else None,
+        admission=Admission(queue=options.queue),
+        deadlines=Deadlines(
+            request=options.request_timeout,
+            background=options.background_timeout,
+            head=options.head_delay,
+            body=options.body_timeout,
+            write=options.write_timeout,
+            heartbeat=options.heartbeat,
+            lease=options.lease,
         ),
-        "chat_rest": ChatRest() if o["chat_rest"] else None,
-        "chat_websocket": ChatWebSocket() if o["chat_websocket"] else None,
-        "disconnect": Disconnect(o["on_disconnect"]),
-        "replay_failures": _replay_failures(o["replay_failures"]),
-        "messages": MessagePolicy(history=o["history"].replace("-", "_"), system=o["system"], user=o["user"]),
-        "unknown_model": o["unknown_model"],
-        "conversations": Conversations() if o["conversations_max"] or _is_database(o["store"]) else None,
-        "store": _store(o["store"], o["conversations_max"], o["conversation_ttl"]),
-        "retention": o["retention"],
-        "webhooks": _webhooks(o["webhook"], o["webhook_secret_env"]),
-        "visibility": o["visibility"],
-        "bare_paths": o["bare_paths"],
-    }
+        chat_rest=ChatRest() if options.chat_rest else None,
+        chat_websocket=ChatWebSocket() if options.chat_websocket else None,
+        disconnect=Disconnect(options.on_disconnect),
+        replay_failures=_replay_failures(options.replay_failures),
+        messages=MessagePolicy(
+            history="full" if options.history == "full" else "last_user", system=options.system, user=options.user
+        ),
+        unknown_model=options.unknown_model,
+        conversations=Conversations() if options.conversations_max or _is_database(options.store) else None,
+        store=_store(options.store, options.conversations_max, options.conversation_ttl),
+        retention=options.retention,
+        webhooks=_webhooks(options.webhook, options.webhook_secret_env),
+        visibility=options.visibility,
+        bare_paths=options.bare_paths,
+    )
 
 
 def _replay_failures(seconds: float) -> ReplayFailures | None:
@@ -117,11 +122,11 @@ def _is_database(url: str | None) -> bool:
     return url not in (None, "", "memory:")
 
 
-def _check_conversations(ctx: click.Context) -> None:
+def _check_conversations(options: ServeOptions, ctx: click.Context) -> None:
     names = [name for name in ("conversations_max", "conversation_ttl") if given(name, ctx)]
-    if names and _is_database(ctx.params["store"]):
-        options = " and ".join([f"--{name.replace('_', '-')}" for name in names])
-        raise click.UsageError(f"A database keeps all conversations, for --retention: leave {options} out.")
+    if names and _is_database(options.store):
+        listed = " and ".join([f"--{name.replace('_', '-')}" for name in names])
+        raise click.UsageError(f"A database keeps all conversations, for --retention: leave {listed} out.")
 
 
 def _store(url: str | None, most: int, ttl: float) -> Store | str | None:
@@ -139,7 +144,7 @@ def _webhooks(urls: Sequence[str], variable: str | None) -> list[Webhooks]:
     if not secret:
         text = f"The environment variable {variable}, which should hold the webhooks' secret, is not set."
         raise click.UsageError(text)
-    from ..webhooks import http_post  # noqa: PLC0415  (needs httpx2, which serving does not)
+    from ..webhooks import http_post  # noqa: PLC0415  (only webhooks need httpx2)
 
     return [Webhooks(urls, secret=secret, post=http_post)]
 
@@ -153,7 +158,7 @@ def _chosen(agents: dict[str, AgentBackend], name: str | None) -> dict[str, Agen
 
 
 def given(name: str, ctx: click.Context) -> bool:
-    """Whether an option was set by the user, and not by its default."""
+    """Return whether the user has set an option."""
     return ctx.get_parameter_source(name) in (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
 
 

@@ -1,16 +1,16 @@
-"""Text of others on the terminal: its control characters are shown, not obeyed."""
+"""Untrusted text in the terminal: its control characters are shown, not executed."""
 
 from __future__ import annotations
 
 PICTURES = 0x2400
-"""Where Unicode has the pictures of the control characters: U+241B is that of escape."""
+"""Code point of the first picture of a control character: U+241B shows escape."""
 
 DIRECTIONS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-"""Characters that change the direction of what follows, so that it reads as something else."""
+"""Characters that change the direction of the text after them, so that it reads differently."""
 
 
 def visible(text: str) -> str:
-    """The text as it may be written to a terminal: of its control characters, only newline and tab do anything."""
+    """Make text safe for a terminal: all control characters but newline and tab become visible."""
     if text.isprintable():
         return text
     return "".join([character if character in "\n\t" else _visible(character) for character in text])

@@ -1,4 +1,4 @@
-"""What the values on the command line mean: addresses, sizes, durations, URLs."""
+"""Parses values of the command line: addresses, sizes, durations, URLs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PART = re.compile(r"(\d+(?:\.\d+)?|\.\d+)(ms|s|m|h|d)", re.ASCII)
 
 
 def address(value: str) -> tuple[str, int]:
-    """`HOST:PORT`, `[::1]:PORT`, or just a port, as (host, port). Raises click.BadParameter."""
+    """Parse `HOST:PORT`, `[::1]:PORT`, or just a port, as (host, port). Raises click.BadParameter."""
     match = _ADDRESS.fullmatch(value)
     if match is None or int(match[2]) > 65535:
         raise click.BadParameter(f"'{value}' is not of the form HOST:PORT, such as 127.0.0.1:8083.")
@@ -30,7 +30,7 @@ def address(value: str) -> tuple[str, int]:
 
 
 def size(value: str) -> int:
-    """A number of bytes: `1048576`, `512k`, `20MB`. Raises click.BadParameter."""
+    """Parse a number of bytes: `1048576`, `512k`, `20MB`. Raises click.BadParameter."""
     match = _SIZE.fullmatch(value)
     if match is None:
         raise click.BadParameter(f"'{value}' is not a number of bytes, such as 20MB.")
@@ -38,7 +38,7 @@ def size(value: str) -> int:
 
 
 def duration(value: str) -> float:
-    """Seconds: `300`, `2.5`, `500ms`, `30s`, `5m`, `1h`, `1h30m`. Raises click.BadParameter."""
+    """Parse a duration as seconds: `300`, `2.5`, `500ms`, `30s`, `5m`, `1h`, `1h30m`. Raises click.BadParameter."""
     match = _DURATION.fullmatch(value)
     parts = [match] if match is not None else [*_PART.finditer(value)]
     units = [SECONDS[part[2] or ""] for part in parts]
@@ -48,7 +48,7 @@ def duration(value: str) -> float:
 
 
 def positive_duration(value: str) -> float:
-    """A duration that is longer than none. Raises click.BadParameter."""
+    """Parse a duration above 0. Raises click.BadParameter."""
     seconds = duration(value)
     if not seconds:
         raise click.BadParameter("this time has to be longer than 0.")
@@ -56,7 +56,7 @@ def positive_duration(value: str) -> float:
 
 
 def enter_folder(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
-    """Work in the folder from now on: everything relative is meant as seen from there. For an option's `callback`."""
+    """Change to the folder, from which all relative paths count. An option's `callback`."""
     start = start_folder(ctx)
     if value:
         os.chdir(start / value)
@@ -64,7 +64,7 @@ def enter_folder(ctx: click.Context, parameter: click.Parameter, value: str | No
 
 
 def read_environment(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
-    """Set the environment variables that files name, `NAME=VALUE` on each line. For an option's `callback`."""
+    """Set environment variables from files with `NAME=VALUE` on each line. An option's `callback`."""
     for value in values:
         try:
             lines = (start_folder(ctx) / value).read_text("utf-8").splitlines()
@@ -82,7 +82,7 @@ def read_environment(ctx: click.Context, parameter: click.Parameter, values: tup
 
 
 def start_folder(ctx: click.Context) -> Path:
-    """The folder in which the command was given, whatever it works in by now."""
+    """The folder in which the command was started, before `enter_folder`."""
     start: Path = ctx.meta.setdefault(f"{__name__}.start", Path.cwd())
     return start
 
@@ -93,7 +93,7 @@ def _unquoted(text: str) -> str:
 
 
 def base_url(value: str) -> str:
-    """The URL of an API; one without a path gets the usual "/v1". Raises click.BadParameter."""
+    """Parse the URL of an API; one without a path gets "/v1". Raises click.BadParameter."""
     with suppress(ValueError):
         url = urlsplit(value)
         if url.scheme in ("http", "https") and url.hostname:

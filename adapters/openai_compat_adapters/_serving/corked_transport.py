@@ -1,4 +1,4 @@
-"""A transport that writes once where it is written to many times in a row: each write wakes the kernel, and the client."""
+"""A transport that joins consecutive writes into one: each write costs a system call, and wakes the client."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import asyncio
 from typing import Any
 
 FULL = 64 * 1024
-"""Bytes that are kept together at the most."""
+"""Most bytes that are joined."""
 
 
 class CorkedTransport:
-    """Keeps what is written until the event loop has nothing else to do, or there is enough of it; the order is kept."""
+    """Buffers writes until the event loop's next turn, or until there are FULL bytes. The order stays."""
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport
@@ -22,7 +22,7 @@ class CorkedTransport:
         return getattr(self._transport, name)
 
     def write(self, data: bytes) -> None:
-        """Write, soon."""
+        """Buffer data, to be written in the event loop's next turn."""
         if not self._kept:
             self._loop.call_soon(self.flush)
         self._kept.append(data)
@@ -31,18 +31,18 @@ class CorkedTransport:
             self.flush()
 
     def flush(self) -> None:
-        """Write now what is kept."""
+        """Write the buffer now."""
         kept, self._kept, self._size = self._kept, [], 0
         if kept and not self._transport.is_closing():
             self._transport.write(b"".join(kept))
 
     def write_eof(self) -> None:
-        """Write, and say that it was the last."""
+        """Write the buffer, then EOF."""
         self.flush()
         if not self._transport.is_closing():
             self._transport.write_eof()
 
     def close(self) -> None:
-        """Write, and close."""
+        """Write the buffer, then close."""
         self.flush()
         self._transport.close()

@@ -1,4 +1,4 @@
-"""What a supervisor looks at, tick by tick: nothing, or the Python and TOML files that have changed."""
+"""Ticks for the supervisor, with the Python and TOML files that have changed since the last one."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from typing import Any
 import click
 
 TICK = 0.2
-"""Seconds between two looks."""
+"""Seconds between two ticks."""
 
 
 def no_changes() -> Iterator[set[str]]:
-    """Ticks, without end."""
+    """Endless ticks without changes."""
     while True:
         time.sleep(TICK)
         yield set()
 
 
 def file_changes(folder: Path) -> Iterator[set[str]]:
-    """The Python and TOML files below `folder` that changed since the last tick. Raises click.UsageError without watchfiles."""
+    """Endless ticks with the Python and TOML files below `folder` that have changed. Raises click.UsageError without watchfiles."""
     try:
         watchfiles: Any = importlib.import_module("watchfiles")
     except ImportError as error:

@@ -1,7 +1,7 @@
-"""uvicorn's HTTP/1.1, with what ASGI has no words for: deadlines on a connection, and the means to cut it.
+"""uvicorn's HTTP/1.1 with deadlines on a connection, which ASGI cannot express, and stricter parsing.
 
-By itself uvicorn waits for ever for a request's head and for a client that reads nothing, answers broken HTTP in plain
-text, and keeps connections whose next request two parties may see begin in different places.
+By itself uvicorn waits forever for a request's head and for a client that reads nothing, answers invalid HTTP in plain
+text, and keeps connections open on which a proxy may see the next request begin elsewhere (request smuggling).
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class Http1Protocol(H11Protocol):
     """One connection.
 
     Args:
-        header_timeout: seconds for the arrival of a request's head; of the first one, since the connection was made.
-        write_timeout: seconds within which a client that has something to read must read some of it.
+        header_timeout: seconds for a request's head to arrive; for the first one, since the connection was made.
+        write_timeout: seconds within which a client that has something to read has to read some of it.
     """
 
     def __init__(self, *, header_timeout: float, write_timeout: float, **uvicorns: Any) -> None:
@@ -39,13 +39,14 @@ class Http1Protocol(H11Protocol):
         self._watch = ReadingWatch(self.loop, write_timeout)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Expect a head. Writing is paused from the first byte on that the kernel does not take."""
+        """Start the head's deadline."""
         super().connection_made(transport)
+        # Pause writing at the first byte that the kernel does not take, so that a slow reader is seen at once.
         transport.set_write_buffer_limits(0)
         self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the deadlines."""
+        """Stop the deadlines."""
         super().connection_lost(exc)
         self._forget_deadlines()
 
@@ -54,19 +55,19 @@ class Http1Protocol(H11Protocol):
         self._watch.stop()
 
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
-        """Hand the connection over to another protocol, which hears of it from now on instead."""
+        """Hand the connection over to the WebSocket protocol, which has deadlines of its own."""
         self._forget_deadlines()
         super().handle_websocket_upgrade(event)
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes. Between two requests they begin a head, or belong to a body that nobody wants any more."""
+        """Process bytes. Those between two requests start the deadline of the next head."""
         super().data_received(data)
         handed_over = self.transport.get_protocol() is not self
         if not handed_over and not self._answering and self._head_timer is None:
             self._expect_head()
 
     def handle_events(self) -> None:
-        """Do what the bytes ask for; once that is to answer a request, its head is there."""
+        """Process the parsed events. A request that is being answered has its head, so its deadline stops."""
         super().handle_events()
         if self._answering:
             self._head_timer = _stopped(self._head_timer)
@@ -83,37 +84,37 @@ class Http1Protocol(H11Protocol):
         self._head_timer = self.loop.call_later(self._header_timeout, self._refuse, late)
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is no HTTP, with the status that h11 suggests (431 where a head is too long)."""
+        """Refuse invalid HTTP with the status that h11 suggests (431 if the head is too long)."""
         error = InvalidRequest(msg)
         error.status = getattr(sys.exception(), "error_status_hint", error.status)
         self._refuse(error)
 
     def shutdown(self) -> None:
-        """Close, once a running answer has ended; a request whose body is still arriving is refused instead."""
+        """Close when the running answer has ended. A request whose body is still arriving is refused."""
         if self._answering and self.cycle.more_body and not self.cycle.response_started:
             self._refuse(Unavailable("The server is shutting down.", code="shutting_down"))
         else:
             super().shutdown()
 
     def _refuse(self, error: OpenAICompatError) -> None:
-        """Answer with `error` if an answer is still due, and close. Not through h11, whose state may forbid it."""
+        """Answer with `error` if no answer has begun, and close."""
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE) and not self.transport.is_closing():
-            self.transport.write(refusal(error))
+            self.transport.write(refusal(error))  # not through h11, whose state may forbid it
         self.transport.close()
 
     def pause_writing(self) -> None:
-        """The client does not keep up."""
+        """Watch a client that does not keep up."""
         super().pause_writing()
         self._watch.start(self.transport)
 
     def resume_writing(self) -> None:
-        """The client has everything."""
+        """Stop watching: the client has read everything."""
         super().resume_writing()
         self._watch.stop()
 
 
 def refusal(error: OpenAICompatError) -> bytes:
-    """An error as an answer after which the connection is closed."""
+    """The bytes of an error response with `Connection: close`."""
     body = error_body(error)
     lines = [f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}", "connection: close"]
     lines += ["content-type: application/json", f"content-length: {len(body)}"]

@@ -1,4 +1,4 @@
-"""How the program ends: running turns may finish, and nothing can keep the process alive."""
+"""Shutdown of the program: running turns may finish, but nothing can keep the process alive."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ import uvicorn
 from openai_compat import Server
 
 STOPPING = 10.0
-"""Seconds after the grace period in which the process ends, whatever still runs: stopped agents may clean up."""
+"""Seconds from the end of the grace period to that of the process: stopped agents can clean up."""
 STOPPING_NOW = 1.5
-"""The same after a second signal."""
+"""Seconds from a second signal to the end of the process."""
 LEAVING = 3.0
-"""The same once all else is done, and there may only be threads that do not return."""
+"""Seconds from the end of serving to that of the process, where threads do not return."""
 LAST_BYTES = 1.0
-"""Seconds for what was written to reach its client, where the grace period leaves less."""
+"""Seconds, at least, for the last bytes to reach their clients."""
 
 logger = logging.getLogger("openai_compat")
 
 
 class Runner(uvicorn.Server):
-    """uvicorn with an end of its own. `grace` is the time in seconds that running turns have after the first signal.
+    """A uvicorn server that drains. Running turns have `grace` seconds after the first signal.
 
-    The first signal stops new turns (503 `shutting_down`) and waits for the running ones; those that then still run,
-    or run when a second signal comes, are stopped, and their clients told so. Agents that will not stop are left.
+    After the first signal new turns get 503 `shutting_down`. Turns that run at the end of the grace period, or at a
+    second signal, are stopped, and their clients get an error. Agents that do not stop are abandoned.
     """
 
     def __init__(self, config: uvicorn.Config, server: Server, grace: float) -> None:
@@ -47,7 +47,8 @@ class Runner(uvicorn.Server):
         self._watchdog = Watchdog()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin to stop; the second time, stop at once. It may be interrupted by itself, and does nothing blocking."""
+        """Begin to stop; the second time, stop at once."""
+        # A signal handler may interrupt itself, so nothing in it blocks.
         self._signals.append(sig)
         self.should_exit = True
         self._watchdog.end_process_in(STOPPING_NOW if self._at_once else self._grace + STOPPING)
@@ -60,13 +61,13 @@ class Runner(uvicorn.Server):
         """Serve, within the server's own lifespan."""
         async with self._server.lifespan():
             gc.collect()
-            gc.freeze()  # all that is loaded by now stays: the collector need not go through it again and again
+            gc.freeze()  # all that is loaded by now stays: the collector need not scan it again and again
             await super().serve(sockets)
         logger.info("stopped")
         self._watchdog.end_process_in(LEAVING)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Drain while still listening, so that new requests are told why; then close what is left."""
+        """Drain while still listening, so that new requests get a 503; then close all connections."""
         loop = asyncio.get_running_loop()
         end = loop.time() + self._grace
         if not await self._drained():
@@ -76,7 +77,7 @@ class Runner(uvicorn.Server):
         await super().shutdown(sockets)
 
     async def _drained(self) -> bool:
-        """Whether all turns have ended within the grace period, and before a second signal."""
+        """Drain. Returns whether all turns have ended, within the grace period and before a second signal."""
         slots = self._server.services.live.slots
         if slots.used:
             logger.info("%d running turn(s) may end within %g s; a second signal stops them", slots.used, self._grace)
@@ -89,12 +90,12 @@ class Runner(uvicorn.Server):
         return slots.used == 0
 
     async def _wait_for_second_signal(self, then: Callable[[], None]) -> None:
-        while not self._at_once:  # noqa: ASYNC110  (a signal sets no event; uvicorn waits for the first one like this)
+        while not self._at_once:  # noqa: ASYNC110  (a signal handler cannot set an event; uvicorn polls like this as well)
             await anyio.sleep(0.1)
         then()
 
     def _cut(self, *, at_once: bool) -> None:
-        """Close all connections, with or without their last bytes. To an agent it is as if its client had left."""
+        """Close all connections, or abort them without their last bytes. An agent sees a disconnect."""
         for connection in list(self.server_state.connections):
             if at_once:
                 connection.transport.abort()
@@ -103,17 +104,17 @@ class Runner(uvicorn.Server):
 
 
 class Watchdog:
-    """A thread that ends the process at a given time, whatever still runs: a stuck thread, a blocked event loop.
+    """A thread that ends the process at a given time, even with stuck threads or a blocked event loop.
 
-    The thread is there from the beginning, since a signal handler can start none without the risk of a deadlock.
+    The thread is started at once, since starting one in a signal handler could deadlock.
     """
 
     def __init__(self) -> None:
-        self._times: SimpleQueue[float] = SimpleQueue()  # of all queues the one that signal handlers may put to
+        self._times: SimpleQueue[float] = SimpleQueue()  # the one queue that is safe in signal handlers
         threading.Thread(target=self._watch, name="openai-compat watchdog", daemon=True).start()
 
     def end_process_in(self, seconds: float) -> None:
-        """End the process in `seconds`, with exit code 0, if it still exists then. The earliest time counts."""
+        """End the process in `seconds`, with exit code 0. Of several times the earliest counts."""
         self._times.put(time.monotonic() + seconds)
 
     def _watch(self) -> None:

@@ -1,4 +1,4 @@
-"""Clients that read nothing: their connections are cut, and what they have not read is not kept for minutes."""
+"""Cuts the connections of clients that read nothing, and frees the unread bytes at once."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import struct
 import sys
 
 RESET = struct.pack("hh" if sys.platform == "win32" else "ii", 1, 0)
-"""Closes a socket with a reset: otherwise the kernel keeps what it has taken, up to megabytes, for minutes."""
+"""Closes a socket with a reset: otherwise the kernel keeps the unread bytes, up to megabytes, for minutes."""
 
 logger = logging.getLogger("openai_compat")
 
 
 class ReadingWatch:
-    """Watches a client while there is something for it to read: every `seconds` it must have read some of it."""
+    """Watches a client that has something to read: within every `seconds` it has to read some of it."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
         self._loop = loop
@@ -23,12 +23,12 @@ class ReadingWatch:
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self, transport: asyncio.Transport) -> None:
-        """The client does not keep up: from now on it has to read on, or it loses the connection."""
+        """Start when the client does not keep up. If it stops reading, its connection is cut."""
         self.stop()
         self._expect(transport, transport.get_write_buffer_size())
 
     def stop(self) -> None:
-        """The client has everything, or is gone."""
+        """Stop when the client has read everything, or has disconnected."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

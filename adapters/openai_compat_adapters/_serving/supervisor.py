@@ -1,7 +1,7 @@
-"""Several processes on one port, or one that starts anew when files change: `--workers` and `--reload`.
+"""Several processes on one port, or one that restarts when files change: `--workers` and `--reload`.
 
-The parent owns the socket and serves nothing. Workers are the same command with the socket handed down: each imports
-the agents itself. A worker whose parent is gone ends as if it had been told to.
+The parent owns the socket and serves nothing. Workers run the same command and inherit the socket; each imports the
+agents itself. A worker whose parent has died ends as after SIGTERM.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from pathlib import Path
 from typing import Any
 
 LISTENER = "_OPENAI_COMPAT_LISTENER"
-"""The environment variable that makes a process a worker: the number of the socket it is to serve."""
+"""The environment variable that makes a process a worker; its value is the socket's file descriptor."""
 CANNOT_START = (1, 2)
-"""Exit codes of a command line that found something wrong, and would find it again."""
+"""Exit codes of a command line error: another start would fail in the same way."""
 
 logger = logging.getLogger("openai_compat")
 
 
 def inherited_listener() -> socket.socket | None:
-    """The socket that a parent has handed down; None in a process that is no worker."""
+    """The socket inherited from the parent; None in a process that is no worker."""
     number = os.environ.pop(LISTENER, None)
     if number is None:
         return None
-    parent = os.dup(0)  # what the agents start gets an empty stdin
+    parent = os.dup(0)  # moved away from stdin, which subprocesses of agents inherit
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
@@ -41,16 +41,16 @@ def inherited_listener() -> socket.socket | None:
 
 
 def _end_with(parent: int) -> None:
-    """Wait for the end of a pipe that nobody writes to: the parent holds its other side."""
+    """Terminate this process when the parent dies: its end of the pipe, which nobody writes to, is closed then."""
     os.read(parent, 1)
     os.kill(os.getpid(), signal.SIGTERM)
 
 
 class Supervisor:
-    """Keeps `number` workers, started in `folder`, on `listener` until SIGTERM or SIGINT, which it passes on, and waits for them to drain.
+    """Keeps `number` workers, started in `folder`, serving on `listener`.
 
-    A worker that ends by itself is replaced, and the log says so. One that cannot start ends them all; if there are
-    `changes` to come, it is waited for the next one instead.
+    SIGTERM and SIGINT are forwarded to the workers, which drain. A worker that crashes is logged and replaced. One that
+    cannot start ends all of them, or, with `--reload`, is started again after the next change.
     """
 
     def __init__(self, listener: socket.socket, number: int, folder: Path) -> None:
@@ -63,7 +63,7 @@ class Supervisor:
         self._exit_code = 0
 
     def run(self, changes: Iterator[set[str]], *, reloads: bool = False) -> int:
-        """Supervise, with a look at everything at each of `changes`, the files that changed. Returns the exit code."""
+        """Supervise until all workers have ended. Each tick of `changes` gives the files that changed. Returns the exit code."""
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda received, _: self._received.append(received))
         self._start(self._number)
@@ -74,7 +74,7 @@ class Supervisor:
             ended = self._take_ended()
             if self._passed_on and not self._workers:
                 break
-            self._mourn(ended, reloads)
+            self._handle_exits(ended, reloads)
         return self._exit_code
 
     def _start(self, number: int) -> None:
@@ -92,7 +92,8 @@ class Supervisor:
             self._workers.append(worker)
 
     def _pass_signals_on(self) -> None:
-        """The second one is another one: two alike that are pending would be one."""
+        """Forward signals to the workers: the first as SIGTERM, the second as SIGINT."""
+        # Two of the same signal that are both pending would arrive as one.
         while self._passed_on < len(self._received):
             self._tell(signal.SIGINT if self._passed_on else signal.SIGTERM)
             self._passed_on += 1
@@ -103,7 +104,7 @@ class Supervisor:
             worker.send_signal(number)
 
     def _replace(self, files: set[str]) -> None:
-        """Running turns are stopped: whoever changes a file wants to see the new one."""
+        """Restart the workers. Running turns are stopped: whoever changes a file wants to see the result."""
         logger.info("%s changed, starting anew", ", ".join(sorted(files)))
         self._tell(signal.SIGTERM)
         self._tell(signal.SIGINT)
@@ -117,7 +118,7 @@ class Supervisor:
         self._workers = [worker for worker in self._workers if worker not in ended]
         return ended
 
-    def _mourn(self, ended: list[subprocess.Popen[Any]], reloads: bool) -> None:
+    def _handle_exits(self, ended: list[subprocess.Popen[Any]], reloads: bool) -> None:
         for worker in ended if not self._passed_on else []:
             logger.error("worker %d ended with exit code %d", worker.pid, worker.returncode)
             if worker.returncode not in CANNOT_START:

@@ -1,7 +1,7 @@
-"""uvicorn's WebSocket, with what it lacks: errors in the envelope, and bounds on what a client can make us keep.
+"""uvicorn's WebSocket with errors in OpenAI's envelope, and bounds on the memory that a client can take.
 
-By itself uvicorn resets the connection of a client whose message is too big before it can read why, keeps each piece of
-a message that comes in millions of pieces, and answers pings of a client that reads nothing.
+By itself uvicorn resets a connection after a message that is too big, before the client can read why; keeps each piece
+of a message that comes in millions of fragments; and answers the pings of a client that reads nothing.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from .http1 import refusal
 from .slow_readers import ReadingWatch
 
 LINGER = 5.0
-"""Seconds for which a client that is told to go may still send, so that it gets to read why."""
+"""Seconds for which a client may go on sending after an error, so that it can read the close frame."""
 
 
 class WebSocketProtocol(WebSocketsSansIOProtocol):
     """One connection, taken over from `Http1Protocol` with its handshake.
 
-    `write_timeout` is the time in seconds within which a client that has something to read must read some of it.
+    A client that has something to read has to read some of it within `write_timeout` seconds.
     """
 
     def __init__(self, *, write_timeout: float, **uvicorns: Any) -> None:
@@ -41,12 +41,12 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         super().connection_made(cast("BaseTransport", CorkedTransport(cast("Transport", transport), self.loop)))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the deadline."""
+        """Stop the deadline."""
         super().connection_lost(exc)
         self._watch.stop()
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes; of a client that does not read, no more: what answers its pings would pile up."""
+        """Process bytes. Stop reading from a client that does not read: the pongs to its pings would pile up."""
         super().data_received(data)
         if not self.handshake_initiated:
             self._refuse(431, "The head of the request is too long for a WebSocket.")
@@ -54,19 +54,19 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             self.transport.pause_reading()
 
     def pause_writing(self) -> None:
-        """The client does not keep up."""
+        """Watch a client that does not keep up."""
         super().pause_writing()
         self._watch.start(self.transport)
 
     def resume_writing(self) -> None:
-        """The client has everything."""
+        """Stop watching, and read on: the client has read everything."""
         super().resume_writing()
         self._watch.stop()
         if not self.read_paused and not self.transport.is_closing():
             self.transport.resume_reading()
 
     def handle_connect(self, event: Request) -> None:
-        """Hand a good handshake to the application."""
+        """Pass a valid handshake to the application, and refuse others in OpenAI's envelope."""
         try:
             self.conn.process_request(event)
         except InvalidHandshake:
@@ -83,18 +83,18 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self.transport.close()
 
     async def send(self, message: ASGISendEvent) -> None:
-        """Take a message of the application's. An answer instead of a WebSocket completes the handshake too."""
+        """Send the application's message. An HTTP response instead of a WebSocket also completes the handshake."""
         await super().send(message)
         self.handshake_complete = self.handshake_complete or self.close_sent
 
     def handle_cont(self, event: Frame) -> None:
-        """Join the pieces as they come: a list of them could take many times their size."""
+        """Join fragments as they come: a list of tiny ones takes many times their size."""
         self._pieces += event.data
         if event.fin:
             self.send_receive_event_to_app()
 
     def send_receive_event_to_app(self) -> None:
-        """Hand a whole message to the application, and read no more until it asks for the next one."""
+        """Pass a whole message to the application, and stop reading until it asks for the next one."""
         message = b"".join([*self.frames, self._pieces]) if self._pieces else self.frames[0]
         self.frames, self._pieces = [], bytearray()
         if self.close_sent:
@@ -113,7 +113,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             self.transport.pause_reading()
 
     def handle_parser_exception(self) -> None:
-        """Tell the client what was wrong, then drop what it sends until it leaves: not for long."""
+        """Send the close frame, then drop what the client sends, for LINGER seconds."""
         if self.close_sent or self.conn.close_sent is None:
             return
         self.queue.put_nowait({"type": "websocket.disconnect", "code": self.conn.close_sent.code})
@@ -128,6 +128,6 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self.close_timer = self.loop.call_later(LINGER, self.transport.close)
 
     def shutdown(self) -> None:
-        """Say goodbye, unless that was said."""
+        """Close, unless it is closed."""
         if not self.transport.is_closing():
             super().shutdown()

@@ -13,7 +13,7 @@ from ...backend import AgentBackend, AgentRequest
 from ...errors import InvalidRequest, RateLimited
 from ...policies.content import check_content_type
 from ...state.approvals import Binding
-from ...state.conversations import Draft
+from ...state.draft import Draft
 from ...stores.port import StoredCompletion
 from ...wire.chat.call_order import CallOrder
 from ...wire.chat.parse import ParsedChat, check_capabilities, parse_chat

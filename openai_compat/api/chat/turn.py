@@ -12,7 +12,7 @@ from ...errors import InvalidRequest, OpenAICompatError
 from ...events import Finished
 from ...reducer import FinalMessage, Item, Reducer, Usage
 from ...state.approvals import Decisions, record_decisions
-from ...state.conversations import Draft
+from ...state.draft import Draft
 from ...state.event_log import EventLogWriter
 from ...stores.port import Approval, StoredCompletion, TurnOutcome
 from ...turns.run import TurnPlan

@@ -13,8 +13,8 @@ from ...aio.background import spawn
 from ...backend import AgentRequest, Decision, Sampling
 from ...errors import NotFound, OpenAICompatError
 from ...policies.disconnect import Disconnect
-from ...state.approvals import Binding, Decisions, elsewhere, load_pending, settings_in
-from ...state.conversations import Draft
+from ...state.approvals import Binding, Decisions, elsewhere, load_pending, request_of
+from ...state.draft import Draft
 from ...stores.port import Approval, Key
 from ...wire.chat_rest.forms import Pieces, Turned, TurnForm, Whole
 from ...wire.chat_rest.serialize import TurnRecord
@@ -170,7 +170,7 @@ def _work(
 
 async def _settings(services: Services, key: Key, found: Approval) -> Mapping[str, Any]:
     """How the agent was asked when it paused. Raises Conflict if that cannot be known."""
-    kept = settings_in(found.state)
+    kept = request_of(found)
     if kept is not None and kept.get("workflow") is None:
         return kept
     response = await services.state.store.response(Key(key.principal, found.turn))

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...errors import InvalidRequest, NotFound
-from ...state.conversations import stored_items
+from ...state.draft import stored_items
 from ...stores.port import Key
 from ...wire.chat_rest.parse import cursor, labels, parse_list
 from ...wire.chat_rest.serialize import UNTITLED, groups_of, iso, message_id

@@ -7,7 +7,7 @@ from typing import Any
 
 from ...backend import AgentBackend, HasTools
 from ...errors import NotFound, Unavailable
-from ...state.conversations import Draft
+from ...state.draft import Draft
 from ...stores.port import Approval, Conversation, Item, Key
 from ...tools import Toolbox
 from ...wire.chat_rest.serialize import conversation_of, iso, messages_of, read, title_from

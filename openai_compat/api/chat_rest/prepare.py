@@ -13,7 +13,7 @@ from ...messages import Message as TypedMessage
 from ...messages import SystemMessage
 from ...policies.chat_rest import ContextQuery
 from ...state.approvals import Binding, settings_of, superseded
-from ...state.conversations import Draft
+from ...state.draft import Draft
 from ...wire.chat_messages import chat_message
 from ...wire.chat_rest.parse import LABELS, agent_request
 from ...wire.chat_rest.serialize import TurnRecord, iso, messages_of

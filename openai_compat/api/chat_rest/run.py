@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from ...backend import AgentBackend, AgentRequest
-from ...state.approvals import Binding, Decisions, approval_records, record_decisions, with_settings
-from ...state.conversations import Draft, stored_items, transcript
+from ...state.approvals import Binding, Decisions, approval_records, record_decisions
+from ...state.draft import Draft, stored_items, transcript
 from ...state.event_log import EventLogWriter
 from ...stores.port import Approval, ConversationTurn, TurnOutcome
 from ...turns.run import Delivery, TurnPlan
@@ -152,8 +152,8 @@ class RestTurn(TurnPlan[bytes]):
         if work.draft is None:
             return ()
         bound = Binding(work.request.principal.id, work.agent, work.conversation)
-        asked = approval_records(work.record.approvals, work.record.state, work.id, bound, now())
-        return tuple([replace(one, state=with_settings(one.state, work.settings)) for one in asked])
+        record = work.record
+        return approval_records(record.approvals, record.state, work.id, bound, now(), request=work.settings)
 
 
 @dataclass(frozen=True, slots=True)

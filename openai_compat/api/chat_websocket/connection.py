@@ -18,7 +18,7 @@ from ...aio.timers import Waiter, clock, new_waiter, new_wake_event
 from ...backend import AgentBackend, AgentRequest, Sampling
 from ...errors import Conflict, InvalidRequest, NotFound, OpenAICompatError, Unauthorized, Unavailable
 from ...http import ClientDisconnected, Frame
-from ...state.approvals import Binding, load_pending, settings_in
+from ...state.approvals import Binding, load_pending, request_of
 from ...stores.port import Key
 from ...wire.chat.parse import check_capabilities, parse_chat_object
 from ...wire.chat_websocket.parse import Command, Say, decision, parse_frame
@@ -355,7 +355,7 @@ class ChatConnection:
         thread_id = None if approval is None else approval.conversation
         if approval is None or thread_id is None or frame.thread_id not in (None, thread_id):
             raise NotFound("No approval has this id.", code="approval_not_found", param="approval_id")
-        settings = settings_in(approval.state) or {}
+        settings = request_of(approval) or {}
         workflow: str | None = settings.get(WORKFLOW)
         model: str | None = frame.model or settings.get("model") or approval.agent
         agent, model, backend = self._backend(thread_id, model, workflow)

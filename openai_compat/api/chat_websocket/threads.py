@@ -11,7 +11,7 @@ import anyio
 from ...backend import AgentBackend
 from ...errors import Conflict
 from ...policies.chat_websocket import ChatWebSocket
-from ...state.conversations import ConversationLocks
+from ...state.conversation_locks import ConversationLocks
 from ...stores.port import Key
 from ...stores.shares import Shares, Table
 from ...wire.chat_websocket.types import ToolResultFrame

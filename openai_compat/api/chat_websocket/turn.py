@@ -17,8 +17,8 @@ from ...errors import AgentError, Conflict, OpenAICompatError
 from ...events import PendingCall
 from ...messages import Message, ToolMessage
 from ...reducer import LARGE, Reducer
-from ...state.approvals import Binding, Decisions, record_decisions, settings_of, superseded, with_settings
-from ...state.conversations import Draft, extended
+from ...state.approvals import Binding, Decisions, record_decisions, settings_of, superseded
+from ...state.draft import Draft, extended
 from ...stores.port import Approval, TurnOutcome
 from ...turns.run import TurnPlan
 from ...turns.run_group import Taken
@@ -257,8 +257,7 @@ class ChatTurn(TurnPlan[list[Fields]]):
     def _questions(self) -> tuple[Approval, ...]:
         """The approvals to store, with all that is needed to ask the agent the same way again."""
         settings = {**settings_of(self._asked.request, ()), WORKFLOW: self._asked.workflow}
-        asked = self._asks.kept(self.id, self._bound)
-        return tuple([replace(one, state=with_settings(one.state, settings)) for one in asked])
+        return self._asks.kept(self.id, self._bound, settings)
 
     @property
     def _bound(self) -> Binding:

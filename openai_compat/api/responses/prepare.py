@@ -13,7 +13,7 @@ from ...backend import AgentBackend, AgentRequest
 from ...errors import InvalidRequest, NotFound
 from ...http import HttpRequest
 from ...state.approvals import Binding, Decisions, check_unchanged, load_pending, not_asked_here
-from ...state.conversations import Draft, stored_items
+from ...state.draft import Draft, stored_items
 from ...state.event_log import EventLogWriter
 from ...stores.port import Approval, Key, StoredResponse
 from ...turns.run_group import Requester

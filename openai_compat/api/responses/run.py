@@ -24,8 +24,8 @@ from ...events import Finished, FinishReason, Paused, UsageReported
 from ...http import ClientDisconnected, ClientTooSlow
 from ...reducer import Item, Reducer
 from ...state.approvals import approval_records, record_decisions
-from ...state.conversations import stored_items
 from ...state.degraded import give_back
+from ...state.draft import stored_items
 from ...stores.port import Approval, ConversationTurn, TurnOutcome
 from ...turns.run import Delivery, TurnPlan, commit
 from ...turns.run_group import Taken

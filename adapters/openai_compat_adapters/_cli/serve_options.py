@@ -1,0 +1,71 @@
+"""The values of the options of `openai-compat serve`, which are explained in `options`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from openai_compat.wire.presentation import Visibility
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServeOptions:
+    """One field for each option; times are in seconds, sizes in bytes."""
+
+    targets: tuple[str, ...]
+    # agents
+    agent: str | None
+    max_idle_runtimes: int
+    unknown_model: Literal["reject", "default"]
+    # process
+    listen: tuple[str, int]
+    workers: int
+    reload: bool
+    grace: float
+    working_dir: str | None
+    env_from_file: tuple[str, ...]
+    log_level: str
+    log_format: Literal["text", "json"]
+    # access
+    api_key: str | None
+    api_key_env: str | None
+    api_key_file: str | None
+    public_models: bool
+    host_name: tuple[str, ...]
+    proxy_auth: bool
+    cors_origin: tuple[str, ...]
+    # state
+    store: str | None
+    retention: float
+    lease: float
+    webhook: tuple[str, ...]
+    webhook_secret_env: str | None
+    # APIs
+    chat_rest: bool
+    chat_websocket: bool
+    # conversations
+    conversations_max: int
+    conversation_ttl: float
+    history: Literal["full", "last-user"]
+    system: Literal["accept", "ignore", "reject"]
+    user: Literal["optional", "required"]
+    on_disconnect: Literal["cancel", "finish", "detach"]
+    replay_failures: float
+    visibility: Visibility
+    bare_paths: bool
+    # limits
+    max_request_size: int
+    max_answer_size: int
+    max_concurrency: int
+    shared_concurrency: int | None
+    requests_per_minute: float | None
+    queue: float
+    request_timeout: float
+    background_timeout: float
+    head_delay: float
+    header_timeout: float
+    body_timeout: float
+    write_timeout: float
+    idle_timeout: float
+    ping: float
+    heartbeat: float

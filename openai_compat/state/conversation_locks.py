@@ -1,0 +1,143 @@
+"""Locks of server-side conversations: one turn at a time in each."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import anyio
+
+from ..aio.off_loop import MANY, off_loop
+from ..backend import AgentRequest
+from ..errors import Conflict
+from ..policies.conversations import Conversations, WhenBusy
+from ..policies.limits import LEASE
+from ..stores.port import Conversation, Key, Store
+from .degraded import give_back
+from .draft import Draft, new_id, transcript
+from .leases import Leases
+
+LOOK_AGAIN = 1.0
+"""Seconds after which those who wait for a conversation poll the store: another process may have had the lock."""
+
+
+class ConversationLocks:
+    """Gives each conversation of a store to one turn at a time. Each server has its own.
+
+    Turns of other processes are kept out by the store's lock; `leases` renew it, where the store is shared.
+    """
+
+    def __init__(self, settings: Conversations, store: Store, leases: Leases | None) -> None:
+        self._store = store
+        self._busy: WhenBusy = settings.busy
+        self._queue = settings.queue
+        self._by_transcript = settings.by_transcript
+        self._leases = leases
+        self._running: dict[Key, Draft] = {}
+        self._waiting: dict[Key, list[Draft]] = {}
+
+    async def open(
+        self, principal: str, identifier: str | None, request: AgentRequest, *, long: bool = False
+    ) -> Draft | None:
+        """Begin a turn in the conversation that `request` belongs to; None if it belongs to none.
+
+        `long` if the request is too long to be processed in the event loop.
+
+        Raises Conflict (409 `conversation_busy`), and InvalidRequest if there is nothing new from the user.
+        """
+        if identifier is None:
+            if not self._by_transcript:
+                return None
+            identifier = await self._found(principal, request, long=long)
+        draft = await self.lock(Key(principal, identifier))
+        try:
+            draft.long = long or len(draft.conversation.items) > MANY
+            await off_loop(partial(draft.take_up, request), long=draft.long)
+        except BaseException:
+            await draft.close()
+            raise
+        return draft
+
+    async def lock(self, key: Key) -> Draft:
+        """Lock a conversation, known or new, for one turn. Raises Conflict (409 `conversation_busy`)."""
+        draft = Draft(key, self._unlock)
+        try:
+            draft.conversation = await self._lock(draft)
+        except BaseException:
+            await draft.close()  # a cancellation may have come after the store had locked
+            raise
+        if self._leases is not None:
+            self._leases.hold(draft.token, draft.interrupt)
+        return draft
+
+    async def _found(self, principal: str, request: AgentRequest, *, long: bool) -> str:
+        before = request.messages[: len(request.messages) - len(request.new_messages)]
+        said = await off_loop(partial(transcript, before), long=long)
+        found = await self._store.find(principal, said) if before else None
+        # One that went on since belongs to another branch of the conversation: this request begins a new one.
+        return found[0] if found is not None and found[1] else new_id("conv_")
+
+    @property
+    def _lease(self) -> float:
+        return LEASE if self._leases is None else self._leases.seconds
+
+    async def _lock(self, draft: Draft) -> Conversation:
+        found = None
+        if draft.key not in self._waiting:  # first come, first served
+            found = await self._store.begin(draft.key, draft.token, self._lease)
+        if found is None and self._busy != "reject":
+            found = await self._wait(draft)
+        if found is None:
+            text = "Another turn is running in this conversation."
+            raise Conflict(text, code="conversation_busy", should_retry=False)
+        self._running[draft.key] = draft
+        return found
+
+    async def _wait(self, draft: Draft) -> Conversation | None:
+        """Queue for the lock. A turn of this process that ends wakes the first; turns of others are polled for."""
+        queue = self._waiting.setdefault(draft.key, [])
+        if self._busy == "supersede":
+            self._supersede(draft.key)
+        queue.append(draft)
+        try:
+            with anyio.move_on_after(self._queue):
+                while True:
+                    await draft.woken(LOOK_AGAIN)
+                    if queue[0] is draft:  # only the first polls, so that the order stays
+                        found = await self._store.begin(draft.key, draft.token, self._lease)
+                        if found is not None:
+                            return found
+            return None
+        finally:
+            queue.remove(draft)
+            if queue:  # whoever was woken and leaves instead has to pass it on
+                queue[0].wake()
+            else:
+                del self._waiting[draft.key]
+
+    def _supersede(self, key: Key) -> None:
+        """Interrupt the running turn and those in the queue."""
+        running = self._running.get(key)
+        for draft in (*([running] if running is not None else []), *self._waiting[key]):
+            text = "A newer message in this conversation took its place."
+            draft.interrupt(Conflict(text, code="superseded", should_retry=False))
+
+    async def _unlock(self, draft: Draft) -> None:
+        if draft.is_committed:  # the commit has unlocked the conversation in the store
+            self._leave(draft)
+        else:
+            await give_back(partial(self._release, draft), "conversation given free")
+
+    async def _release(self, draft: Draft) -> None:
+        try:
+            await self._store.release(draft.key, draft.token)
+        finally:  # the next one may try even if the store is away: it will find out by itself
+            self._leave(draft)
+
+    def _leave(self, draft: Draft) -> None:
+        """Forget a turn, and wake the next one in the queue."""
+        if self._leases is not None:
+            self._leases.drop(draft.token)
+        if self._running.get(draft.key) is draft:
+            del self._running[draft.key]
+        if draft.key in self._waiting:
+            self._waiting[draft.key][0].wake()

@@ -1,0 +1,217 @@
+"""What `_serving` takes from inside uvicorn, by name: a version that changes any of it fails here, not at a client.
+
+These classes are not made for subclasses, so uvicorn may change them in any version without telling. When a test fails:
+
+1. Read what changed in uvicorn (`git log -p -- uvicorn/server.py uvicorn/protocols`), and `_serving` against it.
+2. Run the tests that speak to a real server: tests/adapters, tests/api/chat_websocket, tests/api/responses.
+3. Then write down here what was looked at: `LOOKED_AT`, and the digest that the failure tells; move the upper bound of
+   uvicorn in pyproject.toml to the next minor version.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import inspect
+import re
+import textwrap
+import tomllib
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+from uvicorn.protocols.http import flow_control
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from uvicorn.server import ServerState
+
+from openai_compat_adapters._serving.http1 import Http1Protocol
+from openai_compat_adapters._serving.shutdown import Runner
+from openai_compat_adapters._serving.websocket import WebSocketProtocol
+
+LOOKED_AT = "0.54.0"
+"""The newest version of uvicorn that `_serving` was read against. 0.53 is the same in all that is named here."""
+
+SUBCLASSES: dict[type, type] = {
+    Http1Protocol: H11Protocol,
+    WebSocketProtocol: WebSocketsSansIOProtocol,
+    Runner: uvicorn.Server,
+}
+
+OVERRIDDEN: dict[type, dict[str, str]] = {
+    Http1Protocol: {
+        "__init__": "ad1ed8e837b2",
+        "connection_made": "6efb565ff3d3",
+        "connection_lost": "dbb688fa2b38",
+        "handle_websocket_upgrade": "6f42a029e35a",
+        "data_received": "e03b145518ca",
+        "handle_events": "e63a9d1492e3",
+        "send_400_response": "56937b748fc5",
+        "shutdown": "aaa6d607648b",
+        "pause_writing": "17a8fd215d96",
+        "resume_writing": "7844bbaa8cce",
+    },
+    WebSocketProtocol: {
+        "__init__": "631dcd744eab",
+        "connection_made": "f533ec93747c",
+        "connection_lost": "dd116afc4d80",
+        "data_received": "c89d394077d8",
+        "pause_writing": "4830f7e0d81f",
+        "resume_writing": "ef79384e5fff",
+        "handle_connect": "fc648c2161ff",
+        "send": "d4919ed760ce",
+        "handle_cont": "d96fe1479da6",
+        "send_receive_event_to_app": "a2b10de91477",
+        "handle_parser_exception": "ff5cf13c764f",
+        "shutdown": "e8ace796ada6",
+    },
+    Runner: {
+        "__init__": "c150b55284f7",
+        "handle_exit": "553276efa26e",
+        "serve": "112ef41af521",
+        "shutdown": "9b33c5056299",
+    },
+}
+"""The methods that ours take the place of, with the digest of uvicorn's source."""
+
+RELIED_ON: dict[Any, dict[str, str]] = {
+    H11Protocol: {
+        "on_response_complete": "1fbb8f48c6a1",
+        "_should_upgrade": "8d1b36a28f19",
+        "timeout_keep_alive_handler": "fcd7338529fe",
+    },
+    RequestResponseCycle: {"__init__": "d245415af679", "send": "76b4bcb0998b", "receive": "2d138e9944ff"},
+    WebSocketsSansIOProtocol: {
+        "handle_events": "b2c9351a5d13",
+        "handle_text": "6ae523180cf0",
+        "handle_bytes": "2b22b21bf8fe",
+        "handle_ping": "41bcf345d372",
+        "handle_close": "62fd412b1f5b",
+        "keepalive_timeout": "8e1ceb6ec446",
+        "receive": "1dc0e7153900",
+        "run_asgi": "662375aa38d9",
+        "send_500_response": "47eba6fe24f5",
+        "stop_keepalive": "bbb91b997b37",
+    },
+    uvicorn.Server: {
+        "_serve": "4575b7a50adf",
+        "startup": "2aa1d70a244b",
+        "main_loop": "afccb353a119",
+        "on_tick": "60ea49b06ccf",
+        "_wait_tasks_to_complete": "17209be1e991",
+        "capture_signals": "e1bbcd4770d1",
+    },
+    flow_control.FlowControl: {"pause_writing": "93d4a08a9f2d", "resume_writing": "a343e8b0baf0"},
+}
+"""The methods that call ours, or change the same attributes, likewise."""
+
+ATTRIBUTES: dict[type, set[str]] = {
+    Http1Protocol: {"conn", "cycle", "headers", "loop", "transport"},
+    WebSocketProtocol: {
+        "close_sent",
+        "close_timer",
+        "conn",
+        "curr_msg_data_type",
+        "frames",
+        "handshake_complete",
+        "handshake_initiated",
+        "loop",
+        "queue",
+        "read_paused",
+        "stop_keepalive",
+        "transport",
+        "writable",
+    },
+    Runner: {"server_state", "should_exit"},
+}
+"""The attributes of uvicorn's that ours read or set on themselves."""
+
+ATTRIBUTES_OF_OTHERS: dict[type, set[str]] = {
+    RequestResponseCycle: {"more_body", "response_complete", "response_started"},
+    ServerState: {"connections"},
+    H11Protocol: {"transport"},  # of each connection, when the process ends
+    WebSocketsSansIOProtocol: {"transport"},
+}
+
+ADVICE = "See the head of tests/adapters/test_serving_contract.py for what to do."
+
+
+def digest(method: Any) -> str:
+    return hashlib.sha256(inspect.getsource(method).encode()).hexdigest()[:12]
+
+
+def tree(cls: type) -> ast.Module:
+    return ast.parse(textwrap.dedent(inspect.getsource(cls)))
+
+
+def on_self(cls: type, *contexts: type[ast.expr_context]) -> set[str]:
+    """The attributes that the methods of a class read (ast.Load) or set (ast.Store) on `self`."""
+    return {
+        node.attr
+        for node in ast.walk(tree(cls))
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "self"
+        and isinstance(node.ctx, contexts)
+    }
+
+
+def had(cls: type) -> set[str]:
+    return on_self(cls, ast.Store) | {name for name in vars(cls) if not name.startswith("__")}
+
+
+def changes(cls: Any, digests: dict[str, str]) -> list[str]:
+    """The methods of which the source is not the one that was looked at."""
+    found = {name: digest(vars(cls)[name]) if name in vars(cls) else "gone" for name in digests}
+    return [
+        f"{cls.__name__}.{name}: {found[name]}, not {digests[name]}" for name in digests if found[name] != digests[name]
+    ]
+
+
+def release(text: str) -> tuple[int, ...]:
+    return tuple([int(part) for part in re.findall(r"\d+", text)[:3]])
+
+
+@pytest.mark.parametrize("ours", SUBCLASSES, ids=lambda cls: cls.__name__)
+def test_the_methods_that_are_overridden_are_named_and_are_as_they_were_looked_at(ours: type) -> None:
+    theirs = SUBCLASSES[ours]
+    overridden = {name for name in vars(ours) if name in vars(theirs) and (name == "__init__" or name[:2] != "__")}
+    assert overridden == OVERRIDDEN[ours].keys(), "name here all methods of uvicorn's that are overridden"
+    changed = changes(theirs, OVERRIDDEN[ours])
+    assert not changed, f"uvicorn {version('uvicorn')} differs from {LOOKED_AT}: {changed}. {ADVICE}"
+
+
+@pytest.mark.parametrize("theirs", RELIED_ON, ids=lambda cls: cls.__name__)
+def test_the_methods_that_call_ours_are_as_they_were_looked_at(theirs: type) -> None:
+    changed = changes(theirs, RELIED_ON[theirs])
+    assert not changed, f"uvicorn {version('uvicorn')} differs from {LOOKED_AT}: {changed}. {ADVICE}"
+
+
+@pytest.mark.parametrize("ours", SUBCLASSES, ids=lambda cls: cls.__name__)
+def test_the_attributes_of_uvicorns_that_are_touched_are_named_and_are_there(ours: type) -> None:
+    theirs = SUBCLASSES[ours]
+    inherited = had(theirs)
+    own = {name for name in had(ours) if name not in inherited}
+    touched = on_self(ours, ast.Load, ast.Store) - own - OVERRIDDEN[ours].keys()
+    assert touched == ATTRIBUTES[ours], "name here all attributes of uvicorn's that are touched"
+    assert touched <= inherited, f"uvicorn {version('uvicorn')} has no {sorted(touched - inherited)}. {ADVICE}"
+
+
+@pytest.mark.parametrize("theirs", ATTRIBUTES_OF_OTHERS, ids=lambda cls: cls.__name__)
+def test_the_attributes_of_what_uvicorn_hands_over_are_there(theirs: type) -> None:
+    missing = ATTRIBUTES_OF_OTHERS[theirs] - had(theirs)
+    assert not missing, f"{theirs.__name__} of uvicorn {version('uvicorn')} has no {sorted(missing)}. {ADVICE}"
+
+
+def test_what_else_is_imported_from_inside_uvicorn_is_as_it_was() -> None:
+    assert flow_control.CLOSE_HEADER == (b"connection", b"close"), ADVICE
+
+
+def test_no_newer_version_of_uvicorn_is_allowed_than_the_one_that_was_looked_at() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    (required,) = [text for text in project["optional-dependencies"]["serve"] if text.startswith("uvicorn")]
+    major, minor, _ = release(LOOKED_AT)
+    assert required == f"uvicorn>=0.53,<{major}.{minor + 1}", f"the bound has moved. {ADVICE}"
+    assert release(version("uvicorn")) <= release(LOOKED_AT), f"read `_serving` against this uvicorn first. {ADVICE}"
