@@ -56,6 +56,8 @@ class ApprovalPrompts:
 
     def kept(self, turn: str, bound: Binding, request: Mapping[str, Any] | None = None) -> tuple[Approval, ...]:
         """The approvals as they are stored."""
+        if not self._calls:
+            return ()
         return approval_records(self._calls, self._state, turn, bound, now(), request=request)
 
 

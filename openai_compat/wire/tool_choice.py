@@ -18,6 +18,8 @@ def checked_tools(tools: Sequence[tuple[str, Tool]]) -> list[Tool]:
 
     Also for schemas of their parameters that refer to what they do not hold.
     """
+    if not tools:
+        return []
     if len(tools) > MAX_TOOLS:
         raise InvalidRequest(f"At most {MAX_TOOLS} tools can be given.", param="tools", code="invalid_value")
     seen: set[str] = set()

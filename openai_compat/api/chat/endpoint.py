@@ -19,7 +19,7 @@ from ...wire.chat.call_order import CallOrder
 from ...wire.chat.parse import ParsedChat, check_capabilities, parse_chat
 from ...wire.chat.serialize import ChatForm, ChatStream, completion, stream_end
 from ...wire.conversation_rules import check_conversation
-from ...wire.presentation import Presentation
+from ...wire.presentation import Presentation, Visibility
 from ..attachments import attach, message_places
 from ..body import parse_body, read_body
 from ..detach import run_once
@@ -109,14 +109,18 @@ async def _spec(services: Services, request: AgentRequest, served: AnsweringAgen
         request, answers = await decisions_from_messages(services.state.store, served.agent, request)
     asks = ApprovalPrompts(by_tool=has_approval_tool(request))
     bound = Binding(request.principal.id, served.agent, request.conversation_id)
-    most = services.settings.limits.answer
+    most = services.settings.limits.answer if request.tools else None  # without tools there are no calls to be ordered
+
+    def view(visibility: Visibility) -> Presentation:
+        return Presentation(visibility, ask=asks.ask, call_order=None if most is None else CallOrder(most))
+
     return ChoicesSpec(
         id=served.id,
         agent=served.agent,
         backend=served.backend,
         requests=[request] * served.choices,
-        view=lambda: Presentation(services.settings.visibility, ask=asks.ask, call_order=CallOrder(most)),
-        said_view=lambda: Presentation("hidden", ask=asks.ask, call_order=CallOrder(most)),
+        view=lambda: view(services.settings.visibility),
+        said_view=lambda: view("hidden"),
         draft=served.draft,
         answers=answers,
         questions=lambda: asks.kept(served.id, bound),
