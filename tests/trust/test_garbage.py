@@ -249,6 +249,7 @@ OFTEN = {
     "failed",
     "cancelled",
     "response",
+    "response over a WebSocket",
 }
 """A thousand of each of these, on one event loop; fewer show a cycle as well."""
 
