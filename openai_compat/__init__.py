@@ -1,7 +1,8 @@
 """Any agent in, every OpenAI client out: serve what you have as the OpenAI API.
 
-The public names are those in `__all__`, here and in `openai_compat.events`, `openai_compat.errors`,
-`openai_compat.messages` and `openai_compat.http`.
+What is public is in `__all__`, here and in the modules that have one: `openai_compat.events`, `openai_compat.errors`,
+`openai_compat.messages`, `openai_compat.http`, and those of rooms that are imported by themselves, such as
+`openai_compat.tools`. All of it is in docs/reference; a module without `__all__` may change.
 """
 
 from .agents.adapt import as_backend

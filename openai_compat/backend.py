@@ -7,7 +7,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias, cast, runtime_checkable
 
@@ -20,7 +20,7 @@ CHARACTERS_PER_TOKEN = 4
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What an agent can take and does by itself. A request that needs more is a 400 that names the parameter.
+    """Declares what an agent can take and does itself. A request that needs more is a 400 that names the parameter.
 
     Attributes:
         history: "full" if the agent reads the whole conversation, "last_user" if only the newest user message.
@@ -74,7 +74,7 @@ class Principal:
             raise TypeError("a principal's models are several names: a frozenset of strings")
 
     def may_use(self, model: str) -> bool:
-        """Whether the model is among those allowed."""
+        """True if the model is among those allowed."""
         return self.models is None or model in self.models
 
 
@@ -145,7 +145,7 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What somebody decided about a tool call that waited for approval; `arguments` are theirs, if they changed them.
+    """A person's decision about a tool call that waited for approval; `arguments` are theirs, if they changed them.
 
     `always` approves further calls too: those just like it, or those that the pattern in `pattern` names.
     """
@@ -159,7 +159,7 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Resume:
-    """What an earlier turn paused for has come: results of the client's tools and decisions, by call id.
+    """The answers that an earlier turn paused for: results of the client's tools and decisions, by call id.
 
     `state` is what the agent left in `Paused`; `calls` are those that were decided about, by call id, as it told of them.
     """
@@ -250,6 +250,7 @@ class AgentRequest:
         """
         if self.conversation_id is None:
             return None
+        # As JSON, since two ids put together could be those of another principal and conversation.
         whose = json.dumps([self.principal.id, self.conversation_id])
         return f"session_{hashlib.sha256(whose.encode()).hexdigest()[:40]}"
 
@@ -263,7 +264,7 @@ class AgentRequest:
 
 
 class RunContext:
-    """What an agent may ask of the server while it runs.
+    """The server's side of a run, for the agent to use while it runs.
 
     Attributes:
         turn_id: this run's id; the answer's id for a single choice.
@@ -278,6 +279,7 @@ class RunContext:
         self.request_id = request_id
         self.logger = logging.LoggerAdapter(logger, {"request_id": request_id})
         self._deadline = deadline
+        # Of threads, not of the event loop: plain functions look at it from theirs.
         self._cancelled = threading.Event()
 
     @property
@@ -303,19 +305,88 @@ class RunContext:
 class AgentBackend(Protocol):
     """Drives an agent: the one interface between the server and whatever does the work.
 
-    `run` is called once for each turn, and its events are read in a task of their own. A backend may also have
-    `request_cancel(context)`, an ordinary method called just before a turn's task is cancelled, for agents that have
-    a way of their own to stop; and `steer(context, items)`, likewise, which is called when the user has said more while
-    the turn runs: it should bring the turn to an end at a good place, and another one follows with the new messages. It
-    returns True if what the turn says is cut short by that; and `tool_names(request)`, an ordinary or async method that
-    names the tools of its own that are known at the time of a request only, besides those in `capabilities.own_tools`.
+    `run` is called once for each turn, and its events are read in a task of their own. A backend may have further
+    methods, each with a protocol of its own: `SupportsCancel`, `SupportsClose`, `SupportsSteering`,
+    `SupportsTokenCount`, `SupportsToolNames`, `HasTools`.
     """
 
     @property
     def capabilities(self) -> Capabilities:
-        """What the agent can take; looked at before it is run."""
+        """The agent's capabilities; read before each run."""
         ...
 
     def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
         """Run the agent for one request. Raise `AgentError` for a failure that the client may read about."""
         ...
+
+
+@runtime_checkable
+class SupportsCancel(Protocol):
+    """A backend whose agent has a way of its own to stop."""
+
+    def request_cancel(self, context: RunContext) -> None:
+        """Ask the agent to stop. Called just before the task of its turn is cancelled."""
+        ...
+
+
+@runtime_checkable
+class SupportsClose(Protocol):
+    """A backend that holds something: a client, a pool, processes."""
+
+    async def aclose(self) -> None:
+        """Close it. Called once, when the server shuts down."""
+        ...
+
+
+@runtime_checkable
+class SupportsSteering(Protocol):
+    """A backend whose agent can take further input of the user into account while it runs."""
+
+    def steer(self, context: RunContext, items: list[dict[str, Any]]) -> bool:
+        """Bring the turn to an end at a good place; another turn follows, with the new messages.
+
+        Returns True if the turn is cut short by that.
+        """
+        ...
+
+
+@runtime_checkable
+class SupportsTokenCount(Protocol):
+    """A backend that counts a request's tokens itself; of others, they are estimated."""
+
+    def count_tokens(self, request: AgentRequest) -> int | Awaitable[int]:
+        """The number of tokens of the request's input."""
+        ...
+
+
+@runtime_checkable
+class SupportsToolNames(Protocol):
+    """A backend with tools that are only known at the time of a request."""
+
+    def tool_names(self, request: AgentRequest) -> Iterable[str] | Awaitable[Iterable[str]]:
+        """The names of its own tools, besides those in `capabilities.own_tools`."""
+        ...
+
+
+@runtime_checkable
+class HasTools(Protocol):
+    """A backend that shows its own tools, as a `Toolbox`: the chat REST API tells how dangerous a tool is by it."""
+
+    @property
+    def tools(self) -> object:
+        """The tools."""
+        ...
+
+
+OPTIONAL_METHODS = ("request_cancel", "aclose", "steer", "count_tokens", "tool_names", "tools")
+"""What the protocols above ask for."""
+
+
+def offer_methods_of(inner: AgentBackend, wrapper: AgentBackend) -> None:
+    """Give a wrapper the optional methods of the backend that it wraps, but for those it has itself.
+
+    A `__getattr__` would not do: from Python 3.12 on, `isinstance` with a protocol does not call it.
+    """
+    for name in OPTIONAL_METHODS:
+        if hasattr(inner, name) and not hasattr(wrapper, name):
+            setattr(wrapper, name, getattr(inner, name))

@@ -1,4 +1,4 @@
-"""What an agent says while it runs: the events a backend yields.
+"""The events that a backend yields while an agent runs.
 
 A plain `str` is the short form of `TextDelta`. Events are frozen dataclasses; do not subclass them: serializers
 match on them exhaustively, so that a new event breaks, at type-check time, every serializer that forgot it.
@@ -66,9 +66,13 @@ class MessageBreak:
 
 @dataclass(frozen=True, slots=True)
 class ReasoningDelta:
-    """A piece of the agent's thinking, shown apart from the answer (`reasoning_content` in chat)."""
+    """A piece of the agent's thinking, shown apart from the answer (`reasoning_content` in chat).
+
+    `signature` is the model's own proof of the thinking before it, for APIs that bring it back: nobody reads it.
+    """
 
     text: str
+    signature: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +179,8 @@ class Compacted:
 class UsageReported:
     """Tokens used since the last report of this turn: an increment, summed by the core.
 
-    `input_tokens` includes `cached_tokens`, `output_tokens` includes `reasoning_tokens`, as OpenAI counts them.
+    `input_tokens` includes `cached_tokens` and `cache_write_tokens`, `output_tokens` includes `reasoning_tokens`, as
+    OpenAI counts them.
     A detail left None is unknown, and is not shown.
     """
 
@@ -183,6 +188,7 @@ class UsageReported:
     output_tokens: int
     cached_tokens: int | None = None
     reasoning_tokens: int | None = None
+    cache_write_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,9 +215,13 @@ class Paused:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The agent is done. "tool_calls" is set by the core whenever calls for the client are open."""
+    """The agent is done. "tool_calls" is set by the core whenever calls for the client are open.
+
+    `stop_sequence` is the one of the request's that was met, where that ended it.
+    """
 
     reason: FinishReason = "stop"
+    stop_sequence: str | None = None
 
 
 AgentEvent: TypeAlias = (

@@ -121,12 +121,11 @@ class Channel(Protocol):
         ...
 
 
+_LINE_ENDS = str.maketrans("\r\n\0", "   ")
+
+
 def encode_headers(headers: Iterable[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
     """Header fields as bytes, names in lower case, with anything that could end a header line taken out."""
-    return [(name.lower().encode("latin-1"), _one_line(value).encode("latin-1", "replace")) for name, value in headers]
-
-
-def _one_line(value: str) -> str:
-    if value.isprintable():
-        return value
-    return "".join([" " if character in "\r\n\0" else character for character in value])
+    # Most values are printable ASCII, and need no second look.
+    safe = [(name, value if value.isprintable() else value.translate(_LINE_ENDS)) for name, value in headers]
+    return [(name.lower().encode("latin-1"), value.encode("latin-1", "replace")) for name, value in safe]

@@ -59,7 +59,7 @@ class FilePart:
 
 @dataclass(frozen=True, slots=True)
 class RefusalPart:
-    """What the assistant said when it declined."""
+    """A refusal of the assistant."""
 
     refusal: str
 
@@ -79,7 +79,7 @@ class SystemMessage:
 
 @dataclass(frozen=True, slots=True)
 class UserMessage:
-    """What the user said."""
+    """A message of the user."""
 
     parts: tuple[InputPart, ...]
     name: str | None = None
@@ -107,7 +107,7 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class AssistantMessage:
-    """What the assistant said before, and the calls it made."""
+    """An earlier message of the assistant, and the calls it made."""
 
     parts: tuple[AssistantPart, ...] = ()
     tool_calls: tuple[ToolCall, ...] = ()
@@ -124,13 +124,14 @@ class AssistantMessage:
 class ToolMessage:
     """The client's result of one call; `name` is the tool's, taken from the call it answers.
 
-    `media` are the pictures, speech and documents in it.
+    `media` are the pictures, speech and documents in it. `is_error` says that the tool has failed, in APIs that tell.
     """
 
     call_id: str
     text: str
     name: str
     media: tuple[ImagePart | AudioPart | FilePart, ...] = ()
+    is_error: bool = False
 
 
 Message: TypeAlias = SystemMessage | UserMessage | AssistantMessage | ToolMessage

@@ -37,7 +37,7 @@ LARGE = 4096
 
 
 def size_of(item: Item) -> int:
-    """How much an item carries, in characters, or bytes of media."""
+    """The size of an item in characters, or bytes of media."""
     match item:
         case str():
             return len(item)
@@ -59,10 +59,12 @@ class Usage:
     output_tokens: int = 0
     cached_tokens: int | None = None
     reasoning_tokens: int | None = None
+    cache_write_tokens: int | None = None
     reported: bool = False
 
     def add(self, more: UsageReported | Usage) -> None:
         """Add an increment, or another turn's sum."""
+        # A turn without a report must not make a reported zero of its nothing.
         if isinstance(more, Usage) and not more.reported:
             return
         self.reported = True
@@ -70,6 +72,7 @@ class Usage:
         self.output_tokens += more.output_tokens
         self.cached_tokens = _plus(self.cached_tokens, more.cached_tokens)
         self.reasoning_tokens = _plus(self.reasoning_tokens, more.reasoning_tokens)
+        self.cache_write_tokens = _plus(self.cache_write_tokens, more.cache_write_tokens)
 
     def count(self, items: Iterable[Item]) -> None:
         """Add the increments among these."""
@@ -79,12 +82,13 @@ class Usage:
 
 
 def _plus(a: int | None, b: int | None) -> int | None:
+    # None stays None: a detail that nobody reported is left out, where a zero would be a claim.
     return None if a is None and b is None else (a or 0) + (b or 0)
 
 
 @dataclass(slots=True)
 class FinalMessage:
-    """What a turn came to."""
+    """The outcome of a turn."""
 
     text: str = ""
     reasoning: str = ""
@@ -144,6 +148,7 @@ class Reducer:
                 if event.executor == "client":
                     self._calls[event.call_id] = (event.name, [event.arguments])
             case Paused():
+                # Clients look for calls at "tool_calls"; a pause for an approval alone has none.
                 message.finish_reason = "tool_calls" if self._calls else "stop"
                 message.approvals = [call for call in event.pending if call.waits_for == "approval"]
                 message.state = event.state

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Literal
@@ -19,14 +18,14 @@ from .api.build import build_chat_threads, build_live, build_models, build_state
 from .api.chat_websocket import connection as chat_endpoint
 from .api.exchange import Exchange
 from .api.routes import routes
-from .api.routing import Public, Route
+from .api.routing import Api, Public, Route
 from .api.server_settings import check_server_settings
 from .api.services import Services, Settings, logger, new_id
 from .api.websocket import WebSocketConnection
 from .backend import AgentBackend
 from .errors import NotFound, OpenAICompatError, Unavailable, UpgradeRequired
 from .http import Channel, ClientDisconnected, ClientTooSlow, HttpRequest, Send
-from .policies.auth import Auth, BearerAuth, Keys, KeySource, OpenAccess, with_key_of_query
+from .policies.auth import Auth, BearerAuth, Keys, KeySource, OpenAccess, with_key_of_headers, with_key_of_query
 from .policies.chat_rest import ChatRest
 from .policies.chat_websocket import ChatWebSocket
 from .policies.conversations import Conversations
@@ -85,6 +84,7 @@ class Server:
         webhooks: whom to tell what became of background responses.
         chat_rest: serves the chat REST API besides; None leaves it off.
         chat_websocket: serves chat over a WebSocket, in JSON or MessagePack, besides; None leaves it off.
+        apis: further APIs, each with routes of its own and its own form of errors, streams and keys.
         agent_headers: names of request headers that agents get in `AgentRequest.headers`; none by default.
         bare_paths: answer `/chat/completions` and so on without `/v1` too.
         owned_by: `owned_by` of the models.
@@ -120,6 +120,7 @@ class Server:
         webhooks: Webhooks | Iterable[Webhooks] = (),
         chat_rest: ChatRest | None = None,
         chat_websocket: ChatWebSocket | None = None,
+        apis: Iterable[Api] = (),
         agent_headers: Iterable[str] = (),
         bare_paths: bool = False,
         owned_by: str = "openai-compat",
@@ -128,11 +129,7 @@ class Server:
         agent_headers = check_strings("agent_headers", agent_headers)
         webhooks = list(webhooks) if isinstance(webhooks, Iterator) else webhooks
         check_server_settings(locals())
-        self.auth: Auth = OpenAccess() if keys is None else BearerAuth(keys)
-        self._hosts = Hosts(hosts) if keys is None else None
-        self._cors = cors
-        self._exposed = tuple(conversations.headers) if conversations is not None else ()
-        self._exposed += RATE_HEADERS if rates is not None else ()
+        self._guard(keys, hosts, cors, conversations, counts=rates is not None)
         self.opens_store = isinstance(store, str)
         settings = Settings(
             limits=limits,
@@ -153,20 +150,35 @@ class Server:
         state = build_state(store, settings, retention=retention, webhooks=webhooks, replay_failures=replay_failures)
         self.services = Services(settings, models, state, build_live(settings, state, admission, rates))
         self._cookie = CookieKey(chat_rest.cookie, cors) if chat_rest is not None and chat_rest.cookie else None
-        self._threads, sockets = None, list[Route]()
-        if chat_websocket is not None:
-            self._threads = build_chat_threads(self.services, chat_websocket, compaction)
-            serve = functools.partial(chat_endpoint.serve, self._threads)
-            sockets.append(Route(chat_websocket.path, {}, serve, query_key=True))
+        self._threads = (
+            None if chat_websocket is None else build_chat_threads(self.services, chat_websocket, compaction)
+        )
         self._routes = routes(
             bare_paths=bare_paths,
             public=frozenset(public),
-            api=chat_rest,
-            sockets=sockets,
+            chat_rest=chat_rest,
+            apis=apis,
+            sockets=[] if self._threads is None else [chat_endpoint.route(self._threads)],
             needs_key=keys is not None,
         )
         self._connections: set[WebSocketConnection] = set()
         self._drained = False
+
+    def _guard(
+        self,
+        keys: Keys | KeySource,
+        hosts: Iterable[str],
+        cors: Cors | None,
+        conversations: Conversations | None,
+        *,
+        counts: bool,
+    ) -> None:
+        """Set who may call: by which key, under which name, from which pages."""
+        self.auth: Auth = OpenAccess() if keys is None else BearerAuth(keys)
+        self._hosts = Hosts(hosts) if keys is None else None
+        self._cors = cors
+        self._exposed = tuple(conversations.headers) if conversations is not None else ()
+        self._exposed += RATE_HEADERS if counts else ()
 
     async def handle(self, request: HttpRequest, send: Send) -> None:
         """Answer one request. Cancelling this call is "the client left": the agent is stopped on the way out.
@@ -203,12 +215,14 @@ class Server:
 
         Raises ClientTooSlow, upon which the adapter cuts the connection; nothing else.
         """
-        route, _ = self._routes.find(request.path)
+        route, _ = self._routes.find(request.path, request)
         if route is not None and route.query_key:
             request = with_key_of_query(request)
         connection = WebSocketConnection(
             request, channel, new_id("req_"), self.services.settings.deadlines.write, self.auth
         )
+        if route is not None and route.api is not None:
+            connection.errors = route.api.errors
         self._connections.add(connection)
         try:
             with connection.scope:
@@ -264,12 +278,17 @@ class Server:
         if self._cors is not None and is_preflight(request):
             await exchange.answer(200, b"", *self._cors.preflight_headers(request))
             return
+        route, arguments = self._routes.find(request.path, request)
+        api = self._routes.api_below(request.path) if route is None else route.api
+        if api is not None:
+            exchange.errors, exchange.framing = api.errors, api.framing
         if self._hosts is not None:
             self._hosts.check(request)
-        route, arguments = self._routes.find(request.path)
         if route is None or not route.open:
+            further = () if api is None else api.key_headers
+            keyed = with_key_of_headers(request, further) if further else request
             cookie = self._cookie if route is not None and route.cookie else None
-            exchange.principal = await self.auth.principal(request if cookie is None else cookie.as_header(request))
+            exchange.principal = await self.auth.principal(keyed if cookie is None else cookie.as_header(keyed))
         if route is None:
             raise self._routes.unknown(request.path, request.root)
         if route.socket is not None and (request.header(b"upgrade") or "").lower() == "websocket":
@@ -328,7 +347,7 @@ class Server:
 
 
 def _unexpected(error: Exception, request_id: str) -> OpenAICompatError:
-    """What a client is told of a bug of ours; the rest goes to the log."""
+    """Log an unexpected exception; returns the generic 500 for the client."""
     logger.error("%s: unexpected error", request_id, exc_info=error, extra={"request_id": request_id})
     let_go(error)
     return OpenAICompatError("The server failed.", code="internal_error", should_retry=False)

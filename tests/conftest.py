@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import logging
 import os
 from collections.abc import Generator, Iterator
@@ -37,6 +38,17 @@ def logging_as_it_was() -> Iterator[None]:
     ours.propagate, ours.disabled, ours.handlers[:] = kept[1:4]
     root.setLevel(kept[4])
     root.handlers[:] = kept[5]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """The tests and their modules stay to the end: no search for garbage, now or later, goes through them."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -409,6 +409,9 @@ REQUIREMENTS: dict[str, Requirement] = {
     "run_once.replayed": Requirement(
         "where that is wanted, a client that asks again at once gets the failure again, a person a run", "W 22"
     ),
+    "api.contract": Requirement(
+        "every API, one from outside too, has the same turns, errors in its own form, keys, rates and repeats", "D 4"
+    ),
     "server.settings": Requirement("settings are values: several servers may have the same ones", "T 62"),
     "stream.silence": Requirement(
         "official clients read streams of silent agents, under each disconnect policy", "T 63"

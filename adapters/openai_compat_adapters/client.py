@@ -17,6 +17,8 @@ with needs(__name__):
 
     from .transport import AsyncTransport, SyncTransport
 
+__all__ = ("async_openai", "sync_openai")
+
 DEFAULTS: dict[str, Any] = {"base_url": "http://localhost/v1", "api_key": "in-process"}
 
 

@@ -29,6 +29,8 @@ with needs(__name__):
     from ._asgi_channel import AsgiChannel
     from ._mounted import split_path
 
+__all__ = ("create_app", "endpoint")
+
 
 def create_app(server: Server) -> Starlette:
     """A Starlette application that serves nothing else, and drains the server when it ends."""

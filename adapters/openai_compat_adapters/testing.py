@@ -30,6 +30,8 @@ with needs(__name__):
     from .client import DEFAULTS
     from .transport import AsyncTransport, SyncTransport
 
+__all__ = ("RecordingTransport", "ServedClient", "UrlTarget", "replaying", "served")
+
 
 @dataclass(frozen=True)
 class ServedClient:

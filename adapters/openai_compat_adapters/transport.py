@@ -20,6 +20,8 @@ from ._call import BlockingCall, InProcessCall
 with needs(__name__):
     import httpx2
 
+__all__ = ("AsyncTransport", "SyncTransport")
+
 
 class AsyncTransport(httpx2.AsyncBaseTransport):
     """Hands requests to a server. Read timeouts apply: until the head arrives, and between pieces of the body."""

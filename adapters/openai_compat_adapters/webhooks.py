@@ -14,6 +14,8 @@ from openai_compat.state.webhooks import Headers
 with needs(__name__):
     import httpx2
 
+__all__ = ("http_post",)
+
 
 async def http_post(url: str, headers: Headers, body: bytes) -> int:
     """Post `body` and return the status of the answer. Redirects are not followed, the answer's body is not read.

@@ -16,6 +16,8 @@ from openai_compat import Server
 from openai_compat.aio.background import Task, spawn
 from openai_compat.http import ClientDisconnected, ClientTooSlow, Frame, HttpRequest, RawHeaders
 
+__all__ = ("Closed", "Refused", "WebSocket", "connect")
+
 
 class Refused(Exception):
     """The server has refused the WebSocket with an HTTP response."""

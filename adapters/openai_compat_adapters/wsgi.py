@@ -21,6 +21,8 @@ from openai_compat.http import ClientDisconnected, HttpRequest, ResponseBody, Re
 
 from ._call import BlockingCall
 
+__all__ = ("create_wsgi_app",)
+
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 

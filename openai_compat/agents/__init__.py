@@ -1,1 +1,1 @@
-"""What people hand over, as a backend: functions, generators and objects, and what is wrapped around them."""
+"""Adapts what people hand over (functions, generators, objects) to the backend port, and wraps backends."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Generator, Iterable, Iterator
 from contextlib import aclosing, closing
@@ -13,7 +12,7 @@ from ..backend import AgentBackend, AgentRequest, Capabilities, RunContext
 from ..events import EVENT_TYPES, AgentEvent
 from .describe import describe
 from .frameworks import refuse_framework
-from .signatures import arguments_of
+from .signatures import arguments_of, bare_function
 
 
 class HasRun(Protocol):
@@ -46,6 +45,7 @@ def as_backend(agent: Agent, *, capabilities: Capabilities | None = None) -> Age
 
     Raises TypeError, which says what was wrong with `agent`.
     """
+    # A class has the methods of its instances, so a factory of backends would pass for one.
     if not isinstance(agent, type) and isinstance(agent, AgentBackend):
         if capabilities is not None:
             raise TypeError(f"a backend declares its capabilities itself: {describe(agent)}")
@@ -75,16 +75,20 @@ class CallableBackend:
         values = {"prompt": request.prompt, "messages": request.raw_messages, "request": request, "context": context}
         positional = [values[what] for what in self._arguments.positional]
         named = {name: values[what] for name, what in self._arguments.named.items()}
-        call = functools.partial(self._function, *positional, **named)
+
+        def call() -> Any:
+            return self._function(*positional, **named)
+
         if self._kind == "async generator":
             return cast("AsyncIterator[AgentEvent | str]", call())
         if self._kind == "coroutine":
             return _items(call(), request, context)
+        # Plain functions may block: they run off the event loop, each in a thread of its own.
         return _threaded(call, request, context)
 
 
 def _blocking_items(result: Any) -> Generator[Any]:
-    """What a plain function returned, as items that are read in its thread."""
+    """The result of a plain function as items, read in the function's thread."""
     if isinstance(result, Generator):
         with closing(cast("Generator[Any]", result)) as items:
             yield from items
@@ -107,7 +111,7 @@ async def _threaded(call: Callable[[], Any], request: AgentRequest, context: Run
 
 
 async def _items(result: Any, request: AgentRequest, context: RunContext) -> AsyncIterator[Any]:
-    """What an agent returned, as items: awaited, iterated, or run, if it is an agent itself."""
+    """The result of an agent as items: awaited, iterated, or run if it is an agent itself."""
     if inspect.isawaitable(result):
         result = await result
     if not isinstance(result, (*ITEM_TYPES, AsyncIterable)):
@@ -140,8 +144,7 @@ async def close(items: object) -> None:
 
 
 def _kind(function: Callable[..., Any]) -> str:
-    while isinstance(function, functools.partial):
-        function = function.func
+    function = bare_function(function)
     if not inspect.isroutine(function) and not isinstance(function, type):
         function = cast("Callable[..., Any]", getattr(function, "__call__"))  # noqa: B004, B009
     if inspect.isasyncgenfunction(function):
@@ -150,7 +153,7 @@ def _kind(function: Callable[..., Any]) -> str:
 
 
 def _derived(wanted: frozenset[str]) -> Capabilities:
-    """What an agent can take, from what it asks for: a factory asks for nothing, and may take everything."""
+    """Capabilities derived from an agent's parameters. A factory has none, and may take everything."""
     if not wanted or "request" in wanted:
         return Capabilities()
     sees_parts = "messages" in wanted

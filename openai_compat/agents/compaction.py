@@ -6,9 +6,17 @@ import inspect
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
-from ..backend import CHARACTERS_PER_TOKEN, AgentBackend, AgentRequest, Capabilities, RunContext, ToolChoice
+from ..backend import (
+    CHARACTERS_PER_TOKEN,
+    AgentBackend,
+    AgentRequest,
+    Capabilities,
+    RunContext,
+    ToolChoice,
+    offer_methods_of,
+)
 from ..events import AgentEvent, Compacted, TextDelta, UsageReported
 from ..messages import AssistantMessage, Message, SystemMessage, TextPart, ToolMessage, UserMessage
 from ..wire.chat_messages import chat_message
@@ -47,16 +55,14 @@ class Compaction:
 
 
 class CompactingBackend:
-    """An agent whose conversations are made shorter in time. Everything else is the agent's own."""
+    """An agent whose conversations are made shorter in time. It has the agent's own optional methods."""
 
     def __init__(self, agent: AgentBackend, policy: Compaction) -> None:
         self._agent = agent
         self._policy = policy
         window = agent.capabilities.context_window
         self._most = int(window * policy.at) if window is not None else sys.maxsize
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._agent, name)
+        offer_methods_of(agent, self)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -65,16 +71,19 @@ class CompactingBackend:
 
     async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
         """Run the agent, after a summary if that is needed. A turn that goes on after a pause is never touched."""
+        # A paused turn continues with call ids that only its own history has.
         if request.resume is None and tokens_of(request) > self._most:
             request = _cut(request, self._policy.results)
-            if tokens_of(request) > self._most and _parts(request)[1]:
+            instructions, earlier, since = _parts(request)
+            if tokens_of(request) > self._most and earlier:
                 said: list[str] = []
-                async for event in self._summary(_earlier_only(request), context, said):
+                async for event in self._summary(_with(request, [*instructions, *earlier]), context, said):
                     yield event
                 summary = "".join(said).strip()
                 if summary:
                     yield Compacted(summary)
-                    request = _summarised(request, summary)
+                    answer = AssistantMessage((TextPart(SUMMARY + summary),))
+                    request = _with(request, [*instructions, answer, *since])
         items = self._agent.run(request, context)
         try:
             async for item in items:
@@ -128,16 +137,6 @@ def _cut(request: AgentRequest, tokens: int) -> AgentRequest:
     return request if short == earlier else _with(request, [*instructions, *short, *since])
 
 
-def _earlier_only(request: AgentRequest) -> AgentRequest:
-    instructions, earlier, _ = _parts(request)
-    return _with(request, [*instructions, *earlier])
-
-
-def _summarised(request: AgentRequest, summary: str) -> AgentRequest:
-    instructions, _, since = _parts(request)
-    return _with(request, [*instructions, AssistantMessage((TextPart(SUMMARY + summary),)), *since])
-
-
 def _parts(request: AgentRequest) -> Parts:
     """Instructions, what was said before the user's last message, and the conversation from that on."""
     instructions: list[Message] = [message for message in request.messages if isinstance(message, SystemMessage)]
@@ -168,6 +167,7 @@ def summary_request(request: AgentRequest) -> AgentRequest:
         raw_messages=[*request.raw_messages, chat_message(message)],
         raw_items=None,
         tools=(),
+        # A call in a summary would be run, or leave the conversation with an open call.
         tool_choice=ToolChoice(frozenset()),
         response_format=None,
         resume=None,
@@ -182,6 +182,7 @@ def drop_oldest_half(request: AgentRequest) -> AgentRequest | None:
     Instructions stay. What stays of the rest begins with a message of the user, so that no result is without its call.
     """
     said = [message for message in request.messages if not isinstance(message, SystemMessage)]
+    # Cut before a user's message only: APIs refuse a result without its call.
     users = [index for index, message in enumerate(said) if isinstance(message, UserMessage)]
     later = [index for index in users if index >= len(said) / 2]
     start = later[0] if later else users[-1] if users else 0

@@ -13,7 +13,7 @@ PLAIN = (type(None), bool, int, float, complex, str, bytes)
 
 
 def describe(thing: object) -> str:
-    """What `thing` is: `'upper'` for a function or class, the value itself where it is a plain one, else its class."""
+    """Describes `thing` for an error: `'upper'` for a function or class, a plain value itself, else its class."""
     while isinstance(thing, functools.partial):
         thing = cast("functools.partial[Any]", thing).func
     if inspect.isroutine(thing) or isinstance(thing, type):

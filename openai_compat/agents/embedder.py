@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 from array import array
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -14,6 +13,7 @@ from ..aio.worker_thread import ThreadRun
 from ..errors import AgentError
 from ..wire.embeddings import EmbeddingInput, Vector, is_finite
 from .describe import describe
+from .signatures import bare_function
 
 EmbedFunction: TypeAlias = Callable[..., Any]
 """`def` or `async def embed(texts: list[str]) -> Sequence[Sequence[float]]`."""
@@ -35,7 +35,8 @@ class Embedder:
     def __init__(self, function: EmbedFunction) -> None:
         self._function = function
         self._required, self.takes = _parameters(function)
-        self._is_async = inspect.iscoroutinefunction(_bare(function))
+        bare = bare_function(function)
+        self._is_async = inspect.iscoroutinefunction(bare if inspect.isroutine(bare) else type(bare).__call__)
 
     async def embed(self, asked: EmbeddingInput) -> list[Vector]:
         """One vector for each input.
@@ -55,8 +56,8 @@ class Embedder:
         sent = {"texts": texts, "tokens": tokens, "dimensions": asked.dimensions, "user": asked.user}
         given = {name: sent[name] for name in self.takes if sent[name] or name in self._required}
         if "texts" in self.takes:
-            return functools.partial(self._function, **{**given, "texts": texts})
-        return functools.partial(self._function, texts, **given)
+            return lambda: self._function(**{**given, "texts": texts})
+        return lambda: self._function(texts, **given)
 
 
 def _parameters(function: object) -> tuple[frozenset[str], frozenset[str]]:
@@ -82,16 +83,15 @@ def _parameters(function: object) -> tuple[frozenset[str], frozenset[str]]:
     return required, frozenset(named)
 
 
-def _bare(function: EmbedFunction) -> EmbedFunction:
-    while isinstance(function, functools.partial):
-        function = cast("functools.partial[Any]", function).func
-    return function if inspect.isroutine(function) else cast("Any", type(function)).__call__
-
-
 async def _threaded(call: Callable[[], Any]) -> Any:
     kept: list[Any] = []
+
+    def returned() -> Generator[Any]:
+        kept.append(call())
+        yield kept[0]
+
     try:
-        async with aclosing(cast("Any", ThreadRun(lambda: _returned(call, kept)).items())) as results:
+        async with aclosing(cast("Any", ThreadRun(returned).items())) as results:
             result = await anext(results)
         return await result if inspect.isawaitable(result) else result
     except BaseException:
@@ -99,11 +99,6 @@ async def _threaded(call: Callable[[], Any]) -> Any:
             if inspect.iscoroutine(result):  # nobody is left to await it
                 result.close()
         raise
-
-
-def _returned(call: Callable[[], Any], kept: list[Any]) -> Generator[Any]:
-    kept.append(call())
-    yield kept[0]
 
 
 def _vectors(result: Any, asked: EmbeddingInput) -> list[Vector]:

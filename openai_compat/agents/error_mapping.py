@@ -1,4 +1,4 @@
-"""What an exception raised inside an agent is to the client.
+"""Maps exceptions raised inside an agent to errors for the client.
 
 Exceptions of the openai, anthropic and httpx clients are told by the names and attributes they are documented to
 have, so that none of these packages is needed here.
@@ -69,6 +69,7 @@ def without_retry(error: OpenAICompatError) -> OpenAICompatError:
 
 
 def _upstream(error: BaseException) -> AgentError:
+    # By name: importing the vendors' SDKs to recognise their errors would make them dependencies.
     names = {kind.__name__ for kind in type(error).__mro__}
     if names & {"APITimeoutError", "TimeoutException"}:
         return AgentError("The model behind the agent timed out.", status=504, code="upstream_timeout")
@@ -76,17 +77,20 @@ def _upstream(error: BaseException) -> AgentError:
         return AgentError("The model behind the agent cannot be reached.", status=503, code="upstream_unreachable")
     response = getattr(error, "response", None)
     status = getattr(error, "status_code", None) or getattr(response, "status_code", None)
+    # An error inside a stream that began with 200 has its type only in the body.
     if not isinstance(status, int) or status < 400:
         status = STATUS_IN_STREAM.get(getattr(error, "type", None) or "")
     if status is None:
         return AgentError("The model behind the agent failed.", code="upstream_error")
-    return upstream_error(
-        status, _retry_after(getattr(response, "headers", None)), too_long=status == 400 and _is_context_length(error)
+    too_long = status == 400 and (
+        getattr(error, "code", None) == "context_length_exceeded"
+        or any([phrase in str(error).lower() for phrase in CONTEXT_LENGTH_PHRASES])
     )
+    return upstream_error(status, _retry_after(getattr(response, "headers", None)), too_long=too_long)
 
 
 def upstream_error(status: int, retry_after: float | None = None, *, too_long: bool = False) -> AgentError:
-    """What an error of the API of the model behind the agent is to the client, by its HTTP status.
+    """The client's error for an HTTP status of the API of the model behind the agent.
 
     `retry_after` is in seconds; `too_long` says that the conversation did not fit into the model.
     """
@@ -105,11 +109,6 @@ def upstream_error(status: int, retry_after: float | None = None, *, too_long: b
         text = "The model behind the agent is overloaded or down."
         return AgentError(text, status=503, code="upstream_unavailable", retry_after=retry_after)
     return AgentError("The model behind the agent refused the agent's request.", code="upstream_error")
-
-
-def _is_context_length(error: BaseException) -> bool:
-    text = str(error).lower()
-    return getattr(error, "code", None) == "context_length_exceeded" or any(p in text for p in CONTEXT_LENGTH_PHRASES)
 
 
 def _retry_after(headers: Mapping[str, Any] | None) -> float | None:

@@ -29,7 +29,7 @@ class Framework:
     mark: str = ""
 
     def has(self, kind: type) -> bool:
-        """Whether `kind` is one of its classes."""
+        """True if `kind` is one of its classes."""
         within = kind.__module__ == self.package or kind.__module__.startswith(f"{self.package}.")
         known = within and kind.__name__ in self.classes
         return known and (not self.mark or hasattr(sys.modules.get(self.package), self.mark))
@@ -166,7 +166,10 @@ def refuse_framework(thing: object) -> None:
         thing = cast("functools.partial[Any]", thing).func
     bound = inspect.ismethod(thing)
     owner: object = getattr(thing, "__self__", None) if bound else thing
-    framework = None if bound and not _defined_by_framework(thing) else _framework_of(owner)
+    module = f"{getattr(thing, '__module__', '')}."
+    own = any([module.startswith(f"{framework.package}.") for framework in FRAMEWORKS])
+    # a method that a user's subclass adds may well suit
+    framework = None if bound and not own else _framework_of(owner)
     if framework is not None:
         raise TypeError(
             f"{describe(thing)} of {framework.name} is served by a function that runs it: {framework.serves}"
@@ -175,14 +178,9 @@ def refuse_framework(thing: object) -> None:
 
 def _framework_of(thing: object) -> Framework | None:
     kind = cast("type[Any]", thing) if isinstance(thing, type) else type(thing)
+    # Base classes too: users subclass what a framework gives them.
     for base in kind.__mro__:
         for framework in FRAMEWORKS:
             if framework.has(base):
                 return framework
     return None
-
-
-def _defined_by_framework(method: Any) -> bool:
-    """Whether a method is the framework's own; a user's subclass may well have one that suits."""
-    module = str(getattr(method, "__module__", ""))
-    return any([f"{module}.".startswith(f"{framework.package}.") for framework in FRAMEWORKS])

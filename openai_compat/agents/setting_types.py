@@ -54,17 +54,16 @@ def check_choice(name: str, value: object, choices: Iterable[object]) -> None:
 
 @functools.cache
 def _fields(kind: type) -> dict[str, tuple[Any, ...]]:
-    """The fields that can be checked, with the types and choices that each may have."""
+    """The fields of numbers, strings, choices and None, with the types and choices that each may have."""
     hints = get_type_hints(kind)
-    found = {field.name: _allowed(hints[field.name]) for field in dataclasses.fields(cast("Any", kind))}
-    return {name: allowed for name, allowed in found.items() if allowed}
-
-
-def _allowed(hint: Any) -> tuple[Any, ...]:
-    """The members of a hint; nothing for one that has others than numbers, strings, choices and None."""
-    members: tuple[Any, ...] = get_args(hint) if get_origin(hint) in (types.UnionType, Union) else (hint,)
-    known = all([member in (*NUMBERS, *WORDS) or get_origin(member) is Literal for member in members])
-    return members if known else ()
+    found: dict[str, tuple[Any, ...]] = {}
+    for field in dataclasses.fields(cast("Any", kind)):
+        hint = hints[field.name]
+        members: tuple[Any, ...] = get_args(hint) if get_origin(hint) in (types.UnionType, Union) else (hint,)
+        # Fields of other types are left to type checkers.
+        if all([member in (*NUMBERS, *WORDS) or get_origin(member) is Literal for member in members]):
+            found[field.name] = members
+    return found
 
 
 def _check(name: str, value: Any, allowed: tuple[Any, ...]) -> None:

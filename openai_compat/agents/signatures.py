@@ -29,12 +29,12 @@ class AgentArguments:
 
     @property
     def values(self) -> frozenset[str]:
-        """All of them."""
+        """The values that the function wants."""
         return frozenset({*self.positional, *self.named.values()})
 
 
 def arguments_of(function: Callable[..., Any], *, may_take_none: bool) -> AgentArguments:
-    """What to give to `function`.
+    """Finds the arguments to call `function` with.
 
     Parameters with one of our names get what they are named after. If none of those says where the user's message
     goes, it is given to the first positional parameter, whatever its default, or to `*args`. A function that takes
@@ -45,7 +45,7 @@ def arguments_of(function: Callable[..., Any], *, may_take_none: bool) -> AgentA
     parameters = _parameters(function)
     free = _free(function, parameters)
     given = {p.name: p.name for p in free if p.name in ARGUMENTS and p.kind not in VARIABLE}
-    taker = _taker(free, given, is_class=isinstance(_bare(function), type))
+    taker = _taker(free, given, is_class=isinstance(bare_function(function), type))
     if taker is not None:
         given[taker.name] = "prompt"
     _refuse(function, free, given, may_take_none=may_take_none)
@@ -87,9 +87,9 @@ def _refuse(
         unknown = [p.name for p in free if p.default is p.empty and p.name not in ARGUMENTS and p.kind not in VARIABLE]
         text = f"{name} has parameters {', '.join(unknown)}; an agent may have: {known}"
         raise TypeError(f"{text}; a function with fewer parameters can call it, and give it what it needs")
-    if free and free[0].name == "self" and inspect.isfunction(_bare(function)):
+    if free and free[0].name == "self" and inspect.isfunction(bare_function(function)):
         raise TypeError(f"{name} is a method of a class: hand over an object, or the method of one")
-    if isinstance(_bare(function), type) or not set(CARRIERS).isdisjoint(given.values()):
+    if isinstance(bare_function(function), type) or not set(CARRIERS).isdisjoint(given.values()):
         return
     if [p.name for p in free] == ["context"]:  # it knows who calls it, and asks for nothing else
         return
@@ -98,7 +98,8 @@ def _refuse(
         raise TypeError(f"{text}, or some of: {known}")
 
 
-def _bare(function: Callable[..., Any]) -> Callable[..., Any]:
+def bare_function(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function behind any `functools.partial`."""
     while isinstance(function, functools.partial):
         function = cast("functools.partial[Any]", function).func
     return function
@@ -118,6 +119,7 @@ def _free(function: Callable[..., Any], parameters: list[Parameter]) -> list[Par
     before = {p.name for p in _parameters(function) if p.kind in BY_POSITION}
     free = [p for p in parameters if p.name not in settled]
     kept = [p.replace(kind=Parameter.POSITIONAL_OR_KEYWORD) if p.name in before else p for p in free]
+    # In the order that a signature must have; those made keyword-only are now behind the others.
     return sorted(kept, key=lambda p: p.kind)
 
 
@@ -132,6 +134,7 @@ def _parameters(function: Callable[..., Any]) -> list[Parameter]:
     if wrapped is None or not kinds or not kinds <= set(VARIABLE):
         return own
     inner = _parameters(wrapped)
+    # `__wrapped__` is the plain function, whose `self` is bound already.
     if inspect.ismethod(function) and inner and inner[0].kind in BY_POSITION:
         inner = inner[1:]
     if kinds == set(VARIABLE):

@@ -1,4 +1,4 @@
-"""Whether an answer is the JSON that its request asked for (`text.format`, `response_format`).
+"""Checks that an answer is the JSON that its request asked for (`text.format`, `response_format`).
 
 `pattern` and `format` are not checked: a regular expression from a client could keep the whole server busy.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from ..aio.off_loop import off_loop
@@ -28,7 +27,7 @@ STEPS = 100_000
 
 
 class OutputFormat:
-    """What an answer must look like. Raises InvalidRequest for a schema that is none; `param` is where it was sent."""
+    """The format that an answer must have. Raises InvalidRequest for an invalid schema; `param` is where it was sent."""
 
     def __init__(self, wanted: Mapping[str, Any], param: str) -> None:
         schema = wanted["json_schema"].get("schema") if wanted["type"] == "json_schema" else {"type": "object"}
@@ -36,17 +35,18 @@ class OutputFormat:
         self._schema = None if schema is None else parse_schema(schema, param)
 
     async def problem(self, text: str) -> str | None:
-        """What is wrong with an answer, for the agent to read; None if nothing is.
+        """The fault of an answer, for the agent to read; None if there is none.
 
         Raises InvalidRequest if it would take too long to find out: the schema is to blame.
         """
+        # Most answers are short: checked at once, a thread would cost more.
         if len(text) <= QUICK:
             try:
                 return self._problem(text, QUICK)
             except TooManySteps:
                 pass
         try:
-            return await off_loop(partial(self._problem, text, STEPS))
+            return await off_loop(self._problem, text, STEPS)
         except TooManySteps:
             raise invalid_schema("checking the answer against it takes too long", self._param) from None
 

@@ -11,14 +11,13 @@ import asyncio
 import contextvars
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import Any, ClassVar, Protocol, TypeAlias
 
 import anyio
 
 
 class Task(Protocol):
-    """A running task."""
+    """A task that runs in the background."""
 
     @property
     def done(self) -> bool:
@@ -139,7 +138,7 @@ class ChildTasks:
         scope = anyio.CancelScope()
         if self.scope.cancel_called:
             scope.cancel()
-        self._running[scope] = spawn(partial(self._run, body, scope), name, partial(self._running.pop, scope, None))
+        self._running[scope] = spawn(lambda: self._run(body, scope), name, lambda: self._running.pop(scope, None))
 
     def cancel(self) -> None:
         """End the block, and the tasks."""
@@ -174,7 +173,7 @@ class _AsyncioTask:
 
     def _over(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
-        ended, self._ended = self._ended, _nothing  # it often belongs to who has the task: a cycle
+        ended, self._ended = self._ended, lambda: None  # it often belongs to who has the task: a cycle
         ended()
 
     @property
@@ -186,10 +185,6 @@ class _AsyncioTask:
 
     async def wait(self) -> None:
         await asyncio.wait([self._task])
-
-
-def _nothing() -> None:
-    pass
 
 
 class _TrioTask:

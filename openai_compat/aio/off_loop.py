@@ -6,13 +6,14 @@ The interpreter lets both run in turns. One such thread for each event loop: mor
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TypeVar, TypeVarTuple, Unpack
 
 import anyio
 import anyio.to_thread
 from anyio.lowlevel import RunVar
 
 Result = TypeVar("Result")
+Args = TypeVarTuple("Args")
 
 _one_at_a_time: RunVar[anyio.CapacityLimiter | None] = RunVar("openai_compat.aio.off_loop", None)
 
@@ -21,12 +22,12 @@ MANY = 300
 """Messages, or items, that the event loop has time to look at, or to write."""
 
 
-async def off_loop(work: Callable[[], Result], *, long: bool = True) -> Result:
-    """What `work` returns or raises; at once if it is not `long`. It cannot be interrupted."""
+async def off_loop(work: Callable[[Unpack[Args]], Result], *args: *Args, long: bool = True) -> Result:
+    """Runs `work(*args)` in a thread, or at once if it is not `long`. It cannot be interrupted."""
     if not long:
-        return work()
+        return work(*args)
     limiter = _one_at_a_time.get()
     if limiter is None:
         limiter = anyio.CapacityLimiter(1)
         _one_at_a_time.set(limiter)
-    return await anyio.to_thread.run_sync(work, limiter=limiter)
+    return await anyio.to_thread.run_sync(work, *args, limiter=limiter)

@@ -34,7 +34,7 @@ LAST_WORDS = 0.3
 
 @dataclass(frozen=True, slots=True)
 class Grace:
-    """How long is waited for a command to do what it should, in seconds.
+    """Seconds to wait for a command at its end.
 
     Attributes:
         end: for its exit after the end of its output, and for the end of its output after its exit (a process that it
@@ -48,7 +48,7 @@ class Grace:
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """What to start. `stdin` None gives the command an empty one."""
+    """A command to start. `stdin` None gives it an empty one."""
 
     argv: Sequence[str]
     stdin: bytes | None
@@ -86,6 +86,7 @@ class CommandRun:
 
     async def stop(self) -> None:
         """End it if it still runs. Returns when nothing of its process group is left."""
+        # The task owns the process: cancelling it kills the group in its `finally`.
         if not self._task.done:
             self._task.cancel()
         try:
@@ -109,6 +110,7 @@ class CommandRun:
             stdin=DEVNULL if launch.stdin is None else PIPE,
             cwd=launch.cwd,
             env=launch.env,
+            # A process group of its own, so that what the command has started can be killed with it.
             start_new_session=True,
         )
         try:
@@ -120,15 +122,28 @@ class CommandRun:
 
     async def _attend(self, process: Process) -> None:
         logged = anyio.Event()
+
+        async def log(stderr: ByteReceiveStream) -> None:
+            async for data in stderr:
+                self._stderr(data)
+            logged.set()
+
+        async def limit_reading() -> None:
+            await process.wait()
+            self._reading.limit(self._grace.end)
+
         async with anyio.create_task_group() as group:
             if process.stdin is not None:
                 group.start_soon(_write, process.stdin, self._launch.stdin)
             if process.stderr is not None:
-                group.start_soon(self._log, process.stderr, logged)
-            group.start_soon(self._after_exit, process)
+                group.start_soon(log, process.stderr)
+            group.start_soon(limit_reading)
             if process.stdout is not None:
-                await self._forward(process.stdout)
+                with suppress(anyio.EndOfStream, anyio.BrokenResourceError, TimeoutError):
+                    while True:
+                        await self._send.send(await self._reading.wait(process.stdout.receive))
             self.exit_code = await self._exit(process)
+            # A child of the command may hold stderr open long after the command's end.
             with anyio.move_on_after(LAST_WORDS):
                 await logged.wait()
             group.cancel_scope.cancel()
@@ -138,20 +153,6 @@ class CommandRun:
             with anyio.move_on_after(min(self._grace.end, self._reading.left)):
                 await process.wait()
         return process.returncode
-
-    async def _forward(self, stdout: ByteReceiveStream) -> None:
-        with suppress(anyio.EndOfStream, anyio.BrokenResourceError, TimeoutError):
-            while True:
-                await self._send.send(await self._reading.wait(stdout.receive))
-
-    async def _log(self, stderr: ByteReceiveStream, logged: anyio.Event) -> None:
-        async for data in stderr:
-            self._stderr(data)
-        logged.set()
-
-    async def _after_exit(self, process: Process) -> None:
-        await process.wait()
-        self._reading.limit(self._grace.end)
 
 
 class _Patience:
@@ -172,7 +173,7 @@ class _Patience:
             self._scope.deadline = self._since + seconds
 
     async def wait(self, receive: Callable[[], Awaitable[bytes]]) -> bytes:
-        """What `receive` returns. Raises TimeoutError when the time is over."""
+        """The result of `receive`. Raises TimeoutError when the time is over."""
         self._since = anyio.current_time()
         with anyio.CancelScope(deadline=self._since + self.left) as self._scope:
             data = await receive()
@@ -192,9 +193,11 @@ async def _write(stdin: ByteSendStream, data: bytes | None) -> None:
 async def _end_group(process: Process, grace: float) -> None:
     """End the command, and what it has started and left behind."""
     if process.returncode is None:
+        # Asked first: a command may have a session to save.
         _signal_group(process, signal.SIGTERM)
         with anyio.move_on_after(grace):
             await process.wait()
+    # The group may outlive its leader: what it left behind gets this one too.
     _signal_group(process, signal.SIGKILL)
 
 

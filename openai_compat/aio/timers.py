@@ -1,8 +1,7 @@
-"""Time and waking, on asyncio's loop or trio's: a signal to sleep on, and a fuse that cancels what takes too long.
+"""Waiting and timeouts, on asyncio's loop or trio's: an event to sleep on, and a timeout for writes.
 
 A stream waits once for each of its events, and writes once. On asyncio a cancel scope with a deadline and an
-`anyio.Event` for each of these were the dearest part of an event; here they are a bare future, and a timer that is set
-once and moved by writing down a number.
+`anyio.Event` for each of these cost most of the time per event. Here: one future, and one timer rescheduled lazily.
 """
 
 from __future__ import annotations
@@ -29,10 +28,10 @@ def _asyncio_loop() -> asyncio.AbstractEventLoop | None:
 
 
 class Waiter(Protocol):
-    """Something to sleep on, once."""
+    """Lets one task sleep, once, until it is woken."""
 
     def wake(self) -> None:
-        """End the sleep, or prevent it."""
+        """End the sleep. Called before it, `sleep` returns at once."""
         ...
 
     async def sleep(self) -> None:
@@ -41,7 +40,7 @@ class Waiter(Protocol):
 
 
 def new_waiter() -> Waiter:
-    """A sleeper on the running event loop."""
+    """A waiter on the running event loop."""
     loop = _asyncio_loop()
     return _TrioWaiter() if loop is None else _AsyncioWaiter(loop)
 
@@ -72,38 +71,38 @@ class _TrioWaiter:
 
 
 class WakeEvent(Protocol):
-    """Lets one task sleep until it is called, or for so long. A call that comes while it is awake is not lost."""
+    """Lets one task sleep until it is set, or for some seconds. A `set` that comes while the task is awake is not lost."""
 
     def set(self) -> None:
-        """Wake the sleeper, or keep it from sleeping next time."""
+        """Wake the task, or make its next `wait` return at once."""
         ...
 
     async def wait(self, seconds: float) -> None:
-        """Sleep until called since the last wait, or until `seconds` have passed."""
+        """Sleep until `set` was called since the last wait, or until `seconds` have passed."""
         ...
 
     def close(self) -> None:
-        """Nobody sleeps on it any more."""
+        """Drop the timer. Call it when no task waits any more."""
         ...
 
 
 def new_wake_event() -> WakeEvent:
-    """A signal on the running event loop."""
+    """A wake event on the running event loop."""
     loop = _asyncio_loop()
     return _TrioWakeEvent() if loop is None else _AsyncioWakeEvent(loop)
 
 
 class _AsyncioWakeEvent:
-    __slots__ = ("_alarm", "_called", "_loop", "_sleeping")
+    __slots__ = ("_is_set", "_loop", "_sleeping", "_timer")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._alarm = ReusableTimer(loop)
-        self._called = False
+        self._timer = ReusableTimer(loop)
+        self._is_set = False
         self._sleeping: asyncio.Future[None] | None = None
 
     def set(self) -> None:
-        self._called = True
+        self._is_set = True
         self._wake()
 
     def _wake(self) -> None:
@@ -111,18 +110,18 @@ class _AsyncioWakeEvent:
             self._sleeping.set_result(None)
 
     async def wait(self, seconds: float) -> None:
-        if not self._called and seconds > 0:
+        if not self._is_set and seconds > 0:
             self._sleeping = self._loop.create_future()
-            self._alarm.set(seconds, self._wake)
+            self._timer.start(seconds, self._wake)
             try:
                 await self._sleeping
             finally:
                 self._sleeping = None
-                self._alarm.off()
-        self._called = False
+                self._timer.stop()
+        self._is_set = False
 
     def close(self) -> None:
-        self._alarm.close()
+        self._timer.close()
 
 
 class _TrioWakeEvent:
@@ -143,78 +142,82 @@ class _TrioWakeEvent:
 
 
 class WriteTimeout:
-    """Cancels a scope unless it is put out in time. It may be lit again and again."""
+    """Cancels a scope unless it is stopped in time. It may be started again and again."""
 
-    __slots__ = ("_alarm", "_scope")
+    __slots__ = ("_scope", "_timer")
 
     def __init__(self, scope: anyio.CancelScope) -> None:
         loop = _asyncio_loop()
-        self._alarm = None if loop is None else ReusableTimer(loop)
+        self._timer = None if loop is None else ReusableTimer(loop)
         self._scope = scope
 
-    def light(self, seconds: float) -> None:
-        """Cancel in `seconds`."""
-        if self._alarm is None:
+    def start(self, seconds: float) -> None:
+        """Cancel the scope in `seconds`."""
+        if self._timer is None:
             self._scope.deadline = anyio.current_time() + seconds
         else:
-            self._alarm.set(seconds, self._scope.cancel)
+            self._timer.start(seconds, self._scope.cancel)
 
-    def put_out(self) -> None:
-        """Do not."""
-        if self._alarm is None:
+    def stop(self) -> None:
+        """Let the scope go on."""
+        if self._timer is None:
             self._scope.deadline = math.inf
         else:
-            self._alarm.off()
+            self._timer.stop()
 
     def close(self) -> None:
-        """It is not needed any more."""
-        if self._alarm is not None:
-            self._alarm.close()
+        """Drop the timer. It cannot be started again."""
+        if self._timer is not None:
+            self._timer.close()
 
 
 class ReusableTimer:
-    """Calls a function in so many seconds. A timer that goes off too early, the alarm having been moved, is set anew."""
+    """Calls a function in so many seconds.
 
-    __slots__ = ("_due", "_goes_off", "_loop", "_ring", "_timer")
+    Starting it later only writes down the new time: a timer that fires too early is scheduled once more for the rest.
+    """
+
+    __slots__ = ("_callback", "_due", "_fires_at", "_loop", "_timer")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._timer: asyncio.TimerHandle | None = None
-        self._ring: Callable[[], object] | None = None
-        self._goes_off = 0.0  # when the timer does; loops need not tell it: uvloop's have none for one that is due
+        self._callback: Callable[[], object] | None = None
+        self._fires_at = 0.0  # kept here, since `TimerHandle.when` of uvloop knows nothing of a timer that is due
         self._due = 0.0
 
-    def set(self, seconds: float, ring: Callable[[], object]) -> None:
-        """Call `ring` in `seconds`, instead of what was set before."""
-        self._ring = ring
+    def start(self, seconds: float, callback: Callable[[], object]) -> None:
+        """Call `callback` in `seconds`, instead of the one set before."""
+        self._callback = callback
         self._due = due = self._loop.time() + seconds
-        if due == math.inf or (self._timer is not None and self._goes_off <= due):
+        # one number instead of a timer cancelled and made for each write: `_fired` looks at it
+        if due == math.inf or (self._timer is not None and self._fires_at <= due):
             return
         if self._timer is not None:
             self._timer.cancel()
-        self._start(due)
+        self._schedule(due)
 
-    def _start(self, due: float) -> None:
-        self._goes_off = due
-        self._timer = self._loop.call_at(due, self._gone_off)
+    def _schedule(self, due: float) -> None:
+        self._fires_at = due
+        self._timer = self._loop.call_at(due, self._fired)
 
-    def off(self) -> None:
-        """Call nothing."""
-        self._ring = None
+    def stop(self) -> None:
+        """Call nothing. The loop's timer stays, for the next start."""
+        self._callback = None
 
     def close(self) -> None:
-        """Call nothing ever again."""
-        self._ring = None
+        """Call nothing, and drop the loop's timer."""
+        self._callback = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _gone_off(self) -> None:
+    def _fired(self) -> None:
         self._timer = None
-        if self._ring is None:
+        if self._callback is None:
             return
         if self._loop.time() >= self._due:
-            ring, self._ring = self._ring, None
-            ring()
+            callback, self._callback = self._callback, None
+            callback()
         elif self._due < math.inf:
-            self._start(self._due)
+            self._schedule(self._due)

@@ -24,7 +24,7 @@ BUFFER = 64
 
 
 def from_threads() -> Callable[[Callable[[], object]], object]:
-    """How to have the running event loop call something soon, from any thread; RuntimeError once the loop is gone.
+    """A function that makes the running event loop call something soon, from any thread; RuntimeError once the loop is gone.
 
     Not `anyio.from_thread.run_sync`, which waits for the call: a loop that stops just then would keep the thread.
     """
@@ -60,6 +60,7 @@ class ThreadRun:
 
     async def items(self) -> AsyncIterator[Any]:
         """Start the thread and yield its items, then raise what it raised."""
+        # The function sees the context variables of its request, as a coroutine would.
         context = contextvars.copy_context()
         threading.Thread(target=context.run, args=(self._work,), name="openai-compat agent", daemon=True).start()
         try:
@@ -107,16 +108,20 @@ class ThreadRun:
 
     def _put(self, item: Any) -> None:
         with self._room:
+            # Woken also when the reader has gone: a thread that waits for room would wait for ever.
             self._room.wait_for(lambda: not self._full or self._abandoned)
             if self._abandoned:
                 raise _Abandoned
             self._items.append(item)
+            # Back-pressure: a generator that is ahead waits in its thread. One large item is enough, or they would
+            # pile up in memory.
             self._full = len(self._items) >= BUFFER or size_of(item) >= LARGE
         self._wake()
 
     def _wake(self) -> None:
         with self._room:
             waiting, self._waiting = self._waiting, False
+        # Only a reader that waits is woken: each call into the loop costs as much as several items.
         if waiting:
             try:
                 self._soon(self._ready.set)

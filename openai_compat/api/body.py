@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from functools import partial
-from typing import TypeVar
+from typing import TypeVar, TypeVarTuple, Unpack
 
 import anyio
 import anyio.lowlevel
@@ -18,6 +17,7 @@ from ..policies.limits import Deadlines, Limits
 from ..wire.json_values import QUICK_BYTES, check_values, is_quick
 
 Result = TypeVar("Result")
+Args = TypeVarTuple("Args")
 
 QUICK_FRAME = 50_000
 """Bytes of a frame that are read in no time, whatever they hold."""
@@ -28,18 +28,18 @@ async def read_body(request: HttpRequest, limits: Limits, deadlines: Deadlines) 
     received: list[bytes] = []
     await feed_body(request, limits.body, deadlines.body, received.append)
     body = b"".join(received)
-    await off_loop(partial(check_values, body, limits.values), long=len(body) > QUICK_BYTES)
+    await off_loop(check_values, body, limits.values, long=len(body) > QUICK_BYTES)
     return body
 
 
-async def parse_body(body: bytes, work: Callable[[], Result]) -> Result:
-    """What `work`, which reads this body, returns or raises: beside the event loop, if there is a lot in it."""
-    return await off_loop(work, long=not is_quick(body))
+async def parse_body(body: bytes, parse: Callable[[Unpack[Args]], Result], *args: *Args) -> Result:
+    """Parse a body by `parse(*args)`: in a thread, if it is large. Raises what that raises."""
+    return await off_loop(parse, *args, long=not is_quick(body))
 
 
-async def parse_frame(size: int, work: Callable[[], Result]) -> Result:
+async def parse_frame(size: int, parse: Callable[[Unpack[Args]], Result], *args: *Args) -> Result:
     """The same for a frame of a WebSocket, and for what was in one of this size."""
-    return await off_loop(work, long=size > QUICK_FRAME)
+    return await off_loop(parse, *args, long=size > QUICK_FRAME)
 
 
 async def feed_body(request: HttpRequest, limit: int, seconds: float, feed: Callable[[bytes], None]) -> None:
@@ -60,7 +60,7 @@ def _announced(request: HttpRequest) -> int:
 
 
 async def _opened(opener: Opener, pieces: AsyncIterator[bytes], limit: int) -> AsyncIterator[bytes]:
-    """What is in a compressed body."""
+    """Decompress a body piece by piece."""
     size = 0
     try:
         async for piece in pieces:

@@ -72,7 +72,7 @@ def build_state(
     webhooks: Webhooks | Iterable[Webhooks],
     replay_failures: ReplayFailures | None,
 ) -> State:
-    """What is kept, and where. Raises ValueError for the URL of no store."""
+    """Open the store and build all that keeps state in it. Raises ValueError for the URL of no store."""
     opened = open_store(store) if isinstance(store, str) else store or MemoryStore()
     leases = Leases(opened, settings.deadlines.lease)
     conversations = settings.conversations
@@ -90,7 +90,7 @@ def build_state(
 
 
 def build_live(settings: Settings, state: State, admission: Admission, rates: RatesOf | None) -> Live:
-    """What runs: nothing yet."""
+    """Build the slots, the runner and the rate limiter."""
     limits = settings.limits
     slots = Slots(limits, admission, _shared_slots(limits, state))
     return Live(

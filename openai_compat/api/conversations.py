@@ -6,7 +6,6 @@ These are the same conversations as those of the Responses API's `conversation` 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, TypeVar
 
 from ..errors import Conflict, NotFound
@@ -35,7 +34,7 @@ Sent = TypeVar("Sent")
 
 async def create(services: Services, exchange: Exchange) -> None:
     """Make a conversation, with items in it or empty."""
-    new = await _sent(services, exchange, partial(parse_new_conversation, new_id=new_id))
+    new = await _sent(services, exchange, lambda body: parse_new_conversation(body, new_id=new_id))
     made = await services.state.store.create(
         exchange.principal.id, new_id("conv_"), new.metadata, stored_items(new.items)
     )
@@ -76,7 +75,7 @@ async def list_items(services: Services, exchange: Exchange, conversation: str) 
 
 async def add_items(services: Services, exchange: Exchange, conversation: str) -> None:
     """Add items to a conversation. Raises NotFound, and Conflict while a turn runs in it."""
-    items = await _sent(services, exchange, partial(parse_new_items, new_id=new_id))
+    items = await _sent(services, exchange, lambda body: parse_new_items(body, new_id=new_id))
     await _add(services, Key(exchange.principal.id, conversation), items)
     await exchange.answer(200, dumps(page_of(items, more=False)))
 
@@ -115,13 +114,13 @@ async def _add(services: Services, key: Key, items: Sequence[dict[str, Any]]) ->
         turn = ConversationTurn(key.id, stored_items(items))
         await commit(services.state.store, TurnOutcome(principal=key.principal, token=token, conversation=turn))
     finally:
-        await give_back(partial(services.state.store.release, key, token), "conversation given free")
+        await give_back(lambda: services.state.store.release(key, token), "conversation given free")
 
 
 async def _sent(services: Services, exchange: Exchange, parse: Callable[[bytes], Sent]) -> Sent:
     check_content_type(exchange.request)
     body = await read_body(exchange.request, services.settings.limits, services.settings.deadlines)
-    return await parse_body(body, partial(parse, body))
+    return await parse_body(body, parse, body)
 
 
 async def _find(services: Services, key: Key) -> Conversation:

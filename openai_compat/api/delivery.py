@@ -6,7 +6,8 @@ import math
 
 from ..errors import OpenAICompatError
 from ..state.event_log import EventLogWriter
-from ..wire.json import KEEP_ALIVE, KEEP_ALIVE_BESIDE_IDS
+from ..wire.json import KEEP_ALIVE_BESIDE_IDS
+from .answer_form import SSE
 from .exchange import Exchange
 
 
@@ -42,7 +43,8 @@ class StreamedAnswer:
     def __init__(self, exchange: Exchange, log: EventLogWriter | None = None, end_mark: bytes = b"") -> None:
         self._exchange = exchange
         self._log = log
-        self._comment = KEEP_ALIVE if log is None or not log.ids else KEEP_ALIVE_BESIDE_IDS
+        beside_ids = log is not None and log.ids and exchange.framing is SSE
+        self._comment = KEEP_ALIVE_BESIDE_IDS if beside_ids else exchange.framing.keep_alive
         self._end_mark = end_mark
 
     @property
@@ -72,8 +74,9 @@ class StreamedAnswer:
             await self._log.flush()
 
     async def keep_alive(self) -> None:
-        """A comment, which every client skips."""
-        await self._send(self._comment)
+        """Send bytes that clients skip: a comment, in a stream of events."""
+        if self._comment:
+            await self._send(self._comment)
 
     async def end(self, frames: bytes) -> None:
         """The last events."""

@@ -11,7 +11,8 @@ import anyio
 from ..aio.background import Failure, spawn
 from ..http import ClientTooSlow
 from ..policies.disconnect import Disconnect
-from .services import logger
+from .exchange import Exchange
+from .services import Services, logger
 
 
 class Detachable(Protocol):
@@ -45,6 +46,21 @@ async def run_detachable(policy: Disconnect, exchange: Detachable, work: Callabl
         detached.leave(policy.grace if policy.then == "detach" else math.inf)
         raise
     detached.failure.raise_if_any()
+
+
+async def run_once(
+    services: Services,
+    exchange: Exchange,
+    body: bytes,
+    work: Callable[[], Awaitable[None]],
+    policy: Disconnect | None = None,
+) -> None:
+    """Do the work of a request, once for its Idempotency-Key, also if its client leaves where the policy says so."""
+    policy = policy or services.settings.disconnect
+    if policy.then == "cancel":
+        await services.state.idempotency.once(exchange, body, work)
+    else:
+        await run_detachable(policy, exchange, lambda: services.state.idempotency.once(exchange, body, work))
 
 
 class _Detached:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from functools import partial
 
 import anyio
 
@@ -25,7 +24,7 @@ async def create(services: Services, exchange: Exchange) -> None:
     """Run an embed function and answer with its vectors."""
     check_content_type(exchange.request)
     body = await read_body(exchange.request, services.settings.limits, services.settings.deadlines)
-    parsed = await parse_body(body, partial(parse_embedding, body))
+    parsed = await parse_body(body, parse_embedding, body)
     await services.check_rate(exchange)
     name, embedder = services.models.embedder(parsed.model, exchange.principal)
     check_taken(parsed.asked, embedder.takes)
@@ -75,7 +74,7 @@ class EmbeddingRun:
         self._task: Task = spawn(self._run, "embed function", released)
 
     async def vectors(self, seconds: float) -> list[Vector]:
-        """What the function returned. Raises what it failed with, and DeadlineExceeded after so many seconds."""
+        """The function's vectors. Raises its failure, and DeadlineExceeded after so many seconds."""
         with anyio.move_on_after(seconds):
             await self._settled.wait()
         if self._error is not None:

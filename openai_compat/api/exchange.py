@@ -14,7 +14,7 @@ from ..aio.timers import WriteTimeout
 from ..backend import Principal
 from ..errors import OpenAICompatError
 from ..http import ClientDisconnected, ClientTooSlow, HttpRequest, ResponseBody, ResponseStart, Send, encode_headers
-from ..wire.errors import error_body, error_frame, error_headers
+from .answer_form import OPENAI_ERRORS, SSE, ErrorForm
 
 JSON = ("Content-Type", "application/json")
 
@@ -63,6 +63,7 @@ class Exchange:
         note: a word for the access log about how it ended.
         on_begun: who is told, once an agent is started or has been before.
         recording: a copy of the answer, if one was asked for.
+        errors, framing: of the API that the request is for, once that is known.
         scope: what is cancelled when the client does not read: the whole work on the request.
     """
 
@@ -80,9 +81,11 @@ class Exchange:
         self.on_begun: Callable[[], object] | None = None
         self.recording: RecordedAnswer | None = None
         self.headers: list[tuple[str, str]] = [("X-Request-Id", request_id)]
+        self.errors: ErrorForm = OPENAI_ERRORS
+        self.framing = SSE
         self.about: list[tuple[str, str]] = []
         self.scope = anyio.CancelScope()
-        self._fuse = WriteTimeout(self.scope)
+        self._write_timeout = WriteTimeout(self.scope)
         self._detachable = False
         self._gone = False
         self._send = send
@@ -96,7 +99,7 @@ class Exchange:
 
     @property
     def agent_started(self) -> bool:
-        """Whether an agent was run for it, so that it must not be run again in secret."""
+        """True once an agent was started, so that the request must not be run again silently."""
         return self._agent_started
 
     @agent_started.setter
@@ -111,7 +114,7 @@ class Exchange:
 
     def close(self) -> None:
         """The exchange is over."""
-        self._fuse.close()
+        self._write_timeout.close()
 
     def record(self, limit: int) -> None:
         """Keep a copy of the answer, up to `limit` bytes of body."""
@@ -144,23 +147,25 @@ class Exchange:
         self.note = error.code or error.type
         self.failed = self.agent_started and error.should_retry is not True
 
-    async def fail(self, error: OpenAICompatError) -> None:
+    async def fail(self, error: OpenAICompatError, closing: bytes = b"") -> None:
         """Answer with an error, or end a stream that has begun with it: no finish_reason, no end mark.
+
+        `closing` comes before it in a stream, for APIs in which what is open has to be closed first.
 
         Raises ClientTooSlow if neither is possible, since another answer is half sent.
         """
         self.has_failed(error)
         let_go(error)
         if not self.status:
-            await self.answer(error.status, error_body(error), *error_headers(error))
+            await self.answer(error.status, self.errors.body(error), *self.errors.headers(error))
         elif self.streaming:
-            await self.end(error_frame(error))
+            await self.end(closing + self.errors.frame(error))
         else:
             raise ClientTooSlow from error
 
     async def start_stream(self) -> None:
-        """Send the head of a stream of server-sent events."""
-        headers = [("Content-Type", "text/event-stream; charset=utf-8"), ("Cache-Control", "no-cache, no-store")]
+        """Send the head of a stream."""
+        headers = [("Content-Type", self.framing.content_type), ("Cache-Control", "no-cache, no-store")]
         await self._start(200, [*headers, ("X-Accel-Buffering", "no")])
         self.streaming = True
 
@@ -193,11 +198,11 @@ class Exchange:
         if self._detachable:
             await self._try_to_deliver(message)
             return
-        self._fuse.light(self._write_deadline)
+        self._write_timeout.start(self._write_deadline)
         try:
             await self._send(message)
         finally:
-            self._fuse.put_out()
+            self._write_timeout.stop()
 
     async def _try_to_deliver(self, message: ResponseStart | ResponseBody) -> None:
         """Where the work goes on in any case, a client that cannot be written to has left."""

@@ -59,7 +59,7 @@ async def list_files(services: Services, exchange: Exchange) -> None:
 
 
 async def retrieve(services: Services, exchange: Exchange, identifier: str) -> None:
-    """What is known of a file. Raises NotFound."""
+    """A file's metadata. Raises NotFound."""
     file = await services.state.store.get_file(Key(exchange.principal.id, identifier))
     if file is None:
         raise _unknown()

@@ -157,7 +157,7 @@ async def cancel(services: Services, key: Key) -> StoredResponse:
 
 
 async def _outcome(services: Services, key: Key) -> StoredResponse:
-    """What a cancelled response came to; one whose process does not answer is taken from it."""
+    """The outcome of a cancelled response. A response whose process does not answer is taken over."""
     found = await find(services, key)
     with anyio.move_on_after(CANCELLED_WITHIN):
         while found.running:

@@ -10,7 +10,6 @@ import hashlib
 import json
 import secrets
 from collections.abc import Awaitable, Callable, Iterable
-from functools import partial
 
 import anyio
 
@@ -22,7 +21,6 @@ from ..state.degraded import give_back
 from ..state.leases import Leases
 from ..state.recent_failures import MOST_BYTES, RecentFailures
 from ..stores.port import Key, Replay, Store
-from ..wire.errors import error_body, error_headers
 from .exchange import Exchange, whole_headers
 
 MAX_KEY = 255
@@ -69,7 +67,7 @@ class Idempotency:
             else:
                 await self._once(exchange, body, run)
             return
-        await _begun_in_time(exchange, self._patience, partial(self._once, exchange, body, run))
+        await _begun_in_time(exchange, self._patience, lambda: self._once(exchange, body, run))
 
     async def _once(self, exchange: Exchange, body: bytes, run: Callable[[], Awaitable[None]]) -> None:
         request = exchange.request
@@ -84,7 +82,7 @@ class Idempotency:
             replay = await self._claim(exchange, key, digest, token)
         except BaseException:
             # a cancellation may have met the store after it had claimed
-            await give_back(partial(self._store.settle, key, token, None), "idempotency key given back")
+            await give_back(lambda: self._store.settle(key, token, None), "idempotency key given back")
             raise
         if replay is not None:
             await exchange.repeat(replay.status, replay.headers, replay.body, REPLAYED)
@@ -102,12 +100,12 @@ class Idempotency:
             await exchange.repeat(replay.status, replay.headers, replay.body, REPLAYED)
             return
         exchange.record(MOST_BYTES)
-        exchange.on_failed = partial(self._keep_failure, key)
+        exchange.on_failed = lambda failed: self._keep_failure(key, failed)
         await _run_and_tell(exchange, run)
 
     def _keep_failure(self, key: Key, exchange: Exchange) -> None:
         if self._failures is not None:
-            self._failures.keep(key, _recorded(exchange) or _unrepeatable())
+            self._failures.keep(key, _recorded(exchange) or _unrepeatable(exchange))
 
     def _digest(self, request: HttpRequest, body: bytes) -> str:
         """A hash of all that decides about the answer."""
@@ -142,8 +140,8 @@ class Idempotency:
             await _run_and_tell(exchange, run)
         finally:
             self._leases.drop(token)
-            replay = (_recorded(exchange) or _unrepeatable()) if exchange.agent_started else None
-            await give_back(partial(self._settle, key, token, replay), "idempotency key settled")
+            replay = (_recorded(exchange) or _unrepeatable(exchange)) if exchange.agent_started else None
+            await give_back(lambda: self._settle(key, token, replay), "idempotency key settled")
 
     async def _settle(self, key: Key, token: str, replay: Replay | None) -> None:
         try:
@@ -231,7 +229,7 @@ def _nothing(error: OpenAICompatError) -> None:
     pass
 
 
-def _unrepeatable() -> Replay:
+def _unrepeatable(exchange: Exchange) -> Replay:
     error = _unknown()
-    body = error_body(error)
-    return Replay(409, (*whole_headers(body), *error_headers(error)), body)
+    body = exchange.errors.body(error)
+    return Replay(409, (*whole_headers(body), *exchange.errors.headers(error)), body)

@@ -87,7 +87,7 @@ ANSWERS: Mapping[str, Any] = {
     "ChatCompletion": ChatCompletion,
     "ChatCompletionChunk": ChatCompletionChunk,
     "CompactedResponse": CompactedResponse,
-    "Completion": TextCompletion,
+    "TextCompletion": TextCompletion,
     "CompletionPage": CompletionPage,
     "ConversationObject": ConversationObject,
     "Deleted": Deleted,

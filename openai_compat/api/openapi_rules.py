@@ -1,4 +1,4 @@
-"""What the server checks beside the types, as JSON Schema: conditions between fields, and bounds of this server.
+"""Checks beyond the types, as JSON Schema: conditions between fields, and limits of this server.
 
 Only keywords are used that generators of clients pass over (`dependentSchemas`, `if`, `not`): the types stay plain.
 """

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 
 from ..agents.error_mapping import to_public_error
-from ..backend import AgentBackend, AgentRequest
+from ..backend import AgentBackend, AgentRequest, SupportsToolNames
 from ..errors import InvalidRequest
 
 LONGEST_QUOTED = 64
@@ -28,13 +28,12 @@ async def check_names(
 
 
 async def _own(backend: AgentBackend, request: AgentRequest) -> frozenset[str]:
-    """What the agent declares, and what its `tool_names(request)` knows, if it has that."""
+    """The tool names that the agent declares, and those of its `tool_names(request)`, if it has that."""
     declared = backend.capabilities.own_tools
-    ask = getattr(backend, "tool_names", None)
-    if ask is None:
+    if not isinstance(backend, SupportsToolNames):
         return declared
     try:
-        named = ask(request)
+        named = backend.tool_names(request)
         return declared | frozenset(await named if inspect.isawaitable(named) else named)
     except Exception as error:
         raise to_public_error(error) from error

@@ -21,7 +21,7 @@ class PageQuery:
 
 
 def page_query(query: str, default_order: Order, *, page: int = 20, most: int = 100) -> PageQuery:
-    """What a query string asks for; `page` objects unless it says how many, and never more than `most`.
+    """The page that a query string asks for; `page` objects unless it says how many, and never more than `most`.
 
     Raises InvalidRequest.
     """

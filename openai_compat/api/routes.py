@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -14,12 +14,12 @@ from .chat import endpoint as chat
 from .chat import kept_conversations as conversations
 from .chat import legacy_endpoint as completions
 from .chat import stored_completions as stored
-from .chat_rest.routes import ROUTES as CHAT_API
+from .chat_rest.routes import ROUTES as CHAT_REST
 from .openapi import FORM, asked, json
 from .responses import compact as compaction
 from .responses import endpoint as responses
 from .responses.websocket import connection as responses_socket
-from .routing import Operation, Route, Routes
+from .routing import Api, Operation, Route, Routes
 
 LIST: Mapping[str, Any] = {
     "after": {"type": "string"},
@@ -108,7 +108,7 @@ V1 = (
                 completions.create,
                 "createCompletion",
                 "Ask with a bare prompt",
-                asked("Completion", "Completion"),
+                asked("TextCompletion", "TextCompletion"),
                 body=json("CompletionRequest"),
             )
         },
@@ -295,26 +295,37 @@ OWN = (
 
 
 @functools.cache
-def table(bare_paths: bool) -> Sequence[Route]:
-    """The routes of OpenAI's API, below `/v1` and where Azure's clients look for it, and those of the server itself."""
+def openai(bare_paths: bool) -> Api:
+    """OpenAI's API, below `/v1` and where Azure's clients look for it."""
     prefixes = ("/openai/v1", "/openai", *([""] if bare_paths else []))
-    api = [_below("/v1", route, prefixes) for route in (*V1, *DEPLOYMENTS)]
-    return (*api, *OWN)
+    return Api(name="openai", routes=[_below("/v1", route, prefixes) for route in (*V1, *DEPLOYMENTS)])
 
 
 def _below(prefix: str, route: Route, others: Iterable[str]) -> Route:
     return replace(route, path=prefix + route.path, aliases=tuple([other + route.path for other in others]))
 
 
+def _chat_rest(settings: ChatRest) -> Api:
+    by_cookie = bool(settings.cookie)
+    routes = [replace(_below(settings.prefix, route, ()), cookie=by_cookie) for route in CHAT_REST]
+    return Api(name="chat rest", routes=routes)
+
+
 def routes(
-    *, bare_paths: bool, public: Container[str | None], api: ChatRest | None, sockets: Iterable[Route], needs_key: bool
+    *,
+    bare_paths: bool,
+    public: Container[str | None],
+    chat_rest: ChatRest | None,
+    apis: Iterable[Api],
+    sockets: Iterable[Route],
+    needs_key: bool,
 ) -> Routes:
     """All routes of a server with these settings, and the document that describes them. Raises ValueError."""
-    served = [replace(route, open=route.open or route.group in public) for route in table(bare_paths)]
-    if api is not None:
-        by_cookie = bool(api.cookie)
-        served += [replace(_below(api.prefix, route, ()), cookie=by_cookie) for route in CHAT_API]
-    served += sockets
-    document = functools.partial(openapi.document, served, needs_key)
+    served = [openai(bare_paths), *([] if chat_rest is None else [_chat_rest(chat_rest)]), *apis]
+    found = [
+        replace(route, api=api, open=route.open or route.group in public) for api in served for route in api.routes
+    ]
+    found += [*OWN, *sockets]
+    document = functools.partial(openapi.document, found, needs_key)
     description = Route("/openapi.json", {"GET": Operation(document)}, open=True, described=False)
-    return Routes([*served, description])
+    return Routes([*found, description])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from ..errors import MethodNotAllowed, NotFound, UpgradeRequired
+from ..http import HttpRequest
+from .answer_form import OPENAI_ERRORS, SSE, ErrorForm, Framing
 from .services import Services
 from .websocket import WebSocketConnection
 
@@ -60,6 +62,7 @@ class Route:
         cookie: whether a cookie may bring the key.
         query_key: whether the query of a WebSocket may bring it.
         described: whether `/openapi.json` has it.
+        api: the API that it is a part of; None for the server's own.
     """
 
     path: str
@@ -71,9 +74,10 @@ class Route:
     cookie: bool = False
     query_key: bool = False
     described: bool = True
+    api: Api | None = None
 
     def operation(self, method: str) -> Operation:
-        """What answers a method. Raises MethodNotAllowed, and UpgradeRequired where only a WebSocket is served."""
+        """The operation of a method. Raises MethodNotAllowed, and UpgradeRequired where only a WebSocket is served."""
         found = self.operations.get("GET" if method == "HEAD" else method)
         if found is not None:
             return found
@@ -81,6 +85,11 @@ class Route:
             raise UpgradeRequired("This path speaks WebSocket only.")
         allowed = ", ".join(self.methods)
         raise MethodNotAllowed(f"This path takes {allowed}.", headers={"Allow": allowed})
+
+    @property
+    def when(self) -> Callable[[HttpRequest], bool] | None:
+        """Which requests to its path are for it; None for all."""
+        return None if self.api is None else self.api.when
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -98,35 +107,82 @@ class Route:
         return self.path.replace(":path}", "}")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Api:
+    """An API that a server serves: its routes, and the form that errors, streams and keys have on them.
+
+    OpenAI's own API is one of these, the chat REST API is another; `Server(apis=[…])` takes more, from anywhere.
+
+    Attributes:
+        name: for people.
+        routes: with whole paths. A path that another API has too needs `when`.
+        errors: the form of errors on its routes: also of a wrong key, a wrong method, a full server, a repeated answer.
+        framing: of its streams.
+        prefix: paths below it that are served by nobody get this API's errors too; None claims no others.
+        key_headers: further headers that bring the key, in lower case. Two headers with different keys are refused.
+        when: which requests to a shared path are for this API.
+    """
+
+    name: str
+    routes: Sequence[Route]
+    errors: ErrorForm = OPENAI_ERRORS
+    framing: Framing = SSE
+    prefix: str | None = None
+    key_headers: tuple[str, ...] = ()
+    when: Callable[[HttpRequest], bool] | None = None
+
+
 class Routes:
-    """All routes of a server. Raises ValueError for two that have the same path."""
+    """All routes of a server.
+
+    Raises ValueError for two that have the same path, unless all but one of them say by `Api.when` which requests are
+    theirs.
+    """
 
     def __init__(self, routes: Iterable[Route]) -> None:
-        self._fixed: dict[str, Route] = {}
+        self._fixed: dict[str, list[Route]] = {}
         templates: dict[str, _Template] = {}
         for route in routes:
             for path in (route.path, *route.aliases):
-                if path in self._fixed or path in templates:
+                shared = (
+                    templates.setdefault(path, _Template(path)).routes
+                    if "{" in path
+                    else self._fixed.setdefault(path, [])
+                )
+                shared.append(route)
+                if len([one for one in shared if one.when is None]) > 1:
                     raise ValueError(f"two routes of the server have the path {path}")
-                if "{" in path:
-                    templates[path] = _Template(path, route)
-                else:
-                    self._fixed[path] = route
+        for shared in (*self._fixed.values(), *[template.routes for template in templates.values()]):
+            shared.sort(key=lambda route: route.when is None)  # those that choose their requests are asked first
         self._templates = sorted(templates.values(), key=lambda template: -template.fixed)
+        apis = {route.api.prefix: route.api for found in self.all() if (route := found).api is not None}
+        self._prefixes = [(prefix, api) for prefix, api in apis.items() if prefix is not None]
 
-    def find(self, path: str) -> tuple[Route | None, tuple[str, ...]]:
-        """The route of a path, with or without slashes at its end, and the values of its parameters."""
-        route = self._fixed.get(path)
-        if route is None and path.endswith("/"):
+    def all(self) -> Iterator[Route]:
+        """Each route, once for each of its paths."""
+        for shared in (*self._fixed.values(), *[template.routes for template in self._templates]):
+            yield from shared
+
+    def find(self, path: str, request: HttpRequest | None = None) -> tuple[Route | None, tuple[str, ...]]:
+        """The route of a path, with or without slashes at its end, and the values of its parameters.
+
+        `request` decides where several APIs have the path; without one, the API that takes all requests does.
+        """
+        shared = self._fixed.get(path)
+        if shared is None and path.endswith("/"):
             path = path.rstrip("/")
-            route = self._fixed.get(path)
-        if route is not None:
-            return route, ()
+            shared = self._fixed.get(path)
+        if shared is not None:
+            return _meant(shared, request), ()
         for template in self._templates:
             values = template.match(path)
             if values is not None:
-                return template.route, values
+                return _meant(template.routes, request), values
         return None, ()
+
+    def api_below(self, path: str) -> Api | None:
+        """The API that claims a path which nobody serves."""
+        return next((api for prefix, api in self._prefixes if path.startswith(f"{prefix}/")), None)
 
     def unknown(self, path: str, root: str) -> NotFound:
         """The error for a path that is not served, which guesses at what the client's base URL lacks."""
@@ -141,13 +197,20 @@ class Routes:
         return NotFound(f"{shown or '/'} is not served here. {hint}", code="unknown_url")
 
 
+def _meant(shared: Sequence[Route], request: HttpRequest | None) -> Route | None:
+    for route in shared:
+        if route.when is None or (request is not None and route.when(request)):
+            return route
+    return None
+
+
 class _Template:
     """A path with parameters. The more of it is fixed, the earlier it is asked."""
 
-    def __init__(self, path: str, route: Route) -> None:
+    def __init__(self, path: str) -> None:
         first, *rest = path.split("{")
         pieces = [piece.partition("}") for piece in rest]
-        self.route = route
+        self.routes: list[Route] = []
         self._slashes = [name.endswith(":path") for name, _, _ in pieces]
         self._first = first
         self._between = [text for _, _, text in pieces[:-1]]

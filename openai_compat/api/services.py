@@ -1,4 +1,4 @@
-"""What endpoints need of their server, in four parts: settings, models, state, and what runs now."""
+"""The services of a server that endpoints use, in four parts: settings, models, state, and live."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class Settings:
         return Caller(principal, {name: value for name, value in pairs if name in self.agent_headers})
 
     async def busy_text(self, request: AgentRequest) -> str:
-        """What an assistant message says when there is no slot left."""
+        """The text of the assistant message that is sent when no slot is free."""
         if self.busy is None or isinstance(self.busy, str):
             return self.busy or ""
         text = self.busy(request)
@@ -109,7 +109,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Models:
-    """What can be asked for as a model.
+    """The models that requests can name.
 
     Attributes:
         agents: the backends by model name, in the order they are listed.
@@ -176,7 +176,7 @@ class Models:
         return next(iter(preferred if provider is not None else [*preferred, *allowed]), None)
 
     def embedder(self, model: str, principal: Principal) -> tuple[str, Embedder]:
-        """What makes embeddings for `model`, and its own name.
+        """The embedder for `model`, and its own name.
 
         Raises NotFound (404 `model_not_found`), or InvalidRequest for an agent that makes none.
         """
@@ -196,7 +196,7 @@ class Models:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """What outlives a request.
+    """The parts of a server that outlive a request.
 
     Attributes:
         locks: locks conversations, also where none are kept for chat.
@@ -222,7 +222,7 @@ class State:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Live:
-    """What runs now.
+    """The parts of a server that hold what is running.
 
     Attributes:
         runner: runs turns; every API does it with this.
@@ -240,7 +240,7 @@ class Live:
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What endpoints need of their server. Nothing in it belongs to a request."""
+    """The services of one server. Nothing in it belongs to a request."""
 
     settings: Settings
     models: Models

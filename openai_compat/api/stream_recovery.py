@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
-from functools import partial
 
 from ..errors import AgentError, InvalidRequest, NotFound, OpenAICompatError
 from ..state.degraded import give_back
@@ -40,8 +39,8 @@ async def recoverable_stream(
     except BaseException as error:
         known = error if isinstance(error, OpenAICompatError) else AgentError("The turn was stopped.")
         status: ResponseStatus = "failed" if known is error else "cancelled"
-        end = partial(_end, services, key, token, status=status, frame=failed(known))
-        await give_back(partial(end, writer), "chat stream ended")
+        frame = failed(known)
+        await give_back(lambda: _end(services, key, token, writer, status=status, frame=frame), "chat stream ended")
         raise
     finally:
         if draft is None:

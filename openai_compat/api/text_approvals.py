@@ -35,7 +35,7 @@ NO = frozenset({"no", "n", "deny", "reject"})
 
 
 class ApprovalPrompts:
-    """What one turn asks: shown to the client, and kept with the turn."""
+    """The approvals that one turn asks for: shown to the client, and kept with the turn."""
 
     def __init__(self, *, by_tool: bool) -> None:
         self._by_tool = by_tool
@@ -55,7 +55,9 @@ class ApprovalPrompts:
         return [item for call in calls for item in _call(self._ids[call.call_id], call)]
 
     def kept(self, turn: str, bound: Binding, request: Mapping[str, Any] | None = None) -> tuple[Approval, ...]:
-        """What is to be stored of them."""
+        """The approvals as they are stored."""
+        if not self._calls:
+            return ()
         return approval_records(self._calls, self._state, turn, bound, now(), request=request)
 
 
@@ -69,7 +71,7 @@ def _call(identifier: str, call: PendingCall) -> Sequence[Item]:
 
 
 def has_approval_tool(request: AgentRequest) -> bool:
-    """Whether the client has a tool for being asked."""
+    """True if the client offers a tool through which it is asked."""
     return any([tool.name == TOOL for tool in request.tools])
 
 
@@ -118,7 +120,7 @@ def _check_shown(messages: Sequence[Message], approval: Approval) -> None:
 
 
 def _squeezed(text: str) -> str:
-    """What is left of a text however a client has wrapped it, or made of what no wire can carry."""
+    """The text without spaces and unprintable characters: clients wrap lines, and replace what no wire can carry."""
     return "".join([character for character in text if character.isprintable() and character not in " \ufffd"])
 
 

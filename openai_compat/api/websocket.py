@@ -13,7 +13,7 @@ from ..backend import Principal
 from ..errors import OpenAICompatError
 from ..http import Channel, Frame, HttpRequest, encode_headers
 from ..policies.auth import Auth
-from ..wire.errors import error_body, error_headers
+from .answer_form import OPENAI_ERRORS, ErrorForm
 from .exchange import NOBODY, whole_headers
 
 NORMAL, GOING_AWAY, POLICY, TOO_BIG, INTERNAL, RESTART = 1000, 1001, 1008, 1009, 1011, 1012
@@ -28,6 +28,7 @@ class WebSocketConnection:
         request_id: the `x-request-id` of the answer.
         principal: who has connected, as far as is known.
         status: the status that was sent, 0 before; 101 once it is accepted.
+        errors: the form of errors of the API that it is for.
         note: a word for the access log about how it ended.
         closed: True once it was closed by us.
         draining: set when the server shuts down: endpoints close the connection as soon as nothing runs on it.
@@ -42,12 +43,13 @@ class WebSocketConnection:
         self.principal = NOBODY
         self.status = 0
         self.note = ""
+        self.errors: ErrorForm = OPENAI_ERRORS
         self.closed = False
         self.draining = anyio.Event()
         self.scope = anyio.CancelScope()
         self._auth = auth
         self._channel = channel
-        self._fuse = WriteTimeout(self.scope)
+        self._write_timeout = WriteTimeout(self.scope)
         self._write_deadline = write_deadline
         self._one_at_a_time = anyio.Lock(fast_acquire=True)
         self._began = time.monotonic()
@@ -74,8 +76,8 @@ class WebSocketConnection:
             await self.close(INTERNAL, self.note)
             return
         self.status = error.status
-        body = error_body(error)
-        headers = [("X-Request-Id", self.request_id), *whole_headers(body), *error_headers(error)]
+        body = self.errors.body(error)
+        headers = [("X-Request-Id", self.request_id), *whole_headers(body), *self.errors.headers(error)]
         await self._channel.refuse(error.status, encode_headers(headers), body)
 
     async def receive(self) -> Frame:
@@ -89,10 +91,10 @@ class WebSocketConnection:
                 for frame in frames:
                     if self.closed:
                         return
-                    self._fuse.light(self._write_deadline)
+                    self._write_timeout.start(self._write_deadline)
                     await self._channel.send(frame)
             finally:
-                self._fuse.put_out()
+                self._write_timeout.stop()
 
     async def close(self, code: int, reason: str = "") -> None:
         """Close it. What is sent afterwards is dropped."""
@@ -100,15 +102,15 @@ class WebSocketConnection:
             if self.closed:
                 return
             self.closed = True
-            self._fuse.light(self._write_deadline)
+            self._write_timeout.start(self._write_deadline)
             try:
                 await self._channel.close(code, reason)
             finally:
-                self._fuse.put_out()
+                self._write_timeout.stop()
 
     def end(self) -> None:
         """The connection is over."""
-        self._fuse.close()
+        self._write_timeout.close()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Where a backend has its SDK client from: a ready one, or one that it makes for each event loop."""
+"""Sources of a backend's SDK client: a ready one, or one made for each event loop."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from anyio.lowlevel import RunVar
 
 
 class Closable(Protocol):
-    """What the SDKs' asynchronous clients have in common."""
+    """The part of the SDKs' asynchronous clients that is used here."""
 
     async def close(self) -> None:
         """Close its connections."""

@@ -9,8 +9,10 @@ from typing import Any
 import anyio
 
 from ..agents.adapt import as_backend, close
-from ..backend import AgentBackend, AgentRequest, Capabilities, RunContext
+from ..backend import AgentBackend, AgentRequest, Capabilities, RunContext, SupportsCancel
 from ..events import AgentEvent
+
+__all__ = ("PooledBackend", "pooled")
 
 
 def pooled(factory: Callable[[], Any], *, idle: int = 4, capabilities: Capabilities | None = None) -> PooledBackend:
@@ -46,6 +48,7 @@ class PooledBackend:
     async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
         """Lend an agent to this turn, and yield what it says."""
         agent = await self._take()
+        # By context, since `request_cancel` knows nothing else of the turn.
         self._lent[context] = agent
         kept = False
         try:
@@ -55,6 +58,7 @@ class PooledBackend:
                     yield item
             finally:
                 await close(items)
+            # An agent that was stopped half-way may hold half a conversation: it is closed instead.
             kept = not context.cancelled and self._keep(agent)
         finally:
             del self._lent[context]
@@ -63,10 +67,9 @@ class PooledBackend:
 
     def request_cancel(self, context: RunContext) -> None:
         """Tell the agent that runs this turn to stop, if it has a way of its own to do so."""
-        agent = self._lent.get(context)
-        ask = getattr(agent and agent.backend, "request_cancel", None)
-        if ask is not None:
-            ask(context)
+        lent = self._lent.get(context)
+        if lent is not None and isinstance(lent.backend, SupportsCancel):
+            lent.backend.request_cancel(context)
 
     async def aclose(self) -> None:
         """Close the agents that are idle. Those that run are closed when their turns end."""
@@ -99,6 +102,7 @@ class _Pooled:
         if end is None:
             return
         try:
+            # The turn may be cancelled already; a browser or a process left open would be nobody's.
             with anyio.CancelScope(shield=True):
                 result = end()
                 if inspect.isawaitable(result):

@@ -1,8 +1,8 @@
-"""What the API of the model refuses of what the client has sent: the client's own mistake, told by its parameter."""
+"""Finds the request's parameter that the model's API refuses: a 400 for the client, not a failure of the agent."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from ..backend import Sampling
 from ..errors import InvalidRequest
@@ -39,11 +39,8 @@ def refusal_of(error: Exception, sampling: Sampling) -> InvalidRequest | None:
     named = getattr(error, "param", None)
     text = str(error)
     for name in sent_numbers(sampling):
-        if name == named or any([quoted in text for quoted in _quoted(name)]):
+        # OpenAI and its like quote the name; Anthropic writes it bare, or with backticks
+        quoted = (f"`{name}`", f"'{name}'", f'"{name}"', f"{name}:", f"{name} ")
+        if name == named or any([form in text for form in quoted]):
             return unsupported(name)
     return None
-
-
-def _quoted(name: str) -> Iterator[str]:
-    """How APIs write the name of a parameter: OpenAI's and its like in quotes, Anthropic's bare or with backticks."""
-    yield from (f"`{name}`", f"'{name}'", f'"{name}"', f"{name}:", f"{name} ")

@@ -114,6 +114,7 @@ class BearerAuth:
     async def principal(self, request: HttpRequest) -> Principal:
         """Who sends `request`. Raises Unauthorized, or Unavailable where there is no key at all."""
         known = await self._known()
+        # Fail closed: a source that lost its keys must not open the server.
         if not known:
             text = "This server is disabled: no API key is configured."
             raise Unavailable(text, code="chat_endpoint_disabled", should_retry=False)
@@ -121,6 +122,7 @@ class BearerAuth:
         found: Principal | None = None
         for key, principal in known:  # every key, always: no early exit to time
             if hmac.compare_digest(sent, key):
+                # Twelve digits of a hash: the name is logged, and must not tell the key.
                 found = principal or Principal("key-" + sha256(key).hexdigest()[:12])
         if found is None:
             raise Unauthorized("Missing or invalid API key. Send it as 'Authorization: Bearer KEY'.")
@@ -155,14 +157,25 @@ def with_key_of_query(request: HttpRequest) -> HttpRequest:
         return request
     keys = [value for name, value in fields if name == "api_key"]
     rest = urlencode([(name, value) for name, value in fields if name != "api_key"])
+    # A header wins, and of two keys none counts: which one was meant is anybody's guess.
     if len(keys) != 1 or has_key(request):
         return replace(request, query=rest)
     header = (b"authorization", b"Bearer " + keys[0].encode("utf-8", "replace"))
     return replace(request, query=rest, headers=[*request.headers, header])
 
 
+def with_key_of_headers(request: HttpRequest, names: Iterable[str]) -> HttpRequest:
+    """The request with the keys in further headers where it usually is. Headers with different keys are none at all."""
+    found = [value for name in names for value in request.header_values(name.encode())]
+    if not found:
+        return request
+    return replace(
+        request, headers=[*request.headers, *[(AZURE, value.encode("latin-1")) for value in sorted(set(found))]]
+    )
+
+
 def has_key(request: HttpRequest) -> bool:
-    """Whether a header brings a key, right or wrong."""
+    """True if a header brings a key, right or wrong."""
     return request.header(b"authorization") is not None or request.header(AZURE) is not None
 
 

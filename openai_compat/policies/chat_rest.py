@@ -13,7 +13,7 @@ from .paths import check_path
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContextQuery:
-    """What a client asks to be told to the agent beside its messages: ids that mean something to you."""
+    """Ids that a client wants the agent to know beside its messages."""
 
     principal: Principal
     preset_id: str | None = None

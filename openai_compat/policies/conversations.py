@@ -10,6 +10,8 @@ from ..agents.setting_types import check_fields, check_strings
 from ..errors import InvalidRequest
 from ..http import HttpRequest
 
+__all__ = ("DEFAULT_SOURCES", "KNOWN_SOURCES", "Conversations")
+
 WhenBusy: TypeAlias = Literal["reject", "queue", "supersede"]
 
 DEFAULT_SOURCES = ("x-conversation-id", "x-openwebui-chat-id", "body:metadata.conversation_id")
@@ -52,16 +54,14 @@ class Conversations:
     def identify(self, request: HttpRequest, body: dict[str, Any]) -> str | None:
         """The id that a request carries. Raises InvalidRequest for one that is empty, too long or not printable."""
         for source in self.sources:
-            found = _at(body, source[5:]) if source.startswith("body:") else _header(request, source.lower())
+            if source.startswith("body:"):
+                found = _at(body, source[5:])
+            else:  # ASGI has headers as Latin-1; text beyond ASCII is UTF-8, as it is in paths and bodies
+                sent = request.header(source.lower().encode())
+                found = None if sent is None else sent.encode("latin-1").decode("utf-8", "replace")
             if found is not None:
                 return _checked(found, source)
         return None
-
-
-def _header(request: HttpRequest, name: str) -> str | None:
-    """A header's value; text beyond ASCII is UTF-8, as it is in paths and bodies."""
-    value = request.header(name.encode())
-    return None if value is None else value.encode("latin-1").decode("utf-8", "replace")
 
 
 def _at(body: dict[str, Any], path: str) -> Any:

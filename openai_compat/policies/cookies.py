@@ -49,6 +49,7 @@ class CookieKey:
 
     def _check_page(self, request: HttpRequest) -> None:
         check_origin(request, self._cors)
+        # Some requests of other sites' pages come without Origin; browsers tell by this header whose page it was.
         site = request.header(b"sec-fetch-site")
         if request.header(b"origin") is None and site is not None and site not in OWN_SITE:
             text = "Pages of other sites may not use this cookie."

@@ -34,14 +34,15 @@ class Cors:
                 raise ValueError(f"not an origin (scheme, host and port, without a path): {origin!r}")
 
     def allows(self, origin: str) -> bool:
-        """Whether pages from `origin` may call."""
+        """True if pages from `origin` may call."""
         if origin in self._origins:
             return True
+        # The pattern is the operator's, the text a stranger's: the length bounds what matching can cost.
         return len(origin) <= MAX_ORIGIN and self._regex is not None and self._regex.fullmatch(origin) is not None
 
     @property
     def exact(self) -> bool:
-        """Whether every origin is named, so that their pages may be trusted with cookies."""
+        """True if every origin is named, so that their pages may be trusted with cookies."""
         return self._regex is None
 
     def headers(
@@ -53,6 +54,7 @@ class Cors:
         """
         origin = request.header(b"origin")
         if origin is None or not self.allows(origin):
+            # Else a cache could give this answer to a page that is allowed.
             return [("Vary", "Origin")]
         return [
             ("Access-Control-Allow-Origin", origin),
@@ -62,7 +64,8 @@ class Cors:
         ]
 
     def preflight_headers(self, request: HttpRequest) -> list[tuple[str, str]]:
-        """What a preflight is told beside that: SDKs send many headers, so those that are asked for are allowed."""
+        """Extra headers of a preflight answer. SDKs send many headers, so those that are asked for are allowed."""
+        # A list would miss headers: OpenAI's SDKs alone send a dozen `x-stainless-…`, and more with each release.
         wanted = request.header(b"access-control-request-headers") or "authorization, content-type"
         return [
             ("Access-Control-Allow-Methods", METHODS),
@@ -72,7 +75,7 @@ class Cors:
 
 
 def is_preflight(request: HttpRequest) -> bool:
-    """Whether a browser asks if it may send another request (Fetch standard, CORS preflight)."""
+    """True if a browser asks to send another request (Fetch standard, CORS preflight)."""
     return (
         request.method == "OPTIONS"
         and request.header(b"origin") is not None
@@ -88,6 +91,7 @@ def check_origin(request: HttpRequest, cors: Cors | None) -> None:
     origin = request.header(b"origin")
     if origin is None or (cors is not None and cors.allows(origin)):
         return
+    # The server's own pages need no `cors`: their origin is the host that was called.
     if origin.partition("://")[2] != request.header(b"host"):
         text = "Pages from this Origin may not connect. A server allows those that its 'cors' names."
         raise Forbidden(text, code="origin_not_allowed")

@@ -1,4 +1,4 @@
-"""What becomes of a turn whose client has left."""
+"""Settings for turns whose client has disconnected."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..agents.setting_types import check_fields
 
 @dataclass(frozen=True, slots=True)
 class Disconnect:
-    """How a turn goes on without its client.
+    """Decides how a turn goes on without its client.
 
     Attributes:
         then: "cancel" stops the agent at once; "finish" lets it end, within the request deadline, so that its

@@ -19,6 +19,7 @@ def content_coding(request: HttpRequest) -> str:
     codings = [name for listing in listed if (name := listing.strip().removeprefix("x-")) not in ("", "identity")]
     if not codings:
         return "identity"
+    # Layers of compression multiply what a small body may grow to.
     if len(codings) > 1 or codings[0] not in ("gzip", "deflate"):
         text = f"A request body is compressed in one of these ways: {TAKEN}."
         raise UnsupportedMedia(text, headers={"Accept-Encoding": TAKEN})
@@ -34,7 +35,7 @@ class Opener:
         self._begun = False
 
     def open(self, piece: bytes) -> Iterator[bytes]:
-        """What is in the next piece, a bounded part at a time. Raises InvalidRequest."""
+        """Decompress the next piece, a bounded part at a time. Raises InvalidRequest."""
         if piece and not self._begun:
             self._begun = True
             if self._coding == "deflate" and piece[0] & 0x0F != zlib.DEFLATED:  # some send it without zlib's header
@@ -48,6 +49,7 @@ class Opener:
             if self._zlib.eof:
                 raise InvalidRequest(f"Something follows the end of the {self._coding} body.")
             try:
+                # Bounded, since a kilobyte may hold a megabyte: the reader counts each part against its limit.
                 opened = self._zlib.decompress(data, OUTPUT)
             except zlib.error:
                 raise InvalidRequest(f"The body is not valid {self._coding}.") from None

@@ -1,4 +1,4 @@
-"""What a request gets that is sent again after its agent has failed."""
+"""Settings for a request that is sent again after its agent has failed."""
 
 from __future__ import annotations
 

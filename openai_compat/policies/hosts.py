@@ -24,6 +24,7 @@ class Hosts:
         hosts = request.header_values(b"host")
         if "*" in self._names or not hosts:
             return
+        # DNS rebinding: a page may have its own name resolve to this machine, but cannot choose the Host.
         match = _HOST.fullmatch(hosts[0])
         if len(hosts) > 1 or match is None or match[1].lower() not in self._names:
             text = "This Host is not allowed. A server without an API key answers only to the names in its 'hosts'."

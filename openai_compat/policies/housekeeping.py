@@ -117,6 +117,7 @@ LOOKED_THROUGH = 100_000
 
 def task_of(http: HttpRequest, request: AgentRequest) -> Task | None:
     """Which chore this is, None if it is a request of a person."""
+    # Results of tools continue a turn of the agent: never a chore.
     if not request.messages or request.resume is not None:
         return None
     header = http.header(b"x-task")
@@ -127,6 +128,7 @@ def task_of(http: HttpRequest, request: AgentRequest) -> Task | None:
         task = _begins(first, _INSTRUCTED)
         if task is not None:
             return task
+    # A chore may also stand alone in a system message.
     if isinstance(last, UserMessage) or last is first:
         return _begins(last, _ASKED) or _by_template(last)
     return None
@@ -157,10 +159,11 @@ def _by_template(message: Message) -> Task | None:
 
 
 def cheap_answer(task: Task, request: AgentRequest) -> str:
-    """What the program can do with, made without any model: the user's own words, or nothing."""
+    """An answer that the program can use, made without a model: the user's own words, or nothing."""
     match task:
         case "title":
-            title = _title(_user_says(request)[0])
+            line = " ".join(_user_says(request)[0].strip().strip('"').split())
+            title = (line if len(line) <= TITLE_LENGTH else line[: TITLE_LENGTH - 1].rstrip() + "…") or "New chat"
             return json.dumps({"title": title}) if _wants_json(request) else title
         case "tags":
             return json.dumps({"tags": ["General"]})
@@ -181,15 +184,16 @@ def cheap_answer(task: Task, request: AgentRequest) -> str:
 
 
 def _wants_json(request: AgentRequest) -> bool:
-    """Whether the program reads JSON: Open WebUI always does, others say so."""
+    """True if the program reads JSON: Open WebUI always does, others say so."""
     first = request.messages[0]
     told = isinstance(first, SystemMessage) and "JSON" in first.text
     return told or request.response_format is not None or request.prompt.startswith("### Task:")
 
 
 def _user_says(request: AgentRequest) -> list[str]:
-    """What the user said, at least once, found where each program puts the conversation."""
+    """The user's words, at least one entry, found where each program puts the conversation."""
     text = request.prompt or request.messages[0].text
+    # The prompt is a stranger's and may be megabytes; a title needs its beginning or its end.
     if len(text) > 2 * LOOKED_THROUGH:
         text = f"{text[:LOOKED_THROUGH]}\n{text[-LOOKED_THROUGH:]}"
     said: list[list[str]] = []
@@ -209,11 +213,6 @@ def _without_opening(text: str) -> str:
     line, newline, rest = text.partition("\n")
     opening, _, words = line.rpartition(":")
     return (words + newline + rest).lstrip() if opening.lower().startswith(_BEFORE_WORDS) else text
-
-
-def _title(words: str) -> str:
-    line = " ".join(words.strip().strip('"').split())
-    return (line if len(line) <= TITLE_LENGTH else line[: TITLE_LENGTH - 1].rstrip() + "…") or "New chat"
 
 
 class Housekeeping:

@@ -1,4 +1,4 @@
-"""How much a request may ask for, and how long it may take."""
+"""Limits of a request's size, and deadlines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much of what a client says reaches the agent."""
+"""Which of a client's messages reach the agent."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..wire.presentation import ACTIVITY_MARK, without_activity
 
 @dataclass(frozen=True, slots=True)
 class MessagePolicy:
-    """What becomes of the client's messages.
+    """Decides which of the client's messages reach the agent.
 
     Attributes:
         history: "full" hands all of them on, "last_user" only the newest one from the user.
@@ -37,24 +37,25 @@ class MessagePolicy:
         messages: list[Message] = list(request.messages)
         for index, message in enumerate(messages):
             if isinstance(message, AssistantMessage) and _is_drawn_on(message):
-                messages[index] = _without_drawings(message)
+                # models would take for their own words what we, or Open WebUI, drew into them
+                parts = [TextPart(without_drawings(p.text)) if isinstance(p, TextPart) else p for p in message.parts]
+                messages[index] = replace(message, parts=tuple(parts))
         if self.system == "reject":
             _refuse_instructions(messages)
         if self.system == "ignore":
             messages = [message for message in messages if not isinstance(message, SystemMessage)]
         if self.history == "last_user":
-            messages = _last_user(messages)
-        if request.messages:  # items that are no messages are for agents that know them
-            self._expect_user(messages, "messages" if request.raw_items is None else "input")
+            users = [message for message in messages if isinstance(message, UserMessage)]
+            messages = [*[m for m in messages if isinstance(m, SystemMessage)], *users[-1:]]
+        missing = not messages or (self.user == "required" and not any(map(_user_says_something, reversed(messages))))
+        if missing and request.messages:  # items that are no messages are for agents that know them
+            where = "messages" if request.raw_items is None else "input"
+            raise InvalidRequest(f"No user message found in '{where}'.", param=where)
+        # Untouched requests keep their raw messages as the client sent them, unknown fields included.
         if len(messages) == len(request.messages) and all(map(is_, messages, request.messages)):
             return request
         raw = [chat_message(message) for message in messages]
         return replace(request, messages=tuple(messages), raw_messages=raw)
-
-    def _expect_user(self, messages: Sequence[Message], where: str) -> None:
-        """Raise InvalidRequest if nothing is left to be answered, or nothing from the user where that is required."""
-        if not messages or (self.user == "required" and not any(map(_user_says_something, reversed(messages)))):
-            raise InvalidRequest(f"No user message found in '{where}'.", param=where)
 
 
 def _refuse_instructions(messages: Sequence[Message]) -> None:
@@ -70,12 +71,6 @@ def _user_says_something(message: Message) -> bool:
     return any([not isinstance(part, TextPart) or part.text.strip() for part in message.parts])
 
 
-def _last_user(messages: Sequence[Message]) -> list[Message]:
-    """The newest message from the user, with the instructions that came with the conversation."""
-    users = [message for message in messages if isinstance(message, UserMessage)]
-    return [*[m for m in messages if isinstance(m, SystemMessage)], *users[-1:]]
-
-
 _BLOCK, _BLOCK_END = "<details", "</details>"
 _BLOCK_TYPES = ('type="tool_calls"', 'type="reasoning"', 'type="code_interpreter"')
 
@@ -85,12 +80,6 @@ def _is_drawn_on(message: AssistantMessage) -> bool:
         if isinstance(part, TextPart) and ("<details" in part.text or ACTIVITY_MARK in part.text):
             return True
     return False
-
-
-def _without_drawings(message: AssistantMessage) -> AssistantMessage:
-    """Its text without what we, or Open WebUI, drew into it: models would take it for their own words."""
-    parts = [TextPart(without_drawings(part.text)) if isinstance(part, TextPart) else part for part in message.parts]
-    return replace(message, parts=tuple(parts))
 
 
 def without_drawings(text: str) -> str:

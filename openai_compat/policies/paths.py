@@ -1,4 +1,4 @@
-"""Where something is served."""
+"""Paths as settings."""
 
 from __future__ import annotations
 

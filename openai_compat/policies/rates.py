@@ -1,4 +1,4 @@
-"""How many requests a caller may send, and how OpenAI's headers tell it."""
+"""Rate limits of callers, and OpenAI's headers for them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RATE_HEADERS = ("x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", 
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """How many requests that run an agent each API key's owner may send. Raises ValueError for less than none.
+    """Requests that each API key's owner may send to run an agent. Raises ValueError for a number below 0.
 
     Attributes:
         requests_per_minute: on average; they need not be whole.
@@ -45,7 +45,7 @@ class Rates:
         return math.ceil(self.requests_per_minute) if self.burst is None else self.burst
 
     def headers(self, remaining: int, wait: float) -> list[tuple[str, str]]:
-        """What an answer tells: requests at once, how many are left of them, and when there are all of them again.
+        """Headers of an answer: requests at once, those left, and the time until all are there again.
 
         `wait` is for how many seconds there is none left; 0 if there was one.
         """

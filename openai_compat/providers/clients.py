@@ -55,6 +55,7 @@ class Clients(Generic[Owner]):
             lent = here[owner] = _Lent(self._make(owner))
         lent.users += 1
         try:
+            # Clients of settings that were replaced go when the next turn comes: nothing else wakes up for them.
             await self._close_unused()
             yield lent.client
         finally:
@@ -73,10 +74,8 @@ class Clients(Generic[Owner]):
 
     async def _close_unused(self) -> None:
         here = self._here()
-        ended = [owner for owner, lent in here.items() if not lent.users and self._is_over(owner, lent)]
+        unused = [(owner, lent) for owner, lent in here.items() if not lent.users]
+        ended = [owner for owner, lent in unused if lent.stale or not self._is_current(owner)]
         for client in [here.pop(owner).client for owner in ended]:
             with anyio.move_on_after(CLOSING, shield=True), suppress(Exception):  # nobody needs it any more
                 await client.close()
-
-    def _is_over(self, owner: Owner, lent: _Lent) -> bool:
-        return lent.stale or not self._is_current(owner)

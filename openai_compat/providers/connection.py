@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -16,7 +15,7 @@ from ..errors import AgentError, OpenAICompatError
 from ..package import needs
 from .clients import Clients
 from .listing import model_names, models_url
-from .port import Health, Settings
+from .port import Health, ProviderSettings
 from .table import ProviderType
 
 if TYPE_CHECKING:
@@ -43,7 +42,9 @@ MESSAGES = {
 class ProviderConnection:
     """A provider with its settings, which stay as they are: other settings make another connection."""
 
-    def __init__(self, provider: ProviderType, settings: Settings, clients: Clients[ProviderConnection]) -> None:
+    def __init__(
+        self, provider: ProviderType, settings: ProviderSettings, clients: Clients[ProviderConnection]
+    ) -> None:
         self.provider = provider
         self.settings = settings
         self._clients = clients
@@ -57,7 +58,7 @@ class ProviderConnection:
 
     @property
     def url(self) -> str | None:
-        """Where it is: the URL of the settings, the environment's or the table's; None for the SDK's own."""
+        """The base URL: of the settings, the environment or the table; None for the SDK's own."""
         resource = self.settings.resource_name
         return (
             self.settings.base_url
@@ -79,41 +80,47 @@ class ProviderConnection:
 
     @property
     def usable(self) -> bool:
-        """Whether it is switched on and has what it needs."""
+        """True if it is switched on and has what it needs."""
         return self.missing is None
 
     def make_client(self) -> Any:
         """A client of its SDK. Raises ImportError if that is not installed."""
-        return self._client_class()()
+        return self._client_maker()()
 
-    def _client_class(self) -> Any:
-        """The SDK's class with its arguments. Retries are left out: whoever falls back must not wait for them."""
+    def _client_maker(self) -> Callable[[], Any]:
+        """Imports the SDK; returns what makes its client. Retries are off: whoever falls back must not wait for them."""
         key = self.key or "none"  # the SDK would take the one in OPENAI_API_KEY, which is for OpenAI alone
         if self.provider.sdk == "anthropic":
             with needs(f"the provider {self.provider.type}"):
                 from anthropic import AsyncAnthropic  # noqa: PLC0415  (nobody else's dependency)
 
-            return partial(AsyncAnthropic, api_key=key, base_url=self.url, max_retries=0)
+            return lambda: AsyncAnthropic(api_key=key, base_url=self.url, max_retries=0)
         with needs(f"the provider {self.provider.type}", "openai"):
             from openai import AsyncAzureOpenAI, AsyncOpenAI  # noqa: PLC0415
 
-        if self.provider.sdk == "azure":
-            made: Any = partial(
-                AsyncAzureOpenAI,
-                api_key=key,
-                azure_endpoint=self.url or "",
-                api_version=self.settings.api_version or os.environ.get("OPENAI_API_VERSION") or AZURE_API_VERSION,
-                max_retries=0,
-            )
-        else:
-            made = partial(AsyncOpenAI, api_key=key, base_url=self.url, max_retries=0)
-        return made if self.provider.type == "openai" else partial(_anonymous, made)
+        def make() -> AsyncOpenAI:
+            if self.provider.sdk == "azure":
+                version = self.settings.api_version or os.environ.get("OPENAI_API_VERSION") or AZURE_API_VERSION
+                endpoint = self.url or ""
+                client: AsyncOpenAI = AsyncAzureOpenAI(
+                    api_key=key, azure_endpoint=endpoint, api_version=version, max_retries=0
+                )
+            else:
+                client = AsyncOpenAI(api_key=key, base_url=self.url, max_retries=0)
+            if self.provider.type != "openai":
+                client.organization = client.project = None  # the environment's are OpenAI's, and not for strangers
+            return client
+
+        return make
 
     def backend(self, model: str | None, *, system: str = "", extra: Mapping[str, Any] | None = None) -> AgentBackend:
         """An agent of one of its models, to be run within `in_use`. Raises ImportError, AgentError."""
         chosen = self._model(model)
-        self._client_class()  # imported now, not by the first turn: that takes a second
-        client = partial(self._clients.here, self)
+        self._client_maker()  # imported now, not by the first turn: that takes a second
+
+        def client() -> Any:
+            return self._clients.here(self)
+
         if self.provider.sdk == "anthropic":
             from ..backends.anthropic import AnthropicBackend  # noqa: PLC0415  (needs its SDK)
 
@@ -168,9 +175,10 @@ class ProviderConnection:
             raise to_public_error(error) from error
 
     async def health(self, *, fresh: bool = False) -> Health:
-        """Whether it answers: by a real call, whose outcome counts for a while unless `fresh` is wanted."""
+        """Asks it for its models. The outcome counts for a while unless `fresh` is wanted."""
         if self.missing is not None:
             return Health(healthy=False, message=self.missing)
+        # A health page that is polled must not cost a call to each provider each time.
         if fresh or self._health is None or time.monotonic() - self._health[0] >= CHECKED_FOR:
             self._health = time.monotonic(), await self._checked()
         return self._health[1]
@@ -180,24 +188,14 @@ class ProviderConnection:
         try:
             self._models = began, await self._ask()
         except OpenAICompatError as error:
-            if self.provider.lists_models or not _is_unknown_path(error):
+            # a 404 from a provider that has no list is an answer too: it can only send it while it is there
+            answered = getattr(error.__cause__, "status_code", None) == 404
+            if self.provider.lists_models or not answered:
                 return Health(healthy=False, message=MESSAGES.get(error.code or "", "It did not answer as it should."))
         return Health(healthy=True, message="It answers.", latency_ms=int((time.monotonic() - began) * 1000))
 
 
 def not_configured(name: str) -> AgentError:
-    """What a client is told where a provider is not set up; why, only those may know who run the server."""
+    """The client's error for a provider that is not set up. The reason is only for those who run the server."""
     text = f"The model provider '{name}' is not set up."
     return AgentError(text, status=503, code="provider_not_configured")
-
-
-def _anonymous(make: Any) -> AsyncOpenAI:
-    """A client that does not tell strangers the organization and project of the environment, which are OpenAI's."""
-    client: AsyncOpenAI = make()
-    client.organization = client.project = None
-    return client
-
-
-def _is_unknown_path(error: OpenAICompatError) -> bool:
-    """Whether a provider that has no such list has said so, which it can only do while it is there."""
-    return getattr(error.__cause__, "status_code", None) == 404

@@ -5,12 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
-from typing import Any
 
 from ..agents.adapt import close
 from ..agents.error_mapping import to_public_error
-from ..backend import AgentBackend, AgentRequest, Capabilities, RunContext
-from ..errors import OpenAICompatError
+from ..backend import AgentBackend, AgentRequest, Capabilities, RunContext, SupportsCancel, SupportsClose
 from ..events import AgentEvent, Progress, UsageReported
 
 COOLDOWN = 60.0
@@ -57,46 +55,40 @@ class Fallback:
     async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
         """Ask them, one after another."""
         cooling = self.cooling
+        # Those that cool down come last, not never: if all others fail, one of them may be well again.
         names = [*[n for n in self._agents if n not in cooling], *[n for n in self._agents if n in cooling]]
         for name, following in zip(names, [*names[1:], None], strict=True):
             said = False
             items = self._agents[name].run(request, context)
             try:
                 async for item in items:
+                    # Text that is out cannot be taken back, so no other agent may begin anew. Usage and empty text
+                    # show nothing.
                     said = said or not (item == "" or isinstance(item, UsageReported))
                     yield item
                 self._failed.pop(name, None)
                 return
             except Exception as error:
                 reason = to_public_error(error)
-                if not _is_upstreams(reason):
+                if reason.code not in UPSTREAM and reason.status != 429:
                     raise
                 self._failed[name] = time.monotonic()
                 if said or following is None:
                     raise
-                yield _told(name, following, reason)
+                text = f"{name} cannot be used now; {following} takes over."
+                data = {"from": name, "to": following, "reason": reason.code}
+                yield Progress("fallback", following, text, done=True, data=data)
             finally:
                 await close(items)
 
     def request_cancel(self, context: RunContext) -> None:
         """Pass it on to all; only one of them runs."""
         for agent in self._agents.values():
-            ask: Any = getattr(agent, "request_cancel", None)
-            if ask is not None:
-                ask(context)
+            if isinstance(agent, SupportsCancel):
+                agent.request_cancel(context)
 
     async def aclose(self) -> None:
         """Close those that can be closed."""
         for agent in self._agents.values():
-            aclose: Any = getattr(agent, "aclose", None)
-            if aclose is not None:
-                await aclose()
-
-
-def _is_upstreams(error: OpenAICompatError) -> bool:
-    return error.code in UPSTREAM or error.status == 429
-
-
-def _told(name: str, following: str, reason: OpenAICompatError) -> Progress:
-    data = {"from": name, "to": following, "reason": reason.code}
-    return Progress("fallback", following, f"{name} cannot be used now; {following} takes over.", done=True, data=data)
+            if isinstance(agent, SupportsClose):
+                await agent.aclose()

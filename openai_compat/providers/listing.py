@@ -10,7 +10,7 @@ from ..errors import AgentError
 
 
 def models_url(client: Any, path: str) -> str:
-    """Where a client asks for the models; `path` is seen from its base URL."""
+    """The URL of the list of models; `path` is relative to the client's base URL."""
     return urljoin(str(client.base_url), path)
 
 

@@ -8,8 +8,8 @@ from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
-    """How a provider is reached. What is None comes from the table or the environment; the key is never shown.
+class ProviderSettings:
+    """Settings of a provider. What is None comes from the table or the environment; the key is never shown.
 
     Attributes:
         base_url: where its API is.
@@ -31,7 +31,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """Whether a provider answers, and how quickly."""
+    """The outcome of a provider's health check."""
 
     healthy: bool
     message: str
@@ -67,20 +67,20 @@ class ProviderControl(Protocol):
         """Choose the default provider."""
         ...
 
-    def settings(self, name: str) -> Settings:
+    def settings(self, name: str) -> ProviderSettings:
         """A provider's settings."""
         ...
 
-    def configure(self, name: str, settings: Settings) -> None:
+    def configure(self, name: str, settings: ProviderSettings) -> None:
         """Give a provider other settings; agents that use it see them with their next turn."""
         ...
 
     async def health(self, *, fresh: bool = False) -> Mapping[str, Health]:
-        """Whether the configured ones answer, asked all at once; what was found lately counts unless `fresh`."""
+        """Check the configured ones, all at once; a recent outcome counts unless `fresh`."""
         ...
 
     async def health_of(self, name: str, *, fresh: bool = False) -> Health:
-        """Whether one of them answers."""
+        """Check one of them."""
         ...
 
     async def models(self, name: str) -> Sequence[str]:

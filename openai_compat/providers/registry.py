@@ -14,7 +14,7 @@ from ..errors import NotFound, OpenAICompatError
 from ..events import AgentEvent
 from .clients import Clients
 from .connection import ProviderConnection, not_configured
-from .port import Health, Settings
+from .port import Health, ProviderSettings
 from .table import PROVIDERS
 
 
@@ -32,14 +32,18 @@ class Providers:
 
     def __init__(
         self,
-        settings: Mapping[str, Settings] | None = None,
+        settings: Mapping[str, ProviderSettings] | None = None,
         *,
         default: str | None = None,
         aliases: Mapping[str, str] | None = None,
     ) -> None:
-        self._clients: Clients[ProviderConnection] = Clients(ProviderConnection.make_client, self._is_current)
+        self._clients: Clients[ProviderConnection] = Clients(
+            ProviderConnection.make_client,
+            is_current=lambda connection: self._connections[connection.provider.type] is connection,
+        )
         self._connections = {
-            name: ProviderConnection(provider, Settings(), self._clients) for name, provider in PROVIDERS.items()
+            name: ProviderConnection(provider, ProviderSettings(), self._clients)
+            for name, provider in PROVIDERS.items()
         }
         for name, given in (settings or {}).items():
             self.configure(name, given)
@@ -47,9 +51,6 @@ class Providers:
         self._default: str | None = None
         if default is not None:
             self.set_default(default)
-
-    def _is_current(self, connection: ProviderConnection) -> bool:
-        return self._connections[connection.provider.type] is connection
 
     @property
     def default(self) -> str | None:
@@ -69,11 +70,12 @@ class Providers:
             raise NotFound(f"There is no provider '{name[:64]}'.", code="provider_not_found", param="provider")
         return found
 
-    def configure(self, name: str, settings: Settings) -> None:
+    def configure(self, name: str, settings: ProviderSettings) -> None:
         """Give a provider other settings; agents that use it see them with their next turn. Raises NotFound.
 
         Running turns keep the old ones, whose client is closed after them, when the provider is used next.
         """
+        # A new connection, not a changed one: turns that run keep the key and the URL they began with.
         self._connections[name] = ProviderConnection(self.connection(name).provider, settings, self._clients)
 
     @property
@@ -85,6 +87,7 @@ class Providers:
         """Provider and model of `provider/model`, an alias, or a model of the default provider. Raises AgentError."""
         model = self.aliases.get(model, model)
         name, slash, rest = model.partition("/")
+        # Only a known provider counts: models have slashes in their own names (`meta-llama/llama-3`).
         if slash and name in self._connections:
             return name, rest or None
         if model in self._connections:
@@ -93,7 +96,7 @@ class Providers:
             raise not_configured("default")
         return self.default, model
 
-    def settings(self, name: str) -> Settings:
+    def settings(self, name: str) -> ProviderSettings:
         """A provider's settings. Raises NotFound."""
         return self.connection(name).settings
 
@@ -110,11 +113,11 @@ class Providers:
         return await self.connection(name).models()
 
     async def health_of(self, name: str, *, fresh: bool = False) -> Health:
-        """Whether a provider answers. Raises NotFound."""
+        """Check a provider. Raises NotFound."""
         return await self.connection(name).health(fresh=fresh)
 
     async def health(self, *, fresh: bool = False) -> Mapping[str, Health]:
-        """Whether the providers that can be used answer, asked all at once."""
+        """Check the providers that can be used, all at once."""
         names, found = list(self.configured), dict[str, Health]()
 
         async def ask(name: str) -> None:
@@ -148,6 +151,7 @@ class ProviderModel:
             connection, backend = self._backend()
             return replace(backend.capabilities, security_modes=True, upstream=self._upstream(connection))
         except OpenAICompatError:
+            # Agents can be listed and asked while their provider is down; the turn then fails with a 503.
             return Capabilities(security_modes=True, upstream=self._upstream(None))
 
     def _upstream(self, connection: ProviderConnection | None) -> str | None:

@@ -19,11 +19,11 @@ agent = "mybots:agent"
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -32,6 +32,7 @@ from ..backend import AgentBackend
 from ..tools import AskLater, Bubblewrap, Toolbox, ToolLoop
 from ..wire.validation_wording import in_words
 from .fallback import Fallback
+from .port import ProviderSettings
 from .registry import Providers
 from .table import PROVIDERS
 from .team_tables import AgentTable, TeamTable
@@ -42,12 +43,10 @@ Import = Callable[[str], Any]
 Make = Callable[[Any], AgentBackend]
 """Makes a backend of an agent. Raises TypeError if it is none."""
 
-Made = TypeVar("Made")
-
 
 @dataclass(frozen=True, slots=True)
 class Team:
-    """What a file describes: agents by the names under which they are served, the default one first.
+    """The agents of a file by the names under which they are served, the default one first.
 
     `warnings` tell which models cannot be asked as things are.
     """
@@ -62,13 +61,15 @@ def load_team(path: str | Path, get: Import, make: Make = as_backend) -> Team:
 
     Raises ValueError, which says in a line what is wrong with the file, and where.
     """
-    return _at(f"{path}", lambda: _team(_read(Path(path)), get, make))
+    with _at(f"{path}"):
+        return _team(_read(Path(path)), get, make)
 
 
-def _at(key: str, done: Callable[[], Made]) -> Made:
-    """What `done` returns. What is wrong with it is told with the key where it stands."""
+@contextmanager
+def _at(key: str) -> Generator[None]:
+    """Tells what goes wrong inside with the key where it stands."""
     try:
-        return done()
+        yield
     except (ValueError, TypeError, RuntimeError, ImportError) as error:
         raise ValueError(f"{key}: {error}") from error
 
@@ -87,7 +88,7 @@ def _read(path: Path) -> TeamTable:
 
 
 def _first(error: ValidationError) -> str:
-    """What is wrong first, without the value: it could be a key that stands where its name should."""
+    """The first error, without the value: it could be a key that stands where its name should."""
     detail = error.errors(include_url=False, include_input=False)[0]
     key = ".".join(map(str, detail["loc"]))
     if detail["type"] != "extra_forbidden":
@@ -100,10 +101,10 @@ def _first(error: ValidationError) -> str:
 
 def _team(table: TeamTable, get: Import, make: Make) -> Team:
     providers = _providers(table)
-    agents = {
-        name: _at(f"agents.{name}", partial(_agent, each, table, providers, get, make))
-        for name, each in table.agents.items()
-    }
+    agents: dict[str, AgentBackend] = {}
+    for name, each in table.agents.items():
+        with _at(f"agents.{name}"):
+            agents[name] = _agent(each, table, providers, get, make)
     if table.default is not None:
         if table.default not in agents:
             raise ValueError(f"default: there is no agent '{table.default}'; there are: {', '.join(agents)}")
@@ -117,40 +118,50 @@ def _providers(table: TeamTable) -> Providers:
     for key, name in named.items():
         if name is not None and name not in PROVIDERS:
             raise ValueError(f"{key}: there is no provider '{name}'; there are: {', '.join(PROVIDERS)}")
-    settings = {name: _at(f"providers.{name}", each.settings) for name, each in table.providers.items()}
+    settings: dict[str, ProviderSettings] = {}
+    for name, each in table.providers.items():
+        with _at(f"providers.{name}"):
+            settings[name] = each.settings()
     return Providers(settings, default=table.default_provider, aliases=table.aliases)
 
 
 def _agent(given: AgentTable, table: TeamTable, providers: Providers, get: Import, make: Make) -> AgentBackend:
     if given.agent is not None:
-        path = given.agent
-        return _at("agent", lambda: make(get(path)))
+        with _at("agent"):
+            return make(get(given.agent))
     for place, model in enumerate(given.models):
-        _at(f"fallback.{place - 1}" if place else "model", partial(_check, model, table))
+        # a model without a provider would be asked of whichever is there: in a file that is a slip
+        known = model in table.aliases or model.partition("/")[0] in PROVIDERS
+        if not known and table.default_provider is None:
+            key = f"fallback.{place - 1}" if place else "model"
+            raise ValueError(f"{key}: whose model is '{model}'? Say provider/model, or set 'default_provider'")
     backends = {model: providers.backend(model, system=given.instructions) for model in given.models}
     agent = Fallback(backends, given.cooldown) if len(backends) > 1 else backends[given.models[0]]
     return _with_tools(agent, given, get) if given.tools or given.mcp else agent
 
 
-def _check(model: str, table: TeamTable) -> None:
-    """Models without a provider would be asked of whichever is there: in a file that is a slip."""
-    known = model in table.aliases or model.partition("/")[0] in PROVIDERS
-    if not known and table.default_provider is None:
-        raise ValueError(f"whose model is '{model}'? Say provider/model, or set 'default_provider'")
-
-
 def _with_tools(model: AgentBackend, given: AgentTable, get: Import) -> AgentBackend:
-    tools = [_at(f"tools.{place}", partial(get, path)) for place, path in enumerate(given.tools)]
-    servers = [_at(f"mcp.{name}", partial(each.server, name)) for name, each in given.mcp.items()]
-    folder = given.sandbox
+    tools: list[Any] = []
+    for place, path in enumerate(given.tools):
+        with _at(f"tools.{place}"):
+            tools.append(get(path))
+    for name, each in given.mcp.items():
+        with _at(f"mcp.{name}"):
+            tools.append(each.server(name))
+    with _at("tools"):
+        toolbox = Toolbox(tools)
+    sandbox = None
+    if given.sandbox is not None:
+        with _at("sandbox"):
+            sandbox = Bubblewrap(given.sandbox)
     return ToolLoop(
         model,
-        _at("tools", lambda: Toolbox([*tools, *servers])),
+        toolbox,
         roundtrips=given.roundtrips,
         budget=given.budget,
         security=given.security,
         approver=AskLater(),
-        sandbox=None if folder is None else _at("sandbox", lambda: Bubblewrap(folder)),
+        sandbox=sandbox,
     )
 
 

@@ -1,4 +1,4 @@
-"""What may stand in a team file: its tables and their keys."""
+"""The tables and keys of a team file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ..tools import MCPServer, SecurityMode
 from ..tools.modes import Danger
-from .port import Settings
+from .port import ProviderSettings
 from .table import PROVIDERS
 
 Name = Annotated[str, MinLen(1)]
@@ -31,10 +31,10 @@ class ProviderTable(_Table):
     api_version: Name | None = Field(None, description="Azure's")
     enabled: bool = Field(default=True, description="whether it is used at all")
 
-    def settings(self) -> Settings:
+    def settings(self) -> ProviderSettings:
         """The same as settings. Raises ValueError if there is no key where it should be."""
         key = None if self.api_key_env is None else from_environment(self.api_key_env, "api_key_env")
-        return Settings(api_key=key, **self.model_dump(exclude={"api_key_env"}))
+        return ProviderSettings(api_key=key, **self.model_dump(exclude={"api_key_env"}))
 
 
 class MCPTable(_Table):

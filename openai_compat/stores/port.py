@@ -16,6 +16,33 @@ from typing import Literal, Protocol, TypeAlias
 
 from ..policies.limits import LEASE
 
+__all__ = (
+    "Allowance",
+    "Approval",
+    "ApprovalStore",
+    "Claim",
+    "CompletionStore",
+    "Conversation",
+    "ConversationPage",
+    "ConversationStore",
+    "ConversationTurn",
+    "Events",
+    "FileStore",
+    "Item",
+    "Key",
+    "Order",
+    "Page",
+    "Renewal",
+    "Replay",
+    "ResponseStatus",
+    "ResponseStore",
+    "Store",
+    "StoredCompletion",
+    "StoredFile",
+    "StoredResponse",
+    "TurnOutcome",
+)
+
 RETENTION = 30 * 24 * 3600.0
 """Seconds for which unused data is kept."""
 

@@ -6,6 +6,7 @@ Real openai clients on an agent in the same process are in `openai_compat_adapte
 
 from .answer import Answer
 from .conformance import Conformance
+from .conformance.base import Examination
 from .faults import leave_at, raise_at, slow
 from .recording import RecordedExchange, Recording
 from .scripted import Gate, ScriptedBackend
@@ -15,6 +16,7 @@ from .wrapping import Wrapper
 __all__ = (
     "Answer",
     "Conformance",
+    "Examination",
     "Gate",
     "RecordedExchange",
     "Recording",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any, cast
 
 from ..http import ResponseBody, ResponseStart
@@ -13,7 +12,7 @@ NOTHING: dict[str, Any] = {}
 
 
 class Answer:
-    """What has arrived of an answer.
+    """An answer, as far as it has arrived.
 
     Attributes:
         status: the HTTP status, 0 as long as there is none.
@@ -50,7 +49,7 @@ class Answer:
 
     @property
     def is_stream(self) -> bool:
-        """Whether the body reads as server-sent events, whatever the headers say."""
+        """True if the body reads as server-sent events, whatever the headers say."""
         return any([line.startswith(b"data:") for line in self.body.splitlines()])
 
     @property
@@ -62,7 +61,8 @@ class Answer:
     def data(self) -> list[str]:
         """The payload of each event of a stream, `[DONE]` included."""
         text = self.body.decode("utf-8", "replace").replace("\r\n", "\n")
-        payloads = ["\n".join(_data_lines(block)) for block in text.split("\n\n")]
+        blocks = [block.split("\n") for block in text.split("\n\n")]
+        payloads = ["\n".join([line[5:].strip() for line in lines if line.startswith("data:")]) for lines in blocks]
         return [payload for payload in payloads if payload]
 
     @property
@@ -91,7 +91,7 @@ class Answer:
 
     @property
     def deltas(self) -> list[dict[str, Any]]:
-        """What each choice says: deltas of a stream, or the plain answer's message."""
+        """The deltas of a stream's choices, or the messages of a plain answer's."""
         return [_dict(choice.get("delta") or choice.get("message")) for choice in self.choices]
 
     def said(self, key: str = "content") -> str:
@@ -119,26 +119,15 @@ class Answer:
         """The calls, put together: id, name and arguments (a custom tool's input)."""
         calls: dict[object, dict[str, Any]] = {}
         for position, piece in enumerate(self.tool_call_pieces):
-            key = _index(piece, calls) if self.is_stream else position
+            # without an index, a piece belongs to the call that was begun last
+            begun = len(calls) if piece.get("id") else len(calls) - 1
+            key: object = piece.get("index", begun) if self.is_stream else position
             call = calls.setdefault(key, {"id": "", "name": "", "arguments": ""})
             body = _dict(piece.get("function") or piece.get("custom"))
             call["id"] = call["id"] or piece.get("id") or ""
             call["name"] = call["name"] or body.get("name") or ""
             call["arguments"] += body.get("arguments") or body.get("input") or ""
         return list(calls.values())
-
-
-def _index(piece: dict[str, Any], calls: dict[object, dict[str, Any]]) -> object:
-    """Which call a piece belongs to: its index, or, where that is missing, the call that was begun last."""
-    if "index" in piece:
-        return piece["index"]
-    return len(calls) if piece.get("id") else len(calls) - 1
-
-
-def _data_lines(block: str) -> Iterator[str]:
-    for line in block.split("\n"):
-        if line.startswith("data:"):
-            yield line[5:].strip()
 
 
 def _object(text: str) -> dict[str, Any]:

@@ -44,6 +44,7 @@ class Call:
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> None:
         self.leave()
+        # Cancelled only in the end: a target that ignores a client that has left is what is looked for.
         with anyio.move_on_after(GRACE, shield=True):
             await self.ended.wait()
         if not self.ended.is_set():
@@ -91,7 +92,7 @@ class Call:
         self._receive.close()
 
     async def stopped(self, seconds: float) -> bool:
-        """Whether the target returns within so many seconds."""
+        """True if the target returns within so many seconds."""
         with anyio.move_on_after(seconds):
             await self.ended.wait()
         return self.ended.is_set()
@@ -105,8 +106,8 @@ def http_request(
     usual = {"host": "localhost", "accept": "application/json", "content-type": "application/json"}
     fields = {**usual, "content-length": str(len(content)), **(headers or {})}
     raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in fields.items()]
-    return HttpRequest(method, path, "", raw, _pieces(content))
 
+    async def pieces() -> AsyncIterator[bytes]:
+        yield content
 
-async def _pieces(content: bytes) -> AsyncIterator[bytes]:
-    yield content
+    return HttpRequest(method, path, "", raw, pieces())

@@ -86,20 +86,17 @@ class _Failing(Wrapper):
 async def _leave_async(stream: AsyncIterable[Chunk], n: int) -> AsyncIterator[Chunk]:
     left: Any = stream
     try:
+        if n <= 0:
+            return
         left_over = n
-        async for chunk in stream if n > 0 else _nothing():
+        async for chunk in stream:
             yield chunk
             left_over -= 1
             if not left_over:
                 return
     finally:
+        # SDK streams have `close`, async generators `aclose`.
         await (left.close() if hasattr(left, "close") else left.aclose())
-
-
-async def _nothing() -> AsyncIterator[Any]:
-    nothing: tuple[Any, ...] = ()
-    for chunk in nothing:
-        yield chunk
 
 
 def _leave(stream: Iterable[Chunk], n: int) -> Iterator[Chunk]:

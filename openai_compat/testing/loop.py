@@ -26,17 +26,18 @@ class LoopThread:
 
     def open(self) -> Self:
         """Start the thread."""
-        self._thread = threading.Thread(target=self._main, name="openai-compat tests", daemon=True)
+
+        async def serve() -> None:
+            async with BlockingPortal() as portal:
+                self._portal.set_result(portal)
+                await portal.sleep_until_stopped()
+
+        def main() -> None:
+            anyio.run(serve, backend=self._backend)
+
+        self._thread = threading.Thread(target=main, name="openai-compat tests", daemon=True)
         self._thread.start()
         return self
-
-    def _main(self) -> None:
-        anyio.run(self._serve, backend=self._backend)
-
-    async def _serve(self) -> None:
-        async with BlockingPortal() as portal:
-            self._portal.set_result(portal)
-            await portal.sleep_until_stopped()
 
     def run(self, function: Callable[..., Awaitable[Result]], *args: Any, seconds: float) -> Result:
         """Run a coroutine function to its end. Raises LoopBlocked after so many seconds."""

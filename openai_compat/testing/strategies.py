@@ -37,6 +37,8 @@ from ..package import needs
 with needs(__name__):
     from hypothesis import strategies as st
 
+__all__ = ("chat_requests", "event_lists")
+
 Said: TypeAlias = AgentEvent | str
 Draw: TypeAlias = st.DrawFn
 Body: TypeAlias = dict[str, Any]
@@ -48,7 +50,7 @@ PIXEL = "data:image/gif;base64,R0lGODlhAQABAAAAACH5BAEKAAEALAAAAAABAAEAAAICTAEAO
 
 
 def event_lists(client_tools: Sequence[str] = ()) -> st.SearchStrategy[list[Said]]:
-    """What one turn of an agent may yield, in any order that the contract allows.
+    """Events of one turn, in any order that the contract allows.
 
     `client_tools` are names of tools in the request: only those are called for the client to run.
     """
@@ -59,9 +61,9 @@ def event_lists(client_tools: Sequence[str] = ()) -> st.SearchStrategy[list[Said
 def _event_lists(draw: Draw, client_tools: tuple[str, ...]) -> list[Said]:
     kinds: list[st.SearchStrategy[list[Said]]] = [_EVENTS.map(lambda event: [event]), _own_calls()]
     if client_tools:
-        kinds.append(_client_calls(client_tools))
+        kinds.append(_calls(st.sampled_from(client_tools)))
     groups = draw(st.lists(st.one_of(kinds), max_size=6))
-    events: list[Said] = [event for number, group in enumerate(groups) for event in _numbered(group, number)]
+    events: list[Said] = [_with_id(event, f"call_{number}") for number, group in enumerate(groups) for event in group]
     return events + draw(st.sampled_from(_ENDS))
 
 
@@ -77,7 +79,7 @@ _EVENTS: st.SearchStrategy[Said] = st.one_of(
     st.builds(Progress, st.just("step"), NAMES, TEXT, st.booleans()),
     st.builds(Notice, TEXT),
     st.builds(Compacted, TEXT),
-    st.builds(UsageReported, _TOKENS, _TOKENS, st.none() | st.just(0), st.none() | st.just(0)),
+    st.builds(UsageReported, _TOKENS, _TOKENS, st.none() | st.just(0), st.none() | st.just(0), st.none() | st.just(0)),
 )
 _ENDS: list[list[Said]] = [[], [Finished()], [Finished("length")], [Finished("content_filter")]]
 
@@ -88,24 +90,15 @@ def _own_calls(draw: Draw) -> list[Said]:
     return [*call, ToolResult("", draw(TEXT), draw(st.booleans()))] if draw(st.booleans()) else call
 
 
-def _client_calls(names: tuple[str, ...]) -> st.SearchStrategy[list[Said]]:
-    return _calls(st.sampled_from(names))
-
-
 @st.composite
 def _calls(draw: Draw, names: st.SearchStrategy[str]) -> list[Said]:
-    """One call: announced or not, its arguments in pieces or whole. `_numbered` gives it its id."""
+    """One call: announced or not, its arguments in pieces or whole. `_with_id` gives it its id."""
     name, arguments = draw(names), json.dumps(draw(JSON_OBJECTS))
     ready = ToolCallReady("", name, arguments)
     if draw(st.booleans()):
         return [ready]
     cut = draw(st.integers(0, len(arguments)))
     return [ToolCallStarted("", name), *[ToolCallDelta("", p) for p in (arguments[:cut], arguments[cut:])], ready]
-
-
-def _numbered(group: list[Said], number: int) -> list[Said]:
-    call_id = f"call_{number}"
-    return [_with_id(event, call_id) for event in group]
 
 
 def _with_id(event: Said, call_id: str) -> Said:
@@ -195,7 +188,7 @@ def _user_messages(draw: Draw, can: Capabilities) -> Body:
 
 @st.composite
 def _replies(draw: Draw, number: int) -> list[Body]:
-    """What the assistant said: text, or a tool call with its result and then text."""
+    """Messages of the assistant: text, or a tool call with its result and then text."""
     said: Body = {"role": "assistant", "content": draw(TEXT)}
     if draw(st.booleans()):
         return [said]

@@ -1,4 +1,4 @@
-"""What a conformance run asks: an agent, a server or an ASGI application, with its runs watched where they can be."""
+"""The subject of a conformance run: an agent, a server or an ASGI application, its runs watched where they can be."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def running_tasks() -> set[asyncio.Task[Any]]:
 
 
 async def still_running(before: set[asyncio.Task[Any]], runs: Iterable[Run], patience: float) -> list[str]:
-    """What was begun since `before` and does not end within `patience` seconds: tasks by name, and runs."""
+    """Names of tasks and runs begun since `before` that do not end within `patience` seconds."""
     with anyio.move_on_after(patience) as scope:
         for run in runs:
             await run.ended.wait()

@@ -1,4 +1,4 @@
-"""What can be tested: a server of ours, or any ASGI application, both asked without a socket."""
+"""The targets of tests: a server of ours, or any ASGI application, both asked without a socket."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Target(Protocol):
 
 
 def is_asgi(thing: object) -> bool:
-    """Whether it is an ASGI application: something callable with `scope`, `receive` and `send`."""
+    """True for an ASGI application: a callable with `scope`, `receive` and `send`."""
     if not callable(thing):
         return False
     try:
@@ -74,6 +74,7 @@ class AsgiTarget:
         unread = [b"".join([piece async for piece in request.body])]
 
         async def receive() -> dict[str, Any]:
+            # The whole body at once: how servers cut it is not what is tested here.
             if unread:
                 return {"type": "http.request", "body": unread.pop(), "more_body": False}
             await left.wait()

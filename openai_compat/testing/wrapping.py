@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any, TypeAlias
 
 from ..agents.adapt import Agent, as_backend, close
-from ..backend import AgentBackend, AgentRequest, Capabilities, RunContext
+from ..backend import AgentBackend, AgentRequest, Capabilities, RunContext, offer_methods_of
 from ..events import AgentEvent
 from ..server import Server
 
@@ -17,10 +17,14 @@ Wrap: TypeAlias = Callable[[AgentBackend], AgentBackend]
 
 
 class Wrapper:
-    """A backend that runs another one. Subclasses override `run` and read the inner one within `items_of`."""
+    """A backend that runs another one, whose optional methods (`request_cancel`, `steer` …) it has as well.
+
+    Subclasses override `run` and read the inner one within `items_of`.
+    """
 
     def __init__(self, agent: Agent) -> None:
         self._inner = as_backend(agent)
+        offer_methods_of(self._inner, self)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -30,15 +34,6 @@ class Wrapper:
     def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
         """Run the agent inside."""
         return self._inner.run(request, context)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.__dict__["_inner"], name)  # what only some agents have: `steer`, `tool_names`
-
-    def request_cancel(self, context: RunContext) -> None:
-        """Hand the wish to stop on to an agent that has a way of its own to do so."""
-        ask = getattr(self._inner, "request_cancel", None)
-        if ask is not None:
-            ask(context)
 
     @asynccontextmanager
     async def items_of(

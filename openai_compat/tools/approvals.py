@@ -41,7 +41,7 @@ class Question:
 
 
 class Approver(Protocol):
-    """Whoever can be asked."""
+    """Asks somebody for approval."""
 
     async def decide(self, question: Question, context: RunContext) -> Decision | None:
         """The decision; None if it will come with a later request: the turn then pauses, and gives its slot back."""
@@ -52,15 +52,15 @@ class AskLater:
     """Leaves every decision to a later request: the turn pauses with what is needed to go on in any process."""
 
     async def decide(self, question: Question, context: RunContext) -> Decision | None:
-        """None."""
+        """Leave it to a later request."""
         return None
 
 
 class Grants(Protocol):
-    """What people have allowed for always, by principal and tool."""
+    """Permissions that people have given for always, by principal and tool."""
 
     async def allowed(self, principal: str, tool: str) -> Sequence[Allow]:
-        """What was allowed."""
+        """The calls that are allowed."""
         ...
 
     async def add(self, principal: str, tool: str, allow: Allow) -> None:
@@ -81,11 +81,12 @@ class MemoryGrants:
         self._each = each
 
     async def allowed(self, principal: str, tool: str) -> Sequence[Allow]:
-        """What was allowed."""
+        """The calls that are allowed."""
         return tuple(self._grants.get(principal, tool) or ())
 
     async def add(self, principal: str, tool: str, allow: Allow) -> None:
         """Allow it from now on."""
+        # Given again, a grant becomes the newest, and is forgotten last.
         kept = [one for one in self._grants.get(principal, tool) or () if one != allow]
         given = [*kept, allow][-self._each :]
         self._grants.pop(principal, tool)
@@ -98,4 +99,5 @@ def call_digest(tool: str, arguments: str) -> str:
         read = canonical(from_json(arguments or "{}"))
     except (ValueError, TypeError):  # the latter for half a character
         read = arguments
+    # NUL cannot be in a tool's name, so that no other tool and arguments make the same text.
     return hashlib.sha256(f"{tool}\0{read}".encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,4 +1,4 @@
-"""What becomes of one call: run, denied, or left to be decided later."""
+"""Decides about one call: run it, deny it, or leave the decision to a later request."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ class CallAuthorizer:
     slots: anyio.Semaphore
 
     def surely_runs(self, name: str) -> bool:
-        """Whether calls of this tool run, whatever their arguments."""
+        """True if calls of this tool run, whatever their arguments."""
         tool = self.tools.get(name)
         return tool is not None and decide(self.modes, Facts(tool.danger, sandbox=self._sandbox(tool))).action == "run"
 
-    async def settle(
+    async def resolve(
         self, call_id: str, name: str, given: str, decision: Decision | None, begin: Callable[[str], None]
     ) -> CallResult | None:
-        """What the call comes to; None if it waits for a decision. `decision` is one that was made already.
+        """Authorize and run a call; None if it waits for a decision. `decision` is one that was made already.
 
         `begin` is called with the arguments, which somebody may have changed, just before it runs.
         """
@@ -52,8 +52,11 @@ class CallAuthorizer:
         if tool is None:
             return UNKNOWN
         try:
+            # Checked before anybody is asked: nobody should approve a call that cannot run.
             arguments = tool.check(given)
-            verdict = await self._verdict(tool, arguments)
+            granted = tool.allows(await self.grants.allowed(self.request.principal.id, tool.name), arguments)
+            listed = tool.allows(tool.allow, arguments)
+            verdict = decide(self.modes, Facts(tool.danger, listed, granted, self._sandbox(tool)))
             if verdict.action == "ask" and decision is None:
                 decision = await self._ask(tool, call_id, given, arguments, verdict)
                 if decision is None:
@@ -65,18 +68,15 @@ class CallAuthorizer:
             note = ""
             if decision is not None and decision.arguments is not None:
                 given, note = decision.arguments, f"(The user has changed the arguments to {decision.arguments})\n"
+                # The person's own arguments are checked like the model's.
                 arguments = tool.check(given)
             if decision is not None and decision.always:
                 await self._remember(tool, arguments, decision.pattern)
+            # Told only now: a call that waits or is denied has not run.
             begin(given)
             return await self._run(tool, call_id, arguments, verdict, note)
         except ToolError as error:  # the arguments are wrong, the model's or those that somebody has changed
             return CallResult(str(error), is_error=True)
-
-    async def _verdict(self, tool: AgentTool, arguments: ToolArguments) -> Verdict:
-        granted = tool.allows(await self.grants.allowed(self.request.principal.id, tool.name), arguments)
-        listed = tool.allows(tool.allow, arguments)
-        return decide(self.modes, Facts(tool.danger, listed, granted, self._sandbox(tool)))
 
     def _sandbox(self, tool: AgentTool) -> Literal["none", "unfit", "ready"]:
         return "none" if self.sandbox is None else "ready" if tool.sandboxable else "unfit"
@@ -99,6 +99,7 @@ class CallAuthorizer:
         )
         try:
             return await self.approver.decide(question, self.context)
+        # An approver that fails has approved nothing.
         except Exception as error:
             with suppress(Exception):
                 self.context.logger.error("%s: asking for approval failed", self.context.request_id, exc_info=error)
@@ -114,6 +115,7 @@ class CallAuthorizer:
 
     async def _remember(self, tool: AgentTool, arguments: ToolArguments, pattern: str | None) -> None:
         """Allow it for always. A pattern that cannot be read, or means nothing for the tool, allows just this call."""
+        # Dangerous calls are asked about each time, whatever the client sends with its answer.
         if tool.danger == "dangerous":
             return
         allow = tool.always(arguments)

@@ -18,7 +18,7 @@ FAILED = "The tool failed."
 
 @dataclass(frozen=True, slots=True)
 class CallResult:
-    """What a call came to, as the model gets it."""
+    """The result of a call, as the model gets it."""
 
     text: str
     is_error: bool = False

@@ -39,15 +39,13 @@ def command_tool(
     Args:
         name: what the model calls it.
         description: what the model is told of it.
-        prefix: words that every command begins with: the program, a subcommand. Without them the model names the
-            program too.
+        prefix: words that every command begins with: program, subcommand. Without it, the model names the program.
         danger: "safe" for commands that nobody needs to see first, "dangerous" for those to be asked about each time.
         allow: commands that the mode "allowlist" runs without a question: patterns ("git status"), or lists of words.
         timeout: seconds that a command may run.
         output_limit: characters of its output that the model gets.
         cwd: its working directory; in a sandbox, it has to be there.
-        pass_env: names of the server's environment variables that it gets besides harmless ones; "*" matches any
-            characters.
+        pass_env: names of the server's environment variables that it gets besides harmless ones; "*" is a wildcard.
         env: further variables.
 
     Raises ValueError for settings that make no sense.
@@ -118,6 +116,7 @@ async def _run(command: Command, limit: int) -> str:
         await run.stop()
     text = "\n".join([piece for piece in (out.text, err.text) if piece])
     if run.exit_code:
+        # With its output: the model can correct itself from an error message, not from a number.
         raise ToolError(f"The command ended with exit code {run.exit_code}.\n{text}".rstrip())
     return text or "The command wrote nothing."
 

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 from ..backend import AgentRequest
 from ..messages import AssistantMessage, Message, TextPart, ToolCall, ToolMessage, UserMessage
 from ..wire.chat.request_types import MessageParam
-from ..wire.chat_messages import chat_message
+from ..wire.chat_messages import chat_message, raw_call
 from ..wire.conversation_rules import parse_messages
 
 _MESSAGES = TypeAdapter(list[MessageParam])
@@ -37,7 +37,7 @@ class LoopConversation:
 
     @property
     def users(self) -> int:
-        """How many of the messages are the user's."""
+        """The number of the user's messages."""
         return sum([isinstance(message, UserMessage) for message in self.typed])
 
     @property
@@ -101,7 +101,7 @@ def _spliced(there: list[T], roles: list[str], new: Iterable[T], users: int) -> 
 
 
 def _turn_of(roles: Sequence[str], users: int) -> int:
-    """Where the turn of the user message of that number begins; that of the last one, if there are fewer."""
+    """The index at which the turn of the user message of that number begins; of the last one, if there are fewer."""
     places = [index for index, role in enumerate(roles) if role == "user"][:users]
     return places[-1] + 1 if places else 0
 
@@ -109,16 +109,10 @@ def _turn_of(roles: Sequence[str], users: int) -> int:
 def _raw_answer(message: AssistantMessage) -> RawMessage:
     raw: RawMessage = {"role": "assistant", "content": message.text or None}
     if message.tool_calls:
-        raw["tool_calls"] = [_raw_call(call) for call in message.tool_calls]
+        raw["tool_calls"] = [raw_call(call) for call in message.tool_calls]
     return raw
 
 
-def _raw_call(call: ToolCall) -> RawMessage:
-    if call.kind == "custom":
-        return {"id": call.call_id, "type": "custom", "custom": {"name": call.name, "input": call.arguments}}
-    return {"id": call.call_id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
-
-
 def answer(text: str, calls: Sequence[ToolCall], reasoning: str) -> AssistantMessage:
-    """What the model said in one step."""
+    """The model's answer of one step as a message."""
     return AssistantMessage((TextPart(text),) if text else (), tuple(calls), reasoning or None)

@@ -1,4 +1,4 @@
-"""What a function's docstring says to a model: its text, and what is in its section of arguments."""
+"""Reads a function's docstring for a model: the text, and the descriptions of the arguments."""
 
 from __future__ import annotations
 
@@ -38,6 +38,7 @@ def _entries(lines: list[str]) -> dict[str, str]:
     depth, name = 0, ""
     for line in lines:
         found = ENTRY.match(line)
+        # A line that is indented further continues the text, even if it looks like an entry.
         if found and (not name or len(found[1]) <= depth):
             depth, name = len(found[1]), found[2]
             entries[name] = found[3].strip()

@@ -17,7 +17,7 @@ Job: TypeAlias = Callable[[Callable[[T], None]], Awaitable[None]]
 
 
 async def merge_events(jobs: Sequence[Job[T]]) -> AsyncGenerator[T]:
-    """What the jobs tell, as it comes; raises what one of them raises.
+    """The events of all jobs, in the order in which they come; raises what one of them raises.
 
     However it is left, no job runs any more then. Not a task group: one must not be open across a `yield`.
     """
@@ -45,7 +45,7 @@ class _Running(Generic[T]):
         return not self._left and not self._told
 
     async def next(self) -> list[T]:
-        """What was told since the last time; something, unless all jobs have ended."""
+        """The events since the last call; at least one, unless all jobs have ended."""
         while not self._told and self._left and not self._failure:
             await self._changed.wait()
             self._changed = anyio.Event()
@@ -57,18 +57,19 @@ class _Running(Generic[T]):
         for task in self._tasks:
             if not task.done:
                 task.cancel()
+        # Whoever leaves must not leave calls running: their sandbox, files and connections go with the turn.
         with anyio.CancelScope(shield=True):
             for task in self._tasks:
                 await task.wait()
 
-    def _tell(self, item: T) -> None:
-        self._told.append(item)
-        self._changed.set()
-
     def _body(self, job: Job[T]) -> Body:
+        def tell(item: T) -> None:
+            self._told.append(item)
+            self._changed.set()
+
         async def body() -> None:
             try:
-                await job(self._tell)
+                await job(tell)
             except anyio.get_cancelled_exc_class():
                 raise
             except BaseException as error:  # a task that raises SystemExit would end the server

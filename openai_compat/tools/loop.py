@@ -15,7 +15,7 @@ from typing import Any
 
 from ..agents.adapt import Agent, as_backend
 from ..agents.describe import describe
-from ..backend import AgentRequest, Capabilities, RunContext
+from ..backend import AgentRequest, Capabilities, RunContext, SupportsCancel, SupportsClose
 from ..events import AgentEvent
 from .approvals import Approver, Grants, MemoryGrants
 from .loop_limits import LoopLimits
@@ -71,7 +71,7 @@ class ToolLoop:
         if not self._model.capabilities.client_tools:
             raise TypeError(f"{describe(model)} does not declare that it can call tools")
         self.tools = tools if isinstance(tools, Toolbox) else Toolbox(tools)
-        self._setting = LoopSettings(
+        self._settings = LoopSettings(
             model=self._model,
             tools=self.tools,
             limits=LoopLimits(roundtrips, budget, most_roundtrips),
@@ -90,7 +90,7 @@ class ToolLoop:
 
     def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
         """Ask the model, run what it calls, and ask again."""
-        return LoopTurn(self._setting, request, context).run()
+        return LoopTurn(self._settings, request, context).run()
 
     async def tool_names(self, request: AgentRequest) -> frozenset[str]:
         """The names of all its tools, those of sources too that can be reached now."""
@@ -98,15 +98,13 @@ class ToolLoop:
 
     def request_cancel(self, context: RunContext) -> None:
         """Tell the model's backend to stop, if it has a way of its own to do so."""
-        ask = getattr(self._model, "request_cancel", None)
-        if ask is not None:
-            ask(context)
+        if isinstance(self._model, SupportsCancel):
+            self._model.request_cancel(context)
 
     async def aclose(self) -> None:
         """Close the model's backend and the sources of tools."""
-        aclose = getattr(self._model, "aclose", None)
         try:
-            if aclose is not None:
-                await aclose()
+            if isinstance(self._model, SupportsClose):
+                await self._model.aclose()
         finally:
             await self.tools.aclose()

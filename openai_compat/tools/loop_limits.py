@@ -1,4 +1,4 @@
-"""How far a turn may go, and what a request may say about it."""
+"""Limits of one tool-loop turn; a request may tighten them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BUDGET = "max_budget"
 
 @dataclass(frozen=True, slots=True)
 class LoopLimits:
-    """How often a turn may run tools, and for how many tokens; None for no bound.
+    """The number of times a turn may run tools, and its budget of tokens; None for no bound.
 
     A request may lower both, and raise the first up to `most_roundtrips`: it counts *steps*, which are answers of the
     model, and there is one more of these. Raises ValueError for what makes no sense.

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, M
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Literal
 
 import anyio
 
@@ -36,7 +37,7 @@ SUPERSEDED = Decision(approved=False, reason="the user has gone on with another 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoopSettings:
-    """What all turns of a loop have in common."""
+    """The settings of a loop, for all of its turns."""
 
     model: AgentBackend
     tools: Toolbox
@@ -51,11 +52,11 @@ class LoopSettings:
 class LoopTurn:
     """Asks the model, runs what it calls, and asks again."""
 
-    def __init__(self, setting: LoopSettings, request: AgentRequest, context: RunContext) -> None:
-        self._setting = setting
+    def __init__(self, settings: LoopSettings, request: AgentRequest, context: RunContext) -> None:
+        self._settings = settings
         self._request = request
         self._context = context
-        self._limits = setting.limits
+        self._limits = settings.limits
         self._conversation = LoopConversation(request)
         self._resume = request.resume
         self._resumed = False
@@ -68,21 +69,21 @@ class LoopTurn:
 
     async def run(self) -> AsyncIterator[AgentEvent | str]:
         """The turn's events, the terminal one at the end."""
-        setting, request = self._setting, self._request
-        modes, self._limits = setting.modes.of(request), setting.limits.of(request)
-        listing = await setting.tools.listing()
+        settings, request = self._settings, self._request
+        modes, self._limits = settings.modes.of(request), settings.limits.of(request)
+        listing = await settings.tools.listing()
         for name, error in listing.unreachable.items():
             self._context.logger.warning(
                 "%s: the tools of '%s' cannot be reached", self._context.request_id, name, exc_info=error
             )
             yield Notice(f"The tools of '{name}' cannot be reached.", "warning")
         self._check_names(listing.tools)
-        judge = CallAuthorizer(
+        authorizer = CallAuthorizer(
             tools=listing.tools,
             modes=modes,
-            grants=setting.grants,
-            approver=setting.approver,
-            sandbox=setting.sandbox,
+            grants=settings.grants,
+            approver=settings.approver,
+            sandbox=settings.sandbox,
             request=request,
             context=self._context,
             slots=anyio.Semaphore(AT_ONCE),
@@ -90,7 +91,7 @@ class LoopTurn:
         offers = (
             [] if "deny" in modes or request.purpose == "summary" else [tool.offer for tool in listing.tools.values()]
         )
-        async with aclosing(self._turn(judge, offers)) as events:
+        async with aclosing(self._turn(authorizer, offers)) as events:
             async for event in events:
                 yield event
 
@@ -101,22 +102,27 @@ class LoopTurn:
             text = "The agent has a tool of that name itself: give yours another name."
             raise InvalidRequest(text, param="tools", code="tool_name_taken")
 
-    async def _turn(self, judge: CallAuthorizer, offers: Sequence[FunctionTool]) -> AsyncGenerator[AgentEvent | str]:
+    async def _turn(
+        self, authorizer: CallAuthorizer, offers: Sequence[FunctionTool]
+    ) -> AsyncGenerator[AgentEvent | str]:
         calls = self._go_on()
         while True:
-            async with aclosing(self._settle(judge, calls)) as results:
+            async with aclosing(self._settle(authorizer, calls)) as results:
                 async for result in results:
                     yield result
-            if self._open(calls):
+            if any([call.call_id not in self._results for call in calls]):
                 yield self._pause(calls)
                 return
             self._add_results(calls)
+            # Only after the results are in: a turn cut between a call and its result could not be continued.
             if self._at_limit:
                 yield Notice(self._limit_text, "warning")
             if self._at_limit or self._room_left == 0:
                 yield Finished("length")
                 return
-            step = Step(self._request, self._conversation.call_ids, self._said, judge.surely_runs, whole=bool(offers))
+            step = Step(
+                self._request, self._conversation.call_ids, self._said, authorizer.surely_runs, whole=bool(offers)
+            )
             for event in self._report(None):
                 yield event
             async with aclosing(self._ask(step, offers)) as items:
@@ -133,7 +139,7 @@ class LoopTurn:
 
     async def _ask(self, step: Step, offers: Sequence[FunctionTool]) -> AsyncGenerator[AgentEvent | str]:
         """Pass on what the model says, up to its end."""
-        items = self._setting.model.run(self._model_request(offers), self._context)
+        items = self._settings.model.run(self._model_request(offers), self._context)
         try:
             async for item in items:
                 for event in step.read(item):
@@ -150,6 +156,7 @@ class LoopTurn:
 
     def _model_request(self, offers: Sequence[FunctionTool]) -> AgentRequest:
         request, choice, talk = self._request, self._request.tool_choice, self._conversation
+        # "required" means a client's tool; with ours on offer, the model could satisfy it with one of those.
         ours: Sequence[FunctionTool] = () if choice.required else offers
         return replace(
             request,
@@ -158,6 +165,7 @@ class LoopTurn:
             raw_items=None if talk.grown else request.raw_items,
             tools=(*ours, *request.tools),
             tool_choice=replace(choice, names=choice.names | {offer.name for offer in ours}),
+            # The client's limit is for the whole turn, not for each answer of the model.
             sampling=replace(request.sampling, max_tokens=self._room_left),
             resume=self._resume,
         )
@@ -209,11 +217,11 @@ class LoopTurn:
             self._used.roundtrips += 1
         return calls
 
-    async def _settle(self, judge: CallAuthorizer, calls: Sequence[OpenCall]) -> AsyncGenerator[AgentEvent]:
+    async def _settle(self, authorizer: CallAuthorizer, calls: Sequence[OpenCall]) -> AsyncGenerator[AgentEvent]:
         """Run the calls of our tools that have no result yet, at once."""
         ours = [call for call in calls if call.waits_for != "result" and call.call_id not in self._results]
         self._waiting = set()
-        jobs = [partial(self._job, judge, call) for call in ours]
+        jobs = [partial(self._job, authorizer, call) for call in ours]
         async with aclosing(merge_events(jobs)) as events:
             async for event in events:
                 yield event
@@ -222,7 +230,7 @@ class LoopTurn:
                 for event in self._ended(call, CallResult(FAILED, is_error=True)):
                     yield event
 
-    async def _job(self, judge: CallAuthorizer, call: OpenCall, tell: Callable[[AgentEvent], None]) -> None:
+    async def _job(self, authorizer: CallAuthorizer, call: OpenCall, tell: Callable[[AgentEvent], None]) -> None:
         def begin(arguments: str) -> None:
             for event in self._begun(call, arguments):
                 tell(event)
@@ -230,7 +238,7 @@ class LoopTurn:
         outcome: CallResult | None = NOT_RUN
         if self._resumed or not self._at_limit:
             decision = self._decisions.get(call.call_id)
-            outcome = await judge.settle(call.call_id, call.name, call.arguments, decision, begin)
+            outcome = await authorizer.resolve(call.call_id, call.name, call.arguments, decision, begin)
         if outcome is None:
             self._waiting.add(call.call_id)
             return
@@ -248,40 +256,32 @@ class LoopTurn:
         yield from self._begun(call, call.arguments)
         yield ToolResult(call.call_id, outcome.text, outcome.is_error, outcome.denied)
 
-    def _open(self, calls: Sequence[OpenCall]) -> list[OpenCall]:
-        return [call for call in calls if call.call_id not in self._results]
-
     def _add_results(self, calls: Sequence[OpenCall]) -> None:
         """Give the model the results of all its calls, in their order."""
         if calls:
-            messages = [self._result(call) for call in calls]
-            for message in messages:
-                self._conversation.add(message)
+            resume = self._request.resume
+            sent: Mapping[str, ToolMessage] = {} if resume is None else resume.results
+            messages: list[ToolMessage] = []
+            for call in calls:
+                media = sent[call.call_id].media if call.call_id in sent else ()  # pictures that the client sent
+                messages.append(ToolMessage(call.call_id, self._results[call.call_id], call.name, media))
+                self._conversation.add(messages[-1])
             self._conversation.catch_up()
             self._resume = Resume({message.call_id: message for message in messages})
             self._resumed, self._decisions = False, {}
-
-    def _result(self, call: OpenCall) -> ToolMessage:
-        """The result of a call, with the pictures that the client sent in it."""
-        resume = self._request.resume
-        sent = None if resume is None else resume.results.get(call.call_id)
-        return ToolMessage(call.call_id, self._results[call.call_id], call.name, sent.media if sent is not None else ())
 
     # pauses
 
     def _pause(self, calls: Sequence[OpenCall]) -> Paused:
         talk = self._conversation
-        pause = Pause(
-            talk.users, talk.since_user(), [self._as_it_stands(call) for call in calls], self._results, self._used
-        )
+        open_calls: list[OpenCall] = []
+        for call in calls:
+            waits_for: Literal["approval", "result"] = "approval" if call.call_id in self._waiting else "result"
+            open_calls.append(replace(call, waits_for=None if call.call_id in self._results else waits_for))
+        pause = Pause(talk.users, talk.since_user(), open_calls, self._results, self._used)
         if self._used.roundtrips and not self._waiting:  # the client carries no state, and knows nothing of our calls
-            self._setting.pauses.remember(self._request.principal, talk.until_user(), pause)
+            self._settings.pauses.remember(self._request.principal, talk.until_user(), pause)
         return Paused(pause.pending, pause.to_state())
-
-    def _as_it_stands(self, call: OpenCall) -> OpenCall:
-        if call.call_id in self._results:
-            return replace(call, waits_for=None)
-        return replace(call, waits_for="approval" if call.call_id in self._waiting else "result")
 
     def _go_on(self) -> Sequence[OpenCall]:
         """The calls of the turn that has paused, with the results and decisions that have come; none if none has."""
@@ -306,4 +306,4 @@ class LoopTurn:
         if resume.state is not None:
             return Pause.from_state(resume.state)
         before = self._conversation.before_calls(resume.results)
-        return self._setting.pauses.recall(self._request.principal, before, resume.results)
+        return self._settings.pauses.recall(self._request.principal, before, resume.results)

@@ -97,17 +97,19 @@ class MCPServer:
 
     @property
     def name(self) -> str:
-        """What people know it by."""
+        """Its name in messages to people."""
         return self._name
 
     async def tools(self) -> Sequence[AgentTool]:
         """Its tools as they are now. Raises ConnectionError or TimeoutError if it cannot be reached."""
+        # A server that was restarted looks like a connection that was lost: worth one more try.
         for last_try in (False, True):
             connection = self._here()
             try:
                 listed = await connection.listing()
             except ConnectionError:
                 await connection.aclose()
+                # A server that could not be reached at all would be waited for twice.
                 if last_try or connection.never_open:
                     raise
             else:
@@ -137,6 +139,7 @@ class MCPServer:
             return await self._here().call(tool.name, dict(arguments))
 
         return AgentTool(
+            # The names that OpenAI's API takes; servers may call their tools anything.
             name=re.sub(r"[^a-zA-Z0-9_-]", "_", f"{self._prefix}{tool.name}")[:64],
             description=tool.description or tool.title or "",
             parameters=tool.input_schema,
@@ -149,6 +152,7 @@ class MCPServer:
         )
 
     def _danger_of(self, tool: Tool) -> Danger:
+        # Hints are the server's own word: whoever wants to do harm calls it read-only.
         hints = tool.annotations if self._trust_hints else None
         if hints is None:
             return self._danger
@@ -174,7 +178,7 @@ class _Connection:
 
     @property
     def spent(self) -> bool:
-        """Whether another connection is to be made: this one was lost, or its failure is long enough ago."""
+        """True if another connection is to be made: this one was lost, or its failure is long enough ago."""
         if self._failed_at is None:
             return self._task.done
         return not self.never_open or anyio.current_time() - self._failed_at > PAUSE
@@ -200,6 +204,7 @@ class _Connection:
 
     async def listing(self) -> list[Tool]:
         """The server's tools. Raises ConnectionError."""
+        # Known to be down: turns do not wait for it again before `PAUSE` is over.
         if self._failed_at is not None:
             raise ConnectionError(GONE)
         client = await self._open()
@@ -216,6 +221,7 @@ class _Connection:
         tools: list[Tool] = []
         cursor: str | None = None
         try:
+            # A bound, since a server could send cursors without end.
             for _ in range(PAGES):
                 page = await client.list_tools(cursor=cursor)
                 for tool in page.tools:  # else the package checks results by it: on the event loop, and without a bound
@@ -239,6 +245,7 @@ class _Connection:
         except MCPError as error:
             if error.code == CONNECTION_CLOSED:
                 self._fail()
+            # Only what is wrong with the arguments helps the model; other messages may tell of the server's inside.
             text = error.message if error.code == INVALID_PARAMS else GONE
             raise ToolError(text) from error
         except (ConnectionError, anyio.ClosedResourceError, anyio.BrokenResourceError) as error:
@@ -265,9 +272,9 @@ class _Connection:
 def _connector(
     target: Sequence[str] | str, headers: Mapping[str, str] | None, env: Mapping[str, str] | None, cwd: str | None
 ) -> Callable[[], AbstractAsyncContextManager[Client]]:
-    """How to connect. The package is imported now, not by the first turn."""
+    """A function that connects. The package is imported now, not by the first turn."""
     with needs("MCP servers", "mcp"):
-        import mcp  # noqa: PLC0415  (an optional dependency)
+        from mcp import Client, StdioServerParameters, stdio_client  # noqa: PLC0415  (an optional dependency)
 
     if isinstance(target, str):
         if not target.startswith(("http://", "https://")):
@@ -279,12 +286,7 @@ def _connector(
         raise TypeError("headers are for servers behind a URL")
     if not target:
         raise ValueError("a command has at least one word")
-    return _stdio(mcp.StdioServerParameters(command=target[0], args=list(target[1:]), env=dict(env or {}), cwd=cwd))
-
-
-def _stdio(parameters: Any) -> Callable[[], AbstractAsyncContextManager[Client]]:
-    from mcp import Client, stdio_client  # noqa: PLC0415  (an optional dependency)
-
+    parameters = StdioServerParameters(command=target[0], args=list(target[1:]), env=dict(env or {}), cwd=cwd)
     return lambda: Client(stdio_client(parameters, errlog=sys.__stderr__ or sys.stderr))
 
 

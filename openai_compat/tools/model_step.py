@@ -16,7 +16,6 @@ from ..events import (
     FinishReason,
     MessageBreak,
     Paused,
-    PendingCall,
     ReasoningDelta,
     TextDelta,
     ToolCallDelta,
@@ -103,7 +102,7 @@ class Step:
         return answer("".join(self._text), calls, "".join(self._reasoning))
 
     def read(self, item: AgentEvent | str) -> Iterator[AgentEvent | str]:
-        """What the item becomes in the turn. Raises AgentError for a model that waits for approvals of its own."""
+        """Convert an item of the model to events of the turn. Raises AgentError if the model waits for its own approvals."""
         match item:
             case str() | TextDelta():
                 yield from self._say(item)
@@ -122,14 +121,17 @@ class Step:
             case Paused():
                 self.ended = True
                 for call in item.pending:
-                    yield from self._pending(call)
+                    if call.waits_for == "approval":
+                        text = "The model behind the agent waits for an approval of its own."
+                        raise AgentError(text, code="event_order")
+                    yield from self._ready(ToolCallReady(call.call_id, call.name, call.arguments))
             case Finished():
                 self.ended, self.reason = True, item.reason
             case _:
                 yield item
 
     def complete(self) -> Iterator[AgentEvent]:
-        """What was held back, and the calls that the model left open at its end, which are whole all the same."""
+        """The events held back, and the calls that the model left open at its end, which are whole all the same."""
         if self._whole and self._text:
             yield from self._settled_text("".join(self._text))
         for call in self.calls:
@@ -174,10 +176,12 @@ class Step:
                 yield from _unless_held(call, replace(event, call_id=call.call_id))
 
     def _started(self, call_id: str, name: str) -> Iterator[AgentEvent]:
+        # With `parallel_tool_calls: false` a model may call several all the same: only the first counts.
         if call_id in self._calls or (self._calls and not self._parallel):
             return
         executor: Executor = "client" if name in self._clients else "agent"
         kind: Literal["function", "custom"] = "custom" if name in self._custom else "function"
+        # Not told before it is known to run: a denied call would be shown as running.
         held = executor == "agent" and not self._surely_runs(name)
         call = self._calls[call_id] = StepCall(self._new_id(call_id), name, executor, kind, held)
         yield from _unless_held(call, ToolCallStarted(call.call_id, name, executor))
@@ -188,11 +192,6 @@ class Step:
         if call is not None and not call.ready:
             call.pieces, call.ready = [event.arguments], True
             yield from _unless_held(call, ToolCallReady(call.call_id, call.name, call.arguments, call.executor))
-
-    def _pending(self, call: PendingCall) -> Iterator[AgentEvent]:
-        if call.waits_for == "approval":
-            raise AgentError("The model behind the agent waits for an approval of its own.", code="event_order")
-        yield from self._ready(ToolCallReady(call.call_id, call.name, call.arguments))
 
     def _new_id(self, call_id: str) -> str:
         number, new = 1, call_id

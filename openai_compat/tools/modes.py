@@ -38,7 +38,7 @@ FIELD = "security_mode"
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What there is to know of a call.
+    """The facts about a call that a decision needs.
 
     Attributes:
         danger: the tool's.
@@ -55,7 +55,7 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What is to become of a call; `sandboxed` if it may run nowhere else, `reason` why it is denied."""
+    """The decision about a call; `sandboxed` if it may run nowhere else, `reason` why it is denied."""
 
     action: Literal["deny", "ask", "run"]
     sandboxed: bool = False
@@ -72,6 +72,7 @@ STRICTEST_FIRST = ("deny", "ask", "run")
 def decide(modes: Iterable[SecurityMode], facts: Facts) -> Verdict:
     """The strictest of what the modes say; a sandbox if any of them wants one. Raises ValueError for no mode at all."""
     verdicts = [_VERDICTS[mode](facts) for mode in modes]
+    # Several modes may hold, and none may loosen another: the strictest answer wins.
     first = min(verdicts, key=lambda verdict: STRICTEST_FIRST.index(verdict.action))
     return Verdict(first.action, any([verdict.sandboxed for verdict in verdicts]), first.reason)
 
@@ -84,10 +85,6 @@ def _sandbox(facts: Facts) -> Verdict:
     return RUN if facts.danger == "safe" else UNFIT
 
 
-def _allowlist(facts: Facts) -> Verdict:
-    return RUN if facts.listed and facts.danger != "dangerous" else _ask(facts)
-
-
 def _ask(facts: Facts) -> Verdict:
     return RUN if facts.danger == "safe" or (facts.granted and facts.danger != "dangerous") else ASK
 
@@ -95,7 +92,7 @@ def _ask(facts: Facts) -> Verdict:
 _VERDICTS: Mapping[SecurityMode, Callable[[Facts], Verdict]] = {
     "deny": lambda _: OFF,
     "sandbox": _sandbox,
-    "allowlist": _allowlist,
+    "allowlist": lambda facts: RUN if facts.listed and facts.danger != "dangerous" else _ask(facts),
     "ask": _ask,
     "full": lambda _: RUN,
 }
@@ -127,6 +124,7 @@ class Modes:
         """The modes for a request. Raises InvalidRequest if it asks for one that does not exist."""
         set_here = (self.agent, self.principals.get(request.principal.id))
         own: set[SecurityMode] = {mode for mode in set_here if mode is not None}
+        # A request can only add a mode: it tightens, and never loosens.
         return frozenset[SecurityMode](own or {self.server}) | _wanted(request)
 
 

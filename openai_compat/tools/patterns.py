@@ -54,7 +54,7 @@ class ArgvPattern:
         return cls(words)
 
     def matches(self, argv: Sequence[str], others: Mapping[str, Any] = MappingProxyType({})) -> bool:
-        """Whether a command of these words is allowed, with these other arguments that are not at their defaults."""
+        """True if a command of these words is allowed, with these other arguments that are not at their defaults."""
         if canonical(others) != self.others:
             return False
         if self.exact:
@@ -63,11 +63,15 @@ class ArgvPattern:
         if words[-1] == REST:
             words = words[:-1]
             argv = argv[: len(words)]
-        return len(argv) == len(words) and all([_fits(*pair) for pair in zip(words, argv, strict=True)])
+        # `*` fits no option: `git log *` must not allow `git log --output=FILE`
+        return len(argv) == len(words) and all(
+            [not word.startswith("-") if each == ONE else word == each for each, word in zip(words, argv, strict=True)]
+        )
 
     def __str__(self) -> str:
         """As people write it."""
-        words = shlex.join(self.words) if self.exact else " ".join([_quoted(word) for word in self.words])
+        literal = () if self.exact else (ONE, REST)
+        words = " ".join([word if word in literal else shlex.quote(word) for word in self.words])
         return words if self.others == "{}" else f"{words} {self.others}"
 
 
@@ -78,7 +82,7 @@ class ExactArguments:
     arguments: str
 
     def matches(self, arguments: Mapping[str, Any]) -> bool:
-        """Whether a call with these arguments is allowed."""
+        """True if a call with these arguments is allowed."""
         return canonical(arguments) == self.arguments
 
     def __str__(self) -> str:
@@ -117,7 +121,7 @@ def allow_to_json(allow: Allow) -> dict[str, Any]:
 
 
 def allow_from_json(value: Mapping[str, Any]) -> Allow:
-    """What `allow_to_json` has written. Raises ValueError for anything else."""
+    """Read what `allow_to_json` has written. Raises ValueError for anything else."""
     kept = [value[key] for key in ("arguments", "argv", "pattern") if key in value]
     if len(kept) != 1:
         raise ValueError("an allowance has one of 'pattern', 'argv' and 'arguments'")
@@ -148,11 +152,3 @@ def _check(words: tuple[str, ...], text: str) -> None:
     wrong = [word for word in words if "*" in word and word not in (ONE, REST)]
     if wrong:
         raise ValueError(f"'*' and '**' are words of their own, unlike in {wrong[0]!r}: {text!r}")
-
-
-def _fits(pattern: str, word: str) -> bool:
-    return not word.startswith("-") if pattern == ONE else word == pattern
-
-
-def _quoted(word: str) -> str:
-    return word if word in (ONE, REST) else shlex.quote(word)

@@ -1,4 +1,4 @@
-"""What a turn leaves when it pauses in the middle of the model's calls: enough to go on in any process."""
+"""The state of a turn that pauses in the middle of the model's calls: enough to go on in any process."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class OpenCall:
 
 @dataclass(slots=True)
 class Used:
-    """What a turn has used so far: how often it has run tools, tokens of input and output, and of output alone."""
+    """The use of a turn so far: rounds of tools, tokens of input and output, tokens of output alone."""
 
     roundtrips: int = 0
     tokens: int = 0
@@ -66,15 +66,16 @@ class Pause:
         return tuple([PendingCall(c.call_id, c.name, c.arguments, c.waits_for) for c in self.calls if c.waits_for])
 
     def to_state(self) -> dict[str, Any]:
-        """As JSON."""
+        """The pause as JSON."""
         state: dict[str, Any] = _PAUSE.dump_python(self, mode="json")
         return state
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Pause:
-        """What `to_state` has written. Raises AgentError for anything else."""
+        """Read what `to_state` has written. Raises AgentError for anything else."""
         try:
             pause = _PAUSE.validate_python(state)
+            # The state went through a client or a store: its messages are checked like a client's.
             typed_messages(pause.messages)
         except (ValidationError, InvalidRequest) as error:
             text = "The paused turn cannot be gone on with: the agent has changed."
@@ -100,6 +101,7 @@ class Pauses:
         """Keep a pause; `before` is the conversation before what it holds itself."""
         where = _digest(before)
         size = size_of_value([pause.messages, pause.results, [[call.arguments] for call in pause.calls]])
+        # Under each call: a client may send the result of one of them only.
         for call in pause.pending:
             self._pauses.rest(principal.id, (where, call.call_id), pause, size)
 
@@ -111,4 +113,5 @@ class Pauses:
 
 
 def _digest(messages: Iterable[RawMessage]) -> str:
+    # A hash, so that a conversation is not kept twice for being a key.
     return hashlib.sha256(to_json(list(messages), inf_nan_mode="strings", fallback=repr)).hexdigest()

@@ -9,12 +9,11 @@ A function without the decorator is a tool too, a risky one.
 
 from __future__ import annotations
 
-import functools
 import inspect
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, TypeAlias, TypeVar, cast, overload, runtime_checkable
+from typing import Any, Protocol, TypeAlias, TypeVar, overload, runtime_checkable
 
 import anyio
 from pydantic_core import PydanticSerializationError, from_json
@@ -27,8 +26,6 @@ from .patterns import Allow, ArgvPattern, ExactArguments, canonical, parse_allow
 from .sandbox import Sandbox
 from .schema import Signature
 from .tool_threads import ToolThreads
-
-__all__ = ("AgentTool", "ToolContext", "ToolSource", "Toolbox", "as_tool", "tool")
 
 TIMEOUT = 60.0
 """Seconds a call may take."""
@@ -45,7 +42,7 @@ AllowWord: TypeAlias = str | Sequence[str] | Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class ToolContext:
-    """What a tool may know of its call: a function with an argument of this type is given it.
+    """The context of a call: a tool with an argument of this type is given it.
 
     `sandbox` is where a command has to run, None if it may run as it is. `run.cancelled` tells a plain function that
     nobody waits for it any more.
@@ -129,10 +126,11 @@ class AgentTool:
         return ToolArguments(from_json(text or "{}"), values)
 
     def allows(self, allowed: Iterable[Allow], arguments: ToolArguments) -> bool:
-        """Whether one of these allowances is for a call with these arguments."""
+        """True if one of these allowances is for a call with these arguments."""
         named = self._named(arguments)
         for one in allowed:
             if isinstance(one, ExactArguments):
+                # With and without those at their defaults: both mean the same call.
                 if one.matches(arguments.given) or one.matches(named):
                     return True
             elif self.argv is not None and one.matches(self.argv(arguments.values), self._beside(named)):
@@ -140,7 +138,7 @@ class AgentTool:
         return False
 
     def always(self, arguments: ToolArguments, pattern: str | None = None) -> Allow:
-        """What "allow always" allows for this call: its exact arguments, all of them.
+        """The allowance of "allow always" for this call: its exact arguments, all of them.
 
         Somebody may have chosen a pattern for the words of its command; all else has to be as it is in this call.
         Raises ValueError for a pattern that cannot be read.
@@ -170,11 +168,11 @@ class AgentTool:
 
 @runtime_checkable
 class ToolSource(Protocol):
-    """Where tools come from that are not known before they are asked for."""
+    """A source of tools that are not known before they are asked for."""
 
     @property
     def name(self) -> str:
-        """What it is called in messages to people."""
+        """Its name in messages to people."""
         ...
 
     async def tools(self) -> Sequence[AgentTool]:
@@ -207,12 +205,10 @@ class Toolbox:
             if isinstance(each, ToolSource):
                 self._sources.append(each)
             else:
-                self._add(as_tool(each))
-
-    def _add(self, made: AgentTool) -> None:
-        if made.name in self._fixed:
-            raise ValueError(f"two tools are called '{made.name}'")
-        self._fixed[made.name] = made
+                made = as_tool(each)
+                if made.name in self._fixed:
+                    raise ValueError(f"two tools are called '{made.name}'")
+                self._fixed[made.name] = made
 
     @property
     def names(self) -> frozenset[str]:
@@ -220,7 +216,7 @@ class Toolbox:
         return frozenset(self._fixed)
 
     def danger_of(self, name: str) -> Danger | None:
-        """What a tool of ours can do; None for one that is not known, or whose source has to be asked."""
+        """The danger of a tool; None for one that is not known, or whose source has to be asked."""
         found = self._fixed.get(name)
         return None if found is None else found.danger
 
@@ -326,23 +322,20 @@ def as_tool(function: Callable[..., Any] | AgentTool) -> AgentTool:
         timeout=settings.timeout,
         output_limit=settings.output_limit,
         allow=tuple([parse_allow(allow) for allow in settings.allow]),
-        argv=_argv if "argv" in signature.names else None,
+        argv=(lambda arguments: arguments.get("argv", ())) if "argv" in signature.names else None,
         defaults=signature.defaults,
     )
 
 
-def _argv(arguments: Mapping[str, Any]) -> Sequence[str]:
-    return cast("Sequence[str]", arguments.get("argv", ()))
-
-
 def _caller(function: Callable[..., Any], context_name: str | None) -> Call:
-    """How the function is called: awaited, or in a thread of its own."""
+    """A function that calls the tool: awaited, or in a thread of its own."""
     threads = ToolThreads()
 
     async def call(arguments: Mapping[str, Any], context: ToolContext) -> object:
         given = dict(arguments) if context_name is None else {**arguments, context_name: context}
-        work = functools.partial(function, **given)
-        result = work() if inspect.iscoroutinefunction(function) else await threads.run(work)
+        if inspect.iscoroutinefunction(function):
+            return await function(**given)
+        result = await threads.run(lambda: function(**given))
         return await result if inspect.isawaitable(result) else result
 
     return call

@@ -1,4 +1,4 @@
-"""Where commands run that must not touch anything: the port, and Bubblewrap on Linux."""
+"""Sandboxes for commands: the port, and Bubblewrap on Linux."""
 
 from __future__ import annotations
 
@@ -93,6 +93,7 @@ class Bubblewrap:
     def wrap(self, command: Command) -> Command:
         """The command within `bwrap`. A directory of its own has to be inside the sandbox."""
         directory = command.cwd or self._workdir or "/tmp"  # noqa: S108  (the sandbox's own)
+        # `--` ends bwrap's own options: words of the model could be taken for some.
         return replace(command, argv=[*self._argv, "--chdir", directory, "--", *command.argv], cwd="/")
 
     def _try(self) -> None:

@@ -28,7 +28,7 @@ class _Untitled(GenerateJsonSchema):
 
 
 class Signature:
-    """What a function takes from the model.
+    """The arguments that a function takes from the model.
 
     `injected` is the class of an argument that the server gives; the model neither sees nor sets it.
 
@@ -55,7 +55,9 @@ class Signature:
             else:
                 key = f"argument_{len(fields)}"  # a model's own methods have names too
                 self._by_field[key] = name
-                fields[key] = _field(hints[name], parameter, described.get(name))
+                said: dict[str, Any] = {"description": described[name]} if name in described else {}
+                hint: Any = Annotated[hints[name], Field(alias=name, **said)]
+                fields[key] = hint, ... if parameter.default is parameter.empty else parameter.default
                 if parameter.default is not parameter.empty:
                     self.defaults[name] = parameter.default
         config = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -90,12 +92,6 @@ def _by_name(function: Callable[..., Any], parameter: inspect.Parameter, hints: 
     if parameter.name not in hints:
         raise TypeError(f"{describe(function)}: the argument '{parameter.name}' needs a type")
     return parameter.name
-
-
-def _field(hint: Any, parameter: inspect.Parameter, description: str | None) -> Any:
-    default = ... if parameter.default is parameter.empty else parameter.default
-    said: dict[str, Any] = {} if description is None else {"description": description}
-    return Annotated[hint, Field(alias=parameter.name, **said)], default
 
 
 def _schema(model: type[BaseModel]) -> dict[str, Any]:

@@ -27,11 +27,12 @@ class ToolThreads:
         self._left: list[threading.Thread] = []
 
     async def run(self, function: Callable[[], T]) -> T:
-        """What `function` returns or raises. When cancelled, it leaves at once, and the thread runs on unheard.
+        """Run `function` in a thread. When cancelled, it returns at once; the thread runs on, and its result is dropped.
 
         Raises ToolError if too many calls that were given up still run.
         """
         self._left = [thread for thread in self._left if thread.is_alive()]
+        # A thread cannot be ended from outside: a tool that hangs each time would fill the process with them.
         if len(self._left) >= LEFT_BEHIND:
             raise ToolError("The tool does not answer: earlier calls still run.")
         work = _ThreadWork(function)

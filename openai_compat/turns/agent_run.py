@@ -26,7 +26,7 @@ from ..agents.adapt import close
 from ..agents.error_mapping import to_public_error
 from ..aio.background import Task, let_go, spawn
 from ..aio.timers import Waiter, WakeEvent, new_waiter
-from ..backend import AgentBackend, AgentRequest, RunContext
+from ..backend import AgentBackend, AgentRequest, RunContext, SupportsCancel
 from ..errors import AgentError, OpenAICompatError
 from ..reducer import LARGE, Item, size_of
 from .event_contract import BROKEN, EventContract
@@ -133,9 +133,8 @@ class AgentRun:
         Two steps of the loop let a generator that waits for room reach an `await` of its own first.
         """
         self._drop()
-        ask = getattr(self._backend, "request_cancel", None)
-        if ask is not None:
-            _quietly(ask, self._context)
+        if isinstance(self._backend, SupportsCancel):
+            _quietly(self._backend.request_cancel, self._context)
         try:
             await anyio.lowlevel.checkpoint()
             await anyio.lowlevel.checkpoint()
@@ -246,7 +245,7 @@ class AgentRun:
         let_go(error)
 
     def _log_failure(self, error: BaseException) -> None:
-        """What an agent says to its client needs no traceback, unless somebody looks for the reason."""
+        """Log a failure. AgentErrors are meant for the client, so they get a traceback only at DEBUG."""
         if not isinstance(error, AgentError):
             self._log(logging.ERROR, "the agent failed", error)
         elif error.code in BROKEN:

@@ -1,4 +1,4 @@
-"""What an agent may say for one request: order, tools, stop sequences, length.
+"""The contract of an agent's events for one request: order, tools, stop sequences, length.
 
 The agent's items go in, a well-formed list of events comes out, with exactly one terminal event at its end. Pure: no
 I/O, no clock.
@@ -44,7 +44,7 @@ BROKEN = frozenset(["event_order", "invalid_event", "invalid_usage", "tool_choic
 Beside: TypeAlias = Citation | MediaDelta | Progress | Notice | Compacted
 Prose: TypeAlias = type[TextDelta] | type[ReasoningDelta] | type[RefusalDelta]
 PROSE: tuple[Prose, ...] = (TextDelta, ReasoningDelta, RefusalDelta)
-"""What comes in pieces that may end anywhere, each kind a text of its own."""
+"""Events that carry text in pieces; a piece may end in the middle of a character."""
 
 
 @dataclass(slots=True)
@@ -102,7 +102,9 @@ class EventContract:
             case TextDelta():
                 return self._text_event(item)
             case ReasoningDelta() | RefusalDelta():
-                return self._measured(self._halves.setdefault(type(item), HalfJoiner()).feed(item.text), type(item))
+                events = self._measured(self._halves.setdefault(type(item), HalfJoiner()).feed(item.text), type(item))
+                signed = isinstance(item, ReasoningDelta) and item.signature is not None and not self.finished
+                return [*events, replace(item, text="")] if signed else events
             case ToolCallDelta():
                 return self._delta(item)
             case ToolCallStarted() | ToolCallReady() | ToolResult() | MessageBreak():
@@ -112,7 +114,7 @@ class EventContract:
             case Paused():
                 return self._paused(item)
             case Finished():
-                return self._end(item.reason)
+                return self._end(item.reason, item.stop_sequence)
             case _ as wrong:
                 return _refuse(wrong)
 
@@ -123,7 +125,7 @@ class EventContract:
     # text
 
     def passes(self, text: str) -> bool:
-        """Whether a text would come out as it is, with nothing before it; it counts as said if so."""
+        """True if a text can be passed on unchanged, with nothing before it; it is then counted as said."""
         if self._break_due or self._text_halves.held or (not text.isascii() and has_halves(text)):
             return False
         if text:
@@ -135,8 +137,8 @@ class EventContract:
         if self._scanner is not None:
             text = self._scanner.feed(text)
         events = self._measured(text, TextDelta)
-        if self._scanner is not None and self._scanner.found and not self.finished:
-            events += self._cut("stop")
+        if self._scanner is not None and self._scanner.found is not None and not self.finished:
+            events += self._cut("stop", self._scanner.found)
         return events
 
     def _text_event(self, item: TextDelta) -> list[AgentEvent]:
@@ -179,7 +181,7 @@ class EventContract:
         return [usage] if left >= 0 else [usage, *self._cut("length")]
 
     def flush(self) -> list[AgentEvent]:
-        """What was held back, for a stop sequence or half a character that cannot come any more.
+        """Release text that was held back for a stop sequence or the second half of a character.
 
         It may be what ends the turn.
         """
@@ -345,29 +347,35 @@ class EventContract:
         self.finished = True
         return [*events, Paused((*self._open_calls(), *approvals), event.state)]
 
-    def _end(self, reason: FinishReason) -> list[AgentEvent]:
+    def _end(self, reason: FinishReason, stop_sequence: str | None = None) -> list[AgentEvent]:
         events = self.flush()
         if self.finished:
             return events
         if self._request.tool_choice.required and not self._client_calls() and reason in ("stop", "tool_calls"):
             raise AgentError("The agent did not call the tool that this request requires.", code="tool_choice_violated")
-        return events + self._terminal(reason)
+        return events + self._terminal(reason, stop_sequence)
 
-    def _cut(self, reason: FinishReason) -> list[AgentEvent]:
+    def _cut(self, reason: FinishReason, stop_sequence: str | None = None) -> list[AgentEvent]:
         self.ended_early = True
-        return self._terminal(reason)
+        return self._terminal(reason, stop_sequence)
 
-    def _terminal(self, reason: FinishReason) -> list[AgentEvent]:
+    def _terminal(self, reason: FinishReason, stop_sequence: str | None) -> list[AgentEvent]:
         self.finished = True
         if reason not in ("stop", "tool_calls"):
             return [Finished(reason)]  # a call that was cut off is not ready: clients would run half of it
         calls = self._client_calls()
         events = [event for call_id, call in calls if not call.ready for event in self._complete(call_id, call)]
-        return [*events, Paused(self._open_calls()) if calls else Finished("stop")]
+        return [*events, Paused(self._open_calls()) if calls else Finished("stop", stop_sequence)]
 
 
 def _checked(usage: UsageReported) -> UsageReported:
-    numbers = (usage.input_tokens, usage.output_tokens, usage.cached_tokens, usage.reasoning_tokens)
+    numbers = (
+        usage.input_tokens,
+        usage.output_tokens,
+        usage.cached_tokens,
+        usage.reasoning_tokens,
+        usage.cache_write_tokens,
+    )
     if any(number is not None and (type(number) is not int or number < 0) for number in numbers):
         raise AgentError("The agent reported a token count that is not a whole number.", code="invalid_usage")
     return usage

@@ -1,4 +1,4 @@
-"""Whether an event holds what its class says it holds: agents need no type checker, but clients need the right types."""
+"""Runtime type checks of event fields: agents need no type checker, but clients need the right types."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ KEPT = frozenset(["state"])
 
 
 def is_well_formed(event: object) -> bool:
-    """Whether every field of a dataclass has a value of its type, and its containers hold what they should."""
+    """True if every field of a dataclass, and everything in its containers, has the declared type."""
     return wrong_field(event) is None
 
 
@@ -50,7 +50,7 @@ def _field(name: str, hint: Any) -> Field:
 
 
 def _contents(name: str, kind: Any) -> Test | None:
-    """What is to be asked of a container's contents."""
+    """The check for a container's contents."""
     origin, inside = get_origin(kind), get_args(kind)
     if origin is Mapping:
         return functools.partial(is_json, finite=name in KEPT)
@@ -67,7 +67,7 @@ def _is_objects(value: Any) -> bool:
 
 
 def is_json(value: object, *, finite: bool = False) -> bool:
-    """Whether JSON can carry a value: as it is with `finite`, else with NaN as null and bytes as text."""
+    """True if JSON can carry a value: as it is with `finite`, else with NaN as null and bytes as text."""
     try:
         return _is_json(value, finite)
     except RecursionError:  # far too deep, or in itself
@@ -88,7 +88,7 @@ def _is_json(value: object, finite: bool) -> bool:
 
 
 def same_json(one: str, other: str) -> bool:
-    """Whether two texts are JSON that says the same, however it is written."""
+    """True if two texts are equal JSON, however they are written."""
     try:
         return json.dumps(json.loads(one), sort_keys=True) == json.dumps(json.loads(other), sort_keys=True)
     except (ValueError, RecursionError):

@@ -30,7 +30,7 @@ from .slots import Seat, SlotRequest, Slots
 logger = logging.getLogger("openai_compat")
 
 Frames = TypeVar("Frames", bytes, list[dict[str, Any]])
-"""What an answer is written in: bytes, or the frames of a WebSocket."""
+"""The unit of an answer: bytes, or the frames of a WebSocket."""
 
 Ended: TypeAlias = Literal["completed", "failed", "cancelled"]
 
@@ -113,7 +113,7 @@ class TurnPlan(Generic[Frames]):
 
     @property
     def slots(self) -> SlotRequest:
-        """What it is counted for."""
+        """The slots that it needs."""
         return SlotRequest(len(self.requests), self.agent, self.requester.principal.id)
 
     def interrupt(self, error: OpenAICompatError) -> None:
@@ -129,27 +129,27 @@ class TurnPlan(Generic[Frames]):
             runs.interrupt(self._stopped)
 
     async def before_start(self) -> None:
-        """What is to be done just before the agent is started, when nothing can hinder it any more."""
+        """Called just before the agent is started, when nothing else can fail any more."""
 
     def feed(self, taken: Taken) -> Frames:
-        """What is written for what the agents have said."""
+        """Serialize new items of the agents."""
         raise NotImplementedError
 
     def idle(self) -> Frames:
-        """What was held back to go with the first words, once they are long in coming."""
+        """Frames that were held back for the first items, written once the agent is silent for too long."""
         raise NotImplementedError
 
     async def next_requests(self) -> Sequence[AgentRequest]:
-        """What the agent is asked next in the same turn, once a run is over. Nothing ends the turn."""
+        """The requests for another run in the same turn, once a run is over. Empty ends the turn."""
         return ()
 
     def retry(self, error: OpenAICompatError) -> Sequence[AgentRequest]:
-        """What the agent is asked instead, after it has failed. Nothing lets the turn fail."""
+        """The requests for another run after a failure. Empty lets the turn fail."""
         del error
         return ()
 
     async def ending(self) -> tuple[TurnOutcome | None, Frames]:
-        """What the store is to keep, and the last frames, or the whole answer. Raises AgentError for a bad answer."""
+        """The outcome to store, and the last frames or the whole answer. Raises AgentError for a bad answer."""
         raise NotImplementedError
 
     async def committed(self) -> None:
@@ -186,6 +186,7 @@ class TurnRunner:
     """Runs the turns of one server.
 
     Attributes:
+        observers: who watches all turns, in this order.
         running: what runs now; a server that shuts down interrupts it.
     """
 
@@ -193,7 +194,7 @@ class TurnRunner:
     limits: Limits
     deadlines: Deadlines
     store: Store
-    observers: Sequence[TurnObserver] = ()
+    observers: list[TurnObserver] = field(default_factory=list[TurnObserver])
     running: set[Interruptible] = field(default_factory=set[Interruptible])
 
     async def run(self, plan: TurnPlan[Frames]) -> None:
@@ -305,7 +306,7 @@ async def commit(store: Store, outcome: TurnOutcome) -> None:
 
 
 def _public(error: Exception, request_id: str) -> OpenAICompatError:
-    """What a client is told of a failure. Of a bug of ours the log has the rest."""
+    """The error for the client. Unexpected exceptions are logged, and become a generic 500."""
     if isinstance(error, OpenAICompatError):
         return without_retry(error)
     logger.error("%s: unexpected error", request_id, exc_info=error, extra={"request_id": request_id})

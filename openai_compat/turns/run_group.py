@@ -27,7 +27,7 @@ CANCELLABLE_EVERY = 16
 reader looks by itself whether it was cancelled, every so many waits."""
 
 Taken: TypeAlias = list[tuple[int, list[Item]]]
-"""What the agents have said: the number of each choice, with its items."""
+"""New items by choice: the index of each choice, with its items."""
 
 
 class Interruptible(Protocol):
@@ -53,7 +53,7 @@ class Requester(Protocol):
 
 
 class AgentRuns(Protocol):
-    """What a group of runs has to know of its turn."""
+    """The part of a turn that its runs need."""
 
     @property
     def id(self) -> str:
@@ -72,7 +72,7 @@ class AgentRuns(Protocol):
 
     @property
     def background(self) -> bool:
-        """Whether nobody waits, so that there is more time."""
+        """True if no client waits, so the longer deadline applies."""
         ...
 
 
@@ -141,7 +141,7 @@ class RunGroup:
             self._wake.set()
 
     def take(self) -> Taken:
-        """What each agent has said since the last call. Raises a failure once all that came before it is taken."""
+        """Items since the last call, by choice. Raises a failure once all items before it were taken."""
         if self._interrupted is not None:
             raise self._interrupted
         taken: Taken = []

@@ -52,10 +52,10 @@ class SharedSlots:
         self._shared = StoreFallback("only each process's own limit bounds how many agents run")
 
     async def take(self, number: int) -> bool:
-        """Take as many slots, all or none. False if there are not so many."""
+        """Take `number` slots or none; False if too few are free."""
         wish, taken = PendingGrant(number), None
         try:
-            taken = await self._shared.call(partial(self._ask, wish))
+            taken = await self._shared.call(lambda: self._ask(wish))
         finally:
             if not taken:
                 wish.given_up = True
@@ -85,7 +85,7 @@ class SharedSlots:
         return True
 
     def _give_up(self, wish: PendingGrant) -> None:
-        """Give back what nobody wants any more, once it is known what that is."""
+        """Release the slots of an abandoned request once the store has answered."""
         if wish.given_up and wish.answered:
             self._give_back(wish.granted)
 
@@ -119,7 +119,7 @@ class SharedSlots:
                 self._leases.drop(token)
         if tokens:
             self._returning = {task for task in self._returning if not task.done}
-            self._returning.add(spawn(partial(self._free, tokens), "slots given back", lambda: None))
+            self._returning.add(spawn(lambda: self._free(tokens), "slots given back", lambda: None))
 
     async def _free(self, tokens: Sequence[str]) -> None:
         try:

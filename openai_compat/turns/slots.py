@@ -24,7 +24,7 @@ a client sees the end of an answer a moment before the store has heard that ther
 
 @dataclass(frozen=True, slots=True)
 class Admission:
-    """What becomes of a request for which no slot is free (`Limits.slots` and its like).
+    """Handling of requests for which no slot is free (`Limits.slots` and its like).
 
     Attributes:
         queue: seconds it waits for one, first come first served; 0 refuses it at once with 429.
@@ -40,7 +40,7 @@ class Admission:
 
 @dataclass(frozen=True, slots=True)
 class SlotRequest:
-    """What is counted for one request: how many slots, of which agent, by whom."""
+    """A request for slots: how many, of which agent, by which principal."""
 
     number: int
     agent: str
@@ -51,7 +51,7 @@ class Shared(Protocol):
     """Slots that other processes take from too."""
 
     async def take(self, number: int) -> bool:
-        """Take as many, all or none. False if there are not so many."""
+        """Take `number` slots or none; False if too few are free."""
         ...
 
     def release(self) -> None:

@@ -9,24 +9,25 @@ class StopScanner:
     """Passes text through up to the first stop sequence, wherever the pieces are cut.
 
     The first is the one that is complete first, as a model that writes token by token meets it. Holds back no more
-    than the end of the text that could be the beginning of a stop sequence. `found` is True once one was seen; the
-    sequence and everything after it are dropped.
+    than the end of the text that could be the beginning of a stop sequence. `found` is the one that was seen; it and
+    everything after it are dropped.
     """
 
     def __init__(self, sequences: Sequence[str]) -> None:
         self._sequences = sequences
         self._prefixes = sorted({s[:n] for s in sequences for n in range(1, len(s))}, key=len, reverse=True)
         self._held = ""
-        self.found = False
+        self.found: str | None = None
 
     def feed(self, piece: str) -> str:
         """The text that is now certain to be part of the answer."""
-        if self.found:
+        if self.found is not None:
             return ""
         text = self._held + piece
-        start = self._first(text)
-        if start is not None:
-            self.found, self._held = True, ""
+        first = self._first(text)
+        if first is not None:
+            start, self.found = first
+            self._held = ""
             return text[:start]
         self._held = self._tail(text)
         return text[: len(text) - len(self._held)]
@@ -36,10 +37,10 @@ class StopScanner:
         held, self._held = self._held, ""
         return held
 
-    def _first(self, text: str) -> int | None:
-        """Where the sequence begins that ends first; the longest, if several end there."""
-        found = [(start + len(s), start) for s in self._sequences if (start := text.find(s)) >= 0]
-        return min(found)[1] if found else None
+    def _first(self, text: str) -> tuple[int, str] | None:
+        """The sequence that ends first, and where it begins; the longest, if several end there."""
+        found = [(start + len(s), start, s) for s in self._sequences if (start := text.find(s)) >= 0]
+        return min(found)[1:] if found else None
 
     def _tail(self, text: str) -> str:
         for prefix in self._prefixes:

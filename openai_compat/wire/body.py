@@ -50,7 +50,7 @@ def check_length(name: str, value: object, most: int) -> None:
 
 
 def _has_infinity(value: Any) -> bool:
-    """Whether a number was too large for a float (`1e999`). One loop over all values: searching the text is slower."""
+    """True if a number was too large for a float (`1e999`). One loop over all values: searching the text is slower."""
     values: list[Any] = [value]
     for item in values:  # it grows meanwhile
         kind = item.__class__
@@ -96,27 +96,19 @@ def _explained(detail: ErrorDetails, param: str) -> InvalidRequest:
 
 
 def _path(detail: ErrorDetails, value: Any) -> str:
-    """Where the error is, as `messages[0].content`. Pydantic's own names of union members are left out."""
+    """The place of the error, as `messages[0].content`. Pydantic's own names of union members are left out."""
     path, last, tagged = "", len(detail["loc"]) - 1, False
     for position, step in enumerate(detail["loc"]):
-        if position < last and not tagged and _is_tag(value, step):  # of {"type": "function", "function": …}
+        fields = cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+        # the tag of {"type": "function", "function": …}: a name of pydantic's, not of the body
+        if position < last and not tagged and step in (fields.get("type"), fields.get("role")):
             tagged = True
             continue
         missing = position == last and detail["type"] == "missing"
-        if missing or _has(value, step):
+        items = cast("list[Any]", value) if isinstance(value, list) else []
+        if missing or (step < len(items) if isinstance(step, int) else step in fields):
             path += f"[{step}]" if isinstance(step, int) else f".{step}"
-            value, tagged = None if missing else value[step], False
+            value, tagged = None if missing else cast("Any", value)[step], False
     if detail["type"] in _UNION_TAGS:
         path += "." + detail.get("ctx", {})["discriminator"].strip("'")
     return path.lstrip(".")
-
-
-def _is_tag(value: Any, step: int | str) -> bool:
-    fields = cast("dict[str, Any]", value) if isinstance(value, dict) else {}
-    return step in (fields.get("type"), fields.get("role"))
-
-
-def _has(value: Any, step: int | str) -> bool:
-    if isinstance(step, int):
-        return isinstance(value, list) and step < len(cast("list[Any]", value))
-    return isinstance(value, dict) and step in value

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, assert_never
 
 from ..messages import (
@@ -29,7 +28,11 @@ def chat_message(message: Message) -> dict[str, Any]:
         case SystemMessage():
             return _named({"role": message.role, "content": message.text}, message.name)
         case UserMessage():
-            return _named({"role": "user", "content": _user_content(message.parts)}, message.name)
+            parts = message.parts
+            one = len(parts) == 1 and isinstance(parts[0], TextPart)
+            # A single text goes as a string: some model servers take no list of parts.
+            content = message.text if one else [_part(part) for part in parts]
+            return _named({"role": "user", "content": content}, message.name)
         case AssistantMessage():
             return _named(_assistant(message), message.name)
         case ToolMessage():
@@ -52,12 +55,6 @@ def reply_message(reply: FinalMessage, custom_tools: frozenset[str]) -> Assistan
 
 def _named(fields: dict[str, Any], name: str | None) -> dict[str, Any]:
     return fields if name is None else {**fields, "name": name}
-
-
-def _user_content(parts: Sequence[InputPart]) -> str | list[dict[str, Any]]:
-    if len(parts) == 1 and isinstance(parts[0], TextPart):
-        return parts[0].text
-    return [_part(part) for part in parts]
 
 
 def _result_content(message: ToolMessage) -> str | list[dict[str, Any]]:
@@ -93,13 +90,15 @@ def _assistant(message: AssistantMessage) -> dict[str, Any]:
     if refusals:
         fields["refusal"] = "\n".join(refusals)
     if message.tool_calls:
-        fields["tool_calls"] = [_call(call) for call in message.tool_calls]
+        fields["tool_calls"] = [raw_call(call) for call in message.tool_calls]
     if message.reasoning:
+        # No official field: this is the name that clients and model servers read.
         fields["reasoning_content"] = message.reasoning
     return fields
 
 
-def _call(call: ToolCall) -> dict[str, Any]:
+def raw_call(call: ToolCall) -> dict[str, Any]:
+    """`call` as an entry of `tool_calls`."""
     later = {"async": True} if call.deferred else {}
     if call.kind == "custom":
         return {"id": call.call_id, "type": "custom", "custom": {"name": call.name, "input": call.arguments}, **later}

@@ -31,7 +31,6 @@ from .chat.request_types import (
     CustomCallParam,
     FunctionCallParam,
     MessageParam,
-    RefusalContent,
     ToolMessageParam,
     UserContent,
     UserMessageParam,
@@ -48,16 +47,15 @@ def parse_messages(params: Sequence[MessageParam]) -> tuple[Message, ...]:
         elif isinstance(param, AssistantMessageParam):
             messages.append(_assistant(param, names, index))
         elif isinstance(param, ToolMessageParam):
-            messages.append(_result(param, names.get(param.tool_call_id, "")))
+            parts = _user_parts(param.content)
+            media = tuple([part for part in parts if not isinstance(part, TextPart)])
+            name = names.get(param.tool_call_id, "")
+            messages.append(ToolMessage(param.tool_call_id, text_of(parts), name, media))
         else:
-            messages.append(SystemMessage(_joined(param.content), param.role, param.name))
+            content = param.content
+            text = content if isinstance(content, str) else "\n".join([part.text for part in content])
+            messages.append(SystemMessage(text, param.role, param.name))
     return tuple(messages)
-
-
-def _result(param: ToolMessageParam, name: str) -> ToolMessage:
-    parts = _user_parts(param.content)
-    media = tuple([part for part in parts if not isinstance(part, TextPart)])
-    return ToolMessage(param.tool_call_id, text_of(parts), name, media)
 
 
 def _assistant(param: AssistantMessageParam, names: dict[str, str], index: int) -> AssistantMessage:
@@ -75,6 +73,7 @@ def _check_calls(param: AssistantMessageParam, where: str) -> None:
         raise InvalidRequest(text, param=f"{where}.function_call", code="unsupported_parameter")
     seen: set[str] = set()
     for index, call in enumerate(param.tool_calls or ()):
+        # Results name their call by its id alone.
         if call.id in seen:
             text = "Each tool call of a message needs an id of its own."
             raise InvalidRequest(text, param=f"{where}.tool_calls[{index}].id", code="invalid_value")
@@ -88,9 +87,13 @@ def check_conversation(messages: Sequence[Message]) -> None:
     asked_at = 0
     for index, message in enumerate(messages):
         if isinstance(message, ToolMessage):
-            _expect_call(message, pending | deferred, index)
+            # Models refuse such a conversation; told here, the client learns which message is wrong.
+            if message.call_id not in pending | deferred:
+                text = "A message with role 'tool' must answer a tool call of the assistant message before it, once."
+                raise InvalidRequest(text, param=f"messages[{index}].tool_call_id", code="invalid_value")
             (pending if message.call_id in pending else deferred).discard(message.call_id)
             continue
+        # Model APIs want all results before anything else is said; those of `"async": true` calls may come later.
         if pending:
             _expect_no_open_call(pending, asked_at)
         if isinstance(message, AssistantMessage) and message.tool_calls:
@@ -99,20 +102,10 @@ def check_conversation(messages: Sequence[Message]) -> None:
     _expect_no_open_call(pending, asked_at)
 
 
-def _expect_call(message: ToolMessage, waiting: set[str], index: int) -> None:
-    if message.call_id not in waiting:
-        text = "A message with role 'tool' must answer a tool call of the assistant message before it, once."
-        raise InvalidRequest(text, param=f"messages[{index}].tool_call_id", code="invalid_value")
-
-
 def _expect_no_open_call(pending: set[str], asked_at: int) -> None:
     if pending:
         text = "An assistant message with 'tool_calls' must be followed by one tool message for each of them."
         raise InvalidRequest(text, param=f"messages[{asked_at}].tool_calls", code="invalid_value")
-
-
-def _joined(content: str | list[ChatTextContent]) -> str:
-    return content if isinstance(content, str) else "\n".join([part.text for part in content])
 
 
 def _user_parts(content: str | list[UserContent]) -> tuple[InputPart, ...]:
@@ -137,14 +130,14 @@ def _user_part(part: ChatTextContent | ChatImageContent | AudioContent | ChatFil
 
 def _assistant_parts(param: AssistantMessageParam) -> tuple[AssistantPart, ...]:
     content, refusal = param.content, param.refusal
-    if isinstance(content, str) and not refusal:
-        return (TextPart(content),) if content else ()
-    parts: list[AssistantPart] = [TextPart(content)] if isinstance(content, str) else [_said(p) for p in content or ()]
+    if isinstance(content, str):
+        parts: list[AssistantPart] = [TextPart(content)] if content or refusal else []
+    else:
+        parts = [
+            TextPart(part.text) if isinstance(part, ChatTextContent) else RefusalPart(part.refusal)
+            for part in content or ()
+        ]
     return (*parts, RefusalPart(refusal)) if refusal else tuple(parts)
-
-
-def _said(part: ChatTextContent | RefusalContent) -> AssistantPart:
-    return TextPart(part.text) if isinstance(part, ChatTextContent) else RefusalPart(part.refusal)
 
 
 def _call(call: FunctionCallParam | CustomCallParam) -> ToolCall:

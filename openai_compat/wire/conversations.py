@@ -67,7 +67,7 @@ class NewConversation:
 
 
 def parse_new_conversation(body: bytes, new_id: NewId) -> NewConversation:
-    """What `POST /v1/conversations` says; an empty body says nothing. Raises InvalidRequest."""
+    """Parse `POST /v1/conversations`; the body may be empty. Raises InvalidRequest."""
     raw = parse_object(body or b"{}")
     check_length("items", raw.get("items"), MAX_ITEMS)
     wire = validate(ConversationCreate, raw)

@@ -91,6 +91,7 @@ def check_taken(asked: EmbeddingInput, takes: frozenset[str]) -> None:
     if asked.tokens and "tokens" not in takes:
         text = "This model takes texts, not tokens."
         raise InvalidRequest(text, param="input", code="unsupported_value")
+    # Vectors of another length would be stored by the client, and be of no use.
     if asked.dimensions is not None and "dimensions" not in takes:
         text = "The vectors of this model have one length only."
         raise InvalidRequest(text, param="dimensions", code="unsupported_parameter")
@@ -123,8 +124,10 @@ def embedding_list(model: str, vectors: Sequence[Vector], tokens: int, *, as_bas
 
 def _base64(vector: Vector) -> str:
     floats = array("f", vector)
+    # A number that is finite in 64 bits may be infinite in 32.
     if not is_finite(floats):
         raise AgentError("The embed function returned numbers that are too large.", code="invalid_embedding")
+    # SDKs read the bytes as little-endian float32, as they come from OpenAI.
     if sys.byteorder == "big":
         floats.byteswap()
     return base64.b64encode(floats.tobytes()).decode()
@@ -135,7 +138,7 @@ Vector: TypeAlias = "array[float]"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmbeddingInput:
-    """What is to be embedded: texts, or, from clients that have a tokenizer, lists of token numbers; never both.
+    """The inputs to embed: texts, or, from clients that have a tokenizer, lists of token numbers; never both.
 
     `dimensions` is how long the vectors are to be, None if that is left to the function.
     """
@@ -147,10 +150,10 @@ class EmbeddingInput:
 
     @property
     def number(self) -> int:
-        """How many vectors are wanted."""
+        """The number of vectors."""
         return len(self.texts) or len(self.tokens)
 
 
 def is_finite(vector: Vector) -> bool:
-    """Whether all are numbers. Their sum tells, which is faster than looking at each, unless it is itself too large."""
+    """True if all are numbers. Their sum tells, which is faster than looking at each, unless it is itself too large."""
     return math.isfinite(sum(vector)) or all(map(math.isfinite, vector))

@@ -17,13 +17,14 @@ def envelope(error: OpenAICompatError) -> ErrorEnvelope:
 
 
 def error_body(error: OpenAICompatError) -> bytes:
-    """The same, encoded."""
+    """The envelope of an error, as bytes."""
     return dumps(envelope(error))
 
 
 def error_headers(error: OpenAICompatError) -> list[tuple[str, str]]:
     """The headers that go with it: retry hints and whatever the error brings itself."""
     headers = list(error.headers.items())
+    # The statuses for which it is defined (RFC 9110, RFC 6585).
     if error.retry_after is not None and error.status in (429, 503):
         headers.append(("Retry-After", f"{error.retry_after:g}"))
     if error.should_retry is not None:
@@ -34,6 +35,7 @@ def error_headers(error: OpenAICompatError) -> list[tuple[str, str]]:
 def error_frame(error: OpenAICompatError) -> bytes:
     """An error inside a stream: SDKs raise it as APIError. Without `choices`, and never of a type that is retried."""
     body = envelope(error)
+    # Coding agents send the request again at these types, and the agent has already acted.
     if body["error"]["type"] in RETRIED_TYPES:
         body["error"]["type"] = "agent_error"
     return sse(body)

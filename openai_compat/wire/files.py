@@ -76,7 +76,7 @@ class Upload:
 
 
 def upload_form(content_type: str, limit: int) -> MultipartForm:
-    """What reads the body; the file may have `limit` bytes."""
+    """A parser of the body; the file may have `limit` bytes."""
     return MultipartForm(content_type, {"file": limit, **dict.fromkeys(FIELDS, MAX_FIELD)})
 
 
@@ -90,6 +90,7 @@ def parse_upload(parts: Mapping[str, Part]) -> Upload:
     purpose = _needed(parts, "purpose").text
     if purpose not in PURPOSES:
         raise InvalidRequest(f"'purpose' is one of {', '.join(PURPOSES)}.", param="purpose", code="invalid_value")
+    # As at OpenAI, where files for batches go after thirty days.
     expires_after = _expires_after(parts) or (BATCH_EXPIRY if purpose == "batch" else None)
     filename = clean_filename(sent.filename)
     return Upload(filename, _media_type(sent.content_type, filename), purpose, sent.content, expires_after)
@@ -102,6 +103,7 @@ def _expires_after(parts: Mapping[str, Part]) -> int | None:
     if _needed(parts, anchor).text != "created_at":
         raise InvalidRequest("Files can expire after 'created_at' only.", param=anchor, code="invalid_value")
     sent = _needed(parts, seconds).text
+    # `isdigit` alone takes digits of other scripts, and `int` would work on a million of them.
     if not sent.isascii() or not sent.isdigit() or len(sent) > 9 or int(sent) not in EXPIRY:
         text = f"Files can expire after {EXPIRY[0]} to {EXPIRY[-1]} seconds."
         raise InvalidRequest(text, param=seconds, code="invalid_value")

@@ -23,6 +23,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 def dumps(value: Any) -> bytes:
     """`value` as strict JSON: lone surrogates, which UTF-8 cannot carry, become U+FFFD; NaN becomes null."""
     try:
+        # Nearly always it works at once: looking for surrogates first would cost more than it takes to write.
         return to_json(value, inf_nan_mode="null")
     except PydanticSerializationError:
         return to_json(_without_surrogates(value), inf_nan_mode="null")
@@ -37,7 +38,7 @@ def stored_json(value: Any) -> str:
 
 
 def from_stored_json(text: str) -> Any:
-    """What `stored_json` was given."""
+    """The inverse of `stored_json`."""
     return json.loads(text)
 
 

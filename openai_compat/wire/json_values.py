@@ -1,4 +1,4 @@
-"""How many values JSON from strangers holds: counted before objects are made of it.
+"""Bounds the number of values in JSON from strangers, before objects are made of it.
 
 Two bytes are an empty list, which is fifty-six in memory, so the size of a body says little about what it costs.
 """
@@ -20,7 +20,7 @@ _WINDOW = 1 << 16
 
 
 def is_quick(data: bytes) -> bool:
-    """Whether JSON is read in no time. A guess: it is asked about each request, and a wrong answer does no harm."""
+    """True if JSON is read in no time. A guess: it is made for each request, and a wrong one does no harm."""
     return len(data) <= QUICK_BYTES and data.count(b",") <= QUICK
 
 
@@ -32,7 +32,7 @@ def check_values(data: bytes, most: int = MAX_VALUES) -> None:
 
 
 def _may_hold_more(data: bytes, most: int) -> bool:
-    """Whether there may be more values: what looks like one within a text is counted too."""
+    """True if there may be more values: what looks like one within a text is counted too."""
     found = 1
     for start in range(0, len(data), _WINDOW):
         part = data[start : start + _WINDOW]

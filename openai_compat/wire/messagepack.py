@@ -79,7 +79,9 @@ def _check(data: bytes, most: int) -> None:
         values += 1
         if values > most:
             raise _invalid(f"it holds more than {most} values")
-        if is_key and not _is_text(data, position):
+        first = data[position] if position < len(data) else 0xA0  # that it is cut short is told below
+        # Keys that are lists or maps cannot be keys of a dict, and numbers would be fields nobody looks for.
+        if is_key and not (0xA0 <= first < 0xC0 or 0xD9 <= first <= 0xDB):
             raise _invalid("keys must be text")
         position, inner, of_pairs = _past(data, position)
         if inner:
@@ -120,11 +122,6 @@ def _header(data: bytes, position: int) -> tuple[int, int, int]:
         size, each = struct.Struct(_CONTAINERS[first][0]), _CONTAINERS[first][1]
         return after + size.size, size.unpack_from(data, after)[0] * each, each - 1
     raise _invalid("it has an extension type")
-
-
-def _is_text(data: bytes, position: int) -> bool:
-    first = data[position] if position < len(data) else 0xA0  # that it is cut short is told elsewhere
-    return 0xA0 <= first < 0xC0 or 0xD9 <= first <= 0xDB
 
 
 def _invalid(why: str) -> InvalidRequest:

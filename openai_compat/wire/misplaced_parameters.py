@@ -59,6 +59,7 @@ def refuse_misplaced(raw: Mapping[str, Any], instead: Mapping[str, str]) -> None
     """Raise InvalidRequest for the first parameter that belongs to another API, telling what to send."""
     for name, advice in instead.items():
         value = raw.get(name)
+        # Some clients send every parameter they know, with the value that asks for nothing.
         if value is not None and value not in NOTHING_ASKED.get(name, ()):
             text = f"'{name}' is not a parameter here. {advice}"
             raise InvalidRequest(text, param=name, code="unsupported_parameter")

@@ -1,4 +1,4 @@
-"""What the models API answers. Source: OpenAI's OpenAPI document."""
+"""The answers of the models API. Source: OpenAI's OpenAPI document."""
 
 from __future__ import annotations
 

@@ -49,7 +49,8 @@ class MultipartForm:
     def __init__(self, content_type: str, limits: Mapping[str, int]) -> None:
         self._limits = limits
         self._number = 0
-        self._header = b""
+        self._header_name: list[bytes] = []
+        self._header_value: list[bytes] = []
         self._headers: dict[bytes, bytes] = {}
         self._part = Part()
         self._parts: dict[str, Part] = {}
@@ -86,9 +87,9 @@ class MultipartForm:
                 boundary,
                 {
                     "on_part_begin": self._begin,
-                    "on_header_field": self._header_name,
-                    "on_header_value": self._header_value,
-                    "on_header_end": self._header_end,
+                    "on_header_field": lambda data, start, end: self._header_name.append(data[start:end]),
+                    "on_header_value": lambda data, start, end: self._header_value.append(data[start:end]),
+                    "on_header_end": self._end_header,
                     "on_headers_finished": self._begin_data,
                     "on_part_data": self._data,
                     "on_end": self._end,
@@ -101,18 +102,16 @@ class MultipartForm:
 
     def _begin(self) -> None:
         self._number += 1
+        # Each part costs a header to parse, however short it is.
         if self._number > MAX_PARTS:
             raise InvalidRequest(f"A form can have {MAX_PARTS} parts at most.", code="invalid_value")
         self._headers = {}
 
-    def _header_name(self, data: bytes, start: int, end: int) -> None:
-        self._header += data[start:end].lower()
-
-    def _header_value(self, data: bytes, start: int, end: int) -> None:
-        self._headers[self._header] = self._headers.get(self._header, b"") + data[start:end]
-
-    def _header_end(self) -> None:
-        self._header = b""
+    def _end_header(self) -> None:
+        name, value = b"".join(self._header_name).lower(), b"".join(self._header_value)
+        self._headers[name] = self._headers.get(name, b"") + value
+        self._header_name.clear()
+        self._header_value.clear()
 
     def _begin_data(self) -> None:
         options = _options(self._headers.get(b"content-disposition", b"").decode("latin-1"))
@@ -121,6 +120,7 @@ class MultipartForm:
         self._part = Part(name, filename, self._headers.get(b"content-type", b"").decode("latin-1"))
         if name in self._parts:
             raise InvalidRequest(f"The form has '{name}' twice.", param=name, code="invalid_value")
+        # Parts that nobody asked for are read and dropped, not kept in memory.
         if name in self._limits:
             self._parts[name] = self._part
 

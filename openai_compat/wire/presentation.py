@@ -1,4 +1,4 @@
-"""How a turn looks in chat, which has one message and no place for the agent's own tools.
+"""Presents a turn in chat, which has one message and no place for the agent's own tools.
 
 Applied before the stream's serializer and before the reducer alike, so both show the same. The agent's own tool calls
 are never shown as `tool_calls`: clients would run them, and several then call the server without end.
@@ -72,6 +72,7 @@ class Presentation:
 
     def show(self, items: list[Item]) -> list[Item]:
         """The items to be shown for these."""
+        # The usual batch, text alone: nothing is looked at one by one.
         if not self._break_due and set(map(type, items)) == {str}:
             self._has_text = True
             self._length += sum(map(len, cast("list[str]", items)))
@@ -82,6 +83,7 @@ class Presentation:
         match item:
             case str() | TextDelta():
                 return self._text(item)
+            # Remembered, not written: at the end of the answer it would leave a blank line.
             case MessageBreak():
                 self._break_due = self._has_text
                 return ()
@@ -103,6 +105,7 @@ class Presentation:
                 assert_never(item)
 
     def _asked(self, paused: Paused) -> Sequence[Item]:
+        # Nobody is asked about a call that only waits for the client's own result.
         if self._ask is None or all([call.waits_for == "result" for call in paused.pending]):
             return ()
         self._break_due = self._has_text
@@ -174,16 +177,16 @@ def without_activity(text: str) -> str:
 
 
 def tool_running(name: str) -> str:
-    """What people read while the agent runs a tool."""
+    """The status line while the agent runs a tool."""
     return f"Running {name} …"
 
 
 def tool_ended(result: ToolResult, name: str) -> str:
-    """What they read when it has answered."""
+    """The status line when a tool has answered."""
     outcome = "was denied" if result.denied else "failed" if result.is_error else "done"
     return f"{name} {outcome}"
 
 
 def approval_question(call: PendingCall) -> str:
-    """What people are asked in text where the client has no other way to ask them."""
+    """An approval question as text, for clients that have no other way to ask people."""
     return f"May I run {call.name} with {call.arguments}? Answer yes, no or always."

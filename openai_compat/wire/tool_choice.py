@@ -18,6 +18,8 @@ def checked_tools(tools: Sequence[tuple[str, Tool]]) -> list[Tool]:
 
     Also for schemas of their parameters that refer to what they do not hold.
     """
+    if not tools:
+        return []
     if len(tools) > MAX_TOOLS:
         raise InvalidRequest(f"At most {MAX_TOOLS} tools can be given.", param="tools", code="invalid_value")
     seen: set[str] = set()
@@ -36,7 +38,7 @@ def checked_tools(tools: Sequence[tuple[str, Tool]]) -> list[Tool]:
 
 
 def choice_by_mode(mode: Literal["none", "auto", "required"] | None, names: frozenset[str]) -> ToolChoice:
-    """What one word in `tool_choice` means for the tools of these names. Raises InvalidRequest."""
+    """The choice that a mode in `tool_choice` makes of the tools of these names. Raises InvalidRequest."""
     if mode == "none":
         return ToolChoice(frozenset(), withheld=names)
     return only(names, names, "tool_choice") if mode == "required" else ToolChoice(names)

@@ -13,6 +13,7 @@ def usage_object(usage: Usage) -> CompletionUsage:
         "completion_tokens": usage.output_tokens,
         "total_tokens": usage.input_tokens + usage.output_tokens,
     }
+    # Left out where nobody reported it: 0 would say that nothing came from a cache.
     if usage.cached_tokens is not None:
         result["prompt_tokens_details"] = {"cached_tokens": usage.cached_tokens}
     if usage.reasoning_tokens is not None:

@@ -12,11 +12,12 @@ def joined(text: str) -> str:
     """The text with each pair of halves as the character it stands for; a half that stands alone becomes U+FFFD."""
     if not has_halves(text):
         return text
+    # Two halves in a row become one character on the way through UTF-16.
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def has_halves(text: str) -> bool:
-    """Whether there is half a character in it; nearly all text has none."""
+    """True if there is half a character in it; nearly all text has none."""
     return not text.isascii() and _HALF.search(text) is not None
 
 
@@ -36,6 +37,6 @@ class HalfJoiner:
         return joined(text.removesuffix(self.held))
 
     def flush(self) -> str:
-        """What stands for the half that waits, since nothing comes any more."""
+        """A replacement for the half that waits, at the end of the text."""
         held, self.held = self.held, ""
         return joined(held)

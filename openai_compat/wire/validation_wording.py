@@ -1,4 +1,4 @@
-"""What is wrong with a value, in our own words: those of pydantic speak of classes and validation."""
+"""Validation errors in our own words: those of pydantic speak of classes and validation."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ _COUNTED: Mapping[str, tuple[str, str]] = {
 
 
 def in_words(detail: ErrorDetails) -> str | None:
-    """What a value should be, or is; None for errors that values of JSON do not have."""
+    """The error in words; None for errors that values of JSON do not have."""
     kind, context = detail["type"], detail.get("ctx", {})
     if kind in _COUNTED:
         text, unit = _COUNTED[kind]

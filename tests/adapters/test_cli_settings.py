@@ -79,7 +79,7 @@ def test_what_operators_ask_for_can_be_said_without_a_server_object(monkeypatch:
 
 @requirement("cli.settings")
 def test_what_is_left_out_is_as_a_server_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    ours, plain = served(monkeypatch).server.services, Server(lambda prompt: prompt).services
+    ours, plain = served(monkeypatch).server.services.settings, Server(lambda prompt: prompt).services.settings
     assert ours.deadlines == plain.deadlines
     assert ours.limits == plain.limits
     assert ours.chat_rest is None

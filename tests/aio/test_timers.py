@@ -16,11 +16,11 @@ TINY = (1e-9, 1e-5, 0.0004, 0.0005, 0.001)
 
 @pytest.mark.parametrize("seconds", TINY)
 async def test_a_wait_may_be_as_short_as_it_likes(seconds: float) -> None:
-    signal = new_wake_event()
+    event = new_wake_event()
     with anyio.fail_after(20):
         for _ in range(100):
-            await signal.wait(seconds)
-    signal.close()
+            await event.wait(seconds)
+    event.close()
 
 
 @pytest.mark.parametrize("first", TINY)
@@ -29,20 +29,20 @@ async def test_a_timer_that_is_due_can_be_moved(first: float, second: float) -> 
     with anyio.fail_after(20):
         for _ in range(20):
             with anyio.CancelScope() as scope:
-                fuse = WriteTimeout(scope)
-                fuse.light(first)
-                fuse.put_out()
-                fuse.light(second)
+                timeout = WriteTimeout(scope)
+                timeout.start(first)
+                timeout.stop()
+                timeout.start(second)
                 if second < 1:
                     await anyio.sleep_forever()
-            fuse.close()
+            timeout.close()
             assert scope.cancel_called == (second < 1)
 
 
 async def test_a_signal_that_was_set_between_does_not_wait() -> None:
-    signal = new_wake_event()
+    event = new_wake_event()
     with anyio.fail_after(20):
-        await signal.wait(0.0001)
-        signal.set()
-        await signal.wait(1000)
-    signal.close()
+        await event.wait(0.0001)
+        event.set()
+        await event.wait(1000)
+    event.close()

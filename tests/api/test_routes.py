@@ -84,8 +84,7 @@ SENDERS: dict[str, Callable[[], AbstractContextManager[Ask]]] = {
 
 
 def templates() -> set[Route]:
-    routes = routed.server._routes
-    return {*routes._fixed.values(), *[template.route for template in routes._templates]}
+    return set(routed.server._routes.all())
 
 
 def targets(ids: tuple[str, ...]) -> Iterator[str]:

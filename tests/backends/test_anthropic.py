@@ -42,7 +42,8 @@ from tests.requirements import requirement
 pytestmark = pytest.mark.anyio
 
 COST = {"input_tokens": 10, "cache_creation_input_tokens": 200, "cache_read_input_tokens": 3000, "output_tokens": 1}
-REPORTED = UsageReported(3210, 42, cached_tokens=3000)
+THOUGHT = (ReasoningDelta("Hm."), ReasoningDelta("", "signed"))
+REPORTED = UsageReported(3210, 42, cached_tokens=3000, cache_write_tokens=200)
 TOOL = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
 
 
@@ -442,14 +443,23 @@ def test_a_ready_client_and_options_for_another_are_refused() -> None:
 async def test_thinking_text_and_usage_become_events(over: str) -> None:
     reply = message(thinking(0, "Hm."), text(1, "Hello, ", "Bob"))
     async with backend_for(Upstream(reply), over, "m") as backend:
-        assert await run(backend) == [ReasoningDelta("Hm."), "Hello, Bob", REPORTED, Finished("stop")]
+        assert await run(backend) == [
+            ReasoningDelta("Hm."),
+            ReasoningDelta("", "signed"),
+            "Hello, Bob",
+            REPORTED,
+            Finished("stop"),
+        ]
 
 
 async def test_tokens_of_thinking_are_part_of_those_of_the_output() -> None:
     usage = {"output_tokens": 42, "input_tokens": 12, "output_tokens_details": {"thinking_tokens": 30}}
     frames = [begin(), event("message_delta", delta={"stop_reason": "end_turn"}, usage=usage), event("message_stop")]
     async with backend_for(Upstream(Reply(frames)), "mock", "m") as backend:
-        assert await run(backend) == [UsageReported(3212, 42, 3000, reasoning_tokens=30), Finished()]
+        assert await run(backend) == [
+            UsageReported(3212, 42, 3000, reasoning_tokens=30, cache_write_tokens=200),
+            Finished(),
+        ]
 
 
 @pytest.mark.parametrize(
@@ -549,7 +559,7 @@ async def test_an_answer_that_the_api_has_paused_is_gone_on_with() -> None:
     first = message(thinking(0, "Hm."), text(1, "One "), reason="pause_turn")
     upstream = Upstream(first, message(text(0, "two")))
     async with backend_for(upstream, "mock", "m") as backend:
-        assert await run(backend) == [ReasoningDelta("Hm."), "One ", REPORTED, "two", REPORTED, Finished()]
+        assert await run(backend) == [*THOUGHT, "One ", REPORTED, "two", REPORTED, Finished()]
     assert upstream.requests[1]["messages"][-1] == {
         "role": "assistant",
         "content": [{"type": "thinking", "thinking": "Hm.", "signature": "signed"}, {"type": "text", "text": "One "}],

@@ -54,17 +54,21 @@ def need_python_packages() -> Path:
     if made.exists() and made.read_text("utf-8") == wanted:
         return python
     create = [sys.executable, "-m", "venv", "--clear", str(folder)]
-    pip = (
-        ["uv", "pip", "install", "--python", str(python)]
-        if shutil.which("uv")
-        else [str(python), "-m", "pip", "install"]
-    )
+    pip = [str(python), "-m", "pip", "install"]
+    if uv := _uv():  # takes two seconds where pip takes forty
+        create.append("--without-pip")
+        pip = [uv, "pip", "install", "--python", str(python)]
     for command in (create, [*pip, "-q", "-r", str(HERE / "requirements.txt")]):
         done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
         if done.returncode:
             give_up(f"Python packages cannot be installed: {done.stderr[-500:]}")
     made.write_text(wanted, "utf-8")
     return python
+
+
+def _uv() -> str | None:
+    beside = Path(sys.executable).with_name("uv")
+    return str(beside) if beside.exists() else shutil.which("uv")
 
 
 def give_up(reason: str) -> None:

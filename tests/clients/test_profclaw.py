@@ -14,7 +14,7 @@ import httpx2
 import pytest
 
 from openai_compat import ChatRest, ContextQuery, Principal, Server
-from openai_compat.providers import Providers, Settings
+from openai_compat.providers import Providers, ProviderSettings
 from openai_compat.tools import AskLater, ToolLoop
 from tests.backends.upstream import Upstream
 from tests.clients import documented
@@ -41,8 +41,8 @@ def serving(*replies: Any, keys: Any = None) -> Iterator[tuple[str, Upstream]]:
     upstream = Upstream(*replies)
     with upstream.served() as address:
         settings = {
-            "anthropic": Settings(api_key="sk-ant", base_url=address),
-            "openai": Settings(api_key="sk-oai", base_url=f"{address}/v1"),
+            "anthropic": ProviderSettings(api_key="sk-ant", base_url=address),
+            "openai": ProviderSettings(api_key="sk-oai", base_url=f"{address}/v1"),
         }
         aliases = {"claude-sonnet-4-6": "anthropic/claude-sonnet-4-6", "gpt-4o": "openai/gpt-4o"}
         providers = Providers(settings, aliases=aliases)

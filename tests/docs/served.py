@@ -38,8 +38,7 @@ class Program:
         self._log = tempfile.TemporaryFile("w+b")  # noqa: SIM115  (closed in `stop`)
         self._port = port
         self._process = subprocess.Popen(
-            command,
-            shell=isinstance(command, str),
+            ["bash", "-c", command] if isinstance(command, str) else command,
             cwd=cwd,
             env=dict(env),
             stdin=subprocess.DEVNULL,
@@ -82,7 +81,7 @@ class Program:
             self._log.close()
 
     def _wait_for_group(self) -> None:
-        """A shell ends before the program that it runs."""
+        """Workers may end after the program that started them."""
         deadline = time.monotonic() + PATIENCE
         with suppress(ProcessLookupError):
             while time.monotonic() < deadline:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from openai_compat import providers
-from openai_compat.providers import Fallback, Providers, ProviderType, Settings, fallback
+from openai_compat.providers import Fallback, Providers, ProviderSettings, ProviderType, fallback
 from tests.docs.provider_tables import PAGE, TABLES, written
 from tests.docs.served import ROOT
 from tests.docs.test_reference import described, shown
@@ -32,7 +32,7 @@ def test_every_public_name_has_an_entry() -> None:
     assert {f"openai_compat.providers.{name}" for name in providers.__all__} <= shown()
 
 
-@pytest.mark.parametrize("settings", [Settings, ProviderType])
+@pytest.mark.parametrize("settings", [ProviderSettings, ProviderType])
 def test_every_setting_is_described(settings: Any) -> None:
     fields = {field.name for field in dataclasses.fields(settings)} - {"api_key"}  # is told in the first line
 

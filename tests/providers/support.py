@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from openai_compat.providers import Settings
+from openai_compat.providers import ProviderSettings
 from tests.backends.upstream import Reply, error_reply
 from tests.docs.scripted_anthropic import EVENTS
 
@@ -36,8 +36,8 @@ def paths(name: str) -> tuple[str, str, str]:
     return PATHS.get(name, ("/v1", "/v1/chat/completions", "/v1/models"))
 
 
-def at(url: str, name: str = "openai", **settings: Any) -> Settings:
-    return Settings(**{"api_key": KEY, "base_url": url + paths(name)[0], **settings})
+def at(url: str, name: str = "openai", **settings: Any) -> ProviderSettings:
+    return ProviderSettings(**{"api_key": KEY, "base_url": url + paths(name)[0], **settings})
 
 
 def says(text: str, **fields: Any) -> Reply:

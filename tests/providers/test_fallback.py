@@ -12,7 +12,7 @@ import pytest
 from openai_compat import AgentRequest, Progress, Server, UsageReported, as_backend
 from openai_compat.backend import Capabilities, RunContext
 from openai_compat.errors import AgentError
-from openai_compat.providers import Fallback, Providers, Settings, fallback
+from openai_compat.providers import Fallback, Providers, ProviderSettings, fallback
 from openai_compat.tools import ToolLoop, tool
 from openai_compat_adapters.client import async_openai
 from tests.backends.support import new_context, read, request_for, run
@@ -244,7 +244,7 @@ def test_a_fallback_needs_somebody() -> None:
 
 
 def test_it_can_what_the_preferred_one_can() -> None:
-    settings = {"anthropic": Settings(api_key="k"), "groq": Settings(api_key="k")}
+    settings = {"anthropic": ProviderSettings(api_key="k"), "groq": ProviderSettings(api_key="k")}
     providers = Providers(settings)
     claude, llama = providers.backend("anthropic/m"), providers.backend("groq/m")
 

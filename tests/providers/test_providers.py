@@ -13,7 +13,7 @@ from openai_compat import Server
 from openai_compat.agents.error_mapping import to_public_error
 from openai_compat.backend import AgentBackend
 from openai_compat.errors import AgentError, NotFound, OpenAICompatError
-from openai_compat.providers import PROVIDERS, Providers, Settings, connection
+from openai_compat.providers import PROVIDERS, Providers, ProviderSettings, connection
 from tests.backends.support import new_context, read, request_for, run
 from tests.backends.upstream import Reply, Upstream, error_reply
 from tests.providers.support import KEY, at, claude_says_four, fails, lists, paths, says
@@ -83,7 +83,7 @@ async def test_key_and_url_may_come_from_the_environment(name: str, monkeypatch:
 
 @pytest.mark.parametrize("name", [name for name in ALL if PROVIDERS[name].base_url is not None])
 def test_a_base_url_of_the_table_is_what_the_client_gets(name: str) -> None:
-    client = Providers({name: Settings(api_key="k")}).connection(name).make_client()
+    client = Providers({name: ProviderSettings(api_key="k")}).connection(name).make_client()
     base = PROVIDERS[name].base_url
     assert base is not None
     assert str(client.base_url).rstrip("/") == base
@@ -91,7 +91,7 @@ def test_a_base_url_of_the_table_is_what_the_client_gets(name: str) -> None:
 
 
 def test_azure_has_a_client_of_its_own() -> None:
-    settings = Settings(api_key="k", resource_name="acme", api_version="2025-01-01", deployment_name="ours")
+    settings = ProviderSettings(api_key="k", resource_name="acme", api_version="2025-01-01", deployment_name="ours")
     client = Providers({"azure": settings}).connection("azure").make_client()
 
     assert type(client).__name__ == "AsyncAzureOpenAI"
@@ -118,7 +118,7 @@ async def test_strangers_are_not_told_openais_key_organization_or_project(monkey
     upstream = Upstream(*[says("a") for _ in range(4)])
     with upstream.served() as url:
         theirs = {"groq": at(url), "azure": at(url, "azure")}
-        providers = Providers({n: Settings(base_url=f"{url}/v1") for n in ("ollama", "openai")} | theirs)
+        providers = Providers({n: ProviderSettings(base_url=f"{url}/v1") for n in ("ollama", "openai")} | theirs)
         for model in ("ollama/m", "groq/m", "azure/m", "openai/m"):
             await run(providers.backend(model))
         await providers.aclose()
@@ -185,13 +185,15 @@ def test_an_unknown_provider_is_a_404(ask: str) -> None:
     ("settings", "model"),
     [
         ({}, "groq/m"),
-        ({"groq": Settings(api_key="k")}, "groq"),
-        ({"groq": Settings(api_key="k", enabled=False)}, "groq/m"),
-        ({"azure": Settings(api_key="k")}, "azure/m"),
-        ({"ollama": Settings(enabled=False)}, "m"),
+        ({"groq": ProviderSettings(api_key="k")}, "groq"),
+        ({"groq": ProviderSettings(api_key="k", enabled=False)}, "groq/m"),
+        ({"azure": ProviderSettings(api_key="k")}, "azure/m"),
+        ({"ollama": ProviderSettings(enabled=False)}, "m"),
     ],
 )
-async def test_what_is_not_set_up_is_a_503_and_nothing_is_sent(settings: dict[str, Settings], model: str) -> None:
+async def test_what_is_not_set_up_is_a_503_and_nothing_is_sent(
+    settings: dict[str, ProviderSettings], model: str
+) -> None:
     with pytest.raises(AgentError) as caught:
         await run(Providers(settings).backend(model))
     assert (caught.value.status, caught.value.code) == (503, "provider_not_configured")
@@ -421,7 +423,7 @@ async def test_health_says_what_is_wrong(status: int, message: str) -> None:
 
 
 async def test_who_cannot_be_reached_or_has_no_key_is_not_well() -> None:
-    providers = Providers({"groq": at("http://127.0.0.1:9"), "xai": Settings(api_key=KEY, enabled=False)})
+    providers = Providers({"groq": at("http://127.0.0.1:9"), "xai": ProviderSettings(api_key=KEY, enabled=False)})
     found = {name: (await providers.health_of(name)).message for name in ("groq", "xai", "cohere")}
     await providers.aclose()
 
@@ -477,7 +479,7 @@ async def test_other_settings_are_checked_anew() -> None:
 async def test_all_that_can_be_used_are_asked_at_once() -> None:
     ill, well = Upstream(fails(500)), Upstream(lists("m"))
     with ill.served() as ill_url, well.served() as well_url:
-        providers = Providers({"groq": at(ill_url), "xai": at(well_url), "ollama": Settings(enabled=False)})
+        providers = Providers({"groq": at(ill_url), "xai": at(well_url), "ollama": ProviderSettings(enabled=False)})
         health = await providers.health()
         await providers.aclose()
 

@@ -284,7 +284,7 @@ def alive() -> Counter[str]:
 def collector_off() -> Iterator[None]:
     """Nothing is logged meanwhile: pytest keeps what is, with the exceptions."""
     gc.collect()
-    gc.freeze()  # what is there already need not be looked at
+    gc.freeze()  # what is there already need not be looked at, here or by the next of these tests
     gc.disable()
     logging.disable()
     try:
@@ -294,7 +294,6 @@ def collector_off() -> Iterator[None]:
         gc.set_debug(0)
         gc.garbage.clear()
         gc.enable()
-        gc.unfreeze()
 
 
 def garbage() -> Counter[str]:

@@ -40,7 +40,7 @@ def test_found_says_whether_there_was_one(pieces: list[str], sequences: list[str
     scanner = StopScanner(sequences)
     for piece in pieces:
         scanner.feed(piece)
-    assert scanner.found == any(sequence in "".join(pieces) for sequence in sequences)
+    assert (scanner.found in sequences) == any(sequence in "".join(pieces) for sequence in sequences)
 
 
 @given(st.lists(ALPHABET, max_size=8), SEQUENCES)
@@ -61,4 +61,4 @@ def test_nothing_comes_after_a_stop_sequence() -> None:
         "",
         "",
     ]
-    assert scanner.found
+    assert scanner.found == "END"

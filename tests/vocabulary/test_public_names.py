@@ -1,14 +1,22 @@
-"""`__all__` is true both ways: what it lists is there, and what is public is on it."""
+"""What is public is in `__all__` of its module, and in the reference: neither has a name that the other lacks."""
 
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
+import inspect
+import re
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
 
 import openai_compat
+import openai_compat_adapters
+
+PACKAGES = [Path(package.__path__[0]) for package in (openai_compat, openai_compat_adapters)]
+REFERENCE = Path(openai_compat.__path__[0]).parent / "docs" / "reference"
 
 MODULES = ["events", "errors", "messages", "http"]
 
@@ -54,3 +62,56 @@ def test_what_is_public_is_documented() -> None:
         if isinstance(thing, type) or callable(thing):
             assert thing.__doc__, name
             assert not thing.__doc__.startswith(f"{name}("), f"{name} has a dataclass's own docstring"
+
+
+def listing() -> dict[str, Path]:
+    """The modules that have an `__all__`."""
+    found: dict[str, Path] = {}
+    for package in PACKAGES:
+        for path in package.rglob("*.py"):
+            if re.search(r"^__all__ = ", path.read_text("utf-8"), re.MULTILINE):
+                parts = path.relative_to(package.parent).with_suffix("").parts
+                found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+@functools.cache
+def documented() -> dict[str, set[str]]:
+    """The names that the reference shows, by their modules: those it renders, imports, or tells beside these."""
+    text = "".join([path.read_text("utf-8") for path in REFERENCE.glob("*.md")])
+    names: defaultdict[str, set[str]] = defaultdict(set)
+    for module, name in re.findall(r"^::: ([\w.]+)\.(\w+)$", text, re.MULTILINE):
+        if module == "openai_compat.Server":
+            continue  # methods
+        names[module].add(name)
+        home = getattr(getattr(importlib.import_module(module), name), "__module__", module)
+        names[home].add(name)
+    for module, imported in re.findall(r"^from ([\w.]+) import ([\w, ]+)$", text, re.MULTILINE):
+        if module.startswith("openai_compat") and module != "openai_compat":  # whose modules are imported from it
+            names[module].update(imported.split(", "))
+    for module, told in re.findall(r"^Also in `([\w.]+)`: (.*?)\n\n", text + "\n\n", re.MULTILINE | re.DOTALL):
+        names[module].update(re.findall(r"`(\w+)`", told))
+    names["openai_compat"].add("AgentEvent")
+    names["openai_compat.errors"].update(re.findall(r"^\| `([A-Z]\w+)` \| \d+ \|", text, re.MULTILINE))
+    return names
+
+
+@pytest.mark.parametrize("module", sorted(listing()))
+def test_a_public_module_lists_what_the_reference_shows(module: str) -> None:
+    assert set(importlib.import_module(module).__all__) == documented()[module]
+
+
+def test_a_module_that_the_reference_shows_is_a_public_one() -> None:
+    text = "".join([path.read_text("utf-8") for path in REFERENCE.glob("*.md")])
+    shown = set(re.findall(r"^::: ([\w.]+)\.\w+$", text, re.MULTILINE)) - {"openai_compat.Server"}
+    imported = set(re.findall(r"^from (openai_compat\S*) import ", text, re.MULTILINE))
+
+    assert shown | imported <= set(listing())
+
+
+def test_no_private_name_is_listed() -> None:
+    for name in listing():
+        module = importlib.import_module(name)
+        assert [one for one in module.__all__ if one.startswith("_") or not hasattr(module, one)] == []
+        assert not any(part.startswith("_") for part in name.split("."))
+        assert inspect.getdoc(module)

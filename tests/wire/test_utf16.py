@@ -123,7 +123,7 @@ def test_halves_in_texts_that_come_whole_are_joined_too() -> None:
 @requirement("text.halves")
 def test_a_character_in_two_halves_counts_once_and_can_be_a_stop_sequence() -> None:
     stop = strategies.asked(ALL, Sampling(stop=(SMILE,)))
-    assert enforce(["a", FIRST, SECOND, "b"], stop) == [TextDelta("a"), Finished("stop")]
+    assert enforce(["a", FIRST, SECOND, "b"], stop) == [TextDelta("a"), Finished("stop", SMILE)]
     limit = strategies.asked(ALL, Sampling(max_tokens=1))
     assert enforce(["abc", FIRST, SECOND], limit) == [TextDelta("abc"), TextDelta(SMILE), Finished()]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from pydantic_core import to_json
@@ -20,10 +19,10 @@ from ...wire.chat.call_order import CallOrder
 from ...wire.chat.parse import ParsedChat, check_capabilities, parse_chat
 from ...wire.chat.serialize import ChatForm, ChatStream, completion, stream_end
 from ...wire.conversation_rules import check_conversation
-from ...wire.presentation import Presentation
+from ...wire.presentation import Presentation, Visibility
 from ..attachments import attach, message_places
 from ..body import parse_body, read_body
-from ..detach import run_detachable
+from ..detach import run_once
 from ..exchange import Exchange
 from ..own_tools import check_names
 from ..services import Services, new_id, now
@@ -41,7 +40,7 @@ async def create(services: Services, exchange: Exchange) -> None:
         return
     body = await read_body(exchange.request, services.settings.limits, services.settings.deadlines)
     caller = services.settings.caller(exchange.principal, exchange.request)
-    parsed = await parse_body(body, partial(parse_chat, body, caller))
+    parsed = await parse_body(body, parse_chat, body, caller)
     request = parsed.request
     identity = ChatForm(new_id("chatcmpl-"), now(), request.model, parsed.custom_tools, parsed.include_usage)
     form = _form(identity, parsed)
@@ -54,10 +53,7 @@ async def create(services: Services, exchange: Exchange) -> None:
         exchange.note = "housekeeping"
         await answer_with_text(exchange, form, chore, stream=parsed.request.stream)
         return
-    work = partial(_run, services, exchange, parsed, identity, form)
-    await run_detachable(
-        services.settings.disconnect, exchange, partial(services.state.idempotency.once, exchange, body, work)
-    )
+    await run_once(services, exchange, body, lambda: _run(services, exchange, parsed, identity, form))
 
 
 async def _run(
@@ -75,10 +71,11 @@ async def _run(
         else:
             check_conversation(request.messages)
         check_capabilities(parsed, backend.capabilities)
-        places = parsed.tool_places
-        await check_names(backend, request, places.keys(), places.__getitem__)
+        if parsed.wire.tools:
+            places = parsed.tool_places
+            await check_names(backend, request, places.keys(), places.__getitem__)
         long = parsed.long or (draft is not None and draft.long)
-        request = await off_loop(partial(services.settings.messages.apply, request), long=long)
+        request = await off_loop(services.settings.messages.apply, request, long=long)
         request = await attach(services, request, backend.capabilities, lambda: message_places(parsed.request.messages))
         spec = await _spec(services, request, AnsweringAgent(identity.id, agent, backend, parsed.choices, draft))
         try:
@@ -112,17 +109,21 @@ async def _spec(services: Services, request: AgentRequest, served: AnsweringAgen
         request, answers = await decisions_from_messages(services.state.store, served.agent, request)
     asks = ApprovalPrompts(by_tool=has_approval_tool(request))
     bound = Binding(request.principal.id, served.agent, request.conversation_id)
-    most = services.settings.limits.answer
+    most = services.settings.limits.answer if request.tools else None  # without tools there are no calls to be ordered
+
+    def view(visibility: Visibility) -> Presentation:
+        return Presentation(visibility, ask=asks.ask, call_order=None if most is None else CallOrder(most))
+
     return ChoicesSpec(
         id=served.id,
         agent=served.agent,
         backend=served.backend,
         requests=[request] * served.choices,
-        view=lambda: Presentation(services.settings.visibility, ask=asks.ask, call_order=CallOrder(most)),
-        said_view=lambda: Presentation("hidden", ask=asks.ask, call_order=CallOrder(most)),
+        view=lambda: view(services.settings.visibility),
+        said_view=lambda: view("hidden"),
         draft=served.draft,
         answers=answers,
-        questions=partial(asks.kept, served.id, bound),
+        questions=lambda: asks.kept(served.id, bound),
     )
 
 
@@ -143,10 +144,10 @@ async def _draft(services: Services, exchange: Exchange, parsed: ParsedChat) -> 
 
 def _form(chat: ChatForm, parsed: ParsedChat) -> AnswerFormat:
     return AnswerFormat(
-        stream=partial(ChatStream, chat),
-        stream_end=partial(stream_end, chat),
-        whole=partial(completion, chat),
-        keep=partial(_stored, chat, parsed.request) if parsed.wire.store else None,
+        stream=lambda index: ChatStream(chat, index),
+        stream_end=lambda usage: stream_end(chat, usage),
+        whole=lambda messages: completion(chat, messages),
+        keep=(lambda answer: _stored(chat, parsed.request, answer)) if parsed.wire.store else None,
     )
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from ...errors import InvalidRequest
 from ...policies.content import check_content_type
 from ...wire.chat.legacy_parse import parse_completion
 from ...wire.chat.legacy_serialize import CompletionForm, CompletionStream, completion_stream_end, text_completion
 from ...wire.presentation import Presentation
 from ..body import parse_body, read_body
-from ..detach import run_detachable
+from ..detach import run_once
 from ..exchange import Exchange
 from ..services import Services, new_id, now
 from .turn import AnswerFormat, ChoicesSpec, ChoicesTurn, answer_with_text
@@ -21,7 +19,7 @@ async def create(services: Services, exchange: Exchange) -> None:
     check_content_type(exchange.request)
     body = await read_body(exchange.request, services.settings.limits, services.settings.deadlines)
     caller = services.settings.caller(exchange.principal, exchange.request)
-    parsed = await parse_body(body, partial(parse_completion, body, caller))
+    parsed = await parse_body(body, parse_completion, body, caller)
     wire, times = parsed.wire, parsed.wire.n or 1
     if len(parsed.prompts) > services.settings.limits.choices:
         message = f"At most {services.settings.limits.choices} prompts can be answered at once."
@@ -29,9 +27,9 @@ async def create(services: Services, exchange: Exchange) -> None:
     echo = tuple([prompt if wire.echo else "" for prompt in parsed.prompts for _ in range(times)])
     text = CompletionForm(new_id("cmpl-"), now(), wire.model, parsed.include_usage, echo)
     form = AnswerFormat(
-        stream=partial(CompletionStream, text),
-        stream_end=partial(completion_stream_end, text),
-        whole=partial(text_completion, text),
+        stream=lambda index: CompletionStream(text, index),
+        stream_end=lambda usage: completion_stream_end(text, usage),
+        whole=lambda messages: text_completion(text, messages),
     )
     if len(parsed.requests) == times == 1 and services.settings.housekeeping is not None:
         chore = await services.settings.housekeeping.answer(exchange.request, parsed.requests[0])
@@ -41,13 +39,14 @@ async def create(services: Services, exchange: Exchange) -> None:
             return
     requests = [request for request in parsed.requests for _ in range(times)]
     agent, backend = services.models.agent(wire.model, exchange.principal)
-    view = partial(Presentation, "hidden", refusal_as_text=True)
-    spec = ChoicesSpec(id=text.id, agent=agent, backend=backend, requests=requests, view=view)
+    spec = ChoicesSpec(id=text.id, agent=agent, backend=backend, requests=requests, view=_text_only)
 
     async def run() -> None:
         await services.check_rate(exchange)
         await services.live.runner.run(ChoicesTurn(services, exchange, spec, form))
 
-    await run_detachable(
-        services.settings.disconnect, exchange, partial(services.state.idempotency.once, exchange, body, run)
-    )
+    await run_once(services, exchange, body, run)
+
+
+def _text_only() -> Presentation:
+    return Presentation("hidden", refusal_as_text=True)

@@ -6,7 +6,6 @@ Source: OpenAI's OpenAPI document (`/chat/completions`, `/chat/completions/{id}`
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -50,7 +49,7 @@ async def update_completion(services: Services, exchange: Exchange, identifier: 
     """Replace a completion's metadata."""
     check_content_type(exchange.request)
     body = await read_body(exchange.request, services.settings.limits, services.settings.deadlines)
-    update = validate(MetadataUpdate, await parse_body(body, partial(parse_object, body)))
+    update = validate(MetadataUpdate, await parse_body(body, parse_object, body))
     changed = replace(await _find(services, exchange, identifier), metadata=update.metadata or {})
     await services.state.store.put_completion(exchange.principal.id, changed)
     await exchange.answer(200, dumps(_object(changed)))

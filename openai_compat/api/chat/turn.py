@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Protocol
 
 from ...aio.off_loop import off_loop
@@ -35,7 +34,7 @@ class ChoiceStream(Protocol):
     """One choice of a streamed answer."""
 
     def begin(self) -> bytes:
-        """What the choice begins with, if that is still to come."""
+        """The first bytes of the choice, if they were not written yet."""
         ...
 
     def feed(self, items: list[Item]) -> bytes:
@@ -118,8 +117,9 @@ class ChoicesTurn(TurnPlan[bytes]):
         self._streams = [form.stream(index) for index in range(number)] if stream else []
         self._views = [spec.view() for _ in range(number)]
         self._shown = [Reducer() for _ in range(number)] if form.keep is not None or not stream else []
-        self._said = Reducer()
-        self._said_view = None if spec.said_view is None or spec.draft is None else spec.said_view()
+        self._said = self._said_view = None
+        if spec.draft is not None and spec.said_view is not None:
+            self._said, self._said_view = Reducer(), spec.said_view()
 
     async def before_start(self) -> None:
         """Record the decisions: from now on the agent knows them."""
@@ -131,7 +131,7 @@ class ChoicesTurn(TurnPlan[bytes]):
         return b"".join([self._feed(index, items) for index, items in taken])
 
     def _feed(self, index: int, items: list[Item]) -> bytes:
-        if self._said_view is not None:
+        if self._said is not None and self._said_view is not None:
             self._said.feed(self._said_view.show(items))
         items = self._views[index].show(items)
         if self._shown:
@@ -155,8 +155,8 @@ class ChoicesTurn(TurnPlan[bytes]):
         if spec.draft is None and form.keep is None and self._log is None and not approvals:
             return None, last
         turn = None
-        if spec.draft is not None:
-            turn = await off_loop(partial(spec.draft.turn, self._said.message()), long=spec.draft.long)
+        if spec.draft is not None and self._said is not None:
+            turn = await off_loop(spec.draft.turn, self._said.message(), long=spec.draft.long)
         outcome = TurnOutcome(
             principal=self.requester.principal.id,
             token=self.id if spec.draft is None else spec.draft.token,

@@ -22,7 +22,7 @@ from ...wire.chat_rest.serialize_agentic import Agentic
 from ...wire.chat_rest.types import ApproveAnswer, ApproveRequest
 from ...wire.errors import error_frame
 from ...wire.json import dumps, from_stored_json
-from ..detach import run_detachable
+from ..detach import run_once
 from ..exchange import Exchange
 from ..follow import CHAT
 from ..services import Services, logger, new_id
@@ -34,7 +34,7 @@ from .request import query, read_request, run_and_answer, stream_errors_as
 from .run import PreparedTurn, RestTurn
 
 FINISH = Disconnect("finish")
-"""What was decided is spent: the turn goes on, whether the client waits for it or not."""
+"""A decision is used once, so the turn runs to its end even if the client disconnects."""
 
 
 async def list_pending(services: Services, exchange: Exchange) -> None:
@@ -52,8 +52,7 @@ async def approve(services: Services, exchange: Exchange) -> None:
         await recover_stream(services, exchange, last_event)
         return
     asked, body = await read_request(services, exchange, ApproveRequest)
-    work = partial(_approve, services, exchange, asked)
-    await run_detachable(FINISH, exchange, partial(services.state.idempotency.once, exchange, body, work))
+    await run_once(services, exchange, body, lambda: _approve(services, exchange, asked), FINISH)
 
 
 async def _approve(services: Services, exchange: Exchange, asked: ApproveRequest) -> None:

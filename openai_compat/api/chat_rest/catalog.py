@@ -90,7 +90,7 @@ async def list_offered(services: Services, exchange: Exchange, name: str) -> Non
 
 
 def _is_configurable(control: ProviderControl, name: str) -> bool:
-    """Whether the providers behind the agents know this one."""
+    """True if the providers behind the agents know this one."""
     try:
         control.settings(name)
     except NotFound:

@@ -22,20 +22,20 @@ from .run import PreparedTurn
 async def create(services: Services, exchange: Exchange) -> None:
     """Answer messages, streamed or plain."""
     await handle_turn_request(
-        services, exchange, CompletionsRequest, partial(_complete, services, exchange, smart=False)
+        services, exchange, CompletionsRequest, lambda asked: _complete(services, exchange, asked, smart=False)
     )
 
 
 async def smart(services: Services, exchange: Exchange) -> None:
     """The same, telling what context it was answered in."""
     await handle_turn_request(
-        services, exchange, CompletionsRequest, partial(_complete, services, exchange, smart=True)
+        services, exchange, CompletionsRequest, lambda asked: _complete(services, exchange, asked, smart=True)
     )
 
 
 async def quick(services: Services, exchange: Exchange) -> None:
     """Answer one prompt."""
-    await handle_turn_request(services, exchange, QuickRequest, partial(_quick, services, exchange))
+    await handle_turn_request(services, exchange, QuickRequest, lambda asked: _quick(services, exchange, asked))
 
 
 async def _complete(services: Services, exchange: Exchange, asked: CompletionsRequest, *, smart: bool) -> None:
@@ -79,7 +79,7 @@ def _answer(exchange: Exchange, work: PreparedTurn, more: partial[dict[str, Any]
 
 
 def _more(asked: Asked, work: PreparedTurn, smart: bool, turned: Turned) -> dict[str, Any]:
-    """What depends on what was asked, and on what has happened."""
+    """The optional fields of an answer."""
     found: dict[str, Any] = {}
     if work.conversation is not None:
         found["conversationId"], found["messageId"] = work.conversation, turned.assistant["id"]

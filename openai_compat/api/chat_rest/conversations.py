@@ -18,9 +18,9 @@ from ...wire.chat_rest.types import (
     Done,
     ForkRequest,
     Message,
-    NewRestConversation,
     NewTitle,
     RestConversation,
+    RestNewConversation,
 )
 from ...wire.json import dumps
 from ..exchange import Exchange
@@ -34,7 +34,7 @@ QUESTION = "mcp_approval_request"
 
 async def create(services: Services, exchange: Exchange) -> None:
     """Make a conversation."""
-    asked, _ = await read_request(services, exchange, NewRestConversation)
+    asked, _ = await read_request(services, exchange, RestNewConversation)
     metadata = {**labels(asked), **({} if asked.title is None else {"title": asked.title})}
     made = await services.state.store.create(exchange.principal.id, new_id("conv_"), metadata, ())
     await _answer(exchange, shown(made), 201)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ...backend import AgentBackend
+from ...backend import AgentBackend, HasTools
 from ...errors import NotFound, Unavailable
 from ...state.draft import Draft
 from ...stores.port import Approval, Conversation, Item, Key
@@ -50,7 +50,7 @@ def shown(found: Conversation) -> RestConversation:
 
 
 def shown_messages(found: Conversation) -> list[Message]:
-    """What was said in it."""
+    """A conversation's messages."""
     return messages_of(found.id, read_items(found.items), iso(found.created))
 
 
@@ -61,8 +61,7 @@ def read_items(items: Sequence[Item]) -> list[dict[str, Any]]:
 
 def toolbox_of(backend: AgentBackend) -> Toolbox | None:
     """The agent's own tools, as far as they are known here."""
-    tools = getattr(backend, "tools", None)
-    return tools if isinstance(tools, Toolbox) else None
+    return backend.tools if isinstance(backend, HasTools) and isinstance(backend.tools, Toolbox) else None
 
 
 def pending_approval(approval: Approval, backends: Iterable[AgentBackend]) -> PendingApproval:

@@ -22,19 +22,23 @@ from .run import PreparedTurn
 
 async def create(services: Services, exchange: Exchange, conversation: str) -> None:
     """Say something in a conversation."""
-    await handle_turn_request(services, exchange, MessageRequest, partial(_message, services, exchange, conversation))
+    await handle_turn_request(
+        services, exchange, MessageRequest, lambda asked: _message(services, exchange, conversation, asked)
+    )
 
 
 async def with_tools(services: Services, exchange: Exchange, conversation: str) -> None:
     """Say something to an agent that may use its tools."""
     await handle_turn_request(
-        services, exchange, ToolMessageRequest, partial(_message, services, exchange, conversation)
+        services, exchange, ToolMessageRequest, lambda asked: _message(services, exchange, conversation, asked)
     )
 
 
 async def agentic(services: Services, exchange: Exchange, conversation: str) -> None:
     """Let an agent work by itself, and tell all that it does."""
-    await handle_turn_request(services, exchange, AgenticRequest, partial(_agentic, services, exchange, conversation))
+    await handle_turn_request(
+        services, exchange, AgenticRequest, lambda asked: _agentic(services, exchange, conversation, asked)
+    )
 
 
 async def _message(services: Services, exchange: Exchange, conversation: str, asked: MessageRequest) -> None:
@@ -63,7 +67,7 @@ def _streamed(more: partial[dict[str, Any]], turned: Turned) -> dict[str, Any]:
 
 
 def _more(asked: MessageRequest, work: PreparedTurn, turned: Turned) -> dict[str, Any]:
-    """What became of the agent's tools; always told where they were asked for."""
+    """The fields about the agent's tools; always there where tools were asked for."""
     found: dict[str, Any] = {}
     calls = list(turned.record.calls.values())
     if calls or isinstance(asked, ToolMessageRequest):
@@ -91,7 +95,7 @@ async def _agentic(services: Services, exchange: Exchange, conversation: str, as
 
 
 def session_of(services: Services, work: PreparedTurn, goal: str, asked: AgenticRequest | None) -> Session:
-    """What is known of an agentic turn before it begins."""
+    """The session of an agentic turn, before it begins."""
     return Session(
         id=work.id,
         conversation=work.conversation or "",

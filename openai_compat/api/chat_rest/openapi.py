@@ -6,8 +6,11 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic_core import from_json
+
 from ...wire.chat_rest import types as wire
 from ...wire.chat_rest.serialize_agentic import EVENTS
+from ...wire.json import dumps
 
 PREFIX = "ChatRest"
 """Before the names of its schemas, some of which OpenAI's API has too."""
@@ -17,7 +20,7 @@ REF = f"#/components/schemas/{PREFIX}{{model}}"
 REQUESTS: tuple[type[wire.CamelModel], ...] = (
     wire.CompletionsRequest,
     wire.QuickRequest,
-    wire.NewRestConversation,
+    wire.RestNewConversation,
     wire.NewTitle,
     wire.ForkRequest,
     wire.MessageRequest,
@@ -71,7 +74,7 @@ STREAMS: Mapping[str, Any] = {
 
 @functools.cache
 def schemas() -> dict[str, Any]:
-    """What is sent and answered, by the names that the paths refer to."""
+    """The schemas of requests and answers, by the names that the paths refer to."""
     from pydantic import TypeAdapter  # noqa: PLC0415  (importing the library should not take the time this takes)
     from pydantic.json_schema import JsonSchemaMode  # noqa: PLC0415
 
@@ -80,4 +83,7 @@ def schemas() -> dict[str, Any]:
         *[(answer.__name__, "serialization", TypeAdapter(answer)) for answer in ANSWERS],
     ]
     _, shared = TypeAdapter.json_schemas(inputs, ref_template=REF)
-    return {PREFIX + name: schema for name, schema in {**shared["$defs"], **STREAMS}.items()}
+    named = {PREFIX + name: schema for name, schema in {**shared["$defs"], **STREAMS}.items()}
+    # Classes that share a name with one of OpenAI's API have the prefix in part: `RestCompletion`.
+    found: dict[str, Any] = from_json(dumps(named).replace(f"{PREFIX}Rest".encode(), PREFIX.encode()))
+    return found

@@ -1,11 +1,10 @@
-"""What a request asks of which agent: model and provider, instructions, and what was said before."""
+"""Resolves a chat REST request: agent, provider, instructions, history."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from functools import partial
 
 from ...aio.off_loop import MANY, off_loop
 from ...backend import AgentBackend, AgentRequest, Capabilities, Principal
@@ -77,7 +76,7 @@ async def prepare_turn(
     if draft is not None:
         request = replace(request, metadata={**_labels_of(draft), **request.metadata})
         draft.long = len(draft.conversation.items) > MANY
-        await off_loop(partial(draft.take_up, request), long=draft.long)
+        await off_loop(draft.take_up, request, long=draft.long)
         request, new = draft.request, draft.new
         answers = await superseded(services.state.store, Binding(caller.principal.id, who.agent, draft.key.id))
     else:
@@ -86,9 +85,7 @@ async def prepare_turn(
         request = replace(request, resume=answers.resume(request.resume))
     instructions = [*_system_prompt(services, asked), *await _context(services, request)]
     long = draft is not None and draft.long
-    request = with_instructions(
-        await off_loop(partial(services.settings.messages.apply, request), long=long), instructions
-    )
+    request = with_instructions(await off_loop(services.settings.messages.apply, request, long=long), instructions)
     record, time = TurnRecord(new_id), iso(now())
     items = record.user_items(new, {"createdAt": time})
     shown = messages_of("" if draft is None else draft.key.id, items, time)
@@ -132,7 +129,7 @@ def _system_prompt(services: Services, asked: Asked) -> list[str]:
 
 
 async def _context(services: Services, request: AgentRequest) -> list[str]:
-    """What the operator's hook makes of the ids that the request, or its conversation, names."""
+    """The instructions that the operator's context hook returns for the ids in the request or its conversation."""
     hook = None if services.settings.chat_rest is None else services.settings.chat_rest.context
     ids = request.metadata
     if hook is None or not ids:

@@ -1,10 +1,9 @@
-"""What all requests that run a turn have in common: read once, run once, and go on without their clients."""
+"""Common handling of requests that run a turn: parse the body, run once, stream errors."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from functools import partial
 from typing import TypeAlias, TypeVar
 
 from ...aio.background import let_go
@@ -16,7 +15,7 @@ from ...wire.chat_rest.types import CamelModel
 from ...wire.errors import error_frame
 from ..body import parse_body, read_body
 from ..delivery import StreamedAnswer, WholeAnswer
-from ..detach import run_detachable
+from ..detach import run_once
 from ..exchange import Exchange
 from ..services import Services
 from ..stream_recovery import recover_stream, recoverable_stream
@@ -30,7 +29,7 @@ async def read_request(services: Services, exchange: Exchange, model: type[Model
     """The body, checked. Raises InvalidRequest."""
     check_content_type(exchange.request)
     body = await read_body(exchange.request, services.settings.limits, services.settings.deadlines)
-    return await parse_body(body, partial(parse, model, body)), body
+    return await parse_body(body, parse, model, body), body
 
 
 def query(exchange: Exchange) -> dict[str, str]:
@@ -53,9 +52,7 @@ async def handle_turn_request(
         await services.check_rate(exchange)
         await work(asked)
 
-    await run_detachable(
-        services.settings.disconnect, exchange, partial(services.state.idempotency.once, exchange, body, once)
-    )
+    await run_once(services, exchange, body, once)
 
 
 async def run_and_answer(

@@ -32,7 +32,7 @@ ROUTES: Sequence[Route] = (
         {
             "POST": Operation(
                 completions.create,
-                "createChatApiCompletion",
+                "createChatRestCompletion",
                 "Answer messages",
                 asked("Completion", "Piece"),
                 body=json("CompletionsRequest"),

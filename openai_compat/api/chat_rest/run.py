@@ -147,7 +147,7 @@ class RestTurn(TurnPlan[bytes]):
         return _KeptTurn(turned, [*work.user_items, *reply], asked)
 
     def _questions(self) -> tuple[Approval, ...]:
-        """What the turn asks, with all that is needed to ask the agent the same way again. Clients never see that."""
+        """The approvals to store, with all that is needed to ask the agent the same way again. Clients never see that."""
         work = self._prepared
         if work.draft is None:
             return ()
@@ -158,7 +158,7 @@ class RestTurn(TurnPlan[bytes]):
 
 @dataclass(frozen=True, slots=True)
 class _KeptTurn:
-    """What a turn came to, as it is told, and what is kept of it."""
+    """A finished turn: the summary for the client, and the items and approvals to store."""
 
     turned: Turned
     items: Sequence[dict[str, Any]]

@@ -38,6 +38,7 @@ from ..attachments import message_places
 from ..body import QUICK_FRAME
 from ..body import parse_frame as parse_off_loop
 from ..own_tools import check_names
+from ..routing import Route
 from ..services import Services, logger, new_id
 from ..websocket import POLICY, RESTART, TOO_BIG, WebSocketConnection
 from .frame_log import Follower
@@ -51,6 +52,13 @@ MOST_FOLLOWED = 100
 
 MOST_POSTED = 64
 """Answers to a client's frames that may wait to be sent before no more of its frames are read."""
+
+
+def route(threads: ChatThreads) -> Route:
+    """The path of the chat WebSocket. Browsers bring the key in its query, since they cannot set headers."""
+    return Route(
+        threads.settings.path, {}, lambda services, connection: serve(threads, services, connection), query_key=True
+    )
 
 
 async def serve(threads: ChatThreads, services: Services, connection: WebSocketConnection) -> None:
@@ -177,9 +185,7 @@ class ChatConnection:
             return
         binary = isinstance(frame, bytes)
         try:
-            command = await parse_off_loop(
-                len(frame), partial(parse_frame, frame, self._services.settings.limits.values)
-            )
+            command = await parse_off_loop(len(frame), parse_frame, frame, self._services.settings.limits.values)
             self._binary = binary
             await self._obey(command, binary=binary)
         except OpenAICompatError as error:

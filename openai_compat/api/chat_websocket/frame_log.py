@@ -16,7 +16,7 @@ AHEAD = 256
 """Frames that a turn may be ahead of the slowest of those who follow it."""
 
 FRAME_SIZE = 200
-"""What a frame counts for beside what its fields hold, in bytes."""
+"""Overhead of a frame in bytes, besides its fields."""
 
 
 class ThreadLog:
@@ -46,12 +46,12 @@ class ThreadLog:
 
     @property
     def size(self) -> int:
-        """What the frames that are kept hold, roughly, in bytes."""
+        """Approximate size in bytes of the frames that are kept."""
         return self._size
 
     @property
     def followed(self) -> bool:
-        """Whether anybody follows."""
+        """True if anybody follows."""
         return bool(self._followers)
 
     def append(self, *frames: Fields) -> int:

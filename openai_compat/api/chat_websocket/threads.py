@@ -31,7 +31,7 @@ class RunningTurn(Protocol):
 
     @property
     def begun(self) -> bool:
-        """Whether it has its thread; before, it waits for it."""
+        """True once it has its thread to itself; before, it waits for it."""
         ...
 
     async def wait(self) -> None:
@@ -51,7 +51,7 @@ class RunningTurn(Protocol):
         ...
 
     def waits_for(self, call_id: str) -> bool:
-        """Whether it waits for the result of this call."""
+        """True if it waits for the result of this call."""
         ...
 
     def answer(self, frame: ToolResultFrame) -> None:
@@ -59,7 +59,7 @@ class RunningTurn(Protocol):
         ...
 
     def describe(self) -> Fields:
-        """What it is, as a frame."""
+        """The frame that describes it."""
         ...
 
 

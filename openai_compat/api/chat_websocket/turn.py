@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, Protocol, TypeAlias
 
 import anyio
@@ -65,7 +64,7 @@ class Origin(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AskedTurn:
-    """What a turn is to do.
+    """A request for one turn.
 
     Attributes:
         request: what is new: a message, or a decision as the words that stand for it.
@@ -108,6 +107,7 @@ class ChatTurn(TurnPlan[list[Fields]]):
     """
 
     single = False
+    draft: Draft | None
 
     def __init__(self, services: Services, threads: ChatThreads, asked: AskedTurn) -> None:
         self.request_id = new_id("req_")
@@ -195,7 +195,7 @@ class ChatTurn(TurnPlan[list[Fields]]):
 
     @property
     def _has_finished(self) -> bool:
-        """Whether the agent has said its last, so that only its outcome is still to be stored."""
+        """True once the agent has finished, so that only its outcome is still to be stored."""
         return self.runs is not None and self.runs.finished
 
     def left(self) -> None:
@@ -207,7 +207,7 @@ class ChatTurn(TurnPlan[list[Fields]]):
         self._scope.deadline = math.inf
 
     def waits_for(self, call_id: str) -> bool:
-        """Whether it waits for the result of this call."""
+        """True if it waits for the result of this call."""
         return call_id in self._calls and call_id not in self._outputs
 
     def answer(self, frame: ToolResultFrame) -> None:
@@ -216,7 +216,7 @@ class ChatTurn(TurnPlan[list[Fields]]):
         self._answered.set()
 
     def describe(self) -> Fields:
-        """What it is, as a frame."""
+        """The frame that describes it."""
         return chat_frames.turn_active(self.id, self._asked.request.model, list(self._calls))
 
     # the turn
@@ -255,7 +255,7 @@ class ChatTurn(TurnPlan[list[Fields]]):
                 services.live.runner.running.discard(self)
 
     def _questions(self) -> tuple[Approval, ...]:
-        """What is to be stored of the questions, with all that is needed to ask the agent the same way again."""
+        """The approvals to store, with all that is needed to ask the agent the same way again."""
         settings = {**settings_of(self._asked.request, ()), WORKFLOW: self._asked.workflow}
         return self._asks.kept(self.id, self._bound, settings)
 
@@ -274,13 +274,13 @@ class ChatTurn(TurnPlan[list[Fields]]):
         return draft
 
     async def _prepare(self, draft: Draft) -> tuple[AgentRequest, Decisions | None]:
-        """What the agent is given, and what it decides about an earlier turn's questions."""
+        """The request for the agent, and its decisions about an earlier turn's approvals."""
         services, request, answers = self._services, draft.request, self._asked.answers
         if answers is None:
             request, answers = await decisions_from_messages(services.state.store, self._asked.asker, request)
         if answers is None and (answers := await superseded(services.state.store, self._bound)) is not None:
             request = replace(request, resume=answers.resume(request.resume))
-        request = await off_loop(partial(services.settings.messages.apply, request), long=draft.long)
+        request = await off_loop(services.settings.messages.apply, request, long=draft.long)
         return await attach(services, request, self._asked.backend.capabilities, lambda: self._asked.places), answers
 
     # how it is run and written
@@ -328,7 +328,7 @@ class ChatTurn(TurnPlan[list[Fields]]):
         return [self._request]
 
     async def _client_tools(self, calls: Sequence[PendingCall]) -> list[ToolMessage]:
-        """What the client's tools answer, in time or not."""
+        """Run the client's tools, and wait for their results or the timeout."""
         self._calls, self._outputs = {call.call_id: call for call in calls}, {}
         for call in calls:
             self._tell(chat_frames.tool_call(call))

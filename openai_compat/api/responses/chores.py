@@ -1,4 +1,4 @@
-"""What chat programs ask for themselves over the Responses API: answered without an agent, and never kept."""
+"""Housekeeping requests of chat programs over the Responses API: answered without an agent, never stored."""
 
 from __future__ import annotations
 

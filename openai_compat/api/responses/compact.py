@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from functools import partial
 
 from pydantic_core import to_json
 
 from ...agents.compaction import summary_request
 from ...agents.error_mapping import to_public_error
-from ...backend import CHARACTERS_PER_TOKEN, AgentRequest
+from ...backend import CHARACTERS_PER_TOKEN, AgentRequest, SupportsTokenCount
 from ...errors import AgentError
 from ...policies.content import check_content_type
 from ...reducer import Reducer
@@ -34,7 +33,7 @@ async def compact(services: Services, exchange: Exchange) -> None:
     body = await read_body(exchange.request, services.settings.limits, services.settings.deadlines)
     ids = ResponseIds()
     caller = services.settings.caller(exchange.principal, exchange.request)
-    parsed = await parse_body(body, partial(parse_compact, body, caller, ids))
+    parsed = await parse_body(body, parse_compact, body, caller, ids)
     await services.check_rate(exchange)
     work = await prepare_response(services, exchange, parsed, ids=ids, http=exchange.request)
     turn = SummaryTurn(exchange, work)
@@ -96,7 +95,7 @@ async def input_tokens(services: Services, exchange: Exchange) -> None:
     body = await read_body(exchange.request, services.settings.limits, services.settings.deadlines)
     ids = ResponseIds()
     caller = services.settings.caller(exchange.principal, exchange.request)
-    parsed = await parse_body(body, partial(parse_input_tokens, body, caller, ids))
+    parsed = await parse_body(body, parse_input_tokens, body, caller, ids)
     work = await prepare_response(services, exchange, parsed, ids=ids, http=exchange.request)
     await _close(work)
     count = await _count(work)
@@ -105,11 +104,10 @@ async def input_tokens(services: Services, exchange: Exchange) -> None:
 
 async def _count(work: PreparedResponse) -> int:
     """By the backend's own `count_tokens(request)`, if it has one."""
-    count = getattr(work.backend, "count_tokens", None)
-    if count is None:
+    if not isinstance(work.backend, SupportsTokenCount):
         return _estimate(work.request)
     try:
-        counted = count(work.request)
+        counted = work.backend.count_tokens(work.request)
         return int(await counted if inspect.isawaitable(counted) else counted)
     except Exception as error:
         raise to_public_error(error) from error

@@ -5,7 +5,6 @@ Source: OpenAI's OpenAPI document; its stream events: `wire/responses/serialize/
 
 from __future__ import annotations
 
-from functools import partial
 from urllib.parse import parse_qs
 
 from ...aio.background import spawn
@@ -19,7 +18,7 @@ from ...wire.json import DONE, KEEP_ALIVE, dumps, from_stored_json
 from ...wire.responses.parse.request import ParsedResponse, parse_response
 from ..body import parse_body, read_body
 from ..delivery import NoAnswer, StreamedAnswer
-from ..detach import run_detachable
+from ..detach import run_once
 from ..exchange import Exchange
 from ..follow import cancel, find, snapshot, stream_events, write_followed
 from ..paging import list_page
@@ -36,7 +35,7 @@ async def create(services: Services, exchange: Exchange) -> None:
     body = await read_body(exchange.request, services.settings.limits, services.settings.deadlines)
     ids = ResponseIds()
     caller = services.settings.caller(exchange.principal, exchange.request)
-    parsed = await parse_body(body, partial(parse_response, body, caller, ids))
+    parsed = await parse_body(body, parse_response, body, caller, ids)
     if await answer_chore(services, exchange, parsed, ids):
         return
     if parsed.background:
@@ -45,12 +44,9 @@ async def create(services: Services, exchange: Exchange) -> None:
                 "Responses cannot run in the background here: no event loop is left once a request is answered (WSGI)."
             )
             raise InvalidRequest(text, param="background", code="unsupported_parameter")
-        await services.state.idempotency.once(exchange, body, partial(_background, services, exchange, parsed, ids))
+        await services.state.idempotency.once(exchange, body, lambda: _background(services, exchange, parsed, ids))
     else:
-        work = partial(_foreground, services, exchange, parsed, ids)
-        await run_detachable(
-            services.settings.disconnect, exchange, partial(services.state.idempotency.once, exchange, body, work)
-        )
+        await run_once(services, exchange, body, lambda: _foreground(services, exchange, parsed, ids))
 
 
 async def _foreground(services: Services, exchange: Exchange, parsed: ParsedResponse, ids: ResponseIds) -> None:
@@ -100,8 +96,8 @@ async def _background(services: Services, exchange: Exchange, parsed: ParsedResp
     work = await prepare_response(services, exchange, parsed, ids=ids, http=exchange.request)
     seat = await seated(services, work, known=True)
     answer = dumps(work.stream.response())
-    alone = partial(_alone, services, work, NoAnswer(exchange, work.log), seat)
-    spawn(alone, f"response {work.id}", lambda: None)
+    delivery = NoAnswer(exchange, work.log)
+    spawn(lambda: _alone(services, work, delivery, seat), f"response {work.id}", lambda: None)
     if not parsed.stream:
         await exchange.answer(200, answer)
     elif work.log is not None:

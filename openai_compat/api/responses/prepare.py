@@ -1,4 +1,4 @@
-"""What is to be run for one request of the Responses API: the agent, and all that was said before."""
+"""Resolves a Responses request: model, history, attachments, pending approvals."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class PreparedResponse:
 
     @property
     def bound(self) -> Binding:
-        """What its questions are bound to."""
+        """The binding of its approvals."""
         return Binding(self.asker.principal.id, self.agent, self.conversation)
 
 
@@ -106,7 +106,7 @@ async def prepare_response(
     http: HttpRequest,
     nearby: Mapping[str, Items] | None = None,
 ) -> PreparedResponse:
-    """What is to be run for a request. Raises OpenAICompatError, and then holds nothing.
+    """Resolve a request. Raises OpenAICompatError, and then holds nothing.
 
     `nearby` are responses that only this client's connection knows: all that was said up to each of them, by its id.
     """
@@ -124,8 +124,8 @@ async def prepare_response(
     try:
         parsed, context = await _in_context(services, asker, parsed, draft, nearby or {})
         long = parsed.long or len(context) > MANY
-        request = await off_loop(partial(services.settings.messages.apply, parsed.request), long=long)
-        await check_names(backend, request, parsed.tools.names, partial(tool_place, parsed.body))
+        request = await off_loop(services.settings.messages.apply, parsed.request, long=long)
+        await check_names(backend, request, parsed.tools.names, lambda name: tool_place(parsed.body, name))
         if answers is not None:
             request = replace(request, resume=answers.resume(request.resume))
         else:
@@ -167,7 +167,7 @@ def _check_asked(answers: Decisions, items: Items) -> None:
 
 
 def _asks(item: Mapping[str, Any], approval: str) -> bool:
-    """Whether an item asks about this call: as an item for that, as a call of the client's tool for it, or in text."""
+    """True if an item asks about this call: as an approval request, as a call of the client's approval tool, or in text."""
     if item.get("type", "message") == "message":
         return item.get("role") == "assistant" and f"[{approval}]" in stored_json(item.get("content"))
     return item["type"] != "mcp_approval_response" and approval in (item.get("id"), item.get("call_id"))
@@ -182,7 +182,7 @@ def response_form(
     draft: Draft | None = None,
     answers: Decisions | None = None,
 ) -> ResponseForm:
-    """What a response has beside what its agent says."""
+    """The fixed fields of a response."""
     approvals: Mapping[str, Approval] = answers.approvals if answers is not None else {}
     return ResponseForm(
         id=ids.response,
@@ -237,7 +237,7 @@ async def _in_context(
 
 
 def _new_items(items: Items) -> tuple[dict[str, Any], ...]:
-    """What comes after the last item that was an answer's. Raises InvalidRequest if that is nothing."""
+    """The items after the last answer. Raises InvalidRequest if there are none."""
     start = max([index + 1 for index, item in enumerate(items) if is_answers(item)], default=0)
     if start == len(items):
         text = "Nothing new: a request in a known conversation needs something from the user."
@@ -262,7 +262,7 @@ async def _before(services: Services, asker: Requester, parsed: ParsedResponse, 
 
 
 async def _said(draft: Draft) -> Items:
-    """What was said before in a conversation."""
+    """The stored items of a conversation."""
     return await off_loop(lambda: draft.items, long=len(draft.conversation.items) > MANY)
 
 

@@ -10,7 +10,6 @@ The last one gives the conversation and the slot free, on every path.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any, Protocol, TypeAlias
 
 import anyio
@@ -160,7 +159,7 @@ class ResponseTurn(TurnPlan[bytes]):
         stream = self.work.stream
         events = self.idle() + (stream.cancel() if error.code == "cancelled" else stream.fail(error))
         if error.code != "turn_lost":
-            await give_back(partial(self._store_failure, events), "failure of a response")
+            await give_back(lambda: self._store_failure(events), "failure of a response")
         await self._delivery.fail(error, events)
         if error.code != "turn_lost":  # then it is another's, who gives it its outcome
             self.publish()
@@ -170,7 +169,7 @@ class ResponseTurn(TurnPlan[bytes]):
         log = self.work.log
         if log is not None and self.work.stream.status in ("queued", "in_progress"):
             events = self.idle() + self.work.stream.cancel()
-            await give_back(partial(self._store_failure, events), "response abandoned")
+            await give_back(lambda: self._store_failure(events), "response abandoned")
             log.record(events)
             self.publish()
 
@@ -183,12 +182,12 @@ class ResponseTurn(TurnPlan[bytes]):
             logger.warning("%s: the failure could not be stored: %s", self.requester.request_id, error.code)
 
     async def _outcome(self, last: bytes, *, conversation: bool) -> TurnOutcome | None:
-        """What the turn leaves behind; a failed one leaves nothing in its conversation."""
+        """The outcome to store; a failed turn adds nothing to its conversation."""
         work, stream = self.work, self.work.stream
         turn, many = None, work.parsed.long
         if conversation and work.draft is not None:
             said = [*work.parsed.kept, *stream.response()["output"]]
-            turn = ConversationTurn(work.draft.key.id, await off_loop(partial(stored_items, said), long=many))
+            turn = ConversationTurn(work.draft.key.id, await off_loop(stored_items, said, long=many))
         keep = work.parsed.store and (work.log is not None or conversation)
         if turn is None and not keep and not (conversation and stream.approvals):
             return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ...backend import AgentRequest, Capabilities, CustomTool, RunContext
@@ -55,9 +54,12 @@ class AnthropicBackend:
         if client is not None and options:
             raise TypeError(f"{', '.join(options)}: given for a client that is ready")
         self._model = model
-        self._clients = (
-            ReadyClient(client) if client is not None else ClientPerLoop(partial(_client_class(), **options))
-        )
+        self._clients: ReadyClient[AsyncAnthropic] | ClientPerLoop[AsyncAnthropic]
+        if client is not None:
+            self._clients = ReadyClient(client)
+        else:
+            client_class = _client_class()
+            self._clients = ClientPerLoop(lambda: client_class(**options))
         self._max_tokens = max_tokens
         self._system = system
         self._extra = dict(extra or {})
@@ -81,6 +83,7 @@ class AnthropicBackend:
                     for item in reply.read(event):
                         yield item
             self._answers.remember(request.principal, reply.content)
+            # The API pauses long turns of its own tools, and goes on when its answer is sent back.
             if reply.stop_reason != "pause_turn":
                 for item in reply.end():
                     yield item

@@ -16,7 +16,7 @@ Block = dict[str, Any]
 
 
 def input_blocks(parts: Sequence[InputPart]) -> Iterator[Block]:
-    """What the user sent. Raises InvalidRequest for what the API cannot take."""
+    """The user's parts as blocks. Raises InvalidRequest for a part that the API cannot take."""
     for part in parts:
         match part:
             case TextPart():
@@ -32,7 +32,7 @@ def input_blocks(parts: Sequence[InputPart]) -> Iterator[Block]:
 
 
 def assistant_blocks(parts: Sequence[AssistantPart]) -> Iterator[Block]:
-    """What the assistant said before."""
+    """The assistant's earlier parts as blocks."""
     for part in parts:
         yield from text_blocks(part.refusal if isinstance(part, RefusalPart) else part.text)
 
@@ -44,7 +44,7 @@ def text_blocks(text: str) -> Iterator[Block]:
 
 
 def result_content(text: str, media: Sequence[InputPart]) -> str | list[Block]:
-    """What a tool answered. Raises InvalidRequest for what the API cannot take."""
+    """A tool's result as blocks. Raises InvalidRequest for a part that the API cannot take."""
     return [*text_blocks(text), *input_blocks(media)] if media else text
 
 
@@ -70,6 +70,7 @@ def _document(part: FilePart) -> Block:
         raise InvalidRequest(text, param="messages", code="invalid_value")
     url = part.file_data
     if not url.startswith("data:"):
+        # Clients send a `data:` URL, or the base64 text alone.
         url = f"data:{mimetypes.guess_type(part.filename or '')[0] or 'application/pdf'};base64,{url}"
     media_type, data = _decoded(url)
     named = {"title": part.filename} if part.filename else {}

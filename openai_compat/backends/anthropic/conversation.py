@@ -40,6 +40,7 @@ def conversation(messages: Iterable[Message], recall: Recall) -> list[dict[str, 
                 _add(turns, "assistant", _said(message, recall))
             case ToolMessage():
                 _add(turns, "user", [_result(message.call_id, result_content(message.text, message.media))])
+    # The newer models take no prefilled answer: a conversation has to end with the user.
     if not turns or turns[-1]["role"] == "assistant":
         _add(turns, "user", [{"type": "text", "text": CONTINUE}])
     _answer_all(turns)
@@ -48,11 +49,13 @@ def conversation(messages: Iterable[Message], recall: Recall) -> list[dict[str, 
 
 def call_id(identity: str) -> str:
     """An id as the API takes it."""
+    # Ids of other APIs may have other characters; this one answers those with a 400.
     return re.sub(r"[^a-zA-Z0-9_-]", "_", identity)
 
 
 def _add(turns: list[dict[str, Any]], role: str, blocks: Iterable[Block]) -> None:
     new = list(blocks)
+    # Roles alternate: the results of several calls are blocks of one user message.
     if turns and turns[-1]["role"] == role:
         turns[-1]["content"] += new
     elif new:
@@ -62,11 +65,10 @@ def _add(turns: list[dict[str, Any]], role: str, blocks: Iterable[Block]) -> Non
 def _said(message: AssistantMessage, recall: Recall) -> list[Block]:
     calls = message.tool_calls
     recalled = recall([call_id(call.call_id) for call in calls]) if calls else None
-    return recalled or [*assistant_blocks(message.parts), *[_call(call) for call in calls]]
-
-
-def _call(call: ToolCall) -> Block:
-    return {"type": "tool_use", "id": call_id(call.call_id), "name": call.name, "input": _input(call)}
+    return recalled or [
+        *assistant_blocks(message.parts),
+        *[{"type": "tool_use", "id": call_id(c.call_id), "name": c.name, "input": _input(c)} for c in calls],
+    ]
 
 
 def _input(call: ToolCall) -> dict[str, Any]:

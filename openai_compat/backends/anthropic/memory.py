@@ -28,6 +28,7 @@ class RememberedAnswers:
     def remember(self, principal: Principal, content: list[Block]) -> None:
         """Keep an answer, if it has calls, and more than could be told from the client's history."""
         calls = tuple([block["id"] for block in content if block["type"] == "tool_use"])
+        # Text and calls can be made again from the conversation; thoughts are signed, and cannot.
         if calls and any([block["type"] not in ("text", "tool_use") for block in content]):
             self._answers.rest(principal.id, calls, content, size_of_value(content))
 

@@ -43,7 +43,10 @@ def create_params(
         "max_tokens": request.sampling.max_tokens or max_tokens,
         "messages": conversation(request.messages, recall),
     }
-    said = {**_instructions(request, system), **_output_config(request), **_stop(request), **_numbers(request)}
+    said = {**_instructions(request, system), **_output_config(request), **_numbers(request)}
+    sequences = [sequence for sequence in request.sampling.stop if sequence.strip()]  # the API takes no blank ones
+    if sequences:
+        said["stop_sequences"] = sequences
     params |= {**said, **extra}
     if "extra_body" in said and "extra_body" in extra:
         params["extra_body"] = {**said["extra_body"], **extra["extra_body"]}
@@ -85,12 +88,6 @@ def _numbers(request: AgentRequest) -> dict[str, Any]:
     return {"extra_body": passed} if passed else {}
 
 
-def _stop(request: AgentRequest) -> dict[str, Any]:
-    """Stop sequences that the API takes; the server watches for all of them itself."""
-    sequences = [sequence for sequence in request.sampling.stop if sequence.strip()]
-    return {"stop_sequences": sequences} if sequences else {}
-
-
 def _tools(request: AgentRequest, tools: list[dict[str, Any]]) -> dict[str, Any]:
     choice = request.tool_choice
     if not tools:
@@ -120,7 +117,7 @@ def _tool(tool: Tool) -> dict[str, Any]:
 
 
 def _may_think(params: Mapping[str, Any], request: AgentRequest) -> bool:
-    """Whether the API lets the model think here.
+    """True if the API lets the model think here.
 
     Not if a call is forced, if there is no room for it, or if the model goes on after a call and what it thought
     before that is not known any more.

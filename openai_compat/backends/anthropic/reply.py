@@ -85,6 +85,7 @@ class AnthropicReply:
 
     def end(self) -> Iterator[AgentEvent]:
         """The end of the turn. Raises AgentError if the stream broke off."""
+        # Only `message_delta` brings the reason: a stream without it was cut, however clean its last byte is.
         if self.stop_reason is None:
             raise AgentError("The model behind the agent broke off.", status=502, code="upstream_incomplete")
         if self.stop_reason == "refusal":
@@ -103,13 +104,16 @@ class AnthropicReply:
         match block["type"]:
             case "text":
                 yield from self._say(block["text"])
+            # The block begins empty in most streams: thinking comes in deltas.
             case "thinking" if block["thinking"]:
                 yield ReasoningDelta(block["thinking"])
             case "tool_use" | "server_tool_use" as kind:
                 block["json"] = ""
                 yield ToolCallStarted(block["id"], block["name"], "client" if kind == "tool_use" else "agent")
             case _ if "tool_use_id" in block:
-                yield _result(block)
+                content = block.get("content")  # of a tool that Anthropic runs
+                failed = isinstance(content, dict) and str(cast("Block", content).get("type")).endswith("_error")
+                yield ToolResult(block["tool_use_id"], to_json(content).decode(), is_error=failed)
             case _:
                 pass
 
@@ -124,8 +128,10 @@ class AnthropicReply:
                 yield ReasoningDelta(delta["thinking"])
             case "signature_delta":
                 block["signature"] = delta["signature"]
+                yield ReasoningDelta("", delta["signature"])
             case "input_json_delta":
                 block["json"] += delta["partial_json"]
+                # Free text was asked for as `{"input": …}`: its pieces are JSON, so it is told whole at the end.
                 if block["name"] not in self._custom_tools:
                     yield ToolCallDelta(block["id"], delta["partial_json"])
             case "citations_delta":
@@ -164,9 +170,10 @@ class AnthropicReply:
         usage = self._usage
         # Anthropic's input_tokens are those that were neither read from a cache nor written to one.
         cached = usage.get("cache_read_input_tokens", 0)
-        fresh = usage.get("input_tokens", 0) + usage.get("cache_creation_input_tokens", 0)
+        written = usage.get("cache_creation_input_tokens")
+        fresh = usage.get("input_tokens", 0) + (written or 0)
         thinking = usage.get("output_tokens_details", {}).get("thinking_tokens")
-        return UsageReported(fresh + cached, usage.get("output_tokens", 0), cached, thinking)
+        return UsageReported(fresh + cached, usage.get("output_tokens", 0), cached, thinking, written)
 
 
 def _dumped(model: BaseModel) -> dict[str, Any]:
@@ -180,10 +187,3 @@ def _object(text: str) -> dict[str, Any]:
     except ValueError:  # cut off by max_tokens
         value = None
     return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
-
-
-def _result(block: Block) -> ToolResult:
-    """What a tool that Anthropic runs has answered."""
-    content = block.get("content")
-    failed = isinstance(content, dict) and str(cast("Block", content).get("type")).endswith("_error")
-    return ToolResult(block["tool_use_id"], to_json(content).decode(), is_error=failed)

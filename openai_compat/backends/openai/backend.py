@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from ...backend import AgentRequest, Capabilities, RunContext
@@ -49,9 +48,12 @@ class OpenAIBackend:
         if client is not None and options:
             raise TypeError(f"{', '.join(options)}: given for a client that is ready")
         self._model = model
-        self._clients = (
-            ReadyClient(client) if client is not None else ClientPerLoop(partial(_client_class(), **options))
-        )
+        self._clients: ReadyClient[AsyncOpenAI] | ClientPerLoop[AsyncOpenAI]
+        if client is not None:
+            self._clients = ReadyClient(client)
+        else:
+            client_class = _client_class()
+            self._clients = ClientPerLoop(lambda: client_class(**options))
         self._system = system
         self._limit_name: LimitName = limit_name
         self._pass_fields = tuple(pass_fields)

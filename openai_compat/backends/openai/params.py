@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, TypeAlias, cast
 
-from ...backend import AgentRequest, CustomTool, Tool
+from ...backend import AgentRequest, CustomTool
 
 LimitName: TypeAlias = Literal["max_completion_tokens", "max_tokens"]
 Message: TypeAlias = dict[str, Any]
+
+TOOL_FIELDS = ("name", "description", "parameters", "strict", "format")
 
 SEE_BELOW = "(The result is in the next message.)"
 """The text of a result that has none, since its pictures are given apart."""
@@ -28,7 +30,9 @@ def create_params(
     params: dict[str, Any] = {
         "model": model,
         "messages": own + with_pictures_apart(request.raw_messages),
+        # Always: a client that leaves is noticed between two chunks, and the call can be ended.
         "stream": True,
+        # Without it a stream has no usage, and the server would report zeros.
         "stream_options": {"include_usage": True},
         **_options(request, limit_name),
         **_tools(request),
@@ -47,6 +51,7 @@ def with_pictures_apart(messages: Iterable[Message]) -> list[Message]:
     sent: list[Message] = []
     pictures: list[Message] = []
     for message in messages:
+        # All results of one step come first: the API refuses a user message between them.
         if message["role"] != "tool" and pictures:
             sent.append({"role": "user", "content": pictures})
             pictures = []
@@ -85,17 +90,17 @@ def _options(request: AgentRequest, limit_name: LimitName) -> dict[str, Any]:
 
 def _tools(request: AgentRequest) -> dict[str, Any]:
     """The tools that may be called now, so that `tool_choice` has only to say whether one must be."""
+    # `parallel_tool_calls` without tools is a 400 at OpenAI.
     if not request.tools:
         return {}
-    params: dict[str, Any] = {"tools": [_tool(tool) for tool in request.tools]}
+    tools: list[dict[str, Any]] = []
+    for tool in request.tools:
+        kind = "custom" if isinstance(tool, CustomTool) else "function"
+        fields = {name: getattr(tool, name, None) for name in TOOL_FIELDS}
+        tools.append({"type": kind, kind: {name: value for name, value in fields.items() if value is not None}})
+    params: dict[str, Any] = {"tools": tools}
     if request.tool_choice.required:
         params["tool_choice"] = "required"
     if not request.parallel_tool_calls:
         params["parallel_tool_calls"] = False
     return params
-
-
-def _tool(tool: Tool) -> dict[str, Any]:
-    kind = "custom" if isinstance(tool, CustomTool) else "function"
-    fields = {name: getattr(tool, name, None) for name in ("name", "description", "parameters", "strict", "format")}
-    return {"type": kind, kind: {name: value for name, value in fields.items() if value is not None}}

@@ -65,10 +65,12 @@ class OpenAIReply:
     def end(self) -> Iterator[AgentEvent]:
         """The calls, the usage and the end of the turn. Raises AgentError if the stream broke off."""
         pending = [PendingCall(call.call_id, call.name, "".join(call.arguments)) for call in self._calls.values()]
+        # Told whole only now: chat has no sign that the arguments of one call are complete.
         for call in pending:
             yield ToolCallReady(call.call_id, call.name, call.arguments, "client")
         if self._usage is not None:
             yield _usage(self._usage)
+        # A stream without a known reason was cut: half an answer must not pass for a whole one.
         if self._reason not in REASONS:
             raise AgentError("The model behind the agent broke off.", status=502, code="upstream_incomplete")
         reason = REASONS[self._reason]
@@ -77,6 +79,7 @@ class OpenAIReply:
     def _choice(self, choice: Choice) -> Iterator[AgentEvent | str]:
         delta = choice.delta
         self._reason = choice.finish_reason or self._reason
+        # No field of OpenAI's: model servers use the one name or the other.
         reasoning = _extension(delta, "reasoning_content") or _extension(delta, "reasoning")
         if isinstance(reasoning, str) and reasoning:
             yield ReasoningDelta(reasoning)

@@ -67,7 +67,9 @@ class SubprocessBackend:
             raise TypeError("a command is a list of arguments, not one string: there is no shell that would split it")
         if not callable(command) and not command:
             raise ValueError("a command needs at least the name of a program")
-        make_output(output, line_limit, _ignored)  # a wrong format is to be found out now, not by the first user
+        make_output(
+            output, line_limit, lambda line: None
+        )  # a wrong format is to be found out now, not by the first user
         self._command = command
         self._output: OutputFormat = output
         self._prompt = prompt
@@ -81,7 +83,8 @@ class SubprocessBackend:
 
     async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
         """Start the command, and yield what its output says."""
-        redact = self._redact or _unchanged
+        # `str` leaves text as it is.
+        redact = self._redact or str
         stderr = StderrLog(context, redact)
         output = make_output(self._output, self._line_limit, lambda line: stderr.feed(f"stdout: {line}\n".encode()))
         view = Redaction(redact).apply if self._redact else iter
@@ -101,6 +104,7 @@ class SubprocessBackend:
     def _launch(self, request: AgentRequest) -> Launch:
         prompt = self._prompt(request)
         argv = list(self._command(request) if callable(self._command) else self._command)
+        # A prompt within the arguments leaves stdin empty: a command that reads it must not wait.
         stdin = None if PROMPT in argv else prompt.encode("utf-8", "replace")
         argv = [_as_argument(prompt, argv, place) if word == PROMPT else word for place, word in enumerate(argv)]
         return Launch(argv, stdin, allowed_environment(self._pass_env, self._env), self._cwd)
@@ -115,14 +119,6 @@ class SubprocessBackend:
         outcome = "did not exit" if code is None else f"exited with {code}"
         context.logger.warning("%s: the command %s; its last words: %s", context.request_id, outcome, said or "none")
         raise AgentError("The agent's command failed.", status=502, code="agent_command_failed")
-
-
-def _ignored(line: str) -> None:
-    pass
-
-
-def _unchanged(text: str) -> str:
-    return text
 
 
 def _text_only(prompt: Callable[[AgentRequest], str]) -> Capabilities:

@@ -80,6 +80,7 @@ class ClaudeRecords:
 
     def _assistant(self, message: dict[str, Any], *, speaks: bool) -> Iterator[AgentEvent | str]:
         identity = message.get("id")
+        # The whole message follows its pieces: shown again, it would be there twice.
         shown = speaks and identity not in self._streamed and message.get("model") != SYNTHETIC
         if shown:
             yield from self._begin(identity)
@@ -117,14 +118,11 @@ class ClaudeRecords:
 def _results(message: dict[str, Any]) -> Iterator[AgentEvent]:
     for block in objects(message.get("content")):
         if block.get("type") == "tool_result":
-            output = _joined(block.get("content"))
+            output = block.get("content")
+            if not isinstance(output, str):
+                parts = objects(output)
+                output = "\n".join([text(part.get("text")) or f"[{text(part.get('type'))}]" for part in parts])
             yield ToolResult(text(block.get("tool_use_id")), output, is_error=block.get("is_error") is True)
-
-
-def _joined(content: object) -> str:
-    if isinstance(content, str):
-        return content
-    return "\n".join([text(block.get("text")) or f"[{text(block.get('type'))}]" for block in objects(content)])
 
 
 def _usage(value: object) -> Iterator[AgentEvent]:

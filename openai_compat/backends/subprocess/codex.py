@@ -83,6 +83,7 @@ class CodexRecords:
     def _call(self, item: dict[str, Any]) -> Iterator[AgentEvent]:
         call = _tool(item)
         identity = text(item.get("id"))
+        # Some items come only when they are completed: their call is told then.
         if call is not None and identity and identity not in self._called:
             self._called.add(identity)
             name, arguments = call

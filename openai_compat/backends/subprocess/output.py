@@ -81,6 +81,7 @@ class TextOutput:
         """The text in `data`; what is not UTF-8 is replaced."""
         text = self._ends + self._decoder.decode(data)
         said = text.rstrip("\r\n")
+        # Line ends are held back until more text comes: those at the very end are the shell's habit, not the answer's.
         self._ends = text[len(said) :]
         if said:
             yield said
@@ -103,7 +104,7 @@ class JsonLines:
 
     @property
     def complete(self) -> bool:
-        """What the reader says."""
+        """True once the reader has seen the end."""
         return self._reader.complete
 
     def feed(self, data: bytes) -> Items:

@@ -1,4 +1,4 @@
-"""What a command is asked: the last message, or the whole conversation as text."""
+"""The prompt of a command: the last message, or the whole conversation as text."""
 
 from __future__ import annotations
 

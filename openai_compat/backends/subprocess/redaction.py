@@ -70,6 +70,7 @@ class Redaction:
             return
         held = self._take()
         whole, end, rest = held.rpartition("\n")
+        # A line without an end would be held for ever. A secret across this cut can be missed.
         if len(rest) > LONGEST_LINE:
             whole, end, rest = held, "", ""
         self._held, self._size = [rest], len(rest)

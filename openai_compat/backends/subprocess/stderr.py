@@ -33,6 +33,7 @@ class StderrLog:
         for end in ends:
             self._complete(self._line + end)
             self._line = b""
+        # A character has four bytes at most; a command without line ends must not fill the memory.
         self._line = (self._line + rest)[: WIDTH * 4]
 
     def last_words(self) -> str:

@@ -21,8 +21,6 @@ from .sessions import SessionChecks
 from .streams import StreamChecks
 from .tools import ToolChecks
 
-__all__ = ("Conformance",)
-
 
 class Conformance(
     StreamChecks,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import anyio
@@ -71,7 +70,7 @@ class ApprovalChecks(Examination):
         asked = self._question()
         if watched is None or not asked.exchange.runs:
             skip("the agent cannot be watched inside an ASGI application; hand over the agent or its Server")
-        items = self.run(partial(self._resumed_with_edits, asked.exchange.runs[0]))
+        items = self.run(lambda: self._resumed_with_edits(asked.exchange.runs[0]))
         expect(self.edited_result in str(items), f"{self.edited_result!r} is not in what came of it: {items}")
 
     async def _resumed_with_edits(self, paused: Run) -> list[Any]:

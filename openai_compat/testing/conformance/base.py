@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import partial
 from types import FunctionType
 from typing import Any, ClassVar, NoReturn, TypeVar, cast
 from unittest import SkipTest
@@ -58,7 +57,7 @@ def skip(reason: str) -> NoReturn:
 
 
 class Examination:
-    """What a suite is told about the agent. Override in your subclass what does not fit; only `agent` has no default.
+    """Settings of a suite. Override in your subclass what does not fit; only `agent` has no default.
 
     Attributes:
         agent: the agent, several by name, a Server, an ASGI application, or what is asked over the network
@@ -116,7 +115,7 @@ class Examination:
     _known: ClassVar[dict[str, Any]]
 
     def serve(self, agent: AgentBackend) -> object:
-        """How the agent is served: a Server or an ASGI application around it. Override it for policies of yours."""
+        """Serve the agent: returns a Server or an ASGI application around it. Override it for policies of yours."""
         return Server(agent)
 
     @classmethod
@@ -170,7 +169,7 @@ class Examination:
         return self._loop.run(bounded, seconds=self.timeout + 3 * self.patience + 5)
 
     def once(self, name: str, make: Callable[[], Result]) -> Result:
-        """What `make` returns or raises, made once for the whole suite."""
+        """The result or exception of `make`, made once for the whole suite."""
         __tracebackhide__ = True
         if name not in self._known:
             try:
@@ -203,11 +202,10 @@ class Examination:
     @property
     def model_name(self) -> str:
         """The model to ask for."""
-        return self.model or self.once("model", self._first_model)
-
-    def _first_model(self) -> str:
-        listed: list[dict[str, Any]] = self.get("/models").json.get("data") or []
-        return str(listed[0].get("id", "agent")) if listed else "agent"
+        listed: list[dict[str, Any]] = []
+        if not self.model:
+            listed = self.once("models", lambda: self.get("/models").json.get("data") or [])
+        return self.model or (str(listed[0].get("id", "agent")) if listed else "agent")
 
     def get(self, path: str) -> Answer:
         """The answer to a GET request, for a path below that of the API."""
@@ -237,7 +235,7 @@ class Examination:
         """Send a chat request and read its answer; then give it so many seconds to leave nothing behind."""
         __tracebackhide__ = True
         subject = self.subject(wrap)
-        exchange = self.run(partial(ask, subject, self.watched(subject), self.chat(body), patience))
+        exchange = self.run(lambda: ask(subject, self.watched(subject), self.chat(body), patience))
         crash = exchange.answer.crash
         expect(crash is None, f"the application raised {crash!r} at its server instead of answering")
         return exchange
@@ -248,7 +246,7 @@ class Examination:
         subject = self.once("subject of responses", self.subject)  # which remembers what was said before
         body = {"model": self.model_name, **self.options, **fields}
         request = http_request("POST", f"{self.path}/responses", body, self.headers)
-        return self.run(partial(ask, subject, self.watched(subject), request, 0))
+        return self.run(lambda: ask(subject, self.watched(subject), request, 0))
 
     # the answers that checks look at
 
@@ -272,12 +270,12 @@ class Examination:
 
     @property
     def can_be_watched(self) -> bool:
-        """Whether runs can be seen and faults be put in: not inside an ASGI application."""
+        """True if runs can be seen and faults be put in: not inside an ASGI application."""
         return self.once("watched", lambda: self.watched(self.subject()) is not None)
 
     @property
     def pieces_to_text(self) -> int:
-        """How many items the agent says up to the first that its client sees: text, reasoning or a refusal."""
+        """The number of items up to the first that the client sees: text, reasoning or a refusal."""
         for run in self.streamed.runs:
             for number, item in enumerate(run.items, 1):
                 if item if isinstance(item, str) else isinstance(item, SAYING) and item.text:
@@ -286,11 +284,11 @@ class Examination:
 
     @property
     def pieces(self) -> int:
-        """How many items the agent says."""
+        """The number of items the agent yields."""
         return sum([len(run.items) for run in self.streamed.runs])
 
     def failure(self, *, stream: bool, after: int = 0) -> ObservedExchange:
-        """What is answered when the agent fails: by itself at `failing_prompt`, or by a fault after so many items."""
+        """The exchange in which the agent fails: by itself at `failing_prompt`, or by a fault after so many items."""
         if self.failing_prompt is not None and after == 0:
             return self.ask(self.body(self.failing_prompt, stream=stream))
         if not self.can_be_watched:

@@ -29,7 +29,7 @@ class ContractChecks(Examination):
                 expect(not wrong, f"asked {prompt!r}, the agent broke the contract: {wrong}")
 
     def _asked(self) -> dict[str, ObservedExchange]:
-        """What it is asked besides: the streams of all prompts that are set."""
+        """Further requests: the streams of all prompts that are set."""
         watched = self.watched(self.subject())
         tools = list(self.tools) if watched is None or watched.capabilities.client_tools else None
         bodies = {self.prompt: self.body(self.prompt, stream=True)}
@@ -41,7 +41,7 @@ class ContractChecks(Examination):
 
 
 def _wrong_with(run: Run) -> str:
-    """What is wrong with what a run has said, read once more; empty if nothing is."""
+    """The fault in the items of a run, read once more; empty if there is none."""
     enforcer = EventContract(run.request, counts_tokens=True)
     last: AgentEvent | str = ""
     for number, item in enumerate(run.items, 1):

@@ -72,7 +72,9 @@ class FailureChecks(Examination):
         """Exception texts hold paths, keys and other people's data. Log them; raise AgentError for what may be read."""
         for how, exchange in self.failures.items():
             seen = exchange.answer.body.decode("utf-8", "replace") + str(exchange.answer.headers)
-            for secret in (*SIGNS_OF_CODE, SECRET, *self.secrets, *_texts(exchange)):
+            errors = [run.error for run in exchange.runs if not isinstance(run.error, OpenAICompatError | None)]
+            texts = [text for text in map(str, errors) if len(text) >= 8]  # a shorter one could be there by chance
+            for secret in (*SIGNS_OF_CODE, SECRET, *self.secrets, *texts):
                 shown = secret in seen or json.dumps(secret)[1:-1] in seen
                 expect(not shown, f"{how}: the client can read {secret[:200]!r}")
 
@@ -114,9 +116,3 @@ class FailureChecks(Examination):
             expect(not retried or told == "false", f"{how}: {answer.status} with `x-should-retry: {told}`, not false")
             kind = answer.error.get("type") if answer.status == 200 else None
             expect(kind not in RETRIED_TYPES, f"{how}: the error inside the stream has the type {kind!r}")
-
-
-def _texts(exchange: ObservedExchange) -> list[str]:
-    """The texts of what the agent raised, unless written for the client; short ones could be there by chance."""
-    errors = [run.error for run in exchange.runs if not isinstance(run.error, OpenAICompatError | None)]
-    return [text for text in map(str, errors) if len(text) >= 8]

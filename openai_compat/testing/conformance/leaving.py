@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import TypeAlias
 
 import anyio
@@ -45,16 +44,18 @@ class LeavingChecks(Examination):
         __tracebackhide__ = True
         body = self.body(self.long_prompt or self.prompt, stream=stream)
         self.plain  # noqa: B018  (asked before, so that what lives on after a first request is not counted)
-        left = self.run(partial(self._left_behind, moment, body, after))
+        left = self.run(lambda: self._left_behind(moment, body, after))
         if left is None:
             skip("the answer was complete before the client could leave; set a `long_prompt` that takes longer")
         expect(not left, f"{self.patience:g} s after the client left there still runs: {', '.join(left)}")
 
     async def _left_behind(self, moment: Moment, body: dict[str, object], after: int) -> list[str] | None:
-        """What still runs when the client has left at that moment; None if there was nothing left to stop."""
+        """Names of what still runs after the client has left at that moment; None if there was nothing left to stop."""
         before = running_tasks()
-        held = partial(slow, pause=anyio.Event(), after=after)
-        subject = self.subject(held if self.can_be_watched and self.long_prompt is None else None)
+        # One gate for all agents: nothing but the client's leaving can end their wait.
+        never = anyio.Event()
+        held = self.can_be_watched and self.long_prompt is None
+        subject = self.subject((lambda agent: slow(agent, never, after=after)) if held else None)
         watched = self.watched(subject)
         call = Call(subject.target, self.chat(body))
         async with call:

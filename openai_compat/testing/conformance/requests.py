@@ -1,4 +1,4 @@
-"""What a client sends reaches the agent, or is refused by name; nothing of it is lost on the way."""
+"""Checks that a request reaches the agent, or is refused by name; nothing of it is lost on the way."""
 
 from __future__ import annotations
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from functools import partial
 from typing import Any
 
 from ...backend import AgentBackend, AgentRequest, RunContext
@@ -81,13 +80,14 @@ class SessionChecks(Examination):
                 body |= {"messages": [{"role": "user", "content": text}]}
                 headers["x-conversation-id"] = name
             request = http_request("POST", f"/v1/{path}", body, headers)
-            return self.run(partial(ask, subject, next(iter(subject.watched.values())), request, 0))
+            return self.run(lambda: ask(subject, next(iter(subject.watched.values())), request, 0))
 
         return say
 
     def _kept(self, name: str, wrap: Wrap | None) -> Subject:
         if list(self.subject().watched) != [""]:
             skip("conversations are examined with a bare agent, in a server that keeps them; hand over the agent")
+        # Principals of their own for each check: what one leaves in the store must not be seen by another.
         keys = {key: f"{name}-{key}" for key in ("key-a", "key-b")}
 
         def serve(agent: AgentBackend) -> Server:

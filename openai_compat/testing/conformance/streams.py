@@ -131,22 +131,21 @@ class StreamChecks(Examination):
 
 
 def says_something(deltas: list[dict[str, Any]]) -> bool:
-    """Whether there is text, reasoning or a refusal in the deltas: whatever a client shows."""
+    """True if the deltas have text, reasoning or a refusal: whatever a client shows."""
     return any([delta.get("content") or delta.get("reasoning_content") or delta.get("refusal") for delta in deltas])
 
 
 def _wrong_with_chunk(payload: str) -> str:
+    def refuse(constant: str) -> None:  # NaN and Infinity are not JSON
+        raise ValueError(constant)
+
     try:
-        chunk = json.loads(payload, parse_constant=_no_constant)
+        chunk = json.loads(payload, parse_constant=refuse)
     except ValueError:
         return "not JSON"
     if not isinstance(chunk, dict):
         return "not a JSON object"
     return _wrong_with_fields(chunk)  # pyright: ignore[reportUnknownArgumentType]
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(name)
 
 
 def _wrong_with_fields(chunk: dict[str, Any]) -> str:

@@ -19,11 +19,8 @@ class ToolChecks(Examination):
         watched = self.watched(self.subject())
         if watched is not None and not watched.capabilities.client_tools:
             skip("the agent does not take the client's tools (`Capabilities.client_tools`)")
-        return self.once("calling", self._ask_for_a_call)
-
-    def _ask_for_a_call(self) -> dict[str, ObservedExchange]:
         body = self.body(self.tool_prompt, tools=list(self.tools))
-        return {"plain": self.ask(body), "streamed": self.ask(body | {"stream": True})}
+        return self.once("calling", lambda: {"plain": self.ask(body), "streamed": self.ask(body | {"stream": True})})
 
     @property
     def calls(self) -> dict[str, Answer]:
@@ -93,14 +90,12 @@ class ToolChecks(Examination):
         """
         first = next(iter(self.calls.values()))
         body = self.body(self.tool_prompt, tools=list(self.tools))
-        body["messages"] += [_assistant(first), *[self._result(call) for call in first.tool_calls]]
+        results = [{"role": "tool", "tool_call_id": c["id"], "content": self.tool_result} for c in first.tool_calls]
+        body["messages"] += [_assistant(first), *results]
         answer = self.ask(body).answer
         shown = answer.body[:400].decode("utf-8", "replace")
         expect(answer.status == 200, f"the tool's result was answered with {answer.status}: {shown}")
         expect(self.tool_answer in answer.said(), f"{self.tool_answer!r} of the result is not in the answer: {shown}")
-
-    def _result(self, call: dict[str, Any]) -> dict[str, Any]:
-        return {"role": "tool", "tool_call_id": call["id"], "content": self.tool_result}
 
     def test_the_agents_own_tools_are_not_shown_as_tool_calls(self) -> None:
         """Clients run every call they see. Of a tool they do not have they make an error, or a loop without end.
@@ -131,13 +126,9 @@ def _wrong_with_pieces(pieces: list[dict[str, Any]], *, streamed: bool) -> str:
         else:
             begun.add(key)
             ids.append(piece.get("id"))
-            if not _begins(piece):
+            if not (piece.get("id") and str(piece.get("type")) in piece and "name" in _body(piece)):
                 return "a call must begin with `id`, `type` and its name"
     return "two calls with one id" if len(set(ids)) < len(ids) else ""
-
-
-def _begins(piece: dict[str, Any]) -> bool:
-    return bool(piece.get("id")) and str(piece.get("type")) in piece and "name" in _body(piece)
 
 
 def _body(piece: dict[str, Any]) -> dict[str, Any]:

@@ -58,6 +58,7 @@ class CallOrder:
         if self._open is None:
             self._open = event.call_id
             return (event,)
+        # The SDK takes a call as complete once a piece of the next one comes, and reads its arguments as JSON.
         self._waiting[event.call_id] = _Waiting(event)
         self._count(CALL)
         return ()
@@ -75,7 +76,7 @@ class CallOrder:
             raise AgentError("The agent's answer is too long.", status=502, code="answer_too_large")
 
     def _next(self) -> Iterator[AgentEvent]:
-        """What waited for the open call: the calls after it, up to one that is not ready either, which is open now."""
+        """The events that waited for the open call: the calls after it, up to one that is not ready, which is open now."""
         self._open = None
         while self._waiting and self._open is None:
             call_id = next(iter(self._waiting))

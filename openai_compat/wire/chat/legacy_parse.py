@@ -24,7 +24,7 @@ class ParsedCompletion:
 
     @property
     def include_usage(self) -> bool:
-        """Whether a stream is to end with a usage chunk."""
+        """True if a stream is to end with a usage chunk."""
         options = self.wire.stream_options
         return options is not None and options.include_usage is True
 

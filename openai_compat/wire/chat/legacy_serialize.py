@@ -35,7 +35,7 @@ CompletionReason: TypeAlias = Literal["stop", "length", "content_filter"]
 
 @dataclass(frozen=True, slots=True)
 class CompletionForm:
-    """What all parts of one answer have in common. `echo` holds the text each choice begins with."""
+    """The fields that all parts of one answer share. `echo` holds the text each choice begins with."""
 
     id: str
     created: int
@@ -111,7 +111,7 @@ class CompletionStream:
 
 
 def completion_stream_end(form: CompletionForm, usage: Usage) -> bytes:
-    """What follows the last choice's end."""
+    """The bytes after the last choice."""
     if not form.include_usage:
         return DONE
     return sse({**form.part([]), "usage": usage_object(usage)}) + DONE
@@ -122,13 +122,12 @@ def text_completion(form: CompletionForm, messages: Sequence[FinalMessage]) -> b
     usage = Usage()
     for message in messages:
         usage.add(message.usage)
-    choices = [_choice(form, index, message) for index, message in enumerate(messages)]
+    choices: list[TextChoice] = []
+    for echo, message in zip(form.echo, messages, strict=False):
+        reason = _reason(message.finish_reason)
+        text = echo + message.text
+        choices.append({"index": len(choices), "text": text, "logprobs": None, "finish_reason": reason})
     return dumps({**form.part(choices), "usage": usage_object(usage)})
-
-
-def _choice(form: CompletionForm, index: int, message: FinalMessage) -> TextChoice:
-    text = form.echo[index] + message.text
-    return {"index": index, "text": text, "logprobs": None, "finish_reason": _reason(message.finish_reason)}
 
 
 def _reason(reason: FinishReason) -> CompletionReason:

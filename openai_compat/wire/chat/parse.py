@@ -58,20 +58,19 @@ class ParsedChat:
 
     @property
     def choices(self) -> int:
-        """How many answers are wanted."""
+        """The number of answers."""
         return self.wire.n or 1
 
     @property
     def include_usage(self) -> bool:
-        """Whether a stream is to end with a usage chunk."""
+        """True if a stream is to end with a usage chunk."""
         options = self.wire.stream_options
         return options is not None and options.include_usage is True
 
     @property
     def tool_places(self) -> dict[str, str]:
-        """Where each of the client's tools has its name, by that name."""
-        named = [(f"tools[{index}].{tool.type}.name", _tool(tool)) for index, tool in enumerate(self.wire.tools or [])]
-        return {tool.name: param for param, tool in named}
+        """The places of the client's tools' names in the request, by name."""
+        return {tool.name: param for param, tool in _named_tools(self.wire.tools or [])}
 
     @property
     def custom_tools(self) -> frozenset[str]:
@@ -90,12 +89,13 @@ def parse_chat(body: bytes, caller: Caller = NOBODY) -> ParsedChat:
 
 def parse_chat_object(raw: dict[str, Any], caller: Caller = NOBODY, *, long: bool = False) -> ParsedChat:
     """The same of a body that is decoded already."""
+    # Before validation, which takes time for each message.
     check_length("messages", raw.get("messages"), MAX_MESSAGES)
     refuse_misplaced(raw, OF_RESPONSES)
     wire = validate(ChatCompletionRequest, raw)
     _refuse_deprecated(wire)
     messages = parse_messages(wire.messages)
-    tools = _tools(wire.tools or [])
+    tools = checked_tools(_named_tools(wire.tools or []))
     choice = _tool_choice(wire, tools)
     request = AgentRequest(
         model=wire.model,
@@ -117,13 +117,9 @@ def parse_chat_object(raw: dict[str, Any], caller: Caller = NOBODY, *, long: boo
         metadata=wire.metadata or {},
         user=wire.user,
         resume=resume_of(messages),
-        extra=_extra(wire, raw),
+        extra=(wire.__pydantic_extra__ or {}) | {name: raw[name] for name in FOR_AGENTS if raw.get(name) is not None},
     )
     return ParsedChat(wire, request, raw, long)
-
-
-def _extra(wire: ChatCompletionRequest, raw: dict[str, Any]) -> dict[str, Any]:
-    return {**(wire.__pydantic_extra__ or {}), **{name: raw[name] for name in FOR_AGENTS if raw.get(name) is not None}}
 
 
 def check_capabilities(parsed: ParsedChat, can: Capabilities) -> None:
@@ -141,8 +137,10 @@ def _needs(parsed: ParsedChat, can: Capabilities) -> Iterator[tuple[str, bool, b
     yield "web_search_options", wire.web_search_options is not None, can.web_search
     yield "prediction", wire.prediction is not None, can.prediction
     yield "response_format", request.response_format is not None, can.structured_output
+    # Not `tools`: Open WebUI, opencode and Codex send theirs with every request, and need no call.
     yield "tool_choice", request.tool_choice.required, can.client_tools
     yield "security_mode", request.extra.get("security_mode") is not None, can.security_modes
+    # Most agents can take all three, and need no look at each part.
     if not (can.vision and can.audio_input and can.files):
         yield from _media_needs(parsed, can)
 
@@ -159,6 +157,7 @@ def _media_needs(parsed: ParsedChat, can: Capabilities) -> Iterator[tuple[str, b
 
 
 def _refuse_deprecated(wire: ChatCompletionRequest) -> None:
+    # Refused, not ignored: a client that waits for `function_call` would never get one.
     for name, instead in (("functions", "tools"), ("function_call", "tool_choice")):
         if getattr(wire, name) is not None:
             text = f"'{name}' is deprecated and not supported; use '{instead}'."
@@ -169,8 +168,9 @@ def _refuse_deprecated(wire: ChatCompletionRequest) -> None:
         raise InvalidRequest("Missing required parameter: 'audio'.", param="audio", code="missing_required_parameter")
 
 
-def _tools(params: list[ToolParam]) -> list[Tool]:
-    return checked_tools([(f"tools[{index}].{param.type}.name", _tool(param)) for index, param in enumerate(params)])
+def _named_tools(params: list[ToolParam]) -> list[tuple[str, Tool]]:
+    """The tools, each with the place of its name."""
+    return [(f"tools[{index}].{param.type}.name", _tool(param)) for index, param in enumerate(params)]
 
 
 def _tool(param: ToolParam) -> Tool:

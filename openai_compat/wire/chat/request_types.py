@@ -1,4 +1,4 @@
-"""What Chat Completions is sent. Source: OpenAI's OpenAPI document (CreateChatCompletionRequest) and its SDK's types.
+"""The requests of Chat Completions. Source: OpenAI's OpenAPI document (CreateChatCompletionRequest) and its SDK's types.
 
 Strict: nothing is coerced. Tolerant: fields that are not known are kept, at every level. `null` means "not there".
 """
@@ -276,22 +276,14 @@ class AudioParam(WireModel):
     voice: str | dict[str, Any]
 
 
-def _whole(value: object) -> object:
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
-def _limit(value: object) -> object:
-    return None if value == -1 else value
-
-
 StopSequence = Annotated[str, MinLen(1), MaxLen(500)]
 StopParam = StopSequence | Annotated[list[StopSequence], MaxLen(4)]
 Metadata = Annotated[dict[Annotated[str, MaxLen(64)], Annotated[str, MaxLen(512)]], MaxLen(16)]
-WHOLE = BeforeValidator(_whole)
+WHOLE = BeforeValidator(lambda value: int(value) if isinstance(value, float) and value.is_integer() else value)
 """Of an integer: it may be written as a float, `4096.0`, as programs do that have no integers. It comes last."""
 TokenLimit = Annotated[
     Annotated[int, Ge(1), WHOLE] | None,
-    BeforeValidator(_limit),
+    BeforeValidator(lambda value: None if value == -1 else value),
     WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"const": -1}, {"type": "null"}]}),
 ]
 """How many tokens at most; -1, as llama.cpp and LM Studio have it, is no limit."""

@@ -1,4 +1,4 @@
-"""What Chat Completions answers: plain and as chunks. Typed dicts, so that building one costs nothing extra.
+"""The answers of Chat Completions, plain and as chunks. Typed dicts, so that building one costs nothing extra.
 
 Source: OpenAI's OpenAPI document (CreateChatCompletionResponse, CreateChatCompletionStreamResponse).
 `reasoning_content` and `images` are not OpenAI's: they are the names that clients read by common use.

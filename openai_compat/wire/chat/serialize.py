@@ -52,7 +52,7 @@ AUDIO_KEPT = 3600
 
 @dataclass(frozen=True, slots=True)
 class ChatForm:
-    """What all parts of one chat answer have in common.
+    """The fields that all parts of one chat answer share.
 
     Attributes:
         id: `chatcmpl-…`, the same in every chunk.
@@ -69,8 +69,9 @@ class ChatForm:
     include_usage: bool = False
 
     def chunk(self) -> dict[str, Any]:
-        """What every chunk begins with."""
+        """The fields that every chunk begins with."""
         named = {"id": self.id, "object": "chat.completion.chunk", "created": self.created, "model": self.model}
+        # OpenRouter's SDKs reject every chunk without the key; no client tried rejects null.
         return {**named, "system_fingerprint": None}
 
 
@@ -107,6 +108,7 @@ class ChatStream:
         """The chunk with the role, if it is still to come. Without `text`, the message begins with something else."""
         if self._begun:
             return b""
+        # The role comes once: SDK helpers add up strings, "assistant" in each chunk became "assistantassistant".
         self._begun = True
         return self._delta({"role": "assistant", "content": "" if text else None, "refusal": None})
 
@@ -121,7 +123,7 @@ class ChatStream:
             case TextDelta():
                 return self._delta({"content": item.text}, _logprobs(item.logprobs))
             case ReasoningDelta():
-                return self._delta({"reasoning_content": item.text})
+                return self._delta({"reasoning_content": item.text}) if item.text else b""
             case RefusalDelta():
                 return self._delta({"refusal": item.text})
             case Citation():
@@ -139,6 +141,7 @@ class ChatStream:
                 return self._status("The conversation was shortened.", done=True)
             case Finished():
                 return self._finish(item.reason)
+            # A turn that only waits for an approval has no calls: "tool_calls" would make clients look for some.
             case Paused():
                 return self._finish("tool_calls" if self._indexes else "stop")
             case MessageBreak() | ToolCallReady() | ToolResult() | UsageReported():
@@ -154,6 +157,8 @@ class ChatStream:
     def _call(self, event: ToolCallStarted | ToolCallDelta) -> bytes:
         chunk: ToolCallChunk
         if isinstance(event, ToolCallStarted):
+            # Id and name come in the first piece only: the SDK's accumulator concatenates them. Every piece needs the
+            # index.
             index = self._indexes[event.call_id] = len(self._indexes)
             if event.name in self._form.custom_tools:
                 self._custom.add(event.call_id)
@@ -186,6 +191,7 @@ class ChatStream:
 
     def _status(self, text: str, *, done: bool) -> bytes:
         event = {"type": "status", "data": {"description": text, "done": done}}
+        # An empty delta: Open WebUI draws `event`, all other clients skip a chunk that adds nothing.
         return self._head + b"{}" + self._tail[:-3] + b',"event":' + dumps(event) + b"}\n\n"
 
     def _finish(self, reason: ChatFinishReason) -> bytes:
@@ -222,7 +228,8 @@ class _Speech:
 
 
 def stream_end(form: ChatForm, usage: Usage) -> bytes:
-    """What follows the last choice's end: the usage chunk, if it was asked for, and the end mark."""
+    """The bytes after the last choice: the usage chunk, if it was asked for, and the end mark."""
+    # Unasked, the chunk without choices could break clients that read `choices[0]` of each.
     if not form.include_usage:
         return DONE
     return sse({**form.chunk(), "choices": [], "usage": usage_object(usage)}) + DONE

@@ -1,4 +1,4 @@
-"""What is kept on the server, as its APIs are sent and answer it.
+"""Requests and answers of the APIs for stored completions.
 
 Source of the first three: OpenAI's OpenAPI document. Conversations of chat are an extension of ours.
 """

@@ -1,4 +1,4 @@
-"""How the chat REST API writes a turn: as one answer, or as a stream of pieces and a last one that sums up."""
+"""The chat REST API's answers: one object, or a stream of pieces and a last one that sums up."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .types import Artifact, Message, PendingApproval, TokenUsage
 
 @dataclass(frozen=True, slots=True)
 class Turned:
-    """What a turn came to.
+    """The outcome of a turn.
 
     Attributes:
         user: the user's message as it is kept, None if the turn had none, or nothing is kept.
@@ -33,7 +33,7 @@ class Turned:
 
     @property
     def usage(self) -> TokenUsage:
-        """Its tokens."""
+        """The usage of the turn."""
         return usage_of(self.record.final.usage)
 
     @property
@@ -68,15 +68,12 @@ class Whole:
     answer: Callable[[Turned], Mapping[str, Any]]
 
     def begin(self) -> bytes:
-        """Nothing."""
         return b""
 
     def feed(self, items: list[Item], shown: list[Item]) -> bytes:
-        """Nothing yet."""
         return b""
 
     def end(self, turned: Turned) -> bytes:
-        """The answer."""
         return dumps(self.answer(turned))
 
 
@@ -87,28 +84,20 @@ class Pieces:
     summary: Callable[[Turned], Mapping[str, Any]]
 
     def begin(self) -> bytes:
-        """Nothing."""
         return b""
 
     def feed(self, items: list[Item], shown: list[Item]) -> bytes:
-        """The text and the thoughts in these."""
         text = text_in(shown)
         thought = "".join([item.text for item in shown if isinstance(item, ReasoningDelta)])
         frames = sse({"thinking": thought}) if thought else b""
         return frames + (sse({"content": text}) if text else b"")
 
     def end(self, turned: Turned) -> bytes:
-        """The frame that sums up."""
         reason = turned.record.finish_reason
         return sse({"done": True, "usage": turned.usage, "finishReason": reason, **self.summary(turned)})
 
 
 def text_in(shown: list[Item]) -> str:
-    """What these say, as one piece."""
-    return "".join([_text(item) for item in shown])
-
-
-def _text(item: Item) -> str:
-    if isinstance(item, str):
-        return item
-    return item.text if isinstance(item, TextDelta | RefusalDelta) else ""
+    """The text of the items."""
+    said = [item for item in shown if isinstance(item, str | TextDelta | RefusalDelta)]
+    return "".join([item if isinstance(item, str) else item.text for item in said])

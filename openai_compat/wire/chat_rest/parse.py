@@ -22,7 +22,7 @@ from .types import (
     Asked,
     CamelModel,
     ChatMessage,
-    NewRestConversation,
+    RestNewConversation,
     ToolMessageRequest,
 )
 
@@ -52,7 +52,7 @@ def said(message: ChatMessage) -> Message:
 
 
 def agent_request(asked: Asked, messages: tuple[Message, ...], model: str, caller: Caller) -> AgentRequest:
-    """What the agent is to be asked, without the client's system prompt."""
+    """The agent's request, without the client's system prompt."""
     return AgentRequest(
         model=model,
         messages=messages,
@@ -69,7 +69,7 @@ def agent_request(asked: Asked, messages: tuple[Message, ...], model: str, calle
     )
 
 
-def labels(asked: Asked | NewRestConversation) -> dict[str, str]:
+def labels(asked: Asked | RestNewConversation) -> dict[str, str]:
     """The ids that a request names, by their names on the wire."""
     sent = asked.model_dump(by_alias=True)
     return {name: sent[name] for name in LABELS if sent.get(name) is not None}
@@ -81,6 +81,7 @@ def _extra(asked: Asked) -> dict[str, Any]:
     if asked.security_mode is not None:
         extra["security_mode"] = asked.security_mode
     if isinstance(asked, ToolMessageRequest) and asked.enable_tools is False:
+        # Without tools is not "ask": whoever turned them off does not want to be asked either.
         extra["security_mode"] = "deny"
     if isinstance(asked, AgenticRequest):
         extra["max_steps"] = asked.max_steps or DEFAULT_STEPS
@@ -100,7 +101,7 @@ class ListQuery:
 
 
 def parse_list(query: str) -> ListQuery:
-    """What a query string asks for. Raises InvalidRequest."""
+    """The page that a query string asks for. Raises InvalidRequest."""
     sent = query_of(query)
     return ListQuery(
         _number(sent, "limit", PAGE, 1, MOST),
@@ -116,7 +117,7 @@ def query_of(query: str) -> dict[str, str]:
 
 
 def cursor(touched: float, identifier: str) -> str:
-    """Where the next page begins, for `cursor`."""
+    """The `cursor` of the next page."""
     return base64.urlsafe_b64encode(json.dumps([touched, identifier]).encode()).decode()
 
 
@@ -137,6 +138,7 @@ def _number(sent: Mapping[str, str], name: str, default: int, least: int, most: 
     value = sent.get(name)
     if value is None:
         return default
+    # Checked as text first: `int` takes spaces, signs and digits of other scripts.
     if value.isascii() and value.isdigit() and len(value) <= 10 and least <= int(value) <= most:
         return int(value)
     raise InvalidRequest(f"'{name}' is a whole number from {least} to {most}.", param=name, code="invalid_value")

@@ -34,7 +34,7 @@ OUTPUTS = frozenset(["function_call_output", "custom_tool_call_output"])
 
 
 class TurnRecord:
-    """What a turn has said so far.
+    """Collects the events of a turn.
 
     Attributes:
         calls: the agent's own calls, as they will be shown, in the order in which they began.
@@ -60,6 +60,7 @@ class TurnRecord:
                 self._end(item)
             elif isinstance(item, Paused):
                 self._ask(item)
+        # The record keeps what a reader sees: pauses between messages are blank lines in it.
         shown = self._view.show(items)
         self._reducer.feed(shown)
         return shown
@@ -83,40 +84,44 @@ class TurnRecord:
 
     @property
     def final(self) -> FinalMessage:
-        """What was said, folded."""
+        """The events, folded."""
         return self._reducer.message()
 
     @property
     def finish_reason(self) -> FinishReason:
-        """Why it has ended."""
+        """The finish reason."""
         return "approval-required" if self.approvals else REASONS[self.final.finish_reason]
 
     @property
     def compaction(self) -> RestCompaction | None:
-        """What was made of the beginning of the conversation, if it was too long."""
+        """The summary that replaced the beginning of the conversation, if it was too long."""
         summary = self.final.compacted
         return None if summary is None else {"summary": summary}
 
     def user_items(self, new: Iterable[TypedMessage], about: Mapping[str, Any]) -> list[StoredItem]:
-        """What the client has said, as it is kept."""
+        """The client's messages as they are stored."""
         items = [item for message in new for item in items_of(message, self._new_id)]
         return [{**item, ABOUT: dict(about)} if item["type"] == "message" else item for item in items]
 
     def reply_items(self, agent: str, about: Mapping[str, Any]) -> list[StoredItem]:
-        """What the agent has said and done, as it is kept: a compaction first, the message last."""
+        """The agent's items as they are stored: a compaction first, the message last."""
         final = self.final
         items = [] if final.compacted is None else [compaction_item(final.compacted, self._new_id)]
         asked = {call.call_id for call in self.approvals.values()}
         items += [self._call_item(call, agent) for call in self.calls.values() if call["id"] not in asked]
         items += [_question(identifier, call, agent) for identifier, call in self.approvals.items()]
         said = items_of(reply_message(final, frozenset()), self._new_id)
+        # A turn without words has an empty message all the same: model, provider and usage are kept with it.
         if not any([item["type"] == "message" for item in said]):
-            said.insert(0, _empty_message(self._new_id))
+            content = [output_text("")]
+            empty = {"type": "message", "status": "completed", "role": "assistant", "content": content}
+            said.insert(0, {"id": self._new_id("msg_"), **empty})
         return [*items, *[{**item, ABOUT: dict(about)} if item["type"] == "message" else item for item in said]]
 
     def _call_item(self, call: ToolCallRecord, agent: str) -> StoredItem:
         failed = call["status"] != "success"
         text = call.get("result", "The agent has ended before it.")
+        # A denied call has failed too, in OpenAI's types; ABOUT keeps which of both it was.
         error = {"type": "mcp_tool_execution_error", "content": [{"type": "text", "text": text}]}
         return {
             "id": self._new_id("mcp_"),
@@ -133,7 +138,7 @@ class TurnRecord:
 
 
 def status_of(result: ToolResult) -> Any:
-    """How a call has ended."""
+    """The status of a call."""
     return "denied" if result.denied else "error" if result.is_error else "success"
 
 
@@ -146,11 +151,6 @@ def _question(identifier: str, call: PendingCall, agent: str) -> StoredItem:
         "arguments": call.arguments,
         "call_id": call.call_id,
     }
-
-
-def _empty_message(new_id: NewId) -> StoredItem:
-    content = [output_text("")]
-    return {"id": new_id("msg_"), "type": "message", "status": "completed", "role": "assistant", "content": content}
 
 
 def read(arguments: str) -> Any:
@@ -253,7 +253,7 @@ def _add_about(shown: Message, about: Mapping[str, Any], group: Sequence[StoredI
     if "model" in about:
         shown["model"], shown["provider"] = about["model"], about["provider"]
         shown["tokenUsage"] = about["tokenUsage"]
-    thoughts = [_thought(item) for item in group if item.get("type") == "reasoning"]
+    thoughts = ["\n\n".join(_part_texts(item.get("summary"))) for item in group if item.get("type") == "reasoning"]
     if any(thoughts):
         shown["thinking"] = "\n\n".join(filter(None, thoughts))
     calls = [_shown_call(item, settled) for item in group if item.get("type") in ("mcp_call", "mcp_approval_request")]
@@ -275,17 +275,13 @@ def _shown_call(item: StoredItem, settled: set[Any]) -> ToolCallRecord | None:
         return None if call_id in settled or item["id"] in settled else call
     about = cast("dict[str, Any]", item.get(ABOUT) or {})
     call["status"] = about.get("status") or ("error" if item.get("error") else "success")
-    call["result"] = item.get("output") or _error_text(item)
+    error = cast("dict[str, Any]", item.get("error") or {})
+    call["result"] = item.get("output") or "\n".join(_part_texts(error.get("content")))
     return call
 
 
-def _error_text(item: StoredItem) -> str:
-    error = cast("dict[str, Any]", item.get("error") or {})
-    return "\n".join([str(part.get("text", "")) for part in error.get("content", ())])
-
-
-def _thought(item: StoredItem) -> str:
-    return "\n\n".join([str(part.get("text", "")) for part in item.get("summary") or ()])
+def _part_texts(parts: Iterable[dict[str, Any]] | None) -> list[str]:
+    return [str(part.get("text", "")) for part in parts or ()]
 
 
 def _text_of(item: StoredItem) -> str:

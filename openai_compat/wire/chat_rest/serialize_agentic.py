@@ -61,7 +61,7 @@ EVENTS = (
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """What is known of an agentic turn before it begins. `clock` gives milliseconds."""
+    """The data of an agentic turn before it begins. `clock` gives milliseconds."""
 
     id: str
     conversation: str
@@ -90,7 +90,7 @@ class Agentic:
     _view: Presentation = field(default_factory=lambda: Presentation("hidden"))
 
     def begin(self) -> bytes:
-        """What the user has said, and what is going to be done about it."""
+        """The frames before the agent starts: the user's message, and what is going to happen."""
         session = self.session
         start = {
             "sessionId": session.id,
@@ -99,6 +99,7 @@ class Agentic:
             "model": session.model,
             "provider": session.provider,
             "configuredProviders": session.configured_providers,
+            # A key of profClaw's API. Which providers cool down, only the agent knows.
             "cooldownProviders": list[str](),
         }
         return self._said() + self._write("session:start", start)
@@ -116,6 +117,7 @@ class Agentic:
         text: list[Item] = []
         for item in items:
             if isinstance(item, str | TextDelta | RefusalDelta | MessageBreak):
+                # Text that follows text is one frame: an agent may say a word at a time.
                 text += self._view.show([item])
                 continue
             frames.append(self._text(text))
@@ -125,9 +127,10 @@ class Agentic:
         return b"".join(frames)
 
     def end(self, turned: Turned) -> bytes:
-        """What it came to."""
+        """The frames that sum up."""
         record, saved = turned.record, turned.assistant
         closing = [self._write(*event) for event in self._end_thinking()]
+        # After the thoughts, before the sum: a client shows the question where the turn stopped.
         closing += [self._write("approval:required", approval) for approval in turned.approvals]
         summary = {"summary": saved["content"], "artifacts": turned.artifacts, "nextSteps": list[str]()}
         closing.append(self._write("summary", summary))
@@ -191,7 +194,7 @@ class Agentic:
                 assert_never(item)
 
     def _think(self, text: str) -> Iterator[Event]:
-        if not self.session.show_thinking:
+        if not self.session.show_thinking or not text:
             return
         if not self._thinking:
             self._thinking = True
@@ -208,6 +211,7 @@ class Agentic:
             self._begun[call.call_id], self._names[call.call_id] = self.session.clock(), call.name
             arguments = read(call.arguments)
             named = {"id": call.call_id, "toolCallId": call.call_id, "name": call.name}
+            # Both names: clients of this API read either.
             yield "tool:call", {**named, "args": arguments, "arguments": arguments, "step": self._step}
 
     def _result(self, result: ToolResult) -> Mapping[str, Any]:

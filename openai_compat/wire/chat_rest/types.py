@@ -65,7 +65,7 @@ class QuickRequest(Asked):
     prompt: Text
 
 
-class NewRestConversation(CamelModel):
+class RestNewConversation(CamelModel):
     """The body of `POST /conversations`."""
 
     title: Title | None = None

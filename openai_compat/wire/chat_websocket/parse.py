@@ -105,10 +105,16 @@ Command: TypeAlias = (
 
 
 def parse_frame(frame: Frame, values: int = MAX_VALUES) -> Command:
-    """What the client wants, in so many values at most. Raises InvalidRequest."""
-    kind, fields = _opened(unpack_object(frame, values) if isinstance(frame, bytes) else _parse_text(frame, values))
+    """Parse a frame of at most so many values. Raises InvalidRequest."""
+    if isinstance(frame, bytes):
+        kind, fields = _opened(unpack_object(frame, values))
+    else:
+        data = frame.encode("utf-8", "surrogatepass")
+        check_values(data, values)
+        kind, fields = _opened(parse_object(data))
     if kind is None and "role" not in fields and "content" not in fields:
         raise InvalidRequest("Missing required parameter: 'type'.", param="type", code="missing_required_parameter")
+    # A message may come without a type: `{"role": …, "content": …}`.
     model = CONTROLS.get("message" if kind is None else kind) if kind is None or isinstance(kind, str) else None
     if model is None:
         raise InvalidRequest("Invalid value for 'type': there is no such frame.", param="type", code="invalid_value")
@@ -116,12 +122,6 @@ def parse_frame(frame: Frame, values: int = MAX_VALUES) -> Command:
     if isinstance(parsed, ManifestFrame):
         check_parameters([(f"tools[{i}].parameters", tool.parameters) for i, tool in enumerate(parsed.tools)])
     return _say(parsed, fields, len(frame)) if isinstance(parsed, MessageFrame) else cast("Command", parsed)
-
-
-def _parse_text(frame: str, values: int) -> Fields:
-    data = frame.encode("utf-8", "surrogatepass")
-    check_values(data, values)
-    return parse_object(data)
 
 
 def _opened(fields: Fields) -> tuple[Any, Fields]:
@@ -135,7 +135,7 @@ def _opened(fields: Fields) -> tuple[Any, Fields]:
 
 
 def decision(frame: ApprovalFrame) -> Decision:
-    """What an `approval_response` decides."""
+    """The decision in an `approval_response`."""
     arguments = frame.arguments
     return Decision(
         approved=frame.decision != "deny",
@@ -147,7 +147,7 @@ def decision(frame: ApprovalFrame) -> Decision:
 
 
 def tool_output(frame: ToolResultFrame) -> str:
-    """What the agent gets to read of a tool's result."""
+    """A tool's result as the agent reads it."""
     value = frame.result if frame.ok else {"error": frame.error}
     return value if isinstance(value, str) else dumps(_without_bytes(value)).decode()
 

@@ -1,4 +1,4 @@
-"""What the chat WebSocket sends: an agent's events as frames, and frames as JSON or MessagePack."""
+"""Frames of the chat WebSocket to the client: events as frames, and frames as JSON or MessagePack."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ class TurnFrames:
                 self._break_due = bool(self._pieces)
                 return ()
             case ReasoningDelta():
-                return ({**_chunk(item.text), "thinking": True},)
+                return ({**_chunk(item.text), "thinking": True},) if item.text else ()
             case MediaDelta():
                 return _media(item)
             case ToolCallStarted() | ToolCallReady() | ToolResult():
@@ -163,6 +163,7 @@ class TurnFrames:
         if item.executor == "client":
             return ()
         self._names[item.call_id] = item.name
+        # One frame for a call: with its arguments, once they are whole.
         if isinstance(item, ToolCallStarted):
             return ()
         call = {"type": "tool_call_update", "tool_call_id": item.call_id, "name": item.name}
@@ -174,6 +175,7 @@ class TurnFrames:
         own: Fields = {"type": kind, IDS.get(kind, "node_id"): item.id, "status": item.status, "done": item.done}
         if kind in ("log_update", "notification"):
             own |= {"content": item.status, "severity": "info"}
+        # What the frame says itself goes over the agent's data: `type` above all.
         return {**item.data, **own}
 
 
@@ -185,6 +187,7 @@ def _media(item: MediaDelta) -> Sequence[Fields]:
     kind = item.media_type.partition("/")[0]
     kind = kind if kind in ("image", "audio", "video") else "document"
     metadata = {"mime_type": item.media_type, **({"transcript": item.transcript} if item.transcript else {})}
+    # Bytes, not base64: MessagePack carries them, and JSON gets them as base64 at the end.
     chunk = {"type": "chunk", "content_type": kind, "content": item.data, "content_metadata": metadata, "done": False}
     return (chunk,)
 
@@ -201,7 +204,7 @@ def last_chunk() -> Fields:
 
 
 def message(text: str, model: str, *, calls: Sequence[PendingCall] = (), usage: Usage | None = None) -> Fields:
-    """What the assistant has said, whole."""
+    """The whole message of the assistant."""
     frame: Fields = {"type": "message", "role": "assistant", "content": text, "model": model}
     if calls:
         frame["tool_calls"] = [{"id": c.call_id, "name": c.name, "args": _value(c.arguments)} for c in calls]
@@ -235,7 +238,7 @@ def approval_request(identifier: str, call: PendingCall, expires: float) -> Fiel
 
 
 def job_update(job: str, workflow: str, status: str) -> Fields:
-    """How a workflow as a whole is doing."""
+    """The state of a workflow as a whole."""
     done = status != "running"
     return {"type": "job_update", "job_id": job, "workflow_id": workflow, "status": status, "done": done}
 
@@ -246,13 +249,13 @@ def generation_stopped(reason: StopReason) -> Fields:
 
 
 def error_frame(error: OpenAICompatError, request_id: str) -> Fields:
-    """What went wrong, in words, and as OpenAI's envelope has it."""
+    """An error in words, and in OpenAI's envelope."""
     told = {"type": "error", "message": error.message, "error_type": error.type, "status": error.status}
     return {**told, "error": envelope(error)["error"], "request_id": request_id}
 
 
 def _value(text: str) -> Any:
-    """What JSON text stands for; other text as it is."""
+    """The value of JSON text; other text as it is."""
     try:
         return from_json(text) if text[:1] in "{[" else text
     except (ValueError, TypeError):  # the latter for half a character: text of an agent may have it

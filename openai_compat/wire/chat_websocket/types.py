@@ -1,4 +1,4 @@
-"""What a client sends over the chat WebSocket beside messages. Fields that are not known are ignored."""
+"""Frames that a client sends over the chat WebSocket beside messages. Fields that are not known are ignored."""
 
 from __future__ import annotations
 

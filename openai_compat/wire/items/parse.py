@@ -98,6 +98,7 @@ class _Turn:
     def messages(self) -> list[Message]:
         reasoning = "\n\n".join(self.reasoning) if self.reasoning else None
         calls = [call for call in self.calls if call.call_id not in self.others]
+        # Calls that other servers made are no calls of ours: a turn of nothing else would be an empty message.
         if self.others and not (calls or self.parts or self.reasoning or self.spoke):
             return []
         return [AssistantMessage(tuple(self.parts), tuple(calls), reasoning, self.name), *self.results]
@@ -116,7 +117,9 @@ class _Conversation:
             case "message" | None:
                 self._message(item)
             case "reasoning":
-                self._reasoning(item)
+                paragraphs = _parts(item.get("summary")) or _parts(item.get("content"))
+                texts = [part["text"] for part in paragraphs if isinstance(part.get("text"), str)]
+                self._turn(lambda last: last.only_thought).reasoning += texts
             case "function_call":
                 self._call(item, "function", "arguments")
             case "custom_tool_call":
@@ -146,11 +149,6 @@ class _Conversation:
             case _:
                 pass
 
-    def _reasoning(self, item: Fields) -> None:
-        paragraphs = _parts(item.get("summary")) or _parts(item.get("content"))
-        texts = [part["text"] for part in paragraphs if isinstance(part.get("text"), str)]
-        self._turn(lambda last: last.only_thought).reasoning += texts
-
     def _call(self, item: Fields, kind: Literal["function", "custom"], arguments: str) -> None:
         if item.get("status") == INCOMPLETE:
             return
@@ -173,8 +171,9 @@ class _Conversation:
         return turn
 
     def _turn(self, joins: Callable[[_Turn], bool]) -> _Turn:
-        """Where more from the assistant belongs: its calls and their results stay together until all have one."""
+        """The turn that takes more from the assistant: its calls and results stay together until all have one."""
         last = self._said[-1] if self._said else None
+        # Chat has no place for a result after another message, so results are gathered with their calls.
         if isinstance(last, _Turn) and (last.waiting or joins(last)):
             return last
         turn = _Turn()
@@ -213,7 +212,13 @@ def assistant_parts(content: object) -> tuple[AssistantPart, ...]:
     """The content of an assistant's message; empty text says nothing."""
     if isinstance(content, str):
         return (TextPart(content),) if content else ()
-    return tuple([part for part in map(_assistant_part, _parts(content)) if part is not None])
+    found: list[AssistantPart] = []
+    for part in _parts(content):
+        if isinstance(part.get("refusal"), str):
+            found.append(RefusalPart(part["refusal"]))
+        elif isinstance(part.get("text"), str):
+            found.append(TextPart(part["text"]))
+    return tuple(found)
 
 
 def _others_output(output: object) -> tuple[InputPart, ...]:
@@ -224,12 +229,6 @@ def _others_output(output: object) -> tuple[InputPart, ...]:
     return (_image(fields[0]),) if fields and _optional(fields[0], "image_url") else (TextPart(_json(output)),)
 
 
-def _assistant_part(part: Fields) -> AssistantPart | None:
-    if isinstance(part.get("refusal"), str):
-        return RefusalPart(part["refusal"])
-    return TextPart(part["text"]) if isinstance(part.get("text"), str) else None
-
-
 def _input_part(part: Fields) -> InputPart | None:
     match part.get("type"):
         case "input_image":
@@ -238,7 +237,9 @@ def _input_part(part: Fields) -> InputPart | None:
             return FilePart(*[_optional(part, key) for key in ("file_data", "file_id", "filename", "file_url")])
         case "input_audio":
             speech = part.get("input_audio")
-            return _audio(cast("Fields", speech)) if isinstance(speech, dict) else None
+            if not isinstance(speech, dict):
+                return None
+            return AudioPart(*[_text(cast("Fields", speech), key) for key in ("data", "format")])
         case _:
             return TextPart(part["text"]) if isinstance(part.get("text"), str) else None
 
@@ -253,10 +254,6 @@ def _image(part: Fields) -> InputPart:
             return ImagePart(url, detail)
         case _:
             return ImagePart(url)
-
-
-def _audio(speech: Fields) -> AudioPart:
-    return AudioPart(_text(speech, "data"), _text(speech, "format"))
 
 
 def _parts(value: object) -> list[Fields]:

@@ -9,7 +9,6 @@ from typing import Any, TypeAlias, assert_never
 
 from ...messages import (
     AssistantMessage,
-    AssistantPart,
     AudioPart,
     FilePart,
     ImagePart,
@@ -55,12 +54,14 @@ def chat_messages_of(items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]
 
 def compaction_item(summary: str, new_id: NewId) -> dict[str, Any]:
     """The item that takes the place of what was said before, with a summary of it."""
+    # In the field that OpenAI encrypts, so that clients hand it back unread; here it is their own text.
     content = base64.b64encode(json.dumps({"summary": summary}).encode()).decode()
     return _item("compaction", new_id, encrypted_content=content)
 
 
 def output_text(text: str) -> dict[str, Any]:
     """A part of an assistant's message, with both of the lists that it must have."""
+    # Both lists, though empty: SDKs read them without asking whether they are there.
     return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
 
 
@@ -101,12 +102,12 @@ def _assistant(message: AssistantMessage, new_id: NewId) -> list[dict[str, Any]]
         summary = [{"type": "summary_text", "text": message.reasoning}]
         items.append(_item("reasoning", new_id, summary=summary))
     if message.parts or message.name is not None or not message.tool_calls:
-        items.append(_message("assistant", [_said(part) for part in message.parts], message.name, new_id))
+        content = [
+            {"type": "refusal", "refusal": part.refusal} if isinstance(part, RefusalPart) else output_text(part.text)
+            for part in message.parts
+        ]
+        items.append(_message("assistant", content, message.name, new_id))
     return [*items, *[_call(call, new_id) for call in message.tool_calls]]
-
-
-def _said(part: AssistantPart) -> dict[str, Any]:
-    return {"type": "refusal", "refusal": part.refusal} if isinstance(part, RefusalPart) else output_text(part.text)
 
 
 def _call(call: ToolCall, new_id: NewId) -> dict[str, Any]:

@@ -8,7 +8,8 @@ leads. Here references lead to places within the schema or nowhere, each pair of
 and what is looked at is counted. `$schema` is not obeyed, so that nothing depends on a document that is elsewhere.
 """
 
-from .checking import Schema, TooManySteps
-from .references import Budget, InvalidSchema, check_references
-
-__all__ = ("Budget", "InvalidSchema", "Schema", "TooManySteps", "check_references")
+from .checking import TooManySteps as TooManySteps
+from .references import Budget as Budget
+from .references import InvalidSchema as InvalidSchema
+from .references import check_references as check_references
+from .schema import Schema as Schema

@@ -33,7 +33,7 @@ WITH_SCHEMAS = _ONE | _LIST | _NAMED
 
 
 def is_schema(value: object) -> bool:
-    """Whether it has the form of a schema."""
+    """True if it has the form of a schema."""
     return isinstance(value, dict | bool)
 
 
@@ -48,21 +48,13 @@ def schemas_of(keyword: str, value: object) -> Sequence[tuple[str, Any]]:
 
 
 def is_number(value: object) -> bool:
-    """Whether it is a number of JSON, where true is none."""
+    """True for a number of JSON, where true is none."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def is_integer(value: object) -> bool:
-    """Whether it is a whole number, however it is written."""
+    """True for a whole number, however it is written."""
     return value.is_integer() if isinstance(value, float) else isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_count(value: Any) -> bool:
-    return is_integer(value) and value >= 0
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
 
 
 def _are_texts(value: object) -> bool:
@@ -76,20 +68,11 @@ def _is_type(value: object) -> bool:
     return isinstance(value, str) and value in TYPES
 
 
-def _are_schemas(value: object) -> bool:
-    return isinstance(value, list) and value != []
-
-
-def _is_object(value: object) -> bool:
-    return isinstance(value, dict)
-
-
-def _name_texts(value: object) -> bool:
-    return isinstance(value, dict) and all([_are_texts(one) for one in cast("dict[str, object]", value).values()])
-
-
 FORMS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
-    **dict.fromkeys(["$id", "$schema", "$anchor", "$dynamicAnchor", *REFERENCES, "pattern"], (_is_text, "text")),
+    **dict.fromkeys(
+        ["$id", "$schema", "$anchor", "$dynamicAnchor", *REFERENCES, "pattern"],
+        (lambda value: isinstance(value, str), "text"),
+    ),
     **dict.fromkeys(["maximum", "minimum", "exclusiveMaximum", "exclusiveMinimum"], (is_number, "a number")),
     **dict.fromkeys(
         [
@@ -102,15 +85,18 @@ FORMS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
             "maxProperties",
             "minProperties",
         ],
-        (_is_count, "a whole number from 0"),
+        (lambda value: is_integer(value) and value >= 0, "a whole number from 0"),
     ),
-    **dict.fromkeys([*(_LIST - _ONE)], (_are_schemas, "a list of schemas")),
-    **dict.fromkeys([*_NAMED], (_is_object, "an object of schemas")),
+    **dict.fromkeys([*(_LIST - _ONE)], (lambda value: isinstance(value, list) and value != [], "a list of schemas")),
+    **dict.fromkeys([*_NAMED], (lambda value: isinstance(value, dict), "an object of schemas")),
     "type": (_is_type, "the name of a type, or a list of them"),
     "enum": (lambda value: isinstance(value, list), "a list"),
     "multipleOf": (lambda value: is_number(value) and value > 0, "a number above 0"),
     "required": (_are_texts, "a list of names"),
-    "dependentRequired": (_name_texts, "an object of lists of names"),
+    "dependentRequired": (
+        lambda value: isinstance(value, dict) and all(map(_are_texts, cast("dict[str, object]", value).values())),
+        "an object of lists of names",
+    ),
     "uniqueItems": (lambda value: isinstance(value, bool), "true or false"),
 }
 """What the value of a keyword has to be, and how that is called."""

@@ -1,4 +1,4 @@
-"""Where the references of a schema lead: to places within it, or the schema is refused."""
+"""Resolves the references of a schema: to places within it, or the schema is refused."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class InvalidSchema(ValueError):
 
 
 class Budget:
-    """What reading schemas may cost."""
+    """The bound on the cost of reading schemas."""
 
     def __init__(self, left: int = MAX_SCHEMAS) -> None:
         self._left = left
@@ -117,6 +117,7 @@ class References:
         reference = schema[keyword]
         if not isinstance(reference, str):
             raise InvalidSchema(f"'{keyword}' at '{place}' should be text")
+        # Joining addresses costs by their length.
         self._budget.spend(1 + len(reference) // 200)
         known = self.bases[id(schema)], reference
         if known not in self._found:
@@ -129,7 +130,7 @@ class References:
             self._here[id(schema)].append(cast("Fields", target))
 
     def _target(self, base: str, reference: str) -> Any:
-        """What a reference names, None if that is not in the schema."""
+        """The target of a reference, None if it is not in the schema."""
         address, fragment = _joined(base, reference)
         if fragment and not fragment.startswith("/"):
             return self._anchors.get((address, unquote(fragment)))
@@ -166,7 +167,7 @@ def check_references(schema: Mapping[str, Any], budget: Budget) -> None:
 
 
 def _refers(schema: object) -> bool:
-    """Whether there may be any reference: most schemas have none, and this is fast."""
+    """True if there may be a reference: most schemas have none, and this is fast."""
     waiting: list[Any] = [schema]
     while waiting:
         item = waiting.pop()

@@ -1,4 +1,4 @@
-"""Whether the items of a request continue the conversation that goes before it."""
+"""Checks that the items of a request continue the conversation before it."""
 
 from __future__ import annotations
 
@@ -58,6 +58,7 @@ def _with_call_ids(own: dict[int, Item], context: Sequence[Item]) -> dict[int, I
     waiting = {_call_id(item): item for item in items if _opens(item) and _call_id(item) not in answered}
     for index in nameless:
         meant = [call_id for call_id, call in waiting.items() if _answers(own[index], call)]
+        # A guess could give one tool's output to another's call.
         if len(meant) != 1:
             many = "There are several calls that it can answer" if meant else "No tool call found that it can answer"
             text = f"{many}: send the 'call_id' of the call with its output."
@@ -68,7 +69,7 @@ def _with_call_ids(own: dict[int, Item], context: Sequence[Item]) -> dict[int, I
 
 
 def _answers(output: Item, call: Item) -> bool:
-    """Whether the call can be meant by a result without an id, which may have the name of its tool."""
+    """True if a result without an id can mean the call; it may have the name of its tool."""
     name = tool_of(output)
     return name in ("", tool_of(call)) or (output.get("namespace") is None and name == call.get("name"))
 
@@ -95,7 +96,7 @@ def check_calls(context: Sequence[Item], own: Mapping[int, Item]) -> None:
 
 
 def healed(context: Sequence[Item], own: Mapping[int, Item]) -> list[Item]:
-    """What was said before, as it can be continued: its items can be taken out one by one, and clients can go away.
+    """Earlier items made ready to be continued: items can be deleted one by one, and clients can disconnect.
 
     Calls that were passed over get a result that says so, results that answer nothing are left out.
     """
@@ -104,11 +105,13 @@ def healed(context: Sequence[Item], own: Mapping[int, Item]) -> list[Item]:
     kept: list[Item] = []
     for item in context:
         call_id = _call_id(item)
+        # Its call was deleted. Model APIs refuse a result without one.
         if item.get("type") in OUTPUTS and call_id not in called:
             continue
         kept.append(item)
         if _opens(item):
             called.add(call_id)
+            # A conversation has one end: a call that nobody answered would close it for ever.
             if _must_be_answered(item) and call_id not in answered:
                 kept.append({"type": f"{item['type']}_output", "call_id": call_id, "output": NOT_RUN})
         elif _is_output(item):
@@ -122,19 +125,20 @@ def results_in(own: Sequence[Item]) -> frozenset[str]:
     for item in reversed(own):
         if _is_output(item):
             results.add(_call_id(item))
+        # Results before the last answer were used by that answer.
         elif is_answers(item):
             break
     return frozenset(results)
 
 
 def is_answers(item: Mapping[str, Any]) -> bool:
-    """Whether this is an item of an answer: something that the assistant said, thought or called."""
+    """True for an item of an answer: something that the assistant said, thought or called."""
     kind = item.get("type", "message")
     return item.get("role") == "assistant" or kind == "reasoning" or str(kind).endswith("_call")
 
 
 def _opens(item: Item) -> bool:
-    """Whether this is a call that a result may follow: of a tool of the client's, or of a type that others make."""
+    """True for a call that a result may follow: of a client's tool, or of a type that others make."""
     kind = str(item.get("type"))
     return bool(_call_id(item)) and not kind.endswith("_output") and item.get("status") != INCOMPLETE
 

@@ -30,9 +30,11 @@ The events of a part of a message have the part's type in their name: text and r
 
 RESPONSE: Table = {
     START: frozenset(["response.created"]),
+    # Stopped before it ran, a response ends with `response.incomplete`: there is no event called cancelled.
     "response.created": frozenset(["response.queued", RUNNING, "response.incomplete", "error"]),
     "response.queued": frozenset([RUNNING, "response.incomplete", "error"]),
     RUNNING: frozenset([RUNNING, "response.completed", "response.incomplete", "error"]),
+    # SDK helpers wait for one of the last three; `error` alone leaves them without an end.
     "error": frozenset(["response.failed"]),
     "response.completed": frozenset(),
     "response.incomplete": frozenset(),
@@ -56,6 +58,7 @@ MESSAGE: Table = {
     _TEXT_DELTA: frozenset([_TEXT_DELTA, _ANNOTATION, _TEXT_DONE]),
     _ANNOTATION: frozenset([_TEXT_DELTA, _ANNOTATION, _TEXT_DONE]),
     _TEXT_DONE: frozenset([_TEXT_END]),
+    # No text part after a text part: clients join a message's parts without anything between.
     _TEXT_END: frozenset([_REFUSAL, DONE]),
     _REFUSAL: frozenset([_REFUSAL_DELTA]),
     _REFUSAL_DELTA: frozenset([_REFUSAL_DELTA, _REFUSAL_DONE]),
@@ -98,6 +101,7 @@ CUSTOM_TOOL_CALL: Table = {
 
 MCP_CALL: Table = {
     START: frozenset([ADDED]),
+    # It carries the status line that Open WebUI shows.
     ADDED: frozenset(["response.mcp_call.in_progress"]),
     "response.mcp_call.in_progress": frozenset(
         ["response.mcp_call_arguments.delta", "response.mcp_call_arguments.done", DONE]
@@ -186,7 +190,7 @@ class EventOrder:
 
     @property
     def ended(self) -> bool:
-        """Whether nothing may follow any more."""
+        """True once nothing may follow."""
         return self._response != START and not RESPONSE[self._response]
 
     def check(self, event: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""What the Responses API is sent. Source: OpenAI's OpenAPI document (CreateResponse) and its SDK's types."""
+"""The requests of the Responses API. Source: OpenAI's OpenAPI document (CreateResponse) and its SDK's types."""
 
 from __future__ import annotations
 
@@ -55,17 +55,13 @@ class OtherChoiceParam(WireModel):
 CHOICES = {"function": "an offered tool", "custom": "an offered tool", "allowed_tools": "allowed_tools", "mcp": "mcp"}
 
 
-def _choice_model(value: Any) -> str:
-    return "a mode" if isinstance(value, str) else CHOICES.get(known_type(value, frozenset(CHOICES)), OTHER)
-
-
 ToolChoiceParam = Annotated[
     Annotated[Literal["none", "auto", "required"], Tag("a mode")]
     | Annotated[OfferedChoiceParam, Tag("an offered tool")]
     | Annotated[ResponseAllowedToolsParam, Tag("allowed_tools")]
     | Annotated[McpChoiceParam, Tag("mcp")]
     | Annotated[OtherChoiceParam, Tag(OTHER)],
-    Discriminator(_choice_model),
+    Discriminator(lambda value: "a mode" if isinstance(value, str) else CHOICES.get(known_type(value, CHOICES), OTHER)),
 ]
 
 

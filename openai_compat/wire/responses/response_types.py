@@ -1,4 +1,4 @@
-"""What the Responses API answers: the Response object, its output items, and the events of a stream.
+"""The answers of the Responses API: the Response object, its output items, and the events of a stream.
 
 Source: OpenAI's OpenAPI document (Response, OutputItem, ResponseStreamEvent). Only what this server writes is here.
 Four keys are not OpenAI's: `event`, which Open WebUI carries out and others skip; `reported` and `original_code`; and

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Annotated, Any, Literal, cast
 
 from annotated_types import MaxLen, MinLen
@@ -65,11 +66,7 @@ class OtherToolParam(WireModel):
 CHECKED_TOOLS = frozenset(["function", "custom", "namespace", "mcp"])
 
 
-def _tool_model(value: Any) -> str:
-    return known_type(value, CHECKED_TOOLS)
-
-
-def known_type(value: Any, kinds: frozenset[str]) -> str:
+def known_type(value: Any, kinds: Container[str]) -> str:
     """The type of `value`, if it is one of `kinds`; OTHER if not."""
     kind = cast("dict[str, Any]", value).get("type") if isinstance(value, dict) else None
     return kind if isinstance(kind, str) and kind in kinds else OTHER
@@ -81,5 +78,5 @@ ToolParam = Annotated[
     | Annotated[NamespaceToolParam, Tag("namespace")]
     | Annotated[McpToolParam, Tag("mcp")]
     | Annotated[OtherToolParam, Tag(OTHER)],
-    Discriminator(_tool_model),
+    Discriminator(lambda value: known_type(value, CHECKED_TOOLS)),
 ]

@@ -13,7 +13,7 @@ from openai_compat.api.chat_rest.prepare import agent_for
 from openai_compat.backends.pool import pooled
 from openai_compat.errors import NotFound
 from openai_compat.providers import Fallback, Providers
-from openai_compat.providers.port import Health, Settings
+from openai_compat.providers.port import Health, ProviderSettings
 from openai_compat.tools import ToolLoop
 from tests.api.chat_rest.support import API, BUYS, Shop, error_of, serving, shopper
 from tests.connecting import Http, in_process
@@ -31,7 +31,7 @@ class Cupboard:
 
     def __init__(self) -> None:
         self.default: str | None = "anthropic"
-        self.kept = {"anthropic": Settings(api_key="sk-ant"), "ollama": Settings()}
+        self.kept = {"anthropic": ProviderSettings(api_key="sk-ant"), "ollama": ProviderSettings()}
         self.looked = 0
 
     @property
@@ -46,12 +46,12 @@ class Cupboard:
         self.settings(name)
         self.default = name
 
-    def settings(self, name: str) -> Settings:
+    def settings(self, name: str) -> ProviderSettings:
         if name not in self.kept:
             raise NotFound("No provider has this name.", code="provider_not_found", param="provider")
         return self.kept[name]
 
-    def configure(self, name: str, settings: Settings) -> None:
+    def configure(self, name: str, settings: ProviderSettings) -> None:
         self.kept[name] = settings
 
     async def health(self, *, fresh: bool = False) -> Mapping[str, Health]:
@@ -141,7 +141,9 @@ async def test_only_admins_change_providers_and_keys_never_come_back(http: Http)
 
     assert error_of(refused)[:2] == error_of(chosen)[:2] == (403, "not_an_admin")
     assert (done.status_code, done.json()["success"]) == (200, True)
-    settings = Settings(api_key="sk-new-secret", base_url="https://proxy.example/v1", default_model="m", enabled=False)
+    settings = ProviderSettings(
+        api_key="sk-new-secret", base_url="https://proxy.example/v1", default_model="m", enabled=False
+    )
     assert cupboard.kept["ollama"] == settings
     assert cupboard.default == "ollama"
     assert not any("sk-" in answer.text for answer in answers)
@@ -186,7 +188,7 @@ async def test_tools_are_listed_with_their_agents(http: Http) -> None:
 # whose an agent is
 
 NOWHERE = "http://127.0.0.1:9/v1"
-SETTINGS = {name: Settings(api_key="k", base_url=NOWHERE) for name in ("anthropic", "groq", "ollama")}
+SETTINGS = {name: ProviderSettings(api_key="k", base_url=NOWHERE) for name in ("anthropic", "groq", "ollama")}
 
 
 def behind(upstream: str | None) -> AgentBackend:

@@ -102,6 +102,6 @@ async def test_answers_are_what_it_says(http: Http) -> None:
         events = frames(await client.post(f"{path}/messages/agentic", json={"content": "Buy"}))
         check("delete", base, await client.delete(path))
 
-    event = {"$ref": "#/components/schemas/ChatApiAgenticEvent", "components": openapi["components"]}
+    event = {"$ref": "#/components/schemas/ChatRestAgenticEvent", "components": openapi["components"]}
     for one in events:
         jsonschema.Draft202012Validator(event).validate(one)

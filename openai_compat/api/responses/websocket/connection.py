@@ -73,7 +73,7 @@ class ResponsesSocket:
             return
         lane = None
         try:
-            event = await parse_off_loop(len(frame), partial(parse_frame, frame, self.services.settings.limits.values))
+            event = await parse_off_loop(len(frame), parse_frame, frame, self.services.settings.limits.values)
             lane = parse_lane(event)
             await self._obey(parse_command(event, lane, len(frame)))
         except InvalidSteer as error:

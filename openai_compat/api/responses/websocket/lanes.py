@@ -1,4 +1,4 @@
-"""What runs on one Responses WebSocket and what waits: first in, first out in each lane, the lanes side by side.
+"""The request queue of one Responses WebSocket: first in, first out in each lane, lanes in parallel.
 
 It knows no sockets and no agents: it is told what comes and what has ended, and says what is to be begun.
 """
@@ -41,7 +41,7 @@ class Lanes:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing runs and nothing waits."""
+        """True if nothing runs and nothing waits."""
         return not self._running and not self._waiting
 
     def add(self, request: Create, *, first: bool = False) -> None:
@@ -82,7 +82,7 @@ class Lanes:
         return taken
 
     def done(self, request: Create) -> None:
-        """What was taken has ended."""
+        """A request that was taken has ended."""
         self._running.discard(request.lane)
 
     def drop(self) -> list[Create]:

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from ....aio.background import let_go
-from ....backend import AgentBackend, AgentRequest, RunContext
+from ....backend import AgentBackend, AgentRequest, RunContext, SupportsCancel, SupportsSteering
 from ....errors import OpenAICompatError
 from ....http import ClientDisconnected
 from ....state.event_log import EventLogWriter
@@ -78,7 +78,7 @@ class WebSocketResponse:
 
     @property
     def steerable(self) -> bool:
-        """Whether the agent can be told more while it runs."""
+        """True if the agent accepts input while it runs."""
         return self._agent is not None
 
     def steer(self, steer: Steer) -> None:
@@ -122,7 +122,7 @@ class WebSocketResponse:
         self._work = work = await prepare_response(
             services, asker, parsed, ids=ids, http=http, nearby=self._socket.nearby
         )
-        if hasattr(work.backend, "steer") and work.draft is None:
+        if isinstance(work.backend, SupportsSteering) and work.draft is None:
             work.backend = self._agent = _Steerable(work.backend)
         seat = await seated(services, work, known=parsed.store and services.settings.disconnect.then != "cancel")
         await run_response(services, work, self, seat)
@@ -234,9 +234,8 @@ class _Steerable:
 
     def request_cancel(self, context: RunContext) -> None:
         """Ask the agent to stop, if it can be asked."""
-        ask = getattr(self._backend, "request_cancel", None)
-        if ask is not None:
-            ask(context)
+        if isinstance(self._backend, SupportsCancel):
+            self._backend.request_cancel(context)
 
     def steer(self, items: list[dict[str, Any]]) -> bool:
         """Tell the agent, unless it has not begun. Returns whether it will end before its time."""

@@ -22,15 +22,13 @@ def input_items(given: str | Sequence[dict[str, Any]], new_id: NewId) -> tuple[d
     """
     items = [{"role": "user", "content": given}] if isinstance(given, str) else given
     taken: set[str] = set()
-    return tuple([_normal(item, _kind(item), taken, new_id) for item in items])
+    return tuple([_normal(item, taken, new_id) for item in items])
 
 
-def _kind(item: Fields) -> str:
+def _normal(item: dict[str, Any], taken: set[str], new_id: NewId) -> dict[str, Any]:
     kind = item.get("type")
-    return kind if kind is not None else "message" if "role" in item else "item_reference"
-
-
-def _normal(item: dict[str, Any], kind: str, taken: set[str], new_id: NewId) -> dict[str, Any]:
+    if kind is None:
+        kind = "message" if "role" in item else "item_reference"
     if kind == "item_reference":
         return {"type": kind, "id": item["id"]}
     identity = item.get("id")
@@ -38,16 +36,12 @@ def _normal(item: dict[str, Any], kind: str, taken: set[str], new_id: NewId) -> 
         identity = new_id(id_prefix(kind))
     taken.add(identity)
     if kind not in CHECKED:
-        return {**_filled(item, kind), "id": identity}
+        # the result of a local shell has the id of its call
+        by_id = {"call_id": item.get("call_id") or item.get("id")} if kind.startswith("local_shell_call") else {}
+        return {**item, **_missing(item, kind), **by_id, "id": identity}
     status = {"status": item.get("status") or "completed"} if kind in WITH_STATUS else {}
     fields = {key: value for key, value in item.items() if value is not None and key not in ("id", "type", "status")}
     return {"id": identity, "type": kind, **status, **fields, **_missing(item, kind), **_lists(item, kind)}
-
-
-def _filled(item: Fields, kind: str) -> dict[str, Any]:
-    """An item of another type with what a listed one always has. A result of a local shell has the id of its call."""
-    by_id = {"call_id": item.get("call_id") or item.get("id")} if kind.startswith("local_shell_call") else {}
-    return {**item, **_missing(item, kind), **by_id}
 
 
 def _missing(item: Fields, kind: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What becomes of each documented parameter of `POST /v1/responses`: data for the reference, which is held against it."""
+"""The support of each documented parameter of `POST /v1/responses`: data that the reference is checked against."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 
 class Parameter(NamedTuple):
-    """What becomes of a parameter: it is obeyed, refused with a 400, or taken without an effect of the server's own."""
+    """The support of a parameter: obeyed, refused with a 400, or taken without an effect of the server's own."""
 
     what: Literal["honoured", "refused", "accepted"]
     note: str

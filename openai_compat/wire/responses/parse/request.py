@@ -108,22 +108,22 @@ class ParsedResponse:
 
     @property
     def store(self) -> bool:
-        """Whether the response is to be kept."""
+        """True if the response is to be stored."""
         return self.wire.store is not False
 
     @property
     def background(self) -> bool:
-        """Whether to answer at once and run on."""
+        """True to answer at once and run on."""
         return self.wire.background is True
 
     @property
     def stream(self) -> bool:
-        """Whether the answer is wanted as it is made."""
+        """True for a streamed answer."""
         return self.wire.stream is True
 
     @property
     def generate(self) -> bool:
-        """Whether an answer is wanted at all; if not, the response only remembers its input."""
+        """False if no answer is wanted: the response only remembers its input."""
         return self.wire.wants_answer
 
     @property
@@ -138,7 +138,7 @@ class ParsedResponse:
 
     @property
     def include_obfuscation(self) -> bool:
-        """Whether a stream may hide the lengths of its pieces."""
+        """True if a stream may hide the lengths of its pieces."""
         options = self.wire.stream_options
         return options is None or options.include_obfuscation is not False
 
@@ -149,7 +149,7 @@ class ParsedResponse:
 
     @property
     def kept(self) -> tuple[dict[str, Any], ...]:
-        """What of its items becomes part of the conversation."""
+        """The items that become part of the conversation."""
         return tuple([item for item in self.input if item["type"] not in ONLY_ASKED])
 
     @property
@@ -201,12 +201,14 @@ def wire_input(raw: Fields) -> str | list[dict[str, Any]]:
 
 
 def _refuse(wire: ResponseRequest) -> None:
+    # Templates are kept at OpenAI: without theirs, the agent would be asked something else.
     if wire.prompt is not None:
         text = "Prompt templates are not supported; send 'input' and 'instructions'."
         raise InvalidRequest(text, param="prompt", code="unsupported_parameter")
     if wire.conversation is not None and wire.previous_response_id is not None:
         text = "Send either 'conversation' or 'previous_response_id', not both."
         raise InvalidRequest(text, param="conversation", code="invalid_value")
+    # Nobody could fetch it.
     if wire.background and wire.store is False:
         text = "A response in the background has to be stored."
         raise InvalidRequest(text, param="background", code="invalid_value")
@@ -281,6 +283,7 @@ def _extra(wire: ResponseRequest, raw: Fields, tools: ResponseTools) -> dict[str
     unknown = {name: value for name, value in (wire.__pydantic_extra__ or {}).items() if name not in FOR_SOCKETS}
     extra = {**unknown, **{name: raw[name] for name in FOR_AGENTS if raw.get(name) is not None}}
     if tools.hosted:
+        # Tools that OpenAI hosts mean nothing here; an agent with a model behind it may pass them on.
         extra["hosted_tools"] = list(tools.hosted)
         extra |= {"tool_choice": raw["tool_choice"]} if isinstance(raw.get("tool_choice"), dict) else {}
     return extra
@@ -363,11 +366,6 @@ def _media_needs(parsed: ParsedResponse, can: Capabilities) -> Iterator[tuple[st
     able = {"input_image": can.vision, "input_audio": can.audio_input, "input_file": can.files}
     for index, item in enumerate(parsed.input):
         for name in ("content", "output"):
-            for position, part in enumerate(_parts(item, name)):
+            given = item.get(name) if item["type"] in WITH_PARTS else None  # of others, the parts are not known
+            for position, part in enumerate(cast("list[Fields]", given) if isinstance(given, list) else ()):
                 yield f"input[{index}].{name}[{position}]", part["type"] in able, able.get(part["type"], True)
-
-
-def _parts(item: Fields, name: str) -> list[Fields]:
-    """The parts of an item, if its type is one whose parts are known."""
-    given = item.get(name)
-    return cast("list[Fields]", given) if item["type"] in WITH_PARTS and isinstance(given, list) else []

@@ -56,6 +56,14 @@ class _Offer:
         """The name under which it is offered."""
         return qualified(self.tool.name, self.namespace)
 
+    @property
+    def typed(self) -> Tool:
+        """The tool as agents get it."""
+        tool = self.tool
+        if isinstance(tool, ResponseCustomToolParam):
+            return CustomTool(self.name, tool.description, tool.format)
+        return FunctionTool(self.name, tool.description, tool.parameters, tool.strict)
+
 
 def parse_tools(wire: ResponseRequest, raw: Mapping[str, Any]) -> ResponseTools:
     """The tools of a request, of which `raw` is what was sent, and those that its items bring. Raises InvalidRequest."""
@@ -95,7 +103,7 @@ def joined(first: ResponseTools, more: ResponseTools) -> ResponseTools:
 
 def _tools(params: Sequence[ToolParam], raw: Sequence[dict[str, Any]], where: str) -> ResponseTools:
     offers = [offer for index, param in enumerate(params) for offer in _offers(param, f"{where}[{index}]")]
-    tools = checked_tools([(offer.param, _tool(offer.tool, offer.name)) for offer in offers])
+    tools = checked_tools([(offer.param, offer.typed) for offer in offers])
     own = ResponseFunctionToolParam | ResponseCustomToolParam | NamespaceToolParam
     return ResponseTools(
         offered=tuple(tools),
@@ -116,12 +124,6 @@ def _offers(param: ToolParam, where: str) -> list[_Offer]:
     )
 
 
-def _tool(param: ResponseFunctionToolParam | ResponseCustomToolParam, name: str) -> Tool:
-    if isinstance(param, ResponseCustomToolParam):
-        return CustomTool(name, param.description, param.format)
-    return FunctionTool(name, param.description, param.parameters, param.strict)
-
-
 def parse_tool_choice(wire: ResponseRequest, tools: ResponseTools) -> ToolChoice:
     """Which of the client's tools may be called. Raises InvalidRequest for tools that the request has not.
 
@@ -129,6 +131,7 @@ def parse_tool_choice(wire: ResponseRequest, tools: ResponseTools) -> ToolChoice
     """
     choice, names = wire.tool_choice, tools.names
     if choice is None or isinstance(choice, str):
+        # A required call of a hosted tool is the agent's to make: no tool of the client's is meant.
         only_hosted = choice == "required" and not names and tools.hosted
         return ToolChoice(names) if only_hosted else choice_by_mode(choice, names)
     if isinstance(choice, OfferedChoiceParam):
@@ -150,6 +153,7 @@ def _allowed(choice: ResponseAllowedToolsParam, tools: ResponseTools) -> ToolCho
                 wanted |= {name for name, (space, _) in tools.namespaces.items() if space == tool.get("name")} or {""}
             case _:
                 _expect_hosted(tool, tools, f"tool_choice.tools[{index}]")
+    # Only hosted ones are allowed: the client's tools stay known, since earlier calls may be of them.
     if not wanted:
         return ToolChoice(frozenset(), withheld=tools.names)
     return only(wanted, tools.names, "tool_choice.tools", required=choice.mode == "required")
@@ -172,7 +176,7 @@ def _expect_hosted(asked: Mapping[str, Any], tools: ResponseTools, param: str) -
 
 
 def tool_place(body: Mapping[str, Any], name: str) -> str:
-    """Where a request's body, which was checked, has the name under which a tool is offered; "tools" for nowhere."""
+    """The place in a checked request's body of the name under which a tool is offered; "tools" if there is none."""
     sent: list[Any] = body["input"] if isinstance(body.get("input"), list) else []
     lists = [("tools", body.get("tools")), *[(f"input[{i}].tools", item.get("tools")) for i, item in enumerate(sent)]]
     for where, tools in lists:

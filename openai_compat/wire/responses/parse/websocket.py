@@ -1,4 +1,4 @@
-"""What clients send over a Responses WebSocket: frames to typed commands."""
+"""Parses frames of a Responses WebSocket to typed commands."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def parse_lane(event: dict[str, Any]) -> str | None:
 
 
 def parse_command(event: dict[str, Any], lane: str | None, size: int) -> Command:
-    """What the client wants. Raises InvalidRequest; the parameters of a response are checked when its turn comes."""
+    """Parse a command. Raises InvalidRequest; the parameters of a response are checked when its turn comes."""
     kind = event.get("type")
     if kind is None:
         raise InvalidRequest("Missing required parameter: 'type'.", param="type", code="missing_required_parameter")
@@ -112,15 +112,11 @@ def _steer(event: dict[str, Any], size: int) -> Steer:
     more = event.keys() - {"type", "previous_response_id", "input"}
     if more:
         raise InvalidSteer("'response.steer' takes only 'previous_response_id' and 'input'.", event)
-    if not _is_user_input(event.get("input")):
+    given = event.get("input")
+    messages = cast("list[Any]", given) if isinstance(given, list) else []
+    if not given or not (isinstance(given, str) or (messages and all([_is_user_message(one) for one in messages]))):
         raise InvalidSteer("'input' must be text, or a list of messages of the user.", event)
     return Steer(previous, event["input"], size)
-
-
-def _is_user_input(value: Any) -> bool:
-    if isinstance(value, list):
-        return len(cast("list[Any]", value)) > 0 and all([_is_user_message(item) for item in cast("list[Any]", value)])
-    return isinstance(value, str) and bool(value)
 
 
 def _is_user_message(value: Any) -> bool:
@@ -139,9 +135,6 @@ def _is_user_message(value: Any) -> bool:
 def _is_content(value: Any) -> bool:
     if isinstance(value, list):
         parts = cast("list[Any]", value)
-        return bool(parts) and all([_is_part(part) for part in parts])
+        kinds = [cast("dict[str, Any]", part).get("type") if isinstance(part, dict) else None for part in parts]
+        return bool(parts) and all([kind in _CONTENT_TYPES for kind in kinds])
     return isinstance(value, str)
-
-
-def _is_part(value: Any) -> bool:
-    return isinstance(value, dict) and cast("dict[str, Any]", value).get("type") in _CONTENT_TYPES

@@ -8,7 +8,7 @@ from typing import ClassVar
 from ....events import ToolResult
 from ...presentation import tool_ended, tool_running
 from ..event_types import CallDeltaType, InItem, ResponseStatusEvent, Step
-from ..response_types import CallExtras, McpCall, ResponseCustomToolCall, ResponseFunctionCall, ResponseToolError
+from ..response_types import CallExtras, McpCall, ResponseCustomToolCall, ResponseFunctionCall
 from .events import EventWriter, delta_head
 from .items import Closing, ItemWriter
 
@@ -65,11 +65,9 @@ class _ClientCall(CallWriter):
         self._extras = extras
 
     def ready(self) -> bytes:
-        """The call is complete."""
         return self.close("completed")
 
     def cut(self) -> bytes:
-        """Nothing more comes, `done` neither."""
         if self.open:
             self.status = "incomplete"
         return b""
@@ -81,7 +79,6 @@ class FunctionCallWriter(_ClientCall):
     piece = "response.function_call_arguments.delta"
 
     def item(self) -> ResponseFunctionCall:
-        """The item as it stands."""
         return {
             "id": self.id,
             "type": "function_call",
@@ -109,7 +106,6 @@ class CustomCallWriter(_ClientCall):
     piece = "response.custom_tool_call_input.delta"
 
     def item(self) -> ResponseCustomToolCall:
-        """The item as it stands."""
         return {
             "id": self.id,
             "type": "custom_tool_call",
@@ -152,7 +148,6 @@ class McpCallWriter(CallWriter):
         self._result: ToolResult | None = None
 
     def item(self) -> McpCall:
-        """The item as it stands."""
         call: McpCall = {
             "id": self.id,
             "type": "mcp_call",
@@ -161,18 +156,23 @@ class McpCallWriter(CallWriter):
             "name": self.name,
             "arguments": self._arguments,
             "output": None if self._result is None or self._failed else self._result.output,
-            "error": _error(self._result) if self._result is not None and self._failed else None,
+            "error": None,
         }
+        if self._result is not None and self._failed:
+            call["error"] = {
+                "type": "mcp_tool_execution_error",
+                "content": [{"type": "text", "text": self._result.output}],
+            }
         if self._approval is not None:
             call["approval_request_id"] = self._approval
         return call
 
     def added(self) -> bytes:
-        """The events that begin it."""
         return super().added() + self._step("response.mcp_call.in_progress", tool_running(self.name), done=False)
 
     def ready(self) -> bytes:
         """The arguments are whole; the result is awaited."""
+        # `done` comes once, though both the call's end and its result lead here.
         if self._ready:
             return b""
         self._ready = True
@@ -199,7 +199,3 @@ class McpCallWriter(CallWriter):
         ended = tool_ended(self._result or ToolResult(self.call_id, ""), self.name)
         step: Step = "response.mcp_call.failed" if self._failed else "response.mcp_call.completed"
         return self.ready() + self._step(step, ended, done=True)
-
-
-def _error(result: ToolResult) -> ResponseToolError:
-    return {"type": "mcp_tool_execution_error", "content": [{"type": "text", "text": result.output}]}

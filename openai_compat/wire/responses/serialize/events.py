@@ -26,6 +26,7 @@ class EventWriter:
 
     def deltas(self, before: bytes, texts: Sequence[str]) -> bytes:
         """One event for each text: put, as JSON, behind `before`, which nothing is built or validated for."""
+        # Written by hand: a model of each event costs more than all else that is done for a word of text.
         first = self.sequence + 1
         self.sequence += len(texts)
         numbered = enumerate(texts, first)
@@ -35,5 +36,5 @@ class EventWriter:
 
 
 def delta_head(kind: str, fields: Mapping[str, Any]) -> bytes:
-    """What comes before the text in every delta event of this kind and place."""
+    """The bytes before the text in every delta event of this kind and place."""
     return b'event: %b\ndata: %b,"delta":' % (kind.encode(), dumps({"type": kind, **fields})[:-1])

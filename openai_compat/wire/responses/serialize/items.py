@@ -27,7 +27,7 @@ class ItemWriter(ABC):
 
     @property
     def open(self) -> bool:
-        """Whether more of it is to come."""
+        """True while more of it is to come."""
         return self.status == "in_progress"
 
     def added(self) -> bytes:
@@ -40,7 +40,9 @@ class ItemWriter(ABC):
             return b""
         last = self._last(status)
         self.status = status
-        return last + self._done()
+        return last + self._out.write(
+            {"type": "response.output_item.done", "output_index": self.index, "item": self.item()}
+        )
 
     def cut(self) -> bytes:
         """The events that end it where the turn breaks off."""
@@ -49,9 +51,6 @@ class ItemWriter(ABC):
     @abstractmethod
     def _last(self, status: Closing) -> bytes:
         """The events that end what is in it."""
-
-    def _done(self) -> bytes:
-        return self._out.write({"type": "response.output_item.done", "output_index": self.index, "item": self.item()})
 
 
 class WholeItem(ItemWriter):
@@ -66,15 +65,14 @@ class WholeItem(ItemWriter):
         self._first = first or item
 
     def item(self) -> OutputItem:
-        """The item, as far as it is there."""
         return self._first if self.open else self._item
 
     def written(self, *steps: Step) -> bytes:
-        """All of its events."""
-        return b"".join([self.added(), *[self._step(step) for step in steps], self.close("completed")])
-
-    def _step(self, step: Step) -> bytes:
-        return self._out.write({"type": step, "item_id": self.id, "output_index": self.index})
+        """All events of the item."""
+        begun = self.added()
+        for step in steps:
+            begun += self._out.write({"type": step, "item_id": self.id, "output_index": self.index})
+        return begun + self.close("completed")
 
     def _last(self, status: Closing) -> bytes:
         return b""
@@ -90,12 +88,10 @@ class ReasoningWriter(ItemWriter):
         self._head = delta_head("response.reasoning_summary_text.delta", self._place)
 
     def item(self) -> Reasoning:
-        """The item as it stands."""
         summary = [self._part()] if self._pieces else []
         return {"id": self.id, "type": "reasoning", "status": self.status, "summary": summary}
 
     def added(self) -> bytes:
-        """The events that begin it, and its paragraph."""
         part: ResponseSummaryText = {"type": "summary_text", "text": ""}
         return super().added() + self._out.write(
             {"type": "response.reasoning_summary_part.added", **self._place, "part": part}

@@ -30,7 +30,6 @@ class MessageWriter(ItemWriter):
         self._parts: list[_Text | _Refusal] = []
 
     def item(self) -> OutputMessage:
-        """The item as it stands."""
         message: OutputMessage = {
             "id": self.id,
             "type": "message",
@@ -44,7 +43,7 @@ class MessageWriter(ItemWriter):
 
     @property
     def said(self) -> int:
-        """How many characters of text the answer has at the end of this message."""
+        """The number of characters of text in the answer up to the end of this message."""
         return self._said + sum([part.length for part in self._parts if isinstance(part, _Text)])
 
     def texts(self, texts: Sequence[str]) -> bytes:
@@ -55,7 +54,11 @@ class MessageWriter(ItemWriter):
     def logged(self, text: str, logprobs: Sequence[Mapping[str, Any]]) -> bytes:
         """A piece of text with the probabilities of its tokens."""
         begun, part = self._text()
-        return begun + part.logged(text, [_token(token) for token in logprobs])
+        tokens: list[TokenLogprob] = [
+            {**_top(token), "top_logprobs": [_top(top) for top in token.get("top_logprobs") or ()]}
+            for token in logprobs
+        ]
+        return begun + part.logged(text, tokens)
 
     def cite(self, citation: Citation) -> bytes:
         """A source of the text."""
@@ -128,16 +131,13 @@ class _Text(_PartWriter):
 
     @property
     def length(self) -> int:
-        """In characters."""
         return sum(map(len, self._pieces))
 
     def part(self) -> Part:
-        """The part as it stands."""
         text = "".join(self._pieces)
         return {"type": "output_text", "text": text, "annotations": self._annotations, "logprobs": self._logprobs}
 
     def add(self, texts: Sequence[str]) -> bytes:
-        """Pieces of it."""
         self._pieces += texts
         return self._out.deltas(self._head, texts)
 
@@ -176,7 +176,7 @@ class _Text(_PartWriter):
 
 
 class _Refusal(_PartWriter):
-    """What the agent says when it declines."""
+    """A refusal."""
 
     def __init__(self, out: EventWriter, place: InPart) -> None:
         super().__init__(out, place)
@@ -184,11 +184,9 @@ class _Refusal(_PartWriter):
         self._head = delta_head("response.refusal.delta", place)
 
     def part(self) -> Part:
-        """The part as it stands."""
         return {"type": "refusal", "refusal": "".join(self._pieces)}
 
     def add(self, text: str) -> bytes:
-        """A piece of it."""
         self._pieces.append(text)
         return self._out.deltas(self._head, [text])
 
@@ -196,12 +194,8 @@ class _Refusal(_PartWriter):
         return self._out.write({"type": "response.refusal.done", **self._place, "refusal": "".join(self._pieces)})
 
 
-def _token(token: Mapping[str, Any]) -> TokenLogprob:
-    """A token as chat writes it, as Responses write it: `bytes` is never null."""
-    return {**_top(token), "top_logprobs": [_top(top) for top in token.get("top_logprobs") or ()]}
-
-
 def _top(token: Mapping[str, Any]) -> TopLogprob:
+    """A token as the Responses API writes it: unlike in chat, `bytes` is never null."""
     logprob = token["logprob"]
     return {
         "token": token["token"],

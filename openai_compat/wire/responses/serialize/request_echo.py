@@ -1,4 +1,4 @@
-"""What a Response object repeats of its request, with OpenAI's defaults for what was not sent."""
+"""The fields of a Response object that repeat its request, with OpenAI's defaults for what was not sent."""
 
 from __future__ import annotations
 
@@ -53,28 +53,23 @@ def echo_of(wire: ResponseRequest, body: Mapping[str, Any]) -> dict[str, Any]:
         fields["user"] = wire.user
     if wire.conversation_id is not None:
         fields["conversation"] = {"id": wire.conversation_id}
+    tools: list[dict[str, Any]] = []
+    for tool in sent.get("tools", []):
+        always = {"description": None, "parameters": None, "strict": None} if tool["type"] == "function" else {}
+        tools.append({**always, **{name: value for name, value in tool.items() if name not in SECRETS}})
+    text = {name: value for name, value in sent.get("text", {}).items() if value is not None}
     return {
         **fields,
         "metadata": dict(sent.get("metadata", {})),
         "reasoning": {"effort": None, "summary": None, **sent.get("reasoning", {})},
         "service_tier": "default" if wire.service_tier in (None, "auto") else wire.service_tier,
-        "text": _text(sent.get("text", {})),
-        "tools": [_tool(tool) for tool in sent.get("tools", [])],
+        "text": {"format": {"type": "text"}, "verbosity": "medium", **text},
+        "tools": tools,
     }
 
 
 def _settled(sent: Any, always: Mapping[str, Any]) -> Any:
-    """What was sent, with what holds where it says nothing, or leaves it to the server."""
+    """The object that was sent, with defaults for what is left out, or left to the server."""
     if not isinstance(sent, dict):
         return sent
     return {**always, **{name: value for name, value in cast("Json", sent).items() if value not in (None, "auto")}}
-
-
-def _text(sent: Mapping[str, Any]) -> dict[str, Any]:
-    given = {name: value for name, value in sent.items() if value is not None}
-    return {"format": {"type": "text"}, "verbosity": "medium", **given}
-
-
-def _tool(sent: Mapping[str, Any]) -> dict[str, Any]:
-    tool = {name: value for name, value in sent.items() if name not in SECRETS}
-    return {"description": None, "parameters": None, "strict": None, **tool} if tool["type"] == "function" else tool

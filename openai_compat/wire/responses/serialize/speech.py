@@ -24,6 +24,7 @@ class SpeechWriter:
         """The events for a piece of speech."""
         self._begun = True
         data = self._rest + event.data
+        # Three bytes are four characters: what does not fill a group waits, or padding would stand within the text.
         whole = len(data) - len(data) % 3
         self._rest = data[whole:]
         spoken = self._delta("response.audio.delta", base64.b64encode(data[:whole]).decode()) if whole else b""
@@ -39,6 +40,7 @@ class SpeechWriter:
         self._begun = False
         rest = self._delta("response.audio.delta", base64.b64encode(self._rest).decode()) if self._rest else b""
         done = self._out.write({"type": "response.audio.done", "response_id": self._id})
+        # `done` of a transcript that never began would be an event without its beginning.
         if not self._spoken:
             return rest + done
         return rest + done + self._out.write({"type": "response.audio.transcript.done", "response_id": self._id})

@@ -70,7 +70,7 @@ class ApprovedCall:
 
 @dataclass(frozen=True, slots=True)
 class ResponseForm:
-    """What one Response is made with.
+    """The data that one Response is made with.
 
     Attributes:
         id: `resp_…`.
@@ -157,6 +157,7 @@ class ResponseStream:
         form, running = self._form, self.status in ("queued", "in_progress")
         echo = {key: value for key, value in form.echo.items() if value is not None}
         return {
+            # All 31 keys of Open Responses, unasked ones with their defaults: strict clients miss each.
             **UNASKED,
             **echo,
             "id": form.id,
@@ -200,6 +201,7 @@ class ResponseStream:
         """The last events of a turn that failed."""
         cut = self._cut()
         self.status, self._error = "failed", error_of(error)
+        # Both, since clients differ in which of the two they show.
         return cut + self._out.write(error_event(error)) + self._lifecycle("response.failed")
 
     def cancel(self) -> bytes:
@@ -211,6 +213,7 @@ class ResponseStream:
     def feed(self, items: list[Item]) -> bytes:
         """The events for what the agent says."""
         begun = self._begun()
+        # Nearly all batches are text alone: one write for all of them.
         if set(map(type, items)) == {str}:
             return begun + self._texts(cast("list[str]", items))
         return begun + b"".join([self._item(shown) for item in items for shown in self._shown(item)])
@@ -224,7 +227,7 @@ class ResponseStream:
     # what the agent says
 
     def _shown(self, item: Item) -> Sequence[Item]:
-        """What an item becomes where the agent's own tools have no items of their own."""
+        """The items shown for one item where the agent's own tools have no items of their own."""
         if self._view is None or isinstance(item, MessageBreak):  # which chat writes as a blank line
             return (item,)
         return self._view.show([item])
@@ -238,7 +241,7 @@ class ResponseStream:
             case MessageBreak():
                 return self._end_prose() if isinstance(self._prose, MessageWriter) else b""
             case ReasoningDelta():
-                return self._reasoning(item.text)
+                return self._reasoning(item.text) if item.text else b""  # no place is known for a signature
             case RefusalDelta():
                 begun, message = self._message(self._phase)
                 return begun + message.refuse(item.text)
@@ -248,7 +251,9 @@ class ResponseStream:
             case MediaDelta():
                 return self._media(item)
             case ToolCallStarted():
-                return self._call(item)
+                ended = self._end_prose()
+                call = self._calls[item.call_id] = self._call_writer(item)
+                return ended + self._begin(call)
             case ToolCallDelta():
                 return self._calls[item.call_id].add(item.arguments)
             case ToolCallReady():
@@ -260,12 +265,14 @@ class ResponseStream:
             case Notice():
                 return self._status(item.message, done=True)
             case Compacted():
-                return self._compacted(item.summary)
+                made = cast("ResponseCompaction", compaction_item(item.summary, self._form.new_id))
+                return self._whole(made, "response.compaction.compacting")
             case UsageReported():
                 self.usage.add(item)
                 return b""
             case Paused():
-                return self._paused(item)
+                asking = [call for call in item.pending if call.waits_for == "approval"]
+                return b"".join([self._ask(call) for call in asking]) + self._settle("stop")
             case Finished():
                 self._reason = item.reason
                 return self._settle(item.reason)
@@ -324,11 +331,6 @@ class ResponseStream:
 
     # tools
 
-    def _call(self, event: ToolCallStarted) -> bytes:
-        ended = self._end_prose()
-        call = self._calls[event.call_id] = self._call_writer(event)
-        return ended + self._begin(call)
-
     def _call_writer(self, event: ToolCallStarted) -> CallWriter:
         out, index, call_id, name = self._out, len(self._items), event.call_id, event.name
         if event.executor != "client":
@@ -357,15 +359,11 @@ class ResponseStream:
     def _result(self, result: ToolResult) -> bytes:
         call = self._calls.get(result.call_id)
         begun = b""
-        if not isinstance(call, McpCallWriter):
-            begun, call = self._earlier_call(result.call_id)
+        if not isinstance(call, McpCallWriter):  # made in an earlier turn, which waited for approval
+            approved = self._form.approved.get(result.call_id) or ApprovedCall("", "tool", "{}")
+            ended, call = self._end_prose(), self._own_call(result.call_id, approved.name)
+            begun = ended + self._begin(call) + call.add(approved.arguments)
         return begun + call.answered(result)
-
-    def _earlier_call(self, call_id: str) -> tuple[bytes, McpCallWriter]:
-        """The call of a result whose call was made in an earlier turn, which waited for approval."""
-        approved = self._form.approved.get(call_id) or ApprovedCall("", "tool", "{}")
-        ended, call = self._end_prose(), self._own_call(call_id, approved.name)
-        return ended + self._begin(call) + call.add(approved.arguments), call
 
     def _status(self, text: str, *, done: bool) -> bytes:
         """A line for people. `response.in_progress` brings it, which clients know and skip.
@@ -395,21 +393,14 @@ class ResponseStream:
         steps = "response.image_generation_call.in_progress", "response.image_generation_call.completed"
         return self._whole(picture, *steps, first=first)
 
-    def _compacted(self, summary: str) -> bytes:
-        item = cast("ResponseCompaction", compaction_item(summary, self._form.new_id))
-        return self._whole(item, "response.compaction.compacting")
-
     # the end of the turn
-
-    def _paused(self, event: Paused) -> bytes:
-        asking = [call for call in event.pending if call.waits_for == "approval"]
-        return b"".join([self._ask(call) for call in asking]) + self._settle("stop")
 
     def _ask(self, call: PendingCall) -> bytes:
         form, request_id = self._form, self._id("mcp_approval_request")
         self.approvals[request_id] = call
         begun = self._calls.get(call.call_id)
         ended = self._end_prose() + (begun.cut() if begun is not None else b"")
+        # Open WebUI and Codex show nothing for `mcp_approval_request`: it is for clients that declare an `mcp` tool.
         if form.agent not in form.approval_labels:
             return ended + self._texts([f"{approval_question(call)} [{request_id}]"]) + self._end_prose()
         request: McpApprovalRequest = {

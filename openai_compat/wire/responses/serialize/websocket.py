@@ -1,4 +1,4 @@
-"""What a Responses WebSocket sends: the events of an ordinary stream as frames, and those that only sockets have."""
+"""Frames of a Responses WebSocket to the client: the events of a stream, and those that only sockets have."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ class EventFrame:
 
 def event_frames(data: bytes, lane: str | None) -> Iterator[EventFrame]:
     """The events among `data`, whole server-sent events, with the lane's `stream_id` in each."""
+    # Put into the text: reading each event's JSON again would double what a word of text costs.
     end = "}" if lane is None else f',"stream_id":"{lane}"}}'
     for block in data.decode().split("\n\n"):
         kind, _, text = block.partition("\ndata: ")
@@ -37,8 +38,9 @@ def event(content: Mapping[str, Any], lane: str | None) -> str:
 
 
 def error_event(error: OpenAICompatError, request_id: str, lane: str | None) -> str:
-    """What became of a request that has no response. The connection goes on."""
+    """The error of a request that has no response. The connection goes on."""
     headers = {"x-request-id": request_id, **{name.lower(): value for name, value in error_headers(error)}}
+    # A frame has no headers: what HTTP says there stands in the error.
     content = {**envelope(error)["error"], "headers": headers}
     return event({"type": "error", "status": error.status, "error": content}, lane)
 

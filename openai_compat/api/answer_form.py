@@ -1,0 +1,60 @@
+"""The form of an API's answers: how it tells errors, and how it frames streams."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from ..errors import OpenAICompatError
+from ..wire.errors import error_body, error_frame, error_headers
+from ..wire.json import KEEP_ALIVE
+
+
+class ErrorForm(Protocol):
+    """How an API tells what went wrong. The status is the error's own."""
+
+    def body(self, error: OpenAICompatError) -> bytes:
+        """The body of an error answer, JSON."""
+        ...
+
+    def headers(self, error: OpenAICompatError) -> list[tuple[str, str]]:
+        """The headers that go with it, but for those of every answer."""
+        ...
+
+    def frame(self, error: OpenAICompatError) -> bytes:
+        """The last frame of a stream that fails after it has begun."""
+        ...
+
+
+class OpenAIErrors:
+    """OpenAI's envelope."""
+
+    def body(self, error: OpenAICompatError) -> bytes:
+        """`{"error": {"message", "type", "param", "code"}}`."""
+        return error_body(error)
+
+    def headers(self, error: OpenAICompatError) -> list[tuple[str, str]]:
+        """Retry hints, and whatever the error brings itself."""
+        return error_headers(error)
+
+    def frame(self, error: OpenAICompatError) -> bytes:
+        """The envelope as an event, without an end mark."""
+        return error_frame(error)
+
+
+@dataclass(frozen=True, slots=True)
+class Framing:
+    """How an API frames its streams.
+
+    Attributes:
+        content_type: of the answer.
+        keep_alive: what fills a silence; nothing, where any byte would be read as part of the answer.
+    """
+
+    content_type: str
+    keep_alive: bytes = b""
+
+
+OPENAI_ERRORS = OpenAIErrors()
+SSE = Framing("text/event-stream; charset=utf-8", KEEP_ALIVE)
+NDJSON = Framing("application/x-ndjson")

@@ -1,0 +1,28 @@
+"""A JSON Schema that values can be checked against."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .checking import Check, TooManySteps
+from .references import Budget, References
+from .rules import RULES
+from .values import path_of
+
+
+class Schema:
+    """A schema that values can be checked against. Raises InvalidSchema."""
+
+    def __init__(self, schema: Mapping[str, Any]) -> None:
+        self._root = dict(schema)
+        self._references = References(self._root, Budget(), strict=True)
+
+    def problem(self, value: Any, steps: int) -> str | None:
+        """The fault of a value, None if it fits. Raises TooManySteps."""
+        check = Check(self._references, RULES, steps)
+        try:
+            found = check.outcome(self._root, value, ("",)).problem
+        except RecursionError:
+            raise TooManySteps from None
+        return None if found is None else f"At {path_of(found[0])}: {found[1]}"[:500]

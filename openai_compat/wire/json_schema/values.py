@@ -1,0 +1,54 @@
+"""JSON values as schemas compare them, and as error messages show them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+from pydantic_core import to_json
+
+from .keywords import is_integer
+
+MAX_SHOWN = 60
+
+
+def canonical(value: Any, spend: Callable[[int], None]) -> str:
+    """Text that is the same for what JSON holds to be the same: 1 is 1.0, but not true; names have no order.
+
+    `spend` counts the steps.
+    """
+    spend(1)
+    if isinstance(value, list):
+        return f"[{','.join([canonical(item, spend) for item in cast('list[Any]', value)])}]"
+    if isinstance(value, dict):
+        fields = cast("dict[str, Any]", value).items()
+        return f"{{{','.join(sorted([f'{_text(name)}:{canonical(item, spend)}' for name, item in fields]))}}}"
+    if isinstance(value, str):
+        spend(len(value) // 100)
+        return _text(value)
+    return str(int(value)) if is_integer(value) else str(value)
+
+
+def shown(value: Any) -> str:
+    """A value for people to read, in a few words."""
+    if isinstance(value, dict):
+        return "an object"
+    if isinstance(value, list):
+        return "a list"
+    text = _text(value[:MAX_SHOWN]) if isinstance(value, str) else to_json(value).decode()
+    return text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "…"
+
+
+def path_of(steps: Sequence[str | int]) -> str:
+    """A place in a value, as JSONPath has it."""
+    path = "$"
+    for step in steps:
+        if isinstance(step, int):
+            path += f"[{step}]"
+        else:
+            path += f".{step}" if step.isidentifier() else f"[{_text(step[:MAX_SHOWN])}]"
+    return path
+
+
+def _text(value: str) -> str:
+    return to_json(value).decode()
