@@ -19,9 +19,10 @@ class InProcessCall:
     """A running request; its messages can be received as they come. Closing it is a disconnect. Create it in an event loop."""
 
     def __init__(self, server: Server, request: HttpRequest) -> None:
-        self.thread = threading.get_ident()
+        self.thread = threading.get_ident()  # of the event loop; see `_leave`
         self._server = server
         self._request = request
+        # Without a buffer, so that a slow reader slows the agent, as on a socket.
         self._send, self._receive = anyio.create_memory_object_stream[ResponseStart | ResponseBody](0)
         self._task = spawn(self._run, "request", lambda: None)
 

@@ -83,16 +83,17 @@ def serve(
         ws_per_message_deflate=False,  # text compresses so well that little of it bombs a server
         ws_ping_interval=ping,
         ws_ping_timeout=ping,
-        lifespan="off",
-        log_config=None,
+        lifespan="off",  # Runner enters the server's own
+        log_config=None,  # logging is the caller's
         log_level="warning",
-        access_log=False,
+        access_log=False,  # the core has one
         proxy_headers=False,
         server_header=False,
         timeout_keep_alive=cast("Any", idle_timeout),
         h11_max_incomplete_event_size=HEAD_BYTES,
     )
     runner = Runner(config, server, grace)
+    # uvicorn restores the handlers that it finds: with the default ones, a late signal would kill the process.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, runner.handle_exit)
     runner.run([listener])

@@ -98,7 +98,7 @@ class UrlTarget:
             group.start_soon(watch)
             try:
                 async with (
-                    httpx2.AsyncClient(timeout=None, trust_env=False) as client,
+                    httpx2.AsyncClient(timeout=None, trust_env=False) as client,  # no proxies of the environment
                     client.stream(request.method, url, headers=headers, content=content) as response,
                 ):
                     await send(ResponseStart(response.status_code, response.headers.raw))

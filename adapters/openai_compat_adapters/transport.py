@@ -74,7 +74,7 @@ class _AsyncBody(httpx2.AsyncByteStream):
             yield message.data
             if not message.more:
                 return
-        raise _cut_short(self._request)
+        raise _cut_short(self._request)  # no last message: the server has cut the connection
 
     async def aclose(self) -> None:
         await self._call.aclose()

@@ -72,7 +72,9 @@ class _Body:
 
 def _request(environ: WSGIEnvironment) -> HttpRequest:
     root, path = [
-        environ.get(name, "").encode("latin-1").decode("utf-8", "replace") for name in ("SCRIPT_NAME", "PATH_INFO")
+        # PEP 3333: paths are UTF-8 bytes in a latin-1 string.
+        environ.get(name, "").encode("latin-1").decode("utf-8", "replace")
+        for name in ("SCRIPT_NAME", "PATH_INFO")
     ]
     return HttpRequest(
         environ["REQUEST_METHOD"],
@@ -96,12 +98,13 @@ def _headers(environ: WSGIEnvironment) -> list[tuple[bytes, bytes]]:
 
 async def _body(environ: WSGIEnvironment) -> AsyncIterator[bytes]:
     stream: Any = environ["wsgi.input"]
+    # Without a length the body is empty, unless the server says that the stream ends with it (chunked requests).
     left = None if environ.get("wsgi.input_terminated") else int(environ.get("CONTENT_LENGTH") or 0)
     while left is None or left > 0:
         size = PIECE if left is None else min(PIECE, left)
         piece: bytes = await anyio.to_thread.run_sync(stream.read, size, abandon_on_cancel=True)
         if not piece:
-            if left:
+            if left:  # the body is shorter than its length
                 raise ClientDisconnected
             return
         left = None if left is None else left - len(piece)

@@ -56,7 +56,7 @@ class Chat:
             self._end_line()
             if said:
                 self._messages.append({"role": "assistant", "content": "".join(said)})
-            else:
+            else:  # nothing was answered: the next message replaces this one
                 self._messages.pop()
 
     def _answer(self, said: list[str]) -> None:

@@ -47,7 +47,7 @@ def load(targets: Sequence[str], make: MakeBackend = as_backend) -> Server | Age
 
     Raises CannotLoad.
     """
-    sys.path.insert(0, str(Path.cwd()))
+    sys.path.insert(0, str(Path.cwd()))  # the program is a script, so its own folder is there instead
     agents = Agents()
     for target in targets:
         name, _, path = target.rpartition("=")

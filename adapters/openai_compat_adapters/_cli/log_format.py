@@ -21,7 +21,7 @@ def log_to_stderr(level: str, layout: str = "text") -> None:
     as_text = TextFormatter("%(asctime)s %(message)s", datefmt="%H:%M:%S")
     handler.setFormatter(JsonFormatter() if layout == "json" else as_text)
     logging.basicConfig(handlers=[handler])
-    logging.captureWarnings(layout == "json")
+    logging.captureWarnings(layout == "json")  # so that every line on stderr is JSON
     logging.getLogger("openai_compat").setLevel(level.upper())
 
 

@@ -35,7 +35,7 @@ def import_target(path: str) -> ModuleType:
         return _import_file(path)
     try:
         return importlib.import_module(path)
-    except (Exception, SystemExit) as error:
+    except (Exception, SystemExit) as error:  # scripts without a main guard may exit
         raise CannotLoad(_why_not(path, error)) from error
 
 
@@ -56,7 +56,7 @@ def _import_file(path: str) -> ModuleType:
     try:
         module = importlib.import_module(name) if name.isidentifier() or len(parts) > 1 else None
         if module is None or not _is_of(module, file):  # another module has that name already
-            return _executed(f"{name}@{folder}", file)
+            return _executed(f"{name}@{folder}", file)  # a name that no import can have
         return module
     except (Exception, SystemExit) as error:
         raise CannotLoad(_why_not(name, error)) from error

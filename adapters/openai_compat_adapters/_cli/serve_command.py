@@ -41,6 +41,7 @@ def run(server: Server, options: ServeOptions, warnings: Sequence[str], folder: 
     _check_store(server)
     changes = file_changes(Path.cwd()) if options.reload else no_changes()
     host, port = options.listen
+    # Before logging is set up: errors up to here are click's, in a line.
     listener = _listen(server, host, port, proxy_auth=options.proxy_auth)
     port = listener.getsockname()[1]
     log_to_stderr(options.log_level, options.log_format)
@@ -81,7 +82,7 @@ def _check_store(server: Server) -> None:
             with anyio.move_on_after(PATIENCE):
                 await server.services.state.store.check()
         finally:
-            await server.services.state.store.aclose()
+            await server.services.state.store.aclose()  # its connections belong to this event loop
 
     try:
         anyio.run(check)

@@ -23,7 +23,7 @@ class CorkedTransport:
 
     def write(self, data: bytes) -> None:
         """Buffer data, to be written in the event loop's next turn."""
-        if not self._kept:
+        if not self._kept:  # otherwise a flush is scheduled already
             self._loop.call_soon(self.flush)
         self._kept.append(data)
         self._size += len(data)

@@ -32,8 +32,8 @@ def file_changes(folder: Path) -> Iterator[set[str]]:
         folder,
         watch_filter=watchfiles.PythonFilter(extra_extensions=(".toml",)),
         rust_timeout=int(TICK * 1000),
-        yield_on_timeout=True,
-        raise_interrupt=False,
+        yield_on_timeout=True,  # a tick without changes
+        raise_interrupt=False,  # the supervisor handles the signals
         ignore_permission_denied=True,
     )
     return ({_shown(folder, path) for _, path in changes} for changes in watch)

@@ -62,7 +62,7 @@ class Http1Protocol(H11Protocol):
     def data_received(self, data: bytes) -> None:
         """Process bytes. Those between two requests start the deadline of the next head."""
         super().data_received(data)
-        handed_over = self.transport.get_protocol() is not self
+        handed_over = self.transport.get_protocol() is not self  # to the WebSocket, while it processed these bytes
         if not handed_over and not self._answering and self._head_timer is None:
             self._expect_head()
 
@@ -71,6 +71,7 @@ class Http1Protocol(H11Protocol):
         super().handle_events()
         if self._answering:
             self._head_timer = _stopped(self._head_timer)
+            # uvicorn answers `Connection: close` with the same, and closes.
             if {name for name, _ in self.headers} >= TWO_LENGTHS and CLOSE_HEADER not in self.headers:
                 self.headers.append(CLOSE_HEADER)
 
@@ -85,12 +86,13 @@ class Http1Protocol(H11Protocol):
 
     def send_400_response(self, msg: str) -> None:
         """Refuse invalid HTTP with the status that h11 suggests (431 if the head is too long)."""
-        error = InvalidRequest(msg)
+        error = InvalidRequest(msg)  # uvicorn's own answer is plain text
         error.status = getattr(sys.exception(), "error_status_hint", error.status)
         self._refuse(error)
 
     def shutdown(self) -> None:
         """Close when the running answer has ended. A request whose body is still arriving is refused."""
+        # Its agent has not started, so the client can safely retry elsewhere.
         if self._answering and self.cycle.more_body and not self.cycle.response_started:
             self._refuse(Unavailable("The server is shutting down.", code="shutting_down"))
         else:

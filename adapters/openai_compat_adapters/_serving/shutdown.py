@@ -64,14 +64,14 @@ class Runner(uvicorn.Server):
             gc.freeze()  # all that is loaded by now stays: the collector need not scan it again and again
             await super().serve(sockets)
         logger.info("stopped")
-        self._watchdog.end_process_in(LEAVING)
+        self._watchdog.end_process_in(LEAVING)  # threads of agents may never return
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Drain while still listening, so that new requests get a 503; then close all connections."""
         loop = asyncio.get_running_loop()
         end = loop.time() + self._grace
         if not await self._drained():
-            self._cut(at_once=False)
+            self._cut(at_once=False)  # turns that do not stop must not keep their connections
             end = 0.0
         loop.call_at(max(end, loop.time() + LAST_BYTES), partial(self._cut, at_once=True))
         await super().shutdown(sockets)

@@ -38,7 +38,7 @@ class ReadingWatch:
 
     def _check(self, transport: asyncio.Transport, unread: int) -> None:
         left = transport.get_write_buffer_size()
-        if left < unread:
+        if left < unread:  # slow is allowed
             self._expect(transport, left)
         else:
             logger.warning("a client read nothing for %g s, its connection is cut", self._seconds)

@@ -72,7 +72,7 @@ class Supervisor:
             if files and not self._passed_on:
                 self._replace(files)
             ended = self._take_ended()
-            if self._passed_on and not self._workers:
+            if self._passed_on and not self._workers:  # all have drained
                 break
             self._handle_exits(ended, reloads)
         return self._exit_code
@@ -81,7 +81,7 @@ class Supervisor:
         descriptor = self._listener.fileno()
         for _ in range(number):
             worker = subprocess.Popen(  # noqa: S603  (this very command)
-                [sys.executable, *sys.orig_argv[1:]],
+                [sys.executable, *sys.orig_argv[1:]],  # with the interpreter's own options
                 env={**os.environ, LISTENER: str(descriptor)},
                 cwd=self._folder,
                 stdin=subprocess.PIPE,
@@ -97,7 +97,7 @@ class Supervisor:
         while self._passed_on < len(self._received):
             self._tell(signal.SIGINT if self._passed_on else signal.SIGTERM)
             self._passed_on += 1
-            self._listener.close()
+            self._listener.close()  # workers have their own; without them, new connections are refused
 
     def _tell(self, number: int) -> None:
         for worker in self._workers:
@@ -107,7 +107,7 @@ class Supervisor:
         """Restart the workers. Running turns are stopped: whoever changes a file wants to see the result."""
         logger.info("%s changed, starting anew", ", ".join(sorted(files)))
         self._tell(signal.SIGTERM)
-        self._tell(signal.SIGINT)
+        self._tell(signal.SIGINT)  # the second signal stops running turns at once
         for worker in self._workers:
             worker.wait()
         self._workers.clear()

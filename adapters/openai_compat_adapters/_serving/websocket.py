@@ -48,7 +48,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     def data_received(self, data: bytes) -> None:
         """Process bytes. Stop reading from a client that does not read: the pongs to its pings would pile up."""
         super().data_received(data)
-        if not self.handshake_initiated:
+        if not self.handshake_initiated:  # uvicorn gives all of the head at once, so it should be complete
             self._refuse(431, "The head of the request is too long for a WebSocket.")
         elif not self.writable.is_set() and not self.transport.is_closing():
             self.transport.pause_reading()
@@ -78,7 +78,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
     def _refuse(self, status: int, text: str) -> None:
         error = InvalidRequest(text, code="invalid_handshake", headers={"Sec-WebSocket-Version": "13"})
         error.status = status
-        self.handshake_complete = self.close_sent = True
+        self.handshake_complete = self.close_sent = True  # so that uvicorn sends no answer of its own
         self.transport.write(refusal(error))
         self.transport.close()
 
@@ -97,7 +97,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         """Pass a whole message to the application, and stop reading until it asks for the next one."""
         message = b"".join([*self.frames, self._pieces]) if self._pieces else self.frames[0]
         self.frames, self._pieces = [], bytearray()
-        if self.close_sent:
+        if self.close_sent:  # the application receives no more
             return
         if self.curr_msg_data_type == "bytes":
             self.queue.put_nowait({"type": "websocket.receive", "bytes": message})
@@ -114,12 +114,13 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     def handle_parser_exception(self) -> None:
         """Send the close frame, then drop what the client sends, for LINGER seconds."""
-        if self.close_sent or self.conn.close_sent is None:
+        if self.close_sent or self.conn.close_sent is None:  # called again for each further piece
             return
         self.queue.put_nowait({"type": "websocket.disconnect", "code": self.conn.close_sent.code})
         self.stop_keepalive()
         self.close_sent = True
         self.transport.write(b"".join(self.conn.data_to_send()))
+        # Closing now would reset the connection, with bytes unread, and the client would lose the close frame.
         if self.transport.can_write_eof():
             self.transport.write_eof()
         if self.read_paused:
