@@ -11,7 +11,7 @@ from tests.docs.served import ROOT
 
 PAGE = (ROOT / "docs/explanation/architecture.md").read_text("utf-8")
 WALK = PAGE.partition("## One streamed request")[2].partition("\n## ")[0]
-ELSEWHERE = ("api/routes.py", "state/conversations.py", "adapters/openai_compat_adapters/starlette.py")
+ELSEWHERE = ("api/routes.py", "state/conversation_locks.py", "adapters/openai_compat_adapters/starlette.py")
 """Read at start; only where conversations are kept; of another transport than the one that is watched."""
 
 
