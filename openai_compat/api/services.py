@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import logging
-import secrets
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ from ..policies.limits import Deadlines, Limits
 from ..policies.messages import MessagePolicy
 from ..providers.port import ChosenProvider, ProviderControl
 from ..state.conversation_locks import ConversationLocks
+from ..state.draft import new_id as new_id
 from ..state.event_log import EventLogs
 from ..state.leases import Leases
 from ..state.maintenance import StoreMaintenance
@@ -259,11 +259,6 @@ class Services:
 def _unknown_model(model: str) -> NotFound:
     shown = model if len(model) <= 64 else model[:64] + "…"
     return NotFound(f"The model '{shown}' does not exist", code="model_not_found", param="model")
-
-
-def new_id(prefix: str) -> str:
-    """A new id nobody can guess: `prefix` and 32 hexadecimal digits."""
-    return prefix + secrets.token_hex(16)
 
 
 def now() -> int:
