@@ -20,7 +20,7 @@ from .api.exchange import Exchange
 from .api.routes import routes
 from .api.routing import Api, Public, Route
 from .api.server_settings import check_server_settings
-from .api.services import Services, Settings, logger, new_id
+from .api.services import Services, Settings, logger
 from .api.websocket import WebSocketConnection
 from .backend import AgentBackend
 from .errors import NotFound, OpenAICompatError, Unavailable, UpgradeRequired
@@ -39,6 +39,7 @@ from .policies.limits import Deadlines, Limits
 from .policies.messages import MessagePolicy
 from .policies.rates import RATE_HEADERS, RatesOf
 from .providers.port import ProviderControl
+from .state.ids import new_id
 from .state.webhooks import Webhooks
 from .stores.port import RETENTION, Store
 from .turns.slots import Admission

@@ -12,6 +12,7 @@ from ..errors import Conflict, NotFound
 from ..policies.content import check_content_type
 from ..state.degraded import give_back
 from ..state.draft import stored_items
+from ..state.ids import new_id
 from ..stores.port import Conversation, ConversationTurn, Key, TurnOutcome
 from ..turns.run import commit
 from ..wire.body import parse_object, validate
@@ -27,7 +28,7 @@ from ..wire.json import dumps, from_stored_json
 from .body import parse_body, read_body
 from .exchange import Exchange
 from .paging import page_of, page_query, unknown_cursor
-from .services import Services, new_id
+from .services import Services
 
 Sent = TypeVar("Sent")
 

@@ -6,13 +6,14 @@ from urllib.parse import parse_qs, quote
 
 from ..errors import InvalidRequest, NotFound
 from ..policies.content import check_form
+from ..state.ids import new_id
 from ..stores.port import Key, StoredFile
 from ..wire.files import OVERHEAD, UNKNOWN_TYPE, DeletedFile, File, parse_upload, upload_form
 from ..wire.json import dumps
 from .body import feed_body
 from .exchange import Exchange
 from .paging import page_of, page_query, unknown_cursor
-from .services import Services, new_id, now
+from .services import Services, now
 
 MAX_PAGE = 10_000
 

@@ -21,11 +21,12 @@ from ..events import Paused, PendingCall, ToolCallDelta, ToolCallReady, ToolCall
 from ..messages import AssistantMessage, Message, ToolMessage, UserMessage
 from ..reducer import Item
 from ..state.approvals import SUPERSEDED, Binding, Decisions, approval_records, changed, check_unchanged, load_pending
+from ..state.ids import new_id
 from ..stores.port import Approval, Key, Store
 from ..wire.chat_messages import chat_message
 from ..wire.json import dumps
 from ..wire.presentation import approval_question
-from .services import new_id, now
+from .services import now
 
 TOOL = "request_approval"
 MARK = re.compile(r"\[((?:appr|mcpr)_[0-9a-f]{32,40})\]")

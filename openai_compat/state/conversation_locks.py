@@ -13,7 +13,8 @@ from ..policies.conversations import Conversations, WhenBusy
 from ..policies.limits import LEASE
 from ..stores.port import Conversation, Key, Store
 from .degraded import give_back
-from .draft import Draft, new_id, transcript
+from .draft import Draft, transcript
+from .ids import new_id
 from .leases import Leases
 
 LOOK_AGAIN = 1.0

@@ -185,11 +185,6 @@ def stored_items(items: Sequence[dict[str, Any]]) -> tuple[Item, ...]:
     return tuple([Item(item["id"], stored_json(item)) for item in items])
 
 
-def new_id(prefix: str) -> str:
-    """A random id."""
-    return prefix + secrets.token_hex(16)
-
-
 def _paired(history: Sequence[Message]) -> tuple[tuple[Message, ...], list[ToolCall]]:
     """Match calls and results: returns the history with every call answered, and the open calls at its end.
 

@@ -10,11 +10,12 @@ from openai_compat.api.body import read_body
 from openai_compat.api.delivery import StreamedAnswer, WholeAnswer
 from openai_compat.api.exchange import Exchange
 from openai_compat.api.routing import Api, Operation, Route
-from openai_compat.api.services import Services, new_id
+from openai_compat.api.services import Services
 from openai_compat.backend import AgentRequest
 from openai_compat.errors import InvalidRequest, OpenAICompatError
 from openai_compat.events import Finished, TextDelta
 from openai_compat.messages import TextPart, UserMessage
+from openai_compat.state.ids import new_id
 from openai_compat.stores.port import TurnOutcome
 from openai_compat.turns.run import TurnPlan
 from openai_compat.turns.run_group import Taken

@@ -14,6 +14,7 @@ from ...errors import InvalidRequest, RateLimited
 from ...policies.content import check_content_type
 from ...state.approvals import Binding
 from ...state.draft import Draft
+from ...state.ids import new_id
 from ...stores.port import StoredCompletion
 from ...wire.chat.call_order import CallOrder
 from ...wire.chat.parse import ParsedChat, check_capabilities, parse_chat
@@ -25,7 +26,7 @@ from ..body import parse_body, read_body
 from ..detach import run_once
 from ..exchange import Exchange
 from ..own_tools import check_names
-from ..services import Services, new_id, now
+from ..services import Services, now
 from ..stream_recovery import recover_stream, recoverable_stream
 from ..text_approvals import ApprovalPrompts, decisions_from_messages, has_approval_tool
 from .turn import AnswerFormat, ChoicesSpec, ChoicesTurn, answer_with_text

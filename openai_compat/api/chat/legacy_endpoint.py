@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from ...errors import InvalidRequest
 from ...policies.content import check_content_type
+from ...state.ids import new_id
 from ...wire.chat.legacy_parse import parse_completion
 from ...wire.chat.legacy_serialize import CompletionForm, CompletionStream, completion_stream_end, text_completion
 from ...wire.presentation import Presentation
 from ..body import parse_body, read_body
 from ..detach import run_once
 from ..exchange import Exchange
-from ..services import Services, new_id, now
+from ..services import Services, now
 from .turn import AnswerFormat, ChoicesSpec, ChoicesTurn, answer_with_text
 
 

@@ -15,6 +15,7 @@ from ...errors import NotFound, OpenAICompatError
 from ...policies.disconnect import Disconnect
 from ...state.approvals import Binding, Decisions, elsewhere, load_pending, request_of
 from ...state.draft import Draft
+from ...state.ids import new_id
 from ...stores.port import Approval, Key
 from ...wire.chat_rest.forms import Pieces, Turned, TurnForm, Whole
 from ...wire.chat_rest.serialize import TurnRecord
@@ -25,7 +26,7 @@ from ...wire.json import dumps, from_stored_json
 from ..detach import run_once
 from ..exchange import Exchange
 from ..follow import CHAT
-from ..services import Services, logger, new_id
+from ..services import Services, logger
 from ..stream_recovery import recover_stream
 from .lookup import lock, pending_approval
 from .messages import agentic_failure, session_of

@@ -7,6 +7,7 @@ from typing import Any
 
 from ...errors import InvalidRequest, NotFound
 from ...state.draft import stored_items
+from ...state.ids import new_id
 from ...stores.port import Key
 from ...wire.chat_rest.parse import cursor, labels, parse_list
 from ...wire.chat_rest.serialize import UNTITLED, groups_of, iso, message_id
@@ -24,7 +25,7 @@ from ...wire.chat_rest.types import (
 )
 from ...wire.json import dumps
 from ..exchange import Exchange
-from ..services import Services, new_id, now
+from ..services import Services, now
 from .lookup import find, lock, read_items, shown, shown_messages, unknown_conversation
 from .request import query, read_request
 

@@ -14,6 +14,7 @@ from ...messages import SystemMessage
 from ...policies.chat_rest import ContextQuery
 from ...state.approvals import Binding, settings_of, superseded
 from ...state.draft import Draft
+from ...state.ids import new_id
 from ...wire.chat_messages import chat_message
 from ...wire.chat_rest.parse import LABELS, agent_request
 from ...wire.chat_rest.serialize import TurnRecord, iso, messages_of
@@ -21,7 +22,7 @@ from ...wire.chat_rest.types import Asked, ToolMessageRequest
 from ...wire.conversation_rules import check_conversation
 from ..exchange import Exchange
 from ..follow import CHAT
-from ..services import Services, new_id, now
+from ..services import Services, now
 from .run import PreparedTurn
 
 

@@ -19,6 +19,7 @@ from ...backend import AgentBackend, AgentRequest, Sampling
 from ...errors import Conflict, InvalidRequest, NotFound, OpenAICompatError, Unauthorized, Unavailable
 from ...http import ClientDisconnected, Frame
 from ...state.approvals import Binding, load_pending, request_of
+from ...state.ids import new_id
 from ...stores.port import Key
 from ...wire.chat.parse import check_capabilities, parse_chat_object
 from ...wire.chat_websocket.parse import Command, Say, decision, parse_frame
@@ -39,7 +40,7 @@ from ..body import QUICK_FRAME
 from ..body import parse_frame as parse_off_loop
 from ..own_tools import check_names
 from ..routing import Route
-from ..services import Services, logger, new_id
+from ..services import Services, logger
 from ..websocket import POLICY, RESTART, TOO_BIG, WebSocketConnection
 from .frame_log import Follower
 from .threads import ChatThreads, Thread

@@ -19,6 +19,7 @@ from ...messages import Message, ToolMessage
 from ...reducer import LARGE, Reducer
 from ...state.approvals import Binding, Decisions, record_decisions, settings_of, superseded
 from ...state.draft import Draft, extended
+from ...state.ids import new_id
 from ...stores.port import Approval, TurnOutcome
 from ...turns.run import TurnPlan
 from ...turns.run_group import Taken
@@ -31,7 +32,7 @@ from ...wire.json import dumps
 from ...wire.presentation import Presentation
 from ..access_log import log_access
 from ..attachments import Places, attach
-from ..services import Services, logger, new_id
+from ..services import Services, logger
 from ..text_approvals import ApprovalPrompts, decisions_from_messages
 from ..websocket import WebSocketRequester
 from .frame_log import ThreadLog

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..services import new_id
+from ...state.ids import new_id
 
 DIGITS = 32
 

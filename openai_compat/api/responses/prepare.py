@@ -15,6 +15,7 @@ from ...http import HttpRequest
 from ...state.approvals import Binding, Decisions, check_unchanged, load_pending, not_asked_here
 from ...state.draft import Draft, stored_items
 from ...state.event_log import EventLogWriter
+from ...state.ids import new_id
 from ...stores.port import Approval, Key, StoredResponse
 from ...turns.run_group import Requester
 from ...turns.slots import SlotRequest
@@ -25,7 +26,7 @@ from ...wire.responses.parse.tools import tool_place
 from ...wire.responses.serialize.stream import ApprovedCall, ResponseForm, ResponseStream
 from ..attachments import attach, item_places
 from ..own_tools import check_names
-from ..services import Services, new_id, now
+from ..services import Services, now
 from ..text_approvals import decisions_from_messages
 from .ids import ResponseIds, response_of
 

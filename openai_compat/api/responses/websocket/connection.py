@@ -13,6 +13,7 @@ import anyio.lowlevel
 from ....aio.background import ChildTasks, child_tasks, let_go
 from ....errors import InvalidRequest, OpenAICompatError, Unauthorized, Unavailable
 from ....http import ClientDisconnected, Frame
+from ....state.ids import new_id
 from ....wire.responses.parse.websocket import (
     Command,
     Create,
@@ -25,7 +26,7 @@ from ....wire.responses.parse.websocket import (
 )
 from ....wire.responses.serialize.websocket import error_event
 from ...body import parse_frame as parse_off_loop
-from ...services import Services, new_id
+from ...services import Services
 from ...websocket import GOING_AWAY, POLICY, RESTART, TOO_BIG, WebSocketConnection
 from .lanes import LaneLimits, Lanes
 from .local_responses import ConnectionResponses

@@ -13,6 +13,7 @@ from ....backend import AgentBackend, AgentRequest, RunContext, SupportsCancel, 
 from ....errors import OpenAICompatError
 from ....http import ClientDisconnected
 from ....state.event_log import EventLogWriter
+from ....state.ids import new_id
 from ....wire.json import dumps
 from ....wire.responses.parse.request import parse_response
 from ....wire.responses.parse.websocket import Create, Steer
@@ -20,7 +21,7 @@ from ....wire.responses.serialize.websocket import event_frames
 from ...access_log import log_access
 from ...body import QUICK_FRAME, parse_frame
 from ...detach import run_detachable
-from ...services import Services, logger, new_id
+from ...services import Services, logger
 from ...websocket import WebSocketConnection, WebSocketRequester
 from ..chores import chore
 from ..endpoint import seated
