@@ -23,7 +23,6 @@ from ..policies.limits import Deadlines, Limits
 from ..policies.messages import MessagePolicy
 from ..providers.port import ChosenProvider, ProviderControl
 from ..state.conversation_locks import ConversationLocks
-from ..state.draft import new_id as new_id
 from ..state.event_log import EventLogs
 from ..state.leases import Leases
 from ..state.maintenance import StoreMaintenance

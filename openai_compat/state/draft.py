@@ -30,6 +30,7 @@ from ..wire.json import from_stored_json, stored_json
 from ..wire.responses.continuation import NOT_RUN
 
 Stop: TypeAlias = Callable[[OpenAICompatError], None]
+from .ids import new_id
 
 
 class Draft:
