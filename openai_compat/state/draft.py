@@ -28,9 +28,9 @@ from ..wire.items.parse import parse_items
 from ..wire.items.serialize import compaction_item, items_of
 from ..wire.json import from_stored_json, stored_json
 from ..wire.responses.continuation import NOT_RUN
+from .ids import new_id
 
 Stop: TypeAlias = Callable[[OpenAICompatError], None]
-from .ids import new_id
 
 
 class Draft:
