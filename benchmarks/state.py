@@ -23,7 +23,8 @@ from openai_compat.stores.engine import Autocommit, Row, Transaction
 from openai_compat.stores.open import open_store
 from openai_compat.stores.port import LEASE, ConversationTurn, Item, Key, Store, TurnOutcome
 from openai_compat.stores.sql import SqlStore
-from openai_compat.stores.sql_conversations import begin
+from openai_compat.stores.sql_conversations import LOCK
+from openai_compat.stores.sql_text import owned
 
 Figure: TypeAlias = Callable[[float, float, int], float]
 """Makes a figure of seconds, seconds of CPU, and turns."""
@@ -245,9 +246,7 @@ async def _turn(store: SqlStore, key: Key) -> None:
 
 def _lock(key: Key, token: str) -> Transaction[Sequence[Row]]:
     """What `begin` does before it reads the history."""
-    steps = begin(key, token, LEASE)
-    rows = yield next(steps)
-    steps.close()
+    rows = yield LOCK, (*owned(key), token, LEASE)
     return rows
 
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import tomllib
+
+import pytest
 
 from tests.docs.served import ROOT
 from tests.docs.test_blocks import PAGES
@@ -41,3 +45,10 @@ def test_shell_blocks_name_only_what_exists() -> None:
     assert set(re.findall(r"'\.\[(\w+)\]'", shell)) <= set(extras)
     assert {name for names in re.findall(r"nox -s ([\w ]+)", shell) for name in names.split()} <= sessions
     assert all([(ROOT / path).exists() for path in re.findall(r"[\w/]+\.py\b", shell)])
+
+
+@pytest.mark.parametrize("script", ["run.py", "house.py"])
+def test_the_benchmarks_start(script: str) -> None:
+    """Nothing else imports them: what they use of the library may have moved."""
+    done = subprocess.run([sys.executable, ROOT / "benchmarks" / script, "--help"], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
