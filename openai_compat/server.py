@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import anyio
 
@@ -38,13 +38,15 @@ from .policies.housekeeping import Housekeeping
 from .policies.limits import Deadlines, Limits
 from .policies.messages import MessagePolicy
 from .policies.rates import RATE_HEADERS, RatesOf
-from .providers.port import ProviderControl
 from .state.ids import new_id
 from .state.webhooks import Webhooks
 from .stores.port import RETENTION, Store
 from .turns.slots import Admission
 from .wire.presentation import Visibility
 from .wire.responses.serialize.stream import ResponseVisibility
+
+if TYPE_CHECKING:  # the room of the providers is not entered by servers that have none
+    from .providers.port import ProviderControl
 
 HOUSEKEEPING = Housekeeping()
 COMPACTION = Compaction()

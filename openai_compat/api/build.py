@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from typing import Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 from ..agents.adapt import Agent, as_backend
 from ..agents.compaction import CompactingBackend, Compaction
@@ -15,7 +15,6 @@ from ..policies.conversations import Conversations
 from ..policies.failures import ReplayFailures
 from ..policies.limits import Limits
 from ..policies.rates import RatesOf
-from ..providers.port import ProviderControl
 from ..state.conversation_locks import ConversationLocks
 from ..state.event_log import EventLogs
 from ..state.leases import Leases
@@ -32,6 +31,9 @@ from .chat_websocket.threads import ChatThreads
 from .idempotency import Idempotency
 from .responses.websocket.local_responses import shares_of
 from .services import Live, Models, Services, Settings, State, now
+
+if TYPE_CHECKING:  # the room of the providers is not entered by servers that have none
+    from ..providers.port import ProviderControl
 
 
 def build_models(

@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import anyio
 
@@ -21,7 +21,6 @@ from ..policies.disconnect import Disconnect
 from ..policies.housekeeping import Housekeeping
 from ..policies.limits import Deadlines, Limits
 from ..policies.messages import MessagePolicy
-from ..providers.port import ChosenProvider, ProviderControl
 from ..state.conversation_locks import ConversationLocks
 from ..state.event_log import EventLogs
 from ..state.leases import Leases
@@ -37,6 +36,9 @@ from ..wire.presentation import Visibility
 from ..wire.responses.serialize.stream import ResponseVisibility
 from .exchange import Exchange
 from .idempotency import Idempotency
+
+if TYPE_CHECKING:  # the room of the providers is not entered by servers that have none
+    from ..providers.port import ProviderControl
 
 logger = logging.getLogger("openai_compat")
 
@@ -104,6 +106,13 @@ class Settings:
             return self.busy or ""
         text = self.busy(request)
         return await text if inspect.isawaitable(text) else text
+
+
+@dataclass(slots=True)
+class ChosenProvider:
+    """The provider whose agents answer where a request names no model, once somebody has chosen one."""
+
+    provider: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,13 +38,6 @@ class Health:
     latency_ms: int | None = None
 
 
-@dataclass(slots=True)
-class ChosenProvider:
-    """The provider whose agents answer where a request names no model, once somebody has chosen one."""
-
-    provider: str | None = None
-
-
 class ProviderControl(Protocol):
     """Model providers by type ("anthropic", "groq" …). What names one that is not there raises NotFound."""
 

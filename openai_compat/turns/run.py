@@ -282,7 +282,9 @@ class TurnRunner:
             plan.usage.count(items)
         for observer in self.observers:
             observer.said(plan, taken)
-        return sum([size_of(item) for _, items in taken for item in items]) if plan.bounded else 0
+        if not plan.bounded:
+            return 0
+        return sum([len(item) if isinstance(item, str) else size_of(item) for _, items in taken for item in items])
 
     async def _finish(self, plan: TurnPlan[Frames]) -> None:
         """Keep what the turn came to, then write its last frames: who hears them may ask for what was kept."""

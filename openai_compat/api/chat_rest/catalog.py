@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...errors import Forbidden, InvalidRequest, NotFound
-from ...providers.port import Health, ProviderControl
 from ...wire.chat_rest.types import ConfigureRequest, DefaultProviderRequest
 from ...wire.json import dumps
 from ..exchange import Exchange
@@ -17,7 +16,8 @@ from .lookup import toolbox_of
 from .prepare import agent_for
 from .request import query, read_request
 
-SERVED = Health(healthy=True, message="Served here.", latency_ms=0)
+if TYPE_CHECKING:  # the room of the providers is not entered by servers that have none
+    from ...providers.port import Health, ProviderControl
 
 
 async def list_models(services: Services, exchange: Exchange) -> None:
@@ -60,13 +60,19 @@ async def list_providers(services: Services, exchange: Exchange) -> None:
     await exchange.answer(200, dumps({"default": default or services.models.owned_by, "providers": shown}))
 
 
+def _served_here() -> Health:
+    from ...providers.port import Health  # noqa: PLC0415  (not for servers that nobody asks for their providers)
+
+    return Health(healthy=True, message="Served here.", latency_ms=0)
+
+
 async def _health_of(services: Services, name: str, *, fresh: bool = False) -> Health:
     """How a provider is; one that only an agent knows is as well as the agent."""
     if name != services.models.owned_by and services.models.providers is not None:
         with suppress(NotFound):
             return await services.models.providers.health_of(name, fresh=fresh)
     _check_known(services, name)
-    return SERVED
+    return _served_here()
 
 
 def _provider(name: str, health: Health) -> Mapping[str, Any]:

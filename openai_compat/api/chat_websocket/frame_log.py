@@ -59,7 +59,9 @@ class ThreadLog:
         thread, last, sizes = self.thread, self.last, 0
         for frame in frames:
             last += 1
-            size = FRAME_SIZE + sum([size_of_value(value) for value in frame.values()])
+            size = FRAME_SIZE
+            for value in frame.values():  # nearly all frames hold a piece of text, so its size is looked at right here
+                size += len(value) if value.__class__ is str and value.isascii() else size_of_value(value)
             frame["thread_id"], frame["chat_seq"] = thread, last
             self._sizes.append(size)
             sizes += size
