@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import anyio
 
 from ..aio.off_loop import MANY, off_loop
@@ -52,7 +50,7 @@ class ConversationLocks:
         draft = await self.lock(Key(principal, identifier))
         try:
             draft.long = long or len(draft.conversation.items) > MANY
-            await off_loop(partial(draft.take_up, request), long=draft.long)
+            await off_loop(draft.take_up, request, long=draft.long)
         except BaseException:
             await draft.close()
             raise
@@ -72,7 +70,7 @@ class ConversationLocks:
 
     async def _found(self, principal: str, request: AgentRequest, *, long: bool) -> str:
         before = request.messages[: len(request.messages) - len(request.new_messages)]
-        said = await off_loop(partial(transcript, before), long=long)
+        said = await off_loop(transcript, before, long=long)
         found = await self._store.find(principal, said) if before else None
         # One that went on since belongs to another branch of the conversation: this request begins a new one.
         return found[0] if found is not None and found[1] else new_id("conv_")
@@ -126,7 +124,7 @@ class ConversationLocks:
         if draft.is_committed:  # the commit has unlocked the conversation in the store
             self._leave(draft)
         else:
-            await give_back(partial(self._release, draft), "conversation given free")
+            await give_back(lambda: self._release(draft), "conversation given free")
 
     async def _release(self, draft: Draft) -> None:
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 
 from ..backend import Principal
 from ..errors import RateLimited
@@ -36,7 +35,7 @@ class RateLimiter:
         if rates is None:
             return []
         limit = (Key(principal.id, REQUESTS), rates.per_second, rates.at_once)
-        allowed = await self._shared.call(partial(self._store.allow, *limit)) or await self._here.allow(*limit)
+        allowed = await self._shared.call(lambda: self._store.allow(*limit)) or await self._here.allow(*limit)
         headers = rates.headers(allowed.remaining, allowed.wait)
         if allowed.wait > 0:
             raise _limited(rates, allowed.wait, headers)

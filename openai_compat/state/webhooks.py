@@ -15,7 +15,6 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from hashlib import sha256
 from typing import Literal, TypeAlias, get_args
 from urllib.parse import urlsplit
@@ -117,7 +116,7 @@ class _Sender:
         if len(self._deliveries) >= self._webhooks.pending:
             logger.warning("webhook %s is dropped: too many wait for their delivery", delivery)
             return
-        task = spawn(partial(self._deliver, delivery), "webhook", partial(self._ended, delivery))
+        task = spawn(lambda: self._deliver(delivery), "webhook", lambda: self._ended(delivery))
         self._deliveries[delivery] = task
 
     def _ended(self, delivery: _Delivery) -> None:

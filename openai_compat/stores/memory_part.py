@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import TypeVar
 
 from .cursors import names_after, one_before
@@ -78,7 +77,7 @@ class MemoryPart:
 
     def _listed(self, principal: str, names: Sequence[str], after: str | None, order: Order) -> Sequence[str] | None:
         """The names after `after`, which may have been deleted."""
-        return names_after(after, names, order, partial(self._before.get, principal))
+        return names_after(after, names, order, lambda name: self._before.get(principal, name))
 
     def _end_turn(self, token: str | None, *, committed: bool) -> None:
         """Record how a turn ended. The first entry counts: a turn that has lost one lock has lost."""

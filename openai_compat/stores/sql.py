@@ -59,7 +59,7 @@ class SqlStore(SqlConversations, SqlResponses, SqlCompletions, SqlFiles, SqlAppr
 
     async def _commit(self, outcome: TurnOutcome) -> bool:
         try:
-            await self.run(partial(commit, outcome))
+            await self.run(lambda: commit(outcome))
         except TurnAlreadyEnded as over:
             return over.committed
         return True

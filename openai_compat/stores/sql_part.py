@@ -34,7 +34,7 @@ class SqlPart:
     async def run(self, transaction: Callable[[], Transaction[Result]]) -> Result:
         """Run a transaction, after the schema is up to date."""
         if not self._migrated:
-            await self.engine.run(partial(migrate, self.dialect))
+            await self.engine.run(lambda: migrate(self.dialect))
             self._migrated = True
         try:
             return await self.engine.run(transaction)

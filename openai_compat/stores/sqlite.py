@@ -13,7 +13,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any, Generic
 
@@ -192,9 +192,9 @@ def _care_for_forks() -> None:
     if not hasattr(os, "register_at_fork"):  # Windows
         return
     os.register_at_fork(
-        before=partial(_each, SqliteEngine.before_fork),
-        after_in_parent=partial(_each, SqliteEngine.after_fork),
-        after_in_child=partial(_each, SqliteEngine.after_fork),
+        before=lambda: _each(SqliteEngine.before_fork),
+        after_in_parent=lambda: _each(SqliteEngine.after_fork),
+        after_in_child=lambda: _each(SqliteEngine.after_fork),
     )
 
 
