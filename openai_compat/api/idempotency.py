@@ -13,14 +13,14 @@ from collections.abc import Awaitable, Callable, Iterable
 
 import anyio
 
-from ..aio.background import Failure, spawn
-from ..errors import Conflict, InvalidRequest, OpenAICompatError, Unavailable
+from ..errors import Conflict, InvalidRequest, OpenAICompatError
 from ..http import HttpRequest
 from ..policies.failures import ReplayFailures
 from ..state.degraded import give_back
 from ..state.leases import Leases
 from ..state.recent_failures import MOST_BYTES, RecentFailures
 from ..stores.port import Key, Replay, Store
+from .begin import begun_in_time
 from .exchange import Exchange, whole_headers
 
 MAX_KEY = 255
@@ -67,7 +67,7 @@ class Idempotency:
             else:
                 await self._once(exchange, body, run)
             return
-        await _begun_in_time(exchange, self._patience, lambda: self._once(exchange, body, run))
+        await begun_in_time(exchange, self._patience, lambda: self._once(exchange, body, run))
 
     async def _once(self, exchange: Exchange, body: bytes, run: Callable[[], Awaitable[None]]) -> None:
         request = exchange.request
@@ -160,41 +160,6 @@ async def _run_and_tell(exchange: Exchange, run: Callable[[], Awaitable[None]]) 
         if not exchange.agent_started:
             raise
         await exchange.fail(error)
-
-
-async def _begun_in_time(exchange: Exchange, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
-    """Do `work`, whose agent has to be started within so many seconds. Raises Unavailable if it was not.
-
-    What comes before waits for the store, again and again. Where the time is over, the work is cancelled, but its
-    client does not wait for its end: what it has begun in the store has to come to an end first, and is given back then.
-    """
-    scope, failure, begun = anyio.CancelScope(), Failure(), anyio.Event()
-
-    async def body() -> None:
-        try:
-            with scope:
-                await work()
-        except Exception as error:
-            failure.keep(error)
-
-    exchange.on_begun = begun.set
-    task = spawn(body, "request", begun.set)
-    try:
-        with anyio.move_on_after(seconds):
-            await begun.wait()
-        if begun.is_set():
-            await task.wait()
-    except BaseException:
-        scope.cancel()
-        with anyio.CancelScope(shield=True):
-            await task.wait()
-        raise
-    finally:
-        exchange.on_begun = None
-    if not task.done:
-        scope.cancel()
-        raise Unavailable("The request could not be begun in time, and no agent was started.")
-    failure.raise_if_any()
 
 
 def _checked(key: str) -> str:

@@ -5,16 +5,19 @@ What a request has to give back is given back by itself; its client does not wai
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import anyio
 import pytest
 
-from openai_compat import AgentError, Conversations, Deadlines, Disconnect, MemoryStore, Server
+from openai_compat import AgentError, ChatWebSocket, Conversations, Deadlines, Disconnect, MemoryStore, Server
 from openai_compat.http import HttpRequest
 from openai_compat.stores.postgres import PostgresEngine
 from openai_compat.stores.sql import SqlStore
+from openai_compat_adapters.websocket import connect
+from tests.api.chat_websocket.client import chat as chat_websocket
 from tests.requirements import requirement
 from tests.stores.postgres_cluster import Cluster
 from tests.stores.postgres_proxy import proxy
@@ -104,6 +107,39 @@ async def test_the_deadline_covers_what_comes_before_the_agent(kind: str) -> Non
         assert (sent.status, sent.error["type"], sent.complete) == (503, "server_error", True)
         store.thaw()
     assert server.services.live.slots.used == 0
+
+
+@requirement("server.frozen_store")
+async def test_the_deadline_covers_what_comes_before_the_agent_over_the_chat_websocket() -> None:
+    store = Frozen()
+    server = Server(never, store=store, deadlines=DEADLINES, chat_websocket=ChatWebSocket(ping=3600))
+    async with chat_websocket(server) as client:
+        await client.say()
+        await eventually(lambda: store.asked)
+        clocks.jump(6.1)
+        for _ in range(200):
+            await anyio.lowlevel.checkpoint()
+        clocks.jump(1.1)
+        assert (await client.error())[:1] == (503,)
+        store.thaw()
+    await eventually(lambda: not server.services.live.slots.used)
+
+
+@requirement("server.frozen_store")
+async def test_the_deadline_covers_what_comes_before_the_agent_over_the_responses_websocket() -> None:
+    store = Frozen()
+    server = Server(never, store=store, deadlines=DEADLINES, disconnect=Disconnect("detach"))
+    async with connect(server, "/v1/responses") as websocket:
+        await websocket.send(json.dumps({"type": "response.create", "model": "agent", "input": "hi"}))
+        await eventually(lambda: store.asked)
+        clocks.jump(6.1)
+        for _ in range(200):
+            await anyio.lowlevel.checkpoint()
+        clocks.jump(1.1)
+        told = json.loads(await websocket.receive())
+        assert (told["type"], told["status"], told["error"]["type"]) == ("error", 503, "server_error")
+        store.thaw()
+    await eventually(lambda: not server.services.live.slots.used)
 
 
 @requirement("server.frozen_store")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeAlias
 
@@ -32,6 +32,7 @@ from ...wire.json import dumps
 from ...wire.presentation import Presentation
 from ..access_log import log_access
 from ..attachments import Places, attach
+from ..begin import begun_in_time
 from ..services import Services, logger
 from ..text_approvals import ApprovalPrompts, decisions_from_messages
 from ..websocket import WebSocketRequester
@@ -118,6 +119,7 @@ class ChatTurn(TurnPlan[list[Fields]]):
         self._delivery = thread
         self.begun = False
         self.over = False
+        self.on_begun: Callable[[], object] | None = None
         self._services = services
         self._threads = threads
         self._asked = asked
@@ -151,7 +153,7 @@ class ChatTurn(TurnPlan[list[Fields]]):
         began = time.monotonic()
         try:
             with self._scope:
-                await self._run()
+                await self._run_in_time()
             if self._scope.cancelled_caught:
                 self.interrupt(Conflict("Nobody follows this turn any more.", code="abandoned"))
         except OpenAICompatError as error:
@@ -235,6 +237,13 @@ class ChatTurn(TurnPlan[list[Fields]]):
     def _job_frame(self, status: str) -> Fields:
         return chat_frames.job_update(self.id, self._asked.workflow or "", status)
 
+    async def _run_in_time(self) -> None:
+        services = self._services
+        if services.state.store.shared:
+            await begun_in_time(self, services.settings.deadlines.request, self._run)
+        else:  # a store in this process answers at once
+            await self._run()
+
     async def _run(self) -> None:
         services = self._services
         async with await self._lock() as draft:
@@ -290,6 +299,8 @@ class ChatTurn(TurnPlan[list[Fields]]):
         """Record the decisions: from now on the agent knows them."""
         if self._answers is not None:
             await record_decisions(self._services.state.store, self.principal.id, self._answers)
+        if self.on_begun is not None:
+            self.on_begun()
 
     def _begin_round(self) -> None:
         self._view, self._said, self._frames = Presentation("hidden", ask=self._asks.ask), Reducer(), TurnFrames()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Protocol
 
@@ -19,6 +19,7 @@ from ....wire.responses.parse.request import parse_response
 from ....wire.responses.parse.websocket import Create, Steer
 from ....wire.responses.serialize.websocket import event_frames
 from ...access_log import log_access
+from ...begin import begun_in_time
 from ...body import QUICK_FRAME, parse_frame
 from ...detach import run_detachable
 from ...services import Services, logger
@@ -76,6 +77,7 @@ class WebSocketResponse:
         self._note = ""
         self._detachable = False
         self._gone = False
+        self.on_begun: Callable[[], object] | None = None
 
     @property
     def steerable(self) -> bool:
@@ -93,7 +95,7 @@ class WebSocketResponse:
         try:
             await self._socket.connection.authenticate()
             self.principal = self._socket.connection.principal
-            await run_detachable(self._socket.services.settings.disconnect, self, self._respond)
+            await run_detachable(self._socket.services.settings.disconnect, self, self._respond_in_time)
         except OpenAICompatError as error:
             await self._failed(error)
         except ClientDisconnected:
@@ -105,6 +107,13 @@ class WebSocketResponse:
         finally:
             path, spent = self._socket.connection.request.path, int((time.monotonic() - began) * 1000)
             log_access(self.request_id, "response.create", path, self._status, spent, self._note)
+
+    async def _respond_in_time(self) -> None:
+        services = self._socket.services
+        if services.state.store.shared:
+            await begun_in_time(self, services.settings.deadlines.request, self._respond)
+        else:  # a store in this process answers at once
+            await self._respond()
 
     async def _respond(self) -> None:
         services, http, ids = self._socket.services, self._socket.connection.request, ResponseIds()
@@ -150,6 +159,8 @@ class WebSocketResponse:
 
     def started(self) -> None:
         """The agent is about to run."""
+        if self.on_begun is not None:
+            self.on_begun()
         if self._work is not None:
             self._socket.began(self, self._work.id)
 
