@@ -87,7 +87,8 @@ async def _follow_elsewhere(services: Services, key: Key, after: int) -> AsyncIt
         ended = not found.running
         batches = await services.state.store.events(key, after)
         if batches and batches[0].first > after + 1:
-            raise _gap(batches[0].first)
+            text = f"Events before number {batches[0].first} are not kept any more. Retrieve the response without 'stream'."
+            raise InvalidRequest(text, param="starting_after", code="events_not_kept")
         if not batches and ended:
             await _check_log(services, key, after)
         for batch in batches:
@@ -126,11 +127,6 @@ async def _check_log(services: Services, key: Key, after: int) -> None:
 
 def _beyond(after: int) -> InvalidRequest:
     text = f"This response has come to its end and has no event number {after}. Retrieve the response without 'stream'."
-    return InvalidRequest(text, param="starting_after", code="events_not_kept")
-
-
-def _gap(first: int) -> InvalidRequest:
-    text = f"Events before number {first} are not kept any more. Retrieve the response without 'stream'."
     return InvalidRequest(text, param="starting_after", code="events_not_kept")
 
 

@@ -198,7 +198,8 @@ class Models:
         default = self.unknown_model == "default" and offered and not known
         name = next(iter(offered)) if default else model
         if not (known or default) or not principal.may_use(name):
-            raise _unknown_model(model)
+            shown = model if len(model) <= 64 else model[:64] + "…"
+            raise NotFound(f"The model '{shown}' does not exist", code="model_not_found", param="model")
         return name
 
 
@@ -262,11 +263,6 @@ class Services:
         """
         if self.live.rates is not None:
             exchange.headers += await self.live.rates.count(exchange.principal)
-
-
-def _unknown_model(model: str) -> NotFound:
-    shown = model if len(model) <= 64 else model[:64] + "…"
-    return NotFound(f"The model '{shown}' does not exist", code="model_not_found", param="model")
 
 
 def now() -> int:

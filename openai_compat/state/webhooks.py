@@ -116,11 +116,8 @@ class _Sender:
         if len(self._deliveries) >= self._webhooks.pending:
             logger.warning("webhook %s is dropped: too many wait for their delivery", delivery)
             return
-        task = spawn(lambda: self._deliver(delivery), "webhook", lambda: self._ended(delivery))
+        task = spawn(lambda: self._deliver(delivery), "webhook", lambda: self._deliveries.pop(delivery))
         self._deliveries[delivery] = task
-
-    def _ended(self, delivery: _Delivery) -> None:
-        del self._deliveries[delivery]
 
     async def _deliver(self, delivery: _Delivery) -> None:
         wait, outcome = self._webhooks.wait, ""

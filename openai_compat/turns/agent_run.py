@@ -147,11 +147,6 @@ class AgentRun:
         self._context.cancel()
         self._make_room()
 
-    def _stop_itself(self) -> None:
-        """The answer is complete: cancel the agent at its own next `await`, so that it does nothing more."""
-        self._drop()
-        self._cancel()
-
     def _cancel(self) -> None:
         """Cancel the agent, once: a second time would hit what it does to clean up."""
         if self._task is not None and not self._cancelled:
@@ -166,7 +161,7 @@ class AgentRun:
         except anyio.get_cancelled_exc_class() as error:
             if not self._cancelled:
                 self._fail(error)
-            if not _is_asyncio():
+            if anyio.get_cancelled_exc_class() is not asyncio.CancelledError:
                 raise  # trio's scope must see its own cancellation; asyncio's task ends here anyway
         except BaseException as error:
             self._fail(error)
@@ -200,10 +195,12 @@ class AgentRun:
                         self._full = True
             else:
                 self._put_all(self._enforcer.feed(item))
-                if self._enforcer.ended_early:
-                    self._stop_itself()
-            if self._full or len(queue) >= BUFFER:
-                await self._wait_for_room()
+                if self._enforcer.ended_early:  # cancelled at its own next `await`, so that it does nothing more
+                    self._drop()
+                    self._cancel()
+            if (self._full or len(queue) >= BUFFER) and not self._dropping:
+                self._room = new_waiter()
+                await self._room.sleep()
 
     def _note_unheard(self, item: object) -> None:
         """Say once in the log that the agent goes on after its end, unless it was the server that has ended it."""
@@ -219,11 +216,6 @@ class AgentRun:
             self._items.extend(items)
             self._full = self._full or any([size_of(item) >= LARGE for item in items])
             self._wake.set()
-
-    async def _wait_for_room(self) -> None:
-        if not self._dropping:
-            self._room = new_waiter()
-            await self._room.sleep()
 
     async def _close(self, items: AsyncIterator[Any]) -> None:
         try:
@@ -262,10 +254,6 @@ class AgentRun:
             self._context.logger.log(
                 level, "%s: %s", request_id, text, exc_info=error, extra={"request_id": request_id}
             )
-
-
-def _is_asyncio() -> bool:
-    return anyio.get_cancelled_exc_class() is asyncio.CancelledError
 
 
 def _quietly(ask: Callable[[RunContext], None], context: RunContext) -> None:

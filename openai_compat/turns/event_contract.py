@@ -225,7 +225,9 @@ class EventContract:
         choice = self._request.tool_choice
         who = executor or ("client" if name in choice.names or name in choice.withheld else "agent")
         if who == "client":
-            self._check_allowed(name)
+            if name not in choice.names:
+                text = "The agent called a tool that this request does not allow."
+                raise AgentError(text, code="tool_choice_violated")
             if not self._request.parallel_tool_calls and self._client_calls():
                 self._dropped.add(call_id)
                 return []
@@ -235,10 +237,6 @@ class EventContract:
             self._own_calls += 1
         self._calls[call_id] = _OpenCall(name, who)
         return [ToolCallStarted(call_id, name, who)]
-
-    def _check_allowed(self, name: str) -> None:
-        if name not in self._request.tool_choice.names:
-            raise AgentError("The agent called a tool that this request does not allow.", code="tool_choice_violated")
 
     def _delta(self, event: ToolCallDelta) -> list[AgentEvent]:
         if event.call_id in self._dropped or not event.arguments:

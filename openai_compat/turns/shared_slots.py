@@ -76,10 +76,11 @@ class SharedSlots:
     async def _grant(self, wish: PendingGrant) -> bool:
         """A slot counts as granted from the question on: nobody may hear the answer."""
         await self.settle()
+        lease = LEASE if self._leases is None else self._leases.seconds
         for _ in range(wish.number):
             token = secrets.token_hex(16)
             wish.granted.append(token)
-            if not await self._store.take_slot(POOL, token, self._size, self._lease):
+            if not await self._store.take_slot(POOL, token, self._size, lease):
                 wish.granted.remove(token)
                 return False
         return True
@@ -88,10 +89,6 @@ class SharedSlots:
         """Release the slots of an abandoned request once the store has answered."""
         if wish.given_up and wish.answered:
             self._give_back(wish.granted)
-
-    @property
-    def _lease(self) -> float:
-        return LEASE if self._leases is None else self._leases.seconds
 
     def _hold(self, tokens: Sequence[str]) -> None:
         self._held += tokens

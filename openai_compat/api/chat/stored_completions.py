@@ -42,7 +42,11 @@ async def get_completion(services: Services, exchange: Exchange, identifier: str
 async def list_messages(services: Services, exchange: Exchange, identifier: str) -> None:
     """A page of the messages that a completion was made from."""
     found = await _find(services, exchange, identifier)
-    await exchange.answer(200, dumps(list_page(_messages(found), exchange.request.query, "asc")))
+    messages = [
+        {"id": f"{found.id}-{index}", "name": None, **message}
+        for index, message in enumerate(from_json(found.messages))
+    ]
+    await exchange.answer(200, dumps(list_page(messages, exchange.request.query, "asc")))
 
 
 async def update_completion(services: Services, exchange: Exchange, identifier: str) -> None:
@@ -76,11 +80,6 @@ def _unknown() -> NotFound:
 
 def _object(stored: StoredCompletion) -> dict[str, Any]:
     return {**from_json(stored.body), "metadata": stored.metadata}
-
-
-def _messages(stored: StoredCompletion) -> list[dict[str, Any]]:
-    messages = from_json(stored.messages)
-    return [{"id": f"{stored.id}-{index}", "name": None, **message} for index, message in enumerate(messages)]
 
 
 def _matches(stored: StoredCompletion, query: dict[str, list[str]]) -> bool:

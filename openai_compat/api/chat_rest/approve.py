@@ -99,7 +99,8 @@ async def _go_on(
     """Go on with the turn that has asked; with nobody waiting, if its beginning is signalled; else with the client."""
     key = Key(exchange.principal.id, asked.conversation_id)
     settings = await _settings(services, key, found)
-    _check_asker(services, exchange, settings["model"], found)
+    if resolve_model(services, exchange.principal, settings["model"]).agent != found.agent:
+        raise elsewhere("The agent that has asked this is not served under its name any more.")
     agentic = asked.stream is True and settings.get("extra", {}).get("report_steps") is True
     failed = agentic_failure if agentic else error_frame
     async with stream_errors_as(exchange, failed), await lock(services, key) as draft:
@@ -181,12 +182,6 @@ async def _settings(services: Services, key: Key, found: Approval) -> Mapping[st
     if model is None:  # or it was a workflow, which only the WebSocket runs
         raise elsewhere("This was asked over another API, and has to be decided there.")
     return {"model": model}
-
-
-def _check_asker(services: Services, exchange: Exchange, model: str, found: Approval) -> None:
-    """Raise Conflict if the model that has asked is another agent by now."""
-    if resolve_model(services, exchange.principal, model).agent != found.agent:
-        raise elsewhere("The agent that has asked this is not served under its name any more.")
 
 
 class StartedSignal:

@@ -18,7 +18,6 @@ from ...wire.chat_rest.types import (
     ConversationWithMessages,
     Done,
     ForkRequest,
-    Message,
     NewTitle,
     RestConversation,
     RestNewConversation,
@@ -148,16 +147,12 @@ async def export(services: Services, exchange: Exchange, conversation: str) -> N
     about, messages = shown(found), shown_messages(found)
     if kind == "markdown":
         named = ("Content-Disposition", 'attachment; filename="conversation.md"')
-        text = _markdown(about, messages).encode("utf-8", "replace")
+        parts = [f"# {about['title']}", *[f"## {message['role']}\n\n{message['content']}" for message in messages]]
+        text = ("\n\n".join(parts) + "\n").encode("utf-8", "replace")
         await exchange.answer(200, text, ("Content-Type", "text/markdown; charset=utf-8"), named)
         return
     whole: ConversationExport = {"conversation": about, "messages": messages, "exportedAt": iso(now())}
     await exchange.answer(200, dumps(whole), ("Content-Disposition", 'attachment; filename="conversation.json"'))
-
-
-def _markdown(about: RestConversation, messages: Sequence[Message]) -> str:
-    parts = [f"# {about['title']}", *[f"## {message['role']}\n\n{message['content']}" for message in messages]]
-    return "\n\n".join(parts) + "\n"
 
 
 async def _answer(exchange: Exchange, conversation: RestConversation, status: int = 200) -> None:

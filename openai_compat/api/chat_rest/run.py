@@ -130,11 +130,16 @@ class RestTurn(TurnPlan[bytes]):
     def _kept(self) -> _KeptTurn:
         work = self._prepared
         record, identifier, time = work.record, work.conversation or "", iso(now())
+        usage = usage_of(record.final.usage)
         about = {
             "createdAt": time,
             "model": work.request.model,
             "provider": work.provider,
-            "tokenUsage": _token_usage(record),
+            "tokenUsage": {
+                "prompt": usage["promptTokens"],
+                "completion": usage["completionTokens"],
+                "total": usage["totalTokens"],
+            },
         }
         reply = record.reply_items(work.agent, about)
         asked = self._questions()
@@ -163,8 +168,3 @@ class _KeptTurn:
     turned: Turned
     items: Sequence[dict[str, Any]]
     asked: tuple[Approval, ...]
-
-
-def _token_usage(record: TurnRecord) -> Mapping[str, int]:
-    usage = usage_of(record.final.usage)
-    return {"prompt": usage["promptTokens"], "completion": usage["completionTokens"], "total": usage["totalTokens"]}

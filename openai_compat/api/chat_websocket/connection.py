@@ -118,7 +118,8 @@ class ChatConnection:
     async def _write(self) -> None:
         while True:
             if not await self._send():
-                if self._close is None and self._connection.draining.is_set() and not self._busy:
+                draining = self._close is None and self._connection.draining.is_set()
+                if draining and not any([thread.turns for thread, _ in self._followed.values()]):
                     self._close = (RESTART, "shutting_down")
                 if self._close is not None:
                     await self._connection.close(*self._close)
@@ -151,10 +152,6 @@ class ChatConnection:
             self._ping_at = self._clock() + self._threads.settings.ping
             self._threads.sweep()
             self.post({"type": "ping", "ts": time.time()}, binary=self._binary)
-
-    @property
-    def _busy(self) -> bool:
-        return any([thread.turns for thread, _ in self._followed.values()])
 
     async def end_when_drained(self) -> None:
         """Once the server shuts down, close as soon as nothing runs: the client may connect to another process."""

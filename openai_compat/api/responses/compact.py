@@ -8,7 +8,7 @@ from pydantic_core import to_json
 
 from ...agents.compaction import summary_request
 from ...agents.error_mapping import to_public_error
-from ...backend import CHARACTERS_PER_TOKEN, AgentRequest, SupportsTokenCount
+from ...backend import CHARACTERS_PER_TOKEN, SupportsTokenCount
 from ...errors import AgentError
 from ...policies.content import check_content_type
 from ...reducer import Reducer
@@ -105,14 +105,11 @@ async def input_tokens(services: Services, exchange: Exchange) -> None:
 async def _count(work: PreparedResponse) -> int:
     """By the backend's own `count_tokens(request)`, if it has one."""
     if not isinstance(work.backend, SupportsTokenCount):
-        return _estimate(work.request)
+        # The server has no tokenizer, and does not know the model.
+        texts = [work.request.raw_messages, [tool.name for tool in work.request.tools]]
+        return -(-len(to_json(texts, inf_nan_mode="null", fallback=str)) // CHARACTERS_PER_TOKEN)
     try:
         counted = work.backend.count_tokens(work.request)
         return int(await counted if inspect.isawaitable(counted) else counted)
     except Exception as error:
         raise to_public_error(error) from error
-
-
-def _estimate(request: AgentRequest) -> int:
-    texts = [request.raw_messages, [tool.name for tool in request.tools]]
-    return -(-len(to_json(texts, inf_nan_mode="null", fallback=str)) // CHARACTERS_PER_TOKEN)

@@ -116,16 +116,13 @@ async def retrieve(services: Services, exchange: Exchange, identifier: str) -> N
     """One response, streamed with `stream=true`."""
     key, query = Key(exchange.principal.id, identifier), parse_qs(exchange.request.query)
     if query.get("stream", ["false"])[-1] == "true":
-        await _stream(services, exchange, key, _starting_after(query))
+        after = _starting_after(query)
+        await find(services, key)
+        await write_followed(exchange, stream_events(services, key, after), KEEP_ALIVE)
+        await exchange.end(DONE)
     else:
         found = await find(services, key)
         await exchange.answer(200, dumps(snapshot(services, found, key)))
-
-
-async def _stream(services: Services, exchange: Exchange, key: Key, after: int) -> None:
-    await find(services, key)
-    await write_followed(exchange, stream_events(services, key, after), KEEP_ALIVE)
-    await exchange.end(DONE)
 
 
 async def list_input_items(services: Services, exchange: Exchange, identifier: str) -> None:

@@ -26,7 +26,7 @@ from ...reducer import Item, Reducer
 from ...state.approvals import approval_records, record_decisions
 from ...state.degraded import give_back
 from ...state.draft import stored_items
-from ...stores.port import Approval, ConversationTurn, TurnOutcome
+from ...stores.port import ConversationTurn, TurnOutcome
 from ...turns.run import Delivery, TurnPlan, commit
 from ...turns.run_group import Taken
 from ...turns.slots import Seat
@@ -197,11 +197,10 @@ class ResponseTurn(TurnPlan[bytes]):
             conversation=turn,
             response=await off_loop(work.stored, long=many) if keep else None,
             events=None if work.log is None else await work.log.rest(last),
-            approvals=self._questions() if conversation else (),
+            approvals=approval_records(stream.approvals, self._state, work.id, work.bound, now())
+            if conversation
+            else (),
         )
-
-    def _questions(self) -> tuple[Approval, ...]:
-        return approval_records(self.work.stream.approvals, self._state, self.work.id, self.work.bound, now())
 
     async def committed(self) -> None:
         """The outcome is in the store."""
