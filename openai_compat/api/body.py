@@ -44,6 +44,7 @@ async def parse_frame(size: int, parse: Callable[[Unpack[Args]], Result], *args:
 
 async def feed_body(request: HttpRequest, limit: int, seconds: float, feed: Callable[[bytes], None]) -> None:
     """Give a body to `feed` piece by piece, at most `limit` bytes as sent and as opened, for so many seconds."""
+    # Before anything is read: a client that sends `Expect: 100-continue` is told to go on by the first read.
     if _announced(request) > limit:
         raise _too_large(limit)
     coding = content_coding(request)
@@ -56,6 +57,7 @@ async def feed_body(request: HttpRequest, limit: int, seconds: float, feed: Call
 
 def _announced(request: HttpRequest) -> int:
     length = request.header(b"content-length") or ""
+    # `int` raises ValueError for thousands of digits. What is longer is counted as it comes.
     return int(length) if length.isascii() and length.isdigit() and len(length) < 20 else 0
 
 

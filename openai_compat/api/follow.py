@@ -17,6 +17,8 @@ from ..wire.responses.serialize.response import lost_response
 from .exchange import Exchange
 from .services import Services
 
+# Not by LISTEN and NOTIFY: NOTIFY takes a lock that all commits of a database share, and LISTEN needs a connection
+# of its own, which poolers do not give.
 POLL_INTERVAL = 0.1
 """Seconds between two looks at the log of a response that another process makes."""
 
@@ -142,6 +144,7 @@ async def cancel(services: Services, key: Key) -> StoredResponse:
     """Stop a background response, wherever it runs, and give its outcome. Raises NotFound and InvalidRequest."""
     found = await find(services, key)
     if not found.background:
+        # OpenAI answers 400 here too: a response that is no background one is stopped by leaving.
         text = "Only responses that were made with 'background' can be cancelled."
         raise InvalidRequest(text, param="response_id", code="response_not_background")
     if found.running and await services.state.store.cancel(key):

@@ -47,6 +47,7 @@ def page_of(data: Sequence[dict[str, Any]], *, more: bool) -> dict[str, Any]:
         "data": data,
         "first_id": data[0]["id"] if data else None,
         "last_id": data[-1]["id"] if data else None,
+        # OpenAI's SDKs ask again with `after=<last_id>` until this is false.
         "has_more": more,
     }
 
@@ -67,7 +68,7 @@ def _start(ids: Sequence[str], after: str | None) -> int:
 def _limit(sent: str, most: int) -> int:
     if not sent.isascii() or not sent.isdigit() or not 1 <= int(sent[:9]) <= most:
         raise InvalidRequest(f"'limit' is a number from 1 to {most}.", param="limit", code="invalid_value")
-    return int(sent[:9])
+    return int(sent[:9])  # so many digits at most: `int` raises ValueError for thousands
 
 
 def _order(sent: str) -> Order:

@@ -199,6 +199,8 @@ class Models:
         name = next(iter(offered)) if default else model
         if not (known or default) or not principal.may_use(name):
             shown = model if len(model) <= 64 else model[:64] + "…"
+            # In OpenAI's words, which tests of clients look for. The same for a model that the caller may not use:
+            # nobody need know that it exists.
             raise NotFound(f"The model '{shown}' does not exist", code="model_not_found", param="model")
         return name
 

@@ -51,6 +51,7 @@ class Draft:
 
     def __init__(self, key: Key, unlock: Callable[[Draft], Awaitable[None]]) -> None:
         self.key = key
+        # Random, not a number that grows: after a failover, a database could hand out a lower one.
         self.token = secrets.token_hex(16)
         self.is_committed = False
         self._unlock = unlock

@@ -98,6 +98,7 @@ class EventLog:
         """Drop the oldest written frames if the log is too large."""
         if self._size <= LOG_BYTES:
             return
+        # Only what the store has: even the first frame is read again, by the SDK's `responses.stream(response_id=…)`.
         dropped = 0
         # An eighth more than needed, so that not every frame from now on drops one.
         while self._size > LOG_BYTES - LOG_BYTES // 8 and dropped < self._written - 1:

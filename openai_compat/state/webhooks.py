@@ -208,6 +208,7 @@ def signed_headers(keys: Iterable[bytes], identifier: str, timestamp: int, body:
         ("User-Agent", f"openai-compat/{__version__}"),
         ("Webhook-Id", identifier),
         ("Webhook-Timestamp", str(timestamp)),
+        # One for each secret: while it is being changed, the receiver knows one of them.
         ("Webhook-Signature", " ".join([f"v1,{signature}" for signature in signatures])),
     ]
 

@@ -106,6 +106,8 @@ class AgentRun:
 
     def start(self) -> None:
         """Start the agent. From here on `stop` has to be called, and `released` will be."""
+        # An ordinary task, in no task group: there every later `await` would be cancelled too, and the clean-up of
+        # ordinary agents (`finally: await session.close()`) would die at its first one.
         self._task = spawn(self._run, name=f"agent {self._context.turn_id}", ended=self._release)
 
     def _release(self) -> None:
@@ -117,6 +119,7 @@ class AgentRun:
     async def stop(self) -> None:
         """Stop the agent if it still runs; wait for its end, but no longer than the grace period. To be shielded."""
         if self._task is not None and not self._task.done:
+            # An agent may swallow its cancellation: the end of the answer does not wait for that.
             with anyio.move_on_after(self._grace):
                 await self._stop(self._task)
             if not self._task.done:
@@ -163,7 +166,7 @@ class AgentRun:
                 self._fail(error)
             if anyio.get_cancelled_exc_class() is not asyncio.CancelledError:
                 raise  # trio's scope must see its own cancellation; asyncio's task ends here anyway
-        except BaseException as error:
+        except BaseException as error:  # `sys.exit()` in an agent would end the whole server
             self._fail(error)
         finally:
             self._ended = True

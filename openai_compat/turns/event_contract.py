@@ -82,6 +82,7 @@ class EventContract:
         self._limit = None if counts_tokens else request.sampling.max_tokens
         self._reported = 0
         self._functions = {tool.name for tool in request.tools if isinstance(tool, FunctionTool)}
+        # There is no tokenizer here, and the model behind the agent is not known: four characters count as a token.
         self._room = None if self._limit is None else self._limit * CHARACTERS_PER_TOKEN
         self.finished = False
         self.ended_early = False
@@ -178,6 +179,7 @@ class EventContract:
         self._reported += usage.output_tokens
         left = self._limit - self._reported
         self._room = max(left, 0) * CHARACTERS_PER_TOKEN
+        # The report itself is passed on: `usage` says by how much the answer is too long.
         return [usage] if left >= 0 else [usage, *self._cut("length")]
 
     def flush(self) -> list[AgentEvent]:
@@ -284,7 +286,7 @@ class EventContract:
     def _result(self, event: ToolResult) -> list[AgentEvent]:
         event = replace(event, output=joined(event.output)) if has_halves(event.output) else event
         call = self._calls.get(event.call_id)
-        self._break_due = self._spoke
+        self._break_due = self._spoke  # else both run together: "Let me check.It is sunny."
         if self._resume is not None and not self._resume.may_run(event.call_id):
             event = replace(event, denied=True)
         if call is None:

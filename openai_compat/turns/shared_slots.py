@@ -129,6 +129,7 @@ class SharedSlots:
         """Return once the slots that were given back are free for others, or the store has had its time."""
         returning = [task for task in self._returning if not task.done]
         if returning:
+            # A database that has frozen must not take the client's time as well.
             with anyio.move_on_after(PATIENCE, shield=True):
                 for task in returning:
                     await task.wait()

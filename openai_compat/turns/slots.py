@@ -145,6 +145,7 @@ class Slots:
         """
         self.refuse_when_closed()
         patient_until = anyio.current_time() + max(self._admission.queue, LOOK_AGAIN)
+        # Room alone is not enough: nobody overtakes those who wait.
         if not self._waiters and self._fits(request):
             self._count(request, request.number)
         elif not self._possible(request) or not await self._queued(request):
@@ -250,4 +251,5 @@ class Slots:
 
 
 def _too_many() -> RateLimited:
+    # SDKs repeat a 429 by themselves, which is right here: no agent was started.
     return RateLimited("Too many turns are running. Try again shortly.")

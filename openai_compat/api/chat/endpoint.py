@@ -110,6 +110,7 @@ async def _spec(services: Services, request: AgentRequest, served: AnsweringAgen
         request, answers = await decisions_from_messages(services.state.store, served.agent, request)
     asks = ApprovalPrompts(by_tool=has_approval_tool(request))
     bound = Binding(request.principal.id, served.agent, request.conversation_id)
+    # Calls are put in order, since SDKs read one's arguments as JSON as soon as a piece of another one comes.
     most = services.settings.limits.answer if request.tools else None  # without tools there are no calls to be ordered
 
     def view(visibility: Visibility) -> Presentation:
@@ -139,6 +140,7 @@ async def _draft(services: Services, exchange: Exchange, parsed: ParsedChat) -> 
         return None
     draft = await services.state.locks.open(exchange.principal.id, identifier, parsed.request, long=parsed.long)
     if draft is not None:
+        # Headers are encoded as latin-1, the id may be any text: it goes out as UTF-8.
         exchange.about.append(("X-Conversation-Id", draft.key.id.encode().decode("latin-1")))
     return draft
 

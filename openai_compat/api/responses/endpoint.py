@@ -119,7 +119,7 @@ async def retrieve(services: Services, exchange: Exchange, identifier: str) -> N
         after = _starting_after(query)
         await find(services, key)
         await write_followed(exchange, stream_events(services, key, after), KEEP_ALIVE)
-        await exchange.end(DONE)
+        await exchange.end(DONE)  # Open Responses demands it, and OpenAI's SDKs skip it
     else:
         found = await find(services, key)
         await exchange.answer(200, dumps(snapshot(services, found, key)))

@@ -116,6 +116,7 @@ async def prepare_response(
     wanted = parsed.request.response_format
     output_format = None if wanted is None else OutputFormat(wanted, "text.format.schema")
     if parsed.store:
+        # Before the agent starts: SDKs repeat a 503, which is right as long as nothing has run.
         await services.state.check_available()
     said = parsed.input
     conversation = parsed.conversation
@@ -229,6 +230,8 @@ async def _in_context(
         parsed = replace(parsed, input=_new_items(parsed.input))  # of a client that sends all of it every time
     lookup = await _referenced(services, asker, parsed.references)
     long = parsed.long or len(context) > MANY
+    # An open call is healed in a conversation only: that has one end, which the call would close for ever. In a chain
+    # it is refused, as at OpenAI: the client can name an earlier response.
     parsed = await off_loop(partial(with_context, parsed, context, lookup, heal=draft is not None), long=long)
     if draft is not None:
         parsed = replace(parsed, request=replace(parsed.request, conversation_id=draft.key.id))
@@ -263,6 +266,7 @@ async def _before(services: Services, asker: Requester, parsed: ParsedResponse, 
 async def _referenced(services: Services, asker: Requester, wanted: Sequence[str]) -> Mapping[str, dict[str, Any]]:
     """The stored items of these ids; not all of them need be known."""
     found: dict[str, dict[str, Any]] = {}
+    # An item's id has its response's in it, so there is no index over all items to be kept up.
     for origin in {response_of(identifier) for identifier in wanted}:
         response = await services.state.store.response(Key(asker.principal.id, origin))
         for item in (*response.input, *response.output) if response is not None else ():

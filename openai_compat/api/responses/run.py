@@ -59,7 +59,7 @@ class ResponseTurn(TurnPlan[bytes]):
             background=work.parsed.background,
         )
         self.work = work
-        self.single = False
+        self.single = False  # a repair or a shortened request may follow, in the same slot
         self.bounded = work.log is not None or not work.parsed.stream
         self._services = services
         self._delivery = delivery
