@@ -1,4 +1,4 @@
-"""`POST /v1/embeddings`."""
+"""`POST /v1/embeddings`: an embed function has a slot and a task of its own, as an agent has."""
 
 from __future__ import annotations
 

@@ -114,7 +114,7 @@ class Exchange:
             self.on_begun()
 
     def close(self) -> None:
-        """The exchange is over."""
+        """Stop the timer of writes; nothing is sent afterwards."""
         self._write_timeout.close()
 
     def record(self, limit: int) -> None:

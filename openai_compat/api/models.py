@@ -16,7 +16,7 @@ async def list_models(services: Services, exchange: Exchange) -> None:
 
 
 async def get_model(services: Services, exchange: Exchange, model: str) -> None:
-    """One model. Raises NotFound."""
+    """One model that the caller may use. Raises NotFound."""
     services.models.check(model, exchange.principal)
     await exchange.answer(200, dumps(_model(services, model)))
 

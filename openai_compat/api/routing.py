@@ -94,7 +94,7 @@ class Route:
 
     @property
     def methods(self) -> tuple[str, ...]:
-        """The methods it takes."""
+        """The methods it takes, HEAD where it takes GET, as its `Allow` header lists them."""
         return (*self.operations, *(["HEAD"] if "GET" in self.operations else [])) or ("GET",)
 
     @property

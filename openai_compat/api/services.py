@@ -59,7 +59,7 @@ class LiveResponses(dict[Key, LiveResponse]):
         self._empty: anyio.Event | None = None
 
     def over(self, key: Key) -> None:
-        """This one is made."""
+        """This one is made, or will not be; wakes those who wait for the last."""
         self.pop(key, None)
         if not self and self._empty is not None:
             self._empty.set()
@@ -268,5 +268,5 @@ class Services:
 
 
 def now() -> int:
-    """Unix time in seconds."""
+    """Unix time in whole seconds, as the wire has it."""
     return int(time.time())

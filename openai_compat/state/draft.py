@@ -89,7 +89,7 @@ class Draft:
 
     @property
     def items(self) -> list[dict[str, Any]]:
-        """The stored history."""
+        """The stored history without this turn, read anew each time."""
         return [from_stored_json(item.body) for item in self.conversation.items]
 
     def turn(self, reply: FinalMessage) -> ConversationTurn:

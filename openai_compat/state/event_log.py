@@ -131,7 +131,7 @@ class EventLog:
 
 
 def joined(batches: Sequence[Events]) -> Events:
-    """Join consecutive batches."""
+    """Join batches that follow each other without a gap."""
     return Events(batches[0].first, batches[-1].last, "".join([batch.body for batch in batches]))
 
 
@@ -239,7 +239,7 @@ class EventLogWriter:
             await self._copying.wait()
 
     async def _copy(self) -> None:
-        """Copy one batch."""
+        """Copy one batch. An error is kept for the next `flush` to raise."""
         batch = self.log.batch()
         try:
             if batch is not None:

@@ -38,7 +38,7 @@ class Leases:
             self._task = spawn(self._beat, "leases", lambda: None)
 
     def drop(self, token: str) -> None:
-        """Stop renewing `token`."""
+        """Stop renewing `token`; one that is not held changes nothing."""
         self._stops.pop(token, None)
 
     async def _beat(self) -> None:

@@ -51,7 +51,7 @@ class Delivery(Protocol[Frames_contra]):
         ...
 
     async def write(self, frames: Frames_contra) -> None:
-        """More of the answer."""
+        """Pass on the next part of the answer, in the order in which it was said."""
         ...
 
     async def flush(self) -> None:

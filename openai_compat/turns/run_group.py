@@ -34,7 +34,7 @@ class Interruptible(Protocol):
     """Running work that can be ended with an error."""
 
     def interrupt(self, error: OpenAICompatError) -> None:
-        """End it."""
+        """End it with `error`, unless it has ended already."""
         ...
 
 
@@ -43,7 +43,7 @@ class Requester(Protocol):
 
     @property
     def principal(self) -> Principal:
-        """Who asks."""
+        """Whose request it is: limits and stored things are counted for it."""
         ...
 
     @property
@@ -62,12 +62,12 @@ class AgentRuns(Protocol):
 
     @property
     def backend(self) -> AgentBackend:
-        """The agent."""
+        """The backend that every run of the turn asks."""
         ...
 
     @property
     def requester(self) -> Requester:
-        """Who asks."""
+        """Whose request it is, for the log lines of its runs."""
         ...
 
     @property

@@ -104,7 +104,7 @@ class SharedSlots:
             logger.warning("a slot that is shared with other processes was lost: %s", error.code)
 
     def release(self) -> None:
-        """An agent has ended."""
+        """An agent has ended: give back its slot, if it had one of the store's."""
         if self._without:
             self._without -= 1
         else:

@@ -55,7 +55,7 @@ class Shared(Protocol):
         ...
 
     def release(self) -> None:
-        """Give one back, soon."""
+        """Give one back in the background: nobody waits for it but `settle`."""
         ...
 
     async def settle(self) -> None:
@@ -84,7 +84,7 @@ class Seat:
         self._borrowed += 1
 
     def give_back(self) -> None:
-        """An agent has ended."""
+        """An agent has ended: its slot is free, unless the answer may need it again."""
         self._borrowed -= 1
         self._free()
 

@@ -1,4 +1,4 @@
-"""`POST /v1/chat/completions`."""
+"""`POST /v1/chat/completions`, from the body to the turn that answers it."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ async def list_completions(services: Services, exchange: Exchange) -> None:
 
 
 async def get_completion(services: Services, exchange: Exchange, identifier: str) -> None:
-    """One completion."""
+    """The completion as it was answered, with its present metadata. Raises NotFound."""
     await exchange.answer(200, dumps(_object(await _find(services, exchange, identifier))))
 
 
@@ -50,7 +50,7 @@ async def list_messages(services: Services, exchange: Exchange, identifier: str)
 
 
 async def update_completion(services: Services, exchange: Exchange, identifier: str) -> None:
-    """Replace a completion's metadata."""
+    """Replace a completion's metadata; without any, all of it is gone. Raises NotFound."""
     check_content_type(exchange.request)
     body = await read_body(exchange.request, services.settings.limits, services.settings.deadlines)
     update = validate(MetadataUpdate, await parse_body(body, parse_object, body))
@@ -60,7 +60,7 @@ async def update_completion(services: Services, exchange: Exchange, identifier: 
 
 
 async def delete_completion(services: Services, exchange: Exchange, identifier: str) -> None:
-    """Forget a completion."""
+    """Forget a completion and the messages that it was made from. Raises NotFound."""
     if not await services.state.store.delete_completion(Key(exchange.principal.id, identifier)):
         raise _unknown()
     body: Deleted = {"id": identifier, "object": "chat.completion.deleted", "deleted": True}

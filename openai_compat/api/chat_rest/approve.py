@@ -198,13 +198,13 @@ class StartedSignal:
         self.begun.set()
 
     async def write(self, frames: bytes) -> None:
-        """Nobody reads."""
+        """Dropped: the client has its 202, and reads the conversation later."""
 
     async def flush(self) -> None:
-        """Nothing waits."""
+        """There is no log to be copied."""
 
     async def keep_alive(self) -> None:
-        """Nobody waits."""
+        """No connection has to be kept open."""
 
     async def end(self, frames: bytes) -> None:
         """It is in the conversation."""

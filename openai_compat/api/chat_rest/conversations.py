@@ -33,7 +33,7 @@ QUESTION = "mcp_approval_request"
 
 
 async def create(services: Services, exchange: Exchange) -> None:
-    """Make a conversation."""
+    """Make an empty conversation, with its labels and its title if it has one."""
     asked, _ = await read_request(services, exchange, RestNewConversation)
     metadata = {**labels(asked), **({} if asked.title is None else {"title": asked.title})}
     made = await services.state.store.create(exchange.principal.id, new_id("conv_"), metadata, ())

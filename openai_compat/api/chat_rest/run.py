@@ -51,7 +51,7 @@ class PreparedTurn:
 
     @property
     def conversation(self) -> str | None:
-        """Its conversation's id."""
+        """The id of the conversation that keeps it; None if none does."""
         return None if self.draft is None else self.draft.key.id
 
 
@@ -95,7 +95,7 @@ class RestTurn(TurnPlan[bytes]):
         return self.idle() + frames if frames else b""
 
     def idle(self) -> bytes:
-        """The first frames."""
+        """The first frames, once: they wait for what the agent says first."""
         held, self._held = self._held, b""
         return held
 

@@ -81,7 +81,7 @@ class SummaryTurn(TurnPlan[bytes]):
         return b""
 
     def idle(self) -> bytes:
-        """Nothing is held back."""
+        """Nothing: the answer is written when the summary is whole."""
         return b""
 
     async def ending(self) -> tuple[TurnOutcome | None, bytes]:

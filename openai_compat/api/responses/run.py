@@ -45,7 +45,7 @@ class ResponseDelivery(Delivery[bytes], Protocol):
 
 
 class ResponseTurn(TurnPlan[bytes]):
-    """Writes a response's events."""
+    """Writes a response's events, and keeps it, with its conversation and its questions, as its request says."""
 
     def __init__(self, services: Services, work: PreparedResponse, delivery: ResponseDelivery) -> None:
         super().__init__(
@@ -93,7 +93,7 @@ class ResponseTurn(TurnPlan[bytes]):
         return self.work.stream.feed(items)
 
     def idle(self) -> bytes:
-        """The first events."""
+        """The first events, and what a repair has kept back; each once."""
         held, self._held = self._held, b""
         return held
 
