@@ -91,7 +91,7 @@ class StreamedAnswer:
         if self._log is not None:
             frames = self._log.record(frames)
         if not self._exchange.status:
-            raise error
+            raise error  # on a real status, SDKs raise the right exception
         self._exchange.has_failed(error)
         await self._exchange.end(frames + self._end_mark)
 

@@ -41,5 +41,6 @@ class RateLimiter:
             wait = allowed.wait
             text = f"More than {rates.requests_per_minute:g} requests in a minute. Try again in {wait:.3g} s."
             exactly = ("Retry-After-Ms", str(math.ceil(wait * 1000)))  # OpenAI's SDKs prefer it to Retry-After
+            # OpenAI's SDKs wait for up to 120 s; told to wait longer, they do not try again.
             raise RateLimited(text, retry_after=math.ceil(wait), headers=dict([*headers, exactly]))
         return headers

@@ -229,6 +229,7 @@ class AgentRun:
             self._log(logging.WARNING, "the agent failed while it was closed", error)
 
     def _fail(self, error: BaseException) -> None:
+        # What was said before the failure is part of the answer, also what was held back.
         self._put_all(self._enforcer.flush())
         if self._dropping:
             self._log(logging.INFO, "the agent failed after it was stopped", error)

@@ -225,6 +225,8 @@ class EventContract:
 
     def _started(self, call_id: str, name: str, executor: Executor | None) -> list[AgentEvent]:
         choice = self._request.tool_choice
+        # Only what the request lists is the client's: agentic clients take every call for themselves, answer "no such
+        # tool" and ask again, some of them without end.
         who = executor or ("client" if name in choice.names or name in choice.withheld else "agent")
         if who == "client":
             if name not in choice.names:

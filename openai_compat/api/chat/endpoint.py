@@ -45,6 +45,7 @@ async def create(services: Services, exchange: Exchange) -> None:
     request = parsed.request
     identity = ChatForm(new_id("chatcmpl-"), now(), request.model, parsed.custom_tools, parsed.include_usage)
     form = _form(identity, parsed)
+    # Chat programs ask for titles and tags beside every message: these take no slot and run no agent.
     chore = (
         await services.settings.housekeeping.answer(exchange.request, parsed.request)
         if services.settings.housekeeping

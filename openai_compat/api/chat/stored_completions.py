@@ -85,5 +85,6 @@ def _object(stored: StoredCompletion) -> dict[str, Any]:
 def _matches(stored: StoredCompletion, query: dict[str, list[str]]) -> bool:
     if "model" in query and stored.model != query["model"][-1]:
         return False
+    # Clients write `metadata[key]=value`.
     wanted = {name[9:-1]: values[-1] for name, values in query.items() if name.startswith("metadata[")}
     return all([stored.metadata.get(name) == value for name, value in wanted.items()])

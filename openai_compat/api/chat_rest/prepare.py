@@ -81,6 +81,7 @@ async def prepare_turn(
         draft.long = len(draft.conversation.items) > MANY
         await off_loop(draft.take_up, request, long=draft.long)
         request, new = draft.request, draft.new
+        # Another message instead of a decision is a no to what this agent has asked here.
         answers = await superseded(services.state.store, Binding(caller.principal.id, who.agent, draft.key.id))
     else:
         check_conversation(request.messages)

@@ -175,10 +175,11 @@ class ChatConnection:
                 while len(self._posted) > MOST_POSTED:
                     self._room = self._room or new_waiter()
                     await self._room.sleep()
-                await anyio.lowlevel.checkpoint()
+                await anyio.lowlevel.checkpoint()  # frames that are there already must not keep others waiting
 
     async def _take(self, frame: Frame) -> None:
         if len(frame) > self._services.settings.limits.body:
+            # The transport's own limit may be a higher one.
             self._shut(TOO_BIG, "message too big")
             return
         binary = isinstance(frame, bytes)

@@ -70,6 +70,7 @@ class SummaryTurn(TurnPlan[bytes]):
             id=work.id,
             agent=work.agent,
             backend=work.backend,
+            # The agent itself sums up, since nobody else knows what matters to it.
             requests=[summary_request(work.request)],
         )
         self.said = Reducer()

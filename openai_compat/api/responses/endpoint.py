@@ -97,6 +97,7 @@ async def _background(services: Services, exchange: Exchange, parsed: ParsedResp
     seat = await seated(services, work, known=True)
     answer = dumps(work.stream.response())
     delivery = NoAnswer(exchange, work.log)
+    # In a task of its own: a response whose client leaves at the first event is made all the same.
     spawn(lambda: _alone(services, work, delivery, seat), f"response {work.id}", lambda: None)
     if not parsed.stream:
         await exchange.answer(200, answer)
