@@ -28,6 +28,7 @@ async def read_body(request: HttpRequest, limits: Limits, deadlines: Deadlines) 
     received: list[bytes] = []
     await feed_body(request, limits.body, deadlines.body, received.append)
     body = b"".join(received)
+    # A body of 100,000 values takes longer than other requests should wait.
     await off_loop(check_values, body, limits.values, long=len(body) > QUICK_BYTES)
     return body
 

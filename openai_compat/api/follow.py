@@ -45,6 +45,7 @@ async def find(services: Services, key: Key) -> StoredResponse:
 
 async def _mark_lost(services: Services, key: Key, found: StoredResponse) -> None:
     """Say that a response has failed, in its log too. Whoever comes second does nothing."""
+    # Its agent may have done things before it died: clients are not to run it again by themselves.
     error = Unavailable("The process that ran this response has died.", code="worker_lost", should_retry=False)
     last = -1
     for batch in await services.state.store.events(key, -1):

@@ -152,6 +152,7 @@ def approval_records(
                 arguments=call.arguments,
                 digest=digest(call.name, call.arguments),
                 state=kept,
+                # In a column of its own: `state` is the agent's, this is the server's.
                 request=None if request is None else stored_json(request),
             )
             for identifier, call in calls.items()

@@ -100,6 +100,7 @@ class Draft:
         calls = {
             c.call_id for m in messages if isinstance(m, AssistantMessage) for c in m.tool_calls if c.kind == "custom"
         }
+        # Kept as items of the Responses API: chat has no place for a compaction, or for types that nobody knows yet.
         new = [item for message in self._new for item in items_of(message, new_id, calls)]
         if reply.compacted is not None:
             new.append(compaction_item(reply.compacted, new_id))

@@ -79,7 +79,7 @@ class EventContract:
         self._halves: dict[Prose, HalfJoiner] = {TextDelta: self._text_halves}  # of the others when they come
         self._spoke = False
         self._break_due = False
-        self._limit = None if counts_tokens else request.sampling.max_tokens
+        self._limit = None if counts_tokens else request.sampling.max_tokens  # an agent that counts is not cut
         self._reported = 0
         self._functions = {tool.name for tool in request.tools if isinstance(tool, FunctionTool)}
         # There is no tokenizer here, and the model behind the agent is not known: four characters count as a token.

@@ -315,6 +315,7 @@ async def commit(store: Store, outcome: TurnOutcome) -> None:
 def _public(error: Exception, request_id: str) -> OpenAICompatError:
     """The error for the client. Unexpected exceptions are logged, and become a generic 500."""
     if isinstance(error, OpenAICompatError):
+        # SDKs repeat what fails with 5xx, twice. For a model that is harmless; an agent may have sent mail.
         return without_retry(error)
     logger.error("%s: unexpected error", request_id, exc_info=error, extra={"request_id": request_id})
     let_go(error)

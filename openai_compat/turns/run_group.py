@@ -116,6 +116,7 @@ class RunGroup:
         """Stop the agents that still run, all at once."""
         running = [run for run in self._runs if run.running]
         if running:
+            # Shielded: this task is cancelled when the client has left, and the agents are to be stopped all the same.
             with anyio.CancelScope(shield=True):
                 async with anyio.create_task_group() as group:
                     for run in running:

@@ -60,6 +60,7 @@ class SharedSlots:
             if not taken:
                 wish.given_up = True
                 self._give_up(wish)
+        # The store is away: the agents run without, within the limit of this process.
         if taken is None:
             self._without += number
         elif taken:

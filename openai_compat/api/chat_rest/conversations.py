@@ -117,6 +117,7 @@ async def fork(services: Services, exchange: Exchange, conversation: str) -> Non
     if asked.message_id is not None:
         items = _until(items, asked.message_id)
     title = asked.title or f"{found.metadata.get('title', UNTITLED)} (fork)"
+    # Without questions: each is bound to the conversation in which it was asked.
     copied = stored_items([_copy(item) for item in items if item.get("type") != QUESTION])
     metadata = {**found.metadata, "title": title[:512]}
     made = await services.state.store.create(exchange.principal.id, new_id("conv_"), metadata, copied)
