@@ -50,6 +50,7 @@ async def feed_body(request: HttpRequest, limit: int, seconds: float, feed: Call
         raise _too_large(limit)
     coding = content_coding(request)
     pieces = request.body if coding == "identity" else _opened(Opener(coding), request.body, limit)
+    # For the whole of it: a client that sends a byte a second is never silent for long.
     with anyio.move_on_after(seconds):
         await _read(pieces, limit, feed)
         return
@@ -79,7 +80,7 @@ async def _opened(opener: Opener, pieces: AsyncIterator[bytes], limit: int) -> A
 
 
 async def _read(pieces: AsyncIterator[bytes], limit: int, feed: Callable[[bytes], None]) -> None:
-    size = 0
+    size = 0  # a chunked body announces none, and what is opened has another
     try:
         async for piece in pieces:
             size += len(piece)

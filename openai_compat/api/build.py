@@ -94,6 +94,7 @@ def build_live(settings: Settings, state: State, admission: Admission, rates: Ra
     """Build the slots, the runner and the rate limiter."""
     limits, shared = settings.limits, None
     if limits.shared_slots is not None:
+        # Only a store with other processes has to know when one of them has died.
         shared = SharedSlots(state.store, limits.shared_slots, state.leases if state.store.shared else None)
     slots = Slots(limits, admission, shared)
     return Live(

@@ -97,7 +97,7 @@ async def delete_item(services: Services, exchange: Exchange, conversation: str,
     found = await _find(services, key)
     if not await services.state.store.delete_item(key, item):
         raise _unknown_item()
-    await exchange.answer(200, dumps(_object(found)))
+    await exchange.answer(200, dumps(_object(found)))  # OpenAI answers with the conversation
 
 
 async def _add(services: Services, key: Key, items: Sequence[dict[str, Any]]) -> None:

@@ -37,6 +37,7 @@ async def create(services: Services, exchange: Exchange) -> None:
         try:
             vectors = await run.vectors(services.settings.deadlines.request)
             read = tokens_read(parsed.asked)
+            # OpenAI's SDKs ask for base64 where their caller has not said anything.
             await exchange.answer(200, embedding_list(parsed.model, vectors, read, as_base64=parsed.base64))
         except OpenAICompatError as error:
             await exchange.fail(without_retry(error))  # at once: stopping the function may take its time

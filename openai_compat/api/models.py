@@ -22,4 +22,5 @@ async def get_model(services: Services, exchange: Exchange, model: str) -> None:
 
 
 def _model(services: Services, name: str) -> Model:
+    # The types of OpenAI's SDKs need a time. An agent has none, so it is the server's.
     return {"id": name, "object": "model", "created": services.models.started, "owned_by": services.models.owned_by}

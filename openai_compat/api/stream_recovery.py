@@ -30,6 +30,7 @@ async def recoverable_stream(
 ) -> AsyncGenerator[EventLogWriter]:
     """The event log of a chat stream. What leaves the block as an exception becomes its last frame, as `failed` has it."""
     key, token = Key(exchange.principal.id, identifier), identifier if draft is None else draft.token
+    # Readers of event streams send the last `id:` back as `Last-Event-ID` (WHATWG HTML, server-sent events).
     writer = EventLogWriter(services.state.logs, key, token, exchange.request_id, ids=True)
     await writer.begin(StoredResponse(id=identifier, created=now(), status="in_progress", body="{}"))
     services.state.logs.live[key] = writer.log

@@ -48,6 +48,7 @@ async def compact(services: Services, exchange: Exchange) -> None:
         "id": ids("cmp_"),
         "object": "response.compaction",
         "created_at": now(),
+        # Only this: the SDK's type takes no messages of the user there.
         "output": [compaction_item(said.text, ids)],
         "usage": usage_of(said.usage),
     }

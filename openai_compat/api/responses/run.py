@@ -69,6 +69,7 @@ class ResponseTurn(TurnPlan[bytes]):
         self._last = b""
         self._repairs = work.output_format if work.backend.capabilities.repairs_output else None
         self._unchecked: list[Item] = []
+        # The SDK's accumulator raises unless `response.created` comes first.
         self._held = b"" if work.stream.sequence >= 0 else work.stream.begin()
 
     async def before_start(self) -> None:
