@@ -20,6 +20,7 @@ def log_access(  # noqa: PLR0917  (the order of the line)
     fields = {
         "request_id": request_id,
         "method": method,
+        # A line break in a path must not begin a line of its own.
         "path": path[:200].encode("unicode_escape").decode(),
         "status": status or None,
         "ms": milliseconds,

@@ -27,7 +27,7 @@ class ErrorForm(Protocol):
 
 
 class OpenAIErrors:
-    """OpenAI's envelope."""
+    """The form of errors that OpenAI's SDKs read."""
 
     def body(self, error: OpenAICompatError) -> bytes:
         """`{"error": {"message", "type", "param", "code"}}`."""

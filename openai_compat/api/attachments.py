@@ -139,15 +139,15 @@ class _Attached:
         return replace(message, text="\n".join([message.text, *lost]), media=media)
 
     def _part(self, part: InputPart) -> InputPart:
-        identifier = _named(part)
-        if identifier is None:
+        # One that has its data needs no file.
+        if not isinstance(part, FilePart) or part.file_id is None or part.file_data is not None:
             return part
-        file = self._file(identifier)
+        file = self._file(part.file_id)
         if file is None:
-            return TextPart(_left_out(identifier))
+            return TextPart(_left_out(part.file_id))
         if file.is_picture and self.can.vision:
             return ImagePart(file.url)
-        return FilePart(file.url, filename=cast("FilePart", part).filename or file.known.filename)
+        return FilePart(file.url, filename=part.filename or file.known.filename)
 
     def item(self, item: Fields) -> Fields:
         """The same item if it names no file."""
@@ -185,11 +185,6 @@ def _named_in(message: Message) -> Sequence[str]:
         return ()
     files = [part for part in parts if type(part) is FilePart]
     return [part.file_id for part in files if part.file_id is not None and part.file_data is None] if files else ()
-
-
-def _named(part: InputPart) -> str | None:
-    """The id of the file that a part stands for; one that has its data needs none."""
-    return part.file_id if isinstance(part, FilePart) and part.file_data is None else None
 
 
 def _parts(item: Fields, name: str) -> list[Fields]:

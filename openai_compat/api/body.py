@@ -28,6 +28,7 @@ async def read_body(request: HttpRequest, limits: Limits, deadlines: Deadlines) 
     received: list[bytes] = []
     await feed_body(request, limits.body, deadlines.body, received.append)
     body = b"".join(received)
+    # A body of 100,000 values takes longer than other requests should wait.
     await off_loop(check_values, body, limits.values, long=len(body) > QUICK_BYTES)
     return body
 
@@ -44,10 +45,12 @@ async def parse_frame(size: int, parse: Callable[[Unpack[Args]], Result], *args:
 
 async def feed_body(request: HttpRequest, limit: int, seconds: float, feed: Callable[[bytes], None]) -> None:
     """Give a body to `feed` piece by piece, at most `limit` bytes as sent and as opened, for so many seconds."""
+    # Before anything is read: a client that sends `Expect: 100-continue` is told to go on by the first read.
     if _announced(request) > limit:
         raise _too_large(limit)
     coding = content_coding(request)
     pieces = request.body if coding == "identity" else _opened(Opener(coding), request.body, limit)
+    # For the whole of it: a client that sends a byte a second is never silent for long.
     with anyio.move_on_after(seconds):
         await _read(pieces, limit, feed)
         return
@@ -56,6 +59,7 @@ async def feed_body(request: HttpRequest, limit: int, seconds: float, feed: Call
 
 def _announced(request: HttpRequest) -> int:
     length = request.header(b"content-length") or ""
+    # `int` raises ValueError for thousands of digits. What is longer is counted as it comes.
     return int(length) if length.isascii() and length.isdigit() and len(length) < 20 else 0
 
 
@@ -76,7 +80,7 @@ async def _opened(opener: Opener, pieces: AsyncIterator[bytes], limit: int) -> A
 
 
 async def _read(pieces: AsyncIterator[bytes], limit: int, feed: Callable[[bytes], None]) -> None:
-    size = 0
+    size = 0  # a chunked body announces none, and what is opened has another
     try:
         async for piece in pieces:
             size += len(piece)

@@ -13,7 +13,6 @@ from ..backend import AgentBackend
 from ..policies.chat_websocket import ChatWebSocket
 from ..policies.conversations import Conversations
 from ..policies.failures import ReplayFailures
-from ..policies.limits import Limits
 from ..policies.rates import RatesOf
 from ..state.conversation_locks import ConversationLocks
 from ..state.event_log import EventLogs
@@ -93,20 +92,17 @@ def build_state(
 
 def build_live(settings: Settings, state: State, admission: Admission, rates: RatesOf | None) -> Live:
     """Build the slots, the runner and the rate limiter."""
-    limits = settings.limits
-    slots = Slots(limits, admission, _shared_slots(limits, state))
+    limits, shared = settings.limits, None
+    if limits.shared_slots is not None:
+        # Only a store with other processes has to know when one of them has died.
+        shared = SharedSlots(state.store, limits.shared_slots, state.leases if state.store.shared else None)
+    slots = Slots(limits, admission, shared)
     return Live(
         slots=slots,
         runner=TurnRunner(slots, limits, settings.deadlines, state.store),
         rates=None if rates is None else RateLimiter(state.store, rates),
         connection_responses=shares_of(limits.body),
     )
-
-
-def _shared_slots(limits: Limits, state: State) -> SharedSlots | None:
-    if limits.shared_slots is None:
-        return None
-    return SharedSlots(state.store, limits.shared_slots, state.leases if state.store.shared else None)
 
 
 def build_chat_threads(services: Services, settings: ChatWebSocket, compaction: Compaction | None) -> ChatThreads:

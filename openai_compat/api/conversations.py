@@ -43,7 +43,7 @@ async def create(services: Services, exchange: Exchange) -> None:
 
 
 async def retrieve(services: Services, exchange: Exchange, conversation: str) -> None:
-    """A conversation. Raises NotFound."""
+    """A conversation with its metadata, without its items. Raises NotFound."""
     await exchange.answer(200, dumps(_object(await _find(services, Key(exchange.principal.id, conversation)))))
 
 
@@ -82,7 +82,7 @@ async def add_items(services: Services, exchange: Exchange, conversation: str) -
 
 
 async def get_item(services: Services, exchange: Exchange, conversation: str, item: str) -> None:
-    """One item. Raises NotFound."""
+    """One item of a conversation, as it is stored. Raises NotFound."""
     key = Key(exchange.principal.id, conversation)
     await _find(services, key)
     found = await services.state.store.item(key, item)
@@ -97,7 +97,7 @@ async def delete_item(services: Services, exchange: Exchange, conversation: str,
     found = await _find(services, key)
     if not await services.state.store.delete_item(key, item):
         raise _unknown_item()
-    await exchange.answer(200, dumps(_object(found)))
+    await exchange.answer(200, dumps(_object(found)))  # OpenAI answers with the conversation
 
 
 async def _add(services: Services, key: Key, items: Sequence[dict[str, Any]]) -> None:

@@ -27,13 +27,13 @@ class WholeAnswer:
         """Nothing is sent before the end."""
 
     async def flush(self) -> None:
-        """Nothing waits."""
+        """There is no log to be copied."""
 
     async def keep_alive(self) -> None:
         """Nothing can be sent before the status is known."""
 
     async def end(self, frames: bytes) -> None:
-        """The answer."""
+        """Send the body, with the status that is only known now."""
         await self._exchange.answer(200, frames)
 
 
@@ -57,7 +57,7 @@ class StreamedAnswer:
         self._exchange.agent_started = True
 
     async def write(self, frames: bytes) -> None:
-        """More events."""
+        """Send events, after the head if they are the first."""
         if self._log is not None:
             frames = self._log.record(frames)
         await self._send(frames)
@@ -79,7 +79,7 @@ class StreamedAnswer:
             await self._send(self._comment)
 
     async def end(self, frames: bytes) -> None:
-        """The last events."""
+        """Send the last events and the end mark."""
         if self._log is not None:
             frames = self._log.record(frames)
         if not self._exchange.status:
@@ -91,7 +91,7 @@ class StreamedAnswer:
         if self._log is not None:
             frames = self._log.record(frames)
         if not self._exchange.status:
-            raise error
+            raise error  # on a real status, SDKs raise the right exception
         self._exchange.has_failed(error)
         await self._exchange.end(frames + self._end_mark)
 
@@ -118,7 +118,7 @@ class NoAnswer:
         self._exchange.agent_started = True
 
     async def write(self, frames: bytes) -> None:
-        """Into the log."""
+        """Keep the events in the log alone."""
         if self._log is not None:
             self._log.record(frames)
             await self._log.flush()
@@ -129,10 +129,10 @@ class NoAnswer:
             await self._log.flush()
 
     async def keep_alive(self) -> None:
-        """Nobody waits."""
+        """No connection has to be kept open."""
 
     async def end(self, frames: bytes) -> None:
-        """The last events."""
+        """Keep the last events in the log."""
         if self._log is not None:
             self._log.record(frames)
 

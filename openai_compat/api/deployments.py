@@ -40,6 +40,7 @@ async def _name(services: Services, exchange: Exchange, model: str) -> None:
     check_content_type(request)
     body = await read_body(request, services.settings.limits, services.settings.deadlines)
     named = await parse_body(body, lambda: dumps({**parse_object(body), "model": model}))
+    # Both are about the body that came, which was opened.
     headers = [header for header in request.headers if header[0] not in (b"content-length", b"content-encoding")]
     exchange.request = replace(request, headers=headers, body=_whole(named))
 

@@ -1,4 +1,4 @@
-"""`POST /v1/embeddings`."""
+"""`POST /v1/embeddings`: an embed function has a slot and a task of its own, as an agent has."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..backend import CHARACTERS_PER_TOKEN
 from ..errors import DeadlineExceeded, OpenAICompatError
 from ..policies.content import check_content_type
 from ..turns.slots import SlotRequest
-from ..wire.embeddings import EmbeddingInput, ParsedEmbedding, Vector, check_taken, embedding_list, parse_embedding
+from ..wire.embeddings import EmbeddingInput, Vector, check_taken, embedding_list, parse_embedding
 from .body import parse_body, read_body
 from .exchange import Exchange
 from .services import Services, logger
@@ -35,18 +35,15 @@ async def create(services: Services, exchange: Exchange) -> None:
         seat.close()  # the slot is free when the function has ended
         services.live.runner.running.add(run)
         try:
-            await _answer(services, exchange, run, parsed)
+            vectors = await run.vectors(services.settings.deadlines.request)
+            read = tokens_read(parsed.asked)
+            # OpenAI's SDKs ask for base64 where their caller has not said anything.
+            await exchange.answer(200, embedding_list(parsed.model, vectors, read, as_base64=parsed.base64))
         except OpenAICompatError as error:
             await exchange.fail(without_retry(error))  # at once: stopping the function may take its time
         finally:
             services.live.runner.running.discard(run)
             await run.stop(services.settings.deadlines.grace)
-
-
-async def _answer(services: Services, exchange: Exchange, run: EmbeddingRun, parsed: ParsedEmbedding) -> None:
-    vectors = await run.vectors(services.settings.deadlines.request)
-    read = tokens_read(parsed.asked)
-    await exchange.answer(200, embedding_list(parsed.model, vectors, read, as_base64=parsed.base64))
 
 
 def tokens_read(asked: EmbeddingInput) -> int:
@@ -107,7 +104,7 @@ class EmbeddingRun:
         except anyio.get_cancelled_exc_class() as error:
             if not self._stopping:
                 self._fail(error)
-            if not _on_asyncio():
+            if anyio.get_cancelled_exc_class() is not asyncio.CancelledError:
                 raise  # trio's scope must see its own cancellation; asyncio's task ends here anyway
         except BaseException as error:  # SystemExit too, which would end the whole server
             self._fail(error)
@@ -118,7 +115,3 @@ class EmbeddingRun:
         self._error = self._error or to_public_error(error)
         text = "%s: the embed function failed"
         logger.error(text, self._request_id, exc_info=error, extra={"request_id": self._request_id})
-
-
-def _on_asyncio() -> bool:
-    return anyio.get_cancelled_exc_class() is asyncio.CancelledError

@@ -24,6 +24,7 @@ NOBODY = Principal("")
 
 def whole_headers(body: bytes) -> list[tuple[str, str]]:
     """The headers of a whole answer: JSON that nobody may cache."""
+    # A cache on the way would hand one caller's answer to another.
     return [JSON, ("Cache-Control", "no-store"), ("Content-Length", str(len(body)))]
 
 
@@ -113,7 +114,7 @@ class Exchange:
             self.on_begun()
 
     def close(self) -> None:
-        """The exchange is over."""
+        """Stop the timer of writes; nothing is sent afterwards."""
         self._write_timeout.close()
 
     def record(self, limit: int) -> None:
@@ -159,6 +160,7 @@ class Exchange:
         if not self.status:
             await self.answer(error.status, self.errors.body(error), *self.errors.headers(error))
         elif self.streaming:
+            # Without `[DONE]`: a client that only looks for the end mark would take half an answer for a whole one.
             await self.end(closing + self.errors.frame(error))
         else:
             raise ClientTooSlow from error
@@ -166,6 +168,7 @@ class Exchange:
     async def start_stream(self) -> None:
         """Send the head of a stream."""
         headers = [("Content-Type", self.framing.content_type), ("Cache-Control", "no-cache, no-store")]
+        # nginx would hold the stream back otherwise.
         await self._start(200, [*headers, ("X-Accel-Buffering", "no")])
         self.streaming = True
 
@@ -192,6 +195,7 @@ class Exchange:
         self.complete = not body.more
         if self.complete and self.failed and self.on_failed is not None:
             self.on_failed(self)  # the client may ask again while the agent is still being stopped
+        # An answer to HEAD has the headers of GET and no content (RFC 9110, 9.3.2).
         await self._deliver(ResponseBody(b"", body.more) if self.request.method == "HEAD" else body)
 
     async def _deliver(self, message: ResponseStart | ResponseBody) -> None:

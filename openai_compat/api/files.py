@@ -15,6 +15,7 @@ from .exchange import Exchange
 from .paging import page_of, page_query, unknown_cursor
 from .services import Services, now
 
+# OpenAI's own: the default of this list, and its most.
 MAX_PAGE = 10_000
 
 

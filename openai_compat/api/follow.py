@@ -17,6 +17,8 @@ from ..wire.responses.serialize.response import lost_response
 from .exchange import Exchange
 from .services import Services
 
+# Not by LISTEN and NOTIFY: NOTIFY takes a lock that all commits of a database share, and LISTEN needs a connection
+# of its own, which poolers do not give.
 POLL_INTERVAL = 0.1
 """Seconds between two looks at the log of a response that another process makes."""
 
@@ -43,6 +45,7 @@ async def find(services: Services, key: Key) -> StoredResponse:
 
 async def _mark_lost(services: Services, key: Key, found: StoredResponse) -> None:
     """Say that a response has failed, in its log too. Whoever comes second does nothing."""
+    # Its agent may have done things before it died: clients are not to run it again by themselves.
     error = Unavailable("The process that ran this response has died.", code="worker_lost", should_retry=False)
     last = -1
     for batch in await services.state.store.events(key, -1):
@@ -87,7 +90,8 @@ async def _follow_elsewhere(services: Services, key: Key, after: int) -> AsyncIt
         ended = not found.running
         batches = await services.state.store.events(key, after)
         if batches and batches[0].first > after + 1:
-            raise _gap(batches[0].first)
+            text = f"Events before number {batches[0].first} are not kept any more. Retrieve the response without 'stream'."
+            raise InvalidRequest(text, param="starting_after", code="events_not_kept")
         if not batches and ended:
             await _check_log(services, key, after)
         for batch in batches:
@@ -129,11 +133,6 @@ def _beyond(after: int) -> InvalidRequest:
     return InvalidRequest(text, param="starting_after", code="events_not_kept")
 
 
-def _gap(first: int) -> InvalidRequest:
-    text = f"Events before number {first} are not kept any more. Retrieve the response without 'stream'."
-    return InvalidRequest(text, param="starting_after", code="events_not_kept")
-
-
 def snapshot(services: Services, found: StoredResponse, key: Key) -> dict[str, Any]:
     """The Response object; of one that runs in this process as it stands now, elsewhere with its status at least."""
     here = services.live.responses.get(key)
@@ -146,6 +145,7 @@ async def cancel(services: Services, key: Key) -> StoredResponse:
     """Stop a background response, wherever it runs, and give its outcome. Raises NotFound and InvalidRequest."""
     found = await find(services, key)
     if not found.background:
+        # OpenAI answers 400 here too: a response that is no background one is stopped by leaving.
         text = "Only responses that were made with 'background' can be cancelled."
         raise InvalidRequest(text, param="response_id", code="response_not_background")
     if found.running and await services.state.store.cancel(key):

@@ -9,7 +9,7 @@ from .services import Services
 
 
 async def healthz(services: Services, exchange: Exchange) -> None:
-    """The process is alive."""
+    """The process is alive, whatever else is not."""
     await exchange.answer(200, dumps({"status": "ok"}))
 
 

@@ -16,10 +16,11 @@ async def list_models(services: Services, exchange: Exchange) -> None:
 
 
 async def get_model(services: Services, exchange: Exchange, model: str) -> None:
-    """One model. Raises NotFound."""
+    """One model that the caller may use. Raises NotFound."""
     services.models.check(model, exchange.principal)
     await exchange.answer(200, dumps(_model(services, model)))
 
 
 def _model(services: Services, name: str) -> Model:
+    # The types of OpenAI's SDKs need a time. An agent has none, so it is the server's.
     return {"id": name, "object": "model", "created": services.models.started, "owned_by": services.models.owned_by}

@@ -26,9 +26,11 @@ def page_query(query: str, default_order: Order, *, page: int = 20, most: int = 
     Raises InvalidRequest.
     """
     sent = {name: values[-1] for name, values in parse_qs(query).items()}
-    return PageQuery(
-        _limit(sent.get("limit", str(page)), most), _order(sent.get("order", default_order)), sent.get("after")
-    )
+    limit = sent.get("limit", str(page))
+    # So many digits at most: `int` raises ValueError for thousands.
+    if not limit.isascii() or not limit.isdigit() or not 1 <= int(limit[:9]) <= most:
+        raise InvalidRequest(f"'limit' is a number from 1 to {most}.", param="limit", code="invalid_value")
+    return PageQuery(int(limit[:9]), _order(sent.get("order", default_order)), sent.get("after"))
 
 
 def list_page(objects: Sequence[dict[str, Any]], query: str, default_order: Order) -> dict[str, Any]:
@@ -47,6 +49,7 @@ def page_of(data: Sequence[dict[str, Any]], *, more: bool) -> dict[str, Any]:
         "data": data,
         "first_id": data[0]["id"] if data else None,
         "last_id": data[-1]["id"] if data else None,
+        # OpenAI's SDKs ask again with `after=<last_id>` until this is false.
         "has_more": more,
     }
 
@@ -62,12 +65,6 @@ def _start(ids: Sequence[str], after: str | None) -> int:
     if after not in ids:
         raise unknown_cursor()
     return ids.index(after) + 1
-
-
-def _limit(sent: str, most: int) -> int:
-    if not sent.isascii() or not sent.isdigit() or not 1 <= int(sent[:9]) <= most:
-        raise InvalidRequest(f"'limit' is a number from 1 to {most}.", param="limit", code="invalid_value")
-    return int(sent[:9])
 
 
 def _order(sent: str) -> Order:

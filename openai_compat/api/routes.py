@@ -305,12 +305,6 @@ def _below(prefix: str, route: Route, others: Iterable[str]) -> Route:
     return replace(route, path=prefix + route.path, aliases=tuple([other + route.path for other in others]))
 
 
-def _chat_rest(settings: ChatRest) -> Api:
-    by_cookie = bool(settings.cookie)
-    routes = [replace(_below(settings.prefix, route, ()), cookie=by_cookie) for route in CHAT_REST]
-    return Api(name="chat rest", routes=routes)
-
-
 def routes(
     *,
     bare_paths: bool,
@@ -321,7 +315,11 @@ def routes(
     needs_key: bool,
 ) -> Routes:
     """All routes of a server with these settings, and the document that describes them. Raises ValueError."""
-    served = [openai(bare_paths), *([] if chat_rest is None else [_chat_rest(chat_rest)]), *apis]
+    served = [openai(bare_paths)]
+    if chat_rest is not None:
+        below = [replace(_below(chat_rest.prefix, route, ()), cookie=bool(chat_rest.cookie)) for route in CHAT_REST]
+        served.append(Api(name="chat rest", routes=below))
+    served += apis
     found = [
         replace(route, api=api, open=route.open or route.group in public) for api in served for route in api.routes
     ]

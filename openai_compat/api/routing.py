@@ -84,6 +84,7 @@ class Route:
         if not self.operations and method == "GET":
             raise UpgradeRequired("This path speaks WebSocket only.")
         allowed = ", ".join(self.methods)
+        # A 405 has to say what is allowed (RFC 9110, 15.5.6).
         raise MethodNotAllowed(f"This path takes {allowed}.", headers={"Allow": allowed})
 
     @property
@@ -93,7 +94,7 @@ class Route:
 
     @property
     def methods(self) -> tuple[str, ...]:
-        """The methods it takes."""
+        """The methods it takes, HEAD where it takes GET, as its `Allow` header lists them."""
         return (*self.operations, *(["HEAD"] if "GET" in self.operations else [])) or ("GET",)
 
     @property
@@ -170,6 +171,7 @@ class Routes:
         """
         shared = self._fixed.get(path)
         if shared is None and path.endswith("/"):
+            # Answered, not redirected: Open WebUI follows no redirects.
             path = path.rstrip("/")
             shared = self._fixed.get(path)
         if shared is not None:

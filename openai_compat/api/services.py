@@ -59,7 +59,7 @@ class LiveResponses(dict[Key, LiveResponse]):
         self._empty: anyio.Event | None = None
 
     def over(self, key: Key) -> None:
-        """This one is made."""
+        """This one is made, or will not be; wakes those who wait for the last."""
         self.pop(key, None)
         if not self and self._empty is not None:
             self._empty.set()
@@ -198,7 +198,10 @@ class Models:
         default = self.unknown_model == "default" and offered and not known
         name = next(iter(offered)) if default else model
         if not (known or default) or not principal.may_use(name):
-            raise _unknown_model(model)
+            shown = model if len(model) <= 64 else model[:64] + "…"
+            # In OpenAI's words, which tests of clients look for. The same for a model that the caller may not use:
+            # nobody need know that it exists.
+            raise NotFound(f"The model '{shown}' does not exist", code="model_not_found", param="model")
         return name
 
 
@@ -264,11 +267,6 @@ class Services:
             exchange.headers += await self.live.rates.count(exchange.principal)
 
 
-def _unknown_model(model: str) -> NotFound:
-    shown = model if len(model) <= 64 else model[:64] + "…"
-    return NotFound(f"The model '{shown}' does not exist", code="model_not_found", param="model")
-
-
 def now() -> int:
-    """Unix time in seconds."""
+    """Unix time in whole seconds, as the wire has it."""
     return int(time.time())

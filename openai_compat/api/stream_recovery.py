@@ -30,10 +30,12 @@ async def recoverable_stream(
 ) -> AsyncGenerator[EventLogWriter]:
     """The event log of a chat stream. What leaves the block as an exception becomes its last frame, as `failed` has it."""
     key, token = Key(exchange.principal.id, identifier), identifier if draft is None else draft.token
+    # Readers of event streams send the last `id:` back as `Last-Event-ID` (WHATWG HTML, server-sent events).
     writer = EventLogWriter(services.state.logs, key, token, exchange.request_id, ids=True)
     await writer.begin(StoredResponse(id=identifier, created=now(), status="in_progress", body="{}"))
     services.state.logs.live[key] = writer.log
-    services.state.leases.hold(token, _nothing if draft is None else draft.interrupt)
+    # Without a conversation, a stream whose lease was lost goes on; its commit will fail.
+    services.state.leases.hold(token, (lambda _: None) if draft is None else draft.interrupt)
     try:
         yield writer
     except BaseException as error:
@@ -59,10 +61,6 @@ async def _end(
             TurnOutcome(principal=key.principal, token=token, response=response, events=events)
         )
     writer.record(frame)
-
-
-def _nothing(error: OpenAICompatError) -> None:
-    """A stream whose lease was lost goes on; its commit will fail."""
 
 
 async def recover_stream(services: Services, exchange: Exchange, last_event: str) -> None:

@@ -95,6 +95,7 @@ async def decisions_from_messages(
         return replace(request, resume=answers.resume(request.resume)), answers
     answers = await load_pending(store, bound, decision)
     for approval in answers.approvals.values():
+        # The client sends the history, so what it shows as asked could have been written by anybody.
         _check_shown(request.messages, approval)
     return _before_the_question(request, answers), answers
 

@@ -81,7 +81,7 @@ class WebSocketConnection:
         await self._channel.refuse(error.status, encode_headers(headers), body)
 
     async def receive(self) -> Frame:
-        """The next frame."""
+        """The next frame. Raises ClientDisconnected once the client has left."""
         return await self._channel.receive()
 
     async def send(self, *frames: Frame) -> None:
@@ -109,7 +109,7 @@ class WebSocketConnection:
                 self._write_timeout.stop()
 
     def end(self) -> None:
-        """The connection is over."""
+        """Stop the timer of writes; nothing is sent afterwards."""
         self._write_timeout.close()
 
 

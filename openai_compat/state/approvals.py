@@ -77,6 +77,7 @@ async def load_pending(store: Store, bound: Binding, decisions: Mapping[str, Dec
 async def superseded(store: Store, bound: Binding) -> Decisions | None:
     """Deny this agent's open questions in the conversation: the user has sent another message instead."""
     pending = await store.approvals(bound.principal, bound.conversation)
+    # A message to another agent in the same conversation says nothing to these questions.
     open_ones = {approval.id: approval for approval in pending if approval.agent == bound.agent}
     return Decisions(dict.fromkeys(open_ones, SUPERSEDED), open_ones) if open_ones else None
 
@@ -151,6 +152,7 @@ def approval_records(
                 arguments=call.arguments,
                 digest=digest(call.name, call.arguments),
                 state=kept,
+                # In a column of its own: `state` is the agent's, this is the server's.
                 request=None if request is None else stored_json(request),
             )
             for identifier, call in calls.items()

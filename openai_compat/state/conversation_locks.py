@@ -87,6 +87,7 @@ class ConversationLocks:
             found = await self._wait(draft)
         if found is None:
             text = "Another turn is running in this conversation."
+            # SDKs would repeat a 409 at once, long before an agent's turn is over.
             raise Conflict(text, code="conversation_busy", should_retry=False)
         self._running[draft.key] = draft
         return found

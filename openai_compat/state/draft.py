@@ -51,6 +51,7 @@ class Draft:
 
     def __init__(self, key: Key, unlock: Callable[[Draft], Awaitable[None]]) -> None:
         self.key = key
+        # Random, not a number that grows: after a failover, a database could hand out a lower one.
         self.token = secrets.token_hex(16)
         self.is_committed = False
         self._unlock = unlock
@@ -88,7 +89,7 @@ class Draft:
 
     @property
     def items(self) -> list[dict[str, Any]]:
-        """The stored history."""
+        """The stored history without this turn, read anew each time."""
         return [from_stored_json(item.body) for item in self.conversation.items]
 
     def turn(self, reply: FinalMessage) -> ConversationTurn:
@@ -99,6 +100,7 @@ class Draft:
         calls = {
             c.call_id for m in messages if isinstance(m, AssistantMessage) for c in m.tool_calls if c.kind == "custom"
         }
+        # Kept as items of the Responses API: chat has no place for a compaction, or for types that nobody knows yet.
         new = [item for message in self._new for item in items_of(message, new_id, calls)]
         if reply.compacted is not None:
             new.append(compaction_item(reply.compacted, new_id))

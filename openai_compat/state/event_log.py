@@ -98,6 +98,7 @@ class EventLog:
         """Drop the oldest written frames if the log is too large."""
         if self._size <= LOG_BYTES:
             return
+        # Only what the store has: even the first frame is read again, by the SDK's `responses.stream(response_id=…)`.
         dropped = 0
         # An eighth more than needed, so that not every frame from now on drops one.
         while self._size > LOG_BYTES - LOG_BYTES // 8 and dropped < self._written - 1:
@@ -130,7 +131,7 @@ class EventLog:
 
 
 def joined(batches: Sequence[Events]) -> Events:
-    """Join consecutive batches."""
+    """Join batches that follow each other without a gap."""
     return Events(batches[0].first, batches[-1].last, "".join([batch.body for batch in batches]))
 
 
@@ -238,7 +239,7 @@ class EventLogWriter:
             await self._copying.wait()
 
     async def _copy(self) -> None:
-        """Copy one batch."""
+        """Copy one batch. An error is kept for the next `flush` to raise."""
         batch = self.log.batch()
         try:
             if batch is not None:

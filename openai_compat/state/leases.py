@@ -38,7 +38,7 @@ class Leases:
             self._task = spawn(self._beat, "leases", lambda: None)
 
     def drop(self, token: str) -> None:
-        """Stop renewing `token`."""
+        """Stop renewing `token`; one that is not held changes nothing."""
         self._stops.pop(token, None)
 
     async def _beat(self) -> None:
@@ -59,6 +59,7 @@ class Leases:
                         self._stop(token, error)
 
     async def _renew(self, tokens: list[str]) -> None:
+        # Seconds rather than a time: only the clock of the store counts, those of processes differ and jump.
         renewal = await self._store.renew(tokens, self.seconds)
         for token in tokens:
             if token in renewal.cancelled:

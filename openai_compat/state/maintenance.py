@@ -59,7 +59,7 @@ class StoreMaintenance:
         self._sweeping = spawn(self._sweep_now_and_then, "sweep", lambda: None)
 
     async def end(self) -> None:
-        """Stop sweeping."""
+        """Stop sweeping; a sweep that is under way has PATIENCE seconds to end."""
         if self._sweeping is not None:
             self._sweeping.cancel()
             with anyio.move_on_after(PATIENCE):

@@ -6,7 +6,7 @@ import math
 
 from ..backend import Principal
 from ..errors import RateLimited
-from ..policies.rates import Rates, RatesOf
+from ..policies.rates import RatesOf
 from ..stores.memory import MemoryStore
 from ..stores.port import Key, Store
 from .degraded import StoreFallback
@@ -38,11 +38,9 @@ class RateLimiter:
         allowed = await self._shared.call(lambda: self._store.allow(*limit)) or await self._here.allow(*limit)
         headers = rates.headers(allowed.remaining, allowed.wait)
         if allowed.wait > 0:
-            raise _limited(rates, allowed.wait, headers)
+            wait = allowed.wait
+            text = f"More than {rates.requests_per_minute:g} requests in a minute. Try again in {wait:.3g} s."
+            exactly = ("Retry-After-Ms", str(math.ceil(wait * 1000)))  # OpenAI's SDKs prefer it to Retry-After
+            # OpenAI's SDKs wait for up to 120 s; told to wait longer, they do not try again.
+            raise RateLimited(text, retry_after=math.ceil(wait), headers=dict([*headers, exactly]))
         return headers
-
-
-def _limited(rates: Rates, wait: float, headers: list[tuple[str, str]]) -> RateLimited:
-    text = f"More than {rates.requests_per_minute:g} requests in a minute. Try again in {wait:.3g} s."
-    exactly = ("Retry-After-Ms", str(math.ceil(wait * 1000)))  # OpenAI's SDKs prefer it to Retry-After
-    return RateLimited(text, retry_after=math.ceil(wait), headers=dict([*headers, exactly]))

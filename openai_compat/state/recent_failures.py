@@ -39,7 +39,7 @@ class RecentFailures:
         now = self._clock()
         self._forget(now)
         found = self._kept.get(key)
-        # A count of 0 says nothing: a program may retry by itself, around an SDK that does not.
+        # A count of 0 says nothing: gptme and aider try again by themselves, around SDKs that say 0 each time.
         again = retries is not None and retries != "0"
         if found is None or (now - found.told > self._policy.seconds and not again):
             self._kept.pop(key, None)

@@ -116,11 +116,8 @@ class _Sender:
         if len(self._deliveries) >= self._webhooks.pending:
             logger.warning("webhook %s is dropped: too many wait for their delivery", delivery)
             return
-        task = spawn(lambda: self._deliver(delivery), "webhook", lambda: self._ended(delivery))
+        task = spawn(lambda: self._deliver(delivery), "webhook", lambda: self._deliveries.pop(delivery))
         self._deliveries[delivery] = task
-
-    def _ended(self, delivery: _Delivery) -> None:
-        del self._deliveries[delivery]
 
     async def _deliver(self, delivery: _Delivery) -> None:
         wait, outcome = self._webhooks.wait, ""
@@ -211,6 +208,7 @@ def signed_headers(keys: Iterable[bytes], identifier: str, timestamp: int, body:
         ("User-Agent", f"openai-compat/{__version__}"),
         ("Webhook-Id", identifier),
         ("Webhook-Timestamp", str(timestamp)),
+        # One for each secret: while it is being changed, the receiver knows one of them.
         ("Webhook-Signature", " ".join([f"v1,{signature}" for signature in signatures])),
     ]
 

@@ -106,6 +106,8 @@ class AgentRun:
 
     def start(self) -> None:
         """Start the agent. From here on `stop` has to be called, and `released` will be."""
+        # An ordinary task, in no task group: there every later `await` would be cancelled too, and the clean-up of
+        # ordinary agents (`finally: await session.close()`) would die at its first one.
         self._task = spawn(self._run, name=f"agent {self._context.turn_id}", ended=self._release)
 
     def _release(self) -> None:
@@ -117,6 +119,7 @@ class AgentRun:
     async def stop(self) -> None:
         """Stop the agent if it still runs; wait for its end, but no longer than the grace period. To be shielded."""
         if self._task is not None and not self._task.done:
+            # An agent may swallow its cancellation: the end of the answer does not wait for that.
             with anyio.move_on_after(self._grace):
                 await self._stop(self._task)
             if not self._task.done:
@@ -147,11 +150,6 @@ class AgentRun:
         self._context.cancel()
         self._make_room()
 
-    def _stop_itself(self) -> None:
-        """The answer is complete: cancel the agent at its own next `await`, so that it does nothing more."""
-        self._drop()
-        self._cancel()
-
     def _cancel(self) -> None:
         """Cancel the agent, once: a second time would hit what it does to clean up."""
         if self._task is not None and not self._cancelled:
@@ -166,9 +164,9 @@ class AgentRun:
         except anyio.get_cancelled_exc_class() as error:
             if not self._cancelled:
                 self._fail(error)
-            if not _is_asyncio():
+            if anyio.get_cancelled_exc_class() is not asyncio.CancelledError:
                 raise  # trio's scope must see its own cancellation; asyncio's task ends here anyway
-        except BaseException as error:
+        except BaseException as error:  # `sys.exit()` in an agent would end the whole server
             self._fail(error)
         finally:
             self._ended = True
@@ -200,10 +198,12 @@ class AgentRun:
                         self._full = True
             else:
                 self._put_all(self._enforcer.feed(item))
-                if self._enforcer.ended_early:
-                    self._stop_itself()
-            if self._full or len(queue) >= BUFFER:
-                await self._wait_for_room()
+                if self._enforcer.ended_early:  # cancelled at its own next `await`, so that it does nothing more
+                    self._drop()
+                    self._cancel()
+            if (self._full or len(queue) >= BUFFER) and not self._dropping:
+                self._room = new_waiter()
+                await self._room.sleep()
 
     def _note_unheard(self, item: object) -> None:
         """Say once in the log that the agent goes on after its end, unless it was the server that has ended it."""
@@ -220,11 +220,6 @@ class AgentRun:
             self._full = self._full or any([size_of(item) >= LARGE for item in items])
             self._wake.set()
 
-    async def _wait_for_room(self) -> None:
-        if not self._dropping:
-            self._room = new_waiter()
-            await self._room.sleep()
-
     async def _close(self, items: AsyncIterator[Any]) -> None:
         try:
             await close(items)
@@ -234,6 +229,7 @@ class AgentRun:
             self._log(logging.WARNING, "the agent failed while it was closed", error)
 
     def _fail(self, error: BaseException) -> None:
+        # What was said before the failure is part of the answer, also what was held back.
         self._put_all(self._enforcer.flush())
         if self._dropping:
             self._log(logging.INFO, "the agent failed after it was stopped", error)
@@ -262,10 +258,6 @@ class AgentRun:
             self._context.logger.log(
                 level, "%s: %s", request_id, text, exc_info=error, extra={"request_id": request_id}
             )
-
-
-def _is_asyncio() -> bool:
-    return anyio.get_cancelled_exc_class() is asyncio.CancelledError
 
 
 def _quietly(ask: Callable[[RunContext], None], context: RunContext) -> None:

@@ -79,9 +79,10 @@ class EventContract:
         self._halves: dict[Prose, HalfJoiner] = {TextDelta: self._text_halves}  # of the others when they come
         self._spoke = False
         self._break_due = False
-        self._limit = None if counts_tokens else request.sampling.max_tokens
+        self._limit = None if counts_tokens else request.sampling.max_tokens  # an agent that counts is not cut
         self._reported = 0
         self._functions = {tool.name for tool in request.tools if isinstance(tool, FunctionTool)}
+        # There is no tokenizer here, and the model behind the agent is not known: four characters count as a token.
         self._room = None if self._limit is None else self._limit * CHARACTERS_PER_TOKEN
         self.finished = False
         self.ended_early = False
@@ -178,6 +179,7 @@ class EventContract:
         self._reported += usage.output_tokens
         left = self._limit - self._reported
         self._room = max(left, 0) * CHARACTERS_PER_TOKEN
+        # The report itself is passed on: `usage` says by how much the answer is too long.
         return [usage] if left >= 0 else [usage, *self._cut("length")]
 
     def flush(self) -> list[AgentEvent]:
@@ -223,9 +225,13 @@ class EventContract:
 
     def _started(self, call_id: str, name: str, executor: Executor | None) -> list[AgentEvent]:
         choice = self._request.tool_choice
+        # Only what the request lists is the client's: agentic clients take every call for themselves, answer "no such
+        # tool" and ask again, some of them without end.
         who = executor or ("client" if name in choice.names or name in choice.withheld else "agent")
         if who == "client":
-            self._check_allowed(name)
+            if name not in choice.names:
+                text = "The agent called a tool that this request does not allow."
+                raise AgentError(text, code="tool_choice_violated")
             if not self._request.parallel_tool_calls and self._client_calls():
                 self._dropped.add(call_id)
                 return []
@@ -235,10 +241,6 @@ class EventContract:
             self._own_calls += 1
         self._calls[call_id] = _OpenCall(name, who)
         return [ToolCallStarted(call_id, name, who)]
-
-    def _check_allowed(self, name: str) -> None:
-        if name not in self._request.tool_choice.names:
-            raise AgentError("The agent called a tool that this request does not allow.", code="tool_choice_violated")
 
     def _delta(self, event: ToolCallDelta) -> list[AgentEvent]:
         if event.call_id in self._dropped or not event.arguments:
@@ -286,7 +288,7 @@ class EventContract:
     def _result(self, event: ToolResult) -> list[AgentEvent]:
         event = replace(event, output=joined(event.output)) if has_halves(event.output) else event
         call = self._calls.get(event.call_id)
-        self._break_due = self._spoke
+        self._break_due = self._spoke  # else both run together: "Let me check.It is sunny."
         if self._resume is not None and not self._resume.may_run(event.call_id):
             event = replace(event, denied=True)
         if call is None:

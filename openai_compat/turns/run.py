@@ -51,7 +51,7 @@ class Delivery(Protocol[Frames_contra]):
         ...
 
     async def write(self, frames: Frames_contra) -> None:
-        """More of the answer."""
+        """Pass on the next part of the answer, in the order in which it was said."""
         ...
 
     async def flush(self) -> None:
@@ -207,6 +207,7 @@ class TurnRunner:
 
     async def run_seated(self, plan: TurnPlan[Frames], seat: Seat) -> None:
         """The same in a slot that was taken before. It is free when the agent has ended."""
+        # Decisions are used up by it, so nothing may fail between it and the agent.
         await plan.before_start()
         plan.delivery.started()
         for observer in self.observers:
@@ -230,6 +231,8 @@ class TurnRunner:
         """Run the agent, again for as long as the plan has more to ask. Returns what has failed."""
         requests, size = plan.requests, 0
         while True:
+            # One slot for all runs of an answer: given up in between, it would be gone to somebody who waits,
+            # and an answer whose agent has already done things would be refused.
             async with RunGroup(self.deadlines, plan, requests, seat) as runs:
                 plan.begin(runs)
                 if plan.single:
@@ -255,6 +258,7 @@ class TurnRunner:
     async def _write(self, plan: TurnPlan[Frames], runs: RunGroup, size: int) -> int:
         """Write what the agents say as they say it: all there is, in one write, each time around."""
         delivery, deadlines = plan.delivery, self.deadlines
+        # A status line cannot be taken back: until then, an agent that fails at once is answered with its real status.
         silent_until = runs.now() + deadlines.head
         while not runs.over:
             await runs.wait(min(silent_until, delivery.due))
@@ -304,13 +308,16 @@ async def commit(store: Store, outcome: TurnOutcome) -> None:
     with anyio.CancelScope(shield=True):
         if await store.commit(outcome):
             return
+    # OpenAI's SDKs repeat a 409 unless they are told not to, and this agent has run.
     raise Conflict("The conversation was changed meanwhile.", code="turn_lost", should_retry=False)
 
 
 def _public(error: Exception, request_id: str) -> OpenAICompatError:
     """The error for the client. Unexpected exceptions are logged, and become a generic 500."""
     if isinstance(error, OpenAICompatError):
+        # SDKs repeat what fails with 5xx, twice. For a model that is harmless; an agent may have sent mail.
         return without_retry(error)
     logger.error("%s: unexpected error", request_id, exc_info=error, extra={"request_id": request_id})
     let_go(error)
+    # Not the exception's own text: it may have secrets in it.
     return OpenAICompatError("The server failed.", code="internal_error", should_retry=False)

@@ -34,7 +34,7 @@ class Interruptible(Protocol):
     """Running work that can be ended with an error."""
 
     def interrupt(self, error: OpenAICompatError) -> None:
-        """End it."""
+        """End it with `error`, unless it has ended already."""
         ...
 
 
@@ -43,7 +43,7 @@ class Requester(Protocol):
 
     @property
     def principal(self) -> Principal:
-        """Who asks."""
+        """Whose request it is: limits and stored things are counted for it."""
         ...
 
     @property
@@ -62,12 +62,12 @@ class AgentRuns(Protocol):
 
     @property
     def backend(self) -> AgentBackend:
-        """The agent."""
+        """The backend that every run of the turn asks."""
         ...
 
     @property
     def requester(self) -> Requester:
-        """Who asks."""
+        """Whose request it is, for the log lines of its runs."""
         ...
 
     @property
@@ -116,6 +116,7 @@ class RunGroup:
         """Stop the agents that still run, all at once."""
         running = [run for run in self._runs if run.running]
         if running:
+            # Shielded: this task is cancelled when the client has left, and the agents are to be stopped all the same.
             with anyio.CancelScope(shield=True):
                 async with anyio.create_task_group() as group:
                     for run in running:

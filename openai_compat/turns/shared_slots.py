@@ -60,6 +60,7 @@ class SharedSlots:
             if not taken:
                 wish.given_up = True
                 self._give_up(wish)
+        # The store is away: the agents run without, within the limit of this process.
         if taken is None:
             self._without += number
         elif taken:
@@ -76,10 +77,11 @@ class SharedSlots:
     async def _grant(self, wish: PendingGrant) -> bool:
         """A slot counts as granted from the question on: nobody may hear the answer."""
         await self.settle()
+        lease = LEASE if self._leases is None else self._leases.seconds
         for _ in range(wish.number):
             token = secrets.token_hex(16)
             wish.granted.append(token)
-            if not await self._store.take_slot(POOL, token, self._size, self._lease):
+            if not await self._store.take_slot(POOL, token, self._size, lease):
                 wish.granted.remove(token)
                 return False
         return True
@@ -88,10 +90,6 @@ class SharedSlots:
         """Release the slots of an abandoned request once the store has answered."""
         if wish.given_up and wish.answered:
             self._give_back(wish.granted)
-
-    @property
-    def _lease(self) -> float:
-        return LEASE if self._leases is None else self._leases.seconds
 
     def _hold(self, tokens: Sequence[str]) -> None:
         self._held += tokens
@@ -107,7 +105,7 @@ class SharedSlots:
             logger.warning("a slot that is shared with other processes was lost: %s", error.code)
 
     def release(self) -> None:
-        """An agent has ended."""
+        """An agent has ended: give back its slot, if it had one of the store's."""
         if self._without:
             self._without -= 1
         else:
@@ -132,6 +130,7 @@ class SharedSlots:
         """Return once the slots that were given back are free for others, or the store has had its time."""
         returning = [task for task in self._returning if not task.done]
         if returning:
+            # A database that has frozen must not take the client's time as well.
             with anyio.move_on_after(PATIENCE, shield=True):
                 for task in returning:
                     await task.wait()

@@ -55,7 +55,7 @@ class Shared(Protocol):
         ...
 
     def release(self) -> None:
-        """Give one back, soon."""
+        """Give one back in the background: nobody waits for it but `settle`."""
         ...
 
     async def settle(self) -> None:
@@ -84,7 +84,7 @@ class Seat:
         self._borrowed += 1
 
     def give_back(self) -> None:
-        """An agent has ended."""
+        """An agent has ended: its slot is free, unless the answer may need it again."""
         self._borrowed -= 1
         self._free()
 
@@ -145,6 +145,7 @@ class Slots:
         """
         self.refuse_when_closed()
         patient_until = anyio.current_time() + max(self._admission.queue, LOOK_AGAIN)
+        # Room alone is not enough: nobody overtakes those who wait.
         if not self._waiters and self._fits(request):
             self._count(request, request.number)
         elif not self._possible(request) or not await self._queued(request):
@@ -250,4 +251,5 @@ class Slots:
 
 
 def _too_many() -> RateLimited:
+    # SDKs repeat a 429 by themselves, which is right here: no agent was started.
     return RateLimited("Too many turns are running. Try again shortly.")

@@ -24,9 +24,9 @@ class StopScanner:
         if self.found is not None:
             return ""
         text = self._held + piece
-        first = self._first(text)
-        if first is not None:
-            start, self.found = first
+        found = [(start + len(s), start, s) for s in self._sequences if (start := text.find(s)) >= 0]
+        if found:  # the one that ends first counts; the longest, if several end there
+            _, start, self.found = min(found)
             self._held = ""
             return text[:start]
         self._held = self._tail(text)
@@ -36,11 +36,6 @@ class StopScanner:
         """The text still held back: no stop sequence can begin in it any more."""
         held, self._held = self._held, ""
         return held
-
-    def _first(self, text: str) -> tuple[int, str] | None:
-        """The sequence that ends first, and where it begins; the longest, if several end there."""
-        found = [(start + len(s), start, s) for s in self._sequences if (start := text.find(s)) >= 0]
-        return min(found)[1:] if found else None
 
     def _tail(self, text: str) -> str:
         for prefix in self._prefixes:

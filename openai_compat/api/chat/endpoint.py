@@ -1,4 +1,4 @@
-"""`POST /v1/chat/completions`."""
+"""`POST /v1/chat/completions`, from the body to the turn that answers it."""
 
 from __future__ import annotations
 
@@ -45,6 +45,7 @@ async def create(services: Services, exchange: Exchange) -> None:
     request = parsed.request
     identity = ChatForm(new_id("chatcmpl-"), now(), request.model, parsed.custom_tools, parsed.include_usage)
     form = _form(identity, parsed)
+    # Chat programs ask for titles and tags beside every message: these take no slot and run no agent.
     chore = (
         await services.settings.housekeeping.answer(exchange.request, parsed.request)
         if services.settings.housekeeping
@@ -110,6 +111,7 @@ async def _spec(services: Services, request: AgentRequest, served: AnsweringAgen
         request, answers = await decisions_from_messages(services.state.store, served.agent, request)
     asks = ApprovalPrompts(by_tool=has_approval_tool(request))
     bound = Binding(request.principal.id, served.agent, request.conversation_id)
+    # Calls are put in order, since SDKs read one's arguments as JSON as soon as a piece of another one comes.
     most = services.settings.limits.answer if request.tools else None  # without tools there are no calls to be ordered
 
     def view(visibility: Visibility) -> Presentation:
@@ -139,6 +141,7 @@ async def _draft(services: Services, exchange: Exchange, parsed: ParsedChat) -> 
         return None
     draft = await services.state.locks.open(exchange.principal.id, identifier, parsed.request, long=parsed.long)
     if draft is not None:
+        # Headers are encoded as latin-1, the id may be any text: it goes out as UTF-8.
         exchange.about.append(("X-Conversation-Id", draft.key.id.encode().decode("latin-1")))
     return draft
 

@@ -40,14 +40,16 @@ async def create(services: Services, exchange: Exchange) -> None:
             return
     requests = [request for request in parsed.requests for _ in range(times)]
     agent, backend = services.models.agent(wire.model, exchange.principal)
-    spec = ChoicesSpec(id=text.id, agent=agent, backend=backend, requests=requests, view=_text_only)
+    spec = ChoicesSpec(
+        id=text.id,
+        agent=agent,
+        backend=backend,
+        requests=requests,
+        view=lambda: Presentation("hidden", refusal_as_text=True),  # the API has text and nothing else
+    )
 
     async def run() -> None:
         await services.check_rate(exchange)
         await services.live.runner.run(ChoicesTurn(services, exchange, spec, form))
 
     await run_once(services, exchange, body, run)
-
-
-def _text_only() -> Presentation:
-    return Presentation("hidden", refusal_as_text=True)

@@ -35,18 +35,22 @@ async def list_completions(services: Services, exchange: Exchange) -> None:
 
 
 async def get_completion(services: Services, exchange: Exchange, identifier: str) -> None:
-    """One completion."""
+    """The completion as it was answered, with its present metadata. Raises NotFound."""
     await exchange.answer(200, dumps(_object(await _find(services, exchange, identifier))))
 
 
 async def list_messages(services: Services, exchange: Exchange, identifier: str) -> None:
     """A page of the messages that a completion was made from."""
     found = await _find(services, exchange, identifier)
-    await exchange.answer(200, dumps(list_page(_messages(found), exchange.request.query, "asc")))
+    messages = [
+        {"id": f"{found.id}-{index}", "name": None, **message}
+        for index, message in enumerate(from_json(found.messages))
+    ]
+    await exchange.answer(200, dumps(list_page(messages, exchange.request.query, "asc")))
 
 
 async def update_completion(services: Services, exchange: Exchange, identifier: str) -> None:
-    """Replace a completion's metadata."""
+    """Replace a completion's metadata; without any, all of it is gone. Raises NotFound."""
     check_content_type(exchange.request)
     body = await read_body(exchange.request, services.settings.limits, services.settings.deadlines)
     update = validate(MetadataUpdate, await parse_body(body, parse_object, body))
@@ -56,7 +60,7 @@ async def update_completion(services: Services, exchange: Exchange, identifier: 
 
 
 async def delete_completion(services: Services, exchange: Exchange, identifier: str) -> None:
-    """Forget a completion."""
+    """Forget a completion and the messages that it was made from. Raises NotFound."""
     if not await services.state.store.delete_completion(Key(exchange.principal.id, identifier)):
         raise _unknown()
     body: Deleted = {"id": identifier, "object": "chat.completion.deleted", "deleted": True}
@@ -78,13 +82,9 @@ def _object(stored: StoredCompletion) -> dict[str, Any]:
     return {**from_json(stored.body), "metadata": stored.metadata}
 
 
-def _messages(stored: StoredCompletion) -> list[dict[str, Any]]:
-    messages = from_json(stored.messages)
-    return [{"id": f"{stored.id}-{index}", "name": None, **message} for index, message in enumerate(messages)]
-
-
 def _matches(stored: StoredCompletion, query: dict[str, list[str]]) -> bool:
     if "model" in query and stored.model != query["model"][-1]:
         return False
+    # Clients write `metadata[key]=value`.
     wanted = {name[9:-1]: values[-1] for name, values in query.items() if name.startswith("metadata[")}
     return all([stored.metadata.get(name) == value for name, value in wanted.items()])

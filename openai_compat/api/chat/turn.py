@@ -143,7 +143,7 @@ class ChoicesTurn(TurnPlan[bytes]):
         return b"".join([stream.begin() for stream in self._streams[:index]]) + data if data else b""
 
     def idle(self) -> bytes:
-        """Nothing is held back."""
+        """Nothing: a choice's first bytes are written with what its agent says first."""
         return b""
 
     async def ending(self) -> tuple[TurnOutcome | None, bytes]:

@@ -99,7 +99,8 @@ async def _go_on(
     """Go on with the turn that has asked; with nobody waiting, if its beginning is signalled; else with the client."""
     key = Key(exchange.principal.id, asked.conversation_id)
     settings = await _settings(services, key, found)
-    _check_asker(services, exchange, settings["model"], found)
+    if resolve_model(services, exchange.principal, settings["model"]).agent != found.agent:
+        raise elsewhere("The agent that has asked this is not served under its name any more.")
     agentic = asked.stream is True and settings.get("extra", {}).get("report_steps") is True
     failed = agentic_failure if agentic else error_frame
     async with stream_errors_as(exchange, failed), await lock(services, key) as draft:
@@ -183,12 +184,6 @@ async def _settings(services: Services, key: Key, found: Approval) -> Mapping[st
     return {"model": model}
 
 
-def _check_asker(services: Services, exchange: Exchange, model: str, found: Approval) -> None:
-    """Raise Conflict if the model that has asked is another agent by now."""
-    if resolve_model(services, exchange.principal, model).agent != found.agent:
-        raise elsewhere("The agent that has asked this is not served under its name any more.")
-
-
 class StartedSignal:
     """The delivery of a turn that nobody waits for. `begun` is set once it runs, or cannot."""
 
@@ -203,13 +198,13 @@ class StartedSignal:
         self.begun.set()
 
     async def write(self, frames: bytes) -> None:
-        """Nobody reads."""
+        """Dropped: the client has its 202, and reads the conversation later."""
 
     async def flush(self) -> None:
-        """Nothing waits."""
+        """There is no log to be copied."""
 
     async def keep_alive(self) -> None:
-        """Nobody waits."""
+        """No connection has to be kept open."""
 
     async def end(self, frames: bytes) -> None:
         """It is in the conversation."""

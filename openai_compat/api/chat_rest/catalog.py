@@ -56,14 +56,17 @@ async def list_providers(services: Services, exchange: Exchange) -> None:
         if name not in found:
             found[name] = await _health_of(services, name)
     default = services.models.choice.provider or (None if control is None else control.default)
-    shown = [_provider(name, health) for name, health in found.items()]
+    shown = [
+        {
+            "type": name,
+            "enabled": True,
+            "healthy": health.healthy,
+            "message": health.message,
+            "latencyMs": health.latency_ms,
+        }
+        for name, health in found.items()
+    ]
     await exchange.answer(200, dumps({"default": default or services.models.owned_by, "providers": shown}))
-
-
-def _served_here() -> Health:
-    from ...providers.port import Health  # noqa: PLC0415  (not for servers that nobody asks for their providers)
-
-    return Health(healthy=True, message="Served here.", latency_ms=0)
 
 
 async def _health_of(services: Services, name: str, *, fresh: bool = False) -> Health:
@@ -72,12 +75,9 @@ async def _health_of(services: Services, name: str, *, fresh: bool = False) -> H
         with suppress(NotFound):
             return await services.models.providers.health_of(name, fresh=fresh)
     _check_known(services, name)
-    return _served_here()
+    from ...providers.port import Health  # noqa: PLC0415  (not for servers that nobody asks for their providers)
 
-
-def _provider(name: str, health: Health) -> Mapping[str, Any]:
-    told = {"healthy": health.healthy, "message": health.message, "latencyMs": health.latency_ms}
-    return {"type": name, "enabled": True, **told}
+    return Health(healthy=True, message="Served here.", latency_ms=0)
 
 
 async def list_offered(services: Services, exchange: Exchange, name: str) -> None:

@@ -34,7 +34,7 @@ async def smart(services: Services, exchange: Exchange) -> None:
 
 
 async def quick(services: Services, exchange: Exchange) -> None:
-    """Answer one prompt."""
+    """Answer one prompt, in no conversation."""
     await handle_turn_request(services, exchange, QuickRequest, lambda asked: _quick(services, exchange, asked))
 
 

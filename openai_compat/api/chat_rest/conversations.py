@@ -18,7 +18,6 @@ from ...wire.chat_rest.types import (
     ConversationWithMessages,
     Done,
     ForkRequest,
-    Message,
     NewTitle,
     RestConversation,
     RestNewConversation,
@@ -34,7 +33,7 @@ QUESTION = "mcp_approval_request"
 
 
 async def create(services: Services, exchange: Exchange) -> None:
-    """Make a conversation."""
+    """Make an empty conversation, with its labels and its title if it has one."""
     asked, _ = await read_request(services, exchange, RestNewConversation)
     metadata = {**labels(asked), **({} if asked.title is None else {"title": asked.title})}
     made = await services.state.store.create(exchange.principal.id, new_id("conv_"), metadata, ())
@@ -118,6 +117,7 @@ async def fork(services: Services, exchange: Exchange, conversation: str) -> Non
     if asked.message_id is not None:
         items = _until(items, asked.message_id)
     title = asked.title or f"{found.metadata.get('title', UNTITLED)} (fork)"
+    # Without questions: each is bound to the conversation in which it was asked.
     copied = stored_items([_copy(item) for item in items if item.get("type") != QUESTION])
     metadata = {**found.metadata, "title": title[:512]}
     made = await services.state.store.create(exchange.principal.id, new_id("conv_"), metadata, copied)
@@ -148,16 +148,12 @@ async def export(services: Services, exchange: Exchange, conversation: str) -> N
     about, messages = shown(found), shown_messages(found)
     if kind == "markdown":
         named = ("Content-Disposition", 'attachment; filename="conversation.md"')
-        text = _markdown(about, messages).encode("utf-8", "replace")
+        parts = [f"# {about['title']}", *[f"## {message['role']}\n\n{message['content']}" for message in messages]]
+        text = ("\n\n".join(parts) + "\n").encode("utf-8", "replace")
         await exchange.answer(200, text, ("Content-Type", "text/markdown; charset=utf-8"), named)
         return
     whole: ConversationExport = {"conversation": about, "messages": messages, "exportedAt": iso(now())}
     await exchange.answer(200, dumps(whole), ("Content-Disposition", 'attachment; filename="conversation.json"'))
-
-
-def _markdown(about: RestConversation, messages: Sequence[Message]) -> str:
-    parts = [f"# {about['title']}", *[f"## {message['role']}\n\n{message['content']}" for message in messages]]
-    return "\n\n".join(parts) + "\n"
 
 
 async def _answer(exchange: Exchange, conversation: RestConversation, status: int = 200) -> None:

@@ -17,7 +17,7 @@ from ..services import Services, logger
 
 
 async def find(services: Services, key: Key, *, items: bool = False) -> Conversation:
-    """A conversation. Raises NotFound."""
+    """One of the caller's conversations, without its history unless `items`. Raises NotFound."""
     found = await services.state.store.read(key, items=items)
     if found is None:
         raise unknown_conversation()
@@ -50,12 +50,12 @@ def shown(found: Conversation) -> RestConversation:
 
 
 def shown_messages(found: Conversation) -> list[Message]:
-    """A conversation's messages."""
+    """The API's representation of a conversation's stored items."""
     return messages_of(found.id, read_items(found.items), iso(found.created))
 
 
 def read_items(items: Sequence[Item]) -> list[dict[str, Any]]:
-    """Stored items as JSON."""
+    """The items of the Responses API, as which the store keeps all that was said."""
     return [from_stored_json(item.body) for item in items]
 
 

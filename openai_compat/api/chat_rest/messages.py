@@ -118,5 +118,5 @@ def agentic_failure(error: OpenAICompatError) -> bytes:
 
 
 def milliseconds() -> int:
-    """Unix time in milliseconds."""
+    """Unix time in milliseconds, as agentic events have it."""
     return int(time.time() * 1000)

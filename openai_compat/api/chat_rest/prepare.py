@@ -75,10 +75,13 @@ async def prepare_turn(
     request = agent_request(asked, said, who.model, caller)
     new, answers = said, None
     if draft is not None:
-        request = replace(request, metadata={**_labels_of(draft), **request.metadata})
+        kept = draft.conversation.metadata
+        labels = {name: kept[name] for name in LABELS if name in kept}
+        request = replace(request, metadata={**labels, **request.metadata})
         draft.long = len(draft.conversation.items) > MANY
         await off_loop(draft.take_up, request, long=draft.long)
         request, new = draft.request, draft.new
+        # Another message instead of a decision is a no to what this agent has asked here.
         answers = await superseded(services.state.store, Binding(caller.principal.id, who.agent, draft.key.id))
     else:
         check_conversation(request.messages)
@@ -112,11 +115,6 @@ def _check_enforced(asked: Asked, can: Capabilities) -> None:
     if param is not None and not can.security_modes:
         text = f"This agent cannot enforce '{param}': nothing bounds the tools that it runs itself."
         raise InvalidRequest(text, param=param, code="unsupported_parameter")
-
-
-def _labels_of(draft: Draft) -> dict[str, str]:
-    metadata = draft.conversation.metadata
-    return {name: metadata[name] for name in LABELS if name in metadata}
 
 
 def _system_prompt(services: Services, asked: Asked) -> list[str]:

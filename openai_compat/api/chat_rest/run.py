@@ -51,7 +51,7 @@ class PreparedTurn:
 
     @property
     def conversation(self) -> str | None:
-        """Its conversation's id."""
+        """The id of the conversation that keeps it; None if none does."""
         return None if self.draft is None else self.draft.key.id
 
 
@@ -95,7 +95,7 @@ class RestTurn(TurnPlan[bytes]):
         return self.idle() + frames if frames else b""
 
     def idle(self) -> bytes:
-        """The first frames."""
+        """The first frames, once: they wait for what the agent says first."""
         held, self._held = self._held, b""
         return held
 
@@ -130,11 +130,16 @@ class RestTurn(TurnPlan[bytes]):
     def _kept(self) -> _KeptTurn:
         work = self._prepared
         record, identifier, time = work.record, work.conversation or "", iso(now())
+        usage = usage_of(record.final.usage)
         about = {
             "createdAt": time,
             "model": work.request.model,
             "provider": work.provider,
-            "tokenUsage": _token_usage(record),
+            "tokenUsage": {
+                "prompt": usage["promptTokens"],
+                "completion": usage["completionTokens"],
+                "total": usage["totalTokens"],
+            },
         }
         reply = record.reply_items(work.agent, about)
         asked = self._questions()
@@ -163,8 +168,3 @@ class _KeptTurn:
     turned: Turned
     items: Sequence[dict[str, Any]]
     asked: tuple[Approval, ...]
-
-
-def _token_usage(record: TurnRecord) -> Mapping[str, int]:
-    usage = usage_of(record.final.usage)
-    return {"prompt": usage["promptTokens"], "completion": usage["completionTokens"], "total": usage["totalTokens"]}

@@ -118,7 +118,8 @@ class ChatConnection:
     async def _write(self) -> None:
         while True:
             if not await self._send():
-                if self._close is None and self._connection.draining.is_set() and not self._busy:
+                draining = self._close is None and self._connection.draining.is_set()
+                if draining and not any([thread.turns for thread, _ in self._followed.values()]):
                     self._close = (RESTART, "shutting_down")
                 if self._close is not None:
                     await self._connection.close(*self._close)
@@ -152,10 +153,6 @@ class ChatConnection:
             self._threads.sweep()
             self.post({"type": "ping", "ts": time.time()}, binary=self._binary)
 
-    @property
-    def _busy(self) -> bool:
-        return any([thread.turns for thread, _ in self._followed.values()])
-
     async def end_when_drained(self) -> None:
         """Once the server shuts down, close as soon as nothing runs: the client may connect to another process."""
         await self._connection.draining.wait()
@@ -178,10 +175,11 @@ class ChatConnection:
                 while len(self._posted) > MOST_POSTED:
                     self._room = self._room or new_waiter()
                     await self._room.sleep()
-                await anyio.lowlevel.checkpoint()
+                await anyio.lowlevel.checkpoint()  # frames that are there already must not keep others waiting
 
     async def _take(self, frame: Frame) -> None:
         if len(frame) > self._services.settings.limits.body:
+            # The transport's own limit may be a higher one.
             self._shut(TOO_BIG, "message too big")
             return
         binary = isinstance(frame, bytes)

@@ -51,7 +51,7 @@ class ThreadLog:
 
     @property
     def followed(self) -> bool:
-        """True if anybody follows."""
+        """True if a connection still reads what comes."""
         return bool(self._followers)
 
     def append(self, *frames: Fields) -> int:
@@ -73,7 +73,7 @@ class ThreadLog:
         return sizes - FRAME_SIZE * len(frames)
 
     def wake(self) -> None:
-        """Something has happened."""
+        """Let all who follow look again: there are frames, or a turn has ended."""
         for follower in self._followers:
             follower.wake()
 

@@ -47,7 +47,7 @@ class RunningTurn(Protocol):
         ...
 
     def joined(self) -> None:
-        """Somebody follows it again."""
+        """Somebody follows it again, so that it need not end for want of a client."""
         ...
 
     def waits_for(self, call_id: str) -> bool:
@@ -55,7 +55,7 @@ class RunningTurn(Protocol):
         ...
 
     def answer(self, frame: ToolResultFrame) -> None:
-        """That result."""
+        """Take the client's result of a call that it waits for."""
         ...
 
     def describe(self) -> Fields:
@@ -81,11 +81,11 @@ class Thread:
 
     @property
     def current(self) -> RunningTurn | None:
-        """The turn that runs."""
+        """The turn that has the thread to itself; None while none has begun."""
         return next((turn for turn in self.turns if turn.begun), None)
 
     def leave(self, follower: Follower) -> None:
-        """Somebody follows no more."""
+        """Somebody follows no more; after the last one, turns learn of it, and an unused thread is forgotten."""
         self.log.leave(follower)
         if not self.log.followed:
             for turn in self.turns:
@@ -138,7 +138,7 @@ class ChatThreads:
         return thread
 
     def ended(self, thread: Thread, turn: RunningTurn) -> None:
-        """A turn is over."""
+        """A turn is over; after the last one, the frames of the thread are kept for a while."""
         thread.turns.remove(turn)
         if not thread.turns:
             self._ended.rest(thread.key.principal, thread.key.id, thread, thread.log.size, self._clock())

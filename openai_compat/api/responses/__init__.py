@@ -1,1 +1,1 @@
-"""OpenAI's Responses API."""
+"""OpenAI's Responses API, over HTTP and over WebSockets."""

@@ -8,7 +8,7 @@ from pydantic_core import to_json
 
 from ...agents.compaction import summary_request
 from ...agents.error_mapping import to_public_error
-from ...backend import CHARACTERS_PER_TOKEN, AgentRequest, SupportsTokenCount
+from ...backend import CHARACTERS_PER_TOKEN, SupportsTokenCount
 from ...errors import AgentError
 from ...policies.content import check_content_type
 from ...reducer import Reducer
@@ -48,6 +48,7 @@ async def compact(services: Services, exchange: Exchange) -> None:
         "id": ids("cmp_"),
         "object": "response.compaction",
         "created_at": now(),
+        # Only this: the SDK's type takes no messages of the user there.
         "output": [compaction_item(said.text, ids)],
         "usage": usage_of(said.usage),
     }
@@ -70,6 +71,7 @@ class SummaryTurn(TurnPlan[bytes]):
             id=work.id,
             agent=work.agent,
             backend=work.backend,
+            # The agent itself sums up, since nobody else knows what matters to it.
             requests=[summary_request(work.request)],
         )
         self.said = Reducer()
@@ -81,7 +83,7 @@ class SummaryTurn(TurnPlan[bytes]):
         return b""
 
     def idle(self) -> bytes:
-        """Nothing is held back."""
+        """Nothing: the answer is written when the summary is whole."""
         return b""
 
     async def ending(self) -> tuple[TurnOutcome | None, bytes]:
@@ -105,14 +107,11 @@ async def input_tokens(services: Services, exchange: Exchange) -> None:
 async def _count(work: PreparedResponse) -> int:
     """By the backend's own `count_tokens(request)`, if it has one."""
     if not isinstance(work.backend, SupportsTokenCount):
-        return _estimate(work.request)
+        # The server has no tokenizer, and does not know the model.
+        texts = [work.request.raw_messages, [tool.name for tool in work.request.tools]]
+        return -(-len(to_json(texts, inf_nan_mode="null", fallback=str)) // CHARACTERS_PER_TOKEN)
     try:
         counted = work.backend.count_tokens(work.request)
         return int(await counted if inspect.isawaitable(counted) else counted)
     except Exception as error:
         raise to_public_error(error) from error
-
-
-def _estimate(request: AgentRequest) -> int:
-    texts = [request.raw_messages, [tool.name for tool in request.tools]]
-    return -(-len(to_json(texts, inf_nan_mode="null", fallback=str)) // CHARACTERS_PER_TOKEN)

@@ -97,6 +97,7 @@ async def _background(services: Services, exchange: Exchange, parsed: ParsedResp
     seat = await seated(services, work, known=True)
     answer = dumps(work.stream.response())
     delivery = NoAnswer(exchange, work.log)
+    # In a task of its own: a response whose client leaves at the first event is made all the same.
     spawn(lambda: _alone(services, work, delivery, seat), f"response {work.id}", lambda: None)
     if not parsed.stream:
         await exchange.answer(200, answer)
@@ -116,16 +117,13 @@ async def retrieve(services: Services, exchange: Exchange, identifier: str) -> N
     """One response, streamed with `stream=true`."""
     key, query = Key(exchange.principal.id, identifier), parse_qs(exchange.request.query)
     if query.get("stream", ["false"])[-1] == "true":
-        await _stream(services, exchange, key, _starting_after(query))
+        after = _starting_after(query)
+        await find(services, key)
+        await write_followed(exchange, stream_events(services, key, after), KEEP_ALIVE)
+        await exchange.end(DONE)  # Open Responses demands it, and OpenAI's SDKs skip it
     else:
         found = await find(services, key)
         await exchange.answer(200, dumps(snapshot(services, found, key)))
-
-
-async def _stream(services: Services, exchange: Exchange, key: Key, after: int) -> None:
-    await find(services, key)
-    await write_followed(exchange, stream_events(services, key, after), KEEP_ALIVE)
-    await exchange.end(DONE)
 
 
 async def list_input_items(services: Services, exchange: Exchange, identifier: str) -> None:

@@ -116,9 +116,12 @@ async def prepare_response(
     wanted = parsed.request.response_format
     output_format = None if wanted is None else OutputFormat(wanted, "text.format.schema")
     if parsed.store:
+        # Before the agent starts: SDKs repeat a 503, which is right as long as nothing has run.
         await services.state.check_available()
     said = parsed.input
-    conversation = _conversation(services, parsed, http)
+    conversation = parsed.conversation
+    if conversation is None and services.settings.conversations is not None and parsed.previous is None:
+        conversation = services.settings.conversations.identify(http, parsed.body)
     bound = Binding(asker.principal.id, agent, conversation)
     answers = await load_pending(services.state.store, bound, parsed.decisions) if parsed.decisions else None
     draft = await _draft(services, asker, parsed, conversation)
@@ -204,13 +207,6 @@ def response_form(
     )
 
 
-def _conversation(services: Services, parsed: ParsedResponse, http: HttpRequest) -> str | None:
-    """The conversation that the request names in its body, or, where the server keeps those, in a header."""
-    if parsed.conversation is not None or services.settings.conversations is None or parsed.previous is not None:
-        return parsed.conversation
-    return services.settings.conversations.identify(http, parsed.body)
-
-
 async def _draft(services: Services, asker: Requester, parsed: ParsedResponse, identifier: str | None) -> Draft | None:
     """The conversation, for this turn. One that the body names has to be known."""
     if identifier is None:
@@ -226,11 +222,16 @@ async def _in_context(
     services: Services, asker: Requester, parsed: ParsedResponse, draft: Draft | None, nearby: Mapping[str, Items]
 ) -> tuple[ParsedResponse, Items]:
     """The request behind what was said before, with the items that it only named; and what was said before."""
-    context = await _before(services, asker, parsed, nearby) if draft is None else await _said(draft)
+    if draft is None:
+        context = await _before(services, asker, parsed, nearby)
+    else:
+        context = await off_loop(lambda: draft.items, long=len(draft.conversation.items) > MANY)
     if draft is not None and parsed.conversation is None and context:
         parsed = replace(parsed, input=_new_items(parsed.input))  # of a client that sends all of it every time
     lookup = await _referenced(services, asker, parsed.references)
     long = parsed.long or len(context) > MANY
+    # An open call is healed in a conversation only: that has one end, which the call would close for ever. In a chain
+    # it is refused, as at OpenAI: the client can name an earlier response.
     parsed = await off_loop(partial(with_context, parsed, context, lookup, heal=draft is not None), long=long)
     if draft is not None:
         parsed = replace(parsed, request=replace(parsed.request, conversation_id=draft.key.id))
@@ -262,14 +263,10 @@ async def _before(services: Services, asker: Requester, parsed: ParsedResponse, 
     return await off_loop(lambda: [from_stored_json(item.body) for item in chain], long=len(chain) > MANY)
 
 
-async def _said(draft: Draft) -> Items:
-    """The stored items of a conversation."""
-    return await off_loop(lambda: draft.items, long=len(draft.conversation.items) > MANY)
-
-
 async def _referenced(services: Services, asker: Requester, wanted: Sequence[str]) -> Mapping[str, dict[str, Any]]:
     """The stored items of these ids; not all of them need be known."""
     found: dict[str, dict[str, Any]] = {}
+    # An item's id has its response's in it, so there is no index over all items to be kept up.
     for origin in {response_of(identifier) for identifier in wanted}:
         response = await services.state.store.response(Key(asker.principal.id, origin))
         for item in (*response.input, *response.output) if response is not None else ():

@@ -26,7 +26,7 @@ from ...reducer import Item, Reducer
 from ...state.approvals import approval_records, record_decisions
 from ...state.degraded import give_back
 from ...state.draft import stored_items
-from ...stores.port import Approval, ConversationTurn, TurnOutcome
+from ...stores.port import ConversationTurn, TurnOutcome
 from ...turns.run import Delivery, TurnPlan, commit
 from ...turns.run_group import Taken
 from ...turns.slots import Seat
@@ -45,7 +45,7 @@ class ResponseDelivery(Delivery[bytes], Protocol):
 
 
 class ResponseTurn(TurnPlan[bytes]):
-    """Writes a response's events."""
+    """Writes a response's events, and keeps it, with its conversation and its questions, as its request says."""
 
     def __init__(self, services: Services, work: PreparedResponse, delivery: ResponseDelivery) -> None:
         super().__init__(
@@ -59,7 +59,7 @@ class ResponseTurn(TurnPlan[bytes]):
             background=work.parsed.background,
         )
         self.work = work
-        self.single = False
+        self.single = False  # a repair or a shortened request may follow, in the same slot
         self.bounded = work.log is not None or not work.parsed.stream
         self._services = services
         self._delivery = delivery
@@ -69,6 +69,7 @@ class ResponseTurn(TurnPlan[bytes]):
         self._last = b""
         self._repairs = work.output_format if work.backend.capabilities.repairs_output else None
         self._unchecked: list[Item] = []
+        # The SDK's accumulator raises unless `response.created` comes first.
         self._held = b"" if work.stream.sequence >= 0 else work.stream.begin()
 
     async def before_start(self) -> None:
@@ -93,7 +94,7 @@ class ResponseTurn(TurnPlan[bytes]):
         return self.work.stream.feed(items)
 
     def idle(self) -> bytes:
-        """The first events."""
+        """The first events, and what a repair has kept back; each once."""
         held, self._held = self._held, b""
         return held
 
@@ -197,11 +198,10 @@ class ResponseTurn(TurnPlan[bytes]):
             conversation=turn,
             response=await off_loop(work.stored, long=many) if keep else None,
             events=None if work.log is None else await work.log.rest(last),
-            approvals=self._questions() if conversation else (),
+            approvals=approval_records(stream.approvals, self._state, work.id, work.bound, now())
+            if conversation
+            else (),
         )
-
-    def _questions(self) -> tuple[Approval, ...]:
-        return approval_records(self.work.stream.approvals, self._state, self.work.id, self.work.bound, now())
 
     async def committed(self) -> None:
         """The outcome is in the store."""

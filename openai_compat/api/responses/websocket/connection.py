@@ -137,7 +137,7 @@ class ResponsesSocket:
             self._lanes.add(successor(turn.request, response["id"]), first=True)
 
     async def send(self, frames: Iterable[str]) -> None:
-        """Send frames."""
+        """Send frames, in this order and with nothing in between."""
         await self.connection.send(*frames)
 
     async def fail(self, error: OpenAICompatError, lane: str | None, request_id: str) -> None:

@@ -37,6 +37,7 @@ class Lanes:
         self._waiting: deque[Create] = deque()
         self._size = 0
         self._names: set[str] = set()
+        # All requests without a `stream_id` are one lane: Open Responses forbids that they are mixed.
         self._running: set[str | None] = set()
 
     @property

@@ -64,6 +64,6 @@ class ConnectionResponses(Mapping[str, Sequence[dict[str, Any]]]):
             self._kept.pop(self._principal, identifier)
 
     def forget(self) -> None:
-        """The connection is gone."""
+        """The connection is gone: nobody can continue its responses any more."""
         for identifier in self:
             self._kept.pop(self._principal, identifier)
