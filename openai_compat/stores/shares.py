@@ -181,16 +181,14 @@ class Table(Generic[Id, Value]):
         """Remove values at rest that were not used after `since`, of one principal or of all. Returns their number."""
         popped = 0
         for owner in list(self._resting) if principal is None else [principal]:
-            while (row := self._oldest(owner)) is not None and row.touched <= since:
+            rows = self._resting.get(owner, {})
+            while rows and (row := next(iter(rows.values()))).touched <= since:
                 self.pop(owner, row.id)
                 popped += 1
         return popped
 
     def _row(self, principal: str, identifier: Id) -> _Row[Id, Value] | None:
         return self._resting.get(principal, {}).get(identifier)
-
-    def _oldest(self, principal: str) -> _Row[Id, Value] | None:
-        return next(iter(self._resting.get(principal, {}).values()), None)
 
     def _take(self, principal: str, identifier: Id) -> Value | None:
         row = self._row(principal, identifier)

@@ -112,7 +112,9 @@ class SqliteEngine:
         try:
             await job.wait()
         finally:
-            self._withdraw(job)
+            with self._changed:
+                if not job.begun:
+                    self._queue.remove(job)
         return job.outcome()
 
     def _submit(self, job: _Job[Any]) -> None:
@@ -124,12 +126,6 @@ class SqliteEngine:
                 self._thread = threading.Thread(target=self._work, name="openai-compat sqlite", daemon=True)
                 self._thread.start()
             self._changed.notify()
-
-    def _withdraw(self, job: _Job[Any]) -> None:
-        """Remove a job that has not begun from the queue."""
-        with self._changed:
-            if not job.begun:
-                self._queue.remove(job)
 
     async def aclose(self) -> None:
         """Run what is queued, close the file and end the thread. Further use opens the file again."""
