@@ -65,7 +65,8 @@ class Chat:
             calls: dict[int, tuple[str, str]] = {}
             shown = ""
             for chunk in chunks:
-                text, status = _text(chunk), _status(chunk)
+                text = "".join([choice.delta.content or choice.delta.refusal or "" for choice in chunk.choices])
+                status = _status(chunk)
                 _add_calls(calls, chunk)
                 if text:
                     said.append(text)
@@ -121,10 +122,6 @@ def _typed() -> str | None:
     except EOFError:
         click.echo()
         return None
-
-
-def _text(chunk: ChatCompletionChunk) -> str:
-    return "".join([choice.delta.content or choice.delta.refusal or "" for choice in chunk.choices])
 
 
 def _status(chunk: ChatCompletionChunk) -> str:

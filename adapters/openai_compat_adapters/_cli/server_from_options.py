@@ -73,6 +73,7 @@ def make_server(agents: Server | Agents, options: ServeOptions, ctx: click.Conte
 
 
 def _server(agents: Agents, options: ServeOptions) -> Server:
+    window = options.replay_failures
     return Server(
         _chosen(agents, options.agent),
         providers=agents.providers,
@@ -100,7 +101,7 @@ def _server(agents: Agents, options: ServeOptions) -> Server:
         chat_rest=ChatRest() if options.chat_rest else None,
         chat_websocket=ChatWebSocket() if options.chat_websocket else None,
         disconnect=Disconnect(options.on_disconnect),
-        replay_failures=_replay_failures(options.replay_failures),
+        replay_failures=ReplayFailures(window, longest=max(window, ReplayFailures().longest)) if window else None,
         messages=MessagePolicy(
             history="full" if options.history == "full" else "last_user", system=options.system, user=options.user
         ),
@@ -112,10 +113,6 @@ def _server(agents: Agents, options: ServeOptions) -> Server:
         visibility=options.visibility,
         bare_paths=options.bare_paths,
     )
-
-
-def _replay_failures(seconds: float) -> ReplayFailures | None:
-    return ReplayFailures(seconds, longest=max(seconds, ReplayFailures().longest)) if seconds else None
 
 
 def _is_database(url: str | None) -> bool:
