@@ -78,6 +78,7 @@ def endpoint(server: Server) -> ASGIApp:
 async def _exchange(server: Server, scope: Scope, receive: Receive, send: AsgiSend) -> None:
     """Answer one request. Once its body is read, a task waits for the client's disconnect."""
     watching: list[Task] = []
+    # Cancelling `handle` is how the server is told that the client has left.
     with anyio.CancelScope() as answering:
 
         async def left() -> None:
@@ -93,6 +94,7 @@ async def _exchange(server: Server, scope: Scope, receive: Receive, send: AsgiSe
                     raise ClientDisconnected
                 yield message.get("body", b"")
                 more = message.get("more_body", False)
+            # From here on the watcher is the one who receives: two at once would take each other's messages.
             watching.append(spawn(left, "client", lambda: None))
 
         try:

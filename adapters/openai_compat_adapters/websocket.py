@@ -106,6 +106,7 @@ class _Channel:
         self.refused: tuple[int, RawHeaders, bytes] | None = None
         self.headers: RawHeaders = ()
         self.subprotocol: str | None = None
+        # RFC 6455, 7.4.1: the code of a connection that ended without a close frame.
         self.closed = (1006, "")
         self._task: Task | None = None
 

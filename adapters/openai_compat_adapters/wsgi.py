@@ -82,6 +82,7 @@ def _request(environ: WSGIEnvironment) -> HttpRequest:
         environ.get("QUERY_STRING", ""),
         _headers(environ),
         _body(environ),
+        # The event loop may be gone once the answer is read, and nothing could go on in it.
         lasting=False,
         root=root.rstrip("/"),
     )

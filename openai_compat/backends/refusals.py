@@ -42,5 +42,6 @@ def refusal_of(error: Exception, sampling: Sampling) -> InvalidRequest | None:
         # OpenAI and its like quote the name; Anthropic writes it bare, or with backticks
         quoted = (f"`{name}`", f"'{name}'", f'"{name}"', f"{name}:", f"{name} ")
         if name == named or any([form in text for form in quoted]):
+            # Without the API's own words, which may tell of keys and addresses behind this server.
             return unsupported(name)
     return None

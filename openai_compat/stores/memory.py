@@ -28,6 +28,7 @@ class MemoryStore(MemoryConversations, MemoryResponses, MemoryCompletions, Memor
     Locks do not expire: they die with this process. `clock` gives seconds.
     """
 
+    # Several workers would each have a truth of their own, so they are refused.
     shared = False
 
     async def commit(self, outcome: TurnOutcome) -> bool:

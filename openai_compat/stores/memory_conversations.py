@@ -110,6 +110,7 @@ class MemoryConversations(MemoryPart):
         known = self._known(key) is not None
         kept = self._conversations.pop(key.principal, key.id)
         if kept is not None:
+            # A turn that still runs must not bring it back with its commit.
             self._end_turn(kept.token, committed=False)
         return known
 
@@ -180,6 +181,7 @@ class MemoryConversations(MemoryPart):
         if kept is None or kept.token != outcome.token:
             return False
         if kept.bytes + size_of_items(*outcome.conversation.items) > self._shares.each:
+            # Refused, not dropped: its turns were promised to be kept. SDKs would repeat a bare 409.
             raise Conflict(FULL, code="conversation_full", should_retry=False)
         return kept
 

@@ -54,6 +54,7 @@ class MemoryLimits(MemoryPart):
         if replay is None:
             self._claims.pop(key.principal, key.id)
         else:
+            # Failures are kept as well: a failed run may have done half of its work.
             claimed.replay = replay
             size = len(replay.body) + size_of_text(*[text for header in replay.headers for text in header])
             self._claims.rest(key.principal, key.id, claimed, size, self._clock())

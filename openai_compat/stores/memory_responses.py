@@ -29,6 +29,7 @@ class KeptResponse:
         """Append to the log; its oldest events are dropped if it is too long."""
         self.events.append(events)
         self.size += _size(events)
+        # A log grows while its turn runs, and what turns hold is not counted in the shares.
         while self.size > LOG_BYTES and len(self.events) > 1:
             self.size -= _size(self.events.popleft())
 
@@ -115,6 +116,7 @@ class MemoryResponses(MemoryPart):
         """Delete a response."""
         kept = self._responses.pop(key.principal, key.id)
         if kept is not None:
+            # A turn that still runs must not bring it back with its commit.
             self._end_turn(kept.token, committed=False)
         return kept is not None
 

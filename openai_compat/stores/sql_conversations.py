@@ -49,6 +49,7 @@ class SqlConversations(SqlPart):
         # Nearly always the lock is free, which takes one statement without a transaction.
         return await self._take_free(key, token, lease) or await self._take_over(key, token, lease)
 
+    # After a power failure nobody holds a lock anyway, so it need not wait for the disk.
     @autocommit_nosync
     def _take_free(self, key: Key, token: str, lease: float) -> Transaction[Conversation | None]:
         rows = yield LOCK, (*owned(key), token, lease)
@@ -61,6 +62,7 @@ class SqlConversations(SqlPart):
         if not expired:
             return None
         rows = yield TAKE_OVER, (*owned(key), token, lease)
+        # Its process may only have been frozen, and would commit when it wakes.
         yield LOSE, (expired[0][0], text(key.principal))
         return (yield from _with_items(key, rows[0]))
 
@@ -121,6 +123,7 @@ class SqlConversations(SqlPart):
         kept, token = rows[0]
         yield "delete from oc_item where principal = $1 and conversation = $2", owned(key)
         yield "delete from oc_turn where principal = $1 and conversation = $2", owned(key)
+        # A turn that still runs must not bring it back with its commit.
         if token is not None:
             yield LOSE, (token, text(key.principal))
         return bool(kept)

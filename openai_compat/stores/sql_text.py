@@ -45,6 +45,7 @@ def owned(key: Key) -> tuple[str, str]:
 
 def mapping(values: Mapping[str, str]) -> str:
     """Metadata as a column."""
+    # ASCII, so that NUL and lone surrogates survive in either engine.
     return json.dumps(dict(values))
 
 

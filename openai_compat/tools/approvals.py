@@ -37,6 +37,7 @@ class Question:
     @property
     def digest(self) -> str:
         """A hash of tool and arguments, to which an approval is bound."""
+        # A decision is for what was shown: a call with other arguments needs one of its own.
         return call_digest(self.tool, self.arguments)
 
 

@@ -147,6 +147,7 @@ class LoopTurn:
                 if step.ended:
                     break
         finally:
+            # In the task that has opened it: task groups and context variables inside break in another.
             await close(items)
         for event in step.complete():
             yield event

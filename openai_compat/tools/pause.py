@@ -95,6 +95,7 @@ class Pauses:
 
     def __init__(self) -> None:
         shares = Shares(REMEMBERED_BYTES, REMEMBERED_BYTES_EACH)
+        # By caller: to know the id of a call is no proof of having made it.
         self._pauses: Table[tuple[str, str], Pause] = Table(shares, REMEMBERED)
 
     def remember(self, principal: Principal, before: Iterable[RawMessage], pause: Pause) -> None:

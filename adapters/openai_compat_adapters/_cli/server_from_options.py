@@ -162,6 +162,7 @@ def given(name: str, ctx: click.Context) -> bool:
 def _keys(key: str | None, variable: str | None, file: str | None) -> str | KeySource | None:
     if sum(source is not None for source in (key, variable, file)) > 1:
         raise click.UsageError("Give the API key in one way: --api-key, --api-key-env or --api-key-file.")
+    # Mostly a variable that is not set, in a script that was meant to protect something.
     if key == "":
         text = "--api-key is empty: leave it out to serve without a key, which is for this machine only."
         raise click.UsageError(text)

@@ -76,6 +76,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             super().handle_connect(event)
 
     def _refuse(self, status: int, text: str) -> None:
+        # RFC 6455, 4.4: a refusal says which version is understood here.
         error = InvalidRequest(text, code="invalid_handshake", headers={"Sec-WebSocket-Version": "13"})
         error.status = status
         self.handshake_complete = self.close_sent = True  # so that uvicorn sends no answer of its own
