@@ -88,7 +88,7 @@ def _is_suite(thing: object, base: type[Any]) -> bool:
 
 
 def _load(target: str, folder: str) -> Any:
-    """Import `module:name`. Raises pytest.UsageError."""
+    """Import `module:name`, looked for in `folder` too. Raises pytest.UsageError."""
     name, _, attribute = target.partition(":")
     if not name or not attribute:
         raise pytest.UsageError(f"--openai-compat takes MODULE:NAME or a URL, not {target!r}")

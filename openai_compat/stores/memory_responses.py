@@ -35,7 +35,7 @@ class KeptResponse:
 
 
 class MemoryResponses(MemoryPart):
-    """ResponseStore in a table."""
+    """ResponseStore in a table, each response with its event log."""
 
     def _make_tables(self) -> None:
         super()._make_tables()
@@ -113,7 +113,7 @@ class MemoryResponses(MemoryPart):
         return [] if kept is None else [batch for batch in kept.events if batch.last > after]
 
     async def delete_response(self, key: Key) -> bool:
-        """Delete a response."""
+        """Delete a response and its events. A turn that holds it has lost."""
         kept = self._responses.pop(key.principal, key.id)
         if kept is not None:
             # A turn that still runs must not bring it back with its commit.

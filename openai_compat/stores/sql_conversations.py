@@ -42,7 +42,7 @@ NAMED = "where principal = $1 and conversation = $2 and id = $3"
 
 
 class SqlConversations(SqlPart):
-    """ConversationStore on an engine."""
+    """ConversationStore on an engine, with a row for each conversation, item and turn."""
 
     async def begin(self, key: Key, token: str, lease: float = LEASE) -> Conversation | None:
         """Lock and read; None while another turn holds the lock."""
@@ -106,7 +106,7 @@ class SqlConversations(SqlPart):
 
     @autocommit
     def update(self, key: Key, metadata: Mapping[str, str]) -> Transaction[Conversation | None]:
-        """Replace the metadata."""
+        """Replace the metadata; None if the conversation is unknown."""
         rows = yield (
             f"""update oc_conversation set metadata = $3, touched = {{now}} {KNOWN}
             returning version, created, touched, metadata""",
@@ -188,7 +188,7 @@ class SqlConversations(SqlPart):
 
     @autocommit
     def item(self, key: Key, item: str) -> Transaction[Item | None]:
-        """One item."""
+        """One item; None if it is unknown, or was deleted."""
         rows = yield f"select body from oc_item {NAMED} and {THERE}", (*owned(key), text(item))
         return Item(item, rows[0][0]) if rows else None
 

@@ -55,7 +55,7 @@ CHAIN = """
 
 
 class SqlResponses(SqlPart):
-    """ResponseStore on an engine."""
+    """ResponseStore on an engine, with a row for each response and each batch of events."""
 
     @autocommit
     def begin_response(

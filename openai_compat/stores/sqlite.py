@@ -72,12 +72,10 @@ class _Job(Generic[Result]):
         return time.monotonic() > self._until
 
     def finish(self, result: Any) -> None:
-        """Set the result."""
         self._result = result
         self._wake()
 
     def fail(self, error: BaseException) -> None:
-        """Set the error."""
         self._failure.keep(error)
         self._wake()
 
@@ -133,7 +131,7 @@ class SqliteEngine:
             await anyio.to_thread.run_sync(self.stop)
 
     def stop(self) -> None:
-        """`aclose` for blocking callers."""
+        """What `aclose` does, for callers that may block."""
         with self._changed:
             thread = self._thread
             self._closing = True

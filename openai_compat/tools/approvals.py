@@ -42,7 +42,7 @@ class Question:
 
 
 class Approver(Protocol):
-    """Asks somebody for approval."""
+    """Asks somebody whether a call may run."""
 
     async def decide(self, question: Question, context: RunContext) -> Decision | None:
         """The decision; None if it will come with a later request: the turn then pauses, and gives its slot back."""

@@ -207,7 +207,7 @@ class LoopTurn:
     # calls
 
     def _calls_of(self, step: Step) -> list[OpenCall]:
-        """The step's calls."""
+        """Add the step's answer to the conversation, and return the calls in it."""
         calls = [
             OpenCall(c.call_id, c.name, c.arguments, "result" if c.executor == "client" else None) for c in step.calls
         ]

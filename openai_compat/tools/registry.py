@@ -240,7 +240,7 @@ class Toolbox:
         return Listing(tools, unreachable)
 
     async def aclose(self) -> None:
-        """Close the sources."""
+        """Have the sources let go of what they hold on this event loop."""
         for source in self._sources:
             await source.aclose()
 
