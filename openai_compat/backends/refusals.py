@@ -29,6 +29,7 @@ def sent_numbers(sampling: Sampling) -> list[str]:
 def unsupported(name: str) -> InvalidRequest:
     """The error for a parameter that the model behind the agent does not take."""
     text = f"The model behind this agent does not take '{name}', or not with this value."
+    # Always 400, which no client repeats: Codex and opencode send a 422 again.
     return InvalidRequest(text, param=name, code="unsupported_parameter", should_retry=False)
 
 

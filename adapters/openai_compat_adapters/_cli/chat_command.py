@@ -126,6 +126,7 @@ def _typed() -> str | None:
 
 def _status(chunk: ChatCompletionChunk) -> str:
     """The agent's status, which this library's servers send with the answer."""
+    # A key beside an empty delta is the one place for activity that no client trips over.
     event: Any = (chunk.model_extra or {}).get("event")
     if event:
         return str(event["data"]["description"])

@@ -78,6 +78,7 @@ def _server(agents: Agents, options: ServeOptions) -> Server:
         _chosen(agents, options.agent),
         providers=agents.providers,
         keys=_keys(options.api_key, options.api_key_env, options.api_key_file),
+        # Of a page whose name was made to point here (DNS rebinding), `Host` is the one thing that differs.
         hosts=[*LOOPBACK, *options.host_name],
         public=["models"] if options.public_models else [],
         cors=Cors(options.cors_origin) if options.cors_origin else None,
