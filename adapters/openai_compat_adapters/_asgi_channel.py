@@ -20,7 +20,7 @@ class AsgiChannel:
         self._asgi_send = send
 
     async def accept(self, headers: RawHeaders, subprotocol: str | None = None) -> None:
-        """Accept the WebSocket."""
+        """Accept the handshake. Raises ClientDisconnected if the client has left."""
         await self._send({"type": "websocket.accept", "headers": list(headers), "subprotocol": subprotocol})
 
     async def refuse(self, status: int, headers: RawHeaders, body: bytes) -> None:
@@ -32,7 +32,7 @@ class AsgiChannel:
         await self._send({"type": "websocket.http.response.body", "body": body, "more_body": False})
 
     async def receive(self) -> Frame:
-        """The next frame."""
+        """The next frame. Raises ClientDisconnected if none will come."""
         message = await self._receive()
         if message["type"] != "websocket.receive":
             raise ClientDisconnected
@@ -41,11 +41,11 @@ class AsgiChannel:
         return text if text is not None else bytes(data)
 
     async def send(self, frame: Frame) -> None:
-        """Send a frame."""
+        """Send text or bytes. Raises ClientDisconnected if the client has left."""
         await self._send({"type": "websocket.send", "text" if isinstance(frame, str) else "bytes": frame})
 
     async def close(self, code: int, reason: str = "") -> None:
-        """Close it."""
+        """Close the WebSocket. Raises ClientDisconnected if the client has left."""
         await self._send({"type": "websocket.close", "code": code, "reason": reason})
 
     async def _send(self, message: Message) -> None:

@@ -60,17 +60,13 @@ class BlockingCall:
 
     def __init__(self, portals: BlockingPortalProvider, server: Server, request: HttpRequest) -> None:
         self._portal = portals.__enter__()
-        self._call = self._portal.call(_make, server, request)
+        self._call = self._portal.call(InProcessCall, server, request)
         # Also closed when it is collected and at exit: a lease that is kept would hang the interpreter at its end.
         self.close: Callable[[], object] = weakref.finalize(self, _leave, portals, self._portal, self._call)
 
     def receive(self, seconds: float | None = None) -> ResponseStart | ResponseBody | None:
         """The next message; None when no more will come. Raises TimeoutError after so many `seconds`."""
         return self._portal.call(self._call.receive, seconds)
-
-
-async def _make(server: Server, request: HttpRequest) -> InProcessCall:
-    return InProcessCall(server, request)
 
 
 def _leave(portals: BlockingPortalProvider, portal: BlockingPortal, call: InProcessCall) -> None:

@@ -19,6 +19,7 @@ with needs(__name__):
 
 __all__ = ("async_openai", "sync_openai")
 
+# Without a key here the SDK takes the one in OPENAI_API_KEY, or refuses to be made.
 DEFAULTS: dict[str, Any] = {"base_url": "http://localhost/v1", "api_key": "in-process"}
 
 

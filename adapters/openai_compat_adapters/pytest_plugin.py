@@ -72,9 +72,9 @@ def _suite(target: str, folder: str, config: pytest.Config) -> type[Any]:
     if target.startswith(("http://", "https://")):
         from .testing import UrlTarget  # noqa: PLC0415
 
-        origin, path = _split(target)
-        thing: Any = UrlTarget(origin)
-        attributes["path"] = attributes["path"] or path
+        parts = urlsplit(target)
+        thing: Any = UrlTarget(f"{parts.scheme}://{parts.netloc}")
+        attributes["path"] = attributes["path"] or parts.path.rstrip("/") or "/v1"
     else:
         thing = _load(target, folder)
     base = thing if _is_suite(thing, Conformance) else Conformance
@@ -83,18 +83,12 @@ def _suite(target: str, folder: str, config: pytest.Config) -> type[Any]:
     return type("TestConformance", (base,), {**given, "__module__": "given"})
 
 
-def _split(url: str) -> tuple[str, str]:
-    """Split a URL into the server's origin and the path of its API; /v1 by default."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}", parts.path.rstrip("/") or "/v1"
-
-
 def _is_suite(thing: object, base: type[Any]) -> bool:
     return isinstance(thing, type) and issubclass(thing, base)
 
 
 def _load(target: str, folder: str) -> Any:
-    """Import `module:name`. Raises pytest.UsageError."""
+    """Import `module:name`, looked for in `folder` too. Raises pytest.UsageError."""
     name, _, attribute = target.partition(":")
     if not name or not attribute:
         raise pytest.UsageError(f"--openai-compat takes MODULE:NAME or a URL, not {target!r}")
@@ -115,13 +109,10 @@ def pytest_runtest_makereport(
     conformance = sys.modules.get("openai_compat.testing.conformance")
     suite = getattr(item, "cls", None)
     if report.failed and report.when == "call" and conformance and _is_suite(suite, conformance.Conformance):
-        report.sections.insert(0, ("what it means", _paragraphs(getattr(item, "obj", None))))
+        check: object = getattr(item, "obj", None)
+        lines: Iterable[str] = (getattr(check, "__doc__", None) or "").strip().splitlines()
+        report.sections.insert(0, ("what it means", "\n".join([line.strip() for line in lines])))
     return report
-
-
-def _paragraphs(function: object) -> str:
-    lines: Iterable[str] = (getattr(function, "__doc__", None) or "").strip().splitlines()
-    return "\n".join([line.strip() for line in lines])
 
 
 @pytest.fixture

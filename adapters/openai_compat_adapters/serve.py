@@ -77,6 +77,7 @@ def serve(
     write_timeout = server.services.settings.deadlines.write
     config = uvicorn.Config(
         endpoint(server),
+        # On h11: httptools serves the bytes after a `gzip, chunked` body, and accepts a head of 1 MiB.
         http=cast("Any", partial(Http1Protocol, header_timeout=header_timeout, write_timeout=write_timeout)),
         ws=cast("Any", partial(WebSocketProtocol, write_timeout=write_timeout)),
         ws_max_size=server.services.settings.limits.body,
@@ -87,6 +88,7 @@ def serve(
         log_config=None,  # logging is the caller's
         log_level="warning",
         access_log=False,  # the core has one
+        # Anybody can send `X-Forwarded-For`.
         proxy_headers=False,
         server_header=False,
         timeout_keep_alive=cast("Any", idle_timeout),

@@ -78,6 +78,7 @@ def endpoint(server: Server) -> ASGIApp:
 async def _exchange(server: Server, scope: Scope, receive: Receive, send: AsgiSend) -> None:
     """Answer one request. Once its body is read, a task waits for the client's disconnect."""
     watching: list[Task] = []
+    # Cancelling `handle` is how the server is told that the client has left.
     with anyio.CancelScope() as answering:
 
         async def left() -> None:
@@ -93,7 +94,8 @@ async def _exchange(server: Server, scope: Scope, receive: Receive, send: AsgiSe
                     raise ClientDisconnected
                 yield message.get("body", b"")
                 more = message.get("more_body", False)
-            watching.append(spawn(left, "client", _nothing))
+            # From here on the watcher is the one who receives: two at once would take each other's messages.
+            watching.append(spawn(left, "client", lambda: None))
 
         try:
             # ASGI cannot cut a connection: servers do so when an answer is left unfinished.
@@ -116,10 +118,6 @@ async def _no_body() -> AsyncIterator[bytes]:
     yield
 
 
-def _nothing() -> None:
-    """The watcher's end needs no handling."""
-
-
 def _request(scope: Scope, body: AsyncIterator[bytes]) -> HttpRequest:
     root, path = split_path(scope)
     query: bytes = scope.get("query_string", b"")
@@ -129,15 +127,14 @@ def _request(scope: Scope, body: AsyncIterator[bytes]) -> HttpRequest:
 
 def _sender(send: AsgiSend) -> Send:
     async def forward(message: ResponseStart | ResponseBody) -> None:
+        converted: Message
+        if isinstance(message, ResponseStart):
+            converted = {"type": "http.response.start", "status": message.status, "headers": message.headers}
+        else:
+            converted = {"type": "http.response.body", "body": message.data, "more_body": message.more}
         try:
-            await send(_asgi(message))
+            await send(converted)
         except OSError:  # since ASGI 2.4 this may mean that the client has disconnected
             raise ClientDisconnected from None
 
     return forward
-
-
-def _asgi(message: ResponseStart | ResponseBody) -> Message:
-    if isinstance(message, ResponseStart):
-        return {"type": "http.response.start", "status": message.status, "headers": message.headers}
-    return {"type": "http.response.body", "body": message.data, "more_body": message.more}

@@ -127,12 +127,12 @@ class RecordingTransport(httpx2.AsyncBaseTransport, httpx2.BaseTransport):
         self._recording = recording
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        """Forward `request`."""
+        """Forward `request`, and record it with its answer."""
         await request.aread()
         return self._recorded(request, await self._inner.handle_async_request(request))
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
-        """Forward `request`."""
+        """Forward `request`, and record it with its answer."""
         request.read()
         return self._recorded(request, self._inner.handle_request(request))
 

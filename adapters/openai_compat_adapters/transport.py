@@ -49,6 +49,7 @@ class SyncTransport(httpx2.BaseTransport):
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send `request`, and return as soon as the answer's head is there."""
+        # Not lasting: the event loop may be gone once the answer is read, and nothing could go on in it.
         call = BlockingCall(self._portals, self._server, _http_request(request, request.read(), lasting=False))
         body = _SyncBody(call, request)
         try:

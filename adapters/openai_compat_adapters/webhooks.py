@@ -23,6 +23,7 @@ async def http_post(url: str, headers: Headers, body: bytes) -> int:
     Proxies are those of the environment (`HTTPS_PROXY`). Raises httpx2.HTTPError; has no deadline of its own.
     """
     async with (
+        # A redirect could lead into the network behind the server, to an address that nobody has configured.
         httpx2.AsyncClient(verify=_certificates(), follow_redirects=False, timeout=None) as client,
         client.stream("POST", url, headers=list(headers), content=body) as answer,
     ):

@@ -78,6 +78,7 @@ async def connect(
     server: Server, path: str = "/v1/responses", *, query: str = "", headers: Mapping[str, str] | None = None
 ) -> AsyncGenerator[WebSocket]:
     """Open a WebSocket to `server`, and close it at the end. Raises Refused."""
+    # A server without a key answers to this machine's own names only.
     fields = {"host": "localhost", "connection": "upgrade", "upgrade": "websocket", **(headers or {})}
     raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in fields.items()]
     channel = _Channel()
@@ -100,12 +101,14 @@ class _Channel:
     """The server's end, and the state of both."""
 
     def __init__(self) -> None:
+        # Without a buffer, so that a client that does not receive slows the agent, as on a socket.
         self.to_server, self._incoming = anyio.create_memory_object_stream[Frame](0)
         self._outgoing, self.from_server = anyio.create_memory_object_stream[Frame](0)
         self.answered = anyio.Event()
         self.refused: tuple[int, RawHeaders, bytes] | None = None
         self.headers: RawHeaders = ()
         self.subprotocol: str | None = None
+        # RFC 6455, 7.4.1: the code of a connection that ended without a close frame.
         self.closed = (1006, "")
         self._task: Task | None = None
 

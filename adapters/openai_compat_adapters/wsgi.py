@@ -82,6 +82,7 @@ def _request(environ: WSGIEnvironment) -> HttpRequest:
         environ.get("QUERY_STRING", ""),
         _headers(environ),
         _body(environ),
+        # The event loop may be gone once the answer is read, and nothing could go on in it.
         lasting=False,
         root=root.rstrip("/"),
     )
@@ -89,6 +90,7 @@ def _request(environ: WSGIEnvironment) -> HttpRequest:
 
 def _headers(environ: WSGIEnvironment) -> list[tuple[bytes, bytes]]:
     names = {key: key[5:] for key in environ if key.startswith("HTTP_")}
+    # These two have no `HTTP_` before them in CGI, from which WSGI has its names (RFC 3875, 4.1).
     names |= {key: key for key in ("CONTENT_TYPE", "CONTENT_LENGTH") if environ.get(key)}
     return [
         (name.replace("_", "-").lower().encode("latin-1"), str(environ[key]).encode("latin-1"))
@@ -102,6 +104,7 @@ async def _body(environ: WSGIEnvironment) -> AsyncIterator[bytes]:
     left = None if environ.get("wsgi.input_terminated") else int(environ.get("CONTENT_LENGTH") or 0)
     while left is None or left > 0:
         size = PIECE if left is None else min(PIECE, left)
+        # Abandoned, since a client that sends nothing more would keep the deadline of the body from cutting it off.
         piece: bytes = await anyio.to_thread.run_sync(stream.read, size, abandon_on_cancel=True)
         if not piece:
             if left:  # the body is shorter than its length

@@ -12,7 +12,7 @@ class Closable(Protocol):
     """The part of the SDKs' asynchronous clients that is used here."""
 
     async def close(self) -> None:
-        """Close its connections."""
+        """Close its connections, on the event loop that opened them."""
         ...
 
 
@@ -26,7 +26,7 @@ class ReadyClient(Generic[Client]):
         self._client = client
 
     def here(self) -> Client:
-        """The client."""
+        """The client, or the one that the function gives now."""
         return self._client() if callable(self._client) else self._client
 
     async def aclose(self) -> None:

@@ -31,7 +31,7 @@ def pooled(factory: Callable[[], Any], *, idle: int = 4, capabilities: Capabilit
 
 
 class PooledBackend:
-    """See `pooled`."""
+    """Lends each of its agents to one turn at a time; see `pooled`."""
 
     def __init__(self, factory: Callable[[], Any], *, idle: int = 4, capabilities: Capabilities | None = None) -> None:
         if idle < 0:

@@ -29,6 +29,7 @@ def sent_numbers(sampling: Sampling) -> list[str]:
 def unsupported(name: str) -> InvalidRequest:
     """The error for a parameter that the model behind the agent does not take."""
     text = f"The model behind this agent does not take '{name}', or not with this value."
+    # Always 400, which no client repeats: Codex and opencode send a 422 again.
     return InvalidRequest(text, param=name, code="unsupported_parameter", should_retry=False)
 
 
@@ -42,5 +43,6 @@ def refusal_of(error: Exception, sampling: Sampling) -> InvalidRequest | None:
         # OpenAI and its like quote the name; Anthropic writes it bare, or with backticks
         quoted = (f"`{name}`", f"'{name}'", f'"{name}"', f"{name}:", f"{name} ")
         if name == named or any([form in text for form in quoted]):
+            # Without the API's own words, which may tell of keys and addresses behind this server.
             return unsupported(name)
     return None

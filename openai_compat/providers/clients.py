@@ -77,5 +77,6 @@ class Clients(Generic[Owner]):
         unused = [(owner, lent) for owner, lent in here.items() if not lent.users]
         ended = [owner for owner, lent in unused if lent.stale or not self._is_current(owner)]
         for client in [here.pop(owner).client for owner in ended]:
+            # Shielded: a turn that was cancelled would leave its connections open.
             with anyio.move_on_after(CLOSING, shield=True), suppress(Exception):  # nobody needs it any more
                 await client.close()

@@ -79,6 +79,7 @@ class Fallback:
                 data = {"from": name, "to": following, "reason": reason.code}
                 yield Progress("fallback", following, text, done=True, data=data)
             finally:
+                # In the task that has opened it: task groups and context variables inside break in another.
                 await close(items)
 
     def request_cancel(self, context: RunContext) -> None:

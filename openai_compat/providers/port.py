@@ -57,11 +57,11 @@ class ProviderControl(Protocol):
         ...
 
     def set_default(self, name: str) -> None:
-        """Choose the default provider."""
+        """Choose the provider of models that are named without one."""
         ...
 
     def settings(self, name: str) -> ProviderSettings:
-        """A provider's settings."""
+        """The settings that a provider has now."""
         ...
 
     def configure(self, name: str, settings: ProviderSettings) -> None:
@@ -73,7 +73,7 @@ class ProviderControl(Protocol):
         ...
 
     async def health_of(self, name: str, *, fresh: bool = False) -> Health:
-        """Check one of them."""
+        """Check one of them; a recent outcome counts unless `fresh`."""
         ...
 
     async def models(self, name: str) -> Sequence[str]:

@@ -67,6 +67,7 @@ class Providers:
         """A provider with its settings. Raises NotFound (404 `provider_not_found`)."""
         found = self._connections.get(name)
         if found is None:
+            # Cut off: what a client sends is not echoed at length.
             raise NotFound(f"There is no provider '{name[:64]}'.", code="provider_not_found", param="provider")
         return found
 

@@ -105,7 +105,7 @@ class AgentTable(_Table):
 
 
 class TeamTable(_Table):
-    """The whole file."""
+    """The whole file: agents, and the providers of their models."""
 
     agents: Annotated[dict[Name, AgentTable], MinLen(1)] = Field(description="the agents, see below")
     default: Name | None = Field(None, description="the agent that comes first; by default the first one in the file")

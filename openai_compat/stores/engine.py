@@ -37,7 +37,7 @@ class Autocommit(Generic[Result]):
     durable: bool = True
 
     def __call__(self) -> Transaction[Result]:
-        """The transaction."""
+        """Begin the statements anew, at each attempt."""
         return self.transaction()
 
 
@@ -57,5 +57,5 @@ class Engine(Protocol):
         ...
 
     async def aclose(self) -> None:
-        """Close all connections."""
+        """Close all connections. Further use opens them again."""
         ...

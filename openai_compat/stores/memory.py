@@ -28,6 +28,7 @@ class MemoryStore(MemoryConversations, MemoryResponses, MemoryCompletions, Memor
     Locks do not expire: they die with this process. `clock` gives seconds.
     """
 
+    # Several workers would each have a truth of their own, so they are refused.
     shared = False
 
     async def commit(self, outcome: TurnOutcome) -> bool:
@@ -67,10 +68,10 @@ class MemoryStore(MemoryConversations, MemoryResponses, MemoryCompletions, Memor
         return self._sweep_conversations() + self._sweep_responses() + self._sweep_claims() + self._drop_expired_files()
 
     async def check(self) -> None:
-        """Memory is always available."""
+        """Return at once: memory is always available."""
 
     async def aclose(self) -> None:
-        """Nothing to close."""
+        """Nothing to close: the data lasts as long as the store."""
 
 
 def _tokens(found: set[str | None]) -> frozenset[str]:

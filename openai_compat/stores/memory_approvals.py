@@ -1,4 +1,4 @@
-"""Approvals in memory."""
+"""Approvals in memory: questions with their decisions, by principal."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from .shares import Table, size_of_text
 
 
 class MemoryApprovals(MemoryPart):
-    """ApprovalStore in a table."""
+    """ApprovalStore in a table, which is no larger than a principal's part."""
 
     def _make_tables(self) -> None:
         super()._make_tables()
         self._approvals: Table[str, Approval] = Table(self._shares, self._max)
 
     async def ask(self, principal: str, approval: Approval) -> None:
-        """Insert a question."""
+        """Insert a question, or replace the one with the same id."""
         self._approvals.rest(principal, approval.id, approval, _size(approval))
 
     async def approval(self, key: Key) -> Approval | None:
-        """One question."""
+        """One question, `expired` once its time is over without a decision."""
         found = self._approvals.get(key.principal, key.id)
         if found is not None and found.status == "pending" and self._over(found.expires):
             return replace(found, status="expired")
@@ -40,7 +40,7 @@ class MemoryApprovals(MemoryPart):
         ]
 
     async def decide(self, key: Key, status: Literal["approved", "denied"], decision: str) -> bool:
-        """Decide a pending question."""
+        """Decide a question. False if it is not pending any more, or unknown."""
         found = await self.approval(key)
         if found is None or found.status != "pending":
             return False

@@ -10,7 +10,7 @@ from .shares import Table, size_of_text
 
 
 class MemoryCompletions(MemoryPart):
-    """CompletionStore in a table."""
+    """CompletionStore in a table, in order of insertion."""
 
     def _make_tables(self) -> None:
         super()._make_tables()
@@ -22,17 +22,17 @@ class MemoryCompletions(MemoryPart):
         self._completions.rest(principal, completion.id, completion, size_of_text(completion.model, *texts))
 
     async def get_completion(self, key: Key) -> StoredCompletion | None:
-        """One completion."""
+        """One completion; None if it is unknown, or was dropped."""
         return self._completions.get(key.principal, key.id)
 
     async def delete_completion(self, key: Key) -> bool:
-        """Delete a completion."""
+        """Delete a completion; a page can still begin after it."""
         return self._pop(self._completions, key.principal, key.id) is not None
 
     async def list_completions(
         self, principal: str, after: str | None = None, order: Order = "asc"
     ) -> Sequence[StoredCompletion] | None:
-        """A principal's completions."""
+        """A principal's completions in order of insertion, or in reverse."""
         completions = dict(self._completions.of(principal))
         listed = self._listed(principal, list(completions), after, order)
         return None if listed is None else [completions[name] for name in listed]

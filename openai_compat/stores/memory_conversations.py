@@ -42,7 +42,7 @@ class Kept:
 
 
 class MemoryConversations(MemoryPart):
-    """ConversationStore in tables."""
+    """ConversationStore in tables: conversations, and which of them stood at a transcript."""
 
     def _make_tables(self) -> None:
         super()._make_tables()
@@ -60,7 +60,7 @@ class MemoryConversations(MemoryPart):
         return _snapshot(key, kept)
 
     async def release(self, key: Key, token: str) -> None:
-        """Unlock without a turn."""
+        """Unlock. A conversation that was only locked, and never had a turn, is dropped."""
         kept = self._conversations.get(key.principal, key.id)
         if kept is None or kept.token != token:
             return
@@ -78,7 +78,7 @@ class MemoryConversations(MemoryPart):
             self._conversations.rest(key.principal, key.id, kept, kept.bytes, kept.touched)
 
     async def create(self, principal: str, id: str, metadata: Mapping[str, str], items: Sequence[Item]) -> Conversation:  # noqa: A002
-        """Create a conversation."""
+        """Insert a conversation and its first items."""
         self._sweep_conversations(principal)
         now = self._clock()
         kept = Kept(now, now, 1 if items else 0, dict(metadata), {item.id: item for item in items}, wanted=True)
@@ -97,7 +97,7 @@ class MemoryConversations(MemoryPart):
         return kept if kept is not None and kept.wanted else None
 
     async def update(self, key: Key, metadata: Mapping[str, str]) -> Conversation | None:
-        """Replace the metadata."""
+        """Replace the metadata; None if the conversation is unknown."""
         kept = self._known(key)
         if kept is None:
             return None
@@ -106,10 +106,11 @@ class MemoryConversations(MemoryPart):
         return _snapshot(key, kept, items=False)
 
     async def delete(self, key: Key) -> bool:
-        """Delete a conversation."""
+        """Delete a conversation. A turn that holds its lock has lost."""
         known = self._known(key) is not None
         kept = self._conversations.pop(key.principal, key.id)
         if kept is not None:
+            # A turn that still runs must not bring it back with its commit.
             self._end_turn(kept.token, committed=False)
         return known
 
@@ -151,12 +152,12 @@ class MemoryConversations(MemoryPart):
         return None if names is None else Page(tuple([kept.items[name] for name in names[:limit]]), len(names) > limit)
 
     async def item(self, key: Key, item: str) -> Item | None:
-        """One item."""
+        """One item; None if it is unknown, or was deleted."""
         kept = self._known(key)
         return None if kept is None else kept.items.get(item)
 
     async def delete_item(self, key: Key, item: str) -> bool:
-        """Delete one item."""
+        """Delete an item; a page can still begin after it."""
         kept = self._known(key)
         if kept is None or item not in kept.items:
             return False
@@ -180,6 +181,7 @@ class MemoryConversations(MemoryPart):
         if kept is None or kept.token != outcome.token:
             return False
         if kept.bytes + size_of_items(*outcome.conversation.items) > self._shares.each:
+            # Refused, not dropped: its turns were promised to be kept. SDKs would repeat a bare 409.
             raise Conflict(FULL, code="conversation_full", should_retry=False)
         return kept
 

@@ -1,4 +1,4 @@
-"""Uploaded files in memory."""
+"""Uploaded files in memory, with their content."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .shares import Table, size_of_text
 
 
 class MemoryFiles(MemoryPart):
-    """FileStore in a table."""
+    """FileStore in a table, in order of insertion."""
 
     def _make_tables(self) -> None:
         super()._make_tables()
@@ -34,13 +34,13 @@ class MemoryFiles(MemoryPart):
     async def list_files(
         self, principal: str, after: str | None = None, order: Order = "asc"
     ) -> Sequence[StoredFile] | None:
-        """A principal's files."""
+        """A principal's files that have not expired, in order of insertion, or in reverse."""
         files = {name: file for name, (file, _) in self._files.of(principal)}
         listed = self._listed(principal, list(files), after, order)
         return None if listed is None else [files[name] for name in listed if not self._over(files[name].expires)]
 
     async def delete_file(self, key: Key) -> bool:
-        """Delete a file."""
+        """Delete a file. False if it is unknown, or has expired."""
         found = self._pop(self._files, key.principal, key.id)
         return found is not None and not self._over(found[0].expires)
 

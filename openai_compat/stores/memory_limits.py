@@ -36,7 +36,7 @@ class MemoryLimits(MemoryPart):
         self._rates: OrderedDict[Key, float] = OrderedDict()
 
     async def claim(self, key: Key, request: str, token: str, lease: float = LEASE) -> Claim:
-        """Claim an idempotency key."""
+        """Take an idempotency key, or return what has become of its first request."""
         self._sweep_claims(key.principal)
         claimed = self._claims.get(key.principal, key.id)  # of a running request it is held, and so never swept
         if claimed is None:
@@ -54,6 +54,7 @@ class MemoryLimits(MemoryPart):
         if replay is None:
             self._claims.pop(key.principal, key.id)
         else:
+            # Failures are kept as well: a failed run may have done half of its work.
             claimed.replay = replay
             size = len(replay.body) + size_of_text(*[text for header in replay.headers for text in header])
             self._claims.rest(key.principal, key.id, claimed, size, self._clock())
@@ -67,7 +68,7 @@ class MemoryLimits(MemoryPart):
         return True
 
     async def free_slot(self, pool: str, token: str) -> None:
-        """Release a slot."""
+        """Release the slot that `token` has taken, if any."""
         self._slots.get(pool, set()).discard(token)
 
     async def allow(self, key: Key, per_second: float, burst: int) -> Allowance:

@@ -29,12 +29,13 @@ class KeptResponse:
         """Append to the log; its oldest events are dropped if it is too long."""
         self.events.append(events)
         self.size += _size(events)
+        # A log grows while its turn runs, and what turns hold is not counted in the shares.
         while self.size > LOG_BYTES and len(self.events) > 1:
             self.size -= _size(self.events.popleft())
 
 
 class MemoryResponses(MemoryPart):
-    """ResponseStore in a table."""
+    """ResponseStore in a table, each response with its event log."""
 
     def _make_tables(self) -> None:
         super()._make_tables()
@@ -112,9 +113,10 @@ class MemoryResponses(MemoryPart):
         return [] if kept is None else [batch for batch in kept.events if batch.last > after]
 
     async def delete_response(self, key: Key) -> bool:
-        """Delete a response."""
+        """Delete a response and its events. A turn that holds it has lost."""
         kept = self._responses.pop(key.principal, key.id)
         if kept is not None:
+            # A turn that still runs must not bring it back with its commit.
             self._end_turn(kept.token, committed=False)
         return kept is not None
 

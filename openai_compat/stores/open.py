@@ -1,4 +1,4 @@
-"""Stores by URL."""
+"""Stores by URL, as settings and the command line name them."""
 
 from __future__ import annotations
 

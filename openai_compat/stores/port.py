@@ -299,7 +299,7 @@ class ConversationStore(Protocol):
         ...
 
     async def item(self, key: Key, item: str) -> Item | None:
-        """One item."""
+        """One item; None if unknown or deleted."""
         ...
 
     async def delete_item(self, key: Key, item: str) -> bool:
@@ -354,14 +354,14 @@ class ResponseStore(Protocol):
 
 
 class CompletionStore(Protocol):
-    """Stored chat completions."""
+    """Chat completions that were made with `store: true`."""
 
     async def put_completion(self, principal: str, completion: StoredCompletion) -> None:
         """Insert or replace a completion."""
         ...
 
     async def get_completion(self, key: Key) -> StoredCompletion | None:
-        """One completion."""
+        """One completion; None if unknown or deleted."""
         ...
 
     async def delete_completion(self, key: Key) -> bool:
@@ -379,7 +379,7 @@ class CompletionStore(Protocol):
 
 
 class FileStore(Protocol):
-    """Uploaded files."""
+    """Uploaded files, each with its content."""
 
     async def put_file(self, principal: str, file: StoredFile, content: bytes) -> None:
         """Insert or replace a file."""
@@ -408,7 +408,7 @@ class ApprovalStore(Protocol):
     """Tool calls that wait for a decision. Each is decided once."""
 
     async def ask(self, principal: str, approval: Approval) -> None:
-        """Insert a question."""
+        """Insert a question. Asked again, it stays one question."""
         ...
 
     async def approval(self, key: Key) -> Approval | None:
@@ -456,7 +456,7 @@ class Store(ConversationStore, ResponseStore, CompletionStore, FileStore, Approv
         ...
 
     async def free_slot(self, pool: str, token: str) -> None:
-        """Release a slot."""
+        """Release the slot that `token` has taken, if any."""
         ...
 
     async def allow(self, key: Key, per_second: float, burst: int) -> Allowance:
@@ -472,5 +472,5 @@ class Store(ConversationStore, ResponseStore, CompletionStore, FileStore, Approv
         ...
 
     async def aclose(self) -> None:
-        """Close the engine."""
+        """Close the engine: its connections, files and threads."""
         ...

@@ -28,6 +28,7 @@ from .postgres_pool import CLOSE_TIMEOUT, Pool, PoolConnection
 _CONNECT: Callable[..., Awaitable[Any]] = cast("Any", asyncpg).connect
 _TOO_MANY: type[Exception] = asyncpg.TooManyConnectionsError
 
+# Of the database's clock: those of several hosts differ.
 NOW = "cast(extract(epoch from statement_timestamp()) as double precision)"
 
 ATTEMPTS = 4
@@ -103,6 +104,7 @@ class PostgresEngine:
 
     def __init__(self, url: str) -> None:
         self._options = Options.of(url)
+        # An asyncpg connection belongs to the event loop that made it, and under WSGI or in tests there are several.
         self._pools: dict[asyncio.AbstractEventLoop, Pool] = {}
 
     async def run(self, transaction: Callable[[], Transaction[Result]]) -> Result:
@@ -141,6 +143,7 @@ class PostgresEngine:
         return connection
 
     async def _repeated(self, pool: Pool, transaction: Callable[[], Transaction[Result]]) -> Result:
+        # It can be begun again, since a transaction changes nothing but the database.
         for _ in range(ATTEMPTS - 1):
             with suppress(RetryTransaction):
                 return await self._attempt(pool, transaction)
@@ -199,6 +202,7 @@ class _Transaction:
         if not (self._begun or self._autocommit or statement.reads):
             await self.connection.execute("begin", timeout=self._limit)
             self._begun = True
+        # Outside of a transaction a statement that writes commits by itself.
         self.in_doubt = not (self._begun or statement.reads)
         rows = await self.connection.fetch(statement.sql, *parameters, timeout=statement.limit or self._limit)
         self.in_doubt = False
@@ -220,6 +224,7 @@ class _Prepared(NamedTuple):
 def _prepared(sql: str) -> _Prepared:
     """A statement for PostgreSQL, whether it only reads and so can run before `begin`, and a timeout of its own."""
     words = sql.casefold().split()
+    # A lock that is taken before `begin` would be gone when its statement ends.
     reads = words[0] == "select" and "update" not in words and not words[1].startswith("pg_advisory")
     return _Prepared(sql.replace("{now}", NOW), reads, SLOW if words[0] in ("create", "alter", "drop") else None)
 

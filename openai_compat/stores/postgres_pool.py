@@ -31,7 +31,7 @@ class PoolConnection(Protocol):
         ...
 
     def terminate(self) -> None:
-        """Abort the connection."""
+        """Abort the connection, without waiting for anything."""
         ...
 
     def is_closed(self) -> bool:

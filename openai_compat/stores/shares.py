@@ -79,7 +79,7 @@ class Shares:
         self.size += row.size
 
     def remove(self, row: _Row[Any, Any]) -> None:
-        """Stop counting a row."""
+        """Stop counting a row that changes or leaves its table."""
         rows = self._rows[row.principal]
         del rows[row]
         self._sizes[row.principal] -= row.size
@@ -123,7 +123,7 @@ class Table(Generic[Id, Value]):
         return held + sum([len(rows) for rows in self._resting.values()])
 
     def get(self, principal: str, identifier: Id) -> Value | None:
-        """A value."""
+        """A value, held or at rest; None if there is none."""
         row = self._row(principal, identifier)
         return self._held.get(principal, {}).get(identifier) if row is None else row.value
 
@@ -171,7 +171,7 @@ class Table(Generic[Id, Value]):
             self._shares.add(row)
 
     def pop(self, principal: str, identifier: Id) -> Value | None:
-        """Remove a value."""
+        """Remove a value and return it; None if there is none."""
         value = self._take(principal, identifier)
         if value is not None and self._dropped is not None:
             self._dropped(principal, identifier, value)
@@ -181,16 +181,14 @@ class Table(Generic[Id, Value]):
         """Remove values at rest that were not used after `since`, of one principal or of all. Returns their number."""
         popped = 0
         for owner in list(self._resting) if principal is None else [principal]:
-            while (row := self._oldest(owner)) is not None and row.touched <= since:
+            rows = self._resting.get(owner, {})
+            while rows and (row := next(iter(rows.values()))).touched <= since:
                 self.pop(owner, row.id)
                 popped += 1
         return popped
 
     def _row(self, principal: str, identifier: Id) -> _Row[Id, Value] | None:
         return self._resting.get(principal, {}).get(identifier)
-
-    def _oldest(self, principal: str) -> _Row[Id, Value] | None:
-        return next(iter(self._resting.get(principal, {}).values()), None)
 
     def _take(self, principal: str, identifier: Id) -> Value | None:
         row = self._row(principal, identifier)

@@ -79,11 +79,11 @@ class SqlStore(SqlConversations, SqlResponses, SqlCompletions, SqlFiles, SqlAppr
 
     @autocommit
     def check(self) -> Transaction[None]:
-        """Ask for the time."""
+        """Ask the engine for its time, which needs no table."""
         yield "select {now}", ()
 
     async def aclose(self) -> None:
-        """Close the engine."""
+        """Close the engine. Further use opens it again."""
         await self.engine.aclose()
 
 

@@ -43,16 +43,16 @@ def write_approval(principal: str, approval: Approval) -> Transaction[None]:
 
 
 class SqlApprovals(SqlPart):
-    """ApprovalStore on an engine."""
+    """ApprovalStore on an engine, a row for each question."""
 
     @autocommit
     def ask(self, principal: str, approval: Approval) -> Transaction[None]:
-        """Insert a question."""
+        """Insert a question. Asked again, it stays as it is."""
         return write_approval(principal, approval)
 
     @autocommit
     def approval(self, key: Key) -> Transaction[Approval | None]:
-        """One row."""
+        """One question, `expired` once its time is over without a decision."""
         rows = yield f"select {READ} from oc_approval where principal = $1 and id = $2", owned(key)
         return _approval(rows[0]) if rows else None
 

@@ -36,7 +36,7 @@ def write_completion(principal: str, completion: StoredCompletion) -> Transactio
 
 
 class SqlCompletions(SqlPart):
-    """CompletionStore on an engine."""
+    """CompletionStore on an engine, a row for each completion."""
 
     @autocommit
     def put_completion(self, principal: str, completion: StoredCompletion) -> Transaction[None]:
@@ -45,7 +45,7 @@ class SqlCompletions(SqlPart):
 
     @autocommit
     def get_completion(self, key: Key) -> Transaction[StoredCompletion | None]:
-        """One row."""
+        """One completion; None if it is unknown, or was deleted."""
         rows = yield f"select {COLUMNS} from oc_completion {ONE}", owned(key)
         return _completion(rows[0]) if rows else None
 

@@ -42,13 +42,14 @@ NAMED = "where principal = $1 and conversation = $2 and id = $3"
 
 
 class SqlConversations(SqlPart):
-    """ConversationStore on an engine."""
+    """ConversationStore on an engine, with a row for each conversation, item and turn."""
 
     async def begin(self, key: Key, token: str, lease: float = LEASE) -> Conversation | None:
         """Lock and read; None while another turn holds the lock."""
         # Nearly always the lock is free, which takes one statement without a transaction.
         return await self._take_free(key, token, lease) or await self._take_over(key, token, lease)
 
+    # After a power failure nobody holds a lock anyway, so it need not wait for the disk.
     @autocommit_nosync
     def _take_free(self, key: Key, token: str, lease: float) -> Transaction[Conversation | None]:
         rows = yield LOCK, (*owned(key), token, lease)
@@ -61,6 +62,7 @@ class SqlConversations(SqlPart):
         if not expired:
             return None
         rows = yield TAKE_OVER, (*owned(key), token, lease)
+        # Its process may only have been frozen, and would commit when it wakes.
         yield LOSE, (expired[0][0], text(key.principal))
         return (yield from _with_items(key, rows[0]))
 
@@ -104,7 +106,7 @@ class SqlConversations(SqlPart):
 
     @autocommit
     def update(self, key: Key, metadata: Mapping[str, str]) -> Transaction[Conversation | None]:
-        """Replace the metadata."""
+        """Replace the metadata; None if the conversation is unknown."""
         rows = yield (
             f"""update oc_conversation set metadata = $3, touched = {{now}} {KNOWN}
             returning version, created, touched, metadata""",
@@ -121,6 +123,7 @@ class SqlConversations(SqlPart):
         kept, token = rows[0]
         yield "delete from oc_item where principal = $1 and conversation = $2", owned(key)
         yield "delete from oc_turn where principal = $1 and conversation = $2", owned(key)
+        # A turn that still runs must not bring it back with its commit.
         if token is not None:
             yield LOSE, (token, text(key.principal))
         return bool(kept)
@@ -185,7 +188,7 @@ class SqlConversations(SqlPart):
 
     @autocommit
     def item(self, key: Key, item: str) -> Transaction[Item | None]:
-        """One item."""
+        """One item; None if it is unknown, or was deleted."""
         rows = yield f"select body from oc_item {NAMED} and {THERE}", (*owned(key), text(item))
         return Item(item, rows[0][0]) if rows else None
 

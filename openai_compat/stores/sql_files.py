@@ -1,4 +1,4 @@
-"""Files in SQL."""
+"""Uploaded files in SQL, with their content."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ONE = f"where principal = $1 and id = $2 and {FRESH}"
 
 
 class SqlFiles(SqlPart):
-    """FileStore on an engine."""
+    """FileStore on an engine, a row for each file."""
 
     @autocommit
     def put_file(self, principal: str, file: StoredFile, content: bytes) -> Transaction[None]:

@@ -21,6 +21,7 @@ MAKE_SLOTS = """
     with recursive numbers (n) as (select 0 union all select n + 1 from numbers where n + 1 < $2)
     insert into oc_slot (pool, n) select $1, n from numbers where n < $2 on conflict (pool, n) do nothing"""
 
+# PostgreSQL has `greatest` for it and SQLite `max`; both know `case`.
 AHEAD = "(case when oc_rate.due > {now} then oc_rate.due else {now} end)"
 
 COUNT = f"""
@@ -111,4 +112,5 @@ def _claimed(row: Row, request: str, token: str) -> Claim:
         return Replay(status, tuple([(name, value) for name, value in json.loads(headers)]), bytes(body))
     if holder == token:  # the answer to our own claim was lost
         return "taken"
+    # The process has died, and its agent may have done things: nobody may run it again.
     return "lost" if expired else "running"

@@ -55,7 +55,7 @@ CHAIN = """
 
 
 class SqlResponses(SqlPart):
-    """ResponseStore on an engine."""
+    """ResponseStore on an engine, with a row for each response and each batch of events."""
 
     @autocommit
     def begin_response(
@@ -67,6 +67,7 @@ class SqlResponses(SqlPart):
     @autocommit_nosync
     def append(self, key: Key, token: str, events: Events) -> Transaction[bool]:
         """Add a batch to the event log, if `token` holds the response."""
+        # From a select, so that only who holds the response can write to its log.
         rows = yield (
             f"""insert into oc_event (principal, response, first, last, body)
                 select principal, id, cast($4 as bigint), cast($5 as bigint), cast($6 as text) from oc_response
@@ -136,6 +137,7 @@ class SqlResponses(SqlPart):
         if not rows:
             return False
         yield "delete from oc_event where principal = $1 and response = $2", owned(key)
+        # A turn that still runs must not bring it back with its commit.
         if rows[0][0] is not None:
             yield LOSE, (rows[0][0], text(key.principal))
         return True
@@ -167,6 +169,7 @@ def _conclude(
     if not rows:
         return False
     yield SETTLE, _columns(principal, response)
+    # Its process may run, or have been frozen, and must not commit another outcome.
     if rows[0][0] is not None:
         yield LOSE, (rows[0][0], text(principal))
     if events is not None:

@@ -44,12 +44,13 @@ def owned(key: Key) -> tuple[str, str]:
 
 
 def mapping(values: Mapping[str, str]) -> str:
-    """Metadata as a column."""
+    """Metadata as a column: the JSON of an object."""
+    # ASCII, so that NUL and lone surrogates survive in either engine.
     return json.dumps(dict(values))
 
 
 def packed(items: Iterable[Item]) -> str:
-    """Items in one column."""
+    """Items in one column, as JSON: `unpacked` reads it."""
     return json.dumps([(item.id, item.body) for item in items])
 
 

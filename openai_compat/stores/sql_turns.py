@@ -46,6 +46,7 @@ def commit(outcome: TurnOutcome) -> Transaction[None]:
 
 def _add_turn(outcome: TurnOutcome, turn: ConversationTurn) -> Transaction[int]:
     key = Key(outcome.principal, turn.id)
+    # The lock is checked in the transaction that writes: a process that was frozen past its lease comes too late.
     rows = yield (
         """update oc_conversation set version = version + 1, last_item = last_item + $4, kept = 1,
             token = null, until = null, touched = {now}
@@ -63,6 +64,7 @@ def _add_turn(outcome: TurnOutcome, turn: ConversationTurn) -> Transaction[int]:
 
 def _end(outcome: TurnOutcome, version: int | None) -> Transaction[None]:
     turn = outcome.conversation
+    # A turn's token has one row, so a commit whose answer was lost can be tried again.
     rows = yield (
         """insert into oc_turn (token, principal, conversation, version, transcript, ended)
         values ($1, $2, $3, $4, $5, {now}) on conflict (token) do nothing returning token""",

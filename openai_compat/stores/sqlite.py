@@ -72,12 +72,10 @@ class _Job(Generic[Result]):
         return time.monotonic() > self._until
 
     def finish(self, result: Any) -> None:
-        """Set the result."""
         self._result = result
         self._wake()
 
     def fail(self, error: BaseException) -> None:
-        """Set the error."""
         self._failure.keep(error)
         self._wake()
 
@@ -112,7 +110,9 @@ class SqliteEngine:
         try:
             await job.wait()
         finally:
-            self._withdraw(job)
+            with self._changed:
+                if not job.begun:
+                    self._queue.remove(job)
         return job.outcome()
 
     def _submit(self, job: _Job[Any]) -> None:
@@ -125,19 +125,13 @@ class SqliteEngine:
                 self._thread.start()
             self._changed.notify()
 
-    def _withdraw(self, job: _Job[Any]) -> None:
-        """Remove a job that has not begun from the queue."""
-        with self._changed:
-            if not job.begun:
-                self._queue.remove(job)
-
     async def aclose(self) -> None:
         """Run what is queued, close the file and end the thread. Further use opens the file again."""
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(self.stop)
 
     def stop(self) -> None:
-        """`aclose` for blocking callers."""
+        """What `aclose` does, for callers that may block."""
         with self._changed:
             thread = self._thread
             self._closing = True

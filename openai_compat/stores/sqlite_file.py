@@ -28,6 +28,7 @@ MIN_VERSION = (3, 35, 0)
 FULL, NORMAL = "pragma synchronous = full", "pragma synchronous = normal"
 """With full, a commit waits for the disk; with normal, the next full one writes it. Neither can corrupt the file."""
 
+# `unixepoch` came with SQLite 3.38, and its fractions of a second with 3.42.
 NOW = "((julianday('now') - 2440587.5) * 86400.0)"
 
 NOT_WRITTEN = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_NOMEM})
@@ -195,6 +196,7 @@ def _opened(path: Path) -> sqlite3.Connection:
     if sqlite3.sqlite_version_info < MIN_VERSION:
         raise UnusableStore(f"The store needs SQLite 3.35; this Python has {sqlite3.sqlite_version}.")
     with suppress(FileExistsError):
+        # With the usual umask, other users of the machine could read the conversations.
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     connection = sqlite3.connect(path, timeout=LOCK_WAIT, isolation_level=None, cached_statements=200)
     try:

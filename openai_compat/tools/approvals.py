@@ -37,11 +37,12 @@ class Question:
     @property
     def digest(self) -> str:
         """A hash of tool and arguments, to which an approval is bound."""
+        # A decision is for what was shown: a call with other arguments needs one of its own.
         return call_digest(self.tool, self.arguments)
 
 
 class Approver(Protocol):
-    """Asks somebody for approval."""
+    """Asks somebody whether a call may run."""
 
     async def decide(self, question: Question, context: RunContext) -> Decision | None:
         """The decision; None if it will come with a later request: the turn then pauses, and gives its slot back."""

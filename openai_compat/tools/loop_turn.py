@@ -147,6 +147,7 @@ class LoopTurn:
                 if step.ended:
                     break
         finally:
+            # In the task that has opened it: task groups and context variables inside break in another.
             await close(items)
         for event in step.complete():
             yield event
@@ -206,7 +207,7 @@ class LoopTurn:
     # calls
 
     def _calls_of(self, step: Step) -> list[OpenCall]:
-        """The step's calls."""
+        """Add the step's answer to the conversation, and return the calls in it."""
         calls = [
             OpenCall(c.call_id, c.name, c.arguments, "result" if c.executor == "client" else None) for c in step.calls
         ]

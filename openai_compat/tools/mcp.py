@@ -133,6 +133,7 @@ class MCPServer:
 
     def _tool(self, tool: Tool) -> AgentTool:
         danger = self._danger_of(tool)
+        # A hint may have made it dangerous, and such a tool takes no allow-list.
         allow = () if danger == "dangerous" else self._allow.get(tool.name, ())
 
         async def call(arguments: Mapping[str, Any], context: ToolContext) -> str:
@@ -287,6 +288,7 @@ def _connector(
     if not target:
         raise ValueError("a command has at least one word")
     parameters = StdioServerParameters(command=target[0], args=list(target[1:]), env=dict(env or {}), cwd=cwd)
+    # Not `sys.stderr` itself: what replaces it, as under pytest, may have no file descriptor for the process.
     return lambda: Client(stdio_client(parameters, errlog=sys.__stderr__ or sys.stderr))
 
 

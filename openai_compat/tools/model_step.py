@@ -147,6 +147,7 @@ class Step:
         self._text.append(text)
         if self._whole:
             return
+        # Before a tool and after it are two messages, not "Let me check.It is sunny."
         if first:
             yield MessageBreak()
         self.said += len(text)

@@ -69,7 +69,7 @@ class ArgvPattern:
         )
 
     def __str__(self) -> str:
-        """As people write it."""
+        """The words as people write a pattern, with quotes where they are needed."""
         literal = () if self.exact else (ONE, REST)
         words = " ".join([word if word in literal else shlex.quote(word) for word in self.words])
         return words if self.others == "{}" else f"{words} {self.others}"
@@ -86,7 +86,6 @@ class ExactArguments:
         return canonical(arguments) == self.arguments
 
     def __str__(self) -> str:
-        """As people write it."""
         return self.arguments
 
 

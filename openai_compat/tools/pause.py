@@ -62,11 +62,11 @@ class Pause:
 
     @property
     def pending(self) -> tuple[PendingCall, ...]:
-        """The calls that wait."""
+        """The calls that wait for a result or a decision."""
         return tuple([PendingCall(c.call_id, c.name, c.arguments, c.waits_for) for c in self.calls if c.waits_for])
 
     def to_state(self) -> dict[str, Any]:
-        """The pause as JSON."""
+        """The pause as JSON, which `from_state` reads."""
         state: dict[str, Any] = _PAUSE.dump_python(self, mode="json")
         return state
 
@@ -95,6 +95,7 @@ class Pauses:
 
     def __init__(self) -> None:
         shares = Shares(REMEMBERED_BYTES, REMEMBERED_BYTES_EACH)
+        # By caller: to know the id of a call is no proof of having made it.
         self._pauses: Table[tuple[str, str], Pause] = Table(shares, REMEMBERED)
 
     def remember(self, principal: Principal, before: Iterable[RawMessage], pause: Pause) -> None:

@@ -240,7 +240,7 @@ class Toolbox:
         return Listing(tools, unreachable)
 
     async def aclose(self) -> None:
-        """Close the sources."""
+        """Have the sources let go of what they hold on this event loop."""
         for source in self._sources:
             await source.aclose()
 
@@ -335,6 +335,7 @@ def _caller(function: Callable[..., Any], context_name: str | None) -> Call:
         given = dict(arguments) if context_name is None else {**arguments, context_name: context}
         if inspect.iscoroutinefunction(function):
             return await function(**given)
+        # It may block, and would stop every other turn of this event loop.
         result = await threads.run(lambda: function(**given))
         return await result if inspect.isawaitable(result) else result
 

@@ -124,6 +124,7 @@ def _apart(*, network: bool) -> list[str]:
 
 
 def _readable(paths: Sequence[str]) -> list[str]:
+    # `-try`, since no system has all of these.
     return [word for path in paths for word in ("--ro-bind-try", path, path)]
 
 

@@ -51,7 +51,9 @@ class _ThreadWork(Generic[T]):
         self._soon = from_threads()
         self._results: list[T] = []
         self._failure = Failure()
+        # A thread begins without its caller's context variables, such as those of a trace.
         context = contextvars.copy_context()
+        # A daemon, so that a tool that never returns does not keep the process from ending.
         self.thread = threading.Thread(target=context.run, args=(self._work,), name="openai-compat tool", daemon=True)
 
     async def result(self) -> T:

@@ -1,1 +1,1 @@
-"""The commands of `openai-compat`."""
+"""The commands `serve` and `chat`, and the options that they take."""

@@ -18,6 +18,8 @@ def banner(server: Server, host: str, port: int, key_variable: str | None) -> st
     url = _url(host, port)
     models = list(server.services.models.agents)
     has_key = not isinstance(server.auth, OpenAccess)
+    can_chat = all([find_spec(package) for package in ("openai", "httpx2")])
+    hint = "" if can_chat else "   (after: pip install 'openai-compat[client]')"
     lines = [
         summary(server, host, port),
         "",
@@ -26,7 +28,7 @@ def banner(server: Server, host: str, port: int, key_variable: str | None) -> st
         "    -H 'Content-Type: application/json' \\",
         f"""    -d '{{"model": "{models[0]}", "messages": [{{"role": "user", "content": "Hello!"}}]}}'""",
         "",
-        f"or: openai-compat chat --url {url}{f' --model {models[0]}' if len(models) > 1 else ''}{_what_chat_lacks()}",
+        f"or: openai-compat chat --url {url}{f' --model {models[0]}' if len(models) > 1 else ''}{hint}",
     ]
     return "\n".join(lines) + "\n"
 
@@ -34,8 +36,3 @@ def banner(server: Server, host: str, port: int, key_variable: str | None) -> st
 def _url(host: str, port: int) -> str:
     shown = "127.0.0.1" if host == "0.0.0.0" else f"[{host}]" if ":" in host else host  # noqa: S104  (not bound here)
     return f"http://{shown}:{port}/v1"
-
-
-def _what_chat_lacks() -> str:
-    has_all = all([find_spec(package) for package in ("openai", "httpx2")])
-    return "" if has_all else "   (after: pip install 'openai-compat[client]')"

@@ -65,7 +65,8 @@ class Chat:
             calls: dict[int, tuple[str, str]] = {}
             shown = ""
             for chunk in chunks:
-                text, status = _text(chunk), _status(chunk)
+                text = "".join([choice.delta.content or choice.delta.refusal or "" for choice in chunk.choices])
+                status = _status(chunk)
                 _add_calls(calls, chunk)
                 if text:
                     said.append(text)
@@ -123,12 +124,9 @@ def _typed() -> str | None:
         return None
 
 
-def _text(chunk: ChatCompletionChunk) -> str:
-    return "".join([choice.delta.content or choice.delta.refusal or "" for choice in chunk.choices])
-
-
 def _status(chunk: ChatCompletionChunk) -> str:
     """The agent's status, which this library's servers send with the answer."""
+    # A key beside an empty delta is the one place for activity that no client trips over.
     event: Any = (chunk.model_extra or {}).get("event")
     if event:
         return str(event["data"]["description"])

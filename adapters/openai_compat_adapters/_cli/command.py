@@ -8,7 +8,7 @@ from openai_compat.package import MissingExtra
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line, and exit with its code."""
     try:
         from ..cli import main as run  # noqa: PLC0415  (it needs click)
     except MissingExtra as error:

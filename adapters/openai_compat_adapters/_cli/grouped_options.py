@@ -47,5 +47,5 @@ def grouped(name: str, *options: Callable[[Command], Command]) -> Callable[[Comm
 
 
 def option(*names: str, **settings: Any) -> Callable[[Command], Command]:
-    """`click.option` for `grouped`."""
+    """A `click.option` whose help `grouped` can put under a heading."""
     return click.option(*names, cls=GroupedOption, **settings)

@@ -44,7 +44,7 @@ class JsonFormatter(logging.Formatter):
     """
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line."""
+        """The record as one line of JSON."""
         time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         entry: dict[str, Any] = {"time": time, "level": record.levelname.lower()}
         entry |= {name: vars(record)[name] for name in FIELDS if name in vars(record)}

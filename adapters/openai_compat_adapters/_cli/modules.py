@@ -55,15 +55,12 @@ def _import_file(path: str) -> ModuleType:
     name = ".".join(parts)
     try:
         module = importlib.import_module(name) if name.isidentifier() or len(parts) > 1 else None
-        if module is None or not _is_of(module, file):  # another module has that name already
+        found = None if module is None or module.__file__ is None else Path(module.__file__).resolve()
+        if module is None or found != file:  # another module has that name already
             return _executed(f"{name}@{folder}", file)  # a name that no import can have
         return module
     except (Exception, SystemExit) as error:
         raise CannotLoad(_why_not(name, error)) from error
-
-
-def _is_of(module: ModuleType, file: Path) -> bool:
-    return module.__file__ is not None and Path(module.__file__).resolve() == file
 
 
 def _executed(name: str, file: Path) -> ModuleType:

@@ -73,10 +73,12 @@ def make_server(agents: Server | Agents, options: ServeOptions, ctx: click.Conte
 
 
 def _server(agents: Agents, options: ServeOptions) -> Server:
+    window = options.replay_failures
     return Server(
         _chosen(agents, options.agent),
         providers=agents.providers,
         keys=_keys(options.api_key, options.api_key_env, options.api_key_file),
+        # Of a page whose name was made to point here (DNS rebinding), `Host` is the one thing that differs.
         hosts=[*LOOPBACK, *options.host_name],
         public=["models"] if options.public_models else [],
         cors=Cors(options.cors_origin) if options.cors_origin else None,
@@ -100,7 +102,7 @@ def _server(agents: Agents, options: ServeOptions) -> Server:
         chat_rest=ChatRest() if options.chat_rest else None,
         chat_websocket=ChatWebSocket() if options.chat_websocket else None,
         disconnect=Disconnect(options.on_disconnect),
-        replay_failures=_replay_failures(options.replay_failures),
+        replay_failures=ReplayFailures(window, longest=max(window, ReplayFailures().longest)) if window else None,
         messages=MessagePolicy(
             history="full" if options.history == "full" else "last_user", system=options.system, user=options.user
         ),
@@ -112,10 +114,6 @@ def _server(agents: Agents, options: ServeOptions) -> Server:
         visibility=options.visibility,
         bare_paths=options.bare_paths,
     )
-
-
-def _replay_failures(seconds: float) -> ReplayFailures | None:
-    return ReplayFailures(seconds, longest=max(seconds, ReplayFailures().longest)) if seconds else None
 
 
 def _is_database(url: str | None) -> bool:
@@ -165,6 +163,7 @@ def given(name: str, ctx: click.Context) -> bool:
 def _keys(key: str | None, variable: str | None, file: str | None) -> str | KeySource | None:
     if sum(source is not None for source in (key, variable, file)) > 1:
         raise click.UsageError("Give the API key in one way: --api-key, --api-key-env or --api-key-file.")
+    # Mostly a variable that is not set, in a script that was meant to protect something.
     if key == "":
         text = "--api-key is empty: leave it out to serve without a key, which is for this machine only."
         raise click.UsageError(text)

@@ -31,7 +31,7 @@ class CorkedTransport:
             self.flush()
 
     def flush(self) -> None:
-        """Write the buffer now."""
+        """Write all that is buffered, in one write."""
         kept, self._kept, self._size = self._kept, [], 0
         if kept and not self._transport.is_closing():
             self._transport.write(b"".join(kept))

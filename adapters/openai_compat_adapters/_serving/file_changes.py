@@ -15,7 +15,7 @@ TICK = 0.2
 
 
 def no_changes() -> Iterator[set[str]]:
-    """Endless ticks without changes."""
+    """Endless ticks without changes, where nobody asked for `--reload`."""
     while True:
         time.sleep(TICK)
         yield set()

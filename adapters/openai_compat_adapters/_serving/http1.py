@@ -39,14 +39,14 @@ class Http1Protocol(H11Protocol):
         self._watch = ReadingWatch(self.loop, write_timeout)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start the head's deadline."""
+        """Start the deadline for the first request's head."""
         super().connection_made(transport)
         # Pause writing at the first byte that the kernel does not take, so that a slow reader is seen at once.
         transport.set_write_buffer_limits(0)
         self._expect_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the deadlines."""
+        """Stop the deadlines: there is nobody left to wait for."""
         super().connection_lost(exc)
         self._forget_deadlines()
 

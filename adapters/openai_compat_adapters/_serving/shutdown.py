@@ -122,4 +122,5 @@ class Watchdog:
         with suppress(Empty):
             while True:
                 end = min(end, self._times.get(timeout=max(0.0, end - time.monotonic())))
+        # `sys.exit` would end this thread alone.
         os._exit(0)

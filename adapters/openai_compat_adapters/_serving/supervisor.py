@@ -71,7 +71,8 @@ class Supervisor:
             self._pass_signals_on()
             if files and not self._passed_on:
                 self._replace(files)
-            ended = self._take_ended()
+            ended = [worker for worker in self._workers if worker.poll() is not None]
+            self._workers = [worker for worker in self._workers if worker not in ended]
             if self._passed_on and not self._workers:  # all have drained
                 break
             self._handle_exits(ended, reloads)
@@ -112,11 +113,6 @@ class Supervisor:
             worker.wait()
         self._workers.clear()
         self._start(self._number)
-
-    def _take_ended(self) -> list[subprocess.Popen[Any]]:
-        ended = [worker for worker in self._workers if worker.poll() is not None]
-        self._workers = [worker for worker in self._workers if worker not in ended]
-        return ended
 
     def _handle_exits(self, ended: list[subprocess.Popen[Any]], reloads: bool) -> None:
         for worker in ended if not self._passed_on else []:

@@ -37,11 +37,11 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         self._watch = ReadingWatch(self.loop, write_timeout)
 
     def connection_made(self, transport: BaseTransport) -> None:
-        """Take the connection over."""
+        """Take the connection over, and join small writes to it."""
         super().connection_made(cast("BaseTransport", CorkedTransport(cast("Transport", transport), self.loop)))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop the deadline."""
+        """Stop the deadline: there is nobody left to wait for."""
         super().connection_lost(exc)
         self._watch.stop()
 
@@ -76,6 +76,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
             super().handle_connect(event)
 
     def _refuse(self, status: int, text: str) -> None:
+        # RFC 6455, 4.4: a refusal says which version is understood here.
         error = InvalidRequest(text, code="invalid_handshake", headers={"Sec-WebSocket-Version": "13"})
         error.status = status
         self.handshake_complete = self.close_sent = True  # so that uvicorn sends no answer of its own

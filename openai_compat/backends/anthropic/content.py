@@ -56,6 +56,7 @@ def _image(url: str) -> Block:
 
 
 def _by_url(url: str) -> Block:
+    # Nothing is fetched here. Model servers that take any scheme have been made to read their own files by `file:`.
     if url.partition(":")[0].lower() not in ("http", "https"):
         text = "A picture's or document's URL starts with 'https:' or 'data:'."
         raise InvalidRequest(text, param="messages", code="invalid_value")

@@ -29,5 +29,5 @@ def count(value: object) -> int:
 
 
 def json_text(value: object) -> str:
-    """`value` as JSON text."""
+    """`value` as JSON text, with null for numbers that JSON does not have."""
     return to_json(value, inf_nan_mode="null").decode()
