@@ -15,7 +15,6 @@ from ...events import (
     MessageBreak,
     Notice,
     Paused,
-    PendingCall,
     Progress,
     ReasoningDelta,
     RefusalDelta,
@@ -37,10 +36,8 @@ from .response_types import (
     AudioDelta,
     ChatChoice,
     ChatCompletion,
-    ChatCustomToolCall,
     ChatFinishReason,
     Delta,
-    FunctionToolCall,
     Image,
     Logprobs,
     ToolCallChunk,
@@ -275,18 +272,17 @@ def _reply(form: ChatForm, message: FinalMessage) -> AssistantReply:
     if message.reasoning:
         reply["reasoning_content"] = message.reasoning
     if message.client_calls:
-        reply["tool_calls"] = [_tool_call(form, call) for call in message.client_calls]
+        reply["tool_calls"] = [
+            {"id": call.call_id, "type": "custom", "custom": {"name": call.name, "input": call.arguments}}
+            if call.name in form.custom_tools
+            else {"id": call.call_id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+            for call in message.client_calls
+        ]
     if speech:
         reply["audio"] = _audio(form, speech)
     if images:
         reply["images"] = [_image(piece, index) for index, piece in enumerate(images)]
     return reply
-
-
-def _tool_call(form: ChatForm, call: PendingCall) -> FunctionToolCall | ChatCustomToolCall:
-    if call.name in form.custom_tools:
-        return {"id": call.call_id, "type": "custom", "custom": {"name": call.name, "input": call.arguments}}
-    return {"id": call.call_id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
 
 
 def _annotation(citation: Citation) -> Annotation:
