@@ -374,7 +374,7 @@ class HasTools(Protocol):
 
     @property
     def tools(self) -> object:
-        """The tools."""
+        """The tools, as a `Toolbox`."""
         ...
 
 

@@ -115,7 +115,7 @@ class Reducer:
         self._message = FinalMessage()
 
     def feed(self, items: Iterable[Item]) -> None:
-        """Fold in more events."""
+        """Take in more events, in the order in which the agent said them."""
         for item in items:
             if isinstance(item, str):
                 self._text.append(item)

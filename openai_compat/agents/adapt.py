@@ -20,7 +20,7 @@ class HasRun(Protocol):
 
     @property
     def run(self) -> Callable[..., Any]:
-        """Runs the agent."""
+        """The function, called once for each turn."""
         ...
 
 

@@ -25,7 +25,7 @@ class Task(Protocol):
         ...
 
     def cancel(self) -> None:
-        """Ask it to stop."""
+        """Ask it to stop, as the event loop cancels tasks of its own."""
         ...
 
     async def wait(self) -> None:

@@ -35,7 +35,7 @@ class Waiter(Protocol):
         ...
 
     async def sleep(self) -> None:
-        """Return when woken."""
+        """Return when woken, at once if that was before."""
         ...
 
 
