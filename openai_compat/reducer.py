@@ -139,6 +139,7 @@ class Reducer:
             case UsageReported():
                 message.usage.add(event)
             case ToolCallStarted():  # calls keep the order in which they began, as in a stream
+                # The agent's own are none of `tool_calls`: clients would run them, some without end.
                 if event.executor == "client":
                     self._calls[event.call_id] = (event.name, [])
             case ToolCallDelta():

@@ -20,6 +20,7 @@ from ..http import HttpRequest
 Keys: TypeAlias = str | Iterable[str] | Mapping[str, Principal | str | None] | None
 KeySource: TypeAlias = Callable[[], Keys | Awaitable[Keys]]
 
+# The name of a scheme has no case (RFC 9110, 11.1).
 _BEARER = re.compile(r"bearer +(\S+)", re.IGNORECASE | re.ASCII)  # ASCII: \xa0 and \x85 are bytes of UTF-8, no spaces
 AZURE = b"api-key"
 """The header in which Azure's clients send the key."""
@@ -184,4 +185,5 @@ def _token(request: HttpRequest) -> bytes:
     bearers, plain = request.header_values(b"authorization"), request.header_values(AZURE)
     sent = {match[1] if (match := _BEARER.fullmatch(value)) else "" for value in bearers}
     sent |= {value if _TOKEN.fullmatch(value) else "" for value in plain}
+    # As bytes: `hmac.compare_digest` raises TypeError for text beyond ASCII, which would be a 500.
     return sent.pop().encode("latin-1") if len(sent) == 1 and max(len(bearers), len(plain)) == 1 else b""

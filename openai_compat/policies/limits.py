@@ -70,6 +70,7 @@ class Deadlines:
     background: float = 3600.0
     body: float = 30.0
     head: float = 2.0
+    # Well below the 300 s of silence after which Codex and undici hang up.
     heartbeat: float = 10.0
     write: float = 60.0
     grace: float = 5.0

@@ -305,6 +305,7 @@ class SamplingParams(WireModel):
     stream_options: StreamOptions | None = None
     temperature: Annotated[float, Ge(0), Le(2)] | None = None
     top_p: Annotated[float, Ge(0), Le(1)] | None = None
+    # Open WebUI can send an object.
     user: str | dict[str, Any] | None = None
 
 

@@ -107,6 +107,7 @@ class ChatStream:
             return b""
         # The role comes once: SDK helpers add up strings, "assistant" in each chunk became "assistantassistant".
         self._begun = True
+        # The keys are those of OpenAI's first chunk.
         return self._delta({"role": "assistant", "content": "" if text else None, "refusal": None})
 
     def _texts(self, texts: Sequence[Item]) -> bytes:
@@ -212,6 +213,7 @@ class _Speech:
 
     def piece(self, event: MediaDelta) -> AudioDelta:
         data = self.rest + event.data
+        # Three bytes are four characters: what does not fill a group waits, or padding would stand within the text.
         whole = len(data) - len(data) % 3
         self.rest = data[whole:]
         delta: AudioDelta = {"data": base64.b64encode(data[:whole]).decode(), "transcript": event.transcript}
@@ -242,6 +244,7 @@ def completion(form: ChatForm, messages: Sequence[FinalMessage]) -> bytes:
         "object": "chat.completion",
         "created": form.created,
         "model": form.model,
+        # As in chunks: OpenRouter's SDKs reject an answer without the key.
         "system_fingerprint": None,
         "choices": [_choice(form, index, message) for index, message in enumerate(messages)],
         "usage": usage_object(usage),
@@ -266,6 +269,7 @@ def _reply(form: ChatForm, message: FinalMessage) -> AssistantReply:
     reply: AssistantReply = {
         "role": "assistant",
         "content": message.text if message.text or silent else None,
+        # OpenAI's document requires the key, null or not.
         "refusal": message.refusal or None,
         "annotations": [_annotation(citation) for citation in message.citations],
     }

@@ -201,7 +201,7 @@ class ResponseStream:
         """The last events of a turn that failed."""
         cut = self._cut()
         self.status, self._error = "failed", error_of(error)
-        # Both, since clients differ in which of the two they show.
+        # Both: Open Responses wants `response.failed` after `error`, and clients differ in which of them they show.
         return cut + self._out.write(error_event(error)) + self._lifecycle("response.failed")
 
     def cancel(self) -> bytes:
