@@ -65,6 +65,7 @@ class OpenAICompatError(Exception):
     status: int = 500
     type: str = "server_error"
     code: str | None = None
+    # OpenAI's SDKs do not try again at all when they are told to wait for more than 120 s.
     retry_after: float | None = None
     should_retry: bool | None = None
     default_headers: ClassVar[Mapping[str, str]] = MappingProxyType({})

@@ -178,6 +178,7 @@ class Server:
     ) -> None:
         """Set who may call: by which key, under which name, from which pages."""
         self.auth: Auth = OpenAccess() if keys is None else BearerAuth(keys)
+        # With keys it needs no look at the name: a page that came by DNS rebinding has no key to send.
         self._hosts = Hosts(hosts) if keys is None else None
         self._cors = cors
         self._exposed = tuple(conversations.headers) if conversations is not None else ()

@@ -184,6 +184,7 @@ class _AsyncioTask:
         self._task.cancel()
 
     async def wait(self) -> None:
+        # Not `await self._task`: a waiter that is cancelled would cancel the task with it.
         await asyncio.wait([self._task])
 
 

@@ -49,6 +49,7 @@ def key_from_file(path: str | Path) -> KeySource:
         try:
             lines = Path(path).read_text("utf-8").splitlines()
         except FileNotFoundError:
+            # No key at all, which disables the server: a file that is gone must not open it.
             return []
         return _with_names([line for line in lines if not line.lstrip().startswith("#")])
 
@@ -90,6 +91,7 @@ def known_keys(keys: Keys) -> list[tuple[bytes, Principal | None]]:
             raise TypeError("keys are strings, or a mapping from strings to principals or their ids")
         if principal is not None and not principal.id:
             raise TypeError("the id of a key's principal is not empty")
+    # An empty key would be equal to what a request without any brings.
     return [(key.encode(), principal) for key, principal in found if key]
 
 

@@ -81,6 +81,7 @@ class ChatStream:
     def __init__(self, form: ChatForm, index: int) -> None:
         self._form = form
         self._head = b"data: " + dumps(form.chunk())[:-1] + b',"choices":[{"index":%d,"delta":' % index
+        # With `include_usage` every chunk has the key, null but in the last.
         tail = b',"logprobs":null,"finish_reason":null}]' + (b',"usage":null}' if form.include_usage else b"}")
         self._tail = tail + b"\n\n"
         self._before_text, self._after_text = self._head + b'{"content":', b"}" + self._tail
