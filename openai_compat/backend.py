@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol, TypeAlias, cast, runtime_checkable
 from .events import AgentEvent, PendingCall
 from .messages import AssistantMessage, Message, ToolMessage, UserMessage
 
+# No tokenizer would be the right one: which model is behind an agent is not known.
 CHARACTERS_PER_TOKEN = 4
 """How long a token is taken to be where the agent does not count tokens itself."""
 
@@ -374,7 +375,7 @@ class HasTools(Protocol):
 
     @property
     def tools(self) -> object:
-        """The tools."""
+        """The tools, as a `Toolbox`."""
         ...
 
 

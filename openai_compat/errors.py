@@ -65,6 +65,7 @@ class OpenAICompatError(Exception):
     status: int = 500
     type: str = "server_error"
     code: str | None = None
+    # OpenAI's SDKs do not try again at all when they are told to wait for more than 120 s.
     retry_after: float | None = None
     should_retry: bool | None = None
     default_headers: ClassVar[Mapping[str, str]] = MappingProxyType({})
@@ -104,6 +105,7 @@ class RequestTimeout(InvalidRequest):
 
     status = 408
     code = "request_timeout"
+    # The rest of the body is not read, and would pass for the next request (RFC 9112, 9.3).
     default_headers = MappingProxyType({"Connection": "close"})
 
 
@@ -112,6 +114,7 @@ class RequestTooLarge(InvalidRequest):
 
     status = 413
     code = "request_too_large"
+    # As above: what follows on the connection is still this body.
     default_headers = MappingProxyType({"Connection": "close"})
 
 
@@ -127,6 +130,7 @@ class UpgradeRequired(InvalidRequest):
 
     status = 426
     code = "websocket_not_supported"
+    # A 426 has to name the protocol (RFC 9110, 15.5.22).
     default_headers = MappingProxyType({"Upgrade": "websocket"})
 
 
@@ -136,6 +140,7 @@ class Unauthorized(OpenAICompatError):
     status = 401
     type = "invalid_request_error"
     code = "invalid_api_key"
+    # A 401 has to say how to authenticate (RFC 9110, 15.5.2).
     default_headers = MappingProxyType({"WWW-Authenticate": "Bearer"})
 
 

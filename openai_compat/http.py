@@ -55,6 +55,7 @@ class HttpRequest:
 
     def header(self, name: bytes) -> str | None:
         """The first value of a header (name in lower case), decoded as Latin-1, or None."""
+        # Every byte is a character of Latin-1: nothing that a stranger sends can fail here.
         for key, value in self.headers:
             if key == name:
                 return value.decode("latin-1")

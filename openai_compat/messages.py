@@ -26,7 +26,7 @@ __all__ = (
 
 @dataclass(frozen=True, slots=True)
 class TextPart:
-    """Text."""
+    """Text, of a user or of the assistant."""
 
     text: str
 

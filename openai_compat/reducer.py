@@ -115,7 +115,7 @@ class Reducer:
         self._message = FinalMessage()
 
     def feed(self, items: Iterable[Item]) -> None:
-        """Fold in more events."""
+        """Take in more events, in the order in which the agent said them."""
         for item in items:
             if isinstance(item, str):
                 self._text.append(item)
@@ -139,6 +139,7 @@ class Reducer:
             case UsageReported():
                 message.usage.add(event)
             case ToolCallStarted():  # calls keep the order in which they began, as in a stream
+                # The agent's own are none of `tool_calls`: clients would run them, some without end.
                 if event.executor == "client":
                     self._calls[event.call_id] = (event.name, [])
             case ToolCallDelta():

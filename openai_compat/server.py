@@ -178,6 +178,7 @@ class Server:
     ) -> None:
         """Set who may call: by which key, under which name, from which pages."""
         self.auth: Auth = OpenAccess() if keys is None else BearerAuth(keys)
+        # With keys it needs no look at the name: a page that came by DNS rebinding has no key to send.
         self._hosts = Hosts(hosts) if keys is None else None
         self._cors = cors
         self._exposed = tuple(conversations.headers) if conversations is not None else ()
@@ -279,6 +280,7 @@ class Server:
     async def _answer(self, exchange: Exchange) -> None:
         request = exchange.request
         if self._cors is not None and is_preflight(request):
+            # Before the key is asked for: browsers send none with a preflight.
             await exchange.answer(200, b"", *self._cors.preflight_headers(request))
             return
         route, arguments = self._routes.find(request.path, request)
@@ -292,6 +294,7 @@ class Server:
             keyed = with_key_of_headers(request, further) if further else request
             cookie = self._cookie if route is not None and route.cookie else None
             exchange.principal = await self.auth.principal(keyed if cookie is None else cookie.as_header(keyed))
+        # Told after the key: who has none is not to learn which paths there are.
         if route is None:
             raise self._routes.unknown(request.path, request.root)
         if route.socket is not None and (request.header(b"upgrade") or "").lower() == "websocket":
@@ -325,6 +328,7 @@ class Server:
         if aclose is None:
             return
         try:
+            # What fails here must not keep the others open.
             await aclose()
         except Exception as error:
             logger.warning("the %s could not be closed", name, exc_info=error)

@@ -20,7 +20,7 @@ class HasRun(Protocol):
 
     @property
     def run(self) -> Callable[..., Any]:
-        """Runs the agent."""
+        """The function, called once for each turn."""
         ...
 
 
@@ -159,7 +159,7 @@ def _derived(wanted: frozenset[str]) -> Capabilities:
     sees_parts = "messages" in wanted
     return Capabilities(
         history="full" if sees_parts else "last_user",
-        client_tools=False,
+        client_tools=False,  # no error: clients send their tools with every request, and a call is only an offer
         vision=sees_parts,
         audio_input=sees_parts,
         files=sees_parts,

@@ -66,7 +66,7 @@ class CompactingBackend:
 
     @property
     def capabilities(self) -> Capabilities:
-        """Those of the agent."""
+        """The capabilities of the agent inside: shortening takes none away."""
         return self._agent.capabilities
 
     async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:

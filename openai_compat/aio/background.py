@@ -25,7 +25,7 @@ class Task(Protocol):
         ...
 
     def cancel(self) -> None:
-        """Ask it to stop."""
+        """Ask it to stop, as the event loop cancels tasks of its own."""
         ...
 
     async def wait(self) -> None:
@@ -184,6 +184,7 @@ class _AsyncioTask:
         self._task.cancel()
 
     async def wait(self) -> None:
+        # Not `await self._task`: a waiter that is cancelled would cancel the task with it.
         await asyncio.wait([self._task])
 
 

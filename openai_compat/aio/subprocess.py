@@ -123,6 +123,12 @@ class CommandRun:
     async def _attend(self, process: Process) -> None:
         logged = anyio.Event()
 
+        async def write(stdin: ByteSendStream) -> None:
+            # A command that does not read its prompt is none the worse for it.
+            async with stdin:
+                with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
+                    await stdin.send(self._launch.stdin or b"")
+
         async def log(stderr: ByteReceiveStream) -> None:
             async for data in stderr:
                 self._stderr(data)
@@ -134,7 +140,7 @@ class CommandRun:
 
         async with anyio.create_task_group() as group:
             if process.stdin is not None:
-                group.start_soon(_write, process.stdin, self._launch.stdin)
+                group.start_soon(write, process.stdin)
             if process.stderr is not None:
                 group.start_soon(log, process.stderr)
             group.start_soon(limit_reading)
@@ -181,13 +187,6 @@ class _Patience:
             return data
         self.left = 0.0
         raise TimeoutError
-
-
-async def _write(stdin: ByteSendStream, data: bytes | None) -> None:
-    """Write the prompt. A command that does not read it is none the worse for it."""
-    async with stdin:
-        with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
-            await stdin.send(data or b"")
 
 
 async def _end_group(process: Process, grace: float) -> None:

@@ -35,7 +35,7 @@ class Waiter(Protocol):
         ...
 
     async def sleep(self) -> None:
-        """Return when woken."""
+        """Return when woken, at once if that was before."""
         ...
 
 
@@ -52,6 +52,7 @@ class _AsyncioWaiter:
         self._future: asyncio.Future[None] = loop.create_future()
 
     def wake(self) -> None:
+        # It is done as well when the task that slept was cancelled; to set it then is an error.
         if not self._future.done():
             self._future.set_result(None)
 

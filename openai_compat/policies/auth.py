@@ -20,6 +20,7 @@ from ..http import HttpRequest
 Keys: TypeAlias = str | Iterable[str] | Mapping[str, Principal | str | None] | None
 KeySource: TypeAlias = Callable[[], Keys | Awaitable[Keys]]
 
+# The name of a scheme has no case (RFC 9110, 11.1).
 _BEARER = re.compile(r"bearer +(\S+)", re.IGNORECASE | re.ASCII)  # ASCII: \xa0 and \x85 are bytes of UTF-8, no spaces
 AZURE = b"api-key"
 """The header in which Azure's clients send the key."""
@@ -48,6 +49,7 @@ def key_from_file(path: str | Path) -> KeySource:
         try:
             lines = Path(path).read_text("utf-8").splitlines()
         except FileNotFoundError:
+            # No key at all, which disables the server: a file that is gone must not open it.
             return []
         return _with_names([line for line in lines if not line.lstrip().startswith("#")])
 
@@ -89,6 +91,7 @@ def known_keys(keys: Keys) -> list[tuple[bytes, Principal | None]]:
             raise TypeError("keys are strings, or a mapping from strings to principals or their ids")
         if principal is not None and not principal.id:
             raise TypeError("the id of a key's principal is not empty")
+    # An empty key would be equal to what a request without any brings.
     return [(key.encode(), principal) for key, principal in found if key]
 
 
@@ -184,4 +187,5 @@ def _token(request: HttpRequest) -> bytes:
     bearers, plain = request.header_values(b"authorization"), request.header_values(AZURE)
     sent = {match[1] if (match := _BEARER.fullmatch(value)) else "" for value in bearers}
     sent |= {value if _TOKEN.fullmatch(value) else "" for value in plain}
+    # As bytes: `hmac.compare_digest` raises TypeError for text beyond ASCII, which would be a 500.
     return sent.pop().encode("latin-1") if len(sent) == 1 and max(len(bearers), len(plain)) == 1 else b""

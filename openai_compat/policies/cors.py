@@ -10,6 +10,7 @@ from ..errors import Forbidden
 from ..http import HttpRequest
 
 METHODS = "GET, POST, DELETE, OPTIONS"
+# Pages are shown few other headers (Fetch standard), and SDKs in them go by these.
 EXPOSED = "x-request-id, retry-after, x-should-retry, openai-processing-ms"
 MAX_AGE = "86400"
 """Seconds a browser may keep the answer to a preflight."""

@@ -16,6 +16,7 @@ INPUT, OUTPUT = 64 * 1024, 256 * 1024
 def content_coding(request: HttpRequest) -> str:
     """`gzip`, `deflate` or `identity`. Raises UnsupportedMedia for any other coding, and for more than one."""
     listed = ",".join(request.header_values(b"content-encoding")).lower().split(",")
+    # `x-gzip` is gzip (RFC 9110, 8.4.1.3).
     codings = [name for listing in listed if (name := listing.strip().removeprefix("x-")) not in ("", "identity")]
     if not codings:
         return "identity"
@@ -27,7 +28,7 @@ def content_coding(request: HttpRequest) -> str:
 
 
 class Opener:
-    """Opens one compressed body."""
+    """Opens one compressed body, whose pieces are fed in order; then `end` tells whether it was whole."""
 
     def __init__(self, coding: str) -> None:
         self._coding = coding

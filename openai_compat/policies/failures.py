@@ -23,6 +23,7 @@ class ReplayFailures:
         longest: seconds after the failure itself, when the request runs again in any case.
     """
 
+    # Not by `x-stainless-retry-count: 0`: gptme and aider try again around SDKs that say 0 each time.
     seconds: float = 5.0
     longest: float = 60.0
 

@@ -63,6 +63,7 @@ _ASKED: tuple[tuple[str, Task], ...] = (
     ("### Task:\nPredict 3-5 useful messages this user might naturally send next to advance", "follow_ups"),
     ("### Task:\nAnalyze the chat history to determine the necessity of generating search queries", "queries"),
     ("### Task:\nYou are an autocompletion system. Continue the text in `<text>` based on", "autocomplete"),
+    # "am" is how Open WebUI has it
     ("### Task:\nGenerate a detailed prompt for am image generation task based on the given", "image_prompt"),
     ("Your task is to reflect the speaker's likely facial expression through a fitting emoji.", "emoji"),
     # LibreChat

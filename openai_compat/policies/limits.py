@@ -39,6 +39,7 @@ class Limits:
     attachments: int = 50 * 1024 * 1024
     choices: int = 8
     answer: int = 50_000_000
+    # Agents, not open requests: one that goes on after its client has left still uses memory and threads.
     slots: int = 64
     slots_per_agent: int | None = None
     slots_per_principal: int | None = None
@@ -69,7 +70,9 @@ class Deadlines:
     request: float = 300.0
     background: float = 3600.0
     body: float = 30.0
+    # A status line cannot be taken back.
     head: float = 2.0
+    # Well below the 300 s of silence after which Codex and undici hang up.
     heartbeat: float = 10.0
     write: float = 60.0
     grace: float = 5.0

@@ -47,7 +47,10 @@ class MessagePolicy:
         if self.history == "last_user":
             users = [message for message in messages if isinstance(message, UserMessage)]
             messages = [*[m for m in messages if isinstance(m, SystemMessage)], *users[-1:]]
-        missing = not messages or (self.user == "required" and not any(map(_user_says_something, reversed(messages))))
+        said = (part for message in reversed(messages) if isinstance(message, UserMessage) for part in message.parts)
+        missing = not messages or (
+            self.user == "required" and not any(not isinstance(part, TextPart) or part.text.strip() for part in said)
+        )
         if missing and request.messages:  # items that are no messages are for agents that know them
             where = "messages" if request.raw_items is None else "input"
             raise InvalidRequest(f"No user message found in '{where}'.", param=where)
@@ -63,12 +66,6 @@ def _refuse_instructions(messages: Sequence[Message]) -> None:
         if isinstance(message, SystemMessage):
             text = "This server does not take instructions from clients."
             raise InvalidRequest(text, param=f"messages[{index}].role", code="unsupported_value")
-
-
-def _user_says_something(message: Message) -> bool:
-    if not isinstance(message, UserMessage):
-        return False
-    return any([not isinstance(part, TextPart) or part.text.strip() for part in message.parts])
 
 
 _BLOCK, _BLOCK_END = "<details", "</details>"

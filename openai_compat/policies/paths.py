@@ -1,4 +1,4 @@
-"""Paths as settings."""
+"""Checks the paths that settings name, before a route is made of one."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ class Answer:
         self.crash: Exception | None = None
 
     def take(self, message: ResponseStart | ResponseBody) -> None:
-        """Add a message."""
+        """Add what the server has sent: the head, or a piece of the body."""
         if isinstance(message, ResponseStart):
             self.status = message.status
             self.headers = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in message.headers]
@@ -40,7 +40,7 @@ class Answer:
 
     @property
     def body(self) -> bytes:
-        """The body so far."""
+        """The body, as far as it has arrived."""
         return b"".join(self.pieces)
 
     def header(self, name: str) -> str | None:

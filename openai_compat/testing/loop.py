@@ -25,7 +25,7 @@ class LoopThread:
         self._portal: Future[BlockingPortal] = Future()
 
     def open(self) -> Self:
-        """Start the thread."""
+        """Start the thread, and return without waiting for the loop."""
 
         async def serve() -> None:
             async with BlockingPortal() as portal:

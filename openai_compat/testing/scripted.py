@@ -43,7 +43,7 @@ class ScriptedBackend:
         self.requests: list[AgentRequest] = []
 
     async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
-        """Play the turn's script."""
+        """Play the script of this turn: yield its texts and events, wait at its gates, raise its exceptions."""
         script = self._scripts[min(len(self.requests), len(self._scripts) - 1)]
         self.requests.append(request)
         for step in script:

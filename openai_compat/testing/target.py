@@ -44,7 +44,7 @@ def as_target(thing: object) -> Target:
 
 
 class ServerTarget:
-    """A server of ours."""
+    """A `Server`, asked without a transport: a client that leaves is a cancelled call."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
@@ -70,7 +70,7 @@ class AsgiTarget:
         self._app = app
 
     async def answer(self, request: HttpRequest, send: Send, left: anyio.Event) -> None:
-        """Call the application."""
+        """Call the application with the whole request, and hand on what it sends."""
         unread = [b"".join([piece async for piece in request.body])]
 
         async def receive() -> dict[str, Any]:

@@ -32,7 +32,7 @@ class Wrapper:
         return self._inner.capabilities
 
     def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
-        """Run the agent inside."""
+        """Run the agent inside, and change nothing; subclasses do."""
         return self._inner.run(request, context)
 
     @asynccontextmanager

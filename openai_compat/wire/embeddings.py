@@ -38,6 +38,7 @@ class EmbeddingRequest(WireModel):
     model: Annotated[str, MinLen(1)]
     input: InputText | Texts | Annotated[Tokens, MaxLen(MAX_INPUTS)] | SeveralTokens
     dimensions: Annotated[int, Ge(1), Le(MAX_DIMENSIONS), WHOLE] | None = None
+    # OpenAI's SDK asks for base64 unless its caller wants something else.
     encoding_format: Literal["float", "base64"] | None = None
     user: str | dict[str, Any] | None = None
 
@@ -150,7 +151,7 @@ class EmbeddingInput:
 
     @property
     def number(self) -> int:
-        """The number of vectors."""
+        """The number of vectors that the inputs make, one for each."""
         return len(self.texts) or len(self.tokens)
 
 

@@ -27,6 +27,7 @@ def error_headers(error: OpenAICompatError) -> list[tuple[str, str]]:
     # The statuses for which it is defined (RFC 9110, RFC 6585).
     if error.retry_after is not None and error.status in (429, 503):
         headers.append(("Retry-After", f"{error.retry_after:g}"))
+    # OpenAI's SDKs obey it before the status: by that, they would repeat 408, 409, 429 and all from 500 on.
     if error.should_retry is not None:
         headers.append(("X-Should-Retry", "true" if error.should_retry else "false"))
     return headers
@@ -38,6 +39,7 @@ def error_frame(error: OpenAICompatError) -> bytes:
     # Coding agents send the request again at these types, and the agent has already acted.
     if body["error"]["type"] in RETRIED_TYPES:
         body["error"]["type"] = "agent_error"
+    # Nor is `[DONE]` behind it: half an answer would pass for a whole one.
     return sse(body)
 
 

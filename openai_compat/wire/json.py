@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
+# The blank line is part of it: an event without one behind it is none (WHATWG HTML), the last one too.
 DONE = b"data: [DONE]\n\n"
 KEEP_ALIVE = b": keep-alive\n\n"
 """A comment: every client skips lines that begin with a colon (WHATWG HTML, server-sent events). The blank line is for
@@ -38,7 +39,7 @@ def stored_json(value: Any) -> str:
 
 
 def from_stored_json(text: str) -> Any:
-    """The inverse of `stored_json`."""
+    """The value that `stored_json` wrote as `text`."""
     return json.loads(text)
 
 
@@ -56,5 +57,6 @@ def _without_surrogates(value: Any) -> Any:
 
 
 def sse(value: Any) -> bytes:
-    """One server-sent event."""
+    """`value` as the data of a server-sent event."""
+    # No `event:` line: several clients of chat fail on a stream that has some.
     return b"data: " + dumps(value) + b"\n\n"

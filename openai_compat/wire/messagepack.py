@@ -46,6 +46,7 @@ def unpack_object(data: bytes, values: int = MAX_VALUES) -> dict[str, Any]:
     package = check_installed()
     _check(data, values)
     size = len(data)
+    # Not `max_buffer_size`: it is for the Unpacker, and makes `unpackb` fail with every message.
     most = {"max_str_len": size, "max_bin_len": size, "max_array_len": size, "max_map_len": size, "max_ext_len": 0}
     try:
         value: Any = package.unpackb(data, raw=False, **most)

@@ -12,6 +12,7 @@ class Model(TypedDict):
 
     id: str
     object: Literal["model"]
+    # Required by the types of OpenAI's SDK.
     created: int
     owned_by: str
 

@@ -30,12 +30,12 @@ class Part:
 
     @property
     def content(self) -> bytes:
-        """Its bytes."""
+        """The bytes of the part, put together from the pieces in which they came."""
         return b"".join(self.data)
 
     @property
     def text(self) -> str:
-        """Its bytes as text."""
+        """The bytes as text; what is no UTF-8 becomes U+FFFD."""
         return self.content.decode("utf-8", "replace")
 
 

@@ -94,7 +94,11 @@ class Presentation:
             case RefusalDelta():
                 return self._text(item.text) if self._refusal_as_text else (item,)
             case Citation():
-                return (self._moved(item),)
+                # By its place in what is shown, which is more than the agent's text.
+                before = sum([length for at, length in self._put_in if at <= item.start_index])
+                until = sum([length for at, length in self._put_in if at < item.end_index])
+                start, end = item.start_index + before, item.end_index + until
+                return (replace(item, start_index=start, end_index=end) if until else item,)
             case ReasoningDelta() | MediaDelta() | Notice() | Compacted() | UsageReported():
                 return (item,)
             case Paused():
@@ -122,12 +126,6 @@ class Presentation:
         else:
             self._put_in.append((self._length, length))
         return (BETWEEN_MESSAGES, item) if due else (item,)
-
-    def _moved(self, item: Citation) -> Citation:
-        """A citation by its place in what is shown, which is more than the agent's text."""
-        before = sum([length for at, length in self._put_in if at <= item.start_index])
-        until = sum([length for at, length in self._put_in if at < item.end_index])
-        return replace(item, start_index=item.start_index + before, end_index=item.end_index + until) if until else item
 
     def _tool(self, item: ToolCallStarted | ToolCallDelta | ToolCallReady | ToolResult) -> Sequence[Item]:
         if isinstance(item, ToolCallStarted) and item.executor == "agent":

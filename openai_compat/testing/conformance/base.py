@@ -126,7 +126,7 @@ class Examination:
 
     @classmethod
     def teardown_class(cls) -> None:
-        """End it."""
+        """End the event loop, and what an agent has left running on it."""
         cls._loop.close()
 
     def setup_method(self) -> None:
@@ -252,7 +252,7 @@ class Examination:
 
     @property
     def plain(self) -> ObservedExchange:
-        """`prompt`, answered plainly."""
+        """`prompt`, answered as a whole, without a stream."""
         return self.once("plain", lambda: _good(self.ask(self.body(self.prompt), patience=self.patience)))
 
     @property

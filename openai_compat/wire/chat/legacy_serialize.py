@@ -45,6 +45,7 @@ class CompletionForm:
 
     def part(self, choices: list[TextChoice]) -> TextCompletion:
         """The answer, or an event of its stream."""
+        # Without the `system_fingerprint` of chat: no client was found that wants it in the older API.
         return {
             "id": self.id,
             "object": "text_completion",

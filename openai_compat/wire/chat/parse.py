@@ -58,7 +58,7 @@ class ParsedChat:
 
     @property
     def choices(self) -> int:
-        """The number of answers."""
+        """The number of answers wanted, 1 unless `n` says otherwise."""
         return self.wire.n or 1
 
     @property

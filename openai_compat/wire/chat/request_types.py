@@ -14,6 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 class WireModel(BaseModel):
     """Base of everything that clients send."""
 
+    # Extra fields are kept: OpenAI adds parameters every few weeks, and agents get those not known here.
     model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False, hide_input_in_errors=True)
 
 
@@ -305,6 +306,7 @@ class SamplingParams(WireModel):
     stream_options: StreamOptions | None = None
     temperature: Annotated[float, Ge(0), Le(2)] | None = None
     top_p: Annotated[float, Ge(0), Le(1)] | None = None
+    # Open WebUI can send an object.
     user: str | dict[str, Any] | None = None
 
 

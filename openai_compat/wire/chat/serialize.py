@@ -15,7 +15,6 @@ from ...events import (
     MessageBreak,
     Notice,
     Paused,
-    PendingCall,
     Progress,
     ReasoningDelta,
     RefusalDelta,
@@ -37,10 +36,8 @@ from .response_types import (
     AudioDelta,
     ChatChoice,
     ChatCompletion,
-    ChatCustomToolCall,
     ChatFinishReason,
     Delta,
-    FunctionToolCall,
     Image,
     Logprobs,
     ToolCallChunk,
@@ -84,6 +81,7 @@ class ChatStream:
     def __init__(self, form: ChatForm, index: int) -> None:
         self._form = form
         self._head = b"data: " + dumps(form.chunk())[:-1] + b',"choices":[{"index":%d,"delta":' % index
+        # With `include_usage` every chunk has the key, null but in the last.
         tail = b',"logprobs":null,"finish_reason":null}]' + (b',"usage":null}' if form.include_usage else b"}")
         self._tail = tail + b"\n\n"
         self._before_text, self._after_text = self._head + b'{"content":', b"}" + self._tail
@@ -110,6 +108,7 @@ class ChatStream:
             return b""
         # The role comes once: SDK helpers add up strings, "assistant" in each chunk became "assistantassistant".
         self._begun = True
+        # The keys are those of OpenAI's first chunk.
         return self._delta({"role": "assistant", "content": "" if text else None, "refusal": None})
 
     def _texts(self, texts: Sequence[Item]) -> bytes:
@@ -215,6 +214,7 @@ class _Speech:
 
     def piece(self, event: MediaDelta) -> AudioDelta:
         data = self.rest + event.data
+        # Three bytes are four characters: what does not fill a group waits, or padding would stand within the text.
         whole = len(data) - len(data) % 3
         self.rest = data[whole:]
         delta: AudioDelta = {"data": base64.b64encode(data[:whole]).decode(), "transcript": event.transcript}
@@ -245,6 +245,7 @@ def completion(form: ChatForm, messages: Sequence[FinalMessage]) -> bytes:
         "object": "chat.completion",
         "created": form.created,
         "model": form.model,
+        # As in chunks: OpenRouter's SDKs reject an answer without the key.
         "system_fingerprint": None,
         "choices": [_choice(form, index, message) for index, message in enumerate(messages)],
         "usage": usage_object(usage),
@@ -269,24 +270,24 @@ def _reply(form: ChatForm, message: FinalMessage) -> AssistantReply:
     reply: AssistantReply = {
         "role": "assistant",
         "content": message.text if message.text or silent else None,
+        # OpenAI's document requires the key, null or not.
         "refusal": message.refusal or None,
         "annotations": [_annotation(citation) for citation in message.citations],
     }
     if message.reasoning:
         reply["reasoning_content"] = message.reasoning
     if message.client_calls:
-        reply["tool_calls"] = [_tool_call(form, call) for call in message.client_calls]
+        reply["tool_calls"] = [
+            {"id": call.call_id, "type": "custom", "custom": {"name": call.name, "input": call.arguments}}
+            if call.name in form.custom_tools
+            else {"id": call.call_id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+            for call in message.client_calls
+        ]
     if speech:
         reply["audio"] = _audio(form, speech)
     if images:
         reply["images"] = [_image(piece, index) for index, piece in enumerate(images)]
     return reply
-
-
-def _tool_call(form: ChatForm, call: PendingCall) -> FunctionToolCall | ChatCustomToolCall:
-    if call.name in form.custom_tools:
-        return {"id": call.call_id, "type": "custom", "custom": {"name": call.name, "input": call.arguments}}
-    return {"id": call.call_id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
 
 
 def _annotation(citation: Citation) -> Annotation:

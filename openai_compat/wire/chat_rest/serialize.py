@@ -84,12 +84,12 @@ class TurnRecord:
 
     @property
     def final(self) -> FinalMessage:
-        """The events, folded."""
+        """The message that the events come to so far."""
         return self._reducer.message()
 
     @property
     def finish_reason(self) -> FinishReason:
-        """The finish reason."""
+        """How the turn has ended, in this API's words; it has one of its own for approvals."""
         return "approval-required" if self.approvals else REASONS[self.final.finish_reason]
 
     @property

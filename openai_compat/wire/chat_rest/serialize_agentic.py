@@ -79,7 +79,7 @@ class Session:
 
 @dataclass(slots=True)
 class Agentic:
-    """Writes one turn."""
+    """Writes one turn of an agentic session as frames of a stream."""
 
     session: Session
     _thinking: bool = False
@@ -112,7 +112,7 @@ class Agentic:
         return self._write("user_message", {"id": user["id"], "content": user["content"], **count})
 
     def feed(self, items: list[Item], shown: list[Item]) -> bytes:
-        """The frames for these."""
+        """The frames for what the agent said, in its order; `shown` is what other forms write."""
         frames: list[bytes] = []
         text: list[Item] = []
         for item in items:

@@ -127,7 +127,11 @@ class _Conversation:
             case "function_call_output" | "custom_tool_call_output":
                 self._result(item, input_parts(item.get("output")))
             case "local_shell_call" | "shell_call" | "apply_patch_call" | "computer_call" as kind:
-                self._others_call(item, *_OTHERS_CALLS[kind])
+                name, arguments = _OTHERS_CALLS[kind]
+                call_id = _text(item, "call_id")
+                # A tool of another server's: its result is not waited for.
+                if call_id and item.get("status") != INCOMPLETE:
+                    self._take(ToolCall(call_id, name, _json(item.get(arguments)))).others.add(call_id)
             case "local_shell_call_output" | "shell_call_output" | "apply_patch_call_output" | "computer_call_output":
                 self._result(item, _others_output(item.get("output") or item.get("status")))
             case "compaction":
@@ -157,12 +161,6 @@ class _Conversation:
         turn = self._take(call)
         if not deferred:
             turn.waiting.add(call.call_id)
-
-    def _others_call(self, item: Fields, name: str, arguments: str) -> None:
-        """A call of a tool of another server's: it is not waited for."""
-        call_id = _text(item, "call_id")
-        if call_id and item.get("status") != INCOMPLETE:
-            self._take(ToolCall(call_id, name, _json(item.get(arguments)))).others.add(call_id)
 
     def _take(self, call: ToolCall) -> _Turn:
         turn = self._turn(lambda last: not last.results)

@@ -134,6 +134,7 @@ class References:
         address, fragment = _joined(base, reference)
         if fragment and not fragment.startswith("/"):
             return self._anchors.get((address, unquote(fragment)))
+        # Looked up, never fetched: the address is a stranger's.
         found: Any = self._resources.get(address)
         for step in fragment.split("/")[1:]:
             if isinstance(found, dict) and isinstance(cast("Fields", found).get("$id"), str) and found is not self.root:

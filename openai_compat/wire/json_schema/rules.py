@@ -77,6 +77,7 @@ def _at_least(value: float, least: float) -> bool:
 
 def _unlooked_at(at: RuleContext) -> None:
     """A pattern: it is not compiled, so nobody knows."""
+    # Python's expressions have no bound on time: a short one of a client's could keep the whole server busy.
     at.found.sure &= not isinstance(at.value, str)
 
 

@@ -75,4 +75,5 @@ def _sent(part: Fields) -> dict[str, Any]:
 
 def _said(part: Fields) -> dict[str, Any]:
     fields = {key: value for key, value in part.items() if value is not None}
+    # OpenAI's document requires both lists of what the assistant has said.
     return fields if part["type"] == "refusal" else {"annotations": [], "logprobs": [], **fields, "type": "output_text"}

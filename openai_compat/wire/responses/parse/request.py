@@ -25,6 +25,7 @@ from .tools import ResponseTools, joined, parse_tool_choice, parse_tools, tools_
 NewId: TypeAlias = Callable[[str], str]
 Fields: TypeAlias = Mapping[str, Any]
 
+# As with the messages of chat: the event loop would stand still while millions are read.
 MAX_ITEMS = 10_000
 LOGPROBS = "message.output_text.logprobs"
 
@@ -109,6 +110,7 @@ class ParsedResponse:
     @property
     def store(self) -> bool:
         """True if the response is to be stored."""
+        # OpenAI's default: clients go on from the id of a response without having asked for anything.
         return self.wire.store is not False
 
     @property
@@ -356,6 +358,7 @@ def _needs(parsed: ParsedResponse, can: Capabilities) -> Iterator[tuple[str, boo
     request = parsed.request
     yield "include", request.logprobs, can.logprobs
     yield "text.format", request.response_format is not None, can.structured_output
+    # Not `tools`: coding agents and Open WebUI send theirs with every request, and need no call.
     yield "tool_choice", request.tool_choice.required, can.client_tools
     yield "security_mode", request.extra.get("security_mode") is not None, can.security_modes
     if not (can.vision and can.audio_input and can.files):

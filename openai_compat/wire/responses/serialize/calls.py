@@ -45,7 +45,7 @@ class CallWriter(ItemWriter):
 
     @abstractmethod
     def ready(self) -> bytes:
-        """The arguments are whole."""
+        """The arguments are whole: whoever runs the tool may begin."""
 
 
 class _ClientCall(CallWriter):
@@ -150,6 +150,7 @@ class McpCallWriter(CallWriter):
     def item(self) -> McpCall:
         call: McpCall = {
             "id": self.id,
+            # A `function_call` is the client's to run: Codex, opencode and pi would call the server again and again.
             "type": "mcp_call",
             "status": "failed" if self._failed else self.status,
             "server_label": self._server_label,
@@ -181,7 +182,7 @@ class McpCallWriter(CallWriter):
         )
 
     def answered(self, result: ToolResult) -> bytes:
-        """The tool has answered."""
+        """The events for the tool's answer, which ends the call."""
         whole = self.ready()
         self._result = result
         return whole + self.close("completed")

@@ -22,6 +22,7 @@ class EventWriter:
         """One event, which gets its number."""
         self.sequence += 1
         event["sequence_number"] = self.sequence
+        # `event:` has to say what `type` says (Open Responses); OpenAI writes no `id:`.
         return b"event: %b\ndata: %b\n\n" % (event["type"].encode(), dumps(event))
 
     def deltas(self, before: bytes, texts: Sequence[str]) -> bytes:

@@ -85,6 +85,7 @@ class ReasoningWriter(ItemWriter):
         super().__init__(out, id, index)
         self._pieces: list[str] = []
         self._place: InSummary = {"item_id": id, "output_index": index, "summary_index": 0}
+        # For thinking as it is, OpenAI and Open Responses have events of different names; for summaries the same.
         self._head = delta_head("response.reasoning_summary_text.delta", self._place)
 
     def item(self) -> Reasoning:
@@ -98,7 +99,7 @@ class ReasoningWriter(ItemWriter):
         )
 
     def think(self, text: str) -> bytes:
-        """A piece of thinking."""
+        """Add a piece of thinking, which is an event at once."""
         self._pieces.append(text)
         return self._out.deltas(self._head, [text])
 

@@ -135,6 +135,7 @@ class _Text(_PartWriter):
 
     def part(self) -> Part:
         text = "".join(self._pieces)
+        # Both lists, though empty: OpenAI's document requires them of every text.
         return {"type": "output_text", "text": text, "annotations": self._annotations, "logprobs": self._logprobs}
 
     def add(self, texts: Sequence[str]) -> bytes:
@@ -176,8 +177,6 @@ class _Text(_PartWriter):
 
 
 class _Refusal(_PartWriter):
-    """A refusal."""
-
     def __init__(self, out: EventWriter, place: InPart) -> None:
         super().__init__(out, place)
         self._pieces: list[str] = []

@@ -46,7 +46,14 @@ def echo_of(wire: ResponseRequest, body: Mapping[str, Any]) -> dict[str, Any]:
     sent = {name: value for name, value in body.items() if value is not None}
     fields = {name: sent.get(name, default) for name, default in _AS_SENT.items()}
     fields |= {name: getattr(wire, name) for name in _WHOLE_NUMBERS if name in sent}
-    fields |= {name: _settled(sent[name], always) for name, always in _IF_SENT.items() if name in sent}
+    for name, always in _IF_SENT.items():
+        given = sent.get(name)
+        if isinstance(given, dict):
+            # What is left out, or left to the server, is its default.
+            settled = {key: value for key, value in cast("Json", given).items() if value not in (None, "auto")}
+            fields[name] = {**always, **settled}
+        elif given is not None:
+            fields[name] = given
     if "prompt_cache_retention" in sent:
         fields["prompt_cache_retention"] = sent["prompt_cache_retention"]
     if isinstance(wire.user, str):
@@ -66,10 +73,3 @@ def echo_of(wire: ResponseRequest, body: Mapping[str, Any]) -> dict[str, Any]:
         "text": {"format": {"type": "text"}, "verbosity": "medium", **text},
         "tools": tools,
     }
-
-
-def _settled(sent: Any, always: Mapping[str, Any]) -> Any:
-    """The object that was sent, with defaults for what is left out, or left to the server."""
-    if not isinstance(sent, dict):
-        return sent
-    return {**always, **{name: value for name, value in cast("Json", sent).items() if value not in (None, "auto")}}

@@ -55,6 +55,7 @@ def usage_of(usage: Usage) -> ResponseUsage:
     """The `usage` object. Clients need both of its details; what was not reported is zero there."""
     result: ResponseUsage = {
         "input_tokens": usage.input_tokens,
+        # `cache_write_tokens` is required by the types of OpenAI's SDK.
         "input_tokens_details": {"cached_tokens": usage.cached_tokens or 0, "cache_write_tokens": 0},
         "output_tokens": usage.output_tokens,
         "output_tokens_details": {"reasoning_tokens": usage.reasoning_tokens or 0},
@@ -85,6 +86,7 @@ def error_event(error: OpenAICompatError) -> ErrorEvent:
         "param": error.param,
         "original_code": error.code,
     }
+    # Flat is OpenAI's form, nested that of Open Responses: without `error`, openai-python goes on in silence.
     return {"type": "error", "code": nested["code"], "message": error.message, "param": error.param, "error": nested}
 
 

@@ -201,7 +201,7 @@ class ResponseStream:
         """The last events of a turn that failed."""
         cut = self._cut()
         self.status, self._error = "failed", error_of(error)
-        # Both, since clients differ in which of the two they show.
+        # Both: Open Responses wants `response.failed` after `error`, and clients differ in which of them they show.
         return cut + self._out.write(error_event(error)) + self._lifecycle("response.failed")
 
     def cancel(self) -> bytes:
@@ -216,7 +216,14 @@ class ResponseStream:
         # Nearly all batches are text alone: one write for all of them.
         if set(map(type, items)) == {str}:
             return begun + self._texts(cast("list[str]", items))
-        return begun + b"".join([self._item(shown) for item in items for shown in self._shown(item)])
+        if self._view is None:
+            return begun + b"".join([self._item(item) for item in items])
+        events: list[bytes] = [begun]
+        for item in items:
+            # A break ends an item here; chat's view would make a blank line of it.
+            shown = [item] if isinstance(item, MessageBreak) else self._view.show([item])
+            events += [self._item(one) for one in shown]
+        return b"".join(events)
 
     def _begun(self) -> bytes:
         return self.begin() if self.status == "queued" or self.sequence < 0 else b""
@@ -225,12 +232,6 @@ class ResponseStream:
         return self._out.write({"type": kind, "response": self.response()})
 
     # what the agent says
-
-    def _shown(self, item: Item) -> Sequence[Item]:
-        """The items shown for one item where the agent's own tools have no items of their own."""
-        if self._view is None or isinstance(item, MessageBreak):  # which chat writes as a blank line
-            return (item,)
-        return self._view.show([item])
 
     def _item(self, item: Item) -> bytes:  # noqa: C901, PLR0912  (one arm for each event)
         match item:
