@@ -9,6 +9,7 @@ import anyio
 
 from ..aio.background import Failure, spawn
 from ..errors import Unavailable
+from ..stores.port import Store
 
 
 class Beginning(Protocol):
@@ -21,12 +22,15 @@ class Beginning(Protocol):
     on_begun: Callable[[], object] | None
 
 
-async def begun_in_time(request: Beginning, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+async def begun_in_time(request: Beginning, store: Store, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
     """Do `work`, whose agent has to be started within so many seconds. Raises Unavailable if it was not.
 
     What comes before waits for the store, again and again. Where the time is over, the work is cancelled, but its
     client does not wait for its end: what it has begun in the store has to come to an end first, and is given back then.
     """
+    if not store.shared:  # it is in this process, and answers at once
+        await work()
+        return
     scope, failure, begun = anyio.CancelScope(), Failure(), anyio.Event()
 
     async def body() -> None:

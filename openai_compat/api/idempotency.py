@@ -61,13 +61,11 @@ class Idempotency:
         Raises InvalidRequest (422 `idempotency_key_reused`) for another body, or other headers that have a say in the
         answer, and Conflict if the first never ends.
         """
-        if not self._store.shared:  # it is in this process, and answers at once
-            if self._failures is None and exchange.request.header(b"idempotency-key") is None:
-                await run()  # a stream holds each frame that is entered here for as long as it lasts
-            else:
-                await self._once(exchange, body, run)
+        keyless = self._failures is None and exchange.request.header(b"idempotency-key") is None
+        if keyless and not self._store.shared:
+            await run()  # a stream holds each frame that is entered here for as long as it lasts
             return
-        await begun_in_time(exchange, self._patience, lambda: self._once(exchange, body, run))
+        await begun_in_time(exchange, self._store, self._patience, lambda: self._once(exchange, body, run))
 
     async def _once(self, exchange: Exchange, body: bytes, run: Callable[[], Awaitable[None]]) -> None:
         request = exchange.request

@@ -153,7 +153,8 @@ class ChatTurn(TurnPlan[list[Fields]]):
         began = time.monotonic()
         try:
             with self._scope:
-                await self._run_in_time()
+                services = self._services
+                await begun_in_time(self, services.state.store, services.settings.deadlines.request, self._run)
             if self._scope.cancelled_caught:
                 self.interrupt(Conflict("Nobody follows this turn any more.", code="abandoned"))
         except OpenAICompatError as error:
@@ -236,13 +237,6 @@ class ChatTurn(TurnPlan[list[Fields]]):
 
     def _job_frame(self, status: str) -> Fields:
         return chat_frames.job_update(self.id, self._asked.workflow or "", status)
-
-    async def _run_in_time(self) -> None:
-        services = self._services
-        if services.state.store.shared:
-            await begun_in_time(self, services.settings.deadlines.request, self._run)
-        else:  # a store in this process answers at once
-            await self._run()
 
     async def _run(self) -> None:
         services = self._services

@@ -110,10 +110,7 @@ class WebSocketResponse:
 
     async def _respond_in_time(self) -> None:
         services = self._socket.services
-        if services.state.store.shared:
-            await begun_in_time(self, services.settings.deadlines.request, self._respond)
-        else:  # a store in this process answers at once
-            await self._respond()
+        await begun_in_time(self, services.state.store, services.settings.deadlines.request, self._respond)
 
     async def _respond(self) -> None:
         services, http, ids = self._socket.services, self._socket.connection.request, ResponseIds()
