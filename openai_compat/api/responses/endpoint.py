@@ -56,6 +56,8 @@ async def _foreground(services: Services, exchange: Exchange, parsed: ParsedResp
     if parsed.stream:
         await run_response(services, work, StreamedAnswer(exchange, work.log, DONE), seat)
         return
+    if work.log is None:
+        work.stream.write_no_events()
     delivery = NoAnswer(exchange, work.log)
     await run_response(services, work, delivery, seat)
     if delivery.error is not None:
