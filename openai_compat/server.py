@@ -194,7 +194,14 @@ class Server:
             exchange.headers += self._cors.headers(request, self._exposed, cookies=self._takes_cookie(request))
         try:
             with exchange.scope:
-                await self._answer_or_fail(exchange)
+                try:
+                    await self._answer(exchange)
+                except OpenAICompatError as error:
+                    await exchange.fail(error)
+                except (ClientTooSlow, ClientDisconnected):
+                    raise
+                except Exception as error:  # a bug of ours, which, if it got out, would cost the client its connection
+                    await exchange.fail(_unexpected(error, exchange.request_id))
             if exchange.scope.cancel_called and not exchange.complete:
                 await exchange.cut()
         except (ClientTooSlow, ClientDisconnected) as gone:
@@ -265,17 +272,6 @@ class Server:
             raise NotFound(f"There is no WebSocket at {route.shown_path}.", code="unknown_url")
         self.services.live.slots.refuse_when_closed()
         await route.socket(self.services, connection)
-
-    async def _answer_or_fail(self, exchange: Exchange) -> None:
-        """Answer; also to a bug of ours, which, if it got out, would cost the client its connection."""
-        try:
-            await self._answer(exchange)
-        except OpenAICompatError as error:
-            await exchange.fail(error)
-        except (ClientTooSlow, ClientDisconnected):
-            raise
-        except Exception as error:
-            await exchange.fail(_unexpected(error, exchange.request_id))
 
     async def _answer(self, exchange: Exchange) -> None:
         request = exchange.request

@@ -31,9 +31,7 @@ __all__ = ("create_app", "endpoint")
 
 def create_app(server: Server) -> Starlette:
     """A Starlette application that serves nothing else, and drains the server when it ends."""
-    app = _Application(lifespan=lambda app: _lifespan(server))
-    app.router.default = endpoint(server)  # without routes, this is where every request goes
-    return app
+    return _Application(server)
 
 
 @asynccontextmanager
@@ -48,6 +46,18 @@ async def _lifespan(server: Server) -> AsyncGenerator[None]:
 
 class _Application(Starlette):
     """Starlette without its error middlewares, unless others are added: the server answers every error itself."""
+
+    def __init__(self, server: Server) -> None:
+        super().__init__(lifespan=lambda app: _lifespan(server))
+        self.router.default = self._endpoint = endpoint(server)  # without routes, this is where every request goes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: AsgiSend) -> None:
+        """Serve one connection, directly where nothing was added to the application."""
+        added = self.user_middleware or self.exception_handlers or self.router.routes
+        if added or scope["type"] == "lifespan":
+            await super().__call__(scope, receive, send)
+        else:
+            await self._endpoint(scope, receive, send)
 
     def build_middleware_stack(self) -> ASGIApp:
         plain = not self.user_middleware and not self.exception_handlers
@@ -65,18 +75,14 @@ def endpoint(server: Server) -> ASGIApp:
         if scope["type"] == "websocket":
             await _connection(server, scope, receive, send)
         elif scope["type"] == "http":
-            await _exchange(server, scope, receive, send)
+            body = _Body(receive)
+            # ASGI cannot cut a connection: servers do so when an answer is left unfinished.
+            with suppress(ClientDisconnected, ClientTooSlow):
+                await server.handle(_request(scope, body, body.left), _sender(send))
         elif scope["type"] == "lifespan":
             await lifespan(scope, receive, send)
 
     return application
-
-
-async def _exchange(server: Server, scope: Scope, receive: Receive, send: AsgiSend) -> None:
-    body = _Body(receive)
-    # ASGI cannot cut a connection: servers do so when an answer is left unfinished.
-    with suppress(ClientDisconnected, ClientTooSlow):
-        await server.handle(_request(scope, body, body.left), _sender(send))
 
 
 class _Body:

@@ -186,17 +186,17 @@ class Exchange:
 
     async def repeat(self, status: int, headers: Iterable[tuple[str, str]], body: bytes) -> None:
         """Send a recorded answer again."""
-        await self._start(status, encode_headers(headers))
-        await self._write(ResponseBody(body, more=False))
+        await self._deliver(self._head(status, encode_headers(headers)))
+        await self._deliver(ResponseBody(body, more=False))
 
     async def answer(self, status: int, body: bytes, *headers: tuple[str, str]) -> None:
         """Send a whole answer; JSON that nobody may cache, unless `headers` say otherwise."""
-        usual, others = whole_headers(body), encode_headers(headers)
-        if others:
-            said = dict(others)
-            usual = [(name, value) for name, value in usual if name not in said]
-        await self._start(status, [*usual, *others])
-        await self._write(ResponseBody(body, more=False))
+        usual = whole_headers(body)
+        if headers:
+            others = dict(encode_headers(headers))
+            usual = [*[(name, value) for name, value in usual if name not in others], *others.items()]
+        await self._deliver(self._head(status, usual))
+        await self._deliver(ResponseBody(body, more=False))
 
     def has_failed(self, error: OpenAICompatError) -> None:
         """Note what goes wrong, and whether the agent has done it."""
@@ -223,45 +223,45 @@ class Exchange:
     async def start_stream(self) -> None:
         """Send the head of a stream."""
         self.watch_client()  # also where no body was read, as in a GET
-        await self._start(200, self.framing.headers)
+        await self._deliver(self._head(200, self.framing.headers))
         self.streaming = True
 
     async def write(self, data: bytes) -> None:
         """Send a piece of the stream. A client that does not take it in time is cut."""
-        await self._write(ResponseBody(data))
+        await self._deliver(ResponseBody(data))
 
     async def end(self, data: bytes = b"") -> None:
         """Send the last piece of the stream."""
         self.streaming = False
-        await self._write(ResponseBody(data, more=False))
+        await self._deliver(ResponseBody(data, more=False))
 
-    async def _start(self, status: int, headers: RawHeaders) -> None:
+    def _head(self, status: int, headers: RawHeaders) -> ResponseStart:
         self.status = status
-        headers = [*encode_headers(self.about), *headers]
+        if self.about:
+            headers = [*encode_headers(self.about), *headers]
         if self.recording is not None:
             self.recording.headers = decode_headers(headers)
         own = [(b"x-request-id", self.request_id.encode()), (b"openai-processing-ms", b"%d" % self.milliseconds)]
-        await self._deliver(ResponseStart(status, [*own, *encode_headers(self.headers), *headers]))
-
-    async def _write(self, body: ResponseBody) -> None:
-        if self.recording is not None:
-            self.recording.add(body)
-        if not body.more and self.failed and self.on_failed is not None:
-            self.on_failed(self)  # the client may ask again while the agent is still being stopped
-        if self.request.method == "HEAD":  # has the headers of GET and no content (RFC 9110, 9.3.2)
-            body = ResponseBody(b"", body.more)
-        await self._deliver(body)
-        self.complete = not body.more
+        return ResponseStart(status, [*own, *encode_headers(self.headers), *headers])
 
     async def _deliver(self, message: ResponseStart | ResponseBody) -> None:
+        last = isinstance(message, ResponseBody) and not message.more
+        if isinstance(message, ResponseBody):
+            if self.recording is not None:
+                self.recording.add(message)
+            if self.request.method == "HEAD":  # has the headers of GET and no content (RFC 9110, 9.3.2)
+                message = ResponseBody(b"", message.more)
+            if last and self.failed and self.on_failed is not None:
+                self.on_failed(self)  # the client may ask again while the agent is still being stopped
         if self._detachable:
             await self._try_to_deliver(message)
-            return
-        self._timeout.start(self._write_deadline)
-        try:
-            await self._send(message)
-        finally:
-            self._timeout.stop()
+        else:
+            self._timeout.start(self._write_deadline)
+            try:
+                await self._send(message)
+            finally:
+                self._timeout.stop()
+        self.complete = last
 
     async def _try_to_deliver(self, message: ResponseStart | ResponseBody) -> None:
         """Where the work goes on in any case, a client that cannot be written to has left."""

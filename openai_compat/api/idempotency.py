@@ -55,15 +55,19 @@ class Idempotency:
         self._ended: dict[Key, anyio.Event] = {}
         self._failures = None if failures is None else RecentFailures(failures)
 
+    def concerns(self, exchange: Exchange) -> bool:
+        """False if the request has no key, and nothing else is to be waited for before it is run."""
+        keyed = self._failures is not None or exchange.request.header(b"idempotency-key") is not None
+        return keyed or self._store.shared
+
     async def once(self, exchange: Exchange, body: bytes, run: Callable[[], Awaitable[None]]) -> None:
         """Call `run` unless the request carries a key that has been used: then answer as the first time.
 
         Raises InvalidRequest (422 `idempotency_key_reused`) for another body, or other headers that have a say in the
         answer, and Conflict if the first never ends.
         """
-        keyless = self._failures is None and exchange.request.header(b"idempotency-key") is None
-        if keyless and not self._store.shared:
-            await run()  # a stream holds each frame that is entered here for as long as it lasts
+        if not self.concerns(exchange):
+            await run()
             return
         await begun_in_time(exchange, self._store, self._patience, lambda: self._once(exchange, body, run))
 

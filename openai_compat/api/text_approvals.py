@@ -83,6 +83,8 @@ async def decisions_from_messages(
 
     Raises NotFound and Conflict for decisions that belong elsewhere or come too late.
     """
+    if not _may_decide(request):
+        return request, None
     asked, decision = _decisions(request.messages)
     if not asked:
         return request, None
@@ -98,6 +100,14 @@ async def decisions_from_messages(
         # The client sends the history, so what it shows as asked could have been written by anybody.
         _check_shown(request.messages, approval)
     return _before_the_question(request, answers), answers
+
+
+def _may_decide(request: AgentRequest) -> bool:
+    """False if it certainly answers no question: most requests, which need not be looked at further."""
+    if not request.only_text:
+        return True
+    asked = request.raw_messages[-2] if len(request.raw_messages) > 1 else None
+    return asked is not None and "[" in asked["content"] and MARK.search(asked["content"]) is not None
 
 
 async def _pending(store: Store, bound: Binding, identifier: str) -> Approval | None:

@@ -233,27 +233,30 @@ class TurnRunner:
         while True:
             # One slot for all runs of an answer: given up in between, it would be gone to somebody who waits,
             # and an answer whose agent has already done things would be refused.
-            async with RunGroup(self.deadlines, plan, requests, seat) as runs:
+            runs = RunGroup(self.deadlines, plan, requests, seat)
+            runs.start()
+            try:
                 plan.begin(runs)
                 if plan.single:
                     seat.close()  # each slot is free when its agent has ended
-                try:
-                    size = await self._write(plan, runs, size)
-                    requests = await plan.next_requests()
-                    if not requests:
-                        seat.close()
-                        await self._finish(plan)
-                        return None
-                except (ClientDisconnected, ClientTooSlow):
-                    raise
-                except Exception as error:
-                    failed = _public(error, plan.requester.request_id)
-                    requests = plan.retry(failed)
-                    if not requests:
-                        seat.close()
-                        if plan.fails_at_once:  # stopping the agents may take its time
-                            await plan.fail(failed)
-                        return failed
+                size = await self._write(plan, runs, size)
+                requests = await plan.next_requests()
+                if not requests:
+                    seat.close()
+                    await self._finish(plan)
+                    return None
+            except (ClientDisconnected, ClientTooSlow):
+                raise
+            except Exception as error:
+                failed = _public(error, plan.requester.request_id)
+                requests = plan.retry(failed)
+                if not requests:
+                    seat.close()
+                    if plan.fails_at_once:  # stopping the agents may take its time
+                        await plan.fail(failed)
+                    return failed
+            finally:
+                await runs.stop()
 
     async def _write(self, plan: TurnPlan[Frames], runs: RunGroup, size: int) -> int:
         """Write what the agents say as they say it: all there is, in one write, each time around."""

@@ -6,8 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Sequence
-from types import TracebackType
-from typing import Protocol, Self, TypeAlias
+from typing import Protocol, TypeAlias
 
 import anyio
 import anyio.lowlevel
@@ -77,7 +76,7 @@ class AgentRuns(Protocol):
 
 
 class RunGroup:
-    """One run of the agent for each request. They run inside `async with`: leaving it stops them, all at once.
+    """One run of the agent for each request, side by side.
 
     Attributes:
         clock: the event loop's time, in seconds.
@@ -104,20 +103,15 @@ class RunGroup:
             for index, request in enumerate(requests)
         ]
 
-    async def __aenter__(self) -> Self:
+    def start(self) -> None:
+        """Start the agents. From here on `stop` has to be called."""
         for run in self._runs:
             self._seat.borrow()
             run.start()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
-    ) -> None:
-        self._wake.close()
-        await self.stop()
 
     async def stop(self) -> None:
         """Stop the agents that still run, all at once."""
+        self._wake.close()
         running = [run for run in self._runs if run.running]
         if running:
             # Shielded: this task is cancelled when the client has left, and the agents are to be stopped all the same.

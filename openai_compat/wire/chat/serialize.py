@@ -71,6 +71,34 @@ class ChatForm:
         # OpenRouter's SDKs reject every chunk without the key; no client tried rejects null.
         return {**named, "system_fingerprint": None}
 
+    def stream(self, index: int) -> ChatStream:
+        """The writer of one choice of a stream."""
+        return ChatStream(self, index)
+
+    def stream_end(self, usage: Usage) -> bytes:
+        """The bytes after the last choice: the usage chunk, if it was asked for, and the end mark."""
+        # Unasked, the chunk without choices could break clients that read `choices[0]` of each.
+        if not self.include_usage:
+            return DONE
+        return sse({**self.chunk(), "choices": [], "usage": usage_object(usage)}) + DONE
+
+    def whole(self, messages: Sequence[FinalMessage]) -> bytes:
+        """A whole answer: one choice for each message."""
+        usage = Usage()
+        for message in messages:
+            usage.add(message.usage)
+        body: ChatCompletion = {
+            "id": self.id,
+            "object": "chat.completion",
+            "created": self.created,
+            "model": self.model,
+            # As in chunks: OpenRouter's SDKs reject an answer without the key.
+            "system_fingerprint": None,
+            "choices": [_choice(self, index, message) for index, message in enumerate(messages)],
+            "usage": usage_object(usage),
+        }
+        return dumps(body)
+
 
 class ChatStream:
     """One choice of a streamed answer: items to bytes.
@@ -228,32 +256,6 @@ class _Speech:
 
     def end(self) -> AudioDelta:
         return {"data": base64.b64encode(self.rest).decode()}
-
-
-def stream_end(form: ChatForm, usage: Usage) -> bytes:
-    """The bytes after the last choice: the usage chunk, if it was asked for, and the end mark."""
-    # Unasked, the chunk without choices could break clients that read `choices[0]` of each.
-    if not form.include_usage:
-        return DONE
-    return sse({**form.chunk(), "choices": [], "usage": usage_object(usage)}) + DONE
-
-
-def completion(form: ChatForm, messages: Sequence[FinalMessage]) -> bytes:
-    """A whole answer: one choice for each message."""
-    usage = Usage()
-    for message in messages:
-        usage.add(message.usage)
-    body: ChatCompletion = {
-        "id": form.id,
-        "object": "chat.completion",
-        "created": form.created,
-        "model": form.model,
-        # As in chunks: OpenRouter's SDKs reject an answer without the key.
-        "system_fingerprint": None,
-        "choices": [_choice(form, index, message) for index, message in enumerate(messages)],
-        "usage": usage_object(usage),
-    }
-    return dumps(body)
 
 
 def _choice(form: ChatForm, index: int, message: FinalMessage) -> ChatChoice:
