@@ -260,10 +260,6 @@ class AgentRequest:
             object.__setattr__(self, "messages", typed)
             return typed
 
-    def message_at(self, index: int) -> Message:
-        """`messages[index]`; the others are not typed for it."""
-        return text_message(self.raw_messages[index]) if self.only_text else self.messages[index]
-
     @property
     def prompt(self) -> str:
         """The text of the last user message; of the last message with a text, where none is from the user."""

@@ -11,6 +11,7 @@ __all__ = (
     "ClientDisconnected",
     "ClientTooSlow",
     "Frame",
+    "HasRoom",
     "HttpRequest",
     "RawHeaders",
     "ResponseBody",
@@ -95,6 +96,10 @@ Send: TypeAlias = Callable[[ResponseStart | ResponseBody], Awaitable[None]]
 """Takes one `ResponseStart`, then `ResponseBody` pieces; returns when the transport has room for the next.
 
 Raises ClientDisconnected when the transport knows that the client has gone away."""
+
+
+HasRoom: TypeAlias = Callable[[], bool]
+"""True if the transport would take the next message at once: `Send` will not wait."""
 
 
 Frame: TypeAlias = str | bytes

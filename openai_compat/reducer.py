@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias, assert_never, cast
+from typing import Any, TypeAlias, assert_never
 
 from .events import (
     AgentEvent,
@@ -51,25 +51,17 @@ def size_of(item: Item) -> int:
             return 0
 
 
-def leading_texts(items: list[Item]) -> list[str]:
-    """The texts that a batch begins with: nearly always all of it, or all but the turn's end.
+def leading_texts(items: list[Any]) -> list[str]:
+    """The texts that a batch of items begins with: nearly always all of it, or all but the turn's end.
 
     They need no looking at one by one, which is most of what a text costs.
     """
     if set(map(type, items)) == {str}:
-        return cast("list[str]", items)
-    texts: list[str] = []
-    for item in items:
-        if not isinstance(item, str):
-            break
-        texts.append(item)
-    return texts
-
-
-def size_of_all(items: list[Item]) -> int:
-    """The size of a batch."""
-    texts = leading_texts(items)
-    return sum(map(len, texts)) + sum([size_of(item) for item in items[len(texts) :]])
+        return items
+    all_but_one = items[:-1]
+    if set(map(type, all_but_one)) == {str}:
+        return all_but_one
+    return items[: next((number for number, item in enumerate(items) if not isinstance(item, str)), 0)]
 
 
 @dataclass(slots=True)
@@ -94,12 +86,6 @@ class Usage:
         self.cached_tokens = _plus(self.cached_tokens, more.cached_tokens)
         self.reasoning_tokens = _plus(self.reasoning_tokens, more.reasoning_tokens)
         self.cache_write_tokens = _plus(self.cache_write_tokens, more.cache_write_tokens)
-
-    def count(self, items: list[Item]) -> None:
-        """Add the increments among these."""
-        for item in items[len(leading_texts(items)) :]:
-            if isinstance(item, UsageReported):
-                self.add(item)
 
 
 def _plus(a: int | None, b: int | None) -> int | None:

@@ -24,7 +24,7 @@ from .api.services import Services, Settings, logger
 from .api.websocket import WebSocketConnection
 from .backend import AgentBackend
 from .errors import NotFound, OpenAICompatError, Unavailable, UpgradeRequired
-from .http import Channel, ClientDisconnected, ClientTooSlow, HttpRequest, Send
+from .http import Channel, ClientDisconnected, ClientTooSlow, HasRoom, HttpRequest, Send
 from .policies.auth import Auth, BearerAuth, Keys, KeySource, OpenAccess, with_key_of_headers, with_key_of_query
 from .policies.chat_rest import ChatRest
 from .policies.chat_websocket import ChatWebSocket
@@ -184,12 +184,14 @@ class Server:
         self._exposed = tuple(conversations.headers) if conversations is not None else ()
         self._exposed += RATE_HEADERS if counts else ()
 
-    async def handle(self, request: HttpRequest, send: Send) -> None:
+    async def handle(self, request: HttpRequest, send: Send, has_room: HasRoom | None = None) -> None:
         """Answer one request. If the client leaves (`HttpRequest.left`, or this call is cancelled), the agent is stopped.
+
+        Where `has_room` tells that nothing has to be waited for, no timer is set for it, and streams cost less.
 
         Raises ClientTooSlow and ClientDisconnected, upon which the adapter cuts the connection; nothing else.
         """
-        exchange = Exchange(request, send, new_id("req_"), self.services.settings.deadlines.write)
+        exchange = Exchange(request, send, new_id("req_"), self.services.settings.deadlines.write, has_room)
         if self._cors is not None:
             exchange.headers += self._cors.headers(request, self._exposed, cookies=self._takes_cookie(request))
         try:

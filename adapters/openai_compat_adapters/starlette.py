@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from openai_compat import Server
-from openai_compat.http import ClientDisconnected, ClientTooSlow, HttpRequest, ResponseBody, ResponseStart, Send
+from openai_compat.http import ClientDisconnected, ClientTooSlow, HasRoom, HttpRequest, ResponseBody, ResponseStart
 from openai_compat.package import needs
 
 with needs(__name__):
@@ -77,8 +77,11 @@ def endpoint(server: Server) -> ASGIApp:
         elif scope["type"] == "http":
             body = _Body(receive)
             # ASGI cannot cut a connection: servers do so when an answer is left unfinished.
-            with suppress(ClientDisconnected, ClientTooSlow):
-                await server.handle(_request(scope, body, body.left), _sender(send))
+            sender = _Sender(send)
+            try:
+                await server.handle(_request(scope, body, body.left), sender, sender.has_room)
+            except (ClientDisconnected, ClientTooSlow):
+                return
         elif scope["type"] == "lifespan":
             await lifespan(scope, receive, send)
 
@@ -131,16 +134,26 @@ def _request(
     return HttpRequest(scope.get("method", "GET"), path, query.decode("latin-1"), headers, body, root=root, left=left)
 
 
-def _sender(send: AsgiSend) -> Send:
-    async def forward(message: ResponseStart | ResponseBody) -> None:
+class _Sender:
+    """Sends an answer's messages, as ASGI has them."""
+
+    def __init__(self, send: AsgiSend) -> None:
+        self._send = send
+        # uvicorn's `send` is a method of the cycle that has this. Behind a middleware it is some other function.
+        self._flow: Any = getattr(getattr(send, "__self__", None), "flow", None)
+
+    async def __call__(self, message: ResponseStart | ResponseBody) -> None:
         converted: Message
         if isinstance(message, ResponseStart):
             converted = {"type": "http.response.start", "status": message.status, "headers": message.headers}
         else:
             converted = {"type": "http.response.body", "body": message.data, "more_body": message.more}
         try:
-            await send(converted)
+            await self._send(converted)
         except OSError:  # since ASGI 2.4 this may mean that the client has disconnected
             raise ClientDisconnected from None
 
-    return forward
+    @property
+    def has_room(self) -> HasRoom | None:
+        """Whether the server can send without waiting; None where it does not let one see that."""
+        return None if self._flow is None else lambda: not self._flow.write_paused

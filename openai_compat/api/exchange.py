@@ -16,6 +16,7 @@ from ..errors import OpenAICompatError, RequestTimeout
 from ..http import (
     ClientDisconnected,
     ClientTooSlow,
+    HasRoom,
     HttpRequest,
     RawHeaders,
     ResponseBody,
@@ -81,7 +82,14 @@ class Exchange:
         scope: the whole work on the request. It is cancelled when the client has left, or does not send or read.
     """
 
-    def __init__(self, request: HttpRequest, send: Send, request_id: str, write_deadline: float) -> None:
+    def __init__(
+        self,
+        request: HttpRequest,
+        send: Send,
+        request_id: str,
+        write_deadline: float,
+        has_room: HasRoom | None = None,
+    ) -> None:
         self.request = request
         self.request_id = request_id
         self.principal = NOBODY
@@ -106,6 +114,7 @@ class Exchange:
         self._gone = False
         self._left = False
         self._send = send
+        self._has_room = has_room
         self._write_deadline = write_deadline
         self._began = time.monotonic()
 
@@ -230,6 +239,22 @@ class Exchange:
         """Send a piece of the stream. A client that does not take it in time is cut."""
         await self._deliver(ResponseBody(data))
 
+    @property
+    def write_now(self) -> Callable[[bytes], bool] | None:
+        """Sends a piece of the stream at once, or says False if that cannot be; None where it never can."""
+        watched = self._has_room is None or self._detachable or self.recording is not None or not self.streaming
+        return None if watched else self._write_now
+
+    def _write_now(self, data: bytes) -> bool:
+        if self._has_room is None or not self._has_room():
+            return False
+        try:
+            self._send(ResponseBody(data)).__await__().send(None)
+        except StopIteration:
+            return True
+        # The contract of `HasRoom`; tests/adapters/test_serving_contract.py holds uvicorn to it.
+        raise RuntimeError("the transport waited although it had room")
+
     async def end(self, data: bytes = b"") -> None:
         """Send the last piece of the stream."""
         self.streaming = False
@@ -242,7 +267,9 @@ class Exchange:
         if self.recording is not None:
             self.recording.headers = decode_headers(headers)
         own = [(b"x-request-id", self.request_id.encode()), (b"openai-processing-ms", b"%d" % self.milliseconds)]
-        return ResponseStart(status, [*own, *encode_headers(self.headers), *headers])
+        if self.headers:
+            own += encode_headers(self.headers)
+        return ResponseStart(status, [*own, *headers])
 
     async def _deliver(self, message: ResponseStart | ResponseBody) -> None:
         last = isinstance(message, ResponseBody) and not message.more
@@ -255,6 +282,8 @@ class Exchange:
                 self.on_failed(self)  # the client may ask again while the agent is still being stopped
         if self._detachable:
             await self._try_to_deliver(message)
+        elif self._has_room is not None and self._has_room():
+            await self._send(message)
         else:
             self._timeout.start(self._write_deadline)
             try:

@@ -83,8 +83,6 @@ async def decisions_from_messages(
 
     Raises NotFound and Conflict for decisions that belong elsewhere or come too late.
     """
-    if not _may_decide(request):
-        return request, None
     asked, decision = _decisions(request.messages)
     if not asked:
         return request, None
@@ -102,7 +100,7 @@ async def decisions_from_messages(
     return _before_the_question(request, answers), answers
 
 
-def _may_decide(request: AgentRequest) -> bool:
+def may_decide(request: AgentRequest) -> bool:
     """False if it certainly answers no question: most requests, which need not be looked at further."""
     if not request.only_text:
         return True

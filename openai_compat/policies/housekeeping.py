@@ -124,22 +124,31 @@ def task_of(http: HttpRequest, request: AgentRequest) -> Task | None:
     header = http.header(b"x-task")
     if header:
         return _HEADER_TASKS.get(header, "other")
-    first, last = request.message_at(0), request.message_at(-1)
+    if request.only_text and not _may_be_one(request):
+        return None
+    first, last = request.messages[0], request.messages[-1]
     if isinstance(first, SystemMessage):
         task = _begins(first, _INSTRUCTED)
         if task is not None:
             return task
     # A chore may also stand alone in a system message.
-    if isinstance(last, UserMessage) or len(request.raw_messages if request.only_text else request.messages) == 1:
+    if isinstance(last, UserMessage) or last is first:
         return _begins(last, _ASKED) or _by_template(last)
     return None
 
 
+_BEGINNINGS = (*_ASKED, *_INSTRUCTED, "### Task:")
+
+
+def _may_be_one(request: AgentRequest) -> bool:
+    """False for nearly all requests, whose messages need not be typed for it."""
+    ends = request.raw_messages[0]["content"], request.raw_messages[-1]["content"]
+    return any([text[:LOOKED_AT].lstrip().startswith(_BEGINNINGS) for text in ends])
+
+
 def _begins(message: Message, openings: Mapping[str, Task]) -> Task | None:
     beginning = message.text[:LOOKED_AT].lstrip()
-    if not beginning.startswith(tuple(openings)):
-        return None
-    return next(task for opening, task in openings.items() if beginning.startswith(opening))
+    return next((task for opening, task in openings.items() if beginning.startswith(opening)), None)
 
 
 def _by_template(message: Message) -> Task | None:

@@ -23,7 +23,7 @@ import anyio.lowlevel
 
 from ..agents.adapt import close
 from ..agents.error_mapping import to_public_error
-from ..aio.background import Task, let_go, spawn
+from ..aio.background import Task, let_go, spawn_at_once
 from ..aio.timers import Waiter, WakeEvent, new_waiter
 from ..backend import AgentBackend, AgentRequest, RunContext, SupportsCancel
 from ..errors import AgentError, OpenAICompatError
@@ -93,7 +93,7 @@ class AgentRun:
     @property
     def running(self) -> bool:
         """True as long as the agent's task has not ended."""
-        return self._task is not None and not self._task.done
+        return self._task is not None and not self._ended
 
     def _make_room(self) -> None:
         if self._room is not None:
@@ -104,10 +104,13 @@ class AgentRun:
         """Start the agent. From here on `stop` has to be called, and `released` will be."""
         # An ordinary task, in no task group: there every later `await` would be cancelled too, and the clean-up of
         # ordinary agents (`finally: await session.close()`) would die at its first one.
-        self._task = spawn(self._run, name=f"agent {self._context.turn_id}", ended=self._release)
+        self._task = spawn_at_once(self._run, name=f"agent {self._context.turn_id}", ended=self._release)
+        if self._cancelled and not self._ended:  # by itself, before it was known
+            self._task.cancel()
 
     def _release(self) -> None:
         """The agent has ended. Comes once, and also where the task was cancelled before it began."""
+        self._ended = True
         released, self._released = self._released, None
         if released is not None:
             released()
@@ -149,9 +152,10 @@ class AgentRun:
 
     def _cancel(self) -> None:
         """Cancel the agent, once: a second time would hit what it does to clean up."""
-        if self._task is not None and not self._cancelled:
+        if not self._cancelled:
             self._cancelled = True
-            self._task.cancel()
+            if self._task is not None:
+                self._task.cancel()
 
     # in the agent's task
 
@@ -171,7 +175,6 @@ class AgentRun:
         except BaseException as error:  # `sys.exit()` in an agent would end the whole server
             self._fail(error)
         finally:
-            self._ended = True
             self._release()  # before the reader can tell anybody that the turn is over
             self._wake.set()
 

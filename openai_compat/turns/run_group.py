@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol, TypeAlias
 
 import anyio
@@ -129,6 +129,16 @@ class RunGroup:
         return self._interrupted is None
 
     @property
+    def ending(self) -> bool:
+        """True when there is more to do than to take what was said: a failure, an interruption, or the end."""
+        going_on = False
+        for run in self._runs:
+            if run.error is not None:
+                return True
+            going_on = going_on or not run.finished
+        return not going_on or self._interrupted is not None
+
+    @property
     def finished(self) -> bool:
         """True when every agent has said its last."""
         return all([run.finished for run in self._runs])
@@ -156,8 +166,10 @@ class RunGroup:
                 return True
         return self._interrupted is not None
 
-    async def wait(self, until: float = math.inf) -> None:
+    async def wait(self, until: float, instead: Callable[[], float | None] | None = None) -> None:
         """Return when there is something to take, or a failure to raise, or at `until` (the event loop's time).
+
+        `instead` is called for what there is to take; as long as it returns a time, it is waited on, until then.
 
         Raises DeadlineExceeded when the agents have had their time, or were silent for too long. Writes are never
         interrupted by that, so that it is always known what the client has got; they have a deadline of their own.
@@ -166,9 +178,13 @@ class RunGroup:
         if not self._waits % CANCELLABLE_EVERY:
             await anyio.lowlevel.checkpoint_if_cancelled()
         if not self._has_something():
-            await self._wake.wait(min(until, self._silence.next) - self.clock())
+            await self._wake.wait(min(until, self._silence.next), instead)
         if not self.finished:
             self._silence.check(self.clock(), heard=self._has_something())
+
+    def heard(self, now: float) -> float:
+        """The agents have said something: returns until when they may be silent."""
+        return self._silence.heard(now)
 
 
 class IdleDeadline:
@@ -184,12 +200,17 @@ class IdleDeadline:
         """When something has to be done about it."""
         return min(self._end, self._next)
 
+    def heard(self, now: float) -> float:
+        """Any output restarts the idle deadline. Returns when something has to be done about it."""
+        self._next = now + self._idle
+        return min(self._end, self._next)
+
     def check(self, now: float, *, heard: bool) -> None:
-        """Raise DeadlineExceeded if one has passed. Any output (`heard`) restarts the idle deadline."""
+        """Raise DeadlineExceeded if one has passed."""
         if now >= self._end:
             raise DeadlineExceeded("The agent took too long and was stopped.", should_retry=False)
         if heard:
-            self._next = now + self._idle
+            self.heard(now)
         elif now >= self._next:
             text = "The agent was silent for too long and was stopped."
             raise DeadlineExceeded(text, code="agent_silent", should_retry=False)

@@ -89,8 +89,9 @@ class Seat:
 
     def close(self) -> None:
         """No further agent will be started. Closing it again does nothing."""
-        self._open = False
-        self._free()
+        if self._open:
+            self._open = False
+            self._free()
 
     async def __aenter__(self) -> Self:
         return self
@@ -101,7 +102,9 @@ class Seat:
         await self._slots.settle()
 
     def _free(self) -> None:
-        while not self._open and self._held > self._borrowed:
+        if self._open:
+            return
+        while self._held > self._borrowed:
             self._held -= 1
             self._slots.release(self._request)
 
@@ -212,12 +215,10 @@ class Slots:
 
     def _count(self, request: SlotRequest, number: int) -> None:
         self.used += number
-        for counter, name in ((self._agents, request.agent), (self._principals, request.principal)):
-            left = counter.get(name, 0) + number
-            if left:
-                counter[name] = left
-            else:
-                del counter[name]
+        if self._limits.slots_per_agent is not None:
+            _add(self._agents, request.agent, number)
+        if self._limits.slots_per_principal is not None:
+            _add(self._principals, request.principal, number)
 
     def refuse_when_closed(self) -> None:
         """Raise Unavailable (503 `shutting_down`) once nothing new is to be begun."""
@@ -252,6 +253,13 @@ class Slots:
         while self.used:
             self._unused = self._unused or anyio.Event()  # shared by all who wait
             await self._unused.wait()
+
+
+def _add(counts: dict[str, int], name: str, number: int) -> None:
+    """Add to the count of a name; names with none are forgotten."""
+    counts[name] = counts.get(name, 0) + number
+    if not counts[name]:
+        del counts[name]
 
 
 def _too_many() -> RateLimited:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-
 from ...aio.off_loop import off_loop
 from ...backend import AgentBackend, AgentRequest
 from ...errors import InvalidRequest, RateLimited
 from ...policies.content import check_content_type
 from ...state.draft import Draft
+from ...state.event_log import EventLogWriter
 from ...state.ids import new_id
 from ...wire.chat.parse import ParsedChat, check_capabilities, parse_chat
 from ...wire.chat.serialize import ChatForm
@@ -21,7 +20,7 @@ from ..exchange import Exchange
 from ..own_tools import check_names
 from ..services import Services, now
 from ..stream_recovery import recover_stream, recoverable_stream
-from ..text_approvals import decisions_from_messages
+from ..text_approvals import decisions_from_messages, may_decide
 from .turn import ChatTurn, answer_with_text
 
 
@@ -49,46 +48,60 @@ async def create(services: Services, exchange: Exchange) -> None:
 
 
 async def _answer(services: Services, exchange: Exchange, parsed: ParsedChat, form: ChatForm, *, long: bool) -> None:
-    await services.check_rate(exchange)
+    if services.live.rates is not None:
+        await services.check_rate(exchange)
     if parsed.store:
         await services.state.check_available()
-    name, backend = services.models.agent(parsed.request.model, exchange.principal)
-    draft = await _draft(services, exchange, parsed, long=long)
-    busy: AgentRequest | None = None
-    async with draft or nullcontext():
-        request = await _checked(services, parsed, backend, draft, long=long)
-        answers = None
-        if parsed.choices == 1:
-            request, answers = await decisions_from_messages(services.state.store, name, request)
-        recoverable = request.stream and services.settings.disconnect.then != "cancel"
-        try:
-            async with recoverable_stream(services, exchange, form.id, draft) if recoverable else nullcontext() as log:
-                turn = ChatTurn(
-                    services,
-                    exchange,
-                    form,
-                    (name, backend),
-                    [request] * parsed.choices,
-                    store=parsed.store,
-                    answers=answers,
-                    draft=draft,
-                    log=log,
-                )
-                await services.live.runner.run(turn)
-        except RateLimited:
-            if services.settings.busy is None or exchange.agent_started:
-                raise
-            busy = request
+    served = services.models.agent(parsed.request.model, exchange.principal)
+    draft = None if services.settings.conversations is None else await _draft(services, exchange, parsed, long=long)
+    if draft is None:
+        busy = await _run(services, exchange, parsed, form, served, None, long=long)
+    else:
+        async with draft:
+            busy = await _run(services, exchange, parsed, form, served, draft, long=long or draft.long)
     if busy is not None:  # the conversation is free before its client hears of it
         exchange.note = "busy"
         await answer_with_text(exchange, form, await services.settings.busy_text(busy), stream=busy.stream)
 
 
+async def _run(  # noqa: PLR0917  (the request, and who answers it)
+    services: Services,
+    exchange: Exchange,
+    parsed: ParsedChat,
+    form: ChatForm,
+    served: tuple[str, AgentBackend],
+    draft: Draft | None,
+    *,
+    long: bool,
+) -> AgentRequest | None:
+    """Run the turn. Returns its request if there is no slot, and something else than a 429 is to be said about that."""
+    request = await _checked(services, parsed, served[1], draft, long=long)
+    answers = None
+    if parsed.choices == 1 and may_decide(request):
+        request, answers = await decisions_from_messages(services.state.store, served[0], request)
+
+    def turn(log: EventLogWriter | None) -> ChatTurn:
+        requests = [request] * parsed.choices
+        return ChatTurn(
+            services, exchange, form, served, requests, store=parsed.store, answers=answers, draft=draft, log=log
+        )
+
+    try:
+        if request.stream and services.settings.disconnect.then != "cancel":
+            async with recoverable_stream(services, exchange, form.id, draft) as log:
+                await services.live.runner.run(turn(log))
+        else:
+            await services.live.runner.run(turn(None))
+    except RateLimited:
+        if services.settings.busy is None or exchange.agent_started:
+            raise
+        return request
+    return None
+
+
 async def _draft(services: Services, exchange: Exchange, parsed: ParsedChat, *, long: bool) -> Draft | None:
     conversations = services.settings.conversations
-    if conversations is None:
-        return None
-    identifier = conversations.identify(exchange.request, parsed.body)
+    identifier = None if conversations is None else conversations.identify(exchange.request, parsed.body)
     if identifier is not None and parsed.choices > 1:
         raise InvalidRequest("A conversation takes one answer at a time.", param="n", code="invalid_value")
     if parsed.choices > 1:
@@ -110,7 +123,6 @@ async def _checked(
     check_capabilities(parsed.request, backend.capabilities)
     if parsed.tool_places:
         await check_names(backend, request, parsed.tool_places.keys(), parsed.tool_places.__getitem__)
-    long = long or (draft is not None and draft.long)
     request = await off_loop(services.settings.messages.apply, request, long=long)
     if request.only_text:
         return request

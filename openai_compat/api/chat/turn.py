@@ -102,18 +102,17 @@ class ChoicesTurn(TurnPlan[bytes]):
 
     def feed(self, taken: Taken) -> bytes:
         """The bytes of a stream; what makes a whole answer is folded."""
-        return b"".join([self.feed_choice(index, items) for index, items in taken])
-
-    def feed_choice(self, index: int, items: list[Item]) -> bytes:
-        """The same of one choice."""
-        items = self._views[index].show(items)
-        if self._shown:
-            self._shown[index].feed(items)
-        if not self._streams:
-            return b""
-        data = self._streams[index].feed(items)
-        # The choices before it begin first: accumulators know them by their order.
-        return b"".join([stream.begin() for stream in self._streams[:index]]) + data if data and index else data
+        data = b""
+        for index, said in taken:
+            items = self._views[index].show(said)
+            if self._shown:
+                self._shown[index].feed(items)
+            if self._streams:
+                chunks = self._streams[index].feed(items)
+                # The choices before it begin first: accumulators know them by their order.
+                before = b"".join([stream.begin() for stream in self._streams[:index]]) if chunks and index else b""
+                data += before + chunks
+        return data
 
     def idle(self) -> bytes:
         """Nothing: a choice's first bytes are written with what its agent says first."""
@@ -184,11 +183,12 @@ class ChatTurn(ChoicesTurn):
         if self._answers is not None:
             await record_decisions(self._services.state.store, self.requester.principal.id, self._answers)
 
-    def feed_choice(self, index: int, items: list[Item]) -> bytes:
-        """The bytes of one choice; the conversation keeps it without what was only shown."""
+    def feed(self, taken: Taken) -> bytes:
+        """The bytes of a stream; the conversation keeps all of it but what is only shown."""
         if self._said is not None and self._said_view is not None:
-            self._said.feed(self._said_view.show(items))
-        return super().feed_choice(index, items)
+            for _, items in taken:
+                self._said.feed(self._said_view.show(items))
+        return super().feed(taken)
 
     async def ending(self) -> tuple[TurnOutcome | None, bytes]:
         """The end of the stream, or the answer; what the conversation, the log and the stored completions keep."""

@@ -123,7 +123,7 @@ class ChatConnection:
                 if self._close is not None:
                     await self._connection.close(*self._close)
                     return
-                await self._wake.wait(self._ping_at - self._clock())
+                await self._wake.wait(self._ping_at)
                 self._ping()
 
     async def _send(self) -> bool:

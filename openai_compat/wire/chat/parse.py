@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import NoneType
 from typing import Any, cast
 
 from pydantic import ValidationError
@@ -61,9 +62,9 @@ _STAND_IN = [{"role": "user", "content": ""}]
 """Stands for messages that are known to be in order, so that the model validates the other fields alone."""
 
 _IN_EVERY_REQUEST = frozenset(["model", "messages", "stream"])
-"""Fields of most requests. Where there is no other, all else is as it is by default."""
+"""The fields of most requests, which have no other."""
 
-_OF_SAMPLING = frozenset(Sampling.__dataclass_fields__) | {"max_completion_tokens"}
+_OF_SAMPLING = frozenset(Sampling.__dataclass_fields__) | {"logprobs", "max_completion_tokens"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,10 +81,10 @@ class ParsedChat:
 
     request: AgentRequest
     body: dict[str, Any]
-    choices: int
-    include_usage: bool
-    store: bool
-    tool_places: Mapping[str, str]
+    choices: int = 1
+    include_usage: bool = False
+    store: bool = False
+    tool_places: Mapping[str, str] = field(default_factory=lambda: {})
 
     @property
     def custom_tools(self) -> frozenset[str]:
@@ -106,25 +107,26 @@ def parse_chat_object(raw: dict[str, Any], caller: Caller = NOBODY) -> ParsedCha
     # Before validation, which takes time for each message.
     check_length("messages", messages, MAX_MESSAGES)
     only_text = _is_only_text(messages)
+    if only_text and _has_nothing_else(raw):
+        stream: bool = raw.get("stream") is True
+        request = AgentRequest(
+            model=raw["model"],
+            messages=(),
+            raw_messages=raw["messages"],
+            stream=stream,
+            principal=caller.principal,
+            headers=caller.headers,
+        )
+        request.type_later()
+        return ParsedChat(request=request, body=raw)
     check_finite([value for name, value in raw.items() if name != "messages"] if only_text else raw)
     refuse_misplaced(raw, OF_RESPONSES)
     wire = _validated(raw, only_text=only_text)
     _refuse_deprecated(wire)
-    named = _named_tools(wire.tools) if wire.tools else []
-    if only_text and wire.model_fields_set <= _IN_EVERY_REQUEST and not wire.__pydantic_extra__:
-        request = AgentRequest(
-            model=wire.model,
-            messages=(),
-            raw_messages=raw["messages"],
-            stream=wire.stream is True,
-            principal=caller.principal,
-            headers=caller.headers,
-        )
-    else:
-        request = _request(wire, raw, caller, checked_tools(named), () if only_text else parse_messages(wire.messages))
+    named, options = _named_tools(wire.tools or []), wire.stream_options
+    request = _request(wire, raw, caller, checked_tools(named), () if only_text else parse_messages(wire.messages))
     if only_text:
         request.type_later()
-    options = wire.stream_options
     return ParsedChat(
         request=request,
         body=raw,
@@ -132,6 +134,17 @@ def parse_chat_object(raw: dict[str, Any], caller: Caller = NOBODY) -> ParsedCha
         include_usage=options is not None and options.include_usage is True,
         store=wire.store is True,
         tool_places={tool.name: param for param, tool in named},
+    )
+
+
+def _has_nothing_else(raw: dict[str, Any]) -> bool:
+    """True if, but for its messages, it is a request for an answer of a model, with all as it is by default."""
+    model = raw.get("model")
+    return (
+        raw.keys() <= _IN_EVERY_REQUEST
+        and isinstance(model, str)
+        and bool(model)
+        and isinstance(raw.get("stream"), bool | NoneType)
     )
 
 
@@ -185,27 +198,32 @@ def _validated(raw: dict[str, Any], *, only_text: bool) -> ChatCompletionRequest
 
 def check_capabilities(request: AgentRequest, can: Capabilities) -> None:
     """Raise InvalidRequest if the request needs what the agent has not declared: nothing is lost in silence."""
-    for param, needed, capable in _needs(request, can):
-        if needed and not capable:
-            text = f"This agent does not support '{param}'."
-            raise InvalidRequest(text, param=param, code="unsupported_parameter")
+    param = _beyond(request, can)
+    if param is not None:
+        raise InvalidRequest(f"This agent does not support '{param}'.", param=param, code="unsupported_parameter")
 
 
-def _needs(request: AgentRequest, can: Capabilities) -> list[tuple[str, bool, bool]]:
-    needs = [
-        ("logprobs", request.logprobs, can.logprobs),
-        ("modalities", "audio" in request.modalities, can.audio_output),
-        ("web_search_options", request.web_search_options is not None, can.web_search),
-        ("prediction", request.prediction is not None, can.prediction),
-        ("response_format", request.response_format is not None, can.structured_output),
-        # Not `tools`: Open WebUI, opencode and Codex send theirs with every request, and need no call.
-        ("tool_choice", request.tool_choice.required, can.client_tools),
-        ("security_mode", "security_mode" in request.extra, can.security_modes),
-    ]
+def _beyond(request: AgentRequest, can: Capabilities) -> str | None:
+    """The first parameter that asks for more than the agent can."""
+    if request.logprobs and not can.logprobs:
+        return "logprobs"
+    if "audio" in request.modalities and not can.audio_output:
+        return "modalities"
+    if request.web_search_options is not None and not can.web_search:
+        return "web_search_options"
+    if request.prediction is not None and not can.prediction:
+        return "prediction"
+    if request.response_format is not None and not can.structured_output:
+        return "response_format"
+    # Not `tools`: Open WebUI, opencode and Codex send theirs with every request, and need no call.
+    if request.tool_choice.required and not can.client_tools:
+        return "tool_choice"
+    if request.extra.get("security_mode") is not None and not can.security_modes:
+        return "security_mode"
     # Most agents can take all three, and need no look at each part.
     if request.only_text or (can.vision and can.audio_input and can.files):
-        return needs
-    return [*needs, *_media_needs(request, can)]
+        return None
+    return next((param for param, needed, capable in _media_needs(request, can) if needed and not capable), None)
 
 
 def _media_needs(request: AgentRequest, can: Capabilities) -> Iterator[tuple[str, bool, bool]]:
