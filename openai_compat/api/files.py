@@ -7,7 +7,7 @@ from urllib.parse import parse_qs, quote
 from ..errors import InvalidRequest, NotFound
 from ..policies.content import check_form
 from ..state.ids import new_id
-from ..stores.port import Key, StoredFile
+from ..stores.records import Key, StoredFile
 from ..wire.files import OVERHEAD, UNKNOWN_TYPE, DeletedFile, File, parse_upload, upload_form
 from ..wire.json import dumps
 from .body import feed_body

@@ -10,7 +10,7 @@ import anyio
 
 from ..errors import Conflict, InvalidRequest, NotFound, Unavailable
 from ..state.event_log import EventLog, frames_after
-from ..stores.port import Events, Key, StoredResponse
+from ..stores.records import Events, Key, StoredResponse
 from ..wire.errors import error_frame
 from ..wire.json import from_stored_json, stored_json
 from ..wire.responses.serialize.response import lost_response

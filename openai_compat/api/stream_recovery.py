@@ -12,7 +12,7 @@ from ..errors import AgentError, InvalidRequest, NotFound, OpenAICompatError
 from ..state.degraded import give_back
 from ..state.draft import Draft
 from ..state.event_log import EventLogWriter
-from ..stores.port import Key, ResponseStatus, StoredResponse, TurnOutcome
+from ..stores.records import Key, ResponseStatus, StoredResponse, TurnOutcome
 from ..wire.errors import error_frame
 from ..wire.json import KEEP_ALIVE_BESIDE_IDS
 from .exchange import Exchange

@@ -14,7 +14,8 @@ from typing import Any, Literal
 from ..backend import AgentRequest, Decision, Resume
 from ..errors import Conflict, NotFound
 from ..events import PendingCall
-from ..stores.port import Approval, Key, Store
+from ..stores.port import Store
+from ..stores.records import Approval, Key
 from ..wire.json import dumps, from_stored_json, stored_json
 
 ASKED_FOR = 24 * 3600.0

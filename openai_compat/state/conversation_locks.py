@@ -9,7 +9,8 @@ from ..backend import AgentRequest
 from ..errors import Conflict
 from ..policies.conversations import Conversations, WhenBusy
 from ..policies.limits import LEASE
-from ..stores.port import Conversation, Key, Store
+from ..stores.port import Store
+from ..stores.records import Conversation, Key
 from .degraded import give_back
 from .draft import Draft, transcript
 from .ids import new_id

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..policies.failures import ReplayFailures
-from ..stores.port import Key, Replay
+from ..stores.records import Key, Replay
 
 MOST_BYTES = 64 * 1024
 """Longest answer that is kept. A longer one cannot be replayed; the client is told that it was lost."""

@@ -11,7 +11,8 @@ from .memory_conversations import Kept, MemoryConversations
 from .memory_files import MemoryFiles
 from .memory_limits import MemoryLimits
 from .memory_responses import MemoryResponses
-from .port import RETENTION, Renewal, TurnOutcome
+from .port import RETENTION
+from .records import Renewal, TurnOutcome
 
 
 class MemoryStore(MemoryConversations, MemoryResponses, MemoryCompletions, MemoryFiles, MemoryApprovals, MemoryLimits):

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Literal
 
 from .memory_part import MemoryPart
-from .port import Approval, Key
+from .records import Approval, Key
 from .shares import Table, size_of_text
 
 

@@ -10,7 +10,7 @@ from ..errors import Conflict
 from ..policies.limits import LEASE
 from .cursors import names_after, one_before
 from .memory_part import ITEM, MAX_GONE, MemoryPart, size_of_items
-from .port import Conversation, ConversationPage, ConversationTurn, Item, Key, Order, Page, TurnOutcome
+from .records import Conversation, ConversationPage, ConversationTurn, Item, Key, Order, Page, TurnOutcome
 from .shares import Table, size_of_text
 
 FULL = "This conversation is as long as this server can keep one. Begin a new one."

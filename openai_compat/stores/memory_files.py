@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .memory_part import MemoryPart
-from .port import Key, Order, StoredFile
+from .records import Key, Order, StoredFile
 from .shares import Table, size_of_text
 
 

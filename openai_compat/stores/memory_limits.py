@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ..policies.limits import LEASE
 from .memory_part import MemoryPart
-from .port import Allowance, Claim, Key, Replay
+from .records import Allowance, Claim, Key, Replay
 from .shares import Table, size_of_text
 
 DAY = 24 * 3600.0

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from .cursors import names_after, one_before
-from .port import Item, Order
+from .records import Item, Order
 from .shares import Shares, Table, size_of_text
 
 MAX_BYTES = 512 * 1024 * 1024

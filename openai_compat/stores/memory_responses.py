@@ -9,7 +9,8 @@ from typing import Literal
 
 from ..policies.limits import LEASE
 from .memory_part import ITEM, MemoryPart, size_of_items
-from .port import LOG_BYTES, Events, Item, Key, StoredResponse, TurnOutcome
+from .port import LOG_BYTES
+from .records import Events, Item, Key, StoredResponse, TurnOutcome
 from .shares import Table, size_of_text
 
 

@@ -16,7 +16,7 @@ from ...policies.disconnect import Disconnect
 from ...state.approvals import Binding, Decisions, elsewhere, load_pending, request_of
 from ...state.draft import Draft
 from ...state.ids import new_id
-from ...stores.port import Approval, Key
+from ...stores.records import Approval, Key
 from ...wire.chat_rest.forms import Pieces, Turned, TurnForm, Whole
 from ...wire.chat_rest.serialize import TurnRecord
 from ...wire.chat_rest.serialize_agentic import Agentic

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from ...messages import TextPart, UserMessage
-from ...stores.port import Key
+from ...stores.records import Key
 from ...wire.chat_rest.forms import Pieces, Turned, Whole
 from ...wire.chat_rest.parse import said
 from ...wire.chat_rest.types import Asked, CompletionsRequest, QuickAnswer, QuickRequest, RestCompletion

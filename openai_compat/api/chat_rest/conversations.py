@@ -8,7 +8,7 @@ from typing import Any
 from ...errors import InvalidRequest, NotFound
 from ...state.draft import stored_items
 from ...state.ids import new_id
-from ...stores.port import Key
+from ...stores.records import Key
 from ...wire.chat_rest.parse import cursor, labels, parse_list
 from ...wire.chat_rest.serialize import UNTITLED, groups_of, iso, message_id
 from ...wire.chat_rest.types import (

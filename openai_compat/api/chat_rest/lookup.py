@@ -8,7 +8,7 @@ from typing import Any
 from ...backend import AgentBackend, HasTools
 from ...errors import NotFound, Unavailable
 from ...state.draft import Draft
-from ...stores.port import Approval, Conversation, Item, Key
+from ...stores.records import Approval, Conversation, Item, Key
 from ...tools import Toolbox
 from ...wire.chat_rest.serialize import conversation_of, iso, messages_of, read, title_from
 from ...wire.chat_rest.types import Message, PendingApproval, RestConversation

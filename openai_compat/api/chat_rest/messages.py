@@ -8,7 +8,7 @@ from typing import Any
 
 from ...errors import OpenAICompatError
 from ...messages import TextPart, UserMessage
-from ...stores.port import Key
+from ...stores.records import Key
 from ...wire.chat_rest.forms import Pieces, Turned, Whole
 from ...wire.chat_rest.serialize_agentic import Agentic, Session, agentic_error
 from ...wire.chat_rest.types import AgenticRequest, MessageAnswer, MessageRequest, ToolMessageRequest, ToolSupport

@@ -10,7 +10,7 @@ from ...backend import AgentBackend, AgentRequest
 from ...state.approvals import Binding, Decisions, approval_records, record_decisions
 from ...state.draft import Draft, stored_items, transcript
 from ...state.event_log import EventLogWriter
-from ...stores.port import Approval, ConversationTurn, TurnOutcome
+from ...stores.records import Approval, ConversationTurn, TurnOutcome
 from ...turns.run import Delivery, TurnPlan
 from ...turns.run_group import Requester, Taken
 from ...wire.chat_messages import reply_message

@@ -20,7 +20,7 @@ from ...errors import Conflict, InvalidRequest, NotFound, OpenAICompatError, Una
 from ...http import ClientDisconnected, Frame
 from ...state.approvals import Binding, load_pending, request_of
 from ...state.ids import new_id
-from ...stores.port import Key
+from ...stores.records import Key
 from ...wire.chat.parse import check_capabilities, parse_chat_object
 from ...wire.chat_websocket.parse import Command, Say, decision, parse_frame
 from ...wire.chat_websocket.serialize import encode, error_frame, generation_stopped

@@ -12,7 +12,7 @@ from ...backend import AgentBackend
 from ...errors import Conflict
 from ...policies.chat_websocket import ChatWebSocket
 from ...state.conversation_locks import ConversationLocks
-from ...stores.port import Key
+from ...stores.records import Key
 from ...stores.shares import Shares, Table
 from ...wire.chat_websocket.types import ToolResultFrame
 from .frame_log import Follower, ThreadLog

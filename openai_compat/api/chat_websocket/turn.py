@@ -20,7 +20,7 @@ from ...reducer import LARGE, Reducer
 from ...state.approvals import Binding, Decisions, record_decisions, settings_of, superseded
 from ...state.draft import Draft, extended
 from ...state.ids import new_id
-from ...stores.port import Approval, TurnOutcome
+from ...stores.records import Approval, TurnOutcome
 from ...turns.run import TurnPlan
 from ...turns.run_group import Taken
 from ...wire.chat_messages import reply_message
