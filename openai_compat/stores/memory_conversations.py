@@ -9,7 +9,7 @@ from typing import Literal
 from ..errors import Conflict
 from ..policies.limits import LEASE
 from .cursors import names_after, one_before
-from .memory_part import ITEM, MAX_GONE, MemoryPart, size_of_items
+from .memory_part import ITEM, MAX_GONE, MemoryBounds, MemoryPart, size_of_items
 from .records import Conversation, ConversationPage, ConversationTurn, Item, Key, Order, Page, TurnOutcome
 from .shares import Table, size_of_text
 
@@ -44,8 +44,8 @@ class Kept:
 class MemoryConversations(MemoryPart):
     """ConversationStore in tables: conversations, and which of them stood at a transcript."""
 
-    def _make_tables(self) -> None:
-        super()._make_tables()
+    def __init__(self, bounds: MemoryBounds) -> None:
+        super().__init__(bounds)
         self._conversations: Table[str, Kept] = Table(self._shares, self._max, self._forget_transcripts)
         self._transcripts: dict[Key, dict[str, Kept]] = {}
 

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 from ..policies.limits import LEASE
-from .memory_part import MemoryPart
+from .memory_part import MemoryBounds, MemoryPart
 from .records import Allowance, Claim, Key, Replay
 from .shares import Table, size_of_text
 
@@ -29,8 +29,8 @@ class Claimed:
 class MemoryLimits(MemoryPart):
     """Idempotency keys, slots and rate limits in tables."""
 
-    def _make_tables(self) -> None:
-        super()._make_tables()
+    def __init__(self, bounds: MemoryBounds) -> None:
+        super().__init__(bounds)
         self._claims: Table[str, Claimed] = Table(self._shares, self._max)
         self._slots: dict[str, set[str]] = {}
         self._rates: OrderedDict[Key, float] = OrderedDict()

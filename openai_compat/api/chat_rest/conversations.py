@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from ...errors import InvalidRequest, NotFound
@@ -117,10 +117,13 @@ async def fork(services: Services, exchange: Exchange, conversation: str) -> Non
     if asked.message_id is not None:
         items = _until(items, asked.message_id)
     title = asked.title or f"{found.metadata.get('title', UNTITLED)} (fork)"
-    # Without questions: each is bound to the conversation in which it was asked.
-    copied = stored_items([_copy(item) for item in items if item.get("type") != QUESTION])
+    copied = [
+        {**item, "id": new_id(f"{str(item['id']).rpartition('_')[0] or 'item'}_")}
+        for item in items
+        if item.get("type") != QUESTION  # each is bound to the conversation in which it was asked
+    ]
     metadata = {**found.metadata, "title": title[:512]}
-    made = await services.state.store.create(exchange.principal.id, new_id("conv_"), metadata, copied)
+    made = await services.state.store.create(exchange.principal.id, new_id("conv_"), metadata, stored_items(copied))
     await _answer(exchange, shown(made), 201)
 
 
@@ -131,12 +134,6 @@ def _until(items: Sequence[dict[str, Any]], message: str) -> list[dict[str, Any]
             last = items.index(group[-1])
             return list(items[: last + 1])
     raise _unknown_message("messageId")
-
-
-def _copy(item: Mapping[str, Any]) -> dict[str, Any]:
-    """The same under an id of its own."""
-    prefix, _, _ = str(item["id"]).rpartition("_")
-    return {**item, "id": new_id(f"{prefix or 'item'}_")}
 
 
 async def export(services: Services, exchange: Exchange, conversation: str) -> None:

@@ -184,7 +184,9 @@ class ChatTurn(TurnPlan[list[Fields]]):
 
     def interrupt(self, error: OpenAICompatError) -> None:
         """End it with this error; nothing happens if it has ended, or its outcome is being stored."""
-        if self.over or self._committing or (error.code == "shutting_down" and self._has_finished):
+        # Of an agent that has finished only the outcome is still to be stored: a shutdown leaves it the time.
+        finished = self.runs is not None and self.runs.finished
+        if self.over or self._committing or (error.code == "shutting_down" and finished):
             return
         self.over = True
         self._status, self._note = error.status, error.code or error.type
@@ -196,11 +198,6 @@ class ChatTurn(TurnPlan[list[Fields]]):
         else:
             self._tell(chat_frames.generation_stopped(reason))
         self._scope.cancel()
-
-    @property
-    def _has_finished(self) -> bool:
-        """True once the agent has finished, so that only its outcome is still to be stored."""
-        return self.runs is not None and self.runs.finished
 
     def left(self) -> None:
         """Nobody follows it any more: it has a while to end."""
@@ -257,11 +254,6 @@ class ChatTurn(TurnPlan[list[Fields]]):
                 self.over = True
             finally:
                 services.live.runner.running.discard(self)
-
-    def _questions(self) -> tuple[Approval, ...]:
-        """The approvals to store, with all that is needed to ask the agent the same way again."""
-        settings = {**settings_of(self._asked.request, ()), WORKFLOW: self._asked.workflow}
-        return self._asks.kept(self.id, self._bound, settings)
 
     @property
     def _bound(self) -> Binding:
@@ -359,7 +351,9 @@ class ChatTurn(TurnPlan[list[Fields]]):
         draft = self.draft
         if draft is None:
             raise RuntimeError("a turn of the chat WebSocket has a conversation")
-        approvals, turn = self._questions(), draft.turn(self._said.message())
+        # With all that is needed to ask the agent the same way again.
+        settings = {**settings_of(self._asked.request, ()), WORKFLOW: self._asked.workflow}
+        approvals, turn = self._asks.kept(self.id, self._bound, settings), draft.turn(self._said.message())
         outcome = TurnOutcome(principal=self.principal.id, token=draft.token, approvals=approvals, conversation=turn)
         last: list[Fields] = [asked_about(approval) for approval in approvals]
         if not self._job_ended:
