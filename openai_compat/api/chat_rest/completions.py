@@ -48,7 +48,7 @@ async def _complete(services: Services, exchange: Exchange, asked: CompletionsRe
         draft = None
         if asked.conversation_id is not None:
             key = Key(exchange.principal.id, asked.conversation_id)
-            draft = await stack.enter_async_context(await lock(services, key))
+            draft = await stack.enter_async_context(await lock(services.state, key))
         work = await prepare_turn(services, exchange, asked, messages, draft)
 
         def more(turned: Turned) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from ...wire.chat_rest.forms import Pieces, Turned, Whole
 from ...wire.chat_rest.serialize_agentic import Agentic, Session, agentic_error
 from ...wire.chat_rest.types import AgenticRequest, MessageAnswer, MessageRequest, ToolMessageRequest, ToolSupport
 from ..exchange import Exchange
-from ..services import Services
+from ..services import Models, Services
 from .lookup import lock, toolbox_of
 from .prepare import prepare_turn
 from .request import handle_turn_request, run_and_answer, stream_errors_as
@@ -41,7 +41,7 @@ async def agentic(services: Services, exchange: Exchange, conversation: str) -> 
 
 
 async def _message(services: Services, exchange: Exchange, conversation: str, asked: MessageRequest) -> None:
-    async with await lock(services, Key(exchange.principal.id, conversation)) as draft:
+    async with await lock(services.state, Key(exchange.principal.id, conversation)) as draft:
         work = await prepare_turn(services, exchange, asked, (UserMessage((TextPart(asked.content),)),), draft)
         form = (
             Pieces(lambda turned: {**_ids(turned), **_more(asked, work, turned)})
@@ -93,13 +93,13 @@ def _more(asked: MessageRequest, work: PreparedTurn, turned: Turned) -> dict[str
 async def _agentic(services: Services, exchange: Exchange, conversation: str, asked: AgenticRequest) -> None:
     failed = agentic_failure
     key = Key(exchange.principal.id, conversation)
-    async with stream_errors_as(exchange, failed), await lock(services, key) as draft:
+    async with stream_errors_as(exchange, failed), await lock(services.state, key) as draft:
         work = await prepare_turn(services, exchange, asked, (UserMessage((TextPart(asked.content),)),), draft)
-        form = Agentic(session_of(services, work, asked.content, asked))
+        form = Agentic(session_of(services.models, work, asked.content, asked))
         await run_and_answer(services, exchange, work, form, stream=True, failed=failed)
 
 
-def session_of(services: Services, work: PreparedTurn, goal: str, asked: AgenticRequest | None) -> Session:
+def session_of(models: Models, work: PreparedTurn, goal: str, asked: AgenticRequest | None) -> Session:
     """The session of an agentic turn, before it begins."""
     return Session(
         id=work.id,
@@ -109,7 +109,7 @@ def session_of(services: Services, work: PreparedTurn, goal: str, asked: Agentic
         provider=work.provider,
         requested_model=None if asked is None else asked.model,
         requested_provider=None if asked is None else asked.provider,
-        configured_providers=services.models.provider_names(),
+        configured_providers=models.provider_names(),
         user=work.user,
         messages=len(work.request.messages),
         show_thinking=asked is None or asked.show_thinking is not False,

@@ -17,7 +17,7 @@ from ..body import parse_body, read_body
 from ..delivery import StreamedAnswer, WholeAnswer
 from ..detach import run_once
 from ..exchange import Exchange
-from ..services import Services
+from ..services import Services, Settings
 from ..stream_recovery import recover_stream, recoverable_stream
 from .run import PreparedTurn, RestTurn
 
@@ -25,10 +25,10 @@ Model = TypeVar("Model", bound=CamelModel)
 ErrorFrame: TypeAlias = Callable[[OpenAICompatError], bytes]
 
 
-async def read_request(services: Services, exchange: Exchange, model: type[Model]) -> tuple[Model, bytes]:
+async def read_request(settings: Settings, exchange: Exchange, model: type[Model]) -> tuple[Model, bytes]:
     """The body, checked. Raises InvalidRequest."""
     check_content_type(exchange.request)
-    body = await read_body(exchange.request, services.settings.limits, services.settings.deadlines)
+    body = await read_body(exchange.request, settings.limits, settings.deadlines)
     return await parse_body(body, parse, model, body), body
 
 
@@ -46,7 +46,7 @@ async def handle_turn_request(
         check_content_type(exchange.request)
         await recover_stream(services, exchange, last_event)
         return
-    asked, body = await read_request(services, exchange, model)
+    asked, body = await read_request(services.settings, exchange, model)
 
     async def once() -> None:
         await services.check_rate(exchange)
@@ -67,10 +67,12 @@ async def run_and_answer(
     """Run a turn and answer with it."""
     if not stream or services.settings.disconnect.then == "cancel":
         delivery = StreamedAnswer(exchange) if stream else WholeAnswer(exchange)
-        await services.live.runner.run(RestTurn(services, exchange, work, form, delivery))
+        await services.live.runner.run(RestTurn(services.state.store, exchange, work, form, delivery))
         return
     async with recoverable_stream(services, exchange, work.id, work.draft, failed) as log:
-        await services.live.runner.run(RestTurn(services, exchange, work, form, StreamedAnswer(exchange, log), log=log))
+        await services.live.runner.run(
+            RestTurn(services.state.store, exchange, work, form, StreamedAnswer(exchange, log), log=log)
+        )
 
 
 @asynccontextmanager
