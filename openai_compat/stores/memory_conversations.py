@@ -53,6 +53,7 @@ class MemoryConversations(MemoryPart):
         """Lock and read; None while another turn holds the lock."""
         self._sweep_conversations(key.principal)
         kept = self._conversations.get(key.principal, key.id) or Kept(self._clock())
+        # The holder may ask again: the answer to its first question can have been lost.
         if kept.token not in (None, token):
             return None
         kept.token, kept.touched = token, self._clock()
@@ -186,6 +187,7 @@ class MemoryConversations(MemoryPart):
         return kept
 
     def _append_turn(self, principal: str, turn: ConversationTurn, kept: Kept) -> None:
+        # An item with a known id takes the place of the old one.
         kept.size -= size_of_items(*[kept.items[item.id] for item in turn.items if item.id in kept.items])
         kept.items |= {item.id: item for item in turn.items}
         kept.size += size_of_items(*turn.items)

@@ -72,6 +72,7 @@ async def _approve(services: Services, exchange: Exchange, asked: ApproveRequest
 
 async def _find(store: Store, principal: str, asked: ApproveRequest) -> Approval:
     found = await store.approval(Key(principal, asked.approval_id))
+    # A decision counts only where its question was asked; elsewhere the question is unknown.
     if found is None or found.conversation != asked.conversation_id:
         raise NotFound("No approval of this conversation has this id.", code="approval_not_found", param="approvalId")
     return found
@@ -100,8 +101,10 @@ async def _go_on(
     """Go on with the turn that has asked; with nobody waiting, if its beginning is signalled; else with the client."""
     key = Key(exchange.principal.id, asked.conversation_id)
     settings = await _settings(services.state.store, services.models, key, found)
+    # The name may stand for another agent by now, which would get the state that the first one has left.
     if resolve_model(services.models, exchange.principal, settings["model"]).agent != found.agent:
         raise elsewhere("The agent that has asked this is not served under its name any more.")
+    # In the form of the turn that has asked: its reader knows these frames.
     agentic = asked.stream is True and settings.get("extra", {}).get("report_steps") is True
     failed = agentic_failure if agentic else error_frame
     async with stream_errors_as(exchange, failed), await lock(services.state, key) as draft:
@@ -176,8 +179,10 @@ async def _settings(store: Store, models: Models, key: Key, found: Approval) -> 
     kept = request_of(found)
     if kept is not None and kept.get("workflow") is None:
         return kept
+    # A question of the Responses API keeps no settings; its response names the model.
     response = await store.response(Key(key.principal, found.turn))
     model = None if response is None else from_stored_json(response.body).get("model")
+    # A chat completion that was not stored names nothing, but one agent alone can have asked.
     if model is None and kept is None and len(models.agents) == 1:
         model = next(iter(models.agents))
     if model is None:  # or it was a workflow, which only the WebSocket runs
@@ -221,6 +226,7 @@ async def _in_background(
         try:
             await go_on(signal)
         except Exception as error:
+            # The client has its 202 already, so the log is the only place left for it.
             if signal.begun.is_set():
                 logger.warning("%s: a turn in the background has failed", exchange.request_id, exc_info=error)
             signal.error = error

@@ -44,6 +44,7 @@ async def create(services: Services, exchange: Exchange) -> None:
 async def list_conversations(services: Services, exchange: Exchange) -> None:
     """A page of conversations, those used last first."""
     asked = parse_list(exchange.request.query)
+    # One more than asked for tells whether there is another page.
     shelf = await services.state.store.conversations(
         exchange.principal.id, asked.labels, asked.limit + 1, asked.offset, asked.before
     )
@@ -67,6 +68,7 @@ async def get(services: Services, exchange: Exchange, conversation: str) -> None
 async def delete(services: Services, exchange: Exchange, conversation: str) -> None:
     """Forget a conversation. A turn that runs in it is not kept. Raises NotFound."""
     key = Key(exchange.principal.id, conversation)
+    # Before the conversation goes: afterwards nothing leads to its questions.
     pending = await services.state.store.approvals(key.principal, key.id)
     if not await services.state.store.delete(key):
         raise unknown_conversation()
@@ -77,6 +79,7 @@ async def delete(services: Services, exchange: Exchange, conversation: str) -> N
 async def delete_message(services: Services, exchange: Exchange, conversation: str, message: str) -> None:
     """Take one message out. Raises NotFound."""
     key = Key(exchange.principal.id, conversation)
+    # Not while a turn runs: its history would lose a message in between.
     async with await lock(services.state, key) as draft:
         group = next((group for group in groups_of(draft.items) if message_id(group) == message), None)
         if group is None:
@@ -107,7 +110,7 @@ async def rename(services: Services, exchange: Exchange, conversation: str) -> N
     key = Key(exchange.principal.id, conversation)
     found = await find(services.state.store, key)
     named = await services.state.store.update(key, {**found.metadata, "title": asked.title})
-    if named is None:
+    if named is None:  # deleted meanwhile
         raise unknown_conversation()
     await _answer(exchange, shown(named))
 
@@ -125,6 +128,7 @@ async def fork(services: Services, exchange: Exchange, conversation: str) -> Non
         for item in items
         if item.get("type") != QUESTION  # each is bound to the conversation in which it was asked
     ]
+    # Values of metadata have at most 512 characters, also in OpenAI's API, which reads this conversation too.
     metadata = {**found.metadata, "title": title[:512]}
     made = await services.state.store.create(exchange.principal.id, new_id("conv_"), metadata, stored_items(copied))
     await _answer(exchange, shown(made), 201)

@@ -77,8 +77,10 @@ async def prepare_turn(
     new, answers = said, None
     if draft is not None:
         kept = draft.conversation.metadata
+        # The conversation's own labels hold for its turns; the request may name others.
         labels = {name: kept[name] for name in LABELS if name in kept}
         request = replace(request, metadata={**labels, **request.metadata})
+        # Reading a long history takes longer than other requests should wait.
         draft.long = len(draft.conversation.items) > MANY
         await off_loop(draft.take_up, request, long=draft.long)
         request, new = draft.request, draft.new

@@ -41,6 +41,7 @@ async def handle_turn_request(
     services: Services, exchange: Exchange, model: type[Model], work: Callable[[Model], Awaitable[None]]
 ) -> None:
     """Do `work` for the body; or go on with a stream that was lost."""
+    # A client that has lost its stream sends the same request with the last id that it has read: nothing is run.
     last_event = exchange.request.header(b"last-event-id")
     if last_event is not None:
         check_content_type(exchange.request)
@@ -49,6 +50,7 @@ async def handle_turn_request(
     asked, body = await read_request(services.settings, exchange, model)
 
     async def once() -> None:
+        # Within `run_once`: an answer that is told again is not counted.
         await services.check_rate(exchange)
         await work(asked)
 
@@ -65,6 +67,7 @@ async def run_and_answer(
     failed: ErrorFrame = error_frame,
 ) -> None:
     """Run a turn and answer with it."""
+    # Where a turn ends with its client, there is nothing to come back to, so no log is kept.
     if not stream or services.settings.disconnect.then == "cancel":
         delivery = StreamedAnswer(exchange) if stream else WholeAnswer(exchange)
         await services.live.runner.run(RestTurn(services.state.store, exchange, work, form, delivery))
@@ -81,6 +84,7 @@ async def stream_errors_as(exchange: Exchange, failed: ErrorFrame) -> AsyncGener
     try:
         yield
     except OpenAICompatError as error:
+        # Nothing is out yet, so the error can have its own status.
         if not exchange.streaming:
             raise
         exchange.has_failed(error)

@@ -110,6 +110,7 @@ class RestTurn(TurnPlan[bytes]):
         turn = None
         if work.draft is not None:
             said = reply_message(work.record.final, frozenset())
+            # By this a client that sends no id finds its conversation again.
             whole = transcript((*work.draft.request.messages, said))
             turn = ConversationTurn(work.draft.key.id, stored_items(kept.items), whole)
         outcome = TurnOutcome(

@@ -261,6 +261,7 @@ class ChatTurn(TurnPlan[list[Fields]]):
 
     async def _lock(self) -> Draft:
         conversations, key, asked = self._threads.conversations, self._thread.key, self._asked
+        # A decision adds no message of its own: it goes on with what is there, and makes no conversation.
         if asked.answers is None:
             draft = await conversations.open(key.principal, key.id, asked.request, long=asked.long)
             assert draft is not None, "there is an id"
@@ -274,6 +275,7 @@ class ChatTurn(TurnPlan[list[Fields]]):
         services, request, answers = self._services, draft.request, self._asked.answers
         if answers is None:
             request, answers = await decisions_from_messages(services.state.store, self._asked.asker, request)
+        # Another message instead of a decision is a no to what this agent has asked here.
         if answers is None and (answers := await superseded(services.state.store, self._bound)) is not None:
             request = replace(request, resume=answers.resume(request.resume))
         request = await off_loop(services.settings.messages.apply, request, long=draft.long)
@@ -309,8 +311,10 @@ class ChatTurn(TurnPlan[list[Fields]]):
         said, draft, runs = self._said.message(), self.draft, self.runs
         if not said.client_calls or draft is None or runs is None:
             return ()
+        # Its agent has to be gone before the turn's next run begins; the slot stays the turn's.
         await runs.stop()
         self.runs = None
+        # A server that shuts down waits for running rounds, and begins no others.
         self._services.live.slots.refuse_when_closed()
         self._rounds += 1
         if self._rounds == MOST_ROUNDS:
@@ -333,9 +337,10 @@ class ChatTurn(TurnPlan[list[Fields]]):
         seconds = self._threads.settings.tool_timeout
         with anyio.move_on_after(seconds):
             while len(self._outputs) < len(self._calls):
-                self._answered = anyio.Event()
+                self._answered = anyio.Event()  # an event is set once
                 await self._answered.wait()
         for call in calls:
+            # Models refuse a history in which a call has no result, so silence is one too.
             if call.call_id not in self._outputs:
                 text = f"Frontend tool {call.name} timed out after {seconds:g} seconds"
                 self._output(call, dumps({"error": text}).decode(), ok=False)
