@@ -154,6 +154,7 @@ class _Conversation:
                 pass
 
     def _call(self, item: Fields, kind: Literal["function", "custom"], arguments: str) -> None:
+        # Cut short, its arguments may be half of a JSON text, and nobody has run it.
         if item.get("status") == INCOMPLETE:
             return
         deferred = item.get("async") is True
@@ -193,6 +194,7 @@ class _Conversation:
     def _compact(self, summary: str | None) -> None:
         if summary is None:
             return
+        # The next turn is about what the user has said last, so that stays as it was.
         users = [index for index, one in enumerate(self._said) if isinstance(one, UserMessage)]
         since = users[-1] if users else len(self._said)
         instructions = [one for one in self._said[:since] if isinstance(one, SystemMessage)]

@@ -64,7 +64,7 @@ def _with_call_ids(own: dict[int, Item], context: Sequence[Item]) -> dict[int, I
             text = f"{many}: send the 'call_id' of the call with its output."
             raise InvalidRequest(text, param=f"input[{index}].call_id", code="invalid_value")
         own[index] = {**own[index], "call_id": meant[0]}
-        del waiting[meant[0]]
+        del waiting[meant[0]]  # a call has one result
     return own
 
 
@@ -83,6 +83,7 @@ def check_calls(context: Sequence[Item], own: Mapping[int, Item]) -> None:
         call_id, kind = _call_id(item), item.get("type")
         if _opens(item):
             _expect(
+                # Only the request's own items are refused: what is stored is no fault that its sender could mend.
                 not where or call_id not in called or kind not in CALLS, "Each tool call needs an id of its own.", where
             )
             called.add(call_id)

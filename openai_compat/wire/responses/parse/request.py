@@ -319,9 +319,11 @@ def with_context(
     placed = own_items(parsed.input, context, lookup or {})
     before = healed(context, placed) if heal else context
     check_calls(before, placed)
+    # `placed` knows where each item stood in the request; the errors until here name it.
     own = tuple(placed.values())
     if parsed.generate:
         check_something_is_said([*before, *own])
+    # What earlier items offered can still be called.
     tools = joined(tools_of_items(context), parsed.tools)
     choice = _tool_choice(parsed.wire, tools, final=True)
     request = replace(
@@ -336,6 +338,7 @@ def with_context(
 
 def _said(parsed: ParsedResponse, context: Sequence[dict[str, Any]], own: Sequence[dict[str, Any]]) -> AgentRequest:
     told = parsed.wire.instructions
+    # For this request only: those of the response before it are not among its items.
     first = [] if told is None else [{"type": "message", "role": "system", "content": told}]
     raw_items = [*first, *context, *own]
     messages = parse_items(raw_items)

@@ -150,6 +150,7 @@ def _allowed(choice: ResponseAllowedToolsParam, tools: ResponseTools) -> ToolCho
             case "function" | "custom":
                 wanted |= _named(tool, tools)
             case "namespace":
+                # No tool has an empty name, so `only` refuses a namespace that is not there.
                 wanted |= {name for name, (space, _) in tools.namespaces.items() if space == tool.get("name")} or {""}
             case _:
                 _expect_hosted(tool, tools, f"tool_choice.tools[{index}]")
