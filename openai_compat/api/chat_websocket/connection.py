@@ -352,6 +352,7 @@ class ChatConnection:
         await self._admit()
         approval = await self._services.state.store.approval(self._key(frame.approval_id))
         thread_id = None if approval is None else approval.conversation
+        # A question is decided in the thread where it was asked.
         if approval is None or thread_id is None or frame.thread_id not in (None, thread_id):
             raise NotFound("No approval has this id.", code="approval_not_found", param="approval_id")
         settings = request_of(approval) or {}
@@ -407,6 +408,7 @@ class ChatConnection:
             raise InvalidRequest(text, param="thread_id", code="missing_required_parameter")
         thread = self._threads.find(self._key(thread_id))
         stopped = [turn.stop() for turn in list(thread.turns)] if thread is not None else []
+        # Who stopped it is told in any case; those who follow the thread read it there.
         if not any(stopped) or thread_id not in self._followed:
             self.post({**generation_stopped("stop"), "thread_id": thread_id}, binary=binary)
 
@@ -430,8 +432,10 @@ class ChatConnection:
             self.post(told, binary=binary)
             return
         log = thread.log
+        # A page that shows nothing yet loads the conversation, so it needs only the frames behind that.
         wanted = frame.last_seq if frame.last_seq > 0 else log.settled
         lost = wanted > log.last or wanted < log.first - 1
+        # What is gone cannot be told: all that is kept is, and that it is not everything.
         at = log.first - 1 if lost else wanted
         told |= {"status": "running" if thread.turns else "finished", "last_seq": log.last}
         told |= {"replay_count": log.last - at, "replay_incomplete": lost}

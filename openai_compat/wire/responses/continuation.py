@@ -82,8 +82,8 @@ def check_calls(context: Sequence[Item], own: Mapping[int, Item]) -> None:
     for where, item in [*[("", item) for item in context], *placed]:
         call_id, kind = _call_id(item), item.get("type")
         if _opens(item):
+            # Only the request's own items are refused: what is stored is no fault that its sender could mend.
             _expect(
-                # Only the request's own items are refused: what is stored is no fault that its sender could mend.
                 not where or call_id not in called or kind not in CALLS, "Each tool call needs an id of its own.", where
             )
             called.add(call_id)
