@@ -65,6 +65,7 @@ class ConversationLocks:
         except BaseException:
             await draft.close()  # a cancellation may have come after the store had locked
             raise
+        # From here until `_leave`, whoever takes the conversation away interrupts the turn.
         if self._leases is not None:
             self._leases.hold(draft.token, draft.interrupt)
         return draft

@@ -103,6 +103,7 @@ class MemoryResponses(MemoryPart):
             kept = self._responses.get(key.principal, following)
             if kept is None:
                 return None
+            # A chain is used as a whole: one link that was dropped would make all behind it worthless.
             self._responses.use(key.principal, following, self._clock())
             links.append(kept.stored)
             following = kept.stored.previous
