@@ -24,6 +24,7 @@ async def create(services: Services, exchange: Exchange) -> None:
     """Keep a file. Raises InvalidRequest, RequestTooLarge (413)."""
     request, limits = exchange.request, services.settings.limits
     check_form(request)
+    # Before the body is read, which may be long.
     await _check_room(services.state.store, exchange.principal.id, limits.files)
     form = upload_form(request.header(b"content-type") or "", limits.file)
     await feed_body(request, limits.file + OVERHEAD, services.settings.deadlines.body, form.feed)

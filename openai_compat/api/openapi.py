@@ -122,6 +122,7 @@ async def document(routes: Sequence[Route], needs_key: bool, services: Services,
             "version": __version__,
             "description": "Agents behind the OpenAI API. Models are agents.",
         },
+        # Where it is mounted: clients put this before each path.
         "servers": [{"url": quote(exchange.request.root) or "/"}],
         "paths": paths(routes),
         "components": {
@@ -214,6 +215,7 @@ def paths(routes: Iterable[Route]) -> dict[str, Any]:
 def _described(route: Route, operation: Operation) -> dict[str, Any]:
     described: dict[str, Any] = {"operationId": operation.id, "summary": operation.summary}
     if route.open:
+        # An empty list takes away what the document demands of all (OpenAPI 3.1, Operation Object).
         described["security"] = []
     elif route.cookie:
         described["security"] = [*KEYS, COOKIE]

@@ -42,6 +42,7 @@ async def recoverable_stream(
         known = error if isinstance(error, OpenAICompatError) else AgentError("The turn was stopped.")
         status: ResponseStatus = "failed" if known is error else "cancelled"
         frame = failed(known)
+        # Whoever takes the stream up later has to find its end, so this is written though the client has left.
         await give_back(lambda: _end(services, key, token, writer, status=status, frame=frame), "chat stream ended")
         raise
     finally:

@@ -42,6 +42,7 @@ def duration(value: str) -> float:
     match = _DURATION.fullmatch(value)
     parts = [match] if match is not None else [*_PART.finditer(value)]
     units = [SECONDS[part[2] or ""] for part in parts]
+    # Each unit once, the largest first: anything else is a slip.
     if not parts or "".join([part[0] for part in parts]) != value or units != sorted(set(units), reverse=True):
         raise click.BadParameter(f"'{value}' is not a time, such as 30s, 5m, 1h or 300, which are seconds.")
     return sum([float(part[1]) * unit for part, unit in zip(parts, units, strict=True)])

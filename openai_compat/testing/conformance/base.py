@@ -166,6 +166,7 @@ class Examination:
                 return await function()
             raise AssertionError(f"no complete answer within {self.timeout:g} s (`timeout`)")
 
+        # A bound of its own: an agent that blocks the loop blocks the timeout inside as well.
         return self._loop.run(bounded, seconds=self.timeout + 3 * self.patience + 5)
 
     def once(self, name: str, make: Callable[[], Result]) -> Result:
@@ -178,6 +179,7 @@ class Examination:
                 self._known[name] = (None, error)
         result, failure = self._known[name]
         if failure is not None:
+            # Every check that needs it fails with it: the first one's traceback would lead to another check.
             raise failure.with_traceback(None)
         return cast("Result", result)
 
