@@ -45,7 +45,7 @@ class FilePage(TypedDict):
 
 
 class DeletedFile(TypedDict):
-    """What was deleted."""
+    """The answer of `DELETE /v1/files/{id}`."""
 
     id: str
     object: Literal["file"]

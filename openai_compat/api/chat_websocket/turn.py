@@ -140,7 +140,7 @@ class ChatTurn(TurnPlan[list[Fields]]):
 
     @property
     def principal(self) -> Principal:
-        """Who asks."""
+        """The caller who has asked for it; its thread and its questions are theirs."""
         return self._asked.request.principal
 
     def enter(self, thread: Thread) -> None:
@@ -204,7 +204,7 @@ class ChatTurn(TurnPlan[list[Fields]]):
         self._scope.deadline = anyio.current_time() + self._threads.settings.grace
 
     def joined(self) -> None:
-        """Somebody follows it again."""
+        """Somebody follows it again: take back the deadline that `left` has set."""
         self._scope.deadline = math.inf
 
     def waits_for(self, call_id: str) -> bool:
@@ -302,7 +302,7 @@ class ChatTurn(TurnPlan[list[Fields]]):
         return frames
 
     def idle(self) -> list[Fields]:
-        """Nothing is held back."""
+        """Nothing: frames go out as they are made, none is held back."""
         return []
 
     async def next_requests(self) -> Sequence[AgentRequest]:
@@ -389,13 +389,13 @@ class ThreadDelivery:
         await (self.log.room(0) if large else self.log.room())
 
     async def flush(self) -> None:
-        """Nothing waits."""
+        """Nothing: `write` has handed everything to the log."""
 
     async def keep_alive(self) -> None:
-        """Nothing: connections have pings."""
+        """Nothing: each connection that follows has pings of its own."""
 
     async def end(self, frames: list[Fields]) -> None:
-        """The last frames."""
+        """The last frames. All up to these is in the stored conversation."""
         self.log.append(*frames)
         self.log.settled = self.log.last
 

@@ -64,7 +64,7 @@ def id_prefix(kind: str) -> str:
 
 
 class ItemTextContent(WireModel):
-    """Text, from whomever."""
+    """Text of any role. Which `type` it has is put right when it is stored."""
 
     type: Literal["input_text", "output_text", "text"]
     text: str
@@ -131,14 +131,14 @@ class MessageItemParam(ItemParam):
 
 
 class UserMessageItemParam(MessageItemParam):
-    """What the user says."""
+    """A message of the user: text, or parts, pictures and files among them."""
 
     role: Literal["user"]
     content: str | list[InputContent]
 
 
 class SystemMessageItemParam(MessageItemParam):
-    """Instructions."""
+    """Instructions. Both roles mean the same here; agents are told which one it was."""
 
     role: Literal["system", "developer"]
     content: str | list[ItemTextContent]
@@ -192,7 +192,7 @@ class ItemSummaryText(WireModel):
 
 
 class ReasoningText(WireModel):
-    """A paragraph of thinking."""
+    """A paragraph of thinking as it was, not a summary of it."""
 
     type: Literal["reasoning_text"]
     text: str

@@ -39,7 +39,7 @@ class ResponseAllowedToolsParam(AllowedTools):
 
 
 class McpChoiceParam(WireModel):
-    """Use this server."""
+    """Demands the use of a declared MCP server, or of one of its tools."""
 
     type: Literal["mcp"]
     server_label: str
@@ -47,7 +47,7 @@ class McpChoiceParam(WireModel):
 
 
 class OtherChoiceParam(WireModel):
-    """Use a hosted tool."""
+    """Demands the use of a tool that somebody hosts, by its type."""
 
     type: Name
 
