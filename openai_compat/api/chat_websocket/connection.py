@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import replace
 from functools import partial
 from typing import Any, TypeAlias, cast
 
@@ -15,7 +13,7 @@ import anyio.lowlevel
 
 from ...aio.background import ChildTasks, child_tasks, let_go, spawn
 from ...aio.timers import Waiter, clock, new_waiter, new_wake_event
-from ...backend import AgentBackend, AgentRequest, Sampling
+from ...backend import AgentBackend
 from ...errors import Conflict, InvalidRequest, NotFound, OpenAICompatError, Unauthorized, Unavailable
 from ...http import ClientDisconnected, Frame
 from ...state.approvals import Binding, load_pending, request_of
@@ -44,7 +42,7 @@ from ..services import Services, logger
 from ..websocket import POLICY, RESTART, TOO_BIG, WebSocketConnection
 from .frame_log import Follower
 from .threads import ChatThreads, Thread
-from .turn import WORKFLOW, AskedTurn, ChatTurn, asked_about, asker_name
+from .turn import WORKFLOW, AskedTurn, ChatTurn, asked_about, asker_name, request_as_before
 
 Fields: TypeAlias = dict[str, Any]
 
@@ -365,7 +363,8 @@ class ChatConnection:
         if thread is not None and thread.turns:
             text = "Another turn is running in this thread."
             raise Conflict(text, code="conversation_busy", should_retry=False)
-        request = self._as_before(model, settings)
+        caller = self._services.settings.caller(self._connection.principal, self._connection.request)
+        request = request_as_before(model, settings, self._tools, caller)
         await check_names(backend, request, {tool.name for tool in request.tools}, lambda _: "tools")
         asked = AskedTurn(
             request=request,
@@ -379,18 +378,6 @@ class ChatConnection:
             path=self._connection.request.path,
         )
         self._begin(thread_id, asked)
-
-    def _as_before(self, model: str, settings: Mapping[str, Any]) -> AgentRequest:
-        """The request of a turn that goes on: asked as it was at first, with the tools that there are now."""
-        caller = self._services.settings.caller(self._connection.principal, self._connection.request)
-        nothing = [{"role": "user", "content": ""}]  # what was said is in the conversation
-        fields = {"model": model, "messages": nothing, "stream": True, "tools": self._tools or None}
-        request = replace(parse_chat_object(fields, caller).request, messages=(), raw_messages=[])
-        sampling = Sampling(
-            settings.get("temperature"), max_tokens=settings.get("maxTokens"), reasoning_effort=settings.get("effort")
-        )
-        extra, metadata = settings.get("extra", {}), settings.get("metadata", {})
-        return replace(request, sampling=sampling, extra=extra, metadata=metadata)
 
     def _answer(self, frame: ToolResultFrame) -> None:
         for thread in self._threads.of(self._principal):

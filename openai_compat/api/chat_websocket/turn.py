@@ -12,7 +12,7 @@ import anyio
 
 from ...aio.background import let_go
 from ...aio.off_loop import off_loop
-from ...backend import AgentBackend, AgentRequest, Principal
+from ...backend import AgentBackend, AgentRequest, Caller, Principal, Sampling
 from ...errors import AgentError, Conflict, OpenAICompatError
 from ...events import PendingCall
 from ...messages import Message, ToolMessage
@@ -23,6 +23,7 @@ from ...state.ids import new_id
 from ...stores.records import Approval, TurnOutcome
 from ...turns.run import TurnPlan
 from ...turns.run_group import Taken
+from ...wire.chat.parse import parse_chat_object
 from ...wire.chat_messages import reply_message
 from ...wire.chat_websocket import serialize as chat_frames
 from ...wire.chat_websocket.parse import tool_output
@@ -98,6 +99,18 @@ class AskedTurn:
 def asker_name(agent: str, workflow: str | None) -> str:
     """A workflow may be called as an agent is: the questions of one are not the other's."""
     return agent if workflow is None else f"{WORKFLOW}:{workflow}"
+
+
+def request_as_before(model: str, settings: Mapping[str, Any], tools: Sequence[Fields], caller: Caller) -> AgentRequest:
+    """The request of a turn that goes on: asked as it was at first, with the tools that the client has now."""
+    nothing = [{"role": "user", "content": ""}]  # what was said is in the conversation
+    fields = {"model": model, "messages": nothing, "stream": True, "tools": list(tools) or None}
+    request = replace(parse_chat_object(fields, caller).request, messages=(), raw_messages=[])
+    sampling = Sampling(
+        settings.get("temperature"), max_tokens=settings.get("maxTokens"), reasoning_effort=settings.get("effort")
+    )
+    extra, metadata = settings.get("extra", {}), settings.get("metadata", {})
+    return replace(request, sampling=sampling, extra=extra, metadata=metadata)
 
 
 class ChatTurn(TurnPlan[list[Fields]]):
