@@ -121,6 +121,7 @@ class _Channel:
 
     def _ended(self) -> None:
         if not self.answered.is_set():
+            # It has ended without a word; ASGI servers answer so.
             self.refused = (500, (), b"")
         self.answered.set()
         self._incoming.close()

@@ -44,6 +44,7 @@ class MemoryLimits(MemoryPart):
             return "taken"
         if claimed.request != request:
             return "other request"
+        # The same token is the same request, whose first claim was not answered.
         return claimed.replay or ("taken" if claimed.token == token else "running")
 
     async def settle(self, key: Key, token: str, replay: Replay | None) -> None:

@@ -111,6 +111,7 @@ class ChatConnection:
                 await self._write()
         finally:
             self._wake.close()
+            # Whoever still reads waits for a client that is gone.
             self._children.cancel()
 
     async def _write(self) -> None:
@@ -138,6 +139,7 @@ class ChatConnection:
         if not frames:
             return False
         await self._connection.send(*frames)
+        # Read is what was sent: until then the log keeps it, and turns wait for who is far behind.
         for follower, number in read:
             follower.moved(number)
         if self._room is not None:
@@ -258,6 +260,7 @@ class ChatConnection:
             places = parsed.tool_places
             await check_names(backend, parsed.request, places.keys(), places.__getitem__)
         except InvalidRequest as error:
+            # The client has sent a frame, and knows of no `messages`.
             error.param = (error.param or "").removeprefix("messages[0].") or None
             error.message = error.message.replace("'messages[0].", "'")
             raise
@@ -289,6 +292,7 @@ class ChatConnection:
         thread.model = asked.request.model
         self._last_thread = thread_id
         self._follow(thread, None, binary=asked.binary)
+        # No child of the connection: the turn goes on without it.
         spawn(turn.run, f"chat turn in {thread_id}", lambda: None)
 
     def _follow(self, thread: Thread, at: int | None, *, binary: bool) -> None:
@@ -300,6 +304,7 @@ class ChatConnection:
             follower = thread.log.follow(thread.log.last if at is None else at, self._wake.set, binary=binary)
             self._followed[thread.key.id] = (thread, follower)
             if found is not None:
+                # Last, or nobody would follow the thread for a moment.
                 found[0].log.leave(found[1])
         for turn in thread.turns:
             turn.joined()

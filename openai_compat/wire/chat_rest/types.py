@@ -129,6 +129,7 @@ class ConfigureRequest(CamelModel):
 
     type: Name | None = None
     api_key: Annotated[str, MinLen(1), MaxLen(4096)] | None = None
+    # The provider's key is sent there.
     base_url: Annotated[str, MaxLen(2048), StringConstraints(pattern=r"^https?://[^/\s]")] | None = None
     resource_name: Name | None = None
     deployment_name: Name | None = None
