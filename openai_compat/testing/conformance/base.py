@@ -15,9 +15,9 @@ from ...events import ReasoningDelta, RefusalDelta, TextDelta
 from ...http import HttpRequest
 from ...server import Server
 from ..answer import Answer
-from ..call import Call, http_request
+from ..client_call import Call, http_request
 from ..faults import raise_at
-from ..loop import LoopThread
+from ..loop_thread import LoopThread
 from ..subject import ObservedExchange, Subject, as_subject, ask
 from ..watch import Watched
 from ..wrapping import Wrap
