@@ -42,8 +42,8 @@ async def _name(settings: Settings, exchange: Exchange, model: str) -> None:
     named = await parse_body(body, lambda: dumps({**parse_object(body), "model": model}))
     # Both are about the body that came, which was opened.
     headers = [header for header in request.headers if header[0] not in (b"content-length", b"content-encoding")]
-    exchange.request = replace(request, headers=headers, body=_whole(named))
 
+    async def renamed() -> AsyncIterator[bytes]:
+        yield named
 
-async def _whole(body: bytes) -> AsyncIterator[bytes]:
-    yield body
+    exchange.request = replace(request, headers=headers, body=renamed())
