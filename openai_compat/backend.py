@@ -265,29 +265,33 @@ class AgentRequest:
         return self.messages
 
 
+_MAKING = threading.Lock()
+"""Held while a context gets its event: two threads may ask at once."""
+
+
 class RunContext:
     """The server's side of a run, for the agent to use while it runs.
 
     Attributes:
         turn_id: this run's id; the answer's id for a single choice.
         request_id: the `x-request-id` of the HTTP answer, to find the log lines.
-        logger: writes to the server's log, with the request id.
+        cancelled: True once the turn is to stop. Long loops in plain functions should look at it; any thread may.
     """
 
-    __slots__ = ("_cancelled", "_deadline", "logger", "request_id", "turn_id")
+    __slots__ = ("_deadline", "_logger", "_wakes", "cancelled", "request_id", "turn_id")
 
     def __init__(self, turn_id: str, request_id: str, deadline: float, logger: logging.Logger) -> None:
         self.turn_id = turn_id
         self.request_id = request_id
-        self.logger = logging.LoggerAdapter(logger, {"request_id": request_id})
+        self.cancelled = False
+        self._logger = logger
         self._deadline = deadline
-        # Of threads, not of the event loop: plain functions look at it from theirs.
-        self._cancelled = threading.Event()
+        self._wakes: threading.Event | None = None  # made for who waits; most agents only look, or not even that
 
     @property
-    def cancelled(self) -> bool:
-        """True once the turn is to stop. Long loops in plain functions should look at it; any thread may."""
-        return self._cancelled.is_set()
+    def logger(self) -> logging.LoggerAdapter[logging.Logger]:
+        """Writes to the server's log, with the request id."""
+        return logging.LoggerAdapter(self._logger, {"request_id": self.request_id})
 
     @property
     def remaining(self) -> float:
@@ -296,11 +300,16 @@ class RunContext:
 
     def wait_cancelled(self, seconds: float) -> bool:
         """Sleep up to `seconds` in a plain function, less if the turn is to stop; tells whether it is."""
-        return self._cancelled.wait(seconds)
+        with _MAKING:
+            self._wakes = wakes = self._wakes or threading.Event()
+        # Looked at once the event is there: whoever cancels from now on finds it.
+        return self.cancelled or wakes.wait(seconds)
 
     def cancel(self) -> None:
         """Tell the agent to stop. Called by the server."""
-        self._cancelled.set()
+        self.cancelled = True
+        if self._wakes is not None:
+            self._wakes.set()
 
 
 @runtime_checkable

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias, assert_never
+from typing import Any, TypeAlias, assert_never, cast
 
 from .events import (
     AgentEvent,
@@ -51,6 +51,27 @@ def size_of(item: Item) -> int:
             return 0
 
 
+def leading_texts(items: list[Item]) -> list[str]:
+    """The texts that a batch begins with: nearly always all of it, or all but the turn's end.
+
+    They need no looking at one by one, which is most of what a text costs.
+    """
+    if set(map(type, items)) == {str}:
+        return cast("list[str]", items)
+    texts: list[str] = []
+    for item in items:
+        if not isinstance(item, str):
+            break
+        texts.append(item)
+    return texts
+
+
+def size_of_all(items: list[Item]) -> int:
+    """The size of a batch."""
+    texts = leading_texts(items)
+    return sum(map(len, texts)) + sum([size_of(item) for item in items[len(texts) :]])
+
+
 @dataclass(slots=True)
 class Usage:
     """Tokens of a turn, summed. `reported` is False as long as the agent has said nothing about them."""
@@ -74,9 +95,9 @@ class Usage:
         self.reasoning_tokens = _plus(self.reasoning_tokens, more.reasoning_tokens)
         self.cache_write_tokens = _plus(self.cache_write_tokens, more.cache_write_tokens)
 
-    def count(self, items: Iterable[Item]) -> None:
+    def count(self, items: list[Item]) -> None:
         """Add the increments among these."""
-        for item in items:
+        for item in items[len(leading_texts(items)) :]:
             if isinstance(item, UsageReported):
                 self.add(item)
 
@@ -114,9 +135,11 @@ class Reducer:
         self._calls: dict[str, tuple[str, list[str]]] = {}
         self._message = FinalMessage()
 
-    def feed(self, items: Iterable[Item]) -> None:
+    def feed(self, items: list[Item]) -> None:
         """Take in more events, in the order in which the agent said them."""
-        for item in items:
+        texts = leading_texts(items)
+        self._text += texts
+        for item in items[len(texts) :]:
             if isinstance(item, str):
                 self._text.append(item)
             else:

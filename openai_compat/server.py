@@ -186,7 +186,7 @@ class Server:
         self._exposed += RATE_HEADERS if counts else ()
 
     async def handle(self, request: HttpRequest, send: Send) -> None:
-        """Answer one request. Cancelling this call is "the client left": the agent is stopped on the way out.
+        """Answer one request. If the client leaves (`HttpRequest.left`, or this call is cancelled), the agent is stopped.
 
         Raises ClientTooSlow and ClientDisconnected, upon which the adapter cuts the connection; nothing else.
         """
@@ -196,11 +196,10 @@ class Server:
         try:
             with exchange.scope:
                 await self._answer_or_fail(exchange)
-            # Nothing else cancels it than a write that the client did not take in time.
-            if exchange.scope.cancel_called:
-                raise ClientTooSlow
+            if exchange.scope.cancel_called and not exchange.complete:
+                await exchange.cut()
         except (ClientTooSlow, ClientDisconnected) as gone:
-            exchange.note = type(gone).__name__
+            exchange.note = "client left" if isinstance(gone, ClientDisconnected) else type(gone).__name__
             raise
         except anyio.get_cancelled_exc_class():
             if not exchange.complete:  # many clients leave as soon as they have it all

@@ -9,14 +9,11 @@ Requests are handled in plain ASGI; Starlette provides the app to mount into, an
 from __future__ import annotations
 
 import gc
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-import anyio
-
 from openai_compat import Server
-from openai_compat.aio.background import Task, spawn
 from openai_compat.http import ClientDisconnected, ClientTooSlow, HttpRequest, ResponseBody, ResponseStart, Send
 from openai_compat.package import needs
 
@@ -76,34 +73,35 @@ def endpoint(server: Server) -> ASGIApp:
 
 
 async def _exchange(server: Server, scope: Scope, receive: Receive, send: AsgiSend) -> None:
-    """Answer one request. Once its body is read, a task waits for the client's disconnect."""
-    watching: list[Task] = []
-    # Cancelling `handle` is how the server is told that the client has left.
-    with anyio.CancelScope() as answering:
+    body = _Body(receive)
+    # ASGI cannot cut a connection: servers do so when an answer is left unfinished.
+    with suppress(ClientDisconnected, ClientTooSlow):
+        await server.handle(_request(scope, body, body.left), _sender(send))
 
-        async def left() -> None:
-            """Cancel the answer when the client disconnects: after the body, that is the only message to come."""
-            await receive()
-            answering.cancel()
 
-        async def body() -> AsyncIterator[bytes]:
-            more = True
-            while more:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise ClientDisconnected
-                yield message.get("body", b"")
-                more = message.get("more_body", False)
-            # From here on the watcher is the one who receives: two at once would take each other's messages.
-            watching.append(spawn(left, "client", lambda: None))
+class _Body:
+    """The pieces of a request's body. After the last one, all that can come is that the client has left."""
 
-        try:
-            # ASGI cannot cut a connection: servers do so when an answer is left unfinished.
-            with suppress(ClientDisconnected, ClientTooSlow):
-                await server.handle(_request(scope, body()), _sender(send))
-        finally:
-            for watcher in watching:
-                watcher.cancel()
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._more = True
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not self._more:
+            raise StopAsyncIteration
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnected
+        self._more = message.get("more_body", False)
+        piece: bytes = message.get("body", b"")
+        return piece
+
+    async def left(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass  # the rest of a body that nobody wants
 
 
 async def _connection(server: Server, scope: Scope, receive: Receive, send: AsgiSend) -> None:
@@ -118,11 +116,13 @@ async def _no_body() -> AsyncIterator[bytes]:
     yield
 
 
-def _request(scope: Scope, body: AsyncIterator[bytes]) -> HttpRequest:
+def _request(
+    scope: Scope, body: AsyncIterator[bytes], left: Callable[[], Awaitable[None]] | None = None
+) -> HttpRequest:
     root, path = split_path(scope)
     query: bytes = scope.get("query_string", b"")
     headers: list[Any] = scope["headers"]
-    return HttpRequest(scope.get("method", "GET"), path, query.decode("latin-1"), headers, body, root=root)
+    return HttpRequest(scope.get("method", "GET"), path, query.decode("latin-1"), headers, body, root=root, left=left)
 
 
 def _sender(send: AsgiSend) -> Send:

@@ -48,6 +48,28 @@ def spawn(body: Body, name: str, ended: Callable[[], object]) -> Task:
     return _AsyncioTask(loop, body, name, ended)
 
 
+class Cancellable(Protocol):
+    """Something that may happen, until it is cancelled."""
+
+    def cancel(self) -> None:
+        """Stop it, or see to it that it does not begin."""
+        ...
+
+
+def spawn_later(seconds: float, body: Body, name: str) -> Cancellable:
+    """Start `body` beside the caller in so many seconds: a task only for what is still wanted then."""
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+
+        async def later() -> None:
+            await anyio.sleep(seconds)
+            await body()
+
+        return _TrioTask(later, name, lambda: None)
+    return _LaterTask(loop, seconds, body, name)
+
+
 class Failure:
     """An exception on its way from the task or the thread that raised it to the task that waits for it.
 
@@ -186,6 +208,20 @@ class _AsyncioTask:
     async def wait(self) -> None:
         # Not `await self._task`: a waiter that is cancelled would cancel the task with it.
         await asyncio.wait([self._task])
+
+
+class _LaterTask:
+    def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float, body: Body, name: str) -> None:
+        self._begun: Task | None = None
+        self._timer = loop.call_later(seconds, self._begin, body, name)
+
+    def _begin(self, body: Body, name: str) -> None:
+        self._begun = spawn(body, name, lambda: None)
+
+    def cancel(self) -> None:
+        self._timer.cancel()
+        if self._begun is not None:
+            self._begun.cancel()
 
 
 class _TrioTask:

@@ -1,4 +1,4 @@
-"""Waiting and timeouts, on asyncio's loop or trio's: an event to sleep on, and a timeout for writes.
+"""Waiting and timeouts, on asyncio's loop or trio's: an event to sleep on, and a timeout for a scope.
 
 A stream waits once for each of its events, and writes once. On asyncio a cancel scope with a deadline and an
 `anyio.Event` for each of these cost most of the time per event. Here: one future, and one timer rescheduled lazily.
@@ -142,7 +142,7 @@ class _TrioWakeEvent:
         pass
 
 
-class WriteTimeout:
+class ScopeTimeout:
     """Cancels a scope unless it is stopped in time. It may be started again and again."""
 
     __slots__ = ("_scope", "_timer")

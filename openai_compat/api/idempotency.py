@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Iterable
 import anyio
 
 from ..errors import Conflict, InvalidRequest, OpenAICompatError
-from ..http import HttpRequest
+from ..http import HttpRequest, decode_headers
 from ..policies.failures import ReplayFailures
 from ..state.degraded import give_back
 from ..state.leases import Leases
@@ -83,7 +83,7 @@ class Idempotency:
             await give_back(lambda: self._store.settle(key, token, None), "idempotency key given back")
             raise
         if replay is not None:
-            await exchange.repeat(replay.status, replay.headers, replay.body, REPLAYED)
+            await exchange.repeat(replay.status, [*replay.headers, REPLAYED], replay.body)
         else:
             await self._first(exchange, key, token, run)
 
@@ -95,7 +95,7 @@ class Idempotency:
         key = Key(exchange.principal.id, self._digest(exchange.request, body))
         replay = self._failures.find(key, exchange.request.header(RETRIES))
         if replay is not None:
-            await exchange.repeat(replay.status, replay.headers, replay.body, REPLAYED)
+            await exchange.repeat(replay.status, [*replay.headers, REPLAYED], replay.body)
             return
         exchange.record(MOST_BYTES)
         exchange.on_failed = lambda failed: self._keep_failure(key, failed)
@@ -195,4 +195,4 @@ def _nothing(error: OpenAICompatError) -> None:
 def _unrepeatable(exchange: Exchange) -> Replay:
     error = _unknown()
     body = exchange.errors.body(error)
-    return Replay(409, (*whole_headers(body), *exchange.errors.headers(error)), body)
+    return Replay(409, (*decode_headers(whole_headers(body)), *exchange.errors.headers(error)), body)

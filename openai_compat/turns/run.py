@@ -21,7 +21,7 @@ from ..backend import AgentBackend, AgentRequest
 from ..errors import AgentError, Conflict, OpenAICompatError
 from ..http import ClientDisconnected, ClientTooSlow
 from ..policies.limits import Deadlines, Limits
-from ..reducer import Usage, size_of
+from ..reducer import Usage, size_of_all
 from ..state.draft import Draft
 from ..stores.port import Store, TurnOutcome
 from .run_group import Interruptible, Requester, RunGroup, Taken
@@ -259,14 +259,14 @@ class TurnRunner:
         """Write what the agents say as they say it: all there is, in one write, each time around."""
         delivery, deadlines = plan.delivery, self.deadlines
         # A status line cannot be taken back: until then, an agent that fails at once is answered with its real status.
-        silent_until = runs.now() + deadlines.head
+        silent_until = runs.clock() + deadlines.head
         while not runs.over:
             await runs.wait(min(silent_until, delivery.due))
             taken = runs.take()
             size += self._look_at(plan, taken)
             if size > self.limits.answer:
                 raise AgentError("The agent's answer is too long.", status=502, code="answer_too_large")
-            frames, now = plan.feed(taken), runs.now()
+            frames, now = plan.feed(taken), runs.clock()
             late = now >= silent_until
             if late and not frames:
                 frames = plan.idle()
@@ -275,7 +275,7 @@ class TurnRunner:
             elif late:
                 await delivery.keep_alive()
             if frames or late:
-                silent_until = runs.now() + deadlines.heartbeat
+                silent_until = runs.clock() + deadlines.heartbeat
             if now >= delivery.due:
                 await delivery.flush()
         return size
@@ -288,7 +288,7 @@ class TurnRunner:
             observer.said(plan, taken)
         if not plan.bounded:
             return 0
-        return sum([len(item) if isinstance(item, str) else size_of(item) for _, items in taken for item in items])
+        return sum([size_of_all(items) for _, items in taken])
 
     async def _finish(self, plan: TurnPlan[Frames]) -> None:
         """Keep what the turn came to, then write its last frames: who hears them may ask for what was kept."""

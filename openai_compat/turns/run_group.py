@@ -77,14 +77,18 @@ class AgentRuns(Protocol):
 
 
 class RunGroup:
-    """One run of the agent for each request. They run inside `async with`: leaving it stops them, all at once."""
+    """One run of the agent for each request. They run inside `async with`: leaving it stops them, all at once.
+
+    Attributes:
+        clock: the event loop's time, in seconds.
+    """
 
     def __init__(self, deadlines: Deadlines, turn: AgentRuns, requests: Sequence[AgentRequest], seat: Seat) -> None:
         self._seat = seat
         self._wake = new_wake_event()
-        self._clock = clock()
+        self.clock = clock()
         seconds = deadlines.background if turn.background else deadlines.request
-        self._silence = IdleDeadline(deadlines, seconds, self._clock())
+        self._silence = IdleDeadline(deadlines, seconds, self.clock())
         self._waits = 0
         self._interrupted: OpenAICompatError | None = None
         deadline, request_id = time.monotonic() + seconds, turn.requester.request_id
@@ -145,25 +149,18 @@ class RunGroup:
         """Items since the last call, by choice. Raises a failure once all items before it were taken."""
         if self._interrupted is not None:
             raise self._interrupted
-        taken: Taken = []
-        failed: OpenAICompatError | None = None
-        for index, run in enumerate(self._runs):
-            if run.waiting:
-                taken.append((index, run.take()))
-            failed = failed or run.error
-        if failed is not None and not taken:
-            raise failed
+        taken = [(index, run.take()) for index, run in enumerate(self._runs) if run.items]
+        if not taken:
+            for run in self._runs:
+                if run.error is not None:
+                    raise run.error
         return taken
 
     def _has_something(self) -> bool:
         for run in self._runs:
-            if run.waiting or run.error is not None:
+            if run.items or run.error is not None:
                 return True
         return self._interrupted is not None
-
-    def now(self) -> float:
-        """The event loop's time, in seconds."""
-        return self._clock()
 
     async def wait(self, until: float = math.inf) -> None:
         """Return when there is something to take, or a failure to raise, or at `until` (the event loop's time).
@@ -175,9 +172,9 @@ class RunGroup:
         if not self._waits % CANCELLABLE_EVERY:
             await anyio.lowlevel.checkpoint_if_cancelled()
         if not self._has_something():
-            await self._wake.wait(min(until, self._silence.next) - self._clock())
+            await self._wake.wait(min(until, self._silence.next) - self.clock())
         if not self.finished:
-            self._silence.check(self._clock(), heard=self._has_something())
+            self._silence.check(self.clock(), heard=self._has_something())
 
 
 class IdleDeadline:

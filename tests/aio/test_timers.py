@@ -6,7 +6,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from openai_compat.aio.timers import WriteTimeout, new_wake_event
+from openai_compat.aio.timers import ScopeTimeout, new_wake_event
 from tests.loops import anyio_backend as anyio_backend
 
 pytestmark = pytest.mark.anyio
@@ -29,7 +29,7 @@ async def test_a_timer_that_is_due_can_be_moved(first: float, second: float) -> 
     with anyio.fail_after(20):
         for _ in range(20):
             with anyio.CancelScope() as scope:
-                timeout = WriteTimeout(scope)
+                timeout = ScopeTimeout(scope)
                 timeout.start(first)
                 timeout.stop()
                 timeout.start(second)

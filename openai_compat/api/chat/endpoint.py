@@ -39,7 +39,7 @@ async def create(services: Services, exchange: Exchange) -> None:
     if last_event is not None:
         await recover_stream(services, exchange, last_event)
         return
-    body = await read_body(exchange.request, services.settings.limits, services.settings.deadlines)
+    body = await read_body(exchange, services.settings.limits, services.settings.deadlines)
     caller = services.settings.caller(exchange.principal, exchange.request)
     parsed = await parse_body(body, parse_chat, body, caller)
     request = parsed.request

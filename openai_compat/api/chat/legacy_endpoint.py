@@ -18,7 +18,7 @@ from .turn import AnswerFormat, ChoicesSpec, ChoicesTurn, answer_with_text
 async def create(services: Services, exchange: Exchange) -> None:
     """Run an agent for each prompt and answer with text completions, streamed or plain."""
     check_content_type(exchange.request)
-    body = await read_body(exchange.request, services.settings.limits, services.settings.deadlines)
+    body = await read_body(exchange, services.settings.limits, services.settings.deadlines)
     caller = services.settings.caller(exchange.principal, exchange.request)
     parsed = await parse_body(body, parse_completion, body, caller)
     wire, times = parsed.wire, parsed.wire.n or 1

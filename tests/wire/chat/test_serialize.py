@@ -54,7 +54,7 @@ def turn(said: list[AgentEvent | str]) -> list[Item]:
     enforcer = EventContract(strategies.asked(ALL, Sampling()), counts_tokens=True)
     out: list[Item] = []
     for item in said:
-        if isinstance(item, str) and not enforcer.finished and enforcer.passes(item):
+        if isinstance(item, str) and enforcer.passes(item):
             out += [item] if item else []  # as in a turn: text that needs no looking at travels as it is
             continue
         with suppress(AgentError):
