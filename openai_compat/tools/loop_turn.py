@@ -164,6 +164,7 @@ class LoopTurn:
             request,
             messages=tuple(talk.typed),
             raw_messages=talk.raw,
+            # They lack what the loop has added since.
             raw_items=None if talk.grown else request.raw_items,
             tools=(*ours, *request.tools),
             tool_choice=replace(choice, names=choice.names | {offer.name for offer in ours}),

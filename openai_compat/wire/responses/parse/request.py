@@ -170,6 +170,7 @@ def parse_response(
     """
     raw = body if isinstance(body, dict) else parse_object(body)
     long = long or (isinstance(body, bytes) and not is_quick(body))
+    # Before anything is validated: each wrong one of a million items would be an error of its own.
     check_length("input", raw.get("input"), MAX_ITEMS)
     refuse_misplaced(raw, OF_CHAT)
     wire = validate(ResponseRequest, raw)
@@ -260,6 +261,7 @@ def _sampling(wire: ResponseRequest) -> Sampling:
         max_tool_calls=wire.max_tool_calls,
         frequency_penalty=wire.frequency_penalty,
         presence_penalty=wire.presence_penalty,
+        # 0 is an answer: probabilities are wanted, but of no other tokens.
         top_logprobs=(wire.top_logprobs or 0) if _wants_logprobs(wire) else None,
         reasoning_effort=wire.reasoning.effort if wire.reasoning is not None else None,
         verbosity=wire.text.verbosity if wire.text is not None else None,

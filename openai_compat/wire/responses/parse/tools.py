@@ -107,6 +107,7 @@ def _tools(params: Sequence[ToolParam], raw: Sequence[dict[str, Any]], where: st
     own = ResponseFunctionToolParam | ResponseCustomToolParam | NamespaceToolParam
     return ResponseTools(
         offered=tuple(tools),
+        # As they were sent: they have fields that no type here has.
         hosted=tuple([sent for param, sent in zip(params, raw, strict=True) if not isinstance(param, own)]),
         labels=frozenset([param.server_label for param in params if isinstance(param, McpToolParam)]),
         namespaces={offer.name: (offer.namespace, offer.tool.name) for offer in offers if offer.namespace is not None},
