@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, cast, runtime_checkable
 
 from .events import AgentEvent, PendingCall
-from .messages import AssistantMessage, Message, ToolMessage, UserMessage, text_message
+from .messages import AssistantMessage, Message, ToolMessage, UserMessage, plain_messages
 
 # No tokenizer would be the right one: which model is behind an agent is not known.
 CHARACTERS_PER_TOKEN = 4
@@ -215,7 +215,8 @@ class AgentRequest:
             last message says so. Whatever an agent does else, such as remembering, is not wanted then.
         extra: the fields of the request that mean nothing to the server, known ones (`prompt_cache_key`,
             `service_tier` …) and unknown ones, as sent.
-        only_text: whether it is known that each message has a role and a text, and no parts, calls or name.
+        plain: whether its messages are known to be texts, calls of functions and results, each call with its result, and
+            nothing to be resumed.
     """
 
     model: str
@@ -241,14 +242,14 @@ class AgentRequest:
     resume: Resume | None = None
     purpose: Literal["answer", "summary"] = "answer"
     extra: Mapping[str, Any] = field(default_factory=lambda: {})
-    only_text: bool = field(default=False, init=False, repr=False, compare=False)
+    plain: bool = field(default=False, init=False, repr=False, compare=False)
 
     def type_later(self) -> None:
-        """Each message has a role and a text alone, as `raw_messages` shows: they are typed when somebody looks at them.
+        """It is `plain`, as `raw_messages` shows: `messages` are made when somebody looks at them.
 
         Most agents read `prompt` or the plain dicts, and to type a long history costs more than all else.
         """
-        object.__setattr__(self, "only_text", True)
+        object.__setattr__(self, "plain", True)
         object.__delattr__(self, "messages")
 
     if not TYPE_CHECKING:  # type checkers would let every attribute pass
@@ -257,14 +258,14 @@ class AgentRequest:
             """The messages, when they are asked for the first time."""
             if name != "messages":
                 raise AttributeError(f"an AgentRequest has no {name!r}", name=name, obj=self)
-            typed = tuple([text_message(raw) for raw in self.raw_messages])
+            typed = plain_messages(self.raw_messages)
             object.__setattr__(self, "messages", typed)
             return typed
 
     @property
     def prompt(self) -> str:
         """The text of the last user message; of the last message with a text, where none is from the user."""
-        if self.only_text:
+        if self.plain:
             for raw in reversed(self.raw_messages):
                 if raw["role"] == "user":
                     return str(raw["content"])

@@ -20,7 +20,7 @@ __all__ = (
     "ToolCall",
     "ToolMessage",
     "UserMessage",
-    "text_message",
+    "plain_messages",
     "text_of",
 )
 
@@ -143,11 +143,25 @@ def text_of(parts: Sequence[InputPart | AssistantPart]) -> str:
     return "\n".join([part.text for part in parts if isinstance(part, TextPart)])
 
 
-def text_message(raw: Mapping[str, Any]) -> Message:
-    """The message of a chat message that has `role` and a text as `content`, and nothing else."""
-    role, text = raw["role"], raw["content"]
-    if role == "user":
-        return UserMessage((TextPart(text),))
-    if role == "assistant":
-        return AssistantMessage((TextPart(text),) if text else ())
-    return SystemMessage(text, role)
+def plain_messages(raw_messages: Sequence[Mapping[str, Any]]) -> tuple[Message, ...]:
+    """The messages of chat messages that are texts, calls of functions and their results, with no other field."""
+    names: dict[str, str] = {}
+    messages: list[Message] = []
+    for raw in raw_messages:
+        role, text = raw["role"], raw["content"]
+        if role == "user":
+            messages.append(UserMessage((TextPart(text),)))
+        elif role == "assistant":
+            calls = tuple(
+                [
+                    ToolCall(call["id"], call["function"]["name"], call["function"]["arguments"])
+                    for call in raw.get("tool_calls", ())
+                ]
+            )
+            names |= {call.call_id: call.name for call in calls}
+            messages.append(AssistantMessage((TextPart(text),) if text else (), calls))
+        elif role == "tool":
+            messages.append(ToolMessage(raw["tool_call_id"], text, names.get(raw["tool_call_id"], "")))
+        else:
+            messages.append(SystemMessage(text, role))
+    return tuple(messages)

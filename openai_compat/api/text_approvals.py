@@ -102,10 +102,10 @@ async def decisions_from_messages(
 
 def may_decide(request: AgentRequest) -> bool:
     """False if it certainly answers no question: most requests, which need not be looked at further."""
-    if not request.only_text:
+    if not request.plain:
         return True
-    asked = request.raw_messages[-2] if len(request.raw_messages) > 1 else None
-    return asked is not None and "[" in asked["content"] and MARK.search(asked["content"]) is not None
+    asked: str = (request.raw_messages[-2]["content"] or "") if len(request.raw_messages) > 1 else ""
+    return "[" in asked and MARK.search(asked) is not None
 
 
 async def _pending(store: Store, bound: Binding, identifier: str) -> Approval | None:

@@ -119,12 +119,12 @@ LOOKED_THROUGH = 100_000
 def task_of(http: HttpRequest, request: AgentRequest) -> Task | None:
     """Which chore this is, None if it is a request of a person."""
     # Results of tools continue a turn of the agent: never a chore.
-    if request.resume is not None or not (request.only_text or request.messages):
+    if request.resume is not None or not (request.plain or request.messages):
         return None
     header = http.header(b"x-task")
     if header:
         return _HEADER_TASKS.get(header, "other")
-    if request.only_text and not _may_be_one(request):
+    if request.plain and not _may_be_one(request):
         return None
     first, last = request.messages[0], request.messages[-1]
     if isinstance(first, SystemMessage):
@@ -142,7 +142,7 @@ _BEGINNINGS = (*_ASKED, *_INSTRUCTED, "### Task:")
 
 def _may_be_one(request: AgentRequest) -> bool:
     """False for nearly all requests, whose messages need not be typed for it."""
-    ends = request.raw_messages[0]["content"], request.raw_messages[-1]["content"]
+    ends = request.raw_messages[0]["content"] or "", request.raw_messages[-1]["content"] or ""
     return any([text[:LOOKED_AT].lstrip().startswith(_BEGINNINGS) for text in ends])
 
 

@@ -266,7 +266,7 @@ class TurnRunner:
 
     async def _write(self, plan: TurnPlan[Frames], runs: RunGroup, size: int) -> int:
         """Write what the agents say as they say it. Returns the size of it, added to `size`."""
-        output = Output(self, plan, runs, size)
+        output = TurnOutput(self, plan, runs, size)
         while output.held or not runs.over:
             await runs.wait(output.until, output.write_now if plan.delivery.write_now is not None else None)
             await output.write()
@@ -285,7 +285,7 @@ class TurnRunner:
         await plan.delivery.end(last)
 
 
-class Output(Generic[Frames]):
+class TurnOutput(Generic[Frames]):
     """What the agents of one turn say, on its way to the delivery: all there is, in one write, each time around.
 
     Attributes:

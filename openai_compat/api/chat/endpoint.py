@@ -9,10 +9,11 @@ from ...policies.content import check_content_type
 from ...state.draft import Draft
 from ...state.event_log import EventLogWriter
 from ...state.ids import new_id
-from ...wire.chat.parse import ParsedChat, check_capabilities, parse_chat
+from ...wire.body import decode_object
+from ...wire.chat.parse import ParsedChat, check_capabilities, parse_chat_object, parse_plain_chat
 from ...wire.chat.serialize import ChatForm
 from ...wire.conversation_rules import check_conversation
-from ...wire.json_values import is_quick
+from ...wire.json_values import QUICK_BYTES, is_quick
 from ..attachments import attach, message_places
 from ..body import read_body
 from ..detach import run_once
@@ -21,7 +22,7 @@ from ..own_tools import check_names
 from ..services import Services, now
 from ..stream_recovery import recover_stream, recoverable_stream
 from ..text_approvals import decisions_from_messages, may_decide
-from .turn import ChatTurn, answer_with_text
+from .turn import ChatCompletionTurn, answer_with_text
 
 
 async def create(services: Services, exchange: Exchange) -> None:
@@ -32,8 +33,12 @@ async def create(services: Services, exchange: Exchange) -> None:
         await recover_stream(services, exchange, last_event)
         return
     body = await read_body(exchange, services.settings.limits, services.settings.deadlines)
-    long = not is_quick(body)
-    parsed = await off_loop(parse_chat, body, services.settings.caller(exchange.principal, exchange.request), long=long)
+    caller, long = services.settings.caller(exchange.principal, exchange.request), len(body) > QUICK_BYTES
+    raw = await off_loop(decode_object, body, long=long)
+    parsed = parse_plain_chat(raw, caller)
+    if parsed is None:
+        long = not is_quick(body)
+        parsed = await off_loop(parse_chat_object, raw, caller, long=long)
     request, housekeeping = parsed.request, services.settings.housekeeping
     form = ChatForm(new_id("chatcmpl-"), now(), request.model, parsed.custom_tools, parsed.include_usage)
     # Chat programs ask for titles and tags beside every message: these take no slot and run no agent.
@@ -80,9 +85,9 @@ async def _run(  # noqa: PLR0917  (the request, and who answers it)
     if parsed.choices == 1 and may_decide(request):
         request, answers = await decisions_from_messages(services.state.store, served[0], request)
 
-    def turn(log: EventLogWriter | None) -> ChatTurn:
+    def turn(log: EventLogWriter | None) -> ChatCompletionTurn:
         requests = [request] * parsed.choices
-        return ChatTurn(
+        return ChatCompletionTurn(
             services, exchange, form, served, requests, store=parsed.store, answers=answers, draft=draft, log=log
         )
 
@@ -118,12 +123,12 @@ async def _checked(
 ) -> AgentRequest:
     """The request as its agent gets it. Raises InvalidRequest if it cannot take it."""
     request = parsed.request if draft is None else draft.request
-    if draft is None and not request.only_text:
+    if draft is None and not request.plain:
         check_conversation(request.messages)
     check_capabilities(parsed.request, backend.capabilities)
     if parsed.tool_places:
         await check_names(backend, request, parsed.tool_places.keys(), parsed.tool_places.__getitem__)
     request = await off_loop(services.settings.messages.apply, request, long=long)
-    if request.only_text:
+    if request.plain:
         return request
     return await attach(services, request, backend.capabilities, lambda: message_places(parsed.request.messages))

@@ -137,7 +137,7 @@ class ChoicesTurn(TurnPlan[bytes]):
         await self._exchange.fail(error)
 
 
-class ChatTurn(ChoicesTurn):
+class ChatCompletionTurn(ChoicesTurn):
     """Keeps what chat can ask for: the conversation, the stream's log, a stored completion, questions to people."""
 
     def __init__(

@@ -58,11 +58,11 @@ FOR_AGENTS = (
 
 
 _ROLES = frozenset(["user", "assistant", "system", "developer"])
+_TEXT_OR_NONE = (str, NoneType)
 _STAND_IN = [{"role": "user", "content": ""}]
 """Stands for messages that are known to be in order, so that the model validates the other fields alone."""
 
-_IN_EVERY_REQUEST = frozenset(["model", "messages", "stream"])
-"""The fields of most requests, which have no other."""
+_PLAIN = frozenset(["model", "messages", "stream"])
 
 _OF_SAMPLING = frozenset(Sampling.__dataclass_fields__) | {"logprobs", "max_completion_tokens"}
 
@@ -98,34 +98,46 @@ def parse_chat(body: bytes, caller: Caller = NOBODY) -> ParsedChat:
     Whether its messages make a conversation is still to be checked (`check_conversation`), since the beginning of it
     may be on the server.
     """
-    return parse_chat_object(decode_object(body), caller)
+    raw = decode_object(body)
+    return parse_plain_chat(raw, caller) or parse_chat_object(raw, caller)
+
+
+def parse_plain_chat(raw: dict[str, Any], caller: Caller) -> ParsedChat | None:
+    """The request of a decoded body that says what a model is to answer, and nothing else; None for others.
+
+    These are most requests, and there is nothing to be validated in them but what is looked at here.
+    """
+    model, messages = raw.get("model"), raw.get("messages")
+    if not (
+        raw.keys() <= _PLAIN and isinstance(model, str) and model and isinstance(raw.get("stream"), bool | NoneType)
+    ):
+        return None
+    if not _are_plain(messages) or len(raw["messages"]) > MAX_MESSAGES:
+        return None
+    request = AgentRequest(
+        model=model,
+        messages=(),
+        raw_messages=raw["messages"],
+        stream=raw.get("stream") is True,
+        principal=caller.principal,
+        headers=caller.headers,
+    )
+    request.type_later()
+    return ParsedChat(request=request, body=raw)
 
 
 def parse_chat_object(raw: dict[str, Any], caller: Caller = NOBODY) -> ParsedChat:
-    """The same of a body that is decoded already."""
-    messages = raw.get("messages")
+    """Any request, as a body that is decoded."""
     # Before validation, which takes time for each message.
-    check_length("messages", messages, MAX_MESSAGES)
-    only_text = _is_only_text(messages)
-    if only_text and _has_nothing_else(raw):
-        stream: bool = raw.get("stream") is True
-        request = AgentRequest(
-            model=raw["model"],
-            messages=(),
-            raw_messages=raw["messages"],
-            stream=stream,
-            principal=caller.principal,
-            headers=caller.headers,
-        )
-        request.type_later()
-        return ParsedChat(request=request, body=raw)
-    check_finite([value for name, value in raw.items() if name != "messages"] if only_text else raw)
+    check_length("messages", raw.get("messages"), MAX_MESSAGES)
+    plain = _are_plain(raw.get("messages"))
+    check_finite([value for name, value in raw.items() if name != "messages"] if plain else raw)
     refuse_misplaced(raw, OF_RESPONSES)
-    wire = _validated(raw, only_text=only_text)
+    wire = _validated(raw, plain=plain)
     _refuse_deprecated(wire)
     named, options = _named_tools(wire.tools or []), wire.stream_options
-    request = _request(wire, raw, caller, checked_tools(named), () if only_text else parse_messages(wire.messages))
-    if only_text:
+    request = _request(wire, raw, caller, checked_tools(named), () if plain else parse_messages(wire.messages))
+    if plain:
         request.type_later()
     return ParsedChat(
         request=request,
@@ -134,17 +146,6 @@ def parse_chat_object(raw: dict[str, Any], caller: Caller = NOBODY) -> ParsedCha
         include_usage=options is not None and options.include_usage is True,
         store=wire.store is True,
         tool_places={tool.name: param for param, tool in named},
-    )
-
-
-def _has_nothing_else(raw: dict[str, Any]) -> bool:
-    """True if, but for its messages, it is a request for an answer of a model, with all as it is by default."""
-    model = raw.get("model")
-    return (
-        raw.keys() <= _IN_EVERY_REQUEST
-        and isinstance(model, str)
-        and bool(model)
-        and isinstance(raw.get("stream"), bool | NoneType)
     )
 
 
@@ -176,21 +177,49 @@ def _request(
     )
 
 
-def _is_only_text(messages: object) -> bool:
-    """True if each message has a known role and a text, and no other field: there is nothing else to check in it."""
+def _are_plain(messages: object) -> bool:
+    """True if there is nothing else in them than `plain_messages` takes, each call has its result, and none is the last."""
     if messages.__class__ is not list or not messages:
         return False
+    open_calls: set[str] = set()
+    given = cast("list[Any]", messages)
     try:
-        for message in cast("list[Any]", messages):
-            if len(message) != 2 or message["content"].__class__ is not str or message["role"] not in _ROLES:
+        for message in given:
+            text = message["content"]
+            is_text = len(message) == 2 and text.__class__ is str and message["role"] in _ROLES
+            if not (is_text and not open_calls) and not _is_plain_call_or_result(message, text, open_calls):
                 return False
+        return not open_calls and bool(given[-1]["role"] != "tool")
     except (KeyError, TypeError):
         return False
-    return True
 
 
-def _validated(raw: dict[str, Any], *, only_text: bool) -> ChatCompletionRequest:
-    if only_text:
+def _is_plain_call_or_result(message: dict[str, Any], text: Any, open_calls: set[str]) -> bool:
+    if len(message) != 3:
+        return False
+    if message["role"] == "tool":
+        known = text.__class__ is str and message["tool_call_id"] in open_calls
+        open_calls.discard(message["tool_call_id"])
+        return known
+    calls = message["tool_calls"]
+    if (
+        message["role"] != "assistant"
+        or open_calls
+        or calls.__class__ is not list
+        or text.__class__ not in _TEXT_OR_NONE
+    ):
+        return False
+    for call in calls:
+        function = call["function"]
+        fields = [call["id"], function["name"], function["arguments"]]
+        if len(call) != 3 or call["type"] != "function" or len(function) != 2 or set(map(type, fields)) != {str}:
+            return False
+        open_calls.add(call["id"])
+    return "" not in open_calls and len(open_calls) == len(calls) > 0
+
+
+def _validated(raw: dict[str, Any], *, plain: bool) -> ChatCompletionRequest:
+    if plain:
         with suppress(ValidationError):  # what is wrong is told of the body as it was sent
             return ChatCompletionRequest.model_validate({**raw, "messages": _STAND_IN})
     return validate(ChatCompletionRequest, raw)
@@ -221,7 +250,7 @@ def _beyond(request: AgentRequest, can: Capabilities) -> str | None:
     if request.extra.get("security_mode") is not None and not can.security_modes:
         return "security_mode"
     # Most agents can take all three, and need no look at each part.
-    if request.only_text or (can.vision and can.audio_input and can.files):
+    if request.plain or (can.vision and can.audio_input and can.files):
         return None
     return next((param for param, needed, capable in _media_needs(request, can) if needed and not capable), None)
 
