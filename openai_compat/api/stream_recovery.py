@@ -9,7 +9,6 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
 
 from ..errors import AgentError, InvalidRequest, NotFound, OpenAICompatError
-from ..state.degraded import give_back
 from ..state.draft import Draft
 from ..state.event_log import EventLogWriter
 from ..stores.port import Key, ResponseStatus, StoredResponse, TurnOutcome
@@ -42,7 +41,9 @@ async def recoverable_stream(
         known = error if isinstance(error, OpenAICompatError) else AgentError("The turn was stopped.")
         status: ResponseStatus = "failed" if known is error else "cancelled"
         frame = failed(known)
-        await give_back(lambda: _end(services, key, token, writer, status=status, frame=frame), "chat stream ended")
+        await services.state.late.give_back(
+            lambda: _end(services, key, token, writer, status=status, frame=frame), "chat stream ended"
+        )
         raise
     finally:
         if draft is None:
