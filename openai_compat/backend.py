@@ -9,10 +9,10 @@ import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeAlias, cast, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, cast, runtime_checkable
 
 from .events import AgentEvent, PendingCall
-from .messages import AssistantMessage, Message, ToolMessage, UserMessage
+from .messages import AssistantMessage, Message, ToolMessage, UserMessage, text_message
 
 # No tokenizer would be the right one: which model is behind an agent is not known.
 CHARACTERS_PER_TOKEN = 4
@@ -144,6 +144,11 @@ class Sampling:
     max_tool_calls: int | None = None
 
 
+NO_TOOLS = ToolChoice(frozenset())
+NO_SAMPLING = Sampling()
+ONLY_TEXT = frozenset({"text"})
+
+
 @dataclass(frozen=True, slots=True)
 class Decision:
     """A person's decision about a tool call that waited for approval; `arguments` are theirs, if they changed them.
@@ -209,6 +214,7 @@ class AgentRequest:
             last message says so. Whatever an agent does else, such as remembering, is not wanted then.
         extra: the fields of the request that mean nothing to the server, known ones (`prompt_cache_key`,
             `service_tier` …) and unknown ones, as sent.
+        only_text: whether it is known that each message has a role and a text, and no parts, calls or name.
     """
 
     model: str
@@ -216,28 +222,52 @@ class AgentRequest:
     raw_messages: list[dict[str, Any]]
     raw_items: list[dict[str, Any]] | None = None
     tools: tuple[Tool, ...] = ()
-    tool_choice: ToolChoice = field(default_factory=lambda: ToolChoice(frozenset()))
+    tool_choice: ToolChoice = NO_TOOLS
     parallel_tool_calls: bool = True
-    sampling: Sampling = field(default_factory=Sampling)
+    sampling: Sampling = NO_SAMPLING
     response_format: Mapping[str, Any] | None = None
-    modalities: frozenset[str] = frozenset({"text"})
+    modalities: frozenset[str] = ONLY_TEXT
     audio: Mapping[str, Any] | None = None
     logprobs: bool = False
     prediction: Mapping[str, Any] | None = None
     web_search_options: Mapping[str, Any] | None = None
     stream: bool = False
     principal: Principal = ANONYMOUS
-    metadata: Mapping[str, str] = field(default_factory=dict[str, str])
+    metadata: Mapping[str, str] = field(default_factory=lambda: {})
     user: str | Mapping[str, Any] | None = None
-    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+    headers: Mapping[str, str] = field(default_factory=lambda: {})
     conversation_id: str | None = None
     resume: Resume | None = None
     purpose: Literal["answer", "summary"] = "answer"
-    extra: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    extra: Mapping[str, Any] = field(default_factory=lambda: {})
+    only_text: bool = field(default=False, init=False, repr=False, compare=False)
+
+    def type_later(self) -> None:
+        """Each message has a role and a text alone, as `raw_messages` shows: they are typed when somebody looks at them.
+
+        Most agents read `prompt` or the plain dicts, and to type a long history costs more than all else.
+        """
+        object.__setattr__(self, "only_text", True)
+        object.__delattr__(self, "messages")
+
+    if not TYPE_CHECKING:  # type checkers would let every attribute pass
+
+        def __getattr__(self, name: str) -> tuple[Message, ...]:
+            """The messages, when they are asked for the first time."""
+            if name != "messages":
+                raise AttributeError(f"an AgentRequest has no {name!r}", name=name, obj=self)
+            typed = tuple([text_message(raw) for raw in self.raw_messages])
+            object.__setattr__(self, "messages", typed)
+            return typed
 
     @property
     def prompt(self) -> str:
         """The text of the last user message; of the last message with a text, where none is from the user."""
+        if self.only_text:
+            for raw in reversed(self.raw_messages):
+                if raw["role"] == "user":
+                    return str(raw["content"])
+            return str(next((raw["content"] for raw in reversed(self.raw_messages) if raw["content"]), ""))
         for message in reversed(self.messages):
             if isinstance(message, UserMessage):
                 return message.text
@@ -264,29 +294,33 @@ class AgentRequest:
         return self.messages
 
 
+_MAKING = threading.Lock()
+"""Held while a context gets its event: two threads may ask at once."""
+
+
 class RunContext:
     """The server's side of a run, for the agent to use while it runs.
 
     Attributes:
         turn_id: this run's id; the answer's id for a single choice.
         request_id: the `x-request-id` of the HTTP answer, to find the log lines.
-        logger: writes to the server's log, with the request id.
+        cancelled: True once the turn is to stop. Long loops in plain functions should look at it; any thread may.
     """
 
-    __slots__ = ("_cancelled", "_deadline", "logger", "request_id", "turn_id")
+    __slots__ = ("_deadline", "_logger", "_wakes", "cancelled", "request_id", "turn_id")
 
     def __init__(self, turn_id: str, request_id: str, deadline: float, logger: logging.Logger) -> None:
         self.turn_id = turn_id
         self.request_id = request_id
-        self.logger = logging.LoggerAdapter(logger, {"request_id": request_id})
+        self.cancelled = False
+        self._logger = logger
         self._deadline = deadline
-        # Of threads, not of the event loop: plain functions look at it from theirs.
-        self._cancelled = threading.Event()
+        self._wakes: threading.Event | None = None  # made for who waits; most agents only look, or not even that
 
     @property
-    def cancelled(self) -> bool:
-        """True once the turn is to stop. Long loops in plain functions should look at it; any thread may."""
-        return self._cancelled.is_set()
+    def logger(self) -> logging.LoggerAdapter[logging.Logger]:
+        """Writes to the server's log, with the request id."""
+        return logging.LoggerAdapter(self._logger, {"request_id": self.request_id})
 
     @property
     def remaining(self) -> float:
@@ -295,11 +329,16 @@ class RunContext:
 
     def wait_cancelled(self, seconds: float) -> bool:
         """Sleep up to `seconds` in a plain function, less if the turn is to stop; tells whether it is."""
-        return self._cancelled.wait(seconds)
+        with _MAKING:
+            self._wakes = wakes = self._wakes or threading.Event()
+        # Looked at once the event is there: whoever cancels from now on finds it.
+        return self.cancelled or wakes.wait(seconds)
 
     def cancel(self) -> None:
         """Tell the agent to stop. Called by the server."""
-        self._cancelled.set()
+        self.cancelled = True
+        if self._wakes is not None:
+            self._wakes.set()
 
 
 @runtime_checkable

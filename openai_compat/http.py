@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
 __all__ = (
@@ -11,11 +11,13 @@ __all__ = (
     "ClientDisconnected",
     "ClientTooSlow",
     "Frame",
+    "HasRoom",
     "HttpRequest",
     "RawHeaders",
     "ResponseBody",
     "ResponseStart",
     "Send",
+    "decode_headers",
     "encode_headers",
 )
 
@@ -43,6 +45,8 @@ class HttpRequest:
         headers: names in lower case.
         body: yields the body's pieces when, and only when, the core wants them.
         lasting: whether work may go on once the request is answered: there is an event loop for it.
+        left: returns once the client has left; called when the body was read, or is not wanted. None for transports
+            that cancel `Server.handle` instead.
     """
 
     method: str
@@ -52,17 +56,23 @@ class HttpRequest:
     body: AsyncIterator[bytes]
     lasting: bool = True
     root: str = ""
+    left: Callable[[], Awaitable[None]] | None = None
+    _first: Mapping[bytes, bytes] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # Each request is asked for ten of them. The later ones are overwritten by the first.
+        object.__setattr__(self, "_first", dict(reversed(self.headers)))
 
     def header(self, name: bytes) -> str | None:
         """The first value of a header (name in lower case), decoded as Latin-1, or None."""
+        value = self._first.get(name)
         # Every byte is a character of Latin-1: nothing that a stranger sends can fail here.
-        for key, value in self.headers:
-            if key == name:
-                return value.decode("latin-1")
-        return None
+        return None if value is None else value.decode("latin-1")
 
     def header_values(self, name: bytes) -> list[str]:
         """Every value of a header, in order."""
+        if name not in self._first:
+            return []
         return [value.decode("latin-1") for key, value in self.headers if key == name]
 
 
@@ -86,6 +96,10 @@ Send: TypeAlias = Callable[[ResponseStart | ResponseBody], Awaitable[None]]
 """Takes one `ResponseStart`, then `ResponseBody` pieces; returns when the transport has room for the next.
 
 Raises ClientDisconnected when the transport knows that the client has gone away."""
+
+
+HasRoom: TypeAlias = Callable[[], bool]
+"""True if the transport would take the next message at once: `Send` will not wait."""
 
 
 Frame: TypeAlias = str | bytes
@@ -130,3 +144,8 @@ def encode_headers(headers: Iterable[tuple[str, str]]) -> list[tuple[bytes, byte
     # Most values are printable ASCII, and need no second look.
     safe = [(name, value if value.isprintable() else value.translate(_LINE_ENDS)) for name, value in headers]
     return [(name.lower().encode("latin-1"), value.encode("latin-1", "replace")) for name, value in safe]
+
+
+def decode_headers(headers: RawHeaders) -> list[tuple[str, str]]:
+    """Header fields as text: what `encode_headers` takes."""
+    return [(name.decode("latin-1"), value.decode("latin-1")) for name, value in headers]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 __all__ = (
     "AssistantMessage",
@@ -20,6 +20,7 @@ __all__ = (
     "ToolCall",
     "ToolMessage",
     "UserMessage",
+    "text_message",
     "text_of",
 )
 
@@ -140,3 +141,13 @@ Message: TypeAlias = SystemMessage | UserMessage | AssistantMessage | ToolMessag
 def text_of(parts: Sequence[InputPart | AssistantPart]) -> str:
     """The text of the text parts, one to a line."""
     return "\n".join([part.text for part in parts if isinstance(part, TextPart)])
+
+
+def text_message(raw: Mapping[str, Any]) -> Message:
+    """The message of a chat message that has `role` and a text as `content`, and nothing else."""
+    role, text = raw["role"], raw["content"]
+    if role == "user":
+        return UserMessage((TextPart(text),))
+    if role == "assistant":
+        return AssistantMessage((TextPart(text),) if text else ())
+    return SystemMessage(text, role)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, assert_never
 
@@ -51,6 +51,19 @@ def size_of(item: Item) -> int:
             return 0
 
 
+def leading_texts(items: list[Any]) -> list[str]:
+    """The texts that a batch of items begins with: nearly always all of it, or all but the turn's end.
+
+    They need no looking at one by one, which is most of what a text costs.
+    """
+    if set(map(type, items)) == {str}:
+        return items
+    all_but_one = items[:-1]
+    if set(map(type, all_but_one)) == {str}:
+        return all_but_one
+    return items[: next((number for number, item in enumerate(items) if not isinstance(item, str)), 0)]
+
+
 @dataclass(slots=True)
 class Usage:
     """Tokens of a turn, summed. `reported` is False as long as the agent has said nothing about them."""
@@ -74,12 +87,6 @@ class Usage:
         self.reasoning_tokens = _plus(self.reasoning_tokens, more.reasoning_tokens)
         self.cache_write_tokens = _plus(self.cache_write_tokens, more.cache_write_tokens)
 
-    def count(self, items: Iterable[Item]) -> None:
-        """Add the increments among these."""
-        for item in items:
-            if isinstance(item, UsageReported):
-                self.add(item)
-
 
 def _plus(a: int | None, b: int | None) -> int | None:
     # None stays None: a detail that nobody reported is left out, where a zero would be a claim.
@@ -93,12 +100,12 @@ class FinalMessage:
     text: str = ""
     reasoning: str = ""
     refusal: str = ""
-    citations: list[Citation] = field(default_factory=list[Citation])
-    logprobs: list[Mapping[str, Any]] = field(default_factory=list[Mapping[str, Any]])
-    media: list[MediaDelta] = field(default_factory=list[MediaDelta])
-    client_calls: list[PendingCall] = field(default_factory=list[PendingCall])
+    citations: list[Citation] = field(default_factory=lambda: [])
+    logprobs: list[Mapping[str, Any]] = field(default_factory=lambda: [])
+    media: list[MediaDelta] = field(default_factory=lambda: [])
+    client_calls: list[PendingCall] = field(default_factory=lambda: [])
     compacted: str | None = None
-    approvals: list[PendingCall] = field(default_factory=list[PendingCall])
+    approvals: list[PendingCall] = field(default_factory=lambda: [])
     state: Mapping[str, Any] | None = None
     finish_reason: FinishReason = "stop"
     usage: Usage = field(default_factory=Usage)
@@ -114,9 +121,11 @@ class Reducer:
         self._calls: dict[str, tuple[str, list[str]]] = {}
         self._message = FinalMessage()
 
-    def feed(self, items: Iterable[Item]) -> None:
+    def feed(self, items: list[Item]) -> None:
         """Take in more events, in the order in which the agent said them."""
-        for item in items:
+        texts = leading_texts(items)
+        self._text += texts
+        for item in items[len(texts) :]:
             if isinstance(item, str):
                 self._text.append(item)
             else:

@@ -24,7 +24,7 @@ from .api.services import Services, Settings, logger
 from .api.websocket import WebSocketConnection
 from .backend import AgentBackend
 from .errors import NotFound, OpenAICompatError, Unavailable, UpgradeRequired
-from .http import Channel, ClientDisconnected, ClientTooSlow, HttpRequest, Send
+from .http import Channel, ClientDisconnected, ClientTooSlow, HasRoom, HttpRequest, Send
 from .policies.auth import Auth, BearerAuth, Keys, KeySource, OpenAccess, with_key_of_headers, with_key_of_query
 from .policies.chat_rest import ChatRest
 from .policies.chat_websocket import ChatWebSocket
@@ -187,21 +187,30 @@ class Server:
         self._exposed = tuple(conversations.headers) if conversations is not None else ()
         self._exposed += RATE_HEADERS if counts else ()
 
-    async def handle(self, request: HttpRequest, send: Send) -> None:
-        """Answer one request. Cancelling this call is "the client left": the agent is stopped on the way out.
+    async def handle(self, request: HttpRequest, send: Send, has_room: HasRoom | None = None) -> None:
+        """Answer one request. If the client leaves (`HttpRequest.left`, or this call is cancelled), the agent is stopped.
+
+        Where `has_room` tells that nothing has to be waited for, no timer is set for it, and streams cost less.
 
         Raises ClientTooSlow and ClientDisconnected, upon which the adapter cuts the connection; nothing else.
         """
-        exchange = Exchange(request, send, new_id("req_"), self.services.settings.deadlines.write)
+        exchange = Exchange(request, send, new_id("req_"), self.services.settings.deadlines.write, has_room)
         if self._cors is not None:
             exchange.headers += self._cors.headers(request, self._exposed, cookies=self._takes_cookie(request))
         try:
             with exchange.scope:
-                await self._answer_or_fail(exchange)
-            if exchange.scope.cancel_called:
-                raise ClientTooSlow
+                try:
+                    await self._answer(exchange)
+                except OpenAICompatError as error:
+                    await exchange.fail(error)
+                except (ClientTooSlow, ClientDisconnected):
+                    raise
+                except Exception as error:  # a bug of ours, which, if it got out, would cost the client its connection
+                    await exchange.fail(_unexpected(error, exchange.request_id))
+            if exchange.scope.cancel_called and not exchange.complete:
+                await exchange.cut()
         except (ClientTooSlow, ClientDisconnected) as gone:
-            exchange.note = type(gone).__name__
+            exchange.note = "client left" if isinstance(gone, ClientDisconnected) else type(gone).__name__
             raise
         except anyio.get_cancelled_exc_class():
             if not exchange.complete:  # many clients leave as soon as they have it all
@@ -268,17 +277,6 @@ class Server:
             raise NotFound(f"There is no WebSocket at {route.shown_path}.", code="unknown_url")
         self.services.live.slots.refuse_when_closed()
         await route.socket(self.services, connection)
-
-    async def _answer_or_fail(self, exchange: Exchange) -> None:
-        """Answer; also to a bug of ours, which, if it got out, would cost the client its connection."""
-        try:
-            await self._answer(exchange)
-        except OpenAICompatError as error:
-            await exchange.fail(error)
-        except (ClientTooSlow, ClientDisconnected):
-            raise
-        except Exception as error:
-            await exchange.fail(_unexpected(error, exchange.request_id))
 
     async def _answer(self, exchange: Exchange) -> None:
         request = exchange.request

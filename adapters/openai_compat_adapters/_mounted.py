@@ -16,8 +16,10 @@ def split_path(scope: Scope) -> tuple[str, str]:
     """
     path: str = scope["path"]
     root: str = scope.get("root_path", "").rstrip("/")
-    below = "/" + path.strip("/") if path.strip("/") else ""
     raw: bytes = scope.get("raw_path") or b""
+    if not root and raw.decode("latin-1") == path:  # mounted nowhere, as in most servers
+        return "", path
+    below = "/" + path.strip("/") if path.strip("/") else ""
     whole = unquote(raw.partition(b"?")[0].decode("latin-1")).rstrip("/")
     if len(whole) > len(below) and whole.endswith(below):
         return root or whole[: len(whole) - len(below)], path if path.startswith("/") else f"/{path}"

@@ -9,15 +9,12 @@ Requests are handled in plain ASGI; Starlette provides the app to mount into, an
 from __future__ import annotations
 
 import gc
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-import anyio
-
 from openai_compat import Server
-from openai_compat.aio.background import Task, spawn
-from openai_compat.http import ClientDisconnected, ClientTooSlow, HttpRequest, ResponseBody, ResponseStart, Send
+from openai_compat.http import ClientDisconnected, ClientTooSlow, HasRoom, HttpRequest, ResponseBody, ResponseStart
 from openai_compat.package import needs
 
 with needs(__name__):
@@ -34,9 +31,7 @@ __all__ = ("create_app", "endpoint")
 
 def create_app(server: Server) -> Starlette:
     """A Starlette application that serves nothing else, and drains the server when it ends."""
-    app = _Application(lifespan=lambda app: _lifespan(server))
-    app.router.default = endpoint(server)  # without routes, this is where every request goes
-    return app
+    return _Application(server)
 
 
 @asynccontextmanager
@@ -51,6 +46,18 @@ async def _lifespan(server: Server) -> AsyncGenerator[None]:
 
 class _Application(Starlette):
     """Starlette without its error middlewares, unless others are added: the server answers every error itself."""
+
+    def __init__(self, server: Server) -> None:
+        super().__init__(lifespan=lambda app: _lifespan(server))
+        self.router.default = self._endpoint = endpoint(server)  # without routes, this is where every request goes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: AsgiSend) -> None:
+        """Serve one connection, directly where nothing was added to the application."""
+        added = self.user_middleware or self.exception_handlers or self.router.routes
+        if added or scope["type"] == "lifespan":
+            await super().__call__(scope, receive, send)
+        else:
+            await self._endpoint(scope, receive, send)
 
     def build_middleware_stack(self) -> ASGIApp:
         plain = not self.user_middleware and not self.exception_handlers
@@ -68,42 +75,42 @@ def endpoint(server: Server) -> ASGIApp:
         if scope["type"] == "websocket":
             await _connection(server, scope, receive, send)
         elif scope["type"] == "http":
-            await _exchange(server, scope, receive, send)
+            body = _Body(receive)
+            # ASGI cannot cut a connection: servers do so when an answer is left unfinished.
+            sender = _Sender(send)
+            try:
+                await server.handle(_request(scope, body, body.left), sender, sender.has_room)
+            except (ClientDisconnected, ClientTooSlow):
+                return
         elif scope["type"] == "lifespan":
             await lifespan(scope, receive, send)
 
     return application
 
 
-async def _exchange(server: Server, scope: Scope, receive: Receive, send: AsgiSend) -> None:
-    """Answer one request. Once its body is read, a task waits for the client's disconnect."""
-    watching: list[Task] = []
-    # Cancelling `handle` is how the server is told that the client has left.
-    with anyio.CancelScope() as answering:
+class _Body:
+    """The pieces of a request's body. After the last one, all that can come is that the client has left."""
 
-        async def left() -> None:
-            """Cancel the answer when the client disconnects: after the body, that is the only message to come."""
-            await receive()
-            answering.cancel()
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._more = True
 
-        async def body() -> AsyncIterator[bytes]:
-            more = True
-            while more:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise ClientDisconnected
-                yield message.get("body", b"")
-                more = message.get("more_body", False)
-            # From here on the watcher is the one who receives: two at once would take each other's messages.
-            watching.append(spawn(left, "client", lambda: None))
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
 
-        try:
-            # ASGI cannot cut a connection: servers do so when an answer is left unfinished.
-            with suppress(ClientDisconnected, ClientTooSlow):
-                await server.handle(_request(scope, body()), _sender(send))
-        finally:
-            for watcher in watching:
-                watcher.cancel()
+    async def __anext__(self) -> bytes:
+        if not self._more:
+            raise StopAsyncIteration
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnected
+        self._more = message.get("more_body", False)
+        piece: bytes = message.get("body", b"")
+        return piece
+
+    async def left(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass  # the rest of a body that nobody wants
 
 
 async def _connection(server: Server, scope: Scope, receive: Receive, send: AsgiSend) -> None:
@@ -118,23 +125,35 @@ async def _no_body() -> AsyncIterator[bytes]:
     yield
 
 
-def _request(scope: Scope, body: AsyncIterator[bytes]) -> HttpRequest:
+def _request(
+    scope: Scope, body: AsyncIterator[bytes], left: Callable[[], Awaitable[None]] | None = None
+) -> HttpRequest:
     root, path = split_path(scope)
     query: bytes = scope.get("query_string", b"")
     headers: list[Any] = scope["headers"]
-    return HttpRequest(scope.get("method", "GET"), path, query.decode("latin-1"), headers, body, root=root)
+    return HttpRequest(scope.get("method", "GET"), path, query.decode("latin-1"), headers, body, root=root, left=left)
 
 
-def _sender(send: AsgiSend) -> Send:
-    async def forward(message: ResponseStart | ResponseBody) -> None:
+class _Sender:
+    """Sends an answer's messages, as ASGI has them."""
+
+    def __init__(self, send: AsgiSend) -> None:
+        self._send = send
+        # uvicorn's `send` is a method of the cycle that has this. Behind a middleware it is some other function.
+        self._flow: Any = getattr(getattr(send, "__self__", None), "flow", None)
+
+    async def __call__(self, message: ResponseStart | ResponseBody) -> None:
         converted: Message
         if isinstance(message, ResponseStart):
             converted = {"type": "http.response.start", "status": message.status, "headers": message.headers}
         else:
             converted = {"type": "http.response.body", "body": message.data, "more_body": message.more}
         try:
-            await send(converted)
+            await self._send(converted)
         except OSError:  # since ASGI 2.4 this may mean that the client has disconnected
             raise ClientDisconnected from None
 
-    return forward
+    @property
+    def has_room(self) -> HasRoom | None:
+        """Whether the server can send without waiting; None where it does not let one see that."""
+        return None if self._flow is None else lambda: not self._flow.write_paused

@@ -72,9 +72,8 @@ class CallableBackend:
 
     def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
         """Call the function and yield what it returns or yields."""
-        values = {"prompt": request.prompt, "messages": request.raw_messages, "request": request, "context": context}
-        positional = [values[what] for what in self._arguments.positional]
-        named = {name: values[what] for name, what in self._arguments.named.items()}
+        positional = [_value(what, request, context) for what in self._arguments.positional]
+        named = {name: _value(what, request, context) for name, what in self._arguments.named.items()}
 
         def call() -> Any:
             return self._function(*positional, **named)
@@ -85,6 +84,19 @@ class CallableBackend:
             return _items(call(), request, context)
         # Plain functions may block: they run off the event loop, each in a thread of its own.
         return _threaded(call, request, context)
+
+
+def _value(what: str, request: AgentRequest, context: RunContext) -> Any:
+    """The value of a parameter."""
+    match what:
+        case "prompt":
+            return request.prompt
+        case "messages":
+            return request.raw_messages
+        case "request":
+            return request
+        case _:
+            return context
 
 
 def _blocking_items(result: Any) -> Generator[Any]:

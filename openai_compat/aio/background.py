@@ -15,6 +15,8 @@ from typing import Any, ClassVar, Protocol, TypeAlias
 
 import anyio
 
+from .begun_task import begun_task
+
 
 class Task(Protocol):
     """A task that runs in the background."""
@@ -46,6 +48,41 @@ def spawn(body: Body, name: str, ended: Callable[[], object]) -> Task:
     except RuntimeError:
         return _TrioTask(body, name, ended)
     return _AsyncioTask(loop, body, name, ended)
+
+
+def spawn_at_once(body: Body, name: str, ended: Callable[[], object]) -> Task:
+    """As `spawn`, but where the event loop can do so, the task runs up to its first wait before this returns.
+
+    What never waits is over by then, without another turn of the loop. It is a task of its own all the same, with its own
+    context and cancellation.
+    """
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        return _TrioTask(body, name, ended)
+    return _AsyncioTask(loop, body, name, ended, at_once=True)
+
+
+class Cancellable(Protocol):
+    """Something that may happen, until it is cancelled."""
+
+    def cancel(self) -> None:
+        """Stop it, or see to it that it does not begin."""
+        ...
+
+
+def spawn_later(seconds: float, body: Body, name: str) -> Cancellable:
+    """Start `body` beside the caller in so many seconds: a task only for what is still wanted then."""
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+
+        async def later() -> None:
+            await anyio.sleep(seconds)
+            await body()
+
+        return _TrioTask(later, name, lambda: None)
+    return _LaterTask(loop, seconds, body, name)
 
 
 class Failure:
@@ -165,9 +202,17 @@ class ChildTasks:
 class _AsyncioTask:
     _running: ClassVar[set[asyncio.Task[None]]] = set()  # the loop itself holds tasks weakly
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, body: Body, name: str, ended: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        body: Body,
+        name: str,
+        ended: Callable[[], object],
+        *,
+        at_once: bool = False,
+    ) -> None:
         self._ended = ended
-        self._task = loop.create_task(body(), name=name)
+        self._task = begun_task(loop, body(), name) if at_once else loop.create_task(body(), name=name)
         self._running.add(self._task)
         self._task.add_done_callback(self._over)
 
@@ -186,6 +231,20 @@ class _AsyncioTask:
     async def wait(self) -> None:
         # Not `await self._task`: a waiter that is cancelled would cancel the task with it.
         await asyncio.wait([self._task])
+
+
+class _LaterTask:
+    def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float, body: Body, name: str) -> None:
+        self._begun: Task | None = None
+        self._timer = loop.call_later(seconds, self._begin, body, name)
+
+    def _begin(self, body: Body, name: str) -> None:
+        self._begun = spawn(body, name, lambda: None)
+
+    def cancel(self) -> None:
+        self._timer.cancel()
+        if self._begun is not None:
+            self._begun.cancel()
 
 
 class _TrioTask:

@@ -1,4 +1,4 @@
-"""Waiting and timeouts, on asyncio's loop or trio's: an event to sleep on, and a timeout for writes.
+"""Waiting and timeouts, on asyncio's loop or trio's: an event to sleep on, and a timeout for a scope.
 
 A stream waits once for each of its events, and writes once. On asyncio a cancel scope with a deadline and an
 `anyio.Event` for each of these cost most of the time per event. Here: one future, and one timer rescheduled lazily.
@@ -7,9 +7,10 @@ A stream waits once for each of its events, and writes once. On asyncio a cancel
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import math
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import anyio
 
@@ -71,15 +72,22 @@ class _TrioWaiter:
         await self._event.wait()
 
 
+Instead: TypeAlias = Callable[[], float | None]
+"""Called in place of waking a task. Returns until when the task may go on sleeping; None if it is to be woken."""
+
+
 class WakeEvent(Protocol):
-    """Lets one task sleep until it is set, or for some seconds. A `set` that comes while the task is awake is not lost."""
+    """Lets one task sleep until it is set, or until some time. A `set` that comes while the task is awake is not lost."""
 
     def set(self) -> None:
         """Wake the task, or make its next `wait` return at once."""
         ...
 
-    async def wait(self, seconds: float) -> None:
-        """Sleep until `set` was called since the last wait, or until `seconds` have passed."""
+    async def wait(self, until: float, instead: Instead | None = None) -> None:
+        """Sleep until `set` was called since the last wait, or until a time of the event loop's clock.
+
+        With `instead`, it is called first where the event loop can do so: it may do the task's work, and let it sleep.
+        """
         ...
 
     def close(self) -> None:
@@ -94,34 +102,60 @@ def new_wake_event() -> WakeEvent:
 
 
 class _AsyncioWakeEvent:
-    __slots__ = ("_is_set", "_loop", "_sleeping", "_timer")
+    __slots__ = ("_asking", "_context", "_instead", "_is_set", "_loop", "_sleeping", "_timer")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._timer = ReusableTimer(loop)
         self._is_set = False
+        self._asking = False
+        self._instead: Instead | None = None
+        self._context: contextvars.Context | None = None
         self._sleeping: asyncio.Future[None] | None = None
 
     def set(self) -> None:
         self._is_set = True
-        self._wake()
+        if self._sleeping is None:
+            return
+        if self._instead is None:
+            self._wake()
+        elif not self._asking:
+            self._asking = True
+            # Not at once: what is said in the same turn of the loop goes out in one write. In the context of the task
+            # that sleeps, since it is that task's work.
+            self._loop.call_soon(self._ask, context=self._context)
+
+    def _ask(self) -> None:
+        self._asking = False
+        if self._sleeping is None or self._instead is None:  # woken meanwhile
+            return
+        self._is_set = False
+        until = self._instead()
+        if until is None:
+            self._is_set = True
+            self._wake()
+        else:
+            self._timer.start_at(until, self._wake)
 
     def _wake(self) -> None:
         if self._sleeping is not None and not self._sleeping.done():
             self._sleeping.set_result(None)
 
-    async def wait(self, seconds: float) -> None:
-        if not self._is_set and seconds > 0:
+    async def wait(self, until: float, instead: Instead | None = None) -> None:
+        if not self._is_set and until > self._loop.time():
             self._sleeping = self._loop.create_future()
-            self._timer.start(seconds, self._wake)
+            self._timer.start_at(until, self._wake)
+            if instead is not None:
+                self._instead, self._context = instead, self._context or contextvars.copy_context()
             try:
                 await self._sleeping
             finally:
-                self._sleeping = None
+                self._sleeping = self._instead = None
                 self._timer.stop()
         self._is_set = False
 
     def close(self) -> None:
+        self._context = None
         self._timer.close()
 
 
@@ -132,8 +166,8 @@ class _TrioWakeEvent:
     def set(self) -> None:
         self._event.set()
 
-    async def wait(self, seconds: float) -> None:
-        with anyio.move_on_after(max(0, seconds)):
+    async def wait(self, until: float, instead: Instead | None = None) -> None:
+        with anyio.move_on_at(until):
             await self._event.wait()
         if self._event.is_set():
             self._event = anyio.Event()
@@ -142,7 +176,7 @@ class _TrioWakeEvent:
         pass
 
 
-class WriteTimeout:
+class ScopeTimeout:
     """Cancels a scope unless it is stopped in time. It may be started again and again."""
 
     __slots__ = ("_scope", "_timer")
@@ -189,8 +223,12 @@ class ReusableTimer:
 
     def start(self, seconds: float, callback: Callable[[], object]) -> None:
         """Call `callback` in `seconds`, instead of the one set before."""
+        self.start_at(self._loop.time() + seconds, callback)
+
+    def start_at(self, due: float, callback: Callable[[], object]) -> None:
+        """The same at a time of the event loop's clock."""
         self._callback = callback
-        self._due = due = self._loop.time() + seconds
+        self._due = due
         # one number instead of a timer cancelled and made for each write: `_fired` looks at it
         if due == math.inf or (self._timer is not None and self._fires_at <= due):
             return

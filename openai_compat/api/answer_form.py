@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from ..errors import OpenAICompatError
+from ..http import RawHeaders, encode_headers
 from ..wire.errors import error_body, error_frame, error_headers
 from ..wire.json import KEEP_ALIVE
 
@@ -49,10 +50,21 @@ class Framing:
     Attributes:
         content_type: of the answer.
         keep_alive: what fills a silence; nothing, where any byte would be read as part of the answer.
+        headers: of the answer.
     """
 
     content_type: str
     keep_alive: bytes = b""
+    headers: RawHeaders = field(init=False)
+
+    def __post_init__(self) -> None:
+        headers = [
+            ("Content-Type", self.content_type),
+            ("Cache-Control", "no-cache, no-store"),
+            # nginx would hold the stream back otherwise.
+            ("X-Accel-Buffering", "no"),
+        ]
+        object.__setattr__(self, "headers", encode_headers(headers))
 
 
 OPENAI_ERRORS = OpenAIErrors()

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from typing import TypeVar, TypeVarTuple, Unpack
 
-import anyio
 import anyio.lowlevel
 
 from ..agents.adapt import close
 from ..aio.off_loop import off_loop
-from ..errors import RequestTimeout, RequestTooLarge
+from ..errors import RequestTooLarge
 from ..http import HttpRequest
 from ..policies.encodings import Opener, content_coding
 from ..policies.limits import Deadlines, Limits
 from ..wire.json_values import QUICK_BYTES, check_values, is_quick
+from .exchange import Exchange
 
 Result = TypeVar("Result")
 Args = TypeVarTuple("Args")
@@ -23,13 +23,16 @@ QUICK_FRAME = 50_000
 """Bytes of a frame that are read in no time, whatever they hold."""
 
 
-async def read_body(request: HttpRequest, limits: Limits, deadlines: Deadlines) -> bytes:
+async def read_body(exchange: Exchange, limits: Limits, deadlines: Deadlines) -> bytes:
     """A body of JSON, refused as soon as it is known to be too long or too slow, or to hold too many values."""
     received: list[bytes] = []
-    await feed_body(request, limits.body, deadlines.body, received.append)
+    await feed_body(exchange, limits.body, deadlines.body, received.append)
     body = b"".join(received)
-    # A body of 100,000 values takes longer than other requests should wait.
-    await off_loop(check_values, body, limits.values, long=len(body) > QUICK_BYTES)
+    if len(body) > QUICK_BYTES:
+        # A body of 100,000 values takes longer than other requests should wait.
+        await off_loop(check_values, body, limits.values)
+    else:
+        check_values(body, limits.values)
     return body
 
 
@@ -43,18 +46,26 @@ async def parse_frame(size: int, parse: Callable[[Unpack[Args]], Result], *args:
     return await off_loop(parse, *args, long=size > QUICK_FRAME)
 
 
-async def feed_body(request: HttpRequest, limit: int, seconds: float, feed: Callable[[bytes], None]) -> None:
+async def feed_body(exchange: Exchange, limit: int, seconds: float, feed: Callable[[bytes], None]) -> None:
     """Give a body to `feed` piece by piece, at most `limit` bytes as sent and as opened, for so many seconds."""
+    request = exchange.request
     # Before anything is read: a client that sends `Expect: 100-continue` is told to go on by the first read.
     if _announced(request) > limit:
         raise _too_large(limit)
     coding = content_coding(request)
     pieces = request.body if coding == "identity" else _opened(Opener(coding), request.body, limit)
     # For the whole of it: a client that sends a byte a second is never silent for long.
-    with anyio.move_on_after(seconds):
-        await _read(pieces, limit, feed)
-        return
-    raise RequestTimeout(f"The request body did not arrive within {seconds:g} seconds.")
+    exchange.expect_body(seconds)
+    size = 0  # a chunked body announces none, and what is opened has another
+    try:
+        async for piece in pieces:
+            size += len(piece)
+            if size > limit:
+                raise _too_large(limit)
+            feed(piece)
+    finally:
+        await close(pieces)
+    exchange.body_arrived()
 
 
 def _announced(request: HttpRequest) -> int:
@@ -75,18 +86,6 @@ async def _opened(opener: Opener, pieces: AsyncIterator[bytes], limit: int) -> A
                 yield opened
                 await anyio.lowlevel.checkpoint()  # a small piece may become a large one
         opener.end()
-    finally:
-        await close(pieces)
-
-
-async def _read(pieces: AsyncIterator[bytes], limit: int, feed: Callable[[bytes], None]) -> None:
-    size = 0  # a chunked body announces none, and what is opened has another
-    try:
-        async for piece in pieces:
-            size += len(piece)
-            if size > limit:
-                raise _too_large(limit)
-            feed(piece)
     finally:
         await close(pieces)
 

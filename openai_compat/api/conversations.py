@@ -119,7 +119,7 @@ async def _add(services: Services, key: Key, items: Sequence[dict[str, Any]]) ->
 
 async def _sent(services: Services, exchange: Exchange, parse: Callable[[bytes], Sent]) -> Sent:
     check_content_type(exchange.request)
-    body = await read_body(exchange.request, services.settings.limits, services.settings.deadlines)
+    body = await read_body(exchange, services.settings.limits, services.settings.deadlines)
     return await parse_body(body, parse, body)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from ..errors import OpenAICompatError
 from ..state.event_log import EventLogWriter
@@ -18,6 +19,10 @@ class WholeAnswer:
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
+
+    def write_now(self, frames: bytes) -> bool:
+        """Nothing is sent before the end."""
+        return True
 
     def started(self) -> None:
         """The agent must not be run for this request again in secret."""
@@ -46,6 +51,11 @@ class StreamedAnswer:
         beside_ids = log is not None and log.ids and exchange.framing is SSE
         self._comment = KEEP_ALIVE_BESIDE_IDS if beside_ids else exchange.framing.keep_alive
         self._end_mark = end_mark
+
+    @property
+    def write_now(self) -> Callable[[bytes], bool] | None:
+        """Sends events, where the transport can do so at once and there is no log to be waited for."""
+        return None if self._log is not None else self._exchange.write_now
 
     @property
     def due(self) -> float:
@@ -107,6 +117,12 @@ class NoAnswer:
         self._exchange = exchange
         self._log = log
         self.error: OpenAICompatError | None = None
+
+    def write_now(self, frames: bytes) -> bool:
+        """Keep the events in the log. It is copied to the store when that is due."""
+        if self._log is not None:
+            self._log.record(frames)
+        return True
 
     @property
     def due(self) -> float:

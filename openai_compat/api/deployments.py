@@ -38,7 +38,7 @@ async def _name(services: Services, exchange: Exchange, model: str) -> None:
     """Put the model into the request's body."""
     request = exchange.request
     check_content_type(request)
-    body = await read_body(request, services.settings.limits, services.settings.deadlines)
+    body = await read_body(exchange, services.settings.limits, services.settings.deadlines)
     named = await parse_body(body, lambda: dumps({**parse_object(body), "model": model}))
     # Both are about the body that came, which was opened.
     headers = [header for header in request.headers if header[0] not in (b"content-length", b"content-encoding")]

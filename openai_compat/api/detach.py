@@ -48,19 +48,19 @@ async def run_detachable(policy: Disconnect, exchange: Detachable, work: Callabl
     detached.failure.raise_if_any()
 
 
-async def run_once(
+def run_once(
     services: Services,
     exchange: Exchange,
     body: bytes,
     work: Callable[[], Awaitable[None]],
     policy: Disconnect | None = None,
-) -> None:
+) -> Awaitable[None]:
     """Do the work of a request, once for its Idempotency-Key, also if its client leaves where the policy says so."""
-    policy = policy or services.settings.disconnect
+    policy, idempotency = policy or services.settings.disconnect, services.state.idempotency
     if policy.then == "cancel":
-        await services.state.idempotency.once(exchange, body, work)
-    else:
-        await run_detachable(policy, exchange, lambda: services.state.idempotency.once(exchange, body, work))
+        # A stream holds each frame that is entered here for as long as it lasts.
+        return idempotency.once(exchange, body, work) if idempotency.concerns(exchange) else work()
+    return run_detachable(policy, exchange, lambda: idempotency.once(exchange, body, work))
 
 
 class _Detached:

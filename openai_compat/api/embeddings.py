@@ -23,7 +23,7 @@ from .services import Services, logger
 async def create(services: Services, exchange: Exchange) -> None:
     """Run an embed function and answer with its vectors."""
     check_content_type(exchange.request)
-    body = await read_body(exchange.request, services.settings.limits, services.settings.deadlines)
+    body = await read_body(exchange, services.settings.limits, services.settings.deadlines)
     parsed = await parse_body(body, parse_embedding, body)
     await services.check_rate(exchange)
     name, embedder = services.models.embedder(parsed.model, exchange.principal)

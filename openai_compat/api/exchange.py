@@ -9,23 +9,37 @@ from dataclasses import dataclass, field
 
 import anyio
 
-from ..aio.background import let_go
-from ..aio.timers import WriteTimeout
+from ..aio.background import Cancellable, let_go, spawn_later
+from ..aio.timers import ScopeTimeout
 from ..backend import Principal
-from ..errors import OpenAICompatError
-from ..http import ClientDisconnected, ClientTooSlow, HttpRequest, ResponseBody, ResponseStart, Send, encode_headers
+from ..errors import OpenAICompatError, RequestTimeout
+from ..http import (
+    ClientDisconnected,
+    ClientTooSlow,
+    HasRoom,
+    HttpRequest,
+    RawHeaders,
+    ResponseBody,
+    ResponseStart,
+    Send,
+    decode_headers,
+    encode_headers,
+)
 from .answer_form import OPENAI_ERRORS, SSE, ErrorForm
-
-JSON = ("Content-Type", "application/json")
-
 
 NOBODY = Principal("")
 
 
-def whole_headers(body: bytes) -> list[tuple[str, str]]:
+WATCHED_AFTER = 0.01
+"""Seconds after which somebody waits for the client to leave. Most answers come earlier, and need no task for it."""
+
+# A cache on the way would hand one caller's answer to another.
+WHOLE = ((b"content-type", b"application/json"), (b"cache-control", b"no-store"))
+
+
+def whole_headers(body: bytes) -> list[tuple[bytes, bytes]]:
     """The headers of a whole answer: JSON that nobody may cache."""
-    # A cache on the way would hand one caller's answer to another.
-    return [JSON, ("Cache-Control", "no-store"), ("Content-Length", str(len(body)))]
+    return [*WHOLE, (b"content-length", b"%d" % len(body))]
 
 
 @dataclass(slots=True)
@@ -65,10 +79,17 @@ class Exchange:
         on_begun: who is told, once an agent is started or has been before.
         recording: a copy of the answer, if one was asked for.
         errors, framing: of the API that the request is for, once that is known.
-        scope: what is cancelled when the client does not read: the whole work on the request.
+        scope: the whole work on the request. It is cancelled when the client has left, or does not send or read.
     """
 
-    def __init__(self, request: HttpRequest, send: Send, request_id: str, write_deadline: float) -> None:
+    def __init__(
+        self,
+        request: HttpRequest,
+        send: Send,
+        request_id: str,
+        write_deadline: float,
+        has_room: HasRoom | None = None,
+    ) -> None:
         self.request = request
         self.request_id = request_id
         self.principal = NOBODY
@@ -81,15 +102,19 @@ class Exchange:
         self.on_failed: Callable[[Exchange], None] | None = None
         self.on_begun: Callable[[], object] | None = None
         self.recording: RecordedAnswer | None = None
-        self.headers: list[tuple[str, str]] = [("X-Request-Id", request_id)]
+        self.headers: list[tuple[str, str]] = []
         self.errors: ErrorForm = OPENAI_ERRORS
         self.framing = SSE
         self.about: list[tuple[str, str]] = []
         self.scope = anyio.CancelScope()
-        self._write_timeout = WriteTimeout(self.scope)
+        self._timeout = ScopeTimeout(self.scope)
+        self._watcher: Cancellable | None = None
+        self._body_within: float | None = None
         self._detachable = False
         self._gone = False
+        self._left = False
         self._send = send
+        self._has_room = has_room
         self._write_deadline = write_deadline
         self._began = time.monotonic()
 
@@ -113,9 +138,48 @@ class Exchange:
         if self.on_begun is not None:
             self.on_begun()
 
+    def expect_body(self, seconds: float) -> None:
+        """The body is read now, and has to arrive within so many seconds."""
+        self._body_within = seconds
+        self._timeout.start(seconds)
+
+    def body_arrived(self) -> None:
+        """All of it was read: nothing else can come from the client but that it leaves."""
+        self._body_within = None
+        self._timeout.stop()
+        self.watch_client()
+
+    def watch_client(self) -> None:
+        """Notice from now on that the client leaves."""
+        if self.request.left is not None and self._watcher is None:
+            self._watcher = spawn_later(WATCHED_AFTER, self._until_left, "client")
+
+    async def _until_left(self) -> None:
+        if self.request.left is not None:
+            await self.request.left()
+            self._left = True
+            self.scope.cancel()
+
+    async def cut(self) -> None:
+        """Answer a client whose body did not come. Raises ClientDisconnected if it has left, ClientTooSlow otherwise."""
+        if self._left:
+            raise ClientDisconnected
+        if self._body_within is None or self.status:
+            raise ClientTooSlow
+        # Nothing can be sent in a scope that is cancelled.
+        with anyio.CancelScope() as self.scope:
+            self._timeout = ScopeTimeout(self.scope)
+            text = f"The request body did not arrive within {self._body_within:g} seconds."
+            await self.fail(RequestTimeout(text))
+            return
+        raise ClientTooSlow
+
     def close(self) -> None:
-        """Stop the timer of writes; nothing is sent afterwards."""
-        self._write_timeout.close()
+        """Drop the timers; nothing is sent afterwards."""
+        self._timeout.close()
+        if self._watcher is not None:
+            self._watcher.cancel()
+            self._watcher = None  # it has this exchange
 
     def record(self, limit: int) -> None:
         """Keep a copy of the answer, up to `limit` bytes of body."""
@@ -129,19 +193,19 @@ class Exchange:
         """The client has left, but the work goes on: nothing more is sent."""
         self._gone = True
 
-    async def repeat(
-        self, status: int, headers: Iterable[tuple[str, str]], body: bytes, *more: tuple[str, str]
-    ) -> None:
+    async def repeat(self, status: int, headers: Iterable[tuple[str, str]], body: bytes) -> None:
         """Send a recorded answer again."""
-        await self._start(status, [*headers, *more])
-        await self._write(ResponseBody(body, more=False))
+        await self._deliver(self._head(status, encode_headers(headers)))
+        await self._deliver(ResponseBody(body, more=False))
 
     async def answer(self, status: int, body: bytes, *headers: tuple[str, str]) -> None:
         """Send a whole answer; JSON that nobody may cache, unless `headers` say otherwise."""
-        said = {name.lower() for name, _ in headers}
-        usual = [(name, value) for name, value in whole_headers(body) if name.lower() not in said]
-        await self._start(status, [*usual, *headers])
-        await self._write(ResponseBody(body, more=False))
+        usual = whole_headers(body)
+        if headers:
+            others = dict(encode_headers(headers))
+            usual = [*[(name, value) for name, value in usual if name not in others], *others.items()]
+        await self._deliver(self._head(status, usual))
+        await self._deliver(ResponseBody(body, more=False))
 
     def has_failed(self, error: OpenAICompatError) -> None:
         """Note what goes wrong, and whether the agent has done it."""
@@ -167,46 +231,66 @@ class Exchange:
 
     async def start_stream(self) -> None:
         """Send the head of a stream."""
-        headers = [("Content-Type", self.framing.content_type), ("Cache-Control", "no-cache, no-store")]
-        # nginx would hold the stream back otherwise.
-        await self._start(200, [*headers, ("X-Accel-Buffering", "no")])
+        self.watch_client()  # also where no body was read, as in a GET
+        await self._deliver(self._head(200, self.framing.headers))
         self.streaming = True
 
     async def write(self, data: bytes) -> None:
         """Send a piece of the stream. A client that does not take it in time is cut."""
-        await self._write(ResponseBody(data))
+        await self._deliver(ResponseBody(data))
+
+    @property
+    def write_now(self) -> Callable[[bytes], bool] | None:
+        """Sends a piece of the stream at once, or says False if that cannot be; None where it never can."""
+        watched = self._has_room is None or self._detachable or self.recording is not None or not self.streaming
+        return None if watched else self._write_now
+
+    def _write_now(self, data: bytes) -> bool:
+        if self._has_room is None or not self._has_room():
+            return False
+        try:
+            self._send(ResponseBody(data)).__await__().send(None)
+        except StopIteration:
+            return True
+        # The contract of `HasRoom`; tests/adapters/test_serving_contract.py holds uvicorn to it.
+        raise RuntimeError("the transport waited although it had room")
 
     async def end(self, data: bytes = b"") -> None:
         """Send the last piece of the stream."""
         self.streaming = False
-        await self._write(ResponseBody(data, more=False))
+        await self._deliver(ResponseBody(data, more=False))
 
-    async def _start(self, status: int, headers: list[tuple[str, str]]) -> None:
+    def _head(self, status: int, headers: RawHeaders) -> ResponseStart:
         self.status = status
-        headers = [*self.about, *headers]
+        if self.about:
+            headers = [*encode_headers(self.about), *headers]
         if self.recording is not None:
-            self.recording.headers = headers
-        timing = ("OpenAI-Processing-Ms", str(self.milliseconds))
-        await self._deliver(ResponseStart(status, encode_headers([*self.headers, timing, *headers])))
-
-    async def _write(self, body: ResponseBody) -> None:
-        if self.recording is not None:
-            self.recording.add(body)
-        self.complete = not body.more
-        if self.complete and self.failed and self.on_failed is not None:
-            self.on_failed(self)  # the client may ask again while the agent is still being stopped
-        # An answer to HEAD has the headers of GET and no content (RFC 9110, 9.3.2).
-        await self._deliver(ResponseBody(b"", body.more) if self.request.method == "HEAD" else body)
+            self.recording.headers = decode_headers(headers)
+        own = [(b"x-request-id", self.request_id.encode()), (b"openai-processing-ms", b"%d" % self.milliseconds)]
+        if self.headers:
+            own += encode_headers(self.headers)
+        return ResponseStart(status, [*own, *headers])
 
     async def _deliver(self, message: ResponseStart | ResponseBody) -> None:
+        last = isinstance(message, ResponseBody) and not message.more
+        if isinstance(message, ResponseBody):
+            if self.recording is not None:
+                self.recording.add(message)
+            if self.request.method == "HEAD":  # has the headers of GET and no content (RFC 9110, 9.3.2)
+                message = ResponseBody(b"", message.more)
+            if last and self.failed and self.on_failed is not None:
+                self.on_failed(self)  # the client may ask again while the agent is still being stopped
         if self._detachable:
             await self._try_to_deliver(message)
-            return
-        self._write_timeout.start(self._write_deadline)
-        try:
+        elif self._has_room is not None and self._has_room():
             await self._send(message)
-        finally:
-            self._write_timeout.stop()
+        else:
+            self._timeout.start(self._write_deadline)
+            try:
+                await self._send(message)
+            finally:
+                self._timeout.stop()
+        self.complete = last
 
     async def _try_to_deliver(self, message: ResponseStart | ResponseBody) -> None:
         """Where the work goes on in any case, a client that cannot be written to has left."""

@@ -25,7 +25,7 @@ async def create(services: Services, exchange: Exchange) -> None:
     check_form(request)
     await _check_room(services, exchange)
     form = upload_form(request.header(b"content-type") or "", limits.file)
-    await feed_body(request, limits.file + OVERHEAD, services.settings.deadlines.body, form.feed)
+    await feed_body(exchange, limits.file + OVERHEAD, services.settings.deadlines.body, form.feed)
     upload = parse_upload(form.parts())
     created = now()
     file = StoredFile(

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Iterable
 import anyio
 
 from ..errors import Conflict, InvalidRequest, OpenAICompatError
-from ..http import HttpRequest
+from ..http import HttpRequest, decode_headers
 from ..policies.failures import ReplayFailures
 from ..state.degraded import LateWork
 from ..state.leases import Leases
@@ -58,15 +58,19 @@ class Idempotency:
         self._ended: dict[Key, anyio.Event] = {}
         self._failures = None if failures is None else RecentFailures(failures)
 
+    def concerns(self, exchange: Exchange) -> bool:
+        """False if the request has no key, and nothing else is to be waited for before it is run."""
+        keyed = self._failures is not None or exchange.request.header(b"idempotency-key") is not None
+        return keyed or self._store.shared
+
     async def once(self, exchange: Exchange, body: bytes, run: Callable[[], Awaitable[None]]) -> None:
         """Call `run` unless the request carries a key that has been used: then answer as the first time.
 
         Raises InvalidRequest (422 `idempotency_key_reused`) for another body, or other headers that have a say in the
         answer, and Conflict if the first never ends.
         """
-        keyless = self._failures is None and exchange.request.header(b"idempotency-key") is None
-        if keyless and not self._store.shared:
-            await run()  # a stream holds each frame that is entered here for as long as it lasts
+        if not self.concerns(exchange):
+            await run()
             return
         await begun_in_time(exchange, self._store, self._late, self._patience, lambda: self._once(exchange, body, run))
 
@@ -86,7 +90,7 @@ class Idempotency:
             await self._late.give_back(lambda: self._store.settle(key, token, None), "idempotency key given back")
             raise
         if replay is not None:
-            await exchange.repeat(replay.status, replay.headers, replay.body, REPLAYED)
+            await exchange.repeat(replay.status, [*replay.headers, REPLAYED], replay.body)
         else:
             await self._first(exchange, key, token, run)
 
@@ -98,7 +102,7 @@ class Idempotency:
         key = Key(exchange.principal.id, self._digest(exchange.request, body))
         replay = self._failures.find(key, exchange.request.header(RETRIES))
         if replay is not None:
-            await exchange.repeat(replay.status, replay.headers, replay.body, REPLAYED)
+            await exchange.repeat(replay.status, [*replay.headers, REPLAYED], replay.body)
             return
         exchange.record(MOST_BYTES)
         exchange.on_failed = lambda failed: self._keep_failure(key, failed)
@@ -198,4 +202,4 @@ def _nothing(error: OpenAICompatError) -> None:
 def _unrepeatable(exchange: Exchange) -> Replay:
     error = _unknown()
     body = exchange.errors.body(error)
-    return Replay(409, (*whole_headers(body), *exchange.errors.headers(error)), body)
+    return Replay(409, (*decode_headers(whole_headers(body)), *exchange.errors.headers(error)), body)

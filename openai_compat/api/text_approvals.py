@@ -100,6 +100,14 @@ async def decisions_from_messages(
     return _before_the_question(request, answers), answers
 
 
+def may_decide(request: AgentRequest) -> bool:
+    """False if it certainly answers no question: most requests, which need not be looked at further."""
+    if not request.only_text:
+        return True
+    asked = request.raw_messages[-2] if len(request.raw_messages) > 1 else None
+    return asked is not None and "[" in asked["content"] and MARK.search(asked["content"]) is not None
+
+
 async def _pending(store: Store, bound: Binding, identifier: str) -> Approval | None:
     """A question that this agent has asked here and that is open."""
     found = await store.approval(Key(bound.principal, identifier))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import anyio
 
 from ..aio.background import let_go
-from ..aio.timers import WriteTimeout
+from ..aio.timers import ScopeTimeout
 from ..backend import Principal
 from ..errors import OpenAICompatError
 from ..http import Channel, Frame, HttpRequest, encode_headers
@@ -49,7 +49,7 @@ class WebSocketConnection:
         self.scope = anyio.CancelScope()
         self._auth = auth
         self._channel = channel
-        self._write_timeout = WriteTimeout(self.scope)
+        self._write_timeout = ScopeTimeout(self.scope)
         self._write_deadline = write_deadline
         self._one_at_a_time = anyio.Lock(fast_acquire=True)
         self._began = time.monotonic()
@@ -77,8 +77,8 @@ class WebSocketConnection:
             return
         self.status = error.status
         body = self.errors.body(error)
-        headers = [("X-Request-Id", self.request_id), *whole_headers(body), *self.errors.headers(error)]
-        await self._channel.refuse(error.status, encode_headers(headers), body)
+        own = encode_headers([("X-Request-Id", self.request_id), *self.errors.headers(error)])
+        await self._channel.refuse(error.status, [*own, *whole_headers(body)], body)
 
     async def receive(self) -> Frame:
         """The next frame. Raises ClientDisconnected once the client has left."""

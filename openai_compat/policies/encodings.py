@@ -15,7 +15,10 @@ INPUT, OUTPUT = 64 * 1024, 256 * 1024
 
 def content_coding(request: HttpRequest) -> str:
     """`gzip`, `deflate` or `identity`. Raises UnsupportedMedia for any other coding, and for more than one."""
-    listed = ",".join(request.header_values(b"content-encoding")).lower().split(",")
+    sent = request.header_values(b"content-encoding")
+    if not sent:
+        return "identity"
+    listed = ",".join(sent).lower().split(",")
     # `x-gzip` is gzip (RFC 9110, 8.4.1.3).
     codings = [name for listing in listed if (name := listing.strip().removeprefix("x-")) not in ("", "identity")]
     if not codings:

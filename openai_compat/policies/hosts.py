@@ -10,6 +10,9 @@ from ..http import HttpRequest
 
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
+MOST_SEEN = 100
+"""Values of `Host` that are remembered to be allowed; with all their ports, there are more than names."""
+
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[^:\[\]]+)(?::\d*)?", re.IGNORECASE)
 
 
@@ -18,14 +21,17 @@ class Hosts:
 
     def __init__(self, names: Iterable[str] = LOOPBACK) -> None:
         self._names = frozenset([name.lower() for name in names])
+        self._seen: set[str] = set()
 
     def check(self, request: HttpRequest) -> None:
         """Raise Forbidden unless the request is for one of the names. HTTP/1.0 may go without a Host."""
         hosts = request.header_values(b"host")
-        if "*" in self._names or not hosts:
+        if "*" in self._names or not hosts or (len(hosts) == 1 and hosts[0] in self._seen):
             return
         # DNS rebinding: a page may have its own name resolve to this machine, but cannot choose the Host.
         match = _HOST.fullmatch(hosts[0])
         if len(hosts) > 1 or match is None or match[1].lower() not in self._names:
             text = "This Host is not allowed. A server without an API key answers only to the names in its 'hosts'."
             raise Forbidden(text, code="host_not_allowed")
+        if len(self._seen) < MOST_SEEN:
+            self._seen.add(hosts[0])

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Literal, TypeAlias
 
 from ..backend import AgentRequest
@@ -54,40 +54,40 @@ _HEADER_TASKS: dict[str, Task] = {
     "image_prompt_generation": "image_prompt",
 }
 
-_ASKED: tuple[tuple[str, Task], ...] = (
+_ASKED: Mapping[str, Task] = {
     # Open WebUI
-    ("### Task:\nGenerate a concise, 3-5 word title with an emoji summarizing the chat history", "title"),
-    ("### Task:\nGenerate a concise title summarizing the chat history", "title"),
-    ("### Task:\nGenerate 1-3 broad tags categorizing the main themes of the chat history", "tags"),
-    ("### Task:\nSuggest 3-5 relevant follow-up questions or prompts that the user might naturally ask", "follow_ups"),
-    ("### Task:\nPredict 3-5 useful messages this user might naturally send next to advance", "follow_ups"),
-    ("### Task:\nAnalyze the chat history to determine the necessity of generating search queries", "queries"),
-    ("### Task:\nYou are an autocompletion system. Continue the text in `<text>` based on", "autocomplete"),
+    "### Task:\nGenerate a concise, 3-5 word title with an emoji summarizing the chat history": "title",
+    "### Task:\nGenerate a concise title summarizing the chat history": "title",
+    "### Task:\nGenerate 1-3 broad tags categorizing the main themes of the chat history": "tags",
+    "### Task:\nSuggest 3-5 relevant follow-up questions or prompts that the user might naturally ask": "follow_ups",
+    "### Task:\nPredict 3-5 useful messages this user might naturally send next to advance": "follow_ups",
+    "### Task:\nAnalyze the chat history to determine the necessity of generating search queries": "queries",
+    "### Task:\nYou are an autocompletion system. Continue the text in `<text>` based on": "autocomplete",
     # "am" is how Open WebUI has it
-    ("### Task:\nGenerate a detailed prompt for am image generation task based on the given", "image_prompt"),
-    ("Your task is to reflect the speaker's likely facial expression through a fitting emoji.", "emoji"),
+    "### Task:\nGenerate a detailed prompt for am image generation task based on the given": "image_prompt",
+    "Your task is to reflect the speaker's likely facial expression through a fitting emoji.": "emoji",
     # LibreChat
-    ("Provide a concise, 5-word-or-less title for the conversation, using title case conventions.", "title"),
-    ("Analyze this conversation and provide:\n1. The detected language of the conversation", "title"),
-    ("Please generate a concise, 5-word-or-less title for the conversation, using its same language", "title"),
-    ("Please generate a concise title (max 40 characters) for a conversation that starts with:", "title"),
+    "Provide a concise, 5-word-or-less title for the conversation, using title case conventions.": "title",
+    "Analyze this conversation and provide:\n1. The detected language of the conversation": "title",
+    "Please generate a concise, 5-word-or-less title for the conversation, using its same language": "title",
+    "Please generate a concise title (max 40 characters) for a conversation that starts with:": "title",
     # qwen-code
-    ("Analyze *only* the content and structure of your immediately preceding response", "next_speaker"),
-    ("[SUGGESTION MODE: Suggest what the user might naturally type next", "follow_ups"),
-)
+    "Analyze *only* the content and structure of your immediately preceding response": "next_speaker",
+    "[SUGGESTION MODE: Suggest what the user might naturally type next": "follow_ups",
+}
 """How the last message begins."""
 
-_INSTRUCTED: tuple[tuple[str, Task], ...] = (
+_INSTRUCTED: Mapping[str, Task] = {
     # opencode
-    ("You are a title generator. You output ONLY a thread title.", "title"),
+    "You are a title generator. You output ONLY a thread title.": "title",
     # qwen-code
-    ("Generate a concise, sentence-case title (3-7 words) that captures what this programming-assistant", "title"),
-    ("You generate session recaps for a programming assistant CLI.", "summary"),
-    ("Write a short summary label describing what these tool calls accomplished.", "summary"),
-    ("You are now acting as the managed memory extraction subagent", "memory"),
-    ("You are performing a managed memory dream", "memory"),
-    ("You are selecting memories that will be useful to an AI coding assistant", "recall"),
-)
+    "Generate a concise, sentence-case title (3-7 words) that captures what this programming-assistant": "title",
+    "You generate session recaps for a programming assistant CLI.": "summary",
+    "Write a short summary label describing what these tool calls accomplished.": "summary",
+    "You are now acting as the managed memory extraction subagent": "memory",
+    "You are performing a managed memory dream": "memory",
+    "You are selecting memories that will be useful to an AI coding assistant": "recall",
+}
 """How the instructions in front of the conversation begin."""
 
 _KEYS: tuple[tuple[str, Task], ...] = (
@@ -119,11 +119,13 @@ LOOKED_THROUGH = 100_000
 def task_of(http: HttpRequest, request: AgentRequest) -> Task | None:
     """Which chore this is, None if it is a request of a person."""
     # Results of tools continue a turn of the agent: never a chore.
-    if not request.messages or request.resume is not None:
+    if request.resume is not None or not (request.only_text or request.messages):
         return None
     header = http.header(b"x-task")
     if header:
         return _HEADER_TASKS.get(header, "other")
+    if request.only_text and not _may_be_one(request):
+        return None
     first, last = request.messages[0], request.messages[-1]
     if isinstance(first, SystemMessage):
         task = _begins(first, _INSTRUCTED)
@@ -135,12 +137,18 @@ def task_of(http: HttpRequest, request: AgentRequest) -> Task | None:
     return None
 
 
-def _begins(message: Message, openings: tuple[tuple[str, Task], ...]) -> Task | None:
+_BEGINNINGS = (*_ASKED, *_INSTRUCTED, "### Task:")
+
+
+def _may_be_one(request: AgentRequest) -> bool:
+    """False for nearly all requests, whose messages need not be typed for it."""
+    ends = request.raw_messages[0]["content"], request.raw_messages[-1]["content"]
+    return any([text[:LOOKED_AT].lstrip().startswith(_BEGINNINGS) for text in ends])
+
+
+def _begins(message: Message, openings: Mapping[str, Task]) -> Task | None:
     beginning = message.text[:LOOKED_AT].lstrip()
-    for opening, task in openings:
-        if beginning.startswith(opening):
-            return task
-    return None
+    return next((task for opening, task in openings.items() if beginning.startswith(opening)), None)
 
 
 def _by_template(message: Message) -> Task | None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import is_
-from typing import Literal
+from typing import Any, Literal
 
 from ..agents.setting_types import check_fields
 from ..backend import AgentRequest
@@ -34,6 +34,8 @@ class MessagePolicy:
 
     def apply(self, request: AgentRequest) -> AgentRequest:
         """The request with what is left of its messages. Raises InvalidRequest."""
+        if request.only_text and self._takes_all and not any(map(_is_drawn_in_text, request.raw_messages)):
+            return request
         messages: list[Message] = list(request.messages)
         for index, message in enumerate(messages):
             if isinstance(message, AssistantMessage) and _is_drawn_on(message):
@@ -60,6 +62,10 @@ class MessagePolicy:
         raw = [chat_message(message) for message in messages]
         return replace(request, messages=tuple(messages), raw_messages=raw)
 
+    @property
+    def _takes_all(self) -> bool:
+        return (self.history, self.system, self.user) == ("full", "accept", "optional")
+
 
 def _refuse_instructions(messages: Sequence[Message]) -> None:
     for index, message in enumerate(messages):
@@ -73,10 +79,15 @@ _BLOCK_TYPES = ('type="tool_calls"', 'type="reasoning"', 'type="code_interpreter
 
 
 def _is_drawn_on(message: AssistantMessage) -> bool:
-    for part in message.parts:
-        if isinstance(part, TextPart) and ("<details" in part.text or ACTIVITY_MARK in part.text):
-            return True
-    return False
+    return any([isinstance(part, TextPart) and _has_drawings(part.text) for part in message.parts])
+
+
+def _is_drawn_in_text(raw: Mapping[str, Any]) -> bool:
+    return raw["role"] == "assistant" and _has_drawings(raw["content"])
+
+
+def _has_drawings(text: str) -> bool:
+    return "<details" in text or ACTIVITY_MARK in text
 
 
 def without_drawings(text: str) -> str:

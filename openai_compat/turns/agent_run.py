@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from typing import Any
@@ -24,7 +23,7 @@ import anyio.lowlevel
 
 from ..agents.adapt import close
 from ..agents.error_mapping import to_public_error
-from ..aio.background import Task, let_go, spawn
+from ..aio.background import Task, let_go, spawn_at_once
 from ..aio.timers import Waiter, WakeEvent, new_waiter
 from ..backend import AgentBackend, AgentRequest, RunContext, SupportsCancel
 from ..errors import AgentError, OpenAICompatError
@@ -41,6 +40,7 @@ class AgentRun:
     `released` is called once the agent has really ended, whichever way.
 
     Attributes:
+        items: what the agent has said since the last `take`.
         error: what the agent's failure is to the client, None as long as there is none.
     """
 
@@ -60,8 +60,8 @@ class AgentRun:
         self._wake = wake
         self._grace = grace
         self._released: Callable[[], None] | None = released
-        self._enforcer = EventContract(request, counts_tokens=backend.capabilities.counts_tokens)
-        self._items: deque[Item] = deque()
+        self._contract = EventContract(request, counts_tokens=backend.capabilities.counts_tokens)
+        self.items: list[Item] = []
         self._room: Waiter | None = None
         self._full = False
         self._dropping = False
@@ -72,32 +72,28 @@ class AgentRun:
         self.error: OpenAICompatError | None = None
 
     @property
-    def waiting(self) -> bool:
-        """True when there are items to take."""
-        return bool(self._items)
-
-    @property
     def finished(self) -> bool:
         """True when the agent has said all it will say."""
-        return self._ended or self._enforcer.finished
+        return self._ended or self._contract.finished
 
     @property
     def over(self) -> bool:
         """True when nothing more will come."""
-        return not self._items and self.finished
+        return not self.items and (self._ended or self._contract.finished)
 
     def take(self) -> list[Item]:
         """Everything the agent has said since the last call."""
-        items = list(self._items)
-        self._items.clear()
+        items = self.items[:]
+        self.items.clear()  # not another list: `_pump` has this one
         self._full = False
-        self._make_room()
+        if self._room is not None:
+            self._make_room()
         return items
 
     @property
     def running(self) -> bool:
         """True as long as the agent's task has not ended."""
-        return self._task is not None and not self._task.done
+        return self._task is not None and not self._ended
 
     def _make_room(self) -> None:
         if self._room is not None:
@@ -108,10 +104,13 @@ class AgentRun:
         """Start the agent. From here on `stop` has to be called, and `released` will be."""
         # An ordinary task, in no task group: there every later `await` would be cancelled too, and the clean-up of
         # ordinary agents (`finally: await session.close()`) would die at its first one.
-        self._task = spawn(self._run, name=f"agent {self._context.turn_id}", ended=self._release)
+        self._task = spawn_at_once(self._run, name=f"agent {self._context.turn_id}", ended=self._release)
+        if self._cancelled and not self._ended:  # by itself, before it was known
+            self._task.cancel()
 
     def _release(self) -> None:
         """The agent has ended. Comes once, and also where the task was cancelled before it began."""
+        self._ended = True
         released, self._released = self._released, None
         if released is not None:
             released()
@@ -147,20 +146,27 @@ class AgentRun:
 
     def _drop(self) -> None:
         self._dropping = True
+        self._contract.passing = False
         self._context.cancel()
         self._make_room()
 
     def _cancel(self) -> None:
         """Cancel the agent, once: a second time would hit what it does to clean up."""
-        if self._task is not None and not self._cancelled:
+        if not self._cancelled:
             self._cancelled = True
-            self._task.cancel()
+            if self._task is not None:
+                self._task.cancel()
 
     # in the agent's task
 
     async def _run(self) -> None:
         try:
-            await self._read_agent()
+            items = self._backend.run(self._request, self._context)
+            try:
+                await self._pump(items)
+            finally:
+                await self._close(items)
+            self._put_all(self._contract.end())
         except anyio.get_cancelled_exc_class() as error:
             if not self._cancelled:
                 self._fail(error)
@@ -169,36 +175,29 @@ class AgentRun:
         except BaseException as error:  # `sys.exit()` in an agent would end the whole server
             self._fail(error)
         finally:
-            self._ended = True
             self._release()  # before the reader can tell anybody that the turn is over
             self._wake.set()
 
-    async def _read_agent(self) -> None:
-        items = self._backend.run(self._request, self._context)
-        try:
-            await self._pump(items)
-        finally:
-            await self._close(items)
-        self._put_all(self._enforcer.end())
-
     async def _pump(self, items: AsyncIterator[Any]) -> None:
-        plain_text, passes, queue, wake = self._enforcer.plain_text, self._enforcer.passes, self._items, self._wake
+        contract, queue = self._contract, self.items
         async for item in items:
-            if self._dropping or self._enforcer.finished:  # nobody wants it, and an agent need not ever wait by itself
+            # Nearly all of what agents say, so it is asked for first, and put without another call.
+            if contract.passing and type(item) is str and item.isascii():
+                if item:
+                    if not queue:
+                        self._wake.set()
+                    queue.append(item)
+                    self._full = self._full or len(item) >= LARGE
+            elif self._dropping or contract.finished:  # nobody wants it, and an agent need not ever wait by itself
                 self._note_unheard(item)
                 await anyio.lowlevel.checkpoint()
                 if self._cancelled:
                     return
-            elif plain_text and type(item) is str and passes(item):
-                if item:
-                    if not queue:
-                        wake.set()
-                    queue.append(item)
-                    if len(item) >= LARGE:
-                        self._full = True
+            elif type(item) is str and contract.passes(item):
+                self._put_all([item] if item else [])
             else:
-                self._put_all(self._enforcer.feed(item))
-                if self._enforcer.ended_early:  # cancelled at its own next `await`, so that it does nothing more
+                self._put_all(contract.feed(item))
+                if contract.ended_early:  # cancelled at its own next `await`, so that it does nothing more
                     self._drop()
                     self._cancel()
             if (self._full or len(queue) >= BUFFER) and not self._dropping:
@@ -207,7 +206,7 @@ class AgentRun:
 
     def _note_unheard(self, item: object) -> None:
         """Say once in the log that the agent goes on after its end, unless it was the server that has ended it."""
-        if item and not (self._dropping or self._enforcer.ended_early or self._unheard):
+        if item and not (self._dropping or self._contract.ended_early or self._unheard):
             self._unheard = True
             name, request_id = type(item).__name__, self._context.request_id
             self._context.logger.warning(
@@ -216,24 +215,25 @@ class AgentRun:
 
     def _put_all(self, items: list[Any]) -> None:
         if items and not self._dropping:
-            self._items.extend(items)
-            self._full = self._full or any([size_of(item) >= LARGE for item in items])
+            self.items += items
+            for item in items:
+                self._full = self._full or size_of(item) >= LARGE
             self._wake.set()
 
     async def _close(self, items: AsyncIterator[Any]) -> None:
         try:
             await close(items)
         except Exception as error:
-            if not self._enforcer.finished:
+            if not self._contract.finished:
                 raise
             self._log(logging.WARNING, "the agent failed while it was closed", error)
 
     def _fail(self, error: BaseException) -> None:
         # What was said before the failure is part of the answer, also what was held back.
-        self._put_all(self._enforcer.flush())
+        self._put_all(self._contract.flush())
         if self._dropping:
             self._log(logging.INFO, "the agent failed after it was stopped", error)
-        elif self._enforcer.finished:
+        elif self._contract.finished:
             self._log(logging.WARNING, "the agent failed after its end", error)
         else:
             self.error = to_public_error(error)

@@ -64,8 +64,10 @@ class _OpenCall:
 class EventContract:
     """Turns one agent's items into events in contract order, stamped with who runs each tool.
 
-    `finished` is True once the terminal event is out: what the agent says from then on is dropped.
-    `ended_early` is True when the server, not the agent, ended the turn; the agent is to be stopped.
+    Attributes:
+        finished: True once the terminal event is out: what the agent says from then on is dropped.
+        ended_early: True when the server, not the agent, ended the turn; the agent is to be stopped.
+        passing: True while ASCII text needs no looking at: the caller passes it on as it is.
     """
 
     def __init__(self, request: AgentRequest, *, counts_tokens: bool) -> None:
@@ -81,16 +83,15 @@ class EventContract:
         self._break_due = False
         self._limit = None if counts_tokens else request.sampling.max_tokens  # an agent that counts is not cut
         self._reported = 0
-        self._functions = {tool.name for tool in request.tools if isinstance(tool, FunctionTool)}
         # There is no tokenizer here, and the model behind the agent is not known: four characters count as a token.
         self._room = None if self._limit is None else self._limit * CHARACTERS_PER_TOKEN
         self.finished = False
         self.ended_early = False
-        self.plain_text = self._scanner is None and self._room is None
-        """Most text needs no looking at: the caller may pass strings on for which `passes` is True."""
+        self.passing = False
 
     def feed(self, item: AgentEvent | str) -> list[AgentEvent]:  # noqa: C901  (one arm for each event)
         """The events that `item` becomes. Raises AgentError if the agent breaks the contract."""
+        self.passing = False
         if self.finished:
             return []
         match item:
@@ -126,11 +127,15 @@ class EventContract:
     # text
 
     def passes(self, text: str) -> bool:
-        """True if a text can be passed on unchanged, with nothing before it; it is then counted as said."""
-        if self._break_due or self._text_halves.held or (not text.isascii() and has_halves(text)):
+        """True if a text can be passed on unchanged, with nothing before it; it is then counted as said.
+
+        As long as `passing` is True, ASCII text need not be asked about: a call for each would be half of its cost.
+        """
+        watched = self.finished or self._scanner is not None or self._room is not None
+        if watched or self._break_due or self._text_halves.held or has_halves(text):
             return False
         if text:
-            self._spoke = True
+            self._spoke = self.passing = True
         return True
 
     def _text(self, text: str) -> list[AgentEvent]:
@@ -189,7 +194,7 @@ class EventContract:
         """
         events = self._measured(self._scanner.flush(), TextDelta) if self._scanner is not None else []
         for kind, halves in self._halves.items():
-            if not self.finished:
+            if halves.held and not self.finished:
                 events += self._measured(halves.flush(), kind)
         return events
 
@@ -280,7 +285,8 @@ class EventContract:
         if half := call.halves.flush():
             call.pieces.append(half)
             events.append(ToolCallDelta(call_id, half))
-        if not call.pieces and call.name in self._functions:
+        functions = [tool.name for tool in self._request.tools if isinstance(tool, FunctionTool)]
+        if not call.pieces and call.name in functions:
             call.pieces.append("{}")  # a function's arguments are JSON text: clients cannot read an empty one
             events.append(ToolCallDelta(call_id, "{}"))
         return [*events, ToolCallReady(call_id, call.name, call.arguments, call.executor)]

@@ -9,7 +9,7 @@ for all: what a failure becomes, how long an answer may be, what fills a silence
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar
 
@@ -19,9 +19,10 @@ from ..agents.error_mapping import without_retry
 from ..aio.background import let_go
 from ..backend import AgentBackend, AgentRequest
 from ..errors import AgentError, Conflict, OpenAICompatError
+from ..events import UsageReported
 from ..http import ClientDisconnected, ClientTooSlow
 from ..policies.limits import Deadlines, Limits
-from ..reducer import Usage, size_of
+from ..reducer import Usage, leading_texts, size_of
 from ..state.draft import Draft
 from ..stores.port import Store, TurnOutcome
 from .run_group import Interruptible, Requester, RunGroup, Taken
@@ -40,6 +41,11 @@ Frames_contra = TypeVar("Frames_contra", contravariant=True)
 
 class Delivery(Protocol[Frames_contra]):
     """Where an answer goes: to a client in a stream or as a whole, over a WebSocket, into a log, or nowhere."""
+
+    @property
+    def write_now(self) -> Callable[[Frames_contra], bool] | None:
+        """Passes on the next part without waiting; False, and nothing is done, if that cannot be. None: it never can."""
+        ...
 
     @property
     def due(self) -> float:
@@ -233,62 +239,38 @@ class TurnRunner:
         while True:
             # One slot for all runs of an answer: given up in between, it would be gone to somebody who waits,
             # and an answer whose agent has already done things would be refused.
-            async with RunGroup(self.deadlines, plan, requests, seat) as runs:
+            runs = RunGroup(self.deadlines, plan, requests, seat)
+            runs.start()
+            try:
                 plan.begin(runs)
                 if plan.single:
                     seat.close()  # each slot is free when its agent has ended
-                try:
-                    size = await self._write(plan, runs, size)
-                    requests = await plan.next_requests()
-                    if not requests:
-                        seat.close()
-                        await self._finish(plan)
-                        return None
-                except (ClientDisconnected, ClientTooSlow):
-                    raise
-                except Exception as error:
-                    failed = _public(error, plan.requester.request_id)
-                    requests = plan.retry(failed)
-                    if not requests:
-                        seat.close()
-                        if plan.fails_at_once:  # stopping the agents may take its time
-                            await plan.fail(failed)
-                        return failed
+                size = await self._write(plan, runs, size)
+                requests = await plan.next_requests()
+                if not requests:
+                    seat.close()
+                    await self._finish(plan)
+                    return None
+            except (ClientDisconnected, ClientTooSlow):
+                raise
+            except Exception as error:
+                failed = _public(error, plan.requester.request_id)
+                requests = plan.retry(failed)
+                if not requests:
+                    seat.close()
+                    if plan.fails_at_once:  # stopping the agents may take its time
+                        await plan.fail(failed)
+                    return failed
+            finally:
+                await runs.stop()
 
     async def _write(self, plan: TurnPlan[Frames], runs: RunGroup, size: int) -> int:
-        """Write what the agents say as they say it: all there is, in one write, each time around."""
-        delivery, deadlines = plan.delivery, self.deadlines
-        # A status line cannot be taken back: until then, an agent that fails at once is answered with its real status.
-        silent_until = runs.now() + deadlines.head
-        while not runs.over:
-            await runs.wait(min(silent_until, delivery.due))
-            taken = runs.take()
-            size += self._look_at(plan, taken)
-            if size > self.limits.answer:
-                raise AgentError("The agent's answer is too long.", status=502, code="answer_too_large")
-            frames, now = plan.feed(taken), runs.now()
-            late = now >= silent_until
-            if late and not frames:
-                frames = plan.idle()
-            if frames:
-                await delivery.write(frames)
-            elif late:
-                await delivery.keep_alive()
-            if frames or late:
-                silent_until = runs.now() + deadlines.heartbeat
-            if now >= delivery.due:
-                await delivery.flush()
-        return size
-
-    def _look_at(self, plan: TurnPlan[Frames], taken: Taken) -> int:
-        """Count the tokens that are reported, tell the observers; returns the size of a bounded answer's new part."""
-        for _, items in taken:
-            plan.usage.count(items)
-        for observer in self.observers:
-            observer.said(plan, taken)
-        if not plan.bounded:
-            return 0
-        return sum([len(item) if isinstance(item, str) else size_of(item) for _, items in taken for item in items])
+        """Write what the agents say as they say it. Returns the size of it, added to `size`."""
+        output = Output(self, plan, runs, size)
+        while output.held or not runs.over:
+            await runs.wait(output.until, output.write_now if plan.delivery.write_now is not None else None)
+            await output.write()
+        return output.size
 
     async def _finish(self, plan: TurnPlan[Frames]) -> None:
         """Keep what the turn came to, then write its last frames: who hears them may ask for what was kept."""
@@ -301,6 +283,88 @@ class TurnRunner:
                 raise
             await plan.committed()
         await plan.delivery.end(last)
+
+
+class Output(Generic[Frames]):
+    """What the agents of one turn say, on its way to the delivery: all there is, in one write, each time around.
+
+    Attributes:
+        size: of what was said, where it is bounded.
+        held: frames that could not be written at once.
+    """
+
+    def __init__(self, runner: TurnRunner, plan: TurnPlan[Frames], runs: RunGroup, size: int) -> None:
+        self._runner = runner
+        self._plan: TurnPlan[Frames] = plan
+        self._runs = runs
+        self._failed: Exception | None = None
+        # A status line cannot be taken back: until then, an agent that fails at once is answered with its real status.
+        self._silent_until = runs.clock() + runner.deadlines.head
+        self.size = size
+        self.held: Frames | None = None
+
+    @property
+    def until(self) -> float:
+        """When something has to be written, or flushed, although nothing is said (the event loop's time)."""
+        return min(self._silent_until, self._plan.delivery.due)
+
+    async def write(self) -> None:
+        """Write what there is, or fill the silence. Raises what the agents have failed with."""
+        plan, delivery = self._plan, self._plan.delivery
+        if self._failed is not None:
+            raise self._failed
+        frames, self.held = self.held or self._next(), None
+        now = self._runs.clock()
+        late = now >= self._silent_until
+        if late and not frames:
+            frames = plan.idle()
+        if frames:
+            await delivery.write(frames)
+        elif late:
+            await delivery.keep_alive()
+        if frames or late:
+            self._silent_until = self._runs.clock() + self._runner.deadlines.heartbeat
+        if now >= delivery.due:
+            await delivery.flush()
+
+    def write_now(self) -> float | None:
+        """Write what there is without waking the task that waits for it: that would be most of the cost of an event.
+
+        Returns when that task has to be woken; None for at once, since it has more to do than to write.
+        """
+        write = self._plan.delivery.write_now
+        if write is None or self._runs.ending:
+            return None
+        try:
+            frames = self._next()
+        except Exception as error:
+            self._failed = error
+            return None
+        now = self._runs.clock()
+        if frames:
+            if not write(frames):
+                self.held = frames
+                return None
+            self._silent_until = now + self._runner.deadlines.heartbeat
+        return min(self.until, self._runs.heard(now))
+
+    def _next(self) -> Frames:
+        """The frames for what was said since the last time."""
+        plan, taken, size = self._plan, self._runs.take(), 0
+        for _, items in taken:
+            texts = leading_texts(items)
+            size += sum(map(len, texts))
+            for item in items[len(texts) :]:
+                size += size_of(item)
+                if isinstance(item, UsageReported):
+                    plan.usage.add(item)
+        for observer in self._runner.observers:
+            observer.said(plan, taken)
+        if plan.bounded:
+            self.size += size
+            if self.size > self._runner.limits.answer:
+                raise AgentError("The agent's answer is too long.", status=502, code="answer_too_large")
+        return plan.feed(taken)
 
 
 async def commit(store: Store, outcome: TurnOutcome) -> None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Sequence
-from types import TracebackType
-from typing import Protocol, Self, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeAlias
 
 import anyio
 import anyio.lowlevel
@@ -77,14 +76,18 @@ class AgentRuns(Protocol):
 
 
 class RunGroup:
-    """One run of the agent for each request. They run inside `async with`: leaving it stops them, all at once."""
+    """One run of the agent for each request, side by side.
+
+    Attributes:
+        clock: the event loop's time, in seconds.
+    """
 
     def __init__(self, deadlines: Deadlines, turn: AgentRuns, requests: Sequence[AgentRequest], seat: Seat) -> None:
         self._seat = seat
         self._wake = new_wake_event()
-        self._clock = clock()
+        self.clock = clock()
         seconds = deadlines.background if turn.background else deadlines.request
-        self._silence = IdleDeadline(deadlines, seconds, self._clock())
+        self._silence = IdleDeadline(deadlines, seconds, self.clock())
         self._waits = 0
         self._interrupted: OpenAICompatError | None = None
         deadline, request_id = time.monotonic() + seconds, turn.requester.request_id
@@ -100,20 +103,15 @@ class RunGroup:
             for index, request in enumerate(requests)
         ]
 
-    async def __aenter__(self) -> Self:
+    def start(self) -> None:
+        """Start the agents. From here on `stop` has to be called."""
         for run in self._runs:
             self._seat.borrow()
             run.start()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
-    ) -> None:
-        self._wake.close()
-        await self.stop()
 
     async def stop(self) -> None:
         """Stop the agents that still run, all at once."""
+        self._wake.close()
         running = [run for run in self._runs if run.running]
         if running:
             # Shielded: this task is cancelled when the client has left, and the agents are to be stopped all the same.
@@ -131,6 +129,16 @@ class RunGroup:
         return self._interrupted is None
 
     @property
+    def ending(self) -> bool:
+        """True when there is more to do than to take what was said: a failure, an interruption, or the end."""
+        going_on = False
+        for run in self._runs:
+            if run.error is not None:
+                return True
+            going_on = going_on or not run.finished
+        return not going_on or self._interrupted is not None
+
+    @property
     def finished(self) -> bool:
         """True when every agent has said its last."""
         return all([run.finished for run in self._runs])
@@ -145,28 +153,23 @@ class RunGroup:
         """Items since the last call, by choice. Raises a failure once all items before it were taken."""
         if self._interrupted is not None:
             raise self._interrupted
-        taken: Taken = []
-        failed: OpenAICompatError | None = None
-        for index, run in enumerate(self._runs):
-            if run.waiting:
-                taken.append((index, run.take()))
-            failed = failed or run.error
-        if failed is not None and not taken:
-            raise failed
+        taken = [(index, run.take()) for index, run in enumerate(self._runs) if run.items]
+        if not taken:
+            for run in self._runs:
+                if run.error is not None:
+                    raise run.error
         return taken
 
     def _has_something(self) -> bool:
         for run in self._runs:
-            if run.waiting or run.error is not None:
+            if run.items or run.error is not None:
                 return True
         return self._interrupted is not None
 
-    def now(self) -> float:
-        """The event loop's time, in seconds."""
-        return self._clock()
-
-    async def wait(self, until: float = math.inf) -> None:
+    async def wait(self, until: float, instead: Callable[[], float | None] | None = None) -> None:
         """Return when there is something to take, or a failure to raise, or at `until` (the event loop's time).
+
+        `instead` is called for what there is to take; as long as it returns a time, it is waited on, until then.
 
         Raises DeadlineExceeded when the agents have had their time, or were silent for too long. Writes are never
         interrupted by that, so that it is always known what the client has got; they have a deadline of their own.
@@ -175,9 +178,13 @@ class RunGroup:
         if not self._waits % CANCELLABLE_EVERY:
             await anyio.lowlevel.checkpoint_if_cancelled()
         if not self._has_something():
-            await self._wake.wait(min(until, self._silence.next) - self._clock())
+            await self._wake.wait(min(until, self._silence.next), instead)
         if not self.finished:
-            self._silence.check(self._clock(), heard=self._has_something())
+            self._silence.check(self.clock(), heard=self._has_something())
+
+    def heard(self, now: float) -> float:
+        """The agents have said something: returns until when they may be silent."""
+        return self._silence.heard(now)
 
 
 class IdleDeadline:
@@ -193,12 +200,17 @@ class IdleDeadline:
         """When something has to be done about it."""
         return min(self._end, self._next)
 
+    def heard(self, now: float) -> float:
+        """Any output restarts the idle deadline. Returns when something has to be done about it."""
+        self._next = now + self._idle
+        return min(self._end, self._next)
+
     def check(self, now: float, *, heard: bool) -> None:
-        """Raise DeadlineExceeded if one has passed. Any output (`heard`) restarts the idle deadline."""
+        """Raise DeadlineExceeded if one has passed."""
         if now >= self._end:
             raise DeadlineExceeded("The agent took too long and was stopped.", should_retry=False)
         if heard:
-            self._next = now + self._idle
+            self.heard(now)
         elif now >= self._next:
             text = "The agent was silent for too long and was stopped."
             raise DeadlineExceeded(text, code="agent_silent", should_retry=False)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol, Self, TypeAlias
@@ -90,8 +89,9 @@ class Seat:
 
     def close(self) -> None:
         """No further agent will be started. Closing it again does nothing."""
-        self._open = False
-        self._free()
+        if self._open:
+            self._open = False
+            self._free()
 
     async def __aenter__(self) -> Self:
         return self
@@ -102,7 +102,9 @@ class Seat:
         await self._slots.settle()
 
     def _free(self) -> None:
-        while not self._open and self._held > self._borrowed:
+        if self._open:
+            return
+        while self._held > self._borrowed:
             self._held -= 1
             self._slots.release(self._request)
 
@@ -124,8 +126,8 @@ class Slots:
         self._limits = limits
         self._admission = admission
         self._shared = shared
-        self._agents: Counter[str] = Counter()
-        self._principals: Counter[str] = Counter()
+        self._agents: dict[str, int] = {}
+        self._principals: dict[str, int] = {}
         self._waiters: deque[_Waiter] = deque()
         self._unused: anyio.Event | None = None
         self.used = 0
@@ -144,14 +146,14 @@ class Slots:
         Raises RateLimited (429) or, while shutting down, Unavailable (503).
         """
         self.refuse_when_closed()
-        patient_until = anyio.current_time() + max(self._admission.queue, LOOK_AGAIN)
+        began = anyio.current_time() if self._shared is not None else 0.0
         # Room alone is not enough: nobody overtakes those who wait.
         if not self._waiters and self._fits(request):
             self._count(request, request.number)
         elif not self._possible(request) or not await self._queued(request):
             raise _too_many()
         if self._shared is not None:
-            await self._share(self._shared, request, patient_until)
+            await self._share(self._shared, request, began + max(self._admission.queue, LOOK_AGAIN))
         return Seat(self, request)
 
     async def _share(self, shared: Shared, request: SlotRequest, patient_until: float) -> None:
@@ -204,7 +206,7 @@ class Slots:
             self._unused = None
 
     def _admit(self) -> None:
-        for waiter in list(self._waiters):
+        for waiter in list(self._waiters) if self._waiters else ():
             if not self.closed and self._fits(waiter.request):
                 self._waiters.remove(waiter)
                 self._count(waiter.request, waiter.request.number)
@@ -213,10 +215,10 @@ class Slots:
 
     def _count(self, request: SlotRequest, number: int) -> None:
         self.used += number
-        for counter, name in ((self._agents, request.agent), (self._principals, request.principal)):
-            counter[name] += number
-            if not counter[name]:
-                del counter[name]
+        if self._limits.slots_per_agent is not None:
+            _add(self._agents, request.agent, number)
+        if self._limits.slots_per_principal is not None:
+            _add(self._principals, request.principal, number)
 
     def refuse_when_closed(self) -> None:
         """Raise Unavailable (503 `shutting_down`) once nothing new is to be begun."""
@@ -229,14 +231,17 @@ class Slots:
     def _possible(self, request: SlotRequest) -> bool:
         return all([request.number <= bound for _, bound in self._bounds(request)])
 
-    def _bounds(self, request: SlotRequest) -> list[tuple[int, float]]:
+    def _bounds(self, request: SlotRequest) -> list[tuple[int, int]]:
+        """What is taken of each bound that there is, and the bound."""
         limits = self._limits
-        return [
-            (self.used, limits.slots),
-            (self.used, limits.shared_slots or math.inf),  # also while the store of the shared ones is away
-            (self._agents[request.agent], limits.slots_per_agent or math.inf),
-            (self._principals[request.principal], limits.slots_per_principal or math.inf),
-        ]
+        bounds = [(self.used, limits.slots)]
+        if limits.shared_slots is not None:
+            bounds.append((self.used, limits.shared_slots))  # also while the store of the shared ones is away
+        if limits.slots_per_agent is not None:
+            bounds.append((self._agents.get(request.agent, 0), limits.slots_per_agent))
+        if limits.slots_per_principal is not None:
+            bounds.append((self._principals.get(request.principal, 0), limits.slots_per_principal))
+        return bounds
 
     @property
     def waiting(self) -> int:
@@ -248,6 +253,13 @@ class Slots:
         while self.used:
             self._unused = self._unused or anyio.Event()  # shared by all who wait
             await self._unused.wait()
+
+
+def _add(counts: dict[str, int], name: str, number: int) -> None:
+    """Add to the count of a name; names with none are forgotten."""
+    counts[name] = counts.get(name, 0) + number
+    if not counts[name]:
+        del counts[name]
 
 
 def _too_many() -> RateLimited:

@@ -26,31 +26,36 @@ def parse_object(body: bytes) -> dict[str, Any]:
 
     A byte order mark before it, which some programs write, is passed over.
     """
-    value = parse_json(body.removeprefix(BOM_UTF8))
+    value = decode_object(body)
+    check_finite(value)
+    return value
+
+
+def parse_json(body: bytes) -> Any:
+    """The JSON value in `body`, likewise."""
+    value = _decoded(body)
+    check_finite(value)
+    return value
+
+
+def decode_object(body: bytes) -> dict[str, Any]:
+    """As `parse_object`, but for numbers that are too large: `check_finite` is still to be called."""
+    value = _decoded(body.removeprefix(BOM_UTF8))
     if not isinstance(value, dict):
         raise InvalidRequest("The body must be a JSON object.")
     return cast("dict[str, Any]", value)
 
 
-def parse_json(body: bytes) -> Any:
-    """The JSON value in `body`, likewise."""
+def _decoded(body: bytes) -> Any:
     try:
-        value = from_json(body, allow_inf_nan=False)
+        return from_json(body, allow_inf_nan=False)
     except ValueError as error:
         raise InvalidRequest(f"The body is not valid JSON: {error}.") from None
-    if _has_infinity(value):
-        raise InvalidRequest("The body has a number that is too large.")
-    return value
 
 
-def check_length(name: str, value: object, most: int) -> None:
-    """Raise InvalidRequest if the list `value` is longer than `most`, before time is spent on what it holds."""
-    if isinstance(value, list) and len(cast("list[Any]", value)) > most:
-        raise InvalidRequest(f"At most {most} {name} can be sent.", param=name, code="invalid_value")
-
-
-def _has_infinity(value: Any) -> bool:
-    """True if a number was too large for a float (`1e999`). One loop over all values: searching the text is slower."""
+def check_finite(value: Any) -> None:
+    """Raise InvalidRequest if a number was too large for a float (`1e999`)."""
+    # One loop over all values: searching the text is slower.
     values: list[Any] = [value]
     for item in values:  # it grows meanwhile
         kind = item.__class__
@@ -59,8 +64,13 @@ def _has_infinity(value: Any) -> bool:
         elif kind is list:
             values += item
         elif kind is float and math.isinf(item):
-            return True
-    return False
+            raise InvalidRequest("The body has a number that is too large.")
+
+
+def check_length(name: str, value: object, most: int) -> None:
+    """Raise InvalidRequest if the list `value` is longer than `most`, before time is spent on what it holds."""
+    if isinstance(value, list) and len(cast("list[Any]", value)) > most:
+        raise InvalidRequest(f"At most {most} {name} can be sent.", param=name, code="invalid_value")
 
 
 def validate(model: type[Model], value: dict[str, Any]) -> Model:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from json.encoder import encode_basestring
 from typing import Any, cast
 
 from pydantic_core import PydanticSerializationError, from_json, to_json
@@ -28,6 +29,14 @@ def dumps(value: Any) -> bytes:
         return to_json(value, inf_nan_mode="null")
     except PydanticSerializationError:
         return to_json(_without_surrogates(value), inf_nan_mode="null")
+
+
+def dump_texts(texts: list[str]) -> list[bytes]:
+    """Each of `texts` as `dumps` writes it, several times as fast where there are many."""
+    try:
+        return [encode_basestring(text).encode() for text in texts]
+    except UnicodeEncodeError:  # a lone surrogate
+        return [dumps(text) for text in texts]
 
 
 def stored_json(value: Any) -> str:

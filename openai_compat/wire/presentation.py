@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Literal, TypeAlias, assert_never, cast
+from typing import Literal, TypeAlias, assert_never
 
 from ..events import (
     Citation,
@@ -29,7 +29,7 @@ from ..events import (
     ToolResult,
     UsageReported,
 )
-from ..reducer import Item
+from ..reducer import Item, leading_texts
 from .chat.call_order import CallOrder
 
 Visibility: TypeAlias = Literal["status", "hidden", "reasoning", "text"]
@@ -72,12 +72,15 @@ class Presentation:
 
     def show(self, items: list[Item]) -> list[Item]:
         """The items to be shown for these."""
-        # The usual batch, text alone: nothing is looked at one by one.
-        if not self._break_due and set(map(type, items)) == {str}:
+        if self._break_due:
+            return [shown for item in items for shown in self._one(item)]
+        texts = leading_texts(items)
+        if texts:
             self._has_text = True
-            self._length += sum(map(len, cast("list[str]", items)))
+            self._length += sum(map(len, texts))
+        if len(texts) == len(items):
             return items
-        return [shown for item in items for shown in self._one(item)]
+        return [*texts, *[shown for item in items[len(texts) :] for shown in self._one(item)]]
 
     def _one(self, item: Item) -> Sequence[Item]:
         match item:

@@ -69,7 +69,7 @@ class ToyTurn(TurnPlan[bytes]):
 
 
 async def say(services: Services, exchange: Exchange) -> None:
-    body = json.loads(await read_body(exchange.request, services.settings.limits, services.settings.deadlines))
+    body = json.loads(await read_body(exchange, services.settings.limits, services.settings.deadlines))
     if "say" not in body:
         raise InvalidRequest("Say something.", param="say")
     await services.check_rate(exchange)

@@ -448,7 +448,7 @@ def parsed(parameter: str | None = None, *, sent: str) -> ParsedChat:
 
 def effect(chat: ParsedChat) -> tuple[Any, ...]:
     """What a request comes to: for the agent, and for the form of the answer."""
-    return (dataclasses.replace(chat.request, raw_messages=[]), chat.choices, chat.include_usage, chat.wire.store)
+    return (dataclasses.replace(chat.request, raw_messages=[]), chat.choices, chat.include_usage, chat.store)
 
 
 RANGES = {

@@ -21,7 +21,7 @@ from openai_compat.http import HttpRequest
 from openai_compat.policies.encodings import OUTPUT, Opener, content_coding
 from openai_compat.policies.limits import Deadlines
 from tests.requirements import requirement
-from tests.support.exchanges import answer, ask, one, request
+from tests.support.exchanges import answer, ask, exchange_of, one, request
 
 pytestmark = pytest.mark.anyio
 
@@ -80,7 +80,7 @@ async def test_it_is_bounded_by_what_it_becomes(name: str, limit: int) -> None:
     for size, fits in ((limit, True), (limit + 1, False)):
         body = compress(bytes(size))
         try:
-            await feed_body(sent(body, coding.encode()), max(limit, len(body)), 5, received.append)
+            await feed_body(exchange_of(sent(body, coding.encode())), max(limit, len(body)), 5, received.append)
         except RequestTooLarge:
             assert not fits
         else:
@@ -93,7 +93,9 @@ async def test_what_comes_in_is_bounded_too(name: str) -> None:
     coding, compress = CODINGS[name]
     body = compress(random.Random(1).randbytes(1000))  # which becomes longer by it
     with pytest.raises(RequestTooLarge):
-        await feed_body(sent(body, coding.encode(), pieces=500), 1000, Deadlines().body, lambda piece: None)
+        await feed_body(
+            exchange_of(sent(body, coding.encode(), pieces=500)), 1000, Deadlines().body, lambda piece: None
+        )
 
 
 def broken() -> dict[str, bytes]:
@@ -116,7 +118,7 @@ def broken() -> dict[str, bytes]:
 @pytest.mark.parametrize("pieces", [1, 5, None])
 async def test_what_is_not_whole_is_refused(name: str, pieces: int | None) -> None:
     with pytest.raises(InvalidRequest, match=r"gzip body|not valid gzip"):
-        await feed_body(sent(broken()[name], b"gzip", pieces=pieces), 10_000, 5, lambda piece: None)
+        await feed_body(exchange_of(sent(broken()[name], b"gzip", pieces=pieces)), 10_000, 5, lambda piece: None)
 
 
 @requirement("body.compressed")

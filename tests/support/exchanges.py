@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 import anyio.lowlevel
 
 from openai_compat import Server
+from openai_compat.api.exchange import Exchange
 from openai_compat.http import HttpRequest, ResponseBody, ResponseStart
 
 CHAT = "/v1/chat/completions"
@@ -26,6 +27,11 @@ def request(
 
 async def one(data: bytes) -> AsyncIterator[bytes]:
     yield data
+
+
+def exchange_of(asked: HttpRequest) -> Exchange:
+    """An exchange as endpoints get it, whose answer goes nowhere."""
+    return Exchange(asked, Recorder(), "req_1", write_deadline=60)
 
 
 def chat(**fields: Any) -> HttpRequest:

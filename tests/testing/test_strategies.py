@@ -34,14 +34,14 @@ def answer(backend: ScriptedBackend, body: dict[str, Any]) -> Answer:
 @FEW
 def test_every_request_is_valid(body: dict[str, Any]) -> None:
     parsed = parse_chat(json.dumps(body).encode())
-    check_capabilities(parsed, Capabilities())
+    check_capabilities(parsed.request, Capabilities())
     assert parsed.request.model == "m"
 
 
 @given(chat_requests(capabilities=ONLY_TEXT))
 @FEW
 def test_no_request_asks_for_more_than_the_capabilities(body: dict[str, Any]) -> None:
-    check_capabilities(parse_chat(json.dumps(body).encode()), ONLY_TEXT)
+    check_capabilities(parse_chat(json.dumps(body).encode()).request, ONLY_TEXT)
     assert "tools" not in body
 
 

@@ -387,14 +387,28 @@ def test_a_required_tool_that_is_not_called_is_the_agents_error() -> None:
     assert enforce([ToolCallReady("1", "find", "{}")], required)[-1] == Paused((PendingCall("1", "find", "{}"),))
 
 
-def test_plain_text_says_when_text_needs_no_looking_at() -> None:
-    def plain(sampling: Sampling, *, counts_tokens: bool = False) -> bool:
-        return EventContract(strategies.asked(ALL, sampling), counts_tokens=counts_tokens).plain_text
+def test_text_is_passed_on_as_it_is_where_nothing_has_to_be_looked_for() -> None:
+    def passes(sampling: Sampling, *, counts_tokens: bool = False) -> tuple[bool, bool]:
+        contract = EventContract(strategies.asked(ALL, sampling), counts_tokens=counts_tokens)
+        return contract.passes("text"), contract.passing
 
-    assert plain(Sampling())
-    assert not plain(Sampling(stop=("x",)))
-    assert not plain(Sampling(max_tokens=1))
-    assert plain(Sampling(max_tokens=1), counts_tokens=True)
+    assert passes(Sampling()) == (True, True)
+    assert passes(Sampling(stop=("x",))) == (False, False)
+    assert passes(Sampling(max_tokens=1)) == (False, False)
+    assert passes(Sampling(max_tokens=1), counts_tokens=True) == (True, True)
+
+
+def test_after_any_other_event_text_is_looked_at_again() -> None:
+    contract = EventContract(strategies.asked(ALL, Sampling()), counts_tokens=False)
+    assert contract.passes("Let me check.")
+    for event in (ToolCallStarted("1", "look", "agent"), ToolCallReady("1", "look", "{}"), ToolResult("1", "sunny")):
+        contract.feed(event)
+        assert not contract.passing
+    assert not contract.passes("It is sunny.")  # a new message: a break comes before it
+    assert contract.feed("It is sunny.") == [MessageBreak(), TextDelta("It is sunny.")]
+    assert contract.passes(" Warm, too.")
+    contract.feed(Finished("stop"))
+    assert (contract.passing, contract.passes("Never mind.")) == (False, False)
 
 
 @requirement("text.after_tools")

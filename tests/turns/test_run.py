@@ -460,10 +460,10 @@ async def test_a_wake_is_never_lost() -> None:
     wake.set()
     wake.set()
     with anyio.fail_after(20):
-        await wake.wait(10)
+        await wake.wait(anyio.current_time() + 10)
 
     async def sleeper() -> None:
-        await wake.wait(10)
+        await wake.wait(anyio.current_time() + 10)
         woken.append(True)
 
     async with anyio.create_task_group() as group:

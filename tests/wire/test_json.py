@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openai_compat.wire.json import DONE, KEEP_ALIVE, dumps, sse
+from openai_compat.wire.json import DONE, KEEP_ALIVE, dump_texts, dumps, sse
 from tests.support import strategies
 from tests.support.exchanges import sse_events, strict_json
 
@@ -32,6 +32,11 @@ def as_said(value: Any) -> Any:
 @given(anything)
 def test_every_value_becomes_strict_json_of_the_same_meaning(value: Any) -> None:
     assert strict_json(dumps(value)) == as_said(value)
+
+
+@given(st.lists(strategies.texts))
+def test_many_texts_are_written_as_each_of_them_is(texts: list[str]) -> None:
+    assert dump_texts(texts) == [dumps(text) for text in texts]
 
 
 @given(st.lists(anything))

@@ -6,19 +6,18 @@ from ...errors import InvalidRequest
 from ...policies.content import check_content_type
 from ...state.ids import new_id
 from ...wire.chat.legacy_parse import parse_completion
-from ...wire.chat.legacy_serialize import CompletionForm, CompletionStream, completion_stream_end, text_completion
-from ...wire.presentation import Presentation
+from ...wire.chat.legacy_serialize import CompletionForm
 from ..body import parse_body, read_body
 from ..detach import run_once
 from ..exchange import Exchange
 from ..services import Services, now
-from .turn import AnswerFormat, ChoicesSpec, ChoicesTurn, answer_with_text
+from .turn import ChoicesTurn, answer_with_text
 
 
 async def create(services: Services, exchange: Exchange) -> None:
     """Run an agent for each prompt and answer with text completions, streamed or plain."""
     check_content_type(exchange.request)
-    body = await read_body(exchange.request, services.settings.limits, services.settings.deadlines)
+    body = await read_body(exchange, services.settings.limits, services.settings.deadlines)
     caller = services.settings.caller(exchange.principal, exchange.request)
     parsed = await parse_body(body, parse_completion, body, caller)
     wire, times = parsed.wire, parsed.wire.n or 1
@@ -26,12 +25,7 @@ async def create(services: Services, exchange: Exchange) -> None:
         message = f"At most {services.settings.limits.choices} prompts can be answered at once."
         raise InvalidRequest(message, param="prompt", code="invalid_value")
     echo = tuple([prompt if wire.echo else "" for prompt in parsed.prompts for _ in range(times)])
-    text = CompletionForm(new_id("cmpl-"), now(), wire.model, parsed.include_usage, echo)
-    form = AnswerFormat(
-        stream=lambda index: CompletionStream(text, index),
-        stream_end=lambda usage: completion_stream_end(text, usage),
-        whole=lambda messages: text_completion(text, messages),
-    )
+    form = CompletionForm(new_id("cmpl-"), now(), wire.model, parsed.include_usage, echo)
     if len(parsed.requests) == times == 1 and services.settings.housekeeping is not None:
         chore = await services.settings.housekeeping.answer(exchange.request, parsed.requests[0])
         if chore is not None:
@@ -39,17 +33,10 @@ async def create(services: Services, exchange: Exchange) -> None:
             await answer_with_text(exchange, form, chore, stream=parsed.requests[0].stream)
             return
     requests = [request for request in parsed.requests for _ in range(times)]
-    agent, backend = services.models.agent(wire.model, exchange.principal)
-    spec = ChoicesSpec(
-        id=text.id,
-        agent=agent,
-        backend=backend,
-        requests=requests,
-        view=lambda: Presentation("hidden", refusal_as_text=True),  # the API has text and nothing else
-    )
+    served = services.models.agent(wire.model, exchange.principal)
 
     async def run() -> None:
         await services.check_rate(exchange)
-        await services.live.runner.run(ChoicesTurn(services, exchange, spec, form))
+        await services.live.runner.run(ChoicesTurn(services, exchange, form, served, requests))
 
     await run_once(services, exchange, body, run)

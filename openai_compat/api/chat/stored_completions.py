@@ -52,7 +52,7 @@ async def list_messages(services: Services, exchange: Exchange, identifier: str)
 async def update_completion(services: Services, exchange: Exchange, identifier: str) -> None:
     """Replace a completion's metadata; without any, all of it is gone. Raises NotFound."""
     check_content_type(exchange.request)
-    body = await read_body(exchange.request, services.settings.limits, services.settings.deadlines)
+    body = await read_body(exchange, services.settings.limits, services.settings.deadlines)
     update = validate(MetadataUpdate, await parse_body(body, parse_object, body))
     changed = replace(await _find(services, exchange, identifier), metadata=update.metadata or {})
     await services.state.store.put_completion(exchange.principal.id, changed)

@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from pydantic_core import to_json
 
 from ...aio.off_loop import off_loop
 from ...backend import AgentBackend, AgentRequest
 from ...errors import InvalidRequest, OpenAICompatError
 from ...events import Finished
 from ...reducer import FinalMessage, Item, Reducer, Usage
-from ...state.approvals import Decisions, record_decisions
+from ...state.approvals import Binding, Decisions, record_decisions
 from ...state.draft import Draft
 from ...state.event_log import EventLogWriter
-from ...stores.port import Approval, StoredCompletion, TurnOutcome
+from ...stores.port import StoredCompletion, TurnOutcome
 from ...turns.run import TurnPlan
 from ...turns.run_group import Taken
+from ...wire.chat.call_order import CallOrder
+from ...wire.chat.serialize import ChatForm
+from ...wire.presentation import Presentation, Visibility
 from ..delivery import StreamedAnswer, WholeAnswer
 from ..exchange import Exchange
 from ..services import Services
-
-
-class EventFilter(Protocol):
-    """How an API shows what an agent says."""
-
-    def show(self, items: list[Item]) -> list[Item]:
-        """The items to be shown for these."""
-        ...
+from ..text_approvals import ApprovalPrompts, has_approval_tool
 
 
 class ChoiceStream(Protocol):
@@ -42,45 +39,25 @@ class ChoiceStream(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class AnswerFormat:
-    """How one API writes an answer.
+class ChoicesForm(Protocol):
+    """How an API writes its answers."""
 
-    Attributes:
-        stream: makes the writer of one choice, by its index.
-        stream_end: what follows the last choice.
-        whole: the plain answer.
-        keep: makes of the plain answer what is to be stored, None if it is not wanted.
-    """
+    @property
+    def id(self) -> str:
+        """The answer's id."""
+        ...
 
-    stream: Callable[[int], ChoiceStream]
-    stream_end: Callable[[Usage], bytes]
-    whole: Callable[[Sequence[FinalMessage]], bytes]
-    keep: Callable[[bytes], StoredCompletion] | None = None
+    def stream(self, index: int) -> ChoiceStream:
+        """The writer of one choice of a stream."""
+        ...
 
+    def stream_end(self, usage: Usage) -> bytes:
+        """The bytes after the last choice."""
+        ...
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChoicesSpec:
-    """Who answers: one agent, one request for each choice.
-
-    Attributes:
-        id: the answer's id.
-        view: makes the view of one choice.
-        said_view: makes the view of what the conversation keeps; None without one.
-        draft: the conversation that the only request belongs to.
-        answers: what the request decides about an earlier turn's questions.
-        questions: what the turn asks people about, once it is over.
-    """
-
-    id: str
-    agent: str
-    backend: AgentBackend
-    requests: Sequence[AgentRequest]
-    view: Callable[[], EventFilter]
-    said_view: Callable[[], EventFilter] | None = None
-    draft: Draft | None = None
-    answers: Decisions | None = None
-    questions: Callable[[], tuple[Approval, ...]] | None = None
+    def whole(self, messages: Sequence[FinalMessage]) -> bytes:
+        """The plain answer."""
+        ...
 
 
 class ChoicesTurn(TurnPlan[bytes]):
@@ -90,83 +67,68 @@ class ChoicesTurn(TurnPlan[bytes]):
         self,
         services: Services,
         exchange: Exchange,
-        spec: ChoicesSpec,
-        form: AnswerFormat,
+        form: ChoicesForm,
+        served: tuple[str, AgentBackend],
+        requests: Sequence[AgentRequest],
+        *,
+        draft: Draft | None = None,
         log: EventLogWriter | None = None,
     ) -> None:
-        stream, number = spec.requests[0].stream, len(spec.requests)
+        """`served` is the agent's own name and the agent."""
+        stream, number = requests[0].stream, len(requests)
         if number > services.settings.limits.choices:
             text = f"At most {services.settings.limits.choices} answers can be asked for at once."
             raise InvalidRequest(text, param="n", code="invalid_value")
         super().__init__(
             StreamedAnswer(exchange, log) if stream else WholeAnswer(exchange),
             exchange,
-            id=spec.id,
-            agent=spec.agent,
-            backend=spec.backend,
-            requests=spec.requests,
-            draft=spec.draft,
+            id=form.id,
+            agent=served[0],
+            backend=served[1],
+            requests=requests,
+            draft=draft,
         )
         self.bounded = not stream
-        self.fails_at_once = spec.draft is None and log is None
-        self._store = services.state.store
+        self.fails_at_once = draft is None and log is None
         self._exchange = exchange
-        self._spec = spec
         self._form = form
-        self._log = log
         self._streams = [form.stream(index) for index in range(number)] if stream else []
-        self._views = [spec.view() for _ in range(number)]
-        self._shown = [Reducer() for _ in range(number)] if form.keep is not None or not stream else []
-        self._said = self._said_view = None
-        if spec.draft is not None and spec.said_view is not None:
-            self._said, self._said_view = Reducer(), spec.said_view()
+        self._views = [self.view() for _ in range(number)]
+        self._shown = [Reducer() for _ in range(number)] if not stream else []
 
-    async def before_start(self) -> None:
-        """Record the decisions: from now on the agent knows them."""
-        if self._spec.answers is not None:
-            await record_decisions(self._store, self.requester.principal.id, self._spec.answers)
+    def view(self) -> Presentation:
+        """The view of one choice."""
+        return Presentation("hidden", refusal_as_text=True)  # legacy completions have text and nothing else
 
     def feed(self, taken: Taken) -> bytes:
         """The bytes of a stream; what makes a whole answer is folded."""
-        return b"".join([self._feed(index, items) for index, items in taken])
-
-    def _feed(self, index: int, items: list[Item]) -> bytes:
-        if self._said is not None and self._said_view is not None:
-            self._said.feed(self._said_view.show(items))
-        items = self._views[index].show(items)
-        if self._shown:
-            self._shown[index].feed(items)
-        if not self._streams:
-            return b""
-        data = self._streams[index].feed(items)
-        # The choices before it begin first: accumulators know them by their order.
-        return b"".join([stream.begin() for stream in self._streams[:index]]) + data if data else b""
+        data = b""
+        for index, said in taken:
+            items = self._views[index].show(said)
+            if self._shown:
+                self._shown[index].feed(items)
+            if self._streams:
+                chunks = self._streams[index].feed(items)
+                # The choices before it begin first: accumulators know them by their order.
+                before = b"".join([stream.begin() for stream in self._streams[:index]]) if chunks and index else b""
+                data += before + chunks
+        return data
 
     def idle(self) -> bytes:
         """Nothing: a choice's first bytes are written with what its agent says first."""
         return b""
 
     async def ending(self) -> tuple[TurnOutcome | None, bytes]:
-        """The end of the stream, or the answer; what the conversation, the log and the stored completions keep."""
-        spec, form, messages = self._spec, self._form, [reducer.message() for reducer in self._shown]
-        whole = form.whole(messages) if messages else b""
-        last = form.stream_end(self.usage) if self._streams else whole
-        approvals = spec.questions() if spec.questions is not None else ()
-        if spec.draft is None and form.keep is None and self._log is None and not approvals:
-            return None, last
-        turn = None
-        if spec.draft is not None and self._said is not None:
-            turn = await off_loop(spec.draft.turn, self._said.message(), long=spec.draft.long)
-        outcome = TurnOutcome(
-            principal=self.requester.principal.id,
-            token=self.id if spec.draft is None else spec.draft.token,
-            response=None if self._log is None else self._log.ended("completed"),
-            events=None if self._log is None else await self._log.rest(last),
-            approvals=approvals,
-            conversation=turn,
-            completion=None if form.keep is None else form.keep(whole),
-        )
-        return outcome, last
+        """The end of the stream, or the answer; nothing is kept."""
+        return None, self.last()
+
+    def last(self) -> bytes:
+        """The end of the stream, or the answer."""
+        return self._form.stream_end(self.usage) if self._streams else self.whole()
+
+    def whole(self) -> bytes:
+        """The plain answer."""
+        return self._form.whole([reducer.message() for reducer in self._shown])
 
     async def fail(self, error: OpenAICompatError) -> None:
         """Answer with the error, unless the conversation or the log has to be free first."""
@@ -175,7 +137,94 @@ class ChoicesTurn(TurnPlan[bytes]):
         await self._exchange.fail(error)
 
 
-async def answer_with_text(exchange: Exchange, form: AnswerFormat, text: str, *, stream: bool) -> None:
+class ChatTurn(ChoicesTurn):
+    """Keeps what chat can ask for: the conversation, the stream's log, a stored completion, questions to people."""
+
+    def __init__(
+        self,
+        services: Services,
+        exchange: Exchange,
+        form: ChatForm,
+        served: tuple[str, AgentBackend],
+        requests: Sequence[AgentRequest],
+        *,
+        store: bool,
+        answers: Decisions | None,
+        draft: Draft | None,
+        log: EventLogWriter | None,
+    ) -> None:
+        """`answers` is what the request decides about an earlier turn's questions, `store` whether the answer is kept."""
+        self._request = requests[0]
+        self._prompts = ApprovalPrompts(by_tool=has_approval_tool(requests[0]))
+        self._visibility: Visibility = services.settings.visibility
+        # Calls are put in order, since SDKs read one's arguments as JSON as soon as a piece of another one comes.
+        self._most_of_calls = services.settings.limits.answer if requests[0].tools else None
+        super().__init__(services, exchange, form, served, requests, draft=draft, log=log)
+        self._services = services
+        self._chat = form
+        self._answers = answers
+        self._log = log
+        self._store = store
+        if store and not self._shown:
+            self._shown = [Reducer() for _ in requests]
+        self._said = None if draft is None else Reducer()
+        self._said_view = None if draft is None else self._view("hidden")
+
+    def view(self) -> Presentation:
+        """The view of one choice: as the server shows what its agents do."""
+        return self._view(self._visibility)
+
+    def _view(self, visibility: Visibility) -> Presentation:
+        order = None if self._most_of_calls is None else CallOrder(self._most_of_calls)
+        return Presentation(visibility, ask=self._prompts.ask, call_order=order)
+
+    async def before_start(self) -> None:
+        """Record the decisions: from now on the agent knows them."""
+        if self._answers is not None:
+            await record_decisions(self._services.state.store, self.requester.principal.id, self._answers)
+
+    def feed(self, taken: Taken) -> bytes:
+        """The bytes of a stream; the conversation keeps all of it but what is only shown."""
+        if self._said is not None and self._said_view is not None:
+            for _, items in taken:
+                self._said.feed(self._said_view.show(items))
+        return super().feed(taken)
+
+    async def ending(self) -> tuple[TurnOutcome | None, bytes]:
+        """The end of the stream, or the answer; what the conversation, the log and the stored completions keep."""
+        last = self.last()
+        bound = Binding(self.requester.principal.id, self.agent, self._request.conversation_id)
+        approvals = self._prompts.kept(self.id, bound)
+        if self.draft is None and self._log is None and not self._store and not approvals:
+            return None, last
+        turn = None
+        if self.draft is not None and self._said is not None:
+            turn = await off_loop(self.draft.turn, self._said.message(), long=self.draft.long)
+        outcome = TurnOutcome(
+            principal=self.requester.principal.id,
+            token=self.id if self.draft is None else self.draft.token,
+            response=None if self._log is None else self._log.ended("completed"),
+            events=None if self._log is None else await self._log.rest(last),
+            approvals=approvals,
+            conversation=turn,
+            completion=self._stored() if self._store else None,
+        )
+        return outcome, last
+
+    def _stored(self) -> StoredCompletion:
+        """The answer as `store: true` asks for it."""
+        messages: list[dict[str, Any]] = self._request.raw_messages
+        return StoredCompletion(
+            id=self.id,
+            created=self._chat.created,
+            model=self._chat.model,
+            metadata=dict(self._request.metadata),
+            body=self.whole().decode(),
+            messages=to_json(messages, inf_nan_mode="null").decode(),
+        )
+
+
+async def answer_with_text(exchange: Exchange, form: ChoicesForm, text: str, *, stream: bool) -> None:
     """Answer with `text` as if an agent had said it; none is run."""
     items: list[Item] = [*([text] if text else []), Finished("stop")]
     if stream:

@@ -197,6 +197,10 @@ class StartedSignal:
         """The agent is about to run: the decision counts."""
         self.begun.set()
 
+    def write_now(self, frames: bytes) -> bool:
+        """Dropped, as by `write`."""
+        return True
+
     async def write(self, frames: bytes) -> None:
         """Dropped: the client has its 202, and reads the conversation later."""
 

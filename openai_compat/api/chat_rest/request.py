@@ -28,7 +28,7 @@ ErrorFrame: TypeAlias = Callable[[OpenAICompatError], bytes]
 async def read_request(services: Services, exchange: Exchange, model: type[Model]) -> tuple[Model, bytes]:
     """The body, checked. Raises InvalidRequest."""
     check_content_type(exchange.request)
-    body = await read_body(exchange.request, services.settings.limits, services.settings.deadlines)
+    body = await read_body(exchange, services.settings.limits, services.settings.deadlines)
     return await parse_body(body, parse, model, body), body
 
 

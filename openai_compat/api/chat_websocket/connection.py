@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
-from functools import partial
 from typing import Any, TypeAlias, cast
 
 import anyio
@@ -124,7 +123,7 @@ class ChatConnection:
                 if self._close is not None:
                     await self._connection.close(*self._close)
                     return
-                await self._wake.wait(self._ping_at - self._clock())
+                await self._wake.wait(self._ping_at)
                 self._ping()
 
     async def _send(self) -> bool:
@@ -253,10 +252,8 @@ class ChatConnection:
         if say.frame.provider is not None:
             body["provider"] = say.frame.provider  # for agents that call a model
         try:
-            parsed = await parse_off_loop(
-                say.size, partial(parse_chat_object, body, caller, long=say.size > QUICK_FRAME)
-            )
-            check_capabilities(parsed, backend.capabilities)
+            parsed = await parse_off_loop(say.size, parse_chat_object, body, caller)
+            check_capabilities(parsed.request, backend.capabilities)
             places = parsed.tool_places
             await check_names(backend, parsed.request, places.keys(), places.__getitem__)
         except InvalidRequest as error:
@@ -273,7 +270,7 @@ class ChatConnection:
             origin=self,
             binary=binary,
             path=self._connection.request.path,
-            long=parsed.long,
+            long=say.size > QUICK_FRAME,
         )
         self._begin(thread, asked)
 

@@ -379,6 +379,7 @@ class ThreadDelivery:
     """Where a turn's frames go: to the thread's log, which all who follow it read."""
 
     due = math.inf
+    write_now = None
     log: ThreadLog
 
     def started(self) -> None:

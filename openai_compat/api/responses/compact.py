@@ -30,7 +30,7 @@ from .prepare import PreparedResponse, prepare_response
 async def compact(services: Services, exchange: Exchange) -> None:
     """Let the agent sum up a conversation. The answer's output stands for all that was said."""
     check_content_type(exchange.request)
-    body = await read_body(exchange.request, services.settings.limits, services.settings.deadlines)
+    body = await read_body(exchange, services.settings.limits, services.settings.deadlines)
     ids = ResponseIds()
     caller = services.settings.caller(exchange.principal, exchange.request)
     parsed = await parse_body(body, parse_compact, body, caller, ids)
@@ -94,7 +94,7 @@ class SummaryTurn(TurnPlan[bytes]):
 async def input_tokens(services: Services, exchange: Exchange) -> None:
     """How many tokens a request has, as its agent counts them; an estimate where it cannot count."""
     check_content_type(exchange.request)
-    body = await read_body(exchange.request, services.settings.limits, services.settings.deadlines)
+    body = await read_body(exchange, services.settings.limits, services.settings.deadlines)
     ids = ResponseIds()
     caller = services.settings.caller(exchange.principal, exchange.request)
     parsed = await parse_body(body, parse_input_tokens, body, caller, ids)

@@ -32,7 +32,7 @@ from .run import run_response
 async def create(services: Services, exchange: Exchange) -> None:
     """Run an agent and answer with a Response: streamed, plain, or, in the background, at once."""
     check_content_type(exchange.request)
-    body = await read_body(exchange.request, services.settings.limits, services.settings.deadlines)
+    body = await read_body(exchange, services.settings.limits, services.settings.deadlines)
     ids = ResponseIds()
     caller = services.settings.caller(exchange.principal, exchange.request)
     parsed = await parse_body(body, parse_response, body, caller, ids)
@@ -56,6 +56,8 @@ async def _foreground(services: Services, exchange: Exchange, parsed: ParsedResp
     if parsed.stream:
         await run_response(services, work, StreamedAnswer(exchange, work.log, DONE), seat)
         return
+    if work.log is None:
+        work.stream.write_no_events()
     delivery = NoAnswer(exchange, work.log)
     await run_response(services, work, delivery, seat)
     if delivery.error is not None:

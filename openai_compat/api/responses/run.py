@@ -151,7 +151,7 @@ class ResponseTurn(TurnPlan[bytes]):
     def not_committed(self) -> None:
         """The outcome was not stored: it is not what has happened, though all before it is."""
         self.work.stream.take_back()
-        self._held = self._last[: self._last.rindex(b"event: ")]
+        self._held = self._last.rpartition(b"event: ")[0]
 
     async def fail(self, error: OpenAICompatError) -> None:
         """Say what went wrong, to the store first, if it can be told."""

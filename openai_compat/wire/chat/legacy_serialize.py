@@ -54,6 +54,28 @@ class CompletionForm:
             "choices": choices,
         }
 
+    def stream(self, index: int) -> CompletionStream:
+        """The writer of one choice of a stream."""
+        return CompletionStream(self, index)
+
+    def stream_end(self, usage: Usage) -> bytes:
+        """The bytes after the last choice."""
+        if not self.include_usage:
+            return DONE
+        return sse({**self.part([]), "usage": usage_object(usage)}) + DONE
+
+    def whole(self, messages: Sequence[FinalMessage]) -> bytes:
+        """A whole answer: one choice for each message."""
+        usage = Usage()
+        for message in messages:
+            usage.add(message.usage)
+        choices: list[TextChoice] = []
+        for echo, message in zip(self.echo, messages, strict=False):
+            reason = _reason(message.finish_reason)
+            text = echo + message.text
+            choices.append({"index": len(choices), "text": text, "logprobs": None, "finish_reason": reason})
+        return dumps({**self.part(choices), "usage": usage_object(usage)})
+
 
 class CompletionStream:
     """One choice of a streamed answer."""
@@ -109,26 +131,6 @@ class CompletionStream:
         if self._form.include_usage:
             part["usage"] = None
         return sse(part)
-
-
-def completion_stream_end(form: CompletionForm, usage: Usage) -> bytes:
-    """The bytes after the last choice."""
-    if not form.include_usage:
-        return DONE
-    return sse({**form.part([]), "usage": usage_object(usage)}) + DONE
-
-
-def text_completion(form: CompletionForm, messages: Sequence[FinalMessage]) -> bytes:
-    """A whole answer: one choice for each message."""
-    usage = Usage()
-    for message in messages:
-        usage.add(message.usage)
-    choices: list[TextChoice] = []
-    for echo, message in zip(form.echo, messages, strict=False):
-        reason = _reason(message.finish_reason)
-        text = echo + message.text
-        choices.append({"index": len(choices), "text": text, "logprobs": None, "finish_reason": reason})
-    return dumps({**form.part(choices), "usage": usage_object(usage)})
 
 
 def _reason(reason: FinishReason) -> CompletionReason:

@@ -2,25 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from types import NoneType
+from typing import Any, cast
 
-from ...backend import AgentRequest, Caller, Capabilities, CustomTool, FunctionTool, Resume, Sampling, Tool, ToolChoice
+from pydantic import ValidationError
+
+from ...backend import (
+    NO_SAMPLING,
+    NO_TOOLS,
+    ONLY_TEXT,
+    AgentRequest,
+    Caller,
+    Capabilities,
+    CustomTool,
+    FunctionTool,
+    Resume,
+    Sampling,
+    Tool,
+    ToolChoice,
+)
 from ...errors import InvalidRequest
 from ...messages import Message, ToolMessage
-from ..body import check_length, parse_object, validate
+from ..body import check_finite, check_length, decode_object, validate
 from ..conversation_rules import parse_messages
-from ..json_values import is_quick
 from ..misplaced_parameters import OF_RESPONSES, refuse_misplaced
 from ..request_schemas import parse_schema
 from ..tool_choice import checked_tools, choice_by_mode, only
 from .request_types import (
-    AudioContent,
     ChatCompletionRequest,
     ChatCustomToolParam,
-    ChatFileContent,
-    ChatImageContent,
     ChatJsonSchemaFormat,
     CustomChoiceParam,
     FunctionChoiceParam,
@@ -44,33 +57,34 @@ FOR_AGENTS = (
 """Documented parameters that mean nothing to the server: an agent that calls a model may pass them on."""
 
 
-@dataclass(frozen=True, slots=True)
+_ROLES = frozenset(["user", "assistant", "system", "developer"])
+_STAND_IN = [{"role": "user", "content": ""}]
+"""Stands for messages that are known to be in order, so that the model validates the other fields alone."""
+
+_IN_EVERY_REQUEST = frozenset(["model", "messages", "stream"])
+"""The fields of most requests, which have no other."""
+
+_OF_SAMPLING = frozenset(Sampling.__dataclass_fields__) | {"logprobs", "max_completion_tokens"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ParsedChat:
     """A chat request, checked: what the agent gets, and what concerns only the form of the answer.
 
-    `long` if there is more in it than the event loop should look at.
+    Attributes:
+        body: the request as it was sent.
+        choices: the number of answers wanted, 1 unless `n` says otherwise.
+        include_usage: whether a stream is to end with a usage chunk.
+        store: whether the answer is to be kept as a stored completion.
+        tool_places: the places of the client's tools' names in the request, by name.
     """
 
-    wire: ChatCompletionRequest
     request: AgentRequest
     body: dict[str, Any]
-    long: bool = False
-
-    @property
-    def choices(self) -> int:
-        """The number of answers wanted, 1 unless `n` says otherwise."""
-        return self.wire.n or 1
-
-    @property
-    def include_usage(self) -> bool:
-        """True if a stream is to end with a usage chunk."""
-        options = self.wire.stream_options
-        return options is not None and options.include_usage is True
-
-    @property
-    def tool_places(self) -> dict[str, str]:
-        """The places of the client's tools' names in the request, by name."""
-        return {tool.name: param for param, tool in _named_tools(self.wire.tools or [])}
+    choices: int = 1
+    include_usage: bool = False
+    store: bool = False
+    tool_places: Mapping[str, str] = field(default_factory=lambda: {})
 
     @property
     def custom_tools(self) -> frozenset[str]:
@@ -84,20 +98,61 @@ def parse_chat(body: bytes, caller: Caller = NOBODY) -> ParsedChat:
     Whether its messages make a conversation is still to be checked (`check_conversation`), since the beginning of it
     may be on the server.
     """
-    return parse_chat_object(parse_object(body), caller, long=not is_quick(body))
+    return parse_chat_object(decode_object(body), caller)
 
 
-def parse_chat_object(raw: dict[str, Any], caller: Caller = NOBODY, *, long: bool = False) -> ParsedChat:
+def parse_chat_object(raw: dict[str, Any], caller: Caller = NOBODY) -> ParsedChat:
     """The same of a body that is decoded already."""
+    messages = raw.get("messages")
     # Before validation, which takes time for each message.
-    check_length("messages", raw.get("messages"), MAX_MESSAGES)
+    check_length("messages", messages, MAX_MESSAGES)
+    only_text = _is_only_text(messages)
+    if only_text and _has_nothing_else(raw):
+        stream: bool = raw.get("stream") is True
+        request = AgentRequest(
+            model=raw["model"],
+            messages=(),
+            raw_messages=raw["messages"],
+            stream=stream,
+            principal=caller.principal,
+            headers=caller.headers,
+        )
+        request.type_later()
+        return ParsedChat(request=request, body=raw)
+    check_finite([value for name, value in raw.items() if name != "messages"] if only_text else raw)
     refuse_misplaced(raw, OF_RESPONSES)
-    wire = validate(ChatCompletionRequest, raw)
+    wire = _validated(raw, only_text=only_text)
     _refuse_deprecated(wire)
-    messages = parse_messages(wire.messages)
-    tools = checked_tools(_named_tools(wire.tools or []))
+    named, options = _named_tools(wire.tools or []), wire.stream_options
+    request = _request(wire, raw, caller, checked_tools(named), () if only_text else parse_messages(wire.messages))
+    if only_text:
+        request.type_later()
+    return ParsedChat(
+        request=request,
+        body=raw,
+        choices=wire.n or 1,
+        include_usage=options is not None and options.include_usage is True,
+        store=wire.store is True,
+        tool_places={tool.name: param for param, tool in named},
+    )
+
+
+def _has_nothing_else(raw: dict[str, Any]) -> bool:
+    """True if, but for its messages, it is a request for an answer of a model, with all as it is by default."""
+    model = raw.get("model")
+    return (
+        raw.keys() <= _IN_EVERY_REQUEST
+        and isinstance(model, str)
+        and bool(model)
+        and isinstance(raw.get("stream"), bool | NoneType)
+    )
+
+
+def _request(
+    wire: ChatCompletionRequest, raw: dict[str, Any], caller: Caller, tools: list[Tool], messages: tuple[Message, ...]
+) -> AgentRequest:
     choice = _tool_choice(wire, tools)
-    request = AgentRequest(
+    return AgentRequest(
         model=wire.model,
         messages=messages,
         raw_messages=raw["messages"],
@@ -106,7 +161,7 @@ def parse_chat_object(raw: dict[str, Any], caller: Caller = NOBODY, *, long: boo
         parallel_tool_calls=wire.parallel_tool_calls is not False,
         sampling=_sampling(wire),
         response_format=_response_format(wire, raw),
-        modalities=frozenset(wire.modalities or ("text",)),
+        modalities=frozenset(wire.modalities) if wire.modalities else ONLY_TEXT,
         audio=raw.get("audio"),
         logprobs=wire.logprobs is True,
         prediction=wire.prediction,
@@ -119,41 +174,66 @@ def parse_chat_object(raw: dict[str, Any], caller: Caller = NOBODY, *, long: boo
         resume=resume_of(messages),
         extra=(wire.__pydantic_extra__ or {}) | {name: raw[name] for name in FOR_AGENTS if raw.get(name) is not None},
     )
-    return ParsedChat(wire, request, raw, long)
 
 
-def check_capabilities(parsed: ParsedChat, can: Capabilities) -> None:
+def _is_only_text(messages: object) -> bool:
+    """True if each message has a known role and a text, and no other field: there is nothing else to check in it."""
+    if messages.__class__ is not list or not messages:
+        return False
+    try:
+        for message in cast("list[Any]", messages):
+            if len(message) != 2 or message["content"].__class__ is not str or message["role"] not in _ROLES:
+                return False
+    except (KeyError, TypeError):
+        return False
+    return True
+
+
+def _validated(raw: dict[str, Any], *, only_text: bool) -> ChatCompletionRequest:
+    if only_text:
+        with suppress(ValidationError):  # what is wrong is told of the body as it was sent
+            return ChatCompletionRequest.model_validate({**raw, "messages": _STAND_IN})
+    return validate(ChatCompletionRequest, raw)
+
+
+def check_capabilities(request: AgentRequest, can: Capabilities) -> None:
     """Raise InvalidRequest if the request needs what the agent has not declared: nothing is lost in silence."""
-    for param, needed, capable in _needs(parsed, can):
-        if needed and not capable:
-            text = f"This agent does not support '{param}'."
-            raise InvalidRequest(text, param=param, code="unsupported_parameter")
+    param = _beyond(request, can)
+    if param is not None:
+        raise InvalidRequest(f"This agent does not support '{param}'.", param=param, code="unsupported_parameter")
 
 
-def _needs(parsed: ParsedChat, can: Capabilities) -> Iterator[tuple[str, bool, bool]]:
-    wire, request = parsed.wire, parsed.request
-    yield "logprobs", wire.logprobs is True, can.logprobs
-    yield "modalities", "audio" in request.modalities, can.audio_output
-    yield "web_search_options", wire.web_search_options is not None, can.web_search
-    yield "prediction", wire.prediction is not None, can.prediction
-    yield "response_format", request.response_format is not None, can.structured_output
+def _beyond(request: AgentRequest, can: Capabilities) -> str | None:
+    """The first parameter that asks for more than the agent can."""
+    if request.logprobs and not can.logprobs:
+        return "logprobs"
+    if "audio" in request.modalities and not can.audio_output:
+        return "modalities"
+    if request.web_search_options is not None and not can.web_search:
+        return "web_search_options"
+    if request.prediction is not None and not can.prediction:
+        return "prediction"
+    if request.response_format is not None and not can.structured_output:
+        return "response_format"
     # Not `tools`: Open WebUI, opencode and Codex send theirs with every request, and need no call.
-    yield "tool_choice", request.tool_choice.required, can.client_tools
-    yield "security_mode", request.extra.get("security_mode") is not None, can.security_modes
+    if request.tool_choice.required and not can.client_tools:
+        return "tool_choice"
+    if request.extra.get("security_mode") is not None and not can.security_modes:
+        return "security_mode"
     # Most agents can take all three, and need no look at each part.
-    if not (can.vision and can.audio_input and can.files):
-        yield from _media_needs(parsed, can)
+    if request.only_text or (can.vision and can.audio_input and can.files):
+        return None
+    return next((param for param, needed, capable in _media_needs(request, can) if needed and not capable), None)
 
 
-def _media_needs(parsed: ParsedChat, can: Capabilities) -> Iterator[tuple[str, bool, bool]]:
-    for index, param in enumerate(parsed.wire.messages):
-        if not isinstance(param.content, list):
-            continue
-        for position, part in enumerate(param.content):
+def _media_needs(request: AgentRequest, can: Capabilities) -> Iterator[tuple[str, bool, bool]]:
+    for index, message in enumerate(request.raw_messages):
+        content: Any = message.get("content")
+        for position, part in enumerate(cast("list[Any]", content) if isinstance(content, list) else []):
             where = f"messages[{index}].content[{position}]"
-            yield where, isinstance(part, ChatImageContent), can.vision
-            yield where, isinstance(part, AudioContent), can.audio_input
-            yield where, isinstance(part, ChatFileContent), can.files
+            yield where, part["type"] == "image_url", can.vision
+            yield where, part["type"] == "input_audio", can.audio_input
+            yield where, part["type"] == "file", can.files
 
 
 def _refuse_deprecated(wire: ChatCompletionRequest) -> None:
@@ -181,8 +261,10 @@ def _tool(param: ToolParam) -> Tool:
 
 
 def _tool_choice(wire: ChatCompletionRequest, tools: list[Tool]) -> ToolChoice:
-    names = frozenset([tool.name for tool in tools])
     choice = wire.tool_choice
+    if not tools and choice is None:
+        return NO_TOOLS
+    names = frozenset([tool.name for tool in tools])
     if choice is None or isinstance(choice, str):
         return choice_by_mode(choice, names)
     if isinstance(choice, FunctionChoiceParam):
@@ -203,6 +285,8 @@ def _allowed_name(tool: dict[str, Any]) -> str:
 
 
 def _sampling(wire: ChatCompletionRequest) -> Sampling:
+    if wire.model_fields_set.isdisjoint(_OF_SAMPLING):
+        return NO_SAMPLING
     return Sampling(
         temperature=wire.temperature,
         top_p=wire.top_p,

@@ -25,8 +25,8 @@ from ...events import (
     ToolResult,
     UsageReported,
 )
-from ...reducer import FinalMessage, Item, Usage
-from ..json import DONE, dumps, sse
+from ...reducer import FinalMessage, Item, Usage, leading_texts
+from ..json import DONE, dump_texts, dumps, sse
 from ..presentation import TOOL
 from ..usage import usage_object
 from .response_types import (
@@ -71,6 +71,34 @@ class ChatForm:
         # OpenRouter's SDKs reject every chunk without the key; no client tried rejects null.
         return {**named, "system_fingerprint": None}
 
+    def stream(self, index: int) -> ChatStream:
+        """The writer of one choice of a stream."""
+        return ChatStream(self, index)
+
+    def stream_end(self, usage: Usage) -> bytes:
+        """The bytes after the last choice: the usage chunk, if it was asked for, and the end mark."""
+        # Unasked, the chunk without choices could break clients that read `choices[0]` of each.
+        if not self.include_usage:
+            return DONE
+        return sse({**self.chunk(), "choices": [], "usage": usage_object(usage)}) + DONE
+
+    def whole(self, messages: Sequence[FinalMessage]) -> bytes:
+        """A whole answer: one choice for each message."""
+        usage = Usage()
+        for message in messages:
+            usage.add(message.usage)
+        body: ChatCompletion = {
+            "id": self.id,
+            "object": "chat.completion",
+            "created": self.created,
+            "model": self.model,
+            # As in chunks: OpenRouter's SDKs reject an answer without the key.
+            "system_fingerprint": None,
+            "choices": [_choice(self, index, message) for index, message in enumerate(messages)],
+            "usage": usage_object(usage),
+        }
+        return dumps(body)
+
 
 class ChatStream:
     """One choice of a streamed answer: items to bytes.
@@ -85,6 +113,7 @@ class ChatStream:
         tail = b',"logprobs":null,"finish_reason":null}]' + (b',"usage":null}' if form.include_usage else b"}")
         self._tail = tail + b"\n\n"
         self._before_text, self._after_text = self._head + b'{"content":', b"}" + self._tail
+        self._between_texts = self._after_text + self._before_text
         self._indexes: dict[str, int] = {}
         self._at_once: dict[str, Progress] = {}
         self._custom: set[str] = set()
@@ -95,11 +124,12 @@ class ChatStream:
 
     def feed(self, items: list[Item]) -> bytes:
         """The chunks for these items; the first ones come after the role. Nothing, where there is nothing to show."""
-        parts = [self._item(item) for item in items] if set(map(type, items)) != {str} else [self._texts(items)]
+        texts = leading_texts(items)
+        parts = [self._texts(texts), *[self._item(item) for item in items[len(texts) :]]]
         data = b"".join(parts)
         if self._begun or not data:
             return data
-        first = next(item for item, part in zip(items, parts, strict=False) if part)
+        first = texts[0] if texts else next(item for item, part in zip(items, parts[1:], strict=True) if part)
         return self.begin(text=not isinstance(first, ToolCallStarted | RefusalDelta | MediaDelta)) + data
 
     def begin(self, *, text: bool = True) -> bytes:
@@ -111,9 +141,10 @@ class ChatStream:
         # The keys are those of OpenAI's first chunk.
         return self._delta({"role": "assistant", "content": "" if text else None, "refusal": None})
 
-    def _texts(self, texts: Sequence[Item]) -> bytes:
-        before, after = self._before_text, self._after_text
-        return b"".join([before + dumps(text) + after for text in texts])
+    def _texts(self, texts: list[str]) -> bytes:
+        if not texts:
+            return b""
+        return self._before_text + self._between_texts.join(dump_texts(texts)) + self._after_text
 
     def _item(self, item: Item) -> bytes:  # noqa: C901, PLR0912  (one arm for each event)
         match item:
@@ -225,32 +256,6 @@ class _Speech:
 
     def end(self) -> AudioDelta:
         return {"data": base64.b64encode(self.rest).decode()}
-
-
-def stream_end(form: ChatForm, usage: Usage) -> bytes:
-    """The bytes after the last choice: the usage chunk, if it was asked for, and the end mark."""
-    # Unasked, the chunk without choices could break clients that read `choices[0]` of each.
-    if not form.include_usage:
-        return DONE
-    return sse({**form.chunk(), "choices": [], "usage": usage_object(usage)}) + DONE
-
-
-def completion(form: ChatForm, messages: Sequence[FinalMessage]) -> bytes:
-    """A whole answer: one choice for each message."""
-    usage = Usage()
-    for message in messages:
-        usage.add(message.usage)
-    body: ChatCompletion = {
-        "id": form.id,
-        "object": "chat.completion",
-        "created": form.created,
-        "model": form.model,
-        # As in chunks: OpenRouter's SDKs reject an answer without the key.
-        "system_fingerprint": None,
-        "choices": [_choice(form, index, message) for index, message in enumerate(messages)],
-        "usage": usage_object(usage),
-    }
-    return dumps(body)
 
 
 def _choice(form: ChatForm, index: int, message: FinalMessage) -> ChatChoice:

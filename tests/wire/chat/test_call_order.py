@@ -18,7 +18,7 @@ from openai_compat.events import AgentEvent, Finished, TextDelta, ToolCallDelta,
 from openai_compat.reducer import Item, Reducer
 from openai_compat.turns.event_contract import EventContract
 from openai_compat.wire.chat.call_order import CALL, CallOrder
-from openai_compat.wire.chat.serialize import ChatForm, ChatStream, completion
+from openai_compat.wire.chat.serialize import ChatForm, ChatStream
 from openai_compat.wire.presentation import Presentation
 from tests.requirements import requirement
 from tests.support import strategies
@@ -139,7 +139,7 @@ def test_a_turn_that_is_cut_off_leaves_one_call_unfinished_at_most() -> None:
     assert items == [ToolCallStarted("1", "find", "client"), TextDelta("1234"), Finished("length")]
     reducer = Reducer()
     reducer.feed(items)
-    plain = strict_json(completion(FORM, [reducer.message()]))
+    plain = strict_json(FORM.whole([reducer.message()]))
     assert [call["id"] for call in plain["choices"][0]["message"]["tool_calls"]] == ["1"]
     with pytest.raises(openai.LengthFinishReasonError):
         accumulated(written([[items]]))

@@ -31,13 +31,8 @@ from openai_compat.events import (
 )
 from openai_compat.reducer import FinalMessage, Item, Reducer, Usage
 from openai_compat.turns.event_contract import EventContract
-from openai_compat.wire.chat.legacy_serialize import (
-    CompletionForm,
-    CompletionStream,
-    completion_stream_end,
-    text_completion,
-)
-from openai_compat.wire.chat.serialize import ChatForm, ChatStream, completion, stream_end
+from openai_compat.wire.chat.legacy_serialize import CompletionForm, CompletionStream
+from openai_compat.wire.chat.serialize import ChatForm, ChatStream
 from openai_compat.wire.presentation import Presentation, Visibility
 from tests.requirements import requirement
 from tests.support import strategies
@@ -54,7 +49,7 @@ def turn(said: list[AgentEvent | str]) -> list[Item]:
     enforcer = EventContract(strategies.asked(ALL, Sampling()), counts_tokens=True)
     out: list[Item] = []
     for item in said:
-        if isinstance(item, str) and not enforcer.finished and enforcer.passes(item):
+        if isinstance(item, str) and enforcer.passes(item):
             out += [item] if item else []  # as in a turn: text that needs no looking at travels as it is
             continue
         with suppress(AgentError):
@@ -97,13 +92,13 @@ def test_a_chat_stream_adds_up_to_the_plain_answer(
 ) -> None:
     form = ChatForm("chatcmpl-1", 1_700_000_000, 'mo"del\ud800', CUSTOM, include_usage)
     messages = [folded([[*chain(*batches)]], Presentation(visibility)) for batches in answer]
-    plain = strict_json(completion(form, messages))
+    plain = strict_json(form.whole(messages))
 
     views, streams = [Presentation(visibility) for _ in answer], [ChatStream(form, i) for i in range(len(answer))]
     written = [streams[index].feed(views[index].show(batch)) for index, batch in interleaved(answer)]
     for piece in written:
         sse_events(piece)  # whole events in every write
-    choices, usage = chat_messages(b"".join(written) + stream_end(form, usage_of(messages)))
+    choices, usage = chat_messages(b"".join(written) + form.stream_end(usage_of(messages)))
 
     assert choices == plain["choices"]
     assert usage == (plain["usage"] if include_usage else None)
@@ -117,14 +112,14 @@ def test_a_completion_stream_adds_up_to_the_plain_answer(
     echoes = tuple(["echoed\ud800 " if echo else "" for _ in answer])
     form = CompletionForm("cmpl-1", 1_700_000_000, "model", include_usage, echoes)
     messages = [folded([[*chain(*batches)]], Presentation("hidden", refusal_as_text=True)) for batches in answer]
-    plain = strict_json(text_completion(form, messages))
+    plain = strict_json(form.whole(messages))
 
     views = [Presentation("hidden", refusal_as_text=True) for _ in answer]
     streams = [CompletionStream(form, index) for index in range(len(answer))]
     written = [streams[index].feed(views[index].show(batch)) for index, batch in interleaved(answer)]
     for piece in written:
         sse_events(piece)
-    choices, usage = completion_choices(b"".join(written) + completion_stream_end(form, usage_of(messages)))
+    choices, usage = completion_choices(b"".join(written) + form.stream_end(usage_of(messages)))
 
     assert choices == plain["choices"]
     assert usage == (plain["usage"] if include_usage else None)
@@ -236,7 +231,7 @@ def test_tools_that_run_at_once_share_a_line_so_that_no_outcome_is_hidden() -> N
 
 def test_an_answer_without_anything_in_it_has_empty_content() -> None:
     assert deltas([Finished()]) == [{"role": "assistant", "content": "", "refusal": None}, {}]
-    plain = strict_json(completion(ChatForm("chatcmpl-1", 1, "agent"), [FinalMessage()]))
+    plain = strict_json(ChatForm("chatcmpl-1", 1, "agent").whole([FinalMessage()]))
     assert plain == {
         "id": "chatcmpl-1",
         "object": "chat.completion",
@@ -292,10 +287,10 @@ def test_what_a_message_break_divides_stays_apart() -> None:
 def test_usage_is_the_sum_of_all_reports_and_says_when_there_was_none() -> None:
     form = ChatForm("chatcmpl-1", 1, "agent", include_usage=True)
     usage = Usage()
-    assert sse_events(stream_end(form, usage))[0]["usage"]["reported"] is False
+    assert sse_events(form.stream_end(usage))[0]["usage"]["reported"] is False
     usage.add(UsageReported(10, 5, cached_tokens=4))
     usage.add(UsageReported(1, 2, reasoning_tokens=1))
-    assert sse_events(stream_end(form, usage))[0] == {
+    assert sse_events(form.stream_end(usage))[0] == {
         "id": "chatcmpl-1",
         "object": "chat.completion.chunk",
         "created": 1,

@@ -162,6 +162,8 @@ class WebSocketResponse:
         if self._work is not None:
             self._socket.began(self, self._work.id)
 
+    write_now = None
+
     @property
     def due(self) -> float:
         """When the log has to be copied to the store."""

@@ -46,7 +46,7 @@ class MessageWriter(ItemWriter):
         """The number of characters of text in the answer up to the end of this message."""
         return self._said + sum([part.length for part in self._parts if isinstance(part, _Text)])
 
-    def texts(self, texts: Sequence[str]) -> bytes:
+    def texts(self, texts: list[str]) -> bytes:
         """Pieces of text."""
         begun, part = self._text()
         return begun + part.add(texts)
@@ -138,7 +138,7 @@ class _Text(_PartWriter):
         # Both lists, though empty: OpenAI's document requires them of every text.
         return {"type": "output_text", "text": text, "annotations": self._annotations, "logprobs": self._logprobs}
 
-    def add(self, texts: Sequence[str]) -> bytes:
+    def add(self, texts: list[str]) -> bytes:
         self._pieces += texts
         return self._out.deltas(self._head, texts)
 

@@ -7,7 +7,7 @@ which is in `transitions`.
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, assert_never, cast
 
@@ -32,7 +32,7 @@ from ....events import (
     ToolResult,
     UsageReported,
 )
-from ....reducer import Item, Usage
+from ....reducer import Item, Usage, leading_texts
 from ...items.serialize import compaction_item
 from ...items.types import id_prefix
 from ...presentation import Presentation, approval_question
@@ -142,6 +142,10 @@ class ResponseStream:
         """The number of the last event, -1 before the first."""
         return self._out.sequence
 
+    def write_no_events(self) -> None:
+        """From now on only `response` is wanted: what would be sent in a stream is not even written."""
+        self._out.quiet = True
+
     def take_back(self) -> None:
         """The outcome that was written last was not sent, and is not what happened."""
         self._out.sequence -= 1
@@ -212,24 +216,23 @@ class ResponseStream:
 
     def feed(self, items: list[Item]) -> bytes:
         """The events for what the agent says."""
-        begun = self._begun()
-        # Nearly all batches are text alone: one write for all of them.
-        if set(map(type, items)) == {str}:
-            return begun + self._texts(cast("list[str]", items))
-        if self._view is None:
-            return begun + b"".join([self._item(item) for item in items])
-        events: list[bytes] = [begun]
-        for item in items:
+        texts, view = leading_texts(items), self._view
+        if texts and view is not None:
+            view.show([*texts])  # shown as they are, but it has to know of them
+        events = [self._begun(), self._texts(texts) if texts else b""]
+        for item in items[len(texts) :]:
             # A break ends an item here; chat's view would make a blank line of it.
-            shown = [item] if isinstance(item, MessageBreak) else self._view.show([item])
-            events += [self._item(one) for one in shown]
+            if view is None or isinstance(item, MessageBreak):
+                events.append(self._item(item))
+            else:
+                events += [self._item(one) for one in view.show([item])]
         return b"".join(events)
 
     def _begun(self) -> bytes:
         return self.begin() if self.status == "queued" or self.sequence < 0 else b""
 
     def _lifecycle(self, kind: LifecycleType) -> bytes:
-        return self._out.write({"type": kind, "response": self.response()})
+        return self._out.write({"type": kind, "response": {} if self._out.quiet else self.response()})
 
     # what the agent says
 
@@ -280,7 +283,7 @@ class ResponseStream:
             case _:
                 assert_never(item)
 
-    def _texts(self, texts: Sequence[str]) -> bytes:
+    def _texts(self, texts: list[str]) -> bytes:
         begun, message = self._message(None)
         return begun + message.texts(texts)
 
