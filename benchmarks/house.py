@@ -2,6 +2,7 @@
 
     python benchmarks/house.py                    everything, in a few seconds
     python benchmarks/house.py --only shape       no requests
+    python benchmarks/house.py --only shape --files       the same, and which functions are counted as short
     python benchmarks/house.py --only chat --files        one flow, and the files it enters, with their calls
     python benchmarks/house.py --draw 10          ten files at random: does each tell by path and name what it holds?
     python benchmarks/house.py --json before.json         the figures, to compare two states of the code
@@ -88,7 +89,11 @@ def main() -> None:
     """Print the figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", action="append", choices=["shape", *FLOWS], help="one part; several times for more")
-    parser.add_argument("--files", action="store_true", help="below each flow its files: calls, and how often entered")
+    parser.add_argument(
+        "--files",
+        action="store_true",
+        help="below each flow its files: calls, and how often entered; below the shape its short functions",
+    )
     parser.add_argument("--draw", type=int, metavar="N", help="print N files, drawn at random, and nothing else")
     parser.add_argument("--seed", type=int, help="makes --draw repeat itself")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
@@ -101,7 +106,7 @@ def main() -> None:
     figures: dict[str, Any] = {}
     if "shape" in wanted:
         figures["shape"] = shape()
-        print_shape(figures["shape"])
+        print_shape(figures["shape"], listed=options.files)
     for name in [name for name in FLOWS if name in wanted]:
         walk = anyio.run(walked, FLOWS[name])
         figures[name] = walk.figures()
@@ -355,7 +360,7 @@ def shape() -> dict[str, Any]:
         "median": statistics.median_low(lengths),
         "p90": lengths[int(len(lengths) * 0.9)],
         "longest": f"{longest.lines}, {longest.name} in {longest.path.relative_to(ROOT)}",
-        "short": short_helpers(functions, texts),
+        "short": [f"{f.path.relative_to(ROOT)} {f.name}" for f in short_helpers(functions, texts)],
         "partials": sum([partials(tree) for tree in trees.values()]),
         "twice": sorted([name for name, count in classes.items() if count > 1]),
         "comments": round(100 * comments / written, 1),
@@ -363,11 +368,15 @@ def shape() -> dict[str, Any]:
     }
 
 
-def print_shape(figures: dict[str, Any]) -> None:
-    """One figure to a line; of a list, how many and which."""
+def print_shape(figures: dict[str, Any], *, listed: bool) -> None:
+    """One figure to a line; of a list, how many and which; the short functions if they are to be `listed`."""
     for name, value in figures.items():
-        shown = f"{len(value)}: {', '.join(value)}" if isinstance(value, list) else value
+        shown = value
+        if isinstance(value, list):
+            shown = len(value) if name == "short" else f"{len(value)}: {', '.join(value)}"
         print(f"{name:15} {shown:,}" if isinstance(shown, int) else f"{name:15} {shown}")
+        if listed and name == "short":
+            print(*[f"    {short}" for short in value], sep="\n")
     print()
 
 
@@ -392,17 +401,15 @@ def docstring(node: ast.AST) -> str | None:
     return ast.get_docstring(node) if isinstance(node, kinds) else None
 
 
-def short_helpers(functions: list[Function], texts: dict[Path, str]) -> int:
+def short_helpers(functions: list[Function], texts: dict[Path, str]) -> list[Function]:
     """Private functions of few lines that their own file names once beside the definition."""
     named = {path: Counter(re.findall(r"\w+", text)) for path, text in texts.items()}
-    return len(
-        [
-            function
-            for function in functions
-            if function.name.startswith("_") and not function.name.startswith("__")
-            if function.lines <= SHORT_HELPER and named[function.path][function.name] == 2
-        ]
-    )
+    return [
+        function
+        for function in functions
+        if function.name.startswith("_") and not function.name.startswith("__")
+        if function.lines <= SHORT_HELPER and named[function.path][function.name] == 2
+    ]
 
 
 def partials(tree: ast.Module) -> int:

@@ -71,6 +71,7 @@ class Principal:
     def __post_init__(self) -> None:
         if not isinstance(cast("Any", self.id), str):
             raise TypeError("a principal's id is a string")
+        # A string would be taken for the names of its letters.
         if isinstance(self.models, str):
             raise TypeError("a principal's models are several names: a frozenset of strings")
 

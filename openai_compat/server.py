@@ -136,6 +136,7 @@ class Server:
         webhooks = list(webhooks) if isinstance(webhooks, Iterator) else webhooks
         check_server_settings(locals())
         self._guard(keys, hosts, cors, conversations, counts=rates is not None)
+        # Whoever has opened a store closes it.
         self.opens_store = isinstance(store, str)
         settings = Settings(
             limits=limits,
@@ -313,6 +314,8 @@ class Server:
             await services.state.maintenance.begin()
             yield
         finally:
+            # In this order: turns use the agents, webhooks tell how turns have ended, and all of them write to the
+            # store.
             await self.drain(0)
             workflows: Mapping[str, AgentBackend] = self._threads.workflows if self._threads is not None else {}
             for name, backend in (*services.models.agents.items(), *workflows.items()):
@@ -345,6 +348,7 @@ class Server:
             connection.draining.set()
         with anyio.move_on_after(seconds):
             await slots.wait_unused()
+        # A copy: each takes itself out as it ends.
         for running in list(self.services.live.runner.running):
             running.interrupt(Unavailable("The server is shutting down.", code="shutting_down", should_retry=False))
         with anyio.move_on_after(self.services.settings.deadlines.grace):

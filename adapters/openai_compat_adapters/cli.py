@@ -113,7 +113,7 @@ def chat(
         from ._cli.chat_command import Chat  # noqa: PLC0415  (the SDK takes long to import)
 
     targets = [target] if target is not None else team_file() if url is None else []
-    if bool(targets) == (url is not None):
+    if bool(targets) == (url is not None):  # both, or neither
         raise click.UsageError("Say whom to talk to: MODULE:ATTR, FILE.toml, or --url.")
     agents = load(targets) if url is None else None
     for warning in warnings_of(agents):

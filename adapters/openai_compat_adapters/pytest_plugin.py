@@ -47,6 +47,7 @@ def pytest_configure(config: pytest.Config) -> None:
         config.args = []
 
 
+# First, so that `-k`, `-m` and other plugins see what is added.
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(session: pytest.Session, config: pytest.Config, items: list[pytest.Item]) -> None:
     """Add the checks for each `--openai-compat`."""
@@ -92,6 +93,7 @@ def _load(target: str, folder: str) -> Any:
     name, _, attribute = target.partition(":")
     if not name or not attribute:
         raise pytest.UsageError(f"--openai-compat takes MODULE:NAME or a URL, not {target!r}")
+    # `pytest` alone, unlike `python -m pytest`, does not look in the current folder.
     if folder not in sys.path:
         sys.path.insert(0, folder)
     found: Any = importlib.import_module(name)
@@ -106,6 +108,7 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Add a failed check's docstring to its report: why it matters, and how to fix it."""
     report = yield
+    # Not imported for test runs that have nothing to do with it.
     conformance = sys.modules.get("openai_compat.testing.conformance")
     suite = getattr(item, "cls", None)
     if report.failed and report.when == "call" and conformance and _is_suite(suite, conformance.Conformance):

@@ -82,7 +82,12 @@ async def connect(
     fields = {"host": "localhost", "connection": "upgrade", "upgrade": "websocket", **(headers or {})}
     raw = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in fields.items()]
     channel = _Channel()
-    channel.open(server, HttpRequest("GET", path, query, raw, _no_body()))
+
+    async def no_body() -> AsyncIterator[bytes]:
+        return
+        yield
+
+    channel.open(server, HttpRequest("GET", path, query, raw, no_body()))
     try:
         await channel.answered.wait()
         if channel.refused is not None:
@@ -90,11 +95,6 @@ async def connect(
         yield WebSocket(channel)
     finally:
         await channel.leave()
-
-
-async def _no_body() -> AsyncIterator[bytes]:
-    return
-    yield
 
 
 class _Channel:
@@ -121,6 +121,7 @@ class _Channel:
 
     def _ended(self) -> None:
         if not self.answered.is_set():
+            # It has ended without a word; ASGI servers answer so.
             self.refused = (500, (), b"")
         self.answered.set()
         self._incoming.close()

@@ -78,6 +78,7 @@ class CallableBackend:
         def call() -> Any:
             return self._function(*positional, **named)
 
+        # Handed on as it is: a wrapper would cost each item a step.
         if self._kind == "async generator":
             return cast("AsyncIterator[AgentEvent | str]", call())
         if self._kind == "coroutine":
@@ -137,6 +138,7 @@ async def _items(result: Any, request: AgentRequest, context: RunContext) -> Asy
                 yield part
         finally:
             await close(parts)
+    # Not any iterable: characters of a text and keys of a dict are no items.
     elif isinstance(result, list | tuple | Iterator):
         for part in cast("Iterable[Any]", result):
             yield part

@@ -73,6 +73,7 @@ class CompactingBackend:
         """Run the agent, after a summary if that is needed. A turn that goes on after a pause is never touched."""
         # A paused turn continues with call ids that only its own history has.
         if request.resume is None and tokens_of(request) > self._most:
+            # First what costs nothing: a summary is another run of the agent.
             request = _cut(request, self._policy.results)
             instructions, earlier, since = _parts(request)
             if tokens_of(request) > self._most and earlier:
@@ -80,6 +81,7 @@ class CompactingBackend:
                 async for event in self._summary(_with(request, [*instructions, *earlier]), context, said):
                     yield event
                 summary = "".join(said).strip()
+                # An agent that said nothing gets the conversation as it is, and may refuse it itself.
                 if summary:
                     yield Compacted(summary)
                     answer = AssistantMessage((TextPart(SUMMARY + summary),))
@@ -104,6 +106,7 @@ class CompactingBackend:
             async for item in items:
                 if isinstance(item, str | TextDelta):
                     said.append(item if isinstance(item, str) else item.text)
+                # The turn has used these tokens too.
                 elif isinstance(item, UsageReported):
                     yield item
         finally:

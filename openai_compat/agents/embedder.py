@@ -86,6 +86,7 @@ def _parameters(function: object) -> tuple[frozenset[str], frozenset[str]]:
 async def _threaded(call: Callable[[], Any]) -> Any:
     kept: list[Any] = []
 
+    # Kept here too: where nobody reads it any more, a coroutine among it has to be closed.
     def returned() -> Generator[Any]:
         kept.append(call())
         yield kept[0]

@@ -44,6 +44,7 @@ def _mapped(error: BaseException) -> OpenAICompatError:
     error = _single(error)
     if isinstance(error, OpenAICompatError):
         return without_retry(error)
+    # The agent's own: the server's deadlines raise DeadlineExceeded.
     if isinstance(error, TimeoutError):
         return AgentError("The agent timed out.", status=504, code="agent_timeout")
     if type(error).__module__.partition(".")[0] in VENDORS:
@@ -55,6 +56,7 @@ def _single(error: BaseException) -> BaseException:
     """The one leaf of nested exception groups that hold just one (anyio and mcp wrap theirs)."""
     while isinstance(error, BaseExceptionGroup):
         leaves: Sequence[BaseException] = cast("Any", error).exceptions
+        # Which of several is the cause, nobody knows.
         if len(leaves) > 1:
             return cast("BaseException", error)
         error = leaves[0]

@@ -78,6 +78,7 @@ FRAMEWORKS = (
         "Strands",
         "strands",
         "Agent AgentBase MultiAgentBase",
+        # It keeps the conversation, so each turn needs one of its own.
         "async def agent(prompt): return str(await make_it().invoke_async(prompt))",
     ),
     _framework(

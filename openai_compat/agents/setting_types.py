@@ -71,9 +71,11 @@ def _check(name: str, value: Any, allowed: tuple[Any, ...]) -> None:
     if choices:
         check_choice(name, value, [*choices, *([None] if types.NoneType in allowed else [])])
         return
+    # A whole number is good for a float, as type checkers have it; True is neither.
     kinds = [int if member is float else member for member in allowed] + list(allowed)
     if not isinstance(value, tuple(kinds)) or (isinstance(value, bool) and bool not in allowed):
         known = " or ".join([NUMBERS.get(member) or WORDS[member] for member in allowed])
         raise TypeError(f"{name} is {known}, not {describe(value)}")
+    # Said so that NaN is refused too.
     if isinstance(value, int | float) and not value >= 0:
         raise ValueError(f"{name} is 0 or more, not {value}")

@@ -66,6 +66,7 @@ def _taker(free: list[Parameter], given: Mapping[str, str], *, is_class: bool) -
     if "prompt" in given:
         return None
     first = next((p for p in free if p.name != "context" and p.kind is not Parameter.VAR_KEYWORD), None)
+    # What a class is made of is not the message, which is for its object.
     if first is not None and first not in carriers and not is_class:
         is_needed = first.kind in BY_POSITION and first.default is first.empty
         is_asked = any([p.default is p.empty for p in carriers])

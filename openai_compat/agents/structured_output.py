@@ -65,4 +65,5 @@ def repair(request: AgentRequest, text: str, problem: str) -> AgentRequest:
     asked = f"Your answer does not have the required form. {problem} Answer again, with the JSON alone."
     more = (AssistantMessage((TextPart(text),)), UserMessage((TextPart(asked),)))
     raw = [*request.raw_messages, *[chat_message(message) for message in more]]
+    # Results and decisions were used up by the answer that is repaired.
     return replace(request, messages=(*request.messages, *more), raw_messages=raw, resume=None)

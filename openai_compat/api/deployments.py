@@ -13,37 +13,37 @@ from .body import parse_body, read_body
 from .chat import endpoint as chat_endpoint
 from .chat import legacy_endpoint as completions
 from .exchange import Exchange
-from .services import Services
+from .services import Services, Settings
 
 
 async def chat(services: Services, exchange: Exchange, model: str) -> None:
     """`POST /chat/completions` of a deployment."""
-    await _name(services, exchange, model)
+    await _name(services.settings, exchange, model)
     await chat_endpoint.create(services, exchange)
 
 
 async def complete(services: Services, exchange: Exchange, model: str) -> None:
     """`POST /completions` of a deployment."""
-    await _name(services, exchange, model)
+    await _name(services.settings, exchange, model)
     await completions.create(services, exchange)
 
 
 async def embed(services: Services, exchange: Exchange, model: str) -> None:
     """`POST /embeddings` of a deployment."""
-    await _name(services, exchange, model)
+    await _name(services.settings, exchange, model)
     await embeddings.create(services, exchange)
 
 
-async def _name(services: Services, exchange: Exchange, model: str) -> None:
+async def _name(settings: Settings, exchange: Exchange, model: str) -> None:
     """Put the model into the request's body."""
     request = exchange.request
     check_content_type(request)
-    body = await read_body(exchange, services.settings.limits, services.settings.deadlines)
+    body = await read_body(exchange, settings.limits, settings.deadlines)
     named = await parse_body(body, lambda: dumps({**parse_object(body), "model": model}))
     # Both are about the body that came, which was opened.
     headers = [header for header in request.headers if header[0] not in (b"content-length", b"content-encoding")]
-    exchange.request = replace(request, headers=headers, body=_whole(named))
 
+    async def renamed() -> AsyncIterator[bytes]:
+        yield named
 
-async def _whole(body: bytes) -> AsyncIterator[bytes]:
-    yield body
+    exchange.request = replace(request, headers=headers, body=renamed())

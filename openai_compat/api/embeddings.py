@@ -112,6 +112,7 @@ class EmbeddingRun:
             self._settled.set()
 
     def _fail(self, error: BaseException) -> None:
+        # A deadline, or the end of the server, may have come first.
         self._error = self._error or to_public_error(error)
         text = "%s: the embed function failed"
         logger.error(text, self._request_id, exc_info=error, extra={"request_id": self._request_id})

@@ -7,7 +7,8 @@ from urllib.parse import parse_qs, quote
 from ..errors import InvalidRequest, NotFound
 from ..policies.content import check_form
 from ..state.ids import new_id
-from ..stores.port import Key, StoredFile
+from ..stores.port import Store
+from ..stores.records import Key, StoredFile
 from ..wire.files import OVERHEAD, UNKNOWN_TYPE, DeletedFile, File, parse_upload, upload_form
 from ..wire.json import dumps
 from .body import feed_body
@@ -23,7 +24,8 @@ async def create(services: Services, exchange: Exchange) -> None:
     """Keep a file. Raises InvalidRequest, RequestTooLarge (413)."""
     request, limits = exchange.request, services.settings.limits
     check_form(request)
-    await _check_room(services, exchange)
+    # Before the body is read, which may be long.
+    await _check_room(services.state.store, exchange.principal.id, limits.files)
     form = upload_form(request.header(b"content-type") or "", limits.file)
     await feed_body(exchange, limits.file + OVERHEAD, services.settings.deadlines.body, form.feed)
     upload = parse_upload(form.parts())
@@ -37,14 +39,14 @@ async def create(services: Services, exchange: Exchange) -> None:
         size=len(upload.content),
         expires=None if upload.expires_after is None else created + upload.expires_after,
     )
-    await _check_room(services, exchange)  # others may have come meanwhile
+    await _check_room(services.state.store, exchange.principal.id, limits.files)  # others may have come meanwhile
     await services.state.store.put_file(exchange.principal.id, file, upload.content)
     await exchange.answer(200, dumps(_object(file)))
 
 
-async def _check_room(services: Services, exchange: Exchange) -> None:
-    if len(await services.state.store.list_files(exchange.principal.id) or ()) >= services.settings.limits.files:
-        text = f"You have {services.settings.limits.files} files, which is the limit: delete some."
+async def _check_room(store: Store, principal: str, most: int) -> None:
+    if len(await store.list_files(principal) or ()) >= most:
+        text = f"You have {most} files, which is the limit: delete some."
         raise InvalidRequest(text, param="file", code="too_many_files")
 
 

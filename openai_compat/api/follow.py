@@ -10,7 +10,7 @@ import anyio
 
 from ..errors import Conflict, InvalidRequest, NotFound, Unavailable
 from ..state.event_log import EventLog, frames_after
-from ..stores.port import Events, Key, StoredResponse
+from ..stores.records import Events, Key, StoredResponse
 from ..wire.errors import error_frame
 from ..wire.json import from_stored_json, stored_json
 from ..wire.responses.serialize.response import lost_response
@@ -48,6 +48,7 @@ async def _mark_lost(services: Services, key: Key, found: StoredResponse) -> Non
     # Its agent may have done things before it died: clients are not to run it again by themselves.
     error = Unavailable("The process that ran this response has died.", code="worker_lost", should_retry=False)
     last = -1
+    # The error gets the next number, so that who has read all events still reads an end.
     for batch in await services.state.store.events(key, -1):
         last = batch.last
     if key.id.startswith(CHAT):
@@ -79,6 +80,7 @@ async def stream_events(services: Services, key: Key, after: int, here: EventLog
             raise _beyond(after)
         if after == here.last:
             return
+    # What this process keeps no more, or never had, the store may have.
     async for frames in _follow_elsewhere(services, key, after):
         yield frames
 
@@ -104,6 +106,7 @@ async def _follow_elsewhere(services: Services, key: Key, after: int) -> AsyncIt
             told = anyio.current_time()
         looks += 1
         await anyio.sleep(POLL_INTERVAL)
+        # The outcome comes with the last events; where none come, the process may have died.
         if not looks % LOOK_AGAIN or batches:
             found = await find(services, key)
 
@@ -112,6 +115,7 @@ async def write_followed(exchange: Exchange, followed: AsyncIterator[bytes], com
     """Stream what is followed, a comment where it is silent. Does not end the stream."""
     async for frames in followed:
         if not exchange.status:
+            # Only now: until there is something to read, an error can have its own status.
             await exchange.start_stream()
         await exchange.write(frames or comment)
     if not exchange.status:
@@ -159,6 +163,7 @@ async def cancel(services: Services, key: Key) -> StoredResponse:
 async def _outcome(services: Services, key: Key) -> StoredResponse:
     """The outcome of a cancelled response. A response whose process does not answer is taken over."""
     found = await find(services, key)
+    # Another process hears of it when it renews its lease.
     with anyio.move_on_after(CANCELLED_WITHIN):
         while found.running:
             await anyio.sleep(POLL_INTERVAL / 2)

@@ -5,22 +5,22 @@ from __future__ import annotations
 from ..wire.json import dumps
 from ..wire.models import Model, ModelList
 from .exchange import Exchange
-from .services import Services
+from .services import Models, Services
 
 
 async def list_models(services: Services, exchange: Exchange) -> None:
     """Every model the caller may use, in the order they were given."""
     names = [name for name in services.models.names if exchange.principal.may_use(name)]
-    listing: ModelList = {"object": "list", "data": [_model(services, name) for name in names]}
+    listing: ModelList = {"object": "list", "data": [_model(services.models, name) for name in names]}
     await exchange.answer(200, dumps(listing))
 
 
 async def get_model(services: Services, exchange: Exchange, model: str) -> None:
     """One model that the caller may use. Raises NotFound."""
     services.models.check(model, exchange.principal)
-    await exchange.answer(200, dumps(_model(services, model)))
+    await exchange.answer(200, dumps(_model(services.models, model)))
 
 
-def _model(services: Services, name: str) -> Model:
+def _model(models: Models, name: str) -> Model:
     # The types of OpenAI's SDKs need a time. An agent has none, so it is the server's.
-    return {"id": name, "object": "model", "created": services.models.started, "owned_by": services.models.owned_by}
+    return {"id": name, "object": "model", "created": models.started, "owned_by": models.owned_by}

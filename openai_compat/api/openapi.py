@@ -122,19 +122,21 @@ async def document(routes: Sequence[Route], needs_key: bool, services: Services,
             "version": __version__,
             "description": "Agents behind the OpenAI API. Models are agents.",
         },
+        # Where it is mounted: clients put this before each path.
         "servers": [{"url": quote(exchange.request.root) or "/"}],
         "paths": paths(routes),
-        "components": {"schemas": {name: _titled(name, schema) for name, schema in schemas.items()}},
+        "components": {
+            "schemas": {
+                # Generators make the names of classes of titles.
+                name: {**schema, "title": TITLES.get(name, name)} if "title" in schema else schema
+                for name, schema in schemas.items()
+            }
+        },
     }
     if needs_key:
         found["security"] = KEYS
         found["components"]["securitySchemes"] = _key_schemes(None if about is None else about.cookie)
     await exchange.answer(200, dumps(found))
-
-
-def _titled(name: str, schema: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The schema with its own name for a title, of which generators make the names of classes."""
-    return {**schema, "title": TITLES.get(name, name)} if "title" in schema else schema
 
 
 def _key_schemes(cookie: str | None) -> dict[str, Any]:
@@ -213,6 +215,7 @@ def paths(routes: Iterable[Route]) -> dict[str, Any]:
 def _described(route: Route, operation: Operation) -> dict[str, Any]:
     described: dict[str, Any] = {"operationId": operation.id, "summary": operation.summary}
     if route.open:
+        # An empty list takes away what the document demands of all (OpenAPI 3.1, Operation Object).
         described["security"] = []
     elif route.cookie:
         described["security"] = [*KEYS, COOKIE]

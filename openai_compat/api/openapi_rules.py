@@ -28,6 +28,7 @@ def _needs(name: str, schema: Schema = GIVEN) -> Schema:
 
 
 def _unless_null(name: str, then: Schema) -> Schema:
+    # Null is as good as left out, everywhere.
     return {"anyOf": [{"properties": {name: NULL}}, then]}
 
 
@@ -41,6 +42,7 @@ def _misplaced(names: Iterable[str]) -> Mapping[str, Schema]:
 
 
 def _other(known: Iterable[str]) -> Schema:
+    # Else a wrong item of a known type would pass as one of a type that nobody knows.
     return {"properties": {"type": {"not": {"enum": sorted(known)}}}}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from ..errors import InvalidRequest
-from ..stores.port import Order
+from ..stores.records import Order
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager, suppress
 from ..errors import AgentError, InvalidRequest, NotFound, OpenAICompatError
 from ..state.draft import Draft
 from ..state.event_log import EventLogWriter
-from ..stores.port import Key, ResponseStatus, StoredResponse, TurnOutcome
+from ..stores.records import Key, ResponseStatus, StoredResponse, TurnOutcome
 from ..wire.errors import error_frame
 from ..wire.json import KEEP_ALIVE_BESIDE_IDS
 from .exchange import Exchange
@@ -41,6 +41,7 @@ async def recoverable_stream(
         known = error if isinstance(error, OpenAICompatError) else AgentError("The turn was stopped.")
         status: ResponseStatus = "failed" if known is error else "cancelled"
         frame = failed(known)
+        # Whoever takes the stream up later has to find its end, so this is written though the client has left.
         await services.state.late.give_back(
             lambda: _end(services, key, token, writer, status=status, frame=frame), "chat stream ended"
         )

@@ -65,6 +65,7 @@ class WebSocketConnection:
 
     async def accept(self, subprotocol: str | None = None) -> None:
         """Begin. Until then it can be refused."""
+        # Before it is sent: from here on an error can only close the connection.
         self.status = 101
         await self._channel.accept(encode_headers([("X-Request-Id", self.request_id)]), subprotocol)
 

@@ -73,7 +73,7 @@ class PooledBackend:
 
     async def aclose(self) -> None:
         """Close the agents that are idle. Those that run are closed when their turns end."""
-        self._most = 0
+        self._most = 0  # agents that are lent now are closed when they come back
         while self._idle:
             await self._idle.pop().close()
 

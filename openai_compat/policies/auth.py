@@ -168,13 +168,11 @@ def with_key_of_query(request: HttpRequest) -> HttpRequest:
 
 
 def with_key_of_headers(request: HttpRequest, names: Iterable[str]) -> HttpRequest:
-    """The request with the keys in further headers where it usually is. Headers with different keys are none at all."""
-    found = [value for name in names for value in request.header_values(name.encode())]
-    if not found:
-        return request
-    return replace(
-        request, headers=[*request.headers, *[(AZURE, value.encode("latin-1")) for value in sorted(set(found))]]
-    )
+    """The request with the keys of further headers in `api-key`. Headers with different keys are none at all."""
+    found = {value for name in names for value in request.header_values(name.encode())}
+    # Clients that do not know which header is read send their key in several: the same one twice is one key.
+    new = sorted(found - set(request.header_values(AZURE)))
+    return replace(request, headers=[*request.headers, *[(AZURE, value.encode("latin-1")) for value in new]])
 
 
 def has_key(request: HttpRequest) -> bool:

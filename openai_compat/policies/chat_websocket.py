@@ -38,6 +38,7 @@ class ChatWebSocket:
     workflows: Mapping[str, Agent] = field(default_factory=dict[str, Any])
     busy: Literal["supersede", "queue", "reject"] = "supersede"
     queue: float = 30.0
+    # A phone that sleeps, or a page that is loaded again, comes back to its answer.
     grace: float = 600.0
     replay: float = 300.0
     ring: int = 2000

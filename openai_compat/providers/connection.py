@@ -147,6 +147,7 @@ class ProviderConnection:
             return extra
         from openai import omit  # noqa: PLC0415
 
+        # Some providers refuse a request for a parameter that they do not know.
         return {"stream_options": omit, **(extra or {})}
 
     def in_use(self) -> Any:
@@ -166,6 +167,7 @@ class ProviderConnection:
         if not self.usable:
             raise not_configured(self.provider.type)
         try:
+            # The SDKs' own timeout is ten minutes.
             with anyio.fail_after(PATIENCE):
                 async with self.in_use() as client:
                     return model_names(await client.get(models_url(client, self.provider.models_at), cast_to=object))

@@ -43,6 +43,7 @@ class Fallback:
     def capabilities(self) -> Capabilities:
         """Those of the preferred one, the own tools of all, and bounds that all of them obey."""
         each = [agent.capabilities for agent in self._agents.values()]
+        # Whoever takes over has its own tools: a client must offer none by any of their names.
         own = frozenset[str]().union(*[can.own_tools for can in each])
         return replace(each[0], own_tools=own, security_modes=all([can.security_modes for can in each]))
 
@@ -66,7 +67,7 @@ class Fallback:
                     # show nothing.
                     said = said or not (item == "" or isinstance(item, UsageReported))
                     yield item
-                self._failed.pop(name, None)
+                self._failed.pop(name, None)  # it is well again
                 return
             except Exception as error:
                 reason = to_public_error(error)

@@ -16,6 +16,7 @@ def models_url(client: Any, path: str) -> str:
 
 def model_names(listed: object) -> Sequence[str]:
     """The names in what a provider has answered. Raises AgentError if there are none to find in it."""
+    # Together answers with a bare array.
     found = cast("dict[str, object]", listed) if isinstance(listed, dict) else {"data": listed}
     entries = found.get("data", found.get("models"))
     if not isinstance(entries, list):

@@ -55,6 +55,7 @@ class Providers:
     @property
     def default(self) -> str | None:
         """The default provider: the one that was chosen, or the first that has a key, or else can do without."""
+        # Servers on this machine need no key, so they look usable though nobody runs one: they come last.
         with_key = [name for name in self.configured if self._connections[name].key is not None]
         return self._default or next(iter([*with_key, *self.configured]), None)
 
@@ -124,6 +125,7 @@ class Providers:
         async def ask(name: str) -> None:
             found[name] = await self.connection(name).health(fresh=fresh)
 
+        # At once: one that hangs would add its patience to that of all others.
         async with anyio.create_task_group() as group:
             for name in names:
                 group.start_soon(ask, name)
@@ -176,6 +178,7 @@ class ProviderModel:
     async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
         """Ask the model. Raises AgentError if there is none to ask."""
         connection, backend = self._backend()
+        # The settings may change during the turn: the client that it has begun with stays open until its end.
         async with connection.in_use():
             items = backend.run(request, context)
             try:

@@ -46,7 +46,9 @@ class ProviderType:
 
 
 _ALL = (
+    # Twenty at a time unless it is told otherwise.
     ProviderType("anthropic", "anthropic", None, ("ANTHROPIC_API_KEY",), models_at="v1/models?limit=1000"),
+    # Its reasoning models refuse `max_tokens`.
     ProviderType("openai", "openai", None, ("OPENAI_API_KEY",), limit_name="max_completion_tokens"),
     ProviderType(
         "azure",

@@ -108,6 +108,7 @@ def _team(table: TeamTable, get: Import, make: Make) -> Team:
     if table.default is not None:
         if table.default not in agents:
             raise ValueError(f"default: there is no agent '{table.default}'; there are: {', '.join(agents)}")
+        # The first one answers where a request names no model.
         agents = {table.default: agents[table.default], **agents}
     return Team(agents, providers, tuple(_warnings(table, providers)))
 
@@ -171,4 +172,5 @@ def _warnings(table: TeamTable, providers: Providers) -> Iterator[str]:
             provider = providers.resolve(model)[0] if providers.default else model
             missing = providers.connection(provider).missing
             if missing is not None:
+                # No error: the key may come later, and the other agents can be asked now.
                 yield f"agents.{name}: '{model}' cannot be asked now. {provider}: {missing}"

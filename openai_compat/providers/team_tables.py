@@ -17,6 +17,7 @@ Name = Annotated[str, MinLen(1)]
 
 
 class _Table(BaseModel):
+    # TOML has types of its own: a number or a flag in quotes is a slip, as an unknown key is.
     model_config = ConfigDict(extra="forbid", strict=True)
 
 

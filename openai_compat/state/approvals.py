@@ -9,18 +9,20 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 from ..backend import AgentRequest, Decision, Resume
 from ..errors import Conflict, NotFound
 from ..events import PendingCall
-from ..stores.port import Approval, Key, Store
+from ..stores.port import Store
+from ..stores.records import Approval, Key
 from ..wire.json import dumps, from_stored_json, stored_json
 
 ASKED_FOR = 24 * 3600.0
 """Seconds for which a question can be answered."""
 
 SUPERSEDED = Decision(approved=False, reason="The user sent another message instead of deciding.")
+UNDECIDED = {"reason": "Another question of the same turn was decided."}
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,15 +115,13 @@ async def record_decisions(store: Store, principal: str, answers: Decisions) -> 
         # A turn resumes once, so whoever decides any of its questions has to win the first one.
         for place, identifier in enumerate(asked):
             decision = answers.decisions.get(identifier)
-            won = await store.decide(Key(principal, identifier), *_written(decision))
+            approved = decision is not None and decision.approved
+            record = UNDECIDED if decision is None else asdict(decision)
+            won = await store.decide(
+                Key(principal, identifier), "approved" if approved else "denied", stored_json(record)
+            )
             if not won and (place == 0 or decision is not None):
                 raise _too_late("decided")
-
-
-def _written(decision: Decision | None) -> tuple[Literal["approved", "denied"], str]:
-    if decision is None:
-        return "denied", stored_json({"reason": "Another question of the same turn was decided."})
-    return "approved" if decision.approved else "denied", stored_json(asdict(decision))
 
 
 def approval_records(

@@ -9,7 +9,8 @@ from ..backend import AgentRequest
 from ..errors import Conflict
 from ..policies.conversations import Conversations, WhenBusy
 from ..policies.limits import LEASE
-from ..stores.port import Conversation, Key, Store
+from ..stores.port import Store
+from ..stores.records import Conversation, Key
 from .degraded import LateWork
 from .draft import Draft, transcript
 from .ids import new_id
@@ -66,6 +67,7 @@ class ConversationLocks:
         except BaseException:
             await draft.close()  # a cancellation may have come after the store had locked
             raise
+        # From here until `_leave`, whoever takes the conversation away interrupts the turn.
         if self._leases is not None:
             self._leases.hold(draft.token, draft.interrupt)
         return draft

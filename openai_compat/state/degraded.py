@@ -108,6 +108,7 @@ class StoreFallback:
 
     async def call(self, operation: Callable[[], Awaitable[Answer]]) -> Answer | None:
         """Return the store's answer, or None while the store is away."""
+        # While it is away, each call would wait for all of `patience`.
         if self._away_until is not None and time.monotonic() < self._away_until:
             return None
         try:

@@ -54,8 +54,12 @@ class StoreMaintenance:
         except UnusableStore:
             raise
         except Unavailable as error:
+            cause = error.__cause__ or error
+            # A driver's complaint about its settings could have the password in it.
+            quotable = isinstance(cause, OSError) or type(cause).__module__ in QUOTED
+            reason = f"{type(cause).__name__}: {cause}" if quotable and str(cause) else type(cause).__name__
             text = "the store does not answer (%s): what needs it gets 503 store_unavailable until it does"
-            logger.warning(text, _reason(error.__cause__ or error))
+            logger.warning(text, reason)
         self._sweeping = spawn(self._sweep_now_and_then, "sweep", lambda: None)
 
     async def end(self) -> None:
@@ -93,9 +97,3 @@ class StoreMaintenance:
             logger.info("the store could not be swept: it does not answer")
         except Exception as error:  # serving goes on in any case
             logger.error("the store could not be swept", exc_info=error)
-
-
-def _reason(error: BaseException) -> str:
-    """The error for the log. A driver's complaint about its settings could have the password in it."""
-    quotable = isinstance(error, OSError) or type(error).__module__ in QUOTED
-    return f"{type(error).__name__}: {error}" if quotable and str(error) else type(error).__name__

@@ -8,7 +8,8 @@ from ..backend import Principal
 from ..errors import RateLimited
 from ..policies.rates import RatesOf
 from ..stores.memory import MemoryStore
-from ..stores.port import Key, Store
+from ..stores.port import Store
+from ..stores.records import Key
 from .degraded import StoreFallback
 
 REQUESTS = "requests"

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..policies.failures import ReplayFailures
-from ..stores.port import Key, Replay
+from ..stores.records import Key, Replay
 
 MOST_BYTES = 64 * 1024
 """Longest answer that is kept. A longer one cannot be replayed; the client is told that it was lost."""
@@ -51,7 +51,7 @@ class RecentFailures:
         """Keep the failure of a request."""
         now = self._clock()
         self._kept.pop(key, None)
-        self._kept[key] = _Failure(replay, now, now)
+        self._kept[key] = _Failure(replay, now, now)  # at the end, since the oldest are first
         self._forget(now)
         theirs = [known for known in self._kept if known.principal == key.principal]
         for known in theirs[:-MOST_OF_ONE]:

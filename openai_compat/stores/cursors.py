@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 
-from .port import Order
+from .records import Order
 
 BEGINNING = ""
 """The name before the first one."""

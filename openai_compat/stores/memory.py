@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 
 from ..policies.limits import LEASE
 from .memory_approvals import MemoryApprovals
@@ -10,8 +11,10 @@ from .memory_completions import MemoryCompletions
 from .memory_conversations import Kept, MemoryConversations
 from .memory_files import MemoryFiles
 from .memory_limits import MemoryLimits
+from .memory_part import MAX_BYTES, MAX_BYTES_EACH, MemoryBounds
 from .memory_responses import MemoryResponses
-from .port import RETENTION, Renewal, TurnOutcome
+from .port import RETENTION
+from .records import Renewal, TurnOutcome
 
 
 class MemoryStore(MemoryConversations, MemoryResponses, MemoryCompletions, MemoryFiles, MemoryApprovals, MemoryLimits):
@@ -30,6 +33,17 @@ class MemoryStore(MemoryConversations, MemoryResponses, MemoryCompletions, Memor
 
     # Several workers would each have a truth of their own, so they are refused.
     shared = False
+
+    def __init__(
+        self,
+        max_items: int = 1000,
+        ttl: float = 1800,
+        clock: Callable[[], float] = time.time,
+        *,
+        max_bytes: int = MAX_BYTES,
+        max_bytes_per_principal: int = MAX_BYTES_EACH,
+    ) -> None:
+        super().__init__(MemoryBounds(max_items, ttl, clock, max_bytes, max_bytes_per_principal))
 
     async def commit(self, outcome: TurnOutcome) -> bool:
         """Write the outcome of a turn, if `token` holds its locks."""

@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
-from .memory_part import MemoryPart
-from .port import Approval, Key
+from .memory_part import MemoryBounds, MemoryPart
+from .records import Approval, Key
 from .shares import Table, size_of_text
 
 
 class MemoryApprovals(MemoryPart):
     """ApprovalStore in a table, which is no larger than a principal's part."""
 
-    def _make_tables(self) -> None:
-        super()._make_tables()
+    def __init__(self, bounds: MemoryBounds) -> None:
+        super().__init__(bounds)
         self._approvals: Table[str, Approval] = Table(self._shares, self._max)
 
     async def ask(self, principal: str, approval: Approval) -> None:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .memory_part import MemoryPart
-from .port import Key, Order, StoredCompletion
+from .memory_part import MemoryBounds, MemoryPart
+from .records import Key, Order, StoredCompletion
 from .shares import Table, size_of_text
 
 
 class MemoryCompletions(MemoryPart):
     """CompletionStore in a table, in order of insertion."""
 
-    def _make_tables(self) -> None:
-        super()._make_tables()
+    def __init__(self, bounds: MemoryBounds) -> None:
+        super().__init__(bounds)
         self._completions: Table[str, StoredCompletion] = Table(self._shares, self._max)
 
     async def put_completion(self, principal: str, completion: StoredCompletion) -> None:

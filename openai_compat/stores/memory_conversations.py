@@ -9,8 +9,8 @@ from typing import Literal
 from ..errors import Conflict
 from ..policies.limits import LEASE
 from .cursors import names_after, one_before
-from .memory_part import ITEM, MAX_GONE, MemoryPart, size_of_items
-from .port import Conversation, ConversationPage, ConversationTurn, Item, Key, Order, Page, TurnOutcome
+from .memory_part import ITEM, MAX_GONE, MemoryBounds, MemoryPart, size_of_items
+from .records import Conversation, ConversationPage, ConversationTurn, Item, Key, Order, Page, TurnOutcome
 from .shares import Table, size_of_text
 
 FULL = "This conversation is as long as this server can keep one. Begin a new one."
@@ -44,8 +44,8 @@ class Kept:
 class MemoryConversations(MemoryPart):
     """ConversationStore in tables: conversations, and which of them stood at a transcript."""
 
-    def _make_tables(self) -> None:
-        super()._make_tables()
+    def __init__(self, bounds: MemoryBounds) -> None:
+        super().__init__(bounds)
         self._conversations: Table[str, Kept] = Table(self._shares, self._max, self._forget_transcripts)
         self._transcripts: dict[Key, dict[str, Kept]] = {}
 
@@ -53,6 +53,7 @@ class MemoryConversations(MemoryPart):
         """Lock and read; None while another turn holds the lock."""
         self._sweep_conversations(key.principal)
         kept = self._conversations.get(key.principal, key.id) or Kept(self._clock())
+        # The holder may ask again: the answer to its first question can have been lost.
         if kept.token not in (None, token):
             return None
         kept.token, kept.touched = token, self._clock()
@@ -186,6 +187,7 @@ class MemoryConversations(MemoryPart):
         return kept
 
     def _append_turn(self, principal: str, turn: ConversationTurn, kept: Kept) -> None:
+        # An item with a known id takes the place of the old one.
         kept.size -= size_of_items(*[kept.items[item.id] for item in turn.items if item.id in kept.items])
         kept.items |= {item.id: item for item in turn.items}
         kept.size += size_of_items(*turn.items)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .memory_part import MemoryPart
-from .port import Key, Order, StoredFile
+from .memory_part import MemoryBounds, MemoryPart
+from .records import Key, Order, StoredFile
 from .shares import Table, size_of_text
 
 
 class MemoryFiles(MemoryPart):
     """FileStore in a table, in order of insertion."""
 
-    def _make_tables(self) -> None:
-        super()._make_tables()
+    def __init__(self, bounds: MemoryBounds) -> None:
+        super().__init__(bounds)
         self._files: Table[str, tuple[StoredFile, bytes]] = Table(self._shares, self._max)
 
     async def put_file(self, principal: str, file: StoredFile, content: bytes) -> None:

@@ -6,8 +6,8 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 from ..policies.limits import LEASE
-from .memory_part import MemoryPart
-from .port import Allowance, Claim, Key, Replay
+from .memory_part import MemoryBounds, MemoryPart
+from .records import Allowance, Claim, Key, Replay
 from .shares import Table, size_of_text
 
 DAY = 24 * 3600.0
@@ -29,8 +29,8 @@ class Claimed:
 class MemoryLimits(MemoryPart):
     """Idempotency keys, slots and rate limits in tables."""
 
-    def _make_tables(self) -> None:
-        super()._make_tables()
+    def __init__(self, bounds: MemoryBounds) -> None:
+        super().__init__(bounds)
         self._claims: Table[str, Claimed] = Table(self._shares, self._max)
         self._slots: dict[str, set[str]] = {}
         self._rates: OrderedDict[Key, float] = OrderedDict()
@@ -44,6 +44,7 @@ class MemoryLimits(MemoryPart):
             return "taken"
         if claimed.request != request:
             return "other request"
+        # The same token is the same request, whose first claim was not answered.
         return claimed.replay or ("taken" if claimed.token == token else "running")
 
     async def settle(self, key: Key, token: str, replay: Replay | None) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 from .cursors import names_after, one_before
-from .port import Item, Order
+from .records import Item, Order
 from .shares import Shares, Table, size_of_text
 
 MAX_BYTES = 512 * 1024 * 1024
@@ -32,27 +32,29 @@ ITEM = 256
 """Bytes that an item of a list counts for in addition to its text."""
 
 
+@dataclass(frozen=True, slots=True)
+class MemoryBounds:
+    """How much a memory store keeps, and for how long; see MemoryStore."""
+
+    max_items: int
+    ttl: float
+    clock: Callable[[], float]
+    max_bytes: int
+    max_bytes_per_principal: int
+
+
 class MemoryPart:
     """A part of the store. All parts share the same bounds."""
 
-    def __init__(
-        self,
-        max_items: int = 1000,
-        ttl: float = 1800,
-        clock: Callable[[], float] = time.time,
-        *,
-        max_bytes: int = MAX_BYTES,
-        max_bytes_per_principal: int = MAX_BYTES_EACH,
-    ) -> None:
-        self._max = max_items
-        self._ttl = ttl
-        self._clock = clock
-        self._shares = Shares(max_bytes, min(max_bytes, max_bytes_per_principal))
+    def __init__(self, bounds: MemoryBounds) -> None:
+        self._max = bounds.max_items
+        self._ttl = bounds.ttl
+        self._clock = bounds.clock
+        self._shares = Shares(bounds.max_bytes, min(bounds.max_bytes, bounds.max_bytes_per_principal))
         self._ended: OrderedDict[str, bool] = OrderedDict()
         # Positions have bounds of their own: deleting must not displace data.
         places = Shares(64 * MAX_GONE * PLACE, MAX_GONE * PLACE)
         self._before: Table[str, str] = Table(places, MAX_GONE)
-        self._make_tables()
 
     @property
     def size(self) -> int:
@@ -62,9 +64,6 @@ class MemoryPart:
     def size_of(self, principal: str) -> int:
         """Bytes of one principal's data, without that of running turns."""
         return self._shares.size_of(principal)
-
-    def _make_tables(self) -> None:
-        """Create the tables of a part. Overrides call this one first."""
 
     def _pop(self, table: Table[str, Value], principal: str, name: str) -> Value | None:
         """Delete something from a table, and keep its position for pages."""

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from ..policies.limits import LEASE
-from .memory_part import ITEM, MemoryPart, size_of_items
-from .port import LOG_BYTES, Events, Item, Key, StoredResponse, TurnOutcome
+from .memory_part import ITEM, MemoryBounds, MemoryPart, size_of_items
+from .port import LOG_BYTES
+from .records import Events, Item, Key, StoredResponse, TurnOutcome
 from .shares import Table, size_of_text
 
 
@@ -37,8 +38,8 @@ class KeptResponse:
 class MemoryResponses(MemoryPart):
     """ResponseStore in a table, each response with its event log."""
 
-    def _make_tables(self) -> None:
-        super()._make_tables()
+    def __init__(self, bounds: MemoryBounds) -> None:
+        super().__init__(bounds)
         self._responses: Table[str, KeptResponse] = Table(self._shares, self._max)
 
     async def begin_response(self, principal: str, response: StoredResponse, token: str, lease: float = LEASE) -> None:
@@ -102,6 +103,7 @@ class MemoryResponses(MemoryPart):
             kept = self._responses.get(key.principal, following)
             if kept is None:
                 return None
+            # A chain is used as a whole: one link that was dropped would make all behind it worthless.
             self._responses.use(key.principal, following, self._clock())
             links.append(kept.stored)
             following = kept.stored.previous

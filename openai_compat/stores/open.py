@@ -22,6 +22,7 @@ def open_store(url: str) -> Store:
         return _sqlite(url)
     if scheme in ("postgresql", "postgres"):
         return _postgresql(url)
+    # Cut off, since without a colon the scheme is all of the text, whatever that is.
     raise ValueError(f"A store's URL is {FORMS}; not one with the scheme {scheme[:40]!r}.")
 
 
@@ -30,6 +31,7 @@ def _sqlite(url: str) -> Store:
     from .sqlite import SqliteEngine  # noqa: PLC0415
 
     parts = urlsplit(url)
+    # As SQLAlchemy has it: the third slash ends the empty host, a fourth begins the path.
     path = unquote(parts.path)[1:]
     if parts.netloc or parts.query or parts.fragment or not path:
         raise ValueError("The URL of a SQLite store is sqlite:///relative/path or sqlite:////absolute/path.")

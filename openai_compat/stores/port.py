@@ -11,10 +11,29 @@ of a turn is written by one `commit`, which checks the token, writes everything 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, Protocol
 
 from ..policies.limits import LEASE
+from .records import (
+    Allowance,
+    Approval,
+    Claim,
+    Conversation,
+    ConversationPage,
+    ConversationTurn,
+    Events,
+    Item,
+    Key,
+    Order,
+    Page,
+    Renewal,
+    Replay,
+    ResponseStatus,
+    StoredCompletion,
+    StoredFile,
+    StoredResponse,
+    TurnOutcome,
+)
 
 __all__ = (
     "Allowance",
@@ -48,204 +67,6 @@ RETENTION = 30 * 24 * 3600.0
 
 LOG_BYTES = 16 * 1024 * 1024
 """Bytes of a response's events that are kept in memory for its readers; the oldest are dropped first."""
-
-
-@dataclass(frozen=True, slots=True)
-class Key:
-    """An owner and an id."""
-
-    principal: str
-    id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """One item of a conversation as the Responses API writes it: `body` is its JSON, which has the same `id`."""
-
-    id: str
-    body: str
-
-
-@dataclass(frozen=True, slots=True)
-class Conversation:
-    """A conversation. `version` counts its turns."""
-
-    id: str
-    version: int
-    created: float
-    touched: float
-    metadata: Mapping[str, str]
-    items: tuple[Item, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class ConversationPage:
-    """A part of a principal's conversations, without their items, and how many there are in all."""
-
-    conversations: tuple[Conversation, ...]
-    total: int
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """A part of a list: the items after the cursor, and whether there are more."""
-
-    items: tuple[Item, ...]
-    more: bool
-
-
-Order: TypeAlias = Literal["asc", "desc"]
-ResponseStatus: TypeAlias = Literal["queued", "in_progress", "completed", "failed", "incomplete", "cancelled"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredResponse:
-    """A response: the answer, and the items it was made from.
-
-    Attributes:
-        body: the Response object, as JSON.
-        previous: the response that it continues, None if it begins a chain.
-        conversation: the conversation that it belongs to, if any.
-        input: the request's own items.
-        output: the items of the answer.
-        alive: False if it has no outcome and its process has died: nobody holds it.
-        cancel: whether its cancellation was requested.
-    """
-
-    id: str
-    created: float
-    status: ResponseStatus
-    body: str
-    background: bool = False
-    previous: str | None = None
-    conversation: str | None = None
-    input: tuple[Item, ...] = ()
-    output: tuple[Item, ...] = ()
-    alive: bool = True
-    cancel: bool = False
-
-    @property
-    def running(self) -> bool:
-        """True while it has no outcome."""
-        return self.status in ("queued", "in_progress")
-
-
-@dataclass(frozen=True, slots=True)
-class Events:
-    """A batch of a stream's events, as they were sent: `body` holds the numbers `first` to `last`, without a gap."""
-
-    first: int
-    last: int
-    body: str
-
-
-@dataclass(frozen=True, slots=True)
-class StoredCompletion:
-    """A chat completion with `store: true`: the answer and the messages that led to it, as JSON."""
-
-    id: str
-    created: float
-    model: str
-    metadata: dict[str, str]
-    body: str
-    messages: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Approval:
-    """A tool call that waits for approval.
-
-    Attributes:
-        turn: the response or completion that has asked.
-        agent: the name of the agent.
-        digest: a hash of tool and arguments.
-        state: the agent's state when it paused, as JSON.
-        decision: the decision, as JSON.
-        request: how the agent was asked, as JSON, for a decision that resumes the turn without sending it again.
-    """
-
-    id: str
-    created: float
-    expires: float
-    turn: str
-    call_id: str
-    conversation: str | None
-    tool: str
-    arguments: str
-    digest: str
-    agent: str = ""
-    state: str = "null"
-    status: Literal["pending", "approved", "denied", "expired"] = "pending"
-    decision: str = "null"
-    request: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class ConversationTurn:
-    """The items that a turn adds to a conversation. `transcript` is a hash by which it can be found afterwards."""
-
-    id: str
-    items: tuple[Item, ...]
-    transcript: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TurnOutcome:
-    """Everything that a turn writes, atomically.
-
-    `events` are the last of the log of `response`, which needs a `begin_response` before if there are any.
-    """
-
-    principal: str
-    token: str
-    conversation: ConversationTurn | None = None
-    response: StoredResponse | None = None
-    events: Events | None = None
-    completion: StoredCompletion | None = None
-    approvals: tuple[Approval, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Renewal:
-    """The tokens that still hold what they took, and those of turns that were cancelled."""
-
-    held: frozenset[str]
-    cancelled: frozenset[str]
-
-
-@dataclass(frozen=True, slots=True)
-class Replay:
-    """The recorded answer to the first request with an idempotency key."""
-
-    status: int
-    headers: tuple[tuple[str, str], ...]
-    body: bytes
-
-
-Claim: TypeAlias = Literal["taken", "running", "other request", "lost"] | Replay
-"""The result of claiming an idempotency key: the request runs; the first one still runs; the key belongs to another
-request; the first one's process has died, so that its outcome is unknown; or a replay."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredFile:
-    """An uploaded file. `size` is in bytes; with `expires` None it is kept while it is used."""
-
-    id: str
-    created: float
-    filename: str
-    purpose: str
-    media_type: str
-    size: int
-    expires: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Allowance:
-    """The answer of a rate limit: seconds to wait, 0 if the request may pass, and how many more could pass now."""
-
-    wait: float
-    remaining: int
 
 
 class ConversationStore(Protocol):

@@ -42,6 +42,7 @@ def size_of_value(value: object) -> int:
     return size
 
 
+# By identity: rows are keys, and two of them may hold equal values.
 @dataclass(slots=True, eq=False)
 class _Row(Generic[Id, Value]):
     table: Table[Id, Value]
@@ -150,6 +151,7 @@ class Table(Generic[Id, Value]):
         """Insert or change a value at rest, of `size` bytes. A changed one keeps its place in the order."""
         row = self._row(principal, identifier)
         if row is None:
+            # A running turn may have held it until now.
             self._take(principal, identifier)
             row = _Row(self, principal, identifier, value, 0, touched)
             self._resting.setdefault(principal, {})[identifier] = row
@@ -202,6 +204,7 @@ class Table(Generic[Id, Value]):
     def _drop_surplus(self, principal: str, latest: int) -> None:
         """Drop the oldest of too many, except the `latest` ones."""
         held = len(self._held.get(principal, {}))
+        # The latest stays even if running turns hold as many as there may be: it was just promised.
         while len(rows := self._resting.get(principal, {})) > max(latest, self._most - held):
             self.pop(principal, next(iter(rows)))
 

@@ -60,6 +60,7 @@ class Answer:
     @property
     def data(self) -> list[str]:
         """The payload of each event of a stream, `[DONE]` included."""
+        # Lines of a stream may end either way (WHATWG HTML, server-sent events).
         text = self.body.decode("utf-8", "replace").replace("\r\n", "\n")
         blocks = [block.split("\n") for block in text.split("\n\n")]
         payloads = ["\n".join([line[5:].strip() for line in lines if line.startswith("data:")]) for lines in blocks]

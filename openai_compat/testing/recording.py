@@ -20,6 +20,7 @@ Json: TypeAlias = Any
 KEPT_HEADERS = ("content-type", "cache-control", "retry-after", "x-should-retry", "allow")
 TIMES = frozenset({"created", "created_at", "completed_at", "expires_at"})
 
+# Ids as this library makes them (hexadecimal), and as OpenAI does.
 _ID = re.compile(r"\b([a-z]+[-_])(?:[0-9a-f]{16,}|[0-9A-Za-z]{24,})\b")
 
 

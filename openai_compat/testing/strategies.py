@@ -43,6 +43,7 @@ Said: TypeAlias = AgentEvent | str
 Draw: TypeAlias = st.DrawFn
 Body: TypeAlias = dict[str, Any]
 
+# Halves of characters cannot be sent as UTF-8.
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=30)
 NAMES = st.from_regex(r"[a-z][a-z0-9_-]{0,15}", fullmatch=True)
 JSON_OBJECTS = st.dictionaries(NAMES, st.none() | st.booleans() | st.integers() | TEXT, max_size=3)
@@ -177,6 +178,7 @@ def _conversations(draw: Draw, can: Capabilities) -> list[Body]:
 
 @st.composite
 def _user_messages(draw: Draw, can: Capabilities) -> Body:
+    # Never blank, since a server may demand that the user says something.
     text = draw(TEXT.map(lambda text: f"Q{text}"))
     if draw(st.booleans()):
         return {"role": "user", "content": text}

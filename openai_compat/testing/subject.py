@@ -16,7 +16,7 @@ from ..backend import AgentBackend
 from ..http import HttpRequest
 from ..server import Server
 from .answer import Answer
-from .call import Call
+from .client_call import Call
 from .target import Target, as_target, is_asgi
 from .watch import Run, Watched
 from .wrapping import Wrap, wrapped

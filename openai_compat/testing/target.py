@@ -31,6 +31,7 @@ def is_asgi(thing: object) -> bool:
         names = list(inspect.signature(thing).parameters)
     except (TypeError, ValueError):
         return False
+    # By their names: an agent may have three parameters too.
     return names == ["scope", "receive", "send"]
 
 

@@ -109,6 +109,7 @@ class CallAuthorizer:
         self, tool: AgentTool, call_id: str, arguments: ToolArguments, verdict: Verdict, note: str
     ) -> CallResult:
         sandbox = self.sandbox if verdict.sandboxed else None
+        # Taken only now: a call that waits for a person holds no other one up.
         async with self.slots:
             outcome = await call_tool(tool, arguments, ToolContext(call_id, self.request, self.context, sandbox))
         return replace(outcome, text=note + outcome.text)
@@ -127,6 +128,7 @@ class CallAuthorizer:
 
 def denied(decision: Decision) -> CallResult:
     """A denial, as the model is told."""
+    # Nobody has said no, so no user is to be named.
     if decision is NOBODY:
         return CallResult(f"Denied: {decision.reason}", denied=True)
     return CallResult(

@@ -48,7 +48,7 @@ def as_text(value: object) -> str:
     if isinstance(value, str):
         return clean(value)
     try:
-        return to_json(value, inf_nan_mode="strings", serialize_unknown=False).decode()
+        return to_json(value, inf_nan_mode="strings", serialize_unknown=False).decode()  # NaN is not JSON
     except (PydanticSerializationError, UnicodeError, RecursionError, ValueError):
         raise ToolError("The tool's result cannot be written as text.") from None
 

@@ -61,6 +61,7 @@ def command_tool(
         command = Command(_checked(argv(arguments)), allowed_environment(names, environment), directory)
         if context.sandbox is not None:
             command = context.sandbox.wrap(command)
+        # A character has at most four bytes in UTF-8; `call_tool` cuts at characters.
         return await _run(command, output_limit * 4)
 
     signature = Signature(_only_arguments if fixed else _whole_command, ToolContext)
@@ -99,6 +100,7 @@ def _whole_command(argv: list[str]) -> None:  # read, never called
 def _checked(argv: Sequence[str]) -> Sequence[str]:
     if not argv or not argv[0]:
         raise ToolError("A command needs a program.")
+    # Words end at NUL for the system: the program would get others than were allowed.
     if any(["\0" in word for word in argv]):
         raise ToolError("A command cannot hold a NUL character.")
     return argv

@@ -107,6 +107,7 @@ def _turn_of(roles: Sequence[str], users: int) -> int:
 
 
 def _raw_answer(message: AssistantMessage) -> RawMessage:
+    # An empty text is null beside calls, as OpenAI writes it.
     raw: RawMessage = {"role": "assistant", "content": message.text or None}
     if message.tool_calls:
         raw["tool_calls"] = [raw_call(call) for call in message.tool_calls]

@@ -40,6 +40,7 @@ class LoopLimits:
 
 def _number(request: AgentRequest, name: str) -> int | None:
     value = request.extra.get(name)
+    # By its type: `true` is an int for Python.
     if value is not None and (type(value) is not int or value < 1):
         raise InvalidRequest(f"'{name}' is a whole number above 0.", param=name, code="invalid_value")
     return value

@@ -88,6 +88,7 @@ class LoopTurn:
             context=self._context,
             slots=anyio.Semaphore(AT_ONCE),
         )
+        # A summary is made of what was said: a tool that runs for it would do things that nobody has asked for.
         offers = (
             [] if "deny" in modes or request.purpose == "summary" else [tool.offer for tool in listing.tools.values()]
         )
@@ -163,6 +164,7 @@ class LoopTurn:
             request,
             messages=tuple(talk.typed),
             raw_messages=talk.raw,
+            # They lack what the loop has added since.
             raw_items=None if talk.grown else request.raw_items,
             tools=(*ours, *request.tools),
             tool_choice=replace(choice, names=choice.names | {offer.name for offer in ours}),
@@ -220,6 +222,7 @@ class LoopTurn:
 
     async def _settle(self, authorizer: CallAuthorizer, calls: Sequence[OpenCall]) -> AsyncGenerator[AgentEvent]:
         """Run the calls of our tools that have no result yet, at once."""
+        # What the client runs has its results with the request, or waits for them.
         ours = [call for call in calls if call.waits_for != "result" and call.call_id not in self._results]
         self._waiting = set()
         jobs = [partial(self._job, authorizer, call) for call in ours]
@@ -237,6 +240,7 @@ class LoopTurn:
                 tell(event)
 
         outcome: CallResult | None = NOT_RUN
+        # Calls that a person has decided about run even at the limit: they were promised.
         if self._resumed or not self._at_limit:
             decision = self._decisions.get(call.call_id)
             outcome = await authorizer.resolve(call.call_id, call.name, call.arguments, decision, begin)
@@ -299,6 +303,7 @@ class LoopTurn:
                 self._decisions.setdefault(call.call_id, SUPERSEDED)
             elif call.call_id in resume.results:
                 self._results[call.call_id] = resume.results[call.call_id].text
+            # Models refuse a history in which a call has no result.
             elif call.waits_for == "result" and (superseded or resume.results):
                 self._results[call.call_id] = NO_RESULT
         return pause.calls

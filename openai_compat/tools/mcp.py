@@ -93,6 +93,7 @@ class MCPServer:
         self._allow = dict(allow or {})
         self._timeout = timeout
         self._output_limit = output_limit
+        # A connection belongs to the event loop that has made it, and a server may be driven by several.
         self._connection: RunVar[_Connection | None] = RunVar("mcp connection", None)
 
     @property
@@ -120,6 +121,7 @@ class MCPServer:
         """End the connection that was made on this event loop."""
         connection = self._connection.get()
         if connection is not None:
+            # Before it is awaited, so that a turn which comes meanwhile makes another one.
             self._connection.set(None)
             await connection.aclose()
 
@@ -265,6 +267,7 @@ class _Connection:
     async def aclose(self) -> None:
         """Return when nothing of it is left."""
         self._stop.set()
+        # One that is still being opened looks at nothing but a cancellation.
         if not self._opened.is_set():
             self._task.cancel()
         await self._task.wait()

@@ -92,6 +92,7 @@ class Step:
     @property
     def calls(self) -> list[StepCall]:
         """The calls, in the order in which they began; none that was cut off."""
+        # An answer that was cut off may end in the middle of a call's arguments.
         whole = self.reason in ("stop", "tool_calls")
         return [call for call in self._calls.values() if call.ready or whole]
 

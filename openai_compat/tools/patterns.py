@@ -115,6 +115,7 @@ def allow_to_json(allow: Allow) -> dict[str, Any]:
     """An allowance to be kept; `allow_from_json` reads it."""
     if isinstance(allow, ExactArguments):
         return {"arguments": from_json(allow.arguments)}
+    # As people write it, so that a grant that is kept can be read and taken back.
     words = {"argv": list(allow.words)} if allow.exact else {"pattern": str(replace(allow, others="{}"))}
     return words if allow.others == "{}" else {**words, "others": from_json(allow.others)}
 

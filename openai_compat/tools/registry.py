@@ -231,11 +231,13 @@ class Toolbox:
             except OSError as error:  # TimeoutError is one
                 unreachable[source.name] = error
 
+        # At once: a source that is slow to answer would add to all others.
         async with anyio.create_task_group() as group:
             for place, source in enumerate(self._sources):
                 group.start_soon(ask, place, source)
         tools = dict(self._fixed)
         for place in sorted(found):
+            # What is there already wins: a server elsewhere cannot take the place of a function of ours.
             tools = {each.name: each for each in found[place]} | tools
         return Listing(tools, unreachable)
 

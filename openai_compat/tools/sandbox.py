@@ -87,7 +87,7 @@ class Bubblewrap:
         self._argv += _readable([_existing(path) for path in read_only])
         if self._workdir is not None:
             self._argv += ["--bind" if writable else "--ro-bind", self._workdir, self._workdir]
-        self._argv += ["--remount-ro", "/"]
+        self._argv += ["--remount-ro", "/"]  # last: what is mounted before needs places made for it
         self._try()
 
     def wrap(self, command: Command) -> Command:
@@ -138,6 +138,7 @@ def _without_keys() -> list[str]:
 def _is_private(path: Path) -> bool:
     try:
         return not path.stat().st_mode & 0o004 or PRIVATE in path.read_bytes()
+    # What cannot be read cannot be known to be harmless.
     except OSError:
         return True
 

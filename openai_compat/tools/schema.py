@@ -60,6 +60,7 @@ class Signature:
                 fields[key] = hint, ... if parameter.default is parameter.empty else parameter.default
                 if parameter.default is not parameter.empty:
                     self.defaults[name] = parameter.default
+        # An argument that the model has made up would be lost in silence.
         config = ConfigDict(extra="forbid", allow_inf_nan=False)
         try:
             self._model: type[BaseModel] = create_model("Arguments", __config__=config, **fields)

@@ -86,6 +86,7 @@ def _part(part: InputPart) -> dict[str, Any]:
 
 def _assistant(message: AssistantMessage) -> dict[str, Any]:
     refusals = [part.refusal for part in message.parts if isinstance(part, RefusalPart)]
+    # Null beside calls, as OpenAI writes it; without any, some model servers refuse null.
     fields: dict[str, Any] = {"role": "assistant", "content": message.text or (None if message.tool_calls else "")}
     if refusals:
         fields["refusal"] = "\n".join(refusals)

@@ -51,7 +51,7 @@ class ItemPage(TypedDict):
 
 
 class DeletedConversation(TypedDict):
-    """What was deleted."""
+    """The answer of `DELETE /v1/conversations/{id}`."""
 
     id: str
     object: Literal["conversation.deleted"]

@@ -52,7 +52,7 @@ class Embedding(TypedDict):
 
 
 class EmbeddingUsage(TypedDict):
-    """Tokens that were read."""
+    """Tokens of the inputs; estimated where they came as text."""
 
     prompt_tokens: int
     total_tokens: int

@@ -45,7 +45,7 @@ class FilePage(TypedDict):
 
 
 class DeletedFile(TypedDict):
-    """What was deleted."""
+    """The answer of `DELETE /v1/files/{id}`."""
 
     id: str
     object: Literal["file"]
@@ -120,6 +120,7 @@ def clean_filename(sent: str) -> str:
     """The last component of a path that a client has sent, with nothing in it that is not printable."""
     name = re.split(r"[/\\]", sent.replace("%22", '"'))[-1].strip()  # %22: as browsers write quotes in forms
     name = "".join([character if character.isprintable() else "_" for character in name])
+    # Its end, which tells what kind of file it is.
     return name[-MAX_FILENAME:] if name.strip(".") else "file"
 
 

@@ -54,6 +54,7 @@ def _count(data: bytes, most: int) -> int:
         window = escape + data[start : start + _WINDOW]
         kept = window.rstrip(b"\\")
         escape = b"\\" * ((len(window) - len(kept)) % 2)
+        # In this order: a quote behind an escaped backslash ends the text.
         pieces = kept.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')
         part = b'"'.join(pieces[in_text::2]).translate(None, _SPACE)
         in_text ^= len(pieces) % 2 == 0

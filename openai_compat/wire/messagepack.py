@@ -107,13 +107,13 @@ def _past(data: bytes, position: int) -> tuple[int, int, int]:
 def _header(data: bytes, position: int) -> tuple[int, int, int]:
     first, after = data[position], position + 1
     if first < 0x80 or first >= 0xE0:
-        return after, 0, 0
+        return after, 0, 0  # fixint, and negative fixint
     if first < 0x90:
-        return after, (first & 15) * 2, 1
+        return after, (first & 15) * 2, 1  # fixmap
     if first < 0xA0:
-        return after, first & 15, 0
+        return after, first & 15, 0  # fixarray
     if first < 0xC0:
-        return after + (first & 31), 0, 0
+        return after + (first & 31), 0, 0  # fixstr
     if first in _FIXED:
         return after + _FIXED[first], 0, 0
     if first in _LENGTHS:
@@ -145,7 +145,7 @@ def _plain(value: Any) -> Any:
     if value is None or isinstance(value, bool | float | bytes):
         return value
     if isinstance(value, int):
-        return value if INT64 <= value < UINT64 else str(value)
+        return value if INT64 <= value < UINT64 else str(value)  # there are no larger integers
     if isinstance(value, dict):
         return {_text(str(key)): _plain(item) for key, item in cast("dict[Any, Any]", value).items()}
     if isinstance(value, list | tuple):

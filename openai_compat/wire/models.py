@@ -18,7 +18,7 @@ class Model(TypedDict):
 
 
 class ModelList(TypedDict):
-    """Every agent."""
+    """The answer of `GET /v1/models`: what the caller may use."""
 
     object: Literal["list"]
     data: list[Model]

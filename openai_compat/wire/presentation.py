@@ -120,6 +120,7 @@ class Presentation:
 
     def _text(self, item: str | TextDelta, *, own: bool = True) -> Sequence[Item]:
         """Text of the agent's own, or put in for it, after a blank line if that is due."""
+        # The places of citations are those in the agent's own text; what is put in moves them.
         due, self._break_due, self._has_text = self._break_due, False, True
         if due:
             self._put_in.append((self._length, len(BETWEEN_MESSAGES)))
@@ -137,7 +138,7 @@ class Presentation:
         if isinstance(item, ToolResult):
             name = self._tool_names.get(item.call_id, "tool")
             return self._activity(Progress(TOOL, item.call_id, tool_ended(item, name), done=True))
-        if item.call_id not in self._tool_names:
+        if item.call_id not in self._tool_names:  # the client's
             return (item,) if self._call_order is None else self._call_order.show(item)
         if isinstance(item, ToolCallReady):
             return self._activity(Progress(TOOL, item.call_id, tool_running(item.name)))

@@ -19,7 +19,6 @@ import click
 import httpx2
 import openai
 import pytest
-from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -29,6 +28,7 @@ from openai_compat_adapters._cli.load_agents import load
 from openai_compat_adapters._cli.terminal import DIRECTIONS, visible
 from openai_compat_adapters._cli.values import address, base_url, duration, size
 from openai_compat_adapters.cli import main
+from tests.adapters.in_process import invoke, working_in
 from tests.adapters.served import COMMAND, HERE, PATIENCE, Leash, chat, head, run, serve
 from tests.requirements import requirement
 
@@ -39,13 +39,8 @@ Write = Callable[[str, str], None]
 @pytest.fixture
 def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
     """Writes modules into the current directory, and forgets them in the end."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", sys.path.copy())
-    before = set(sys.modules)
-    yield lambda name, text: tmp_path.joinpath(name).write_text(text) and None
-    for name in set(sys.modules) - before:
-        if str(tmp_path) in str(getattr(sys.modules[name], "__file__", "")):
-            del sys.modules[name]
+    with working_in(tmp_path, monkeypatch):
+        yield lambda name, text: tmp_path.joinpath(name).write_text(text) and None
 
 
 @pytest.fixture(autouse=True)
@@ -55,13 +50,6 @@ def log_level() -> Iterator[None]:
     before = logger.level
     yield
     logger.setLevel(before)
-
-
-def invoke(*arguments: str, **options: object) -> Result:
-    """The command line, in this process."""
-    result = CliRunner().invoke(main, arguments, **options)
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    return result
 
 
 # help

@@ -19,24 +19,12 @@ import httpx2
 import pytest
 
 from openai_compat import Deadlines, Server
-from openai_compat_adapters._cli.pool_agents import backend_maker
 from openai_compat_adapters._serving.supervisor import LISTENER
 from openai_compat_adapters.starlette import endpoint
-from tests.adapters.served import PATIENCE, Answer, Leash, Served, chat, head, run, serve
+from tests.adapters.served import PATIENCE, Leash, Served, chat, run, serve
 from tests.transports import AsgiTransport
 
 AGENTS = "operated_agents:agents"
-
-
-def models(served: Served) -> list[str]:
-    (answer,) = served.exchange(head("GET", "/v1/models", "Connection: close"))
-    return [model["id"] for model in answer.json["data"]]
-
-
-def say(served: Served, prompt: str, conversation: str = "c", model: str = "seen") -> Answer:
-    header = f"\r\nX-Conversation-Id: {conversation}\r\n".encode()
-    (answer,) = served.exchange(chat(model, prompt, close=True).replace(b"\r\n", header, 1))
-    return answer
 
 
 def eventually(condition: Callable[[], bool]) -> None:
@@ -44,111 +32,6 @@ def eventually(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < end, "not in time"
         time.sleep(0.05)
-
-
-# agents
-
-
-def test_one_of_several_agents_is_served_alone() -> None:
-    with serve(AGENTS, "-a", "seen") as served:
-        assert models(served) == ["seen"]
-        assert served.ask("pid").error["code"] == "model_not_found"
-
-
-def test_unknown_models_can_get_the_first_agent() -> None:
-    with serve(AGENTS, "--agent", "seen", "--unknown-model", "default") as served:
-        answer = served.ask("gpt-4o")
-        assert (answer.text, answer.json["model"]) == ("user: hi", "gpt-4o")
-
-
-class Backend:
-    made = 0
-
-    def __init__(self) -> None:
-        type(self).made += 1
-
-    async def run(self, prompt: str) -> str:
-        return prompt
-
-
-class Declared(Backend):
-    """Has what the port of backends asks for."""
-
-    capabilities = None
-
-
-@pytest.mark.parametrize(
-    ("kind", "idle", "asked_for", "pooled"),
-    [
-        (Backend, 4, True, True),
-        (Backend, 4, False, False),
-        (Declared, 4, False, True),
-        (Declared, 0, True, False),
-        (len, 4, True, False),
-    ],
-)
-def test_classes_are_pooled_and_those_that_may_hold_a_conversation_only_when_asked_for(
-    kind: type, idle: int, asked_for: bool, pooled: bool
-) -> None:
-    made = backend_maker(idle, asked_for=asked_for)(kind)
-    assert (type(made).__name__ == "PooledBackend") is pooled
-
-
-@pytest.mark.parametrize(("options", "made"), [([], "1 2 3"), (["--max-idle-runtimes", "1"], "1 1 1")])
-def test_idle_agents_are_used_again_if_they_are_kept(options: list[str], made: str) -> None:
-    with serve("operated_agents:Numbered", *options) as served:
-        assert " ".join([served.ask("Numbered").text for _ in range(3)]) == made
-
-
-# access and messages
-
-
-def test_models_can_be_public_while_turns_need_a_key() -> None:
-    with serve(AGENTS, "--api-key", "k", "--public-models") as served:
-        assert "seen" in models(served)
-        assert served.ask("seen").status == 401
-
-
-@pytest.mark.parametrize(
-    ("options", "expected"),
-    [
-        ([], "system: S / user: one / assistant: two / user: three"),
-        (["--history", "last-user"], "system: S / user: three"),
-        (["--system", "ignore"], "user: one / assistant: two / user: three"),
-        (["--system", "reject"], None),
-    ],
-)
-def test_what_agents_get_of_the_messages_is_set(options: list[str], expected: str | None) -> None:
-    roles = [("system", "S"), ("user", "one"), ("assistant", "two"), ("user", "three")]
-    messages = [{"role": role, "content": text} for role, text in roles]
-    with serve(AGENTS, *options) as served:
-        (answer,) = served.exchange(chat("seen", close=True, messages=messages))
-    if expected is None:
-        assert (answer.status, answer.error["param"]) == (400, "messages[0].role")
-    else:
-        assert answer.text == expected
-
-
-def test_a_message_from_the_user_can_be_demanded() -> None:
-    with serve(AGENTS, "--user", "required") as served:
-        (answer,) = served.exchange(chat("seen", close=True, messages=[{"role": "system", "content": "S"}]))
-    assert (answer.status, answer.error["param"]) == (400, "messages")
-
-
-def test_conversations_are_kept_up_to_a_number_and_only_when_asked_for() -> None:
-    with serve(AGENTS) as served:
-        assert [say(served, "one").text, say(served, "two").text] == ["user: one", "user: two"]
-    with serve(AGENTS, "--conversations-max", "1", "-l", "127.0.0.1:0") as served:
-        say(served, "one")
-        assert say(served, "two").text == "user: one / assistant: user: one / user: two"
-        say(served, "other", "d")
-        assert say(served, "three").text == "user: three"
-
-
-def test_conversations_are_forgotten_when_unused() -> None:
-    with serve(AGENTS, env={"OPENAI_COMPAT_CONVERSATIONS_MAX": "9", "OPENAI_COMPAT_CONVERSATION_TTL": "1ms"}) as served:
-        say(served, "one")
-        eventually(lambda: say(served, "two").text == "user: two")
 
 
 # turns
@@ -291,12 +174,6 @@ def test_workers_that_cannot_start_end_the_parent(tmp_path: Path) -> None:
     assert "Importing 'picky' failed: OSError: no" in ended.stderr
 
 
-def test_a_server_with_its_state_in_memory_is_not_served_by_several_workers() -> None:
-    ended = run("serve", "operated_agents:remembering", "--workers", "2")
-    assert ended.returncode == 2
-    assert "keep responses and conversations of its own in its memory" in ended.stderr
-
-
 @pytest.mark.skipif(importlib.util.find_spec("watchfiles") is None, reason="needs watchfiles")
 def test_a_changed_file_is_served_anew_and_a_broken_one_waits_for_the_next_change(tmp_path: Path) -> None:
     module = tmp_path / "changing.py"
@@ -328,13 +205,6 @@ def test_a_changed_team_is_served_anew(tmp_path: Path) -> None:
         assert served.ask("second").text == "hello"
         served.signal(signal.SIGTERM)
         assert served.ended(5) == 0
-
-
-def test_without_watchfiles_a_reload_is_refused_with_the_way_to_get_it(tmp_path: Path) -> None:
-    (tmp_path / "watchfiles.py").write_text("raise ImportError")
-    ended = run("serve", AGENTS, "--reload", env={"PYTHONPATH": str(tmp_path)})
-    assert ended.returncode == 2
-    assert "--reload needs the package watchfiles: pip install 'openai-compat[reload]'" in ended.stderr
 
 
 # the end

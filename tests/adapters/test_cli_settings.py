@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import click
 import pytest
-from click.testing import CliRunner
 
 from openai_compat import ChatRest, Server
 from openai_compat.api.access_log import log_access
 from openai_compat_adapters._cli import serve_command as running
 from openai_compat_adapters._cli.log_format import log_to_stderr
-from openai_compat_adapters.cli import main
+from tests.adapters.in_process import Ran, invoke, working_in, would_serve
 from tests.requirements import requirement
 
 pytestmark = pytest.mark.usefixtures("folder")
@@ -26,35 +22,13 @@ pytestmark = pytest.mark.usefixtures("folder")
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    before = Path.cwd()
-    monkeypatch.setattr(sys, "path", sys.path.copy())
     (tmp_path / "bot.py").write_text("def agent(prompt): return prompt")
-    os.chdir(tmp_path)
-    yield tmp_path
-    os.chdir(before)
-    sys.modules.pop("bot", None)
-
-
-class Ran:
-    """What was to be run, instead of running it."""
-
-    def __init__(self) -> None:
-        self.server: Any = None
-        self.options: Any = None
-        self.folder: Any = None
-        self.cwd: Any = None
-
-    def __call__(self, server: Server, options: Any, warnings: list[str], folder: Path) -> int:
-        self.server, self.options, self.folder, self.cwd = server, options, folder, Path.cwd()
-        return 0
+    with working_in(tmp_path, monkeypatch):
+        yield tmp_path
 
 
 def served(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Ran:
-    ran = Ran()
-    monkeypatch.setattr(running, "run", ran)
-    result = CliRunner().invoke(main, ["serve", "bot:agent", *arguments])
-    assert result.exit_code == 0, result.output
-    return ran
+    return would_serve(monkeypatch, "bot:agent", *arguments)
 
 
 @requirement("cli.settings")
@@ -133,7 +107,7 @@ def test_a_proxy_with_a_login_may_stand_before_a_server_without_a_key(
 @pytest.mark.parametrize("where", ["gone/x.db", "bot.py/x.db", "."])
 def test_a_file_that_cannot_be_opened_is_an_error_at_start(where: str) -> None:
     url = "sqlite:///" + where if where != "." else f"sqlite:///{Path.cwd()}"
-    result = CliRunner().invoke(main, ["serve", "bot:agent", "--listen", ":0", "--api-key", "k", "--store", url])
+    result = invoke("serve", "bot:agent", "--listen", ":0", "--api-key", "k", "--store", url)
     assert result.exit_code == 1
     assert result.output.startswith("Error: The store's file cannot be opened: ")
 

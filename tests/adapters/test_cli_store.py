@@ -16,13 +16,20 @@ from typing import Any
 import openai
 import pytest
 
-from tests.adapters.served import PATIENCE, Answer, Leash, Served, chat, head, run, serve
+from tests.adapters.in_process import invoke, working_in
+from tests.adapters.served import HERE, PATIENCE, Answer, Leash, Served, chat, head, run, serve
 from tests.requirements import requirement
 from tests.stores.postgres_cluster import Cluster
 from tests.transports import asgi_socket
 
 AGENTS = "operated_agents:agents"
 NOWHERE = "postgresql://ann:the-password@127.0.0.1:1/state"
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    with working_in(HERE, monkeypatch):
+        yield
 
 
 def eventually(condition: Callable[[], Any], seconds: float = PATIENCE) -> None:
@@ -268,18 +275,30 @@ def foreign(file: Path) -> str:
 @requirement("store.start")
 @pytest.mark.parametrize("make", [garbage, newer, foreign])
 @pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.usefixtures("here")
 def test_a_file_that_will_never_do_is_told_once_and_left_as_it_is(
     make: Callable[[Path], str], workers: str, tmp_path: Path
 ) -> None:
     file = tmp_path / "state.db"
     message = make(file)
     before = file.read_bytes()
-    ended = run("serve", AGENTS, "-l", "127.0.0.1:0", "--workers", workers, "--store", f"sqlite:///{file}")
-    assert ended.returncode == 1
-    assert ended.stderr.count(f"Error: {message}") == 1
-    assert "Traceback" not in ended.stderr
-    assert "serves" not in ended.stderr
+    result = invoke("serve", AGENTS, "-l", "127.0.0.1:0", "--workers", workers, "--store", f"sqlite:///{file}")
+    assert result.exit_code == 1
+    assert result.output.count(f"Error: {message}") == 1
+    assert "Traceback" not in result.output
+    assert "serves" not in result.output
     assert file.read_bytes() == before
+
+
+@requirement("store.start")
+def test_the_program_ends_as_such_a_file_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "state.db"
+    message = garbage(file)
+    ended = run("serve", AGENTS, "-l", "127.0.0.1:0", "--workers", "2", "--store", f"sqlite:///{file}")
+    assert ended.returncode == 1
+    assert ended.stderr.endswith(f"\nError: {message}\n")
+    assert ended.stderr.count("Error: ") == 1
+    assert "Traceback" not in ended.stderr
 
 
 # settings
@@ -299,23 +318,27 @@ def test_a_file_that_will_never_do_is_told_once_and_left_as_it_is(
         (["--requests-per-minute", "0"], "0.0 is not in the range x>0."),
     ],
 )
+@pytest.mark.usefixtures("here")
 def test_settings_that_do_not_go_together_are_refused(arguments: list[str], message: str) -> None:
-    ended = run("serve", AGENTS, "-l", "127.0.0.1:0", *arguments)
-    assert ended.returncode == 2
-    assert message in ended.stderr
-    assert "the-password" not in ended.stderr
+    result = invoke("serve", AGENTS, "-l", "127.0.0.1:0", *arguments)
+    assert result.exit_code == 2
+    assert message in result.output
+    assert "the-password" not in result.output
 
 
+@pytest.mark.usefixtures("here")
 def test_an_option_that_the_driver_does_not_take_is_told_without_the_password() -> None:
-    ended = run("serve", AGENTS, "-l", "127.0.0.1:0", "--store", "postgresql://ann:the-password@host/x?sslmode=who")
-    assert ended.returncode == 1
-    assert "Error: The store's URL is not right (ClientConfigurationError)" in ended.stderr
-    assert "Traceback" not in ended.stderr
-    assert "the-password" not in ended.stderr
+    result = invoke("serve", AGENTS, "-l", "127.0.0.1:0", "--store", "postgresql://ann:the-password@host/x?sslmode=who")
+    assert result.exit_code == 1
+    assert "Error: The store's URL is not right (ClientConfigurationError)" in result.output
+    assert "Traceback" not in result.output
+    assert "the-password" not in result.output
 
 
 def test_the_help_does_not_show_the_stores_url() -> None:
-    assert "the-password" not in run("serve", "--help", env={"OPENAI_COMPAT_STORE": NOWHERE}).stdout
+    shown = invoke("serve", "--help", env={"OPENAI_COMPAT_STORE": NOWHERE}).output
+    assert "--store URL" in shown
+    assert "the-password" not in shown
 
 
 SECRET = "whsec_" + base64.b64encode(b"a secret of the test's own").decode()

@@ -202,6 +202,7 @@ async def test_an_api_may_have_a_header_of_its_own_for_the_key() -> None:
     toy, own = APIS["toy"], (b"x-toy-key", b"secret")
     assert (await send(server, toy, own)).status == 200
     assert (await send(server, toy, own, KEY)).status == 200
+    assert (await send(server, toy, own, (b"api-key", b"secret"))).status == 200
     assert (await send(server, toy, own, (b"authorization", b"Bearer other"))).status == 401
     assert (await send(server, APIS["chat"], own)).status == 401
 

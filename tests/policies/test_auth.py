@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from openai_compat import Server, key_from_env, key_from_file
 from openai_compat.errors import Unauthorized, Unavailable
 from openai_compat.http import HttpRequest
-from openai_compat.policies.auth import BearerAuth, OpenAccess
+from openai_compat.policies.auth import BearerAuth, OpenAccess, with_key_of_headers
 from tests.support.exchanges import answer, one, request
 
 pytestmark = pytest.mark.anyio
@@ -82,6 +82,32 @@ async def test_azures_header_opens_as_well_and_two_that_differ_do_not(headers: A
     found = HttpRequest("GET", "/v1/models", "", headers, one(b""))
     try:
         await BearerAuth("key").principal(found)
+    except Unauthorized:
+        assert not expected
+    else:
+        assert expected
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ([(b"x-own", b"key")], True),
+        ([(b"x-own", b"key"), (b"x-other", b"key")], True),
+        ([(b"x-own", b"key"), (b"api-key", b"key")], True),
+        ([(b"x-own", b"key"), (b"authorization", b"Bearer key")], True),
+        ([(b"x-own", b"key"), (b"api-key", b"key"), (b"authorization", b"Bearer key")], True),
+        ([(b"x-own", b"key"), (b"x-other", b"wrong")], False),
+        ([(b"x-own", b"key"), (b"api-key", b"wrong")], False),
+        ([(b"x-own", b"wrong"), (b"api-key", b"key")], False),
+        ([(b"x-own", b"key"), (b"api-key", b"key"), (b"authorization", b"Bearer wrong")], False),
+        ([(b"x-own", b"")], False),
+        ([], False),
+    ],
+)
+async def test_the_same_key_in_several_headers_is_one_key(headers: Any, expected: bool) -> None:
+    found = HttpRequest("GET", "/v1/models", "", headers, one(b""))
+    try:
+        await BearerAuth("key").principal(with_key_of_headers(found, ["x-own", "x-other"]))
     except Unauthorized:
         assert not expected
     else:

@@ -16,7 +16,7 @@ import pytest
 from openai_compat import AgentError, ChatWebSocket, Conversations, Deadlines, Disconnect, MemoryStore, Server
 from openai_compat.http import HttpRequest
 from openai_compat.server import LAST_IN_STORE
-from openai_compat.stores.port import Key
+from openai_compat.stores.records import Key
 from openai_compat_adapters.websocket import connect
 from tests.api.chat_websocket.client import chat as chat_websocket
 from tests.requirements import requirement

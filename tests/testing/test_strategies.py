@@ -11,7 +11,7 @@ from hypothesis import find, given, settings
 
 from openai_compat import Capabilities, Server
 from openai_compat.testing import Answer, ScriptedBackend
-from openai_compat.testing.call import Call, http_request
+from openai_compat.testing.client_call import Call, http_request
 from openai_compat.testing.strategies import chat_requests, event_lists
 from openai_compat.testing.target import as_target
 from openai_compat.wire.chat.parse import check_capabilities, parse_chat

@@ -24,6 +24,7 @@ def banner(server: Server, host: str, port: int, key_variable: str | None) -> st
         summary(server, host, port),
         "",
         f"  curl {url}/chat/completions \\",
+        # The variable and not the key: logs are read by many.
         *([f'    -H "Authorization: Bearer ${key_variable or "API_KEY"}" \\'] if has_key else []),
         "    -H 'Content-Type: application/json' \\",
         f"""    -d '{{"model": "{models[0]}", "messages": [{{"role": "user", "content": "Hello!"}}]}}'""",

@@ -40,6 +40,7 @@ def grouped(name: str, *options: Callable[[Command], Command]) -> Callable[[Comm
         for decorate in reversed(options):
             command = decorate(command)
             parameters: Any = getattr(command, "__click_params__")  # noqa: B009  (click keeps them there)
+            # The option that was just added is the last one; click turns the list around in the end.
             parameters[-1].group = name
         return command
 

@@ -33,7 +33,7 @@ class TextFormatter(logging.Formatter):
         line = super().formatMessage(record)
         if record.levelno < logging.WARNING:
             return line
-        line = line.replace(" ", f" {record.levelname} ", 1)
+        line = line.replace(" ", f" {record.levelname} ", 1)  # behind the time
         return click.style(line, COLORS.get(record.levelno)) if sys.stderr.isatty() else line
 
 

@@ -119,6 +119,7 @@ def _may_be_agent(module: ModuleType, name: str, value: Any) -> bool:
     if isinstance(value, Server):
         return True
     if inspect.isroutine(value) or isinstance(value, type):
+        # What a module imports is not meant to be served by it.
         here = getattr(value, "__module__", None) == module.__name__
         if not here or (isinstance(value, type) and not callable(getattr(value, "run", None))):
             return False

@@ -33,6 +33,7 @@ def run(server: Server, options: ServeOptions, warnings: Sequence[str], folder: 
     Raises click.ClickException.
     """
     handed_down = inherited_listener()
+    # A worker: its parent has checked all that follows, and holds the port.
     if handed_down is not None:
         log_to_stderr(options.log_level, options.log_format)
         _serve(server, handed_down, options)

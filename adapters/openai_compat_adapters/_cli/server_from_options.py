@@ -30,7 +30,6 @@ from openai_compat import (
 )
 from openai_compat.policies.auth import Keys, KeySource, check_keys
 from openai_compat.policies.hosts import LOOPBACK
-from openai_compat.stores.port import Store
 
 from .load_agents import Agents
 from .serve_options import ServeOptions
@@ -73,7 +72,8 @@ def make_server(agents: Server | Agents, options: ServeOptions, ctx: click.Conte
 
 
 def _server(agents: Agents, options: ServeOptions) -> Server:
-    window = options.replay_failures
+    window, database, most = options.replay_failures, _is_database(options.store), options.conversations_max
+    memory = MemoryStore(max_items=most, ttl=options.conversation_ttl) if most else None
     return Server(
         _chosen(agents, options.agent),
         providers=agents.providers,
@@ -107,8 +107,8 @@ def _server(agents: Agents, options: ServeOptions) -> Server:
             history="full" if options.history == "full" else "last_user", system=options.system, user=options.user
         ),
         unknown_model=options.unknown_model,
-        conversations=Conversations() if options.conversations_max or _is_database(options.store) else None,
-        store=_store(options.store, options.conversations_max, options.conversation_ttl),
+        conversations=Conversations() if most or database else None,
+        store=options.store if database else memory,
         retention=options.retention,
         webhooks=_webhooks(options.webhook, options.webhook_secret_env),
         visibility=options.visibility,
@@ -125,12 +125,6 @@ def _check_conversations(options: ServeOptions, ctx: click.Context) -> None:
     if names and _is_database(options.store):
         listed = " and ".join([f"--{name.replace('_', '-')}" for name in names])
         raise click.UsageError(f"A database keeps all conversations, for --retention: leave {listed} out.")
-
-
-def _store(url: str | None, most: int, ttl: float) -> Store | str | None:
-    if _is_database(url):
-        return url
-    return MemoryStore(max_items=most, ttl=ttl) if most else None
 
 
 def _webhooks(urls: Sequence[str], variable: str | None) -> list[Webhooks]:

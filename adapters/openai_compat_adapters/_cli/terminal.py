@@ -21,7 +21,7 @@ def _visible(character: str) -> str:
     if code < 0x20:
         return chr(PICTURES + code)
     if code == 0x7F:
-        return "\u2421"
+        return "\u2421"  # its picture does not stand with the others
     if code < 0xA0 and code > 0x7F:
         return f"\\x{code:02x}"
     if character in DIRECTIONS or 0xD800 <= code < 0xE000:

@@ -42,6 +42,7 @@ def duration(value: str) -> float:
     match = _DURATION.fullmatch(value)
     parts = [match] if match is not None else [*_PART.finditer(value)]
     units = [SECONDS[part[2] or ""] for part in parts]
+    # Each unit once, the largest first: anything else is a slip.
     if not parts or "".join([part[0] for part in parts]) != value or units != sorted(set(units), reverse=True):
         raise click.BadParameter(f"'{value}' is not a time, such as 30s, 5m, 1h or 300, which are seconds.")
     return sum([float(part[1]) * unit for part, unit in zip(parts, units, strict=True)])
@@ -77,7 +78,9 @@ def read_environment(ctx: click.Context, parameter: click.Parameter, values: tup
                 continue
             if not equals or not name.strip().isidentifier():
                 raise click.BadParameter(f"line {number} of '{value}' is not NAME=VALUE.")
-            os.environ[name.strip()] = _unquoted(setting.strip())
+            setting = setting.strip()
+            quoted = len(setting) > 1 and setting[0] == setting[-1] and setting[0] in "\"'"
+            os.environ[name.strip()] = setting[1:-1] if quoted else setting
     return values
 
 
@@ -85,11 +88,6 @@ def start_folder(ctx: click.Context) -> Path:
     """The folder in which the command was started, before `enter_folder`."""
     start: Path = ctx.meta.setdefault(f"{__name__}.start", Path.cwd())
     return start
-
-
-def _unquoted(text: str) -> str:
-    quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "\"'"
-    return text[1:-1] if quoted else text
 
 
 def base_url(value: str) -> str:

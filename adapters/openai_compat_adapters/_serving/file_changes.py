@@ -36,8 +36,8 @@ def file_changes(folder: Path) -> Iterator[set[str]]:
         raise_interrupt=False,  # the supervisor handles the signals
         ignore_permission_denied=True,
     )
-    return ({_shown(folder, path) for _, path in changes} for changes in watch)
 
+    def shown(path: str) -> str:
+        return str(Path(path).relative_to(folder)) if Path(path).is_relative_to(folder) else path
 
-def _shown(folder: Path, path: str) -> str:
-    return str(Path(path).relative_to(folder)) if Path(path).is_relative_to(folder) else path
+    return ({shown(path) for _, path in changes} for changes in watch)

@@ -16,7 +16,8 @@ from ...policies.disconnect import Disconnect
 from ...state.approvals import Binding, Decisions, elsewhere, load_pending, request_of
 from ...state.draft import Draft
 from ...state.ids import new_id
-from ...stores.port import Approval, Key
+from ...stores.port import Store
+from ...stores.records import Approval, Key
 from ...wire.chat_rest.forms import Pieces, Turned, TurnForm, Whole
 from ...wire.chat_rest.serialize import TurnRecord
 from ...wire.chat_rest.serialize_agentic import Agentic
@@ -26,7 +27,7 @@ from ...wire.json import dumps, from_stored_json
 from ..detach import run_once
 from ..exchange import Exchange
 from ..follow import CHAT
-from ..services import Services, logger
+from ..services import Models, Services, logger
 from ..stream_recovery import recover_stream
 from .lookup import lock, pending_approval
 from .messages import agentic_failure, session_of
@@ -52,13 +53,13 @@ async def approve(services: Services, exchange: Exchange) -> None:
     if last_event is not None:
         await recover_stream(services, exchange, last_event)
         return
-    asked, body = await read_request(services, exchange, ApproveRequest)
+    asked, body = await read_request(services.settings, exchange, ApproveRequest)
     await run_once(services, exchange, body, lambda: _approve(services, exchange, asked), FINISH)
 
 
 async def _approve(services: Services, exchange: Exchange, asked: ApproveRequest) -> None:
     await services.check_rate(exchange)
-    found = await _find(services, exchange.principal.id, asked)
+    found = await _find(services.state.store, exchange.principal.id, asked)
     bound = Binding(exchange.principal.id, found.agent, asked.conversation_id)
     answers = await load_pending(services.state.store, bound, {asked.approval_id: _decision(asked)})
     if asked.background:
@@ -69,8 +70,9 @@ async def _approve(services: Services, exchange: Exchange, asked: ApproveRequest
         await _go_on(services, exchange, asked, found=found, answers=answers, begun=None)
 
 
-async def _find(services: Services, principal: str, asked: ApproveRequest) -> Approval:
-    found = await services.state.store.approval(Key(principal, asked.approval_id))
+async def _find(store: Store, principal: str, asked: ApproveRequest) -> Approval:
+    found = await store.approval(Key(principal, asked.approval_id))
+    # A decision counts only where its question was asked; elsewhere the question is unknown.
     if found is None or found.conversation != asked.conversation_id:
         raise NotFound("No approval of this conversation has this id.", code="approval_not_found", param="approvalId")
     return found
@@ -98,25 +100,27 @@ async def _go_on(
 ) -> None:
     """Go on with the turn that has asked; with nobody waiting, if its beginning is signalled; else with the client."""
     key = Key(exchange.principal.id, asked.conversation_id)
-    settings = await _settings(services, key, found)
-    if resolve_model(services, exchange.principal, settings["model"]).agent != found.agent:
+    settings = await _settings(services.state.store, services.models, key, found)
+    # The name may stand for another agent by now, which would get the state that the first one has left.
+    if resolve_model(services.models, exchange.principal, settings["model"]).agent != found.agent:
         raise elsewhere("The agent that has asked this is not served under its name any more.")
+    # In the form of the turn that has asked: its reader knows these frames.
     agentic = asked.stream is True and settings.get("extra", {}).get("report_steps") is True
     failed = agentic_failure if agentic else error_frame
-    async with stream_errors_as(exchange, failed), await lock(services, key) as draft:
+    async with stream_errors_as(exchange, failed), await lock(services.state, key) as draft:
         work = _work(services, exchange, draft, settings, answers)
-        form = _form(services, asked, found, work, agentic=agentic)
+        form = _form(services.models, asked, found, work, agentic=agentic)
         if begun is not None:
-            await services.live.runner.run(RestTurn(services, exchange, work, form, begun))
+            await services.live.runner.run(RestTurn(services.state.store, exchange, work, form, begun))
         else:
             await run_and_answer(services, exchange, work, form, stream=asked.stream is True, failed=failed)
 
 
-def _form(services: Services, asked: ApproveRequest, found: Approval, work: PreparedTurn, *, agentic: bool) -> TurnForm:
+def _form(models: Models, asked: ApproveRequest, found: Approval, work: PreparedTurn, *, agentic: bool) -> TurnForm:
     answer = partial(_answer, asked, found)
     if not asked.stream:
         return Whole(answer)
-    return Agentic(session_of(services, work, "", None)) if agentic else Pieces(answer)
+    return Agentic(session_of(models, work, "", None)) if agentic else Pieces(answer)
 
 
 def _answer(asked: ApproveRequest, found: Approval, turned: Turned) -> ApproveAnswer:
@@ -139,7 +143,7 @@ def _work(
 ) -> PreparedTurn:
     """The turn as it was asked for at first, with what was decided."""
     caller = services.settings.caller(exchange.principal, exchange.request)
-    who = resolve_model(services, caller.principal, settings["model"])
+    who = resolve_model(services.models, caller.principal, settings["model"])
     sampling = Sampling(
         settings.get("temperature"), max_tokens=settings.get("maxTokens"), reasoning_effort=settings.get("effort")
     )
@@ -170,15 +174,17 @@ def _work(
     )
 
 
-async def _settings(services: Services, key: Key, found: Approval) -> Mapping[str, Any]:
+async def _settings(store: Store, models: Models, key: Key, found: Approval) -> Mapping[str, Any]:
     """How the agent was asked when it paused. Raises Conflict if that cannot be known."""
     kept = request_of(found)
     if kept is not None and kept.get("workflow") is None:
         return kept
-    response = await services.state.store.response(Key(key.principal, found.turn))
+    # A question of the Responses API keeps no settings; its response names the model.
+    response = await store.response(Key(key.principal, found.turn))
     model = None if response is None else from_stored_json(response.body).get("model")
-    if model is None and kept is None and len(services.models.agents) == 1:
-        model = next(iter(services.models.agents))
+    # A chat completion that was not stored names nothing, but one agent alone can have asked.
+    if model is None and kept is None and len(models.agents) == 1:
+        model = next(iter(models.agents))
     if model is None:  # or it was a workflow, which only the WebSocket runs
         raise elsewhere("This was asked over another API, and has to be decided there.")
     return {"model": model}
@@ -224,6 +230,7 @@ async def _in_background(
         try:
             await go_on(signal)
         except Exception as error:
+            # The client has its 202 already, so the log is the only place left for it.
             if signal.begun.is_set():
                 logger.warning("%s: a turn in the background has failed", exchange.request_id, exc_info=error)
             signal.error = error

@@ -7,11 +7,12 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from ...backend import Principal
 from ...errors import Forbidden, InvalidRequest, NotFound
 from ...wire.chat_rest.types import ConfigureRequest, DefaultProviderRequest
 from ...wire.json import dumps
 from ..exchange import Exchange
-from ..services import Services
+from ..services import Models, Services, Settings
 from .lookup import toolbox_of
 from .prepare import agent_for
 from .request import query, read_request
@@ -24,26 +25,28 @@ async def list_models(services: Services, exchange: Exchange) -> None:
     """The models that can be talked to here, of all providers or of one."""
     wanted = query(exchange).get("provider")
     if wanted is not None:
-        _check_known(services, wanted)
+        _check_known(services.models, wanted)
     named = [
         (name, services.models.provider_of(name)) for name in services.models.agents if exchange.principal.may_use(name)
     ]
     models = [_model(name, provider) for name, provider in named if wanted in (None, provider)]
-    await exchange.answer(200, dumps({"models": models, "aliases": _aliases(services, exchange, wanted)}))
+    await exchange.answer(
+        200, dumps({"models": models, "aliases": _aliases(services.models, exchange.principal, wanted)})
+    )
 
 
 def _model(name: str, provider: str) -> Mapping[str, Any]:
     return {"id": name, "name": name, "provider": provider}
 
 
-def _aliases(services: Services, exchange: Exchange, wanted: str | None) -> list[Mapping[str, Any]]:
+def _aliases(models: Models, principal: Principal, wanted: str | None) -> list[Mapping[str, Any]]:
     """The other names by which the caller can ask for one of these models."""
-    if services.models.providers is None:
+    if models.providers is None:
         return []
     found: list[Mapping[str, Any]] = []
-    for alias, target in services.models.providers.aliases.items():
+    for alias, target in models.providers.aliases.items():
         provider, _, model = target.partition("/")
-        if wanted in (None, provider) and agent_for(services, exchange.principal, alias) is not None:
+        if wanted in (None, provider) and agent_for(models, principal, alias) is not None:
             found.append({"alias": alias, "provider": provider, "model": model})
     return found
 
@@ -54,7 +57,7 @@ async def list_providers(services: Services, exchange: Exchange) -> None:
     found = {} if control is None else dict(await control.health())
     for name in services.models.provider_names():
         if name not in found:
-            found[name] = await _health_of(services, name)
+            found[name] = await _health_of(services.models, name)
     default = services.models.choice.provider or (None if control is None else control.default)
     shown = [
         {
@@ -69,12 +72,12 @@ async def list_providers(services: Services, exchange: Exchange) -> None:
     await exchange.answer(200, dumps({"default": default or services.models.owned_by, "providers": shown}))
 
 
-async def _health_of(services: Services, name: str, *, fresh: bool = False) -> Health:
+async def _health_of(models: Models, name: str, *, fresh: bool = False) -> Health:
     """How a provider is; one that only an agent knows is as well as the agent."""
-    if name != services.models.owned_by and services.models.providers is not None:
+    if name != models.owned_by and models.providers is not None:
         with suppress(NotFound):
-            return await services.models.providers.health_of(name, fresh=fresh)
-    _check_known(services, name)
+            return await models.providers.health_of(name, fresh=fresh)
+    _check_known(models, name)
     from ...providers.port import Health  # noqa: PLC0415  (not for servers that nobody asks for their providers)
 
     return Health(healthy=True, message="Served here.", latency_ms=0)
@@ -87,7 +90,7 @@ async def list_offered(services: Services, exchange: Exchange, name: str) -> Non
         or services.models.providers is None
         or not _is_configurable(services.models.providers, name)
     ):
-        _check_known(services, name)
+        _check_known(services.models, name)
         own = [agent for agent in services.models.agents if services.models.provider_of(agent) == name]
         found = [agent for agent in own if exchange.principal.may_use(agent)]
     else:
@@ -106,15 +109,15 @@ def _is_configurable(control: ProviderControl, name: str) -> bool:
 
 async def check_health(services: Services, exchange: Exchange, name: str) -> None:
     """Look after a provider again. Raises NotFound."""
-    health = await _health_of(services, name, fresh=True)
+    health = await _health_of(services.models, name, fresh=True)
     told = {"healthy": health.healthy, "message": health.message, "latencyMs": health.latency_ms}
     await exchange.answer(200, dumps({"provider": name, **told}))
 
 
 async def configure(services: Services, exchange: Exchange, name: str) -> None:
     """Change a provider's settings. Secrets go in, and never come out again."""
-    control = _control(services, exchange)
-    asked, _ = await read_request(services, exchange, ConfigureRequest)
+    control = _control(services.settings, services.models, exchange.principal)
+    asked, _ = await read_request(services.settings, exchange, ConfigureRequest)
     if asked.type is not None and asked.type != name:
         raise InvalidRequest("'type' is another provider than the path's.", param="type", code="invalid_value")
     given = asked.model_dump(exclude_none=True, include=set(FIELDS))
@@ -127,8 +130,8 @@ async def configure(services: Services, exchange: Exchange, name: str) -> None:
 
 async def choose(services: Services, exchange: Exchange) -> None:
     """From now on its agents answer where no model is named, and its models where no provider is."""
-    control = _control(services, exchange)
-    asked, _ = await read_request(services, exchange, DefaultProviderRequest)
+    control = _control(services.settings, services.models, exchange.principal)
+    asked, _ = await read_request(services.settings, exchange, DefaultProviderRequest)
     if asked.provider != services.models.owned_by:
         control.set_default(asked.provider)
     services.models.choice.provider = asked.provider
@@ -141,14 +144,14 @@ async def choose(services: Services, exchange: Exchange) -> None:
 FIELDS = ("api_key", "base_url", "default_model", "resource_name", "deployment_name", "api_version", "enabled")
 
 
-def _control(services: Services, exchange: Exchange) -> ProviderControl:
+def _control(settings: Settings, models: Models, principal: Principal) -> ProviderControl:
     """The providers, for those who may change them. Raises Forbidden and NotFound."""
-    admins = frozenset[str]() if services.settings.chat_rest is None else services.settings.chat_rest.admins
-    if exchange.principal.id not in admins:
+    admins = frozenset[str]() if settings.chat_rest is None else settings.chat_rest.admins
+    if principal.id not in admins:
         raise Forbidden("You may not change providers here.", code="not_an_admin")
-    if services.models.providers is None:
+    if models.providers is None:
         raise _unknown_provider()
-    return services.models.providers
+    return models.providers
 
 
 async def list_tools(services: Services, exchange: Exchange) -> None:
@@ -164,8 +167,8 @@ async def list_tools(services: Services, exchange: Exchange) -> None:
     await exchange.answer(200, dumps({"tools": list(found.values()), "total": len(found)}))
 
 
-def _check_known(services: Services, name: str) -> None:
-    if name not in services.models.provider_names():
+def _check_known(models: Models, name: str) -> None:
+    if name not in models.provider_names():
         raise _unknown_provider()
 
 

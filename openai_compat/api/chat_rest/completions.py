@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
-from functools import partial
 from typing import Any
 
 from ...messages import TextPart, UserMessage
-from ...stores.port import Key
+from ...stores.records import Key
 from ...wire.chat_rest.forms import Pieces, Turned, Whole
 from ...wire.chat_rest.parse import said
 from ...wire.chat_rest.types import Asked, CompletionsRequest, QuickAnswer, QuickRequest, RestCompletion
@@ -35,7 +34,12 @@ async def smart(services: Services, exchange: Exchange) -> None:
 
 async def quick(services: Services, exchange: Exchange) -> None:
     """Answer one prompt, in no conversation."""
-    await handle_turn_request(services, exchange, QuickRequest, lambda asked: _quick(services, exchange, asked))
+
+    async def answer(asked: QuickRequest) -> None:
+        work = await prepare_turn(services, exchange, asked, (UserMessage((TextPart(asked.prompt),)),), None)
+        await run_and_answer(services, exchange, work, Whole(_quick_answer), stream=False)
+
+    await handle_turn_request(services, exchange, QuickRequest, answer)
 
 
 async def _complete(services: Services, exchange: Exchange, asked: CompletionsRequest, *, smart: bool) -> None:
@@ -44,16 +48,16 @@ async def _complete(services: Services, exchange: Exchange, asked: CompletionsRe
         draft = None
         if asked.conversation_id is not None:
             key = Key(exchange.principal.id, asked.conversation_id)
-            draft = await stack.enter_async_context(await lock(services, key))
+            draft = await stack.enter_async_context(await lock(services.state, key))
         work = await prepare_turn(services, exchange, asked, messages, draft)
-        more = partial(_more, asked, work, smart)
-        form = Pieces(more) if asked.stream else Whole(partial(_answer, exchange, work, more))
+
+        def more(turned: Turned) -> dict[str, Any]:
+            return _more(asked, work, turned, smart=smart)
+
+        form = (
+            Pieces(more) if asked.stream else Whole(lambda turned: {**_answer(exchange, work, turned), **more(turned)})
+        )
         await run_and_answer(services, exchange, work, form, stream=asked.stream is True)
-
-
-async def _quick(services: Services, exchange: Exchange, asked: QuickRequest) -> None:
-    work = await prepare_turn(services, exchange, asked, (UserMessage((TextPart(asked.prompt),)),), None)
-    await run_and_answer(services, exchange, work, Whole(_quick_answer), stream=False)
 
 
 def _quick_answer(turned: Turned) -> QuickAnswer:
@@ -65,8 +69,8 @@ def _quick_answer(turned: Turned) -> QuickAnswer:
     }
 
 
-def _answer(exchange: Exchange, work: PreparedTurn, more: partial[dict[str, Any]], turned: Turned) -> dict[str, Any]:
-    answer: RestCompletion = {
+def _answer(exchange: Exchange, work: PreparedTurn, turned: Turned) -> RestCompletion:
+    return {
         "id": work.id,
         "provider": turned.provider,
         "model": turned.model,
@@ -75,10 +79,9 @@ def _answer(exchange: Exchange, work: PreparedTurn, more: partial[dict[str, Any]
         "usage": turned.usage,
         "duration": exchange.milliseconds,
     }
-    return {**answer, **more(turned)}
 
 
-def _more(asked: Asked, work: PreparedTurn, smart: bool, turned: Turned) -> dict[str, Any]:
+def _more(asked: Asked, work: PreparedTurn, turned: Turned, *, smart: bool) -> dict[str, Any]:
     """The optional fields of an answer."""
     found: dict[str, Any] = {}
     if work.conversation is not None:

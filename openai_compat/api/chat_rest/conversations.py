@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from ...errors import InvalidRequest, NotFound
 from ...state.draft import stored_items
 from ...state.ids import new_id
-from ...stores.port import Key
+from ...stores.port import Store
+from ...stores.records import Key
 from ...wire.chat_rest.parse import cursor, labels, parse_list
 from ...wire.chat_rest.serialize import UNTITLED, groups_of, iso, message_id
 from ...wire.chat_rest.types import (
@@ -34,7 +35,7 @@ QUESTION = "mcp_approval_request"
 
 async def create(services: Services, exchange: Exchange) -> None:
     """Make an empty conversation, with its labels and its title if it has one."""
-    asked, _ = await read_request(services, exchange, RestNewConversation)
+    asked, _ = await read_request(services.settings, exchange, RestNewConversation)
     metadata = {**labels(asked), **({} if asked.title is None else {"title": asked.title})}
     made = await services.state.store.create(exchange.principal.id, new_id("conv_"), metadata, ())
     await _answer(exchange, shown(made), 201)
@@ -43,6 +44,7 @@ async def create(services: Services, exchange: Exchange) -> None:
 async def list_conversations(services: Services, exchange: Exchange) -> None:
     """A page of conversations, those used last first."""
     asked = parse_list(exchange.request.query)
+    # One more than asked for tells whether there is another page.
     shelf = await services.state.store.conversations(
         exchange.principal.id, asked.labels, asked.limit + 1, asked.offset, asked.before
     )
@@ -58,7 +60,7 @@ async def list_conversations(services: Services, exchange: Exchange) -> None:
 
 async def get(services: Services, exchange: Exchange, conversation: str) -> None:
     """A conversation with its messages. Raises NotFound."""
-    found = await find(services, Key(exchange.principal.id, conversation), items=True)
+    found = await find(services.state.store, Key(exchange.principal.id, conversation), items=True)
     answer: ConversationWithMessages = {"conversation": shown(found), "messages": shown_messages(found)}
     await exchange.answer(200, dumps(answer))
 
@@ -66,61 +68,69 @@ async def get(services: Services, exchange: Exchange, conversation: str) -> None
 async def delete(services: Services, exchange: Exchange, conversation: str) -> None:
     """Forget a conversation. A turn that runs in it is not kept. Raises NotFound."""
     key = Key(exchange.principal.id, conversation)
+    # Before the conversation goes: afterwards nothing leads to its questions.
     pending = await services.state.store.approvals(key.principal, key.id)
     if not await services.state.store.delete(key):
         raise unknown_conversation()
-    await _withdraw(services, key.principal, [approval.id for approval in pending])
+    await _withdraw(services.state.store, key.principal, [approval.id for approval in pending])
     await exchange.answer(200, dumps(DONE))
 
 
 async def delete_message(services: Services, exchange: Exchange, conversation: str, message: str) -> None:
     """Take one message out. Raises NotFound."""
     key = Key(exchange.principal.id, conversation)
-    async with await lock(services, key) as draft:
+    # Not while a turn runs: its history would lose a message in between.
+    async with await lock(services.state, key) as draft:
         group = next((group for group in groups_of(draft.items) if message_id(group) == message), None)
         if group is None:
             raise _unknown_message("messageId")
         for item in group:
             await services.state.store.delete_item(key, item["id"])
-        await _withdraw(services, key.principal, [item["id"] for item in group if item.get("type") == QUESTION])
+        await _withdraw(
+            services.state.store, key.principal, [item["id"] for item in group if item.get("type") == QUESTION]
+        )
     await exchange.answer(200, dumps(DONE))
 
 
-async def _withdraw(services: Services, principal: str, approvals: Sequence[str]) -> None:
+async def _withdraw(store: Store, principal: str, approvals: Sequence[str]) -> None:
     """Nobody can decide any more what is not there any more."""
     for identifier in approvals:
-        await services.state.store.decide(Key(principal, identifier), "denied", "null")
+        await store.decide(Key(principal, identifier), "denied", "null")
 
 
 async def list_messages(services: Services, exchange: Exchange, conversation: str) -> None:
     """The messages of a conversation. Raises NotFound."""
-    found = await find(services, Key(exchange.principal.id, conversation), items=True)
+    found = await find(services.state.store, Key(exchange.principal.id, conversation), items=True)
     await exchange.answer(200, dumps({"messages": shown_messages(found)}))
 
 
 async def rename(services: Services, exchange: Exchange, conversation: str) -> None:
     """Give a conversation a title. Raises NotFound."""
-    asked, _ = await read_request(services, exchange, NewTitle)
+    asked, _ = await read_request(services.settings, exchange, NewTitle)
     key = Key(exchange.principal.id, conversation)
-    found = await find(services, key)
+    found = await find(services.state.store, key)
     named = await services.state.store.update(key, {**found.metadata, "title": asked.title})
-    if named is None:
+    if named is None:  # deleted meanwhile
         raise unknown_conversation()
     await _answer(exchange, shown(named))
 
 
 async def fork(services: Services, exchange: Exchange, conversation: str) -> None:
     """A copy, up to a message. What waits for a decision stays with the original."""
-    asked, _ = await read_request(services, exchange, ForkRequest)
-    found = await find(services, Key(exchange.principal.id, conversation), items=True)
+    asked, _ = await read_request(services.settings, exchange, ForkRequest)
+    found = await find(services.state.store, Key(exchange.principal.id, conversation), items=True)
     items = read_items(found.items)
     if asked.message_id is not None:
         items = _until(items, asked.message_id)
     title = asked.title or f"{found.metadata.get('title', UNTITLED)} (fork)"
-    # Without questions: each is bound to the conversation in which it was asked.
-    copied = stored_items([_copy(item) for item in items if item.get("type") != QUESTION])
+    copied = [
+        {**item, "id": new_id(f"{str(item['id']).rpartition('_')[0] or 'item'}_")}
+        for item in items
+        if item.get("type") != QUESTION  # each is bound to the conversation in which it was asked
+    ]
+    # Values of metadata have at most 512 characters, also in OpenAI's API, which reads this conversation too.
     metadata = {**found.metadata, "title": title[:512]}
-    made = await services.state.store.create(exchange.principal.id, new_id("conv_"), metadata, copied)
+    made = await services.state.store.create(exchange.principal.id, new_id("conv_"), metadata, stored_items(copied))
     await _answer(exchange, shown(made), 201)
 
 
@@ -133,18 +143,12 @@ def _until(items: Sequence[dict[str, Any]], message: str) -> list[dict[str, Any]
     raise _unknown_message("messageId")
 
 
-def _copy(item: Mapping[str, Any]) -> dict[str, Any]:
-    """The same under an id of its own."""
-    prefix, _, _ = str(item["id"]).rpartition("_")
-    return {**item, "id": new_id(f"{prefix or 'item'}_")}
-
-
 async def export(services: Services, exchange: Exchange, conversation: str) -> None:
     """All of a conversation as a file: JSON, or Markdown for people."""
     kind = query(exchange).get("format", "json")
     if kind not in ("json", "markdown"):
         raise InvalidRequest("'format' is 'json' or 'markdown'.", param="format", code="invalid_value")
-    found = await find(services, Key(exchange.principal.id, conversation), items=True)
+    found = await find(services.state.store, Key(exchange.principal.id, conversation), items=True)
     about, messages = shown(found), shown_messages(found)
     if kind == "markdown":
         named = ("Content-Disposition", 'attachment; filename="conversation.md"')

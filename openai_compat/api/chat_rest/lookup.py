@@ -8,38 +8,40 @@ from typing import Any
 from ...backend import AgentBackend, HasTools
 from ...errors import NotFound, Unavailable
 from ...state.draft import Draft
-from ...stores.port import Approval, Conversation, Item, Key
+from ...stores.port import Store
+from ...stores.records import Approval, Conversation, Item, Key
 from ...tools import Toolbox
 from ...wire.chat_rest.serialize import conversation_of, iso, messages_of, read, title_from
 from ...wire.chat_rest.types import Message, PendingApproval, RestConversation
 from ...wire.json import from_stored_json
-from ..services import Services, logger
+from ..services import State, logger
 
 
-async def find(services: Services, key: Key, *, items: bool = False) -> Conversation:
+async def find(store: Store, key: Key, *, items: bool = False) -> Conversation:
     """One of the caller's conversations, without its history unless `items`. Raises NotFound."""
-    found = await services.state.store.read(key, items=items)
+    found = await store.read(key, items=items)
     if found is None:
         raise unknown_conversation()
     return found
 
 
-async def lock(services: Services, key: Key) -> Draft:
+async def lock(state: State, key: Key) -> Draft:
     """Have a conversation for one turn. Raises NotFound, and Conflict (409 `conversation_busy`)."""
-    known = await find(services, key)
-    draft = await services.state.locks.lock(key)
+    # Looked for first: a lock makes the conversation, if there is none.
+    known = await find(state.store, key)
+    draft = await state.locks.lock(key)
     if draft.conversation.created != known.created:  # deleted just now: what is locked is another one
         await draft.close()
         raise unknown_conversation()
     return draft
 
 
-async def give_title(services: Services, draft: Draft, user: Message | None) -> None:
+async def give_title(store: Store, draft: Draft, user: Message | None) -> None:
     """Name a conversation after what was said in it first, unless it has a title."""
     if "title" not in draft.conversation.metadata and user is not None:
         title = title_from(user["content"])
         try:
-            await services.state.store.update(draft.key, {**draft.conversation.metadata, "title": title})
+            await store.update(draft.key, {**draft.conversation.metadata, "title": title})
         except Unavailable as error:  # the turn is kept all the same
             logger.warning("the conversation %s could not be named: %s", draft.key.id, error.code)
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import time
-from functools import partial
 from typing import Any
 
 from ...errors import OpenAICompatError
 from ...messages import TextPart, UserMessage
-from ...stores.port import Key
+from ...stores.records import Key
 from ...wire.chat_rest.forms import Pieces, Turned, Whole
 from ...wire.chat_rest.serialize_agentic import Agentic, Session, agentic_error
 from ...wire.chat_rest.types import AgenticRequest, MessageAnswer, MessageRequest, ToolMessageRequest, ToolSupport
 from ..exchange import Exchange
-from ..services import Services
+from ..services import Models, Services
 from .lookup import lock, toolbox_of
 from .prepare import prepare_turn
 from .request import handle_turn_request, run_and_answer, stream_errors_as
@@ -42,28 +41,33 @@ async def agentic(services: Services, exchange: Exchange, conversation: str) -> 
 
 
 async def _message(services: Services, exchange: Exchange, conversation: str, asked: MessageRequest) -> None:
-    async with await lock(services, Key(exchange.principal.id, conversation)) as draft:
+    async with await lock(services.state, Key(exchange.principal.id, conversation)) as draft:
         work = await prepare_turn(services, exchange, asked, (UserMessage((TextPart(asked.content),)),), draft)
-        more = partial(_more, asked, work)
-        form = Pieces(partial(_streamed, more)) if asked.stream else Whole(partial(_answer, more))
+        form = (
+            Pieces(lambda turned: {**_ids(turned), **_more(asked, work, turned)})
+            if asked.stream
+            else Whole(lambda turned: {**_answer(turned), **_more(asked, work, turned)})
+        )
         await run_and_answer(services, exchange, work, form, stream=asked.stream is True)
 
 
-def _answer(more: partial[dict[str, Any]], turned: Turned) -> dict[str, Any]:
-    answer: MessageAnswer = {
+def _answer(turned: Turned) -> MessageAnswer:
+    return {
         "userMessage": turned.user,
         "assistantMessage": turned.assistant,
         "usage": turned.usage,
         "finishReason": turned.record.finish_reason,
         "compaction": turned.record.compaction,
     }
-    return {**answer, **more(turned)}
 
 
-def _streamed(more: partial[dict[str, Any]], turned: Turned) -> dict[str, Any]:
-    user = None if turned.user is None else turned.user["id"]
-    ids = {"messageId": turned.assistant["id"], "userMessageId": user}
-    return {**ids, "compaction": turned.record.compaction, **more(turned)}
+def _ids(turned: Turned) -> dict[str, Any]:
+    """The fields of a stream's last piece: its reader has the texts already."""
+    return {
+        "messageId": turned.assistant["id"],
+        "userMessageId": None if turned.user is None else turned.user["id"],
+        "compaction": turned.record.compaction,
+    }
 
 
 def _more(asked: MessageRequest, work: PreparedTurn, turned: Turned) -> dict[str, Any]:
@@ -73,28 +77,29 @@ def _more(asked: MessageRequest, work: PreparedTurn, turned: Turned) -> dict[str
     if calls or isinstance(asked, ToolMessageRequest):
         found = {"toolCalls": calls, "pendingApprovals": turned.approvals}
     if isinstance(asked, ToolMessageRequest):
-        found["toolSupport"] = _support(work, wanted=asked.enable_tools is not False, used=bool(calls))
+        wanted, supported = asked.enable_tools is not False, toolbox_of(work.backend) is not None or bool(calls)
+        support: ToolSupport = {
+            "requested": wanted,
+            "supported": supported,
+            "used": bool(calls),
+            "recommendation": "This agent has no tools. Choose another one." if wanted and not supported else None,
+        }
+        found["toolSupport"] = support
     if turned.artifacts:
         found["artifacts"] = turned.artifacts
     return found
 
 
-def _support(work: PreparedTurn, *, wanted: bool, used: bool) -> ToolSupport:
-    supported = toolbox_of(work.backend) is not None or used
-    advice = "This agent has no tools. Choose another one." if wanted and not supported else None
-    return {"requested": wanted, "supported": supported, "used": used, "recommendation": advice}
-
-
 async def _agentic(services: Services, exchange: Exchange, conversation: str, asked: AgenticRequest) -> None:
     failed = agentic_failure
     key = Key(exchange.principal.id, conversation)
-    async with stream_errors_as(exchange, failed), await lock(services, key) as draft:
+    async with stream_errors_as(exchange, failed), await lock(services.state, key) as draft:
         work = await prepare_turn(services, exchange, asked, (UserMessage((TextPart(asked.content),)),), draft)
-        form = Agentic(session_of(services, work, asked.content, asked))
+        form = Agentic(session_of(services.models, work, asked.content, asked))
         await run_and_answer(services, exchange, work, form, stream=True, failed=failed)
 
 
-def session_of(services: Services, work: PreparedTurn, goal: str, asked: AgenticRequest | None) -> Session:
+def session_of(models: Models, work: PreparedTurn, goal: str, asked: AgenticRequest | None) -> Session:
     """The session of an agentic turn, before it begins."""
     return Session(
         id=work.id,
@@ -104,7 +109,7 @@ def session_of(services: Services, work: PreparedTurn, goal: str, asked: Agentic
         provider=work.provider,
         requested_model=None if asked is None else asked.model,
         requested_provider=None if asked is None else asked.provider,
-        configured_providers=services.models.provider_names(),
+        configured_providers=models.provider_names(),
         user=work.user,
         messages=len(work.request.messages),
         show_thinking=asked is None or asked.show_thinking is not False,

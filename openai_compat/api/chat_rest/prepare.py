@@ -12,6 +12,7 @@ from ...errors import InvalidRequest, NotFound
 from ...messages import Message as TypedMessage
 from ...messages import SystemMessage
 from ...policies.chat_rest import ContextQuery
+from ...policies.messages import MessagePolicy
 from ...state.approvals import Binding, settings_of, superseded
 from ...state.draft import Draft
 from ...state.ids import new_id
@@ -22,7 +23,7 @@ from ...wire.chat_rest.types import Asked, ToolMessageRequest
 from ...wire.conversation_rules import check_conversation
 from ..exchange import Exchange
 from ..follow import CHAT
-from ..services import Services, now
+from ..services import Models, Services, Settings, now
 from .run import PreparedTurn
 
 
@@ -37,32 +38,32 @@ class ResolvedModel:
 
 
 def resolve_model(
-    services: Services, principal: Principal, model: str | None, provider: str | None = None
+    models: Models, principal: Principal, model: str | None, provider: str | None = None
 ) -> ResolvedModel:
     """The agent for a request, the first that the principal may use if none is named. Raises NotFound."""
-    if provider is not None and provider not in services.models.provider_names():
+    if provider is not None and provider not in models.provider_names():
         raise NotFound("No provider has this name.", code="provider_not_found", param="provider")
     if model is None:
-        model = services.models.default_model(principal, provider)
+        model = models.default_model(principal, provider)
         if model is None:
             raise NotFound(
                 "No agent can be used here.", code="model_not_found", param="provider" if provider else "model"
             )
-    elif provider is not None and f"{provider}/{model}" in services.models.agents:
+    elif provider is not None and f"{provider}/{model}" in models.agents:
         model = f"{provider}/{model}"
-    agent, backend = services.models.agent(agent_for(services, principal, model) or model, principal)
-    return ResolvedModel(model, agent, backend, services.models.provider_of(agent))
+    agent, backend = models.agent(agent_for(models, principal, model) or model, principal)
+    return ResolvedModel(model, agent, backend, models.provider_of(agent))
 
 
-def agent_for(services: Services, principal: Principal, model: str) -> str | None:
+def agent_for(models: Models, principal: Principal, model: str) -> str | None:
     """The agent that a name or an alias stands for: the one with its target's name, or the first with that model."""
-    if model in services.models.agents:
+    if model in models.agents:
         return model
-    target = None if services.models.providers is None else services.models.providers.aliases.get(model)
+    target = None if models.providers is None else models.providers.aliases.get(model)
     if target is None:
         return None
-    named = [target, *[name for name, agent in services.models.agents.items() if agent.capabilities.upstream == target]]
-    return next((name for name in named if name in services.models.agents and principal.may_use(name)), None)
+    named = [target, *[name for name, agent in models.agents.items() if agent.capabilities.upstream == target]]
+    return next((name for name in named if name in models.agents and principal.may_use(name)), None)
 
 
 async def prepare_turn(
@@ -70,14 +71,16 @@ async def prepare_turn(
 ) -> PreparedTurn:
     """The turn that a request asks for. Raises OpenAICompatError for what is wrong with it."""
     caller = services.settings.caller(exchange.principal, exchange.request)
-    who = resolve_model(services, caller.principal, asked.model, asked.provider)
+    who = resolve_model(services.models, caller.principal, asked.model, asked.provider)
     _check_enforced(asked, who.backend.capabilities)
     request = agent_request(asked, said, who.model, caller)
     new, answers = said, None
     if draft is not None:
         kept = draft.conversation.metadata
+        # The conversation's own labels hold for its turns; the request may name others.
         labels = {name: kept[name] for name in LABELS if name in kept}
         request = replace(request, metadata={**labels, **request.metadata})
+        # Reading a long history takes longer than other requests should wait.
         draft.long = len(draft.conversation.items) > MANY
         await off_loop(draft.take_up, request, long=draft.long)
         request, new = draft.request, draft.new
@@ -87,7 +90,7 @@ async def prepare_turn(
         check_conversation(request.messages)
     if answers is not None:
         request = replace(request, resume=answers.resume(request.resume))
-    instructions = [*_system_prompt(services, asked), *await _context(services, request)]
+    instructions = [*_system_prompt(services.settings.messages, asked), *await _context(services.settings, request)]
     long = draft is not None and draft.long
     request = with_instructions(await off_loop(services.settings.messages.apply, request, long=long), instructions)
     record, time = TurnRecord(new_id), iso(now())
@@ -117,19 +120,19 @@ def _check_enforced(asked: Asked, can: Capabilities) -> None:
         raise InvalidRequest(text, param=param, code="unsupported_parameter")
 
 
-def _system_prompt(services: Services, asked: Asked) -> list[str]:
+def _system_prompt(policy: MessagePolicy, asked: Asked) -> list[str]:
     """The client's own instructions, as far as the server takes any."""
-    if not asked.system_prompt or services.settings.messages.system == "ignore":
+    if not asked.system_prompt or policy.system == "ignore":
         return []
-    if services.settings.messages.system == "reject":
+    if policy.system == "reject":
         text = "This server does not take instructions from clients."
         raise InvalidRequest(text, param="systemPrompt", code="unsupported_value")
     return [asked.system_prompt]
 
 
-async def _context(services: Services, request: AgentRequest) -> list[str]:
+async def _context(settings: Settings, request: AgentRequest) -> list[str]:
     """The instructions that the operator's context hook returns for the ids in the request or its conversation."""
-    hook = None if services.settings.chat_rest is None else services.settings.chat_rest.context
+    hook = None if settings.chat_rest is None else settings.chat_rest.context
     ids = request.metadata
     if hook is None or not ids:
         return []

@@ -17,7 +17,7 @@ from ..body import parse_body, read_body
 from ..delivery import StreamedAnswer, WholeAnswer
 from ..detach import run_once
 from ..exchange import Exchange
-from ..services import Services
+from ..services import Services, Settings
 from ..stream_recovery import recover_stream, recoverable_stream
 from .run import PreparedTurn, RestTurn
 
@@ -25,10 +25,10 @@ Model = TypeVar("Model", bound=CamelModel)
 ErrorFrame: TypeAlias = Callable[[OpenAICompatError], bytes]
 
 
-async def read_request(services: Services, exchange: Exchange, model: type[Model]) -> tuple[Model, bytes]:
+async def read_request(settings: Settings, exchange: Exchange, model: type[Model]) -> tuple[Model, bytes]:
     """The body, checked. Raises InvalidRequest."""
     check_content_type(exchange.request)
-    body = await read_body(exchange, services.settings.limits, services.settings.deadlines)
+    body = await read_body(exchange, settings.limits, settings.deadlines)
     return await parse_body(body, parse, model, body), body
 
 
@@ -41,14 +41,16 @@ async def handle_turn_request(
     services: Services, exchange: Exchange, model: type[Model], work: Callable[[Model], Awaitable[None]]
 ) -> None:
     """Do `work` for the body; or go on with a stream that was lost."""
+    # A client that has lost its stream sends the same request with the last id that it has read: nothing is run.
     last_event = exchange.request.header(b"last-event-id")
     if last_event is not None:
         check_content_type(exchange.request)
         await recover_stream(services, exchange, last_event)
         return
-    asked, body = await read_request(services, exchange, model)
+    asked, body = await read_request(services.settings, exchange, model)
 
     async def once() -> None:
+        # Within `run_once`: an answer that is told again is not counted.
         await services.check_rate(exchange)
         await work(asked)
 
@@ -65,12 +67,15 @@ async def run_and_answer(
     failed: ErrorFrame = error_frame,
 ) -> None:
     """Run a turn and answer with it."""
+    # Where a turn ends with its client, there is nothing to come back to, so no log is kept.
     if not stream or services.settings.disconnect.then == "cancel":
         delivery = StreamedAnswer(exchange) if stream else WholeAnswer(exchange)
-        await services.live.runner.run(RestTurn(services, exchange, work, form, delivery))
+        await services.live.runner.run(RestTurn(services.state.store, exchange, work, form, delivery))
         return
     async with recoverable_stream(services, exchange, work.id, work.draft, failed) as log:
-        await services.live.runner.run(RestTurn(services, exchange, work, form, StreamedAnswer(exchange, log), log=log))
+        await services.live.runner.run(
+            RestTurn(services.state.store, exchange, work, form, StreamedAnswer(exchange, log), log=log)
+        )
 
 
 @asynccontextmanager
@@ -79,6 +84,7 @@ async def stream_errors_as(exchange: Exchange, failed: ErrorFrame) -> AsyncGener
     try:
         yield
     except OpenAICompatError as error:
+        # Nothing is out yet, so the error can have its own status.
         if not exchange.streaming:
             raise
         exchange.has_failed(error)

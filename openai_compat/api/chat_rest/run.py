@@ -10,14 +10,15 @@ from ...backend import AgentBackend, AgentRequest
 from ...state.approvals import Binding, Decisions, approval_records, record_decisions
 from ...state.draft import Draft, stored_items, transcript
 from ...state.event_log import EventLogWriter
-from ...stores.port import Approval, ConversationTurn, TurnOutcome
+from ...stores.port import Store
+from ...stores.records import Approval, ConversationTurn, TurnOutcome
 from ...turns.run import Delivery, TurnPlan
 from ...turns.run_group import Requester, Taken
 from ...wire.chat_messages import reply_message
 from ...wire.chat_rest.forms import Turned, TurnForm
 from ...wire.chat_rest.serialize import TurnRecord, groups_of, iso, message_id, messages_of, usage_of
 from ...wire.chat_rest.types import Message
-from ..services import Services, now
+from ..services import now
 from .lookup import give_title, pending_approval
 
 
@@ -60,7 +61,7 @@ class RestTurn(TurnPlan[bytes]):
 
     def __init__(
         self,
-        services: Services,
+        store: Store,
         requester: Requester,
         prepared: PreparedTurn,
         form: TurnForm,
@@ -77,7 +78,7 @@ class RestTurn(TurnPlan[bytes]):
             requests=[prepared.request],
             draft=prepared.draft,
         )
-        self._services = services
+        self._store = store
         self._prepared = prepared
         self._form = form
         self._log = log
@@ -86,7 +87,7 @@ class RestTurn(TurnPlan[bytes]):
     async def before_start(self) -> None:
         """Record the decisions: from now on the agent knows them."""
         if self._prepared.answers is not None:
-            await record_decisions(self._services.state.store, self.requester.principal.id, self._prepared.answers)
+            await record_decisions(self._store, self.requester.principal.id, self._prepared.answers)
 
     def feed(self, taken: Taken) -> bytes:
         """The frames for what the agent says, after those that were held back."""
@@ -109,6 +110,7 @@ class RestTurn(TurnPlan[bytes]):
         turn = None
         if work.draft is not None:
             said = reply_message(work.record.final, frozenset())
+            # By this a client that sends no id finds its conversation again.
             whole = transcript((*work.draft.request.messages, said))
             turn = ConversationTurn(work.draft.key.id, stored_items(kept.items), whole)
         outcome = TurnOutcome(
@@ -125,7 +127,7 @@ class RestTurn(TurnPlan[bytes]):
         """The turn is kept: its conversation gets a title, if it has none."""
         await super().committed()
         if self._prepared.draft is not None:
-            await give_title(self._services, self._prepared.draft, self._prepared.user)
+            await give_title(self._store, self._prepared.draft, self._prepared.user)
 
     def _kept(self) -> _KeptTurn:
         work = self._prepared

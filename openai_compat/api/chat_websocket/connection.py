@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any, TypeAlias, cast
 
 import anyio
@@ -14,12 +12,12 @@ import anyio.lowlevel
 
 from ...aio.background import ChildTasks, child_tasks, let_go, spawn
 from ...aio.timers import Waiter, clock, new_waiter, new_wake_event
-from ...backend import AgentBackend, AgentRequest, Sampling
+from ...backend import AgentBackend
 from ...errors import Conflict, InvalidRequest, NotFound, OpenAICompatError, Unauthorized, Unavailable
 from ...http import ClientDisconnected, Frame
 from ...state.approvals import Binding, load_pending, request_of
 from ...state.ids import new_id
-from ...stores.port import Key
+from ...stores.records import Key
 from ...wire.chat.parse import check_capabilities, parse_chat_object
 from ...wire.chat_websocket.parse import Command, Say, decision, parse_frame
 from ...wire.chat_websocket.serialize import encode, error_frame, generation_stopped
@@ -43,7 +41,7 @@ from ..services import Services, logger
 from ..websocket import POLICY, RESTART, TOO_BIG, WebSocketConnection
 from .frame_log import Follower
 from .threads import ChatThreads, Thread
-from .turn import WORKFLOW, AskedTurn, ChatTurn, asked_about, asker_name
+from .turn import WORKFLOW, AskedTurn, ChatTurn, asked_about, asker_name, request_as_before
 
 Fields: TypeAlias = dict[str, Any]
 
@@ -112,6 +110,7 @@ class ChatConnection:
                 await self._write()
         finally:
             self._wake.close()
+            # Whoever still reads waits for a client that is gone.
             self._children.cancel()
 
     async def _write(self) -> None:
@@ -139,6 +138,7 @@ class ChatConnection:
         if not frames:
             return False
         await self._connection.send(*frames)
+        # Read is what was sent: until then the log keeps it, and turns wait for who is far behind.
         for follower, number in read:
             follower.moved(number)
         if self._room is not None:
@@ -257,6 +257,7 @@ class ChatConnection:
             places = parsed.tool_places
             await check_names(backend, parsed.request, places.keys(), places.__getitem__)
         except InvalidRequest as error:
+            # The client has sent a frame, and knows of no `messages`.
             error.param = (error.param or "").removeprefix("messages[0].") or None
             error.message = error.message.replace("'messages[0].", "'")
             raise
@@ -288,6 +289,7 @@ class ChatConnection:
         thread.model = asked.request.model
         self._last_thread = thread_id
         self._follow(thread, None, binary=asked.binary)
+        # No child of the connection: the turn goes on without it.
         spawn(turn.run, f"chat turn in {thread_id}", lambda: None)
 
     def _follow(self, thread: Thread, at: int | None, *, binary: bool) -> None:
@@ -299,6 +301,7 @@ class ChatConnection:
             follower = thread.log.follow(thread.log.last if at is None else at, self._wake.set, binary=binary)
             self._followed[thread.key.id] = (thread, follower)
             if found is not None:
+                # Last, or nobody would follow the thread for a moment.
                 found[0].log.leave(found[1])
         for turn in thread.turns:
             turn.joined()
@@ -349,6 +352,7 @@ class ChatConnection:
         await self._admit()
         approval = await self._services.state.store.approval(self._key(frame.approval_id))
         thread_id = None if approval is None else approval.conversation
+        # A question is decided in the thread where it was asked.
         if approval is None or thread_id is None or frame.thread_id not in (None, thread_id):
             raise NotFound("No approval has this id.", code="approval_not_found", param="approval_id")
         settings = request_of(approval) or {}
@@ -361,7 +365,8 @@ class ChatConnection:
         if thread is not None and thread.turns:
             text = "Another turn is running in this thread."
             raise Conflict(text, code="conversation_busy", should_retry=False)
-        request = self._as_before(model, settings)
+        caller = self._services.settings.caller(self._connection.principal, self._connection.request)
+        request = request_as_before(model, settings, self._tools, caller)
         await check_names(backend, request, {tool.name for tool in request.tools}, lambda _: "tools")
         asked = AskedTurn(
             request=request,
@@ -375,18 +380,6 @@ class ChatConnection:
             path=self._connection.request.path,
         )
         self._begin(thread_id, asked)
-
-    def _as_before(self, model: str, settings: Mapping[str, Any]) -> AgentRequest:
-        """The request of a turn that goes on: asked as it was at first, with the tools that there are now."""
-        caller = self._services.settings.caller(self._connection.principal, self._connection.request)
-        nothing = [{"role": "user", "content": ""}]  # what was said is in the conversation
-        fields = {"model": model, "messages": nothing, "stream": True, "tools": self._tools or None}
-        request = replace(parse_chat_object(fields, caller).request, messages=(), raw_messages=[])
-        sampling = Sampling(
-            settings.get("temperature"), max_tokens=settings.get("maxTokens"), reasoning_effort=settings.get("effort")
-        )
-        extra, metadata = settings.get("extra", {}), settings.get("metadata", {})
-        return replace(request, sampling=sampling, extra=extra, metadata=metadata)
 
     def _answer(self, frame: ToolResultFrame) -> None:
         for thread in self._threads.of(self._principal):
@@ -404,6 +397,7 @@ class ChatConnection:
             raise InvalidRequest(text, param="thread_id", code="missing_required_parameter")
         thread = self._threads.find(self._key(thread_id))
         stopped = [turn.stop() for turn in list(thread.turns)] if thread is not None else []
+        # Who stopped it is told in any case; those who follow the thread read it there.
         if not any(stopped) or thread_id not in self._followed:
             self.post({**generation_stopped("stop"), "thread_id": thread_id}, binary=binary)
 
@@ -427,8 +421,10 @@ class ChatConnection:
             self.post(told, binary=binary)
             return
         log = thread.log
+        # A page that shows nothing yet loads the conversation, so it needs only the frames behind that.
         wanted = frame.last_seq if frame.last_seq > 0 else log.settled
         lost = wanted > log.last or wanted < log.first - 1
+        # What is gone cannot be told: all that is kept is, and that it is not everything.
         at = log.first - 1 if lost else wanted
         told |= {"status": "running" if thread.turns else "finished", "last_seq": log.last}
         told |= {"replay_count": log.last - at, "replay_incomplete": lost}

@@ -89,6 +89,7 @@ class ThreadLog:
             return
         needed = min([follower.at for follower in self._followers], default=self.last)
         while (len(self._frames) > self._most or self._size > self._most_bytes) and self.first <= needed:
+            # One that is larger than all that may be kept has still to be read by those who come back.
             if len(self._frames) == 1:
                 return
             self._frames.popleft()
@@ -113,6 +114,7 @@ class ThreadLog:
 
     def moved(self) -> None:
         """Somebody has read on, or left."""
+        # What only the slowest had still to read can go now.
         self._forget()
         if self._room is not None:
             self._room.wake()
@@ -120,6 +122,7 @@ class ThreadLog:
 
     async def room(self, ahead: int = AHEAD) -> None:
         """Return once everybody who follows is no more than so many frames behind, nor too many bytes."""
+        # Bytes count too, or a few pictures would fill what the frames' number allows.
         while self._behind() > ahead or (self._behind() and self._size > self._most_bytes):
             self._room = self._room or new_waiter()
             await self._room.sleep()

@@ -12,7 +12,7 @@ from ...backend import AgentBackend
 from ...errors import Conflict
 from ...policies.chat_websocket import ChatWebSocket
 from ...state.conversation_locks import ConversationLocks
-from ...stores.port import Key
+from ...stores.records import Key
 from ...stores.shares import Shares, Table
 from ...wire.chat_websocket.types import ToolResultFrame
 from .frame_log import Follower, ThreadLog
@@ -122,6 +122,7 @@ class ChatThreads:
     def of(self, principal: str) -> Iterator[Thread]:
         """A principal's threads with frames that are kept."""
         self.sweep()
+        # A copy, since turns may end while it is read.
         return iter([thread for thread in self._threads.values() if thread.key.principal == principal])
 
     def add(self, key: Key, turn: RunningTurn) -> Thread:
@@ -133,6 +134,7 @@ class ChatThreads:
         if len(thread.turns) > MOST_WAITING:
             raise Conflict("Too many messages wait in this thread.", code="conversation_busy", should_retry=False)
         thread.turns.append(turn)
+        # Held, so that its frames are not dropped while a turn runs.
         self._ended.hold(key.principal, key.id, thread)
         self._busy += 1
         return thread

@@ -12,7 +12,7 @@ import anyio
 
 from ...aio.background import let_go
 from ...aio.off_loop import off_loop
-from ...backend import AgentBackend, AgentRequest, Principal
+from ...backend import AgentBackend, AgentRequest, Caller, Principal, Sampling
 from ...errors import AgentError, Conflict, OpenAICompatError
 from ...events import PendingCall
 from ...messages import Message, ToolMessage
@@ -20,9 +20,10 @@ from ...reducer import LARGE, Reducer
 from ...state.approvals import Binding, Decisions, record_decisions, settings_of, superseded
 from ...state.draft import Draft, extended
 from ...state.ids import new_id
-from ...stores.port import Approval, TurnOutcome
+from ...stores.records import Approval, TurnOutcome
 from ...turns.run import TurnPlan
 from ...turns.run_group import Taken
+from ...wire.chat.parse import parse_chat_object
 from ...wire.chat_messages import reply_message
 from ...wire.chat_websocket import serialize as chat_frames
 from ...wire.chat_websocket.parse import tool_output
@@ -100,6 +101,18 @@ def asker_name(agent: str, workflow: str | None) -> str:
     return agent if workflow is None else f"{WORKFLOW}:{workflow}"
 
 
+def request_as_before(model: str, settings: Mapping[str, Any], tools: Sequence[Fields], caller: Caller) -> AgentRequest:
+    """The request of a turn that goes on: asked as it was at first, with the tools that the client has now."""
+    nothing = [{"role": "user", "content": ""}]  # what was said is in the conversation
+    fields = {"model": model, "messages": nothing, "stream": True, "tools": list(tools) or None}
+    request = replace(parse_chat_object(fields, caller).request, messages=(), raw_messages=[])
+    sampling = Sampling(
+        settings.get("temperature"), max_tokens=settings.get("maxTokens"), reasoning_effort=settings.get("effort")
+    )
+    extra, metadata = settings.get("extra", {}), settings.get("metadata", {})
+    return replace(request, sampling=sampling, extra=extra, metadata=metadata)
+
+
 class ChatTurn(TurnPlan[list[Fields]]):
     """A turn. It has begun once it has its thread for itself; from then on its frames are the thread's.
 
@@ -140,7 +153,7 @@ class ChatTurn(TurnPlan[list[Fields]]):
 
     @property
     def principal(self) -> Principal:
-        """Who asks."""
+        """The caller who has asked for it; its thread and its questions are theirs."""
         return self._asked.request.principal
 
     def enter(self, thread: Thread) -> None:
@@ -184,7 +197,9 @@ class ChatTurn(TurnPlan[list[Fields]]):
 
     def interrupt(self, error: OpenAICompatError) -> None:
         """End it with this error; nothing happens if it has ended, or its outcome is being stored."""
-        if self.over or self._committing or (error.code == "shutting_down" and self._has_finished):
+        # Of an agent that has finished only the outcome is still to be stored: a shutdown leaves it the time.
+        finished = self.runs is not None and self.runs.finished
+        if self.over or self._committing or (error.code == "shutting_down" and finished):
             return
         self.over = True
         self._status, self._note = error.status, error.code or error.type
@@ -197,17 +212,12 @@ class ChatTurn(TurnPlan[list[Fields]]):
             self._tell(chat_frames.generation_stopped(reason))
         self._scope.cancel()
 
-    @property
-    def _has_finished(self) -> bool:
-        """True once the agent has finished, so that only its outcome is still to be stored."""
-        return self.runs is not None and self.runs.finished
-
     def left(self) -> None:
         """Nobody follows it any more: it has a while to end."""
         self._scope.deadline = anyio.current_time() + self._threads.settings.grace
 
     def joined(self) -> None:
-        """Somebody follows it again."""
+        """Somebody follows it again: take back the deadline that `left` has set."""
         self._scope.deadline = math.inf
 
     def waits_for(self, call_id: str) -> bool:
@@ -258,17 +268,13 @@ class ChatTurn(TurnPlan[list[Fields]]):
             finally:
                 services.live.runner.running.discard(self)
 
-    def _questions(self) -> tuple[Approval, ...]:
-        """The approvals to store, with all that is needed to ask the agent the same way again."""
-        settings = {**settings_of(self._asked.request, ()), WORKFLOW: self._asked.workflow}
-        return self._asks.kept(self.id, self._bound, settings)
-
     @property
     def _bound(self) -> Binding:
         return Binding(self.principal.id, self._asked.asker, self._thread.key.id)
 
     async def _lock(self) -> Draft:
         conversations, key, asked = self._threads.conversations, self._thread.key, self._asked
+        # A decision adds no message of its own: it goes on with what is there, and makes no conversation.
         if asked.answers is None:
             draft = await conversations.open(key.principal, key.id, asked.request, long=asked.long)
             assert draft is not None, "there is an id"
@@ -282,6 +288,7 @@ class ChatTurn(TurnPlan[list[Fields]]):
         services, request, answers = self._services, draft.request, self._asked.answers
         if answers is None:
             request, answers = await decisions_from_messages(services.state.store, self._asked.asker, request)
+        # Another message instead of a decision is a no to what this agent has asked here.
         if answers is None and (answers := await superseded(services.state.store, self._bound)) is not None:
             request = replace(request, resume=answers.resume(request.resume))
         request = await off_loop(services.settings.messages.apply, request, long=draft.long)
@@ -308,7 +315,7 @@ class ChatTurn(TurnPlan[list[Fields]]):
         return frames
 
     def idle(self) -> list[Fields]:
-        """Nothing is held back."""
+        """Nothing: frames go out as they are made, none is held back."""
         return []
 
     async def next_requests(self) -> Sequence[AgentRequest]:
@@ -317,8 +324,10 @@ class ChatTurn(TurnPlan[list[Fields]]):
         said, draft, runs = self._said.message(), self.draft, self.runs
         if not said.client_calls or draft is None or runs is None:
             return ()
+        # Its agent has to be gone before the turn's next run begins; the slot stays the turn's.
         await runs.stop()
         self.runs = None
+        # A server that shuts down waits for running rounds, and begins no others.
         self._services.live.slots.refuse_when_closed()
         self._rounds += 1
         if self._rounds == MOST_ROUNDS:
@@ -341,9 +350,10 @@ class ChatTurn(TurnPlan[list[Fields]]):
         seconds = self._threads.settings.tool_timeout
         with anyio.move_on_after(seconds):
             while len(self._outputs) < len(self._calls):
-                self._answered = anyio.Event()
+                self._answered = anyio.Event()  # an event is set once
                 await self._answered.wait()
         for call in calls:
+            # Models refuse a history in which a call has no result, so silence is one too.
             if call.call_id not in self._outputs:
                 text = f"Frontend tool {call.name} timed out after {seconds:g} seconds"
                 self._output(call, dumps({"error": text}).decode(), ok=False)
@@ -359,7 +369,9 @@ class ChatTurn(TurnPlan[list[Fields]]):
         draft = self.draft
         if draft is None:
             raise RuntimeError("a turn of the chat WebSocket has a conversation")
-        approvals, turn = self._questions(), draft.turn(self._said.message())
+        # With all that is needed to ask the agent the same way again.
+        settings = {**settings_of(self._asked.request, ()), WORKFLOW: self._asked.workflow}
+        approvals, turn = self._asks.kept(self.id, self._bound, settings), draft.turn(self._said.message())
         outcome = TurnOutcome(principal=self.principal.id, token=draft.token, approvals=approvals, conversation=turn)
         last: list[Fields] = [asked_about(approval) for approval in approvals]
         if not self._job_ended:
@@ -391,13 +403,13 @@ class ThreadDelivery:
         await (self.log.room(0) if large else self.log.room())
 
     async def flush(self) -> None:
-        """Nothing waits."""
+        """Nothing: `write` has handed everything to the log."""
 
     async def keep_alive(self) -> None:
-        """Nothing: connections have pings."""
+        """Nothing: each connection that follows has pings of its own."""
 
     async def end(self, frames: list[Fields]) -> None:
-        """The last frames."""
+        """The last frames. All up to these is in the stored conversation."""
         self.log.append(*frames)
         self.log.settled = self.log.last
 

@@ -64,6 +64,7 @@ def _add(turns: list[dict[str, Any]], role: str, blocks: Iterable[Block]) -> Non
 
 def _said(message: AssistantMessage, recall: Recall) -> list[Block]:
     calls = message.tool_calls
+    # As they came, if they are known: the API wants the signed thinking that has led to a call before it.
     recalled = recall([call_id(call.call_id) for call in calls]) if calls else None
     return recalled or [
         *assistant_blocks(message.parts),

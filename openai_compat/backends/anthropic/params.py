@@ -21,7 +21,7 @@ PASSED = ("temperature", "top_p")
 more, hence `extra_body`."""
 
 EFFORTS = {
-    "none": "low",
+    "none": "low",  # the least that there is
     "minimal": "low",
     "low": "low",
     "medium": "medium",

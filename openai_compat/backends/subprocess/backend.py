@@ -93,6 +93,8 @@ class SubprocessBackend:
             while data := await _read(command):
                 for item in view(output.feed(data)):
                     yield item
+                # It has said its last: what it still does, a server that it has left running perhaps, is not waited
+                # for.
                 if output.complete:
                     command.expect_end()
         finally:

@@ -17,6 +17,7 @@ from ..subject import ObservedExchange
 from ..watch import Run
 from .base import Examination, expect, skip
 
+# `.invalid` is nobody's host (RFC 2606), and nothing is to be asked there.
 APPROVER = {"type": "mcp", "server_label": "agent", "server_url": "https://approver.invalid"}
 """By this tool a client says that it can show a question, and answer it."""
 

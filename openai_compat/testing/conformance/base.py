@@ -15,9 +15,9 @@ from ...events import ReasoningDelta, RefusalDelta, TextDelta
 from ...http import HttpRequest
 from ...server import Server
 from ..answer import Answer
-from ..call import Call, http_request
+from ..client_call import Call, http_request
 from ..faults import raise_at
-from ..loop import LoopThread
+from ..loop_thread import LoopThread
 from ..subject import ObservedExchange, Subject, as_subject, ask
 from ..watch import Watched
 from ..wrapping import Wrap
@@ -166,6 +166,7 @@ class Examination:
                 return await function()
             raise AssertionError(f"no complete answer within {self.timeout:g} s (`timeout`)")
 
+        # A bound of its own: an agent that blocks the loop blocks the timeout inside as well.
         return self._loop.run(bounded, seconds=self.timeout + 3 * self.patience + 5)
 
     def once(self, name: str, make: Callable[[], Result]) -> Result:
@@ -178,6 +179,7 @@ class Examination:
                 self._known[name] = (None, error)
         result, failure = self._known[name]
         if failure is not None:
+            # Every check that needs it fails with it: the first one's traceback would lead to another check.
             raise failure.with_traceback(None)
         return cast("Result", result)
 

@@ -42,6 +42,7 @@ class ContractChecks(Examination):
 
 def _wrong_with(run: Run) -> str:
     """The fault in the items of a run, read once more; empty if there is none."""
+    # As if it counted tokens itself: where the server would cut is no fault of the agent's.
     enforcer = EventContract(run.request, counts_tokens=True)
     last: AgentEvent | str = ""
     for number, item in enumerate(run.items, 1):

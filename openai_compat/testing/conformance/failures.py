@@ -75,6 +75,7 @@ class FailureChecks(Examination):
             errors = [run.error for run in exchange.runs if not isinstance(run.error, OpenAICompatError | None)]
             texts = [text for text in map(str, errors) if len(text) >= 8]  # a shorter one could be there by chance
             for secret in (*SIGNS_OF_CODE, SECRET, *self.secrets, *texts):
+                # As it is, and as JSON writes it.
                 shown = secret in seen or json.dumps(secret)[1:-1] in seen
                 expect(not shown, f"{how}: the client can read {secret[:200]!r}")
 
@@ -87,6 +88,7 @@ class FailureChecks(Examination):
             expect(not missing, f"{how}: the error lacks {', '.join(missing)}: {shown}")
             texts = isinstance(error["message"], str) and isinstance(error["type"], str)
             expect(texts and error["message"], f"{how}: `message` and `type` must be texts: {shown}")
+            # In a stream, all that was said before is in the body too.
             expect(len(answer.body) < MAX_ERROR or answer.status == 200, f"{how}: more than {MAX_ERROR} bytes")
 
     def _errors(self) -> Iterator[tuple[str, Answer]]:

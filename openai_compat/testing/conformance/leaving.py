@@ -9,7 +9,7 @@ from typing import TypeAlias
 import anyio
 
 from ..answer import Answer
-from ..call import Call
+from ..client_call import Call
 from ..faults import slow
 from ..subject import Subject, running_tasks, still_running
 from .base import Examination, expect, skip

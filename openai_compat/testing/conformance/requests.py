@@ -12,6 +12,7 @@ from ..subject import ObservedExchange
 from ..watch import Watched
 from .base import Examination, expect, skip
 
+# Nobody's defaults, and exact in binary: they can be compared however they were written.
 PARAMETERS: Mapping[str, Any] = {"temperature": 0.25, "top_p": 0.5, "seed": 4711, "frequency_penalty": 0.125}
 
 PICTURE = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="

@@ -9,7 +9,7 @@ from ...backend import AgentBackend, AgentRequest, RunContext
 from ...events import AgentEvent
 from ...policies.conversations import Conversations
 from ...server import Server
-from ..call import http_request
+from ..client_call import http_request
 from ..subject import ObservedExchange, Subject, as_subject, ask
 from ..wrapping import Wrap, Wrapper
 from .base import SECRET, Examination, expect, skip

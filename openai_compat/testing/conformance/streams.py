@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 
 from ..answer import DONE
-from ..call import Call
+from ..client_call import Call
 from ..faults import slow
 from .base import Examination, expect, skip
 

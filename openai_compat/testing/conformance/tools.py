@@ -126,6 +126,7 @@ def _wrong_with_pieces(pieces: list[dict[str, Any]], *, streamed: bool) -> str:
         else:
             begun.add(key)
             ids.append(piece.get("id"))
+            # The body of a call stands under the name of its type.
             if not (piece.get("id") and str(piece.get("type")) in piece and "name" in _body(piece)):
                 return "a call must begin with `id`, `type` and its name"
     return "two calls with one id" if len(set(ids)) < len(ids) else ""

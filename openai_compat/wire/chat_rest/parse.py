@@ -126,6 +126,7 @@ def _read_cursor(sent: str) -> tuple[float, str]:
         found = json.loads(base64.b64decode(sent.encode(), altchars=b"-_", validate=True))
     except (ValueError, RecursionError):
         found = None
+    # A cursor is a client's text like any other.
     match cast("Any", found):
         case [float() as touched, str() as identifier]:
             return touched, identifier

@@ -107,6 +107,7 @@ class TurnRecord:
         """The agent's items as they are stored: a compaction first, the message last."""
         final = self.final
         items = [] if final.compacted is None else [compaction_item(final.compacted, self._new_id)]
+        # A call that waits is kept as its question alone, until somebody has decided.
         asked = {call.call_id for call in self.approvals.values()}
         items += [self._call_item(call, agent) for call in self.calls.values() if call["id"] not in asked]
         items += [_question(identifier, call, agent) for identifier, call in self.approvals.items()]
@@ -201,6 +202,7 @@ def groups_of(items: Iterable[StoredItem]) -> list[list[StoredItem]]:
     groups: list[list[StoredItem]] = []
     for item in items:
         kind, spoken = item.get("type"), _is_spoken(item)
+        # A summary stands for messages that are still shown here.
         if kind == "compaction" or not (spoken or kind in ("message", None) or kind in OUTPUTS):
             continue
         if groups and (kind in OUTPUTS or (spoken and _is_spoken(groups[-1][0]))):
@@ -222,6 +224,7 @@ def message_id(group: Sequence[StoredItem]) -> str:
 
 def messages_of(conversation: str, items: Sequence[StoredItem], created: str) -> list[Message]:
     """A conversation's messages; `created` is the time of those of which it is not known."""
+    # A question that was decided is shown as the call that has come of it.
     settled = {
         item.get(name)
         for item in items
@@ -274,6 +277,7 @@ def _shown_call(item: StoredItem, settled: set[Any]) -> ToolCallRecord | None:
     if item["type"] == "mcp_approval_request":
         return None if call_id in settled or item["id"] in settled else call
     about = cast("dict[str, Any]", item.get(ABOUT) or {})
+    # Calls that came over another API have nothing of ours, but an error if they have failed.
     call["status"] = about.get("status") or ("error" if item.get("error") else "success")
     error = cast("dict[str, Any]", item.get("error") or {})
     call["result"] = item.get("output") or "\n".join(_part_texts(error.get("content")))

@@ -108,6 +108,7 @@ class Agentic:
         user = self.session.user
         if user is None:
             return b""
+        # profClaw's keys; here the conversation is only shortened once the agent runs, which `compaction` tells.
         count = {"compactionApplied": False, "messageCount": self.session.messages}
         return self._write("user_message", {"id": user["id"], "content": user["content"], **count})
 
@@ -148,6 +149,7 @@ class Agentic:
             "requestedProvider": session.requested_provider,
             "usedFallback": bool(self._fallbacks),
             "fallbackAttempts": self._fallbacks,
+            # An agent that reports no steps has taken one.
             "totalSteps": max(self._step, 1),
             "totalTokens": usage["totalTokens"],
             "inputTokens": usage["promptTokens"],

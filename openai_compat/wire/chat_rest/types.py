@@ -31,7 +31,7 @@ class CamelModel(WireModel):
 
 
 class ChatMessage(CamelModel):
-    """What was said."""
+    """A message of `messages`. `content` is text; pictures and files are for the other APIs."""
 
     role: Literal["user", "assistant", "system"]
     content: str
@@ -129,6 +129,7 @@ class ConfigureRequest(CamelModel):
 
     type: Name | None = None
     api_key: Annotated[str, MinLen(1), MaxLen(4096)] | None = None
+    # The provider's key is sent there.
     base_url: Annotated[str, MaxLen(2048), StringConstraints(pattern=r"^https?://[^/\s]")] | None = None
     resource_name: Name | None = None
     deployment_name: Name | None = None
@@ -144,7 +145,7 @@ class DefaultProviderRequest(CamelModel):
 
 
 class TokenUsage(TypedDict):
-    """Tokens of a turn."""
+    """The tokens of a turn, over all runs of its agent; 0 where the agent reports none."""
 
     promptTokens: int
     completionTokens: int
@@ -211,7 +212,7 @@ class Artifact(TypedDict):
 
 
 class AssistantText(TypedDict):
-    """What the agent said."""
+    """The agent's message in the answer of `completions`."""
 
     role: Literal["assistant"]
     content: str
@@ -242,7 +243,7 @@ class RestCompletion(TypedDict):
 
 
 class QuickAnswer(TypedDict):
-    """The answer of `quick`."""
+    """The answer of `POST /quick`, which belongs to no conversation."""
 
     content: str
     model: str
@@ -274,7 +275,7 @@ class MessageAnswer(TypedDict):
 
 
 class ConversationAnswer(TypedDict):
-    """One conversation."""
+    """The answer of whatever makes or changes a conversation."""
 
     conversation: RestConversation
 
@@ -300,7 +301,7 @@ class ConversationList(TypedDict):
 
 
 class Done(TypedDict):
-    """It was done."""
+    """The answer of what has nothing to say but that it was done."""
 
     success: Literal[True]
 
@@ -377,7 +378,7 @@ class ProviderList(TypedDict):
 
 
 class ProviderHealth(TypedDict):
-    """How a provider is."""
+    """The outcome of a check. `latencyMs` is null where there was no answer."""
 
     provider: str
     healthy: bool
@@ -402,7 +403,7 @@ class ToolEntry(TypedDict):
 
 
 class ToolList(TypedDict):
-    """The agents' own tools."""
+    """The tools that agents run themselves, each once, with the agents that have it."""
 
     tools: list[ToolEntry]
     total: int

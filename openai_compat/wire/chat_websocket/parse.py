@@ -109,6 +109,7 @@ def parse_frame(frame: Frame, values: int = MAX_VALUES) -> Command:
     if isinstance(frame, bytes):
         kind, fields = _opened(unpack_object(frame, values))
     else:
+        # Half a character is left to the parser, which says what is wrong with it.
         data = frame.encode("utf-8", "surrogatepass")
         check_values(data, values)
         kind, fields = _opened(parse_object(data))
@@ -170,12 +171,14 @@ def _tools(value: Sequence[Any] | Mapping[str, Any] | None) -> tuple[frozenset[s
     described: list[Any] = []
     for index, tool in enumerate(value):
         fields = cast("Fields", tool) if isinstance(tool, dict) else {"name": tool}
+        # NodeTool sends names of tools that it has described before; others describe them in each message.
         if "function" in fields or "custom" in fields:
             described.append(fields)
         elif isinstance(fields.get("name"), str):
             names.append(fields["name"])
         else:
             raise InvalidRequest("A tool needs a name.", param=f"tools[{index}].name", code="invalid_type")
+    # A list of descriptions alone takes nothing from the manifest away.
     return (frozenset(names) if names or not described else None), described
 
 

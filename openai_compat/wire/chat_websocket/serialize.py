@@ -117,6 +117,7 @@ class TurnFrames:
             case TextDelta() | RefusalDelta():
                 return self._text(item.text)
             case MessageBreak():
+                # Told with the next text: a break before or after everything is no break.
                 self._break_due = bool(self._pieces)
                 return ()
             case ReasoningDelta():
@@ -257,6 +258,7 @@ def error_frame(error: OpenAICompatError, request_id: str) -> Fields:
 def _value(text: str) -> Any:
     """The value of JSON text; other text as it is."""
     try:
+        # Only objects and lists: a result that says `true` or `12` is a text all the same.
         return from_json(text) if text[:1] in "{[" else text
     except (ValueError, TypeError):  # the latter for half a character: text of an agent may have it
         return text
@@ -266,6 +268,7 @@ def encode(frame: Fields, *, binary: bool) -> Frame:
     """A frame as MessagePack, or as JSON, which has bytes as base64."""
     if binary:
         return packb(frame)
+    # Nearly all frames: there is nothing in them that would have to be converted.
     if type(frame.get("content")) is str and frame["type"] == "chunk":
         return dumps(frame).decode()
     return dumps(_with_base64(frame)).decode()

@@ -20,7 +20,7 @@ FrameId = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 
 
 class ThreadFrame(WireModel):
-    """Anything about a thread."""
+    """A frame about a thread. What it means without a `thread_id`, each kind of frame says itself."""
 
     thread_id: ThreadId | None = None
 
@@ -37,11 +37,11 @@ class MessageFrame(ThreadFrame):
 
 
 class StopFrame(ThreadFrame):
-    """End the running turn."""
+    """Ends the turns of a thread; without `thread_id`, of the one that the connection used last."""
 
 
 class PingFrame(WireModel):
-    """Is anybody there?"""
+    """Asks for a `pong`, which comes even if the key is not good any more."""
 
 
 class ManifestFrame(WireModel):
@@ -78,7 +78,7 @@ class ResumeFrame(WireModel):
 
 
 class ListTurnsFrame(WireModel):
-    """Which turns are running?"""
+    """Asks for the caller's running turns, those of other connections too."""
 
 
 class SetModeFrame(WireModel):

@@ -143,6 +143,7 @@ class _Conversation:
         content, name = item.get("content"), _optional(item, "name")
         match item.get("role"):
             case "assistant":
+                # What was thought belongs to the message that it has led to.
                 turn = self._turn(lambda last: last.only_thought)
                 turn.parts += assistant_parts(content)
                 turn.spoke, turn.name = True, turn.name if name is None else name
@@ -154,6 +155,7 @@ class _Conversation:
                 pass
 
     def _call(self, item: Fields, kind: Literal["function", "custom"], arguments: str) -> None:
+        # Cut short, its arguments may be half of a JSON text, and nobody has run it.
         if item.get("status") == INCOMPLETE:
             return
         deferred = item.get("async") is True
@@ -163,6 +165,7 @@ class _Conversation:
             turn.waiting.add(call.call_id)
 
     def _take(self, call: ToolCall) -> _Turn:
+        # Behind a result, a call is another message's: models want results right behind their calls.
         turn = self._turn(lambda last: not last.results)
         turn.calls.append(call)
         self._called[call.call_id] = call.name, turn
@@ -188,11 +191,13 @@ class _Conversation:
             turn.others.discard(call_id)
             turn.results.append(message)
         else:
+            # Its call is not here, or was answered: it stands where it was sent.
             self._said.append(message)
 
     def _compact(self, summary: str | None) -> None:
         if summary is None:
             return
+        # The next turn is about what the user has said last, so that stays as it was.
         users = [index for index, one in enumerate(self._said) if isinstance(one, UserMessage)]
         since = users[-1] if users else len(self._said)
         instructions = [one for one in self._said[:since] if isinstance(one, SystemMessage)]

@@ -6,7 +6,7 @@ Types that are not known, of items and of tools, are kept as they are.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self, TypeVar, cast
+from typing import Annotated, Any, ClassVar, Literal, Self, cast
 
 from annotated_types import MinLen
 from pydantic import Discriminator, Field, Tag, model_validator
@@ -14,8 +14,6 @@ from pydantic_core import PydanticCustomError
 
 from ..chat.request_types import AudioContent, RefusalContent, WireModel
 from ..responses.tool_types import OTHER, ToolParam
-
-Source = TypeVar("Source", bound=WireModel)
 
 ID_PREFIXES = {
     "message": "msg_",
@@ -66,43 +64,45 @@ def id_prefix(kind: str) -> str:
 
 
 class ItemTextContent(WireModel):
-    """Text, from whomever."""
+    """Text of any role. Which `type` it has is put right when it is stored."""
 
     type: Literal["input_text", "output_text", "text"]
     text: str
 
 
-class ItemImageContent(WireModel):
+class SourcedContent(WireModel):
+    """Content that comes from one of several places: at least one of the fields `sources` is given."""
+
+    sources: ClassVar[tuple[str, ...]]
+
+    @model_validator(mode="after")
+    def _check_source(self) -> Self:
+        if all(getattr(self, name) is None for name in self.sources):
+            raise PydanticCustomError("no_source", "needs one of {names}", {"names": ", ".join(self.sources)})
+        return self
+
+
+class ItemImageContent(SourcedContent):
     """A picture: by URL, or by the id of an uploaded file."""
+
+    sources = ("image_url", "file_id")
 
     type: Literal["input_image"]
     image_url: str | None = None
     file_id: str | None = None
     detail: Literal["auto", "low", "high", "original"] | None = None
 
-    @model_validator(mode="after")
-    def _has_a_source(self) -> Self:
-        return _one_of(self, "image_url", "file_id")
 
-
-class ItemFileContent(WireModel):
+class ItemFileContent(SourcedContent):
     """A document: base64 data, a URL, or the id of an uploaded file."""
+
+    sources = ("file_data", "file_id", "file_url")
 
     type: Literal["input_file"]
     file_data: str | None = None
     file_id: str | None = None
     file_url: str | None = None
     filename: str | None = None
-
-    @model_validator(mode="after")
-    def _has_a_source(self) -> Self:
-        return _one_of(self, "file_data", "file_id", "file_url")
-
-
-def _one_of(content: Source, *names: str) -> Source:
-    if all(getattr(content, name) is None for name in names):
-        raise PydanticCustomError("no_source", "needs one of {names}", {"names": ", ".join(names)})
-    return content
 
 
 AssistantContent = Annotated[ItemTextContent | RefusalContent, Field(discriminator="type")]
@@ -131,14 +131,14 @@ class MessageItemParam(ItemParam):
 
 
 class UserMessageItemParam(MessageItemParam):
-    """What the user says."""
+    """A message of the user: text, or parts, pictures and files among them."""
 
     role: Literal["user"]
     content: str | list[InputContent]
 
 
 class SystemMessageItemParam(MessageItemParam):
-    """Instructions."""
+    """Instructions. Both roles mean the same here; agents are told which one it was."""
 
     role: Literal["system", "developer"]
     content: str | list[ItemTextContent]
@@ -192,7 +192,7 @@ class ItemSummaryText(WireModel):
 
 
 class ReasoningText(WireModel):
-    """A paragraph of thinking."""
+    """A paragraph of thinking as it was, not a summary of it."""
 
     type: Literal["reasoning_text"]
     text: str

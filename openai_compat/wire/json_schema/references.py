@@ -66,6 +66,7 @@ class References:
         self._found: dict[tuple[str, str], Any] = {}
         self._here: dict[int, list[Fields]] = {}
         self._walk(root, "", "#")
+        # After the walk, since a reference may lead to what stands behind it.
         while self._waiting:
             self._resolve(*self._waiting.pop())
         if strict:
@@ -139,6 +140,7 @@ class References:
         for step in fragment.split("/")[1:]:
             if isinstance(found, dict) and isinstance(cast("Fields", found).get("$id"), str) and found is not self.root:
                 address = self.bases.get(id(cast("Fields", found)), address)
+            # In this order (RFC 6901, 4): `~01` is the name `~1`.
             found = _step(found, unquote(step).replace("~1", "/").replace("~0", "~"))
         if isinstance(found, dict):
             self._walk(cast("Fields", found), address, "#" + fragment)  # below a keyword that we do not know
@@ -204,6 +206,7 @@ def _joined(base: str, reference: str) -> tuple[str, str]:
 def _step(value: Any, step: str) -> Any:
     if isinstance(value, dict):
         return cast("Fields", value).get(step)
+    # A bound on the digits: reading a million of them takes long.
     if isinstance(value, list) and step.isascii() and step.isdigit() and len(step) < 7:
         items = cast("list[Any]", value)
         return items[int(step)] if int(step) < len(items) else None

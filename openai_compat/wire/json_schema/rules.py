@@ -16,6 +16,7 @@ def _type(at: RuleContext) -> None:
     names = cast("list[str]", wanted if isinstance(wanted, list) else [wanted])
     at.check.spend(len(names))
     if not any([_is_of_type(at.value, name) for name in names]):
+        # There are seven types; a longer list repeats itself.
         at.found.fail(f"{shown(at.value)} is not of type {' or '.join(names[:7])}")
 
 
@@ -183,6 +184,7 @@ def _all_of(at: RuleContext) -> None:
 
 
 def _any_of(at: RuleContext) -> None:
+    # All, though one may fit: the `unevaluated…` keywords ask what any of them has seen.
     found = [at.here(schema) for schema in at.schema["anyOf"]]
     fitting = [one for one in found if one.problem is None]
     _one_has_to_fit(at, found, fitting)
@@ -193,6 +195,7 @@ def _one_of(at: RuleContext) -> None:
     found = [at.here(schema) for schema in at.schema["oneOf"]]
     fitting = [one for one in found if one.problem is None]
     _one_has_to_fit(at, found, fitting)
+    # Patterns are not looked at, and may be what tells two of them apart.
     if len([one for one in fitting if one.sure]) > 1:
         at.found.fail(f"{shown(at.value)} fits more than one of the schemas of 'oneOf'")
     at.found.sure &= len(fitting) == 1 and fitting[0].sure

@@ -23,6 +23,7 @@ class Schema:
         check = Check(self._references, RULES, steps)
         try:
             found = check.outcome(self._root, value, ("",)).problem
+        # Depth is a cost too, only one of the stack.
         except RecursionError:
             raise TooManySteps from None
         return None if found is None else f"At {path_of(found[0])}: {found[1]}"[:500]

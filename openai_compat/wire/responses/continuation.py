@@ -64,7 +64,7 @@ def _with_call_ids(own: dict[int, Item], context: Sequence[Item]) -> dict[int, I
             text = f"{many}: send the 'call_id' of the call with its output."
             raise InvalidRequest(text, param=f"input[{index}].call_id", code="invalid_value")
         own[index] = {**own[index], "call_id": meant[0]}
-        del waiting[meant[0]]
+        del waiting[meant[0]]  # a call has one result
     return own
 
 
@@ -82,6 +82,7 @@ def check_calls(context: Sequence[Item], own: Mapping[int, Item]) -> None:
     for where, item in [*[("", item) for item in context], *placed]:
         call_id, kind = _call_id(item), item.get("type")
         if _opens(item):
+            # Only the request's own items are refused: what is stored is no fault that its sender could mend.
             _expect(
                 not where or call_id not in called or kind not in CALLS, "Each tool call needs an id of its own.", where
             )

@@ -145,7 +145,7 @@ class PartEvent(InPart):
 
 
 class TextDeltaEvent(InPart):
-    """A piece of text."""
+    """A piece of a part's text; the last part of its message, always."""
 
     type: Literal["response.output_text.delta"]
     delta: str
@@ -176,7 +176,7 @@ class RefusalDeltaEvent(InPart):
 
 
 class RefusalDoneEvent(InPart):
-    """A refusal is whole."""
+    """The refusal that a part holds is whole."""
 
     type: Literal["response.refusal.done"]
     refusal: str
@@ -204,7 +204,7 @@ class SummaryPartDone(InSummary):
 
 
 class SummaryDeltaEvent(InSummary):
-    """A piece of thinking."""
+    """A piece of the paragraph that a reasoning item holds."""
 
     type: Literal["response.reasoning_summary_text.delta"]
     delta: str

@@ -39,7 +39,7 @@ class ResponseAllowedToolsParam(AllowedTools):
 
 
 class McpChoiceParam(WireModel):
-    """Use this server."""
+    """Demands the use of a declared MCP server, or of one of its tools."""
 
     type: Literal["mcp"]
     server_label: str
@@ -47,7 +47,7 @@ class McpChoiceParam(WireModel):
 
 
 class OtherChoiceParam(WireModel):
-    """Use a hosted tool."""
+    """Demands the use of a tool that somebody hosts, by its type."""
 
     type: Name
 
@@ -160,11 +160,12 @@ class ResponseRequest(WireModel):
     top_logprobs: Annotated[int, Ge(0), Le(20), WHOLE] | None = None
     top_p: Annotated[float, Ge(0), Le(1)] | None = None
     truncation: Literal["auto", "disabled"] | None = None
-    user: str | dict[str, Any] | None = None
+    user: str | dict[str, Any] | None = None  # Open WebUI can send an object
 
     @property
     def wants_answer(self) -> bool:
         """Whether there is to be an answer; if not, the response only remembers its input."""
+        # OpenAI has two ways to say that the input is only to be read ahead.
         prewarm = (self.prompt_cache_options or {}).get("prewarm") is True
         return self.generate is not False and not prewarm
 

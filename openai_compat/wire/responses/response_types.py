@@ -268,7 +268,7 @@ class InputItemPage(TypedDict):
 
 
 class DeletedResponse(TypedDict):
-    """What was deleted."""
+    """The answer of `DELETE /v1/responses/{id}`."""
 
     id: str
     object: Literal["response"]

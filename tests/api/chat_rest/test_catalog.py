@@ -243,7 +243,7 @@ async def test_the_aliases_of_the_providers_page_are_answered(http: Http) -> Non
         ("local", "ollama"),
     ]
     assert [one["alias"] for one in listed["aliases"]] == ["small"]
-    assert agent_for(server.services, Principal("anonymous"), "small") == "fast"
+    assert agent_for(server.services.models, Principal("anonymous"), "small") == "fast"
     assert [one["id"] for one in anthropics] == ["careful"]
 
 

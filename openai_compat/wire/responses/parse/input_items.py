@@ -11,6 +11,7 @@ from ...items.types import ALWAYS, CHECKED, WITH_STATUS, id_prefix
 NewId: TypeAlias = Callable[[str], str]
 Fields: TypeAlias = Mapping[str, Any]
 
+# Ids stand in URLs and in `param` of errors.
 _USABLE_ID = re.compile(r"[!-~]{1,128}")
 
 
@@ -32,6 +33,7 @@ def _normal(item: dict[str, Any], taken: set[str], new_id: NewId) -> dict[str, A
     if kind == "item_reference":
         return {"type": kind, "id": item["id"]}
     identity = item.get("id")
+    # Of two items with one id, a reference could mean either.
     if not isinstance(identity, str) or identity in taken or not _USABLE_ID.fullmatch(identity):
         identity = new_id(id_prefix(kind))
     taken.add(identity)
@@ -69,6 +71,7 @@ def _parts(content: str | list[Fields], normal: Callable[[Fields], dict[str, Any
 def _sent(part: Fields) -> dict[str, Any]:
     fields = {key: value for key, value in part.items() if value is not None}
     if part["type"] == "input_image":
+        # OpenAI's types require it of every picture that is listed.
         return {"detail": "auto", **fields}
     return {**fields, "type": "input_text"} if "text" in part else fields
 

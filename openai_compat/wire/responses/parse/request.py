@@ -170,6 +170,7 @@ def parse_response(
     """
     raw = body if isinstance(body, dict) else parse_object(body)
     long = long or (isinstance(body, bytes) and not is_quick(body))
+    # Before anything is validated: each wrong one of a million items would be an error of its own.
     check_length("input", raw.get("input"), MAX_ITEMS)
     refuse_misplaced(raw, OF_CHAT)
     wire = validate(ResponseRequest, raw)
@@ -260,6 +261,7 @@ def _sampling(wire: ResponseRequest) -> Sampling:
         max_tool_calls=wire.max_tool_calls,
         frequency_penalty=wire.frequency_penalty,
         presence_penalty=wire.presence_penalty,
+        # 0 is an answer: probabilities are wanted, but of no other tokens.
         top_logprobs=(wire.top_logprobs or 0) if _wants_logprobs(wire) else None,
         reasoning_effort=wire.reasoning.effort if wire.reasoning is not None else None,
         verbosity=wire.text.verbosity if wire.text is not None else None,
@@ -319,9 +321,11 @@ def with_context(
     placed = own_items(parsed.input, context, lookup or {})
     before = healed(context, placed) if heal else context
     check_calls(before, placed)
+    # `placed` knows where each item stood in the request; the errors until here name it.
     own = tuple(placed.values())
     if parsed.generate:
         check_something_is_said([*before, *own])
+    # What earlier items offered can still be called.
     tools = joined(tools_of_items(context), parsed.tools)
     choice = _tool_choice(parsed.wire, tools, final=True)
     request = replace(
@@ -336,6 +340,7 @@ def with_context(
 
 def _said(parsed: ParsedResponse, context: Sequence[dict[str, Any]], own: Sequence[dict[str, Any]]) -> AgentRequest:
     told = parsed.wire.instructions
+    # For this request only: those of the response before it are not among its items.
     first = [] if told is None else [{"type": "message", "role": "system", "content": told}]
     raw_items = [*first, *context, *own]
     messages = parse_items(raw_items)

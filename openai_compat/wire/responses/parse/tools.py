@@ -107,6 +107,7 @@ def _tools(params: Sequence[ToolParam], raw: Sequence[dict[str, Any]], where: st
     own = ResponseFunctionToolParam | ResponseCustomToolParam | NamespaceToolParam
     return ResponseTools(
         offered=tuple(tools),
+        # As they were sent: they have fields that no type here has.
         hosted=tuple([sent for param, sent in zip(params, raw, strict=True) if not isinstance(param, own)]),
         labels=frozenset([param.server_label for param in params if isinstance(param, McpToolParam)]),
         namespaces={offer.name: (offer.namespace, offer.tool.name) for offer in offers if offer.namespace is not None},
@@ -150,6 +151,7 @@ def _allowed(choice: ResponseAllowedToolsParam, tools: ResponseTools) -> ToolCho
             case "function" | "custom":
                 wanted |= _named(tool, tools)
             case "namespace":
+                # No tool has an empty name, so `only` refuses a namespace that is not there.
                 wanted |= {name for name, (space, _) in tools.namespaces.items() if space == tool.get("name")} or {""}
             case _:
                 _expect_hosted(tool, tools, f"tool_choice.tools[{index}]")

@@ -68,6 +68,7 @@ def parse_frame(frame: Frame, values: int = MAX_VALUES) -> dict[str, Any]:
     """The JSON object in a text frame, which has so many values at most. Raises InvalidRequest."""
     if isinstance(frame, bytes):
         raise InvalidRequest("Send JSON in text frames, not in binary ones.", code="invalid_frame")
+    # Half a character is left to the parser, which says what is wrong with it.
     data = frame.encode("utf-8", "surrogatepass")
     check_values(data, values)
     return parse_object(data)
@@ -102,6 +103,7 @@ def _create(event: dict[str, Any], lane: str | None, size: int) -> Create:
         text = "A response in the background cannot be had over a WebSocket."
         raise InvalidRequest(text, param="background", code="unsupported_value")
     body = {name: value for name, value in event.items() if name not in ("type", "stream_id")}
+    # The events are the answer: a frame has no other form for it.
     return Create(lane, {**body, "stream": True}, size)
 
 

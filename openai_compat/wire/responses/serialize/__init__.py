@@ -1,1 +1,1 @@
-"""Responses and their streams."""
+"""Writes Response objects and the events of their streams."""

@@ -47,7 +47,7 @@ class MessageWriter(ItemWriter):
         return self._said + sum([part.length for part in self._parts if isinstance(part, _Text)])
 
     def texts(self, texts: list[str]) -> bytes:
-        """Pieces of text."""
+        """Add pieces of text, each as an event; the first one begins the part."""
         begun, part = self._text()
         return begun + part.add(texts)
 

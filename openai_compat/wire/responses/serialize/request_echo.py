@@ -62,6 +62,7 @@ def echo_of(wire: ResponseRequest, body: Mapping[str, Any]) -> dict[str, Any]:
         fields["conversation"] = {"id": wire.conversation_id}
     tools: list[dict[str, Any]] = []
     for tool in sent.get("tools", []):
+        # OpenAI's types require these of a function, though they may be null.
         always = {"description": None, "parameters": None, "strict": None} if tool["type"] == "function" else {}
         tools.append({**always, **{name: value for name, value in tool.items() if name not in SECRETS}})
     text = {name: value for name, value in sent.get("text", {}).items() if value is not None}
@@ -69,6 +70,7 @@ def echo_of(wire: ResponseRequest, body: Mapping[str, Any]) -> dict[str, Any]:
         **fields,
         "metadata": dict(sent.get("metadata", {})),
         "reasoning": {"effort": None, "summary": None, **sent.get("reasoning", {})},
+        # `auto` is a wish; what is told is what was used.
         "service_tier": "default" if wire.service_tier in (None, "auto") else wire.service_tier,
         "text": {"format": {"type": "text"}, "verbosity": "medium", **text},
         "tools": tools,

@@ -1,7 +1,7 @@
 """Events of a turn as one Response: the events of its stream, and the object that they come to.
 
 The plain answer is `response()` of the same object that writes the stream, so they say the same. Which event may follow
-which is in `transitions`.
+which is in `event_order`.
 """
 
 from __future__ import annotations
@@ -299,6 +299,7 @@ class ResponseStream:
 
     def _message(self, phase: Phase | None) -> tuple[bytes, MessageWriter]:
         """The message that words go to, and the events that begin it."""
+        # A phase is a whole message's, so words of another phase are another message.
         if isinstance(self._prose, MessageWriter) and self._prose.phase == phase:
             return b"", self._prose
         ended = self._end_prose()
@@ -403,6 +404,7 @@ class ResponseStream:
         form, request_id = self._form, self._id("mcp_approval_request")
         self.approvals[request_id] = call
         begun = self._calls.get(call.call_id)
+        # Not done: a client that shows its calls would take it for one that has run.
         ended = self._end_prose() + (begun.cut() if begun is not None else b"")
         # Open WebUI and Codex show nothing for `mcp_approval_request`: it is for clients that declare an `mcp` tool.
         if form.agent not in form.approval_labels:
