@@ -54,6 +54,9 @@ COMPACTION = Compaction()
 LAST_WEBHOOKS = 3.0
 """Seconds at the end for webhooks that are still to be delivered."""
 
+LAST_IN_STORE = 3.0
+"""Seconds at the end for a slow store, to take back what requests hold in it."""
+
 
 class Server:
     """Serves agents as models.
@@ -319,6 +322,7 @@ class Server:
                 await self._close(f"agent {name}", backend)
             await self._close("providers", services.models.providers)
             await services.state.webhooks.aclose(LAST_WEBHOOKS)
+            await services.state.late.close(LAST_IN_STORE)
             await services.state.maintenance.end()
             await services.live.slots.settle()
             if self.opens_store:

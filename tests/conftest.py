@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import gc
 import logging
 import os
@@ -38,6 +39,16 @@ def logging_as_it_was() -> Iterator[None]:
     ours.propagate, ours.disabled, ours.handlers[:] = kept[1:4]
     root.setLevel(kept[4])
     root.handlers[:] = kept[5]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_task_outlives_its_loop() -> Iterator[None]:
+    """A task that is pending when its event loop is closed is destroyed later, in the middle of some other test."""
+    yield
+    # the type itself: an `isinstance` would ask proxies, which may do anything
+    tasks = [thing for thing in gc.get_objects() if type(thing) is asyncio.Task]
+    left = [task for task in tasks if not task.done() and task.get_loop().is_closed()]
+    assert not left, f"pending, though their event loop is closed: {left}"
 
 
 @pytest.hookimpl(wrapper=True)

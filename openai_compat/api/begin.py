@@ -9,6 +9,7 @@ import anyio
 
 from ..aio.background import Failure, spawn
 from ..errors import Unavailable
+from ..state.degraded import LateWork
 from ..stores.port import Store
 
 
@@ -22,7 +23,9 @@ class Beginning(Protocol):
     on_begun: Callable[[], object] | None
 
 
-async def begun_in_time(request: Beginning, store: Store, seconds: float, work: Callable[[], Awaitable[None]]) -> None:
+async def begun_in_time(
+    request: Beginning, store: Store, late: LateWork, seconds: float, work: Callable[[], Awaitable[None]]
+) -> None:
     """Do `work`, whose agent has to be started within so many seconds. Raises Unavailable if it was not.
 
     What comes before waits for the store, again and again. Where the time is over, the work is cancelled, but its
@@ -56,5 +59,6 @@ async def begun_in_time(request: Beginning, store: Store, seconds: float, work: 
         request.on_begun = None
     if not task.done:
         scope.cancel()
+        late.add(task)
         raise Unavailable("The request could not be begun in time, and no agent was started.")
     failure.raise_if_any()

@@ -15,6 +15,7 @@ from ..policies.conversations import Conversations
 from ..policies.failures import ReplayFailures
 from ..policies.rates import RatesOf
 from ..state.conversation_locks import ConversationLocks
+from ..state.degraded import LateWork
 from ..state.event_log import EventLogs
 from ..state.leases import Leases
 from ..state.maintenance import StoreMaintenance
@@ -75,16 +76,17 @@ def build_state(
 ) -> State:
     """Open the store and build all that keeps state in it. Raises ValueError for the URL of no store."""
     opened = open_store(store) if isinstance(store, str) else store or MemoryStore()
-    leases = Leases(opened, settings.deadlines.lease)
+    leases, late = Leases(opened, settings.deadlines.lease), LateWork()
     conversations = settings.conversations
     # the headers that have a say in an answer: those that name its conversation, and those that agents are given
     telling = [*(conversations.headers if conversations is not None else ()), *settings.agent_headers]
     return State(
         store=opened,
-        locks=_locks(conversations or Conversations(), opened, leases),
+        locks=_locks(conversations or Conversations(), opened, leases, late),
         leases=leases,
+        late=late,
         logs=EventLogs(opened, leases.seconds),
-        idempotency=Idempotency(opened, settings.deadlines.request, leases, telling, replay_failures),
+        idempotency=Idempotency(opened, settings.deadlines.request, leases, late, telling, failures=replay_failures),
         maintenance=StoreMaintenance(opened, retention),
         webhooks=Publisher(webhooks),
     )
@@ -109,8 +111,8 @@ def build_chat_threads(services: Services, settings: ChatWebSocket, compaction: 
     """The chat WebSocket's threads: conversations of the server's store, with a rule of their own for a second turn."""
     busy, state = Conversations(busy=settings.busy, queue=settings.queue), services.state
     workflows = {name: _backend(agent, compaction) for name, agent in settings.workflows.items()}
-    return ChatThreads(settings, workflows, _locks(busy, state.store, state.leases), time.monotonic)
+    return ChatThreads(settings, workflows, _locks(busy, state.store, state.leases, state.late), time.monotonic)
 
 
-def _locks(settings: Conversations, store: Store, leases: Leases) -> ConversationLocks:
-    return ConversationLocks(settings, store, leases if store.shared else None)
+def _locks(settings: Conversations, store: Store, leases: Leases, late: LateWork) -> ConversationLocks:
+    return ConversationLocks(settings, store, leases if store.shared else None, late)

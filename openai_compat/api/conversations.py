@@ -10,7 +10,6 @@ from typing import Any, TypeVar
 
 from ..errors import Conflict, NotFound
 from ..policies.content import check_content_type
-from ..state.degraded import give_back
 from ..state.draft import stored_items
 from ..state.ids import new_id
 from ..stores.port import Conversation, ConversationTurn, Key, TurnOutcome
@@ -115,7 +114,7 @@ async def _add(services: Services, key: Key, items: Sequence[dict[str, Any]]) ->
         turn = ConversationTurn(key.id, stored_items(items))
         await commit(services.state.store, TurnOutcome(principal=key.principal, token=token, conversation=turn))
     finally:
-        await give_back(lambda: services.state.store.release(key, token), "conversation given free")
+        await services.state.late.give_back(lambda: services.state.store.release(key, token), "conversation given free")
 
 
 async def _sent(services: Services, exchange: Exchange, parse: Callable[[bytes], Sent]) -> Sent:

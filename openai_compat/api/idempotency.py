@@ -16,7 +16,7 @@ import anyio
 from ..errors import Conflict, InvalidRequest, OpenAICompatError
 from ..http import HttpRequest, decode_headers
 from ..policies.failures import ReplayFailures
-from ..state.degraded import give_back
+from ..state.degraded import LateWork
 from ..state.leases import Leases
 from ..state.recent_failures import MOST_BYTES, RecentFailures
 from ..stores.port import Key, Replay, Store
@@ -44,13 +44,16 @@ class Idempotency:
         store: Store,
         patience: float,
         leases: Leases,
+        late: LateWork,
         headers: Iterable[str] = (),
+        *,
         failures: ReplayFailures | None = None,
     ) -> None:
         """`headers` are the names of those that have a say in the answer: the conversation's, the agents' own."""
         self._headers = sorted({name.lower().encode() for name in headers})
         self._store = store
         self._leases = leases
+        self._late = late
         self._patience = patience
         self._ended: dict[Key, anyio.Event] = {}
         self._failures = None if failures is None else RecentFailures(failures)
@@ -69,7 +72,7 @@ class Idempotency:
         if not self.concerns(exchange):
             await run()
             return
-        await begun_in_time(exchange, self._store, self._patience, lambda: self._once(exchange, body, run))
+        await begun_in_time(exchange, self._store, self._late, self._patience, lambda: self._once(exchange, body, run))
 
     async def _once(self, exchange: Exchange, body: bytes, run: Callable[[], Awaitable[None]]) -> None:
         request = exchange.request
@@ -84,7 +87,7 @@ class Idempotency:
             replay = await self._claim(exchange, key, digest, token)
         except BaseException:
             # a cancellation may have met the store after it had claimed
-            await give_back(lambda: self._store.settle(key, token, None), "idempotency key given back")
+            await self._late.give_back(lambda: self._store.settle(key, token, None), "idempotency key given back")
             raise
         if replay is not None:
             await exchange.repeat(replay.status, [*replay.headers, REPLAYED], replay.body)
@@ -143,7 +146,7 @@ class Idempotency:
         finally:
             self._leases.drop(token)
             replay = (_recorded(exchange) or _unrepeatable(exchange)) if exchange.agent_started else None
-            await give_back(lambda: self._settle(key, token, replay), "idempotency key settled")
+            await self._late.give_back(lambda: self._settle(key, token, replay), "idempotency key settled")
 
     async def _settle(self, key: Key, token: str, replay: Replay | None) -> None:
         try:

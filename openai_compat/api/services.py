@@ -22,6 +22,7 @@ from ..policies.housekeeping import Housekeeping
 from ..policies.limits import Deadlines, Limits
 from ..policies.messages import MessagePolicy
 from ..state.conversation_locks import ConversationLocks
+from ..state.degraded import LateWork
 from ..state.event_log import EventLogs
 from ..state.leases import Leases
 from ..state.maintenance import StoreMaintenance
@@ -212,6 +213,7 @@ class State:
     Attributes:
         locks: locks conversations, also where none are kept for chat.
         leases: what running turns hold in the store.
+        late: what goes on in the store though its client has its answer.
         logs: the event logs of the answers that are made now.
         maintenance: looks after the store.
         webhooks: tells other servers what became of responses.
@@ -220,6 +222,7 @@ class State:
     store: Store
     locks: ConversationLocks
     leases: Leases
+    late: LateWork
     logs: EventLogs
     idempotency: Idempotency
     maintenance: StoreMaintenance

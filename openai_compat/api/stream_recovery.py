@@ -9,7 +9,6 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
 
 from ..errors import AgentError, InvalidRequest, NotFound, OpenAICompatError
-from ..state.degraded import give_back
 from ..state.draft import Draft
 from ..state.event_log import EventLogWriter
 from ..stores.records import Key, ResponseStatus, StoredResponse, TurnOutcome
@@ -43,7 +42,9 @@ async def recoverable_stream(
         status: ResponseStatus = "failed" if known is error else "cancelled"
         frame = failed(known)
         # Whoever takes the stream up later has to find its end, so this is written though the client has left.
-        await give_back(lambda: _end(services, key, token, writer, status=status, frame=frame), "chat stream ended")
+        await services.state.late.give_back(
+            lambda: _end(services, key, token, writer, status=status, frame=frame), "chat stream ended"
+        )
         raise
     finally:
         if draft is None:

@@ -11,7 +11,7 @@ from ..policies.conversations import Conversations, WhenBusy
 from ..policies.limits import LEASE
 from ..stores.port import Store
 from ..stores.records import Conversation, Key
-from .degraded import give_back
+from .degraded import LateWork
 from .draft import Draft, transcript
 from .ids import new_id
 from .leases import Leases
@@ -23,15 +23,17 @@ LOOK_AGAIN = 1.0
 class ConversationLocks:
     """Gives each conversation of a store to one turn at a time. Each server has its own.
 
-    Turns of other processes are kept out by the store's lock; `leases` renew it, where the store is shared.
+    Turns of other processes are kept out by the store's lock; `leases` renew it, where the store is shared. `late` is
+    where a lock is given back.
     """
 
-    def __init__(self, settings: Conversations, store: Store, leases: Leases | None) -> None:
+    def __init__(self, settings: Conversations, store: Store, leases: Leases | None, late: LateWork) -> None:
         self._store = store
         self._busy: WhenBusy = settings.busy
         self._queue = settings.queue
         self._by_transcript = settings.by_transcript
         self._leases = leases
+        self._late = late
         self._running: dict[Key, Draft] = {}
         self._waiting: dict[Key, list[Draft]] = {}
 
@@ -127,7 +129,7 @@ class ConversationLocks:
         if draft.is_committed:  # the commit has unlocked the conversation in the store
             self._leave(draft)
         else:
-            await give_back(lambda: self._release(draft), "conversation given free")
+            await self._late.give_back(lambda: self._release(draft), "conversation given free")
 
     async def _release(self, draft: Draft) -> None:
         try:

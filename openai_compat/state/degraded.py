@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import anyio
 
-from ..aio.background import Failure, spawn
+from ..aio.background import Failure, Task, spawn
 from ..errors import Unavailable
 
 PATIENCE = 1.0
@@ -45,23 +45,52 @@ async def with_timeout(operation: Callable[[], Awaitable[Answer]], seconds: floa
     return answers[0]
 
 
-async def give_back(work: Callable[[], Awaitable[object]], what: str) -> None:
-    """Release what others wait for, such as a lock; also if the caller is cancelled. Raises nothing.
+class LateWork:
+    """The work of one server in its store that goes on in the background, though its client has its answer.
 
-    The caller waits for PATIENCE at most, so that a store that hangs does not delay the client's error. The work goes
-    on in the background; if it fails, the lease expires.
+    The server waits for it at its end.
     """
 
-    async def body() -> None:
-        try:
-            await work()
-        except Unavailable as error:
-            logger.info("%s: not now: %s", what, error.code)
-        except Exception as error:
-            logger.error("%s: unexpected error", what, exc_info=error)
+    def __init__(self) -> None:
+        self._running: list[Task] = []
+        self._closed = False
 
-    with anyio.move_on_after(PATIENCE, shield=True):
-        await spawn(body, what, lambda: None).wait()
+    def add(self, task: Task) -> None:
+        """Nobody waits for this task any more."""
+        self._running = [other for other in self._running if not other.done]
+        self._running.append(task)
+
+    async def give_back(self, work: Callable[[], Awaitable[object]], what: str) -> None:
+        """Release what others wait for, such as a lock; also if the caller is cancelled. Raises nothing.
+
+        The caller waits for PATIENCE at most, so that a store that hangs does not delay the client's error. The work
+        goes on in the background; if it fails, the lease expires.
+        """
+
+        async def body() -> None:
+            try:
+                await work()
+            except Unavailable as error:
+                logger.info("%s: not now: %s", what, error.code)
+            except Exception as error:
+                logger.error("%s: unexpected error", what, exc_info=error)
+
+        if self._closed:
+            return
+        task = spawn(body, what, lambda: None)
+        with anyio.move_on_after(PATIENCE, shield=True):
+            await task.wait()
+        if not task.done:
+            self.add(task)
+
+    async def close(self, seconds: float) -> None:
+        """Wait for all of it, but no longer than `seconds`."""
+        with anyio.move_on_after(seconds):
+            while self._running:
+                await self._running[0].wait()
+                self._running = [task for task in self._running if not task.done]
+        # The event loop ends soon, and cancels what still runs: that must not begin anything more in the store.
+        self._closed = bool(self._running)
 
 
 class StoreFallback:

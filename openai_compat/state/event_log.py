@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 import anyio
 
 from ..aio.background import Failure, Task, spawn
+from ..aio.timers import clock
 from ..errors import Conflict, Unavailable
 from ..stores.port import LOG_BYTES, Events, Key, ResponseStatus, Store, StoredResponse
 
@@ -180,6 +181,8 @@ class EventLogWriter:
         self._copying: Task | None = None
         self._reached = True
         self._failure = Failure()
+        # `due` is asked for in callbacks of the loop, too, where anyio does not know which loop runs.
+        self._now = clock()
 
     async def begin(self, response: StoredResponse) -> None:
         """Insert the answer into the store, before its agent starts."""
@@ -209,7 +212,7 @@ class EventLogWriter:
         if not self.log.unwritten:
             return math.inf
         # While a batch is under way no other can be written: look again after PAUSE.
-        return PAUSE + (anyio.current_time() if self._busy else self._flushed)
+        return PAUSE + (self._now() if self._busy else self._flushed)
 
     @property
     def _busy(self) -> bool:
@@ -227,9 +230,9 @@ class EventLogWriter:
             raise Unavailable("The events of this answer cannot be kept.", code="store_unavailable", should_retry=False)
         self._failure.raise_if_any()
         full = self._reached and (self.log.unwritten >= BATCH or self.log.far_ahead)
-        if self._busy or not (full or anyio.current_time() >= self.due):
+        if self._busy or not (full or self._now() >= self.due):
             return
-        self._flushed = anyio.current_time()
+        self._flushed = self._now()
         if len(self._logs.copied) < AT_ONCE:  # otherwise it is due again after PAUSE
             self._logs.copied.add(self._key)
             self._copying = spawn(self._copy, f"event log {self._key.id}", lambda: self._logs.copied.discard(self._key))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from collections.abc import Generator
 from contextlib import aclosing
@@ -199,3 +200,5 @@ def test_a_thread_whose_event_loop_is_gone_ends() -> None:
     assert ended.wait(20)
     reader._log_destroy_pending = False
     reader.get_coro().close()
+    del reader
+    gc.collect()  # here, not in the middle of another test

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import anyio
 import pytest
+import uvloop
 
 from openai_compat import MemoryStore, Server
 from openai_compat.errors import Unavailable
@@ -179,3 +181,27 @@ async def test_who_follows_is_told_how_far_and_nothing_after_a_gap() -> None:
     assert [last async for _, last in log.follow(0)] == []
     assert [last async for _, last in log.follow(17)] == [19]
     assert [last async for _, last in log.follow(19)] == []
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_a_log_is_kept_on_a_loop_that_anyio_did_not_start(new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    """A program that serves runs its loop by itself: anyio then knows it in tasks, but not in callbacks."""
+    failed: list[dict[str, Any]] = []
+
+    async def agent(prompt: str) -> AsyncIterator[str]:
+        for _ in range(30):
+            yield "a "
+            await asyncio.sleep(0.001)
+
+    async def respond() -> int:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: failed.append(context))
+        sent = Recorder()
+        body = {"model": "agent", "input": "hi", "background": True, "stream": True}
+        store = SlowStore()
+        asyncio.get_running_loop().call_later(0.02, store.go.set)
+        await Server(agent, store=store).handle(request("/v1/responses", body), sent)
+        return sent.status
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        assert runner.run(respond()) == 200
+    assert not failed

@@ -5,6 +5,7 @@ What a request has to give back is given back by itself; its client does not wai
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -14,8 +15,8 @@ import pytest
 
 from openai_compat import AgentError, ChatWebSocket, Conversations, Deadlines, Disconnect, MemoryStore, Server
 from openai_compat.http import HttpRequest
-from openai_compat.stores.postgres import PostgresEngine
-from openai_compat.stores.sql import SqlStore
+from openai_compat.server import LAST_IN_STORE
+from openai_compat.stores.records import Key
 from openai_compat_adapters.websocket import connect
 from tests.api.chat_websocket.client import chat as chat_websocket
 from tests.requirements import requirement
@@ -179,6 +180,72 @@ async def test_what_was_given_back_late_is_free() -> None:
     assert (await answer(server, request(CHAT, ask(), NAMED, KEYED))).status == 200
 
 
+async def refused_while_frozen(server: Server, store: Frozen, asked: HttpRequest) -> None:
+    sent = Recorder()
+    async with anyio.create_task_group() as group:
+        group.start_soon(server.handle, asked, sent)
+        await eventually(lambda: store.asked)
+        clocks.jump(6.1)
+        await eventually(lambda: sent.begun and sent.complete)
+    assert sent.status == 503
+
+
+@requirement("server.frozen_store")
+async def test_a_server_that_ends_waits_for_what_is_given_back_late() -> None:
+    store = Frozen("begin")
+    server = Server(never, store=store, deadlines=DEADLINES, conversations=Conversations())
+    async with server.lifespan():
+        await refused_while_frozen(server, store, request(CHAT, ask(), NAMED))
+        store.thaw()
+    assert store.asked == ["begin", "release"]
+    assert await store.begin(Key("", "c"), "another turn", 30.0) is not None
+
+
+@requirement("server.frozen_store")
+async def test_a_store_that_stays_frozen_does_not_keep_a_server_from_ending() -> None:
+    store, ended = Frozen("begin", "release"), anyio.Event()
+    server = Server(never, store=store, deadlines=DEADLINES, conversations=Conversations())
+
+    async def serve() -> None:
+        async with server.lifespan():
+            await refused_while_frozen(server, store, request(CHAT, ask(), NAMED))
+        ended.set()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(serve)
+        await eventually(lambda: "release" in store.asked)
+        for _ in range(200):
+            await anyio.lowlevel.checkpoint()
+        clocks.jump(LAST_IN_STORE + 0.1)
+        with anyio.fail_after(20):
+            await ended.wait()
+        store.thaw()
+
+
+@requirement("server.frozen_store")
+@pytest.mark.parametrize("kind", REQUESTS)
+def test_an_event_loop_that_ends_while_postgresql_is_frozen_leaves_no_task(
+    kind: str, postgres: Cluster, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("openai_compat.server.LAST_IN_STORE", 0.1)
+    settings, asked = REQUESTS[kind]
+
+    async def serve() -> asyncio.AbstractEventLoop:
+        async with proxy(postgres.port) as between:
+            url = postgres_url.replace(str(postgres.port), str(between.port))
+            server = Server(never, store=f"{url}?timeout=2", deadlines=Deadlines(request=0.3), **settings)
+            async with server.lifespan():
+                await server.services.state.store.check()
+                between.freeze()
+                sent = Recorder()
+                await server.handle(asked(), sent)
+                assert sent.status == 503
+        return asyncio.get_running_loop()
+
+    loop = asyncio.run(serve())
+    assert not asyncio.all_tasks(loop)
+
+
 @requirement("server.frozen_store")
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize("kind", REQUESTS)
@@ -188,15 +255,14 @@ async def test_a_postgresql_that_is_frozen_keeps_nobody_waiting(
     settings, asked = REQUESTS[kind]
     async with proxy(postgres.port) as between:
         url = postgres_url.replace(str(postgres.port), str(between.port))
-        store = SqlStore(PostgresEngine(f"{url}?timeout=40"))
-        await store.check()
-        server = Server(never, store=store, deadlines=Deadlines(request=0.5), **settings)
-        between.freeze()
-        try:
-            sent = Recorder()
-            with anyio.fail_after(20):  # half of what a statement may take
-                await server.handle(asked(), sent)
-            assert sent.status == 503
-        finally:
-            between.thaw()
-            await store.aclose()
+        server = Server(never, store=f"{url}?timeout=40", deadlines=Deadlines(request=0.5), **settings)
+        async with server.lifespan():
+            await server.services.state.store.check()
+            between.freeze()
+            try:
+                sent = Recorder()
+                with anyio.fail_after(20):  # half of what a statement may take
+                    await server.handle(asked(), sent)
+                assert sent.status == 503
+            finally:
+                between.thaw()

@@ -30,12 +30,17 @@ from openai_compat import (
     Deadlines,
     Disconnect,
     Limits,
+    MemoryStore,
     ReplayFailures,
     RunContext,
     Server,
 )
+from openai_compat.agents.adapt import as_backend
 from openai_compat.aio.background import spawn
+from openai_compat.backend import AgentBackend, Capabilities
 from openai_compat.events import Paused, PendingCall, ToolCallDelta, ToolCallReady, ToolCallStarted
+from openai_compat.messages import ToolMessage
+from openai_compat.tools import ToolLoop
 from openai_compat_adapters.websocket import WebSocket, connect
 from tests.loops import anyio_backend as anyio_backend
 from tests.requirements import requirement
@@ -44,11 +49,14 @@ from tests.support.exchanges import CHAT, Recorder, answer, ask, request
 pytestmark = pytest.mark.anyio
 
 MANY = 1000
+"""Requests of each kind, on asyncio's own loop."""
 FEW = 50
+"""Of each kind on the other loops, and of each further kind: as many show a cycle as well."""
 
 RESPONSES = "/v1/responses"
 WEATHER = {"name": "weather", "parameters": {"type": "object", "properties": {}}}
 FUNCTION = {"type": "function", "function": WEATHER}
+RESPONSE_TOOL = {"type": "function", **WEATHER}
 
 Session: TypeAlias = Callable[[int], Awaitable[None]]
 """Sends the request of this number."""
@@ -83,6 +91,46 @@ class Talker:
                 pass
 
 
+class Shared(MemoryStore):
+    """Takes itself for one that is shared with other processes: requests have leases, and a deadline to begin."""
+
+    shared = True
+
+
+def in_a_thread(prompt: str) -> Iterator[str]:
+    yield from ("some ", "text")
+
+
+async def echo(prompt: str) -> str:
+    return prompt
+
+
+def echoing() -> AgentBackend:
+    return as_backend(echo, capabilities=Capabilities(structured_output=True))
+
+
+async def asks_a_tool(request: AgentRequest) -> AsyncIterator[Any]:
+    """A bare model: calls each of its tools, then answers."""
+    if isinstance(request.messages[-1], ToolMessage):
+        yield "It rains."
+    else:
+        yield ToolCallReady("call_1", "weather", "{}")
+        yield ToolCallReady("call_2", "time", "{}")
+
+
+def looping() -> ToolLoop:
+    def weather() -> str:
+        """In a thread."""
+        return "rain"
+
+    async def time() -> str:
+        """In the event loop."""
+        raise RuntimeError("a bug of the tool's")
+
+    model = as_backend(asks_a_tool, capabilities=Capabilities(client_tools=True))
+    return ToolLoop(model, [weather, time], security="full")
+
+
 def http(server: Server, path: str, status: int, headers: Mapping[str, str], fields: Mapping[str, Any]) -> Session:
     sent = [(name.encode(), value.encode()) for name, value in headers.items()]
 
@@ -98,33 +146,38 @@ def chat(
     prompt: str = "hi", *, status: int = 200, server: Mapping[str, Any] = {}, headers: Any = (), **fields: Any
 ) -> Any:
     messages = [{"role": "user", "content": prompt}]
-    return lambda: http(Server(Talker(), **server), CHAT, status, dict(headers), ask(messages=messages, **fields))
+    return lambda: http(serving(server), CHAT, status, dict(headers), ask(messages=messages, **fields))
 
 
 def respond(prompt: str = "hi", *, status: int = 200, server: Mapping[str, Any] = {}, **fields: Any) -> Any:
     body = {"model": "agent", "input": prompt, "store": False, **fields}
-    return lambda: http(Server(Talker(), **server), RESPONSES, status, {}, body)
+    return lambda: http(serving(server), RESPONSES, status, {}, body)
+
+
+def serving(options: Mapping[str, Any]) -> Server:
+    """A server for one test: what is given as a class, or made by a function, is its own."""
+    made = {name: value() if name in ("agent", "store") else value for name, value in options.items()}
+    return Server(made.pop("agent", None) or Talker(), **made)
 
 
 def cancelled(path: str, body: Mapping[str, Any], **server: Any) -> Any:
     """The client leaves when it has read a piece, or, where it is to have the whole, when the agent waits."""
 
     def begin() -> Session:
-        serving = Server(Talker(), **server)
+        served = serving(server)
 
         async def once(number: int) -> None:
             sent = Recorder()
 
             async def handle() -> None:
-                await serving.handle(request(path, body), sent)
+                await served.handle(request(path, body), sent)
 
             task = spawn(handle, "request", lambda: None)
-            while not serving.services.live.slots.used or (body.get("stream") and not sent.bodies):
+            while not served.services.live.slots.used or (body.get("stream") and not sent.bodies):
                 await anyio.lowlevel.checkpoint()
             task.cancel()
             await task.wait()
-            while serving.services.live.slots.used or serving.services.live.responses:
-                await anyio.lowlevel.checkpoint()
+            await unused(served)
 
         return once
 
@@ -135,18 +188,41 @@ def socket(path: str, frames: Callable[[int], list[Any]], last: set[str], **serv
     """A connection for each request: frames are sent, what comes is read up to the last one."""
 
     def begin() -> Session:
-        serving = Server(Talker(), **server)
+        served = serving(server)
 
         async def once(number: int) -> None:
             with anyio.fail_after(20):
-                async with connect(serving, path) as websocket:
+                async with connect(served, path) as websocket:
                     for frame in frames(number):
                         await websocket.send(json.dumps(frame))
                         await until(websocket, last)
+                await unused(served)
 
         return once
 
     return begin
+
+
+def stopped() -> Session:
+    """The client says that it wants no more."""
+    server = Server(Talker(), chat_websocket=NO_REPLAY)
+
+    async def once(number: int) -> None:
+        with anyio.fail_after(20):
+            async with connect(server, "/chat") as websocket:
+                await websocket.send(json.dumps({"role": "user", "content": "wait", "thread_id": f"t{number}"}))
+                await until(websocket, {"chunk"})
+                await websocket.send(json.dumps({"type": "stop", "thread_id": f"t{number}"}))
+                await until(websocket, {"generation_stopped"})
+            await unused(server)
+
+    return once
+
+
+async def unused(server: Server) -> None:
+    """Return once all that a client has left behind is over."""
+    while server.services.live.slots.used or server.services.live.responses:
+        await anyio.lowlevel.checkpoint()
 
 
 async def until(websocket: WebSocket, last: set[str]) -> None:
@@ -157,7 +233,9 @@ async def until(websocket: WebSocket, last: set[str]) -> None:
 ENDED = {"response.completed", "response.failed", "error"}
 SAID = {"message", "error", "tool_call"}
 TOOL = [FUNCTION]
-LATE = Deadlines(request=0.01)
+LATE = Deadlines(request=0.002)
+SHARED: dict[str, Any] = {"store": Shared}
+NO_REPLAY = ChatWebSocket(replay=0)  # else a thread keeps its frames for who comes back
 WAITING = ask(messages=[{"role": "user", "content": "wait"}], stream=True)
 
 KINDS: dict[str, Any] = {
@@ -197,7 +275,7 @@ KINDS: dict[str, Any] = {
     "response, stored": respond(store=True),
     "response, journaled": respond(store=True, stream=True, server={"disconnect": Disconnect("detach")}),
     "response in the background": respond(store=True, background=True, stream=True),
-    "response with a tool": respond("call", tools=[{"type": "function", **WEATHER}]),
+    "response with a tool": respond("call", tools=[RESPONSE_TOOL]),
     "response with an own tool": respond("own", stream=True),
     "response that asks": respond("ask"),
     "response, refused": respond(status=400, temperature="hot"),
@@ -208,29 +286,48 @@ KINDS: dict[str, Any] = {
     "response over a WebSocket": socket(
         RESPONSES, lambda n: [{"type": "response.create", "model": "agent", "input": "hi", "store": False}] * 2, ENDED
     ),
+    "response with a tool over a WebSocket": socket(
+        RESPONSES,
+        lambda n: [
+            {"type": "response.create", "model": "agent", "input": "call", "store": False, "tools": [RESPONSE_TOOL]}
+        ],
+        ENDED,
+    ),
+    "response, cancelled over a WebSocket": socket(
+        RESPONSES,
+        lambda n: [{"type": "response.create", "model": "agent", "input": "wait", "store": False}],
+        {"response.output_text.delta"},
+    ),
     "response that fails over a WebSocket": socket(
         RESPONSES, lambda n: [{"type": "response.create", "model": "agent", "input": "break", "store": False}], ENDED
     ),
     "chat over a WebSocket": socket(
         "/chat",
-        lambda n: [{"role": "user", "content": "hi", "thread_id": f"t{n % 3}"}],
+        lambda n: [{"role": "user", "content": "hi", "thread_id": f"t{n}"}] * 2,
         SAID,
-        chat_websocket=ChatWebSocket(),
+        chat_websocket=NO_REPLAY,
     ),
     "chat that fails over a WebSocket": socket(
         "/chat",
-        lambda n: [{"role": "user", "content": "break", "thread_id": "t"}],
+        lambda n: [{"role": "user", "content": "break", "thread_id": f"t{n}"}],
         SAID,
-        chat_websocket=ChatWebSocket(),
+        chat_websocket=NO_REPLAY,
     ),
     "chat with a tool over a WebSocket": socket(
         "/chat",
         lambda n: [
-            {"role": "user", "content": "call", "thread_id": f"t{n % 3}", "tools": TOOL},
-            {"type": "tool_result", "tool_call_id": "call_1", "thread_id": f"t{n % 3}", "result": 1},
+            {"role": "user", "content": "call", "thread_id": f"t{n}", "tools": TOOL},
+            {"type": "tool_result", "tool_call_id": "call_1", "thread_id": f"t{n}", "result": 1},
         ],
         SAID,
-        chat_websocket=ChatWebSocket(),
+        chat_websocket=NO_REPLAY,
+    ),
+    "chat, stopped over a WebSocket": stopped,
+    "chat that asks over a WebSocket": socket(
+        "/chat",
+        lambda n: [{"role": "user", "content": "ask", "thread_id": f"t{n}"}],
+        SAID,
+        chat_websocket=NO_REPLAY,
     ),
     "chat REST": lambda: http(
         Server(Talker(), chat_rest=ChatRest()),
@@ -241,17 +338,40 @@ KINDS: dict[str, Any] = {
     ),
 }
 
-
-OFTEN = {
-    "plain",
-    "streamed",
-    "client's tool",
-    "failed",
-    "cancelled",
-    "response",
-    "response over a WebSocket",
+FURTHER: dict[str, Any] = {
+    "in a thread": chat(server={"agent": lambda: in_a_thread}),
+    "tool loop": chat(server={"agent": looping}),
+    "tool loop, streamed": chat(stream=True, server={"agent": looping}),
+    "response of a tool loop": respond(server={"agent": looping}),
+    "a form that is kept": respond("{}", text={"format": {"type": "json_object"}}, server={"agent": echoing}),
+    "a form that is not kept": respond(status=502, text={"format": {"type": "json_object"}}, server={"agent": echoing}),
+    "shared store": chat(server=SHARED),
+    "shared store, streamed": chat(stream=True, server=SHARED),
+    "shared store, in a conversation": chat(
+        headers={"x-conversation-id": "c#"}, server={"conversations": Conversations(), **SHARED}
+    ),
+    "shared store, failed": chat(
+        "fail", status=409, headers={"x-conversation-id": "c"}, server={"conversations": Conversations(), **SHARED}
+    ),
+    "shared store, refused": chat(status=400, temperature="hot", headers={"idempotency-key": "k#"}, server=SHARED),
+    "shared store, with a key": chat(headers={"idempotency-key": "k#"}, server=SHARED),
+    "shared store, cancelled": cancelled(CHAT, WAITING, **SHARED),
+    "shared store, too late": chat("wait", status=504, server={"deadlines": LATE, **SHARED}),
+    "shared store, response in the background": respond(store=True, background=True, stream=True, server=SHARED),
+    "shared store, response over a WebSocket": socket(
+        RESPONSES,
+        lambda n: [{"type": "response.create", "model": "agent", "input": "hi", "store": False}],
+        ENDED,
+        **SHARED,
+    ),
+    "chat over a WebSocket, shared store": socket(
+        "/chat",
+        lambda n: [{"role": "user", "content": "hi", "thread_id": f"t{n}"}],
+        SAID,
+        chat_websocket=NO_REPLAY,
+        store=Shared,
+    ),
 }
-"""A thousand of each of these, on one event loop; fewer show a cycle as well."""
 
 
 def ours(thing: object) -> str | None:
@@ -305,16 +425,17 @@ def garbage() -> Counter[str]:
 
 
 @requirement("server.garbage")
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, *FURTHER])
 async def test_requests_leave_nothing_behind(anyio_backend: Any, kind: str) -> None:
-    once, numbers = KINDS[kind](), itertools.count()
+    once, numbers = (KINDS | FURTHER)[kind](), itertools.count()
     for _ in range(3):  # what is made once
         await once(next(numbers))
     with collector_off():
         before = alive()
-        for _ in range(MANY if kind in OFTEN and anyio_backend == "asyncio" else FEW):
+        for _ in range(MANY if kind in KINDS and anyio_backend == "asyncio" else FEW):
             await once(next(numbers))
-        await anyio.sleep(0)
+        for _ in range(50):  # what the last one still has to give back
+            await anyio.lowlevel.checkpoint()
         left, grown = garbage(), alive() - before
     assert not left
     assert grown.total() <= FEW // 2, grown.most_common(10)

@@ -166,8 +166,8 @@ class ChatTurn(TurnPlan[list[Fields]]):
         began = time.monotonic()
         try:
             with self._scope:
-                services = self._services
-                await begun_in_time(self, services.state.store, services.settings.deadlines.request, self._run)
+                state, patience = self._services.state, self._services.settings.deadlines.request
+                await begun_in_time(self, state.store, state.late, patience, self._run)
             if self._scope.cancelled_caught:
                 self.interrupt(Conflict("Nobody follows this turn any more.", code="abandoned"))
         except OpenAICompatError as error:

@@ -24,7 +24,6 @@ from ...events import Finished, FinishReason, Paused, UsageReported
 from ...http import ClientDisconnected, ClientTooSlow
 from ...reducer import Item, Reducer
 from ...state.approvals import approval_records, record_decisions
-from ...state.degraded import give_back
 from ...state.draft import stored_items
 from ...stores.port import ConversationTurn, TurnOutcome
 from ...turns.run import Delivery, TurnPlan, commit
@@ -160,7 +159,7 @@ class ResponseTurn(TurnPlan[bytes]):
         stream = self.work.stream
         events = self.idle() + (stream.cancel() if error.code == "cancelled" else stream.fail(error))
         if error.code != "turn_lost":
-            await give_back(lambda: self._store_failure(events), "failure of a response")
+            await self._services.state.late.give_back(lambda: self._store_failure(events), "failure of a response")
         await self._delivery.fail(error, events)
         if error.code != "turn_lost":  # then it is another's, who gives it its outcome
             self.publish()
@@ -170,7 +169,7 @@ class ResponseTurn(TurnPlan[bytes]):
         log = self.work.log
         if log is not None and self.work.stream.status in ("queued", "in_progress"):
             events = self.idle() + self.work.stream.cancel()
-            await give_back(lambda: self._store_failure(events), "response abandoned")
+            await self._services.state.late.give_back(lambda: self._store_failure(events), "response abandoned")
             log.record(events)
             self.publish()
 

@@ -115,6 +115,8 @@ class ResponsesSocket:
             self._children.cancel()
         finally:
             self._lanes.done(request)
+            # One whose client left has not ended: it and this socket would hold each other.
+            self._turns = {identifier: other for identifier, other in self._turns.items() if other is not turn}
         self._begin()
         await self._close_if_over()
 

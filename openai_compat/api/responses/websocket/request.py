@@ -110,7 +110,8 @@ class WebSocketResponse:
 
     async def _respond_in_time(self) -> None:
         services = self._socket.services
-        await begun_in_time(self, services.state.store, services.settings.deadlines.request, self._respond)
+        state, patience = services.state, services.settings.deadlines.request
+        await begun_in_time(self, state.store, state.late, patience, self._respond)
 
     async def _respond(self) -> None:
         services, http, ids = self._socket.services, self._socket.connection.request, ResponseIds()
