@@ -119,9 +119,12 @@ class NoAnswer:
         self.error: OpenAICompatError | None = None
 
     def write_now(self, frames: bytes) -> bool:
-        """Keep the events in the log. It is copied to the store when that is due."""
-        if self._log is not None:
-            self._log.record(frames)
+        """Keep the events in the log. It is copied to the store when that is due, or when there is a batch."""
+        if self._log is None:
+            return True
+        if self._log.full:
+            return False
+        self._log.record(frames)
         return True
 
     @property

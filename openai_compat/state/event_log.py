@@ -215,6 +215,12 @@ class EventLogWriter:
         return PAUSE + (self._now() if self._busy else self._flushed)
 
     @property
+    def full(self) -> bool:
+        """True if `flush` has to be called before more is said: there is a batch, or something is wrong with the store."""
+        behind = self.log.unwritten >= BATCH or self.log.far_ahead
+        return behind or not self._reached or bool(self._failure)
+
+    @property
     def _busy(self) -> bool:
         return self._key in self._logs.copied
 
