@@ -134,6 +134,18 @@ def test_a_refusal_is_a_part_of_the_message_it_belongs_to() -> None:
     assert message["content"][1]["refusal"] == "I won't."
 
 
+def test_citations_point_to_what_is_shown_where_activity_is_within_the_text() -> None:
+    stream = ResponseStream(form(visibility="text"))
+    call = [ToolCallStarted("1", "find", "agent"), ToolCallReady("1", "find", "{}", "agent"), ToolResult("1", "it")]
+    # In batches, as an agent says it: the first one is text alone.
+    for batch in (["0123"], call, ["4567"], [Citation("https://a.example/", "A", 2, 4), Citation("u", "B", 5, 7)]):
+        stream.feed(batch)
+    stream.finish()
+    (part,) = [part for item in stream.response()["output"] for part in item["content"]]
+    shown = [part["text"][note["start_index"] : note["end_index"]] for note in part["annotations"]]
+    assert shown == ["23", "56"]
+
+
 def test_citations_count_from_the_beginning_of_their_own_part() -> None:
     said = output("0123", MessageBreak(), "4567", Citation("https://a.example/", "A", 5, 7))
     (annotation,) = said[1]["content"][0]["annotations"]
