@@ -404,6 +404,9 @@ REQUIREMENTS: dict[str, Requirement] = {
     "chat_rest.openapi": Requirement("the openapi document describes every path and answer", "D 5"),
     "sdk.values": Requirement("what the SDK's types let a client write is taken, and shown as they say", "W A3"),
     "server.garbage": Requirement("a request leaves nothing behind that only the garbage collector takes away", "T 60"),
+    "server.cost": Requirement(
+        "a request enters no more functions, and a stream holds no more objects, than its budget", "T 65"
+    ),
     "server.one_slot": Requirement("one slot for a whole answer, with its repairs and its client's tools", "T 61"),
     "server.frozen_store": Requirement("the deadline of a request covers a store that does not answer", "T 64"),
     "run_once.replayed": Requirement(

@@ -34,7 +34,7 @@ class MessagePolicy:
 
     def apply(self, request: AgentRequest) -> AgentRequest:
         """The request with what is left of its messages. Raises InvalidRequest."""
-        if request.plain and self._takes_all and not any(map(_is_plain_and_drawn_on, request.raw_messages)):
+        if request.plain and self._takes_all and not _any_drawn_on(request.raw_messages):
             return request
         messages: list[Message] = list(request.messages)
         for index, message in enumerate(messages):
@@ -82,8 +82,13 @@ def _is_drawn_on(message: AssistantMessage) -> bool:
     return any([isinstance(part, TextPart) and _has_drawings(part.text) for part in message.parts])
 
 
-def _is_plain_and_drawn_on(raw: Mapping[str, Any]) -> bool:
-    return raw["role"] == "assistant" and _has_drawings(raw["content"] or "")
+def _any_drawn_on(raw_messages: Sequence[Mapping[str, Any]]) -> bool:
+    """The same of plain messages, all at once: it is asked for each request, of all that was ever said."""
+    for raw in raw_messages:
+        text: str = raw["content"] or ""
+        if raw["role"] == "assistant" and ("<details" in text or ACTIVITY_MARK in text):
+            return True
+    return False
 
 
 def _has_drawings(text: str) -> bool:

@@ -1,0 +1,179 @@
+"""What a request costs, counted: functions of ours that it enters, tasks, scopes, and objects that an open stream holds.
+
+Counts are the same on every machine. A budget that is exceeded means that a feature has made every request dearer: make it
+cheaper, or raise the budget in the same change and say why.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from openai_compat import Server
+from openai_compat_adapters.starlette import create_app
+from tests.requirements import requirement
+from tests.support.exchanges import CHAT
+
+RESPONSES = "/v1/responses"
+USER = {"role": "user", "content": "hi"}
+CALL = {"id": "call_1", "type": "function", "function": {"name": "find", "arguments": "{}"}}
+TOOL_ROUND = [
+    {"role": "assistant", "content": None, "tool_calls": [CALL]},
+    {"role": "tool", "content": "found", "tool_call_id": "call_1"},
+]
+
+
+async def words(prompt: str) -> AsyncIterator[str]:
+    for _ in range(20):
+        yield "token "
+
+
+async def paced(prompt: str) -> AsyncIterator[str]:
+    for _ in range(200):
+        await asyncio.sleep(0)
+        yield "token "
+
+
+async def idle(prompt: str) -> AsyncIterator[str]:
+    yield "token "
+    await asyncio.sleep(3600)
+
+
+@dataclass
+class Flow:
+    """What uvicorn shows of its transport: there is room."""
+
+    write_paused: bool = False
+
+
+@dataclass
+class Cycle:
+    """One request as uvicorn hands it over: `send` is a method of what has the flow control."""
+
+    body: bytes
+    sent: list[Any] = field(default_factory=list[Any])
+    flow: Flow = field(default_factory=Flow)
+
+    async def receive(self) -> dict[str, Any]:
+        if self.body:
+            body, self.body = self.body, b""
+            return {"type": "http.request", "body": body, "more_body": False}
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def send(self, message: Any) -> None:
+        self.sent.append(message)
+
+
+App = Callable[..., Coroutine[Any, Any, None]]
+
+
+def call(app: App, path: str, **fields: Any) -> tuple[Cycle, Coroutine[Any, Any, None]]:
+    """A request to the application, and what was sent for it."""
+    cycle = Cycle(json.dumps({"model": "words", **fields}).encode())
+    headers = [(b"host", b"localhost"), (b"content-type", b"application/json"), (b"authorization", b"Bearer x")]
+    scope = {"type": "http", "method": "POST", "path": path, "raw_path": path.encode(), "headers": headers}
+    return cycle, app(scope, cycle.receive, cycle.send)
+
+
+def application() -> App:
+    return create_app(Server({"words": words, "paced": paced, "idle": idle}))
+
+
+def counted(path: str, **fields: Any) -> Counter[str]:
+    """The functions that the second of two requests enters, by name. A coroutine is entered each time it goes on."""
+    entered: Counter[str] = Counter()
+
+    def profile(frame: FrameType, event: str, argument: Any) -> None:
+        if event == "call" and "openai_compat" in frame.f_code.co_filename:  # not of Python, which has versions
+            entered[frame.f_code.co_qualname] += 1
+
+    async def main() -> None:
+        app = application()
+        _, first = call(app, path, **fields)
+        await first
+        await asyncio.sleep(0)
+        cycle, second = call(app, path, **fields)
+        sys.setprofile(profile)
+        try:
+            await second
+        finally:
+            sys.setprofile(None)
+        assert cycle.sent[0]["status"] == 200
+        assert cycle.sent[-1]["more_body"] is False
+
+    asyncio.run(main())
+    return entered
+
+
+BUDGETS: dict[str, tuple[str, dict[str, Any], int]] = {
+    "plain": (CHAT, {"messages": [USER]}, 270),
+    "streamed": (CHAT, {"messages": [USER], "stream": True}, 275),
+    "settings": (CHAT, {"messages": [USER], "temperature": 0.5, "seed": 1}, 290),
+    "history": (CHAT, {"messages": [USER, {"role": "assistant", "content": "hello"}] * 100 + [USER]}, 275),
+    "tools": (CHAT, {"messages": [USER, *TOOL_ROUND, {"role": "assistant", "content": "so"}] * 50 + [USER]}, 375),
+    "response": (RESPONSES, {"input": "hi", "store": False}, 525),
+    "response streamed": (RESPONSES, {"input": "hi", "store": False, "stream": True}, 555),
+    "response stored": (RESPONSES, {"input": "hi"}, 590),
+}
+
+
+@requirement("server.cost")
+@pytest.mark.parametrize("kind", BUDGETS)
+def test_a_request_enters_no_more_functions_than_its_budget(kind: str) -> None:
+    path, fields, budget = BUDGETS[kind]
+    entered = sum(counted(path, **fields).values())
+    assert budget * 0.8 < entered <= budget, f"{entered} functions: the budget is {budget}"
+
+
+@requirement("server.cost")
+def test_a_paced_event_enters_no_more_functions_than_its_budget() -> None:
+    entered = counted(CHAT, model="paced", messages=[USER], stream=True)
+    per_event = (sum(entered.values()) - BUDGETS["streamed"][2]) / 200
+    assert 25 < per_event <= 39, f"{per_event} functions an event"
+
+
+@requirement("server.cost")
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_chat_request_makes_one_task(stream: bool) -> None:
+    entered = counted(CHAT, messages=[USER], stream=stream)
+    assert entered["_AsyncioTask.__init__"] == 1
+
+
+@requirement("server.cost")
+@pytest.mark.parametrize(("path", "budget"), [(CHAT, 160), (RESPONSES, 185)])
+def test_an_open_stream_holds_no_more_objects_than_its_budget(path: str, budget: int) -> None:
+    async def main() -> float:
+        app = application()
+        fields: dict[str, Any] = {"messages": [USER]} if path == CHAT else {"input": "hi", "store": False}
+        tasks: list[asyncio.Task[None]] = []
+
+        async def opened(number: int) -> int:
+            for _ in range(number):
+                _, work = call(app, path, model="idle", stream=True, **fields)
+                tasks.append(asyncio.create_task(work))
+            while len(asyncio.all_tasks()) < 1 + 3 * len(
+                tasks
+            ):  # the request, the agent, who waits for the client to leave
+                await asyncio.sleep(0)
+            gc.collect()
+            return len(gc.get_objects())
+
+        before = await opened(10)
+        each = (await opened(50) - before) / 50
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        return each
+
+    each = asyncio.run(main())
+    assert budget * 0.7 < each <= budget, f"{each} objects: the budget is {budget}"
