@@ -42,7 +42,10 @@ class AsgiChannel:
 
     async def send(self, frame: Frame) -> None:
         """Send text or bytes. Raises ClientDisconnected if the client has left."""
-        await self._send({"type": "websocket.send", "text" if isinstance(frame, str) else "bytes": frame})
+        try:  # not by `_send`: of all messages, these are nearly all
+            await self._asgi_send({"type": "websocket.send", "text" if isinstance(frame, str) else "bytes": frame})
+        except (OSError, RuntimeError):
+            raise ClientDisconnected from None
 
     async def close(self, code: int, reason: str = "") -> None:
         """Close the WebSocket. Raises ClientDisconnected if the client has left."""

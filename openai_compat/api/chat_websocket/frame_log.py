@@ -15,8 +15,8 @@ Fields: TypeAlias = dict[str, Any]
 AHEAD = 256
 """Frames that a turn may be ahead of the slowest of those who follow it."""
 
-FRAME_SIZE = 200
-"""Overhead of a frame in bytes, besides its fields."""
+FRAME_SIZE = 250
+"""Overhead of a frame in bytes, besides what it says."""
 
 
 class ThreadLog:
@@ -59,9 +59,11 @@ class ThreadLog:
         thread, last, sizes = self.thread, self.last, 0
         for frame in frames:
             last += 1
-            size = FRAME_SIZE
-            for value in frame.values():  # nearly all frames hold a piece of text, so its size is looked at right here
-                size += len(value) if value.__class__ is str and value.isascii() else size_of_value(value)
+            text: Any = frame.get("content")
+            if frame["type"] == "chunk" and text.__class__ is str and text.isascii():  # nearly all frames
+                size = FRAME_SIZE + len(text)
+            else:
+                size = FRAME_SIZE + sum(map(size_of_value, frame.values()))
             frame["thread_id"], frame["chat_seq"] = thread, last
             self._sizes.append(size)
             sizes += size
