@@ -208,13 +208,13 @@ class Server:
                     raise
                 except Exception as error:  # a bug of ours, which, if it got out, would cost the client its connection
                     await exchange.fail(_unexpected(error, exchange.request_id))
-            if exchange.scope.cancel_called and not exchange.complete:
+            if exchange.scope.cancel_called:
                 await exchange.cut()
         except (ClientTooSlow, ClientDisconnected) as gone:
             exchange.note = "client left" if isinstance(gone, ClientDisconnected) else type(gone).__name__
             raise
         except anyio.get_cancelled_exc_class():
-            if not exchange.complete:  # many clients leave as soon as they have it all
+            if not exchange.complete:
                 exchange.note = "client left"
             raise
         finally:

@@ -162,6 +162,8 @@ class Exchange:
 
     async def cut(self) -> None:
         """Answer a client whose body did not come. Raises ClientDisconnected if it has left, ClientTooSlow otherwise."""
+        if self._left and self.complete:
+            return
         if self._left:
             raise ClientDisconnected
         if self._body_within is None or self.status:
@@ -280,6 +282,7 @@ class Exchange:
                 message = ResponseBody(b"", message.more)
             if last and self.failed and self.on_failed is not None:
                 self.on_failed(self)  # the client may ask again while the agent is still being stopped
+        self.complete = last  # many clients leave as soon as they have it, while it is being sent
         if self._detachable:
             await self._try_to_deliver(message)
         elif self._has_room is not None and self._has_room():
@@ -290,7 +293,6 @@ class Exchange:
                 await self._send(message)
             finally:
                 self._timeout.stop()
-        self.complete = last
 
     async def _try_to_deliver(self, message: ResponseStart | ResponseBody) -> None:
         """Where the work goes on in any case, a client that cannot be written to has left."""

@@ -487,11 +487,11 @@ def test_a_parameter_does_what_the_table_says(parameter: str) -> None:
         return
     assert outcome in ("honoured", "handed over", "if declared")
     assert effect(parsed(parameter, sent=parameter)) != effect(parsed(sent=parameter))
-    check_capabilities(parsed(parameter, sent=parameter), EVERYTHING)
+    check_capabilities(parsed(parameter, sent=parameter).request, EVERYTHING)
     if outcome == "if declared":
         bare = dataclasses.replace(Capabilities(), structured_output=False)
         with pytest.raises(InvalidRequest) as undeclared:
-            check_capabilities(parsed(parameter, sent=parameter), bare)
+            check_capabilities(parsed(parameter, sent=parameter).request, bare)
         assert undeclared.value.param == parameter
 
 
