@@ -11,25 +11,33 @@ These classes are not made for subclasses, so uvicorn may change them in any ver
 from __future__ import annotations
 
 import ast
+import asyncio
 import hashlib
 import inspect
 import re
 import textwrap
 import tomllib
+from collections.abc import AsyncIterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 import uvicorn
+import uvloop
 from uvicorn.protocols.http import flow_control
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle as HttpToolsCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
 
+from openai_compat import Server
 from openai_compat_adapters._serving.http1 import Http1Protocol
 from openai_compat_adapters._serving.shutdown import Runner
 from openai_compat_adapters._serving.websocket import WebSocketProtocol
+from openai_compat_adapters.starlette import create_app
+from tests.support.exchanges import ask
 
 LOOKED_AT = "0.54.0"
 """The newest version of uvicorn that `_serving` was read against. 0.53 is the same in all that is named here."""
@@ -224,3 +232,51 @@ def test_no_newer_version_of_uvicorn_is_allowed_than_the_one_that_was_looked_at(
     major, minor, _ = release(LOOKED_AT)
     assert required == f"uvicorn>=0.53,<{major}.{minor + 1}", f"the bound has moved. {ADVICE}"
     assert release(version("uvicorn")) <= release(LOOKED_AT), f"read `_serving` against this uvicorn first. {ADVICE}"
+
+
+# streams are written without waiting where uvicorn's transport has room: `openai_compat_adapters.starlette`
+
+
+@pytest.mark.parametrize("http", ["h11", "httptools"])
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_uvicorn_tells_whether_its_transport_has_room_and_waits_for_nothing_else(http: Any, loop: Any) -> None:
+    """`_Sender` looks at `send.__self__.flow.write_paused`, and runs `send` by hand if that is false."""
+    seen: list[bool] = []
+
+    async def paced(prompt: str) -> AsyncIterator[str]:
+        for _ in range(50):
+            await asyncio.sleep(0.001)
+            yield "token "
+
+    app = create_app(Server(paced))
+
+    async def watched(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            seen.append(not send.__self__.flow.write_paused)
+        await app(scope, receive, send)
+
+    async def main() -> str:
+        server = uvicorn.Server(uvicorn.Config(watched, port=0, http=http, loop=loop, log_level="error"))
+        serving = asyncio.create_task(server.serve())
+        while not server.started:
+            await asyncio.sleep(0)
+        (port,) = [sock.getsockname()[1] for each in server.servers for sock in each.sockets]
+        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+            answer = await client.post("/v1/chat/completions", json=ask(stream=True))
+        server.should_exit = True
+        await serving
+        return answer.text
+
+    runner = asyncio.Runner(loop_factory=uvloop.new_event_loop if loop == "uvloop" else None)
+    with runner:
+        text = runner.run(main())
+    assert text.count("token ") == 50
+    assert text.endswith("data: [DONE]\n\n")
+    assert seen == [True]
+
+
+@pytest.mark.parametrize("theirs", [RequestResponseCycle, HttpToolsCycle], ids=["h11", "httptools"])
+def test_uvicorns_send_waits_for_room_and_for_nothing_else(theirs: Any) -> None:
+    tree = ast.parse(textwrap.dedent(inspect.getsource(theirs.send)))
+    waits = [ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Await)]
+    assert waits == ["await self.flow.drain()"], f"`_Sender` runs `send` by hand. {ADVICE}"
