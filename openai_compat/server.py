@@ -13,10 +13,12 @@ from .agents.compaction import Compaction
 from .agents.embedder import EmbedFunction
 from .agents.setting_types import check_strings
 from .aio.background import let_go
+from .aio.off_loop import off_loop
 from .api.access_log import log_access
 from .api.build import build_chat_threads, build_live, build_models, build_state
 from .api.chat_websocket import connection as chat_endpoint
 from .api.exchange import Exchange
+from .api.openapi import build_request_models
 from .api.routes import routes
 from .api.routing import Api, Public, Route
 from .api.server_settings import check_server_settings
@@ -311,6 +313,7 @@ class Server:
         """
         services = self.services
         try:
+            await off_loop(build_request_models)
             await services.state.maintenance.begin()
             yield
         finally:

@@ -139,6 +139,12 @@ async def document(routes: Sequence[Route], needs_key: bool, services: Services,
     await exchange.answer(200, dumps(found))
 
 
+def build_request_models() -> None:
+    """Build what bodies are checked by. Importing leaves it out, and the first requests would wait for it otherwise."""
+    for model in REQUESTS:
+        model.model_rebuild()
+
+
 def _key_schemes(cookie: str | None) -> dict[str, Any]:
     schemes: dict[str, Any] = {
         "bearer": {"type": "http", "scheme": "bearer"},

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Sequence
 from typing import Any, TypeVar
 
-from pydantic import TypeAdapter
+from pydantic import ConfigDict, TypeAdapter
 
 from ..backend import AgentRequest
 from ..messages import AssistantMessage, Message, TextPart, ToolCall, ToolMessage, UserMessage
@@ -13,7 +13,7 @@ from ..wire.chat.request_types import MessageParam
 from ..wire.chat_messages import chat_message, raw_call
 from ..wire.conversation_rules import parse_messages
 
-_MESSAGES = TypeAdapter(list[MessageParam])
+_MESSAGES = TypeAdapter(list[MessageParam], config=ConfigDict(defer_build=True))
 
 RawMessage = dict[str, Any]
 T = TypeVar("T")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
@@ -67,14 +68,14 @@ class Pause:
 
     def to_state(self) -> dict[str, Any]:
         """The pause as JSON, which `from_state` reads."""
-        state: dict[str, Any] = _PAUSE.dump_python(self, mode="json")
+        state: dict[str, Any] = _pause().dump_python(self, mode="json")
         return state
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Pause:
         """Read what `to_state` has written. Raises AgentError for anything else."""
         try:
-            pause = _PAUSE.validate_python(state)
+            pause = _pause().validate_python(state)
             # The state went through a client or a store: its messages are checked like a client's.
             typed_messages(pause.messages)
         except (ValidationError, InvalidRequest) as error:
@@ -83,7 +84,10 @@ class Pause:
         return pause
 
 
-_PAUSE = TypeAdapter(Pause)
+@cache
+def _pause() -> TypeAdapter[Pause]:
+    # Not when it is imported: it is built for longer than all of this package takes to be imported.
+    return TypeAdapter(Pause)
 
 
 class Pauses:

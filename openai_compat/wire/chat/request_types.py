@@ -15,7 +15,9 @@ class WireModel(BaseModel):
     """Base of everything that clients send."""
 
     # Extra fields are kept: OpenAI adds parameters every few weeks, and agents get those not known here.
-    model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False, hide_input_in_errors=True)
+    model_config = ConfigDict(
+        strict=True, extra="allow", allow_inf_nan=False, hide_input_in_errors=True, defer_build=True
+    )
 
 
 class ChatTextContent(WireModel):

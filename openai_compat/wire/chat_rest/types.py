@@ -27,7 +27,7 @@ FinishReason: TypeAlias = Literal["stop", "length", "tool-calls", "content-filte
 class CamelModel(WireModel):
     """Base of the API's requests."""
 
-    model_config = ConfigDict(alias_generator=to_camel)
+    model_config = ConfigDict(alias_generator=to_camel, defer_build=True)
 
 
 class ChatMessage(CamelModel):
