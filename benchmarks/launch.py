@@ -7,19 +7,24 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 HERE = Path(__file__).parent
-SERVERS = ("floor", "handwritten", "ours")
 PATIENCE = 30.0
 """Seconds a server may take to start."""
 
-UVICORN = ("--http", "h11", "--loop", "asyncio", "--workers", "1", "--no-access-log", "--log-level", "warning")
+PROGRAM = {"--http": "httptools", "--loop": "uvloop"}
+"""What uvicorn runs on. `run.py` has options for others."""
+UVICORN = ("--workers", "1", "--no-access-log", "--log-level", "warning")
 
 _TICKS, _PAGE = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
+_ALL_CORES = sorted(os.sched_getaffinity(0)) if sys.platform == "linux" else []
+_server_cores = _ALL_CORES
 
 
 @dataclass(frozen=True)
@@ -41,10 +46,24 @@ class Running:
 
 
 @contextmanager
+def cores_apart() -> Iterator[None]:
+    """Servers run on the first core while the block lasts, and this process, which makes the load, on the last."""
+    global _server_cores  # noqa: PLW0603
+    _server_cores = _ALL_CORES[:1]
+    os.sched_setaffinity(0, _ALL_CORES[-1:])
+    try:
+        yield
+    finally:
+        _server_cores = _ALL_CORES
+        os.sched_setaffinity(0, _ALL_CORES)
+
+
+@contextmanager
 def running(name: str, **environment: str) -> Iterator[Running]:
     """Run `servers/<name>.py` in uvicorn while the block lasts, with variables added to its environment."""
     port = _free_port()
-    command = [sys.executable, "-m", "uvicorn", f"servers.{name}:app", "--app-dir", str(HERE), *UVICORN]
+    program = [word for option in PROGRAM.items() for word in option]
+    command = [sys.executable, "-m", "uvicorn", f"servers.{name}:app", "--app-dir", str(HERE), *UVICORN, *program]
     with _process(name, port, [*command, "--port", str(port)], environment) as server:
         yield server
 
@@ -59,12 +78,17 @@ def served(name: str) -> Iterator[Running]:
         yield server
 
 
+Start: TypeAlias = Callable[[], AbstractContextManager[Running]]
+SERVERS: dict[str, Start] = {name: partial(running, name) for name in ("floor", "handwritten", "peer", "ours")}
+
+
 @contextmanager
 def _process(
     name: str, port: int, command: list[str], environment: dict[str, str], stderr: int | None = None
 ) -> Iterator[Running]:
     # In its own directory: `python -m` looks there first, and another checkout's code may be where this was started.
     with subprocess.Popen(command, cwd=HERE, env=os.environ | environment, stderr=stderr) as process:
+        os.sched_setaffinity(process.pid, _server_cores)
         try:
             _await_port(process, port)
             yield Running(name, port, process.pid)
