@@ -27,6 +27,7 @@ class Scale:
     long_connections: int = 4
     paced_streams: int = 200
     paced_events: int = 180
+    first_streams: int = 250
     idle_streams: int = 500
     idle_sockets: int = 1000
     imports: int = 9

@@ -203,11 +203,14 @@ async def cpu_per_event(server: Running, message: bytes, scale: Scale, *, to_the
 
 
 def idle(scale: Scale) -> Iterator[tuple[str, float]]:
-    """Memory in kB for each open stream that says nothing, beyond that of a server that has served before."""
+    """Memory in kB for each open stream that says nothing, beyond that of a server that has some.
+
+    The first ones go where importing has left room, and seem to cost less.
+    """
     message = load.request("idle", _prompt(1), stream=True)
 
     async def kilobytes_per_stream(server: Running) -> float:
-        warm = await load.open_streams(server.port, message, 20)
+        warm = await load.open_streams(server.port, message, scale.first_streams)
         before = server.memory()
         streams = await load.open_streams(server.port, message, scale.idle_streams)
         after = server.memory()

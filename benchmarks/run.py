@@ -14,7 +14,7 @@ measures
   burst       agents that never pause: events per second over 4 streams of 20,000 short texts
   responses   the same over the Responses API; the floor writes the same bytes
   paced       200 streams, 50 events a second each, 180 events: CPU time of the server for one event
-  idle        500 streams that have said one thing and wait, on a new server: memory of the server for one stream
+  idle        500 more streams that have said one thing and wait, on a new server that has 250: memory of it for one
   ttft, ttft-p99
               from a request to the first token, one stream after the other on one connection: median, and 99 of 100;
               the target of the second is a multiple of our median (p50)
