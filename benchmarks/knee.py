@@ -219,9 +219,9 @@ def _print(curve: Curve) -> None:
     for row in (HEAD, *[_cells(point) for point in curve.points]):
         print("".join([f"{cell:>16}" for cell in row]))
     print("; ".join([f"{what} {figure} ({verdict})" for what, figure, verdict in _verdicts(curve)]))
-    late = [point for point in curve.points if point.late > LATE]
+    late = [f"{point.late:,.0f} ms at {point.percent:g} %" for point in curve.points if point.late > LATE]
     if late:
-        print(f"Doubtful: the client was late at {', '.join([f'{point.percent:g} %' for point in late])}.", flush=True)
+        print(f"Doubtful: the client, or the machine, was too slow to ask in time ({', '.join(late)}).")
 
 
 def _verdicts(curve: Curve) -> list[tuple[str, str, str]]:
@@ -232,10 +232,10 @@ def _verdicts(curve: Curve) -> list[tuple[str, str, str]]:
         return "reached" if reached else "MISSED"
 
     return [
-        ("lost", str(curve.lost), verdict(not curve.lost)),
-        ("memory, of when it was first full", f"{curve.growth:.2f} x", verdict(curve.growth <= 1.1)),
-        ("seconds until all is as before", f"{curve.recovery:g}", verdict(curve.recovery <= 2)),
-        ("answers under the highest load, of the most", f"{curve.points[-1].answered / most:.2f}", "no target"),
+        ("requests lost", str(curve.lost), verdict(not curve.lost)),
+        ("memory at the end to that at 100 %", f"{curve.growth:.2f} x", verdict(curve.growth <= 1.1)),
+        ("seconds until all is as before it", f"{curve.recovery:g}", verdict(curve.recovery <= 2)),
+        ("answers at the highest load to the most", f"{curve.points[-1].answered / most:.2f}", "no target"),
     ]
 
 

@@ -159,19 +159,31 @@ def _print_curves() -> None:
 
 def _print_markdown(tables: Sequence[Table]) -> None:
     command = shlex.join(["nox", "-s", "bench", "--", *sys.argv[1:]])
-    print(f"\nMade by `{command}` on {datetime.now(UTC).date()}: {_machine()}")
+    print(f"\nMedians of {command!r} on {datetime.now(UTC).date()}: {_machine()}.".replace("'", "`"))
     for table in tables:
-        print("\n| measure |", " | ".join(table.columns), "| ratio or figure | wanted | |")
+        print(f"\n| measure | {' | '.join(table.columns)} | ratio or figure | wanted | reached? |")
         print("|---" * (len(table.columns) + 4) + "|")
         for measure in table.measures:
-            cells = [_shown(measure.figure(column), missing="") for column in table.columns]
-            print(f"| {measure.title}, {measure.unit} |", " | ".join(cells), "|", _markdown_verdicts(measure), "|")
+            figures = [_shown(measure.figure(column), missing="") for column in table.columns]
+            print(
+                _typeset(
+                    f"| {measure.title}, {measure.unit} | {' | '.join([*figures, *_markdown_verdicts(measure)])} |"
+                )
+            )
 
 
-def _markdown_verdicts(measure: Measure) -> str:
+def _markdown_verdicts(measure: Measure) -> tuple[str, str, str]:
+    """The cells for what the targets are about, the targets, and whether they are reached."""
     judged = [(measure.value(target), target) for target in measure.targets]
     rows = [(f"{value:.3g}", str(target), target.verdict(value)) for value, target in judged if value is not None]
-    return " | ".join(["<br>".join(column) for column in zip(*rows, strict=True)]) if rows else " | | "
+    figures, targets, verdicts = zip(*rows, strict=True) if rows else ((), (), ())
+    return "<br>".join(figures), "<br>".join(targets), "<br>".join(verdicts)
+
+
+def _typeset(row: str) -> str:
+    for typed, sign in ((">=", "≥"), ("<=", "≤"), (" x ", " × "), (", us", ", µs"), ("%", " %")):
+        row = row.replace(typed, sign)
+    return row
 
 
 def _options() -> argparse.Namespace:
