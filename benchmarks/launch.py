@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import socket
 import subprocess
@@ -19,12 +20,18 @@ PATIENCE = 30.0
 """Seconds a server may take to start."""
 
 PROGRAM = {"--http": "httptools", "--loop": "uvloop"}
-"""What uvicorn runs on. `run.py` has options for others."""
+"""What uvicorn runs on."""
 UVICORN = ("--workers", "1", "--no-access-log", "--log-level", "warning")
 
 _TICKS, _PAGE = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
 _ALL_CORES = sorted(os.sched_getaffinity(0)) if sys.platform == "linux" else []
 _server_cores = _ALL_CORES
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Options for what uvicorn runs on."""
+    parser.add_argument("--http", choices=["httptools", "h11"], default="httptools", help="uvicorn's HTTP parser")
+    parser.add_argument("--loop", choices=["uvloop", "asyncio"], default="uvloop", help="uvicorn's event loop")
 
 
 @dataclass(frozen=True)
