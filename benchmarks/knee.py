@@ -1,17 +1,17 @@
 """Load that does not wait for the server: from a tenth of what it can do to three times as much.
 
-    python benchmarks/knee.py                                  about six minutes
+    python benchmarks/knee.py                                  about seven minutes
     python benchmarks/knee.py --quick                          few loads, short: good for a look, not for a claim
-    python benchmarks/knee.py --only streams                   one of plain, streams, plain-sqlite, streams-sqlite
+    python benchmarks/knee.py --only streams                   one of plain, streams, plain-sqlite, streams-sqlite, working
     python benchmarks/knee.py --pictures docs/explanation      draw the curves: knee-plain.svg and so on
     python benchmarks/knee.py --markdown                       the tables as the documentation has them, at the end
 
-The server has its bounds as they come: 64 turns at once, the others get 429. A plain answer waits for 20 ms, as for a
-model, and then keeps the CPU for 1 ms; a stream says 20 pieces, 50 a second. Without a store these are chat completions,
-with SQLite responses that are stored. What the server can do, 100 %, is measured first, by as many clients as there are slots
-that ask again once they were answered. Then requests come at random times, so many a second on average, each over a
-connection that is free, or a new one. Latency counts from when a request was due: to the answer, or to a stream's first
-token.
+The server has its bounds as they come: 64 turns at once, the others get 429. A plain answer waits for 0.2 s, as for a
+model; a stream says 20 pieces, 50 a second; of both, it is the slots that end first. A working agent keeps the CPU for 1 ms
+and answers: there it is the CPU. Without a store these are chat completions, with SQLite responses that are stored. What the
+server can do, 100 %, is measured first, by as many clients as there are slots that ask again once they were answered. Then
+requests come at random times, so many a second on average, each over a connection that is free, or a new one. Latency counts
+from when a request was due: to the answer, or to a stream's first token.
 
 After each load all answers are awaited; answered/s is the speed at which they come, also those that come late. On the
 highest load, half of what the server can do follows at once: how long until nobody is refused and the median is what it
@@ -32,8 +32,8 @@ import re
 import statistics
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from http.client import HTTPConnection
 from pathlib import Path
@@ -41,14 +41,20 @@ from pathlib import Path
 import chart
 import launch
 import load
-from launch import Running, cores_apart, running
+from launch import Running, cores_apart, running, served
 from measure import percentile
 from open_loop import Client, Exchange, over
 
 from openai_compat import Limits
 
 PIECES = 20
-NAMES = ("plain", "streams", "plain-sqlite", "streams-sqlite")
+TITLES = {
+    "plain": "plain answers",
+    "streams": "streams",
+    "plain-sqlite": "plain answers, stored in SQLite",
+    "streams-sqlite": "streams, stored in SQLite",
+    "working": "agents that compute",
+}
 RECOVERY = 50
 """Percent of the load that follows on the highest."""
 WINDOW = 0.25
@@ -119,10 +125,10 @@ def _message(name: str) -> bytes:
 
 
 @contextmanager
-def _server(name: str) -> Iterator[Running]:
+def _server(name: str, start: Callable[..., AbstractContextManager[Running]]) -> Iterator[Running]:
     with tempfile.TemporaryDirectory() as directory:
         store = {"STORE": f"sqlite:///{directory}/state.db"} if name.endswith("sqlite") else {}
-        with running("knee", **store) as server:
+        with start("knee", **store) as server:
             yield server
 
 
@@ -254,7 +260,7 @@ def _print_markdown(curves: Sequence[Curve]) -> None:
     print("|---" * (len(names) + 2) + "|")
     for each in curves:
         figures = [f"{figure} ({verdict})" for _, figure, verdict in _verdicts(each)]
-        print(f"| {each.name} | {each.capacity:,.0f}/s |", " | ".join(figures), "|")
+        print(f"| {TITLES[each.name]} | {each.capacity:,.0f}/s |", " | ".join(figures), "|")
 
 
 def _picture(curve: Curve) -> str:
@@ -271,7 +277,7 @@ def _picture(curve: Curve) -> str:
     }
     what = "first token" if curve.name.startswith("streams") else "answer"
     panels = [
-        chart.Panel(curve.name.replace("-sqlite", ", stored in SQLite"), "requests/s", x, rates),
+        chart.Panel(TITLES[curve.name], "requests/s", x, rates),
         chart.Panel(f"time to the {what}", "ms", x, latencies, logarithmic=True),
     ]
     return chart.drawn(panels, "load, % of what the server can do")
@@ -286,8 +292,8 @@ def main() -> None:
     curves: list[Curve] = []
     launch.PROGRAM |= {"--http": options.http, "--loop": options.loop}
     with cores_apart():
-        for name in options.only or NAMES:
-            with _server(name) as server:
+        for name in options.only or TITLES:
+            with _server(name, served if options.serve else running) as server:
                 curves.append(load.run(curve(name, server, scale)))
             _print(curves[-1])
     if options.pictures:
@@ -303,10 +309,11 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="few loads, short")
     parser.add_argument(
-        "--only", action="append", choices=NAMES, help="one kind of request; can be given several times"
+        "--only", action="append", choices=list(TITLES), help="one kind of request; can be given several times"
     )
     parser.add_argument("--pictures", type=Path, metavar="DIR", help="write the curves as SVG files there")
     launch.add_options(parser)
+    parser.add_argument("--serve", action="store_true", help="in `openai-compat serve` instead of uvicorn")
     parser.add_argument("--markdown", action="store_true", help="print what came of it as Markdown at the end")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to a file")
     return parser.parse_args()

@@ -76,12 +76,14 @@ def running(name: str, **environment: str) -> Iterator[Running]:
 
 
 @contextmanager
-def served(name: str) -> Iterator[Running]:
-    """Run `server` of `servers/<name>.py` in `openai-compat serve` while the block lasts."""
+def served(name: str, **environment: str) -> Iterator[Running]:
+    """Run `server` of `servers/<name>.py` in `openai-compat serve` in the same way."""
     port = _free_port()
     program = str(Path(sys.executable).with_name("openai-compat"))
     command = [program, "serve", f"servers.{name}:server", "--listen", f"127.0.0.1:{port}", "--log-level", "error"]
-    with _process(f"{name} (serve)", port, command, {}, stderr=subprocess.DEVNULL) as server:  # it greets people
+    with _process(
+        f"{name} (serve)", port, command, environment, stderr=subprocess.DEVNULL
+    ) as server:  # it greets people
         yield server
 
 
