@@ -1,6 +1,6 @@
 """Load that does not wait for the server: from a tenth of what it can do to three times as much.
 
-    python benchmarks/knee.py                                  about seven minutes
+    python benchmarks/knee.py                                  about eight minutes
     python benchmarks/knee.py --quick                          few loads, short: good for a look, not for a claim
     python benchmarks/knee.py --only streams                   one of plain, streams, plain-sqlite, streams-sqlite, working
     python benchmarks/knee.py --pictures docs/explanation      draw the curves: knee-plain.svg and so on
@@ -62,7 +62,7 @@ WINDOW = 0.25
 SLOWER = 1.5
 """Times the median before, which a window's may be."""
 LATE = 5.0
-"""Milliseconds: if more than 1 % of the requests are sent later than that, this program was too slow."""
+"""Milliseconds: if more than 1 % of the requests are begun later than that, this program was too slow."""
 _ID = re.compile(rb'"(resp_\w+)"')
 
 
@@ -91,7 +91,7 @@ class Point:
     refusal_p99: float | None
     memory: float
     late: float
-    """99 of 100 requests were sent no later than that, in milliseconds after they were due."""
+    """99 of 100 requests were begun no later than that, in milliseconds after they were due."""
 
 
 @dataclass
@@ -160,7 +160,7 @@ def _point(percent: float, exchanges: list[Exchange], seconds: float, server: Ru
     took = max(ends) - min(ends)
     latencies = [exchange.first - exchange.due for exchange in answered]
     refusals = [exchange.end - exchange.due for exchange in refused]
-    late = [exchange.sent - exchange.due for exchange in exchanges]
+    late = [exchange.begun - exchange.due for exchange in exchanges]
     return Point(
         percent,
         asked=len(exchanges) / seconds,

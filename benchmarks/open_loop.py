@@ -25,10 +25,11 @@ _WHOLE_STREAM = (b"data: [DONE]", b"event: response.completed")
 
 @dataclass
 class Exchange:
-    """A request, when it was due and sent, and what came of it. Times are those of `time.perf_counter`."""
+    """A request, when it was due and begun, and what came of it. Times are those of `time.perf_counter`."""
 
     due: float
-    sent: float = 0.0
+    begun: float
+    """When it was sent, or a connection for it begun."""
     first: float = 0.0
     """The first token, or the whole of a plain answer."""
     end: float = 0.0
@@ -66,7 +67,6 @@ class Connection(asyncio.Protocol):
 
     def ask(self, message: bytes, exchange: Exchange) -> None:
         self._exchange = exchange
-        exchange.sent = time.perf_counter()
         self._transport.write(message)
 
     def data_received(self, data: bytes) -> None:
@@ -143,7 +143,8 @@ class Client:
         return sum(await asyncio.gather(*[one() for _ in range(clients)])) / seconds
 
     def _ask(self, due: float) -> Exchange:
-        exchange, now = Exchange(due), time.perf_counter()
+        now = time.perf_counter()
+        exchange = Exchange(due, now)
         while self._free:
             connection = self._free.pop()  # the one that was used last
             if connection.open and now - connection.since < KEPT:
