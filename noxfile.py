@@ -63,6 +63,12 @@ def wheel(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure against a raw ASGI floor and a hand-written server; arguments go to benchmarks/run.py."""
+    """Measure against a raw ASGI floor, a hand-written server and a peer; arguments go to benchmarks/run.py.
+
+    `knee` as the first goes to benchmarks/knee.py, which loads a server beyond what it can do.
+    """
     session.install("-e", ".[test]", *GROUPS["bench"])  # PostgreSQL is started as the tests start it
-    session.run("python", "benchmarks/run.py", *session.posargs)
+    script, arguments = "run.py", session.posargs
+    if arguments[:1] == ["knee"]:
+        script, arguments = "knee.py", arguments[1:]
+    session.run("python", f"benchmarks/{script}", *arguments)

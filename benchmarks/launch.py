@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 HERE = Path(__file__).parent
-SERVERS = ("floor", "handwritten", "ours")
 PATIENCE = 30.0
 """Seconds a server may take to start."""
 
-UVICORN = ("--http", "h11", "--loop", "asyncio", "--workers", "1", "--no-access-log", "--log-level", "warning")
+PROGRAM = {"--http": "httptools", "--loop": "uvloop"}
+"""What uvicorn runs on."""
+UVICORN = ("--workers", "1", "--no-access-log", "--log-level", "warning")
 
 _TICKS, _PAGE = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
+_ALL_CORES = sorted(os.sched_getaffinity(0)) if sys.platform == "linux" else []
+_server_cores = _ALL_CORES
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Options for what uvicorn runs on."""
+    parser.add_argument("--http", choices=["httptools", "h11"], default="httptools", help="uvicorn's HTTP parser")
+    parser.add_argument("--loop", choices=["uvloop", "asyncio"], default="uvloop", help="uvicorn's event loop")
 
 
 @dataclass(frozen=True)
@@ -41,22 +53,42 @@ class Running:
 
 
 @contextmanager
+def cores_apart() -> Iterator[None]:
+    """Servers run on the first core while the block lasts, and this process, which makes the load, on the last."""
+    global _server_cores  # noqa: PLW0603
+    _server_cores = _ALL_CORES[:1]
+    os.sched_setaffinity(0, _ALL_CORES[-1:])
+    try:
+        yield
+    finally:
+        _server_cores = _ALL_CORES
+        os.sched_setaffinity(0, _ALL_CORES)
+
+
+@contextmanager
 def running(name: str, **environment: str) -> Iterator[Running]:
     """Run `servers/<name>.py` in uvicorn while the block lasts, with variables added to its environment."""
     port = _free_port()
-    command = [sys.executable, "-m", "uvicorn", f"servers.{name}:app", "--app-dir", str(HERE), *UVICORN]
+    program = [word for option in PROGRAM.items() for word in option]
+    command = [sys.executable, "-m", "uvicorn", f"servers.{name}:app", "--app-dir", str(HERE), *UVICORN, *program]
     with _process(name, port, [*command, "--port", str(port)], environment) as server:
         yield server
 
 
 @contextmanager
-def served(name: str) -> Iterator[Running]:
-    """Run `server` of `servers/<name>.py` in `openai-compat serve` while the block lasts."""
+def served(name: str, **environment: str) -> Iterator[Running]:
+    """Run `server` of `servers/<name>.py` in `openai-compat serve` in the same way."""
     port = _free_port()
     program = str(Path(sys.executable).with_name("openai-compat"))
     command = [program, "serve", f"servers.{name}:server", "--listen", f"127.0.0.1:{port}", "--log-level", "error"]
-    with _process(f"{name} (serve)", port, command, {}, stderr=subprocess.DEVNULL) as server:  # it greets people
+    with _process(
+        f"{name} (serve)", port, command, environment, stderr=subprocess.DEVNULL
+    ) as server:  # it greets people
         yield server
+
+
+Start: TypeAlias = Callable[[], AbstractContextManager[Running]]
+SERVERS: dict[str, Start] = {name: partial(running, name) for name in ("floor", "handwritten", "peer", "ours")}
 
 
 @contextmanager
@@ -65,6 +97,7 @@ def _process(
 ) -> Iterator[Running]:
     # In its own directory: `python -m` looks there first, and another checkout's code may be where this was started.
     with subprocess.Popen(command, cwd=HERE, env=os.environ | environment, stderr=stderr) as process:
+        os.sched_setaffinity(process.pid, _server_cores)
         try:
             _await_port(process, port)
             yield Running(name, port, process.pid)

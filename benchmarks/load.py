@@ -7,6 +7,10 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any, cast
+
+import uvloop
+from servers.agents import PIECE
 
 EVENT = b"data: "
 TAIL = len(EVENT) - 1
@@ -15,7 +19,12 @@ LAST_CHUNK = b"0\r\n\r\n"
 TIMEOUT = 120.0
 """Seconds after which an answer that has not ended is taken for a fault."""
 
-Messages = Sequence[dict[str, str]]
+TOKEN = PIECE.encode()
+
+Messages = Sequence[dict[str, Any]]
+
+run = uvloop.run
+"""Runs a client: the quicker its loop, the sooner it is the server that is measured."""
 
 
 def request(model: str, messages: Messages, *, stream: bool = False) -> bytes:
@@ -51,9 +60,8 @@ class Stream(asyncio.Protocol):
         self._tail = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        transport.write(self._message)
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's says that it is none
+        self._transport.write(self._message)
 
     def data_received(self, data: bytes) -> None:
         if not self.size:
@@ -87,14 +95,17 @@ class KeptAlive(asyncio.Protocol):
     def __init__(self, ask: Callable[[bytes], bytes], until: float) -> None:
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.answers = 0
+        self.seconds: list[float] = []
+        """How long each answer took."""
         self._ask = ask
         self._until = until
         self._received = b""
+        self._sent = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        transport.write(self._ask(b""))
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's says that it is none
+        self._sent = time.perf_counter()
+        self._transport.write(self._ask(b""))
 
     def data_received(self, data: bytes) -> None:
         self._received += data
@@ -104,8 +115,49 @@ class KeptAlive(asyncio.Protocol):
         _expect_ok(head)
         self._received = b""
         self.answers += 1
-        if time.perf_counter() < self._until:
+        now = time.perf_counter()
+        self.seconds.append(now - self._sent)
+        if now < self._until:
+            self._sent = now
             self._transport.write(self._ask(body))
+        else:
+            self.done.set_result(None)
+            self._transport.close()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if not self.done.done():
+            self.done.set_exception(ConnectionError("the answer was cut short"))
+
+
+class FirstToken(asyncio.Protocol):
+    """Asks for one stream after the other over one connection until `until`, and times the first token of each."""
+
+    def __init__(self, message: bytes, until: float) -> None:
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.seconds: list[float] = []
+        self._message = message
+        self._until = until
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's says that it is none
+        self._next()
+
+    def _next(self) -> None:
+        self._received = b""
+        self._waiting = True
+        self._sent = time.perf_counter()
+        self._transport.write(self._message)
+
+    def data_received(self, data: bytes) -> None:
+        self._received += data
+        if self._waiting and TOKEN in self._received:
+            self.seconds.append(time.perf_counter() - self._sent)
+            self._waiting = False
+        if not self._received.endswith(LAST_CHUNK):
+            return
+        _expect_ok(self._received)
+        if time.perf_counter() < self._until:
+            self._next()
         else:
             self.done.set_result(None)
             self._transport.close()
@@ -145,8 +197,24 @@ async def ended(streams: Sequence[Stream]) -> None:
 async def requests_per_second(port: int, message: bytes, *, connections: int, seconds: float) -> float:
     """Answers per second over `connections` kept-alive connections, each with one request at a time."""
     began = time.perf_counter()
-    answers = await _kept_alive([port] * connections, [lambda _: message] * connections, seconds)
-    return answers / (time.perf_counter() - began)
+    clients = await _kept_alive([port] * connections, [lambda _: message] * connections, seconds)
+    return sum([client.answers for client in clients]) / (time.perf_counter() - began)
+
+
+async def latencies(port: int, message: bytes, *, connections: int, seconds: float) -> list[float]:
+    """Seconds that each answer takes, over connections of the same kind."""
+    clients = await _kept_alive([port] * connections, [lambda _: message] * connections, seconds)
+    return [taken for client in clients for taken in client.seconds]
+
+
+async def first_tokens(port: int, message: bytes, *, seconds: float) -> list[float]:
+    """Seconds to the first token of each stream, one stream at a time."""
+    until = time.perf_counter() + seconds
+    loop = asyncio.get_running_loop()
+    _, client = await loop.create_connection(lambda: FirstToken(message, until), "127.0.0.1", port)
+    async with asyncio.timeout(seconds + TIMEOUT):
+        await client.done
+    return client.seconds
 
 
 async def turns_per_second(ports: Sequence[int], *, clients: int, turns: int, seconds: float) -> float:
@@ -157,8 +225,10 @@ async def turns_per_second(ports: Sequence[int], *, clients: int, turns: int, se
     return sum([conversation.turns for conversation in conversations]) / (time.perf_counter() - began)
 
 
-async def _kept_alive(ports: Sequence[int], asks: Sequence[Callable[[bytes], bytes]], seconds: float) -> int:
-    """Let clients ask, one connection for each, and tell how many answers they got."""
+async def _kept_alive(
+    ports: Sequence[int], asks: Sequence[Callable[[bytes], bytes]], seconds: float
+) -> list[KeptAlive]:
+    """Let clients ask, one connection for each, until the time is over."""
     loop, until = asyncio.get_running_loop(), time.perf_counter() + seconds
     clients: list[KeptAlive] = []
     for port, ask in zip(ports, asks, strict=True):
@@ -166,7 +236,7 @@ async def _kept_alive(ports: Sequence[int], asks: Sequence[Callable[[bytes], byt
         clients.append(client)
     async with asyncio.timeout(seconds + TIMEOUT):
         await asyncio.gather(*[client.done for client in clients])
-    return sum([client.answers for client in clients])
+    return clients
 
 
 class Conversation:

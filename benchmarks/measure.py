@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Literal
 
-from launch import Running, running
+from launch import Running, Start
 
 
 @dataclass(frozen=True)
@@ -24,10 +24,14 @@ class Scale:
     burst_streams: int = 4
     burst_events: int = 20_000
     connections: int = 8
+    long_connections: int = 4
     paced_streams: int = 200
+    paced_events: int = 180
+    first_streams: int = 250
     idle_streams: int = 500
     idle_sockets: int = 1000
     imports: int = 9
+    calls: int = 2000
     clients: int = 32
     turns: int = 10
     longest: int = 1000
@@ -35,24 +39,37 @@ class Scale:
 
 
 FULL = Scale(rounds=5)
-QUICK = Scale(rounds=1, seconds=1.0, imports=3, longest=300, samples=12)
+QUICK = Scale(rounds=1, seconds=1.0, imports=3, calls=300, longest=300, samples=12)
 
 
 @dataclass(frozen=True)
 class Target:
-    """A bound on the figure of one subject: absolute, or as a multiple of that of the one `beside`, or `above` it."""
+    """A bound on the figure of one subject: absolute, or as a multiple of that of another, or of the better of several.
+
+    With `above` it is a bound on the difference.
+    """
 
     sign: Literal[">=", "<="]
     bound: float
-    beside: str = ""
+    beside: str | tuple[str, ...] = ""
     of: str = "ours"
     above: bool = False
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """The subjects that the figure is compared with."""
+        return (self.beside,) if isinstance(self.beside, str) and self.beside else tuple(self.beside)
 
     def reached(self, value: float) -> bool:
         return value >= self.bound if self.sign == ">=" else value <= self.bound
 
+    def verdict(self, value: float) -> str:
+        """Whether it is reached, or by which part of the bound it is missed."""
+        return "reached" if self.reached(value) else f"MISSED by {abs(value - self.bound) / self.bound:.0%}"
+
     def __str__(self) -> str:
-        beside = f" {'above' if self.above else 'x'} {self.beside}" if self.beside else ""
+        other = "better peer" if len(self.others) > 1 else "".join(self.others)
+        beside = f" {'above' if self.above else 'x'} {other}" if other else ""
         text = f"{self.sign} {self.bound:g}{beside}"
         return text if self.of == "ours" else f"{self.of} {text}"
 
@@ -78,11 +95,17 @@ class Measure:
         return statistics.median(self.samples[subject]) if subject in self.samples else None
 
     def value(self, target: Target) -> float | None:
-        """What the target is about: a figure, or the median of the rounds' ratios or differences."""
-        if target.of not in self.samples or not target.beside:
+        """What the target is about: a figure, or the median of the rounds' ratios or differences.
+
+        Of several others, the one counts that is the hardest to reach.
+        """
+        if target.of not in self.samples or not target.others:
             return self.figure(target.of)
-        pairs = zip(self.samples[target.of], self.samples[target.beside], strict=True)
-        return statistics.median([figure - other if target.above else figure / other for figure, other in pairs])
+        values: list[float] = []
+        for other in target.others:
+            pairs = zip(self.samples[target.of], self.samples[other], strict=True)
+            values.append(statistics.median([mine - its if target.above else mine / its for mine, its in pairs]))
+        return min(values) if target.sign == ">=" else max(values)
 
 
 starved: list[str] = []
@@ -99,12 +122,19 @@ def at_full_speed(server: Running) -> Iterator[None]:
         starved.append(server.name)
 
 
-def each_round(servers: Sequence[str], rounds: int, one: Callable[[Running], float]) -> Iterator[tuple[str, float]]:
+def percentile(values: Sequence[float], part: float) -> float:
+    """The value below which so many parts of a hundred are."""
+    return sorted(values)[min(int(len(values) * part / 100), len(values) - 1)]
+
+
+def each_round(
+    servers: Mapping[str, Start], rounds: int, one: Callable[[Running], float]
+) -> Iterator[tuple[str, float]]:
     """Start the servers and let them take turns. The first round warms them up and does not count."""
     with ExitStack() as stack:
-        started = [stack.enter_context(running(name)) for name in servers]
+        started = {name: stack.enter_context(start()) for name, start in servers.items()}
         for number in range(rounds + 1):
-            for server in started:
+            for name, server in started.items():
                 figure = one(server)
                 if number:
-                    yield server.name, figure
+                    yield name, figure

@@ -4,40 +4,46 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
+from functools import partial
 from http.client import HTTPConnection
 from typing import Any
 
 import load
-from launch import HERE, SERVERS, Running, running
-from measure import Measure, Scale, Target, at_full_speed, each_round
-from servers.agents import ANSWER, EVENTS_PER_SECOND, PIECE
+from launch import HERE, SERVERS, Running, Start, served
+from measure import Measure, Scale, Target, at_full_speed, each_round, percentile
+from servers.agents import ANSWER, PIECE
 
-WITH_RESPONSES = ("floor", "ours")
+WITH_RESPONSES = {name: SERVERS[name] for name in ("floor", "ours")}
+WITH_SERVE = SERVERS | {"serve": partial(served, "ours")}
+PEERS = ("handwritten", "peer")
 VENDORS = ("openai", "anthropic", "httpx", "httpx2", "google.genai", "mistralai", "cohere", "starlette", "fastapi")
 
 
 def check() -> None:
     """All servers must say the same before their speed is worth anything."""
-    for name in SERVERS:
-        with running(name) as server:
-            assert _ask(server, "plain")["choices"][0]["message"]["content"] == ANSWER, name
+    for name, start in WITH_SERVE.items():
+        with start() as server:
+            for model, messages in (("plain", _prompt("hello")), ("history", LONG), ("history", LONGER)):
+                assert _answer(server, load.request(model, messages)) == ANSWER, name
             assert "".join(_streamed(server, "burst", 3)) == PIECE * 3, name
-    sizes = [_size_of_response(name) for name in WITH_RESPONSES]
+    sizes = [_size_of_response(start) for start in WITH_RESPONSES.values()]
     assert max(sizes) < min(sizes) * 1.01, f"not the same bytes: {sizes}"
 
 
-def _size_of_response(name: str) -> int:
+def _size_of_response(start: Start) -> int:
     """Bytes of so long a stream that only its deltas count."""
-    with running(name) as server:
+    with start() as server:
         return len(_post(server, load.response_request(20_000)))
 
 
-def _ask(server: Running, model: str) -> dict[str, Any]:
-    return json.loads(_post(server, load.request(model, _prompt("hello"))))
+def _answer(server: Running, message: bytes) -> str:
+    return json.loads(_post(server, message))["choices"][0]["message"]["content"]
 
 
 def _streamed(server: Running, model: str, events: int) -> list[str]:
@@ -57,11 +63,31 @@ def _prompt(content: object) -> list[dict[str, str]]:
     return [{"role": "user", "content": str(content)}]
 
 
-def _long_history() -> list[dict[str, str]]:
+TEXT = ("It was the best of times, it was the worst of times. " * 10)[:480]
+
+
+def _long_history() -> load.Messages:
     """About 100 kB in 201 messages."""
-    text = ("It was the best of times, it was the worst of times. " * 10)[:480]
-    turns = [{"role": role, "content": text} for _ in range(100) for role in ("user", "assistant")]
+    turns = [{"role": role, "content": TEXT} for _ in range(100) for role in ("user", "assistant")]
     return [*turns, *_prompt("And then?")]
+
+
+def _longer_history() -> load.Messages:
+    """About 1 MB in 2,001 messages, of which 500 call a tool and 500 are its results."""
+    messages: list[dict[str, Any]] = []
+    for number in range(500):
+        call = {"id": f"call_{number}", "type": "function", "function": {"name": "look_up", "arguments": '{"page": 1}'}}
+        messages += [
+            {"role": "user", "content": TEXT},
+            {"role": "assistant", "content": None, "tool_calls": [call]},
+            {"role": "tool", "tool_call_id": f"call_{number}", "content": TEXT * 2},
+            {"role": "assistant", "content": TEXT},
+        ]
+    return [*messages, *_prompt("And then?")]
+
+
+LONG = _long_history()
+LONGER = _longer_history()
 
 
 def burst(scale: Scale) -> Iterator[tuple[str, float]]:
@@ -72,10 +98,10 @@ def responses(scale: Scale) -> Iterator[tuple[str, float]]:
     return _streams(scale, WITH_RESPONSES, load.response_request(scale.burst_events))
 
 
-def _streams(scale: Scale, servers: Sequence[str], message: bytes) -> Iterator[tuple[str, float]]:
+def _streams(scale: Scale, servers: Mapping[str, Start], message: bytes) -> Iterator[tuple[str, float]]:
     def one(server: Running) -> float:
         with at_full_speed(server):
-            return asyncio.run(events_per_second(server, message, scale))
+            return load.run(events_per_second(server, message, scale))
 
     return each_round(servers, scale.rounds, one)
 
@@ -91,27 +117,74 @@ async def events_per_second(server: Running, message: bytes, scale: Scale) -> fl
 
 
 def plain(scale: Scale) -> Iterator[tuple[str, float]]:
-    return _requests(scale, SERVERS, load.request("plain", _prompt("hello")))
+    return _requests(scale, WITH_SERVE, load.request("plain", _prompt("hello")), scale.connections)
 
 
-def history(scale: Scale) -> Iterator[tuple[str, float]]:
-    return _requests(scale, SERVERS, load.request("history", _long_history()))
+def history(scale: Scale, messages: load.Messages) -> Iterator[tuple[str, float]]:
+    return _requests(scale, SERVERS, load.request("history", messages), scale.long_connections)
 
 
-def _requests(scale: Scale, servers: Sequence[str], message: bytes) -> Iterator[tuple[str, float]]:
+def _requests(
+    scale: Scale, servers: Mapping[str, Start], message: bytes, connections: int
+) -> Iterator[tuple[str, float]]:
     def one(server: Running) -> float:
-        count = load.requests_per_second(server.port, message, connections=scale.connections, seconds=scale.seconds)
+        count = load.requests_per_second(server.port, message, connections=connections, seconds=scale.seconds)
         with at_full_speed(server):
-            return asyncio.run(count)
+            return load.run(count)
 
     return each_round(servers, scale.rounds, one)
 
 
+def history_p99(scale: Scale) -> Iterator[tuple[str, float]]:
+    """Milliseconds, at the load at which the requests per second are counted."""
+    message = load.request("history", LONG)
+
+    def one(server: Running) -> float:
+        taken = load.latencies(server.port, message, connections=scale.long_connections, seconds=scale.seconds)
+        with at_full_speed(server):
+            return percentile(load.run(taken), 99) * 1000
+
+    return each_round(SERVERS, scale.rounds, one)
+
+
+FEW = load.request("burst", _prompt(20), stream=True)
+
+
+def first_token(scale: Scale) -> Iterator[tuple[str, float]]:
+    """The median, in milliseconds, of one client that has a connection already."""
+
+    def one(server: Running) -> float:
+        return statistics.median(load.run(load.first_tokens(server.port, FEW, seconds=scale.seconds))) * 1000
+
+    return each_round(SERVERS, scale.rounds, one)
+
+
+def first_token_p99(scale: Scale) -> Iterator[tuple[str, float]]:
+    """Of the same, with our median (`p50`) beside it."""
+    medians: list[float] = []
+
+    def one(server: Running) -> float:
+        taken = load.run(load.first_tokens(server.port, FEW, seconds=scale.seconds))
+        medians.append(statistics.median(taken) * 1000)
+        return percentile(taken, 99) * 1000
+
+    for name, figure in each_round(SERVERS, scale.rounds, one):
+        yield name, figure
+        if name == "ours":
+            yield "p50", medians[-1]
+
+
 def paced(scale: Scale) -> Iterator[tuple[str, float]]:
-    """CPU per event in microseconds."""
-    events = int(EVENTS_PER_SECOND * (scale.seconds + 4))
-    message = load.request("paced", _prompt(events), stream=True)
-    return each_round(SERVERS, scale.rounds, lambda server: asyncio.run(cpu_per_event(server, message, scale)))
+    """CPU per event in microseconds, of whole streams: what opening and ending them takes is in it."""
+    message = load.request("paced", _prompt(scale.paced_events), stream=True)
+
+    async def of_streams(server: Running) -> float:
+        before = server.cpu()
+        streams = await load.open_streams(server.port, message, scale.paced_streams)
+        await load.ended(streams)
+        return (server.cpu() - before) / (scale.paced_streams * scale.paced_events) * 1e6
+
+    return each_round(SERVERS, scale.rounds, lambda server: load.run(of_streams(server)))
 
 
 async def cpu_per_event(server: Running, message: bytes, scale: Scale, *, to_the_end: bool = False) -> float:
@@ -130,11 +203,14 @@ async def cpu_per_event(server: Running, message: bytes, scale: Scale, *, to_the
 
 
 def idle(scale: Scale) -> Iterator[tuple[str, float]]:
-    """Memory in kB for each open stream that says nothing, beyond that of a server that has served before."""
+    """Memory in kB for each open stream that says nothing, beyond that of a server that has some.
+
+    The first ones go where importing has left room, and seem to cost less.
+    """
     message = load.request("idle", _prompt(1), stream=True)
 
     async def kilobytes_per_stream(server: Running) -> float:
-        warm = await load.open_streams(server.port, message, 20)
+        warm = await load.open_streams(server.port, message, scale.first_streams)
         before = server.memory()
         streams = await load.open_streams(server.port, message, scale.idle_streams)
         after = server.memory()
@@ -142,48 +218,70 @@ def idle(scale: Scale) -> Iterator[tuple[str, float]]:
             stream.close()
         return (after - before) / len(streams) / 1000
 
-    for _ in range(min(scale.rounds, 3)):
-        for name in SERVERS:
-            with running(name) as server:  # memory is not given back: a new process for each figure
-                yield name, asyncio.run(kilobytes_per_stream(server))
+    for _ in range(scale.rounds):
+        for name, start in SERVERS.items():
+            with start() as server:  # memory is not given back: a new process for each figure
+                yield name, load.run(kilobytes_per_stream(server))
 
 
 IMPORT = f"""
 import sys, time
-began = time.perf_counter()
 %s
-seconds = time.perf_counter() - began
-print(seconds, *[name for name in {VENDORS!r} if name in sys.modules])
+print(time.process_time(), *[name for name in {VENDORS!r} if name in sys.modules])
 """
 IMPORTED = {
     "floor": "import anyio.from_thread, pydantic\nclass Model(pydantic.BaseModel): number: int",
+    "handwritten": "import fastapi, openai.types.chat",
+    "peer": "import fastapi_openai_compat",
     "ours": "import openai_compat",
 }
-"""Ours, and what its two dependencies cost alone, which is the least that a program with them can take."""
+"""Ours, what its two dependencies cost alone, which is the least that a program with them can take, and the others."""
 
 
 def imports(scale: Scale) -> Iterator[tuple[str, float]]:
-    """Seconds in a new interpreter, once the files are in the disk cache."""
+    """CPU seconds of an interpreter that does nothing else. The first round compiles the files, and does not count."""
     for number in range(scale.imports + 1):
         for name, code in IMPORTED.items():
-            seconds, *loaded = _python(IMPORT % code).split()
-            if loaded:
+            seconds, *loaded = _python("-c", IMPORT % code).split()
+            if loaded and name == "ours":
                 raise RuntimeError(f"{code} loads {', '.join(loaded)}")
             if number:
                 yield name, float(seconds)
 
 
-def _python(code: str) -> str:
-    command = [sys.executable, "-c", code]
-    return subprocess.run(command, cwd=HERE, check=True, capture_output=True, text=True, timeout=60).stdout
+def in_process(scale: Scale, *, kind: str) -> Iterator[tuple[str, float]]:
+    """CPU in microseconds for a request of the Responses API that is not stored: see in_process.py."""
+    for _ in range(scale.rounds):
+        yield "ours", float(_python("in_process.py", kind, str(scale.calls)))
+
+
+def _python(*arguments: str) -> str:
+    # a program that may not keep what it compiled would compile everything each time
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, cwd=HERE, env=kept, check=True, capture_output=True, text=True, timeout=60).stdout
 
 
 MEASURES = (
-    Measure("burst", "burst streaming", "events/s", (Target(">=", 6, "floor"),), burst),
-    Measure("responses", "responses streaming", "events/s", (Target(">=", 2.5, "floor"),), responses),
-    Measure("plain", "plain requests", "req/s", (Target(">=", 0.3, "floor"), Target(">=", 1.5, "handwritten")), plain),
-    Measure("paced", "CPU per paced event", "us", (Target("<=", 1.5, "floor"),), paced),
-    Measure("idle", "memory per idle stream", "kB", (Target("<=", 2, "floor"),), idle),
-    Measure("history", "100 kB history", "req/s", (Target(">=", 1, "handwritten"),), history),
-    Measure("import", "import openai_compat", "s", (Target("<=", 0.25),), imports),
+    Measure(
+        "plain",
+        "plain requests",
+        "req/s",
+        (Target(">=", 1.15, PEERS), Target(">=", 0.85, "ours", of="serve")),
+        plain,
+    ),
+    Measure("history", "100 kB of history", "req/s", (Target(">=", 1.1, PEERS),), partial(history, messages=LONG)),
+    Measure("history-p99", "100 kB of history, p99", "ms", (Target("<=", 3),), history_p99),
+    Measure("long", "1 MB of history", "req/s", (Target(">=", 1, PEERS),), partial(history, messages=LONGER)),
+    Measure("burst", "burst streaming", "events/s", (Target(">=", 5.8, "floor"),), burst),
+    Measure("responses", "Responses streaming", "events/s", (Target(">=", 2.5, "floor"),), responses),
+    Measure("paced", "CPU of a paced event", "us", (Target("<=", 1.6, "floor"), Target("<=", 1, PEERS)), paced),
+    Measure("idle", "memory of an idle stream", "kB", (Target("<=", 30),), idle),
+    Measure("ttft", "first token, p50", "ms", (Target("<=", 1, PEERS),), first_token),
+    Measure("ttft-p99", "first token, p99", "ms", (Target("<=", 2, "p50"),), first_token_p99),
+    Measure("import", "import openai_compat", "s CPU", (Target("<=", 0.24),), imports),
+    Measure("in-process", "Responses in-process", "us CPU", (Target("<=", 250),), partial(in_process, kind="plain")),
+    Measure(
+        "in-process-stream", "Responses, streamed", "us CPU", (Target("<=", 290),), partial(in_process, kind="streamed")
+    ),
 )

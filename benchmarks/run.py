@@ -1,19 +1,27 @@
-"""Our server beside two others: what an ASGI server can do at all, and what people write by hand.
+"""Our server beside three others: what an ASGI server can do at all, what people write by hand, and a package.
 
-    python benchmarks/run.py                      everything, about ten minutes
+    python benchmarks/run.py                      everything, about twenty minutes
     python benchmarks/run.py --quick              one short round of everything: good for a look, not for a claim
     python benchmarks/run.py --only burst         one measure; can be given several times
+    python benchmarks/run.py --markdown           the tables as the documentation has them, at the end
     python benchmarks/run.py --json before.json   the figures of every round too, to compare two states of the code
 
 measures
-  burst     agents that never pause: events per second over 4 streams of 20,000 short texts
-  responses the same over the Responses API; the floor writes the same bytes
-  plain     small requests, 8 connections kept alive: answers per second
-  paced     200 streams, 50 events a second each: CPU time of the server for one event
-  idle      500 streams that have said one thing and wait: memory of the server for one stream
-  history   201 messages, 100 kB: answers per second
-  import    seconds for `import openai_compat`, which must load no vendor SDK and no web framework;
-            beside it (floor) what pydantic and anyio take alone
+  plain       small requests, 8 connections kept alive: answers per second; serve is `openai-compat serve`
+  history     201 messages, 100 kB, 4 connections: answers per second
+  history-p99 99 of 100 answers take no longer, at that load
+  long        2,001 messages, 1 MB, among them 500 calls of tools and their results: answers per second
+  burst       agents that never pause: events per second over 4 streams of 20,000 short texts
+  responses   the same over the Responses API; the floor writes the same bytes
+  paced       200 streams, 50 events a second each, 180 events: CPU time of the server for one event
+  idle        500 more streams that have said one thing and wait, on a new server that has 250: memory of it for one
+  ttft, ttft-p99
+              from a request to the first token, one stream after the other on one connection: median, and 99 of 100;
+              the target of the second is a multiple of our median (p50)
+  import      CPU time of a Python that runs `import openai_compat`, which must load no vendor SDK and no web framework;
+              floor is pydantic and anyio alone, handwritten FastAPI and the openai package's types
+  in-process, in-process-stream
+              CPU time of a request of the Responses API that is not stored, 20 pieces, without a socket: see in_process.py
 
 measures of stored turns, on each engine
   turn            one client, the store alone: lock a conversation, read it, commit a question and an answer; disk: how
@@ -38,16 +46,19 @@ measures of the chat WebSocket, with `ours` in uvicorn and in `openai-compat ser
               five in a turn
   tools-many  the same with four calls each, 20 in a turn
 
-servers (benchmarks/servers/), each alone in a uvicorn process: h11, one worker, asyncio's own loop
+servers (benchmarks/servers/), each alone in a uvicorn process: httptools and uvloop unless --http and --loop say otherwise
   floor         raw ASGI, ready-made bytes, one send for each event; reads no JSON
   handwritten   FastAPI and the types of the openai package
+  peer          FastAPI and the package fastapi-openai-compat
   ours          Server and create_app, as in the README
   stateful      the same with a store; PostgreSQL is started for the purpose, with the settings it comes with
   bare_socket   a Starlette WebSocket that sends the same frames one by one, with json.dumps
   chat_websocket   ours with a chat WebSocket; also in `openai-compat serve`, which writes less often
 
+The server has one core and what makes the load another, except for stored turns, where PostgreSQL needs one as well.
 Figures are medians of rounds in which the servers take turns. Ratios, which are what the targets are about, carry
-over to other machines; figures do not. Nothing fails for being slow: the exit status is 0 unless something breaks.
+over to other machines; figures do not. `better peer` is the better of handwritten and peer in that row.
+Nothing fails for being slow: the exit status is 0 unless something breaks.
 Linux only (CPU time and memory are read from /proc). Needs the extra `test` and the dependency group `bench`.
 """
 
@@ -57,32 +68,50 @@ import argparse
 import json
 import os
 import platform
+import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
 import chat
 import engines
+import launch
 import measures
 import state
-from launch import SERVERS
 from measure import ENOUGH, FULL, QUICK, Measure, Scale, starved
 
-PACKAGES = ("uvicorn", "h11", "starlette", "pydantic", "anyio", "fastapi", "openai", "asyncpg")
+PACKAGES = (
+    "uvicorn", "httptools", "h11", "uvloop", "starlette", "pydantic", "anyio",
+    "fastapi", "fastapi-openai-compat", "openai", "asyncpg",
+)  # fmt: skip
 MEASURES = (*measures.MEASURES, *state.MEASURES, *chat.MEASURES)
-ROW = "{:24} {:9} {:>12} {:>12} {:>12} {:>12}  {:36}"
+ROW = "{:24} {:9}" + " {:>11}" * 5 + "  {}"
+
+
+@dataclass(frozen=True)
+class Table:
+    """Measures of the same subjects, which are the columns."""
+
+    measures: Sequence[Measure]
+    columns: tuple[str, ...]
+    cores_apart: bool = True
+
+
 TABLES = (
-    (measures.MEASURES, (*SERVERS, ""), "ours, target"),
-    (state.MEASURES, (*engines.ENGINES, "disk"), "target"),
-    (chat.MEASURES, (*chat.STARTED, ""), "target"),
+    Table(measures.MEASURES, tuple(measures.WITH_SERVE)),
+    Table(state.MEASURES, (*engines.ENGINES, "disk"), cores_apart=False),
+    Table(chat.MEASURES, tuple(chat.STARTED)),
 )
 
 
 def main() -> None:
     """Measure, and print a line for each measure as soon as it is there."""
     options = _options()
+    launch.PROGRAM |= {"--http": options.http, "--loop": options.loop}
     scale = QUICK if options.quick else FULL
     if options.rounds:
         scale = replace(scale, rounds=options.rounds)
@@ -91,10 +120,12 @@ def main() -> None:
         sys.exit("the benchmark reads /proc: Linux only")
     if any([measure in chosen for measure in measures.MEASURES]):
         measures.check()
+    tables = [replace(table, measures=[measure for measure in table.measures if measure in chosen]) for table in TABLES]
+    tables = [table for table in tables if table.measures]
     print(_machine())
     try:
-        for table, columns, verdicts in TABLES:
-            _take([measure for measure in table if measure in chosen], columns, verdicts, scale)
+        for table in tables:
+            _take(table, scale)
     finally:
         engines.stop()
     if starved:
@@ -102,15 +133,20 @@ def main() -> None:
         print("Something else is running, or the client is too slow. Compare such figures with care.")
     if options.json:
         options.json.write_text(json.dumps(_record(chosen), indent=2) + "\n")
+    if options.markdown:
+        _print_markdown(tables)
 
 
-def _take(table: list[Measure], columns: Sequence[str], verdicts: str, scale: Scale) -> None:
-    if table:
-        print(ROW.format("", "", *columns, verdicts))
-    for measure in table:
-        measure.take(scale)
-        print(_row(measure, columns), flush=True)
-    if state.curves:
+def _take(table: Table, scale: Scale) -> None:
+    empty = [""] * (5 - len(table.columns))
+    print(ROW.format("", "", *table.columns, *empty, "ours, target"))
+    with launch.cores_apart() if table.cores_apart else nullcontext():
+        for measure in table.measures:
+            measure.take(scale)
+            figures = [_shown(measure.figure(column)) for column in table.columns]
+            verdicts = "; ".join(_verdicts(measure))
+            print(ROW.format(measure.title, measure.unit, *figures, *empty, verdicts).rstrip(), flush=True)
+    if state.curves and state.MEASURES[0] in table.measures:
         _print_curves()
 
 
@@ -121,24 +157,52 @@ def _print_curves() -> None:
             print(f"{engine:24} {number:9,} {turn:12.2f} {read:12.2f}")
 
 
+def _print_markdown(tables: Sequence[Table]) -> None:
+    command = shlex.join(["nox", "-s", "bench", "--", *sys.argv[1:]])
+    print(f"\nMedians of {command!r} on {datetime.now(UTC).date()}: {_machine()}.".replace("'", "`"))
+    for table in tables:
+        print(f"\n| measure | {' | '.join(table.columns)} | ratio or figure | wanted | reached? |")
+        print("|---" * (len(table.columns) + 4) + "|")
+        for measure in table.measures:
+            figures = [_shown(measure.figure(column), missing="") for column in table.columns]
+            print(
+                _typeset(
+                    f"| {measure.title}, {measure.unit} | {' | '.join([*figures, *_markdown_verdicts(measure)])} |"
+                )
+            )
+
+
+def _markdown_verdicts(measure: Measure) -> tuple[str, str, str]:
+    """The cells for what the targets are about, the targets, and whether they are reached."""
+    judged = [(measure.value(target), target) for target in measure.targets]
+    rows = [(f"{value:.3g}", str(target), target.verdict(value)) for value, target in judged if value is not None]
+    figures, targets, verdicts = zip(*rows, strict=True) if rows else ((), (), ())
+    return "<br>".join(figures), "<br>".join(targets), "<br>".join(verdicts)
+
+
+def _typeset(row: str) -> str:
+    for typed, sign in ((">=", "≥"), ("<=", "≤"), (" x ", " × "), (", us", ", µs"), ("%", " %")):
+        row = row.replace(typed, sign)
+    return row
+
+
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     names = [measure.name for measure in MEASURES]
     parser.add_argument("--quick", action="store_true", help="one short round of each measure")
     parser.add_argument("--only", action="append", choices=names, metavar="NAME", help=f"one of {', '.join(names)}")
     parser.add_argument("--rounds", type=int, metavar="N", help="rounds of each measure")
+    launch.add_options(parser)
+    parser.add_argument("--markdown", action="store_true", help="print the tables as Markdown at the end")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures of every round to a file")
     return parser.parse_args()
 
 
 def _machine() -> str:
     packages = ", ".join([f"{name} {version(name)}" for name in PACKAGES])
-    return f"Python {platform.python_version()}, {packages}, {os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}\n"
-
-
-def _row(measure: Measure, columns: Sequence[str]) -> str:
-    figures = [_shown(measure.figure(column)) if column else "" for column in columns]
-    return ROW.format(measure.title, measure.unit, *figures, "; ".join(_verdicts(measure))).rstrip()
+    program = ", ".join(launch.PROGRAM.values())
+    load = os.getloadavg()[0]
+    return f"Python {platform.python_version()}, {packages}; on {program}; {os.cpu_count()} CPUs, load {load:.1f}"
 
 
 def _verdicts(measure: Measure) -> list[str]:
@@ -147,7 +211,7 @@ def _verdicts(measure: Measure) -> list[str]:
         value = measure.value(target)
         if value is None:  # what it is about is not installed
             continue
-        verdicts.append(f"{value:.3g} ({target}: {'reached' if target.reached(value) else 'MISSED'})")
+        verdicts.append(f"{value:.3g} ({target}: {target.verdict(value)})")
     return verdicts
 
 
@@ -155,9 +219,9 @@ def _counted(names: list[str]) -> str:
     return ", ".join([f"{name} {names.count(name)}" for name in dict.fromkeys(names)])
 
 
-def _shown(figure: float | None) -> str:
+def _shown(figure: float | None, missing: str = "-") -> str:
     if figure is None:
-        return "-"
+        return missing
     return f"{figure:,.0f}" if figure >= 100 else f"{figure:.3g}"
 
 

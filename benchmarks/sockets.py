@@ -6,6 +6,7 @@ import asyncio
 import json
 import struct
 from collections.abc import Sequence
+from typing import cast
 
 from load import TIMEOUT
 
@@ -40,9 +41,8 @@ class Socket(asyncio.Protocol):
         self._ending = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        transport.write(HANDSHAKE)
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's says that it is none
+        self._transport.write(HANDSHAKE)
 
     def data_received(self, data: bytes) -> None:
         if not self.open.done():

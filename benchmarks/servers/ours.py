@@ -5,9 +5,8 @@ from servers import agents
 from openai_compat import Limits, Server
 from openai_compat_adapters.starlette import create_app
 
-app = create_app(
-    Server(
-        {name: getattr(agents, name) for name in ("burst", "paced", "idle", "plain", "history")},
-        limits=Limits(slots=2000),
-    )
+server = Server(
+    {name: getattr(agents, name) for name in ("burst", "paced", "idle", "plain", "history")},
+    limits=Limits(slots=2000),
 )
+app = create_app(server)

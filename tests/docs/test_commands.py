@@ -47,7 +47,7 @@ def test_shell_blocks_name_only_what_exists() -> None:
     assert all([(ROOT / path).exists() for path in re.findall(r"[\w/]+\.py\b", shell)])
 
 
-@pytest.mark.parametrize("script", ["run.py", "house.py"])
+@pytest.mark.parametrize("script", ["run.py", "knee.py", "house.py"])
 def test_the_benchmarks_start(script: str) -> None:
     """Nothing else imports them: what they use of the library may have moved."""
     done = subprocess.run([sys.executable, ROOT / "benchmarks" / script, "--help"], capture_output=True, check=False)
