@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Protocol, Self, TypeAlias
+from typing import NamedTuple, Protocol, Self, TypeAlias
 
 import anyio
 
@@ -116,6 +116,13 @@ class _Waiter:
         self.admitted = False
 
 
+class _Bound(NamedTuple):
+    used: int
+    most: int
+    whose: str
+    setting: str
+
+
 class Slots:
     """Counts running agents. A slot is given back when its agent has really ended, not when its client has left.
 
@@ -150,8 +157,9 @@ class Slots:
         # Room alone is not enough: nobody overtakes those who wait.
         if not self._waiters and self._fits(request):
             self._count(request, request.number)
-        elif not self._possible(request) or not await self._queued(request):
-            raise _too_many()
+        # Refused at once where nobody may wait: a refusal is to cost less than an answer.
+        elif not self._admission.queue or not self._possible(request) or not await self._queued(request):
+            raise self._too_many(request)
         if self._shared is not None:
             await self._share(self._shared, request, began + max(self._admission.queue, LOOK_AGAIN))
         return Seat(self, request)
@@ -162,7 +170,7 @@ class Slots:
             while not await shared.take(request.number):
                 self.refuse_when_closed()
                 if anyio.current_time() >= patient_until:
-                    raise _too_many()
+                    raise self._too_many(request)
                 await anyio.sleep(min(LOOK_AGAIN, patient_until - anyio.current_time()))
         except BaseException:
             self._leave(request, request.number)
@@ -226,22 +234,32 @@ class Slots:
             raise Unavailable("The server is shutting down.", code="shutting_down")
 
     def _fits(self, request: SlotRequest) -> bool:
-        return all([used + request.number <= bound for used, bound in self._bounds(request)])
+        return all([bound.used + request.number <= bound.most for bound in self._bounds(request)])
 
     def _possible(self, request: SlotRequest) -> bool:
-        return all([request.number <= bound for _, bound in self._bounds(request)])
+        return all([request.number <= bound.most for bound in self._bounds(request)])
 
-    def _bounds(self, request: SlotRequest) -> list[tuple[int, int]]:
-        """What is taken of each bound that there is, and the bound."""
+    def _bounds(self, request: SlotRequest) -> list[_Bound]:
         limits = self._limits
-        bounds = [(self.used, limits.slots)]
-        if limits.shared_slots is not None:
-            bounds.append((self.used, limits.shared_slots))  # also while the store of the shared ones is away
+        bounds = [_Bound(self.used, limits.slots, "", "--max-concurrency")]
+        if limits.shared_slots is not None:  # also while the store of the shared ones is away
+            bounds.append(_Bound(self.used, limits.shared_slots, "", "--shared-concurrency"))
         if limits.slots_per_agent is not None:
-            bounds.append((self._agents.get(request.agent, 0), limits.slots_per_agent))
+            used = self._agents.get(request.agent, 0)
+            bounds.append(_Bound(used, limits.slots_per_agent, " of this model", "Limits.slots_per_agent"))
         if limits.slots_per_principal is not None:
-            bounds.append((self._principals.get(request.principal, 0), limits.slots_per_principal))
+            used = self._principals.get(request.principal, 0)
+            bounds.append(_Bound(used, limits.slots_per_principal, " of yours", "Limits.slots_per_principal"))
         return bounds
+
+    def _too_many(self, request: SlotRequest) -> RateLimited:
+        """The refusal. SDKs repeat a 429 by themselves, which is right here: no agent was started."""
+        bounds = self._bounds(request)
+        reached = [bound for bound in bounds if bound.used + request.number > bound.most]
+        # Where none of ours is, the shared slots are taken by other processes.
+        bound = reached[0] if reached else bounds[min(1, len(bounds) - 1)]
+        text = f"Too many turns{bound.whose} are running: at most {bound.most} may at once ({bound.setting})."
+        return RateLimited(f"{text} Try again shortly.")
 
     @property
     def waiting(self) -> int:
@@ -260,8 +278,3 @@ def _add(counts: dict[str, int], name: str, number: int) -> None:
     counts[name] = counts.get(name, 0) + number
     if not counts[name]:
         del counts[name]
-
-
-def _too_many() -> RateLimited:
-    # SDKs repeat a 429 by themselves, which is right here: no agent was started.
-    return RateLimited("Too many turns are running. Try again shortly.")

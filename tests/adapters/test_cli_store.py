@@ -133,7 +133,8 @@ def test_rates_and_shared_slots_are_counted_over_all_workers(tmp_path: Path) -> 
         connection.until(b"\r\n\r\n")
         ran = served.ask("pid")
         limited = [served.ask("pid") for _ in range(4)]
-    assert [answer.error["message"] for answer in busy] == ["Too many turns are running. Try again shortly."] * 4
+    refused = "Too many turns are running: at most 1 may at once (--shared-concurrency). Try again shortly."
+    assert [answer.error["message"] for answer in busy] == [refused] * 4
     assert (ran.status, ran.headers["x-ratelimit-remaining-requests"]) == (200, "0")
     assert {answer.error["message"].partition(".")[0] for answer in limited} == {"More than 6 requests in a minute"}
 

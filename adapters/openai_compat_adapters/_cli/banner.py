@@ -22,6 +22,7 @@ def banner(server: Server, host: str, port: int, key_variable: str | None) -> st
     hint = "" if can_chat else "   (after: pip install 'openai-compat[client]')"
     lines = [
         summary(server, host, port),
+        f"up to {server.services.settings.limits.slots} turns at once (--max-concurrency)",
         "",
         f"  curl {url}/chat/completions \\",
         # The variable and not the key: logs are read by many.

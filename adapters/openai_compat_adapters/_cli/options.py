@@ -137,7 +137,9 @@ LIMITS = grouped(
         default="50000000",
         help="Largest plain answer, in characters, or bytes of media.",
     ),
-    option("--max-concurrency", type=click.IntRange(1), metavar=NUMBER, default=64, help="Turns at once, per process."),
+    option(
+        "--max-concurrency", type=click.IntRange(1), metavar=NUMBER, default=256, help="Turns at once, per process."
+    ),
     option(
         "--shared-concurrency",
         type=click.IntRange(1),
