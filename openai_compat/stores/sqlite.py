@@ -11,9 +11,9 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Generic
 
@@ -47,13 +47,13 @@ class _Job(Generic[Result]):
         self._result: Any = None
         self._failure = Failure()
         self._over = False
-        self._woken = anyio.Event()
-        self._soon = from_threads()
+        self.woken = anyio.Event()
+        self.soon = from_threads()
 
     async def wait(self) -> None:
         """Wait for the outcome, at most STUCK seconds."""
         with anyio.move_on_after(STUCK):
-            await self._woken.wait()
+            await self.woken.wait()
 
     def outcome(self) -> Result:
         """Return the result, or raise the error."""
@@ -73,16 +73,30 @@ class _Job(Generic[Result]):
 
     def finish(self, result: Any) -> None:
         self._result = result
-        self._wake()
+        self._over = True
 
     def fail(self, error: BaseException) -> None:
         self._failure.keep(error)
-        self._wake()
-
-    def _wake(self) -> None:
         self._over = True
-        with suppress(RuntimeError):  # the caller's event loop has ended, and the caller with it
-            self._soon(self._woken.set)
+
+
+def _wake(jobs: Sequence[_Job[Any]]) -> None:
+    """Wake the callers of jobs that are over, with one call into each event loop.
+
+    A call wakes the loop through a socket, and lets go of the interpreter's lock: the thread would then wait for that,
+    up to 5 ms where the loop is busy, once for each job.
+    """
+    callers: dict[Callable[[Callable[[], object]], object], list[anyio.Event]] = {}
+    for job in jobs:
+        callers.setdefault(job.soon, []).append(job.woken)
+    for soon, events in callers.items():
+        with suppress(RuntimeError):  # the callers' event loop has ended, and they with it
+            soon(partial(_set_all, events))
+
+
+def _set_all(events: Sequence[anyio.Event]) -> None:
+    for event in events:
+        event.set()
 
 
 class SqliteEngine:
@@ -162,7 +176,8 @@ class SqliteEngine:
         """Run the next jobs. False at the end."""
         # A function of its own, so that no frame keeps the jobs alive while the thread waits for others.
         jobs = self._next()
-        self._file.write(jobs)
+        for answered in self._file.write(jobs):
+            _wake(answered)
         return bool(jobs)
 
     def _next(self) -> list[_Job[Any]]:
