@@ -251,8 +251,11 @@ class Allowance:
 class ConversationStore(Protocol):
     """Conversations: a lock, and items that are only added to."""
 
-    async def begin(self, key: Key, token: str, lease: float = LEASE) -> Conversation | None:
-        """Lock a conversation, known or new, for one turn and read it; None while another turn holds it."""
+    async def begin(self, key: Key, token: str, lease: float = LEASE, *, known: bool = False) -> Conversation | None:
+        """Lock a conversation, known or new, for one turn and read it; None while another turn holds it.
+
+        With `known`, also None if there is none that was created or has a turn.
+        """
         ...
 
     async def release(self, key: Key, token: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..policies.limits import LEASE
-from .engine import Row, Transaction
+from .engine import Row, Statement, Transaction
 from .port import Events, Item, Key, StoredResponse
 from .sql_conversations import LOSE
 from .sql_dialect import Dialect
@@ -46,12 +46,12 @@ STARTED = """exists (
 """A queued response is in progress once its log has events."""
 
 CHAIN = """
-    with recursive chain (id, previous, input, output, depth) as (
-        select id, previous, input, output, 0 from oc_response where principal = $1 and id = $2
+    with recursive chain (id, previous, input, output, depth, touched) as (
+        select id, previous, input, output, 0, touched from oc_response where principal = $1 and id = $2
         union all
-        select earlier.id, earlier.previous, earlier.input, earlier.output, chain.depth + 1
+        select earlier.id, earlier.previous, earlier.input, earlier.output, chain.depth + 1, earlier.touched
         from chain join oc_response earlier on earlier.principal = $1 and earlier.id = chain.previous)
-    select previous, input, output from chain order by depth desc"""
+    select previous, input, output, case when touched < {now} - $3 then 1 else 0 end from chain order by depth desc"""
 
 
 class SqlResponses(SqlPart):
@@ -111,15 +111,13 @@ class SqlResponses(SqlPart):
     @autocommit
     def chain(self, key: Key) -> Transaction[tuple[Item, ...] | None]:
         """The items of a response and of all those it continues."""
-        rows = yield CHAIN, owned(key)
+        rows = yield CHAIN, (*owned(key), USED_LATELY)
         if not rows or rows[0][0] is not None:
             return None
         # The earlier ones need no touch: the sweep spares responses that another one continues.
-        yield (
-            "update oc_response set touched = {now} where principal = $1 and id = $2 and touched < {now} - $3",
-            (*owned(key), USED_LATELY),
-        )
-        return tuple([item for _, input_, output in rows for item in (*unpacked(input_), *unpacked(output))])
+        if rows[-1][3]:
+            yield "update oc_response set touched = {now} where principal = $1 and id = $2", owned(key)
+        return tuple([item for _, input_, output, _ in rows for item in (*unpacked(input_), *unpacked(output))])
 
     @autocommit
     def events(self, key: Key, after: int) -> Transaction[Sequence[Events]]:
@@ -143,15 +141,14 @@ class SqlResponses(SqlPart):
         return True
 
 
-def keep_response(principal: str, response: StoredResponse, token: str) -> Transaction[bool]:
-    """Write a response with its outcome; False if it was begun, and `token` does not hold it."""
-    rows = yield KEEP, (*_columns(principal, response), token)
-    return bool(rows)
+def keep_response(principal: str, response: StoredResponse, token: str) -> Statement:
+    """Write a response with its outcome; returns no row if it was begun, and `token` does not hold it."""
+    return KEEP, (*_columns(principal, response), token)
 
 
-def add_events(key: Key, events: Events) -> Transaction[None]:
+def add_events(key: Key, events: Events) -> Statement:
     """Write a batch in a transaction that has checked the token."""
-    yield (
+    return (
         f"insert into oc_event (principal, response, first, last, body) values ($1, $2, $3, $4, $5) {WRITTEN_BEFORE}",
         (*owned(key), events.first, events.last, events.body),
     )
@@ -173,7 +170,7 @@ def _conclude(
     if rows[0][0] is not None:
         yield LOSE, (rows[0][0], text(principal))
     if events is not None:
-        yield from add_events(key, events)
+        yield add_events(key, events)
     return True
 
 

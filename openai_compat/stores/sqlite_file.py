@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from ..errors import Unavailable
-from .engine import Result, Row, Transaction
+from .engine import ConditionFailed, Result, Row, Statement, Together, Transaction
 from .schema import UnusableStore, refuse_foreign
 from .sql_dialect import SQLITE
 
@@ -240,13 +240,26 @@ def _translated(statement: str) -> str:
 def _drive(connection: sqlite3.Connection, transaction: Callable[[], Transaction[Result]]) -> Result:
     with closing(transaction()) as steps:
         try:
-            statement, parameters = next(steps)
+            step = next(steps)
             while True:
-                rows: Sequence[Row] = connection.execute(_translated(statement), parameters).fetchall()
-                statement, parameters = steps.send(rows)
+                step = steps.send(
+                    _together(connection, step) if isinstance(step, Together) else _rows(connection, step)
+                )
         except StopIteration as stop:
             result: Result = stop.value
             return result
+
+
+def _rows(connection: sqlite3.Connection, statement: Statement) -> Sequence[Row]:
+    sql, parameters = statement
+    return connection.execute(_translated(sql), parameters).fetchall()
+
+
+def _together(connection: sqlite3.Connection, together: Together) -> Sequence[Row]:
+    for statement in together.statements:
+        if not _rows(connection, statement) and "returning" in statement[0]:
+            raise ConditionFailed
+    return ()
 
 
 def _code(error: BaseException) -> int | None:

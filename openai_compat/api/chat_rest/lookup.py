@@ -26,12 +26,7 @@ async def find(services: Services, key: Key, *, items: bool = False) -> Conversa
 
 async def lock(services: Services, key: Key) -> Draft:
     """Have a conversation for one turn. Raises NotFound, and Conflict (409 `conversation_busy`)."""
-    known = await find(services, key)
-    draft = await services.state.locks.lock(key)
-    if draft.conversation.created != known.created:  # deleted just now: what is locked is another one
-        await draft.close()
-        raise unknown_conversation()
-    return draft
+    return await services.state.locks.lock(key, unknown_conversation())
 
 
 async def give_title(services: Services, draft: Draft, user: Message | None) -> None:
