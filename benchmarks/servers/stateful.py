@@ -16,6 +16,7 @@ from openai_compat import Limits, Server
 from openai_compat.stores.sqlite_file import SqliteFile
 from openai_compat_adapters.starlette import create_app
 
+
 busy = 0.0
 _write = SqliteFile.write
 
