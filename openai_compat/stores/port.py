@@ -317,10 +317,10 @@ class ResponseStore(Protocol):
         """Insert a response that `token` holds, before it runs."""
         ...
 
-    async def append(self, key: Key, token: str, events: Events) -> bool:
-        """Add to the event log. False, and nothing is written, if `token` does not hold the response.
+    async def append(self, batches: Sequence[tuple[Key, str, Events]]) -> frozenset[str]:
+        """Add to the event logs of several responses, each with the token that holds it. Returns the tokens that do.
 
-        The first batch makes a queued response one in progress.
+        Of the others nothing is written. The first batch makes a queued response one in progress.
         """
         ...
 

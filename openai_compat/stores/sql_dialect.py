@@ -14,11 +14,12 @@ class Dialect:
     Attributes:
         lock: after a select: locks its rows until the transaction ends.
         skip_locked: after a select: locks its rows, without those that are locked already.
-        forgetful: after a condition: the transaction does not wait for the disk, so a crash of the database's machine
-            may lose it.
+        hasty: after a condition: the transaction does not wait for the disk, so a crash of the database's machine may
+            lose it, and large values are compressed quickly rather than well.
         among: after a column: it is one of the strings in the parameter `$1`, a JSON array.
         pairs: the pairs of strings in the parameter `$3`, a JSON array of arrays, as rows with a number `n` from 1, `id`
             and `body`.
+        arrays: True if a parameter can be an array, of which a statement makes rows.
         items: after the columns of a statement that locks the conversation `$1`, `$2`: its version and its items, as
             they were before the statement. Empty where another statement costs no round trip.
         serial: the type of a number in order of insertion.
@@ -29,9 +30,10 @@ class Dialect:
 
     lock: str
     skip_locked: str
-    forgetful: str
+    hasty: str
     among: str
     pairs: str
+    arrays: bool
     items: str
     serial: str
     exclusive: str
@@ -42,11 +44,12 @@ class Dialect:
 SQLITE = Dialect(
     lock="",  # there is one writer at a time
     skip_locked="",
-    forgetful="",
+    hasty="",
     among="in (select value from json_each($1))",
     # `char(36)` is the dollar that the path begins with: the engine would take it for a parameter's.
     pairs="""(select key + 1 as n, json_extract(value, char(36) || '[0]') as id,
         json_extract(value, char(36) || '[1]') as body from json_each($3))""",
+    arrays=False,
     items="",
     # Without `autoincrement` SQLite gives the number of a deleted last row again.
     serial="integer primary key autoincrement",
@@ -58,11 +61,15 @@ SQLITE = Dialect(
 POSTGRESQL = Dialect(
     lock="for update",
     skip_locked="for update skip locked",
-    # `true`: for this transaction only, since the connection is another's next.
-    forgetful="and set_config('synchronous_commit', 'off', true) = 'off'",
+    # `true`: for this transaction only, since the connection is another's next. Servers before 14 and some others have
+    # no lz4, which takes a fourth of the time.
+    hasty="""and set_config('synchronous_commit', 'off', true) = 'off'
+        and (select set_config(name, 'lz4', true) from pg_settings
+            where name = 'default_toast_compression' and 'lz4' = any (enumvals)) is distinct from ''""",
     among="= any (array(select jsonb_array_elements_text(cast($1 as jsonb))))",
     pairs="""(select n, pair ->> 0 as id, pair ->> 1 as body
         from json_array_elements(cast($3 as json)) with ordinality as listed (pair, n))""",
+    arrays=True,
     # One value for all of them: the driver is quicker with an array than with a row for each.
     items=""",
         (select version from oc_conversation before where principal = $1 and id = $2),

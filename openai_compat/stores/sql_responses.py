@@ -41,6 +41,21 @@ SETTLE = """
 WRITTEN_BEFORE = "on conflict (principal, response, first) do update set last = excluded.last, body = excluded.body"
 """Overwrites the batch of an append whose answer was lost."""
 
+HELD = f"select 1 from oc_response where principal = $1 and id = $2 and token = $3 and {RUNNING}"
+
+# From a select, so that only who holds a response can write to its log. `limit`, so that each response is looked up by
+# its key: how many there are is not known when the statement is planned.
+APPEND = f"""
+    insert into oc_event (principal, response, first, last, body)
+        select held.principal, held.id, added.first, added.last, added.body
+        from unnest(cast($1 as text[]), cast($2 as text[]), cast($3 as text[]), cast($4 as bigint[]),
+            cast($5 as bigint[]), cast($6 as text[])) as added (principal, id, token, first, last, body)
+        cross join lateral (
+            select principal, id from oc_response
+            where principal = added.principal and id = added.id and token = added.token and {RUNNING}
+                {{hasty}} limit 1 {{lock}}) held
+    {WRITTEN_BEFORE} returning principal, response"""
+
 STARTED = """exists (
     select 1 from oc_event where oc_event.principal = oc_response.principal and oc_event.response = oc_response.id)"""
 """A queued response is in progress once its log has events."""
@@ -65,17 +80,20 @@ class SqlResponses(SqlPart):
         yield BEGIN, (*_columns(principal, response), token, lease)
 
     @autocommit_nosync
-    def append(self, key: Key, token: str, events: Events) -> Transaction[bool]:
-        """Add a batch to the event log, if `token` holds the response."""
-        # From a select, so that only who holds the response can write to its log.
-        rows = yield (
-            f"""insert into oc_event (principal, response, first, last, body)
-                select principal, id, cast($4 as bigint), cast($5 as bigint), cast($6 as text) from oc_response
-                where principal = $1 and id = $2 and token = $3 and {RUNNING} {self.dialect.forgetful} {self.dialect.lock}
-            {WRITTEN_BEFORE} returning first""",
-            (*owned(key), token, events.first, events.last, events.body),
-        )
-        return bool(rows)
+    def append(self, batches: Sequence[tuple[Key, str, Events]]) -> Transaction[frozenset[str]]:
+        """Add batches to event logs, each if its token holds the response."""
+        if self.dialect.arrays:
+            rows = [(*owned(key), token, events.first, events.last, events.body) for key, token, events in batches]
+            statement = APPEND.replace("{hasty}", self.dialect.hasty).replace("{lock}", self.dialect.lock)
+            written = yield statement, [list(column) for column in zip(*rows, strict=True)]
+            held = {(principal, response) for principal, response in written}
+            return frozenset([token for principal, response, token, *_ in rows if (principal, response) in held])
+        tokens: list[str] = []
+        for key, token, events in batches:  # SQLite's transaction keeps all others out
+            if (yield HELD, (*owned(key), token)):
+                yield add_events(key, events)
+                tokens.append(token)
+        return frozenset(tokens)
 
     @atomic
     def end_response(self, principal: str, response: StoredResponse, events: Events | None) -> Transaction[bool]:

@@ -101,7 +101,7 @@ async def busy(store: SqlStore, who: str) -> None:
     await talked(store, who)
     await store.begin(Key(who, "trip"), f"{who}-1")
     await store.begin_response(who, response(), f"{who}-1")
-    await store.append(Key(who, "resp_1"), f"{who}-1", events(0, 1))
+    await store.append([(Key(who, "resp_1"), f"{who}-1", events(0, 1))])
     await store.claim(Key(who, "key"), "body", f"{who}-1")
     await store.take_slot(who, f"{who}-1", 2)
 
@@ -135,7 +135,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "commit": Operation(lambda store, who: store.commit(everything(who)), busy),
     "commit, lost": Operation(lambda store, who: store.commit(everything(who)), talked, False),
     "begin_response": Operation(lambda store, who: store.begin_response(who, response(), f"{who}-9")),
-    "append": Operation(lambda store, who: store.append(Key(who, "resp_1"), f"{who}-1", events(2, 3)), busy),
+    "append": Operation(lambda store, who: store.append([(Key(who, "resp_1"), f"{who}-1", events(2, 3))]), busy),
     "end_response": Operation(lambda store, who: store.end_response(who, done(response()), events(2, 3)), abandoned),
     "take_response": Operation(lambda store, who: store.take_response(who, done(response()), events(2, 3)), busy),
     "cancel": Operation(lambda store, who: store.cancel(Key(who, "resp_1")), busy),
