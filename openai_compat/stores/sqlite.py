@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Generic
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 
 from ..aio.background import Failure
@@ -120,8 +121,10 @@ class SqliteEngine:
     async def run(self, transaction: Callable[[], Transaction[Result]]) -> Result:
         """Run a transaction. If the caller is cancelled, it runs to its end, or does not begin."""
         job = _Job(transaction, self._patience)
-        self._submit(job)
+        self._queue.append(job)
         try:
+            await anyio.lowlevel.checkpoint()  # other callers that are ready now get into the same batch
+            self._wake_thread()
             await job.wait()
         finally:
             with self._changed:
@@ -129,9 +132,8 @@ class SqliteEngine:
                     self._queue.remove(job)
         return job.outcome()
 
-    def _submit(self, job: _Job[Any]) -> None:
+    def _wake_thread(self) -> None:
         with self._changed:
-            self._queue.append(job)
             if self._thread is None:
                 self._closing = False
                 # A daemon, so that an engine that nobody closes does not keep the process alive.
