@@ -30,7 +30,7 @@ class Scale:
     imports: int = 9
     clients: int = 32
     turns: int = 10
-    longest: int = 1000
+    longest: int = 10_000
     samples: int = 28
 
 

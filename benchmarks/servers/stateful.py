@@ -16,16 +16,14 @@ from openai_compat import Limits, Server
 from openai_compat.stores.sqlite_file import SqliteFile
 from openai_compat_adapters.starlette import create_app
 
-
-busy = 0.0
+_worked: list[float] = []
 _write = SqliteFile.write
 
 
 def _timed(self: SqliteFile, jobs: Any) -> Iterator[Any]:
-    global busy
     began = time.perf_counter()
     yield from _write(self, jobs)
-    busy += time.perf_counter() - began
+    _worked.append(time.perf_counter() - began)
 
 
 SqliteFile.write = _timed  # type: ignore[method-assign]
@@ -45,4 +43,4 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
         await _app(scope, receive, send)
         return
     await send({"type": "http.response.start", "status": 200, "headers": []})
-    await send({"type": "http.response.body", "body": str(busy).encode()})
+    await send({"type": "http.response.body", "body": str(sum(_worked)).encode()})
