@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import math
-from bisect import bisect_right
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
@@ -17,6 +16,7 @@ import anyio
 import anyio.lowlevel
 
 from ..aio.background import Failure, spawn
+from ..aio.timers import WakeEvent, new_wake_event
 from ..errors import Conflict, Unavailable
 from ..stores.port import LOG_BYTES, Events, Key, ResponseStatus, Store, StoredResponse
 
@@ -45,24 +45,28 @@ class _Frames(NamedTuple):
 
 
 class EventLog:
-    """The frames of a running response: all that are not in the store yet, and the latest of the others."""
+    """The frames of a running response: all that are not in the store yet, and the latest of the others.
+
+    Attributes:
+        last: the number of the last frame, -1 before the first one.
+        unwritten_size: bytes that are not in the store yet.
+        ended: True if no frames follow.
+    """
 
     def __init__(self) -> None:
+        self.last = -1
+        self.unwritten_size = 0
+        self.ended = False
         self._batches: list[_Frames] = []
         self._written = 0
+        self._last_written = -1
         self._size = 0
-        self.unwritten_size = 0
-        self._more = anyio.Event()
-        self.ended = False
-
-    @property
-    def last(self) -> int:
-        """The number of the last frame, -1 before the first one."""
-        return self._batches[-1].last if self._batches else -1
+        self._followers: list[WakeEvent] = []
 
     def add(self, frames: bytes, last: int) -> None:
         """Add frames; `last` is the number of the last one."""
         self._batches.append(_Frames(self.last + 1, last, frames))
+        self.last = last
         self._size += len(frames)
         self.unwritten_size += len(frames)
         self._forget()
@@ -74,13 +78,13 @@ class EventLog:
         self._wake()
 
     def _wake(self) -> None:
-        self._more.set()  # every reader waits for the event that it found, so all of them wake
-        self._more = anyio.Event()
+        for follower in self._followers:
+            follower.set()
 
     @property
     def unwritten(self) -> int:
         """Number of frames that are not in the store yet."""
-        return self.last - (self._batches[self._written - 1].last if self._written else -1)
+        return self.last - self._last_written
 
     @property
     def far_ahead(self) -> bool:
@@ -102,6 +106,7 @@ class EventLog:
         while self._written < len(self._batches) and self._batches[self._written].last <= batch.last:
             self.unwritten_size -= len(self._batches[self._written].data)
             self._written += 1
+        self._last_written = batch.last
         self._forget()
 
     def _forget(self) -> None:
@@ -123,21 +128,33 @@ class EventLog:
         Yields no frames, with the same number, after each `heartbeat` seconds of silence. Ends with the log, or where
         the next frames were dropped and have to be read from the store.
         """
-        while True:
-            more = self._more  # before the look at the batches: one that comes in between must not be missed
-            waiting = self._batches[bisect_right(self._batches, after, key=lambda batch: batch.last) :]
-            if waiting and waiting[0].first > after + 1:
-                return
-            if waiting:
-                yield _after(_joined(waiting), waiting[0].first, after), waiting[-1].last
-                after = waiting[-1].last
-            elif self.ended:
-                return
-            else:
-                with anyio.move_on_after(heartbeat):
-                    await more.wait()
-                    continue
-                yield b"", after
+        woken, silent_since = new_wake_event(), anyio.current_time()
+        self._followers.append(woken)
+        try:
+            while True:
+                waiting = self._since(after)
+                if waiting and waiting[0].first > after + 1:
+                    return
+                if waiting:
+                    yield _after(_joined(waiting), waiting[0].first, after), waiting[-1].last
+                    after, silent_since = waiting[-1].last, anyio.current_time()
+                elif self.ended:
+                    return
+                elif (left := silent_since + heartbeat - anyio.current_time()) > 0:
+                    await woken.wait(left)
+                else:
+                    yield b"", after
+                    silent_since = anyio.current_time()
+        finally:
+            self._followers.remove(woken)
+            woken.close()
+
+    def _since(self, after: int) -> list[_Frames]:
+        """The batches that have frames after this number."""
+        start = len(self._batches)
+        while start and self._batches[start - 1].last > after:  # from the end: nearly always there is one
+            start -= 1
+        return self._batches[start:]
 
 
 def _joined(batches: Sequence[_Frames]) -> bytes:
