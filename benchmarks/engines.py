@@ -36,21 +36,21 @@ def store_url(engine: str) -> Iterator[str]:
         with tempfile.TemporaryDirectory() as directory:
             yield f"sqlite:///{directory}/state.db"
     else:
-        cluster = _cluster()
-        name = cluster.create_database()
-        yield cluster.url(name)
-        cluster.drop_database(name)
+        server = cluster()
+        name = server.create_database()
+        yield server.url(name)
+        server.drop_database(name)
 
 
-def _cluster() -> Cluster:
+def cluster() -> Cluster:
     """A PostgreSQL as durable as it is out of the box, in a directory of its own, for the whole benchmark."""
     if not _clusters:
         found = programs()
         assert found is not None, "PostgreSQL is not installed"
-        cluster = Cluster(found)
-        _running.callback(cluster.remove)
-        cluster.start()
-        _clusters.append(cluster)
+        made = Cluster(found)
+        _running.callback(made.remove)
+        made.start()
+        _clusters.append(made)
     return _clusters[0]
 
 

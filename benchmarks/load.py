@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, cast
+from urllib.request import urlopen
 
 import uvloop
 from servers.agents import PIECE
@@ -174,6 +175,13 @@ def _length(head: bytes) -> int:
 def _expect_ok(head: bytes) -> None:
     if not head.startswith(b"HTTP/1.1 200 "):
         raise RuntimeError(f"not a 200: {head[:500]!r}")
+
+
+def fetched(port: int, path: str) -> bytes:
+    """The body of a GET."""
+    with urlopen(f"http://127.0.0.1:{port}{path}", timeout=TIMEOUT) as answer:
+        body: bytes = answer.read()
+    return body
 
 
 async def open_streams(port: int, message: bytes, count: int) -> list[Stream]:

@@ -34,7 +34,7 @@ class Scale:
     calls: int = 2000
     clients: int = 32
     turns: int = 10
-    longest: int = 1000
+    longest: int = 10_000
     samples: int = 28
 
 

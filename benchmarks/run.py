@@ -30,13 +30,15 @@ measures of stored turns, on each engine
   turns           32 clients
   http-turn, http-turn-cpu, http-turns
                   the same over HTTP: plain responses in a conversation, stored, of an agent that answers at once
-  curve           a turn at the end of a conversation of 1,000 to one of the first, without the reading of the history;
+  http-turns-16   16 clients
+  store-thread    share of the time for which the thread that writes to the SQLite file is busy then
+  curve           a turn at the end of a conversation of 10,000 to one of the first, without the reading of the history;
                   below the table, what turn n takes
   log             streams of agents that never pause, with an event log (background) to those without
   log-cpu         CPU time for an event of 200 paced streams, with a log to those without
   workers         two processes on one PostgreSQL to one, 32 clients; needs a CPU for each of the two, one for PostgreSQL
                   and one for the client
-  workers-cpu     what that would be if they had them: from the CPU time of a turn with two and with one
+  workers-cpu     CPU time of a turn with four to that with one
 
 measures of the chat WebSocket, with `ours` in uvicorn and in `openai-compat serve`, and of the tool loop
   socket      agents that never pause: events per second over 4 sockets, 20,000 short texts each

@@ -30,7 +30,7 @@ Figure: TypeAlias = Callable[[float, float, int], float]
 """Makes a figure of seconds, seconds of CPU, and turns."""
 
 PRINCIPAL = "bench"
-POINTS = (1, 10, 30, 100, 300, 1000)
+POINTS = (1, 10, 100, 300, 1000, 3000, 10_000)
 """Turns whose cost is shown."""
 EARLY = 10
 """The one that the last is compared with."""
@@ -126,25 +126,27 @@ def _http_talk(servers: list[Running], clients: int, scale: Scale) -> tuple[floa
     return seconds, cpu, round(rate * seconds)
 
 
-def workers(scale: Scale) -> Iterator[tuple[str, float]]:
-    """Turns per second of two processes on one PostgreSQL, to those of one."""
-    return _scaled(scale, per_second)
+def store_thread(scale: Scale, *, clients: int) -> Iterator[tuple[str, float]]:
+    """The share of the time, in per cent, for which the thread that writes to the SQLite file is busy."""
+    with _stateful("sqlite") as servers:
+        for number in range(scale.rounds + 1):
+            before = load.fetched(servers[0].port, "/busy")
+            seconds, _, _ = _http_talk(servers, clients, scale)
+            share = (float(load.fetched(servers[0].port, "/busy")) - float(before)) / seconds
+            if number:
+                yield "sqlite", 100 * share
 
 
-def capacity(scale: Scale) -> Iterator[tuple[str, float]]:
-    """What two would do if each had a CPU for itself: turns per second of CPU, two of them to one."""
-    return _scaled(scale, lambda seconds, cpu, turns: turns / cpu, times=2)
-
-
-def _scaled(scale: Scale, figure: Figure, times: int = 1) -> Iterator[tuple[str, float]]:
+def workers(scale: Scale, *, number: int, figure: Figure) -> Iterator[tuple[str, float]]:
+    """A figure of so many processes on one PostgreSQL, as a multiple of that of one."""
     if "postgresql" not in available():
         return
-    with _stateful("postgresql", 2) as servers:
-        for number in range(scale.rounds + 1):
+    with _stateful("postgresql", number) as servers:
+        for times in range(scale.rounds + 1):
             one = figure(*_http_talk(servers[:1], scale.clients, scale))
-            two = figure(*_http_talk(servers, scale.clients, scale))
-            if number:
-                yield "postgresql", times * two / one
+            several = figure(*_http_talk(servers, scale.clients, scale))
+            if times:
+                yield "postgresql", several / one
 
 
 # Event logs
@@ -287,15 +289,47 @@ MEASURES = (
         partial(http_turns, clients=1, figure=cpu_milliseconds),
     ),
     Measure(
+        "http-turns-16",
+        "16 clients",
+        "turns/s",
+        (Target(">=", 0.75, "memory", of="sqlite"),),
+        partial(http_turns, clients=16, figure=per_second),
+    ),
+    Measure(
+        "store-thread",
+        "SQLite's thread is busy",
+        "%",
+        (Target("<=", 30, of="sqlite"),),
+        partial(store_thread, clients=16),
+    ),
+    Measure(
         "http-turns",
         "32 clients",
         "turns/s",
-        (Target(">=", 800, of="postgresql"),),
+        (Target(">=", 450, of="postgresql"),),
         lambda scale: http_turns(scale, clients=scale.clients, figure=per_second),
     ),
-    Measure("curve", "turn 1,000 to turn 10", "x", tuple([Target("<=", 1.25, of=name) for name in SHARED]), curve),
-    Measure("log", "logged streams", "x plain", tuple([Target(">=", 0.65, of=name) for name in SHARED]), log_burst),
+    Measure("curve", "turn 10,000 to turn 10", "x", tuple([Target("<=", 1.25, of=name) for name in SHARED]), curve),
+    Measure(
+        "log",
+        "logged streams",
+        "x plain",
+        (Target(">=", 0.65, of="sqlite"), Target(">=", 0.75, of="postgresql")),
+        log_burst,
+    ),
     Measure("log-cpu", "CPU per logged event", "x plain", (), log_paced),
-    Measure("workers", "2 workers to 1", "x", (Target(">=", 1.7, of="postgresql"),), workers),
-    Measure("workers-cpu", "their capacity", "x", (Target(">=", 1.7, of="postgresql"),), capacity),
+    Measure(
+        "workers",
+        "2 workers to 1",
+        "x",
+        (Target(">=", 1.7, of="postgresql"),),
+        partial(workers, number=2, figure=per_second),
+    ),
+    Measure(
+        "workers-cpu",
+        "CPU of a turn, 4 to 1",
+        "x",
+        (Target("<=", 1.1, of="postgresql"),),
+        partial(workers, number=4, figure=cpu_milliseconds),
+    ),
 )

@@ -1,16 +1,46 @@
-"""openai-compat with the store at the URL in $STORE."""
+"""openai-compat with the store at the URL in $STORE.
+
+`GET /busy` tells for how many seconds the store's thread has worked, which only SQLite has.
+"""
+
+from __future__ import annotations
 
 import os
+import time
+from collections.abc import Iterator
+from typing import Any
 
 from servers import agents
 
 from openai_compat import Limits, Server
+from openai_compat.stores.sqlite_file import SqliteFile
 from openai_compat_adapters.starlette import create_app
 
-app = create_app(
+_worked: list[float] = []
+_write = SqliteFile.write
+
+
+def _timed(self: SqliteFile, jobs: Any) -> Iterator[Any]:
+    began = time.perf_counter()
+    yield from _write(self, jobs)
+    _worked.append(time.perf_counter() - began)
+
+
+SqliteFile.write = _timed  # type: ignore[method-assign]
+
+_app = create_app(
     Server(
         {"burst": agents.burst, "paced": agents.paced, "plain": agents.plain},
         store=os.environ["STORE"],
         limits=Limits(slots=2000),
     )
 )
+
+
+async def app(scope: Any, receive: Any, send: Any) -> None:
+    """The server, and what the benchmark asks it."""
+    if scope.get("path") != "/busy":
+        await _app(scope, receive, send)
+        return
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": str(sum(_worked)).encode()})

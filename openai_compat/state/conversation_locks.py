@@ -6,7 +6,7 @@ import anyio
 
 from ..aio.off_loop import MANY, off_loop
 from ..backend import AgentRequest
-from ..errors import Conflict
+from ..errors import Conflict, OpenAICompatError
 from ..policies.conversations import Conversations, WhenBusy
 from ..policies.limits import LEASE
 from ..stores.port import Store
@@ -59,11 +59,14 @@ class ConversationLocks:
             raise
         return draft
 
-    async def lock(self, key: Key) -> Draft:
-        """Lock a conversation, known or new, for one turn. Raises Conflict (409 `conversation_busy`)."""
+    async def lock(self, key: Key, unknown: OpenAICompatError | None = None) -> Draft:
+        """Lock a conversation for one turn. Raises Conflict (409 `conversation_busy`).
+
+        Raises `unknown`, if given, for one that was not created and has no turn. Otherwise that is begun.
+        """
         draft = Draft(key, self._unlock)
         try:
-            draft.conversation = await self._lock(draft)
+            draft.conversation = await self._lock(draft, unknown)
         except BaseException:
             await draft.close()  # a cancellation may have come after the store had locked
             raise
@@ -83,12 +86,12 @@ class ConversationLocks:
     def _lease(self) -> float:
         return LEASE if self._leases is None else self._leases.seconds
 
-    async def _lock(self, draft: Draft) -> Conversation:
+    async def _lock(self, draft: Draft, unknown: OpenAICompatError | None) -> Conversation:
         found = None
         if draft.key not in self._waiting:  # first come, first served
-            found = await self._store.begin(draft.key, draft.token, self._lease)
+            found = await self._take(draft, unknown)
         if found is None and self._busy != "reject":
-            found = await self._wait(draft)
+            found = await self._wait(draft, unknown)
         if found is None:
             text = "Another turn is running in this conversation."
             # SDKs would repeat a 409 at once, long before an agent's turn is over.
@@ -96,7 +99,14 @@ class ConversationLocks:
         self._running[draft.key] = draft
         return found
 
-    async def _wait(self, draft: Draft) -> Conversation | None:
+    async def _take(self, draft: Draft, unknown: OpenAICompatError | None) -> Conversation | None:
+        """Lock and read; None while another turn holds the lock."""
+        found = await self._store.begin(draft.key, draft.token, self._lease, known=unknown is not None)
+        if found is None and unknown is not None and await self._store.read(draft.key, items=False) is None:
+            raise unknown
+        return found
+
+    async def _wait(self, draft: Draft, unknown: OpenAICompatError | None) -> Conversation | None:
         """Queue for the lock. A turn of this process that ends wakes the first; turns of others are polled for."""
         queue = self._waiting.setdefault(draft.key, [])
         if self._busy == "supersede":
@@ -107,7 +117,7 @@ class ConversationLocks:
                 while True:
                     await draft.woken(LOOK_AGAIN)
                     if queue[0] is draft:  # only the first polls, so that the order stays
-                        found = await self._store.begin(draft.key, draft.token, self._lease)
+                        found = await self._take(draft, unknown)
                         if found is not None:
                             return found
             return None

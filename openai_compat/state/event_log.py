@@ -1,61 +1,74 @@
 """Event logs: the frames of a running response, for its readers in this process, and their copy in the store.
 
 A log is a sequence of frames (`event: …`, `data: …`, blank line), numbered from 0 without a gap. The copy is written
-in batches. A log ends with the frame of an outcome.
+in batches, those of all logs of a process together. A log ends with the frame of an outcome.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from bisect import bisect_right
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import anyio
+import anyio.lowlevel
 
-from ..aio.background import Failure, Task, spawn
-from ..aio.timers import clock
+from ..aio.background import Failure, spawn
+from ..aio.timers import WakeEvent, new_wake_event
 from ..errors import Conflict, Unavailable
 from ..stores.port import LOG_BYTES, Events, Key, ResponseStatus, Store, StoredResponse
 
 logger = logging.getLogger("openai_compat")
 
-BATCH = 50
-"""Frames after which a batch is written."""
+PAUSE = 0.3
+"""Seconds between two appends of the frames of all logs of a process."""
 
-AHEAD = 100 * BATCH
+FULL = 256 * 1024
+"""Bytes of a log that do not wait for that."""
+
+TOGETHER = 4 * 1024 * 1024
+"""Bytes after which an append takes no further log, so that commits of turns get their share of the store."""
+
+AHEAD = 20_000
 """Frames by which a log may be ahead of its copy before the answer waits for the store."""
 
-AT_ONCE = 6
-"""Logs of one process that are written at the same time, so that commits of turns get their share of the store."""
+LINES = 3
+"""Lines of a frame without `id:`."""
 
-PAUSE = 0.3
-"""Seconds after which a batch is written, however small."""
+
+class _Frames(NamedTuple):
+    first: int
+    last: int
+    data: bytes
 
 
 class EventLog:
-    """The frames of a running response: all that are not in the store yet, and the latest of the others."""
+    """The frames of a running response: all that are not in the store yet, and the latest of the others.
+
+    Attributes:
+        last: the number of the last frame, -1 before the first one.
+        unwritten_size: bytes that are not in the store yet.
+        ended: True if no frames follow.
+    """
 
     def __init__(self) -> None:
-        self._batches: list[Events] = []
-        self._written = 0
-        self._size = 0
-        self._unwritten_size = 0
-        self._more = anyio.Event()
+        self.last = -1
+        self.unwritten_size = 0
         self.ended = False
-
-    @property
-    def last(self) -> int:
-        """The number of the last frame, -1 before the first one."""
-        return self._batches[-1].last if self._batches else -1
+        self._batches: list[_Frames] = []
+        self._written = 0
+        self._last_written = -1
+        self._size = 0
+        self._followers: list[WakeEvent] = []
 
     def add(self, frames: bytes, last: int) -> None:
         """Add frames; `last` is the number of the last one."""
-        batch = Events(self.last + 1, last, frames.decode())
-        self._batches.append(batch)
-        self._size += len(batch.body)
-        self._unwritten_size += len(batch.body)
+        self._batches.append(_Frames(self.last + 1, last, frames))
+        self.last = last
+        self._size += len(frames)
+        self.unwritten_size += len(frames)
         self._forget()
         self._wake()
 
@@ -65,34 +78,35 @@ class EventLog:
         self._wake()
 
     def _wake(self) -> None:
-        self._more.set()  # every reader waits for the event that it found, so all of them wake
-        self._more = anyio.Event()
+        for follower in self._followers:
+            follower.set()
 
     @property
     def unwritten(self) -> int:
         """Number of frames that are not in the store yet."""
-        return self.last - (self._batches[self._written - 1].last if self._written else -1)
+        return self.last - self._last_written
 
     @property
     def far_ahead(self) -> bool:
         """Whether the answer has to wait for the store."""
-        return self.unwritten >= AHEAD or self._unwritten_size >= LOG_BYTES
+        return self.unwritten >= AHEAD or self.too_far_ahead
 
     @property
     def too_far_ahead(self) -> bool:
         """Whether the unwritten frames fill this process's share of memory."""
-        return self._unwritten_size >= LOG_BYTES
+        return self.unwritten_size >= LOG_BYTES
 
     def batch(self) -> Events | None:
         """All frames that are not in the store yet, or None. Report them with `written` once they are."""
         waiting = self._batches[self._written :]  # those before stay for readers in this process
-        return joined(waiting) if waiting else None
+        return Events(waiting[0].first, waiting[-1].last, _joined(waiting).decode()) if waiting else None
 
     def written(self, batch: Events) -> None:
         """Note that a batch is in the store."""
         while self._written < len(self._batches) and self._batches[self._written].last <= batch.last:
-            self._unwritten_size -= len(self._batches[self._written].body)
+            self.unwritten_size -= len(self._batches[self._written].data)
             self._written += 1
+        self._last_written = batch.last
         self._forget()
 
     def _forget(self) -> None:
@@ -103,7 +117,7 @@ class EventLog:
         dropped = 0
         # An eighth more than needed, so that not every frame from now on drops one.
         while self._size > LOG_BYTES - LOG_BYTES // 8 and dropped < self._written - 1:
-            self._size -= len(self._batches[dropped].body)
+            self._size -= len(self._batches[dropped].data)
             dropped += 1
         del self._batches[:dropped]
         self._written -= dropped
@@ -114,35 +128,47 @@ class EventLog:
         Yields no frames, with the same number, after each `heartbeat` seconds of silence. Ends with the log, or where
         the next frames were dropped and have to be read from the store.
         """
-        while True:
-            more = self._more  # before the look at the batches: one that comes in between must not be missed
-            waiting = self._batches[bisect_right(self._batches, after, key=lambda batch: batch.last) :]
-            if waiting and waiting[0].first > after + 1:
-                return
-            if waiting:
-                yield frames_after(joined(waiting), after), waiting[-1].last
-                after = waiting[-1].last
-            elif self.ended:
-                return
-            else:
-                with anyio.move_on_after(heartbeat):
-                    await more.wait()
-                    continue
-                yield b"", after
+        woken, silent_since = new_wake_event(), anyio.current_time()
+        self._followers.append(woken)
+        try:
+            while True:
+                waiting = self._since(after)
+                if waiting and waiting[0].first > after + 1:
+                    return
+                if waiting:
+                    yield _after(_joined(waiting), waiting[0].first, after), waiting[-1].last
+                    after, silent_since = waiting[-1].last, anyio.current_time()
+                elif self.ended:
+                    return
+                elif silent_since + heartbeat > anyio.current_time():
+                    await woken.wait(silent_since + heartbeat)
+                else:
+                    yield b"", after
+                    silent_since = anyio.current_time()
+        finally:
+            self._followers.remove(woken)
+            woken.close()
+
+    def _since(self, after: int) -> list[_Frames]:
+        """The batches that have frames after this number."""
+        start = len(self._batches)
+        while start and self._batches[start - 1].last > after:  # from the end: nearly always there is one
+            start -= 1
+        return self._batches[start:]
 
 
-def joined(batches: Sequence[Events]) -> Events:
-    """Join batches that follow each other without a gap."""
-    return Events(batches[0].first, batches[-1].last, "".join([batch.body for batch in batches]))
+def _joined(batches: Sequence[_Frames]) -> bytes:
+    return batches[0].data if len(batches) == 1 else b"".join([batch.data for batch in batches])
 
 
 def frames_after(events: Events, after: int) -> bytes:
     """The frames of a batch with numbers beyond `after`."""
-    if after < events.first:
-        return events.body.encode()
+    return _after(events.body.encode(), events.first, after)
+
+
+def _after(data: bytes, first: int, after: int) -> bytes:
     # No frame has a blank line within.
-    frames = events.body.split("\n\n")[after + 1 - events.first :]
-    return "\n\n".join(frames).encode()
+    return data if after < first else b"\n\n".join(data.split(b"\n\n")[after + 1 - first :])
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,13 +179,100 @@ class EventLogs:
         store: keeps the copies.
         lease: seconds after which an answer of a dead process counts as lost.
         live: the logs that can be read here, by principal and the answer's id.
-        copied: the logs that are being written to the store.
+        copiers: that of each event loop which has logs to be copied.
     """
 
     store: Store
     lease: float
     live: dict[Key, EventLog] = field(default_factory=dict[Key, EventLog])
-    copied: set[Key] = field(default_factory=set[Key])
+    copiers: dict[object, Copier] = field(default_factory=dict[object, "Copier"])
+
+    def copy(self, writer: EventLogWriter) -> Copier:
+        """Have a log's new frames copied to the store. Returns who does it."""
+        loop = anyio.lowlevel.current_token().native_token
+        copier = self.copiers.get(loop)
+        if copier is not None:
+            copier.add(writer)
+            return copier
+        self.copiers[loop] = copier = Copier(self.store)
+        copier.add(writer)
+        spawn(copier.run, "event logs", lambda: self.copiers.pop(loop))
+        return copier
+
+
+class Copier:
+    """Copies the new frames of all logs of an event loop to the store: one append for all of them, then a pause."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._waiting: dict[EventLogWriter, None] = {}
+        self._appending: Sequence[EventLogWriter] = ()
+        self._appended = anyio.Event()
+        self._full = anyio.Event()
+
+    def add(self, writer: EventLogWriter) -> None:
+        """Have a log copied with the next append. That does not wait for the end of the pause if the log has much."""
+        self._waiting[writer] = None
+        if writer.log.unwritten_size >= FULL or writer.log.far_ahead:
+            self._full.set()
+
+    def has(self, writer: EventLogWriter) -> bool:
+        """Whether the next append will have this log's new frames."""
+        return writer in self._waiting
+
+    async def appended(self) -> None:
+        """Wait for the end of an append."""
+        await self._appended.wait()
+
+    async def leave(self, writer: EventLogWriter) -> None:
+        """Copy no more of a log. Returns once no append has frames of it."""
+        self._waiting.pop(writer, None)
+        while writer in self._appending:
+            await self._appended.wait()
+
+    async def run(self) -> None:
+        """Copy until there was nothing new during a pause. The first append begins at once."""
+        while self._waiting:
+            self._full = anyio.Event()
+            self._appending = self._next()
+            if self._waiting:  # more than fits into one append
+                self._full.set()
+            try:
+                await self._append(self._appending)
+            finally:
+                self._appending = ()
+                self._appended.set()
+                self._appended = anyio.Event()
+            with anyio.move_on_after(PAUSE):
+                await self._full.wait()
+
+    def _next(self) -> Sequence[EventLogWriter]:
+        """Take those who have waited longest."""
+        writers: list[EventLogWriter] = []
+        size = 0
+        while self._waiting and size < TOGETHER:
+            writer = next(iter(self._waiting))
+            del self._waiting[writer]
+            writers.append(writer)
+            size += writer.log.unwritten_size
+        return writers
+
+    async def _append(self, writers: Sequence[EventLogWriter]) -> None:
+        batches = [(writer, batch) for writer in writers if (batch := writer.log.batch()) is not None]
+        try:
+            held = await self._store.append([(writer.key, writer.token, batch) for writer, batch in batches])
+        except Unavailable as error:
+            for writer, _ in batches:
+                writer.not_copied(error)
+        except Exception as error:
+            if len(batches) == 1:
+                batches[0][0].failed(error)
+            else:  # one log's error must not be the end of other answers
+                for writer, _ in batches:
+                    await self._append([writer])
+        else:
+            for writer, batch in batches:
+                writer.copied(batch, held=writer.token in held)
 
 
 class EventLogWriter:
@@ -170,24 +283,21 @@ class EventLogWriter:
 
     def __init__(self, logs: EventLogs, key: Key, token: str, request_id: str, *, ids: bool = False) -> None:
         self.log = EventLog()
-        self._response: StoredResponse | None = None
-        self._logs = logs
-        self._key = key
-        self._token = token
-        self._request_id = request_id
+        self.key = key
+        self.token = token
         self.ids = ids
+        self._logs = logs
+        self._response: StoredResponse | None = None
+        self._request_id = request_id
         self._name = key.id.encode()
-        self._flushed = -math.inf
-        self._copying: Task | None = None
+        self._copier: Copier | None = None
         self._reached = True
         self._failure = Failure()
-        # `due` is asked for in callbacks of the loop, too, where anyio does not know which loop runs.
-        self._now = clock()
 
     async def begin(self, response: StoredResponse) -> None:
         """Insert the answer into the store, before its agent starts."""
         self._response = response
-        await self._logs.store.begin_response(self._key.principal, response, self._token, self._logs.lease)
+        await self._logs.store.begin_response(self.key.principal, response, self.token, self._logs.lease)
 
     def record(self, frames: bytes) -> bytes:
         """Add frames to the log. Returns them as they are sent to the client."""
@@ -201,69 +311,59 @@ class EventLogWriter:
         """The frames, with `id:` lines if clients get them, and the number of the last one."""
         first = self.log.last + 1
         if not self.ids:
-            return frames, first + frames.count(b"\n\n") - 1
+            # Lines, since to count blank lines takes four times as long: two line feeds are searched for byte by byte.
+            return frames, first + frames.count(b"\n") // LINES - 1
         pieces = frames.split(b"\n\n")[:-1]
         lines = [b"id: %b:%d\n%b\n\n" % (self._name, number, piece) for number, piece in enumerate(pieces, first)]
         return b"".join(lines), first + len(pieces) - 1
 
     @property
     def due(self) -> float:
-        """When the next batch is to be written (the event loop's time)."""
-        if not self.log.unwritten:
-            return math.inf
-        # While a batch is under way no other can be written: look again after PAUSE.
-        return PAUSE + (self._now() if self._busy else self._flushed)
+        """When `flush` has something to do (the event loop's time): now, or at the next frames."""
+        waiting = self._copier is not None and self._copier.has(self)
+        return -math.inf if self._failure or self._has_to_wait or (self.log.unwritten and not waiting) else math.inf
 
     @property
     def full(self) -> bool:
-        """True if `flush` has to be called before more is said: there is a batch, or something is wrong with the store."""
-        behind = self.log.unwritten >= BATCH or self.log.far_ahead
-        return behind or not self._reached or bool(self._failure)
+        """True if `flush` has to be called before more is said: there is much, or something is wrong with the store."""
+        much = self.log.unwritten_size >= FULL or self._has_to_wait
+        return much or not self._reached or bool(self._failure)
 
     @property
-    def _busy(self) -> bool:
-        return self._key in self._logs.copied
+    def _has_to_wait(self) -> bool:
+        return self._reached and self.log.far_ahead
 
     async def flush(self) -> None:
-        """Start copying the next batch to the store if it is due. The answer goes on meanwhile.
+        """Have the new frames copied to the store, soon. The answer goes on meanwhile.
 
         The answer waits for a store that is far behind, but not for one that is away: it may be back before the lease
         expires. Raises Conflict `turn_lost`, and Unavailable where the unwritten frames become too many.
         """
-        if self._reached and self.log.far_ahead:
-            await self._settle()
+        if self.log.unwritten:
+            self._copier = self._logs.copy(self)
+        while self._copier is not None and self._has_to_wait and not self._failure:
+            self._copier = self._logs.copy(self)
+            await self._copier.appended()
         if not self._reached and self.log.too_far_ahead:
             raise Unavailable("The events of this answer cannot be kept.", code="store_unavailable", should_retry=False)
         self._failure.raise_if_any()
-        full = self._reached and (self.log.unwritten >= BATCH or self.log.far_ahead)
-        if self._busy or not (full or self._now() >= self.due):
-            return
-        self._flushed = self._now()
-        if len(self._logs.copied) < AT_ONCE:  # otherwise it is due again after PAUSE
-            self._logs.copied.add(self._key)
-            self._copying = spawn(self._copy, f"event log {self._key.id}", lambda: self._logs.copied.discard(self._key))
 
-    async def _settle(self) -> None:
-        if self._copying is not None:
-            await self._copying.wait()
+    def copied(self, batch: Events, *, held: bool) -> None:
+        """Note that a batch is in the store, or, if the answer is not `held` any more, that it is not."""
+        if held:
+            self._reached = True
+            self.log.written(batch)
+        else:
+            self.failed(Conflict("Another process has taken this response.", code="turn_lost", should_retry=False))
 
-    async def _copy(self) -> None:
-        """Copy one batch. An error is kept for the next `flush` to raise."""
-        batch = self.log.batch()
-        try:
-            if batch is not None:
-                await self._append(batch)
-        except Unavailable as error:
-            self._reached = False
-            logger.warning("%s: the event log could not be written: %s", self._request_id, error.code)
-        except Exception as error:
-            self._failure.keep(error)
+    def not_copied(self, error: Unavailable) -> None:
+        """Note that the store could not be used."""
+        self._reached = False
+        logger.warning("%s: the event log could not be written: %s", self._request_id, error.code)
 
-    async def _append(self, batch: Events) -> None:
-        if not await self._logs.store.append(self._key, self._token, batch):
-            raise Conflict("Another process has taken this response.", code="turn_lost", should_retry=False)
-        self._reached = True
-        self.log.written(batch)
+    def failed(self, error: Exception) -> None:
+        """Keep an error for the next `flush` to raise."""
+        self._failure.keep(error)
 
     def ended(self, status: ResponseStatus) -> StoredResponse:
         """The answer as `begin` inserted it, with its outcome."""
@@ -274,7 +374,10 @@ class EventLogWriter:
     async def rest(self, frames: bytes) -> Events:
         """All frames that are not in the store yet, and the last ones, for the commit to write. No batch follows."""
         numbered, last = self._numbered(frames)
-        events = Events(self.log.last + 1, last, numbered.decode())
-        await self._settle()  # a batch that is under way would be written twice
+        first = self.log.last + 1
+        if self._copier is not None:
+            await self._copier.leave(self)  # a batch that is under way would be written twice
         waiting = self.log.batch()
-        return events if waiting is None else joined([waiting, events])
+        if waiting is None:
+            return Events(first, last, numbered.decode())
+        return Events(waiting.first, last, waiting.body + numbered.decode())

@@ -10,7 +10,8 @@ can interrupt them at any statement. Engines retry transactions (serialization f
 have no other side effects.
 
 `Autocommit(transaction)` is one of a single statement, or of several that need not be atomic: without `begin` and
-`commit` it saves two round trips. `{now}` in a statement stands for the engine's clock in unix seconds.
+`commit` it saves two round trips. `Together(statements)` can be yielded in place of a statement: several in one round
+trip. `{now}` in a statement stands for the engine's clock in unix seconds.
 """
 
 from __future__ import annotations
@@ -22,7 +23,25 @@ from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 Result = TypeVar("Result")
 Row: TypeAlias = Sequence[Any]
 Statement: TypeAlias = tuple[str, Sequence[Any]]
-Transaction: TypeAlias = Generator[Statement, Sequence[Row], Result]
+
+
+@dataclass(frozen=True, slots=True)
+class Together:
+    """Statements that are executed as one: all of them, or none.
+
+    Those with `returning` have to return a row; if one does not, the engine rolls back and raises ConditionFailed. Each
+    sees the rows as they were before: PostgreSQL gets them as one statement. SQLite executes them in this order, so a
+    statement that writes what another one reads comes after it. The generator is sent no rows.
+    """
+
+    statements: Sequence[Statement]
+
+
+class ConditionFailed(Exception):
+    """A statement has returned no row, so that nothing of its Together was executed."""
+
+
+Transaction: TypeAlias = Generator[Statement | Together, Sequence[Row], Result]
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,12 +49,12 @@ class MemoryConversations(MemoryPart):
         self._conversations: Table[str, Kept] = Table(self._shares, self._max, self._forget_transcripts)
         self._transcripts: dict[Key, dict[str, Kept]] = {}
 
-    async def begin(self, key: Key, token: str, lease: float = LEASE) -> Conversation | None:
-        """Lock and read; None while another turn holds the lock."""
+    async def begin(self, key: Key, token: str, lease: float = LEASE, *, known: bool = False) -> Conversation | None:
+        """Lock and read; None while another turn holds the lock, or, with `known`, if there is nothing to lock."""
         self._sweep_conversations(key.principal)
         kept = self._conversations.get(key.principal, key.id) or Kept(self._clock())
         # The holder may ask again: the answer to its first question can have been lost.
-        if kept.token not in (None, token):
+        if kept.token not in (None, token) or (known and not kept.wanted):
             return None
         kept.token, kept.touched = token, self._clock()
         self._conversations.hold(key.principal, key.id, kept)

@@ -47,8 +47,11 @@ class MemoryResponses(MemoryPart):
         self._sweep_responses(principal)
         self._responses.hold(principal, response.id, KeptResponse(response, self._clock(), token))
 
-    async def append(self, key: Key, token: str, events: Events) -> bool:
-        """Add to the event log."""
+    async def append(self, batches: Sequence[tuple[Key, str, Events]]) -> frozenset[str]:
+        """Add to the event logs."""
+        return frozenset([token for key, token, events in batches if self._append(key, token, events)])
+
+    def _append(self, key: Key, token: str, events: Events) -> bool:
         kept = self._responses.get(key.principal, key.id)
         if kept is None or kept.token != token:
             return False

@@ -72,8 +72,11 @@ LOG_BYTES = 16 * 1024 * 1024
 class ConversationStore(Protocol):
     """Conversations: a lock, and items that are only added to."""
 
-    async def begin(self, key: Key, token: str, lease: float = LEASE) -> Conversation | None:
-        """Lock a conversation, known or new, for one turn and read it; None while another turn holds it."""
+    async def begin(self, key: Key, token: str, lease: float = LEASE, *, known: bool = False) -> Conversation | None:
+        """Lock a conversation, known or new, for one turn and read it; None while another turn holds it.
+
+        With `known`, also None if there is none that was created or has a turn.
+        """
         ...
 
     async def release(self, key: Key, token: str) -> None:
@@ -135,10 +138,10 @@ class ResponseStore(Protocol):
         """Insert a response that `token` holds, before it runs."""
         ...
 
-    async def append(self, key: Key, token: str, events: Events) -> bool:
-        """Add to the event log. False, and nothing is written, if `token` does not hold the response.
+    async def append(self, batches: Sequence[tuple[Key, str, Events]]) -> frozenset[str]:
+        """Add to the event logs of several responses, each with the token that holds it. Returns the tokens that do.
 
-        The first batch makes a queued response one in progress.
+        Of the others nothing is written. The first batch makes a queued response one in progress.
         """
         ...
 

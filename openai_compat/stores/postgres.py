@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import re
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ try:
 except ImportError as error:
     raise ImportError("PostgreSQL needs asyncpg: pip install 'openai-compat[postgres]'") from error
 
-from .engine import Autocommit, Result, Row, Transaction
+from .engine import Autocommit, ConditionFailed, Result, Row, Statement, Together, Transaction
 from .postgres_failures import RetryTransaction, failure, silent, unavailable
 from .postgres_pool import CLOSE_TIMEOUT, Pool, PoolConnection
 
@@ -187,9 +188,9 @@ class _Transaction:
         """Run all statements and commit. Returns the generator's result."""
         with closing(statements):
             try:
-                sql, parameters = next(statements)
+                step = next(statements)
                 while True:
-                    sql, parameters = statements.send(await self._rows(sql, parameters))
+                    step = statements.send(await self._rows(step))
             except StopIteration as end:
                 result: Result = end.value
         if self._begun:
@@ -197,14 +198,20 @@ class _Transaction:
             await self.connection.execute("commit", timeout=self._limit)
         return result
 
-    async def _rows(self, sql: str, parameters: Sequence[Any]) -> Sequence[Row]:
+    async def _rows(self, step: Statement | Together) -> Sequence[Row]:
+        sql, parameters = merged(step) if isinstance(step, Together) else step
         statement = _prepared(sql)
         if not (self._begun or self._autocommit or statement.reads):
             await self.connection.execute("begin", timeout=self._limit)
             self._begun = True
         # Outside of a transaction a statement that writes commits by itself.
         self.in_doubt = not (self._begun or statement.reads)
-        rows = await self.connection.fetch(statement.sql, *parameters, timeout=statement.limit or self._limit)
+        try:
+            rows = await self.connection.fetch(statement.sql, *parameters, timeout=statement.limit or self._limit)
+        except asyncpg.DivisionByZeroError as error:
+            if isinstance(step, Together):
+                raise ConditionFailed from error
+            raise
         self.in_doubt = False
         return rows
 
@@ -212,6 +219,29 @@ class _Transaction:
         """Roll back, if the transaction has begun."""
         if self._begun:
             await self.connection.execute("rollback", timeout=CLOSE_TIMEOUT)
+
+
+def merged(together: Together) -> Statement:
+    """One statement that executes all of these, or, with an error, none."""
+    parameters = [parameter for _, own in together.statements for parameter in own]
+    return _merged(tuple([(sql, len(own)) for sql, own in together.statements])), parameters
+
+
+@functools.lru_cache(maxsize=1000)
+def _merged(statements: Sequence[tuple[str, int]]) -> str:
+    parts: list[str] = []
+    conditions = ["1"]
+    before = 0
+    for number, (sql, count) in enumerate(statements):
+        parts.append(f"part{number} as ({_PARAMETER.sub(lambda found: f'${int(found[1]) + before}', sql)})")  # noqa: B023
+        if "returning" in sql:
+            # An error is all that undoes the other parts. The division by zero is one that nothing else here raises.
+            conditions.append(f"1 / (select count(*) from part{number})")  # noqa: S608  (a number)
+        before += count
+    return f"with {', '.join(parts)} select {', '.join(conditions)}"
+
+
+_PARAMETER = re.compile(r"\$(\d+)")
 
 
 class _Prepared(NamedTuple):

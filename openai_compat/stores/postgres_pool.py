@@ -70,16 +70,24 @@ class Pool:
 
     async def acquire(self) -> PoolConnection:
         """Take a connection. Raises TimeoutError, OSError and asyncpg's errors."""
+        if not self._places.empty():
+            place = self._places.get_nowait()
+            if place is not None and self._can_be_used(*place):  # nearly always, and then nothing is waited for
+                return place[0]
+            self._places.put_nowait(place)
         async with asyncio.timeout(self._limit):
             return await self._acquire()
+
+    @staticmethod
+    def _can_be_used(connection: PoolConnection, since: float) -> bool:
+        return not connection.is_closed() and since > monotonic() - IDLE
 
     async def _acquire(self) -> PoolConnection:
         place = await self._places.get()
         if place is not None:
-            connection, since = place
-            if not connection.is_closed() and since > monotonic() - IDLE:
-                return connection
-            self._forget(connection)
+            if self._can_be_used(*place):
+                return place[0]
+            self._forget(place[0])
         try:
             return await self._new()
         except BaseException:  # the place must not be lost

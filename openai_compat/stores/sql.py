@@ -9,7 +9,7 @@ import anyio
 
 from ..errors import Unavailable
 from ..policies.limits import LEASE
-from .engine import Transaction
+from .engine import Autocommit, ConditionFailed, Transaction
 from .port import RETENTION, Renewal, TurnOutcome
 from .schema import UnusableStore
 from .sql_approvals import SqlApprovals
@@ -30,7 +30,7 @@ from .sql_sweep import (
     sweep_responses,
     sweep_rows,
 )
-from .sql_turns import TurnAlreadyEnded, commit, renew
+from .sql_turns import commit, renew, was_committed
 
 COMMIT_PATIENCE = 2.0
 """Seconds for which a commit is retried, so that the restart of a database loses no turn."""
@@ -59,9 +59,9 @@ class SqlStore(SqlConversations, SqlResponses, SqlCompletions, SqlFiles, SqlAppr
 
     async def _commit(self, outcome: TurnOutcome) -> bool:
         try:
-            await self.run(lambda: commit(outcome))
-        except TurnAlreadyEnded as over:
-            return over.committed
+            await self.run(Autocommit(partial(commit, self.dialect, outcome)))
+        except ConditionFailed:
+            return await self.run(Autocommit(partial(was_committed, outcome.token)))
         return True
 
     @autocommit_nosync

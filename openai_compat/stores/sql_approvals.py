@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from .engine import Row, Transaction
+from .engine import Row, Statement, Transaction
 from .port import Approval, Key
 from .sql_part import SqlPart, autocommit
 from .sql_text import owned, string, string_or_none, text, text_or_none
@@ -17,28 +17,33 @@ READ = COLUMNS.replace(
 )
 
 
-def write_approval(principal: str, approval: Approval) -> Transaction[None]:
-    """Insert a question. One that is there already stays as it is: the answer to its insert was lost."""
-    yield (
-        f"""insert into oc_approval (principal, {COLUMNS})
-        values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
-        on conflict (principal, id) do nothing""",
-        (
-            *owned(Key(principal, approval.id)),
-            approval.created,
-            approval.expires,
-            text(approval.turn),
-            text(approval.agent),
-            text(approval.call_id),
-            text_or_none(approval.conversation),
-            text(approval.tool),
-            text(approval.arguments),
-            approval.digest,
-            approval.state,
-            approval.status,
-            approval.decision,
-            approval.request,
-        ),
+def write_approvals(principal: str, approvals: Sequence[Approval]) -> Statement:
+    """Insert questions, in this order. One that is there already stays as it is: the answer to its insert was lost."""
+    rows = [_columns(principal, approval) for approval in approvals]
+    numbers = [range(number * len(row) + 1, (number + 1) * len(row) + 1) for number, row in enumerate(rows)]
+    values = ", ".join([f"({', '.join([f'${n}' for n in row])})" for row in numbers])
+    return (
+        f"insert into oc_approval (principal, {COLUMNS}) values {values} on conflict (principal, id) do nothing",
+        [value for row in rows for value in row],
+    )
+
+
+def _columns(principal: str, approval: Approval) -> tuple[object, ...]:
+    return (
+        *owned(Key(principal, approval.id)),
+        approval.created,
+        approval.expires,
+        text(approval.turn),
+        text(approval.agent),
+        text(approval.call_id),
+        text_or_none(approval.conversation),
+        text(approval.tool),
+        text(approval.arguments),
+        approval.digest,
+        approval.state,
+        approval.status,
+        approval.decision,
+        approval.request,
     )
 
 
@@ -48,7 +53,7 @@ class SqlApprovals(SqlPart):
     @autocommit
     def ask(self, principal: str, approval: Approval) -> Transaction[None]:
         """Insert a question. Asked again, it stays as it is."""
-        return write_approval(principal, approval)
+        yield write_approvals(principal, [approval])
 
     @autocommit
     def approval(self, key: Key) -> Transaction[Approval | None]:

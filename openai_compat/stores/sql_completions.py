@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from .engine import Row, Transaction
+from .engine import Row, Statement, Transaction
 from .port import Key, Order, StoredCompletion
 from .sql_part import SqlPart, autocommit, rows_after
 from .sql_text import mapping, owned, string, text
@@ -17,9 +17,9 @@ THERE = "body <> ''"
 ONE = f"where principal = $1 and id = $2 and {THERE}"
 
 
-def write_completion(principal: str, completion: StoredCompletion) -> Transaction[None]:
+def write_completion(principal: str, completion: StoredCompletion) -> Statement:
     """Insert a completion, or replace the one with the same id."""
-    yield (
+    return (
         f"""insert into oc_completion (principal, {COLUMNS}, touched) values ($1, $2, $3, $4, $5, $6, $7, {{now}})
         on conflict (principal, id) do update
             set created = excluded.created, model = excluded.model, metadata = excluded.metadata,
@@ -41,7 +41,7 @@ class SqlCompletions(SqlPart):
     @autocommit
     def put_completion(self, principal: str, completion: StoredCompletion) -> Transaction[None]:
         """Insert or replace a completion."""
-        return write_completion(principal, completion)
+        yield write_completion(principal, completion)
 
     @autocommit
     def get_completion(self, key: Key) -> Transaction[StoredCompletion | None]:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from ..policies.limits import LEASE
-from .engine import Row, Transaction
+from .engine import Autocommit, Row, Statement, Transaction
 from .port import Conversation, ConversationPage, Item, Key, Order, Page
+from .sql_dialect import Dialect
 from .sql_part import SqlPart, atomic, autocommit, autocommit_nosync
 from .sql_text import mapping, owned, string, text
-
-ROWS_AT_ONCE = 100
-"""Items that go into one statement."""
 
 LOCK = """
     insert into oc_conversation (principal, id, token, until, created, touched, metadata)
@@ -20,6 +19,11 @@ LOCK = """
     on conflict (principal, id) do update
         set token = excluded.token, until = excluded.until, touched = excluded.touched
         where oc_conversation.token is null or oc_conversation.token = excluded.token
+    returning version, created, touched, metadata"""
+
+LOCK_KNOWN = """
+    update oc_conversation set token = $3, until = {now} + $4, touched = {now}
+    where principal = $1 and id = $2 and kept = 1 and (token is null or token = $3)
     returning version, created, touched, metadata"""
 
 EXPIRED = "select token from oc_conversation where principal = $1 and id = $2 and until < {now} "
@@ -35,6 +39,8 @@ LOSE = """
 
 KNOWN = "where principal = $1 and id = $2 and kept = 1"
 
+NEVER_USED = "kept = 0 and token is null"
+
 THERE = "body <> ''"
 """A deleted item keeps its row, so that a page can begin after it."""
 
@@ -44,21 +50,22 @@ NAMED = "where principal = $1 and conversation = $2 and id = $3"
 class SqlConversations(SqlPart):
     """ConversationStore on an engine, with a row for each conversation, item and turn."""
 
-    async def begin(self, key: Key, token: str, lease: float = LEASE) -> Conversation | None:
-        """Lock and read; None while another turn holds the lock."""
+    async def begin(self, key: Key, token: str, lease: float = LEASE, *, known: bool = False) -> Conversation | None:
+        """Lock and read; None while another turn holds the lock, or, with `known`, if there is nothing to lock."""
         # Nearly always the lock is free, which takes one statement without a transaction.
-        return await self._take_free(key, token, lease) or await self._take_over(key, token, lease)
+        free = await self._take_free(key, token, lease, known)
+        return free or await self._take_over(key, token, lease, known)
 
     # After a power failure nobody holds a lock anyway, so it need not wait for the disk.
     @autocommit_nosync
-    def _take_free(self, key: Key, token: str, lease: float) -> Transaction[Conversation | None]:
-        rows = yield LOCK, (*owned(key), token, lease)
+    def _take_free(self, key: Key, token: str, lease: float, known: bool) -> Transaction[Conversation | None]:
+        rows = yield (LOCK_KNOWN if known else LOCK) + self.dialect.items, (*owned(key), token, lease)
         return (yield from _with_items(key, rows[0])) if rows else None
 
     @atomic
-    def _take_over(self, key: Key, token: str, lease: float) -> Transaction[Conversation | None]:
+    def _take_over(self, key: Key, token: str, lease: float, known: bool) -> Transaction[Conversation | None]:
         """Take the lock from a turn whose lease has expired. That turn has lost, and cannot commit any more."""
-        expired = yield EXPIRED + self.dialect.lock, owned(key)
+        expired = yield f"{EXPIRED} {'and kept = 1' if known else ''} {self.dialect.lock}", owned(key)
         if not expired:
             return None
         rows = yield TAKE_OVER, (*owned(key), token, lease)
@@ -66,7 +73,7 @@ class SqlConversations(SqlPart):
         yield LOSE, (expired[0][0], text(key.principal))
         return (yield from _with_items(key, rows[0]))
 
-    @atomic
+    @autocommit
     def release(self, key: Key, token: str) -> Transaction[None]:
         """Unlock. A conversation that was only locked, and never had a turn, is deleted."""
         rows = yield (
@@ -75,24 +82,35 @@ class SqlConversations(SqlPart):
             (*owned(key), token),
         )
         if rows and not rows[0][0]:
-            yield "delete from oc_conversation where principal = $1 and id = $2", owned(key)
+            # Another turn may have locked it in between.
+            yield f"delete from oc_conversation where principal = $1 and id = $2 and {NEVER_USED}", owned(key)
 
-    @atomic
-    def create(
+    async def create(
+        self,
+        principal: str,
+        id: str,  # noqa: A002
+        metadata: Mapping[str, str],
+        items: Sequence[Item],
+    ) -> Conversation:
+        """Insert a conversation and its first items."""
+        transaction = partial(self._create, principal, id, metadata, items)
+        return await self.run(transaction if items else Autocommit(transaction))
+
+    def _create(
         self,
         principal: str,
         id: str,  # noqa: A002
         metadata: Mapping[str, str],
         items: Sequence[Item],
     ) -> Transaction[Conversation]:
-        """Insert a conversation and its first items."""
         key = Key(principal, id)
         rows = yield (
             """insert into oc_conversation (principal, id, version, last_item, kept, created, touched, metadata)
             values ($1, $2, $3, $4, 1, {now}, {now}, $5) returning version, created, touched, metadata""",
             (*owned(key), int(bool(items)), len(items), mapping(metadata)),
         )
-        yield from add_items(key, 0, items)
+        if items:
+            yield add_items(self.dialect, key, "0", items)
         return _conversation(id, rows[0], tuple(items))
 
     @autocommit
@@ -203,8 +221,14 @@ class SqlConversations(SqlPart):
 
 
 def _with_items(key: Key, row: Row) -> Transaction[Conversation]:
-    items = (yield from _items(key)) if row[0] else ()
-    return _conversation(key.id, row, items)
+    version, created, touched, metadata, *seen = row
+    items: tuple[Item, ...] = ()
+    # The statement may have waited for the commit of another turn, which it then did not see.
+    if seen and seen[0] == version:
+        items = _as_items(seen[1] or ())
+    elif version:
+        items = yield from _items(key)
+    return Conversation(key.id, version, created, touched, json.loads(metadata), items)
 
 
 def _items(key: Key) -> Transaction[tuple[Item, ...]]:
@@ -224,19 +248,17 @@ def _conversation(id_: str, row: Row, items: tuple[Item, ...]) -> Conversation:
     return Conversation(id_, version, created, touched, json.loads(metadata), items)
 
 
-def add_items(key: Key, last: int, items: Sequence[Item]) -> Transaction[None]:
-    """Add items after the one numbered `last`. One whose id is there already is replaced where it stands.
+def add_items(dialect: Dialect, key: Key, last: str, items: Sequence[Item]) -> Statement:
+    """Add items after the one whose number is the expression `last`. One whose id is there already is replaced where it stands.
 
     One that was deleted counts as new.
     """
     # One statement must not touch a row twice, so of several with the same id the last one counts.
-    numbered = list(enumerate({item.id: item for item in items}.values(), last + 1))
-    for start in range(0, len(numbered), ROWS_AT_ONCE):
-        part = numbered[start : start + ROWS_AT_ONCE]
-        values = ", ".join([f"($1, $2, ${3 * row + 3}, ${3 * row + 4}, ${3 * row + 5})" for row in range(len(part))])
-        yield (
-            f"""insert into oc_item (principal, conversation, n, id, body) values {values}
-            on conflict (principal, conversation, id) do update set
-                body = excluded.body, n = case when oc_item.body = '' then excluded.n else oc_item.n end""",
-            (*owned(key), *[value for n, item in part for value in (n, text(item.id), item.body)]),
-        )
+    different = {item.id: item for item in items}.values()
+    return (
+        f"""insert into oc_item (principal, conversation, n, id, body)
+            select $1, $2, {last} + added.n, added.id, added.body from {dialect.pairs} added where true
+        on conflict (principal, conversation, id) do update set
+            body = excluded.body, n = case when oc_item.body = '' then excluded.n else oc_item.n end""",
+        (*owned(key), json.dumps([(text(item.id), item.body) for item in different])),
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..policies.limits import LEASE
-from .engine import Row, Transaction
+from .engine import Row, Statement, Transaction
 from .port import Events, Item, Key, StoredResponse
 from .sql_conversations import LOSE
 from .sql_dialect import Dialect
@@ -41,17 +41,32 @@ SETTLE = """
 WRITTEN_BEFORE = "on conflict (principal, response, first) do update set last = excluded.last, body = excluded.body"
 """Overwrites the batch of an append whose answer was lost."""
 
+HELD = f"select 1 from oc_response where principal = $1 and id = $2 and token = $3 and {RUNNING}"
+
+# From a select, so that only who holds a response can write to its log. `limit`, so that each response is looked up by
+# its key: how many there are is not known when the statement is planned.
+APPEND = f"""
+    insert into oc_event (principal, response, first, last, body)
+        select held.principal, held.id, added.first, added.last, added.body
+        from unnest(cast($1 as text[]), cast($2 as text[]), cast($3 as text[]), cast($4 as bigint[]),
+            cast($5 as bigint[]), cast($6 as text[])) as added (principal, id, token, first, last, body)
+        cross join lateral (
+            select principal, id from oc_response
+            where principal = added.principal and id = added.id and token = added.token and {RUNNING}
+                {{hasty}} limit 1 {{lock}}) held
+    {WRITTEN_BEFORE} returning principal, response"""
+
 STARTED = """exists (
     select 1 from oc_event where oc_event.principal = oc_response.principal and oc_event.response = oc_response.id)"""
 """A queued response is in progress once its log has events."""
 
 CHAIN = """
-    with recursive chain (id, previous, input, output, depth) as (
-        select id, previous, input, output, 0 from oc_response where principal = $1 and id = $2
+    with recursive chain (id, previous, input, output, depth, touched) as (
+        select id, previous, input, output, 0, touched from oc_response where principal = $1 and id = $2
         union all
-        select earlier.id, earlier.previous, earlier.input, earlier.output, chain.depth + 1
+        select earlier.id, earlier.previous, earlier.input, earlier.output, chain.depth + 1, earlier.touched
         from chain join oc_response earlier on earlier.principal = $1 and earlier.id = chain.previous)
-    select previous, input, output from chain order by depth desc"""
+    select previous, input, output, case when touched < {now} - $3 then 1 else 0 end from chain order by depth desc"""
 
 
 class SqlResponses(SqlPart):
@@ -65,17 +80,20 @@ class SqlResponses(SqlPart):
         yield BEGIN, (*_columns(principal, response), token, lease)
 
     @autocommit_nosync
-    def append(self, key: Key, token: str, events: Events) -> Transaction[bool]:
-        """Add a batch to the event log, if `token` holds the response."""
-        # From a select, so that only who holds the response can write to its log.
-        rows = yield (
-            f"""insert into oc_event (principal, response, first, last, body)
-                select principal, id, cast($4 as bigint), cast($5 as bigint), cast($6 as text) from oc_response
-                where principal = $1 and id = $2 and token = $3 and {RUNNING} {self.dialect.forgetful} {self.dialect.lock}
-            {WRITTEN_BEFORE} returning first""",
-            (*owned(key), token, events.first, events.last, events.body),
-        )
-        return bool(rows)
+    def append(self, batches: Sequence[tuple[Key, str, Events]]) -> Transaction[frozenset[str]]:
+        """Add batches to event logs, each if its token holds the response."""
+        if self.dialect.arrays:
+            rows = [(*owned(key), token, events.first, events.last, events.body) for key, token, events in batches]
+            statement = APPEND.replace("{hasty}", self.dialect.hasty).replace("{lock}", self.dialect.lock)
+            written = yield statement, [list(column) for column in zip(*rows, strict=True)]
+            held = {(principal, response) for principal, response in written}
+            return frozenset([token for principal, response, token, *_ in rows if (principal, response) in held])
+        tokens: list[str] = []
+        for key, token, events in batches:  # SQLite's transaction keeps all others out
+            if (yield HELD, (*owned(key), token)):
+                yield add_events(key, events)
+                tokens.append(token)
+        return frozenset(tokens)
 
     @atomic
     def end_response(self, principal: str, response: StoredResponse, events: Events | None) -> Transaction[bool]:
@@ -111,15 +129,13 @@ class SqlResponses(SqlPart):
     @autocommit
     def chain(self, key: Key) -> Transaction[tuple[Item, ...] | None]:
         """The items of a response and of all those it continues."""
-        rows = yield CHAIN, owned(key)
+        rows = yield CHAIN, (*owned(key), USED_LATELY)
         if not rows or rows[0][0] is not None:
             return None
         # The earlier ones need no touch: the sweep spares responses that another one continues.
-        yield (
-            "update oc_response set touched = {now} where principal = $1 and id = $2 and touched < {now} - $3",
-            (*owned(key), USED_LATELY),
-        )
-        return tuple([item for _, input_, output in rows for item in (*unpacked(input_), *unpacked(output))])
+        if rows[-1][3]:
+            yield "update oc_response set touched = {now} where principal = $1 and id = $2", owned(key)
+        return tuple([item for _, input_, output, _ in rows for item in (*unpacked(input_), *unpacked(output))])
 
     @autocommit
     def events(self, key: Key, after: int) -> Transaction[Sequence[Events]]:
@@ -143,15 +159,14 @@ class SqlResponses(SqlPart):
         return True
 
 
-def keep_response(principal: str, response: StoredResponse, token: str) -> Transaction[bool]:
-    """Write a response with its outcome; False if it was begun, and `token` does not hold it."""
-    rows = yield KEEP, (*_columns(principal, response), token)
-    return bool(rows)
+def keep_response(principal: str, response: StoredResponse, token: str) -> Statement:
+    """Write a response with its outcome; returns no row if it was begun, and `token` does not hold it."""
+    return KEEP, (*_columns(principal, response), token)
 
 
-def add_events(key: Key, events: Events) -> Transaction[None]:
+def add_events(key: Key, events: Events) -> Statement:
     """Write a batch in a transaction that has checked the token."""
-    yield (
+    return (
         f"insert into oc_event (principal, response, first, last, body) values ($1, $2, $3, $4, $5) {WRITTEN_BEFORE}",
         (*owned(key), events.first, events.last, events.body),
     )
@@ -173,7 +188,7 @@ def _conclude(
     if rows[0][0] is not None:
         yield LOSE, (rows[0][0], text(principal))
     if events is not None:
-        yield from add_events(key, events)
+        yield add_events(key, events)
     return True
 
 

@@ -3,86 +3,64 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from .engine import Transaction
-from .port import ConversationTurn, Key, Renewal, TurnOutcome
-from .sql_approvals import write_approval
+from .engine import Statement, Together, Transaction
+from .port import Key, Renewal, TurnOutcome
+from .sql_approvals import write_approvals
 from .sql_completions import write_completion
 from .sql_conversations import add_items
 from .sql_dialect import Dialect
 from .sql_responses import add_events, keep_response
 from .sql_text import owned, text
 
+# Without the conversation there is no lock either, which a later statement notices.
+LAST_ITEM = "coalesce((select last_item from oc_conversation where principal = $1 and id = $2), 0)"
 
-class TurnAlreadyEnded(Exception):
-    """The turn was committed before, or has lost what it held. Nothing of its outcome may be written."""
+ADD_TURN = """
+    update oc_conversation set version = version + 1, last_item = last_item + $4, kept = 1,
+        token = null, until = null, touched = {now}
+    where principal = $1 and id = $2 and token = $3 returning version"""
 
-    def __init__(self, committed: bool) -> None:
-        super().__init__(committed)
-        self.committed = committed
+END = """
+    insert into oc_turn (token, principal, conversation, version, transcript, ended)
+    values ($1, $2, $3, (select version + 1 from oc_conversation where principal = $2 and id = $3), $4, {now})
+    on conflict (token) do nothing returning token"""
 
 
-def commit(outcome: TurnOutcome) -> Transaction[None]:
-    """Write all of an outcome and release the locks. Raises TurnAlreadyEnded, so that the engine rolls back.
+def commit(dialect: Dialect, outcome: TurnOutcome) -> Transaction[None]:
+    """Write all of an outcome and release the locks. Raises ConditionFailed if the token has lost one, or was used before.
 
     A turn ends with the row of its token, which can be inserted once: by its commit, or when it loses.
     """
-    version = None
-    if outcome.conversation is not None:
-        version = yield from _add_turn(outcome, outcome.conversation)
-    if outcome.response is not None and not (
-        yield from keep_response(outcome.principal, outcome.response, outcome.token)
-    ):
-        yield from _over(outcome.token)
-    if outcome.response is not None and outcome.events is not None:
-        yield from add_events(Key(outcome.principal, outcome.response.id), outcome.events)
+    yield Together(list(_statements(dialect, outcome)))
+
+
+def _statements(dialect: Dialect, outcome: TurnOutcome) -> Iterator[Statement]:
+    principal, turn = outcome.principal, outcome.conversation
+    if outcome.response is not None:
+        yield keep_response(principal, outcome.response, outcome.token)
+        if outcome.events is not None:
+            yield add_events(Key(principal, outcome.response.id), outcome.events)
     if outcome.completion is not None:
-        yield from write_completion(outcome.principal, outcome.completion)
-    for approval in outcome.approvals:
-        yield from write_approval(outcome.principal, approval)
-    yield from _end(outcome, version)
+        yield write_completion(principal, outcome.completion)
+    if outcome.approvals:
+        yield write_approvals(principal, outcome.approvals)
+    conversation, transcript = (None, None) if turn is None else (text(turn.id), turn.transcript)
+    yield END, (outcome.token, text(principal), conversation, transcript)
+    if turn is not None:
+        key = Key(principal, turn.id)
+        if turn.items:
+            yield add_items(dialect, key, LAST_ITEM, turn.items)
+        # The lock is checked by what writes: a process that was frozen past its lease comes too late. It is the last
+        # statement, since the others read the row as it was.
+        yield ADD_TURN, (*owned(key), outcome.token, len(turn.items))
 
 
-def _add_turn(outcome: TurnOutcome, turn: ConversationTurn) -> Transaction[int]:
-    key = Key(outcome.principal, turn.id)
-    # The lock is checked in the transaction that writes: a process that was frozen past its lease comes too late.
-    rows = yield (
-        """update oc_conversation set version = version + 1, last_item = last_item + $4, kept = 1,
-            token = null, until = null, touched = {now}
-        where principal = $1 and id = $2 and token = $3 returning version, last_item""",
-        (*owned(key), outcome.token, len(turn.items)),
-    )
-    if not rows:
-        yield from _over(outcome.token)  # raises
-    # `last_item` was raised by this turn already: its items are numbered up to it.
-    version: int = rows[0][0]
-    last: int = rows[0][1]
-    yield from add_items(key, last - len(turn.items), turn.items)
-    return version
-
-
-def _end(outcome: TurnOutcome, version: int | None) -> Transaction[None]:
-    turn = outcome.conversation
-    # A turn's token has one row, so a commit whose answer was lost can be tried again.
-    rows = yield (
-        """insert into oc_turn (token, principal, conversation, version, transcript, ended)
-        values ($1, $2, $3, $4, $5, {now}) on conflict (token) do nothing returning token""",
-        (
-            outcome.token,
-            text(outcome.principal),
-            None if turn is None else text(turn.id),
-            version,
-            None if turn is None else turn.transcript,
-        ),
-    )
-    if not rows:
-        yield from _over(outcome.token)
-
-
-def _over(token: str) -> Transaction[None]:
+def was_committed(token: str) -> Transaction[bool]:
+    """Whether the turn has ended with a commit."""
     rows = yield "select lost from oc_turn where token = $1", (token,)
-    raise TurnAlreadyEnded(committed=bool(rows) and not rows[0][0])
+    return bool(rows) and not rows[0][0]
 
 
 HELD_BY_TOKENS = """

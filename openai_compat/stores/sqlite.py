@@ -11,13 +11,14 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Generic
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 
 from ..aio.background import Failure
@@ -47,13 +48,13 @@ class _Job(Generic[Result]):
         self._result: Any = None
         self._failure = Failure()
         self._over = False
-        self._woken = anyio.Event()
-        self._soon = from_threads()
+        self.woken = anyio.Event()
+        self.soon = from_threads()
 
     async def wait(self) -> None:
         """Wait for the outcome, at most STUCK seconds."""
         with anyio.move_on_after(STUCK):
-            await self._woken.wait()
+            await self.woken.wait()
 
     def outcome(self) -> Result:
         """Return the result, or raise the error."""
@@ -73,16 +74,30 @@ class _Job(Generic[Result]):
 
     def finish(self, result: Any) -> None:
         self._result = result
-        self._wake()
+        self._over = True
 
     def fail(self, error: BaseException) -> None:
         self._failure.keep(error)
-        self._wake()
-
-    def _wake(self) -> None:
         self._over = True
-        with suppress(RuntimeError):  # the caller's event loop has ended, and the caller with it
-            self._soon(self._woken.set)
+
+
+def _wake(jobs: Sequence[_Job[Any]]) -> None:
+    """Wake the callers of jobs that are over, with one call into each event loop.
+
+    A call wakes the loop through a socket, and lets go of the interpreter's lock: the thread would then wait for that,
+    up to 5 ms where the loop is busy, once for each job.
+    """
+    callers: dict[Callable[[Callable[[], object]], object], list[anyio.Event]] = {}
+    for job in jobs:
+        callers.setdefault(job.soon, []).append(job.woken)
+    for soon, events in callers.items():
+        with suppress(RuntimeError):  # the callers' event loop has ended, and they with it
+            soon(partial(_set_all, events))
+
+
+def _set_all(events: Sequence[anyio.Event]) -> None:
+    for event in events:
+        event.set()
 
 
 class SqliteEngine:
@@ -106,8 +121,10 @@ class SqliteEngine:
     async def run(self, transaction: Callable[[], Transaction[Result]]) -> Result:
         """Run a transaction. If the caller is cancelled, it runs to its end, or does not begin."""
         job = _Job(transaction, self._patience)
-        self._submit(job)
+        self._queue.append(job)
         try:
+            await anyio.lowlevel.checkpoint()  # other callers that are ready now get into the same batch
+            self._wake_thread()
             await job.wait()
         finally:
             with self._changed:
@@ -115,9 +132,8 @@ class SqliteEngine:
                     self._queue.remove(job)
         return job.outcome()
 
-    def _submit(self, job: _Job[Any]) -> None:
+    def _wake_thread(self) -> None:
         with self._changed:
-            self._queue.append(job)
             if self._thread is None:
                 self._closing = False
                 # A daemon, so that an engine that nobody closes does not keep the process alive.
@@ -162,7 +178,8 @@ class SqliteEngine:
         """Run the next jobs. False at the end."""
         # A function of its own, so that no frame keeps the jobs alive while the thread waits for others.
         jobs = self._next()
-        self._file.write(jobs)
+        for answered in self._file.write(jobs):
+            _wake(answered)
         return bool(jobs)
 
     def _next(self) -> list[_Job[Any]]:

@@ -6,14 +6,14 @@ import logging
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, suppress
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from ..errors import Unavailable
-from .engine import Result, Row, Transaction
+from .engine import ConditionFailed, Result, Row, Statement, Together, Transaction
 from .schema import UnusableStore, refuse_foreign
 from .sql_dialect import SQLITE
 
@@ -62,6 +62,9 @@ class Job(Protocol):
         ...
 
 
+AnyJob = TypeVar("AnyJob", bound=Job)
+
+
 class SqliteFile:
     """Opens the file when it is needed, and again after errors.
 
@@ -79,16 +82,18 @@ class SqliteFile:
         self._durable: bool | None = None
         self._was_open = False
 
-    def write(self, jobs: Sequence[Job]) -> None:
-        """Run jobs in one transaction, or, if that fails, each in its own. Every job gets its result or error."""
+    def write(self, jobs: Sequence[AnyJob]) -> Iterator[Sequence[AnyJob]]:
+        """Run jobs in one transaction, or, if one of them fails, in several. Yields jobs once they have an outcome."""
         while jobs:
             try:
                 connection = self._begin(durable=any([job.durable for job in jobs]))
             except (sqlite3.Error, OSError, Unavailable) as error:
-                jobs = self._not_begun(jobs, error)
+                waiting = self._not_begun(jobs, error)
+                yield [job for job in jobs if job not in waiting]
+                jobs = waiting
             else:
-                return self._together(connection, jobs) if len(jobs) > 1 else self._alone(connection, jobs[0])
-        return None
+                yield from self._together(connection, jobs) if len(jobs) > 1 else self._alone(connection, jobs[0])
+                return
 
     def close(self) -> None:
         """Close the file. The next job opens it again."""
@@ -124,11 +129,11 @@ class SqliteFile:
         self._was_open = True
         return connection
 
-    def _not_begun(self, jobs: Sequence[Job], error: Exception) -> Sequence[Job]:
+    def _not_begun(self, jobs: Sequence[AnyJob], error: Exception) -> Sequence[AnyJob]:
         """Fail the jobs that cannot wait any longer. Returns the others."""
         if _code(error) != sqlite3.SQLITE_BUSY:
             self.close()
-            waiting: list[Job] = []
+            waiting: list[AnyJob] = []
         else:
             time.sleep(0.001)  # SQLite may report "busy" without having waited
             waiting = [] if self._locked_for() > self._patience else [job for job in jobs if not job.late]
@@ -147,7 +152,7 @@ class SqliteFile:
         self._looked = now
         return now - self._locked_since
 
-    def _alone(self, connection: sqlite3.Connection, job: Job) -> None:
+    def _alone(self, connection: sqlite3.Connection, job: AnyJob) -> Iterator[Sequence[AnyJob]]:
         code = "store_unavailable"
         try:
             result = _drive(connection, job.transaction)
@@ -158,29 +163,37 @@ class SqliteFile:
             job.fail(_public(error, code))
         else:
             job.finish(result)
+        yield [job]
 
-    def _together(self, connection: sqlite3.Connection, jobs: Sequence[Job]) -> None:
-        """Commit all jobs together. A job that raises an error of its own is rolled back alone."""
+    def _together(self, connection: sqlite3.Connection, jobs: Sequence[AnyJob]) -> Iterator[Sequence[AnyJob]]:
+        """Commit all jobs together. One that fails is left out: it runs alone, between those before and after it."""
+        # No savepoints: two more statements for each job, for what hardly ever happens.
+        results: list[Any] = []
         try:
-            outcomes = [_in_savepoint(connection, job) for job in jobs]
-        except sqlite3.Error as error:
+            for job in jobs:
+                results.append(_drive(connection, job.transaction))  # noqa: PERF401  (how many there were is needed)
+        except BaseException as error:  # also the transaction's own errors
             self._undo(connection, error)
-            self._one_by_one(jobs)
+            failed = len(results)
+            yield from self._in_parts(jobs[:failed], jobs[failed : failed + 1], jobs[failed + 1 :])
             return
         try:
             connection.execute("commit")
         except sqlite3.Error as error:
             self._undo(connection, error)
             if _code(error) in NOT_WRITTEN:
-                self._one_by_one(jobs)
+                yield from self._in_parts(*[[job] for job in jobs])
                 return
-            outcomes = [partial(job.fail, _public(error, "store_outcome_unknown")) for job in jobs]
-        for tell in outcomes:
-            tell()
+            for job in jobs:
+                job.fail(_public(error, "store_outcome_unknown"))
+        else:
+            for job, result in zip(jobs, results, strict=True):
+                job.finish(result)
+        yield jobs
 
-    def _one_by_one(self, jobs: Sequence[Job]) -> None:
-        for job in jobs:
-            self.write([job])
+    def _in_parts(self, *parts: Sequence[AnyJob]) -> Iterator[Sequence[AnyJob]]:
+        for jobs in parts:
+            yield from self.write(jobs)
 
     def _undo(self, connection: sqlite3.Connection, error: BaseException) -> None:
         with suppress(sqlite3.Error):
@@ -227,27 +240,26 @@ def _translated(statement: str) -> str:
 def _drive(connection: sqlite3.Connection, transaction: Callable[[], Transaction[Result]]) -> Result:
     with closing(transaction()) as steps:
         try:
-            statement, parameters = next(steps)
+            step = next(steps)
             while True:
-                rows: Sequence[Row] = connection.execute(_translated(statement), parameters).fetchall()
-                statement, parameters = steps.send(rows)
+                step = steps.send(
+                    _together(connection, step) if isinstance(step, Together) else _rows(connection, step)
+                )
         except StopIteration as stop:
             result: Result = stop.value
             return result
 
 
-def _in_savepoint(connection: sqlite3.Connection, job: Job) -> Callable[[], None]:
-    """Run one of several jobs. Call the result after the commit: it sets the job's result or error."""
-    connection.execute("savepoint job")
-    try:
-        outcome = partial(job.finish, _drive(connection, job.transaction))
-    except sqlite3.OperationalError:
-        raise
-    except BaseException as error:
-        connection.execute("rollback to job")
-        outcome = partial(job.fail, _public(error))
-    connection.execute("release job")
-    return outcome
+def _rows(connection: sqlite3.Connection, statement: Statement) -> Sequence[Row]:
+    sql, parameters = statement
+    return connection.execute(_translated(sql), parameters).fetchall()
+
+
+def _together(connection: sqlite3.Connection, together: Together) -> Sequence[Row]:
+    for statement in together.statements:
+        if not _rows(connection, statement) and "returning" in statement[0]:
+            raise ConditionFailed
+    return ()
 
 
 def _code(error: BaseException) -> int | None:

@@ -529,7 +529,8 @@ def test_what_is_durable_when_counts_what_the_code_counts() -> None:
     memory = inspect.signature(MemoryStore).parameters
 
     assert f"`Deadlines.lease`, {Deadlines().lease:g} seconds" in text
-    assert f"copied to the store, {eventlog.BATCH} at a time or after {eventlog.PAUSE:g} seconds" in text
+    assert f"copied to the store, each {eventlog.PAUSE:g} seconds" in text
+    assert f"sooner where one has {eventlog.FULL // 1024} KiB" in text
     assert (leases.BEAT, following.POLL_INTERVAL, sql.COMMIT_PATIENCE) == (
         0.5,
         0.1,
@@ -544,7 +545,7 @@ def test_growing_to_many_hosts_counts_what_the_code_counts() -> None:
     text = words("docs/explanation/many-hosts.md")
 
     assert f"`Limits.slots` ({Limits().slots})" in text
-    assert f"one statement for {eventlog.BATCH} events, or for {eventlog.PAUSE:g} seconds" in text
+    assert f"one statement each {eventlog.PAUSE:g} seconds, for all of its logs" in text
     assert PostgresOptions("").pool_size == 10  # "ten connections"
     assert f"(up to {sqlite.MAX_TOGETHER})" in words("docs/explanation/decisions.md")
 

@@ -13,7 +13,7 @@ import uvloop
 
 from openai_compat import MemoryStore, Server
 from openai_compat.errors import Unavailable
-from openai_compat.state.event_log import AHEAD, AT_ONCE, EventLog
+from openai_compat.state.event_log import EventLog
 from openai_compat.stores.port import LOG_BYTES, Events, Key
 from tests.loops import anyio_backend as anyio_backend
 from tests.requirements import requirement
@@ -28,18 +28,19 @@ class SlowStore(MemoryStore):
 
     def __init__(self) -> None:
         super().__init__()
-        self.go, self.writing, self.most, self.down = anyio.Event(), 0, 0, False
+        self.go, self.down = anyio.Event(), False
+        self.appends: list[list[Key]] = []
+        self.refused: Key | None = None
 
-    async def append(self, key: Key, token: str, events: Events) -> bool:
-        self.writing += 1
-        self.most = max(self.most, self.writing)
-        try:
-            await self.go.wait()
-        finally:
-            self.writing -= 1
+    async def append(self, batches: Sequence[tuple[Key, str, Events]]) -> frozenset[str]:
+        keys = [key for key, _, _ in batches]
+        self.appends.append(keys)
+        await self.go.wait()
         if self.down:
             raise Unavailable("The store is down.")
-        return await super().append(key, token, events)
+        if self.refused in keys:
+            raise ValueError("This one cannot be written.")
+        return await super().append(batches)
 
 
 class Counting:
@@ -85,6 +86,15 @@ async def test_a_stream_goes_on_while_its_events_are_written() -> None:
     assert await logged(store, events(client.data)) == events(client.data)
 
 
+AHEAD = 3000
+
+
+@pytest.fixture
+def ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("openai_compat.state.event_log.AHEAD", AHEAD)
+
+
+@pytest.mark.usefixtures("ahead")
 async def test_a_stream_waits_for_a_copy_that_is_far_behind() -> None:
     store, client, agent = SlowStore(), Recorder(), Counting(2 * AHEAD)
     server = Server(agent, store=store)
@@ -97,6 +107,7 @@ async def test_a_stream_waits_for_a_copy_that_is_far_behind() -> None:
     assert await logged(store, events(client.data)) == events(client.data)
 
 
+@pytest.mark.usefixtures("ahead")
 async def test_a_stream_does_not_wait_for_a_store_that_is_down() -> None:
     store, client, agent = SlowStore(), Recorder(), Counting(2 * AHEAD)
     store.down = True
@@ -108,19 +119,49 @@ async def test_a_stream_does_not_wait_for_a_store_that_is_down() -> None:
     assert await logged(store, events(client.data)) == events(client.data)  # written with the outcome
 
 
-async def test_a_few_logs_are_written_at_once_however_many_there_are() -> None:
-    store, clients = SlowStore(), [Recorder() for _ in range(2 * AT_ONCE)]
-    server = Server(Counting(100), store=store)
+async def test_all_logs_are_written_together_one_append_at_a_time() -> None:
+    store, clients = SlowStore(), [Recorder() for _ in range(20)]
+    server = Server(Talking(store.go), store=store)
     async with anyio.create_task_group() as group:
         for client in clients:
             group.start_soon(server.handle, background(), client)
         await anyio.wait_all_tasks_blocked()
-        assert store.writing == AT_ONCE
+        assert len(store.appends) == 1
         store.go.set()
 
-    assert store.most == AT_ONCE
+    assert len(store.appends) < 10
+    assert max([len(keys) for keys in store.appends]) == len(clients)
     for client in clients:
         assert await logged(store, events(client.data)) == events(client.data)
+
+
+class Talking:
+    """Says a word, and, once it may go on, ten times a second another one."""
+
+    def __init__(self, go: anyio.Event) -> None:
+        self.go = go
+
+    async def __call__(self, prompt: str) -> AsyncIterator[str]:
+        yield "word "
+        await self.go.wait()
+        for _ in range(10):
+            yield "word "
+            await anyio.sleep(0.1)
+
+
+async def test_a_log_that_cannot_be_written_is_not_the_end_of_other_answers(caplog: pytest.LogCaptureFixture) -> None:
+    store, clients = SlowStore(), [Recorder() for _ in range(3)]
+    server = Server(Talking(store.go), store=store)
+    async with anyio.create_task_group() as group:
+        for client in clients:
+            group.start_soon(server.handle, background(), client)
+        await anyio.wait_all_tasks_blocked()
+        store.refused = Key(PRINCIPAL, events(clients[1].data)[0]["response"]["id"])
+        store.go.set()
+
+    ends = [events(client.data)[-1]["type"] for client in clients]
+    assert ends == ["response.completed", "response.failed", "response.completed"]
+    assert "This one cannot be written." in caplog.text
 
 
 MEBIBYTE = 1024 * 1024

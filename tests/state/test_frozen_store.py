@@ -61,11 +61,11 @@ class Frozen(MemoryStore):
         return self._waiting(name, method) if name in Frozen.silent else method
 
     def _waiting(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
-        async def call(*arguments: Any) -> Any:
+        async def call(*arguments: Any, **named: Any) -> Any:
             self.asked.append(name)
             if name in self._silent:
                 await self._thawed.wait()
-            return await method(*arguments)
+            return await method(*arguments, **named)
 
         return call
 

@@ -120,6 +120,11 @@ class Cluster:
     def running(self) -> bool:
         return self._server is not None and self._server.poll() is None
 
+    @property
+    def processes(self) -> list[int]:
+        """The server's process, and those that it has started."""
+        return [] if self._server is None else [self._server.pid, *_children(self._server.pid)]
+
     def start(self) -> None:
         """Start it and wait until it answers."""
         settings = [f"-c{name}={value}" for name, value in {**self._settings, "port": str(self.port)}.items()]

@@ -129,7 +129,7 @@ async def put_response(store: MemoryStore, key: Key, text: str) -> None:
 async def put_log(store: MemoryStore, key: Key, text: str) -> None:
     token, begun = secrets.token_hex(8), response(key.id)
     await store.begin_response(key.principal, begun, token)
-    await store.append(key, token, Events(0, 9, text))
+    await store.append([(key, token, Events(0, 9, text))])
     assert await store.commit(
         TurnOutcome(principal=key.principal, token=token, response=done(begun), events=events(10, 11))
     )
@@ -263,5 +263,5 @@ async def test_a_long_log_forgets_its_beginning() -> None:
     store, begun, half = MemoryStore(), response(), "x" * (LOG_BYTES // 2)
     await store.begin_response("alice", begun, "t")
     for number in range(5):
-        assert await store.append(key("resp_1"), "t", Events(number, number, half))
+        assert await store.append([(key("resp_1"), "t", Events(number, number, half))])
     assert [batch.first for batch in await store.events(key("resp_1"), -1)] == [4]

@@ -365,7 +365,10 @@ async def test_tables_that_were_lost_are_made_again(postgres: Cluster, postgres_
 
 
 class Interrupted(PostgresEngine):
-    """Has something done to it before statement `at` of each transaction, or, if there are fewer, before its commit."""
+    """Has something done to it before statement `at` of a transaction, or, if there are fewer, before its commit.
+
+    A transaction that has no commit of its own has to have so many statements.
+    """
 
     def __init__(self, url: str, interrupt: Callable[[], object], at: int) -> None:
         super().__init__(url)
@@ -389,7 +392,7 @@ class Interrupted(PostgresEngine):
                 try:
                     statement = statements.send(rows) if rows is not None else next(statements)
                 except StopIteration as end:
-                    if number <= self._at:
+                    if number <= self._at and not isinstance(transaction, Autocommit):
                         next(interrupts, _nothing)()
                     return end.value
                 if number == self._at:
@@ -404,12 +407,11 @@ def _nothing() -> None:
     """There is nothing to do."""
 
 
-@pytest.mark.parametrize("at", range(1, 6))
-async def test_a_connection_cut_at_any_statement_loses_no_turn_and_leaves_none_half_done(
-    postgres: Cluster, postgres_url: str, postgres_database: str, at: int
+async def test_a_connection_cut_before_a_turns_statements_loses_no_turn_and_leaves_none_half_done(
+    postgres: Cluster, postgres_url: str, postgres_database: str
 ) -> None:
     cuts: list[int] = []
-    engine = Interrupted(postgres_url, lambda: cuts.append(postgres.cut_connections(postgres_database)), at)
+    engine = Interrupted(postgres_url, lambda: cuts.append(postgres.cut_connections(postgres_database)), 1)
     async with opened(engine) as store:
         await turn(store, "first")
         engine.armed = True
@@ -421,10 +423,27 @@ async def test_a_connection_cut_at_any_statement_loses_no_turn_and_leaves_none_h
 
 
 @pytest.mark.parametrize("at", range(1, 6))
-async def test_an_engine_killed_at_any_statement_has_a_turn_or_does_not_have_it(
-    postgres: Cluster, postgres_url: str, at: int
+async def test_a_connection_cut_at_any_statement_leaves_no_conversation_half_deleted(
+    postgres: Cluster, postgres_url: str, postgres_database: str, at: int
 ) -> None:
-    engine = Interrupted(postgres_url, postgres.kill, at)
+    cuts: list[int] = []
+    engine = Interrupted(postgres_url, lambda: cuts.append(postgres.cut_connections(postgres_database)), at)
+    async with opened(engine) as store:
+        await turn(store, "first")
+        engine.armed = True
+        with suppress(Unavailable):  # where the commit was cut, nobody knows
+            assert await store.delete(ALICE)
+        engine.armed = False
+        for table in ("oc_conversation", "oc_item", "oc_turn"):
+            (left,) = await engine.run(rows(f"select count(*) from {table}"))
+            assert (table, left[0]) == (table, 0 if await store.read(ALICE) is None else 1)
+    assert any(cuts)
+
+
+async def test_an_engine_killed_before_a_commit_has_the_turn_when_it_is_back(
+    postgres: Cluster, postgres_url: str
+) -> None:
+    engine = Interrupted(postgres_url, postgres.kill, 1)
     async with opened(engine) as store:
         await turn(store, "first")
         assert await store.begin(ALICE, "second") is not None
@@ -468,7 +487,7 @@ async def test_an_engine_whose_answer_to_a_commit_is_lost_says_that_it_does_not_
 
 
 @pytest.mark.parametrize("what", ["request", "answer"])
-@pytest.mark.parametrize("word", [b"commit", b"insert into oc_turn", b"begin"])
+@pytest.mark.parametrize("word", [b"insert into oc_turn", b"msg_second"])  # told to the server first, then executed
 async def test_a_turn_whose_commit_was_not_answered_is_stored_once(
     postgres: Cluster, postgres_database: str, what: str, word: bytes
 ) -> None:

@@ -82,7 +82,7 @@ async def everything(store: SqlStore) -> None:
     assert await store.begin(key, "t") is not None
     await store.begin_response(alice, response, "t")
     assert (await store.renew(["t"], lease=60)).held == {"t"}
-    assert await store.append(Key(alice, "resp"), "t", Events(0, 9, ""))
+    assert await store.append([(Key(alice, "resp"), "t", Events(0, 9, ""))])
     assert await store.commit(
         TurnOutcome(
             principal=alice,

@@ -19,7 +19,9 @@ import anyio
 import anyio.lowlevel
 import pytest
 
+from openai_compat.aio.worker_thread import from_threads
 from openai_compat.errors import Unavailable
+from openai_compat.stores import sqlite_file
 from openai_compat.stores.engine import Autocommit, Transaction
 from openai_compat.stores.open import open_store
 from openai_compat.stores.port import Key, Store
@@ -79,7 +81,7 @@ async def test_only_locks_and_events_do_not_wait_for_the_disk(path: Path) -> Non
     for call, mode in (
         (store.begin(ALICE, "t"), 1),
         (store.begin_response("alice", response(), "t"), 2),
-        (store.append(Key("alice", "resp_1"), "t", events(0, 1)), 1),
+        (store.append([(Key("alice", "resp_1"), "t", events(0, 1))]), 1),
         (store.renew(["t"]), 1),
         (store.claim(ALICE, "body", "t"), 2),
         (store.commit(turn("t", "a", response=done(response()))), 2),
@@ -360,6 +362,39 @@ async def test_of_transactions_that_are_written_together_a_failing_one_undoes_on
     numbers = set(range(MAX_TOGETHER + 10))
     assert set(failed) == {number for number in numbers if number % 3 == 0}
     assert await engine.run(one("select count(*) from numbers")) == len(numbers) - len(failed)
+    await engine.aclose()
+
+
+async def test_callers_that_are_ready_together_are_one_batch_and_woken_by_one_call_into_their_loop(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[object] = []
+    soon = from_threads()
+
+    def counting(call: Callable[[], object]) -> object:
+        calls.append(call)
+        return soon(call)
+
+    monkeypatch.setattr("openai_compat.stores.sqlite.from_threads", lambda: counting)
+    statements: list[str] = []
+    opened = sqlite_file._opened
+
+    def traced(path: Path) -> sqlite3.Connection:
+        connection = opened(path)
+        connection.set_trace_callback(statements.append)
+        return connection
+
+    monkeypatch.setattr(sqlite_file, "_opened", traced)
+    engine = SqliteEngine(path)
+    await engine.run(one("select 1"))
+    calls.clear()
+    statements.clear()
+    with anyio.fail_after(20):
+        async with anyio.create_task_group() as group:
+            for _ in range(MAX_TOGETHER):  # all are ready in the same step of the event loop
+                group.start_soon(engine.run, one("select 2"))
+    assert statements == ["begin immediate", *["select 2"] * MAX_TOGETHER, "commit"]
+    assert len(calls) == 1
     await engine.aclose()
 
 

@@ -179,7 +179,7 @@ class Comparison(RuleBasedStateMachine):
             key, token = self._response(choice)
             number = self._number = self._number + 10
             batch = events(number + first, number + first + 1)
-            self._same(lambda store: store.append(key, "stranger" if stranger else token, batch))
+            self._same(lambda store: store.append([(key, "stranger" if stranger else token, batch)]))
 
     @rule(choice=st.integers(0, 3), after=st.integers(-1, 100), foreign=st.booleans())
     def look(self, choice: int, after: int, foreign: bool) -> None:

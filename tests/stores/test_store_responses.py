@@ -42,7 +42,7 @@ async def test_a_response_that_was_not_begun_is_kept_by_the_commit_alone(store: 
 
 async def test_the_first_batch_of_events_makes_it_one_in_progress(store: Store) -> None:
     await store.begin_response("alice", response(), "t1")
-    assert await store.append(ONE, "t1", events(0, 2))
+    assert await store.append([(ONE, "t1", events(0, 2))])
     found = await store.response(ONE)
     assert found is not None
     assert (found.status, found.running) == ("in_progress", True)
@@ -50,8 +50,8 @@ async def test_the_first_batch_of_events_makes_it_one_in_progress(store: Store) 
 
 async def test_the_log_is_read_from_any_number(store: Store) -> None:
     await store.begin_response("alice", response(), "t1")
-    await store.append(ONE, "t1", events(0, 2))
-    await store.append(ONE, "t1", events(3, 3))
+    await store.append([(ONE, "t1", events(0, 2))])
+    await store.append([(ONE, "t1", events(3, 3))])
     await store.commit(outcome("t1", response=done(response()), events=events(4, 9)))
     assert await store.events(ONE, -1) == [events(0, 2), events(3, 3), events(4, 9)]
     assert await store.events(ONE, 1) == [events(0, 2), events(3, 3), events(4, 9)]
@@ -62,11 +62,11 @@ async def test_the_log_is_read_from_any_number(store: Store) -> None:
 
 async def test_only_the_holder_writes_to_the_log(store: Store) -> None:
     await store.begin_response("alice", response(), "t1")
-    assert not await store.append(ONE, "stranger", events(0, 0))
-    assert not await store.append(Key("bob", "resp_1"), "t1", events(0, 0))
-    assert not await store.append(Key("alice", "unknown"), "t1", events(0, 0))
+    assert not await store.append([(ONE, "stranger", events(0, 0))])
+    assert not await store.append([(Key("bob", "resp_1"), "t1", events(0, 0))])
+    assert not await store.append([(Key("alice", "unknown"), "t1", events(0, 0))])
     assert await store.commit(outcome("t1", response=done(response())))
-    assert not await store.append(ONE, "t1", events(0, 0))
+    assert not await store.append([(ONE, "t1", events(0, 0))])
     assert await store.events(ONE, -1) == []
 
 
@@ -110,7 +110,7 @@ async def test_a_long_chain_is_read_whole(store: Store) -> None:
 
 async def test_a_deleted_response_is_gone_with_its_events(store: Store) -> None:
     await store.begin_response("alice", response(), "t1")
-    await store.append(ONE, "t1", events(0, 0))
+    await store.append([(ONE, "t1", events(0, 0))])
     assert not await store.delete_response(Key("bob", "resp_1"))
     assert await store.delete_response(ONE)
     assert not await store.delete_response(ONE)
@@ -121,7 +121,7 @@ async def test_a_deleted_response_is_gone_with_its_events(store: Store) -> None:
 async def test_a_response_deleted_while_it_runs_is_not_brought_back(store: Store) -> None:
     await store.begin_response("alice", response(), "t1")
     await store.delete_response(ONE)
-    assert not await store.append(ONE, "t1", events(0, 0))
+    assert not await store.append([(ONE, "t1", events(0, 0))])
     assert "t1" not in (await store.renew(["t1"])).held
     assert not await store.commit(outcome("t1", response=done(response())))
     assert await store.response(ONE) is None
@@ -143,12 +143,12 @@ async def test_whoever_runs_it_is_told_that_somebody_wants_it_stopped(store: Sto
 
 async def test_a_running_response_can_be_taken_from_whoever_holds_it(store: Store) -> None:
     await store.begin_response("alice", response(), "t1")
-    await store.append(ONE, "t1", events(0, 1))
+    await store.append([(ONE, "t1", events(0, 1))])
     cancelled = replace(response(), status="cancelled", body='{"status": "cancelled"}')
     assert not await store.take_response("bob", cancelled, None)
     assert await store.take_response("alice", cancelled, events(2, 2))
     assert not await store.take_response("alice", cancelled, events(2, 2))
-    assert not await store.append(ONE, "t1", events(2, 3))
+    assert not await store.append([(ONE, "t1", events(2, 3))])
     assert not await store.commit(outcome("t1", response=done(response())))
     assert await store.response(ONE) == cancelled
     assert await store.events(ONE, -1) == [events(0, 1), events(2, 2)]
@@ -184,7 +184,7 @@ async def test_a_response_that_somebody_holds_cannot_be_ended_by_others(store: S
 
 async def test_the_response_of_a_dead_process_is_not_alive_and_anybody_may_end_it_once(sql_store: SqlStore) -> None:
     await sql_store.begin_response("alice", response(), "dead", lease=10)
-    await sql_store.append(ONE, "dead", events(0, 1))
+    await sql_store.append([(ONE, "dead", events(0, 1))])
     await time_passes(sql_store.engine, 9)
     found = await sql_store.response(ONE)
     assert found is not None
@@ -205,7 +205,7 @@ async def test_a_process_that_thaws_after_its_response_was_ended_writes_nothing_
     await sql_store.begin_response("alice", response(), "frozen", lease=10)
     await time_passes(sql_store.engine, 11)
     await sql_store.end_response("alice", replace(response(), status="failed"), None)
-    assert not await sql_store.append(ONE, "frozen", events(0, 0))
+    assert not await sql_store.append([(ONE, "frozen", events(0, 0))])
     assert (await sql_store.renew(["frozen"])).held == frozenset()
     assert not await sql_store.commit(turn("frozen", "a", response=done(response())))
     assert await names_in(sql_store) is None
@@ -223,8 +223,8 @@ async def test_a_renewed_response_stays_alive(sql_store: SqlStore) -> None:
 
 async def test_an_append_whose_answer_was_lost_can_be_repeated(sql_store: SqlStore) -> None:
     await sql_store.begin_response("alice", response(), "t1")
-    assert await sql_store.append(ONE, "t1", events(0, 1))
-    assert await sql_store.append(ONE, "t1", events(0, 1))
+    assert await sql_store.append([(ONE, "t1", events(0, 1))])
+    assert await sql_store.append([(ONE, "t1", events(0, 1))])
     assert await sql_store.events(ONE, -1) == [events(0, 1)]
 
 

@@ -52,7 +52,7 @@ async def link(store: SqlStore, name: str, previous: str | None) -> None:
 async def test_everything_that_was_not_used_for_the_retention_goes_without_a_trace(sql_store: SqlStore) -> None:
     await said(sql_store, "t1", "a", "b", transcript="h")
     await sql_store.begin_response("alice", response(), "t2")
-    await sql_store.append(Key("alice", "resp_1"), "t2", events(0, 1))
+    await sql_store.append([(Key("alice", "resp_1"), "t2", events(0, 1))])
     await link(sql_store, "resp_2", "resp_1")
     await sql_store.put_completion("alice", completion("c"))
     await sql_store.put_file("alice", file("f"), b"x")

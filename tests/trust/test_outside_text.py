@@ -55,6 +55,7 @@ INSIDE: dict[tuple[str, str], str] = {
     ("tools/docstring", r"^(Args|Arguments|Parameters|Returns?|Yields?|Raises|Examples?|Notes?|Attributes):\s*$"): OURS,
     ("tools/docstring", r"^(\s+)\*{0,2}(\w+)\s*(?:\([^)]*\))?:\s*(.*)$"): OURS,
     ("testing/recording", r"\b([a-z]+[-_])(?:[0-9a-f]{16,}|[0-9A-Za-z]{24,})\b"): OURS,
+    ("stores/postgres", r"\$(\d+)"): "statements of the store",
     ("_cli/values", r"(?:(\[[0-9a-fA-F:.]+\]|[^:\[\]]*):)?(\d+)"): OURS,
     ("_cli/values", r"(\d+)([kmg]?)(?:i?b)?"): OURS,
     ("_cli/values", r"(\d+(?:\.\d+)?|\.\d+)(ms|s|m|h|d)"): OURS,

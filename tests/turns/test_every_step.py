@@ -44,9 +44,9 @@ class FarStore(MemoryStore):
 
 
 def _suspending(method: Callable[..., Any]) -> Callable[..., Any]:
-    async def call(*arguments: Any) -> Any:
+    async def call(*arguments: Any, **named: Any) -> Any:
         await anyio.lowlevel.checkpoint()
-        result = await method(*arguments)
+        result = await method(*arguments, **named)
         await anyio.lowlevel.checkpoint()
         return result
 

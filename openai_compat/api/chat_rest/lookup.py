@@ -27,13 +27,7 @@ async def find(store: Store, key: Key, *, items: bool = False) -> Conversation:
 
 async def lock(state: State, key: Key) -> Draft:
     """Have a conversation for one turn. Raises NotFound, and Conflict (409 `conversation_busy`)."""
-    # Looked for first: a lock makes the conversation, if there is none.
-    known = await find(state.store, key)
-    draft = await state.locks.lock(key)
-    if draft.conversation.created != known.created:  # deleted just now: what is locked is another one
-        await draft.close()
-        raise unknown_conversation()
-    return draft
+    return await state.locks.lock(key, unknown_conversation())
 
 
 async def give_title(store: Store, draft: Draft, user: Message | None) -> None:

@@ -212,10 +212,10 @@ async def _draft(services: Services, asker: Requester, parsed: ParsedResponse, i
     if identifier is None:
         return None
     key = Key(asker.principal.id, identifier)
-    if parsed.conversation is not None and await services.state.store.read(key, items=False) is None:
-        text = f"Conversation with id '{identifier[:64]}' not found."
-        raise NotFound(text, code="conversation_not_found", param="conversation")
-    return await services.state.locks.lock(key)
+    if parsed.conversation is None:
+        return await services.state.locks.lock(key)
+    text = f"Conversation with id '{identifier[:64]}' not found."
+    return await services.state.locks.lock(key, NotFound(text, code="conversation_not_found", param="conversation"))
 
 
 async def _in_context(
