@@ -87,6 +87,8 @@ class ThreadRun:
         with self._room:
             self._abandoned = True
             self._room.notify()
+            if self._ended:  # where it is closed late, there may be no event loop any more to wait in
+                return
         with anyio.CancelScope(shield=True):
             while not self._ended:
                 await self._next()

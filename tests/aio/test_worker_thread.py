@@ -196,8 +196,10 @@ def test_a_thread_whose_event_loop_is_gone_ends() -> None:
     reader: Any = loop.create_task(read())
     loop.run_until_complete(wait_for_thread())
     loop.close()
+    (thread,) = agent_threads()
     release.set()
     assert ended.wait(20)
+    thread.join(20)
     reader._log_destroy_pending = False
     reader.get_coro().close()
     del reader
