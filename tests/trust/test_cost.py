@@ -132,7 +132,7 @@ BUDGETS: dict[str, tuple[str, dict[str, Any], int]] = {
 def test_a_request_enters_no_more_functions_than_its_budget(kind: str) -> None:
     path, fields, budget = BUDGETS[kind]
     entered = sum(counted(path, **fields).values())
-    assert budget * 0.8 < entered <= budget, f"{entered} functions: the budget is {budget}"
+    assert budget * 0.7 < entered <= budget, f"{entered} functions: the budget is {budget}"
 
 
 @requirement("server.cost")
