@@ -204,8 +204,9 @@ class Exchange:
         """Send a whole answer; JSON that nobody may cache, unless `headers` say otherwise."""
         usual = whole_headers(body)
         if headers:
-            others = dict(encode_headers(headers))
-            usual = [*[(name, value) for name, value in usual if name not in others], *others.items()]
+            others = encode_headers(headers)
+            said = {name for name, _ in others}
+            usual = [*[(name, value) for name, value in usual if name not in said], *others]
         await self._deliver(self._head(status, usual))
         await self._deliver(ResponseBody(body, more=False))
 

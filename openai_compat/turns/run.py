@@ -337,14 +337,14 @@ class TurnOutput(Generic[Frames]):
             return None
         try:
             frames = self._next()
-        except Exception as error:
+            if frames and not write(frames):
+                self.held = frames
+                return None
+        except Exception as error:  # nobody hears of it here; that the client has left is one, too
             self._failed = error
             return None
         now = self._runs.clock()
         if frames:
-            if not write(frames):
-                self.held = frames
-                return None
             self._silent_until = now + self._runner.deadlines.heartbeat
         return min(self.until, self._runs.heard(now))
 

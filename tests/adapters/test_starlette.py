@@ -398,6 +398,52 @@ async def test_a_send_that_fails_means_that_the_client_has_left(caplog: pytest.L
 # parents that wrap what they mount
 
 
+class Cycle:
+    """uvicorn's: `send` is a method of what says that there is room. It fails once `most` pieces were sent."""
+
+    write_paused = False
+
+    def __init__(self, most: int) -> None:
+        self.flow = self
+        self.sent = 0
+        self._most = most
+
+    async def send(self, message: Any) -> None:
+        self.sent += 1
+        if self.sent > self._most:
+            raise OSError("the client has left")
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 10])
+async def test_a_send_that_fails_in_the_loops_own_turn_ends_the_request(
+    most: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    cycle, messages, stopped = Cycle(most), upload(STREAM), anyio.Event()
+
+    async def talks(prompt: str) -> AsyncIterator[str]:
+        try:
+            while True:
+                await anyio.lowlevel.checkpoint()
+                yield "token "
+        finally:
+            stopped.set()
+
+    server = Server(talks)
+
+    async def receive() -> Message:
+        if not messages:
+            await anyio.sleep_forever()
+        return messages.pop(0)
+
+    scope = {"type": "http", "method": "POST", "path": CHAT, "headers": [(b"host", b"localhost")]}
+    with anyio.fail_after(10):
+        await endpoint(server)(scope, receive, cycle.send)
+    assert cycle.sent == most + 1
+    assert stopped.is_set()
+    await soon(lambda: server.services.live.slots.used == 0)
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
 class Passing(BaseHTTPMiddleware):
     async def dispatch(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
         response = await call_next(request)
