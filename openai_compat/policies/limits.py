@@ -39,9 +39,9 @@ class Limits:
     attachments: int = 50 * 1024 * 1024
     choices: int = 8
     answer: int = 50_000_000
-    # Agents, not open requests: one that goes on after its client has left still uses memory and threads. As many as one
-    # core can serve that each say 50 pieces a second, with as much left: docs/how-to/concurrency.md.
-    slots: int = 256
+    # Agents, not open requests: one that goes on after its client has left still uses memory and threads. So few that the
+    # slots end before the CPU does, also where answers take a fifth of a second: docs/how-to/concurrency.md.
+    slots: int = 128
     slots_per_agent: int | None = None
     slots_per_principal: int | None = None
     shared_slots: int | None = None

@@ -138,7 +138,7 @@ LIMITS = grouped(
         help="Largest plain answer, in characters, or bytes of media.",
     ),
     option(
-        "--max-concurrency", type=click.IntRange(1), metavar=NUMBER, default=256, help="Turns at once, per process."
+        "--max-concurrency", type=click.IntRange(1), metavar=NUMBER, default=128, help="Turns at once, per process."
     ),
     option(
         "--shared-concurrency",
