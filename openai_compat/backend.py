@@ -235,13 +235,13 @@ class AgentRequest:
     web_search_options: Mapping[str, Any] | None = None
     stream: bool = False
     principal: Principal = ANONYMOUS
-    metadata: Mapping[str, str] = field(default_factory=lambda: {})
+    metadata: Mapping[str, str] = field(default_factory=dict[str, str])
     user: str | Mapping[str, Any] | None = None
-    headers: Mapping[str, str] = field(default_factory=lambda: {})
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
     conversation_id: str | None = None
     resume: Resume | None = None
     purpose: Literal["answer", "summary"] = "answer"
-    extra: Mapping[str, Any] = field(default_factory=lambda: {})
+    extra: Mapping[str, Any] = field(default_factory=dict[str, Any])
     plain: bool = field(default=False, init=False, repr=False, compare=False)
 
     def type_later(self) -> None:

@@ -100,12 +100,12 @@ class FinalMessage:
     text: str = ""
     reasoning: str = ""
     refusal: str = ""
-    citations: list[Citation] = field(default_factory=lambda: [])
-    logprobs: list[Mapping[str, Any]] = field(default_factory=lambda: [])
-    media: list[MediaDelta] = field(default_factory=lambda: [])
-    client_calls: list[PendingCall] = field(default_factory=lambda: [])
+    citations: list[Citation] = field(default_factory=list[Citation])
+    logprobs: list[Mapping[str, Any]] = field(default_factory=list[Mapping[str, Any]])
+    media: list[MediaDelta] = field(default_factory=list[MediaDelta])
+    client_calls: list[PendingCall] = field(default_factory=list[PendingCall])
     compacted: str | None = None
-    approvals: list[PendingCall] = field(default_factory=lambda: [])
+    approvals: list[PendingCall] = field(default_factory=list[PendingCall])
     state: Mapping[str, Any] | None = None
     finish_reason: FinishReason = "stop"
     usage: Usage = field(default_factory=Usage)

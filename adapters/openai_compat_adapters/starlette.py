@@ -75,9 +75,9 @@ def endpoint(server: Server) -> ASGIApp:
         if scope["type"] == "websocket":
             await _connection(server, scope, receive, send)
         elif scope["type"] == "http":
-            body = _Body(receive)
+            body = _AsgiBody(receive)
             # ASGI cannot cut a connection: servers do so when an answer is left unfinished.
-            sender = _Sender(send)
+            sender = _AsgiSender(send)
             try:
                 await server.handle(_request(scope, body, body.left), sender, sender.has_room)
             except (ClientDisconnected, ClientTooSlow):
@@ -88,7 +88,7 @@ def endpoint(server: Server) -> ASGIApp:
     return application
 
 
-class _Body:
+class _AsgiBody:
     """The pieces of a request's body. After the last one, all that can come is that the client has left."""
 
     def __init__(self, receive: Receive) -> None:
@@ -134,7 +134,7 @@ def _request(
     return HttpRequest(scope.get("method", "GET"), path, query.decode("latin-1"), headers, body, root=root, left=left)
 
 
-class _Sender:
+class _AsgiSender:
     """Sends an answer's messages, as ASGI has them."""
 
     def __init__(self, send: AsgiSend) -> None:

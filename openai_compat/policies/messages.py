@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from operator import is_
-from typing import Any, Literal
+from typing import Literal
 
 from ..agents.setting_types import check_fields
 from ..backend import AgentRequest
@@ -34,11 +34,13 @@ class MessagePolicy:
 
     def apply(self, request: AgentRequest) -> AgentRequest:
         """The request with what is left of its messages. Raises InvalidRequest."""
-        if request.plain and self._takes_all and not _any_drawn_on(request.raw_messages):
-            return request
+        if request.plain and self._takes_all:
+            said = [raw["content"] or "" for raw in request.raw_messages if raw["role"] == "assistant"]
+            if not _have_drawings(said):
+                return request
         messages: list[Message] = list(request.messages)
         for index, message in enumerate(messages):
-            if isinstance(message, AssistantMessage) and _is_drawn_on(message):
+            if isinstance(message, AssistantMessage) and _have_drawings([message.text]):
                 # models would take for their own words what we, or Open WebUI, drew into them
                 parts = [TextPart(without_drawings(p.text)) if isinstance(p, TextPart) else p for p in message.parts]
                 messages[index] = replace(message, parts=tuple(parts))
@@ -49,9 +51,12 @@ class MessagePolicy:
         if self.history == "last_user":
             users = [message for message in messages if isinstance(message, UserMessage)]
             messages = [*[m for m in messages if isinstance(m, SystemMessage)], *users[-1:]]
-        said = (part for message in reversed(messages) if isinstance(message, UserMessage) for part in message.parts)
+        users_say = (
+            part for message in reversed(messages) if isinstance(message, UserMessage) for part in message.parts
+        )
         missing = not messages or (
-            self.user == "required" and not any(not isinstance(part, TextPart) or part.text.strip() for part in said)
+            self.user == "required"
+            and not any(not isinstance(part, TextPart) or part.text.strip() for part in users_say)
         )
         if missing and request.messages:  # items that are no messages are for agents that know them
             where = "messages" if request.raw_items is None else "input"
@@ -78,21 +83,8 @@ _BLOCK, _BLOCK_END = "<details", "</details>"
 _BLOCK_TYPES = ('type="tool_calls"', 'type="reasoning"', 'type="code_interpreter"')
 
 
-def _is_drawn_on(message: AssistantMessage) -> bool:
-    return any([isinstance(part, TextPart) and _has_drawings(part.text) for part in message.parts])
-
-
-def _any_drawn_on(raw_messages: Sequence[Mapping[str, Any]]) -> bool:
-    """The same of plain messages, all at once: it is asked for each request, of all that was ever said."""
-    for raw in raw_messages:
-        text: str = raw["content"] or ""
-        if raw["role"] == "assistant" and ("<details" in text or ACTIVITY_MARK in text):
-            return True
-    return False
-
-
-def _has_drawings(text: str) -> bool:
-    return "<details" in text or ACTIVITY_MARK in text
+def _have_drawings(texts: Iterable[str]) -> bool:
+    return any(["<details" in text or ACTIVITY_MARK in text for text in texts])
 
 
 def without_drawings(text: str) -> str:

@@ -233,7 +233,7 @@ def _merged(statements: Sequence[tuple[str, int]]) -> str:
     conditions = ["1"]
     before = 0
     for number, (sql, count) in enumerate(statements):
-        parts.append(f"part{number} as ({_PARAMETER.sub(lambda found: f'${int(found[1]) + before}', sql)})")  # noqa: B023
+        parts.append(f"part{number} as ({_renumbered(sql, before)})")
         if "returning" in sql:
             # An error is all that undoes the other parts. The division by zero is one that nothing else here raises.
             conditions.append(f"1 / (select count(*) from part{number})")  # noqa: S608  (a number)
@@ -242,6 +242,11 @@ def _merged(statements: Sequence[tuple[str, int]]) -> str:
 
 
 _PARAMETER = re.compile(r"\$(\d+)")
+
+
+def _renumbered(sql: str, before: int) -> str:
+    """A statement whose parameters come after so many of other statements."""
+    return _PARAMETER.sub(lambda found: f"${int(found[1]) + before}", sql)
 
 
 class _Prepared(NamedTuple):

@@ -240,7 +240,7 @@ def test_no_newer_version_of_uvicorn_is_allowed_than_the_one_that_was_looked_at(
 @pytest.mark.parametrize("http", ["h11", "httptools"])
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 def test_uvicorn_tells_whether_its_transport_has_room_and_waits_for_nothing_else(http: Any, loop: Any) -> None:
-    """`_Sender` looks at `send.__self__.flow.write_paused`, and runs `send` by hand if that is false."""
+    """`_AsgiSender` looks at `send.__self__.flow.write_paused`, and runs `send` by hand if that is false."""
     seen: list[bool] = []
 
     async def paced(prompt: str) -> AsyncIterator[str]:
@@ -279,4 +279,4 @@ def test_uvicorn_tells_whether_its_transport_has_room_and_waits_for_nothing_else
 def test_uvicorns_send_waits_for_room_and_for_nothing_else(theirs: Any) -> None:
     tree = ast.parse(textwrap.dedent(inspect.getsource(theirs.send)))
     waits = [ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Await)]
-    assert waits == ["await self.flow.drain()"], f"`_Sender` runs `send` by hand. {ADVICE}"
+    assert waits == ["await self.flow.drain()"], f"`_AsgiSender` runs `send` by hand. {ADVICE}"

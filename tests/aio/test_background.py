@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 
 import anyio
 import anyio.lowlevel
 import pytest
 
-from openai_compat.aio.background import spawn
+from openai_compat.aio.background import spawn, spawn_at_once
 from tests.loops import anyio_backend as anyio_backend
 from tests.support.stepping import eventually, tasks
 
@@ -98,3 +99,103 @@ async def test_a_task_has_a_copy_of_its_starters_context() -> None:
     with anyio.fail_after(20):
         await task.wait()
     assert (seen, variable.get()) == (["the starter's"], "the starter's")
+
+
+# tasks that begin at once
+
+
+async def test_a_task_that_never_waits_may_be_over_when_it_is_there() -> None:
+    log: list[str] = []
+
+    async def body() -> None:
+        log.append("said")
+
+    task = spawn_at_once(body, "test", lambda: log.append("over"))
+    with anyio.fail_after(20):
+        await task.wait()
+    await eventually(lambda: log == ["said", "over"])
+    assert task.done
+
+
+async def test_a_task_that_begins_at_once_goes_on_after_what_it_waits_for() -> None:
+    log: list[str] = []
+    go = anyio.Event()
+
+    async def body() -> None:
+        log.append("began")
+        for _ in range(3):
+            await anyio.lowlevel.checkpoint()
+        await go.wait()
+        log.append("ended")
+
+    task = spawn_at_once(body, "test", lambda: log.append("over"))
+    await eventually(lambda: log == ["began"])
+    assert not task.done
+    go.set()
+    await eventually(lambda: log == ["began", "ended", "over"])
+    assert task.done
+
+
+@pytest.mark.parametrize("steps", [0, 1, 3])
+async def test_a_task_that_began_at_once_cleans_up_whenever_it_is_cancelled(steps: int) -> None:
+    log: list[str] = []
+
+    async def body() -> None:
+        try:
+            log.append("began")
+            await anyio.sleep_forever()
+        finally:
+            await anyio.lowlevel.cancel_shielded_checkpoint()
+            log.append("cleaned up")
+
+    before = tasks()
+    task = spawn_at_once(body, "test", lambda: log.append("over"))
+    await eventually(lambda: log == ["began"])  # at once on asyncio: its own first step is still to come
+    for _ in range(steps):
+        await anyio.lowlevel.checkpoint()
+    task.cancel()
+    with anyio.fail_after(20):
+        await task.wait()
+    await eventually(lambda: log == ["began", "cleaned up", "over"])
+    assert tasks() == before
+
+
+async def test_a_task_that_begins_at_once_has_context_variables_of_its_own() -> None:
+    seen: list[str] = []
+
+    async def body() -> None:
+        seen.append(variable.get())
+        variable.set("changed")
+        await anyio.lowlevel.checkpoint()
+        seen.append(variable.get())
+
+    variable.set("mine")
+    task = spawn_at_once(body, "test", lambda: None)
+    with anyio.fail_after(20):
+        await task.wait()
+    assert (seen, variable.get()) == (["mine", "changed"], "mine")
+
+
+def test_a_timeout_that_is_entered_in_the_first_step_is_the_tasks_own() -> None:
+    """`asyncio.timeout` remembers which task it is in: were it the starter's, an agent's timeout would end the request."""
+    log: list[object] = []
+
+    async def body() -> None:
+        log.append(asyncio.current_task())
+        try:
+            async with asyncio.timeout(0.001):
+                await asyncio.sleep(20)
+        except TimeoutError:
+            log.append("timed out")
+        log.append(asyncio.current_task())
+
+    async def starter() -> None:
+        around = asyncio.current_task()
+        task = spawn_at_once(body, "test", lambda: None)
+        assert asyncio.current_task() is around
+        assert len(log) == 1
+        await task.wait()
+        assert log[1] == "timed out"
+        assert log[0] is log[2] is not around
+
+    asyncio.run(starter())

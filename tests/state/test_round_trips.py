@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,8 +10,9 @@ from typing import Any, NamedTuple
 import pytest
 
 from openai_compat import Conversations, Server
-from openai_compat.stores import sqlite_file
+from openai_compat.stores import postgres
 from tests.support.exchanges import Recorder, request
+from tests.support.sqlite_statements import traced_statements
 
 pytestmark = pytest.mark.anyio
 
@@ -71,25 +71,16 @@ def engine(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def sent(engine: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The statements over all connections that are opened, in order."""
-    statements: list[str] = []
     monkeypatch.setattr("openai_compat.state.leases.BEAT", 60.0)  # renewals come by the clock, not by the turn
     if engine == "sqlite":
-        opened = sqlite_file._opened
+        return traced_statements(monkeypatch)
+    statements: list[str] = []
+    connect = postgres._CONNECT
 
-        def traced(path: Path) -> sqlite3.Connection:
-            connection = opened(path)
-            connection.set_trace_callback(statements.append)
-            return connection
+    async def counted(*where: Any, **options: Any) -> Counted:
+        return Counted(await connect(*where, **options), statements)
 
-        monkeypatch.setattr(sqlite_file, "_opened", traced)
-    else:
-        postgres = pytest.importorskip("openai_compat.stores.postgres")
-        connect = postgres._CONNECT
-
-        async def counted(*where: Any, **options: Any) -> Counted:
-            return Counted(await connect(*where, **options), statements)
-
-        monkeypatch.setattr(postgres, "_CONNECT", counted)
+    monkeypatch.setattr(postgres, "_CONNECT", counted)
     return statements
 
 

@@ -21,7 +21,6 @@ import pytest
 
 from openai_compat.aio.worker_thread import from_threads
 from openai_compat.errors import Unavailable
-from openai_compat.stores import sqlite_file
 from openai_compat.stores.engine import Autocommit, Transaction
 from openai_compat.stores.open import open_store
 from openai_compat.stores.port import Key, Store
@@ -30,6 +29,7 @@ from openai_compat.stores.sql import SqlStore
 from openai_compat.stores.sqlite import MAX_TOGETHER, SqliteEngine
 from tests.stores.postgres_cluster import wait_until
 from tests.stores.samples import ALICE, ANSWER, approval, done, events, file, names_in, response, said, turn
+from tests.support.sqlite_statements import traced_statements
 
 pytestmark = pytest.mark.anyio
 
@@ -376,15 +376,7 @@ async def test_callers_that_are_ready_together_are_one_batch_and_woken_by_one_ca
         return soon(call)
 
     monkeypatch.setattr("openai_compat.stores.sqlite.from_threads", lambda: counting)
-    statements: list[str] = []
-    opened = sqlite_file._opened
-
-    def traced(path: Path) -> sqlite3.Connection:
-        connection = opened(path)
-        connection.set_trace_callback(statements.append)
-        return connection
-
-    monkeypatch.setattr(sqlite_file, "_opened", traced)
+    statements = traced_statements(monkeypatch)
     engine = SqliteEngine(path)
     await engine.run(one("select 1"))
     calls.clear()

@@ -60,23 +60,23 @@ async def _answer(services: Services, exchange: Exchange, parsed: ParsedChat, fo
     served = services.models.agent(parsed.request.model, exchange.principal)
     draft = None if services.settings.conversations is None else await _draft(services, exchange, parsed, long=long)
     if draft is None:
-        busy = await _run(services, exchange, parsed, form, served, None, long=long)
+        busy = await _run(services, exchange, parsed, form, served, draft=None, long=long)
     else:
         async with draft:
-            busy = await _run(services, exchange, parsed, form, served, draft, long=long or draft.long)
+            busy = await _run(services, exchange, parsed, form, served, draft=draft, long=long or draft.long)
     if busy is not None:  # the conversation is free before its client hears of it
         exchange.note = "busy"
         await answer_with_text(exchange, form, await services.settings.busy_text(busy), stream=busy.stream)
 
 
-async def _run(  # noqa: PLR0917  (the request, and who answers it)
+async def _run(
     services: Services,
     exchange: Exchange,
     parsed: ParsedChat,
     form: ChatForm,
     served: tuple[str, AgentBackend],
-    draft: Draft | None,
     *,
+    draft: Draft | None,
     long: bool,
 ) -> AgentRequest | None:
     """Run the turn. Returns its request if there is no slot, and something else than a 429 is to be said about that."""

@@ -207,11 +207,11 @@ class ChatCompletionTurn(ChoicesTurn):
             events=None if self._log is None else await self._log.rest(last),
             approvals=approvals,
             conversation=turn,
-            completion=self._stored() if self._store else None,
+            completion=self._stored(self.whole() if self._streams else last) if self._store else None,
         )
         return outcome, last
 
-    def _stored(self) -> StoredCompletion:
+    def _stored(self, answer: bytes) -> StoredCompletion:
         """The answer as `store: true` asks for it."""
         messages: list[dict[str, Any]] = self._request.raw_messages
         return StoredCompletion(
@@ -219,7 +219,7 @@ class ChatCompletionTurn(ChoicesTurn):
             created=self._chat.created,
             model=self._chat.model,
             metadata=dict(self._request.metadata),
-            body=self.whole().decode(),
+            body=answer.decode(),
             messages=to_json(messages, inf_nan_mode="null").decode(),
         )
 

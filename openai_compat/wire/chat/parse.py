@@ -84,7 +84,7 @@ class ParsedChat:
     choices: int = 1
     include_usage: bool = False
     store: bool = False
-    tool_places: Mapping[str, str] = field(default_factory=lambda: {})
+    tool_places: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
     def custom_tools(self) -> frozenset[str]:

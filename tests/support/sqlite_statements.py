@@ -1,0 +1,24 @@
+"""What SQLite is asked for."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from openai_compat.stores import sqlite_file
+
+
+def traced_statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The statements over all connections that are opened from now on, in order; filled as they are executed."""
+    statements: list[str] = []
+    opened = sqlite_file._opened
+
+    def traced(path: Path) -> sqlite3.Connection:
+        connection = opened(path)
+        connection.set_trace_callback(statements.append)
+        return connection
+
+    monkeypatch.setattr(sqlite_file, "_opened", traced)
+    return statements
