@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...aio.off_loop import off_loop
+from ...aio.off_loop import MANY, off_loop
 from ...backend import AgentBackend, AgentRequest
 from ...errors import InvalidRequest, RateLimited
 from ...policies.content import check_content_type
@@ -39,6 +39,8 @@ async def create(services: Services, exchange: Exchange) -> None:
     if parsed is None:
         long = not is_quick(body)
         parsed = await off_loop(parse_chat_object, raw, caller, long=long)
+    elif len(parsed.request.raw_messages) > MANY:
+        long = True  # they were told quickly to be plain, but a conversation or a policy looks at each of them
     request, housekeeping = parsed.request, services.settings.housekeeping
     form = ChatForm(new_id("chatcmpl-"), now(), request.model, parsed.custom_tools, parsed.include_usage)
     # Chat programs ask for titles and tags beside every message: these take no slot and run no agent.

@@ -112,7 +112,9 @@ def parse_plain_chat(raw: dict[str, Any], caller: Caller) -> ParsedChat | None:
         raw.keys() <= _PLAIN and isinstance(model, str) and model and isinstance(raw.get("stream"), bool | NoneType)
     ):
         return None
-    if not _are_plain(messages) or len(raw["messages"]) > MAX_MESSAGES:
+    if isinstance(messages, list) and len(cast("list[Any]", messages)) > MAX_MESSAGES:
+        return None
+    if not _are_plain(messages):
         return None
     request = AgentRequest(
         model=model,
