@@ -7,6 +7,7 @@ Nor are steps that import a module, which they do once in the life of a process.
 
 from __future__ import annotations
 
+import asyncio
 import asyncio.events
 import gc
 import os
@@ -31,9 +32,15 @@ def _work() -> float:
     return time.thread_time() - start
 
 
+def _name(handle: Any) -> str:
+    # Not its `repr`, which may have a whole request in it: a watch around this one would count the time for that.
+    owner = getattr(handle._callback, "__self__", None)
+    return owner.get_name() if isinstance(owner, asyncio.Task) else str(type(handle._callback))
+
+
 class _Watch:
     def __init__(self) -> None:
-        self.longest: tuple[float, object] = (0.0, None)
+        self.longest: tuple[float, str] = (0.0, "")
         self._collecting = threading.local()
         self._run = asyncio.events.Handle._run
 
@@ -46,7 +53,7 @@ class _Watch:
             run(handle)
             took = time.thread_time() - start - watch._collecting.total
             if took > watch.longest[0] and len(sys.modules) == modules:
-                watch.longest = took, handle  # to be told later: a watch around this one would count it
+                watch.longest = took, _name(handle)
 
         asyncio.events.Handle._run = timed  # type: ignore[method-assign]
         gc.callbacks.append(self._collected)
@@ -74,7 +81,7 @@ def watched_loop(longest: float = LONGEST) -> Iterator[None]:
         watch.stop()
     took, what = watch.longest
     if took > longest:
-        assert took <= longest * _slowness(), f"one step held the event loop for {took * 1000:.0f} ms: {what!r:.300}"
+        assert took <= longest * _slowness(), f"one step held the event loop for {took * 1000:.0f} ms: {what}"
 
 
 def _slowness() -> float:
