@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Callable
 from typing import TypeVar, TypeVarTuple, Unpack
 
@@ -18,6 +19,9 @@ from .exchange import Exchange
 
 Result = TypeVar("Result")
 Args = TypeVarTuple("Args")
+
+SMALL = 64 * 1024
+"""Bytes of a body that is read although it is refused."""
 
 QUICK_FRAME = 50_000
 """Bytes of a frame that are read in no time, whatever they hold."""
@@ -50,7 +54,7 @@ async def feed_body(exchange: Exchange, limit: int, seconds: float, feed: Callab
     """Give a body to `feed` piece by piece, at most `limit` bytes as sent and as opened, for so many seconds."""
     request = exchange.request
     # Before anything is read: a client that sends `Expect: 100-continue` is told to go on by the first read.
-    if _announced(request) > limit:
+    if limit < _announced(request) < math.inf:
         raise _too_large(limit)
     coding = content_coding(request)
     pieces = request.body if coding == "identity" else _opened(Opener(coding), request.body, limit)
@@ -63,15 +67,22 @@ async def feed_body(exchange: Exchange, limit: int, seconds: float, feed: Callab
             if size > limit:
                 raise _too_large(limit)
             feed(piece)
+    except RequestTooLarge:
+        if _announced(request) <= SMALL:
+            # To its end: what arrives after the answer has the connection reset, and the answer lost with it.
+            async for _ in request.body:
+                pass
+        raise
     finally:
         await close(pieces)
     exchange.body_arrived()
 
 
-def _announced(request: HttpRequest) -> int:
+def _announced(request: HttpRequest) -> float:
+    """The length that a body has by its header; without end, if it has none that can be believed."""
     length = request.header(b"content-length") or ""
     # `int` raises ValueError for thousands of digits. What is longer is counted as it comes.
-    return int(length) if length.isascii() and length.isdigit() and len(length) < 20 else 0
+    return int(length) if length.isascii() and length.isdigit() and len(length) < 20 else math.inf
 
 
 async def _opened(opener: Opener, pieces: AsyncIterator[bytes], limit: int) -> AsyncIterator[bytes]:

@@ -37,6 +37,10 @@ LOSE = """
     on conflict (token) do nothing"""
 """Ends the turn with this token: it cannot commit any more, whatever it still holds."""
 
+FORGET_TURNS = """
+    update oc_turn set conversation = null, transcript = null where principal = $1 and conversation = $2"""
+"""Not deleted: a commit whose answer was lost is repeated, and has to hear that it was done. They go with the sweep."""
+
 KNOWN = "where principal = $1 and id = $2 and kept = 1"
 
 NEVER_USED = "kept = 0 and token is null"
@@ -140,7 +144,7 @@ class SqlConversations(SqlPart):
             return False
         kept, token = rows[0]
         yield "delete from oc_item where principal = $1 and conversation = $2", owned(key)
-        yield "delete from oc_turn where principal = $1 and conversation = $2", owned(key)
+        yield FORGET_TURNS, owned(key)
         # A turn that still runs must not bring it back with its commit.
         if token is not None:
             yield LOSE, (token, text(key.principal))

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from openai_compat.api.body import read_body
+from openai_compat.api.body import feed_body, read_body
 from openai_compat.errors import RequestTooLarge
 from openai_compat.http import HttpRequest
 from openai_compat.policies.limits import Deadlines, Limits
@@ -64,3 +64,15 @@ async def test_a_length_that_is_none_is_not_believed(length: bytes) -> None:
     )
     with pytest.raises(RequestTooLarge):
         await read_body(exchange_of(Sending(11, (b"content-length", length)).request), LIMITS, DEADLINES)
+
+
+async def test_a_small_body_that_is_refused_is_read_to_its_end() -> None:
+    """Otherwise the rest of it arrives at a closed connection, which is reset: the client never sees the answer."""
+    sending = Sending(9, (b"content-length", b"90"))
+
+    def refuse(piece: bytes) -> None:
+        raise RequestTooLarge("One part of it is too large.")
+
+    with pytest.raises(RequestTooLarge):
+        await feed_body(exchange_of(sending.request), 100, 20, refuse)
+    assert (sending.read, sending.closed) == (90, True)

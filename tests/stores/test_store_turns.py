@@ -78,6 +78,15 @@ async def test_a_second_commit_of_the_same_turn_is_true_and_changes_nothing(stor
     assert found.version == 2
 
 
+async def test_a_second_commit_is_true_although_the_conversation_was_deleted_meanwhile(store: Store) -> None:
+    await store.begin(ALICE, "t1")
+    outcome = turn("t1", "a")
+    assert await store.commit(outcome)
+    assert await store.delete(ALICE)
+    assert await store.commit(outcome)
+    assert await store.read(ALICE) is None
+
+
 async def test_a_commit_without_locks_is_kept_too(store: Store) -> None:
     outcome = TurnOutcome(principal="alice", token="t1", completion=completion("c"))
     assert await store.commit(outcome)

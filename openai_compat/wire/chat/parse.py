@@ -112,8 +112,6 @@ def parse_plain_chat(raw: dict[str, Any], caller: Caller) -> ParsedChat | None:
         raw.keys() <= _PLAIN and isinstance(model, str) and model and isinstance(raw.get("stream"), bool | NoneType)
     ):
         return None
-    if isinstance(messages, list) and len(cast("list[Any]", messages)) > MAX_MESSAGES:
-        return None
     if not _are_plain(messages):
         return None
     request = AgentRequest(
@@ -185,6 +183,8 @@ def _are_plain(messages: object) -> bool:
         return False
     open_calls: set[str] = set()
     given = cast("list[Any]", messages)
+    if len(given) > MAX_MESSAGES:
+        return False
     try:
         for message in given:
             text = message["content"]
