@@ -434,7 +434,9 @@ async def test_a_connection_cut_at_any_statement_leaves_no_conversation_half_del
         with suppress(Unavailable):  # where the commit was cut, nobody knows
             assert await store.delete(ALICE)
         engine.armed = False
-        for table in ("oc_conversation", "oc_item", "oc_turn"):
+        # Of a turn, that it was committed is kept for a while, without a word of what it was.
+        told = "oc_turn where conversation is not null or transcript is not null"
+        for table in ("oc_conversation", "oc_item", told):
             (left,) = await engine.run(rows(f"select count(*) from {table}"))
             assert (table, left[0]) == (table, 0 if await store.read(ALICE) is None else 1)
     assert any(cuts)
