@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -25,6 +28,11 @@ def need(*programs: str) -> None:
 def need_node_packages() -> None:
     """The npm packages, installed once below this folder, in the versions that package.json pins."""
     need("node", "npm")
+    with _one_process_at_a_time("node"):
+        _install_node_packages()
+
+
+def _install_node_packages() -> None:
     wanted = json.loads((HERE / "package.json").read_text("utf-8"))["dependencies"]
     manifests = {name: HERE / "node_modules" / name / "package.json" for name in wanted}
     if all(
@@ -49,6 +57,11 @@ def need_terminal_programs() -> dict[str, str]:
 
 def need_python_packages() -> Path:
     """The Python of an environment with the packages that requirements.txt pins, made once below this folder."""
+    with _one_process_at_a_time("python"):
+        return _install_python_packages()
+
+
+def _install_python_packages() -> Path:
     folder, wanted = HERE / ".venv", (HERE / "requirements.txt").read_text("utf-8")
     python, made = folder / "bin" / "python", folder / "made-from.txt"
     if made.exists() and made.read_text("utf-8") == wanted:
@@ -64,6 +77,14 @@ def need_python_packages() -> Path:
             give_up(f"Python packages cannot be installed: {done.stderr[-500:]}")
     made.write_text(wanted, "utf-8")
     return python
+
+
+@contextmanager
+def _one_process_at_a_time(what: str) -> Iterator[None]:
+    """Hold a lock over all processes of this test run: two of pytest-xdist's would install into one folder at once."""
+    with (HERE / f".installing-{what}").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # let go of when the file is closed
+        yield
 
 
 def _uv() -> str | None:
