@@ -237,6 +237,33 @@ class AgentError(OpenAICompatError):
             self.retry_after = _RETRY_AFTER.get(status)
         self.type = type or _type_for(status)
 
+    @classmethod
+    def upstream(cls, status: int, *, retry_after: float | None = None, too_long: bool = False) -> AgentError:
+        """The client's error for a failure of the model behind the agent, by the HTTP status that its API gave.
+
+        ```python
+        raise AgentError.upstream(429, retry_after=20)
+        ```
+
+        `retry_after` is in seconds; `too_long` says that the conversation did not fit into the model. Its texts are
+        fixed: nothing of what the API has said is in them. Exceptions of the usual clients need no line of it, since
+        the server maps them by itself.
+        """
+        if too_long:
+            text = "The conversation is longer than the model behind the agent can take."
+            return cls(text, status=400, code="context_length_exceeded")
+        if status == 429:
+            text = "The model behind the agent has reached its rate limit."
+            return cls(text, status=429, code="rate_limit_exceeded", retry_after=retry_after)
+        if status in (401, 403):
+            # Never their 401: the client would take it for a word about its own key.
+            text = "The model behind the agent refused the agent's credentials."
+            return cls(text, status=502, code="upstream_auth")
+        if status >= 500:
+            text = "The model behind the agent is overloaded or down."
+            return cls(text, status=503, code="upstream_unavailable", retry_after=retry_after)
+        return cls("The model behind the agent refused the agent's request.", code="upstream_error")
+
 
 _RETRY_AFTER = {429: RateLimited.retry_after, 503: Unavailable.retry_after}
 

@@ -365,7 +365,9 @@ REQUIREMENTS: dict[str, Requirement] = {
     "errors.request-id": Requirement("x-request-id is on every answer and leads to the lines of the log", "W A2"),
     "errors.run-once": Requirement("an agent that has started is not run again by the SDK's retries", "T 178"),
     "errors.retry-after": Requirement("429 and 503 say when to come back; nothing had started", "W A2"),
-    "errors.upstream": Requirement("exceptions of openai, anthropic and httpx2 inside an agent are mapped", "T 180"),
+    "errors.upstream": Requirement(
+        "exceptions of models' clients inside an agent are mapped, and those of frameworks that wrap them", "T 180"
+    ),
     "errors.declared": Requirement("an agent's own AgentError keeps status, code, type, param and message", "D 4"),
     "errors.mid-stream": Requirement(
         "a failure in mid-stream is the text so far, then an error, no finish_reason, no [DONE]", "T 173"

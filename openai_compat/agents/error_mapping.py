@@ -1,17 +1,28 @@
 """Maps exceptions raised inside an agent to errors for the client.
 
-Exceptions of the openai, anthropic and httpx clients are told by the names and attributes they are documented to
-have, so that none of these packages is needed here.
+Exceptions of models' clients, and of frameworks that wrap them, are told by the names and attributes they are documented
+to have, so that none of these packages is needed here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from ..errors import AgentError, OpenAICompatError
 
-VENDORS = frozenset({"openai", "anthropic", "httpx2", "httpx"})
+VENDORS = frozenset({"openai", "anthropic", "groq", "cerebras", "together", "httpx2", "httpx"})
+"""Packages whose exceptions are all about the API that they call."""
+
+FRAMEWORKS = frozenset(
+    ["pydantic_ai", "google", "litellm", "mistralai", "cohere", "ollama", "huggingface_hub", "botocore"]
+)
+"""Packages of whose exceptions those are about a model's API that have an HTTP status."""
+
+STATUS_NAMES = ("status_code", "code", "http_status")
+
+MOST_CAUSES = 10
+"""How far down it is looked for what an exception was made of: somebody may have tied them into a circle."""
 
 STATUS_IN_STREAM = {
     "invalid_request_error": 400,
@@ -25,7 +36,13 @@ STATUS_IN_STREAM = {
 }
 """The status that an error told within a stream, whose own status is 200, would have had, by its type."""
 
-CONTEXT_LENGTH_PHRASES = ("prompt is too long", "maximum context length", "context window")
+CONTEXT_LENGTH_PHRASES = (
+    "prompt is too long",
+    "maximum context length",
+    "context window",
+    "input is too long",
+    "input token count exceeds",
+)
 
 
 def to_public_error(error: BaseException) -> OpenAICompatError:
@@ -47,9 +64,25 @@ def _mapped(error: BaseException) -> OpenAICompatError:
     # The agent's own: the server's deadlines raise DeadlineExceeded.
     if isinstance(error, TimeoutError):
         return AgentError("The agent timed out.", status=504, code="agent_timeout")
-    if type(error).__module__.partition(".")[0] in VENDORS:
-        return _upstream(error)
-    return AgentError()
+    told = [cause for cause in _causes(error) if _is_of_a_model(cause)]
+    return _upstream(told) if told else AgentError()
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An exception, and those that it was raised `from`: frameworks wrap what a model's client raises."""
+    cause: BaseException | None = error
+    for _ in range(MOST_CAUSES):
+        if cause is None:
+            return
+        cause = _single(cause)
+        yield cause
+        cause = cause.__cause__
+
+
+def _is_of_a_model(error: BaseException) -> bool:
+    # Base classes too: litellm's exceptions are openai's, and users make their own of a framework's.
+    packages = {str(kind.__module__).partition(".")[0] for kind in type(error).__mro__}
+    return not packages.isdisjoint(VENDORS) or (not packages.isdisjoint(FRAMEWORKS) and _status(error) is not None)
 
 
 def _single(error: BaseException) -> BaseException:
@@ -70,53 +103,49 @@ def without_retry(error: OpenAICompatError) -> OpenAICompatError:
     return error
 
 
-def _upstream(error: BaseException) -> AgentError:
-    # By name: importing the vendors' SDKs to recognise their errors would make them dependencies.
-    names = {kind.__name__ for kind in type(error).__mro__}
-    if names & {"APITimeoutError", "TimeoutException"}:
-        return AgentError("The model behind the agent timed out.", status=504, code="upstream_timeout")
-    if names & {"APIConnectionError", "TransportError"}:
-        return AgentError("The model behind the agent cannot be reached.", status=503, code="upstream_unreachable")
-    response = getattr(error, "response", None)
-    status = getattr(error, "status_code", None) or getattr(response, "status_code", None)
+def _upstream(errors: Sequence[BaseException]) -> AgentError:
+    """What the exceptions of one failure tell, the outermost one that tells anything first."""
+    for error in errors:
+        # By name: importing the vendors' SDKs to recognise their errors would make them dependencies.
+        names = {kind.__name__ for kind in type(error).__mro__}
+        if names & {"APITimeoutError", "TimeoutException"}:
+            return AgentError("The model behind the agent timed out.", status=504, code="upstream_timeout")
+        if names & {"APIConnectionError", "TransportError"}:
+            return AgentError("The model behind the agent cannot be reached.", status=503, code="upstream_unreachable")
+        status = _status(error)
+        if status is not None:
+            # A framework's own exception has the status, and the client's behind it the answer with its headers.
+            waits = [seconds for each in errors if (seconds := _retry_after(each)) is not None]
+            too_long = status == 400 and any([_is_too_long(each) for each in errors])
+            return AgentError.upstream(status, retry_after=waits[0] if waits else None, too_long=too_long)
+    return AgentError("The model behind the agent failed.", code="upstream_error")
+
+
+def _status(error: BaseException) -> int | None:
+    """The HTTP status of the API's answer."""
+    response: Any = getattr(error, "response", None)
+    told = [getattr(error, name, None) for name in STATUS_NAMES]
+    if isinstance(response, Mapping):  # botocore's
+        told.append(cast("Any", response).get("ResponseMetadata", {}).get("HTTPStatusCode"))
+    else:
+        told.append(getattr(response, "status_code", None))
     # An error inside a stream that began with 200 has its type only in the body.
-    if not isinstance(status, int) or status < 400:
-        status = STATUS_IN_STREAM.get(getattr(error, "type", None) or "")
-    if status is None:
-        return AgentError("The model behind the agent failed.", code="upstream_error")
-    too_long = status == 400 and (
-        getattr(error, "code", None) == "context_length_exceeded"
-        or any([phrase in str(error).lower() for phrase in CONTEXT_LENGTH_PHRASES])
-    )
-    return upstream_error(status, _retry_after(getattr(response, "headers", None)), too_long=too_long)
+    told.append(STATUS_IN_STREAM.get(str(getattr(error, "type", None))))
+    return next((status for status in told if isinstance(status, int) and 400 <= status <= 599), None)
 
 
-def upstream_error(status: int, retry_after: float | None = None, *, too_long: bool = False) -> AgentError:
-    """The client's error for an HTTP status of the API of the model behind the agent.
-
-    `retry_after` is in seconds; `too_long` says that the conversation did not fit into the model.
-    """
-    if status == 429:
-        text = "The model behind the agent has reached its rate limit."
-        return AgentError(text, status=429, code="rate_limit_exceeded", retry_after=retry_after)
-    if status in (401, 403):
-        # Never their 401: the client would take it for a word about its own key.
-        return AgentError(
-            "The model behind the agent refused the agent's credentials.", status=502, code="upstream_auth"
-        )
-    if too_long:
-        text = "The conversation is longer than the model behind the agent can take."
-        return AgentError(text, status=400, code="context_length_exceeded")
-    if status >= 500:
-        text = "The model behind the agent is overloaded or down."
-        return AgentError(text, status=503, code="upstream_unavailable", retry_after=retry_after)
-    return AgentError("The model behind the agent refused the agent's request.", code="upstream_error")
+def _is_too_long(error: BaseException) -> bool:
+    """True if it says that the conversation did not fit into the model."""
+    said = str(error).lower()
+    coded = getattr(error, "code", None) == "context_length_exceeded"
+    return coded or any([phrase in said for phrase in CONTEXT_LENGTH_PHRASES])
 
 
-def _retry_after(headers: Mapping[str, Any] | None) -> float | None:
+def _retry_after(error: BaseException) -> float | None:
     """The `Retry-After` of the upstream answer in seconds, if it is a number the SDKs would accept (0 to 120)."""
+    headers: Any = getattr(getattr(error, "response", error), "headers", None)
     try:
-        seconds = float((headers or {}).get("retry-after", ""))
-    except (TypeError, ValueError):
+        seconds = float("" if headers is None else headers.get("retry-after", ""))
+    except (AttributeError, TypeError, ValueError):
         return None
     return seconds if 0 < seconds <= 120 else None

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import anyio
 import anyio.lowlevel
+import httpx2
+import openai
 import pytest
 
 from openai_compat import AgentError, Capabilities, OpenAICompatError, Server
@@ -313,6 +315,130 @@ def test_no_error_that_is_shown_has_the_text_of_one_that_was_not_meant_to_be() -
         shown = to_public_error(make())
         assert shown.should_retry is False
         assert SECRET not in shown.message
+
+
+# what frameworks raise for the model behind them
+
+
+def framework_error(module: str, cause: BaseException | None = None, **attributes: Any) -> Exception:
+    """An exception as a package has it that is not needed here, with what it is documented to have."""
+    kind = type("ModelError", (Exception,), {"__module__": module})
+    error = kind(SECRET)
+    for name, value in attributes.items():
+        setattr(error, name, value)
+    error.__cause__ = cause
+    return error
+
+
+def openai_error(status: int, **headers: str) -> openai.APIStatusError:
+    answer = httpx2.Response(status, headers=headers, request=httpx2.Request("POST", "http://model"))
+    return openai.APIStatusError(SECRET, response=answer, body=None)
+
+
+class Answered:
+    """A client's answer, of which only the headers are looked at."""
+
+    headers: ClassVar[dict[str, str]] = {"retry-after": "9"}
+
+
+class MyModelDown(openai.InternalServerError):
+    """A user's own exception of a vendor's."""
+
+
+def mine() -> Exception:
+    known = openai_error(503)
+    return MyModelDown(SECRET, response=known.response, body=None)
+
+
+def chained(error: Exception, length: int) -> Exception:
+    for _ in range(length):
+        error = framework_error("my_agent", error)
+    return error
+
+
+THROTTLED = {"ResponseMetadata": {"HTTPStatusCode": 429}, "Error": {"Message": SECRET}}
+GROUP = ExceptionGroup(SECRET, [openai_error(429)])
+WRAPPED: dict[str, tuple[Exception, tuple[int, str | None, float | None]]] = {
+    "status_code": (framework_error("pydantic_ai.exceptions", status_code=429), (429, "rate_limit_exceeded", 1)),
+    "code": (framework_error("google.genai.errors", code=503, status="X"), (503, "upstream_unavailable", 5)),
+    "http_status": (framework_error("litellm.exceptions", http_status=401), (502, "upstream_auth", None)),
+    "response": (framework_error("botocore.exceptions", response=THROTTLED), (429, "rate_limit_exceeded", 1)),
+    "refused": (framework_error("ollama", status_code=400), (500, "upstream_error", None)),
+    "its own answer": (
+        framework_error("google.genai.errors", code=429, response=Answered()),
+        (429, "rate_limit_exceeded", 9),
+    ),
+    "its own headers": (
+        framework_error("cohere.errors", status_code=429, headers=Answered.headers),
+        (429, "rate_limit_exceeded", 9),
+    ),
+    "the cause's headers": (
+        framework_error("pydantic_ai.exceptions", openai_error(429, **{"retry-after": "7"}), status_code=429),
+        (429, "rate_limit_exceeded", 7),
+    ),
+    "the cause's status": (framework_error("strands.types", openai_error(503)), (503, "upstream_unavailable", 5)),
+    "a cause in a group": (framework_error("crewai", GROUP), (429, "rate_limit_exceeded", 1)),
+    "a cause far down": (chained(openai_error(429), 5), (429, "rate_limit_exceeded", 1)),
+    "no connection": (
+        framework_error("pydantic_ai", openai.APIConnectionError(request=httpx2.Request("GET", "http://model"))),
+        (503, "upstream_unreachable", 5),
+    ),
+    "a subclass": (mine(), (503, "upstream_unavailable", 5)),
+    "no status": (framework_error("pydantic_ai.exceptions"), (500, "agent_error", None)),
+    "no error status": (framework_error("pydantic_ai.exceptions", code=200), (500, "agent_error", None)),
+    "a code that is no status": (framework_error("google.adk", code=-32000), (500, "agent_error", None)),
+    "of no framework": (framework_error("fastapi", status_code=429), (500, "agent_error", None)),
+    "half a name": (framework_error("googly.errors", code=429), (500, "agent_error", None)),
+    "far too deep": (chained(openai_error(429), 50), (500, "agent_error", None)),
+}
+
+
+@requirement("errors.upstream")
+@pytest.mark.parametrize("name", WRAPPED)
+async def test_what_a_framework_raises_for_its_model_is_told_by_its_status(name: str) -> None:
+    error, (status, code, retry_after) = WRAPPED[name]
+    shown = to_public_error(error)
+    assert (shown.status, shown.code, shown.retry_after) == (status, code, retry_after)
+    sent = await answer(Server(function(error, 0)), chat())
+    check_nothing_told(sent)
+    assert (sent.status, sent.error["code"]) == (status, code)
+    assert sent.headers["x-should-retry"] == "false"
+
+
+@requirement("errors.upstream")
+@pytest.mark.parametrize(
+    "said",
+    [
+        "This model's maximum context length is 8192 tokens.",
+        "Input is too long for requested model.",
+        "The input token count exceeds the maximum number of tokens allowed.",
+    ],
+)
+def test_a_framework_that_says_that_the_conversation_was_too_long_is_understood(said: str) -> None:
+    error = framework_error("pydantic_ai.exceptions", ValueError("else"), status_code=400)
+    error.args = (f"{said} {SECRET}",)
+    shown = to_public_error(error)
+    assert (shown.status, shown.code) == (400, "context_length_exceeded")
+    assert SECRET not in shown.message
+
+
+@requirement("errors.upstream")
+@pytest.mark.parametrize(
+    ("error", "status", "code", "retry_after"),
+    [
+        (AgentError.upstream(429, retry_after=20), 429, "rate_limit_exceeded", "20"),
+        (AgentError.upstream(529), 503, "upstream_unavailable", "5"),
+        (AgentError.upstream(401), 502, "upstream_auth", None),
+        (AgentError.upstream(413, too_long=True), 400, "context_length_exceeded", None),
+        (AgentError.upstream(404), 500, "upstream_error", None),
+    ],
+)
+async def test_an_agent_may_tell_the_status_of_its_model_itself(
+    error: AgentError, status: int, code: str, retry_after: str | None
+) -> None:
+    sent = await answer(Server(function(error, 0)), chat())
+    assert (sent.status, sent.error["code"], sent.headers.get("retry-after")) == (status, code, retry_after)
+    assert sent.headers["x-should-retry"] == "false"
 
 
 @requirement("cli.log")

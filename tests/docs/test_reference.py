@@ -22,6 +22,7 @@ import openai_compat_adapters.websocket
 import openai_compat_adapters.wsgi
 from openai_compat import (
     Admission,
+    AgentError,
     AgentRequest,
     Capabilities,
     Compaction,
@@ -42,7 +43,7 @@ from openai_compat import (
     testing,
     tools,
 )
-from openai_compat.agents.error_mapping import to_public_error, upstream_error
+from openai_compat.agents.error_mapping import to_public_error
 from openai_compat.api import follow as following
 from openai_compat.api.routes import DEPLOYMENTS, OWN, V1
 from openai_compat.backends import subprocess as subprocess_backend
@@ -301,11 +302,11 @@ def test_every_error_code_of_the_backends_is_in_their_table() -> None:
 def test_errors_of_a_model_become_what_the_how_to_says() -> None:
     rows = {row[0]: row[1:] for row in table("../how-to/upstream.md", "the model's answer")}
     answers = {
-        "429": upstream_error(429),
-        "401, 403": upstream_error(403),
-        "400, too long a conversation": upstream_error(400, too_long=True),
-        "5xx": upstream_error(502),
-        "any other status": upstream_error(418),
+        "429": AgentError.upstream(429),
+        "401, 403": AgentError.upstream(403),
+        "400, too long a conversation": AgentError.upstream(400, too_long=True),
+        "5xx": AgentError.upstream(502),
+        "any other status": AgentError.upstream(418),
         "no connection": to_public_error(httpx2.ConnectError("")),
         "timeout": to_public_error(httpx2.ReadTimeout("")),
     }

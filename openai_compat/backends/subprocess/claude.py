@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from ...agents.error_mapping import upstream_error
 from ...errors import AgentError
 from ...events import (
     AgentEvent,
@@ -146,7 +145,7 @@ def _failure(record: dict[str, Any]) -> AgentError:
 def _public(record: dict[str, Any], said: str) -> AgentError:
     status = record.get("api_error_status")
     if isinstance(status, int):
-        return upstream_error(status, too_long="prompt is too long" in said.lower())
+        return AgentError.upstream(status, too_long="prompt is too long" in said.lower())
     if record.get("subtype") == "error_max_turns":
         return AgentError("The agent reached its limit of turns.", status=502, code="agent_max_turns")
     if record.get("stop_reason") == "refusal":
