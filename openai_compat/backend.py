@@ -39,6 +39,8 @@ class Capabilities:
         context_window: tokens that its model can take; its conversations are made shorter in time. None: not known.
         counts_tokens: it obeys `max_tokens` by itself, so that the server does not cut by its own estimate.
         own_tools: the names of the tools that it runs itself. A client cannot offer a tool by one of them.
+        approvals: what a person may do about a call that it asks about: "edit" if they may change its arguments, "yes_no"
+            if they can only approve or deny it as it is, "none" if it never asks.
         security_modes: it obeys `security_mode`, by which a request tightens what its own tools may do.
         upstream: the model behind it, as `provider/model`, or its provider alone. None: not told.
     """
@@ -57,6 +59,7 @@ class Capabilities:
     counts_tokens: bool = False
     context_window: int | None = None
     own_tools: frozenset[str] = frozenset()
+    approvals: Literal["none", "yes_no", "edit"] = "edit"
     security_modes: bool = False
     upstream: str | None = field(default=None, compare=False)  # who it is, not what it can
 

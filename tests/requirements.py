@@ -255,6 +255,7 @@ REQUIREMENTS: dict[str, Requirement] = {
         "T 85",
     ),
     "approval.shown": Requirement("a resumed call is shown as it was asked about, and a denied one as denied", "D 4"),
+    "approval.edited": Requirement("changed arguments are run, or refused before anything is", "D 4"),
     "approval.once": Requirement("an approval is decided once, by the principal that was asked", "T 85"),
     "compaction.told": Requirement("an agent can tell that it is asked for a summary", "D 4"),
     "session.key": Requirement("a session key is one principal's, the same in every process", "D 4"),

@@ -15,12 +15,21 @@ from typing import Any, cast
 
 from pydantic_core import from_json
 
-from ..backend import AgentRequest, Decision, Resume
+from ..backend import AgentRequest, Capabilities, Decision, Resume
 from ..errors import InvalidRequest
 from ..events import Paused, PendingCall, ToolCallDelta, ToolCallReady, ToolCallStarted
 from ..messages import AssistantMessage, Message, ToolMessage, UserMessage
 from ..reducer import Item
-from ..state.approvals import SUPERSEDED, Binding, Decisions, approval_records, changed, check_unchanged, load_pending
+from ..state.approvals import (
+    SUPERSEDED,
+    Binding,
+    Decisions,
+    approval_records,
+    changed,
+    check_editable,
+    check_unchanged,
+    load_pending,
+)
 from ..state.ids import new_id
 from ..stores.port import Approval, Key, Store
 from ..wire.chat_messages import chat_message
@@ -77,11 +86,12 @@ def has_approval_tool(request: AgentRequest) -> bool:
 
 
 async def decisions_from_messages(
-    store: Store, agent: str, request: AgentRequest
+    store: Store, agent: str, can: Capabilities, request: AgentRequest
 ) -> tuple[AgentRequest, Decisions | None]:
     """The request with what it decides about the agent's earlier questions.
 
-    Raises NotFound and Conflict for decisions that belong elsewhere or come too late.
+    Raises NotFound and Conflict for decisions that belong elsewhere or come too late, InvalidRequest for arguments that
+    the agent cannot take.
     """
     asked, decision = _decisions(request.messages)
     if not asked:
@@ -94,6 +104,7 @@ async def decisions_from_messages(
         answers = Decisions(dict.fromkeys(passed_over, SUPERSEDED), passed_over)
         return replace(request, resume=answers.resume(request.resume)), answers
     answers = await load_pending(store, bound, decision)
+    check_editable(answers, can, "messages")
     for approval in answers.approvals.values():
         # The client sends the history, so what it shows as asked could have been written by anybody.
         _check_shown(request.messages, approval)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
+from typing import Literal
 
 from ..agents.adapt import close
 from ..agents.error_mapping import to_public_error
@@ -45,7 +46,11 @@ class Fallback:
         each = [agent.capabilities for agent in self._agents.values()]
         # Whoever takes over has its own tools: a client must offer none by any of their names.
         own = frozenset[str]().union(*[can.own_tools for can in each])
-        return replace(each[0], own_tools=own, security_modes=all([can.security_modes for can in each]))
+        modes = all([can.security_modes for can in each])
+        # One that never asks gets no decision, and so cannot lose what is changed in it.
+        asking = {can.approvals for can in each} - {"none"}
+        approvals: Literal["none", "yes_no", "edit"] = "yes_no" if "yes_no" in asking else "edit" if asking else "none"
+        return replace(each[0], own_tools=own, approvals=approvals, security_modes=modes)
 
     @property
     def cooling(self) -> list[str]:

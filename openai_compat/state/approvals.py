@@ -11,12 +11,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..backend import AgentRequest, Decision, Resume
-from ..errors import Conflict, NotFound
+from ..backend import AgentRequest, Capabilities, Decision, Resume
+from ..errors import Conflict, InvalidRequest, NotFound
 from ..events import PendingCall
 from ..stores.port import Store
 from ..stores.records import Approval, Key
-from ..wire.json import dumps, from_stored_json, stored_json
+from ..wire.json import dumps, from_stored_json, same_json, stored_json
 
 ASKED_FOR = 24 * 3600.0
 """Seconds for which a question can be answered."""
@@ -98,6 +98,23 @@ def check_unchanged(approval: Approval, tool: object, arguments: object) -> None
     """Raise Conflict unless the tool and arguments are those that the agent has asked about."""
     if not isinstance(tool, str) or not isinstance(arguments, str) or digest(tool, arguments) != approval.digest:
         raise changed()
+
+
+def check_editable(answers: Decisions, can: Capabilities, param: str) -> None:
+    """Raise InvalidRequest for changed arguments if the agent can only run what it has asked about.
+
+    It would run the old ones, and the person would take them for theirs. The question stays open.
+    """
+    if can.approvals == "edit":
+        return
+    for identifier, decision in answers.decisions.items():
+        edited, asked = decision.arguments, answers.approvals[identifier].arguments
+        # Programs send the arguments back with every decision, as they were shown.
+        if decision.approved and edited is not None and edited != asked and not same_json(edited, asked):
+            text = (
+                "This agent can run the call only as it has asked about it: approve or deny it without new arguments."
+            )
+            raise InvalidRequest(text, param=param, code="arguments_not_editable")
 
 
 def changed() -> Conflict:

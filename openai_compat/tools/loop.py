@@ -86,7 +86,7 @@ class ToolLoop:
     def capabilities(self) -> Capabilities:
         """The model's, and its own tools."""
         can = self._model.capabilities
-        return replace(can, own_tools=can.own_tools | self.tools.names, security_modes=True)
+        return replace(can, own_tools=can.own_tools | self.tools.names, approvals="edit", security_modes=True)
 
     def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
         """Ask the model, run what it calls, and ask again."""

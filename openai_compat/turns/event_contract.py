@@ -34,8 +34,9 @@ from ..events import (
     ToolResult,
     UsageReported,
 )
+from ..wire.json import same_json
 from ..wire.utf16 import HalfJoiner, has_halves, joined
-from .event_fields import same_json, wrong_field
+from .event_fields import wrong_field
 from .stop_sequences import StopScanner
 
 BROKEN = frozenset(["event_order", "invalid_event", "invalid_usage", "tool_choice_violated"])

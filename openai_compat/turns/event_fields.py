@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import is_dataclass
@@ -85,11 +84,3 @@ def _is_json(value: object, finite: bool) -> bool:
         pairs = cast("Mapping[object, object]", value).items()
         return all([isinstance(key, str) and _is_json(each, finite) for key, each in pairs])
     return isinstance(value, list | tuple) and all([_is_json(each, finite) for each in cast("list[object]", value)])
-
-
-def same_json(one: str, other: str) -> bool:
-    """True if two texts are equal JSON, however they are written."""
-    try:
-        return json.dumps(json.loads(one), sort_keys=True) == json.dumps(json.loads(other), sort_keys=True)
-    except (ValueError, RecursionError):
-        return False

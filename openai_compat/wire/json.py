@@ -69,3 +69,11 @@ def sse(value: Any) -> bytes:
     """`value` as the data of a server-sent event."""
     # No `event:` line: several clients of chat fail on a stream that has some.
     return b"data: " + dumps(value) + b"\n\n"
+
+
+def same_json(one: str, other: str) -> bool:
+    """True if two texts are equal JSON, however they are written."""
+    try:
+        return json.dumps(json.loads(one), sort_keys=True) == json.dumps(json.loads(other), sort_keys=True)
+    except (ValueError, RecursionError):
+        return False

@@ -85,7 +85,8 @@ async def _run(
     request = await _checked(services, parsed, served[1], draft, long=long)
     answers = None
     if parsed.choices == 1 and may_decide(request):
-        request, answers = await decisions_from_messages(services.state.store, served[0], request)
+        agent, can = served[0], served[1].capabilities
+        request, answers = await decisions_from_messages(services.state.store, agent, can, request)
 
     def turn(log: EventLogWriter | None) -> ChatCompletionTurn:
         requests = [request] * parsed.choices

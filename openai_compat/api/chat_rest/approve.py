@@ -13,7 +13,7 @@ from ...aio.background import spawn
 from ...backend import AgentRequest, Decision, Sampling
 from ...errors import NotFound, OpenAICompatError
 from ...policies.disconnect import Disconnect
-from ...state.approvals import Binding, Decisions, elsewhere, load_pending, request_of
+from ...state.approvals import Binding, Decisions, check_editable, elsewhere, load_pending, request_of
 from ...state.draft import Draft
 from ...state.ids import new_id
 from ...stores.port import Store
@@ -102,8 +102,10 @@ async def _go_on(
     key = Key(exchange.principal.id, asked.conversation_id)
     settings = await _settings(services.state.store, services.models, key, found)
     # The name may stand for another agent by now, which would get the state that the first one has left.
-    if resolve_model(services.models, exchange.principal, settings["model"]).agent != found.agent:
+    who = resolve_model(services.models, exchange.principal, settings["model"])
+    if who.agent != found.agent:
         raise elsewhere("The agent that has asked this is not served under its name any more.")
+    check_editable(answers, who.backend.capabilities, "arguments")
     # In the form of the turn that has asked: its reader knows these frames.
     agentic = asked.stream is True and settings.get("extra", {}).get("report_steps") is True
     failed = agentic_failure if agentic else error_frame

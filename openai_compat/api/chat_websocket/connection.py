@@ -15,7 +15,7 @@ from ...aio.timers import Waiter, clock, new_waiter, new_wake_event
 from ...backend import AgentBackend
 from ...errors import Conflict, InvalidRequest, NotFound, OpenAICompatError, Unauthorized, Unavailable
 from ...http import ClientDisconnected, Frame
-from ...state.approvals import Binding, load_pending, request_of
+from ...state.approvals import Binding, check_editable, load_pending, request_of
 from ...state.ids import new_id
 from ...stores.records import Key
 from ...wire.chat.parse import check_capabilities, parse_chat_object
@@ -361,6 +361,7 @@ class ChatConnection:
         agent, model, backend = self._backend(thread_id, model, workflow)
         bound = Binding(self._principal, asker_name(agent, workflow), thread_id)
         answers = await load_pending(self._services.state.store, bound, {approval.id: decision(frame)})
+        check_editable(answers, backend.capabilities, "arguments")
         thread = self._threads.find(self._key(thread_id))
         if thread is not None and thread.turns:
             text = "Another turn is running in this thread."

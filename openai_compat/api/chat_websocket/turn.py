@@ -287,7 +287,8 @@ class ChatTurn(TurnPlan[list[Fields]]):
         """The request for the agent, and its decisions about an earlier turn's approvals."""
         services, request, answers = self._services, draft.request, self._asked.answers
         if answers is None:
-            request, answers = await decisions_from_messages(services.state.store, self._asked.asker, request)
+            asker, can = self._asked.asker, self._asked.backend.capabilities
+            request, answers = await decisions_from_messages(services.state.store, asker, can, request)
         # Another message instead of a decision is a no to what this agent has asked here.
         if answers is None and (answers := await superseded(services.state.store, self._bound)) is not None:
             request = replace(request, resume=answers.resume(request.resume))

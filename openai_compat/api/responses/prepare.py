@@ -133,7 +133,8 @@ async def prepare_response(
         if answers is not None:
             request = replace(request, resume=answers.resume(request.resume))
         else:
-            request, answers = await decisions_from_messages(services.state.store, agent, request)  # in text
+            can = backend.capabilities
+            request, answers = await decisions_from_messages(services.state.store, agent, can, request)  # in text
         if answers is not None:
             kept = draft is not None or parsed.previous is not None
             _check_asked(answers, context if kept else parsed.input)

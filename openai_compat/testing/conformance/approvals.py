@@ -65,9 +65,13 @@ class ApprovalChecks(Examination):
 
     def test_edited_arguments_are_those_that_are_run(self) -> None:
         """Whoever corrects a call and approves it has approved the corrected one: run `Decision.arguments`."""
+        watched = self.watched(self.subject())
+        if watched is not None and watched.capabilities.approvals != "edit":
+            skip(
+                "the agent declares that it runs a call only as it has asked about it, and the server refuses all else"
+            )
         if self.edited_arguments is None or self.edited_result is None:
             skip("set `edited_arguments` and `edited_result`, which the result of such a call then says")
-        watched = self.watched(self.subject())
         asked = self._question()
         if watched is None or not asked.exchange.runs:
             skip("the agent cannot be watched inside an ASGI application; hand over the agent or its Server")
