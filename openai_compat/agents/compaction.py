@@ -8,17 +8,10 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from ..backend import (
-    CHARACTERS_PER_TOKEN,
-    AgentBackend,
-    AgentRequest,
-    Capabilities,
-    RunContext,
-    ToolChoice,
-    offer_methods_of,
-)
+from ..backend import CHARACTERS_PER_TOKEN, AgentBackend, AgentRequest, Capabilities, RunContext, ToolChoice
 from ..events import AgentEvent, Compacted, TextDelta, UsageReported
 from ..messages import AssistantMessage, Message, SystemMessage, TextPart, ToolMessage, UserMessage
+from ..optional_methods import offer_methods_of
 from ..wire.chat_messages import chat_message
 from ..wire.items.parse import SUMMARY
 from .adapt import close

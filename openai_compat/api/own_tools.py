@@ -7,8 +7,9 @@ from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 
 from ..agents.error_mapping import to_public_error
-from ..backend import AgentBackend, AgentRequest, SupportsToolNames
+from ..backend import AgentBackend, AgentRequest
 from ..errors import InvalidRequest
+from ..optional_methods import SupportsToolNames
 
 LONGEST_QUOTED = 64
 """Longest name in characters that an error quotes."""

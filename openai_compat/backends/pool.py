@@ -9,8 +9,9 @@ from typing import Any
 import anyio
 
 from ..agents.adapt import as_backend, close
-from ..backend import AgentBackend, AgentRequest, Capabilities, RunContext, SupportsCancel
+from ..backend import AgentBackend, AgentRequest, Capabilities, RunContext
 from ..events import AgentEvent
+from ..optional_methods import SupportsCancel
 
 __all__ = ("PooledBackend", "pooled")
 

@@ -9,8 +9,9 @@ from typing import Literal
 
 from ..agents.adapt import close
 from ..agents.error_mapping import to_public_error
-from ..backend import AgentBackend, AgentRequest, Capabilities, RunContext, SupportsCancel, SupportsClose
+from ..backend import AgentBackend, AgentRequest, Capabilities, RunContext
 from ..events import AgentEvent, Progress, UsageReported
+from ..optional_methods import SupportsCancel, SupportsClose
 
 COOLDOWN = 60.0
 """Seconds for which an agent that could not be used is not asked again while there is another."""

@@ -9,8 +9,9 @@ from dataclasses import replace
 from typing import Any, TypeAlias
 
 from ..agents.adapt import Agent, as_backend, close
-from ..backend import AgentBackend, AgentRequest, Capabilities, RunContext, offer_methods_of
+from ..backend import AgentBackend, AgentRequest, Capabilities, RunContext
 from ..events import AgentEvent
+from ..optional_methods import offer_methods_of
 from ..server import Server
 
 Wrap: TypeAlias = Callable[[AgentBackend], AgentBackend]

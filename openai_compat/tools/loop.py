@@ -15,8 +15,9 @@ from typing import Any
 
 from ..agents.adapt import Agent, as_backend
 from ..agents.describe import describe
-from ..backend import AgentRequest, Capabilities, RunContext, SupportsCancel, SupportsClose
+from ..backend import AgentRequest, Capabilities, RunContext
 from ..events import AgentEvent
+from ..optional_methods import SupportsCancel, SupportsClose
 from .approvals import Approver, Grants, MemoryGrants
 from .loop_limits import LoopLimits
 from .loop_turn import LoopSettings, LoopTurn

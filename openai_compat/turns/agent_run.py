@@ -25,8 +25,9 @@ from ..agents.adapt import close
 from ..agents.error_mapping import to_public_error
 from ..aio.background import Task, let_go, spawn_at_once
 from ..aio.timers import Waiter, WakeEvent, new_waiter
-from ..backend import AgentBackend, AgentRequest, RunContext, SupportsCancel
+from ..backend import AgentBackend, AgentRequest, RunContext
 from ..errors import AgentError, OpenAICompatError
+from ..optional_methods import SupportsCancel
 from ..reducer import LARGE, Item, size_of
 from .event_contract import BROKEN, EventContract
 

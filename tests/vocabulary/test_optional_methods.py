@@ -9,13 +9,10 @@ from typing import Any
 import pytest
 
 from openai_compat.agents.compaction import CompactingBackend, Compaction
-from openai_compat.backend import (
+from openai_compat.backend import AgentBackend, AgentRequest, Capabilities, RunContext
+from openai_compat.optional_methods import (
     OPTIONAL_METHODS,
-    AgentBackend,
-    AgentRequest,
-    Capabilities,
     HasTools,
-    RunContext,
     SupportsCancel,
     SupportsClose,
     SupportsSteering,

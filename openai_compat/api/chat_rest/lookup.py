@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ...backend import AgentBackend, HasTools
+from ...backend import AgentBackend
 from ...errors import NotFound, Unavailable
+from ...optional_methods import HasTools
 from ...state.draft import Draft
 from ...stores.port import Store
 from ...stores.records import Approval, Conversation, Item, Key

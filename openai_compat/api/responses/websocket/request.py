@@ -9,9 +9,10 @@ from functools import partial
 from typing import Any, Protocol
 
 from ....aio.background import let_go
-from ....backend import AgentBackend, AgentRequest, RunContext, SupportsCancel, SupportsSteering
+from ....backend import AgentBackend, AgentRequest, RunContext
 from ....errors import OpenAICompatError
 from ....http import ClientDisconnected
+from ....optional_methods import SupportsCancel, SupportsSteering
 from ....state.event_log import EventLogWriter
 from ....state.ids import new_id
 from ....wire.json import dumps
