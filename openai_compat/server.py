@@ -15,11 +15,9 @@ from .agents.setting_types import check_strings
 from .aio.background import let_go
 from .aio.off_loop import off_loop
 from .api.access_log import log_access
-from .api.build import build_chat_threads, build_live, build_models, build_state
-from .api.chat_websocket import connection as chat_endpoint
+from .api.build import build_chat_websocket, build_live, build_models, build_state
 from .api.exchange import Exchange
 from .api.openapi import build_request_models
-from .api.routes import routes
 from .api.routing import Api, Public, Route
 from .api.server_settings import check_server_settings
 from .api.services import Services, Settings, logger
@@ -159,15 +157,18 @@ class Server:
         state = build_state(store, settings, retention=retention, webhooks=webhooks, replay_failures=replay_failures)
         self.services = Services(settings, models, state, build_live(settings, state, admission, rates))
         self._cookie = CookieKey(chat_rest.cookie, cors) if chat_rest is not None and chat_rest.cookie else None
-        self._threads = (
-            None if chat_websocket is None else build_chat_threads(self.services, chat_websocket, compaction)
-        )
+        self._threads, sockets = None, list[Route]()
+        if chat_websocket is not None:
+            self._threads, route = build_chat_websocket(self.services, chat_websocket, compaction)
+            sockets.append(route)
+        from .api.routes import routes  # noqa: PLC0415  (half of the time of importing the library, if it were above)
+
         self._routes = routes(
             bare_paths=bare_paths,
             public=frozenset(public),
             chat_rest=chat_rest,
             apis=apis,
-            sockets=[] if self._threads is None else [chat_endpoint.route(self._threads)],
+            sockets=sockets,
             needs_key=keys is not None,
         )
         self._connections: set[WebSocketConnection] = set()

@@ -27,13 +27,14 @@ from ..stores.port import Store
 from ..turns.run import TurnRunner
 from ..turns.shared_slots import SharedSlots
 from ..turns.slots import Admission, Slots
-from .chat_websocket.threads import ChatThreads
 from .idempotency import Idempotency
 from .responses.websocket.local_responses import shares_of
+from .routing import Route
 from .services import Live, Models, Services, Settings, State, now
 
-if TYPE_CHECKING:  # the room of the providers is not entered by servers that have none
+if TYPE_CHECKING:  # rooms that are not entered by servers that have no use for them
     from ..providers.port import ProviderControl
+    from .chat_websocket.threads import ChatThreads
 
 
 def build_models(
@@ -107,11 +108,17 @@ def build_live(settings: Settings, state: State, admission: Admission, rates: Ra
     )
 
 
-def build_chat_threads(services: Services, settings: ChatWebSocket, compaction: Compaction | None) -> ChatThreads:
+def build_chat_websocket(
+    services: Services, settings: ChatWebSocket, compaction: Compaction | None
+) -> tuple[ChatThreads, Route]:
     """The chat WebSocket's threads: conversations of the server's store, with a rule of their own for a second turn."""
+    from .chat_websocket.connection import route  # noqa: PLC0415  (APIs are imported when they are served)
+    from .chat_websocket.threads import ChatThreads  # noqa: PLC0415
+
     busy, state = Conversations(busy=settings.busy, queue=settings.queue), services.state
     workflows = {name: _backend(agent, compaction) for name, agent in settings.workflows.items()}
-    return ChatThreads(settings, workflows, _locks(busy, state.store, state.leases, state.late), time.monotonic)
+    threads = ChatThreads(settings, workflows, _locks(busy, state.store, state.leases, state.late), time.monotonic)
+    return threads, route(threads)
 
 
 def _locks(settings: Conversations, store: Store, leases: Leases, late: LateWork) -> ConversationLocks:

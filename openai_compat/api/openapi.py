@@ -27,7 +27,6 @@ from ..wire.responses.event_types import StreamEvent
 from ..wire.responses.parse.request import COMPACT_FIELDS, TOKEN_FIELDS
 from ..wire.responses.request_types import ResponseRequest
 from ..wire.responses.response_types import CompactedResponse, DeletedResponse, InputItemPage, InputTokens, Response
-from .chat_rest import openapi as chat_rest
 from .exchange import Exchange
 from .openapi_rules import with_rules
 from .routing import Operation, Route
@@ -114,6 +113,8 @@ async def document(routes: Sequence[Route], needs_key: bool, services: Services,
     """The OpenAPI 3.1 document of these routes. Needs no key."""
     schemas, about = with_rules(_schemas(), services.settings.limits), services.settings.chat_rest
     if about is not None:
+        from .chat_rest import openapi as chat_rest  # noqa: PLC0415  (APIs are imported when they are served)
+
         schemas = {**schemas, **chat_rest.schemas()}
     found: dict[str, Any] = {
         "openapi": "3.1.0",

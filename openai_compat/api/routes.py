@@ -14,7 +14,6 @@ from .chat import endpoint as chat
 from .chat import kept_conversations as conversations
 from .chat import legacy_endpoint as completions
 from .chat import stored_completions as stored
-from .chat_rest.routes import ROUTES as CHAT_REST
 from .openapi import FORM, asked, json
 from .responses import compact as compaction
 from .responses import endpoint as responses
@@ -317,6 +316,8 @@ def routes(
     """All routes of a server with these settings, and the document that describes them. Raises ValueError."""
     served = [openai(bare_paths)]
     if chat_rest is not None:
+        from .chat_rest.routes import ROUTES as CHAT_REST  # noqa: PLC0415  (APIs are imported when they are served)
+
         below = [replace(_below(chat_rest.prefix, route, ()), cookie=bool(chat_rest.cookie)) for route in CHAT_REST]
         served.append(Api(name="chat rest", routes=below))
     served += apis

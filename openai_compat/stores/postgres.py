@@ -249,6 +249,10 @@ def _renumbered(sql: str, before: int) -> str:
     return _PARAMETER.sub(lambda found: f"${int(found[1]) + before}", sql)
 
 
+_WORD = re.compile(r"\w+")
+_WRITING = frozenset(["insert", "update", "delete"])
+
+
 class _Prepared(NamedTuple):
     sql: str
     reads: bool
@@ -258,9 +262,9 @@ class _Prepared(NamedTuple):
 @functools.lru_cache(maxsize=1000)
 def _prepared(sql: str) -> _Prepared:
     """A statement for PostgreSQL, whether it only reads and so can run before `begin`, and a timeout of its own."""
-    words = sql.casefold().split()
-    # A lock that is taken before `begin` would be gone when its statement ends.
-    reads = words[0] == "select" and "update" not in words and not words[1].startswith("pg_advisory")
+    words = _WORD.findall(sql.casefold())
+    # A lock that is taken before `begin` would be gone when its statement ends. What only reads is never in doubt.
+    reads = words[0] in ("select", "with") and _WRITING.isdisjoint(words) and not words[1].startswith("pg_advisory")
     return _Prepared(sql.replace("{now}", NOW), reads, SLOW if words[0] in ("create", "alter", "drop") else None)
 
 

@@ -223,6 +223,13 @@ async def test_a_frozen_engine_is_given_up_in_time_and_used_again_when_it_thaws(
     assert await turns(store) == ["first", "third"]
 
 
+async def test_a_chain_of_responses_that_is_only_read_is_never_in_doubt(postgres: Cluster, store: SqlStore) -> None:
+    assert await store.chain(Key("alice", "resp_1")) is None
+    with postgres.frozen(), pytest.raises(Unavailable) as caught:
+        await store.chain(Key("alice", "resp_1"))
+    assert caught.value.code == "store_unavailable"
+
+
 async def test_a_turn_that_a_frozen_engine_has_taken_is_there_once_when_it_thaws(
     postgres: Cluster, store: SqlStore
 ) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import itertools
 import json
-from dataclasses import replace
 from typing import Any, get_args
 
 import pytest
@@ -44,7 +43,6 @@ from openai_compat.messages import (
     ToolMessage,
     UserMessage,
 )
-from openai_compat.wire.responses.continuation import own_items
 from openai_compat.wire.responses.parse.parameters import PARAMETERS
 from openai_compat.wire.responses.parse.request import (
     COMPACT_FIELDS,
@@ -553,12 +551,6 @@ def test_a_reference_is_replaced_by_what_it_refers_to() -> None:
     assert request.raw_items is not None
     assert request.raw_items[1] == stored
     assert [type(message) for message in request.messages] == [UserMessage, AssistantMessage, UserMessage]
-
-
-def test_what_was_referred_to_may_be_put_in_its_place_before() -> None:
-    request = parsed(input=[{"type": "item_reference", "id": "msg_a"}, {"role": "user", "content": "and?"}])
-    resolved = replace(request, input=tuple(own_items(request.input, [], {"msg_a": SAID}).values()))
-    assert len(with_context(resolved, []).request.messages) == 2
 
 
 def test_a_reference_to_what_was_said_anyway_adds_nothing() -> None:

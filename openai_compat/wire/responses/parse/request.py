@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias, cast
+from typing import Any, NamedTuple, TypeAlias, cast
 
 from ....backend import AgentRequest, Caller, Capabilities, CustomTool, Decision, Resume, Sampling, Tool, ToolChoice
 from ....errors import InvalidRequest
-from ....messages import ToolMessage
+from ....messages import Message, ToolMessage
 from ...body import check_length, parse_object, validate
 from ...chat.request_types import TextFormat
 from ...chat_messages import chat_message
@@ -177,10 +177,10 @@ def parse_response(
     _refuse(wire)
     items = input_items(wire_input(raw), new_id)
     tools = parse_tools(wire, raw)
+    said = _said(wire, (), items)
     choice = _tool_choice(wire, tools, final=wire.conversation_id is None and wire.previous_response_id is None)
-    request = _request(wire, raw, tools, choice, caller)
-    parsed = ParsedResponse(wire, request, raw, items, echo_of(wire, raw), tools, _decisions(items), long=long)
-    return replace(parsed, request=_said(parsed, (), items))
+    request = _request(wire, raw, said, tools=tools, choice=choice, caller=caller)
+    return ParsedResponse(wire, request, raw, items, echo_of(wire, raw), tools, _decisions(items), long=long)
 
 
 def parse_input_tokens(body: bytes, caller: Caller, new_id: NewId) -> ParsedResponse:
@@ -231,12 +231,14 @@ def _tool_choice(wire: ResponseRequest, tools: ResponseTools, *, final: bool) ->
 
 
 def _request(
-    wire: ResponseRequest, raw: dict[str, Any], tools: ResponseTools, choice: ToolChoice, caller: Caller
+    wire: ResponseRequest, raw: Fields, said: _Said, *, tools: ResponseTools, choice: ToolChoice, caller: Caller
 ) -> AgentRequest:
     return AgentRequest(
         model=wire.model,
-        messages=(),
-        raw_messages=[],
+        messages=said.messages,
+        raw_messages=said.raw_messages,
+        raw_items=said.raw_items,
+        resume=said.resume,
         tools=_callable(tools, choice),
         tool_choice=choice,
         parallel_tool_calls=wire.parallel_tool_calls is not False,
@@ -325,30 +327,43 @@ def with_context(
     own = tuple(placed.values())
     if parsed.generate:
         check_something_is_said([*before, *own])
+    if not context and own == parsed.input and parsed.conversation is None and parsed.previous is None:
+        return parsed  # it was read as if nothing went before it, and nothing does
     # What earlier items offered can still be called.
     tools = joined(tools_of_items(context), parsed.tools)
     choice = _tool_choice(parsed.wire, tools, final=True)
+    said = _said(parsed.wire, before, own)
     request = replace(
         parsed.request,
+        messages=said.messages,
+        raw_messages=said.raw_messages,
+        raw_items=said.raw_items,
+        resume=said.resume,
         tools=_callable(tools, choice),
         tool_choice=choice,
         extra=_extra(parsed.wire, parsed.body, tools),
     )
-    parsed = replace(parsed, input=own, tools=tools, request=request)
-    return replace(parsed, request=_said(parsed, before, own))
+    return replace(parsed, input=own, tools=tools, request=request)
 
 
-def _said(parsed: ParsedResponse, context: Sequence[dict[str, Any]], own: Sequence[dict[str, Any]]) -> AgentRequest:
-    told = parsed.wire.instructions
+class _Said(NamedTuple):
+    """What was said, in the forms that an AgentRequest has it in, and what it answers."""
+
+    messages: tuple[Message, ...]
+    raw_messages: list[dict[str, Any]]
+    raw_items: list[dict[str, Any]]
+    resume: Resume | None
+
+
+def _said(wire: ResponseRequest, context: Sequence[dict[str, Any]], own: Sequence[dict[str, Any]]) -> _Said:
+    told = wire.instructions
     # For this request only: those of the response before it are not among its items.
     first = [] if told is None else [{"type": "message", "role": "system", "content": told}]
     raw_items = [*first, *context, *own]
     messages = parse_items(raw_items)
-    raw_messages = [chat_message(message) for message in messages]
     brought = results_in(own)
     results = {m.call_id: m for m in messages if isinstance(m, ToolMessage) and m.call_id in brought}
-    resume = Resume(results) if results else None
-    return replace(parsed.request, messages=messages, raw_messages=raw_messages, raw_items=raw_items, resume=resume)
+    return _Said(messages, [chat_message(m) for m in messages], raw_items, Resume(results) if results else None)
 
 
 def check_response_capabilities(parsed: ParsedResponse, can: Capabilities) -> None:

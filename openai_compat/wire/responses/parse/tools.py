@@ -45,6 +45,9 @@ class ResponseTools:
         return frozenset([tool.name for tool in self.offered])
 
 
+NO_TOOLS = ResponseTools()
+
+
 @dataclass(frozen=True, slots=True)
 class _Offer:
     param: str
@@ -67,7 +70,7 @@ class _Offer:
 
 def parse_tools(wire: ResponseRequest, raw: Mapping[str, Any]) -> ResponseTools:
     """The tools of a request, of which `raw` is what was sent, and those that its items bring. Raises InvalidRequest."""
-    tools = _tools(wire.tools or [], raw.get("tools") or [], "tools")
+    tools = _tools(wire.tools, raw["tools"], "tools") if wire.tools else NO_TOOLS
     for index, item in enumerate(wire.input if isinstance(wire.input, list) else []):
         if isinstance(item, ToolsItemParam):
             tools = joined(tools, _tools(item.tools, raw["input"][index]["tools"], f"input[{index}].tools"))
@@ -78,7 +81,7 @@ def parse_tools(wire: ResponseRequest, raw: Mapping[str, Any]) -> ResponseTools:
 
 def tools_of_items(items: Sequence[Mapping[str, Any]]) -> ResponseTools:
     """The tools that items brought which were said before; what was stored without being checked is left out."""
-    tools = ResponseTools()
+    tools = NO_TOOLS
     for item in items:
         if item.get("type") in BRING_TOOLS:
             with suppress(ValidationError, InvalidRequest):
@@ -88,16 +91,17 @@ def tools_of_items(items: Sequence[Mapping[str, Any]]) -> ResponseTools:
 
 def joined(first: ResponseTools, more: ResponseTools) -> ResponseTools:
     """All of them. Of two offered tools with one name the later one counts: a client says again what it offers."""
-    kept = [tool for tool in first.offered if tool.name not in more.names]
+    again = more.names
+    kept = [tool for tool in first.offered if tool.name not in again]
     return ResponseTools(
         offered=(*kept, *more.offered),
         hosted=(*[tool for tool in first.hosted if tool not in more.hosted], *more.hosted),
         labels=first.labels | more.labels,
         namespaces={
-            **{name: there for name, there in first.namespaces.items() if name not in more.names},
+            **{name: there for name, there in first.namespaces.items() if name not in again},
             **more.namespaces,
         },
-        deferred=(first.deferred - more.names) | more.deferred,
+        deferred=(first.deferred - again) | more.deferred,
     )
 
 
