@@ -54,9 +54,9 @@ async def feed_body(exchange: Exchange, limit: int, seconds: float, feed: Callab
     """Give a body to `feed` piece by piece, at most `limit` bytes as sent and as opened, for so many seconds."""
     request = exchange.request
     # Before anything is read: a client that sends `Expect: 100-continue` is told to go on by the first read.
-    if limit < _announced(request) < math.inf:
+    coding, announced = content_coding(request), _announced(request)
+    if limit < announced < math.inf:
         raise _too_large(limit)
-    coding = content_coding(request)
     pieces = request.body if coding == "identity" else _opened(Opener(coding), request.body, limit)
     # For the whole of it: a client that sends a byte a second is never silent for long.
     exchange.expect_body(seconds)
@@ -68,7 +68,7 @@ async def feed_body(exchange: Exchange, limit: int, seconds: float, feed: Callab
                 raise _too_large(limit)
             feed(piece)
     except RequestTooLarge:
-        if _announced(request) <= SMALL:
+        if announced <= SMALL:
             # To its end: what arrives after the answer has the connection reset, and the answer lost with it.
             async for _ in request.body:
                 pass

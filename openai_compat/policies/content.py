@@ -5,27 +5,24 @@ from __future__ import annotations
 from ..errors import UnsupportedMedia
 from ..http import HttpRequest
 from .auth import AZURE
-from .encodings import content_coding
 
 
 def check_content_type(request: HttpRequest) -> None:
-    """Raise UnsupportedMedia for unknown codings, and for anything but JSON that comes from a web page.
+    """Raise UnsupportedMedia for anything but JSON that comes from a web page.
 
     A page may post text/plain or a form to any server without asking first (CSRF), so those are refused where a
     browser is behind them. Programs often leave curl's default form type on JSON: that is let through.
     """
-    content_coding(request)
     kind = _kind(request)
     if kind != "application/json" and not kind.endswith("+json") and _from_page(request):
         raise UnsupportedMedia("The request needs 'Content-Type: application/json'.")
 
 
 def check_form(request: HttpRequest) -> None:
-    """Raise UnsupportedMedia for unknown codings, and for anything but a multipart form that a program sends.
+    """Raise UnsupportedMedia for anything but a multipart form that a program sends.
 
     A page that sends its key in a header has to ask first (CORS), so it may send one too.
     """
-    content_coding(request)
     if _kind(request) != "multipart/form-data":
         raise UnsupportedMedia("The request needs 'Content-Type: multipart/form-data'.")
     bearer = (request.header(b"authorization") or "").lower().startswith("bearer ")

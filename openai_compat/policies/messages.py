@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from operator import is_
 from typing import Literal
@@ -36,11 +36,11 @@ class MessagePolicy:
         """The request with what is left of its messages. Raises InvalidRequest."""
         if request.plain and self._takes_all:
             said = [raw["content"] or "" for raw in request.raw_messages if raw["role"] == "assistant"]
-            if not _have_drawings(said):
+            if not _may_have_drawings("".join(said)):
                 return request
         messages: list[Message] = list(request.messages)
         for index, message in enumerate(messages):
-            if isinstance(message, AssistantMessage) and _have_drawings([message.text]):
+            if isinstance(message, AssistantMessage) and _may_have_drawings(message.text):
                 # models would take for their own words what we, or Open WebUI, drew into them
                 parts = [TextPart(without_drawings(p.text)) if isinstance(p, TextPart) else p for p in message.parts]
                 messages[index] = replace(message, parts=tuple(parts))
@@ -83,8 +83,9 @@ _BLOCK, _BLOCK_END = "<details", "</details>"
 _BLOCK_TYPES = ('type="tool_calls"', 'type="reasoning"', 'type="code_interpreter"')
 
 
-def _have_drawings(texts: Iterable[str]) -> bool:
-    return any(["<details" in text or ACTIVITY_MARK in text for text in texts])
+def _may_have_drawings(text: str) -> bool:
+    # The bracket first: a single character is found twenty times as fast as a word, and most histories have none.
+    return ("<" in text and _BLOCK in text) or ACTIVITY_MARK in text
 
 
 def without_drawings(text: str) -> str:
