@@ -116,14 +116,14 @@ def counted(path: str, **fields: Any) -> Counter[str]:
 
 
 BUDGETS: dict[str, tuple[str, dict[str, Any], int]] = {
-    "plain": (CHAT, {"messages": [USER]}, 270),
-    "streamed": (CHAT, {"messages": [USER], "stream": True}, 275),
-    "settings": (CHAT, {"messages": [USER], "temperature": 0.5, "seed": 1}, 290),
-    "history": (CHAT, {"messages": [USER, {"role": "assistant", "content": "hello"}] * 100 + [USER]}, 275),
-    "tools": (CHAT, {"messages": [USER, *TOOL_ROUND, {"role": "assistant", "content": "so"}] * 50 + [USER]}, 375),
-    "response": (RESPONSES, {"input": "hi", "store": False}, 525),
-    "response streamed": (RESPONSES, {"input": "hi", "store": False, "stream": True}, 555),
-    "response stored": (RESPONSES, {"input": "hi"}, 590),
+    "plain": (CHAT, {"messages": [USER]}, 260),
+    "streamed": (CHAT, {"messages": [USER], "stream": True}, 270),
+    "settings": (CHAT, {"messages": [USER], "temperature": 0.5, "seed": 1}, 280),
+    "history": (CHAT, {"messages": [USER, {"role": "assistant", "content": "hello"}] * 100 + [USER]}, 260),
+    "tools": (CHAT, {"messages": [USER, *TOOL_ROUND, {"role": "assistant", "content": "so"}] * 50 + [USER]}, 365),
+    "response": (RESPONSES, {"input": "hi", "store": False}, 475),
+    "response streamed": (RESPONSES, {"input": "hi", "store": False, "stream": True}, 505),
+    "response stored": (RESPONSES, {"input": "hi"}, 540),
 }
 
 
