@@ -8,11 +8,20 @@ import logging
 import threading
 import time
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, cast, runtime_checkable
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias, cast, runtime_checkable
 
 from .events import AgentEvent, PendingCall
-from .messages import AssistantMessage, Message, ToolMessage, UserMessage, plain_messages
+from .messages import (
+    AssistantMessage,
+    Message,
+    SystemMessage,
+    ToolMessage,
+    UserMessage,
+    UserTurn,
+    plain_messages,
+    turns_of,
+)
 
 # No tokenizer would be the right one: which model is behind an agent is not known.
 CHARACTERS_PER_TOKEN = 4
@@ -41,6 +50,8 @@ class Capabilities:
         own_tools: the names of the tools that it runs itself. A client cannot offer a tool by one of them.
         approvals: what a person may do about a call that it asks about: "edit" if they may change its arguments, "yes_no"
             if they can only approve or deny it as it is, "none" if it never asks.
+        parameters: the fields of `Sampling` that it passes on to its model. What a client sends of the others is named
+            in the answer's header `X-Ignored-Parameters`. None: not told.
         security_modes: it obeys `security_mode`, by which a request tightens what its own tools may do.
         upstream: the model behind it, as `provider/model`, or its provider alone. None: not told.
     """
@@ -60,8 +71,19 @@ class Capabilities:
     context_window: int | None = None
     own_tools: frozenset[str] = frozenset()
     approvals: Literal["none", "yes_no", "edit"] = "edit"
+    parameters: frozenset[str] | None = None
     security_modes: bool = False
     upstream: str | None = field(default=None, compare=False)  # who it is, not what it can
+
+    def __post_init__(self) -> None:
+        if self.approvals not in ("none", "yes_no", "edit"):
+            raise ValueError("an agent's approvals are 'none', 'yes_no' or 'edit'")
+        if self.parameters is not None:
+            known = {each.name for each in fields(Sampling)}
+            unknown = [name for name in self.parameters if name not in known]
+            # A string would be taken for the names of its letters.
+            if isinstance(cast("Any", self.parameters), str) or unknown:
+                raise ValueError(f"an agent's parameters are some of {', '.join(sorted(known))}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +168,19 @@ class Sampling:
     reasoning_effort: str | None = None
     verbosity: str | None = None
     max_tool_calls: int | None = None
+
+    def given(self) -> dict[str, Any]:
+        """Those that the client has sent, by name, to be passed on."""
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        return {name: value for name, value in values.items() if value not in (None, ())}
+
+
+class JsonSchema(NamedTuple):
+    """The JSON Schema that an answer has to follow; one that asks for an object, where the client has sent none."""
+
+    name: str
+    schema: Mapping[str, Any]
+    strict: bool
 
 
 NO_TOOLS = ToolChoice(frozenset())
@@ -277,6 +312,25 @@ class AgentRequest:
             if isinstance(message, UserMessage):
                 return message.text
         return next((message.text for message in reversed(self.messages) if message.text), "")
+
+    @property
+    def system(self) -> str:
+        """The instructions of the conversation, as one text."""
+        texts = [message.text for message in self.messages if isinstance(message, SystemMessage)]
+        return "\n\n".join([text for text in texts if text.strip()])
+
+    @property
+    def turns(self) -> tuple[UserTurn | AssistantMessage, ...]:
+        """The conversation without instructions, the user's side and the assistant in turn (see `messages.turns_of`)."""
+        return turns_of(self.messages)
+
+    @property
+    def json_schema(self) -> JsonSchema | None:
+        """The schema of `response_format`; None for plain text, and for JSON without one (`json_object`)."""
+        if self.response_format is None or self.response_format["type"] != "json_schema":
+            return None
+        told = self.response_format["json_schema"]
+        return JsonSchema(told["name"], told.get("schema") or {"type": "object"}, told.get("strict") is True)
 
     @property
     def session_key(self) -> str | None:

@@ -190,6 +190,16 @@ class UsageReported:
     reasoning_tokens: int | None = None
     cache_write_tokens: int | None = None
 
+    def since(self, before: UsageReported) -> UsageReported:
+        """The increment from an earlier count to this one, for agents whose own counter only grows."""
+        return UsageReported(
+            max(self.input_tokens - before.input_tokens, 0),
+            max(self.output_tokens - before.output_tokens, 0),
+            _more(self.cached_tokens, before.cached_tokens),
+            _more(self.reasoning_tokens, before.reasoning_tokens),
+            _more(self.cache_write_tokens, before.cache_write_tokens),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class PendingCall:
@@ -242,6 +252,11 @@ AgentEvent: TypeAlias = (
     | Paused
     | Finished
 )
+
+
+def _more(now: int | None, before: int | None) -> int | None:
+    return None if now is None else max(now - (before or 0), 0)
+
 
 EVENT_TYPES: tuple[type[AgentEvent], ...] = AgentEvent.__args__
 """All event classes, in the order they are documented."""

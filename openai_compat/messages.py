@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
+import mimetypes
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, Literal, TypeAlias
+from urllib.parse import unquote_to_bytes
+
+from .errors import InvalidRequest
 
 __all__ = (
     "AssistantMessage",
@@ -20,9 +27,15 @@ __all__ = (
     "ToolCall",
     "ToolMessage",
     "UserMessage",
+    "UserTurn",
     "plain_messages",
     "text_of",
+    "transcript",
+    "turns_of",
 )
+
+_AUDIO_TYPES = {"mp3": "audio/mpeg", "pcm16": "audio/pcm"}
+"""The media types of speech whose format is called otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +52,16 @@ class ImagePart:
     url: str
     detail: Literal["auto", "low", "high", "original"] = "auto"
 
+    @property
+    def media_type(self) -> str | None:
+        """The type that a `data:` URL names, such as "image/png"; None for other URLs."""
+        return _media_type(self.url)
+
+    @property
+    def content(self) -> bytes | None:
+        """The bytes in a `data:` URL, None for other URLs. Raises InvalidRequest for a malformed one."""
+        return _bytes_in(self.url)
+
 
 @dataclass(frozen=True, slots=True)
 class AudioPart:
@@ -46,6 +69,16 @@ class AudioPart:
 
     data: str
     format: str
+
+    @property
+    def media_type(self) -> str:
+        """The type by its format, such as "audio/wav"."""
+        return _AUDIO_TYPES.get(self.format, f"audio/{self.format}")
+
+    @property
+    def content(self) -> bytes:
+        """The bytes. Raises InvalidRequest for malformed base64."""
+        return _decoded(self.data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +89,19 @@ class FilePart:
     file_id: str | None = None
     filename: str | None = None
     file_url: str | None = None
+
+    @property
+    def media_type(self) -> str | None:
+        """The type that a `data:` URL names, else that of the file's name; None if neither tells."""
+        guessed = mimetypes.guess_type(self.filename)[0] if self.filename else None
+        return _media_type(self.file_data or "") or guessed
+
+    @property
+    def content(self) -> bytes | None:
+        """The bytes of `file_data`, None without. Raises InvalidRequest for what is malformed."""
+        if self.file_data is None:
+            return None
+        return _bytes_in(self.file_data) if _is_data_url(self.file_data) else _decoded(self.file_data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +181,19 @@ class ToolMessage:
     is_error: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class UserTurn:
+    """What comes from the user's side at a time: results of the calls before it, then what the user says."""
+
+    results: tuple[ToolMessage, ...] = ()
+    parts: tuple[InputPart, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """Its text parts, one to a line."""
+        return text_of(self.parts)
+
+
 Message: TypeAlias = SystemMessage | UserMessage | AssistantMessage | ToolMessage
 
 
@@ -165,3 +224,79 @@ def plain_messages(raw_messages: Sequence[Mapping[str, Any]]) -> tuple[Message, 
         else:
             messages.append(SystemMessage(text, role))
     return tuple(messages)
+
+
+def turns_of(messages: Sequence[Message]) -> tuple[UserTurn | AssistantMessage, ...]:
+    """The conversation without instructions, in turns: the user's side, the assistant, the user's side and so on.
+
+    Messages of one side that follow each other are one turn, and results stand at the beginning of the user's turn after
+    their calls, as most models' APIs want it.
+    """
+    said = [message for message in messages if not isinstance(message, SystemMessage)]
+    sides = [list(side) for _, side in groupby(said, lambda message: isinstance(message, AssistantMessage))]
+    return tuple([_turn(side) for side in sides])
+
+
+def _turn(side: Sequence[Message]) -> UserTurn | AssistantMessage:
+    """The messages of one side as one."""
+    spoken = [message for message in side if isinstance(message, AssistantMessage)]
+    if len(spoken) == 1:
+        return spoken[0]
+    if spoken:
+        return AssistantMessage(
+            tuple([part for message in spoken for part in message.parts]),
+            tuple([call for message in spoken for call in message.tool_calls]),
+            "\n\n".join([message.reasoning for message in spoken if message.reasoning]) or None,
+            spoken[0].name,
+        )
+    results = tuple([message for message in side if isinstance(message, ToolMessage)])
+    return UserTurn(results, tuple([part for m in side if isinstance(m, UserMessage) for part in m.parts]))
+
+
+def transcript(messages: Sequence[Message]) -> str:
+    """A conversation as text, each message under the name of who said it, for agents that take one text."""
+    return "\n\n".join([f"{_speaker(message)}:\n{message.text}" for message in messages if message.text])
+
+
+def _speaker(message: Message) -> str:
+    match message:
+        case SystemMessage():
+            return "System"
+        case UserMessage():
+            return "User"
+        case AssistantMessage():
+            return "Assistant"
+        case ToolMessage():
+            return f"Result of {message.name}"
+
+
+def _is_data_url(url: str) -> bool:
+    return url[:5].lower() == "data:"  # a scheme has no case (RFC 3986, 3.1)
+
+
+def _media_type(url: str) -> str | None:
+    """The type that a `data:` URL names, None for other URLs; text, if it names none (RFC 2397)."""
+    if not _is_data_url(url):
+        return None
+    return url[5:].partition(",")[0].partition(";")[0].strip().lower() or "text/plain"
+
+
+def _bytes_in(url: str) -> bytes | None:
+    if not _is_data_url(url):
+        return None
+    head, comma, data = url.partition(",")
+    if not comma:
+        raise _malformed()
+    return _decoded(data) if "base64" in head.lower().split(";") else unquote_to_bytes(data)
+
+
+def _decoded(data: str) -> bytes:
+    try:
+        return base64.b64decode(data, validate=True)
+    except (binascii.Error, ValueError):
+        raise _malformed() from None
+
+
+def _malformed() -> InvalidRequest:
+    text = "A 'data:' URL or the base64 of a picture, a document or speech is malformed."
+    return InvalidRequest(text, param="messages", code="invalid_value")

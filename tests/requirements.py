@@ -37,6 +37,12 @@ REQUIREMENTS: dict[str, Requirement] = {
     "agents.frameworks": Requirement("objects of agent frameworks are refused at start with what serves them", "D 4"),
     "settings.types": Requirement("a setting of the wrong type is refused when it is made, in a sentence", "D 4"),
     "auth.ids": Requirement("a key's principal may be given by its id", "D 5"),
+    "agents.parameters": Requirement("parameters and the schema of an answer can be passed on as they are", "D 4"),
+    "agents.parts": Requirement("pictures, speech and documents can be had as bytes with their type", "D 4"),
+    "agents.turns": Requirement("a conversation can be had in turns, with its instructions apart, and as text", "D 4"),
+    "agents.usage": Requirement("a counter that only grows can be reported in increments", "D 4"),
+    "agents.ignored": Requirement("what an agent does not pass on is told to the client and to the log", "D 4"),
+    "agents.silent": Requirement("an agent that says nothing is in the log, once", "D 4"),
     "agents.prompt": Requirement("what the user said reaches the agent, or the agent is refused at start", "D 4"),
     "chat.plain": Requirement("a plain answer is the fold of the agent's events", "W A1"),
     "chat.stream": Requirement(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -32,6 +32,9 @@ NOBODY = Principal("")
 
 WATCHED_AFTER = 0.01
 """Seconds after which somebody waits for the client to leave. Most answers come earlier, and need no task for it."""
+
+IGNORED = "X-Ignored-Parameters"
+"""The header that names what the client has sent and its agent does not pass on to its model."""
 
 # A cache on the way would hand one caller's answer to another.
 WHOLE = ((b"content-type", b"application/json"), (b"cache-control", b"no-store"))
@@ -186,6 +189,10 @@ class Exchange:
     def record(self, limit: int) -> None:
         """Keep a copy of the answer, up to `limit` bytes of body."""
         self.recording = RecordedAnswer(limit)
+
+    def note_ignored(self, parameters: Sequence[str]) -> None:
+        """Name what the agent does not pass on in a header, if the head is still to be sent."""
+        self.about.append((IGNORED, ", ".join(parameters)))
 
     def allow_detach(self) -> None:
         """Treat write failures as a disconnect, not as an error, from now on."""

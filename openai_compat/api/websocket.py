@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import anyio
@@ -130,3 +131,6 @@ class WebSocketRequester:
 
     principal: Principal
     request_id: str
+
+    def note_ignored(self, parameters: Sequence[str]) -> None:
+        """Nothing: frames have no headers, and the log has it."""

@@ -11,7 +11,7 @@ from ..http import HttpRequest
 
 METHODS = "GET, POST, DELETE, OPTIONS"
 # Pages are shown few other headers (Fetch standard), and SDKs in them go by these.
-EXPOSED = "x-request-id, retry-after, x-should-retry, openai-processing-ms"
+EXPOSED = "x-request-id, retry-after, x-should-retry, openai-processing-ms, x-ignored-parameters"
 MAX_AGE = "86400"
 """Seconds a browser may keep the answer to a preflight."""
 

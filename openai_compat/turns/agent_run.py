@@ -82,6 +82,11 @@ class AgentRun:
         """True when nothing more will come."""
         return not self.items and (self._ended or self._contract.finished)
 
+    @property
+    def silent(self) -> bool:
+        """True if the agent has ended by itself, and has said and done nothing."""
+        return self._contract.silent and not self._contract.ended_early and self.error is None
+
     def take(self) -> list[Item]:
         """Everything the agent has said since the last call."""
         items = self.items[:]

@@ -68,6 +68,7 @@ class EventContract:
     Attributes:
         finished: True once the terminal event is out: what the agent says from then on is dropped.
         ended_early: True when the server, not the agent, ended the turn; the agent is to be stopped.
+        silent: True as long as the agent has said nothing, called nothing and shown nothing.
         passing: True while ASCII text needs no looking at: the caller passes it on as it is.
     """
 
@@ -88,6 +89,7 @@ class EventContract:
         self._room = None if self._limit is None else self._limit * CHARACTERS_PER_TOKEN
         self.finished = False
         self.ended_early = False
+        self.silent = True
         self.passing = False
 
     def feed(self, item: AgentEvent | str) -> list[AgentEvent]:  # noqa: C901  (one arm for each event)
@@ -111,12 +113,16 @@ class EventContract:
             case ToolCallDelta():
                 return self._delta(item)
             case ToolCallStarted() | ToolCallReady() | ToolResult() | MessageBreak():
+                self.silent = self.silent and isinstance(item, MessageBreak)
                 return self.flush() + self._after_text(item)
             case Citation() | MediaDelta() | Progress() | Notice() | Compacted():
+                self.silent = self.silent and not isinstance(item, MediaDelta)
                 return [_whole(item)]
             case Paused():
+                self.silent = self.silent and not item.pending
                 return self._paused(item)
             case Finished():
+                self.silent = self.silent and item.reason == "stop"
                 return self._end(item.reason, item.stop_sequence)
             case _ as wrong:
                 return _refuse(wrong)
@@ -137,6 +143,7 @@ class EventContract:
             return False
         if text:
             self._spoke = self.passing = True
+            self.silent = False
         return True
 
     def _text(self, text: str) -> list[AgentEvent]:
@@ -173,6 +180,7 @@ class EventContract:
         """The words, which are another message if a tool has answered since the last ones."""
         if not text:
             return []
+        self.silent = False
         if kind is ReasoningDelta:
             return [kind(text)]
         due, self._break_due, self._spoke = self._break_due, False, True

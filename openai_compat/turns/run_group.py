@@ -50,6 +50,10 @@ class Requester(Protocol):
         """The `x-request-id` of the answer."""
         ...
 
+    def note_ignored(self, parameters: Sequence[str]) -> None:
+        """The agent does not pass these on: to be told where the answer has a place for it."""
+        ...
+
 
 class AgentRuns(Protocol):
     """The part of a turn that its runs need."""
@@ -142,6 +146,11 @@ class RunGroup:
     def finished(self) -> bool:
         """True when every agent has said its last."""
         return all([run.finished for run in self._runs])
+
+    @property
+    def silent(self) -> bool:
+        """True if every agent has ended well, and has said and done nothing."""
+        return all([run.silent for run in self._runs])
 
     def interrupt(self, error: OpenAICompatError) -> None:
         """End the runs with `error`, as if the agent had raised it, unless it has said its last already."""

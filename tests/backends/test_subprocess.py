@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from openai_compat import AgentError, Capabilities, Finished
-from openai_compat.backends.subprocess import Grace, SubprocessBackend, transcript
+from openai_compat.backends.subprocess import Grace, SubprocessBackend, whole_conversation
 from openai_compat.errors import InvalidRequest
 from tests.backends.support import alive, command, new_context, pids, read, request_for, run, until, user
 
@@ -38,7 +38,7 @@ async def test_the_whole_conversation_can_be_the_prompt(tmp_path: Path) -> None:
         {"role": "assistant", "content": "1"},
         user("two"),
     ]
-    backend = SubprocessBackend(command(tmp_path, "print(sys.stdin.read())"), prompt=transcript)
+    backend = SubprocessBackend(command(tmp_path, "print(sys.stdin.read())"), prompt=whole_conversation)
     expected = "System:\nBe brief.\n\nUser:\none\n\nAssistant:\n1\n\nUser:\ntwo"
     assert await run(backend, request_for(messages)) == [expected, Finished()]
     assert backend.capabilities.history == "full"
@@ -329,7 +329,13 @@ async def test_a_command_runs_where_it_is_told_to(tmp_path: Path) -> None:
 def test_an_agent_that_reads_text_takes_nothing_else() -> None:
     declared = SubprocessBackend(["true"]).capabilities
     assert declared == Capabilities(
-        history="last_user", client_tools=False, vision=False, audio_input=False, files=False, structured_output=False
+        history="last_user",
+        client_tools=False,
+        vision=False,
+        audio_input=False,
+        files=False,
+        structured_output=False,
+        parameters=frozenset(),
     )
 
 

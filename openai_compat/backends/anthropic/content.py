@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import base64
-import binascii
-import mimetypes
 from collections.abc import Iterator, Sequence
 from typing import Any, assert_never
-from urllib.parse import unquote_to_bytes
 
 from ...errors import InvalidRequest
 from ...messages import AssistantPart, AudioPart, FilePart, ImagePart, InputPart, RefusalPart, TextPart
@@ -22,7 +19,7 @@ def input_blocks(parts: Sequence[InputPart]) -> Iterator[Block]:
             case TextPart():
                 yield from text_blocks(part.text)
             case ImagePart():
-                yield _image(part.url)
+                yield _image(part)
             case FilePart():
                 yield _document(part)
             case AudioPart():
@@ -48,11 +45,10 @@ def result_content(text: str, media: Sequence[InputPart]) -> str | list[Block]:
     return [*text_blocks(text), *input_blocks(media)] if media else text
 
 
-def _image(url: str) -> Block:
-    if url[:5].lower() == "data:":
-        media_type, data = _decoded(url)
-        return {"type": "image", "source": _base64(media_type, data)}
-    return {"type": "image", "source": _by_url(url)}
+def _image(part: ImagePart) -> Block:
+    data = part.content
+    source = _by_url(part.url) if data is None else _base64(part.media_type, data)
+    return {"type": "image", "source": source}
 
 
 def _by_url(url: str) -> Block:
@@ -69,11 +65,8 @@ def _document(part: FilePart) -> Block:
     if part.file_data is None:
         text = "This agent takes files as 'file_data' only, not by 'file_id'."
         raise InvalidRequest(text, param="messages", code="invalid_value")
-    url = part.file_data
-    if not url.startswith("data:"):
-        # Clients send a `data:` URL, or the base64 text alone.
-        url = f"data:{mimetypes.guess_type(part.filename or '')[0] or 'application/pdf'};base64,{url}"
-    media_type, data = _decoded(url)
+    # Clients send a `data:` URL, or the base64 text alone.
+    media_type, data = part.media_type or "application/pdf", part.content or b""
     named = {"title": part.filename} if part.filename else {}
     if media_type == "application/pdf":
         return {"type": "document", "source": _base64(media_type, data), **named}
@@ -86,18 +79,5 @@ def _document(part: FilePart) -> Block:
     raise InvalidRequest(text, param="messages", code="invalid_value")
 
 
-def _base64(media_type: str, data: bytes) -> Block:
+def _base64(media_type: str | None, data: bytes) -> Block:
     return {"type": "base64", "media_type": media_type, "data": base64.b64encode(data).decode()}
-
-
-def _decoded(url: str) -> tuple[str, bytes]:
-    """Media type and bytes of a `data:` URL."""
-    head, comma, data = url.partition(",")
-    media_type, *parameters = head.removeprefix("data:").split(";")
-    try:
-        if not comma:
-            raise ValueError
-        raw = base64.b64decode(data, validate=True) if "base64" in parameters else unquote_to_bytes(data)
-    except (binascii.Error, ValueError):
-        raise InvalidRequest("A 'data:' URL is malformed.", param="messages", code="invalid_value") from None
-    return media_type.lower() or "text/plain", raw

@@ -21,12 +21,6 @@ CONTINUE = "Continue."
 where nobody says anything beside the instructions, which the API refuses."""
 
 
-def instructions(own: str, messages: Iterable[Message]) -> str:
-    """The operator's instructions, then the client's, as one text."""
-    texts = [own, *[message.text for message in messages if isinstance(message, SystemMessage)]]
-    return "\n\n".join([text for text in texts if text.strip()])
-
-
 def conversation(messages: Iterable[Message], recall: Recall) -> list[dict[str, Any]]:
     """The messages but for instructions. Raises InvalidRequest for parts that the API cannot take."""
     turns: list[dict[str, Any]] = []

@@ -9,7 +9,7 @@ from typing import Any
 from ...backend import AgentRequest, FunctionTool, Tool
 from ...messages import AssistantMessage
 from ..refusals import sent_numbers, unsupported
-from .conversation import Recall, conversation, instructions
+from .conversation import Recall, conversation
 
 JSON_ONLY = "Answer with one JSON object and nothing else."
 
@@ -58,7 +58,8 @@ def create_params(
 
 
 def _instructions(request: AgentRequest, system: str) -> dict[str, Any]:
-    text = instructions(system, request.messages)
+    # The operator's instructions, then the client's.
+    text = "\n\n".join([each for each in (system, request.system) if each.strip()])
     if request.response_format is not None and request.response_format["type"] == "json_object":
         text = f"{text}\n\n{JSON_ONLY}".strip()
     verbosity = VERBOSITY.get(request.sampling.verbosity or "")
@@ -69,10 +70,8 @@ def _instructions(request: AgentRequest, system: str) -> dict[str, Any]:
 
 def _output_config(request: AgentRequest) -> dict[str, Any]:
     config: dict[str, Any] = {}
-    wanted = request.response_format
-    if wanted is not None and wanted["type"] == "json_schema":
-        schema = wanted["json_schema"].get("schema") or {"type": "object"}
-        config["format"] = {"type": "json_schema", "schema": schema}
+    if request.json_schema is not None:
+        config["format"] = {"type": "json_schema", "schema": request.json_schema.schema}
     effort = EFFORTS.get(request.sampling.reasoning_effort or "")
     if effort:
         config["effort"] = effort

@@ -8,6 +8,6 @@ One process for each turn, in a process group of its own, which is gone when the
 from ...aio.subprocess import Grace
 from .backend import SubprocessBackend
 from .output import RecordReader
-from .prompt import last_message, transcript
+from .prompt import last_message, whole_conversation
 
-__all__ = ("Grace", "RecordReader", "SubprocessBackend", "last_message", "transcript")
+__all__ = ("Grace", "RecordReader", "SubprocessBackend", "last_message", "whole_conversation")

@@ -34,7 +34,7 @@ class SubprocessBackend:
             where other users of the machine can see it; without one it is written to stdin.
         output: what stdout is: "text", "claude" (`claude -p --output-format stream-json --verbose`), "codex"
             (`codex exec --json`), or a function that makes a RecordReader for one JSON object a line.
-        prompt: what the command is asked: the last user message, `transcript` (the whole conversation as text), or
+        prompt: what the command is asked: the last user message, `whole_conversation` (as text), or
             any function of the request.
         pass_env: names of the server's environment variables that the command gets besides harmless ones such as PATH
             and HOME; "*" matches any characters ("ANTHROPIC_*").
@@ -131,6 +131,7 @@ def _text_only(prompt: Callable[[AgentRequest], str]) -> Capabilities:
         audio_input=False,
         files=False,
         structured_output=False,
+        parameters=frozenset(),
     )
 
 
