@@ -16,7 +16,7 @@ from ..errors import Conflict, InvalidRequest, NotFound
 from ..events import PendingCall
 from ..stores.port import Store
 from ..stores.records import Approval, Key
-from ..wire.json import dumps, from_stored_json, same_json, stored_json
+from ..wire.json import dumps, from_stored_json, is_json_object, same_json, stored_json
 
 ASKED_FOR = 24 * 3600.0
 """Seconds for which a question can be answered."""
@@ -101,20 +101,23 @@ def check_unchanged(approval: Approval, tool: object, arguments: object) -> None
 
 
 def check_editable(answers: Decisions, can: Capabilities, param: str) -> None:
-    """Raise InvalidRequest for changed arguments if the agent can only run what it has asked about.
+    """Raise InvalidRequest for changed arguments that the agent cannot run the call with. The question stays open.
 
-    It would run the old ones, and the person would take them for theirs. The question stays open.
+    Where it can only run what it has asked about, it would run that, and the person would take it for theirs.
     """
-    if can.approvals == "edit":
-        return
     for identifier, decision in answers.decisions.items():
         edited, asked = decision.arguments, answers.approvals[identifier].arguments
         # Programs send the arguments back with every decision, as they were shown.
-        if decision.approved and edited is not None and edited != asked and not same_json(edited, asked):
+        if not decision.approved or edited is None or edited == asked or same_json(edited, asked):
+            continue
+        if can.approvals != "edit":
             text = (
                 "This agent can run the call only as it has asked about it: approve or deny it without new arguments."
             )
             raise InvalidRequest(text, param=param, code="arguments_not_editable")
+        if is_json_object(asked) and not is_json_object(edited):
+            text = "The changed arguments have to be a JSON object, as those are that were asked about."
+            raise InvalidRequest(text, param=param, code="invalid_value")
 
 
 def changed() -> Conflict:

@@ -71,6 +71,14 @@ def sse(value: Any) -> bytes:
     return b"data: " + dumps(value) + b"\n\n"
 
 
+def is_json_object(text: str) -> bool:
+    """True if a text is a JSON object."""
+    try:
+        return isinstance(json.loads(text), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
 def same_json(one: str, other: str) -> bool:
     """True if two texts are equal JSON, however they are written."""
     try:

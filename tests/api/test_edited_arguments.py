@@ -163,6 +163,23 @@ async def test_an_agent_that_can_change_a_call_gets_the_changed_arguments(way: s
 
 
 @requirement("approval.edited")
+@pytest.mark.parametrize("arguments", ["Rome", '["Rome"]', '{"city": '])
+@pytest.mark.parametrize("way", ["chat", "responses"])
+async def test_arguments_that_are_no_object_are_refused_and_the_call_can_be_decided_again(
+    way: str, arguments: str
+) -> None:
+    agent, (ask, param) = Traveller("edit"), WAYS[way]
+    async with reach(Server(agent), "in-process") as client:
+        decide = await ask(client)
+        refused = await decide("allow-once", arguments)
+        error = refused.json()["error"]
+        assert (refused.status_code, error["code"], error["param"]) == (400, "invalid_value", param)
+        assert agent.booked == []
+        assert (await decide("allow-once", ROME)).status_code == 200
+    assert agent.booked == [ROME]
+
+
+@requirement("approval.edited")
 async def test_over_the_websocket_too() -> None:
     agent = Traveller("yes_no")
     async with chat(Server(agent, chat_websocket=ChatWebSocket())) as client:

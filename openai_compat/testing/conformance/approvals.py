@@ -18,9 +18,6 @@ from ..watch import Run
 from .base import Examination, expect, skip
 
 # `.invalid` is nobody's host (RFC 2606), and nothing is to be asked there.
-APPROVER = {"type": "mcp", "server_label": "agent", "server_url": "https://approver.invalid"}
-"""By this tool a client says that it can show a question, and answer it."""
-
 OTHER = "Leave that. What did I say last?"
 
 
@@ -117,7 +114,9 @@ class ApprovalChecks(Examination):
 
     def _respond(self, said: object, previous: str | None = None) -> ObservedExchange:
         fields = {} if previous is None else {"previous_response_id": previous}
-        return self.respond({"input": said, "tools": [APPROVER], **fields})
+        # By this tool a client says that it can show a question of the agent, and answer it.
+        approver = {"type": "mcp", "server_label": self.model_name, "server_url": "https://approver.invalid"}
+        return self.respond({"input": said, "tools": [approver], **fields})
 
 
 def _done(runs: Sequence[Run]) -> list[ToolResult]:
