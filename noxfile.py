@@ -62,6 +62,13 @@ def wheel(session: nox.Session) -> None:
 
 
 @nox.session
+def frameworks(session: nox.Session) -> None:
+    """Run the acceptance cases of the agent frameworks, each in an environment of its own; arguments go to run.py."""
+    session.install("uv")
+    session.run("python", "tests/frameworks/run.py", *session.posargs)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Measure against a raw ASGI floor, a hand-written server and a peer; arguments go to benchmarks/run.py.
 

@@ -34,7 +34,9 @@ REQUIREMENTS: dict[str, Requirement] = {
     "cli.log": Requirement("the log in JSON is JSON alone; probes and words for clients make no noise", "D 8"),
     "cli.targets": Requirement("a file is served wherever it is, and the agent in it is found", "D 4"),
     "cli.extras": Requirement("a missing package is told with the extra that brings it", "D 4"),
-    "agents.frameworks": Requirement("objects of agent frameworks are refused at start with what serves them", "D 4"),
+    "agents.frameworks": Requirement(
+        "objects of agent frameworks are run, or refused at start with what serves them", "D 4"
+    ),
     "settings.types": Requirement("a setting of the wrong type is refused when it is made, in a sentence", "D 4"),
     "auth.ids": Requirement("a key's principal may be given by its id", "D 5"),
     "agents.parameters": Requirement("parameters and the schema of an answer can be passed on as they are", "D 4"),

@@ -11,7 +11,7 @@ from ..aio.worker_thread import ThreadRun
 from ..backend import AgentBackend, AgentRequest, Capabilities, RunContext
 from ..events import EVENT_TYPES, AgentEvent
 from .describe import describe
-from .frameworks import refuse_framework
+from .frameworks import framework_backend
 from .signatures import arguments_of, bare_function
 
 
@@ -34,7 +34,7 @@ def as_backend(agent: Agent, *, capabilities: Capabilities | None = None) -> Age
     """Make a backend of an agent.
 
     Takes a function, a coroutine function, a generator function of either kind, an object with a `run` method of any
-    of these kinds, a backend, or a factory: a function or class that makes one of these (for agents that hold one
+    of these kinds, an object of an agent framework that a backend runs, a backend, or a factory: a function or class that makes one of these (for agents that hold one
     conversation, so that every turn needs its own).
 
     Arguments are given by parameter name: `prompt` (text of the last user message), `messages` (dicts as the OpenAI
@@ -50,7 +50,9 @@ def as_backend(agent: Agent, *, capabilities: Capabilities | None = None) -> Age
         if capabilities is not None:
             raise TypeError(f"a backend declares its capabilities itself: {describe(agent)}")
         return agent
-    refuse_framework(agent)
+    backend = framework_backend(agent)
+    if backend is not None:
+        return as_backend(backend, capabilities=capabilities)
     run: Any = None if isinstance(agent, type) else getattr(agent, "run", None)
     if callable(run):
         return CallableBackend(run, capabilities, may_make_agents=False)
@@ -128,9 +130,11 @@ async def _items(result: Any, request: AgentRequest, context: RunContext) -> Asy
     if inspect.isawaitable(result):
         result = await result
     if not isinstance(result, (*ITEM_TYPES, AsyncIterable)):
-        refuse_framework(result)
-        if callable(result) or hasattr(result, "run"):
-            result = as_backend(result).run(request, context)
+        backend = framework_backend(result, is_fresh=True)
+        if backend is None and (callable(result) or hasattr(result, "run")):
+            backend = as_backend(result)
+        if backend is not None:
+            result = backend.run(request, context)
     if isinstance(result, AsyncIterable):
         parts = cast("AsyncIterable[Any]", result)
         try:

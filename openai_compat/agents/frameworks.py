@@ -1,32 +1,42 @@
-"""Objects of agent frameworks, recognised by the names of their classes: none of them is imported.
+"""Objects of agent frameworks, recognised by the names of their classes: no framework is imported to find out.
 
-They have methods of their own to be run by, which take and give other things than an agent here does, so they are
-refused at start, with the line that serves them.
+Those that a backend of ours runs become one. The others have methods of their own to be run by, which take and give
+other things than an agent here does, so they are refused at start, with the line that serves them.
 """
 
 from __future__ import annotations
 
 import functools
+import importlib
+import importlib.metadata
 import inspect
 import sys
 from dataclasses import dataclass
 from typing import Any, cast
 
+from ..backend import AgentBackend
 from .describe import describe
+from .signatures import bare_function
+
+GROUP = "openai_compat.backends"
+"""The entry points by which other packages bring backends: `module.Class` of what one runs is its name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Framework:
     """A framework, how one of its objects, `it`, is served, and the classes (of `package`) it is known by.
 
-    `mark` is an attribute of the package, where the package's name is one that others may have too.
+    `mark` is an attribute of the package, where the package's name is one that others may have too. `backend` is the
+    class that runs its objects, below `openai_compat.backends`. With both `backend` and `serves`, an object holds one
+    conversation: only those that a function makes for a turn are run.
     """
 
     name: str
     package: str
     classes: frozenset[str]
-    serves: str
+    serves: str = ""
     mark: str = ""
+    backend: str = ""
 
     def has(self, kind: type) -> bool:
         """True if `kind` is one of its classes."""
@@ -34,9 +44,17 @@ class Framework:
         known = within and kind.__name__ in self.classes
         return known and (not self.mark or hasattr(sys.modules.get(self.package), self.mark))
 
+    def refusal(self, thing: object) -> str:
+        """Why `thing` is no agent, and what is."""
+        if not self.serves:
+            return f"{describe(thing)} of {self.name} is served by handing over the object, or a function that makes it"
+        return f"{describe(thing)} of {self.name} is served by a function that runs it: {self.serves}"
 
-def _framework(name: str, package: str, classes: str, serves: str, mark: str = "") -> Framework:
-    return Framework(name, package, frozenset(classes.split()), serves, mark)
+
+def _framework(
+    name: str, package: str, classes: str, serves: str = "", *, mark: str = "", backend: str = ""
+) -> Framework:
+    return Framework(name, package, frozenset(classes.split()), serves, mark, backend)
 
 
 COMPILED = 'async def agent(messages): return (await {}.ainvoke({{"messages": messages}}))["messages"][-1].text'
@@ -46,7 +64,7 @@ FRAMEWORKS = (
         "Pydantic AI",
         "pydantic_ai",
         "AbstractAgent",
-        "async def agent(prompt): return str((await it.run(prompt)).output)",
+        backend="pydantic_ai:PydanticAIBackend",
     ),
     _framework("LangGraph", "langgraph", "StateGraph", COMPILED.format("it.compile()")),
     _framework(
@@ -110,7 +128,7 @@ FRAMEWORKS = (
         "workflows",
         "Workflow",
         "async def agent(prompt): return str(await it.run(input=prompt))",
-        "Context",
+        mark="Context",
     ),
     _framework("smolagents", "smolagents", "MultiStepAgent", "def agent(prompt): return str(make_it().run(prompt))"),
     _framework(
@@ -161,27 +179,66 @@ FRAMEWORKS = (
 )
 
 
-def refuse_framework(thing: object) -> None:
-    """Raise TypeError, which says how it is served, for an object, class or method of a framework."""
-    while isinstance(thing, functools.partial):
-        thing = cast("functools.partial[Any]", thing).func
-    bound = inspect.ismethod(thing)
-    owner: object = getattr(thing, "__self__", None) if bound else thing
-    module = f"{getattr(thing, '__module__', '')}."
-    own = any([module.startswith(f"{framework.package}.") for framework in FRAMEWORKS])
-    # a method that a user's subclass adds may well suit
-    framework = None if bound and not own else _framework_of(owner)
-    if framework is not None:
-        raise TypeError(
-            f"{describe(thing)} of {framework.name} is served by a function that runs it: {framework.serves}"
-        )
+def is_of_framework(thing: object) -> bool:
+    """True for an object, class or method of a framework, whether a backend runs it or not."""
+    thing = bare_function(thing)
+    return _framework_of(thing) is not None or _entry_point_of(thing) is not None
+
+
+def framework_backend(thing: object, *, is_fresh: bool = False) -> AgentBackend | None:
+    """The backend that runs an object of a framework; None if it is of none that is known.
+
+    `is_fresh` says that it was made for one turn, so that it may keep the conversation. Raises TypeError, which says
+    how it is served, for an object that no backend runs, and for a class or method of a framework.
+    """
+    thing = bare_function(thing)
+    framework = _framework_of(thing)
+    if framework is None:
+        point = _entry_point_of(thing)
+        return None if point is None else cast("AgentBackend", point.load()(thing))
+    is_object = not inspect.isroutine(thing) and not isinstance(thing, type)
+    if not framework.backend or not is_object or (framework.serves and not is_fresh):
+        raise TypeError(framework.refusal(thing))
+    return _made(framework, thing)
+
+
+def _made(framework: Framework, thing: object) -> AgentBackend:
+    module, _, name = framework.backend.partition(":")
+    try:
+        backend: Any = getattr(importlib.import_module(f"openai_compat.backends.{module}"), name)
+    except ImportError as error:  # the framework is there: its object is
+        extra = module.replace("_", "-")
+        text = f"this version of {framework.name} is not known here: pip install -U 'openai-compat[{extra}]'"
+        raise ImportError(text, name=error.name) from error
+    return cast("AgentBackend", backend(thing))
 
 
 def _framework_of(thing: object) -> Framework | None:
-    kind = cast("type[Any]", thing) if isinstance(thing, type) else type(thing)
+    """The framework of an object, a class, or a method of either."""
+    bound = inspect.ismethod(thing)
+    module = f"{getattr(thing, '__module__', '')}."
+    # a method that a user's subclass adds may well suit
+    if bound and not any([module.startswith(f"{framework.package}.") for framework in FRAMEWORKS]):
+        return None
+    owner: object = getattr(thing, "__self__", None) if bound else thing
+    kind = cast("type[Any]", owner) if isinstance(owner, type) else type(owner)
     # Base classes too: users subclass what a framework gives them.
     for base in kind.__mro__:
         for framework in FRAMEWORKS:
             if framework.has(base):
                 return framework
     return None
+
+
+def _entry_point_of(thing: object) -> importlib.metadata.EntryPoint | None:
+    """What another package runs an object with. The table goes first, so that no package takes over what is in it."""
+    if inspect.isroutine(thing) or isinstance(thing, type):
+        return None
+    names = [f"{base.__module__}.{base.__qualname__}" for base in type(thing).__mro__]
+    return next((entry_points()[name] for name in names if name in entry_points()), None)
+
+
+@functools.cache
+def entry_points() -> dict[str, importlib.metadata.EntryPoint]:
+    """What other packages have installed, by name; looked for once, and only for objects that no table knows."""
+    return {point.name: point for point in importlib.metadata.entry_points(group=GROUP)}

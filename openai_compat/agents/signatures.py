@@ -99,8 +99,8 @@ def _refuse(
         raise TypeError(f"{text}, or some of: {known}")
 
 
-def bare_function(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function behind any `functools.partial`."""
+def bare_function(function: Any) -> Any:
+    """The function behind any `functools.partial`; anything else itself."""
     while isinstance(function, functools.partial):
         function = cast("functools.partial[Any]", function).func
     return function

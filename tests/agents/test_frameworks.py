@@ -1,21 +1,26 @@
-"""Objects of agent frameworks are recognised by the names of their classes, and refused with what serves them."""
+"""Objects of agent frameworks are recognised by the names of their classes: run by a backend, or refused with what serves them."""
 
 from __future__ import annotations
 
 import functools
+import importlib
+import importlib.util
+import subprocess
 import sys
 import types
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
 from openai_compat import AgentRequest, Capabilities, RunContext, Server, TextDelta, as_backend
+from openai_compat.agents.frameworks import FRAMEWORKS, Framework, entry_points
 from tests.requirements import requirement
 from tests.support.exchanges import answer, chat
 
 KNOWN = [
-    ("pydantic_ai.agent.abstract", "AbstractAgent", "Pydantic AI", "it.run(prompt)).output"),
     ("langgraph.pregel.main", "Pregel", "LangGraph", 'it.ainvoke({"messages": messages})'),
     ("langgraph.graph.state", "StateGraph", "LangGraph", "it.compile().ainvoke"),
     ("langchain_core.runnables.base", "Runnable", "LangChain", "it.ainvoke(prompt)"),
@@ -80,7 +85,7 @@ def test_a_package_that_only_has_a_frameworks_name_is_not_taken_for_it(monkeypat
 @requirement("agents.frameworks")
 @pytest.mark.anyio
 async def test_what_a_subclass_does_in_its_own_way_is_served() -> None:
-    class Backend(framework_class("pydantic_ai.agent.abstract", "AbstractAgent")):  # type: ignore[misc]
+    class Backend(framework_class("agent_framework._agents", "BaseAgent")):  # type: ignore[misc]
         capabilities = Capabilities()
 
         async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[TextDelta]:
@@ -96,8 +101,93 @@ async def test_what_a_subclass_does_in_its_own_way_is_served() -> None:
 @requirement("agents.frameworks")
 @pytest.mark.anyio
 async def test_a_factory_that_makes_one_fails_with_that_line_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
-    kind = framework_class("pydantic_ai.agent.abstract", "AbstractAgent")
+    kind = framework_class("agent_framework._agents", "BaseAgent")
     sent = await answer(Server(lambda: kind()), chat())
     assert (sent.status, sent.error["code"]) == (500, "agent_error")
-    assert "Pydantic AI" not in sent.error["message"]
-    assert "it.run(prompt)).output" in caplog.text
+    assert "Agent Framework" not in sent.error["message"]
+    assert "it.run(prompt)).text" in caplog.text
+
+
+BRIDGED = [framework for framework in FRAMEWORKS if framework.backend]
+
+
+@requirement("agents.frameworks")
+@pytest.mark.parametrize("framework", BRIDGED, ids=lambda framework: f"{framework.package} {framework.backend}")
+def test_a_class_or_a_method_of_a_framework_with_a_backend_is_refused(framework: Framework) -> None:
+    kind = framework_class(framework.package, min(framework.classes))
+    for thing in (kind, kind().run, functools.partial(kind().run, deps=1)):
+        with pytest.raises(TypeError, match="is served by handing over the object, or a function that makes it"):
+            Server({"one": thing})
+
+
+@requirement("agents.frameworks")
+@pytest.mark.parametrize("framework", BRIDGED, ids=lambda framework: f"{framework.package} {framework.backend}")
+def test_a_version_without_what_the_backend_needs_is_told_with_its_extra(framework: Framework) -> None:
+    assert importlib.util.find_spec(framework.package) is None, "frameworks are not installed where these tests run"
+    kind = framework_class(framework.package, min(framework.classes))
+    extra = framework.backend.partition(":")[0].replace("_", "-")
+    with pytest.raises(ImportError, match=rf"pip install -U 'openai-compat\[{extra}\]'"):
+        Server(kind())
+
+
+# backends of other packages
+
+THEIRS = """
+from openai_compat import Capabilities
+
+class Flow:
+    def run(self, graph):
+        raise NotImplementedError
+
+class FlowBackend:
+    capabilities = Capabilities()
+    def __init__(self, flow):
+        self.flow = flow
+    async def run(self, request, context):
+        yield f"{type(self.flow).__name__} was asked {request.prompt}"
+"""
+
+
+@pytest.fixture
+def theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """An installed package with a framework, and a backend for it."""
+    (tmp_path / "flows.py").write_text(THEIRS, "utf-8")
+    metadata = tmp_path / "flows-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: flows\nVersion: 1.0\n", "utf-8")
+    points = ("flows.Flow", "pydantic_ai.agent.abstract.AbstractAgent", "agent_framework._agents.BaseAgent")
+    lines = "\n".join([f"{name} = flows:FlowBackend" for name in points])
+    (metadata / "entry_points.txt").write_text(f"[openai_compat.backends]\n{lines}\n", "utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    entry_points.cache_clear()
+    yield importlib.import_module("flows")
+    entry_points.cache_clear()
+    del sys.modules["flows"]
+
+
+@requirement("agents.frameworks")
+@pytest.mark.anyio
+async def test_another_package_brings_a_backend_for_the_objects_of_its_framework(theirs: Any) -> None:
+    mine = type("Mine", (theirs.Flow,), {})
+    assert (await answer(Server(theirs.Flow()), chat())).text == "Flow was asked hi"
+    assert (await answer(Server({"one": mine()}), chat(model="one"))).text == "Mine was asked hi"
+    assert (await answer(Server(lambda: mine()), chat())).text == "Mine was asked hi"
+
+
+@requirement("agents.frameworks")
+def test_no_package_takes_over_a_framework_that_is_known(theirs: Any) -> None:
+    with pytest.raises(ImportError, match="Pydantic AI"):
+        Server(framework_class("pydantic_ai.agent.abstract", "AbstractAgent")())
+    with pytest.raises(TypeError, match="Microsoft Agent Framework"):
+        Server(framework_class("agent_framework._agents", "BaseAgent")())
+
+
+# what it costs
+
+
+@requirement("agents.frameworks")
+def test_nothing_is_imported_to_recognise_an_object() -> None:
+    code = "import sys; from openai_compat import as_backend; before = {*sys.modules}; "
+    code += "as_backend(type('It', (), {'run': lambda self, prompt: prompt})()); print({*sys.modules} - before)"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == "set()"

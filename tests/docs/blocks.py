@@ -11,13 +11,14 @@
     ```sh                         installs and checks: too long to run here, see test_commands.py
 
 `postgresql://agents@db.internal/agents` is replaced by a database of the tests' own.
-Python that imports a package of OPTIONAL only has to compile where that is not installed.
+Python that imports a package of OPTIONAL only has to compile where that is not installed, and so has what builds on it.
 A command that serves goes on running beside the blocks after it. Ports are replaced by free ones.
 `--8<-- "file"` is the file's text, as mkdocs puts it there.
 """
 
 from __future__ import annotations
 
+import dis
 import json
 import re
 import shlex
@@ -28,7 +29,7 @@ import tomllib
 from collections.abc import Callable, Iterable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 from sybil import Document, Example, Region
@@ -61,6 +62,7 @@ class Page:
         self._database = database
         self._module = ModuleType("page")
         self.names: dict[str, Any] = vars(self._module)
+        self._left_out: set[str] = set()
         self._ports: dict[str, str] = {}
         self._programs: dict[str, Program] = {}
 
@@ -98,7 +100,10 @@ class Page:
         if title:
             (self.folder / title[1]).write_text(source)
         code = compile("\n" * (example.line + 1) + source, example.path, "exec")
-        if (title and title[1].startswith("test_")) or any(map(_is_missing, IMPORTED.findall(source))):
+        if title and title[1].startswith("test_"):
+            return
+        if any(map(_is_missing, IMPORTED.findall(source))) or self._left_out & _names(code, "LOAD_NAME"):
+            self._left_out |= _names(code, "STORE_NAME")
             return
         self.names["__name__"] = Path(title[1]).stem if title else "page"
         name = self.names["__name__"]
@@ -170,6 +175,11 @@ class Page:
 
 def _is_missing(package: str) -> bool:
     return package in OPTIONAL and find_spec(package) is None
+
+
+def _names(code: CodeType, operation: str) -> set[str]:
+    """The names of a module that it makes (STORE_NAME) or uses (LOAD_NAME) itself."""
+    return {step.argval for step in dis.get_instructions(code) if step.opname == operation}
 
 
 def _commands(source: str) -> Iterator[tuple[str, str]]:

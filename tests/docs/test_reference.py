@@ -44,6 +44,7 @@ from openai_compat import (
     tools,
 )
 from openai_compat.agents.error_mapping import to_public_error
+from openai_compat.agents.frameworks import FRAMEWORKS
 from openai_compat.api import follow as following
 from openai_compat.api.routes import DEPLOYMENTS, OWN, V1
 from openai_compat.backends import subprocess as subprocess_backend
@@ -158,7 +159,18 @@ def test_every_public_name_of_an_adapter_has_an_entry(module: Any) -> None:
 
 def test_every_entry_exists() -> None:
     for path in shown():
-        assert pkgutil.resolve_name(path) is not None
+        module, _, name = path.rpartition(".")
+        # Backends of frameworks can be imported only where these are.
+        if any([framework.backend == f"{module.rpartition('.')[2]}:{name}" for framework in FRAMEWORKS]):
+            assert f"class {name}:" in (ROOT / f"{module.replace('.', '/')}.py").read_text()
+        else:
+            assert pkgutil.resolve_name(path) is not None
+
+
+def test_every_backend_of_a_framework_has_an_entry() -> None:
+    backends = {framework.backend.replace(":", ".") for framework in FRAMEWORKS if framework.backend}
+
+    assert {f"openai_compat.backends.{name}" for name in backends} <= shown()
 
 
 # options: the reference shows the docstrings, so they have to be complete

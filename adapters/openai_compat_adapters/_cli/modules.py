@@ -16,7 +16,7 @@ from typing import Any
 import click
 
 from openai_compat import Server, as_backend
-from openai_compat.agents.frameworks import refuse_framework
+from openai_compat.agents.frameworks import is_of_framework
 from openai_compat.package import MissingExtra
 
 LOOKED_FOR = ("server", "agents", "agent")
@@ -101,7 +101,9 @@ def find_agent(module: ModuleType, path: str) -> tuple[str, Any]:
             return name, getattr(module, name)
     found = {name: value for name, value in vars(module).items() if _may_be_agent(module, name, value)}
     servers = {name: value for name, value in found.items() if isinstance(value, Server)}
-    found = servers or found
+    # Beside a framework's agent there are what it is made of, and the functions that are its tools.
+    made = {name: value for name, value in found.items() if is_of_framework(value) and _is_agent(value)}
+    found = servers or made or found
     if len(found) == 1:
         return next(iter(found.items()))
     if found:
@@ -124,20 +126,16 @@ def _may_be_agent(module: ModuleType, name: str, value: Any) -> bool:
         if not here or (isinstance(value, type) and not callable(getattr(value, "run", None))):
             return False
     elif not callable(value) and not callable(getattr(value, "run", None)):
-        return _is_of_framework(value)
+        return is_of_framework(value)
+    return _is_agent(value) or is_of_framework(value)
+
+
+def _is_agent(value: Any) -> bool:
     try:
         as_backend(value)
     except TypeError:
-        return _is_of_framework(value)
+        return False
     return True
-
-
-def _is_of_framework(value: Any) -> bool:
-    try:
-        refuse_framework(value)
-    except TypeError:
-        return True
-    return False
 
 
 def _why_not(module_name: str, error: BaseException) -> str:

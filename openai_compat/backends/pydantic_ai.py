@@ -1,0 +1,361 @@
+"""Runs agents of Pydantic AI: `PydanticAIBackend`. Needs `openai-compat[pydantic-ai]`."""
+
+from __future__ import annotations
+
+import base64
+import importlib
+import inspect
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from pydantic_core import from_json, to_json
+
+from ..backend import AgentRequest, Capabilities, FunctionTool, RunContext
+from ..events import (
+    AgentEvent,
+    Executor,
+    Finished,
+    MediaDelta,
+    Paused,
+    PendingCall,
+    ReasoningDelta,
+    TextDelta,
+    ToolCallDelta,
+    ToolCallReady,
+    ToolCallStarted,
+    ToolResult,
+    UsageReported,
+)
+from ..messages import (
+    AssistantMessage,
+    AudioPart,
+    FilePart,
+    ImagePart,
+    InputPart,
+    Message,
+    SystemMessage,
+    TextPart,
+    ToolMessage,
+    UserMessage,
+)
+
+__all__ = ("PydanticAIBackend",)
+
+# Not checked by types, which would need the framework wherever they are checked, but run against its real versions.
+ai: Any = importlib.import_module("pydantic_ai")
+Saved: Any = importlib.import_module("pydantic_ai.conversation").ConversationTypeAdapter
+ReinjectSystemPrompt: Any = importlib.import_module("pydantic_ai.capabilities").ReinjectSystemPrompt
+
+SETTINGS = {
+    "temperature": "temperature",
+    "top_p": "top_p",
+    "max_tokens": "max_tokens",
+    "stop": "stop_sequences",
+    "seed": "seed",
+    "frequency_penalty": "frequency_penalty",
+    "presence_penalty": "presence_penalty",
+    "logit_bias": "logit_bias",
+    "reasoning_effort": "thinking",
+}
+"""Pydantic AI's name for each parameter that is passed on."""
+
+SUPERSEDED = {"approved": False, "reason": "The user sent another message instead of deciding.", "arguments": None}
+
+
+class PydanticAIBackend:
+    """Runs an agent of Pydantic AI for each turn; one agent runs many at once.
+
+    Args:
+        agent: the agent.
+        deps: makes its dependencies for a turn; may be a coroutine function.
+        usage_limits: `UsageLimits` of a turn. One that is reached ends the answer with "length".
+        output: makes the text of an output that is not text; as JSON otherwise.
+    """
+
+    def __init__(
+        self,
+        agent: Any,
+        *,
+        deps: Callable[[AgentRequest], Any] | None = None,
+        usage_limits: Any = None,
+        output: Callable[[Any], str] | None = None,
+    ) -> None:
+        self._agent = agent
+        self._deps = deps
+        self._limits = usage_limits
+        self._text_of = output or _json
+        own: Any = agent.output_type
+        self._outputs: list[Any] = [*own] if isinstance(own, Sequence) else [own]
+        # An agent that validates its output takes no other type for it, not even for one turn.
+        self._fixed = bool(getattr(agent, "_output_validators", ()))
+        pauses = not self._fixed or ai.DeferredToolRequests in self._outputs
+        functions = [toolset for toolset in agent.toolsets if isinstance(toolset, ai.FunctionToolset)]
+        self.capabilities = Capabilities(
+            client_tools=pauses,
+            approvals="edit" if pauses else "none",
+            structured_output=not self._fixed,
+            counts_tokens=True,
+            own_tools=frozenset([name for toolset in functions for name in toolset.tools]),
+        )
+
+    async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
+        """Run the agent, and yield what it says and does."""
+        paused = _PausedRun.of(request)
+        if paused is not None and paused.waits:
+            yield paused.paused
+            return
+        deps = self._deps(request) if self._deps is not None else None
+        run = self._agent.run_stream_events(
+            **(_history(request) if paused is None else paused.answered()),
+            deps=await deps if inspect.isawaitable(deps) else deps,
+            output_type=self._output_type(request),
+            toolsets=[ai.ExternalToolset([_definition(tool) for tool in request.tools])],
+            model_settings=_settings(request),
+            usage_limits=self._limits,
+            # Pydantic AI takes a history for one of its own, which begins with them.
+            capabilities=[ReinjectSystemPrompt()],
+        )
+        translation = _Translation(self._outputs, self._text_of)
+        try:
+            async with run as events:
+                async for event in events:
+                    for item in translation.of(event):
+                        yield item
+        except ai.UsageLimitExceeded:
+            yield Finished("length")
+            return
+        result = translation.result
+        yield _usage(result.usage - (ai.RunUsage() if paused is None else paused.conversation.usage))
+        if isinstance(result.output, ai.DeferredToolRequests):
+            yield _PausedRun(result.conversation, {}).paused
+        elif result.response.finish_reason in ("length", "content_filter"):
+            yield Finished(result.response.finish_reason)
+
+    def _output_type(self, request: AgentRequest) -> Any:
+        if self._fixed:
+            return None
+        asked = request.response_format
+        outputs = self._outputs if asked is None else [_structure(asked)]
+        return [*outputs, *({ai.DeferredToolRequests} - {*outputs})]
+
+
+class _Translation:
+    """Pydantic AI's events as ours."""
+
+    def __init__(self, outputs: Sequence[Any], text_of: Callable[[Any], str]) -> None:
+        self._hidden = {output.name for output in outputs if isinstance(output, ai.ToolOutput)}
+        self._text_of = text_of
+        self._calls: dict[int, str] = {}  # by the number of their part in what the model answers
+        self._is_text = True
+        self.result: Any = None
+
+    def of(self, event: Any) -> Iterator[AgentEvent]:
+        """What an event says."""
+        match event.event_kind:
+            case "part_start":
+                self._calls.pop(event.index, None)
+                yield from self._begun(event.index, event.part)
+            case "part_delta":
+                yield from self._continued(event.index, event.delta)
+            case "part_end" if event.part.part_kind == "builtin-tool-call":
+                yield _ready(event.part, "agent")
+            case "function_tool_call":
+                yield _ready(event.part)
+            case "function_tool_result":
+                yield _result(event.part)
+            case "output_tool_call":
+                self._is_text = False
+            case "agent_run_result":
+                self.result = event.result
+                if not self._is_text and not isinstance(event.result.output, ai.DeferredToolRequests):
+                    yield TextDelta(self._text_of(event.result.output))
+            case _:
+                pass
+
+    def _begun(self, index: int, part: Any) -> Iterator[AgentEvent]:
+        match part.part_kind:
+            case "text":
+                yield TextDelta(part.content)
+            case "thinking":
+                yield ReasoningDelta(part.content)
+            case "file":
+                yield MediaDelta(part.content.data, part.content.media_type)
+            case "builtin-tool-return":
+                yield _result(part)
+            case "tool-call" if part.tool_name.startswith("final_result") or part.tool_name in self._hidden:
+                pass  # the output, which is no tool
+            case "tool-call" | "builtin-tool-call":
+                self._calls[index] = part.tool_call_id
+                executor: Executor | None = None if part.part_kind == "tool-call" else "agent"
+                yield ToolCallStarted(part.tool_call_id, part.tool_name, executor)
+                if isinstance(part.args, str):
+                    yield ToolCallDelta(part.tool_call_id, part.args)
+            case _:
+                pass
+
+    def _continued(self, index: int, delta: Any) -> Iterator[AgentEvent]:
+        match delta.part_delta_kind:
+            case "text":
+                yield TextDelta(delta.content_delta)
+            case "thinking" if delta.content_delta:
+                yield ReasoningDelta(delta.content_delta)
+            case "tool_call" if index in self._calls and isinstance(delta.args_delta, str):
+                yield ToolCallDelta(self._calls[index], delta.args_delta)
+            case _:
+                pass
+
+
+class _PausedRun:
+    """A run that waits for decisions and results, and those that are there by now."""
+
+    def __init__(self, conversation: Any, given: Mapping[str, Any], prompt: Any = None) -> None:
+        self.conversation = conversation
+        self._given = given
+        self._prompt = prompt
+
+    @classmethod
+    def of(cls, request: AgentRequest) -> _PausedRun | None:
+        """The run that a request resumes; None if it resumes none, or its state is lost."""
+        resume = request.resume
+        if resume is None or resume.state is None:
+            return None
+        conversation = Saved.validate_python(resume.state["conversation"])
+        given: dict[str, Any] = {**resume.state["given"]}
+        for call_id, decision in resume.decisions.items():
+            given[call_id] = {"approved": decision.approved, "reason": decision.reason, "arguments": decision.arguments}
+        given |= {call_id: message.text for call_id, message in resume.results.items()}
+        last = request.messages[-1]
+        superseded = any([decision.reason == SUPERSEDED["reason"] for decision in resume.decisions.values()])
+        if not superseded or not isinstance(last, UserMessage):
+            return cls(conversation, given)
+        asked = conversation.deferred_tool_requests
+        all_of_them = {part.tool_call_id: SUPERSEDED for part in [*asked.approvals, *asked.calls]}
+        return cls(conversation, all_of_them | given, _content(last.parts))
+
+    @property
+    def waits(self) -> list[PendingCall]:
+        """What it waits for yet: Pydantic AI goes on with all of them at once."""
+        asked = self.conversation.deferred_tool_requests
+        pending = [_pending(part, "approval") for part in asked.approvals] + [_pending(part) for part in asked.calls]
+        return [call for call in pending if call.call_id not in self._given]
+
+    @property
+    def paused(self) -> Paused:
+        """The end of its turn."""
+        state = {"conversation": Saved.dump_python(self.conversation, mode="json"), "given": self._given}
+        return Paused(tuple(self.waits), state)
+
+    def answered(self) -> dict[str, Any]:
+        """The arguments to go on with."""
+        asked = self.conversation.deferred_tool_requests
+        approvals = {part.tool_call_id: _decided(self._given[part.tool_call_id]) for part in asked.approvals}
+        results = {part.tool_call_id: self._given[part.tool_call_id] for part in asked.calls}
+        answers = ai.DeferredToolResults(calls=results, approvals=approvals)
+        return {"conversation": self.conversation, "deferred_tool_results": answers, "user_prompt": self._prompt}
+
+
+def _decided(given: Mapping[str, Any]) -> Any:
+    if not given["approved"]:
+        return ai.ToolDenied(given["reason"] or ai.ToolDenied().message)
+    return ai.ToolApproved(override_args=from_json(given["arguments"]) if given["arguments"] else None)
+
+
+def _pending(part: Any, waits_for: Any = "result") -> PendingCall:
+    return PendingCall(part.tool_call_id, part.tool_name, _arguments(part), waits_for)
+
+
+def _ready(part: Any, executor: Executor | None = None) -> ToolCallReady:
+    return ToolCallReady(part.tool_call_id, part.tool_name, _arguments(part), executor)
+
+
+def _arguments(part: Any) -> str:
+    # As the model wrote them: `args_as_json_str` writes them anew, which is not what their pieces add up to.
+    return part.args if isinstance(part.args, str) and part.args else part.args_as_json_str()
+
+
+def _result(part: Any) -> ToolResult:
+    if isinstance(part, ai.RetryPromptPart):
+        return ToolResult(part.tool_call_id, part.model_response(), is_error=True)
+    told = part.model_response_str()
+    return ToolResult(part.tool_call_id, told, is_error=part.outcome == "failed", denied=part.outcome == "denied")
+
+
+def _json(value: Any) -> str:
+    return to_json(value).decode()
+
+
+def _usage(used: Any) -> UsageReported:
+    return UsageReported(
+        used.input_tokens,
+        used.output_tokens,
+        cached_tokens=used.cache_read_tokens,
+        reasoning_tokens=used.output_reasoning_tokens,
+        cache_write_tokens=used.cache_write_tokens,
+    )
+
+
+def _definition(tool: Any) -> Any:
+    schema: Any = {"type": "object", "properties": {"input": {"type": "string"}}, "required": ["input"]}
+    strict = None
+    if isinstance(tool, FunctionTool):
+        schema, strict = tool.parameters or {"type": "object", "properties": {}}, tool.strict
+    return ai.ToolDefinition(
+        name=tool.name, parameters_json_schema=dict(schema), description=tool.description, strict=strict
+    )
+
+
+def _settings(request: AgentRequest) -> dict[str, Any]:
+    given = {name: getattr(request.sampling, name) for name in SETTINGS}
+    settings = {SETTINGS[name]: value for name, value in given.items() if value not in (None, ())}
+    if settings.get("thinking") == "none":
+        settings["thinking"] = False
+    if request.tools and not request.parallel_tool_calls:
+        settings["parallel_tool_calls"] = False
+    return settings
+
+
+def _structure(asked: Mapping[str, Any]) -> Any:
+    """The type of an output that the request wants."""
+    wanted: Mapping[str, Any] = asked.get("json_schema") or {}
+    return ai.StructuredDict(dict(wanted.get("schema") or {"type": "object"}), name=wanted.get("name") or "answer")
+
+
+def _history(request: AgentRequest) -> dict[str, Any]:
+    """The conversation: what was said last is the prompt, where the user said it."""
+    *before, last = request.messages
+    if not isinstance(last, UserMessage):
+        return {"message_history": [_message(message) for message in request.messages]}
+    return {"message_history": [_message(message) for message in before], "user_prompt": _content(last.parts)}
+
+
+def _message(message: Message) -> Any:
+    match message:
+        case SystemMessage():
+            return ai.ModelRequest([ai.SystemPromptPart(message.text)])
+        case UserMessage():
+            return ai.ModelRequest([ai.UserPromptPart(_content(message.parts))])
+        case ToolMessage():
+            outcome = "failed" if message.is_error else "success"
+            content: Any = [message.text, *map(_medium, message.media)] if message.media else message.text
+            return ai.ModelRequest([ai.ToolReturnPart(message.name, content, message.call_id, outcome=outcome)])
+        case AssistantMessage():
+            parts = [ai.ThinkingPart(message.reasoning)] if message.reasoning else []
+            parts += [ai.TextPart(message.text)] if message.text else []
+            parts += [ai.ToolCallPart(call.name, call.arguments, call.call_id) for call in message.tool_calls]
+            return ai.ModelResponse(parts)
+
+
+def _content(parts: Sequence[InputPart]) -> Any:
+    return [_medium(part) for part in parts]
+
+
+def _medium(part: InputPart) -> Any:
+    match part:
+        case TextPart():
+            return part.text
+        case ImagePart():
+            return ai.BinaryContent.from_data_uri(part.url) if part.url.startswith("data:") else ai.ImageUrl(part.url)
+        case AudioPart():
+            return ai.BinaryContent(base64.b64decode(part.data), media_type=f"audio/{part.format}")
+        case FilePart():
+            return ai.DocumentUrl(part.file_url)

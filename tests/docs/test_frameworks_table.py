@@ -1,0 +1,40 @@
+"""The table of what works with which framework is made by running the cases; here is looked at whether it is complete."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from openai_compat.agents.frameworks import FRAMEWORKS
+from tests.docs.served import ROOT
+from tests.frameworks.scenarios import SCENARIOS
+from tests.frameworks.table import BEGIN, END, PAGE, names
+
+TABLE = PAGE.read_text("utf-8").partition(BEGIN)[2].partition(END)[0]
+ROWS = [[cell.strip() for cell in line.strip("|").split("|")] for line in TABLE.splitlines() if line.startswith("|")]
+BACKENDS = {framework.backend.partition(":")[0] for framework in FRAMEWORKS if framework.backend}
+
+
+def test_every_backend_of_a_framework_has_its_cases_its_page_and_its_extra() -> None:
+    extras = (ROOT / "pyproject.toml").read_text("utf-8")
+
+    assert names().keys() == BACKENDS
+    for name in BACKENDS:
+        assert f'\n{name.replace("_", "-")} = ["' in extras
+        assert (ROOT / f"docs/how-to/{name.replace('_', '-')}.md").is_file()
+        assert Path(ROOT / f"openai_compat/backends/{name}.py").is_file()
+
+
+def test_every_framework_has_a_column_and_every_scenario_a_row() -> None:
+    head, _, *rows = ROWS
+
+    assert head[1:] == list(names().values())
+    assert [row[0] for row in rows] == list(SCENARIOS.values())
+    assert {cell for row in rows for cell in row[1:]} <= {"✓", "–"}
+
+
+def test_what_does_not_work_has_its_reason_below_the_table() -> None:
+    notes = re.findall(r"^- (.+?), (.+?): .+\.$", TABLE, re.MULTILINE)
+    head, _, *rows = ROWS
+
+    assert sorted(notes) == sorted([(head[at], row[0]) for row in rows for at in range(1, len(head)) if row[at] == "–"])

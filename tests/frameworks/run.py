@@ -1,0 +1,130 @@
+"""Runs the acceptance cases of every framework, each in an environment of its own, two at a time.
+
+    python tests/frameworks/run.py [--lowest] [--update] [pydantic_ai …]
+
+A framework is a file of doubles here, named as its backend and, with hyphens, as its extra. `--lowest` runs them with the
+oldest version that the extra allows, too, without what takes long. `--update` writes the table of the documentation.
+A framework that cannot be installed is an error in CI, and left out elsewhere.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+import tomllib
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
+sys.path[0] = str(ROOT)  # instead of this folder, whose files are named as the frameworks
+
+from tests.frameworks.table import PAGE, Outcomes, names, page_with, table_of  # noqa: E402
+
+ENVIRONMENTS = ROOT / ".nox" / "frameworks"
+CASES = ["-c", os.devnull, "--rootdir", ".", "--confcutdir", "tests/frameworks", "-p", "no:cacheprovider"]
+CASES += ["-p", "tests.frameworks.report", "-q", "--timeout", "120", "tests/frameworks/acceptance.py"]
+PATIENCE = 600.0
+"""Seconds for one framework."""
+
+
+@dataclass
+class Result:
+    """How the cases of a framework went: `failed` is what to print, `missing` why it could not be installed."""
+
+    name: str
+    seconds: float = 0
+    failed: str = ""
+    missing: str = ""
+    outcomes: Outcomes = field(default_factory=Outcomes)
+
+
+def requirements(name: str, *, lowest: bool) -> list[str]:
+    """What the extra of a framework asks for."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+    wanted: list[str] = extras[name.replace("_", "-")]
+    return [one.replace(">=", "==") for one in wanted] if lowest else wanted
+
+
+def environment(name: str, *, lowest: bool) -> Path:
+    """The Python of a framework's environment. Raises subprocess.CalledProcessError."""
+    folder = ENVIRONMENTS / (f"{name}-lowest" if lowest else name)
+    uv = shutil.which("uv") or str(Path(sys.executable).with_name("uv"))
+    python = folder / "bin" / "python"
+    if not python.exists():
+        _call(uv, "venv", "-q", "--python", sys.executable, str(folder))
+    install = [uv, "pip", "install", "-q", "--upgrade", "--python", str(python), "-e", ".[serve,client]"]
+    _call(*install, "pytest>=8.4", "pytest-timeout>=2.4", "sybil>=9", *requirements(name, lowest=lowest))
+    return python
+
+
+def _call(*command: str) -> None:
+    subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
+
+
+def run(name: str, *, lowest: bool) -> Result:
+    """Install a framework and run its cases."""
+    result, began = Result(f"{name} (lowest)" if lowest else name), time.monotonic()
+    try:
+        python = environment(name, lowest=lowest)
+    except subprocess.CalledProcessError as error:
+        result.missing = error.stderr.strip()
+        return result
+    told = ENVIRONMENTS / f"{result.name}.json"
+    told.unlink(missing_ok=True)
+    variables = {**os.environ, "OPENAI_COMPAT_FRAMEWORK": name, "OPENAI_COMPAT_OUTCOMES": str(told)}
+    variables.pop("PYTHONDONTWRITEBYTECODE", None)  # several processes import the framework
+    command = [str(python), "-m", "pytest", *CASES, *(["-m", "not slow"] if lowest else [])]
+    done = subprocess.run(
+        command, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+    if done.returncode != 0:
+        result.failed = done.stdout + done.stderr
+    else:
+        result.outcomes = json.loads(told.read_text("utf-8"))
+    result.seconds = time.monotonic() - began
+    return result
+
+
+def main() -> int:
+    """Run what is asked for, and tell how it went."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("frameworks", nargs="*", metavar="FRAMEWORK", help="all unless some are named")
+    parser.add_argument("--lowest", action="store_true", help="also with the oldest versions")
+    parser.add_argument("--update", action="store_true", help="write the table of the documentation")
+    options = parser.parse_args()
+    wanted: list[str] = options.frameworks or list(names())
+    jobs = [(name, lowest) for lowest in ([False, True] if options.lowest else [False]) for name in wanted]
+    with ThreadPoolExecutor(2) as pool:
+        results = list(pool.map(lambda job: run(job[0], lowest=job[1]), jobs))
+    good = all([_told(result) for result in results])
+    newest = results[: len(wanted)]
+    if not good or any([result.missing for result in newest]) or wanted != list(names()):
+        return 0 if good else 1
+    page = page_with(table_of({result.name: result.outcomes for result in newest}))
+    if options.update:
+        PAGE.write_text(page, "utf-8")
+    elif page != PAGE.read_text("utf-8"):
+        print(f"{PAGE.relative_to(ROOT)} has another table: python tests/frameworks/run.py --update", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _told(result: Result) -> bool:
+    if result.missing:
+        print(f"{result.name}: cannot be installed\n{result.missing}")
+        return not os.environ.get("CI")
+    print(
+        f"{result.name}: {'failed' if result.failed else 'passed'} in {result.seconds:.0f} s\n{result.failed}", end=""
+    )
+    return not result.failed
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

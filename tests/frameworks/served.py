@@ -1,0 +1,140 @@
+"""The agents of a framework behind a server, and clients of it; the framework is in `OPENAI_COMPAT_FRAMEWORK`."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import openai
+
+from openai_compat import Conversations, Server
+from openai_compat.testing import Conformance
+from tests.frameworks.model import Model
+from tests.frameworks.report import FRAMEWORK
+from tests.transports import uvicorn_socket
+
+LOOK_UP = {
+    "type": "object",
+    "properties": {"key": {"type": "string"}},
+    "required": ["key"],
+    "additionalProperties": False,
+}
+CHAT_TOOL = {"type": "function", "function": {"name": "look_up", "description": "Looks up.", "parameters": LOOK_UP}}
+RESPONSE_TOOL = {"type": "function", "name": "look_up", "description": "Looks up.", "parameters": LOOK_UP}
+
+model = Model()
+agents = FRAMEWORK.agents(model)
+
+
+class Kit(Conformance):
+    """The suite, on the agents of the framework, as `--openai-compat` runs it."""
+
+    agent: ClassVar = {"careful": agents["careful"]}
+    prompt = "talk about nothing"
+    long_prompt = "hang"
+    failing_prompt = "fail"
+    tool_prompt = "kit"
+    own_tool_prompt = "time"
+    approval_prompt = "weather"
+    edited_arguments: ClassVar = {"city": "Rome"}
+    edited_result = "sunny in Rome"
+
+
+@dataclass
+class Heard:
+    """What a stream of chat said."""
+
+    text: str = ""
+    reasoning: str = ""
+    pieces: int = 0
+    statuses: list[str] = field(default_factory=list[str])
+    finished: list[str] = field(default_factory=list[str])
+    calls: list[Any] = field(default_factory=list[Any])
+    usage: Any = None
+    error: openai.APIError | None = None
+
+
+@dataclass
+class Served:
+    """A server with the agents, and a client of one caller."""
+
+    url: str
+    client: openai.OpenAI
+
+    def caller(self, key: str) -> Served:
+        """Another caller."""
+        return Served(self.url, client_of(self.url, key))
+
+    def chat(self, agent: str, *said: Any, conversation: str | None = None, **more: Any) -> Any:
+        """A plain answer of chat."""
+        headers = {"X-Conversation-Id": conversation} if conversation else {}
+        return self.client.chat.completions.create(model=agent, messages=messages(*said), extra_headers=headers, **more)
+
+    def respond(self, agent: str, given: Any, **more: Any) -> Any:
+        """A plain answer of the Responses API, which can ask for approval."""
+        approving = {"type": "mcp", "server_label": agent, "server_url": "https://example.org"}
+        tools = [approving, *more.pop("tools", [])]
+        return self.client.responses.create(model=agent, input=given, tools=tools, **more)
+
+    def hear(self, agent: str, *said: Any, **more: Any) -> Heard:
+        """A stream of chat, read to its end."""
+        heard = Heard()
+        options = {"include_usage": True}
+        try:
+            with self.client.chat.completions.create(
+                model=agent, messages=messages(*said), stream=True, stream_options=options, **more
+            ) as stream:
+                for chunk in stream:
+                    hear(heard, chunk)
+        except openai.APIError as error:
+            heard.error = error
+        return heard
+
+
+def hear(heard: Heard, chunk: Any) -> None:
+    heard.usage = chunk.usage or heard.usage
+    event = (chunk.model_extra or {}).get("event")
+    if event:
+        heard.statuses.append(event["data"]["description"])
+    for choice in chunk.choices:
+        heard.pieces += bool(choice.delta.content)
+        heard.text += choice.delta.content or ""
+        heard.reasoning += getattr(choice.delta, "reasoning_content", None) or ""
+        heard.calls += choice.delta.tool_calls or []
+        heard.finished += [choice.finish_reason] if choice.finish_reason else []
+
+
+def messages(*said: Any) -> list[Any]:
+    """Texts are alternately the user's and the assistant's, the last one the user's; dicts are as they are."""
+    texts = len(said)
+    return [
+        one if isinstance(one, dict) else {"role": "user" if (texts - place) % 2 else "assistant", "content": one}
+        for place, one in enumerate(said)
+    ]
+
+
+def client_of(url: str, key: str) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0, timeout=30)
+
+
+@contextmanager
+def serve(store: str) -> Iterator[Served]:
+    """Serve the agents over a socket; there are two callers, ann and bob."""
+    keys: Any = {"ann": "ann", "bob": "bob"}
+    server = Server(agents, keys=keys, store=store or None, conversations=Conversations(busy="queue"))
+    with uvicorn_socket(server) as url:
+        yield Served(url, client_of(url, "ann"))
+
+
+def tool_result(call: Any, result: Any) -> dict[str, Any]:
+    return {"role": "tool", "tool_call_id": call.id, "content": json.dumps(result)}
+
+
+def command_environment() -> dict[str, str]:
+    """For a process of its own that serves the same agents."""
+    return {**os.environ, "PYTHONPATH": str(Path.cwd())}
