@@ -32,6 +32,9 @@ Item: TypeAlias = AgentEvent | str
 """An event as it travels inside the core, where a non-empty `str` stands for `TextDelta`."""
 
 
+BETWEEN_MESSAGES = "\n\n"
+"""What is between two messages of an agent where there is room for one only."""
+
 LARGE = 4096
 """Size of an item that fills a buffer by itself: 256 pictures are no buffer."""
 
@@ -116,6 +119,7 @@ class Reducer:
 
     def __init__(self) -> None:
         self._text: list[str] = []
+        self._break_due = False
         self._reasoning: list[str] = []
         self._refusal: list[str] = []
         self._calls: dict[str, tuple[str, list[str]]] = {}
@@ -123,19 +127,26 @@ class Reducer:
 
     def feed(self, items: list[Item]) -> None:
         """Take in more events, in the order in which the agent said them."""
-        texts = leading_texts(items)
+        texts = [] if self._break_due else leading_texts(items)
         self._text += texts
         for item in items[len(texts) :]:
             if isinstance(item, str):
-                self._text.append(item)
+                self._say(item)
             else:
                 self._fold(item)
+
+    def _say(self, text: str) -> None:
+        """More text, after a blank line if another message has begun."""
+        if self._break_due and text:
+            self._text.append(BETWEEN_MESSAGES)
+            self._break_due = False
+        self._text.append(text)
 
     def _fold(self, event: AgentEvent) -> None:  # noqa: C901, PLR0912  (one arm for each event)
         message = self._message
         match event:
             case TextDelta():
-                self._text.append(event.text)
+                self._say(event.text)
                 message.logprobs.extend(event.logprobs or ())
             case ReasoningDelta():
                 self._reasoning.append(event.text)
@@ -164,7 +175,10 @@ class Reducer:
                 message.state = event.state
             case Finished():
                 message.finish_reason = event.reason
-            case MessageBreak() | ToolResult() | Progress() | Notice():
+            # Remembered, not written: at the end of the answer it would leave a blank line.
+            case MessageBreak():
+                self._break_due = any(self._text)
+            case ToolResult() | Progress() | Notice():
                 pass
             case Compacted():
                 message.compacted = event.summary

@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from ..backend import CHARACTERS_PER_TOKEN, AgentBackend, AgentRequest, Capabilities, RunContext, ToolChoice
-from ..events import AgentEvent, Compacted, TextDelta, UsageReported
+from ..events import AgentEvent, Compacted, MessageBreak, TextDelta, ToolResult, UsageReported
 from ..messages import AssistantMessage, Message, SystemMessage, TextPart, ToolMessage, UserMessage
 from ..optional_methods import offer_methods_of
+from ..reducer import BETWEEN_MESSAGES
 from ..wire.chat_messages import chat_message
 from ..wire.items.parse import SUMMARY
 from .adapt import close
@@ -99,6 +100,8 @@ class CompactingBackend:
             async for item in items:
                 if isinstance(item, str | TextDelta):
                     said.append(item if isinstance(item, str) else item.text)
+                elif isinstance(item, MessageBreak | ToolResult):
+                    said.append(BETWEEN_MESSAGES)
                 # The turn has used these tokens too.
                 elif isinstance(item, UsageReported):
                     yield item

@@ -29,13 +29,11 @@ from ..events import (
     ToolResult,
     UsageReported,
 )
-from ..reducer import Item, leading_texts
+from ..reducer import BETWEEN_MESSAGES, Item, leading_texts
 from .chat.call_order import CallOrder
 
 Visibility: TypeAlias = Literal["status", "hidden", "reasoning", "text"]
 """Where people see what the agent is doing: a status line (Open WebUI draws it), nowhere, or within the answer."""
-
-BETWEEN_MESSAGES = "\n\n"
 
 TOOL = "tool"
 """The kind of progress that tells how a tool of the agent's own gets on; its id is the call's."""

@@ -9,6 +9,7 @@ from openai_compat.events import (
     Citation,
     Finished,
     MediaDelta,
+    MessageBreak,
     Paused,
     PendingCall,
     ReasoningDelta,
@@ -20,6 +21,7 @@ from openai_compat.events import (
     UsageReported,
 )
 from openai_compat.reducer import FinalMessage, Item, Reducer, Usage, size_of
+from tests.requirements import requirement
 from tests.support import strategies
 from tests.wire.chat.test_serialize import turns
 
@@ -62,6 +64,14 @@ def test_a_turn_folds_into_one_message() -> None:
 @given(turns, strategies.cuts)
 def test_the_fold_of_the_parts_is_the_fold_of_the_whole(items: list[Item], cuts: list[int]) -> None:
     assert fold(*strategies.split(items, cuts)) == fold(items)
+
+
+@requirement("chat.message-break")
+def test_messages_after_each_other_have_a_blank_line_between_them() -> None:
+    assert fold([MessageBreak(), "", MessageBreak(), "one", " and", MessageBreak()]).text == "one and"
+    assert fold(["one", MessageBreak()], [], ["two", "!"], [MessageBreak(), TextDelta("three")]).text == (
+        "one\n\ntwo!\n\nthree"
+    )
 
 
 def test_calls_of_the_agents_own_tools_are_not_the_clients() -> None:

@@ -29,11 +29,11 @@ from ...events import (
     UsageReported,
 )
 from ...http import Frame
-from ...reducer import Item, Usage
+from ...reducer import BETWEEN_MESSAGES, Item, Usage
 from ..errors import envelope
 from ..json import dumps
 from ..messagepack import packb
-from ..presentation import BETWEEN_MESSAGES, tool_ended, tool_running
+from ..presentation import tool_ended, tool_running
 from ..usage import usage_object
 
 Fields: TypeAlias = dict[str, Any]

@@ -7,7 +7,15 @@ from typing import Any
 
 import pytest
 
-from openai_compat import AgentRequest, Capabilities, Compaction, Conversations, UsageReported
+from openai_compat import (
+    AgentRequest,
+    Capabilities,
+    Compaction,
+    Conversations,
+    ToolCallReady,
+    ToolResult,
+    UsageReported,
+)
 from openai_compat.backend import RunContext
 from tests.connecting import Connect, in_process
 from tests.requirements import requirement
@@ -118,3 +126,28 @@ async def test_an_agent_can_tell_a_request_for_a_summary_from_a_persons_message(
         await client.responses.compact(model="agent", input="Summarise the conversation so far.")
 
     assert agent.purposes == ["answer", "summary", "answer", "summary"]
+
+
+class Looking(Short):
+    """Looks something up before it sums up."""
+
+    async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[Any]:
+        self.said.append([m["content"] for m in request.raw_messages])
+        yield "Let me see."
+        yield ToolCallReady("c", "look", "{}")
+        yield ToolResult("c", "words")
+        yield "They spoke of words."
+
+
+@requirement("chat.message-break")
+@in_process
+async def test_a_summary_that_is_two_messages_has_a_blank_line_between_them(connect: Connect) -> None:
+    agent, wanted = Looking(), "Summary of the conversation so far:\n\nLet me see.\n\nThey spoke of words."
+    async with connect(agent) as client:
+        first = await client.responses.create(model="agent", input=LONG)
+        await client.responses.create(model="agent", input=LONG, previous_response_id=first.id)
+        assert agent.said[-1] == [wanted, LONG]
+        made = await client.responses.compact(model="agent", input="hi")
+        again: Any = [*[item.model_dump() for item in made.output], {"role": "user", "content": "more"}]
+        await client.responses.create(model="agent", input=again)
+    assert wanted in agent.said[-1]
