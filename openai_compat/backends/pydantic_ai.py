@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import importlib
 import inspect
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -10,7 +9,7 @@ from typing import Any
 
 from pydantic_core import from_json, to_json
 
-from ..backend import AgentRequest, Capabilities, FunctionTool, RunContext
+from ..backend import AgentRequest, Capabilities, FunctionTool, JsonSchema, RunContext
 from ..events import (
     AgentEvent,
     Executor,
@@ -28,7 +27,6 @@ from ..events import (
 )
 from ..messages import (
     AssistantMessage,
-    AudioPart,
     FilePart,
     ImagePart,
     InputPart,
@@ -95,6 +93,7 @@ class PydanticAIBackend:
             approvals="edit" if pauses else "none",
             structured_output=not self._fixed,
             counts_tokens=True,
+            parameters=frozenset(SETTINGS),
             own_tools=frozenset([name for toolset in functions for name in toolset.tools]),
         )
 
@@ -134,8 +133,7 @@ class PydanticAIBackend:
     def _output_type(self, request: AgentRequest) -> Any:
         if self._fixed:
             return None
-        asked = request.response_format
-        outputs = self._outputs if asked is None else [_structure(asked)]
+        outputs = self._outputs if request.response_format is None else [_structure(request.json_schema)]
         return [*outputs, *({ai.DeferredToolRequests} - {*outputs})]
 
 
@@ -305,8 +303,7 @@ def _definition(tool: Any) -> Any:
 
 
 def _settings(request: AgentRequest) -> dict[str, Any]:
-    given = {name: getattr(request.sampling, name) for name in SETTINGS}
-    settings = {SETTINGS[name]: value for name, value in given.items() if value not in (None, ())}
+    settings = {SETTINGS[name]: value for name, value in request.sampling.given().items() if name in SETTINGS}
     if settings.get("thinking") == "none":
         settings["thinking"] = False
     if request.tools and not request.parallel_tool_calls:
@@ -314,10 +311,11 @@ def _settings(request: AgentRequest) -> dict[str, Any]:
     return settings
 
 
-def _structure(asked: Mapping[str, Any]) -> Any:
-    """The type of an output that the request wants."""
-    wanted: Mapping[str, Any] = asked.get("json_schema") or {}
-    return ai.StructuredDict(dict(wanted.get("schema") or {"type": "object"}), name=wanted.get("name") or "answer")
+def _structure(wanted: JsonSchema | None) -> Any:
+    """The type of an output that the request wants; any object, if it has no schema."""
+    if wanted is None:
+        return ai.StructuredDict({"type": "object"}, name="answer")
+    return ai.StructuredDict(dict(wanted.schema), name=wanted.name)
 
 
 def _history(request: AgentRequest) -> dict[str, Any]:
@@ -353,9 +351,9 @@ def _medium(part: InputPart) -> Any:
     match part:
         case TextPart():
             return part.text
-        case ImagePart():
-            return ai.BinaryContent.from_data_uri(part.url) if part.url.startswith("data:") else ai.ImageUrl(part.url)
-        case AudioPart():
-            return ai.BinaryContent(base64.b64decode(part.data), media_type=f"audio/{part.format}")
-        case FilePart():
+        case ImagePart() if part.media_type is None:
+            return ai.ImageUrl(part.url)
+        case FilePart() if part.file_data is None:
             return ai.DocumentUrl(part.file_url)
+        case _:
+            return ai.BinaryContent(part.content, media_type=part.media_type or "application/pdf")

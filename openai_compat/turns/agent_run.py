@@ -26,7 +26,7 @@ from ..agents.error_mapping import to_public_error
 from ..aio.background import Task, let_go, spawn_at_once
 from ..aio.timers import Waiter, WakeEvent, new_waiter
 from ..backend import AgentBackend, AgentRequest, RunContext
-from ..errors import AgentError, OpenAICompatError
+from ..errors import OpenAICompatError
 from ..optional_methods import SupportsCancel
 from ..reducer import LARGE, Item, size_of
 from .event_contract import BROKEN, EventContract
@@ -247,8 +247,8 @@ class AgentRun:
         let_go(error)
 
     def _log_failure(self, error: BaseException) -> None:
-        """Log a failure. AgentErrors are meant for the client, so they get a traceback only at DEBUG."""
-        if not isinstance(error, AgentError):
+        """Log a failure. One that is declared is meant for the client, so it gets a traceback only at DEBUG."""
+        if not isinstance(error, OpenAICompatError):
             self._log(logging.ERROR, "the agent failed", error)
         elif error.code in BROKEN:
             self._log(logging.ERROR, f"the agent broke its contract ({error.code})", error)

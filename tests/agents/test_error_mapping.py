@@ -444,11 +444,12 @@ async def test_an_agent_may_tell_the_status_of_its_model_itself(
 @requirement("cli.log")
 @pytest.mark.anyio
 @pytest.mark.parametrize("level", [logging.INFO, logging.DEBUG])
+@pytest.mark.parametrize("kind", [AgentError, InvalidRequest])
 async def test_what_an_agent_says_to_its_client_needs_no_traceback(
-    level: int, caplog: pytest.LogCaptureFixture
+    kind: type[OpenAICompatError], level: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     def agent(prompt: str) -> str:
-        raise AgentError("The calendar\nis closed.", code="closed", status=409)
+        raise kind("The calendar\nis closed.", code="closed")
 
     with caplog.at_level(level, "openai_compat"):
         await answer(Server(agent), chat())
