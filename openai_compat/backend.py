@@ -53,6 +53,8 @@ class Capabilities:
         parameters: the fields of `Sampling` that it passes on to its model. What a client sends of the others is named
             in the answer's header `X-Ignored-Parameters`. None: not told.
         security_modes: it obeys `security_mode`, by which a request tightens what its own tools may do.
+        keeps_state: it leaves a `state` where it pauses for the client's tools. Its calls get ids of the server's then, by
+            which the state is found again where there is no conversation; the agent sees its own.
         upstream: the model behind it, as `provider/model`, or its provider alone. None: not told.
     """
 
@@ -73,6 +75,7 @@ class Capabilities:
     approvals: Literal["none", "yes_no", "edit"] = "edit"
     parameters: frozenset[str] | None = None
     security_modes: bool = False
+    keeps_state: bool = False
     upstream: str | None = field(default=None, compare=False)  # who it is, not what it can
 
     def __post_init__(self) -> None:
@@ -206,13 +209,22 @@ class Decision:
 class Resume:
     """The answers that an earlier turn paused for: results of the client's tools and decisions, by call id.
 
-    `state` is what the agent left in `Paused`; `calls` are those that were decided about, by call id, as it told of them.
+    Attributes:
+        results: the results of the client's tools.
+        decisions: what was decided about the agent's own.
+        state: what the agent left in `Paused`.
+        calls: the calls that were decided about, as the agent told of them.
+        superseded: the user has sent another message instead of deciding, the last of `messages`. All decisions are a no.
+        lost: the agent has left a state in `Paused`, which is not there any more: it has expired, was used by a request
+            before this one, or is kept in another process.
     """
 
     results: Mapping[str, ToolMessage]
     decisions: Mapping[str, Decision] = field(default_factory=dict[str, Decision])
     state: Mapping[str, Any] | None = None
     calls: Mapping[str, PendingCall] = field(default_factory=dict[str, PendingCall])
+    superseded: bool = False
+    lost: bool = False
 
     def may_run(self, call_id: str) -> bool:
         """False for a call that somebody has denied."""
@@ -248,6 +260,9 @@ class AgentRequest:
         headers: the request headers that the server was told to pass on, names in lower case.
         conversation_id: the conversation kept on the server that this turn belongs to, None if there is none. It is
             unique for its principal only: to keep something of your own for a conversation, use `session_key`.
+        state: what this agent has left in `Finished` or `Paused` of the turn that this one continues: the last one of its
+            conversation, or that of `previous_response_id`. None if it has left nothing there, or the server has ended
+            that turn before it could.
         resume: results and decisions that the last turn paused for, None on a fresh message.
         purpose: "summary" if the server asks for a summary of the conversation, with which it goes on in its place: the
             last message says so. Whatever an agent does else, such as remembering, is not wanted then.
@@ -277,6 +292,7 @@ class AgentRequest:
     user: str | Mapping[str, Any] | None = None
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     conversation_id: str | None = None
+    state: Mapping[str, Any] | None = None
     resume: Resume | None = None
     purpose: Literal["answer", "summary"] = "answer"
     extra: Mapping[str, Any] = field(default_factory=dict[str, Any])
@@ -406,7 +422,7 @@ class AgentBackend(Protocol):
 
     `run` is called once for each turn, and its events are read in a task of their own. A backend may have further
     methods, each with a protocol of its own in `optional_methods`: `SupportsCancel`, `SupportsClose`, `SupportsSteering`,
-    `SupportsTokenCount`, `SupportsToolNames`, `HasTools`.
+    `SupportsTokenCount`, `SupportsToolNames`, `SupportsForget`, `HasTools`.
     """
 
     @property

@@ -215,8 +215,7 @@ class PendingCall:
 class Paused:
     """The turn ends here until the pending calls have their results and decisions, which a later request brings.
 
-    `state`, JSON that the agent gets back in `request.resume`, is kept by the server's store; only calls that wait for
-    approval need one.
+    `state`, JSON that the server's store keeps with the turn, comes back in `request.resume.state`.
     """
 
     pending: tuple[PendingCall, ...] = ()
@@ -227,11 +226,13 @@ class Paused:
 class Finished:
     """The agent is done. "tool_calls" is set by the core whenever calls for the client are open.
 
-    `stop_sequence` is the one of the request's that was met, where that ended it.
+    `stop_sequence` is the one of the request's that was met, where that ended it. `state`, JSON that the server's store
+    keeps with the turn, comes back in `request.state` of the turn that continues this one.
     """
 
     reason: FinishReason = "stop"
     stop_sequence: str | None = None
+    state: Mapping[str, Any] | None = None
 
 
 AgentEvent: TypeAlias = (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable
+from collections.abc import Awaitable, Iterable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 from .backend import AgentBackend, AgentRequest, RunContext
@@ -57,6 +57,19 @@ class SupportsToolNames(Protocol):
 
 
 @runtime_checkable
+class SupportsForget(Protocol):
+    """A backend whose states name something that it keeps elsewhere: a thread, a session, a checkpoint."""
+
+    def forget(self, state: Mapping[str, Any]) -> Awaitable[object] | None:
+        """Drop what the state names.
+
+        Called once nothing leads any more to this state, nor to another one that came of the same first turn. At least
+        once, perhaps by several processes; where it fails, it is called again for as long as things are kept.
+        """
+        ...
+
+
+@runtime_checkable
 class HasTools(Protocol):
     """A backend that shows its own tools, as a `Toolbox`: the chat REST API tells how dangerous a tool is by it."""
 
@@ -66,7 +79,7 @@ class HasTools(Protocol):
         ...
 
 
-OPTIONAL_METHODS = ("request_cancel", "aclose", "steer", "count_tokens", "tool_names", "tools")
+OPTIONAL_METHODS = ("request_cancel", "aclose", "steer", "count_tokens", "tool_names", "forget", "tools")
 """What the protocols above ask for."""
 
 

@@ -175,6 +175,7 @@ class Reducer:
                 message.state = event.state
             case Finished():
                 message.finish_reason = event.reason
+                message.state = event.state
             # Remembered, not written: at the end of the answer it would leave a blank line.
             case MessageBreak():
                 self._break_due = any(self._text)

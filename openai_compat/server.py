@@ -154,7 +154,9 @@ class Server:
         models = build_models(
             agents, embeddings, compaction, unknown_model=unknown_model, owned_by=owned_by, providers=providers
         )
-        state = build_state(store, settings, retention=retention, webhooks=webhooks, replay_failures=replay_failures)
+        state = build_state(
+            store, settings, models.agents, retention=retention, webhooks=webhooks, replay_failures=replay_failures
+        )
         self.services = Services(settings, models, state, build_live(settings, state, admission, rates))
         self._cookie = CookieKey(chat_rest.cookie, cors) if chat_rest is not None and chat_rest.cookie else None
         self._threads, sockets = None, list[Route]()
@@ -321,13 +323,13 @@ class Server:
             # In this order: turns use the agents, webhooks tell how turns have ended, and all of them write to the
             # store.
             await self.drain(0)
+            await services.state.maintenance.end()  # agents forget by it
             workflows: Mapping[str, AgentBackend] = self._threads.workflows if self._threads is not None else {}
             for name, backend in (*services.models.agents.items(), *workflows.items()):
                 await self._close(f"agent {name}", backend)
             await self._close("providers", services.models.providers)
             await services.state.webhooks.aclose(LAST_WEBHOOKS)
             await services.state.late.close(LAST_IN_STORE)
-            await services.state.maintenance.end()
             await services.live.slots.settle()
             if self.opens_store:
                 await services.state.store.aclose()

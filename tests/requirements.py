@@ -256,6 +256,19 @@ REQUIREMENTS: dict[str, Requirement] = {
     "embeddings.input": Requirement("bad input is a 400 that names the parameter; the function does not run", "W A6"),
     "embeddings.models": Requirement("what makes embeddings is a model among the others", "W A6"),
     "embeddings.failures": Requirement("exceptions and wrong shapes are a 500, never a wrong answer", "T 149-176"),
+    "state.turn": Requirement("what an agent leaves with a turn comes back with the one that continues it", "D 6"),
+    "state.failed": Requirement(
+        "a turn that fails, is left or takes too long leaves the agent's state as it was", "D 5"
+    ),
+    "state.owner": Requirement("an agent's state is its own, and its principal's: nobody else is given it", "T 74"),
+    "state.fork": Requirement("what branches off gets the state of where it does, each branch the same", "D 6"),
+    "state.pause": Requirement(
+        "the results that an agent has paused for bring the state that it has paused with", "D 4"
+    ),
+    "state.forget": Requirement("an agent is told which of its states nothing leads to any more, at least once", "D 6"),
+    "state.bound": Requirement(
+        "a state that is no JSON, or too large, is the agent's error and changes nothing", "D 5"
+    ),
     "approval.text": Requirement("approvals are asked and answered as text where there is no other way", "D 4"),
     "approval.tool": Requirement("a client that offers request_approval is asked by a call of it", "D 4"),
     "approval.bound": Requirement(

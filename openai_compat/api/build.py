@@ -17,6 +17,7 @@ from ..policies.rates import RatesOf
 from ..state.conversation_locks import ConversationLocks
 from ..state.degraded import LateWork
 from ..state.event_log import EventLogs
+from ..state.forgetting import Forgetting
 from ..state.leases import Leases
 from ..state.maintenance import StoreMaintenance
 from ..state.rate_limiter import RateLimiter
@@ -70,6 +71,7 @@ def _backend(agent: Agent, compaction: Compaction | None) -> AgentBackend:
 def build_state(
     store: Store | str | None,
     settings: Settings,
+    agents: Mapping[str, AgentBackend],
     *,
     retention: float,
     webhooks: Webhooks | Iterable[Webhooks],
@@ -78,6 +80,7 @@ def build_state(
     """Open the store and build all that keeps state in it. Raises ValueError for the URL of no store."""
     opened = open_store(store) if isinstance(store, str) else store or MemoryStore()
     leases, late = Leases(opened, settings.deadlines.lease), LateWork()
+    forgetting = Forgetting(opened, agents)
     conversations = settings.conversations
     # the headers that have a say in an answer: those that name its conversation, and those that agents are given
     telling = [*(conversations.headers if conversations is not None else ()), *settings.agent_headers]
@@ -88,7 +91,8 @@ def build_state(
         late=late,
         logs=EventLogs(opened, leases.seconds),
         idempotency=Idempotency(opened, settings.deadlines.request, leases, late, telling, failures=replay_failures),
-        maintenance=StoreMaintenance(opened, retention),
+        maintenance=StoreMaintenance(opened, retention, forgetting=forgetting),
+        forgetting=forgetting,
         webhooks=Publisher(webhooks),
     )
 
@@ -114,9 +118,11 @@ def build_chat_websocket(
     """The chat WebSocket's threads: conversations of the server's store, with a rule of their own for a second turn."""
     from .chat_websocket.connection import route  # noqa: PLC0415  (APIs are imported when they are served)
     from .chat_websocket.threads import ChatThreads  # noqa: PLC0415
+    from .chat_websocket.turn import asker_name  # noqa: PLC0415
 
     busy, state = Conversations(busy=settings.busy, queue=settings.queue), services.state
     workflows = {name: _backend(agent, compaction) for name, agent in settings.workflows.items()}
+    state.forgetting.agents |= {asker_name("", name): workflow for name, workflow in workflows.items()}
     threads = ChatThreads(settings, workflows, _locks(busy, state.store, state.leases, state.late), time.monotonic)
     return threads, route(threads)
 

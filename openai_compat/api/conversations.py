@@ -59,6 +59,7 @@ async def delete(services: Services, exchange: Exchange, conversation: str) -> N
     """Forget a conversation. A turn that runs in it goes on, and is not kept. Raises NotFound."""
     if not await services.state.store.delete(Key(exchange.principal.id, conversation)):
         raise _unknown()
+    services.state.forgetting.soon()
     gone: DeletedConversation = {"id": conversation, "object": "conversation.deleted", "deleted": True}
     await exchange.answer(200, dumps(gone))
 
@@ -96,6 +97,7 @@ async def delete_item(services: Services, exchange: Exchange, conversation: str,
     found = await _find(services, key)
     if not await services.state.store.delete_item(key, item):
         raise _unknown_item()
+    services.state.forgetting.soon()
     await exchange.answer(200, dumps(_object(found)))  # OpenAI answers with the conversation
 
 

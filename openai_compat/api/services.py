@@ -24,6 +24,7 @@ from ..policies.messages import MessagePolicy
 from ..state.conversation_locks import ConversationLocks
 from ..state.degraded import LateWork
 from ..state.event_log import EventLogs
+from ..state.forgetting import Forgetting
 from ..state.leases import Leases
 from ..state.maintenance import StoreMaintenance
 from ..state.rate_limiter import RateLimiter
@@ -216,6 +217,7 @@ class State:
         late: what goes on in the store though its client has its answer.
         logs: the event logs of the answers that are made now.
         maintenance: looks after the store.
+        forgetting: tells agents what they need not keep any more.
         webhooks: tells other servers what became of responses.
     """
 
@@ -226,6 +228,7 @@ class State:
     logs: EventLogs
     idempotency: Idempotency
     maintenance: StoreMaintenance
+    forgetting: Forgetting
     webhooks: Publisher
 
     async def check_available(self) -> None:

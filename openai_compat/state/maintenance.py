@@ -13,6 +13,7 @@ from ..errors import Unavailable
 from ..stores.port import Store
 from ..stores.schema import UnusableStore
 from .degraded import with_timeout
+from .forgetting import Forgetting
 
 SWEEP_EVERY = 3600.0
 """Seconds between two sweeps of a process, on average."""
@@ -32,12 +33,15 @@ logger = logging.getLogger("openai_compat")
 class StoreMaintenance:
     """Checks and sweeps a store while a server runs.
 
-    Deletes what was not used for `retention` seconds; `every` is the mean time between sweeps. Every process sweeps:
+    Deletes what was not used for `retention` seconds, and has agents forget what went with it; `every` is the mean time between sweeps. Every process sweeps:
     a sweep that finds nothing costs little, and none has to be elected.
     """
 
-    def __init__(self, store: Store, retention: float, every: float = SWEEP_EVERY) -> None:
+    def __init__(
+        self, store: Store, retention: float, every: float = SWEEP_EVERY, *, forgetting: Forgetting | None = None
+    ) -> None:
         self._store = store
+        self._forgetting = forgetting
         self._retention = retention
         self._every = every
         self._sweeping: Task | None = None
@@ -68,6 +72,9 @@ class StoreMaintenance:
             self._sweeping.cancel()
             with anyio.move_on_after(PATIENCE):
                 await self._sweeping.wait()
+        if self._forgetting is not None:
+            with anyio.move_on_after(PATIENCE):
+                await self._forgetting.end()
 
     async def is_available(self) -> bool:
         """Whether the store answers now."""
@@ -97,3 +104,5 @@ class StoreMaintenance:
             logger.info("the store could not be swept: it does not answer")
         except Exception as error:  # serving goes on in any case
             logger.error("the store could not be swept", exc_info=error)
+        if self._forgetting is not None:
+            await self._forgetting.forget()

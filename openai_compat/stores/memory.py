@@ -13,11 +13,20 @@ from .memory_files import MemoryFiles
 from .memory_limits import MemoryLimits
 from .memory_part import MAX_BYTES, MAX_BYTES_EACH, MemoryBounds
 from .memory_responses import MemoryResponses
+from .memory_states import MemoryStates
 from .port import RETENTION
 from .records import Renewal, TurnOutcome
 
 
-class MemoryStore(MemoryConversations, MemoryResponses, MemoryCompletions, MemoryFiles, MemoryApprovals, MemoryLimits):
+class MemoryStore(
+    MemoryConversations,
+    MemoryResponses,
+    MemoryCompletions,
+    MemoryFiles,
+    MemoryApprovals,
+    MemoryStates,
+    MemoryLimits,
+):
     """All state in memory.
 
     At most `max_items` of each principal and kind are kept; the least recently used is dropped first. Conversations,
@@ -55,6 +64,7 @@ class MemoryStore(MemoryConversations, MemoryResponses, MemoryCompletions, Memor
         if conversation is False or response is False:
             return False
         if outcome.conversation is not None and isinstance(conversation, Kept):
+            conversation.state = next((s for s in outcome.states if s.of == "conversation"), conversation.state)
             self._append_turn(outcome.principal, outcome.conversation, conversation)
         if outcome.response is not None:
             self._keep_response(outcome, outcome.response, response)
@@ -62,6 +72,11 @@ class MemoryStore(MemoryConversations, MemoryResponses, MemoryCompletions, Memor
             await self.put_completion(outcome.principal, outcome.completion)
         for approval in outcome.approvals:
             await self.ask(outcome.principal, approval)
+        for state in outcome.states:
+            if state.of == "pause":
+                self._keep_pause(outcome.principal, state)
+            elif state.of == "gone":
+                self._lose_state(outcome.principal, state)
         self._end_turn(outcome.token, committed=True)
         return True
 
@@ -79,7 +94,14 @@ class MemoryStore(MemoryConversations, MemoryResponses, MemoryCompletions, Memor
 
     async def sweep(self, retention: float = RETENTION) -> int:
         """Delete what is too old."""
-        return self._sweep_conversations() + self._sweep_responses() + self._sweep_claims() + self._drop_expired_files()
+        swept = self._sweep_conversations() + self._sweep_responses() + self._sweep_claims()
+        return swept + self._sweep_pauses() + self._drop_expired_files()
+
+    def _sessions(self) -> set[tuple[str, str]]:
+        conversations = [(principal, kept.state) for principal, kept in self._conversations.all()]
+        responses = [(principal, kept.state) for principal, kept in self._responses.all()]
+        others = [(principal, state.session) for principal, state in (*conversations, *responses) if state is not None]
+        return super()._sessions() | set(others)
 
     async def check(self) -> None:
         """Return at once: memory is always available."""

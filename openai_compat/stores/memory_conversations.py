@@ -10,7 +10,17 @@ from ..errors import Conflict
 from ..policies.limits import LEASE
 from .cursors import names_after, one_before
 from .memory_part import ITEM, MAX_GONE, MemoryBounds, MemoryPart, size_of_items
-from .records import Conversation, ConversationPage, ConversationTurn, Item, Key, Order, Page, TurnOutcome
+from .records import (
+    AgentState,
+    Conversation,
+    ConversationPage,
+    ConversationTurn,
+    Item,
+    Key,
+    Order,
+    Page,
+    TurnOutcome,
+)
 from .shares import Table, size_of_text
 
 FULL = "This conversation is as long as this server can keep one. Begin a new one."
@@ -34,11 +44,13 @@ class Kept:
     """Created, or with a turn: kept even while it is empty."""
     size: int = 0
     """Bytes of items, deleted ones and transcripts."""
+    state: AgentState | None = None
 
     @property
     def bytes(self) -> int:
         """Bytes of all of it."""
-        return self.size + size_of_text(*self.metadata, *self.metadata.values())
+        state = None if self.state is None else self.state.body
+        return self.size + size_of_text(state, *self.metadata, *self.metadata.values())
 
 
 class MemoryConversations(MemoryPart):
@@ -46,7 +58,7 @@ class MemoryConversations(MemoryPart):
 
     def __init__(self, bounds: MemoryBounds) -> None:
         super().__init__(bounds)
-        self._conversations: Table[str, Kept] = Table(self._shares, self._max, self._forget_transcripts)
+        self._conversations: Table[str, Kept] = Table(self._shares, self._max, self._conversation_dropped)
         self._transcripts: dict[Key, dict[str, Kept]] = {}
 
     async def begin(self, key: Key, token: str, lease: float = LEASE, *, known: bool = False) -> Conversation | None:
@@ -78,12 +90,19 @@ class MemoryConversations(MemoryPart):
         if kept.token is None:
             self._conversations.rest(key.principal, key.id, kept, kept.bytes, kept.touched)
 
-    async def create(self, principal: str, id: str, metadata: Mapping[str, str], items: Sequence[Item]) -> Conversation:  # noqa: A002
+    async def create(
+        self,
+        principal: str,
+        id: str,  # noqa: A002
+        metadata: Mapping[str, str],
+        items: Sequence[Item],
+        state: AgentState | None = None,
+    ) -> Conversation:
         """Insert a conversation and its first items."""
         self._sweep_conversations(principal)
         now = self._clock()
         kept = Kept(now, now, 1 if items else 0, dict(metadata), {item.id: item for item in items}, wanted=True)
-        kept.size = size_of_items(*items)
+        kept.size, kept.state = size_of_items(*items), state
         self._keep(Key(principal, id), kept)
         return _snapshot(Key(principal, id), kept)
 
@@ -162,6 +181,8 @@ class MemoryConversations(MemoryPart):
         kept = self._known(key)
         if kept is None or item not in kept.items:
             return False
+        self._lose_state(key.principal, kept.state)  # which may tell of it
+        kept.state = None
         kept.before.pop(item, None)  # an id can be added and deleted again
         kept.before[item] = one_before(item, kept.items)
         kept.size += ITEM - size_of_items(kept.items.pop(item))
@@ -204,7 +225,8 @@ class MemoryConversations(MemoryPart):
     def _sweep_conversations(self, principal: str | None = None) -> int:
         return self._conversations.pop_unused(self._clock() - self._ttl, principal)
 
-    def _forget_transcripts(self, principal: str, identifier: str, kept: Kept) -> None:
+    def _conversation_dropped(self, principal: str, identifier: str, kept: Kept) -> None:
+        self._lose_state(principal, kept.state)
         for transcript in kept.transcripts:
             standing = self._transcripts[Key(principal, transcript)]
             del standing[identifier]
@@ -214,4 +236,4 @@ class MemoryConversations(MemoryPart):
 
 def _snapshot(key: Key, kept: Kept, *, items: bool = True) -> Conversation:
     found = tuple(kept.items.values()) if items else ()
-    return Conversation(key.id, kept.version, kept.created, kept.touched, dict(kept.metadata), found)
+    return Conversation(key.id, kept.version, kept.created, kept.touched, dict(kept.metadata), found, kept.state)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from .cursors import names_after, one_before
-from .records import Item, Order
+from .records import AgentState, Item, Key, Order
 from .shares import Shares, Table, size_of_text
 
 MAX_BYTES = 512 * 1024 * 1024
@@ -19,6 +19,9 @@ MAX_BYTES_EACH = 128 * 1024 * 1024
 
 MAX_GONE = 1000
 """Deleted things of each principal whose position is kept, so that pages can begin after them; the latest."""
+
+MAX_GONE_STATES = 10_000
+"""States that wait for their agents to forget them, the latest."""
 
 MAX_ENDED = 10_000
 """Ended turns that are kept, the latest."""
@@ -55,6 +58,7 @@ class MemoryPart:
         # Positions have bounds of their own: deleting must not displace data.
         places = Shares(64 * MAX_GONE * PLACE, MAX_GONE * PLACE)
         self._before: Table[str, str] = Table(places, MAX_GONE)
+        self._gone: dict[Key, AgentState] = {}
 
     @property
     def size(self) -> int:
@@ -84,6 +88,15 @@ class MemoryPart:
             self._ended.setdefault(token, committed)
             if len(self._ended) > MAX_ENDED:
                 self._ended.popitem(last=False)
+
+    def _lose_state(self, principal: str, state: AgentState | None) -> None:
+        """Note that nothing leads to an agent's state any more: its session may not be needed now."""
+        if state is None:
+            return
+        gone = state if state.of == "gone" else state.gone()
+        self._gone[Key(principal, gone.id)] = gone
+        if len(self._gone) > MAX_GONE_STATES:
+            del self._gone[next(iter(self._gone))]
 
     def _over(self, expires: float | None) -> bool:
         return expires is not None and expires <= self._clock()

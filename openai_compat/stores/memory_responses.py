@@ -10,7 +10,7 @@ from typing import Literal
 from ..policies.limits import LEASE
 from .memory_part import ITEM, MemoryBounds, MemoryPart, size_of_items
 from .port import LOG_BYTES
-from .records import Events, Item, Key, StoredResponse, TurnOutcome
+from .records import AgentState, Chain, Events, Key, StoredResponse, TurnOutcome
 from .shares import Table, size_of_text
 
 
@@ -25,6 +25,7 @@ class KeptResponse:
     size: int = 0
     """Bytes of the events."""
     cancel: bool = False
+    state: AgentState | None = None
 
     def add(self, events: Events) -> None:
         """Append to the log; its oldest events are dropped if it is too long."""
@@ -40,7 +41,7 @@ class MemoryResponses(MemoryPart):
 
     def __init__(self, bounds: MemoryBounds) -> None:
         super().__init__(bounds)
-        self._responses: Table[str, KeptResponse] = Table(self._shares, self._max)
+        self._responses: Table[str, KeptResponse] = Table(self._shares, self._max, self._response_dropped)
 
     async def begin_response(self, principal: str, response: StoredResponse, token: str, lease: float = LEASE) -> None:
         """Insert a response that `token` holds."""
@@ -81,6 +82,7 @@ class MemoryResponses(MemoryPart):
             kept.add(events)
         size = size_of_text(response.body, response.previous, response.conversation) + kept.size
         size += size_of_items(*response.input, *response.output)
+        size += 0 if kept.state is None else size_of_text(kept.state.body)
         self._responses.rest(principal, response.id, kept, size, kept.touched)
 
     async def cancel(self, key: Key) -> bool:
@@ -97,10 +99,10 @@ class MemoryResponses(MemoryPart):
         kept = self._responses.get(key.principal, key.id)
         return None if kept is None else replace(kept.stored, cancel=kept.cancel)
 
-    async def chain(self, key: Key) -> tuple[Item, ...] | None:
-        """The items of a response and of all those it continues."""
+    async def chain(self, key: Key) -> Chain | None:
+        """The items of a response and of all those it continues, with its state."""
         self._sweep_responses(key.principal)
-        links: list[StoredResponse] = []
+        links: list[KeptResponse] = []
         following: str | None = key.id
         while following is not None:
             kept = self._responses.get(key.principal, following)
@@ -108,9 +110,10 @@ class MemoryResponses(MemoryPart):
                 return None
             # A chain is used as a whole: one link that was dropped would make all behind it worthless.
             self._responses.use(key.principal, following, self._clock())
-            links.append(kept.stored)
+            links.append(kept)
             following = kept.stored.previous
-        return tuple([item for link in reversed(links) for item in (*link.input, *link.output)])
+        stored = [link.stored for link in reversed(links)]
+        return Chain(tuple([item for link in stored for item in (*link.input, *link.output)]), links[0].state)
 
     async def events(self, key: Key, after: int) -> Sequence[Events]:
         """The log's batches that hold numbers beyond `after`."""
@@ -136,7 +139,11 @@ class MemoryResponses(MemoryPart):
 
     def _keep_response(self, outcome: TurnOutcome, response: StoredResponse, kept: KeptResponse | None) -> None:
         kept = kept or KeptResponse(response, self._clock())
+        kept.state = next((state for state in outcome.states if state.of == "response"), None)
         self._settle_response(outcome.principal, kept, response, outcome.events)
+
+    def _response_dropped(self, principal: str, identifier: str, kept: KeptResponse) -> None:
+        self._lose_state(principal, kept.state)
 
     def _sweep_responses(self, principal: str | None = None) -> int:
         return self._responses.pop_unused(self._clock() - self._ttl, principal)

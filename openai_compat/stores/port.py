@@ -15,8 +15,10 @@ from typing import Literal, Protocol
 
 from ..policies.limits import LEASE
 from .records import (
+    AgentState,
     Allowance,
     Approval,
+    Chain,
     Claim,
     Conversation,
     ConversationPage,
@@ -36,9 +38,11 @@ from .records import (
 )
 
 __all__ = (
+    "AgentState",
     "Allowance",
     "Approval",
     "ApprovalStore",
+    "Chain",
     "Claim",
     "CompletionStore",
     "Conversation",
@@ -55,6 +59,7 @@ __all__ = (
     "Replay",
     "ResponseStatus",
     "ResponseStore",
+    "StateStore",
     "Store",
     "StoredCompletion",
     "StoredFile",
@@ -83,8 +88,18 @@ class ConversationStore(Protocol):
         """Unlock without a turn, if `token` holds the lock. A conversation that never had a turn is deleted."""
         ...
 
-    async def create(self, principal: str, id: str, metadata: Mapping[str, str], items: Sequence[Item]) -> Conversation:  # noqa: A002
-        """Create a conversation, which is kept even while it is empty. `items`, if any, are its first turn."""
+    async def create(
+        self,
+        principal: str,
+        id: str,  # noqa: A002
+        metadata: Mapping[str, str],
+        items: Sequence[Item],
+        state: AgentState | None = None,
+    ) -> Conversation:
+        """Create a conversation, which is kept even while it is empty. `items`, if any, are its first turn.
+
+        `state` is what that turn has left.
+        """
         ...
 
     async def read(self, key: Key, *, items: bool = True) -> Conversation | None:
@@ -127,7 +142,7 @@ class ConversationStore(Protocol):
         ...
 
     async def delete_item(self, key: Key, item: str) -> bool:
-        """Delete one item. False if unknown."""
+        """Delete one item, which makes the state of the conversation an outdated one. False if unknown."""
         ...
 
 
@@ -161,8 +176,8 @@ class ResponseStore(Protocol):
         """A response with its own items."""
         ...
 
-    async def chain(self, key: Key) -> tuple[Item, ...] | None:
-        """The items of a response and of all those it continues, oldest first: each one's input, then its output.
+    async def chain(self, key: Key) -> Chain | None:
+        """A response with all those it continues: each one's input, then its output.
 
         None if one of them is unknown or was deleted.
         """
@@ -248,7 +263,34 @@ class ApprovalStore(Protocol):
         ...
 
 
-class Store(ConversationStore, ResponseStore, CompletionStore, FileStore, ApprovalStore, Protocol):
+class StateStore(Protocol):
+    """What agents have left with their turns. It is written by `commit`, and goes with what it is kept with."""
+
+    async def pause(self, key: Key) -> AgentState | None:
+        """The state of calls that wait, neither in a conversation nor after a response; None if it is used or expired."""
+        ...
+
+    async def use_pause(self, key: Key) -> bool:
+        """Use that state. False unless it can be used: only one caller ever gets True."""
+        ...
+
+    async def return_pause(self, key: Key) -> None:
+        """Make a used state usable again, since nothing came of its use."""
+        ...
+
+    async def gone_states(self, after: Key | None, limit: int) -> Sequence[tuple[str, AgentState]]:
+        """States that nothing leads to any more, with their principals, in the order of their keys, beyond `after`.
+
+        Only those of whose session no other state is left: the session is not needed any more. Other ones are deleted.
+        """
+        ...
+
+    async def forget_state(self, key: Key) -> None:
+        """Delete one of these."""
+        ...
+
+
+class Store(ConversationStore, ResponseStore, CompletionStore, FileStore, ApprovalStore, StateStore, Protocol):
     """All state of a server. Every method may raise Unavailable (503 `store_unavailable`)."""
 
     @property

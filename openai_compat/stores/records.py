@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 
@@ -13,6 +13,36 @@ class Key:
 
     principal: str
     id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentState:
+    """What an agent has left with a turn, for the turn that continues it.
+
+    Attributes:
+        of: what it is kept with: a conversation, a response, or calls that wait in neither of them. "gone" is what nothing
+            leads to any more.
+        id: the id of that.
+        agent: the name of the agent.
+        session: shared by all states that follow from one another.
+        body: the state, as JSON.
+        format: the number that the agent has declared for its states.
+        turn: the turn of the conversation that has left it, counted from 1: one that is followed by others is outdated.
+        expires: when the calls can be answered no longer.
+    """
+
+    of: Literal["conversation", "response", "pause", "gone"]
+    id: str
+    agent: str
+    session: str
+    body: str
+    format: int = 0
+    turn: int = 0
+    expires: float | None = None
+
+    def gone(self) -> AgentState:
+        """The same once nothing leads to it any more."""
+        return replace(self, of="gone", id=f"{self.of}:{self.id}:{self.session}", expires=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +63,20 @@ class Conversation:
     touched: float
     metadata: Mapping[str, str]
     items: tuple[Item, ...] = ()
+    state: AgentState | None = None
+
+    @property
+    def latest_state(self) -> AgentState | None:
+        """What its last turn has left; None if that has left nothing."""
+        return self.state if self.state is not None and self.state.turn == self.version else None
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """The items of a response and of all those it continues, oldest first, and the state that it has left."""
+
+    items: tuple[Item, ...]
+    state: AgentState | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +204,7 @@ class TurnOutcome:
     events: Events | None = None
     completion: StoredCompletion | None = None
     approvals: tuple[Approval, ...] = ()
+    states: tuple[AgentState, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,7 +93,18 @@ REQUESTS = ("alter table oc_approval add column request text",)
 """How the agent was asked. Older versions have that in `state`, where it is still read until those questions expire: an
 older version may run beside this one, and PostgreSQL cannot extract from JSON that has `\\u0000` in it."""
 
-MIGRATIONS: Sequence[Sequence[str]] = (FIRST, ASKING_AGENTS, REQUESTS)
+STATES = (
+    """create table oc_state (
+        principal text not null, kind text not null, id text not null, session text not null, body text not null,
+        used bigint not null default 0, expires double precision, touched double precision not null,
+        primary key (principal, kind, id))""",
+    "create index oc_state_session on oc_state (principal, session)",
+    "create index oc_state_expires on oc_state (expires) where expires is not null",
+    "create index oc_state_gone on oc_state (touched) where kind = 'gone'",
+)
+"""What agents have left with their turns. Apart from conversations and responses, since most have none."""
+
+MIGRATIONS: Sequence[Sequence[str]] = (FIRST, ASKING_AGENTS, REQUESTS, STATES)
 """The statements that change the schema from version n to n + 1."""
 
 

@@ -137,6 +137,11 @@ class Table(Generic[Id, Value]):
         """All values at rest, with their principals and ids."""
         return [(row.principal, row.id, row.value) for rows in self._resting.values() for row in rows.values()]
 
+    def all(self) -> list[tuple[str, Value]]:
+        """All values, at rest or not, with their principals."""
+        held = [(principal, value) for principal, ids in self._held.items() for value in ids.values()]
+        return [*held, *[(principal, value) for principal, _, value in self.resting()]]
+
     def held(self) -> list[Value]:
         """All values that running turns hold."""
         return [value for ids in self._held.values() for value in ids.values()]

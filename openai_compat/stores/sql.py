@@ -19,6 +19,7 @@ from .sql_files import SqlFiles
 from .sql_limits import SqlLimits
 from .sql_part import autocommit, autocommit_nosync
 from .sql_responses import SqlResponses
+from .sql_states import EXPIRE, OLD, SqlStates
 from .sql_sweep import (
     DAY,
     EXPIRED,
@@ -39,7 +40,7 @@ PAUSE = 0.1
 """Seconds between the retries."""
 
 
-class SqlStore(SqlConversations, SqlResponses, SqlCompletions, SqlFiles, SqlApprovals, SqlLimits):
+class SqlStore(SqlConversations, SqlResponses, SqlCompletions, SqlFiles, SqlApprovals, SqlStates, SqlLimits):
     """State in a database that several processes may share."""
 
     shared = True
@@ -92,6 +93,8 @@ def _sweeps(retention: float) -> Iterator[Callable[[], Transaction[int]]]:
     yield partial(sweep_conversations, NEVER_KEPT, 0.0)
     yield partial(sweep_responses, retention)
     yield partial(sweep_rows, EXPIRED, 0.0)
+    yield partial(sweep_rows, EXPIRE, 0.0)
+    yield partial(sweep_rows, OLD, retention)
     for statement in ROWS:
         yield partial(sweep_rows, statement, retention)
     for statement in SHORT_LIVED:

@@ -8,9 +8,10 @@ from functools import partial
 
 from ..policies.limits import LEASE
 from .engine import Autocommit, Row, Statement, Transaction
-from .port import Conversation, ConversationPage, Item, Key, Order, Page
+from .port import AgentState, Conversation, ConversationPage, Item, Key, Order, Page
 from .sql_dialect import Dialect
 from .sql_part import SqlPart, atomic, autocommit, autocommit_nosync
+from .sql_states import lose_state, read_state, state_of, write_states
 from .sql_text import mapping, owned, string, text
 
 LOCK = """
@@ -19,18 +20,18 @@ LOCK = """
     on conflict (principal, id) do update
         set token = excluded.token, until = excluded.until, touched = excluded.touched
         where oc_conversation.token is null or oc_conversation.token = excluded.token
-    returning version, created, touched, metadata"""
+    returning version, created, touched, metadata, {state}"""
 
 LOCK_KNOWN = """
     update oc_conversation set token = $3, until = {now} + $4, touched = {now}
     where principal = $1 and id = $2 and kept = 1 and (token is null or token = $3)
-    returning version, created, touched, metadata"""
+    returning version, created, touched, metadata, {state}"""
 
 EXPIRED = "select token from oc_conversation where principal = $1 and id = $2 and until < {now} "
 
 TAKE_OVER = """
     update oc_conversation set token = $3, until = {now} + $4, touched = {now} where principal = $1 and id = $2
-    returning version, created, touched, metadata"""
+    returning version, created, touched, metadata, {state}"""
 
 LOSE = """
     insert into oc_turn (token, principal, lost, ended) values ($1, $2, 1, {now})
@@ -49,6 +50,10 @@ THERE = "body <> ''"
 """A deleted item keeps its row, so that a page can begin after it."""
 
 NAMED = "where principal = $1 and conversation = $2 and id = $3"
+
+
+STATE = state_of("conversation")
+LOCK, LOCK_KNOWN, TAKE_OVER = [one.replace("{state}", STATE) for one in (LOCK, LOCK_KNOWN, TAKE_OVER)]
 
 
 class SqlConversations(SqlPart):
@@ -95,9 +100,10 @@ class SqlConversations(SqlPart):
         id: str,  # noqa: A002
         metadata: Mapping[str, str],
         items: Sequence[Item],
+        state: AgentState | None = None,
     ) -> Conversation:
         """Insert a conversation and its first items."""
-        transaction = partial(self._create, principal, id, metadata, items)
+        transaction = partial(self._create, principal, id, metadata, items, state)
         return await self.run(transaction if items else Autocommit(transaction))
 
     def _create(
@@ -106,6 +112,7 @@ class SqlConversations(SqlPart):
         id: str,  # noqa: A002
         metadata: Mapping[str, str],
         items: Sequence[Item],
+        state: AgentState | None,
     ) -> Transaction[Conversation]:
         key = Key(principal, id)
         rows = yield (
@@ -115,16 +122,19 @@ class SqlConversations(SqlPart):
         )
         if items:
             yield add_items(self.dialect, key, "0", items)
-        return _conversation(id, rows[0], tuple(items))
+        if state is not None:
+            yield write_states(principal, [state])
+        return _conversation(id, rows[0], tuple(items), state)
 
     @autocommit
     def read(self, key: Key, *, items: bool = True) -> Transaction[Conversation | None]:
         """A conversation that was created or has a turn."""
-        rows = yield f"select version, created, touched, metadata from oc_conversation {KNOWN}", owned(key)
+        rows = yield f"select version, created, touched, metadata, {STATE} from oc_conversation {KNOWN}", owned(key)
         if not rows:
             return None
+        *row, state = rows[0]
         found = (yield from _items(key)) if items else ()
-        return _conversation(key.id, rows[0], found)
+        return _conversation(key.id, row, found, read_state("conversation", key.id, state))
 
     @autocommit
     def update(self, key: Key, metadata: Mapping[str, str]) -> Transaction[Conversation | None]:
@@ -145,6 +155,7 @@ class SqlConversations(SqlPart):
         kept, token = rows[0]
         yield "delete from oc_item where principal = $1 and conversation = $2", owned(key)
         yield FORGET_TURNS, owned(key)
+        yield lose_state("conversation", owned(key))
         # A turn that still runs must not bring it back with its commit.
         if token is not None:
             yield LOSE, (token, text(key.principal))
@@ -214,25 +225,31 @@ class SqlConversations(SqlPart):
         rows = yield f"select body from oc_item {NAMED} and {THERE}", (*owned(key), text(item))
         return Item(item, rows[0][0]) if rows else None
 
-    @autocommit
+    @atomic
     def delete_item(self, key: Key, item: str) -> Transaction[bool]:
         """Empty an item; its row stays, so that a page can begin after it."""
         rows = yield (
             f"update oc_item set body = '' {NAMED} and {THERE} returning n",
             (*owned(key), text(item)),
         )
+        if rows:
+            yield lose_state("conversation", owned(key))  # which may tell of it
         return bool(rows)
 
 
 def _with_items(key: Key, row: Row) -> Transaction[Conversation]:
-    version, created, touched, metadata, *seen = row
+    version, created, touched, metadata, state, *seen = row
     items: tuple[Item, ...] = ()
     # The statement may have waited for the commit of another turn, which it then did not see.
     if seen and seen[0] == version:
         items = _as_items(seen[1] or ())
     elif version:
         items = yield from _items(key)
-    return Conversation(key.id, version, created, touched, json.loads(metadata), items)
+        if seen:
+            state = (yield f"select {STATE}", owned(key))[0][0]
+    return _conversation(
+        key.id, (version, created, touched, metadata), items, read_state("conversation", key.id, state)
+    )
 
 
 def _items(key: Key) -> Transaction[tuple[Item, ...]]:
@@ -247,9 +264,9 @@ def _as_items(rows: Sequence[Row]) -> tuple[Item, ...]:
     return tuple([Item(string(id_), body) for id_, body in rows])
 
 
-def _conversation(id_: str, row: Row, items: tuple[Item, ...]) -> Conversation:
+def _conversation(id_: str, row: Row, items: tuple[Item, ...], state: AgentState | None = None) -> Conversation:
     version, created, touched, metadata = row
-    return Conversation(id_, version, created, touched, json.loads(metadata), items)
+    return Conversation(id_, version, created, touched, json.loads(metadata), items, state)
 
 
 def add_items(dialect: Dialect, key: Key, last: str, items: Sequence[Item]) -> Statement:

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 from ..policies.limits import LEASE
 from .engine import Row, Statement, Transaction
-from .port import Events, Item, Key, StoredResponse
+from .port import Chain, Events, Key, StoredResponse
 from .sql_conversations import LOSE
 from .sql_dialect import Dialect
 from .sql_part import SqlPart, atomic, autocommit, autocommit_nosync
+from .sql_states import lose_state, read_state, state_of
 from .sql_text import owned, packed, string_or_none, text, text_or_none, unpacked
 
 RUNNING = "status in ('queued', 'in_progress')"
@@ -66,7 +67,9 @@ CHAIN = """
         union all
         select earlier.id, earlier.previous, earlier.input, earlier.output, chain.depth + 1, earlier.touched
         from chain join oc_response earlier on earlier.principal = $1 and earlier.id = chain.previous)
-    select previous, input, output, case when touched < {now} - $3 then 1 else 0 end from chain order by depth desc"""
+    select previous, input, output, case when touched < {now} - $3 then 1 else 0 end,
+        case when depth = 0 then {state} end
+    from chain order by depth desc""".replace("{state}", state_of("response"))
 
 
 class SqlResponses(SqlPart):
@@ -127,15 +130,16 @@ class SqlResponses(SqlPart):
         return _response(key.id, rows[0]) if rows else None
 
     @autocommit
-    def chain(self, key: Key) -> Transaction[tuple[Item, ...] | None]:
-        """The items of a response and of all those it continues."""
+    def chain(self, key: Key) -> Transaction[Chain | None]:
+        """The items of a response and of all those it continues, with its state."""
         rows = yield CHAIN, (*owned(key), USED_LATELY)
         if not rows or rows[0][0] is not None:
             return None
         # The earlier ones need no touch: the sweep spares responses that another one continues.
         if rows[-1][3]:
             yield "update oc_response set touched = {now} where principal = $1 and id = $2", owned(key)
-        return tuple([item for _, input_, output, _ in rows for item in (*unpacked(input_), *unpacked(output))])
+        items = [item for _, input_, output, *_ in rows for item in (*unpacked(input_), *unpacked(output))]
+        return Chain(tuple(items), read_state("response", key.id, rows[-1][4]))
 
     @autocommit
     def events(self, key: Key, after: int) -> Transaction[Sequence[Events]]:
@@ -153,6 +157,7 @@ class SqlResponses(SqlPart):
         if not rows:
             return False
         yield "delete from oc_event where principal = $1 and response = $2", owned(key)
+        yield lose_state("response", owned(key))
         # A turn that still runs must not bring it back with its commit.
         if rows[0][0] is not None:
             yield LOSE, (rows[0][0], text(key.principal))

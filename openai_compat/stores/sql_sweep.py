@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .engine import Transaction
+from .sql_states import lose_state
 
 BATCH = 200
 """Rows that one transaction deletes."""
@@ -62,6 +63,7 @@ def sweep_conversations(these: str, age: float) -> Transaction[int]:
     for owner in rows:
         yield "delete from oc_item where principal = $1 and conversation = $2", owner
         yield "delete from oc_turn where principal = $1 and conversation = $2", owner
+        yield lose_state("conversation", owner)
     return len(rows)
 
 
@@ -70,6 +72,7 @@ def sweep_responses(retention: float) -> Transaction[int]:
     rows = yield RESPONSES, (retention, BATCH)
     for owner in rows:
         yield "delete from oc_event where principal = $1 and response = $2", owner
+        yield lose_state("response", owner)
     return len(rows)
 
 

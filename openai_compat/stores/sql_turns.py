@@ -12,6 +12,7 @@ from .sql_completions import write_completion
 from .sql_conversations import add_items
 from .sql_dialect import Dialect
 from .sql_responses import add_events, keep_response
+from .sql_states import write_states
 from .sql_text import owned, text
 
 # Without the conversation there is no lock either, which a later statement notices.
@@ -46,6 +47,8 @@ def _statements(dialect: Dialect, outcome: TurnOutcome) -> Iterator[Statement]:
         yield write_completion(principal, outcome.completion)
     if outcome.approvals:
         yield write_approvals(principal, outcome.approvals)
+    if outcome.states:
+        yield write_states(principal, outcome.states)
     conversation, transcript = (None, None) if turn is None else (text(turn.id), turn.transcript)
     yield END, (outcome.token, text(principal), conversation, transcript)
     if turn is not None:

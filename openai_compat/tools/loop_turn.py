@@ -286,7 +286,7 @@ class LoopTurn:
         pause = Pause(talk.users, talk.since_user(), open_calls, self._results, self._used)
         if self._used.roundtrips and not self._waiting:  # the client carries no state, and knows nothing of our calls
             self._settings.pauses.remember(self._request.principal, talk.until_user(), pause)
-        return Paused(pause.pending, pause.to_state())
+        return Paused(pause.pending, pause.to_state() if self._waiting else None)
 
     def _go_on(self) -> Sequence[OpenCall]:
         """The calls of the turn that has paused, with the results and decisions that have come; none if none has."""

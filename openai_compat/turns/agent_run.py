@@ -29,6 +29,7 @@ from ..backend import AgentBackend, AgentRequest, RunContext
 from ..errors import OpenAICompatError
 from ..optional_methods import SupportsCancel
 from ..reducer import LARGE, Item, size_of
+from ..state.agent_state import CallMarks
 from .event_contract import BROKEN, EventContract
 
 BUFFER = 256
@@ -62,6 +63,10 @@ class AgentRun:
         self._grace = grace
         self._released: Callable[[], None] | None = released
         self._contract = EventContract(request, counts_tokens=backend.capabilities.counts_tokens)
+        # In a conversation the state is found by that; without tools, the client has none to call.
+        stateless = request.conversation_id is None and request.tool_choice.names
+        keeps = backend.capabilities.keeps_state
+        self._marks = CallMarks(context.turn_id, always=keeps) if stateless else None
         self.items: list[Item] = []
         self._room: Waiter | None = None
         self._full = False
@@ -172,7 +177,8 @@ class AgentRun:
                 await self._pump(items)
             finally:
                 await self._close(items)
-            self._put_all(self._contract.end())
+            events = self._contract.end()
+            self._put_all(events if self._marks is None else self._marks.mark(events))
         except anyio.get_cancelled_exc_class() as error:
             if not self._cancelled:
                 self._fail(error)
@@ -202,7 +208,8 @@ class AgentRun:
             elif type(item) is str and contract.passes(item):
                 self._put_all([item] if item else [])
             else:
-                self._put_all(contract.feed(item))
+                events = contract.feed(item)
+                self._put_all(events if self._marks is None else self._marks.mark(events))
                 if contract.ended_early:  # cancelled at its own next `await`, so that it does nothing more
                     self._drop()
                     self._cancel()

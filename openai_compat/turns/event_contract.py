@@ -6,6 +6,7 @@ I/O, no clock.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeAlias, assert_never
 
@@ -123,7 +124,7 @@ class EventContract:
                 return self._paused(item)
             case Finished():
                 self.silent = self.silent and item.reason == "stop"
-                return self._end(item.reason, item.stop_sequence)
+                return self._end(item.reason, item.stop_sequence, item.state)
             case _ as wrong:
                 return _refuse(wrong)
 
@@ -360,29 +361,34 @@ class EventContract:
         if self.finished:
             return events
         if not approvals:
-            return events + self._end("stop")
+            return events + self._end("stop", state=event.state)
         self.finished = True
         return [*events, Paused((*self._open_calls(), *approvals), event.state)]
 
-    def _end(self, reason: FinishReason, stop_sequence: str | None = None) -> list[AgentEvent]:
+    def _end(
+        self, reason: FinishReason, stop_sequence: str | None = None, state: Mapping[str, Any] | None = None
+    ) -> list[AgentEvent]:
         events = self.flush()
         if self.finished:
             return events
         if self._request.tool_choice.required and not self._client_calls() and reason in ("stop", "tool_calls"):
             raise AgentError("The agent did not call the tool that this request requires.", code="tool_choice_violated")
-        return events + self._terminal(reason, stop_sequence)
+        return events + self._terminal(reason, stop_sequence, state)
 
     def _cut(self, reason: FinishReason, stop_sequence: str | None = None) -> list[AgentEvent]:
         self.ended_early = True
-        return self._terminal(reason, stop_sequence)
+        return self._terminal(reason, stop_sequence, None)  # what the agent would have left tells of more than was said
 
-    def _terminal(self, reason: FinishReason, stop_sequence: str | None) -> list[AgentEvent]:
+    def _terminal(
+        self, reason: FinishReason, stop_sequence: str | None, state: Mapping[str, Any] | None
+    ) -> list[AgentEvent]:
         self.finished = True
         if reason not in ("stop", "tool_calls"):
-            return [Finished(reason)]  # a call that was cut off is not ready: clients would run half of it
+            # A call that was cut off is not ready: clients would run half of it.
+            return [Finished(reason, state=state)]
         calls = self._client_calls()
         events = [event for call_id, call in calls if not call.ready for event in self._complete(call_id, call)]
-        return [*events, Paused(self._open_calls()) if calls else Finished("stop", stop_sequence)]
+        return [*events, Paused(self._open_calls(), state) if calls else Finished("stop", stop_sequence, state)]
 
 
 def _checked(usage: UsageReported) -> UsageReported:

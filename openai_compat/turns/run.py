@@ -20,12 +20,14 @@ from ..agents.error_mapping import without_retry
 from ..aio.background import let_go
 from ..backend import AgentBackend, AgentRequest
 from ..errors import AgentError, Conflict, OpenAICompatError
-from ..events import UsageReported
+from ..events import Finished, Paused, UsageReported
 from ..http import ClientDisconnected, ClientTooSlow
+from ..optional_methods import SupportsForget
 from ..policies.limits import Deadlines, Limits
 from ..reducer import Usage, leading_texts, size_of
+from ..state.agent_state import NO_STATE, GivenState, LeftState, kept_states, left_state, return_pause, use_pause
 from ..state.draft import Draft
-from ..stores.port import Store, TurnOutcome
+from ..stores.port import AgentState, Store, TurnOutcome
 from .run_group import Interruptible, Requester, RunGroup, Taken
 from .slots import Seat, SlotRequest, Slots
 
@@ -91,11 +93,15 @@ class TurnPlan(Generic[Frames]):
         single: no other run can follow, so the slot is free as soon as the agent has ended.
         bounded: the answer is kept in memory, so it may not be longer than `Limits.answer`.
         fails_at_once: a failure is told before the agent is stopped, since nothing has to be free by then.
+        given: the state of what it continues.
+        last_state: the state that its agent has ended with.
     """
 
     single = True
     bounded = True
     fails_at_once = False
+    given: GivenState = NO_STATE
+    last_state: LeftState | None = None
 
     def __init__(
         self,
@@ -135,8 +141,28 @@ class TurnPlan(Generic[Frames]):
     def begin(self, runs: RunGroup) -> None:
         """A run begins; one that was interrupted before ends at once."""
         self.runs = runs
+        self.last_state = None
         if self._stopped is not None:
             runs.interrupt(self._stopped)
+
+    @property
+    def asker(self) -> str:
+        """The name that what its agent leaves is kept under."""
+        return self.agent
+
+    def states(self, response: str | None = None) -> tuple[AgentState, ...]:
+        """What is to be kept of the state that its agent has left: with the conversation; else with `response`, if given."""
+        if self.last_state is None:
+            return ()
+        return kept_states(
+            self.last_state,
+            self.asker,
+            self.given,
+            turn=self.id,
+            conversation=None if self.draft is None else self.draft.conversation,
+            response=response,
+            forgets=isinstance(self.backend, SupportsForget),
+        )
 
     async def before_start(self) -> None:
         """Called just before the agent is started, when nothing else can fail any more."""
@@ -221,6 +247,9 @@ class TurnRunner:
         """The same in a slot that was taken before. It is free when the agent has ended."""
         # Decisions are used up by it, so nothing may fail between it and the agent.
         await plan.before_start()
+        pause = plan.given.pause
+        if pause is not None:
+            await use_pause(self.store, pause)
         if plan.backend.capabilities.parameters is not None:
             self._note_ignored(plan, plan.backend.capabilities.parameters)
         plan.delivery.started()
@@ -238,6 +267,8 @@ class TurnRunner:
                 await plan.fail(failed)
         finally:
             self.running.discard(plan)
+            if pause is not None and how != "completed":
+                await return_pause(self.store, pause, plan.requester.request_id)
             for observer in self.observers:
                 observer.ended(plan, how, failed)
 
@@ -386,6 +417,8 @@ class TurnOutput(Generic[Frames]):
                 size += size_of(item)
                 if isinstance(item, UsageReported):
                     plan.usage.add(item)
+                elif isinstance(item, Paused | Finished) and item.state is not None and len(plan.requests) <= 1:
+                    plan.last_state = left_state(item, self._runner.limits.state, plan.requester.request_id)
         for observer in self._runner.observers:
             observer.said(plan, taken)
         if plan.bounded:

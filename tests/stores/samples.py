@@ -96,6 +96,7 @@ TIMES = {
     "oc_claim": ("until", "touched"),
     "oc_slot": ("until",),
     "oc_rate": ("due",),
+    "oc_state": ("expires", "touched"),
 }
 
 

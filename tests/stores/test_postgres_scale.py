@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from openai_compat.stores.port import (
+    AgentState,
     Approval,
     ConversationTurn,
     Events,
@@ -44,6 +45,9 @@ FILL = f"""
         from generate_series(1, {ROWS}) i;
     insert into oc_claim (principal, id, request, token, until, touched, status)
         select 'bob', 'k' || i, 'q', 't' || i, 0, extract(epoch from now()), 200 from generate_series(1, {ROWS}) i;
+    insert into oc_state (principal, kind, id, session, body, expires, touched)
+        select 'bob', 'pause', 'p' || i, 's' || i, '{{}}', extract(epoch from now()) + 999, extract(epoch from now())
+        from generate_series(1, {ROWS}) i;
     insert into oc_rate select 'bob', 'l' || i, extract(epoch from now()) from generate_series(1, {ROWS}) i
 """
 
@@ -77,6 +81,12 @@ async def everything(store: SqlStore) -> None:
     """What turns do, and what is done for them, as somebody whose own things are few."""
     alice, key = "alice", Key("alice", "trip")
     response = StoredResponse(id="resp", created=1.0, status="in_progress", body="{}")
+    left = AgentState(of="conversation", id="trip", agent="a", session="s", body="{}", turn=1)
+    after, waiting = (
+        replace(left, of="response", id="resp"),
+        replace(left, of="pause", id="p", expires=time.time() + 99),
+    )
+    states = (left, after, waiting)
     assert await store.claim(key, "request", "t") == "taken"
     assert await store.take_slot("pool", "t", 4)
     assert await store.begin(key, "t") is not None
@@ -91,6 +101,7 @@ async def everything(store: SqlStore) -> None:
             response=replace(response, status="completed"),
             events=Events(10, 19, ""),
             completion=StoredCompletion("x", 1.0, "m", {}, "{}", "[]"),
+            states=states,
         )
     )
     await store.settle(key, "t", None)
@@ -100,6 +111,8 @@ async def everything(store: SqlStore) -> None:
     await _objects(store, alice)
     assert await store.delete_response(Key(alice, "resp"))
     assert await store.delete(key)
+    assert await store.gone_states(None, 10) == []
+    await store.forget_state(Key(alice, "x"))
     await store.sweep()
 
 
@@ -110,7 +123,12 @@ async def _reads(store: SqlStore, key: Key) -> None:
     assert page is not None
     assert [item.id for item in page.items] == ["i2"]
     assert await store.item(key, "i1") is not None
-    assert await store.chain(Key("alice", "resp")) == ()
+    chain = await store.chain(Key("alice", "resp"))
+    assert chain is not None
+    assert chain.state is not None
+    assert await store.use_pause(Key("alice", "p"))
+    await store.return_pause(Key("alice", "p"))
+    assert await store.pause(Key("alice", "p")) is not None
     assert len(await store.events(Key("alice", "resp"), -1)) == 2
     assert len(await store.list_completions("alice")) == 1
     assert await store.get_completion(Key("alice", "x")) is not None

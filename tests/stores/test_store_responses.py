@@ -7,7 +7,7 @@ from dataclasses import replace
 import anyio
 import pytest
 
-from openai_compat.stores.port import Item, Key, Store, TurnOutcome
+from openai_compat.stores.port import Chain, Item, Key, Store, TurnOutcome
 from openai_compat.stores.sql import SqlStore
 from tests.stores.samples import ALICE, done, events, items, names_in, response, said, time_passes, turn
 
@@ -76,8 +76,8 @@ async def test_a_chain_has_each_ones_input_then_its_output_oldest_first(store: S
             response(f"resp_{number}"), previous=previous, input=items(f"q{number}"), output=items(f"a{number}")
         )
         assert await store.commit(outcome(f"t{number}", response=link))
-    assert await store.chain(Key("alice", "resp_3")) == items("q1", "a1", "q2", "a2", "q3", "a3")
-    assert await store.chain(Key("alice", "resp_1")) == items("q1", "a1")
+    assert await store.chain(Key("alice", "resp_3")) == Chain(items("q1", "a1", "q2", "a2", "q3", "a3"))
+    assert await store.chain(Key("alice", "resp_1")) == Chain(items("q1", "a1"))
     assert await store.chain(Key("bob", "resp_1")) is None
 
 
@@ -85,8 +85,8 @@ async def test_a_chain_may_fork(store: Store) -> None:
     for name, previous in (("root", None), ("left", "root"), ("right", "root")):
         link = done(response(name), previous=previous, output=items(name))
         await store.commit(outcome(name, response=link))
-    assert await store.chain(Key("alice", "left")) == items("root", "left")
-    assert await store.chain(Key("alice", "right")) == items("root", "right")
+    assert await store.chain(Key("alice", "left")) == Chain(items("root", "left"))
+    assert await store.chain(Key("alice", "right")) == Chain(items("root", "right"))
 
 
 async def test_a_chain_with_a_link_that_was_deleted_cannot_be_continued(store: Store) -> None:
@@ -95,7 +95,7 @@ async def test_a_chain_with_a_link_that_was_deleted_cannot_be_continued(store: S
     assert await store.delete_response(Key("alice", "b"))
     assert await store.chain(Key("alice", "c")) is None
     assert await store.chain(Key("alice", "b")) is None
-    assert await store.chain(Key("alice", "a")) == ()
+    assert await store.chain(Key("alice", "a")) == Chain(())
     assert await store.response(Key("alice", "c")) is not None
 
 
@@ -105,7 +105,7 @@ async def test_a_long_chain_is_read_whole(store: Store) -> None:
         await store.commit(outcome(f"t{number}", response=link))
     found = await store.chain(Key("alice", "r149"))
     assert found is not None
-    assert [item.id for item in found] == [f"a{number}" for number in range(150)]
+    assert [item.id for item in found.items] == [f"a{number}" for number in range(150)]
 
 
 async def test_a_deleted_response_is_gone_with_its_events(store: Store) -> None:

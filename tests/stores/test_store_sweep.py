@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from openai_compat.stores.engine import Transaction
-from openai_compat.stores.port import Key, TurnOutcome
+from openai_compat.stores.port import Chain, Key, TurnOutcome
 from openai_compat.stores.sql import SqlStore
 from openai_compat.stores.sql_sweep import BATCH
 from tests.stores.samples import (
@@ -76,7 +76,7 @@ async def test_what_was_used_within_the_retention_stays(sql_store: SqlStore) -> 
     assert await sql_store.sweep() <= 2  # the ends of turns, by which commits are told apart for a day
     assert await names_in(sql_store) == ["a"]
     assert await sql_store.find("alice", "h") == ("trip", True)
-    assert await sql_store.chain(Key("alice", "resp_1")) == items("said resp_1")
+    assert await sql_store.chain(Key("alice", "resp_1")) == Chain(items("said resp_1"))
     assert await sql_store.get_completion(Key("alice", "c")) is not None
     assert await sql_store.get_file(Key("alice", "f")) is not None
     assert await sql_store.approval(Key("alice", "ask")) is not None
@@ -99,13 +99,13 @@ async def test_a_chain_is_kept_whole_as_long_as_its_newest_response_is_used(sql_
     await link(sql_store, "fork", "a")
     await time_passes(sql_store.engine, 200)
     await sql_store.sweep()
-    assert await sql_store.chain(Key("alice", "c")) == items("said a", "said b", "said c")
+    assert await sql_store.chain(Key("alice", "c")) == Chain(items("said a", "said b", "said c"))
     await time_passes(sql_store.engine, MONTH - 100)
     assert await sql_store.chain(Key("alice", "c")) is not None  # used, though nothing was added
     await time_passes(sql_store.engine, 200)
     await sql_store.sweep()
     assert await sql_store.response(Key("alice", "fork")) is None
-    assert await sql_store.chain(Key("alice", "c")) == items("said a", "said b", "said c")
+    assert await sql_store.chain(Key("alice", "c")) == Chain(items("said a", "said b", "said c"))
     await time_passes(sql_store.engine, MONTH)
     await sql_store.sweep()
     assert "oc_response" not in await rows(sql_store)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import pytest
@@ -15,13 +15,22 @@ from openai_compat.optional_methods import (
     HasTools,
     SupportsCancel,
     SupportsClose,
+    SupportsForget,
     SupportsSteering,
     SupportsTokenCount,
     SupportsToolNames,
 )
 from openai_compat.testing import Watched
 
-PROTOCOLS = (SupportsCancel, SupportsClose, SupportsSteering, SupportsTokenCount, SupportsToolNames, HasTools)
+PROTOCOLS = (
+    SupportsCancel,
+    SupportsClose,
+    SupportsForget,
+    SupportsSteering,
+    SupportsTokenCount,
+    SupportsToolNames,
+    HasTools,
+)
 
 
 class Plain:
@@ -46,6 +55,8 @@ class Able(Plain):
 
     def tool_names(self, request: AgentRequest) -> list[str]:
         return ["search"]
+
+    def forget(self, state: Mapping[str, Any]) -> None: ...
 
 
 def compacting(agent: AgentBackend) -> AgentBackend:

@@ -6,6 +6,7 @@ from ...aio.off_loop import MANY, off_loop
 from ...backend import AgentBackend, AgentRequest
 from ...errors import InvalidRequest, RateLimited
 from ...policies.content import check_content_type
+from ...state.agent_state import NO_STATE, resume_state
 from ...state.draft import Draft
 from ...state.event_log import EventLogWriter
 from ...state.ids import new_id
@@ -87,12 +88,18 @@ async def _run(
     if parsed.choices == 1 and may_decide(request):
         agent, can = served[0], served[1].capabilities
         request, answers = await decisions_from_messages(services.state.store, agent, can, request)
+    given = NO_STATE
+    if draft is not None or request.resume is not None:
+        found = None if draft is None else draft.conversation.latest_state
+        request, given = await resume_state(services.state.store, served[0], request, found)
 
     def turn(log: EventLogWriter | None) -> ChatCompletionTurn:
         requests = [request] * parsed.choices
-        return ChatCompletionTurn(
+        turn = ChatCompletionTurn(
             services, exchange, form, served, requests, store=parsed.store, answers=answers, draft=draft, log=log
         )
+        turn.given = given
+        return turn
 
     try:
         if request.stream and services.settings.disconnect.then != "cancel":

@@ -30,6 +30,7 @@ async def delete_conversation(services: Services, exchange: Exchange, identifier
     """Forget a conversation. A turn that runs in it goes on, and is not kept. Raises NotFound."""
     if not await _store(services).delete(Key(exchange.principal.id, identifier)):
         raise _unknown()
+    services.state.forgetting.soon()
     body: Deleted = {"id": identifier, "object": "chat.conversation.deleted", "deleted": True}
     await exchange.answer(200, dumps(body))
 

@@ -195,7 +195,8 @@ class ChatCompletionTurn(ChoicesTurn):
         last = self.last()
         bound = Binding(self.requester.principal.id, self.agent, self._request.conversation_id)
         approvals = self._prompts.kept(self.id, bound)
-        if self.draft is None and self._log is None and not self._store and not approvals:
+        states = self.states()
+        if self.draft is None and self._log is None and not self._store and not approvals and not states:
             return None, last
         turn = None
         if self.draft is not None and self._said is not None:
@@ -206,6 +207,7 @@ class ChatCompletionTurn(ChoicesTurn):
             response=None if self._log is None else self._log.ended("completed"),
             events=None if self._log is None else await self._log.rest(last),
             approvals=approvals,
+            states=states,
             conversation=turn,
             completion=self._stored(self.whole() if self._streams else last) if self._store else None,
         )

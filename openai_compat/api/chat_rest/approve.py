@@ -13,6 +13,7 @@ from ...aio.background import spawn
 from ...backend import AgentRequest, Decision, Sampling
 from ...errors import NotFound, OpenAICompatError
 from ...policies.disconnect import Disconnect
+from ...state.agent_state import resume_state
 from ...state.approvals import Binding, Decisions, check_editable, elsewhere, load_pending, request_of
 from ...state.draft import Draft
 from ...state.ids import new_id
@@ -110,7 +111,7 @@ async def _go_on(
     agentic = asked.stream is True and settings.get("extra", {}).get("report_steps") is True
     failed = agentic_failure if agentic else error_frame
     async with stream_errors_as(exchange, failed), await lock(services.state, key) as draft:
-        work = _work(services, exchange, draft, settings, answers)
+        work = await _work(services, exchange, draft, settings, answers)
         form = _form(services.models, asked, found, work, agentic=agentic)
         if begun is not None:
             await services.live.runner.run(RestTurn(services.state.store, exchange, work, form, begun))
@@ -140,7 +141,7 @@ def _answer(asked: ApproveRequest, found: Approval, turned: Turned) -> ApproveAn
     }
 
 
-def _work(
+async def _work(
     services: Services, exchange: Exchange, draft: Draft, settings: Mapping[str, Any], answers: Decisions
 ) -> PreparedTurn:
     """The turn as it was asked for at first, with what was decided."""
@@ -161,18 +162,20 @@ def _work(
         resume=answers.resume(None),
     )
     draft.go_on(request)
+    request, given = await resume_state(services.state.store, who.agent, draft.request, draft.conversation.latest_state)
     return PreparedTurn(
         id=new_id(CHAT),
         agent=who.agent,
         provider=who.provider,
         backend=who.backend,
-        request=with_instructions(services.settings.messages.apply(draft.request), settings.get("instructions", ())),
+        request=with_instructions(services.settings.messages.apply(request), settings.get("instructions", ())),
         draft=draft,
         record=TurnRecord(new_id),
         user_items=(),
         user=None,
         settings=settings,
         answers=answers,
+        given=given,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from ...errors import InvalidRequest, NotFound
@@ -72,6 +73,7 @@ async def delete(services: Services, exchange: Exchange, conversation: str) -> N
     pending = await services.state.store.approvals(key.principal, key.id)
     if not await services.state.store.delete(key):
         raise unknown_conversation()
+    services.state.forgetting.soon()
     await _withdraw(services.state.store, key.principal, [approval.id for approval in pending])
     await exchange.answer(200, dumps(DONE))
 
@@ -89,6 +91,7 @@ async def delete_message(services: Services, exchange: Exchange, conversation: s
         await _withdraw(
             services.state.store, key.principal, [item["id"] for item in group if item.get("type") == QUESTION]
         )
+    services.state.forgetting.soon()
     await exchange.answer(200, dumps(DONE))
 
 
@@ -130,7 +133,11 @@ async def fork(services: Services, exchange: Exchange, conversation: str) -> Non
     ]
     # Values of metadata have at most 512 characters, also in OpenAI's API, which reads this conversation too.
     metadata = {**found.metadata, "title": title[:512]}
-    made = await services.state.store.create(exchange.principal.id, new_id("conv_"), metadata, stored_items(copied))
+    identifier, state = new_id("conv_"), found.latest_state
+    # A state is that of the end: what branches off before it, or leaves a question out, goes on without.
+    at_end = state is not None and len(copied) == len(found.items)
+    kept = replace(state, id=identifier, turn=1) if state is not None and at_end else None
+    made = await services.state.store.create(exchange.principal.id, identifier, metadata, stored_items(copied), kept)
     await _answer(exchange, shown(made), 201)
 
 

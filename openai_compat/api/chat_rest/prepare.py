@@ -13,6 +13,7 @@ from ...messages import Message as TypedMessage
 from ...messages import SystemMessage
 from ...policies.chat_rest import ContextQuery
 from ...policies.messages import MessagePolicy
+from ...state.agent_state import NO_STATE, resume_state
 from ...state.approvals import Binding, settings_of, superseded
 from ...state.draft import Draft
 from ...state.ids import new_id
@@ -90,6 +91,10 @@ async def prepare_turn(
         check_conversation(request.messages)
     if answers is not None:
         request = replace(request, resume=answers.resume(request.resume))
+    given = NO_STATE
+    if draft is not None:
+        found = draft.conversation.latest_state
+        request, given = await resume_state(services.state.store, who.agent, request, found)
     instructions = [*_system_prompt(services.settings.messages, asked), *await _context(services.settings, request)]
     long = draft is not None and draft.long
     request = with_instructions(await off_loop(services.settings.messages.apply, request, long=long), instructions)
@@ -108,6 +113,7 @@ async def prepare_turn(
         user=next((message for message in reversed(shown) if message["role"] == "user"), None),
         settings=settings_of(request, instructions),
         answers=answers,
+        given=given,
     )
 
 

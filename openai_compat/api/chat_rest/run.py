@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ...backend import AgentBackend, AgentRequest
+from ...state.agent_state import NO_STATE, GivenState
 from ...state.approvals import Binding, Decisions, approval_records, record_decisions
 from ...state.draft import Draft, stored_items, transcript
 from ...state.event_log import EventLogWriter
@@ -36,6 +37,7 @@ class PreparedTurn:
         user: the user's message among these, as it is shown.
         settings: what is needed to ask the agent the same way again, once somebody has decided about its calls.
         answers: what is decided about calls that an earlier turn has asked about.
+        given: the state of what it continues.
     """
 
     id: str
@@ -49,6 +51,7 @@ class PreparedTurn:
     user: Message | None
     settings: Mapping[str, Any]
     answers: Decisions | None = None
+    given: GivenState = NO_STATE
 
     @property
     def conversation(self) -> str | None:
@@ -80,6 +83,7 @@ class RestTurn(TurnPlan[bytes]):
         )
         self._store = store
         self._prepared = prepared
+        self.given = prepared.given
         self._form = form
         self._log = log
         self._held = form.begin()
@@ -120,6 +124,7 @@ class RestTurn(TurnPlan[bytes]):
             response=None if log is None else log.ended("completed"),
             events=None if log is None else await log.rest(last),
             approvals=kept.asked,
+            states=self.states(),
         )
         return outcome, last
 

@@ -17,6 +17,7 @@ from ...errors import AgentError, Conflict, OpenAICompatError
 from ...events import PendingCall
 from ...messages import Message, ToolMessage
 from ...reducer import LARGE, Reducer
+from ...state.agent_state import resume_state
 from ...state.approvals import Binding, Decisions, record_decisions, settings_of, superseded
 from ...state.draft import Draft, extended
 from ...state.ids import new_id
@@ -29,7 +30,7 @@ from ...wire.chat_websocket import serialize as chat_frames
 from ...wire.chat_websocket.parse import tool_output
 from ...wire.chat_websocket.serialize import StopReason, TurnFrames
 from ...wire.chat_websocket.types import ToolResultFrame
-from ...wire.json import dumps
+from ...wire.json import dumps, from_stored_json
 from ...wire.presentation import Presentation
 from ..access_log import log_access
 from ..attachments import Places, attach
@@ -269,8 +270,13 @@ class ChatTurn(TurnPlan[list[Fields]]):
                 services.live.runner.running.discard(self)
 
     @property
+    def asker(self) -> str:
+        """The agent by the name that its questions and states are kept under."""
+        return self._asked.asker
+
+    @property
     def _bound(self) -> Binding:
-        return Binding(self.principal.id, self._asked.asker, self._thread.key.id)
+        return Binding(self.principal.id, self.asker, self._thread.key.id)
 
     async def _lock(self) -> Draft:
         conversations, key, asked = self._threads.conversations, self._thread.key, self._asked
@@ -292,6 +298,8 @@ class ChatTurn(TurnPlan[list[Fields]]):
         # Another message instead of a decision is a no to what this agent has asked here.
         if answers is None and (answers := await superseded(services.state.store, self._bound)) is not None:
             request = replace(request, resume=answers.resume(request.resume))
+        found = draft.conversation.latest_state
+        request, self.given = await resume_state(services.state.store, self.asker, request, found)
         request = await off_loop(services.settings.messages.apply, request, long=draft.long)
         return await attach(services, request, self._asked.backend.capabilities, lambda: self._asked.places), answers
 
@@ -339,7 +347,10 @@ class ChatTurn(TurnPlan[list[Fields]]):
         reply: Message = reply_message(said, frozenset())
         more = (reply, *await self._client_tools(said.client_calls))
         draft.add(*more)
-        self._request = extended(self._request, more)
+        state = None if self.last_state is None else from_stored_json(self.last_state.body)
+        self._request = replace(extended(self._request, more), state=state)
+        if self._request.resume is not None:
+            self._request = replace(self._request, resume=replace(self._request.resume, state=state))
         self._begin_round()
         return [self._request]
 
@@ -373,7 +384,13 @@ class ChatTurn(TurnPlan[list[Fields]]):
         # With all that is needed to ask the agent the same way again.
         settings = {**settings_of(self._asked.request, ()), WORKFLOW: self._asked.workflow}
         approvals, turn = self._asks.kept(self.id, self._bound, settings), draft.turn(self._said.message())
-        outcome = TurnOutcome(principal=self.principal.id, token=draft.token, approvals=approvals, conversation=turn)
+        outcome = TurnOutcome(
+            principal=self.principal.id,
+            token=draft.token,
+            approvals=approvals,
+            states=self.states(),
+            conversation=turn,
+        )
         last: list[Fields] = [asked_about(approval) for approval in approvals]
         if not self._job_ended:
             last.append(self._job_frame("completed"))

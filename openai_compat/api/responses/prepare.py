@@ -12,11 +12,12 @@ from ...aio.off_loop import MANY, off_loop
 from ...backend import AgentBackend, AgentRequest
 from ...errors import InvalidRequest, NotFound
 from ...http import HttpRequest
+from ...state.agent_state import NO_STATE, GivenState, resume_state
 from ...state.approvals import Binding, Decisions, check_unchanged, load_pending, not_asked_here
 from ...state.draft import Draft, stored_items
 from ...state.event_log import EventLogWriter
 from ...state.ids import new_id
-from ...stores.port import Approval, Key, StoredResponse
+from ...stores.port import AgentState, Approval, Key, StoredResponse
 from ...turns.run_group import Requester
 from ...turns.slots import SlotRequest
 from ...wire.json import from_stored_json, stored_json
@@ -33,6 +34,17 @@ from .ids import ResponseIds, response_of
 Items: TypeAlias = Sequence[dict[str, Any]]
 
 
+@dataclass(frozen=True, slots=True)
+class Before:
+    """What a response continues: all that was said until then, and the state that was left with it."""
+
+    items: Items
+    state: AgentState | None = None
+
+
+NOTHING_BEFORE = Before(())
+
+
 @dataclass(slots=True, kw_only=True)
 class PreparedResponse:
     """One response that is to be made.
@@ -40,7 +52,10 @@ class PreparedResponse:
     Attributes:
         token: what holds everything of this turn in the store.
         answers: decisions that the request brings.
+        given: the state of what it continues.
+        left: the state that it ends with, where its client's connection keeps it.
         before: what was said before the request's own input.
+        local: whether its client's connection knows what the store does not keep.
         rootless: whether only its client's connection knows what it continues, so that the store has to keep that too.
         output_format: what the answer has to look like.
         log: where its frames are kept for those who follow it; the store knows of the response then.
@@ -56,7 +71,10 @@ class PreparedResponse:
     token: str
     draft: Draft | None = None
     answers: Decisions | None = None
+    given: GivenState = NO_STATE
+    left: AgentState | None = None
     before: Items = ()
+    local: bool = False
     rootless: bool = False
     output_format: OutputFormat | None = None
     log: EventLogWriter | None = None
@@ -105,7 +123,7 @@ async def prepare_response(
     *,
     ids: ResponseIds,
     http: HttpRequest,
-    nearby: Mapping[str, Items] | None = None,
+    nearby: Mapping[str, Before] | None = None,
 ) -> PreparedResponse:
     """Resolve a request. Raises OpenAICompatError, and then holds nothing.
 
@@ -126,7 +144,8 @@ async def prepare_response(
     answers = await load_pending(services.state.store, bound, parsed.decisions) if parsed.decisions else None
     draft = await _draft(services, asker, parsed, conversation)
     try:
-        parsed, context = await _in_context(services, asker, parsed, draft, nearby or {})
+        parsed, before = await _in_context(services, asker, parsed, draft, nearby or {})
+        context = before.items
         long = parsed.long or len(context) > MANY
         request = await off_loop(services.settings.messages.apply, parsed.request, long=long)
         await check_names(backend, request, parsed.tools.names, lambda name: tool_place(parsed.body, name))
@@ -138,6 +157,9 @@ async def prepare_response(
         if answers is not None:
             kept = draft is not None or parsed.previous is not None
             _check_asked(answers, context if kept else parsed.input)
+        given = NO_STATE
+        if before.state is not None or request.resume is not None:
+            request, given = await resume_state(services.state.store, agent, request, before.state)
         request = await attach(services, request, backend.capabilities, lambda: item_places(said))
     except BaseException:
         if draft is not None:
@@ -154,7 +176,9 @@ async def prepare_response(
         token=new_id("turn_") if draft is None else draft.token,
         draft=draft,
         answers=answers,
+        given=given,
         before=context,
+        local=nearby is not None,
         rootless=parsed.previous is not None and parsed.previous in (nearby or {}),
         output_format=output_format,
     )
@@ -220,13 +244,15 @@ async def _draft(services: Services, asker: Requester, parsed: ParsedResponse, i
 
 
 async def _in_context(
-    services: Services, asker: Requester, parsed: ParsedResponse, draft: Draft | None, nearby: Mapping[str, Items]
-) -> tuple[ParsedResponse, Items]:
+    services: Services, asker: Requester, parsed: ParsedResponse, draft: Draft | None, nearby: Mapping[str, Before]
+) -> tuple[ParsedResponse, Before]:
     """The request behind what was said before, with the items that it only named; and what was said before."""
     if draft is None:
-        context = await _before(services, asker, parsed, nearby)
+        before = await _before(services, asker, parsed, nearby)
     else:
-        context = await off_loop(lambda: draft.items, long=len(draft.conversation.items) > MANY)
+        items = await off_loop(lambda: draft.items, long=len(draft.conversation.items) > MANY)
+        before = Before(items, draft.conversation.latest_state)
+    context = before.items
     if draft is not None and parsed.conversation is None and context:
         parsed = replace(parsed, input=_new_items(parsed.input))  # of a client that sends all of it every time
     lookup = await _referenced(services, asker, parsed.references)
@@ -236,7 +262,7 @@ async def _in_context(
     parsed = await off_loop(partial(with_context, parsed, context, lookup, heal=draft is not None), long=long)
     if draft is not None:
         parsed = replace(parsed, request=replace(parsed.request, conversation_id=draft.key.id))
-    return parsed, context
+    return parsed, before
 
 
 def _new_items(items: Items) -> tuple[dict[str, Any], ...]:
@@ -248,10 +274,10 @@ def _new_items(items: Items) -> tuple[dict[str, Any], ...]:
     return tuple(items[start:])
 
 
-async def _before(services: Services, asker: Requester, parsed: ParsedResponse, nearby: Mapping[str, Items]) -> Items:
+async def _before(services: Services, asker: Requester, parsed: ParsedResponse, nearby: Mapping[str, Before]) -> Before:
     """Everything up to the response that this one continues. Its instructions are not carried over."""
     if parsed.previous is None:
-        return ()
+        return NOTHING_BEFORE
     if parsed.previous in nearby:
         return nearby[parsed.previous]
     chain = await services.state.store.chain(Key(asker.principal.id, parsed.previous))
@@ -261,7 +287,9 @@ async def _before(services: Services, asker: Requester, parsed: ParsedResponse, 
             code="previous_response_not_found",
             param="previous_response_id",
         )
-    return await off_loop(lambda: [from_stored_json(item.body) for item in chain], long=len(chain) > MANY)
+    items = chain.items
+    said = await off_loop(lambda: [from_stored_json(item.body) for item in items], long=len(items) > MANY)
+    return Before(said, chain.state)
 
 
 async def _referenced(services: Services, asker: Requester, wanted: Sequence[str]) -> Mapping[str, dict[str, Any]]:

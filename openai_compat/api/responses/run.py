@@ -10,6 +10,7 @@ The last one gives the conversation and the slot free, on every path.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol, TypeAlias
 
 import anyio
@@ -25,10 +26,11 @@ from ...http import ClientDisconnected, ClientTooSlow
 from ...reducer import Item, Reducer
 from ...state.approvals import approval_records, record_decisions
 from ...state.draft import stored_items
-from ...stores.port import ConversationTurn, TurnOutcome
+from ...stores.port import AgentState, ConversationTurn, TurnOutcome
 from ...turns.run import Delivery, TurnPlan, commit
 from ...turns.run_group import Taken
 from ...turns.slots import Seat
+from ...wire.json import from_stored_json
 from ..services import Services, logger, now
 from .prepare import PreparedResponse
 
@@ -58,6 +60,7 @@ class ResponseTurn(TurnPlan[bytes]):
             background=work.parsed.background,
         )
         self.work = work
+        self.given = work.given
         self.single = False  # a repair or a shortened request may follow, in the same slot
         self.bounded = work.log is not None or not work.parsed.stream
         self._services = services
@@ -115,7 +118,8 @@ class ResponseTurn(TurnPlan[bytes]):
             return ()
         self._held += self.work.stream.feed([item for item in self._unchecked if isinstance(item, UsageReported)])
         self._unchecked = []
-        return [repair(self.work.request, message.text, problem)]
+        state = None if self.last_state is None else from_stored_json(self.last_state.body)
+        return [replace(repair(self.work.request, message.text, problem), state=state)]
 
     def retry(self, error: OpenAICompatError) -> Sequence[AgentRequest]:
         """With `truncation: "auto"`, ask again without the beginning of what was too long, if nothing was said yet."""
@@ -189,7 +193,8 @@ class ResponseTurn(TurnPlan[bytes]):
             said = [*work.parsed.kept, *stream.response()["output"]]
             turn = ConversationTurn(work.draft.key.id, await off_loop(stored_items, said, long=many))
         keep = work.parsed.store and (work.log is not None or conversation)
-        if turn is None and not keep and not (conversation and stream.approvals):
+        states = self._states() if conversation else ()
+        if turn is None and not keep and not (conversation and stream.approvals) and not states:
             return None
         return TurnOutcome(
             principal=self.requester.principal.id,
@@ -200,7 +205,18 @@ class ResponseTurn(TurnPlan[bytes]):
             approvals=approval_records(stream.approvals, self._state, work.id, work.bound, now())
             if conversation
             else (),
+            states=states,
         )
+
+    def _states(self) -> tuple[AgentState, ...]:
+        """What the store keeps of the state that the agent has left."""
+        work = self.work
+        if work.parsed.store or not work.local:
+            return self.states(work.id if work.parsed.store else None)
+        # The connection keeps what the store would keep with the response.
+        kept = self.states(work.id)
+        work.left = next((state for state in kept if state.of == "response"), None)
+        return tuple([state for state in kept if state is not work.left])
 
     async def committed(self) -> None:
         """The outcome is in the store."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from ....stores.shares import OVERHEAD, Shares, Table
+from ..prepare import Before
 
 NUMBER = 64
 """Responses of a connection that are kept; the oldest are forgotten first."""
@@ -25,23 +25,23 @@ def shares_of(body_limit: int) -> Shares:
 
 @dataclass(frozen=True, slots=True)
 class _KeptResponse:
-    items: Sequence[dict[str, Any]]
+    said: Before
     lane: str | None
     size: int
 
 
-class ConnectionResponses(Mapping[str, Sequence[dict[str, Any]]]):
+class ConnectionResponses(Mapping[str, Before]):
     """All that was said up to each of them, by its id."""
 
     def __init__(self, shares: Shares, principal: str) -> None:
         self._principal = principal
         self._kept: Table[str, _KeptResponse] = Table(shares, NUMBER)
 
-    def __getitem__(self, identifier: str) -> Sequence[dict[str, Any]]:
+    def __getitem__(self, identifier: str) -> Before:
         kept = self._kept.get(self._principal, identifier)
         if kept is None:
             raise KeyError(identifier)
-        return kept.items
+        return kept.said
 
     def __iter__(self) -> Iterator[str]:
         return iter([identifier for identifier, _ in self._kept.of(self._principal)])
@@ -49,12 +49,10 @@ class ConnectionResponses(Mapping[str, Sequence[dict[str, Any]]]):
     def __len__(self) -> int:
         return len(self._kept)
 
-    def keep(
-        self, identifier: str, items: Sequence[dict[str, Any]], *, after: str | None, lane: str | None, size: int
-    ) -> None:
+    def keep(self, identifier: str, said: Before, *, after: str | None, lane: str | None, size: int) -> None:
         """Remember a response, `size` bytes more than what it continues (`after`). It is never itself forgotten here."""
         parent = self._kept.get(self._principal, after or "")
-        kept = _KeptResponse(items, lane, size + (parent.size if parent is not None else 0))
+        kept = _KeptResponse(said, lane, size + (parent.size if parent is not None else 0))
         self._kept.rest(self._principal, identifier, kept, kept.size)
 
     def failed(self, identifier: str | None, lane: str | None) -> None:

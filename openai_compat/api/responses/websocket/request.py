@@ -28,7 +28,7 @@ from ...websocket import WebSocketConnection, WebSocketRequester
 from ..chores import chore
 from ..endpoint import seated
 from ..ids import ResponseIds
-from ..prepare import PreparedResponse, prepare_response
+from ..prepare import Before, PreparedResponse, prepare_response
 from ..run import run_response
 from .local_responses import ConnectionResponses
 from .steering import Steering, as_items, with_input
@@ -206,8 +206,10 @@ class WebSocketResponse:
 
     def _keep(self, work: PreparedResponse, output: list[dict[str, Any]]) -> None:
         said = [*work.before, *work.parsed.kept, *output]
-        size = self.request.size + len(dumps(output))
-        self._socket.nearby.keep(work.id, said, after=work.parsed.previous, lane=self.request.lane, size=size)
+        size = self.request.size + len(dumps(output)) + (0 if work.left is None else len(work.left.body))
+        self._socket.nearby.keep(
+            work.id, Before(said, work.left), after=work.parsed.previous, lane=self.request.lane, size=size
+        )
 
     async def fail(self, error: OpenAICompatError, frames: bytes) -> None:
         """The last frames of a response that failed: one event, by which clients know that it is over."""

@@ -1,0 +1,244 @@
+"""What agents leave with a turn, for the turn that continues it.
+
+It is kept with what leads there: the conversation, else the response. Calls of the client's tools can be answered
+without naming either, so where there is no conversation they lead there too: their ids, which the server makes then,
+carry the id of a *pause*. All states that follow from one another share a *session*, which is needed as long as something
+leads to one of them.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import anyio
+
+from ..backend import AgentRequest
+from ..errors import AgentError, Conflict, Unavailable
+from ..events import AgentEvent, Finished, Paused, PendingCall, ToolCallDelta, ToolCallReady, ToolCallStarted
+from ..messages import AssistantMessage, Message, ToolMessage
+from ..stores.port import Store
+from ..stores.records import AgentState, Conversation, Key
+from ..wire.chat_messages import chat_message
+from ..wire.json import from_stored_json, stored_json
+from .approvals import ASKED_FOR
+from .ids import new_id
+
+logger = logging.getLogger("openai_compat")
+
+PATIENCE = 5.0
+"""Seconds for which a turn that has failed waits for the store, to give back the state that it has begun with."""
+
+UNREACHABLE = (
+    "%s: the state that %s has left with calls of the client's tools is lost: where there is no conversation, "
+    "Capabilities(keeps_state=True) lets their ids lead to it"
+)
+
+MARK = re.compile(r"(.*)_st([0-9a-f]{24})", re.DOTALL)
+"""An id of a call, as clients know it: the agent's own, and the pause that it leads to."""
+
+
+@dataclass(frozen=True, slots=True)
+class GivenState:
+    """The state that a turn begins with.
+
+    Attributes:
+        found: what is kept where the turn goes on, whoever has left it.
+        pause: the pause that leads there, which can be used once.
+    """
+
+    found: AgentState | None = None
+    pause: Key | None = None
+
+
+NO_STATE = GivenState()
+
+
+@dataclass(frozen=True, slots=True)
+class LeftState:
+    """The state that a turn ends with.
+
+    Attributes:
+        body: as JSON.
+        paused: whether calls wait for something.
+        leads: whether the ids of all calls that wait for the client's results lead to it.
+    """
+
+    body: str
+    paused: bool
+    leads: bool
+
+
+def pause_of(turn: str) -> str:
+    """The id of the pause with which a turn ends."""
+    return turn[-24:]
+
+
+def readable(found: AgentState | None, agent: str) -> Mapping[str, Any] | None:
+    """The state, if it is this agent's."""
+    if found is None or found.agent != agent:
+        return None
+    state: Mapping[str, Any] = from_stored_json(found.body)
+    return state
+
+
+def left_state(event: Paused | Finished, most: int, request_id: str) -> LeftState:
+    """What a turn ends with. Raises AgentError if it is more than `most` bytes."""
+    try:
+        body = stored_json(event.state)
+    except TypeError:  # a mapping that is no dict, deep inside
+        raise _unkept("is not JSON", event, request_id) from None
+    if len(body) > most:
+        raise _unkept(f"has {len(body)} bytes, of {most} that Limits.state allows", event, request_id)
+    pending = event.pending if isinstance(event, Paused) else ()
+    waiting = [call.call_id for call in pending if call.waits_for == "result"]
+    return LeftState(body, bool(pending), all([MARK.fullmatch(call_id) for call_id in waiting]))
+
+
+def _unkept(why: str, event: Paused | Finished, request_id: str) -> AgentError:
+    text = "%s: the agent broke its contract (invalid_event): the field 'state' of %s %s"
+    logger.error(text, request_id, type(event).__name__, why)
+    return AgentError("The agent left a state that cannot be kept.", code="invalid_event")
+
+
+def session_after(found: AgentState | None, agent: str) -> str:
+    """The session of what the agent leaves after a turn that began with `found`."""
+    return found.session if found is not None and found.agent == agent else new_id("")
+
+
+class CallMarks:
+    """Gives the client's calls of one run ids that lead to its pause.
+
+    Those of an agent that does not declare `keeps_state` keep their own, as it is not known in time that they need others;
+    but for calls that it tells together with the state.
+    """
+
+    def __init__(self, turn: str, *, always: bool) -> None:
+        self._pause = pause_of(turn)
+        self._always = always
+        self._ids: dict[str, str] = {}
+
+    def mark(self, events: list[AgentEvent]) -> list[AgentEvent]:
+        """The events with these ids."""
+        last = events[-1] if events else None
+        begun = {e.call_id for e in events if isinstance(e, ToolCallStarted) and e.executor == "client"}
+        waiting = {c.call_id for c in last.pending if c.waits_for == "result"} if isinstance(last, Paused) else set()
+        if self._always or (isinstance(last, Paused) and last.state is not None and waiting <= begun):
+            self._ids |= {call_id: f"{call_id}_st{self._pause}" for call_id in begun}
+        return [self._marked(event) for event in events] if self._ids else events
+
+    def _marked(self, event: AgentEvent) -> AgentEvent:
+        if isinstance(event, ToolCallStarted | ToolCallDelta | ToolCallReady):
+            return replace(event, call_id=self._ids.get(event.call_id, event.call_id))
+        if isinstance(event, Paused):
+            return replace(event, pending=tuple([self._marked_call(call) for call in event.pending]))
+        return event
+
+    def _marked_call(self, call: PendingCall) -> PendingCall:
+        return replace(call, call_id=self._ids[call.call_id]) if call.call_id in self._ids else call
+
+
+def kept_states(
+    left: LeftState,
+    agent: str,
+    given: GivenState,
+    *,
+    turn: str,
+    conversation: Conversation | None,
+    response: str | None,
+    forgets: bool,
+) -> tuple[AgentState, ...]:
+    """What is to be kept of the state that a turn has left.
+
+    It goes with the `conversation`, as it was before the turn; else with the stored `response`, and where the ids of calls
+    lead. Where nothing leads to it, an agent that `forgets` can do so at once.
+    """
+    state = AgentState(
+        of="pause",
+        id=pause_of(turn),
+        agent=agent,
+        session=session_after(given.found, agent),
+        body=left.body,
+        expires=time.time() + ASKED_FOR,
+    )
+    if conversation is not None:
+        kept = replace(state, of="conversation", id=conversation.id, turn=conversation.version + 1, expires=None)
+        replaced = conversation.state
+        return (kept,) if replaced is None or replaced.session == kept.session else (kept, replaced.gone())
+    after = () if response is None else (replace(state, of="response", id=response, expires=None),)
+    if left.paused and (left.leads or response is None):
+        if not left.leads:
+            logger.warning(UNREACHABLE, turn, agent)
+        return (*after, state)
+    return (state.gone(),) if response is None and forgets else after
+
+
+async def use_pause(store: Store, pause: Key) -> None:
+    """Use a state, as its agent is about to run. Raises Conflict if another request has."""
+    if not await store.use_pause(pause):
+        text = "These results were sent before, and the turn has gone on with them."
+        raise Conflict(text, code="results_used", should_retry=False)
+
+
+async def return_pause(store: Store, pause: Key, request_id: str) -> None:
+    """Make a state usable again, as the turn has come to nothing: the same results can be sent again."""
+    try:
+        with anyio.CancelScope(shield=True), anyio.move_on_after(PATIENCE):
+            await store.return_pause(pause)
+    except Unavailable as error:
+        logger.warning("%s: the agent's state could not be given back: %s", request_id, error.code)
+
+
+def own_id(call_id: str) -> str:
+    """The agent's own id of a call."""
+    found = MARK.fullmatch(call_id)
+    return call_id if found is None else found[1]
+
+
+async def resume_state(
+    store: Store, agent: str, request: AgentRequest, found: AgentState | None
+) -> tuple[AgentRequest, GivenState]:
+    """The request with the state of what it continues: `found`, or that which its results lead to."""
+    resume, given = request.resume, GivenState(found)
+    marked = resume is not None and any([MARK.fullmatch(call_id) for call_id in resume.results])
+    if found is None and resume is not None and marked and not resume.decisions:
+        given = await _paused(store, request.principal.id, resume.results)
+    state = readable(given.found, agent)
+    if resume is not None and marked:
+        request = _with_own_ids(request)
+        results = {own_id(call_id): replace(m, call_id=own_id(call_id)) for call_id, m in resume.results.items()}
+        resume = replace(resume, results=results)
+    if resume is not None and not resume.decisions:  # a decision brings the state of the turn that has asked
+        resume = replace(resume, state=state, lost=marked and state is None)
+    return replace(request, state=state, resume=resume), given
+
+
+async def _paused(store: Store, principal: str, results: Mapping[str, ToolMessage]) -> GivenState:
+    pauses = {mark[2] for call_id in results if (mark := MARK.fullmatch(call_id)) is not None}
+    if len(pauses) != 1:  # no turn of ours has paused for these
+        return NO_STATE
+    key = Key(principal, pauses.pop())
+    found = await store.pause(key)
+    return NO_STATE if found is None else GivenState(found, key)
+
+
+def _with_own_ids(request: AgentRequest) -> AgentRequest:
+    messages = tuple([_own(message) for message in request.messages])
+    raw = [
+        sent if own is message else chat_message(own)
+        for own, message, sent in zip(messages, request.messages, request.raw_messages, strict=True)
+    ]
+    return replace(request, messages=messages, raw_messages=raw)
+
+
+def _own(message: Message) -> Message:
+    if isinstance(message, ToolMessage) and MARK.fullmatch(message.call_id):
+        return replace(message, call_id=own_id(message.call_id))
+    if isinstance(message, AssistantMessage) and any([MARK.fullmatch(call.call_id) for call in message.tool_calls]):
+        calls = tuple([replace(call, call_id=own_id(call.call_id)) for call in message.tool_calls])
+        return replace(message, tool_calls=calls)
+    return message

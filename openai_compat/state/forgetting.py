@@ -1,0 +1,93 @@
+"""Tells agents which of their states nothing leads to any more, so that they drop what these name: threads, sessions."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Mapping
+
+import anyio
+
+from ..aio.background import Task, spawn
+from ..backend import AgentBackend
+from ..errors import Unavailable
+from ..optional_methods import SupportsForget
+from ..stores.port import Store
+from ..stores.records import AgentState, Key
+from ..wire.json import from_stored_json
+
+PAGE = 100
+"""States that are read at once."""
+
+PATIENCE = 30.0
+"""Seconds that an agent has to forget one."""
+
+logger = logging.getLogger("openai_compat")
+
+
+class Forgetting:
+    """Calls `forget` of the agents: after what was deleted, and with each sweep of the store.
+
+    At least once for each session: a state that is gone stays in the store until its agent has forgotten it. One whose
+    agent fails, or is not served here, is tried again with the next sweep, in every process.
+
+    Attributes:
+        agents: the agents by the names that their states are kept under.
+    """
+
+    def __init__(self, store: Store, agents: Mapping[str, AgentBackend]) -> None:
+        self.agents = dict(agents)
+        self._store = store
+        self._task: Task | None = None
+        self._again = False
+
+    def soon(self) -> None:
+        """Something was deleted. What becomes of its state is nobody's to wait for."""
+        if not any([isinstance(agent, SupportsForget) for agent in self.agents.values()]):
+            return
+        if self._task is not None and not self._task.done:
+            self._again = True  # it may have looked at the store already
+        else:
+            self._task = spawn(self._all, "forgetting", lambda: None)
+
+    async def end(self) -> None:
+        """Stop; what is not forgotten yet is with a later sweep."""
+        if self._task is not None:
+            self._task.cancel()
+            await self._task.wait()
+
+    async def _all(self) -> None:
+        self._again = True
+        while self._again:
+            self._again = False
+            await self.forget()
+
+    async def forget(self) -> None:
+        """Have all states forgotten that nothing leads to any more. Raises nothing; what goes wrong is logged."""
+        after: Key | None = None
+        try:
+            while page := await self._store.gone_states(after, PAGE):
+                for principal, state in page:
+                    after = Key(principal, state.id)
+                    if await self._is_forgotten(state):
+                        await self._store.forget_state(after)
+        except Unavailable as error:
+            logger.info("agents could not be told what to forget: %s", error.code)
+        except Exception as error:  # serving goes on in any case
+            logger.error("agents could not be told what to forget", exc_info=error)
+
+    async def _is_forgotten(self, state: AgentState) -> bool:
+        agent = self.agents.get(state.agent)
+        if agent is None:  # another server with this store may have it
+            return False
+        if not isinstance(agent, SupportsForget):
+            return True
+        try:
+            with anyio.fail_after(PATIENCE):
+                told = agent.forget(from_stored_json(state.body))
+                if inspect.isawaitable(told):
+                    await told
+        except Exception as error:
+            logger.warning("%s could not forget a state, and is asked again later", state.agent, exc_info=error)
+            return False
+        return True

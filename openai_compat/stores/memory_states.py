@@ -1,0 +1,80 @@
+"""What agents have left with their turns, in memory: pauses, and what nothing leads to any more."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .memory_part import MemoryBounds, MemoryPart
+from .records import AgentState, Key
+from .shares import Table, size_of_text
+
+
+@dataclass(slots=True)
+class KeptPause:
+    """The state of calls that wait."""
+
+    state: AgentState
+    used: bool = False
+
+
+class MemoryStates(MemoryPart):
+    """StateStore in a table for pauses; the other states are with their conversations and responses."""
+
+    def __init__(self, bounds: MemoryBounds) -> None:
+        super().__init__(bounds)
+        self._pauses: Table[str, KeptPause] = Table(self._shares, self._max, self._pause_dropped)
+
+    async def pause(self, key: Key) -> AgentState | None:
+        """The state of calls that wait, if it can be used."""
+        kept = self._usable(key)
+        return None if kept is None else kept.state
+
+    async def use_pause(self, key: Key) -> bool:
+        """Use it, once."""
+        kept = self._usable(key)
+        if kept is None:
+            return False
+        kept.used = True
+        return True
+
+    async def return_pause(self, key: Key) -> None:
+        """Make it usable again."""
+        kept = self._pauses.get(key.principal, key.id)
+        if kept is not None:
+            kept.used = False
+
+    async def gone_states(self, after: Key | None, limit: int) -> Sequence[tuple[str, AgentState]]:
+        """The last states of their sessions; others of which a session lives on are deleted."""
+        if after is None and self._gone:
+            live = self._sessions()
+            self._gone = {key: state for key, state in self._gone.items() if (key.principal, state.session) not in live}
+        ordered = sorted(self._gone.items(), key=lambda one: (one[0].principal, one[0].id))
+        beyond = [
+            one for one in ordered if after is None or (one[0].principal, one[0].id) > (after.principal, after.id)
+        ]
+        return [(key.principal, state) for key, state in beyond[:limit]]
+
+    async def forget_state(self, key: Key) -> None:
+        """Delete the last state of a session."""
+        self._gone.pop(key, None)
+
+    def _sessions(self) -> set[tuple[str, str]]:
+        """The sessions that something leads to, each with its principal."""
+        return {(principal, kept.state.session) for principal, _, kept in self._pauses.resting()}
+
+    def _keep_pause(self, principal: str, state: AgentState) -> None:
+        self._pauses.rest(principal, state.id, KeptPause(state), size_of_text(state.body), self._clock())
+
+    def _sweep_pauses(self) -> int:
+        late = [(principal, name) for principal, name, kept in self._pauses.resting() if self._over(kept.state.expires)]
+        for principal, name in late:
+            self._pauses.pop(principal, name)
+        return len(late)
+
+    def _usable(self, key: Key) -> KeptPause | None:
+        kept = self._pauses.get(key.principal, key.id)
+        return None if kept is None or kept.used or self._over(kept.state.expires) else kept
+
+    def _pause_dropped(self, principal: str, identifier: str, kept: KeptPause) -> None:
+        self._lose_state(principal, kept.state)

@@ -1,0 +1,117 @@
+"""What agents have left with their turns, in SQL: a row for each conversation, response and pause that has a state."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Literal
+
+from .engine import Statement, Transaction
+from .port import AgentState, Key
+from .sql_part import SqlPart, autocommit
+from .sql_text import owned, string, text
+
+GONE = "kind = 'gone', id = kind || ':' || id || ':' || session, expires = null, touched = {now}"
+
+LIVE = """exists (
+    select 1 from oc_state live
+    where live.principal = oc_state.principal and live.session = oc_state.session and live.kind <> 'gone')"""
+
+USABLE = "principal = $1 and kind = 'pause' and id = $2 and used = 0 and expires > {now}"
+
+EXPIRE = f"""update oc_state set {GONE} where (principal, kind, id) in (
+    select principal, kind, id from oc_state where expires < {{now}} - $1 order by expires limit $2) returning 1"""
+"""States of calls that nobody has answered in time."""
+
+OLD = """delete from oc_state where (principal, kind, id) in (
+    select principal, kind, id from oc_state where kind = 'gone' and touched < {now} - $1
+    order by touched limit $2) returning 1"""
+"""States that no agent was there to forget."""
+
+
+def state_of(kind: Literal["conversation", "response"]) -> str:
+    """The column of a statement for the state of the conversation or response `$1`, `$2`; null if there is none."""
+    return f"(select body from oc_state where oc_state.principal = $1 and kind = '{kind}' and oc_state.id = $2)"
+
+
+def lose_state(kind: Literal["conversation", "response"], owner: Sequence[object]) -> Statement:
+    """Note that a conversation or a response is deleted, whose state is not needed any more."""
+    return f"update oc_state set {GONE} where principal = $1 and kind = '{kind}' and id = $2", owner
+
+
+def write_states(principal: str, states: Sequence[AgentState]) -> Statement:
+    """Insert states, or replace those with the same keys."""
+    rows = [_columns(principal, state) for state in states]
+    numbers = [range(number * len(row) + 1, (number + 1) * len(row) + 1) for number, row in enumerate(rows)]
+    values = ", ".join([f"({', '.join([f'${n}' for n in row])}, {{now}})" for row in numbers])
+    return (
+        f"""insert into oc_state (principal, kind, id, session, body, expires, touched) values {values}
+        on conflict (principal, kind, id) do update set session = excluded.session, body = excluded.body,
+            used = 0, expires = excluded.expires, touched = excluded.touched""",
+        [value for row in rows for value in row],
+    )
+
+
+def read_state(kind: str, id_: str, body: str | None) -> AgentState | None:
+    """A state as its row has it."""
+    if body is None:
+        return None
+    agent, session, number, turn, state, expires = json.loads(body)
+    return AgentState(
+        of=kind,  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        id=id_,
+        agent=agent,
+        session=session,
+        body=state,
+        format=number,
+        turn=turn,
+        expires=expires,
+    )
+
+
+def _columns(principal: str, state: AgentState) -> tuple[object, ...]:
+    # All in one column, so that another statement can bring it along as one value.
+    body = [state.agent, state.session, state.format, state.turn, state.body, state.expires]
+    return text(principal), state.of, text(state.id), state.session, json.dumps(body), state.expires
+
+
+class SqlStates(SqlPart):
+    """StateStore on an engine."""
+
+    @autocommit
+    def pause(self, key: Key) -> Transaction[AgentState | None]:
+        """The state of calls that wait, if it can be used."""
+        rows = yield f"select body from oc_state where {USABLE}", owned(key)
+        return read_state("pause", key.id, rows[0][0]) if rows else None
+
+    @autocommit
+    def use_pause(self, key: Key) -> Transaction[bool]:
+        """Use it. Of several requests at once, the one whose statement finds it unused wins."""
+        rows = yield f"update oc_state set used = 1 where {USABLE} returning id", owned(key)
+        return bool(rows)
+
+    @autocommit
+    def return_pause(self, key: Key) -> Transaction[None]:
+        """Make it usable again."""
+        yield "update oc_state set used = 0 where principal = $1 and kind = 'pause' and id = $2", owned(key)
+
+    @autocommit
+    def gone_states(self, after: Key | None, limit: int) -> Transaction[Sequence[tuple[str, AgentState]]]:
+        """The last states of their sessions; others of which a session lives on are deleted."""
+        if after is None:
+            yield f"delete from oc_state where kind = 'gone' and {LIVE}", ()
+        bound, parameters = "", [limit]
+        if after is not None:
+            bound, parameters = "and (principal, id) > ($2, $3)", [limit, *owned(after)]  # type: ignore[list-item]
+        rows = yield (
+            f"""select principal, id, body from oc_state where kind = 'gone' and not {LIVE} {bound}
+            order by principal, id limit $1""",
+            parameters,
+        )
+        found = [(string(principal), read_state("gone", string(id_), body)) for principal, id_, body in rows]
+        return [(principal, state) for principal, state in found if state is not None]
+
+    @autocommit
+    def forget_state(self, key: Key) -> Transaction[None]:
+        """Delete the last state of a session."""
+        yield "delete from oc_state where principal = $1 and kind = 'gone' and id = $2", owned(key)
