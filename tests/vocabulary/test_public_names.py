@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import functools
 import importlib
-import inspect
 import re
 from collections import defaultdict
 from pathlib import Path
@@ -75,6 +74,17 @@ def listing() -> dict[str, Path]:
     return found
 
 
+def listed_in(path: Path) -> set[str]:
+    """The names in `__all__` of a module, read and not imported: the frameworks that backends need are not here."""
+    for node in ast.parse(path.read_text("utf-8")).body:
+        match node:
+            case ast.Assign(targets=[ast.Name(id="__all__")]):
+                return set(ast.literal_eval(node.value))
+            case _:
+                pass
+    raise AssertionError(path)
+
+
 @functools.cache
 def documented() -> dict[str, set[str]]:
     """The names that the reference shows, by their modules: those it renders, imports, or tells beside these."""
@@ -84,7 +94,10 @@ def documented() -> dict[str, set[str]]:
         if module == "openai_compat.Server":
             continue  # methods
         names[module].add(name)
-        home = getattr(getattr(importlib.import_module(module), name), "__module__", module)
+        try:
+            home = getattr(getattr(importlib.import_module(module), name), "__module__", module)
+        except ModuleNotFoundError:  # a backend whose framework is not here
+            home = module
         names[home].add(name)
     for module, imported in re.findall(r"^from ([\w.]+) import ([\w, ]+)$", text, re.MULTILINE):
         if module.startswith("openai_compat") and module != "openai_compat":  # whose modules are imported from it
@@ -98,7 +111,7 @@ def documented() -> dict[str, set[str]]:
 
 @pytest.mark.parametrize("module", sorted(listing()))
 def test_a_public_module_lists_what_the_reference_shows(module: str) -> None:
-    assert set(importlib.import_module(module).__all__) == documented()[module]
+    assert listed_in(listing()[module]) == documented()[module]
 
 
 def test_a_module_that_the_reference_shows_is_a_public_one() -> None:
@@ -110,8 +123,8 @@ def test_a_module_that_the_reference_shows_is_a_public_one() -> None:
 
 
 def test_no_private_name_is_listed() -> None:
-    for name in listing():
-        module = importlib.import_module(name)
-        assert [one for one in module.__all__ if one.startswith("_") or not hasattr(module, one)] == []
+    for name, path in listing().items():
+        there = defined_in(path) | imported_in(path)
+        assert [one for one in listed_in(path) if one.startswith("_") or one not in there] == []
         assert not any(part.startswith("_") for part in name.split("."))
-        assert inspect.getdoc(module)
+        assert ast.get_docstring(ast.parse(path.read_text("utf-8")))
