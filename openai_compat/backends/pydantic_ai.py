@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from pydantic_core import from_json, to_json
 
@@ -25,17 +25,7 @@ from ..events import (
     ToolResult,
     UsageReported,
 )
-from ..messages import (
-    AssistantMessage,
-    FilePart,
-    ImagePart,
-    InputPart,
-    Message,
-    SystemMessage,
-    TextPart,
-    ToolMessage,
-    UserMessage,
-)
+from ..messages import AssistantMessage, FilePart, ImagePart, InputPart, TextPart, ToolMessage, UserMessage, UserTurn
 
 __all__ = ("PydanticAIBackend",)
 
@@ -110,8 +100,9 @@ class PydanticAIBackend:
             output_type=self._output_type(request),
             toolsets=[ai.ExternalToolset([_definition(tool) for tool in request.tools])],
             model_settings=_settings(request),
+            instructions=request.system or None,
             usage_limits=self._limits,
-            # Pydantic AI takes a history for one of its own, which begins with them.
+            # Pydantic AI takes a history for one of its own, which would begin with them.
             capabilities=[ReinjectSystemPrompt()],
         )
         translation = _Translation(self._outputs, self._text_of)
@@ -124,7 +115,8 @@ class PydanticAIBackend:
             yield Finished("length")
             return
         result = translation.result
-        yield _usage(result.usage - (ai.RunUsage() if paused is None else paused.conversation.usage))
+        used = _usage(result.usage)
+        yield used if paused is None else used.since(_usage(paused.conversation.usage))
         if isinstance(result.output, ai.DeferredToolRequests):
             yield _PausedRun(result.conversation, {}).paused
         elif result.response.finish_reason in ("length", "content_filter"):
@@ -133,7 +125,10 @@ class PydanticAIBackend:
     def _output_type(self, request: AgentRequest) -> Any:
         if self._fixed:
             return None
-        outputs = self._outputs if request.response_format is None else [_structure(request.json_schema)]
+        outputs = self._outputs
+        if request.response_format is not None:
+            wanted = request.json_schema or JsonSchema("answer", {"type": "object"}, strict=False)
+            outputs = [ai.StructuredDict(dict(wanted.schema), name=wanted.name)]
         return [*outputs, *({ai.DeferredToolRequests} - {*outputs})]
 
 
@@ -303,7 +298,8 @@ def _definition(tool: Any) -> Any:
 
 
 def _settings(request: AgentRequest) -> dict[str, Any]:
-    settings = {SETTINGS[name]: value for name, value in request.sampling.given().items() if name in SETTINGS}
+    given = request.sampling.given()
+    settings = {SETTINGS[name]: value for name, value in given.items() if name in SETTINGS}
     if settings.get("thinking") == "none":
         settings["thinking"] = False
     if request.tools and not request.parallel_tool_calls:
@@ -311,49 +307,36 @@ def _settings(request: AgentRequest) -> dict[str, Any]:
     return settings
 
 
-def _structure(wanted: JsonSchema | None) -> Any:
-    """The type of an output that the request wants; any object, if it has no schema."""
-    if wanted is None:
-        return ai.StructuredDict({"type": "object"}, name="answer")
-    return ai.StructuredDict(dict(wanted.schema), name=wanted.name)
-
-
 def _history(request: AgentRequest) -> dict[str, Any]:
     """The conversation: what was said last is the prompt, where the user said it."""
-    *before, last = request.messages
-    if not isinstance(last, UserMessage):
-        return {"message_history": [_message(message) for message in request.messages]}
-    return {"message_history": [_message(message) for message in before], "user_prompt": _content(last.parts)}
+    turns, prompt = request.turns, None
+    if turns and isinstance(last := turns[-1], UserTurn) and last.parts and not last.results:
+        turns, prompt = turns[:-1], _content(last.parts)
+    return {"message_history": [_message(turn) for turn in turns], "user_prompt": prompt}
 
 
-def _message(message: Message) -> Any:
-    match message:
-        case SystemMessage():
-            return ai.ModelRequest([ai.SystemPromptPart(message.text)])
-        case UserMessage():
-            return ai.ModelRequest([ai.UserPromptPart(_content(message.parts))])
-        case ToolMessage():
-            outcome = "failed" if message.is_error else "success"
-            content: Any = [message.text, *map(_medium, message.media)] if message.media else message.text
-            return ai.ModelRequest([ai.ToolReturnPart(message.name, content, message.call_id, outcome=outcome)])
-        case AssistantMessage():
-            parts = [ai.ThinkingPart(message.reasoning)] if message.reasoning else []
-            parts += [ai.TextPart(message.text)] if message.text else []
-            parts += [ai.ToolCallPart(call.name, call.arguments, call.call_id) for call in message.tool_calls]
-            return ai.ModelResponse(parts)
+def _message(turn: UserTurn | AssistantMessage) -> Any:
+    if isinstance(turn, AssistantMessage):
+        parts = [ai.ThinkingPart(turn.reasoning)] if turn.reasoning else []
+        parts += [ai.TextPart(turn.text)] if turn.text else []
+        return ai.ModelResponse([*parts, *[ai.ToolCallPart(c.name, c.arguments, c.call_id) for c in turn.tool_calls]])
+    said = [ai.UserPromptPart(_content(turn.parts))] if turn.parts else []
+    return ai.ModelRequest([*[_returned(result) for result in turn.results], *said])
 
 
-def _content(parts: Sequence[InputPart]) -> Any:
+def _returned(result: ToolMessage) -> Any:
+    content = [result.text, *_content(result.media)] if result.media else result.text
+    outcome = "failed" if result.is_error else "success"
+    return ai.ToolReturnPart(result.name, content, result.call_id, outcome=outcome)
+
+
+def _content(parts: Sequence[InputPart]) -> list[Any]:
     return [_medium(part) for part in parts]
 
 
 def _medium(part: InputPart) -> Any:
-    match part:
-        case TextPart():
-            return part.text
-        case ImagePart() if part.media_type is None:
-            return ai.ImageUrl(part.url)
-        case FilePart() if part.file_data is None:
-            return ai.DocumentUrl(part.file_url)
-        case _:
-            return ai.BinaryContent(part.content, media_type=part.media_type or "application/pdf")
+    if isinstance(part, TextPart):
+        return part.text
+    if part.content is not None:
+        return ai.BinaryContent(data=part.content, media_type=part.media_type or "application/pdf")
+    return ai.ImageUrl(part.url) if isinstance(part, ImagePart) else ai.DocumentUrl(cast("FilePart", part).file_url)

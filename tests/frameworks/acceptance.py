@@ -182,7 +182,8 @@ def test_the_whole_conversation_reaches_the_model(served: Served) -> None:
 
 @scenario("history")
 def test_the_agents_own_instructions_are_there_in_every_turn(served: Served) -> None:
-    for said in (["one"], ["one", "two", "three"]):
+    system = {"role": "system", "content": "Be brief."}
+    for said in (["one"], ["one", "two", "three"], [system, "one", "two", "three"]):
         served.chat("instructed", *said)
         assert "Be kind." in str([text for role, text in model.seen[-1].said if role == "system"])
 
