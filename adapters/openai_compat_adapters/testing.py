@@ -9,6 +9,8 @@ with served(agent) as hello:
 
 from __future__ import annotations
 
+import socket
+import threading
 from collections.abc import AsyncIterator, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,7 +32,7 @@ with needs(__name__):
     from .client import DEFAULTS
     from .transport import AsyncTransport, SyncTransport
 
-__all__ = ("RecordingTransport", "ServedClient", "UrlTarget", "replaying", "served")
+__all__ = ("RecordingTransport", "ServedClient", "UrlTarget", "listening", "replaying", "served")
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,28 @@ def served(
     async_client = openai.AsyncOpenAI(http_client=httpx2.AsyncClient(transport=asynchronous), **settings)
     with client:
         yield ServedClient(server, client, async_client, cast("Mapping[str, Watched]", server.services.models.agents))
+
+
+@contextmanager
+def listening(server: Server) -> Generator[str]:
+    """Serve on a free port of this machine, in a thread; gives the URL, without `/v1`. Needs `openai-compat[serve]`.
+
+    For agents and programs that are told a URL: a `ScriptedModel` stands in for the model's API then.
+    """
+    with needs("listening", "serve"):
+        import uvicorn  # noqa: PLC0415  (not needed for what has no socket)
+
+        from .starlette import endpoint  # noqa: PLC0415
+    config = uvicorn.Config(endpoint(server), http="h11", log_config=None, timeout_graceful_shutdown=3)
+    runner = uvicorn.Server(config)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=runner.run, kwargs={"sockets": [listener]}, daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            runner.should_exit = True
+            thread.join(10)
 
 
 class UrlTarget:

@@ -8,20 +8,24 @@ from .answer import Answer
 from .conformance import Conformance
 from .conformance.base import Examination
 from .faults import leave_at, raise_at, slow
+from .model import HANG, ModelRequest, ScriptedModel
 from .recording import RecordedExchange, Recording
 from .scripted import Gate, ScriptedBackend
 from .watch import Run, Watched
 from .wrapping import Wrapper
 
 __all__ = (
+    "HANG",
     "Answer",
     "Conformance",
     "Examination",
     "Gate",
+    "ModelRequest",
     "RecordedExchange",
     "Recording",
     "Run",
     "ScriptedBackend",
+    "ScriptedModel",
     "Watched",
     "Wrapper",
     "leave_at",

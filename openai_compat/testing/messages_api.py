@@ -1,0 +1,218 @@
+"""Anthropic's Messages API, as far as a scripted model has to speak it: `POST /v1/messages`, streamed and plain."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic_core import from_json
+
+from ..api.answer_form import Framing
+from ..api.body import read_body
+from ..api.delivery import StreamedAnswer, WholeAnswer
+from ..api.exchange import Exchange
+from ..api.routing import Api, Operation, Route
+from ..api.services import Services
+from ..backend import AgentRequest, FunctionTool, ToolChoice
+from ..errors import InvalidRequest, OpenAICompatError
+from ..events import (
+    Finished,
+    Paused,
+    ReasoningDelta,
+    TextDelta,
+    ToolCallDelta,
+    ToolCallReady,
+    ToolCallStarted,
+    UsageReported,
+)
+from ..reducer import Item
+from ..state.ids import new_id
+from ..stores.port import TurnOutcome
+from ..turns.run import TurnPlan
+from ..turns.run_group import Taken
+from ..wire.json import dumps
+
+STOP_REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use", "content_filter": "refusal"}
+
+SIGNED = {"thinking": {"signature": "scripted"}}
+"""What a block has besides its text."""
+
+ERROR_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    504: "timeout_error",
+    529: "overloaded_error",
+}
+
+
+def event(kind: str, **fields: Any) -> bytes:
+    """A server-sent event as this API writes it."""
+    return b"event: " + kind.encode() + b"\ndata: " + dumps({"type": kind, **fields}) + b"\n\n"
+
+
+class MessagesErrors:
+    """The form of this API's errors."""
+
+    def body(self, error: OpenAICompatError) -> bytes:
+        """`{"type": "error", "error": {"type", "message"}}`."""
+        return dumps({"type": "error", "error": _told(error)})
+
+    def headers(self, error: OpenAICompatError) -> list[tuple[str, str]]:
+        """When to come back."""
+        waits = [] if error.retry_after is None else [("Retry-After", f"{error.retry_after:g}")]
+        return [*waits, *error.headers.items()]
+
+    def frame(self, error: OpenAICompatError) -> bytes:
+        """The error as the last event of a stream."""
+        return event("error", error=_told(error))
+
+
+def _told(error: OpenAICompatError) -> dict[str, str]:
+    return {"type": ERROR_TYPES.get(error.status, "api_error"), "message": error.message}
+
+
+class MessageTurn(TurnPlan[bytes]):
+    """One message of the model."""
+
+    def __init__(self, services: Services, exchange: Exchange, request: AgentRequest) -> None:
+        agent, backend = services.models.agent(request.model, exchange.principal)
+        delivery = StreamedAnswer(exchange) if request.stream else WholeAnswer(exchange)
+        super().__init__(delivery, exchange, id=new_id("msg_"), agent=agent, backend=backend, requests=[request])
+        self._stream = request.stream
+        self._blocks: list[dict[str, Any]] = []
+        self._open = False
+        self._counts: dict[str, int] = {"input_tokens": 0, "output_tokens": 0}
+        self._reason = "end_turn"
+        self._begun = False
+
+    def feed(self, taken: Taken) -> bytes:
+        """The items as events; a plain answer is made of the same blocks at the end."""
+        out = b"".join([self._written(item) for _, items in taken for item in items])
+        return out if self._stream else b""
+
+    def idle(self) -> bytes:
+        """What begins the stream."""
+        return self._begin() if self._stream else b""
+
+    def _written(self, item: Item) -> bytes:
+        match item:
+            case str():
+                return self._piece("text", "text", item)
+            case TextDelta(text=text):
+                return self._piece("text", "text", text)
+            case ReasoningDelta(text=text):
+                return self._piece("thinking", "thinking", text)
+            case ToolCallStarted(call_id=call_id, name=name):
+                return self._end() + self._start({"type": "tool_use", "id": call_id, "name": name, "input": ""})
+            case ToolCallDelta(arguments=arguments):
+                self._blocks[-1]["input"] += arguments
+                return self._delta("input_json_delta", partial_json=arguments)
+            case ToolCallReady():
+                return self._end()
+            case UsageReported():
+                self._count(item)
+                return b""
+            case Paused():
+                self._reason = "tool_use"
+                return b""
+            case Finished(reason=reason):
+                self._reason = STOP_REASONS[reason]
+                return b""
+            case _:
+                return b""
+
+    def _count(self, usage: UsageReported) -> None:
+        read, written = usage.cached_tokens or 0, usage.cache_write_tokens or 0
+        self._counts = {
+            "input_tokens": usage.input_tokens - read - written,  # this API counts them apart
+            "output_tokens": usage.output_tokens,
+            "cache_read_input_tokens": read,
+            "cache_creation_input_tokens": written,
+        }
+
+    def _begin(self) -> bytes:
+        if self._begun:
+            return b""
+        self._begun = True
+        return event("message_start", message=self._message([], None, {**self._counts, "output_tokens": 1}))
+
+    def _message(self, content: list[Any], reason: str | None, usage: dict[str, int]) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "type": "message",
+            "role": "assistant",
+            "model": self.requests[0].model,
+            "content": content,
+            "stop_reason": reason,
+            "stop_sequence": None,
+            "usage": usage,
+        }
+
+    def _piece(self, kind: str, field: str, text: str) -> bytes:
+        started = b""
+        if not self._open or self._blocks[-1]["type"] != kind:
+            started = self._end() + self._start({"type": kind, field: "", **SIGNED.get(kind, {})})
+        self._blocks[-1][field] += text
+        return started + self._delta(f"{kind}_delta", **{field: text})
+
+    def _start(self, block: dict[str, Any]) -> bytes:
+        self._blocks.append(block)
+        self._open = True
+        shown: dict[str, Any] = {**block, "input": {}} if block["type"] == "tool_use" else block
+        return self._begin() + event("content_block_start", index=len(self._blocks) - 1, content_block=shown)
+
+    def _delta(self, kind: str, **fields: str) -> bytes:
+        return event("content_block_delta", index=len(self._blocks) - 1, delta={"type": kind, **fields})
+
+    def _end(self) -> bytes:
+        if not self._open:
+            return b""
+        self._open = False
+        return event("content_block_stop", index=len(self._blocks) - 1)
+
+    async def ending(self) -> tuple[TurnOutcome | None, bytes]:
+        """The last events, or the whole message."""
+        if self._stream:
+            delta = {"stop_reason": self._reason, "stop_sequence": None}
+            last = event("message_delta", delta=delta, usage={"output_tokens": self._counts["output_tokens"]})
+            return None, self._begin() + self._end() + last + event("message_stop")
+        content = [
+            {**block, "input": from_json(block["input"] or "{}")} if block["type"] == "tool_use" else block
+            for block in self._blocks
+        ]
+        return None, dumps(self._message(content, self._reason, self._counts))
+
+
+async def create(services: Services, exchange: Exchange) -> None:
+    """Answer `POST /v1/messages`."""
+    data = await read_body(exchange, services.settings.limits, services.settings.deadlines)
+    try:
+        body: dict[str, Any] = from_json(data)
+        model, said, stream = body["model"], body["messages"], body.get("stream", False)
+        offered = [tool["name"] for tool in body.get("tools") or () if "input_schema" in tool]
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise InvalidRequest("A request has a model and messages, and its tools have names.") from None
+    tools = tuple([FunctionTool(name) for name in offered])
+    request = AgentRequest(
+        model=model,
+        messages=(),
+        raw_messages=said,
+        tools=tools,
+        tool_choice=ToolChoice(frozenset(offered)),
+        stream=stream,
+        principal=exchange.principal,
+    )
+    await services.live.runner.run(MessageTurn(services, exchange, request))
+
+
+MESSAGES = Api(
+    name="messages",
+    routes=[Route("/v1/messages", {"POST": Operation(create)}, described=False)],
+    errors=MessagesErrors(),
+    framing=Framing("text/event-stream; charset=utf-8"),
+    prefix="/v1/messages",
+    key_headers=("x-api-key",),
+)
