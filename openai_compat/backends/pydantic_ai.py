@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Container, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from pydantic_core import from_json, to_json
@@ -83,6 +83,7 @@ class PydanticAIBackend:
             approvals="edit" if pauses else "none",
             structured_output=not self._fixed,
             counts_tokens=True,
+            keeps_state=True,
             parameters=frozenset(SETTINGS),
             own_tools=frozenset([name for toolset in functions for name in toolset.tools]),
         )
@@ -105,7 +106,8 @@ class PydanticAIBackend:
             # Pydantic AI takes a history for one of its own, which would begin with them.
             capabilities=[ReinjectSystemPrompt()],
         )
-        translation = _Translation(self._outputs, self._text_of)
+        theirs = request.resume.results if request.resume is not None else {}
+        translation = _Translation(self._outputs, self._text_of, theirs)
         try:
             async with run as events:
                 async for event in events:
@@ -135,7 +137,8 @@ class PydanticAIBackend:
 class _Translation:
     """Pydantic AI's events as ours."""
 
-    def __init__(self, outputs: Sequence[Any], text_of: Callable[[Any], str]) -> None:
+    def __init__(self, outputs: Sequence[Any], text_of: Callable[[Any], str], theirs: Container[str]) -> None:
+        self._theirs = theirs  # the client's calls, whose results the run tells of as it goes on
         self._hidden = {output.name for output in outputs if isinstance(output, ai.ToolOutput)}
         self._text_of = text_of
         self._calls: dict[int, str] = {}  # by the number of their part in what the model answers
@@ -152,6 +155,8 @@ class _Translation:
                 yield from self._continued(event.index, event.delta)
             case "part_end" if event.part.part_kind == "builtin-tool-call":
                 yield _ready(event.part, "agent")
+            case "function_tool_call" | "function_tool_result" if event.part.tool_call_id in self._theirs:
+                pass
             case "function_tool_call":
                 yield _ready(event.part)
             case "function_tool_result":
@@ -217,13 +222,12 @@ class _PausedRun:
         for call_id, decision in resume.decisions.items():
             given[call_id] = {"approved": decision.approved, "reason": decision.reason, "arguments": decision.arguments}
         given |= {call_id: message.text for call_id, message in resume.results.items()}
-        last = request.messages[-1]
         superseded = any([decision.reason == SUPERSEDED["reason"] for decision in resume.decisions.values()])
-        if not superseded or not isinstance(last, UserMessage):
+        if not (superseded or resume.superseded):
             return cls(conversation, given)
         asked = conversation.deferred_tool_requests
         all_of_them = {part.tool_call_id: SUPERSEDED for part in [*asked.approvals, *asked.calls]}
-        return cls(conversation, all_of_them | given, _content(last.parts))
+        return cls(conversation, all_of_them | given, _content(cast("UserMessage", request.messages[-1]).parts))
 
     @property
     def waits(self) -> list[PendingCall]:

@@ -15,7 +15,7 @@ exceptions: Any = importlib.import_module("pydantic_ai.exceptions")
 usage: Any = importlib.import_module("pydantic_ai.usage")
 
 NAME = "Pydantic AI"
-IMPOSSIBLE = {"both tools": "the server keeps no state of a turn that only waits for the client's tools"}
+IMPOSSIBLE: dict[str, str] = {}
 
 
 def agents(model: Model) -> dict[str, Any]:
