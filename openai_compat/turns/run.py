@@ -250,8 +250,9 @@ class TurnRunner:
         pause = plan.given.pause
         if pause is not None:
             await use_pause(self.store, pause)
-        if plan.backend.capabilities.parameters is not None:
-            self._note_ignored(plan, plan.backend.capabilities.parameters)
+        passed_on = plan.backend.capabilities.parameters
+        if passed_on is not None:
+            self._note_ignored(plan, passed_on)
         plan.delivery.started()
         for observer in self.observers:
             observer.started(plan)
