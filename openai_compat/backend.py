@@ -373,6 +373,14 @@ _MAKING = threading.Lock()
 """Held while a context gets its event: two threads may ask at once."""
 
 
+class Asker(Protocol):
+    """Asks for what an agent waits for."""
+
+    async def ask(self, call: PendingCall, state: Mapping[str, Any] | None) -> Decision | ToolMessage:
+        """End the turn with this call, and return what a later request brings for it. Its id may be empty."""
+        ...
+
+
 class RunContext:
     """The server's side of a run, for the agent to use while it runs.
 
@@ -380,17 +388,56 @@ class RunContext:
         turn_id: this run's id; the answer's id for a single choice.
         request_id: the `x-request-id` of the HTTP answer, to find the log lines.
         cancelled: True once the turn is to stop. Long loops in plain functions should look at it; any thread may.
+        asker: what ends the turn for a question; None where nobody can be asked. Set by the server.
     """
 
-    __slots__ = ("_deadline", "_logger", "_wakes", "cancelled", "request_id", "turn_id")
+    __slots__ = ("_deadline", "_logger", "_wakes", "asker", "cancelled", "request_id", "turn_id")
 
     def __init__(self, turn_id: str, request_id: str, deadline: float, logger: logging.Logger) -> None:
         self.turn_id = turn_id
         self.request_id = request_id
         self.cancelled = False
+        self.asker: Asker | None = None
         self._logger = logger
         self._deadline = deadline
         self._wakes: threading.Event | None = None  # made for who waits; most agents only look, or not even that
+
+    async def approve(self, tool: str, arguments: str = "{}", *, state: Mapping[str, Any] | None = None) -> Decision:
+        """Ask a person whether a call may run, and wait for the decision, over whatever API the request came.
+
+        The turn ends with the question. The agent waits where it is, in this process, until a later request brings
+        the decision: for `Deadlines.parked` seconds, after which it gets a denial and is stopped.
+
+        With `state`, nothing waits: the agent ends here, and is run anew when the decision is there, by any process.
+        `request.resume` has the state and the decision then, and asking about the same call returns it at once.
+
+        Args:
+            tool: the name of the agent's tool.
+            arguments: its arguments, as JSON text.
+            state: what the agent needs to be run again, as JSON.
+        """
+        answer = await self._asked(PendingCall("", tool, arguments, "approval"), state)
+        if not isinstance(answer, Decision):
+            raise TypeError(f"a result came for the question about {tool!r}")
+        return answer
+
+    async def call_client_tool(
+        self, tool: str, arguments: str = "{}", *, state: Mapping[str, Any] | None = None
+    ) -> ToolMessage:
+        """Call one of the client's tools (`request.tools`), and wait for its result. The rest is as for `approve`."""
+        answer = await self._asked(PendingCall("", tool, arguments, "result"), state)
+        if not isinstance(answer, ToolMessage):
+            raise TypeError(f"a decision came for the call of {tool!r}")
+        return answer
+
+    async def _asked(self, call: PendingCall, state: Mapping[str, Any] | None) -> Decision | ToolMessage:
+        if self.asker is None:
+            raise RuntimeError("Nobody can be asked: the turn is over, or no server runs it.")
+        return await self.asker.ask(call, state)
+
+    def move_to(self, later: RunContext) -> None:
+        """Go on as the context of a later turn, in which the agent got what it waited for. Called by the server."""
+        self.turn_id, self.request_id, self._deadline = later.turn_id, later.request_id, later._deadline
 
     @property
     def logger(self) -> logging.LoggerAdapter[logging.Logger]:

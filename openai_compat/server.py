@@ -350,6 +350,7 @@ class Server:
             return
         slots = self.services.live.slots
         slots.close()
+        await self.services.live.runner.parked.close()  # no request will come any more that lets them go on
         for connection in self._connections:
             connection.draining.set()
         with anyio.move_on_after(seconds):

@@ -278,6 +278,13 @@ REQUIREMENTS: dict[str, Requirement] = {
     ),
     "approval.shown": Requirement("a resumed call is shown as it was asked about, and a denied one as denied", "D 4"),
     "approval.edited": Requirement("changed arguments are run, or refused before anything is", "D 4"),
+    "backend.keyed": Requirement(
+        "a session gets its warm agent again, nobody else's, made anew where it is gone", "B D9"
+    ),
+    "agent.asks": Requirement("an agent that is a function asks in its middle, and goes on where it was", "B D10"),
+    "agent.parked": Requirement(
+        "what waits keeps its slot, is bounded in number and time, and ends with the server", "B D10"
+    ),
     "approval.once": Requirement("an approval is decided once, by the principal that was asked", "T 85"),
     "compaction.told": Requirement("an agent can tell that it is asked for a summary", "D 4"),
     "session.key": Requirement("a session key is one principal's, the same in every process", "D 4"),

@@ -25,6 +25,7 @@ from ..state.webhooks import Publisher, Webhooks
 from ..stores.memory import MemoryStore
 from ..stores.open import open_store
 from ..stores.port import Store
+from ..turns.parked_runs import ParkedRuns
 from ..turns.run import TurnRunner
 from ..turns.shared_slots import SharedSlots
 from ..turns.slots import Admission, Slots
@@ -99,14 +100,14 @@ def build_state(
 
 def build_live(settings: Settings, state: State, admission: Admission, rates: RatesOf | None) -> Live:
     """Build the slots, the runner and the rate limiter."""
-    limits, shared = settings.limits, None
+    limits, deadlines, shared = settings.limits, settings.deadlines, None
     if limits.shared_slots is not None:
         # Only a store with other processes has to know when one of them has died.
         shared = SharedSlots(state.store, limits.shared_slots, state.leases if state.store.shared else None)
     slots = Slots(limits, admission, shared)
     return Live(
         slots=slots,
-        runner=TurnRunner(slots, limits, settings.deadlines, state.store),
+        runner=TurnRunner(slots, limits, deadlines, state.store, ParkedRuns(limits.parked, deadlines.parked)),
         rates=None if rates is None else RateLimiter(state.store, rates),
         connection_responses=shares_of(limits.body),
     )

@@ -1,19 +1,23 @@
-"""Agents that are expensive to make, kept warm and lent to one turn at a time."""
+"""Agents that are expensive to make, kept warm and lent to one turn at a time: anybody's, or one for each session."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator, Callable
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 import anyio
 
 from ..agents.adapt import as_backend, close
+from ..aio.background import Cancellable, spawn, spawn_later
 from ..backend import AgentBackend, AgentRequest, Capabilities, RunContext
-from ..events import AgentEvent
+from ..events import AgentEvent, Finished, Paused
 from ..optional_methods import SupportsCancel
 
-__all__ = ("PooledBackend", "pooled")
+logger = logging.getLogger("openai_compat")
+
+__all__ = ("KeyedBackend", "PooledBackend", "keyed", "pooled")
 
 
 def pooled(factory: Callable[[], Any], *, idle: int = 4, capabilities: Capabilities | None = None) -> PooledBackend:
@@ -39,10 +43,10 @@ class PooledBackend:
             raise ValueError(f"idle is the number of agents kept, 0 or more, not {idle}")
         self._factory = factory
         self._most = idle
-        self._idle: list[_Pooled] = []
-        self._lent: dict[RunContext, _Pooled] = {}
+        self._idle: list[_WarmAgent] = []
+        self._lent: dict[RunContext, _WarmAgent] = {}
         if capabilities is None and not inspect.iscoroutinefunction(factory):
-            self._idle.append(_Pooled(factory()))
+            self._idle.append(_WarmAgent(factory()))
             capabilities = self._idle[0].backend.capabilities
         self.capabilities = capabilities or Capabilities()
 
@@ -78,24 +82,156 @@ class PooledBackend:
         while self._idle:
             await self._idle.pop().close()
 
-    async def _take(self) -> _Pooled:
+    async def _take(self) -> _WarmAgent:
         try:
             return self._idle.pop()
         except IndexError:
             agent = self._factory()
-            return _Pooled(await agent if inspect.isawaitable(agent) else agent)
+            return _WarmAgent(await agent if inspect.isawaitable(agent) else agent)
 
-    def _keep(self, agent: _Pooled) -> bool:
+    def _keep(self, agent: _WarmAgent) -> bool:
         if len(self._idle) >= self._most:
             return False
         self._idle.append(agent)
         return True
 
 
-class _Pooled:
+def keyed(
+    make: Callable[[AgentRequest], Any],
+    *,
+    key: Callable[[AgentRequest], str | None] = lambda request: request.session_key,
+    idle: int = 32,
+    seconds: float = 600.0,
+    capabilities: Capabilities | None = None,
+) -> KeyedBackend:
+    """A backend with a warm agent for each session: for agents that hold one conversation, and are slow to begin one.
+
+    `make` gets the request of a session's first turn and returns anything `as_backend` takes, or is a coroutine function
+    that does. The agent then gets the later turns of the session, one at a time, so it needs only `request.new_messages`
+    of them. It is made again, from `request.state`, where it is gone: the session was idle for `seconds` or more than
+    `idle` others were used since, a turn of it failed or was stopped, it was in another process, or the conversation
+    goes on from another point than the agent has left it at (its last `Finished.state` or `Paused.state`).
+
+    Args:
+        make: makes the agent.
+        key: the session that a request belongs to; None for none, whose agent is made for the one turn.
+        idle: how many agents are kept.
+        seconds: how long each is kept between two turns.
+        capabilities: what the agents can take; all of it, if not given.
+
+    Raises ValueError if `idle` or `seconds` is negative.
+    """
+    return KeyedBackend(make, key=key, idle=idle, seconds=seconds, capabilities=capabilities)
+
+
+class KeyedBackend:
+    """Lends each session the agent that it had before; see `keyed`."""
+
+    def __init__(
+        self,
+        make: Callable[[AgentRequest], Any],
+        *,
+        key: Callable[[AgentRequest], str | None],
+        idle: int,
+        seconds: float,
+        capabilities: Capabilities | None,
+    ) -> None:
+        if idle < 0 or seconds < 0:
+            raise ValueError(f"idle and seconds are 0 or more, not {idle} and {seconds}")
+        self._make = make
+        self._key = key
+        self._most = idle
+        self._seconds = seconds
+        self._idle: dict[str, _Session] = {}  # the one that was used last is the last
+        self._lent: dict[RunContext, _WarmAgent] = {}
+        self.capabilities = capabilities or Capabilities()
+
+    async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
+        """Lend the session's agent to this turn, and yield what it says."""
+        key = self._key(request)
+        agent = await self._take(key, request)
+        self._lent[context] = agent
+        left: Mapping[str, Any] | None = None
+        kept = False
+        try:
+            items = agent.backend.run(request, context)
+            try:
+                async for item in items:
+                    if isinstance(item, Finished | Paused):
+                        left = item.state
+                    yield item
+            finally:
+                await close(items)
+            kept = key is not None and not context.cancelled and self._keep(key, agent, left)
+        finally:
+            del self._lent[context]
+            if not kept:
+                await agent.close(context)
+
+    def request_cancel(self, context: RunContext) -> None:
+        """Tell the agent that runs this turn to stop, if it has a way of its own to do so."""
+        lent = self._lent.get(context)
+        if lent is not None and isinstance(lent.backend, SupportsCancel):
+            lent.backend.request_cancel(context)
+
+    async def aclose(self) -> None:
+        """Close the agents that are idle. Those that run are closed when their turns end."""
+        self._most = 0
+        while self._idle:
+            await self._taken(next(iter(self._idle))).close()
+
+    async def _take(self, key: str | None, request: AgentRequest) -> _WarmAgent:
+        session = None if key is None else self._idle.get(key)
+        if key is not None and session is not None:
+            agent = self._taken(key)
+            if session.left == request.state:
+                return agent
+            await agent.close()  # a fork, or a turn elsewhere: it knows another conversation
+        made = self._make(request)
+        return _WarmAgent(await made if inspect.isawaitable(made) else made)
+
+    def _keep(self, key: str, agent: _WarmAgent, left: Mapping[str, Any] | None) -> bool:
+        # Two turns of one session at a time had an agent each: one of them is enough.
+        if key in self._idle or not self._most:
+            return False
+        if len(self._idle) >= self._most:
+            self._close_soon(next(iter(self._idle)))
+        timer = spawn_later(self._seconds, lambda: self._expire(key), "warm agent that nobody needs")
+        self._idle[key] = _Session(agent, left, timer)
+        return True
+
+    def _taken(self, key: str) -> _WarmAgent:
+        session = self._idle.pop(key)
+        session.timer.cancel()
+        return session.agent
+
+    def _close_soon(self, key: str) -> None:
+        agent = self._taken(key)
+        spawn(agent.close_quietly, "end of a warm agent", lambda: None)
+
+    async def _expire(self, key: str) -> None:
+        # Not in this task, which is the timer's, and is cancelled with it.
+        self._close_soon(key)
+
+
+class _Session:
+    def __init__(self, agent: _WarmAgent, left: Mapping[str, Any] | None, timer: Cancellable) -> None:
+        self.agent = agent
+        self.left = left
+        self.timer = timer
+
+
+class _WarmAgent:
     def __init__(self, agent: Any) -> None:
         self._agent = agent
         self.backend: AgentBackend = as_backend(agent)
+
+    async def close_quietly(self) -> None:
+        """Close it in a task of its own, which must not fail."""
+        try:
+            await self.close()
+        except Exception:
+            logger.warning("a warm agent could not be closed", exc_info=True)
 
     async def close(self, context: RunContext | None = None) -> None:
         """Close it by its own means; one that cannot be closed is reported, and no longer anybody's."""

@@ -31,6 +31,8 @@ class Limits:
         slots_per_principal: the same for each API key's owner.
         shared_slots: agents running at once in all processes that share the server's store; the slots of a process
             that has died are free again after `Deadlines.lease`.
+        parked: agents that wait for a person or for the client, after their turn (`RunContext.approve`); each keeps its
+            slot. One that would be more fails with 503 `too_many_waiting`.
     """
 
     body: int = 20 * 1024 * 1024
@@ -47,6 +49,7 @@ class Limits:
     slots_per_agent: int | None = None
     slots_per_principal: int | None = None
     shared_slots: int | None = None
+    parked: int = 32
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -67,6 +70,8 @@ class Deadlines:
         write: one write to a client that does not read; the connection is cut.
         connection: how long a WebSocket lasts; the client has to connect anew then.
         grace: how long a stopped agent may take to end before it is reported as a leak.
+        parked: how long an agent may wait for a person or for the client (`RunContext.approve`). Nobody having come by
+            then is a denial, and the agent is stopped.
         lease: how long what a turn holds in a shared store is still taken for held after its process has died.
     """
 
@@ -80,6 +85,7 @@ class Deadlines:
     write: float = 60.0
     grace: float = 5.0
     connection: float = 3600.0
+    parked: float = 600.0
     lease: float = LEASE
     first_event: float | None = None
     idle: float | None = None

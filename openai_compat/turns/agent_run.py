@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import anyio
@@ -25,21 +26,33 @@ from ..agents.adapt import close
 from ..agents.error_mapping import to_public_error
 from ..aio.background import Task, let_go, spawn_at_once
 from ..aio.timers import Waiter, WakeEvent, new_waiter
-from ..backend import AgentBackend, AgentRequest, RunContext
+from ..backend import AgentBackend, AgentRequest, Decision, RunContext
 from ..errors import OpenAICompatError
+from ..events import AgentEvent, Paused, PendingCall
+from ..messages import ToolMessage
 from ..optional_methods import SupportsCancel
 from ..reducer import LARGE, Item, size_of
 from ..state.agent_state import CallMarks
+from ..state.ids import new_id
 from .event_contract import BROKEN, EventContract
+from .parked_runs import RUN, ParkedRuns
+from .questions import Question, brought_before
+from .slots import Seat
 
 BUFFER = 256
 """Items an agent may be ahead of the client: then it waits."""
+
+TURN_OVER = "The turn is over: nobody can be asked any more."
+
+
+class _RunAgain(BaseException):
+    """Ends an agent that is to be run again when what it asked for is there. No `except Exception` of its own stops it."""
 
 
 class AgentRun:
     """One run of a backend. See the module's text.
 
-    `released` is called once the agent has really ended, whichever way.
+    The slot that it borrows of its seat is given back once the agent has really ended, whichever way.
 
     Attributes:
         items: what the agent has said since the last `take`.
@@ -54,19 +67,20 @@ class AgentRun:
         *,
         wake: WakeEvent,
         grace: float,
-        released: Callable[[], None],
+        seat: Seat,
+        parked: ParkedRuns,
     ) -> None:
         self._backend = backend
         self._request = request
         self._context = context
+        self._parked_runs = parked
+        self._questions: list[Question] = []
+        self._used: set[str] = set()
+        self._parked: str | None = None
         self._wake = wake
         self._grace = grace
-        self._released: Callable[[], None] | None = released
-        self._contract = EventContract(request, counts_tokens=backend.capabilities.counts_tokens)
-        # In a conversation the state is found by that; without tools, the client has none to call.
-        stateless = request.conversation_id is None and request.tool_choice.names
-        keeps = backend.capabilities.keeps_state
-        self._marks = CallMarks(context.turn_id, always=keeps) if stateless else None
+        self._seat = seat
+        self._contract, self._marks = self._rules()
         self.items: list[Item] = []
         self._room: Waiter | None = None
         self._full = False
@@ -76,6 +90,14 @@ class AgentRun:
         self._ended = False
         self._task: Task | None = None
         self.error: OpenAICompatError | None = None
+
+    def _rules(self) -> tuple[EventContract, CallMarks | None]:
+        """What the agent's events have to keep to in this turn, and what gives its calls ids by which its state is found."""
+        request, can = self._request, self._backend.capabilities
+        # In a conversation the state is found by that; without tools, the client has none to call.
+        stateless = request.conversation_id is None and request.tool_choice.names
+        marks = CallMarks(self._context.turn_id, always=can.keeps_state) if stateless else None
+        return EventContract(request, counts_tokens=can.counts_tokens), marks
 
     @property
     def finished(self) -> bool:
@@ -106,13 +128,23 @@ class AgentRun:
         """True as long as the agent's task has not ended."""
         return self._task is not None and not self._ended
 
+    @property
+    def parked(self) -> bool:
+        """True while the agent waits for a later request."""
+        return self._parked is not None
+
     def _make_room(self) -> None:
         if self._room is not None:
             self._room.wake()
             self._room = None
 
     def start(self) -> None:
-        """Start the agent. From here on `stop` has to be called, and `released` will be."""
+        """Start the agent, or let it go on. From here on `stop` has to be called."""
+        if self._task is not None:
+            self._go_on()
+            return
+        self._seat.borrow()
+        self._context.asker = self
         # An ordinary task, in no task group: there every later `await` would be cancelled too, and the clean-up of
         # ordinary agents (`finally: await session.close()`) would die at its first one.
         self._task = spawn_at_once(self._run, name=f"agent {self._context.turn_id}", ended=self._release)
@@ -120,14 +152,16 @@ class AgentRun:
             self._task.cancel()
 
     def _release(self) -> None:
-        """The agent has ended. Comes once, and also where the task was cancelled before it began."""
-        self._ended = True
-        released, self._released = self._released, None
-        if released is not None:
-            released()
+        """The agent has ended; also where the task was cancelled before it began."""
+        if not self._ended:
+            self._ended = True
+            self._leave_park()
+            self._context.asker = None  # each has the other
+            self._seat.give_back()
 
     async def stop(self) -> None:
         """Stop the agent if it still runs; wait for its end, but no longer than the grace period. To be shielded."""
+        self._leave_park()
         if self._task is not None and not self._task.done:
             # An agent may swallow its cancellation: the end of the answer does not wait for that.
             with anyio.move_on_after(self._grace):
@@ -168,6 +202,77 @@ class AgentRun:
             if self._task is not None:
                 self._task.cancel()
 
+    # what the agent asks for
+
+    async def ask(self, call: PendingCall, state: Mapping[str, Any] | None) -> Decision | ToolMessage:
+        """End the turn with this call, and return what a later request brings for it."""
+        found = None if state is None else brought_before(self._request, call, self._used)
+        if found is not None:
+            return found
+        if self._contract.finished and self._parked is None:
+            raise RuntimeError(TURN_OVER)
+        call = replace(call, call_id=new_id("call_"))
+        if state is not None:
+            self._put_events(self._contract.feed(Paused((call,), state)))
+            raise _RunAgain
+        question = Question(call)
+        self._questions.append(question)
+        if len(self._questions) == 1:
+            await anyio.lowlevel.checkpoint()  # what is asked at the same time goes out in one pause
+            self._park()
+        return await question.answer()
+
+    def _park(self) -> None:
+        """End the turn with the questions, and let the agent wait in this process until they are answered."""
+        if self._contract.finished:  # by what another task of the agent has said
+            raise RuntimeError(TURN_OVER)
+        self._parked = self._parked_runs.park(self)
+        waiting = tuple([question.call for question in self._questions if question.answered is None])
+        try:
+            self._put_events(self._contract.feed(Paused(waiting, {**(self._request.state or {}), RUN: self._parked})))
+        except BaseException:
+            self._leave_park()
+            raise
+
+    def _leave_park(self) -> None:
+        if self._parked is not None:
+            self._parked_runs.forget(self._parked)
+            self._parked = None
+
+    def resume(self, request: AgentRequest, context: RunContext, wake: WakeEvent, seat: Seat) -> None:
+        """Belong to another turn from now on, which has what the agent waits for; `start` lets it go on."""
+        self._leave_park()
+        self._request = request
+        self._wake = wake
+        self._context.move_to(context)
+        self._contract, self._marks = self._rules()
+        self._full = False
+        seat.take_over(self._seat)
+        seat.borrow()
+        self._seat = seat
+
+    def _go_on(self) -> None:
+        for question in self._questions:
+            question.take_answer(self._request)
+        if all([question.answered for question in self._questions]):
+            self._answer_all()
+        else:  # the others are asked for again, at once: who waits for several would never say anything
+            self._park()
+
+    async def give_up(self, instead: Decision) -> None:
+        """Deny what the agent has asked for, and stop it: nobody will bring an answer."""
+        self._drop()
+        for question in self._questions:
+            question.deny(instead)
+        self._answer_all()
+        with anyio.CancelScope(shield=True):
+            await self.stop()
+
+    def _answer_all(self) -> None:
+        questions, self._questions = self._questions, []
+        for question in questions:
+            question.wake()
+
     # in the agent's task
 
     async def _run(self) -> None:
@@ -177,8 +282,9 @@ class AgentRun:
                 await self._pump(items)
             finally:
                 await self._close(items)
-            events = self._contract.end()
-            self._put_all(events if self._marks is None else self._marks.mark(events))
+            self._put_events(self._contract.end())
+        except _RunAgain:
+            pass
         except anyio.get_cancelled_exc_class() as error:
             if not self._cancelled:
                 self._fail(error)
@@ -191,8 +297,9 @@ class AgentRun:
             self._wake.set()
 
     async def _pump(self, items: AsyncIterator[Any]) -> None:
-        contract, queue = self._contract, self.items
+        queue = self.items
         async for item in items:
+            contract = self._contract  # another one, once the agent has waited for a later request
             # Nearly all of what agents say, so it is asked for first, and put without another call.
             if contract.passing and type(item) is str and item.isascii():
                 if item:
@@ -208,8 +315,7 @@ class AgentRun:
             elif type(item) is str and contract.passes(item):
                 self._put_all([item] if item else [])
             else:
-                events = contract.feed(item)
-                self._put_all(events if self._marks is None else self._marks.mark(events))
+                self._put_events(contract.feed(item))
                 if contract.ended_early:  # cancelled at its own next `await`, so that it does nothing more
                     self._drop()
                     self._cancel()
@@ -225,6 +331,9 @@ class AgentRun:
             self._context.logger.warning(
                 "%s: event_order: the agent said something (%s) after its end; it is dropped", request_id, name
             )
+
+    def _put_events(self, events: list[AgentEvent]) -> None:
+        self._put_all(events if self._marks is None else self._marks.mark(events))
 
     def _put_all(self, items: list[Any]) -> None:
         if items and not self._dropping:

@@ -28,6 +28,7 @@ from ..reducer import Usage, leading_texts, size_of
 from ..state.agent_state import NO_STATE, GivenState, LeftState, kept_states, left_state, return_pause, use_pause
 from ..state.draft import Draft
 from ..stores.port import AgentState, Store, TurnOutcome
+from .parked_runs import ParkedRuns, new_agents
 from .run_group import Interruptible, Requester, RunGroup, Taken
 from .slots import Seat, SlotRequest, Slots
 
@@ -130,7 +131,7 @@ class TurnPlan(Generic[Frames]):
     @property
     def slots(self) -> SlotRequest:
         """The slots that it needs."""
-        return SlotRequest(len(self.requests), self.agent, self.requester.principal.id)
+        return SlotRequest(new_agents(self.requests), self.agent, self.requester.principal.id)
 
     def interrupt(self, error: OpenAICompatError) -> None:
         """End it with `error`, as if its agent had raised it, unless the agent has said its last already."""
@@ -223,6 +224,7 @@ class TurnRunner:
 
     Attributes:
         observers: who watches all turns, in this order.
+        parked: agents that wait for a later request.
         running: what runs now; a server that shuts down interrupts it.
         told: what the log was told about its agents, once each.
     """
@@ -231,6 +233,7 @@ class TurnRunner:
     limits: Limits
     deadlines: Deadlines
     store: Store
+    parked: ParkedRuns
     observers: list[TurnObserver] = field(default_factory=list[TurnObserver])
     running: set[Interruptible] = field(default_factory=set[Interruptible])
     told: set[str] = field(default_factory=set[str])
@@ -245,6 +248,7 @@ class TurnRunner:
 
     async def run_seated(self, plan: TurnPlan[Frames], seat: Seat) -> None:
         """The same in a slot that was taken before. It is free when the agent has ended."""
+        self.parked.check(plan.requests)
         # Decisions are used up by it, so nothing may fail between it and the agent.
         await plan.before_start()
         pause = plan.given.pause
@@ -294,7 +298,7 @@ class TurnRunner:
         while True:
             # One slot for all runs of an answer: given up in between, it would be gone to somebody who waits,
             # and an answer whose agent has already done things would be refused.
-            runs = RunGroup(self.deadlines, plan, requests, seat)
+            runs = RunGroup(self.deadlines, plan, requests, seat=seat, parked=self.parked)
             runs.start()
             try:
                 plan.begin(runs)
@@ -309,7 +313,7 @@ class TurnRunner:
                 requests = await plan.next_requests()
                 if not requests:
                     seat.close()
-                    await self._finish(plan)
+                    await self._finish(plan, runs)
                     return None
             except (ClientDisconnected, ClientTooSlow):
                 raise
@@ -332,7 +336,7 @@ class TurnRunner:
             await output.write()
         return output.size
 
-    async def _finish(self, plan: TurnPlan[Frames]) -> None:
+    async def _finish(self, plan: TurnPlan[Frames], runs: RunGroup) -> None:
         """Keep what the turn came to, then write its last frames: who hears them may ask for what was kept."""
         outcome, last = await plan.ending()
         if outcome is not None:
@@ -342,6 +346,7 @@ class TurnRunner:
                 plan.not_committed()
                 raise
             await plan.committed()
+            runs.leave_parked()
         await plan.delivery.end(last)
 
 

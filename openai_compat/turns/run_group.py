@@ -17,6 +17,7 @@ from ..errors import DeadlineExceeded, OpenAICompatError
 from ..policies.limits import Deadlines
 from ..reducer import Item
 from .agent_run import AgentRun
+from .parked_runs import ParkedRuns
 from .slots import Seat
 
 logger = logging.getLogger("openai_compat")
@@ -86,8 +87,15 @@ class RunGroup:
         clock: the event loop's time, in seconds.
     """
 
-    def __init__(self, deadlines: Deadlines, turn: AgentRuns, requests: Sequence[AgentRequest], seat: Seat) -> None:
-        self._seat = seat
+    def __init__(
+        self,
+        deadlines: Deadlines,
+        turn: AgentRuns,
+        requests: Sequence[AgentRequest],
+        *,
+        seat: Seat,
+        parked: ParkedRuns,
+    ) -> None:
         self._wake = new_wake_event()
         self.clock = clock()
         seconds = deadlines.background if turn.background else deadlines.request
@@ -95,23 +103,35 @@ class RunGroup:
         self._waits = 0
         self._interrupted: OpenAICompatError | None = None
         deadline, request_id = time.monotonic() + seconds, turn.requester.request_id
-        self._runs = [
-            AgentRun(
-                turn.backend,
-                request,
-                RunContext(turn.id if index == 0 else f"{turn.id}-{index}", request_id, deadline, logger),
-                wake=self._wake,
-                grace=deadlines.grace,
-                released=seat.give_back,
-            )
-            for index, request in enumerate(requests)
-        ]
+        self._runs: list[AgentRun] = []
+        for index, request in enumerate(requests):
+            context = RunContext(turn.id if index == 0 else f"{turn.id}-{index}", request_id, deadline, logger)
+            run = None
+            if request.resume is not None:
+                parked.end_superseded(request.resume)
+                run = parked.find(request)
+            if run is not None:
+                run.resume(request, context, self._wake, seat)
+            else:
+                run = AgentRun(
+                    turn.backend,
+                    request,
+                    context,
+                    wake=self._wake,
+                    grace=deadlines.grace,
+                    seat=seat,
+                    parked=parked,
+                )
+            self._runs.append(run)
 
     def start(self) -> None:
         """Start the agents. From here on `stop` has to be called."""
         for run in self._runs:
-            self._seat.borrow()
             run.start()
+
+    def leave_parked(self) -> None:
+        """The turn is kept: its agents that wait for a later request are no longer this turn's to stop."""
+        self._runs = [run for run in self._runs if not run.parked]
 
     async def stop(self) -> None:
         """Stop the agents that still run, all at once."""

@@ -87,6 +87,12 @@ class Seat:
         self._borrowed -= 1
         self._free()
 
+    def take_over(self, earlier: Seat) -> None:
+        """Hold the slot that an agent has borrowed of an earlier seat: it goes on in this one's turn, and still has it."""
+        earlier._held -= 1
+        earlier._borrowed -= 1
+        self._held += 1
+
     def close(self) -> None:
         """No further agent will be started. Closing it again does nothing."""
         if self._open:
@@ -160,7 +166,7 @@ class Slots:
         # Refused at once where nobody may wait: a refusal is to cost less than an answer.
         elif not self._admission.queue or not self._possible(request) or not await self._queued(request):
             raise self._too_many(request)
-        if self._shared is not None:
+        if self._shared is not None and request.number:
             await self._share(self._shared, request, began + max(self._admission.queue, LOOK_AGAIN))
         return Seat(self, request)
 

@@ -18,6 +18,7 @@ from ...state.draft import Draft, stored_items
 from ...state.event_log import EventLogWriter
 from ...state.ids import new_id
 from ...stores.port import AgentState, Approval, Key, StoredResponse
+from ...turns.parked_runs import new_agents
 from ...turns.run_group import Requester
 from ...turns.slots import SlotRequest
 from ...wire.json import from_stored_json, stored_json
@@ -87,7 +88,7 @@ class PreparedResponse:
     @property
     def slots(self) -> SlotRequest:
         """The slot that it needs."""
-        return SlotRequest(1, self.agent, self.asker.principal.id)
+        return SlotRequest(new_agents([self.request]), self.agent, self.asker.principal.id)
 
     def stored(self) -> StoredResponse:
         """The response as it stands, to be stored."""
