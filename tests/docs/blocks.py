@@ -41,7 +41,16 @@ INFO = re.compile(r"(?P<language>[^\n ]*) *(?P<attributes>[^\n]*)$\n", re.MULTIL
 INCLUDE = re.compile(r'^ *--8<-- "([^"]+)"$', re.MULTILINE)
 TITLE = re.compile(r'title="([^"]+)"')
 IMPORTED = re.compile(r"^from (\w+)", re.MULTILINE)
-OPTIONAL = ("agents", "langchain_openai", "langchain_core", "langgraph", "pydantic_ai")
+OPTIONAL = (
+    "agents",
+    "crewai",
+    "langchain_core",
+    "langchain_openai",
+    "langgraph",
+    "llama_index",
+    "pydantic_ai",
+    "semantic_kernel",
+)
 NODE = shutil.which("node")
 SAYS_ITS_CODE = 'echo "exit code $?"'
 """The end of a command that serves nothing: it is refused."""
