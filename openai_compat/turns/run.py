@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar
 
@@ -31,14 +30,12 @@ from ..stores.port import AgentState, Store, TurnOutcome
 from .parked_runs import ParkedRuns, new_agents
 from .run_group import Interruptible, Requester, RunGroup, Taken
 from .slots import Seat, SlotRequest, Slots
+from .told_once import ToldOnce
 
 logger = logging.getLogger("openai_compat")
 
 Frames = TypeVar("Frames", bytes, list[dict[str, Any]])
 """The unit of an answer: bytes, or the frames of a WebSocket."""
-
-HONOURED = frozenset({"stop", "max_tokens", "max_tool_calls", "top_logprobs"})
-"""The parameters that the server itself sees to, whatever the agent does with them, or that it refuses."""
 
 Ended: TypeAlias = Literal["completed", "failed", "cancelled"]
 
@@ -226,7 +223,7 @@ class TurnRunner:
         observers: who watches all turns, in this order.
         parked: agents that wait for a later request.
         running: what runs now; a server that shuts down interrupts it.
-        told: what the log was told about its agents, once each.
+        told: tells what its agents leave undone.
     """
 
     slots: Slots
@@ -236,7 +233,7 @@ class TurnRunner:
     parked: ParkedRuns
     observers: list[TurnObserver] = field(default_factory=list[TurnObserver])
     running: set[Interruptible] = field(default_factory=set[Interruptible])
-    told: set[str] = field(default_factory=set[str])
+    told: ToldOnce = field(default_factory=ToldOnce)
 
     async def run(self, plan: TurnPlan[Frames]) -> None:
         """Take a slot, run the turn in it.
@@ -256,7 +253,7 @@ class TurnRunner:
             await use_pause(self.store, pause)
         passed_on = plan.backend.capabilities.parameters
         if passed_on is not None:
-            self._note_ignored(plan, passed_on)
+            self.told.ignored(plan.agent, plan.requester, plan.requests, passed_on)
         plan.delivery.started()
         for observer in self.observers:
             observer.started(plan)
@@ -277,21 +274,6 @@ class TurnRunner:
             for observer in self.observers:
                 observer.ended(plan, how, failed)
 
-    def _note_ignored(self, plan: TurnPlan[Any], passed_on: AbstractSet[str]) -> None:
-        """Tell the client, and once the log, what it has sent that the agent does not pass on."""
-        given = {name for request in plan.requests for name in request.sampling.given()}
-        ignored = sorted(given - passed_on - HONOURED)
-        if ignored:
-            plan.requester.note_ignored(ignored)
-        for name in ignored:
-            self._tell_once(logging.INFO, plan, f"agent '{plan.agent}' does not pass on '{name}': it is ignored")
-
-    def _tell_once(self, level: int, plan: TurnPlan[Any], text: str) -> None:
-        if text not in self.told:
-            self.told.add(text)
-            request_id = plan.requester.request_id
-            logger.log(level, "%s: %s", request_id, text, extra={"request_id": request_id})
-
     async def _run(self, plan: TurnPlan[Frames], seat: Seat) -> OpenAICompatError | None:
         """Run the agent, again for as long as the plan has more to ask. Returns what has failed."""
         requests, size = plan.requests, 0
@@ -306,10 +288,7 @@ class TurnRunner:
                     seat.close()  # each slot is free when its agent has ended
                 size = await self._write(plan, runs, size)
                 if runs.silent:
-                    text = (
-                        f"agent '{plan.agent}' said nothing, so its answer is empty: what it returns or yields is said"
-                    )
-                    self._tell_once(logging.WARNING, plan, text)
+                    self.told.silent(plan.agent, plan.requester)
                 requests = await plan.next_requests()
                 if not requests:
                     seat.close()

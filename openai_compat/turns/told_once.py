@@ -1,0 +1,44 @@
+"""What an agent leaves undone, told to the client where there is a place for it, and to the log once for each agent."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+
+from ..backend import AgentRequest
+from .run_group import Requester
+
+logger = logging.getLogger("openai_compat")
+
+HONOURED = frozenset({"stop", "max_tokens", "max_tool_calls", "top_logprobs"})
+"""The parameters that the server itself sees to, whatever the agent does with them, or that it refuses."""
+
+
+class ToldOnce:
+    """Tells it, and remembers what the log has."""
+
+    def __init__(self) -> None:
+        self._told: set[str] = set()
+
+    def ignored(
+        self, agent: str, requester: Requester, requests: Sequence[AgentRequest], passed_on: AbstractSet[str]
+    ) -> None:
+        """What a client has sent that the agent does not pass on."""
+        given = {name for request in requests for name in request.sampling.given()}
+        ignored = sorted(given - passed_on - HONOURED)
+        if ignored:
+            requester.note_ignored(ignored)
+        for name in ignored:
+            self._log(logging.INFO, requester, f"agent '{agent}' does not pass on '{name}': it is ignored")
+
+    def silent(self, agent: str, requester: Requester) -> None:
+        """That the agent has said nothing at all: a function that forgot to return its text, for one."""
+        text = f"agent '{agent}' said nothing, so its answer is empty: what it returns or yields is said"
+        self._log(logging.WARNING, requester, text)
+
+    def _log(self, level: int, requester: Requester, text: str) -> None:
+        if text not in self._told:
+            self._told.add(text)
+            request_id = requester.request_id
+            logger.log(level, "%s: %s", request_id, text, extra={"request_id": request_id})
