@@ -214,7 +214,8 @@ class Resume:
         decisions: what was decided about the agent's own.
         state: what the agent left in `Paused`.
         calls: the calls that were decided about, as the agent told of them.
-        superseded: the user has sent another message instead of deciding, the last of `messages`. All decisions are a no.
+        superseded: the user has sent another message instead, which is the last of `messages`: nobody has decided, and there
+            are no results. Nothing may run that has waited.
         lost: the agent has left a state in `Paused`, which is not there any more: it has expired, was used by a request
             before this one, or is kept in another process.
     """

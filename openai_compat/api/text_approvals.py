@@ -18,7 +18,7 @@ from pydantic_core import from_json
 from ..backend import AgentRequest, Capabilities, Decision, Resume
 from ..errors import InvalidRequest
 from ..events import Paused, PendingCall, ToolCallDelta, ToolCallReady, ToolCallStarted
-from ..messages import AssistantMessage, Message, ToolMessage, UserMessage
+from ..messages import AssistantMessage, Message, TextPart, ToolMessage, UserMessage
 from ..reducer import Item
 from ..state.approvals import (
     SUPERSEDED,
@@ -34,7 +34,7 @@ from ..state.ids import new_id
 from ..stores.port import Approval, Key, Store
 from ..wire.chat_messages import chat_message
 from ..wire.json import dumps
-from ..wire.presentation import approval_question
+from ..wire.presentation import QUESTION, approval_question
 from .services import now
 
 TOOL = "request_approval"
@@ -102,13 +102,51 @@ async def decisions_from_messages(
         if not passed_over:
             return request, None
         answers = Decisions(dict.fromkeys(passed_over, SUPERSEDED), passed_over)
-        return replace(request, resume=answers.resume(request.resume)), answers
+        return replace(without_questions(request, passed_over), resume=answers.resume(request.resume)), answers
     answers = await load_pending(store, bound, decision)
     check_editable(answers, can, "messages")
     for approval in answers.approvals.values():
         # The client sends the history, so what it shows as asked could have been written by anybody.
         _check_shown(request.messages, approval)
     return _before_the_question(request, answers), answers
+
+
+def without_questions(request: AgentRequest, asked: Mapping[str, Approval]) -> AgentRequest:
+    """The request as if these questions had not been put into its history: they are the server's words, not the agent's."""
+    messages: list[Message] = []
+    raw: list[dict[str, Any]] = []
+    for message, sent in zip(request.messages, request.raw_messages, strict=True):
+        kept = _without_questions(message, asked)
+        if kept is not None:
+            messages.append(kept)
+            raw.append(sent if kept is message else chat_message(kept))
+    return replace(request, messages=tuple(messages), raw_messages=raw)
+
+
+def _without_questions(message: Message, asked: Mapping[str, Approval]) -> Message | None:
+    if isinstance(message, ToolMessage):
+        return None if message.call_id in asked else message
+    if not isinstance(message, AssistantMessage):
+        return message
+    calls = tuple([call for call in message.tool_calls if call.call_id not in asked])
+    parts = [TextPart(_cut(part.text, asked)) if isinstance(part, TextPart) else part for part in message.parts]
+    said = tuple([part for part in parts if not isinstance(part, TextPart) or part.text])
+    if calls == message.tool_calls and said == message.parts:
+        return message
+    return replace(message, parts=said, tool_calls=calls) if said or calls else None  # models refuse an empty one
+
+
+def _cut(text: str, asked: Mapping[str, Approval]) -> str:
+    """The text up to the first of the questions; nothing of the agent's own follows them."""
+    places = [text.find(f"[{identifier}]") for identifier in asked]
+    marks = [place for place in places if place >= 0]
+    if not marks:
+        return text
+    questions = [approval_question(PendingCall(a.call_id, a.tool, a.arguments)) for a in asked.values()]
+    exact = [place for question in questions if (place := text.find(question)) >= 0]
+    # A client may have wrapped its lines.
+    start = min(exact) if exact else text.rfind(QUESTION, 0, min(marks))
+    return text[: max(start, 0)].rstrip()
 
 
 def may_decide(request: AgentRequest) -> bool:
@@ -152,7 +190,15 @@ def _decisions(messages: Sequence[Message]) -> tuple[list[str], Mapping[str, Dec
         results = {m.call_id: m.text for m in messages if isinstance(m, ToolMessage) and m.name == TOOL}
         ended = {call_id: text for call_id, text in results.items() if call_id in _trailing(messages)}
         return list(ended), {call_id: _result(text) for call_id, text in ended.items()}
-    if not isinstance(last, UserMessage) or len(messages) < 2 or not isinstance(messages[-2], AssistantMessage):
+    if not isinstance(last, UserMessage) or len(messages) < 2:
+        return [], None
+    trailing = _trailing(messages[:-1])
+    passed_over = [
+        m.call_id for m in messages if isinstance(m, ToolMessage) and m.name == TOOL and m.call_id in trailing
+    ]
+    if passed_over:  # with results that say that nothing was run
+        return passed_over, None
+    if not isinstance(messages[-2], AssistantMessage):
         return [], None
     asked = MARK.findall(messages[-2].text)
     decision = _said(last.text)

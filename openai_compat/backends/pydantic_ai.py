@@ -222,8 +222,7 @@ class _PausedRun:
         for call_id, decision in resume.decisions.items():
             given[call_id] = {"approved": decision.approved, "reason": decision.reason, "arguments": decision.arguments}
         given |= {call_id: message.text for call_id, message in resume.results.items()}
-        superseded = any([decision.reason == SUPERSEDED["reason"] for decision in resume.decisions.values()])
-        if not (superseded or resume.superseded):
+        if not resume.superseded:
             return cls(conversation, given)
         asked = conversation.deferred_tool_requests
         all_of_them = {part.tool_call_id: SUPERSEDED for part in [*asked.approvals, *asked.calls]}

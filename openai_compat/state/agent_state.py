@@ -11,21 +11,23 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import anyio
 
-from ..backend import AgentRequest
+from ..backend import AgentBackend, AgentRequest, Resume
 from ..errors import AgentError, Conflict, Unavailable
 from ..events import AgentEvent, Finished, Paused, PendingCall, ToolCallDelta, ToolCallReady, ToolCallStarted
-from ..messages import AssistantMessage, Message, ToolMessage
+from ..messages import AssistantMessage, Message, ToolMessage, UserMessage
+from ..optional_methods import SupportsForget
 from ..stores.port import Store
-from ..stores.records import AgentState, Conversation, Key
+from ..stores.records import AgentState, Key
 from ..wire.chat_messages import chat_message
 from ..wire.json import from_stored_json, stored_json
 from .approvals import ASKED_FOR
+from .draft import Draft
 from .ids import new_id
 
 logger = logging.getLogger("openai_compat")
@@ -34,7 +36,7 @@ PATIENCE = 5.0
 """Seconds for which a turn that has failed waits for the store, to give back the state that it has begun with."""
 
 UNREACHABLE = (
-    "%s: the state that %s has left with calls of the client's tools is lost: where there is no conversation, "
+    "has left a state with calls of the client's tools, which is lost: where there is no conversation, "
     "Capabilities(keeps_state=True) lets their ids lead to it"
 )
 
@@ -71,6 +73,10 @@ class LeftState:
     body: str
     paused: bool
     leads: bool
+
+    def leads_back(self, kept: Sequence[AgentState]) -> bool:
+        """False if it was kept with calls alone, whose ids do not lead to it: nobody will find it."""
+        return self.leads or [state.of for state in kept] != ["pause"]
 
 
 def pause_of(turn: str) -> str:
@@ -144,18 +150,18 @@ class CallMarks:
 
 def kept_states(
     left: LeftState,
-    agent: str,
     given: GivenState,
+    agent: str,
+    backend: AgentBackend,
     *,
     turn: str,
-    conversation: Conversation | None,
+    draft: Draft | None,
     response: str | None,
-    forgets: bool,
 ) -> tuple[AgentState, ...]:
-    """What is to be kept of the state that a turn has left.
+    """What is to be kept of the state that a turn has left, under the name of its `agent`.
 
-    It goes with the `conversation`, as it was before the turn; else with the stored `response`, and where the ids of calls
-    lead. Where nothing leads to it, an agent that `forgets` can do so at once.
+    It goes with the conversation; else with the stored `response`, and where the ids of calls lead. What nothing leads to
+    can be forgotten at once.
     """
     state = AgentState(
         of="pause",
@@ -163,18 +169,18 @@ def kept_states(
         agent=agent,
         session=session_after(given.found, agent),
         body=left.body,
+        paused=left.paused,
         expires=time.time() + ASKED_FOR,
     )
-    if conversation is not None:
+    if draft is not None:
+        conversation = draft.conversation
         kept = replace(state, of="conversation", id=conversation.id, turn=conversation.version + 1, expires=None)
         replaced = conversation.state
         return (kept,) if replaced is None or replaced.session == kept.session else (kept, replaced.gone())
     after = () if response is None else (replace(state, of="response", id=response, expires=None),)
     if left.paused and (left.leads or response is None):
-        if not left.leads:
-            logger.warning(UNREACHABLE, turn, agent)
         return (*after, state)
-    return (state.gone(),) if response is None and forgets else after
+    return (state.gone(),) if response is None and isinstance(backend, SupportsForget) else after
 
 
 async def use_pause(store: Store, pause: Key) -> None:
@@ -212,7 +218,11 @@ async def resume_state(
         request = _with_own_ids(request)
         results = {own_id(call_id): replace(m, call_id=own_id(call_id)) for call_id, m in resume.results.items()}
         resume = replace(resume, results=results)
-    if resume is not None and not resume.decisions:  # a decision brings the state of the turn that has asked
+    if resume is None:
+        waits = state is not None and given.found is not None and given.found.paused
+        waits = waits and isinstance(request.messages[-1], UserMessage)
+        resume = Resume({}, state=state, superseded=True) if waits else None
+    elif not resume.decisions:  # a decision brings the state of the turn that has asked
         resume = replace(resume, state=state, lost=marked and state is None)
     return replace(request, state=state, resume=resume), given
 

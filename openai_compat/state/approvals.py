@@ -47,7 +47,13 @@ class Decisions:
         states = [from_stored_json(approval.state)["state"] for approval in self.approvals.values()]
         asked = [PendingCall(a.call_id, a.tool, a.arguments, "approval") for a in self.approvals.values()]
         given = (results or Resume({})).results
-        return Resume(given, by_call, states[-1] if states else None, {call.call_id: call for call in asked})
+        return Resume(
+            given,
+            by_call,
+            states[-1] if states else None,
+            {call.call_id: call for call in asked},
+            superseded=all([decision is SUPERSEDED for decision in self.decisions.values()]),
+        )
 
     @property
     def asked(self) -> Sequence[Sequence[str]]:

@@ -21,10 +21,9 @@ from ..backend import AgentBackend, AgentRequest
 from ..errors import AgentError, Conflict, OpenAICompatError
 from ..events import Finished, Paused, UsageReported
 from ..http import ClientDisconnected, ClientTooSlow
-from ..optional_methods import SupportsForget
 from ..policies.limits import Deadlines, Limits
 from ..reducer import Usage, leading_texts, size_of
-from ..state.agent_state import NO_STATE, GivenState, LeftState, kept_states, left_state, return_pause, use_pause
+from ..state.agent_state import UNREACHABLE, GivenState, LeftState, kept_states, left_state, return_pause, use_pause
 from ..state.draft import Draft
 from ..stores.port import AgentState, Store, TurnOutcome
 from .parked_runs import ParkedRuns, new_agents
@@ -98,7 +97,7 @@ class TurnPlan(Generic[Frames]):
     single = True
     bounded = True
     fails_at_once = False
-    given: GivenState = NO_STATE
+    given = GivenState()
     last_state: LeftState | None = None
 
     def __init__(
@@ -153,13 +152,7 @@ class TurnPlan(Generic[Frames]):
         if self.last_state is None:
             return ()
         return kept_states(
-            self.last_state,
-            self.asker,
-            self.given,
-            turn=self.id,
-            conversation=None if self.draft is None else self.draft.conversation,
-            response=response,
-            forgets=isinstance(self.backend, SupportsForget),
+            self.last_state, self.given, self.asker, self.backend, turn=self.id, draft=self.draft, response=response
         )
 
     async def before_start(self) -> None:
@@ -248,9 +241,8 @@ class TurnRunner:
         self.parked.check(plan.requests)
         # Decisions are used up by it, so nothing may fail between it and the agent.
         await plan.before_start()
-        pause = plan.given.pause
-        if pause is not None:
-            await use_pause(self.store, pause)
+        if plan.given.pause is not None:
+            await use_pause(self.store, plan.given.pause)
         passed_on = plan.backend.capabilities.parameters
         if passed_on is not None:
             self.told.ignored(plan.agent, plan.requester, plan.requests, passed_on)
@@ -269,8 +261,8 @@ class TurnRunner:
                 await plan.fail(failed)
         finally:
             self.running.discard(plan)
-            if pause is not None and how != "completed":
-                await return_pause(self.store, pause, plan.requester.request_id)
+            if plan.given.pause is not None:
+                await return_pause(self.store, plan.given.pause, plan.requester.request_id)
             for observer in self.observers:
                 observer.ended(plan, how, failed)
 
@@ -326,6 +318,9 @@ class TurnRunner:
                 raise
             await plan.committed()
             runs.leave_parked()
+            if plan.last_state is not None and not plan.last_state.leads_back(outcome.states):
+                self._tell_once(logging.WARNING, plan, f"agent '{plan.agent}' {UNREACHABLE}")
+        plan.given = TurnPlan.given  # used up, whether its client still hears the last of it or not
         await plan.delivery.end(last)
 
 

@@ -187,6 +187,10 @@ def tool_ended(result: ToolResult, name: str) -> str:
     return f"{name} {outcome}"
 
 
+QUESTION = "May I run "
+"""What a question in text begins with."""
+
+
 def approval_question(call: PendingCall) -> str:
     """An approval question as text, for clients that have no other way to ask people."""
-    return f"May I run {call.name} with {call.arguments}? Answer yes, no or always."
+    return f"{QUESTION}{call.name} with {call.arguments}? Answer yes, no or always."

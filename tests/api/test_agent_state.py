@@ -26,6 +26,7 @@ from openai_compat import (
     Deadlines,
     Finished,
     Limits,
+    MemoryStore,
     Paused,
     PendingCall,
     Principal,
@@ -35,6 +36,7 @@ from openai_compat import (
     ToolCallReady,
     ToolCallStarted,
 )
+from openai_compat.backend import Resume
 from openai_compat.stores.port import Key
 from openai_compat_adapters.transport import AsyncTransport
 from tests.api.chat_websocket.client import chat
@@ -370,12 +372,14 @@ async def test_results_after_a_response_bring_its_state_each_time(store: Any) ->
 
 @requirement("state.pause")
 async def test_a_message_instead_of_results_is_given_the_state_of_the_pause() -> None:
-    server = server_of()
+    clerk = Clerk()
+    server = server_of(clerk)
     async with client_of(server, **{"X-Conversation-Id": "trip"}) as client:
         create: Any = client.chat.completions.create
         await create(model="agent", messages=[{"role": "user", "content": "call"}], tools=TOOLS)
         answer = await create(model="agent", messages=[{"role": "user", "content": "go"}], tools=TOOLS)
     assert answer.choices[0].message.content == '{"turn": 1}'
+    assert clerk.requests[-1].resume == Resume({}, state={"turn": 1}, superseded=True)
 
 
 @requirement("state.pause")
@@ -390,6 +394,204 @@ async def test_a_round_of_the_chat_websockets_tools_brings_the_state_of_the_one_
         again = (await client.ask("go", thread_id="trip"))[-1]
     assert last["content"] == '{"turn": 1} [["call_1"], {"turn": 1}, false]'
     assert again["content"] == '{"turn": 2}'
+
+
+# the client's tools, where the client names neither a conversation nor a response
+
+
+async def asks(client: openai.AsyncOpenAI, word: str = "call", *, stream: bool = False, **more: Any) -> list[Any]:
+    """What a client that keeps the history itself knows after a pause."""
+    said: list[Any] = [{"role": "user", "content": word}]
+    fields: Body = {"model": "agent", "messages": said, "tools": TOOLS, **more}
+    if stream:
+        async with client.chat.completions.stream(**fields) as made:
+            message: Any = (await made.get_final_completion()).choices[0].message
+    else:
+        message = (await client.chat.completions.create(**fields)).choices[0].message
+    return [*said, message.model_dump(exclude_none=True, include={"role", "content", "tool_calls"})]
+
+
+def results(said: list[Any], text: str = "seen") -> list[Any]:
+    """The history with a result of each call."""
+    return [*said, *[{"role": "tool", "tool_call_id": call["id"], "content": text} for call in said[-1]["tool_calls"]]]
+
+
+async def resumed(client: openai.AsyncOpenAI, messages: list[Any]) -> str:
+    answer: Any = await client.chat.completions.create(model="agent", messages=messages, tools=TOOLS)
+    return str(answer.choices[0].message.content)
+
+
+RESUMED = '{"turn": 1} [["call_1"], {"turn": 1}, false]'
+LOST = 'null [["call_1"], null, true]'
+
+
+@requirement("state.pause")
+@pytest.mark.parametrize("word", ["call", "stream"])
+@pytest.mark.parametrize("stream", [True, False])
+async def test_results_bring_the_state_by_the_ids_of_their_calls(store: Any, word: str, stream: bool) -> None:
+    clerk = Clerk()
+    server = server_of(clerk, store=store)
+    async with client_of(server) as client:
+        said = results(await asks(client, word, stream=stream))
+        assert await resumed(client, said) == RESUMED
+    await close(server)
+    assert said[-1]["tool_call_id"].startswith("call_1_st")
+    # The agent knows nothing of the ids that its client has seen.
+    request = clerk.requests[-1]
+    (call,) = request.messages[-2].tool_calls  # type: ignore[union-attr]
+    assert (call.call_id, request.messages[-1].call_id) == ("call_1", "call_1")  # type: ignore[union-attr]
+    assert request.raw_messages[-2]["tool_calls"][0]["id"] == request.raw_messages[-1]["tool_call_id"] == "call_1"
+
+
+@requirement("state.pause")
+async def test_a_responses_client_that_sends_the_items_itself_brings_it_too(store: Any) -> None:
+    server = server_of(store=store)
+    async with client_of(server) as client:
+        create: Any = client.responses.create
+        for kept in (True, False):
+            said: list[Any] = [{"role": "user", "content": "stream"}]
+            asked = await create(model="agent", input=said, tools=FLAT_TOOLS, store=kept)
+            call = next(item for item in asked.output if item.type == "function_call")
+            said += [item.model_dump(exclude_none=True, exclude={"id", "status"}) for item in asked.output]
+            said.append({"type": "function_call_output", "call_id": call.call_id, "output": "seen"})
+            answer = await create(model="agent", input=said, tools=FLAT_TOOLS, store=kept)
+            assert answer.output_text == RESUMED
+    await close(server)
+
+
+@requirement("state.pause")
+async def test_models_that_use_one_id_again_and_again_get_each_their_own_state() -> None:
+    server = server_of()
+    async with client_of(server) as client:
+        first, second = await asks(client), await asks(client)
+        assert await resumed(client, results(second)) == RESUMED
+        # The second round of the first chat: the call has the same id again.
+        again = [*results(first), {"role": "assistant", "content": "Well."}, {"role": "user", "content": "call"}]
+        more: Any = await client.chat.completions.create(model="agent", messages=again, tools=TOOLS)
+        assert more.choices[0].message.tool_calls[0].id != first[-1]["tool_calls"][0]["id"]
+        again.append(more.choices[0].message.model_dump(exclude_none=True, include={"role", "content", "tool_calls"}))
+        assert await resumed(client, results(again)) == RESUMED
+        assert await resumed(client, results(first)) == RESUMED
+
+
+@requirement("state.owner")
+async def test_the_ids_of_anothers_calls_lead_nowhere() -> None:
+    server = server_of(keys=KEYS)
+    async with client_of(server, "ann") as ann, client_of(server, "bob") as bob:
+        said = results(await asks(ann))
+        assert await resumed(bob, said) == LOST
+        assert await resumed(ann, said) == RESUMED
+
+
+@requirement("state.pause")
+async def test_a_state_is_used_once_and_told_to_be_lost_from_then_on(store: Any) -> None:
+    server = server_of(store=store)
+    async with client_of(server) as client:
+        said = results(await asks(client))
+        assert [await resumed(client, said) for _ in range(3)] == [RESUMED, LOST, LOST]
+    await close(server)
+
+
+@requirement("state.pause")
+async def test_a_state_that_has_expired_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("openai_compat.state.agent_state.ASKED_FOR", -1.0)
+    for store in (None, f"sqlite:///{tmp_path / 's.db'}"):
+        server = server_of(store=store)
+        async with client_of(server) as client:
+            assert await resumed(client, results(await asks(client))) == LOST
+        await close(server)
+
+
+@requirement("state.pause")
+async def test_a_state_in_the_memory_of_another_process_is_lost() -> None:
+    one, another = server_of(), server_of()
+    async with client_of(one) as here, client_of(another) as there:
+        assert await resumed(there, results(await asks(here))) == LOST
+
+
+@requirement("state.pause")
+async def test_another_agent_is_not_given_it() -> None:
+    server = server_of({"agent": Clerk(), "other": Clerk()})
+    async with client_of(server) as client:
+        said = results(await asks(client))
+        other: Any = await client.chat.completions.create(model="other", messages=said, tools=TOOLS)
+    assert other.choices[0].message.content == LOST
+
+
+@requirement("state.failed")
+async def test_results_can_be_sent_again_if_their_turn_fails(store: Any) -> None:
+    class Unlucky(Clerk):
+        async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[Any]:
+            if request.resume is not None and len(self.requests) == 1:
+                self.requests.append(request)
+                raise RuntimeError("a failure")
+            async for item in super().run(request, context):
+                yield item
+
+    server = server_of(Unlucky(), store=store)
+    async with client_of(server) as client:
+        said = results(await asks(client))
+        with pytest.raises(openai.InternalServerError):
+            await resumed(client, said)
+        assert await resumed(client, said) == RESUMED
+    await close(server)
+
+
+@requirement("state.pause")
+async def test_of_two_requests_with_the_same_results_at_once_one_goes_on() -> None:
+    class Both(MemoryStore):
+        """Both have read the state before one of them uses it."""
+
+        waiting = 0
+        there = anyio.Event()
+
+        async def use_pause(self, key: Key) -> bool:
+            self.waiting += 1
+            if self.waiting == 2:
+                self.there.set()
+            await self.there.wait()
+            return await super().use_pause(key)
+
+    server = server_of(store=Both())
+    said: list[str | None] = []
+
+    async def send(client: openai.AsyncOpenAI, messages: list[Any]) -> None:
+        try:
+            said.append(await resumed(client, messages))
+        except openai.ConflictError as error:
+            said.append(error.code)
+
+    async with client_of(server) as client:
+        messages = results(await asks(client))
+        async with anyio.create_task_group() as group:
+            group.start_soon(send, client, messages)
+            group.start_soon(send, client, messages)
+    assert sorted(map(str, said)) == sorted([RESUMED, "results_used"])
+
+
+@requirement("state.pause")
+async def test_an_agent_that_does_not_declare_it_keeps_the_ids_that_are_out_and_the_log_says_what_that_costs(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    server = server_of(Clerk(Capabilities()))
+    async with client_of(server) as client:
+        assert await resumed(client, results(await asks(client, "call"))) == RESUMED
+        with caplog.at_level(logging.WARNING):
+            said = results(await asks(client, "stream"))
+            await asks(client, "stream")
+        assert await resumed(client, said) == 'null [["call_1"], null, false]'
+    assert said[-1]["tool_call_id"] == "call_1"
+    assert caplog.text.count("Capabilities(keeps_state=True)") == 1
+
+
+@requirement("state.pause")
+async def test_a_result_that_is_missing_is_the_clients_error_and_uses_nothing() -> None:
+    server = server_of()
+    async with client_of(server) as client:
+        said = await asks(client)
+        with pytest.raises(openai.BadRequestError):
+            await resumed(client, [*said, {"role": "user", "content": "go"}])
+        assert await resumed(client, results(said)) == RESUMED
 
 
 # what cannot be kept
@@ -452,3 +654,85 @@ async def test_a_new_process_gives_what_the_one_before_it_has_left(store: Any) -
         assert done.returncode == 0, done.stderr
         said.append(done.stdout.strip())
     assert said == ["None", "{'turn': 1}"]
+
+
+# another message instead of a decision
+
+
+def told(request: AgentRequest) -> list[str]:
+    """The conversation as the agent gets it."""
+    return [f"{message['role']}: {message['content']}" for message in request.raw_messages]
+
+
+async def superseding(ask: Callable[[Server, str], Awaitable[object]], **settings: Any) -> AgentRequest:
+    """The request of a message that comes instead of a decision."""
+    clerk = Clerk()
+    server = server_of(clerk, **settings)
+    for word in ("ask", "Never mind"):
+        await ask(server, word)
+    return clerk.requests[-1]
+
+
+@requirement("approval.superseded")
+async def test_another_message_is_told_to_be_one_and_the_servers_question_is_not_in_its_history(say: Say) -> None:
+    request = await superseding(say)
+    assert request.resume is not None
+    assert (request.resume.superseded, request.resume.state) == (True, {"turn": 1})
+    assert all(not decision.approved for decision in request.resume.decisions.values())
+    assert told(request) == ["user: ask", "assistant: null", "user: Never mind"]
+    assert [message.text for message in request.messages] == ["ask", "null", "Never mind"]
+
+
+@requirement("approval.superseded")
+async def test_a_decision_is_told_to_be_none_of_these() -> None:
+    clerk = Clerk()
+    server = server_of(clerk)
+    for word in ("ask", "no"):
+        await in_chat(server, word)
+    resume = clerk.requests[-1].resume
+    assert resume is not None
+    assert (resume.superseded, [decision.approved for decision in resume.decisions.values()]) == (False, [False])
+
+
+@requirement("approval.superseded")
+@pytest.mark.parametrize("wrapped", [False, True])
+async def test_a_question_that_a_client_has_kept_is_taken_out_of_its_history(wrapped: bool) -> None:
+    clerk = Clerk()
+    async with client_of(server_of(clerk)) as client:
+        create: Any = client.chat.completions.create
+        said: list[Any] = [{"role": "user", "content": "ask"}]
+        asked = (await create(model="agent", messages=said)).choices[0].message.content
+        shown = asked.replace(" with", "\n  with") if wrapped else asked
+        said += [{"role": "assistant", "content": shown}, {"role": "user", "content": "Never mind"}]
+        await create(model="agent", messages=said)
+    assert "May I run" in shown
+    assert told(clerk.requests[-1]) == ["user: ask", "assistant: null", "user: Never mind"]
+
+
+@requirement("approval.superseded")
+async def test_a_question_by_a_tool_is_superseded_too_and_nothing_is_left_of_its_call() -> None:
+    ask: Any = [{"type": "function", "function": {"name": "request_approval", "parameters": {"type": "object"}}}]
+    clerk = Clerk()
+    async with client_of(server_of(clerk), **{"X-Conversation-Id": "trip"}) as client:
+        for word in ("ask", "Never mind"):
+            await client.chat.completions.create(model="agent", messages=[{"role": "user", "content": word}], tools=ask)
+    request = clerk.requests[-1]
+    assert request.resume is not None
+    assert request.resume.superseded
+    assert told(request) == ["user: ask", "assistant: null", "user: Never mind"]
+
+
+@requirement("approval.superseded")
+async def test_a_message_that_is_nothing_but_a_question_is_taken_out_whole() -> None:
+    class Silent(Clerk):
+        async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[Any]:
+            self.requests.append(request)
+            if request.resume is None:
+                yield Paused((PendingCall("call_1", "delete", "{}", "approval"),), {})
+            yield "Well."
+
+    clerk = Silent()
+    server = server_of(clerk)
+    for word in ("go", "Never mind"):
+        await in_chat(server, word)
+    assert told(clerk.requests[-1]) == ["user: go", "user: Never mind"]

@@ -36,7 +36,7 @@ from ..access_log import log_access
 from ..attachments import Places, attach
 from ..begin import begun_in_time
 from ..services import Services, logger
-from ..text_approvals import ApprovalPrompts, decisions_from_messages
+from ..text_approvals import ApprovalPrompts, decisions_from_messages, without_questions
 from ..websocket import WebSocketRequester
 from .frame_log import ThreadLog
 from .threads import ChatThreads, Thread
@@ -297,7 +297,7 @@ class ChatTurn(TurnPlan[list[Fields]]):
             request, answers = await decisions_from_messages(services.state.store, asker, can, request)
         # Another message instead of a decision is a no to what this agent has asked here.
         if answers is None and (answers := await superseded(services.state.store, self._bound)) is not None:
-            request = replace(request, resume=answers.resume(request.resume))
+            request = replace(without_questions(request, answers.approvals), resume=answers.resume(request.resume))
         found = draft.conversation.latest_state
         request, self.given = await resume_state(services.state.store, self.asker, request, found)
         request = await off_loop(services.settings.messages.apply, request, long=draft.long)
