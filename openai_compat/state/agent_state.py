@@ -35,11 +35,6 @@ logger = logging.getLogger("openai_compat")
 PATIENCE = 5.0
 """Seconds for which a turn that has failed waits for the store, to give back the state that it has begun with."""
 
-UNREACHABLE = (
-    "has left a state with calls of the client's tools, which is lost: where there is no conversation, "
-    "Capabilities(keeps_state=True) lets their ids lead to it"
-)
-
 MARK = re.compile(r"(.*)_st([0-9a-f]{24})", re.DOTALL)
 """An id of a call, as clients know it: the agent's own, and the pause that it leads to."""
 

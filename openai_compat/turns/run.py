@@ -23,7 +23,7 @@ from ..events import Finished, Paused, UsageReported
 from ..http import ClientDisconnected, ClientTooSlow
 from ..policies.limits import Deadlines, Limits
 from ..reducer import Usage, leading_texts, size_of
-from ..state.agent_state import UNREACHABLE, GivenState, LeftState, kept_states, left_state, return_pause, use_pause
+from ..state.agent_state import GivenState, LeftState, kept_states, left_state, return_pause, use_pause
 from ..state.draft import Draft
 from ..stores.port import AgentState, Store, TurnOutcome
 from .parked_runs import ParkedRuns, new_agents
@@ -319,7 +319,7 @@ class TurnRunner:
             await plan.committed()
             runs.leave_parked()
             if plan.last_state is not None and not plan.last_state.leads_back(outcome.states):
-                self._tell_once(logging.WARNING, plan, f"agent '{plan.agent}' {UNREACHABLE}")
+                self.told.lost_state(plan.agent, plan.requester)
         plan.given = TurnPlan.given  # used up, whether its client still hears the last of it or not
         await plan.delivery.end(last)
 

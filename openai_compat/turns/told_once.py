@@ -37,6 +37,12 @@ class ToldOnce:
         text = f"agent '{agent}' said nothing, so its answer is empty: what it returns or yields is said"
         self._log(logging.WARNING, requester, text)
 
+    def lost_state(self, agent: str, requester: Requester) -> None:
+        """That it has left a state with calls of the client's tools, to which their ids do not lead."""
+        text = f"agent '{agent}' has left a state with calls of the client's tools, which is lost where there is no "
+        text += "conversation: Capabilities(keeps_state=True) lets their ids lead to it"
+        self._log(logging.WARNING, requester, text)
+
     def _log(self, level: int, requester: Requester, text: str) -> None:
         if text not in self._told:
             self._told.add(text)
