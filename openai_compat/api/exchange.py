@@ -250,17 +250,32 @@ class Exchange:
         await self._deliver(ResponseBody(data))
 
     @property
-    def write_now(self) -> Callable[[bytes], bool] | None:
-        """Sends a piece of the stream at once, or says False if that cannot be; None where it never can."""
-        watched = self._has_room is None or self._detachable or self.recording is not None or not self.streaming
-        return None if watched else self._write_now
+    def sees_room(self) -> bool:
+        """Whether a stream has begun on a transport that lets one see whether there is room for a piece."""
+        return self._has_room is not None and self.streaming
 
-    def _write_now(self, data: bytes) -> bool:
-        if self._has_room is None or not self._has_room():
+    @property
+    def can_write_now(self) -> bool:
+        """Whether nothing has to be waited for: there is room, or nobody to write to any more."""
+        return self._gone or (self._has_room is not None and self._has_room())
+
+    def write_now(self, data: bytes) -> bool:
+        """Send a piece of the stream at once; False, and nothing is done, if that cannot be."""
+        if not self.can_write_now:
             return False
+        piece = ResponseBody(data)
+        if self.recording is not None:
+            self.recording.add(piece)
+        if self._gone:
+            return True
         try:
-            self._send(ResponseBody(data)).__await__().send(None)
+            self._send(piece).__await__().send(None)
         except StopIteration:
+            return True
+        except ClientDisconnected:
+            if not self._detachable:
+                raise
+            self._gone = True
             return True
         # The contract of `HasRoom`; tests/adapters/test_serving_contract.py holds uvicorn to it.
         raise RuntimeError("the transport waited although it had room")
@@ -291,21 +306,28 @@ class Exchange:
             if last and self.failed and self.on_failed is not None:
                 self.on_failed(self)  # the client may ask again while the agent is still being stopped
         self.complete = last  # many clients leave as soon as they have it, while it is being sent
-        if self._detachable:
-            await self._try_to_deliver(message)
-        elif self._has_room is not None and self._has_room():
-            await self._send(message)
-        else:
-            self._timeout.start(self._write_deadline)
-            try:
-                await self._send(message)
-            finally:
-                self._timeout.stop()
-
-    async def _try_to_deliver(self, message: ResponseStart | ResponseBody) -> None:
-        """Where the work goes on in any case, a client that cannot be written to has left."""
-        with anyio.move_on_after(self._write_deadline), suppress(ClientDisconnected):
-            if not self._gone:
-                await self._send(message)
+        if self._gone:
             return
-        self._gone = True
+        if self._has_room is None or not self._has_room():
+            await self._deliver_in_time(message)
+            return
+        try:
+            await self._send(message)
+        except ClientDisconnected:
+            if not self._detachable:
+                raise
+            self._gone = True
+
+    async def _deliver_in_time(self, message: ResponseStart | ResponseBody) -> None:
+        """Where the work goes on in any case, a client that cannot be written to has left; another one is cut."""
+        if self._detachable:
+            with anyio.move_on_after(self._write_deadline), suppress(ClientDisconnected):
+                await self._send(message)
+                return
+            self._gone = True
+            return
+        self._timeout.start(self._write_deadline)
+        try:
+            await self._send(message)
+        finally:
+            self._timeout.stop()
