@@ -88,7 +88,14 @@ FRAMEWORKS = (
     _framework(
         "the OpenAI Agents SDK",
         "agents",
-        "AgentBase Agent Runner",
+        "Agent",
+        mark="RunContextWrapper",
+        backend="openai_agents:OpenAIAgentsBackend",
+    ),
+    _framework(
+        "the OpenAI Agents SDK",
+        "agents",
+        "AgentBase Runner",
         "async def agent(messages): return str((await Runner.run(it, messages)).final_output)",
         mark="RunContextWrapper",
     ),

@@ -111,10 +111,21 @@ async def test_a_factory_that_makes_one_fails_with_that_line_in_the_log(caplog: 
 BRIDGED = [framework for framework in FRAMEWORKS if framework.backend]
 
 
+def bridged_class(framework: Framework, monkeypatch: pytest.MonkeyPatch) -> type[Any]:
+    """A class that a backend runs, of a package with the mark that it is known by."""
+    if framework.mark:
+        package = types.ModuleType(framework.package)
+        setattr(package, framework.mark, object)
+        monkeypatch.setitem(sys.modules, framework.package, package)
+    return framework_class(framework.package, min(framework.classes))
+
+
 @requirement("agents.frameworks")
 @pytest.mark.parametrize("framework", BRIDGED, ids=lambda framework: f"{framework.package} {framework.backend}")
-def test_a_class_or_a_method_of_a_framework_with_a_backend_is_refused(framework: Framework) -> None:
-    kind = framework_class(framework.package, min(framework.classes))
+def test_a_class_or_a_method_of_a_framework_with_a_backend_is_refused(
+    framework: Framework, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kind = bridged_class(framework, monkeypatch)
     for thing in (kind, kind().run, functools.partial(kind().run, deps=1)):
         with pytest.raises(TypeError, match="is served by handing over the object, or a function that makes it"):
             Server({"one": thing})
@@ -122,9 +133,11 @@ def test_a_class_or_a_method_of_a_framework_with_a_backend_is_refused(framework:
 
 @requirement("agents.frameworks")
 @pytest.mark.parametrize("framework", BRIDGED, ids=lambda framework: f"{framework.package} {framework.backend}")
-def test_a_version_without_what_the_backend_needs_is_told_with_its_extra(framework: Framework) -> None:
+def test_a_version_without_what_the_backend_needs_is_told_with_its_extra(
+    framework: Framework, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert importlib.util.find_spec(framework.package) is None, "frameworks are not installed where these tests run"
-    kind = framework_class(framework.package, min(framework.classes))
+    kind = bridged_class(framework, monkeypatch)
     extra = framework.backend.partition(":")[0].replace("_", "-")
     with pytest.raises(ImportError, match=rf"pip install -U 'openai-compat\[{extra}\]'"):
         Server(kind())

@@ -1,0 +1,379 @@
+"""Runs agents of the OpenAI Agents SDK: `OpenAIAgentsBackend`. Needs `openai-compat[openai-agents]`."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import importlib
+import inspect
+import json
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
+from typing import Any
+
+from ..backend import AgentRequest, Capabilities, CustomTool, FunctionTool, JsonSchema, Resume, RunContext, Tool
+from ..events import (
+    AgentEvent,
+    Executor,
+    Finished,
+    MessageBreak,
+    Paused,
+    PendingCall,
+    Progress,
+    ReasoningDelta,
+    RefusalDelta,
+    TextDelta,
+    ToolCallDelta,
+    ToolCallReady,
+    ToolCallStarted,
+    ToolResult,
+    UsageReported,
+)
+from ..messages import (
+    AssistantMessage,
+    ImagePart,
+    InputPart,
+    Message,
+    SystemMessage,
+    TextPart,
+    ToolMessage,
+    UserMessage,
+)
+
+__all__ = ("OpenAIAgentsBackend",)
+
+# Not checked by types, which would need the framework wherever they are checked, but run against its real versions.
+ai: Any = importlib.import_module("agents")
+AgentOutputSchemaBase: Any = importlib.import_module("agents.agent_output").AgentOutputSchemaBase
+Reasoning: Any = importlib.import_module("openai.types.shared").Reasoning
+
+SETTINGS = frozenset(["temperature", "top_p", "max_tokens", "frequency_penalty", "presence_penalty", "verbosity"])
+"""The parameters that `ModelSettings` has by the same names."""
+
+LIMITS = {"max_output_tokens": "length", "content_filter": "content_filter"}
+"""How an answer ends that the model's API calls incomplete, by the reason that it gives."""
+
+
+class OpenAIAgentsBackend:
+    """Runs an agent of the OpenAI Agents SDK for each turn; one agent runs many at once.
+
+    Args:
+        agent: the agent. Those that it hands over to are offered the client's tools as well, unless they are given as
+            `handoff(…)`.
+        context: makes the run's context for a turn; may be a coroutine function.
+        max_turns: calls of the model in a turn. The last one ends the answer with "length".
+        run_config: `RunConfig` of every run. What a request asks for goes before its model settings.
+    """
+
+    def __init__(
+        self,
+        agent: Any,
+        *,
+        context: Callable[[AgentRequest], Any] | None = None,
+        max_turns: int = 10,
+        run_config: Any = None,
+    ) -> None:
+        self._agent = agent
+        self._context = context
+        self._max_turns = max_turns
+        self._config = run_config or ai.RunConfig()
+        self._agents = list(_reachable(agent, {}).values())
+        handoffs = [handoff for one in self._agents for handoff in one.handoffs]
+        self.capabilities = Capabilities(
+            approvals="yes_no",
+            audio_input=False,
+            counts_tokens=True,
+            keeps_state=True,
+            own_tools=frozenset([tool.name for one in self._agents for tool in one.tools] + [*map(_name, handoffs)]),
+            parameters=SETTINGS | {"reasoning_effort"},
+            # An agent given as `handoff(…)` answers as it always does.
+            structured_output=all([isinstance(handoff, ai.Agent) for handoff in handoffs]),
+        )
+
+    async def tool_names(self, request: AgentRequest) -> list[str]:
+        """The names of the tools that its MCP servers have now."""
+        given = ai.RunContextWrapper(None)
+        return [tool.name for one in self._agents if one.mcp_servers for tool in await one.get_mcp_tools(given)]
+
+    async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
+        """Run the agent, and yield what it says and does."""
+        agent = _for_request(self._agent, request, {})
+        made = self._context(request) if self._context is not None else None
+        given = await made if inspect.isawaitable(made) else made
+        told, denied = await _told(agent, request, given)
+        run = ai.Runner.run_streamed(agent, told, given, self._max_turns, run_config=self._run_config(request))
+        before = _usage(run.context_wrapper.usage)  # that of the turns before, where a paused run goes on
+        translation = _Translation(agent, request, denied)
+        try:
+            async for event in run.stream_events():
+                for item in translation.of(event):
+                    yield item
+        except (ai.MaxTurnsExceeded, ai.InputGuardrailTripwireTriggered, ai.OutputGuardrailTripwireTriggered) as error:
+            translation.ending = "length" if isinstance(error, ai.MaxTurnsExceeded) else "content_filter"
+        except ai.ModelBehaviorError:
+            if translation.ending is None:
+                raise
+        finally:
+            run.cancel()
+        yield _usage(run.context_wrapper.usage).since(before)
+        if translation.ending is not None:
+            yield Finished(translation.ending)
+        elif run.interruptions:
+            state = run.to_state().to_json(context_serializer=_unsaved)
+            yield Paused(tuple([translation.pending(item) for item in run.interruptions]), state)
+        elif not translation.has_said and run.final_output:
+            yield TextDelta(str(run.final_output))  # a tool's result, where it is the answer
+
+    def _run_config(self, request: AgentRequest) -> Any:
+        given = request.sampling.given()
+        asked = {name: value for name, value in given.items() if name in SETTINGS}
+        if "reasoning_effort" in given:
+            own = self._agent.model_settings.reasoning or Reasoning()
+            asked["reasoning"] = own.model_copy(update={"effort": given["reasoning_effort"]})
+        if request.tools and not request.parallel_tool_calls:
+            asked["parallel_tool_calls"] = False
+        if request.tool_choice.required:
+            [*names] = request.tool_choice.names
+            asked["tool_choice"] = names[0] if len(names) == 1 else "required"
+        settings = (self._config.model_settings or ai.ModelSettings()).resolve(ai.ModelSettings(**asked))
+        return dataclasses.replace(self._config, model_settings=settings)
+
+
+class _Translation:
+    """The SDK's events as ours."""
+
+    def __init__(self, agent: Any, request: AgentRequest, denied: Collection[str]) -> None:
+        self._agent = agent
+        self._tools = {tool.name: tool for tool in request.tools}
+        self._results = (request.resume or Resume({})).results
+        self._denied = denied
+        self._calls: dict[int, str] = {}  # those that go on, by the number of their item in what the model answers
+        self.has_said = False
+        self.ending: Any = None
+
+    def of(self, event: Any) -> Iterator[AgentEvent]:
+        """What an event says."""
+        match event.type:
+            case "raw_response_event":
+                yield from self._of_model(event.data)
+            case "agent_updated_stream_event" if event.new_agent is not self._agent:
+                self._agent = event.new_agent
+                yield MessageBreak()
+                yield Progress("agent", self._agent.name, f"{self._agent.name} goes on", done=True)
+            case "run_item_stream_event" if event.name == "tool_output":
+                self.has_said = False
+                call_id: str = event.item.call_id
+                if call_id not in self._results:
+                    # The SDK's result of a call that was denied looks like any other.
+                    yield ToolResult(call_id, str(event.item.output), denied=call_id in self._denied)
+            case _:
+                pass
+
+    def _of_model(self, event: Any) -> Iterator[AgentEvent]:
+        match event.type:
+            case "response.output_text.delta":
+                self.has_said = True
+                yield TextDelta(event.delta)
+            case "response.refusal.delta":
+                self.has_said = True
+                yield RefusalDelta(event.delta)
+            case "response.reasoning_summary_text.delta" | "response.reasoning_text.delta":
+                yield ReasoningDelta(event.delta)
+            case "response.output_item.added":
+                yield from self._begun(event.output_index, event.item)
+            case "response.function_call_arguments.delta" if event.output_index in self._calls:
+                yield ToolCallDelta(self._calls[event.output_index], event.delta)
+            case "response.output_item.done":
+                yield from self._complete(event.item)
+            case "response.incomplete":
+                self.ending = LIMITS.get(event.response.incomplete_details.reason)
+            case _:
+                pass
+
+    def _begun(self, index: int, item: Any) -> Iterator[AgentEvent]:
+        self._calls.pop(index, None)
+        if item.type == "function_call" and not self._is_handoff(item) and not self._is_custom(item.name):
+            self._calls[index] = item.call_id
+            yield ToolCallStarted(item.call_id, item.name, self._executor(item.name))
+
+    def _complete(self, item: Any) -> Iterator[AgentEvent]:
+        if item.type == "function_call" and not self._is_handoff(item):
+            yield ToolCallReady(item.call_id, item.name, self._arguments(item), self._executor(item.name))
+        elif item.type.endswith("_call") and getattr(item, "call_id", None) and item.type != "function_call":
+            yield ToolCallReady(item.call_id, item.type.removesuffix("_call"), item.model_dump_json(), "agent")
+        elif item.type.endswith("_call") and item.type != "function_call":  # a hosted tool, which is done by now
+            yield Progress("step", item.id, item.type.removesuffix("_call").replace("_", " "), done=True)
+
+    def pending(self, item: Any) -> PendingCall:
+        """A call that the run waits for."""
+        waits_for: Any = "result" if item.name in self._tools else "approval"
+        return PendingCall(item.call_id, item.name, self._arguments(item), waits_for)
+
+    def _arguments(self, item: Any) -> str:
+        text: str = item.arguments or "{}"
+        return str(json.loads(text).get("input", "")) if self._is_custom(item.name) else text
+
+    def _is_custom(self, name: str) -> bool:
+        return isinstance(self._tools.get(name), CustomTool)
+
+    def _is_handoff(self, item: Any) -> bool:
+        return item.name in map(_name, self._agent.handoffs)
+
+    def _executor(self, name: str) -> Executor:
+        return "client" if name in self._tools else "agent"
+
+
+def _unsaved(_: object) -> dict[str, Any]:
+    """The context as it is saved: not at all, since it is made for each turn."""
+    return {}
+
+
+async def _told(agent: Any, request: AgentRequest, given: Any) -> tuple[Any, Collection[str]]:
+    """What a run begins with, the conversation or the paused run that a request resumes, and the calls denied in that."""
+    conversation = [item for message in request.messages for item in _items(message)]
+    resume = request.resume
+    if resume is None or resume.state is None:
+        return conversation, ()
+    denied: set[str] = set()
+    state = await ai.RunState.from_json(agent, dict(resume.state), context_override=given)
+    for item in state.get_interruptions():
+        decision = resume.decisions.get(item.call_id)
+        if item.call_id in resume.results or (decision is not None and decision.approved):
+            state.approve(item)
+        elif decision is not None or resume.superseded:
+            denied.add(item.call_id)
+            state.reject(item, rejection_message=decision.reason if decision is not None else None)
+    said = [message for message in request.new_messages if isinstance(message, UserMessage)]
+    if said and (resume.superseded or not resume.decisions):
+        try:
+            state.add_input([item for message in said for item in _items(message)])
+        except ai.UserError:  # the model is not asked any more in this run
+            return conversation, ()
+    return state, denied
+
+
+def _for_request(agent: Any, request: AgentRequest, made: dict[int, Any]) -> Any:
+    """The agent, and those it hands over to, with what a request wants of it."""
+    if id(agent) in made:
+        return made[id(agent)]
+    resume = request.resume or Resume({})
+    tools = [_client_tool(tool, resume.results) for tool in request.tools]
+    withdrawn = {message.name for message in resume.results.values()} - {tool.name for tool in request.tools}
+    tools += [_client_tool(FunctionTool(name), resume.results, is_offered=False) for name in withdrawn]
+    clone = agent.clone(tools=[*agent.tools, *tools])
+    if request.response_format is not None:
+        clone.output_type = _Answer(request)
+    made[id(agent)] = clone  # before the others, which may hand back to it
+    clone.handoffs = [
+        _for_request(handoff, request, made) if isinstance(handoff, ai.Agent) else handoff for handoff in agent.handoffs
+    ]
+    return clone
+
+
+def _reachable(agent: Any, found: dict[int, Any]) -> dict[int, Any]:
+    """The agent and those it hands over to, by their identity."""
+    if id(agent) not in found:
+        found[id(agent)] = agent
+        for handoff in agent.handoffs:
+            if isinstance(handoff, ai.Agent):
+                _reachable(handoff, found)
+    return found
+
+
+def _name(handoff: Any) -> str:
+    name: str = ai.Handoff.default_tool_name(handoff) if isinstance(handoff, ai.Agent) else handoff.tool_name
+    return name
+
+
+def _client_tool(tool: Tool, results: Mapping[str, ToolMessage], *, is_offered: bool = True) -> Any:
+    """A tool of the client: its call waits as if for approval, and then has the client's result."""
+    awaited = {call_id for call_id, message in results.items() if message.name == tool.name}
+
+    async def result(context: Any, _: str) -> Any:
+        awaited.discard(context.tool_call_id)  # until then it has to be there, even if it is not offered any more
+        message = results[context.tool_call_id]
+        return [ai.ToolOutputText(text=message.text), *map(_output, message.media)] if message.media else message.text
+
+    def is_enabled(*_: Any) -> bool:
+        return is_offered or bool(awaited)
+
+    schema: Any = {"type": "object", "properties": {"input": {"type": "string"}}, "required": ["input"]}
+    if isinstance(tool, FunctionTool):
+        schema = tool.parameters or {"type": "object", "properties": {}}
+    return ai.FunctionTool(
+        name=tool.name,
+        description=tool.description or "",
+        params_json_schema=copy.deepcopy(dict(schema)),
+        on_invoke_tool=result,
+        is_enabled=is_enabled,
+        strict_json_schema=isinstance(tool, FunctionTool) and tool.strict is True,
+        needs_approval=True,
+    )
+
+
+class _Answer(AgentOutputSchemaBase):  # type: ignore[misc]
+    """The form of an answer that a request wants; whether it has it is looked at by the server."""
+
+    def __init__(self, request: AgentRequest) -> None:
+        self._wanted = request.json_schema or JsonSchema("answer", {"type": "object"}, strict=False)
+
+    def is_plain_text(self) -> bool:
+        return False
+
+    def name(self) -> str:
+        return self._wanted.name
+
+    def json_schema(self) -> dict[str, Any]:
+        return dict(self._wanted.schema)
+
+    def is_strict_json_schema(self) -> bool:
+        return self._wanted.strict
+
+    def validate_json(self, json_str: str) -> str:
+        return json_str
+
+
+def _items(message: Message) -> Iterator[dict[str, Any]]:
+    match message:
+        case SystemMessage():
+            yield {"role": message.role, "content": message.text}
+        case UserMessage():
+            yield {"role": "user", "content": [_part(part) for part in message.parts]}
+        case ToolMessage():
+            output = (
+                [_part(part) for part in (TextPart(message.text), *message.media)] if message.media else message.text
+            )
+            yield {"type": "function_call_output", "call_id": message.call_id, "output": output}
+        case AssistantMessage():
+            if message.text:
+                yield {"role": "assistant", "content": message.text}
+            for call in message.tool_calls:
+                written = json.dumps({"input": call.arguments}) if call.kind == "custom" else call.arguments
+                yield {"type": "function_call", "call_id": call.call_id, "name": call.name, "arguments": written}
+
+
+def _part(part: InputPart) -> dict[str, Any]:
+    match part:
+        case TextPart():
+            return {"type": "input_text", "text": part.text}
+        case ImagePart():
+            return {"type": "input_image", "image_url": part.url, "detail": part.detail}
+        case _:
+            fields = dataclasses.asdict(part)
+            return {"type": "input_file", **{name: value for name, value in fields.items() if value is not None}}
+
+
+def _output(part: InputPart) -> Any:
+    fields = _part(part)
+    kind = fields.pop("type")
+    return ai.ToolOutputImage(**fields) if kind == "input_image" else ai.ToolOutputFileContent(**fields)
+
+
+def _usage(used: Any) -> UsageReported:
+    of_input, of_output = used.input_tokens_details, used.output_tokens_details
+    return UsageReported(
+        used.input_tokens,
+        used.output_tokens,
+        cached_tokens=of_input.cached_tokens,
+        reasoning_tokens=of_output.reasoning_tokens,
+        cache_write_tokens=getattr(of_input, "cache_write_tokens", None),
+    )
