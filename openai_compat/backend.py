@@ -55,6 +55,8 @@ class Capabilities:
         security_modes: it obeys `security_mode`, by which a request tightens what its own tools may do.
         keeps_state: it leaves a `state` where it pauses for the client's tools. Its calls get ids of the server's then, by
             which the state is found again where there is no conversation; the agent sees its own.
+        state_version: the form of its states. One that was left in another form is not given to it: a new turn begins without,
+            and what has paused cannot be gone on with (409 `state_unreadable`).
         upstream: the model behind it, as `provider/model`, or its provider alone. None: not told.
     """
 
@@ -76,6 +78,7 @@ class Capabilities:
     parameters: frozenset[str] | None = None
     security_modes: bool = False
     keeps_state: bool = False
+    state_version: int = 0
     upstream: str | None = field(default=None, compare=False)  # who it is, not what it can
 
     def __post_init__(self) -> None:

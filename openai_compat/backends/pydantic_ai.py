@@ -106,7 +106,7 @@ class PydanticAIBackend:
             # Pydantic AI takes a history for one of its own, which would begin with them.
             capabilities=[ReinjectSystemPrompt()],
         )
-        theirs = request.resume.results if request.resume is not None else {}
+        theirs: Container[str] = request.resume.results if request.resume is not None else ()
         translation = _Translation(self._outputs, self._text_of, theirs)
         try:
             async with run as events:

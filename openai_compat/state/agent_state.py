@@ -17,7 +17,7 @@ from typing import Any
 
 import anyio
 
-from ..backend import AgentBackend, AgentRequest, Resume
+from ..backend import AgentBackend, AgentRequest, Capabilities, Resume
 from ..errors import AgentError, Conflict, Unavailable
 from ..events import AgentEvent, Finished, Paused, PendingCall, ToolCallDelta, ToolCallReady, ToolCallStarted
 from ..messages import AssistantMessage, Message, ToolMessage, UserMessage
@@ -127,7 +127,8 @@ class CallMarks:
         """The events with these ids."""
         last = events[-1] if events else None
         begun = {e.call_id for e in events if isinstance(e, ToolCallStarted) and e.executor == "client"}
-        waiting = {c.call_id for c in last.pending if c.waits_for == "result"} if isinstance(last, Paused) else set()
+        pending = last.pending if isinstance(last, Paused) else ()
+        waiting = {call.call_id for call in pending if call.waits_for == "result"}
         if self._always or (isinstance(last, Paused) and last.state is not None and waiting <= begun):
             self._ids |= {call_id: f"{call_id}_st{self._pause}" for call_id in begun}
         return [self._marked(event) for event in events] if self._ids else events
@@ -164,6 +165,7 @@ def kept_states(
         agent=agent,
         session=session_after(given.found, agent),
         body=left.body,
+        version=backend.capabilities.state_version,
         paused=left.paused,
         expires=time.time() + ASKED_FOR,
     )
@@ -201,14 +203,22 @@ def own_id(call_id: str) -> str:
 
 
 async def resume_state(
-    store: Store, agent: str, request: AgentRequest, found: AgentState | None
+    store: Store, agent: str, can: Capabilities, request: AgentRequest, found: AgentState | None
 ) -> tuple[AgentRequest, GivenState]:
-    """The request with the state of what it continues: `found`, or that which its results lead to."""
+    """The request with the state of what it continues: `found`, or that which its results lead to.
+
+    Raises Conflict (409 `state_unreadable`) for results and decisions whose state is in a form that the agent cannot read.
+    """
     resume, given = request.resume, GivenState(found)
     marked = resume is not None and any([MARK.fullmatch(call_id) for call_id in resume.results])
     if found is None and resume is not None and marked and not resume.decisions:
         given = await _paused(store, request.principal.id, resume.results)
     state = readable(given.found, agent)
+    if state is not None and given.found is not None and given.found.version != can.state_version:
+        if resume is not None:
+            text = "The agent has changed since it paused, and cannot read the state that it has left."
+            raise Conflict(text, code="state_unreadable", should_retry=False)
+        state = None  # what was said is in the request: it begins with that
     if resume is not None and marked:
         request = _with_own_ids(request)
         results = {own_id(call_id): replace(m, call_id=own_id(call_id)) for call_id, m in resume.results.items()}

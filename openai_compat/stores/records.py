@@ -26,6 +26,7 @@ class AgentState:
         agent: the name of the agent.
         session: shared by all states that follow from one another.
         body: the state, as JSON.
+        version: the form of the state, as the agent has declared it.
         paused: whether calls wait for results or decisions there.
         turn: the turn of the conversation that has left it, counted from 1: one that is followed by others is outdated.
         expires: when the calls can be answered no longer.
@@ -36,6 +37,7 @@ class AgentState:
     agent: str
     session: str
     body: str
+    version: int = 0
     paused: bool = False
     turn: int = 0
     expires: float | None = None

@@ -14,24 +14,26 @@ from .sql_part import SqlPart, atomic, autocommit, autocommit_nosync
 from .sql_states import lose_state, read_state, state_of, write_states
 from .sql_text import mapping, owned, string, text
 
-LOCK = """
+STATE = state_of("conversation")
+
+LOCK = f"""
     insert into oc_conversation (principal, id, token, until, created, touched, metadata)
-    values ($1, $2, $3, {now} + $4, {now}, {now}, '{}')
+    values ($1, $2, $3, {{now}} + $4, {{now}}, {{now}}, '{{}}')
     on conflict (principal, id) do update
         set token = excluded.token, until = excluded.until, touched = excluded.touched
         where oc_conversation.token is null or oc_conversation.token = excluded.token
-    returning version, created, touched, metadata, {state}"""
+    returning version, created, touched, metadata, {STATE}"""
 
-LOCK_KNOWN = """
-    update oc_conversation set token = $3, until = {now} + $4, touched = {now}
+LOCK_KNOWN = f"""
+    update oc_conversation set token = $3, until = {{now}} + $4, touched = {{now}}
     where principal = $1 and id = $2 and kept = 1 and (token is null or token = $3)
-    returning version, created, touched, metadata, {state}"""
+    returning version, created, touched, metadata, {STATE}"""
 
 EXPIRED = "select token from oc_conversation where principal = $1 and id = $2 and until < {now} "
 
-TAKE_OVER = """
-    update oc_conversation set token = $3, until = {now} + $4, touched = {now} where principal = $1 and id = $2
-    returning version, created, touched, metadata, {state}"""
+TAKE_OVER = f"""
+    update oc_conversation set token = $3, until = {{now}} + $4, touched = {{now}} where principal = $1 and id = $2
+    returning version, created, touched, metadata, {STATE}"""
 
 LOSE = """
     insert into oc_turn (token, principal, lost, ended) values ($1, $2, 1, {now})
@@ -50,10 +52,6 @@ THERE = "body <> ''"
 """A deleted item keeps its row, so that a page can begin after it."""
 
 NAMED = "where principal = $1 and conversation = $2 and id = $3"
-
-
-STATE = state_of("conversation")
-LOCK, LOCK_KNOWN, TAKE_OVER = [one.replace("{state}", STATE) for one in (LOCK, LOCK_KNOWN, TAKE_OVER)]
 
 
 class SqlConversations(SqlPart):

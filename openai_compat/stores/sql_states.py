@@ -56,13 +56,14 @@ def read_state(kind: str, id_: str, body: str | None) -> AgentState | None:
     """A state as its row has it."""
     if body is None:
         return None
-    agent, session, paused, turn, state, expires = json.loads(body)
+    agent, session, version, paused, turn, state, expires = json.loads(body)
     return AgentState(
         of=kind,  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
         id=id_,
         agent=agent,
         session=session,
         body=state,
+        version=version,
         paused=paused,
         turn=turn,
         expires=expires,
@@ -71,7 +72,7 @@ def read_state(kind: str, id_: str, body: str | None) -> AgentState | None:
 
 def _columns(principal: str, state: AgentState) -> tuple[object, ...]:
     # All in one column, so that another statement can bring it along as one value.
-    body = [state.agent, state.session, state.paused, state.turn, state.body, state.expires]
+    body = [state.agent, state.session, state.version, state.paused, state.turn, state.body, state.expires]
     return text(principal), state.of, text(state.id), state.session, json.dumps(body), state.expires
 
 

@@ -41,6 +41,7 @@ from openai_compat.stores.port import Key
 from openai_compat_adapters.transport import AsyncTransport
 from tests.api.chat_websocket.client import chat
 from tests.api.responses.test_websocket_turns import connected
+from tests.connecting import Connect
 from tests.requirements import requirement
 
 pytestmark = pytest.mark.anyio
@@ -444,6 +445,16 @@ async def test_results_bring_the_state_by_the_ids_of_their_calls(store: Any, wor
 
 
 @requirement("state.pause")
+async def test_states_come_back_over_every_transport(connect: Connect) -> None:
+    async with connect(Clerk(), conversations=Conversations()) as client:
+        assert await resumed(client, results(await asks(client, "stream", stream=True))) == RESUMED
+        trip = {"extra_headers": {"X-Conversation-Id": "trip"}}
+        go: Any = {"model": "agent", "messages": [{"role": "user", "content": "go"}], **trip}
+        said = [(await client.chat.completions.create(**go)).choices[0].message.content for _ in range(2)]
+    assert said == ["null", '{"turn": 1}']
+
+
+@requirement("state.pause")
 async def test_a_responses_client_that_sends_the_items_itself_brings_it_too(store: Any) -> None:
     server = server_of(store=store)
     async with client_of(server) as client:
@@ -592,6 +603,36 @@ async def test_a_result_that_is_missing_is_the_clients_error_and_uses_nothing() 
         with pytest.raises(openai.BadRequestError):
             await resumed(client, [*said, {"role": "user", "content": "go"}])
         assert await resumed(client, results(said)) == RESUMED
+
+
+# a new version of the agent
+
+
+@requirement("state.version")
+async def test_a_new_turn_begins_without_a_state_of_another_form(say: Say, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 's.db'}"
+    before, after = server_of(store=url), server_of(Clerk(Capabilities(state_version=2)), store=url)
+    assert [await say(server, "go") for server in (before, after, after)] == ["null", "null", '{"turn": 1}']
+    await close(before, after)
+
+
+@requirement("state.version")
+async def test_a_pause_whose_state_has_another_form_is_a_409_that_uses_nothing_up(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 's.db'}"
+    before = server_of(store=url)
+    after = server_of(Clerk(Capabilities(keeps_state=True, state_version=2)), store=url)
+    async with client_of(before) as old, client_of(after) as new:
+        said = results(await asks(old))
+        with pytest.raises(openai.ConflictError) as raised:
+            await resumed(new, said)
+        assert raised.value.code == "state_unreadable"
+        assert await resumed(old, said) == RESUMED
+    await in_chat(before, "ask")
+    with pytest.raises(openai.ConflictError) as raised:
+        await in_chat(after, "yes")
+    assert raised.value.code == "state_unreadable"
+    assert await in_chat(before, "yes") == '{"turn": 1}'
+    await close(before, after)
 
 
 # what cannot be kept

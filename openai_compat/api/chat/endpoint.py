@@ -91,7 +91,7 @@ async def _run(
     given = NO_STATE
     if draft is not None or request.resume is not None:
         found = None if draft is None else draft.conversation.latest_state
-        request, given = await resume_state(services.state.store, served[0], request, found)
+        request, given = await resume_state(services.state.store, served[0], served[1].capabilities, request, found)
 
     def turn(log: EventLogWriter | None) -> ChatCompletionTurn:
         requests = [request] * parsed.choices

@@ -162,7 +162,8 @@ async def _work(
         resume=answers.resume(None),
     )
     draft.go_on(request)
-    request, given = await resume_state(services.state.store, who.agent, draft.request, draft.conversation.latest_state)
+    store, found = services.state.store, draft.conversation.latest_state
+    request, given = await resume_state(store, who.agent, who.backend.capabilities, draft.request, found)
     return PreparedTurn(
         id=new_id(CHAT),
         agent=who.agent,

@@ -94,7 +94,7 @@ async def prepare_turn(
     given = NO_STATE
     if draft is not None:
         found = draft.conversation.latest_state
-        request, given = await resume_state(services.state.store, who.agent, request, found)
+        request, given = await resume_state(services.state.store, who.agent, who.backend.capabilities, request, found)
     instructions = [*_system_prompt(services.settings.messages, asked), *await _context(services.settings, request)]
     long = draft is not None and draft.long
     request = with_instructions(await off_loop(services.settings.messages.apply, request, long=long), instructions)

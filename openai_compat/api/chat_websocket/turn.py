@@ -299,7 +299,9 @@ class ChatTurn(TurnPlan[list[Fields]]):
         if answers is None and (answers := await superseded(services.state.store, self._bound)) is not None:
             request = replace(without_questions(request, answers.approvals), resume=answers.resume(request.resume))
         found = draft.conversation.latest_state
-        request, self.given = await resume_state(services.state.store, self.asker, request, found)
+        request, self.given = await resume_state(
+            services.state.store, self.asker, self.backend.capabilities, request, found
+        )
         request = await off_loop(services.settings.messages.apply, request, long=draft.long)
         return await attach(services, request, self._asked.backend.capabilities, lambda: self._asked.places), answers
 

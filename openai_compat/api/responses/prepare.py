@@ -160,7 +160,9 @@ async def prepare_response(
             _check_asked(answers, context if kept else parsed.input)
         given = NO_STATE
         if before.state is not None or request.resume is not None:
-            request, given = await resume_state(services.state.store, agent, request, before.state)
+            request, given = await resume_state(
+                services.state.store, agent, backend.capabilities, request, before.state
+            )
         request = await attach(services, request, backend.capabilities, lambda: item_places(said))
     except BaseException:
         if draft is not None:
