@@ -109,8 +109,22 @@ FRAMEWORKS = (
     _framework(
         "Microsoft Agent Framework",
         "agent_framework",
-        "BaseAgent RawAgent Workflow",
-        "async def agent(prompt): return (await it.run(prompt)).text",
+        "BaseAgent",
+        backend="agent_framework:AgentFrameworkBackend",
+    ),
+    _framework(
+        "Microsoft Agent Framework",
+        "agent_framework",
+        "WorkflowAgent",
+        # A workflow does one run at a time.
+        "lambda: make_workflow().as_agent()",
+        backend="agent_framework:AgentFrameworkBackend",
+    ),
+    _framework(
+        "Microsoft Agent Framework",
+        "agent_framework",
+        "Workflow",
+        "lambda: make_workflow().as_agent()",
     ),
     _framework(
         "CrewAI",
@@ -147,7 +161,13 @@ FRAMEWORKS = (
     _framework(
         "Google ADK",
         "google.adk",
-        "BaseAgent BaseNode Runner App",
+        "BaseAgent App",
+        backend="google_adk:GoogleADKBackend",
+    ),
+    _framework(
+        "Google ADK",
+        "google.adk",
+        "BaseNode Runner",
         "an async generator that reads Runner.run_async(…) and yields the text of its events",
     ),
     _framework(

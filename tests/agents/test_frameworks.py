@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import importlib.util
+import re
 import subprocess
 import sys
 import types
@@ -26,12 +28,13 @@ KNOWN = [
     ("langchain_core.runnables.base", "Runnable", "LangChain", "it.ainvoke(prompt)"),
     ("langchain_core.language_models.base", "BaseLanguageModel", "LangChain", "it.ainvoke(messages)).text"),
     ("strands.agent.agent", "Agent", "Strands", "make_it().invoke_async(prompt)"),
-    ("agent_framework._agents", "BaseAgent", "Microsoft Agent Framework", "it.run(prompt)).text"),
+    ("agent_framework._workflows._agent", "WorkflowAgent", "Microsoft Agent Framework", "make_workflow().as_agent()"),
+    ("agent_framework._workflows._workflow", "Workflow", "Microsoft Agent Framework", "make_workflow().as_agent()"),
     ("crewai.crew", "Crew", "CrewAI", "kickoff_async"),
     ("llama_index.core.agent.workflow.base_agent", "BaseWorkflowAgent", "LlamaIndex", "it.run(user_msg=prompt)"),
     ("smolagents.agents", "MultiStepAgent", "smolagents", "make_it().run(prompt)"),
     ("autogen_agentchat.base._task", "TaskRunner", "AutoGen", "make_it().run(task=prompt)"),
-    ("google.adk.agents.base_agent", "BaseAgent", "Google ADK", "Runner.run_async"),
+    ("google.adk.runners", "Runner", "Google ADK", "Runner.run_async"),
     ("haystack.core.pipeline.base", "PipelineBase", "Haystack", "it.run("),
     ("dspy.primitives.module", "Module", "DSPy", "it.acall(question=prompt)"),
     ("agno.agent.agent", "Agent", "Agno", "it.arun(prompt)"),
@@ -85,7 +88,7 @@ def test_a_package_that_only_has_a_frameworks_name_is_not_taken_for_it(monkeypat
 @requirement("agents.frameworks")
 @pytest.mark.anyio
 async def test_what_a_subclass_does_in_its_own_way_is_served() -> None:
-    class Backend(framework_class("agent_framework._agents", "BaseAgent")):  # type: ignore[misc]
+    class Backend(framework_class("agno.agent.agent", "Agent")):  # type: ignore[misc]
         capabilities = Capabilities()
 
         async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[TextDelta]:
@@ -101,14 +104,15 @@ async def test_what_a_subclass_does_in_its_own_way_is_served() -> None:
 @requirement("agents.frameworks")
 @pytest.mark.anyio
 async def test_a_factory_that_makes_one_fails_with_that_line_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
-    kind = framework_class("agent_framework._agents", "BaseAgent")
+    kind = framework_class("agno.agent.agent", "Agent")
     sent = await answer(Server(lambda: kind()), chat())
     assert (sent.status, sent.error["code"]) == (500, "agent_error")
-    assert "Agent Framework" not in sent.error["message"]
-    assert "it.run(prompt)).text" in caplog.text
+    assert "Agno" not in sent.error["message"]
+    assert "it.arun(prompt)).content" in caplog.text
 
 
-BRIDGED = [framework for framework in FRAMEWORKS if framework.backend]
+BRIDGED = [framework for framework in FRAMEWORKS if framework.backend and not framework.serves]
+ONE_CONVERSATION = [framework for framework in FRAMEWORKS if framework.backend and framework.serves]
 
 
 def bridged_class(framework: Framework, monkeypatch: pytest.MonkeyPatch) -> type[Any]:
@@ -136,11 +140,27 @@ def test_a_class_or_a_method_of_a_framework_with_a_backend_is_refused(
 def test_a_version_without_what_the_backend_needs_is_told_with_its_extra(
     framework: Framework, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert importlib.util.find_spec(framework.package) is None, "frameworks are not installed where these tests run"
+    with contextlib.suppress(ModuleNotFoundError):  # of the package that it is in
+        assert importlib.util.find_spec(framework.package) is None, "frameworks are not installed where these tests run"
     kind = bridged_class(framework, monkeypatch)
     extra = framework.backend.partition(":")[0].replace("_", "-")
     with pytest.raises(ImportError, match=rf"pip install -U 'openai-compat\[{extra}\]'"):
         Server(kind())
+
+
+@requirement("agents.frameworks")
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "framework", ONE_CONVERSATION, ids=lambda framework: f"{framework.package} {framework.backend}"
+)
+async def test_what_holds_one_conversation_is_run_only_if_a_function_makes_it(
+    framework: Framework, caplog: pytest.LogCaptureFixture
+) -> None:
+    kind = framework_class(framework.package, min(framework.classes))
+    with pytest.raises(TypeError, match=re.escape(framework.serves)):
+        Server(kind())
+    assert (await answer(Server(lambda: kind()), chat())).status == 500
+    assert "this version of" in caplog.text, "its backend is looked for, which needs the framework"
 
 
 # backends of other packages
@@ -168,7 +188,7 @@ def theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleTy
     metadata = tmp_path / "flows-1.0.dist-info"
     metadata.mkdir()
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: flows\nVersion: 1.0\n", "utf-8")
-    points = ("flows.Flow", "pydantic_ai.agent.abstract.AbstractAgent", "agent_framework._agents.BaseAgent")
+    points = ("flows.Flow", "pydantic_ai.agent.abstract.AbstractAgent", "agno.agent.agent.Agent")
     lines = "\n".join([f"{name} = flows:FlowBackend" for name in points])
     (metadata / "entry_points.txt").write_text(f"[openai_compat.backends]\n{lines}\n", "utf-8")
     monkeypatch.syspath_prepend(tmp_path)
@@ -191,8 +211,8 @@ async def test_another_package_brings_a_backend_for_the_objects_of_its_framework
 def test_no_package_takes_over_a_framework_that_is_known(theirs: Any) -> None:
     with pytest.raises(ImportError, match="Pydantic AI"):
         Server(framework_class("pydantic_ai.agent.abstract", "AbstractAgent")())
-    with pytest.raises(TypeError, match="Microsoft Agent Framework"):
-        Server(framework_class("agent_framework._agents", "BaseAgent")())
+    with pytest.raises(TypeError, match="Agno"):
+        Server(framework_class("agno.agent.agent", "Agent")())
 
 
 # what it costs

@@ -42,8 +42,10 @@ INCLUDE = re.compile(r'^ *--8<-- "([^"]+)"$', re.MULTILINE)
 TITLE = re.compile(r'title="([^"]+)"')
 IMPORTED = re.compile(r"^from (\w+)", re.MULTILINE)
 OPTIONAL = (
+    "agent_framework",
     "agents",
     "crewai",
+    "google",
     "langchain_core",
     "langchain_openai",
     "langgraph",

@@ -26,7 +26,8 @@ SCENARIOS: dict[str, str] = {
     "forks": "a response that is continued twice",
     "callers": "callers with the same conversation id do not meet",
     "failed turns": "a turn that failed leaves nothing",
-    "agents in agents": "agents inside of tools are not heard, and are counted",
+    "agents in agents": "agents inside of tools are not heard",
+    "their tokens": "the tokens of agents inside of tools are counted",
     "parallel": "eight at once",
     "conformance": "the conformance suite",
 }

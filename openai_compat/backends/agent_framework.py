@@ -1,0 +1,266 @@
+"""Runs agents of the Microsoft Agent Framework: `AgentFrameworkBackend`. Needs `openai-compat[agent-framework]`."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from typing import Any, cast
+
+from ..backend import AgentRequest, Capabilities, FunctionTool, Resume, RunContext, Tool
+from ..errors import AgentError
+from ..events import (
+    AgentEvent,
+    Finished,
+    MediaDelta,
+    Paused,
+    PendingCall,
+    Progress,
+    ReasoningDelta,
+    TextDelta,
+    ToolCallDelta,
+    ToolCallStarted,
+    ToolResult,
+    UsageReported,
+)
+from ..messages import AssistantMessage, FilePart, ImagePart, InputPart, TextPart, ToolMessage, UserTurn
+
+__all__ = ("AgentFrameworkBackend",)
+
+# Not checked by types, which would need the framework wherever they are checked, but run against its real versions.
+af: Any = importlib.import_module("agent_framework")
+
+COMMON = ("temperature", "top_p", "max_tokens")
+"""The parameters that every chat client takes; most fail on one that they do not know."""
+
+FURTHER = {
+    "RawOpenAIChatClient": ("reasoning_effort", "verbosity"),
+    "RawOpenAIChatCompletionClient": (
+        *("reasoning_effort", "verbosity", "seed", "logit_bias", "frequency_penalty", "presence_penalty"),
+    ),
+}
+"""Those that a client takes besides, by the name of its class or of one of its base classes."""
+
+
+class AgentFrameworkBackend:
+    """Runs an agent of the Microsoft Agent Framework for each turn; one agent runs many at once.
+
+    Args:
+        agent: the agent. One that has no chat client (a workflow's, or a remote one) takes no tools, schema or parameters.
+        options: makes further options of the chat client for a turn: `options` of `Agent.run`.
+    """
+
+    def __init__(self, agent: Any, *, options: Callable[[AgentRequest], Mapping[str, Any]] | None = None) -> None:
+        self._agent = agent
+        self._options = options
+        self._is_chat = isinstance(agent, af.RawAgent)
+        own = [*agent.default_options.get("tools", ()), *agent.mcp_tools] if self._is_chat else []
+        functions = [function for tool in own for function in getattr(tool, "functions", [tool])]
+        kinds = [kind.__name__ for kind in type(agent.client).__mro__] if self._is_chat else []
+        further = next((FURTHER[kind] for kind in kinds if kind in FURTHER), ())
+        self._wraps_effort = "RawOpenAIChatClient" in kinds
+        self.capabilities = Capabilities(
+            client_tools=self._is_chat,
+            approvals="yes_no",  # it runs the calls that are in its session
+            structured_output=self._is_chat,
+            counts_tokens=self._is_chat,
+            keeps_state=True,
+            own_tools=frozenset([name for function in functions if (name := getattr(function, "name", None))]),
+            parameters=frozenset([*COMMON, *further] if self._is_chat else []),
+        )
+
+    async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
+        """Run the agent, and yield what it says and does."""
+        paused = _PausedRun.of(request.resume)
+        if paused is not None and paused.waits:
+            yield paused.paused
+            return
+        messages = _history(request, self._is_chat) if paused is None else paused.answers
+        session = self._agent.create_session() if paused is None else af.AgentSession.from_dict(paused.session)
+        more = self._of_request(request) if self._is_chat else {}
+        denied = paused.denied if paused is not None else frozenset[str]()
+        translation = _Translation(self._agent.name, denied)
+        stream = self._agent.run(messages, stream=True, session=session, **more)
+        async for update in stream:
+            for event in translation.of(update):
+                yield event
+        response = await stream.get_final_response()
+        yield _usage(response.usage_details or {})
+        asked = _PausedRun(session.to_dict(), _asked(response, {tool.name for tool in request.tools}), {})
+        if asked.waits:
+            yield asked.paused
+        elif response.finish_reason in ("length", "content_filter"):
+            yield Finished(response.finish_reason)
+
+    def _of_request(self, request: AgentRequest) -> dict[str, Any]:
+        given = request.sampling.given()
+        options = {name: given[name] for name in self.capabilities.parameters or () if name in given}
+        if self._wraps_effort and "reasoning_effort" in options:
+            options["reasoning"] = {"effort": options.pop("reasoning_effort")}
+        options["instructions"] = request.system or None
+        options["response_format"] = request.response_format
+        if request.tools and not request.parallel_tool_calls:
+            options["allow_multiple_tool_calls"] = False
+        if request.tool_choice.required:
+            options["tool_choice"] = "required"
+        if self._options is not None:
+            options |= self._options(request)
+        return {"options": options, "tools": [_function(tool) for tool in request.tools]}
+
+
+class _Translation:
+    """The framework's updates as events."""
+
+    def __init__(self, name: str | None, denied: frozenset[str]) -> None:
+        self._speaker = name
+        self._denied = denied
+        self._calls: set[str] = set()
+
+    def of(self, update: Any) -> Iterator[AgentEvent]:
+        """What an update says."""
+        if update.author_name and update.author_name != self._speaker:
+            self._speaker = update.author_name
+            yield Progress("agent", update.author_name, f"{update.author_name} goes on", done=True)
+        for content in update.contents:
+            yield from self._of(content)
+
+    def _of(self, content: Any) -> Iterator[AgentEvent]:
+        match content.type:
+            case "text" if content.text:
+                yield TextDelta(content.text)
+            case "text_reasoning" if content.text:
+                yield ReasoningDelta(content.text)
+            case "function_call":
+                if content.call_id not in self._calls:
+                    self._calls.add(content.call_id)
+                    yield ToolCallStarted(content.call_id, content.name)
+                if content.arguments:
+                    yield ToolCallDelta(content.call_id, _text(content.arguments))
+            case "function_result":
+                failed, denied = content.exception is not None, content.call_id in self._denied
+                yield ToolResult(content.call_id, content.result or "", is_error=failed, denied=denied)
+            case "data":
+                picture = ImagePart(content.uri)
+                yield MediaDelta(picture.content or b"", content.media_type)
+            case "error":
+                limited = "rate_limit" in (content.error_code or "")
+                raise AgentError.upstream(429 if limited else 500) from RuntimeError(content.message)
+            case _:
+                pass
+
+
+class _PausedRun:
+    """A run that waits for decisions and results: what was asked, and what is given by now, as the framework's contents."""
+
+    def __init__(self, session: Mapping[str, Any], asked: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+        self.session = session
+        self._asked = asked
+        self._given = given
+
+    @classmethod
+    def of(cls, resume: Resume | None) -> _PausedRun | None:
+        """The run that a request resumes; None if it is to begin anew, with the conversation."""
+        # The framework would put another message of the user before the results of the calls that are not run.
+        if resume is None or resume.state is None or resume.superseded:
+            return None
+        asked = resume.state["asked"]
+        results = {call_id: _result(result).to_dict() for call_id, result in resume.results.items()}
+        given = {**resume.state["given"], **results}
+        for call_id in resume.decisions:
+            question = af.Content.from_dict(asked[call_id])
+            given[call_id] = question.to_function_approval_response(resume.may_run(call_id)).to_dict()
+        return cls(resume.state["session"], asked, given)
+
+    @property
+    def waits(self) -> list[PendingCall]:
+        """What it waits for yet: the framework goes on with all of them at once."""
+        return [_pending(one) for call_id, one in self._asked.items() if call_id not in self._given]
+
+    @property
+    def denied(self) -> frozenset[str]:
+        """The calls that are not run; the framework tells of them as of others."""
+        return frozenset([call_id for call_id, one in self._given.items() if one.get("approved") is False])
+
+    @property
+    def paused(self) -> Paused:
+        """The end of its turn."""
+        return Paused(tuple(self.waits), {"session": self.session, "asked": self._asked, "given": self._given})
+
+    @property
+    def answers(self) -> list[Any]:
+        """The messages to go on with."""
+        contents = [af.Content.from_dict(self._given[call_id]) for call_id in self._asked]
+        results = [content for content in contents if content.type == "function_result"]
+        decisions = [content for content in contents if content.type != "function_result"]
+        messages = {"user": decisions, "tool": results}
+        return [af.Message(role, said) for role, said in messages.items() if said]
+
+
+def _asked(response: Any, tools: set[str]) -> dict[str, Any]:
+    """What a run has asked for, by call id: decisions, and results of the client's tools."""
+    contents = [content for message in response.messages for content in message.contents]
+    decisions = {one.function_call.call_id: one for one in contents if one.type == "function_approval_request"}
+    calls = {one.call_id: one for one in contents if one.type == "function_call" and one.name in tools}
+    return {call_id: one.to_dict() for call_id, one in (calls | decisions).items()}
+
+
+def _pending(asked: Mapping[str, Any]) -> PendingCall:
+    content = af.Content.from_dict(asked)
+    waits_for: Any = "approval" if content.type == "function_approval_request" else "result"
+    call = content.function_call if waits_for == "approval" else content
+    return PendingCall(call.call_id, call.name, _text(call.arguments or {}), waits_for)
+
+
+def _result(result: ToolMessage) -> Any:
+    told = [af.Content.from_text(result.text), *[_medium(part) for part in result.media]]
+    failed = "the client's tool has failed" if result.is_error else None
+    return af.Content.from_function_result(result.call_id, result=told, exception=failed)
+
+
+def _text(arguments: Any) -> str:
+    return arguments if isinstance(arguments, str) else json.dumps(arguments)
+
+
+def _usage(used: Mapping[str, int]) -> UsageReported:
+    return UsageReported(
+        used.get("input_token_count") or 0,
+        used.get("output_token_count") or 0,
+        cached_tokens=used.get("cache_read_input_token_count"),
+        reasoning_tokens=used.get("reasoning_output_token_count"),
+        cache_write_tokens=used.get("cache_creation_input_token_count"),
+    )
+
+
+def _function(tool: Tool) -> Any:
+    schema: Any = {"type": "object", "properties": {"input": {"type": "string"}}, "required": ["input"]}
+    if isinstance(tool, FunctionTool):
+        schema = tool.parameters or {"type": "object", "properties": {}}
+    return af.FunctionTool(name=tool.name, description=tool.description or "", input_model=dict(schema))
+
+
+def _history(request: AgentRequest, is_chat: bool) -> list[Any]:
+    """The conversation. A chat client takes its instructions as an option."""
+    system = [] if is_chat or not request.system else [af.Message("system", [request.system])]
+    return [*system, *[message for turn in request.turns for message in _message(turn)]]
+
+
+def _message(turn: UserTurn | AssistantMessage) -> list[Any]:
+    if isinstance(turn, AssistantMessage):
+        calls = [af.Content.from_function_call(c.call_id, c.name, arguments=c.arguments) for c in turn.tool_calls]
+        said = [af.Content.from_text(turn.text)] if turn.text else []
+        return [af.Message("assistant", [*said, *calls])]
+    results = [af.Message("tool", [_result(result) for result in turn.results])] if turn.results else []
+    return results + ([af.Message("user", [_medium(part) for part in turn.parts])] if turn.parts else [])
+
+
+def _medium(part: InputPart) -> Any:
+    if isinstance(part, TextPart):
+        return af.Content.from_text(part.text)
+    if part.content is not None:
+        return af.Content.from_data(part.content, part.media_type or "application/octet-stream")
+    if isinstance(part, ImagePart):
+        return af.Content.from_uri(part.url, media_type="image/*")
+    file = cast("FilePart", part)
+    if file.file_url is None:
+        return af.Content.from_hosted_file(file.file_id)
+    return af.Content.from_uri(file.file_url, media_type=file.media_type or "application/pdf")

@@ -1,0 +1,388 @@
+"""Runs agents of Google's Agent Development Kit: `GoogleADKBackend`. Needs `openai-compat[google-adk]`."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing
+from typing import Any, cast
+
+from ..backend import AgentRequest, Capabilities, FunctionTool, Resume, RunContext, Tool
+from ..errors import AgentError
+from ..events import (
+    AgentEvent,
+    Finished,
+    MediaDelta,
+    Notice,
+    Paused,
+    PendingCall,
+    Progress,
+    ReasoningDelta,
+    TextDelta,
+    ToolCallReady,
+    ToolResult,
+    UsageReported,
+)
+from ..messages import AssistantMessage, FilePart, ImagePart, InputPart, TextPart, ToolMessage, UserTurn
+
+__all__ = ("GoogleADKBackend",)
+
+# Not checked by types, which would need the framework wherever they are checked, but run against its real versions.
+App: Any = importlib.import_module("google.adk.apps").App
+Event: Any = importlib.import_module("google.adk.events").Event
+InMemorySessionService: Any = importlib.import_module("google.adk.sessions").InMemorySessionService
+RunConfig: Any = importlib.import_module("google.adk.agents.run_config").RunConfig
+StreamingMode: Any = importlib.import_module("google.adk.agents.run_config").StreamingMode
+Runner: Any = importlib.import_module("google.adk.runners").Runner
+BasePlugin: Any = importlib.import_module("google.adk.plugins.base_plugin").BasePlugin
+BaseTool: Any = importlib.import_module("google.adk.tools.base_tool").BaseTool
+types: Any = importlib.import_module("google.genai.types")
+
+SETTINGS = {
+    "temperature": "temperature",
+    "top_p": "top_p",
+    "max_tokens": "max_output_tokens",
+    "stop": "stop_sequences",
+    "seed": "seed",
+    "frequency_penalty": "frequency_penalty",
+    "presence_penalty": "presence_penalty",
+}
+"""The kit's name for each parameter that is passed on."""
+
+BUDGETS = {"none": 0, "minimal": 512, "low": 1024, "medium": 8192}
+"""Tokens to think, for models that have no levels; more for what is not named here."""
+
+CONFIRMATION, CREDENTIAL, TRANSFER = "adk_request_confirmation", "adk_request_credential", "transfer_to_agent"
+"""Calls of the kit's own."""
+
+FILTERED = frozenset(["SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "IMAGE_SAFETY", "LANGUAGE"])
+"""Reasons why a model has ended its answer."""
+
+
+class GoogleADKBackend:
+    """Runs an agent of Google's Agent Development Kit for each turn, in a session of its own; one agent runs many at once.
+
+    Args:
+        agent: the agent, with its sub-agents; or an `App` with it, and with plugins.
+        state: makes the session's state for a turn.
+        services: further arguments of `Runner`: `artifact_service`, `memory_service`, `credential_service`.
+    """
+
+    def __init__(
+        self, agent: Any, *, state: Callable[[AgentRequest], Mapping[str, Any]] | None = None, **services: Any
+    ) -> None:
+        self._app = agent if isinstance(agent, App) else App(name="openai_compat", root_agent=agent)
+        self._state = state
+        self._services = services
+        family = list(_family(self._app.root_agent))
+        models = [getattr(one, "model", None) for one in family]
+        names = [str(getattr(model, "model", model)) for model in models if model]
+        effort = ["reasoning_effort"] if names and all(["gemini" in name for name in names]) else []
+        tools = [tool for one in family for tool in getattr(one, "tools", ())]
+        self.capabilities = Capabilities(
+            approvals="yes_no",  # a confirmation is one of the arguments that the model has given
+            counts_tokens=True,
+            keeps_state=True,
+            own_tools=frozenset([str(getattr(tool, "name", None) or getattr(tool, "__name__", "")) for tool in tools]),
+            parameters=frozenset([*SETTINGS, *effort]),
+        )
+
+    async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
+        """Run the agent, and yield what it says and does."""
+        paused = _PausedRun.of(request.resume)
+        if paused is not None and paused.waits:
+            yield paused.paused
+            return
+        speaker = self._app.root_agent.name
+        events, message = _history(request, speaker) if paused is None else (paused.events, paused.answers)
+        who = {"user_id": request.principal.id, "session_id": context.turn_id}
+        service = InMemorySessionService()
+        state = dict(self._state(request)) if self._state is not None else None
+        session = await service.create_session(app_name=self._app.name, **who, state=state)
+        for event in events:
+            await service.append_event(session, event)
+        plugin = _PerRequest(request, context.turn_id)
+        app = self._app.model_copy(update={"plugins": [plugin, *self._app.plugins]})
+        runner = Runner(app=app, session_service=service, **self._services)
+        translation = _Translation(request, speaker, set() if paused is None else paused.denied)
+        streamed = RunConfig(streaming_mode=StreamingMode.SSE)
+        async with aclosing(runner.run_async(**who, new_message=message, run_config=streamed)) as run:
+            async for event in run:
+                for item in translation.of(event):
+                    yield item
+                if translation.asked and event.get_function_responses():
+                    break  # the model would be called again before the others are answered
+        if translation.error:
+            raise AgentError.upstream(500) from RuntimeError(translation.error)
+        yield plugin.usage
+        if translation.asked:
+            ended = await service.get_session(app_name=self._app.name, **who)
+            said = [event.model_dump(mode="json", by_alias=True, exclude_none=True) for event in ended.events]
+            yield _PausedRun(said, translation.asked, {}).paused
+        elif translation.reason is not None:
+            yield Finished(translation.reason)
+
+
+class _PerRequest(BasePlugin):  # type: ignore[misc]
+    """Puts what the request has for a model into every call of one, but for agents inside of tools, and counts tokens."""
+
+    def __init__(self, request: AgentRequest, session_id: str) -> None:
+        BasePlugin.__init__(self, name="openai_compat")
+        self._request = request
+        self._session_id = session_id
+        self._counted: list[UsageReported] = []
+        self._last: dict[tuple[str, str], UsageReported] = {}
+
+    async def before_model_callback(self, *, callback_context: Any, llm_request: Any) -> None:
+        """Called before each call of a model."""
+        self._count(callback_context)
+        if callback_context.session.id != self._session_id:
+            return
+        request, config = self._request, llm_request.config
+        if request.system:
+            llm_request.append_instructions([request.system])
+        llm_request.append_tools([_ClientTool(tool) for tool in request.tools])
+        for name, value in request.sampling.given().items():
+            if name in SETTINGS:
+                setattr(config, SETTINGS[name], list(value) if name == "stop" else value)
+        if request.sampling.reasoning_effort is not None and "gemini" in (llm_request.model or ""):
+            config.thinking_config = _thinking(config, llm_request.model, request.sampling.reasoning_effort)
+        if request.response_format is not None:
+            config.response_mime_type = "application/json"
+            config.response_json_schema = request.json_schema and dict(request.json_schema.schema)
+
+    async def after_model_callback(self, *, callback_context: Any, llm_response: Any) -> None:
+        """Called with each piece of what a model answers; what it tells of tokens only grows until its next call."""
+        if llm_response.usage_metadata is not None:
+            self._last[_place(callback_context)] = _usage(llm_response.usage_metadata)
+
+    def _count(self, callback_context: Any) -> None:
+        last = self._last.pop(_place(callback_context), None)
+        self._counted += [last] if last is not None else []
+
+    @property
+    def usage(self) -> UsageReported:
+        """The tokens of all calls."""
+        counts = [*self._counted, *self._last.values()]
+        return UsageReported(
+            sum([count.input_tokens for count in counts]),
+            sum([count.output_tokens for count in counts]),
+            cached_tokens=sum([count.cached_tokens or 0 for count in counts]),
+            reasoning_tokens=sum([count.reasoning_tokens or 0 for count in counts]),
+        )
+
+
+class _ClientTool(BaseTool):  # type: ignore[misc]
+    """A tool that the client runs: for the kit, one whose result comes later."""
+
+    def __init__(self, tool: Tool) -> None:
+        BaseTool.__init__(self, name=tool.name, description=tool.description or "", is_long_running=True)
+        schema: Any = {"type": "object", "properties": {"input": {"type": "string"}}, "required": ["input"]}
+        if isinstance(tool, FunctionTool):
+            schema = tool.parameters or {"type": "object", "properties": {}}
+        self._schema = dict(schema)
+
+    def _get_declaration(self) -> Any:
+        return types.FunctionDeclaration(
+            name=self.name, description=self.description, parameters_json_schema=self._schema
+        )
+
+    async def run_async(self, *, args: Any, tool_context: Any) -> None:
+        """Nothing: the result comes with another request."""
+
+
+class _Translation:
+    """The kit's events as ours.
+
+    Attributes:
+        asked: by call id, what is waited for: the call, and the id of its confirmation or None if the client runs it.
+        reason: why the model has ended its answer, if it did not stop by itself.
+        error: what has gone wrong; where it was an exception, the kit raises that too.
+    """
+
+    def __init__(self, request: AgentRequest, speaker: str, denied: set[str]) -> None:
+        self._clients = {tool.name for tool in request.tools}
+        self._heard = {speaker, "user"}
+        self._denied = denied
+        self._streamed: set[tuple[str, str | None, bool]] = set()
+        self.asked: dict[str, dict[str, Any]] = {}
+        self.reason: Any = None
+        self.error = ""
+
+    def of(self, event: Any) -> Iterator[AgentEvent]:
+        """What an event says."""
+        if event.author not in self._heard:
+            self._heard.add(event.author)
+            yield Progress("agent", event.author, f"{event.author} goes on", done=True)
+        told: set[tuple[str, str | None, bool]] = set()
+        for part in event.content.parts or () if event.content else ():
+            kind = (event.author, event.branch, bool(part.thought))
+            if part.text:
+                told.add(kind)
+                if event.partial or kind not in self._streamed:  # else it is the whole of what was streamed
+                    yield ReasoningDelta(part.text) if part.thought else TextDelta(part.text)
+            elif part.inline_data is not None and not event.partial:
+                yield MediaDelta(part.inline_data.data or b"", part.inline_data.mime_type or "")
+            elif part.function_call is not None and not event.partial:
+                yield from self._call(part.function_call)
+            elif part.function_response is not None:
+                yield from self._response(part.function_response, event.actions.requested_tool_confirmations)
+        self._streamed = self._streamed | told if event.partial else self._streamed - told
+        self._ended(event)
+
+    def _call(self, call: Any) -> Iterator[AgentEvent]:
+        arguments = json.dumps(call.args or {})
+        if call.name == CONFIRMATION:
+            original = call.args["originalFunctionCall"]
+            asked = {"name": original["name"], "arguments": json.dumps(original.get("args") or {})}
+            self.asked[original["id"]] = {**asked, "confirmation": call.id}
+        elif call.name == CREDENTIAL:
+            yield Notice("A tool of the agent asks for credentials, which cannot be given here.", "error")
+        elif call.name != TRANSFER:
+            yield ToolCallReady(call.id, call.name, arguments)
+            if call.name in self._clients:
+                self.asked[call.id] = {"name": call.name, "arguments": arguments, "confirmation": None}
+
+    def _response(self, response: Any, questions: Mapping[str, Any]) -> Iterator[AgentEvent]:
+        if response.id in questions or response.name in (CONFIRMATION, CREDENTIAL, TRANSFER):
+            return
+        told: dict[str, Any] = response.response or {}
+        output: Any = told["result"] if told.keys() == {"result"} else told
+        text = output if isinstance(output, str) else json.dumps(output, default=str)
+        yield ToolResult(response.id, text, is_error="error" in told, denied=response.id in self._denied)
+
+    def _ended(self, event: Any) -> None:
+        reason = getattr(event.finish_reason, "name", None) or event.error_code
+        if reason == "MAX_TOKENS":
+            self.reason = "length"
+        elif reason in FILTERED:
+            self.reason = "content_filter"
+        elif event.error_code is not None and not event.partial:
+            self.error = f"{event.error_code}: {event.error_message}"
+
+
+class _PausedRun:
+    """A run that waits for decisions and results: its session, what was asked, and what is given by now."""
+
+    def __init__(self, said: Sequence[Any], asked: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+        self._said = said
+        self._asked = asked
+        self._given = given
+
+    @classmethod
+    def of(cls, resume: Resume | None) -> _PausedRun | None:
+        """The run that a request resumes; None if it is to begin anew, with the conversation."""
+        if resume is None or resume.state is None or resume.superseded:
+            return None
+        given = {**resume.state["given"], **{call_id: _told(result) for call_id, result in resume.results.items()}}
+        given |= {call_id: {"confirmed": resume.may_run(call_id)} for call_id in resume.decisions}
+        return cls(resume.state["events"], resume.state["asked"], given)
+
+    @property
+    def waits(self) -> list[PendingCall]:
+        """What it waits for yet: the kit goes on with all of them at once."""
+        return [
+            PendingCall(call_id, one["name"], one["arguments"], "approval" if one["confirmation"] else "result")
+            for call_id, one in self._asked.items()
+            if call_id not in self._given
+        ]
+
+    @property
+    def denied(self) -> set[str]:
+        """The calls that are not run; the kit tells of them as of those that failed."""
+        asked = {call_id for call_id, one in self._asked.items() if one["confirmation"]}
+        return {call_id for call_id in asked if not self._given[call_id]["confirmed"]}
+
+    @property
+    def paused(self) -> Paused:
+        """The end of its turn."""
+        return Paused(tuple(self.waits), {"events": self._said, "asked": self._asked, "given": self._given})
+
+    @property
+    def events(self) -> list[Any]:
+        """What was said in its session."""
+        return [Event.model_validate(one) for one in self._said]
+
+    @property
+    def answers(self) -> Any:
+        """The message to go on with."""
+        parts = [
+            _response(one["confirmation"] or call_id, CONFIRMATION if one["confirmation"] else one["name"], given)
+            for call_id, one in self._asked.items()
+            if (given := self._given[call_id]) is not None
+        ]
+        return types.Content(role="user", parts=parts)
+
+
+def _family(agent: Any) -> Iterator[Any]:
+    yield agent
+    for below in getattr(agent, "sub_agents", ()):
+        yield from _family(below)
+
+
+def _place(callback_context: Any) -> tuple[str, str]:
+    return callback_context.session.id, callback_context.agent_name
+
+
+def _thinking(config: Any, model: str, effort: str) -> Any:
+    thinking = config.thinking_config or types.ThinkingConfig()
+    if "gemini-2" in model:
+        return thinking.model_copy(update={"thinking_budget": BUDGETS.get(effort, 24576)})
+    level = {"none": "MINIMAL", "xhigh": "HIGH"}.get(effort, effort.upper())
+    return thinking.model_copy(update={"thinking_level": types.ThinkingLevel(level)})
+
+
+def _usage(used: Any) -> UsageReported:
+    thoughts = used.thoughts_token_count or 0
+    return UsageReported(
+        (used.prompt_token_count or 0) + (used.tool_use_prompt_token_count or 0),
+        (used.candidates_token_count or 0) + thoughts,
+        cached_tokens=used.cached_content_token_count or 0,
+        reasoning_tokens=thoughts,
+    )
+
+
+def _history(request: AgentRequest, speaker: str) -> tuple[list[Any], Any]:
+    """What was said before as events, and the message to begin with."""
+    turns, last = request.turns, UserTurn(parts=(TextPart(" "),))
+    if turns and isinstance(newest := turns[-1], UserTurn):
+        turns, last = turns[:-1], newest
+    authors = [speaker if isinstance(turn, AssistantMessage) else "user" for turn in turns]
+    said = zip(authors, turns, strict=True)
+    events = [Event(author=author, invocation_id="before", content=_content(turn)) for author, turn in said]
+    return events, _content(last)
+
+
+def _content(turn: UserTurn | AssistantMessage) -> Any:
+    if isinstance(turn, UserTurn):
+        results = [_response(result.call_id, result.name, _told(result)) for result in turn.results]
+        return types.Content(role="user", parts=[*results, *map(_part, turn.parts)])
+    said = [types.Part(text=turn.text)] if turn.text else []
+    return types.Content(role="model", parts=[*said, *[_function_call(call) for call in turn.tool_calls]])
+
+
+def _function_call(call: Any) -> Any:
+    try:
+        arguments = json.loads(call.arguments)
+    except ValueError:  # of a tool that takes text
+        arguments = {"input": call.arguments}
+    return types.Part(function_call=types.FunctionCall(id=call.call_id, name=call.name, args=arguments))
+
+
+def _response(call_id: str, name: str, told: Mapping[str, Any]) -> Any:
+    return types.Part(function_response=types.FunctionResponse(id=call_id, name=name, response=dict(told)))
+
+
+def _told(result: ToolMessage) -> dict[str, Any]:
+    return {"error" if result.is_error else "result": result.text}
+
+
+def _part(part: InputPart) -> Any:
+    if isinstance(part, TextPart):
+        return types.Part(text=part.text)
+    if part.content is not None:
+        return types.Part.from_bytes(data=part.content, mime_type=part.media_type or "application/octet-stream")
+    url = part.url if isinstance(part, ImagePart) else cast("FilePart", part).file_url
+    guessed = "image/jpeg" if isinstance(part, ImagePart) else "application/pdf"
+    return types.Part.from_uri(file_uri=url, mime_type=part.media_type or guessed)

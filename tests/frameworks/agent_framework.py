@@ -1,0 +1,95 @@
+"""The Microsoft Agent Framework's agents of the acceptance cases, with a chat client of their own."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import httpx2
+import openai
+
+from tests.frameworks import model as double
+from tests.frameworks.model import CACHED, INPUT, OUTPUT, REASONING, Answer, Call, Model, Say, Seen, Shown, Think
+
+af: Any = importlib.import_module("agent_framework")
+exceptions: Any = importlib.import_module("agent_framework.exceptions")
+
+NAME = "Agent Framework"
+IMPOSSIBLE = {
+    "edited": "it runs a call as the model made it, so changed arguments are a 400",
+    "their tokens": "it does not tell what an agent inside of a tool has used",
+}
+
+USAGE = {
+    "input_token_count": INPUT,
+    "output_token_count": OUTPUT,
+    "cache_read_input_token_count": CACHED,
+    "reasoning_output_token_count": REASONING,
+}
+
+
+class RawOpenAIChatClient(af.FunctionInvocationLayer, af.BaseChatClient):
+    """Named as the framework's own client of OpenAI, by which it is known what options it takes."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.double = model
+
+    def _inner_get_response(self, *, messages: Any, stream: bool, options: Any, **more: Any) -> Any:
+        told = self._build_response_stream(self._updates(messages, options))
+        return told if stream else told.get_final_response()
+
+    async def _updates(self, messages: Any, options: Any) -> Any:
+        try:
+            async for step in self.double.answer(_seen(messages, options)):
+                for content in _contents(step):
+                    yield af.ChatResponseUpdate(contents=[content], role="assistant")
+        except double.RateLimited as error:
+            request = httpx2.Request("POST", "https://model.example")
+            answer = httpx2.Response(429, headers={"retry-after": "7"}, request=request)
+            cause = openai.RateLimitError(double.SECRET, response=answer, body=None)
+            raise exceptions.ChatClientException(double.SECRET, inner_exception=error) from cause
+        yield af.ChatResponseUpdate(contents=[af.Content.from_usage(dict(USAGE))], role="assistant")
+
+
+def agents(model: Model) -> dict[str, Any]:
+    fake = RawOpenAIChatClient(model)
+    expert = af.Agent(fake, name="ask_expert", description="Ask the expert.")
+    asks = af.tool(approval_mode="always_require")(model.get_weather)
+    return {
+        "plain": af.Agent(fake),
+        "instructed": af.Agent(fake, "Be kind."),
+        "weather": af.Agent(fake, tools=[model.get_weather, model.wait]),
+        "careful": af.Agent(fake, tools=[asks, model.tell_time]),
+        "expert": af.Agent(fake, tools=[expert.as_tool(arg_name="question")]),
+    }
+
+
+def _contents(step: Any) -> list[Any]:
+    match step:
+        case Say(text):
+            return [af.Content.from_text(text)]
+        case Think(text):
+            return [af.Content.from_text_reasoning(text=text)]
+        case Call(id=call_id, name=name):
+            first, second = step.pieces
+            call = af.Content.from_function_call
+            return [call(call_id, name, arguments=first), call(call_id, "", arguments=second)]
+        case Answer():
+            return [af.Content.from_text('{"city": '), af.Content.from_text('"Rome"}')]
+    raise AssertionError(step)
+
+
+def _seen(messages: list[Any], options: Any) -> Seen:
+    shown = [Shown("system", options["instructions"])] if options.get("instructions") else []
+    for message in messages:
+        calls = [content.call_id for content in message.contents if content.type == "function_call"]
+        results = [content for content in message.contents if content.type == "function_result"]
+        media = [content.uri for content in message.contents if content.type in ("data", "uri")]
+        shown += [Shown("tool", result.result, call_id=result.call_id) for result in results]
+        if not results:
+            shown.append(Shown(str(message.role), message.text, tuple(calls), media=tuple(media)))
+    settings = {**options, "reasoning_effort": (options.get("reasoning") or {}).get("effort")}
+    wanted = options.get("response_format") or {}
+    schema = wanted.get("json_schema", {}).get("schema")
+    return Seen(shown, [tool.name for tool in options.get("tools") or ()], settings, schema)
