@@ -121,6 +121,20 @@ async def test_and_in_chat_also_where_nothing_else_tells_which_turn_it_was(
 
 @requirement("agent.asks")
 @in_process
+async def test_another_message_is_a_no_to_the_one_that_waits_and_is_answered_anew(connect: Connect) -> None:
+    agent = Ends()
+    async with connect(agent, limits=Limits(parked=1, slots=2)) as client:
+        asked = await client.chat.completions.create(model="agent", messages=DELETE)
+        again = await client.chat.completions.create(model="agent", messages=history(asked, "What is that?"))
+        with anyio.fail_after(5):
+            await agent.ended.wait()
+        told = await client.chat.completions.create(model="agent", messages=history(again, "yes"))
+    assert [decision.approved for decision in agent.decisions] == [False, True]
+    assert told.choices[0].message.content == "heard by who decides"
+
+
+@requirement("agent.asks")
+@in_process
 async def test_what_is_asked_at_the_same_time_is_asked_in_one_turn_and_again_as_long_as_something_is_open(
     connect: Connect,
 ) -> None:
