@@ -11,7 +11,7 @@ import pytest
 
 from openai_compat.errors import Unavailable
 from openai_compat.stores.engine import Autocommit, Engine, Result, Row, Statement, Together, Transaction
-from openai_compat.stores.port import Key, Store, TurnOutcome
+from openai_compat.stores.port import AgentState, Key, Store, TurnOutcome
 from openai_compat.stores.sql import SqlStore
 from tests.stores.samples import (
     TIMES,
@@ -119,6 +119,7 @@ def everything(who: str) -> TurnOutcome:
     return turn(
         f"{who}-1", "c", "d", key=Key(who, "trip"), transcript="h2", response=done(response(), output=items("o")),
         events=events(2, 3), completion=completion("c"), approvals=(approval("ask_1"), approval("ask_2")),
+        states=(AgentState(of="conversation", id="trip", agent="a", session="s", body="{}", turn=2),),
     )  # fmt: skip
 
 
@@ -184,6 +185,7 @@ COLUMNS = {
     "oc_claim": "id, request, token, status",
     "oc_slot": "n, token",
     "oc_rate": "id",
+    "oc_state": "kind, id, session, body, used",
 }
 
 
