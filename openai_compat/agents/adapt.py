@@ -24,7 +24,21 @@ class HasRun(Protocol):
         ...
 
 
-Agent: TypeAlias = AgentBackend | Callable[..., Any] | HasRun
+class Graph(Protocol):
+    """A compiled graph of LangGraph, by what it has: types import no framework either."""
+
+    @property
+    def astream(self) -> Callable[..., Any]:
+        """Runs it."""
+        ...
+
+    @property
+    def aget_state(self) -> Callable[..., Any]:
+        """Reads what it remembers."""
+        ...
+
+
+Agent: TypeAlias = AgentBackend | Callable[..., Any] | HasRun | Graph
 """Anything `as_backend` takes."""
 
 ITEM_TYPES = (str, *EVENT_TYPES)

@@ -67,12 +67,8 @@ FRAMEWORKS = (
         backend="pydantic_ai:PydanticAIBackend",
     ),
     _framework("LangGraph", "langgraph", "StateGraph", COMPILED.format("it.compile()")),
-    _framework(
-        "LangGraph",
-        "langgraph",
-        "Pregel PregelProtocol",
-        COMPILED.format("it"),
-    ),
+    _framework("LangGraph", "langgraph", "Pregel", backend="langgraph:LangGraphBackend"),
+    _framework("LangGraph", "langgraph", "PregelProtocol", COMPILED.format("it")),
     _framework(
         "LangChain",
         "langchain_core",

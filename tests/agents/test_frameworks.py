@@ -23,7 +23,6 @@ from tests.requirements import requirement
 from tests.support.exchanges import answer, chat
 
 KNOWN = [
-    ("langgraph.pregel.main", "Pregel", "LangGraph", 'it.ainvoke({"messages": messages})'),
     ("langgraph.graph.state", "StateGraph", "LangGraph", "it.compile().ainvoke"),
     ("langchain_core.runnables.base", "Runnable", "LangChain", "it.ainvoke(prompt)"),
     ("langchain_core.language_models.base", "BaseLanguageModel", "LangChain", "it.ainvoke(messages)).text"),

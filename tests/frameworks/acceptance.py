@@ -352,10 +352,11 @@ def test_several_calls_are_decided_together_or_one_by_one(kept: Served) -> None:
 
 @contextmanager
 def process(store: str) -> Iterator[Served]:
-    """The agents in a process of their own, by the command line."""
+    """The agents in a process of their own, by the command line; a framework's own memory is beside the store."""
     command = [str(Path(sys.executable).with_name("openai-compat")), "serve", "tests.frameworks.served:agents"]
     command += ["--listen", "127.0.0.1:0", "--store", store]
-    running = subprocess.Popen(command, env=command_environment(), stderr=subprocess.PIPE, text=True)
+    environment = {**command_environment(), "OPENAI_COMPAT_MEMORY": f"{store.removeprefix('sqlite:///')}.framework"}
+    running = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
     try:
         assert running.stderr is not None
         lines: list[str] = []

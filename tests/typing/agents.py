@@ -116,6 +116,9 @@ Server(Backend())
 Server(functools.partial(function, "hi"))
 Server(lambda: ["hi"])
 Server({"one": function, "two": Agent(), "three": Backend()})
+Server("agent")  # type: ignore[arg-type]
+Server({"one": 1})  # type: ignore[dict-item]
+as_backend(["agent"])  # type: ignore[arg-type]
 
 request = AgentRequest(model="agent", messages=(), raw_messages=[])
 request.model = "other"  # type: ignore[misc]
