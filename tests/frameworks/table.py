@@ -1,11 +1,13 @@
-"""The table of the documentation: what works with which framework. It is made of what the cases showed."""
+"""The table of the documentation: what works with which framework.
+
+It says what the doubles claim: all scenarios but those that are `IMPOSSIBLE`. Running the cases proves it.
+"""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any
 
 from tests.frameworks.scenarios import SCENARIOS
 
@@ -13,37 +15,39 @@ HERE = Path(__file__).parent
 PAGE = HERE.parent.parent / "docs" / "how-to" / "frameworks.md"
 BEGIN, END = "<!-- what works: tests/frameworks/run.py --update -->\n", "<!-- until here -->\n"
 
-Outcomes: TypeAlias = dict[str, str]
-"""By scenario: "" if it works, else why it cannot."""
 
-
-def names() -> dict[str, str]:
-    """The frameworks' names for people, by the names of their files here."""
-    found = {}
+def constants(name: str) -> dict[str, Any]:
+    """A constant of all files of doubles, by their names. Read, not imported: that needs the frameworks."""
+    found: dict[str, Any] = {}
     for path in sorted(HERE.glob("*.py")):
         for node in ast.parse(path.read_text("utf-8")).body:
-            if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == "NAME":
+            targets = [node.target] if isinstance(node, ast.AnnAssign) else getattr(node, "targets", [])
+            if [target.id for target in targets if isinstance(target, ast.Name)] == [name]:
                 found[path.stem] = ast.literal_eval(node.value)
     return found
 
 
-def table_of(outcomes: Mapping[str, Outcomes]) -> str:
+def names() -> dict[str, str]:
+    """The frameworks' names for people, by the names of their files here."""
+    return constants("NAME")
+
+
+def table() -> str:
     """The table, and below it what cannot be had."""
-    people = names()
-    lines = [f"| | {' | '.join([people[name] for name in outcomes])} |", f"|---|{'---|' * len(outcomes)}"]
-    notes: list[str] = []
+    people, impossible = names(), constants("IMPOSSIBLE")
+    lines = [f"| | {' | '.join(people.values())} |", f"|---|{'---|' * len(people)}"]
     for scenario, text in SCENARIOS.items():
-        cells: list[str] = []
-        for name, told in outcomes.items():
-            reason = told[scenario]
-            cells.append("–" if reason else "✓")
-            if reason:
-                notes.append(f"- {people[name]}, {text}: {reason}.")
+        cells = ["–" if scenario in impossible[name] else "✓" for name in people]
         lines.append(f"| {text} | {' | '.join(cells)} |")
+    notes = [
+        f"- {people[name]}, {SCENARIOS[scenario]}: {reason}."
+        for name, reasons in impossible.items()
+        for scenario, reason in reasons.items()
+    ]
     return "\n".join([*lines, *(["", *notes] if notes else []), ""])
 
 
-def page_with(table: str) -> str:
-    """The page with this table in the place of the one that it has."""
+def page() -> str:
+    """The page with the table as it is now."""
     before, _, rest = PAGE.read_text("utf-8").partition(BEGIN)
-    return f"{before}{BEGIN}\n{table}\n{END}{rest.partition(END)[2]}"
+    return f"{before}{BEGIN}\n{table()}\n{END}{rest.partition(END)[2]}"
