@@ -5,22 +5,20 @@ What is public is in `__all__`, here and in the modules that have one: `openai_c
 `openai_compat.tools`. All of it is in docs/reference; a module without `__all__` may change.
 """
 
-from .agents.adapt import as_backend
-from .agents.compaction import Compaction
-from .backend import (
-    AgentBackend,
+from .agent_request import (
     AgentRequest,
-    Capabilities,
     CustomTool,
     Decision,
     FunctionTool,
     JsonSchema,
     Principal,
     Resume,
-    RunContext,
     Sampling,
     ToolChoice,
 )
+from .agents.adapt import as_backend
+from .agents.compaction import Compaction
+from .backend import AgentBackend, Capabilities, RunContext
 from .errors import AgentError, OpenAICompatError
 from .events import (
     AgentEvent,

@@ -1,29 +1,20 @@
-"""The backend port: what drives an agent, what it is given, and what it declares."""
+"""The backend port: what drives an agent, what it declares, and what it has of the server while it runs."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import threading
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias, cast, runtime_checkable
+from typing import Any, Literal, Protocol, cast, runtime_checkable
 
+from .agent_request import AgentRequest, Decision, Sampling
 from .events import AgentEvent, PendingCall
 from .messages import (
-    AssistantMessage,
-    Message,
-    SystemMessage,
     ToolMessage,
-    UserMessage,
-    UserTurn,
-    plain_messages,
-    turns_of,
 )
 
-# No tokenizer would be the right one: which model is behind an agent is not known.
 CHARACTERS_PER_TOKEN = 4
 """How long a token is taken to be where the agent does not count tokens itself."""
 
@@ -90,287 +81,6 @@ class Capabilities:
             # A string would be taken for the names of its letters.
             if isinstance(cast("Any", self.parameters), str) or unknown:
                 raise ValueError(f"an agent's parameters are some of {', '.join(sorted(known))}")
-
-
-@dataclass(frozen=True, slots=True)
-class Principal:
-    """Who calls. `id` is a stable name that is safe to log; never the key itself. `models` None means all."""
-
-    id: str
-    models: frozenset[str] | None = None
-
-    def __post_init__(self) -> None:
-        if not isinstance(cast("Any", self.id), str):
-            raise TypeError("a principal's id is a string")
-        # A string would be taken for the names of its letters.
-        if isinstance(self.models, str):
-            raise TypeError("a principal's models are several names: a frozenset of strings")
-
-    def may_use(self, model: str) -> bool:
-        """True if the model is among those allowed."""
-        return self.models is None or model in self.models
-
-
-ANONYMOUS = Principal("anonymous")
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Who sends a request, and which of its headers the agent is to see."""
-
-    principal: Principal = ANONYMOUS
-    headers: Mapping[str, str] = field(default_factory=dict[str, str])
-
-
-@dataclass(frozen=True, slots=True)
-class FunctionTool:
-    """A function that the client offers to run. `parameters` is its JSON Schema."""
-
-    name: str
-    description: str | None = None
-    parameters: Mapping[str, Any] | None = None
-    strict: bool | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class CustomTool:
-    """A tool that the client offers to run and that takes free text; `format` may restrict it by a grammar."""
-
-    name: str
-    description: str | None = None
-    format: Mapping[str, Any] | None = None
-
-
-Tool: TypeAlias = FunctionTool | CustomTool
-
-
-@dataclass(frozen=True, slots=True)
-class ToolChoice:
-    """Which of the client's tools may be called (`names`), whether one must be, and which may not be now."""
-
-    names: frozenset[str]
-    required: bool = False
-    withheld: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class Sampling:
-    """Numbers for the model behind the agent; None where the client sent none.
-
-    The server enforces `stop`, `max_tokens` (tokens) and `max_tool_calls` (calls of the agent's own tools) itself,
-    whatever the agent does with them: the turn ends there. `top_logprobs` is
-    how many alternatives to report with each token's probability, and None where no probabilities are wanted.
-    """
-
-    temperature: float | None = None
-    top_p: float | None = None
-    max_tokens: int | None = None
-    stop: tuple[str, ...] = ()
-    seed: int | None = None
-    frequency_penalty: float | None = None
-    presence_penalty: float | None = None
-    logit_bias: Mapping[str, float] | None = None
-    top_logprobs: int | None = None
-    reasoning_effort: str | None = None
-    verbosity: str | None = None
-    max_tool_calls: int | None = None
-
-    def given(self) -> dict[str, Any]:
-        """Those that the client has sent, by name, to be passed on."""
-        values = {each.name: getattr(self, each.name) for each in fields(self)}
-        return {name: value for name, value in values.items() if value not in (None, ())}
-
-
-class JsonSchema(NamedTuple):
-    """The JSON Schema that an answer has to follow; one that asks for an object, where the client has sent none."""
-
-    name: str
-    schema: Mapping[str, Any]
-    strict: bool
-
-
-NO_TOOLS = ToolChoice(frozenset())
-NO_SAMPLING = Sampling()
-ONLY_TEXT = frozenset({"text"})
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """A person's decision about a tool call that waited for approval; `arguments` are theirs, if they changed them.
-
-    `always` approves further calls too: those just like it, or those that the pattern in `pattern` names.
-    """
-
-    approved: bool
-    reason: str | None = None
-    arguments: str | None = None
-    always: bool = False
-    pattern: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Resume:
-    """The answers that an earlier turn paused for: results of the client's tools and decisions, by call id.
-
-    Attributes:
-        results: the results of the client's tools.
-        decisions: what was decided about the agent's own.
-        state: what the agent left in `Paused`.
-        calls: the calls that were decided about, as the agent told of them.
-        superseded: the user has sent another message instead, which is the last of `messages`: nobody has decided, and there
-            are no results. Nothing may run that has waited.
-        lost: the agent has left a state in `Paused`, which is not there any more: it has expired, was used by a request
-            before this one, or is kept in another process.
-    """
-
-    results: Mapping[str, ToolMessage]
-    decisions: Mapping[str, Decision] = field(default_factory=dict[str, Decision])
-    state: Mapping[str, Any] | None = None
-    calls: Mapping[str, PendingCall] = field(default_factory=dict[str, PendingCall])
-    superseded: bool = False
-    lost: bool = False
-
-    def may_run(self, call_id: str) -> bool:
-        """False for a call that somebody has denied."""
-        decision = self.decisions.get(call_id)
-        return decision is None or decision.approved
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AgentRequest:
-    """One turn's work, whatever API it came by.
-
-    Attributes:
-        model: the name the client asked for.
-        messages: the whole conversation, oldest first. Calls and results come in pairs.
-        new_messages: the end of it that no earlier answer has seen: everything after the last assistant message.
-        raw_messages: the conversation as the OpenAI chat API writes it, as plain dicts.
-        raw_items: the conversation as the Responses API writes it, items of unknown types too; None for requests
-            that came by another API.
-        tools: the client's tools that may be called now; empty when `tool_choice` is "none".
-        tool_choice: which of them may, and whether one must be called.
-        parallel_tool_calls: False when at most one of them may be called.
-        sampling: numbers for the model.
-        response_format: the `response_format` object (`json_object`, `json_schema`), None for plain text.
-        modalities: "text", and "audio" if speech is wanted.
-        audio: voice and format of that speech.
-        logprobs: whether token probabilities are wanted; `sampling.top_logprobs` says how many for each token.
-        prediction: the `prediction` object, from clients that know most of the answer.
-        web_search_options: the `web_search_options` object, from clients that want the web searched.
-        stream: whether the client reads the answer as it is made; no agent needs to care.
-        principal: who calls.
-        metadata: the client's own labels.
-        user: the client's name for its end user; Open WebUI can send an object.
-        headers: the request headers that the server was told to pass on, names in lower case.
-        conversation_id: the conversation kept on the server that this turn belongs to, None if there is none. It is
-            unique for its principal only: to keep something of your own for a conversation, use `session_key`.
-        state: what this agent has left in `Finished` or `Paused` of the turn that this one continues: the last one of its
-            conversation, or that of `previous_response_id`. None if it has left nothing there, or the server has ended
-            that turn before it could.
-        resume: results and decisions that the last turn paused for, None on a fresh message.
-        purpose: "summary" if the server asks for a summary of the conversation, with which it goes on in its place: the
-            last message says so. Whatever an agent does else, such as remembering, is not wanted then.
-        extra: the fields of the request that mean nothing to the server, known ones (`prompt_cache_key`,
-            `service_tier` …) and unknown ones, as sent.
-        plain: whether its messages are known to be texts, calls of functions and results, each call with its result, and
-            nothing to be resumed.
-    """
-
-    model: str
-    messages: tuple[Message, ...]
-    raw_messages: list[dict[str, Any]]
-    raw_items: list[dict[str, Any]] | None = None
-    tools: tuple[Tool, ...] = ()
-    tool_choice: ToolChoice = NO_TOOLS
-    parallel_tool_calls: bool = True
-    sampling: Sampling = NO_SAMPLING
-    response_format: Mapping[str, Any] | None = None
-    modalities: frozenset[str] = ONLY_TEXT
-    audio: Mapping[str, Any] | None = None
-    logprobs: bool = False
-    prediction: Mapping[str, Any] | None = None
-    web_search_options: Mapping[str, Any] | None = None
-    stream: bool = False
-    principal: Principal = ANONYMOUS
-    metadata: Mapping[str, str] = field(default_factory=dict[str, str])
-    user: str | Mapping[str, Any] | None = None
-    headers: Mapping[str, str] = field(default_factory=dict[str, str])
-    conversation_id: str | None = None
-    state: Mapping[str, Any] | None = None
-    resume: Resume | None = None
-    purpose: Literal["answer", "summary"] = "answer"
-    extra: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    plain: bool = field(default=False, init=False, repr=False, compare=False)
-
-    def type_later(self) -> None:
-        """It is `plain`, as `raw_messages` shows: `messages` are made when somebody looks at them.
-
-        Most agents read `prompt` or the plain dicts, and to type a long history costs more than all else.
-        """
-        object.__setattr__(self, "plain", True)
-        object.__delattr__(self, "messages")
-
-    if not TYPE_CHECKING:  # type checkers would let every attribute pass
-
-        def __getattr__(self, name: str) -> tuple[Message, ...]:
-            """The messages, when they are asked for the first time."""
-            if name != "messages":
-                raise AttributeError(f"an AgentRequest has no {name!r}", name=name, obj=self)
-            typed = plain_messages(self.raw_messages)
-            object.__setattr__(self, "messages", typed)
-            return typed
-
-    @property
-    def prompt(self) -> str:
-        """The text of the last user message; of the last message with a text, where none is from the user."""
-        if self.plain:
-            for raw in reversed(self.raw_messages):
-                if raw["role"] == "user":
-                    return str(raw["content"])
-            return str(next((raw["content"] for raw in reversed(self.raw_messages) if raw["content"]), ""))
-        for message in reversed(self.messages):
-            if isinstance(message, UserMessage):
-                return message.text
-        return next((message.text for message in reversed(self.messages) if message.text), "")
-
-    @property
-    def system(self) -> str:
-        """The instructions of the conversation, as one text."""
-        texts = [message.text for message in self.messages if isinstance(message, SystemMessage)]
-        return "\n\n".join([text for text in texts if text.strip()])
-
-    @property
-    def turns(self) -> tuple[UserTurn | AssistantMessage, ...]:
-        """The conversation without instructions, the user's side and the assistant in turn (see `messages.turns_of`)."""
-        return turns_of(self.messages)
-
-    @property
-    def json_schema(self) -> JsonSchema | None:
-        """The schema of `response_format`; None for plain text, and for JSON without one (`json_object`)."""
-        if self.response_format is None or self.response_format["type"] != "json_schema":
-            return None
-        told = self.response_format["json_schema"]
-        return JsonSchema(told["name"], told.get("schema") or {"type": "object"}, told.get("strict") is True)
-
-    @property
-    def session_key(self) -> str | None:
-        """A name for this conversation of this principal, to keep something by; None if there is no conversation.
-
-        It tells nothing, no two principals have the same one, and it is the same in every process.
-        """
-        if self.conversation_id is None:
-            return None
-        # As JSON, since two ids put together could be those of another principal and conversation.
-        whose = json.dumps([self.principal.id, self.conversation_id])
-        return f"session_{hashlib.sha256(whose.encode()).hexdigest()[:40]}"
-
-    @property
-    def new_messages(self) -> tuple[Message, ...]:
-        """Everything after the last assistant message: what the agent has not seen yet."""
-        for index in range(len(self.messages) - 1, -1, -1):
-            if isinstance(self.messages[index], AssistantMessage):
-                return self.messages[index + 1 :]
-        return self.messages
 
 
 _MAKING = threading.Lock()
@@ -472,7 +182,7 @@ class AgentBackend(Protocol):
     """Drives an agent: the one interface between the server and whatever does the work.
 
     `run` is called once for each turn, and its events are read in a task of their own. A backend may have further
-    methods, each with a protocol of its own in `optional_methods`: `SupportsCancel`, `SupportsClose`, `SupportsSteering`,
+    methods, each with a protocol of its own: `SupportsCancel`, `SupportsClose`, `SupportsSteering`,
     `SupportsTokenCount`, `SupportsToolNames`, `SupportsForget`, `HasTools`.
     """
 
@@ -484,3 +194,88 @@ class AgentBackend(Protocol):
     def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
         """Run the agent for one request. Raise `AgentError` for a failure that the client may read about."""
         ...
+
+
+@runtime_checkable
+class SupportsCancel(Protocol):
+    """A backend whose agent has a way of its own to stop."""
+
+    def request_cancel(self, context: RunContext) -> None:
+        """Ask the agent to stop. Called just before the task of its turn is cancelled."""
+        ...
+
+
+@runtime_checkable
+class SupportsClose(Protocol):
+    """A backend that holds something: a client, a pool, processes."""
+
+    async def aclose(self) -> None:
+        """Close it. Called once, when the server shuts down."""
+        ...
+
+
+@runtime_checkable
+class SupportsSteering(Protocol):
+    """A backend whose agent can take further input of the user into account while it runs."""
+
+    def steer(self, context: RunContext, items: list[dict[str, Any]]) -> bool:
+        """Bring the turn to an end at a good place; another turn follows, with the new messages.
+
+        Returns True if the turn is cut short by that.
+        """
+        ...
+
+
+@runtime_checkable
+class SupportsTokenCount(Protocol):
+    """A backend that counts a request's tokens itself; of others, they are estimated."""
+
+    def count_tokens(self, request: AgentRequest) -> int | Awaitable[int]:
+        """The number of tokens of the request's input."""
+        ...
+
+
+@runtime_checkable
+class SupportsToolNames(Protocol):
+    """A backend with tools that are only known at the time of a request."""
+
+    def tool_names(self, request: AgentRequest) -> Iterable[str] | Awaitable[Iterable[str]]:
+        """The names of its own tools, besides those in `capabilities.own_tools`."""
+        ...
+
+
+@runtime_checkable
+class SupportsForget(Protocol):
+    """A backend whose states name something that it keeps elsewhere: a thread, a session, a checkpoint."""
+
+    def forget(self, state: Mapping[str, Any]) -> Awaitable[object] | None:
+        """Drop what the state names.
+
+        Called once nothing leads any more to this state, nor to another one that came of the same first turn. At least
+        once, perhaps by several processes; where it fails, it is called again for as long as things are kept.
+        """
+        ...
+
+
+@runtime_checkable
+class HasTools(Protocol):
+    """A backend that shows its own tools, as a `Toolbox`: the chat REST API tells how dangerous a tool is by it."""
+
+    @property
+    def tools(self) -> object:
+        """The tools, as a `Toolbox`."""
+        ...
+
+
+OPTIONAL_METHODS = ("request_cancel", "aclose", "steer", "count_tokens", "tool_names", "forget", "tools")
+"""What the protocols above ask for."""
+
+
+def offer_methods_of(inner: AgentBackend, wrapper: AgentBackend) -> None:
+    """Give a wrapper the optional methods of the backend that it wraps, but for those it has itself.
+
+    A `__getattr__` would not do: from Python 3.12 on, `isinstance` with a protocol does not call it.
+    """
+    for name in OPTIONAL_METHODS:
+        if hasattr(inner, name) and not hasattr(wrapper, name):
+            setattr(wrapper, name, getattr(inner, name))

@@ -7,8 +7,9 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callab
 from contextlib import aclosing, closing
 from typing import Any, Protocol, TypeAlias, cast
 
+from ..agent_request import AgentRequest
 from ..aio.worker_thread import ThreadRun
-from ..backend import AgentBackend, AgentRequest, Capabilities, RunContext
+from ..backend import AgentBackend, Capabilities, RunContext
 from ..events import EVENT_TYPES, AgentEvent
 from .describe import describe
 from .frameworks import framework_backend

@@ -8,10 +8,10 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
-from ..backend import CHARACTERS_PER_TOKEN, AgentBackend, AgentRequest, Capabilities, RunContext, ToolChoice
+from ..agent_request import AgentRequest, ToolChoice
+from ..backend import CHARACTERS_PER_TOKEN, AgentBackend, Capabilities, RunContext, offer_methods_of
 from ..events import AgentEvent, Compacted, MessageBreak, TextDelta, ToolResult, UsageReported
 from ..messages import AssistantMessage, Message, SystemMessage, TextPart, ToolMessage, UserMessage
-from ..optional_methods import offer_methods_of
 from ..reducer import BETWEEN_MESSAGES
 from ..wire.chat_messages import chat_message
 from ..wire.items.parse import SUMMARY

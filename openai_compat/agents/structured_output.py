@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from ..agent_request import AgentRequest
 from ..aio.off_loop import off_loop
-from ..backend import AgentRequest
 from ..errors import InvalidRequest
 from ..messages import AssistantMessage, TextPart, UserMessage
 from ..wire.body import parse_json

@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias, cast
 
-from ..backend import AgentRequest, Capabilities
+from ..agent_request import AgentRequest
+from ..backend import Capabilities
 from ..errors import InvalidRequest
 from ..messages import FilePart, ImagePart, InputPart, Message, TextPart, ToolMessage, UserMessage
 from ..stores.port import Key, StoredFile

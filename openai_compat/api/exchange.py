@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 
 import anyio
 
+from ..agent_request import Principal
 from ..aio.background import Cancellable, let_go, spawn_later
 from ..aio.timers import ScopeTimeout
-from ..backend import Principal
 from ..errors import OpenAICompatError, RequestTimeout
 from ..http import (
     ClientDisconnected,

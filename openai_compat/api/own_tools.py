@@ -6,10 +6,10 @@ import inspect
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 
+from ..agent_request import AgentRequest
 from ..agents.error_mapping import to_public_error
-from ..backend import AgentBackend, AgentRequest
+from ..backend import AgentBackend, SupportsToolNames
 from ..errors import InvalidRequest
-from ..optional_methods import SupportsToolNames
 
 LONGEST_QUOTED = 64
 """Longest name in characters that an error quotes."""

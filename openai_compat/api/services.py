@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import anyio
 
+from ..agent_request import AgentRequest, Caller, Principal
 from ..agents.embedder import Embedder
-from ..backend import AgentBackend, AgentRequest, Caller, Principal
+from ..backend import AgentBackend
 from ..errors import InvalidRequest, NotFound, Unavailable
 from ..http import HttpRequest
 from ..policies.chat_rest import ChatRest

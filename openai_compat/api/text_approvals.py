@@ -15,7 +15,8 @@ from typing import Any, cast
 
 from pydantic_core import from_json
 
-from ..backend import AgentRequest, Capabilities, Decision, Resume
+from ..agent_request import AgentRequest, Decision, Resume
+from ..backend import Capabilities
 from ..errors import InvalidRequest
 from ..events import Paused, PendingCall, ToolCallDelta, ToolCallReady, ToolCallStarted
 from ..messages import AssistantMessage, Message, TextPart, ToolMessage, UserMessage

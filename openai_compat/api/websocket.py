@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import anyio
 
+from ..agent_request import Principal
 from ..aio.background import let_go
 from ..aio.timers import ScopeTimeout, clock
-from ..backend import Principal
 from ..errors import OpenAICompatError
 from ..http import Channel, Frame, HttpRequest, encode_headers
 from ..policies.auth import Auth

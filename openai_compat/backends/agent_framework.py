@@ -7,7 +7,8 @@ import json
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any, cast
 
-from ..backend import AgentRequest, Capabilities, FunctionTool, Resume, RunContext, Tool
+from ..agent_request import AgentRequest, FunctionTool, Resume, Tool
+from ..backend import Capabilities, RunContext
 from ..errors import AgentError
 from ..events import (
     AgentEvent,

@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, cast
 
-from ..backend import AgentRequest, Capabilities, FunctionTool, Resume, RunContext, Tool
+from ..agent_request import AgentRequest, FunctionTool, Resume, Tool
+from ..backend import Capabilities, RunContext
 from ..errors import AgentError
 from ..events import (
     AgentEvent,

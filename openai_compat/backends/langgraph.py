@@ -11,7 +11,8 @@ from uuid import uuid4
 
 from pydantic_core import from_json, to_json
 
-from ..backend import AgentRequest, Capabilities, FunctionTool, Resume, RunContext
+from ..agent_request import AgentRequest, FunctionTool, Resume
+from ..backend import Capabilities, RunContext
 from ..errors import AgentError
 from ..events import (
     AgentEvent,

@@ -10,7 +10,8 @@ import json
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
 from typing import Any
 
-from ..backend import AgentRequest, Capabilities, CustomTool, FunctionTool, JsonSchema, Resume, RunContext, Tool
+from ..agent_request import AgentRequest, CustomTool, FunctionTool, JsonSchema, Resume, Tool
+from ..backend import Capabilities, RunContext
 from ..events import (
     AgentEvent,
     Executor,

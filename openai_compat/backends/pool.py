@@ -9,11 +9,11 @@ from typing import Any
 
 import anyio
 
+from ..agent_request import AgentRequest
 from ..agents.adapt import as_backend, close
 from ..aio.background import Cancellable, spawn, spawn_later
-from ..backend import AgentBackend, AgentRequest, Capabilities, RunContext
+from ..backend import AgentBackend, Capabilities, RunContext, SupportsCancel
 from ..events import AgentEvent, Finished, Paused
-from ..optional_methods import SupportsCancel
 
 logger = logging.getLogger("openai_compat")
 

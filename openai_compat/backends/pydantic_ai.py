@@ -9,7 +9,8 @@ from typing import Any, cast
 
 from pydantic_core import from_json, to_json
 
-from ..backend import AgentRequest, Capabilities, FunctionTool, JsonSchema, RunContext
+from ..agent_request import AgentRequest, FunctionTool, JsonSchema
+from ..backend import Capabilities, RunContext
 from ..events import (
     AgentEvent,
     Executor,

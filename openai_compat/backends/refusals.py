@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..backend import Sampling
+from ..agent_request import Sampling
 from ..errors import InvalidRequest
 
 NUMBERS: Mapping[str, tuple[object, ...]] = {

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeAlias, cast
 from urllib.parse import parse_qsl, urlencode
 
-from ..backend import ANONYMOUS, Principal
+from ..agent_request import ANONYMOUS, Principal
 from ..errors import Unauthorized, Unavailable
 from ..http import HttpRequest
 

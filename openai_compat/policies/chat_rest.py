@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from ..agent_request import Principal
 from ..agents.setting_types import check_fields, check_strings
-from ..backend import Principal
 from .paths import check_path
 
 

@@ -15,7 +15,7 @@ import json
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Literal, TypeAlias
 
-from ..backend import AgentRequest
+from ..agent_request import AgentRequest
 from ..http import HttpRequest
 from ..messages import Message, SystemMessage, UserMessage
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from operator import is_
 from typing import Literal
 
+from ..agent_request import AgentRequest
 from ..agents.setting_types import check_fields
-from ..backend import AgentRequest
 from ..errors import InvalidRequest
 from ..messages import AssistantMessage, Message, SystemMessage, TextPart, UserMessage
 from ..wire.chat_messages import chat_message

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from ..agent_request import Principal
 from ..agents.setting_types import check_fields
-from ..backend import Principal
 
 MINUTE = 60.0
 

@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from typing import Literal
 
+from ..agent_request import AgentRequest
 from ..agents.adapt import close
 from ..agents.error_mapping import to_public_error
-from ..backend import AgentBackend, AgentRequest, Capabilities, RunContext
+from ..backend import AgentBackend, Capabilities, RunContext, SupportsCancel, SupportsClose
 from ..events import AgentEvent, Progress, UsageReported
-from ..optional_methods import SupportsCancel, SupportsClose
 
 COOLDOWN = 60.0
 """Seconds for which an agent that could not be used is not asked again while there is another."""

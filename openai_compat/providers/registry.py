@@ -8,8 +8,9 @@ from typing import Any
 
 import anyio
 
+from ..agent_request import AgentRequest
 from ..agents.adapt import close
-from ..backend import AgentBackend, AgentRequest, Capabilities, RunContext
+from ..backend import AgentBackend, Capabilities, RunContext
 from ..errors import NotFound, OpenAICompatError
 from ..events import AgentEvent
 from .clients import Clients

@@ -17,11 +17,11 @@ from typing import Any
 
 import anyio
 
-from ..backend import AgentBackend, AgentRequest, Capabilities, Resume
+from ..agent_request import AgentRequest, Resume
+from ..backend import AgentBackend, Capabilities, SupportsForget
 from ..errors import AgentError, Conflict, Unavailable
 from ..events import AgentEvent, Finished, Paused, PendingCall, ToolCallDelta, ToolCallReady, ToolCallStarted
 from ..messages import AssistantMessage, Message, ToolMessage, UserMessage
-from ..optional_methods import SupportsForget
 from ..stores.port import Store
 from ..stores.records import AgentState, Key
 from ..wire.chat_messages import chat_message

@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ..backend import AgentRequest, Capabilities, Decision, Resume
+from ..agent_request import AgentRequest, Decision, Resume
+from ..backend import Capabilities
 from ..errors import Conflict, InvalidRequest, NotFound
 from ..events import PendingCall
 from ..stores.port import Store

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import anyio
 
+from ..agent_request import AgentRequest
 from ..aio.off_loop import MANY, off_loop
-from ..backend import AgentRequest
 from ..errors import Conflict, OpenAICompatError
 from ..policies.conversations import Conversations, WhenBusy
 from ..policies.limits import LEASE

@@ -15,7 +15,7 @@ from typing import Any, Self, TypeAlias
 
 import anyio
 
-from ..backend import AgentRequest, CustomTool
+from ..agent_request import AgentRequest, CustomTool
 from ..errors import InvalidRequest, OpenAICompatError
 from ..messages import AssistantMessage, Message, SystemMessage, ToolCall, ToolMessage, UserMessage
 from ..policies.messages import without_drawings

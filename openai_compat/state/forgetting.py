@@ -9,9 +9,8 @@ from collections.abc import Mapping
 import anyio
 
 from ..aio.background import Task, spawn
-from ..backend import AgentBackend
+from ..backend import AgentBackend, SupportsForget
 from ..errors import Unavailable
-from ..optional_methods import SupportsForget
 from ..stores.port import Store
 from ..stores.records import AgentState, Key
 from ..wire.json import from_stored_json

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from ..backend import Principal
+from ..agent_request import Principal
 from ..errors import RateLimited
 from ..policies.rates import RatesOf
 from ..stores.memory import MemoryStore

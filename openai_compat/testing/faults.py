@@ -7,8 +7,9 @@ from typing import Any, TypeVar, overload
 
 import anyio
 
+from ..agent_request import AgentRequest
 from ..agents.adapt import Agent
-from ..backend import AgentRequest, RunContext
+from ..backend import RunContext
 from ..events import AgentEvent
 from .scripted import Gate
 from .wrapping import Wrapper

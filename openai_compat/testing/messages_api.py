@@ -6,13 +6,13 @@ from typing import Any
 
 from pydantic_core import from_json
 
+from ..agent_request import AgentRequest, FunctionTool, ToolChoice
 from ..api.answer_form import Framing
 from ..api.body import read_body
 from ..api.delivery import StreamedAnswer, WholeAnswer
 from ..api.exchange import Exchange
 from ..api.routing import Api, Operation, Route
 from ..api.services import Services
-from ..backend import AgentRequest, FunctionTool, ToolChoice
 from ..errors import InvalidRequest, OpenAICompatError
 from ..events import (
     Finished,

@@ -24,7 +24,8 @@ from typing import Any, cast
 import anyio
 from pydantic_core import from_json
 
-from ..backend import AgentRequest, Capabilities, RunContext
+from ..agent_request import AgentRequest
+from ..backend import Capabilities, RunContext
 from ..events import AgentEvent, UsageReported
 from ..http import HasRoom, HttpRequest, ResponseBody, ResponseStart, Send
 from ..server import Server

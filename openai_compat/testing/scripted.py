@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable
 from typing import Protocol, TypeAlias, runtime_checkable
 
-from ..backend import AgentRequest, Capabilities, RunContext
+from ..agent_request import AgentRequest
+from ..backend import Capabilities, RunContext
 from ..events import AgentEvent
 
 

@@ -6,8 +6,9 @@ from collections.abc import AsyncIterator
 
 import anyio
 
+from ..agent_request import AgentRequest
 from ..agents.adapt import Agent
-from ..backend import AgentRequest, RunContext
+from ..backend import RunContext
 from ..events import AgentEvent
 from .wrapping import Wrapper
 

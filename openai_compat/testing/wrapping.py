@@ -8,10 +8,10 @@ from copy import copy
 from dataclasses import replace
 from typing import Any, TypeAlias
 
+from ..agent_request import AgentRequest
 from ..agents.adapt import Agent, as_backend, close
-from ..backend import AgentBackend, AgentRequest, Capabilities, RunContext
+from ..backend import AgentBackend, Capabilities, RunContext, offer_methods_of
 from ..events import AgentEvent
-from ..optional_methods import offer_methods_of
 from ..server import Server
 
 Wrap: TypeAlias = Callable[[AgentBackend], AgentBackend]

@@ -9,7 +9,8 @@ from typing import Protocol
 
 from pydantic_core import from_json
 
-from ..backend import Decision, Principal, RunContext
+from ..agent_request import Decision, Principal
+from ..backend import RunContext
 from ..stores.shares import Shares, Table, size_of_value
 from .modes import Danger
 from .patterns import Allow, canonical

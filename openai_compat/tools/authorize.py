@@ -9,7 +9,8 @@ from typing import Literal
 
 import anyio
 
-from ..backend import AgentRequest, Decision, RunContext
+from ..agent_request import AgentRequest, Decision
+from ..backend import RunContext
 from .approvals import Approver, Grants, Question
 from .call_tool import CallResult, call_tool
 from .modes import Facts, SecurityMode, Verdict, decide

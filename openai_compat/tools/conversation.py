@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter
 
-from ..backend import AgentRequest
+from ..agent_request import AgentRequest
 from ..messages import AssistantMessage, Message, TextPart, ToolCall, ToolMessage, UserMessage
 from ..wire.chat.request_types import MessageParam
 from ..wire.chat_messages import chat_message, raw_call

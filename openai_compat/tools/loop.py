@@ -13,11 +13,11 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
+from ..agent_request import AgentRequest
 from ..agents.adapt import Agent, as_backend
 from ..agents.describe import describe
-from ..backend import AgentRequest, Capabilities, RunContext
+from ..backend import Capabilities, RunContext, SupportsCancel, SupportsClose
 from ..events import AgentEvent
-from ..optional_methods import SupportsCancel, SupportsClose
 from .approvals import Approver, Grants, MemoryGrants
 from .loop_limits import LoopLimits
 from .loop_turn import LoopSettings, LoopTurn

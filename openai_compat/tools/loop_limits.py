@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..backend import AgentRequest
+from ..agent_request import AgentRequest
 from ..errors import InvalidRequest
 
 STEPS = "max_steps"

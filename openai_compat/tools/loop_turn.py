@@ -10,8 +10,9 @@ from typing import Literal
 
 import anyio
 
+from ..agent_request import AgentRequest, Decision, FunctionTool, Resume
 from ..agents.adapt import close
-from ..backend import AgentBackend, AgentRequest, Decision, FunctionTool, Resume, RunContext
+from ..backend import AgentBackend, RunContext
 from ..errors import InvalidRequest
 from ..events import AgentEvent, Finished, Notice, Paused, Progress, ToolCallReady, ToolResult
 from ..messages import ToolMessage

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from ..backend import AgentRequest, CustomTool
+from ..agent_request import AgentRequest, CustomTool
 from ..errors import AgentError
 from ..events import (
     AgentEvent,

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, get_args
 
-from ..backend import AgentRequest
+from ..agent_request import AgentRequest
 from ..errors import InvalidRequest
 
 SecurityMode: TypeAlias = Literal["deny", "sandbox", "allowlist", "ask", "full"]

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import to_json
 
-from ..backend import Principal
+from ..agent_request import Principal
 from ..errors import AgentError, InvalidRequest
 from ..events import PendingCall
 from ..stores.shares import Shares, Table, size_of_value

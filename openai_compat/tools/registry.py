@@ -18,8 +18,9 @@ from typing import Any, Protocol, TypeAlias, TypeVar, overload, runtime_checkabl
 import anyio
 from pydantic_core import PydanticSerializationError, from_json
 
+from ..agent_request import AgentRequest, FunctionTool
 from ..agents.describe import describe
-from ..backend import AgentRequest, FunctionTool, RunContext
+from ..backend import RunContext
 from .docstring import read_docstring
 from .modes import DANGERS, Danger
 from .patterns import Allow, ArgvPattern, ExactArguments, canonical, parse_allow

@@ -22,15 +22,15 @@ from typing import Any
 import anyio
 import anyio.lowlevel
 
+from ..agent_request import AgentRequest, Decision
 from ..agents.adapt import close
 from ..agents.error_mapping import to_public_error
 from ..aio.background import Task, let_go, spawn_at_once
 from ..aio.timers import Waiter, WakeEvent, new_waiter
-from ..backend import AgentBackend, AgentRequest, Decision, RunContext
+from ..backend import AgentBackend, RunContext, SupportsCancel
 from ..errors import OpenAICompatError
 from ..events import AgentEvent, Paused, PendingCall
 from ..messages import ToolMessage
-from ..optional_methods import SupportsCancel
 from ..reducer import LARGE, Item, size_of
 from ..state.agent_state import CallMarks
 from ..state.ids import new_id

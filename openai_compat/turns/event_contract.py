@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, TypeAlias, assert_never
 
-from ..backend import CHARACTERS_PER_TOKEN, AgentRequest, FunctionTool
+from ..agent_request import AgentRequest, FunctionTool
+from ..backend import CHARACTERS_PER_TOKEN
 from ..errors import AgentError
 from ..events import (
     EVENT_TYPES,

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import anyio
 
+from ..agent_request import AgentRequest, Decision, Resume
 from ..aio.background import Cancellable, spawn, spawn_at_once, spawn_later
-from ..backend import AgentRequest, Decision, Resume
 from ..errors import AgentError, Conflict
 from ..state.approvals import SUPERSEDED
 from ..state.ids import new_id

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from ..agent_request import AgentRequest, Decision, Resume
 from ..aio.timers import new_waiter
-from ..backend import AgentRequest, Decision, Resume
 from ..events import PendingCall
 from ..messages import AssistantMessage, ToolCall, ToolMessage
 from ..wire.json import same_json

@@ -15,9 +15,10 @@ from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar
 
 import anyio
 
+from ..agent_request import AgentRequest
 from ..agents.error_mapping import without_retry
 from ..aio.background import let_go
-from ..backend import AgentBackend, AgentRequest
+from ..backend import AgentBackend
 from ..errors import AgentError, Conflict, OpenAICompatError
 from ..events import Finished, Paused, UsageReported
 from ..http import ClientDisconnected, ClientTooSlow

@@ -11,8 +11,9 @@ from typing import Protocol, TypeAlias
 import anyio
 import anyio.lowlevel
 
+from ..agent_request import AgentRequest, Principal
 from ..aio.timers import clock, new_wake_event
-from ..backend import AgentBackend, AgentRequest, Principal, RunContext
+from ..backend import AgentBackend, RunContext
 from ..errors import DeadlineExceeded, OpenAICompatError
 from ..policies.limits import Deadlines
 from ..reducer import Item

@@ -9,8 +9,8 @@ from typing import NamedTuple, Protocol, Self, TypeAlias
 
 import anyio
 
+from ..agent_request import AgentRequest
 from ..agents.setting_types import check_fields
-from ..backend import AgentRequest
 from ..errors import RateLimited, Unavailable
 from ..policies.limits import Limits
 

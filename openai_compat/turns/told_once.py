@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 
-from ..backend import AgentRequest
+from ..agent_request import AgentRequest
 from .run_group import Requester
 
 logger = logging.getLogger("openai_compat")

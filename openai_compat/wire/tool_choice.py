@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from typing import Literal
 
-from ..backend import FunctionTool, Tool, ToolChoice
+from ..agent_request import FunctionTool, Tool, ToolChoice
 from ..errors import InvalidRequest
 from .request_schemas import check_parameters
 

@@ -36,7 +36,7 @@ from openai_compat import (
     ToolCallReady,
     ToolCallStarted,
 )
-from openai_compat.backend import Resume
+from openai_compat.agent_request import Resume
 from openai_compat.stores.port import Key
 from openai_compat_adapters.transport import AsyncTransport
 from tests.api.chat_websocket.client import chat

@@ -17,7 +17,7 @@ from openai.types.responses.response_input_item_param import ResponseInputItemPa
 from pydantic import TypeAdapter
 from typing_extensions import get_type_hints
 
-from openai_compat.backend import Caller
+from openai_compat.agent_request import Caller
 from openai_compat.errors import InvalidRequest
 from openai_compat.wire.responses.parse.request import ParsedResponse, parse_response, with_context
 from tests.connecting import Http, in_process

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from openai_compat.agent_request import AgentRequest
 from openai_compat.api.answer_form import NDJSON
 from openai_compat.api.body import read_body
 from openai_compat.api.delivery import StreamedAnswer, WholeAnswer
 from openai_compat.api.exchange import Exchange
 from openai_compat.api.routing import Api, Operation, Route
 from openai_compat.api.services import Services
-from openai_compat.backend import AgentRequest
 from openai_compat.errors import InvalidRequest, OpenAICompatError
 from openai_compat.events import Finished, TextDelta
 from openai_compat.messages import TextPart, UserMessage

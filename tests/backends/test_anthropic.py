@@ -29,8 +29,8 @@ from openai_compat import (
     ToolResult,
     UsageReported,
 )
+from openai_compat.agent_request import Caller
 from openai_compat.agents.error_mapping import to_public_error
-from openai_compat.backend import Caller
 from openai_compat.backends.anthropic import AnthropicBackend
 from openai_compat.errors import InvalidRequest
 from openai_compat.wire.responses.parse.request import parse_response

@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 from openai_compat import AgentRequest, Capabilities, Conversations, Finished, RunContext, Server
-from openai_compat.backend import Principal
+from openai_compat.agent_request import Principal
 from openai_compat.backends.pool import KeyedBackend, keyed
 from tests.backends.support import new_context, read, request_for, run, user
 from tests.requirements import requirement

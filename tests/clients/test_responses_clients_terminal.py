@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import pytest
 
 from openai_compat import AgentRequest, Server, ToolCallReady
-from openai_compat.backend import CustomTool
+from openai_compat.agent_request import CustomTool
 from openai_compat.messages import AssistantMessage, ToolMessage
 from tests.clients.programs import need_terminal_programs
 from tests.clients.response_agents import AGENTS

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openai_compat import AgentRequest, Conversations, Housekeeping, Limits, Server
-from openai_compat.backend import Caller
+from openai_compat.agent_request import Caller
 from openai_compat.http import HttpRequest
 from openai_compat.policies.housekeeping import cheap_answer, task_of
 from openai_compat.wire.chat.parse import parse_chat

@@ -11,7 +11,7 @@ import httpx2
 from hypothesis import strategies as st
 from openai import OpenAI
 
-from openai_compat.backend import Sampling, ToolChoice
+from openai_compat.agent_request import Sampling, ToolChoice
 from openai_compat.errors import AgentError
 from openai_compat.events import AgentEvent, Compacted, MediaDelta, Paused, PendingCall, TextDelta
 from openai_compat.reducer import Item

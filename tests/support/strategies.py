@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from hypothesis import strategies as st
 
-from openai_compat.backend import AgentRequest, CustomTool, FunctionTool, Sampling, ToolChoice
+from openai_compat.agent_request import AgentRequest, CustomTool, FunctionTool, Sampling, ToolChoice
 from openai_compat.events import (
     AgentEvent,
     Citation,

@@ -13,7 +13,7 @@ from typing import Any, cast
 import anyio
 
 from openai_compat import AgentBackend, AgentRequest, RunContext, ToolCallReady
-from openai_compat.backend import Decision, Resume
+from openai_compat.agent_request import Decision, Resume
 from openai_compat.events import Paused, TextDelta, ToolResult
 from openai_compat.messages import ToolMessage
 from openai_compat.turns.event_contract import EventContract

@@ -25,7 +25,7 @@ from openai_compat import (
     ToolResult,
     UsageReported,
 )
-from openai_compat.backend import Decision, Resume
+from openai_compat.agent_request import Decision, Resume
 from openai_compat.errors import Unavailable
 from openai_compat.messages import ToolMessage
 from openai_compat.testing import ScriptedBackend

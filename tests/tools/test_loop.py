@@ -32,7 +32,7 @@ from openai_compat import (
     ToolResult,
     UsageReported,
 )
-from openai_compat.backend import CustomTool
+from openai_compat.agent_request import CustomTool
 from openai_compat.errors import InvalidRequest
 from openai_compat.messages import AssistantMessage, TextPart, ToolCall, ToolMessage, UserMessage
 from openai_compat.testing import ScriptedBackend

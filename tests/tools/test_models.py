@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from openai_compat import Finished, Server, ToolResult
-from openai_compat.backend import Decision
+from openai_compat.agent_request import Decision
 from openai_compat.tools import AskLater, ToolLoop, tool
 from openai_compat_adapters.client import async_openai
 from tests.backends import test_anthropic as anthropic_model

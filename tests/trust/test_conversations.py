@@ -23,7 +23,7 @@ import openai
 import pytest
 
 from openai_compat import Admission, AgentRequest, Conversations, Limits, MemoryStore, Principal, Server
-from openai_compat.backend import ANONYMOUS
+from openai_compat.agent_request import ANONYMOUS
 from openai_compat.stores.port import Key
 from openai_compat.wire.items.serialize import chat_messages_of
 from tests.support.exchanges import answer, request

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from openai_compat.backend import CHARACTERS_PER_TOKEN, AgentRequest, Decision, Resume, Sampling, ToolChoice
+from openai_compat.agent_request import AgentRequest, Decision, Resume, Sampling, ToolChoice
+from openai_compat.backend import CHARACTERS_PER_TOKEN
 from openai_compat.errors import AgentError
 from openai_compat.events import (
     AgentEvent,

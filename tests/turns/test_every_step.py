@@ -14,7 +14,7 @@ import anyio.lowlevel
 import pytest
 
 from openai_compat import Admission, AgentRequest, Conversations, Deadlines, Limits, MemoryStore, Server
-from openai_compat.backend import ANONYMOUS
+from openai_compat.agent_request import ANONYMOUS
 from openai_compat.http import ClientDisconnected, HttpRequest, ResponseBody
 from openai_compat.stores.port import Key
 from openai_compat.turns.slots import SlotRequest

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openai_compat.backend import AgentRequest, Resume
+from openai_compat.agent_request import AgentRequest, Resume
 from openai_compat.errors import InvalidRequest
 from openai_compat.messages import (
     AssistantMessage,

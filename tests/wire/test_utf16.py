@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openai_compat.backend import Sampling
+from openai_compat.agent_request import Sampling
 from openai_compat.events import (
     AgentEvent,
     Finished,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from ...agent_request import AgentRequest
 from ...aio.off_loop import MANY, off_loop
-from ...backend import AgentBackend, AgentRequest
+from ...backend import AgentBackend
 from ...errors import InvalidRequest, RateLimited
 from ...policies.content import check_content_type
 from ...state.agent_state import NO_STATE, resume_state

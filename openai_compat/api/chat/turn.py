@@ -7,8 +7,9 @@ from typing import Any, Protocol
 
 from pydantic_core import to_json
 
+from ...agent_request import AgentRequest
 from ...aio.off_loop import off_loop
-from ...backend import AgentBackend, AgentRequest
+from ...backend import AgentBackend
 from ...errors import InvalidRequest, OpenAICompatError
 from ...events import Finished
 from ...reducer import FinalMessage, Item, Reducer, Usage

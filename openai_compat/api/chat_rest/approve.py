@@ -9,8 +9,8 @@ from typing import Any
 
 import anyio
 
+from ...agent_request import AgentRequest, Decision, Sampling
 from ...aio.background import spawn
-from ...backend import AgentRequest, Decision, Sampling
 from ...errors import NotFound, OpenAICompatError
 from ...policies.disconnect import Disconnect
 from ...state.agent_state import resume_state

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ...backend import Principal
+from ...agent_request import Principal
 from ...errors import Forbidden, InvalidRequest, NotFound
 from ...wire.chat_rest.types import ConfigureRequest, DefaultProviderRequest
 from ...wire.json import dumps

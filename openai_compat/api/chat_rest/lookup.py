@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ...backend import AgentBackend
+from ...backend import AgentBackend, HasTools
 from ...errors import NotFound, Unavailable
-from ...optional_methods import HasTools
 from ...state.draft import Draft
 from ...stores.port import Store
 from ...stores.records import Approval, Conversation, Item, Key

@@ -6,8 +6,9 @@ import inspect
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+from ...agent_request import AgentRequest, Principal
 from ...aio.off_loop import MANY, off_loop
-from ...backend import AgentBackend, AgentRequest, Capabilities, Principal
+from ...backend import AgentBackend, Capabilities
 from ...errors import InvalidRequest, NotFound
 from ...messages import Message as TypedMessage
 from ...messages import SystemMessage

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ...backend import AgentBackend, AgentRequest
+from ...agent_request import AgentRequest
+from ...backend import AgentBackend
 from ...state.agent_state import NO_STATE, GivenState
 from ...state.approvals import Binding, Decisions, approval_records, record_decisions
 from ...state.draft import Draft, stored_items, transcript

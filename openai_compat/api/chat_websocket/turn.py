@@ -10,9 +10,10 @@ from typing import Any, Protocol, TypeAlias
 
 import anyio
 
+from ...agent_request import AgentRequest, Caller, Principal, Sampling
 from ...aio.background import let_go
 from ...aio.off_loop import off_loop
-from ...backend import AgentBackend, AgentRequest, Caller, Principal, Sampling
+from ...backend import AgentBackend
 from ...errors import AgentError, Conflict, OpenAICompatError
 from ...events import PendingCall
 from ...messages import Message, ToolMessage

@@ -8,9 +8,8 @@ from pydantic_core import to_json
 
 from ...agents.compaction import summary_request
 from ...agents.error_mapping import to_public_error
-from ...backend import CHARACTERS_PER_TOKEN
+from ...backend import CHARACTERS_PER_TOKEN, SupportsTokenCount
 from ...errors import AgentError
-from ...optional_methods import SupportsTokenCount
 from ...policies.content import check_content_type
 from ...reducer import Reducer
 from ...stores.port import TurnOutcome

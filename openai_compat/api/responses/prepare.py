@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeAlias
 
+from ...agent_request import AgentRequest
 from ...agents.structured_output import OutputFormat
 from ...aio.off_loop import MANY, off_loop
-from ...backend import AgentBackend, AgentRequest
+from ...backend import AgentBackend
 from ...errors import InvalidRequest, NotFound
 from ...http import HttpRequest
 from ...state.agent_state import NO_STATE, GivenState, resume_state

@@ -15,11 +15,11 @@ from typing import Any, Protocol, TypeAlias
 
 import anyio
 
+from ...agent_request import AgentRequest
 from ...agents.compaction import drop_oldest_half
 from ...agents.structured_output import OutputFormat, repair
 from ...aio.background import let_go
 from ...aio.off_loop import off_loop
-from ...backend import AgentRequest
 from ...errors import AgentError, OpenAICompatError
 from ...events import Finished, FinishReason, Paused, UsageReported
 from ...http import ClientDisconnected, ClientTooSlow

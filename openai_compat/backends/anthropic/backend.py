@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ...backend import AgentRequest, Capabilities, CustomTool, RunContext
+from ...agent_request import AgentRequest, CustomTool
+from ...backend import Capabilities, RunContext
 from ...errors import AgentError
 from ...events import AgentEvent
 from ...package import needs

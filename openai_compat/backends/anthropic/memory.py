@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ...backend import Principal
+from ...agent_request import Principal
 from ...stores.shares import Shares, Table, size_of_value
 from .content import Block
 

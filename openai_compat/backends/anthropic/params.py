@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from ...backend import AgentRequest, FunctionTool, Tool
+from ...agent_request import AgentRequest, FunctionTool, Tool
 from ...messages import AssistantMessage
 from ..refusals import sent_numbers, unsupported
 from .conversation import Recall, conversation

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
-from ...backend import AgentRequest, Capabilities, RunContext
+from ...agent_request import AgentRequest
+from ...backend import Capabilities, RunContext
 from ...events import AgentEvent
 from ...package import needs
 from ..clients import ClientPerLoop, ReadyClient

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, TypeAlias, cast
 
-from ...backend import AgentRequest, CustomTool
+from ...agent_request import AgentRequest, CustomTool
 
 LimitName: TypeAlias = Literal["max_completion_tokens", "max_tokens"]
 Message: TypeAlias = dict[str, Any]

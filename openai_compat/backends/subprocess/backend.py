@@ -7,8 +7,9 @@ import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import TypeAlias
 
+from ...agent_request import AgentRequest
 from ...aio.subprocess import CommandRun, Grace, Launch, allowed_environment
-from ...backend import AgentRequest, Capabilities, RunContext
+from ...backend import Capabilities, RunContext
 from ...errors import AgentError, InvalidRequest
 from ...events import AgentEvent
 from .output import Output, OutputFormat, make_output

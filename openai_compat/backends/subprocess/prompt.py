@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...backend import AgentRequest
+from ...agent_request import AgentRequest
 from ...messages import transcript
 
 

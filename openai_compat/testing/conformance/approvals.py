@@ -9,8 +9,9 @@ from typing import Any
 
 import anyio
 
+from ...agent_request import Decision, Resume
 from ...api.services import logger
-from ...backend import Decision, Resume, RunContext
+from ...backend import RunContext
 from ...events import Paused, ToolResult
 from ...messages import UserMessage
 from ..subject import ObservedExchange

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ...backend import AgentRequest
+from ...agent_request import AgentRequest
 from ...events import ToolCallReady, ToolCallStarted
 from ...messages import ImagePart, UserMessage
 from ..subject import ObservedExchange

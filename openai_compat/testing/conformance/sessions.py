@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from ...backend import AgentBackend, AgentRequest, RunContext
+from ...agent_request import AgentRequest
+from ...backend import AgentBackend, RunContext
 from ...events import AgentEvent
 from ...policies.conversations import Conversations
 from ...server import Server

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import cast
 
-from ...backend import AgentRequest, Caller, Sampling
+from ...agent_request import AgentRequest, Caller, Sampling
 from ...errors import InvalidRequest
 from ...messages import TextPart, UserMessage
 from ..body import parse_object, validate

@@ -10,13 +10,12 @@ from typing import Any, cast
 
 from pydantic import ValidationError
 
-from ...backend import (
+from ...agent_request import (
     NO_SAMPLING,
     NO_TOOLS,
     ONLY_TEXT,
     AgentRequest,
     Caller,
-    Capabilities,
     CustomTool,
     FunctionTool,
     Resume,
@@ -24,6 +23,7 @@ from ...backend import (
     Tool,
     ToolChoice,
 )
+from ...backend import Capabilities
 from ...errors import InvalidRequest
 from ...messages import Message, ToolMessage
 from ..body import check_finite, check_length, decode_object, validate

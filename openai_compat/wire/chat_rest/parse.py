@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 from urllib.parse import parse_qs
 
-from ...backend import AgentRequest, Caller, Sampling
+from ...agent_request import AgentRequest, Caller, Sampling
 from ...errors import InvalidRequest
 from ...messages import AssistantMessage, Message, SystemMessage, TextPart, UserMessage
 from ..body import check_length, parse_object, validate

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
 
-from ...backend import Decision
+from ...agent_request import Decision
 from ...errors import InvalidRequest
 from ...http import Frame
 from ..body import parse_object, validate

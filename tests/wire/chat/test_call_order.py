@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from openai.lib.streaming.chat import ChatCompletionStreamState
 from openai.types.chat import ChatCompletionChunk
 
-from openai_compat.backend import Sampling
+from openai_compat.agent_request import Sampling
 from openai_compat.errors import AgentError
 from openai_compat.events import AgentEvent, Finished, TextDelta, ToolCallDelta, ToolCallReady, ToolCallStarted
 from openai_compat.reducer import Item, Reducer

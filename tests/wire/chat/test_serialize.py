@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from openai_compat.backend import Sampling, ToolChoice
+from openai_compat.agent_request import Sampling, ToolChoice
 from openai_compat.errors import AgentError
 from openai_compat.events import (
     AgentEvent,

@@ -12,7 +12,7 @@ import httpx2
 import pytest
 
 from openai_compat import AgentRequest, Conversations, Server, ToolCallReady
-from openai_compat.backend import Caller
+from openai_compat.agent_request import Caller
 from openai_compat.errors import InvalidRequest
 from openai_compat.messages import AssistantMessage, ToolMessage
 from openai_compat.wire.responses.continuation import NOT_RUN

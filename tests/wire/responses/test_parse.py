@@ -20,10 +20,9 @@ from openai.types.responses import (
 )
 from pydantic import TypeAdapter
 
-from openai_compat.backend import (
+from openai_compat.agent_request import (
     AgentRequest,
     Caller,
-    Capabilities,
     CustomTool,
     Decision,
     FunctionTool,
@@ -32,6 +31,7 @@ from openai_compat.backend import (
     Sampling,
     ToolChoice,
 )
+from openai_compat.backend import Capabilities
 from openai_compat.errors import InvalidRequest, NotFound
 from openai_compat.messages import (
     AssistantMessage,

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openai_compat.backend import Caller
+from openai_compat.agent_request import Caller
 from openai_compat.errors import InvalidRequest
 from openai_compat.wire.responses.parse.request import (
     MAX_ITEMS,

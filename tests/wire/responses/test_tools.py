@@ -8,7 +8,7 @@ from typing import Any
 from openai.types.responses import ResponseOutputItem
 from pydantic import TypeAdapter
 
-from openai_compat.backend import Caller
+from openai_compat.agent_request import Caller
 from openai_compat.events import ToolCallDelta, ToolCallReady, ToolCallStarted
 from openai_compat.messages import ToolMessage
 from openai_compat.wire.responses.parse.request import ParsedResponse, parse_response, with_context

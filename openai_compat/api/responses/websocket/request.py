@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Protocol
 
+from ....agent_request import AgentRequest
 from ....aio.background import let_go
-from ....backend import AgentBackend, AgentRequest, RunContext
+from ....backend import AgentBackend, RunContext, SupportsCancel, SupportsSteering
 from ....errors import OpenAICompatError
 from ....http import ClientDisconnected
-from ....optional_methods import SupportsCancel, SupportsSteering
 from ....state.event_log import EventLogWriter
 from ....state.ids import new_id
 from ....wire.json import dumps

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, TypeAlias, cast
 
-from ....backend import AgentRequest, Caller, Capabilities, CustomTool, Decision, Resume, Sampling, Tool, ToolChoice
+from ....agent_request import AgentRequest, Caller, CustomTool, Decision, Resume, Sampling, Tool, ToolChoice
+from ....backend import Capabilities
 from ....errors import InvalidRequest
 from ....messages import Message, ToolMessage
 from ...body import check_length, parse_object, validate

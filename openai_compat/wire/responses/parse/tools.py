@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ....backend import CustomTool, FunctionTool, Tool, ToolChoice
+from ....agent_request import CustomTool, FunctionTool, Tool, ToolChoice
 from ....errors import InvalidRequest
 from ...items.parse import qualified
 from ...items.types import ToolsItemParam

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openai_compat import AgentRequest, Capabilities, Sampling, UsageReported
-from openai_compat.backend import JsonSchema
+from openai_compat.agent_request import JsonSchema
 from openai_compat.errors import InvalidRequest
 from openai_compat.messages import (
     AssistantMessage,

@@ -8,11 +8,14 @@ from typing import Any
 
 import pytest
 
+from openai_compat.agent_request import AgentRequest
 from openai_compat.agents.compaction import CompactingBackend, Compaction
-from openai_compat.backend import AgentBackend, AgentRequest, Capabilities, RunContext
-from openai_compat.optional_methods import (
+from openai_compat.backend import (
     OPTIONAL_METHODS,
+    AgentBackend,
+    Capabilities,
     HasTools,
+    RunContext,
     SupportsCancel,
     SupportsClose,
     SupportsForget,
