@@ -46,6 +46,7 @@ OPTIONAL = (
     "agents",
     "crewai",
     "google",
+    "langchain",
     "langchain_core",
     "langchain_openai",
     "langgraph",
