@@ -7,10 +7,12 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callab
 from contextlib import aclosing, closing
 from typing import Any, Protocol, TypeAlias, cast
 
-from ..agent_request import AgentRequest
+from ..agent_request import AgentRequest, Resume
 from ..aio.worker_thread import ThreadRun
 from ..backend import AgentBackend, Capabilities, RunContext
+from ..errors import InvalidRequest
 from ..events import EVENT_TYPES, AgentEvent
+from ..wire.json import same_json
 from .describe import describe
 from .frameworks import framework_backend
 from .signatures import arguments_of, bare_function
@@ -41,6 +43,9 @@ class Graph(Protocol):
 
 Agent: TypeAlias = AgentBackend | Callable[..., Any] | HasRun | Graph
 """Anything `as_backend` takes."""
+
+Learn: TypeAlias = Callable[[AgentBackend], None]
+"""Told of the backend of a framework's agent that a function has made."""
 
 ITEM_TYPES = (str, *EVENT_TYPES)
 
@@ -85,6 +90,7 @@ class CallableBackend:
         self._function = function
         self._arguments = arguments_of(function, may_take_none=may_make_agents)
         self._kind = _kind(function)
+        self._is_derived = capabilities is None
         self.capabilities = capabilities or _derived(self._arguments.values)
 
     def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
@@ -99,9 +105,14 @@ class CallableBackend:
         if self._kind == "async generator":
             return cast("AsyncIterator[AgentEvent | str]", call())
         if self._kind == "coroutine":
-            return _items(call(), request, context)
+            return _items(call(), request, context, self._learn)
         # Plain functions may block: they run off the event loop, each in a thread of its own.
-        return _threaded(call, request, context)
+        return _threaded(call, request, context, self._learn)
+
+    def _learn(self, made: AgentBackend) -> None:
+        """What its frameworks' agents can do is only known once it has made one."""
+        if self._is_derived:
+            self.capabilities = made.capabilities
 
 
 def _value(what: str, request: AgentRequest, context: RunContext) -> Any:
@@ -128,26 +139,26 @@ def _blocking_items(result: Any) -> Generator[Any]:
         yield result
 
 
-async def _threaded(call: Callable[[], Any], request: AgentRequest, context: RunContext) -> AsyncIterator[Any]:
+async def _threaded(
+    call: Callable[[], Any], request: AgentRequest, context: RunContext, learn: Learn
+) -> AsyncIterator[Any]:
     """Run a plain function in its thread; what it returns may need the event loop after all."""
     async with _closing(ThreadRun(lambda: _blocking_items(call())).items()) as results:
         async for result in results:
             if isinstance(result, ITEM_TYPES):
                 yield result
             else:
-                async with _closing(_items(result, request, context)) as items:
+                async with _closing(_items(result, request, context, learn)) as items:
                     async for item in items:
                         yield item
 
 
-async def _items(result: Any, request: AgentRequest, context: RunContext) -> AsyncIterator[Any]:
+async def _items(result: Any, request: AgentRequest, context: RunContext, learn: Learn) -> AsyncIterator[Any]:
     """The result of an agent as items: awaited, iterated, or run if it is an agent itself."""
     if inspect.isawaitable(result):
         result = await result
     if not isinstance(result, (*ITEM_TYPES, AsyncIterable)):
-        backend = framework_backend(result, is_fresh=True)
-        if backend is None and (callable(result) or hasattr(result, "run")):
-            backend = as_backend(result)
+        backend = _made(result, request, learn)
         if backend is not None:
             result = backend.run(request, context)
     if isinstance(result, AsyncIterable):
@@ -163,6 +174,30 @@ async def _items(result: Any, request: AgentRequest, context: RunContext) -> Asy
             yield part
     elif result is not None:
         yield result
+
+
+def _made(result: Any, request: AgentRequest, learn: Learn) -> AgentBackend | None:
+    """The backend of an agent that a function has made; None if it is something else."""
+    backend = framework_backend(result, is_fresh=True)
+    if backend is not None:
+        learn(backend)
+        _refuse_edits(backend, request.resume)
+    elif callable(result) or hasattr(result, "run"):
+        backend = as_backend(result)
+    return backend
+
+
+def _refuse_edits(backend: AgentBackend, resume: Resume | None) -> None:
+    """Raise InvalidRequest for changed arguments that the agent would not run, where that was not known before it was made."""
+    if resume is None or backend.capabilities.approvals == "edit":
+        return
+    for call_id, decision in resume.decisions.items():
+        if not decision.approved or decision.arguments is None:
+            continue
+        asked = resume.calls.get(call_id)
+        if asked is None or not same_json(decision.arguments, asked.arguments):
+            text = "This agent can run the call only as it has asked about it."
+            raise InvalidRequest(text, code="arguments_not_editable")
 
 
 def _closing(items: AsyncIterator[Any]) -> aclosing[AsyncGenerator[Any]]:

@@ -17,8 +17,20 @@ from typing import Any
 
 import pytest
 
-from openai_compat import AgentRequest, Capabilities, RunContext, Server, TextDelta, as_backend
+from openai_compat import (
+    AgentRequest,
+    Capabilities,
+    Decision,
+    PendingCall,
+    Resume,
+    RunContext,
+    Server,
+    TextDelta,
+    as_backend,
+)
 from openai_compat.agents.frameworks import FRAMEWORKS, Framework, entry_points
+from openai_compat.errors import InvalidRequest
+from tests.backends.support import run
 from tests.requirements import requirement
 from tests.support.exchanges import answer, chat
 
@@ -204,6 +216,36 @@ async def test_another_package_brings_a_backend_for_the_objects_of_its_framework
     assert (await answer(Server(theirs.Flow()), chat())).text == "Flow was asked hi"
     assert (await answer(Server({"one": mine()}), chat(model="one"))).text == "Mine was asked hi"
     assert (await answer(Server(lambda: mine()), chat())).text == "Mine was asked hi"
+
+
+@requirement("agents.frameworks")
+@pytest.mark.anyio
+async def test_what_the_agents_of_a_function_can_do_is_known_once_it_has_made_one(theirs: Any) -> None:
+    theirs.FlowBackend.capabilities = Capabilities(approvals="yes_no", own_tools=frozenset({"pay"}))
+    server = Server(lambda: theirs.Flow())
+    assert (await answer(server, chat())).status == 200
+    tool = {"type": "function", "function": {"name": "pay"}}
+    refused = await answer(server, chat(tools=[tool]))
+    assert (refused.status, refused.error["code"]) == (400, "tool_name_taken")
+
+
+@requirement("agents.frameworks")
+@pytest.mark.anyio
+@pytest.mark.parametrize(("arguments", "runs"), [('{"city":"Paris"}', True), ('{"city": "Rome"}', False), (None, True)])
+async def test_a_call_is_not_run_with_its_old_arguments_where_the_agent_was_not_known_before(
+    theirs: Any, arguments: str | None, runs: bool
+) -> None:
+    theirs.FlowBackend.capabilities = Capabilities(approvals="yes_no")
+    asked = PendingCall("c", "go", '{"city": "Paris"}', "approval")
+    resume = Resume({}, {"c": Decision(approved=True, arguments=arguments)}, calls={"c": asked})
+    request = AgentRequest(model="agent", messages=(), raw_messages=[], resume=resume)
+    made = as_backend(lambda: theirs.Flow())
+    if runs:
+        assert await run(made, request)
+        return
+    with pytest.raises(InvalidRequest) as caught:
+        await run(made, request)
+    assert caught.value.code == "arguments_not_editable"
 
 
 @requirement("agents.frameworks")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from openai_compat.agents.frameworks import FRAMEWORKS
 from tests.docs.served import ROOT
 from tests.frameworks.scenarios import SCENARIOS
@@ -21,7 +19,9 @@ def test_every_backend_of_a_framework_has_its_cases_its_page_and_its_extra() -> 
     for name in BACKENDS:
         assert f'\n{name.replace("_", "-")} = ["' in extras
         assert (ROOT / f"docs/how-to/{name.replace('_', '-')}.md").is_file()
-        assert Path(ROOT / f"openai_compat/backends/{name}.py").is_file()
+        assert any(
+            (ROOT / f"openai_compat/backends/{path}").is_file() for path in (f"{name}.py", f"{name}/__init__.py")
+        )
 
 
 def test_the_page_has_the_table_that_the_cases_prove() -> None:

@@ -162,7 +162,9 @@ def test_every_entry_exists() -> None:
         module, _, name = path.rpartition(".")
         # Backends of frameworks can be imported only where these are.
         if any([framework.backend.startswith(f"{module.rpartition('.')[2]}:") for framework in FRAMEWORKS]):
-            source = (ROOT / f"{module.replace('.', '/')}.py").read_text()
+            path = ROOT / module.replace(".", "/")
+            files = path.glob("*.py") if path.is_dir() else [path.with_suffix(".py")]
+            source = "".join([file.read_text() for file in files])
             assert re.search(rf"^(class|def) {name}\b", source, re.MULTILINE)
         else:
             assert pkgutil.resolve_name(path) is not None

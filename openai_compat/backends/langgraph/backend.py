@@ -1,0 +1,196 @@
+"""Runs a graph for each turn."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from ...agent_request import AgentRequest, Resume
+from ...backend import Capabilities, RunContext
+from ...events import (
+    AgentEvent,
+    Finished,
+    Progress,
+    ReasoningDelta,
+    TextDelta,
+    ToolCallDelta,
+    ToolCallReady,
+    ToolCallStarted,
+    ToolResult,
+)
+from .content import fields_of, json_text, lc, several, usage_of
+from .middleware import asking
+from .session import Session
+
+GraphRecursionError: Any = importlib.import_module("langgraph.errors").GraphRecursionError
+
+
+class LangGraphBackend:
+    """Runs a compiled graph for each turn; one graph runs many at once.
+
+    A graph with a checkpointer goes on, in a conversation, from the checkpoint where the last turn has ended; one without
+    is given the whole conversation each time, and cannot pause.
+
+    Args:
+        graph: the graph, such as `create_agent` or `StateGraph.compile` makes.
+        input: makes the graph's input of a request and its new messages, which are LangChain's; `{"messages": …}` unless
+            given.
+        output: makes a text of the graph's last state, where no model and no node has said anything.
+        context: makes the `context` of a turn.
+        recursion_limit: how many steps a turn may have. When they are used up, the answer ends with "length".
+        speaks: tells by the metadata of a message whether it is heard. Agents in tools are not, unless this says so.
+
+    Raises TypeError for a graph that asks for approval, or takes tools of the client, without a checkpointer.
+    """
+
+    def __init__(
+        self,
+        graph: Any,
+        *,
+        input: Callable[[AgentRequest, list[Any]], Any] | None = None,  # noqa: A002  (LangGraph's own name for it)
+        output: Callable[[Any], str] | None = None,
+        context: Callable[[AgentRequest], Any] | None = None,
+        recursion_limit: int | None = None,
+        speaks: Callable[[Mapping[str, Any]], bool] | None = None,
+    ) -> None:
+        self._graph = graph
+        self._input = input or _messages_input
+        self._output = output or _last_text
+        self._context = context
+        self._limit = {} if recursion_limit is None else {"recursion_limit": recursion_limit}
+        self._speaks = speaks or _speaks
+        self._saver: Any = graph.checkpointer if hasattr(graph.checkpointer, "adelete_thread") else None
+        bound = {name: getattr(node, "bound", None) for name, node in graph.nodes.items()}
+        for name in bound:
+            if self._saver is None and name.startswith(("HumanInTheLoopMiddleware.", "PerRequest.")):
+                raise TypeError(f"{name.partition('.')[0]} pauses the graph: compile it with a checkpointer")
+        passing: Any = next((node for name, node in bound.items() if name.startswith("PerRequest.")), None)
+        self.capabilities = Capabilities(
+            client_tools=passing is not None,
+            structured_output=passing is not None,
+            counts_tokens=passing is not None,
+            parameters=frozenset[str]() if passing is None else passing.afunc.__self__.parameters,
+            approvals="edit" if self._saver is not None else "none",
+            keeps_state=self._saver is not None,
+            own_tools=frozenset([name for node in bound.values() for name in getattr(node, "tools_by_name", ())]),
+        )
+
+    async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
+        """Run the graph, and yield what its models and nodes say and do."""
+        asking.set(request)
+        session = Session(self._graph, self._saver)
+        given = await session.open(request)
+        if given is not None and (waiting := session.waiting(given)):
+            yield session.paused(waiting, given)
+            return
+        streamed = self._graph.astream(
+            session.resumed(given) if given is not None else self._input(request, session.new_messages),
+            {**session.begins_at, **self._limit},
+            context=None if self._context is None else self._context(request),
+            stream_mode=["messages", "updates", "custom"],
+            subgraphs=True,
+        )
+        for ready in session.decided(given):
+            yield ready
+        translation = Translation(self._speaks, request.resume)
+        try:
+            async for namespace, mode, data in streamed:
+                for item in translation.of(namespace, mode, data):
+                    yield item
+        except GraphRecursionError:
+            yield Finished("length")
+            return
+        snapshot = await session.read(translation.values)
+        if not translation.spoke and not session.asked:
+            yield TextDelta(self._output(snapshot))
+        async for item in session.end(request, translation.reason):
+            yield item
+
+    async def forget(self, state: Mapping[str, Any]) -> None:
+        """Delete the thread that a state names."""
+        if self._saver is not None:
+            await self._saver.adelete_thread(state["thread"])
+
+
+class Translation:
+    """What a graph streams, as events."""
+
+    def __init__(self, speaks: Callable[[Mapping[str, Any]], bool], resume: Resume | None) -> None:
+        self._speaks = speaks
+        self._resume = resume or Resume({})
+        self._begun: dict[tuple[str, Any], str] = {}
+        self._ready: set[str] = {*self._resume.results, *self._resume.decisions}
+        self.spoke = False
+        self.reason = "stop"
+        self.values: dict[str, Any] = {}
+
+    def of(self, namespace: tuple[str, ...], mode: str, data: Any) -> Iterator[AgentEvent]:
+        """What one piece says."""
+        if mode == "custom":
+            text = data if isinstance(data, str) else json_text(data)
+            yield Progress("step", "custom", text, done=True)
+        elif mode == "messages":
+            message, metadata = data
+            yield from self._message(message, heard=self._speaks({**metadata, "namespace": namespace}))
+        elif not _in_tool(namespace):
+            for update in data.values():
+                yield from self._updated(update)
+
+    def _message(self, message: Any, *, heard: bool) -> Iterator[AgentEvent]:
+        if isinstance(message, lc.ToolMessage):
+            if heard and message.tool_call_id not in self._resume.results:
+                denied = not self._resume.may_run(message.tool_call_id)
+                yield ToolResult(message.tool_call_id, message.text, is_error=message.status == "error", denied=denied)
+            return
+        if not isinstance(message, lc.AIMessage):
+            return
+        if message.usage_metadata:
+            yield usage_of(message.usage_metadata)
+        if heard:
+            yield from self._said(message)
+
+    def _said(self, message: Any) -> Iterator[AgentEvent]:
+        told = message.response_metadata
+        if (told.get("finish_reason") or told.get("stop_reason")) in ("length", "max_tokens"):
+            self.reason = "length"
+        for block in message.content_blocks:
+            if block["type"] == "text" and block["text"]:
+                self.spoke = True
+                yield TextDelta(block["text"])
+            elif block["type"] == "reasoning" and block.get("reasoning"):
+                yield ReasoningDelta(block["reasoning"])
+        for chunk in getattr(message, "tool_call_chunks", ()):
+            key = (message.id, chunk["index"])
+            if chunk["id"] and chunk["name"]:
+                self._begun[key] = chunk["id"]
+                yield ToolCallStarted(chunk["id"], chunk["name"])
+            if chunk["args"] and key in self._begun:
+                yield ToolCallDelta(self._begun[key], chunk["args"])
+
+    def _updated(self, update: Any) -> Iterator[AgentEvent]:
+        for part in map(fields_of, several(update)):
+            self.values |= part
+            for message in several(part.get("messages", ())):
+                for call in getattr(message, "tool_calls", ()):
+                    if call["id"] not in self._ready:
+                        self._ready.add(call["id"])
+                        yield ToolCallReady(call["id"], call["name"], json_text(call["args"]))
+
+
+def _in_tool(namespace: Sequence[str]) -> bool:
+    return any([part.startswith("tools:") for part in namespace])
+
+
+def _speaks(metadata: Mapping[str, Any]) -> bool:
+    return not _in_tool(metadata["namespace"])
+
+
+def _messages_input(request: AgentRequest, messages: list[Any]) -> dict[str, Any]:
+    return {"messages": messages}
+
+
+def _last_text(values: Any) -> str:
+    if values.get("structured_response") is not None:
+        return json_text(values["structured_response"])
+    return next((message.text for message in reversed(values.get("messages", ())) if message.type == "ai"), "")

@@ -1,0 +1,76 @@
+"""A middleware for LangChain's agents, by which a model is asked as a request says."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from typing import Any
+
+from ...agent_request import AgentRequest, FunctionTool
+from .content import lc
+
+interrupt: Any = importlib.import_module("langgraph.types").interrupt
+
+PARAMETERS = frozenset(
+    ["temperature", "top_p", "max_tokens", "stop", "seed", "frequency_penalty", "presence_penalty", "reasoning_effort"]
+)
+"""What `per_request` passes on unless it is told otherwise, by the names that LangChain's OpenAI models have for them."""
+
+CLIENT_TOOL = "openai_compat.client_tool"
+"""The type of an interrupt that waits for the client's result."""
+
+asking: ContextVar[AgentRequest | None] = ContextVar("request", default=None)
+"""The request of the turn."""
+
+
+def per_request(*, parameters: frozenset[str] = PARAMETERS) -> Any:
+    """A middleware for `create_agent`, by which a request's parameters, tools and `response_format` reach the model.
+
+    `parameters` are the fields of `Sampling` that are passed on: leave out what your model does not take. Needs
+    `langchain`, and a graph with a checkpointer.
+    """
+    base: Any = importlib.import_module("langchain.agents.middleware").AgentMiddleware
+    return type("PerRequest", (_PerRequest, base), {})(parameters)
+
+
+class _PerRequest:
+    def __init__(self, parameters: frozenset[str]) -> None:
+        super().__init__()
+        self.parameters = parameters
+
+    async def abefore_agent(self, state: Any, runtime: Any) -> None:
+        """Do nothing: it makes a node, by which the backend knows that the middleware is there."""
+
+    async def awrap_model_call(self, request: Any, handler: Callable[[Any], Awaitable[Any]]) -> Any:
+        """Ask the model as the request says."""
+        asked = asking.get()
+        if asked is None:
+            return await handler(request)
+        given = {name: value for name, value in asked.sampling.given().items() if name in self.parameters}
+        if "stop" in given:
+            given["stop"] = list(given["stop"])
+        changes: dict[str, Any] = {"model_settings": {**request.model_settings, **given}}
+        if asked.tools:
+            changes["tools"] = [*request.tools, *[_definition(tool) for tool in asked.tools]]
+        wanted = asked.json_schema
+        if wanted is not None:
+            strategy: Any = importlib.import_module("langchain.agents.structured_output").ProviderStrategy
+            changes["response_format"] = strategy({"title": wanted.name, **wanted.schema})
+        return await handler(request.override(**changes))
+
+    async def awrap_tool_call(self, request: Any, handler: Callable[[Any], Awaitable[Any]]) -> Any:
+        """Run a tool of the agent's own; wait for the client to run one of its."""
+        asked, call = asking.get(), request.tool_call
+        if request.tool is not None or asked is None or call["name"] not in [tool.name for tool in asked.tools]:
+            return await handler(request)
+        result = interrupt({"type": CLIENT_TOOL, "tool_call_id": call["id"]})
+        return lc.ToolMessage(result, name=call["name"], tool_call_id=call["id"])
+
+
+def _definition(tool: Any) -> dict[str, Any]:
+    schema: Any = {"type": "object", "properties": {"input": {"type": "string"}}, "required": ["input"]}
+    if isinstance(tool, FunctionTool):
+        schema = tool.parameters or {"type": "object", "properties": {}}
+    described = {"name": tool.name, "description": tool.description or "", "parameters": dict(schema)}
+    return {"type": "function", "function": described}

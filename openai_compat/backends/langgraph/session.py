@@ -1,0 +1,196 @@
+"""The thread of a turn, and what it waits for."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
+from uuid import uuid4
+
+from pydantic_core import from_json
+
+from ...agent_request import AgentRequest
+from ...errors import AgentError
+from ...events import AgentEvent, Finished, Paused, PendingCall, TextDelta, ToolCallReady
+from .content import fields_of, json_text, lc, message_of, several
+from .middleware import CLIENT_TOOL
+
+Command: Any = importlib.import_module("langgraph.types").Command
+
+SUPERSEDED = "The user sent another message instead."
+
+
+class Session:
+    """The thread of a turn: where it begins, what it waits for, and where it has ended."""
+
+    def __init__(self, graph: Any, saver: Any) -> None:
+        self._graph = graph
+        self._saver = saver
+        self.config: dict[str, Any] = {}
+        self.new_messages: list[Any] = []
+        self.asked: list[Asked] = []
+        self._is_newest = False
+
+    async def open(self, request: AgentRequest) -> dict[str, Any] | None:
+        """Find where to begin; returns what was given for a run that paused, and None for a message."""
+        state = request.state if request.resume is None else request.resume.state
+        if self._saver is not None and state is not None:
+            place = {"thread_id": state["thread"], "checkpoint_ns": "", "checkpoint_id": state["checkpoint"]}
+            self.config = {"configurable": place}
+            snapshot = await self._read()
+            if snapshot.values:
+                given = await self._continue(request, state)
+                self._is_newest = given is not None and await self._newest(state["thread"]) == state["checkpoint"]
+                return given
+            if request.resume is not None and request.resume.decisions:
+                text = "The agent does not know any more what it has asked."
+                raise AgentError(text, status=409, code="run_lost")
+        self.asked = []
+        self.config = {} if self._saver is None else {"configurable": {"thread_id": str(uuid4())}}
+        self.new_messages = [message_of(message) for message in request.messages]
+        return None
+
+    async def _newest(self, thread: str) -> str:
+        snapshot = await self._graph.aget_state({"configurable": {"thread_id": thread}})
+        return str(snapshot.config["configurable"]["checkpoint_id"])
+
+    @property
+    def begins_at(self) -> dict[str, Any]:
+        """The config of the run."""
+        if not self._is_newest:
+            return self.config
+        # From a checkpoint that is named, older versions would run the calls anew that are done.
+        return {"configurable": {"thread_id": self.config["configurable"]["thread_id"]}}
+
+    async def _continue(self, request: AgentRequest, state: Mapping[str, Any]) -> dict[str, Any] | None:
+        resume = request.resume
+        if resume is not None and not resume.superseded:
+            given = {**state["given"], **{call_id: message.text for call_id, message in resume.results.items()}}
+            for call_id, decision in resume.decisions.items():
+                told = {"approved": decision.approved, "reason": decision.reason, "arguments": decision.arguments}
+                given[call_id] = told
+            return given
+        if resume is None and self.asked:  # a question of the graph's own, which the message answers
+            return {asked.interrupt: request.prompt for asked in self.asked}
+        calls = [call for asked in self.asked for call in asked.calls]
+        if calls:  # a model's API refuses calls without results
+            closed = [lc.ToolMessage(SUPERSEDED, tool_call_id=call["id"]) for call in calls]
+            self.config = await self._graph.aupdate_state(self.config, {"messages": closed}, as_node="tools")
+        self.asked = []
+        self.new_messages = [message_of(message) for message in request.new_messages]
+        return None
+
+    async def _read(self) -> Any:
+        snapshot = await self._graph.aget_state(self.config)
+        messages = several(fields_of(snapshot.values).get("messages", ()))
+        made = [call for message in reversed(messages) for call in getattr(message, "tool_calls", ())]
+        self.asked = [Asked.of(interrupted, made) for interrupted in snapshot.interrupts]
+        return snapshot
+
+    def waiting(self, given: Mapping[str, Any] | None) -> list[PendingCall]:
+        """The calls that wait yet: those of one pause go on together."""
+        known = given or {}
+        return [
+            call for asked in self.asked if given is not None for call in asked.pending if call.call_id not in known
+        ]
+
+    def paused(self, waiting: Sequence[PendingCall], given: Mapping[str, Any]) -> Paused:
+        """The end of a turn that waits."""
+        return Paused(tuple(waiting), state={**self._place(), "given": given})
+
+    def decided(self, given: Mapping[str, Any] | None) -> list[ToolCallReady]:
+        """The agent's own calls that were decided about, which the run does not announce again before their results."""
+        calls = [call for asked in self.asked if given is not None for call in asked.pending]
+        return [
+            ToolCallReady(call.call_id, call.name, (given or {})[call.call_id]["arguments"] or call.arguments, "agent")
+            for call in calls
+            if call.waits_for == "approval"
+        ]
+
+    def resumed(self, given: Mapping[str, Any]) -> Any:
+        """The input with which the run goes on."""
+        return Command(resume={asked.interrupt: asked.answer(given) for asked in self.asked})
+
+    async def read(self, values: Any) -> Any:
+        """The state that the graph has ended with; without a checkpointer, what its nodes have said of it."""
+        if self._saver is None:
+            return values
+        self.config = {"configurable": {"thread_id": self.config["configurable"]["thread_id"]}}
+        snapshot = await self._read()
+        self.config = snapshot.config
+        return snapshot.values
+
+    async def end(self, request: AgentRequest, reason: Any) -> AsyncIterator[AgentEvent]:
+        """What ends the turn."""
+        pending = [call for asked in self.asked for call in asked.pending]
+        if pending:
+            yield self.paused(pending, {})
+            return
+        for asked in self.asked:
+            yield TextDelta(asked.question)
+        # A chat without a conversation on the server cannot come back to it.
+        if self._saver is not None and request.conversation_id is None and request.raw_items is None:
+            await self._saver.adelete_thread(self._place()["thread"])
+            yield Finished(reason)
+        else:
+            yield Finished(reason, state=None if self._saver is None else {**self._place(), "given": {}})
+
+    def _place(self) -> dict[str, str]:
+        place = self.config["configurable"]
+        return {"thread": place["thread_id"], "checkpoint": place["checkpoint_id"]}
+
+
+class Asked:
+    """An interrupt: approvals of calls, a call of a client's tool, or a question of the graph's own, which has no calls."""
+
+    def __init__(self, interrupt: str, kind: str, calls: list[Any], value: Any) -> None:
+        self.interrupt = interrupt
+        self.calls = calls
+        self._kind = kind
+        self._value = value
+
+    @classmethod
+    def of(cls, interrupted: Any, made: list[Any]) -> Asked:
+        """What an interrupt asks for; `made` are the calls of the thread, the newest first."""
+        value: Any = interrupted.value
+        fields = fields_of(value)
+        if fields.get("type") in (CLIENT_TOOL, "tool_approval"):
+            meant = [call for call in made if call["id"] == fields["tool_call_id"]]
+            return cls(interrupted.id, fields["type"], meant[:1], value)
+        calls: list[Any] = []
+        free = list(made)
+        for action in fields.get("action_requests", ()):  # several at once, and without their ids
+            call = next((c for c in free if (c["name"], c["args"]) == (action["name"], action["args"])), None)
+            if call is not None:
+                free.remove(call)
+                calls.append(call)
+        return cls(interrupted.id, "approvals" if calls else "question", calls, value)
+
+    @property
+    def pending(self) -> list[PendingCall]:
+        """Its calls, as they wait."""
+        waits_for: Any = "result" if self._kind == CLIENT_TOOL else "approval"
+        return [PendingCall(call["id"], call["name"], json_text(call["args"]), waits_for) for call in self.calls]
+
+    @property
+    def question(self) -> str:
+        """What a graph asks for in words."""
+        return self._value if isinstance(self._value, str) else json_text(self._value)
+
+    def answer(self, given: Mapping[str, Any]) -> Any:
+        """What the interrupt returns."""
+        if self._kind == "question":
+            return given[self.interrupt]
+        answers = [given[call["id"]] for call in self.calls]
+        if self._kind == CLIENT_TOOL:
+            return answers[0]
+        decisions = [_decided(answer, call["name"]) for answer, call in zip(answers, self.calls, strict=True)]
+        return {"decisions": decisions} if self._kind == "approvals" else decisions[0]
+
+
+def _decided(given: Mapping[str, Any], name: str) -> dict[str, Any]:
+    if not given["approved"]:
+        return {"type": "reject", **({"message": given["reason"]} if given["reason"] else {})}
+    if given["arguments"]:
+        return {"type": "edit", "edited_action": {"name": name, "args": from_json(given["arguments"])}}
+    return {"type": "approve"}
