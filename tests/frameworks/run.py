@@ -1,4 +1,5 @@
-"""Runs the acceptance cases of every framework, each in an environment of its own, two at a time.
+"""Runs the acceptance cases of every framework, each in an environment of its own, two at a time; then one agent of each,
+all in one server.
 
     python tests/frameworks/run.py [--lowest] [--update] [pydantic_ai …]
 
@@ -27,8 +28,9 @@ sys.path[0] = str(ROOT)  # instead of this folder, whose files are named as the 
 from tests.frameworks.table import PAGE, names, page  # noqa: E402
 
 ENVIRONMENTS = ROOT / ".nox" / "frameworks"
-CASES = ["-c", os.devnull, "--rootdir", ".", "--confcutdir", "tests/frameworks", "-p", "no:cacheprovider"]
-CASES += ["-p", "tests.frameworks.report", "-q", "--timeout", "120", "tests/frameworks/acceptance.py"]
+PYTEST = ["-c", os.devnull, "--rootdir", ".", "--confcutdir", "tests/frameworks", "-p", "no:cacheprovider", "-q"]
+CASES = [*PYTEST, "-p", "tests.frameworks.report", "--timeout", "120", "tests/frameworks/acceptance.py"]
+TOGETHER = [*PYTEST, "--timeout", "120", "tests/frameworks/together.py"]
 PATIENCE = 600.0
 """Seconds for one framework."""
 
@@ -50,15 +52,15 @@ def requirements(name: str, *, lowest: bool) -> list[str]:
     return [one.replace(">=", "==") for one in wanted] if lowest else wanted
 
 
-def environment(name: str, *, lowest: bool) -> Path:
-    """The Python of a framework's environment. Raises subprocess.CalledProcessError."""
-    folder = ENVIRONMENTS / (f"{name}-lowest" if lowest else name)
+def environment(name: str, packages: list[str]) -> Path:
+    """The Python of an environment with these packages. Raises subprocess.CalledProcessError."""
+    folder = ENVIRONMENTS / name
     uv = shutil.which("uv") or str(Path(sys.executable).with_name("uv"))
     python = folder / "bin" / "python"
     if not python.exists():
         _call(uv, "venv", "-q", "--python", sys.executable, str(folder))
     install = [uv, "pip", "install", "-q", "--upgrade", "--python", str(python), "-e", ".[serve,client]"]
-    _call(*install, "pytest>=8.4", "pytest-timeout>=2.4", "sybil>=9", *requirements(name, lowest=lowest))
+    _call(*install, "pytest>=8.4", "pytest-timeout>=2.4", "sybil>=9", *packages)
     return python
 
 
@@ -68,15 +70,27 @@ def _call(*command: str) -> None:
 
 def run(name: str, *, lowest: bool) -> Result:
     """Install a framework and run its cases."""
-    result, began = Result(f"{name} (lowest)" if lowest else name), time.monotonic()
+    packages = requirements(name, lowest=lowest)
+    cases = [*CASES, *(["-m", "not slow"] if lowest else [])]
+    return _run(f"{name}-lowest" if lowest else name, packages, cases, {"OPENAI_COMPAT_FRAMEWORK": name})
+
+
+def run_together() -> Result:
+    """Install all frameworks into one environment, and run an agent of each in one server."""
+    packages = [package for name in names() for package in requirements(name, lowest=False)]
+    return _run("together", packages, TOGETHER, {})
+
+
+def _run(name: str, packages: list[str], cases: list[str], more: dict[str, str]) -> Result:
+    result, began = Result(name), time.monotonic()
     try:
-        python = environment(name, lowest=lowest)
+        python = environment(name, packages)
     except subprocess.CalledProcessError as error:
         result.missing = error.stderr.strip()
         return result
-    variables = {**os.environ, "OPENAI_COMPAT_FRAMEWORK": name}
+    variables = {**os.environ, **more}
     variables.pop("PYTHONDONTWRITEBYTECODE", None)  # several processes import the framework
-    command = [str(python), "-m", "pytest", *CASES, *(["-m", "not slow"] if lowest else [])]
+    command = [str(python), "-m", "pytest", *cases]
     done = subprocess.run(
         command, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=PATIENCE, check=False
     )
@@ -96,7 +110,10 @@ def main() -> int:
     wanted: list[str] = options.frameworks or list(names())
     jobs = [(name, lowest) for lowest in ([False, True] if options.lowest else [False]) for name in wanted]
     with ThreadPoolExecutor(2) as pool:
+        # The longest first: it is one that all the others do not have to wait for.
+        together = None if options.frameworks else pool.submit(run_together)
         results = list(pool.map(lambda job: run(job[0], lowest=job[1]), jobs))
+        results += [] if together is None else [together.result()]
     good = all([_told(result) for result in results])
     if good and options.update:
         PAGE.write_text(page(), "utf-8")

@@ -1,0 +1,18 @@
+"""One agent of each framework, all in one process: `openai-compat serve tests.frameworks.team:agents`."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from tests.frameworks.model import Model
+from tests.frameworks.table import names
+
+
+def careful(name: str) -> Any:
+    """The framework's agent that asks before its tool runs."""
+    doubles: Any = importlib.import_module(f"tests.frameworks.{name}")
+    return doubles.agents(Model())["careful"]
+
+
+agents = {name: careful(name) for name in names()}
