@@ -12,7 +12,7 @@ import importlib.metadata
 import inspect
 import sys
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, cast, get_type_hints
 
 from ..backend import AgentBackend
 from .describe import describe
@@ -28,7 +28,7 @@ class Framework:
 
     `mark` is an attribute of the package, where the package's name is one that others may have too. `backend` is the
     class that runs its objects, below `openai_compat.backends`. With both `backend` and `serves`, an object holds one
-    conversation: only those that a function makes for a turn are run.
+    conversation: only those that a function makes for a turn are run. `made` says that the backend takes that function.
     """
 
     name: str
@@ -37,6 +37,7 @@ class Framework:
     serves: str = ""
     mark: str = ""
     backend: str = ""
+    made: bool = False
 
     def has(self, kind: type) -> bool:
         """True if `kind` is one of its classes."""
@@ -48,13 +49,14 @@ class Framework:
         """Why `thing` is no agent, and what is."""
         if not self.serves:
             return f"{describe(thing)} of {self.name} is served by handing over the object, or a function that makes it"
-        return f"{describe(thing)} of {self.name} is served by a function that runs it: {self.serves}"
+        does = "makes it for each turn" if self.backend else "runs it"
+        return f"{describe(thing)} of {self.name} is served by a function that {does}: {self.serves}"
 
 
 def _framework(
-    name: str, package: str, classes: str, serves: str = "", *, mark: str = "", backend: str = ""
+    name: str, package: str, classes: str, serves: str = "", *, mark: str = "", backend: str = "", made: bool = False
 ) -> Framework:
-    return Framework(name, package, frozenset(classes.split()), serves, mark, backend)
+    return Framework(name, package, frozenset(classes.split()), serves, mark, backend, made)
 
 
 COMPILED = 'async def agent(messages): return (await {}.ainvoke({{"messages": messages}}))["messages"][-1].text'
@@ -98,8 +100,16 @@ FRAMEWORKS = (
     _framework(
         "Strands",
         "strands",
-        "Agent AgentBase MultiAgentBase",
+        "Agent",
         # It keeps the conversation, so each turn needs one of its own.
+        "def agent() -> Agent: return Agent(…)",
+        backend="strands:StrandsBackend",
+        made=True,
+    ),
+    _framework(
+        "Strands",
+        "strands",
+        "AgentBase MultiAgentBase",
         "async def agent(prompt): return str(await make_it().invoke_async(prompt))",
     ),
     _framework(
@@ -214,6 +224,9 @@ def framework_backend(thing: object, *, is_fresh: bool = False) -> AgentBackend 
     `is_fresh` says that it was made for one turn, so that it may keep the conversation. Raises TypeError, which says
     how it is served, for an object that no backend runs, and for a class or method of a framework.
     """
+    maker = _framework_made_by(thing)
+    if maker is not None:
+        return _made(maker, thing)
     thing = bare_function(thing)
     framework = _framework_of(thing)
     if framework is None:
@@ -222,7 +235,7 @@ def framework_backend(thing: object, *, is_fresh: bool = False) -> AgentBackend 
     is_object = not inspect.isroutine(thing) and not isinstance(thing, type)
     if not framework.backend or not is_object or (framework.serves and not is_fresh):
         raise TypeError(framework.refusal(thing))
-    return _made(framework, thing)
+    return _made(framework, (lambda: thing) if framework.made else thing)
 
 
 def _made(framework: Framework, thing: object) -> AgentBackend:
@@ -234,6 +247,24 @@ def _made(framework: Framework, thing: object) -> AgentBackend:
         text = f"this version of {framework.name} is not known here: pip install -U 'openai-compat[{extra}]'"
         raise ImportError(text, name=error.name) from error
     return cast("AgentBackend", backend(thing))
+
+
+def _framework_made_by(thing: object) -> Framework | None:
+    """The framework whose backend takes a function that says that it makes one of its objects, `def agent() -> Agent`."""
+    function = bare_function(thing)
+    if not inspect.isroutine(function) or "return" not in getattr(function, "__annotations__", ()):
+        return None
+    try:
+        made = get_type_hints(function)["return"]
+        parameters = inspect.signature(cast("Any", thing)).parameters
+    except Exception:  # it names what is not there, which is its own affair
+        return None
+    if not isinstance(made, type) or not parameters.keys() <= {"request"}:
+        return None
+    kinds = cast("type[Any]", made).__mro__
+    return next(
+        (framework for kind in kinds for framework in FRAMEWORKS if framework.made and framework.has(kind)), None
+    )
 
 
 def _framework_of(thing: object) -> Framework | None:

@@ -38,7 +38,8 @@ KNOWN = [
     ("langgraph.graph.state", "StateGraph", "LangGraph", "it.compile().ainvoke"),
     ("langchain_core.runnables.base", "Runnable", "LangChain", "it.ainvoke(prompt)"),
     ("langchain_core.language_models.base", "BaseLanguageModel", "LangChain", "it.ainvoke(messages)).text"),
-    ("strands.agent.agent", "Agent", "Strands", "make_it().invoke_async(prompt)"),
+    ("strands.agent.agent", "Agent", "Strands", "def agent() -> Agent: return Agent(…)"),
+    ("strands.multiagent.base", "MultiAgentBase", "Strands", "make_it().invoke_async(prompt)"),
     ("agent_framework._workflows._agent", "WorkflowAgent", "Microsoft Agent Framework", "make_workflow().as_agent()"),
     ("agent_framework._workflows._workflow", "Workflow", "Microsoft Agent Framework", "make_workflow().as_agent()"),
     ("crewai.crew", "Crew", "CrewAI", "kickoff_async"),
@@ -172,6 +173,25 @@ async def test_what_holds_one_conversation_is_run_only_if_a_function_makes_it(
         Server(kind())
     assert (await answer(Server(lambda: kind()), chat())).status == 500
     assert "this version of" in caplog.text, "its backend is looked for, which needs the framework"
+
+
+@requirement("agents.frameworks")
+@pytest.mark.parametrize("framework", [each for each in FRAMEWORKS if each.made], ids=lambda framework: framework.name)
+def test_a_function_that_says_that_it_makes_one_is_handed_to_the_backend(framework: Framework) -> None:
+    kind = framework_class(framework.package, min(framework.classes))
+
+    def make(request: Any = None) -> Any:
+        return kind()
+
+    def run(prompt: str) -> Any:
+        return kind()
+
+    make.__annotations__["return"] = run.__annotations__["return"] = type("Mine", (kind,), {})
+    with pytest.raises(ImportError, match="openai-compat"):  # at start, since it is recognised
+        Server(make)
+    Server(run)
+    make.__annotations__["return"] = "NotThere"
+    Server(make)
 
 
 # backends of other packages

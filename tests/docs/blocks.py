@@ -53,6 +53,7 @@ OPTIONAL = (
     "llama_index",
     "pydantic_ai",
     "semantic_kernel",
+    "strands",
 )
 NODE = shutil.which("node")
 SAYS_ITS_CODE = 'echo "exit code $?"'

@@ -126,7 +126,11 @@ def test_text_is_streamed_as_it_is_made(served: Served) -> None:
     assert heard.pieces >= 3
     assert (heard.usage.prompt_tokens, heard.usage.completion_tokens) == (INPUT, OUTPUT)
     assert heard.usage.prompt_tokens_details.cached_tokens == CACHED
-    assert heard.usage.completion_tokens_details.reasoning_tokens == REASONING
+
+
+@scenario("details")
+def test_tokens_of_reasoning_are_told_apart(served: Served) -> None:
+    assert served.hear("plain", "talk to me").usage.completion_tokens_details.reasoning_tokens == REASONING
 
 
 @scenario("text")

@@ -1,0 +1,403 @@
+"""Runs agents of Strands: `StrandsBackend`. Needs `openai-compat[strands]`."""
+
+from __future__ import annotations
+
+import base64
+import importlib
+import inspect
+import json
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from contextlib import aclosing
+from typing import Any, cast
+
+from ..agent_request import AgentRequest, FunctionTool, Resume, Tool
+from ..backend import Capabilities, RunContext
+from ..errors import InvalidRequest
+from ..events import (
+    AgentEvent,
+    Finished,
+    Paused,
+    PendingCall,
+    Progress,
+    ReasoningDelta,
+    TextDelta,
+    ToolCallDelta,
+    ToolCallReady,
+    ToolCallStarted,
+    ToolResult,
+    UsageReported,
+)
+from ..messages import AssistantMessage, FilePart, ImagePart, InputPart, TextPart, ToolCall, ToolMessage, UserTurn
+
+__all__ = ("StrandsBackend",)
+
+# Not checked by types, which would need the framework wherever they are checked, but run against its real versions.
+Agent: Any = importlib.import_module("strands").Agent
+Snapshot: Any = importlib.import_module("strands.types._snapshot").Snapshot
+BeforeToolCallEvent: Any = importlib.import_module("strands.hooks").BeforeToolCallEvent
+handlers: Any = importlib.import_module("strands.handlers")
+AgentTool: Any = importlib.import_module("strands.types.tools").AgentTool
+ToolResultEvent: Any = importlib.import_module("strands.types._events").ToolResultEvent
+MaxTokensReached: Any = importlib.import_module("strands.types.exceptions").MaxTokensReachedException
+
+RESULT = "openai_compat"
+"""The interrupt by which a run waits for the client's result of a tool."""
+
+BYTES = "base64 bytes"
+"""The only key of what stands for bytes in a snapshot as JSON."""
+
+REASONS: Mapping[str, Any] = {
+    "max_tokens": "length",
+    "limit_turns": "length",
+    "limit_output_tokens": "length",
+    "limit_total_tokens": "length",
+    "content_filtered": "content_filter",
+    "guardrail_intervened": "content_filter",
+}
+
+
+class StrandsBackend:
+    """Runs an agent of Strands for each turn. An agent holds one conversation, so each turn is given one of its own.
+
+    Args:
+        make: makes the agent; may be a coroutine function. With a parameter `request`, or one without default, it is given
+            the `AgentRequest`.
+        parameters: the fields of `Sampling` that `make` takes from the request, for its model.
+        answer: makes the answer to an interrupt of yours, of whether it is approved; "yes" or "no" by itself.
+    """
+
+    def __init__(
+        self,
+        make: Callable[..., Any],
+        *,
+        parameters: Iterable[str] = (),
+        answer: Callable[[bool], Any] = lambda approved: "yes" if approved else "no",
+    ) -> None:
+        if isinstance(make, Agent):
+            raise TypeError("an agent of Strands holds one conversation: give StrandsBackend a function that makes it")
+        self._make = make
+        parameters_of_it = inspect.signature(make).parameters.values()
+        self._takes_request = any([each.name == "request" or each.default is each.empty for each in parameters_of_it])
+        self._answer = answer
+        self._names: list[str] | None = None
+        given = frozenset(parameters)
+        self.capabilities = Capabilities(
+            audio_input=False,
+            structured_output=False,  # it takes a class, not a schema
+            counts_tokens="max_tokens" in given,
+            keeps_state=True,
+            parameters=given,
+        )
+
+    async def tool_names(self, request: AgentRequest) -> list[str]:
+        """The names of the agent's tools."""
+        if self._names is not None and not self._takes_request:
+            return self._names
+        self._names = list((await self._made(request)).tool_names)
+        return self._names
+
+    async def _made(self, request: AgentRequest) -> Any:
+        made = self._make(request) if self._takes_request else self._make()
+        return await made if inspect.isawaitable(made) else made
+
+    async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
+        """Run the agent, and yield what it says and does."""
+        paused = _PausedRun.of(request.resume)
+        if paused is not None and paused.waits:
+            yield paused.paused
+            return
+        agent = await self._made(request)
+        _prepare(agent, request, _Gate(request, paused))
+        prompt = _begin(agent, request) if paused is None else paused.resume(agent, self._answer)
+        translation = _Translation(paused)
+        try:
+            async with aclosing(agent.stream_async(prompt)) as run:
+                async for event in run:
+                    for item in translation.of(event):
+                        yield item
+        except MaxTokensReached:
+            yield Finished("length")
+            return
+        result = translation.result
+        if result.interrupts:
+            snapshot = agent.take_snapshot(preset="session").to_dict()
+            for item in translation.done(snapshot):
+                yield item
+            asked = translation.asked_with(result.interrupts)
+            yield _PausedRun(_without_bytes(snapshot), asked, {}, translation.told).paused
+        elif result.stop_reason in REASONS:
+            yield Finished(REASONS[result.stop_reason])
+
+
+class _ClientTool(AgentTool):  # type: ignore[misc]
+    """A tool that the client runs. It is called once its result is there."""
+
+    tool_type = "function"
+    tool_name = ""
+    tool_spec: Any = None
+
+    def __init__(self, tool: Tool) -> None:
+        AgentTool.__init__(self)
+        schema: Any = {"type": "object", "properties": {"input": {"type": "string"}}, "required": ["input"]}
+        if isinstance(tool, FunctionTool):
+            schema = tool.parameters or {"type": "object", "properties": {}}
+        about = {"name": tool.name, "description": tool.description or tool.name}
+        self.tool_name = tool.name
+        self.tool_spec = {**about, "inputSchema": {"json": dict(schema)}}
+        self.results: dict[str, Any] = {}
+
+    async def stream(self, tool_use: Any, invocation_state: Any, **more: Any) -> AsyncIterator[Any]:
+        """Give the result."""
+        yield ToolResultEvent(self.results[tool_use["toolUseId"]])
+
+
+class _Gate:
+    """Stops the run before a tool that the client runs, and has a call run as people have changed it."""
+
+    def __init__(self, request: AgentRequest, paused: _PausedRun | None) -> None:
+        self._clients = {tool.name for tool in request.tools}
+        self._changed = paused.changed if paused is not None else {}
+
+    def before_tool_call(self, event: Any) -> None:
+        """Called before each call of a tool; when the run is resumed, an interrupt returns what it is answered with."""
+        call = event.tool_use
+        if call["name"] in self._clients:
+            event.selected_tool.results[call["toolUseId"]] = event.interrupt(RESULT)
+        elif call["toolUseId"] in self._changed:
+            call["input"] = self._changed[call["toolUseId"]]
+
+
+class _Translation:
+    """The framework's events as ours.
+
+    Attributes:
+        told: the calls whose results were told.
+        result: how the run has ended.
+    """
+
+    def __init__(self, paused: _PausedRun | None) -> None:
+        self._denied = paused.denied if paused is not None else frozenset[str]()
+        self._asked: dict[str, dict[str, Any]] = {}
+        self._open = ""
+        self.told = [*paused.told] if paused is not None else list[str]()
+        self.result: Any = None
+
+    def of(self, event: Mapping[str, Any]) -> Iterator[AgentEvent]:
+        """What an event says."""
+        if "event" in event:
+            yield from self._chunk(event["event"])
+        elif "message" in event:
+            for content in event["message"]["content"]:
+                if "toolUse" in content:
+                    call = content["toolUse"]
+                    yield ToolCallReady(call["toolUseId"], call["name"], json.dumps(call["input"]))
+                elif "toolResult" in content:
+                    yield from self._done(content["toolResult"])
+        elif "tool_interrupt_event" in event:
+            self._interrupted(**event["tool_interrupt_event"])
+        elif "tool_stream_event" in event:
+            yield from _of_tool(event["tool_stream_event"]["data"])
+        elif "result" in event:
+            self.result = event["result"]
+
+    def _chunk(self, chunk: Mapping[str, Any]) -> Iterator[AgentEvent]:
+        if "contentBlockStart" in chunk:
+            call = chunk["contentBlockStart"]["start"].get("toolUse")
+            if call:
+                self._open = call["toolUseId"]
+                yield ToolCallStarted(call["toolUseId"], call["name"])
+        elif "contentBlockDelta" in chunk:
+            delta = chunk["contentBlockDelta"]["delta"]
+            reasoning = delta.get("reasoningContent", {}).get("text")
+            if reasoning:
+                yield ReasoningDelta(reasoning)
+            elif "toolUse" in delta:
+                yield ToolCallDelta(self._open, delta["toolUse"]["input"])
+            elif delta.get("text"):
+                yield TextDelta(delta["text"])
+        elif "metadata" in chunk:
+            yield _usage(chunk["metadata"]["usage"])
+
+    def _done(self, result: Mapping[str, Any]) -> Iterator[AgentEvent]:
+        call_id, content = result["toolUseId"], result["content"]
+        if call_id not in self.told:
+            self.told.append(call_id)
+            texts = [one["text"] if "text" in one else json.dumps(one.get("json"), default=str) for one in content]
+            failed, denied = result["status"] == "error", call_id in self._denied
+            yield ToolResult(call_id, "\n".join(texts), is_error=failed, denied=denied)
+
+    def done(self, snapshot: Mapping[str, Any]) -> Iterator[AgentEvent]:
+        """The calls that have run beside those that wait: the framework tells of them when the run is resumed."""
+        pending: dict[str, Any] = snapshot["data"]["interrupt_state"].get("pending_tool_execution") or {}
+        for result in pending.get("completed_tool_results", ()):
+            yield from self._done(result)
+
+    def _interrupted(self, tool_use: Mapping[str, Any], interrupts: Iterable[Any]) -> None:
+        ids = [interrupt.id for interrupt in interrupts]
+        waits_for = "result" if RESULT in [interrupt.name for interrupt in interrupts] else "approval"
+        call = {"name": tool_use["name"], "arguments": json.dumps(tool_use["input"])}
+        self._asked[tool_use["toolUseId"]] = {**call, "waits_for": waits_for, "interrupts": ids}
+
+    def asked_with(self, interrupts: Iterable[Any]) -> dict[str, dict[str, Any]]:
+        """What is waited for, by call id; an interrupt of no call is asked about as one of its name."""
+        known = {each for one in self._asked.values() for each in one["interrupts"]}
+        for interrupt in interrupts:
+            if interrupt.id not in known:
+                arguments = json.dumps({"reason": interrupt.reason}, default=str)
+                call = {"name": interrupt.name, "arguments": arguments}
+                self._asked[interrupt.id] = {**call, "waits_for": "approval", "interrupts": [interrupt.id]}
+        return self._asked
+
+
+class _PausedRun:
+    """A run that waits for decisions and results: its snapshot, what was asked, and what is given by now."""
+
+    def __init__(
+        self,
+        snapshot: Mapping[str, Any],
+        asked: Mapping[str, Mapping[str, Any]],
+        given: Mapping[str, Any],
+        told: Iterable[str],
+    ) -> None:
+        self._snapshot = snapshot
+        self._asked = asked
+        self._given = given
+        self.told = told
+
+    @classmethod
+    def of(cls, resume: Resume | None) -> _PausedRun | None:
+        """The run that a request resumes; None if it is to begin anew, with the conversation."""
+        if resume is None or resume.state is None or resume.superseded:
+            return None
+        given = {**resume.state["given"]}
+        for call_id, result in resume.results.items():
+            given[call_id] = _without_bytes(_result(result))
+        for call_id, decision in resume.decisions.items():
+            given[call_id] = {"approved": decision.approved, "arguments": decision.arguments}
+        return cls(resume.state["snapshot"], resume.state["asked"], given, resume.state["told"])
+
+    @property
+    def waits(self) -> list[PendingCall]:
+        """What it waits for yet: the framework goes on with all of them at once."""
+        return [
+            PendingCall(call_id, one["name"], one["arguments"], one["waits_for"])
+            for call_id, one in self._asked.items()
+            if call_id not in self._given
+        ]
+
+    @property
+    def paused(self) -> Paused:
+        """The end of its turn."""
+        given = {"asked": self._asked, "given": self._given, "told": [*self.told]}
+        return Paused(tuple(self.waits), {"snapshot": self._snapshot, **given})
+
+    @property
+    def denied(self) -> frozenset[str]:
+        """The calls that are not run; the framework tells of them as of those that failed."""
+        return frozenset([call_id for call_id, one in self._given.items() if one.get("approved") is False])
+
+    @property
+    def changed(self) -> dict[str, Any]:
+        """The arguments that people have changed, by call id."""
+        return {call_id: json.loads(one["arguments"]) for call_id, one in self._given.items() if one.get("arguments")}
+
+    def resume(self, agent: Any, answer: Callable[[bool], Any]) -> list[Any]:
+        """Bring an agent to where this one has paused; the answers to go on with."""
+        agent.load_snapshot(Snapshot.from_dict(_with_bytes(self._snapshot)))
+        answers: list[Any] = []
+        for call_id, one in self._asked.items():
+            given = self._given[call_id]
+            response = answer(given["approved"]) if one["waits_for"] == "approval" else _with_bytes(given)
+            answers += [
+                {"interruptResponse": {"interruptId": each, "response": response}} for each in one["interrupts"]
+            ]
+        return answers
+
+
+def _prepare(agent: Any, request: AgentRequest, gate: _Gate) -> None:
+    """Give an agent what the request has for it, beside the conversation."""
+    if isinstance(agent.callback_handler, handlers.PrintingCallbackHandler):
+        agent.callback_handler = handlers.null_callback_handler
+    if request.system:
+        agent.system_prompt = [*(agent.system_prompt_content or []), {"text": request.system}]
+    for tool in request.tools:
+        agent.tool_registry.register_tool(_ClientTool(tool))
+    agent.hooks.add_callback(BeforeToolCallEvent, gate.before_tool_call)
+
+
+def _of_tool(data: Any) -> Iterator[AgentEvent]:
+    """What a tool tells while it runs; of an agent in it, only what it has used."""
+    if isinstance(data, str):
+        yield Progress("tool", data, data, done=True)
+    elif isinstance(data, Mapping):
+        told = cast("Mapping[str, Any]", data)
+        if "metadata" in (told.get("event") or ()):
+            yield _usage(told["event"]["metadata"]["usage"])
+        elif "tool_stream_event" in told:  # of an agent in that one
+            yield from _of_tool(told["tool_stream_event"]["data"])
+
+
+def _usage(used: Mapping[str, Any]) -> UsageReported:
+    given, said = used["inputTokens"], used["outputTokens"]
+    cached, written = used.get("cacheReadInputTokens", 0), used.get("cacheWriteInputTokens", 0)
+    if given + said != used["totalTokens"]:  # a provider that counts the cache beside the input
+        given += cached + written
+    return UsageReported(given, said, cached_tokens=cached, cache_write_tokens=written)
+
+
+def _begin(agent: Any, request: AgentRequest) -> list[Any] | None:
+    """Give an agent the conversation; its prompt, if the user has the last word and it is no result."""
+    turns, prompt = request.turns, None
+    if turns and isinstance(newest := turns[-1], UserTurn) and not newest.results:
+        turns, prompt = turns[:-1], [_block(part) for part in newest.parts]
+    agent.messages.extend([_message(turn) for turn in turns])
+    return prompt
+
+
+def _message(turn: UserTurn | AssistantMessage) -> dict[str, Any]:
+    if isinstance(turn, UserTurn):
+        results = [{"toolResult": _result(result)} for result in turn.results]
+        return {"role": "user", "content": [*results, *[_block(part) for part in turn.parts]]}
+    said: list[Any] = [{"text": turn.text}] if turn.text else []
+    return {"role": "assistant", "content": [*said, *[{"toolUse": _call(call)} for call in turn.tool_calls]]}
+
+
+def _call(call: ToolCall) -> dict[str, Any]:
+    arguments = json.loads(call.arguments or "{}") if call.kind == "function" else {"input": call.arguments}
+    return {"toolUseId": call.call_id, "name": call.name, "input": arguments}
+
+
+def _result(result: ToolMessage) -> dict[str, Any]:
+    content = [{"text": result.text}, *[_block(part) for part in result.media]]
+    return {"toolUseId": result.call_id, "status": "error" if result.is_error else "success", "content": content}
+
+
+def _block(part: InputPart) -> dict[str, Any]:
+    if isinstance(part, TextPart):
+        return {"text": part.text}
+    if part.content is None:
+        text = "This agent takes pictures and documents with their data only, not by their URL."
+        raise InvalidRequest(text, param="messages", code="invalid_value")
+    source = {"bytes": part.content}
+    if isinstance(part, ImagePart):
+        return {"image": {"format": (part.media_type or "image/png").partition("/")[2], "source": source}}
+    name, _, ending = (cast("FilePart", part).filename or "document.pdf").rpartition(".")
+    return {"document": {"format": ending.lower(), "name": name or "document", "source": source}}
+
+
+def _without_bytes(value: Any) -> Any:
+    """A snapshot as JSON."""
+    if isinstance(value, bytes):
+        return {BYTES: base64.b64encode(value).decode()}
+    if isinstance(value, Mapping):
+        return {key: _without_bytes(each) for key, each in cast("Mapping[str, Any]", value).items()}
+    return [_without_bytes(each) for each in cast("list[Any]", value)] if isinstance(value, list | tuple) else value
+
+
+def _with_bytes(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        entries = cast("Mapping[str, Any]", value)
+        if [*entries] == [BYTES]:
+            return base64.b64decode(entries[BYTES])
+        return {key: _with_bytes(each) for key, each in entries.items()}
+    return [_with_bytes(each) for each in cast("list[Any]", value)] if isinstance(value, list) else value
