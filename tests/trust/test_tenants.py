@@ -67,10 +67,13 @@ OBJECTS: Mapping[str, frozenset[str]] = {
     "file": frozenset(["put_file", "get_file", "file_content", "list_files", "delete_file"]),
     "approval": frozenset(["ask", "approval", "approvals", "decide"]),
     "idempotency key": frozenset(["claim", "settle"]),
+    "agent's state": frozenset(["pause", "use_pause", "return_pause"]),  # tests/api/test_agent_state.py
 }
 """What the store keeps for callers, by the methods that know it."""
 
-NOBODYS = frozenset(["shared", "commit", "renew", "take_slot", "free_slot", "allow", "sweep", "check", "aclose"])
+NOBODYS = frozenset(["shared", "commit", "renew", "take_slot", "free_slot", "allow", "sweep", "check", "aclose"]).union(
+    ["gone_states", "forget_state"]
+)
 """Methods that know no object by an id that a client could send."""
 
 
