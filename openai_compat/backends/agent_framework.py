@@ -18,6 +18,7 @@ from ..events import (
     PendingCall,
     Progress,
     ReasoningDelta,
+    RefusalDelta,
     TextDelta,
     ToolCallDelta,
     ToolCallStarted,
@@ -116,6 +117,7 @@ class _Translation:
         self._speaker = name
         self._denied = denied
         self._calls: set[str] = set()
+        self._streamed: set[str] = set()
 
     def of(self, update: Any) -> Iterator[AgentEvent]:
         """What an update says."""
@@ -126,16 +128,19 @@ class _Translation:
             yield from self._of(content)
 
     def _of(self, content: Any) -> Iterator[AgentEvent]:
+        whole = getattr(content, "merge_mode", None) == "replace"  # of what came in pieces before it
         match content.type:
-            case "text" if content.text:
-                yield TextDelta(content.text)
-            case "text_reasoning" if content.text:
-                yield ReasoningDelta(content.text)
+            case "text" | "text_reasoning" if whole and content.type in self._streamed:
+                self._streamed.remove(content.type)
+            case "text" | "text_reasoning" if content.text:
+                self._streamed |= {content.type} if not whole else set()
+                yield _said(content)
             case "function_call":
-                if content.call_id not in self._calls:
+                known = content.call_id in self._calls
+                if not known:
                     self._calls.add(content.call_id)
                     yield ToolCallStarted(content.call_id, content.name)
-                if content.arguments:
+                if content.arguments and not (known and whole):
                     yield ToolCallDelta(content.call_id, _text(content.arguments))
             case "function_result":
                 failed, denied = content.exception is not None, content.call_id in self._denied
@@ -148,6 +153,13 @@ class _Translation:
                 raise AgentError.upstream(429 if limited else 500) from RuntimeError(content.message)
             case _:
                 pass
+
+
+def _said(content: Any) -> AgentEvent:
+    if content.type == "text_reasoning":
+        return ReasoningDelta(content.text)
+    declined = content.additional_properties.get("model_output_kind") == "refusal"
+    return RefusalDelta(content.text) if declined else TextDelta(content.text)
 
 
 class _PausedRun:

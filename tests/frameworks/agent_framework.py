@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 from typing import Any
 
 import httpx2
@@ -40,16 +41,26 @@ class RawOpenAIChatClient(af.FunctionInvocationLayer, af.BaseChatClient):
         return told if stream else told.get_final_response()
 
     async def _updates(self, messages: Any, options: Any) -> Any:
+        said: list[Any] = []
         try:
             async for step in self.double.answer(_seen(messages, options)):
+                if said and type(step) is not type(said[-1]):
+                    yield _update(_whole(said))
+                    said.clear()
                 for content in _contents(step):
-                    yield af.ChatResponseUpdate(contents=[content], role="assistant")
+                    yield _update(content)
+                said.append(step)
+                if isinstance(step, Call):
+                    yield _update(_whole([step]))
+                    said.clear()
+            if said:
+                yield _update(_whole(said))
         except double.RateLimited as error:
             request = httpx2.Request("POST", "https://model.example")
             answer = httpx2.Response(429, headers={"retry-after": "7"}, request=request)
             cause = openai.RateLimitError(double.SECRET, response=answer, body=None)
             raise exceptions.ChatClientException(double.SECRET, inner_exception=error) from cause
-        yield af.ChatResponseUpdate(contents=[af.Content.from_usage(dict(USAGE))], role="assistant")
+        yield _update(af.Content.from_usage(dict(USAGE)))
 
 
 def agents(model: Model) -> dict[str, Any]:
@@ -63,6 +74,23 @@ def agents(model: Model) -> dict[str, Any]:
         "careful": af.Agent(fake, tools=[asks, model.tell_time]),
         "expert": af.Agent(fake, tools=[expert.as_tool(arg_name="question")]),
     }
+
+
+def _update(content: Any) -> Any:
+    return af.ChatResponseUpdate(contents=[content], role="assistant")
+
+
+def _whole(steps: list[Any]) -> Any:
+    """What was said in pieces once more, in the place of the pieces, as the client of OpenAI's Responses tells it."""
+    match steps[0]:
+        case Say():
+            return af.Content.from_text("".join([step.text for step in steps]), merge_mode="replace")
+        case Think():
+            return af.Content.from_text_reasoning(text="".join([step.text for step in steps]), merge_mode="replace")
+        case Call(id=call_id, name=name, arguments=arguments):
+            return af.Content.from_function_call(call_id, name, arguments=json.dumps(arguments), merge_mode="replace")
+        case _:
+            return af.Content.from_text('{"city": "Rome"}', merge_mode="replace")
 
 
 def _contents(step: Any) -> list[Any]:
