@@ -40,6 +40,7 @@ OUTSIDE: dict[tuple[str, str], str] = {
     ("tools/mcp", r"[^a-zA-Z0-9_-]"): "search",
     ("tools/registry", r"[a-zA-Z0-9_-]{1,64}"): "whole",
     ("backends/anthropic/conversation", r"[^a-zA-Z0-9_-]"): "search",
+    ("state/agent_state", r"(.*)_st([0-9a-f]{24})"): "whole",
     ("api/text_approvals", r"\[((?:appr|mcpr)_[0-9a-f]{32,40})\]"): "search",
 }
 """Expressions that meet text of clients or agents, and how they are used."""
@@ -56,6 +57,7 @@ INSIDE: dict[tuple[str, str], str] = {
     ("tools/docstring", r"^(\s+)\*{0,2}(\w+)\s*(?:\([^)]*\))?:\s*(.*)$"): OURS,
     ("testing/recording", r"\b([a-z]+[-_])(?:[0-9a-f]{16,}|[0-9A-Za-z]{24,})\b"): OURS,
     ("stores/postgres", r"\$(\d+)"): "statements of the store",
+    ("stores/postgres", r"\w+"): "statements of the store",
     ("_cli/values", r"(?:(\[[0-9a-fA-F:.]+\]|[^:\[\]]*):)?(\d+)"): OURS,
     ("_cli/values", r"(\d+)([kmg]?)(?:i?b)?"): OURS,
     ("_cli/values", r"(\d+(?:\.\d+)?|\.\d+)(ms|s|m|h|d)"): OURS,
@@ -64,6 +66,7 @@ INSIDE: dict[tuple[str, str], str] = {
 """All others, and why they cannot hurt."""
 
 FLAGS = {
+    ("state/agent_state", r"(.*)_st([0-9a-f]{24})"): re.DOTALL,
     ("policies/auth", r"bearer +(\S+)"): re.IGNORECASE | re.ASCII,
     ("policies/hosts", r"(\[[0-9a-f:.]+\]|[^:\[\]]+)(?::\d*)?"): re.IGNORECASE,
 }
