@@ -167,13 +167,13 @@ FRAMEWORKS = (
     _framework(
         "Google ADK",
         "google.adk",
-        "BaseAgent App",
+        "BaseNode BaseAgent App",
         backend="google_adk:GoogleADKBackend",
     ),
     _framework(
         "Google ADK",
         "google.adk",
-        "BaseNode Runner",
+        "Runner",
         "an async generator that reads Runner.run_async(…) and yields the text of its events",
     ),
     _framework(

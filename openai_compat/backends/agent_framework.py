@@ -14,6 +14,7 @@ from ..events import (
     AgentEvent,
     Finished,
     MediaDelta,
+    MessageBreak,
     Paused,
     PendingCall,
     Progress,
@@ -124,6 +125,7 @@ class _Translation:
         if update.author_name and update.author_name != self._speaker:
             self._speaker = update.author_name
             yield Progress("agent", update.author_name, f"{update.author_name} goes on", done=True)
+            yield MessageBreak()
         for content in update.contents:
             yield from self._of(content)
 

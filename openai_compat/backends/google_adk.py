@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, cast
 
+from pydantic_core import to_json
+
 from ..agent_request import AgentRequest, FunctionTool, Resume, Tool
 from ..backend import Capabilities, RunContext
 from ..errors import AgentError
@@ -15,6 +17,7 @@ from ..events import (
     AgentEvent,
     Finished,
     MediaDelta,
+    MessageBreak,
     Notice,
     Paused,
     PendingCall,
@@ -30,6 +33,7 @@ from ..messages import AssistantMessage, FilePart, ImagePart, InputPart, TextPar
 __all__ = ("GoogleADKBackend",)
 
 # Not checked by types, which would need the framework wherever they are checked, but run against its real versions.
+BaseAgent: Any = importlib.import_module("google.adk.agents").BaseAgent
 App: Any = importlib.import_module("google.adk.apps").App
 Event: Any = importlib.import_module("google.adk.events").Event
 InMemorySessionService: Any = importlib.import_module("google.adk.sessions").InMemorySessionService
@@ -65,7 +69,7 @@ class GoogleADKBackend:
     """Runs an agent of Google's Agent Development Kit for each turn, in a session of its own; one agent runs many at once.
 
     Args:
-        agent: the agent, with its sub-agents; or an `App` with it, and with plugins.
+        agent: the agent, with its sub-agents; a workflow; or an `App` with one of these, and with plugins.
         state: makes the session's state for a turn.
         services: further arguments of `Runner`: `artifact_service`, `memory_service`, `credential_service`.
     """
@@ -117,6 +121,9 @@ class GoogleADKBackend:
         if translation.error:
             raise AgentError.upstream(500) from RuntimeError(translation.error)
         yield plugin.usage
+        if translation.output is not None and not isinstance(self._app.root_agent, BaseAgent):
+            yield MessageBreak()
+            yield TextDelta(_text(translation.output))
         if translation.asked:
             ended = await service.get_session(app_name=self._app.name, **who)
             said = [event.model_dump(mode="json", by_alias=True, exclude_none=True) for event in ended.events]
@@ -200,6 +207,7 @@ class _Translation:
         asked: by call id, what is waited for: the call, and the id of its confirmation or None if the client runs it.
         reason: why the model has ended its answer, if it did not stop by itself.
         error: what has gone wrong; where it was an exception, the kit raises that too.
+        output: what a workflow's last node has made, if it is none that says it.
     """
 
     def __init__(self, request: AgentRequest, speaker: str, denied: set[str]) -> None:
@@ -210,12 +218,14 @@ class _Translation:
         self.asked: dict[str, dict[str, Any]] = {}
         self.reason: Any = None
         self.error = ""
+        self.output: Any = None
 
     def of(self, event: Any) -> Iterator[AgentEvent]:
         """What an event says."""
         if event.author not in self._heard:
             self._heard.add(event.author)
             yield Progress("agent", event.author, f"{event.author} goes on", done=True)
+            yield MessageBreak()
         told: set[tuple[str, str | None, bool]] = set()
         for part in event.content.parts or () if event.content else ():
             kind = (event.author, event.branch, bool(part.thought))
@@ -230,6 +240,8 @@ class _Translation:
             elif part.function_response is not None:
                 yield from self._response(part.function_response, event.actions.requested_tool_confirmations)
         self._streamed = self._streamed | told if event.partial else self._streamed - told
+        if event.output is not None:
+            self.output = None if event.content else event.output
         self._ended(event)
 
     def _call(self, call: Any) -> Iterator[AgentEvent]:
@@ -250,8 +262,7 @@ class _Translation:
             return
         told: dict[str, Any] = response.response or {}
         output: Any = told["result"] if told.keys() == {"result"} else told
-        text = output if isinstance(output, str) else json.dumps(output, default=str)
-        yield ToolResult(response.id, text, is_error="error" in told, denied=response.id in self._denied)
+        yield ToolResult(response.id, _text(output), is_error="error" in told, denied=response.id in self._denied)
 
     def _ended(self, event: Any) -> None:
         reason = getattr(event.finish_reason, "name", None) or event.error_code
@@ -320,6 +331,10 @@ def _family(agent: Any) -> Iterator[Any]:
     yield agent
     for below in getattr(agent, "sub_agents", ()):
         yield from _family(below)
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else to_json(value, fallback=str).decode()
 
 
 def _place(callback_context: Any) -> tuple[str, str]:

@@ -531,6 +531,15 @@ def test_an_agent_in_a_tool_is_not_heard(served: Served) -> None:
     assert served.hear("expert", "expert please").text == f"The tools said: {INNER}."
 
 
+@scenario("agents in agents")
+def test_another_agent_that_goes_on_is_a_step_and_begins_a_message(served: Served) -> None:
+    if "team" not in agents:
+        pytest.skip("no other agent goes on")
+    heard = served.hear("team", "talk")
+    assert heard.statuses == ["one goes on", "two goes on"]
+    assert len(heard.text.split("\n\n")) == 2
+
+
 @scenario("their tokens")
 def test_an_agent_in_a_tool_is_counted(served: Served) -> None:
     assert served.hear("expert", "expert please").usage.completion_tokens == 3 * OUTPUT

@@ -67,7 +67,13 @@ def agents(model: Model) -> dict[str, Any]:
     fake = RawOpenAIChatClient(model)
     expert = af.Agent(fake, name="ask_expert", description="Ask the expert.")
     asks = af.tool(approval_mode="always_require")(model.get_weather)
+
+    def team() -> Any:
+        one, two = af.Agent(fake, name="one"), af.Agent(fake, name="two")
+        return af.WorkflowBuilder(start_executor=one).add_edge(one, two).build().as_agent()
+
     return {
+        "team": team,
         "plain": af.Agent(fake),
         "instructed": af.Agent(fake, "Be kind."),
         "weather": af.Agent(fake, tools=[model.get_weather, model.wait]),

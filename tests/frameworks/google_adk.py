@@ -12,6 +12,7 @@ import httpx2
 from tests.frameworks import model as double
 from tests.frameworks.model import CACHED, INPUT, OUTPUT, REASONING, Answer, Call, Model, Say, Seen, Shown, Think
 
+Workflow: Any = importlib.import_module("google.adk").Workflow
 LlmAgent: Any = importlib.import_module("google.adk.agents").LlmAgent
 BaseLlm: Any = importlib.import_module("google.adk.models").BaseLlm
 LlmResponse: Any = importlib.import_module("google.adk.models").LlmResponse
@@ -59,7 +60,9 @@ def agents(model: Model) -> dict[str, Any]:
     fake = Fake(double=model)
     expert = LlmAgent(name="ask_expert", model=fake, description="Ask the expert.")
     asks = FunctionTool(model.get_weather, require_confirmation=True)
+    one, two = LlmAgent(name="one", model=fake), LlmAgent(name="two", model=fake)
     return {
+        "team": Workflow(name="team", edges=[("START", one, two)]),
         "plain": LlmAgent(name="plain", model=fake),
         "instructed": LlmAgent(name="instructed", model=fake, instruction="Be kind."),
         "weather": LlmAgent(name="weather", model=fake, tools=[model.get_weather, model.wait]),
