@@ -57,8 +57,8 @@ class AgentFrameworkBackend:
         self._agent = agent
         self._options = options
         self._is_chat = isinstance(agent, af.RawAgent)
-        own = [*agent.default_options.get("tools", ()), *agent.mcp_tools] if self._is_chat else []
-        functions = [function for tool in own for function in getattr(tool, "functions", [tool])]
+        own = agent.default_options.get("tools", ()) if self._is_chat else ()
+        self._servers = agent.mcp_tools if self._is_chat else []
         kinds = [kind.__name__ for kind in type(agent.client).__mro__] if self._is_chat else []
         further = next((FURTHER[kind] for kind in kinds if kind in FURTHER), ())
         self._wraps_effort = "RawOpenAIChatClient" in kinds
@@ -68,9 +68,13 @@ class AgentFrameworkBackend:
             structured_output=self._is_chat,
             counts_tokens=self._is_chat,
             keeps_state=True,
-            own_tools=frozenset([name for function in functions if (name := getattr(function, "name", None))]),
+            own_tools=frozenset([name for tool in own if (name := getattr(tool, "name", None))]),
             parameters=frozenset([*COMMON, *further] if self._is_chat else []),
         )
+
+    def tool_names(self, request: AgentRequest) -> list[str]:
+        """The names of the tools of the MCP servers that the agent is connected with."""
+        return [function.name for server in self._servers for function in server.functions]
 
     async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
         """Run the agent, and yield what it says and does."""

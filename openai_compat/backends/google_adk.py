@@ -41,6 +41,7 @@ RunConfig: Any = importlib.import_module("google.adk.agents.run_config").RunConf
 StreamingMode: Any = importlib.import_module("google.adk.agents.run_config").StreamingMode
 Runner: Any = importlib.import_module("google.adk.runners").Runner
 BasePlugin: Any = importlib.import_module("google.adk.plugins.base_plugin").BasePlugin
+BaseToolset: Any = importlib.import_module("google.adk.tools.base_toolset").BaseToolset
 BaseTool: Any = importlib.import_module("google.adk.tools.base_tool").BaseTool
 types: Any = importlib.import_module("google.genai.types")
 
@@ -85,13 +86,18 @@ class GoogleADKBackend:
         names = [str(getattr(model, "model", model)) for model in models if model]
         effort = ["reasoning_effort"] if names and all(["gemini" in name for name in names]) else []
         tools = [tool for one in family for tool in getattr(one, "tools", ())]
+        self._toolsets = [tool for tool in tools if isinstance(tool, BaseToolset)]
         self.capabilities = Capabilities(
             approvals="yes_no",  # a confirmation is one of the arguments that the model has given
             counts_tokens=True,
             keeps_state=True,
-            own_tools=frozenset([str(getattr(tool, "name", None) or getattr(tool, "__name__", "")) for tool in tools]),
+            own_tools=frozenset([str(getattr(tool, "name", getattr(tool, "__name__", ""))) for tool in tools]),
             parameters=frozenset([*SETTINGS, *effort]),
         )
+
+    async def tool_names(self, request: AgentRequest) -> list[str]:
+        """The names of the tools in the agents' toolsets."""
+        return [tool.name for toolset in self._toolsets for tool in await toolset.get_tools_with_prefix()]
 
     async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
         """Run the agent, and yield what it says and does."""
