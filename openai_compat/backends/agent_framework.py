@@ -58,7 +58,7 @@ class AgentFrameworkBackend:
         self._options = options
         self._is_chat = isinstance(agent, af.RawAgent)
         own = agent.default_options.get("tools", ()) if self._is_chat else ()
-        self._servers = agent.mcp_tools if self._is_chat else []
+        self._servers: Any = agent.mcp_tools if self._is_chat else []
         kinds = [kind.__name__ for kind in type(agent.client).__mro__] if self._is_chat else []
         further = next((FURTHER[kind] for kind in kinds if kind in FURTHER), ())
         self._wraps_effort = "RawOpenAIChatClient" in kinds
