@@ -141,8 +141,8 @@ FRAMEWORKS = (
     _framework(
         "LlamaIndex",
         "llama_index",
-        "BaseWorkflowAgent AgentWorkflow BaseAgent",
-        "async def agent(prompt): return str(await it.run(user_msg=prompt))",
+        "BaseWorkflowAgent AgentWorkflow",
+        backend="llama_index:LlamaIndexBackend",
     ),
     _framework(
         "LlamaIndex", "llama_index", "BaseQueryEngine", "async def agent(prompt): return str(await it.aquery(prompt))"

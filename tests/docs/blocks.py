@@ -112,7 +112,7 @@ class Page:
         title = TITLE.search(example.region.lexemes["attributes"])
         if title:
             (self.folder / title[1]).write_text(source)
-        code = compile("\n" * (example.line + 1) + source, example.path, "exec")
+        code = compile("\n" * (example.line + 1) + source, example.path, "exec", dont_inherit=True)
         if title and title[1].startswith("test_"):
             return
         if any(map(_is_missing, IMPORTED.findall(source))) or self._left_out & _names(code, "LOAD_NAME"):

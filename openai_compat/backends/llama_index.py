@@ -1,0 +1,279 @@
+"""Runs agents of LlamaIndex: `LlamaIndexBackend`. Needs `openai-compat[llama-index]`."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import importlib
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from typing import Any, cast
+
+from pydantic_core import to_json
+
+from ..backend import AgentRequest, Capabilities, FunctionTool, RunContext, Tool
+from ..events import (
+    AgentEvent,
+    Finished,
+    Progress,
+    ReasoningDelta,
+    TextDelta,
+    ToolCallReady,
+    ToolResult,
+    UsageReported,
+)
+from ..messages import AssistantMessage, AudioPart, ImagePart, InputPart, TextPart, UserTurn
+
+__all__ = ("LlamaIndexBackend",)
+
+# Not checked by types, which would need the framework wherever they are checked, but run against its real versions.
+core: Any = importlib.import_module("llama_index.core.agent.workflow")
+llms: Any = importlib.import_module("llama_index.core.base.llms.types")
+tools: Any = importlib.import_module("llama_index.core.tools")
+workflow: Any = importlib.import_module("llama_index.core.workflow")
+
+HANDOFF = "handoff"
+"""The tool by which one agent of an `AgentWorkflow` gives the work to another."""
+
+
+class LlamaIndexBackend:
+    """Runs an agent of LlamaIndex for each turn; one agent runs many at once.
+
+    A tool that waits for a `HumanResponseEvent` asks for approval: the turn ends with the question, and the run waits for the
+    decision (see `RunContext.approve`). It gets the fields of its `InputRequiredEvent` back, with "yes" for a `response`, or
+    the reason of a denial, or "no".
+
+    Args:
+        agent: a `FunctionAgent`, another agent, or an `AgentWorkflow`.
+        run: makes further arguments of its `run` for a turn, `max_iterations` or `memory` perhaps.
+        output: makes the text of a structured output; as JSON otherwise.
+    """
+
+    def __init__(
+        self,
+        agent: Any,
+        *,
+        run: Callable[[AgentRequest], Mapping[str, Any]] | None = None,
+        output: Callable[[Any], str] | None = None,
+    ) -> None:
+        self._agent = agent
+        self._run = run
+        self._text_of = output or _json
+        self._agents: dict[str, Any] = getattr(agent, "agents", None) or {agent.name: agent}
+        own = [tool.metadata.get_name() for each in self._agents.values() for tool in each.tools or ()]
+        self.capabilities = Capabilities(
+            client_tools=isinstance(agent, core.FunctionAgent),
+            approvals="yes_no",
+            structured_output=False,
+            parameters=frozenset(),
+            own_tools=frozenset([*own, HANDOFF]),
+        )
+
+    async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent]:
+        """Run the agent, and yield what it says and does."""
+        agent = self._agent
+        if request.tools:
+            agent = copy.copy(agent)
+            agent.tools = [*(agent.tools or ()), *[_client_tool(tool, context) for tool in request.tools]]
+        more: Mapping[str, Any] = self._run(request) if self._run is not None else {}
+        handler = agent.run(**_history(request), **more)
+        translation = _Translation(self._agents, {tool.name for tool in request.tools})
+        try:
+            async for event in handler.stream_events():
+                for item in translation.of(event):
+                    yield item
+                asking = [translation.ask(context, handler, call, asked) for call, asked in translation.questions()]
+                await asyncio.gather(*asking)
+            result = await handler
+        except workflow.WorkflowRuntimeError as error:
+            if not str(error).startswith("Max iterations"):
+                raise
+            yield Finished("length")
+            return
+        finally:
+            if not handler.is_done():
+                await handler.cancel_run()
+        for item in translation.end(result, self._text_of):
+            yield item
+
+
+class _Translation:
+    """LlamaIndex's events as ours, and what is asked in between."""
+
+    def __init__(self, agents: Mapping[str, Any], theirs: set[str]) -> None:
+        self._streams = {name for name, agent in agents.items() if isinstance(agent, core.FunctionAgent)}
+        self._hidden = {*theirs, HANDOFF}  # the client's calls are told by who asks for their results
+        self._open: dict[str, Any] = {}
+        self._asked: dict[str, Any] = {}  # by call
+        self._resumed: set[str] = set()  # calls that were told of in an earlier turn
+        self._denied: set[str] = set()
+        self._ended: set[str] = set()
+        self._spoken = False  # in this step
+        self._said = False
+
+    def of(self, event: Any) -> Iterator[AgentEvent]:
+        """What an event says."""
+        if isinstance(event, core.AgentStream):
+            yield from self._piece(event)
+        elif isinstance(event, core.AgentOutput):
+            yield from self._step(event)
+        elif isinstance(event, workflow.InputRequiredEvent):
+            self._asked[self._asker_of(event)] = event
+        elif isinstance(event, core.ToolCall | core.ToolCallResult):
+            if event.tool_name not in self._hidden:
+                yield from [_ready(event)] if isinstance(event, core.ToolCall) else self._result(event)
+            elif event.tool_name == HANDOFF and isinstance(event, core.ToolCall):
+                other = str(event.tool_kwargs.get("to_agent"))
+                yield Progress("agent", other, other, done=True)
+
+    def _piece(self, event: Any) -> Iterator[AgentEvent]:
+        if getattr(event, "thinking_delta", None):
+            yield ReasoningDelta(event.thinking_delta)
+        if event.delta:
+            # Of others, such as a ReActAgent, it is the form in which they think and act.
+            speaks = event.current_agent_name in self._streams
+            self._spoken = self._spoken or speaks
+            yield TextDelta(event.delta) if speaks else ReasoningDelta(event.delta)
+
+    def _step(self, event: Any) -> Iterator[AgentEvent]:
+        used = _usage(event.raw)
+        if used is not None:
+            yield used
+        if event.current_agent_name in self._streams and not self._spoken and event.response.content:
+            yield TextDelta(event.response.content)
+        self._said = bool(self._spoken or event.response.content)
+        self._spoken = False
+        # The last one of a run has all calls of the run.
+        calls = [call for call in event.tool_calls if call.tool_id not in self._ended]
+        self._open |= {call.tool_id: call for call in calls if call.tool_name not in self._hidden}
+
+    def _result(self, event: Any) -> Iterator[AgentEvent]:
+        self._open.pop(event.tool_id, None)
+        self._ended.add(event.tool_id)
+        self._said = self._said and not event.return_direct
+        if event.tool_id in self._resumed:
+            yield _ready(event)
+        output = event.tool_output
+        denied = event.tool_id in self._denied
+        yield ToolResult(event.tool_id, output.content, is_error=output.is_error, denied=denied)
+
+    def _asker_of(self, event: Any) -> str:
+        """The call in which a question is asked: the one with these arguments, if several run."""
+        fields = event.model_dump()
+        waiting = [call for call in self._open.values() if call.tool_id not in self._asked]
+        fits = [call for call in waiting if call.tool_kwargs.items() <= fields.items()]
+        one = fits[0] if fits else waiting[0] if waiting else None
+        return one.tool_id if one is not None else f"question {len(self._asked)}"
+
+    def questions(self) -> list[tuple[Any, Any]]:
+        """What is to be asked now, each with its call: once every tool that runs has either asked or ended."""
+        if not self._asked or self._open.keys() - self._asked.keys():
+            return []
+        asked, self._asked = self._asked, {}
+        self._resumed |= self._open.keys()
+        return [(self._open.get(call_id), event) for call_id, event in asked.items()]
+
+    async def ask(self, context: RunContext, handler: Any, call: Any, event: Any) -> None:
+        """Ask a person, and hand on the decision."""
+        fields = event.model_dump()
+        if call is None:
+            decision = await context.approve("input_required", _json(fields))
+        else:
+            decision = await context.approve(call.tool_name, _json(call.tool_kwargs))
+            self._denied |= set() if decision.approved else {call.tool_id}
+        if context.cancelled:
+            return  # it is to stop, and not to go on with a no
+        response = "yes" if decision.approved else decision.reason or "no"
+        handler.ctx.send_event(workflow.HumanResponseEvent(**{**fields, "response": response}))
+
+    def end(self, result: Any, text_of: Callable[[Any], str]) -> Iterator[AgentEvent]:
+        """What the result says, where no event has said it."""
+        structured = getattr(result, "structured_response", None)
+        if structured is not None:
+            yield TextDelta(text_of(structured))
+        elif not self._said or result.current_agent_name not in self._streams:
+            yield TextDelta(str(result))
+
+
+def _client_tool(tool: Tool, context: RunContext) -> Any:
+    async def call(**arguments: Any) -> str:
+        return (await context.call_client_tool(tool.name, _json(arguments))).text
+
+    schema: Any = {"type": "object", "properties": {"input": {"type": "string"}}, "required": ["input"]}
+    if isinstance(tool, FunctionTool):
+        schema = tool.parameters or {"type": "object", "properties": {}}
+    metadata = tools.ToolMetadata(name=tool.name, description=tool.description or "")
+    metadata.get_parameters_dict = lambda: dict(schema)  # as the client has sent it, and not as a class
+    return tools.FunctionTool(async_fn=call, metadata=metadata)
+
+
+def _ready(call: Any) -> ToolCallReady:
+    return ToolCallReady(call.tool_id, call.tool_name, _json(call.tool_kwargs), "agent")
+
+
+def _json(value: Any) -> str:
+    return to_json(value, inf_nan_mode="null", fallback=str).decode()
+
+
+def _usage(raw: Any) -> UsageReported | None:
+    """The tokens in a model's answer, as OpenAI's API, many that are like it, and Anthropic's tell them."""
+    used = _fields(_fields(raw).get("usage"))
+    if not used:
+        return None
+    read, written = used.get("cache_read_input_tokens") or 0, used.get("cache_creation_input_tokens") or 0
+    prompt, completion = _fields(used.get("prompt_tokens_details")), _fields(used.get("completion_tokens_details"))
+    return UsageReported(
+        used.get("prompt_tokens") or (used.get("input_tokens") or 0) + read + written,
+        used.get("completion_tokens") or used.get("output_tokens") or 0,
+        cached_tokens=prompt.get("cached_tokens", read or None),
+        reasoning_tokens=completion.get("reasoning_tokens"),
+        cache_write_tokens=written or None,
+    )
+
+
+def _fields(value: Any) -> Mapping[str, Any]:
+    return cast("Mapping[str, Any]", value if isinstance(value, Mapping) else getattr(value, "__dict__", {}))
+
+
+def _history(request: AgentRequest) -> dict[str, Any]:
+    """The conversation: what was said last is the message, where the user said it."""
+    turns, message = request.turns, None
+    if turns and isinstance(last := turns[-1], UserTurn) and last.parts and not last.results:
+        turns, message = turns[:-1], llms.ChatMessage(role="user", blocks=_blocks(last.parts))
+    system = [llms.ChatMessage(role="system", content=request.system)] if request.system else []
+    return {"chat_history": [*system, *[each for turn in turns for each in _messages(turn)]], "user_msg": message}
+
+
+def _messages(turn: UserTurn | AssistantMessage) -> Iterator[Any]:
+    if isinstance(turn, AssistantMessage):
+        blocks = [llms.TextBlock(text=turn.text)] if turn.text else []
+        calls = [
+            llms.ToolCallBlock(tool_call_id=call.call_id, tool_name=call.name, tool_kwargs=call.arguments)
+            for call in turn.tool_calls
+        ]
+        yield llms.ChatMessage(role="assistant", blocks=[*blocks, *calls])
+        return
+    for result in turn.results:
+        blocks = [llms.TextBlock(text=result.text), *_blocks(result.media)]
+        yield llms.ChatMessage(role="tool", blocks=blocks, additional_kwargs={"tool_call_id": result.call_id})
+    if turn.parts:
+        yield llms.ChatMessage(role="user", blocks=_blocks(turn.parts))
+
+
+def _blocks(parts: Sequence[InputPart]) -> list[Any]:
+    return [_block(part) for part in parts]
+
+
+def _block(part: InputPart) -> Any:
+    match part:
+        case TextPart(text=text):
+            return llms.TextBlock(text=text)
+        case ImagePart(url=url) if part.content is None:
+            return llms.ImageBlock(url=url)
+        case ImagePart():
+            return llms.ImageBlock(image=part.content, image_mimetype=part.media_type)
+        case AudioPart(format=form):
+            return llms.AudioBlock(audio=part.content, format=form)
+        case _ if part.content is None:
+            return llms.DocumentBlock(url=part.file_url, title=part.filename)
+        case _:
+            return llms.DocumentBlock(data=part.content, title=part.filename, document_mimetype=part.media_type)
