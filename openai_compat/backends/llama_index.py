@@ -10,7 +10,8 @@ from typing import Any, cast
 
 from pydantic_core import to_json
 
-from ..backend import AgentRequest, Capabilities, FunctionTool, RunContext, Tool
+from ..agent_request import AgentRequest, FunctionTool, Tool
+from ..backend import Capabilities, RunContext
 from ..events import (
     AgentEvent,
     Finished,
