@@ -206,8 +206,14 @@ FRAMEWORKS = (
     _framework(
         "the Claude Agent SDK",
         "claude_agent_sdk",
-        "ClaudeSDKClient ClaudeAgentOptions",
-        "an async generator that reads query(prompt=prompt, options=it) and yields the text of its messages",
+        "ClaudeAgentOptions",
+        backend="claude_agent_sdk:ClaudeAgentBackend",
+    ),
+    _framework(
+        "the Claude Agent SDK",
+        "claude_agent_sdk",
+        "ClaudeSDKClient",
+        "lambda: it.options",
     ),
 )
 

@@ -84,7 +84,7 @@ class MessageTurn(TurnPlan[bytes]):
         self._stream = request.stream
         self._blocks: list[dict[str, Any]] = []
         self._open = False
-        self._counts: dict[str, int] = {"input_tokens": 0, "output_tokens": 0}
+        self._counts: dict[str, Any] = {"input_tokens": 0, "output_tokens": 0}
         self._reason = "end_turn"
         self._begun = False
 
@@ -132,6 +132,8 @@ class MessageTurn(TurnPlan[bytes]):
             "cache_read_input_tokens": read,
             "cache_creation_input_tokens": written,
         }
+        if usage.reasoning_tokens is not None:
+            self._counts["output_tokens_details"] = {"thinking_tokens": usage.reasoning_tokens}
 
     def _begin(self) -> bytes:
         if self._begun:
@@ -139,7 +141,7 @@ class MessageTurn(TurnPlan[bytes]):
         self._begun = True
         return event("message_start", message=self._message([], None, {**self._counts, "output_tokens": 1}))
 
-    def _message(self, content: list[Any], reason: str | None, usage: dict[str, int]) -> dict[str, Any]:
+    def _message(self, content: list[Any], reason: str | None, usage: dict[str, Any]) -> dict[str, Any]:
         return {
             "id": self.id,
             "type": "message",
@@ -177,7 +179,8 @@ class MessageTurn(TurnPlan[bytes]):
         """The last events, or the whole message."""
         if self._stream:
             delta = {"stop_reason": self._reason, "stop_sequence": None}
-            last = event("message_delta", delta=delta, usage={"output_tokens": self._counts["output_tokens"]})
+            usage = {name: count for name, count in self._counts.items() if name.startswith("output")}
+            last = event("message_delta", delta=delta, usage=usage)
             return None, self._begin() + self._end() + last + event("message_stop")
         content = [
             {**block, "input": from_json(block["input"] or "{}")} if block["type"] == "tool_use" else block

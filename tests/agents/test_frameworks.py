@@ -51,7 +51,7 @@ KNOWN = [
     ("agno.agent.agent", "Agent", "Agno", "it.arun(prompt)"),
     ("semantic_kernel.agents.agent", "Agent", "Semantic Kernel", "it.get_response(messages=prompt)"),
     ("semantic_kernel.kernel", "Kernel", "Semantic Kernel", "it.invoke_prompt(prompt)"),
-    ("claude_agent_sdk.types", "ClaudeAgentOptions", "Claude Agent SDK", "query(prompt=prompt, options=it)"),
+    ("claude_agent_sdk.client", "ClaudeSDKClient", "Claude Agent SDK", "lambda: it.options"),
 ]
 
 

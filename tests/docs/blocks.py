@@ -44,6 +44,7 @@ IMPORTED = re.compile(r"^from (\w+)", re.MULTILINE)
 OPTIONAL = (
     "agent_framework",
     "agents",
+    "claude_agent_sdk",
     "crewai",
     "google",
     "langchain",

@@ -211,7 +211,7 @@ def test_a_picture_reaches_the_model(served: Served) -> None:
 def test_a_failure_is_a_500_and_tells_nothing(served: Served) -> None:
     with pytest.raises(openai.InternalServerError) as caught:
         served.chat("plain", "fail now")
-    assert caught.value.code == "agent_error"
+    assert caught.value.code in ("agent_error", "upstream_unavailable")  # as it is told by an exception or by an API
     assert SECRET not in caught.value.response.text
 
 
@@ -553,13 +553,14 @@ def test_eight_at_once_do_not_mix(served: Served) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)  # some start a program for each turn
 @scenario("conformance")
 def test_the_conformance_suite_finds_nothing(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", str(tmp_path)]
     command += ["-c", os.devnull, "--openai-compat", "tests.frameworks.served:Kit"]
     environment = command_environment()
     done = subprocess.run(
-        command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+        command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=280, check=False
     )
     assert done.returncode == 0, done.stdout
     assert re.search(r"\d+ passed", done.stdout)

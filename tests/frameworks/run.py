@@ -31,7 +31,7 @@ ENVIRONMENTS = ROOT / ".nox" / "frameworks"
 PYTEST = ["-c", os.devnull, "--rootdir", ".", "--confcutdir", "tests/frameworks", "-p", "no:cacheprovider", "-q"]
 CASES = [*PYTEST, "-p", "tests.frameworks.report", "--timeout", "120", "tests/frameworks/acceptance.py"]
 TOGETHER = [*PYTEST, "--timeout", "120", "tests/frameworks/together.py"]
-PATIENCE = 600.0
+PATIENCE = 900.0
 """Seconds for one framework."""
 
 

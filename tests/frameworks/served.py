@@ -43,6 +43,7 @@ class Kit(Conformance):
     approval_prompt = "weather"
     edited_arguments: ClassVar = {"city": "Rome"}
     edited_result = "sunny in Rome"
+    patience: float = getattr(FRAMEWORK, "PATIENCE", Conformance.patience)
 
 
 @dataclass

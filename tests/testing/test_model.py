@@ -149,6 +149,7 @@ async def test_it_speaks_messages(reach: Reach, stream: bool) -> None:
     assert (whole.stop_reason, whole.model, whole.role) == ("tool_use", "claude-any", "assistant")
     usage = whole.usage
     assert (usage.input_tokens, usage.cache_read_input_tokens, usage.output_tokens) == (40, 10, 6)
+    assert usage.output_tokens_details.thinking_tokens == 2
     assert (then.content[0].text, then.stop_reason) == ("It is sunny.", "max_tokens")
     assert model.requests[0].headers["anthropic-version"]
     assert model.requests[0].body["tools"] == tools

@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any, TypeAlias, cast
 
 from ...messages import AssistantMessage, Message, SystemMessage, ToolCall, ToolMessage, UserMessage
-from .content import Block, assistant_blocks, input_blocks, result_content
+from ..content_blocks import Block, assistant_blocks, input_blocks, result_content
 
 Recall: TypeAlias = Callable[[Sequence[str]], list[Block] | None]
 """The blocks of an earlier answer with calls of these ids, as they came, if they are still known."""

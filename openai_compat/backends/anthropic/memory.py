@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from ...agent_request import Principal
 from ...stores.shares import Shares, Table, size_of_value
-from .content import Block
+from ..content_blocks import Block
 
 KEPT = 512
 """Answers of one caller that are kept; the oldest are forgotten."""

@@ -25,7 +25,7 @@ from ...events import (
     ToolResult,
     UsageReported,
 )
-from .content import Block
+from ..content_blocks import Block
 
 if TYPE_CHECKING:
     from anthropic.types import RawMessageStreamEvent

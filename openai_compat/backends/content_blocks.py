@@ -6,8 +6,8 @@ import base64
 from collections.abc import Iterator, Sequence
 from typing import Any, assert_never
 
-from ...errors import InvalidRequest
-from ...messages import AssistantPart, AudioPart, FilePart, ImagePart, InputPart, RefusalPart, TextPart
+from ..errors import InvalidRequest
+from ..messages import AssistantPart, AudioPart, FilePart, ImagePart, InputPart, RefusalPart, TextPart
 
 Block = dict[str, Any]
 

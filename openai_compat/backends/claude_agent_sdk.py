@@ -1,0 +1,366 @@
+"""Runs Claude Code by the Claude Agent SDK: `ClaudeAgentBackend`. Needs `openai-compat[claude-agent-sdk]`."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, replace
+from fnmatch import fnmatchcase
+from typing import Any, cast
+from uuid import uuid4
+
+import anyio
+import anyio.to_thread
+
+from ..agent_request import AgentRequest, CustomTool, FunctionTool, JsonSchema, Resume, Tool
+from ..backend import Capabilities, RunContext
+from ..errors import AgentError, InvalidRequest
+from ..events import (
+    AgentEvent,
+    Finished,
+    FinishReason,
+    Paused,
+    PendingCall,
+    Progress,
+    ReasoningDelta,
+    TextDelta,
+    ToolCallDelta,
+    ToolCallReady,
+    ToolCallStarted,
+    ToolResult,
+    UsageReported,
+)
+from ..messages import ImagePart, SystemMessage, TextPart, ToolMessage, UserMessage, transcript
+from .content_blocks import input_blocks
+
+__all__ = ("ClaudeAgentBackend",)
+
+# Not checked by types, which would need the framework wherever they are checked, but run against its real versions.
+sdk: Any = importlib.import_module("claude_agent_sdk")
+mcp: Any = importlib.import_module("mcp")
+
+CLIENT = "mcp__openai_compat__"
+"""How Claude Code's names of the client's tools begin."""
+
+SHARED = 18
+"""How many characters of their ids the sessions of one conversation share, by which they are found again."""
+
+OUTPUT_TOOL = "StructuredOutput"
+EFFORTS = {"none": "low", "minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "xhigh"}
+ENDINGS: dict[str, FinishReason] = {"max_tokens": "length", "refusal": "content_filter"}
+ONE_AT_A_TIME = "Another call is waited for. If you need this one, make it again after that."
+NOT_IN_AGENTS = "Only the main agent can have this run, since somebody else has to answer first."
+PATIENCE = 1.0
+"""Seconds in which Claude Code has to have stopped what it does."""
+
+NOTHING_USED = UsageReported(0, 0, cached_tokens=0, cache_write_tokens=0)
+
+
+class ClaudeAgentBackend:
+    """Runs Claude Code for each turn, in a process of its own, and goes on with its session.
+
+    Args:
+        options: the options. Sessions are kept where these say; several servers need a `session_store` there.
+        ask: the tools that are asked about before they run, by Claude Code's names (`Bash`, `mcp__files__*`).
+    """
+
+    def __init__(self, options: Any, *, ask: Collection[str] = ()) -> None:
+        self._options = options
+        self._ask = ask
+        self._own: frozenset[str] | None = None
+        self.capabilities = Capabilities(
+            approvals="edit" if ask else "none",
+            client_tools=isinstance(options.mcp_servers, dict),  # else they are in a file
+            audio_input=False,
+            keeps_state=True,
+            parameters=frozenset(["reasoning_effort"]),
+        )
+
+    async def tool_names(self, request: AgentRequest) -> frozenset[str]:
+        """The names of its own tools, but for those of MCP servers outside of this process."""
+        if self._own is None:
+            tools, servers = self._options.tools, self._options.mcp_servers
+            names = [*cast("list[str]", tools)] if isinstance(tools, list) else []
+            for server in cast("dict[str, Any]", servers).values() if isinstance(servers, dict) else ():
+                if server.get("type") == "sdk":
+                    names += await _names_of(server["instance"])
+            self._own = frozenset(names)
+        return self._own
+
+    async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
+        """Run Claude Code, and yield what it says and does."""
+        turn = _Turn(self._options, self._ask, request)
+        client, result = sdk.ClaudeSDKClient(turn.options()), None
+        await client.connect()
+        try:
+            if turn.is_new:
+                await client.query(turn.prompt())
+            async for message in client.receive_response():
+                if isinstance(message, sdk.ResultMessage):
+                    result = message
+                for event in turn.of(message):
+                    yield event
+        finally:
+            if result is None:  # or it goes on until the model has said all
+                with anyio.move_on_after(PATIENCE, shield=True), suppress(sdk.ClaudeSDKError):
+                    await client.interrupt()
+            await client.disconnect()  # the session is written to its end by then
+        for event in turn.end(result):
+            yield event
+
+    async def forget(self, state: Mapping[str, Any]) -> None:
+        """Delete the sessions of a conversation."""
+        store, beginning = self._options.session_store, state["session"][:SHARED]
+        if store is not None:
+            for session in await sdk.list_sessions_from_store(store, self._options.cwd):
+                if session.session_id.startswith(beginning):
+                    await sdk.delete_session_via_store(store, session.session_id, self._options.cwd)
+        await anyio.to_thread.run_sync(_delete, beginning)
+
+
+async def _names_of(server: Any) -> list[str]:
+    """The tools of a server in this process."""
+    if hasattr(mcp, "Client"):
+        connected = mcp.Client(server)
+    else:  # before MCP 2
+        connected = importlib.import_module("mcp.shared.memory").create_connected_server_and_client_session(server)
+    async with connected as client:
+        return [tool.name for tool in (await client.list_tools()).tools]
+
+
+def _delete(beginning: str) -> None:
+    for session in sdk.list_sessions():
+        if session.session_id.startswith(beginning):
+            sdk.delete_session(session.session_id)
+
+
+class _Turn:
+    """One run of Claude Code, and what its messages say."""
+
+    def __init__(self, options: Any, ask: Collection[str], request: AgentRequest) -> None:
+        self._options = options
+        self._ask = ask
+        self._request = request
+        resume = request.resume
+        self._answers = resume if resume is not None and not resume.superseded else Resume({})
+        self._last = request.state if resume is None else resume.state
+        # Claude Code goes on with a call that waits, whatever it is told.
+        self._state = None if resume is not None and resume.superseded else self._last
+        self.is_new = resume is None or self._state is None  # else it goes on with the call that waits
+        self._tools = {tool.name: tool for tool in request.tools}
+        _check_media(self._answers.results)
+        self._names: dict[str, str] = {}  # of the calls that are being written
+        self._hidden = {*self._answers.results}  # calls whose results are not shown
+        self._written: tuple[str, list[str]] | None = None  # the call whose arguments are being written
+        self._waits = ""  # the call that is waited for: Claude Code keeps one, and forgets the others
+        self._denied: set[str] = set()
+        self._tasks: dict[str, str] = {}  # what other agents do
+
+    def options(self) -> Any:
+        """The options of the run."""
+        own, request = self._options, self._request
+        results = self._answers.results
+        offered = {message.name: FunctionTool(message.name) for message in results.values()}
+        tools: dict[str, Tool] = {**offered, **self._tools}
+        asked: dict[str, Any] = {}
+        if tools:
+            theirs = sdk.create_sdk_mcp_server("openai_compat", tools=[_tool(one, results) for one in tools.values()])
+            asked["mcp_servers"] = {**own.mcp_servers, "openai_compat": theirs}
+        hooks: dict[str, list[Any]] = own.hooks or {}
+        before = [*hooks.get("PreToolUse", ()), sdk.HookMatcher(hooks=[self._before_tool])]
+        if request.response_format is not None:
+            schema = request.json_schema or JsonSchema("answer", {"type": "object"}, strict=False)
+            asked["output_format"] = {"type": "json_schema", "schema": dict(schema.schema)}
+        if request.sampling.reasoning_effort is not None:
+            asked["effort"] = EFFORTS.get(request.sampling.reasoning_effort, own.effort)
+        return replace(
+            own,
+            hooks={**hooks, "PreToolUse": before},
+            include_partial_messages=True,
+            verbatim_prompts=True,  # "@/etc/passwd" in a prompt would be the file's text
+            **_instructed(own, request.system),
+            **self._session(),
+            **asked,
+        )
+
+    def _session(self) -> dict[str, Any]:
+        """A session of this turn's own, which goes on from the one before it: nothing of a turn that fails is in that."""
+        new = str(uuid4()) if self._last is None else f"{self._last['session'][:SHARED]}{str(uuid4())[SHARED:]}"
+        before = {} if self._state is None else {"resume": self._state["session"], "fork_session": True}
+        return {"session_id": new, **before}
+
+    async def prompt(self) -> AsyncIterator[dict[str, Any]]:
+        """What it is told."""
+        content = [*_content(self._request, is_known=self._state is not None)]
+        yield {"type": "user", "message": {"role": "user", "content": content}, "parent_tool_use_id": None}
+
+    async def _before_tool(self, given: Any, call_id: str | None, _: Any) -> dict[str, Any]:
+        name, call_id = given["tool_name"], call_id or ""
+        decision = self._answers.decisions.get(call_id)
+        is_clients = name.startswith(CLIENT)
+        if call_id in self._answers.results:
+            return _decided("allow")
+        if is_clients and _short(name) not in self._tools:
+            return _decided("deny", permissionDecisionReason="This tool is not there any more.")
+        if not is_clients and not any([fnmatchcase(name, pattern) for pattern in self._ask]):
+            return {}
+        if given.get("agent_id"):
+            return _decided("deny", permissionDecisionReason=NOT_IN_AGENTS)
+        if decision is not None and decision.approved:
+            return _decided("allow", **({"updatedInput": json.loads(decision.arguments)} if decision.arguments else {}))
+        if decision is not None or self._waits:
+            self._denied.add(call_id)
+            told = (decision.reason or "The user has denied it.") if decision is not None else ONE_AT_A_TIME
+            return _decided("deny", permissionDecisionReason=told)
+        self._waits = call_id
+        return _decided("defer")
+
+    def of(self, message: Any) -> Iterator[AgentEvent]:
+        """What a message says."""
+        match message:
+            case sdk.StreamEvent() if message.parent_tool_use_id is None:
+                yield from self._of_model(message.event)
+            case sdk.UserMessage() if message.parent_tool_use_id is None and not isinstance(message.content, str):
+                for block in message.content:
+                    if isinstance(block, sdk.ToolResultBlock) and block.tool_use_id not in self._hidden:
+                        yield self._result(block)
+            case sdk.SystemMessage() if message.subtype in ("task_started", "task_notification"):
+                yield from self._of_agent(message.subtype, message.data)
+            case _:
+                pass
+
+    def _of_agent(self, kind: str, data: Mapping[str, Any]) -> Iterator[AgentEvent]:
+        task: str = data["task_id"]
+        if kind == "task_started":
+            self._tasks[task] = data["description"]
+        if task in self._tasks:
+            yield Progress("agent", task, self._tasks[task], done=kind == "task_notification")
+
+    def _of_model(self, event: Mapping[str, Any]) -> Iterator[AgentEvent]:
+        match event:
+            case {"type": "content_block_start", "content_block": {"type": "tool_use", "id": call_id, "name": name}}:
+                # The client's are told of when they are waited for: Claude Code waits for one at a time.
+                if name == OUTPUT_TOOL or name.startswith(CLIENT):
+                    self._hidden.add(call_id)
+                else:
+                    self._names[call_id] = _short(name)
+                    self._written = (call_id, [])
+                    yield ToolCallStarted(call_id, _short(name), "agent")
+            case {"type": "content_block_delta", "delta": {"type": "text_delta", "text": text}}:
+                if self._request.response_format is None:
+                    yield TextDelta(text)
+            case {"type": "content_block_delta", "delta": {"type": "thinking_delta", "thinking": text}}:
+                yield ReasoningDelta(text)
+            case {"type": "content_block_delta", "delta": {"type": "input_json_delta", "partial_json": text}}:
+                if self._written is not None:
+                    self._written[1].append(text)
+                    yield ToolCallDelta(self._written[0], text)
+            case {"type": "content_block_stop"} if self._written is not None:
+                (call_id, pieces), self._written = self._written, None
+                yield ToolCallReady(call_id, self._names[call_id], "".join(pieces) or "{}", "agent")
+            case _:
+                pass
+
+    def _result(self, block: Any) -> ToolResult:
+        told = block.content if isinstance(block.content, str) else _text(block.content or [])
+        is_denied = block.tool_use_id in self._denied
+        return ToolResult(block.tool_use_id, told, is_error=bool(block.is_error), denied=is_denied)
+
+    def end(self, result: Any) -> Iterator[AgentEvent]:
+        """What its end says: the tokens, and whether it waits."""
+        if result is None:
+            raise RuntimeError("Claude Code ended without a result")
+        if result.is_error and result.subtype != "error_max_turns":
+            if result.api_error_status:
+                raise AgentError.upstream(result.api_error_status)
+            raise RuntimeError(f"Claude Code ended with {result.subtype}: {result.errors or result.result}")
+        used = _usage(result.model_usage or {})
+        before = UsageReported(**self._state["used"]) if self._state is not None else NOTHING_USED
+        told: dict[str, Any] = result.usage or {}
+        details: dict[str, Any] = told.get("output_tokens_details") or {}
+        yield replace(used.since(before), reasoning_tokens=details.get("thinking_tokens"))
+        state = {"session": result.session_id, "used": asdict(used)}
+        if (call := result.deferred_tool_use) is not None:
+            name = _short(call.name)
+            waits_for: Any = "result" if call.name.startswith(CLIENT) else "approval"
+            is_custom = isinstance(self._tools.get(name), CustomTool)
+            arguments = str(call.input.get("input", "")) if is_custom else json.dumps(call.input)
+            yield Paused((PendingCall(call.id, name, arguments, waits_for),), state)
+            return
+        is_cut = result.subtype == "error_max_turns"
+        if self._request.response_format is not None and not is_cut:
+            yield TextDelta(json.dumps(result.structured_output))
+        yield Finished("length" if is_cut else ENDINGS.get(result.stop_reason, "stop"), state=state)
+
+
+def _decided(decision: str, **more: Any) -> dict[str, Any]:
+    return {"hookSpecificOutput": {"hookEventName": "PreToolUse", "permissionDecision": decision, **more}}
+
+
+def _short(name: str) -> str:
+    """A tool's own name, without that of its server."""
+    return name.split("__", 2)[-1] if name.startswith("mcp__") else name
+
+
+def _instructed(options: Any, text: str) -> dict[str, Any]:
+    """The options with what the conversation's instructions add to them."""
+    own: Any = options.system_prompt
+    if not text:
+        return {}
+    if isinstance(own, dict) and "append" in own:
+        return {"system_prompt": {**own, "append": f"{own['append']}\n\n{text}"}}
+    return {"extra_args": {**options.extra_args, "append-system-prompt": text}}
+
+
+def _tool(tool: Tool, results: Mapping[str, ToolMessage]) -> Any:
+    """A tool of the client, which is run once its result is there. Claude Code does not say for which call."""
+    answers = [message for message in results.values() if message.name == tool.name]
+
+    async def run(_: Any) -> dict[str, Any]:
+        answer = answers.pop(0)
+        pictures = [block["source"] for block in input_blocks(answer.media)]
+        images = [{"type": "image", "data": one["data"], "mimeType": one["media_type"]} for one in pictures]
+        return {"content": [{"type": "text", "text": answer.text}, *images], "is_error": answer.is_error}
+
+    schema: Any = {"type": "object", "properties": {"input": {"type": "string"}}, "required": ["input"]}
+    if isinstance(tool, FunctionTool):
+        schema = {"type": "object", "properties": {}, **(tool.parameters or {})}
+    return sdk.tool(tool.name, tool.description or "", dict(schema))(run)
+
+
+def _check_media(results: Mapping[str, ToolMessage]) -> None:
+    """Raise InvalidRequest for what cannot be in the result of a tool."""
+    parts = [part for message in results.values() for part in message.media]
+    if not all([isinstance(part, ImagePart) and part.content is not None for part in parts]):
+        text = "The result of a tool can have pictures as 'data:' URLs here, and nothing else."
+        raise InvalidRequest(text, param="messages", code="invalid_value")
+
+
+def _content(request: AgentRequest, *, is_known: bool) -> Iterator[dict[str, Any]]:
+    """What is new, and before it as text what was said so far, where Claude Code does not know of that."""
+    said = list(request.new_messages if is_known else request.messages)
+    last = said.pop() if isinstance(said[-1], UserMessage) else None
+    before = transcript([message for message in said if not isinstance(message, SystemMessage)])
+    if before:
+        yield {"type": "text", "text": f"The conversation so far:\n\n{before}"}
+    parts = [part for message in said if isinstance(message, UserMessage) for part in message.parts]
+    yield from input_blocks([part for part in parts if not isinstance(part, TextPart)])
+    if isinstance(last, UserMessage):
+        yield from input_blocks(last.parts)
+
+
+def _text(blocks: Sequence[Mapping[str, Any]]) -> str:
+    return "\n".join([block["text"] for block in blocks if block["type"] == "text"])
+
+
+def _usage(models: Mapping[str, Mapping[str, int]]) -> UsageReported:
+    """What all models have used, those of other agents too; counted from the session's beginning."""
+
+    def total(name: str) -> int:
+        return sum([used[name] for used in models.values()])
+
+    read, written = total("cacheReadInputTokens"), total("cacheCreationInputTokens")
+    used = total("inputTokens") + read + written
+    return UsageReported(used, total("outputTokens"), cached_tokens=read, cache_write_tokens=written)
