@@ -35,36 +35,31 @@ def pooled(factory: Callable[[], Any], *, idle: int = 4, capabilities: Capabilit
     return PooledBackend(factory, idle=idle, capabilities=capabilities)
 
 
-class PooledBackend:
-    """Lends each of its agents to one turn at a time; see `pooled`."""
+class _Lender:
+    """Lends each of its agents to one turn at a time. What it takes them from is a matter of its subclasses."""
 
-    def __init__(self, factory: Callable[[], Any], *, idle: int = 4, capabilities: Capabilities | None = None) -> None:
-        if idle < 0:
-            raise ValueError(f"idle is the number of agents kept, 0 or more, not {idle}")
-        self._factory = factory
-        self._most = idle
-        self._idle: list[_WarmAgent] = []
+    def __init__(self, capabilities: Capabilities) -> None:
+        self.capabilities = capabilities
         self._lent: dict[RunContext, _WarmAgent] = {}
-        if capabilities is None and not inspect.iscoroutinefunction(factory):
-            self._idle.append(_WarmAgent(factory()))
-            capabilities = self._idle[0].backend.capabilities
-        self.capabilities = capabilities or Capabilities()
 
     async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
         """Lend an agent to this turn, and yield what it says."""
-        agent = await self._take()
+        agent = await self._take(request)
         # By context, since `request_cancel` knows nothing else of the turn.
         self._lent[context] = agent
+        left: Mapping[str, Any] | None = None
         kept = False
         try:
             items = agent.backend.run(request, context)
             try:
                 async for item in items:
+                    if isinstance(item, Finished | Paused):
+                        left = item.state
                     yield item
             finally:
                 await close(items)
             # An agent that was stopped half-way may hold half a conversation: it is closed instead.
-            kept = not context.cancelled and self._keep(agent)
+            kept = not context.cancelled and self._keep(request, agent, left)
         finally:
             del self._lent[context]
             if not kept:
@@ -76,20 +71,42 @@ class PooledBackend:
         if lent is not None and isinstance(lent.backend, SupportsCancel):
             lent.backend.request_cancel(context)
 
+    async def _take(self, request: AgentRequest) -> _WarmAgent:
+        raise NotImplementedError
+
+    def _keep(self, request: AgentRequest, agent: _WarmAgent, left: Mapping[str, Any] | None) -> bool:
+        """Keep the agent, whose turn has left this state; False if there is no place for it."""
+        raise NotImplementedError
+
+
+class PooledBackend(_Lender):
+    """Lends each of its agents to one turn at a time; see `pooled`."""
+
+    def __init__(self, factory: Callable[[], Any], *, idle: int = 4, capabilities: Capabilities | None = None) -> None:
+        if idle < 0:
+            raise ValueError(f"idle is the number of agents kept, 0 or more, not {idle}")
+        self._factory = factory
+        self._most = idle
+        self._idle: list[_WarmAgent] = []
+        if capabilities is None and not inspect.iscoroutinefunction(factory):
+            self._idle.append(_WarmAgent(factory()))
+            capabilities = self._idle[0].backend.capabilities
+        super().__init__(capabilities or Capabilities())
+
     async def aclose(self) -> None:
         """Close the agents that are idle. Those that run are closed when their turns end."""
         self._most = 0  # agents that are lent now are closed when they come back
         while self._idle:
             await self._idle.pop().close()
 
-    async def _take(self) -> _WarmAgent:
+    async def _take(self, request: AgentRequest) -> _WarmAgent:
         try:
             return self._idle.pop()
         except IndexError:
             agent = self._factory()
             return _WarmAgent(await agent if inspect.isawaitable(agent) else agent)
 
-    def _keep(self, agent: _WarmAgent) -> bool:
+    def _keep(self, request: AgentRequest, agent: _WarmAgent, left: Mapping[str, Any] | None) -> bool:
         if len(self._idle) >= self._most:
             return False
         self._idle.append(agent)
@@ -124,7 +141,7 @@ def keyed(
     return KeyedBackend(make, key=key, idle=idle, seconds=seconds, capabilities=capabilities)
 
 
-class KeyedBackend:
+class KeyedBackend(_Lender):
     """Lends each session the agent that it had before; see `keyed`."""
 
     def __init__(
@@ -143,36 +160,7 @@ class KeyedBackend:
         self._most = idle
         self._seconds = seconds
         self._idle: dict[str, _Session] = {}  # the one that was used last is the last
-        self._lent: dict[RunContext, _WarmAgent] = {}
-        self.capabilities = capabilities or Capabilities()
-
-    async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
-        """Lend the session's agent to this turn, and yield what it says."""
-        key = self._key(request)
-        agent = await self._take(key, request)
-        self._lent[context] = agent
-        left: Mapping[str, Any] | None = None
-        kept = False
-        try:
-            items = agent.backend.run(request, context)
-            try:
-                async for item in items:
-                    if isinstance(item, Finished | Paused):
-                        left = item.state
-                    yield item
-            finally:
-                await close(items)
-            kept = key is not None and not context.cancelled and self._keep(key, agent, left)
-        finally:
-            del self._lent[context]
-            if not kept:
-                await agent.close(context)
-
-    def request_cancel(self, context: RunContext) -> None:
-        """Tell the agent that runs this turn to stop, if it has a way of its own to do so."""
-        lent = self._lent.get(context)
-        if lent is not None and isinstance(lent.backend, SupportsCancel):
-            lent.backend.request_cancel(context)
+        super().__init__(capabilities or Capabilities())
 
     async def aclose(self) -> None:
         """Close the agents that are idle. Those that run are closed when their turns end."""
@@ -180,7 +168,8 @@ class KeyedBackend:
         while self._idle:
             await self._taken(next(iter(self._idle))).close()
 
-    async def _take(self, key: str | None, request: AgentRequest) -> _WarmAgent:
+    async def _take(self, request: AgentRequest) -> _WarmAgent:
+        key = self._key(request)
         session = None if key is None else self._idle.get(key)
         if key is not None and session is not None:
             agent = self._taken(key)
@@ -190,9 +179,10 @@ class KeyedBackend:
         made = self._make(request)
         return _WarmAgent(await made if inspect.isawaitable(made) else made)
 
-    def _keep(self, key: str, agent: _WarmAgent, left: Mapping[str, Any] | None) -> bool:
+    def _keep(self, request: AgentRequest, agent: _WarmAgent, left: Mapping[str, Any] | None) -> bool:
+        key = self._key(request)
         # Two turns of one session at a time had an agent each: one of them is enough.
-        if key in self._idle or not self._most:
+        if key is None or key in self._idle or not self._most:
             return False
         if len(self._idle) >= self._most:
             self._close_soon(next(iter(self._idle)))
