@@ -19,6 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from subprocess import DEVNULL, PIPE
+from typing import Protocol
 
 import anyio
 from anyio.abc import ByteReceiveStream, ByteSendStream, Process
@@ -117,7 +118,7 @@ class CommandRun:
             await self._attend(process)
         finally:
             with anyio.CancelScope(shield=True):
-                await _end_group(process, self._grace.kill)
+                await end_group(process, self._grace.kill)
                 await process.aclose()
 
     async def _attend(self, process: Process) -> None:
@@ -189,8 +190,26 @@ class _Patience:
         raise TimeoutError
 
 
-async def _end_group(process: Process, grace: float) -> None:
-    """End the command, and what it has started and left behind."""
+class Led(Protocol):
+    """A process that leads a group of its own, as anyio or asyncio has started it."""
+
+    @property
+    def pid(self) -> int:
+        """Its id, and that of its group."""
+        ...
+
+    @property
+    def returncode(self) -> int | None:
+        """What it has exited with, None while it runs."""
+        ...
+
+    async def wait(self) -> int:
+        """Return once it has exited."""
+        ...
+
+
+async def end_group(process: Led, grace: float) -> None:
+    """End the command, and what it has started and left behind, `grace` seconds after asking it to end."""
     if process.returncode is None:
         # Asked first: a command may have a session to save.
         _signal_group(process, signal.SIGTERM)
@@ -200,7 +219,7 @@ async def _end_group(process: Process, grace: float) -> None:
     _signal_group(process, signal.SIGKILL)
 
 
-def _signal_group(process: Process, number: signal.Signals) -> None:
+def _signal_group(process: Led, number: signal.Signals) -> None:
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, number)
 

@@ -40,8 +40,9 @@ from tests.docs.served import PATIENCE, ROOT, Program, environment, free_port
 INFO = re.compile(r"(?P<language>[^\n ]*) *(?P<attributes>[^\n]*)$\n", re.MULTILINE)
 INCLUDE = re.compile(r'^ *--8<-- "([^"]+)"$', re.MULTILINE)
 TITLE = re.compile(r'title="([^"]+)"')
-IMPORTED = re.compile(r"^from (\w+)", re.MULTILINE)
+IMPORTED = re.compile(r"^from (?:openai_compat\.backends\.)?(\w+)", re.MULTILINE)
 OPTIONAL = (
+    "acp",
     "agent_framework",
     "agents",
     "claude_agent_sdk",

@@ -71,7 +71,8 @@ def _call(*command: str) -> None:
 def run(name: str, *, lowest: bool) -> Result:
     """Install a framework and run its cases."""
     packages = requirements(name, lowest=lowest)
-    cases = [*CASES, *(["-m", "not slow"] if lowest else [])]
+    cases = [*CASES, *[str(path) for path in [HERE / f"{name}_cases.py"] if path.is_file()]]
+    cases += ["-m", "not slow"] if lowest else []
     return _run(f"{name}-lowest" if lowest else name, packages, cases, {"OPENAI_COMPAT_FRAMEWORK": name})
 
 

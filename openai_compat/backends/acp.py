@@ -1,0 +1,387 @@
+"""Runs agent programs that speak ACP, the Agent Client Protocol: `ACPBackend`. Needs `openai-compat[acp]`. POSIX only."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import importlib
+import logging
+import os
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from pydantic_core import to_json
+
+from ..agent_request import AgentRequest, Decision
+from ..aio.subprocess import allowed_environment, end_group
+from ..backend import Capabilities, RunContext
+from ..errors import AgentError, InvalidRequest
+from ..events import (
+    AgentEvent,
+    Finished,
+    FinishReason,
+    MediaDelta,
+    Progress,
+    ReasoningDelta,
+    TextDelta,
+    ToolCallReady,
+    ToolResult,
+    UsageReported,
+)
+from ..messages import AudioPart, FilePart, ImagePart, InputPart, Message, TextPart, UserMessage, transcript
+from ..package import __version__
+from .pool import KeyedBackend
+
+__all__ = ("ACPBackend",)
+
+# Not checked by types, which would need the SDK wherever they are checked, but run against its real versions.
+acp: Any = importlib.import_module("acp")
+schema: Any = importlib.import_module("acp.schema")
+
+logger = logging.getLogger("openai_compat")
+
+LINE = 50 * 1024 * 1024
+"""Bytes of a message; pictures are in one."""
+
+CAPABILITIES = Capabilities(client_tools=False, structured_output=False, approvals="yes_no", parameters=frozenset())
+"""What the protocol has a place for."""
+
+REASONS: dict[str, FinishReason] = {
+    "max_tokens": "length",
+    "max_turn_requests": "length",
+    "refusal": "content_filter",
+}
+
+
+@dataclass(frozen=True)
+class _Launch:
+    """How a program is begun, and how long it has to stop."""
+
+    command: Sequence[str]
+    env: Mapping[str, str]
+    cwd: str
+    mcp_servers: Sequence[Any]
+    grace: float
+
+
+class ACPBackend(KeyedBackend):
+    """Makes an agent of a program that speaks ACP: Claude Code, Codex, Gemini CLI, and any other.
+
+    A conversation keeps its program while it is used (as with `keyed`); one that is gone loads its session again, if it can.
+    What its session does not hold, the whole history of a chat without a conversation too, reaches it as one text.
+
+    When the program asks for permission, the turn ends with the question, and the program waits (see `RunContext.approve`).
+    It reads and writes files by itself, in `cwd`.
+
+    Args:
+        command: the program and its arguments, never run through a shell.
+        pass_env: names of the server's environment variables that the program gets besides harmless ones such as PATH
+            and HOME; "*" matches any characters ("ANTHROPIC_*").
+        env: further variables for the program.
+        cwd: its working directory; the server's, if not given.
+        mcp_servers: servers of tools for its sessions, as `acp.schema` has them.
+        grace: seconds that it has to stop when it is told to, and once more when it is ended.
+        idle: how many programs are kept, each with its conversation.
+        seconds: how long each is kept between two turns.
+
+    Raises TypeError for a command that is a single string, ValueError for an empty one.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        pass_env: Iterable[str] = (),
+        env: Mapping[str, str] | None = None,
+        cwd: str | os.PathLike[str] | None = None,
+        mcp_servers: Sequence[Any] = (),
+        grace: float = 1.0,
+        idle: int = 32,
+        seconds: float = 600.0,
+    ) -> None:
+        if isinstance(command, str):
+            raise TypeError("a command is a list of arguments, not one string: there is no shell that would split it")
+        if not command:
+            raise ValueError("a command needs at least the name of a program")
+        environment = allowed_environment(pass_env, env or {})
+        launch = _Launch(command, environment, os.path.abspath(cwd or "."), mcp_servers, grace)  # noqa: PTH100
+        super().__init__(
+            lambda request: _Session(launch),
+            key=lambda request: request.session_key,
+            idle=idle,
+            seconds=seconds,
+            capabilities=CAPABILITIES,
+        )
+
+
+@dataclass
+class _Call:
+    """A tool call of the program, as far as it has told of it."""
+
+    title: str = "tool"
+    input: Any = None
+    output: str = ""
+    shown: bool = False
+    over: bool = False
+
+    @property
+    def arguments(self) -> str:
+        """Its input as JSON."""
+        told: Any = {} if self.input is None else self.input
+        return to_json(told if isinstance(told, dict) else {"input": told}, inf_nan_mode="null").decode()
+
+
+class _Session:
+    """A program with one session. It is the client that the program talks to; its turns come one after the other."""
+
+    capabilities = CAPABILITIES
+
+    def __init__(self, launch: _Launch) -> None:
+        self._launch = launch
+        self._process: Process | None = None
+        self._agent: Any = None
+        self._can: Any = None  # what it takes in a prompt
+        self._log: asyncio.Task[None] | None = None
+        self._id: str | None = None
+        self._prompts = 0  # in its session
+        self._replayed: list[str] = []
+        self._calls: dict[str, _Call] = {}
+        self._plan: dict[str, str] = {}
+        self._asking = 0
+        self._unasked = asyncio.Event()
+
+    async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent]:
+        """Prompt the program, and yield what it says and does."""
+        self._context = context
+        self._said: asyncio.Queue[Any] = asyncio.Queue()
+        self._unasked.set()
+        try:
+            knows = self._id is not None or await self._begin(request.state or {})
+            prompt = self._prompt(request.new_messages if knows else request.messages)
+            self._prompts += 1
+            turn = asyncio.ensure_future(self._agent.prompt(prompt=prompt, session_id=self._id))
+            turn.add_done_callback(self._said.put_nowait)
+            try:
+                while (item := await self._next()) is not turn:
+                    yield item
+                    self._said.task_done()
+                answer = turn.result()
+            finally:
+                if not turn.done():
+                    await self._cancel(turn)
+        except ConnectionError as error:
+            text = "The agent's program has ended."
+            raise AgentError(text, status=502, code="agent_command_failed") from error
+        if getattr(answer, "usage", None) is not None:
+            yield _usage(answer.usage)
+        state = {"session": self._id, "prompts": self._prompts}
+        yield Finished(REASONS.get(answer.stop_reason, "stop"), state=state)
+
+    async def _begin(self, state: Mapping[str, Any]) -> bool:
+        """Start the program, with the session in `state` if it can load it as it was then. Returns whether it has."""
+        launch = self._launch
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                *launch.command,
+                stdin=PIPE,
+                stdout=PIPE,
+                stderr=PIPE,
+                env=launch.env,
+                cwd=launch.cwd,
+                # A process group of its own, so that what the program has started can be ended with it.
+                start_new_session=True,
+                limit=LINE,
+            )
+        except OSError as error:
+            text = "The agent's program could not be started."
+            raise AgentError(text, status=502, code="agent_command_failed") from error
+        self._log = asyncio.ensure_future(_log(self._process.stderr, launch.command[0]))
+        self._agent = acp.connect_to_agent(self, self._process.stdin, self._process.stdout)
+        client = schema.Implementation(name="openai-compat", version=__version__)
+        told = await self._agent.initialize(protocol_version=acp.PROTOCOL_VERSION, client_info=client)
+        can = told.agent_capabilities or schema.AgentCapabilities()
+        self._can = can.prompt_capabilities or schema.PromptCapabilities()
+        where = {"cwd": launch.cwd, "mcp_servers": [*launch.mcp_servers]}
+        if "session" in state and can.load_session:
+            with suppress(acp.RequestError):  # it knows that session no more
+                await self._agent.load_session(session_id=state["session"], **where)
+                # Somebody may have gone on with it since, or a turn of it may have failed: that is another conversation.
+                replayed = [kind for kind, _ in groupby(self._replayed) if kind == "user_message_chunk"]
+                if len(replayed) == state["prompts"]:
+                    self._id, self._prompts = state["session"], state["prompts"]
+                    return True
+        self._id = (await self._agent.new_session(**where)).session_id
+        return False
+
+    def _prompt(self, messages: Sequence[Message]) -> list[Any]:
+        """Messages as the blocks of a prompt: one text, and after it what is not text."""
+        text = messages[0].text if len(messages) == 1 else transcript(messages)
+        parts = [part for message in messages if isinstance(message, UserMessage) for part in message.parts]
+        media = [self._block(part) for part in parts if not isinstance(part, TextPart)]
+        return [*([acp.text_block(text)] if text else []), *media]
+
+    def _block(self, part: InputPart) -> Any:
+        if isinstance(part, AudioPart):
+            self._require("audio", "speech")
+            return acp.audio_block(part.data, part.media_type)
+        assert isinstance(part, ImagePart | FilePart)
+        if part.content is None:
+            url = (part.url if isinstance(part, ImagePart) else part.file_url) or ""
+            return acp.resource_link_block(url.rpartition("/")[2] or url, url)
+        data = base64.b64encode(part.content).decode()
+        if isinstance(part, ImagePart):
+            self._require("image", "pictures")
+            return acp.image_block(data, part.media_type or "image/png")
+        self._require("embedded_context", "documents")
+        name = part.filename or "document"
+        return acp.resource_block(acp.embedded_blob_resource(f"attachment:///{name}", data, mime_type=part.media_type))
+
+    def _require(self, capability: str, what: str) -> None:
+        if not getattr(self._can, capability):
+            raise InvalidRequest(f"This agent does not take {what}.", param="messages", code="invalid_value")
+
+    async def _next(self) -> Any:
+        """What the program has said next, once nothing is asked: the turn is over as long as something is."""
+        item = await self._said.get()
+        await self._unasked.wait()
+        if isinstance(item, Exception):
+            raise item
+        return item
+
+    async def _cancel(self, turn: asyncio.Future[Any]) -> None:
+        with suppress(ConnectionError):
+            await self._agent.cancel(session_id=self._id)
+        done, _ = await asyncio.wait([turn], timeout=self._launch.grace)
+        if not done:
+            turn.cancel()
+        elif not turn.cancelled():
+            turn.exception()  # looked at: whoever would want it has left
+
+    async def aclose(self) -> None:
+        """End the program, and what it has started."""
+        if self._process is None:
+            return
+        if self._agent is not None:
+            await self._agent.close()
+        await end_group(self._process, self._launch.grace)
+        await self._process.wait()
+        if self._log is not None:
+            self._log.cancel()
+
+    # what the program calls
+
+    async def session_update(self, session_id: str, update: Any, **_: Any) -> None:
+        """Take what it says. Nothing is awaited here, so that all of it stays in order."""
+        if session_id != self._id:
+            self._replayed.append(update.session_update)
+            return
+        for event in self._events(update):
+            self._said.put_nowait(event)
+
+    async def request_permission(self, session_id: str, tool_call: Any, options: Sequence[Any], **_: Any) -> Any:
+        """Ask whether a call may run. The turn ends with the question, after all that was said before it."""
+        call = self._calls.setdefault(tool_call.tool_call_id, _Call())
+        self._take(call, tool_call)
+        await self._said.join()
+        self._asking += 1
+        self._unasked.clear()
+        for each in self._calls.values():
+            each.shown = False  # in the turn that goes on
+        try:
+            decision = await self._context.approve(call.title, call.arguments)
+        except Exception as error:  # there may be nobody to ask
+            self._said.put_nowait(error)
+            decision = Decision(approved=False)
+        finally:
+            self._asking -= 1
+            if not self._asking:
+                self._unasked.set()
+        if self._context.cancelled:
+            await self._agent.cancel(session_id=self._id)  # before the answer, which it might take for a denial alone
+            return {"outcome": {"outcome": "cancelled"}}
+        if not decision.approved:
+            call.over = True
+            self._said.put_nowait(ToolCallReady(tool_call.tool_call_id, call.title, call.arguments, "agent"))
+            self._said.put_nowait(ToolResult(tool_call.tool_call_id, decision.reason or "denied", denied=True))
+        return _outcome(decision, options)
+
+    def _events(self, update: Any) -> Iterator[AgentEvent]:
+        match update.session_update:
+            case "agent_message_chunk" if update.content.type == "text":
+                yield TextDelta(update.content.text)
+            case "agent_message_chunk" if update.content.type == "image":
+                yield MediaDelta(base64.b64decode(update.content.data), update.content.mime_type)
+            case "agent_thought_chunk" if update.content.type == "text":
+                yield ReasoningDelta(update.content.text)
+            case "plan":
+                for entry in update.entries:  # all of them, each time
+                    if entry.status != "pending" and self._plan.get(entry.content) != entry.status:
+                        self._plan[entry.content] = entry.status
+                        yield Progress("step", entry.content, entry.content, done=entry.status == "completed")
+            case "tool_call" | "tool_call_update":
+                yield from self._call_events(update)
+            case _:
+                pass
+
+    def _call_events(self, update: Any) -> Iterator[AgentEvent]:
+        call = self._calls.setdefault(update.tool_call_id, _Call())
+        if call.over:
+            return
+        self._take(call, update)
+        # At first there may be a working title, and no input.
+        running = update.status == "in_progress" or (update.session_update == "tool_call_update" and update.raw_input)
+        call.over = update.status in ("completed", "failed")
+        if not call.shown and (running or call.over):
+            call.shown = True
+            yield ToolCallReady(update.tool_call_id, call.title, call.arguments, "agent")
+        if call.over:
+            yield ToolResult(update.tool_call_id, call.output, is_error=update.status == "failed")
+
+    def _take(self, call: _Call, update: Any) -> None:
+        call.title = update.title or call.title
+        call.input = call.input if update.raw_input is None else update.raw_input
+        call.output = _output(update) or call.output
+
+
+def _output(update: Any) -> str:
+    """What a tool has given back: texts, changed files by their paths, or what the program calls its raw output."""
+    told = [
+        item.path if item.type == "diff" else item.content.text
+        for item in update.content or ()
+        if item.type == "diff" or (item.type == "content" and item.content.type == "text")
+    ]
+    if told or update.raw_output is None:
+        return "\n".join(told)
+    raw = update.raw_output
+    return raw if isinstance(raw, str) else to_json(raw, inf_nan_mode="null").decode()
+
+
+def _outcome(decision: Decision, options: Sequence[Any]) -> dict[str, Any]:
+    kinds = ["allow_once", "allow_always"] if decision.approved else ["reject_once", "reject_always"]
+    if decision.always:
+        kinds.reverse()
+    chosen = [option.option_id for kind in kinds for option in options if option.kind == kind]
+    return {"outcome": {"outcome": "selected", "optionId": chosen[0]} if chosen else {"outcome": "cancelled"}}
+
+
+def _usage(used: Any) -> UsageReported:
+    # Some count what came from a cache, and thoughts, apart; the total says so.
+    cached = (used.cached_read_tokens or 0) + (used.cached_write_tokens or 0)
+    apart = max(used.total_tokens - used.input_tokens - used.output_tokens, 0)
+    return UsageReported(
+        used.input_tokens + min(apart, cached),
+        used.output_tokens + apart - min(apart, cached),
+        cached_tokens=used.cached_read_tokens,
+        reasoning_tokens=used.thought_tokens,
+        cache_write_tokens=used.cached_write_tokens,
+    )
+
+
+async def _log(stderr: asyncio.StreamReader | None, program: str) -> None:
+    assert stderr is not None
+    async for line in stderr:
+        logger.info("%s: stderr: %s", program, line[:500].decode("utf-8", "replace").rstrip())
