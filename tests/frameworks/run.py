@@ -3,8 +3,9 @@ all in one server.
 
     python tests/frameworks/run.py [--lowest] [--update] [pydantic_ai …]
 
-A framework is a file of doubles here, named as its backend and, with hyphens, as its extra. `--lowest` runs them with the
-oldest version that the extra allows, too, without what takes long. `--update` writes the table of the documentation.
+A framework is a file of doubles here, named as its backend and, with hyphens, as its extra; `NAME_cases.py` are cases of its
+own. `--lowest` runs them with the oldest version that the extra allows, too, without what takes long. `--update` writes the
+table of the documentation.
 A framework that cannot be installed is an error in CI, and left out elsewhere.
 """
 
