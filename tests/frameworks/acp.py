@@ -16,7 +16,6 @@ import sys
 import tempfile
 import threading
 import uuid
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -152,10 +151,13 @@ class Program:
     async def prompt(self, prompt: list[Any], session_id: str, **_: Any) -> Any:
         self.running[session_id] = asyncio.ensure_future(self.answer(prompt, session_id))
         calls = self.calls
-        reason = "cancelled"
-        with suppress(asyncio.CancelledError):
+        reason = "end_turn"
+        try:
             await self.running[session_id]
-            reason = "end_turn"
+        except asyncio.CancelledError:
+            if asyncio.current_task().cancelling():  # with the connection, and not by its client
+                raise
+            reason = "cancelled"
         made = self.calls - calls
         usage = schema.Usage(
             input_tokens=made * (INPUT - CACHED),
