@@ -47,6 +47,9 @@ logger = logging.getLogger("openai_compat")
 LINE = 50 * 1024 * 1024
 """Bytes of a message; pictures are in one."""
 
+TOGETHER = 0.1
+"""Seconds for which a question waits for others, that all may be asked in one turn: a program asks them one by one."""
+
 CAPABILITIES = Capabilities(client_tools=False, structured_output=False, approvals="yes_no", parameters=frozenset())
 """What the protocol has a place for."""
 
@@ -152,6 +155,7 @@ class _Session:
         self._calls: dict[str, _Call] = {}
         self._plan: dict[str, str] = {}
         self._asking = 0
+        self._others: asyncio.Task[None] | None = None
         self._unasked = asyncio.Event()
 
     async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent]:
@@ -291,6 +295,9 @@ class _Session:
         self._unasked.clear()
         for each in self._calls.values():
             each.shown = False  # in the turn that goes on
+        if self._others is None or self._others.done():
+            self._others = asyncio.create_task(asyncio.sleep(TOGETHER))
+        await asyncio.wait([self._others])
         try:
             decision = await self._context.approve(call.title, call.arguments)
         except Exception as error:  # there may be nobody to ask
