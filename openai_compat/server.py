@@ -15,9 +15,7 @@ from .agents.setting_types import check_strings
 from .aio.background import let_go
 from .aio.off_loop import off_loop
 from .api.access_log import log_access
-from .api.build import build_chat_websocket, build_live, build_models, build_state
 from .api.exchange import Exchange
-from .api.openapi import build_request_models
 from .api.routing import Api, Public, Route
 from .api.server_settings import check_server_settings
 from .api.services import Services, Settings, logger
@@ -136,6 +134,10 @@ class Server:
         webhooks = list(webhooks) if isinstance(webhooks, Iterator) else webhooks
         check_server_settings(locals())
         self._guard(keys, hosts, cors, conversations, counts=rates is not None)
+        # The APIs: half of the time of importing the library, if they were imported above.
+        from .api.build import build_chat_websocket, build_live, build_models, build_state  # noqa: PLC0415
+        from .api.routes import routes  # noqa: PLC0415
+
         # Whoever has opened a store closes it.
         self.opens_store = isinstance(store, str)
         settings = Settings(
@@ -163,8 +165,6 @@ class Server:
         if chat_websocket is not None:
             self._threads, route = build_chat_websocket(self.services, chat_websocket, compaction)
             sockets.append(route)
-        from .api.routes import routes  # noqa: PLC0415  (half of the time of importing the library, if it were above)
-
         self._routes = routes(
             bare_paths=bare_paths,
             public=frozenset(public),
@@ -314,6 +314,8 @@ class Server:
 
         Raises UnusableStore for a database that can never be used.
         """
+        from .api.openapi import build_request_models  # noqa: PLC0415
+
         services = self.services
         try:
             await off_loop(build_request_models)
