@@ -113,7 +113,7 @@ class ACPBackend(KeyedBackend):
         environment = allowed_environment(pass_env, env or {})
         launch = _Launch(command, environment, os.path.abspath(cwd or "."), mcp_servers, grace)  # noqa: PTH100
         super().__init__(
-            lambda request: _Session(launch),
+            lambda request: _ProgramSession(launch),
             key=lambda request: request.session_key,
             idle=idle,
             seconds=seconds,
@@ -138,7 +138,7 @@ class _Call:
         return to_json(told if isinstance(told, dict) else {"input": told}, inf_nan_mode="null").decode()
 
 
-class _Session:
+class _ProgramSession:
     """A program with one session. It is the client that the program talks to; its turns come one after the other."""
 
     capabilities = CAPABILITIES

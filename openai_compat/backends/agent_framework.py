@@ -78,7 +78,7 @@ class AgentFrameworkBackend:
 
     async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
         """Run the agent, and yield what it says and does."""
-        paused = _PausedRun.of(request.resume)
+        paused = _PausedAgentFrameworkRun.of(request.resume)
         if paused is not None and paused.waits:
             yield paused.paused
             return
@@ -86,14 +86,14 @@ class AgentFrameworkBackend:
         session = self._agent.create_session() if paused is None else af.AgentSession.from_dict(paused.session)
         more = self._of_request(request) if self._is_chat else {}
         denied = paused.denied if paused is not None else frozenset[str]()
-        translation = _Translation(self._agent.name, denied)
+        translation = _AgentFrameworkTranslation(self._agent.name, denied)
         stream = self._agent.run(messages, stream=True, session=session, **more)
         async for update in stream:
             for event in translation.of(update):
                 yield event
         response = await stream.get_final_response()
         yield _usage(response.usage_details or {})
-        asked = _PausedRun(session.to_dict(), _asked(response, {tool.name for tool in request.tools}), {})
+        asked = _PausedAgentFrameworkRun(session.to_dict(), _asked(response, {tool.name for tool in request.tools}), {})
         if asked.waits:
             yield asked.paused
         elif response.finish_reason in ("length", "content_filter"):
@@ -115,7 +115,7 @@ class AgentFrameworkBackend:
         return {"options": options, "tools": [_function(tool) for tool in request.tools]}
 
 
-class _Translation:
+class _AgentFrameworkTranslation:
     """The framework's updates as events."""
 
     def __init__(self, name: str | None, denied: frozenset[str]) -> None:
@@ -168,7 +168,7 @@ def _said(content: Any) -> AgentEvent:
     return RefusalDelta(content.text) if declined else TextDelta(content.text)
 
 
-class _PausedRun:
+class _PausedAgentFrameworkRun:
     """A run that waits for decisions and results: what was asked, and what is given by now, as the framework's contents."""
 
     def __init__(self, session: Mapping[str, Any], asked: Mapping[str, Any], given: Mapping[str, Any]) -> None:
@@ -177,7 +177,7 @@ class _PausedRun:
         self._given = given
 
     @classmethod
-    def of(cls, resume: Resume | None) -> _PausedRun | None:
+    def of(cls, resume: Resume | None) -> _PausedAgentFrameworkRun | None:
         """The run that a request resumes; None if it is to begin anew, with the conversation."""
         # The framework would put another message of the user before the results of the calls that are not run.
         if resume is None or resume.state is None or resume.superseded:

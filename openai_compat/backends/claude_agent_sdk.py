@@ -91,7 +91,7 @@ class ClaudeAgentBackend:
 
     async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
         """Run Claude Code, and yield what it says and does."""
-        turn = _Turn(self._options, self._ask, request)
+        turn = _ClaudeTurn(self._options, self._ask, request)
         client, result = sdk.ClaudeSDKClient(turn.options()), None
         await client.connect()
         try:
@@ -136,7 +136,7 @@ def _delete(beginning: str) -> None:
             sdk.delete_session(session.session_id)
 
 
-class _Turn:
+class _ClaudeTurn:
     """One run of Claude Code, and what its messages say."""
 
     def __init__(self, options: Any, ask: Collection[str], request: AgentRequest) -> None:

@@ -101,7 +101,7 @@ class GoogleADKBackend:
 
     async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
         """Run the agent, and yield what it says and does."""
-        paused = _PausedRun.of(request.resume)
+        paused = _PausedAdkRun.of(request.resume)
         if paused is not None and paused.waits:
             yield paused.paused
             return
@@ -113,10 +113,10 @@ class GoogleADKBackend:
         session = await service.create_session(app_name=self._app.name, **who, state=state)
         for event in events:
             await service.append_event(session, event)
-        plugin = _PerRequest(request, context.turn_id)
+        plugin = _RequestPlugin(request, context.turn_id)
         app = self._app.model_copy(update={"plugins": [plugin, *self._app.plugins]})
         runner = Runner(app=app, session_service=service, **self._services)
-        translation = _Translation(request, speaker, set() if paused is None else paused.denied)
+        translation = _AdkTranslation(request, speaker, set() if paused is None else paused.denied)
         streamed = RunConfig(streaming_mode=StreamingMode.SSE)
         async with aclosing(runner.run_async(**who, new_message=message, run_config=streamed)) as run:
             async for event in run:
@@ -133,12 +133,12 @@ class GoogleADKBackend:
         if translation.asked:
             ended = await service.get_session(app_name=self._app.name, **who)
             said = [event.model_dump(mode="json", by_alias=True, exclude_none=True) for event in ended.events]
-            yield _PausedRun(said, translation.asked, {}).paused
+            yield _PausedAdkRun(said, translation.asked, {}).paused
         elif translation.reason is not None:
             yield Finished(translation.reason)
 
 
-class _PerRequest(BasePlugin):  # type: ignore[misc]
+class _RequestPlugin(BasePlugin):  # type: ignore[misc]
     """Puts what the request has for a model into every call of one, but for agents inside of tools, and counts tokens."""
 
     def __init__(self, request: AgentRequest, session_id: str) -> None:
@@ -156,7 +156,7 @@ class _PerRequest(BasePlugin):  # type: ignore[misc]
         request, config = self._request, llm_request.config
         if request.system:
             llm_request.append_instructions([request.system])
-        llm_request.append_tools([_ClientTool(tool) for tool in request.tools])
+        llm_request.append_tools([_AdkClientTool(tool) for tool in request.tools])
         for name, value in request.sampling.given().items():
             if name in SETTINGS:
                 setattr(config, SETTINGS[name], list(value) if name == "stop" else value)
@@ -187,7 +187,7 @@ class _PerRequest(BasePlugin):  # type: ignore[misc]
         )
 
 
-class _ClientTool(BaseTool):  # type: ignore[misc]
+class _AdkClientTool(BaseTool):  # type: ignore[misc]
     """A tool that the client runs: for the kit, one whose result comes later."""
 
     def __init__(self, tool: Tool) -> None:
@@ -206,7 +206,7 @@ class _ClientTool(BaseTool):  # type: ignore[misc]
         """Nothing: the result comes with another request."""
 
 
-class _Translation:
+class _AdkTranslation:
     """The kit's events as ours.
 
     Attributes:
@@ -280,7 +280,7 @@ class _Translation:
             self.error = f"{event.error_code}: {event.error_message}"
 
 
-class _PausedRun:
+class _PausedAdkRun:
     """A run that waits for decisions and results: its session, what was asked, and what is given by now."""
 
     def __init__(self, said: Sequence[Any], asked: Mapping[str, Any], given: Mapping[str, Any]) -> None:
@@ -289,7 +289,7 @@ class _PausedRun:
         self._given = given
 
     @classmethod
-    def of(cls, resume: Resume | None) -> _PausedRun | None:
+    def of(cls, resume: Resume | None) -> _PausedAdkRun | None:
         """The run that a request resumes; None if it is to begin anew, with the conversation."""
         if resume is None or resume.state is None or resume.superseded:
             return None

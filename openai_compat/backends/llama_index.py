@@ -77,7 +77,7 @@ class LlamaIndexBackend:
             agent.tools = [*(agent.tools or ()), *[_client_tool(tool, context) for tool in request.tools]]
         more: Mapping[str, Any] = self._run(request) if self._run is not None else {}
         handler = agent.run(**_history(request), **more)
-        translation = _Translation(self._agents, {tool.name for tool in request.tools})
+        translation = _LlamaIndexTranslation(self._agents, {tool.name for tool in request.tools})
         try:
             async for event in handler.stream_events():
                 for item in translation.of(event):
@@ -97,7 +97,7 @@ class LlamaIndexBackend:
             yield item
 
 
-class _Translation:
+class _LlamaIndexTranslation:
     """LlamaIndex's events as ours, and what is asked in between."""
 
     def __init__(self, agents: Mapping[str, Any], theirs: set[str]) -> None:

@@ -103,7 +103,7 @@ class OpenAIAgentsBackend:
         told, denied = await _told(agent, request, given)
         run = ai.Runner.run_streamed(agent, told, given, self._max_turns, run_config=self._run_config(request))
         before = _usage(run.context_wrapper.usage)  # that of the turns before, where a paused run goes on
-        translation = _Translation(agent, request, denied)
+        translation = _AgentsTranslation(agent, request, denied)
         try:
             async for event in run.stream_events():
                 for item in translation.of(event):
@@ -139,7 +139,7 @@ class OpenAIAgentsBackend:
         return dataclasses.replace(self._config, model_settings=settings)
 
 
-class _Translation:
+class _AgentsTranslation:
     """The SDK's events as ours."""
 
     def __init__(self, agent: Any, request: AgentRequest, denied: Collection[str]) -> None:

@@ -159,7 +159,7 @@ class KeyedBackend(_Lender):
         self._key = key
         self._most = idle
         self._seconds = seconds
-        self._idle: dict[str, _Session] = {}  # the one that was used last is the last
+        self._idle: dict[str, _KeptAgent] = {}  # the one that was used last is the last
         super().__init__(capabilities or Capabilities())
 
     async def aclose(self) -> None:
@@ -187,7 +187,7 @@ class KeyedBackend(_Lender):
         if len(self._idle) >= self._most:
             self._close_soon(next(iter(self._idle)))
         timer = spawn_later(self._seconds, lambda: self._expire(key), "warm agent that nobody needs")
-        self._idle[key] = _Session(agent, left, timer)
+        self._idle[key] = _KeptAgent(agent, left, timer)
         return True
 
     def _taken(self, key: str) -> _WarmAgent:
@@ -204,7 +204,7 @@ class KeyedBackend(_Lender):
         self._close_soon(key)
 
 
-class _Session:
+class _KeptAgent:
     def __init__(self, agent: _WarmAgent, left: Mapping[str, Any] | None, timer: Cancellable) -> None:
         self.agent = agent
         self.left = left

@@ -91,7 +91,7 @@ class PydanticAIBackend:
 
     async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
         """Run the agent, and yield what it says and does."""
-        paused = _PausedRun.of(request)
+        paused = _PausedPydanticAIRun.of(request)
         if paused is not None and paused.waits:
             yield paused.paused
             return
@@ -108,7 +108,7 @@ class PydanticAIBackend:
             capabilities=[ReinjectSystemPrompt()],
         )
         theirs: Container[str] = request.resume.results if request.resume is not None else ()
-        translation = _Translation(self._outputs, self._text_of, theirs)
+        translation = _PydanticAITranslation(self._outputs, self._text_of, theirs)
         try:
             async with run as events:
                 async for event in events:
@@ -121,7 +121,7 @@ class PydanticAIBackend:
         used = _usage(result.usage)
         yield used if paused is None else used.since(_usage(paused.conversation.usage))
         if isinstance(result.output, ai.DeferredToolRequests):
-            yield _PausedRun(result.conversation, {}).paused
+            yield _PausedPydanticAIRun(result.conversation, {}).paused
         elif result.response.finish_reason in ("length", "content_filter"):
             yield Finished(result.response.finish_reason)
 
@@ -135,7 +135,7 @@ class PydanticAIBackend:
         return [*outputs, *({ai.DeferredToolRequests} - {*outputs})]
 
 
-class _Translation:
+class _PydanticAITranslation:
     """Pydantic AI's events as ours."""
 
     def __init__(self, outputs: Sequence[Any], text_of: Callable[[Any], str], theirs: Container[str]) -> None:
@@ -204,7 +204,7 @@ class _Translation:
                 pass
 
 
-class _PausedRun:
+class _PausedPydanticAIRun:
     """A run that waits for decisions and results, and those that are there by now."""
 
     def __init__(self, conversation: Any, given: Mapping[str, Any], prompt: Any = None) -> None:
@@ -213,7 +213,7 @@ class _PausedRun:
         self._prompt = prompt
 
     @classmethod
-    def of(cls, request: AgentRequest) -> _PausedRun | None:
+    def of(cls, request: AgentRequest) -> _PausedPydanticAIRun | None:
         """The run that a request resumes; None if it resumes none, or its state is lost."""
         resume = request.resume
         if resume is None or resume.state is None:

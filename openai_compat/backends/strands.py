@@ -102,14 +102,14 @@ class StrandsBackend:
 
     async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
         """Run the agent, and yield what it says and does."""
-        paused = _PausedRun.of(request.resume)
+        paused = _PausedStrandsRun.of(request.resume)
         if paused is not None and paused.waits:
             yield paused.paused
             return
         agent = await self._made(request)
         _prepare(agent, request, _Gate(request, paused))
         prompt = _begin(agent, request) if paused is None else paused.resume(agent, self._answer)
-        translation = _Translation(paused)
+        translation = _StrandsTranslation(paused)
         try:
             async with aclosing(agent.stream_async(prompt)) as run:
                 async for event in run:
@@ -124,12 +124,12 @@ class StrandsBackend:
             for item in translation.done(snapshot):
                 yield item
             asked = translation.asked_with(result.interrupts)
-            yield _PausedRun(_without_bytes(snapshot), asked, {}, translation.told).paused
+            yield _PausedStrandsRun(_without_bytes(snapshot), asked, {}, translation.told).paused
         elif result.stop_reason in REASONS:
             yield Finished(REASONS[result.stop_reason])
 
 
-class _ClientTool(AgentTool):  # type: ignore[misc]
+class _StrandsClientTool(AgentTool):  # type: ignore[misc]
     """A tool that the client runs. It is called once its result is there."""
 
     tool_type = "function"
@@ -154,7 +154,7 @@ class _ClientTool(AgentTool):  # type: ignore[misc]
 class _Gate:
     """Stops the run before a tool that the client runs, and has a call run as people have changed it."""
 
-    def __init__(self, request: AgentRequest, paused: _PausedRun | None) -> None:
+    def __init__(self, request: AgentRequest, paused: _PausedStrandsRun | None) -> None:
         self._clients = {tool.name for tool in request.tools}
         self._changed = paused.changed if paused is not None else {}
 
@@ -167,7 +167,7 @@ class _Gate:
             call["input"] = self._changed[call["toolUseId"]]
 
 
-class _Translation:
+class _StrandsTranslation:
     """The framework's events as ours.
 
     Attributes:
@@ -175,7 +175,7 @@ class _Translation:
         result: how the run has ended.
     """
 
-    def __init__(self, paused: _PausedRun | None) -> None:
+    def __init__(self, paused: _PausedStrandsRun | None) -> None:
         self._denied = paused.denied if paused is not None else frozenset[str]()
         self._asked: dict[str, dict[str, Any]] = {}
         self._open = ""
@@ -249,7 +249,7 @@ class _Translation:
         return self._asked
 
 
-class _PausedRun:
+class _PausedStrandsRun:
     """A run that waits for decisions and results: its snapshot, what was asked, and what is given by now."""
 
     def __init__(
@@ -265,7 +265,7 @@ class _PausedRun:
         self.told = told
 
     @classmethod
-    def of(cls, resume: Resume | None) -> _PausedRun | None:
+    def of(cls, resume: Resume | None) -> _PausedStrandsRun | None:
         """The run that a request resumes; None if it is to begin anew, with the conversation."""
         if resume is None or resume.state is None or resume.superseded:
             return None
@@ -321,7 +321,7 @@ def _prepare(agent: Any, request: AgentRequest, gate: _Gate) -> None:
     if request.system:
         agent.system_prompt = [*(agent.system_prompt_content or []), {"text": request.system}]
     for tool in request.tools:
-        agent.tool_registry.register_tool(_ClientTool(tool))
+        agent.tool_registry.register_tool(_StrandsClientTool(tool))
     agent.hooks.add_callback(BeforeToolCallEvent, gate.before_tool_call)
 
 

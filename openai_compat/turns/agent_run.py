@@ -34,9 +34,9 @@ from ..messages import ToolMessage
 from ..reducer import LARGE, Item, size_of
 from ..state.agent_state import CallMarks
 from ..state.ids import new_id
+from .awaited_calls import AwaitedCall, brought_before
 from .event_contract import BROKEN, EventContract
 from .parked_runs import RUN, ParkedRuns
-from .questions import Question, brought_before
 from .slots import Seat
 
 BUFFER = 256
@@ -74,7 +74,7 @@ class AgentRun:
         self._request = request
         self._context = context
         self._parked_runs = parked
-        self._questions: list[Question] = []
+        self._questions: list[AwaitedCall] = []
         self._used: set[str] = set()
         self._parked: str | None = None
         self._wake = wake
@@ -215,7 +215,7 @@ class AgentRun:
         if state is not None:
             self._put_events(self._contract.feed(Paused((call,), state)))
             raise _RunAgain
-        question = Question(call)
+        question = AwaitedCall(call)
         self._questions.append(question)
         if len(self._questions) == 1:
             await anyio.lowlevel.checkpoint()  # what is asked at the same time goes out in one pause

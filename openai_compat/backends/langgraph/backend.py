@@ -21,7 +21,7 @@ from ...events import (
 )
 from .content import fields_of, json_text, lc, several, usage_of
 from .middleware import asking
-from .session import Session
+from .session import GraphSession
 
 GraphRecursionError: Any = importlib.import_module("langgraph.errors").GraphRecursionError
 
@@ -79,7 +79,7 @@ class LangGraphBackend:
     async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
         """Run the graph, and yield what its models and nodes say and do."""
         asking.set(request)
-        session = Session(self._graph, self._saver)
+        session = GraphSession(self._graph, self._saver)
         given = await session.open(request)
         if given is not None and (waiting := session.waiting(given)):
             yield session.paused(waiting, given)

@@ -31,10 +31,10 @@ def per_request(*, parameters: frozenset[str] = PARAMETERS) -> Any:
     `langchain`, and a graph with a checkpointer.
     """
     base: Any = importlib.import_module("langchain.agents.middleware").AgentMiddleware
-    return type("PerRequest", (_PerRequest, base), {})(parameters)
+    return type("PerRequest", (_RequestMiddleware, base), {})(parameters)
 
 
-class _PerRequest:
+class _RequestMiddleware:
     def __init__(self, parameters: frozenset[str]) -> None:
         super().__init__()
         self.parameters = parameters

@@ -20,7 +20,7 @@ Command: Any = importlib.import_module("langgraph.types").Command
 SUPERSEDED = "The user sent another message instead."
 
 
-class Session:
+class GraphSession:
     """The thread of a turn: where it begins, what it waits for, and where it has ended."""
 
     def __init__(self, graph: Any, saver: Any) -> None:
@@ -28,7 +28,7 @@ class Session:
         self._saver = saver
         self.config: dict[str, Any] = {}
         self.new_messages: list[Any] = []
-        self.asked: list[Asked] = []
+        self.asked: list[GraphQuestions] = []
         self._is_newest = False
 
     async def open(self, request: AgentRequest) -> dict[str, Any] | None:
@@ -84,7 +84,7 @@ class Session:
         snapshot = await self._graph.aget_state(self.config)
         messages = several(fields_of(snapshot.values).get("messages", ()))
         made = [call for message in reversed(messages) for call in getattr(message, "tool_calls", ())]
-        self.asked = [Asked.of(interrupted, made) for interrupted in snapshot.interrupts]
+        self.asked = [GraphQuestions.of(interrupted, made) for interrupted in snapshot.interrupts]
         return snapshot
 
     def waiting(self, given: Mapping[str, Any] | None) -> list[PendingCall]:
@@ -140,7 +140,7 @@ class Session:
         return {"thread": place["thread_id"], "checkpoint": place["checkpoint_id"]}
 
 
-class Asked:
+class GraphQuestions:
     """An interrupt: approvals of calls, a call of a client's tool, or a question of the graph's own, which has no calls."""
 
     def __init__(self, interrupt: str, kind: str, calls: list[Any], value: Any) -> None:
@@ -150,7 +150,7 @@ class Asked:
         self._value = value
 
     @classmethod
-    def of(cls, interrupted: Any, made: list[Any]) -> Asked:
+    def of(cls, interrupted: Any, made: list[Any]) -> GraphQuestions:
         """What an interrupt asks for; `made` are the calls of the thread, the newest first."""
         value: Any = interrupted.value
         fields = fields_of(value)

@@ -11,7 +11,7 @@ from ..messages import AssistantMessage, ToolCall, ToolMessage
 from ..wire.json import same_json
 
 
-class Question:
+class AwaitedCall:
     """A call that an agent waits for.
 
     Attributes:
