@@ -25,7 +25,8 @@ figures of the shape, of the same files
   layers      layers of the import contract in pyproject.toml
   lines, files; over 450 lines: the files that are
   functions   how many; lines of their bodies, docstrings aside: median, nine tenths have at most, the longest
-  short       private functions of at most 3 such lines that are named once beside their definition
+  short       private functions of at most 3 such lines that are called at one place; one that is handed over, as a callback or
+              in a table, has no place to be written into
   partials    uses of functools.partial
   twice       public names of classes that are defined in two places or more
   comments    lines that have a comment, of all lines with something on them
@@ -402,13 +403,15 @@ def docstring(node: ast.AST) -> str | None:
 
 
 def short_helpers(functions: list[Function], texts: dict[Path, str]) -> list[Function]:
-    """Private functions of few lines that their own file names once beside the definition."""
+    """Private functions of few lines that their own file names once beside the definition, to call them."""
     named = {path: Counter(re.findall(r"\w+", text)) for path, text in texts.items()}
+    called = {path: Counter(re.findall(r"(\w+)\(", text)) for path, text in texts.items()}
     return [
         function
         for function in functions
         if function.name.startswith("_") and not function.name.startswith("__")
-        if function.lines <= SHORT_HELPER and named[function.path][function.name] == 2
+        if function.lines <= SHORT_HELPER
+        if named[function.path][function.name] == called[function.path][function.name] == 2
     ]
 
 

@@ -19,7 +19,9 @@ def input_blocks(parts: Sequence[InputPart]) -> Iterator[Block]:
             case TextPart():
                 yield from text_blocks(part.text)
             case ImagePart():
-                yield _image(part)
+                data = part.content
+                source = _by_url(part.url) if data is None else _base64(part.media_type, data)
+                yield {"type": "image", "source": source}
             case FilePart():
                 yield _document(part)
             case AudioPart():
@@ -43,12 +45,6 @@ def text_blocks(text: str) -> Iterator[Block]:
 def result_content(text: str, media: Sequence[InputPart]) -> str | list[Block]:
     """A tool's result as blocks. Raises InvalidRequest for a part that the API cannot take."""
     return [*text_blocks(text), *input_blocks(media)] if media else text
-
-
-def _image(part: ImagePart) -> Block:
-    data = part.content
-    source = _by_url(part.url) if data is None else _base64(part.media_type, data)
-    return {"type": "image", "source": source}
 
 
 def _by_url(url: str) -> Block:

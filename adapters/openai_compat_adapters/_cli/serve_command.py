@@ -47,7 +47,9 @@ def run(server: Server, options: ServeOptions, warnings: Sequence[str], folder: 
     port = listener.getsockname()[1]
     log_to_stderr(options.log_level, options.log_format)
     if options.log_format == "json":
-        _log_start(summary(server, host, port), warnings)
+        for warning in warnings:
+            logger.warning("%s", warning)
+        logger.info("%s", summary(server, host, port))
     else:
         for line in (*warnings, banner(server, host, port, options.api_key_env)):
             click.echo(line, err=True)
@@ -55,12 +57,6 @@ def run(server: Server, options: ServeOptions, warnings: Sequence[str], folder: 
         return Supervisor(listener, options.workers, folder).run(changes, reloads=options.reload)
     _serve(server, listener, options)
     return 0
-
-
-def _log_start(started: str, warnings: Sequence[str]) -> None:
-    for warning in warnings:
-        logger.warning("%s", warning)
-    logger.info("%s", started)
 
 
 def _check_workers(server: Server, options: ServeOptions) -> None:

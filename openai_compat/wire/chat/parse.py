@@ -135,7 +135,8 @@ def parse_chat_object(raw: dict[str, Any], caller: Caller = NOBODY) -> ParsedCha
     refuse_misplaced(raw, OF_RESPONSES)
     wire = _validated(raw, plain=plain)
     _refuse_deprecated(wire)
-    named, options = _named_tools(wire.tools or []), wire.stream_options
+    options = wire.stream_options
+    named = [(f"tools[{index}].{param.type}.name", _tool(param)) for index, param in enumerate(wire.tools or [])]
     request = _request(wire, raw, caller, checked_tools(named), () if plain else parse_messages(wire.messages))
     if plain:
         request.type_later()
@@ -277,11 +278,6 @@ def _refuse_deprecated(wire: ChatCompletionRequest) -> None:
         raise InvalidRequest("'top_logprobs' needs 'logprobs': true.", param="top_logprobs", code="invalid_value")
     if "audio" in (wire.modalities or ()) and wire.audio is None:
         raise InvalidRequest("Missing required parameter: 'audio'.", param="audio", code="missing_required_parameter")
-
-
-def _named_tools(params: list[ToolParam]) -> list[tuple[str, Tool]]:
-    """The tools, each with the place of its name."""
-    return [(f"tools[{index}].{param.type}.name", _tool(param)) for index, param in enumerate(params)]
 
 
 def _tool(param: ToolParam) -> Tool:
