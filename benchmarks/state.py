@@ -21,7 +21,7 @@ from servers.agents import EVENTS_PER_SECOND
 
 from openai_compat.stores.engine import Autocommit, Row, Transaction
 from openai_compat.stores.open import open_store
-from openai_compat.stores.port import LEASE, ConversationTurn, Item, Key, Store, TurnOutcome
+from openai_compat.stores.port import LEASE, ConversationTurn, Item, Key, Store, TurnCommit
 from openai_compat.stores.sql import SqlStore
 from openai_compat.stores.sql_conversations import LOCK
 from openai_compat.stores.sql_text import owned
@@ -43,10 +43,10 @@ def item(role: str, text: str) -> Item:
     return Item(identifier, json.dumps({"id": identifier, "type": "message", "role": role, "content": content}))
 
 
-def outcome(conversation: str, token: str) -> TurnOutcome:
+def outcome(conversation: str, token: str) -> TurnCommit:
     """What a turn leaves behind: a question and an answer."""
     said = (item("user", "Hello there."), item("assistant", "The quick brown fox jumps over the lazy dog."))
-    return TurnOutcome(principal=PRINCIPAL, token=token, conversation=ConversationTurn(conversation, said))
+    return TurnCommit(principal=PRINCIPAL, token=token, conversation=ConversationTurn(conversation, said))
 
 
 # The store alone

@@ -12,7 +12,7 @@ from ..errors import Conflict, NotFound
 from ..policies.content import check_content_type
 from ..state.draft import stored_items
 from ..state.ids import new_id
-from ..stores.port import Conversation, ConversationTurn, Key, TurnOutcome
+from ..stores.port import Conversation, ConversationTurn, Key, TurnCommit
 from ..turns.run import commit
 from ..wire.body import parse_object, validate
 from ..wire.chat.stored_types import MetadataUpdate
@@ -114,7 +114,7 @@ async def _add(services: Services, key: Key, items: Sequence[dict[str, Any]]) ->
             raise _unknown()
         check_new(items, {item.id for item in locked.items})
         turn = ConversationTurn(key.id, stored_items(items))
-        await commit(services.state.store, TurnOutcome(principal=key.principal, token=token, conversation=turn))
+        await commit(services.state.store, TurnCommit(principal=key.principal, token=token, conversation=turn))
     finally:
         await services.state.late.give_back(lambda: services.state.store.release(key, token), "conversation given free")
 

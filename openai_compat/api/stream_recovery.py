@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager, suppress
 from ..errors import AgentError, InvalidRequest, NotFound, OpenAICompatError
 from ..state.draft import Draft
 from ..state.event_log import EventLogWriter
-from ..stores.records import Key, ResponseStatus, StoredResponse, TurnOutcome
+from ..stores.records import Key, ResponseStatus, StoredResponse, TurnCommit
 from ..wire.errors import error_frame
 from ..wire.json import KEEP_ALIVE_BESIDE_IDS
 from .exchange import Exchange
@@ -60,7 +60,7 @@ async def _end(
     response, events = writer.ended(status), await writer.rest(frame)
     with suppress(OpenAICompatError):
         await services.state.store.commit(
-            TurnOutcome(principal=key.principal, token=token, response=response, events=events)
+            TurnCommit(principal=key.principal, token=token, response=response, events=events)
         )
     writer.record(frame)
 

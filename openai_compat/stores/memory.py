@@ -15,7 +15,7 @@ from .memory_part import MAX_BYTES, MAX_BYTES_EACH, MemoryBounds
 from .memory_responses import MemoryResponses
 from .memory_states import MemoryStates
 from .port import RETENTION
-from .records import Renewal, TurnOutcome
+from .records import Renewal, TurnCommit
 
 
 class MemoryStore(
@@ -54,7 +54,7 @@ class MemoryStore(
     ) -> None:
         super().__init__(MemoryBounds(max_items, ttl, clock, max_bytes, max_bytes_per_principal))
 
-    async def commit(self, outcome: TurnOutcome) -> bool:
+    async def commit(self, outcome: TurnCommit) -> bool:
         """Write the outcome of a turn, if `token` holds its locks."""
         if outcome.token in self._ended:  # a repeated commit, or a turn that has lost
             return self._ended[outcome.token]

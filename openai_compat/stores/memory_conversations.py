@@ -19,7 +19,7 @@ from .records import (
     Key,
     Order,
     Page,
-    TurnOutcome,
+    TurnCommit,
 )
 from .shares import Table, size_of_text
 
@@ -192,7 +192,7 @@ class MemoryConversations(MemoryPart):
         self._keep(key, kept)
         return True
 
-    def _locked(self, outcome: TurnOutcome) -> Kept | Literal[False] | None:
+    def _locked(self, outcome: TurnCommit) -> Kept | Literal[False] | None:
         """The conversation that the turn holds; False if the turn has lost it, None if it needs none.
 
         Raises Conflict (`conversation_full`) if it would exceed the bound of one principal.

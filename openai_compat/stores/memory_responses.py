@@ -10,7 +10,7 @@ from typing import Literal
 from ..policies.limits import LEASE
 from .memory_part import ITEM, MemoryBounds, MemoryPart, size_of_items
 from .port import LOG_BYTES
-from .records import AgentState, Chain, Events, Key, StoredResponse, TurnOutcome
+from .records import AgentState, Chain, Events, Key, StoredResponse, TurnCommit
 from .shares import Table, size_of_text
 
 
@@ -128,7 +128,7 @@ class MemoryResponses(MemoryPart):
             self._end_turn(kept.token, committed=False)
         return kept is not None
 
-    def _held(self, outcome: TurnOutcome) -> KeptResponse | Literal[False] | None:
+    def _held(self, outcome: TurnCommit) -> KeptResponse | Literal[False] | None:
         """The response that the turn has begun; False if the turn has lost it, None if it has begun none."""
         if outcome.response is None:
             return None
@@ -137,7 +137,7 @@ class MemoryResponses(MemoryPart):
             return False if outcome.events is not None else None
         return kept if kept.token == outcome.token else False
 
-    def _keep_response(self, outcome: TurnOutcome, response: StoredResponse, kept: KeptResponse | None) -> None:
+    def _keep_response(self, outcome: TurnCommit, response: StoredResponse, kept: KeptResponse | None) -> None:
         kept = kept or KeptResponse(response, self._clock())
         kept.state = next((state for state in outcome.states if state.of == "response"), None)
         self._settle_response(outcome.principal, kept, response, outcome.events)

@@ -34,7 +34,7 @@ from .records import (
     StoredCompletion,
     StoredFile,
     StoredResponse,
-    TurnOutcome,
+    TurnCommit,
 )
 
 __all__ = (
@@ -64,7 +64,7 @@ __all__ = (
     "StoredCompletion",
     "StoredFile",
     "StoredResponse",
-    "TurnOutcome",
+    "TurnCommit",
 )
 
 RETENTION = 30 * 24 * 3600.0
@@ -298,7 +298,7 @@ class Store(ConversationStore, ResponseStore, CompletionStore, FileStore, Approv
         """True if several processes can use it."""
         ...
 
-    async def commit(self, outcome: TurnOutcome) -> bool:
+    async def commit(self, outcome: TurnCommit) -> bool:
         """Write the outcome of a turn and release its locks. False, and nothing is written, if `token` lost a lock.
 
         It can be repeated after a lost answer: True if the same token was committed before.

@@ -193,7 +193,7 @@ class ConversationTurn:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TurnOutcome:
+class TurnCommit:
     """Everything that a turn writes, atomically.
 
     `events` are the last of the log of `response`, which needs a `begin_response` before if there are any.

@@ -10,7 +10,7 @@ import anyio
 from ..errors import Unavailable
 from ..policies.limits import LEASE
 from .engine import Autocommit, ConditionFailed, Transaction
-from .port import RETENTION, Renewal, TurnOutcome
+from .port import RETENTION, Renewal, TurnCommit
 from .schema import UnusableStore
 from .sql_approvals import SqlApprovals
 from .sql_completions import SqlCompletions
@@ -45,7 +45,7 @@ class SqlStore(SqlConversations, SqlResponses, SqlCompletions, SqlFiles, SqlAppr
 
     shared = True
 
-    async def commit(self, outcome: TurnOutcome) -> bool:
+    async def commit(self, outcome: TurnCommit) -> bool:
         """Write the outcome of a turn, if `token` holds its locks."""
         until = anyio.current_time() + COMMIT_PATIENCE
         while True:
@@ -58,7 +58,7 @@ class SqlStore(SqlConversations, SqlResponses, SqlCompletions, SqlFiles, SqlAppr
                     raise
             await anyio.sleep(PAUSE)
 
-    async def _commit(self, outcome: TurnOutcome) -> bool:
+    async def _commit(self, outcome: TurnCommit) -> bool:
         try:
             await self.run(Autocommit(partial(commit, self.dialect, outcome)))
         except ConditionFailed:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 
 from .engine import Statement, Together, Transaction
-from .port import Key, Renewal, TurnOutcome
+from .port import Key, Renewal, TurnCommit
 from .sql_approvals import write_approvals
 from .sql_completions import write_completion
 from .sql_conversations import add_items
@@ -29,7 +29,7 @@ END = """
     on conflict (token) do nothing returning token"""
 
 
-def commit(dialect: Dialect, outcome: TurnOutcome) -> Transaction[None]:
+def commit(dialect: Dialect, outcome: TurnCommit) -> Transaction[None]:
     """Write all of an outcome and release the locks. Raises ConditionFailed if the token has lost one, or was used before.
 
     A turn ends with the row of its token, which can be inserted once: by its commit, or when it loses.
@@ -37,7 +37,7 @@ def commit(dialect: Dialect, outcome: TurnOutcome) -> Transaction[None]:
     yield Together(list(_statements(dialect, outcome)))
 
 
-def _statements(dialect: Dialect, outcome: TurnOutcome) -> Iterator[Statement]:
+def _statements(dialect: Dialect, outcome: TurnCommit) -> Iterator[Statement]:
     principal, turn = outcome.principal, outcome.conversation
     if outcome.response is not None:
         yield keep_response(principal, outcome.response, outcome.token)

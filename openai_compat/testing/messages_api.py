@@ -26,7 +26,7 @@ from ..events import (
 )
 from ..reducer import Item
 from ..state.ids import new_id
-from ..stores.port import TurnOutcome
+from ..stores.port import TurnCommit
 from ..turns.run import TurnPlan
 from ..turns.run_group import Taken
 from ..wire.json import dumps
@@ -175,7 +175,7 @@ class MessageTurn(TurnPlan[bytes]):
         self._open = False
         return event("content_block_stop", index=len(self._blocks) - 1)
 
-    async def ending(self) -> tuple[TurnOutcome | None, bytes]:
+    async def ending(self) -> tuple[TurnCommit | None, bytes]:
         """The last events, or the whole message."""
         if self._stream:
             delta = {"stop_reason": self._reason, "stop_sequence": None}

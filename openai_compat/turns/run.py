@@ -26,7 +26,7 @@ from ..policies.limits import Deadlines, Limits
 from ..reducer import Usage, leading_texts, size_of
 from ..state.agent_state import GivenState, LeftState, kept_states, left_state, return_pause, use_pause
 from ..state.draft import Draft
-from ..stores.port import AgentState, Store, TurnOutcome
+from ..stores.port import AgentState, Store, TurnCommit
 from .parked_runs import ParkedRuns, new_agents
 from .run_group import Interruptible, Requester, RunGroup, Taken
 from .slots import Seat, SlotRequest, Slots
@@ -176,7 +176,7 @@ class TurnPlan(Generic[Frames]):
         del error
         return ()
 
-    async def ending(self) -> tuple[TurnOutcome | None, Frames]:
+    async def ending(self) -> tuple[TurnCommit | None, Frames]:
         """The outcome to store, and the last frames or the whole answer. Raises AgentError for a bad answer."""
         raise NotImplementedError
 
@@ -409,7 +409,7 @@ class TurnOutput(Generic[Frames]):
         return plan.feed(taken)
 
 
-async def commit(store: Store, outcome: TurnOutcome) -> None:
+async def commit(store: Store, outcome: TurnCommit) -> None:
     """Write what a turn leaves behind: whole or not at all, also when the client leaves just now. Raises Conflict."""
     with anyio.CancelScope(shield=True):
         if await store.commit(outcome):

@@ -16,7 +16,7 @@ from openai_compat.errors import InvalidRequest, OpenAICompatError
 from openai_compat.events import Finished, TextDelta
 from openai_compat.messages import TextPart, UserMessage
 from openai_compat.state.ids import new_id
-from openai_compat.stores.port import TurnOutcome
+from openai_compat.stores.port import TurnCommit
 from openai_compat.turns.run import TurnPlan
 from openai_compat.turns.run_group import Taken
 from openai_compat.wire.json import dumps
@@ -57,7 +57,7 @@ class ToyTurn(TurnPlan[bytes]):
     def idle(self) -> bytes:
         return b""
 
-    async def ending(self) -> tuple[TurnOutcome | None, bytes]:
+    async def ending(self) -> tuple[TurnCommit | None, bytes]:
         last = line(done=self.finished.reason, stop=self.finished.stop_sequence)
         if self.requests[0].stream:
             return None, last

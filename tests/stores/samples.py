@@ -18,7 +18,7 @@ from openai_compat.stores.port import (
     StoredCompletion,
     StoredFile,
     StoredResponse,
-    TurnOutcome,
+    TurnCommit,
 )
 
 ALICE, BOB = Key("alice", "trip"), Key("bob", "trip")
@@ -36,10 +36,10 @@ def items(*names: str) -> tuple[Item, ...]:
     return tuple([item(name) for name in names])
 
 
-def turn(token: str, *names: str, key: Key = ALICE, transcript: str | None = None, **more: Any) -> TurnOutcome:
+def turn(token: str, *names: str, key: Key = ALICE, transcript: str | None = None, **more: Any) -> TurnCommit:
     """A turn that adds the items of these names to a conversation."""
     conversation = ConversationTurn(key.id, items(*names), transcript)
-    return TurnOutcome(principal=key.principal, token=token, conversation=conversation, **more)
+    return TurnCommit(principal=key.principal, token=token, conversation=conversation, **more)
 
 
 async def said(store: Store, token: str, *names: str, key: Key = ALICE, transcript: str | None = None) -> None:

@@ -21,7 +21,7 @@ from openai_compat.stores.port import (
     Page,
     Replay,
     StoredCompletion,
-    TurnOutcome,
+    TurnCommit,
 )
 from tests.requirements import requirement
 from tests.stores.samples import approval, done, events, file, names_in, response, said
@@ -118,12 +118,12 @@ async def put_turns(store: MemoryStore, key: Key, text: str) -> None:
     token = secrets.token_hex(8)
     await store.begin(key, token)
     added = ConversationTurn(key.id, (Item(token, text),), transcript=token)
-    assert await store.commit(TurnOutcome(principal=key.principal, token=token, conversation=added))
+    assert await store.commit(TurnCommit(principal=key.principal, token=token, conversation=added))
 
 
 async def put_response(store: MemoryStore, key: Key, text: str) -> None:
     kept = response(key.id, status="completed", input=(Item("i", text),))
-    assert await store.commit(TurnOutcome(principal=key.principal, token=secrets.token_hex(8), response=kept))
+    assert await store.commit(TurnCommit(principal=key.principal, token=secrets.token_hex(8), response=kept))
 
 
 async def put_log(store: MemoryStore, key: Key, text: str) -> None:
@@ -131,7 +131,7 @@ async def put_log(store: MemoryStore, key: Key, text: str) -> None:
     await store.begin_response(key.principal, begun, token)
     await store.append([(key, token, Events(0, 9, text))])
     assert await store.commit(
-        TurnOutcome(principal=key.principal, token=token, response=done(begun), events=events(10, 11))
+        TurnCommit(principal=key.principal, token=token, response=done(begun), events=events(10, 11))
     )
 
 
@@ -238,7 +238,7 @@ async def test_a_conversation_that_would_outgrow_its_principals_part_is_refused_
     await store.begin(key("long"), "t")
     too_much = ConversationTurn("long", (Item("i", "x" * MEBIBYTE),))
     with pytest.raises(Conflict) as refusal:
-        await store.commit(TurnOutcome(principal="alice", token="t", conversation=too_much))
+        await store.commit(TurnCommit(principal="alice", token="t", conversation=too_much))
     assert refusal.value.code == "conversation_full"
     await store.release(key("long"), "t")
     assert before is not None

@@ -14,7 +14,7 @@ import pytest
 
 from openai_compat.errors import Unavailable
 from openai_compat.stores.engine import Autocommit, Row, Transaction
-from openai_compat.stores.port import Events, Key, StoredResponse, TurnOutcome
+from openai_compat.stores.port import Events, Key, StoredResponse, TurnCommit
 from openai_compat.stores.postgres import PostgresEngine
 from openai_compat.stores.sql import SqlStore
 from tests.stores.postgres_cluster import Cluster, wait_until
@@ -203,7 +203,7 @@ async def test_only_the_batches_of_an_event_log_do_not_wait_for_the_disk(
     await store.begin_response("alice", response, "token")
     assert await store.append([(Key("alice", "resp_1"), "token", Events(0, 1, "[]"))])
     ended = replace(response, status="completed")
-    assert await store.commit(TurnOutcome(principal="alice", token="token", response=ended, events=Events(2, 3, "[]")))
+    assert await store.commit(TurnCommit(principal="alice", token="token", response=ended, events=Events(2, 3, "[]")))
     noted = await engine.run(rows("select what, how from noted"))
     assert set(noted) == {("oc_response", "on"), ("oc_event", "off"), ("oc_event", "on"), ("oc_turn", "on")}
     assert noted.index(("oc_event", "off")) < noted.index(("oc_event", "on"))

@@ -14,7 +14,7 @@ import pytest
 
 from openai_compat.errors import Unavailable
 from openai_compat.stores.engine import Autocommit, Result, Transaction
-from openai_compat.stores.port import ConversationTurn, Item, Key, TurnOutcome
+from openai_compat.stores.port import ConversationTurn, Item, Key, TurnCommit
 from openai_compat.stores.postgres import PostgresEngine
 from openai_compat.stores.sql import SqlStore
 from tests.stores.postgres_cluster import Cluster, wait_until
@@ -44,9 +44,9 @@ async def opened(engine: PostgresEngine) -> AsyncIterator[SqlStore]:
     await made.aclose()
 
 
-def outcome(token: str, key: Key = ALICE) -> TurnOutcome:
+def outcome(token: str, key: Key = ALICE) -> TurnCommit:
     item = Item(f"msg_{token}", f'{{"id": "msg_{token}"}}')
-    return TurnOutcome(principal=key.principal, token=token, conversation=ConversationTurn(key.id, (item,)))
+    return TurnCommit(principal=key.principal, token=token, conversation=ConversationTurn(key.id, (item,)))
 
 
 async def turn(store: SqlStore, token: str, key: Key = ALICE) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from openai_compat.errors import Unavailable
 from openai_compat.stores.engine import Transaction
-from openai_compat.stores.port import ConversationTurn, Events, Item, Key, StoredResponse, TurnOutcome
+from openai_compat.stores.port import ConversationTurn, Events, Item, Key, StoredResponse, TurnCommit
 from openai_compat.stores.postgres import PostgresEngine
 from openai_compat.stores.sql import SqlStore
 from tests.clients.programs import need
@@ -81,7 +81,7 @@ async def test_turns_of_many_clients_keep_to_their_conversations(pooled_url: str
             assert found is not None
             assert [item.id for item in found.items] == [f"{key.id}-{earlier}" for earlier in range(number)]
             turn = ConversationTurn(key.id, (Item(token, "{}"),))
-            assert await store.commit(TurnOutcome(principal=key.principal, token=token, conversation=turn))
+            assert await store.commit(TurnCommit(principal=key.principal, token=token, conversation=turn))
 
     async with anyio.create_task_group() as clients:
         for number in range(20):

@@ -17,7 +17,7 @@ from openai_compat.stores.port import (
     StoredCompletion,
     StoredFile,
     StoredResponse,
-    TurnOutcome,
+    TurnCommit,
 )
 from openai_compat.stores.postgres import PostgresEngine
 from openai_compat.stores.sql import SqlStore
@@ -94,7 +94,7 @@ async def everything(store: SqlStore) -> None:
     assert (await store.renew(["t"], lease=60)).held == {"t"}
     assert await store.append([(Key(alice, "resp"), "t", Events(0, 9, ""))])
     assert await store.commit(
-        TurnOutcome(
+        TurnCommit(
             principal=alice,
             token="t",
             conversation=ConversationTurn("trip", (Item("i1", "{}"), Item("i2", "{}")), "transcript"),

@@ -11,7 +11,7 @@ import pytest
 
 from openai_compat.errors import Unavailable
 from openai_compat.stores.engine import Autocommit, Engine, Result, Row, Statement, Together, Transaction
-from openai_compat.stores.port import AgentState, Key, Store, TurnOutcome
+from openai_compat.stores.port import AgentState, Key, Store, TurnCommit
 from openai_compat.stores.sql import SqlStore
 from tests.stores.samples import (
     TIMES,
@@ -115,7 +115,7 @@ async def asked(store: SqlStore, who: str) -> None:
     await store.ask(who, approval("ask"))
 
 
-def everything(who: str) -> TurnOutcome:
+def everything(who: str) -> TurnCommit:
     return turn(
         f"{who}-1", "c", "d", key=Key(who, "trip"), transcript="h2", response=done(response(), output=items("o")),
         events=events(2, 3), completion=completion("c"), approvals=(approval("ask_1"), approval("ask_2")),

@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_a
 
 from openai_compat import MemoryStore
 from openai_compat.stores.open import open_store
-from openai_compat.stores.port import Conversation, ConversationTurn, Key, Order, Store, TurnOutcome
+from openai_compat.stores.port import Conversation, ConversationTurn, Key, Order, Store, TurnCommit
 from tests.stores.postgres_cluster import Cluster
 from tests.stores.samples import ANSWER, approval, completion, events, file, items, response
 
@@ -81,7 +81,7 @@ class Comparison(RuleBasedStateMachine):
     def say(self, key: Key, choice: int, names: list[str], transcript: str | None, kept: bool) -> None:
         turn = ConversationTurn(key.id, items(*names), transcript)
         completed = completion(self._new("c")) if kept else None
-        outcome = TurnOutcome(
+        outcome = TurnCommit(
             principal=key.principal, token=self._token(choice), conversation=turn, completion=completed,
             approvals=(approval(self._new("ask"), conversation=key.id),) if kept else (),
         )  # fmt: skip
@@ -94,7 +94,7 @@ class Comparison(RuleBasedStateMachine):
         begun = self._begun.get(token)
         principal, name, previous = begun or (key.principal, self._new("resp"), None)
         ended = response(name, status="completed", previous=previous, output=items(*names))
-        outcome = TurnOutcome(
+        outcome = TurnCommit(
             principal=principal, token=token, response=ended,
             events=None if begun is None else events(last, last + 2),
             conversation=ConversationTurn(key.id, items(*names)) if talk else None,

@@ -7,7 +7,7 @@ from dataclasses import replace
 import anyio
 import pytest
 
-from openai_compat.stores.port import Chain, Item, Key, Store, TurnOutcome
+from openai_compat.stores.port import Chain, Item, Key, Store, TurnCommit
 from openai_compat.stores.sql import SqlStore
 from tests.stores.samples import ALICE, done, events, items, names_in, response, said, time_passes, turn
 
@@ -15,8 +15,8 @@ pytestmark = pytest.mark.anyio
 ONE = Key("alice", "resp_1")
 
 
-def outcome(token: str, **parts: object) -> TurnOutcome:
-    return TurnOutcome(principal="alice", token=token, **parts)  # type: ignore[arg-type]
+def outcome(token: str, **parts: object) -> TurnCommit:
+    return TurnCommit(principal="alice", token=token, **parts)  # type: ignore[arg-type]
 
 
 async def test_a_response_is_there_from_its_beginning(store: Store) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from openai_compat.stores.port import AgentState, Chain, Key, Store, TurnOutcome
+from openai_compat.stores.port import AgentState, Chain, Key, Store, TurnCommit
 from openai_compat.stores.sql import SqlStore
 from tests.stores.samples import ALICE, BOB, SOON, done, items, response, said, time_passes, turn
 
@@ -38,7 +38,7 @@ async def leaves(store: Store, token: str, *states: AgentState, key: Key = ALICE
 
 
 async def paused(store: Store, *states: AgentState) -> None:
-    assert await store.commit(TurnOutcome(principal="alice", token="paused", states=states))
+    assert await store.commit(TurnCommit(principal="alice", token="paused", states=states))
 
 
 async def latest(store: Store, key: Key = ALICE) -> AgentState | None:
@@ -100,11 +100,11 @@ async def test_a_conversation_may_be_made_with_a_state(store: Store) -> None:
 
 async def test_a_response_keeps_what_it_has_left_for_each_that_continues_it(store: Store) -> None:
     link = done(response("resp_1"), output=items("a1"))
-    await store.commit(TurnOutcome(principal="alice", token="t1", response=link, states=(after("resp_1"),)))
+    await store.commit(TurnCommit(principal="alice", token="t1", response=link, states=(after("resp_1"),)))
     for _ in range(2):
         assert await store.chain(Key("alice", "resp_1")) == Chain(items("a1"), after("resp_1"))
     fork = done(response("resp_2"), previous="resp_1", output=items("a2"))
-    await store.commit(TurnOutcome(principal="alice", token="t2", response=fork))
+    await store.commit(TurnCommit(principal="alice", token="t2", response=fork))
     assert await store.chain(Key("alice", "resp_2")) == Chain(items("a1", "a2"))
     assert await store.chain(Key("bob", "resp_1")) is None
 
@@ -132,7 +132,7 @@ async def test_a_pause_expires_and_is_swept_away(store: Store) -> None:
 async def test_a_session_is_not_needed_once_nothing_leads_to_one_of_its_states(store: Store) -> None:
     await leaves(store, "t1", state())
     link = done(response("resp_1"))
-    await store.commit(TurnOutcome(principal="alice", token="t2", response=link, states=(after("resp_1"),)))
+    await store.commit(TurnCommit(principal="alice", token="t2", response=link, states=(after("resp_1"),)))
     await paused(store, pause())
     await leaves(store, "t3", state(), key=BOB)
     assert await store.delete(ALICE)
@@ -170,7 +170,7 @@ async def test_the_sweep_takes_states_with_what_they_belong_to(sql_store: SqlSto
     await leaves(sql_store, "t1", state())
     link = done(response("resp_1"))
     left = after("resp_1", "s2")
-    await sql_store.commit(TurnOutcome(principal="alice", token="t2", response=link, states=(left,)))
+    await sql_store.commit(TurnCommit(principal="alice", token="t2", response=link, states=(left,)))
     await time_passes(sql_store.engine, 100)
     await sql_store.sweep(50)
     assert await gone(sql_store) == [("alice", "s1"), ("alice", "s2")]
@@ -185,6 +185,6 @@ async def test_what_a_conversation_holds_can_be_told_apart_from_what_a_response_
     await leaves(store, "t1", state())
     link = done(response("trip"))
     left = replace(after("trip"), session="s2")
-    await store.commit(TurnOutcome(principal="alice", token="t2", response=link, states=(left,)))
+    await store.commit(TurnCommit(principal="alice", token="t2", response=link, states=(left,)))
     assert await store.delete(ALICE)
     assert await store.chain(Key("alice", "trip")) == Chain((), left)

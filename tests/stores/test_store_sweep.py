@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from openai_compat.stores.engine import Transaction
-from openai_compat.stores.port import Chain, Key, TurnOutcome
+from openai_compat.stores.port import Chain, Key, TurnCommit
 from openai_compat.stores.sql import SqlStore
 from openai_compat.stores.sql_sweep import BATCH
 from tests.stores.samples import (
@@ -46,7 +46,7 @@ async def rows(store: SqlStore) -> dict[str, int]:
 
 async def link(store: SqlStore, name: str, previous: str | None) -> None:
     chained = done(response(name), previous=previous, output=items(f"said {name}"))
-    assert await store.commit(TurnOutcome(principal="alice", token=name, response=chained))
+    assert await store.commit(TurnCommit(principal="alice", token=name, response=chained))
 
 
 async def test_everything_that_was_not_used_for_the_retention_goes_without_a_trace(sql_store: SqlStore) -> None:

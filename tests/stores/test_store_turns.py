@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from openai_compat.stores.port import Allowance, Claim, Key, Store, TurnOutcome
+from openai_compat.stores.port import Allowance, Claim, Key, Store, TurnCommit
 from openai_compat.stores.sql import SqlStore
 from tests.stores.samples import (
     ALICE,
@@ -88,7 +88,7 @@ async def test_a_second_commit_is_true_although_the_conversation_was_deleted_mea
 
 
 async def test_a_commit_without_locks_is_kept_too(store: Store) -> None:
-    outcome = TurnOutcome(principal="alice", token="t1", completion=completion("c"))
+    outcome = TurnCommit(principal="alice", token="t1", completion=completion("c"))
     assert await store.commit(outcome)
     assert await store.commit(outcome)
     assert await store.get_completion(Key("alice", "c")) == completion("c")

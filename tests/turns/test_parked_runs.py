@@ -12,7 +12,7 @@ import pytest
 from openai_compat import AgentRequest, Conversations, Deadlines, Decision, Limits, MemoryStore, Server
 from openai_compat.backend import RunContext
 from openai_compat.errors import Unavailable
-from openai_compat.stores.port import TurnOutcome
+from openai_compat.stores.port import TurnCommit
 from tests.connecting import Connect, in_process
 from tests.connecting import anyio_backend as anyio_backend
 from tests.requirements import requirement
@@ -294,7 +294,7 @@ async def test_a_client_that_leaves_the_turn_that_went_on_stops_the_agent(connec
 @requirement("agent.parked")
 async def test_a_run_whose_turn_could_not_be_kept_ends() -> None:
     class Fails(MemoryStore):
-        async def commit(self, outcome: TurnOutcome) -> bool:
+        async def commit(self, outcome: TurnCommit) -> bool:
             raise Unavailable("The store cannot be used now.", code="store_unavailable")
 
     agent = Ends()

@@ -16,7 +16,7 @@ from ...reducer import FinalMessage, Item, Reducer, Usage
 from ...state.approvals import Binding, Decisions, record_decisions
 from ...state.draft import Draft
 from ...state.event_log import EventLogWriter
-from ...stores.port import StoredCompletion, TurnOutcome
+from ...stores.port import StoredCompletion, TurnCommit
 from ...turns.run import TurnPlan
 from ...turns.run_group import Taken
 from ...wire.chat.call_order import CallOrder
@@ -119,7 +119,7 @@ class ChoicesTurn(TurnPlan[bytes]):
         """Nothing: a choice's first bytes are written with what its agent says first."""
         return b""
 
-    async def ending(self) -> tuple[TurnOutcome | None, bytes]:
+    async def ending(self) -> tuple[TurnCommit | None, bytes]:
         """The end of the stream, or the answer; nothing is kept."""
         return None, self.last()
 
@@ -191,7 +191,7 @@ class ChatCompletionTurn(ChoicesTurn):
                 self._said.feed(self._said_view.show(items))
         return super().feed(taken)
 
-    async def ending(self) -> tuple[TurnOutcome | None, bytes]:
+    async def ending(self) -> tuple[TurnCommit | None, bytes]:
         """The end of the stream, or the answer; what the conversation, the log and the stored completions keep."""
         last = self.last()
         bound = Binding(self.requester.principal.id, self.agent, self._request.conversation_id)
@@ -202,7 +202,7 @@ class ChatCompletionTurn(ChoicesTurn):
         turn = None
         if self.draft is not None and self._said is not None:
             turn = await off_loop(self.draft.turn, self._said.message(), long=self.draft.long)
-        outcome = TurnOutcome(
+        outcome = TurnCommit(
             principal=self.requester.principal.id,
             token=self.id if self.draft is None else self.draft.token,
             response=None if self._log is None else self._log.ended("completed"),

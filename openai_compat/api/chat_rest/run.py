@@ -13,7 +13,7 @@ from ...state.approvals import Binding, Decisions, approval_records, record_deci
 from ...state.draft import Draft, stored_items, transcript
 from ...state.event_log import EventLogWriter
 from ...stores.port import Store
-from ...stores.records import Approval, ConversationTurn, TurnOutcome
+from ...stores.records import Approval, ConversationTurn, TurnCommit
 from ...turns.run import Delivery, TurnPlan
 from ...turns.run_group import Requester, Taken
 from ...wire.chat_messages import reply_message
@@ -105,7 +105,7 @@ class RestTurn(TurnPlan[bytes]):
         held, self._held = self._held, b""
         return held
 
-    async def ending(self) -> tuple[TurnOutcome | None, bytes]:
+    async def ending(self) -> tuple[TurnCommit | None, bytes]:
         """The last frames, or the answer; what the conversation and the log keep."""
         work, log = self._prepared, self._log
         kept = self._kept()
@@ -118,7 +118,7 @@ class RestTurn(TurnPlan[bytes]):
             # By this a client that sends no id finds its conversation again.
             whole = transcript((*work.draft.request.messages, said))
             turn = ConversationTurn(work.draft.key.id, stored_items(kept.items), whole)
-        outcome = TurnOutcome(
+        outcome = TurnCommit(
             principal=work.request.principal.id,
             token=work.id if work.draft is None else work.draft.token,
             conversation=turn,

@@ -22,7 +22,7 @@ from ...state.agent_state import resume_state
 from ...state.approvals import Binding, Decisions, record_decisions, settings_of, superseded
 from ...state.draft import Draft, extended
 from ...state.ids import new_id
-from ...stores.records import Approval, TurnOutcome
+from ...stores.records import Approval, TurnCommit
 from ...turns.run import TurnPlan
 from ...turns.run_group import Taken
 from ...wire.chat.parse import parse_chat_object
@@ -379,7 +379,7 @@ class ChatTurn(TurnPlan[list[Fields]]):
         self._outputs[call.call_id] = output
         self._tell(chat_frames.tool_result(call, output, ok=ok))
 
-    async def ending(self) -> tuple[TurnOutcome | None, list[Fields]]:
+    async def ending(self) -> tuple[TurnCommit | None, list[Fields]]:
         """The last frames, and what is kept. A turn that is being kept can no longer be stopped."""
         draft = self.draft
         if draft is None:
@@ -387,7 +387,7 @@ class ChatTurn(TurnPlan[list[Fields]]):
         # With all that is needed to ask the agent the same way again.
         settings = {**settings_of(self._asked.request, ()), WORKFLOW: self._asked.workflow}
         approvals, turn = self._asks.kept(self.id, self._bound, settings), draft.turn(self._said.message())
-        outcome = TurnOutcome(
+        outcome = TurnCommit(
             principal=self.principal.id,
             token=draft.token,
             approvals=approvals,

@@ -12,7 +12,7 @@ from ...backend import CHARACTERS_PER_TOKEN, SupportsTokenCount
 from ...errors import AgentError
 from ...policies.content import check_content_type
 from ...reducer import Reducer
-from ...stores.port import TurnOutcome
+from ...stores.port import TurnCommit
 from ...turns.run import TurnPlan
 from ...turns.run_group import Taken
 from ...wire.items.serialize import compaction_item
@@ -86,7 +86,7 @@ class SummaryTurn(TurnPlan[bytes]):
         """Nothing: the answer is written when the summary is whole."""
         return b""
 
-    async def ending(self) -> tuple[TurnOutcome | None, bytes]:
+    async def ending(self) -> tuple[TurnCommit | None, bytes]:
         """Nothing is kept: the summary is the client's."""
         return None, b""
 

@@ -26,7 +26,7 @@ from ...http import ClientDisconnected, ClientTooSlow
 from ...reducer import Item, Reducer
 from ...state.approvals import approval_records, record_decisions
 from ...state.draft import stored_items
-from ...stores.port import AgentState, ConversationTurn, TurnOutcome
+from ...stores.port import AgentState, ConversationTurn, TurnCommit
 from ...turns.run import Delivery, TurnPlan, commit
 from ...turns.run_group import Taken
 from ...turns.slots import Seat
@@ -132,7 +132,7 @@ class ResponseTurn(TurnPlan[bytes]):
         self._request = shorter
         return [shorter]
 
-    async def ending(self) -> tuple[TurnOutcome | None, bytes]:
+    async def ending(self) -> tuple[TurnCommit | None, bytes]:
         """The last events. Raises AgentError for an answer that is not the JSON that was asked for."""
         stream = self.work.stream
         if self._unchecked:
@@ -185,7 +185,7 @@ class ResponseTurn(TurnPlan[bytes]):
         except OpenAICompatError as error:
             logger.warning("%s: the failure could not be stored: %s", self.requester.request_id, error.code)
 
-    async def _outcome(self, last: bytes, *, conversation: bool) -> TurnOutcome | None:
+    async def _outcome(self, last: bytes, *, conversation: bool) -> TurnCommit | None:
         """The outcome to store; a failed turn adds nothing to its conversation."""
         work, stream = self.work, self.work.stream
         turn, many = None, work.parsed.long
@@ -196,7 +196,7 @@ class ResponseTurn(TurnPlan[bytes]):
         states = self._states() if conversation else ()
         if turn is None and not keep and not (conversation and stream.approvals) and not states:
             return None
-        return TurnOutcome(
+        return TurnCommit(
             principal=self.requester.principal.id,
             token=work.token,
             conversation=turn,
