@@ -346,15 +346,23 @@ class Server:
         except Exception as error:
             logger.warning("the %s could not be closed", name, exc_info=error)
 
-    async def drain(self, seconds: float) -> None:
-        """Take no new turns (503 `shutting_down`), give the running ones `seconds` to end, then end them."""
-        if self._drained:  # all that could be waited for was waited for
-            return
-        slots = self.services.live.slots
-        slots.close()
-        await self.services.live.runner.parked.close()  # no request will come any more that lets them go on
+    def draining(self) -> None:
+        """Take no new turns (503 `shutting_down`, which `/readyz` says too), and let the running ones go on. For good.
+
+        For hosts that know before their lifespan ends that they are to stop: call it in the event loop, from a handler
+        set with `loop.add_signal_handler` or from a route of your own. Calling it again does nothing.
+        """
+        self.services.live.slots.close()
         for connection in self._connections:
             connection.draining.set()
+
+    async def drain(self, seconds: float) -> None:
+        """Take no new turns, as after `draining`, give the running ones `seconds` to end, then end them."""
+        if self._drained:  # all that could be waited for was waited for
+            return
+        self.draining()
+        slots = self.services.live.slots
+        await self.services.live.runner.parked.close()  # no request will come any more that lets them go on
         with anyio.move_on_after(seconds):
             await slots.wait_unused()
         # A copy: each takes itself out as it ends.

@@ -371,6 +371,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     ),
     "paths.unknown": Requirement("a path that is not served is named, and where the list of those that are is", "D 2"),
     "paths.health": Requirement("healthz and readyz need no key; readyz says when no new turns are taken", "D 2"),
+    "paths.draining": Requirement("a host says that it will stop: unready, nothing new, what runs goes on", "D 8"),
     "text.linear": Requirement("work grows no faster than the text that clients and agents send", "T 3.3"),
     "values.bounded": Requirement(
         "the values of a body are counted before objects are made, and others are answered meanwhile", "T 105"

@@ -28,8 +28,9 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp
 
-from openai_compat import Server
+from openai_compat import Admission, Limits, Server
 from openai_compat_adapters.starlette import create_app, endpoint
+from tests.requirements import requirement
 from tests.transports import AsgiTransport, asgi_socket
 from tests.trust.probe import CHAT, Endless, ask, error_of, eventually, soon
 from tests.trust.wire import RawClient
@@ -252,6 +253,50 @@ async def test_draining_refuses_new_turns_and_waits_for_the_running_ones() -> No
     assert error_of(refused) == (503, "server_error", "shutting_down", None)
     assert refused.headers["retry-after"] == "5"
     assert answers[0].json()["choices"][0]["message"]["content"] == "finished"
+
+
+@requirement("paths.draining")
+async def test_a_host_says_that_it_will_stop_and_what_runs_goes_on() -> None:
+    go = anyio.Event()
+
+    async def agent(prompt: str) -> AsyncIterator[str]:
+        yield "one "
+        await go.wait()
+        yield "two"
+
+    server = Server(agent, limits=Limits(slots=1), admission=Admission(queue=60))
+
+    async def before_stop(request: Request) -> Response:
+        server.draining()
+        server.draining()
+        return PlainTextResponse("from now on")
+
+    routes = [Route("/before-stop", before_stop), Mount("/ai", endpoint(server))]
+    parent = Starlette(routes=routes, lifespan=lambda app: server.lifespan())
+    queued: list[httpx2.Response] = []
+    async with httpx2.AsyncClient(transport=AsgiTransport(parent), base_url="http://localhost") as client:
+
+        async def queue() -> None:
+            queued.append(await client.post(f"/ai{CHAT}", json=ask()))
+
+        with anyio.fail_after(20):
+            async with parent.router.lifespan_context(parent), anyio.create_task_group() as group:
+                async with client.stream("POST", f"/ai{CHAT}", json=ask(stream=True)) as answer:
+                    lines = answer.aiter_lines()
+                    received = [await anext(lines) for _ in range(3)]
+                    group.start_soon(queue)
+                    await soon(lambda: server.services.live.slots.waiting)
+                    assert (await client.get("/ai/readyz")).status_code == 200
+                    await client.get("/before-stop")
+                    ready = await client.get("/ai/readyz")
+                    refused = await client.post(f"/ai{CHAT}", json=ask())
+                    await soon(lambda: queued)
+                    go.set()
+                    received += [line async for line in lines]
+    assert error_of(ready)[::2] == error_of(refused)[::2] == error_of(queued[0])[::2] == (503, "shutting_down")
+    assert ready.headers["retry-after"] == "5"
+    assert "".join(received).endswith("data: [DONE]")
+    assert '"content":"two"' in "".join(received)
 
 
 # the protocol

@@ -7,6 +7,7 @@
     ```text                       a drawing
     ```mermaid                    another one, see test_drawings.py
     ```nginx                      see test_nginx.py
+    ```yaml                       a part of a file for programs that are not here
     ```js                         has to parse, where there is a node to parse it
     ```sh                         installs and checks: too long to run here, see test_commands.py
 
@@ -101,6 +102,7 @@ class Page:
             "text": lambda source, _: None,
             "mermaid": lambda source, _: None,
             "nginx": lambda source, _: None,
+            "yaml": lambda source, _: None,
             "js": lambda source, _: self._javascript(source),
             "sh": lambda source, _: None,
         }

@@ -68,6 +68,10 @@ class Program:
         except OSError:
             return False
 
+    def signal(self, number: signal.Signals) -> None:
+        """Send it to the program alone, not to those that it has started."""
+        self._process.send_signal(number)
+
     def stop(self) -> None:
         try:
             if self._process.poll() is None:

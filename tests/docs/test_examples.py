@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ import openai
 import pytest
 
 from openai_compat import AgentRequest, Server, ToolCallReady, UsageReported
-from tests.docs.served import EXAMPLES, PATIENCE, ROOT, environment, served
+from tests.docs.served import EXAMPLES, PATIENCE, ROOT, Program, environment, free_port, served
 from tests.transports import uvicorn_socket
 
 PYTHON = sys.executable
@@ -100,6 +101,28 @@ def test_example_fastapi_mount() -> None:
 
     assert answer.choices[0].message.content == "You said: Ada"
     assert index == {"chat": "/ai/v1/chat/completions"}
+
+
+def test_example_draining_mount() -> None:
+    port = free_port()
+    url, words = f"http://127.0.0.1:{port}/ai", [str(number) for number in range(10)]
+    command = [PYTHON, "-m", "uvicorn", "draining_mount:app", "--port", str(port)]
+    program = Program(command, port, EXAMPLES, environment())
+    try:
+        program.wait_until(program.listens)
+        with client_of(f"{url}/v1") as client:
+            chunks = iter(ask(client, "echo", " ".join(words), stream=True))
+            pieces = [next(chunks).choices[0].delta.content]
+            program.signal(signal.SIGUSR1)
+            program.wait_until(lambda: httpx2.get(f"{url}/readyz").status_code == 503)
+            with pytest.raises(openai.InternalServerError) as refused:
+                ask(client, "echo", "too late")
+            pieces += [chunk.choices[0].delta.content for chunk in chunks]
+    finally:
+        program.stop()
+
+    assert refused.value.code == "shutting_down"
+    assert "".join([piece or "" for piece in pieces]).split() == words
 
 
 def check_mount(*command: str) -> None:

@@ -483,6 +483,20 @@ async def test_a_server_that_ends_closes_idle_connections_and_lets_turns_end() -
         assert refused.value.status == 503
 
 
+@requirement("ws.drain")
+async def test_a_host_that_will_stop_closes_connections_as_soon_as_nothing_runs_on_them() -> None:
+    gate = Gate()
+    server = Server(gate)
+    async with connected(server) as idle, connected(server) as busy:
+        await busy.create("wait a")
+        await gate.waits("a")
+        server.draining()
+        assert await idle.closed() == 1012
+        gate.doors["a"].set()
+        assert said((await busy.until())[-1]) == "wait a"
+        assert await busy.closed() == 1012
+
+
 @requirement("ws.auth")
 async def test_a_key_that_is_taken_back_is_worth_nothing_on_open_connections() -> None:
     keys = ["old"]
