@@ -60,6 +60,11 @@ class FunctionTool:
     parameters: Mapping[str, Any] | None = None
     strict: bool | None = None
 
+    @property
+    def input_schema(self) -> dict[str, Any]:
+        """Its arguments as a JSON Schema of an object, which has no properties where the client tells of none."""
+        return {"type": "object", "properties": {}, **(self.parameters or {})}
+
 
 @dataclass(frozen=True, slots=True)
 class CustomTool:
@@ -68,6 +73,11 @@ class CustomTool:
     name: str
     description: str | None = None
     format: Mapping[str, Any] | None = None
+
+    @property
+    def input_schema(self) -> dict[str, Any]:
+        """An object with the text as its `input`, for models that take functions alone (see `ToolCall.input`)."""
+        return {"type": "object", "properties": {"input": {"type": "string"}}, "required": ["input"]}
 
 
 Tool: TypeAlias = FunctionTool | CustomTool

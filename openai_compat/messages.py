@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 import mimetypes
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, cast
 from urllib.parse import unquote_to_bytes
 
 from .errors import InvalidRequest
@@ -150,6 +151,17 @@ class ToolCall:
     arguments: str
     kind: Literal["function", "custom"] = "function"
     deferred: bool = False
+
+    @property
+    def input(self) -> dict[str, Any]:
+        """The arguments as an object: free text as its `input`, JSON that is none or has gone wrong as its `arguments`."""
+        if self.kind == "custom":
+            return {"input": self.arguments}
+        try:
+            read = json.loads(self.arguments or "{}")
+        except ValueError:
+            read = None
+        return cast("dict[str, Any]", read) if isinstance(read, dict) else {"arguments": self.arguments}
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any, cast
 
-from ..agent_request import AgentRequest, FunctionTool, Resume, Tool
+from ..agent_request import AgentRequest, Tool
 from ..backend import Capabilities, RunContext
 from ..errors import AgentError
 from ..events import (
@@ -15,7 +15,6 @@ from ..events import (
     Finished,
     MediaDelta,
     MessageBreak,
-    Paused,
     PendingCall,
     Progress,
     ReasoningDelta,
@@ -27,6 +26,7 @@ from ..events import (
     UsageReported,
 )
 from ..messages import AssistantMessage, FilePart, ImagePart, InputPart, TextPart, ToolMessage, UserTurn
+from .paused_run import PausedRun
 
 __all__ = ("AgentFrameworkBackend",)
 
@@ -78,24 +78,23 @@ class AgentFrameworkBackend:
 
     async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
         """Run the agent, and yield what it says and does."""
-        paused = _PausedAgentFrameworkRun.of(request.resume)
+        # The framework would put another message of the user before the results of the calls that are not run.
+        paused = PausedRun.of(request.resume)
         if paused is not None and paused.waits:
-            yield paused.paused
+            yield paused.end
             return
-        messages = _history(request, self._is_chat) if paused is None else paused.answers
-        session = self._agent.create_session() if paused is None else af.AgentSession.from_dict(paused.session)
+        messages = _history(request, self._is_chat) if paused is None else _answers(paused)
+        session = self._agent.create_session() if paused is None else af.AgentSession.from_dict(paused.saved["session"])
         more = self._of_request(request) if self._is_chat else {}
-        denied = paused.denied if paused is not None else frozenset[str]()
-        translation = _AgentFrameworkTranslation(self._agent.name, denied)
+        translation = _AgentFrameworkTranslation(self._agent.name, paused.denied if paused is not None else frozenset())
         stream = self._agent.run(messages, stream=True, session=session, **more)
         async for update in stream:
             for event in translation.of(update):
                 yield event
         response = await stream.get_final_response()
         yield _usage(response.usage_details or {})
-        asked = _PausedAgentFrameworkRun(session.to_dict(), _asked(response, {tool.name for tool in request.tools}), {})
-        if asked.waits:
-            yield asked.paused
+        if asked := _asked(response, {tool.name for tool in request.tools}):
+            yield _paused(session, asked).end
         elif response.finish_reason in ("length", "content_filter"):
             yield Finished(response.finish_reason)
 
@@ -168,66 +167,35 @@ def _said(content: Any) -> AgentEvent:
     return RefusalDelta(content.text) if declined else TextDelta(content.text)
 
 
-class _PausedAgentFrameworkRun:
-    """A run that waits for decisions and results: what was asked, and what is given by now, as the framework's contents."""
-
-    def __init__(self, session: Mapping[str, Any], asked: Mapping[str, Any], given: Mapping[str, Any]) -> None:
-        self.session = session
-        self._asked = asked
-        self._given = given
-
-    @classmethod
-    def of(cls, resume: Resume | None) -> _PausedAgentFrameworkRun | None:
-        """The run that a request resumes; None if it is to begin anew, with the conversation."""
-        # The framework would put another message of the user before the results of the calls that are not run.
-        if resume is None or resume.state is None or resume.superseded:
-            return None
-        asked = resume.state["asked"]
-        results = {call_id: _result(result).to_dict() for call_id, result in resume.results.items()}
-        given = {**resume.state["given"], **results}
-        for call_id in resume.decisions:
-            question = af.Content.from_dict(asked[call_id])
-            given[call_id] = question.to_function_approval_response(resume.may_run(call_id)).to_dict()
-        return cls(resume.state["session"], asked, given)
-
-    @property
-    def waits(self) -> list[PendingCall]:
-        """What it waits for yet: the framework goes on with all of them at once."""
-        return [_pending(one) for call_id, one in self._asked.items() if call_id not in self._given]
-
-    @property
-    def denied(self) -> frozenset[str]:
-        """The calls that are not run; the framework tells of them as of others."""
-        return frozenset([call_id for call_id, one in self._given.items() if one.get("approved") is False])
-
-    @property
-    def paused(self) -> Paused:
-        """The end of its turn."""
-        return Paused(tuple(self.waits), {"session": self.session, "asked": self._asked, "given": self._given})
-
-    @property
-    def answers(self) -> list[Any]:
-        """The messages to go on with."""
-        contents = [af.Content.from_dict(self._given[call_id]) for call_id in self._asked]
-        results = [content for content in contents if content.type == "function_result"]
-        decisions = [content for content in contents if content.type != "function_result"]
-        messages = {"user": decisions, "tool": results}
-        return [af.Message(role, said) for role, said in messages.items() if said]
-
-
 def _asked(response: Any, tools: set[str]) -> dict[str, Any]:
     """What a run has asked for, by call id: decisions, and results of the client's tools."""
     contents = [content for message in response.messages for content in message.contents]
     decisions = {one.function_call.call_id: one for one in contents if one.type == "function_approval_request"}
     calls = {one.call_id: one for one in contents if one.type == "function_call" and one.name in tools}
-    return {call_id: one.to_dict() for call_id, one in (calls | decisions).items()}
+    return calls | decisions
 
 
-def _pending(asked: Mapping[str, Any]) -> PendingCall:
-    content = af.Content.from_dict(asked)
+def _pending(content: Any) -> PendingCall:
     waits_for: Any = "approval" if content.type == "function_approval_request" else "result"
     call = content.function_call if waits_for == "approval" else content
     return PendingCall(call.call_id, call.name, _text(call.arguments or {}), waits_for)
+
+
+def _paused(session: Any, asked: Mapping[str, Any]) -> PausedRun:
+    questions = {call_id: one.to_dict() for call_id, one in asked.items() if one.type == "function_approval_request"}
+    saved = {"session": session.to_dict(), "questions": questions}
+    return PausedRun(saved, tuple([_pending(one) for one in asked.values()]))
+
+
+def _answers(paused: PausedRun) -> list[Any]:
+    """The messages to go on with."""
+    questions = {call_id: af.Content.from_dict(one) for call_id, one in paused.saved["questions"].items()}
+    decisions = [
+        question.to_function_approval_response(call_id not in paused.denied) for call_id, question in questions.items()
+    ]
+    results = [_result(paused.results[call.call_id]) for call in paused.asked if call.waits_for == "result"]
+    messages = {"user": decisions, "tool": results}
+    return [af.Message(role, said) for role, said in messages.items() if said]
 
 
 def _result(result: ToolMessage) -> Any:
@@ -251,10 +219,7 @@ def _usage(used: Mapping[str, int]) -> UsageReported:
 
 
 def _function(tool: Tool) -> Any:
-    schema: Any = {"type": "object", "properties": {"input": {"type": "string"}}, "required": ["input"]}
-    if isinstance(tool, FunctionTool):
-        schema = tool.parameters or {"type": "object", "properties": {}}
-    return af.FunctionTool(name=tool.name, description=tool.description or "", input_model=dict(schema))
+    return af.FunctionTool(name=tool.name, description=tool.description or "", input_model=tool.input_schema)
 
 
 def _history(request: AgentRequest, is_chat: bool) -> list[Any]:

@@ -324,10 +324,7 @@ def _tool(tool: Tool, results: Mapping[str, ToolMessage]) -> Any:
         images = [{"type": "image", "data": one["data"], "mimeType": one["media_type"]} for one in pictures]
         return {"content": [{"type": "text", "text": answer.text}, *images], "is_error": answer.is_error}
 
-    schema: Any = {"type": "object", "properties": {"input": {"type": "string"}}, "required": ["input"]}
-    if isinstance(tool, FunctionTool):
-        schema = {"type": "object", "properties": {}, **(tool.parameters or {})}
-    return sdk.tool(tool.name, tool.description or "", dict(schema))(run)
+    return sdk.tool(tool.name, tool.description or "", tool.input_schema)(run)
 
 
 def _check_media(results: Mapping[str, ToolMessage]) -> None:

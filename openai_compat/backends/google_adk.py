@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import aclosing
 from typing import Any, cast
 
 from pydantic_core import to_json
 
-from ..agent_request import AgentRequest, FunctionTool, Resume, Tool
+from ..agent_request import AgentRequest, Tool
 from ..backend import Capabilities, RunContext
 from ..errors import AgentError
 from ..events import (
@@ -19,7 +19,6 @@ from ..events import (
     MediaDelta,
     MessageBreak,
     Notice,
-    Paused,
     PendingCall,
     Progress,
     ReasoningDelta,
@@ -29,6 +28,7 @@ from ..events import (
     UsageReported,
 )
 from ..messages import AssistantMessage, FilePart, ImagePart, InputPart, TextPart, ToolMessage, UserTurn
+from .paused_run import PausedRun
 
 __all__ = ("GoogleADKBackend",)
 
@@ -101,12 +101,12 @@ class GoogleADKBackend:
 
     async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
         """Run the agent, and yield what it says and does."""
-        paused = _PausedAdkRun.of(request.resume)
+        paused = PausedRun.of(request.resume)
         if paused is not None and paused.waits:
-            yield paused.paused
+            yield paused.end
             return
         speaker = self._app.root_agent.name
-        events, message = _history(request, speaker) if paused is None else (paused.events, paused.answers)
+        events, message = _history(request, speaker) if paused is None else (_events(paused), _answers(paused))
         who = {"user_id": request.principal.id, "session_id": context.turn_id}
         service = InMemorySessionService()
         state = dict(self._state(request)) if self._state is not None else None
@@ -116,7 +116,7 @@ class GoogleADKBackend:
         plugin = _RequestPlugin(request, context.turn_id)
         app = self._app.model_copy(update={"plugins": [plugin, *self._app.plugins]})
         runner = Runner(app=app, session_service=service, **self._services)
-        translation = _AdkTranslation(request, speaker, set() if paused is None else paused.denied)
+        translation = _AdkTranslation(request, speaker, paused.denied if paused is not None else frozenset())
         streamed = RunConfig(streaming_mode=StreamingMode.SSE)
         async with aclosing(runner.run_async(**who, new_message=message, run_config=streamed)) as run:
             async for event in run:
@@ -133,7 +133,8 @@ class GoogleADKBackend:
         if translation.asked:
             ended = await service.get_session(app_name=self._app.name, **who)
             said = [event.model_dump(mode="json", by_alias=True, exclude_none=True) for event in ended.events]
-            yield _PausedAdkRun(said, translation.asked, {}).paused
+            saved = {"events": said, "confirmations": translation.confirmations}
+            yield PausedRun(saved, tuple(translation.asked.values())).end
         elif translation.reason is not None:
             yield Finished(translation.reason)
 
@@ -192,10 +193,7 @@ class _AdkClientTool(BaseTool):  # type: ignore[misc]
 
     def __init__(self, tool: Tool) -> None:
         BaseTool.__init__(self, name=tool.name, description=tool.description or "", is_long_running=True)
-        schema: Any = {"type": "object", "properties": {"input": {"type": "string"}}, "required": ["input"]}
-        if isinstance(tool, FunctionTool):
-            schema = tool.parameters or {"type": "object", "properties": {}}
-        self._schema = dict(schema)
+        self._schema = tool.input_schema
 
     def _get_declaration(self) -> Any:
         return types.FunctionDeclaration(
@@ -210,18 +208,20 @@ class _AdkTranslation:
     """The kit's events as ours.
 
     Attributes:
-        asked: by call id, what is waited for: the call, and the id of its confirmation or None if the client runs it.
+        asked: the calls that are waited for, by their ids.
+        confirmations: the ids of the kit's questions, by the ids of the calls that they are about.
         reason: why the model has ended its answer, if it did not stop by itself.
         error: what has gone wrong; where it was an exception, the kit raises that too.
         output: what a workflow's last node has made, if it is none that says it.
     """
 
-    def __init__(self, request: AgentRequest, speaker: str, denied: set[str]) -> None:
+    def __init__(self, request: AgentRequest, speaker: str, denied: frozenset[str]) -> None:
         self._clients = {tool.name for tool in request.tools}
         self._heard = {speaker, "user"}
         self._denied = denied
         self._streamed: set[tuple[str, str | None, bool]] = set()
-        self.asked: dict[str, dict[str, Any]] = {}
+        self.asked: dict[str, PendingCall] = {}
+        self.confirmations: dict[str, str] = {}
         self.reason: Any = None
         self.error = ""
         self.output: Any = None
@@ -254,14 +254,15 @@ class _AdkTranslation:
         arguments = json.dumps(call.args or {})
         if call.name == CONFIRMATION:
             original = call.args["originalFunctionCall"]
-            asked = {"name": original["name"], "arguments": json.dumps(original.get("args") or {})}
-            self.asked[original["id"]] = {**asked, "confirmation": call.id}
+            call_id, arguments = original["id"], json.dumps(original.get("args") or {})
+            self.asked[call_id] = PendingCall(call_id, original["name"], arguments, "approval")
+            self.confirmations[call_id] = call.id
         elif call.name == CREDENTIAL:
             yield Notice("A tool of the agent asks for credentials, which cannot be given here.", "error")
         elif call.name != TRANSFER:
             yield ToolCallReady(call.id, call.name, arguments)
             if call.name in self._clients:
-                self.asked[call.id] = {"name": call.name, "arguments": arguments, "confirmation": None}
+                self.asked[call.id] = PendingCall(call.id, call.name, arguments)
 
     def _response(self, response: Any, questions: Mapping[str, Any]) -> Iterator[AgentEvent]:
         if response.id in questions or response.name in (CONFIRMATION, CREDENTIAL, TRANSFER):
@@ -280,57 +281,20 @@ class _AdkTranslation:
             self.error = f"{event.error_code}: {event.error_message}"
 
 
-class _PausedAdkRun:
-    """A run that waits for decisions and results: its session, what was asked, and what is given by now."""
+def _events(paused: PausedRun) -> list[Any]:
+    return [Event.model_validate(one) for one in paused.saved["events"]]
 
-    def __init__(self, said: Sequence[Any], asked: Mapping[str, Any], given: Mapping[str, Any]) -> None:
-        self._said = said
-        self._asked = asked
-        self._given = given
 
-    @classmethod
-    def of(cls, resume: Resume | None) -> _PausedAdkRun | None:
-        """The run that a request resumes; None if it is to begin anew, with the conversation."""
-        if resume is None or resume.state is None or resume.superseded:
-            return None
-        given = {**resume.state["given"], **{call_id: _told(result) for call_id, result in resume.results.items()}}
-        given |= {call_id: {"confirmed": resume.may_run(call_id)} for call_id in resume.decisions}
-        return cls(resume.state["events"], resume.state["asked"], given)
-
-    @property
-    def waits(self) -> list[PendingCall]:
-        """What it waits for yet: the kit goes on with all of them at once."""
-        return [
-            PendingCall(call_id, one["name"], one["arguments"], "approval" if one["confirmation"] else "result")
-            for call_id, one in self._asked.items()
-            if call_id not in self._given
-        ]
-
-    @property
-    def denied(self) -> set[str]:
-        """The calls that are not run; the kit tells of them as of those that failed."""
-        asked = {call_id for call_id, one in self._asked.items() if one["confirmation"]}
-        return {call_id for call_id in asked if not self._given[call_id]["confirmed"]}
-
-    @property
-    def paused(self) -> Paused:
-        """The end of its turn."""
-        return Paused(tuple(self.waits), {"events": self._said, "asked": self._asked, "given": self._given})
-
-    @property
-    def events(self) -> list[Any]:
-        """What was said in its session."""
-        return [Event.model_validate(one) for one in self._said]
-
-    @property
-    def answers(self) -> Any:
-        """The message to go on with."""
-        parts = [
-            _response(one["confirmation"] or call_id, CONFIRMATION if one["confirmation"] else one["name"], given)
-            for call_id, one in self._asked.items()
-            if (given := self._given[call_id]) is not None
-        ]
-        return types.Content(role="user", parts=parts)
+def _answers(paused: PausedRun) -> Any:
+    """The message to go on with."""
+    questions = paused.saved["confirmations"]
+    parts = [
+        _response(questions[call.call_id], CONFIRMATION, {"confirmed": call.call_id not in paused.denied})
+        if call.call_id in questions
+        else _response(call.call_id, call.name, _told(paused.results[call.call_id]))
+        for call in paused.asked
+    ]
+    return types.Content(role="user", parts=parts)
 
 
 def _family(agent: Any) -> Iterator[Any]:
@@ -381,15 +345,8 @@ def _content(turn: UserTurn | AssistantMessage) -> Any:
         results = [_response(result.call_id, result.name, _told(result)) for result in turn.results]
         return types.Content(role="user", parts=[*results, *map(_part, turn.parts)])
     said = [types.Part(text=turn.text)] if turn.text else []
-    return types.Content(role="model", parts=[*said, *[_function_call(call) for call in turn.tool_calls]])
-
-
-def _function_call(call: Any) -> Any:
-    try:
-        arguments = json.loads(call.arguments)
-    except ValueError:  # of a tool that takes text
-        arguments = {"input": call.arguments}
-    return types.Part(function_call=types.FunctionCall(id=call.call_id, name=call.name, args=arguments))
+    calls = [types.FunctionCall(id=call.call_id, name=call.name, args=call.input) for call in turn.tool_calls]
+    return types.Content(role="model", parts=[*said, *[types.Part(function_call=call) for call in calls]])
 
 
 def _response(call_id: str, name: str, told: Mapping[str, Any]) -> Any:

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from pydantic_core import to_json
 
-from ..agent_request import AgentRequest, FunctionTool, Tool
+from ..agent_request import AgentRequest, Tool
 from ..backend import Capabilities, RunContext
 from ..events import (
     AgentEvent,
@@ -199,11 +199,8 @@ def _client_tool(tool: Tool, context: RunContext) -> Any:
     async def call(**arguments: Any) -> str:
         return (await context.call_client_tool(tool.name, _json(arguments))).text
 
-    schema: Any = {"type": "object", "properties": {"input": {"type": "string"}}, "required": ["input"]}
-    if isinstance(tool, FunctionTool):
-        schema = tool.parameters or {"type": "object", "properties": {}}
     metadata = tools.ToolMetadata(name=tool.name, description=tool.description or "")
-    metadata.get_parameters_dict = lambda: dict(schema)  # as the client has sent it, and not as a class
+    metadata.get_parameters_dict = lambda: tool.input_schema  # as the client has sent it, and not as a class
     return tools.FunctionTool(async_fn=call, metadata=metadata)
 
 

@@ -297,13 +297,10 @@ def _client_tool(tool: Tool, results: Mapping[str, ToolMessage], *, is_offered: 
     def is_enabled(*_: Any) -> bool:
         return is_offered or bool(awaited)
 
-    schema: Any = {"type": "object", "properties": {"input": {"type": "string"}}, "required": ["input"]}
-    if isinstance(tool, FunctionTool):
-        schema = tool.parameters or {"type": "object", "properties": {}}
     return ai.FunctionTool(
         name=tool.name,
         description=tool.description or "",
-        params_json_schema=copy.deepcopy(dict(schema)),
+        params_json_schema=copy.deepcopy(tool.input_schema),
         on_invoke_tool=result,
         is_enabled=is_enabled,
         strict_json_schema=isinstance(tool, FunctionTool) and tool.strict is True,

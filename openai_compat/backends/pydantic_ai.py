@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import AsyncIterator, Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Container, Iterator, Sequence
 from typing import Any, cast
 
 from pydantic_core import from_json, to_json
 
-from ..agent_request import AgentRequest, FunctionTool, JsonSchema
+from ..agent_request import AgentRequest, Decision, FunctionTool, JsonSchema
 from ..backend import Capabilities, RunContext
 from ..events import (
     AgentEvent,
     Executor,
     Finished,
     MediaDelta,
-    Paused,
     PendingCall,
     ReasoningDelta,
     TextDelta,
@@ -27,6 +26,7 @@ from ..events import (
     UsageReported,
 )
 from ..messages import AssistantMessage, FilePart, ImagePart, InputPart, TextPart, ToolMessage, UserMessage, UserTurn
+from .paused_run import PausedRun
 
 __all__ = ("PydanticAIBackend",)
 
@@ -47,8 +47,6 @@ SETTINGS = {
     "reasoning_effort": "thinking",
 }
 """Pydantic AI's name for each parameter that is passed on."""
-
-SUPERSEDED = {"approved": False, "reason": "The user sent another message instead of deciding.", "arguments": None}
 
 
 class PydanticAIBackend:
@@ -91,13 +89,14 @@ class PydanticAIBackend:
 
     async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
         """Run the agent, and yield what it says and does."""
-        paused = _PausedPydanticAIRun.of(request)
+        paused = PausedRun.of(request.resume, can_close=True)
         if paused is not None and paused.waits:
-            yield paused.paused
+            yield paused.end
             return
+        conversation: Any = Saved.validate_python(paused.saved) if paused is not None else None
         deps = self._deps(request) if self._deps is not None else None
         run = self._agent.run_stream_events(
-            **(_history(request) if paused is None else paused.answered()),
+            **(_history(request) if paused is None else _answers(paused, conversation, request)),
             deps=await deps if inspect.isawaitable(deps) else deps,
             output_type=self._output_type(request),
             toolsets=[ai.ExternalToolset([_definition(tool) for tool in request.tools])],
@@ -119,9 +118,11 @@ class PydanticAIBackend:
             return
         result = translation.result
         used = _usage(result.usage)
-        yield used if paused is None else used.since(_usage(paused.conversation.usage))
+        yield used if paused is None else used.since(_usage(conversation.usage))
         if isinstance(result.output, ai.DeferredToolRequests):
-            yield _PausedPydanticAIRun(result.conversation, {}).paused
+            approvals = [_pending(part, "approval") for part in result.output.approvals]
+            asked = (*approvals, *[_pending(part) for part in result.output.calls])
+            yield PausedRun(Saved.dump_python(result.conversation, mode="json"), asked).end
         elif result.response.finish_reason in ("length", "content_filter"):
             yield Finished(result.response.finish_reason)
 
@@ -204,57 +205,24 @@ class _PydanticAITranslation:
                 pass
 
 
-class _PausedPydanticAIRun:
-    """A run that waits for decisions and results, and those that are there by now."""
-
-    def __init__(self, conversation: Any, given: Mapping[str, Any], prompt: Any = None) -> None:
-        self.conversation = conversation
-        self._given = given
-        self._prompt = prompt
-
-    @classmethod
-    def of(cls, request: AgentRequest) -> _PausedPydanticAIRun | None:
-        """The run that a request resumes; None if it resumes none, or its state is lost."""
-        resume = request.resume
-        if resume is None or resume.state is None:
-            return None
-        conversation = Saved.validate_python(resume.state["conversation"])
-        given: dict[str, Any] = {**resume.state["given"]}
-        for call_id, decision in resume.decisions.items():
-            given[call_id] = {"approved": decision.approved, "reason": decision.reason, "arguments": decision.arguments}
-        given |= {call_id: message.text for call_id, message in resume.results.items()}
-        if not resume.superseded:
-            return cls(conversation, given)
-        asked = conversation.deferred_tool_requests
-        all_of_them = {part.tool_call_id: SUPERSEDED for part in [*asked.approvals, *asked.calls]}
-        return cls(conversation, all_of_them | given, _content(cast("UserMessage", request.messages[-1]).parts))
-
-    @property
-    def waits(self) -> list[PendingCall]:
-        """What it waits for yet: Pydantic AI goes on with all of them at once."""
-        asked = self.conversation.deferred_tool_requests
-        pending = [_pending(part, "approval") for part in asked.approvals] + [_pending(part) for part in asked.calls]
-        return [call for call in pending if call.call_id not in self._given]
-
-    @property
-    def paused(self) -> Paused:
-        """The end of its turn."""
-        state = {"conversation": Saved.dump_python(self.conversation, mode="json"), "given": self._given}
-        return Paused(tuple(self.waits), state)
-
-    def answered(self) -> dict[str, Any]:
-        """The arguments to go on with."""
-        asked = self.conversation.deferred_tool_requests
-        approvals = {part.tool_call_id: _decided(self._given[part.tool_call_id]) for part in asked.approvals}
-        results = {part.tool_call_id: self._given[part.tool_call_id] for part in asked.calls}
-        answers = ai.DeferredToolResults(calls=results, approvals=approvals)
-        return {"conversation": self.conversation, "deferred_tool_results": answers, "user_prompt": self._prompt}
+def _answers(paused: PausedRun, conversation: Any, request: AgentRequest) -> dict[str, Any]:
+    """The arguments to go on with."""
+    is_superseded = request.resume is not None and request.resume.superseded
+    prompt = _content(cast("UserMessage", request.messages[-1]).parts) if is_superseded else None
+    approvals = {call_id: _decided(decision) for call_id, decision in paused.decisions.items()}
+    results = {call_id: _given(result) for call_id, result in paused.results.items()}
+    answers = ai.DeferredToolResults(calls=results, approvals=approvals)
+    return {"conversation": conversation, "deferred_tool_results": answers, "user_prompt": prompt}
 
 
-def _decided(given: Mapping[str, Any]) -> Any:
-    if not given["approved"]:
-        return ai.ToolDenied(given["reason"] or ai.ToolDenied().message)
-    return ai.ToolApproved(override_args=from_json(given["arguments"]) if given["arguments"] else None)
+def _decided(decision: Decision) -> Any:
+    if not decision.approved:
+        return ai.ToolDenied(decision.reason or ai.ToolDenied().message)
+    return ai.ToolApproved(override_args=from_json(decision.arguments) if decision.arguments else None)
+
+
+def _given(result: ToolMessage) -> Any:
+    return ai.ToolReturn(result.text, content=_content(result.media)) if result.media else result.text
 
 
 def _pending(part: Any, waits_for: Any = "result") -> PendingCall:
@@ -292,12 +260,11 @@ def _usage(used: Any) -> UsageReported:
 
 
 def _definition(tool: Any) -> Any:
-    schema: Any = {"type": "object", "properties": {"input": {"type": "string"}}, "required": ["input"]}
-    strict = None
-    if isinstance(tool, FunctionTool):
-        schema, strict = tool.parameters or {"type": "object", "properties": {}}, tool.strict
     return ai.ToolDefinition(
-        name=tool.name, parameters_json_schema=dict(schema), description=tool.description, strict=strict
+        name=tool.name,
+        parameters_json_schema=tool.input_schema,
+        description=tool.description,
+        strict=tool.strict if isinstance(tool, FunctionTool) else None,
     )
 
 

@@ -10,13 +10,12 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import aclosing
 from typing import Any, cast
 
-from ..agent_request import AgentRequest, FunctionTool, Resume, Tool
+from ..agent_request import AgentRequest, Tool
 from ..backend import Capabilities, RunContext
 from ..errors import InvalidRequest
 from ..events import (
     AgentEvent,
     Finished,
-    Paused,
     PendingCall,
     Progress,
     ReasoningDelta,
@@ -27,7 +26,8 @@ from ..events import (
     ToolResult,
     UsageReported,
 )
-from ..messages import AssistantMessage, FilePart, ImagePart, InputPart, TextPart, ToolCall, ToolMessage, UserTurn
+from ..messages import AssistantMessage, FilePart, ImagePart, InputPart, TextPart, ToolMessage, UserTurn
+from .paused_run import PausedRun
 
 __all__ = ("StrandsBackend",)
 
@@ -102,13 +102,13 @@ class StrandsBackend:
 
     async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
         """Run the agent, and yield what it says and does."""
-        paused = _PausedStrandsRun.of(request.resume)
+        paused = PausedRun.of(request.resume)
         if paused is not None and paused.waits:
-            yield paused.paused
+            yield paused.end
             return
         agent = await self._made(request)
         _prepare(agent, request, _Gate(request, paused))
-        prompt = _begin(agent, request) if paused is None else paused.resume(agent, self._answer)
+        prompt = _begin(agent, request) if paused is None else _resume(agent, paused, self._answer)
         translation = _StrandsTranslation(paused)
         try:
             async with aclosing(agent.stream_async(prompt)) as run:
@@ -124,7 +124,9 @@ class StrandsBackend:
             for item in translation.done(snapshot):
                 yield item
             asked = translation.asked_with(result.interrupts)
-            yield _PausedStrandsRun(_without_bytes(snapshot), asked, {}, translation.told).paused
+            interrupts = {call.call_id: ids for call, ids in asked}
+            saved = {"snapshot": _without_bytes(snapshot), "interrupts": interrupts, "told": translation.told}
+            yield PausedRun(saved, tuple([call for call, _ in asked])).end
         elif result.stop_reason in REASONS:
             yield Finished(REASONS[result.stop_reason])
 
@@ -138,12 +140,9 @@ class _StrandsClientTool(AgentTool):  # type: ignore[misc]
 
     def __init__(self, tool: Tool) -> None:
         AgentTool.__init__(self)
-        schema: Any = {"type": "object", "properties": {"input": {"type": "string"}}, "required": ["input"]}
-        if isinstance(tool, FunctionTool):
-            schema = tool.parameters or {"type": "object", "properties": {}}
         about = {"name": tool.name, "description": tool.description or tool.name}
         self.tool_name = tool.name
-        self.tool_spec = {**about, "inputSchema": {"json": dict(schema)}}
+        self.tool_spec = {**about, "inputSchema": {"json": tool.input_schema}}
         self.results: dict[str, Any] = {}
 
     async def stream(self, tool_use: Any, invocation_state: Any, **more: Any) -> AsyncIterator[Any]:
@@ -154,9 +153,11 @@ class _StrandsClientTool(AgentTool):  # type: ignore[misc]
 class _Gate:
     """Stops the run before a tool that the client runs, and has a call run as people have changed it."""
 
-    def __init__(self, request: AgentRequest, paused: _PausedStrandsRun | None) -> None:
+    def __init__(self, request: AgentRequest, paused: PausedRun | None) -> None:
         self._clients = {tool.name for tool in request.tools}
-        self._changed = paused.changed if paused is not None else {}
+        decisions = paused.decisions if paused is not None else {}
+        edited = {call_id: decision.arguments for call_id, decision in decisions.items() if decision.arguments}
+        self._changed = {call_id: json.loads(arguments) for call_id, arguments in edited.items()}
 
     def before_tool_call(self, event: Any) -> None:
         """Called before each call of a tool; when the run is resumed, an interrupt returns what it is answered with."""
@@ -175,11 +176,11 @@ class _StrandsTranslation:
         result: how the run has ended.
     """
 
-    def __init__(self, paused: _PausedStrandsRun | None) -> None:
+    def __init__(self, paused: PausedRun | None) -> None:
         self._denied = paused.denied if paused is not None else frozenset[str]()
-        self._asked: dict[str, dict[str, Any]] = {}
+        self._asked: list[tuple[PendingCall, list[str]]] = []
         self._open = ""
-        self.told = [*paused.told] if paused is not None else list[str]()
+        self.told = [*paused.saved["told"]] if paused is not None else list[str]()
         self.result: Any = None
 
     def of(self, event: Mapping[str, Any]) -> Iterator[AgentEvent]:
@@ -234,84 +235,32 @@ class _StrandsTranslation:
 
     def _interrupted(self, tool_use: Mapping[str, Any], interrupts: Iterable[Any]) -> None:
         ids = [interrupt.id for interrupt in interrupts]
-        waits_for = "result" if RESULT in [interrupt.name for interrupt in interrupts] else "approval"
-        call = {"name": tool_use["name"], "arguments": json.dumps(tool_use["input"])}
-        self._asked[tool_use["toolUseId"]] = {**call, "waits_for": waits_for, "interrupts": ids}
+        waits_for: Any = "result" if RESULT in [interrupt.name for interrupt in interrupts] else "approval"
+        arguments = json.dumps(tool_use["input"])
+        self._asked.append((PendingCall(tool_use["toolUseId"], tool_use["name"], arguments, waits_for), ids))
 
-    def asked_with(self, interrupts: Iterable[Any]) -> dict[str, dict[str, Any]]:
-        """What is waited for, by call id; an interrupt of no call is asked about as one of its name."""
-        known = {each for one in self._asked.values() for each in one["interrupts"]}
+    def asked_with(self, interrupts: Iterable[Any]) -> list[tuple[PendingCall, list[str]]]:
+        """The calls that are waited for, with their interrupts; one of no call is asked about as a call of its name."""
+        known = {each for _, ids in self._asked for each in ids}
         for interrupt in interrupts:
             if interrupt.id not in known:
                 arguments = json.dumps({"reason": interrupt.reason}, default=str)
-                call = {"name": interrupt.name, "arguments": arguments}
-                self._asked[interrupt.id] = {**call, "waits_for": "approval", "interrupts": [interrupt.id]}
+                self._asked.append((PendingCall(interrupt.id, interrupt.name, arguments, "approval"), [interrupt.id]))
         return self._asked
 
 
-class _PausedStrandsRun:
-    """A run that waits for decisions and results: its snapshot, what was asked, and what is given by now."""
-
-    def __init__(
-        self,
-        snapshot: Mapping[str, Any],
-        asked: Mapping[str, Mapping[str, Any]],
-        given: Mapping[str, Any],
-        told: Iterable[str],
-    ) -> None:
-        self._snapshot = snapshot
-        self._asked = asked
-        self._given = given
-        self.told = told
-
-    @classmethod
-    def of(cls, resume: Resume | None) -> _PausedStrandsRun | None:
-        """The run that a request resumes; None if it is to begin anew, with the conversation."""
-        if resume is None or resume.state is None or resume.superseded:
-            return None
-        given = {**resume.state["given"]}
-        for call_id, result in resume.results.items():
-            given[call_id] = _without_bytes(_result(result))
-        for call_id, decision in resume.decisions.items():
-            given[call_id] = {"approved": decision.approved, "arguments": decision.arguments}
-        return cls(resume.state["snapshot"], resume.state["asked"], given, resume.state["told"])
-
-    @property
-    def waits(self) -> list[PendingCall]:
-        """What it waits for yet: the framework goes on with all of them at once."""
-        return [
-            PendingCall(call_id, one["name"], one["arguments"], one["waits_for"])
-            for call_id, one in self._asked.items()
-            if call_id not in self._given
+def _resume(agent: Any, paused: PausedRun, answer: Callable[[bool], Any]) -> list[Any]:
+    """Bring an agent to where a run has paused; the answers to go on with."""
+    agent.load_snapshot(Snapshot.from_dict(_with_bytes(paused.saved["snapshot"])))
+    interrupts: Mapping[str, list[str]] = paused.saved["interrupts"]
+    answers: list[Any] = []
+    for call in paused.asked:
+        is_result = call.waits_for == "result"
+        response = _result(paused.results[call.call_id]) if is_result else answer(call.call_id not in paused.denied)
+        answers += [
+            {"interruptResponse": {"interruptId": each, "response": response}} for each in interrupts[call.call_id]
         ]
-
-    @property
-    def paused(self) -> Paused:
-        """The end of its turn."""
-        given = {"asked": self._asked, "given": self._given, "told": [*self.told]}
-        return Paused(tuple(self.waits), {"snapshot": self._snapshot, **given})
-
-    @property
-    def denied(self) -> frozenset[str]:
-        """The calls that are not run; the framework tells of them as of those that failed."""
-        return frozenset([call_id for call_id, one in self._given.items() if one.get("approved") is False])
-
-    @property
-    def changed(self) -> dict[str, Any]:
-        """The arguments that people have changed, by call id."""
-        return {call_id: json.loads(one["arguments"]) for call_id, one in self._given.items() if one.get("arguments")}
-
-    def resume(self, agent: Any, answer: Callable[[bool], Any]) -> list[Any]:
-        """Bring an agent to where this one has paused; the answers to go on with."""
-        agent.load_snapshot(Snapshot.from_dict(_with_bytes(self._snapshot)))
-        answers: list[Any] = []
-        for call_id, one in self._asked.items():
-            given = self._given[call_id]
-            response = answer(given["approved"]) if one["waits_for"] == "approval" else _with_bytes(given)
-            answers += [
-                {"interruptResponse": {"interruptId": each, "response": response}} for each in one["interrupts"]
-            ]
-        return answers
+    return answers
 
 
 def _prepare(agent: Any, request: AgentRequest, gate: _Gate) -> None:
@@ -359,12 +308,8 @@ def _message(turn: UserTurn | AssistantMessage) -> dict[str, Any]:
         results = [{"toolResult": _result(result)} for result in turn.results]
         return {"role": "user", "content": [*results, *[_block(part) for part in turn.parts]]}
     said: list[Any] = [{"text": turn.text}] if turn.text else []
-    return {"role": "assistant", "content": [*said, *[{"toolUse": _call(call)} for call in turn.tool_calls]]}
-
-
-def _call(call: ToolCall) -> dict[str, Any]:
-    arguments = json.loads(call.arguments or "{}") if call.kind == "function" else {"input": call.arguments}
-    return {"toolUseId": call.call_id, "name": call.name, "input": arguments}
+    calls = [{"toolUseId": call.call_id, "name": call.name, "input": call.input} for call in turn.tool_calls]
+    return {"role": "assistant", "content": [*said, *[{"toolUse": call} for call in calls]]}
 
 
 def _result(result: ToolMessage) -> dict[str, Any]:

@@ -177,7 +177,7 @@ async def test_a_conversation_is_asked_in_anthropics_words(over: str) -> None:
                     ],
                 },
             ],
-            "tools": [{"name": "weather", "input_schema": {"type": "object"}}],
+            "tools": [{"name": "weather", "input_schema": {"type": "object", "properties": {}}}],
             "tool_choice": {"type": "auto"},
         }
     ]

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openai_compat import AgentRequest, Capabilities, Sampling, UsageReported
-from openai_compat.agent_request import JsonSchema
+from openai_compat import AgentRequest, Capabilities, FunctionTool, Sampling, UsageReported
+from openai_compat.agent_request import CustomTool, JsonSchema
 from openai_compat.errors import InvalidRequest
 from openai_compat.messages import (
     AssistantMessage,
@@ -50,6 +50,31 @@ def assistant(text: str, *calls: str, reasoning: str | None = None) -> Assistant
 
 def result(call_id: str) -> ToolMessage:
     return ToolMessage(call_id, f"result of {call_id}", "find")
+
+
+# the client's tools
+
+
+def test_a_tool_has_a_schema_of_an_object_whatever_the_client_has_sent() -> None:
+    city = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+    assert FunctionTool("find", parameters=city).input_schema == city
+    assert FunctionTool("find").input_schema == {"type": "object", "properties": {}}
+    assert CustomTool("sql").input_schema["required"] == ["input"]
+
+
+@pytest.mark.parametrize(
+    ("call", "read"),
+    [
+        (ToolCall("c", "find", '{"city": "Paris"}'), {"city": "Paris"}),
+        (ToolCall("c", "find", ""), {}),
+        (ToolCall("c", "find", '{"city": '), {"arguments": '{"city": '}),
+        (ToolCall("c", "find", "[1]"), {"arguments": "[1]"}),
+        (ToolCall("c", "sql", '{"select": 1}', "custom"), {"input": '{"select": 1}'}),
+    ],
+    ids=["object", "nothing", "broken", "array", "free text"],
+)
+def test_the_input_of_a_call_is_an_object_whatever_the_model_has_written(call: ToolCall, read: Any) -> None:
+    assert call.input == read
 
 
 # parameters

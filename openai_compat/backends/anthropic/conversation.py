@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
-from ...messages import AssistantMessage, Message, SystemMessage, ToolCall, ToolMessage, UserMessage
+from ...messages import AssistantMessage, Message, SystemMessage, ToolMessage, UserMessage
 from ..content_blocks import Block, assistant_blocks, input_blocks, result_content
 
 Recall: TypeAlias = Callable[[Sequence[str]], list[Block] | None]
@@ -62,19 +61,8 @@ def _said(message: AssistantMessage, recall: Recall) -> list[Block]:
     recalled = recall([call_id(call.call_id) for call in calls]) if calls else None
     return recalled or [
         *assistant_blocks(message.parts),
-        *[{"type": "tool_use", "id": call_id(c.call_id), "name": c.name, "input": _input(c)} for c in calls],
+        *[{"type": "tool_use", "id": call_id(c.call_id), "name": c.name, "input": c.input} for c in calls],
     ]
-
-
-def _input(call: ToolCall) -> dict[str, Any]:
-    """The arguments as an object; what is none (free text, or JSON gone wrong) is put into one."""
-    if call.kind == "custom":
-        return {"input": call.arguments}
-    try:
-        arguments = json.loads(call.arguments)
-    except ValueError:
-        arguments = None
-    return cast("dict[str, Any]", arguments) if isinstance(arguments, dict) else {"arguments": call.arguments}
 
 
 def _result(identity: str, content: str | list[Block]) -> Block:

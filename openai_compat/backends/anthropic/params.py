@@ -104,15 +104,14 @@ def _tools(request: AgentRequest, tools: list[dict[str, Any]]) -> dict[str, Any]
 
 def _tool(tool: Tool) -> dict[str, Any]:
     if isinstance(tool, FunctionTool):
-        made: dict[str, Any] = {"name": tool.name, "input_schema": {"type": "object", **(tool.parameters or {})}}
+        made: dict[str, Any] = {"name": tool.name, "input_schema": tool.input_schema}
         if tool.strict:
             made["strict"] = True
         return made | ({"description": tool.description} if tool.description else {})
     text = tool.description or ""
     if tool.format is not None and tool.format.get("type") != "text":
         text = f"{text}\nThe input must have this format: {json.dumps(dict(tool.format))}".strip()
-    schema = {"type": "object", "properties": {"input": {"type": "string"}}, "required": ["input"]}
-    return {"name": tool.name, "input_schema": schema} | ({"description": text} if text else {})
+    return {"name": tool.name, "input_schema": tool.input_schema} | ({"description": text} if text else {})
 
 
 def _may_think(params: Mapping[str, Any], request: AgentRequest) -> bool:

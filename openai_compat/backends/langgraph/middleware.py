@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any
 
-from ...agent_request import AgentRequest, FunctionTool
+from ...agent_request import AgentRequest
 from .content import lc
 
 interrupt: Any = importlib.import_module("langgraph.types").interrupt
@@ -69,8 +69,5 @@ class _RequestMiddleware:
 
 
 def _definition(tool: Any) -> dict[str, Any]:
-    schema: Any = {"type": "object", "properties": {"input": {"type": "string"}}, "required": ["input"]}
-    if isinstance(tool, FunctionTool):
-        schema = tool.parameters or {"type": "object", "properties": {}}
-    described = {"name": tool.name, "description": tool.description or "", "parameters": dict(schema)}
+    described = {"name": tool.name, "description": tool.description or "", "parameters": tool.input_schema}
     return {"type": "function", "function": described}

@@ -1,0 +1,98 @@
+"""A run of a framework that waits: what it keeps, what it waits for yet, and what another message does to it."""
+
+from __future__ import annotations
+
+import json
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from openai_compat import Decision, PendingCall, Resume
+from openai_compat.backends.paused_run import PausedRun
+from openai_compat.messages import AudioPart, FilePart, ImagePart, ToolMessage
+from openai_compat.wire.json import from_stored_json, stored_json
+
+OWN = PendingCall("a", "delete", '{"path": "x"}', "approval")
+CLIENTS = PendingCall("b", "look_up", "{}", "result")
+PAUSED = PausedRun({"session": [1, None, {"deep": "é"}]}, (OWN, CLIENTS))
+
+TEXTS = st.text(max_size=20)
+MEDIA = st.one_of(
+    st.builds(ImagePart, TEXTS, st.sampled_from(["auto", "low", "high"])),
+    st.builds(AudioPart, TEXTS, TEXTS),
+    st.builds(FilePart, st.none() | TEXTS, st.none() | TEXTS, st.none() | TEXTS, TEXTS),
+)
+RESULTS = st.builds(ToolMessage, st.just("b"), TEXTS, TEXTS, st.lists(MEDIA, max_size=3).map(tuple), st.booleans())
+DECISIONS = st.builds(Decision, st.booleans(), st.none() | TEXTS, st.none() | TEXTS, st.booleans(), st.none() | TEXTS)
+
+
+def kept(run: PausedRun) -> Resume:
+    """A resume with the state as a store gives it back."""
+    assert run.end.state is not None
+    return Resume({}, state=from_stored_json(stored_json(run.end.state)))
+
+
+def test_a_run_waits_for_all_that_it_has_asked_for() -> None:
+    assert PAUSED.end.pending == (OWN, CLIENTS)
+    assert PausedRun.of(kept(PAUSED)) == PAUSED
+
+
+def test_what_is_given_is_kept_until_the_rest_is_there() -> None:
+    state = kept(PAUSED).state
+    half = PausedRun.of(Resume({}, {"a": Decision(approved=False, reason="too late")}, state))
+    assert half is not None
+    assert half.end.pending == half.waits == (CLIENTS,)
+    whole = PausedRun.of(Resume({"b": ToolMessage("b", "found", "look_up")}, state=kept(half).state))
+    assert whole is not None
+    assert whole.waits == ()
+    assert whole.decisions["a"].reason == "too late"
+    assert whole.results["b"].text == "found"
+    assert whole.denied == {"a"}
+
+
+def test_a_decision_that_was_made_is_not_changed_by_another_one() -> None:
+    first = PausedRun.of(Resume({}, {"a": Decision(approved=False)}, kept(PAUSED).state))
+    assert first is not None
+    again = PausedRun.of(Resume({}, {"a": Decision(approved=True)}, kept(first).state))
+    assert again is not None
+    assert again.denied == {"a"}
+
+
+def test_what_was_not_asked_for_changes_nothing() -> None:
+    brought = Resume({"c": ToolMessage("c", "x", "y")}, {"d": Decision(approved=True)}, kept(PAUSED).state)
+    assert PausedRun.of(brought) == PAUSED
+    # A result is no decision, nor a decision a result.
+    crossed = Resume({"a": ToolMessage("a", "x", "y")}, {"b": Decision(approved=True)}, kept(PAUSED).state)
+    assert PausedRun.of(crossed) == PAUSED
+
+
+def test_another_message_lets_it_begin_with_the_conversation() -> None:
+    assert PausedRun.of(Resume({}, state=kept(PAUSED).state, superseded=True)) is None
+
+
+def test_a_run_that_can_be_closed_gets_a_no_for_all_that_is_open_with_another_message() -> None:
+    decided = PausedRun.of(Resume({}, {"a": Decision(approved=True)}, kept(PAUSED).state))
+    assert decided is not None
+    closed = PausedRun.of(Resume({}, state=kept(decided).state, superseded=True), can_close=True)
+    assert closed is not None
+    assert closed.waits == ()
+    assert closed.denied == frozenset()  # it was decided before
+    assert closed.results["b"].is_error
+
+    closed = PausedRun.of(Resume({}, state=kept(PAUSED).state, superseded=True), can_close=True)
+    assert closed is not None
+    assert closed.denied == {"a"}
+
+
+def test_a_request_that_brings_no_state_resumes_no_run() -> None:
+    assert PausedRun.of(None) is None
+    assert PausedRun.of(Resume({"b": ToolMessage("b", "x", "y")}, lost=True)) is None
+
+
+@given(RESULTS, DECISIONS)
+def test_results_and_decisions_come_back_from_a_store_as_they_were(result: ToolMessage, decision: Decision) -> None:
+    given_all = PausedRun.of(Resume({"b": result}, {"a": decision}, kept(PAUSED).state))
+    assert given_all is not None
+    back = PausedRun.of(kept(given_all))
+    assert back == given_all
+    assert json.dumps(given_all.end.state)
