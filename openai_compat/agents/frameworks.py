@@ -157,7 +157,15 @@ FRAMEWORKS = (
         "async def agent(prompt): return str(await it.run(input=prompt))",
         mark="Context",
     ),
-    _framework("smolagents", "smolagents", "MultiStepAgent", "def agent(prompt): return str(make_it().run(prompt))"),
+    _framework(
+        "smolagents",
+        "smolagents",
+        "MultiStepAgent",
+        # It keeps the conversation, so each turn needs one of its own.
+        "def agent() -> ToolCallingAgent: return ToolCallingAgent(…)",
+        backend="smolagents:SmolagentsBackend",
+        made=True,
+    ),
     _framework(
         "AutoGen",
         "autogen_agentchat",

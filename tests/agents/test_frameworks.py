@@ -43,7 +43,7 @@ KNOWN = [
     ("agent_framework._workflows._agent", "WorkflowAgent", "Microsoft Agent Framework", "make_workflow().as_agent()"),
     ("agent_framework._workflows._workflow", "Workflow", "Microsoft Agent Framework", "make_workflow().as_agent()"),
     ("crewai.crew", "Crew", "CrewAI", "kickoff_async"),
-    ("smolagents.agents", "MultiStepAgent", "smolagents", "make_it().run(prompt)"),
+    ("smolagents.agents", "MultiStepAgent", "smolagents", "def agent() -> ToolCallingAgent: return"),
     ("autogen_agentchat.base._task", "TaskRunner", "AutoGen", "make_it().run(task=prompt)"),
     ("google.adk.runners", "Runner", "Google ADK", "Runner.run_async"),
     ("haystack.core.pipeline.base", "PipelineBase", "Haystack", "it.run("),

@@ -125,7 +125,11 @@ def test_text_is_streamed_as_it_is_made(served: Served) -> None:
     assert (heard.text, heard.finished) == ("You said: talk to me", ["stop"])
     assert heard.pieces >= 3
     assert (heard.usage.prompt_tokens, heard.usage.completion_tokens) == (INPUT, OUTPUT)
-    assert heard.usage.prompt_tokens_details.cached_tokens == CACHED
+
+
+@scenario("cached")
+def test_tokens_that_were_cached_are_told_apart(served: Served) -> None:
+    assert served.hear("plain", "talk to me").usage.prompt_tokens_details.cached_tokens == CACHED
 
 
 @scenario("details")

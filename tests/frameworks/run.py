@@ -26,7 +26,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 sys.path[0] = str(ROOT)  # instead of this folder, whose files are named as the frameworks
 
-from tests.frameworks.table import PAGE, names, page  # noqa: E402
+from tests.frameworks.table import PAGE, asking, names, page  # noqa: E402
 
 ENVIRONMENTS = ROOT / ".nox" / "frameworks"
 PYTEST = ["-c", os.devnull, "--rootdir", ".", "--confcutdir", "tests/frameworks", "-p", "no:cacheprovider", "-q"]
@@ -79,8 +79,8 @@ def run(name: str, *, lowest: bool) -> Result:
 
 
 def run_together() -> Result:
-    """Install all frameworks into one environment, and run an agent of each in one server."""
-    packages = [package for name in names() for package in requirements(name, lowest=False)]
+    """Install all that can ask into one environment, and run an agent of each in one server."""
+    packages = [package for name in asking() for package in requirements(name, lowest=False)]
     return _run("together", packages, TOGETHER, {})
 
 

@@ -32,6 +32,12 @@ def names() -> dict[str, str]:
     return constants("NAME")
 
 
+def asking() -> list[str]:
+    """Those whose agents can ask for approval."""
+    impossible = constants("IMPOSSIBLE")
+    return [name for name in names() if "approvals" not in impossible[name]]
+
+
 def table() -> str:
     """The table, and below it what cannot be had."""
     people, impossible = names(), constants("IMPOSSIBLE")

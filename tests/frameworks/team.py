@@ -1,4 +1,4 @@
-"""One agent of each framework, all in one process: `openai-compat serve tests.frameworks.team:agents`."""
+"""One agent of each framework that can ask for approval, all in one process: `openai-compat serve tests.frameworks.team:agents`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import importlib
 from typing import Any
 
 from tests.frameworks.model import Model
-from tests.frameworks.table import names
+from tests.frameworks.table import asking
 
 
 def careful(name: str) -> Any:
@@ -15,4 +15,4 @@ def careful(name: str) -> Any:
     return doubles.agents(Model())["careful"]
 
 
-agents = {name: careful(name) for name in names()}
+agents = {name: careful(name) for name in asking()}

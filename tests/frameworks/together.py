@@ -16,9 +16,9 @@ import httpx2
 import openai
 import pytest
 
-from tests.frameworks.table import names
+from tests.frameworks.table import asking
 
-TEAM = list(names())
+TEAM = asking()
 ASKED, TOLD = "May I run get_weather with", "The tools said: sunny in Paris."
 
 

@@ -1,0 +1,292 @@
+"""Runs agents of smolagents: `SmolagentsBackend`. Needs `openai-compat[smolagents]`."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import io
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable, Iterator
+from contextlib import aclosing, suppress
+from typing import Any, cast
+
+import anyio
+import anyio.from_thread
+import anyio.lowlevel
+from pydantic_core import from_json
+
+from ..agent_request import AgentRequest, Decision, FunctionTool, Tool
+from ..aio.worker_thread import ThreadRun
+from ..backend import Capabilities, RunContext
+from ..errors import InvalidRequest
+from ..events import AgentEvent, MessageBreak, ReasoningDelta, TextDelta, ToolCallReady, ToolResult, UsageReported
+from ..messages import ImagePart, InputPart, TextPart, UserTurn
+
+__all__ = ("SmolagentsBackend",)
+
+# Not checked by types, which would need the framework wherever they are checked, but run against its real versions.
+smol: Any = importlib.import_module("smolagents")
+memory: Any = importlib.import_module("smolagents.memory")
+monitoring: Any = importlib.import_module("smolagents.monitoring")
+Console: Any = importlib.import_module("rich.console").Console
+Image: Any = importlib.import_module("PIL.Image")
+
+ANSWER = "final_answer"
+"""The tool by which an agent answers."""
+
+
+class SmolagentsBackend:
+    """Runs an agent of smolagents for each turn, in a thread. An agent holds one conversation, so each turn is given its own.
+
+    Args:
+        make: makes the agent; may be a coroutine function. With a parameter `request`, or one without default, it is given
+            the `AgentRequest`.
+        approve: the tools of a `ToolCallingAgent` that run once a person has approved the call. The run waits for the
+            decision (see `RunContext.approve`).
+        parameters: the fields of `Sampling` that `make` takes from the request, for its model.
+    """
+
+    def __init__(
+        self, make: Callable[..., Any], *, approve: Iterable[str] = (), parameters: Iterable[str] = ()
+    ) -> None:
+        if isinstance(make, smol.MultiStepAgent):
+            raise TypeError("an agent of smolagents holds one conversation: give a function that makes it")
+        self._make = make
+        accepted = inspect.signature(make).parameters.values()
+        self._takes_request = any([each.name == "request" or each.default is each.empty for each in accepted])
+        self._asks = frozenset(approve)
+        given = frozenset(parameters)
+        self.capabilities = Capabilities(
+            approvals="edit" if self._asks else "none",
+            audio_input=False,
+            files=False,
+            structured_output=False,
+            counts_tokens="max_tokens" in given,
+            parameters=given,
+        )
+
+    async def tool_names(self, request: AgentRequest) -> list[str]:
+        """The names of the agent's tools, and of the agents that it gives work to."""
+        agent = await self._made(request)
+        return [*agent.tools, *agent.managed_agents]
+
+    async def _made(self, request: AgentRequest) -> Any:
+        made = self._make(request) if self._takes_request else self._make()
+        return await made if inspect.isawaitable(made) else made
+
+    async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent]:
+        """Run the agent, and yield what it says and does."""
+        agent = await self._made(request)
+        calls = isinstance(agent, smol.ToolCallingAgent)
+        if not calls and self._asks:
+            raise TypeError("only the tools of a ToolCallingAgent can wait for approval")
+        if not calls and request.tool_choice.required:
+            raise InvalidRequest("This agent cannot call tools of the client.", param="tool_choice")
+        for each in (agent, *agent.managed_agents.values()):  # what they print is for a terminal
+            each.logger = each.monitor.logger = monitoring.AgentLogger(smol.LogLevel.OFF, Console(quiet=True))
+        agent.stream_outputs = hasattr(agent.model, "generate_stream")
+        agent.instructions = "\n\n".join([text for text in (agent.instructions, request.system) if text]) or None
+        translation = _SmolagentsTranslation(calls, bool(agent.final_answer_checks))
+        if calls:
+            agent.tools |= {tool.name: _client_tool(tool) for tool in request.tools}
+            gate = _SmolagentsGate(agent, self._asks, {tool.name for tool in request.tools}, context)
+            translation.denied, translation.hidden = gate.denied, gate.clients
+            agent.process_tool_calls = gate.process_tool_calls
+        task, images = _begin(agent, request)
+        items = cast("AsyncGenerator[Any]", ThreadRun(lambda: _steps(agent, task, images)).items())
+        async with aclosing(items) as steps:
+            async for item in steps:
+                for event in translation.of(item):
+                    yield event
+
+
+class _SmolagentsGate:
+    """What is asked before the calls of a step run: people's approval, and the client for its own.
+
+    Attributes:
+        denied: the ids of calls that somebody has denied.
+        clients: the names of the client's tools.
+    """
+
+    def __init__(self, agent: Any, asks: frozenset[str], clients: set[str], context: RunContext) -> None:
+        self._process: Callable[..., Any] = agent.process_tool_calls
+        self._asks = asks
+        self._context = context
+        self._loop = anyio.lowlevel.current_token()
+        self.clients = clients
+        self.denied: set[str] = set()
+
+    def process_tool_calls(self, message: Any, step: Any) -> Iterator[Any]:
+        """In the place of the agent's own: run the calls that may run, in its thread."""
+        asking = [call for call in message.tool_calls if call.function.name in self._asks | self.clients]
+        said: dict[str, str] = anyio.from_thread.run(self._ask, asking, token=self._loop) if asking else {}
+        elsewhere = [call for call in message.tool_calls if call.id in said]
+        message.tool_calls = [call for call in message.tool_calls if call.id not in said]
+        yield from self._process(message, step)
+        for call in elsewhere:
+            told = memory.ToolCall(call.function.name, call.function.arguments, call.id)
+            step.tool_calls.append(told)
+            step.observations = f"{step.observations}\n{said[call.id]}".lstrip("\n")
+            yield told
+            yield smol.agents.ToolOutput(call.id, said[call.id], False, said[call.id], told)  # noqa: FBT003
+        message.tool_calls += elsewhere
+
+    async def _ask(self, calls: list[Any]) -> dict[str, str]:
+        """What stands for the results of the calls that do not run here."""
+        said: dict[str, str] = {}
+        async with anyio.create_task_group() as group:
+            for call in calls:
+                group.start_soon(self._ask_about, call, said)
+        return said
+
+    async def _ask_about(self, call: Any, said: dict[str, str]) -> None:
+        arguments = json.dumps(call.function.arguments)
+        if call.function.name in self.clients:
+            said[call.id] = (await self._context.call_client_tool(call.function.name, arguments)).text
+            return
+        decision: Decision = await self._context.approve(call.function.name, arguments)
+        if decision.arguments is not None:
+            call.function.arguments = json.loads(decision.arguments)
+        if not decision.approved:
+            self.denied.add(call.id)
+            said[call.id] = decision.reason or "Nobody has approved this call."
+
+
+class _SmolagentsTranslation:
+    """What an agent yields, as our events."""
+
+    def __init__(self, calls: bool, is_checked: bool) -> None:
+        self._calls = calls  # tools, by a model's API; others write code, which is how they think
+        self._streams = calls and not is_checked  # what may be refused is not said
+        self._arguments = ""  # of the call by which it answers
+        self._answers: int | None = None  # its place among the calls of a step
+        self._said = ""  # as the answer
+        self._code: str | None = None
+        self._step: Any = None
+        self.denied: set[str] = set()
+        self.hidden: set[str] = set()
+
+    def of(self, item: Any) -> Iterator[AgentEvent]:
+        """What one item says."""
+        match type(item).__name__:
+            case "ChatMessageStreamDelta":
+                yield from self._piece(item)
+            case "ToolCall" if item.name not in {ANSWER, *self.hidden}:
+                self._code = None if self._calls else item.id
+                plain = item.arguments if self._calls else {"code": item.arguments}
+                yield ToolCallReady(item.id, item.name, json.dumps(plain, default=str), "agent")
+            case "ToolOutput" if item.tool_call.name not in {ANSWER, *self.hidden}:
+                yield ToolResult(item.id, item.observation, denied=item.id in self.denied)
+            case "ActionStep" if item is not self._step:
+                yield from self._end_of(item)
+            case "PlanningStep":
+                yield from _usage(item)
+            case "FinalAnswerStep":
+                yield from self._answer(item.output)
+            case _:
+                pass
+
+    def _piece(self, piece: Any) -> Iterator[AgentEvent]:
+        if piece.content:
+            yield TextDelta(piece.content) if self._calls else ReasoningDelta(piece.content)
+        for call in piece.tool_calls or ():
+            if call.function is not None and call.function.name == ANSWER:
+                self._answers, self._arguments, self._said = call.index, "", ""
+            if call.index == self._answers and call.function is not None and self._streams:
+                self._arguments += call.function.arguments or ""
+                yield from self._more()
+
+    def _more(self) -> Iterator[AgentEvent]:
+        """What is new in the answer's text, while its JSON is being written."""
+        try:
+            answer: Any = from_json(self._arguments or "{}", allow_partial="trailing-strings")
+        except ValueError:
+            return
+        text = cast("dict[str, Any]", answer).get("answer") if isinstance(answer, dict) else None
+        if isinstance(text, str) and len(text) > len(self._said):
+            if not self._said:
+                yield MessageBreak()
+            yield TextDelta(text[len(self._said) :])
+            self._said = text
+
+    def _end_of(self, step: Any) -> Iterator[AgentEvent]:
+        self._step, self._answers = step, None
+        if self._code is not None:
+            code, self._code = self._code, None
+            failed = step.error is not None
+            yield ToolResult(code, str(step.error if failed else step.observations or ""), is_error=failed)
+        yield from _usage(step)
+
+    def _answer(self, output: Any) -> Iterator[AgentEvent]:
+        if isinstance(output, list):  # the text of an exception, where the last answer after all steps has failed
+            raise RuntimeError("the model has failed to answer after the last step")
+        if str(output) != self._said:
+            yield MessageBreak()
+            yield TextDelta(str(output))
+
+
+def _steps(agent: Any, task: str, images: list[Any]) -> Generator[Any]:
+    """What the agent says and does, in its thread."""
+    stream = agent.run(task, stream=True, reset=False, images=images or None)
+    if not task and not images:  # what came last are results of the client's tools
+        agent.memory.steps.pop()
+    try:
+        for item in stream:  # noqa: UP028  it is closed as told below
+            yield item
+    finally:
+        with suppress(RuntimeError):  # it yields once more, even where it is closed
+            stream.close()
+
+
+def _client_tool(tool: Tool) -> Any:
+    """What the model is told of a tool of the client; it is called by who asks."""
+    schema: Any = {"properties": {"input": {"type": "string"}}, "required": ["input"]}
+    if isinstance(tool, FunctionTool):
+        schema = tool.parameters or {}
+    required = schema.get("required", ())
+    inputs = {
+        name: {"type": "any", "description": "", **about, **({} if name in required else {"nullable": True})}
+        for name, about in schema.get("properties", {}).items()
+    }
+    shown = smol.Tool.__new__(smol.Tool)  # its checks are for tools of Python, with a method `forward`
+    shown.name, shown.description, shown.inputs, shown.output_type = tool.name, tool.description or "", inputs, "string"
+    shown.is_initialized = True
+    return shown
+
+
+def _usage(step: Any) -> Iterator[UsageReported]:
+    if step.token_usage is not None:
+        yield UsageReported(step.token_usage.input_tokens, step.token_usage.output_tokens)
+
+
+def _begin(agent: Any, request: AgentRequest) -> tuple[str, list[Any]]:
+    """Put the conversation into the agent's memory. Returns what the user says now."""
+    earlier, last = [*request.turns], UserTurn()
+    if earlier and isinstance(said := earlier[-1], UserTurn):
+        earlier[-1], last = UserTurn(said.results), UserTurn(parts=said.parts)
+    steps = agent.memory.steps
+    for turn in earlier:
+        if isinstance(turn, UserTurn):
+            if turn.results and steps:
+                steps[-1].observations = "\n".join([result.text for result in turn.results])
+            if turn.parts:
+                steps.append(memory.TaskStep(turn.text, task_images=_images(turn.parts)))
+            continue
+        made = [memory.ToolCall(call.name, call.arguments, call.call_id) for call in turn.tool_calls]
+        timing = monitoring.Timing(start_time=0.0, end_time=0.0)
+        steps.append(memory.ActionStep(len(steps), timing, model_output=turn.text or None, tool_calls=made or None))
+    return last.text, _images(last.parts)
+
+
+def _images(parts: Iterable[InputPart]) -> list[Any]:
+    """The pictures. Raises InvalidRequest for those that are told by a URL: nothing is fetched here."""
+    images: list[Any] = []
+    for part in parts:
+        if isinstance(part, ImagePart):
+            if part.content is None:
+                text = "This agent takes pictures by a 'data:' URL only."
+                raise InvalidRequest(text, param="messages", code="invalid_value")
+            images.append(Image.open(io.BytesIO(part.content)))
+        elif not isinstance(part, TextPart):
+            raise InvalidRequest("This agent takes text and pictures.", param="messages", code="invalid_value")
+    return images
