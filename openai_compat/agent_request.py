@@ -159,7 +159,7 @@ class Resume:
         superseded: the user has sent another message instead, which is the last of `messages`: nobody has decided, and there
             are no results. Nothing may run that has waited.
         lost: the agent has left a state in `Paused`, which is not there any more: it has expired, was used by a request
-            before this one, or is kept in another process.
+            before this one, was too large, or is kept in another process.
     """
 
     results: Mapping[str, ToolMessage]

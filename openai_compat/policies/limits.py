@@ -23,7 +23,8 @@ class Limits:
         files: files that a principal may have uploaded.
         attachments: bytes of all uploaded files that an agent gets at once, each as often as it is named.
         choices: `n`, the answers that one request may ask for.
-        state: size of what an agent may leave with a turn (`Finished.state`), in bytes of JSON; more is its error.
+        state: size of what an agent may leave with a turn (`Finished.state`), in bytes of JSON; more is its error. It is
+            that much because some frameworks leave the whole conversation, with its pictures.
         answer: size of a plain answer, in characters, or bytes of media; an agent that says more fails with 502.
         slots: agents running at once, over all requests; what more requests get is for `Admission` to say. A request
             for `n` answers needs `n` slots. This also bounds the threads of plain agents.
@@ -41,7 +42,7 @@ class Limits:
     files: int = 100
     attachments: int = 50 * 1024 * 1024
     choices: int = 8
-    state: int = 256 * 1024
+    state: int = 4 * 1024 * 1024
     answer: int = 50_000_000
     # Agents, not open requests: one that goes on after its client has left still uses memory and threads. So few that the
     # slots end before the CPU does, also where answers take a fifth of a second: docs/how-to/concurrency.md.

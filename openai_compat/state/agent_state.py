@@ -87,16 +87,24 @@ def readable(found: AgentState | None, agent: str) -> Mapping[str, Any] | None:
     return state
 
 
-def left_state(event: Paused | Finished, most: int, request_id: str) -> LeftState:
-    """What a turn ends with. Raises AgentError if it is more than `most` bytes."""
+def left_state(event: Paused | Finished, most: int, request_id: str) -> LeftState | None:
+    """What a turn ends with, at most `most` bytes of it. Raises AgentError for more, and for what is no JSON.
+
+    More is lost, and no error, where all that waits are results: their client sends what was said with them, and the agent
+    begins with that.
+    """
     try:
         body = stored_json(event.state)
     except TypeError:  # a mapping that is no dict, deep inside
         raise _unkept("is not JSON", event, request_id) from None
-    if len(body) > most:
-        raise _unkept(f"has {len(body)} bytes, of {most} that Limits.state allows", event, request_id)
     pending = event.pending if isinstance(event, Paused) else ()
     waiting = [call.call_id for call in pending if call.waits_for == "result"]
+    if len(body) > most and pending and len(waiting) == len(pending):
+        text = "%s: the agent's state is lost: it has %d bytes, of %d that Limits.state allows"
+        logger.warning(text, request_id, len(body), most)
+        return None
+    if len(body) > most:
+        raise _unkept(f"has {len(body)} bytes, of {most} that Limits.state allows", event, request_id)
     return LeftState(body, bool(pending), all([MARK.fullmatch(call_id) for call_id in waiting]))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar
 
 from pydantic import ConfigDict, TypeAdapter
@@ -55,17 +55,6 @@ class LoopConversation:
     def since_user(self) -> list[RawMessage]:
         """Everything after the last user message, as plain dicts."""
         return self.raw[_turn_of(self._roles, self.users) :]
-
-    def until_user(self) -> list[RawMessage]:
-        """Everything up to the last user message, as plain dicts."""
-        return self.raw[: _turn_of(self._roles, self.users)]
-
-    def before_calls(self, call_ids: Container[str]) -> list[RawMessage]:
-        """Everything up to the last user message before the calls with these ids, as plain dicts."""
-        for index in range(len(self.raw) - 1, -1, -1):
-            if any([call.get("id") in call_ids for call in self.raw[index].get("tool_calls") or ()]):
-                return self.raw[: _turn_of(self._roles[:index], index)]
-        return []
 
     def splice(self, messages: Sequence[RawMessage], users: int) -> None:
         """Put `messages` after the user message of that number, in place of what the client knows of that turn.

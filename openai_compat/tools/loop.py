@@ -4,7 +4,8 @@
         ^                                                                              │
         └──────────────────────────────────────────────────────────────────────────────┘
 
-Calls of the client's tools pause the turn, as those of any agent do; so do calls that wait for approval.
+Calls of the client's tools pause the turn, as those of any agent do; so do calls that wait for approval. What the loop has
+done by then is its state.
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ from .approvals import Approver, Grants, MemoryGrants
 from .loop_limits import LoopLimits
 from .loop_turn import LoopSettings, LoopTurn
 from .modes import Modes, SecurityMode
-from .pause import Pauses
 from .registry import AgentTool, Toolbox, ToolSource
 from .sandbox import Sandbox
 
@@ -80,14 +80,20 @@ class ToolLoop:
             approver=approver,
             grants=grants or MemoryGrants(),
             sandbox=sandbox,
-            pauses=Pauses(),
         )
 
     @property
     def capabilities(self) -> Capabilities:
         """The model's, and its own tools."""
         can = self._model.capabilities
-        return replace(can, own_tools=can.own_tools | self.tools.names, approvals="edit", security_modes=True)
+        return replace(
+            can,
+            own_tools=can.own_tools | self.tools.names,
+            approvals="edit",
+            security_modes=True,
+            keeps_state=True,
+            state_version=0,  # of the loop's own state: a model behind it has none
+        )
 
     def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
         """Ask the model, run what it calls, and ask again."""

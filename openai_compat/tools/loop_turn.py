@@ -24,7 +24,7 @@ from .gather_events import merge_events
 from .loop_limits import LoopLimits
 from .model_step import Step
 from .modes import Modes
-from .pause import OpenCall, Pause, Pauses, Used
+from .pause import OpenCall, Pause, Used
 from .registry import AgentTool, Toolbox
 from .sandbox import Sandbox
 
@@ -47,7 +47,6 @@ class LoopSettings:
     approver: Approver | None
     grants: Grants
     sandbox: Sandbox | None
-    pauses: Pauses
 
 
 class LoopTurn:
@@ -171,6 +170,7 @@ class LoopTurn:
             tool_choice=replace(choice, names=choice.names | {offer.name for offer in ours}),
             # The client's limit is for the whole turn, not for each answer of the model.
             sampling=replace(request.sampling, max_tokens=self._room_left),
+            state=None,  # which is the loop's
             resume=self._resume,
         )
 
@@ -285,16 +285,15 @@ class LoopTurn:
             waits_for: Literal["approval", "result"] = "approval" if call.call_id in self._waiting else "result"
             open_calls.append(replace(call, waits_for=None if call.call_id in self._results else waits_for))
         pause = Pause(talk.users, talk.since_user(), open_calls, self._results, self._used)
-        if self._used.roundtrips and not self._waiting:  # the client carries no state, and knows nothing of our calls
-            self._settings.pauses.remember(self._request.principal, talk.until_user(), pause)
-        return Paused(pause.pending, pause.to_state() if self._waiting else None)
+        # A client knows of its own calls, and sends them again with their results: of ours it knows nothing.
+        return Paused(pause.pending, pause.to_state() if self._waiting or self._used.roundtrips else None)
 
     def _go_on(self) -> Sequence[OpenCall]:
         """The calls of the turn that has paused, with the results and decisions that have come; none if none has."""
         resume, talk = self._request.resume, self._conversation
-        pause = None if resume is None else self._paused(resume)
-        if resume is None or pause is None:
+        if resume is None or resume.state is None:
             return ()
+        pause = Pause.from_state(resume.state)
         superseded = talk.users > pause.users
         talk.splice(pause.messages, pause.users)
         self._used, self._resumed = replace(pause.used), True
@@ -308,9 +307,3 @@ class LoopTurn:
             elif call.waits_for == "result" and (superseded or resume.results):
                 self._results[call.call_id] = NO_RESULT
         return pause.calls
-
-    def _paused(self, resume: Resume) -> Pause | None:
-        if resume.state is not None:
-            return Pause.from_state(resume.state)
-        before = self._conversation.before_calls(resume.results)
-        return self._settings.pauses.recall(self._request.principal, before, resume.results)

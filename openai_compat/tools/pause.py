@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
-from pydantic_core import to_json
 
-from ..agent_request import Principal
 from ..errors import AgentError, InvalidRequest
 from ..events import PendingCall
-from ..stores.shares import Shares, Table, size_of_value
 from .conversation import RawMessage, typed_messages
-
-REMEMBERED = 512
-"""Calls of the client's tools of one caller for which pauses are kept in memory; the oldest are forgotten."""
-
-REMEMBERED_BYTES, REMEMBERED_BYTES_EACH = 64 * 1024 * 1024, 16 * 1024 * 1024
-"""Bytes of all these pauses, and of one caller's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,35 +78,3 @@ class Pause:
 def _pause() -> TypeAdapter[Pause]:
     # Not when it is imported: it is built for longer than all of this package takes to be imported.
     return TypeAdapter(Pause)
-
-
-class Pauses:
-    """Remembers pauses for the client's tools, whose state the client does not carry.
-
-    A client sends the results of its own tools with the messages that it knows; what the agent's tools have answered
-    in the same turn is not among them. In another process, it is unknown, and the turn goes on without.
-    """
-
-    def __init__(self) -> None:
-        shares = Shares(REMEMBERED_BYTES, REMEMBERED_BYTES_EACH)
-        # By caller: to know the id of a call is no proof of having made it.
-        self._pauses: Table[tuple[str, str], Pause] = Table(shares, REMEMBERED)
-
-    def remember(self, principal: Principal, before: Iterable[RawMessage], pause: Pause) -> None:
-        """Keep a pause; `before` is the conversation before what it holds itself."""
-        where = _digest(before)
-        size = size_of_value([pause.messages, pause.results, [[call.arguments] for call in pause.calls]])
-        # Under each call: a client may send the result of one of them only.
-        for call in pause.pending:
-            self._pauses.rest(principal.id, (where, call.call_id), pause, size)
-
-    def recall(self, principal: Principal, before: Iterable[RawMessage], call_ids: Iterable[str]) -> Pause | None:
-        """The pause that waits for the results of these calls, in just this conversation."""
-        where = _digest(before)
-        found = [self._pauses.get(principal.id, (where, call_id)) for call_id in call_ids]
-        return next((pause for pause in found if pause is not None), None)
-
-
-def _digest(messages: Iterable[RawMessage]) -> str:
-    # A hash, so that a conversation is not kept twice for being a key.
-    return hashlib.sha256(to_json(list(messages), inf_nan_mode="strings", fallback=repr)).hexdigest()

@@ -643,7 +643,7 @@ async def test_a_pause_whose_state_has_another_form_is_a_409_that_uses_nothing_u
 async def test_a_state_that_cannot_be_kept_is_the_agents_error(
     say: Say, caplog: pytest.LogCaptureFixture, word: str
 ) -> None:
-    server = server_of()
+    server = server_of(limits=Limits(state=256 * 1024))
     await say(server, "go")
     with pytest.raises((openai.APIError, httpx2.HTTPStatusError, AssertionError)), caplog.at_level(logging.DEBUG):
         await say(server, word)
@@ -661,6 +661,26 @@ async def test_the_error_has_a_code_and_the_bound_is_a_setting() -> None:
         with pytest.raises(openai.InternalServerError) as raised:
             await create(model="agent", messages=[{"role": "user", "content": "no json"}])
     assert raised.value.code == "invalid_event"
+
+
+@requirement("state.bound")
+async def test_results_of_a_turn_whose_state_was_too_large_are_answered_without_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    clerk = Clerk()
+    async with client_of(server_of(clerk, limits=Limits(state=3))) as client:
+        asked = await client.chat.completions.create(
+            model="agent", messages=[{"role": "user", "content": "stream"}], tools=TOOLS
+        )
+        [call] = asked.choices[0].message.tool_calls or ()
+        said: Any = [{"role": "user", "content": "stream"}, asked.choices[0].message]
+        said.append({"role": "tool", "tool_call_id": call.id, "content": "seen"})
+        with pytest.raises(openai.InternalServerError):  # where this turn has ended, its state is an error
+            await client.chat.completions.create(model="agent", messages=said, tools=TOOLS)
+    assert "Limits.state allows" in caplog.text
+    resume = clerk.requests[-1].resume
+    assert resume is not None
+    assert (resume.state, resume.lost, list(resume.results)) == (None, True, ["call_1"])
 
 
 # another process

@@ -30,7 +30,6 @@ from openai_compat.errors import Unavailable
 from openai_compat.messages import ToolMessage
 from openai_compat.testing import ScriptedBackend
 from openai_compat.tools import Approver, AskLater, MemoryGrants, Question, ToolLoop, call_digest, parse_allow, tool
-from openai_compat.tools.pause import REMEMBERED, REMEMBERED_BYTES_EACH, OpenCall, Pause, Pauses
 from tests.tools.support import after, call, function, new_context, request_for, results, run, text, user
 
 pytestmark = pytest.mark.anyio
@@ -298,25 +297,6 @@ async def test_grants_in_memory_are_bounded_for_each_principal_and_nobody_loses_
     assert [len(await grants.allowed("ann", name)) for name in ("pay", "move", "look")] == [0, 2, 2]
     assert await grants.allowed("ann", "look") == (parse_allow("b"), parse_allow("c"))
     assert await grants.allowed("bob", "pay") == (parse_allow("ls"),)
-
-
-async def test_one_principals_pauses_for_its_tools_do_not_push_out_anothers() -> None:
-    pauses, before = Pauses(), [{"role": "user", "content": "hi"}]
-
-    def pause(call: str, text: str) -> Pause:
-        calls = [OpenCall(call, "look", "{}", "result")]
-        return Pause(1, [{"role": "assistant", "content": text}], calls)
-
-    pauses.remember(Principal("bob"), before, pause("his", "small"))
-    for number in range(2 * REMEMBERED):
-        pauses.remember(Principal("ann"), before, pause(str(number), "small"))
-    for number in range(5):
-        pauses.remember(Principal("ann"), before, pause(f"large-{number}", "x" * (REMEMBERED_BYTES_EACH // 3)))
-
-    assert pauses.recall(Principal("bob"), before, ["his"]) == pause("his", "small")
-    assert pauses.recall(Principal("ann"), before, ["0"]) is None
-    assert pauses.recall(Principal("ann"), before, ["large-2"]) is None
-    assert pauses.recall(Principal("ann"), before, ["large-4"]) is not None
 
 
 async def test_a_turn_pauses_for_approval_and_goes_on_in_another_process() -> None:

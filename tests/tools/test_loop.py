@@ -38,7 +38,7 @@ from openai_compat.messages import AssistantMessage, TextPart, ToolCall, ToolMes
 from openai_compat.testing import ScriptedBackend
 from openai_compat.tools import AgentTool, ToolError, ToolLoop, as_tool, tool
 from openai_compat.tools.loop_turn import NOT_RUN
-from tests.tools.support import call, function, new_context, request_for, results, run, text, user
+from tests.tools.support import after, call, function, new_context, request_for, results, run, text, user
 
 pytestmark = pytest.mark.anyio
 
@@ -373,10 +373,11 @@ def test_a_model_that_cannot_call_tools_is_refused() -> None:
 
 
 def test_the_loop_can_take_what_its_model_can() -> None:
-    capabilities = Capabilities(vision=False, counts_tokens=True)
+    capabilities = Capabilities(vision=False, counts_tokens=True, state_version=3)
 
     loop = ToolLoop(ScriptedBackend([], capabilities=capabilities), [weather])
-    assert loop.capabilities == replace(capabilities, own_tools=frozenset({"weather"}), security_modes=True)
+    own = {"own_tools": frozenset({"weather"}), "security_modes": True, "keeps_state": True, "state_version": 0}
+    assert loop.capabilities == replace(capabilities, **own)
 
 
 # the client's tools
@@ -393,52 +394,52 @@ async def test_a_call_of_the_clients_tool_pauses_the_turn() -> None:
     assert model.requests[0].tool_choice.names == {"weather", "pick_file"}
 
 
+def answered(call_id: str) -> AgentRequest:
+    """What the client sends with the result of its call: nothing of ours is in it."""
+    made = {"id": call_id, "type": "function", "function": {"name": "pick_file", "arguments": "{}"}}
+    results = [{"role": "assistant", "tool_calls": [made]}, {"role": "tool", "tool_call_id": call_id, "content": "x"}]
+    return request_for([user("Go"), *results], tools=[function("pick_file")])
+
+
 async def test_calls_of_both_in_one_step_run_ours_and_leave_the_clients_to_it() -> None:
-    model = ScriptedBackend([call("a", "weather", city="Oslo"), call("c", "pick_file")], ["Done."])
-    loop = ToolLoop(model, [weather])
-    asked = request_for("Go", tools=[function("pick_file")])
+    loop = ToolLoop(ScriptedBackend([call("a", "weather", city="Oslo"), call("c", "pick_file")]), [weather])
 
-    said = await run(loop, asked)
+    said = await run(loop, request_for("Go", tools=[function("pick_file")]))
     assert [result.call_id for result in results(said)] == ["a"]
-    assert said[-1] == Paused((PendingCall("c", "pick_file", "{}"),))
+    assert said[-1].pending == (PendingCall("c", "pick_file", "{}"),)
 
-    answered = [
-        user("Go"),
-        {
-            "role": "assistant",
-            "tool_calls": [{"id": "c", "type": "function", "function": {"name": "pick_file", "arguments": "{}"}}],
-        },
-        {"role": "tool", "tool_call_id": "c", "content": "a.txt"},
-    ]
-    assert text(await run(loop, request_for(answered, tools=[function("pick_file")]))) == "Done."
+    model = ScriptedBackend(["Done."])
+    elsewhere = ToolLoop(model, [weather])
+    assert text(await run(elsewhere, after(answered("c"), said[-1], client={"c": "x"}))) == "Done."
 
-    seen = model.requests[1]
+    [seen] = model.requests
     assert [(message.call_id, message.text) for message in seen.messages if isinstance(message, ToolMessage)] == [
         ("a", "sunny in Oslo"),
-        ("c", "a.txt"),
+        ("c", "x"),
     ]
     assert [message["role"] for message in seen.raw_messages] == ["user", "assistant", "tool", "tool"]
     assert [made["id"] for made in seen.raw_messages[1]["tool_calls"]] == ["a", "c"]
+    assert seen.state is None  # the loop's own
 
 
-async def test_what_our_tools_answered_before_the_client_is_asked_is_remembered_for_that_conversation() -> None:
-    script = [[call("a", "weather", city="Oslo")], [call("c", "pick_file")], ["Done."]]
+async def test_what_our_tools_answered_before_the_client_is_asked_is_in_the_state() -> None:
+    loop = ToolLoop(ScriptedBackend([call("a", "weather", city="Oslo")], [call("c", "pick_file")]), [weather])
+    said = await run(loop, request_for("Go", tools=[function("pick_file")]))
 
-    def answered(prompt: str) -> AgentRequest:
-        made = {"id": "c", "type": "function", "function": {"name": "pick_file", "arguments": "{}"}}
-        results = [{"role": "assistant", "tool_calls": [made]}, {"role": "tool", "tool_call_id": "c", "content": "x"}]
-        return request_for([user(prompt), *results], tools=[function("pick_file")])
-
-    for prompt, roles in [
-        ("Go", ["user", "assistant", "tool", "assistant", "tool"]),
-        ("Another conversation", ["user", "assistant", "tool"]),
+    for request, roles in [
+        (after(answered("c"), said[-1], client={"c": "x"}), ["user", "assistant", "tool", "assistant", "tool"]),
+        (answered("c"), ["user", "assistant", "tool"]),  # the state is lost: what the client knows is still there
     ]:
-        model = ScriptedBackend(*script)
-        loop = ToolLoop(model, [weather])
-        await run(loop, request_for("Go", tools=[function("pick_file")]))
-        await run(loop, answered(prompt))
-        assert [message["role"] for message in model.requests[2].raw_messages] == roles
-        assert model.requests[2].messages[-1] == ToolMessage("c", "x", "pick_file")
+        model = ScriptedBackend(["Done."])
+        await run(ToolLoop(model, [weather]), request)
+        assert [message["role"] for message in model.requests[0].raw_messages] == roles
+        assert model.requests[0].messages[-1] == ToolMessage("c", "x", "pick_file")
+
+
+async def test_a_client_that_knows_all_that_was_done_needs_no_state() -> None:
+    loop = ToolLoop(ScriptedBackend([call("c", "pick_file")]), [weather])
+    said = await run(loop, request_for("Go", tools=[function("pick_file")]))
+    assert said[-1] == Paused((PendingCall("c", "pick_file", "{}"),))
 
 
 async def test_a_tool_of_the_clients_cannot_have_the_name_of_one_of_ours() -> None:
@@ -471,14 +472,16 @@ async def test_a_custom_tool_of_the_clients_keeps_its_text() -> None:
     request = request_for("Go", tools=[{"type": "custom", "custom": {"name": "sql"}}])
     loop = ToolLoop(model, [weather])
 
-    assert (await run(loop, request))[-1] == Paused((PendingCall("c", "sql", "select 1"),))
+    said = await run(loop, request)
+    assert said[-1].pending == (PendingCall("c", "sql", "select 1"),)
     made = {"id": "c", "type": "custom", "custom": {"name": "sql", "input": "select 1"}}
     answer = [
         user("Go"),
         {"role": "assistant", "tool_calls": [made]},
         {"role": "tool", "tool_call_id": "c", "content": "1"},
     ]
-    await run(loop, request_for(answer, tools=[{"type": "custom", "custom": {"name": "sql"}}]))
+    sent = request_for(answer, tools=[{"type": "custom", "custom": {"name": "sql"}}])
+    await run(loop, after(sent, said[-1], client={"c": "1"}))
 
     seen = model.requests[1].messages[1]
     assert isinstance(seen, AssistantMessage)

@@ -9,10 +9,11 @@ import anyio
 import openai
 import pytest
 
-from openai_compat import Server, ToolCallReady
+from openai_compat import MemoryStore, Server, ToolCallReady
 from openai_compat.testing import ScriptedBackend
-from openai_compat.tools import AskLater, ToolLoop
+from openai_compat.tools import AskLater, ToolLoop, tool
 from openai_compat_adapters.client import async_openai
+from tests.requirements import requirement
 
 pytestmark = pytest.mark.anyio
 
@@ -86,3 +87,40 @@ async def test_a_no_on_another_server_is_heard_by_the_model(tmp_path: Path) -> N
     assert called.type == "mcp_call"
     assert "Denied by the user." in str(called.error)
     assert (said.type, response.output_text, did) == ("message", "Pity.", [])
+
+
+PICK: Any = {"type": "function", "function": {"name": "pick_file", "parameters": {"type": "object", "properties": {}}}}
+
+
+@pytest.fixture(params=["memory", "sqlite", "postgresql"])
+def any_store(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
+    """What two servers share: a store in memory, or the URL of one."""
+    if request.param == "memory":
+        return MemoryStore()
+    return f"sqlite:///{tmp_path / 's.db'}" if request.param == "sqlite" else request.getfixturevalue("postgres_url")
+
+
+@requirement("state.pause")
+async def test_what_our_tools_did_is_there_when_another_server_gets_the_clients_result(any_store: Any) -> None:
+    def look(where: str) -> str:
+        return f"nothing in {where}"
+
+    async def say(*script: Any, messages: list[Any]) -> tuple[ScriptedBackend, Any]:
+        model = ScriptedBackend(*script)
+        server = Server({"clerk": ToolLoop(model, [tool(look, danger="safe")])}, store=any_store)
+        async with async_openai(server, max_retries=0) as client:
+            answer = await client.chat.completions.create(model="clerk", messages=messages, tools=[PICK])
+        return model, answer.choices[0].message
+
+    said: list[Any] = [{"role": "user", "content": "Go"}]
+    calls = [[ToolCallReady("a", "look", '{"where": "Oslo"}')], [ToolCallReady("c", "pick_file", "{}")]]
+    _, asked = await say(*calls, messages=said)
+    [call] = asked.tool_calls
+    said += [asked, {"role": "tool", "tool_call_id": call.id, "content": "x"}]
+    model, answer = await say(["Done."], messages=said)
+
+    assert answer.content == "Done."
+    seen = model.requests[0].raw_messages
+    assert [message["role"] for message in seen] == ["user", "assistant", "tool", "assistant", "tool"]
+    assert [message["content"] for message in seen if message["role"] == "tool"] == ["nothing in Oslo", "x"]
+    assert seen[-1]["tool_call_id"] == "c"  # the model's own id
