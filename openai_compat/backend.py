@@ -49,6 +49,8 @@ class Capabilities:
         state_version: the form of its states. One that was left in another form is not given to it: a new turn begins without,
             and what has paused cannot be gone on with (409 `state_unreadable`).
         upstream: the model behind it, as `provider/model`, or its provider alone. None: not told.
+        description: what it is for, in a line, for people who choose; of a function, the first line of its docstring
+            unless it is given here. None: not told.
     """
 
     history: Literal["full", "last_user"] = "full"
@@ -71,6 +73,7 @@ class Capabilities:
     keeps_state: bool = False
     state_version: int = 0
     upstream: str | None = field(default=None, compare=False)  # who it is, not what it can
+    description: str | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if self.approvals not in ("none", "yes_no", "edit"):

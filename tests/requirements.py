@@ -358,6 +358,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     ),
     "ws.processed": Requirement("a client that says what it has read gets no answer to that", "W A3.2"),
     "ws.sdk": Requirement("the openai SDK's connect(), plain and async, with its sessions and lanes", "W A0"),
+    "models.about": Requirement("a model tells what it is for, and what a request to it may have", "D 4"),
     "models.list": Requirement("the agents are the models, with created and owned_by", "W A5"),
     "models.get": Requirement("a model is found by its name, whatever characters it has", "W A5"),
     "paths.bare": Requirement("the API is answered without /v1 too where the server is told so, and only there", "D 2"),

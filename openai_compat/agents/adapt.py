@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Generator, Iterable, Iterator
 from contextlib import aclosing, closing
+from dataclasses import replace
 from typing import Any, Protocol, TypeAlias, cast
 
 from ..agent_request import AgentRequest, Resume
@@ -13,7 +14,7 @@ from ..backend import AgentBackend, Capabilities, RunContext
 from ..errors import InvalidRequest
 from ..events import EVENT_TYPES, AgentEvent
 from ..wire.json import same_json
-from .describe import describe
+from .describe import describe, first_line
 from .frameworks import framework_backend
 from .signatures import arguments_of, bare_function
 
@@ -91,7 +92,7 @@ class CallableBackend:
         self._arguments = arguments_of(function, may_take_none=may_make_agents)
         self._kind = _kind(function)
         self._is_derived = capabilities is None
-        self.capabilities = capabilities or _derived(self._arguments.values)
+        self.capabilities = _described(capabilities or _derived(self._arguments.values), first_line(function))
 
     def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
         """Call the function and yield what it returns or yields."""
@@ -112,7 +113,7 @@ class CallableBackend:
     def _learn(self, made: AgentBackend) -> None:
         """What its frameworks' agents can do is only known once it has made one."""
         if self._is_derived:
-            self.capabilities = made.capabilities
+            self.capabilities = _described(made.capabilities, self.capabilities.description)
 
 
 def _value(what: str, request: AgentRequest, context: RunContext) -> Any:
@@ -218,6 +219,11 @@ def _kind(function: Callable[..., Any]) -> str:
     if inspect.isasyncgenfunction(function):
         return "async generator"
     return "coroutine" if inspect.iscoroutinefunction(function) else "plain"
+
+
+def _described(capabilities: Capabilities, text: str | None) -> Capabilities:
+    """With a description, unless they have one."""
+    return capabilities if text is None or capabilities.description else replace(capabilities, description=text)
 
 
 def _derived(wanted: frozenset[str]) -> Capabilities:

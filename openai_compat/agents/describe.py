@@ -9,6 +9,9 @@ from typing import Any, cast
 LONGEST = 60
 """Characters of a value that are shown."""
 
+LONGEST_LINE = 300
+"""Characters of a docstring's first line that are told."""
+
 PLAIN = (type(None), bool, int, float, complex, str, bytes)
 
 
@@ -23,3 +26,18 @@ def describe(thing: object) -> str:
         return shown if len(shown) <= LONGEST else f"{shown[:LONGEST]}…"
     name = type(thing).__name__
     return f"{'an' if name[0] in 'aeiouAEIOU' else 'a'} {name}"
+
+
+def first_line(agent: object) -> str | None:
+    """The first line of the docstring of a function or class, or of the class of another object; None if it has none."""
+    while isinstance(agent, functools.partial):
+        agent = cast("functools.partial[Any]", agent).func
+    # Not `inspect.getdoc`, which tells what the class above says of itself.
+    text = agent.__doc__
+    owner: object = getattr(agent, "__self__", None)
+    if not text and owner is not None:  # a method: `run`, mostly
+        text = type(owner).__doc__
+    line = next(iter((text or "").strip().splitlines()), "").strip()
+    # What a dataclass without a docstring gets is its signature.
+    named = agent if isinstance(agent, type) else type(owner if owner is not None else agent)
+    return line[:LONGEST_LINE] if line and not line.startswith(f"{named.__name__}(") else None

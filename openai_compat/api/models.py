@@ -23,4 +23,25 @@ async def get_model(services: Services, exchange: Exchange, model: str) -> None:
 
 def _model(models: Models, name: str) -> Model:
     # The types of OpenAI's SDKs need a time. An agent has none, so it is the server's.
-    return {"id": name, "object": "model", "created": models.started, "owned_by": models.owned_by}
+    agent = models.agents.get(name)
+    # What is no agent makes embeddings, and takes nothing else.
+    can = agent.capabilities if agent is not None else None
+    model: Model = {
+        "id": name,
+        "object": "model",
+        "created": models.started,
+        "owned_by": models.owned_by,
+        "capabilities": {
+            "chat": can is not None,
+            "embeddings": name in models.embedders,
+            "client_tools": can is not None and can.client_tools,
+            "vision": can is not None and can.vision,
+            "audio_input": can is not None and can.audio_input,
+            "files": can is not None and can.files,
+            "structured_output": can is not None and can.structured_output,
+            "approvals": "none" if can is None else can.approvals,
+        },
+    }
+    if can is not None and can.description:
+        model["description"] = can.description
+    return model

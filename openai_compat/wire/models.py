@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, NotRequired
 
 from typing_extensions import TypedDict
+
+
+class ModelCapabilities(TypedDict):
+    """What a request to a model may have, for clients that show only what works. OpenAI tells nothing of the kind."""
+
+    chat: bool
+    embeddings: bool
+    client_tools: bool
+    vision: bool
+    audio_input: bool
+    files: bool
+    structured_output: bool
+    # "none", "yes_no" or "edit": see `Capabilities.approvals`
+    approvals: str
 
 
 class Model(TypedDict):
@@ -15,6 +29,9 @@ class Model(TypedDict):
     # Required by the types of OpenAI's SDK.
     created: int
     owned_by: str
+    # OpenAI has neither of these.
+    description: NotRequired[str]
+    capabilities: ModelCapabilities
 
 
 class ModelList(TypedDict):

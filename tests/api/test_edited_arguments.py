@@ -88,6 +88,19 @@ async def in_responses(client: httpx2.AsyncClient) -> Decide:
     return decide
 
 
+async def in_responses_by_item(client: httpx2.AsyncClient) -> Decide:
+    tools = [{"type": "mcp", "server_label": "agent"}]
+    asked = (await client.post("/v1/responses", json={"model": "agent", "input": "Go", "tools": tools})).json()
+
+    async def decide(decision: str, arguments: str | None = None) -> httpx2.Response:
+        said = {"type": "mcp_approval_response", "approval_request_id": asked["output"][-1]["id"]}
+        said |= {"approve": decision != "deny", "arguments": arguments}
+        body = {"model": "agent", "input": [said], "previous_response_id": asked["id"], "tools": tools}
+        return await client.post("/v1/responses", json=body)
+
+    return decide
+
+
 async def in_chat_rest(client: httpx2.AsyncClient, **more: Any) -> Decide:
     made = (await client.post("/api/chat/conversations", json={})).json()["conversation"]["id"]
     asked = await client.post(f"/api/chat/conversations/{made}/messages", json={"content": "Go", "enableTools": True})
@@ -107,6 +120,7 @@ async def in_the_background(client: httpx2.AsyncClient) -> Decide:
 WAYS = {
     "chat": (in_chat, "messages"),
     "responses": (in_responses, "messages"),
+    "responses, by item": (in_responses_by_item, "input"),
     "chat rest": (in_chat_rest, "arguments"),
     "chat rest, in the background": (in_the_background, "arguments"),
 }
@@ -133,7 +147,7 @@ async def test_changed_arguments_are_refused_before_the_agent_runs_and_can_be_de
 
 
 @requirement("approval.edited")
-@pytest.mark.parametrize("way", ["chat", "responses", "chat rest"])
+@pytest.mark.parametrize("way", ["chat", "responses", "responses, by item", "chat rest"])
 async def test_arguments_that_are_as_they_were_are_no_change(way: str) -> None:
     agent = Traveller("yes_no")
     async with reach(Server(agent, chat_rest=ChatRest()), "in-process") as client:
@@ -143,7 +157,7 @@ async def test_arguments_that_are_as_they_were_are_no_change(way: str) -> None:
 
 
 @requirement("approval.edited")
-@pytest.mark.parametrize("way", ["chat", "responses", "chat rest"])
+@pytest.mark.parametrize("way", ["chat", "responses", "responses, by item", "chat rest"])
 async def test_a_no_may_come_with_any_arguments(way: str) -> None:
     agent = Traveller("yes_no")
     async with reach(Server(agent, chat_rest=ChatRest()), "in-process") as client:
@@ -153,7 +167,7 @@ async def test_a_no_may_come_with_any_arguments(way: str) -> None:
 
 
 @requirement("approval.edited")
-@pytest.mark.parametrize("way", ["chat", "responses", "chat rest"])
+@pytest.mark.parametrize("way", ["chat", "responses", "responses, by item", "chat rest"])
 async def test_an_agent_that_can_change_a_call_gets_the_changed_arguments(way: str) -> None:
     agent = Traveller("edit")
     async with reach(Server(agent, chat_rest=ChatRest()), "in-process") as client:
@@ -164,7 +178,7 @@ async def test_an_agent_that_can_change_a_call_gets_the_changed_arguments(way: s
 
 @requirement("approval.edited")
 @pytest.mark.parametrize("arguments", ["Rome", '["Rome"]', '{"city": '])
-@pytest.mark.parametrize("way", ["chat", "responses"])
+@pytest.mark.parametrize("way", ["chat", "responses", "responses, by item"])
 async def test_arguments_that_are_no_object_are_refused_and_the_call_can_be_decided_again(
     way: str, arguments: str
 ) -> None:

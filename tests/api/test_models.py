@@ -8,7 +8,7 @@ import time
 import openai
 import pytest
 
-from openai_compat import Server
+from openai_compat import Capabilities, Server, as_backend
 from openai_compat_adapters.client import sync_openai
 from tests.connecting import Connect, Http, in_process
 from tests.requirements import requirement
@@ -25,13 +25,51 @@ async def test_every_agent_is_a_model_in_the_order_they_were_given(http: Http) -
     body = json.loads(answer.content)
     created = body["data"][0]["created"]
     assert before <= created <= time.time()
-    assert body == {
-        "object": "list",
-        "data": [
-            {"id": "zoe", "object": "model", "created": created, "owned_by": "me"},
-            {"id": "adam", "object": "model", "created": created, "owned_by": "me"},
-        ],
+    listed = [{name: model[name] for name in ("id", "object", "created", "owned_by")} for model in body["data"]]
+    assert body["object"] == "list"
+    assert listed == [
+        {"id": "zoe", "object": "model", "created": created, "owned_by": "me"},
+        {"id": "adam", "object": "model", "created": created, "owned_by": "me"},
+    ]
+
+
+def researcher(prompt: str) -> str:
+    """Looks things up.
+
+    How it does so is for those who read its code.
+    """
+    return prompt
+
+
+NOTHING = dict.fromkeys(["chat", "embeddings", "client_tools", "vision", "audio_input", "files", "structured_output"])
+FOR_TEXT = {**dict.fromkeys(NOTHING, False), "chat": True, "approvals": "edit"}
+
+
+@requirement("models.about")
+@in_process
+async def test_a_model_tells_what_it_is_for_and_what_a_request_to_it_may_have(connect: Connect) -> None:
+    def embed(texts: list[str]) -> list[list[float]]:
+        return [[1.0] for _ in texts]
+
+    declared = as_backend(lambda request: "", capabilities=Capabilities(approvals="none", description="Signs letters."))
+    agents = {"researcher": researcher, "clerk": declared, "quiet": lambda prompt: prompt}
+    async with connect(agents, embeddings={"vectors": embed, "quiet": embed}) as client:
+        found = {model.id: model.to_dict() async for model in await client.models.list()}
+        alone = (await client.models.retrieve("researcher")).to_dict()
+
+    assert alone == found["researcher"]
+    told = {name: model.get("description") for name, model in found.items()}
+    assert told == {"researcher": "Looks things up.", "clerk": "Signs letters.", "quiet": None, "vectors": None}
+    assert found["researcher"]["capabilities"] == FOR_TEXT
+    assert found["quiet"]["capabilities"] == {**FOR_TEXT, "embeddings": True}
+    assert found["vectors"]["capabilities"] == {
+        **FOR_TEXT,
+        "chat": False,
+        "embeddings": True,
+        "approvals": "none",
     }
+    whole = {"client_tools": True, "vision": True, "audio_input": True, "files": True, "structured_output": True}
+    assert found["clerk"]["capabilities"] == {**FOR_TEXT, **whole, "approvals": "none"}
 
 
 @requirement("models.list")

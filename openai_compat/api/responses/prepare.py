@@ -14,7 +14,7 @@ from ...backend import AgentBackend
 from ...errors import InvalidRequest, NotFound
 from ...http import HttpRequest
 from ...state.agent_state import NO_STATE, GivenState, resume_state
-from ...state.approvals import Binding, Decisions, check_unchanged, load_pending, not_asked_here
+from ...state.approvals import Binding, Decisions, check_editable, check_unchanged, load_pending, not_asked_here
 from ...state.draft import Draft, stored_items
 from ...state.event_log import EventLogWriter
 from ...state.ids import new_id
@@ -144,6 +144,8 @@ async def prepare_response(
         conversation = services.settings.conversations.identify(http, parsed.body)
     bound = Binding(asker.principal.id, agent, conversation)
     answers = await load_pending(services.state.store, bound, parsed.decisions) if parsed.decisions else None
+    if answers is not None:
+        check_editable(answers, backend.capabilities, "input")
     draft = await _draft(services, asker, parsed, conversation)
     try:
         parsed, before = await _in_context(services, asker, parsed, draft, nearby or {})

@@ -215,12 +215,14 @@ class ItemReferenceParam(WireModel):
 
 
 class ApprovalResponseParam(ItemParam):
-    """Somebody's decision about a call that waited for approval."""
+    """Somebody's decision about a call that waited for approval. OpenAI has no `always` and no `arguments`."""
 
     type: Literal["mcp_approval_response"]
     approval_request_id: Identifier
     approve: bool
     reason: str | None = None
+    always: bool | None = None
+    arguments: str | dict[str, Any] | None = None
 
 
 class CompactionItemParam(ItemParam):

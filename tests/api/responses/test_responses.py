@@ -359,6 +359,59 @@ async def test_an_approval_resumes_the_turn_once_with_the_agents_state(connect: 
     assert late.value.code == "approval_decided"
 
 
+class Meticulous:
+    """Asks before it deletes, and tells what was decided."""
+
+    async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[Any]:
+        if request.resume is None or not request.resume.decisions:
+            yield Paused((PendingCall("call_1", "delete", '{"file":"a"}', "approval"),))
+            return
+        decision = request.resume.decisions["call_1"]
+        yield f"{decision.always} {decision.arguments}"
+
+
+@requirement("responses.approval")
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ({}, "False None"),
+        ({"always": False, "arguments": None}, "False None"),
+        ({"always": True}, "True None"),
+        ({"arguments": '{"file": "b"}'}, 'False {"file": "b"}'),
+        ({"always": True, "arguments": {"file": "ö"}}, 'True {"file":"ö"}'),
+    ],
+)
+@in_process
+async def test_a_decision_may_be_for_always_and_for_other_arguments(
+    connect: Connect, more: dict[str, Any], told: str
+) -> None:
+    async with connect(Meticulous()) as client:
+        asked = await client.responses.create(model="agent", input="Clean up", tools=[APPROVER])
+        said: Any = {"type": "mcp_approval_response", "approval_request_id": asked.output[-1].id, "approve": True}
+        answer = await client.responses.create(
+            model="agent", input=[said | more], previous_response_id=asked.id, tools=[APPROVER]
+        )
+    assert answer.output_text == told
+
+
+@requirement("responses.approval")
+@pytest.mark.parametrize(("field", "value"), [("always", "yes"), ("arguments", 7), ("arguments", ["file"])])
+@in_process
+async def test_a_decision_in_the_wrong_form_decides_nothing(connect: Connect, field: str, value: object) -> None:
+    async with connect(Meticulous()) as client:
+        asked = await client.responses.create(model="agent", input="Clean up", tools=[APPROVER])
+        said: Any = {"type": "mcp_approval_response", "approval_request_id": asked.output[-1].id, "approve": True}
+        with pytest.raises(openai.BadRequestError) as refused:
+            await client.responses.create(
+                model="agent", input=[{**said, field: value}], previous_response_id=asked.id, tools=[APPROVER]
+            )
+        later = await client.responses.create(
+            model="agent", input=[said], previous_response_id=asked.id, tools=[APPROVER]
+        )
+    assert str(refused.value.param).startswith(f"input[0].{field}")
+    assert later.output_text == "False None"
+
+
 @requirement("responses.approval")
 @in_process
 async def test_another_principal_cannot_approve(connect: Connect) -> None:

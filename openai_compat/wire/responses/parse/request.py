@@ -15,6 +15,7 @@ from ...chat.request_types import TextFormat
 from ...chat_messages import chat_message
 from ...items.parse import parse_items
 from ...items.types import ONLY_ASKED
+from ...json import dumps
 from ...json_values import is_quick
 from ...misplaced_parameters import OF_CHAT, refuse_misplaced
 from ..continuation import OUTPUTS, check_calls, check_something_is_said, healed, own_items, results_in
@@ -298,10 +299,17 @@ def _extra(wire: ResponseRequest, raw: Fields, tools: ResponseTools) -> dict[str
 
 def _decisions(items: Sequence[Fields]) -> dict[str, Decision]:
     return {
-        item["approval_request_id"]: Decision(item["approve"], item.get("reason"))
+        item["approval_request_id"]: Decision(
+            item["approve"], item.get("reason"), _arguments(item.get("arguments")), always=bool(item.get("always"))
+        )
         for item in items
         if item["type"] == "mcp_approval_response"
     }
+
+
+def _arguments(changed: object) -> str | None:
+    """Changed arguments as the JSON text that agents get."""
+    return changed if changed is None or isinstance(changed, str) else dumps(changed).decode()
 
 
 def _callable(tools: ResponseTools, choice: ToolChoice) -> tuple[Tool, ...]:
