@@ -48,6 +48,7 @@ from .policies.conversations import Conversations
 from .policies.cors import Cors
 from .policies.disconnect import Disconnect
 from .policies.failures import ReplayFailures
+from .policies.hooks import Hooks, TurnInfo, TurnOutcome
 from .policies.housekeeping import Housekeeping
 from .policies.limits import Deadlines, Limits
 from .policies.messages import MessagePolicy
@@ -78,6 +79,7 @@ __all__ = (
     "Disconnect",
     "Finished",
     "FunctionTool",
+    "Hooks",
     "Housekeeping",
     "JsonSchema",
     "Limits",
@@ -105,6 +107,8 @@ __all__ = (
     "ToolCallStarted",
     "ToolChoice",
     "ToolResult",
+    "TurnInfo",
+    "TurnOutcome",
     "UsageReported",
     "Webhooks",
     "as_backend",

@@ -31,6 +31,7 @@ from .policies.cookies import CookieKey
 from .policies.cors import Cors, check_origin, is_preflight
 from .policies.disconnect import Disconnect
 from .policies.failures import ReplayFailures
+from .policies.hooks import Hooks, Wrap, check_hooks
 from .policies.hosts import LOOPBACK, Hosts
 from .policies.housekeeping import Housekeeping
 from .policies.limits import Deadlines, Limits
@@ -88,6 +89,8 @@ class Server:
         webhooks: whom to tell what became of background responses.
         chat_rest: serves the chat REST API besides; None leaves it off.
         chat_websocket: serves chat over a WebSocket, in JSON or MessagePack, besides; None leaves it off.
+        hooks: who is asked before each turn, and told of it, in this order.
+        wrap: functions of a backend and its name that return another one, for what changes turns; the first is outermost.
         apis: further APIs, each with routes of its own and its own form of errors, streams and keys.
         agent_headers: names of request headers that agents get in `AgentRequest.headers`; none by default.
         bare_paths: answer `/chat/completions` and so on without `/v1` too.
@@ -124,6 +127,8 @@ class Server:
         webhooks: Webhooks | Iterable[Webhooks] = (),
         chat_rest: ChatRest | None = None,
         chat_websocket: ChatWebSocket | None = None,
+        hooks: Iterable[Hooks] = (),
+        wrap: Iterable[Wrap] = (),
         apis: Iterable[Api] = (),
         agent_headers: Iterable[str] = (),
         bare_paths: bool = False,
@@ -132,6 +137,8 @@ class Server:
         hosts, public = check_strings("hosts", hosts), check_strings("public", public)
         agent_headers = check_strings("agent_headers", agent_headers)
         webhooks = list(webhooks) if isinstance(webhooks, Iterator) else webhooks
+        hooks, wrap = list(hooks), list(wrap)
+        check_hooks(hooks)
         check_server_settings(locals())
         self._guard(keys, hosts, cors, conversations, counts=rates is not None)
         # The APIs: half of the time of importing the library, if they were imported above.
@@ -154,16 +161,22 @@ class Server:
             busy=admission.busy,
         )
         models = build_models(
-            agents, embeddings, compaction, unknown_model=unknown_model, owned_by=owned_by, providers=providers
+            agents,
+            embeddings,
+            compaction,
+            wrap,
+            unknown_model=unknown_model,
+            owned_by=owned_by,
+            providers=providers,
         )
         state = build_state(
             store, settings, models.agents, retention=retention, webhooks=webhooks, replay_failures=replay_failures
         )
-        self.services = Services(settings, models, state, build_live(settings, state, admission, rates))
+        self.services = Services(settings, models, state, build_live(settings, state, admission, rates, hooks))
         self._cookie = CookieKey(chat_rest.cookie, cors) if chat_rest is not None and chat_rest.cookie else None
         self._threads, sockets = None, list[Route]()
         if chat_websocket is not None:
-            self._threads, route = build_chat_websocket(self.services, chat_websocket, compaction)
+            self._threads, route = build_chat_websocket(self.services, chat_websocket, compaction, wrap)
             sockets.append(route)
         self._routes = routes(
             bare_paths=bare_paths,
@@ -325,6 +338,7 @@ class Server:
             # In this order: turns use the agents, webhooks tell how turns have ended, and all of them write to the
             # store.
             await self.drain(0)
+            await services.live.runner.hooks.wait_settled()
             await services.state.maintenance.end()  # agents forget by it
             workflows: Mapping[str, AgentBackend] = self._threads.workflows if self._threads is not None else {}
             for name, backend in (*services.models.agents.items(), *workflows.items()):

@@ -24,6 +24,13 @@ class Requirement:
 
 
 REQUIREMENTS: dict[str, Requirement] = {
+    "hooks.once": Requirement("each run of an agent, by every API, is told to hooks: begun once, ended once", "D 10"),
+    "hooks.task": Requirement("hooks run in the agent's context, in order, on what is left of what it says", "D 10"),
+    "hooks.isolated": Requirement("a hook that fails is logged once for each turn, and changes no byte", "D 10"),
+    "hooks.admit": Requirement("a hook may refuse a turn before its slot; one that fails refuses it with 503", "D 10"),
+    "hooks.settled": Requirement("after the commit hooks have their time, also in a server that shuts down", "D 10"),
+    "hooks.wrap": Requirement("a wrapped backend changes turns on every API", "D 10"),
+    "hooks.none": Requirement("what a hook does not override is not called", "D 10"),
     "kit.targets": Requirement(
         "the kit examines agents, servers, mounted applications and URLs, or says once why not", "D 9"
     ),

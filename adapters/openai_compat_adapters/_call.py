@@ -54,6 +54,10 @@ class InProcessCall:
                 self._task.cancel()
                 await self._task.wait()
 
+    async def settled(self) -> None:
+        """Return once the server's hooks have heard of what has ended."""
+        await self._server.services.live.runner.hooks.wait_settled()
+
 
 class BlockingCall:
     """An InProcessCall for blocking callers. It runs in an event loop in another thread, leased until `close`."""
@@ -74,4 +78,5 @@ def _leave(portals: BlockingPortalProvider, portal: BlockingPortal, call: InProc
         threading.Thread(target=_leave, args=(portals, portal, call), daemon=True).start()
         return
     portal.call(call.aclose)
+    portal.call(call.settled)  # the event loop ends with the last call
     portals.__exit__(None, None, None)

@@ -50,17 +50,19 @@ def spawn(body: Body, name: str, ended: Callable[[], object]) -> Task:
     return _AsyncioTask(loop, body, name, ended)
 
 
-def spawn_at_once(body: Body, name: str, ended: Callable[[], object]) -> Task:
+def spawn_at_once(
+    body: Body, name: str, ended: Callable[[], object], context: contextvars.Context | None = None
+) -> Task:
     """As `spawn`, but where the event loop can do so, the task runs up to its first wait before this returns.
 
     What never waits is over by then, without another turn of the loop. It is a task of its own all the same, with its own
-    context and cancellation.
+    context and cancellation: `context`, if one is given.
     """
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:
-        return _TrioTask(body, name, ended)
-    return _AsyncioTask(loop, body, name, ended, at_once=True)
+        return _TrioTask(body, name, ended, context)
+    return _AsyncioTask(loop, body, name, ended, at_once=True, context=context)
 
 
 class Cancellable(Protocol):
@@ -210,9 +212,10 @@ class _AsyncioTask:
         ended: Callable[[], object],
         *,
         at_once: bool = False,
+        context: contextvars.Context | None = None,
     ) -> None:
         self._ended = ended
-        self._task = begun_task(loop, body(), name) if at_once else loop.create_task(body(), name=name)
+        self._task = begun_task(loop, body(), name, context) if at_once else loop.create_task(body(), name=name)
         self._running.add(self._task)
         self._task.add_done_callback(self._over)
 
@@ -248,12 +251,15 @@ class _LaterTask:
 
 
 class _TrioTask:
-    def __init__(self, body: Body, name: str, ended: Callable[[], object]) -> None:
+    def __init__(
+        self, body: Body, name: str, ended: Callable[[], object], context: contextvars.Context | None = None
+    ) -> None:
         import trio  # noqa: PLC0415  (only reached where trio runs; no dependency of ours)
 
         self._scope = trio.CancelScope()
         self._ended = anyio.Event()
-        context = contextvars.copy_context()  # else a system task has the context that trio was started in
+        if context is None:
+            context = contextvars.copy_context()  # else a system task has the context that trio was started in
         trio.lowlevel.spawn_system_task(self._run, body, ended, name=name, context=context)
 
     async def _run(self, body: Body, ended: Callable[[], object]) -> None:

@@ -10,15 +10,25 @@ from typing import Any
 
 if sys.version_info >= (3, 12):
 
-    def begun_task(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+    def begun_task(
+        loop: asyncio.AbstractEventLoop,
+        work: Coroutine[Any, Any, None],
+        name: str,
+        context: contextvars.Context | None = None,
+    ) -> asyncio.Task[None]:
         """A task that has run `work` up to its first wait. `work` must not raise."""
-        return asyncio.Task(work, loop=loop, name=name, eager_start=True)
+        return asyncio.Task(work, loop=loop, name=name, context=context, eager_start=True)
 
 else:
 
-    def begun_task(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+    def begun_task(
+        loop: asyncio.AbstractEventLoop,
+        work: Coroutine[Any, Any, None],
+        name: str,
+        context: contextvars.Context | None = None,
+    ) -> asyncio.Task[None]:
         """A task that has run `work` up to its first wait. `work` must not raise."""
-        context, begun = contextvars.copy_context(), _Begun(work)
+        context, begun = contextvars.copy_context() if context is None else context, _Begun(work)
         task = asyncio.Task(begun, loop=loop, name=name, context=context)
         around = asyncio.current_task(loop)
         # For those who make tasks of their own ("Extending asyncio" in Python's documentation): `asyncio.timeout` and

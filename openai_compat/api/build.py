@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, cast
 
 from ..agents.adapt import Agent, as_backend
 from ..agents.compaction import CompactingBackend, Compaction
 from ..agents.embedder import Embedder, EmbedFunction
-from ..backend import AgentBackend
+from ..backend import AgentBackend, offer_methods_of
 from ..policies.chat_websocket import ChatWebSocket
 from ..policies.conversations import Conversations
 from ..policies.failures import ReplayFailures
+from ..policies.hooks import Hooks, Wrap
 from ..policies.rates import RatesOf
 from ..state.conversation_locks import ConversationLocks
 from ..state.degraded import LateWork
@@ -25,6 +26,7 @@ from ..state.webhooks import Publisher, Webhooks
 from ..stores.memory import MemoryStore
 from ..stores.open import open_store
 from ..stores.port import Store
+from ..turns.hooked_run import HookSet
 from ..turns.parked_runs import ParkedRuns
 from ..turns.run import TurnRunner
 from ..turns.shared_slots import SharedSlots
@@ -43,6 +45,7 @@ def build_models(
     agents: Agent | Mapping[str, Agent],
     embeddings: Mapping[str, EmbedFunction] | None,
     compaction: Compaction | None,
+    wrap: Sequence[Wrap],
     *,
     unknown_model: Literal["reject", "default"],
     owned_by: str,
@@ -53,7 +56,7 @@ def build_models(
     if not named:
         raise ValueError("a server needs at least one agent")
     return Models(
-        agents={str(name): _backend(agent, compaction) for name, agent in named.items()},
+        agents={str(name): _backend(agent, str(name), compaction, wrap) for name, agent in named.items()},
         embedders={name: Embedder(function) for name, function in (embeddings or {}).items()},
         unknown_model=unknown_model,
         owned_by=owned_by,
@@ -62,11 +65,18 @@ def build_models(
     )
 
 
-def _backend(agent: Agent, compaction: Compaction | None) -> AgentBackend:
+def _backend(agent: Agent, name: str, compaction: Compaction | None, wrap: Sequence[Wrap]) -> AgentBackend:
     backend = as_backend(agent)
-    if compaction is None or backend.capabilities.context_window is None:
-        return backend
-    return CompactingBackend(backend, compaction)
+    if compaction is not None and backend.capabilities.context_window is not None:
+        backend = CompactingBackend(backend, compaction)
+    for wrapper in reversed(wrap):
+        wrapped = wrapper(backend, name)
+        if not isinstance(cast("object", wrapped), AgentBackend):
+            raise TypeError(f"each of wrap has to return a backend, not {wrapped!r:.100}")
+        if wrapped is not backend:
+            offer_methods_of(backend, wrapped)
+        backend = wrapped
+    return backend
 
 
 def build_state(
@@ -98,7 +108,9 @@ def build_state(
     )
 
 
-def build_live(settings: Settings, state: State, admission: Admission, rates: RatesOf | None) -> Live:
+def build_live(
+    settings: Settings, state: State, admission: Admission, rates: RatesOf | None, hooks: Iterable[Hooks]
+) -> Live:
     """Build the slots, the runner and the rate limiter."""
     limits, deadlines, shared = settings.limits, settings.deadlines, None
     if limits.shared_slots is not None:
@@ -107,14 +119,16 @@ def build_live(settings: Settings, state: State, admission: Admission, rates: Ra
     slots = Slots(limits, admission, shared)
     return Live(
         slots=slots,
-        runner=TurnRunner(slots, limits, deadlines, state.store, ParkedRuns(limits.parked, deadlines.parked)),
+        runner=TurnRunner(
+            slots, limits, deadlines, state.store, ParkedRuns(limits.parked, deadlines.parked), hooks=HookSet(hooks)
+        ),
         rates=None if rates is None else RateLimiter(state.store, rates),
         connection_responses=shares_of(limits.body),
     )
 
 
 def build_chat_websocket(
-    services: Services, settings: ChatWebSocket, compaction: Compaction | None
+    services: Services, settings: ChatWebSocket, compaction: Compaction | None, wrap: Sequence[Wrap]
 ) -> tuple[ChatThreads, Route]:
     """The chat WebSocket's threads: conversations of the server's store, with a rule of their own for a second turn."""
     from .chat_websocket.connection import route  # noqa: PLC0415  (APIs are imported when they are served)
@@ -122,7 +136,7 @@ def build_chat_websocket(
     from .chat_websocket.turn import asker_name  # noqa: PLC0415
 
     busy, state = Conversations(busy=settings.busy, queue=settings.queue), services.state
-    workflows = {name: _backend(agent, compaction) for name, agent in settings.workflows.items()}
+    workflows = {name: _backend(agent, name, compaction, wrap) for name, agent in settings.workflows.items()}
     state.forgetting.agents |= {asker_name("", name): workflow for name, workflow in workflows.items()}
     threads = ChatThreads(settings, workflows, _locks(busy, state.store, state.leases, state.late), time.monotonic)
     return threads, route(threads)

@@ -36,6 +36,7 @@ from ..state.agent_state import CallMarks
 from ..state.ids import new_id
 from .awaited_calls import AwaitedCall, brought_before
 from .event_contract import BROKEN, EventContract
+from .hooked_run import HookedRun, cancelled_by
 from .parked_runs import RUN, ParkedRuns
 from .slots import Seat
 
@@ -69,6 +70,7 @@ class AgentRun:
         grace: float,
         seat: Seat,
         parked: ParkedRuns,
+        hooked: HookedRun | None = None,
     ) -> None:
         self._backend = backend
         self._request = request
@@ -80,6 +82,9 @@ class AgentRun:
         self._wake = wake
         self._grace = grace
         self._seat = seat
+        self._hooked = hooked
+        self._variables = None if hooked is None else hooked.context
+        self._cause: OpenAICompatError | None = None
         self._contract, self._marks = self._rules()
         self.items: list[Item] = []
         self._room: Waiter | None = None
@@ -147,7 +152,8 @@ class AgentRun:
         self._context.asker = self
         # An ordinary task, in no task group: there every later `await` would be cancelled too, and the clean-up of
         # ordinary agents (`finally: await session.close()`) would die at its first one.
-        self._task = spawn_at_once(self._run, name=f"agent {self._context.turn_id}", ended=self._release)
+        name = f"agent {self._context.turn_id}"
+        self._task = spawn_at_once(self._run, name, self._release, self._variables)
         if self._cancelled and not self._ended:  # by itself, before it was known
             self._task.cancel()
 
@@ -159,8 +165,12 @@ class AgentRun:
             self._context.asker = None  # each has the other
             self._seat.give_back()
 
-    async def stop(self) -> None:
-        """Stop the agent if it still runs; wait for its end, but no longer than the grace period. To be shielded."""
+    async def stop(self, cause: OpenAICompatError | None = None) -> None:
+        """Stop the agent if it still runs; wait for its end, but no longer than the grace period. To be shielded.
+
+        `cause` is what has ended the turn; None for a client that has left.
+        """
+        self._cause = cause
         self._leave_park()
         if self._task is not None and not self._task.done:
             # An agent may swallow its cancellation: the end of the answer does not wait for that.
@@ -229,19 +239,33 @@ class AgentRun:
         self._parked = self._parked_runs.park(self)
         waiting = tuple([question.call for question in self._questions if question.answered is None])
         try:
-            self._put_events(self._contract.feed(Paused(waiting, {**(self._request.state or {}), RUN: self._parked})))
+            events = self._contract.feed(Paused(waiting, {**(self._request.state or {}), RUN: self._parked}))
         except BaseException:
             self._leave_park()
             raise
+        if self._hooked is None:
+            self._put_events(events)
+        else:
+            self._hooked.inside(self._pause, events)
+
+    def _pause(self, events: list[AgentEvent]) -> None:
+        """Say the last of this turn. The agent is still there, but none of what it does belongs to a turn."""
+        self._put_events(events)
+        self._tell_end()
 
     def _leave_park(self) -> None:
         if self._parked is not None:
             self._parked_runs.forget(self._parked)
             self._parked = None
 
-    def resume(self, request: AgentRequest, context: RunContext, wake: WakeEvent, seat: Seat) -> None:
+    def resume(
+        self, request: AgentRequest, context: RunContext, wake: WakeEvent, seat: Seat, hooked: HookedRun | None
+    ) -> None:
         """Belong to another turn from now on, which has what the agent waits for; `start` lets it go on."""
         self._leave_park()
+        if hooked is not None and self._variables is not None:
+            hooked.context = self._variables
+        self._hooked = hooked
         self._request = request
         self._wake = wake
         self._context.move_to(context)
@@ -252,6 +276,8 @@ class AgentRun:
         self._seat = seat
 
     def _go_on(self) -> None:
+        if self._hooked is not None:
+            self._hooked.inside(self._hooked.started)
         for question in self._questions:
             question.take_answer(self._request)
         if all([question.answered for question in self._questions]):
@@ -276,6 +302,8 @@ class AgentRun:
     # in the agent's task
 
     async def _run(self) -> None:
+        if self._hooked is not None:
+            self._hooked.started()
         try:
             items = self._backend.run(self._request, self._context)
             try:
@@ -293,10 +321,18 @@ class AgentRun:
         except BaseException as error:  # `sys.exit()` in an agent would end the whole server
             self._fail(error)
         finally:
+            self._tell_end()
             self._release()  # before the reader can tell anybody that the turn is over
             self._wake.set()
 
-    async def _pump(self, items: AsyncIterator[Any]) -> None:
+    def _tell_end(self) -> None:
+        """Tell the hooks that the agent has ended, or waits, unless they know it already."""
+        hooked, self._hooked = self._hooked, None
+        if hooked is not None:
+            ended = self._contract.finished or self.error is not None
+            hooked.ended(self.error or (None if ended else self._cause), None if ended else cancelled_by(self._cause))
+
+    async def _pump(self, items: AsyncIterator[Any]) -> None:  # noqa: C901  (a call for each piece would be most of its cost)
         queue = self.items
         async for item in items:
             contract = self._contract  # another one, once the agent has waited for a later request
@@ -306,6 +342,8 @@ class AgentRun:
                     if not queue:
                         self._wake.set()
                     queue.append(item)
+                    if self._hooked is not None:
+                        self._hooked.event(item)
                     self._full = self._full or len(item) >= LARGE
             elif self._dropping or contract.finished:  # nobody wants it, and an agent need not ever wait by itself
                 self._note_unheard(item)
@@ -338,6 +376,9 @@ class AgentRun:
     def _put_all(self, items: list[Any]) -> None:
         if items and not self._dropping:
             self.items += items
+            if self._hooked is not None:
+                for item in items:
+                    self._hooked.event(item)
             for item in items:
                 self._full = self._full or size_of(item) >= LARGE
             self._wake.set()

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import anyio
 
@@ -27,8 +27,9 @@ from ..reducer import Usage, leading_texts, size_of
 from ..state.agent_state import GivenState, LeftState, kept_states, left_state, return_pause, use_pause
 from ..state.draft import Draft
 from ..stores.port import AgentState, Store, TurnCommit
+from .hooked_run import HookedRun, HookSet, cancelled_by
 from .parked_runs import ParkedRuns, new_agents
-from .run_group import Interruptible, Requester, RunGroup, Taken
+from .run_group import Interruptible, Requester, RunGroup, Taken, turn_info
 from .slots import Seat, SlotRequest, Slots
 from .told_once import ToldOnce
 
@@ -36,9 +37,6 @@ logger = logging.getLogger("openai_compat")
 
 Frames = TypeVar("Frames", bytes, list[dict[str, Any]])
 """The unit of an answer: bytes, or the frames of a WebSocket."""
-
-Ended: TypeAlias = Literal["completed", "failed", "cancelled"]
-
 
 Frames_contra = TypeVar("Frames_contra", contravariant=True)
 
@@ -83,6 +81,7 @@ class TurnPlan(Generic[Frames]):
     An API has a subclass of its own, which writes (`feed`, `ending`) and knows what to keep.
 
     Attributes:
+        api: the name of the API, as hooks are told.
         agent: the agent's own name; the turn is counted for it.
         draft: the conversation that the turn has for itself.
         background: whether nobody waits for it, so that it has more time.
@@ -93,13 +92,17 @@ class TurnPlan(Generic[Frames]):
         fails_at_once: a failure is told before the agent is stopped, since nothing has to be free by then.
         given: the state of what it continues.
         last_state: the state that its agent has ended with.
+        kept: whether its outcome is in the store.
+        stopped: what it was interrupted with.
     """
 
+    api = "own"
     single = True
     bounded = True
     fails_at_once = False
     given = GivenState()
     last_state: LeftState | None = None
+    kept = False
 
     def __init__(
         self,
@@ -123,7 +126,12 @@ class TurnPlan(Generic[Frames]):
         self.background = background
         self.usage = Usage()
         self.runs: RunGroup | None = None
-        self._stopped: OpenAICompatError | None = None
+        self.stopped: OpenAICompatError | None = None
+
+    @property
+    def response_id(self) -> str:
+        """The id that the answer has for its client."""
+        return self.id
 
     @property
     def slots(self) -> SlotRequest:
@@ -132,7 +140,7 @@ class TurnPlan(Generic[Frames]):
 
     def interrupt(self, error: OpenAICompatError) -> None:
         """End it with `error`, as if its agent had raised it, unless the agent has said its last already."""
-        self._stopped = error
+        self.stopped = error
         if self.runs is not None:
             self.runs.interrupt(error)
 
@@ -140,8 +148,8 @@ class TurnPlan(Generic[Frames]):
         """A run begins; one that was interrupted before ends at once."""
         self.runs = runs
         self.last_state = None
-        if self._stopped is not None:
-            runs.interrupt(self._stopped)
+        if self.stopped is not None:
+            runs.interrupt(self.stopped)
 
     @property
     def asker(self) -> str:
@@ -193,31 +201,15 @@ class TurnPlan(Generic[Frames]):
         raise error
 
 
-class TurnObserver(Protocol):
-    """Watches the turns of all APIs. Each turn has one `started` and one `ended`."""
-
-    def started(self, turn: TurnPlan[Any]) -> None:
-        """Its agent is about to run."""
-        ...
-
-    def said(self, turn: TurnPlan[Any], taken: Taken) -> None:
-        """Its agents have said something; `turn.usage` has it already."""
-        ...
-
-    def ended(self, turn: TurnPlan[Any], how: Ended, error: OpenAICompatError | None) -> None:
-        """It is over: kept and told, or failed with `error`, or its client has left."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class TurnRunner:
     """Runs the turns of one server.
 
     Attributes:
-        observers: who watches all turns, in this order.
         parked: agents that wait for a later request.
         running: what runs now; a server that shuts down interrupts it.
         told: tells what its agents leave undone.
+        hooks: who is asked before turns, and told of them.
     """
 
     slots: Slots
@@ -225,15 +217,17 @@ class TurnRunner:
     deadlines: Deadlines
     store: Store
     parked: ParkedRuns
-    observers: list[TurnObserver] = field(default_factory=list[TurnObserver])
     running: set[Interruptible] = field(default_factory=set[Interruptible])
     told: ToldOnce = field(default_factory=ToldOnce)
+    hooks: HookSet = field(default_factory=HookSet)
 
     async def run(self, plan: TurnPlan[Frames]) -> None:
         """Take a slot, run the turn in it.
 
         Raises OpenAICompatError for what goes wrong before the agent is started, and what `plan.fail` leaves to raise.
         """
+        if self.hooks.admits and plan.requests:
+            await self.hooks.admit(turn_info(plan, plan.requests[0]))
         async with await self.slots.take(plan.slots) as seat:
             await self.run_seated(plan, seat)
 
@@ -248,32 +242,36 @@ class TurnRunner:
         if passed_on is not None:
             self.told.ignored(plan.agent, plan.requester, plan.requests, passed_on)
         plan.delivery.started()
-        for observer in self.observers:
-            observer.started(plan)
         if plan.draft is not None:
             plan.draft.on_interrupt(plan.interrupt)
         self.running.add(plan)
-        how: Ended = "cancelled"
+        hooked: list[HookedRun] = []
+        whole = False
         failed: OpenAICompatError | None = None
         try:
-            failed = await self._run(plan, seat)
-            how = "completed" if failed is None else "failed"
+            failed = await self._run(plan, seat, hooked)
+            whole = failed is None
             if failed is not None and not plan.fails_at_once:
                 await plan.fail(failed)
         finally:
             self.running.discard(plan)
             if plan.given.pause is not None:
                 await return_pause(self.store, plan.given.pause, plan.requester.request_id)
-            for observer in self.observers:
-                observer.ended(plan, how, failed)
+            cause = None if whole else failed or plan.stopped
+            for run in hooked:
+                run.turn_over(cause, None if whole else cancelled_by(cause), committed=plan.kept)
 
-    async def _run(self, plan: TurnPlan[Frames], seat: Seat) -> OpenAICompatError | None:
+    async def _run(self, plan: TurnPlan[Frames], seat: Seat, hooked: list[HookedRun]) -> OpenAICompatError | None:
         """Run the agent, again for as long as the plan has more to ask. Returns what has failed."""
-        requests, size = plan.requests, 0
+        requests, size, number = plan.requests, 0, 0
+        hooks = self.hooks if self.hooks.watches else None
         while True:
             # One slot for all runs of an answer: given up in between, it would be gone to somebody who waits,
             # and an answer whose agent has already done things would be refused.
-            runs = RunGroup(self.deadlines, plan, requests, seat=seat, parked=self.parked)
+            runs = RunGroup(self.deadlines, plan, requests, seat=seat, parked=self.parked, hooks=hooks, round=number)
+            hooked += runs.hooked
+            number += 1
+            cause: OpenAICompatError | None = None
             runs.start()
             try:
                 plan.begin(runs)
@@ -290,7 +288,7 @@ class TurnRunner:
             except (ClientDisconnected, ClientTooSlow):
                 raise
             except Exception as error:
-                failed = _public(error, plan.requester.request_id)
+                cause = failed = _public(error, plan.requester.request_id)
                 requests = plan.retry(failed)
                 if not requests:
                     seat.close()
@@ -298,7 +296,7 @@ class TurnRunner:
                         await plan.fail(failed)
                     return failed
             finally:
-                await runs.stop()
+                await runs.stop(cause or plan.stopped)
 
     async def _write(self, plan: TurnPlan[Frames], runs: RunGroup, size: int) -> int:
         """Write what the agents say as they say it. Returns the size of it, added to `size`."""
@@ -317,6 +315,7 @@ class TurnRunner:
             except BaseException:
                 plan.not_committed()
                 raise
+            plan.kept = True
             await plan.committed()
             runs.leave_parked()
             if plan.last_state is not None and not plan.last_state.leads_back(outcome.states):
@@ -400,8 +399,6 @@ class TurnOutput(Generic[Frames]):
                     plan.usage.add(item)
                 elif isinstance(item, Paused | Finished) and item.state is not None and len(plan.requests) <= 1:
                     plan.last_state = left_state(item, self._runner.limits.state, plan.requester.request_id)
-        for observer in self._runner.observers:
-            observer.said(plan, taken)
         if plan.bounded:
             self.size += size
             if self.size > self._runner.limits.answer:

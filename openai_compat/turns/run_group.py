@@ -15,9 +15,11 @@ from ..agent_request import AgentRequest, Principal
 from ..aio.timers import clock, new_wake_event
 from ..backend import AgentBackend, RunContext
 from ..errors import DeadlineExceeded, OpenAICompatError
+from ..policies.hooks import TurnInfo
 from ..policies.limits import Deadlines
 from ..reducer import Item
 from .agent_run import AgentRun
+from .hooked_run import HookedRun, HookSet
 from .parked_runs import ParkedRuns
 from .slots import Seat
 
@@ -66,8 +68,23 @@ class AgentRuns(Protocol):
         ...
 
     @property
+    def agent(self) -> str:
+        """The agent's own name."""
+        ...
+
+    @property
     def backend(self) -> AgentBackend:
         """The backend that every run of the turn asks."""
+        ...
+
+    @property
+    def api(self) -> str:
+        """The API that it came by, as hooks are told."""
+        ...
+
+    @property
+    def response_id(self) -> str:
+        """The id that the answer has for its client."""
         ...
 
     @property
@@ -81,11 +98,38 @@ class AgentRuns(Protocol):
         ...
 
 
+def turn_info(turn: AgentRuns, request: AgentRequest, queued: float = 0.0, index: int = 0, run: int = 0) -> TurnInfo:
+    """One run of a turn, as hooks are told of it."""
+    return TurnInfo(
+        id=run_id(turn.id, index),
+        index=index,
+        run=run,
+        request_id=turn.requester.request_id,
+        api=turn.api,
+        agent=turn.agent,
+        request=request,
+        principal=turn.requester.principal,
+        response_id=turn.response_id,
+        background=turn.background,
+        queued=queued,
+    )
+
+
+def run_id(turn: str, index: int) -> str:
+    """The id of one of the choices of a turn."""
+    return turn if index == 0 else f"{turn}-{index}"
+
+
 class RunGroup:
     """One run of the agent for each request, side by side.
 
+    Args:
+        hooks: who is told of the runs, if anybody is.
+        round: how many runs of the same turn came before.
+
     Attributes:
         clock: the event loop's time, in seconds.
+        hooked: the runs as hooks are told of them.
     """
 
     def __init__(
@@ -96,6 +140,8 @@ class RunGroup:
         *,
         seat: Seat,
         parked: ParkedRuns,
+        hooks: HookSet | None = None,
+        round: int = 0,  # noqa: A002
     ) -> None:
         self._wake = new_wake_event()
         self.clock = clock()
@@ -105,14 +151,19 @@ class RunGroup:
         self._interrupted: OpenAICompatError | None = None
         deadline, request_id = time.monotonic() + seconds, turn.requester.request_id
         self._runs: list[AgentRun] = []
+        self.hooked: list[HookedRun] = []
         for index, request in enumerate(requests):
-            context = RunContext(turn.id if index == 0 else f"{turn.id}-{index}", request_id, deadline, logger)
+            context = RunContext(run_id(turn.id, index), request_id, deadline, logger)
+            hooked = None
+            if hooks is not None:
+                hooked = HookedRun(hooks, turn_info(turn, request, seat.queued, index, round))
+                self.hooked.append(hooked)
             run = None
             if request.resume is not None:
                 parked.end_superseded(request.resume)
                 run = parked.find(request)
             if run is not None:
-                run.resume(request, context, self._wake, seat)
+                run.resume(request, context, self._wake, seat, hooked)
             else:
                 run = AgentRun(
                     turn.backend,
@@ -122,6 +173,7 @@ class RunGroup:
                     grace=deadlines.grace,
                     seat=seat,
                     parked=parked,
+                    hooked=hooked,
                 )
             self._runs.append(run)
 
@@ -134,8 +186,8 @@ class RunGroup:
         """The turn is kept: its agents that wait for a later request are no longer this turn's to stop."""
         self._runs = [run for run in self._runs if not run.parked]
 
-    async def stop(self) -> None:
-        """Stop the agents that still run, all at once."""
+    async def stop(self, cause: OpenAICompatError | None = None) -> None:
+        """Stop the agents that still run, all at once. `cause` has ended the turn; None for a client that has left."""
         self._wake.close()
         running = [run for run in self._runs if run.running]
         if running:
@@ -143,7 +195,7 @@ class RunGroup:
             with anyio.CancelScope(shield=True):
                 async with anyio.create_task_group() as group:
                     for run in running:
-                        group.start_soon(run.stop)
+                        group.start_soon(run.stop, cause)
 
     @property
     def over(self) -> bool:

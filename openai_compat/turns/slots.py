@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -67,11 +68,15 @@ class Seat:
 
     Each agent that is started borrows a slot. Once the seat is closed no further one is started, and a slot is free
     again when its agent has really ended, which may be after its client has left.
+
+    Attributes:
+        queued: seconds that were waited for it.
     """
 
-    __slots__ = ("_borrowed", "_held", "_open", "_request", "_slots")
+    __slots__ = ("_borrowed", "_held", "_open", "_request", "_slots", "queued")
 
-    def __init__(self, slots: Slots, request: SlotRequest) -> None:
+    def __init__(self, slots: Slots, request: SlotRequest, queued: float = 0.0) -> None:
+        self.queued = queued
         self._slots = slots
         self._request = request
         self._held = request.number
@@ -115,6 +120,10 @@ class Seat:
             self._slots.release(self._request)
 
 
+class NoSlot(RateLimited):
+    """There is no slot, and nobody may wait longer for one. SDKs repeat a 429, which is right: no agent was started."""
+
+
 class _Waiter:
     def __init__(self, request: SlotRequest) -> None:
         self.request = request
@@ -156,10 +165,10 @@ class Slots:
     async def take(self, request: SlotRequest) -> Seat:
         """Take slots, all or none, waiting in the queue if there is one. Whoever gets the seat closes it: `async with`.
 
-        Raises RateLimited (429) or, while shutting down, Unavailable (503).
+        Raises NoSlot (429) or, while shutting down, Unavailable (503).
         """
         self.refuse_when_closed()
-        began = anyio.current_time() if self._shared is not None else 0.0
+        asked, began = time.monotonic(), anyio.current_time() if self._shared is not None else 0.0
         # Room alone is not enough: nobody overtakes those who wait.
         if not self._waiters and self._fits(request):
             self._count(request, request.number)
@@ -168,7 +177,7 @@ class Slots:
             raise self._too_many(request)
         if self._shared is not None and request.number:
             await self._share(self._shared, request, began + max(self._admission.queue, LOOK_AGAIN))
-        return Seat(self, request)
+        return Seat(self, request, time.monotonic() - asked)
 
     async def _share(self, shared: Shared, request: SlotRequest, patient_until: float) -> None:
         """Take of the shared slots too; those of this process are given back if there are none."""
@@ -258,14 +267,14 @@ class Slots:
             bounds.append(_Bound(used, limits.slots_per_principal, " of yours", "Limits.slots_per_principal"))
         return bounds
 
-    def _too_many(self, request: SlotRequest) -> RateLimited:
-        """The refusal. SDKs repeat a 429 by themselves, which is right here: no agent was started."""
+    def _too_many(self, request: SlotRequest) -> NoSlot:
+        """The refusal."""
         bounds = self._bounds(request)
         reached = [bound for bound in bounds if bound.used + request.number > bound.most]
         # Where none of ours is, the shared slots are taken by other processes.
         bound = reached[0] if reached else bounds[min(1, len(bounds) - 1)]
         text = f"Too many turns{bound.whose} are running: at most {bound.most} may at once ({bound.setting})."
-        return RateLimited(f"{text} Try again shortly.")
+        return NoSlot(f"{text} Try again shortly.")
 
     @property
     def waiting(self) -> int:

@@ -13,11 +13,11 @@ import pytest
 from openai_compat import ChatRest, Deadlines, Limits, Rates, Server
 from openai_compat.errors import AgentError
 from openai_compat.events import UsageReported
-from openai_compat.turns.run import TurnPlan
 from tests.api.toy_api import TOY, TOY_MODELS
 from tests.conftest import anyio_backend as anyio_backend
 from tests.requirements import requirement
 from tests.support.exchanges import Recorder, answer, request
+from tests.support.hooked import Diary
 
 pytestmark = pytest.mark.anyio
 
@@ -163,25 +163,13 @@ async def test_a_key_makes_a_second_request_a_repeat(api: Spoken) -> None:
 
 
 @requirement("api.contract")
-async def test_each_turn_is_seen_once_by_those_who_watch(api: Spoken) -> None:
-    seen: list[Any] = []
-
-    class Watching:
-        def started(self, turn: TurnPlan[Any]) -> None:
-            seen.append("started")
-
-        def said(self, turn: TurnPlan[Any], taken: Any) -> None:
-            seen.extend(["said"] * bool(taken))
-
-        def ended(self, turn: TurnPlan[Any], how: str, error: Any) -> None:
-            seen.append((how, error, turn.usage.output_tokens))
-
-    server = serve()
-    server.services.live.runner.observers.append(Watching())
-    await send(server, api, stream=True)
-    assert seen[0] == "started"
-    assert seen[-1] == ("completed", None, 2)
-    assert set(seen[1:-1]) == {"said"}
+async def test_hooks_are_told_of_each_turn_once(api: Spoken) -> None:
+    diary = Diary()
+    await send(serve(hooks=[diary]), api, stream=True)
+    await diary.until("settled")
+    assert diary.names == ["admit", "started", "event", "ended", "settled"]
+    (outcome,) = diary.of("ended")
+    assert (outcome.finish, outcome.error, outcome.usage.output_tokens) == ("stop", None, 2)
 
 
 @requirement("api.contract")

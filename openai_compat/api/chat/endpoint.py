@@ -5,12 +5,13 @@ from __future__ import annotations
 from ...agent_request import AgentRequest
 from ...aio.off_loop import MANY, off_loop
 from ...backend import AgentBackend
-from ...errors import InvalidRequest, RateLimited
+from ...errors import InvalidRequest
 from ...policies.content import check_content_type
 from ...state.agent_state import NO_STATE, resume_state
 from ...state.draft import Draft
 from ...state.event_log import EventLogWriter
 from ...state.ids import new_id
+from ...turns.slots import NoSlot
 from ...wire.body import decode_object
 from ...wire.chat.parse import ParsedChat, check_capabilities, parse_chat_object, parse_plain_chat
 from ...wire.chat.serialize import ChatForm
@@ -108,7 +109,7 @@ async def _run(
                 await services.live.runner.run(turn(log))
         else:
             await services.live.runner.run(turn(None))
-    except RateLimited:
+    except NoSlot:
         if services.settings.busy is None or exchange.agent_started:
             raise
         return request

@@ -64,6 +64,8 @@ class ChoicesForm(Protocol):
 class ChoicesTurn(TurnPlan[bytes]):
     """Writes the choices as they come, or all of them at the end."""
 
+    api = "completions"
+
     def __init__(
         self,
         services: Services,
@@ -140,6 +142,8 @@ class ChoicesTurn(TurnPlan[bytes]):
 
 class ChatCompletionTurn(ChoicesTurn):
     """Keeps what chat can ask for: the conversation, the stream's log, a stored completion, questions to people."""
+
+    api = "chat"
 
     def __init__(
         self,

@@ -63,6 +63,8 @@ class PreparedTurn:
 class RestTurn(TurnPlan[bytes]):
     """Writes the turn by `form`, from the record of what the agent says."""
 
+    api = "chat_rest"
+
     def __init__(
         self,
         store: Store,

@@ -123,6 +123,7 @@ class ChatTurn(TurnPlan[list[Fields]]):
         over: whether its last frame is out.
     """
 
+    api = "chat_websocket"
     single = False
     draft: Draft | None
 
@@ -204,6 +205,7 @@ class ChatTurn(TurnPlan[list[Fields]]):
         if self.over or self._committing or (error.code == "shutting_down" and finished):
             return
         self.over = True
+        self.stopped = error
         self._status, self._note = error.status, error.code or error.type
         reason = REASONS.get(error.code)
         if self.begun and not self._job_ended:

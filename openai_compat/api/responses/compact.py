@@ -36,7 +36,7 @@ async def compact(services: Services, exchange: Exchange) -> None:
     parsed = await parse_body(body, parse_compact, body, caller, ids)
     await services.check_rate(exchange)
     work = await prepare_response(services, exchange, parsed, ids=ids, http=exchange.request)
-    turn = SummaryTurn(exchange, work)
+    turn = SummaryTurn(exchange, work, ids("cmp_"))
     try:
         await services.live.runner.run(turn)
     finally:
@@ -45,7 +45,7 @@ async def compact(services: Services, exchange: Exchange) -> None:
     if not said.text.strip():
         raise AgentError("The agent gave no summary.", status=502, code="no_summary")
     answer = {
-        "id": ids("cmp_"),
+        "id": turn.response_id,
         "object": "response.compaction",
         "created_at": now(),
         # Only this: the SDK's type takes no messages of the user there.
@@ -64,7 +64,9 @@ async def _close(work: PreparedResponse) -> None:
 class SummaryTurn(TurnPlan[bytes]):
     """Asks an agent for a summary of what was said, and folds its answer."""
 
-    def __init__(self, exchange: Exchange, work: PreparedResponse) -> None:
+    api = "responses"
+
+    def __init__(self, exchange: Exchange, work: PreparedResponse, answer_id: str) -> None:
         super().__init__(
             NoAnswer(exchange),
             exchange,
@@ -75,6 +77,12 @@ class SummaryTurn(TurnPlan[bytes]):
             requests=[summary_request(work.request)],
         )
         self.said = Reducer()
+        self._answer_id = answer_id
+
+    @property
+    def response_id(self) -> str:
+        """The id of the compaction."""
+        return self._answer_id
 
     def feed(self, taken: Taken) -> bytes:
         """Nothing is written before the end."""

@@ -71,6 +71,9 @@ async def seated(services: Services, work: PreparedResponse, *, known: bool) -> 
     One that is to be `known` is in the store before its agent is started: others may find, follow and cancel it.
     """
     try:
+        hooks = services.live.runner.hooks
+        if hooks.admits and work.parsed.generate:
+            await hooks.admit(work.info)
         seat = await services.live.slots.take(work.slots)
         try:
             if known:

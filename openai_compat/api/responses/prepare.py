@@ -13,6 +13,7 @@ from ...aio.off_loop import MANY, off_loop
 from ...backend import AgentBackend
 from ...errors import InvalidRequest, NotFound
 from ...http import HttpRequest
+from ...policies.hooks import TurnInfo
 from ...state.agent_state import NO_STATE, GivenState, resume_state
 from ...state.approvals import Binding, Decisions, check_editable, check_unchanged, load_pending, not_asked_here
 from ...state.draft import Draft, stored_items
@@ -90,6 +91,20 @@ class PreparedResponse:
     def slots(self) -> SlotRequest:
         """The slot that it needs."""
         return SlotRequest(new_agents([self.request]), self.agent, self.asker.principal.id)
+
+    @property
+    def info(self) -> TurnInfo:
+        """The response before it has a slot, as hooks are told of it."""
+        return TurnInfo(
+            id=self.id,
+            request_id=self.asker.request_id,
+            api="responses",
+            agent=self.agent,
+            request=self.request,
+            principal=self.asker.principal,
+            response_id=self.id,
+            background=self.parsed.background,
+        )
 
     def stored(self) -> StoredResponse:
         """The response as it stands, to be stored."""

@@ -48,6 +48,8 @@ class ResponseDelivery(Delivery[bytes], Protocol):
 class ResponseTurn(TurnPlan[bytes]):
     """Writes a response's events, and keeps it, with its conversation and its questions, as its request says."""
 
+    api = "responses"
+
     def __init__(self, services: Services, work: PreparedResponse, delivery: ResponseDelivery) -> None:
         super().__init__(
             delivery,

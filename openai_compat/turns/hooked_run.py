@@ -1,0 +1,228 @@
+"""Tells the hooks of a server what happens in one run of an agent. Whatever they do, the turn stays as it is."""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING, ParamSpec
+
+import anyio
+
+from ..aio.background import Task, let_go, spawn
+from ..errors import DeadlineExceeded, OpenAICompatError, Unavailable
+from ..events import Finished, FinishReason, Paused, ToolCallReady, UsageReported
+from ..policies.hooks import CancelledBy, Hooks, TurnInfo, TurnOutcome
+from ..reducer import Item, Usage
+
+if TYPE_CHECKING:
+    from typing import Literal
+
+logger = logging.getLogger("openai_compat")
+
+SETTLED_WITHIN = 10.0
+"""Seconds for each `settled`."""
+
+CANCELLED_BY: dict[str | None, CancelledBy] = {
+    "superseded": "superseded",
+    "shutting_down": "shutdown",
+    "cancelled": "client",
+    "stopped": "client",
+    "abandoned": "client",
+}
+"""Errors by which somebody ends a run."""
+
+Arguments = ParamSpec("Arguments")
+
+
+def cancelled_by(error: OpenAICompatError | None) -> CancelledBy | None:
+    """Who has ended a run with `error`; None for a failure. Without an error, its client has left."""
+    if error is None:
+        return "client"
+    return "deadline" if isinstance(error, DeadlineExceeded) else CANCELLED_BY.get(error.code)
+
+
+class HookSet:
+    """The hooks of one server: those that override each of the methods, in the order in which they are called.
+
+    Attributes:
+        admits: whether there is somebody to ask before a turn.
+        watches: whether there is somebody to tell of runs.
+    """
+
+    def __init__(self, hooks: Iterable[Hooks] = ()) -> None:
+        given = list(hooks)
+        self._admit = _overriding(given, "admit")
+        self.started = _overriding(given, "started")
+        self.event = _overriding(given, "event")
+        self.ended = _overriding(given, "ended")[::-1]
+        self.settled = _overriding(given, "settled")
+        self.admits = bool(self._admit)
+        self.watches = bool(self.started or self.event or self.ended or self.settled)
+        self._settling: dict[Task, int] = {}
+
+    async def admit(self, turn: TurnInfo) -> None:
+        """Ask whether the turn may run. Raises OpenAICompatError if not: 503 `hook_failed` where a hook fails."""
+        for hook in self._admit:
+            try:
+                await hook.admit(turn)
+            except OpenAICompatError:
+                raise
+            except Exception as error:
+                _log_failure(turn, hook, "admit", error)
+                raise Unavailable("The request could not be checked.", code="hook_failed") from None
+
+    def settle(self, turn: TurnInfo, outcome: TurnOutcome) -> None:
+        """A turn is over and stored: tell those who want to know, each in a task of its own."""
+        for hook in self.settled:
+            self._settle(hook, turn, outcome)
+
+    def _settle(self, hook: Hooks, turn: TurnInfo, outcome: TurnOutcome) -> None:
+        async def body() -> None:
+            try:
+                with anyio.fail_after(SETTLED_WITHIN):
+                    await hook.settled(turn, outcome)
+            except Exception as error:
+                _log_failure(turn, hook, "settled", error)
+
+        task = spawn(body, f"settled {turn.id}", lambda: self._settling.pop(task))
+        self._settling[task] = threading.get_ident()
+
+    async def wait_settled(self) -> None:
+        """Return once every `settled` on this event loop is over, or has had its time."""
+        with anyio.move_on_after(SETTLED_WITHIN, shield=True):
+            while here := [task for task, thread in self._settling.items() if thread == threading.get_ident()]:
+                await here[0].wait()
+
+
+def _overriding(hooks: list[Hooks], name: str) -> list[Hooks]:
+    return [hook for hook in hooks if getattr(type(hook), name) is not getattr(Hooks, name)]
+
+
+class HookedRun:
+    """One run of an agent, as hooks are told of it.
+
+    `started`, `event` and `ended` are called in the agent's task, `turn_over` by the turn; `settled` follows the last two.
+
+    Attributes:
+        context: the agent's context variables.
+    """
+
+    __slots__ = (
+        "_began",
+        "_calls",
+        "_failed",
+        "_finish",
+        "_first",
+        "_hooks",
+        "_outcome",
+        "_over",
+        "_turn",
+        "_usage",
+        "context",
+    )
+
+    def __init__(self, hooks: HookSet, turn: TurnInfo) -> None:
+        self.context = contextvars.copy_context()
+        self._hooks = hooks
+        self._turn = turn
+        self._began: float | None = None
+        self._first: float | None = None
+        self._calls = 0
+        self._usage: Usage | None = None
+        self._finish: FinishReason | Literal["paused"] | None = None
+        self._outcome: TurnOutcome | None = None
+        self._over: tuple[OpenAICompatError | None, CancelledBy | None, bool] | None = None
+        self._failed: set[Hooks] | None = None
+
+    def started(self) -> None:
+        """The agent begins."""
+        self._began = time.monotonic()
+        for hook in self._hooks.started:
+            try:
+                hook.started(self._turn)
+            except BaseException as error:  # `sys.exit()` too: it is not the agent that wants to end
+                self._log_once(hook, "started", error)
+
+    def event(self, item: Item) -> None:
+        """The agent has said something."""
+        if self._first is None:
+            self._first = time.monotonic()
+        if type(item) is not str:
+            self._note(item)
+        for hook in self._hooks.event:
+            try:
+                hook.event(self._turn, item)
+            except BaseException as error:
+                self._log_once(hook, "event", error)
+
+    def _note(self, item: Item) -> None:
+        match item:
+            case UsageReported():
+                self._usage = self._usage or Usage()
+                self._usage.add(item)
+            case ToolCallReady():
+                self._calls += 1
+            case Paused(pending=pending):
+                asked = any([call.waits_for == "approval" for call in pending])
+                self._finish = "paused" if asked else "tool_calls" if pending else "stop"
+            case Finished(reason=reason):
+                self._finish = reason
+            case _:
+                pass
+
+    def ended(self, error: OpenAICompatError | None, cancelled: CancelledBy | None) -> None:
+        """The agent has ended, or waits for a later request. Nothing is told of it from now on."""
+        began, now = self._began or 0.0, time.monotonic()
+        self._outcome = outcome = TurnOutcome(
+            finish=self._finish,
+            error=error,
+            usage=self._usage,
+            first_event=None if self._first is None else self._first - began,
+            seconds=now - began,
+            tool_calls=self._calls,
+            cancelled=cancelled,
+            committed=None,
+        )
+        for hook in self._hooks.ended:
+            try:
+                hook.ended(self._turn, outcome)
+            except BaseException as failed:
+                self._log_once(hook, "ended", failed)
+        self._settle()
+
+    def turn_over(self, error: OpenAICompatError | None, cancelled: CancelledBy | None, *, committed: bool) -> None:
+        """The turn that it belongs to has ended like this."""
+        self._over = error, cancelled, committed
+        self._settle()
+
+    def _settle(self) -> None:
+        if self._outcome is None or self._over is None or not self._hooks.settled:
+            return
+        (error, cancelled, committed), run = self._over, self._outcome
+        failed, by = run.error or error, run.cancelled or cancelled
+        self._hooks.settle(self._turn, replace(run, error=failed, cancelled=by, committed=committed))
+
+    def inside(self, call: Callable[Arguments, None], *arguments: Arguments.args, **named: Arguments.kwargs) -> None:
+        """Call something with the agent's context variables, whichever task this is: it waits, so that its own cannot."""
+        try:
+            self.context.run(int)  # fails where it is the current one already
+        except RuntimeError:
+            call(*arguments, **named)
+        else:
+            self.context.run(call, *arguments, **named)
+
+    def _log_once(self, hook: Hooks, method: str, error: BaseException) -> None:
+        self._failed = self._failed or set()
+        if hook not in self._failed:
+            self._failed.add(hook)
+            _log_failure(self._turn, hook, method, error)
+
+
+def _log_failure(turn: TurnInfo, hook: Hooks, method: str, error: BaseException) -> None:
+    extra, name = {"request_id": turn.request_id}, type(hook).__name__
+    logger.error("%s: %s.%s failed", turn.request_id, name, method, exc_info=error, extra=extra)
+    let_go(error)
