@@ -12,7 +12,7 @@ from .agents.adapt import Agent
 from .agents.compaction import Compaction
 from .agents.embedder import EmbedFunction
 from .agents.setting_types import check_strings
-from .aio.background import let_go
+from .aio.background import let_go, spawn
 from .aio.off_loop import off_loop
 from .api.access_log import log_access
 from .api.exchange import Exchange
@@ -327,13 +327,19 @@ class Server:
 
         Raises UnusableStore for a database that can never be used.
         """
+        from .api.follow import bury_lost  # noqa: PLC0415
         from .api.openapi import build_request_models  # noqa: PLC0415
 
         services = self.services
         try:
             await off_loop(build_request_models)
             await services.state.maintenance.begin()
-            yield
+            await services.state.outbox.begin()
+            burying = spawn(lambda: bury_lost(services), "lost responses", lambda: None)
+            try:
+                yield
+            finally:
+                burying.cancel()
         finally:
             # In this order: turns use the agents, webhooks tell how turns have ended, and all of them write to the
             # store.
@@ -344,7 +350,7 @@ class Server:
             for name, backend in (*services.models.agents.items(), *workflows.items()):
                 await self._close(f"agent {name}", backend)
             await self._close("providers", services.models.providers)
-            await services.state.webhooks.aclose(LAST_WEBHOOKS)
+            await services.state.outbox.aclose(LAST_WEBHOOKS)
             await services.state.late.close(LAST_IN_STORE)
             await services.live.slots.settle()
             if self.opens_store:

@@ -134,6 +134,9 @@ REQUIREMENTS: dict[str, Requirement] = {
     "slots.outage": Requirement("without the store, each process has its own limit alone", "T 6.4"),
     "webhooks.sdk": Requirement("webhooks are signed and written as the SDK verifies and reads them", "W A0"),
     "webhooks.retry": Requirement("a webhook is sent until it is taken; redirects are not followed", "D 6"),
+    "webhooks.kept": Requirement(
+        "an outcome and its webhook are stored together, and it comes at least once, whichever process dies", "D 6"
+    ),
     "webhooks.bound": Requirement("attempts, and what waits for them, are bounded", "D 6"),
     "webhooks.end": Requirement("what is not delivered is tried once more at the end, within a bound", "D 6"),
     "webhooks.chosen": Requirement("a webhook gets the events and principals it is for", "D 6"),

@@ -21,8 +21,9 @@ from ..state.event_log import EventLogs
 from ..state.forgetting import Forgetting
 from ..state.leases import Leases
 from ..state.maintenance import StoreMaintenance
+from ..state.outbox import Outbox
 from ..state.rate_limiter import RateLimiter
-from ..state.webhooks import Publisher, Webhooks
+from ..state.webhooks import Webhooks
 from ..stores.memory import MemoryStore
 from ..stores.open import open_store
 from ..stores.port import Store
@@ -104,7 +105,7 @@ def build_state(
         idempotency=Idempotency(opened, settings.deadlines.request, leases, late, telling, failures=replay_failures),
         maintenance=StoreMaintenance(opened, retention, forgetting=forgetting),
         forgetting=forgetting,
-        webhooks=Publisher(webhooks),
+        outbox=Outbox(opened, webhooks),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
@@ -15,7 +16,7 @@ from ..wire.errors import error_frame
 from ..wire.json import from_stored_json, stored_json
 from ..wire.responses.serialize.response import lost_response
 from .exchange import Exchange
-from .services import Services
+from .services import Services, logger
 
 # Not by LISTEN and NOTIFY: NOTIFY takes a lock that all commits of a database share, and LISTEN needs a connection
 # of its own, which poolers do not give.
@@ -27,6 +28,9 @@ LOOK_AGAIN = 10
 
 CHAT = "chatcmpl-"
 """How the ids of chat streams begin: their logs are kept beside those of responses."""
+
+BURIED_AT_ONCE = 100
+"""Responses of processes that have died that are given their outcome at once."""
 
 CANCELLED_WITHIN = 3.0
 """Seconds that the process which makes a response has to hear that it is cancelled."""
@@ -59,8 +63,27 @@ async def _mark_lost(services: Services, key: Key, found: StoredResponse) -> Non
         body, frames, sequence = lost_response(from_stored_json(found.body), error, last)
     failed = replace(found, status="failed", body=stored_json(body))
     events = Events(last + 1, sequence, frames.decode()) if last >= 0 or found.background else None
-    if await services.state.store.end_response(key.principal, failed, events) and found.background:
-        services.state.webhooks.publish("response.failed", key.id, key.principal)
+    outbox = services.state.outbox
+    notices = outbox.notices("response.failed", key.id, key.principal) if found.background else ()
+    if await services.state.store.end_response(key.principal, failed, events, notices):
+        outbox.wake()
+
+
+async def bury_lost(services: Services) -> None:
+    """Give responses in the background whose process has died their outcome, where somebody is to be told of it."""
+    store = services.state.store
+    while store.shared and services.state.outbox.used:
+        # Random, so that processes that were started together do not look together.
+        await anyio.sleep(services.state.leases.seconds * random.uniform(0.25, 0.5))  # noqa: S311  (no secret)
+        try:
+            for key in await store.lost_responses(BURIED_AT_ONCE):
+                await find(services, key)
+        except NotFound:  # somebody has deleted it just now
+            pass
+        except Unavailable as error:
+            logger.info("responses of processes that have died: %s", error.code)
+        except Exception as error:
+            logger.error("responses of processes that have died", exc_info=error)
 
 
 async def stream_events(services: Services, key: Key, after: int, here: EventLog | None = None) -> AsyncIterator[bytes]:
@@ -171,7 +194,8 @@ async def _outcome(services: Services, key: Key) -> StoredResponse:
     if found.running:
         body = {**from_stored_json(found.body), "status": "cancelled", "completed_at": None}
         taken = replace(found, status="cancelled", body=stored_json(body))
-        if await services.state.store.take_response(key.principal, taken, None):
-            services.state.webhooks.publish("response.cancelled", key.id, key.principal)
+        notices = services.state.outbox.notices("response.cancelled", key.id, key.principal)
+        if await services.state.store.take_response(key.principal, taken, None, notices):
+            services.state.outbox.wake()
         found = await find(services, key)
     return found

@@ -28,8 +28,8 @@ from ..state.event_log import EventLogs
 from ..state.forgetting import Forgetting
 from ..state.leases import Leases
 from ..state.maintenance import StoreMaintenance
+from ..state.outbox import Outbox
 from ..state.rate_limiter import RateLimiter
-from ..state.webhooks import Publisher
 from ..stores.port import Key, Store
 from ..stores.shares import Shares
 from ..turns.run import TurnRunner
@@ -219,7 +219,7 @@ class State:
         logs: the event logs of the answers that are made now.
         maintenance: looks after the store.
         forgetting: tells agents what they need not keep any more.
-        webhooks: tells other servers what became of responses.
+        outbox: tells other servers what became of responses.
     """
 
     store: Store
@@ -230,7 +230,7 @@ class State:
     idempotency: Idempotency
     maintenance: StoreMaintenance
     forgetting: Forgetting
-    webhooks: Publisher
+    outbox: Outbox
 
     async def check_available(self) -> None:
         """Raise Unavailable (503 `store_unavailable`) if what an agent is about to make could not be kept."""

@@ -11,6 +11,7 @@ from .memory_completions import MemoryCompletions
 from .memory_conversations import Kept, MemoryConversations
 from .memory_files import MemoryFiles
 from .memory_limits import MemoryLimits
+from .memory_outbox import MemoryOutbox
 from .memory_part import MAX_BYTES, MAX_BYTES_EACH, MemoryBounds
 from .memory_responses import MemoryResponses
 from .memory_states import MemoryStates
@@ -25,6 +26,7 @@ class MemoryStore(
     MemoryFiles,
     MemoryApprovals,
     MemoryStates,
+    MemoryOutbox,
     MemoryLimits,
 ):
     """All state in memory.
@@ -77,6 +79,7 @@ class MemoryStore(
                 self._keep_pause(outcome.principal, state)
             elif state.of == "gone":
                 self._lose_state(outcome.principal, state)
+        self._write_notices(outcome.notices)
         self._end_turn(outcome.token, committed=True)
         return True
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from ..policies.limits import LEASE
-from .memory_part import ITEM, MemoryBounds, MemoryPart, size_of_items
+from .memory_outbox import MemoryOutbox
+from .memory_part import ITEM, MemoryBounds, size_of_items
 from .port import LOG_BYTES
-from .records import AgentState, Chain, Events, Key, StoredResponse, TurnCommit
+from .records import AgentState, Chain, Events, Key, Notice, StoredResponse, TurnCommit
 from .shares import Table, size_of_text
 
 
@@ -36,7 +37,7 @@ class KeptResponse:
             self.size -= _size(self.events.popleft())
 
 
-class MemoryResponses(MemoryPart):
+class MemoryResponses(MemoryOutbox):
     """ResponseStore in a table, each response with its event log."""
 
     def __init__(self, bounds: MemoryBounds) -> None:
@@ -61,18 +62,27 @@ class MemoryResponses(MemoryPart):
             kept.stored = replace(kept.stored, status="in_progress")
         return True
 
-    async def end_response(self, principal: str, response: StoredResponse, events: Events | None) -> bool:
+    async def end_response(
+        self, principal: str, response: StoredResponse, events: Events | None, notices: Sequence[Notice] = ()
+    ) -> bool:
         """False: a response here cannot outlive its process."""
         return False
 
-    async def take_response(self, principal: str, response: StoredResponse, events: Events | None) -> bool:
+    async def take_response(
+        self, principal: str, response: StoredResponse, events: Events | None, notices: Sequence[Notice] = ()
+    ) -> bool:
         """Set the outcome of a running response, whoever holds it."""
         kept = self._responses.get(principal, response.id)
         if kept is None or not kept.stored.running:
             return False
         self._end_turn(kept.token, committed=False)
         self._settle_response(principal, kept, response, events)
+        self._write_notices(notices)
         return True
+
+    async def lost_responses(self, limit: int) -> Sequence[Key]:
+        """None: a response here cannot outlive its process."""
+        return ()
 
     def _settle_response(
         self, principal: str, kept: KeptResponse, response: StoredResponse, events: Events | None

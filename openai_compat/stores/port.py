@@ -26,6 +26,7 @@ from .records import (
     Events,
     Item,
     Key,
+    Notice,
     Order,
     Page,
     Renewal,
@@ -53,7 +54,9 @@ __all__ = (
     "FileStore",
     "Item",
     "Key",
+    "Notice",
     "Order",
+    "OutboxStore",
     "Page",
     "Renewal",
     "Replay",
@@ -160,12 +163,20 @@ class ResponseStore(Protocol):
         """
         ...
 
-    async def end_response(self, principal: str, response: StoredResponse, events: Events | None) -> bool:
+    async def end_response(
+        self, principal: str, response: StoredResponse, events: Events | None, notices: Sequence[Notice] = ()
+    ) -> bool:
         """Set the outcome of a response whose process has died. False if it is still held, or has an outcome."""
         ...
 
-    async def take_response(self, principal: str, response: StoredResponse, events: Events | None) -> bool:
+    async def take_response(
+        self, principal: str, response: StoredResponse, events: Events | None, notices: Sequence[Notice] = ()
+    ) -> bool:
         """Set the outcome of a running response; its holder's commit fails then. False if it has an outcome."""
+        ...
+
+    async def lost_responses(self, limit: int) -> Sequence[Key]:
+        """Responses in the background whose process has died, and which have no outcome yet."""
         ...
 
     async def cancel(self, key: Key) -> bool:
@@ -290,7 +301,34 @@ class StateStore(Protocol):
         ...
 
 
-class Store(ConversationStore, ResponseStore, CompletionStore, FileStore, ApprovalStore, StateStore, Protocol):
+class OutboxStore(Protocol):
+    """What other servers are to be told. It is written with the outcome that it tells of."""
+
+    async def take_notices(
+        self, target: str, token: str, limit: int, hold: float, ahead: float = 0.0
+    ) -> Sequence[Notice]:
+        """Take notices for a target whose time has come, or comes within `ahead` seconds; nobody else gets them.
+
+        For `hold` seconds; then they are free again, since who has taken them has died.
+        """
+        ...
+
+    async def defer_notice(self, number: int, token: str, seconds: float) -> None:
+        """It was sent in vain: give it back, to be taken in so many seconds. Nothing if `token` does not have it."""
+        ...
+
+    async def end_notice(self, number: int) -> None:
+        """Delete it: it was delivered, or given up."""
+        ...
+
+    async def targets(self) -> Mapping[str, int]:
+        """How many notices wait for each target."""
+        ...
+
+
+class Store(
+    ConversationStore, ResponseStore, CompletionStore, FileStore, ApprovalStore, StateStore, OutboxStore, Protocol
+):
     """All state of a server. Every method may raise Unavailable (503 `store_unavailable`)."""
 
     @property

@@ -192,6 +192,25 @@ class ConversationTurn:
     transcript: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """Something that another server is to be told.
+
+    Attributes:
+        id: stays the same however often it is sent.
+        target: the name of whom it is for, which has no secret in it.
+        body: what is sent, as JSON.
+        attempt: how often it was sent in vain.
+        number: its number in the store; 0 before it is there.
+    """
+
+    id: str
+    target: str
+    body: str
+    attempt: int = 0
+    number: int = 0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnCommit:
     """Everything that a turn writes, atomically.
@@ -207,6 +226,7 @@ class TurnCommit:
     completion: StoredCompletion | None = None
     approvals: tuple[Approval, ...] = ()
     states: tuple[AgentState, ...] = ()
+    notices: tuple[Notice, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

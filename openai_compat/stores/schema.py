@@ -104,7 +104,17 @@ STATES = (
 )
 """What agents have left with their turns. Apart from conversations and responses, since most have none."""
 
-MIGRATIONS: Sequence[Sequence[str]] = (FIRST, ASKING_AGENTS, REQUESTS, STATES)
+OUTBOX = (
+    """create table oc_outbox (
+        n {serial}, id text not null, principal text not null, target text not null, body text not null,
+        due double precision not null, attempt bigint not null default 0, token text, until double precision,
+        created double precision not null)""",
+    "create index oc_outbox_due on oc_outbox (target, due)",
+    "create index oc_outbox_created on oc_outbox (created)",
+)
+"""What other servers are to be told: a row goes in with the outcome that it tells of, and out when it was delivered."""
+
+MIGRATIONS: Sequence[Sequence[str]] = (FIRST, ASKING_AGENTS, REQUESTS, STATES, OUTBOX)
 """The statements that change the schema from version n to n + 1."""
 
 

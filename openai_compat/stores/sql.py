@@ -17,6 +17,8 @@ from .sql_completions import SqlCompletions
 from .sql_conversations import SqlConversations
 from .sql_files import SqlFiles
 from .sql_limits import SqlLimits
+from .sql_outbox import OLD as OLD_NOTICES
+from .sql_outbox import SqlOutbox
 from .sql_part import autocommit, autocommit_nosync
 from .sql_responses import SqlResponses
 from .sql_states import EXPIRE, OLD, SqlStates
@@ -40,7 +42,7 @@ PAUSE = 0.1
 """Seconds between the retries."""
 
 
-class SqlStore(SqlConversations, SqlResponses, SqlCompletions, SqlFiles, SqlApprovals, SqlStates, SqlLimits):
+class SqlStore(SqlConversations, SqlResponses, SqlCompletions, SqlFiles, SqlApprovals, SqlStates, SqlOutbox, SqlLimits):
     """State in a database that several processes may share."""
 
     shared = True
@@ -95,6 +97,7 @@ def _sweeps(retention: float) -> Iterator[Callable[[], Transaction[int]]]:
     yield partial(sweep_rows, EXPIRED, 0.0)
     yield partial(sweep_rows, EXPIRE, 0.0)
     yield partial(sweep_rows, OLD, retention)
+    yield partial(sweep_rows, OLD_NOTICES, retention)
     for statement in ROWS:
         yield partial(sweep_rows, statement, retention)
     for statement in SHORT_LIVED:

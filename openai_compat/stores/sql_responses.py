@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 from ..policies.limits import LEASE
 from .engine import Row, Statement, Transaction
-from .port import Chain, Events, Key, StoredResponse
+from .port import Chain, Events, Key, Notice, StoredResponse
 from .sql_conversations import LOSE
 from .sql_dialect import Dialect
+from .sql_outbox import write_notices
 from .sql_part import SqlPart, atomic, autocommit, autocommit_nosync
 from .sql_states import lose_state, read_state, state_of
-from .sql_text import owned, packed, string_or_none, text, text_or_none, unpacked
+from .sql_text import owned, packed, string, string_or_none, text, text_or_none, unpacked
 
 RUNNING = "status in ('queued', 'in_progress')"
 ABANDONED = "(token is null or until < {now})"
@@ -99,14 +100,28 @@ class SqlResponses(SqlPart):
         return frozenset(tokens)
 
     @atomic
-    def end_response(self, principal: str, response: StoredResponse, events: Events | None) -> Transaction[bool]:
+    def end_response(
+        self, principal: str, response: StoredResponse, events: Events | None, notices: Sequence[Notice] = ()
+    ) -> Transaction[bool]:
         """Set the outcome of a response whose process has died."""
-        return _conclude(self.dialect, f"and {ABANDONED}", principal, response, events)
+        return _conclude(self.dialect, f"and {ABANDONED}", principal, response, events, notices=notices)
 
     @atomic
-    def take_response(self, principal: str, response: StoredResponse, events: Events | None) -> Transaction[bool]:
+    def take_response(
+        self, principal: str, response: StoredResponse, events: Events | None, notices: Sequence[Notice] = ()
+    ) -> Transaction[bool]:
         """Set the outcome of a running response, whoever holds it."""
-        return _conclude(self.dialect, "", principal, response, events)
+        return _conclude(self.dialect, "", principal, response, events, notices=notices)
+
+    @autocommit
+    def lost_responses(self, limit: int) -> Transaction[Sequence[Key]]:
+        """Responses in the background that nobody holds any more. Only rows with a token are looked at."""
+        rows = yield (
+            f"""select principal, id from oc_response
+            where token is not null and until < {{now}} and background = 1 and {RUNNING} limit $1""",
+            (limit,),
+        )
+        return [Key(string(principal), string(id_)) for principal, id_ in rows]
 
     @autocommit
     def cancel(self, key: Key) -> Transaction[bool]:
@@ -178,7 +193,13 @@ def add_events(key: Key, events: Events) -> Statement:
 
 
 def _conclude(
-    dialect: Dialect, condition: str, principal: str, response: StoredResponse, events: Events | None
+    dialect: Dialect,
+    condition: str,
+    principal: str,
+    response: StoredResponse,
+    events: Events | None,
+    *,
+    notices: Sequence[Notice],
 ) -> Transaction[bool]:
     """Set the outcome of a running response from outside. The turn that holds it has lost."""
     key = Key(principal, response.id)
@@ -194,6 +215,8 @@ def _conclude(
         yield LOSE, (rows[0][0], text(principal))
     if events is not None:
         yield add_events(key, events)
+    if notices:
+        yield write_notices(principal, notices)
     return True
 
 

@@ -11,6 +11,7 @@ from .sql_approvals import write_approvals
 from .sql_completions import write_completion
 from .sql_conversations import add_items
 from .sql_dialect import Dialect
+from .sql_outbox import write_notices
 from .sql_responses import add_events, keep_response
 from .sql_states import write_states
 from .sql_text import owned, text
@@ -49,6 +50,8 @@ def _statements(dialect: Dialect, outcome: TurnCommit) -> Iterator[Statement]:
         yield write_approvals(principal, outcome.approvals)
     if outcome.states:
         yield write_states(principal, outcome.states)
+    if outcome.notices:
+        yield write_notices(principal, outcome.notices)
     conversation, transcript = (None, None) if turn is None else (text(turn.id), turn.transcript)
     yield END, (outcome.token, text(principal), conversation, transcript)
     if turn is not None:

@@ -25,6 +25,7 @@ from openai_compat import (
     Server,
     Webhooks,
 )
+from openai_compat.stores.port import TurnCommit
 from tests.api.chat_websocket.client import chat as chat_websocket
 from tests.api.chat_websocket.client import text
 from tests.loops import anyio_backend as anyio_backend
@@ -124,7 +125,10 @@ async def test_a_server_that_ends_leaves_the_others_webhooks_alone() -> None:
 
     settings = Webhooks("https://hooks.example/here", secret="a secret", post=slow)
     first, second = Server(echo, webhooks=settings), Server(echo, webhooks=settings)
-    second.services.state.webhooks.publish("response.completed", "resp_1", "ann")
+    state = second.services.state
+    notices = state.outbox.notices("response.completed", "resp_1", "ann")
+    await state.store.commit(TurnCommit(principal="ann", token="t", notices=notices))
+    state.outbox.wake()
     await stuck.wait()
     with anyio.fail_after(20):
         async with first.lifespan():

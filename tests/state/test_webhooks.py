@@ -17,8 +17,10 @@ from openai.types.webhooks import UnwrapWebhookEvent
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from openai_compat import Server, Webhooks
-from openai_compat.state.webhooks import EVENTS, Publisher
+from openai_compat import MemoryStore, Server, Webhooks
+from openai_compat.state.outbox import Outbox
+from openai_compat.state.webhooks import EVENTS
+from openai_compat.stores.port import Store, TurnCommit
 from openai_compat_adapters.webhooks import http_post
 from tests.connecting import Connect, in_process
 from tests.requirements import requirement
@@ -84,13 +86,28 @@ def receiver(*answers: int | str) -> Iterator[Receiver]:
             app.release()
 
 
+class Told:
+    """What a server does with the outcomes of responses: it stores the notices with them, and delivers them."""
+
+    def __init__(self, webhooks: Webhooks, store: Store) -> None:
+        self.outbox = Outbox(store, webhooks)
+        self.store = store
+
+    async def publish(self, event: str, response: str, principal: str = "ann") -> None:
+        notices = self.outbox.notices(event, response, principal)
+        outcome = TurnCommit(principal=principal, token=f"{event} {response} {principal}", notices=notices)
+        assert await self.store.commit(outcome)
+        self.outbox.wake()
+
+
 @asynccontextmanager
-async def hooks(url: str | Sequence[str], **options: Any) -> AsyncIterator[Publisher]:
-    webhooks = Publisher(Webhooks(url, **{"secret": SECRET, "post": http_post, "wait": 0.01, **options}))
+async def hooks(url: str | Sequence[str], store: Store | None = None, **options: Any) -> AsyncIterator[Told]:
+    settings = Webhooks(url, **{"secret": SECRET, "post": http_post, "wait": 0.01, **options})
+    told = Told(settings, store or MemoryStore())
     try:
-        yield webhooks
+        yield told
     finally:
-        await webhooks.aclose(5)
+        await told.outbox.aclose(5)
 
 
 def messages(caplog: pytest.LogCaptureFixture, level: int = logging.WARNING) -> list[str]:
@@ -102,7 +119,7 @@ def messages(caplog: pytest.LogCaptureFixture, level: int = logging.WARNING) -> 
 async def test_the_sdk_verifies_and_reads_every_event(event: str) -> None:
     with receiver() as app:
         async with hooks(app.url) as webhooks:
-            webhooks.publish(event, "resp_1", "ann")
+            await webhooks.publish(event, "resp_1", "ann")
             await app.wait(1)
     [got] = app.events()
     assert type(got).__name__ == "".join(word.title() for word in event.split(".")) + "WebhookEvent"
@@ -118,7 +135,7 @@ async def test_the_sdk_verifies_and_reads_every_event(event: str) -> None:
 async def test_while_a_secret_is_changed_both_are_good_and_plain_text_is_one_too() -> None:
     with receiver() as app:
         async with hooks(app.url, secret=[SECRET, OTHER, "plain text"]) as webhooks:
-            webhooks.publish("response.completed", "resp_1", "ann")
+            await webhooks.publish("response.completed", "resp_1", "ann")
             await app.wait(1)
         assert [app.events(secret)[0].data.id for secret in (SECRET, OTHER, "plain text")] == ["resp_1"] * 3
 
@@ -127,7 +144,7 @@ async def test_while_a_secret_is_changed_both_are_good_and_plain_text_is_one_too
 async def test_an_event_is_sent_until_it_is_taken_with_the_same_id_each_time(caplog: pytest.LogCaptureFixture) -> None:
     with receiver(500, 404, 307, 204) as app:
         async with hooks(app.url) as webhooks:
-            webhooks.publish("response.failed", "resp_1", "ann")
+            await webhooks.publish("response.failed", "resp_1", "ann")
             await app.wait(4)
     assert len({event.id for event in app.events()}) == 1  # and each signature is good
     assert len(app.received) == 4  # a redirect is not followed
@@ -138,7 +155,7 @@ async def test_an_event_is_sent_until_it_is_taken_with_the_same_id_each_time(cap
 async def test_what_hangs_is_tried_again() -> None:
     with receiver("hang", 200) as app:
         async with hooks(app.url, timeout=0.05) as webhooks:
-            webhooks.publish("response.completed", "resp_1", "ann")
+            await webhooks.publish("response.completed", "resp_1", "ann")
             await app.wait(2)
     assert len({event.id for event in app.events()}) == 1
 
@@ -151,7 +168,7 @@ async def test_there_is_an_end_to_it_which_the_log_tells(
     with receiver(answer) as app:
         port = app.url.rpartition(":")[2]
         async with hooks(f"http://user:password@127.0.0.1:{port}/hook?token=secret", attempts=3) as webhooks:
-            webhooks.publish("response.completed", "resp_1", "ann")
+            await webhooks.publish("response.completed", "resp_1", "ann")
             with anyio.fail_after(10):
                 while not messages(caplog):
                     await anyio.sleep(0.005)
@@ -163,7 +180,7 @@ async def test_there_is_an_end_to_it_which_the_log_tells(
 async def test_neither_the_secret_nor_what_may_be_secret_in_a_url_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG, "openai_compat")
     async with hooks("http://user:password@127.0.0.1:1/hook?token=hidden", attempts=2) as webhooks:
-        webhooks.publish("response.completed", "resp_1", "ann")
+        await webhooks.publish("response.completed", "resp_1", "ann")
         with anyio.fail_after(10):
             while not messages(caplog):
                 await anyio.sleep(0.005)
@@ -173,14 +190,19 @@ async def test_neither_the_secret_nor_what_may_be_secret_in_a_url_is_logged(capl
 
 
 @requirement("webhooks.bound")
-async def test_what_waits_is_bounded(caplog: pytest.LogCaptureFixture) -> None:
+async def test_what_waits_in_memory_is_bounded(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("openai_compat.stores.memory_outbox.MAX_NOTICES", 2)
     with receiver("hang") as app:
-        async with hooks(app.url, pending=2) as webhooks:
-            for number in range(4):
-                webhooks.publish("response.completed", f"resp_{number}", "ann")
+        async with hooks(app.url) as webhooks:
+            notices = [webhooks.outbox.notices("response.completed", f"resp_{n}", "ann") for n in range(4)]
+            waiting = tuple([notice for several in notices for notice in several])
+            assert await webhooks.store.commit(TurnCommit(principal="ann", token="all", notices=waiting))
+            webhooks.outbox.wake()
             await app.wait(2)
             app.release()
-    assert sorted([event.data.id for event in app.events()]) == ["resp_0", "resp_1"]
+    assert sorted([event.data.id for event in app.events()]) == ["resp_2", "resp_3"]
     assert ["too many wait" in message for message in messages(caplog)] == [True, True]
 
 
@@ -189,7 +211,7 @@ async def test_a_url_that_hangs_does_not_hold_up_another() -> None:
     with receiver("hang") as stuck, receiver() as good:
         async with hooks([stuck.url, good.url]) as webhooks:
             for number in range(30):
-                webhooks.publish("response.completed", f"resp_{number}", "ann")
+                await webhooks.publish("response.completed", f"resp_{number}", "ann")
             await good.wait(30)
             await stuck.wait(8)
             assert len(stuck.received) == 8  # connections at once
@@ -200,7 +222,7 @@ async def test_a_url_that_hangs_does_not_hold_up_another() -> None:
 async def test_at_the_end_what_waits_is_tried_once_more_at_once(caplog: pytest.LogCaptureFixture) -> None:
     with receiver(500, 200) as app:
         async with hooks(app.url, wait=1000) as webhooks:
-            webhooks.publish("response.completed", "resp_1", "ann")
+            await webhooks.publish("response.completed", "resp_1", "ann")
             await app.wait(1)
     assert len(app.received) == 2
     assert messages(caplog) == []
@@ -209,11 +231,11 @@ async def test_at_the_end_what_waits_is_tried_once_more_at_once(caplog: pytest.L
 @requirement("webhooks.end")
 async def test_the_end_does_not_wait_for_a_url_that_hangs(caplog: pytest.LogCaptureFixture) -> None:
     with receiver("hang") as app:
-        webhooks = Publisher(Webhooks(app.url, secret=SECRET, post=http_post))
-        webhooks.publish("response.completed", "resp_1", "ann")
+        webhooks = Told(Webhooks(app.url, secret=SECRET, post=http_post), MemoryStore())
+        await webhooks.publish("response.completed", "resp_1", "ann")
         await app.wait(1)
         with anyio.fail_after(5):
-            await webhooks.aclose(0.05)
+            await webhooks.outbox.aclose(0.05)
     [warning] = messages(caplog)
     assert warning.endswith("was not delivered: the server has ended")
 
@@ -224,7 +246,7 @@ async def test_events_and_principals_can_be_chosen() -> None:
         async with hooks(app.url, events=["response.failed"], principals={"ann"}) as webhooks:
             for principal in ("ann", "bob"):
                 for event in (*EVENTS, "response.other"):
-                    webhooks.publish(event, f"resp_{principal}", principal)
+                    await webhooks.publish(event, f"resp_{principal}", principal)
             await app.wait(1)
     assert [(event.type, event.data.id) for event in app.events()] == [("response.failed", "resp_ann")]
 
@@ -239,7 +261,6 @@ async def test_events_and_principals_can_be_chosen() -> None:
         {"secret": ""},
         {"events": ["response.other"]},
         {"attempts": 0},
-        {"pending": 0},
     ],
 )
 def test_settings_that_make_no_sense_are_refused_without_telling_the_secret(wrong: dict[str, Any]) -> None:

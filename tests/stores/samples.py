@@ -13,6 +13,7 @@ from openai_compat.stores.port import (
     Events,
     Item,
     Key,
+    Notice,
     Replay,
     Store,
     StoredCompletion,
@@ -84,6 +85,10 @@ def approval(name: str, **more: Any) -> Approval:
     return Approval(id=name, **(defaults | more))
 
 
+def notice(name: str, target: str = "app", **more: Any) -> Notice:
+    return Notice(name, target, f'{{"id": "{name}"}}', **more)
+
+
 # time
 
 TIMES = {
@@ -97,6 +102,7 @@ TIMES = {
     "oc_slot": ("until",),
     "oc_rate": ("due",),
     "oc_state": ("expires", "touched"),
+    "oc_outbox": ("due", "until", "created"),
 }
 
 

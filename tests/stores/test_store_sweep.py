@@ -19,6 +19,7 @@ from tests.stores.samples import (
     file,
     items,
     names_in,
+    notice,
     response,
     said,
     time_passes,
@@ -60,6 +61,7 @@ async def test_everything_that_was_not_used_for_the_retention_goes_without_a_tra
     await sql_store.claim(ALICE, "body", "t3")
     await sql_store.settle(ALICE, "t3", ANSWER)
     await sql_store.allow(ALICE, 1, 1)
+    await sql_store.commit(TurnCommit(principal="alice", token="t4", notices=(notice("evt", "nobody"),)))
     await time_passes(sql_store.engine, 5e9)
     assert await sql_store.sweep() > 0
     assert await rows(sql_store) == {}

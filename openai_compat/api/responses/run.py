@@ -26,7 +26,7 @@ from ...http import ClientDisconnected, ClientTooSlow
 from ...reducer import Item, Reducer
 from ...state.approvals import approval_records, record_decisions
 from ...state.draft import stored_items
-from ...stores.port import AgentState, ConversationTurn, TurnCommit
+from ...stores.port import AgentState, ConversationTurn, Notice, TurnCommit
 from ...turns.run import Delivery, TurnPlan, commit
 from ...turns.run_group import Taken
 from ...turns.slots import Seat
@@ -167,8 +167,6 @@ class ResponseTurn(TurnPlan[bytes]):
         if error.code != "turn_lost":
             await self._services.state.late.give_back(lambda: self._store_failure(events), "failure of a response")
         await self._delivery.fail(error, events)
-        if error.code != "turn_lost":  # then it is another's, who gives it its outcome
-            self.publish()
 
     async def abandon(self) -> None:
         """The client has left, and nobody else is to have the response: it was cancelled."""
@@ -177,13 +175,13 @@ class ResponseTurn(TurnPlan[bytes]):
             events = self.idle() + self.work.stream.cancel()
             await self._services.state.late.give_back(lambda: self._store_failure(events), "response abandoned")
             log.record(events)
-            self.publish()
 
     async def _store_failure(self, events: bytes) -> None:
         try:
             outcome = await self._outcome(events, conversation=False)
             if outcome is not None:
                 await commit(self._services.state.store, outcome)
+                self._services.state.outbox.wake()
         except OpenAICompatError as error:
             logger.warning("%s: the failure could not be stored: %s", self.requester.request_id, error.code)
 
@@ -208,7 +206,15 @@ class ResponseTurn(TurnPlan[bytes]):
             if conversation
             else (),
             states=states,
+            notices=self._notices(),
         )
+
+    def _notices(self) -> tuple[Notice, ...]:
+        """What is told of the outcome of a response that nobody waits for."""
+        if not self.background:
+            return ()
+        event = f"response.{self.work.stream.status}"
+        return self._services.state.outbox.notices(event, self.id, self.requester.principal.id)
 
     def _states(self) -> tuple[AgentState, ...]:
         """What the store keeps of the state that the agent has left."""
@@ -223,14 +229,8 @@ class ResponseTurn(TurnPlan[bytes]):
     async def committed(self) -> None:
         """The outcome is in the store."""
         await super().committed()
-        self.publish()
-
-    def publish(self) -> None:
-        """Tell the webhooks what became of it."""
         if self.background:
-            self._services.state.webhooks.publish(
-                f"response.{self.work.stream.status}", self.id, self.requester.principal.id
-            )
+            self._services.state.outbox.wake()
 
 
 async def run_response(services: Services, work: PreparedResponse, delivery: ResponseDelivery, seat: Seat) -> None:

@@ -1,0 +1,228 @@
+"""Delivers webhooks: they wait in the store, where each was put with the outcome that it tells of.
+
+So an event comes at least once, whatever dies meanwhile: whoever serves with the same settings takes what is due, and
+deletes it once an attempt was answered with 2xx, or all have failed. Its id is the same each time.
+"""
+
+from __future__ import annotations
+
+import heapq
+import logging
+import math
+import random
+import secrets
+import time
+from collections.abc import Iterable
+from urllib.parse import urlsplit
+
+import anyio
+
+from ..aio.background import Task, spawn
+from ..errors import Unavailable
+from ..stores.port import Notice, Store
+from .degraded import PATIENCE, with_timeout
+from .webhooks import Webhooks, event_body, signed_headers
+
+POLL = 1.0
+"""Seconds between two looks for what other processes have left, or what a retry has come due for."""
+AT_ONCE = 8
+"""Concurrent attempts to one URL."""
+LONGER = 4.0
+"""Factor between two waits."""
+LONGEST = 600.0
+"""Longest wait in seconds."""
+MARGIN = 5.0
+"""Seconds beyond the timeout of an attempt, after which whoever has taken a notice is taken for dead."""
+GONE = 410
+"""The status with which a receiver stops the attempts."""
+
+logger = logging.getLogger("openai_compat")
+
+
+class Receiver:
+    """One URL of one `Webhooks`, and what is on its way there.
+
+    Attributes:
+        more: there was no room for all that is due.
+    """
+
+    def __init__(self, webhooks: Webhooks, url: str) -> None:
+        self.webhooks = webhooks
+        self.url = url
+        self.target = webhooks.target(url)
+        self.running: dict[int, tuple[Notice, Task]] = {}
+        self.more = False
+
+    def told(self, notice: Notice) -> str:
+        """A notice for the log: without the URL's password and query, which may be secret."""
+        parts = urlsplit(self.url)
+        return f"{notice.id} to {parts.scheme}://{parts.hostname}{parts.path}"
+
+    async def attempt(self, notice: Notice) -> str:
+        """Send once. Returns "done", or the failure in a word."""
+        body = notice.body.encode()
+        headers = signed_headers(self.webhooks.keys, notice.id, int(time.time()), body)
+        try:
+            with anyio.move_on_after(self.webhooks.timeout):
+                status = await self.webhooks.post(self.url, headers, body)
+                return "done" if 200 <= status < 300 else str(status)
+        except Exception as error:
+            return type(error).__name__  # its text may have the URL in it
+        return "timeout"
+
+
+class Outbox:
+    """Writes and delivers the webhooks of one server.
+
+    Raises ValueError for two webhooks that cannot be told apart.
+    """
+
+    def __init__(self, store: Store, webhooks: Webhooks | Iterable[Webhooks] = ()) -> None:
+        several = [webhooks] if isinstance(webhooks, Webhooks) else list(webhooks)
+        self._store = store
+        self._webhooks = several
+        self._receivers = [Receiver(one, url) for one in several for url in one.urls]
+        if len({receiver.target for receiver in self._receivers}) < len(self._receivers):
+            raise ValueError("several webhooks with the same URL need a 'name' each")
+        self._token = "hook_" + secrets.token_hex(16)
+        self._wake = anyio.Event()
+        self._due: list[float] = []
+        self._task: Task | None = None
+        self._serving = False
+        self._closing = False
+        # Nobody is left who could deliver later what a store in memory has.
+        self._lasting = store.shared
+
+    @property
+    def used(self) -> bool:
+        """Whether anybody is told anything."""
+        return bool(self._receivers)
+
+    def notices(self, event: str, response: str, principal: str) -> tuple[Notice, ...]:
+        """What is to be stored with the outcome of a principal's response in the background; `wake` comes after that."""
+        found: list[Notice] = []
+        for told in self._webhooks:
+            if event in told.events and (told.principals is None or principal in told.principals):
+                identifier = "evt_" + secrets.token_hex(16)
+                body = event_body(identifier, event, int(time.time()), response).decode()
+                found += [Notice(identifier, told.target(url), body) for url in told.urls]
+        return tuple(found)
+
+    async def begin(self) -> None:
+        """Deliver from now on, also what others have left."""
+        self._serving = True
+        self.wake()
+        try:
+            waiting = await with_timeout(self._store.targets, PATIENCE)
+        except Unavailable:
+            return
+        for target in waiting.keys() - {receiver.target for receiver in self._receivers}:
+            text = "%d webhooks wait in the store for %s, which this server has no settings for"
+            logger.warning(text, waiting[target], target)
+
+    def wake(self) -> None:
+        """There may be something to be delivered. Call it in an event loop."""
+        if not self._receivers or self._closing:
+            return
+        self._wake.set()
+        if self._task is None or self._task.done:
+            self._task = spawn(self._run, "webhooks", lambda: None)
+
+    async def _run(self) -> None:
+        """Deliver what is due, as long as the server serves; where it does not say so, as long as something waits."""
+        while not self._closing:
+            self._wake = anyio.Event()
+            await self._take_all(0.0)
+            now = anyio.current_time()
+            while self._due and self._due[0] <= now:
+                heapq.heappop(self._due)
+            if not self._serving and not self._due and not any([receiver.running for receiver in self._receivers]):
+                return
+            # Random, so that processes that were started together do not look together.
+            pause = POLL * random.uniform(0.75, 1.25)  # noqa: S311  (no secret)
+            with anyio.move_on_after(min(pause, self._due[0] - now if self._due else math.inf)):
+                await self._wake.wait()
+
+    async def _take_all(self, ahead: float) -> None:
+        for receiver in self._receivers:
+            try:
+                await self._take(receiver, ahead)
+            except Unavailable as error:
+                logger.info("webhooks have to wait: %s", error.code)
+                return
+            except Exception as error:
+                logger.error("webhooks have to wait", exc_info=error)
+                return
+
+    async def _take(self, receiver: Receiver, ahead: float) -> None:
+        free = AT_ONCE - len(receiver.running)
+        if not free:
+            receiver.more = True
+            return
+        hold = receiver.webhooks.timeout + MARGIN
+        taken = await self._store.take_notices(receiver.target, self._token, free, hold, ahead)
+        receiver.more = len(taken) == free
+        for notice in taken:
+            self._start(receiver, notice, last=ahead > 0)
+
+    def _start(self, receiver: Receiver, notice: Notice, *, last: bool) -> None:
+        if notice.number in receiver.running:  # that takes so long that nobody has had it any more
+            return
+
+        def ended() -> None:
+            del receiver.running[notice.number]
+            if receiver.more:
+                self._wake.set()
+
+        task = spawn(lambda: self._deliver(receiver, notice, last=last), "webhook", ended)
+        receiver.running[notice.number] = notice, task
+
+    async def _deliver(self, receiver: Receiver, notice: Notice, *, last: bool) -> None:
+        outcome = await receiver.attempt(notice)
+        try:
+            if outcome == "done":
+                await self._store.end_notice(notice.number)
+                return
+            attempt = notice.attempt + 1
+            logger.info("webhook %s: attempt %d failed: %s", receiver.told(notice), attempt, outcome)
+            if outcome == str(GONE) or attempt >= receiver.webhooks.attempts or last:
+                await self._store.end_notice(notice.number)
+                logger.warning("webhook %s was not delivered: %s", receiver.told(notice), outcome)
+                return
+            # Random, so that the events of an outage do not all come back at the same moment.
+            wait = min(receiver.webhooks.wait * LONGER**notice.attempt, LONGEST) * random.uniform(0.5, 1)  # noqa: S311
+            await self._store.defer_notice(notice.number, self._token, wait)
+            heapq.heappush(self._due, anyio.current_time() + wait)
+            self._wake.set()
+        except Unavailable as error:  # it is sent again, once nobody has it any more
+            logger.info("webhook %s: %s", receiver.told(notice), error.code)
+        except Exception as error:
+            logger.error("webhook %s", receiver.told(notice), exc_info=error)
+
+    async def aclose(self, seconds: float) -> None:
+        """Deliver what is due, for at most `seconds`. What is not delivered waits in the store.
+
+        From a store that ends with this process, everything is tried once more, and is lost if that is in vain.
+        """
+        self._closing = True
+        self._wake.set()
+        with anyio.move_on_after(seconds):
+            if self._task is not None:
+                await self._task.wait()
+            await self._deliver_last()
+        for receiver in self._receivers:
+            for notice, task in list(receiver.running.values()):
+                if self._lasting:
+                    logger.info("webhook %s is not delivered yet", receiver.told(notice))
+                else:
+                    logger.warning("webhook %s was not delivered: the server has ended", receiver.told(notice))
+                task.cancel()
+
+    async def _deliver_last(self) -> None:
+        while True:
+            await self._take_all(0.0 if self._lasting else math.inf)
+            running = [task for receiver in self._receivers for _, task in receiver.running.values()]
+            if not running:
+                return
+            for task in running:
+                await task.wait()

@@ -1,0 +1,68 @@
+"""What other servers are to be told, in memory."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from .memory_part import MemoryBounds, MemoryPart
+from .records import Notice
+
+MAX_NOTICES = 10_000
+"""Notices that wait; of more, the oldest are dropped."""
+
+logger = logging.getLogger("openai_compat")
+
+
+@dataclass(slots=True)
+class WaitingNotice:
+    """A notice, when it is due, and who has taken it."""
+
+    notice: Notice
+    due: float
+    token: str | None = None
+
+
+class MemoryOutbox(MemoryPart):
+    """OutboxStore in a dictionary. What is taken stays taken: who has it lives as long as this store."""
+
+    def __init__(self, bounds: MemoryBounds) -> None:
+        super().__init__(bounds)
+        self._notices: dict[int, WaitingNotice] = {}
+        self._noticed = 0
+
+    def _write_notices(self, notices: Sequence[Notice]) -> None:
+        for notice in notices:
+            self._noticed += 1
+            self._notices[self._noticed] = WaitingNotice(replace(notice, number=self._noticed), self._clock())
+        while len(self._notices) > MAX_NOTICES:
+            dropped = self._notices.pop(next(iter(self._notices)))
+            logger.warning("webhook %s is dropped: too many wait for their delivery", dropped.notice.id)
+
+    async def take_notices(
+        self, target: str, token: str, limit: int, hold: float, ahead: float = 0.0
+    ) -> Sequence[Notice]:
+        """Take notices whose time has come."""
+        before = self._clock() + ahead
+        waiting = [one for one in self._notices.values() if one.token is None and one.notice.target == target]
+        due = sorted([one for one in waiting if one.due <= before], key=lambda one: (one.due, one.notice.number))
+        for one in due[:limit]:
+            one.token = token
+        return [one.notice for one in due[:limit]]
+
+    async def defer_notice(self, number: int, token: str, seconds: float) -> None:
+        """Give one back."""
+        waiting = self._notices.get(number)
+        if waiting is not None and waiting.token == token:
+            waiting.notice = replace(waiting.notice, attempt=waiting.notice.attempt + 1)
+            waiting.due, waiting.token = self._clock() + seconds, None
+
+    async def end_notice(self, number: int) -> None:
+        """Delete one."""
+        self._notices.pop(number, None)
+
+    async def targets(self) -> Mapping[str, int]:
+        """How many wait for each target."""
+        return Counter([one.notice.target for one in self._notices.values()])

@@ -1,0 +1,37 @@
+"""A server that makes responses in the background and posts their outcomes, in a process of `test_webhook_kills`."""
+
+from __future__ import annotations
+
+import asyncio
+from multiprocessing.connection import Connection
+
+from openai_compat import Deadlines, Limits, Server, Webhooks
+from openai_compat.state import outbox
+from openai_compat_adapters.webhooks import http_post
+from tests.support.exchanges import answer, request
+
+
+def tell(store: str, hook: str, begun: Connection, *, quiet: bool) -> None:
+    """Serve for ever; `begun` is told once that is so, and that the first response is made, unless it is to be `quiet`."""
+    asyncio.run(_tell(store, hook, begun, quiet=quiet))
+
+
+async def _tell(store: str, hook: str, begun: Connection, *, quiet: bool) -> None:
+    outbox.MARGIN = 0.5  # beyond the timeout: what was taken by a process that is killed is free that soon
+    server = Server(
+        lambda prompt: prompt,
+        store=store,
+        webhooks=Webhooks(hook, secret="a secret", post=http_post, timeout=2.0, wait=0.05),
+        deadlines=Deadlines(lease=1.5),
+        limits=Limits(slots=8),
+    )
+    async with server.lifespan():
+        if quiet:
+            begun.send(True)
+            await asyncio.Event().wait()
+        while True:
+            await answer(server, request("/v1/responses", {"model": "agent", "input": "hi", "background": True}))
+            if not begun.closed:
+                begun.send(True)
+                begun.close()
+            await asyncio.sleep(0.02)
