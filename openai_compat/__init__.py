@@ -41,7 +41,8 @@ from .events import (
     UsageReported,
 )
 from .package import __version__ as __version__
-from .policies.auth import key_from_env, key_from_file
+from .policies.auth import ApiKeys
+from .policies.authenticators import first_of, from_header, from_scope, on_behalf, remote_user
 from .policies.chat_rest import ChatRest, ContextQuery
 from .policies.chat_websocket import ChatWebSocket
 from .policies.conversations import Conversations
@@ -50,6 +51,7 @@ from .policies.disconnect import Disconnect
 from .policies.failures import ReplayFailures
 from .policies.hooks import Hooks, TurnInfo, TurnOutcome
 from .policies.housekeeping import Housekeeping
+from .policies.keys import key_from_env, key_from_file
 from .policies.limits import Deadlines, Limits
 from .policies.messages import MessagePolicy
 from .policies.rates import Rates
@@ -64,6 +66,7 @@ __all__ = (
     "AgentError",
     "AgentEvent",
     "AgentRequest",
+    "ApiKeys",
     "Capabilities",
     "ChatRest",
     "ChatWebSocket",
@@ -112,6 +115,11 @@ __all__ = (
     "UsageReported",
     "Webhooks",
     "as_backend",
+    "first_of",
+    "from_header",
+    "from_scope",
     "key_from_env",
     "key_from_file",
+    "on_behalf",
+    "remote_user",
 )

@@ -23,10 +23,18 @@ from .messages import (
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who calls. `id` is a stable name that is safe to log; never the key itself. `models` None means all."""
+    """Who calls.
+
+    Attributes:
+        id: a stable name that is safe to log; never the key itself. Everything that is stored belongs to it.
+        models: the models that it may use; None means all.
+        claims: what else is known of it, as who has authenticated it says: for agents, and for limits that depend on
+            it. Never logged. It is not part of who it is: two principals with one id are the same.
+    """
 
     id: str
     models: frozenset[str] | None = None
+    claims: Mapping[str, Any] = field(default_factory=dict[str, Any], compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if not isinstance(cast("Any", self.id), str):

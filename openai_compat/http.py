@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 __all__ = (
     "Channel",
@@ -47,6 +47,7 @@ class HttpRequest:
         lasting: whether work may go on once the request is answered: there is an event loop for it.
         left: returns once the client has left; called when the body was read, or is not wanted. None for transports
             that cancel `Server.handle` instead.
+        scope: the ASGI scope or the WSGI environ that it came with, as it is; empty where there is neither.
     """
 
     method: str
@@ -57,6 +58,7 @@ class HttpRequest:
     lasting: bool = True
     root: str = ""
     left: Callable[[], Awaitable[None]] | None = None
+    scope: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False, compare=False)
     _first: Mapping[bytes, bytes] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -23,7 +23,9 @@ from .api.websocket import WebSocketConnection
 from .backend import AgentBackend
 from .errors import NotFound, OpenAICompatError, Unavailable, UpgradeRequired
 from .http import Channel, ClientDisconnected, ClientTooSlow, HasRoom, HttpRequest, Send
-from .policies.auth import Auth, BearerAuth, Keys, KeySource, OpenAccess, with_key_of_headers, with_key_of_query
+from .policies.auth import ApiKeys, with_key_of_headers, with_key_of_query
+from .policies.authenticate import Auth, Authenticate, CallerCheck, OpenAccess
+from .policies.authenticators import first_of
 from .policies.chat_rest import ChatRest
 from .policies.chat_websocket import ChatWebSocket
 from .policies.conversations import Conversations
@@ -34,6 +36,7 @@ from .policies.failures import ReplayFailures
 from .policies.hooks import Hooks, Wrap, check_hooks
 from .policies.hosts import LOOPBACK, Hosts
 from .policies.housekeeping import Housekeeping
+from .policies.keys import Keys, KeySource
 from .policies.limits import Deadlines, Limits
 from .policies.messages import MessagePolicy
 from .policies.rates import RATE_HEADERS, RatesOf
@@ -65,8 +68,10 @@ class Server:
         embeddings: functions that make embeddings, by model name: `def` or `async def embed(texts)`, which returns one
             vector for each text.
         keys: the API key, several, a mapping from keys to principals, or a source of these (`key_from_env`,
-            `key_from_file`, any function). None lets everybody in, who then must call the server by one of `hosts`.
-        hosts: names the server answers to when it has no key; loopback names by default, "*" for all.
+            `key_from_file`, any function). Without this and `authenticate`, everybody is let in, who then must call
+            the server by one of `hosts`.
+        authenticate: a function, plain or async, that says who sends a request; asked after `keys`, if both are given.
+        hosts: names the server answers to where no key or token is sent; loopback names by default, "*" for all.
         public: routes that need no key: "models".
         cors: the web pages that may call it; none by default.
         limits: bounds on size and number.
@@ -104,6 +109,7 @@ class Server:
         agents: Agent | Mapping[str, Agent],
         *,
         keys: Keys | KeySource = None,
+        authenticate: Authenticate | None = None,
         embeddings: Mapping[str, EmbedFunction] | None = None,
         hosts: Iterable[str] = LOOPBACK,
         public: Iterable[Public] = (),
@@ -140,7 +146,9 @@ class Server:
         hooks, wrap = list(hooks), list(wrap)
         check_hooks(hooks)
         check_server_settings(locals())
-        self._guard(keys, hosts, cors, conversations, counts=rates is not None)
+        self._guard(keys, authenticate, deadlines.auth, Hosts(hosts), cors)
+        self._exposed = tuple(conversations.headers) if conversations is not None else ()
+        self._exposed += RATE_HEADERS if rates is not None else ()
         # The APIs: half of the time of importing the library, if they were imported above.
         from .api.build import build_chat_websocket, build_live, build_models, build_state  # noqa: PLC0415
         from .api.routes import routes  # noqa: PLC0415
@@ -184,7 +192,7 @@ class Server:
             chat_rest=chat_rest,
             apis=apis,
             sockets=sockets,
-            needs_key=keys is not None,
+            needs_key=not isinstance(self.auth, OpenAccess),
         )
         self._connections: set[WebSocketConnection] = set()
         self._drained = False
@@ -192,19 +200,21 @@ class Server:
     def _guard(
         self,
         keys: Keys | KeySource,
-        hosts: Iterable[str],
+        authenticate: Authenticate | None,
+        seconds: float,
+        hosts: Hosts,
         cors: Cors | None,
-        conversations: Conversations | None,
-        *,
-        counts: bool,
     ) -> None:
-        """Set who may call: by which key, under which name, from which pages."""
-        self.auth: Auth = OpenAccess() if keys is None else BearerAuth(keys)
-        # With keys it needs no look at the name: a page that came by DNS rebinding has no key to send.
-        self._hosts = Hosts(hosts) if keys is None else None
+        """Set who may call: by which key or login, under which name, from which pages."""
+        self.auth: Auth = OpenAccess()
+        if authenticate is not None:
+            asked = authenticate if keys is None else first_of(ApiKeys(keys), authenticate)
+            self.auth = CallerCheck(asked, seconds, hosts, cors)
+        elif keys is not None:
+            self.auth = ApiKeys(keys)
+        # A key needs no look at the name: a page that came by DNS rebinding has none to send.
+        self._hosts = hosts if isinstance(self.auth, OpenAccess) else None
         self._cors = cors
-        self._exposed = tuple(conversations.headers) if conversations is not None else ()
-        self._exposed += RATE_HEADERS if counts else ()
 
     async def handle(self, request: HttpRequest, send: Send, has_room: HasRoom | None = None) -> None:
         """Answer one request. If the client leaves (`HttpRequest.left`, or this call is cancelled), the agent is stopped.
@@ -313,7 +323,8 @@ class Server:
             further = () if api is None else api.key_headers
             keyed = with_key_of_headers(request, further) if further else request
             cookie = self._cookie if route is not None and route.cookie else None
-            exchange.principal = await self.auth.principal(keyed if cookie is None else cookie.as_header(keyed))
+            keyed = keyed if cookie is None else cookie.as_header(keyed)
+            exchange.principal = await self.auth.principal(keyed, exchange.request_id)
         # Told after the key: who has none is not to learn which paths there are.
         if route is None:
             raise self._routes.unknown(request.path, request.root)

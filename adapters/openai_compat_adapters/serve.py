@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from openai_compat import Server
 from openai_compat.package import needs
-from openai_compat.policies.auth import OpenAccess
+from openai_compat.policies.authenticate import OpenAccess
 
 with needs(__name__, "serve"):
     import uvicorn

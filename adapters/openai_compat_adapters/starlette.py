@@ -131,7 +131,9 @@ def _request(
     root, path = split_path(scope)
     query: bytes = scope.get("query_string", b"")
     headers: list[Any] = scope["headers"]
-    return HttpRequest(scope.get("method", "GET"), path, query.decode("latin-1"), headers, body, root=root, left=left)
+    return HttpRequest(
+        scope.get("method", "GET"), path, query.decode("latin-1"), headers, body, root=root, left=left, scope=scope
+    )
 
 
 class _AsgiSender:

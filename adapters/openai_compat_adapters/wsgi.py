@@ -85,6 +85,7 @@ def _request(environ: WSGIEnvironment) -> HttpRequest:
         # The event loop may be gone once the answer is read, and nothing could go on in it.
         lasting=False,
         root=root.rstrip("/"),
+        scope=environ,
     )
 
 

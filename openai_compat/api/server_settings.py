@@ -7,6 +7,7 @@ from types import NoneType
 from typing import Any, get_args
 
 from ..agents.compaction import Compaction
+from ..agents.describe import describe
 from ..agents.setting_types import check_choice, check_setting
 from ..policies.chat_rest import ChatRest
 from ..policies.chat_websocket import ChatWebSocket
@@ -58,6 +59,9 @@ def check_server_settings(settings: Mapping[str, Any]) -> None:
         check_choice(name, settings[name], choices)
     for public in settings["public"]:
         check_choice("each of public", public, get_args(Public))
+    authenticate = settings["authenticate"]
+    if authenticate is not None and not callable(authenticate):
+        raise TypeError(f"authenticate is a function, or None, not {describe(authenticate)}")
     rates = settings["rates"]
     if not callable(rates):
         check_setting("rates", rates, Rates, NoneType)

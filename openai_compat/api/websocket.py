@@ -14,7 +14,7 @@ from ..aio.background import let_go
 from ..aio.timers import ScopeTimeout, clock
 from ..errors import OpenAICompatError
 from ..http import Channel, Frame, HttpRequest, encode_headers
-from ..policies.auth import Auth
+from ..policies.authenticate import Auth
 from .answer_form import OPENAI_ERRORS, ErrorForm
 from .exchange import NOBODY, whole_headers
 
@@ -68,7 +68,7 @@ class WebSocketConnection:
 
     async def authenticate(self) -> None:
         """Find out who has connected; again before each turn, since keys can be taken back. Raises Unauthorized."""
-        self.principal = await self._auth.principal(self.request)
+        self.principal = await self._auth.principal(self.request, self.request_id)
 
     async def accept(self, subprotocol: str | None = None) -> None:
         """Begin. Until then it can be refused."""

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..errors import Forbidden
 from ..http import HttpRequest
 from .auth import has_key
-from .cors import Cors, check_origin
-
-SAFE = frozenset(["GET", "HEAD", "OPTIONS"])
-OWN_SITE = frozenset(["same-origin", "none"])
+from .cors import SAFE, Cors, check_page
 
 
 class CookieKey:
@@ -35,7 +31,7 @@ class CookieKey:
         if key is None:
             return request
         if request.method not in SAFE:
-            self._check_page(request)
+            check_page(request, self._cors)
         return replace(request, headers=[*request.headers, (b"authorization", b"Bearer " + key.encode("latin-1"))])
 
     def _key(self, request: HttpRequest) -> str | None:
@@ -46,11 +42,3 @@ class CookieKey:
                 if name == self._name and key:
                     return key
         return None
-
-    def _check_page(self, request: HttpRequest) -> None:
-        check_origin(request, self._cors)
-        # Some requests of other sites' pages come without Origin; browsers tell by this header whose page it was.
-        site = request.header(b"sec-fetch-site")
-        if request.header(b"origin") is None and site is not None and site not in OWN_SITE:
-            text = "Pages of other sites may not use this cookie."
-            raise Forbidden(text, code="origin_not_allowed")

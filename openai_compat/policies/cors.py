@@ -18,6 +18,11 @@ MAX_AGE = "86400"
 MAX_ORIGIN = 300
 """Characters of an origin that is compared with an expression: a host's name has up to 253."""
 
+SAFE = frozenset(["GET", "HEAD", "OPTIONS"])
+"""Methods that change nothing."""
+
+OWN_SITE = frozenset(["same-origin", "none"])
+
 _ORIGIN = re.compile(r"https?://[^/?#@\s]+")
 
 
@@ -95,4 +100,14 @@ def check_origin(request: HttpRequest, cors: Cors | None) -> None:
     # The server's own pages need no `cors`: their origin is the host that was called.
     if origin.partition("://")[2] != request.header(b"host"):
         text = "Pages from this Origin may not connect. A server allows those that its 'cors' names."
+        raise Forbidden(text, code="origin_not_allowed")
+
+
+def check_page(request: HttpRequest, cors: Cors | None) -> None:
+    """The same for a request that a browser has sent what lets it in with, whatever page it came from (CSRF)."""
+    check_origin(request, cors)
+    # Some requests of other sites' pages come without Origin; browsers tell by this header whose page it was.
+    site = request.header(b"sec-fetch-site")
+    if request.header(b"origin") is None and site is not None and site not in OWN_SITE:
+        text = "Pages of other sites may not use this cookie, or login."
         raise Forbidden(text, code="origin_not_allowed")

@@ -1,4 +1,4 @@
-"""Which names a server without a key answers to, so that no web page can reach it by DNS rebinding."""
+"""Which names a server answers to where no key is sent, so that no web page can reach it by DNS rebinding."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Hosts:
         # DNS rebinding: a page may have its own name resolve to this machine, but cannot choose the Host.
         match = _HOST.fullmatch(hosts[0])
         if len(hosts) > 1 or match is None or match[1].lower() not in self._names:
-            text = "This Host is not allowed. A server without an API key answers only to the names in its 'hosts'."
+            text = "This Host is not allowed. Without an API key, this server answers only to the names in its 'hosts'."
             raise Forbidden(text, code="host_not_allowed")
         if len(self._seen) < MOST_SEEN:
             self._seen.add(hosts[0])

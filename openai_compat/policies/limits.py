@@ -65,6 +65,7 @@ class Deadlines:
         idle: silence between two events, likewise.
         request: a whole turn, from the parsed request to the agent's last word; 504 or an error in the stream.
         background: the same for a response in the background.
+        auth: for an `authenticate` that waits to say who calls; 503.
         body: the arrival of the request body; 408.
         head: how long a stream's 200 is held back for the agent's first event, so that early failures have a status.
         heartbeat: silence in a stream after which a comment is sent.
@@ -78,6 +79,7 @@ class Deadlines:
 
     request: float = 300.0
     background: float = 3600.0
+    auth: float = 5.0
     body: float = 30.0
     # A status line cannot be taken back.
     head: float = 2.0

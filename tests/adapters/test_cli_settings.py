@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 
 import click
@@ -16,6 +17,7 @@ from openai_compat_adapters._cli import serve_command as running
 from openai_compat_adapters._cli.log_format import log_to_stderr
 from tests.adapters.in_process import Ran, invoke, working_in, would_serve
 from tests.requirements import requirement
+from tests.support.exchanges import bearing
 
 pytestmark = pytest.mark.usefixtures("folder")
 
@@ -65,8 +67,9 @@ async def test_several_keys_have_names(monkeypatch: pytest.MonkeyPatch, folder: 
     (folder / "keys").write_text("# team\nsk-1 ann\n\nsk-2   bob  \nsk-3\n")
     monkeypatch.setenv("KEYS", "sk-1 ann,sk-2 bob, sk-3")
     for source in (("--api-key-file", "keys"), ("--api-key-env", "KEYS")):
-        known = dict(await served(monkeypatch, *source).server.auth._known())
-        assert {key: who and who.id for key, who in known.items()} == {b"sk-1": "ann", b"sk-2": "bob", b"sk-3": None}
+        auth = served(monkeypatch, *source).server.auth
+        found = [await auth.principal(bearing(f"sk-{number}")) for number in (1, 2, 3)]
+        assert [principal.id for principal in found] == ["ann", "bob", f"key-{sha256(b'sk-3').hexdigest()[:12]}"]
 
 
 @requirement("cli.settings")

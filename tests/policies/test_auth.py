@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from openai_compat import Server, key_from_env, key_from_file
 from openai_compat.errors import Unauthorized, Unavailable
 from openai_compat.http import HttpRequest
-from openai_compat.policies.auth import BearerAuth, OpenAccess, with_key_of_headers
+from openai_compat.policies.auth import ApiKeys, with_key_of_headers
+from openai_compat.policies.authenticate import OpenAccess
 from tests.support.exchanges import answer, one, request
 
 pytestmark = pytest.mark.anyio
@@ -23,7 +24,7 @@ def bearing(*values: bytes) -> HttpRequest:
     return HttpRequest("GET", "/v1/models", "", [(b"authorization", value) for value in values], one(b""))
 
 
-async def opens(auth: BearerAuth, *values: bytes) -> bool:
+async def opens(auth: ApiKeys, *values: bytes) -> bool:
     try:
         await auth.principal(bearing(*values))
     except Unauthorized:
@@ -54,12 +55,12 @@ async def opens(auth: BearerAuth, *values: bytes) -> bool:
     ],
 )
 async def test_exactly_the_key_in_the_bearer_scheme_opens(value: bytes, expected: bool) -> None:
-    assert await opens(BearerAuth("key"), value) is expected
+    assert await opens(ApiKeys("key"), value) is expected
 
 
 async def test_two_headers_are_no_key_even_if_both_are_right() -> None:
-    assert not await opens(BearerAuth("key"), b"Bearer key", b"Bearer key")
-    assert not await opens(BearerAuth("key"))
+    assert not await opens(ApiKeys("key"), b"Bearer key", b"Bearer key")
+    assert not await opens(ApiKeys("key"))
 
 
 @pytest.mark.parametrize(
@@ -81,7 +82,7 @@ async def test_two_headers_are_no_key_even_if_both_are_right() -> None:
 async def test_azures_header_opens_as_well_and_two_that_differ_do_not(headers: Any, expected: bool) -> None:
     found = HttpRequest("GET", "/v1/models", "", headers, one(b""))
     try:
-        await BearerAuth("key").principal(found)
+        await ApiKeys("key").principal(found)
     except Unauthorized:
         assert not expected
     else:
@@ -107,7 +108,7 @@ async def test_azures_header_opens_as_well_and_two_that_differ_do_not(headers: A
 async def test_the_same_key_in_several_headers_is_one_key(headers: Any, expected: bool) -> None:
     found = HttpRequest("GET", "/v1/models", "", headers, one(b""))
     try:
-        await BearerAuth("key").principal(with_key_of_headers(found, ["x-own", "x-other"]))
+        await ApiKeys("key").principal(with_key_of_headers(found, ["x-own", "x-other"]))
     except Unauthorized:
         assert not expected
     else:
@@ -116,14 +117,14 @@ async def test_the_same_key_in_several_headers_is_one_key(headers: Any, expected
 
 @given(st.text(st.characters(exclude_categories=["Cs", "Cc", "Zs", "Zl", "Zp"]), min_size=1, max_size=20))
 def test_any_key_without_spaces_opens_as_utf_8(key: str) -> None:
-    principal = _finish(BearerAuth(key).principal(bearing(b"Bearer " + key.encode())))
+    principal = _finish(ApiKeys(key).principal(bearing(b"Bearer " + key.encode())))
     assert key not in principal.id or len(key) < 5
 
 
 @given(st.binary(max_size=40))
 def test_no_bytes_but_the_key_open_and_none_make_it_fail(value: bytes) -> None:
     with pytest.raises(Unauthorized):
-        _finish(BearerAuth("long and s3cret".replace(" ", "-")).principal(bearing(value)))
+        _finish(ApiKeys("long and s3cret".replace(" ", "-")).principal(bearing(value)))
 
 
 def _finish(coroutine: Any) -> Any:
@@ -136,7 +137,7 @@ def _finish(coroutine: Any) -> Any:
 
 
 async def test_who_calls_is_told_apart_by_key_and_the_name_is_not_the_key() -> None:
-    auth = BearerAuth(["key-of-ann", "key-of-bob"])
+    auth = ApiKeys(["key-of-ann", "key-of-bob"])
     ann, bob = await auth.principal(bearing(b"Bearer key-of-ann")), await auth.principal(bearing(b"Bearer key-of-bob"))
     assert ann == await auth.principal(bearing(b"bearer key-of-ann"))
     assert ann != bob
@@ -151,14 +152,14 @@ async def async_source() -> list[str]:
     "keys", ["key", ["other", "key"], {"key"}, lambda: "key", lambda: iter(["key", ""]), async_source]
 )
 async def test_keys_come_from_anywhere(keys: Any) -> None:
-    auth = BearerAuth(keys)
+    auth = ApiKeys(keys)
     for _ in range(2):
         assert await opens(auth, b"Bearer key")
     assert not await opens(auth, b"Bearer wrong")
 
 
 async def test_keys_that_can_be_read_only_once_are_kept() -> None:
-    auth = BearerAuth(iter(["key"]))
+    auth = ApiKeys(iter(["key"]))
     assert [await opens(auth, b"Bearer key") for _ in range(2)] == [True, True]
 
 
@@ -166,13 +167,13 @@ async def test_keys_that_can_be_read_only_once_are_kept() -> None:
 @pytest.mark.parametrize("sent", [b"Bearer key", b"Bearer ", b""])
 async def test_a_source_without_a_key_disables_and_never_opens(keys: Any, sent: bytes) -> None:
     with pytest.raises(Unavailable) as caught:
-        await BearerAuth(keys).principal(bearing(sent))
+        await ApiKeys(keys).principal(bearing(sent))
     assert (caught.value.status, caught.value.code) == (503, "chat_endpoint_disabled")
     assert caught.value.should_retry is False
 
 
 async def test_keys_from_the_environment_are_read_for_every_request(monkeypatch: pytest.MonkeyPatch) -> None:
-    auth = BearerAuth(key_from_env("TEST_KEYS"))
+    auth = ApiKeys(key_from_env("TEST_KEYS"))
     monkeypatch.setenv("TEST_KEYS", "one, two ,")
     assert [await opens(auth, b"Bearer " + key) for key in (b"one", b"two", b"three")] == [True, True, False]
     monkeypatch.setenv("TEST_KEYS", "three")
@@ -184,7 +185,7 @@ async def test_keys_from_the_environment_are_read_for_every_request(monkeypatch:
 
 async def test_keys_from_a_file_are_read_for_every_request(tmp_path: Path) -> None:
     path = tmp_path / "keys"
-    auth = BearerAuth(key_from_file(path))
+    auth = ApiKeys(key_from_file(path))
     with pytest.raises(Unavailable):
         await opens(auth, b"Bearer one")
     path.write_text("# of the team\n\n  one  \r\ntwo\n  # three\n", "utf-8")

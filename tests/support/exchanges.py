@@ -25,6 +25,11 @@ def request(
     return HttpRequest(method, path, query, [LOCALHOST, (b"content-type", b"application/json"), *headers], one(data))
 
 
+def bearing(key: str) -> HttpRequest:
+    """A request for the models with a key."""
+    return request("/v1/models", None, (b"authorization", f"Bearer {key}".encode()), method="GET")
+
+
 async def one(data: bytes) -> AsyncIterator[bytes]:
     yield data
 

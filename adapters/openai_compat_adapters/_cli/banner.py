@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 
 from openai_compat import Server, __version__
-from openai_compat.policies.auth import OpenAccess
+from openai_compat.policies.authenticate import OpenAccess
 
 
 def summary(server: Server, host: str, port: int) -> str:

@@ -28,8 +28,8 @@ from openai_compat import (
     key_from_env,
     key_from_file,
 )
-from openai_compat.policies.auth import Keys, KeySource, check_keys
 from openai_compat.policies.hosts import LOOPBACK
+from openai_compat.policies.keys import KeySource
 
 from .load_agents import Agents
 from .serve_options import ServeOptions
@@ -166,5 +166,5 @@ def _keys(key: str | None, variable: str | None, file: str | None) -> str | KeyS
     if variable is None and file is None:
         return key
     source = key_from_env(variable) if variable is not None else key_from_file(cast("str", file))
-    check_keys(cast("Keys", source()))  # neither is asynchronous
+    source()  # what cannot be read is to be known now
     return source

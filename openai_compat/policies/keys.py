@@ -1,0 +1,138 @@
+"""API keys: where they come from, and whose they are."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, TypeAlias, cast
+
+from ..agent_request import Principal
+
+HASHED = "sha256:"
+"""What stands before the SHA-256 of a key, in hexadecimal, where the key itself is not to be kept."""
+
+SETTLED = 2.0
+"""Seconds after a file was changed in which it may be changed again without another time or size to show it."""
+
+_DIGEST = re.compile(rf"{HASHED}([0-9a-f]{{64}})")
+_MODELS = re.compile(r"(?:(?:^|\s+)model=\S+)+$")
+_TOKEN = re.compile(r"\S+", re.ASCII)
+
+
+class KeyTable:
+    """The principals of keys, by the digests of these: a check takes the same time however many there are.
+
+    Which keys there are cannot be timed: where the digest of what was sent falls is not for its sender to choose.
+    Without salt or stretching, since keys are random; those would only help where people choose them.
+
+    Raises TypeError, without a key in it, for what is no key and no principal. Empty keys are left out.
+    """
+
+    __slots__ = ("_principals",)
+
+    def __init__(self, keys: Keys) -> None:
+        pairs = [(_digest(key), principal) for key, principal in _pairs(keys)]
+        self._principals = {digest: principal or Principal(_own_id(digest)) for digest, principal in pairs}
+
+    def find(self, sent: bytes) -> Principal | None:
+        """Whose key it is; None for a wrong one, or none."""
+        # The digest of nothing may stand in a list of hashed keys.
+        return self._principals.get(sha256(sent).digest()) if sent else None
+
+    def __len__(self) -> int:
+        return len(self._principals)
+
+
+Keys: TypeAlias = str | Iterable[str] | Mapping[str, Principal | str | None] | KeyTable | None
+KeySource: TypeAlias = Callable[[], Keys | Awaitable[Keys]]
+
+
+def key_from_env(name: str) -> KeySource:
+    """Keys from an environment variable, separated by commas. Unset or empty means disabled, never open.
+
+    A name after a key, behind a space, is the id of its principal, and `model=NAME` a model that it may use, of which
+    there may be several: "sk-1 ann, sk-2 bob model=helper". `sha256:HEX` stands for a key that is not written down.
+    """
+    return lambda: _named(os.environ.get(name, "").split(","))
+
+
+def key_from_file(path: str | Path) -> KeySource:
+    """Keys from a file, one to a line; empty lines and lines that begin with # are skipped.
+
+    A name after a key, behind a space, is the id of its principal, and `model=NAME` a model that it may use, of which
+    there may be several. `sha256:HEX` stands for a key that is not written down. The file is read again when it has
+    changed.
+    """
+    kept: tuple[object, KeyTable] | None = None
+
+    def read() -> KeyTable:
+        nonlocal kept
+        try:
+            about = os.stat(path)  # noqa: PTH116  (a third of the time of Path's)
+            state = (about.st_mtime_ns, about.st_ctime_ns, about.st_size, about.st_ino)
+            if kept is not None and kept[0] == state:
+                return kept[1]
+            lines = Path(path).read_text("utf-8").splitlines()
+        except FileNotFoundError:
+            # No key at all, which disables the server: a file that is gone must not open it.
+            return KeyTable(())
+        table = KeyTable(_named([line for line in lines if not line.lstrip().startswith("#")]))
+        kept = (state, table) if time.time() - about.st_mtime > SETTLED else None
+        return table
+
+    return read
+
+
+def _named(entries: Iterable[str]) -> dict[str, Principal | str | None]:
+    """The key of each entry, with the principal that stands behind it."""
+    named: dict[str, Principal | str | None] = {}
+    for entry in entries:
+        key, _, rest = entry.strip().partition(" ")
+        models = _MODELS.search(rest)
+        name = (rest if models is None else rest[: models.start()]).strip()
+        if models is None:
+            named[key] = name or None
+        else:
+            allowed = frozenset([word.removeprefix("model=") for word in models[0].split()])
+            named[key] = Principal(name or _own_id(_digest(key)), allowed)
+    return named
+
+
+def check_keys(keys: Keys) -> None:
+    """Raises ValueError for keys that no client could send, since they have spaces in them, TypeError for others."""
+    for key, _ in () if isinstance(keys, KeyTable) else _pairs(keys):
+        if _TOKEN.fullmatch(key) is None:
+            raise ValueError("an API key cannot have spaces in it")
+
+
+def _digest(key: str) -> bytes:
+    hashed = _DIGEST.fullmatch(key)
+    return sha256(key.encode()).digest() if hashed is None else bytes.fromhex(hashed[1])
+
+
+def _own_id(digest: bytes) -> str:
+    """The id of a key without a name. Twelve digits of a hash: it is logged, and must not tell the key."""
+    return f"key-{digest.hex()[:12]}"
+
+
+def _pairs(keys: Keys) -> list[tuple[str, Principal | None]]:
+    if isinstance(keys, Mapping):
+        named = [*cast("Mapping[str, Principal | str | None]", keys).items()]
+        found = [(key, Principal(who) if isinstance(who, str) else who) for key, who in named]
+    elif keys is None or isinstance(keys, str):
+        found = [(keys or "", None)]
+    elif isinstance(cast("Any", keys), Iterable):
+        found = [(key, None) for key in cast("Iterable[str]", keys)]
+    else:
+        found = [(cast("str", keys), None)]
+    for key, principal in found:
+        if not isinstance(cast("Any", key), str) or not isinstance(cast("Any", principal), Principal | None):
+            raise TypeError("keys are strings, or a mapping from strings to principals or their ids")
+        if principal is not None and not principal.id:
+            raise TypeError("the id of a key's principal is not empty")
+    # An empty key would be equal to what a request without any brings.
+    return [(key, principal) for key, principal in found if key]
