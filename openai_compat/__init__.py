@@ -49,7 +49,7 @@ from .policies.conversations import Conversations
 from .policies.cors import Cors
 from .policies.disconnect import Disconnect
 from .policies.failures import ReplayFailures
-from .policies.hooks import Hooks, TurnInfo, TurnOutcome
+from .policies.hooks import Hooks, RequestInfo, RequestOutcome, TurnInfo, TurnOutcome
 from .policies.housekeeping import Housekeeping
 from .policies.keys import key_from_env, key_from_file
 from .policies.limits import Deadlines, Limits
@@ -100,6 +100,8 @@ __all__ = (
     "ReasoningDelta",
     "RefusalDelta",
     "ReplayFailures",
+    "RequestInfo",
+    "RequestOutcome",
     "Resume",
     "RunContext",
     "Sampling",

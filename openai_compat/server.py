@@ -33,7 +33,7 @@ from .policies.cookies import CookieKey
 from .policies.cors import Cors, check_origin, is_preflight
 from .policies.disconnect import Disconnect
 from .policies.failures import ReplayFailures
-from .policies.hooks import Hooks, Wrap, check_hooks
+from .policies.hooks import Hooks, RequestInfo, RequestOutcome, Wrap, check_hooks
 from .policies.hosts import LOOPBACK, Hosts
 from .policies.housekeeping import Housekeeping
 from .policies.keys import Keys, KeySource
@@ -224,6 +224,10 @@ class Server:
         Raises ClientTooSlow and ClientDisconnected, upon which the adapter cuts the connection; nothing else.
         """
         exchange = Exchange(request, send, new_id("req_"), self.services.settings.deadlines.write, has_room)
+        hooks, told = self.services.live.runner.hooks, None
+        if hooks.watches_requests:
+            told = RequestInfo(id=exchange.request_id, request=request)
+            hooks.request_started(told)
         if self._cors is not None:
             exchange.headers += self._cors.headers(request, self._exposed, cookies=self._takes_cookie(request))
         try:
@@ -248,6 +252,8 @@ class Server:
         finally:
             exchange.close()
             _log(exchange)
+            if told is not None:
+                hooks.request_ended(told, _outcome(exchange, agent_started=exchange.agent_started))
 
     def _takes_cookie(self, request: HttpRequest) -> bool:
         if self._cookie is None:
@@ -266,8 +272,15 @@ class Server:
         connection = WebSocketConnection(
             request, channel, new_id("req_"), self.services.settings.deadlines.write, self.auth
         )
-        if route is not None and route.api is not None:
-            connection.errors = route.api.errors
+        if route is not None:
+            connection.route = route.shown_path
+            if route.api is not None:
+                connection.errors = route.api.errors
+        hooks = self.services.live.runner.hooks
+        if hooks.watches_requests:
+            told = RequestInfo(id=connection.request_id, request=request, websocket=True)
+            connection.on_answered = lambda: hooks.request_ended(told, _outcome(connection, agent_started=False))
+            hooks.request_started(told)
         self._connections.add(connection)
         try:
             with connection.scope:
@@ -314,6 +327,8 @@ class Server:
             await exchange.answer(200, b"", *self._cors.preflight_headers(request))
             return
         route, arguments = self._routes.find(request.path, request)
+        if route is not None:
+            exchange.route = route.shown_path
         api = self._routes.api_below(request.path) if route is None else route.api
         if api is not None:
             exchange.errors, exchange.framing = api.errors, api.framing
@@ -412,6 +427,17 @@ def _unexpected(error: Exception, request_id: str) -> OpenAICompatError:
     logger.error("%s: unexpected error", request_id, exc_info=error, extra={"request_id": request_id})
     let_go(error)
     return OpenAICompatError("The server failed.", code="internal_error", should_retry=False)
+
+
+def _outcome(exchange: Exchange | WebSocketConnection, *, agent_started: bool) -> RequestOutcome:
+    return RequestOutcome(
+        route=exchange.route,
+        status=exchange.status,
+        note=exchange.note,
+        principal=exchange.principal.id,
+        agent_started=agent_started,
+        seconds=exchange.seconds,
+    )
 
 
 def _log(exchange: Exchange | WebSocketConnection) -> None:

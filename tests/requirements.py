@@ -30,6 +30,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     "hooks.admit": Requirement("a hook may refuse a turn before its slot; one that fails refuses it with 503", "D 10"),
     "hooks.settled": Requirement("after the commit hooks have their time, also in a server that shuts down", "D 10"),
     "hooks.wrap": Requirement("a wrapped backend changes turns on every API", "D 10"),
+    "hooks.requests": Requirement("each request, whoever answers it, is told to hooks: come once, ended once", "D 10"),
     "hooks.none": Requirement("what a hook does not override is not called", "D 10"),
     "kit.targets": Requirement(
         "the kit examines agents, servers, mounted applications and URLs, or says once why not", "D 9"

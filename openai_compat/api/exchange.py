@@ -70,6 +70,7 @@ class Exchange:
     Attributes:
         request: what was asked.
         request_id: the `x-request-id` of the answer.
+        route: the template of its path, once that is known.
         principal: who asks; set once that is known.
         status: the status that was sent, 0 before.
         streaming: True while pieces of a stream can be written: after its head, before its last one.
@@ -95,6 +96,7 @@ class Exchange:
     ) -> None:
         self.request = request
         self.request_id = request_id
+        self.route: str | None = None
         self.principal = NOBODY
         self.status = 0
         self.streaming = False
@@ -122,9 +124,14 @@ class Exchange:
         self._began = time.monotonic()
 
     @property
-    def milliseconds(self) -> int:
+    def seconds(self) -> float:
         """Time since the request came in."""
-        return int((time.monotonic() - self._began) * 1000)
+        return time.monotonic() - self._began
+
+    @property
+    def milliseconds(self) -> int:
+        """The same in whole milliseconds, for headers and logs."""
+        return int(self.seconds * 1000)
 
     @property
     def agent_started(self) -> bool:

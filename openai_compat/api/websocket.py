@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import anyio
@@ -32,6 +32,8 @@ class WebSocketConnection:
     Attributes:
         request: what was asked.
         request_id: the `x-request-id` of the answer.
+        route: the template of its path, if there is one.
+        on_answered: who is told, once it is accepted, refused, or left before.
         principal: who has connected, as far as is known.
         status: the status that was sent, 0 before; 101 once it is accepted.
         errors: the form of errors of the API that it is for.
@@ -46,6 +48,8 @@ class WebSocketConnection:
     ) -> None:
         self.request = request
         self.request_id = request_id
+        self.route: str | None = None
+        self.on_answered: Callable[[], object] | None = None
         self.principal = NOBODY
         self.status = 0
         self.note = ""
@@ -62,9 +66,14 @@ class WebSocketConnection:
         self._began = time.monotonic()
 
     @property
-    def milliseconds(self) -> int:
+    def seconds(self) -> float:
         """Time since the request came in."""
-        return int((time.monotonic() - self._began) * 1000)
+        return time.monotonic() - self._began
+
+    @property
+    def milliseconds(self) -> int:
+        """The same in whole milliseconds, for the log."""
+        return int(self.seconds * 1000)
 
     async def authenticate(self) -> None:
         """Find out who has connected; again before each turn, since keys can be taken back. Raises Unauthorized."""
@@ -75,6 +84,12 @@ class WebSocketConnection:
         # Before it is sent: from here on an error can only close the connection.
         self.status = 101
         await self._channel.accept(encode_headers([("X-Request-Id", self.request_id)]), subprotocol)
+        self._answered()
+
+    def _answered(self) -> None:
+        told, self.on_answered = self.on_answered, None
+        if told is not None:
+            told()
 
     async def fail(self, error: OpenAICompatError) -> None:
         """Refuse with the error's own status, or close what has begun."""
@@ -123,6 +138,7 @@ class WebSocketConnection:
     def end(self) -> None:
         """Stop the timer of writes; nothing is sent afterwards."""
         self._timeout.close()
+        self._answered()
 
 
 @dataclass(frozen=True, slots=True)

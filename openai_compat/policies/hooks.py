@@ -11,6 +11,7 @@ from ..agent_request import AgentRequest, Principal
 from ..backend import AgentBackend
 from ..errors import OpenAICompatError
 from ..events import AgentEvent, FinishReason
+from ..http import HttpRequest
 from ..reducer import Usage
 
 CancelledBy: TypeAlias = Literal["client", "superseded", "deadline", "shutdown"]
@@ -20,6 +21,7 @@ took too long, or the server shuts down."""
 Wrap: TypeAlias = Callable[[AgentBackend, str], AgentBackend]
 """Makes another backend of one, given the agent's name: for what changes a turn."""
 
+METHODS = ("request_started", "request_ended", "admit", "started", "event", "ended", "settled")
 ASYNC = ("admit", "settled")
 """The methods of `Hooks` that may wait."""
 
@@ -83,12 +85,55 @@ class TurnOutcome:
     committed: bool | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class RequestInfo:
+    """One request, turn or not; of a WebSocket its handshake. Each has one of its own, so that it can be the key of a dict.
+
+    Attributes:
+        id: the `x-request-id` of the answer. The turns of a WebSocket have others.
+        request: method, path and headers as they were sent. Its body is not to be read.
+        websocket: whether it begins a WebSocket.
+    """
+
+    id: str
+    request: HttpRequest
+    websocket: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestOutcome:
+    """How a request was answered.
+
+    Attributes:
+        route: the template of its path, as "/v1/responses/{response_id}"; None for a path that there is not.
+        status: of the answer; 101 for a WebSocket that was accepted, 0 where nothing was sent.
+        note: the code of the error that the client was told, also late in a stream; "client left"; or "".
+        principal: who has asked; "" where that was not found out.
+        agent_started: whether an agent was started for it.
+        seconds: from its head to the end of its answer.
+    """
+
+    route: str | None
+    status: int
+    note: str
+    principal: str
+    agent_started: bool
+    seconds: float
+
+
 class Hooks:
     """Watches the turns of a server: override what you need. What is not overridden is never called, and costs nothing.
 
     `started`, `event` and `ended` run in the agent's task: they have to be quick, and cannot wait. What they raise is
-    logged once for each hook and run, and changes nothing.
+    logged once for each hook and run, and changes nothing. So it is with `request_started` and `request_ended`, which run in
+    the request's task.
     """
+
+    def request_started(self, request: RequestInfo) -> None:
+        """A request has come, before anything about it is checked. Context variables that are set here are its turns'."""
+
+    def request_ended(self, request: RequestInfo, outcome: RequestOutcome) -> None:
+        """It was answered, or its client has left. A turn that goes on without its client may end later."""
 
     async def admit(self, turn: TurnInfo) -> None:
         """A turn is asked for: after key and rate, before its slot. Once for a request, with the first of its choices.
@@ -119,7 +164,7 @@ def check_hooks(hooks: Iterable[Any]) -> None:
         if not isinstance(hook, Hooks):
             what = "an instance of it" if isinstance(hook, type) and issubclass(hook, Hooks) else "a Hooks"
             raise TypeError(f"each of hooks has to be {what}, not {hook!r:.100}")
-        for name in ("admit", "started", "event", "ended", "settled"):
+        for name in METHODS:
             if inspect.iscoroutinefunction(getattr(hook, name)) != (name in ASYNC):
                 how = "async def" if name in ASYNC else "def"
                 raise TypeError(f"{type(hook).__name__}.{name} has to be written with `{how}`")

@@ -15,7 +15,7 @@ import anyio
 from ..aio.background import Task, let_go, spawn
 from ..errors import DeadlineExceeded, OpenAICompatError, Unavailable
 from ..events import Finished, FinishReason, Paused, ToolCallReady, UsageReported
-from ..policies.hooks import CancelledBy, Hooks, TurnInfo, TurnOutcome
+from ..policies.hooks import CancelledBy, Hooks, RequestInfo, RequestOutcome, TurnInfo, TurnOutcome
 from ..reducer import Item, Usage
 
 if TYPE_CHECKING:
@@ -51,10 +51,13 @@ class HookSet:
     Attributes:
         admits: whether there is somebody to ask before a turn.
         watches: whether there is somebody to tell of runs.
+        watches_requests: whether there is somebody to tell of requests.
     """
 
     def __init__(self, hooks: Iterable[Hooks] = ()) -> None:
         given = list(hooks)
+        self._request_started = _overriding(given, "request_started")
+        self._request_ended = _overriding(given, "request_ended")[::-1]
         self._admit = _overriding(given, "admit")
         self.started = _overriding(given, "started")
         self.event = _overriding(given, "event")
@@ -62,7 +65,24 @@ class HookSet:
         self.settled = _overriding(given, "settled")
         self.admits = bool(self._admit)
         self.watches = bool(self.started or self.event or self.ended or self.settled)
+        self.watches_requests = bool(self._request_started or self._request_ended)
         self._settling: dict[Task, int] = {}
+
+    def request_started(self, request: RequestInfo) -> None:
+        """A request has come."""
+        for hook in self._request_started:
+            try:
+                hook.request_started(request)
+            except BaseException as error:  # as of a run: whatever it is, the request goes on
+                _log_failure(request.id, hook, "request_started", error)
+
+    def request_ended(self, request: RequestInfo, outcome: RequestOutcome) -> None:
+        """It is answered."""
+        for hook in self._request_ended:
+            try:
+                hook.request_ended(request, outcome)
+            except BaseException as error:
+                _log_failure(request.id, hook, "request_ended", error)
 
     async def admit(self, turn: TurnInfo) -> None:
         """Ask whether the turn may run. Raises OpenAICompatError if not: 503 `hook_failed` where a hook fails."""
@@ -72,7 +92,7 @@ class HookSet:
             except OpenAICompatError:
                 raise
             except Exception as error:
-                _log_failure(turn, hook, "admit", error)
+                _log_failure(turn.request_id, hook, "admit", error)
                 raise Unavailable("The request could not be checked.", code="hook_failed") from None
 
     def settle(self, turn: TurnInfo, outcome: TurnOutcome) -> None:
@@ -86,7 +106,7 @@ class HookSet:
                 with anyio.fail_after(SETTLED_WITHIN):
                     await hook.settled(turn, outcome)
             except Exception as error:
-                _log_failure(turn, hook, "settled", error)
+                _log_failure(turn.request_id, hook, "settled", error)
 
         task = spawn(body, f"settled {turn.id}", lambda: self._settling.pop(task))
         self._settling[task] = threading.get_ident()
@@ -219,10 +239,10 @@ class HookedRun:
         self._failed = self._failed or set()
         if hook not in self._failed:
             self._failed.add(hook)
-            _log_failure(self._turn, hook, method, error)
+            _log_failure(self._turn.request_id, hook, method, error)
 
 
-def _log_failure(turn: TurnInfo, hook: Hooks, method: str, error: BaseException) -> None:
-    extra, name = {"request_id": turn.request_id}, type(hook).__name__
-    logger.error("%s: %s.%s failed", turn.request_id, name, method, exc_info=error, extra=extra)
+def _log_failure(request_id: str, hook: Hooks, method: str, error: BaseException) -> None:
+    extra, name = {"request_id": request_id}, type(hook).__name__
+    logger.error("%s: %s.%s failed", request_id, name, method, exc_info=error, extra=extra)
     let_go(error)
