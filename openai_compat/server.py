@@ -224,12 +224,20 @@ class Server:
         Raises ClientTooSlow and ClientDisconnected, upon which the adapter cuts the connection; nothing else.
         """
         exchange = Exchange(request, send, new_id("req_"), self.services.settings.deadlines.write, has_room)
-        hooks, told = self.services.live.runner.hooks, None
-        if hooks.watches_requests:
-            told = RequestInfo(id=exchange.request_id, request=request)
-            hooks.request_started(told)
         if self._cors is not None:
             exchange.headers += self._cors.headers(request, self._exposed, cookies=self._takes_cookie(request))
+        hooks = self.services.live.runner.hooks
+        if not hooks.watches_requests:
+            await self._handle(exchange)
+            return
+        told = RequestInfo(id=exchange.request_id, request=request)
+        hooks.request_started(told)
+        try:
+            await self._handle(exchange)
+        finally:
+            hooks.request_ended(told, _outcome(exchange, agent_started=exchange.agent_started))
+
+    async def _handle(self, exchange: Exchange) -> None:
         try:
             with exchange.scope:
                 try:
@@ -252,8 +260,6 @@ class Server:
         finally:
             exchange.close()
             _log(exchange)
-            if told is not None:
-                hooks.request_ended(told, _outcome(exchange, agent_started=exchange.agent_started))
 
     def _takes_cookie(self, request: HttpRequest) -> bool:
         if self._cookie is None:
