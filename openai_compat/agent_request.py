@@ -211,6 +211,8 @@ class AgentRequest:
         headers: the request headers that the server was told to pass on, names in lower case.
         conversation_id: the conversation kept on the server that this turn belongs to, None if there is none. It is
             unique for its principal only: to keep something of your own for a conversation, use `session_key`.
+        is_kept: whether the store keeps this turn so that another can continue it: in a conversation, or as a stored
+            response. Else nothing comes back of what is left in `Finished`, but to the same WebSocket; of `Paused` it does.
         state: what this agent has left in `Finished` or `Paused` of the turn that this one continues: the last one of its
             conversation, or that of `previous_response_id`. None if it has left nothing there, or the server has ended
             that turn before it could.
@@ -243,6 +245,7 @@ class AgentRequest:
     user: str | Mapping[str, Any] | None = None
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     conversation_id: str | None = None
+    is_kept: bool = False
     state: Mapping[str, Any] | None = None
     resume: Resume | None = None
     purpose: Literal["answer", "summary"] = "answer"

@@ -289,6 +289,7 @@ REQUIREMENTS: dict[str, Requirement] = {
         "the results that an agent has paused for bring the state that it has paused with", "D 4"
     ),
     "state.forget": Requirement("an agent is told which of its states nothing leads to any more, at least once", "D 6"),
+    "state.kept": Requirement("an agent knows whether another turn can continue this one", "D 6"),
     "state.version": Requirement("a state in a form that its agent cannot read is not given to it, and said", "D 5"),
     "state.bound": Requirement(
         "a state that is no JSON, or too large, is the agent's error and changes nothing", "D 5"

@@ -169,6 +169,7 @@ def summary_request(request: AgentRequest) -> AgentRequest:
         # A call in a summary would be run, or leave the conversation with an open call.
         tool_choice=ToolChoice(frozenset()),
         response_format=None,
+        is_kept=False,
         state=None,
         resume=None,
         purpose="summary",

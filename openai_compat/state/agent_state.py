@@ -33,7 +33,7 @@ from .ids import new_id
 logger = logging.getLogger("openai_compat")
 
 PATIENCE = 5.0
-"""Seconds for which a turn that has failed waits for the store, to give back the state that it has begun with."""
+"""Seconds for which a turn that is over waits for the store, to give back the state that it has begun with."""
 
 MARK = re.compile(r"(.*)_st([0-9a-f]{24})", re.DOTALL)
 """An id of a call, as clients know it: the agent's own, and the pause that it leads to."""
@@ -188,20 +188,23 @@ def kept_states(
     return (state.gone(),) if response is None and isinstance(backend, SupportsForget) else after
 
 
-async def use_pause(store: Store, pause: Key) -> None:
-    """Use a state, as its agent is about to run. Raises Conflict if another request has."""
-    if not await store.use_pause(pause):
+async def use_pause(store: Store, pause: Key, seconds: float) -> None:
+    """Use a state for up to so many seconds, as its agent is about to run. Raises Conflict if another request does."""
+    if not await store.use_pause(pause, seconds):
         text = "These results were sent before, and the turn has gone on with them."
         raise Conflict(text, code="results_used", should_retry=False)
 
 
-async def return_pause(store: Store, pause: Key, request_id: str) -> None:
-    """Make a state usable again, as the turn has come to nothing: the same results can be sent again."""
+async def leave_pause(store: Store, pause: Key, request_id: str, *, done: bool) -> None:
+    """Use up a state with a turn that is done; else the turn has come to nothing, and its results can be sent again.
+
+    Where the store cannot be told, they can be sent again as soon as the turn cannot run any more.
+    """
     try:
         with anyio.CancelScope(shield=True), anyio.move_on_after(PATIENCE):
-            await store.return_pause(pause)
+            await (store.end_pause(pause) if done else store.return_pause(pause))
     except Unavailable as error:
-        logger.warning("%s: the agent's state could not be given back: %s", request_id, error.code)
+        logger.warning("%s: the store could not be told that the agent's state is used: %s", request_id, error.code)
 
 
 def own_id(call_id: str) -> str:

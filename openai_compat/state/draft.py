@@ -74,13 +74,14 @@ class Draft:
             raw_messages=raw,
             resume=resume_of(messages),
             conversation_id=self.key.id,
+            is_kept=True,
         )
 
     def go_on(self, request: AgentRequest) -> None:
         """Put the stored history into the request of a paused turn, which has no new messages."""
         messages = _named(_paired(parse_items(self.items))[0])
         raw = [chat_message(message) for message in messages]
-        self.request = replace(request, messages=messages, raw_messages=raw, conversation_id=self.key.id)
+        self.request = replace(request, messages=messages, raw_messages=raw, conversation_id=self.key.id, is_kept=True)
 
     @property
     def new(self) -> tuple[Message, ...]:

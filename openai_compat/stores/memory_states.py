@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import inf
 
 from .memory_part import MemoryBounds, MemoryPart
 from .records import AgentState, Key
@@ -12,10 +13,10 @@ from .shares import Table, size_of_text
 
 @dataclass(slots=True)
 class KeptPause:
-    """The state of calls that wait."""
+    """The state of calls that wait, and until when somebody uses it."""
 
     state: AgentState
-    used: bool = False
+    used: float = 0
 
 
 class MemoryStates(MemoryPart):
@@ -26,23 +27,29 @@ class MemoryStates(MemoryPart):
         self._pauses: Table[str, KeptPause] = Table(self._shares, self._max, self._pause_dropped)
 
     async def pause(self, key: Key) -> AgentState | None:
-        """The state of calls that wait, if it can be used."""
-        kept = self._usable(key)
+        """The state of calls that wait, if it is not used up."""
+        kept = self._kept(key)
         return None if kept is None else kept.state
 
-    async def use_pause(self, key: Key) -> bool:
-        """Use it, once."""
-        kept = self._usable(key)
-        if kept is None:
+    async def use_pause(self, key: Key, seconds: float) -> bool:
+        """Use it, if nobody does."""
+        kept = self._kept(key)
+        if kept is None or kept.used > self._clock():
             return False
-        kept.used = True
+        kept.used = self._clock() + seconds
         return True
 
     async def return_pause(self, key: Key) -> None:
         """Make it usable again."""
         kept = self._pauses.get(key.principal, key.id)
         if kept is not None:
-            kept.used = False
+            kept.used = 0
+
+    async def end_pause(self, key: Key) -> None:
+        """It is used up."""
+        kept = self._pauses.get(key.principal, key.id)
+        if kept is not None:
+            kept.used = inf
 
     async def gone_states(self, after: Key | None, limit: int) -> Sequence[tuple[str, AgentState]]:
         """The last states of their sessions; others of which a session lives on are deleted."""
@@ -72,9 +79,9 @@ class MemoryStates(MemoryPart):
             self._pauses.pop(principal, name)
         return len(late)
 
-    def _usable(self, key: Key) -> KeptPause | None:
+    def _kept(self, key: Key) -> KeptPause | None:
         kept = self._pauses.get(key.principal, key.id)
-        return None if kept is None or kept.used or self._over(kept.state.expires) else kept
+        return None if kept is None or kept.used == inf or self._over(kept.state.expires) else kept
 
     def _pause_dropped(self, principal: str, identifier: str, kept: KeptPause) -> None:
         self._lose_state(principal, kept.state)

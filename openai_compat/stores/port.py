@@ -278,15 +278,22 @@ class StateStore(Protocol):
     """What agents have left with their turns. It is written by `commit`, and goes with what it is kept with."""
 
     async def pause(self, key: Key) -> AgentState | None:
-        """The state of calls that wait, neither in a conversation nor after a response; None if it is used or expired."""
+        """The state of calls that wait, neither in a conversation nor after a response; None if it is used up or expired."""
         ...
 
-    async def use_pause(self, key: Key) -> bool:
-        """Use that state. False unless it can be used: only one caller ever gets True."""
+    async def use_pause(self, key: Key, seconds: float) -> bool:
+        """Use that state. False unless it can be used: of several callers, one gets True.
+
+        Nobody else can use it for so many seconds: then the process that does has died.
+        """
         ...
 
     async def return_pause(self, key: Key) -> None:
-        """Make a used state usable again, since nothing came of its use."""
+        """Make a state usable again, since nothing came of its use."""
+        ...
+
+    async def end_pause(self, key: Key) -> None:
+        """It is used up: what it was used for is done."""
         ...
 
     async def gone_states(self, after: Key | None, limit: int) -> Sequence[tuple[str, AgentState]]:

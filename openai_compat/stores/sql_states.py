@@ -17,7 +17,10 @@ LIVE = """exists (
     select 1 from oc_state live
     where live.principal = oc_state.principal and live.session = oc_state.session and live.kind <> 'gone')"""
 
-USABLE = "principal = $1 and kind = 'pause' and id = $2 and used = 0 and expires > {now}"
+USED_UP = 2**53
+"""Instead of the second until which a pause is in use."""
+
+KEPT = f"principal = $1 and kind = 'pause' and id = $2 and used < {USED_UP} and expires > {{now}}"
 
 EXPIRE = f"""update oc_state set {GONE} where (principal, kind, id) in (
     select principal, kind, id from oc_state where expires < {{now}} - $1 order by expires limit $2) returning 1"""
@@ -81,20 +84,32 @@ class SqlStates(SqlPart):
 
     @autocommit
     def pause(self, key: Key) -> Transaction[AgentState | None]:
-        """The state of calls that wait, if it can be used."""
-        rows = yield f"select body from oc_state where {USABLE}", owned(key)
+        """The state of calls that wait, if it is not used up."""
+        rows = yield f"select body from oc_state where {KEPT}", owned(key)
         return read_state("pause", key.id, rows[0][0]) if rows else None
 
     @autocommit
-    def use_pause(self, key: Key) -> Transaction[bool]:
+    def use_pause(self, key: Key, seconds: float) -> Transaction[bool]:
         """Use it. Of several requests at once, the one whose statement finds it unused wins."""
-        rows = yield f"update oc_state set used = 1 where {USABLE} returning id", owned(key)
+        until = "cast({now} + $3 as bigint) + 1"
+        rows = yield (
+            f"update oc_state set used = {until} where {KEPT} and used <= {{now}} returning id",
+            (*owned(key), float(seconds)),
+        )
         return bool(rows)
 
     @autocommit
     def return_pause(self, key: Key) -> Transaction[None]:
         """Make it usable again."""
         yield "update oc_state set used = 0 where principal = $1 and kind = 'pause' and id = $2", owned(key)
+
+    @autocommit
+    def end_pause(self, key: Key) -> Transaction[None]:
+        """It is used up."""
+        yield (
+            f"update oc_state set used = {USED_UP} where principal = $1 and kind = 'pause' and id = $2",
+            owned(key),
+        )
 
     @autocommit
     def gone_states(self, after: Key | None, limit: int) -> Transaction[Sequence[tuple[str, AgentState]]]:

@@ -24,7 +24,7 @@ from ..events import Finished, Paused, UsageReported
 from ..http import ClientDisconnected, ClientTooSlow
 from ..policies.limits import Deadlines, Limits
 from ..reducer import Usage, leading_texts, size_of
-from ..state.agent_state import GivenState, LeftState, kept_states, left_state, return_pause, use_pause
+from ..state.agent_state import PATIENCE, GivenState, LeftState, kept_states, leave_pause, left_state, use_pause
 from ..state.draft import Draft
 from ..stores.port import AgentState, Store, TurnCommit
 from .hooked_run import HookedRun, HookSet, cancelled_by
@@ -237,7 +237,8 @@ class TurnRunner:
         # Decisions are used up by it, so nothing may fail between it and the agent.
         await plan.before_start()
         if plan.given.pause is not None:
-            await use_pause(self.store, plan.given.pause)
+            longest = self.deadlines.background if plan.background else self.deadlines.request
+            await use_pause(self.store, plan.given.pause, longest + self.deadlines.grace + PATIENCE)
         passed_on = plan.backend.capabilities.parameters
         if passed_on is not None:
             self.told.ignored(plan.agent, plan.requester, plan.requests, passed_on)
@@ -256,7 +257,7 @@ class TurnRunner:
         finally:
             self.running.discard(plan)
             if plan.given.pause is not None:
-                await return_pause(self.store, plan.given.pause, plan.requester.request_id)
+                await leave_pause(self.store, plan.given.pause, plan.requester.request_id, done=False)
             cause = None if whole else failed or plan.stopped
             for run in hooked:
                 run.turn_over(cause, None if whole else cancelled_by(cause), committed=plan.kept)
@@ -320,7 +321,9 @@ class TurnRunner:
             runs.leave_parked()
             if plan.last_state is not None and not plan.last_state.leads_back(outcome.states):
                 self.told.lost_state(plan.agent, plan.requester)
-        plan.given = TurnPlan.given  # used up, whether its client still hears the last of it or not
+        if plan.given.pause is not None:  # used up, whether its client still hears the last of it or not
+            await leave_pause(self.store, plan.given.pause, plan.requester.request_id, done=True)
+        plan.given = TurnPlan.given
         await plan.delivery.end(last)
 
 

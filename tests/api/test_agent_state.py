@@ -556,12 +556,12 @@ async def test_of_two_requests_with_the_same_results_at_once_one_goes_on() -> No
         waiting = 0
         there = anyio.Event()
 
-        async def use_pause(self, key: Key) -> bool:
+        async def use_pause(self, key: Key, seconds: float) -> bool:
             self.waiting += 1
             if self.waiting == 2:
                 self.there.set()
             await self.there.wait()
-            return await super().use_pause(key)
+            return await super().use_pause(key, seconds)
 
     server = server_of(store=Both())
     said: list[str | None] = []
@@ -578,6 +578,41 @@ async def test_of_two_requests_with_the_same_results_at_once_one_goes_on() -> No
             group.start_soon(send, client, messages)
             group.start_soon(send, client, messages)
     assert sorted(map(str, said)) == sorted([RESUMED, "results_used"])
+
+
+@requirement("state.pause")
+async def test_while_another_process_goes_on_with_the_results_the_agent_does_not_run(store: Any) -> None:
+    class Slow(Clerk):
+        began, goes_on = anyio.Event(), anyio.Event()
+
+        async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[Any]:
+            if request.resume is not None:
+                self.began.set()
+                await self.goes_on.wait()
+            async with aclosing(super().run(request, context)) as items:
+                async for item in items:
+                    yield item
+
+    slow, other = Slow(), Clerk()
+    kept = MemoryStore() if store is None else store
+    first, second = server_of(slow, store=kept), server_of(other, store=kept)
+    said: list[str] = []
+
+    async def send(client: openai.AsyncOpenAI, messages: list[Any]) -> None:
+        said.append(await resumed(client, messages))
+
+    async with client_of(first) as client, client_of(second) as elsewhere:
+        messages = results(await asks(client))
+        async with anyio.create_task_group() as group:
+            group.start_soon(send, client, messages)
+            await slow.began.wait()
+            with pytest.raises(openai.ConflictError) as refused:
+                await resumed(elsewhere, messages)
+            slow.goes_on.set()
+        assert (said, refused.value.code, other.requests) == ([RESUMED], "results_used", [])
+        # It is over: who sends them again begins with what is in the messages.
+        assert await resumed(elsewhere, messages) == 'null [["call_1"], null, true]'
+    await close(first, second)
 
 
 @requirement("state.pause")
@@ -681,6 +716,27 @@ async def test_results_of_a_turn_whose_state_was_too_large_are_answered_without_
     resume = clerk.requests[-1].resume
     assert resume is not None
     assert (resume.state, resume.lost, list(resume.results)) == (None, True, ["call_1"])
+
+
+@requirement("state.kept")
+async def test_a_turn_of_a_conversation_is_kept(say: Say) -> None:
+    clerk = Clerk()
+    await say(server_of(clerk), "go")
+    assert [request.is_kept for request in clerk.requests] == [True]
+
+
+@requirement("state.kept")
+async def test_of_the_others_stored_responses_alone_are_kept() -> None:
+    clerk = Clerk()
+    async with client_of(server_of(clerk)) as client:
+        said: Any = [{"role": "user", "content": "go"}]
+        await client.chat.completions.create(model="agent", messages=said)
+        await client.chat.completions.create(model="agent", messages=said, store=True)  # nothing can continue that
+        await client.responses.create(model="agent", input="go", store=False)
+        first = await client.responses.create(model="agent", input="go")
+        await client.responses.create(model="agent", input="go", previous_response_id=first.id, store=False)
+        await client.responses.compact(model="agent", input=said, previous_response_id=first.id)
+    assert [request.is_kept for request in clerk.requests] == [False, False, False, True, False, False]
 
 
 # another process

@@ -126,7 +126,7 @@ async def _reads(store: SqlStore, key: Key) -> None:
     chain = await store.chain(Key("alice", "resp"))
     assert chain is not None
     assert chain.state is not None
-    assert await store.use_pause(Key("alice", "p"))
+    assert await store.use_pause(Key("alice", "p"), 60)
     await store.return_pause(Key("alice", "p"))
     assert await store.pause(Key("alice", "p")) is not None
     assert len(await store.events(Key("alice", "resp"), -1)) == 2

@@ -113,18 +113,27 @@ async def test_a_pause_is_used_once(store: Store) -> None:
     await paused(store, pause())
     assert await store.pause(PAUSE) == pause()
     assert await store.pause(Key("bob", "p1")) is None
-    assert not await store.use_pause(Key("bob", "p1"))
-    assert [await store.use_pause(PAUSE), await store.use_pause(PAUSE)] == [True, False]
-    assert await store.pause(PAUSE) is None
-    await store.return_pause(PAUSE)
+    assert not await store.use_pause(Key("bob", "p1"), 60)
+    assert [await store.use_pause(PAUSE, 60), await store.use_pause(PAUSE, 60)] == [True, False]
     assert await store.pause(PAUSE) == pause()
-    assert await store.use_pause(PAUSE)
+    await store.return_pause(PAUSE)
+    assert await store.use_pause(PAUSE, 60)
+    await store.end_pause(PAUSE)
+    assert await store.pause(PAUSE) is None
+    assert not await store.use_pause(PAUSE, 60)
+
+
+async def test_a_pause_whose_process_has_died_can_be_used_again(store: Store) -> None:
+    await paused(store, pause())
+    assert await store.use_pause(PAUSE, -10)
+    assert await store.use_pause(PAUSE, 60)
+    assert not await store.use_pause(PAUSE, 60)
 
 
 async def test_a_pause_expires_and_is_swept_away(store: Store) -> None:
     await paused(store, pause(expires=1.0))
     assert await store.pause(PAUSE) is None
-    assert not await store.use_pause(PAUSE)
+    assert not await store.use_pause(PAUSE, 60)
     assert await store.sweep() == 1
     assert await gone(store) == [("alice", "s1")]
 
@@ -139,7 +148,7 @@ async def test_a_session_is_not_needed_once_nothing_leads_to_one_of_its_states(s
     assert await gone(store) == []
     assert await store.delete_response(Key("alice", "resp_1"))
     assert await gone(store) == []
-    assert await store.use_pause(PAUSE)
+    assert await store.use_pause(PAUSE, 60)
     assert await gone(store) == []
     assert await store.delete(BOB)
     assert await gone(store) == [("bob", "s1")]

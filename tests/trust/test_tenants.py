@@ -67,7 +67,7 @@ OBJECTS: Mapping[str, frozenset[str]] = {
     "file": frozenset(["put_file", "get_file", "file_content", "list_files", "delete_file"]),
     "approval": frozenset(["ask", "approval", "approvals", "decide"]),
     "idempotency key": frozenset(["claim", "settle"]),
-    "agent's state": frozenset(["pause", "use_pause", "return_pause"]),  # tests/api/test_agent_state.py
+    "agent's state": frozenset(["pause", "use_pause", "return_pause", "end_pause"]),  # tests/api/test_agent_state.py
 }
 """What the store keeps for callers, by the methods that know it."""
 

@@ -283,7 +283,8 @@ async def _in_context(
     parsed = await off_loop(partial(with_context, parsed, context, lookup, heal=draft is not None), long=long)
     if draft is not None:
         parsed = replace(parsed, request=replace(parsed.request, conversation_id=draft.key.id))
-    return parsed, before
+    is_kept = parsed.store or draft is not None
+    return replace(parsed, request=replace(parsed.request, is_kept=is_kept)), before
 
 
 def _new_items(items: Items) -> tuple[dict[str, Any], ...]:

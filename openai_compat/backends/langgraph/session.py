@@ -30,6 +30,7 @@ class GraphSession:
         self.new_messages: list[Any] = []
         self.asked: list[GraphQuestions] = []
         self._is_newest = False
+        self._is_new = False
 
     async def open(self, request: AgentRequest) -> dict[str, Any] | None:
         """Find where to begin; returns what was given for a run that paused, and None for a message."""
@@ -45,7 +46,7 @@ class GraphSession:
             if request.resume is not None and request.resume.decisions:
                 text = "The agent does not know any more what it has asked."
                 raise AgentError(text, status=409, code="run_lost")
-        self.asked = []
+        self.asked, self._is_new = [], True
         self.config = {} if self._saver is None else {"configurable": {"thread_id": str(uuid4())}}
         self.new_messages = [message_of(message) for message in request.messages]
         return None
@@ -128,12 +129,13 @@ class GraphSession:
             return
         for asked in self.asked:
             yield TextDelta(asked.question)
-        # A chat without a conversation on the server cannot come back to it.
-        if self._saver is not None and request.conversation_id is None and request.raw_items is None:
+        if self._saver is None:
+            yield Finished(reason)
+        elif self._is_new and not request.is_kept:
             await self._saver.adelete_thread(self._place()["thread"])
             yield Finished(reason)
-        else:
-            yield Finished(reason, state=None if self._saver is None else {**self._place(), "given": {}})
+        else:  # others may go on from where an earlier turn has left its thread: the server knows when none can
+            yield Finished(reason, state={**self._place(), "given": {}})
 
     def _place(self) -> dict[str, str]:
         place = self.config["configurable"]
