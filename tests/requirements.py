@@ -173,6 +173,9 @@ REQUIREMENTS: dict[str, Requirement] = {
     "several.fence": Requirement("who has lost a conversation or response cannot write to it", "T 212, 217"),
     "several.idempotency": Requirement("a key runs once over all processes, whatever dies", "T 214"),
     "several.background": Requirement("another process reads, follows and cancels; the dead's have failed", "T 216"),
+    "several.supersede": Requirement(
+        "a newer message stops the turn before it within a second, whichever process runs it", "D 6"
+    ),
     "several.killed": Requirement(
         "every acknowledged turn survives kill -9, in order; none is half there", "T 183-185"
     ),

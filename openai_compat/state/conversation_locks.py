@@ -14,10 +14,16 @@ from ..stores.records import Conversation, Key
 from .degraded import LateWork
 from .draft import Draft, transcript
 from .ids import new_id
-from .leases import Leases
+from .leases import Leases, superseded
 
 LOOK_AGAIN = 1.0
 """Seconds after which those who wait for a conversation poll the store: another process may have had the lock."""
+
+LOOK_AGAIN_SOON = 0.25
+"""The same for those who supersede whoever has it."""
+
+WANTED_FOR = 3.0
+"""Seconds for which a turn supersedes others, unless it says so again: its process may have died."""
 
 
 class ConversationLocks:
@@ -109,13 +115,16 @@ class ConversationLocks:
     async def _wait(self, draft: Draft, unknown: OpenAICompatError | None) -> Conversation | None:
         """Queue for the lock. A turn of this process that ends wakes the first; turns of others are polled for."""
         queue = self._waiting.setdefault(draft.key, [])
-        if self._busy == "supersede":
+        supersedes = self._busy == "supersede"
+        if supersedes:
             self._supersede(draft.key)
         queue.append(draft)
         try:
             with anyio.move_on_after(self._queue):
                 while True:
-                    await draft.woken(LOOK_AGAIN)
+                    if supersedes and self._leases is not None:
+                        await self._want(draft)
+                    await draft.woken(LOOK_AGAIN_SOON if supersedes else LOOK_AGAIN)
                     if queue[0] is draft:  # only the first polls, so that the order stays
                         found = await self._take(draft, unknown)
                         if found is not None:
@@ -132,8 +141,13 @@ class ConversationLocks:
         """Interrupt the running turn and those in the queue."""
         running = self._running.get(key)
         for draft in (*([running] if running is not None else []), *self._waiting[key]):
-            text = "A newer message in this conversation took its place."
-            draft.interrupt(Conflict(text, code="superseded", should_retry=False))
+            draft.interrupt(superseded())
+
+    async def _want(self, draft: Draft) -> None:
+        """Have the conversation's turn in another process stopped. Raises Conflict if a newer message came there."""
+        newest, draft.has_wanted = not draft.has_wanted, True
+        if not await self._store.want(draft.key, draft.token, WANTED_FOR, newest=newest):
+            raise superseded()
 
     async def _unlock(self, draft: Draft) -> None:
         if draft.is_committed:  # the commit has unlocked the conversation in the store

@@ -42,6 +42,7 @@ class Draft:
         conversation: its state when it was locked.
         request: the turn's request, with the whole conversation in it.
         long: whether that is too long to be processed in the event loop.
+        has_wanted: whether the store knows that it is to have the conversation, whoever has it.
         is_committed: whether the turn is in the store, which has unlocked the conversation with it.
     """
 
@@ -53,6 +54,7 @@ class Draft:
         self.key = key
         # Random, not a number that grows: after a failover, a database could hand out a lower one.
         self.token = secrets.token_hex(16)
+        self.has_wanted = False
         self.is_committed = False
         self._unlock = unlock
         self._new: tuple[Message, ...] = ()

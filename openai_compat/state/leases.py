@@ -18,10 +18,16 @@ BEAT = 0.5
 Stop: TypeAlias = Callable[[OpenAICompatError], None]
 
 
+def superseded() -> Conflict:
+    """What a turn is stopped with when a newer message takes its place."""
+    return Conflict("A newer message in this conversation took its place.", code="superseded", should_retry=False)
+
+
 class Leases:
     """Renews the tokens of this process's turns, all in one call, while there are any.
 
-    A turn that lost what it held is stopped with Conflict `turn_lost`, a cancelled one with Conflict `cancelled`. While
+    A turn that lost what it held is stopped with Conflict `turn_lost`, a cancelled one with Conflict `cancelled`, and one in
+    whose conversation another process has a newer message, which is to supersede it, with Conflict `superseded`. While
     the store is away, turns go on until their lease may have expired.
     """
 
@@ -64,6 +70,8 @@ class Leases:
         for token in tokens:
             if token in renewal.cancelled:
                 self._stop(token, Conflict("The turn was cancelled.", code="cancelled", should_retry=False))
+            elif token in renewal.superseded:
+                self._stop(token, superseded())
             elif token not in renewal.held:
                 text = "Another process has taken what this turn held."
                 self._stop(token, Conflict(text, code="turn_lost", should_retry=False))

@@ -87,13 +87,15 @@ class MemoryStore(
         """Return which tokens hold something, and which turns were cancelled. Locks do not expire here."""
         wanted = set(tokens)
         responses = self._responses.held()
-        held: set[str | None] = {kept.token for kept in self._conversations.held()}
+        conversations, now = self._conversations.held(), self._clock()
+        held: set[str | None] = {kept.token for kept in conversations}
         held |= {kept.token for kept in responses}
         held |= {claimed.token for claimed in self._claims.held()}
         held |= {token for slots in self._slots.values() for token in slots}
         cancelled = {kept.token for kept in responses if kept.cancel}
+        superseded = {c.token for c in conversations if c.next not in ("", c.token) and c.next_until > now}
         lost = {token for token in wanted if not self._ended.get(token, True)}
-        return Renewal(_tokens(held & wanted - lost), _tokens(cancelled & wanted))
+        return Renewal(_tokens(held & wanted - lost), _tokens(cancelled & wanted), _tokens(superseded & wanted))
 
     async def sweep(self, retention: float = RETENTION) -> int:
         """Delete what is too old."""

@@ -42,6 +42,9 @@ class Kept:
     token: str | None = None
     wanted: bool = False
     """Created, or with a turn: kept even while it is empty."""
+    next: str = ""
+    """The token of the turn that is to have it next."""
+    next_until: float = 0.0
     size: int = 0
     """Bytes of items, deleted ones and transcripts."""
     state: AgentState | None = None
@@ -69,6 +72,7 @@ class MemoryConversations(MemoryPart):
         if kept.token not in (None, token) or (known and not kept.wanted):
             return None
         kept.token, kept.touched = token, self._clock()
+        kept.next = "" if kept.next == token else kept.next
         self._conversations.hold(key.principal, key.id, kept)
         return _snapshot(key, kept)
 
@@ -81,6 +85,17 @@ class MemoryConversations(MemoryPart):
             self._unlock(key, kept)
         else:
             self._conversations.pop(key.principal, key.id)
+
+    async def want(self, key: Key, token: str, seconds: float, *, newest: bool) -> bool:
+        """Note which turn is to have the conversation next."""
+        kept = self._conversations.get(key.principal, key.id)
+        if kept is None:
+            return True
+        now = self._clock()
+        if not newest and kept.next not in ("", token) and kept.next_until > now:
+            return False
+        kept.next, kept.next_until = token, now + seconds
+        return True
 
     def _unlock(self, key: Key, kept: Kept) -> None:
         kept.token, kept.touched = None, self._clock()

@@ -91,6 +91,14 @@ class ConversationStore(Protocol):
         """Unlock without a turn, if `token` holds the lock. A conversation that never had a turn is deleted."""
         ...
 
+    async def want(self, key: Key, token: str, seconds: float, *, newest: bool) -> bool:
+        """Note for so many seconds that the turn of this token is to have the conversation next.
+
+        Who holds it meanwhile learns by `renew` that it is superseded. With `newest`, the token takes the place of others
+        that were noted before. Without, it is only noted again: False if a newer one was noted since.
+        """
+        ...
+
     async def create(
         self,
         principal: str,

@@ -231,10 +231,11 @@ class TurnCommit:
 
 @dataclass(frozen=True, slots=True)
 class Renewal:
-    """The tokens that still hold what they took, and those of turns that were cancelled."""
+    """The tokens that still hold what they took, and those of turns that are to end: cancelled, or superseded by newer ones."""
 
     held: frozenset[str]
     cancelled: frozenset[str]
+    superseded: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,7 +114,13 @@ OUTBOX = (
 )
 """What other servers are to be told: a row goes in with the outcome that it tells of, and out when it was delivered."""
 
-MIGRATIONS: Sequence[Sequence[str]] = (FIRST, ASKING_AGENTS, REQUESTS, STATES, OUTBOX)
+WANTED = (
+    "alter table oc_conversation add column wanted text",
+    "alter table oc_conversation add column wanting double precision",
+)
+"""The turn that is to have a conversation next, and until when that counts: it supersedes the one that holds it."""
+
+MIGRATIONS: Sequence[Sequence[str]] = (FIRST, ASKING_AGENTS, REQUESTS, STATES, OUTBOX, WANTED)
 """The statements that change the schema from version n to n + 1."""
 
 

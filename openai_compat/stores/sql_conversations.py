@@ -16,23 +16,31 @@ from .sql_text import mapping, owned, string, text
 
 STATE = state_of("conversation")
 
+HEARD = "wanted = case when oc_conversation.wanted = $3 then null else oc_conversation.wanted end"
+"""Who has wanted a conversation, and gets it, wants it no more."""
+
+WANT = """
+    update oc_conversation set wanted = $3, wanting = {now} + $4 where principal = $1 and id = $2"""
+
+WANTED_BY_ANOTHER = "wanted <> $3 and wanting > {now}"
+
 LOCK = f"""
     insert into oc_conversation (principal, id, token, until, created, touched, metadata)
     values ($1, $2, $3, {{now}} + $4, {{now}}, {{now}}, '{{}}')
     on conflict (principal, id) do update
-        set token = excluded.token, until = excluded.until, touched = excluded.touched
+        set token = excluded.token, until = excluded.until, touched = excluded.touched, {HEARD}
         where oc_conversation.token is null or oc_conversation.token = excluded.token
     returning version, created, touched, metadata, {STATE}"""
 
 LOCK_KNOWN = f"""
-    update oc_conversation set token = $3, until = {{now}} + $4, touched = {{now}}
+    update oc_conversation set token = $3, until = {{now}} + $4, touched = {{now}}, {HEARD}
     where principal = $1 and id = $2 and kept = 1 and (token is null or token = $3)
     returning version, created, touched, metadata, {STATE}"""
 
 EXPIRED = "select token from oc_conversation where principal = $1 and id = $2 and until < {now} "
 
 TAKE_OVER = f"""
-    update oc_conversation set token = $3, until = {{now}} + $4, touched = {{now}} where principal = $1 and id = $2
+    update oc_conversation set token = $3, until = {{now}} + $4, touched = {{now}}, {HEARD} where principal = $1 and id = $2
     returning version, created, touched, metadata, {STATE}"""
 
 LOSE = """
@@ -91,6 +99,22 @@ class SqlConversations(SqlPart):
         if rows and not rows[0][0]:
             # Another turn may have locked it in between.
             yield f"delete from oc_conversation where principal = $1 and id = $2 and {NEVER_USED}", owned(key)
+
+    @autocommit_nosync
+    def want(self, key: Key, token: str, seconds: float, *, newest: bool) -> Transaction[bool]:
+        """Note which turn is to have the conversation next."""
+        if newest:
+            yield WANT, (*owned(key), token, seconds)
+            return True
+        free = f"{WANT} and not coalesce({WANTED_BY_ANOTHER}, false) returning id"
+        if (yield free, (*owned(key), token, seconds)):
+            return True
+        # There may be no row any more, since nothing was kept of the turn that held it.
+        rows = yield (
+            f"select 1 from oc_conversation where principal = $1 and id = $2 and {WANTED_BY_ANOTHER}",
+            (*owned(key), token),
+        )
+        return not rows
 
     async def create(
         self,

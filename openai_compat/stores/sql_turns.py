@@ -69,10 +69,13 @@ def was_committed(token: str) -> Transaction[bool]:
     return bool(rows) and not rows[0][0]
 
 
+CANCELLED, SUPERSEDED = 1, 2
+
 HELD_BY_TOKENS = """
     select token, cancel, case when until < {now} + $2 then 1 else 0 end from oc_response where token {among}
     union all
-    select token, 0, case when until < {now} + $2 then 1 else 0 end from oc_conversation where token {among}
+    select token, case when wanted <> token and wanting > {now} then 2 else 0 end,
+        case when until < {now} + $2 then 1 else 0 end from oc_conversation where token {among}
     union all
     select token, 0, case when until < {now} + $2 then 1 else 0 end from oc_slot where token {among}
     union all
@@ -102,4 +105,5 @@ def renew(dialect: Dialect, tokens: Sequence[str], lease: float) -> Transaction[
         for statement in RENEW:
             yield statement.replace("{among}", dialect.among), (wanted, lease)
     held = frozenset([token for token, _, _ in rows]) - {token for (token,) in gone}
-    return Renewal(held, frozenset([token for token, cancel, _ in rows if cancel]))
+    cancelled = frozenset([token for token, stop, _ in rows if stop == CANCELLED])
+    return Renewal(held, cancelled, frozenset([token for token, stop, _ in rows if stop == SUPERSEDED]))

@@ -92,7 +92,7 @@ def notice(name: str, target: str = "app", **more: Any) -> Notice:
 # time
 
 TIMES = {
-    "oc_conversation": ("until", "created", "touched"),
+    "oc_conversation": ("until", "created", "touched", "wanting"),
     "oc_turn": ("ended",),
     "oc_response": ("until", "touched"),
     "oc_completion": ("touched",),

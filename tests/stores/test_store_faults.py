@@ -143,6 +143,8 @@ OPERATIONS: Mapping[str, Operation] = {
     "begin, if known": Operation(lambda store, who: store.begin(Key(who, "trip"), f"{who}-9", known=True), talked),
     "begin, abandoned": Operation(lambda store, who: store.begin(Key(who, "trip"), f"{who}-9"), abandoned),
     "release": Operation(lambda store, who: store.release(Key(who, "trip"), f"{who}-1"), busy),
+    "want": Operation(lambda store, who: store.want(Key(who, "trip"), f"{who}-9", 3.0, newest=True), busy),
+    "want, still": Operation(lambda store, who: store.want(Key(who, "trip"), f"{who}-9", 3.0, newest=False), busy),
     "create": Operation(lambda store, who: store.create(who, "made", {"a": "b"}, items("x", "y")), None, False),
     "update": Operation(lambda store, who: store.update(Key(who, "trip"), {"a": "b"}), talked),
     "delete": Operation(lambda store, who: store.delete(Key(who, "trip")), busy),
@@ -194,7 +196,7 @@ async def contents(store: SqlStore, who: str) -> dict[str, list[str]]:
 
 
 COLUMNS = {
-    "oc_conversation": "id, version, last_item, kept, token, metadata",
+    "oc_conversation": "id, version, last_item, kept, token, wanted, metadata",
     "oc_item": "conversation, n, id, body",
     "oc_turn": "token, conversation, version, transcript, lost",
     "oc_response": "id, status, previous, token, cancel, body, input, output",
@@ -359,7 +361,7 @@ async def test_a_caller_that_leaves_at_any_moment_leaves_all_or_nothing(engine: 
                 committed = await store.commit(everything(who))
             assert committed
             kept = await contents(store, who)
-            assert kept["oc_conversation"] == [repr(("trip", 2, 4, 1, None, "{}"))]
+            assert kept["oc_conversation"] == [repr(("trip", 2, 4, 1, None, None, "{}"))]
             assert len(kept["oc_item"]) == 4
     finally:
         await store.aclose()

@@ -7,6 +7,7 @@ import pytest
 
 from openai_compat.stores.port import Allowance, Claim, Key, Store, TurnCommit
 from openai_compat.stores.sql import SqlStore
+from tests.requirements import requirement
 from tests.stores.samples import (
     ALICE,
     ANSWER,
@@ -280,3 +281,44 @@ async def test_what_was_used_of_a_rate_comes_back_with_time(sql_store: SqlStore)
 
 async def test_a_store_that_answers_passes_its_check(store: Store) -> None:
     await store.check()
+
+
+@requirement("several.supersede")
+async def test_who_holds_a_conversation_hears_that_a_newer_turn_is_to_have_it(store: Store) -> None:
+    await store.begin(ALICE, "old")
+    assert await store.want(ALICE, "new", 100.0, newest=True)
+    assert await store.begin(ALICE, "new") is None
+    renewal = await store.renew(["old", "new"])
+    assert (renewal.held, renewal.superseded) == ({"old"}, {"old"})
+    await store.release(ALICE, "old")
+    assert await store.begin(ALICE, "new") is not None
+    renewal = await store.renew(["new"])
+    assert (renewal.held, renewal.superseded) == ({"new"}, frozenset())
+    assert await store.commit(turn("new", "a"))
+    assert await store.begin(ALICE, "later") is not None
+    assert (await store.renew(["later"])).superseded == frozenset()
+
+
+@requirement("several.supersede")
+async def test_of_several_that_are_to_have_a_conversation_the_newest_gets_it(store: Store) -> None:
+    await said(store, "t", "a")
+    await store.begin(ALICE, "old")
+    assert await store.want(ALICE, "newer", 100.0, newest=True)
+    assert await store.want(ALICE, "newest", 100.0, newest=True)
+    assert not await store.want(ALICE, "newer", 100.0, newest=False)
+    assert await store.want(ALICE, "newest", 100.0, newest=False)
+    await store.release(ALICE, "old")
+    assert await store.begin(ALICE, "newer") is not None  # it has not heard of it yet
+    assert (await store.renew(["newer"])).superseded == {"newer"}
+    assert await store.want(Key("bob", "trip"), "theirs", 1.0, newest=True)
+    assert await store.want(Key("bob", "trip"), "theirs", 1.0, newest=False)
+
+
+@requirement("several.supersede")
+async def test_a_dead_process_supersedes_nobody_for_long(sql_store: SqlStore) -> None:
+    await sql_store.begin(ALICE, "old", 100.0)
+    assert await sql_store.want(ALICE, "dead", 3.0, newest=True)
+    await time_passes(sql_store.engine, 4)
+    assert (await sql_store.renew(["old"], 100.0)).superseded == frozenset()
+    assert await sql_store.want(ALICE, "new", 3.0, newest=False)
+    assert (await sql_store.renew(["old"], 100.0)).superseded == {"old"}

@@ -39,6 +39,7 @@ OBJECTS: Mapping[str, frozenset[str]] = {
         [
             "begin",
             "release",
+            "want",
             "create",
             "read",
             "update",
