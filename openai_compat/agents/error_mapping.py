@@ -15,7 +15,7 @@ VENDORS = frozenset({"openai", "anthropic", "groq", "cerebras", "together", "htt
 """Packages whose exceptions are all about the API that they call."""
 
 FRAMEWORKS = frozenset(
-    ["pydantic_ai", "google", "litellm", "mistralai", "cohere", "ollama", "huggingface_hub", "botocore"]
+    ["pydantic_ai", "agno", "google", "litellm", "mistralai", "cohere", "ollama", "huggingface_hub", "botocore"]
 )
 """Packages of whose exceptions those are about a model's API that have an HTTP status."""
 

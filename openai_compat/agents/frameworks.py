@@ -196,9 +196,8 @@ FRAMEWORKS = (
     _framework(
         "DSPy", "dspy", "Module BaseModule", "async def agent(prompt): return (await it.acall(question=prompt)).answer"
     ),
-    _framework(
-        "Agno", "agno", "Agent Team Workflow", "async def agent(prompt): return (await it.arun(prompt)).content"
-    ),
+    _framework("Agno", "agno", "Agent", backend="agno:AgnoBackend"),
+    _framework("Agno", "agno", "Team Workflow", "async def agent(prompt): return (await it.arun(prompt)).content"),
     _framework(
         "Semantic Kernel",
         "semantic_kernel",

@@ -48,7 +48,7 @@ KNOWN = [
     ("google.adk.runners", "Runner", "Google ADK", "Runner.run_async"),
     ("haystack.core.pipeline.base", "PipelineBase", "Haystack", "it.run("),
     ("dspy.primitives.module", "Module", "DSPy", "it.acall(question=prompt)"),
-    ("agno.agent.agent", "Agent", "Agno", "it.arun(prompt)"),
+    ("agno.team.team", "Team", "Agno", "it.arun(prompt)"),
     ("semantic_kernel.agents.agent", "Agent", "Semantic Kernel", "it.get_response(messages=prompt)"),
     ("semantic_kernel.kernel", "Kernel", "Semantic Kernel", "it.invoke_prompt(prompt)"),
     ("claude_agent_sdk.client", "ClaudeSDKClient", "Claude Agent SDK", "lambda: it.options"),
@@ -99,7 +99,7 @@ def test_a_package_that_only_has_a_frameworks_name_is_not_taken_for_it(monkeypat
 @requirement("agents.frameworks")
 @pytest.mark.anyio
 async def test_what_a_subclass_does_in_its_own_way_is_served() -> None:
-    class Backend(framework_class("agno.agent.agent", "Agent")):  # type: ignore[misc]
+    class Backend(framework_class("agno.team.team", "Team")):  # type: ignore[misc]
         capabilities = Capabilities()
 
         async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[TextDelta]:
@@ -115,7 +115,7 @@ async def test_what_a_subclass_does_in_its_own_way_is_served() -> None:
 @requirement("agents.frameworks")
 @pytest.mark.anyio
 async def test_a_factory_that_makes_one_fails_with_that_line_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
-    kind = framework_class("agno.agent.agent", "Agent")
+    kind = framework_class("agno.team.team", "Team")
     sent = await answer(Server(lambda: kind()), chat())
     assert (sent.status, sent.error["code"]) == (500, "agent_error")
     assert "Agno" not in sent.error["message"]
@@ -272,7 +272,7 @@ def test_no_package_takes_over_a_framework_that_is_known(theirs: Any) -> None:
     with pytest.raises(ImportError, match="Pydantic AI"):
         Server(framework_class("pydantic_ai.agent.abstract", "AbstractAgent")())
     with pytest.raises(TypeError, match="Agno"):
-        Server(framework_class("agno.agent.agent", "Agent")())
+        Server(framework_class("agno.team.team", "Team")())
 
 
 # what it costs
