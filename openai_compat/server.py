@@ -98,6 +98,7 @@ class Server:
         wrap: functions of a backend and its name that return another one, for what changes turns; the first is outermost.
         apis: further APIs, each with routes of its own and its own form of errors, streams and keys.
         agent_headers: names of request headers that agents get in `AgentRequest.headers`; none by default.
+        page: serves a page at `/ui/` to talk to the agents in a browser, to which one is led from `/`.
         bare_paths: answer `/chat/completions` and so on without `/v1` too.
         owned_by: `owned_by` of the models.
 
@@ -137,6 +138,7 @@ class Server:
         wrap: Iterable[Wrap] = (),
         apis: Iterable[Api] = (),
         agent_headers: Iterable[str] = (),
+        page: bool = False,
         bare_paths: bool = False,
         owned_by: str = "openai-compat",
     ) -> None:
@@ -193,7 +195,9 @@ class Server:
             apis=apis,
             sockets=sockets,
             needs_key=not isinstance(self.auth, OpenAccess),
+            page=page,
         )
+        self.has_page = page
         self._connections: set[WebSocketConnection] = set()
         self._drained = False
 

@@ -384,6 +384,10 @@ REQUIREMENTS: dict[str, Requirement] = {
     ),
     "ws.processed": Requirement("a client that says what it has read gets no answer to that", "W A3.2"),
     "ws.sdk": Requirement("the openai SDK's connect(), plain and async, with its sessions and lanes", "W A0"),
+    "page.served": Requirement(
+        "where it is asked for, a page to talk to the agents is served, and a browser at the root is led to it", "D 4"
+    ),
+    "page.small": Requirement("the page is small, and nothing of it comes from elsewhere", "D 4"),
     "models.about": Requirement("a model tells what it is for, and what a request to it may have", "D 4"),
     "models.list": Requirement("the agents are the models, with created and owned_by", "W A5"),
     "models.get": Requirement("a model is found by its name, whatever characters it has", "W A5"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import openai
@@ -30,6 +31,8 @@ def main() -> None:
         try:
             client = openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="any", max_retries=8)
             answer = client.chat.completions.create(model="echo", messages=[{"role": "user", "content": "hi"}])
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/ui/page.js") as script:
+                assert b"import" in script.read()
         finally:
             served.terminate()
     assert answer.choices[0].message.content == "echo hi", answer

@@ -312,6 +312,7 @@ def routes(
     apis: Iterable[Api],
     sockets: Iterable[Route],
     needs_key: bool,
+    page: bool = False,
 ) -> Routes:
     """All routes of a server with these settings, and the document that describes them. Raises ValueError."""
     served = [openai(bare_paths)]
@@ -320,6 +321,10 @@ def routes(
 
         below = [replace(_below(chat_rest.prefix, route, ()), cookie=bool(chat_rest.cookie)) for route in CHAT_REST]
         served.append(Api(name="chat rest", routes=below))
+    if page:
+        from .page import PAGE, ROOT  # noqa: PLC0415
+
+        served += [PAGE, ROOT]
     served += apis
     found = [
         replace(route, api=api, open=route.open or route.group in public) for api in served for route in api.routes

@@ -39,6 +39,7 @@ KINDS: Mapping[str, tuple[type, ...]] = {
     "conversations": (Conversations, NoneType),
     "chat_rest": (ChatRest, NoneType),
     "chat_websocket": (ChatWebSocket, NoneType),
+    "page": (bool,),
     "bare_paths": (bool,),
     "owned_by": (str,),
     "retention": (int, float),

@@ -54,6 +54,25 @@ def test_what_operators_ask_for_can_be_said_without_a_server_object(monkeypatch:
 
 
 @requirement("cli.settings")
+@pytest.mark.parametrize(
+    ("arguments", "page"),
+    [
+        ([], True),
+        (["--listen", "[::1]:0"], True),
+        (["--no-page"], False),
+        (["--listen", "0.0.0.0:0", "--api-key", "sk-1"], False),
+        (["--listen", "0.0.0.0:0", "--api-key", "sk-1", "--page"], True),
+        (["--proxy-auth", "--host-name", "agents.example"], False),
+    ],
+)
+def test_the_page_is_there_where_only_this_machine_can_reach_it_or_as_it_is_said(
+    monkeypatch: pytest.MonkeyPatch, arguments: list[str], page: bool
+) -> None:
+    ran = served(monkeypatch, *arguments)
+    assert (ran.server._routes.find("/ui/")[0] is not None) is page
+
+
+@requirement("cli.settings")
 def test_what_is_left_out_is_as_a_server_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
     ours, plain = served(monkeypatch).server.services.settings, Server(lambda prompt: prompt).services.settings
     assert ours.deadlines == plain.deadlines

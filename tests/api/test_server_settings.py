@@ -54,6 +54,7 @@ WRONG: dict[str, Callable[[], object]] = {
     "the chat API as a flag": served(chat_rest=True),
     "the chat socket as a path": served(chat_websocket="/chat"),
     "bare paths as a word": served(bare_paths="yes"),
+    "the page as a path": served(page="/ui"),
     "no owner": served(owned_by=None),
     "retention as a text": served(retention="30d"),
     "rates as a number": served(rates=60),

@@ -59,6 +59,7 @@ Server(
     deadlines=Deadlines(request=60, heartbeat=5.5),
     visibility="reasoning",
     agent_headers=["x-user"],
+    page=True,
     bare_paths=True,
     owned_by="me",
 )

@@ -22,6 +22,7 @@ def banner(server: Server, host: str, port: int, key_variable: str | None) -> st
     hint = "" if can_chat else "   (after: pip install 'openai-compat[client]')"
     lines = [
         summary(server, host, port),
+        *([f"talk to them at {url.removesuffix('v1')}ui/"] if server.has_page else []),
         f"up to {server.services.settings.limits.slots} turns at once (--max-concurrency)",
         "",
         f"  curl {url}/chat/completions \\",

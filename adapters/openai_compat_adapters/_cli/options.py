@@ -101,6 +101,11 @@ APIS = grouped(
     "APIs",
     option("--chat-rest", is_flag=True, help="Serve the chat REST API too, below /api/chat."),
     option("--chat-websocket", is_flag=True, help="Serve chat over a WebSocket too, at /chat."),
+    option(
+        "--page/--no-page",
+        default=None,
+        help="Serve a page to talk to the agents, at /ui/; by default if only this machine can reach it.",
+    ),
 )
 CONVERSATIONS = grouped(
     "Conversations",

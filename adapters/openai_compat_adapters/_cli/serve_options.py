@@ -43,6 +43,7 @@ class ServeOptions:
     # APIs
     chat_rest: bool
     chat_websocket: bool
+    page: bool | None
     # conversations
     conversations_max: int
     conversation_ttl: float

@@ -31,6 +31,7 @@ from openai_compat import (
 from openai_compat.policies.hosts import LOOPBACK
 from openai_compat.policies.keys import KeySource
 
+from ..serve import is_loopback
 from .load_agents import Agents
 from .serve_options import ServeOptions
 
@@ -73,6 +74,7 @@ def make_server(agents: Server | Agents, options: ServeOptions, ctx: click.Conte
 
 def _server(agents: Agents, options: ServeOptions) -> Server:
     window, database, most = options.replay_failures, _is_database(options.store), options.conversations_max
+    local = is_loopback(options.listen[0]) and not options.proxy_auth
     memory = MemoryStore(max_items=most, ttl=options.conversation_ttl) if most else None
     return Server(
         _chosen(agents, options.agent),
@@ -112,6 +114,7 @@ def _server(agents: Agents, options: ServeOptions) -> Server:
         retention=options.retention,
         webhooks=_webhooks(options.webhook, options.webhook_secret_env),
         visibility=options.visibility,
+        page=local if options.page is None else options.page,
         bare_paths=options.bare_paths,
     )
 

@@ -1,0 +1,140 @@
+// The inspector: what was sent, what came, and the same request for curl and Python.
+import { $, code, copyButton, el, icon } from './nodes.js';
+import { base, isData, tab } from './wire.js';
+
+const MOST = 2000; // rows of events
+let shown = null;
+
+/** Shows a turn, or that there is none. */
+export function inspect(turn) {
+  shown = turn;
+  $('wire').dataset.stale = 'true';
+  if (!$('wire').hidden) draw();
+}
+
+export function toggle(open) {
+  $('wire').hidden = !open;
+  $('wire-toggle').setAttribute('aria-expanded', open);
+  if (open) {
+    draw();
+    document.querySelector('[role=tab][aria-selected=true]').focus();
+  } else $('wire-toggle').focus();
+}
+
+/** An event of a turn that may be shown. */
+export function onEvent(turn, at, event) {
+  if (turn === shown && !$('wire').hidden) row(at, event);
+}
+
+function draw() {
+  for (const id of ['p-events', 'p-request', 'p-code']) $(id).replaceChildren();
+  if (!shown) {
+    for (const id of ['p-events', 'p-request', 'p-code']) $(id).append(el('p', { class: 'note' }, 'Send a message first.'));
+    return;
+  }
+  const { request, requestId } = shown.record;
+  const brief = JSON.parse(JSON.stringify(request, (name, value) => (isData(value) ? `${value.slice(0, 60)}…` : value)));
+  for (const [at, event] of shown.wire) row(at, event);
+  if (!shown.wire.length) $('p-events').append(el('p', { class: 'note' }, 'Events are not kept when the page is loaded anew.'));
+  $('p-request').append(
+    el('p', { class: 'note' }, `POST ${new URL('responses', base).pathname}${requestId ? ` · ${requestId}` : ''}`),
+    code(JSON.stringify(brief, null, 2), 'json', true),
+  );
+  $('p-code').append(
+    el('p', { class: 'note' }, 'The mcp tool asks the server to put its questions as items that a program can answer.'),
+    JSON.stringify(brief) === JSON.stringify(request) ? '' : el('p', { class: 'note' }, 'The files are left out here.'),
+    code(curl(brief), 'sh', true),
+    code(python(brief), 'python', true),
+  );
+}
+
+function row(at, event) {
+  const panel = $('p-events');
+  const last = panel.lastElementChild;
+  const text = event.delta ?? '';
+  if (last?.events && event.type === last.dataset.type && event.type.endsWith('.delta')) {
+    last.events.push(event); // words come in hundreds: one row for all that follow each other
+    last.querySelector('.n').textContent = `×${last.events.length}`;
+    if (last.text.length < 80) last.querySelector('.peek').textContent = last.text += text;
+    return;
+  }
+  if (panel.childElementCount >= MOST) return;
+  const peek = el('span', { class: 'peek' }, text ? text.slice(0, 80) : gist(event));
+  const type = event.type.replace('response.', '');
+  const node = el('details', { class: 'event', ontoggle: open }, el('summary', {}, el('time', {}, `${Math.round(at)} ms`), el('b', {}, type), el('span', { class: 'n' }), peek));
+  Object.assign(node, { events: [event], text });
+  node.dataset.type = event.type;
+  function open() {
+    node.querySelector('pre')?.remove();
+    const indent = node.events.length > 1 ? 0 : 2;
+    const lines = node.events.slice(0, 500).map((one) => JSON.stringify(one, null, indent));
+    if (node.open) node.append(el('pre', { tabIndex: 0 }, lines.join('\n')));
+  }
+  const atEnd = panel.scrollHeight - panel.scrollTop - panel.clientHeight < 60;
+  panel.append(node);
+  if (atEnd) panel.scrollTop = panel.scrollHeight;
+}
+
+function gist({ item, event, message, response }) {
+  if (item) return [item.type, item.name, item.status].filter(Boolean).join(' ');
+  return event?.data?.description ?? message ?? response?.status ?? '';
+}
+
+const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
+
+export function curl(request) {
+  const key = tab.get('key') ? ['-H "Authorization: Bearer $OPENAI_API_KEY"'] : [];
+  const parts = [`curl -N ${new URL('responses', base)}`, ...key, "-H 'Content-Type: application/json'"];
+  return [...parts, `-d ${quoted(JSON.stringify(request, null, 2))}`].join(' \\\n  ');
+}
+
+const OPENAIS = 'model input instructions tools tool_choice previous_response_id stream temperature top_p max_output_tokens metadata reasoning text store include user parallel_tool_calls truncation service_tier'.split(' ');
+
+function python(request) {
+  const named = Object.entries(request).filter(([name]) => OPENAIS.includes(name));
+  const others = Object.entries(request).filter(([name]) => !OPENAIS.includes(name));
+  if (others.length) named.push(['extra_body', Object.fromEntries(others)]);
+  const key = tab.get('key') ? '' : ', api_key="-"';
+  return `from openai import OpenAI
+
+client = OpenAI(base_url="${base.href.replace(/\/$/, '')}"${key})
+stream = client.responses.create(
+${named.map(([name, value]) => `    ${name}=${literal(value, 1)},`).join('\n')}
+)
+for event in stream:
+    print(event.type, getattr(event, "delta", ""))`;
+}
+
+/** A JSON value as Python writes it. */
+function literal(value, depth) {
+  if (value === null) return 'None';
+  if (typeof value === 'boolean') return value ? 'True' : 'False';
+  if (typeof value !== 'object') return JSON.stringify(value);
+  const list = Array.isArray(value);
+  const parts = list ? value.map((one) => literal(one, depth + 1)) : Object.entries(value).map(([name, one]) => `${JSON.stringify(name)}: ${literal(one, depth + 1)}`);
+  const [open, close] = list ? '[]' : '{}';
+  const line = open + parts.join(', ') + close;
+  const indent = '    '.repeat(depth);
+  return line.length < 60 ? line : `${open}\n${parts.map((part) => `${indent}    ${part},\n`).join('')}${indent}${close}`;
+}
+
+const tabs = [...document.querySelectorAll('[role=tab]')];
+
+function pick(chosen) {
+  for (const one of tabs) {
+    one.setAttribute('aria-selected', one === chosen);
+    one.tabIndex = one === chosen ? 0 : -1;
+    $(one.getAttribute('aria-controls')).hidden = one !== chosen;
+  }
+  chosen.focus();
+}
+
+tabs.forEach((one, place) => {
+  one.onclick = () => pick(one);
+  one.onkeydown = ({ key }) => {
+    const to = { ArrowRight: place + 1, ArrowLeft: place - 1, Home: 0, End: tabs.length - 1 }[key];
+    if (to !== undefined) pick(tabs.at(to % tabs.length));
+  };
+});
+$('wire-toggle').onclick = () => toggle($('wire').hidden);
+$('wire-close').onclick = () => toggle(false);
