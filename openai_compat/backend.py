@@ -15,6 +15,9 @@ from .messages import (
     ToolMessage,
 )
 
+HONOURED = frozenset({"stop", "max_tokens", "max_tool_calls", "top_logprobs"})
+"""The parameters that the server itself sees to, whatever the agent does with them, or that it refuses."""
+
 CHARACTERS_PER_TOKEN = 4
 """How long a token is taken to be where the agent does not count tokens itself."""
 
@@ -84,6 +87,12 @@ class Capabilities:
             # A string would be taken for the names of its letters.
             if isinstance(cast("Any", self.parameters), str) or unknown:
                 raise ValueError(f"an agent's parameters are some of {', '.join(sorted(known))}")
+
+    def ignored(self, sampling: Sampling) -> frozenset[str]:
+        """What a client has sent that nobody sees to; nothing, where it is not told what the agent passes on."""
+        if self.parameters is None:
+            return frozenset()
+        return frozenset(sampling.given()) - self.parameters - HONOURED
 
 
 _MAKING = threading.Lock()

@@ -27,7 +27,7 @@ class Fallback:
 
     Another one takes over only before anything was said, and only where the model behind the agent is at fault: it is
     down, overloaded, over its rate limit, or refuses the key. That is told as `Progress` of the kind "fallback", with
-    `from`, `to` and `reason` in its data.
+    `from`, `to` and `reason` in its data, and `ignored`: the parameters of the request that this one does not pass on.
 
     Args:
         agents: backends by name, the preferred one first.
@@ -43,7 +43,10 @@ class Fallback:
 
     @property
     def capabilities(self) -> Capabilities:
-        """Those of the preferred one, the own tools of all, and bounds that all of them obey."""
+        """Those of the preferred one, the own tools of all, and bounds that all of them obey.
+
+        The parameters are those of the one that is asked first now: nothing is told as ignored because another one would.
+        """
         each = [agent.capabilities for agent in self._agents.values()]
         # Whoever takes over has its own tools: a client must offer none by any of their names.
         own = frozenset[str]().union(*[can.own_tools for can in each])
@@ -51,7 +54,8 @@ class Fallback:
         # One that never asks gets no decision, and so cannot lose what is changed in it.
         asking = {can.approvals for can in each} - {"none"}
         approvals: Literal["none", "yes_no", "edit"] = "yes_no" if "yes_no" in asking else "edit" if asking else "none"
-        return replace(each[0], own_tools=own, approvals=approvals, security_modes=modes)
+        parameters = self._agents[self._order[0]].capabilities.parameters
+        return replace(each[0], own_tools=own, approvals=approvals, security_modes=modes, parameters=parameters)
 
     @property
     def cooling(self) -> list[str]:
@@ -59,11 +63,15 @@ class Fallback:
         now = time.monotonic()
         return [name for name, since in self._failed.items() if now - since < self._cooldown]
 
-    async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
-        """Ask them, one after another."""
+    @property
+    def _order(self) -> list[str]:
         cooling = self.cooling
         # Those that cool down come last, not never: if all others fail, one of them may be well again.
-        names = [*[n for n in self._agents if n not in cooling], *[n for n in self._agents if n in cooling]]
+        return [*[n for n in self._agents if n not in cooling], *[n for n in self._agents if n in cooling]]
+
+    async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
+        """Ask them, one after another."""
+        names = self._order
         for name, following in zip(names, [*names[1:], None], strict=True):
             said = False
             items = self._agents[name].run(request, context)
@@ -83,7 +91,8 @@ class Fallback:
                 if said or following is None:
                     raise
                 text = f"{name} cannot be used now; {following} takes over."
-                data = {"from": name, "to": following, "reason": reason.code}
+                ignored = sorted(self._agents[following].capabilities.ignored(request.sampling))
+                data = {"from": name, "to": following, "reason": reason.code, "ignored": ignored}
                 yield Progress("fallback", following, text, done=True, data=data)
             finally:
                 # In the task that has opened it: task groups and context variables inside break in another.

@@ -239,9 +239,9 @@ class TurnRunner:
         if plan.given.pause is not None:
             longest = self.deadlines.background if plan.background else self.deadlines.request
             await use_pause(self.store, plan.given.pause, longest + self.deadlines.grace + PATIENCE)
-        passed_on = plan.backend.capabilities.parameters
-        if passed_on is not None:
-            self.told.ignored(plan.agent, plan.requester, plan.requests, passed_on)
+        can = plan.backend.capabilities
+        if can.parameters is not None:
+            self.told.ignored(plan.agent, plan.requester, plan.requests, can)
         plan.delivery.started()
         if plan.draft is not None:
             plan.draft.on_interrupt(plan.interrupt)

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from collections.abc import Set as AbstractSet
 
 from ..agent_request import AgentRequest
+from ..backend import Capabilities
 from .run_group import Requester
 
 logger = logging.getLogger("openai_compat")
-
-HONOURED = frozenset({"stop", "max_tokens", "max_tool_calls", "top_logprobs"})
-"""The parameters that the server itself sees to, whatever the agent does with them, or that it refuses."""
 
 
 class ToldOnce:
@@ -21,12 +18,9 @@ class ToldOnce:
     def __init__(self) -> None:
         self._told: set[str] = set()
 
-    def ignored(
-        self, agent: str, requester: Requester, requests: Sequence[AgentRequest], passed_on: AbstractSet[str]
-    ) -> None:
+    def ignored(self, agent: str, requester: Requester, requests: Sequence[AgentRequest], can: Capabilities) -> None:
         """What a client has sent that the agent does not pass on."""
-        given = {name for request in requests for name in request.sampling.given()}
-        ignored = sorted(given - passed_on - HONOURED)
+        ignored = sorted({name for request in requests for name in can.ignored(request.sampling)})
         if ignored:
             requester.note_ignored(ignored)
         for name in ignored:

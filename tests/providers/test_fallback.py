@@ -56,7 +56,7 @@ async def test_what_is_wrong_with_a_model_makes_another_one_answer(reply: Reply,
         await providers.aclose()
 
     assert text(said) == "Second."
-    assert told(said) == [{"from": "groq/m", "to": "xai/n", "reason": reason}]
+    assert told(said) == [{"from": "groq/m", "to": "xai/n", "reason": reason, "ignored": []}]
 
 
 async def test_one_that_cannot_be_reached_or_has_no_key_is_passed_over(unused_port: int) -> None:
@@ -139,6 +139,38 @@ async def test_tokens_that_were_counted_are_no_words() -> None:
         answer = await client.chat.completions.create(model="agent", messages=[{"role": "user", "content": "a"}])
 
     assert answer.choices[0].message.content == "Second."
+
+
+class Takes:
+    """Passes on some parameters; says which it is, or fails as its model does."""
+
+    def __init__(self, *parameters: str, fails: bool = False) -> None:
+        self.capabilities = Capabilities(parameters=frozenset(parameters))
+        self.fails = fails
+
+    async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[Any]:
+        if self.fails:
+            raise AgentError.upstream(503)
+        yield ", ".join(sorted(self.capabilities.parameters or ()))
+
+
+@requirement("agents.parameters")
+async def test_what_is_ignored_is_told_of_the_one_that_answers() -> None:
+    first, second = Takes("temperature", "seed"), Takes("temperature")
+    agent = _named(first, second)
+    sent: Any = {"model": "agent", "messages": [{"role": "user", "content": "a"}], "seed": 7, "temperature": 1}
+    async with async_openai(Server(agent)) as client:
+
+        async def ignored() -> str | None:
+            answer = await client.chat.completions.with_raw_response.create(**sent)
+            return answer.headers.get("X-Ignored-Parameters")
+
+        assert await ignored() is None
+        first.fails = True
+        said = await run(agent, request_for(seed=7, temperature=1))
+        assert [one["ignored"] for one in told(said)] == [["seed"]]
+        assert agent.cooling == ["0"]
+        assert await ignored() == "seed"  # the second is asked first now
 
 
 def _named(*agents: Any) -> Fallback:

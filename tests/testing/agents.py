@@ -42,6 +42,7 @@ async def _reference(request: AgentRequest, context: RunContext) -> AsyncIterato
         for result in request.resume.results.values():
             yield result.text
         return
+    assert request.sampling.temperature is None or request.sampling.temperature >= 0  # its model would get it
     yield UsageReported(3, 1)
     if request.tools:
         call_id = f"call_{next(counter)}"
@@ -56,7 +57,9 @@ async def _reference(request: AgentRequest, context: RunContext) -> AsyncIterato
     yield UsageReported(4, 2)
 
 
-reference = as_backend(_reference, capabilities=Capabilities(own_tools=frozenset({"clock"})))
+reference = as_backend(
+    _reference, capabilities=Capabilities(own_tools=frozenset({"clock"}), parameters=frozenset({"temperature"}))
+)
 
 
 class Approving:

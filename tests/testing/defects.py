@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from openai_compat import (
     AgentError,
     AgentRequest,
+    Capabilities,
     Decision,
     Finished,
     Paused,
@@ -26,6 +27,7 @@ from openai_compat import (
     ToolCallStarted,
     ToolResult,
     UsageReported,
+    as_backend,
 )
 from openai_compat.http import HttpRequest, Send
 from openai_compat.testing import Conformance
@@ -766,6 +768,21 @@ class Losing(Server):
 @found_by("test_parameters_reach_the_agent")
 class LosesTheTemperature(Suite):
     agent = Losing(lambda asked: asked.pop("temperature", None))
+
+
+async def _deaf(request: AgentRequest) -> AsyncIterator[Any]:
+    yield "Hello, "
+    yield "world"
+
+
+@found_by("test_a_parameter_is_passed_on_or_told")
+class DeclaresParametersAndLooksAtNone(Suite):
+    agent = as_backend(_deaf, capabilities=Capabilities(client_tools=False, parameters=frozenset({"temperature"})))
+
+
+@found_by("test_a_parameter_is_passed_on_or_told")
+class DoesNotTellWhatIsIgnored(Suite):
+    agent = Distorted(head=lambda headers, status: headers.pop("x-ignored-parameters", None) and None)
 
 
 def _without_pictures(asked: Chunk) -> None:

@@ -55,7 +55,8 @@ RESPONSES = {
     "test_a_response_says_what_chat_says",
     "test_the_events_of_a_response_are_numbered_and_end_with_it",
 }
-WITHOUT_TOOLS = TOOL_CHECKS | OWN_TOOLS | APPROVALS
+PARAMETERS = {"test_a_parameter_is_passed_on_or_told"}
+WITHOUT_TOOLS = TOOL_CHECKS | OWN_TOOLS | APPROVALS | PARAMETERS
 UNSEEN = WITHOUT_TOOLS | WATCHING_CHECKS | SESSIONS | REACHED
 
 SKIPPED = {
@@ -70,7 +71,7 @@ SKIPPED = {
     "BehindStarlette": APPROVALS,
     "AsgiApplication": UNSEEN | TOO_QUICK,
     "Handwritten": UNSEEN | RESPONSES | {MIDWAY},
-    "Approves": TOOL_CHECKS | OWN_TOOLS,
+    "Approves": TOOL_CHECKS | OWN_TOOLS | PARAMETERS,
     "Remembers": WITHOUT_TOOLS,
     "SeveralByName": WITHOUT_TOOLS | SESSIONS,
     "BelowAPrefix": UNSEEN | TOO_QUICK | FAILURES_UNSEEN,

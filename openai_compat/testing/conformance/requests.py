@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import fields, replace
 from typing import Any
 
-from ...agent_request import AgentRequest
-from ...events import ToolCallReady, ToolCallStarted
+from ...agent_request import AgentRequest, Sampling
+from ...backend import AgentBackend, RunContext
+from ...events import AgentEvent, ToolCallReady, ToolCallStarted
 from ...messages import ImagePart, UserMessage
 from ..subject import ObservedExchange
 from ..watch import Watched
+from ..wrapping import Wrapper
 from .base import Examination, expect, skip
 
 # Nobody's defaults, and exact in binary: they can be compared however they were written.
@@ -32,6 +35,25 @@ FORMAT: Mapping[str, Any] = {
 }
 
 
+class _Sampled(Wrapper):
+    """Notes which parameters its agent looks at."""
+
+    def __init__(self, agent: AgentBackend, looked_at: set[str]) -> None:
+        super().__init__(agent)
+
+        class Noted(Sampling):  # without fields of its own, so that `replace` makes one as well
+            def __getattribute__(self, name: str) -> Any:
+                looked_at.add(name)
+                return super().__getattribute__(name)
+
+        self._noted = Noted
+
+    def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
+        """Run the agent with parameters that are watched."""
+        values = {each.name: getattr(request.sampling, each.name) for each in fields(Sampling)}
+        return super().run(replace(request, sampling=self._noted(**values)), context)
+
+
 class RequestChecks(Examination):
     """Checks of what reaches the agent; they need one that can be watched."""
 
@@ -44,6 +66,25 @@ class RequestChecks(Examination):
         if request is not None:
             seen = {name: getattr(request.sampling, name) for name in PARAMETERS}
             expect(seen == PARAMETERS, f"sent were {dict(PARAMETERS)}, the agent got {seen}")
+
+    def test_a_parameter_is_passed_on_or_told(self) -> None:
+        """A client that is not told which of its parameters have no effect looks for the reason in its prompt.
+
+        Declare those that reach your model, `Capabilities(parameters={…})`, and pass on what you declare. The server names
+        the others in `X-Ignored-Parameters`.
+        """
+        can, looked_at = self._agent_seen.capabilities, set[str]()
+        if can.parameters is None:
+            skip("it is not told which parameters are passed on: declare Capabilities(parameters=…)")
+        exchange = self.ask(self.body(self.prompt, **PARAMETERS), lambda agent: _Sampled(agent, looked_at))
+        request = self._reached(exchange, PARAMETERS)
+        if request is not None:
+            header = exchange.answer.header("x-ignored-parameters") or ""
+            told = {name.strip() for name in header.split(",")} - {""}
+            ignored = can.ignored(request.sampling)
+            expect(told == ignored, f"ignored are {sorted(ignored)}, X-Ignored-Parameters names {sorted(told)}")
+            lost = sorted((PARAMETERS.keys() & can.parameters) - looked_at)
+            expect(not lost, f"declared as passed on, but the agent never looks at them: {lost}")
 
     def test_a_picture_reaches_the_agent_or_is_refused(self) -> None:
         """An agent that was shown a picture and got only the text talks about something that it has not seen.
