@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequen
 from contextlib import suppress
 from dataclasses import asdict, replace
 from fnmatch import fnmatchcase
+from math import ceil
 from typing import Any, cast
 from uuid import uuid4
 
@@ -157,6 +158,7 @@ class _ClaudeTurn:
         self._waits = ""  # the call that is waited for: Claude Code keeps one, and forgets the others
         self._denied: set[str] = set()
         self._tasks: dict[str, str] = {}  # what other agents do
+        self._retry_after: int | None = None  # how long it has waited, before it gave up
 
     def options(self) -> Any:
         """The options of the run."""
@@ -226,6 +228,8 @@ class _ClaudeTurn:
                 for block in message.content:
                     if isinstance(block, sdk.ToolResultBlock) and block.tool_use_id not in self._hidden:
                         yield self._result(block)
+            case sdk.SystemMessage() if message.subtype == "api_retry":
+                self._retry_after = ceil(message.data["retry_delay_ms"] / 1000)
             case sdk.SystemMessage() if message.subtype in ("task_started", "task_notification"):
                 yield from self._of_agent(message.subtype, message.data)
             case _:
@@ -274,7 +278,7 @@ class _ClaudeTurn:
             raise RuntimeError("Claude Code ended without a result")
         if result.is_error and result.subtype != "error_max_turns":
             if result.api_error_status:
-                raise AgentError.upstream(result.api_error_status)
+                raise AgentError.upstream(result.api_error_status, retry_after=self._retry_after)
             raise RuntimeError(f"Claude Code ended with {result.subtype}: {result.errors or result.result}")
         used = _usage(result.model_usage or {})
         before = UsageReported(**self._state["used"]) if self._state is not None else NOTHING_USED

@@ -181,6 +181,7 @@ CALLS: dict[str, list[Say | Think | Call]] = {
     ],
     "pair": [Call("call_1", "get_weather", PARIS), Call("call_2", "get_weather", {"city": "Oslo"})],
     "client": [Call("call_1", "look_up", {"key": "x"})],
+    "twice": [Call("call_1", "look_up", {"key": "x"}), Call("call_2", "look_up", {"key": "y"})],
     "both": [Call("call_1", "get_weather", PARIS), Call("call_2", "look_up", {"key": "x"})],
     "time": [Call("call_1", "tell_time", {})],
     "wait": [Call("call_1", "wait", {})],
