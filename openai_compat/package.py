@@ -22,6 +22,7 @@ EXTRAS: Mapping[str, str] = {
     "msgpack": "msgpack",
     "python_multipart": "files",
     "asyncpg": "postgres",
+    "jwt": "oauth",
     "pytest": "test",
     "hypothesis": "test",
 }

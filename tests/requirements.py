@@ -58,6 +58,14 @@ REQUIREMENTS: dict[str, Requirement] = {
     "auth.ambient": Requirement("what browsers send by themselves is good for the server's own pages alone", "D 8"),
     "auth.unused-login": Requirement("a login in front that is not used is told once", "D 8"),
     "auth.hashed": Requirement("a key may be kept as its digest, which nobody can send in its place", "D 8"),
+    "auth.jwt": Requirement(
+        "a JWT is checked in all it claims; one that is not good is refused in constant words", "D 8"
+    ),
+    "auth.keys-of-issuer": Requirement(
+        "an issuer's keys are fetched seldom, and stay good while the issuer is away", "D 8"
+    ),
+    "auth.revoked": Requirement("how long a token is good after it was taken back is bounded, and can be set", "D 8"),
+    "auth.introspection": Requirement("a provider is asked about a token once in a while; its outage is a 503", "D 8"),
     "auth.websocket": Requirement("who has opened a WebSocket is asked for again before each turn", "D 8"),
     "agents.parameters": Requirement("parameters and the schema of an answer can be passed on as they are", "D 4"),
     "agents.parts": Requirement("pictures, speech and documents can be had as bytes with their type", "D 4"),

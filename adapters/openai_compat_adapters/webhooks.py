@@ -5,14 +5,13 @@ Server(agent, webhooks=Webhooks("https://app.example/hooks", secret="whsec_…",
 
 from __future__ import annotations
 
-import functools
-import ssl
-
 from openai_compat.package import needs
 from openai_compat.state.webhooks import Headers
 
 with needs(__name__):
     import httpx2
+
+    from ._certificates import certificates
 
 __all__ = ("http_post",)
 
@@ -24,13 +23,7 @@ async def http_post(url: str, headers: Headers, body: bytes) -> int:
     """
     async with (
         # A redirect could lead into the network behind the server, to an address that nobody has configured.
-        httpx2.AsyncClient(verify=_certificates(), follow_redirects=False, timeout=None) as client,
+        httpx2.AsyncClient(verify=certificates(), follow_redirects=False, timeout=None) as client,
         client.stream("POST", url, headers=list(headers), content=body) as answer,
     ):
         return answer.status_code
-
-
-@functools.cache
-def _certificates() -> ssl.SSLContext:
-    # Cached: reading them takes long.
-    return httpx2.create_ssl_context()

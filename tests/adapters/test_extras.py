@@ -63,6 +63,8 @@ CASES: dict[str, tuple[str, str, str]] = {
             ("testing", "httpx2", "client"),
             ("transport", "httpx2", "client"),
             ("webhooks", "httpx2", "client"),
+            ("oauth", "jwt", "oauth"),
+            ("oauth", "httpx2", "oauth"),
             ("serve", "uvicorn", "serve"),
             ("serve", "starlette", "serve"),
             ("serve", "h11", "serve"),

@@ -14,6 +14,7 @@ import pytest
 
 import openai_compat
 import openai_compat_adapters.client
+import openai_compat_adapters.oauth
 import openai_compat_adapters.starlette
 import openai_compat_adapters.testing
 import openai_compat_adapters.transport
@@ -141,6 +142,7 @@ def test_every_public_name_of_a_leaf_has_an_entry(module: Any) -> None:
         openai_compat_adapters.client,
         openai_compat_adapters.transport,
         openai_compat_adapters.testing,
+        openai_compat_adapters.oauth,
         openai_compat_adapters.webhooks,
         openai_compat_adapters.websocket,
     ],
@@ -288,6 +290,7 @@ def test_every_error_code_of_the_core_is_in_the_table() -> None:
     core = ROOT / "openai_compat"
     leaves = (core / "backends", core / "testing")
     sources = [path.read_text() for path in core.rglob("*.py") if not any(map(path.is_relative_to, leaves))]
+    sources.append((ROOT / "adapters/openai_compat_adapters/oauth.py").read_text())  # raises them for the core
     raised = {code for text in sources for code in re.findall(r'\bcode ?= ?"(\w+)"', text)}
     chosen = {"invalid_type", "missing_required_parameter"}  # of an expression
     examples = {"calendar_closed"}

@@ -1,0 +1,167 @@
+"""The public keys by which an issuer's tokens are checked: fetched seldom, one fetch at a time, kept while it is away."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeAlias, cast
+from urllib.parse import urlsplit
+
+import httpx2
+import jwt
+
+from openai_compat.aio.background import Task, spawn
+from openai_compat.errors import Unavailable
+
+from .fetch import fetch_json
+
+PAUSE = 30.0
+"""Seconds between two fetches. Anybody can make up ids of keys, and each of them may be one that is new."""
+
+SHORT_PAUSE = 3.0
+"""The same while there are no keys at all."""
+
+RENEWED_AFTER = 3600.0
+"""Seconds after which keys are looked up again, which does without those that their issuer has taken back."""
+
+MOST_KEYS = 100
+SMALLEST_RSA = 2048
+"""Bits."""
+
+KINDS: Mapping[str, tuple[str, str | None]] = {
+    **dict.fromkeys(("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"), ("RSA", None)),
+    "ES256": ("EC", "P-256"),
+    "ES384": ("EC", "P-384"),
+    "ES512": ("EC", "P-521"),
+    "ES256K": ("EC", "secp256k1"),
+    "EdDSA": ("OKP", "Ed25519"),
+}
+"""The algorithms that keys can be published for, each with the type and the curve of a key. No shared secrets."""
+
+Found: TypeAlias = Mapping[tuple[str, str], jwt.PyJWK]
+
+logger = logging.getLogger("openai_compat")
+
+
+class KeySet:
+    """Keys by id and algorithm, from the JWKS at a URL.
+
+    `source` says where: called before each fetch, it returns the document.
+    """
+
+    def __init__(self, source: Callable[[], Any], algorithms: Sequence[str], clock: Callable[[], float]) -> None:
+        self._source = source
+        self._algorithms = algorithms
+        self._clock = clock
+        self._keys: Found = {}
+        self._renewed: float | None = None
+        self._asked: float | None = None
+        self._fetching: Task | None = None
+
+    def find(self, kid: str | None, algorithm: str) -> jwt.PyJWK | None:
+        """The key, of those that are at hand. Old ones are renewed beside."""
+        if self._renewed is not None and self._clock() - self._renewed > RENEWED_AFTER and self._may_fetch():
+            self._fetch()
+        return find_key(self._keys, kid, algorithm)
+
+    async def find_anew(self, kid: str | None, algorithm: str) -> jwt.PyJWK | None:
+        """The key, of those that the issuer publishes now. Raises Unavailable if there are no keys at all."""
+        if self._fetching is not None and not self._fetching.done:
+            await self._fetching.wait()
+        elif self._may_fetch():
+            await self._fetch().wait()
+        if not self._keys:
+            error = Unavailable("Who calls cannot be found out now.", code="auth_unavailable")
+            error.add_note("a token could not be checked: there are no keys of its issuer")
+            raise error
+        return find_key(self._keys, kid, algorithm)
+
+    def _may_fetch(self) -> bool:
+        if self._fetching is not None and not self._fetching.done:
+            return False
+        return self._asked is None or self._clock() - self._asked >= (PAUSE if self._keys else SHORT_PAUSE)
+
+    def _fetch(self) -> Task:
+        self._asked = self._clock()
+        # A task of its own: it is for all who wait, and goes on when the first of them has left.
+        self._fetching = spawn(self._renew, "keys of an issuer", lambda: None)
+        return self._fetching
+
+    async def _renew(self) -> None:
+        try:
+            keys = read_keys(await self._source(), self._algorithms)
+            if not keys:
+                raise ValueError("no usable key in it")
+        except (httpx2.HTTPError, httpx2.InvalidURL, OSError, ValueError) as error:
+            kept = "its former keys go on being used" if self._keys else "tokens cannot be checked"
+            # Not its text, which may quote what came from elsewhere.
+            logger.warning("the keys of an issuer of tokens cannot be had (%s): %s", type(error).__name__, kept)
+            return
+        self._keys, self._renewed = keys, self._clock()
+
+
+class FixedKeys:
+    """The keys of a JWKS that is given, and does not change."""
+
+    def __init__(self, document: Mapping[str, Any], algorithms: Sequence[str]) -> None:
+        self._keys = read_keys(document, algorithms)
+        if not self._keys:
+            raise ValueError(f"there is no key for any of {', '.join(algorithms)} in jwks")
+
+    def find(self, kid: str | None, algorithm: str) -> jwt.PyJWK | None:
+        """The key, if there is one."""
+        return find_key(self._keys, kid, algorithm)
+
+    async def find_anew(self, kid: str | None, algorithm: str) -> jwt.PyJWK | None:
+        """The same: there are no others."""
+        return self.find(kid, algorithm)
+
+
+def find_key(keys: Found, kid: str | None, algorithm: str) -> jwt.PyJWK | None:
+    """The key of this id; of a token that names none, the only one for its algorithm."""
+    if kid is not None:
+        return keys.get((kid, algorithm))
+    fitting = [key for (_, fits), key in keys.items() if fits == algorithm]
+    return fitting[0] if len(fitting) == 1 else None
+
+
+def read_keys(document: Mapping[str, Any], algorithms: Iterable[str]) -> Found:
+    """The keys of a JWKS (RFC 7517) that are for one of the algorithms; all others are left out.
+
+    Shared secrets (`oct`) are: whoever can read the document could sign with them.
+    """
+    listed = document.get("keys")
+    entries = cast("list[Any]", listed)[:MOST_KEYS] if isinstance(listed, list) else []
+    found: dict[tuple[str, str], jwt.PyJWK] = {}
+    for number, entry in enumerate(entries):
+        fields = cast("dict[str, Any]", entry) if isinstance(entry, dict) else {}
+        for algorithm in algorithms:
+            key = _key(fields, algorithm)
+            if key is not None:
+                # One without an id is found by tokens that name none.
+                found.setdefault((str(fields.get("kid", f" {number}")), algorithm), key)
+    return found
+
+
+def _key(fields: Mapping[str, Any], algorithm: str) -> jwt.PyJWK | None:
+    kind, curve = KINDS[algorithm]
+    fits = fields.get("kty") == kind and (curve is None or fields.get("crv") == curve)
+    signs = fields.get("use", "sig") == "sig" and "verify" in fields.get("key_ops", ["verify"])
+    if not fits or not signs or fields.get("alg", algorithm) != algorithm:
+        return None
+    try:
+        key = jwt.PyJWK(dict(fields), algorithm)
+    except (jwt.PyJWTError, ValueError, TypeError):
+        return None
+    return None if kind == "RSA" and key.key.key_size < SMALLEST_RSA else key
+
+
+async def discovered(issuer: str) -> Mapping[str, Any]:
+    """The JWKS of an issuer, where its metadata says (OpenID Connect Discovery). Raises as `fetch_json` does."""
+    metadata = await fetch_json(f"{issuer.rstrip('/')}/.well-known/openid-configuration")
+    if metadata.get("issuer") != issuer:
+        raise ValueError("the metadata is of another issuer")
+    url = metadata.get("jwks_uri")
+    if not isinstance(url, str) or urlsplit(url).scheme not in ("https", urlsplit(issuer).scheme):
+        raise ValueError("the metadata names no keys")
+    return await fetch_json(url)
