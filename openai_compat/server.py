@@ -14,7 +14,7 @@ from .agents.embedder import EmbedFunction
 from .agents.setting_types import check_strings
 from .aio.background import let_go, spawn
 from .aio.off_loop import off_loop
-from .api.access_log import log_access
+from .api.access_log import log_request
 from .api.exchange import Exchange
 from .api.routing import Api, Public, Route
 from .api.server_settings import check_server_settings
@@ -263,7 +263,7 @@ class Server:
             raise
         finally:
             exchange.close()
-            _log(exchange)
+            log_request(exchange)
 
     def _takes_cookie(self, request: HttpRequest) -> bool:
         if self._cookie is None:
@@ -305,7 +305,7 @@ class Server:
         finally:
             self._connections.discard(connection)
             connection.end()
-            _log(connection)
+            log_request(connection)
 
     async def _serve_or_fail(self, connection: WebSocketConnection, route: Route | None) -> None:
         try:
@@ -448,8 +448,3 @@ def _outcome(exchange: Exchange | WebSocketConnection, *, agent_started: bool) -
         agent_started=agent_started,
         seconds=exchange.seconds,
     )
-
-
-def _log(exchange: Exchange | WebSocketConnection) -> None:
-    request = exchange.request
-    log_access(exchange.request_id, request.method, request.path, exchange.status, exchange.milliseconds, exchange.note)

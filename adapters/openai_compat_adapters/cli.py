@@ -13,12 +13,12 @@ with needs("the command line"):
 
     from ._cli.grouped_options import GroupedCommand
     from ._cli.load_agents import TEAM_FILE, load, team_file, warnings_of
-    from ._cli.log_format import log_to_stderr
     from ._cli.options import ACCESS, AGENTS, APIS, CONVERSATIONS, LEVELS, LIMITS, PROCESS, STATE
     from ._cli.pool_agents import backend_maker
     from ._cli.serve_options import ServeOptions
     from ._cli.server_from_options import given, make_server
     from ._cli.values import base_url, start_folder
+    from .logs import configure_logging
 
 SETTINGS = {"auto_envvar_prefix": "OPENAI_COMPAT", "show_default": True, "max_content_width": 110}
 
@@ -119,7 +119,7 @@ def chat(
     for warning in warnings_of(agents):
         click.echo(warning, err=True)
     client = connect(url or "", api_key) if agents is None else in_process(agents, api_key)
-    log_to_stderr(log_level)
+    configure_logging(log_level)
     hint = "" if url is not None else " (--log-level error shows why)"
     conversation = Chat(client, model or only_model(client), hint)
     if message is None and sys.stdin.isatty():

@@ -1,30 +1,125 @@
-"""The access log: one line for each request, and for each response that was made over a WebSocket."""
+"""The access log: one line for each request, and for each turn that no request waits for the end of."""
 
 from __future__ import annotations
 
 import logging
+import time
+from typing import Any
 
+from ..agent_request import Principal
+from ..turns.turn_log import TurnLog
+from .exchange import Exchange
 from .services import logger
+from .websocket import WebSocketConnection
 
 PROBES = frozenset({"/healthz", "/readyz", "/health"})
 """Asked every few seconds by machines: their good answers are not worth a line."""
 
 
-def log_access(  # noqa: PLR0917  (the order of the line)
-    request_id: str, method: str, path: str, status: int, milliseconds: int, note: str
+def log_request(exchange: Exchange | WebSocketConnection) -> None:
+    """Write the line of a request over HTTP, or of a WebSocket that has ended."""
+    log_access(
+        exchange.request_id,
+        exchange.request.method,
+        exchange.request.path,
+        exchange.status,
+        began=exchange.began,
+        note=exchange.note,
+        principal=exchange.principal,
+        turn=exchange.turn,
+    )
+
+
+def log_access(
+    request_id: str,
+    method: str,
+    path: str,
+    status: int,
+    *,
+    began: float,
+    note: str,
+    principal: Principal,
+    turn: TurnLog | None,
 ) -> None:
-    """Write the line; its fields are on the record too (`extra`), for formats that are not text. 0 is no status."""
+    """Write the line; its fields are on the record too (`extra`), for formats that are not text.
+
+    `status` 0 is none; `began` is when it was asked for (`time.monotonic`).
+    """
     level = logging.DEBUG if path in PROBES and 0 < status < 400 else logging.INFO
     if not logger.isEnabledFor(level):
         return
-    fields = {
+    refused = status >= 400 or not status
+    fields: dict[str, Any] = {
+        "event": "request" if turn is None else "turn",
         "request_id": request_id,
         "method": method,
-        # A line break in a path must not begin a line of its own.
-        "path": path[:200].encode("unicode_escape").decode(),
+        "path": _shown(path),
         "status": status or None,
-        "ms": milliseconds,
+        "ms": int((time.monotonic() - began) * 1000),
+        "principal": _shown(principal.id) or None,
+        "outcome": "refused" if refused else "ok",
+        "error": note if status >= 400 else None,
         "note": note,
     }
-    line = "{request_id} {method} {path} {shown} {ms} ms {note}".format(**fields, shown=status or "-")
-    logger.log(level, "%s", line.rstrip(), extra=fields)
+    if turn is not None:
+        fields |= _of_turn(turn, began, refused=refused)
+    logger.log(level, "%s", _line(fields), extra=fields)
+
+
+def _of_turn(turn: TurnLog, began: float, *, refused: bool) -> dict[str, Any]:
+    info, usage, request = turn.info, turn.usage, turn.info.request
+    fields: dict[str, Any] = {
+        "api": info.api,
+        "agent": info.agent,
+        "model": _shown(request.model),
+        "stream": request.stream,
+        "conversation": None if request.conversation_id is None else _shown(request.conversation_id),
+        "response": info.response_id,
+        "queue_ms": None if turn.queued is None else int(turn.queued * 1000),
+        "first_ms": None if turn.first is None else int((turn.first - began) * 1000),
+        "input_tokens": None if usage is None else usage.input_tokens,
+        "output_tokens": None if usage is None else usage.output_tokens,
+        "cached_tokens": None if usage is None else usage.cached_tokens,
+        "tool_calls": turn.tool_calls if turn.queued is not None else None,
+        "finish": turn.finish,
+    }
+    if turn.outcome is not None or not refused:
+        fields |= {"outcome": turn.outcome, "error": turn.error}
+    return fields
+
+
+FIELDS = (
+    *("event", "request_id", "method", "path", "api", "status", "ms", "queue_ms", "first_ms", "stream"),
+    *("agent", "model", "principal", "conversation", "response", "input_tokens", "output_tokens", "cached_tokens"),
+    *("tool_calls", "finish", "outcome", "error", "note"),
+)
+"""The fields of the line, on its record: `request_id` is on others of the request too."""
+
+SHOWN = (
+    ("agent=", "agent", ""),
+    ("principal=", "principal", ""),
+    ("in=", "input_tokens", ""),
+    ("out=", "output_tokens", ""),
+    ("queue=", "queue_ms", "ms"),
+    ("first=", "first_ms", "ms"),
+    ("tools=", "tool_calls", ""),
+    ("finish=", "finish", ""),
+    ("outcome=", "outcome", ""),
+)
+"""What the line tells after the time, as far as it is known and not nothing."""
+
+
+def _line(fields: dict[str, Any]) -> str:
+    words = [fields["request_id"], fields["method"], fields["path"], str(fields["status"] or "-"), f"{fields['ms']} ms"]
+    for name, field, unit in SHOWN:
+        value = fields.get(field)
+        if value and value != "ok":
+            words.append(f"{name}{value}{unit}")
+    if fields["note"]:
+        words.append(fields["note"])
+    return " ".join(words)
+
+
+def _shown(text: str) -> str:
+    """A text from outside. A line break in it must not begin a line of its own."""
+    return text[:200].encode("unicode_escape").decode()

@@ -25,6 +25,7 @@ from ..http import (
     decode_headers,
     encode_headers,
 )
+from ..turns.turn_log import TurnLog
 from .answer_form import OPENAI_ERRORS, SSE, ErrorForm
 
 NOBODY = Principal("")
@@ -80,6 +81,8 @@ class Exchange:
         failed: whether the agent that was started has failed, so that the client was told not to run it again.
         on_failed: who is told, as the last of the failure's answer is sent.
         note: a word for the access log about how it ended.
+        began: when the request came in (`time.monotonic`).
+        turn: what the access line tells of its turn.
         on_begun: who is told, once an agent is started or has been before.
         recording: a copy of the answer, if one was asked for.
         errors, framing: of the API that the request is for, once that is known.
@@ -121,12 +124,13 @@ class Exchange:
         self._send = send
         self._has_room = has_room
         self._write_deadline = write_deadline
-        self._began = time.monotonic()
+        self.began = time.monotonic()
+        self.turn: TurnLog | None = None
 
     @property
     def seconds(self) -> float:
         """Time since the request came in."""
-        return time.monotonic() - self._began
+        return time.monotonic() - self.began
 
     @property
     def milliseconds(self) -> int:

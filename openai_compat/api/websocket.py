@@ -15,6 +15,7 @@ from ..aio.timers import ScopeTimeout, clock
 from ..errors import OpenAICompatError
 from ..http import Channel, Frame, HttpRequest, encode_headers
 from ..policies.authenticate import Auth
+from ..turns.turn_log import TurnLog
 from .answer_form import OPENAI_ERRORS, ErrorForm
 from .exchange import NOBODY, whole_headers
 
@@ -38,6 +39,8 @@ class WebSocketConnection:
         status: the status that was sent, 0 before; 101 once it is accepted.
         errors: the form of errors of the API that it is for.
         note: a word for the access log about how it ended.
+        began: when it was asked for (`time.monotonic`).
+        turn: none: what runs on it has lines of its own.
         closed: True once it was closed by us.
         draining: set when the server shuts down: endpoints close the connection as soon as nothing runs on it.
         scope: what is cancelled when the client does not read: all work for the connection.
@@ -63,17 +66,13 @@ class WebSocketConnection:
         self._write_deadline = write_deadline
         self._clock = clock()
         self._one_at_a_time = anyio.Lock(fast_acquire=True)
-        self._began = time.monotonic()
+        self.began = time.monotonic()
+        self.turn: TurnLog | None = None
 
     @property
     def seconds(self) -> float:
         """Time since the request came in."""
-        return time.monotonic() - self._began
-
-    @property
-    def milliseconds(self) -> int:
-        """The same in whole milliseconds, for the log."""
-        return int(self.seconds * 1000)
+        return time.monotonic() - self.began
 
     async def authenticate(self) -> None:
         """Find out who has connected; again before each turn, since keys can be taken back. Raises Unauthorized."""
@@ -141,12 +140,13 @@ class WebSocketConnection:
         self._answered()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class WebSocketRequester:
     """Whose request on a WebSocket it is. Not the turn itself: it has what is made for its request, and no cycle."""
 
     principal: Principal
     request_id: str
+    turn: TurnLog | None = None
 
     def note_ignored(self, parameters: Sequence[str]) -> None:
         """Nothing: frames have no headers, and the log has it."""

@@ -8,18 +8,17 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING, ParamSpec
+from typing import ParamSpec
 
 import anyio
 
 from ..aio.background import Task, let_go, spawn
 from ..errors import DeadlineExceeded, OpenAICompatError, Unavailable
-from ..events import Finished, FinishReason, Paused, ToolCallReady, UsageReported
+from ..events import Finished, Paused, ToolCallReady, UsageReported
 from ..policies.hooks import CancelledBy, Hooks, RequestInfo, RequestOutcome, TurnInfo, TurnOutcome
 from ..reducer import Item, Usage
-
-if TYPE_CHECKING:
-    from typing import Literal
+from .event_trace import EventTrace
+from .turn_log import Finish, finish_of
 
 logger = logging.getLogger("openai_compat")
 
@@ -54,8 +53,9 @@ class HookSet:
         watches_requests: whether there is somebody to tell of requests.
     """
 
-    def __init__(self, hooks: Iterable[Hooks] = ()) -> None:
-        given = list(hooks)
+    def __init__(self, hooks: Iterable[Hooks] = (), settling: dict[Task, int] | None = None) -> None:
+        """`settling` are the tasks of `settled`, with their threads, where another set has them too."""
+        self._given = given = list(hooks)
         self._request_started = _overriding(given, "request_started")
         self._request_ended = _overriding(given, "request_ended")[::-1]
         self._admit = _overriding(given, "admit")
@@ -66,7 +66,17 @@ class HookSet:
         self.admits = bool(self._admit)
         self.watches = bool(self.started or self.event or self.ended or self.settled)
         self.watches_requests = bool(self._request_started or self._request_ended)
-        self._settling: dict[Task, int] = {}
+        self._settling = {} if settling is None else settling
+        self._traced: HookSet | None = None
+
+    @property
+    def current(self) -> HookSet | None:
+        """Who is to be told of the next turn, None for nobody; at DEBUG the log is."""
+        if not logger.isEnabledFor(logging.DEBUG):
+            return self if self.watches else None
+        if self._traced is None:
+            self._traced = HookSet([EventTrace(), *self._given], self._settling)
+        return self._traced
 
     def request_started(self, request: RequestInfo) -> None:
         """A request has come."""
@@ -153,7 +163,7 @@ class HookedRun:
         self._first: float | None = None
         self._calls = 0
         self._usage: Usage | None = None
-        self._finish: FinishReason | Literal["paused"] | None = None
+        self._finish: Finish | None = None
         self._outcome: TurnOutcome | None = None
         self._over: tuple[OpenAICompatError | None, CancelledBy | None, bool] | None = None
         self._failed: set[Hooks] | None = None
@@ -186,11 +196,8 @@ class HookedRun:
                 self._usage.add(item)
             case ToolCallReady():
                 self._calls += 1
-            case Paused(pending=pending):
-                asked = any([call.waits_for == "approval" for call in pending])
-                self._finish = "paused" if asked else "tool_calls" if pending else "stop"
-            case Finished(reason=reason):
-                self._finish = reason
+            case Paused() | Finished():
+                self._finish = finish_of(item)
             case _:
                 pass
 

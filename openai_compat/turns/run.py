@@ -9,6 +9,7 @@ for all: what a failure becomes, how long an answer may be, what fills a silence
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
@@ -22,6 +23,7 @@ from ..backend import AgentBackend
 from ..errors import AgentError, Conflict, OpenAICompatError
 from ..events import Finished, Paused, UsageReported
 from ..http import ClientDisconnected, ClientTooSlow
+from ..policies.hooks import TurnInfo
 from ..policies.limits import Deadlines, Limits
 from ..reducer import Usage, leading_texts, size_of
 from ..state.agent_state import PATIENCE, GivenState, LeftState, kept_states, leave_pause, left_state, use_pause
@@ -32,6 +34,7 @@ from .parked_runs import ParkedRuns, new_agents
 from .run_group import Interruptible, Requester, RunGroup, Taken, turn_info
 from .slots import Seat, SlotRequest, Slots
 from .told_once import ToldOnce
+from .turn_log import TurnLog
 
 logger = logging.getLogger("openai_compat")
 
@@ -129,6 +132,11 @@ class TurnPlan(Generic[Frames]):
         self.stopped: OpenAICompatError | None = None
 
     @property
+    def info(self) -> TurnInfo:
+        """Its first run before it has a slot, as hooks are told of it."""
+        return turn_info(self, self.requests[0])
+
+    @property
     def response_id(self) -> str:
         """The id that the answer has for its client."""
         return self.id
@@ -201,6 +209,30 @@ class TurnPlan(Generic[Frames]):
         raise error
 
 
+class SeatedTurn(Protocol):
+    """The part of a turn that has to be known before it has slots."""
+
+    @property
+    def requester(self) -> Requester:
+        """Whose request it is."""
+        ...
+
+    @property
+    def requests(self) -> Sequence[AgentRequest]:
+        """What its agents are asked; empty if none is run."""
+        ...
+
+    @property
+    def info(self) -> TurnInfo:
+        """Its first run, as hooks are told of it."""
+        ...
+
+    @property
+    def slots(self) -> SlotRequest:
+        """The slots that it needs."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class TurnRunner:
     """Runs the turns of one server.
@@ -226,13 +258,25 @@ class TurnRunner:
 
         Raises OpenAICompatError for what goes wrong before the agent is started, and what `plan.fail` leaves to raise.
         """
-        if self.hooks.admits and plan.requests:
-            await self.hooks.admit(turn_info(plan, plan.requests[0]))
-        async with await self.slots.take(plan.slots) as seat:
+        async with await self.seat(plan) as seat:
             await self.run_seated(plan, seat)
+
+    async def seat(self, turn: SeatedTurn) -> Seat:
+        """Ask the hooks whether the turn may run, and take its slots. Raises OpenAICompatError if it may not."""
+        logged = logger.isEnabledFor(logging.INFO)
+        if turn.requests and (logged or self.hooks.admits):
+            info = turn.info
+            if logged:
+                turn.requester.turn = TurnLog(info)
+            if self.hooks.admits:
+                await self.hooks.admit(info)
+        return await self.slots.take(turn.slots)
 
     async def run_seated(self, plan: TurnPlan[Frames], seat: Seat) -> None:
         """The same in a slot that was taken before. It is free when the agent has ended."""
+        log = plan.requester.turn
+        if log is not None:
+            log.queued = seat.queued
         self.parked.check(plan.requests)
         # Decisions are used up by it, so nothing may fail between it and the agent.
         await plan.before_start()
@@ -259,13 +303,16 @@ class TurnRunner:
             if plan.given.pause is not None:
                 await leave_pause(self.store, plan.given.pause, plan.requester.request_id, done=False)
             cause = None if whole else failed or plan.stopped
+            cancelled = None if whole else cancelled_by(cause)
             for run in hooked:
-                run.turn_over(cause, None if whole else cancelled_by(cause), committed=plan.kept)
+                run.turn_over(cause, cancelled, committed=plan.kept)
+            if log is not None:
+                log.end(plan.usage, cause, cancelled)
 
     async def _run(self, plan: TurnPlan[Frames], seat: Seat, hooked: list[HookedRun]) -> OpenAICompatError | None:
         """Run the agent, again for as long as the plan has more to ask. Returns what has failed."""
         requests, size, number = plan.requests, 0, 0
-        hooks = self.hooks if self.hooks.watches else None
+        hooks = self.hooks.current
         while True:
             # One slot for all runs of an answer: given up in between, it would be gone to somebody who waits,
             # and an answer whose agent has already done things would be refused.
@@ -393,11 +440,16 @@ class TurnOutput(Generic[Frames]):
     def _next(self) -> Frames:
         """The frames for what was said since the last time."""
         plan, taken, size = self._plan, self._runs.take(), 0
+        log = plan.requester.turn
+        if log is not None and log.first is None and taken:
+            log.first = time.monotonic()
         for _, items in taken:
             texts = leading_texts(items)
             size += sum(map(len, texts))
             for item in items[len(texts) :]:
                 size += size_of(item)
+                if log is not None:
+                    log.note(item)
                 if isinstance(item, UsageReported):
                     plan.usage.add(item)
                 elif isinstance(item, Paused | Finished) and item.state is not None and len(plan.requests) <= 1:

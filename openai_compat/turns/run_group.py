@@ -22,6 +22,7 @@ from .agent_run import AgentRun
 from .hooked_run import HookedRun, HookSet
 from .parked_runs import ParkedRuns
 from .slots import Seat
+from .turn_log import TurnLog
 
 logger = logging.getLogger("openai_compat")
 
@@ -53,6 +54,9 @@ class Requester(Protocol):
     def request_id(self) -> str:
         """The `x-request-id` of the answer."""
         ...
+
+    turn: TurnLog | None
+    """What its access line tells of its turn; None where nobody reads that."""
 
     def note_ignored(self, parameters: Sequence[str]) -> None:
         """The agent does not pass these on: to be told where the answer has a place for it."""

@@ -83,7 +83,7 @@ def test_the_log_can_be_json_with_the_fields_of_every_request_and_tracebacks() -
     log = served.log
     began, error, first, second, stopped = [json.loads(line) for line in log.splitlines()]
     assert re.fullmatch(r"openai-compat \S+ serves .* at http://127\.0\.0\.1:\d+/v1", began["message"])
-    assert set(error) == {"time", "level", "request_id", "message", "traceback"}
+    assert set(error) == {"time", "level", "request_id", "message", "pid", "traceback"}
     assert "RuntimeError: on purpose" in error["traceback"]
     assert error["request_id"] == first["request_id"] == failed.headers["x-request-id"]
     assert {k: first[k] for k in ("level", "method", "path", "status", "note")} == {
@@ -105,7 +105,7 @@ def test_the_log_can_be_json_with_the_fields_of_every_request_and_tracebacks() -
 def test_an_access_line_ends_with_its_last_word() -> None:
     with serve(AGENTS) as served:
         served.ask("seen")
-        served.wait_for(r"req_\w+ POST /v1/chat/completions 200 \d+ ms$")
+        served.wait_for(r"req_\w+ POST /v1/chat/completions 200 \d+ ms agent=seen principal=anonymous .*finish=stop$")
 
 
 # processes

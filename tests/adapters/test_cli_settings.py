@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import warnings
 from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -12,9 +13,10 @@ import click
 import pytest
 
 from openai_compat import ChatRest, Server
+from openai_compat.agent_request import ANONYMOUS
 from openai_compat.api.access_log import log_access
 from openai_compat_adapters._cli import serve_command as running
-from openai_compat_adapters._cli.log_format import log_to_stderr
+from openai_compat_adapters.logs import configure_logging
 from tests.adapters.in_process import Ran, invoke, working_in, would_serve
 from tests.requirements import requirement
 from tests.support.exchanges import bearing
@@ -145,15 +147,17 @@ def stderr(capfd: pytest.CaptureFixture[str]) -> Iterator[pytest.CaptureFixture[
 
 def log_json(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logging.getLogger(), "handlers", [])  # of pytest
-    log_to_stderr("info", "json")
+    configure_logging("info", "json")
 
 
 @requirement("cli.log")
 def test_a_json_log_has_nothing_else_in_it(stderr: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     log_json(monkeypatch)
-    running._log_start(running.summary(Server(lambda prompt: prompt), "127.0.0.1", 8083), ["team.toml: odd"])
+    warnings.showwarning("team.toml: odd", UserWarning, "team.toml", 1)
+    running.logger.info("%s", running.summary(Server(lambda prompt: prompt), "127.0.0.1", 8083))
     warned, began = [json.loads(line) for line in stderr.readouterr().err.splitlines()]
-    assert (warned["level"], warned["message"]) == ("warning", "team.toml: odd")
+    assert warned["level"] == "warning"
+    assert "team.toml: odd" in warned["message"]
     assert began["message"].endswith("serves agent at http://127.0.0.1:8083/v1")
 
 
@@ -162,7 +166,6 @@ def test_good_answers_to_probes_are_not_worth_a_line(
     stderr: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log_json(monkeypatch)
-    log_access("req_1", "GET", "/healthz", 200, 1, "")
-    log_access("req_2", "GET", "/readyz", 503, 1, "shutting_down")
-    log_access("req_3", "GET", "/v1/models", 200, 1, "")
+    for number, path, status in ((1, "/healthz", 200), (2, "/readyz", 503), (3, "/v1/models", 200)):
+        log_access(f"req_{number}", "GET", path, status, began=0, note="", principal=ANONYMOUS, turn=None)
     assert [json.loads(line)["request_id"] for line in stderr.readouterr().err.splitlines()] == ["req_2", "req_3"]

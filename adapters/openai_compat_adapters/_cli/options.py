@@ -60,6 +60,7 @@ PROCESS = grouped(
     ),
     option("--log-level", type=LEVELS, default="info", help="What is told on stderr."),
     option("--log-format", **choice("text", "json"), help="Lines for people, or a JSON object on each."),
+    option("--no-tracebacks", is_flag=True, help="Log the type of an exception alone: others may quote prompts."),
 )
 ACCESS = grouped(
     "Access",

@@ -16,9 +16,9 @@ from openai_compat.stores.schema import UnusableStore
 
 from .._serving.file_changes import file_changes, no_changes
 from .._serving.supervisor import Supervisor, inherited_listener
+from ..logs import configure_logging
 from ..serve import listen, serve
 from .banner import banner, summary
-from .log_format import log_to_stderr
 from .serve_options import ServeOptions
 
 logger = logging.getLogger("openai_compat")
@@ -35,7 +35,7 @@ def run(server: Server, options: ServeOptions, warnings: Sequence[str], folder: 
     handed_down = inherited_listener()
     # A worker: its parent has checked all that follows, and holds the port.
     if handed_down is not None:
-        log_to_stderr(options.log_level, options.log_format)
+        configure_logging(options.log_level, options.log_format, tracebacks=not options.no_tracebacks)
         _serve(server, handed_down, options)
         return 0
     _check_workers(server, options)
@@ -45,7 +45,7 @@ def run(server: Server, options: ServeOptions, warnings: Sequence[str], folder: 
     # Before logging is set up: errors up to here are click's, in a line.
     listener = _listen(server, host, port, proxy_auth=options.proxy_auth)
     port = listener.getsockname()[1]
-    log_to_stderr(options.log_level, options.log_format)
+    configure_logging(options.log_level, options.log_format, tracebacks=not options.no_tracebacks)
     if options.log_format == "json":
         for warning in warnings:
             logger.warning("%s", warning)

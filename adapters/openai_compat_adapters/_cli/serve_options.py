@@ -26,6 +26,7 @@ class ServeOptions:
     env_from_file: tuple[str, ...]
     log_level: str
     log_format: Literal["text", "json"]
+    no_tracebacks: bool
     # access
     api_key: str | None
     api_key_env: str | None

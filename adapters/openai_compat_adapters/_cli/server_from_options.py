@@ -50,6 +50,7 @@ OF_THE_PROGRAM = frozenset(
         "env_from_file",
         "log_level",
         "log_format",
+        "no_tracebacks",
     }
 )
 """Options of the program; all others are settings of the Server."""

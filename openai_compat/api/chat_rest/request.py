@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TypeAlias, TypeVar
 
 from ...aio.background import let_go
@@ -67,6 +68,8 @@ async def run_and_answer(
     failed: ErrorFrame = error_frame,
 ) -> None:
     """Run a turn and answer with it."""
+    if stream:
+        work = replace(work, request=replace(work.request, stream=True))
     # Where a turn ends with its client, there is nothing to come back to, so no log is kept.
     if not stream or services.settings.disconnect.then == "cancel":
         delivery = StreamedAnswer(exchange) if stream else WholeAnswer(exchange)

@@ -182,8 +182,17 @@ class ChatTurn(TurnPlan[list[Fields]]):
         finally:
             self._threads.ended(self._thread, self)
             self._done.set()
-            spent = int((time.monotonic() - began) * 1000)
-            log_access(self.request_id, "chat", self._asked.path, self._status, spent, self._note)
+            path, turn = self._asked.path, self.requester.turn
+            log_access(
+                self.request_id,
+                "chat",
+                path,
+                self._status,
+                began=began,
+                note=self._note,
+                principal=self.principal,
+                turn=turn,
+            )
 
     async def wait(self) -> None:
         """Return when it is over."""

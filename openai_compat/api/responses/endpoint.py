@@ -5,6 +5,7 @@ Source: OpenAI's OpenAPI document; its stream events: `wire/responses/serialize/
 
 from __future__ import annotations
 
+import time
 from urllib.parse import parse_qs
 
 from ...aio.background import spawn
@@ -16,6 +17,7 @@ from ...stores.port import Key
 from ...turns.slots import Seat
 from ...wire.json import DONE, KEEP_ALIVE, dumps, from_stored_json
 from ...wire.responses.parse.request import ParsedResponse, parse_response
+from ..access_log import log_access
 from ..body import parse_body, read_body
 from ..delivery import NoAnswer, StreamedAnswer
 from ..detach import run_once
@@ -71,10 +73,7 @@ async def seated(services: Services, work: PreparedResponse, *, known: bool) -> 
     One that is to be `known` is in the store before its agent is started: others may find, follow and cancel it.
     """
     try:
-        hooks = services.live.runner.hooks
-        if hooks.admits and work.parsed.generate:
-            await hooks.admit(work.info)
-        seat = await services.live.slots.take(work.slots)
+        seat = await services.live.runner.seat(work)
         try:
             if known:
                 await _begin(services, work)
@@ -89,7 +88,7 @@ async def seated(services: Services, work: PreparedResponse, *, known: bool) -> 
 
 
 async def _begin(services: Services, work: PreparedResponse) -> None:
-    log = EventLogWriter(services.state.logs, work.key, work.token, work.asker.request_id)
+    log = EventLogWriter(services.state.logs, work.key, work.token, work.requester.request_id)
     if work.parsed.background:
         log.record(work.stream.begin(queued=True))
     await log.begin(await off_loop(work.stored, long=work.parsed.long))
@@ -103,7 +102,7 @@ async def _background(services: Services, exchange: Exchange, parsed: ParsedResp
     answer = dumps(work.stream.response())
     delivery = NoAnswer(exchange, work.log)
     # In a task of its own: a response whose client leaves at the first event is made all the same.
-    spawn(lambda: _alone(services, work, delivery, seat), f"response {work.id}", lambda: None)
+    spawn(lambda: _alone(services, work, delivery, seat, exchange.request.path), f"response {work.id}", lambda: None)
     if not parsed.stream:
         await exchange.answer(200, answer)
     elif work.log is not None:
@@ -111,11 +110,25 @@ async def _background(services: Services, exchange: Exchange, parsed: ParsedResp
         await exchange.end(DONE)
 
 
-async def _alone(services: Services, work: PreparedResponse, delivery: NoAnswer, seat: Seat) -> None:
+async def _alone(services: Services, work: PreparedResponse, delivery: NoAnswer, seat: Seat, path: str) -> None:
+    requester, began = work.requester, time.monotonic()
     try:
         await run_response(services, work, delivery, seat)
     except Exception as error:
-        logger.error("%s: a background response failed", work.asker.request_id, exc_info=error)
+        logger.error("%s: a background response failed", requester.request_id, exc_info=error)
+    finally:
+        status = 200 if delivery.error is None else delivery.error.status
+        note = "" if delivery.error is None else delivery.error.code or delivery.error.type
+        log_access(
+            requester.request_id,
+            "background",
+            path,
+            status,
+            began=began,
+            note=note,
+            principal=requester.principal,
+            turn=requester.turn,
+        )
 
 
 async def retrieve(services: Services, exchange: Exchange, identifier: str) -> None:

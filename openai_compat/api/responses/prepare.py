@@ -65,7 +65,7 @@ class PreparedResponse:
     """
 
     id: str
-    asker: Requester
+    requester: Requester
     parsed: ParsedResponse
     agent: str
     backend: AgentBackend
@@ -85,23 +85,28 @@ class PreparedResponse:
     @property
     def key(self) -> Key:
         """Whose response it is, and its id."""
-        return Key(self.asker.principal.id, self.id)
+        return Key(self.requester.principal.id, self.id)
 
     @property
     def slots(self) -> SlotRequest:
         """The slot that it needs."""
-        return SlotRequest(new_agents([self.request]), self.agent, self.asker.principal.id)
+        return SlotRequest(new_agents([self.request]), self.agent, self.requester.principal.id)
+
+    @property
+    def requests(self) -> Sequence[AgentRequest]:
+        """What its agent is asked; nothing where only the input is to be kept."""
+        return [self.request] if self.parsed.generate else []
 
     @property
     def info(self) -> TurnInfo:
         """The response before it has a slot, as hooks are told of it."""
         return TurnInfo(
             id=self.id,
-            request_id=self.asker.request_id,
+            request_id=self.requester.request_id,
             api="responses",
             agent=self.agent,
             request=self.request,
-            principal=self.asker.principal,
+            principal=self.requester.principal,
             response_id=self.id,
             background=self.parsed.background,
         )
@@ -130,12 +135,12 @@ class PreparedResponse:
     @property
     def bound(self) -> Binding:
         """The binding of its approvals."""
-        return Binding(self.asker.principal.id, self.agent, self.conversation)
+        return Binding(self.requester.principal.id, self.agent, self.conversation)
 
 
 async def prepare_response(
     services: Services,
-    asker: Requester,
+    requester: Requester,
     parsed: ParsedResponse,
     *,
     ids: ResponseIds,
@@ -146,7 +151,7 @@ async def prepare_response(
 
     `nearby` are responses that only this client's connection knows: all that was said up to each of them, by its id.
     """
-    agent, backend = services.models.agent(parsed.request.model, asker.principal)
+    agent, backend = services.models.agent(parsed.request.model, requester.principal)
     check_response_capabilities(parsed, backend.capabilities)
     wanted = parsed.request.response_format
     output_format = None if wanted is None else OutputFormat(wanted, "text.format.schema")
@@ -157,13 +162,13 @@ async def prepare_response(
     conversation = parsed.conversation
     if conversation is None and services.settings.conversations is not None and parsed.previous is None:
         conversation = services.settings.conversations.identify(http, parsed.body)
-    bound = Binding(asker.principal.id, agent, conversation)
+    bound = Binding(requester.principal.id, agent, conversation)
     answers = await load_pending(services.state.store, bound, parsed.decisions) if parsed.decisions else None
     if answers is not None:
         check_editable(answers, backend.capabilities, "input")
-    draft = await _draft(services, asker, parsed, conversation)
+    draft = await _draft(services, requester, parsed, conversation)
     try:
-        parsed, before = await _in_context(services, asker, parsed, draft, nearby or {})
+        parsed, before = await _in_context(services, requester, parsed, draft, nearby or {})
         context = before.items
         long = parsed.long or len(context) > MANY
         request = await off_loop(services.settings.messages.apply, parsed.request, long=long)
@@ -188,7 +193,7 @@ async def prepare_response(
         raise
     return PreparedResponse(
         id=ids.response,
-        asker=asker,
+        requester=requester,
         parsed=parsed,
         agent=agent,
         backend=backend,
@@ -253,11 +258,13 @@ def response_form(
     )
 
 
-async def _draft(services: Services, asker: Requester, parsed: ParsedResponse, identifier: str | None) -> Draft | None:
+async def _draft(
+    services: Services, requester: Requester, parsed: ParsedResponse, identifier: str | None
+) -> Draft | None:
     """The conversation, for this turn. One that the body names has to be known."""
     if identifier is None:
         return None
-    key = Key(asker.principal.id, identifier)
+    key = Key(requester.principal.id, identifier)
     if parsed.conversation is None:
         return await services.state.locks.lock(key)
     text = f"Conversation with id '{identifier[:64]}' not found."
@@ -265,18 +272,18 @@ async def _draft(services: Services, asker: Requester, parsed: ParsedResponse, i
 
 
 async def _in_context(
-    services: Services, asker: Requester, parsed: ParsedResponse, draft: Draft | None, nearby: Mapping[str, Before]
+    services: Services, requester: Requester, parsed: ParsedResponse, draft: Draft | None, nearby: Mapping[str, Before]
 ) -> tuple[ParsedResponse, Before]:
     """The request behind what was said before, with the items that it only named; and what was said before."""
     if draft is None:
-        before = await _before(services, asker, parsed, nearby)
+        before = await _before(services, requester, parsed, nearby)
     else:
         items = await off_loop(lambda: draft.items, long=len(draft.conversation.items) > MANY)
         before = Before(items, draft.conversation.latest_state)
     context = before.items
     if draft is not None and parsed.conversation is None and context:
         parsed = replace(parsed, input=_new_items(parsed.input))  # of a client that sends all of it every time
-    lookup = await _referenced(services, asker, parsed.references)
+    lookup = await _referenced(services, requester, parsed.references)
     long = parsed.long or len(context) > MANY
     # An open call is healed in a conversation only: that has one end, which the call would close for ever. In a chain
     # it is refused, as at OpenAI: the client can name an earlier response.
@@ -296,13 +303,15 @@ def _new_items(items: Items) -> tuple[dict[str, Any], ...]:
     return tuple(items[start:])
 
 
-async def _before(services: Services, asker: Requester, parsed: ParsedResponse, nearby: Mapping[str, Before]) -> Before:
+async def _before(
+    services: Services, requester: Requester, parsed: ParsedResponse, nearby: Mapping[str, Before]
+) -> Before:
     """Everything up to the response that this one continues. Its instructions are not carried over."""
     if parsed.previous is None:
         return NOTHING_BEFORE
     if parsed.previous in nearby:
         return nearby[parsed.previous]
-    chain = await services.state.store.chain(Key(asker.principal.id, parsed.previous))
+    chain = await services.state.store.chain(Key(requester.principal.id, parsed.previous))
     if chain is None:
         raise InvalidRequest(
             f"Previous response with id '{parsed.previous[:64]}' not found.",
@@ -314,12 +323,12 @@ async def _before(services: Services, asker: Requester, parsed: ParsedResponse, 
     return Before(said, chain.state)
 
 
-async def _referenced(services: Services, asker: Requester, wanted: Sequence[str]) -> Mapping[str, dict[str, Any]]:
+async def _referenced(services: Services, requester: Requester, wanted: Sequence[str]) -> Mapping[str, dict[str, Any]]:
     """The stored items of these ids; not all of them need be known."""
     found: dict[str, dict[str, Any]] = {}
     # An item's id has its response's in it, so there is no index over all items to be kept up.
     for origin in {response_of(identifier) for identifier in wanted}:
-        response = await services.state.store.response(Key(asker.principal.id, origin))
+        response = await services.state.store.response(Key(requester.principal.id, origin))
         for item in (*response.input, *response.output) if response is not None else ():
             found[item.id] = from_stored_json(item.body)
     return found

@@ -53,11 +53,11 @@ class ResponseTurn(TurnPlan[bytes]):
     def __init__(self, services: Services, work: PreparedResponse, delivery: ResponseDelivery) -> None:
         super().__init__(
             delivery,
-            work.asker,
+            work.requester,
             id=work.id,
             agent=work.agent,
             backend=work.backend,
-            requests=[work.request] if work.parsed.generate else [],
+            requests=work.requests,
             draft=work.draft,
             background=work.parsed.background,
         )

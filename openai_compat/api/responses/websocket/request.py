@@ -72,6 +72,7 @@ class WebSocketResponse:
         self.principal = socket.connection.principal
         self._socket = socket
         self._along = socket.steering.taken_along(request)
+        self._requester = WebSocketRequester(self.principal, self.request_id)
         self._work: PreparedResponse | None = None
         self._agent: _Steerable | None = None
         self._status = 0
@@ -106,8 +107,17 @@ class WebSocketResponse:
             logger.error("%s: unexpected error", self.request_id, exc_info=error)
             await self._failed(OpenAICompatError("The server failed.", code="internal_error", should_retry=False))
         finally:
-            path, spent = self._socket.connection.request.path, int((time.monotonic() - began) * 1000)
-            log_access(self.request_id, "response.create", path, self._status, spent, self._note)
+            path, turn = self._socket.connection.request.path, self._requester.turn
+            log_access(
+                self.request_id,
+                "response.create",
+                path,
+                self._status,
+                began=began,
+                note=self._note,
+                principal=self.principal,
+                turn=turn,
+            )
 
     async def _respond_in_time(self) -> None:
         services = self._socket.services
@@ -127,9 +137,9 @@ class WebSocketResponse:
             self._note = "housekeeping"
             await self.write(found[1])
             return
-        asker = WebSocketRequester(self.principal, self.request_id)
+        self._requester = requester = WebSocketRequester(self.principal, self.request_id)
         self._work = work = await prepare_response(
-            services, asker, parsed, ids=ids, http=http, nearby=self._socket.nearby
+            services, requester, parsed, ids=ids, http=http, nearby=self._socket.nearby
         )
         if isinstance(work.backend, SupportsSteering) and work.draft is None:
             work.backend = self._agent = _Steerable(work.backend)

@@ -1,0 +1,120 @@
+"""Logging, set up in one call, the same under every server: lines for people, or one JSON object a line for programs.
+
+configure_logging("info", "json")
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from openai_compat.api.access_log import FIELDS
+
+__all__ = ("JsonFormatter", "TextFormatter", "configure_logging")
+
+YELLOW, RED = "\x1b[33m{}\x1b[0m", "\x1b[31m{}\x1b[0m"
+
+
+def configure_logging(level: str = "info", form: Literal["text", "json"] = "text", *, tracebacks: bool = True) -> None:
+    """Log to stderr from `level` on. Where the root logger has handlers already, they stay and none is added.
+
+    Call it before the server is made, in each process. `tracebacks` False leaves them out but for the type of the exception:
+    those of agents may quote prompts.
+
+    Raises ValueError for a level or a form that there is not.
+    """
+    names = ("critical", "error", "warning", "info", "debug")
+    if level.lower() not in names:
+        raise ValueError(f"level has to be one of {', '.join(names)}, not {level!r}")
+    if form not in ("text", "json"):
+        raise ValueError(f"form has to be 'text' or 'json', not {form!r}")
+    handler = logging.StreamHandler()
+    handler.setFormatter(
+        JsonFormatter(tracebacks=tracebacks) if form == "json" else TextFormatter(tracebacks=tracebacks)
+    )
+    logging.basicConfig(handlers=[handler])
+    logging.captureWarnings(form == "json")  # so that every line on stderr is JSON
+    logging.getLogger("openai_compat").setLevel(level.upper())
+
+
+class TextFormatter(logging.Formatter):
+    """Lines: the time, the level of warnings and errors, which have a color in a terminal, the message, and `trace=`.
+
+    Args:
+        tracebacks: whether they follow; otherwise only the type of the exception is told.
+    """
+
+    def __init__(self, *, tracebacks: bool = True) -> None:
+        super().__init__("%(asctime)s %(message)s", datefmt="%H:%M:%S")
+        self._tracebacks = tracebacks
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as a line, with the traceback after it."""
+        return super().format(record) if self._tracebacks else self.formatMessage(_with_message(self, record))
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  (logging's name)
+        """The line without the traceback."""
+        line = super().formatMessage(record)
+        if not self._tracebacks and record.exc_info:
+            line += f" ({_type_of(record)})"
+        if "event" in vars(record) and (trace := _trace()):
+            line += f" trace={trace['trace_id']}"
+        if record.levelno < logging.WARNING:
+            return line
+        line = line.replace(" ", f" {record.levelname} ", 1)  # behind the time
+        color = YELLOW if record.levelno == logging.WARNING else RED
+        return color.format(line) if sys.stderr.isatty() else line
+
+
+class JsonFormatter(logging.Formatter):
+    """`time` (UTC, ISO 8601), `level`, `message`, the fields of the access line, and `traceback`, where there is one.
+
+    An access line has its fields and no message, which would only repeat them. `trace_id` and `span_id` are those of
+    OpenTelemetry's current span, if there is one.
+
+    Args:
+        tracebacks: whether they are told; otherwise `exception` is the type alone.
+    """
+
+    def __init__(self, *, tracebacks: bool = True) -> None:
+        super().__init__()
+        self._tracebacks = tracebacks
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The record as one line of JSON."""
+        time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        entry: dict[str, Any] = {"time": time, "level": record.levelname.lower()}
+        fields = vars(record)
+        entry |= {name: fields[name] for name in FIELDS if name in fields}
+        if "method" not in entry:
+            entry["message"] = record.getMessage()
+        entry |= _trace()
+        entry["pid"] = record.process
+        if record.exc_info and self._tracebacks:
+            entry["traceback"] = self.formatException(record.exc_info)
+        elif record.exc_info:
+            entry["exception"] = _type_of(record)
+        return json.dumps(entry, ensure_ascii=False, default=str)
+
+
+def _with_message(formatter: logging.Formatter, record: logging.LogRecord) -> logging.LogRecord:
+    """What `Formatter.format` does to a record before the traceback."""
+    record.message = record.getMessage()
+    record.asctime = formatter.formatTime(record, formatter.datefmt)
+    return record
+
+
+def _type_of(record: logging.LogRecord) -> str:
+    return record.exc_info[0].__name__ if record.exc_info and record.exc_info[0] is not None else ""
+
+
+def _trace() -> dict[str, str]:
+    """The ids of the current span, where something of this process uses OpenTelemetry."""
+    trace = sys.modules.get("opentelemetry.trace")
+    if trace is None:
+        return {}
+    span = trace.get_current_span().get_span_context()
+    return {"trace_id": f"{span.trace_id:032x}", "span_id": f"{span.span_id:016x}"} if span.is_valid else {}

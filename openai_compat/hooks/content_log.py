@@ -1,0 +1,99 @@
+"""A log of what is said, for those who have asked for it: sampled, cut, redacted, and to a logger of its own."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from ..agents.setting_types import check_setting
+from ..events import AgentEvent, TextDelta, ToolCallReady
+from ..policies.hooks import Hooks, TurnInfo, TurnOutcome
+from ..wire.json import dumps
+
+own = logging.getLogger("openai_compat")
+
+
+@dataclass(slots=True)
+class _Said:
+    texts: list[str] = field(default_factory=list[str])
+    size: int = 0
+    tools: list[ToolCallReady] = field(default_factory=list[ToolCallReady])
+
+
+class ContentLog(Hooks):
+    """Logs the user's last message, the answer, and the calls of tools of some turns. Nothing else logs any of these.
+
+    Each record is one JSON object with the fields `request_id`, `agent`, `principal`, `conversation`, `prompt`, `answer` and
+    `tools`; the record's `content` has them as a dict. Raises TypeError or ValueError for a wrong setting.
+
+    Args:
+        logger: the name of the logger, so that content can go elsewhere, or nowhere.
+        sample: the part of all turns that is logged, 0 to 1.
+        limit: the most characters of each text.
+        redact: what is done to each text before it leaves this object. Where it fails, the turn is not logged.
+    """
+
+    def __init__(
+        self,
+        logger: str = "openai_compat.content",
+        *,
+        sample: float = 0.01,
+        limit: int = 4000,
+        redact: Callable[[str], str] | None = None,
+    ) -> None:
+        check_setting("logger", logger, str)
+        check_setting("sample", sample, int, float)
+        check_setting("limit", limit, int)
+        if not 0 <= sample <= 1:
+            raise ValueError("sample is a part of all turns, from 0 to 1")
+        self._logger = logging.getLogger(logger)
+        self._sample = sample
+        self._limit = limit
+        self._redact = redact
+        self._said: dict[TurnInfo, _Said] = {}
+
+    def started(self, turn: TurnInfo) -> None:
+        """Choose whether the turn is logged."""
+        if random.random() < self._sample and self._logger.isEnabledFor(logging.INFO):  # noqa: S311  (no secret)
+            self._said[turn] = _Said()
+
+    def event(self, turn: TurnInfo, item: AgentEvent | str) -> None:
+        """Keep what is said, up to the limit."""
+        said = self._said.get(turn)
+        if said is None:
+            return
+        if isinstance(item, ToolCallReady):
+            said.tools.append(item)
+            return
+        text = item if isinstance(item, str) else item.text if isinstance(item, TextDelta) else ""
+        if said.size <= self._limit:
+            said.texts.append(text)
+            said.size += len(text)
+
+    def ended(self, turn: TurnInfo, outcome: TurnOutcome) -> None:
+        """Log it."""
+        said = self._said.pop(turn, None)
+        if said is None:
+            return
+        try:
+            content = {
+                "request_id": turn.request_id,
+                "agent": turn.agent,
+                "principal": turn.principal.id,
+                "conversation": turn.request.conversation_id,
+                "prompt": self._clean(turn.request.prompt),
+                "answer": self._clean("".join(said.texts)),
+                "tools": [{"name": call.name, "arguments": self._clean(call.arguments)} for call in said.tools],
+            }
+        except Exception as error:  # its text may quote what was to be redacted
+            own.error("%s: content could not be redacted: %s", turn.request_id, type(error).__name__)
+            return
+        extra = {"request_id": turn.request_id, "content": content}
+        self._logger.info("%s", dumps(content).decode(), extra=extra)
+
+    def _clean(self, text: str) -> str:
+        # Redacted before it is cut: half a secret is not recognised.
+        text = text if self._redact is None else self._redact(text)
+        return text if len(text) <= self._limit else text[: self._limit] + "…"
