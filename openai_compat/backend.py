@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Protocol, cast, runtime_checkable
 
@@ -107,6 +107,18 @@ class Asker(Protocol):
         ...
 
 
+class KeptGrants(Protocol):
+    """Where a server keeps what people have allowed for always: each grant as the tool loop writes it, as JSON text."""
+
+    async def given(self, principal: str, tool: str) -> Sequence[str]:
+        """The grants of a principal for a tool."""
+        ...
+
+    async def give(self, principal: str, tool: str, grant: str) -> None:
+        """Keep another one."""
+        ...
+
+
 class RunContext:
     """The server's side of a run, for the agent to use while it runs.
 
@@ -115,15 +127,17 @@ class RunContext:
         request_id: the `x-request-id` of the HTTP answer, to find the log lines.
         cancelled: True once the turn is to stop. Long loops in plain functions should look at it; any thread may.
         asker: what ends the turn for a question; None where nobody can be asked. Set by the server.
+        grants: where the server keeps what people have allowed for always; None where no server runs it.
     """
 
-    __slots__ = ("_deadline", "_logger", "_wakes", "asker", "cancelled", "request_id", "turn_id")
+    __slots__ = ("_deadline", "_logger", "_wakes", "asker", "cancelled", "grants", "request_id", "turn_id")
 
     def __init__(self, turn_id: str, request_id: str, deadline: float, logger: logging.Logger) -> None:
         self.turn_id = turn_id
         self.request_id = request_id
         self.cancelled = False
         self.asker: Asker | None = None
+        self.grants: KeptGrants | None = None
         self._logger = logger
         self._deadline = deadline
         self._wakes: threading.Event | None = None  # made for who waits; most agents only look, or not even that

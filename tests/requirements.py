@@ -311,6 +311,9 @@ REQUIREMENTS: dict[str, Requirement] = {
     ),
     "approval.text": Requirement("approvals are asked and answered as text where there is no other way", "D 4"),
     "approval.tool": Requirement("a client that offers request_approval is asked by a call of it", "D 4"),
+    "approval.grants": Requirement(
+        "what a person has allowed for always holds in every process, until they take it back", "D 6"
+    ),
     "approval.superseded": Requirement(
         "another message instead of a decision is told to be one, in a history without the server's question", "D 4"
     ),

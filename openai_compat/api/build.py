@@ -121,7 +121,12 @@ def build_live(
     return Live(
         slots=slots,
         runner=TurnRunner(
-            slots, limits, deadlines, state.store, ParkedRuns(limits.parked, deadlines.parked), hooks=HookSet(hooks)
+            slots,
+            limits,
+            deadlines,
+            state.store,
+            ParkedRuns(limits.parked, deadlines.parked),
+            hooks=HookSet(hooks),
         ),
         rates=None if rates is None else RateLimiter(state.store, rates),
         connection_responses=shares_of(limits.body),

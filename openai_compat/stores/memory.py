@@ -10,6 +10,7 @@ from .memory_approvals import MemoryApprovals
 from .memory_completions import MemoryCompletions
 from .memory_conversations import Kept, MemoryConversations
 from .memory_files import MemoryFiles
+from .memory_grants import MemoryGrantStore
 from .memory_limits import MemoryLimits
 from .memory_outbox import MemoryOutbox
 from .memory_part import MAX_BYTES, MAX_BYTES_EACH, MemoryBounds
@@ -25,6 +26,7 @@ class MemoryStore(
     MemoryCompletions,
     MemoryFiles,
     MemoryApprovals,
+    MemoryGrantStore,
     MemoryStates,
     MemoryOutbox,
     MemoryLimits,

@@ -24,6 +24,7 @@ from .records import (
     ConversationPage,
     ConversationTurn,
     Events,
+    Grant,
     Item,
     Key,
     Notice,
@@ -52,6 +53,8 @@ __all__ = (
     "ConversationTurn",
     "Events",
     "FileStore",
+    "Grant",
+    "GrantStore",
     "Item",
     "Key",
     "Notice",
@@ -72,6 +75,9 @@ __all__ = (
 
 RETENTION = 30 * 24 * 3600.0
 """Seconds for which unused data is kept."""
+
+MOST_GRANTS = 100
+"""Grants of one principal for one tool."""
 
 LOG_BYTES = 16 * 1024 * 1024
 """Bytes of a response's events that are kept in memory for its readers; the oldest are dropped first."""
@@ -282,6 +288,22 @@ class ApprovalStore(Protocol):
         ...
 
 
+class GrantStore(Protocol):
+    """What people have allowed for always."""
+
+    async def put_grant(self, principal: str, grant: Grant) -> None:
+        """Add a grant, or make it the newest. Of one agent's tool, the MOST_GRANTS newest are kept."""
+        ...
+
+    async def grants(self, principal: str, tool: tuple[str, str] | None = None) -> Sequence[Grant]:
+        """A principal's grants, oldest first: those for a tool, given as its agent and its name, or all."""
+        ...
+
+    async def delete_grant(self, key: Key) -> bool:
+        """Take a grant back. False if unknown."""
+        ...
+
+
 class StateStore(Protocol):
     """What agents have left with their turns. It is written by `commit`, and goes with what it is kept with."""
 
@@ -342,7 +364,15 @@ class OutboxStore(Protocol):
 
 
 class Store(
-    ConversationStore, ResponseStore, CompletionStore, FileStore, ApprovalStore, StateStore, OutboxStore, Protocol
+    ConversationStore,
+    ResponseStore,
+    CompletionStore,
+    FileStore,
+    ApprovalStore,
+    GrantStore,
+    StateStore,
+    OutboxStore,
+    Protocol,
 ):
     """All state of a server. Every method may raise Unavailable (503 `store_unavailable`)."""
 

@@ -184,6 +184,20 @@ class Approval:
 
 
 @dataclass(frozen=True, slots=True)
+class Grant:
+    """What a person has allowed for always: calls of a tool of an agent, `body` says which, as JSON.
+
+    The same grant has the same id.
+    """
+
+    id: str
+    agent: str
+    tool: str
+    body: str
+    created: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class ConversationTurn:
     """The items that a turn adds to a conversation. `transcript` is a hash by which it can be found afterwards."""
 

@@ -120,7 +120,15 @@ WANTED = (
 )
 """The turn that is to have a conversation next, and until when that counts: it supersedes the one that holds it."""
 
-MIGRATIONS: Sequence[Sequence[str]] = (FIRST, ASKING_AGENTS, REQUESTS, STATES, OUTBOX, WANTED)
+GRANTS = (
+    """create table oc_grant (
+        n {serial}, principal text not null, id text not null, agent text not null, tool text not null,
+        body text not null, created double precision not null, unique (principal, id))""",
+    "create index oc_grant_tool on oc_grant (principal, agent, tool)",
+)
+"""What people have allowed for always. No sweep takes it: it is theirs to take back."""
+
+MIGRATIONS: Sequence[Sequence[str]] = (FIRST, ASKING_AGENTS, REQUESTS, STATES, OUTBOX, WANTED, GRANTS)
 """The statements that change the schema from version n to n + 1."""
 
 

@@ -16,6 +16,7 @@ from .sql_approvals import SqlApprovals
 from .sql_completions import SqlCompletions
 from .sql_conversations import SqlConversations
 from .sql_files import SqlFiles
+from .sql_grants import SqlGrants
 from .sql_limits import SqlLimits
 from .sql_outbox import OLD as OLD_NOTICES
 from .sql_outbox import SqlOutbox
@@ -42,7 +43,17 @@ PAUSE = 0.1
 """Seconds between the retries."""
 
 
-class SqlStore(SqlConversations, SqlResponses, SqlCompletions, SqlFiles, SqlApprovals, SqlStates, SqlOutbox, SqlLimits):
+class SqlStore(
+    SqlConversations,
+    SqlResponses,
+    SqlCompletions,
+    SqlFiles,
+    SqlApprovals,
+    SqlGrants,
+    SqlStates,
+    SqlOutbox,
+    SqlLimits,
+):
     """State in a database that several processes may share."""
 
     shared = True

@@ -10,10 +10,11 @@ from typing import Protocol
 from pydantic_core import from_json
 
 from ..agent_request import Decision, Principal
-from ..backend import RunContext
+from ..backend import KeptGrants, RunContext
 from ..stores.shares import Shares, Table, size_of_value
+from ..wire.json import from_stored_json, stored_json
 from .modes import Danger
-from .patterns import Allow, canonical
+from .patterns import Allow, allow_from_json, allow_to_json, canonical
 
 GRANTED_BYTES, GRANTED_BYTES_EACH = 16 * 1024 * 1024, 2 * 1024 * 1024
 """Bytes of all grants in memory, and of one principal's."""
@@ -68,6 +69,21 @@ class Grants(Protocol):
     async def add(self, principal: str, tool: str, allow: Allow) -> None:
         """Allow it from now on."""
         ...
+
+
+class ContextGrants:
+    """Grants where the server that runs the turn keeps them."""
+
+    def __init__(self, kept: KeptGrants) -> None:
+        self._kept = kept
+
+    async def allowed(self, principal: str, tool: str) -> Sequence[Allow]:
+        """The calls that are allowed."""
+        return [allow_from_json(from_stored_json(grant)) for grant in await self._kept.given(principal, tool)]
+
+    async def add(self, principal: str, tool: str, allow: Allow) -> None:
+        """Allow it from now on."""
+        await self._kept.give(principal, tool, stored_json(allow_to_json(allow)))
 
 
 class MemoryGrants:

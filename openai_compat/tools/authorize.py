@@ -55,9 +55,11 @@ class CallAuthorizer:
         try:
             # Checked before anybody is asked: nobody should approve a call that cannot run.
             arguments = tool.check(given)
-            granted = tool.allows(await self.grants.allowed(self.request.principal.id, tool.name), arguments)
-            listed = tool.allows(tool.allow, arguments)
-            verdict = decide(self.modes, Facts(tool.danger, listed, granted, self._sandbox(tool)))
+            facts = Facts(tool.danger, tool.allows(tool.allow, arguments), sandbox=self._sandbox(tool))
+            verdict = decide(self.modes, facts)
+            if verdict.action == "ask":  # only then does a grant change anything
+                granted = tool.allows(await self.grants.allowed(self.request.principal.id, tool.name), arguments)
+                verdict = decide(self.modes, replace(facts, granted=granted))
             if verdict.action == "ask" and decision is None:
                 decision = await self._ask(tool, call_id, given, arguments, verdict)
                 if decision is None:

@@ -49,7 +49,8 @@ class ToolLoop:
         security: what may run without a question: a mode for this agent, or Modes. Without it, everything that is not
             safe is asked about.
         approver: whom to ask. Without one, what is asked about is denied.
-        grants: where it is kept what people have allowed for always; in memory unless told.
+        grants: where it is kept what people have allowed for always; in the server's store unless told, and in memory
+            where no server runs it.
         sandbox: where the mode "sandbox" runs commands.
 
     Raises TypeError for a model that cannot call tools, ValueError for settings that make no sense.
@@ -78,7 +79,8 @@ class ToolLoop:
             limits=LoopLimits(roundtrips, budget, most_roundtrips),
             modes=security if isinstance(security, Modes) else Modes(agent=security),
             approver=approver,
-            grants=grants or MemoryGrants(),
+            grants=grants,
+            own_grants=MemoryGrants(),
             sandbox=sandbox,
         )
 

@@ -16,7 +16,7 @@ from ..backend import AgentBackend, RunContext
 from ..errors import InvalidRequest
 from ..events import AgentEvent, Finished, Notice, Paused, Progress, ToolCallReady, ToolResult
 from ..messages import ToolMessage
-from .approvals import Approver, Grants
+from .approvals import Approver, ContextGrants, Grants
 from .authorize import AT_ONCE, CallAuthorizer
 from .call_tool import FAILED, CallResult
 from .conversation import LoopConversation
@@ -45,7 +45,8 @@ class LoopSettings:
     limits: LoopLimits
     modes: Modes
     approver: Approver | None
-    grants: Grants
+    grants: Grants | None
+    own_grants: Grants
     sandbox: Sandbox | None
 
 
@@ -81,7 +82,7 @@ class LoopTurn:
         authorizer = CallAuthorizer(
             tools=listing.tools,
             modes=modes,
-            grants=settings.grants,
+            grants=self._grants,
             approver=settings.approver,
             sandbox=settings.sandbox,
             request=request,
@@ -95,6 +96,12 @@ class LoopTurn:
         async with aclosing(self._turn(authorizer, offers)) as events:
             async for event in events:
                 yield event
+
+    @property
+    def _grants(self) -> Grants:
+        """The loop's; else the server's; else, where no server runs it, some that last as long as the loop."""
+        kept = self._context.grants
+        return self._settings.grants or (self._settings.own_grants if kept is None else ContextGrants(kept))
 
     def _check_names(self, ours: Mapping[str, AgentTool]) -> None:
         """Raise InvalidRequest if the client offers a tool by one of our names: it would take our tool's place."""

@@ -28,6 +28,7 @@ from ..policies.limits import Deadlines, Limits
 from ..reducer import Usage, leading_texts, size_of
 from ..state.agent_state import PATIENCE, GivenState, LeftState, kept_states, leave_pause, left_state, use_pause
 from ..state.draft import Draft
+from ..state.grants import StoredGrants
 from ..stores.port import AgentState, Store, TurnCommit
 from .hooked_run import HookedRun, HookSet, cancelled_by
 from .parked_runs import ParkedRuns, new_agents
@@ -316,7 +317,16 @@ class TurnRunner:
         while True:
             # One slot for all runs of an answer: given up in between, it would be gone to somebody who waits,
             # and an answer whose agent has already done things would be refused.
-            runs = RunGroup(self.deadlines, plan, requests, seat=seat, parked=self.parked, hooks=hooks, round=number)
+            runs = RunGroup(
+                self.deadlines,
+                plan,
+                requests,
+                seat=seat,
+                parked=self.parked,
+                grants=StoredGrants(self.store, plan.asker),
+                hooks=hooks,
+                round=number,
+            )
             hooked += runs.hooked
             number += 1
             cause: OpenAICompatError | None = None

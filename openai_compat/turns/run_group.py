@@ -13,7 +13,7 @@ import anyio.lowlevel
 
 from ..agent_request import AgentRequest, Principal
 from ..aio.timers import clock, new_wake_event
-from ..backend import AgentBackend, RunContext
+from ..backend import AgentBackend, KeptGrants, RunContext
 from ..errors import DeadlineExceeded, OpenAICompatError
 from ..policies.hooks import TurnInfo
 from ..policies.limits import Deadlines
@@ -128,6 +128,7 @@ class RunGroup:
     """One run of the agent for each request, side by side.
 
     Args:
+        grants: where it is kept what people have allowed for always.
         hooks: who is told of the runs, if anybody is.
         round: how many runs of the same turn came before.
 
@@ -144,6 +145,7 @@ class RunGroup:
         *,
         seat: Seat,
         parked: ParkedRuns,
+        grants: KeptGrants | None = None,
         hooks: HookSet | None = None,
         round: int = 0,  # noqa: A002
     ) -> None:
@@ -158,6 +160,7 @@ class RunGroup:
         self.hooked: list[HookedRun] = []
         for index, request in enumerate(requests):
             context = RunContext(run_id(turn.id, index), request_id, deadline, logger)
+            context.grants = grants
             hooked = None
             if hooks is not None:
                 hooked = HookedRun(hooks, turn_info(turn, request, seat.queued, index, round))

@@ -102,6 +102,7 @@ TIMES = {
     "oc_slot": ("until",),
     "oc_rate": ("due",),
     "oc_state": ("expires", "touched"),
+    "oc_grant": ("created",),
     "oc_outbox": ("due", "until", "created"),
 }
 

@@ -12,7 +12,7 @@ import pytest
 
 from openai_compat.errors import Unavailable
 from openai_compat.stores.engine import Autocommit, Engine, Result, Row, Statement, Together, Transaction
-from openai_compat.stores.port import AgentState, Key, Store, TurnCommit
+from openai_compat.stores.port import AgentState, Grant, Key, Store, TurnCommit
 from openai_compat.stores.sql import SqlStore
 from tests.stores.samples import (
     TIMES,
@@ -117,6 +117,10 @@ async def asked(store: SqlStore, who: str) -> None:
     await store.ask(who, approval("ask"))
 
 
+async def granted(store: SqlStore, who: str) -> None:
+    await store.put_grant(who, Grant("g", "shop", "pay", "{}"))
+
+
 async def told(store: SqlStore, who: str) -> None:
     await busy(store, who)
     assert await store.commit(everything(who))
@@ -167,6 +171,8 @@ OPERATIONS: Mapping[str, Operation] = {
     "put_file": Operation(lambda store, who: store.put_file(who, file("f"), b"x")),
     "ask": Operation(lambda store, who: store.ask(who, approval("ask"))),
     "decide": Operation(lambda store, who: store.decide(Key(who, "ask"), "approved", "{}"), asked),
+    "put_grant": Operation(lambda store, who: store.put_grant(who, Grant("g", "shop", "pay", "{}"))),
+    "delete_grant": Operation(lambda store, who: store.delete_grant(Key(who, "g")), granted),
     "renew": Operation(lambda store, who: store.renew([f"{who}-1"]), abandoned),
     "claim": Operation(lambda store, who: store.claim(Key(who, "key"), "body", f"{who}-9")),
     "settle": Operation(lambda store, who: store.settle(Key(who, "key"), f"{who}-1", None), busy),
@@ -208,6 +214,7 @@ COLUMNS = {
     "oc_slot": "n, token",
     "oc_rate": "id",
     "oc_state": "kind, id, session, body, used",
+    "oc_grant": "id, agent, tool, body",
     "oc_outbox": "id, target, body, attempt, token",
 }
 

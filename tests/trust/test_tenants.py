@@ -67,6 +67,7 @@ OBJECTS: Mapping[str, frozenset[str]] = {
     "completion": frozenset(["put_completion", "get_completion", "delete_completion", "list_completions"]),
     "file": frozenset(["put_file", "get_file", "file_content", "list_files", "delete_file"]),
     "approval": frozenset(["ask", "approval", "approvals", "decide"]),
+    "grant": frozenset(["put_grant", "grants", "delete_grant"]),
     "idempotency key": frozenset(["claim", "settle"]),
     "agent's state": frozenset(["pause", "use_pause", "return_pause", "end_pause"]),  # tests/api/test_agent_state.py
 }
@@ -94,6 +95,7 @@ class Kept:
     question: str
     file: str
     event: str
+    grant: str
 
     def __getitem__(self, placeholder: str) -> str:
         """The id that stands for a path's placeholder."""
@@ -107,7 +109,8 @@ async def echo(request: AgentRequest) -> str:
 
 
 def server() -> Server:
-    agents = {"agent": echo, "shop": shopper(Shop(), *BUYS, *BUYS)}
+    always = shopper(Shop(), *BUYS, ["Bought."])
+    agents = {"agent": echo, "shop": shopper(Shop(), *BUYS, *BUYS), "always": always}
     return Server(
         agents,
         keys=KEYS,
@@ -150,9 +153,14 @@ async def keep(client: httpx2.AsyncClient) -> Kept:
     file = (await client.post("/v1/files", files=upload, data={"purpose": "user_data"}, headers=ANN)).json()["id"]
     stream = await made(client, CHAT, model="agent", messages=user, stream=True)
     event = next(iter(re.findall(r"^id: (\S+)$", stream.text, re.MULTILINE)))
+    allowed_in = (await made(client, f"{REST}/conversations", 201)).json()["conversation"]["id"]
+    said = await made(client, f"{REST}/conversations/{allowed_in}/messages/with-tools", content="x", model="always")
+    always = {"conversationId": allowed_in, "approvalId": said.json()["pendingApprovals"][0]["id"]}
+    await made(client, f"{REST}/tools/approve", **always, decision="allow-always")
+    grant = (await client.get(f"{REST}/grants", headers=ANN)).json()["grants"][0]["id"]
     return Kept(
         conversation, item, message, "trip", response, background, completion,
-        approval["id"], asked_in, question, file, event,
+        approval["id"], asked_in, question, file, event, grant,
     )  # fmt: skip
 
 
@@ -171,6 +179,7 @@ async def seen_by_ann(client: httpx2.AsyncClient, kept: Kept) -> dict[str, Any]:
         f"/v1/files/{kept.file}/content",
         f"{REST}/conversations/{kept.asked_in}",
         f"{REST}/approvals",
+        f"{REST}/grants",
     ]
     found = {path: await client.get(path, headers=ANN) for path in paths}
     assert {answer.status_code for answer in found.values()} == {200}
@@ -279,7 +288,7 @@ def named_elsewhere(kept: Kept) -> dict[str, tuple[str, Any, dict[str, str]]]:
     }  # fmt: skip
 
 
-DOORS = sorted(named_elsewhere(Kept(*["x"] * 12)))
+DOORS = sorted(named_elsewhere(Kept(*["x"] * 13)))
 
 
 @requirement("tenants.all")
@@ -317,7 +326,7 @@ async def test_anothers_file_in_an_item_that_is_kept_is_never_read() -> None:
 async def test_lists_tell_only_ones_own() -> None:
     async with in_process(server()) as client:
         await keep(client)
-        for path in ("/v1/files", CHAT, f"{REST}/conversations", f"{REST}/approvals"):
+        for path in ("/v1/files", CHAT, f"{REST}/conversations", f"{REST}/approvals", f"{REST}/grants"):
             hers = await client.get(path, headers=ANN)
             his = await client.get(path, headers=BOB)
             assert (his.status_code, hers.status_code) == (200, 200)
@@ -351,7 +360,7 @@ async def test_names_that_clients_choose_are_each_callers_own() -> None:
 def listed(answer: httpx2.Response) -> Any:
     """What a list has, whatever it calls it."""
     fields: dict[str, Any] = answer.json()
-    return next(fields[name] for name in ("data", "conversations", "approvals") if name in fields)
+    return next(fields[name] for name in ("data", "conversations", "approvals", "grants") if name in fields)
 
 
 # over the chat WebSocket

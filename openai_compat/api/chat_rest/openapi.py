@@ -42,6 +42,7 @@ ANSWERS: tuple[Any, ...] = (
     wire.Done,
     wire.ApproveAnswer,
     wire.ApprovalList,
+    wire.GrantList,
     wire.RestModelList,
     wire.OfferedModels,
     wire.ProviderList,

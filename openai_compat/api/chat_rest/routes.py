@@ -10,7 +10,7 @@ from ..openapi import asked as asked_of
 from ..openapi import json as json_of
 from ..routing import Operation, Route
 from . import approve as approving
-from . import catalog, completions, conversations, messages
+from . import catalog, completions, conversations, grants, messages
 from .openapi import PREFIX
 
 json, asked = partial(json_of, prefix=PREFIX), partial(asked_of, prefix=PREFIX)
@@ -246,5 +246,13 @@ ROUTES: Sequence[Route] = (
                 query={"conversationId": {"type": "string"}},
             )
         },
+    ),
+    Route(
+        "/grants",
+        {"GET": Operation(grants.list_grants, "listGrants", "List what was allowed for always", json("GrantList"))},
+    ),
+    Route(
+        "/grants/{grant_id}",
+        {"DELETE": Operation(grants.revoke, "revokeGrant", "Ask again", json("Done"))},
     ),
 )

@@ -326,6 +326,22 @@ class ApprovalList(TypedDict):
     approvals: list[PendingApproval]
 
 
+class GrantEntry(TypedDict):
+    """What the caller has allowed for always. `allow` has `arguments`, the words of a command as `argv`, or a `pattern` of them."""
+
+    id: str
+    agent: str
+    tool: str
+    allow: dict[str, Any]
+    createdAt: str
+
+
+class GrantList(TypedDict):
+    """All that the caller has allowed for always, oldest first."""
+
+    grants: list[GrantEntry]
+
+
 class MessageList(TypedDict):
     """What was said in a conversation."""
 

@@ -9,7 +9,7 @@ import anyio
 import httpx2
 import pytest
 
-from openai_compat import ChatRest, Conversations, Principal
+from openai_compat import ChatRest, Conversations, MemoryStore, Principal, Server
 from openai_compat.testing import ScriptedBackend
 from openai_compat.tools import AskLater, ToolLoop
 from tests.api.chat_rest.support import API, BOUGHT, BUYS, Shop, call, conversation, error_of, frames, serving, shopper
@@ -153,6 +153,34 @@ async def test_what_was_allowed_for_always_is_not_asked_again(http: Http) -> Non
         (pending,) = (await asked(client, name))["pendingApprovals"]
         await decide(client, name, pending["id"], decision="allow-always")
         assert (await asked(client, name))["pendingApprovals"] == []
+    assert shop.did == ["buy 1 bread", "buy 1 bread"]
+
+
+@requirement("approval.grants")
+@pytest.mark.parametrize("kept", ["memory", "sqlite"])
+async def test_what_was_allowed_for_always_holds_at_every_server_of_the_store_until_it_is_taken_back(
+    http: Http, kept: str, tmp_path: Path
+) -> None:
+    shop, memory = Shop(), MemoryStore()
+    buys = (*BUYS, *BOUGHT) * 3
+
+    def another() -> Server:  # another process, as far as it can tell: nothing but the store is the same
+        store = memory if kept == "memory" else f"sqlite:///{tmp_path / 'state.db'}"
+        return serving(shopper(shop, *buys), store=store)
+
+    async with http(another()) as first, http(another()) as second:
+        name = await conversation(first)
+        (pending,) = (await asked(first, name))["pendingApprovals"]
+        await decide(first, name, pending["id"], decision="allow-always")
+        other = await conversation(second)
+        assert (await asked(second, other))["pendingApprovals"] == []
+        assert shop.did == ["buy 1 bread", "buy 1 bread"]
+        (grant,) = (await second.get(f"{API}/grants")).json()["grants"]
+        assert (grant["agent"], grant["tool"], grant["allow"]) == ("agent", "buy", {"arguments": {"what": "bread"}})
+        assert (await second.delete(f"{API}/grants/{grant['id']}")).json() == {"success": True}
+        again = await second.delete(f"{API}/grants/{grant['id']}")
+        assert (again.status_code, again.json()["error"]["code"]) == (404, "grant_not_found")
+        assert len((await asked(first, await conversation(first)))["pendingApprovals"]) == 1
     assert shop.did == ["buy 1 bread", "buy 1 bread"]
 
 

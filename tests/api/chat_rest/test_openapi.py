@@ -85,6 +85,8 @@ async def test_answers_are_what_it_says(http: Http) -> None:
         check("get", "/approvals", await client.get(f"{API}/approvals"))
         body = {"conversationId": name, "approvalId": said["pendingApprovals"][0]["id"], "decision": "allow-always"}
         check("post", "/tools/approve", await client.post(f"{API}/tools/approve", json=body))
+        kept = check("get", "/grants", await client.get(f"{API}/grants"))["grants"]
+        check("delete", "/grants/{grant_id}", await client.delete(f"{API}/grants/{kept[0]['id']}"))
         asked = {"messages": [{"role": "user", "content": "Buy"}]}
         check("post", "/completions", await client.post(f"{API}/completions", json=asked))
         check("post", "/smart", await client.post(f"{API}/smart", json={**asked, "conversationId": name}))
