@@ -10,8 +10,8 @@ from tests.frameworks.table import BEGIN, END, PAGE, names, page
 TABLE = PAGE.read_text("utf-8").partition(BEGIN)[2].partition(END)[0]
 ROWS = [[cell.strip() for cell in line.strip("|").split("|")] for line in TABLE.splitlines() if line.startswith("|")]
 BACKENDS = {framework.backend.partition(":")[0] for framework in FRAMEWORKS if framework.backend}
-PROTOCOLS = {"acp"}
-"""Backends of programs, which are no objects that could be recognised."""
+PROTOCOLS = {"acp", "a2a"}
+"""Backends of programs and of addresses, which are no objects that could be recognised."""
 
 
 def test_every_backend_of_a_framework_has_its_cases_its_page_and_its_extra() -> None:

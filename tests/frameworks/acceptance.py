@@ -124,7 +124,14 @@ def test_text_is_streamed_as_it_is_made(served: Served) -> None:
     heard = served.hear("plain", "talk to me")
     assert (heard.text, heard.finished) == ("You said: talk to me", ["stop"])
     assert heard.pieces >= 3
-    assert (heard.usage.prompt_tokens, heard.usage.completion_tokens) == (INPUT, OUTPUT)
+
+
+@scenario("usage")
+def test_the_tokens_of_the_model_are_told(served: Served) -> None:
+    used = served.hear("plain", "talk to me").usage
+    assert (used.prompt_tokens, used.completion_tokens) == (INPUT, OUTPUT)
+    told = served.client.responses.create(model="plain", input="talk to me").usage
+    assert (told.input_tokens, told.output_tokens) == (INPUT, OUTPUT)
 
 
 @scenario("cached")
@@ -144,7 +151,6 @@ def test_a_response_says_the_same(served: Served) -> None:
         response = stream.get_final_response()
     assert "".join(pieces) == response.output_text == "You said: talk to me"
     assert len(pieces) >= 3
-    assert (response.usage.input_tokens, response.usage.output_tokens) == (INPUT, OUTPUT)
 
 
 @scenario("tools")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 SCENARIOS: dict[str, str] = {
     "one line": "handed over as it is, or as a function that makes it",
-    "text": "text as it is made, with usage",
+    "text": "text as it is made",
+    "usage": "the tokens that its model has used",
     "cached": "what of the tokens was cached",
     "details": "what of the tokens is reasoning",
     "tools": "the agent's own tools, shown in chat and as items of a response",

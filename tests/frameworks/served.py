@@ -39,8 +39,8 @@ class Kit(Conformance):
     long_prompt = "hang"
     failing_prompt = "fail"
     tool_prompt = "kit"
-    own_tool_prompt = "time"
-    approval_prompt = "weather"
+    own_tool_prompt = None if "tools" in FRAMEWORK.IMPOSSIBLE else "time"
+    approval_prompt = None if "approvals" in FRAMEWORK.IMPOSSIBLE else "weather"
     edited_arguments: ClassVar = {"city": "Rome"}
     edited_result = "sunny in Rome"
     patience: float = getattr(FRAMEWORK, "PATIENCE", Conformance.patience)
