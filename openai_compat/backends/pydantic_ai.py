@@ -11,6 +11,7 @@ from pydantic_core import from_json, to_json
 
 from ..agent_request import AgentRequest, Decision, FunctionTool, JsonSchema
 from ..backend import Capabilities, RunContext
+from ..errors import InvalidRequest
 from ..events import (
     AgentEvent,
     Executor,
@@ -49,6 +50,10 @@ SETTINGS = {
 """Pydantic AI's name for each parameter that is passed on."""
 
 
+CONFLICT = "conflicts with existing tool"
+"""What Pydantic AI says where two tools have one name."""
+
+
 class PydanticAIBackend:
     """Runs an agent of Pydantic AI for each turn; one agent runs many at once.
 
@@ -76,7 +81,6 @@ class PydanticAIBackend:
         # An agent that validates its output takes no other type for it, not even for one turn.
         self._fixed = bool(getattr(agent, "_output_validators", ()))
         pauses = not self._fixed or ai.DeferredToolRequests in self._outputs
-        functions = [toolset for toolset in agent.toolsets if isinstance(toolset, ai.FunctionToolset)]
         self.capabilities = Capabilities(
             client_tools=pauses,
             approvals="edit" if pauses else "none",
@@ -84,7 +88,7 @@ class PydanticAIBackend:
             counts_tokens=True,
             keeps_state=True,
             parameters=frozenset(SETTINGS),
-            own_tools=frozenset([name for toolset in functions for name in toolset.tools]),
+            own_tools=frozenset([name for toolset in agent.toolsets for name in _names(toolset)]),
         )
 
     async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent | str]:
@@ -116,6 +120,11 @@ class PydanticAIBackend:
         except ai.UsageLimitExceeded:
             yield Finished("length")
             return
+        except ai.UserError as error:
+            if request.tools and CONFLICT in str(error):  # with one that is only known now, such as an MCP server's
+                text = "The agent has a tool of that name itself: give yours another name."
+                raise InvalidRequest(text, param="tools", code="tool_name_taken") from error
+            raise
         result = translation.result
         used = _usage(result.usage)
         yield used if paused is None else used.since(_usage(conversation.usage))
@@ -213,6 +222,19 @@ def _answers(paused: PausedRun, conversation: Any, request: AgentRequest) -> dic
     results = {call_id: _given(result) for call_id, result in paused.results.items()}
     answers = ai.DeferredToolResults(calls=results, approvals=approvals)
     return {"conversation": conversation, "deferred_tool_results": answers, "user_prompt": prompt}
+
+
+def _names(toolset: Any) -> Iterator[str]:
+    """The names of a toolset's tools, as far as they are known before a run: those of functions, however they are wrapped."""
+    if isinstance(toolset, ai.FunctionToolset):
+        yield from toolset.tools
+    for inner in getattr(toolset, "toolsets", ()):
+        yield from _names(inner)
+    if isinstance(toolset, ai.WrapperToolset):
+        prefix, renamed = getattr(toolset, "prefix", ""), getattr(toolset, "name_map", {})
+        new = {old: name for name, old in renamed.items()}
+        for name in _names(toolset.wrapped):
+            yield f"{prefix}_{name}" if prefix else new.get(name, name)
 
 
 def _decided(decision: Decision) -> Any:

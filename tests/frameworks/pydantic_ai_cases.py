@@ -1,0 +1,50 @@
+"""What only Pydantic AI has: toolsets, whose names are known beforehand or only in a run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import openai
+import pydantic_ai
+import pytest
+from pydantic_ai.models.test import TestModel
+
+from openai_compat import Server, as_backend
+from tests.frameworks.acceptance import scenario
+from tests.frameworks.served import Served, client_of
+from tests.transports import uvicorn_socket
+
+ran: list[str] = []
+
+
+def look() -> str:
+    """Look."""
+    ran.append("look")
+    return "seen"
+
+
+def toolset() -> Any:
+    return pydantic_ai.FunctionToolset([look])
+
+
+@scenario("tool names")
+def test_the_names_of_wrapped_toolsets_are_known() -> None:
+    sets = [toolset().prefixed("a"), pydantic_ai.CombinedToolset([toolset().renamed({"see": "look"})])]
+    backend = as_backend(pydantic_ai.Agent(TestModel(), toolsets=sets))
+    assert backend.capabilities.own_tools == {"a_look", "see"}
+
+
+@scenario("tool names")
+def test_a_name_that_is_known_only_in_the_run_is_refused_as_well() -> None:
+    ran.clear()
+    agent = pydantic_ai.Agent(TestModel(), toolsets=[lambda _: toolset()])
+    tool: Any = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}
+    with uvicorn_socket(Server({"dynamic": agent})) as url:
+        served = Served(url, client_of(url, "any"))
+        for stream in (False, True):
+            with pytest.raises(openai.BadRequestError) as caught:
+                served.chat("dynamic", "look", tools=[tool], stream=stream)
+            assert caught.value.code == "tool_name_taken"
+        assert ran == []
+        assert served.chat("dynamic", "look").choices[0].finish_reason == "stop"
+    assert ran == ["look"]
