@@ -26,8 +26,8 @@ from ..events import (
     ToolResult,
     UsageReported,
 )
-from ..messages import AssistantMessage, FilePart, ImagePart, InputPart, TextPart, ToolMessage, UserTurn
-from .paused_run import PausedRun
+from ..messages import AssistantMessage, FilePart, ImagePart, InputPart, TextPart, ToolMessage, UserMessage, UserTurn
+from .paused_run import SUPERSEDED, PausedRun
 
 __all__ = ("StrandsBackend",)
 
@@ -229,8 +229,7 @@ class _StrandsTranslation:
 
     def done(self, snapshot: Mapping[str, Any]) -> Iterator[AgentEvent]:
         """The calls that have run beside those that wait: the framework tells of them when the run is resumed."""
-        pending: dict[str, Any] = snapshot["data"]["interrupt_state"].get("pending_tool_execution") or {}
-        for result in pending.get("completed_tool_results", ()):
+        for result in _completed(snapshot):
             yield from self._done(result)
 
     def _interrupted(self, tool_use: Mapping[str, Any], interrupts: Iterable[Any]) -> None:
@@ -297,10 +296,32 @@ def _usage(used: Mapping[str, Any]) -> UsageReported:
 def _begin(agent: Any, request: AgentRequest) -> list[Any] | None:
     """Give an agent the conversation; its prompt, if the user has the last word and it is no result."""
     turns, prompt = request.turns, None
+    resume = request.resume
+    if resume is not None and resume.superseded and resume.state is not None:
+        agent.messages.extend(_closed(_with_bytes(resume.state["saved"]["snapshot"])))
+        return [_block(part) for part in cast("UserMessage", request.messages[-1]).parts]
     if turns and isinstance(newest := turns[-1], UserTurn) and not newest.results:
         turns, prompt = turns[:-1], [_block(part) for part in newest.parts]
     agent.messages.extend([_message(turn) for turn in turns])
     return prompt
+
+
+def _closed(snapshot: Mapping[str, Any]) -> list[Any]:
+    """The messages of a run as far as it has come, with results of all of its calls."""
+    messages = snapshot["data"]["messages"]
+    done = {result["toolUseId"]: result for result in _completed(snapshot)}
+    results: list[Any] = []
+    for call in [block["toolUse"]["toolUseId"] for block in messages[-1]["content"] if "toolUse" in block]:
+        closed = {"toolUseId": call, "status": "error", "content": [{"text": SUPERSEDED}]}
+        results.append({"toolResult": done.get(call, closed)})
+    return [*messages, {"role": "user", "content": results}] if results else messages
+
+
+def _completed(snapshot: Mapping[str, Any]) -> Iterable[Any]:
+    """The results of calls that have run beside those that wait."""
+    pending: dict[str, Any] = snapshot["data"]["interrupt_state"].get("pending_tool_execution") or {}
+    results: list[Any] = pending.get("completed_tool_results") or []
+    return results
 
 
 def _message(turn: UserTurn | AssistantMessage) -> dict[str, Any]:
