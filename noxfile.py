@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -9,7 +12,7 @@ import nox
 
 nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "uv|virtualenv"
-nox.options.sessions = ["lint", "types", "tests", "docs", "wheel"]
+nox.options.sessions = ["lint", "types", "tests", "docs", "wheel", "deploy"]
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 GROUPS = {name: nox.project.dependency_groups(PYPROJECT, name) for name in PYPROJECT["dependency-groups"]}
@@ -59,6 +62,36 @@ def wheel(session: nox.Session) -> None:
         script = Path("tests/wheel_check.py").resolve()
         session.chdir(folder)
         session.run("python", "-I", str(script))
+
+
+@nox.session
+def deploy(session: nox.Session) -> None:
+    """Check the files of examples/deploy with the programs that they are for; tests/deploy runs what can be run."""
+    session.install(*GROUPS["deploy"])
+    folder, made = Path("examples/deploy"), Path(session.create_tmp())
+    session.run("hadolint", str(folder / "Dockerfile"))
+    session.run("check-jsonschema", "--builtin-schema", "vendor.compose-spec", str(folder / "compose.yaml"))
+    session.run("kubernetes-validate", "--strict", "-k", "1.33", str(folder / "kubernetes.yaml"))
+    # Its program has to be there, and its certificate.
+    unit = (folder / "agents.service").read_text("utf-8").replace("/opt/agents/venv/bin/openai-compat", sys.executable)
+    (made / "agents.service").write_text(unit, "utf-8")
+    for arguments in (["verify"], ["security", "--offline=true", "--threshold=20", "--no-pager"]):
+        _run_if_installed(session, "systemd-analyze", *arguments, str(made / "agents.service"))
+    _run_if_installed(session, "caddy", "validate", "--adapter", "caddyfile", "--config", str(folder / "Caddyfile"))
+    key, certificate = str(made / "agents.key"), str(made / "agents.pem")
+    names = ["-subj", "/CN=agents.example.com", "-keyout", key, "-out", certificate]
+    _run_if_installed(session, "openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", *names)
+    proxy = (folder / "nginx.conf").read_text("utf-8").replace("/etc/nginx/tls", str(made.resolve()))
+    (made / "nginx.conf").write_text(f"pid nginx.pid;\nevents {{ }}\nhttp {{\n{proxy}}}\n", "utf-8")
+    _run_if_installed(session, "nginx", "-t", "-p", str(made.resolve()), "-e", "stderr", "-c", "nginx.conf")
+
+
+def _run_if_installed(session: nox.Session, program: str, *arguments: str) -> None:
+    """What is missing is an error in CI, and told elsewhere."""
+    if shutil.which(program) is not None or os.environ.get("CI") == "true":
+        session.run(program, *arguments, external=True, silent=True)
+    else:
+        session.warn(f"{program} is not installed: {arguments[-1]} is not checked by it")
 
 
 @nox.session

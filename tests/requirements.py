@@ -368,6 +368,7 @@ REQUIREMENTS: dict[str, Requirement] = {
         "failures have their status, or are told in the stream, without their text", "W B0.5"
     ),
     "responses.deadline": Requirement("background responses have a deadline of their own", "D 5"),
+    "store.copied": Requirement("a copy of the store that was made while it served goes on where it was", "D 8"),
     "responses.drain": Requirement("a shutdown leaves no response in progress", "T 207"),
     "responses.compact": Requirement("conversations are compacted, and go on from the summary", "W A3"),
     "files.keep": Requirement("files are kept, shown, read and deleted as they were sent, until they expire", "W A6"),

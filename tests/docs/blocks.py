@@ -6,8 +6,7 @@
     ```json, ```toml              has to parse; toml with a title is also written to the folder
     ```text                       a drawing
     ```mermaid                    another one, see test_drawings.py
-    ```nginx                      see test_nginx.py
-    ```yaml                       a part of a file for programs that are not here
+    ```nginx, ```dockerfile, ```ini, ```yaml    files of examples/deploy, see tests/deploy, or parts of such
     ```js                         has to parse, where there is a node to parse it
     ```sh                         installs and checks: too long to run here, see test_commands.py
 
@@ -102,6 +101,8 @@ class Page:
             "text": lambda source, _: None,
             "mermaid": lambda source, _: None,
             "nginx": lambda source, _: None,
+            "dockerfile": lambda source, _: None,
+            "ini": lambda source, _: None,
             "yaml": lambda source, _: None,
             "js": lambda source, _: self._javascript(source),
             "sh": lambda source, _: None,

@@ -68,9 +68,14 @@ class Program:
         except OSError:
             return False
 
-    def signal(self, number: signal.Signals) -> None:
-        """Send it to the program alone, not to those that it has started."""
-        self._process.send_signal(number)
+    @property
+    def pid(self) -> int:
+        """For signals to the program alone: `stop` tells those that it has started too."""
+        return self._process.pid
+
+    def ended(self) -> int:
+        """Wait for its end by itself; the exit code."""
+        return self._process.wait(PATIENCE)
 
     def stop(self) -> None:
         try:

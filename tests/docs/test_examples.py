@@ -113,7 +113,7 @@ def test_example_draining_mount() -> None:
         with client_of(f"{url}/v1") as client:
             chunks = iter(ask(client, "echo", " ".join(words), stream=True))
             pieces = [next(chunks).choices[0].delta.content]
-            program.signal(signal.SIGUSR1)
+            os.kill(program.pid, signal.SIGUSR1)
             program.wait_until(lambda: httpx2.get(f"{url}/readyz").status_code == 503)
             with pytest.raises(openai.InternalServerError) as refused:
                 ask(client, "echo", "too late")
