@@ -32,6 +32,10 @@ REQUIREMENTS: dict[str, Requirement] = {
     "hooks.wrap": Requirement("a wrapped backend changes turns on every API", "D 10"),
     "hooks.requests": Requirement("each request, whoever answers it, is told to hooks: come once, ended once", "D 10"),
     "hooks.none": Requirement("what a hook does not override is not called", "D 10"),
+    "audit.log": Requirement(
+        "what an agent was asked and did is in the audit log before it goes on, without content", "D 10"
+    ),
+    "guard.every": Requirement("a guard around the agents refuses and holds back text on every API", "D 10"),
     "log.turn": Requirement("each turn has one line with who asked what, what it cost, and what became of it", "D 10"),
     "log.events": Requirement("at debug the log tells the events of a turn, not their content", "D 10"),
     "log.content": Requirement("content is logged only where it is asked for, and redacted before it leaves", "D 10"),

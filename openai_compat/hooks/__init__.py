@@ -1,5 +1,6 @@
-"""Hooks that are ready to be used: `Server(hooks=[ContentLog(sample=0.01)])`."""
+"""Hooks that are ready to be used: `Server(hooks=[AuditLog("audit.jsonl"), ContentLog(sample=0.01)])`."""
 
+from .audit_log import AuditLog
 from .content_log import ContentLog
 
-__all__ = ("ContentLog",)
+__all__ = ("AuditLog", "ContentLog")

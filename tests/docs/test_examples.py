@@ -269,6 +269,16 @@ def test_example_claude_ops(tmp_path: Path) -> None:
     ]
 
 
+def test_example_guard() -> None:
+    with uvicorn("guard") as url, client_of(f"{url}/v1") as client:
+        made = ask(client, "agent", "Ada").choices[0]
+        with pytest.raises(openai.BadRequestError) as refused:
+            client.responses.create(model="agent", input="Something forbidden")
+
+    assert (made.message.content.strip(), made.finish_reason) == ("You said Ada. That is fine.", "content_filter")
+    assert refused.value.code == "content_policy_violation"
+
+
 def test_example_library() -> None:
     async def groq(request: AgentRequest) -> Any:
         if request.raw_messages[-1]["role"] == "tool":
