@@ -187,7 +187,8 @@ class Introspection:
 
     Args:
         url: of the provider's introspection endpoint.
-        client_id, secret: our own credentials there, sent as HTTP Basic.
+        client_id: our own name there, sent as HTTP Basic with the secret.
+        secret: our own secret there.
         audience: one of these has to be in `aud`, where given.
         scopes: all of these have to be in `scope`.
         keep: seconds for which a result is kept, at most until the token expires; 0 asks each time.

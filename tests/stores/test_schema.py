@@ -85,6 +85,15 @@ async def test_a_newer_schema_is_refused(engine: Engine) -> None:
     await engine.aclose()
 
 
+async def test_a_process_that_runs_goes_on_when_a_newer_version_changes_the_schema(engine: Engine) -> None:
+    store = SqlStore(engine)
+    await said(store, "t", "a")
+    await engine.run(partial(migrate, DIALECTS[engine.name], NEXT))
+    await said(store, "u", "b")
+    assert await names_in(store) == ["a", "b"]
+    await engine.aclose()
+
+
 async def test_many_that_start_at_once_make_it_once(engine: Engine) -> None:
     before: list[int] = []
 
