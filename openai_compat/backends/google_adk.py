@@ -27,7 +27,7 @@ from ..events import (
     ToolResult,
     UsageReported,
 )
-from ..messages import AssistantMessage, FilePart, ImagePart, InputPart, TextPart, ToolMessage, UserTurn
+from ..messages import AssistantMessage, FilePart, ImagePart, InputPart, TextPart, ToolMessage, UserMessage, UserTurn
 from .paused_run import PausedRun
 
 __all__ = ("GoogleADKBackend",)
@@ -106,7 +106,7 @@ class GoogleADKBackend:
             yield paused.end
             return
         speaker = self._app.root_agent.name
-        events, message = _history(request, speaker) if paused is None else (_events(paused), _answers(paused))
+        events, message = _begin(request, speaker) if paused is None else (_events(paused), _answers(paused))
         who = {"user_id": request.principal.id, "session_id": context.turn_id}
         service = InMemorySessionService()
         state = dict(self._state(request)) if self._state is not None else None
@@ -327,6 +327,27 @@ def _usage(used: Any) -> UsageReported:
         cached_tokens=used.cached_content_token_count or 0,
         reasoning_tokens=thoughts,
     )
+
+
+def _begin(request: AgentRequest, speaker: str) -> tuple[list[Any], Any]:
+    """What was said before as events, and the message to begin with."""
+    paused = PausedRun.of(request.resume, can_close=True)
+    if paused is None:
+        return _history(request, speaker)
+    # Superseded. The kit would go on with calls that are closed: those that wait are left out, what has run is known.
+    left_out = {call.call_id for call in paused.asked} | {*paused.saved["confirmations"].values()}
+    events = _events(paused)
+    for event in events:
+        parts = event.content.parts or () if event.content else ()
+        event.content = event.content and types.Content(
+            role=event.content.role, parts=[part for part in parts if not {*_call_ids(part)} & left_out]
+        )
+    said = cast("UserMessage", request.messages[-1])
+    return [event for event in events if event.content and event.content.parts], _content(UserTurn(parts=said.parts))
+
+
+def _call_ids(part: Any) -> list[str]:
+    return [one.id for one in (part.function_call, part.function_response) if one is not None]
 
 
 def _history(request: AgentRequest, speaker: str) -> tuple[list[Any], Any]:
