@@ -23,6 +23,8 @@ EXTRAS: Mapping[str, str] = {
     "python_multipart": "files",
     "asyncpg": "postgres",
     "jwt": "oauth",
+    "opentelemetry": "otel",
+    "prometheus_client": "prometheus",
     "pytest": "test",
     "hypothesis": "test",
 }

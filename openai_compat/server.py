@@ -391,6 +391,8 @@ class Server:
             await services.live.slots.settle()
             if self.opens_store:
                 await services.state.store.aclose()
+            for hook in services.live.runner.hooks.all:
+                await self._close(type(hook).__name__, hook)
 
     async def _close(self, name: str, closable: object) -> None:
         aclose: Callable[[], Awaitable[None]] | None = getattr(closable, "aclose", None)

@@ -31,6 +31,16 @@ REQUIREMENTS: dict[str, Requirement] = {
     "hooks.settled": Requirement("after the commit hooks have their time, also in a server that shuts down", "D 10"),
     "hooks.wrap": Requirement("a wrapped backend changes turns on every API", "D 10"),
     "hooks.requests": Requirement("each request, whoever answers it, is told to hooks: come once, ended once", "D 10"),
+    "telemetry.spans": Requirement("each request, run and own tool is a span, by the names of the conventions", "D 10"),
+    "telemetry.nested": Requirement("the client's trace is above ours, what an agent traces is below", "D 10"),
+    "telemetry.content": Requirement("what is said is traced only where the conventions' switch asks for it", "D 10"),
+    "telemetry.metrics": Requirement(
+        "figures of turns, by closed sets of attributes; exporters change no byte", "D 10"
+    ),
+    "telemetry.prometheus": Requirement("/metrics has the figures of all workers, through the death of one", "D 10"),
+    "telemetry.export": Requirement(
+        "serve --otel sends all of it to a collector, and none of it holds up an answer", "D 10"
+    ),
     "hooks.none": Requirement("what a hook does not override is not called", "D 10"),
     "audit.log": Requirement(
         "what an agent was asked and did is in the audit log before it goes on, without content", "D 10"

@@ -13,7 +13,7 @@ with needs("the command line"):
 
     from ._cli.grouped_options import GroupedCommand
     from ._cli.load_agents import TEAM_FILE, load, team_file, warnings_of
-    from ._cli.options import ACCESS, AGENTS, APIS, CONVERSATIONS, LEVELS, LIMITS, PROCESS, STATE
+    from ._cli.options import ACCESS, AGENTS, APIS, CONVERSATIONS, LEVELS, LIMITS, PROCESS, STATE, TELEMETRY
     from ._cli.pool_agents import backend_maker
     from ._cli.serve_options import ServeOptions
     from ._cli.server_from_options import given, make_server
@@ -52,6 +52,7 @@ def main() -> None:
 @click.argument("targets", metavar="[[NAME=]MODULE[:ATTR] | FILE.toml]...", nargs=-1)
 @AGENTS
 @PROCESS
+@TELEMETRY
 @ACCESS
 @APIS
 @STATE

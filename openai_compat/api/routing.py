@@ -16,7 +16,7 @@ Endpoint: TypeAlias = Callable[..., Awaitable[None]]
 """Called with the services, the exchange, and the values of the path's parameters."""
 
 Socket: TypeAlias = Callable[[Services, WebSocketConnection], Awaitable[None]]
-Public: TypeAlias = Literal["models"]
+Public: TypeAlias = Literal["models", "metrics"]
 
 MAX_SHOWN = 120
 """Characters of an unknown path that its error repeats."""

@@ -126,7 +126,8 @@ class Hooks:
 
     `started`, `event` and `ended` run in the agent's task: they have to be quick, and cannot wait. What they raise is
     logged once for each hook and run, and changes nothing. So it is with `request_started` and `request_ended`, which run in
-    the request's task.
+    the request's task. One that has something to write out at the end may have an `async def aclose(self)`: it is called as
+    the last thing when the server ends.
     """
 
     def request_started(self, request: RequestInfo) -> None:

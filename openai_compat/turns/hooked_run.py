@@ -48,6 +48,7 @@ class HookSet:
     """The hooks of one server: those that override each of the methods, in the order in which they are called.
 
     Attributes:
+        all: every one of them, in order.
         admits: whether there is somebody to ask before a turn.
         watches: whether there is somebody to tell of runs.
         watches_requests: whether there is somebody to tell of requests.
@@ -55,7 +56,7 @@ class HookSet:
 
     def __init__(self, hooks: Iterable[Hooks] = (), settling: dict[Task, int] | None = None) -> None:
         """`settling` are the tasks of `settled`, with their threads, where another set has them too."""
-        self._given = given = list(hooks)
+        self.all = given = list(hooks)
         self._request_started = _overriding(given, "request_started")
         self._request_ended = _overriding(given, "request_ended")[::-1]
         self._admit = _overriding(given, "admit")
@@ -75,7 +76,7 @@ class HookSet:
         if not logger.isEnabledFor(logging.DEBUG):
             return self if self.watches else None
         if self._traced is None:
-            self._traced = HookSet([EventTrace(), *self._given], self._settling)
+            self._traced = HookSet([EventTrace(), *self.all], self._settling)
         return self._traced
 
     def request_started(self, request: RequestInfo) -> None:

@@ -70,6 +70,8 @@ CASES: dict[str, tuple[str, str, str]] = {
             ("serve", "h11", "serve"),
             ("serve", "websockets", "serve"),
             ("cli", "click", "serve"),
+            ("telemetry", "opentelemetry", "otel"),
+            ("prometheus", "prometheus_client", "prometheus"),
         ]
     },
     "the program without click": ("click", "from openai_compat_adapters._cli.command import main; main()", "serve"),
@@ -77,6 +79,12 @@ CASES: dict[str, tuple[str, str, str]] = {
     "serve without starlette": ("starlette", command("serve", "hello:agent"), "serve"),
     "serve without websockets": ("websockets", command("serve", "hello:agent"), "serve"),
     "reload without watchfiles": ("watchfiles", command("serve", "hello:agent", "--reload"), "reload"),
+    "traces without opentelemetry": ("opentelemetry", command("serve", "hello:agent", "--otel"), "otel"),
+    "metrics without prometheus_client": (
+        "prometheus_client",
+        command("serve", "hello:agent", "--metrics"),
+        "prometheus",
+    ),
     "chat without openai": ("openai", command("chat", "hello:agent", "-m", "hi"), "client"),
     "chat without httpx2": ("httpx2", command("chat", "--url", "http://127.0.0.1:9", "-m", "hi"), "client"),
     "webhooks without httpx2": (

@@ -62,6 +62,16 @@ PROCESS = grouped(
     option("--log-format", **choice("text", "json"), help="Lines for people, or a JSON object on each."),
     option("--no-tracebacks", is_flag=True, help="Log the type of an exception alone: others may quote prompts."),
 )
+TELEMETRY = grouped(
+    "Telemetry",
+    option("--metrics", is_flag=True, help="Serve figures for Prometheus at /metrics, of all workers together."),
+    option("--public-metrics", is_flag=True, help="The same, without a key."),
+    option(
+        "--otel",
+        is_flag=True,
+        help="Send traces and metrics by OpenTelemetry, as its own variables say (OTEL_EXPORTER_OTLP_ENDPOINT, …).",
+    ),
+)
 ACCESS = grouped(
     "Access",
     option("--api-key", metavar="KEY", help="The key that clients have to send. Others can see it in `ps`."),

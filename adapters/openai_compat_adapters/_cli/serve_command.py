@@ -19,6 +19,7 @@ from .._serving.supervisor import Supervisor, inherited_listener
 from ..logs import configure_logging
 from ..serve import listen, serve
 from .banner import banner, summary
+from .observers import shared_figures
 from .serve_options import ServeOptions
 
 logger = logging.getLogger("openai_compat")
@@ -54,7 +55,8 @@ def run(server: Server, options: ServeOptions, warnings: Sequence[str], folder: 
         for line in (*warnings, banner(server, host, port, options.api_key_env)):
             click.echo(line, err=True)
     if options.reload or options.workers > 1:
-        return Supervisor(listener, options.workers, folder).run(changes, reloads=options.reload)
+        with shared_figures(options):
+            return Supervisor(listener, options.workers, folder).run(changes, reloads=options.reload)
     _serve(server, listener, options)
     return 0
 

@@ -27,6 +27,10 @@ class ServeOptions:
     log_level: str
     log_format: Literal["text", "json"]
     no_tracebacks: bool
+    # telemetry
+    metrics: bool
+    public_metrics: bool
+    otel: bool
     # access
     api_key: str | None
     api_key_env: str | None

@@ -28,11 +28,13 @@ from openai_compat import (
     key_from_env,
     key_from_file,
 )
+from openai_compat.api.routing import Public
 from openai_compat.policies.hosts import LOOPBACK
 from openai_compat.policies.keys import KeySource
 
 from ..serve import is_loopback
 from .load_agents import Agents
+from .observers import observers
 from .serve_options import ServeOptions
 
 OF_THE_PROGRAM = frozenset(
@@ -77,13 +79,14 @@ def _server(agents: Agents, options: ServeOptions) -> Server:
     window, database, most = options.replay_failures, _is_database(options.store), options.conversations_max
     local = is_loopback(options.listen[0]) and not options.proxy_auth
     memory = MemoryStore(max_items=most, ttl=options.conversation_ttl) if most else None
+    hooks, apis = observers(options)
     return Server(
         _chosen(agents, options.agent),
         providers=agents.providers,
         keys=_keys(options.api_key, options.api_key_env, options.api_key_file),
         # Of a page whose name was made to point here (DNS rebinding), `Host` is the one thing that differs.
         hosts=[*LOOPBACK, *options.host_name],
-        public=["models"] if options.public_models else [],
+        public=_public(options),
         cors=Cors(options.cors_origin) if options.cors_origin else None,
         limits=Limits(
             body=options.max_request_size,
@@ -116,8 +119,15 @@ def _server(agents: Agents, options: ServeOptions) -> Server:
         webhooks=_webhooks(options.webhook, options.webhook_secret_env),
         visibility=options.visibility,
         page=local if options.page is None else options.page,
+        hooks=hooks,
+        apis=apis,
         bare_paths=options.bare_paths,
     )
+
+
+def _public(options: ServeOptions) -> list[Public]:
+    chosen: list[tuple[Public, bool]] = [("models", options.public_models), ("metrics", options.public_metrics)]
+    return [name for name, is_public in chosen if is_public]
 
 
 def _is_database(url: str | None) -> bool:

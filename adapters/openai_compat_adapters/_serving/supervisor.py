@@ -13,12 +13,14 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 LISTENER = "_OPENAI_COMPAT_LISTENER"
 """The environment variable that makes a process a worker; its value is the socket's file descriptor."""
+WORKER = "OPENAI_COMPAT_WORKER"
+"""The environment variable with a worker's number, from 0. One that takes the place of another has the same."""
 CANNOT_START = (1, 2)
 """Exit codes of a command line error: another start would fail in the same way."""
 
@@ -57,7 +59,7 @@ class Supervisor:
         self._folder = folder
         self._listener = listener
         self._number = number
-        self._workers: list[subprocess.Popen[bytes]] = []
+        self._workers: dict[int, subprocess.Popen[bytes]] = {}
         self._received: list[int] = []
         self._passed_on = 0
         self._exit_code = 0
@@ -66,31 +68,31 @@ class Supervisor:
         """Supervise until all workers have ended. Each tick of `changes` gives the files that changed. Returns the exit code."""
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda received, _: self._received.append(received))
-        self._start(self._number)
+        self._start(range(self._number))
         for files in changes:
             self._pass_signals_on()
             if files and not self._passed_on:
                 self._replace(files)
-            ended = [worker for worker in self._workers if worker.poll() is not None]
-            self._workers = [worker for worker in self._workers if worker not in ended]
+            ended = {number: worker for number, worker in self._workers.items() if worker.poll() is not None}
+            self._workers = {number: worker for number, worker in self._workers.items() if number not in ended}
             if self._passed_on and not self._workers:  # all have drained
                 break
             self._handle_exits(ended, reloads)
         return self._exit_code
 
-    def _start(self, number: int) -> None:
+    def _start(self, numbers: Iterable[int]) -> None:
         descriptor = self._listener.fileno()
-        for _ in range(number):
+        for number in numbers:
             worker = subprocess.Popen(  # noqa: S603  (this very command)
                 [sys.executable, *sys.orig_argv[1:]],  # with the interpreter's own options
-                env={**os.environ, LISTENER: str(descriptor)},
+                env={**os.environ, LISTENER: str(descriptor), WORKER: str(number)},
                 cwd=self._folder,
                 stdin=subprocess.PIPE,
                 pass_fds=[descriptor],
                 process_group=0,  # Ctrl-C reaches the parent alone
             )
             logger.info("worker %d started", worker.pid)
-            self._workers.append(worker)
+            self._workers[number] = worker
 
     def _pass_signals_on(self) -> None:
         """Forward signals to the workers: the first as SIGTERM, the second as SIGINT."""
@@ -101,7 +103,7 @@ class Supervisor:
             self._listener.close()  # workers have their own; without them, new connections are refused
 
     def _tell(self, number: int) -> None:
-        for worker in self._workers:
+        for worker in self._workers.values():
             worker.send_signal(number)
 
     def _replace(self, files: set[str]) -> None:
@@ -109,16 +111,16 @@ class Supervisor:
         logger.info("%s changed, starting anew", ", ".join(sorted(files)))
         self._tell(signal.SIGTERM)
         self._tell(signal.SIGINT)  # the second signal stops running turns at once
-        for worker in self._workers:
+        for worker in self._workers.values():
             worker.wait()
         self._workers.clear()
-        self._start(self._number)
+        self._start(range(self._number))
 
-    def _handle_exits(self, ended: list[subprocess.Popen[Any]], reloads: bool) -> None:
-        for worker in ended if not self._passed_on else []:
+    def _handle_exits(self, ended: Mapping[int, subprocess.Popen[Any]], reloads: bool) -> None:
+        for number, worker in ended.items() if not self._passed_on else ():
             logger.error("worker %d ended with exit code %d", worker.pid, worker.returncode)
             if worker.returncode not in CANNOT_START:
-                self._start(1)
+                self._start([number])
             elif not reloads:
                 self._exit_code = 1
                 self._received.append(signal.SIGTERM)

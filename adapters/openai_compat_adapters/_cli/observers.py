@@ -1,0 +1,93 @@
+"""What `openai-compat serve` tells of its turns: `--metrics` and `--otel`."""
+
+from __future__ import annotations
+
+import os
+import socket
+import tempfile
+import uuid
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from importlib.metadata import entry_points
+from typing import Any
+
+import click
+
+from openai_compat import Hooks
+from openai_compat.api.routing import Api
+from openai_compat.package import needs
+
+from .._serving.supervisor import LISTENER
+from .serve_options import ServeOptions
+
+FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+SERVICE = "openai-compat"
+"""The service's name where OTEL_SERVICE_NAME does not say it."""
+
+
+def observers(options: ServeOptions) -> tuple[list[Hooks], list[Api]]:
+    """The hooks of the options, and the APIs that they are asked by. Raises ImportError where a package is missing."""
+    hooks, apis = list[Hooks](), list[Api]()
+    if options.otel:
+        from ..telemetry import OpenTelemetry  # noqa: PLC0415  (only this needs the package)
+
+        # A parent of workers makes the server only to see whether it can be made.
+        if (options.workers == 1 and not options.reload) or LISTENER in os.environ:
+            _set_up_sdk()
+        hooks.append(OpenTelemetry())
+    if options.metrics or options.public_metrics:
+        from ..prometheus import Prometheus  # noqa: PLC0415
+
+        metrics = Prometheus()
+        hooks.append(metrics)
+        apis.append(metrics.api)
+    return hooks, apis
+
+
+def _set_up_sdk() -> None:
+    """Set up OpenTelemetry's SDK by its environment variables; OTLP over HTTP where they do not say where to."""
+    with needs("--otel"):
+        from opentelemetry import metrics, trace  # noqa: PLC0415
+        from opentelemetry.sdk.metrics import MeterProvider  # noqa: PLC0415
+        from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader  # noqa: PLC0415
+        from opentelemetry.sdk.resources import Resource  # noqa: PLC0415
+        from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
+
+    os.environ.setdefault("OTEL_SERVICE_NAME", SERVICE)
+    # Workers are told apart by it: the counters of each are sums of their own.
+    resource = Resource.create({"service.instance.id": f"{socket.gethostname()}-{uuid.uuid4()}"})
+    # The hook flushes in bounded time; at exit the SDK would wait as long as a collector that is away is asked again.
+    tracers = TracerProvider(resource=resource, shutdown_on_exit=False)
+    for exporter in _exporters("traces"):
+        tracers.add_span_processor(BatchSpanProcessor(exporter))
+    trace.set_tracer_provider(tracers)
+    readers = [PeriodicExportingMetricReader(exporter) for exporter in _exporters("metrics")]
+    metrics.set_meter_provider(MeterProvider(readers, resource, shutdown_on_exit=False))
+
+
+def _exporters(signal: str) -> Iterator[Any]:
+    """Those that OTEL_TRACES_EXPORTER or OTEL_METRICS_EXPORTER names, as their packages have registered them."""
+    variable = f"OTEL_{signal.upper()}_EXPORTER"
+    protocol = "otlp_proto_grpc" if os.environ.get("OTEL_EXPORTER_OTLP_PROTOCOL") == "grpc" else "otlp_proto_http"
+    for name in os.environ.get(variable, "otlp").split(","):
+        wanted = protocol if name.strip() == "otlp" else name.strip()
+        if wanted in ("", "none"):
+            continue
+        found = list(entry_points(group=f"opentelemetry_{signal}_exporter", name=wanted))
+        if not found:
+            raise click.UsageError(
+                f"{variable} names '{name}', but no package that is installed brings such an exporter."
+            )
+        yield found[0].load()()
+
+
+@contextmanager
+def shared_figures(options: ServeOptions) -> Generator[None]:
+    """A folder for the figures of all workers, as long as they run."""
+    if not (options.metrics or options.public_metrics) or os.environ.get(FOLDER):
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="openai-compat-metrics-") as folder:
+        os.environ[FOLDER] = folder
+        yield

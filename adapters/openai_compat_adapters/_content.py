@@ -1,0 +1,113 @@
+"""What is said, as the GenAI conventions write it into attributes: JSON of messages that have parts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any, assert_never
+
+from openai_compat import AgentEvent, AgentRequest
+from openai_compat.agent_request import FunctionTool
+from openai_compat.events import ReasoningDelta, TextDelta, ToolCallReady
+from openai_compat.messages import (
+    AssistantMessage,
+    AudioPart,
+    FilePart,
+    ImagePart,
+    InputPart,
+    Message,
+    RefusalPart,
+    SystemMessage,
+    TextPart,
+    ToolMessage,
+    UserMessage,
+)
+
+Part = dict[str, Any]
+
+
+def instructions(request: AgentRequest) -> str | None:
+    """The system messages; None if there are none."""
+    said = [{"type": "text", "content": one.text} for one in request.messages if isinstance(one, SystemMessage)]
+    return json.dumps(said) if said else None
+
+
+def input_messages(request: AgentRequest) -> str:
+    """All other messages."""
+    return json.dumps([_message(one) for one in request.messages if not isinstance(one, SystemMessage)])
+
+
+def output_messages(said: Iterable[AgentEvent | str], finish: str | None) -> str:
+    """What the agent has said."""
+    text, thought, calls = "", "", list[Part]()
+    for item in said:
+        if isinstance(item, str):
+            text += item
+        elif isinstance(item, TextDelta):
+            text += item.text
+        elif isinstance(item, ReasoningDelta):
+            thought += item.text
+        elif isinstance(item, ToolCallReady):
+            calls.append(_call(item.call_id, item.name, item.arguments))
+    parts = [{"type": "reasoning", "content": thought}] if thought else []
+    parts += [{"type": "text", "content": text}] if text else []
+    return json.dumps([{"role": "assistant", "parts": [*parts, *calls], "finish_reason": finish or "error"}])
+
+
+def definitions(request: AgentRequest) -> str | None:
+    """The client's tools; None if it has none."""
+    tools = [
+        {
+            "type": "function",
+            "name": tool.name,
+            "description": tool.description,
+            "parameters": dict(tool.parameters or {}) if isinstance(tool, FunctionTool) else None,
+        }
+        for tool in request.tools
+    ]
+    return json.dumps(tools) if tools else None
+
+
+def _message(message: Message) -> Part:
+    match message:
+        case SystemMessage():
+            return {"role": "system", "parts": [{"type": "text", "content": message.text}]}
+        case UserMessage():
+            return {"role": "user", "parts": [_part(part) for part in message.parts]}
+        case AssistantMessage():
+            said = [
+                {"type": "text", "content": part.refusal if isinstance(part, RefusalPart) else part.text}
+                for part in message.parts
+            ]
+            calls = [_call(call.call_id, call.name, call.arguments) for call in message.tool_calls]
+            return {"role": "assistant", "parts": [*said, *calls]}
+        case ToolMessage():
+            answer = {"type": "tool_call_response", "id": message.call_id, "response": message.text}
+            return {"role": "tool", "parts": [answer, *_media(message.media)]}
+        case _:
+            assert_never(message)
+
+
+def _media(parts: Sequence[ImagePart | AudioPart | FilePart]) -> list[Part]:
+    return [_part(part) for part in parts]
+
+
+def _part(part: InputPart) -> Part:
+    match part:
+        case TextPart():
+            return {"type": "text", "content": part.text}
+        case ImagePart():
+            # Megabytes do not belong into an attribute.
+            if part.url.startswith("data:"):
+                return {"type": "blob", "modality": "image"}
+            return {"type": "uri", "modality": "image", "uri": part.url}
+        case AudioPart():
+            return {"type": "blob", "modality": "audio"}
+        case FilePart():
+            return {"type": "file", "file_id": part.file_id or part.filename}
+        case _:
+            assert_never(part)
+
+
+def _call(call_id: str, name: str, arguments: str) -> Part:
+    return {"type": "tool_call", "id": call_id, "name": name, "arguments": arguments}

@@ -1,0 +1,99 @@
+"""Metrics for Prometheus: a hook that counts, and the API that is asked for them. Needs the extra `prometheus`.
+
+    metrics = Prometheus()
+    server = Server(agents, hooks=[metrics], apis=[metrics.api])    # GET /metrics, with a key
+
+`openai-compat serve --metrics` does this, for several workers too.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from openai_compat.api.exchange import Exchange
+from openai_compat.api.routing import Api, Operation, Route
+from openai_compat.api.services import Services
+from openai_compat.package import needs
+
+from ._instruments import INSTRUMENTS, Instrument, TurnMetrics
+
+with needs("openai_compat_adapters.prometheus"):
+    import prometheus_client
+    import prometheus_client.multiprocess
+    import prometheus_client.values
+    from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+    from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+__all__ = ("Prometheus",)
+
+WORKER = "OPENAI_COMPAT_WORKER"
+"""The environment variable with the number of a worker of `openai-compat serve`."""
+
+FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+"""The environment variable with the folder in which the processes of a server put their figures together."""
+
+
+class Prometheus(TurnMetrics):
+    """Counts turns and requests.
+
+    Where `PROMETHEUS_MULTIPROC_DIR` names a folder, all processes that have it answer with the sum of all. Their files
+    belong to a number, not to a process id, so that a worker that takes the place of a dead one goes on with its files:
+    by process id they would become more with every restart, for ever.
+
+    Args:
+        worker: which of the processes this is, from 0; without it, what `openai-compat serve --workers` says.
+
+    Attributes:
+        api: serves `GET /metrics`; for `Server(apis=[…])`.
+    """
+
+    def __init__(self, worker: int | None = None) -> None:
+        super().__init__()
+        folder = os.environ.get(FOLDER)
+        if folder is not None:
+            _share(Path(folder), int(os.environ.get(WORKER, "0")) if worker is None else worker)
+        self._shared = folder is not None
+        self._registry = CollectorRegistry()
+        self._metrics: dict[Instrument, Any] = {one: _metric(one, self._registry) for one in INSTRUMENTS}
+        operation = Operation(
+            self._answer, "getMetrics", "Metrics for Prometheus", {"text/plain": {"schema": {"type": "string"}}}
+        )
+        self.api = Api(name="metrics", routes=[Route("/metrics", {"GET": operation}, group="metrics")])
+
+    def record(self, instrument: Instrument, value: float, attributes: tuple[str, ...]) -> None:
+        """Take a figure."""
+        series = self._metrics[instrument].labels(*attributes)
+        if instrument.kind == "histogram":
+            series.observe(value)
+        else:
+            series.inc(value)
+
+    async def _answer(self, services: Services, exchange: Exchange) -> None:
+        registry = self._registry
+        if self._shared:
+            registry = CollectorRegistry()
+            prometheus_client.multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        body = prometheus_client.generate_latest(registry)
+        await exchange.answer(200, body, ("Content-Type", CONTENT_TYPE_LATEST))
+
+
+def _share(folder: Path, worker: int) -> None:
+    """Keep the figures of this process in files of its number, beside those of the others."""
+    for gauge in folder.glob(f"gauge_*_{worker}.db"):
+        gauge.unlink()  # what ran in a worker that was killed does not run any more
+    values: Any = prometheus_client.values
+    values.ValueClass = values.MultiProcessValue(process_identifier=lambda: worker)
+
+
+def _metric(instrument: Instrument, registry: CollectorRegistry) -> Any:
+    """The metric, by the name and with the labels that OpenTelemetry's exporter for Prometheus would give it."""
+    name = instrument.name.replace(".", "_") + ("_seconds" if instrument.unit == "s" else "")
+    labels = [attribute.replace(".", "_") for attribute in instrument.attributes]
+    if instrument.kind == "histogram":
+        buckets = instrument.boundaries
+        return Histogram(name, instrument.description, labels, registry=registry, buckets=buckets)
+    if instrument.kind == "counter":
+        return Counter(name, instrument.description, labels, registry=registry)
+    return Gauge(name, instrument.description, labels, registry=registry, multiprocess_mode="sum")

@@ -1,0 +1,364 @@
+"""Traces and metrics by OpenTelemetry: a hook that needs its API only (extra `otel`). Without an SDK it does next to nothing.
+
+    server = Server(agents, hooks=[OpenTelemetry()])
+
+Names are those of the GenAI semantic conventions, v0.1.0; what they do not have begins with `openai_compat`.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias, cast, get_args
+
+import anyio
+
+from openai_compat import AgentEvent, RequestInfo, RequestOutcome, TurnInfo, TurnOutcome
+from openai_compat.events import Compacted, Paused
+from openai_compat.package import __version__, needs
+
+from ._content import definitions, input_messages, instructions, output_messages
+from ._instruments import INSTRUMENTS, Instrument, ToolRun, TurnMetrics, error_type, scheme_of
+
+with needs("openai_compat_adapters.telemetry"):
+    from opentelemetry import context, metrics, propagate, trace
+    from opentelemetry.context import Context
+    from opentelemetry.trace import Link, Span, SpanContext, SpanKind, StatusCode
+
+__all__ = ("Content", "OpenTelemetry")
+
+NAME = "openai_compat"
+"""The instrumentation scope of all that is told."""
+
+Content: TypeAlias = Literal["NO_CONTENT", "SPAN_ONLY", "EVENT_ONLY", "SPAN_AND_EVENT"]
+"""Where prompts, answers and tools' arguments are told, as OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT says it."""
+
+CAPTURE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
+
+FLUSHED_WITHIN = 2.0
+"""Seconds at the end in which exporters may send what they hold."""
+
+_connection: ContextVar[SpanContext | None] = ContextVar("openai_compat_connection", default=None)
+"""The span of the WebSocket's handshake, which the turns on it point to."""
+
+
+@dataclass(slots=True, eq=False)
+class _TracedRun:
+    """The span of a run.
+
+    Attributes:
+        traced: whether the agent traces its tools itself.
+        said: what the agent has said, where that is to be told.
+    """
+
+    span: Span
+    token: Any
+    traced: bool = False
+    said: list[AgentEvent | str] = field(default_factory=list["AgentEvent | str"])
+
+
+_run: ContextVar[_TracedRun | None] = ContextVar("openai_compat_run", default=None)
+"""The run that a task belongs to."""
+
+
+class _ToolSpans:
+    """A span processor of the SDK that notices tool spans of the agents' own."""
+
+    def on_start(self, span: Any, parent_context: Context | None = None) -> None:
+        """A span begins, in the task that begins it."""
+        run = _run.get()
+        if run is not None and span.name.startswith("execute_tool"):
+            run.traced = run.traced or span.instrumentation_scope.name != NAME
+
+    def _on_ending(self, span: Any) -> None:
+        pass
+
+    def on_end(self, span: Any) -> None:
+        """Nothing."""
+
+    def shutdown(self) -> None:
+        """Nothing."""
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Nothing is held."""
+        return True
+
+
+class OpenTelemetry(TurnMetrics):
+    """Traces requests, runs of agents and their tools, and measures them.
+
+    Args:
+        tracer_provider, meter_provider: instead of the process's own.
+        principals: whether spans have `user.id`.
+        tools: whether there is a span for each call of an agent's own tool. "auto": unless the agent makes one itself, which
+            is noticed where the provider is the SDK's.
+        remote: whether the client's span is the parent of the request's, or only linked. A stranger who is the parent
+            decides what is sampled: use "link" for servers that anybody may call.
+        content: where prompts and answers are told; by default what the environment variable
+            OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT says, and nowhere without it.
+
+    Raises ValueError for settings that are none of these.
+    """
+
+    def __init__(
+        self,
+        *,
+        tracer_provider: trace.TracerProvider | None = None,
+        meter_provider: metrics.MeterProvider | None = None,
+        principals: bool = True,
+        tools: Literal["auto", "always", "never"] = "auto",
+        remote: Literal["parent", "link"] = "parent",
+        content: Content | None = None,
+    ) -> None:
+        super().__init__()
+        content = cast("Content", content or os.environ.get(CAPTURE, "").upper() or "NO_CONTENT")
+        for name, value, allowed in (
+            ("tools", tools, ("auto", "always", "never")),
+            ("remote", remote, ("parent", "link")),
+            ("content", content, get_args(Content)),
+        ):
+            if value not in allowed:
+                raise ValueError(f"{name} is one of {', '.join(allowed)}, not {value!r}")
+        self._providers = (
+            tracer_provider or trace.get_tracer_provider(),
+            meter_provider or metrics.get_meter_provider(),
+        )
+        self._tracer = trace.get_tracer(NAME, __version__, tracer_provider)
+        meter = metrics.get_meter(NAME, __version__, meter_provider)
+        self._meters = {one: _instrument(meter, one) for one in INSTRUMENTS}
+        self._principals, self._tools, self._remote = principals, tools, remote
+        self._in_spans = content in ("SPAN_ONLY", "SPAN_AND_EVENT")
+        self._in_events = content in ("EVENT_ONLY", "SPAN_AND_EVENT")
+        self._requests: dict[RequestInfo, tuple[Span, Any]] = {}
+        self._parents: dict[str, Span] = {}
+        self._traced: dict[TurnInfo, _TracedRun] = {}
+        watch: Callable[[_ToolSpans], None] | None = getattr(self._providers[0], "add_span_processor", None)
+        if tools == "auto" and watch is not None:
+            watch(_ToolSpans())
+
+    def record(self, instrument: Instrument, value: float, attributes: tuple[str, ...]) -> None:
+        """Give a figure to the meter."""
+        named = {name: value for name, value in zip(instrument.attributes, attributes, strict=True) if value}
+        self._meters[instrument](value, named)
+
+    # requests
+
+    def request_started(self, request: RequestInfo) -> None:
+        """Begin the request's span, unless something before the server has one that is current."""
+        if trace.get_current_span().get_span_context().is_valid:
+            return
+        asked = request.request
+        carrier = {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(asked.headers)}
+        caller = propagate.extract(carrier)
+        links, parent = list[Link](), caller
+        remote = trace.get_current_span(caller).get_span_context()
+        if self._remote == "link" and remote.is_valid:
+            links, parent = [Link(remote)], Context()
+        span = self._tracer.start_span(asked.method, parent, SpanKind.SERVER, links=links)
+        if request.websocket:
+            # A connection may live for days: its turns are traces of their own, which point to this one.
+            _connection.set(span.get_span_context())
+            self._requests[request] = span, None
+            return
+        self._requests[request] = span, context.attach(trace.set_span_in_context(span, parent))
+        self._parents[request.id] = span
+
+    def request_ended(self, request: RequestInfo, outcome: RequestOutcome) -> None:
+        """End the request's span, and measure the request."""
+        self._parents.pop(request.id, None)
+        span, token = self._requests.pop(request, (None, None))
+        if span is None:
+            super().request_ended(request, outcome)
+            return
+        if span.is_recording():
+            _describe(span, request, outcome)
+        # Before the span is no longer the current one: exemplars point to it.
+        super().request_ended(request, outcome)
+        if token is not None:
+            context.detach(token)
+        span.end()
+
+    # runs
+
+    def started(self, turn: TurnInfo) -> None:
+        """Begin the run's span, and make it the agent's current one."""
+        request = self._parents.get(turn.request_id)
+        parent = context.get_current() if request is None else trace.set_span_in_context(request)
+        links = list[Link]()
+        connection = _connection.get()
+        if connection is not None:
+            links, parent = [Link(connection)], Context()
+        span = self._tracer.start_span(f"invoke_agent {turn.agent}", parent, links=links)
+        token = context.attach(trace.set_span_in_context(span, parent))
+        self._traced[turn] = run = _TracedRun(span, token)
+        _run.set(run)
+        if span.is_recording():
+            span.set_attributes(self._asked(turn))
+            for call_id, decision in () if turn.request.resume is None else turn.request.resume.decisions.items():
+                decided: dict[str, str | bool] = {
+                    "gen_ai.tool.call.id": call_id,
+                    "openai_compat.approved": decision.approved,
+                }
+                span.add_event("openai_compat.decided", decided)
+        super().started(turn)
+
+    def event(self, turn: TurnInfo, item: AgentEvent | str) -> None:
+        """Note what the agent does."""
+        if self._in_spans or self._in_events:
+            self._traced[turn].said.append(item)
+        if type(item) is str:
+            return
+        super().event(turn, item)
+        if isinstance(item, Paused):
+            for call in item.pending:
+                waits = {"gen_ai.tool.name": call.name, "gen_ai.tool.call.id": call.call_id}
+                waits["openai_compat.waits_for"] = call.waits_for
+                self._traced[turn].span.add_event("openai_compat.paused", waits)
+        elif isinstance(item, Compacted):
+            self._traced[turn].span.add_event("openai_compat.compacted")
+
+    def tool_ended(self, turn: TurnInfo, call_id: str, tool: ToolRun, output: str | None, failed: str) -> None:
+        """Make the span of a call, now that it is known whether the agent has made one."""
+        super().tool_ended(turn, call_id, tool, output, failed)
+        run = self._traced[turn]
+        if self._tools == "never" or run.traced or not run.span.is_recording():
+            return
+        attributes = {
+            "gen_ai.operation.name": "execute_tool",
+            "gen_ai.tool.name": tool.name,
+            "gen_ai.tool.call.id": call_id,
+            "gen_ai.tool.type": "function",
+            "gen_ai.agent.name": turn.agent,
+        }
+        if self._in_spans:
+            attributes["gen_ai.tool.call.arguments"] = tool.arguments
+            attributes |= {} if output is None else {"gen_ai.tool.call.result": output}
+        parent = trace.set_span_in_context(run.span)
+        span = self._tracer.start_span(f"execute_tool {tool.name}", parent, attributes=attributes, start_time=tool.at)
+        if failed:
+            span.set_attribute("error.type", failed)
+            span.set_status(StatusCode.ERROR, failed)
+        span.end()
+
+    def ended(self, turn: TurnInfo, outcome: TurnOutcome) -> None:
+        """End the run's span."""
+        super().ended(turn, outcome)
+        run = self._traced.pop(turn)
+        if run.span.is_recording():
+            run.span.set_attributes(_ending(outcome))
+            if outcome.error is not None and outcome.cancelled in (None, "deadline"):
+                run.span.set_status(StatusCode.ERROR, error_type(outcome))
+            if outcome.first_event is not None:
+                at = time.time_ns() - int((outcome.seconds - outcome.first_event) * 1e9)
+                run.span.add_event("openai_compat.first_event", timestamp=at)
+            self._tell_content(turn, outcome, run)
+        _run.set(None)
+        context.detach(run.token)
+        run.span.end()
+
+    async def aclose(self) -> None:
+        """Send what the exporters hold: a watchdog that ends the process would take it along."""
+        # The SDK's own timeout does not bound an exporter that tries again. A daemon does not keep the process alive.
+        flushing = threading.Thread(target=self._flush, name="openai-compat telemetry", daemon=True)
+        flushing.start()
+        await anyio.to_thread.run_sync(flushing.join, FLUSHED_WITHIN)
+
+    def _flush(self) -> None:
+        for provider in self._providers:
+            flush: Callable[[int], object] | None = getattr(provider, "force_flush", None)
+            if flush is not None:
+                flush(int(FLUSHED_WITHIN * 1000))
+
+    def _asked(self, turn: TurnInfo) -> dict[str, Any]:
+        """The attributes that a run has from its beginning."""
+        asked = turn.request
+        sampling = asked.sampling
+        output = "json" if asked.response_format is not None else "speech" if "audio" in asked.modalities else "text"
+        found: dict[str, Any] = {
+            "gen_ai.operation.name": "invoke_agent",
+            "gen_ai.agent.name": turn.agent,
+            "gen_ai.request.model": asked.model,
+            "gen_ai.conversation.id": asked.conversation_id,
+            "gen_ai.response.id": turn.response_id,
+            "gen_ai.request.stream": asked.stream,
+            "gen_ai.request.temperature": sampling.temperature,
+            "gen_ai.request.top_p": sampling.top_p,
+            "gen_ai.request.max_tokens": sampling.max_tokens,
+            "gen_ai.request.stop_sequences": sampling.stop or None,
+            "gen_ai.request.seed": sampling.seed,
+            "gen_ai.request.reasoning.level": sampling.reasoning_effort,
+            "gen_ai.output.type": output,
+            "user.id": turn.principal.id if self._principals else None,
+            "openai_compat.api": turn.api,
+            "openai_compat.request_id": turn.request_id,
+            "openai_compat.queue_seconds": turn.queued,
+            "openai_compat.background": turn.background,
+        }
+        return {name: value for name, value in found.items() if value is not None}
+
+    def _tell_content(self, turn: TurnInfo, outcome: TurnOutcome, run: _TracedRun) -> None:
+        if not self._in_spans and not self._in_events:
+            return
+        told = {
+            "gen_ai.system_instructions": instructions(turn.request),
+            "gen_ai.input.messages": input_messages(turn.request),
+            "gen_ai.output.messages": output_messages(run.said, outcome.finish),
+            "gen_ai.tool.definitions": definitions(turn.request),
+        }
+        said = {name: value for name, value in told.items() if value is not None}
+        if self._in_spans:
+            run.span.set_attributes(said)
+        if self._in_events:
+            run.span.add_event("openai_compat.turn.details", said)
+
+
+def _instrument(meter: metrics.Meter, one: Instrument) -> Any:
+    if one.kind == "histogram":
+        return meter.create_histogram(
+            one.name, one.unit, one.description, explicit_bucket_boundaries_advisory=one.boundaries
+        ).record
+    make = meter.create_counter if one.kind == "counter" else meter.create_up_down_counter
+    return make(one.name, one.unit, one.description).add
+
+
+def _describe(span: Span, request: RequestInfo, outcome: RequestOutcome) -> None:
+    asked = request.request
+    # The port's digits are all that may follow the last colon: in brackets there are colons too.
+    host, _, port = (asked.header(b"host") or "").rpartition(":")
+    if not (port.isascii() and port.isdigit() and len(port) < 6):
+        host, port = asked.header(b"host") or "", ""
+    found: dict[str, Any] = {
+        "http.request.method": asked.method,
+        "http.route": outcome.route,
+        "url.scheme": scheme_of(request),
+        "url.path": f"{asked.root}{asked.path}"[:200],
+        "http.response.status_code": outcome.status or None,
+        "server.address": host or None,
+        "server.port": int(port) if port and host else None,
+        "network.protocol.version": asked.scope.get("http_version"),
+        "error.type": (outcome.note or str(outcome.status)) if outcome.status >= 500 else None,
+        "openai_compat.request_id": request.id,
+    }
+    span.set_attributes({name: value for name, value in found.items() if value is not None})
+    if outcome.route is not None:
+        span.update_name(f"{asked.method} {outcome.route}")
+    if outcome.status >= 500:
+        span.set_status(StatusCode.ERROR)
+
+
+def _ending(outcome: TurnOutcome) -> Mapping[str, Any]:
+    used = outcome.usage
+    found: dict[str, Any] = {
+        "gen_ai.response.finish_reasons": None if outcome.finish is None else [outcome.finish],
+        "gen_ai.usage.input_tokens": used and used.input_tokens,
+        "gen_ai.usage.output_tokens": used and used.output_tokens,
+        "gen_ai.usage.reasoning.output_tokens": used and used.reasoning_tokens,
+        "openai_compat.usage.cached_tokens": used and used.cached_tokens,
+        "gen_ai.response.time_to_first_chunk": outcome.first_event,
+        "error.type": error_type(outcome) or None,
+    }
+    return {name: value for name, value in found.items() if value is not None}
