@@ -23,6 +23,7 @@ EXTRAS: Mapping[str, str] = {
     "python_multipart": "files",
     "asyncpg": "postgres",
     "jwt": "oauth",
+    "cryptography": "secrets",
     "opentelemetry": "otel",
     "prometheus_client": "prometheus",
     "pytest": "test",

@@ -12,7 +12,7 @@ from .agents.adapt import Agent
 from .agents.compaction import Compaction
 from .agents.embedder import EmbedFunction
 from .agents.setting_types import check_strings
-from .aio.background import let_go, spawn
+from .aio.background import let_go
 from .aio.off_loop import off_loop
 from .api.access_log import log_request
 from .api.exchange import Exchange
@@ -180,7 +180,7 @@ class Server:
             providers=providers,
         )
         state = build_state(
-            store, settings, models.agents, retention=retention, webhooks=webhooks, replay_failures=replay_failures
+            store, settings, models, retention=retention, webhooks=webhooks, replay_failures=replay_failures
         )
         self.services = Services(settings, models, state, build_live(settings, state, admission, rates, hooks))
         self._cookie = CookieKey(chat_rest.cookie, cors) if chat_rest is not None and chat_rest.cookie else None
@@ -363,19 +363,14 @@ class Server:
 
         Raises UnusableStore for a database that can never be used.
         """
-        from .api.follow import bury_lost  # noqa: PLC0415
         from .api.openapi import build_request_models  # noqa: PLC0415
+        from .api.upkeep import upkeep  # noqa: PLC0415
 
         services = self.services
         try:
             await off_loop(build_request_models)
-            await services.state.maintenance.begin()
-            await services.state.outbox.begin()
-            burying = spawn(lambda: bury_lost(services), "lost responses", lambda: None)
-            try:
+            async with upkeep(services):
                 yield
-            finally:
-                burying.cancel()
         finally:
             # In this order: turns use the agents, webhooks tell how turns have ended, and all of them write to the
             # store.

@@ -170,6 +170,10 @@ REQUIREMENTS: dict[str, Requirement] = {
     "slots.shared": Requirement("slots can be bounded over all processes with one store", "T 215"),
     "slots.stuck": Requirement("a shared slot is free when its agent has really ended", "D 4"),
     "slots.outage": Requirement("without the store, each process has its own limit alone", "T 6.4"),
+    "providers.stored": Requirement(
+        "settings of providers that an admin changes are used by all processes within a second; keys are sealed or refused",
+        "D 6",
+    ),
     "webhooks.sdk": Requirement("webhooks are signed and written as the SDK verifies and reads them", "W A0"),
     "webhooks.retry": Requirement("a webhook is sent until it is taken; redirects are not followed", "D 6"),
     "webhooks.kept": Requirement(

@@ -40,6 +40,7 @@ from .services import Live, Models, Services, Settings, State, now
 if TYPE_CHECKING:  # rooms that are not entered by servers that have no use for them
     from ..providers.port import ProviderControl
     from .chat_websocket.threads import ChatThreads
+    from .stored_providers import StoredProviders
 
 
 def build_models(
@@ -83,7 +84,7 @@ def _backend(agent: Agent, name: str, compaction: Compaction | None, wrap: Seque
 def build_state(
     store: Store | str | None,
     settings: Settings,
-    agents: Mapping[str, AgentBackend],
+    models: Models,
     *,
     retention: float,
     webhooks: Webhooks | Iterable[Webhooks],
@@ -92,7 +93,7 @@ def build_state(
     """Open the store and build all that keeps state in it. Raises ValueError for the URL of no store."""
     opened = open_store(store) if isinstance(store, str) else store or MemoryStore()
     leases, late = Leases(opened, settings.deadlines.lease), LateWork()
-    forgetting = Forgetting(opened, agents)
+    forgetting = Forgetting(opened, models.agents)
     conversations = settings.conversations
     # the headers that have a say in an answer: those that name its conversation, and those that agents are given
     telling = [*(conversations.headers if conversations is not None else ()), *settings.agent_headers]
@@ -106,7 +107,16 @@ def build_state(
         maintenance=StoreMaintenance(opened, retention, forgetting=forgetting),
         forgetting=forgetting,
         outbox=Outbox(opened, webhooks),
+        providers=_stored_providers(opened, models),
     )
+
+
+def _stored_providers(store: Store, models: Models) -> StoredProviders | None:
+    if models.providers is None:
+        return None
+    from .stored_providers import StoredProviders  # noqa: PLC0415  (few servers have providers that can be changed)
+
+    return StoredProviders(store, models.providers, models.choice, models.owned_by)
 
 
 def build_live(

@@ -42,6 +42,7 @@ from .idempotency import Idempotency
 
 if TYPE_CHECKING:  # the room of the providers is not entered by servers that have none
     from ..providers.port import ProviderControl
+    from .stored_providers import StoredProviders
 
 logger = logging.getLogger("openai_compat")
 
@@ -219,6 +220,7 @@ class State:
         logs: the event logs of the answers that are made now.
         maintenance: looks after the store.
         forgetting: tells agents what they need not keep any more.
+        providers: keeps settings of providers that are changed while the server runs, if there are any.
         outbox: tells other servers what became of responses.
     """
 
@@ -231,6 +233,7 @@ class State:
     maintenance: StoreMaintenance
     forgetting: Forgetting
     outbox: Outbox
+    providers: StoredProviders | None
 
     async def check_available(self) -> None:
         """Raise Unavailable (503 `store_unavailable`) if what an agent is about to make could not be kept."""

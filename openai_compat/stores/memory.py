@@ -15,6 +15,7 @@ from .memory_limits import MemoryLimits
 from .memory_outbox import MemoryOutbox
 from .memory_part import MAX_BYTES, MAX_BYTES_EACH, MemoryBounds
 from .memory_responses import MemoryResponses
+from .memory_settings import MemorySettings
 from .memory_states import MemoryStates
 from .port import RETENTION
 from .records import Renewal, TurnCommit
@@ -29,6 +30,7 @@ class MemoryStore(
     MemoryGrantStore,
     MemoryStates,
     MemoryOutbox,
+    MemorySettings,
     MemoryLimits,
 ):
     """All state in memory.

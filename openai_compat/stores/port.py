@@ -65,6 +65,7 @@ __all__ = (
     "Replay",
     "ResponseStatus",
     "ResponseStore",
+    "SettingStore",
     "StateStore",
     "Store",
     "StoredCompletion",
@@ -363,6 +364,18 @@ class OutboxStore(Protocol):
         ...
 
 
+class SettingStore(Protocol):
+    """What was changed of a server's settings while it ran. It is the server's, and no principal's."""
+
+    async def put_setting(self, kind: str, name: str, body: str) -> None:
+        """Insert or replace one, as JSON."""
+        ...
+
+    async def settings(self, kind: str) -> Mapping[str, str]:
+        """All of a kind, by name."""
+        ...
+
+
 class Store(
     ConversationStore,
     ResponseStore,
@@ -372,6 +385,7 @@ class Store(
     GrantStore,
     StateStore,
     OutboxStore,
+    SettingStore,
     Protocol,
 ):
     """All state of a server. Every method may raise Unavailable (503 `store_unavailable`)."""

@@ -128,7 +128,14 @@ GRANTS = (
 )
 """What people have allowed for always. No sweep takes it: it is theirs to take back."""
 
-MIGRATIONS: Sequence[Sequence[str]] = (FIRST, ASKING_AGENTS, REQUESTS, STATES, OUTBOX, WANTED, GRANTS)
+SETTINGS = (
+    """create table oc_setting (
+        kind text not null, name text not null, body text not null, touched double precision not null,
+        primary key (kind, name))""",
+)
+"""What was changed of a server's settings while it ran."""
+
+MIGRATIONS: Sequence[Sequence[str]] = (FIRST, ASKING_AGENTS, REQUESTS, STATES, OUTBOX, WANTED, GRANTS, SETTINGS)
 """The statements that change the schema from version n to n + 1."""
 
 

@@ -22,6 +22,7 @@ from .sql_outbox import OLD as OLD_NOTICES
 from .sql_outbox import SqlOutbox
 from .sql_part import autocommit, autocommit_nosync
 from .sql_responses import SqlResponses
+from .sql_settings import SqlSettings
 from .sql_states import EXPIRE, OLD, SqlStates
 from .sql_sweep import (
     DAY,
@@ -52,6 +53,7 @@ class SqlStore(
     SqlGrants,
     SqlStates,
     SqlOutbox,
+    SqlSettings,
     SqlLimits,
 ):
     """State in a database that several processes may share."""

@@ -74,7 +74,17 @@ OBJECTS: Mapping[str, frozenset[str]] = {
 """What the store keeps for callers, by the methods that know it."""
 
 NOBODYS = frozenset(["shared", "commit", "renew", "take_slot", "free_slot", "allow", "sweep", "check", "aclose"]).union(
-    ["gone_states", "forget_state", "lost_responses", "take_notices", "defer_notice", "end_notice", "targets"]
+    [
+        "gone_states",
+        "forget_state",
+        "lost_responses",
+        "take_notices",
+        "defer_notice",
+        "end_notice",
+        "targets",
+        "put_setting",
+        "settings",
+    ]
 )
 """Methods that know no object by an id that a client could send."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ...agent_request import Principal
@@ -12,13 +11,14 @@ from ...errors import Forbidden, InvalidRequest, NotFound
 from ...wire.chat_rest.types import ConfigureRequest, DefaultProviderRequest
 from ...wire.json import dumps
 from ..exchange import Exchange
-from ..services import Models, Services, Settings
+from ..services import Models, Services
 from .lookup import toolbox_of
 from .prepare import agent_for
 from .request import query, read_request
 
 if TYPE_CHECKING:  # the room of the providers is not entered by servers that have none
     from ...providers.port import Health, ProviderControl
+    from ..stored_providers import StoredProviders
 
 
 async def list_models(services: Services, exchange: Exchange) -> None:
@@ -116,7 +116,7 @@ async def check_health(services: Services, exchange: Exchange, name: str) -> Non
 
 async def configure(services: Services, exchange: Exchange, name: str) -> None:
     """Change a provider's settings. Secrets go in, and never come out again."""
-    control = _control(services.settings, services.models, exchange.principal)
+    stored = _stored(services, exchange.principal)
     asked, _ = await read_request(services.settings, exchange, ConfigureRequest)
     if asked.type is not None and asked.type != name:
         raise InvalidRequest("'type' is another provider than the path's.", param="type", code="invalid_value")
@@ -124,17 +124,15 @@ async def configure(services: Services, exchange: Exchange, name: str) -> None:
     if given.keys() & {"base_url", "resource_name"} and "api_key" not in given:
         text = "An address comes with its key: the key of another one is not sent to it."
         raise InvalidRequest(text, param="apiKey", code="missing_required_parameter")
-    control.configure(name, replace(control.settings(name), **given))
+    await stored.change(name, given)
     await exchange.answer(200, dumps({"success": True, "message": f"{name} is configured."}))
 
 
 async def choose(services: Services, exchange: Exchange) -> None:
     """From now on its agents answer where no model is named, and its models where no provider is."""
-    control = _control(services.settings, services.models, exchange.principal)
+    stored = _stored(services, exchange.principal)
     asked, _ = await read_request(services.settings, exchange, DefaultProviderRequest)
-    if asked.provider != services.models.owned_by:
-        control.set_default(asked.provider)
-    services.models.choice.provider = asked.provider
+    await stored.choose(asked.provider)
     told = f"{asked.provider} is the default now."
     if asked.provider not in [services.models.provider_of(name) for name in services.models.agents]:
         told += " None of the agents here has one of its models, so the first agent still answers where none is named."
@@ -144,14 +142,14 @@ async def choose(services: Services, exchange: Exchange) -> None:
 FIELDS = ("api_key", "base_url", "default_model", "resource_name", "deployment_name", "api_version", "enabled")
 
 
-def _control(settings: Settings, models: Models, principal: Principal) -> ProviderControl:
+def _stored(services: Services, principal: Principal) -> StoredProviders:
     """The providers, for those who may change them. Raises Forbidden and NotFound."""
-    admins = frozenset[str]() if settings.chat_rest is None else settings.chat_rest.admins
-    if principal.id not in admins:
+    rest = services.settings.chat_rest
+    if principal.id not in (frozenset[str]() if rest is None else rest.admins):
         raise Forbidden("You may not change providers here.", code="not_an_admin")
-    if models.providers is None:
+    if services.state.providers is None:
         raise _unknown_provider()
-    return models.providers
+    return services.state.providers
 
 
 async def list_tools(services: Services, exchange: Exchange) -> None:

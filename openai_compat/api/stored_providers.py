@@ -1,0 +1,127 @@
+"""Settings of providers that were changed while the server runs: kept in the store, and used by all processes.
+
+Only what was changed is kept, so that what a server is started with stays its own. Keys are sealed (`state.sealed`); without a
+key to do so they are refused, where the store outlives the process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from ..errors import Conflict, NotFound, Unavailable
+from ..state.sealed import VARIABLE, CannotUnseal, Seal
+from ..stores.port import Store
+from ..stores.schema import UnusableStore
+from ..wire.json import from_stored_json, stored_json
+from .services import ChosenProvider, logger
+
+if TYPE_CHECKING:  # the room of the providers is not entered by servers that have none
+    from ..providers.port import ProviderControl, ProviderSettings
+
+KIND = "provider"
+DEFAULT = ""
+"""The name under which it is kept which provider is the default."""
+
+LOOK_AGAIN = 0.5
+"""Seconds after which it is seen whether another process has changed something."""
+
+
+class StoredProviders:
+    """Changes the providers of one server in all processes that share its store.
+
+    Raises ValueError for a key in the environment that is none.
+    """
+
+    def __init__(self, store: Store, control: ProviderControl, choice: ChosenProvider, owned_by: str) -> None:
+        self._store = store
+        self._control = control
+        self._choice = choice
+        self._owned_by = owned_by
+        self._seal = Seal.from_environment() if store.shared else None
+        self._seen: dict[str, str] = {}
+        self._started_with: dict[str, ProviderSettings] = {}
+
+    async def change(self, name: str, given: Mapping[str, Any]) -> None:
+        """Change some settings of a provider. Raises NotFound, and Conflict (409 `secrets_not_stored`)."""
+        self._started_with.setdefault(name, self._control.settings(name))
+        kept: dict[str, Any] = from_stored_json((await self._store.settings(KIND)).get(name, "{}"))
+        kept |= given
+        secret = given.get("api_key")
+        if secret is not None and self._store.shared:
+            if self._seal is None:
+                text = (
+                    f"Keys are not stored here: {VARIABLE} is not set. Put the key into the environment of the server."
+                )
+                raise Conflict(text, code="secrets_not_stored", param="apiKey", should_retry=False)
+            kept["api_key"] = self._seal.seal(secret, name)
+        await self._store.put_setting(KIND, name, stored_json(kept))
+        await self.refresh()
+
+    async def choose(self, name: str) -> None:
+        """Make a provider the default one. Raises NotFound."""
+        if name != self._owned_by:
+            self._control.settings(name)
+        await self._store.put_setting(KIND, DEFAULT, stored_json(name))
+        await self.refresh()
+
+    async def begin(self) -> None:
+        """Take what is kept. Raises UnusableStore if there are keys that cannot be opened; a store that is away is no error."""
+        try:
+            await self.refresh()
+        except UnusableStore:
+            raise
+        except Unavailable as error:
+            logger.warning("settings of providers are not read yet: %s", error.code)
+
+    async def follow(self) -> None:
+        """Take what other processes change, until it is cancelled."""
+        while self._store.shared:
+            await anyio.sleep(LOOK_AGAIN)
+            try:
+                await self.refresh()
+            except Unavailable as error:
+                logger.info("settings of providers: %s", error.code)
+            except Exception as error:
+                logger.error("settings of providers", exc_info=error)
+
+    async def refresh(self) -> None:
+        """Take what is kept, where it has changed. Raises UnusableStore for keys that cannot be opened."""
+        found = await self._store.settings(KIND)
+        for name, body in found.items():
+            if self._seen.get(name) == body:
+                continue
+            self._seen[name] = body  # first: what cannot be taken is told once
+            try:
+                self._take(name, from_stored_json(body))
+            except NotFound:  # another version of the library, or another server's own: not known here
+                logger.warning("the provider %s of the store is not known here", name or "that is the default")
+
+    def _take(self, name: str, kept: Any) -> None:
+        if name == DEFAULT:
+            if kept != self._owned_by:
+                self._control.set_default(kept)
+            self._choice.provider = kept
+            return
+        self._started_with.setdefault(name, self._control.settings(name))
+        key = kept.get("api_key")
+        if key is not None and self._store.shared:
+            kept = {**kept, "api_key": self._open(key, name)}
+        started = self._started_with[name]
+        # A newer version beside this one may have kept more.
+        known = {field: value for field, value in kept.items() if hasattr(started, field)}
+        self._control.configure(name, replace(started, **known))
+
+    def _open(self, sealed: str, name: str) -> str:
+        if self._seal is None:
+            raise UnusableStore(f"The store has a sealed key of the provider {name}, and {VARIABLE} is not set.")
+        try:
+            return self._seal.unseal(sealed, name)
+        except CannotUnseal:
+            text = (
+                f"The store has a sealed key of the provider {name}, which {VARIABLE} does not open: it is another one."
+            )
+            raise UnusableStore(text) from None

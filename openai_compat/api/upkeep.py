@@ -1,0 +1,30 @@
+"""What a server does in the background for as long as it serves."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+from ..aio.background import spawn
+from .follow import bury_lost
+from .services import Services
+
+
+@asynccontextmanager
+async def upkeep(services: Services) -> AsyncGenerator[None]:
+    """Run around serving: what others have left is delivered, and what they change is heard of.
+
+    Raises UnusableStore for a database that can never be used, or has secrets that cannot be opened.
+    """
+    state = services.state
+    await state.maintenance.begin()
+    await state.outbox.begin()
+    works = [spawn(lambda: bury_lost(services), "lost responses", lambda: None)]
+    if state.providers is not None:
+        await state.providers.begin()
+        works.append(spawn(state.providers.follow, "settings of providers", lambda: None))
+    try:
+        yield
+    finally:
+        for work in works:
+            work.cancel()
