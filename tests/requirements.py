@@ -206,6 +206,9 @@ REQUIREMENTS: dict[str, Requirement] = {
     "several.supersede": Requirement(
         "a newer message stops the turn before it within a second, whichever process runs it", "D 6"
     ),
+    "several.upgrade": Requirement(
+        "processes of an older version go on while newer ones are started beside them", "D 6"
+    ),
     "several.killed": Requirement(
         "every acknowledged turn survives kill -9, in order; none is half there", "T 183-185"
     ),

@@ -31,14 +31,14 @@ PATIENCE = 20.0
 
 
 class Host:
-    """A server in a process of its own."""
+    """A server in a process of its own, from the code in the folder `root`."""
 
-    def __init__(self, store: str, **settings: str) -> None:
+    def __init__(self, store: str, *, root: Path = ROOT, **settings: str) -> None:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  (`remove` closes it)
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.state.host"],
-            env={**os.environ, "STORE": store, "LEASE": str(LEASE), **settings},
-            cwd=ROOT, stdout=subprocess.PIPE, stderr=self._log,
+            env={**os.environ, "STORE": store, "LEASE": str(LEASE), "PYTHONPATH": f"{root}:{root / 'adapters'}", **settings},
+            cwd=root, stdout=subprocess.PIPE, stderr=self._log,
         )  # fmt: skip
         self._url: str | None = None
 

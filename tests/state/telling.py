@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from multiprocessing.connection import Connection
 
 from openai_compat import Deadlines, Limits, Server, Webhooks
@@ -30,7 +31,8 @@ async def _tell(store: str, hook: str, begun: Connection, *, quiet: bool) -> Non
             begun.send(True)
             await asyncio.Event().wait()
         while True:
-            await answer(server, request("/v1/responses", {"model": "agent", "input": "hi", "background": True}))
+            with suppress(TimeoutError):  # the machine is busy
+                await answer(server, request("/v1/responses", {"model": "agent", "input": "hi", "background": True}))
             if not begun.closed:
                 begun.send(True)
                 begun.close()
