@@ -14,7 +14,6 @@ from tests.frameworks.served import CHAT_TOOL, Served, agents, client_of, model,
 from tests.transports import uvicorn_socket
 
 
-@pytest.mark.slow
 @scenario("errors")
 def test_the_time_that_it_waited_before_it_gave_up_is_in_retry_after() -> None:
     plain = agents["plain"]

@@ -24,7 +24,7 @@ def scenario_of(item: pytest.Item) -> str:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "scenario(name): which one of tests/frameworks/scenarios.py it is about")
-    config.addinivalue_line("markers", "slow: left out where the oldest version is tried")
+    config.addinivalue_line("markers", "oldest: tried with the oldest version, too")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
