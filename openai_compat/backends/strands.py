@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import aclosing
 from typing import Any, cast
 
-from ..agent_request import AgentRequest, Tool
+from ..agent_request import AgentRequest, Decision, Tool
 from ..backend import Capabilities, RunContext
 from ..errors import InvalidRequest
 from ..events import (
@@ -155,7 +155,7 @@ class _Gate:
 
     def __init__(self, request: AgentRequest, paused: PausedRun | None) -> None:
         self._clients = {tool.name for tool in request.tools}
-        decisions = paused.decisions if paused is not None else {}
+        decisions: Mapping[str, Decision] = paused.decisions if paused is not None else {}
         edited = {call_id: decision.arguments for call_id, decision in decisions.items() if decision.arguments}
         self._changed = {call_id: json.loads(arguments) for call_id, arguments in edited.items()}
 

@@ -102,12 +102,13 @@ def any_store(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
 
 @requirement("state.pause")
 async def test_what_our_tools_did_is_there_when_another_server_gets_the_clients_result(any_store: Any) -> None:
+    @tool(danger="safe")
     def look(where: str) -> str:
         return f"nothing in {where}"
 
     async def say(*script: Any, messages: list[Any]) -> tuple[ScriptedBackend, Any]:
         model = ScriptedBackend(*script)
-        server = Server({"clerk": ToolLoop(model, [tool(look, danger="safe")])}, store=any_store)
+        server = Server({"clerk": ToolLoop(model, [look])}, store=any_store)
         async with async_openai(server, max_retries=0) as client:
             answer = await client.chat.completions.create(model="clerk", messages=messages, tools=[PICK])
         return model, answer.choices[0].message
