@@ -55,6 +55,7 @@ from .policies.keys import key_from_env, key_from_file
 from .policies.limits import Deadlines, Limits
 from .policies.messages import MessagePolicy
 from .policies.rates import Rates
+from .policies.resource import ResourceMetadata
 from .server import Server
 from .state.webhooks import Webhooks
 from .stores.memory import MemoryStore
@@ -102,6 +103,7 @@ __all__ = (
     "ReplayFailures",
     "RequestInfo",
     "RequestOutcome",
+    "ResourceMetadata",
     "Resume",
     "RunContext",
     "Sampling",

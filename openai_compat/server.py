@@ -23,9 +23,8 @@ from .api.websocket import WebSocketConnection
 from .backend import AgentBackend
 from .errors import NotFound, OpenAICompatError, Unavailable, UpgradeRequired
 from .http import Channel, ClientDisconnected, ClientTooSlow, HasRoom, HttpRequest, Send
-from .policies.auth import ApiKeys, with_key_of_headers, with_key_of_query
-from .policies.authenticate import Auth, Authenticate, CallerCheck, OpenAccess
-from .policies.authenticators import first_of
+from .policies.auth import with_key_of_headers, with_key_of_query
+from .policies.authenticate import Authenticate, OpenAccess
 from .policies.chat_rest import ChatRest
 from .policies.chat_websocket import ChatWebSocket
 from .policies.conversations import Conversations
@@ -40,6 +39,7 @@ from .policies.keys import Keys, KeySource
 from .policies.limits import Deadlines, Limits
 from .policies.messages import MessagePolicy
 from .policies.rates import RATE_HEADERS, RatesOf
+from .policies.resource import ResourceMetadata
 from .state.ids import new_id
 from .state.webhooks import Webhooks
 from .stores.port import RETENTION, Store
@@ -71,6 +71,7 @@ class Server:
             `key_from_file`, any function). Without this and `authenticate`, everybody is let in, who then must call
             the server by one of `hosts`.
         authenticate: a function, plain or async, that says who sends a request; asked after `keys`, if both are given.
+        resource: tells clients that `authenticate` refuses where tokens are to be had.
         hosts: names the server answers to where no key or token is sent; loopback names by default, "*" for all.
         public: routes that need no key: "models".
         cors: the web pages that may call it; none by default.
@@ -111,6 +112,7 @@ class Server:
         *,
         keys: Keys | KeySource = None,
         authenticate: Authenticate | None = None,
+        resource: ResourceMetadata | None = None,
         embeddings: Mapping[str, EmbedFunction] | None = None,
         hosts: Iterable[str] = LOOPBACK,
         public: Iterable[Public] = (),
@@ -148,13 +150,18 @@ class Server:
         hooks, wrap = list(hooks), list(wrap)
         check_hooks(hooks)
         check_server_settings(locals())
-        self._guard(keys, authenticate, deadlines.auth, Hosts(hosts), cors)
+        self._cors = cors
         self._exposed = tuple(conversations.headers) if conversations is not None else ()
         self._exposed += RATE_HEADERS if rates is not None else ()
         # The APIs: half of the time of importing the library, if they were imported above.
-        from .api.build import build_chat_websocket, build_live, build_models, build_state  # noqa: PLC0415
+        from .api.build import build_auth, build_chat_websocket, build_live, build_models, build_state  # noqa: PLC0415
         from .api.routes import routes  # noqa: PLC0415
 
+        self.auth = build_auth(
+            keys, authenticate, seconds=deadlines.auth, hosts=Hosts(hosts), cors=cors, resource=resource
+        )
+        # A key needs no look at the name: a page that came by DNS rebinding has none to send.
+        self._hosts = Hosts(hosts) if isinstance(self.auth, OpenAccess) else None
         # Whoever has opened a store closes it.
         self.opens_store = isinstance(store, str)
         settings = Settings(
@@ -194,31 +201,13 @@ class Server:
             chat_rest=chat_rest,
             apis=apis,
             sockets=sockets,
+            resource=resource,
             needs_key=not isinstance(self.auth, OpenAccess),
             page=page,
         )
         self.has_page = page
         self._connections: set[WebSocketConnection] = set()
         self._drained = False
-
-    def _guard(
-        self,
-        keys: Keys | KeySource,
-        authenticate: Authenticate | None,
-        seconds: float,
-        hosts: Hosts,
-        cors: Cors | None,
-    ) -> None:
-        """Set who may call: by which key or login, under which name, from which pages."""
-        self.auth: Auth = OpenAccess()
-        if authenticate is not None:
-            asked = authenticate if keys is None else first_of(ApiKeys(keys), authenticate)
-            self.auth = CallerCheck(asked, seconds, hosts, cors)
-        elif keys is not None:
-            self.auth = ApiKeys(keys)
-        # A key needs no look at the name: a page that came by DNS rebinding has none to send.
-        self._hosts = hosts if isinstance(self.auth, OpenAccess) else None
-        self._cors = cors
 
     async def handle(self, request: HttpRequest, send: Send, has_room: HasRoom | None = None) -> None:
         """Answer one request. If the client leaves (`HttpRequest.left`, or this call is cancelled), the agent is stopped.

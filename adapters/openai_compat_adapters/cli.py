@@ -7,6 +7,7 @@ from typing import Any
 
 from openai_compat import __version__
 from openai_compat.package import MissingExtra, needs
+from openai_compat.policies.keys import hashed, new_key
 
 with needs("the command line"):
     import click
@@ -86,6 +87,26 @@ def serve(ctx: click.Context, /, **values: Any) -> None:
     make = backend_maker(options.max_idle_runtimes, asked_for=given("max_idle_runtimes", ctx))
     agents = load(targets, make)
     sys.exit(run(make_server(agents, options, ctx), options, warnings_of(agents), start_folder(ctx)))
+
+
+@main.command()
+@click.argument("name", metavar="[NAME]", required=False)
+@click.option("--model", "models", metavar="NAME", multiple=True, help="A model that it is good for; all, without any.")
+def key(*, name: str | None, models: tuple[str, ...]) -> None:
+    """Make an API key, and the line for --api-key-file that lets it in.
+
+    The first line is the key, for its owner: it is kept nowhere. The second has its digest, which lets nobody in.
+    NAME is the owner's, as agents and the log know it.
+
+    \b
+      openai-compat key ann
+      openai-compat key ann --model helper | tee >(tail -1 >> keys.txt)
+    """  # noqa: D301  (click reads \b)
+    if any([len(word.split()) != 1 for word in models]):
+        raise click.UsageError("The name of a model has no spaces in a file of keys.")
+    made = new_key()
+    click.echo(made)
+    click.echo(" ".join([hashed(made), *([name] if name else []), *[f"model={model}" for model in models]]))
 
 
 @main.command(context_settings=SETTINGS)

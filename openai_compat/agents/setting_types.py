@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import types
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from .describe import describe
@@ -13,7 +13,7 @@ from .describe import describe
 Text = TypeVar("Text", bound=str)
 
 NUMBERS = {int: "a whole number", float: "a number"}
-WORDS = {bool: "True or False", str: "a string", types.NoneType: "None"}
+WORDS: Mapping[Any, str] = {bool: "True or False", str: "a string", types.NoneType: "None", Callable: "a function"}
 
 
 def check_fields(settings: Any) -> None:
@@ -60,6 +60,7 @@ def _fields(kind: type) -> dict[str, tuple[Any, ...]]:
     for field in dataclasses.fields(cast("Any", kind)):
         hint = hints[field.name]
         members: tuple[Any, ...] = get_args(hint) if get_origin(hint) in (types.UnionType, Union) else (hint,)
+        members = tuple([Callable if get_origin(member) is Callable else member for member in members])
         # Fields of other types are left to type checkers.
         if all([member in (*NUMBERS, *WORDS) or get_origin(member) is Literal for member in members]):
             found[field.name] = members

@@ -10,11 +10,18 @@ from ..agents.adapt import Agent, as_backend
 from ..agents.compaction import CompactingBackend, Compaction
 from ..agents.embedder import Embedder, EmbedFunction
 from ..backend import AgentBackend, offer_methods_of
+from ..policies.auth import ApiKeys
+from ..policies.authenticate import Auth, Authenticate, CallerCheck, OpenAccess
+from ..policies.authenticators import first_of
 from ..policies.chat_websocket import ChatWebSocket
 from ..policies.conversations import Conversations
+from ..policies.cors import Cors
 from ..policies.failures import ReplayFailures
 from ..policies.hooks import Hooks, Wrap
+from ..policies.hosts import Hosts
+from ..policies.keys import Keys, KeySource
 from ..policies.rates import RatesOf
+from ..policies.resource import ResourceMetadata
 from ..state.conversation_locks import ConversationLocks
 from ..state.degraded import LateWork
 from ..state.event_log import EventLogs
@@ -41,6 +48,22 @@ if TYPE_CHECKING:  # rooms that are not entered by servers that have no use for 
     from ..providers.port import ProviderControl
     from .chat_websocket.threads import ChatThreads
     from .stored_providers import StoredProviders
+
+
+def build_auth(
+    keys: Keys | KeySource,
+    authenticate: Authenticate | None,
+    *,
+    seconds: float,
+    hosts: Hosts,
+    cors: Cors | None,
+    resource: ResourceMetadata | None,
+) -> Auth:
+    """What tells who may call: by which key or login, under which name, from which pages."""
+    if authenticate is not None:
+        asked = authenticate if keys is None else first_of(ApiKeys(keys), authenticate)
+        return CallerCheck(asked, seconds, hosts, cors, None if resource is None else resource.metadata_url)
+    return OpenAccess() if keys is None else ApiKeys(keys)
 
 
 def build_models(

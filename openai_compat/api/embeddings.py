@@ -28,7 +28,7 @@ async def create(services: Services, exchange: Exchange) -> None:
     await services.check_rate(exchange)
     name, embedder = services.models.embedder(parsed.model, exchange.principal)
     check_taken(parsed.asked, embedder.takes)
-    async with await services.live.slots.take(SlotRequest(1, name, exchange.principal.id)) as seat:
+    async with await services.live.slots.take(SlotRequest(1, name, exchange.principal)) as seat:
         exchange.agent_started = True
         seat.borrow()
         run = EmbeddingRun(embedder, parsed.asked, exchange.request_id, seat.give_back)

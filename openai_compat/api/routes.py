@@ -8,8 +8,9 @@ from dataclasses import replace
 from typing import Any
 
 from ..policies.chat_rest import ChatRest
+from ..policies.resource import ResourceMetadata
 from . import conversations as conversations_api
-from . import deployments, embeddings, files, health, models, openapi
+from . import deployments, embeddings, files, health, models, openapi, resource_metadata
 from .chat import endpoint as chat
 from .chat import kept_conversations as conversations
 from .chat import legacy_endpoint as completions
@@ -313,6 +314,7 @@ def routes(
     sockets: Iterable[Route],
     needs_key: bool,
     page: bool = False,
+    resource: ResourceMetadata | None = None,
 ) -> Routes:
     """All routes of a server with these settings, and the document that describes them. Raises ValueError."""
     served = [openai(bare_paths)]
@@ -329,7 +331,7 @@ def routes(
     found = [
         replace(route, api=api, open=route.open or route.group in public) for api in served for route in api.routes
     ]
-    found += [*OWN, *sockets]
+    found += [*OWN, *sockets, *([resource_metadata.route(resource)] if resource is not None else [])]
     document = functools.partial(openapi.document, found, needs_key)
     description = Route("/openapi.json", {"GET": Operation(document)}, open=True, described=False)
     return Routes([*found, description])

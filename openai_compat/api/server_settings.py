@@ -19,6 +19,7 @@ from ..policies.housekeeping import Housekeeping
 from ..policies.limits import Deadlines, Limits
 from ..policies.messages import MessagePolicy
 from ..policies.rates import Rates
+from ..policies.resource import ResourceMetadata
 from ..state.webhooks import Webhooks
 from ..turns.slots import Admission
 from ..wire.presentation import Visibility
@@ -28,6 +29,7 @@ from .routing import Public
 KINDS: Mapping[str, tuple[type, ...]] = {
     "embeddings": (Mapping, NoneType),
     "cors": (Cors, NoneType),
+    "resource": (ResourceMetadata, NoneType),
     "limits": (Limits,),
     "deadlines": (Deadlines,),
     "admission": (Admission,),
@@ -63,6 +65,8 @@ def check_server_settings(settings: Mapping[str, Any]) -> None:
     authenticate = settings["authenticate"]
     if authenticate is not None and not callable(authenticate):
         raise TypeError(f"authenticate is a function, or None, not {describe(authenticate)}")
+    if settings["resource"] is not None and authenticate is None:
+        raise ValueError("resource says where tokens are to be had: it goes with authenticate, which takes them")
     rates = settings["rates"]
     if not callable(rates):
         check_setting("rates", rates, Rates, NoneType)

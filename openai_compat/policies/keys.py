@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from hashlib import sha256
@@ -100,6 +101,16 @@ def _named(entries: Iterable[str]) -> dict[str, Principal | str | None]:
             allowed = frozenset([word.removeprefix("model=") for word in models[0].split()])
             named[key] = Principal(name or _own_id(_digest(key)), allowed)
     return named
+
+
+def new_key() -> str:
+    """A key that nobody can guess."""
+    return f"sk-{secrets.token_hex(24)}"
+
+
+def hashed(key: str) -> str:
+    """What may be kept in place of the key."""
+    return f"{HASHED}{sha256(key.encode()).hexdigest()}"
 
 
 def check_keys(keys: Keys) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from ..agent_request import Principal
 from ..agents.setting_types import check_fields
 from ..wire.json_values import MAX_VALUES
 
@@ -29,7 +31,7 @@ class Limits:
         slots: agents running at once, over all requests; what more requests get is for `Admission` to say. A request
             for `n` answers needs `n` slots. This also bounds the threads of plain agents.
         slots_per_agent: the same for each agent, None for no bound of its own.
-        slots_per_principal: the same for each API key's owner.
+        slots_per_principal: the same for each caller; or a function that says it for each principal, None for no bound.
         shared_slots: agents running at once in all processes that share the server's store; the slots of a process
             that has died are free again after `Deadlines.lease`.
         parked: agents that wait for a person or for the client, after their turn (`RunContext.approve`); each keeps its
@@ -48,7 +50,7 @@ class Limits:
     # slots end before the CPU does, also where answers take a fifth of a second: docs/how-to/concurrency.md.
     slots: int = 128
     slots_per_agent: int | None = None
-    slots_per_principal: int | None = None
+    slots_per_principal: int | Callable[[Principal], int | None] | None = None
     shared_slots: int | None = None
     parked: int = 32
 

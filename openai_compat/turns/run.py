@@ -145,7 +145,7 @@ class TurnPlan(Generic[Frames]):
     @property
     def slots(self) -> SlotRequest:
         """The slots that it needs."""
-        return SlotRequest(new_agents(self.requests), self.agent, self.requester.principal.id)
+        return SlotRequest(new_agents(self.requests), self.agent, self.requester.principal)
 
     def interrupt(self, error: OpenAICompatError) -> None:
         """End it with `error`, as if its agent had raised it, unless the agent has said its last already."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol, Self, TypeAlias
 
 import anyio
 
-from ..agent_request import AgentRequest
+from ..agent_request import AgentRequest, Principal
 from ..agents.setting_types import check_fields
 from ..errors import RateLimited, Unavailable
 from ..policies.limits import Limits
@@ -40,11 +40,12 @@ class Admission:
 
 @dataclass(frozen=True, slots=True)
 class SlotRequest:
-    """A request for slots: how many, of which agent, by which principal."""
+    """A request for slots: how many, of which agent, by which principal, and how many that may have in all."""
 
     number: int
     agent: str
-    principal: str
+    principal: Principal
+    most: int | None = None
 
 
 class Shared(Protocol):
@@ -168,6 +169,10 @@ class Slots:
         Raises NoSlot (429) or, while shutting down, Unavailable (503).
         """
         self.refuse_when_closed()
+        of_principal = self._limits.slots_per_principal
+        if of_principal is not None:
+            most = of_principal(request.principal) if callable(of_principal) else of_principal
+            request = replace(request, most=most)
         asked, began = time.monotonic(), anyio.current_time() if self._shared is not None else 0.0
         # Room alone is not enough: nobody overtakes those who wait.
         if not self._waiters and self._fits(request):
@@ -241,7 +246,7 @@ class Slots:
         if self._limits.slots_per_agent is not None:
             _add(self._agents, request.agent, number)
         if self._limits.slots_per_principal is not None:
-            _add(self._principals, request.principal, number)
+            _add(self._principals, request.principal.id, number)
 
     def refuse_when_closed(self) -> None:
         """Raise Unavailable (503 `shutting_down`) once nothing new is to be begun."""
@@ -262,9 +267,9 @@ class Slots:
         if limits.slots_per_agent is not None:
             used = self._agents.get(request.agent, 0)
             bounds.append(_Bound(used, limits.slots_per_agent, " of this model", "Limits.slots_per_agent"))
-        if limits.slots_per_principal is not None:
-            used = self._principals.get(request.principal, 0)
-            bounds.append(_Bound(used, limits.slots_per_principal, " of yours", "Limits.slots_per_principal"))
+        if request.most is not None:
+            used = self._principals.get(request.principal.id, 0)
+            bounds.append(_Bound(used, request.most, " of yours", "Limits.slots_per_principal"))
         return bounds
 
     def _too_many(self, request: SlotRequest) -> NoSlot:

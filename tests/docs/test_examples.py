@@ -17,6 +17,7 @@ import pytest
 
 from openai_compat import AgentRequest, Server, ToolCallReady, UsageReported
 from tests.docs.served import EXAMPLES, PATIENCE, ROOT, Program, environment, free_port, served
+from tests.requirements import requirement
 from tests.transports import uvicorn_socket
 
 PYTHON = sys.executable
@@ -57,6 +58,45 @@ def test_every_example_is_tested_here() -> None:
     tests = {name.removeprefix("test_example_") for name in globals() if name.startswith("test_example_")}
 
     assert {path.stem for path in EXAMPLES.glob("*.py")} <= tests
+
+
+@requirement("auth.ready")
+def test_example_fastapi_login() -> None:
+    with uvicorn("fastapi_login") as url:
+        sessions = {
+            name: httpx2.post(f"{url}/login", json={"name": name, "password": f"{name}-pw"}).json()["session"]
+            for name in ("ann", "bob")
+        }
+        base = f"{url}/ai/v1"
+        clients = {
+            name: openai.OpenAI(base_url=base, api_key=key, max_retries=0, timeout=PATIENCE)
+            for name, key in {**sessions, "eve": "guessed"}.items()
+        }
+        hers = clients["ann"].responses.create(model="agent", input="My secret is mellon")
+        his = clients["bob"].responses.create(model="agent", input="Hi")
+        assert [hers.output_text, his.output_text] == ["Hello, user:ann", "Hello, user:bob"]
+        assert clients["ann"].responses.retrieve(hers.id).id == hers.id
+        with pytest.raises(openai.NotFoundError):
+            clients["bob"].responses.retrieve(hers.id)
+        with pytest.raises(openai.BadRequestError):
+            clients["bob"].responses.create(model="agent", input="And?", previous_response_id=hers.id)
+        file = clients["ann"].files.create(file=("a.txt", b"mellon"), purpose="user_data")
+        assert [[one.id for one in clients[name].files.list()] for name in ("ann", "bob")] == [[file.id], []]
+        with pytest.raises(openai.AuthenticationError):
+            clients["eve"].responses.create(model="agent", input="Hi")
+        for client in clients.values():
+            client.close()
+        asked = {"model": "agent", "input": "Hi"}
+        for headers, status in (
+            ({}, 200),
+            ({"origin": url}, 200),
+            ({"origin": "https://evil.example"}, 403),
+            ({"host": "evil.example"}, 403),
+        ):
+            cookie = {"cookie": f"session={sessions['ann']}"}
+            sent = httpx2.post(f"{base}/responses", json=asked, headers={**cookie, **headers})
+            assert sent.status_code == status
+        assert httpx2.post(f"{base}/responses", json=asked).status_code == 401
 
 
 def test_example_hello() -> None:

@@ -11,7 +11,7 @@ import httpx2
 import openai
 import pytest
 
-from openai_compat import AgentError, Deadlines, Limits, Server
+from openai_compat import AgentError, Deadlines, Limits, Principal, Server
 from openai_compat.turns.slots import SlotRequest
 from openai_compat_adapters.client import DEFAULTS, async_openai
 from tests.transports import uvicorn_socket
@@ -28,7 +28,7 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-SEAT = SlotRequest(1, "agent", "anonymous")
+SEAT = SlotRequest(1, "agent", Principal("anonymous"))
 
 
 async def fails_later(prompt: str) -> AsyncIterator[str]:

@@ -13,7 +13,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from openai_compat import Admission, AgentRequest, Conversations, Deadlines, Limits, MemoryStore, Server
+from openai_compat import Admission, AgentRequest, Conversations, Deadlines, Limits, MemoryStore, Principal, Server
 from openai_compat.agent_request import ANONYMOUS
 from openai_compat.http import ClientDisconnected, HttpRequest, ResponseBody
 from openai_compat.stores.port import Key
@@ -217,7 +217,7 @@ async def test_nor_does_an_answer_that_the_server_is_busy_hold_the_conversation(
             answers.append((await answer(trip.server, trip.turn("again"))).status)
 
     with anyio.fail_after(20):
-        await trip.server.services.live.slots.take(SlotRequest(1, "agent", "somebody"))
+        await trip.server.services.live.slots.take(SlotRequest(1, "agent", Principal("somebody")))
         await trip.server.handle(trip.turn("two"), send)
     assert answers == [200]
     assert await trip.kept() == BEFORE

@@ -90,7 +90,7 @@ class PreparedResponse:
     @property
     def slots(self) -> SlotRequest:
         """The slot that it needs."""
-        return SlotRequest(new_agents([self.request]), self.agent, self.requester.principal.id)
+        return SlotRequest(new_agents([self.request]), self.agent, self.requester.principal)
 
     @property
     def requests(self) -> Sequence[AgentRequest]:

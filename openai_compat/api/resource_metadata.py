@@ -1,0 +1,23 @@
+"""`/.well-known/oauth-protected-resource`: where tokens are to be had (RFC 9728). Read without one, of course."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from ..policies.resource import WELL_KNOWN, ResourceMetadata
+from ..wire.json import dumps
+from .exchange import Exchange
+from .routing import Operation, Route
+from .services import Services
+
+
+def route(resource: ResourceMetadata) -> Route:
+    """The path, also with that of the resource behind it, as clients ask for it where there is one."""
+    data = dumps(resource.document)
+
+    async def metadata(services: Services, exchange: Exchange) -> None:
+        await exchange.answer(200, data, ("Cache-Control", "max-age=3600"))
+
+    path = urlsplit(resource.metadata_url).path
+    aliases = () if path == WELL_KNOWN else (path,)
+    return Route(WELL_KNOWN, {"GET": Operation(metadata)}, aliases=aliases, open=True, described=False)
