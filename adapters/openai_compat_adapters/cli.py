@@ -89,7 +89,7 @@ def serve(ctx: click.Context, /, **values: Any) -> None:
     sys.exit(run(make_server(agents, options, ctx), options, warnings_of(agents), start_folder(ctx)))
 
 
-@main.command()
+@main.command(context_settings=SETTINGS)
 @click.argument("name", metavar="[NAME]", required=False)
 @click.option("--model", "models", metavar="NAME", multiple=True, help="A model that it is good for; all, without any.")
 def key(*, name: str | None, models: tuple[str, ...]) -> None:
