@@ -427,6 +427,17 @@ REQUIREMENTS: dict[str, Requirement] = {
     "page.served": Requirement(
         "where it is asked for, a page to talk to the agents is served, and a browser at the root is led to it", "D 4"
     ),
+    "page.talk": Requirement("the page talks to an agent and shows what it says, thinks and does", "D 4"),
+    "page.approvals": Requirement("in the page a call is allowed once, always, with other arguments, or denied", "D 4"),
+    "page.tools": Requirement("in the page people answer for the client's tools", "D 4"),
+    "page.stop": Requirement("the page stops an agent, and the next turn knows what it has said", "D 4"),
+    "page.errors": Requirement("the page tells failures as clients get them, and goes on after a restart", "D 4"),
+    "page.key": Requirement("the page asks for a key where one is needed, and keeps it to its tab", "D 4"),
+    "page.files": Requirement("the page sends pictures and files, up to a size", "D 4"),
+    "page.text": Requirement("in the page nothing of an agent becomes markup", "D 4"),
+    "page.fast": Requirement("no text makes the page hang", "D 4"),
+    "page.inspect": Requirement("the page shows code that makes its requests, and that runs as it is", "D 4"),
+    "page.everybody": Requirement("the page is for phones, keyboards and screen readers too", "D 4"),
     "page.small": Requirement("the page is small, and nothing of it comes from elsewhere", "D 4"),
     "models.about": Requirement("a model tells what it is for, and what a request to it may have", "D 4"),
     "models.list": Requirement("the agents are the models, with created and owned_by", "W A5"),

@@ -196,6 +196,8 @@ log.onscroll = () => {
   pinned = log.scrollHeight - log.scrollTop - log.clientHeight < 100;
   if (pinned) $('latest').hidden = true;
 };
+// A turn out of sight has no height but an estimate; when it is laid out, the end moves.
+log.addEventListener('contentvisibilityautostatechange', () => pinned && page.follow(), true);
 $('latest').onclick = () => {
   pinned = true;
   page.follow();
@@ -271,7 +273,9 @@ function askKey(error, then) {
   if (!$('ask-key').open) $('ask-key').showModal();
 }
 
-$('ask-key').querySelector('form').onsubmit = async () => {
+$('ask-key').querySelector('form').onsubmit = async (event) => {
+  event.preventDefault();
+  $('ask-key').close();
   tab.set('key', $('key').value.trim());
   if (await load()) afterKey?.();
 };

@@ -111,12 +111,13 @@ export class Turn {
     else if (type === 'response.audio.transcript.delta') this.transcript = (this.transcript ?? '') + event.delta;
     else if (type === 'response.audio.done') this.put(audio(this.speech ?? '', this.transcript));
     else if (type === 'error') {
-      const { message, code, param } = event.error ?? event;
-      this.fail(new Failure(message ?? event.message, { code: event.code ?? code, param, request: this.record.requestId }));
+      // OpenAI has few codes for failed responses; the server's own is beside them.
+      const { message, code: kind, original_code: own, param } = event.error ?? event;
+      this.fail(new Failure(message, { code: own ?? kind, param }));
     } else if (['response.completed', 'response.incomplete', 'response.failed'].includes(type)) {
       const { status, usage, incomplete_details: cut, error } = event.response;
       Object.assign(this.record, { status, usage, cut: cut?.reason, response: event.response.id });
-      if (status === 'failed') this.fail(new Failure(error?.message, { code: error?.code, request: this.record.requestId }));
+      if (status === 'failed') this.fail(new Failure(error?.message, { code: error?.original_code ?? error?.code }));
     }
     if (type.startsWith('response.reasoning') || type === 'response.output_item.added') this.page.follow();
   }
@@ -299,7 +300,7 @@ export class Turn {
     const { usage } = record;
     if (usage?.total_tokens) {
       const thought = usage.output_tokens_details?.reasoning_tokens;
-      numbers.push(`${usage.input_tokens} → ${usage.output_tokens} tokens${thought ? `, ${thought} of them thought` : ''}`);
+      numbers.push(`${usage.input_tokens} in, ${usage.output_tokens} out${thought ? ` (${thought} thinking)` : ''}`);
     }
     const again = el('button', { type: 'button', class: 'quiet small again', onclick: () => page.again(this) }, icon('again'), record.error ? 'Try again' : 'Regenerate');
     const copy = copyButton(() => this.said, icon('copy'));

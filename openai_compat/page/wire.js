@@ -49,12 +49,12 @@ export class Failure extends Error {
 export async function call(path, init = {}) {
   const key = tab.get('key');
   const headers = { ...init.headers, ...(key && { Authorization: `Bearer ${key}` }) };
+  if (/[^\x21-\x7e]/.test(key)) throw new Failure('This cannot be an API key: it has other letters than keys have.', { status: 401 });
   let answer;
   try {
     answer = await fetch(new URL(path, base), { ...init, headers, credentials: 'omit' });
   } catch (error) {
     if (error.name === 'AbortError') throw error;
-    if (error instanceof TypeError && /header|ByteString|ISO-8859/i.test(error.message)) throw new Failure('This cannot be a key: it has other letters than a header may have.', { status: 401 });
     throw new Failure('The server does not answer. Is it still running?', { code: 'no_connection' });
   }
   if (answer.ok) return answer;
