@@ -1,5 +1,5 @@
 // The inspector: what was sent, what came, and the same request for curl and Python.
-import { $, code, copyButton, el, icon } from './nodes.js';
+import { $, code, el } from './nodes.js';
 import { base, isData, tab } from './wire.js';
 
 const MOST = 2000; // rows of events
@@ -8,7 +8,6 @@ let shown = null;
 /** Shows a turn, or that there is none. */
 export function inspect(turn) {
   shown = turn;
-  $('wire').dataset.stale = 'true';
   if (!$('wire').hidden) draw();
 }
 
@@ -26,26 +25,22 @@ export function onEvent(turn, at, event) {
   if (turn === shown && !$('wire').hidden) row(at, event);
 }
 
+const note = (panel, text) => $(panel).append(el('p', { class: 'note' }, text));
+
 function draw() {
-  for (const id of ['p-events', 'p-request', 'p-code']) $(id).replaceChildren();
-  if (!shown) {
-    for (const id of ['p-events', 'p-request', 'p-code']) $(id).append(el('p', { class: 'note' }, 'Send a message first.'));
-    return;
+  for (const id of ['p-events', 'p-request', 'p-code']) {
+    $(id).replaceChildren();
+    if (!shown) note(id, 'Send a message first.');
   }
+  if (!shown) return;
   const { request, requestId } = shown.record;
   const brief = JSON.parse(JSON.stringify(request, (name, value) => (isData(value) ? `${value.slice(0, 60)}…` : value)));
   for (const [at, event] of shown.wire) row(at, event);
-  if (!shown.wire.length) $('p-events').append(el('p', { class: 'note' }, 'Events are not kept when the page is loaded anew.'));
-  $('p-request').append(
-    el('p', { class: 'note' }, `POST ${new URL('responses', base).pathname}${requestId ? ` · ${requestId}` : ''}`),
-    code(JSON.stringify(brief, null, 2), 'json', true),
-  );
-  $('p-code').append(
-    el('p', { class: 'note' }, 'The mcp tool asks the server to put its questions as items that a program can answer.'),
-    JSON.stringify(brief) === JSON.stringify(request) ? '' : el('p', { class: 'note' }, 'The files are left out here.'),
-    code(curl(brief), 'sh', true),
-    code(python(brief), 'python', true),
-  );
+  if (!shown.wire.length) note('p-events', 'There are none, or the page was loaded anew.');
+  note('p-request', `POST ${new URL('responses', base).pathname}${requestId ? ` · ${requestId}` : ''}`);
+  $('p-request').append(code(JSON.stringify(brief, null, 2), 'json', true));
+  note('p-code', 'The mcp tool asks the server to put its questions as items that a program can answer. Files are left out here.');
+  $('p-code').append(code(curl(brief), 'sh', true), code(python(brief), 'python', true));
 }
 
 function row(at, event) {
@@ -80,20 +75,15 @@ function gist({ item, event, message, response }) {
   return event?.data?.description ?? message ?? response?.status ?? '';
 }
 
-const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
-
 export function curl(request) {
-  const key = tab.get('key') ? ['-H "Authorization: Bearer $OPENAI_API_KEY"'] : [];
-  const parts = [`curl -N ${new URL('responses', base)}`, ...key, "-H 'Content-Type: application/json'"];
-  return [...parts, `-d ${quoted(JSON.stringify(request, null, 2))}`].join(' \\\n  ');
+  const key = tab.get('key') ? ' -H "Authorization: Bearer $OPENAI_API_KEY"' : '';
+  const body = JSON.stringify(request, null, 2).replaceAll("'", "'\\''");
+  return `curl -N ${new URL('responses', base)}${key} -H 'Content-Type: application/json' -d '${body}'`;
 }
 
-const OPENAIS = 'model input instructions tools tool_choice previous_response_id stream temperature top_p max_output_tokens metadata reasoning text store include user parallel_tool_calls truncation service_tier'.split(' ');
-
-function python(request) {
-  const named = Object.entries(request).filter(([name]) => OPENAIS.includes(name));
-  const others = Object.entries(request).filter(([name]) => !OPENAIS.includes(name));
-  if (others.length) named.push(['extra_body', Object.fromEntries(others)]);
+function python({ model, input, instructions, tools, previous_response_id, stream, ...others }) {
+  const named = Object.entries({ model, input, instructions, tools, previous_response_id, stream }).filter(([, value]) => value !== undefined);
+  if (Object.keys(others).length) named.push(['extra_body', others]); // OpenAI's library takes only what it knows by name
   const key = tab.get('key') ? '' : ', api_key="-"';
   return `from openai import OpenAI
 
@@ -110,9 +100,9 @@ function literal(value, depth) {
   if (value === null) return 'None';
   if (typeof value === 'boolean') return value ? 'True' : 'False';
   if (typeof value !== 'object') return JSON.stringify(value);
-  const list = Array.isArray(value);
-  const parts = list ? value.map((one) => literal(one, depth + 1)) : Object.entries(value).map(([name, one]) => `${JSON.stringify(name)}: ${literal(one, depth + 1)}`);
-  const [open, close] = list ? '[]' : '{}';
+  const named = (name) => (Array.isArray(value) ? '' : `${JSON.stringify(name)}: `);
+  const parts = Object.entries(value).map(([name, one]) => named(name) + literal(one, depth + 1));
+  const [open, close] = Array.isArray(value) ? '[]' : '{}';
   const line = open + parts.join(', ') + close;
   const indent = '    '.repeat(depth);
   return line.length < 60 ? line : `${open}\n${parts.map((part) => `${indent}    ${part},\n`).join('')}${indent}${close}`;

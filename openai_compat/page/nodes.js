@@ -16,13 +16,14 @@ export function el(tag, props = {}, ...children) {
 }
 
 export function icon(name) {
-  const svg = document.createElementNS('http://www.w3.org/2000/svg', 'svg');
-  const use = document.createElementNS('http://www.w3.org/2000/svg', 'use');
+  const [svg, use] = ['svg', 'use'].map((tag) => document.createElementNS('http://www.w3.org/2000/svg', tag));
   use.setAttribute('href', `#i-${name}`);
   svg.setAttribute('aria-hidden', 'true');
   svg.append(use);
   return svg;
 }
+
+export const button = (onclick, look, ...shown) => el('button', { type: 'button', class: look, onclick }, ...shown);
 
 /** Says it to who listens to the page. */
 export const say = (text) => {
@@ -33,19 +34,13 @@ export const link = (href, ...shown) =>
   el('a', { href, title: href, target: '_blank', rel: 'noopener noreferrer nofollow' }, ...shown);
 
 export function copyButton(text, ...shown) {
-  const button = el('button', { type: 'button', class: 'quiet small', onclick: copy }, ...shown, el('span', {}, 'Copy'));
-  async function copy() {
-    const label = button.lastChild;
-    try {
-      await navigator.clipboard.writeText(text());
-      label.textContent = 'Copied';
-    } catch {
-      label.textContent = 'The browser does not allow it';
-    }
-    say(label.textContent);
+  const label = el('span', {}, 'Copy');
+  const tell = (told) => {
+    say((label.textContent = told));
     setTimeout(() => (label.textContent = 'Copy'), 1500);
-  }
-  return button;
+  };
+  const copy = () => navigator.clipboard.writeText(text()).then(() => tell('Copied'), () => tell('The browser does not allow it'));
+  return button(copy, 'quiet small', ...shown, label);
 }
 
 export function code(text, language, wrap = false) {
@@ -113,11 +108,7 @@ function made(piece, depth) {
     case 'item':
       return filled(el('li'), piece.text.replace(/^\[ \] /, '☐ ').replace(/^\[x\] /i, '☑ '), depth + 1);
     case 'table':
-      return el(
-        'div',
-        { class: 'scroll', tabIndex: 0 },
-        el('table', {}, el('thead', {}, cells('th', piece.head, piece.align)), el('tbody')),
-      );
+      return el('div', { class: 'scroll', tabIndex: 0 }, el('table', {}, el('thead', {}, cells('th', piece.head, piece.align)), el('tbody')));
     case 'row':
       return cells('td', piece.cells, []);
     default:

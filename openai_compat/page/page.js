@@ -1,8 +1,8 @@
 // The page: the agents, the conversation, the message field, the dialogs. See turn.js for how an answer is shown.
 import { curl, inspect, onEvent, toggle } from './inspect.js';
-import { $, code, el, icon, say } from './nodes.js';
+import { $, button, code, el, icon, say } from './nodes.js';
 import { Turn } from './turn.js';
-import { call, isData, keepChat, tab } from './wire.js';
+import { call, keepChat, tab } from './wire.js';
 
 const MOST_BYTES = 10_000_000; // of the files of one message
 const SETTINGS = ['key', 'instructions', 'tools', 'extra', 'theme'];
@@ -86,11 +86,11 @@ async function start({ input, shown, model }) {
 
 function told(turn) {
   const { error, stopped } = turn.record;
-  say(turn.waits ? 'The agent waits for your answer' : error ? 'The answer failed' : stopped ? 'The answer was stopped' : 'The answer is complete');
+  say(turn.waits ? 'The agent waits for your answer' : `The answer ${error ? 'failed' : stopped ? 'was stopped' : 'is complete'}`);
   if (error?.status === 401) askKey(error, () => page.again(turn));
   // Not while somebody types: the next key would go astray.
-  else if (turn.waits && !prompt.value) turn.node.querySelector('.ask:not(.settled)')?.focus({ preventScroll: true });
-  else if (document.activeElement === document.body) prompt.focus({ preventScroll: true });
+  else if (turn.waits && !prompt.value) turn.node.querySelector('.ask:not(.settled)').focus();
+  else if (document.activeElement === document.body) prompt.focus();
 }
 
 function busy(on) {
@@ -114,7 +114,9 @@ function greet() {
   const model = $('model').value;
   const what = about(model)?.description ?? 'This page uses the API that every client of this server uses.';
   const how = curl({ model, input: 'Hello!', stream: true });
-  log.replaceChildren(el('div', { id: 'empty', class: 'empty' }, icon('mark'), el('h2', {}, `Talk to ${model || 'an agent'}`), el('p', {}, what), ...(model ? [el('p', { class: 'note' }, 'Or from a terminal:'), code(how, 'sh', true)] : [])));
+  const terminal = model ? [el('p', { class: 'note' }, 'Or from a terminal:'), code(how, 'sh', true)] : [];
+  const title = el('h2', {}, `Talk to ${model || 'an agent'}`);
+  log.replaceChildren(el('div', { id: 'empty', class: 'empty' }, icon('mark'), title, el('p', {}, what), ...terminal));
 }
 
 // the message field
@@ -128,11 +130,11 @@ $('composer').onsubmit = (event) => {
   event.preventDefault();
   const text = prompt.value;
   if (running || !$('model').value || (!text.trim() && !attached.length)) return;
-  const files = attached.map(({ name, type, url }) =>
-    type.startsWith('image/') ? { type: 'input_image', image_url: url, detail: 'auto' } : { type: 'input_file', filename: name, file_data: url },
+  const files = attached.map(({ name, picture, url }) =>
+    picture ? { type: 'input_image', image_url: url, detail: 'auto' } : { type: 'input_file', filename: name, file_data: url },
   );
   const content = files.length ? [...files, ...(text ? [{ type: 'input_text', text }] : [])] : text;
-  const shown = { text, files: attached.map(({ name, type, url }) => ({ name, url: type.startsWith('image/') ? url : undefined })) };
+  const shown = { text, files: attached.map(({ name, picture, url }) => ({ name, url: picture ? url : '' })) };
   prompt.value = '';
   setFiles([]);
   grow();
@@ -142,7 +144,7 @@ $('composer').onsubmit = (event) => {
 function setFiles(files) {
   attached = files;
   $('problem').textContent = '';
-  const remove = (file) => el('button', { type: 'button', class: 'quiet', 'aria-label': `Remove ${file.name}`, onclick: () => setFiles(attached.filter((one) => one !== file)) }, icon('close'));
+  const remove = (file) => button(() => setFiles(attached.filter((one) => one !== file)), 'quiet', icon('close'), el('span', { class: 'sr' }, `Remove ${file.name}`));
   $('files').replaceChildren(...attached.map((file) => el('li', {}, file.name, remove(file))));
 }
 
@@ -156,19 +158,19 @@ async function attach(list) {
     size += file.size;
     if (picture ? can.vision === false : can.files === false) problem = `${$('model').value} takes no ${picture ? 'pictures' : 'files'}.`;
     else if (size > MOST_BYTES) problem = `${file.name} is too large: a message may have ${MOST_BYTES / 1e6} MB of files.`;
-    else files.push({ name: file.name || 'pasted', type: file.type, size: file.size, url: await dataUrl(file) });
+    else files.push({ name: file.name, picture, size: file.size, url: await dataUrl(file) });
     if (problem) break;
   }
   setFiles(files);
   $('problem').textContent = problem;
 }
 
-const dataUrl = (file) => new Promise((resolve, reject) => {
-  const reader = new FileReader();
-  reader.onload = () => resolve(reader.result);
-  reader.onerror = () => reject(reader.error);
-  reader.readAsDataURL(file);
-});
+const dataUrl = (file) =>
+  new Promise((done) => {
+    const reader = new FileReader();
+    reader.onload = () => done(reader.result);
+    reader.readAsDataURL(file);
+  });
 
 prompt.oninput = grow;
 prompt.onkeydown = (event) => {
@@ -232,36 +234,29 @@ $('settings-open').onclick = () => {
   $('settings').showModal();
 };
 $('settings').querySelector('form').onsubmit = (event) => {
-  const wrong = refusal('Your tools', $('s-tools').value, Array.isArray, 'a list') ?? refusal('More parameters', $('s-extra').value, (value) => value && typeof value === 'object' && !Array.isArray(value), 'an object');
-  $('settings-problem').textContent = wrong ?? '';
-  if (wrong) {
-    event.preventDefault();
+  event.preventDefault();
+  try {
+    if (!Array.isArray(JSON.parse($('s-tools').value || '[]'))) throw new Error('Your tools: this is not a list.');
+    if (!/^\{/.test($('s-extra').value.trim() || '{')) throw new Error('More parameters: this is not an object.');
+    JSON.parse($('s-extra').value || '{}');
+  } catch (error) {
+    $('settings-problem').textContent = error.message;
     return;
   }
   for (const name of SETTINGS) tab.set(name, $(`s-${name}`).value.trim());
+  $('settings').close();
   colour();
   load();
 };
-
-function refusal(what, text, fits, wanted) {
-  if (!text.trim()) return null;
-  try {
-    return fits(JSON.parse(text)) ? null : `${what}: this is not ${wanted}.`;
-  } catch (error) {
-    return `${what}: ${error.message}`;
-  }
-}
 
 const colour = () => {
   document.documentElement.dataset.theme = tab.get('theme');
 };
 
 $('download').onclick = () => {
-  const turns = page.turns.map(({ record: { before, request, ...kept }, wire }) => ({ ...kept, request, events: wire.map(([, event]) => event) }));
-  const file = new Blob([JSON.stringify({ turns }, null, 2)], { type: 'application/json' });
-  const url = URL.createObjectURL(file);
-  el('a', { href: url, download: 'conversation.json' }).click();
-  setTimeout(() => URL.revokeObjectURL(url), 10_000);
+  const turns = page.turns.map(({ record, wire }) => ({ ...record, events: wire.map(([, event]) => event) }));
+  const href = URL.createObjectURL(new Blob([JSON.stringify({ turns }, null, 2)], { type: 'application/json' }));
+  el('a', { href, download: 'conversation.json' }).click();
 };
 
 let afterKey = null;
@@ -289,10 +284,10 @@ async function load() {
     const { data } = await (await call('models')).json();
     models = data.filter(({ capabilities }) => capabilities?.chat !== false);
   } catch (error) {
-    if (error.status === 401) askKey(error, null);
+    if (error.status === 401) askKey(error);
     else if (!$('model').options.length) {
       greet();
-      log.append(el('div', { class: 'error', role: 'alert' }, el('b', {}, error.message), el('button', { type: 'button', onclick: load }, 'Try again')));
+      log.append(el('div', { class: 'error', role: 'alert' }, el('b', {}, error.message), button(load, '', 'Try again')));
     }
     return false;
   }
@@ -314,13 +309,8 @@ function chosen() {
 }
 
 function restore() {
-  let kept;
-  try {
-    kept = JSON.parse(tab.get('chat') || 'null');
-  } catch {
-    return;
-  }
-  if (!kept?.turns?.length) return;
+  const kept = JSON.parse(tab.get('chat') || '{}');
+  if (!kept.turns?.length) return;
   log.replaceChildren();
   ({ chat } = kept);
   for (const record of kept.turns) {

@@ -1,38 +1,33 @@
 // One turn: a request, and its answer as it comes. What of it can be kept as JSON is in `record`.
-import { $, GrowingText, Markdown, code, copyButton, el, icon, link, say } from './nodes.js';
-import { Failure, call, events, isData } from './wire.js';
+import { GrowingText, Markdown, button, code, copyButton, el, icon, link } from './nodes.js';
+import { Failure, call, events } from './wire.js';
 
-const pretty = (text) => {
-  try {
-    return JSON.stringify(JSON.parse(text), null, 2);
-  } catch {
-    return text;
-  }
-};
+const ASKED = '.ask:not(.settled)';
+const LOST = { code: 'connection_lost' };
 const seconds = (ms) => `${(ms / 1000).toFixed(ms < 9950 ? 1 : 0)} s`;
 const short = (value) => (typeof value === 'string' ? value : JSON.stringify(value));
-const fieldsOf = (text) => {
+const textOf = (parts) => (parts ?? []).map((part) => part.text ?? part.refusal ?? '').join('\n\n');
+const mono = (text) => el('pre', { tabIndex: 0 }, text);
+
+function read(text) {
   try {
-    const fields = JSON.parse(text);
-    if (fields && typeof fields === 'object' && !Array.isArray(fields)) return Object.entries(fields);
+    return JSON.parse(text);
   } catch {
-    // shown as it is
+    return undefined;
   }
-  return text ? [['arguments', text]] : [];
-};
+}
+const isObject = (value) => value !== null && typeof value === 'object' && !Array.isArray(value);
+const pretty = (text) => (read(text) === undefined ? text : JSON.stringify(read(text), null, 2));
+const fieldsOf = (text) => (isObject(read(text)) ? Object.entries(read(text)) : text ? [['arguments', text]] : []);
 
 /** `page` is what the turn needs of the page around it: see page.js. */
 export class Turn {
   constructor(record, page) {
-    this.record = record;
-    this.page = page;
-    this.wire = [];
+    Object.assign(this, { record, page, wire: [], waits: 0, abort: new AbortController() });
     this.items = new Map(); // what is shown of each output item, by its index
-    this.waits = 0; // questions and calls that people have to answer
-    this.abort = new AbortController();
     this.label = el('span');
     this.clock = el('span', { class: 'num', 'aria-hidden': 'true' });
-    this.work = el('div', { class: 'work' }, el('span', { class: 'dot', 'aria-hidden': 'true' }), this.label, this.clock);
+    this.work = el('div', { class: 'work' }, el('span', { class: 'dot' }), this.label, this.clock);
     this.node = el('section', { class: 'turn' }, el('h2', { class: 'sr' }, `Turn ${page.turns.length + 1}`));
     if (record.shown) this.node.append(bubble(record.shown));
     if (page.severalAgents()) this.node.append(el('p', { class: 'who' }, record.model));
@@ -52,27 +47,21 @@ export class Turn {
     this.now('Waiting for the agent');
     const ticking = setInterval(() => this.tick(), 1000);
     try {
-      const answer = await call('responses', {
-        method: 'POST',
-        headers: { 'Content-Type': 'application/json' },
-        body: JSON.stringify(record.request),
-        signal: this.abort.signal,
-      });
+      const headers = { 'Content-Type': 'application/json' };
+      const body = JSON.stringify(record.request);
+      const answer = await call('responses', { method: 'POST', headers, body, signal: this.abort.signal });
       record.requestId = answer.headers.get('x-request-id');
       for await (const event of events(answer.body)) this.on(event);
-      if (!record.status && !record.error) {
-        throw new Failure('The connection was lost; the answer above is not whole.', { code: 'connection_lost' });
-      }
+      if (!record.status && !record.error) throw new Failure('The connection was lost; the answer above is not whole.', LOST);
     } catch (error) {
       if (error.name === 'AbortError') record.stopped = true;
       else this.fail(error);
-    } finally {
-      clearInterval(ticking);
-      record.total = performance.now() - this.began;
-      record.output = [...this.items.values()].map((view) => view.item ?? view.partial?.()).filter(Boolean);
-      this.work.remove();
-      this.close();
     }
+    clearInterval(ticking);
+    record.total = performance.now() - this.began;
+    record.output = [...this.items.values()].map((view) => view.item ?? view.partial?.()).filter(Boolean);
+    this.work.remove();
+    this.close();
   }
 
   /** Shows a turn that was kept. */
@@ -93,33 +82,31 @@ export class Turn {
   }
 
   on(event) {
-    const { type, item } = event;
+    const { type, item, output_index: index, delta } = event;
     const at = performance.now() - this.began;
+    const view = this.items.get(index);
     this.wire.push([at, event]);
     this.page.onEvent(this, at, event);
-    if (event.event?.data?.description) this.now(event.event.data.done ? '' : event.event.data.description);
-    const view = this.items.get(event.output_index);
-    if (type === 'response.output_item.added') this.add(event.output_index, item);
-    else if (type === 'response.output_item.done') this.done(event.output_index, item);
+    const told = event.event?.data; // the agent's progress, in words
+    if (told?.description) this.now(told.done ? '' : told.description);
+    if (type === 'response.output_item.added') this.add(index, item);
+    else if (type === 'response.output_item.done') this.done(index, item);
     else if (type === 'response.output_text.delta' || type === 'response.refusal.delta') {
       this.record.first ??= at;
       if (this.label.textContent) this.now('');
-      view?.markdown?.add(event.delta);
-    } else if (/^response\.reasoning\w*\.delta$/.test(type)) view?.thoughts?.add(event.delta);
-    else if (type.endsWith('arguments.delta')) view?.peek?.append(event.delta);
-    else if (type === 'response.audio.delta') this.speech = (this.speech ?? '') + event.delta;
-    else if (type === 'response.audio.transcript.delta') this.transcript = (this.transcript ?? '') + event.delta;
-    else if (type === 'response.audio.done') this.put(audio(this.speech ?? '', this.transcript));
-    else if (type === 'error') {
-      // OpenAI has few codes for failed responses; the server's own is beside them.
-      const { message, code: kind, original_code: own, param } = event.error ?? event;
-      this.fail(new Failure(message, { code: own ?? kind, param }));
-    } else if (['response.completed', 'response.incomplete', 'response.failed'].includes(type)) {
-      const { status, usage, incomplete_details: cut, error } = event.response;
-      Object.assign(this.record, { status, usage, cut: cut?.reason, response: event.response.id });
-      if (status === 'failed') this.fail(new Failure(error?.message, { code: error?.original_code ?? error?.code }));
+      view?.markdown?.add(delta);
+    } else if (/^response\.reasoning\w*\.delta$/.test(type)) view?.thoughts?.add(delta);
+    else if (type.endsWith('arguments.delta')) view?.peek?.append(delta);
+    else if (type === 'response.audio.delta') this.speech = (this.speech ?? '') + delta;
+    else if (type === 'response.audio.done') {
+      this.put(el('audio', { controls: true, src: `data:audio/mpeg;base64,${this.speech}` })); // browsers look what it is
+    } else if (type === 'error') this.failed(event.error ?? event);
+    else if (['response.completed', 'response.incomplete', 'response.failed'].includes(type)) {
+      const { status, usage, incomplete_details: cut, error, id } = event.response;
+      Object.assign(this.record, { status, usage, cut: cut?.reason, response: id });
+      if (status === 'failed') this.failed(error ?? {});
     }
-    if (type.startsWith('response.reasoning') || type === 'response.output_item.added') this.page.follow();
+    if (type.startsWith('response.reasoning')) this.page.follow();
   }
 
   /** Shows an item that begins. */
@@ -138,7 +125,7 @@ export class Turn {
       this.now('');
     } else if (item.type === 'mcp_call') {
       view.peek = el('span', { class: 'peek' });
-      view.state = el('span', { class: 'state' }, el('span', { class: 'dot', 'aria-hidden': 'true' }), 'running');
+      view.state = el('span', { class: 'state' }, el('span', { class: 'dot' }), 'running');
       const head = el('summary', {}, icon('open'), el('b', {}, item.name), view.peek, view.state);
       view.node = this.put(el('details', { class: 'tool' }, head));
       this.now(`Running ${item.name}`);
@@ -149,195 +136,173 @@ export class Turn {
   /** Shows an item that is done, whether or not it was seen to begin. */
   done(index, item) {
     const view = this.items.get(index) ?? this.add(index, item);
-    const live = this.began !== undefined;
-    const took = live ? seconds(performance.now() - view.began) : '';
+    const took = this.began === undefined ? '' : seconds(performance.now() - view.began);
     view.item = item;
-    if (item.type === 'message') {
-      const parts = item.content ?? [];
-      const text = parts.map((part) => part.text ?? part.refusal ?? '').join('');
-      if (!view.markdown.text) view.markdown.add(text);
-      if (parts.some((part) => part.type === 'refusal')) view.markdown.node.classList.add('refusal');
-      const cited = parts.flatMap((part) => part.annotations ?? []).filter((one) => /^https?:/.test(one.url));
-      if (cited.length) {
-        const sources = cited.map(({ url, title }) => el('li', {}, link(url, title || url)));
-        this.put(el('div', { class: 'cited' }, el('b', {}, 'Sources'), el('ol', {}, ...sources)));
-      }
-    } else if (item.type === 'reasoning') {
-      const text = [...(item.summary ?? []), ...(item.content ?? [])].map((part) => part.text).join('\n\n');
-      if (!view.thoughts.text) view.thoughts.show(text);
+    if (item.type === 'message') this.spoke(view, item.content ?? []);
+    else if (item.type === 'reasoning') {
+      if (!view.thoughts.text) view.thoughts.show(textOf([...(item.summary ?? []), ...(item.content ?? [])]));
       view.head.textContent = took ? `Thought for ${took}` : 'Thoughts';
       view.node.open = false;
-      if (live) this.now('Waiting for the agent');
+      this.now('Waiting for the agent');
     } else if (item.type === 'mcp_call') this.ran(view, item, took);
     else if (item.type === 'mcp_approval_request') this.ask(item);
     else if (item.type === 'function_call' || item.type === 'custom_tool_call') this.askForResult(item);
-    else if (item.type === 'image_generation_call') {
-      if (item.result) this.put(picture(item));
+    else if (item.type === 'image_generation_call' && item.result) {
+      const type = item.output_format === 'svg' ? 'svg+xml' : (item.output_format ?? 'png');
+      this.put(el('img', { class: 'made', alt: 'Picture made by the agent', src: `data:image/${type};base64,${item.result}` }));
     } else {
-      const head = el('summary', {}, icon('open'), el('b', {}, item.type), el('span', { class: 'peek' }, item.status ?? ''));
+      const head = el('summary', {}, icon('open'), el('b', {}, item.type));
       this.put(el('details', { class: 'tool' }, head, code(JSON.stringify(item, null, 2), 'json', true)));
     }
   }
 
-  ran(view, item, took) {
-    const failed = item.error !== null && item.error !== undefined;
+  spoke(view, parts) {
+    if (!view.markdown.text) view.markdown.add(textOf(parts));
+    if (parts.some((part) => part.type === 'refusal')) view.markdown.node.classList.add('refusal');
+    const cited = parts.flatMap((part) => part.annotations ?? []).filter(({ url }) => /^https?:/.test(url));
+    const sources = cited.map(({ url, title }) => el('li', {}, link(url, title || url)));
+    if (cited.length) this.put(el('div', { class: 'cited' }, el('b', {}, 'Sources'), el('ol', {}, ...sources)));
+  }
+
+  ran(view, { arguments: given, output, error, status }, took) {
+    const failed = error !== null && error !== undefined;
     // The text of an error is what the tool said; the object around it only says that it is a tool's.
-    const said = item.error?.content?.map((part) => part.text).join('\n') ?? short(item.error ?? '');
-    view.peek.textContent = fieldsOf(item.arguments).map(([name, value]) => `${name}: ${short(value)}`).join(', ');
-    view.state.textContent = [failed ? 'failed' : item.status === 'incomplete' ? 'not run' : '', took].filter(Boolean).join(', ') || 'done';
+    const said = error?.content ? textOf(error.content) : short(error ?? '');
+    const word = failed ? 'failed' : status === 'incomplete' ? 'not run' : '';
+    view.peek.textContent = fieldsOf(given).map(([name, value]) => `${name}: ${short(value)}`).join(', ');
+    view.state.textContent = [word, took].filter(Boolean).join(', ') || 'done';
     view.state.className = failed ? 'state bad' : 'state good';
-    view.node.append(el('h3', {}, 'Arguments'), el('pre', { tabIndex: 0 }, pretty(item.arguments ?? '')));
-    view.node.append(el('h3', {}, failed ? 'Error' : 'Result'), el('pre', { tabIndex: 0 }, failed ? said : pretty(item.output ?? '')));
-    if (this.began !== undefined) this.now('Waiting for the agent');
+    view.node.append(el('h3', {}, 'Arguments'), mono(pretty(given ?? '')));
+    view.node.append(el('h3', {}, failed ? 'Error' : 'Result'), mono(failed ? said : pretty(output ?? '')));
+    this.now('Waiting for the agent');
   }
 
   // what people have to answer
 
-  /** A card for a question. Its heading takes the focus when the turn ends, and never one of its buttons: who types on
-   * when it comes must not have allowed something. */
-  card(title, ...content) {
+  /** A card for a question. It takes the focus when the turn ends, and never one of its buttons: who types on when it comes
+   * must not have allowed something. */
+  card(id, title, ...content) {
     this.waits += 1;
-    return this.put(el('div', { class: 'ask', role: 'group', tabIndex: -1, 'aria-label': title.textContent }, title, ...content));
-  }
-
-  ask(item) {
-    const { record } = this;
-    const title = el('h3', {}, 'May the agent run ', el('code', {}, item.name), '?');
-    const fields = fieldsOf(item.arguments);
-    const list = el('dl', {}, ...fields.flatMap(([name, value]) => [el('dt', {}, name), el('dd', {}, short(value))]));
-    const reason = el('input', { placeholder: 'Reason, if you deny', 'aria-label': 'Reason for denying' });
-    const changed = el('textarea', { class: 'mono', 'aria-label': 'Arguments', spellcheck: false, rows: 4 });
-    const problem = el('p', { class: 'bad', role: 'alert' });
-    const editor = el('div', { hidden: true }, changed, problem);
-    const decide = (approve, more, told) => {
-      if (approve && !editor.hidden) {
-        try {
-          const read = JSON.parse(changed.value);
-          if (fieldsOf(item.arguments).length && (!read || typeof read !== 'object' || Array.isArray(read))) throw new Error('it has to be an object');
-        } catch (error) {
-          problem.textContent = `This is no JSON: ${error.message}`;
-          return;
-        }
-        more.arguments = changed.value;
-      }
-      this.answer(card, `${told} ${item.name}`, { type: 'mcp_approval_response', approval_request_id: item.id, approve, ...more });
-    };
-    const edit = el('button', { type: 'button', onclick: () => {
-      editor.hidden = false;
-      edit.hidden = true;
-      changed.value = pretty(item.arguments);
-      changed.focus();
-    } }, 'Edit');
-    edit.hidden = !this.page.canEdit(record.model);
-    const card = this.card(title, list, editor, el('div', { class: 'row' },
-      el('button', { type: 'button', class: 'primary', onclick: () => decide(true, {}, 'You allowed') }, 'Allow once'),
-      el('button', { type: 'button', onclick: () => decide(true, { always: true }, 'You allowed for always:') }, 'Always allow'),
-      edit,
-      el('button', { type: 'button', onclick: () => decide(false, reason.value ? { reason: reason.value } : {}, 'You denied') }, 'Deny'),
-      reason));
-    this.unlessAnswered(card, item.id);
-  }
-
-  askForResult(item) {
-    const title = el('h3', {}, 'The agent calls your tool ', el('code', {}, item.name));
-    const field = el('textarea', { rows: 2, class: 'mono', 'aria-label': `Result of ${item.name}`, placeholder: 'What your tool returns' });
-    const type = item.type === 'function_call' ? 'function_call_output' : 'custom_tool_call_output';
-    const send = () => this.answer(card, `You answered for ${item.name}: ${field.value}`, { type, call_id: item.call_id, output: field.value });
-    const card = this.card(title, el('pre', { tabIndex: 0 }, pretty(item.arguments ?? item.input ?? '')),
-      el('div', { class: 'row' }, field, el('button', { type: 'button', class: 'primary', onclick: send }, 'Send the result')));
-    this.unlessAnswered(card, item.call_id);
-  }
-
-  unlessAnswered(card, id) {
+    const card = el('div', { class: 'ask', role: 'group', tabIndex: -1, 'aria-label': title.textContent }, title, ...content);
     card.dataset.id = id;
+    this.put(card);
     const told = this.record.answered?.[id];
     if (told) this.settle(card, told);
+    return card;
+  }
+
+  ask({ id, name, arguments: given }) {
+    const fields = fieldsOf(given).flatMap(([field, value]) => [el('dt', {}, field), el('dd', {}, short(value))]);
+    const reason = el('input', { placeholder: 'Reason, if you deny', 'aria-label': 'Reason for denying' });
+    const changed = el('textarea', { class: 'mono', 'aria-label': 'Arguments', spellcheck: false, rows: 6, hidden: true });
+    const problem = el('p', { class: 'bad', role: 'alert', hidden: true }, 'This is no JSON object.');
+    const decide = (told, approve, more = {}) => {
+      problem.hidden = !approve || changed.hidden || isObject(read(changed.value)) || !isObject(read(given));
+      if (!problem.hidden) return;
+      if (approve && !changed.hidden) more.arguments = changed.value;
+      this.answer(card, `${told} ${name}`, { type: 'mcp_approval_response', approval_request_id: id, approve, ...more });
+    };
+    const edit = button(() => {
+      changed.value = pretty(given);
+      [changed.hidden, edit.hidden] = [false, true];
+      changed.focus();
+    }, '', 'Edit');
+    edit.hidden = !this.page.canEdit(this.record.model);
+    const card = this.card(
+      id,
+      el('h3', {}, 'May the agent run ', el('code', {}, name), '?'),
+      el('dl', {}, ...fields),
+      changed,
+      problem,
+      el('div', { class: 'row' },
+        button(() => decide('You allowed', true), 'primary', 'Allow once'),
+        button(() => decide('You allowed for always:', true, { always: true }), '', 'Always allow'),
+        edit,
+        button(() => decide('You denied', false, reason.value ? { reason: reason.value } : {}), '', 'Deny'),
+        reason),
+    );
+  }
+
+  askForResult({ type, call_id, name, arguments: given, input }) {
+    const field = el('textarea', { rows: 2, class: 'mono', 'aria-label': `Result of ${name}`, placeholder: 'What your tool returns' });
+    const send = () => this.answer(card, `You answered for ${name}: ${field.value}`, { type: `${type}_output`, call_id, output: field.value });
+    const title = el('h3', {}, 'The agent calls your tool ', el('code', {}, name));
+    const card = this.card(call_id, title, mono(pretty(given ?? input ?? '')), field, button(send, 'primary', 'Send the result'));
   }
 
   settle(card, told) {
     this.waits -= 1;
     card.classList.add('settled');
     card.replaceChildren(told);
+    this.record.answered = { ...this.record.answered, [card.dataset.id]: told };
   }
 
   answer(card, told, item) {
-    const { record } = this;
-    record.answered = { ...record.answered, [card.dataset.id]: told };
+    const { record, page } = this;
     record.answers = [...(record.answers ?? []), item];
     this.settle(card, told);
-    if (!this.waits) this.page.start({ input: record.answers, model: record.model });
-    else this.node.querySelector('.ask:not(.settled)').focus();
+    if (this.waits) this.node.querySelector(ASKED).focus();
+    else page.start({ input: record.answers, model: record.model });
   }
 
   /** The user has said something else, so nothing that was asked here can be answered any more. */
   passOver() {
-    for (const card of this.node.querySelectorAll('.ask:not(.settled)')) {
-      this.record.answered = { ...this.record.answered, [card.dataset.id]: 'Not answered: you sent another message.' };
-      this.settle(card, 'Not answered: you sent another message.');
-    }
+    for (const card of this.node.querySelectorAll(ASKED)) this.settle(card, 'Not answered: you sent another message.');
   }
 
   // the end
 
   get said() {
-    const messages = this.record.output.filter((item) => item.type === 'message' && item.role !== 'user');
-    return messages.flatMap((item) => item.content ?? []).map((part) => part.text ?? part.refusal ?? '').join('\n\n');
+    return textOf(this.record.output.filter((item) => item.type === 'message').flatMap((item) => item.content ?? []));
   }
 
-  fail(error) {
-    this.record.error ??= { message: error.message, status: error.status, code: error.code, param: error.param, request: error.request ?? this.record.requestId };
+  /** An error in a stream. OpenAI has few codes for those; the server's own is beside them. */
+  failed({ message, code: kind, original_code: own, param }) {
+    this.fail(new Failure(message, { code: own ?? kind, param, request: this.record.requestId }));
+  }
+
+  fail({ message, status, code: kind, param, request }) {
+    this.record.error ??= { message: message || 'The agent failed.', status, code: kind, param, request };
   }
 
   /** What stands below a turn that has ended, however it did. */
   close() {
     const { record, page } = this;
+    const { usage, error } = record;
     if (record.stopped) this.put(el('p', { class: 'note' }, 'You stopped the answer.'));
-    if (record.status === 'incomplete' && !record.stopped) this.put(el('p', { class: 'note' }, `The answer was cut: ${(record.cut ?? 'unknown reason').replaceAll('_', ' ')}.`));
-    if (record.error) this.put(this.errorBox());
-    const numbers = [];
-    if (record.first !== undefined) numbers.push(`first text ${seconds(record.first)}`);
-    if (record.total !== undefined) numbers.push(`total ${seconds(record.total)}`);
-    const { usage } = record;
-    if (usage?.total_tokens) {
-      const thought = usage.output_tokens_details?.reasoning_tokens;
-      numbers.push(`${usage.input_tokens} in, ${usage.output_tokens} out${thought ? ` (${thought} thinking)` : ''}`);
-    }
-    const again = el('button', { type: 'button', class: 'quiet small again', onclick: () => page.again(this) }, icon('again'), record.error ? 'Try again' : 'Regenerate');
+    else if (record.cut) this.put(el('p', { class: 'note' }, `The answer was cut: ${record.cut.replaceAll('_', ' ')}.`));
+    if (error) this.put(this.errorBox(error));
+    const thought = usage?.output_tokens_details?.reasoning_tokens;
+    const numbers = [
+      record.first !== undefined && `first text ${seconds(record.first)}`,
+      record.total !== undefined && `total ${seconds(record.total)}`,
+      usage?.total_tokens && `${usage.input_tokens} in, ${usage.output_tokens} out${thought ? ` (${thought} thinking)` : ''}`,
+    ];
     const copy = copyButton(() => this.said, icon('copy'));
+    const again = button(() => page.again(this), 'quiet small again', icon('again'), error ? 'Try again' : 'Regenerate');
     copy.hidden = !this.said;
     again.hidden = this.waits > 0 || JSON.stringify(record.input).includes(':null'); // files that were not kept
-    this.node.append(el('div', { class: 'foot' }, copy, again,
-      el('button', { type: 'button', class: 'quiet small', onclick: () => page.inspect(this) }, icon('inspect'), 'Inspect'),
-      el('span', { class: 'num' }, numbers.join(' · '))));
+    const look = button(() => page.inspect(this), 'quiet small', icon('inspect'), 'Inspect');
+    const told = el('span', { class: 'num' }, numbers.filter(Boolean).join(' · '));
+    this.node.append(el('div', { class: 'foot' }, copy, again, look, told));
     page.follow();
   }
 
-  errorBox() {
-    const { message, status, code: kind, param, request } = this.record.error;
+  errorBox({ message, status, code: kind, param, request }) {
     const facts = [status, kind, param && `parameter ${param}`, request].filter(Boolean).join(' · ');
-    const box = el('div', { class: 'error', role: 'alert' }, el('b', {}, message || 'The agent failed.'), el('small', {}, facts));
-    if (kind === 'agent_error' && this.page.isLocal) box.append(el('small', {}, `The reason is in the server's log, at ${request}.`));
-    if (kind === 'previous_response_not_found') {
+    const box = el('div', { class: 'error', role: 'alert' }, el('b', {}, message), el('small', {}, facts));
+    if (kind === 'agent_error' && this.page.isLocal) box.append(el('small', {}, "The reason is in the server's log, at this request."));
+    if (kind === 'previous_response_not_found' && this.record.shown) {
       box.append(el('p', {}, 'The server does not know this conversation any more; it may have been started anew.'));
-      if (this.record.shown) box.append(el('button', { type: 'button', onclick: () => this.page.goOn(this) }, 'Go on with what this page has'));
+      box.append(button(() => this.page.goOn(this), '', 'Go on with what this page has'));
     }
     return box;
   }
 }
 
 function bubble({ text, files = [] }) {
-  const shown = files.map((file) => (file.url && !file.url.startsWith('data:image/') ? null : file.url) ? el('img', { src: file.url, alt: file.name }) : el('div', { class: 'file' }, icon('clip'), file.name));
+  const shown = files.map(({ name, url }) =>
+    url?.startsWith('data:image/') ? el('img', { src: url, alt: name }) : el('div', { class: 'file' }, icon('clip'), name),
+  );
   return el('div', { class: 'user' }, ...shown, text);
-}
-
-function picture({ result, output_format: format }) {
-  const type = format === 'svg' ? 'svg+xml' : (format ?? 'png');
-  return el('img', { class: 'made', alt: 'Picture made by the agent', src: `data:image/${type};base64,${result}` });
-}
-
-function audio(data, transcript) {
-  // The stream does not say what it is. The first bytes do.
-  const kinds = { UklG: 'wav', SUQz: 'mpeg', T2dn: 'ogg', Zkxh: 'flac' };
-  const player = el('audio', { controls: true, src: `data:audio/${kinds[data.slice(0, 4)] ?? 'mpeg'};base64,${data}` });
-  return el('div', { class: 'spoken' }, player, transcript ? el('p', {}, transcript) : null);
 }

@@ -6,34 +6,17 @@ const KEPT = 2_000_000; // characters of a conversation: browsers keep some five
 /** What this tab keeps until it is closed: the key, the settings, the conversation. Nothing outlives the tab, for
  * tomorrow another program may listen on this port, and its pages would read it. */
 export const tab = {
-  get(name) {
-    try {
-      return sessionStorage.getItem(name) ?? '';
-    } catch {
-      return ''; // browsers may forbid it
-    }
-  },
-  set(name, value) {
-    try {
-      sessionStorage.setItem(name, value);
-      return true;
-    } catch {
-      return false;
-    }
-  },
+  get: (name) => sessionStorage.getItem(name) ?? '',
+  set: (name, value) => sessionStorage.setItem(name, value),
 };
 
 /** Keeps the turns of a conversation, the newest ones if they are too many. Files are not kept. */
 export function keepChat(chat, turns) {
+  const text = (value) => JSON.stringify(value, (name, one) => (isData(one) ? null : one));
   const kept = [];
-  let size = 0;
-  for (const turn of turns.toReversed()) {
-    const text = JSON.stringify(turn, (name, value) => (isData(value) ? null : value));
-    size += text.length;
-    if (size > KEPT) break;
-    kept.unshift(text);
-  }
-  tab.set('chat', `{"chat": ${JSON.stringify(chat, (name, value) => (isData(value) ? null : value))}, "turns": [${kept}]}`);
+  let left = KEPT;
+  for (const turn of turns.toReversed().map(text)) if ((left -= turn.length) > 0) kept.unshift(turn);
+  tab.set('chat', `{"chat": ${text(chat)}, "turns": [${kept}]}`);
 }
 
 export const isData = (value) => typeof value === 'string' && value.length > 2000 && value.startsWith('data:');

@@ -1,0 +1,204 @@
+"""How the page reads Markdown: pure functions, in node, with texts that agents write and texts that mean harm."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import openai_compat
+from tests.clients.programs import need
+from tests.requirements import requirement
+
+MODULE = (Path(openai_compat.__file__).parent / "page" / "markdown.js").as_uri()
+SIZE = 200_000
+MOST = 100
+"""Milliseconds of this process, whatever else runs on the machine."""
+
+DELIMITERS = (
+    *(
+        "*",
+        "_",
+        "`",
+        "~",
+        "[",
+        "]",
+        "(",
+        ")",
+        "<",
+        ">",
+        "#",
+        "-",
+        "+",
+        "|",
+        "\\",
+        "!",
+        "&",
+        "$",
+        "1.",
+        "h",
+        " ",
+        "\t",
+        "\n",
+    ),
+    *("_a ", "*a ", "**a ", "***a", "a***", "*a**b", "a*_", "_*", "~~a", "`a``", "[a](", "](", "![", "[[](http://a)"),
+    *(
+        '[a](http://b "',
+        "[x](a ",
+        "[a](http://b(",
+        "https://a ",
+        "http://",
+        "<http://",
+        "\\*",
+        "> > ",
+        "- - ",
+        "- [ ] ",
+    ),
+    *(
+        "> ",
+        "# ",
+        "- a\n",
+        "1. a\n",
+        "  - a\n",
+        "|a|\n",
+        "|a|b|\n|-|-|\n",
+        "|-",
+        ":-:|",
+        "```\n",
+        "~~~\n",
+        "---\n",
+        " \n",
+    ),
+    *("*\n", "`\n", ">\n", "\\\n", "é", "\U0001f600"),
+)
+
+
+def node(script: str, *values: Any) -> Any:
+    """What a script comes to; `pieces`, `inline` and the values as `given` are there for it."""
+    need("node")
+    head = f"import {{ inline, pieces }} from {json.dumps(MODULE)}; const given = {json.dumps(values)};"
+    command = ["node", "--input-type=module", "-e", f"{head} console.log(JSON.stringify({script}))"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    assert not done.returncode, done.stderr
+    return json.loads(done.stdout)
+
+
+def em(*children: Any) -> Any:
+    return {"tag": "em", "children": list(children)}
+
+
+def strong(*children: Any) -> Any:
+    return {"tag": "strong", "children": list(children)}
+
+
+def link(href: str, *children: Any) -> Any:
+    return {"tag": "a", "href": href, "children": list(children)}
+
+
+def code(text: str) -> Any:
+    return {"tag": "code", "text": text}
+
+
+LINES: dict[str, list[Any]] = {
+    "a **b *c* d** e": ["a ", strong("b ", em("c"), " d"), " e"],
+    "***x***": [strong(em("x"))],
+    "snake_case_name and __init__": ["snake_case_name and ", strong("init")],
+    "2 * 3 * 4": ["2 * 3 * 4"],
+    "List<String> & <b>": ["List<String> & <b>"],
+    "``c`d`` `e": [code("c`d"), " `e"],
+    "`**a**` \\*b\\*": [code("**a**"), " *b*"],
+    "~~s~~ ~t~": [{"tag": "s", "children": ["s"]}, " ~t~"],
+    "a\nb": ["a", {"tag": "br"}, "b"],
+    "[x](https://a.b/c_(d) 't')": ["[x](", link("https://a.b/c_(d)", "https://a.b/c_(d)"), " 't')"],
+    '[x](https://a.b/c_(d) "t")': [link("https://a.b/c_(d)", "x")],
+    "![p](http://e/f)": [link("http://e/f", "picture: ", "p")],
+    "see https://a.b/c. <https://q.r>": [
+        "see ",
+        link("https://a.b/c", "https://a.b/c"),
+        ". ",
+        link("https://q.r/", "https://q.r"),
+    ],
+    "[x](javascript:alert(1))": ["[x](javascript:alert(1))"],
+    "[x](JAVASCRIPT:alert(1)) [x](/y)": ["[x](JAVASCRIPT:alert(1)) [x](/y)"],
+    "[a [b](http://x/)](javascript:y)": ["[a ", link("http://x/", "b"), "](javascript:y)"],
+}
+
+
+@requirement("page.text")
+def test_what_is_in_a_line_is_read_as_people_mean_it() -> None:
+    assert dict(zip(LINES, node("given.map(inline)", *LINES), strict=True)) == LINES
+
+
+@requirement("page.text")
+def test_blocks_are_found_where_they_begin_and_end() -> None:
+    text = "# One #\ntext\nmore\n- a\n  - b\n\n  c\n- d\nlazy\n\n2) x\n> q\n\n| a | b |\n|---|--:|\n| 1 \\| 2 | 3 |\n***\n```py\n# x\n```\n~~~\nopen"
+    found = node("[...pieces(given[0])]", text)
+    assert [(one["kind"], one.get("text")) for one in found] == [
+        ("heading", "One"),
+        ("paragraph", "text\nmore"),
+        ("item", "a\n- b\n\nc"),
+        ("item", "d\nlazy"),
+        ("item", "x"),
+        ("quote", "q"),
+        ("table", None),
+        ("row", None),
+        ("rule", None),
+        ("code", "# x"),
+        ("code", "open"),
+    ]
+    assert (found[6]["align"], found[7]["cells"]) == (["", "end"], ["1 | 2", "3"])
+    assert [one["start"] for one in found[1:]] == sorted([one["start"] for one in found[1:]])
+
+
+@requirement("page.text")
+def test_a_text_that_grows_is_read_on_from_its_last_piece() -> None:
+    text = "a\n\n- b\n- c\n\n| d |\n|---|\n| e |\n| f |\n\n```\ng\n```\nh"
+    script = """(() => {
+        const whole = [...pieces(given[0])];
+        return whole.map(({ start, kind }, n) => {
+            const table = whole.slice(0, n).findLast((piece) => piece.kind === 'table');
+            const goesOn = kind === 'row' ? table.head.length : 0;
+            return JSON.stringify([...pieces(given[0], start, goesOn)]) === JSON.stringify(whole.slice(n));
+        });
+    })()"""
+    assert node(script, text) == [True] * 8
+
+
+@requirement("page.fast")
+def test_no_text_takes_long_to_read() -> None:
+    script = f"""given.map((unit) => {{
+        const text = unit.repeat({SIZE} / unit.length);
+        const read = (text, depth) => {{
+            for (const piece of pieces(text, 0, 0, depth)) {{
+                if (piece.kind === 'quote' || piece.kind === 'item') read(piece.text, depth + 1);
+                else if (piece.kind !== 'code') [piece.text ?? '', ...(piece.cells ?? piece.head ?? [])].forEach(inline);
+            }}
+        }};
+        let best = Infinity;
+        for (let left = 4; left && best > {MOST}; left -= 1) {{
+            const before = process.cpuUsage();
+            read(text, 0);
+            best = Math.min(best, process.cpuUsage(before).user / 1000);
+        }}
+        return best;
+    }})"""
+    took = dict(zip(DELIMITERS, node(script, *DELIMITERS), strict=True))
+    assert {unit: milliseconds for unit, milliseconds in took.items() if milliseconds > MOST} == {}
+
+
+@requirement("page.fast")
+@pytest.mark.parametrize("opening", ["*a ", "[", "> ", "- "])
+def test_nothing_is_nested_so_deep_that_it_cannot_be_shown(opening: str) -> None:
+    closing = {"*a ": " b*", "[": "](http://x)"}.get(opening, "")
+    script = """(() => {
+        const deepest = (parts) => Math.max(0, ...parts.map((part) => part.children ? 1 + deepest(part.children) : 0));
+        const blocks = (text, depth) => Math.max(depth, ...[...pieces(text, 0, 0, depth)].map((piece) =>
+            piece.kind === 'quote' || piece.kind === 'item' ? blocks(piece.text, depth + 1) : depth));
+        return [deepest(inline(given[0])), blocks(given[0], 0)];
+    })()"""
+    inner, outer = node(script, opening * 3000 + "x" + closing * 3000)
+    assert inner <= 32
+    assert outer <= 8
