@@ -68,11 +68,13 @@ class MessageBreak:
 class ReasoningDelta:
     """A piece of the agent's thinking, shown apart from the answer (`reasoning_content` in chat).
 
-    `signature` is the model's own proof of the thinking before it, for APIs that bring it back: nobody reads it.
+    `signature` is the model's own proof of the thinking before it, for APIs that bring it back: nobody reads it. That of
+    `redacted` thinking, which the model's provider shows to nobody, stands for the thinking itself.
     """
 
     text: str
     signature: str | None = None
+    redacted: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ __all__ = (
     "RefusalPart",
     "SystemMessage",
     "TextPart",
+    "Thought",
     "ToolCall",
     "ToolMessage",
     "UserMessage",
@@ -165,13 +166,29 @@ class ToolCall:
 
 
 @dataclass(frozen=True, slots=True)
+class Thought:
+    """A piece of earlier thinking with the model's own proof of it, from clients that bring it back.
+
+    A `redacted` one has no text: its signature is all that the model's provider tells of it.
+    """
+
+    text: str
+    signature: str
+    redacted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class AssistantMessage:
-    """An earlier message of the assistant, and the calls it made."""
+    """An earlier message of the assistant, and the calls it made.
+
+    `reasoning` is what it thought before, as text. `thoughts` are those pieces of it that the agent's model has signed.
+    """
 
     parts: tuple[AssistantPart, ...] = ()
     tool_calls: tuple[ToolCall, ...] = ()
     reasoning: str | None = None
     name: str | None = None
+    thoughts: tuple[Thought, ...] = ()
 
     @property
     def text(self) -> str:
@@ -260,6 +277,7 @@ def _turn(side: Sequence[Message]) -> UserTurn | AssistantMessage:
             tuple([call for message in spoken for call in message.tool_calls]),
             "\n\n".join([message.reasoning for message in spoken if message.reasoning]) or None,
             spoken[0].name,
+            tuple([thought for message in spoken for thought in message.thoughts]),
         )
     results = tuple([message for message in side if isinstance(message, ToolMessage)])
     return UserTurn(results, tuple([part for m in side if isinstance(m, UserMessage) for part in m.parts]))

@@ -331,6 +331,8 @@ class Server:
         api = self._routes.api_below(request.path) if route is None else route.api
         if api is not None:
             exchange.errors, exchange.framing = api.errors, api.framing
+            if api.id_header is not None:
+                exchange.headers.append((api.id_header, exchange.request_id))
         if self._hosts is not None:
             self._hosts.check(request)
         if route is None or not route.open:

@@ -534,6 +534,20 @@ REQUIREMENTS: dict[str, Requirement] = {
     "api.contract": Requirement(
         "every API, one from outside too, has the same turns, errors in its own form, keys, rates and repeats", "D 4"
     ),
+    "anthropic.sdk": Requirement(
+        "Anthropic's SDK has of any agent what it has of a model: streams, tools, threads, errors, counts", "D 4"
+    ),
+    "anthropic.order": Requirement(
+        "a message has one block open at a time, without gaps; the plain answer is the fold of its stream", "D 4"
+    ),
+    "anthropic.once": Requirement(
+        "Claude Code never makes an agent run twice, nor runs a call of a failed answer", "D 4"
+    ),
+    "anthropic.requests": Requirement(
+        "what Claude Code and the SDKs send is understood, and refused by its place", "D 4"
+    ),
+    "anthropic.threads": Requirement("a thread is kept, gone on from once, and its caller's alone", "D 4"),
+    "anthropic.types": Requirement("a field or event that Anthropic's SDK gains fails a test by name", "D 4"),
     "server.settings": Requirement("settings are values: several servers may have the same ones", "T 62"),
     "stream.silence": Requirement(
         "official clients read streams of silent agents, under each disconnect policy", "T 63"

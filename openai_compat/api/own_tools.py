@@ -22,13 +22,13 @@ async def check_names(
 
     It would take that tool's place, and the client would write its results. `place` tells where a name was sent.
     """
-    taken = sorted(names & await _own(backend, request)) if names else []
+    taken = sorted(names & await own_tool_names(backend, request)) if names else []
     if taken:
         text = f"This agent has a tool called '{taken[0][:LONGEST_QUOTED]}' itself: give yours another name."
         raise InvalidRequest(text, param=place(taken[0]), code="tool_name_taken")
 
 
-async def _own(backend: AgentBackend, request: AgentRequest) -> frozenset[str]:
+async def own_tool_names(backend: AgentBackend, request: AgentRequest) -> frozenset[str]:
     """The tool names that the agent declares, and those of its `tool_names(request)`, if it has that."""
     declared = backend.capabilities.own_tools
     if not isinstance(backend, SupportsToolNames):

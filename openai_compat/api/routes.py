@@ -329,7 +329,9 @@ def routes(
         served += [PAGE, ROOT]
     served += apis
     found = [
-        replace(route, api=api, open=route.open or route.group in public) for api in served for route in api.routes
+        replace(route, api=api, open=route.open or route.group in public, when=route.when or api.when)
+        for api in served
+        for route in api.routes
     ]
     found += [*OWN, *sockets, *([resource_metadata.route(resource)] if resource is not None else [])]
     document = functools.partial(openapi.document, found, needs_key)

@@ -62,6 +62,7 @@ class Route:
         cookie: whether a cookie may bring the key.
         query_key: whether the query of a WebSocket may bring it.
         described: whether `/openapi.json` has it.
+        when: which requests to its path are for it; None for all, or for those of its API.
         api: the API that it is a part of; None for the server's own.
     """
 
@@ -74,6 +75,7 @@ class Route:
     cookie: bool = False
     query_key: bool = False
     described: bool = True
+    when: Callable[[HttpRequest], bool] | None = None
     api: Api | None = None
 
     def operation(self, method: str) -> Operation:
@@ -86,11 +88,6 @@ class Route:
         allowed = ", ".join(self.methods)
         # A 405 has to say what is allowed (RFC 9110, 15.5.6).
         raise MethodNotAllowed(f"This path takes {allowed}.", headers={"Allow": allowed})
-
-    @property
-    def when(self) -> Callable[[HttpRequest], bool] | None:
-        """Which requests to its path are for it; None for all."""
-        return None if self.api is None else self.api.when
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -121,7 +118,8 @@ class Api:
         framing: of its streams.
         prefix: paths below it that are served by nobody get this API's errors too; None claims no others.
         key_headers: further headers that bring the key, in lower case. Two headers with different keys are refused.
-        when: which requests to a shared path are for this API.
+        when: which requests to a shared path are for this API; a route may have a `when` of its own.
+        id_header: a further header for the id of the request, as in `x-request-id`.
     """
 
     name: str
@@ -131,12 +129,13 @@ class Api:
     prefix: str | None = None
     key_headers: tuple[str, ...] = ()
     when: Callable[[HttpRequest], bool] | None = None
+    id_header: str | None = None
 
 
 class Routes:
     """All routes of a server.
 
-    Raises ValueError for two that have the same path, unless all but one of them say by `Api.when` which requests are
+    Raises ValueError for two that have the same path, unless all but one of them say by `when` which requests are
     theirs.
     """
 

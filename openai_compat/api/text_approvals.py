@@ -19,7 +19,7 @@ from ..agent_request import AgentRequest, Decision, Resume
 from ..backend import Capabilities
 from ..errors import InvalidRequest
 from ..events import Paused, PendingCall, ToolCallDelta, ToolCallReady, ToolCallStarted
-from ..messages import AssistantMessage, Message, TextPart, ToolMessage, UserMessage
+from ..messages import AssistantMessage, Message, SystemMessage, TextPart, ToolMessage, UserMessage
 from ..reducer import Item
 from ..state.approvals import (
     SUPERSEDED,
@@ -186,6 +186,8 @@ def _squeezed(text: str) -> str:
 
 def _decisions(messages: Sequence[Message]) -> tuple[list[str], Mapping[str, Decision] | None]:
     """The questions that the conversation ends with, and what is decided about each; None for another message."""
+    # Claude Code puts instructions of its own everywhere: they are no answer, and no other message.
+    messages = [message for message in messages if not isinstance(message, SystemMessage)]
     last = messages[-1] if messages else None
     if isinstance(last, ToolMessage):
         results = {m.call_id: m.text for m in messages if isinstance(m, ToolMessage) and m.name == TOOL}

@@ -73,17 +73,20 @@ def check_length(name: str, value: object, most: int) -> None:
         raise InvalidRequest(f"At most {most} {name} can be sent.", param=name, code="invalid_value")
 
 
-def validate(model: type[Model], value: dict[str, Any]) -> Model:
-    """`value` as `model`. Raises InvalidRequest about the first thing wrong, with its `param`; quotes no value."""
+def validate(model: type[Model], value: dict[str, Any], within: str = "") -> Model:
+    """`value` as `model`. Raises InvalidRequest about the first thing wrong, with its `param`; quotes no value.
+
+    `within` is the place of `value` in the body, where it is a part of it.
+    """
     try:
         return model.model_validate(value)
     except ValidationError as error:
-        raise _invalid(error, value) from None
+        raise _invalid(error, value, within) from None
 
 
-def _invalid(error: ValidationError, value: dict[str, Any]) -> InvalidRequest:
+def _invalid(error: ValidationError, value: dict[str, Any], within: str) -> InvalidRequest:
     details = error.errors(include_url=False, include_input=False)
-    paths = [_path(detail, value) for detail in details]
+    paths = [f"{within}.{_path(detail, value)}".strip(".") for detail in details]
     # A union reports one error for each of its members: the one that got furthest, or found its type, is the one meant.
     fits = [not detail["type"].endswith(_TYPE_ERRORS) for detail in details]
     chosen = max(range(len(details)), key=lambda i: (paths[i].startswith(paths[0]), len(paths[i]), fits[i], -i))

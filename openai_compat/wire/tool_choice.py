@@ -13,10 +13,10 @@ from .request_schemas import check_parameters
 MAX_TOOLS = 1024
 
 
-def checked_tools(tools: Sequence[tuple[str, Tool]]) -> list[Tool]:
+def checked_tools(tools: Sequence[tuple[str, Tool]], schema: str = "parameters") -> list[Tool]:
     """The tools, each of which comes with the place of its name. Raises InvalidRequest if two have the same name.
 
-    Also for schemas of their parameters that refer to what they do not hold.
+    Also for schemas of their parameters that refer to what they do not hold; `schema` is what the API calls these.
     """
     if not tools:
         return []
@@ -29,7 +29,7 @@ def checked_tools(tools: Sequence[tuple[str, Tool]]) -> list[Tool]:
         seen.add(tool.name)
     check_parameters(
         [
-            (f"{param.removesuffix('name')}parameters", tool.parameters)
+            (f"{param.removesuffix('name')}{schema}", tool.parameters)
             for param, tool in tools
             if isinstance(tool, FunctionTool)
         ]

@@ -11,6 +11,7 @@ import anyio
 import pytest
 
 from openai_compat import ChatRest, Deadlines, Limits, Rates, Server
+from openai_compat.api.anthropic_messages import AnthropicMessages
 from openai_compat.errors import AgentError
 from openai_compat.events import UsageReported
 from tests.api.toy_api import TOY, TOY_MODELS
@@ -35,6 +36,7 @@ class Spoken:
     code: Callable[[Any], str]
     below: str
     content_type: str = "text/event-stream; charset=utf-8"
+    silence: bytes = b": keep-alive"
 
 
 def of_openai(told: Any) -> str:
@@ -66,6 +68,20 @@ APIS = {
         of_openai,
         "/api/chat/nothing",
     ),
+    "messages": Spoken(
+        "/v1/messages",
+        lambda stream: {
+            "model": "agent",
+            "max_tokens": 100,
+            "messages": [{"role": "user", "content": "hi"}],
+            "stream": stream,
+        },
+        lambda told: told["content"][0]["text"],
+        lambda event: event["delta"].get("text", "") if event["type"] == "content_block_delta" else "",
+        lambda told: told["error"]["details"]["error_code"],
+        "/v1/messages/nothing",
+        silence=b"event: ping",
+    ),
     "toy": Spoken(
         "/toy/say",
         lambda stream: {"say": "hi", "stream": stream},
@@ -74,6 +90,7 @@ APIS = {
         lambda told: told["kind"],
         "/toy/nothing",
         "application/x-ndjson",
+        silence=b"",
     ),
 }
 
@@ -90,7 +107,7 @@ async def agent(prompt: str) -> AsyncIterator[Any]:
 
 
 def serve(agent: Any = agent, **settings: Any) -> Server:
-    return Server(agent, chat_rest=ChatRest(), apis=[TOY, TOY_MODELS], **settings)
+    return Server(agent, chat_rest=ChatRest(), apis=[TOY, TOY_MODELS, AnthropicMessages()], **settings)
 
 
 async def send(server: Server, api: Spoken, *headers: tuple[bytes, bytes], stream: bool = False) -> Recorder:
@@ -180,7 +197,8 @@ async def test_a_silent_agent_is_filled_in_as_the_framing_has_it() -> None:
 
     for name, spoken in APIS.items():
         sent = await send(serve(silent, deadlines=Deadlines(head=0.01, heartbeat=0.01)), spoken, stream=True)
-        assert (b": keep-alive" in sent.data) == (name != "toy"), name
+        assert spoken.silence in sent.data, name
+        assert (b": keep-alive" in sent.data) == (spoken.silence == b": keep-alive"), name
         assert "".join([spoken.piece(event) for event in events(sent)]) == "late"
 
 

@@ -117,6 +117,7 @@ APIS = grouped(
         default=None,
         help="Serve a page to talk to the agents, at /ui/; by default if only this machine can reach it.",
     ),
+    option("--anthropic", is_flag=True, help="Serve Anthropic's Messages API too, for Claude Code."),
 )
 CONVERSATIONS = grouped(
     "Conversations",

@@ -49,6 +49,7 @@ class ServeOptions:
     chat_rest: bool
     chat_websocket: bool
     page: bool | None
+    anthropic: bool
     # conversations
     conversations_max: int
     conversation_ttl: float

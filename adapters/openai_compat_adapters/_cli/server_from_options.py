@@ -29,6 +29,7 @@ from openai_compat import (
     key_from_file,
 )
 from openai_compat.api.routing import Public
+from openai_compat.api.anthropic_messages import AnthropicMessages
 from openai_compat.policies.hosts import LOOPBACK
 from openai_compat.policies.keys import KeySource
 
@@ -107,6 +108,7 @@ def _server(agents: Agents, options: ServeOptions) -> Server:
         ),
         chat_rest=ChatRest() if options.chat_rest else None,
         chat_websocket=ChatWebSocket() if options.chat_websocket else None,
+        apis=[AnthropicMessages()] if options.anthropic else [],
         disconnect=Disconnect(options.on_disconnect),
         replay_failures=ReplayFailures(window, longest=max(window, ReplayFailures().longest)) if window else None,
         messages=MessagePolicy(

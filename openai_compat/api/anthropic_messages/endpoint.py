@@ -1,0 +1,205 @@
+"""`POST /v1/messages`, from the body to the turn that answers it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from urllib.parse import parse_qs
+
+from ...agent_request import AgentRequest
+from ...aio.off_loop import MANY, off_loop
+from ...backend import AgentBackend
+from ...errors import OpenAICompatError, RateLimited
+from ...events import Finished
+from ...http import HttpRequest
+from ...policies.content import check_content_type
+from ...reducer import Usage
+from ...state.agent_state import resume_state
+from ...state.draft import Draft
+from ...state.ids import new_id
+from ...wire.anthropic_messages.parse import (
+    ParsedMessages,
+    check_can,
+    parse_messages_request,
+    refuse_server_tools,
+)
+from ...wire.anthropic_messages.serialize import MessageForm, MessageWriter, OwnTools
+from ...wire.json_values import is_quick
+from ..attachments import attach
+from ..body import parse_body, read_body
+from ..detach import run_once
+from ..exchange import Exchange
+from ..own_tools import check_names, own_tool_names
+from ..services import Services
+from ..text_approvals import decisions_from_messages
+from .threads import Thread, thread_of
+from .tokens import estimated_tokens
+from .turn import AnthropicTurn, as_told, fail_message
+
+SESSION = b"x-claude-code-session-id"
+"""Names the conversation of Claude Code's requests, the same in all of them."""
+
+BESIDE = b"x-claude-code-agent-id"
+"""Comes with requests of such a session that are no part of its conversation: those of Claude Code's own agents."""
+
+
+@dataclass(frozen=True, slots=True)
+class MessagesEndpoint:
+    """Answers requests for messages.
+
+    Attributes:
+        own_tools: where agents' own tools are shown.
+    """
+
+    own_tools: OwnTools
+
+    async def create(self, services: Services, exchange: Exchange) -> None:
+        """Run an agent and answer with a message, streamed or plain."""
+        check_content_type(exchange.request)
+        body = await read_body(exchange, services.settings.limits, services.settings.deadlines)
+        caller = services.settings.caller(exchange.principal, exchange.request)
+        parsed = await parse_body(body, parse_messages_request, body, caller)
+        request, housekeeping = parsed.request, services.settings.housekeeping
+        form = self._form(services, exchange.request, parsed)
+        if request.sampling.max_tokens == 0:  # to have a prompt cached, which is the model's affair
+            services.models.check(request.model, exchange.principal)
+            await _answer_with(exchange, form, MessageWriter(form, lambda _: ()).empty())
+            return
+        chore = None if housekeeping is None else await housekeeping.answer(exchange.request, request)
+        if chore is not None:
+            exchange.note = "housekeeping"
+            await _answer_with(exchange, form, _said(form, chore))
+            return
+        answering = _Answering(services, exchange, parsed, form, long=not is_quick(body))
+        work = run_once(services, exchange, body, answering.answer)
+        del body  # or it would be kept for as long as a stream lasts
+        await work
+
+    def _form(self, services: Services, http: HttpRequest, parsed: ParsedMessages) -> MessageForm:
+        request = parsed.request
+        return MessageForm(
+            id=new_id("msg_"),
+            model=request.model,
+            streams=request.stream,
+            thinking=parsed.thinking,
+            own_tools="hidden" if self.own_tools == "blocks" and not _is_beta(http) else self.own_tools,
+            most=services.settings.limits.answer,
+            estimate=lambda: estimated_tokens(request),
+        )
+
+
+@dataclass(slots=True)
+class _Answering:
+    """One request while it is answered, and its turn, once that is made."""
+
+    services: Services
+    exchange: Exchange
+    parsed: ParsedMessages
+    form: MessageForm
+    long: bool
+    turn: AnthropicTurn | None = None
+
+    async def answer(self) -> None:
+        """Run the turn. What it fails with in the middle of a stream is told once its conversation is free."""
+        try:
+            await self._answer()
+        except OpenAICompatError as error:
+            if not self.exchange.streaming:
+                as_told(error)
+                raise
+            await fail_message(self.exchange, error, self.turn)
+
+    async def _answer(self) -> None:
+        services, exchange, parsed = self.services, self.exchange, self.parsed
+        await services.check_rate(exchange)
+        served = services.models.agent(parsed.request.model, exchange.principal)
+        async with thread_of(services, parsed) as thread:
+            draft = await self._draft() if thread is None else None
+            if draft is None:
+                busy = await self._run(served, None, thread)
+            else:
+                async with draft:
+                    busy = await self._run(served, draft, None)
+        if busy is not None:  # the conversation is free before its client hears of it
+            exchange.note = "busy"
+            await _answer_with(exchange, self.form, _said(self.form, await services.settings.busy_text(busy)))
+
+    async def _run(
+        self, served: tuple[str, AgentBackend], draft: Draft | None, thread: Thread | None
+    ) -> AgentRequest | None:
+        """Run the turn. Returns its request if there is no slot, and something else than a 429 is to be said about that."""
+        services, exchange, (agent, backend) = self.services, self.exchange, served
+        can, store = backend.capabilities, services.state.store
+        parsed = self.parsed if thread is None else thread.parsed
+        request = await _checked(services, parsed, backend, draft, long=self.long)
+        request, answers = await decisions_from_messages(store, agent, can, request)
+        found = thread.state if thread is not None else None if draft is None else draft.conversation.latest_state
+        request, given = await resume_state(store, agent, can, request, found)
+        self.turn = AnthropicTurn(
+            services, exchange, self.form, served, request, answers=answers, draft=draft, thread=thread
+        )
+        self.turn.given = given
+        try:
+            await services.live.runner.run(self.turn)
+        except RateLimited:
+            if services.settings.busy is None or exchange.agent_started:
+                raise
+            return request
+        return None
+
+    async def _draft(self) -> Draft | None:
+        """The conversation that the server keeps, if it keeps any and the request names one."""
+        services, http = self.services, self.exchange.request
+        conversations = services.settings.conversations
+        if conversations is None or http.header(BESIDE) is not None:
+            return None
+        identifier = conversations.identify(http, self.parsed.body)
+        if identifier is None and http.header(SESSION) is not None:
+            identifier = replace(conversations, sources=[SESSION.decode()]).identify(http, {})
+        principal = self.exchange.principal.id
+        draft = await services.state.locks.open(principal, identifier, self.parsed.request, long=self.long)
+        if draft is not None:
+            # Headers are encoded as latin-1, the id may be any text: it goes out as UTF-8.
+            self.exchange.about.append(("X-Conversation-Id", draft.key.id.encode().decode("latin-1")))
+        return draft
+
+
+async def _checked(
+    services: Services, parsed: ParsedMessages, backend: AgentBackend, draft: Draft | None, *, long: bool
+) -> AgentRequest:
+    """The request as its agent gets it. Raises InvalidRequest if it cannot take it."""
+    conversation, can = parsed.conversation, backend.capabilities
+    if draft is None:
+        conversation.check_complete()
+    else:  # what is open in it was answered there
+        conversation.check_end()
+    check_can(parsed, can)
+    request = parsed.request
+    if parsed.server_tools:
+        request = refuse_server_tools(parsed, await own_tool_names(backend, request), can)
+    if parsed.tool_places:
+        await check_names(backend, request, parsed.tool_places.keys(), parsed.tool_places.__getitem__)
+    if draft is not None:
+        request = replace(draft.request, web_search_options=request.web_search_options)
+        long = long or draft.long
+    request = await off_loop(services.settings.messages.apply, request, long=long or len(request.messages) > MANY)
+    return await attach(services, request, can, lambda: conversation.files)
+
+
+def _is_beta(http: HttpRequest) -> bool:
+    """True if the client speaks the beta API, whose types have a place for the agent's own tools."""
+    return "true" in parse_qs(http.query).get("beta", ()) or "mcp-client" in (http.header(b"anthropic-beta") or "")
+
+
+def _said(form: MessageForm, text: str) -> bytes:
+    """An answer as if an agent had said it."""
+    writer = MessageWriter(form, lambda _: ())
+    return writer.feed([*([text] if text else []), Finished("stop")]) + writer.end(Usage())
+
+
+async def _answer_with(exchange: Exchange, form: MessageForm, answer: bytes) -> None:
+    """Answer without an agent."""
+    if form.streams:
+        await exchange.start_stream()
+        await exchange.end(answer)
+    else:
+        await exchange.answer(200, answer)

@@ -1,0 +1,55 @@
+"""The routes of the Messages API."""
+
+from __future__ import annotations
+
+from ...wire.anthropic_messages.errors import AnthropicErrors
+from ...wire.anthropic_messages.events import PING
+from ...wire.anthropic_messages.serialize import OwnTools
+from ..answer_form import Framing
+from ..routing import Api, Operation, Route
+from .endpoint import MessagesEndpoint
+from .models import get_model, is_anthropic, list_models
+from .tokens import count_tokens
+
+
+class AnthropicMessages(Api):
+    """Anthropic's Messages API, for `Server(apis=[AnthropicMessages()])`.
+
+    Args:
+        own_tools: where people see which of its own tools an agent runs: in blocks of their own ("blocks", for requests to
+            the beta API, such as those of Claude Code; others are shown nothing), nowhere ("hidden"), in what it thinks
+            ("thinking"), or in its text ("text").
+
+    Raises ValueError for another place.
+    """
+
+    def __init__(self, *, own_tools: OwnTools = "blocks") -> None:
+        if own_tools not in ("blocks", "hidden", "thinking", "text"):
+            raise ValueError("own_tools is 'blocks', 'hidden', 'thinking' or 'text'")
+        create = MessagesEndpoint(own_tools).create
+        super().__init__(
+            name="anthropic messages",
+            routes=[
+                Route("/v1/messages", {"POST": Operation(create)}, described=False),
+                Route("/v1/messages/count_tokens", {"POST": Operation(count_tokens)}, described=False),
+                Route(
+                    "/v1/models",
+                    {"GET": Operation(list_models)},
+                    group="models",
+                    described=False,
+                    when=is_anthropic,
+                ),
+                Route(
+                    "/v1/models/{model:path}",
+                    {"GET": Operation(get_model)},
+                    group="models",
+                    described=False,
+                    when=is_anthropic,
+                ),
+            ],
+            errors=AnthropicErrors(),
+            framing=Framing("text/event-stream; charset=utf-8", PING),
+            prefix="/v1/messages",
+            key_headers=("x-api-key",),
+            id_header="request-id",
+        )

@@ -1,0 +1,133 @@
+"""Threads: the server keeps what was said, and the client sends what is new.
+
+A turn of a thread is kept under the id of its answer, as a response that continues the one before. Each answer can be
+gone on from once, which the store sees to as it does with idempotency keys.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from ...aio.off_loop import MANY, off_loop
+from ...errors import Conflict, NotFound, OpenAICompatError
+from ...messages import Message
+from ...reducer import FinalMessage
+from ...state.draft import stored_items
+from ...state.ids import new_id
+from ...stores.port import AgentState, Key, Replay, StoredResponse
+from ...wire.anthropic_messages.parse import ParsedMessages, continued
+from ...wire.chat_messages import reply_message
+from ...wire.items.parse import parse_items
+from ...wire.items.serialize import items_of
+from ...wire.json import from_stored_json, stored_json
+from ..services import Services, now
+
+CLAIM = "thread:"
+"""Before the id of an answer, where it is noted that it was gone on from."""
+
+USED = Replay(200, (), b"")
+
+
+@dataclass(frozen=True, slots=True)
+class Thread:
+    """The thread of one request.
+
+    Attributes:
+        parsed: the request, with what was said before.
+        new: how many of its messages are the request's own.
+        previous: the answer that it goes on from.
+        state: what the agent has left with that.
+    """
+
+    parsed: ParsedMessages
+    new: int
+    previous: str | None = None
+    state: AgentState | None = None
+
+    def stored(self, identifier: str, reply: FinalMessage) -> StoredResponse:
+        """The turn as it is kept."""
+        messages: Sequence[Message] = self.parsed.request.messages[len(self.parsed.request.messages) - self.new :]
+        said = [item for message in messages for item in items_of(message, new_id)]
+        body = {"object": "message", "tools": self.parsed.body.get("tools")}
+        return StoredResponse(
+            id=identifier,
+            created=now(),
+            status="completed",
+            body=stored_json(body),
+            previous=self.previous,
+            input=stored_items(said),
+            output=stored_items(items_of(reply_message(reply, frozenset()), new_id)),
+        )
+
+
+@asynccontextmanager
+async def thread_of(services: Services, parsed: ParsedMessages) -> AsyncGenerator[Thread | None]:
+    """The thread that a request begins or continues, for as long as its turn lasts. None for one without a thread.
+
+    Raises NotFound (`thread_not_found`) for one that is not kept, and Conflict (400) for an answer from which another
+    request goes on, or has gone on.
+    """
+    if parsed.thread is None:
+        yield None
+        return
+    await services.state.check_available()
+    if not parsed.thread:
+        yield Thread(parsed, len(parsed.request.messages))
+        return
+    store, principal = services.state.store, parsed.request.principal.id
+    key, token = Key(principal, CLAIM + parsed.thread), secrets.token_hex(16)
+    used: Replay | None = None
+    try:
+        thread = await _continued(services, parsed, Key(principal, parsed.thread))
+        await _claim(services, key, token)
+        if store.shared:
+            services.state.leases.hold(token, _nothing)
+        yield thread
+        used = USED
+    finally:
+        services.state.leases.drop(token)
+        await services.state.late.give_back(lambda: store.settle(key, token, used), "thread given free")
+
+
+async def _continued(services: Services, parsed: ParsedMessages, key: Key) -> Thread:
+    chain = await services.state.store.chain(key)
+    found = await services.state.store.response(key)
+    kept: dict[str, Any] = {} if found is None else from_stored_json(found.body)
+    if chain is None or kept.get("object") != "message":
+        raise _unknown()
+    before = await off_loop(
+        lambda: parse_items([from_stored_json(item.body) for item in chain.items]), long=len(chain.items) > MANY
+    )
+    whole = await off_loop(continued, parsed, before, kept.get("tools"), long=len(chain.items) > MANY)
+    return Thread(whole, len(whole.request.messages) - len(before), key.id, chain.state)
+
+
+async def _claim(services: Services, key: Key, token: str) -> None:
+    claim = await services.state.store.claim(key, "", token, services.state.leases.seconds)
+    if claim == "taken":
+        return
+    if isinstance(claim, Replay):
+        text = "This answer was continued already: continue the newest one of the thread."
+        raise _conflict(text, code="thread_already_continued")
+    if claim == "running":
+        raise _conflict("Another request continues this answer now.", code="thread_continue_in_flight")
+    raise _unknown()  # the process that continued it has died
+
+
+def _unknown() -> NotFound:
+    text = "No thread is kept for this message: send the whole conversation with a new thread."
+    return NotFound(text, code="thread_not_found", param="thread.previous_message_id")
+
+
+def _conflict(text: str, *, code: str) -> Conflict:
+    error = Conflict(text, code=code, param="thread.previous_message_id", should_retry=False)
+    error.status = 400
+    return error
+
+
+def _nothing(error: OpenAICompatError) -> None:
+    pass

@@ -1,0 +1,46 @@
+"""`POST /v1/messages/count_tokens`, and the estimate for agents that do not count."""
+
+from __future__ import annotations
+
+import inspect
+
+from pydantic_core import to_json
+
+from ...agent_request import AgentRequest, FunctionTool
+from ...agents.compaction import tokens_of
+from ...agents.error_mapping import to_public_error
+from ...backend import CHARACTERS_PER_TOKEN, SupportsTokenCount
+from ...policies.content import check_content_type
+from ...wire.anthropic_messages.parse import parse_token_count
+from ...wire.json import dumps
+from ..body import parse_body, read_body
+from ..exchange import Exchange
+from ..services import Services
+
+
+async def count_tokens(services: Services, exchange: Exchange) -> None:
+    """How many tokens a request has, as its agent counts them; an estimate where it cannot count.
+
+    Claude Code asks a dozen times at once, so it takes no slot, and no part of a rate.
+    """
+    check_content_type(exchange.request)
+    body = await read_body(exchange, services.settings.limits, services.settings.deadlines)
+    caller = services.settings.caller(exchange.principal, exchange.request)
+    request = (await parse_body(body, parse_token_count, body, caller)).request
+    _, backend = services.models.agent(request.model, exchange.principal)
+    if isinstance(backend, SupportsTokenCount):
+        try:
+            counted = backend.count_tokens(request)
+            count = int(await counted if inspect.isawaitable(counted) else counted)
+        except Exception as error:
+            raise to_public_error(error) from error
+    else:
+        count = estimated_tokens(request)
+    await exchange.answer(200, dumps({"input_tokens": count}))
+
+
+def estimated_tokens(request: AgentRequest) -> int:
+    """About how many tokens a request has: the server has no tokenizer, and does not know the model."""
+    tools = [[tool.name, tool.description, tool.parameters] for tool in request.tools if isinstance(tool, FunctionTool)]
+    described = len(to_json(tools, inf_nan_mode="null", fallback=str)) if tools else 0
+    return tokens_of(request) + -(-described // CHARACTERS_PER_TOKEN)

@@ -1,0 +1,116 @@
+"""One turn of the Messages API, streamed or whole."""
+
+from __future__ import annotations
+
+from ...agent_request import AgentRequest
+from ...aio.off_loop import off_loop
+from ...backend import AgentBackend
+from ...errors import OpenAICompatError
+from ...reducer import Reducer
+from ...state.approvals import Binding, Decisions, record_decisions
+from ...state.draft import Draft
+from ...stores.port import TurnCommit
+from ...turns.run import TurnPlan
+from ...turns.run_group import Taken
+from ...wire.anthropic_messages.serialize import MessageForm, MessageWriter
+from ...wire.presentation import Presentation
+from ..delivery import StreamedAnswer, WholeAnswer
+from ..exchange import Exchange
+from ..services import Services
+from ..text_approvals import ApprovalPrompts, has_approval_tool
+from .threads import Thread
+
+
+class AnthropicTurn(TurnPlan[bytes]):
+    """Writes the message as it is said, or all of it at the end."""
+
+    def __init__(
+        self,
+        services: Services,
+        exchange: Exchange,
+        form: MessageForm,
+        served: tuple[str, AgentBackend],
+        request: AgentRequest,
+        *,
+        answers: Decisions | None = None,
+        draft: Draft | None = None,
+        thread: Thread | None = None,
+    ) -> None:
+        """`answers` is what the request decides about an earlier turn's questions; `thread` keeps the turn, if given."""
+        super().__init__(
+            StreamedAnswer(exchange) if form.streams else WholeAnswer(exchange),
+            exchange,
+            id=form.id,
+            agent=served[0],
+            backend=served[1],
+            requests=[request],
+            draft=draft,
+        )
+        self.bounded = not form.streams
+        self.fails_at_once = draft is None and thread is None
+        self._services = services
+        self._exchange = exchange
+        self._prompts = ApprovalPrompts(by_tool=has_approval_tool(request))
+        self.writer = MessageWriter(form, self._prompts.ask)
+        self._answers = answers
+        self._thread = thread
+        keeps = draft is not None or thread is not None
+        self._said = Reducer() if keeps else None
+        self._said_view = Presentation("hidden", ask=self._prompts.ask)
+
+    async def before_start(self) -> None:
+        """Record the decisions: from now on the agent knows them."""
+        if self._answers is not None:
+            await record_decisions(self._services.state.store, self.requester.principal.id, self._answers)
+
+    def feed(self, taken: Taken) -> bytes:
+        """The events of a stream; a whole answer is folded."""
+        data = b""
+        for _, items in taken:
+            data += self.writer.feed(items)
+            if self._said is not None:
+                self._said.feed(self._said_view.show(items))
+        return data
+
+    def idle(self) -> bytes:
+        """The first event, which tells a client in a silence that it is heard."""
+        return self.writer.begin()
+
+    async def ending(self) -> tuple[TurnCommit | None, bytes]:
+        """The end of the stream, or the answer; what the conversation, or the thread, keeps."""
+        last = self.writer.end(self.usage)
+        principal, request = self.requester.principal.id, self.requests[0]
+        approvals = self._prompts.kept(self.id, Binding(principal, self.agent, request.conversation_id))
+        thread, draft, said = self._thread, self.draft, self._said
+        states = self.states(None if thread is None else self.id)
+        if said is None and not approvals and not states:
+            return None, last
+        outcome = TurnCommit(
+            principal=principal,
+            token=self.id if draft is None else draft.token,
+            response=None if thread is None or said is None else thread.stored(self.id, said.message()),
+            approvals=approvals,
+            states=states,
+            conversation=None
+            if draft is None or said is None
+            else await off_loop(draft.turn, said.message(), long=draft.long),
+        )
+        return outcome, last
+
+    async def fail(self, error: OpenAICompatError) -> None:
+        """Answer with the error, unless the conversation has to be free first."""
+        if not self.fails_at_once:
+            raise error
+        await fail_message(self._exchange, error, self)
+
+
+async def fail_message(exchange: Exchange, error: OpenAICompatError, turn: AnthropicTurn | None) -> None:
+    """Answer with an error, so that Claude Code does not run the agent again for it."""
+    closing = turn.writer.broken() if turn is not None and exchange.streaming else b""
+    await exchange.fail(as_told(error), closing)
+
+
+def as_told(error: OpenAICompatError) -> OpenAICompatError:
+    """The error with a status that Claude Code believes: 529 it repeats, whatever it is told."""
+    error.status = 503 if error.status == 529 else error.status
+    return error

@@ -1,0 +1,300 @@
+"""The conversation of a request: messages of blocks to the typed messages that agents get."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar, cast
+
+from ...errors import InvalidRequest
+from ...messages import (
+    AssistantMessage,
+    FilePart,
+    ImagePart,
+    InputPart,
+    Message,
+    SystemMessage,
+    TextPart,
+    Thought,
+    ToolCall,
+    ToolMessage,
+    UserMessage,
+    text_of,
+)
+from ..body import validate
+from ..json import dumps
+from .request_types import (
+    Base64Source,
+    Block,
+    ContentSource,
+    ConversationMessageParam,
+    DocumentBlockParam,
+    FileSource,
+    ImageBlockParam,
+    PlainTextSource,
+    RedactedThinkingBlockParam,
+    SearchResultBlockParam,
+    SentByClient,
+    TextBlockParam,
+    ThinkingBlockParam,
+    ToolResultBlockParam,
+    ToolUseBlockParam,
+    UrlSource,
+)
+from .signatures import opened
+
+NOTHING_SAID = "(The agent said nothing.)"
+"""The text of an answer that would have none: Claude Code sends a request again whose answer shows nothing."""
+
+BILLING = "x-anthropic-billing-header:"
+"""How a block begins that Claude Code puts before its instructions, and that is meant for Anthropic alone."""
+
+REMINDER, REMINDER_END = "<system-reminder>", "</system-reminder>"
+"""What Claude Code writes around its own words within a message of the user's."""
+
+MOST_DEPTH = 3
+"""Documents that are made of blocks may hold documents, but not for ever."""
+
+Param = TypeVar("Param", bound=SentByClient)
+
+
+@dataclass(slots=True)
+class ConversationReader:
+    """Reads the messages of one request, in order.
+
+    Attributes:
+        model: the model that the request names; what it has signed is given back to it.
+        messages: what was read so far.
+        media: the places of pictures and documents, each with what it is.
+        files: the places of uploaded files, by their ids.
+    """
+
+    model: str
+    messages: list[Message] = field(default_factory=list[Message])
+    media: list[tuple[str, type[ImagePart | FilePart]]] = field(
+        default_factory=list[tuple[str, type[ImagePart | FilePart]]]
+    )
+    files: dict[str, str] = field(default_factory=dict[str, str])
+    _names: dict[str, str] = field(default_factory=dict[str, str])
+    _places: list[str] = field(default_factory=list[str])
+
+    def go_on_after(self, before: Sequence[Message]) -> None:
+        """What was said before the request, which the server has kept."""
+        for message in before:
+            self._add(message, "thread.previous_message_id")
+            if isinstance(message, AssistantMessage):
+                self._names |= {call.call_id: call.name for call in message.tool_calls}
+
+    def system(self, system: str | Sequence[Block] | None) -> None:
+        """The instructions before the conversation."""
+        if system is not None:
+            self._instructions(system, "system")
+
+    def read(self, params: Sequence[ConversationMessageParam]) -> None:
+        """The messages. Raises InvalidRequest for blocks that are malformed, or that no agent could be given."""
+        for index, param in enumerate(params):
+            where = f"messages[{index}]"
+            if param.role == "system":
+                self._instructions(param.content, f"{where}.content")
+                continue
+            blocks = [{"type": "text", "text": param.content}] if isinstance(param.content, str) else param.content
+            if param.role == "user":
+                self._user(blocks, where)
+            else:
+                self._assistant(blocks, where)
+
+    def check_complete(self) -> None:
+        """Raise InvalidRequest unless each call has one result, in the message after it, and the assistant is not the last."""
+        waiting: dict[str, str] = {}
+        for message, where in zip(self.messages, self._places, strict=True):
+            if isinstance(message, ToolMessage):
+                if waiting.pop(message.call_id, None) is None:
+                    text = "Each 'tool_result' must answer a 'tool_use' of the assistant's message before it, once."
+                    raise InvalidRequest(text, param=where, code="invalid_value")
+            elif not isinstance(message, SystemMessage):
+                _expect_answered(waiting)
+            if isinstance(message, AssistantMessage):
+                waiting = {call.call_id: where for call in message.tool_calls}
+        _expect_answered(waiting)
+        self.check_end()
+
+    def check_end(self) -> None:
+        """Raise InvalidRequest if the conversation ends with the assistant: an agent cannot go on with a text."""
+        said = [
+            (m, where) for m, where in zip(self.messages, self._places, strict=True) if not isinstance(m, SystemMessage)
+        ]
+        if not said:
+            raise InvalidRequest("No user message found in 'messages'.", param="messages")
+        if isinstance(said[-1][0], AssistantMessage):
+            text = "The conversation must end with a user message: this server takes no prefilled answers."
+            raise InvalidRequest(text, param=said[-1][1], code="prefill_not_supported")
+
+    def _add(self, message: Message, where: str) -> None:
+        self.messages.append(message)
+        self._places.append(where)
+
+    def _instructions(self, content: str | Sequence[Block], where: str) -> None:
+        blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content
+        texts = [part.text for part in self._parts(blocks, where) if isinstance(part, TextPart)]
+        text = "\n\n".join([text for text in texts if not text.startswith(BILLING)])
+        if text.strip():
+            self._add(SystemMessage(text), where)
+
+    # the user's side
+
+    def _user(self, blocks: Sequence[Block], where: str) -> None:
+        """Results, then what the user says. What a client has put in for itself is told as instructions."""
+        results = [
+            self._result(block, f"{where}.content[{index}]")
+            for index, block in enumerate(blocks)
+            if block.get("type") == "tool_result"
+        ]
+        parts = self._parts(blocks, f"{where}.content", passed_over=("tool_result",))
+        reminders = [part for part in parts if isinstance(part, TextPart) and _is_reminder(part.text)]
+        said = tuple([part for part in parts if part not in reminders])
+        if results and reminders:
+            # Between a call and its result there can be no other message, and behind it an agent that waits for the
+            # result alone would take it for a message of the user's.
+            text = "\n\n".join([results[-1][0].text, *[part.text for part in reminders]])
+            results[-1] = (replace(results[-1][0], text=text), results[-1][1])
+        elif reminders and said:
+            self._add(SystemMessage("\n\n".join([part.text for part in reminders])), where)
+        elif reminders:
+            said = tuple(reminders)
+        for result, place in results:
+            self._add(result, place)
+        if said or not results:
+            self._add(UserMessage(said or (TextPart(""),)), where)
+
+    def _result(self, block: Block, where: str) -> tuple[ToolMessage, str]:
+        told = validate(ToolResultBlockParam, block, where)
+        content = told.content or ""
+        if isinstance(content, str):
+            parts: Sequence[InputPart] = (TextPart(content),)
+        else:
+            parts = self._parts(content, f"{where}.content")
+        media = tuple([part for part in parts if not isinstance(part, TextPart)])
+        name = self._names.get(told.tool_use_id, "")
+        message = ToolMessage(told.tool_use_id, text_of(parts), name, media, told.is_error is True)
+        return message, f"{where}.tool_use_id"
+
+    def _parts(
+        self, blocks: Sequence[Block], where: str, passed_over: Sequence[str] = (), depth: int = 0
+    ) -> list[InputPart]:
+        if depth > MOST_DEPTH:
+            raise InvalidRequest("Blocks are nested too deeply.", param=where, code="invalid_value")
+        return [
+            part
+            for index, block in enumerate(blocks)
+            if block.get("type") not in passed_over
+            for part in self._part(block, f"{where}[{index}]", depth)
+        ]
+
+    def _part(self, block: Block, where: str, depth: int) -> Sequence[InputPart]:
+        match block.get("type"):
+            case "text":
+                return (TextPart(validate(TextBlockParam, block, where).text),)
+            case "image":
+                return (self._image(validate(ImageBlockParam, block, where), where),)
+            case "document":
+                return self._document(validate(DocumentBlockParam, block, where), where, depth)
+            case "search_result":
+                found = validate(SearchResultBlockParam, block, where)
+                text = "\n".join([part.text for part in found.content])
+                return (TextPart(f"{found.title} ({found.source})\n{text}"),)
+            case "tool_reference":
+                return (TextPart(str(block.get("tool_name", ""))),)
+            case kind:
+                return (TextPart(_text_of_unknown(kind, block, where)),)
+
+    def _image(self, block: ImageBlockParam, where: str) -> InputPart:
+        source = block.source
+        if isinstance(source, FileSource):
+            return self._file(source, where, None)
+        self.media.append((where, ImagePart))
+        return ImagePart(
+            source.url if isinstance(source, UrlSource) else f"data:{source.media_type};base64,{source.data}"
+        )
+
+    def _document(self, block: DocumentBlockParam, where: str, depth: int) -> Sequence[InputPart]:
+        source = block.source
+        match source:
+            case PlainTextSource():  # text is what every agent can read
+                return (TextPart(f"{block.title}\n\n{source.data}" if block.title else source.data),)
+            case ContentSource():
+                titled = (TextPart(block.title),) if block.title else ()
+                if isinstance(source.content, str):
+                    return (*titled, TextPart(source.content))
+                return (*titled, *self._parts(source.content, f"{where}.source.content", depth=depth + 1))
+            case FileSource():
+                return (self._file(source, where, block.title),)
+            case UrlSource():
+                self.media.append((where, FilePart))
+                return (FilePart(file_url=source.url, filename=block.title),)
+            case Base64Source():
+                self.media.append((where, FilePart))
+                data = f"data:{source.media_type};base64,{source.data}"
+                return (FilePart(file_data=data, filename=block.title),)
+
+    def _file(self, source: FileSource, where: str, title: str | None) -> FilePart:
+        self.files.setdefault(source.file_id, where)
+        return FilePart(file_id=source.file_id, filename=title)
+
+    # the assistant's side
+
+    def _assistant(self, blocks: Sequence[Block], where: str) -> None:
+        """What it said, thought and called. All other blocks, such as the agent's own calls, are known to it."""
+        parts: list[TextPart] = []
+        calls: dict[str, ToolCall] = {}
+        thinking: list[str] = []
+        thoughts: list[Thought] = []
+        for index, block in enumerate(blocks):
+            place = f"{where}.content[{index}]"
+            match block.get("type"):
+                case "text":
+                    text = validate(TextBlockParam, block, place).text
+                    parts += [TextPart(text)] if text and text != NOTHING_SAID else []
+                case "thinking":
+                    told = validate(ThinkingBlockParam, block, place)
+                    thinking += [told.thinking] if told.thinking else []
+                    thoughts += self._thought(told.thinking, told.signature)
+                case "redacted_thinking":
+                    data = validate(RedactedThinkingBlockParam, block, place).data
+                    thoughts += self._thought("", data, redacted=True)
+                case "tool_use":
+                    called = validate(ToolUseBlockParam, block, place)
+                    if called.id in calls:
+                        text = "Each 'tool_use' needs an id of its own."
+                        raise InvalidRequest(text, param=f"{place}.id", code="invalid_value")
+                    calls[called.id] = ToolCall(called.id, called.name, dumps(called.input).decode())
+                    self._names[called.id] = called.name
+                case _:
+                    pass
+        if parts or calls or thinking or thoughts:
+            reasoning = "\n\n".join(thinking) or None
+            said = AssistantMessage(tuple(parts), tuple(calls.values()), reasoning, thoughts=tuple(thoughts))
+            self._add(said, where)
+
+    def _thought(self, text: str, seal: str | None, *, redacted: bool = False) -> list[Thought]:
+        signature = None if seal is None else opened(self.model, seal)
+        return [] if signature is None else [Thought(text, signature, redacted)]
+
+
+def _expect_answered(waiting: dict[str, str]) -> None:
+    for where in waiting.values():
+        text = "Each 'tool_use' must have its 'tool_result' in the message after it."
+        raise InvalidRequest(text, param=where, code="invalid_value")
+
+
+def _is_reminder(text: str) -> bool:
+    return text.startswith(REMINDER) and text.rstrip().endswith(REMINDER_END)
+
+
+def _text_of_unknown(kind: Any, block: Block, where: str) -> str:
+    """The text of a block of a type that is not known here. Raises InvalidRequest where it has none to give."""
+    for name in ("text", "content"):
+        if isinstance(block.get(name), str):
+            return cast("str", block[name])
+    shown = str(kind)[:40] if isinstance(kind, str) else "none"
+    text = f"Agents cannot be given blocks of this type: '{where}.type' is '{shown}'."
+    raise InvalidRequest(text, param=f"{where}.type", code="invalid_value")

@@ -1,0 +1,57 @@
+"""Errors as Anthropic's envelope: in an answer of their own, or inside a stream that has begun."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...errors import OpenAICompatError
+from ..errors import error_headers
+from ..json import dumps
+from .events import event
+
+TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    408: "timeout_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    504: "timeout_error",
+}
+
+REPEATED = frozenset(["api_error", "timeout_error", "rate_limit_error"])
+"""Types that make Claude Code send a request again, or ask for the rest of its answer, when it meets them in a stream."""
+
+TOO_LONG = "prompt is too long: "
+"""What Claude Code looks for, to say that the conversation has to be made shorter."""
+
+
+class AnthropicErrors:
+    """The form of errors that Anthropic's SDKs and Claude Code read."""
+
+    def body(self, error: OpenAICompatError) -> bytes:
+        """`{"type": "error", "error": {"type", "message", "details"}}`."""
+        return dumps({"type": "error", "error": _told(error)})
+
+    def headers(self, error: OpenAICompatError) -> list[tuple[str, str]]:
+        """Retry hints, and whatever the error brings itself."""
+        return error_headers(error)
+
+    def frame(self, error: OpenAICompatError) -> bytes:
+        """The same as an event, the last one of the stream. Never of a type that is repeated: the agent has acted."""
+        told = _told(error)
+        if told["type"] in REPEATED:
+            told["type"] = "agent_error"
+        return event("error", error=told)
+
+
+def _told(error: OpenAICompatError) -> dict[str, Any]:
+    message = error.message
+    if error.code == "context_length_exceeded":
+        message = TOO_LONG + message
+    # There is no field for it in the envelope.
+    if error.param is not None and error.param not in message:
+        message = f"{error.param}: {message}"
+    other = "invalid_request_error" if error.status < 500 else "api_error"
+    details = {"details": {"error_code": error.code}} if error.code is not None else {}
+    return {"type": TYPES.get(error.status, other), "message": message, **details}

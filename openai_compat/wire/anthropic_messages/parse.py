@@ -1,0 +1,248 @@
+"""`POST /v1/messages` and `/v1/messages/count_tokens`: bytes to one request for the agent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, TypeAlias, cast
+
+from ...agent_request import (
+    NO_TOOLS,
+    AgentRequest,
+    Caller,
+    FunctionTool,
+    Resume,
+    Sampling,
+    Tool,
+    ToolChoice,
+)
+from ...backend import Capabilities
+from ...errors import InvalidRequest
+from ...messages import ImagePart, Message, SystemMessage, ToolMessage
+from ..body import check_length, parse_object, validate
+from ..chat_messages import chat_message
+from ..request_schemas import parse_schema
+from ..tool_choice import checked_tools, choice_by_mode, only
+from .conversation import ConversationReader
+from .request_types import (
+    Block,
+    ContinuedThread,
+    MessagesRequest,
+    OneTool,
+    OutputFormatParam,
+    ServerToolDefinition,
+    TokenCountRequest,
+    ToolDefinition,
+)
+
+MAX_MESSAGES = 10_000
+"""A body within its limit may hold millions of messages, and the event loop would stand still while they are read."""
+
+FOR_AGENTS = ("thinking", "top_k")
+"""Documented parameters that mean nothing to the server: an agent that calls a model may pass them on."""
+
+NOT_FOR_AGENTS = ("cache_control",)
+
+MODES: Mapping[str, Literal["none", "auto", "required"]] = {"auto": "auto", "any": "required", "none": "none"}
+
+Thinking: TypeAlias = Literal["hidden", "signed", "shown"]
+"""What the client wants to have of what is thought: nothing, its signature alone, or all of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerTool:
+    """A tool in a request that Anthropic would run, or has a form of its own for."""
+
+    name: str
+    type: str
+    place: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParsedMessages:
+    """A request, checked but for its end (see `ConversationReader`): what the agent gets, and what concerns the answer.
+
+    Attributes:
+        body: as it was sent.
+        conversation: its messages with their places, to be checked once it is known what was said before.
+        thread: None for a request of its own, "" for one that begins a thread, else the message that it goes on after.
+    """
+
+    request: AgentRequest
+    body: dict[str, Any]
+    conversation: ConversationReader
+    thinking: Thinking = "hidden"
+    thread: str | None = None
+    server_tools: tuple[ServerTool, ...] = ()
+    tool_places: Mapping[str, str]
+
+
+def parse_messages_request(body: bytes, caller: Caller) -> ParsedMessages:
+    """The request in `body`. Raises InvalidRequest with the `param` at fault."""
+    raw = parse_object(body)
+    thread: Any = raw.get("thread")
+    if isinstance(thread, dict) and cast("Block", thread).get("type") == "continue":
+        for name in ("system", "tools"):
+            if raw.get(name) is not None:
+                text = f"'{name}' is kept with the thread, and cannot be sent when it is continued."
+                raise InvalidRequest(text, param=name, code="invalid_value")
+    return _messages_request(raw, caller)
+
+
+def continued(parsed: ParsedMessages, before: Sequence[Message], tools: list[Block] | None) -> ParsedMessages:
+    """The request of a thread, with all that was said before, and the tools that the thread was begun with."""
+    request = parsed.request
+    caller = Caller(request.principal, request.headers)
+    return _messages_request({**parsed.body, "tools": tools}, caller, before)
+
+
+def parse_token_count(body: bytes, caller: Caller) -> ParsedMessages:
+    """The request in `body` whose tokens are to be counted. Raises InvalidRequest with the `param` at fault."""
+    raw = parse_object(body)
+    check_length("messages", raw.get("messages"), MAX_MESSAGES)
+    return _parsed(validate(TokenCountRequest, raw), raw, caller)
+
+
+def _messages_request(raw: dict[str, Any], caller: Caller, before: Sequence[Message] = ()) -> ParsedMessages:
+    check_length("messages", raw.get("messages"), MAX_MESSAGES)
+    wire = validate(MessagesRequest, raw)
+    parsed = _parsed(wire, raw, caller, before)
+    request = replace(
+        parsed.request,
+        stream=wire.stream is True,
+        user=wire.metadata.user_id if wire.metadata is not None else None,
+        sampling=replace(
+            parsed.request.sampling,
+            temperature=wire.temperature,
+            top_p=wire.top_p,
+            max_tokens=wire.max_tokens,
+            stop=tuple(wire.stop_sequences or ()),
+        ),
+    )
+    thread = wire.thread
+    after = thread.previous_message_id if isinstance(thread, ContinuedThread) else "" if thread is not None else None
+    return replace(parsed, request=request, thread=after)
+
+
+def _parsed(
+    wire: TokenCountRequest, raw: dict[str, Any], caller: Caller, before: Sequence[Message] = ()
+) -> ParsedMessages:
+    conversation = ConversationReader(wire.model)
+    conversation.go_on_after(before)
+    conversation.system(wire.system)
+    conversation.read(wire.messages)
+    named, server_tools = _tools(wire.tools or ())
+    tools = checked_tools(named, "input_schema")
+    choice = _tool_choice(wire, tools)
+    chosen = wire.tool_choice
+    known = MessagesRequest.model_fields.keys()
+    extra = {name: value for name, value in raw.items() if name not in known and name not in NOT_FOR_AGENTS}
+    request = AgentRequest(
+        model=wire.model,
+        messages=tuple(conversation.messages),
+        raw_messages=[chat_message(message) for message in conversation.messages],
+        tools=tuple([tool for tool in tools if tool.name in choice.names]),
+        tool_choice=choice,
+        parallel_tool_calls=chosen is None or chosen.disable_parallel_tool_use is not True,
+        sampling=Sampling(reasoning_effort=wire.output_config.effort if wire.output_config is not None else None),
+        response_format=_response_format(wire),
+        principal=caller.principal,
+        headers=caller.headers,
+        resume=resume_of(conversation.messages),
+        extra=extra | {name: raw[name] for name in FOR_AGENTS if raw.get(name) is not None},
+    )
+    return ParsedMessages(
+        request=request,
+        body=raw,
+        conversation=conversation,
+        thinking=_thinking(wire),
+        server_tools=server_tools,
+        tool_places={tool.name: place for place, tool in named},
+    )
+
+
+def resume_of(messages: list[Message]) -> Resume | None:
+    """The results that the conversation ends with: this request goes on where the last turn paused."""
+    results: list[ToolMessage] = []
+    for message in reversed(messages):
+        if isinstance(message, ToolMessage):
+            results.append(message)
+        elif not isinstance(message, SystemMessage):  # clients put instructions everywhere
+            break
+    return Resume({result.call_id: result for result in reversed(results)}) if results else None
+
+
+def check_can(parsed: ParsedMessages, can: Capabilities) -> None:
+    """Raise InvalidRequest if the request needs what the agent has not declared: nothing is lost in silence."""
+    param = None
+    if parsed.request.response_format is not None and not can.structured_output:
+        param = "output_config.format"
+    # Not `tools`: programs send theirs with every request, and need no call.
+    elif parsed.request.tool_choice.required and not can.client_tools:
+        param = "tool_choice"
+    else:
+        taken = {kind: can.vision if kind is ImagePart else can.files for _, kind in parsed.conversation.media}
+        param = next((place for place, kind in parsed.conversation.media if not taken[kind]), None)
+    if param is not None:
+        raise InvalidRequest(f"This agent does not support '{param}'.", param=param, code="unsupported_parameter")
+
+
+def refuse_server_tools(parsed: ParsedMessages, own: frozenset[str], can: Capabilities) -> AgentRequest:
+    """The request, which may ask the agent to search the web where it can.
+
+    Raises InvalidRequest for a tool that Anthropic would run, and that this agent does not have itself. One that it has
+    needs no word of the client's: a request switches no tool of an agent on.
+    """
+    request = parsed.request
+    for tool in parsed.server_tools:
+        if tool.type.startswith("web_search") and can.web_search:
+            request = replace(request, web_search_options={})
+        elif tool.name not in own:
+            text = f"This agent has no tool '{tool.name or tool.type}' of its own: this server runs only what its agents do."
+            raise InvalidRequest(text, param=tool.place, code="unsupported_parameter")
+    return request
+
+
+def _tools(sent: list[Block] | tuple[()]) -> tuple[list[tuple[str, Tool]], tuple[ServerTool, ...]]:
+    """The client's tools, each with the place of its name; and those that are not its own."""
+    named: list[tuple[str, Tool]] = []
+    others: list[ServerTool] = []
+    for index, tool in enumerate(sent):
+        place = f"tools[{index}]"
+        if tool.get("type") not in (None, "custom"):
+            other = validate(ServerToolDefinition, tool, place)
+            others.append(ServerTool(other.name[:64], other.type[:64], f"{place}.type"))
+            continue
+        told = validate(ToolDefinition, tool, place)
+        named.append((f"{place}.name", FunctionTool(told.name, told.description, told.input_schema, told.strict)))
+    return named, tuple(others)
+
+
+def _tool_choice(wire: TokenCountRequest, tools: list[Tool]) -> ToolChoice:
+    choice = wire.tool_choice
+    if not tools and (choice is None or choice.type == "none"):
+        return NO_TOOLS
+    names = frozenset([tool.name for tool in tools])
+    if choice is None:
+        return ToolChoice(names)
+    if isinstance(choice, OneTool):
+        return only({choice.name}, names, "tool_choice.name")
+    return choice_by_mode(MODES[choice.type], names)
+
+
+def _response_format(wire: TokenCountRequest) -> dict[str, Any] | None:
+    wanted: OutputFormatParam | None = wire.output_format
+    param = "output_format.schema"
+    if wire.output_config is not None and wire.output_config.format is not None:
+        wanted, param = wire.output_config.format, "output_config.format.schema"
+    if wanted is None:
+        return None
+    parse_schema(wanted.schema_, param)
+    return {"type": "json_schema", "json_schema": {"name": "output", "schema": wanted.schema_, "strict": True}}
+
+
+def _thinking(wire: TokenCountRequest) -> Thinking:
+    """Hidden, if it is not asked for: programs that have not read `content[0].text`."""
+    if wire.thinking is None or wire.thinking.type == "disabled":
+        return "hidden"
+    return "signed" if wire.thinking.display == "omitted" else "shown"

@@ -1,0 +1,350 @@
+"""Events as a message: the events of a stream, or one whole answer.
+
+Only one block is open at a time. The client's calls are written at the very end: Claude Code runs a call as soon as its
+block is whole, also if the answer fails after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias, assert_never
+
+from ...backend import CHARACTERS_PER_TOKEN
+from ...errors import AgentError
+from ...events import (
+    Citation,
+    Compacted,
+    Finished,
+    MediaDelta,
+    MessageBreak,
+    Notice,
+    Paused,
+    Progress,
+    ReasoningDelta,
+    RefusalDelta,
+    TextDelta,
+    ToolCallDelta,
+    ToolCallReady,
+    ToolCallStarted,
+    ToolResult,
+    UsageReported,
+)
+from ...messages import ToolCall
+from ...reducer import Item, Usage, leading_texts
+from ..json import dumps
+from ..presentation import ACTIVITY, ACTIVITY_END, tool_ended, tool_running
+from .conversation import NOTHING_SAID
+from .events import PING, BlockEvents, BlockFold, BlockWriter, event
+from .parse import Thinking
+from .signatures import sealed
+
+OwnTools: TypeAlias = Literal["blocks", "hidden", "thinking", "text"]
+"""Where people see which of its own tools the agent runs: in blocks of their own, nowhere, or in what it thinks or says."""
+
+SERVER_NAME = "agent"
+"""Whose tools the agent's own are, where they are shown."""
+
+STOP_REASONS = {"length": "max_tokens", "content_filter": "refusal"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MessageForm:
+    """What an answer is to look like.
+
+    Attributes:
+        id: `msg_…`.
+        model: the name the client asked for.
+        streams: whether it is a stream.
+        thinking: how much of what is thought it has.
+        own_tools: where it has the agent's own tools.
+        most: characters of the client's calls that may be held.
+        estimate: about how many tokens the request has, for agents that do not tell.
+    """
+
+    id: str
+    model: str
+    streams: bool
+    thinking: Thinking = "hidden"
+    own_tools: OwnTools = "hidden"
+    most: int = 50_000_000
+    estimate: Callable[[], int] = int
+
+
+class MessageWriter:
+    """Writes one answer from what the agent says."""
+
+    def __init__(self, form: MessageForm, ask: Callable[[Paused], Sequence[Item]]) -> None:
+        """`ask` makes the items that ask people about calls which wait for approval."""
+        self._form = form
+        self._ask = ask
+        self._fold = BlockFold()
+        self._blocks: BlockWriter = BlockEvents() if form.streams else self._fold
+        self._begun = False
+        self._open = ""
+        self._closed_any = False
+        self._signed = False
+        self._signature: str | None = None
+        self._spoke = False
+        self._said = 0
+        self._names: dict[str, str] = {}
+        self._calls: dict[str, ToolCall | None] = {}
+        self._held = 0
+        self._reason = "end_turn"
+        self._stop_sequence: str | None = None
+        self._refusal: list[str] = []
+
+    def begin(self) -> bytes:
+        """The beginning of a stream, if it was not written yet."""
+        if self._begun or not self._form.streams:
+            return b""
+        self._begun = True
+        usage = {
+            "input_tokens": self._form.estimate(),
+            "cache_creation_input_tokens": 0,
+            "cache_read_input_tokens": 0,
+            "output_tokens": 1,  # as the API has it: the first of them is there
+        }
+        return event("message_start", message=self._message([], None, usage)) + PING
+
+    def feed(self, items: list[Item]) -> bytes:
+        """The events for these items; nothing, where there is nothing to show, or where the answer is whole."""
+        texts = leading_texts(items)
+        data = self._texts(texts) if texts else b""
+        if len(texts) < len(items):
+            data += b"".join([self._item(item) for item in items[len(texts) :]])
+        return data if self._begun or not data else self.begin() + data
+
+    def end(self, usage: Usage) -> bytes:
+        """The last events of a stream, or the whole answer."""
+        data = self.begin() + self._close()
+        # One that was cut off is none.
+        calls = [call for call in self._calls.values() if call is not None and not self._refusal]
+        if not self._spoke and not calls:
+            data += self._text_block(NOTHING_SAID)
+        for call in calls:
+            data += self._blocks.start({"type": "tool_use", "id": call.call_id, "name": call.name, "input": {}})
+            # All of it in a delta: Claude Code passes over what a block begins with.
+            data += self._blocks.delta("input_json_delta", "partial_json", dumps(call.input).decode())
+            data += self._blocks.stop()
+        reason = self._stop_reason(calls)
+        counts = self._counts(usage)
+        if not self._form.streams:
+            return dumps(self._message(self._fold.blocks, reason, counts))
+        delta = {"stop_reason": reason, "stop_sequence": self._stop_sequence, **self._stop_details(reason)}
+        return data + event("message_delta", delta=delta, usage=counts) + event("message_stop")
+
+    def empty(self) -> bytes:
+        """An answer for which no agent was run, since none was wanted (`max_tokens: 0`)."""
+        counts = {"input_tokens": self._form.estimate(), "output_tokens": 0}
+        if not self._form.streams:
+            return dumps(self._message([], "max_tokens", counts))
+        delta = {"stop_reason": "max_tokens", "stop_sequence": None}
+        return self.begin() + event("message_delta", delta=delta, usage=counts) + event("message_stop")
+
+    def broken(self) -> bytes:
+        """What comes before an error in a stream.
+
+        Claude Code sends a request again, without streaming, whose stream fails before any of its blocks is whole.
+        """
+        data = self.begin() + self._close()
+        return data if self._closed_any else data + self._text_block("")
+
+    def _message(self, content: list[dict[str, Any]], reason: str | None, usage: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "id": self._form.id,
+            "type": "message",
+            "role": "assistant",
+            "model": self._form.model,
+            "content": content,
+            "stop_reason": reason,
+            "stop_sequence": self._stop_sequence,
+            **self._stop_details(reason),
+            "usage": usage,
+        }
+
+    def _stop_reason(self, calls: Sequence[ToolCall]) -> str:
+        if self._refusal:
+            return "refusal"
+        return "tool_use" if calls and self._reason == "end_turn" else self._reason
+
+    def _stop_details(self, reason: str | None) -> dict[str, Any]:
+        if reason != "refusal":
+            return {}
+        return {"stop_details": {"type": "refusal", "category": None, "explanation": "".join(self._refusal) or None}}
+
+    def _counts(self, usage: Usage) -> dict[str, Any]:
+        """The tokens as this API counts them: those of the cache apart. An estimate, where the agent does not tell."""
+        if not usage.reported:
+            output = -(-self._said // CHARACTERS_PER_TOKEN)
+            return {
+                "input_tokens": self._form.estimate(),
+                "cache_creation_input_tokens": 0,
+                "cache_read_input_tokens": 0,
+                "output_tokens": output,
+            }
+        read, written = usage.cached_tokens or 0, usage.cache_write_tokens or 0
+        counts: dict[str, Any] = {
+            "input_tokens": max(usage.input_tokens - read - written, 0),
+            "cache_creation_input_tokens": written,
+            "cache_read_input_tokens": read,
+            "output_tokens": usage.output_tokens,
+        }
+        if usage.reasoning_tokens is not None:
+            counts["output_tokens_details"] = {"thinking_tokens": usage.reasoning_tokens}
+        return counts
+
+    # blocks
+
+    def _texts(self, texts: list[str]) -> bytes:
+        if not self._spoke:
+            self._spoke = any([text.strip() for text in texts])
+        self._said += sum(map(len, texts))
+        if self._open == "text":
+            return self._blocks.texts(texts)
+        return self._start({"type": "text", "text": ""}) + self._blocks.texts(texts)
+
+    def _start(self, block: dict[str, Any]) -> bytes:
+        closed = self._close()
+        self._open = block["type"]
+        return closed + self._blocks.start(block)
+
+    def _close(self) -> bytes:
+        if not self._open:
+            return b""
+        data = b""
+        if self._open == "thinking":
+            data = self._blocks.delta("signature_delta", "signature", sealed(self._form.model, self._signature))
+            self._signature, self._signed = None, False
+        self._open, self._closed_any = "", True
+        return data + self._blocks.stop()
+
+    def _whole(self, block: dict[str, Any]) -> bytes:
+        return self._start(block) + self._close()
+
+    def _text_block(self, text: str) -> bytes:
+        """A text in a block of its own."""
+        return (
+            self._close() + (self._texts([text]) if text else self._start({"type": "text", "text": ""})) + self._close()
+        )
+
+    def _item(self, item: Item) -> bytes:  # noqa: C901, PLR0912  (one arm for each event)
+        match item:
+            case str():
+                return self._texts([item])
+            case TextDelta():
+                return self._texts([item.text]) if item.text else b""
+            case MessageBreak():
+                return self._close()
+            case ReasoningDelta():
+                return self._thought(item)
+            case RefusalDelta():
+                self._refusal.append(item.text)
+                return self._texts([item.text]) if item.text else b""
+            case Citation():
+                return self._citation(item)
+            case MediaDelta():
+                return self._text_block(
+                    item.transcript or f"[A file of type {item.media_type}: this API has no place for it.]"
+                )
+            case ToolCallStarted() | ToolCallDelta():
+                if isinstance(item, ToolCallStarted):
+                    self._begun_call(item)
+                return b""
+            case ToolCallReady():
+                return self._call(item)
+            case ToolResult():
+                return self._result(item)
+            case Progress():
+                return self._activity(item.status)
+            case Notice() | Compacted() | UsageReported():
+                return b""
+            case Paused():
+                asked = any([call.waits_for == "approval" for call in item.pending])
+                return b"".join([self._asked(each) for each in self._ask(item)]) if asked else b""
+            case Finished():
+                self._stop_sequence = item.stop_sequence
+                found = "end_turn" if item.stop_sequence is None else "stop_sequence"
+                self._reason = STOP_REASONS.get(item.reason, found)
+                return b""
+            case _:
+                assert_never(item)
+
+    def _asked(self, item: Item) -> bytes:
+        return self._text_block(item) if isinstance(item, str) else self._item(item)
+
+    def _thought(self, item: ReasoningDelta) -> bytes:
+        if self._form.thinking == "hidden":
+            return b""
+        if item.redacted:
+            return self._whole({"type": "redacted_thinking", "data": sealed(self._form.model, item.signature)})
+        if not item.text and item.signature is None:
+            return b""
+        data = b""
+        if self._open != "thinking" or (self._signed and item.text):
+            data = self._start({"type": "thinking", "thinking": "", "signature": ""})
+        if item.text and self._form.thinking == "shown":
+            data += self._blocks.delta("thinking_delta", "thinking", item.text)
+        if item.signature is not None:
+            self._signature, self._signed = item.signature, True
+        return data
+
+    def _citation(self, item: Citation) -> bytes:
+        location = {
+            "type": "web_search_result_location",
+            "url": item.url,
+            "title": item.title,
+            "cited_text": "",  # of the source, which the agent does not tell
+            "encrypted_index": "",
+        }
+        started = b"" if self._open == "text" else self._start({"type": "text", "text": ""})
+        return started + self._blocks.delta("citations_delta", "citation", location)
+
+    # tools
+
+    def _begun_call(self, item: ToolCallStarted) -> None:
+        if item.executor == "agent":
+            self._names[item.call_id] = item.name
+        else:  # calls keep the order in which they began
+            self._calls[item.call_id] = None
+
+    def _call(self, item: ToolCallReady) -> bytes:
+        call = ToolCall(item.call_id, item.name, item.arguments)
+        if item.call_id not in self._names:  # the client's
+            self._held += len(item.arguments)
+            if self._held > self._form.most:
+                raise AgentError("The agent's answer is too long.", status=502, code="answer_too_large")
+            self._calls[item.call_id] = call
+            return b""
+        if self._form.own_tools != "blocks":
+            return self._activity(tool_running(item.name))
+        # All of it in the start, unlike a client's: Claude Code fails on a delta here. Never a `tool_use`: it would run it.
+        block = {"type": "mcp_tool_use", "id": item.call_id, "name": item.name, "server_name": SERVER_NAME}
+        return self._whole({**block, "input": call.input})
+
+    def _result(self, item: ToolResult) -> bytes:
+        if self._form.own_tools != "blocks":
+            return self._activity(tool_ended(item, self._names.get(item.call_id, "tool")))
+        if item.call_id not in self._names:
+            return b""  # of a call that nobody was told of
+        content = [{"type": "text", "text": item.output}]
+        block = {"type": "mcp_tool_result", "tool_use_id": item.call_id, "is_error": item.is_error or item.denied}
+        return self._whole({**block, "content": content})
+
+    def _activity(self, status: str) -> bytes:
+        match self._form.own_tools:
+            case "hidden" | "blocks":
+                return b""
+            case "thinking":
+                return self._thought(ReasoningDelta(status + "\n"))
+            case "text":
+                return self._line(f"{ACTIVITY}{status}{ACTIVITY_END}")
+            case _:
+                assert_never(self._form.own_tools)
+
+    def _line(self, line: str) -> bytes:
+        """A line that is no answer by itself."""
+        spoke = self._spoke
+        data = self._text_block(line)
+        self._spoke = spoke
+        return data

@@ -1,0 +1,41 @@
+"""Requests to the Messages API, and what came of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from openai_compat import AgentRequest, Server
+from openai_compat.api.anthropic_messages import AnthropicMessages
+from tests.support.exchanges import Recorder, answer, request
+
+PATH = "/v1/messages"
+SAID: list[dict[str, Any]] = [{"role": "user", "content": "hi"}]
+
+
+class Seen(list[AgentRequest]):
+    """An agent that keeps what it was asked."""
+
+    async def __call__(self, request: AgentRequest) -> str:
+        self.append(request)
+        return f"answer {len(self)}"
+
+
+def serve(agent: Any, **settings: Any) -> Server:
+    return Server(agent, apis=[AnthropicMessages()], **settings)
+
+
+async def send(
+    server: Server, *headers: tuple[bytes, bytes], path: str = PATH, query: str = "", **fields: Any
+) -> Recorder:
+    body = {"model": "agent", "max_tokens": 1000, "messages": SAID, **fields}
+    return await answer(server, request(path, body, *headers, query=query))
+
+
+def refusal(sent: Recorder) -> tuple[int, str, str, str]:
+    """Status, type, code and message of an error in this API's form."""
+    told = sent.json
+    assert set(told) == {"type", "error"}
+    assert told["type"] == "error"
+    error = told["error"]
+    assert sent.headers["request-id"].startswith("req_")
+    return sent.status, error["type"], error["details"]["error_code"], error["message"]

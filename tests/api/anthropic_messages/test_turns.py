@@ -1,0 +1,211 @@
+"""Turns over the Messages API: failures, questions to people, and threads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from openai_compat import (
+    AgentError,
+    AgentRequest,
+    Conversations,
+    Deadlines,
+    Paused,
+    PendingCall,
+    Principal,
+    ReasoningDelta,
+    ToolCallReady,
+)
+from openai_compat.api.anthropic_messages import AnthropicMessages
+from openai_compat.messages import ToolMessage
+from tests.api.anthropic_messages.support import SAID, Seen, refusal, send, serve
+from tests.requirements import requirement
+from tests.wire.anthropic_messages.reading import check_order, folded, streamed
+
+pytestmark = pytest.mark.anyio
+
+TOOL: dict[str, Any] = {"name": "find", "input_schema": {"type": "object"}}
+
+
+@requirement("anthropic.once")
+@pytest.mark.parametrize("kept", [False, True])
+@pytest.mark.parametrize("said", [["Half"], [ReasoningDelta("Hm")], [ToolCallReady("c", "find", "{}")], []])
+async def test_a_stream_that_fails_has_a_whole_block_before_the_error(said: list[Any], kept: bool) -> None:
+    runs: list[str] = []
+
+    async def agent(prompt: str) -> AsyncIterator[Any]:
+        runs.append(prompt)
+        for item in said:
+            yield item
+        await anyio.sleep(0.02)  # the head of the stream is sent meanwhile
+        raise AgentError("It broke.", code="broken")
+
+    settings: dict[str, Any] = {"conversations": Conversations()} if kept else {}
+    server = serve(agent, deadlines=Deadlines(head=0.005, heartbeat=0.005), **settings)
+    session = (b"x-claude-code-session-id", b"s1")
+    sent = await send(server, session, stream=True, tools=[TOOL], thinking={"type": "adaptive"})
+    names = [event["type"] for event in streamed(sent.data) if event["type"] != "ping"]
+    assert names[-2:] == ["content_block_stop", "error"]
+    assert b"tool_use" not in sent.data
+    again = await send(server, session, stream=True)  # the conversation is free
+    assert (again.status, len(runs)) == (200, 2)
+
+
+@requirement("anthropic.once")
+async def test_an_overloaded_model_behind_an_agent_is_no_529() -> None:
+    async def agent(prompt: str) -> str:
+        raise AgentError("Too much.", status=529)
+
+    for kept in ({}, {"conversations": Conversations()}):
+        sent = await send(serve(agent, **kept))
+        assert refusal(sent)[:2] == (503, "api_error")
+        assert sent.headers["x-should-retry"] == "false"
+
+
+async def test_a_conversation_that_is_too_long_is_told_in_claude_codes_words() -> None:
+    async def agent(prompt: str) -> str:
+        raise AgentError.upstream(400, too_long=True)
+
+    assert refusal(await send(serve(agent)))[3].startswith("prompt is too long")
+
+
+async def approving(request: AgentRequest) -> AsyncIterator[Any]:
+    if request.resume is None:
+        yield Paused((PendingCall("c1", "rm", '{"file": "a"}', "approval"),), {"at": 1})
+    else:
+        yield "done" if request.resume.decisions["c1"].approved else "left alone"
+
+
+@requirement("anthropic.sdk")
+@pytest.mark.parametrize(("word", "outcome"), [("yes", "done"), ("No.", "left alone"), ("always", "done")])
+async def test_people_decide_in_words_and_once(word: str, outcome: str) -> None:
+    server = serve(approving)
+    asked = (await send(server)).json
+    assert (asked["stop_reason"], asked["content"][0]["text"][:8]) == ("end_turn", "May I ru")
+    reminder = {"type": "text", "text": "<system-reminder>x</system-reminder>"}
+    decided = [
+        *SAID,
+        {"role": "assistant", "content": asked["content"]},
+        {"role": "user", "content": [reminder, {"type": "text", "text": word}]},
+        {"role": "system", "content": "Skills."},
+    ]
+    assert (await send(server, messages=decided)).json["content"][0]["text"] == outcome
+    assert refusal(await send(server, messages=decided))[2] == "approval_decided"
+
+
+@requirement("anthropic.order")
+async def test_own_tools_are_blocks_for_those_who_know_them() -> None:
+    async def agent(prompt: str) -> AsyncIterator[Any]:
+        from openai_compat import ToolResult
+
+        yield ToolCallReady("o", "look", '{"a": 1}')
+        yield ToolResult("o", "found")
+        yield "Found."
+
+    stable = await send(serve(agent))
+    assert [block["type"] for block in stable.json["content"]] == ["text"]
+    for query, headers in (("beta=true", ()), ("", ((b"anthropic-beta", b"a,mcp-client-2025-11-20"),))):
+        sent = await send(serve(agent), *headers, query=query, stream=True)
+        events = streamed(sent.data)
+        check_order(events)
+        assert [b["type"] for b in folded(events)["content"]] == ["mcp_tool_use", "mcp_tool_result", "text"]
+    with pytest.raises(ValueError, match="own_tools"):
+        AnthropicMessages(own_tools="status")  # type: ignore[arg-type]
+
+
+# threads
+
+KEYS = {"a": Principal("ann"), "b": Principal("bob")}
+ANN, BOB = (b"x-api-key", b"a"), (b"x-api-key", b"b")
+
+
+def after(message: Any) -> dict[str, Any]:
+    return {"type": "continue", "previous_message_id": message["id"]}
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
+    return {} if request.param == "memory" else {"store": f"sqlite:///{tmp_path}/state.db"}
+
+
+@requirement("anthropic.threads")
+async def test_a_thread_has_its_words_tools_and_instructions_and_is_gone_on_from_once(store: Any) -> None:
+    seen = Seen()
+    server = serve(seen, keys=KEYS, **store)
+    async with server.lifespan():
+        first = await send(server, ANN, thread={"type": "create"}, tools=[TOOL], system="Be brief.")
+        again = {"messages": [{"role": "user", "content": "and?"}], "thread": after(first.json)}
+        second = await send(server, ANN, **again)
+        assert second.status == 200, second.text
+        assert [message.text for message in seen[1].messages] == ["Be brief.", "hi", "answer 1", "and?"]
+        assert [tool.name for tool in seen[1].tools] == ["find"]
+        twice = await send(server, ANN, **again)
+        assert refusal(twice)[:3] == (400, "invalid_request_error", "thread_already_continued")
+        theirs = await send(server, BOB, thread=after(second.json))
+        assert refusal(theirs)[:3] == (404, "not_found_error", "thread_not_found")
+        third = await send(server, ANN, stream=True, thread=after(second.json))
+        check_order(streamed(third.data))
+        assert len(seen[2].messages) == 6
+
+
+@requirement("anthropic.threads")
+async def test_a_turn_that_fails_leaves_the_thread_as_it_was(store: Any) -> None:
+    told: list[AgentRequest] = []
+
+    async def agent(request: AgentRequest) -> str:
+        told.append(request)
+        if len(told) == 2:
+            raise AgentError("It broke.")
+        return "said"
+
+    server = serve(agent, **store)
+    async with server.lifespan():
+        first = (await send(server, thread={"type": "create"})).json
+        assert (await send(server, thread=after(first))).status == 500
+        assert (await send(server, thread=after(first))).status == 200
+        assert len(told[2].messages) == 3
+
+
+@requirement("anthropic.threads")
+async def test_a_thread_that_is_continued_now_is_not_continued_beside_that() -> None:
+    begun, go_on = anyio.Event(), anyio.Event()
+
+    async def agent(prompt: str) -> str:
+        if prompt == "wait":
+            begun.set()
+            await go_on.wait()
+        return "said"
+
+    server = serve(agent)
+    first = (await send(server, thread={"type": "create"})).json
+    waiting = [{"role": "user", "content": "wait"}]
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(lambda: send(server, messages=waiting, thread=after(first)))
+        await begun.wait()
+        beside = await send(server, thread=after(first))
+        assert refusal(beside)[2] == "thread_continue_in_flight"
+        go_on.set()
+
+
+@requirement("anthropic.threads")
+async def test_results_in_a_thread_belong_to_the_calls_before_it() -> None:
+    async def agent(request: AgentRequest) -> AsyncIterator[Any]:
+        if request.resume is None:
+            yield ToolCallReady("c1", "find", "{}")
+        else:
+            result = request.messages[-1]
+            assert isinstance(result, ToolMessage)
+            yield f"{result.name}: {result.text}"
+
+    server = serve(agent)
+    first = (await send(server, thread={"type": "create"}, tools=[TOOL])).json
+    result = [{"role": "user", "content": [{"type": "tool_result", "tool_use_id": "c1", "content": "x"}]}]
+    told = (await send(server, messages=result, thread=after(first))).json
+    assert told["content"][0]["text"] == "find: x"
+    assert refusal(await send(server, thread=after({"id": "msg_unknown"})))[2] == "thread_not_found"
+    assert json.dumps(told)
