@@ -8,7 +8,7 @@ from urllib.parse import parse_qs
 from ...agent_request import AgentRequest
 from ...aio.off_loop import MANY, off_loop
 from ...backend import AgentBackend
-from ...errors import OpenAICompatError, RateLimited
+from ...errors import OpenAICompatError
 from ...events import Finished
 from ...http import HttpRequest
 from ...policies.content import check_content_type
@@ -16,6 +16,7 @@ from ...reducer import Usage
 from ...state.agent_state import resume_state
 from ...state.draft import Draft
 from ...state.ids import new_id
+from ...turns.slots import NoSlot
 from ...wire.anthropic_messages.parse import (
     ParsedMessages,
     check_can,
@@ -140,7 +141,7 @@ class _Answering:
         self.turn.given = given
         try:
             await services.live.runner.run(self.turn)
-        except RateLimited:
+        except NoSlot:
             if services.settings.busy is None or exchange.agent_started:
                 raise
             return request

@@ -24,6 +24,8 @@ from .threads import Thread
 class AnthropicTurn(TurnPlan[bytes]):
     """Writes the message as it is said, or all of it at the end."""
 
+    api = "anthropic_messages"
+
     def __init__(
         self,
         services: Services,
