@@ -28,8 +28,8 @@ from openai_compat import (
     key_from_env,
     key_from_file,
 )
-from openai_compat.api.routing import Public
 from openai_compat.api.anthropic_messages import AnthropicMessages
+from openai_compat.api.routing import Public
 from openai_compat.policies.hosts import LOOPBACK
 from openai_compat.policies.keys import KeySource
 
@@ -108,7 +108,6 @@ def _server(agents: Agents, options: ServeOptions) -> Server:
         ),
         chat_rest=ChatRest() if options.chat_rest else None,
         chat_websocket=ChatWebSocket() if options.chat_websocket else None,
-        apis=[AnthropicMessages()] if options.anthropic else [],
         disconnect=Disconnect(options.on_disconnect),
         replay_failures=ReplayFailures(window, longest=max(window, ReplayFailures().longest)) if window else None,
         messages=MessagePolicy(
@@ -122,7 +121,7 @@ def _server(agents: Agents, options: ServeOptions) -> Server:
         visibility=options.visibility,
         page=local if options.page is None else options.page,
         hooks=hooks,
-        apis=apis,
+        apis=[*apis, *([AnthropicMessages()] if options.anthropic else [])],
         bare_paths=options.bare_paths,
     )
 
