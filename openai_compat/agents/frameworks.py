@@ -184,12 +184,7 @@ FRAMEWORKS = (
         "Runner",
         "an async generator that reads Runner.run_async(…) and yields the text of its events",
     ),
-    _framework(
-        "Haystack",
-        "haystack",
-        "Agent",
-        "def agent(prompt): return it.run(messages=[ChatMessage.from_user(prompt)])['last_message'].text",
-    ),
+    _framework("Haystack", "haystack", "Agent", backend="haystack:HaystackBackend"),
     _framework(
         "Haystack", "haystack", "PipelineBase", "def agent(prompt): return it.run({…})[…], as the pipeline names them"
     ),

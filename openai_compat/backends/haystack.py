@@ -1,0 +1,245 @@
+"""Runs agents of Haystack: `HaystackBackend`. Needs `openai-compat[haystack]`."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import copy
+import importlib
+import json
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import anyio
+
+from ..agent_request import AgentRequest, Decision, FunctionTool, Tool
+from ..backend import Capabilities, RunContext
+from ..errors import InvalidRequest
+from ..events import AgentEvent, Finished, ReasoningDelta, TextDelta, ToolCallReady, ToolResult, UsageReported
+from ..messages import AssistantMessage, ImagePart, InputPart, TextPart
+
+__all__ = ("HaystackBackend",)
+
+# Not checked by types, which would need the framework wherever they are checked, but run against its real versions.
+data: Any = importlib.import_module("haystack.dataclasses")
+replace_values: Any = importlib.import_module("haystack.components.agents.state").replace_values
+tools: Any = importlib.import_module("haystack.tools")
+
+REASONS: Mapping[str, Any] = {"max_agent_steps": "length", "length": "length", "content_filter": "content_filter"}
+"""How a run ends without an answer, by its `exit_reason`."""
+
+
+class HaystackBackend:
+    """Runs an `Agent` of Haystack for each turn; one agent runs many at once.
+
+    Args:
+        agent: the agent.
+        approve: the tools that run once a person has approved the call. The run waits for the decision (see
+            `RunContext.approve`).
+        run: makes further arguments of its `run_async` for a turn: values of its `state_schema`, variables of its prompts.
+        parameters: the fields of `Sampling` that its chat generator takes as `generation_kwargs` of the same names.
+    """
+
+    def __init__(
+        self,
+        agent: Any,
+        *,
+        approve: Iterable[str] = (),
+        run: Callable[[AgentRequest], Mapping[str, Any]] | None = None,
+        parameters: Iterable[str] = ("temperature", "top_p", "max_tokens"),
+    ) -> None:
+        self._agent = agent
+        self._asks = frozenset(approve)
+        self._run = run
+        self._parameters = frozenset(parameters)
+        self.capabilities = Capabilities(
+            approvals="edit" if self._asks else "none",
+            audio_input=False,
+            files=False,
+            structured_output=False,
+            counts_tokens="max_tokens" in self._parameters,
+            own_tools=frozenset([tool.name for tool in _own_tools(agent)]),
+            parameters=self._parameters,
+        )
+
+    async def run(self, request: AgentRequest, context: RunContext) -> AsyncIterator[AgentEvent]:
+        """Run the agent, and yield what it says and does."""
+        more = dict(self._run(request)) if self._run is not None else {}
+        given = request.sampling.given()
+        more["generation_kwargs"] = {name: given[name] for name in given if name in self._parameters}
+        if request.tools:
+            more["tools"] = [*_own_tools(self._agent), *map(_client_tool, request.tools)]
+        send, events = anyio.create_memory_object_stream[AgentEvent](16)
+        steps = _HaystackSteps(self._asks, {tool.name for tool in request.tools}, context, send.send)
+        agent = copy.copy(self._agent)
+        agent.hooks = {
+            **agent.hooks,
+            "before_tool": [*agent.hooks.get("before_tool", ()), _Hook(steps.before_tools)],
+            "after_tool": [*agent.hooks.get("after_tool", ()), _Hook(steps.after_tools)],
+        }
+        messages = _messages(request)
+
+        async def work() -> None:
+            async with send:
+                steps.result = await agent.run_async(messages, steps.piece, **more)
+
+        task = asyncio.create_task(work())
+        try:
+            async with events:
+                async for event in events:
+                    yield event
+            await task
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+        for event in steps.end():
+            yield event
+
+
+class _Hook:
+    """A step of ours in the agent's loop."""
+
+    def __init__(self, step: Callable[[Any], Any]) -> None:
+        self.run_async = step
+
+    def run(self, state: Any) -> None:
+        """Not called, where a run is asynchronous."""
+        raise NotImplementedError
+
+
+class _HaystackSteps:
+    """What an agent says and does, as our events, and what is asked before its tools run.
+
+    Attributes:
+        result: what the run has returned.
+    """
+
+    def __init__(self, asks: frozenset[str], clients: set[str], context: RunContext, send: Callable[..., Any]) -> None:
+        self._asks = asks
+        self._clients = clients
+        self._context = context
+        self._send = send
+        self._has_said = False
+        self._asked: Any = None  # the message with the calls of this step
+        self._calls: list[Any] = []
+        self._brought: dict[int, str] = {}  # what stands for the results of calls that do not run here, by their places
+        self.result: Any = None
+
+    async def piece(self, chunk: Any) -> None:
+        """The agent's `streaming_callback`."""
+        if chunk.reasoning is not None and chunk.reasoning.reasoning_text:
+            await self._send(ReasoningDelta(chunk.reasoning.reasoning_text))
+        if chunk.content and chunk.tool_call_result is None:
+            self._has_said = True
+            await self._send(TextDelta(chunk.content))
+
+    async def before_tools(self, state: Any) -> None:
+        """Tell of the calls that the model has made, once those that wait for somebody may run."""
+        *earlier, asked = state.data["messages"]
+        if not asked.tool_calls:
+            return
+        if asked.text and not self._has_said:
+            await self._send(TextDelta(asked.text))
+        self._has_said = False
+        brought: dict[int, str] = {}
+        calls = list(asked.tool_calls)
+        async with anyio.create_task_group() as group:
+            for place, call in enumerate(calls):
+                if call.tool_name in self._asks | self._clients:
+                    group.start_soon(self._ask, calls, place, brought)
+        for place, call in enumerate(calls):
+            if call.tool_name in self._clients:
+                continue
+            await self._send(ToolCallReady(call.id, call.tool_name, json.dumps(call.arguments), "agent"))
+            if place in brought:
+                await self._send(ToolResult(call.id, brought[place], denied=True))
+        # The calls of this message are run; the others are put back with their results, once those are there.
+        here = [call for place, call in enumerate(calls) if place not in brought]
+        now = data.ChatMessage.from_assistant(asked.text or "", asked.meta, tool_calls=here)
+        state.set("messages", [*earlier, now], handler_override=replace_values)
+        self._asked, self._calls, self._brought = asked, calls, brought
+
+    async def _ask(self, calls: list[Any], place: int, brought: dict[int, str]) -> None:
+        call = calls[place]
+        arguments = json.dumps(call.arguments)
+        if call.tool_name in self._clients:
+            brought[place] = (await self._context.call_client_tool(call.tool_name, arguments)).text
+            return
+        decision: Decision = await self._context.approve(call.tool_name, arguments)
+        if decision.arguments is not None:
+            calls[place] = data.ToolCall(call.tool_name, json.loads(decision.arguments), call.id)
+        if not decision.approved:
+            brought[place] = decision.reason or "Nobody has approved this call."
+
+    async def after_tools(self, state: Any) -> None:
+        """Tell of the results, and put those that were brought beside them."""
+        count = len(self._calls) - len(self._brought)
+        messages = state.data["messages"]
+        ran, before = messages[len(messages) - count :], messages[: len(messages) - count - 1]
+        for message in ran:
+            result = message.tool_call_result
+            await self._send(ToolResult(result.origin.id, str(result.result), is_error=result.error))
+        if self._brought:
+            asked = data.ChatMessage.from_assistant(self._asked.text, self._asked.meta, tool_calls=self._calls)
+            told = [data.ChatMessage.from_tool(text, self._calls[place]) for place, text in self._brought.items()]
+            state.set("messages", [*before, asked, *ran, *told], handler_override=replace_values)
+
+    def end(self) -> Iterator[AgentEvent]:
+        """What the result tells that nothing has told before."""
+        last = self.result.get("last_message")
+        if not self._has_said and last is not None:
+            text = last.text or (last.tool_call_result and str(last.tool_call_result.result))
+            yield from [TextDelta(text)] if text else []
+        used: dict[str, Any] = self.result.get("token_usage") or {}
+        if used:
+            prompt: dict[str, Any] = used.get("prompt_tokens_details") or {}
+            completion: dict[str, Any] = used.get("completion_tokens_details") or {}
+            yield UsageReported(
+                used.get("prompt_tokens", used.get("input_tokens", 0)),
+                used.get("completion_tokens", used.get("output_tokens", 0)),
+                cached_tokens=prompt.get("cached_tokens"),
+                reasoning_tokens=completion.get("reasoning_tokens"),
+            )
+        if self.result["exit_reason"] in REASONS:
+            yield Finished(REASONS[self.result["exit_reason"]])
+
+
+def _own_tools(agent: Any) -> list[Any]:
+    flat: list[Any] = tools.flatten_tools_or_toolsets(agent.tools)
+    return flat
+
+
+def _client_tool(tool: Tool) -> Any:
+    """What the model is told of a tool of the client; it is called by who asks."""
+    schema: Any = {"type": "object", "properties": {"input": {"type": "string"}}, "required": ["input"]}
+    if isinstance(tool, FunctionTool):
+        schema = tool.parameters or {"type": "object", "properties": {}}
+    return tools.Tool(tool.name, tool.description or "", dict(schema), print)
+
+
+def _messages(request: AgentRequest) -> list[Any]:
+    system = [data.ChatMessage.from_system(request.system)] if request.system else []
+    messages: list[Any] = system
+    calls: dict[str, Any] = {}
+    for turn in request.turns:
+        if isinstance(turn, AssistantMessage):
+            made = [
+                data.ToolCall(call.name, json.loads(call.arguments or "{}"), call.call_id) for call in turn.tool_calls
+            ]
+            calls |= {call.id: call for call in made}
+            messages.append(data.ChatMessage.from_assistant(turn.text or None, tool_calls=made or None))
+            continue
+        from_tool = data.ChatMessage.from_tool
+        messages += [from_tool(result.text, calls[result.call_id], result.is_error) for result in turn.results]
+        if turn.parts:
+            messages.append(data.ChatMessage.from_user(content_parts=[_part(part) for part in turn.parts]))
+    return messages
+
+
+def _part(part: InputPart) -> Any:
+    if isinstance(part, TextPart):
+        return data.TextContent(part.text)
+    if not isinstance(part, ImagePart) or part.content is None:
+        text = "This agent takes text, and pictures by a 'data:' URL."
+        raise InvalidRequest(text, param="messages", code="invalid_value")
+    return data.ImageContent(base64.b64encode(part.content).decode(), part.media_type, validation=False)
