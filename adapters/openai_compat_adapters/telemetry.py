@@ -130,6 +130,9 @@ class OpenTelemetry(TurnMetrics):
         self._tracer = trace.get_tracer(NAME, __version__, tracer_provider)
         meter = metrics.get_meter(NAME, __version__, meter_provider)
         self._meters = {one: _instrument(meter, one) for one in INSTRUMENTS}
+        # One dict for each series, of which there are few: to make one takes as long as to add a figure.
+        self._series: dict[tuple[Instrument, tuple[str, ...]], dict[str, str]] = {}
+        self._carried = [(name.lower().encode(), name) for name in propagate.get_global_textmap().fields]
         self._principals, self._tools, self._remote = principals, tools, remote
         self._in_spans = content in ("SPAN_ONLY", "SPAN_AND_EVENT")
         self._in_events = content in ("EVENT_ONLY", "SPAN_AND_EVENT")
@@ -142,7 +145,10 @@ class OpenTelemetry(TurnMetrics):
 
     def record(self, instrument: Instrument, value: float, attributes: tuple[str, ...]) -> None:
         """Give a figure to the meter."""
-        named = {name: value for name, value in zip(instrument.attributes, attributes, strict=True) if value}
+        named = self._series.get((instrument, attributes))
+        if named is None:
+            named = {name: value for name, value in zip(instrument.attributes, attributes, strict=True) if value}
+            self._series[instrument, attributes] = named
         self._meters[instrument](value, named)
 
     # requests
@@ -152,8 +158,8 @@ class OpenTelemetry(TurnMetrics):
         if trace.get_current_span().get_span_context().is_valid:
             return
         asked = request.request
-        carrier = {name.decode("latin-1"): value.decode("latin-1") for name, value in reversed(asked.headers)}
-        caller = propagate.extract(carrier)
+        carrier = {name: value for field, name in self._carried if (value := asked.header(field)) is not None}
+        caller = propagate.extract(carrier) if carrier else Context()
         links, parent = list[Link](), caller
         remote = trace.get_current_span(caller).get_span_context()
         if self._remote == "link" and remote.is_valid:
