@@ -25,7 +25,7 @@ export function onEvent(turn, at, event) {
   if (turn === shown && !$('wire').hidden) row(at, event);
 }
 
-const note = (panel, text) => $(panel).append(el('p', { class: 'note' }, text));
+const note = (panel, text) => $(panel).append(el('p.note', text));
 
 function draw() {
   for (const id of ['p-events', 'p-request', 'p-code']) {
@@ -54,9 +54,9 @@ function row(at, event) {
     return;
   }
   if (panel.childElementCount >= MOST) return;
-  const peek = el('span', { class: 'peek' }, text ? text.slice(0, 80) : gist(event));
+  const peek = el('span.peek', text ? text.slice(0, 80) : gist(event));
   const type = event.type.replace('response.', '');
-  const node = el('details', { class: 'event', ontoggle: open }, el('summary', {}, el('time', {}, `${Math.round(at)} ms`), el('b', {}, type), el('span', { class: 'n' }), peek));
+  const node = el('details.event', { ontoggle: open }, el('summary', el('time', `${Math.round(at)} ms`), el('b', type), el('span.n'), peek));
   Object.assign(node, { events: [event], text });
   node.dataset.type = event.type;
   function open() {

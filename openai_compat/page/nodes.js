@@ -3,15 +3,18 @@ import { inline, pieces } from './markdown.js';
 
 export const $ = (id) => document.getElementById(id);
 
-export function el(tag, props = {}, ...children) {
+/** An element: `tag.class`, its properties if there are any, and what is in it. */
+export function el(kind, ...children) {
+  const [tag, look = ''] = kind.split('.');
   const node = document.createElement(tag);
+  const props = children[0]?.constructor === Object ? children.shift() : {};
+  if (look) node.className = look;
   for (const [name, value] of Object.entries(props)) {
-    if (name === 'class') node.className = value;
-    else if (name.startsWith('on')) node.addEventListener(name.slice(2), value);
+    if (name.startsWith('on')) node.addEventListener(name.slice(2), value);
     else if (name in node) node[name] = value;
     else node.setAttribute(name, value);
   }
-  node.append(...children.filter((child) => child !== null && child !== undefined));
+  node.append(...children);
   return node;
 }
 
@@ -23,7 +26,7 @@ export function icon(name) {
   return svg;
 }
 
-export const button = (onclick, look, ...shown) => el('button', { type: 'button', class: look, onclick }, ...shown);
+export const button = (onclick, look, ...shown) => el(`button.${look}`, { type: 'button', onclick }, ...shown);
 
 /** Says it to who listens to the page. */
 export const say = (text) => {
@@ -34,7 +37,7 @@ export const link = (href, ...shown) =>
   el('a', { href, title: href, target: '_blank', rel: 'noopener noreferrer nofollow' }, ...shown);
 
 export function copyButton(text, ...shown) {
-  const label = el('span', {}, 'Copy');
+  const label = el('span', 'Copy');
   const tell = (told) => {
     say((label.textContent = told));
     setTimeout(() => (label.textContent = 'Copy'), 1500);
@@ -47,8 +50,8 @@ export function code(text, language, wrap = false) {
   const body = el('code');
   const growing = new GrowingText(body);
   growing.show(text);
-  const bar = el('div', { class: 'bar' }, el('span', {}, language || 'text'), copyButton(() => growing.text));
-  const node = el('div', { class: wrap ? 'code wrap' : 'code' }, bar, el('pre', { tabIndex: 0 }, body));
+  const bar = el('div.bar', el('span', language || 'text'), copyButton(() => growing.text));
+  const node = el(wrap ? 'div.code wrap' : 'div.code', bar, el('pre', { tabIndex: 0 }, body));
   node.growing = growing;
   return node;
 }
@@ -68,7 +71,7 @@ export class GrowingText {
   }
   begin() {
     this.last = document.createTextNode('');
-    this.node.append(el('span', { class: 'chunk' }, this.last));
+    this.node.append(el('span.chunk', this.last));
   }
   show(text) {
     if (!text.startsWith(this.text)) this.clear();
@@ -91,7 +94,7 @@ function words(parts) {
   return parts.map((part) => {
     if (typeof part === 'string') return part;
     if (part.tag === 'a') return link(part.href, ...words(part.children));
-    return el(part.tag, {}, ...(part.children ? words(part.children) : [part.text ?? '']));
+    return el(part.tag, ...(part.children ? words(part.children) : [part.text ?? '']));
   });
 }
 
@@ -100,7 +103,7 @@ function made(piece, depth) {
     case 'code':
       return code(piece.text, piece.language);
     case 'heading': // the page's own headings are h1 and h2
-      return el(`h${Math.min(piece.level + 2, 6)}`, { class: `h${piece.level}` }, ...words(inline(piece.text)));
+      return el(`h${Math.min(piece.level + 2, 6)}.h${piece.level}`, ...words(inline(piece.text)));
     case 'rule':
       return el('hr');
     case 'quote':
@@ -108,16 +111,16 @@ function made(piece, depth) {
     case 'item':
       return filled(el('li'), piece.text.replace(/^\[ \] /, '☐ ').replace(/^\[x\] /i, '☑ '), depth + 1);
     case 'table':
-      return el('div', { class: 'scroll', tabIndex: 0 }, el('table', {}, el('thead', {}, cells('th', piece.head, piece.align)), el('tbody')));
+      return el('div.scroll', { tabIndex: 0 }, el('table', el('thead', cells('th', piece.head, piece.align)), el('tbody')));
     case 'row':
       return cells('td', piece.cells, []);
     default:
-      return el('p', {}, ...words(inline(piece.text)));
+      return el('p', ...words(inline(piece.text)));
   }
 }
 
 function cells(tag, texts, align) {
-  return el('tr', {}, ...texts.map((text, column) => el(tag, { class: align[column] || '' }, ...words(inline(text)))));
+  return el('tr', ...texts.map((text, column) => el(`${tag}.${align[column] ?? ''}`, ...words(inline(text)))));
 }
 
 /** `node` with the pieces of a text in it. An item's first paragraph is its own text, without the room around one. */
@@ -160,7 +163,7 @@ const BUDGET = 8;
 /** Shows Markdown while it grows. What is finished is made once; only the last piece is made anew, once a frame. */
 export class Markdown {
   constructor(drawn) {
-    this.node = el('div', { class: 'md' });
+    this.node = el('div.md');
     this.text = '';
     this.from = 0; // where the last piece begins, which may still change
     this.columns = 0;

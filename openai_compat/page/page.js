@@ -114,9 +114,9 @@ function greet() {
   const model = $('model').value;
   const what = about(model)?.description ?? 'This page uses the API that every client of this server uses.';
   const how = curl({ model, input: 'Hello!', stream: true });
-  const terminal = model ? [el('p', { class: 'note' }, 'Or from a terminal:'), code(how, 'sh', true)] : [];
-  const title = el('h2', {}, `Talk to ${model || 'an agent'}`);
-  log.replaceChildren(el('div', { id: 'empty', class: 'empty' }, icon('mark'), title, el('p', {}, what), ...terminal));
+  const terminal = model ? [el('p.note', 'Or from a terminal:'), code(how, 'sh', true)] : [];
+  const title = el('h2', `Talk to ${model || 'an agent'}`);
+  log.replaceChildren(el('div.empty', { id: 'empty' }, icon('mark'), title, el('p', what), ...terminal));
 }
 
 // the message field
@@ -144,8 +144,8 @@ $('composer').onsubmit = (event) => {
 function setFiles(files) {
   attached = files;
   $('problem').textContent = '';
-  const remove = (file) => button(() => setFiles(attached.filter((one) => one !== file)), 'quiet', icon('close'), el('span', { class: 'sr' }, `Remove ${file.name}`));
-  $('files').replaceChildren(...attached.map((file) => el('li', {}, file.name, remove(file))));
+  const remove = (file) => button(() => setFiles(attached.filter((one) => one !== file)), 'quiet', icon('close'), el('span.sr', `Remove ${file.name}`));
+  $('files').replaceChildren(...attached.map((file) => el('li', file.name, remove(file))));
 }
 
 async function attach(list) {
@@ -287,7 +287,7 @@ async function load() {
     if (error.status === 401) askKey(error);
     else if (!$('model').options.length) {
       greet();
-      log.append(el('div', { class: 'error', role: 'alert' }, el('b', {}, error.message), button(load, '', 'Try again')));
+      log.append(el('div.error', { role: 'alert' }, el('b', error.message), button(load, '', 'Try again')));
     }
     return false;
   }

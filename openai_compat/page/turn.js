@@ -26,11 +26,11 @@ export class Turn {
     Object.assign(this, { record, page, wire: [], waits: 0, abort: new AbortController() });
     this.items = new Map(); // what is shown of each output item, by its index
     this.label = el('span');
-    this.clock = el('span', { class: 'num', 'aria-hidden': 'true' });
-    this.work = el('div', { class: 'work' }, el('span', { class: 'dot' }), this.label, this.clock);
-    this.node = el('section', { class: 'turn' }, el('h2', { class: 'sr' }, `Turn ${page.turns.length + 1}`));
+    this.clock = el('span.num', { 'aria-hidden': 'true' });
+    this.work = el('div.work', el('span.dot'), this.label, this.clock);
+    this.node = el('section.turn', el('h2.sr', `Turn ${page.turns.length + 1}`));
     if (record.shown) this.node.append(bubble(record.shown));
-    if (page.severalAgents()) this.node.append(el('p', { class: 'who' }, record.model));
+    if (page.severalAgents()) this.node.append(el('p.who', record.model));
   }
 
   put(node) {
@@ -119,15 +119,15 @@ export class Turn {
       this.put(view.markdown.node);
     } else if (item.type === 'reasoning') {
       const body = el('div');
-      view.head = el('span', {}, 'Thinking');
+      view.head = el('span', 'Thinking');
       view.thoughts = new GrowingText(body);
-      view.node = this.put(el('details', { class: 'think', open: true }, el('summary', {}, icon('open'), view.head), body));
+      view.node = this.put(el('details.think', { open: true }, el('summary', icon('open'), view.head), body));
       this.now('');
     } else if (item.type === 'mcp_call') {
-      view.peek = el('span', { class: 'peek' });
-      view.state = el('span', { class: 'state' }, el('span', { class: 'dot' }), 'running');
-      const head = el('summary', {}, icon('open'), el('b', {}, item.name), view.peek, view.state);
-      view.node = this.put(el('details', { class: 'tool' }, head));
+      view.peek = el('span.peek');
+      view.state = el('span.state', el('span.dot'), 'running');
+      const head = el('summary', icon('open'), el('b', item.name), view.peek, view.state);
+      view.node = this.put(el('details.tool', head));
       this.now(`Running ${item.name}`);
     }
     return view;
@@ -149,10 +149,10 @@ export class Turn {
     else if (item.type === 'function_call' || item.type === 'custom_tool_call') this.askForResult(item);
     else if (item.type === 'image_generation_call' && item.result) {
       const type = item.output_format === 'svg' ? 'svg+xml' : (item.output_format ?? 'png');
-      this.put(el('img', { class: 'made', alt: 'Picture made by the agent', src: `data:image/${type};base64,${item.result}` }));
+      this.put(el('img.made', { alt: 'Picture made by the agent', src: `data:image/${type};base64,${item.result}` }));
     } else {
-      const head = el('summary', {}, icon('open'), el('b', {}, item.type));
-      this.put(el('details', { class: 'tool' }, head, code(JSON.stringify(item, null, 2), 'json', true)));
+      const head = el('summary', icon('open'), el('b', item.type));
+      this.put(el('details.tool', head, code(JSON.stringify(item, null, 2), 'json', true)));
     }
   }
 
@@ -160,8 +160,8 @@ export class Turn {
     if (!view.markdown.text) view.markdown.add(textOf(parts));
     if (parts.some((part) => part.type === 'refusal')) view.markdown.node.classList.add('refusal');
     const cited = parts.flatMap((part) => part.annotations ?? []).filter(({ url }) => /^https?:/.test(url));
-    const sources = cited.map(({ url, title }) => el('li', {}, link(url, title || url)));
-    if (cited.length) this.put(el('div', { class: 'cited' }, el('b', {}, 'Sources'), el('ol', {}, ...sources)));
+    const sources = cited.map(({ url, title }) => el('li', link(url, title || url)));
+    if (cited.length) this.put(el('div.cited', el('b', 'Sources'), el('ol', ...sources)));
   }
 
   ran(view, { arguments: given, output, error, status }, took) {
@@ -172,8 +172,8 @@ export class Turn {
     view.peek.textContent = fieldsOf(given).map(([name, value]) => `${name}: ${short(value)}`).join(', ');
     view.state.textContent = [word, took].filter(Boolean).join(', ') || 'done';
     view.state.className = failed ? 'state bad' : 'state good';
-    view.node.append(el('h3', {}, 'Arguments'), mono(pretty(given ?? '')));
-    view.node.append(el('h3', {}, failed ? 'Error' : 'Result'), mono(failed ? said : pretty(output ?? '')));
+    view.node.append(el('h3', 'Arguments'), mono(pretty(given ?? '')));
+    view.node.append(el('h3', failed ? 'Error' : 'Result'), mono(failed ? said : pretty(output ?? '')));
     this.now('Waiting for the agent');
   }
 
@@ -183,7 +183,7 @@ export class Turn {
    * must not have allowed something. */
   card(id, title, ...content) {
     this.waits += 1;
-    const card = el('div', { class: 'ask', role: 'group', tabIndex: -1, 'aria-label': title.textContent }, title, ...content);
+    const card = el('div.ask', { role: 'group', tabIndex: -1, 'aria-label': title.textContent }, title, ...content);
     card.dataset.id = id;
     this.put(card);
     const told = this.record.answered?.[id];
@@ -192,10 +192,10 @@ export class Turn {
   }
 
   ask({ id, name, arguments: given }) {
-    const fields = fieldsOf(given).flatMap(([field, value]) => [el('dt', {}, field), el('dd', {}, short(value))]);
+    const fields = fieldsOf(given).flatMap(([field, value]) => [el('dt', field), el('dd', short(value))]);
     const reason = el('input', { placeholder: 'Reason, if you deny', 'aria-label': 'Reason for denying' });
-    const changed = el('textarea', { class: 'mono', 'aria-label': 'Arguments', spellcheck: false, rows: 6, hidden: true });
-    const problem = el('p', { class: 'bad', role: 'alert', hidden: true }, 'This is no JSON object.');
+    const changed = el('textarea.mono', { 'aria-label': 'Arguments', spellcheck: false, rows: 6, hidden: true });
+    const problem = el('p.bad', { role: 'alert', hidden: true }, 'This is no JSON object.');
     const decide = (told, approve, more = {}) => {
       problem.hidden = !approve || changed.hidden || isObject(read(changed.value)) || !isObject(read(given));
       if (!problem.hidden) return;
@@ -210,11 +210,11 @@ export class Turn {
     edit.hidden = !this.page.canEdit(this.record.model);
     const card = this.card(
       id,
-      el('h3', {}, 'May the agent run ', el('code', {}, name), '?'),
-      el('dl', {}, ...fields),
+      el('h3', 'May the agent run ', el('code', name), '?'),
+      el('dl', ...fields),
       changed,
       problem,
-      el('div', { class: 'row' },
+      el('div.row',
         button(() => decide('You allowed', true), 'primary', 'Allow once'),
         button(() => decide('You allowed for always:', true, { always: true }), '', 'Always allow'),
         edit,
@@ -224,9 +224,9 @@ export class Turn {
   }
 
   askForResult({ type, call_id, name, arguments: given, input }) {
-    const field = el('textarea', { rows: 2, class: 'mono', 'aria-label': `Result of ${name}`, placeholder: 'What your tool returns' });
+    const field = el('textarea.mono', { rows: 2, 'aria-label': `Result of ${name}`, placeholder: 'What your tool returns' });
     const send = () => this.answer(card, `You answered for ${name}: ${field.value}`, { type: `${type}_output`, call_id, output: field.value });
-    const title = el('h3', {}, 'The agent calls your tool ', el('code', {}, name));
+    const title = el('h3', 'The agent calls your tool ', el('code', name));
     const card = this.card(call_id, title, mono(pretty(given ?? input ?? '')), field, button(send, 'primary', 'Send the result'));
   }
 
@@ -269,8 +269,8 @@ export class Turn {
   close() {
     const { record, page } = this;
     const { usage, error } = record;
-    if (record.stopped) this.put(el('p', { class: 'note' }, 'You stopped the answer.'));
-    else if (record.cut) this.put(el('p', { class: 'note' }, `The answer was cut: ${record.cut.replaceAll('_', ' ')}.`));
+    if (record.stopped) this.put(el('p.note', 'You stopped the answer.'));
+    else if (record.cut) this.put(el('p.note', `The answer was cut: ${record.cut.replaceAll('_', ' ')}.`));
     if (error) this.put(this.errorBox(error));
     const thought = usage?.output_tokens_details?.reasoning_tokens;
     const numbers = [
@@ -283,17 +283,17 @@ export class Turn {
     copy.hidden = !this.said;
     again.hidden = this.waits > 0 || JSON.stringify(record.input).includes(':null'); // files that were not kept
     const look = button(() => page.inspect(this), 'quiet small', icon('inspect'), 'Inspect');
-    const told = el('span', { class: 'num' }, numbers.filter(Boolean).join(' · '));
-    this.node.append(el('div', { class: 'foot' }, copy, again, look, told));
+    const told = el('span.num', numbers.filter(Boolean).join(' · '));
+    this.node.append(el('div.foot', copy, again, look, told));
     page.follow();
   }
 
   errorBox({ message, status, code: kind, param, request }) {
     const facts = [status, kind, param && `parameter ${param}`, request].filter(Boolean).join(' · ');
-    const box = el('div', { class: 'error', role: 'alert' }, el('b', {}, message), el('small', {}, facts));
-    if (kind === 'agent_error' && this.page.isLocal) box.append(el('small', {}, "The reason is in the server's log, at this request."));
+    const box = el('div.error', { role: 'alert' }, el('b', message), el('small', facts));
+    if (kind === 'agent_error' && this.page.isLocal) box.append(el('small', "The reason is in the server's log, at this request."));
     if (kind === 'previous_response_not_found' && this.record.shown) {
-      box.append(el('p', {}, 'The server does not know this conversation any more; it may have been started anew.'));
+      box.append(el('p', 'The server does not know this conversation any more; it may have been started anew.'));
       box.append(button(() => this.page.goOn(this), '', 'Go on with what this page has'));
     }
     return box;
@@ -302,7 +302,7 @@ export class Turn {
 
 function bubble({ text, files = [] }) {
   const shown = files.map(({ name, url }) =>
-    url?.startsWith('data:image/') ? el('img', { src: url, alt: name }) : el('div', { class: 'file' }, icon('clip'), name),
+    url?.startsWith('data:image/') ? el('img', { src: url, alt: name }) : el('div.file', icon('clip'), name),
   );
-  return el('div', { class: 'user' }, ...shown, text);
+  return el('div.user', ...shown, text);
 }

@@ -127,6 +127,15 @@ def test_the_page_is_not_in_the_description_of_the_api() -> None:
     assert not [path for path in described if path == "/" or path.startswith("/ui")]
 
 
+MOST = 75_000
+"""Bytes of the whole page, as it is written: there is no build step that would make it smaller."""
+
+
+@requirement("page.small")
+def test_the_page_stays_small() -> None:
+    assert sum(map(len, page_files().values())) <= MOST
+
+
 @requirement("page.small")
 def test_nothing_of_the_page_comes_from_elsewhere_or_becomes_markup() -> None:
     for name, content in page_files().items():
