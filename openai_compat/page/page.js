@@ -53,7 +53,8 @@ function said(turn) {
   return turn.said ? [...input, { role: 'assistant', content: turn.said }] : input;
 }
 
-async function start({ input, shown, model }) {
+async function start({ input: given, shown, model }) {
+  const input = [...page.turns.flatMap((old) => old.passOver()), ...given];
   const record = { input, shown, model, before: structuredClone(chat), output: [] };
   record.request = {
     model,
@@ -64,7 +65,6 @@ async function start({ input, shown, model }) {
     tools: [...JSON.parse(tab.get('tools') || '[]'), { type: 'mcp', server_label: model }],
     ...JSON.parse(tab.get('extra') || '{}'),
   };
-  for (const old of page.turns) old.passOver();
   const turn = new Turn(record, page);
   $('empty')?.remove();
   log.querySelectorAll('.again').forEach((button) => button.remove());
@@ -182,12 +182,12 @@ prompt.onkeydown = (event) => {
 prompt.onpaste = (event) => {
   if (!event.clipboardData.files.length) return;
   event.preventDefault();
-  attach(event.clipboardData.files);
+  attach([...event.clipboardData.files]);
 };
-$('body').ondragover = (event) => event.preventDefault();
-$('body').ondrop = (event) => {
+$('body').ondragover = $('body').ondrop = (event) => {
+  if (!event.dataTransfer.types.includes('Files')) return; // words may be dropped into the field
   event.preventDefault();
-  attach(event.dataTransfer.files);
+  if (event.type === 'drop') attach([...event.dataTransfer.files]);
 };
 $('attach').onchange = (event) => {
   attach([...event.target.files]);

@@ -228,6 +228,7 @@ export class Turn {
     const send = () => this.answer(card, `You answered for ${name}: ${field.value}`, { type: `${type}_output`, call_id, output: field.value });
     const title = el('h3', 'The agent calls your tool ', el('code', name));
     const card = this.card(call_id, title, mono(pretty(given ?? input ?? '')), field, button(send, 'primary', 'Send the result'));
+    card.dataset.type = `${type}_output`;
   }
 
   settle(card, told) {
@@ -245,9 +246,13 @@ export class Turn {
     else page.start({ input: record.answers, model: record.model });
   }
 
-  /** The user has said something else, so nothing that was asked here can be answered any more. */
+  /** The user has said something else, so nothing that was asked here can be answered any more. Returns what the request has
+   * to say of it: each call of a client's tool needs a result. */
   passOver() {
-    for (const card of this.node.querySelectorAll(ASKED)) this.settle(card, 'Not answered: you sent another message.');
+    const open = [...this.node.querySelectorAll(ASKED)];
+    for (const card of open) this.settle(card, 'Not answered: you sent another message.');
+    const calls = open.filter((card) => card.dataset.type);
+    return calls.map(({ dataset: { type, id } }) => ({ type, call_id: id, output: 'The user sent another message instead.' }));
   }
 
   // the end
@@ -281,7 +286,8 @@ export class Turn {
     const copy = copyButton(() => this.said, icon('copy'));
     const again = button(() => page.again(this), 'quiet small again', icon('again'), error ? 'Try again' : 'Regenerate');
     copy.hidden = !this.said;
-    again.hidden = this.waits > 0 || JSON.stringify(record.input).includes(':null'); // files that were not kept
+    const decided = !error && record.input.some((item) => item.type === 'mcp_approval_response'); // which counts once
+    again.hidden = this.waits > 0 || decided || JSON.stringify(record.input).includes(':null'); // files that were not kept
     const look = button(() => page.inspect(this), 'quiet small', icon('inspect'), 'Inspect');
     const told = el('span.num', numbers.filter(Boolean).join(' · '));
     this.node.append(el('div.foot', copy, again, look, told));

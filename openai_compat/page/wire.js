@@ -6,8 +6,20 @@ const KEPT = 2_000_000; // characters of a conversation: browsers keep some five
 /** What this tab keeps until it is closed: the key, the settings, the conversation. Nothing outlives the tab, for
  * tomorrow another program may listen on this port, and its pages would read it. */
 export const tab = {
-  get: (name) => sessionStorage.getItem(name) ?? '',
-  set: (name, value) => sessionStorage.setItem(name, value),
+  get(name) {
+    try {
+      return sessionStorage.getItem(name) ?? '';
+    } catch {
+      return ''; // a browser may keep nothing at all
+    }
+  },
+  set(name, value) {
+    try {
+      sessionStorage.setItem(name, value);
+    } catch {
+      // or have no room left: the page goes on without
+    }
+  },
 };
 
 /** Keeps the turns of a conversation, the newest ones if they are too many. Files are not kept. */

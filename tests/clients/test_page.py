@@ -23,7 +23,7 @@ from tests.clients.browser import Page, chromium
 from tests.clients.page_agents import AGENTS, png, running
 from tests.clients.programs import HERE, need_node_packages
 from tests.requirements import requirement
-from tests.transports import asgi_socket, listen, uvicorn_socket
+from tests.transports import asgi_socket, listen, uvicorn_socket, wsgi_socket
 
 ENDED = "document.querySelector('.turn:last-child .foot')"
 TAGS = frozenset(
@@ -223,6 +223,7 @@ def test_a_call_is_allowed_by_keyboard_alone_and_never_by_who_types_on(talk: Tal
     talk.key("Enter")
     talk.wait(f"document.querySelectorAll('.turn').length === 2 && {ENDED}")
     assert "You allowed pay" in talk.text(".turn .settled")
+    assert "Regenerate" not in talk.text(".turn:last-child")  # a decision counts once
     assert "approved True, always False, None, None" in talk.text(".turn:last-child")
     assert talk.complaints == []
 
@@ -282,6 +283,11 @@ def test_the_user_answers_for_the_clients_tools(talk: Talk) -> None:
     talk.button("Send the result")
     talk.wait(f"document.querySelectorAll('.turn').length === 2 && {ENDED}")
     assert "You are in Oslo." in talk.text(".turn:last-child")
+    talk.click("#new")
+    talk.ask("Where am I?")
+    shown = talk.ask("Never mind")
+    assert "You are in The user sent another message instead.." in shown
+    assert "you sent another message" in talk.text(".turn .settled")
 
 
 @requirement("page.stop")
@@ -466,6 +472,12 @@ def test_below_a_path_the_page_works_too(browser: Page) -> None:
         talk = Talk(browser, f"{url}/ai")
         assert "heard: Hi" in talk.ask("Hi", "parrot")
         assert talk.complaints == []
+
+
+@requirement("page.served")
+def test_over_wsgi_the_page_works_too(browser: Page) -> None:
+    with wsgi_socket(Server(AGENTS, page=True)) as url:
+        assert "heard: Hi" in Talk(browser, url).ask("Hi", "parrot")
 
 
 @requirement("page.everybody")
