@@ -43,6 +43,7 @@ from .events import (
 from .package import __version__ as __version__
 from .policies.auth import ApiKeys
 from .policies.authenticators import first_of, from_header, from_scope, on_behalf, remote_user
+from .policies.budgets import Budget
 from .policies.chat_rest import ChatRest, ContextQuery
 from .policies.chat_websocket import ChatWebSocket
 from .policies.conversations import Conversations
@@ -68,6 +69,7 @@ __all__ = (
     "AgentEvent",
     "AgentRequest",
     "ApiKeys",
+    "Budget",
     "Capabilities",
     "ChatRest",
     "ChatWebSocket",

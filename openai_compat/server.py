@@ -25,6 +25,7 @@ from .errors import NotFound, OpenAICompatError, Unavailable, UpgradeRequired
 from .http import Channel, ClientDisconnected, ClientTooSlow, HasRoom, HttpRequest, Send
 from .policies.auth import with_key_of_headers, with_key_of_query
 from .policies.authenticate import Authenticate, OpenAccess
+from .policies.budgets import TOKEN_HEADERS, BudgetsOf
 from .policies.chat_rest import ChatRest
 from .policies.chat_websocket import ChatWebSocket
 from .policies.conversations import Conversations
@@ -76,6 +77,7 @@ class Server:
         public: routes that need no key: "models".
         cors: the web pages that may call it; none by default.
         limits: bounds on size and number.
+        budgets: how many tokens each caller may use: `Budget`, several, or a function that says it for each principal.
         rates: how many requests each caller may send: `Rates`, or a function that says it for each principal.
         deadlines: bounds on time.
         admission: what becomes of requests for which no slot is free.
@@ -118,6 +120,7 @@ class Server:
         public: Iterable[Public] = (),
         cors: Cors | None = None,
         limits: Limits = Limits(),  # noqa: B008  (frozen)
+        budgets: BudgetsOf | None = None,
         rates: RatesOf | None = None,
         deadlines: Deadlines = Deadlines(),  # noqa: B008
         admission: Admission = Admission(),  # noqa: B008
@@ -152,7 +155,7 @@ class Server:
         check_server_settings(locals())
         self._cors = cors
         self._exposed = tuple(conversations.headers) if conversations is not None else ()
-        self._exposed += RATE_HEADERS if rates is not None else ()
+        self._exposed += (RATE_HEADERS if rates is not None else ()) + (TOKEN_HEADERS if budgets is not None else ())
         # The APIs: half of the time of importing the library, if they were imported above.
         from .api.build import build_auth, build_chat_websocket, build_live, build_models, build_state  # noqa: PLC0415
         from .api.routes import routes  # noqa: PLC0415
@@ -189,7 +192,9 @@ class Server:
         state = build_state(
             store, settings, models, retention=retention, webhooks=webhooks, replay_failures=replay_failures
         )
-        self.services = Services(settings, models, state, build_live(settings, state, admission, rates, hooks))
+        self.services = Services(
+            settings, models, state, build_live(settings, state, admission, rates, hooks=hooks, budgets=budgets)
+        )
         self._cookie = CookieKey(chat_rest.cookie, cors) if chat_rest is not None and chat_rest.cookie else None
         self._threads, sockets = None, list[Route]()
         if chat_websocket is not None:

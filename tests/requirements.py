@@ -46,6 +46,13 @@ REQUIREMENTS: dict[str, Requirement] = {
         "what an agent was asked and did is in the audit log before it goes on, without content", "D 10"
     ),
     "guard.every": Requirement("a guard around the agents refuses and holds back text on every API", "D 10"),
+    "budget.refused": Requirement(
+        "who has used a budget of tokens up gets 429 insufficient_quota on every API", "D 10"
+    ),
+    "budget.exact": Requirement("tokens are added with the outcome of their turn, exactly, over all processes", "D 10"),
+    "budget.away": Requirement(
+        "while the store is away, the budget says who is let in, and the log that it was", "D 10"
+    ),
     "log.turn": Requirement("each turn has one line with who asked what, what it cost, and what became of it", "D 10"),
     "log.events": Requirement("at debug the log tells the events of a turn, not their content", "D 10"),
     "log.content": Requirement("content is logged only where it is asked for, and redacted before it leaves", "D 10"),

@@ -13,6 +13,7 @@ from ..backend import AgentBackend, offer_methods_of
 from ..policies.auth import ApiKeys
 from ..policies.authenticate import Auth, Authenticate, CallerCheck, OpenAccess
 from ..policies.authenticators import first_of
+from ..policies.budgets import BudgetsOf
 from ..policies.chat_websocket import ChatWebSocket
 from ..policies.conversations import Conversations
 from ..policies.cors import Cors
@@ -30,6 +31,7 @@ from ..state.leases import Leases
 from ..state.maintenance import StoreMaintenance
 from ..state.outbox import Outbox
 from ..state.rate_limiter import RateLimiter
+from ..state.spending import Spending
 from ..state.webhooks import Webhooks
 from ..stores.memory import MemoryStore
 from ..stores.open import open_store
@@ -143,7 +145,13 @@ def _stored_providers(store: Store, models: Models) -> StoredProviders | None:
 
 
 def build_live(
-    settings: Settings, state: State, admission: Admission, rates: RatesOf | None, hooks: Iterable[Hooks]
+    settings: Settings,
+    state: State,
+    admission: Admission,
+    rates: RatesOf | None,
+    *,
+    hooks: Iterable[Hooks],
+    budgets: BudgetsOf | None,
 ) -> Live:
     """Build the slots, the runner and the rate limiter."""
     limits, deadlines, shared = settings.limits, settings.deadlines, None
@@ -160,6 +168,7 @@ def build_live(
             state.store,
             ParkedRuns(limits.parked, deadlines.parked),
             hooks=HookSet(hooks),
+            spending=None if budgets is None else Spending(state.store, budgets),
         ),
         rates=None if rates is None else RateLimiter(state.store, rates),
         connection_responses=shares_of(limits.body),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from types import NoneType
 from typing import Any, get_args
 
 from ..agents.compaction import Compaction
 from ..agents.describe import describe
 from ..agents.setting_types import check_choice, check_setting
+from ..policies.budgets import Budget
 from ..policies.chat_rest import ChatRest
 from ..policies.chat_websocket import ChatWebSocket
 from ..policies.conversations import Conversations
@@ -67,6 +68,10 @@ def check_server_settings(settings: Mapping[str, Any]) -> None:
         raise TypeError(f"authenticate is a function, or None, not {describe(authenticate)}")
     if settings["resource"] is not None and authenticate is None:
         raise ValueError("resource says where tokens are to be had: it goes with authenticate, which takes them")
+    budgets: Any = settings["budgets"]
+    if not callable(budgets) and budgets is not None:
+        for budget in budgets if isinstance(budgets, Sequence) else [budgets]:
+            check_setting("each of budgets", budget, Budget)
     rates = settings["rates"]
     if not callable(rates):
         check_setting("rates", rates, Rates, NoneType)

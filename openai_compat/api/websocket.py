@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import anyio
 
@@ -147,6 +147,7 @@ class WebSocketRequester:
     principal: Principal
     request_id: str
     turn: TurnLog | None = None
+    headers: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
 
     def note_ignored(self, parameters: Sequence[str]) -> None:
         """Nothing: frames have no headers, and the log has it."""

@@ -16,6 +16,7 @@ from .memory_outbox import MemoryOutbox
 from .memory_part import MAX_BYTES, MAX_BYTES_EACH, MemoryBounds
 from .memory_responses import MemoryResponses
 from .memory_settings import MemorySettings
+from .memory_spending import MemorySpending
 from .memory_states import MemoryStates
 from .port import RETENTION
 from .records import Renewal, TurnCommit
@@ -31,6 +32,7 @@ class MemoryStore(
     MemoryStates,
     MemoryOutbox,
     MemorySettings,
+    MemorySpending,
     MemoryLimits,
 ):
     """All state in memory.
@@ -84,6 +86,7 @@ class MemoryStore(
             elif state.of == "gone":
                 self._lose_state(outcome.principal, state)
         self._write_notices(outcome.notices)
+        self._add_spends(outcome.principal, outcome.spends)
         self._end_turn(outcome.token, committed=True)
         return True
 

@@ -33,6 +33,7 @@ from .records import (
     Renewal,
     Replay,
     ResponseStatus,
+    Spend,
     StoredCompletion,
     StoredFile,
     StoredResponse,
@@ -66,6 +67,8 @@ __all__ = (
     "ResponseStatus",
     "ResponseStore",
     "SettingStore",
+    "Spend",
+    "SpendStore",
     "StateStore",
     "Store",
     "StoredCompletion",
@@ -373,6 +376,13 @@ class SettingStore(Protocol):
 
     async def settings(self, kind: str) -> Mapping[str, str]:
         """All of a kind, by name."""
+
+
+class SpendStore(Protocol):
+    """Tokens that principals have spent. They are added by `commit`: with the outcome of a turn, or not at all."""
+
+    async def spent(self, principal: str, period: str, unit: str) -> int:
+        """What was spent in a period; 0 if nothing was."""
         ...
 
 
@@ -386,6 +396,7 @@ class Store(
     StateStore,
     OutboxStore,
     SettingStore,
+    SpendStore,
     Protocol,
 ):
     """All state of a server. Every method may raise Unavailable (503 `store_unavailable`)."""

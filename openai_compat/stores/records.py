@@ -225,6 +225,15 @@ class Notice:
     number: int = 0
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Spend:
+    """Tokens that a turn adds to what its principal has spent: in a period (`2026-11-30`, `2026-11`), of a unit."""
+
+    period: str
+    unit: str
+    tokens: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnCommit:
     """Everything that a turn writes, atomically.
@@ -241,6 +250,7 @@ class TurnCommit:
     approvals: tuple[Approval, ...] = ()
     states: tuple[AgentState, ...] = ()
     notices: tuple[Notice, ...] = ()
+    spends: tuple[Spend, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -135,7 +135,15 @@ SETTINGS = (
 )
 """What was changed of a server's settings while it ran."""
 
-MIGRATIONS: Sequence[Sequence[str]] = (FIRST, ASKING_AGENTS, REQUESTS, STATES, OUTBOX, WANTED, GRANTS, SETTINGS)
+SPENDS = (
+    """create table oc_spend (
+        n {serial}, principal text not null, period text not null, unit text not null, used bigint not null,
+        touched double precision not null, unique (principal, period, unit))""",
+    "create index oc_spend_touched on oc_spend (touched)",
+)
+"""Tokens that were used, by principal and period. Each turn adds to it with its outcome."""
+
+MIGRATIONS: Sequence[Sequence[str]] = (FIRST, ASKING_AGENTS, REQUESTS, STATES, OUTBOX, WANTED, GRANTS, SETTINGS, SPENDS)
 """The statements that change the schema from version n to n + 1."""
 
 

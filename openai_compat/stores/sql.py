@@ -23,6 +23,7 @@ from .sql_outbox import SqlOutbox
 from .sql_part import autocommit, autocommit_nosync
 from .sql_responses import SqlResponses
 from .sql_settings import SqlSettings
+from .sql_spending import KEPT_SPENDS, OLD_SPENDS, SqlSpending
 from .sql_states import EXPIRE, OLD, SqlStates
 from .sql_sweep import (
     DAY,
@@ -54,6 +55,7 @@ class SqlStore(
     SqlStates,
     SqlOutbox,
     SqlSettings,
+    SqlSpending,
     SqlLimits,
 ):
     """State in a database that several processes may share."""
@@ -111,6 +113,7 @@ def _sweeps(retention: float) -> Iterator[Callable[[], Transaction[int]]]:
     yield partial(sweep_rows, EXPIRE, 0.0)
     yield partial(sweep_rows, OLD, retention)
     yield partial(sweep_rows, OLD_NOTICES, retention)
+    yield partial(sweep_rows, OLD_SPENDS, KEPT_SPENDS)
     for statement in ROWS:
         yield partial(sweep_rows, statement, retention)
     for statement in SHORT_LIVED:

@@ -13,6 +13,7 @@ from .sql_conversations import add_items
 from .sql_dialect import Dialect
 from .sql_outbox import write_notices
 from .sql_responses import add_events, keep_response
+from .sql_spending import add_spends
 from .sql_states import write_states
 from .sql_text import owned, text
 
@@ -52,6 +53,8 @@ def _statements(dialect: Dialect, outcome: TurnCommit) -> Iterator[Statement]:
         yield write_states(principal, outcome.states)
     if outcome.notices:
         yield write_notices(principal, outcome.notices)
+    if outcome.spends:
+        yield add_spends(principal, outcome.spends)
     conversation, transcript = (None, None) if turn is None else (text(turn.id), turn.transcript)
     yield END, (outcome.token, text(principal), conversation, transcript)
     if turn is not None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Protocol, TypeVar
 
 import anyio
@@ -29,6 +29,8 @@ from ..reducer import Usage, leading_texts, size_of
 from ..state.agent_state import PATIENCE, GivenState, LeftState, kept_states, leave_pause, left_state, use_pause
 from ..state.draft import Draft
 from ..state.grants import StoredGrants
+from ..state.ids import new_id
+from ..state.spending import Spending
 from ..stores.port import AgentState, Store, TurnCommit
 from .hooked_run import HookedRun, HookSet, cancelled_by
 from .parked_runs import ParkedRuns, new_agents
@@ -97,6 +99,7 @@ class TurnPlan(Generic[Frames]):
         given: the state of what it continues.
         last_state: the state that its agent has ended with.
         kept: whether its outcome is in the store.
+        counted: whether what it has used is in the store.
         stopped: what it was interrupted with.
     """
 
@@ -107,6 +110,7 @@ class TurnPlan(Generic[Frames]):
     given = GivenState()
     last_state: LeftState | None = None
     kept = False
+    counted = False
 
     def __init__(
         self,
@@ -243,6 +247,7 @@ class TurnRunner:
         running: what runs now; a server that shuts down interrupts it.
         told: tells what its agents leave undone.
         hooks: who is asked before turns, and told of them.
+        spending: the budgets of tokens, if there are any.
     """
 
     slots: Slots
@@ -253,6 +258,7 @@ class TurnRunner:
     running: set[Interruptible] = field(default_factory=set[Interruptible])
     told: ToldOnce = field(default_factory=ToldOnce)
     hooks: HookSet = field(default_factory=HookSet)
+    spending: Spending | None = None
 
     async def run(self, plan: TurnPlan[Frames]) -> None:
         """Take a slot, run the turn in it.
@@ -271,6 +277,8 @@ class TurnRunner:
                 turn.requester.turn = TurnLog(info)
             if self.hooks.admits:
                 await self.hooks.admit(info)
+        if turn.requests and self.spending is not None:
+            turn.requester.headers += await self.spending.check(turn.requester.principal)
         return await self.slots.take(turn.slots)
 
     async def run_seated(self, plan: TurnPlan[Frames], seat: Seat) -> None:
@@ -307,6 +315,8 @@ class TurnRunner:
             cancelled = None if whole else cancelled_by(cause)
             for run in hooked:
                 run.turn_over(cause, cancelled, committed=plan.kept)
+            if self.spending is not None and not plan.counted:
+                await self.spending.add(plan.requester.principal, plan.usage, plan.requester.request_id)
             if log is not None:
                 log.end(plan.usage, cause, cancelled)
 
@@ -355,6 +365,7 @@ class TurnRunner:
                     return failed
             finally:
                 await runs.stop(cause or plan.stopped)
+                plan.usage.add(runs.unread_usage())
 
     async def _write(self, plan: TurnPlan[Frames], runs: RunGroup, size: int) -> int:
         """Write what the agents say as they say it. Returns the size of it, added to `size`."""
@@ -364,16 +375,27 @@ class TurnRunner:
             await output.write()
         return output.size
 
+    def _with_spends(self, plan: TurnPlan[Frames], outcome: TurnCommit | None) -> TurnCommit | None:
+        """The outcome with what the turn has used of budgets: either both are kept, or neither."""
+        principal = plan.requester.principal
+        spends = () if self.spending is None else self.spending.of(principal, plan.usage)
+        if not spends:
+            return outcome
+        if outcome is None:
+            return TurnCommit(principal=principal.id, token=new_id("spend_"), spends=spends)
+        return replace(outcome, spends=spends)
+
     async def _finish(self, plan: TurnPlan[Frames], runs: RunGroup) -> None:
         """Keep what the turn came to, then write its last frames: who hears them may ask for what was kept."""
         outcome, last = await plan.ending()
+        outcome = self._with_spends(plan, outcome)
         if outcome is not None:
             try:
                 await commit(self.store, outcome)
             except BaseException:
                 plan.not_committed()
                 raise
-            plan.kept = True
+            plan.kept = plan.counted = True
             await plan.committed()
             runs.leave_parked()
             if plan.last_state is not None and not plan.last_state.leads_back(outcome.states):

@@ -15,9 +15,10 @@ from ..agent_request import AgentRequest, Principal
 from ..aio.timers import clock, new_wake_event
 from ..backend import AgentBackend, KeptGrants, RunContext
 from ..errors import DeadlineExceeded, OpenAICompatError
+from ..events import UsageReported
 from ..policies.hooks import TurnInfo
 from ..policies.limits import Deadlines
-from ..reducer import Item
+from ..reducer import Item, Usage
 from .agent_run import AgentRun
 from .hooked_run import HookedRun, HookSet
 from .parked_runs import ParkedRuns
@@ -54,6 +55,9 @@ class Requester(Protocol):
     def request_id(self) -> str:
         """The `x-request-id` of the answer."""
         ...
+
+    headers: list[tuple[str, str]]
+    """Further headers of the answer, where it has any."""
 
     turn: TurnLog | None
     """What its access line tells of its turn; None where nobody reads that."""
@@ -203,6 +207,15 @@ class RunGroup:
                 async with anyio.create_task_group() as group:
                     for run in running:
                         group.start_soon(run.stop, cause)
+
+    def unread_usage(self) -> Usage:
+        """Tokens whose report was never taken, once the runs are stopped: they were used all the same."""
+        usage = Usage()
+        for run in self._runs:
+            for item in run.items:
+                if isinstance(item, UsageReported):
+                    usage.add(item)
+        return usage
 
     @property
     def over(self) -> bool:

@@ -104,6 +104,7 @@ TIMES = {
     "oc_state": ("expires", "touched"),
     "oc_grant": ("created",),
     "oc_outbox": ("due", "until", "created"),
+    "oc_spend": ("touched",),
 }
 
 

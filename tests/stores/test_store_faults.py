@@ -216,6 +216,7 @@ COLUMNS = {
     "oc_state": "kind, id, session, body, used",
     "oc_grant": "id, agent, tool, body",
     "oc_outbox": "id, target, body, attempt, token",
+    "oc_spend": "period, unit, used",
 }
 
 

@@ -1,0 +1,32 @@
+"""Tokens that principals have spent, in memory."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from .memory_part import MemoryBounds, MemoryPart
+from .records import Spend
+
+MAX_SPENDS = 100_000
+"""Periods of principals that are kept; the one unused for longest is dropped."""
+
+
+class MemorySpending(MemoryPart):
+    """SpendStore in a dictionary."""
+
+    def __init__(self, bounds: MemoryBounds) -> None:
+        super().__init__(bounds)
+        self._spent: OrderedDict[tuple[str, str, str], int] = OrderedDict()
+
+    def _add_spends(self, principal: str, spends: Sequence[Spend]) -> None:
+        for spend in spends:
+            key = (principal, spend.period, spend.unit)
+            self._spent[key] = self._spent.get(key, 0) + spend.tokens
+            self._spent.move_to_end(key)
+        while len(self._spent) > MAX_SPENDS:
+            self._spent.popitem(last=False)
+
+    async def spent(self, principal: str, period: str, unit: str) -> int:
+        """What was spent in a period."""
+        return self._spent.get((principal, period, unit), 0)

@@ -1,0 +1,45 @@
+"""Tokens that principals have spent, in SQL: a row for each period, added to by the commit of each turn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .engine import Statement, Transaction
+from .records import Spend
+from .sql_part import SqlPart, autocommit
+from .sql_text import text
+
+KEPT_SPENDS = 400 * 24 * 3600.0
+"""Seconds for which a period is kept after the last turn in it: a year of months can be read."""
+
+OLD_SPENDS = """delete from oc_spend where n in (
+    select n from oc_spend where touched < {now} - $1 order by touched limit $2) returning 1"""
+
+
+def add_spends(principal: str, spends: Sequence[Spend]) -> Statement:
+    """Add to what was spent."""
+    values: list[str] = []
+    parameters: list[object] = []
+    # In one order, so that two turns of a principal cannot wait for each other.
+    for spend in sorted(spends):
+        at = len(parameters)
+        values.append(f"(${at + 1}, ${at + 2}, ${at + 3}, ${at + 4}, {{now}})")
+        parameters += [text(principal), spend.period, spend.unit, spend.tokens]
+    return (
+        f"""insert into oc_spend (principal, period, unit, used, touched) values {", ".join(values)}
+        on conflict (principal, period, unit) do update set used = oc_spend.used + excluded.used, touched = excluded.touched""",
+        parameters,
+    )
+
+
+class SqlSpending(SqlPart):
+    """SpendStore on an engine."""
+
+    @autocommit
+    def spent(self, principal: str, period: str, unit: str) -> Transaction[int]:
+        """What was spent in a period."""
+        rows = yield (
+            "select used from oc_spend where principal = $1 and period = $2 and unit = $3",
+            (text(principal), period, unit),
+        )
+        return int(rows[0][0]) if rows else 0
