@@ -83,6 +83,7 @@ NOBODYS = frozenset(["shared", "commit", "renew", "take_slot", "free_slot", "all
         "end_notice",
         "targets",
         "put_setting",
+        "spent",
         "settings",
     ]
 )
