@@ -68,10 +68,7 @@ def check_server_settings(settings: Mapping[str, Any]) -> None:
         raise TypeError(f"authenticate is a function, or None, not {describe(authenticate)}")
     if settings["resource"] is not None and authenticate is None:
         raise ValueError("resource says where tokens are to be had: it goes with authenticate, which takes them")
-    budgets: Any = settings["budgets"]
-    if not callable(budgets) and budgets is not None:
-        for budget in budgets if isinstance(budgets, Sequence) else [budgets]:
-            check_setting("each of budgets", budget, Budget)
+    _check_budgets(settings["budgets"])
     rates = settings["rates"]
     if not callable(rates):
         check_setting("rates", rates, Rates, NoneType)
@@ -82,3 +79,9 @@ def check_server_settings(settings: Mapping[str, Any]) -> None:
     several: Iterable[Any] = webhooks if hasattr(webhooks, "__iter__") else [webhooks]
     for webhook in several:
         check_setting("each of webhooks", webhook, Webhooks)
+
+
+def _check_budgets(budgets: Any) -> None:
+    if not callable(budgets) and budgets is not None:
+        for budget in budgets if isinstance(budgets, Sequence) else [budgets]:
+            check_setting("each of budgets", budget, Budget)
