@@ -5,6 +5,7 @@ Server(agent, authenticate=Jwt("https://login.example", "my-agents"))
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from hashlib import sha256
@@ -21,6 +22,7 @@ from openai_compat.policies.auth import bearer_token
 with needs(__name__, "oauth"):
     import httpx2
     import jwt
+    from jwt.utils import base64url_decode
 
     from ._oauth.fetch import fetch_json
     from ._oauth.kept import KeptResults
@@ -134,14 +136,20 @@ class Jwt:
 
     def _check(self, token: str, digest: bytes) -> Found:
         try:
-            head = jwt.get_unverified_header(token)
-        except (jwt.PyJWTError, ValueError, RecursionError):  # made by anybody
-            raise _refused("it cannot be read") from None
-        algorithm, kid = head.get("alg"), head.get("kid")
+            # A quarter of what `get_unverified_header` takes; all of it is checked again with the signature.
+            head = json.loads(base64url_decode(token.partition(".")[0]))
+        except (ValueError, RecursionError):  # made by anybody
+            head = None
+        if not isinstance(head, dict):
+            raise _refused("it cannot be read")
+        fields = cast("dict[str, Any]", head)
+        algorithm, kid = fields.get("alg"), fields.get("kid")
         # Before a key is looked for: which one fits is not for the token to say.
         if algorithm not in self._algorithms:
             raise _refused("its algorithm is not one of these")
-        if "crit" in head:
+        if kid is not None and not isinstance(kid, str):
+            raise _refused("the id of its key is no text")
+        if "crit" in fields:
             raise _refused("it has extensions that have to be understood")
         if self._secret is not None:
             return self._verified(token, digest, self._secret, algorithm)

@@ -145,6 +145,9 @@ def has_key(request: HttpRequest) -> bool:
 def bearer_token(request: HttpRequest) -> bytes:
     """The key or token as sent, or nothing: any other scheme is none, nor are two headers that do not say the same."""
     bearers, plain = request.header_values(b"authorization"), request.header_values(AZURE)
+    if len(bearers) == 1 and not plain:  # as most send it
+        found = _BEARER.fullmatch(bearers[0])
+        return b"" if found is None else found[1].encode("latin-1")
     sent = {match[1] if (match := _BEARER.fullmatch(value)) else "" for value in bearers}
     sent |= {value if _TOKEN.fullmatch(value) else "" for value in plain}
     return sent.pop().encode("latin-1") if len(sent) == 1 and max(len(bearers), len(plain)) == 1 else b""

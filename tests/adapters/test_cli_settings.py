@@ -169,3 +169,15 @@ def test_good_answers_to_probes_are_not_worth_a_line(
     for number, path, status in ((1, "/healthz", 200), (2, "/readyz", 503), (3, "/v1/models", 200)):
         log_access(f"req_{number}", "GET", path, status, began=0, note="", principal=ANONYMOUS, turn=None)
     assert [json.loads(line)["request_id"] for line in stderr.readouterr().err.splitlines()] == ["req_2", "req_3"]
+
+
+@requirement("auth.unused-login")
+def test_it_is_told_at_start_that_all_behind_a_proxy_are_one_caller(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    named, keyed = ("--proxy-auth", "--host-name", "app.example"), ("--api-key", "sk-1")
+    monkeypatch.setattr(running, "_serve", lambda server, listener, options: listener.close())
+    for options, told in ((named, 1), ((*named, *keyed), 0)):
+        ran = served(monkeypatch, "--listen", "127.0.0.1:0", *options)
+        running.run(ran.server, ran.options, [], ran.folder)
+        assert capsys.readouterr().err.count("are one caller here") == told

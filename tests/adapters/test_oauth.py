@@ -73,6 +73,10 @@ async def test_tokens_are_good_over_every_transport(idp: Provider, transport: st
             assert sent.status_code == status
 
 
+def encoded(**head: Any) -> str:
+    return jwt.utils.base64url_encode(json.dumps(head).encode()).decode()
+
+
 def by_hand(claims: Any, secret: bytes) -> str:
     """A token with HS256 and a secret that PyJWT would not sign with."""
     pieces = [json.dumps(part).encode() for part in ({"alg": "HS256", "typ": "JWT", "kid": "RS256-0"}, claims)]
@@ -112,6 +116,9 @@ def forged(idp: Provider) -> dict[str, str]:
             idp.claims(), private_key("RS256"), "RS256", headers={"kid": "RS256-0", "crit": ["exp"]}
         ),
         "of an unknown key": idp.token(kid="../../etc/passwd"),
+        "of a key with a number": f"{encoded(alg='RS256', kid=7)}.{body}.{signature}",
+        "of a list of algorithms": f"{encoded(alg=['RS256'], kid='RS256-0')}.{body}.{signature}",
+        "with a list for a head": f"{jwt.utils.base64url_encode(b'[]').decode()}.{body}.{signature}",
         "no token": "a.b.c",
         "empty": "..",
         "deep": jwt.utils.base64url_encode(b"[" * 9000).decode() + ".e30.e30",

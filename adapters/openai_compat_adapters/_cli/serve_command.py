@@ -12,6 +12,7 @@ import click
 
 from openai_compat import Server
 from openai_compat.errors import Unavailable
+from openai_compat.policies.authenticate import OpenAccess
 from openai_compat.stores.schema import UnusableStore
 
 from .._serving.file_changes import file_changes, no_changes
@@ -23,6 +24,11 @@ from .observers import shared_figures
 from .serve_options import ServeOptions
 
 logger = logging.getLogger("openai_compat")
+
+ONE_CALLER = (
+    "All who come through the proxy are one caller here, and share conversations, responses and files: a Server with "
+    "authenticate=from_header(…) tells them apart."
+)
 
 PATIENCE = 5.0
 """Timeout of the store's check at startup, in seconds."""
@@ -47,6 +53,8 @@ def run(server: Server, options: ServeOptions, warnings: Sequence[str], folder: 
     listener = _listen(server, host, port, proxy_auth=options.proxy_auth)
     port = listener.getsockname()[1]
     configure_logging(options.log_level, options.log_format, tracebacks=not options.no_tracebacks)
+    if options.proxy_auth and isinstance(server.auth, OpenAccess):
+        warnings = [*warnings, ONE_CALLER]
     if options.log_format == "json":
         for warning in warnings:
             logger.warning("%s", warning)
