@@ -2,7 +2,7 @@
 
 They come beside the user's messages, several at once. An agent must not act on them, they must not take its slots, and
 they are no part of a conversation. They are told by how their prompts begin, read in the sources of Open WebUI 0.12,
-LibreChat 0.8, opencode 1.18 and qwen-code, or by an `X-Task` header (Open WebUI can be told to send one).
+LibreChat 0.8, opencode 1.18 and qwen-code, seen of Claude Code 2.1, or by an `X-Task` header (Open WebUI can be told to send one).
 
 Requests to shorten a conversation that has become too long are not among them: the answer takes the conversation's
 place, so only the agent can give it.
@@ -41,6 +41,12 @@ Answer: TypeAlias = Callable[[Task, AgentRequest], str | Awaitable[str]]
 TITLE_LENGTH = 48
 """Characters of a title made from the user's first words."""
 
+CLAUDE_CODE = "You are Claude Code, Anthropic's official CLI for Claude."
+"""Stands before the instructions of each of its requests, also of those for itself."""
+
+SESSION, SESSION_END = "<session>", "</session>"
+"""Around what its user has said, where it asks for a title."""
+
 LOOKED_AT = 400
 """Characters of a prompt in which its beginning is looked for."""
 
@@ -73,7 +79,13 @@ _ASKED: Mapping[str, Task] = {
     "Please generate a concise title (max 40 characters) for a conversation that starts with:": "title",
     # qwen-code
     "Analyze *only* the content and structure of your immediately preceding response": "next_speaker",
+    # Claude Code too
     "[SUGGESTION MODE: Suggest what the user might naturally type next": "follow_ups",
+    # Claude Code
+    "Generate a short kebab-case name (2-4 words) that captures the main topic of this conversation.": "title",
+    "2-4 word lowercase label for this job.": "title",
+    "The user stepped away and is coming back. Recap in under 40 words": "summary",
+    "Describe your most recent action in 3-5 words using present tense": "summary",
 }
 """How the last message begins."""
 
@@ -83,7 +95,11 @@ _INSTRUCTED: Mapping[str, Task] = {
     # qwen-code
     "Generate a concise, sentence-case title (3-7 words) that captures what this programming-assistant": "title",
     "You generate session recaps for a programming assistant CLI.": "summary",
+    # Claude Code too
     "Write a short summary label describing what these tool calls accomplished.": "summary",
+    # Claude Code
+    "You are naming a coding session so the user can pick it out of a long list of sessions.": "title",
+    "You write a 3-5 word progress label for a background agent": "summary",
     "You are now acting as the managed memory extraction subagent": "memory",
     "You are performing a managed memory dream": "memory",
     "You are selecting memories that will be useful to an AI coding assistant": "recall",
@@ -137,7 +153,7 @@ def task_of(http: HttpRequest, request: AgentRequest) -> Task | None:
     return None
 
 
-_BEGINNINGS = (*_ASKED, *_INSTRUCTED, "### Task:")
+_BEGINNINGS = (*_ASKED, *_INSTRUCTED, "### Task:", CLAUDE_CODE)
 
 
 def _may_be_one(request: AgentRequest) -> bool:
@@ -147,7 +163,7 @@ def _may_be_one(request: AgentRequest) -> bool:
 
 
 def _begins(message: Message, openings: Mapping[str, Task]) -> Task | None:
-    beginning = message.text[:LOOKED_AT].lstrip()
+    beginning = message.text[:LOOKED_AT].lstrip().removeprefix(CLAUDE_CODE).lstrip()
     return next((task for opening, task in openings.items() if beginning.startswith(opening)), None)
 
 
@@ -205,6 +221,8 @@ def _user_says(request: AgentRequest) -> list[str]:
     # The prompt is a stranger's and may be megabytes; a title needs its beginning or its end.
     if len(text) > 2 * LOOKED_THROUGH:
         text = f"{text[:LOOKED_THROUGH]}\n{text[-LOOKED_THROUGH:]}"
+    if text.startswith(SESSION):
+        text = text.removeprefix(SESSION).partition(SESSION_END)[0]
     said: list[list[str]] = []
     speaks = False
     for line in text.replace("||>", "\n").replace("</chat_history>", "\nresponse:").split("\n"):

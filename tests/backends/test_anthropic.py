@@ -35,6 +35,7 @@ from openai_compat.backends.anthropic import AnthropicBackend
 from openai_compat.errors import InvalidRequest
 from openai_compat.wire.responses.parse.request import parse_response
 from openai_compat_adapters.client import async_openai
+from tests.api.anthropic_messages.support import send, serve
 from tests.backends.support import new_context, read, request_for, run, until, user
 from tests.backends.upstream import Reply, Upstream, error_reply
 from tests.requirements import requirement
@@ -596,6 +597,36 @@ async def test_signed_thoughts_go_back_with_the_results_of_the_calls_they_led_to
         {"type": "tool_use", "id": "toolu_1", "name": "weather", "input": {"city": "Rome"}},
     ]
     assert upstream.requests[1]["thinking"] == BUDGET["thinking"]
+
+
+async def test_clients_of_the_messages_api_bring_them_back_to_any_process() -> None:
+    redacted = block(1, {"type": "redacted_thinking", "data": "secret"})
+    reply = message(thinking(0, "Hm."), redacted, tool_use(2, "toolu_1", "{}"), reason="tool_use")
+    asking: Any = {
+        "max_tokens": 4000,
+        "tools": [{"name": "weather", "input_schema": {"type": "object"}}],
+        "thinking": {"type": "adaptive"},
+    }
+    async with backend_for(Upstream(reply), "mock", "m", extra=BUDGET) as backend:
+        told = (await send(serve(backend), **asking)).json
+    assert [part["type"] for part in told["content"]] == ["thinking", "redacted_thinking", "tool_use"]
+    failed = {"type": "tool_result", "tool_use_id": "toolu_1", "content": "no sun", "is_error": True}
+    conversation = [
+        user("hi"),
+        {"role": "assistant", "content": told["content"]},
+        {"role": "user", "content": [failed]},
+    ]
+    upstream = Upstream(message(text(0, "Rain.")))
+    async with backend_for(upstream, "mock", "m", extra=BUDGET) as another:
+        assert (await send(serve(another), messages=conversation, **asking)).status == 200
+    _, said, result = upstream.requests[0]["messages"]
+    assert said["content"] == [
+        {"type": "thinking", "thinking": "Hm.", "signature": "signed"},
+        {"type": "redacted_thinking", "data": "secret"},
+        {"type": "tool_use", "id": "toolu_1", "name": "weather", "input": {}},
+    ]
+    assert result["content"] == [failed]
+    assert upstream.requests[0]["thinking"] == BUDGET["thinking"]
 
 
 async def test_where_they_are_not_known_the_turn_goes_on_without_thinking() -> None:

@@ -114,7 +114,24 @@ QWEN = {
         *user("[SUGGESTION MODE: Suggest what the user might naturally type next.]"),
     ],
 }
+CLAUDE_CODE = {
+    "title": system(
+        "You are Claude Code, Anthropic's official CLI for Claude.\n\n"
+        "You are naming a coding session so the user can pick it out of a long list of sessions. The title is a name.",
+        f"<session>\n{EGG}\n</session>\n\nWrite the title in the predominant language of the session.",
+    ),
+    "recap": system(
+        "You are Claude Code, Anthropic's official CLI for Claude.\n\nYou are an agent.",
+        "The user stepped away and is coming back. Recap in under 40 words, 1-2 plain sentences, no markdown.",
+    ),
+    "progress": system(
+        "You write a 3-5 word progress label for a background agent, from short notes about what it is doing.", "Notes"
+    ),
+}
 CHORES = [
+    (CLAUDE_CODE["title"], EGG),
+    (CLAUDE_CODE["recap"], ""),
+    (CLAUDE_CODE["progress"], ""),
     *[(user(OPEN_WEBUI[name]), {"title": EGG}) for name in ("title", "title, shorter", "own template")],
     (user(OPEN_WEBUI["tags"]), {"tags": ["General"]}),
     *[

@@ -194,7 +194,8 @@ def _is_beta(http: HttpRequest) -> bool:
 def _said(form: MessageForm, text: str) -> bytes:
     """An answer as if an agent had said it."""
     writer = MessageWriter(form, lambda _: ())
-    return writer.feed([*([text] if text else []), Finished("stop")]) + writer.end(Usage())
+    # A chore may be answered with nothing, and costs nothing if it is asked for again.
+    return writer.feed([*([text] if text else []), Finished("stop")]) + writer.end(Usage(), may_be_silent=True)
 
 
 async def _answer_with(exchange: Exchange, form: MessageForm, answer: bytes) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from typing import Any, TypeAlias
 
-from ...messages import AssistantMessage, Message, SystemMessage, ToolMessage, UserMessage
+from ...messages import AssistantMessage, Message, SystemMessage, Thought, ToolMessage, UserMessage
 from ..content_blocks import Block, assistant_blocks, input_blocks, result_content
 
 Recall: TypeAlias = Callable[[Sequence[str]], list[Block] | None]
@@ -32,7 +32,7 @@ def conversation(messages: Iterable[Message], recall: Recall) -> list[dict[str, 
             case AssistantMessage():
                 _add(turns, "assistant", _said(message, recall))
             case ToolMessage():
-                _add(turns, "user", [_result(message.call_id, result_content(message.text, message.media))])
+                _add(turns, "user", [_result_of(message)])
     # The newer models take no prefilled answer: a conversation has to end with the user.
     if not turns or turns[-1]["role"] == "assistant":
         _add(turns, "user", [{"type": "text", "text": CONTINUE}])
@@ -60,9 +60,21 @@ def _said(message: AssistantMessage, recall: Recall) -> list[Block]:
     # As they came, if they are known: the API wants the signed thinking that has led to a call before it.
     recalled = recall([call_id(call.call_id) for call in calls]) if calls else None
     return recalled or [
+        *[_thought(thought) for thought in message.thoughts],
         *assistant_blocks(message.parts),
         *[{"type": "tool_use", "id": call_id(c.call_id), "name": c.name, "input": c.input} for c in calls],
     ]
+
+
+def _result_of(message: ToolMessage) -> Block:
+    result = _result(message.call_id, result_content(message.text, message.media))
+    return {**result, "is_error": True} if message.is_error else result
+
+
+def _thought(thought: Thought) -> Block:
+    if thought.redacted:
+        return {"type": "redacted_thinking", "data": thought.signature}
+    return {"type": "thinking", "thinking": thought.text, "signature": thought.signature}
 
 
 def _result(identity: str, content: str | list[Block]) -> Block:

@@ -107,6 +107,8 @@ class AnthropicReply:
             # The block begins empty in most streams: thinking comes in deltas.
             case "thinking" if block["thinking"]:
                 yield ReasoningDelta(block["thinking"])
+            case "redacted_thinking":
+                yield ReasoningDelta("", block["data"], redacted=True)
             case "tool_use" | "server_tool_use" as kind:
                 block["json"] = ""
                 yield ToolCallStarted(block["id"], block["name"], "client" if kind == "tool_use" else "agent")

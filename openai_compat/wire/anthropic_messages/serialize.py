@@ -115,12 +115,12 @@ class MessageWriter:
             data += b"".join([self._item(item) for item in items[len(texts) :]])
         return data if self._begun or not data else self.begin() + data
 
-    def end(self, usage: Usage) -> bytes:
-        """The last events of a stream, or the whole answer."""
+    def end(self, usage: Usage, *, may_be_silent: bool = False) -> bytes:
+        """The last events of a stream, or the whole answer. An answer without a word gets one, unless it may be silent."""
         data = self.begin() + self._close()
         # One that was cut off is none.
         calls = [call for call in self._calls.values() if call is not None and not self._refusal]
-        if not self._spoke and not calls:
+        if not self._spoke and not calls and not may_be_silent:
             data += self._text_block(NOTHING_SAID)
         for call in calls:
             data += self._blocks.start({"type": "tool_use", "id": call.call_id, "name": call.name, "input": {}})

@@ -286,6 +286,34 @@ async def test_a_session_of_claude_code_is_a_conversation_and_its_agents_are_non
     assert len(seen[2].messages) == 1
 
 
+@requirement("anthropic.requests")
+async def test_what_claude_code_asks_for_itself_is_answered_without_the_agent() -> None:
+    seen = Seen()
+    format_ = {"type": "json_schema", "schema": {"type": "object", "properties": {"title": {"type": "string"}}}}
+    naming = "You are naming a coding session so the user can pick it out of a long list of sessions. The title …"
+    told = await ask(
+        seen,
+        system=[
+            {"type": "text", "text": "x-anthropic-billing-header: a"},
+            {"type": "text", "text": "You are Claude Code, Anthropic's official CLI for Claude."},
+            {"type": "text", "text": naming},
+        ],
+        messages=[{"role": "user", "content": "<session>\nfix the parser\n</session>\n\nWrite the title in …"}],
+        output_config={"format": format_},
+    )
+    assert json.loads(told.json["content"][0]["text"]) == {"title": "fix the parser"}
+    quiet = await ask(
+        seen,
+        messages=[
+            {
+                "role": "user",
+                "content": "[SUGGESTION MODE: Suggest what the user might naturally type next into Claude Code.]",
+            }
+        ],
+    )
+    assert (quiet.json["content"], quiet.json["stop_reason"], seen) == ([], "end_turn", [])
+
+
 async def test_nothing_is_run_for_a_request_that_wants_no_tokens() -> None:
     seen = Seen()
     assert (await ask(seen, max_tokens=0)).json["content"] == []
