@@ -122,4 +122,6 @@ def _line(fields: dict[str, Any]) -> str:
 
 def _shown(text: str) -> str:
     """A text from outside. A line break in it must not begin a line of its own."""
+    if len(text) <= 200 and text.isascii() and text.isprintable() and "\\" not in text:  # nearly always
+        return text
     return text[:200].encode("unicode_escape").decode()
