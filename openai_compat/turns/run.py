@@ -418,6 +418,7 @@ class TurnOutput(Generic[Frames]):
         self._runner = runner
         self._plan: TurnPlan[Frames] = plan
         self._runs = runs
+        self._log = plan.requester.turn
         self._failed: Exception | None = None
         # A status line cannot be taken back: until then, an agent that fails at once is answered with its real status.
         self._silent_until = runs.clock() + runner.deadlines.head
@@ -472,7 +473,7 @@ class TurnOutput(Generic[Frames]):
     def _next(self) -> Frames:
         """The frames for what was said since the last time."""
         plan, taken, size = self._plan, self._runs.take(), 0
-        log = plan.requester.turn
+        log = self._log
         if log is not None and log.first is None and taken:
             log.first = time.monotonic()
         for _, items in taken:
