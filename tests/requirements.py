@@ -107,6 +107,9 @@ REQUIREMENTS: dict[str, Requirement] = {
         "a stream has the role first, one finish_reason, then [DONE], and nothing after it", "W A1"
     ),
     "chat.stream.live": Requirement("a piece is on its way before the agent makes the next one", "T 29"),
+    "chatws.processes": Requirement(
+        "a thread is resumed, stopped and fed through any process, without a gap or a frame twice", "D 6"
+    ),
     "chatws.bounded": Requirement(
         "the frames that are kept are bounded in bytes, whatever is in them, for each thread, for each caller and in all",
         "D 6",

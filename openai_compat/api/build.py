@@ -180,6 +180,7 @@ def build_chat_websocket(
 ) -> tuple[ChatThreads, Route]:
     """The chat WebSocket's threads: conversations of the server's store, with a rule of their own for a second turn."""
     from .chat_websocket.connection import route  # noqa: PLC0415  (APIs are imported when they are served)
+    from .chat_websocket.shared_threads import SharedThreads  # noqa: PLC0415
     from .chat_websocket.threads import ChatThreads  # noqa: PLC0415
     from .chat_websocket.turn import asker_name  # noqa: PLC0415
 
@@ -187,6 +188,8 @@ def build_chat_websocket(
     workflows = {name: _backend(agent, name, compaction, wrap) for name, agent in settings.workflows.items()}
     state.forgetting.agents |= {asker_name("", name): workflow for name, workflow in workflows.items()}
     threads = ChatThreads(settings, workflows, _locks(busy, state.store, state.leases, state.late), time.monotonic)
+    if state.store.shared:
+        threads.shared = SharedThreads(state.store, state.leases.seconds, state.late, threads)
     return threads, route(threads)
 
 

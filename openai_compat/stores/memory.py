@@ -18,6 +18,7 @@ from .memory_responses import MemoryResponses
 from .memory_settings import MemorySettings
 from .memory_spending import MemorySpending
 from .memory_states import MemoryStates
+from .memory_threads import MemoryThreads
 from .port import RETENTION
 from .records import Renewal, TurnCommit
 
@@ -33,6 +34,7 @@ class MemoryStore(
     MemoryOutbox,
     MemorySettings,
     MemorySpending,
+    MemoryThreads,
     MemoryLimits,
 ):
     """All state in memory.
@@ -98,6 +100,7 @@ class MemoryStore(
         held: set[str | None] = {kept.token for kept in conversations}
         held |= {kept.token for kept in responses}
         held |= {claimed.token for claimed in self._claims.held()}
+        held |= {kept.token for kept in self._threads.values()}
         held |= {token for slots in self._slots.values() for token in slots}
         cancelled = {kept.token for kept in responses if kept.cancel}
         superseded = {c.token for c in conversations if c.next not in ("", c.token) and c.next_until > now}

@@ -37,8 +37,11 @@ from .records import (
     StoredCompletion,
     StoredFile,
     StoredResponse,
+    StoredThread,
     TurnCommit,
 )
+from .setting_port import SettingStore
+from .thread_port import ThreadStore
 
 __all__ = (
     "AgentState",
@@ -74,6 +77,8 @@ __all__ = (
     "StoredCompletion",
     "StoredFile",
     "StoredResponse",
+    "StoredThread",
+    "ThreadStore",
     "TurnCommit",
 )
 
@@ -367,17 +372,6 @@ class OutboxStore(Protocol):
         ...
 
 
-class SettingStore(Protocol):
-    """What was changed of a server's settings while it ran. It is the server's, and no principal's."""
-
-    async def put_setting(self, kind: str, name: str, body: str) -> None:
-        """Insert or replace one, as JSON."""
-        ...
-
-    async def settings(self, kind: str) -> Mapping[str, str]:
-        """All of a kind, by name."""
-
-
 class SpendStore(Protocol):
     """Tokens that principals have spent. They are added by `commit`: with the outcome of a turn, or not at all."""
 
@@ -397,6 +391,7 @@ class Store(
     OutboxStore,
     SettingStore,
     SpendStore,
+    ThreadStore,
     Protocol,
 ):
     """All state of a server. Every method may raise Unavailable (503 `store_unavailable`)."""

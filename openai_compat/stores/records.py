@@ -198,6 +198,26 @@ class Grant:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredThread:
+    """A thread of the chat WebSocket, as all processes see it.
+
+    Attributes:
+        last: the number of the last frame that is kept.
+        settled: the number of the last one whose content the stored conversation has.
+        model: what was asked last.
+        active: the frame that describes the running turn, as JSON.
+        running: whether a turn runs in it, in a process that lives.
+    """
+
+    id: str
+    last: int
+    settled: int = 0
+    model: str | None = None
+    active: str = "null"
+    running: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class ConversationTurn:
     """The items that a turn adds to a conversation. `transcript` is a hash by which it can be found afterwards."""
 

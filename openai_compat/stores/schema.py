@@ -143,7 +143,35 @@ SPENDS = (
 )
 """Tokens that were used, by principal and period. Each turn adds to it with its outcome."""
 
-MIGRATIONS: Sequence[Sequence[str]] = (FIRST, ASKING_AGENTS, REQUESTS, STATES, OUTBOX, WANTED, GRANTS, SETTINGS, SPENDS)
+THREADS = (
+    """create table oc_thread (
+        principal text not null, id text not null, token text, until double precision,
+        last bigint not null default 0, settled bigint not null default 0, model text,
+        active text not null default 'null', touched double precision not null, primary key (principal, id))""",
+    "create index oc_thread_token on oc_thread (token) where token is not null",
+    "create index oc_thread_touched on oc_thread (touched)",
+    """create table oc_frame (
+        principal text not null, thread text not null, first bigint not null, last bigint not null, body text not null,
+        primary key (principal, thread, first))""",
+    """create table oc_signal (
+        n {serial}, principal text not null, token text not null, body text not null, created double precision not null)""",
+    "create index oc_signal_token on oc_signal (token)",
+    "create index oc_signal_created on oc_signal (created)",
+)
+"""Threads of the chat WebSocket: who runs a turn there, its frames, and what it is told from elsewhere."""
+
+MIGRATIONS: Sequence[Sequence[str]] = (
+    FIRST,
+    ASKING_AGENTS,
+    REQUESTS,
+    STATES,
+    OUTBOX,
+    WANTED,
+    GRANTS,
+    SETTINGS,
+    SPENDS,
+    THREADS,
+)
 """The statements that change the schema from version n to n + 1."""
 
 

@@ -26,6 +26,7 @@ from .sql_settings import SqlSettings
 from .sql_spending import KEPT_SPENDS, OLD_SPENDS, SqlSpending
 from .sql_states import EXPIRE, OLD, SqlStates
 from .sql_sweep import (
+    BATCH,
     DAY,
     EXPIRED,
     NEVER_KEPT,
@@ -36,6 +37,7 @@ from .sql_sweep import (
     sweep_responses,
     sweep_rows,
 )
+from .sql_threads import OLD_SIGNALS, SqlThreads, sweep_threads
 from .sql_turns import commit, renew, was_committed
 
 COMMIT_PATIENCE = 2.0
@@ -56,6 +58,7 @@ class SqlStore(
     SqlOutbox,
     SqlSettings,
     SqlSpending,
+    SqlThreads,
     SqlLimits,
 ):
     """State in a database that several processes may share."""
@@ -116,5 +119,7 @@ def _sweeps(retention: float) -> Iterator[Callable[[], Transaction[int]]]:
     yield partial(sweep_rows, OLD_SPENDS, KEPT_SPENDS)
     for statement in ROWS:
         yield partial(sweep_rows, statement, retention)
+    yield partial(sweep_threads, min(retention, DAY), BATCH)
+    yield partial(sweep_rows, OLD_SIGNALS, min(retention, DAY))
     for statement in SHORT_LIVED:
         yield partial(sweep_rows, statement, min(retention, DAY))

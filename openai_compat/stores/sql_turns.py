@@ -82,6 +82,8 @@ HELD_BY_TOKENS = """
     union all
     select token, 0, case when until < {now} + $2 then 1 else 0 end from oc_slot where token {among}
     union all
+    select token, 0, case when until < {now} + $2 then 1 else 0 end from oc_thread where token {among}
+    union all
     select token, 0, case when until < {now} + $2 then 1 else 0 end from oc_claim
     where token {among} and status is null"""
 
@@ -90,6 +92,7 @@ LOST = "select token from oc_turn where token {among} and lost = 1"
 RENEW = (
     "update oc_conversation set until = {now} + $2 where token {among}",
     "update oc_response set until = {now} + $2 where token {among}",
+    "update oc_thread set until = {now} + $2 where token {among}",
     "update oc_slot set until = {now} + $2 where token {among}",
     "update oc_claim set until = {now} + $2 where token {among} and status is null",
 )

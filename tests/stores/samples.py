@@ -103,6 +103,8 @@ TIMES = {
     "oc_rate": ("due",),
     "oc_state": ("expires", "touched"),
     "oc_grant": ("created",),
+    "oc_thread": ("until", "touched"),
+    "oc_signal": ("created",),
     "oc_outbox": ("due", "until", "created"),
     "oc_spend": ("touched",),
 }

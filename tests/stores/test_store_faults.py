@@ -214,6 +214,8 @@ COLUMNS = {
     "oc_slot": "n, token",
     "oc_rate": "id",
     "oc_state": "kind, id, session, body, used",
+    "oc_thread": "id, token, last",
+    "oc_signal": "token, body",
     "oc_grant": "id, agent, tool, body",
     "oc_outbox": "id, target, body, attempt, token",
     "oc_spend": "period, unit, used",

@@ -67,6 +67,7 @@ OBJECTS: Mapping[str, frozenset[str]] = {
     "completion": frozenset(["put_completion", "get_completion", "delete_completion", "list_completions"]),
     "file": frozenset(["put_file", "get_file", "file_content", "list_files", "delete_file"]),
     "approval": frozenset(["ask", "approval", "approvals", "decide"]),
+    "thread": frozenset(["take_thread", "append_frames", "leave_thread", "thread", "threads", "frames", "put_signal"]),
     "grant": frozenset(["put_grant", "grants", "delete_grant"]),
     "idempotency key": frozenset(["claim", "settle"]),
     "agent's state": frozenset(["pause", "use_pause", "return_pause", "end_pause"]),  # tests/api/test_agent_state.py
@@ -85,6 +86,7 @@ NOBODYS = frozenset(["shared", "commit", "renew", "take_slot", "free_slot", "all
         "put_setting",
         "spent",
         "settings",
+        "take_signals",
     ]
 )
 """Methods that know no object by an id that a client could send."""

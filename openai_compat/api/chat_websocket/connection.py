@@ -79,6 +79,7 @@ class ChatConnection:
         self, threads: ChatThreads, services: Services, connection: WebSocketConnection, children: ChildTasks
     ) -> None:
         self._threads = threads
+        self._shared = threads.shared
         self._services = services
         self._connection = connection
         self._children = children
@@ -213,15 +214,15 @@ class ChatConnection:
             case Say():
                 await self._say(command, binary=binary)
             case StopFrame():
-                self._stop(command, binary=binary)
+                await self._stop(command, binary=binary)
             case ToolResultFrame():
-                self._answer(command)
+                await self._answer(command)
             case ApprovalFrame():
                 await self._decide(command, binary=binary)
             case ResumeFrame():
                 await self._resume(command, binary=binary)
             case ListTurnsFrame():
-                self._list(binary=binary)
+                await self._list(binary=binary)
             case ManifestFrame():
                 fields = command.model_dump(exclude_none=True)["tools"]
                 self._tools = [{"type": "function", "function": tool} for tool in fields]
@@ -382,24 +383,27 @@ class ChatConnection:
         )
         self._begin(thread_id, asked)
 
-    def _answer(self, frame: ToolResultFrame) -> None:
+    async def _answer(self, frame: ToolResultFrame) -> None:
         for thread in self._threads.of(self._principal):
             for turn in thread.turns:
                 if frame.thread_id in (None, thread.key.id) and turn.waits_for(frame.tool_call_id):
                     turn.answer(frame)
                     return
+        if self._shared is not None and await self._shared.answer(self._principal, frame):
+            return
         text = "No turn waits for the result of this call."
         raise NotFound(text, code="tool_call_not_found", param="tool_call_id")
 
-    def _stop(self, frame: StopFrame, *, binary: bool) -> None:
+    async def _stop(self, frame: StopFrame, *, binary: bool) -> None:
         thread_id = frame.thread_id or self._last_thread
         if thread_id is None:
             text = "Missing required parameter: 'thread_id'."
             raise InvalidRequest(text, param="thread_id", code="missing_required_parameter")
         thread = self._threads.find(self._key(thread_id))
         stopped = [turn.stop() for turn in list(thread.turns)] if thread is not None else []
+        elsewhere = not any(stopped) and self._shared is not None and await self._shared.stop(self._key(thread_id))
         # Who stopped it is told in any case; those who follow the thread read it there.
-        if not any(stopped) or thread_id not in self._followed:
+        if not (any(stopped) or elsewhere) or thread_id not in self._followed:
             self.post({**generation_stopped("stop"), "thread_id": thread_id}, binary=binary)
 
     async def _resume(self, frame: ResumeFrame, *, binary: bool) -> None:
@@ -410,6 +414,8 @@ class ChatConnection:
         waiting = (
             await self._services.state.store.approvals(self._principal, frame.thread_id) if frame.last_seq <= 0 else ()
         )
+        if self._shared is not None:
+            await self._shared.look(self._key(frame.thread_id), frame.last_seq)
         self._replay(frame, binary=binary)
         for approval in waiting:
             self.post({**asked_about(approval), "thread_id": frame.thread_id}, binary=binary)
@@ -427,17 +433,21 @@ class ChatConnection:
         lost = wanted > log.last or wanted < log.first - 1
         # What is gone cannot be told: all that is kept is, and that it is not everything.
         at = log.first - 1 if lost else wanted
-        told |= {"status": "running" if thread.turns else "finished", "last_seq": log.last}
+        told |= {"status": "running" if thread.turns or thread.elsewhere else "finished", "last_seq": log.last}
         told |= {"replay_count": log.last - at, "replay_incomplete": lost}
         self._last_thread = frame.thread_id
         self.post(told, binary=binary)
         self._follow(thread, at, binary=binary)
 
-    def _list(self, *, binary: bool) -> None:
+    async def _list(self, *, binary: bool) -> None:
         running = [thread for thread in self._threads.of(self._principal) if thread.current is not None]
         for thread in running:
             turn = thread.current
             if turn is not None:
                 about = {"thread_id": thread.key.id, "last_seq": thread.log.last}
                 self.post({**turn.describe(), **about}, binary=binary)
-        self.post({"type": "chat_turns", "turns": [thread.key.id for thread in running]}, binary=binary)
+        names = [thread.key.id for thread in running]
+        for frame in [] if self._shared is None else await self._shared.running(self._principal, names):
+            self.post(frame, binary=binary)
+            names.append(frame["thread_id"])
+        self.post({"type": "chat_turns", "turns": names}, binary=binary)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Any, TypeAlias
 
@@ -52,7 +52,7 @@ class ThreadLog:
     @property
     def followed(self) -> bool:
         """True if a connection still reads what comes."""
-        return bool(self._followers)
+        return any([follower.reads for follower in self._followers])
 
     def append(self, *frames: Fields) -> int:
         """Number frames and hand them to all who follow. Returns the size of what they hold."""
@@ -73,6 +73,25 @@ class ThreadLog:
         self._forget()
         self.wake()
         return sizes - FRAME_SIZE * len(frames)
+
+    def restore(self, frames: Iterable[Fields]) -> None:
+        """Append frames that were numbered elsewhere, but for those that are there already."""
+        for frame in frames:
+            if frame["chat_seq"] > self.last:
+                self.skip_to(frame["chat_seq"] - 1)
+                self.append(frame)
+
+    def skip_to(self, number: int) -> None:
+        """Go on after this number, if it is not reached yet: what is in between, or was before, cannot be had any more."""
+        if number > self.last:
+            self.clear()
+            self.last = number
+            self.pass_by()
+
+    def pass_by(self) -> None:
+        """Let all who follow go on after what there is."""
+        for follower in self._followers:
+            follower.at = self.last
 
     def wake(self) -> None:
         """Let all who follow look again: there are frames, or a turn has ended."""
@@ -102,9 +121,9 @@ class ThreadLog:
         skipped = max(0, number + 1 - self.first)
         return list(islice(self._frames, skipped, skipped + most))
 
-    def follow(self, at: int, wake: Callable[[], None], *, binary: bool) -> Follower:
-        """Follow from the frame after number `at`; `wake` is called for each new one."""
-        follower = Follower(self, at, wake, binary=binary)
+    def follow(self, at: int, wake: Callable[[], None], *, binary: bool, reads: bool = True) -> Follower:
+        """Follow from the frame after number `at`; `wake` is called for each new one. `reads` if it is for a client."""
+        follower = Follower(self, at, wake, binary=binary, reads=reads)
         self._followers.append(follower)
         return follower
 
@@ -134,13 +153,17 @@ class ThreadLog:
 
 
 class Follower:
-    """Somebody who reads a log as it grows. `binary` is the kind of frames that they want."""
+    """Somebody who reads a log as it grows. `binary` is the kind of frames that they want.
 
-    def __init__(self, log: ThreadLog, at: int, wake: Callable[[], None], *, binary: bool) -> None:
+    One that does not read, but copies the log for others, does not keep a turn going.
+    """
+
+    def __init__(self, log: ThreadLog, at: int, wake: Callable[[], None], *, binary: bool, reads: bool) -> None:
         self.log = log
         self.at = at
         self.wake = wake
         self.binary = binary
+        self.reads = reads
 
     def take(self) -> list[Fields]:
         """The next frames; they count as read with `moved`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import anyio
 
@@ -16,6 +16,9 @@ from ...stores.records import Key
 from ...stores.shares import Shares, Table
 from ...wire.chat_websocket.types import ToolResultFrame
 from .frame_log import Follower, ThreadLog
+
+if TYPE_CHECKING:
+    from .shared_threads import SharedThreads
 
 Fields: TypeAlias = dict[str, Any]
 
@@ -70,6 +73,7 @@ class Thread:
     Attributes:
         turns: those that run or wait, in order.
         model: what was asked last.
+        elsewhere: whether a turn runs in another process, whose frames are copied here.
         unused: called when it has neither turns nor followers any more.
     """
 
@@ -78,6 +82,7 @@ class Thread:
     unused: Callable[[Thread], None]
     turns: list[RunningTurn] = field(default_factory=list[RunningTurn])
     model: str | None = None
+    elsewhere: bool = False
 
     @property
     def current(self) -> RunningTurn | None:
@@ -95,7 +100,11 @@ class Thread:
 
 
 class ChatThreads:
-    """All threads of a server that have frames to tell."""
+    """All threads of a server that have frames to tell.
+
+    Attributes:
+        shared: makes them known to the other processes of the store, if there can be any.
+    """
 
     def __init__(
         self,
@@ -107,6 +116,7 @@ class ChatThreads:
         self.settings = settings
         self.workflows = workflows
         self.conversations = conversations
+        self.shared: SharedThreads | None = None
         self._clock = clock
         self._threads: dict[Key, Thread] = {}
         shares = Shares(settings.rings_bytes, min(settings.rings_bytes, settings.rings_bytes_per_principal))
@@ -125,12 +135,28 @@ class ChatThreads:
         # A copy, since turns may end while it is read.
         return iter([thread for thread in self._threads.values() if thread.key.principal == principal])
 
-    def add(self, key: Key, turn: RunningTurn) -> Thread:
-        """A turn is to run in a thread, known or new. Raises Conflict if too many wait there."""
+    def mirror(self, key: Key) -> Thread:
+        """A thread that another process has, known or new. Its frames stay until `mirrored`."""
+        thread = self._made(key)
+        self._ended.hold(key.principal, key.id, thread)
+        return thread
+
+    def mirrored(self, thread: Thread) -> None:
+        """Nothing more comes from the other process; its frames are kept for a while."""
+        if not thread.turns:
+            self._ended.rest(thread.key.principal, thread.key.id, thread, thread.log.size, self._clock())
+        thread.log.wake()
+
+    def _made(self, key: Key) -> Thread:
         thread = self.find(key)
         if thread is None:
             log = ThreadLog(key.id, self.settings.ring, self.settings.ring_bytes)
             thread = self._threads[key] = Thread(key, log, self._unused)
+        return thread
+
+    def add(self, key: Key, turn: RunningTurn) -> Thread:
+        """A turn is to run in a thread, known or new. Raises Conflict if too many wait there."""
+        thread = self._made(key)
         if len(thread.turns) > MOST_WAITING:
             raise Conflict("Too many messages wait in this thread.", code="conversation_busy", should_retry=False)
         thread.turns.append(turn)

@@ -180,6 +180,8 @@ class ChatTurn(TurnPlan[list[Fields]]):
             logger.error("%s: unexpected error", self.request_id, exc_info=error)
             self.interrupt(OpenAICompatError("The server failed.", code="internal_error", should_retry=False))
         finally:
+            if self._threads.shared is not None and self.draft is not None:
+                await self._threads.shared.end(self._thread, self.draft.token)
             self._threads.ended(self._thread, self)
             self._done.set()
             path, turn = self._asked.path, self.requester.turn
@@ -268,6 +270,8 @@ class ChatTurn(TurnPlan[list[Fields]]):
             draft.on_interrupt(self.interrupt)
             while (before := self._thread.current) is not None:  # its commit has given the conversation free
                 await before.wait()
+            if self._threads.shared is not None:
+                await self._threads.shared.begin(self._thread, draft.token)
             self.begun = True
             services.live.runner.running.add(self)
             try:

@@ -1,0 +1,259 @@
+"""Threads of the chat WebSocket in several processes: one runs the turn and numbers its frames, others resume, stop and feed it.
+
+The frames are copied to the store, each quarter of a second, and read there by processes in which somebody follows. What
+these have for the turn goes there as signals, which are read with the copying.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Sequence
+from typing import Any, TypeAlias, cast
+
+import anyio
+
+from ...aio.background import Task, spawn
+from ...errors import Unavailable
+from ...state.degraded import LateWork
+from ...stores.port import Events, Key, Store, StoredThread
+from ...wire.chat_websocket.types import ToolResultFrame
+from ...wire.json import from_stored_json, stored_json
+from ..services import logger
+from .frame_log import AHEAD
+from .threads import ChatThreads, Thread
+
+Fields: TypeAlias = dict[str, Any]
+
+PAUSE = 0.25
+"""Seconds between two copies of new frames, and two looks for signals."""
+
+MANY = AHEAD // 2
+"""Frames that do not wait for that."""
+
+LOOK_AGAIN = 0.1
+"""Seconds between two looks at a thread of another process."""
+
+COPIED_WITHIN = 2.0
+"""Seconds within which a frame that somebody has seen is in the store, if its process lives."""
+
+FOLLOWED = 100
+"""Looks after which that process is told that somebody follows, so that it does not give the turn up."""
+
+
+class CopiedThread:
+    """A thread whose turn runs here, and how far its frames are in the store."""
+
+    def __init__(self, thread: Thread, token: str, wake: anyio.Event) -> None:
+        self.thread = thread
+        self.token = token
+        self.wake = wake
+        self.written: StoredThread | None = None
+        self.lock = anyio.Lock()
+        self.follower = thread.log.follow(thread.log.last, self._look, binary=False, reads=False)
+
+    def _look(self) -> None:
+        if self.thread.log.last - self.follower.at >= MANY:
+            self.wake.set()
+
+    async def copy(self, store: Store) -> bool:
+        """Copy what is new. False if the thread is another's by now."""
+        async with self.lock:
+            while True:
+                frames, log = self.follower.take(), self.thread.log
+                current = self.thread.current
+                stored = StoredThread(
+                    self.thread.key.id,
+                    frames[-1]["chat_seq"] if frames else self.follower.at,
+                    log.settled,
+                    self.thread.model,
+                    stored_json(None if current is None else current.describe()),
+                    running=True,
+                )
+                if not frames and stored == self.written:
+                    return True
+                first = frames[0]["chat_seq"] if frames else 0
+                batch = Events(first, stored.last, frames_to_json(frames)) if frames else None
+                if not await store.append_frames(self.thread.key, self.token, stored, batch):
+                    return False
+                self.written = stored
+                if frames:
+                    self.follower.moved(stored.last)
+
+
+class SharedThreads:
+    """Makes the threads of one server known to the processes that share its store, and theirs known here."""
+
+    def __init__(self, store: Store, lease: float, late: LateWork, threads: ChatThreads) -> None:
+        self._store = store
+        self._lease = lease
+        self._late = late
+        self._threads = threads
+        self._held: dict[str, CopiedThread] = {}
+        self._wake = anyio.Event()
+        self._task: Task | None = None
+
+    # of turns that run here
+
+    async def begin(self, thread: Thread, token: str) -> None:
+        """A turn has the thread's conversation: go on after the frames that other processes have added."""
+        ring = self._threads.settings.ring
+        found = await self._store.take_thread(thread.key, token, ring, self._lease)
+        while found is None:
+            await anyio.sleep(LOOK_AGAIN / 2)  # the process that had it writes its last frames
+            found = await self._store.take_thread(thread.key, token, ring, self._lease)
+        thread.elsewhere = False
+        unknown = not thread.log.last
+        await self._catch_up(thread, found)
+        thread.log.skip_to(found.last)
+        if unknown:  # who follows since this message wants what is new, not all that was said elsewhere
+            thread.log.pass_by()
+        self._held[token] = CopiedThread(thread, token, self._wake)
+        if self._task is None or self._task.done:
+            self._task = spawn(self._copy, "frames of threads", lambda: None)
+
+    async def end(self, thread: Thread, token: str) -> None:
+        """The turn has said its last: write it, and let others go on."""
+        copied = self._held.pop(token, None)
+
+        async def finish() -> None:
+            try:
+                if copied is not None:
+                    await copied.copy(self._store)
+                await self._store.leave_thread(thread.key, token)
+            finally:
+                if copied is not None:
+                    thread.log.leave(copied.follower)
+
+        await self._late.give_back(finish, "last frames of a thread")
+
+    async def _copy(self) -> None:
+        while self._held:
+            try:
+                for copied in list(self._held.values()):
+                    if not await copied.copy(self._store):
+                        self._lost(copied)
+                for token, body in await self._store.take_signals(list(self._held)):
+                    self._hear(token, from_stored_json(body))
+            except Unavailable as error:
+                logger.info("frames of threads could not be copied: %s", error.code)
+            except Exception as error:
+                logger.error("frames of threads could not be copied", exc_info=error)
+            with anyio.move_on_after(PAUSE):
+                await self._wake.wait()
+            self._wake = anyio.Event()
+            for copied in self._held.values():
+                copied.wake = self._wake
+
+    def _lost(self, copied: CopiedThread) -> None:
+        """Another process took the thread; its turn hears that from its conversation."""
+        self._held.pop(copied.token, None)
+        copied.thread.log.leave(copied.follower)
+
+    def _hear(self, token: str, signal: Fields) -> None:
+        copied = self._held.get(token)
+        for turn in [] if copied is None else list(copied.thread.turns):
+            match signal["kind"]:
+                case "stop":
+                    turn.stop()
+                case "follow":
+                    turn.joined()
+                    if copied is not None and not copied.thread.log.followed:
+                        turn.left()  # for a while from now on
+                case _:
+                    frame = ToolResultFrame.model_validate(signal["frame"])
+                    if turn.waits_for(frame.tool_call_id):
+                        turn.answer(frame)
+
+    # of turns that run elsewhere
+
+    async def look(self, key: Key, seen: int) -> None:
+        """Have the frames of a thread here, and those that come, if its turn runs in another process.
+
+        Somebody has `seen` frames up to that number: the last ones may not be in the store yet, which takes a moment.
+        """
+        thread = self._threads.find(key)
+        if thread is not None and (thread.turns or thread.elsewhere):
+            return
+        found = await self._store.thread(key, self._threads.settings.replay)
+        if found is None:
+            return
+        thread = self._threads.mirror(key)
+        await self._catch_up(thread, found)
+        with anyio.move_on_after(COPIED_WITHIN):
+            while found.running and thread.log.last < seen:
+                await anyio.sleep(LOOK_AGAIN / 2)
+                await self._catch_up(thread, found)
+        if found.running and not thread.turns and not thread.elsewhere:
+            thread.elsewhere = True
+            spawn(lambda: self._mirror(thread), f"mirror of thread {key.id}", lambda: None)
+        else:
+            self._threads.mirrored(thread)
+
+    async def _catch_up(self, thread: Thread, found: StoredThread) -> None:
+        for batch in await self._store.frames(thread.key, thread.log.last):
+            thread.log.restore(frames_from_json(batch.body))
+        thread.log.settled = max(thread.log.settled, found.settled)
+        thread.model = thread.model or found.model
+
+    async def _mirror(self, thread: Thread) -> None:
+        looks = 0
+        try:
+            # Until a turn begins here, the other one ends, or nobody follows.
+            while thread.elsewhere and thread.log.followed:
+                try:
+                    if not looks % FOLLOWED:
+                        await self._store.put_signal(thread.key, stored_json({"kind": "follow"}))
+                    found = await self._store.thread(thread.key, self._threads.settings.replay)
+                    if found is None or not thread.elsewhere:
+                        return
+                    await self._catch_up(thread, found)  # after the look: who ends writes before that is seen
+                    if not found.running:
+                        return
+                except Unavailable as error:
+                    logger.info("a thread of another process cannot be read: %s", error.code)
+                looks += 1
+                await anyio.sleep(LOOK_AGAIN)
+        except Exception as error:
+            logger.error("a thread of another process cannot be read", exc_info=error)
+        finally:
+            thread.elsewhere = False
+            self._threads.mirrored(thread)
+
+    async def stop(self, key: Key) -> bool:
+        """Stop the turn of a thread, wherever it runs. False if none runs."""
+        return await self._store.put_signal(key, stored_json({"kind": "stop"}))
+
+    async def answer(self, principal: str, frame: ToolResultFrame) -> bool:
+        """Hand the result of a call to the turn that waits for it elsewhere. False if none does."""
+        body = stored_json({"kind": "answer", "frame": frame.model_dump(mode="json")})
+        for thread in await self._store.threads(principal):
+            active: Fields = from_stored_json(thread.active) or {}
+            waits = frame.tool_call_id in active.get("waits_for", ())
+            if waits and frame.thread_id in (None, thread.id):
+                return await self._store.put_signal(Key(principal, thread.id), body)
+        return False
+
+    async def running(self, principal: str, here: Sequence[str]) -> list[Fields]:
+        """The frames that describe the turns that run elsewhere, in threads that are not `here`."""
+        found = [thread for thread in await self._store.threads(principal) if thread.id not in here]
+        described = [(thread, from_stored_json(thread.active)) for thread in found]
+        return [{**active, "thread_id": thread.id, "last_seq": thread.last} for thread, active in described if active]
+
+
+BYTES = "\0bytes"
+"""The only key of an object that stands for bytes; no frame has it itself."""
+
+
+def frames_to_json(frames: Sequence[Fields]) -> str:
+    """Frames to be kept, with the bytes that those have which are sent as MessagePack."""
+    return json.dumps(frames, separators=(",", ":"), default=lambda data: {BYTES: base64.b64encode(data).decode()})
+
+
+def frames_from_json(text: str) -> list[Fields]:
+    """What `frames_to_json` has written."""
+    return cast("list[Fields]", json.loads(text, object_hook=_with_bytes))
+
+
+def _with_bytes(value: Fields) -> Any:
+    return base64.b64decode(value[BYTES]) if BYTES in value else value

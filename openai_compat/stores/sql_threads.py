@@ -1,0 +1,140 @@
+"""Threads of the chat WebSocket in SQL: a row for each, one for each batch of its frames, and one for each signal."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from ..policies.limits import LEASE
+from .engine import Row, Transaction
+from .port import Events, Key, StoredThread
+from .sql_part import SqlPart, autocommit, autocommit_nosync
+from .sql_text import owned, string, string_or_none, text, text_or_none
+from .thread_port import SKIPPED
+
+TAKE = f"""
+    insert into oc_thread (principal, id, token, until, touched) values ($1, $2, $3, {{now}} + $4, {{now}})
+    on conflict (principal, id) do update set token = excluded.token, until = excluded.until, touched = excluded.touched,
+        last = oc_thread.last + case when oc_thread.token <> excluded.token then {SKIPPED} else 0 end
+        where oc_thread.token is null or oc_thread.token = excluded.token or oc_thread.until < {{now}}
+    returning id, last, settled, model, active, 1"""
+
+HELD = "principal = $1 and id = $2 and token = $3"
+
+WRITE = f"""
+    insert into oc_frame (principal, thread, first, last, body)
+        select principal, id, $4, $5, $6 from oc_thread where {HELD}
+    on conflict (principal, thread, first) do update set last = excluded.last, body = excluded.body"""
+
+RUNNING = "case when token is not null and until > {now} then 1 else 0 end"
+COLUMNS = f"id, last, settled, model, active, {RUNNING}"
+
+OLD_SIGNALS = """delete from oc_signal where n in (
+    select n from oc_signal where created < {now} - $1 order by created limit $2) returning 1"""
+
+OLD_THREADS = """
+    delete from oc_thread where (principal, id) in (
+        select principal, id from oc_thread where (token is null or until < {now}) and touched < {now} - $1
+        order by touched limit $2)
+    and (token is null or until < {now}) and touched < {now} - $1 returning principal, id"""
+
+
+class SqlThreads(SqlPart):
+    """ThreadStore on an engine. Nothing waits for the disk: what counts is in the conversation."""
+
+    @autocommit_nosync
+    def take_thread(self, key: Key, token: str, keep: int, lease: float = LEASE) -> Transaction[StoredThread | None]:
+        """Take a thread for one turn."""
+        rows = yield TAKE, (*owned(key), token, lease)
+        if not rows:
+            return None
+        found = _thread(rows[0])
+        yield (
+            "delete from oc_frame where principal = $1 and thread = $2 and last <= $3",
+            (*owned(key), found.last - keep),
+        )
+        return found
+
+    @autocommit_nosync
+    def append_frames(self, key: Key, token: str, thread: StoredThread, frames: Events | None) -> Transaction[bool]:
+        """Add frames, before it is told that they are there."""
+        if frames is not None:
+            yield WRITE, (*owned(key), token, frames.first, frames.last, frames.body)
+        rows = yield (
+            f"""update oc_thread set last = $4, settled = $5, model = $6, active = $7, touched = {{now}}
+            where {HELD} returning id""",
+            (*owned(key), token, thread.last, thread.settled, text_or_none(thread.model), thread.active),
+        )
+        return bool(rows)
+
+    @autocommit_nosync
+    def leave_thread(self, key: Key, token: str) -> Transaction[None]:
+        """Give it back."""
+        yield (
+            f"update oc_thread set token = null, until = null, active = 'null', touched = {{now}} where {HELD}",
+            (*owned(key), token),
+        )
+        yield "delete from oc_signal where token = $1", (token,)
+
+    @autocommit
+    def thread(self, key: Key, within: float) -> Transaction[StoredThread | None]:
+        """A thread that was used lately."""
+        rows = yield (
+            f"""select {COLUMNS} from oc_thread
+            where principal = $1 and id = $2 and (until > {{now}} or touched > {{now}} - $3)""",
+            (*owned(key), within),
+        )
+        return _thread(rows[0]) if rows else None
+
+    @autocommit
+    def threads(self, principal: str) -> Transaction[Sequence[StoredThread]]:
+        """Those in which a turn runs."""
+        rows = yield (
+            f"select {COLUMNS} from oc_thread where principal = $1 and token is not null and until > {{now}} order by id",
+            (text(principal),),
+        )
+        return [_thread(row) for row in rows]
+
+    @autocommit
+    def frames(self, key: Key, after: int) -> Transaction[Sequence[Events]]:
+        """The batches beyond a number."""
+        rows = yield (
+            "select first, last, body from oc_frame where principal = $1 and thread = $2 and last > $3 order by first",
+            (*owned(key), after),
+        )
+        return [Events(first, last, body) for first, last, body in rows]
+
+    @autocommit_nosync
+    def put_signal(self, key: Key, body: str) -> Transaction[bool]:
+        """Tell the turn that has the thread now, and no later one."""
+        rows = yield (
+            """insert into oc_signal (principal, token, body, created)
+                select principal, token, cast($3 as text), {now} from oc_thread
+                where principal = $1 and id = $2 and token is not null and until > {now}
+            returning n""",
+            (*owned(key), body),
+        )
+        return bool(rows)
+
+    @autocommit_nosync
+    def take_signals(self, tokens: Sequence[str]) -> Transaction[Sequence[tuple[str, str]]]:
+        """Read and delete; nothing is written where there are none."""
+        wanted = json.dumps(list(tokens))
+        found = yield f"select 1 from oc_signal where token {self.dialect.among} limit 1", (wanted,)
+        if not found:
+            return []
+        rows = yield f"delete from oc_signal where token {self.dialect.among} returning n, token, body", (wanted,)
+        return [(token, body) for _, token, body in sorted(rows, key=lambda row: int(row[0]))]
+
+
+def sweep_threads(age: float, batch: int) -> Transaction[int]:
+    """Delete threads that nobody has used for so many seconds, with their frames."""
+    rows = yield OLD_THREADS, (age, batch)
+    for owner in rows:
+        yield "delete from oc_frame where principal = $1 and thread = $2", owner
+    return len(rows)
+
+
+def _thread(row: Row) -> StoredThread:
+    id_, last, settled, model, active, running = row
+    return StoredThread(string(id_), last, settled, string_or_none(model), active, bool(running))
