@@ -69,16 +69,19 @@ class _ToolSpans:
     """A span processor of the SDK that notices tool spans of the agents' own."""
 
     def on_start(self, span: Any, parent_context: Context | None = None) -> None:
-        """A span begins, in the task that begins it."""
+        """Nothing: what kind of span it is may be set later."""
+
+    def on_end(self, span: Any) -> None:
+        """A span has ended, in the task that ends it; the call's result is an event later."""
         run = _run.get()
-        if run is not None and span.name.startswith("execute_tool"):
-            run.traced = run.traced or span.instrumentation_scope.name != NAME
+        if run is None or span.instrumentation_scope.name == NAME:
+            return
+        # OpenInference, which instruments LangChain and others, has a name of its own for it.
+        is_tool = span.name.startswith("execute_tool") or span.attributes.get("openinference.span.kind") == "TOOL"
+        run.traced = run.traced or is_tool
 
     def _on_ending(self, span: Any) -> None:
         pass
-
-    def on_end(self, span: Any) -> None:
-        """Nothing."""
 
     def shutdown(self) -> None:
         """Nothing."""
