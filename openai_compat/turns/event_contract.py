@@ -140,11 +140,15 @@ class EventContract:
 
         As long as `passing` is True, ASCII text need not be asked about: a call for each would be half of its cost.
         """
-        watched = self.finished or self._scanner is not None or self._room is not None
-        if watched or self._break_due or self._text_halves.held or has_halves(text):
+        watched = self.finished or self._scanner is not None or self._break_due
+        if watched or self._text_halves.held or has_halves(text):
             return False
+        if self._room is not None:  # each has to be measured, so the next one is asked about, too
+            if len(text) > self._room:
+                return False
+            self._room -= len(text)
         if text:
-            self._spoke = self.passing = True
+            self._spoke, self.passing = True, self._room is None
             self.silent = False
         return True
 

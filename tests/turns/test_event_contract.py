@@ -395,8 +395,15 @@ def test_text_is_passed_on_as_it_is_where_nothing_has_to_be_looked_for() -> None
 
     assert passes(Sampling()) == (True, True)
     assert passes(Sampling(stop=("x",))) == (False, False)
-    assert passes(Sampling(max_tokens=1)) == (False, False)
     assert passes(Sampling(max_tokens=1), counts_tokens=True) == (True, True)
+
+
+def test_text_is_measured_as_it_is_passed_on() -> None:
+    contract = EventContract(strategies.asked(ALL, Sampling(max_tokens=2)), counts_tokens=False)
+    assert (contract.passes("texts"), contract.passing) == (True, False), "the next one is measured, too"
+    assert not contract.passes("text")
+    assert contract.feed("text") == [TextDelta("tex"), Finished("length")]
+    assert contract.ended_early
 
 
 def test_after_any_other_event_text_is_looked_at_again() -> None:
