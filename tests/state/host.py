@@ -11,7 +11,7 @@ import os
 from collections.abc import AsyncIterator
 from typing import Any
 
-from openai_compat import Conversations, Server
+from openai_compat import ChatWebSocket, Conversations, Server
 from openai_compat.policies.disconnect import Disconnect
 from openai_compat.policies.limits import Deadlines, Limits
 from openai_compat_adapters.serve import listen, serve
@@ -54,6 +54,7 @@ def main() -> None:
     server = Server(
         {"leashed": leashed, "counting": counting, "remembering": remembering, "echoing": echoing},
         store=settings["STORE"],
+        chat_websocket=ChatWebSocket(),
         conversations=Conversations(busy="queue" if "QUEUE" in settings else "reject", queue=20.0),
         deadlines=Deadlines(lease=float(settings["LEASE"])),
         disconnect=Disconnect(then="finish" if "FINISH" in settings else "cancel"),

@@ -1,0 +1,59 @@
+"""A thread of the chat WebSocket whose process is killed: another one goes on, and no number of a frame is given twice."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from websockets.asyncio.client import ClientConnection, connect
+
+from tests.requirements import requirement
+from tests.state.hosts import PATIENCE, Host, Hosts
+
+pytestmark = pytest.mark.anyio
+
+
+@asynccontextmanager
+async def chat(host: Host) -> AsyncIterator[ClientConnection]:
+    async with connect(host.url.replace("http://", "ws://").replace("/v1", "/chat"), proxy=None) as socket:
+        yield socket
+
+
+async def until(socket: ClientConnection, kind: str) -> list[dict[str, Any]]:
+    """The frames up to the first of this kind."""
+    frames: list[dict[str, Any]] = []
+    with anyio.fail_after(PATIENCE):
+        while not frames or frames[-1]["type"] != kind:
+            frames.append(json.loads(await socket.recv()))
+    return frames
+
+
+@requirement("chatws.processes")
+async def test_another_process_goes_on_with_the_thread_of_one_that_was_killed(tmp_path: Path) -> None:
+    hosts = Hosts(f"sqlite:///{tmp_path / 'state.db'}", 2)
+    try:
+        a, b = hosts.all()
+        said = {"role": "user", "model": "counting", "thread_id": "t"}
+        async with chat(a) as at_a, chat(b) as at_b:
+            await at_a.send(json.dumps({**said, "content": "1000"}))
+            seen = [*await until(at_a, "chunk"), *await until(at_a, "chunk")]
+            resume = {"type": "resume_chat", "thread_id": "t", "last_seq": seen[-1]["chat_seq"]}
+            await at_b.send(json.dumps(resume))
+            header, *_ = await until(at_b, "chat_resumed")
+            assert (header["status"], header["replay_incomplete"]) == ("running", False)
+            there = await until(at_b, "chunk")
+            assert there[0]["chat_seq"] == seen[-1]["chat_seq"] + 1
+            a.kill()
+            await at_b.send(json.dumps({**said, "model": "echoing", "content": "and now?"}))
+            rest = await until(at_b, "message")
+        assert rest[-1]["content"] == "and now?"
+        numbers = [frame["chat_seq"] for frame in [*there, *rest] if "chat_seq" in frame]
+        assert numbers == sorted(set(numbers))
+        assert numbers[-1] > numbers[0] + 100  # what the killed one may have sent is left out
+    finally:
+        hosts.remove()
