@@ -158,7 +158,11 @@ async function attach(list) {
     size += file.size;
     if (picture ? can.vision === false : can.files === false) problem = `${$('model').value} takes no ${picture ? 'pictures' : 'files'}.`;
     else if (size > MOST_BYTES) problem = `${file.name} is too large: a message may have ${MOST_BYTES / 1e6} MB of files.`;
-    else files.push({ name: file.name, picture, size: file.size, url: await dataUrl(file) });
+    else {
+      const url = await dataUrl(file);
+      if (url) files.push({ name: file.name, picture, size: file.size, url });
+      else problem = `${file.name} cannot be read.`; // a folder, mostly
+    }
     if (problem) break;
   }
   setFiles(files);
@@ -168,7 +172,7 @@ async function attach(list) {
 const dataUrl = (file) =>
   new Promise((done) => {
     const reader = new FileReader();
-    reader.onload = () => done(reader.result);
+    reader.onloadend = () => done(reader.result); // null if it failed
     reader.readAsDataURL(file);
   });
 
