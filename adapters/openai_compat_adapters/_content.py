@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, assert_never
 
 from openai_compat import AgentEvent, AgentRequest
@@ -83,13 +83,9 @@ def _message(message: Message) -> Part:
             return {"role": "assistant", "parts": [*said, *calls]}
         case ToolMessage():
             answer = {"type": "tool_call_response", "id": message.call_id, "response": message.text}
-            return {"role": "tool", "parts": [answer, *_media(message.media)]}
+            return {"role": "tool", "parts": [answer, *[_part(part) for part in message.media]]}
         case _:
             assert_never(message)
-
-
-def _media(parts: Sequence[ImagePart | AudioPart | FilePart]) -> list[Part]:
-    return [_part(part) for part in parts]
 
 
 def _part(part: InputPart) -> Part:

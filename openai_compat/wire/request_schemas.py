@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..errors import InvalidRequest
-from .json_schema import Budget, InvalidSchema, Schema, check_references
+from .json_schema import InvalidSchema, Schema, WorkBudget, check_references
 
 
 def parse_schema(schema: Mapping[str, Any], param: str) -> Schema:
@@ -22,7 +22,7 @@ def check_parameters(schemas: Iterable[tuple[str, Mapping[str, Any] | None]]) ->
 
     Only the references: what else a schema may say is for the agent and its model to know.
     """
-    budget = Budget()
+    budget = WorkBudget()
     for param, schema in schemas:
         try:
             if schema is not None:

@@ -81,13 +81,15 @@ def _server(agents: Agents, options: ServeOptions) -> Server:
     local = is_loopback(options.listen[0]) and not options.proxy_auth
     memory = MemoryStore(max_items=most, ttl=options.conversation_ttl) if most else None
     hooks, apis = observers(options)
+    chosen: list[tuple[Public, bool]] = [("models", options.public_models), ("metrics", options.public_metrics)]
+    public = [name for name, is_public in chosen if is_public]
     return Server(
         _chosen(agents, options.agent),
         providers=agents.providers,
         keys=_keys(options.api_key, options.api_key_env, options.api_key_file),
         # Of a page whose name was made to point here (DNS rebinding), `Host` is the one thing that differs.
         hosts=[*LOOPBACK, *options.host_name],
-        public=_public(options),
+        public=public,
         cors=Cors(options.cors_origin) if options.cors_origin else None,
         limits=Limits(
             body=options.max_request_size,
@@ -124,11 +126,6 @@ def _server(agents: Agents, options: ServeOptions) -> Server:
         apis=[*apis, *([AnthropicMessages()] if options.anthropic else [])],
         bare_paths=options.bare_paths,
     )
-
-
-def _public(options: ServeOptions) -> list[Public]:
-    chosen: list[tuple[Public, bool]] = [("models", options.public_models), ("metrics", options.public_metrics)]
-    return [name for name, is_public in chosen if is_public]
 
 
 def _is_database(url: str | None) -> bool:

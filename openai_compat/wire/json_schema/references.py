@@ -25,7 +25,7 @@ class InvalidSchema(ValueError):
     """A schema that makes no sense, with a sentence that says why; it quotes little of what was sent."""
 
 
-class Budget:
+class WorkBudget:
     """The bound on the cost of reading schemas."""
 
     def __init__(self, left: int = MAX_SCHEMAS) -> None:
@@ -52,7 +52,7 @@ class References:
         tracking: whether a schema asks what others have said something about.
     """
 
-    def __init__(self, root: Fields, budget: Budget, *, strict: bool) -> None:
+    def __init__(self, root: Fields, budget: WorkBudget, *, strict: bool) -> None:
         self.root = root
         self.bases: dict[int, str] = {}
         self.targets: dict[tuple[int, str], Any] = {}
@@ -163,7 +163,7 @@ class References:
                     path[id(step)] = iter(self._here.get(id(step), ()))
 
 
-def check_references(schema: Mapping[str, Any], budget: Budget) -> None:
+def check_references(schema: Mapping[str, Any], budget: WorkBudget) -> None:
     """Raise InvalidSchema if a reference leaves the schema, or leads to nothing in it."""
     if _refers(schema):
         References(dict(schema), budget, strict=False)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .checking import Check, TooManySteps
-from .references import Budget, References
+from .references import References, WorkBudget
 from .rules import RULES
 from .values import path_of
 
@@ -16,7 +16,7 @@ class Schema:
 
     def __init__(self, schema: Mapping[str, Any]) -> None:
         self._root = dict(schema)
-        self._references = References(self._root, Budget(), strict=True)
+        self._references = References(self._root, WorkBudget(), strict=True)
 
     def problem(self, value: Any, steps: int) -> str | None:
         """The fault of a value, None if it fits. Raises TooManySteps."""
