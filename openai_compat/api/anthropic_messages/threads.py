@@ -26,8 +26,8 @@ from ...wire.items.serialize import items_of
 from ...wire.json import from_stored_json, stored_json
 from ..services import Services, now
 
-CLAIM = "thread:"
-"""Before the id of an answer, where it is noted that it was gone on from."""
+CLAIM = "\x1fthread:"
+"""Before the id of an answer, where it is noted that it was gone on from. No client can send a key that begins so."""
 
 USED = Replay(200, (), b"")
 

@@ -11,10 +11,12 @@ import anyio
 import pytest
 
 from openai_compat import (
+    Admission,
     AgentError,
     AgentRequest,
     Conversations,
     Deadlines,
+    Limits,
     Paused,
     PendingCall,
     Principal,
@@ -23,6 +25,7 @@ from openai_compat import (
 )
 from openai_compat.api.anthropic_messages import AnthropicMessages
 from openai_compat.messages import ToolMessage
+from openai_compat.turns.slots import SlotRequest
 from tests.api.anthropic_messages.support import SAID, Seen, refusal, send, serve
 from tests.requirements import requirement
 from tests.wire.anthropic_messages.reading import check_order, folded, streamed
@@ -96,6 +99,29 @@ async def test_people_decide_in_words_and_once(word: str, outcome: str) -> None:
     ]
     assert (await send(server, messages=decided)).json["content"][0]["text"] == outcome
     assert refusal(await send(server, messages=decided))[2] == "approval_decided"
+
+
+async def test_a_client_with_a_tool_for_it_is_asked_by_a_call() -> None:
+    server, tools = serve(approving), [{"name": "request_approval", "input_schema": {"type": "object"}}]
+    asked = (await send(server, tools=tools)).json
+    (call,) = asked["content"]
+    assert (asked["stop_reason"], call["name"], call["input"]["tool"]) == ("tool_use", "request_approval", "rm")
+    decided = {"type": "tool_result", "tool_use_id": call["id"], "content": '{"decision": "allow-once"}'}
+    conversation = [
+        *SAID,
+        {"role": "assistant", "content": [call]},
+        {"role": "user", "content": [decided]},
+    ]
+    assert (await send(server, tools=tools, messages=conversation)).json["content"][0]["text"] == "done"
+
+
+async def test_a_slot_that_is_not_free_is_told_in_words_where_that_is_wanted() -> None:
+    busy = serve(Seen(), limits=Limits(slots=1), admission=Admission(busy="Later, please."))
+    async with await busy.services.live.slots.take(SlotRequest(1, "agent", "anonymous")):
+        for stream in (False, True):
+            sent = await send(busy, stream=stream)
+            message = folded(streamed(sent.data)) if stream else sent.json
+            assert message["content"] == [{"type": "text", "text": "Later, please."}]
 
 
 @requirement("anthropic.order")
