@@ -24,7 +24,7 @@ from .backend import AgentBackend
 from .errors import NotFound, OpenAICompatError, Unavailable, UpgradeRequired
 from .http import Channel, ClientDisconnected, ClientTooSlow, HasRoom, HttpRequest, Send
 from .policies.auth import with_key_of_headers, with_key_of_query
-from .policies.authenticate import Authenticate, OpenAccess
+from .policies.authenticate import Auth, Authenticate, OpenAccess
 from .policies.budgets import TOKEN_HEADERS, BudgetsOf
 from .policies.chat_rest import ChatRest
 from .policies.chat_websocket import ChatWebSocket
@@ -74,7 +74,7 @@ class Server:
         authenticate: a function, plain or async, that says who sends a request; asked after `keys`, if both are given.
         resource: tells clients that `authenticate` refuses where tokens are to be had.
         hosts: names the server answers to where no key or token is sent; loopback names by default, "*" for all.
-        public: routes that need no key: "models".
+        public: routes that need no key: "models", and "metrics", where there are any.
         cors: the web pages that may call it; none by default.
         limits: bounds on size and number.
         budgets: how many tokens each caller may use: `Budget`, several, or a function that says it for each principal.
@@ -153,18 +153,14 @@ class Server:
         hooks, wrap = list(hooks), list(wrap)
         check_hooks(hooks)
         check_server_settings(locals())
-        self._cors = cors
-        self._exposed = tuple(conversations.headers) if conversations is not None else ()
-        self._exposed += (RATE_HEADERS if rates is not None else ()) + (TOKEN_HEADERS if budgets is not None else ())
         # The APIs: half of the time of importing the library, if they were imported above.
         from .api.build import build_auth, build_chat_websocket, build_live, build_models, build_state  # noqa: PLC0415
         from .api.routes import routes  # noqa: PLC0415
 
-        self.auth = build_auth(
-            keys, authenticate, seconds=deadlines.auth, hosts=Hosts(hosts), cors=cors, resource=resource
-        )
-        # A key needs no look at the name: a page that came by DNS rebinding has none to send.
-        self._hosts = Hosts(hosts) if isinstance(self.auth, OpenAccess) else None
+        auth = build_auth(keys, authenticate, seconds=deadlines.auth, hosts=Hosts(hosts), cors=cors, resource=resource)
+        self._guard(auth, Hosts(hosts), cors, chat_rest)
+        self._exposed = tuple(conversations.headers) if conversations is not None else ()
+        self._exposed += (RATE_HEADERS if rates is not None else ()) + (TOKEN_HEADERS if budgets is not None else ())
         # Whoever has opened a store closes it.
         self.opens_store = isinstance(store, str)
         settings = Settings(
@@ -181,13 +177,7 @@ class Server:
             busy=admission.busy,
         )
         models = build_models(
-            agents,
-            embeddings,
-            compaction,
-            wrap,
-            unknown_model=unknown_model,
-            owned_by=owned_by,
-            providers=providers,
+            agents, embeddings, compaction, wrap, unknown_model=unknown_model, owned_by=owned_by, providers=providers
         )
         state = build_state(
             store, settings, models, retention=retention, webhooks=webhooks, replay_failures=replay_failures
@@ -195,7 +185,6 @@ class Server:
         self.services = Services(
             settings, models, state, build_live(settings, state, admission, rates, hooks=hooks, budgets=budgets)
         )
-        self._cookie = CookieKey(chat_rest.cookie, cors) if chat_rest is not None and chat_rest.cookie else None
         self._threads, sockets = None, list[Route]()
         if chat_websocket is not None:
             self._threads, route = build_chat_websocket(self.services, chat_websocket, compaction, wrap)
@@ -207,12 +196,20 @@ class Server:
             apis=apis,
             sockets=sockets,
             resource=resource,
-            needs_key=not isinstance(self.auth, OpenAccess),
+            needs_key=not isinstance(auth, OpenAccess),
             page=page,
         )
         self.has_page = page
         self._connections: set[WebSocketConnection] = set()
         self._drained = False
+
+    def _guard(self, auth: Auth, hosts: Hosts, cors: Cors | None, chat_rest: ChatRest | None) -> None:
+        """Set who may call: as whom, under which name, from which pages."""
+        self.auth = auth
+        # A key needs no look at the name: a page that came by DNS rebinding has none to send.
+        self._hosts = hosts if isinstance(auth, OpenAccess) else None
+        self._cors = cors
+        self._cookie = CookieKey(chat_rest.cookie, cors) if chat_rest is not None and chat_rest.cookie else None
 
     async def handle(self, request: HttpRequest, send: Send, has_room: HasRoom | None = None) -> None:
         """Answer one request. If the client leaves (`HttpRequest.left`, or this call is cancelled), the agent is stopped.
