@@ -27,7 +27,7 @@ from ..events import (
 from ..reducer import Item
 from ..state.ids import new_id
 from ..stores.port import TurnCommit
-from ..turns.run import TurnPlan
+from ..turns.plan import TurnPlan
 from ..turns.run_group import Taken
 from ..wire.json import dumps
 

@@ -10,7 +10,7 @@ from ...reducer import Reducer
 from ...state.approvals import Binding, Decisions, record_decisions
 from ...state.draft import Draft
 from ...stores.port import TurnCommit
-from ...turns.run import TurnPlan
+from ...turns.plan import TurnPlan
 from ...turns.run_group import Taken
 from ...wire.anthropic_messages.serialize import MessageForm, MessageWriter
 from ...wire.presentation import Presentation

@@ -17,7 +17,7 @@ from ...state.approvals import Binding, Decisions, record_decisions
 from ...state.draft import Draft
 from ...state.event_log import EventLogWriter
 from ...stores.port import StoredCompletion, TurnCommit
-from ...turns.run import TurnPlan
+from ...turns.plan import TurnPlan
 from ...turns.run_group import Taken
 from ...wire.chat.call_order import CallOrder
 from ...wire.chat.serialize import ChatForm

@@ -14,7 +14,7 @@ from ...state.draft import Draft, stored_items, transcript
 from ...state.event_log import EventLogWriter
 from ...stores.port import Store
 from ...stores.records import Approval, ConversationTurn, TurnCommit
-from ...turns.run import Delivery, TurnPlan
+from ...turns.plan import Delivery, TurnPlan
 from ...turns.run_group import Requester, Taken
 from ...wire.chat_messages import reply_message
 from ...wire.chat_rest.forms import Turned, TurnForm

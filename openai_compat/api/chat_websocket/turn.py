@@ -23,7 +23,7 @@ from ...state.approvals import Binding, Decisions, record_decisions, settings_of
 from ...state.draft import Draft, extended
 from ...state.ids import new_id
 from ...stores.records import Approval, TurnCommit
-from ...turns.run import TurnPlan
+from ...turns.plan import TurnPlan
 from ...turns.run_group import Taken
 from ...wire.chat.parse import parse_chat_object
 from ...wire.chat_messages import reply_message

@@ -13,7 +13,7 @@ from ...errors import AgentError
 from ...policies.content import check_content_type
 from ...reducer import Reducer
 from ...stores.port import TurnCommit
-from ...turns.run import TurnPlan
+from ...turns.plan import TurnPlan
 from ...turns.run_group import Taken
 from ...wire.items.serialize import compaction_item
 from ...wire.json import dumps

@@ -27,7 +27,8 @@ from ...reducer import Item, Reducer
 from ...state.approvals import approval_records, record_decisions
 from ...state.draft import stored_items
 from ...stores.port import AgentState, ConversationTurn, Notice, TurnCommit
-from ...turns.run import Delivery, TurnPlan, commit
+from ...turns.plan import Delivery, TurnPlan
+from ...turns.run import commit
 from ...turns.run_group import Taken
 from ...turns.slots import Seat
 from ...wire.json import from_stored_json
