@@ -80,24 +80,26 @@ class AnthropicTurn(TurnPlan[bytes]):
 
     async def ending(self) -> tuple[TurnCommit | None, bytes]:
         """The end of the stream, or the answer; what the conversation, or the thread, keeps."""
-        last = self.writer.end(self.usage)
         principal, request = self.requester.principal.id, self.requests[0]
         approvals = self._prompts.kept(self.id, Binding(principal, self.agent, request.conversation_id))
-        thread, draft, said = self._thread, self.draft, self._said
+        thread, draft = self._thread, self.draft
         states = self.states(None if thread is None else self.id)
-        if said is None and not approvals and not states:
-            return None, last
+        if self._said is None and not approvals and not states:
+            return None, self.writer.end(self.usage)
+        said = None if self._said is None else self._said.message()
         outcome = TurnCommit(
             principal=principal,
             token=self.id if draft is None else draft.token,
-            response=None if thread is None or said is None else thread.stored(self.id, said.message()),
+            response=None if thread is None or said is None else thread.stored(self.id, said),
             approvals=approvals,
             states=states,
-            conversation=None
-            if draft is None or said is None
-            else await off_loop(draft.turn, said.message(), long=draft.long),
+            conversation=None if draft is None or said is None else await off_loop(draft.turn, said, long=draft.long),
         )
-        return outcome, last
+        return outcome, self.writer.end(self.usage)
+
+    def not_committed(self) -> None:
+        """The answer is not ended after all: an error follows."""
+        self.writer.take_back_end()
 
     async def fail(self, error: OpenAICompatError) -> None:
         """Answer with the error, unless the conversation has to be free first."""

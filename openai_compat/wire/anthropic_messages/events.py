@@ -38,21 +38,25 @@ class BlockWriter(Protocol):
 
 
 class BlockEvents:
-    """Blocks as events. Text, which is nearly all there is, is written into a template of bytes."""
+    """Blocks as events. Text, which is nearly all there is, is written into a template of bytes.
+
+    Attributes:
+        index: of the block that is open, or was the last one.
+    """
 
     def __init__(self) -> None:
-        self._index = -1
+        self.index = -1
         self._before = self._between = b""
 
     def start(self, block: dict[str, Any]) -> bytes:
         """`content_block_start`."""
-        self._index += 1
+        self.index += 1
         self._before = (
             b'event: content_block_delta\ndata: {"type":"content_block_delta","index":%d,'
-            b'"delta":{"type":"text_delta","text":' % self._index
+            b'"delta":{"type":"text_delta","text":' % self.index
         )
         self._between = b"}}\n\n" + self._before
-        return event("content_block_start", index=self._index, content_block=block)
+        return event("content_block_start", index=self.index, content_block=block)
 
     def texts(self, texts: Sequence[str]) -> bytes:
         """One `text_delta` for each."""
@@ -60,11 +64,11 @@ class BlockEvents:
 
     def delta(self, kind: str, field: str, value: Any) -> bytes:
         """`content_block_delta`."""
-        return event("content_block_delta", index=self._index, delta={"type": kind, field: value})
+        return event("content_block_delta", index=self.index, delta={"type": kind, field: value})
 
     def stop(self) -> bytes:
         """`content_block_stop`."""
-        return event("content_block_stop", index=self._index)
+        return event("content_block_stop", index=self.index)
 
 
 class BlockFold:

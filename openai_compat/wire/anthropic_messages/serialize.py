@@ -78,11 +78,12 @@ class MessageWriter:
         """`ask` makes the items that ask people about calls which wait for approval."""
         self._form = form
         self._ask = ask
-        self._fold = BlockFold()
-        self._blocks: BlockWriter = BlockEvents() if form.streams else self._fold
+        self._fold, self._events = BlockFold(), BlockEvents()
+        self._blocks: BlockWriter = self._events if form.streams else self._fold
         self._begun = False
         self._open = ""
         self._closed_any = False
+        self._before_end = (False, "", False, -1)
         self._signed = False
         self._signature: str | None = None
         self._spoke = False
@@ -117,6 +118,7 @@ class MessageWriter:
 
     def end(self, usage: Usage, *, may_be_silent: bool = False) -> bytes:
         """The last events of a stream, or the whole answer. An answer without a word gets one, unless it may be silent."""
+        self._before_end = (self._begun, self._open, self._closed_any, self._events.index)
         data = self.begin() + self._close()
         # One that was cut off is none.
         calls = [call for call in self._calls.values() if call is not None and not self._refusal]
@@ -133,6 +135,10 @@ class MessageWriter:
             return dumps(self._message(self._fold.blocks, reason, counts))
         delta = {"stop_reason": reason, "stop_sequence": self._stop_sequence, **self._stop_details(reason)}
         return data + event("message_delta", delta=delta, usage=counts) + event("message_stop")
+
+    def take_back_end(self) -> None:
+        """The last events are not sent: what they would have closed is open."""
+        self._begun, self._open, self._closed_any, self._events.index = self._before_end
 
     def empty(self) -> bytes:
         """An answer for which no agent was run, since none was wanted (`max_tokens: 0`)."""

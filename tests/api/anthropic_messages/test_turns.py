@@ -17,6 +17,7 @@ from openai_compat import (
     Conversations,
     Deadlines,
     Limits,
+    MemoryStore,
     Paused,
     PendingCall,
     Principal,
@@ -24,6 +25,7 @@ from openai_compat import (
     ToolCallReady,
 )
 from openai_compat.api.anthropic_messages import AnthropicMessages
+from openai_compat.errors import Unavailable
 from openai_compat.messages import ToolMessage
 from openai_compat.turns.slots import SlotRequest
 from tests.api.anthropic_messages.support import SAID, Seen, refusal, send, serve
@@ -57,6 +59,26 @@ async def test_a_stream_that_fails_has_a_whole_block_before_the_error(said: list
     assert b"tool_use" not in sent.data
     again = await send(server, session, stream=True)  # the conversation is free
     assert (again.status, len(runs)) == (200, 2)
+
+
+@requirement("anthropic.once")
+@pytest.mark.parametrize("said", [["Done."], [ToolCallReady("c", "find", "{}")]])
+async def test_an_answer_that_cannot_be_kept_has_a_whole_block_and_no_call_before_the_error(said: list[Any]) -> None:
+    class Full(MemoryStore):
+        async def commit(self, outcome: Any) -> bool:
+            raise Unavailable("The disk is full.", code="store_unavailable")
+
+    async def agent(prompt: str) -> AsyncIterator[Any]:
+        for item in said:
+            yield item
+        await anyio.sleep(0.02)  # the head of the stream is sent meanwhile
+
+    server = serve(agent, store=Full(), deadlines=Deadlines(head=0.005, heartbeat=0.005))
+    sent = await send(server, stream=True, tools=[TOOL], thread={"type": "create"})
+    events = [event for event in streamed(sent.data) if event["type"] != "ping"]
+    assert [event["type"] for event in events][-2:] == ["content_block_stop", "error"]
+    assert [event["index"] for event in events if event["type"] == "content_block_stop"] == [0]
+    assert b"tool_use" not in sent.data
 
 
 @requirement("anthropic.once")
