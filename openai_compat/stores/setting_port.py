@@ -15,3 +15,4 @@ class SettingStore(Protocol):
 
     async def settings(self, kind: str) -> Mapping[str, str]:
         """All of a kind, by name."""
+        ...
