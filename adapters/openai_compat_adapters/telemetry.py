@@ -95,7 +95,8 @@ class OpenTelemetry(TurnMetrics):
     """Traces requests, runs of agents and their tools, and measures them.
 
     Args:
-        tracer_provider, meter_provider: instead of the process's own.
+        tracer_provider: instead of the process's own.
+        meter_provider: likewise.
         principals: whether spans have `user.id`.
         tools: whether there is a span for each call of an agent's own tool. "auto": unless the agent makes one itself, which
             is noticed where the provider is the SDK's.
