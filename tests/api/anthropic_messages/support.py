@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import anyio
+
 from openai_compat import AgentRequest, Server
 from openai_compat.api.anthropic_messages import AnthropicMessages
-from tests.support.exchanges import Recorder, answer, request
+from tests.support.exchanges import Recorder, request
 
 PATH = "/v1/messages"
 SAID: list[dict[str, Any]] = [{"role": "user", "content": "hi"}]
@@ -25,10 +27,17 @@ def serve(agent: Any, **settings: Any) -> Server:
 
 
 async def send(
-    server: Server, *headers: tuple[bytes, bytes], path: str = PATH, query: str = "", **fields: Any
+    server: Server,
+    *headers: tuple[bytes, bytes],
+    path: str = PATH,
+    query: str = "",
+    to: Recorder | None = None,
+    **fields: Any,
 ) -> Recorder:
-    body = {"model": "agent", "max_tokens": 1000, "messages": SAID, **fields}
-    return await answer(server, request(path, body, *headers, query=query))
+    sent, body = to or Recorder(), {"model": "agent", "max_tokens": 1000, "messages": SAID, **fields}
+    with anyio.fail_after(20):
+        await server.handle(request(path, body, *headers, query=query), sent)
+    return sent
 
 
 def refusal(sent: Recorder) -> tuple[int, str, str, str]:

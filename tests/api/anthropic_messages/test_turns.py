@@ -30,6 +30,8 @@ from openai_compat.messages import ToolMessage
 from openai_compat.turns.slots import SlotRequest
 from tests.api.anthropic_messages.support import SAID, Seen, refusal, send, serve
 from tests.requirements import requirement
+from tests.support.exchanges import Recorder
+from tests.trust.probe import soon
 from tests.wire.anthropic_messages.reading import check_order, folded, streamed
 
 pytestmark = pytest.mark.anyio
@@ -42,22 +44,23 @@ TOOL: dict[str, Any] = {"name": "find", "input_schema": {"type": "object"}}
 @pytest.mark.parametrize("said", [["Half"], [ReasoningDelta("Hm")], [ToolCallReady("c", "find", "{}")], []])
 async def test_a_stream_that_fails_has_a_whole_block_before_the_error(said: list[Any], kept: bool) -> None:
     runs: list[str] = []
+    sent, again = Recorder(), Recorder()
 
     async def agent(prompt: str) -> AsyncIterator[Any]:
         runs.append(prompt)
         for item in said:
             yield item
-        await anyio.sleep(0.02)  # the head of the stream is sent meanwhile
+        await soon(lambda: (again if len(runs) > 1 else sent).begun)  # the head of the stream
         raise AgentError("It broke.", code="broken")
 
     settings: dict[str, Any] = {"conversations": Conversations()} if kept else {}
     server = serve(agent, deadlines=Deadlines(head=0.005, heartbeat=0.005), **settings)
     session = (b"x-claude-code-session-id", b"s1")
-    sent = await send(server, session, stream=True, tools=[TOOL], thinking={"type": "adaptive"})
+    await send(server, session, to=sent, stream=True, tools=[TOOL], thinking={"type": "adaptive"})
     names = [event["type"] for event in streamed(sent.data) if event["type"] != "ping"]
     assert names[-2:] == ["content_block_stop", "error"]
     assert b"tool_use" not in sent.data
-    again = await send(server, session, stream=True)  # the conversation is free
+    await send(server, session, to=again, stream=True)  # the conversation is free
     assert (again.status, len(runs)) == (200, 2)
 
 
@@ -68,13 +71,15 @@ async def test_an_answer_that_cannot_be_kept_has_a_whole_block_and_no_call_befor
         async def commit(self, outcome: Any) -> bool:
             raise Unavailable("The disk is full.", code="store_unavailable")
 
+    sent = Recorder()
+
     async def agent(prompt: str) -> AsyncIterator[Any]:
         for item in said:
             yield item
-        await anyio.sleep(0.02)  # the head of the stream is sent meanwhile
+        await soon(lambda: sent.begun)  # the head of the stream
 
     server = serve(agent, store=Full(), deadlines=Deadlines(head=0.005, heartbeat=0.005))
-    sent = await send(server, stream=True, tools=[TOOL], thread={"type": "create"})
+    await send(server, to=sent, stream=True, tools=[TOOL], thread={"type": "create"})
     events = [event for event in streamed(sent.data) if event["type"] != "ping"]
     assert [event["type"] for event in events][-2:] == ["content_block_stop", "error"]
     assert [event["index"] for event in events if event["type"] == "content_block_stop"] == [0]
