@@ -50,10 +50,11 @@ class Talk:
         self.wait("document.querySelector('#model option') || document.querySelector('dialog[open], .error')")
 
     def wait(self, condition: str, seconds: float = 15) -> None:
+        """Until the condition holds and is drawn: words come into sight with the next frame."""
         look = f"""new Promise((done) => {{
             const end = Date.now() + {seconds * 1000};
             const look = () => {{
-                if ({condition}) done('');
+                if ({condition}) requestAnimationFrame(() => requestAnimationFrame(() => done('')));
                 else if (Date.now() > end) done(document.body.innerText);
                 else setTimeout(look, 15);
             }};
