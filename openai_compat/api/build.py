@@ -179,10 +179,10 @@ def build_chat_websocket(
     services: Services, settings: ChatWebSocket, compaction: Compaction | None, wrap: Sequence[Wrap]
 ) -> tuple[ChatThreads, Route]:
     """The chat WebSocket's threads: conversations of the server's store, with a rule of their own for a second turn."""
-    from .chat_websocket.connection import route  # noqa: PLC0415  (APIs are imported when they are served)
+    from .chat_websocket.asked_turn import asker_name  # noqa: PLC0415
+    from .chat_websocket.endpoint import route  # noqa: PLC0415  (APIs are imported when they are served)
     from .chat_websocket.shared_threads import SharedThreads  # noqa: PLC0415
     from .chat_websocket.threads import ChatThreads  # noqa: PLC0415
-    from .chat_websocket.turn import asker_name  # noqa: PLC0415
 
     busy, state = Conversations(busy=settings.busy, queue=settings.queue), services.state
     workflows = {name: _backend(agent, name, compaction, wrap) for name, agent in settings.workflows.items()}

@@ -83,5 +83,6 @@ def check_server_settings(settings: Mapping[str, Any]) -> None:
 
 def _check_budgets(budgets: Any) -> None:
     if not callable(budgets) and budgets is not None:
-        for budget in budgets if isinstance(budgets, Sequence) else [budgets]:
+        several: Iterable[Any] = budgets if isinstance(budgets, Sequence) else [budgets]
+        for budget in several:
             check_setting("each of budgets", budget, Budget)

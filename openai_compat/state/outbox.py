@@ -19,7 +19,7 @@ import anyio
 
 from ..aio.background import Task, spawn
 from ..errors import Unavailable
-from ..stores.port import Notice, Store
+from ..stores.port import Store, WebhookNotice
 from .degraded import PATIENCE, with_timeout
 from .webhooks import Webhooks, event_body, signed_headers
 
@@ -50,15 +50,15 @@ class Receiver:
         self.webhooks = webhooks
         self.url = url
         self.target = webhooks.target(url)
-        self.running: dict[int, tuple[Notice, Task]] = {}
+        self.running: dict[int, tuple[WebhookNotice, Task]] = {}
         self.more = False
 
-    def told(self, notice: Notice) -> str:
+    def told(self, notice: WebhookNotice) -> str:
         """A notice for the log: without the URL's password and query, which may be secret."""
         parts = urlsplit(self.url)
         return f"{notice.id} to {parts.scheme}://{parts.hostname}{parts.path}"
 
-    async def attempt(self, notice: Notice) -> str:
+    async def attempt(self, notice: WebhookNotice) -> str:
         """Send once. Returns "done", or the failure in a word."""
         body = notice.body.encode()
         headers = signed_headers(self.webhooks.keys, notice.id, int(time.time()), body)
@@ -98,14 +98,14 @@ class Outbox:
         """Whether anybody is told anything."""
         return bool(self._receivers)
 
-    def notices(self, event: str, response: str, principal: str) -> tuple[Notice, ...]:
+    def notices(self, event: str, response: str, principal: str) -> tuple[WebhookNotice, ...]:
         """What is to be stored with the outcome of a principal's response in the background; `wake` comes after that."""
-        found: list[Notice] = []
+        found: list[WebhookNotice] = []
         for told in self._webhooks:
             if event in told.events and (told.principals is None or principal in told.principals):
                 identifier = "evt_" + secrets.token_hex(16)
                 body = event_body(identifier, event, int(time.time()), response).decode()
-                found += [Notice(identifier, told.target(url), body) for url in told.urls]
+                found += [WebhookNotice(identifier, told.target(url), body) for url in told.urls]
         return tuple(found)
 
     async def begin(self) -> None:
@@ -165,7 +165,7 @@ class Outbox:
         for notice in taken:
             self._start(receiver, notice, last=ahead > 0)
 
-    def _start(self, receiver: Receiver, notice: Notice, *, last: bool) -> None:
+    def _start(self, receiver: Receiver, notice: WebhookNotice, *, last: bool) -> None:
         if notice.number in receiver.running:  # that takes so long that nobody has had it any more
             return
 
@@ -177,7 +177,7 @@ class Outbox:
         task = spawn(lambda: self._deliver(receiver, notice, last=last), "webhook", ended)
         receiver.running[notice.number] = notice, task
 
-    async def _deliver(self, receiver: Receiver, notice: Notice, *, last: bool) -> None:
+    async def _deliver(self, receiver: Receiver, notice: WebhookNotice, *, last: bool) -> None:
         outcome = await receiver.attempt(notice)
         try:
             if outcome == "done":

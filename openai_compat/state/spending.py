@@ -64,7 +64,7 @@ class Spending:
                 refusal.type = "insufficient_quota"  # OpenAI's word for both
                 raise refusal
             found.append((budget.tokens - used, headers))
-        return min(found, default=(0, []))[1]
+        return min(found)[1] if found else []
 
     async def _used(self, principal: Principal, budget: Budget, now: datetime) -> int | None:
         used = await self._shared.call(lambda: self._store.spent(principal.id, budget.period(now), budget.of))

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from .memory_part import MemoryBounds, MemoryPart
-from .records import Notice
+from .records import WebhookNotice
 
 MAX_NOTICES = 10_000
 """Notices that wait; of more, the oldest are dropped."""
@@ -20,7 +20,7 @@ logger = logging.getLogger("openai_compat")
 class WaitingNotice:
     """A notice, when it is due, and who has taken it."""
 
-    notice: Notice
+    notice: WebhookNotice
     due: float
     token: str | None = None
 
@@ -33,7 +33,7 @@ class MemoryOutbox(MemoryPart):
         self._notices: dict[int, WaitingNotice] = {}
         self._noticed = 0
 
-    def _write_notices(self, notices: Sequence[Notice]) -> None:
+    def _write_notices(self, notices: Sequence[WebhookNotice]) -> None:
         for notice in notices:
             self._noticed += 1
             self._notices[self._noticed] = WaitingNotice(replace(notice, number=self._noticed), self._clock())
@@ -43,7 +43,7 @@ class MemoryOutbox(MemoryPart):
 
     async def take_notices(
         self, target: str, token: str, limit: int, hold: float, ahead: float = 0.0
-    ) -> Sequence[Notice]:
+    ) -> Sequence[WebhookNotice]:
         """Take notices whose time has come."""
         before = self._clock() + ahead
         waiting = [one for one in self._notices.values() if one.token is None and one.notice.target == target]

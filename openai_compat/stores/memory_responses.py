@@ -11,7 +11,7 @@ from ..policies.limits import LEASE
 from .memory_outbox import MemoryOutbox
 from .memory_part import ITEM, MemoryBounds, size_of_items
 from .port import LOG_BYTES
-from .records import AgentState, Chain, Events, Key, Notice, StoredResponse, TurnCommit
+from .records import AgentState, Chain, Events, Key, StoredResponse, TurnCommit, WebhookNotice
 from .shares import Table, size_of_text
 
 
@@ -63,13 +63,13 @@ class MemoryResponses(MemoryOutbox):
         return True
 
     async def end_response(
-        self, principal: str, response: StoredResponse, events: Events | None, notices: Sequence[Notice] = ()
+        self, principal: str, response: StoredResponse, events: Events | None, notices: Sequence[WebhookNotice] = ()
     ) -> bool:
         """False: a response here cannot outlive its process."""
         return False
 
     async def take_response(
-        self, principal: str, response: StoredResponse, events: Events | None, notices: Sequence[Notice] = ()
+        self, principal: str, response: StoredResponse, events: Events | None, notices: Sequence[WebhookNotice] = ()
     ) -> bool:
         """Set the outcome of a running response, whoever holds it."""
         kept = self._responses.get(principal, response.id)

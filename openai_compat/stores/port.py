@@ -27,7 +27,6 @@ from .records import (
     Grant,
     Item,
     Key,
-    Notice,
     Order,
     Page,
     Renewal,
@@ -39,6 +38,7 @@ from .records import (
     StoredResponse,
     StoredThread,
     TurnCommit,
+    WebhookNotice,
 )
 from .setting_port import SettingStore
 from .thread_port import ThreadStore
@@ -61,7 +61,6 @@ __all__ = (
     "GrantStore",
     "Item",
     "Key",
-    "Notice",
     "Order",
     "OutboxStore",
     "Page",
@@ -80,6 +79,7 @@ __all__ = (
     "StoredThread",
     "ThreadStore",
     "TurnCommit",
+    "WebhookNotice",
 )
 
 RETENTION = 30 * 24 * 3600.0
@@ -187,13 +187,13 @@ class ResponseStore(Protocol):
         ...
 
     async def end_response(
-        self, principal: str, response: StoredResponse, events: Events | None, notices: Sequence[Notice] = ()
+        self, principal: str, response: StoredResponse, events: Events | None, notices: Sequence[WebhookNotice] = ()
     ) -> bool:
         """Set the outcome of a response whose process has died. False if it is still held, or has an outcome."""
         ...
 
     async def take_response(
-        self, principal: str, response: StoredResponse, events: Events | None, notices: Sequence[Notice] = ()
+        self, principal: str, response: StoredResponse, events: Events | None, notices: Sequence[WebhookNotice] = ()
     ) -> bool:
         """Set the outcome of a running response; its holder's commit fails then. False if it has an outcome."""
         ...
@@ -352,7 +352,7 @@ class OutboxStore(Protocol):
 
     async def take_notices(
         self, target: str, token: str, limit: int, hold: float, ahead: float = 0.0
-    ) -> Sequence[Notice]:
+    ) -> Sequence[WebhookNotice]:
         """Take notices for a target whose time has come, or comes within `ahead` seconds; nobody else gets them.
 
         For `hold` seconds; then they are free again, since who has taken them has died.

@@ -227,7 +227,7 @@ class ConversationTurn:
 
 
 @dataclass(frozen=True, slots=True)
-class Notice:
+class WebhookNotice:
     """Something that another server is to be told.
 
     Attributes:
@@ -269,7 +269,7 @@ class TurnCommit:
     completion: StoredCompletion | None = None
     approvals: tuple[Approval, ...] = ()
     states: tuple[AgentState, ...] = ()
-    notices: tuple[Notice, ...] = ()
+    notices: tuple[WebhookNotice, ...] = ()
     spends: tuple[Spend, ...] = ()
 
 

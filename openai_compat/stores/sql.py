@@ -109,17 +109,13 @@ class SqlStore(
 
 
 def _sweeps(retention: float) -> Iterator[Callable[[], Transaction[int]]]:
+    short = min(retention, DAY)
     yield partial(sweep_conversations, UNUSED, retention)
     yield partial(sweep_conversations, NEVER_KEPT, 0.0)
     yield partial(sweep_responses, retention)
-    yield partial(sweep_rows, EXPIRED, 0.0)
-    yield partial(sweep_rows, EXPIRE, 0.0)
-    yield partial(sweep_rows, OLD, retention)
-    yield partial(sweep_rows, OLD_NOTICES, retention)
-    yield partial(sweep_rows, OLD_SPENDS, KEPT_SPENDS)
-    for statement in ROWS:
-        yield partial(sweep_rows, statement, retention)
-    yield partial(sweep_threads, min(retention, DAY), BATCH)
-    yield partial(sweep_rows, OLD_SIGNALS, min(retention, DAY))
-    for statement in SHORT_LIVED:
-        yield partial(sweep_rows, statement, min(retention, DAY))
+    rows = [(EXPIRED, 0.0), (EXPIRE, 0.0), (OLD, retention), (OLD_NOTICES, retention), (OLD_SPENDS, KEPT_SPENDS)]
+    rows += [(statement, retention) for statement in ROWS]
+    rows += [(statement, short) for statement in (OLD_SIGNALS, *SHORT_LIVED)]
+    for statement, seconds in rows:
+        yield partial(sweep_rows, statement, seconds)
+    yield partial(sweep_threads, short, BATCH)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from .engine import Statement, Transaction
-from .port import Notice
+from .port import WebhookNotice
 from .sql_part import SqlPart, autocommit, autocommit_nosync
 from .sql_text import string, text
 
@@ -21,7 +21,7 @@ OLD = """delete from oc_outbox where n in (
 """Notices for targets that no server has any more."""
 
 
-def write_notices(principal: str, notices: Sequence[Notice]) -> Statement:
+def write_notices(principal: str, notices: Sequence[WebhookNotice]) -> Statement:
     """Insert notices, which can be taken from now on."""
     values: list[str] = []
     parameters: list[object] = []
@@ -38,14 +38,15 @@ class SqlOutbox(SqlPart):
     @autocommit_nosync
     def take_notices(
         self, target: str, token: str, limit: int, hold: float, ahead: float = 0.0
-    ) -> Transaction[Sequence[Notice]]:
+    ) -> Transaction[Sequence[WebhookNotice]]:
         """Take notices whose time has come."""
         rows = yield (
             TAKE.replace("{skip_locked}", self.dialect.skip_locked),
             (text(target), ahead, token, hold, limit),
         )
         return [
-            Notice(id_, target, body, attempt, n) for n, id_, body, attempt in sorted(rows, key=lambda row: int(row[0]))
+            WebhookNotice(id_, target, body, attempt, n)
+            for n, id_, body, attempt in sorted(rows, key=lambda row: int(row[0]))
         ]
 
     @autocommit_nosync

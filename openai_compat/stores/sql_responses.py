@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ..policies.limits import LEASE
 from .engine import Row, Statement, Transaction
-from .port import Chain, Events, Key, Notice, StoredResponse
+from .port import Chain, Events, Key, StoredResponse, WebhookNotice
 from .sql_conversations import LOSE
 from .sql_dialect import Dialect
 from .sql_outbox import write_notices
@@ -101,14 +101,14 @@ class SqlResponses(SqlPart):
 
     @atomic
     def end_response(
-        self, principal: str, response: StoredResponse, events: Events | None, notices: Sequence[Notice] = ()
+        self, principal: str, response: StoredResponse, events: Events | None, notices: Sequence[WebhookNotice] = ()
     ) -> Transaction[bool]:
         """Set the outcome of a response whose process has died."""
         return _conclude(self.dialect, f"and {ABANDONED}", principal, response, events, notices=notices)
 
     @atomic
     def take_response(
-        self, principal: str, response: StoredResponse, events: Events | None, notices: Sequence[Notice] = ()
+        self, principal: str, response: StoredResponse, events: Events | None, notices: Sequence[WebhookNotice] = ()
     ) -> Transaction[bool]:
         """Set the outcome of a running response, whoever holds it."""
         return _conclude(self.dialect, "", principal, response, events, notices=notices)
@@ -199,7 +199,7 @@ def _conclude(
     response: StoredResponse,
     events: Events | None,
     *,
-    notices: Sequence[Notice],
+    notices: Sequence[WebhookNotice],
 ) -> Transaction[bool]:
     """Set the outcome of a running response from outside. The turn that holds it has lost."""
     key = Key(principal, response.id)

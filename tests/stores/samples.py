@@ -13,13 +13,13 @@ from openai_compat.stores.port import (
     Events,
     Item,
     Key,
-    Notice,
     Replay,
     Store,
     StoredCompletion,
     StoredFile,
     StoredResponse,
     TurnCommit,
+    WebhookNotice,
 )
 
 ALICE, BOB = Key("alice", "trip"), Key("bob", "trip")
@@ -85,8 +85,8 @@ def approval(name: str, **more: Any) -> Approval:
     return Approval(id=name, **(defaults | more))
 
 
-def notice(name: str, target: str = "app", **more: Any) -> Notice:
-    return Notice(name, target, f'{{"id": "{name}"}}', **more)
+def notice(name: str, target: str = "app", **more: Any) -> WebhookNotice:
+    return WebhookNotice(name, target, f'{{"id": "{name}"}}', **more)
 
 
 # time

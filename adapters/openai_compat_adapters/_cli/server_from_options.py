@@ -82,7 +82,7 @@ def _server(agents: Agents, options: ServeOptions) -> Server:
     memory = MemoryStore(max_items=most, ttl=options.conversation_ttl) if most else None
     hooks, apis = observers(options)
     chosen: list[tuple[Public, bool]] = [("models", options.public_models), ("metrics", options.public_metrics)]
-    public = [name for name, is_public in chosen if is_public]
+    public: list[Public] = [name for name, is_public in chosen if is_public]
     return Server(
         _chosen(agents, options.agent),
         providers=agents.providers,

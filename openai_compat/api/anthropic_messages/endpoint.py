@@ -23,7 +23,7 @@ from ...wire.anthropic_messages.parse import (
     parse_messages_request,
     refuse_server_tools,
 )
-from ...wire.anthropic_messages.serialize import MessageForm, MessageWriter, OwnTools
+from ...wire.anthropic_messages.serialize import AnswerWriter, MessageForm, OwnTools
 from ...wire.json_values import is_quick
 from ..attachments import attach
 from ..body import parse_body, read_body
@@ -32,7 +32,7 @@ from ..exchange import Exchange
 from ..own_tools import check_names, own_tool_names
 from ..services import Services
 from ..text_approvals import decisions_from_messages
-from .threads import Thread, thread_of
+from .threads import AnsweredThread, thread_of
 from .tokens import estimated_tokens
 from .turn import AnthropicTurn, as_told, fail_message
 
@@ -63,7 +63,7 @@ class MessagesEndpoint:
         form = self._form(services, exchange.request, parsed)
         if request.sampling.max_tokens == 0:  # to have a prompt cached, which is the model's affair
             services.models.check(request.model, exchange.principal)
-            await _answer_with(exchange, form, MessageWriter(form, lambda _: ()).empty())
+            await _answer_with(exchange, form, AnswerWriter(form, lambda _: ()).empty())
             return
         chore = None if housekeeping is None else await housekeeping.answer(exchange.request, request)
         if chore is not None:
@@ -125,7 +125,7 @@ class _Answering:
             await _answer_with(exchange, self.form, _said(self.form, await services.settings.busy_text(busy)))
 
     async def _run(
-        self, served: tuple[str, AgentBackend], draft: Draft | None, thread: Thread | None
+        self, served: tuple[str, AgentBackend], draft: Draft | None, thread: AnsweredThread | None
     ) -> AgentRequest | None:
         """Run the turn. Returns its request if there is no slot, and something else than a 429 is to be said about that."""
         services, exchange, (agent, backend) = self.services, self.exchange, served
@@ -193,7 +193,7 @@ def _is_beta(http: HttpRequest) -> bool:
 
 def _said(form: MessageForm, text: str) -> bytes:
     """An answer as if an agent had said it."""
-    writer = MessageWriter(form, lambda _: ())
+    writer = AnswerWriter(form, lambda _: ())
     # A chore may be answered with nothing, and costs nothing if it is asked for again.
     return writer.feed([*([text] if text else []), Finished("stop")]) + writer.end(Usage(), may_be_silent=True)
 

@@ -33,7 +33,7 @@ USED = Replay(200, (), b"")
 
 
 @dataclass(frozen=True, slots=True)
-class Thread:
+class AnsweredThread:
     """The thread of one request.
 
     Attributes:
@@ -65,7 +65,7 @@ class Thread:
 
 
 @asynccontextmanager
-async def thread_of(services: Services, parsed: ParsedMessages) -> AsyncGenerator[Thread | None]:
+async def thread_of(services: Services, parsed: ParsedMessages) -> AsyncGenerator[AnsweredThread | None]:
     """The thread that a request begins or continues, for as long as its turn lasts. None for one without a thread.
 
     Raises NotFound (`thread_not_found`) for one that is not kept, and Conflict (400) for an answer from which another
@@ -76,7 +76,7 @@ async def thread_of(services: Services, parsed: ParsedMessages) -> AsyncGenerato
         return
     await services.state.check_available()
     if not parsed.thread:
-        yield Thread(parsed, len(parsed.request.messages))
+        yield AnsweredThread(parsed, len(parsed.request.messages))
         return
     store, principal = services.state.store, parsed.request.principal.id
     key, token = Key(principal, CLAIM + parsed.thread), secrets.token_hex(16)
@@ -93,7 +93,7 @@ async def thread_of(services: Services, parsed: ParsedMessages) -> AsyncGenerato
         await services.state.late.give_back(lambda: store.settle(key, token, used), "thread given free")
 
 
-async def _continued(services: Services, parsed: ParsedMessages, key: Key) -> Thread:
+async def _continued(services: Services, parsed: ParsedMessages, key: Key) -> AnsweredThread:
     chain = await services.state.store.chain(key)
     found = await services.state.store.response(key)
     kept: dict[str, Any] = {} if found is None else from_stored_json(found.body)
@@ -103,7 +103,7 @@ async def _continued(services: Services, parsed: ParsedMessages, key: Key) -> Th
         lambda: parse_items([from_stored_json(item.body) for item in chain.items]), long=len(chain.items) > MANY
     )
     whole = await off_loop(continued, parsed, before, kept.get("tools"), long=len(chain.items) > MANY)
-    return Thread(whole, len(whole.request.messages) - len(before), key.id, chain.state)
+    return AnsweredThread(whole, len(whole.request.messages) - len(before), key.id, chain.state)
 
 
 async def _claim(services: Services, key: Key, token: str) -> None:

@@ -12,13 +12,13 @@ from ...state.draft import Draft
 from ...stores.port import TurnCommit
 from ...turns.plan import TurnPlan
 from ...turns.run_group import Taken
-from ...wire.anthropic_messages.serialize import MessageForm, MessageWriter
+from ...wire.anthropic_messages.serialize import AnswerWriter, MessageForm
 from ...wire.presentation import Presentation
 from ..delivery import StreamedAnswer, WholeAnswer
 from ..exchange import Exchange
 from ..services import Services
 from ..text_approvals import ApprovalPrompts, has_approval_tool
-from .threads import Thread
+from .threads import AnsweredThread
 
 
 class AnthropicTurn(TurnPlan[bytes]):
@@ -36,7 +36,7 @@ class AnthropicTurn(TurnPlan[bytes]):
         *,
         answers: Decisions | None = None,
         draft: Draft | None = None,
-        thread: Thread | None = None,
+        thread: AnsweredThread | None = None,
     ) -> None:
         """`answers` is what the request decides about an earlier turn's questions; `thread` keeps the turn, if given."""
         super().__init__(
@@ -53,7 +53,7 @@ class AnthropicTurn(TurnPlan[bytes]):
         self._services = services
         self._exchange = exchange
         self._prompts = ApprovalPrompts(by_tool=has_approval_tool(request))
-        self.writer = MessageWriter(form, self._prompts.ask)
+        self.writer = AnswerWriter(form, self._prompts.ask)
         self._answers = answers
         self._thread = thread
         keeps = draft is not None or thread is not None

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias, cast
 import anyio
 import anyio.lowlevel
 
-from ...aio.background import ChildTasks, child_tasks, let_go, spawn
+from ...aio.background import ChildTasks, let_go, spawn
 from ...aio.timers import Waiter, clock, new_waiter, new_wake_event
 from ...backend import AgentBackend
 from ...errors import Conflict, InvalidRequest, NotFound, OpenAICompatError, Unauthorized, Unavailable
@@ -36,12 +36,12 @@ from ..attachments import message_places
 from ..body import QUICK_FRAME
 from ..body import parse_frame as parse_off_loop
 from ..own_tools import check_names
-from ..routing import Route
 from ..services import Services, logger
 from ..websocket import POLICY, RESTART, TOO_BIG, WebSocketConnection
+from .asked_turn import WORKFLOW, AskedTurn, asked_about, asker_name, request_as_before
 from .frame_log import Follower
 from .threads import ChatThreads, Thread
-from .turn import WORKFLOW, AskedTurn, ChatTurn, asked_about, asker_name, request_as_before
+from .turn import ChatTurn
 
 Fields: TypeAlias = dict[str, Any]
 
@@ -50,26 +50,6 @@ MOST_FOLLOWED = 100
 
 MOST_POSTED = 64
 """Answers to a client's frames that may wait to be sent before no more of its frames are read."""
-
-
-def route(threads: ChatThreads) -> Route:
-    """The path of the chat WebSocket. Browsers bring the key in its query, since they cannot set headers."""
-    return Route(
-        threads.settings.path, {}, lambda services, connection: serve(threads, services, connection), query_key=True
-    )
-
-
-async def serve(threads: ChatThreads, services: Services, connection: WebSocketConnection) -> None:
-    """Accept, and do as the client says until one of both leaves. Turns that it has begun go on without it."""
-    await connection.accept()
-    async with child_tasks() as children:
-        socket = ChatConnection(threads, services, connection, children)
-        children.start(socket.write, "connection's writer")
-        children.start(socket.end_when_drained, "connection's drain")
-        try:
-            await socket.read()
-        finally:
-            socket.leave()
 
 
 class ChatConnection:

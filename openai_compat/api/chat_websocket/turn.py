@@ -5,15 +5,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Protocol, TypeAlias
+from dataclasses import replace
+from typing import Any, TypeAlias
 
 import anyio
 
-from ...agent_request import AgentRequest, Caller, Principal, Sampling
+from ...agent_request import AgentRequest, Principal
 from ...aio.background import let_go
 from ...aio.off_loop import off_loop
-from ...backend import AgentBackend
 from ...errors import AgentError, Conflict, OpenAICompatError
 from ...events import PendingCall
 from ...messages import Message, ToolMessage
@@ -22,10 +21,9 @@ from ...state.agent_state import resume_state
 from ...state.approvals import Binding, Decisions, record_decisions, settings_of, superseded
 from ...state.draft import Draft, extended
 from ...state.ids import new_id
-from ...stores.records import Approval, TurnCommit
+from ...stores.records import TurnCommit
 from ...turns.plan import TurnPlan
 from ...turns.run_group import Taken
-from ...wire.chat.parse import parse_chat_object
 from ...wire.chat_messages import reply_message
 from ...wire.chat_websocket import serialize as chat_frames
 from ...wire.chat_websocket.parse import tool_output
@@ -34,11 +32,12 @@ from ...wire.chat_websocket.types import ToolResultFrame
 from ...wire.json import dumps, from_stored_json
 from ...wire.presentation import Presentation
 from ..access_log import log_access
-from ..attachments import Places, attach
+from ..attachments import attach
 from ..begin import begun_in_time
 from ..services import Services, logger
 from ..text_approvals import ApprovalPrompts, decisions_from_messages, without_questions
 from ..websocket import WebSocketRequester
+from .asked_turn import WORKFLOW, AskedTurn, asked_about
 from .frame_log import ThreadLog
 from .threads import ChatThreads, Thread
 
@@ -47,9 +46,6 @@ Fields: TypeAlias = dict[str, Any]
 MOST_ROUNDS = 100
 """How often one turn may call the client's tools."""
 
-WORKFLOW = "workflow"
-"""Where the settings of a turn that has asked name its workflow."""
-
 REASONS: Mapping[str | None, StopReason] = {
     "stopped": "stop",
     "superseded": "superseded",
@@ -57,62 +53,6 @@ REASONS: Mapping[str | None, StopReason] = {
     "abandoned": "abandoned",
 }
 """Errors that are no failures: somebody wanted the turn to end."""
-
-
-class Origin(Protocol):
-    """The connection on which a turn was asked for."""
-
-    def post(self, frame: Fields, *, binary: bool) -> None:
-        """Send a frame that belongs to no turn that has begun."""
-        ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AskedTurn:
-    """A request for one turn.
-
-    Attributes:
-        request: what is new: a message, or a decision as the words that stand for it.
-        workflow: the workflow that is run, None for a model.
-        answers: decisions about what an earlier turn has asked.
-        places: where uploaded files are named.
-        origin: who is told what goes wrong before the turn has its thread, in `binary` frames or not.
-        path: of the WebSocket, for the log.
-        long: whether there is more in the message than the event loop should look at.
-    """
-
-    request: AgentRequest
-    agent: str
-    backend: AgentBackend
-    workflow: str | None
-    answers: Decisions | None
-    places: Places
-    origin: Origin
-    binary: bool
-    path: str
-    long: bool = False
-
-    @property
-    def asker(self) -> str:
-        """The agent by the name that its questions are kept under."""
-        return asker_name(self.agent, self.workflow)
-
-
-def asker_name(agent: str, workflow: str | None) -> str:
-    """A workflow may be called as an agent is: the questions of one are not the other's."""
-    return agent if workflow is None else f"{WORKFLOW}:{workflow}"
-
-
-def request_as_before(model: str, settings: Mapping[str, Any], tools: Sequence[Fields], caller: Caller) -> AgentRequest:
-    """The request of a turn that goes on: asked as it was at first, with the tools that the client has now."""
-    nothing = [{"role": "user", "content": ""}]  # what was said is in the conversation
-    fields = {"model": model, "messages": nothing, "stream": True, "tools": list(tools) or None}
-    request = replace(parse_chat_object(fields, caller).request, messages=(), raw_messages=[])
-    sampling = Sampling(
-        settings.get("temperature"), max_tokens=settings.get("maxTokens"), reasoning_effort=settings.get("effort")
-    )
-    extra, metadata = settings.get("extra", {}), settings.get("metadata", {})
-    return replace(request, sampling=sampling, extra=extra, metadata=metadata)
 
 
 class ChatTurn(TurnPlan[list[Fields]]):
@@ -448,9 +388,3 @@ class ThreadDelivery:
         """The last frames. All up to these is in the stored conversation."""
         self.log.append(*frames)
         self.log.settled = self.log.last
-
-
-def asked_about(approval: Approval) -> Fields:
-    """The frame that asks for a decision."""
-    call = PendingCall(approval.call_id, approval.tool, approval.arguments, "approval")
-    return chat_frames.approval_request(approval.id, call, approval.expires)

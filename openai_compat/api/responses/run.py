@@ -26,7 +26,7 @@ from ...http import ClientDisconnected, ClientTooSlow
 from ...reducer import Item, Reducer
 from ...state.approvals import approval_records, record_decisions
 from ...state.draft import stored_items
-from ...stores.port import AgentState, ConversationTurn, Notice, TurnCommit
+from ...stores.port import AgentState, ConversationTurn, TurnCommit, WebhookNotice
 from ...turns.plan import Delivery, TurnPlan
 from ...turns.run import commit
 from ...turns.run_group import Taken
@@ -210,7 +210,7 @@ class ResponseTurn(TurnPlan[bytes]):
             notices=self._notices(),
         )
 
-    def _notices(self) -> tuple[Notice, ...]:
+    def _notices(self) -> tuple[WebhookNotice, ...]:
         """What is told of the outcome of a response that nobody waits for."""
         if not self.background:
             return ()

@@ -71,7 +71,7 @@ class MessageForm:
     estimate: Callable[[], int] = int
 
 
-class MessageWriter:
+class AnswerWriter:
     """Writes one answer from what the agent says."""
 
     def __init__(self, form: MessageForm, ask: Callable[[Paused], Sequence[Item]]) -> None:

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 
 from openai_compat.events import Paused
 from openai_compat.reducer import Item, Usage
-from openai_compat.wire.anthropic_messages.serialize import MessageForm, MessageWriter
+from openai_compat.wire.anthropic_messages.serialize import AnswerWriter, MessageForm
 from openai_compat.wire.presentation import approval_question
 
 EVENTS: TypeAdapter[Any] = TypeAdapter(types.BetaRawMessageStreamEvent)
@@ -31,7 +31,7 @@ def ask(paused: Paused) -> Sequence[Item]:
 
 
 def written(items: list[Item], usage: Usage | None = None, **form: Any) -> bytes:
-    writer = MessageWriter(MessageForm(id="msg_1", model="agent", **form), ask)
+    writer = AnswerWriter(MessageForm(id="msg_1", model="agent", **form), ask)
     return writer.feed(items) + writer.end(usage or Usage())
 
 

@@ -34,7 +34,7 @@ from openai_compat.testing.strategies import event_lists
 from openai_compat.turns.event_contract import EventContract
 from openai_compat.wire.anthropic_messages.conversation import NOTHING_SAID
 from openai_compat.wire.anthropic_messages.errors import AnthropicErrors
-from openai_compat.wire.anthropic_messages.serialize import MessageForm, MessageWriter
+from openai_compat.wire.anthropic_messages.serialize import AnswerWriter, MessageForm
 from openai_compat.wire.anthropic_messages.signatures import opened, sealed
 from tests.requirements import requirement
 from tests.wire.anthropic_messages.reading import EVENTS, ask, check_order, check_types, folded, streamed, written
@@ -85,7 +85,7 @@ def test_whatever_an_agent_says_is_in_order_and_plain_is_the_fold_of_the_stream(
     for item in items:
         if isinstance(item, UsageReported):
             usage.add(item)
-    writer = MessageWriter(MessageForm(id="msg_1", model="agent", streams=True, **form), ask)
+    writer = AnswerWriter(MessageForm(id="msg_1", model="agent", streams=True, **form), ask)
     places = sorted({0, *[cut for cut in cuts if cut < len(items)], len(items)})
     data = b"".join([writer.feed(items[a:b]) for a, b in pairwise(places)])
     events = streamed(data + writer.end(usage))
@@ -99,7 +99,7 @@ def test_whatever_an_agent_says_is_in_order_and_plain_is_the_fold_of_the_stream(
 
 @requirement("anthropic.once")
 def test_calls_of_the_clients_are_written_at_the_end_one_after_the_other() -> None:
-    writer = MessageWriter(MessageForm(id="msg_1", model="agent", streams=True), ask)
+    writer = AnswerWriter(MessageForm(id="msg_1", model="agent", streams=True), ask)
     before = streamed(writer.feed(["Let me look.", *CALLED[:-1]]))
     assert "tool_use" not in json.dumps(before), "Claude Code would run it, though the answer may still fail"
     events = before + streamed(writer.feed(CALLED[-1:]) + writer.end(Usage()))
@@ -123,7 +123,7 @@ def test_calls_of_the_clients_are_written_at_the_end_one_after_the_other() -> No
     ],
 )
 def test_a_block_is_whole_before_an_error_and_no_call_is(said: list[Item]) -> None:
-    writer = MessageWriter(MessageForm(id="msg_1", model="agent", streams=True, thinking="shown"), ask)
+    writer = AnswerWriter(MessageForm(id="msg_1", model="agent", streams=True, thinking="shown"), ask)
     data = writer.feed(said)
     events = streamed(data + writer.broken() + AnthropicErrors().frame(AgentError("It broke.", code="broken")))
     names = [event["type"] for event in events]
