@@ -26,7 +26,9 @@ BUNDLED = [Path(folder) / "claude_agent_sdk" / "_bundled" / "claude" for folder 
 CLAUDE = os.environ.get("CLAUDE_CODE") or shutil.which("claude") or next(map(str, filter(Path.exists, BUNDLED)), None)
 
 pytestmark = [
-    pytest.mark.skipif(CLAUDE is None, reason="Claude Code is not installed"),
+    pytest.mark.skipif(
+        CLAUDE is None, reason="Claude Code is not here: tests/frameworks/run.py claude_agent_sdk brings it"
+    ),
     pytest.mark.timeout(120),
 ]
 

@@ -31,7 +31,10 @@ from tests.frameworks.table import PAGE, asking, names, page  # noqa: E402
 ENVIRONMENTS = ROOT / ".nox" / "frameworks"
 PYTEST = ["-c", os.devnull, "--rootdir", ".", "--confcutdir", "tests/frameworks", "-p", "no:cacheprovider", "-q"]
 CASES = [*PYTEST, "-p", "tests.frameworks.report", "--timeout", "120", "tests/frameworks/acceptance.py"]
-TOGETHER = [*PYTEST, "--timeout", "120", "tests/frameworks/together.py"]
+TOGETHER = [*PYTEST, "--timeout", "240", "tests/frameworks/together.py"]
+CLIENTS = {"claude_agent_sdk": [*PYTEST, "tests/clients/test_claude_code.py"]}
+"""Tests of clients that a framework brings along: Claude Code drives our agents, too."""
+
 PATIENCE = 900.0
 """Seconds for one framework."""
 
@@ -75,16 +78,17 @@ def run(name: str, *, lowest: bool) -> Result:
     own = [] if lowest else [str(path) for path in [HERE / f"{name}_cases.py"] if path.is_file()]
     # How a store keeps things does not depend on the framework's version.
     cases = [*CASES, *own, *(["-m", "oldest", "-k", "not on_disk"] if lowest else [])]
-    return _run(f"{name}-lowest" if lowest else name, packages, cases, {"OPENAI_COMPAT_FRAMEWORK": name})
+    further = [CLIENTS[name]] if name in CLIENTS and not lowest else []
+    return _run(f"{name}-lowest" if lowest else name, packages, [cases, *further], {"OPENAI_COMPAT_FRAMEWORK": name})
 
 
 def run_together() -> Result:
     """Install all that can ask into one environment, and run an agent of each in one server."""
     packages = [package for name in asking() for package in requirements(name, lowest=False)]
-    return _run("together", packages, TOGETHER, {})
+    return _run("together", packages, [TOGETHER], {})
 
 
-def _run(name: str, packages: list[str], cases: list[str], more: dict[str, str]) -> Result:
+def _run(name: str, packages: list[str], runs: list[list[str]], more: dict[str, str]) -> Result:
     result, began = Result(name), time.monotonic()
     try:
         python = environment(name, packages)
@@ -93,12 +97,13 @@ def _run(name: str, packages: list[str], cases: list[str], more: dict[str, str])
         return result
     variables = {**os.environ, **more}
     variables.pop("PYTHONDONTWRITEBYTECODE", None)  # several processes import the framework
-    command = [str(python), "-m", "pytest", *cases]
-    done = subprocess.run(
-        command, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=PATIENCE, check=False
-    )
-    if done.returncode != 0:
-        result.failed = done.stdout + done.stderr
+    for cases in runs:
+        command = [str(python), "-m", "pytest", *cases]
+        done = subprocess.run(
+            command, cwd=ROOT, env=variables, capture_output=True, text=True, timeout=PATIENCE, check=False
+        )
+        if done.returncode != 0:
+            result.failed += done.stdout + done.stderr
     result.seconds = time.monotonic() - began
     return result
 
