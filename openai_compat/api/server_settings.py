@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from types import NoneType
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 from ..agents.compaction import Compaction
 from ..agents.describe import describe
@@ -83,6 +83,6 @@ def check_server_settings(settings: Mapping[str, Any]) -> None:
 
 def _check_budgets(budgets: Any) -> None:
     if not callable(budgets) and budgets is not None:
-        several: Iterable[Any] = budgets if isinstance(budgets, Sequence) else [budgets]
+        several: Iterable[Any] = cast("Sequence[Any]", budgets) if isinstance(budgets, Sequence) else [budgets]
         for budget in several:
             check_setting("each of budgets", budget, Budget)
