@@ -12,8 +12,10 @@ from openai_compat.policies.keys import hashed, new_key
 with needs("the command line"):
     import click
 
+    from ._cli.default_targets import NOTHING_HERE, default_targets
     from ._cli.grouped_options import GroupedCommand
-    from ._cli.load_agents import TEAM_FILE, load, team_file, warnings_of
+    from ._cli.load_agents import load, warnings_of
+    from ._cli.modules import CannotLoad
     from ._cli.options import ACCESS, AGENTS, APIS, CONVERSATIONS, LEVELS, LIMITS, PROCESS, STATE, TELEMETRY
     from ._cli.pool_agents import backend_maker
     from ._cli.serve_options import ServeOptions
@@ -24,8 +26,14 @@ with needs("the command line"):
 SETTINGS = {"auto_envvar_prefix": "OPENAI_COMPAT", "show_default": True, "max_content_width": 110}
 
 
+class WrongTarget(click.ClickException):
+    """There is no agent at a target: told without the usage, which would not help."""
+
+    exit_code = 2
+
+
 class Program(click.Group):
-    """A group whose commands fail with a sentence if their extra is not installed."""
+    """A group whose commands fail with a sentence if their extra is not installed, or there is no agent at a target."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command. Raises click.ClickException."""
@@ -33,6 +41,8 @@ class Program(click.Group):
             return super().invoke(ctx)
         except MissingExtra as error:
             raise click.ClickException(f"{error}") from error
+        except CannotLoad as error:
+            raise WrongTarget(f"{error}") from error
 
 
 @click.group(cls=Program, context_settings={"max_content_width": 110})
@@ -65,8 +75,8 @@ def serve(ctx: click.Context, /, **values: Any) -> None:
 
     ATTR is an agent, a mapping of agents by name, or a Server; without it, it is looked for in the module. MODULE may
     be in the current directory, or the path of a Python file.
-    FILE.toml describes agents: provider, model, instructions and tools of each. Without any of these,
-    openai-compat.toml in the current directory is served.
+    FILE.toml describes agents: provider, model, instructions and tools of each. Without any of these, it is what the
+    current directory has: openai-compat.toml, `serve` in [tool.openai-compat] of pyproject.toml, or agent.py.
     TIME is 500ms, 30s, 5m, 1h30m, or a number of seconds; SIZE is 512k, 20MB, or a number of bytes.
 
     \b
@@ -81,9 +91,9 @@ def serve(ctx: click.Context, /, **values: Any) -> None:
         from ._cli.serve_command import run  # noqa: PLC0415  (chatting needs no uvicorn)
 
     options = ServeOptions(**values)
-    targets = options.targets or team_file()
+    targets = options.targets or default_targets()
     if not targets:
-        raise click.UsageError(f"Say what to serve: MODULE:ATTR or FILE.toml. There is no {TEAM_FILE} here.")
+        raise click.UsageError(f"Say what to serve: agent.py, MODULE:ATTR or FILE.toml. {NOTHING_HERE}")
     make = backend_maker(options.max_idle_runtimes, asked_for=given("max_idle_runtimes", ctx))
     agents = load(targets, make)
     sys.exit(run(make_server(agents, options, ctx), options, warnings_of(agents), start_folder(ctx)))
@@ -122,7 +132,7 @@ def chat(
     """Talk to an agent: in this process, or to one that is served.
 
     Ctrl-C stops an answer, Ctrl-D ends the conversation. What is piped in is one message. Where nobody is named,
-    it is the agents of openai-compat.toml in the current directory.
+    it is whom `openai-compat serve` would serve.
 
     \b
       openai-compat chat hello:agent
@@ -134,9 +144,11 @@ def chat(
         from ._cli.chat_client import connect, in_process, only_model  # noqa: PLC0415
         from ._cli.chat_command import Chat  # noqa: PLC0415  (the SDK takes long to import)
 
-    targets = [target] if target is not None else team_file() if url is None else []
-    if bool(targets) == (url is not None):  # both, or neither
-        raise click.UsageError("Say whom to talk to: MODULE:ATTR, FILE.toml, or --url.")
+    if target is not None and url is not None:
+        raise click.UsageError("Say whom to talk to in one way: a target, or --url.")
+    targets = [target] if target is not None else default_targets() if url is None else []
+    if not targets and url is None:
+        raise click.UsageError(f"Say whom to talk to: agent.py, MODULE:ATTR, FILE.toml, or --url. {NOTHING_HERE}")
     agents = load(targets) if url is None else None
     for warning in warnings_of(agents):
         click.echo(warning, err=True)

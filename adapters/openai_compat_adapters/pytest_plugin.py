@@ -1,11 +1,10 @@
-"""The pytest plugin: `pytest --openai-compat package.module:agent`, and the fixtures `served` and `golden`.
+"""The pytest plugin: `pytest --openai-compat agent.py`, and the fixtures `served` and `golden`.
 
 pytest loads it wherever the package is installed, so it imports nothing but pytest until it is used.
 """
 
 from __future__ import annotations
 
-import importlib
 import sys
 from collections.abc import Callable, Generator, Iterable
 from contextlib import ExitStack
@@ -31,7 +30,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--openai-compat",
         action="append",
         default=[],
-        metavar="MODULE:NAME|URL",
+        metavar="[MODULE|FILE][:NAME]|URL",
         help="run the conformance suite on an agent, a Server, an ASGI application or a subclass of Conformance, "
         "or on the API at a URL (http://127.0.0.1:8083/v1); "
         "nothing else is collected unless paths are given too",
@@ -89,17 +88,17 @@ def _is_suite(thing: object, base: type[Any]) -> bool:
 
 
 def _load(target: str, folder: str) -> Any:
-    """Import `module:name`, looked for in `folder` too. Raises pytest.UsageError."""
-    name, _, attribute = target.partition(":")
-    if not name or not attribute:
-        raise pytest.UsageError(f"--openai-compat takes MODULE:NAME or a URL, not {target!r}")
+    """What is at a target of the command line, looked for in `folder` too. Raises pytest.Collector.CollectError."""
+    from ._cli.load_agents import as_server, load  # noqa: PLC0415
+    from ._cli.modules import CannotLoad, find  # noqa: PLC0415
+
     # `pytest` alone, unlike `python -m pytest`, does not look in the current folder.
     if folder not in sys.path:
         sys.path.insert(0, folder)
-    found: Any = importlib.import_module(name)
-    for part in attribute.split("."):
-        found = getattr(found, part)
-    return found
+    try:
+        return as_server(load([target])) if target.endswith(".toml") else find(target)[1]
+    except CannotLoad as error:
+        raise pytest.Collector.CollectError(f"--openai-compat {target}: {error}") from error
 
 
 @pytest.hookimpl(wrapper=True)

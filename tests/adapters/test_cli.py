@@ -288,7 +288,7 @@ def test_a_wrong_import_path_is_told_in_one_line(write: Write, command: str, tar
     write("fails.py", "def divide():\n    return 1 / 0\ndivide()")
     write("leaves.py", "import sys\nsys.exit(7)")
     result = invoke(command, target)
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert re.fullmatch(f"Error: {message}\n", result.output)
 
 
@@ -296,14 +296,14 @@ def test_two_agents_of_one_name_are_refused(write: Write) -> None:
     write("one.py", "def agent(prompt): ...")
     write("two.py", "def agent(prompt): ...")
     result = invoke("serve", "one:agent", "two:agent")
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert result.output == "Error: Two agents are called 'agent'. Name one of them: other=two:agent\n"
 
 
 def test_a_server_is_served_alone(write: Write) -> None:
     write("ready.py", "from openai_compat import Server\ndef agent(prompt): ...\nserver = Server(agent)")
     result = invoke("serve", "ready:server", "ready:agent")
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "is a Server, which has names for its agents: serve it alone." in result.output
 
 

@@ -104,7 +104,11 @@ NOT_FOUND = {
     ),
     "an application": (
         "async def app(scope, receive, send): ...\n",
-        r"There is no agent in 'found\.py': name one, as found\.py:agent\. Its 'app' is an application by itself: uvicorn found:app",
+        r"'found\.py' has an application, which runs by itself: uvicorn found:app\. Or name an agent, as found\.py:agent",
+    ),
+    "an application and its routes": (
+        "async def app(scope, receive, send): ...\ndef hello(name: str): ...\n",
+        r"'found\.py' has an application, which runs by itself: uvicorn found:app\. Or name an agent, as found\.py:hello",
     ),
     "one that the message cannot reach": (
         "def agent(*, text='x'): ...\n",

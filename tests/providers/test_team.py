@@ -299,7 +299,7 @@ def test_what_is_wrong_is_told_in_a_line_that_names_file_and_key(write: Write, t
 
     first, _, rest = message.partition("…")
     said = result.output.rstrip("\n")
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert said.startswith(f"Error: team.toml: {first}")
     assert said.endswith(rest)
     assert rest or said == f"Error: team.toml: {first}"
@@ -332,7 +332,7 @@ def test_a_file_goes_with_other_agents_but_not_with_another_file(
     write("other.toml", MODEL)
     with pytest.raises(CannotLoad) as caught:
         load(targets)
-    assert caught.value.message.startswith(message.rstrip("…"))
+    assert str(caught.value).startswith(message.rstrip("…"))
 
 
 # the commands
@@ -378,17 +378,3 @@ def test_one_can_talk_to_a_team(write: Write, groq: Callable[[str], None], named
         result = CliRunner().invoke(main, ["chat", *["openai-compat.toml"][: int(named)], "-m", "Hello"])
 
     assert result.output == "Hello, you.\n"
-
-
-@pytest.mark.parametrize(
-    ("command", "message"),
-    [
-        ("serve", "Say what to serve: MODULE:ATTR or FILE.toml. There is no openai-compat.toml here."),
-        ("chat", "Say whom to talk to: MODULE:ATTR, FILE.toml, or --url."),
-    ],
-)
-def test_without_a_target_and_a_file_it_is_said_what_is_missing(write: Write, command: str, message: str) -> None:
-    result = CliRunner().invoke(main, [command])
-
-    assert result.exit_code == 2
-    assert f"Error: {message}" in result.output

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from tests.requirements import requirement
+
 AGENTS = """
 async def agent(prompt: str):
     yield "Hello, "
@@ -45,6 +47,19 @@ def test_an_agent_is_checked_without_a_file_and_nothing_else_is_run(project: Pat
     assert "test_own" not in result.stdout
 
 
+@requirement("cli.targets")
+def test_the_agent_of_a_file_is_found_wherever_the_file_is(project: Path) -> None:
+    folder = project / "else"
+    folder.mkdir()
+    (folder / "beside.py").write_text("WORD = 'hello'\n", "utf-8")
+    text = "import beside\ndef bot(prompt): return beside.WORD\n"
+    (folder / "far.py").write_text(text, "utf-8")
+    for target in ("else/far.py", str(folder / "far.py")):
+        result = run(project, "--openai-compat", target, "-v", "-k", "role_once")
+        assert result.returncode == 0, result.stdout
+        assert "1 passed" in result.stdout
+
+
 def test_paths_are_run_beside_the_agent_when_they_are_given(project: Path) -> None:
     result = run(project, "--openai-compat", "mine:agent", "test_own.py", "-v", "-k", "test_own or role_once")
     assert result.returncode == 0, result.stdout
@@ -63,9 +78,10 @@ def test_a_failure_says_what_it_means_and_how_to_mend_it(project: Path) -> None:
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        ("mine:missing", "has no attribute 'missing'"),
-        ("nowhere:agent", "No module named 'nowhere'"),
-        ("mine", "takes MODULE:NAME"),
+        ("mine:missing", "\n--openai-compat mine:missing: Module 'mine' has no attribute 'missing'."),
+        ("nowhere:agent", "\n--openai-compat nowhere:agent: There is no module 'nowhere', neither in "),
+        ("gone.py", "\n--openai-compat gone.py: There is no file 'gone.py', looked for from "),
+        ("gone.toml", "\n--openai-compat gone.toml: "),
         ("mine:something", "not 3"),
     ],
 )

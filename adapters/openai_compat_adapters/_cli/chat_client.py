@@ -10,7 +10,7 @@ import openai
 from openai_compat import Server
 
 from ..client import sync_openai
-from .load_agents import Agents
+from .load_agents import Agents, as_server
 from .terminal import visible
 
 UNUSED_KEY = "none"
@@ -28,8 +28,7 @@ def connect(url: str, api_key: str | None) -> openai.OpenAI:
 
 def in_process(agents: Server | Agents, api_key: str | None) -> openai.OpenAI:
     """A client for agents in this process."""
-    server = agents if isinstance(agents, Server) else Server(agents, providers=agents.providers)
-    return sync_openai(server, api_key=api_key or UNUSED_KEY)
+    return sync_openai(as_server(agents), api_key=api_key or UNUSED_KEY)
 
 
 def only_model(client: openai.OpenAI) -> str:

@@ -10,13 +10,9 @@ from typing import Any, TypeAlias, cast
 from openai_compat import AgentBackend, Server, as_backend
 from openai_compat.providers.port import ProviderControl
 
-from .modules import CannotLoad, attribute, find_agent, import_target
+from .modules import CannotLoad, find
 
 MakeBackend: TypeAlias = Callable[[Any], AgentBackend]
-
-
-TEAM_FILE = "openai-compat.toml"
-"""Served if no target is given and it is in the current directory."""
 
 
 class Agents(dict[str, AgentBackend]):
@@ -34,9 +30,9 @@ def warnings_of(agents: Server | Agents | None) -> list[str]:
     return agents.warnings if isinstance(agents, Agents) else []
 
 
-def team_file() -> list[str]:
-    """The default targets: the team file of the current directory, if there is one."""
-    return [TEAM_FILE] if Path(TEAM_FILE).is_file() else []
+def as_server(agents: Server | Agents) -> Server:
+    """The loaded Server, or one of the loaded agents with settings as they are by default."""
+    return agents if isinstance(agents, Server) else Server(agents, providers=agents.providers)
 
 
 def load(targets: Sequence[str], make: MakeBackend = as_backend) -> Server | Agents:
@@ -54,25 +50,15 @@ def load(targets: Sequence[str], make: MakeBackend = as_backend) -> Server | Age
         if path.endswith(".toml"):
             _add_team(agents, name, path, make)
             continue
-        path, found = _found(path)
+        path, found = find(path)
         if isinstance(found, Server):
             if len(targets) > 1 or name:
                 raise CannotLoad(f"'{path}' is a Server, which has names for its agents: serve it alone.")
             return found
         for model, agent in _named(name, path, found).items():
             _refuse_second(model, agents, f"Name one of them: other={path}")
-            agents[model] = _backend(path, agent, make)
+            agents[model] = _backend(f"{path}['{model}']" if isinstance(found, Mapping) else path, agent, make)
     return agents
-
-
-def _found(path: str) -> tuple[str, Any]:
-    """The object of a target, and the target with its attribute."""
-    module_path, colon, wanted = path.partition(":")
-    module = import_target(module_path)
-    if colon:
-        return path, attribute(module, wanted)
-    wanted, found = find_agent(module, path)
-    return f"{path}:{wanted}", found
 
 
 def _refuse_second(model: str, agents: Agents, hint: str) -> None:
@@ -104,9 +90,9 @@ def _get(path: str) -> Any:
     try:
         if ":" not in path:
             raise CannotLoad(f"'{path}' is not of the form module:attr, such as hello:agent.")
-        return _found(path)[1]
+        return find(path)[1]
     except CannotLoad as error:
-        raise ValueError(error.message) from error
+        raise ValueError(str(error)) from error
 
 
 def _named(name: str, path: str, found: Any) -> dict[str, Any]:
@@ -116,7 +102,10 @@ def _named(name: str, path: str, found: Any) -> dict[str, Any]:
         raise CannotLoad(f"'{path}' is a mapping, which has names for its agents: leave '{name}=' out.")
     if not found:
         raise CannotLoad(f"'{path}' is an empty mapping: there is no agent in it.")
-    return {str(model): agent for model, agent in cast("Mapping[Any, Any]", found).items()}
+    agents = cast("Mapping[Any, Any]", found)
+    if not all([isinstance(model, str) for model in agents]):
+        raise CannotLoad(f"'{path}' is a mapping whose keys are not all text: they are the names of its agents.")
+    return dict(agents)
 
 
 def _backend(path: str, agent: Any, make: MakeBackend) -> AgentBackend:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import operator
+import re
 import sys
 import traceback
 from difflib import get_close_matches
@@ -13,8 +14,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import click
-
 from openai_compat import Server, as_backend
 from openai_compat.agents.frameworks import is_of_framework
 from openai_compat.package import MissingExtra
@@ -22,30 +21,59 @@ from openai_compat.package import MissingExtra
 LOOKED_FOR = ("server", "agents", "agent")
 """Names that are tried first, in this order."""
 
+ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+"""What Python adds to an object that has no better description."""
 
-class CannotLoad(click.ClickException):
-    """There is no agent at a target. The message says what there is instead."""
+
+class CannotLoad(Exception):
+    """There is no agent at a target. The message says in a line what there is instead."""
 
 
-def import_target(path: str) -> ModuleType:
-    """Import the module of a target: `package.module`, or the path of a file. Raises CannotLoad."""
+def find(path: str) -> tuple[str, Any]:
+    """Find the object of a target, `package.module`, `agent.py` or either with `:attr`, and its name with the attribute.
+
+    Raises CannotLoad.
+    """
+    if "://" in path:
+        raise CannotLoad(f"'{path}' is a URL, where something is served already: openai-compat chat --url {path}")
+    module_path, colon, wanted = path.partition(":")
+    module = _import_target(module_path)
+    if colon:
+        return path, _attribute(module, wanted)
+    wanted, found = _find_agent(module, path)
+    return f"{path}:{wanted}", found
+
+
+def _import_target(path: str) -> ModuleType:
     if not path:
         raise CannotLoad("Say which module: module:attr, such as hello:agent.")
-    if path.endswith(".py") or "/" in path:
+    if path.endswith(".py") or "/" in path or path.startswith(".") or Path(path).is_file():
         return _import_file(path)
     try:
-        return importlib.import_module(path)
+        module = importlib.import_module(path)
     except (Exception, SystemExit) as error:  # scripts without a main guard may exit
         raise CannotLoad(_why_not(path, error)) from error
+    if module.__file__ is None and Path(path).is_dir():
+        raise CannotLoad(_is_folder(path))
+    return module
+
+
+def _is_folder(path: str) -> str:
+    return f"'{path}' is a folder without __init__.py: name a file in it, such as {path.rstrip('/')}/agent.py."
 
 
 def _import_file(path: str) -> ModuleType:
     """Import a file as Python would run it: with its folder, or that of its package, first on the path."""
     file = Path(path).expanduser().resolve()
-    if file.is_dir() and (file / "__init__.py").is_file():
+    if file.is_dir():
+        if not (file / "__init__.py").is_file():
+            raise CannotLoad(_is_folder(path))
         file /= "__init__.py"
     if not file.is_file():
-        raise CannotLoad(f"There is no file '{path}', looked for from {Path.cwd()}.")
+        hint = _close(file.name, [each.name for each in file.parent.glob("*.py")])
+        raise CannotLoad(f"There is no file '{path}', looked for from {Path.cwd()}.{hint}")
+    if file.suffix != ".py":
+        raise CannotLoad(f"'{path}' is no Python file (.py), and no file that describes agents (.toml).")
     folder, parts = file.parent, [] if file.name == "__init__.py" else [file.stem]
     while (folder / "__init__.py").is_file():
         parts.insert(0, folder.name)
@@ -68,7 +96,7 @@ def _executed(name: str, file: Path) -> ModuleType:
         return sys.modules[name]
     spec = spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
-        raise CannotLoad(f"'{file.name}' is no Python file.")
+        raise CannotLoad(f"'{file.name}' is no Python file (.py).")
     module = sys.modules[name] = module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
@@ -78,7 +106,7 @@ def _executed(name: str, file: Path) -> ModuleType:
     return module
 
 
-def attribute(module: ModuleType, path: str) -> Any:
+def _attribute(module: ModuleType, path: str) -> Any:
     """Get an attribute by its dotted path. Raises CannotLoad."""
     name = module.__name__.partition("@")[0]
     if not path:
@@ -86,12 +114,16 @@ def attribute(module: ModuleType, path: str) -> Any:
     try:
         return operator.attrgetter(path)(module)
     except AttributeError as error:
-        close = get_close_matches(error.name or "", dir(error.obj), 1)
-        hint = f" Did you mean '{close[0]}'?" if close else ""
+        hint = _close(error.name or "", dir(error.obj))
         raise CannotLoad(f"Module '{name}' has no attribute '{path}'.{hint}") from error
 
 
-def find_agent(module: ModuleType, path: str) -> tuple[str, Any]:
+def _close(name: str, names: list[str]) -> str:
+    close = get_close_matches(name, names, 1)
+    return f" Did you mean '{close[0]}'?" if close else ""
+
+
+def _find_agent(module: ModuleType, path: str) -> tuple[str, Any]:
     """Find the agent of a module, and its name: one with a usual name, or the only one that it defines.
 
     Raises CannotLoad if there is none, or several; the message lists the targets to choose from.
@@ -103,21 +135,36 @@ def find_agent(module: ModuleType, path: str) -> tuple[str, Any]:
     servers = {name: value for name, value in found.items() if isinstance(value, Server)}
     # Beside a framework's agent there are what it is made of, and the functions that are its tools.
     made = {name: value for name, value in found.items() if is_of_framework(value) and _is_agent(value)}
+    app = getattr(module, "app", None)
+    if not (servers or made) and _is_asgi(app):  # functions beside it are its routes, mostly
+        folder = "" if Path(sys.path[0]) == Path.cwd() else f"--app-dir {sys.path[0]} "
+        run = f"uvicorn {folder}{module.__name__.partition('@')[0]}:app"
+        name = next(iter(found), "agent")
+        raise CannotLoad(
+            f"'{path}' has an application, which runs by itself: {run}. Or name an agent, as {path}:{name}"
+        )
     found = servers or made or found
     if len(found) == 1:
         return next(iter(found.items()))
     if found:
         each = " ".join([f"{path}:{name}" for name in found])
         raise CannotLoad(f"'{path}' has several that may be agents: {', '.join(found)}. Say which: {each}")
-    app = getattr(module, "app", None)
-    hint = f" Its 'app' is an application by itself: uvicorn {module.__name__}:app" if callable(app) else ""
-    raise CannotLoad(f"There is no agent in '{path}': name one, as {path}:agent.{hint}")
+    raise CannotLoad(f"There is no agent in '{path}': name one, as {path}:agent.")
+
+
+def _is_asgi(app: object) -> bool:
+    try:
+        return callable(app) and list(inspect.signature(app).parameters)[:1] == ["scope"]
+    except (TypeError, ValueError):  # it has no signature
+        return False
 
 
 def _may_be_agent(module: ModuleType, name: str, value: Any) -> bool:
     """Whether a value is public, defined in the module, and an agent or an object of an agent framework."""
-    if name.startswith("_") or name == "app" or isinstance(value, ModuleType):
+    if name.startswith("_") or isinstance(value, ModuleType):
         return False
+    if name == "app":  # of a web framework, or a graph that was compiled
+        return is_of_framework(value)
     if isinstance(value, Server):
         return True
     if inspect.isroutine(value) or isinstance(value, type):
@@ -143,8 +190,10 @@ def _why_not(module_name: str, error: BaseException) -> str:
         return f"Importing '{module_name}' failed: {error}"
     missing = error.name if isinstance(error, ModuleNotFoundError) else None
     if missing and f"{module_name}.".startswith(f"{missing}."):
-        return f"There is no module '{missing}', neither in {Path.cwd()} nor installed."
-    text = f"Importing '{module_name}' failed: {type(error).__name__}: {error}"
+        hint = _close(missing, [file.stem for file in Path().glob("*.py")])
+        return f"There is no module '{missing}', neither in {Path.cwd()} nor installed.{hint}"
+    said = ADDRESS.sub("", " ".join(str(error).split()))  # in one line, whatever it is
+    text = f"Importing '{module_name}' failed: {type(error).__name__}{said and ': '}{said}"
     if isinstance(error, SyntaxError):
         return text  # which names the file and the line
     return f"{text} ({_place(error)})"
@@ -153,6 +202,7 @@ def _why_not(module_name: str, error: BaseException) -> str:
 def _place(error: BaseException) -> str:
     """The innermost line of the user's own code in a traceback."""
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if frame.filename.startswith(str(Path.cwd()))]
+    folders = (str(Path.cwd()), sys.path[0])  # that of a file is first on the path
+    own = [each for each in frames if each.filename.startswith(folders) and "site-packages" not in each.filename]
     frame = (own or frames)[-1]
     return f"{Path(frame.filename).name}, line {frame.lineno}"
