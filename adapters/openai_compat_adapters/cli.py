@@ -54,6 +54,7 @@ def main() -> None:
       openai-compat serve hello:agent      serve the `agent` in hello.py as the OpenAI API
       openai-compat serve team.toml        serve agents that a file describes
       openai-compat chat hello:agent       talk to it right here
+      openai-compat demo                   three agents to try, which need no key
 
     An option can be given as an environment variable too: --listen is OPENAI_COMPAT_LISTEN.
     """  # noqa: D301  (click reads \b)
@@ -97,6 +98,25 @@ def serve(ctx: click.Context, /, **values: Any) -> None:
     make = backend_maker(options.max_idle_runtimes, asked_for=given("max_idle_runtimes", ctx))
     agents = load(targets, make)
     sys.exit(run(make_server(agents, options, ctx), options, warnings_of(agents), start_folder(ctx)))
+
+
+@main.command(context_settings=SETTINGS)
+@click.option("--port", type=click.IntRange(0, 65535), metavar="PORT", default=8083, help="Where; 0 is a free port.")
+@click.pass_context
+def demo(ctx: click.Context, /, *, port: int) -> None:
+    """Serve three agents to try, until Ctrl-C: they need no key, and only this machine can reach them.
+
+    \b
+      researcher    thinks, uses tools of its own, and asks for an approval
+      echo          says it again
+      weather       calls a tool of the client's
+
+    Open the page that it tells, or use any OpenAI client.
+    """  # noqa: D301  (click reads \b)
+    told = ["openai_compat_adapters._cli.demo_agents:agents", "--listen", f"127.0.0.1:{port}", "--page"]
+    # Without the prefix: what is set for the user's own server, as its key and its store, is not for this one.
+    with serve.make_context("serve", told, parent=ctx, auto_envvar_prefix=None) as inner:
+        serve.invoke(inner)
 
 
 @main.command(context_settings=SETTINGS)

@@ -1,0 +1,108 @@
+"""The agents of `openai-compat demo`: they need no key, and say the same each time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+
+import anyio
+
+from openai_compat import (
+    AgentEvent,
+    AgentRequest,
+    Paused,
+    PendingCall,
+    ReasoningDelta,
+    ToolCallReady,
+    ToolResult,
+    UsageReported,
+)
+
+PACE = 0.03
+"""Seconds between words: an answer that one can watch."""
+
+LOOK_UP = 0.6
+"""Seconds that the researcher's tools take."""
+
+OFFER = """\
+I ask a tool of yours, and you offer none. On the page, put this into the settings; other clients send it as `tools`:
+
+```json
+[{"type": "function", "name": "get_weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}}}}]
+```
+"""
+"""What is said where the client has no `get_weather`; in the form of the Responses API, which the page speaks."""
+
+
+async def echo(prompt: str) -> AsyncIterator[str]:
+    """Says it again, word by word."""
+    async for word in _words(prompt):
+        yield word
+
+
+async def researcher(request: AgentRequest) -> AsyncIterator[str | AgentEvent]:
+    """Thinks, looks two things up, and asks before it buys a report."""
+    resume = request.resume
+    if resume is not None and resume.decisions:
+        ((call_id, decision),) = resume.decisions.items()
+        if decision.approved:
+            price = json.loads(decision.arguments or resume.calls[call_id].arguments).get("euros", 0)
+            yield ToolResult(call_id, json.dumps({"report": "Trains in Norway", "paid": price}))
+            text = f"I have bought it for {price} euros. It says: **go by train**, and book early."
+        else:
+            text = "Then I have not bought it. From what is free: **go by train**."
+        async for word in _words(text):
+            yield word
+        yield UsageReported(input_tokens=240, output_tokens=20)
+        return
+    turn = len(request.messages)  # the ids of calls differ within a conversation
+    async for word in _words("Two things matter here: the weather, and how long it takes. I look both up."):
+        yield ReasoningDelta(word)
+    for number, (name, arguments, output) in enumerate(LOOKED_UP):
+        call_id = f"call_{turn}_{number}"
+        yield ToolCallReady(call_id, name, json.dumps(arguments), executor="agent")
+        await anyio.sleep(LOOK_UP)
+        yield ToolResult(call_id, json.dumps(output))
+    async for word in _words(FOUND):
+        yield word
+    yield UsageReported(input_tokens=120, output_tokens=75, reasoning_tokens=18)
+    asked = json.dumps({"title": "Trains in Norway", "euros": 5})
+    yield Paused((PendingCall(f"call_{turn}_buy", "buy_report", asked, "approval"),))
+
+
+LOOKED_UP = (
+    ("forecast", {"city": "Oslo"}, {"sky": "rain", "celsius": 8}),
+    ("timetable", {"from": "Oslo", "to": "Bergen"}, {"train": "6 h 38", "car": "7 h 10"}),
+)
+"""Tools of the researcher: name, arguments, output."""
+
+FOUND = """\
+It will rain in Oslo, and the train is not slower than a car:
+
+| by | hours |
+|---|---|
+| train | 6 h 38 |
+| car | 7 h 10 |
+
+There is a report about it, for 5 euros."""
+
+
+async def weather(request: AgentRequest) -> AsyncIterator[str | AgentEvent]:
+    """Asks your client's tool get_weather about a city."""
+    results = request.resume.results.values() if request.resume is not None else ()
+    text = " ".join([f"Your tool says: {result.text}" for result in results])
+    if not text and "get_weather" in [tool.name for tool in request.tools]:
+        arguments = json.dumps({"city": request.prompt or "Oslo"})
+        yield ToolCallReady(f"call_{len(request.messages)}", "get_weather", arguments)
+        return
+    async for word in _words(text or OFFER):
+        yield word
+
+
+async def _words(text: str) -> AsyncIterator[str]:
+    for number, word in enumerate(text.split(" ")):
+        yield f" {word}" if number else word
+        await anyio.sleep(PACE)
+
+
+agents = {"researcher": researcher, "echo": echo, "weather": weather}
