@@ -58,6 +58,7 @@ WRONG: dict[str, str] = {
     "other/fails.py": "Importing 'fails' failed: JSONDecodeError: … (fails.py, line 2)",
     "broken.toml": "…broken.toml…",
     "gone.toml": "…gone.toml…",
+    "sys:zzzz": "Module 'sys' has no attribute 'zzzz'.",
     "http://127.0.0.1:8083": "'http://127.0.0.1:8083' is a URL, where something is served already: "
     "openai-compat chat --url http://127.0.0.1:8083",
 }

@@ -53,7 +53,7 @@ def _import_target(path: str) -> ModuleType:
         module = importlib.import_module(path)
     except (Exception, SystemExit) as error:  # scripts without a main guard may exit
         raise CannotLoad(_why_not(path, error)) from error
-    if module.__file__ is None and Path(path).is_dir():
+    if getattr(module, "__file__", None) is None and Path(path).is_dir():  # built-in ones have none
         raise CannotLoad(_is_folder(path))
     return module
 
