@@ -16,7 +16,7 @@ from .aio.background import let_go
 from .aio.off_loop import off_loop
 from .api.access_log import log_request
 from .api.exchange import Exchange
-from .api.routing import Api, Public, Route
+from .api.routing import Api, Public, Route, shown
 from .api.server_settings import check_server_settings
 from .api.services import Services, Settings, logger
 from .api.websocket import WebSocketConnection
@@ -274,7 +274,7 @@ class Server:
             request, channel, new_id("req_"), self.services.settings.deadlines.write, self.auth
         )
         if route is not None:
-            connection.route = route.shown_path
+            connection.route = route.path
             if route.api is not None:
                 connection.errors = route.api.errors
         hooks = self.services.live.runner.hooks
@@ -329,7 +329,7 @@ class Server:
             return
         route, arguments = self._routes.find(request.path, request)
         if route is not None:
-            exchange.route = route.shown_path
+            exchange.route = route.path
         api = self._routes.api_below(request.path) if route is None else route.api
         if api is not None:
             exchange.errors, exchange.framing = api.errors, api.framing
@@ -431,7 +431,7 @@ def _unexpected(error: Exception, request_id: str) -> OpenAICompatError:
 
 def _outcome(exchange: Exchange | WebSocketConnection, *, agent_started: bool) -> RequestOutcome:
     return RequestOutcome(
-        route=exchange.route,
+        route=None if exchange.route is None else shown(exchange.route),
         status=exchange.status,
         note=exchange.note,
         principal=exchange.principal.id,

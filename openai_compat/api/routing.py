@@ -102,7 +102,12 @@ class Route:
     @property
     def shown_path(self) -> str:
         """The template as OpenAPI writes it."""
-        return self.path.replace(":path}", "}")
+        return shown(self.path)
+
+
+def shown(path: str) -> str:
+    """A route's template as OpenAPI writes it."""
+    return path.replace(":path}", "}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

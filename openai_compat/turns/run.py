@@ -202,20 +202,11 @@ class TurnRunner:
             await output.write()
         return output.size
 
-    def _with_spends(self, plan: TurnPlan[Frames], outcome: TurnCommit | None) -> TurnCommit | None:
-        """The outcome with what the turn has used of budgets: either both are kept, or neither."""
-        principal = plan.requester.principal
-        spends = () if self.spending is None else self.spending.of(principal, plan.usage)
-        if not spends:
-            return outcome
-        if outcome is None:
-            return TurnCommit(principal=principal.id, token=new_id("spend_"), spends=spends)
-        return replace(outcome, spends=spends)
-
     async def _finish(self, plan: TurnPlan[Frames], runs: RunGroup) -> None:
         """Keep what the turn came to, then write its last frames: who hears them may ask for what was kept."""
         outcome, last = await plan.ending()
-        outcome = self._with_spends(plan, outcome)
+        if self.spending is not None:
+            outcome = _with_spends(self.spending, plan, outcome)
         if outcome is not None:
             try:
                 await commit(self.store, outcome)
@@ -319,6 +310,17 @@ class TurnOutput(Generic[Frames]):
             if self.size > self._runner.limits.answer:
                 raise AgentError("The agent's answer is too long.", status=502, code="answer_too_large")
         return plan.feed(taken)
+
+
+def _with_spends(spending: Spending, plan: TurnPlan[Frames], outcome: TurnCommit | None) -> TurnCommit | None:
+    """The outcome with what the turn has used of budgets: either both are kept, or neither."""
+    principal = plan.requester.principal
+    spends = spending.of(principal, plan.usage)
+    if not spends:
+        return outcome
+    if outcome is None:
+        return TurnCommit(principal=principal.id, token=new_id("spend_"), spends=spends)
+    return replace(outcome, spends=spends)
 
 
 async def commit(store: Store, outcome: TurnCommit) -> None:

@@ -42,18 +42,22 @@ INCLUDE = re.compile(r'^ *--8<-- "([^"]+)"$', re.MULTILINE)
 TITLE = re.compile(r'title="([^"]+)"')
 IMPORTED = re.compile(r"^from (?:openai_compat\.backends\.)?(\w+)", re.MULTILINE)
 OPTIONAL = (
+    "a2a",
     "acp",
     "agent_framework",
     "agents",
+    "agno",
     "claude_agent_sdk",
     "crewai",
     "google",
+    "haystack",
     "langchain",
     "langchain_core",
     "langchain_openai",
     "langgraph",
     "llama_index",
     "pydantic_ai",
+    "smolagents",
     "semantic_kernel",
     "strands",
 )
@@ -192,7 +196,9 @@ class Page:
 
 
 def _is_missing(package: str) -> bool:
-    return package in OPTIONAL and find_spec(package) is None
+    if package == "google":  # a namespace, which other packages make too
+        package = "google.adk"
+    return package.partition(".")[0] in OPTIONAL and find_spec(package) is None
 
 
 def _names(code: CodeType, operation: str) -> set[str]:

@@ -48,6 +48,19 @@ FILL = f"""
     insert into oc_state (principal, kind, id, session, body, expires, touched)
         select 'bob', 'pause', 'p' || i, 's' || i, '{{}}', extract(epoch from now()) + 999, extract(epoch from now())
         from generate_series(1, {ROWS}) i;
+    insert into oc_outbox (id, principal, target, body, due, created)
+        select 'w' || i, 'bob', 'other', '{{}}', extract(epoch from now()) + 999, extract(epoch from now())
+        from generate_series(1, {ROWS}) i;
+    insert into oc_grant (principal, id, agent, tool, body, created)
+        select 'bob', 'g' || i, 'a', 't' || i, '{{}}', extract(epoch from now()) from generate_series(1, {ROWS}) i;
+    insert into oc_spend (principal, period, unit, used, touched)
+        select 'bob' || i, 'day', 'tokens', 1, extract(epoch from now()) from generate_series(1, {ROWS}) i;
+    insert into oc_thread (principal, id, token, until, last, touched)
+        select 'bob', 't' || i, 't' || i, extract(epoch from now()) + 999, 9, extract(epoch from now())
+        from generate_series(1, {ROWS}) i;
+    insert into oc_frame select 'bob', 't' || i, 1, 9, '' from generate_series(1, {ROWS}) i;
+    insert into oc_signal (principal, token, body, created)
+        select 'bob', 't' || i, '{{}}', extract(epoch from now()) from generate_series(1, {ROWS}) i;
     insert into oc_rate select 'bob', 'l' || i, extract(epoch from now()) from generate_series(1, {ROWS}) i
 """
 

@@ -48,6 +48,11 @@ OUTSIDE: dict[tuple[str, str], str] = {
 INSIDE: dict[tuple[str, str], str] = {
     ("policies/auth", r"\S+"): OURS,
     ("policies/cors", r"https?://[^/?#@\s]+"): OURS,
+    ("_cli/modules", r" at 0x[0-9a-fA-F]+"): OURS,
+    ("policies/keys", r"\S+"): "the operator's own keys",
+    ("policies/keys", r"(?:(?:^|\s+)model=\S+)+$"): "the operator's own keys",
+    ("policies/keys", "f'{HASHED}([0-9a-f]{{64}})'"): "the operator's own keys",
+    ("wire/anthropic_messages/request_types", r"^[a-zA-Z0-9_-]{1,128}$"): IN_RUST,
     ("policies/cors", "regex"): "the operator's own, on origins that are short",
     ("wire/chat_rest/types", r"\S"): IN_RUST,
     ("wire/chat_rest/types", r"^https?://[^/\s]"): IN_RUST,

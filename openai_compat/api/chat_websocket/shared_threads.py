@@ -56,6 +56,11 @@ class CopiedThread:
         if self.thread.log.last - self.follower.at >= MANY:
             self.wake.set()
 
+    def leave(self) -> None:
+        """Follow the thread no more."""
+        self.thread.log.leave(self.follower)
+        self.follower.wake = self.wake.set  # not a method of this any more, which has the follower: a cycle
+
     async def copy(self, store: Store) -> bool:
         """Copy what is new. False if the thread is another's by now."""
         async with self.lock:
@@ -123,7 +128,7 @@ class SharedThreads:
                 await self._store.leave_thread(thread.key, token)
             finally:
                 if copied is not None:
-                    thread.log.leave(copied.follower)
+                    copied.leave()
 
         await self._late.give_back(finish, "last frames of a thread")
 
@@ -148,7 +153,7 @@ class SharedThreads:
     def _lost(self, copied: CopiedThread) -> None:
         """Another process took the thread; its turn hears that from its conversation."""
         self._held.pop(copied.token, None)
-        copied.thread.log.leave(copied.follower)
+        copied.leave()
 
     def _hear(self, token: str, signal: Fields) -> None:
         copied = self._held.get(token)

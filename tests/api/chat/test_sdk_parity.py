@@ -64,6 +64,8 @@ ANSWER_FIELDS_WE_ADD = {
     "choices.delta.reasoning_content": "the agent's thinking: clients read this name",
     "choices.message.images*": "pictures that the agent made: clients read this name",
     "choices.delta.images*": "pictures that the agent made: clients read this name",
+    "capabilities*": "what an agent can do, for pages that let one choose",
+    "description": "what it is for, for the same",
     "choices.delta.annotations*": "the SDK knows citations in plain answers only",
     "choices.delta.tool_calls.custom*": "the SDK knows custom calls in plain answers only",
     "usage.reported": "false where the agent reported no usage",
@@ -278,4 +280,4 @@ async def test_completions_and_models_are_valid_by_the_sdks_types_strictly(http:
         plain = await client.post("/v1/completions", json=ask)
         models = await client.get("/v1/models")
     assert strictly(SdkCompletion, plain.text) == set()
-    assert [strictly(SdkModel, json.dumps(model)) for model in models.json()["data"]] == [set()]
+    assert [strictly(SdkModel, json.dumps(model)) for model in models.json()["data"]] == [{"capabilities"}]
