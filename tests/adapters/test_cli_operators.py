@@ -186,7 +186,7 @@ def test_a_changed_file_is_served_anew_and_a_broken_one_waits_for_the_next_chang
         assert served.ask("agent").text == "first"
         module.write_text("def agent(")
         served.wait_for(r"changing\.py changed, starting anew")
-        served.wait_for(r"worker \d+ ended with exit code 1")
+        served.wait_for(r"worker \d+ ended with exit code 2")
         module.write_text("def agent(prompt): return 'third'")
         workers(served, 1)
         assert served.ask("agent").text == "third"

@@ -182,7 +182,8 @@ def test_several_hosts_behind_a_proxy_are_as_one_also_when_one_of_them_is_gone(p
                 assert answer.output_text == " ".join(said)
                 previous = answer.id
 
-            for _ in range(6):
+            turn()
+            while not all(told.values()) and len(said) < 60:  # which host a proxy takes is its own business
                 turn()
             assert all(told.values())
             with client.responses.connect() as connection:  # the proxy passes WebSockets on

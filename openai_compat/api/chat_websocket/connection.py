@@ -344,7 +344,8 @@ class ChatConnection:
         answers = await load_pending(self._services.state.store, bound, {approval.id: decision(frame)})
         check_editable(answers, backend.capabilities, "arguments")
         thread = self._threads.find(self._key(thread_id))
-        if thread is not None and thread.turns:
+        # One whose last frame is out has ended for its client; the new turn waits for its lock.
+        if thread is not None and any([not turn.over for turn in thread.turns]):
             text = "Another turn is running in this thread."
             raise Conflict(text, code="conversation_busy", should_retry=False)
         caller = self._services.settings.caller(self._connection.principal, self._connection.request)

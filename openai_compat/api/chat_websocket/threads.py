@@ -37,6 +37,11 @@ class RunningTurn(Protocol):
         """True once it has its thread to itself; before, it waits for it."""
         ...
 
+    @property
+    def over(self) -> bool:
+        """True once its last frame is out; it may still have to leave the thread."""
+        ...
+
     async def wait(self) -> None:
         """Return when it is over."""
         ...
