@@ -26,6 +26,8 @@ acp: Any = importlib.import_module("acp")
 schema: Any = importlib.import_module("acp.schema")
 
 NAME = "ACP"
+STARTS_A_PROGRAM = True
+
 IMPOSSIBLE = {
     "rate limits": "an agent program does not tell what its model's API has answered",
     "edited": "a permission is a yes or a no",

@@ -33,6 +33,8 @@ sdk: Any = importlib.import_module("claude_agent_sdk")
 backend: Any = importlib.import_module("openai_compat.backends.claude_agent_sdk")
 
 NAME = "Claude Agent SDK"
+STARTS_A_PROGRAM = True
+
 IMPOSSIBLE = {
     "rate limits": "the program tries again by itself, and tells how long it waits; nothing of the 429 after which it may not",
     "history": "the program takes no conversation of others: one that the server does not keep is told as text",
