@@ -6,9 +6,8 @@ Names that begin with `gen_ai` and `http` are those of OpenTelemetry's semantic 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Literal
 
 from openai_compat import AgentEvent, Hooks, RequestInfo, RequestOutcome, TurnInfo, TurnOutcome
 from openai_compat.errors import OpenAICompatError
@@ -132,8 +131,8 @@ INSTRUMENTS = (
     REFUSED,
 )
 
-Record: TypeAlias = Callable[[Instrument, float, tuple[str, ...]], None]
-"""Takes a figure, with the values of the instrument's attributes in their order; "" for one that has none."""
+SHARED_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+"""The environment variable with the folder in which the processes of a server put their figures together."""
 
 
 class Bounded:

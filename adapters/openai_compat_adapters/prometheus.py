@@ -17,7 +17,8 @@ from openai_compat.api.routing import Api, Operation, Route
 from openai_compat.api.services import Services
 from openai_compat.package import needs
 
-from ._instruments import INSTRUMENTS, Instrument, TurnMetrics
+from ._instruments import INSTRUMENTS, SHARED_FOLDER, Instrument, TurnMetrics
+from ._serving.supervisor import WORKER
 
 with needs("openai_compat_adapters.prometheus"):
     import prometheus_client
@@ -27,12 +28,6 @@ with needs("openai_compat_adapters.prometheus"):
     from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 __all__ = ("Prometheus",)
-
-WORKER = "OPENAI_COMPAT_WORKER"
-"""The environment variable with the number of a worker of `openai-compat serve`."""
-
-FOLDER = "PROMETHEUS_MULTIPROC_DIR"
-"""The environment variable with the folder in which the processes of a server put their figures together."""
 
 
 class Prometheus(TurnMetrics):
@@ -51,7 +46,7 @@ class Prometheus(TurnMetrics):
 
     def __init__(self, worker: int | None = None) -> None:
         super().__init__()
-        folder = os.environ.get(FOLDER)
+        folder = os.environ.get(SHARED_FOLDER)
         if folder is not None:
             _share(Path(folder), int(os.environ.get(WORKER, "0")) if worker is None else worker)
         self._shared = folder is not None

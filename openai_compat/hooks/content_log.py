@@ -16,7 +16,7 @@ own = logging.getLogger("openai_compat")
 
 
 @dataclass(slots=True)
-class _Said:
+class _Heard:
     texts: list[str] = field(default_factory=list[str])
     size: int = 0
     tools: list[ToolCallReady] = field(default_factory=list[ToolCallReady])
@@ -52,12 +52,12 @@ class ContentLog(Hooks):
         self._sample = sample
         self._limit = limit
         self._redact = redact
-        self._said: dict[TurnInfo, _Said] = {}
+        self._said: dict[TurnInfo, _Heard] = {}
 
     def started(self, turn: TurnInfo) -> None:
         """Choose whether the turn is logged."""
         if random.random() < self._sample and self._logger.isEnabledFor(logging.INFO):  # noqa: S311  (no secret)
-            self._said[turn] = _Said()
+            self._said[turn] = _Heard()
 
     def event(self, turn: TurnInfo, item: AgentEvent | str) -> None:
         """Keep what is said, up to the limit."""

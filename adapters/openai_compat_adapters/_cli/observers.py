@@ -17,10 +17,10 @@ from openai_compat import Hooks
 from openai_compat.api.routing import Api
 from openai_compat.package import needs
 
+from .._instruments import SHARED_FOLDER
 from .._serving.supervisor import LISTENER
 from .serve_options import ServeOptions
 
-FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 SERVICE = "openai-compat"
 """The service's name where OTEL_SERVICE_NAME does not say it."""
 
@@ -85,9 +85,9 @@ def _exporters(signal: str) -> Iterator[Any]:
 @contextmanager
 def shared_figures(options: ServeOptions) -> Generator[None]:
     """A folder for the figures of all workers, as long as they run."""
-    if not (options.metrics or options.public_metrics) or os.environ.get(FOLDER):
+    if not (options.metrics or options.public_metrics) or os.environ.get(SHARED_FOLDER):
         yield
         return
     with tempfile.TemporaryDirectory(prefix="openai-compat-metrics-") as folder:
-        os.environ[FOLDER] = folder
+        os.environ[SHARED_FOLDER] = folder
         yield
