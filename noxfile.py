@@ -77,7 +77,6 @@ def deploy(session: nox.Session) -> None:
     (made / "agents.service").write_text(unit, "utf-8")
     for arguments in (["verify"], ["security", "--offline=true", "--threshold=20", "--no-pager"]):
         _run_if_installed(session, "systemd-analyze", *arguments, str(made / "agents.service"))
-    _run_if_installed(session, "caddy", "validate", "--adapter", "caddyfile", "--config", str(folder / "Caddyfile"))
     key, certificate = str(made / "agents.key"), str(made / "agents.pem")
     names = ["-subj", "/CN=agents.example.com", "-keyout", key, "-out", certificate]
     _run_if_installed(session, "openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", *names)

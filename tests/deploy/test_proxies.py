@@ -64,7 +64,11 @@ def caddy(first: str, second: str, folder: Path) -> Iterator[httpx2.URL]:
     """Without TLS: it would ask an authority for a certificate."""
     need("caddy")
     port = free_port()
-    rest = configuration("Caddyfile", first, second, **{"agents.example.com": f"http://127.0.0.1:{port}"})
+    instead = {"agents.example.com": f"http://127.0.0.1:{port}"}
+    version = subprocess.run(["caddy", "version"], check=True, capture_output=True, text=True).stdout
+    if version.removeprefix("v").startswith(("2.4.", "2.5.", "2.6.2")):
+        instead["request_buffers 32MiB"] = "buffer_requests"  # its name before 2.6.3, and that of Debian 12's
+    rest = configuration("Caddyfile", first, second, **instead)
     (folder / "Caddyfile").write_text(f"{{\n\tadmin off\n}}\n\n{rest}", "utf-8")
     with running([str(shutil.which("caddy")), "run"], port, folder):
         yield httpx2.URL(f"http://127.0.0.1:{port}")
