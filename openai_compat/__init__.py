@@ -5,62 +5,69 @@ What is public is in `__all__`, here and in the modules that have one: `openai_c
 `openai_compat.tools`. All of it is in docs/reference; a module without `__all__` may change.
 """
 
-from .agent_request import (
-    AgentRequest,
-    CustomTool,
-    Decision,
-    FunctionTool,
-    JsonSchema,
-    Principal,
-    Resume,
-    Sampling,
-    ToolChoice,
-)
-from .agents.adapt import as_backend
-from .agents.compaction import Compaction
-from .backend import AgentBackend, Capabilities, RunContext
-from .errors import AgentError, OpenAICompatError
-from .events import (
-    AgentEvent,
-    Citation,
-    Compacted,
-    Finished,
-    MediaDelta,
-    MessageBreak,
-    Notice,
-    Paused,
-    PendingCall,
-    Progress,
-    ReasoningDelta,
-    RefusalDelta,
-    TextDelta,
-    ToolCallDelta,
-    ToolCallReady,
-    ToolCallStarted,
-    ToolResult,
-    UsageReported,
-)
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from .package import __version__ as __version__
-from .policies.auth import ApiKeys
-from .policies.authenticators import first_of, from_header, from_scope, on_behalf, remote_user
-from .policies.budgets import Budget
-from .policies.chat_rest import ChatRest, ContextQuery
-from .policies.chat_websocket import ChatWebSocket
-from .policies.conversations import Conversations
-from .policies.cors import Cors
-from .policies.disconnect import Disconnect
-from .policies.failures import ReplayFailures
-from .policies.hooks import Hooks, RequestInfo, RequestOutcome, TurnInfo, TurnOutcome
-from .policies.housekeeping import Housekeeping
-from .policies.keys import key_from_env, key_from_file
-from .policies.limits import Deadlines, Limits
-from .policies.messages import MessagePolicy
-from .policies.rates import Rates
-from .policies.resource import ResourceMetadata
-from .server import Server
-from .state.webhooks import Webhooks
-from .stores.memory import MemoryStore
-from .turns.slots import Admission
+
+if TYPE_CHECKING:
+    from .agent_request import (
+        AgentRequest,
+        CustomTool,
+        Decision,
+        FunctionTool,
+        JsonSchema,
+        Principal,
+        Resume,
+        Sampling,
+        ToolChoice,
+    )
+    from .agents.adapt import as_backend
+    from .agents.compaction import Compaction
+    from .backend import AgentBackend, Capabilities, RunContext
+    from .errors import AgentError, OpenAICompatError
+    from .events import (
+        AgentEvent,
+        Citation,
+        Compacted,
+        Finished,
+        MediaDelta,
+        MessageBreak,
+        Notice,
+        Paused,
+        PendingCall,
+        Progress,
+        ReasoningDelta,
+        RefusalDelta,
+        TextDelta,
+        ToolCallDelta,
+        ToolCallReady,
+        ToolCallStarted,
+        ToolResult,
+        UsageReported,
+    )
+    from .policies.auth import ApiKeys
+    from .policies.authenticators import first_of, from_header, from_scope, on_behalf, remote_user
+    from .policies.budgets import Budget
+    from .policies.chat_rest import ChatRest, ContextQuery
+    from .policies.chat_websocket import ChatWebSocket
+    from .policies.conversations import Conversations
+    from .policies.cors import Cors
+    from .policies.disconnect import Disconnect
+    from .policies.failures import ReplayFailures
+    from .policies.hooks import Hooks, RequestInfo, RequestOutcome, TurnInfo, TurnOutcome
+    from .policies.housekeeping import Housekeeping
+    from .policies.keys import key_from_env, key_from_file
+    from .policies.limits import Deadlines, Limits
+    from .policies.messages import MessagePolicy
+    from .policies.rates import Rates
+    from .policies.resource import ResourceMetadata
+    from .server import Server
+    from .state.webhooks import Webhooks
+    from .stores.memory import MemoryStore
+    from .turns.slots import Admission
 
 __all__ = (
     "Admission",
@@ -129,3 +136,55 @@ __all__ = (
     "on_behalf",
     "remote_user",
 )
+
+_NAMES = {
+    "agent_request": "AgentRequest CustomTool Decision FunctionTool JsonSchema Principal Resume Sampling ToolChoice",
+    "agents.adapt": "as_backend",
+    "agents.compaction": "Compaction",
+    "backend": "AgentBackend Capabilities RunContext",
+    "errors": "AgentError OpenAICompatError",
+    "events": "AgentEvent Citation Compacted Finished MediaDelta MessageBreak Notice Paused PendingCall Progress ReasoningDelta RefusalDelta TextDelta ToolCallDelta ToolCallReady ToolCallStarted ToolResult UsageReported",
+    "policies.auth": "ApiKeys",
+    "policies.authenticators": "first_of from_header from_scope on_behalf remote_user",
+    "policies.budgets": "Budget",
+    "policies.chat_rest": "ChatRest ContextQuery",
+    "policies.chat_websocket": "ChatWebSocket",
+    "policies.conversations": "Conversations",
+    "policies.cors": "Cors",
+    "policies.disconnect": "Disconnect",
+    "policies.failures": "ReplayFailures",
+    "policies.hooks": "Hooks RequestInfo RequestOutcome TurnInfo TurnOutcome",
+    "policies.housekeeping": "Housekeeping",
+    "policies.keys": "key_from_env key_from_file",
+    "policies.limits": "Deadlines Limits",
+    "policies.messages": "MessagePolicy",
+    "policies.rates": "Rates",
+    "policies.resource": "ResourceMetadata",
+    "server": "Server",
+    "state.webhooks": "Webhooks",
+    "stores.memory": "MemoryStore",
+    "turns.slots": "Admission",
+}
+"""The names of each module, which is imported when one of them is asked for first: a program that says how it is called
+needs none, and most agents need few."""
+
+_MODULES = {name: module for module, names in _NAMES.items() for name in names.split()}
+
+if not TYPE_CHECKING:  # it would tell type checkers that every name is there
+
+    def __getattr__(name: str) -> object:
+        """A public name, or a module by its own: `import openai_compat` was always enough for `openai_compat.events`."""
+        if name in _MODULES:
+            value = globals()[name] = getattr(import_module(f".{_MODULES[name]}", __name__), name)
+            return value
+        if not name.startswith("_"):
+            try:
+                return import_module(f".{name}", __name__)
+            except ModuleNotFoundError as error:
+                if error.name != f"{__name__}.{name}":
+                    raise
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def __dir__() -> list[str]:
+        """What completion shows."""
+        return sorted({*globals(), *__all__})

@@ -5,23 +5,18 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from openai_compat import __version__
-from openai_compat.package import MissingExtra, needs
-from openai_compat.policies.keys import hashed, new_key
+from openai_compat.package import MissingExtra, __version__, needs
 
 with needs("the command line"):
     import click
 
     from ._cli.default_targets import NOTHING_HERE, default_targets
     from ._cli.grouped_options import GroupedCommand
-    from ._cli.load_agents import load, warnings_of
-    from ._cli.modules import CannotLoad
     from ._cli.options import ACCESS, AGENTS, APIS, CONVERSATIONS, LEVELS, LIMITS, PROCESS, STATE, TELEMETRY
-    from ._cli.pool_agents import backend_maker
-    from ._cli.serve_options import ServeOptions
-    from ._cli.server_from_options import given, make_server
     from ._cli.values import base_url, start_folder
-    from .logs import configure_logging
+    from ._cli.wrong_target import CannotLoad
+
+# What a command needs is imported by it: the help of the program is there before the library would be.
 
 SETTINGS = {"auto_envvar_prefix": "OPENAI_COMPAT", "show_default": True, "max_content_width": 110}
 
@@ -89,7 +84,11 @@ def serve(ctx: click.Context, /, **values: Any) -> None:
       openai-compat serve hello:agent --store sqlite:///state.db --workers 4
     """  # noqa: D301  (click reads \b)
     with needs("openai-compat serve", "serve"):
-        from ._cli.serve_command import run  # noqa: PLC0415  (chatting needs no uvicorn)
+        from ._cli.load_agents import load, warnings_of  # noqa: PLC0415
+        from ._cli.pool_agents import backend_maker  # noqa: PLC0415
+        from ._cli.serve_command import run  # noqa: PLC0415
+        from ._cli.serve_options import ServeOptions  # noqa: PLC0415
+        from ._cli.server_from_options import given, make_server  # noqa: PLC0415
 
     options = ServeOptions(**values)
     targets = options.targets or default_targets()
@@ -132,6 +131,8 @@ def key(*, name: str | None, models: tuple[str, ...]) -> None:
       openai-compat key ann
       openai-compat key ann --model helper | tee >(tail -1 >> keys.txt)
     """  # noqa: D301  (click reads \b)
+    from openai_compat.policies.keys import hashed, new_key  # noqa: PLC0415
+
     if any([len(word.split()) != 1 for word in models]):
         raise click.UsageError("The name of a model has no spaces in a file of keys.")
     made = new_key()
@@ -162,7 +163,9 @@ def chat(
     """  # noqa: D301  (click reads \b)
     with needs("openai-compat chat"):
         from ._cli.chat_client import connect, in_process, only_model  # noqa: PLC0415
-        from ._cli.chat_command import Chat  # noqa: PLC0415  (the SDK takes long to import)
+        from ._cli.chat_command import Chat  # noqa: PLC0415
+        from ._cli.load_agents import load, warnings_of  # noqa: PLC0415
+        from .logs import configure_logging  # noqa: PLC0415
 
     if target is not None and url is not None:
         raise click.UsageError("Say whom to talk to in one way: a target, or --url.")

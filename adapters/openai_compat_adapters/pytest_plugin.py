@@ -90,7 +90,8 @@ def _is_suite(thing: object, base: type[Any]) -> bool:
 def _load(target: str, folder: str) -> Any:
     """What is at a target of the command line, looked for in `folder` too. Raises pytest.Collector.CollectError."""
     from ._cli.load_agents import as_server, load  # noqa: PLC0415
-    from ._cli.modules import CannotLoad, find  # noqa: PLC0415
+    from ._cli.modules import find  # noqa: PLC0415
+    from ._cli.wrong_target import CannotLoad  # noqa: PLC0415
 
     # `pytest` alone, unlike `python -m pytest`, does not look in the current folder.
     if folder not in sys.path:

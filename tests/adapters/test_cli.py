@@ -63,6 +63,17 @@ def test_help_teaches_with_examples() -> None:
         assert re.search(r"^Usage: ", output)
 
 
+@requirement("cli.quick")
+def test_the_help_is_there_before_the_library_would_be() -> None:
+    """It took a second of CPU when all was imported; these bring most of it."""
+    code = "import sys\nfrom openai_compat_adapters.cli import main\n"
+    code += "main(['serve', '--help'], standalone_mode=False)\nprint(*sys.modules, file=sys.stderr)"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50, check=True)
+    heavy = {"pydantic", "anyio", "asyncio", "openai", "starlette", "uvicorn", "openai_compat.server"}
+    assert "--listen HOST:PORT" in ran.stdout
+    assert heavy.isdisjoint(ran.stderr.split())
+
+
 @pytest.mark.parametrize("command", ["serve", "chat"])
 def test_every_option_is_explained(command: str) -> None:
     for parameter in main.commands[command].params:

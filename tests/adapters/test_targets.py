@@ -10,7 +10,7 @@ import pytest
 
 from openai_compat import Server
 from openai_compat_adapters._cli.load_agents import load
-from openai_compat_adapters._cli.modules import CannotLoad
+from openai_compat_adapters._cli.wrong_target import CannotLoad
 from tests.requirements import requirement
 
 Write = Callable[[str, str], Path]

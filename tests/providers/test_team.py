@@ -15,8 +15,9 @@ from openai_compat import Conversations, Server
 from openai_compat.backends.pool import PooledBackend
 from openai_compat.providers import Fallback, Team, load_team
 from openai_compat.tools import ToolLoop
-from openai_compat_adapters._cli.load_agents import CannotLoad, load
+from openai_compat_adapters._cli.load_agents import load
 from openai_compat_adapters._cli.pool_agents import backend_maker
+from openai_compat_adapters._cli.wrong_target import CannotLoad
 from openai_compat_adapters.cli import main
 from openai_compat_adapters.client import async_openai
 from tests.adapters.served import serve

@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 from typing import Any, cast
 
-from .modules import CannotLoad
+from .wrong_target import CannotLoad
 
 TEAM_FILE, PROJECT_FILE, AGENT_FILE = "openai-compat.toml", "pyproject.toml", "agent.py"
 

@@ -10,7 +10,8 @@ from typing import Any, TypeAlias, cast
 from openai_compat import AgentBackend, Server, as_backend
 from openai_compat.providers.port import ProviderControl
 
-from .modules import CannotLoad, find
+from .modules import find
+from .wrong_target import CannotLoad
 
 MakeBackend: TypeAlias = Callable[[Any], AgentBackend]
 

@@ -18,15 +18,13 @@ from openai_compat import Server, as_backend
 from openai_compat.agents.frameworks import is_of_framework
 from openai_compat.package import MissingExtra
 
+from .wrong_target import CannotLoad
+
 LOOKED_FOR = ("server", "agents", "agent")
 """Names that are tried first, in this order."""
 
 ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 """What Python adds to an object that has no better description."""
-
-
-class CannotLoad(Exception):
-    """There is no agent at a target. The message says in a line what there is instead."""
 
 
 def find(path: str) -> tuple[str, Any]:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import Any
 
 import click
-
-from openai_compat.wire.presentation import Visibility
 
 from .grouped_options import grouped, option
 from .values import address, duration, enter_folder, positive_duration, read_environment, size
@@ -141,7 +139,7 @@ CONVERSATIONS = grouped(
         default="0",
         help="So soon after a failure the same request gets it again, without a run; 0: it runs.",
     ),
-    option("--visibility", type=click.Choice(get_args(Visibility)), default="status", help="Where tool calls show."),
+    option("--visibility", **choice("status", "hidden", "reasoning", "text"), help="Where tool calls show."),
     option("--bare-paths", is_flag=True, help="Answer without /v1 in the path too."),
 )
 LIMITS = grouped(
