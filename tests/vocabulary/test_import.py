@@ -53,7 +53,8 @@ def run(code: str) -> str:
 
 
 def test_importing_loads_no_vendors_package_and_no_leaf_of_ours() -> None:
-    loaded = set(json.loads(run("import json, sys, openai_compat; print(json.dumps([*sys.modules]))")))
+    code = "import json, sys; from openai_compat import *; print(json.dumps([*sys.modules]))"
+    loaded = set(json.loads(run(code)))
     assert "pydantic" in loaded
     assert {name.partition(".")[0] for name in loaded} & {*VENDORS, "openai_compat_adapters"} == set()
     assert not [name for name in loaded if name.startswith(("openai_compat.backends", "openai_compat.testing"))]
