@@ -128,9 +128,9 @@ async def microseconds(iterate: Iterate) -> float:
 
 async def main(name: str) -> None:
     agent, by_hand = FRAMEWORKS[name]()
-    began = time.perf_counter()
+    began = time.process_time()
     backend = as_backend(agent)
-    recognised = (time.perf_counter() - began) * 1000
+    recognised = (time.process_time() - began) * 1000
     request = parse_chat(b'{"model": "a", "messages": [{"role": "user", "content": "hi"}]}').request
 
     def by_backend() -> AsyncIterator[Any]:
@@ -142,7 +142,7 @@ async def main(name: str) -> None:
     print(
         f"{name}: {alone:.1f} by hand, {bridged:.1f} by the backend: {bridged - alone:+.1f} µs (≤ {WANTED:g}: {verdict})"
     )
-    print(f"{name}: recognised, and its backend imported, in {recognised:.1f} ms")
+    print(f"{name}: recognised, and its backend imported, in {recognised:.1f} ms of CPU")
 
 
 if __name__ == "__main__":
