@@ -25,7 +25,7 @@ from .errors import NotFound, OpenAICompatError, Unavailable, UpgradeRequired
 from .http import Channel, ClientDisconnected, ClientTooSlow, HasRoom, HttpRequest, Send
 from .policies.auth import with_key_of_headers, with_key_of_query
 from .policies.authenticate import Auth, Authenticate, OpenAccess
-from .policies.budgets import TOKEN_HEADERS, BudgetsOf
+from .policies.budgets import BudgetsOf
 from .policies.chat_rest import ChatRest
 from .policies.chat_websocket import ChatWebSocket
 from .policies.conversations import Conversations
@@ -39,7 +39,7 @@ from .policies.housekeeping import Housekeeping
 from .policies.keys import Keys, KeySource
 from .policies.limits import Deadlines, Limits
 from .policies.messages import MessagePolicy
-from .policies.rates import RATE_HEADERS, RatesOf
+from .policies.rates import RATE_HEADERS, TOKEN_HEADERS, RatesOf
 from .policies.resource import ResourceMetadata
 from .state.ids import new_id
 from .state.webhooks import Webhooks
@@ -78,7 +78,7 @@ class Server:
         cors: the web pages that may call it; none by default.
         limits: bounds on size and number.
         budgets: how many tokens each caller may use: `Budget`, several, or a function that says it for each principal.
-        rates: how many requests each caller may send: `Rates`, or a function that says it for each principal.
+        rates: how many requests, and tokens, each caller may have in a minute: `Rates`, or a function that says it for each principal.
         deadlines: bounds on time.
         admission: what becomes of requests for which no slot is free.
         disconnect: what becomes of a turn whose client has left.
@@ -160,7 +160,8 @@ class Server:
         auth = build_auth(keys, authenticate, seconds=deadlines.auth, hosts=Hosts(hosts), cors=cors, resource=resource)
         self._guard(auth, Hosts(hosts), cors, chat_rest)
         self._exposed = tuple(conversations.headers) if conversations is not None else ()
-        self._exposed += (RATE_HEADERS if rates is not None else ()) + (TOKEN_HEADERS if budgets is not None else ())
+        self._exposed += RATE_HEADERS if rates is not None else ()
+        self._exposed += TOKEN_HEADERS if rates is not None or budgets is not None else ()
         # Whoever has opened a store closes it.
         self.opens_store = isinstance(store, str)
         settings = Settings(

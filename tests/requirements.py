@@ -180,6 +180,10 @@ REQUIREMENTS: dict[str, Requirement] = {
     "admission.queue": Requirement("requests can queue, in order, with a deadline", "D 5"),
     "admission.busy": Requirement("a busy server can answer as the assistant", "D 5"),
     "rates.refused": Requirement("more requests than a caller may send: 429, and when to come back", "T 124"),
+    "rates.tokens": Requirement(
+        "tokens a minute are charged as they were reported, over all processes; who is ahead gets 429, and when to come back",
+        "D 10",
+    ),
     "rates.headers": Requirement("every answer of a request that is counted has x-ratelimit-*-requests", "W A2"),
     "rates.replay": Requirement("what is not run is not counted, and what is not counted does not run", "D 6"),
     "rates.principal": Requirement("rates belong to principals", "T 124"),

@@ -168,11 +168,16 @@ def build_live(
             state.store,
             ParkedRuns(limits.parked, deadlines.parked),
             hooks=HookSet(hooks),
-            spending=None if budgets is None else Spending(state.store, budgets),
+            spending=_spending(state.store, budgets, rates),
         ),
         rates=None if rates is None else RateLimiter(state.store, rates),
         connection_responses=shares_of(limits.body),
     )
+
+
+def _spending(store: Store, budgets: BudgetsOf | None, rates: RatesOf | None) -> Spending | None:
+    counts = budgets is not None or callable(rates) or (rates is not None and rates.tokens is not None)
+    return Spending(store, budgets, rates) if counts else None
 
 
 def build_chat_websocket(

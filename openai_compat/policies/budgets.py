@@ -10,9 +10,7 @@ from typing import Literal, TypeAlias
 from ..agent_request import Principal
 from ..agents.setting_types import check_fields
 from ..reducer import Usage
-from .rates import duration
-
-TOKEN_HEADERS = ("x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens")
+from .rates import TOKEN_HEADERS, duration
 
 
 @dataclass(frozen=True, slots=True)

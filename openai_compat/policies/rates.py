@@ -1,4 +1,4 @@
-"""Rate limits of callers, and OpenAI's headers for them."""
+"""Rate limits of callers, and OpenAI's headers and error for them."""
 
 from __future__ import annotations
 
@@ -9,49 +9,86 @@ from typing import TypeAlias
 
 from ..agent_request import Principal
 from ..agents.setting_types import check_fields
+from ..errors import RateLimited
 
 MINUTE = 60.0
 
 RATE_HEADERS = ("x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests")
+TOKEN_HEADERS = ("x-ratelimit-limit-tokens", "x-ratelimit-remaining-tokens", "x-ratelimit-reset-tokens")
 
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """Requests that each API key's owner may send to run an agent. Raises ValueError for a number below 0.
+    """What each API key's owner may ask of agents in a minute. Raises ValueError for a number below 0, and for no number at all.
 
     Attributes:
-        requests_per_minute: on average; they need not be whole.
+        requests_per_minute: requests that run an agent, on average; they need not be whole. None is any number of them.
         burst: requests that may come at once after a pause; a minute's worth by default.
+        tokens_per_minute: tokens that agents may use, on average, input and output, as they report them. None is any number.
+        token_burst: tokens that may be used at once after a pause; a minute's worth by default.
     """
 
-    requests_per_minute: float
+    requests_per_minute: float | None = None
     burst: int | None = None
+    tokens_per_minute: float | None = None
+    token_burst: int | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if not 0 < self.requests_per_minute < math.inf:
-            raise ValueError("requests_per_minute has to be more than 0")
-        if self.burst is not None and self.burst < 1:
-            raise ValueError("a burst is of 1 request at least")
+        if self.requests_per_minute is None and self.tokens_per_minute is None:
+            raise ValueError("rates have requests_per_minute, tokens_per_minute, or both")
+        for each, burst, what in (
+            ("requests_per_minute", "burst", "request"),
+            ("tokens_per_minute", "token_burst", "token"),
+        ):
+            rate, most = getattr(self, each), getattr(self, burst)
+            if rate is not None and not 0 < rate < math.inf:
+                raise ValueError(f"{each} has to be more than 0")
+            if most is not None and (most < 1 or rate is None):
+                raise ValueError(f"{burst} is of 1 {what} at least, and goes with {each}")
 
     @property
-    def per_second(self) -> float:
-        """Requests in a second, on average."""
-        return self.requests_per_minute / MINUTE
+    def requests(self) -> Rate | None:
+        """The rate of requests, if there is one."""
+        return _rate(self.requests_per_minute, self.burst, RATE_HEADERS)
 
     @property
-    def at_once(self) -> int:
-        """Requests that may come at once."""
-        return math.ceil(self.requests_per_minute) if self.burst is None else self.burst
+    def tokens(self) -> Rate | None:
+        """The rate of tokens, if there is one."""
+        return _rate(self.tokens_per_minute, self.token_burst, TOKEN_HEADERS)
 
-    def headers(self, remaining: int, wait: float) -> list[tuple[str, str]]:
-        """Headers of an answer: requests at once, those left, and the time until all are there again.
 
-        `wait` is for how many seconds there is none left; 0 if there was one.
-        """
-        used = self.at_once - 1 if wait else self.at_once - remaining
-        reset = used / self.per_second + wait
-        return list(zip(RATE_HEADERS, (str(self.at_once), str(remaining), duration(reset)), strict=True))
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """How many there may be, of requests or of tokens.
+
+    Attributes:
+        per_second: on average.
+        at_once: after a pause.
+        names: of the headers that tell of it.
+    """
+
+    per_second: float
+    at_once: int
+    names: tuple[str, str, str]
+
+    def headers(self, remaining: int, reset: float) -> list[tuple[str, str]]:
+        """Headers of an answer: how many at once, those left, and the seconds until all are there again."""
+        return list(zip(self.names, (str(self.at_once), str(remaining), duration(reset)), strict=True))
+
+
+def _rate(per_minute: float | None, at_once: int | None, names: tuple[str, str, str]) -> Rate | None:
+    if per_minute is None:
+        return None
+    return Rate(per_minute / MINUTE, math.ceil(per_minute) if at_once is None else at_once, names)
+
+
+def too_many(what: str, rate: Rate, wait: float, headers: list[tuple[str, str]]) -> RateLimited:
+    """The 429 of a caller who has to wait so many seconds."""
+    text = f"More than {rate.per_second * MINUTE:g} {what} in a minute. Try again in {wait:.3g} s."
+    exactly = ("Retry-After-Ms", str(math.ceil(wait * 1000)))  # OpenAI's SDKs prefer it to Retry-After
+    # OpenAI's SDKs wait for up to 120 s; told to wait longer, they do not try again.
+    return RateLimited(text, retry_after=math.ceil(wait), headers=dict([*headers, exactly]))
 
 
 RatesOf: TypeAlias = Rates | Callable[[Principal], Rates | None]

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import math
-
 from ..agent_request import Principal
-from ..errors import RateLimited
-from ..policies.rates import RatesOf
+from ..policies.rates import RatesOf, too_many
 from ..stores.memory import MemoryStore
 from ..stores.port import Store
 from ..stores.records import Key
@@ -33,15 +30,13 @@ class RateLimiter:
         Raises RateLimited (429), which has these headers too.
         """
         rates = self._rates(principal) if callable(self._rates) else self._rates
-        if rates is None:
+        rate = None if rates is None else rates.requests
+        if rate is None:
             return []
-        limit = (Key(principal.id, REQUESTS), rates.per_second, rates.at_once)
+        limit = (Key(principal.id, REQUESTS), rate.per_second, rate.at_once)
         allowed = await self._shared.call(lambda: self._store.allow(*limit)) or await self._here.allow(*limit)
-        headers = rates.headers(allowed.remaining, allowed.wait)
+        used = rate.at_once - 1 if allowed.wait else rate.at_once - allowed.remaining
+        headers = rate.headers(allowed.remaining, used / rate.per_second + allowed.wait)
         if allowed.wait > 0:
-            wait = allowed.wait
-            text = f"More than {rates.requests_per_minute:g} requests in a minute. Try again in {wait:.3g} s."
-            exactly = ("Retry-After-Ms", str(math.ceil(wait * 1000)))  # OpenAI's SDKs prefer it to Retry-After
-            # OpenAI's SDKs wait for up to 120 s; told to wait longer, they do not try again.
-            raise RateLimited(text, retry_after=math.ceil(wait), headers=dict([*headers, exactly]))
+            raise too_many("requests", rate, allowed.wait, headers)
         return headers

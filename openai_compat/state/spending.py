@@ -1,93 +1,154 @@
-"""What principals have spent of their budgets of tokens, over all processes that share the store."""
+"""What principals have spent of their budgets and rates of tokens, over all processes that share the store."""
 
 from __future__ import annotations
 
 import logging
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 import anyio
 
 from ..agent_request import Principal
-from ..errors import OpenAICompatError, RateLimited, Unavailable
+from ..errors import RateLimited, Unavailable
 from ..policies.budgets import Budget, BudgetsOf, utc_now
+from ..policies.rates import Rate, RatesOf, too_many
 from ..reducer import Usage
+from ..stores.memory import MemoryStore
 from ..stores.port import Store
-from ..stores.records import Spend, TurnCommit
-from .degraded import PATIENCE, StoreFallback, with_timeout
+from ..stores.records import Charge, Key, Spend, TurnCommit
+from .degraded import StoreFallback
 from .ids import new_id
+
+TOKENS = "tokens"
+"""The rate that tokens are charged to."""
+
+ROUNDING = 1e-6
+"""Tokens by which floating point may be off."""
 
 logger = logging.getLogger("openai_compat")
 
 
 class Spending:
-    """Checks budgets before turns, and says what is to be added to them with their outcomes.
+    """Checks budgets and rates of tokens before turns, and says what is to be added to them with their outcomes.
 
     A turn is let in while anything is left, and may use more than that: what its agent needs is known when it has ended.
+    While the store is away, each process counts against the rates by itself: a limit that refused everybody then would
+    make an outage of the store one of all agents.
     """
 
-    def __init__(self, store: Store, budgets: BudgetsOf, now: Callable[[], datetime] = utc_now) -> None:
+    def __init__(
+        self,
+        store: Store,
+        budgets: BudgetsOf | None,
+        rates: RatesOf | None = None,
+        now: Callable[[], datetime] = utc_now,
+    ) -> None:
         self._store = store
         self._budgets = budgets
+        self._rates = rates
         self._now = now
-        self._shared = StoreFallback("budgets of tokens are not looked at")
+        self._here = MemoryStore()
+        self._shared = StoreFallback(
+            "budgets of tokens are not looked at, and each process counts tokens a minute by itself"
+        )
 
-    def _of(self, principal: Principal) -> Sequence[Budget]:
+    def _budgets_of(self, principal: Principal) -> Sequence[Budget]:
         budgets = self._budgets(principal) if callable(self._budgets) else self._budgets
         if budgets is None:
             return ()
         return (budgets,) if isinstance(budgets, Budget) else budgets
 
-    async def check(self, principal: Principal) -> list[tuple[str, str]]:
-        """The headers of an answer to a principal, for the budget of which least is left.
+    def _rate_of(self, principal: Principal) -> Rate | None:
+        rates = self._rates(principal) if callable(self._rates) else self._rates
+        return None if rates is None else rates.tokens
 
-        Raises RateLimited (429 `insufficient_quota`) if one is used up, Unavailable (503 `store_unavailable`) if that cannot be
-        known, and is not to be let pass.
+    async def check(self, principal: Principal) -> list[tuple[str, str]]:
+        """The headers of an answer to a principal, for the rate or the budget of which least is left.
+
+        Raises RateLimited (429) if one is used up: `insufficient_quota` for a budget, `rate_limit_exceeded` for a rate; and
+        Unavailable (503 `store_unavailable`) if a budget cannot be known, and is not to be let pass.
         """
         now = self._now()
         found: list[tuple[int, list[tuple[str, str]]]] = []
-        for budget in self._of(principal):
+        for budget in self._budgets_of(principal):
             used = await self._used(principal, budget, now)
             if used is None:
                 continue
             headers = budget.headers(used, now)
             if used >= budget.tokens:
-                text = f"The budget of {budget.tokens} tokens a {budget.per} is used up. It begins anew at the end of the {budget.per} (UTC)."
-                refusal = RateLimited(
-                    text,
-                    code="insufficient_quota",
-                    retry_after=math.ceil(budget.left(now)),
-                    should_retry=False,
-                    headers=dict(headers),
-                )
-                refusal.type = "insufficient_quota"  # OpenAI's word for both
-                raise refusal
+                raise _used_up(budget, now, headers)
             found.append((budget.tokens - used, headers))
+        rate = self._rate_of(principal)
+        if rate is not None:
+            found.append(await self._left(principal, rate))
         return min(found)[1] if found else []
 
     async def _used(self, principal: Principal, budget: Budget, now: datetime) -> int | None:
         used = await self._shared.call(lambda: self._store.spent(principal.id, budget.period(now), budget.of))
         if used is None and budget.without_store == "refuse":
-            raise Unavailable("The store does not answer.", code="store_unavailable")
+            raise _unknown()
         return used
 
-    def of(self, principal: Principal, usage: Usage) -> tuple[Spend, ...]:
-        """What a turn adds to the budgets of its principal."""
-        if not usage.reported:
-            return ()
-        now = self._now()
-        spends = {(budget.period(now), budget.of): budget.count(usage) for budget in self._of(principal)}
-        return tuple([Spend(period, unit, tokens) for (period, unit), tokens in spends.items() if tokens])
+    async def _left(self, principal: Principal, rate: Rate) -> tuple[int, list[tuple[str, str]]]:
+        """What is left of a rate, and the headers that tell it."""
+        key = Key(principal.id, TOKENS)
+        ahead = await self._shared.call(lambda: self._store.ahead(key))
+        if ahead is None:
+            ahead = await self._here.ahead(key)
+        left = int(rate.at_once - ahead * rate.per_second + ROUNDING)
+        headers = rate.headers(max(0, left), ahead)
+        if left < 1:
+            raise too_many("tokens", rate, ahead - (rate.at_once - 1) / rate.per_second, headers)
+        return left, headers
 
-    async def add(self, principal: Principal, usage: Usage, request_id: str) -> None:
-        """Add what a turn has used that leaves nothing else behind: it has failed, or its client has left. Raises nothing."""
-        spends = self.of(principal, usage)
-        if not spends:
+    def of(self, principal: Principal, usage: Usage) -> tuple[tuple[Spend, ...], tuple[Charge, ...]]:
+        """What a turn adds to the budgets of its principal, and to its rates."""
+        if not usage.reported:
+            return (), ()
+        now = self._now()
+        budgets, rate = self._budgets_of(principal), self._rate_of(principal)
+        spends = {(budget.period(now), budget.of): budget.count(usage) for budget in budgets}
+        tokens = usage.input_tokens + usage.output_tokens
+        return (
+            tuple([Spend(period, unit, used) for (period, unit), used in spends.items() if used]),
+            (Charge(TOKENS, tokens / rate.per_second),) if rate is not None and tokens else (),
+        )
+
+    async def add(self, principal: Principal, usage: Usage, request_id: str, *, checked: bool = False) -> None:
+        """Add what a turn has used that leaves nothing else behind: it keeps nothing, has failed, or its client has left.
+
+        Raises nothing, unless it is `checked`: then Unavailable (503 `store_unavailable`) where the store is away, and a
+        budget is not to be let pass without it.
+        """
+        spends, charges = self.of(principal, usage)
+        if not spends and not charges:
             return
-        outcome = TurnCommit(principal=principal.id, token=new_id("spend_"), spends=spends)
-        try:
-            with anyio.CancelScope(shield=True):
-                await with_timeout(lambda: self._store.commit(outcome), PATIENCE)
-        except OpenAICompatError as error:
-            logger.warning("%s: the tokens of a turn that failed could not be counted: %s", request_id, error.code)
+        outcome = TurnCommit(principal=principal.id, token=new_id("spend_"), spends=spends, charges=charges)
+        with anyio.CancelScope(shield=True):
+            if await self._shared.call(lambda: self._store.commit(outcome)) is not None:
+                return
+            if charges:
+                await self._here.commit(replace(outcome, spends=()))
+        if spends:
+            if checked and any([budget.without_store == "refuse" for budget in self._budgets_of(principal)]):
+                raise _unknown()
+            logger.warning("%s: the tokens of a turn could not be counted: the store does not answer", request_id)
+
+
+def _used_up(budget: Budget, now: datetime, headers: list[tuple[str, str]]) -> RateLimited:
+    text = f"The budget of {budget.tokens} tokens a {budget.per} is used up. It begins anew at the end of the {budget.per} (UTC)."
+    refusal = RateLimited(
+        text,
+        code="insufficient_quota",
+        retry_after=math.ceil(budget.left(now)),
+        should_retry=False,
+        headers=dict(headers),
+    )
+    refusal.type = "insufficient_quota"  # OpenAI's word for both
+    return refusal
+
+
+def _unknown() -> Unavailable:
+    return Unavailable("The store does not answer.", code="store_unavailable")

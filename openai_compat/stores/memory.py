@@ -89,6 +89,7 @@ class MemoryStore(
                 self._lose_state(outcome.principal, state)
         self._write_notices(outcome.notices)
         self._add_spends(outcome.principal, outcome.spends)
+        self._charge(outcome.principal, outcome.charges)
         self._end_turn(outcome.token, committed=True)
         return True
 

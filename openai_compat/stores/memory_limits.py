@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..policies.limits import LEASE
 from .memory_part import MemoryBounds, MemoryPart
-from .records import Allowance, Claim, Key, Replay
+from .records import Allowance, Charge, Claim, Key, Replay
 from .shares import Table, size_of_text
 
 DAY = 24 * 3600.0
@@ -80,11 +81,24 @@ class MemoryLimits(MemoryPart):
         room = burst * each - (due - now)
         if room < 0:
             return Allowance(-room, 0)
+        self._put_due(key, due)
+        return Allowance(0.0, int(room / each + 1e-9))  # floating point may be just below a whole number
+
+    async def ahead(self, key: Key) -> float:
+        """Seconds that a rate needs to catch up with what was charged to it."""
+        return max(0.0, self._rates.get(key, 0.0) - self._clock())
+
+    def _charge(self, principal: str, charges: Sequence[Charge]) -> None:
+        now = self._clock()
+        for charge in charges:
+            key = Key(principal, charge.rate)
+            self._put_due(key, max(self._rates.get(key, now), now) + charge.seconds)
+
+    def _put_due(self, key: Key, due: float) -> None:
         self._rates[key] = due
         self._rates.move_to_end(key)
         if len(self._rates) > MAX_RATES:
             self._rates.popitem(last=False)
-        return Allowance(0.0, int(room / each + 1e-9))  # floating point may be just below a whole number
 
     def _sweep_claims(self, principal: str | None = None) -> int:
         return self._claims.pop_unused(self._clock() - max(self._ttl, DAY), principal)

@@ -19,6 +19,7 @@ from .records import (
     Allowance,
     Approval,
     Chain,
+    Charge,
     Claim,
     Conversation,
     ConversationPage,
@@ -41,6 +42,7 @@ from .records import (
     WebhookNotice,
 )
 from .setting_port import SettingStore
+from .spend_port import SpendStore
 from .thread_port import ThreadStore
 
 __all__ = (
@@ -49,6 +51,7 @@ __all__ = (
     "Approval",
     "ApprovalStore",
     "Chain",
+    "Charge",
     "Claim",
     "CompletionStore",
     "Conversation",
@@ -369,14 +372,6 @@ class OutboxStore(Protocol):
 
     async def targets(self) -> Mapping[str, int]:
         """How many notices wait for each target."""
-        ...
-
-
-class SpendStore(Protocol):
-    """Tokens that principals have spent. They are added by `commit`: with the outcome of a turn, or not at all."""
-
-    async def spent(self, principal: str, period: str, unit: str) -> int:
-        """What was spent in a period; 0 if nothing was."""
         ...
 
 

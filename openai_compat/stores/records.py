@@ -254,6 +254,14 @@ class Spend:
     tokens: int
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Charge:
+    """What a turn adds to one of its principal's rates: as many seconds as that takes to allow for it."""
+
+    rate: str
+    seconds: float
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnCommit:
     """Everything that a turn writes, atomically.
@@ -271,6 +279,7 @@ class TurnCommit:
     states: tuple[AgentState, ...] = ()
     notices: tuple[WebhookNotice, ...] = ()
     spends: tuple[Spend, ...] = ()
+    charges: tuple[Charge, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 
 from ..policies.limits import LEASE
-from .engine import Row, Transaction
-from .port import Allowance, Claim, Key, Replay
+from .engine import Row, Statement, Transaction
+from .port import Allowance, Charge, Claim, Key, Replay
 from .sql_part import SqlPart, autocommit, autocommit_nosync
 from .sql_text import owned, text
 
@@ -29,6 +30,11 @@ COUNT = f"""
     on conflict (principal, id) do update set due = {AHEAD} + $3 where {AHEAD} + $3 - {{now}} <= $4
     returning due - {{now}}"""
 """`due` is when all requests so far would have passed if they had been spread evenly."""
+
+CHARGE = f"""
+    insert into oc_rate (principal, id, due) values ($1, $2, {{now}} + $3)
+    on conflict (principal, id) do update set due = {AHEAD} + $3"""
+"""What is known only afterwards is added whatever it comes to: it may be more than the rate allows at once."""
 
 ROUNDING = 1e-6
 """Seconds by which clock readings in floating point may be off."""
@@ -102,6 +108,18 @@ class SqlLimits(SqlPart):
         rows = yield "select due - {now} from oc_rate where principal = $1 and id = $2", owned(key)
         ahead = rows[0][0] if rows else 0.0
         return Allowance(max(0.0, ahead + each - burst * each), 0)
+
+    @autocommit
+    def ahead(self, key: Key) -> Transaction[float]:
+        """Seconds that a rate needs to catch up with what was charged to it."""
+        rows = yield "select due - {now} from oc_rate where principal = $1 and id = $2", owned(key)
+        return max(0.0, float(rows[0][0])) if rows else 0.0
+
+
+def charges_to(principal: str, charges: Sequence[Charge]) -> Iterator[Statement]:
+    """Add to rates, for the commit of a turn."""
+    for charge in sorted(charges):  # in one order, so that two turns of a principal cannot wait for each other
+        yield CHARGE, (*owned(Key(principal, charge.rate)), charge.seconds)
 
 
 def _claimed(row: Row, request: str, token: str) -> Claim:

@@ -11,6 +11,7 @@ from .sql_approvals import write_approvals
 from .sql_completions import write_completion
 from .sql_conversations import add_items
 from .sql_dialect import Dialect
+from .sql_limits import charges_to
 from .sql_outbox import write_notices
 from .sql_responses import add_events, keep_response
 from .sql_spending import add_spends
@@ -55,6 +56,7 @@ def _statements(dialect: Dialect, outcome: TurnCommit) -> Iterator[Statement]:
         yield write_notices(principal, outcome.notices)
     if outcome.spends:
         yield add_spends(principal, outcome.spends)
+    yield from charges_to(principal, outcome.charges)
     conversation, transcript = (None, None) if turn is None else (text(turn.id), turn.transcript)
     yield END, (outcome.token, text(principal), conversation, transcript)
     if turn is not None:

@@ -27,7 +27,6 @@ from ..policies.limits import Deadlines, Limits
 from ..reducer import leading_texts, size_of
 from ..state.agent_state import PATIENCE, leave_pause, left_state, use_pause
 from ..state.grants import StoredGrants
-from ..state.ids import new_id
 from ..state.spending import Spending
 from ..stores.port import Store, TurnCommit
 from .hooked_run import HookedRun, HookSet, cancelled_by
@@ -206,7 +205,7 @@ class TurnRunner:
         """Keep what the turn came to, then write its last frames: who hears them may ask for what was kept."""
         outcome, last = await plan.ending()
         if self.spending is not None:
-            outcome = _with_spends(self.spending, plan, outcome)
+            outcome = await self._spend(self.spending, plan, outcome)
         if outcome is not None:
             try:
                 await commit(self.store, outcome)
@@ -222,6 +221,16 @@ class TurnRunner:
             await leave_pause(self.store, plan.given.pause, plan.requester.request_id, done=True)
         plan.given = TurnPlan.given
         await plan.delivery.end(last)
+
+    async def _spend(self, spending: Spending, plan: TurnPlan[Frames], outcome: TurnCommit | None) -> TurnCommit | None:
+        """The outcome with what the turn has used: either both are kept, or neither. Alone, it is kept at once."""
+        requester = plan.requester
+        if outcome is None:
+            plan.counted = True
+            await spending.add(requester.principal, plan.usage, requester.request_id, checked=True)
+            return None
+        spends, charges = spending.of(requester.principal, plan.usage)
+        return replace(outcome, spends=spends, charges=charges) if spends or charges else outcome
 
 
 class TurnOutput(Generic[Frames]):
@@ -310,17 +319,6 @@ class TurnOutput(Generic[Frames]):
             if self.size > self._runner.limits.answer:
                 raise AgentError("The agent's answer is too long.", status=502, code="answer_too_large")
         return plan.feed(taken)
-
-
-def _with_spends(spending: Spending, plan: TurnPlan[Frames], outcome: TurnCommit | None) -> TurnCommit | None:
-    """The outcome with what the turn has used of budgets: either both are kept, or neither."""
-    principal = plan.requester.principal
-    spends = spending.of(principal, plan.usage)
-    if not spends:
-        return outcome
-    if outcome is None:
-        return TurnCommit(principal=principal.id, token=new_id("spend_"), spends=spends)
-    return replace(outcome, spends=spends)
 
 
 async def commit(store: Store, outcome: TurnCommit) -> None:

@@ -176,7 +176,21 @@ def test_times_are_written_as_openai_writes_them(seconds: float, text: str) -> N
     assert duration(seconds) == text
 
 
-@pytest.mark.parametrize("wrong", [(0,), (-1,), (float("inf"),), (float("nan"),), (60, 0)])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        (0,),
+        (-1,),
+        (float("inf"),),
+        (float("nan"),),
+        (60, 0),
+        (None, 5),
+        (None, None, 0),
+        (None, None, 60, 0),
+        (60, 5, None, 9),
+        (),
+    ],
+)
 def test_a_limit_below_any_request_is_refused_when_it_is_set(wrong: tuple[Any, ...]) -> None:
-    with pytest.raises(ValueError, match=r"requests_per_minute|burst"):
+    with pytest.raises(ValueError, match=r"_per_minute|burst"):
         Rates(*wrong)

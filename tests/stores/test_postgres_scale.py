@@ -10,6 +10,7 @@ import pytest
 from openai_compat.stores.port import (
     AgentState,
     Approval,
+    Charge,
     ConversationTurn,
     Events,
     Item,
@@ -115,11 +116,13 @@ async def everything(store: SqlStore) -> None:
             events=Events(10, 19, ""),
             completion=StoredCompletion("x", 1.0, "m", {}, "{}", "[]"),
             states=states,
+            charges=(Charge("tokens", 1.0),),
         )
     )
     await store.settle(key, "t", None)
     await store.free_slot("pool", "t")
     await store.allow(key, 10, 5)
+    assert await store.ahead(Key(alice, "tokens")) > 0
     await _reads(store, key)
     await _objects(store, alice)
     assert await store.delete_response(Key(alice, "resp"))

@@ -12,7 +12,7 @@ import pytest
 
 from openai_compat.errors import Unavailable
 from openai_compat.stores.engine import Autocommit, Engine, Result, Row, Statement, Together, Transaction
-from openai_compat.stores.port import AgentState, Grant, Key, Store, TurnCommit
+from openai_compat.stores.port import AgentState, Charge, Grant, Key, Spend, Store, TurnCommit
 from openai_compat.stores.sql import SqlStore
 from tests.stores.samples import (
     TIMES,
@@ -138,6 +138,7 @@ def everything(who: str) -> TurnCommit:
         events=events(2, 3), completion=completion("c"), approvals=(approval("ask_1"), approval("ask_2")),
         states=(AgentState(of="conversation", id="trip", agent="a", session="s", body="{}", turn=2),),
         notices=(notice("evt_1", who), notice("evt_2", who)),
+        spends=(Spend("2026-11", "total", 5),), charges=(Charge("tokens", 5.0),),
     )  # fmt: skip
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from openai_compat.stores.port import Allowance, Claim, Key, Store, TurnCommit
+from openai_compat.stores.port import Allowance, Charge, Claim, ConversationTurn, Key, Store, TurnCommit
 from openai_compat.stores.sql import SqlStore
 from tests.requirements import requirement
 from tests.stores.samples import (
@@ -277,6 +277,40 @@ async def test_what_was_used_of_a_rate_comes_back_with_time(sql_store: SqlStore)
     assert (await sql_store.allow(ALICE, 0.1, 3)).wait > 0
     await time_passes(sql_store.engine, 1000)
     assert (await sql_store.allow(ALICE, 0.1, 3)).remaining == 2
+
+
+@requirement("rates.tokens")
+async def test_what_turns_charge_is_added_to_a_rate_whatever_it_comes_to(store: Store) -> None:
+    tokens = Key("alice", "tokens")
+    assert await store.ahead(tokens) == 0
+
+    async def end(number: int) -> None:
+        assert await store.commit(
+            TurnCommit(principal="alice", token=f"t{number}", charges=(Charge("tokens", 1000.0),))
+        )
+
+    async with anyio.create_task_group() as group:
+        for number in range(20):
+            group.start_soon(end, number)
+    assert 19_000 < await store.ahead(tokens) <= 20_000
+    assert await store.ahead(Key("bob", "tokens")) == 0
+    again = TurnCommit(principal="alice", token="t1", charges=(Charge("tokens", 9e9),))
+    assert await store.commit(again)  # its answer was lost, and it is repeated
+    lost = TurnCommit(principal="alice", token="x", conversation=ConversationTurn("gone", ()), charges=again.charges)
+    assert not await store.commit(lost)
+    assert await store.ahead(tokens) <= 20_000
+
+
+@requirement("rates.tokens")
+async def test_what_was_charged_to_a_rate_is_allowed_for_with_time(sql_store: SqlStore) -> None:
+    tokens = Key("alice", "tokens")
+    await sql_store.commit(TurnCommit(principal="alice", token="t1", charges=(Charge("tokens", 1000.0),)))
+    await time_passes(sql_store.engine, 600)
+    assert 300 < await sql_store.ahead(tokens) <= 400
+    await time_passes(sql_store.engine, 5000)
+    assert await sql_store.ahead(tokens) == 0
+    await sql_store.commit(TurnCommit(principal="alice", token="t2", charges=(Charge("tokens", 1000.0),)))
+    assert 900 < await sql_store.ahead(tokens) <= 1000  # nothing was saved up
 
 
 async def test_a_store_that_answers_passes_its_check(store: Store) -> None:

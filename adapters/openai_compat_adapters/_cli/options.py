@@ -168,6 +168,12 @@ LIMITS = grouped(
         help="For each key, on average; as many may come at once.",
     ),
     option(
+        "--tokens-per-minute",
+        type=click.FloatRange(0, min_open=True),
+        metavar=NUMBER,
+        help="The same for the tokens that agents report.",
+    ),
+    option(
         "--queue", type=duration, metavar="TIME", default="0s", help="For more turns to wait for a place; then 429."
     ),
     option("--request-timeout", **TIME, default="5m", help="For a whole turn."),

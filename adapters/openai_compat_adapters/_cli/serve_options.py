@@ -66,6 +66,7 @@ class ServeOptions:
     max_concurrency: int
     shared_concurrency: int | None
     requests_per_minute: float | None
+    tokens_per_minute: float | None
     queue: float
     request_timeout: float
     background_timeout: float

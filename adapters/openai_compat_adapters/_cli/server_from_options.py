@@ -97,7 +97,7 @@ def _server(agents: Agents, options: ServeOptions) -> Server:
             slots=options.max_concurrency,
             shared_slots=options.shared_concurrency,
         ),
-        rates=Rates(options.requests_per_minute) if options.requests_per_minute is not None else None,
+        rates=_rates(options.requests_per_minute, options.tokens_per_minute),
         admission=Admission(queue=options.queue),
         deadlines=Deadlines(
             request=options.request_timeout,
@@ -126,6 +126,10 @@ def _server(agents: Agents, options: ServeOptions) -> Server:
         apis=[*apis, *([AnthropicMessages()] if options.anthropic else [])],
         bare_paths=options.bare_paths,
     )
+
+
+def _rates(requests: float | None, tokens: float | None) -> Rates | None:
+    return None if requests is None and tokens is None else Rates(requests, tokens_per_minute=tokens)
 
 
 def _is_database(url: str | None) -> bool:
