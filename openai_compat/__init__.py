@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     from .policies.cors import Cors
     from .policies.disconnect import Disconnect
     from .policies.failures import ReplayFailures
-    from .policies.hooks import Hooks, RequestInfo, RequestOutcome, TurnInfo, TurnOutcome
+    from .policies.hooks import Hooks, RefusalInfo, RequestInfo, RequestOutcome, TurnInfo, TurnOutcome, WebhookAttempt
     from .policies.housekeeping import Housekeeping
     from .policies.keys import key_from_env, key_from_file
     from .policies.limits import Deadlines, Limits
@@ -109,6 +109,7 @@ __all__ = (
     "Rates",
     "ReasoningDelta",
     "RefusalDelta",
+    "RefusalInfo",
     "ReplayFailures",
     "RequestInfo",
     "RequestOutcome",
@@ -126,6 +127,7 @@ __all__ = (
     "TurnInfo",
     "TurnOutcome",
     "UsageReported",
+    "WebhookAttempt",
     "Webhooks",
     "as_backend",
     "first_of",
@@ -153,7 +155,7 @@ _NAMES = {
     "policies.cors": "Cors",
     "policies.disconnect": "Disconnect",
     "policies.failures": "ReplayFailures",
-    "policies.hooks": "Hooks RequestInfo RequestOutcome TurnInfo TurnOutcome",
+    "policies.hooks": "Hooks RefusalInfo RequestInfo RequestOutcome TurnInfo TurnOutcome WebhookAttempt",
     "policies.housekeeping": "Housekeeping",
     "policies.keys": "key_from_env key_from_file",
     "policies.limits": "Deadlines Limits",

@@ -16,7 +16,8 @@ from .aio.background import let_go
 from .aio.off_loop import off_loop
 from .api.access_log import log_request
 from .api.exchange import Exchange
-from .api.routing import Api, Public, Route, shown
+from .api.request_hooks import request_outcome, tell_refused
+from .api.routing import Api, Public, Route
 from .api.server_settings import check_server_settings
 from .api.services import Services, Settings, logger
 from .api.websocket import WebSocketConnection
@@ -33,7 +34,7 @@ from .policies.cookies import CookieKey
 from .policies.cors import Cors, check_origin, is_preflight
 from .policies.disconnect import Disconnect
 from .policies.failures import ReplayFailures
-from .policies.hooks import Hooks, RequestInfo, RequestOutcome, Wrap, check_hooks
+from .policies.hooks import Hooks, RequestInfo, Wrap, check_hooks
 from .policies.hosts import LOOPBACK, Hosts
 from .policies.housekeeping import Housekeeping
 from .policies.keys import Keys, KeySource
@@ -156,6 +157,7 @@ class Server:
         # The APIs: half of the time of importing the library, if they were imported above.
         from .api.build import build_auth, build_chat_websocket, build_live, build_models, build_state  # noqa: PLC0415
         from .api.routes import routes  # noqa: PLC0415
+        from .turns.hooked_run import HookSet  # noqa: PLC0415
 
         auth = build_auth(keys, authenticate, seconds=deadlines.auth, hosts=Hosts(hosts), cors=cors, resource=resource)
         self._guard(auth, Hosts(hosts), cors, chat_rest)
@@ -180,11 +182,18 @@ class Server:
         models = build_models(
             agents, embeddings, compaction, wrap, unknown_model=unknown_model, owned_by=owned_by, providers=providers
         )
+        hook_set = HookSet(hooks)
         state = build_state(
-            store, settings, models, retention=retention, webhooks=webhooks, replay_failures=replay_failures
+            store,
+            settings,
+            models,
+            retention=retention,
+            webhooks=webhooks,
+            replay_failures=replay_failures,
+            hooks=hook_set,
         )
         self.services = Services(
-            settings, models, state, build_live(settings, state, admission, rates, hooks=hooks, budgets=budgets)
+            settings, models, state, build_live(settings, state, admission, rates, hooks=hook_set, budgets=budgets)
         )
         self._threads, sockets = None, list[Route]()
         if chat_websocket is not None:
@@ -231,7 +240,7 @@ class Server:
         try:
             await self._handle(exchange)
         finally:
-            hooks.request_ended(told, _outcome(exchange, agent_started=exchange.agent_started))
+            hooks.request_ended(told, request_outcome(exchange, agent_started=exchange.agent_started))
 
     async def _handle(self, exchange: Exchange) -> None:
         try:
@@ -255,6 +264,8 @@ class Server:
             raise
         finally:
             exchange.close()
+            if exchange.refused is not None:
+                tell_refused(self.services.live.runner.hooks, exchange)
             log_request(exchange)
 
     def _takes_cookie(self, request: HttpRequest) -> bool:
@@ -281,7 +292,7 @@ class Server:
         hooks = self.services.live.runner.hooks
         if hooks.watches_requests:
             told = RequestInfo(id=connection.request_id, request=request, websocket=True)
-            connection.on_answered = lambda: hooks.request_ended(told, _outcome(connection, agent_started=False))
+            connection.on_answered = lambda: hooks.request_ended(told, request_outcome(connection, agent_started=False))
             hooks.request_started(told)
         self._connections.add(connection)
         try:
@@ -296,6 +307,7 @@ class Server:
             pass
         finally:
             self._connections.discard(connection)
+            tell_refused(hooks, connection)
             connection.end()
             log_request(connection)
 
@@ -428,14 +440,3 @@ def _unexpected(error: Exception, request_id: str) -> OpenAICompatError:
     logger.error("%s: unexpected error", request_id, exc_info=error, extra={"request_id": request_id})
     let_go(error)
     return OpenAICompatError("The server failed.", code="internal_error", should_retry=False)
-
-
-def _outcome(exchange: Exchange | WebSocketConnection, *, agent_started: bool) -> RequestOutcome:
-    return RequestOutcome(
-        route=None if exchange.route is None else shown(exchange.route),
-        status=exchange.status,
-        note=exchange.note,
-        principal=exchange.principal.id,
-        agent_started=agent_started,
-        seconds=exchange.seconds,
-    )

@@ -30,6 +30,10 @@ REQUIREMENTS: dict[str, Requirement] = {
     "hooks.admit": Requirement("a hook may refuse a turn before its slot; one that fails refuses it with 503", "D 10"),
     "hooks.settled": Requirement("after the commit hooks have their time, also in a server that shuts down", "D 10"),
     "hooks.wrap": Requirement("a wrapped backend changes turns on every API", "D 10"),
+    "hooks.refused": Requirement(
+        "whatever is refused before an agent is started has one reason for hooks, metrics and the log", "D 4"
+    ),
+    "hooks.webhooks": Requirement("each attempt to deliver a webhook is told to hooks and counted", "D 2"),
     "hooks.requests": Requirement("each request, whoever answers it, is told to hooks: come once, ended once", "D 10"),
     "telemetry.spans": Requirement("each request, run and own tool is a span, by the names of the conventions", "D 10"),
     "telemetry.nested": Requirement("the client's trace is above ours, what an agent traces is below", "D 10"),

@@ -9,7 +9,16 @@ import time
 from dataclasses import dataclass, field
 from typing import Literal
 
-from openai_compat import AgentEvent, Hooks, RequestInfo, RequestOutcome, TurnInfo, TurnOutcome
+from openai_compat import (
+    AgentEvent,
+    Hooks,
+    RefusalInfo,
+    RequestInfo,
+    RequestOutcome,
+    TurnInfo,
+    TurnOutcome,
+    WebhookAttempt,
+)
 from openai_compat.errors import OpenAICompatError
 from openai_compat.events import ToolCallReady, ToolResult
 
@@ -21,19 +30,6 @@ MOST_ERRORS = 64
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
 """Those that the conventions know. A client can write anything there, and each value is a series of its own."""
-
-REFUSALS = {
-    "invalid_api_key": "auth",
-    "invalid_token": "auth",
-    "insufficient_scope": "auth",
-    "auth_unavailable": "auth",
-    "rate_limit_exceeded": "rate_limit",
-    "insufficient_quota": "budget",
-    "store_unavailable": "store",
-    "store_outcome_unknown": "store",
-    "shutting_down": "shutting_down",
-}
-"""Why a request was refused before its agent was started, by the code of its error."""
 
 CANCELLED = {"client": "cancelled", "superseded": "superseded", "deadline": "timeout", "shutdown": "shutting_down"}
 """The `error.type` of a run that somebody has ended before its agent did."""
@@ -116,8 +112,15 @@ REFUSED = Instrument(
     "openai_compat.turns.refused",
     "counter",
     "{turn}",
-    "Requests that were refused before an agent was started.",
+    "Requests, and turns on WebSockets, that were refused before an agent was started.",
     ("reason",),
+)
+WEBHOOKS = Instrument(
+    "openai_compat.webhook.deliveries",
+    "counter",
+    "{delivery}",
+    "Webhooks that were sent, each attempt by itself.",
+    ("outcome",),
 )
 INSTRUMENTS = (
     REQUEST_DURATION,
@@ -129,6 +132,7 @@ INSTRUMENTS = (
     TOKENS,
     ACTIVE,
     REFUSED,
+    WEBHOOKS,
 )
 
 SHARED_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
@@ -188,9 +192,14 @@ class TurnMetrics(Hooks):
         status = str(outcome.status) if outcome.status else ""
         where = (method, outcome.route or "", status, scheme_of(request), failed)
         self.record(REQUEST_DURATION, outcome.seconds, where)
-        reason = None if outcome.agent_started else REFUSALS.get(outcome.note)
-        if reason is not None:
-            self.record(REFUSED, 1, (reason,))
+
+    def refused(self, refusal: RefusalInfo) -> None:
+        """Count it."""
+        self.record(REFUSED, 1, (refusal.reason,))
+
+    def webhook_sent(self, attempt: WebhookAttempt) -> None:
+        """Count it."""
+        self.record(WEBHOOKS, 1, (attempt.outcome,))
 
     def started(self, turn: TurnInfo) -> None:
         """Count the run in."""

@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 from ..agent_request import Principal
+from ..policies.hooks import RefusalReason
 from ..turns.turn_log import TurnLog
 from .exchange import Exchange
 from .services import logger
@@ -27,6 +28,7 @@ def log_request(exchange: Exchange | WebSocketConnection) -> None:
         note=exchange.note,
         principal=exchange.principal,
         turn=exchange.turn,
+        reason=exchange.refused,
     )
 
 
@@ -40,15 +42,16 @@ def log_access(
     note: str,
     principal: Principal,
     turn: TurnLog | None,
+    reason: RefusalReason | None = None,
 ) -> None:
     """Write the line; its fields are on the record too (`extra`), for formats that are not text.
 
-    `status` 0 is none; `began` is when it was asked for (`time.monotonic`).
+    `status` 0 is none; `began` is when it was asked for (`time.monotonic`); `reason` is why no agent was started.
     """
     level = logging.DEBUG if path in PROBES and 0 < status < 400 else logging.INFO
     if not logger.isEnabledFor(level):
         return
-    refused = status >= 400 or not status
+    refused = status >= 400 or not status or reason is not None
     fields: dict[str, Any] = {
         "event": "request" if turn is None else "turn",
         "request_id": request_id,
@@ -58,6 +61,7 @@ def log_access(
         "ms": int((time.monotonic() - began) * 1000),
         "principal": _shown(principal.id) or None,
         "outcome": "refused" if refused else "ok",
+        "reason": reason,
         "error": note if status >= 400 else None,
         "note": note,
     }
@@ -91,7 +95,7 @@ def _of_turn(turn: TurnLog, began: float, *, refused: bool) -> dict[str, Any]:
 FIELDS = (
     *("event", "request_id", "method", "path", "api", "status", "ms", "queue_ms", "first_ms", "stream"),
     *("agent", "model", "principal", "conversation", "response", "input_tokens", "output_tokens", "cached_tokens"),
-    *("tool_calls", "finish", "outcome", "error", "note"),
+    *("tool_calls", "finish", "outcome", "reason", "error", "note"),
 )
 """The fields of the line, on its record: `request_id` is on others of the request too."""
 
@@ -105,6 +109,7 @@ SHOWN = (
     ("tools=", "tool_calls", ""),
     ("finish=", "finish", ""),
     ("outcome=", "outcome", ""),
+    ("reason=", "reason", ""),
 )
 """What the line tells after the time, as far as it is known and not nothing."""
 

@@ -18,7 +18,7 @@ from ..policies.chat_websocket import ChatWebSocket
 from ..policies.conversations import Conversations
 from ..policies.cors import Cors
 from ..policies.failures import ReplayFailures
-from ..policies.hooks import Hooks, Wrap
+from ..policies.hooks import Wrap
 from ..policies.hosts import Hosts
 from ..policies.keys import Keys, KeySource
 from ..policies.rates import RatesOf
@@ -114,6 +114,7 @@ def build_state(
     retention: float,
     webhooks: Webhooks | Iterable[Webhooks],
     replay_failures: ReplayFailures | None,
+    hooks: HookSet,
 ) -> State:
     """Open the store and build all that keeps state in it. Raises ValueError for the URL of no store."""
     opened = open_store(store) if isinstance(store, str) else store or MemoryStore()
@@ -131,7 +132,7 @@ def build_state(
         idempotency=Idempotency(opened, settings.deadlines.request, leases, late, telling, failures=replay_failures),
         maintenance=StoreMaintenance(opened, retention, forgetting=forgetting),
         forgetting=forgetting,
-        outbox=Outbox(opened, webhooks),
+        outbox=Outbox(opened, webhooks, hooks.webhook_sent),
         providers=_stored_providers(opened, models),
     )
 
@@ -150,7 +151,7 @@ def build_live(
     admission: Admission,
     rates: RatesOf | None,
     *,
-    hooks: Iterable[Hooks],
+    hooks: HookSet,
     budgets: BudgetsOf | None,
 ) -> Live:
     """Build the slots, the runner and the rate limiter."""
@@ -167,7 +168,7 @@ def build_live(
             deadlines,
             state.store,
             ParkedRuns(limits.parked, deadlines.parked),
-            hooks=HookSet(hooks),
+            hooks=hooks,
             spending=_spending(state.store, budgets, rates),
         ),
         rates=None if rates is None else RateLimiter(state.store, rates),

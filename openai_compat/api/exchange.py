@@ -25,6 +25,8 @@ from ..http import (
     decode_headers,
     encode_headers,
 )
+from ..policies.hooks import RefusalReason
+from ..turns.refusals import refusal_reason
 from ..turns.turn_log import TurnLog
 from .answer_form import OPENAI_ERRORS, SSE, ErrorForm
 
@@ -81,6 +83,7 @@ class Exchange:
         failed: whether the agent that was started has failed, so that the client was told not to run it again.
         on_failed: who is told, as the last of the failure's answer is sent.
         note: a word for the access log about how it ended.
+        refused: why no agent was started, where that is known to metrics and logs.
         began: when the request came in (`time.monotonic`).
         turn: what the access line tells of its turn.
         on_begun: who is told, once an agent is started or has been before.
@@ -88,6 +91,9 @@ class Exchange:
         errors, framing: of the API that the request is for, once that is known.
         scope: the whole work on the request. It is cancelled when the client has left, or does not send or read.
     """
+
+    # Of the class, until it is one: with one attribute more, each exchange would have a dict of its own.
+    refused: RefusalReason | None = None
 
     def __init__(
         self,
@@ -232,6 +238,8 @@ class Exchange:
         """Note what goes wrong, and whether the agent has done it."""
         self.note = error.code or error.type
         self.failed = self.agent_started and error.should_retry is not True
+        if not self.agent_started:
+            self.refused = refusal_reason(error)
 
     async def fail(self, error: OpenAICompatError, closing: bytes = b"") -> None:
         """Answer with an error, or end a stream that has begun with it: no finish_reason, no end mark.

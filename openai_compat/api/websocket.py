@@ -15,6 +15,8 @@ from ..aio.timers import ScopeTimeout, clock
 from ..errors import OpenAICompatError
 from ..http import Channel, Frame, HttpRequest, encode_headers
 from ..policies.authenticate import Auth
+from ..policies.hooks import RefusalReason
+from ..turns.refusals import refusal_reason
 from ..turns.turn_log import TurnLog
 from .answer_form import OPENAI_ERRORS, ErrorForm
 from .exchange import NOBODY, whole_headers
@@ -39,6 +41,7 @@ class WebSocketConnection:
         status: the status that was sent, 0 before; 101 once it is accepted.
         errors: the form of errors of the API that it is for.
         note: a word for the access log about how it ended.
+        refused: why it was, where that is known to metrics and logs.
         began: when it was asked for (`time.monotonic`).
         turn: none: what runs on it has lines of its own.
         closed: True once it was closed by us.
@@ -56,6 +59,7 @@ class WebSocketConnection:
         self.principal = NOBODY
         self.status = 0
         self.note = ""
+        self.refused: RefusalReason | None = None
         self.errors: ErrorForm = OPENAI_ERRORS
         self.closed = False
         self.draining = anyio.Event()
@@ -97,7 +101,7 @@ class WebSocketConnection:
         if self.status:
             await self.close(INTERNAL, self.note)
             return
-        self.status = error.status
+        self.status, self.refused = error.status, refusal_reason(error)
         body = self.errors.body(error)
         own = encode_headers([("X-Request-Id", self.request_id), *self.errors.headers(error)])
         await self._channel.refuse(error.status, [*own, *whole_headers(body)], body)

@@ -21,7 +21,21 @@ took too long, or the server shuts down."""
 Wrap: TypeAlias = Callable[[AgentBackend, str], AgentBackend]
 """Makes another backend of one, given the agent's name: for what changes a turn."""
 
-METHODS = ("request_started", "request_ended", "admit", "started", "event", "ended", "settled")
+RefusalReason: TypeAlias = Literal["auth", "rate_limit", "budget", "slots", "store", "hook", "shutting_down"]
+"""Why no agent was started: who asks is not known, or may not; has asked for, or used, too much in a minute; has used up a
+budget; there is no slot; the store does not answer; a hook has failed; the server shuts down. Others may be added."""
+
+METHODS = (
+    "request_started",
+    "request_ended",
+    "refused",
+    "admit",
+    "started",
+    "event",
+    "ended",
+    "settled",
+    "webhook_sent",
+)
 ASYNC = ("admit", "settled")
 """The methods of `Hooks` that may wait."""
 
@@ -121,12 +135,50 @@ class RequestOutcome:
     seconds: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefusalInfo:
+    """Something that was refused before an agent was started: a request, a WebSocket, or what was asked on one.
+
+    Attributes:
+        request_id: the `x-request-id` of the answer, or the id in the frame.
+        principal: who has asked; "" where that was not found out.
+        reason: of all errors that come to the same.
+        code: of the error that the client was told.
+    """
+
+    request_id: str
+    principal: str
+    reason: RefusalReason
+    code: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebhookAttempt:
+    """A webhook that was sent, or could not be.
+
+    Attributes:
+        id: the event's, the same in each attempt.
+        target: whom it is for: the `Webhooks`' name, the host, and a hash of the URL. It has no secret in it.
+        attempt: from 1.
+        outcome: "delivered" with a 2xx; "retry" if it will be sent again; "failed" if it is given up.
+        error: the status of the answer, or the exception's type; "" where it was delivered.
+        seconds: how long it took.
+    """
+
+    id: str
+    target: str
+    attempt: int
+    outcome: Literal["delivered", "retry", "failed"]
+    error: str
+    seconds: float
+
+
 class Hooks:
     """Watches the turns of a server: override what you need. What is not overridden is never called, and costs nothing.
 
     `started`, `event` and `ended` run in the agent's task: they have to be quick, and cannot wait. What they raise is
-    logged once for each hook and run, and changes nothing. So it is with `request_started` and `request_ended`, which run in
-    the request's task. One that has something to write out at the end may have an `async def aclose(self)`: it is called as
+    logged once for each hook and run, and changes nothing. So it is with `request_started`, `request_ended` and `refused`, which
+    run in the request's task, and with `webhook_sent`. One that has something to write out at the end may have an `async def aclose(self)`: it is called as
     the last thing when the server ends.
     """
 
@@ -135,6 +187,9 @@ class Hooks:
 
     def request_ended(self, request: RequestInfo, outcome: RequestOutcome) -> None:
         """It was answered, or its client has left. A turn that goes on without its client may end later."""
+
+    def refused(self, refusal: RefusalInfo) -> None:
+        """No agent was started, for one of a few reasons. Told before `request_ended`, and of each turn on a WebSocket too."""
 
     async def admit(self, turn: TurnInfo) -> None:
         """A turn is asked for: after key and rate, before its slot. Once for a request, with the first of its choices.
@@ -157,6 +212,9 @@ class Hooks:
 
         Not durable: a process that dies before it takes it along.
         """
+
+    def webhook_sent(self, attempt: WebhookAttempt) -> None:
+        """A webhook was sent, or could not be: once for each attempt, in the process that has made it."""
 
 
 def check_hooks(hooks: Iterable[Any]) -> None:

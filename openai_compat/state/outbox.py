@@ -12,13 +12,14 @@ import math
 import random
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from urllib.parse import urlsplit
 
 import anyio
 
 from ..aio.background import Task, spawn
 from ..errors import Unavailable
+from ..policies.hooks import WebhookAttempt
 from ..stores.port import Store, WebhookNotice
 from .degraded import PATIENCE, with_timeout
 from .webhooks import Webhooks, event_body, signed_headers
@@ -72,14 +73,20 @@ class Receiver:
 
 
 class Outbox:
-    """Writes and delivers the webhooks of one server.
+    """Writes and delivers the webhooks of one server; `sent` is told of each attempt.
 
     Raises ValueError for two webhooks that cannot be told apart.
     """
 
-    def __init__(self, store: Store, webhooks: Webhooks | Iterable[Webhooks] = ()) -> None:
+    def __init__(
+        self,
+        store: Store,
+        webhooks: Webhooks | Iterable[Webhooks] = (),
+        sent: Callable[[WebhookAttempt], None] | None = None,
+    ) -> None:
         several = [webhooks] if isinstance(webhooks, Webhooks) else list(webhooks)
         self._store = store
+        self._sent = sent
         self._webhooks = several
         self._receivers = [Receiver(one, url) for one in several for url in one.urls]
         if len({receiver.target for receiver in self._receivers}) < len(self._receivers):
@@ -178,14 +185,17 @@ class Outbox:
         receiver.running[notice.number] = notice, task
 
     async def _deliver(self, receiver: Receiver, notice: WebhookNotice, *, last: bool) -> None:
+        began = time.monotonic()
         outcome = await receiver.attempt(notice)
+        attempt = notice.attempt + 1
+        given_up = outcome == str(GONE) or attempt >= receiver.webhooks.attempts or last
+        self._tell(receiver, notice, outcome, given_up=given_up, seconds=time.monotonic() - began)
         try:
             if outcome == "done":
                 await self._store.end_notice(notice.number)
                 return
-            attempt = notice.attempt + 1
             logger.info("webhook %s: attempt %d failed: %s", receiver.told(notice), attempt, outcome)
-            if outcome == str(GONE) or attempt >= receiver.webhooks.attempts or last:
+            if given_up:
                 await self._store.end_notice(notice.number)
                 logger.warning("webhook %s was not delivered: %s", receiver.told(notice), outcome)
                 return
@@ -198,6 +208,21 @@ class Outbox:
             logger.info("webhook %s: %s", receiver.told(notice), error.code)
         except Exception as error:
             logger.error("webhook %s", receiver.told(notice), exc_info=error)
+
+    def _tell(self, receiver: Receiver, notice: WebhookNotice, outcome: str, *, given_up: bool, seconds: float) -> None:
+        if self._sent is None:
+            return
+        delivered = outcome == "done"
+        self._sent(
+            WebhookAttempt(
+                id=notice.id,
+                target=receiver.target,
+                attempt=notice.attempt + 1,
+                outcome="delivered" if delivered else "failed" if given_up else "retry",
+                error="" if delivered else outcome,
+                seconds=seconds,
+            )
+        )
 
     async def aclose(self, seconds: float) -> None:
         """Deliver what is due, for at most `seconds`. What is not delivered waits in the store.

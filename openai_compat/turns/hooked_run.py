@@ -15,7 +15,17 @@ import anyio
 from ..aio.background import Task, let_go, spawn
 from ..errors import DeadlineExceeded, OpenAICompatError, Unavailable
 from ..events import Finished, Paused, ToolCallReady, UsageReported
-from ..policies.hooks import CancelledBy, Hooks, RequestInfo, RequestOutcome, TurnInfo, TurnOutcome
+from ..policies.hooks import (
+    CancelledBy,
+    Hooks,
+    RefusalInfo,
+    RefusalReason,
+    RequestInfo,
+    RequestOutcome,
+    TurnInfo,
+    TurnOutcome,
+    WebhookAttempt,
+)
 from ..reducer import Item, Usage
 from .event_trace import EventTrace
 from .turn_log import Finish, finish_of
@@ -59,6 +69,8 @@ class HookSet:
         self.all = given = list(hooks)
         self._request_started = _overriding(given, "request_started")
         self._request_ended = _overriding(given, "request_ended")[::-1]
+        self._refused = _overriding(given, "refused")
+        self._webhook_sent = _overriding(given, "webhook_sent")
         self._admit = _overriding(given, "admit")
         self.started = _overriding(given, "started")
         self.event = _overriding(given, "event")
@@ -94,6 +106,25 @@ class HookSet:
                 hook.request_ended(request, outcome)
             except BaseException as error:
                 _log_failure(request.id, hook, "request_ended", error)
+
+    def refused(self, request_id: str, principal: str, reason: RefusalReason | None, code: str) -> None:
+        """No agent was started, for this reason, if it is one."""
+        if reason is None or not self._refused:
+            return
+        refusal = RefusalInfo(request_id=request_id, principal=principal, reason=reason, code=code)
+        for hook in self._refused:
+            try:
+                hook.refused(refusal)
+            except BaseException as error:
+                _log_failure(request_id, hook, "refused", error)
+
+    def webhook_sent(self, attempt: WebhookAttempt) -> None:
+        """A webhook was sent."""
+        for hook in self._webhook_sent:
+            try:
+                hook.webhook_sent(attempt)
+            except Exception as error:
+                _log_failure(attempt.id, hook, "webhook_sent", error)
 
     async def admit(self, turn: TurnInfo) -> None:
         """Ask whether the turn may run. Raises OpenAICompatError if not: 503 `hook_failed` where a hook fails."""

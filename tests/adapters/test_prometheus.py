@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from openai_compat import Server
+from openai_compat import Server, WebhookAttempt
 from openai_compat.events import ToolCallReady, ToolResult, UsageReported
 from openai_compat_adapters.prometheus import Prometheus
 from tests.adapters.served import Leash, Served, chat, head, serve
@@ -58,6 +58,9 @@ async def served_and_told() -> str:
     body = {"model": "agent", "messages": [{"role": "user", "content": "hi"}]}
     await answer(server, request("/v1/chat/completions", body, KEY))
     await answer(server, request("/v1/chat/completions", body))
+    metrics.webhook_sent(
+        WebhookAttempt(id="evt_1", target="@app#1", attempt=1, outcome="delivered", error="", seconds=0.1)
+    )
     told = await asked(server, KEY)
     assert told.headers["content-type"].startswith("text/plain")
     return text(told)
@@ -75,6 +78,7 @@ async def test_metrics_tell_of_turns_tools_and_refusals() -> None:
     assert told["openai_compat_turn_tokens_total"] == 15
     assert told["openai_compat_turns_active"] == 0
     assert told["openai_compat_turns_refused_total"] == 1
+    assert told["openai_compat_webhook_deliveries_total"] == 1
     assert told["http_server_request_duration_seconds_count"] == 2
 
 

@@ -17,7 +17,17 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
-from openai_compat import Hooks, RequestInfo, RequestOutcome, Server, TurnInfo, TurnOutcome, UsageReported
+from openai_compat import (
+    Hooks,
+    Rates,
+    RequestInfo,
+    RequestOutcome,
+    Server,
+    TurnInfo,
+    TurnOutcome,
+    UsageReported,
+    WebhookAttempt,
+)
 from openai_compat.errors import AgentError
 from openai_compat.events import Compacted, Paused, PendingCall, ReasoningDelta, ToolCallReady, ToolResult
 from openai_compat_adapters._instruments import INSTRUMENTS, MOST_TOOLS, OTHER
@@ -403,16 +413,24 @@ def test_a_setting_that_is_none_is_an_error(told: Told, name: str, value: str) -
 # metrics
 
 
+def webhook_attempt(outcome: Any) -> WebhookAttempt:
+    return WebhookAttempt(id="evt_1", target="@app#1", attempt=1, outcome=outcome, error="", seconds=0.1)
+
+
 @requirement("telemetry.metrics")
 async def test_every_instrument_has_its_figures(told: Told) -> None:
-    server = Server(shopper, hooks=[told.hook()], keys={"sk-ann": "ann"})
+    hook = told.hook()
+    server = Server(shopper, hooks=[hook], keys={"sk-ann": "ann"}, rates=Rates(0.01))
+    await send(server, (b"authorization", b"Bearer sk-ann"))
     await send(server, (b"authorization", b"Bearer sk-ann"))
     await send(server)
+    for outcome in ("retry", "delivered", "retry"):
+        hook.webhook_sent(webhook_attempt(outcome))
     duration = {
         attributes["http.response.status_code"]: point
         for attributes, point in told.metric("http.server.request.duration")
     }
-    assert {status: point.count for status, point in duration.items()} == {"200": 1, "401": 1}
+    assert {status: point.count for status, point in duration.items()} == {"200": 1, "401": 1, "429": 1}
     [(attributes, run)] = told.metric("gen_ai.invoke_agent.duration")
     assert attributes == {"gen_ai.operation.name": "invoke_agent", "gen_ai.agent.name": "agent"}
     assert (run.count, run.explicit_bounds[0], run.explicit_bounds[-1]) == (1, 0.1, 409.6)
@@ -424,8 +442,10 @@ async def test_every_instrument_has_its_figures(told: Told) -> None:
     assert tokens == {"input": 10, "output": 5, "cached": 4, "reasoning": 2}
     [(_, active)] = told.metric("openai_compat.turns.active")
     assert active.value == 0
-    [(attributes, refused)] = told.metric("openai_compat.turns.refused")
-    assert (attributes, refused.value) == ({"reason": "auth"}, 1)
+    refused = [(attributes, point.value) for attributes, point in told.metric("openai_compat.turns.refused")]
+    assert refused == [({"reason": "rate_limit"}, 1), ({"reason": "auth"}, 1)]
+    sent = [(attributes, point.value) for attributes, point in told.metric("openai_compat.webhook.deliveries")]
+    assert sent == [({"outcome": "retry"}, 2), ({"outcome": "delivered"}, 1)]
     assert {one.name for one in INSTRUMENTS if not told.metric(one.name)} == set()
 
 

@@ -17,13 +17,14 @@ from openai.types.webhooks import UnwrapWebhookEvent
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from openai_compat import MemoryStore, Server, Webhooks
+from openai_compat import Hooks, MemoryStore, Server, WebhookAttempt, Webhooks
 from openai_compat.state.outbox import Outbox
 from openai_compat.state.webhooks import EVENTS
 from openai_compat.stores.port import Store, TurnCommit
 from openai_compat_adapters.webhooks import http_post
 from tests.connecting import Connect, in_process
 from tests.requirements import requirement
+from tests.support.exchanges import answer, request
 from tests.transports import asgi_socket
 
 pytestmark = pytest.mark.anyio
@@ -90,7 +91,8 @@ class Told:
     """What a server does with the outcomes of responses: it stores the notices with them, and delivers them."""
 
     def __init__(self, webhooks: Webhooks, store: Store) -> None:
-        self.outbox = Outbox(store, webhooks)
+        self.attempts: list[WebhookAttempt] = []
+        self.outbox = Outbox(store, webhooks, self.attempts.append)
         self.store = store
 
     async def publish(self, event: str, response: str, principal: str = "ann") -> None:
@@ -306,3 +308,50 @@ async def test_a_background_response_is_told_to_all_and_its_turn_does_not_wait_f
     assert list(told) == ["response.completed", "response.failed", "response.cancelled"]
     assert {event.type: event.data.id for event in app.events()} == told
     assert len(app.received) == 3
+
+
+@requirement("hooks.webhooks")
+@pytest.mark.parametrize(
+    ("answers", "outcomes"),
+    [
+        ([200], [("delivered", "")]),
+        ([503, 200], [("retry", "503"), ("delivered", "")]),
+        ([410], [("failed", "410")]),
+        ([500], [("retry", "500"), ("failed", "500")]),
+    ],
+)
+async def test_each_attempt_is_told_with_what_came_of_it(answers: list[int], outcomes: list[tuple[str, str]]) -> None:
+    with receiver(*answers) as app:
+        async with hooks(app.url, attempts=2) as told:
+            await told.publish("response.completed", "resp_1")
+            with anyio.fail_after(10):
+                while len(told.attempts) < len(outcomes):
+                    await anyio.sleep(0.005)
+    assert [(one.outcome, one.error) for one in told.attempts] == outcomes
+    assert [one.attempt for one in told.attempts] == [1, 2][: len(outcomes)]
+    assert {one.id for one in told.attempts} == {app.received[0][0]["webhook-id"]}
+    assert told.attempts[0].target.startswith("@127.0.0.1#")
+
+
+@requirement("hooks.webhooks")
+async def test_a_server_tells_its_hooks_of_them_and_one_that_fails_changes_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Watching(Hooks):
+        def __init__(self) -> None:
+            self.told: list[WebhookAttempt] = []
+
+        def webhook_sent(self, attempt: WebhookAttempt) -> None:
+            self.told.append(attempt)
+            raise ValueError("a bug")
+
+    hook = Watching()
+    with receiver() as app:
+        webhooks = Webhooks(app.url, secret=SECRET, post=http_post)
+        server = Server(lambda prompt: prompt, hooks=[hook], webhooks=webhooks)
+        async with server.lifespan():
+            await answer(server, request("/v1/responses", {"model": "agent", "input": "hi", "background": True}))
+            await app.wait(1)
+    assert [(one.outcome, one.attempt) for one in hook.told] == [("delivered", 1)]
+    assert len(app.received) == 1
+    assert "Watching.webhook_sent failed" in caplog.text

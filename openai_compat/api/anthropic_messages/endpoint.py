@@ -121,7 +121,7 @@ class _Answering:
                 async with draft:
                     busy = await self._run(served, draft, None)
         if busy is not None:  # the conversation is free before its client hears of it
-            exchange.note = "busy"
+            exchange.note, exchange.refused = "busy", "slots"
             await _answer_with(exchange, self.form, _said(self.form, await services.settings.busy_text(busy)))
 
     async def _run(

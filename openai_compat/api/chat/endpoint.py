@@ -70,7 +70,7 @@ async def _answer(services: Services, exchange: Exchange, parsed: ParsedChat, fo
         async with draft:
             busy = await _run(services, exchange, parsed, form, served, draft=draft, long=long or draft.long)
     if busy is not None:  # the conversation is free before its client hears of it
-        exchange.note = "busy"
+        exchange.note, exchange.refused = "busy", "slots"
         await answer_with_text(exchange, form, await services.settings.busy_text(busy), stream=busy.stream)
 
 

@@ -36,6 +36,7 @@ from ..attachments import message_places
 from ..body import QUICK_FRAME
 from ..body import parse_frame as parse_off_loop
 from ..own_tools import check_names
+from ..request_hooks import tell_refused_frame
 from ..services import Services, logger
 from ..websocket import POLICY, RESTART, TOO_BIG, WebSocketConnection
 from .asked_turn import WORKFLOW, AskedTurn, asked_about, asker_name, request_as_before
@@ -177,7 +178,9 @@ class ChatConnection:
 
     def _fail(self, error: OpenAICompatError, *, binary: bool) -> None:
         let_go(error)
-        self.post(error_frame(error, new_id("req_")), binary=binary)
+        request_id = new_id("req_")
+        self.post(error_frame(error, request_id), binary=binary)
+        tell_refused_frame(self._services.live.runner.hooks, self._connection, error, request_id)
         if isinstance(error, Unauthorized):
             self._shut(POLICY, "invalid_api_key")
 

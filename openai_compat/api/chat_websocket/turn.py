@@ -16,6 +16,7 @@ from ...aio.off_loop import off_loop
 from ...errors import AgentError, Conflict, OpenAICompatError
 from ...events import PendingCall
 from ...messages import Message, ToolMessage
+from ...policies.hooks import RefusalReason
 from ...reducer import LARGE, Reducer
 from ...state.agent_state import resume_state
 from ...state.approvals import Binding, Decisions, record_decisions, settings_of, superseded
@@ -23,6 +24,7 @@ from ...state.draft import Draft, extended
 from ...state.ids import new_id
 from ...stores.records import TurnCommit
 from ...turns.plan import TurnPlan
+from ...turns.refusals import refusal_reason
 from ...turns.run_group import Taken
 from ...wire.chat_messages import reply_message
 from ...wire.chat_websocket import serialize as chat_frames
@@ -93,6 +95,8 @@ class ChatTurn(TurnPlan[list[Fields]]):
         self._outputs: dict[str, str] = {}
         self._answered = anyio.Event()
         self._status, self._note = 200, ""
+        self._refused: RefusalReason | None = None
+        self._agent_started = False
 
     @property
     def principal(self) -> Principal:
@@ -125,6 +129,8 @@ class ChatTurn(TurnPlan[list[Fields]]):
             self._threads.ended(self._thread, self)
             self._done.set()
             path, turn = self._asked.path, self.requester.turn
+            hooks = self._services.live.runner.hooks
+            hooks.refused(self.request_id, self.principal.id, self._refused, self._note)
             log_access(
                 self.request_id,
                 "chat",
@@ -134,6 +140,7 @@ class ChatTurn(TurnPlan[list[Fields]]):
                 note=self._note,
                 principal=self.principal,
                 turn=turn,
+                reason=self._refused,
             )
 
     async def wait(self) -> None:
@@ -158,6 +165,7 @@ class ChatTurn(TurnPlan[list[Fields]]):
         self.over = True
         self.stopped = error
         self._status, self._note = error.status, error.code or error.type
+        self._refused = None if self._agent_started else refusal_reason(error)
         reason = REASONS.get(error.code)
         if self.begun and not self._job_ended:
             self._job("failed" if reason is None else "cancelled")
@@ -265,6 +273,7 @@ class ChatTurn(TurnPlan[list[Fields]]):
 
     async def before_start(self) -> None:
         """Record the decisions: from now on the agent knows them."""
+        self._agent_started = True
         if self._answers is not None:
             await record_decisions(self._services.state.store, self.principal.id, self._answers)
         if self.on_begun is not None:

@@ -13,8 +13,10 @@ from ....aio.background import let_go
 from ....backend import AgentBackend, RunContext, SupportsCancel, SupportsSteering
 from ....errors import OpenAICompatError
 from ....http import ClientDisconnected
+from ....policies.hooks import RefusalReason
 from ....state.event_log import EventLogWriter
 from ....state.ids import new_id
+from ....turns.refusals import refusal_reason
 from ....wire.json import dumps
 from ....wire.responses.parse.request import parse_response
 from ....wire.responses.parse.websocket import Create, Steer
@@ -77,6 +79,8 @@ class WebSocketResponse:
         self._agent: _Steerable | None = None
         self._status = 0
         self._note = ""
+        self._refused: RefusalReason | None = None
+        self._agent_started = False
         self._detachable = False
         self._gone = False
         self.on_begun: Callable[[], object] | None = None
@@ -108,6 +112,8 @@ class WebSocketResponse:
             await self._failed(OpenAICompatError("The server failed.", code="internal_error", should_retry=False))
         finally:
             path, turn = self._socket.connection.request.path, self._requester.turn
+            hooks = self._socket.services.live.runner.hooks
+            hooks.refused(self.request_id, self.principal.id, self._refused, self._note)
             log_access(
                 self.request_id,
                 "response.create",
@@ -117,6 +123,7 @@ class WebSocketResponse:
                 note=self._note,
                 principal=self.principal,
                 turn=turn,
+                reason=self._refused,
             )
 
     async def _respond_in_time(self) -> None:
@@ -148,6 +155,7 @@ class WebSocketResponse:
 
     async def _failed(self, error: OpenAICompatError) -> None:
         self._status, self._note = error.status, error.code or error.type
+        self._refused = None if self._agent_started else refusal_reason(error)
         let_go(error)
         socket, lane = self._socket, self.request.lane
         socket.nearby.failed(self.request.previous, lane)
@@ -168,6 +176,7 @@ class WebSocketResponse:
 
     def started(self) -> None:
         """The agent is about to run."""
+        self._agent_started = True
         if self.on_begun is not None:
             self.on_begun()
         if self._work is not None:

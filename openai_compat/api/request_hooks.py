@@ -1,0 +1,52 @@
+"""What hooks are told of requests, and of what is refused before it is a turn."""
+
+from __future__ import annotations
+
+import time
+
+from ..errors import OpenAICompatError
+from ..policies.hooks import RequestOutcome
+from ..turns.hooked_run import HookSet
+from ..turns.refusals import refusal_reason
+from .access_log import log_access
+from .exchange import Exchange
+from .routing import shown
+from .websocket import WebSocketConnection
+
+
+def request_outcome(exchange: Exchange | WebSocketConnection, *, agent_started: bool) -> RequestOutcome:
+    """How a request was answered."""
+    return RequestOutcome(
+        route=None if exchange.route is None else shown(exchange.route),
+        status=exchange.status,
+        note=exchange.note,
+        principal=exchange.principal.id,
+        agent_started=agent_started,
+        seconds=exchange.seconds,
+    )
+
+
+def tell_refused(hooks: HookSet, exchange: Exchange | WebSocketConnection) -> None:
+    """Tell that a request was refused, if it was."""
+    hooks.refused(exchange.request_id, exchange.principal.id, exchange.refused, exchange.note)
+
+
+def tell_refused_frame(
+    hooks: HookSet, connection: WebSocketConnection, error: OpenAICompatError, request_id: str
+) -> None:
+    """Tell hooks and the log that a frame was refused before it was a turn, which would tell of itself."""
+    reason, note, principal = refusal_reason(error), error.code or error.type, connection.principal
+    if reason is None:
+        return
+    hooks.refused(request_id, principal.id, reason, note)
+    log_access(
+        request_id,
+        "chat",
+        connection.request.path,
+        error.status,
+        began=time.monotonic(),
+        note=note,
+        principal=principal,
+        turn=None,
+        reason=reason,
+    )
