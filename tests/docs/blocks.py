@@ -2,17 +2,17 @@
 
     ```python                     runs; the names it makes are there for the blocks after it
     ```python title="agent.py"    is also written to the folder
-    ```console                    each `$ command` runs there; what follows is its output, where … stands for anything
+    ```sh                         its commands run there, unless they are for ELSEWHERE
+    ```text title="prints"        what the block before it prints, where … stands for anything; without one, that is nothing
     ```json, ```toml              has to parse; toml with a title is also written to the folder
     ```text                       a drawing
     ```mermaid                    another one, see test_drawings.py
     ```nginx, ```dockerfile, ```ini, ```yaml    files of examples/deploy, see tests/deploy, or parts of such
     ```js                         has to parse, where there is a node to parse it
-    ```sh                         installs and checks: too long to run here, see test_commands.py
 
 `postgresql://agents@db.internal/agents` is replaced by a database of the tests' own.
 Python that imports a package of OPTIONAL only has to compile where that is not installed, and so has what builds on it.
-A command that serves goes on running beside the blocks after it. Ports are replaced by free ones.
+A command that serves is a block of its own, and goes on running beside the blocks after it. Ports are replaced by free ones.
 `--8<-- "file"` is the file's text, as mkdocs puts it there.
 """
 
@@ -21,12 +21,11 @@ from __future__ import annotations
 import dis
 import json
 import re
-import shlex
 import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from importlib.util import find_spec
 from pathlib import Path
 from types import CodeType, ModuleType
@@ -62,6 +61,12 @@ OPTIONAL = (
     "strands",
 )
 NODE = shutil.which("node")
+PRINTS = "prints"
+ELSEWHERE = re.compile(
+    r"^(?:\.?\w*venv/|\.nox/|(?:pip|uv|uvx|npm|npx|nox|docker|kubectl|python3|pg_dump|claude|codex) )|^[^#\n]+   *# ",
+    re.MULTILINE,
+)
+"""Installs, checks and foreign programs, see test_commands.py; and commands with a comment behind them, which are a choice."""
 SAYS_ITS_CODE = 'echo "exit code $?"'
 """The end of a command that serves nothing: it is refused."""
 ADDRESS = re.compile(r"((?:127\.0\.0\.1|0\.0\.0\.0|localhost):|--port )(80\d\d|5000)\b")
@@ -91,15 +96,23 @@ class Page:
 
     def parse(self, document: Document) -> Iterable[Region]:
         """Every block is an example: one of a language that is not known here fails."""
+        before: Region | None = None
         for region in RawFencedCodeBlockLexer(INFO)(document):
             region.parsed = region.lexemes["source"]
             region.evaluator = self._evaluate
+            region.lexemes[PRINTS] = ""
+            if _title(region) == PRINTS:
+                assert before is not None, "nothing is run that would print it"
+                assert before.lexemes["language"] == "sh", "only commands print"
+                assert not document.text[before.end : region.start].strip(), "what is printed follows its command"
+                before.lexemes[PRINTS] = region.parsed
+            before = region
             yield region
 
     def _evaluate(self, example: Example) -> None:
         languages: dict[str, Callable[[str, Example], None]] = {
             "python": self._python,
-            "console": self._console,
+            "sh": self._shell,
             "json": lambda source, _: json.loads(source),
             "toml": self._toml,
             "text": lambda source, _: None,
@@ -109,7 +122,6 @@ class Page:
             "ini": lambda source, _: None,
             "yaml": lambda source, _: None,
             "js": lambda source, _: self._javascript(source),
-            "sh": lambda source, _: None,
         }
         source = INCLUDE.sub(lambda found: (ROOT / found[1]).read_text().rstrip("\n"), str(example.parsed))
         language = example.region.lexemes["language"]
@@ -118,16 +130,16 @@ class Page:
 
     def _python(self, source: str, example: Example) -> None:
         source = self._with_free_ports(source)
-        title = TITLE.search(example.region.lexemes["attributes"])
+        title = _title(example.region)
         if title:
-            (self.folder / title[1]).write_text(source)
+            (self.folder / title).write_text(source)
         code = compile("\n" * (example.line + 1) + source, example.path, "exec", dont_inherit=True)
-        if title and title[1].startswith("test_"):
+        if title.startswith("test_"):
             return
         if any(map(_is_missing, IMPORTED.findall(source))) or self._left_out & _names(code, "LOAD_NAME"):
             self._left_out |= _names(code, "STORE_NAME")
             return
-        self.names["__name__"] = Path(title[1]).stem if title else "page"
+        self.names["__name__"] = Path(title).stem if title else "page"
         name = self.names["__name__"]
         before, sys.modules[name] = sys.modules.get(name), self._module  # some look their functions' module up
         try:
@@ -139,30 +151,32 @@ class Page:
 
     def _toml(self, source: str, example: Example) -> None:
         tomllib.loads(source)
-        title = TITLE.search(example.region.lexemes["attributes"])
+        title = _title(example.region)
         if title:
-            (self.folder / title[1]).write_text(self._with_free_ports(source))
+            (self.folder / title).write_text(self._with_free_ports(source))
 
     def _javascript(self, source: str) -> None:
         if NODE is not None:
             (self.folder / "block.mjs").write_text(source)
             subprocess.run([NODE, "--check", "block.mjs"], cwd=self.folder, timeout=PATIENCE, check=True)
 
-    def _console(self, source: str, example: Example) -> None:
-        for written, expected in _commands(source):
-            command = self._with_free_ports(written)
-            program = next((name for name in DEFAULT_PORTS if _program(command).startswith(name)), None)
-            if program is None or "--help" in command or command.endswith(SAYS_ITS_CODE):
-                _assert_like(self._as_written(self._run(command)), expected, written)
-            else:
-                self._serve(command, expected, DEFAULT_PORTS[program])
+    def _shell(self, source: str, example: Example) -> None:
+        if ELSEWHERE.search(source):
+            return
+        expected = example.region.lexemes[PRINTS]
+        command = self._with_free_ports(source.rstrip("\n"))
+        program = next((name for name in DEFAULT_PORTS if _program(command).startswith(name)), None)
+        if program is None or "--help" in command or command.endswith(SAYS_ITS_CODE):
+            _assert_like(self._as_written(self._run(command)), expected, command)
+        else:
+            self._serve(command, expected, DEFAULT_PORTS[program])
 
     def _run(self, command: str) -> str:
         done = subprocess.run(
             ["bash", "-c", command],
             cwd=self.folder,
             env=environment(COLUMNS="80"),
-            timeout=PATIENCE,
+            timeout=4 * PATIENCE,  # some run a suite of tests
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -206,27 +220,10 @@ def _names(code: CodeType, operation: str) -> set[str]:
     return {step.argval for step in dis.get_instructions(code) if step.opname == operation}
 
 
-def _commands(source: str) -> Iterator[tuple[str, str]]:
-    """Each command with its output; lines that end with a backslash go on, as do quotes that are still open."""
-    lines = source.splitlines()
-    while lines:
-        line = lines.pop(0)
-        assert line.startswith("$ "), f"a console block begins with '$ ', not {line!r}"
-        command = line[2:]
-        while lines and (command.endswith("\\") or not _complete(command)):
-            command += "\n" + lines.pop(0)
-        output: list[str] = []
-        while lines and not lines[0].startswith("$ "):
-            output.append(lines.pop(0))
-        yield command, "\n".join(output)
-
-
-def _complete(command: str) -> bool:
-    try:
-        shlex.split(command)
-    except ValueError:
-        return False
-    return True
+def _title(region: Region) -> str:
+    """The block's, or an empty one."""
+    title = TITLE.search(region.lexemes["attributes"])
+    return title[1] if title else ""
 
 
 def _program(command: str) -> str:
@@ -240,4 +237,4 @@ def _like(output: str, expected: str) -> bool:
 
 
 def _assert_like(output: str, expected: str, command: str) -> None:
-    assert _like(output, expected), f"$ {command}\n--- expected\n{expected}\n--- got\n{output}"
+    assert _like(output, expected), f"{command}\n--- expected\n{expected}\n--- got\n{output}"

@@ -32,6 +32,11 @@ def test_the_blocks_of_a_page_run(
         page.close()
 
 
+def test_commands_can_be_copied_as_they_are() -> None:
+    for path in PAGES:
+        assert not re.findall(r"^ *\$ .*$|^ *```console$", path.read_text(), re.MULTILINE), path
+
+
 def test_every_page_is_in_the_navigation() -> None:
     listed = set(re.findall(r"[\w/-]+\.md", (ROOT / "mkdocs.yml").read_text()))
 
