@@ -570,6 +570,14 @@ REQUIREMENTS: dict[str, Requirement] = {
     ),
     "anthropic.threads": Requirement("a thread is kept, gone on from once, and its caller's alone", "D 4"),
     "anthropic.types": Requirement("a field or event that Anthropic's SDK gains fails a test by name", "D 4"),
+    "ollama.sdk": Requirement("Ollama's clients have of any agent what they have of a model", "D 4"),
+    "ollama.lines": Requirement(
+        "an answer is lines that Ollama's clients read, also in silence; the plain one is their fold", "D 4"
+    ),
+    "ollama.once": Requirement("a client's tool is called at the end of an answer that did not fail", "D 4"),
+    "ollama.requests": Requirement("what Ollama's clients send is understood, and refused by its place", "D 4"),
+    "ollama.models": Requirement("agents are listed as Ollama lists models, with what clients choose by", "D 4"),
+    "ollama.types": Requirement("a field that Ollama's package gains fails a test by name", "D 4"),
     "server.settings": Requirement("settings are values: several servers may have the same ones", "T 62"),
     "stream.silence": Requirement(
         "official clients read streams of silent agents, under each disconnect policy", "T 63"

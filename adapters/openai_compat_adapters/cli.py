@@ -87,9 +87,11 @@ def serve(ctx: click.Context, /, **values: Any) -> None:
         from ._cli.load_agents import load, warnings_of  # noqa: PLC0415
         from ._cli.pool_agents import backend_maker  # noqa: PLC0415
         from ._cli.serve_command import run  # noqa: PLC0415
-        from ._cli.serve_options import ServeOptions  # noqa: PLC0415
+        from ._cli.serve_options import OLLAMA_ADDRESS, ServeOptions  # noqa: PLC0415
         from ._cli.server_from_options import given, make_server  # noqa: PLC0415
 
+    if values["ollama"] and not given("listen", ctx):  # clients look for it there
+        values["listen"] = OLLAMA_ADDRESS
     options = ServeOptions(**values)
     targets = options.targets or default_targets()
     if not targets:

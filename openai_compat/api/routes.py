@@ -322,7 +322,7 @@ def routes(
         from .chat_rest.routes import ROUTES as CHAT_REST  # noqa: PLC0415  (APIs are imported when they are served)
 
         below = [replace(_below(chat_rest.prefix, route, ()), cookie=bool(chat_rest.cookie)) for route in CHAT_REST]
-        served.append(Api(name="chat rest", routes=below))
+        served.append(Api(name="chat rest", routes=below, prefix=chat_rest.prefix))
     if page:
         from .page import PAGE, ROOT  # noqa: PLC0415
 

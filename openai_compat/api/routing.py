@@ -161,7 +161,8 @@ class Routes:
             shared.sort(key=lambda route: route.when is None)  # those that choose their requests are asked first
         self._templates = sorted(templates.values(), key=lambda template: -template.fixed)
         apis = {route.api.prefix: route.api for found in self.all() if (route := found).api is not None}
-        self._prefixes = [(prefix, api) for prefix, api in apis.items() if prefix is not None]
+        claimed = [(prefix, api) for prefix, api in apis.items() if prefix is not None]
+        self._prefixes = sorted(claimed, key=lambda claim: -len(claim[0]))  # of two, the one that says more
 
     def all(self) -> Iterator[Route]:
         """Each route, once for each of its paths."""

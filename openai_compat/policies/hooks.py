@@ -50,7 +50,7 @@ class TurnInfo:
         run: 0; 1 and up where one turn runs its agent again: to repair JSON, without the beginning of what was too long, or
             with the results of a chat WebSocket client's tools.
         request_id: the `x-request-id` of the answer.
-        api: "chat", "completions", "responses", "chat_rest", "chat_websocket", "anthropic_messages", or the name of an API of your own.
+        api: "chat", "completions", "responses", "chat_rest", "chat_websocket", "anthropic_messages", "ollama", or the name of an API of your own.
         agent: the agent's own name, which `request.model` need not be.
         request: what the agent is asked.
         principal: who asks.

@@ -14,6 +14,7 @@ from annotated_types import Ge, Le, MaxLen, MinLen
 from pydantic import Field
 from typing_extensions import TypedDict
 
+from ..backend import CHARACTERS_PER_TOKEN
 from ..errors import AgentError, InvalidRequest
 from .body import check_length, parse_object, validate
 from .chat.request_types import WHOLE, WireModel
@@ -153,6 +154,12 @@ class EmbeddingInput:
     def number(self) -> int:
         """The number of vectors that the inputs make, one for each."""
         return len(self.texts) or len(self.tokens)
+
+
+def tokens_read(asked: EmbeddingInput) -> int:
+    """How many tokens were read: counted, or, of texts, estimated."""
+    texts = sum([-(-len(text) // CHARACTERS_PER_TOKEN) for text in asked.texts])
+    return texts + sum(map(len, asked.tokens))
 
 
 def is_finite(vector: Vector) -> bool:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
+from typing import NoReturn
 
 import click
 import pytest
@@ -121,10 +124,24 @@ def test_a_proxy_with_a_login_may_stand_before_a_server_without_a_key(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     ran = served(monkeypatch, "--listen", "0.0.0.0:0", "--host-name", "app.example", "--proxy-auth")
-    listener = running._listen(ran.server, "0.0.0.0", 0, proxy_auth=True)
-    listener.close()
+    running._listen(ran.server, ran.options).close()
     with pytest.raises(click.UsageError, match="--proxy-auth"):
-        running._listen(ran.server, "0.0.0.0", 0, proxy_auth=False)
+        running._listen(ran.server, replace(ran.options, proxy_auth=False))
+
+
+@requirement("ollama.models")
+def test_an_ollama_is_where_programs_look_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran = served(monkeypatch, "--ollama")
+    assert ran.options.listen == ("127.0.0.1", 11434)
+    assert ran.server._routes.find("/api/tags")[0] is not None
+    assert served(monkeypatch, "--ollama", "--listen", "127.0.0.1:0").options.listen == ("127.0.0.1", 0)
+
+    def taken(*_: object, **__: object) -> NoReturn:
+        raise OSError(errno.EADDRINUSE, "Address already in use")
+
+    monkeypatch.setattr(running, "listen", taken)  # the port may be in use here, or not
+    with pytest.raises(click.ClickException, match=r"Address already in use\. If an Ollama runs there, stop it"):
+        running._listen(ran.server, ran.options)
 
 
 @requirement("store.start")

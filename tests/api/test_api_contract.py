@@ -12,6 +12,7 @@ import pytest
 
 from openai_compat import ChatRest, Deadlines, Limits, Rates, Server
 from openai_compat.api.anthropic_messages import AnthropicMessages
+from openai_compat.api.ollama import Ollama
 from openai_compat.errors import AgentError
 from openai_compat.events import UsageReported
 from tests.api.toy_api import TOY, TOY_MODELS
@@ -82,6 +83,16 @@ APIS = {
         "/v1/messages/nothing",
         silence=b"event: ping",
     ),
+    "ollama": Spoken(
+        "/api/chat",
+        lambda stream: {"model": "agent", "messages": [{"role": "user", "content": "hi"}], "stream": stream},
+        lambda told: told["message"]["content"],
+        lambda event: event["message"]["content"],
+        lambda told: told["code"],
+        "/api/tags/nothing",
+        "application/x-ndjson",
+        silence=b'"content":""},"done":false}',
+    ),
     "toy": Spoken(
         "/toy/say",
         lambda stream: {"say": "hi", "stream": stream},
@@ -107,7 +118,7 @@ async def agent(prompt: str) -> AsyncIterator[Any]:
 
 
 def serve(agent: Any = agent, **settings: Any) -> Server:
-    return Server(agent, chat_rest=ChatRest(), apis=[TOY, TOY_MODELS, AnthropicMessages()], **settings)
+    return Server(agent, chat_rest=ChatRest(), apis=[TOY, TOY_MODELS, AnthropicMessages(), Ollama()], **settings)
 
 
 async def send(server: Server, api: Spoken, *headers: tuple[bytes, bytes], stream: bool = False) -> Recorder:

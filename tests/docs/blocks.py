@@ -69,10 +69,11 @@ ELSEWHERE = re.compile(
 """Installs, checks and foreign programs, see test_commands.py; and commands with a comment behind them, which are a choice."""
 SAYS_ITS_CODE = 'echo "exit code $?"'
 """The end of a command that serves nothing: it is refused."""
-ADDRESS = re.compile(r"((?:127\.0\.0\.1|0\.0\.0\.0|localhost):|--port )(80\d\d|5000)\b")
+ADDRESS = re.compile(r"((?:127\.0\.0\.1|0\.0\.0\.0|localhost):|--port )(80\d\d|5000|11434)\b")
 DATABASE = "postgresql://agents@db.internal/agents"
 DEFAULT_PORTS = {"openai-compat serve": "8083", "uvicorn": "8000", "gunicorn": "8000", "flask": "5000"}
 """Programs that serve, with the port that they take when they are told none."""
+OLLAMAS_PORT = "11434"
 LISTEN = {"openai-compat": " --listen 127.0.0.1:{port}", "gunicorn": " --bind 127.0.0.1:{port}"}
 """How they are told, where it is not by `--port`."""
 LISTENS = re.compile(r"(?:--port |(?:--listen|-l|--bind) \S*?:)(\d+)\b")
@@ -185,6 +186,8 @@ class Page:
         return done.stdout.decode()
 
     def _serve(self, command: str, expected: str, default_port: str) -> None:
+        if command.endswith(" --ollama"):
+            default_port = OLLAMAS_PORT
         told = LISTENS.search(command)
         port = told[1] if told else self._port(default_port)
         if not told:

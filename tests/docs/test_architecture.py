@@ -41,7 +41,7 @@ def test_the_plans_that_the_page_names_are_those_there_are() -> None:
 
 
 def test_the_apis_that_the_page_names_have_the_two_rooms() -> None:
-    for api in ("chat", "responses", "chat_rest", "chat_websocket", "anthropic_messages"):
+    for api in ("chat", "responses", "chat_rest", "chat_websocket", "anthropic_messages", "ollama"):
         assert f"`{api}`" in PAGE
         for half in ("api", "wire"):
             assert (ROOT / "openai_compat" / half / api).is_dir()

@@ -7,14 +7,16 @@ from importlib.util import find_spec
 from openai_compat import Server, __version__
 from openai_compat.policies.authenticate import OpenAccess
 
+from .serve_options import ServeOptions
+
 
 def summary(server: Server, host: str, port: int) -> str:
     """The agents and the URL, in a line."""
     return f"openai-compat {__version__} serves {', '.join(server.services.models.agents)} at {_url(host, port)}"
 
 
-def banner(server: Server, host: str, port: int, key_variable: str | None) -> str:
-    """The agents, the URL, and a command that calls it. `key_variable` is the environment variable with the key."""
+def banner(server: Server, host: str, port: int, options: ServeOptions) -> str:
+    """The agents, the URL, and a command that calls it."""
     url = _url(host, port)
     models = list(server.services.models.agents)
     has_key = not isinstance(server.auth, OpenAccess)
@@ -22,12 +24,13 @@ def banner(server: Server, host: str, port: int, key_variable: str | None) -> st
     hint = "" if can_chat else "   (after: pip install 'openai-compat[client]')"
     lines = [
         summary(server, host, port),
+        *([f"programs that speak to an Ollama find them at {url.removesuffix('/v1')}"] if options.ollama else []),
         *([f"talk to them at {url.removesuffix('v1')}ui/"] if server.has_page else []),
         f"up to {server.services.settings.limits.slots} turns at once (--max-concurrency)",
         "",
         f"  curl {url}/chat/completions \\",
         # The variable and not the key: logs are read by many.
-        *([f'    -H "Authorization: Bearer ${key_variable or "API_KEY"}" \\'] if has_key else []),
+        *([f'    -H "Authorization: Bearer ${options.api_key_env or "API_KEY"}" \\'] if has_key else []),
         "    -H 'Content-Type: application/json' \\",
         f"""    -d '{{"model": "{models[0]}", "messages": [{{"role": "user", "content": "Hello!"}}]}}'""",
         "",

@@ -116,6 +116,11 @@ APIS = grouped(
         help="Serve a page to talk to the agents, at /ui/; by default if only this machine can reach it.",
     ),
     option("--anthropic", is_flag=True, help="Serve Anthropic's Messages API too, for Claude Code."),
+    option(
+        "--ollama",
+        is_flag=True,
+        help="Serve Ollama's API too, on Ollama's port 11434 unless --listen says otherwise.",
+    ),
 )
 CONVERSATIONS = grouped(
     "Conversations",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import socket
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ from ..logs import configure_logging
 from ..serve import listen, serve
 from .banner import banner, summary
 from .observers import shared_figures
-from .serve_options import ServeOptions
+from .serve_options import OLLAMA_ADDRESS, ServeOptions
 
 logger = logging.getLogger("openai_compat")
 
@@ -50,7 +51,7 @@ def run(server: Server, options: ServeOptions, warnings: Sequence[str], folder: 
     changes = file_changes(Path.cwd()) if options.reload else no_changes()
     host, port = options.listen
     # Before logging is set up: errors up to here are click's, in a line.
-    listener = _listen(server, host, port, proxy_auth=options.proxy_auth)
+    listener = _listen(server, options)
     port = listener.getsockname()[1]
     configure_logging(options.log_level, options.log_format, tracebacks=not options.no_tracebacks)
     if options.proxy_auth and isinstance(server.auth, OpenAccess):
@@ -60,7 +61,7 @@ def run(server: Server, options: ServeOptions, warnings: Sequence[str], folder: 
             logger.warning("%s", warning)
         logger.info("%s", summary(server, host, port))
     else:
-        for line in (*warnings, banner(server, host, port, options.api_key_env)):
+        for line in (*warnings, banner(server, host, port, options)):
             click.echo(line, err=True)
     if options.reload or options.workers > 1:
         with shared_figures(options):
@@ -102,16 +103,19 @@ def _check_store(server: Server) -> None:
         raise click.ClickException(text) from error
 
 
-def _listen(server: Server, host: str, port: int, *, proxy_auth: bool) -> socket.socket:
+def _listen(server: Server, options: ServeOptions) -> socket.socket:
+    host, port = options.listen
     try:
-        return listen(server, host, port, proxy_auth=proxy_auth)
+        return listen(server, host, port, proxy_auth=options.proxy_auth)
     except ValueError as error:
         raise click.UsageError(
             f"{error} Give it one: --api-key-env NAME; or, behind a proxy with a login of its own: --proxy-auth."
         ) from error
     except OSError as error:
         reason = str(error.strerror).partition(" (")[0]  # Python adds the address
-        raise click.ClickException(f"Cannot listen on {host}:{port}: {reason}") from error
+        taken = options.ollama and port == OLLAMA_ADDRESS[1] and error.errno == errno.EADDRINUSE
+        hint = ". If an Ollama runs there, stop it, or say --listen HOST:PORT for another port." if taken else ""
+        raise click.ClickException(f"Cannot listen on {host}:{port}: {reason}{hint}") from error
 
 
 def _serve(server: Server, listener: socket.socket, options: ServeOptions) -> None:

@@ -7,6 +7,9 @@ from typing import Literal
 
 from openai_compat.wire.presentation import Visibility
 
+OLLAMA_ADDRESS = ("127.0.0.1", 11434)
+"""Where programs look for an Ollama that nobody has told them of."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServeOptions:
@@ -50,6 +53,7 @@ class ServeOptions:
     chat_websocket: bool
     page: bool | None
     anthropic: bool
+    ollama: bool
     # conversations
     conversations_max: int
     conversation_ttl: float

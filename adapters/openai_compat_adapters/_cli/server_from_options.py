@@ -29,6 +29,7 @@ from openai_compat import (
     key_from_file,
 )
 from openai_compat.api.anthropic_messages import AnthropicMessages
+from openai_compat.api.ollama import Ollama
 from openai_compat.api.routing import Public
 from openai_compat.policies.hosts import LOOPBACK
 from openai_compat.policies.keys import KeySource
@@ -123,7 +124,7 @@ def _server(agents: Agents, options: ServeOptions) -> Server:
         visibility=options.visibility,
         page=local if options.page is None else options.page,
         hooks=hooks,
-        apis=[*apis, *([AnthropicMessages()] if options.anthropic else [])],
+        apis=[*apis, *([AnthropicMessages()] if options.anthropic else []), *([Ollama()] if options.ollama else [])],
         bare_paths=options.bare_paths,
     )
 

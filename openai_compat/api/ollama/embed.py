@@ -1,0 +1,65 @@
+"""`POST /api/embed`, and `/api/embeddings`, as it was called before."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ...policies.content import check_content_type
+from ...wire.embeddings import EmbeddingInput, Vector, check_taken, tokens_read
+from ...wire.json import dumps
+from ...wire.ollama.parse import parse_embed, parse_old_embed
+from ..body import parse_body, read_body
+from ..exchange import Exchange
+from ..function_run import run_function
+from ..services import Services
+from .models import own_name
+
+Told = Callable[[str, EmbeddingInput, Sequence[Vector], int], Mapping[str, Any]]
+"""What is answered: of the model that was asked, the texts, the vectors, and nanoseconds."""
+
+
+async def embed(services: Services, exchange: Exchange) -> None:
+    """One vector for each text."""
+    await _embed(services, exchange, parse_embed, _several)
+
+
+async def embed_one(services: Services, exchange: Exchange) -> None:
+    """One vector for one text."""
+    await _embed(services, exchange, parse_old_embed, _one)
+
+
+async def _embed(
+    services: Services, exchange: Exchange, parse: Callable[[bytes], tuple[str, EmbeddingInput]], told: Told
+) -> None:
+    check_content_type(exchange.request)
+    body = await read_body(exchange, services.settings.limits, services.settings.deadlines)
+    model, asked = await parse_body(body, parse, body)
+    await services.check_rate(exchange)
+    name, embedder = services.models.embedder(own_name(services.models, model), exchange.principal)
+    check_taken(asked, embedder.takes)
+
+    async def answer(vectors: Sequence[Vector]) -> None:
+        await exchange.answer(200, dumps(told(model, asked, vectors, int(exchange.seconds * 1e9))))
+
+    if not asked.texts:  # it is only to be loaded
+        await answer([])
+        return
+    call = functools.partial(embedder.embed, asked)
+    await run_function(services, exchange, model=name, kind="embed function", call=call, answer=answer)
+
+
+def _several(model: str, asked: EmbeddingInput, vectors: Sequence[Vector], nanoseconds: int) -> Mapping[str, Any]:
+    return {
+        "model": model,
+        "embeddings": [vector.tolist() for vector in vectors],
+        "total_duration": nanoseconds,
+        "load_duration": 0,
+        "prompt_eval_count": tokens_read(asked),
+    }
+
+
+def _one(model: str, asked: EmbeddingInput, vectors: Sequence[Vector], nanoseconds: int) -> Mapping[str, Any]:
+    del model, asked, nanoseconds
+    return {"embedding": vectors[0].tolist() if vectors else []}

@@ -1,0 +1,140 @@
+"""`POST /api/chat` and `/api/generate`, from the body to the turn that answers it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from ...agent_request import AgentRequest, Caller
+from ...agents.compaction import tokens_of
+from ...aio.off_loop import MANY, off_loop
+from ...backend import AgentBackend
+from ...errors import OpenAICompatError
+from ...events import Finished
+from ...policies.content import check_content_type
+from ...reducer import Usage
+from ...state.agent_state import resume_state
+from ...turns.slots import NoSlot
+from ...wire.json_values import is_quick
+from ...wire.ollama.parse import ParsedQuestion, check_ollama_request, parse_generate, parse_ollama_chat
+from ...wire.ollama.serialize import Durations, LineForm, LineWriter, OwnToolsShown
+from ..answer_form import NDJSON, Framing
+from ..body import parse_body, read_body
+from ..detach import run_once
+from ..exchange import Exchange
+from ..own_tools import check_names
+from ..services import Services
+from ..text_approvals import decisions_from_messages
+from .models import own_name
+from .turn import OllamaTurn
+
+
+@dataclass(frozen=True, slots=True)
+class OllamaEndpoint:
+    """Answers questions.
+
+    Attributes:
+        own_tools: where agents' own tools are shown.
+    """
+
+    own_tools: OwnToolsShown
+
+    async def chat(self, services: Services, exchange: Exchange) -> None:
+        """Run an agent for a conversation."""
+        await self._answer(services, exchange, parse_ollama_chat, chat=True)
+
+    async def generate(self, services: Services, exchange: Exchange) -> None:
+        """Run an agent for a prompt."""
+        await self._answer(services, exchange, parse_generate, chat=False)
+
+    async def _answer(
+        self, services: Services, exchange: Exchange, parse: Callable[[bytes, Caller], ParsedQuestion], *, chat: bool
+    ) -> None:
+        check_content_type(exchange.request)
+        body = await read_body(exchange, services.settings.limits, services.settings.deadlines)
+        caller = services.settings.caller(exchange.principal, exchange.request)
+        parsed = await parse_body(body, parse, body, caller)
+        asked, request = parsed.request.model, parsed.request
+        parsed = replace(parsed, request=replace(request, model=own_name(services.models, asked)))
+        form = LineForm(
+            model=asked,
+            created_at=datetime.now(UTC).isoformat().replace("+00:00", "Z"),
+            streams=request.stream,
+            chat=chat,
+            thinking=parsed.thinking,
+            own_tools=self.own_tools,
+            most=services.settings.limits.answer,
+            estimate=lambda: tokens_of(request),
+        )
+        exchange.framing = Framing(NDJSON.content_type, form.silence)
+        if parsed.only is not None:
+            services.models.check(parsed.request.model, exchange.principal)
+            await _answer_with(exchange, form, form.without_agent(parsed.only))
+            return
+        housekeeping = services.settings.housekeeping
+        chore = None if housekeeping is None else await housekeeping.answer(exchange.request, parsed.request)
+        if chore is not None:
+            exchange.note = "housekeeping"
+            await _answer_with(exchange, form, _as_said(form, chore))
+            return
+        answering = _AnsweringQuestion(services, exchange, parsed, form, long=not is_quick(body))
+        work = run_once(services, exchange, body, answering.answer)
+        del body  # or it would be kept for as long as a stream lasts
+        await work
+
+
+@dataclass(slots=True)
+class _AnsweringQuestion:
+    """One request while it is answered."""
+
+    services: Services
+    exchange: Exchange
+    parsed: ParsedQuestion
+    form: LineForm
+    long: bool
+
+    async def answer(self) -> None:
+        """Run the turn, or say that there is no slot, where something else than a 429 is to be said about that."""
+        services, exchange, form = self.services, self.exchange, self.form
+        await services.check_rate(exchange)
+        agent, backend = served = services.models.agent(self.parsed.request.model, exchange.principal)
+        store, can = services.state.store, backend.capabilities
+        request = await self._checked(backend)
+        request, answers = await decisions_from_messages(store, agent, can, request)
+        request, given = await resume_state(store, agent, can, request, None)
+        turn = OllamaTurn(services, exchange, form, served, request, answers=answers)
+        turn.given = given
+        try:
+            await services.live.runner.run(turn)
+        except NoSlot:
+            if services.settings.busy is None or exchange.agent_started:
+                raise
+            exchange.note = "busy"
+            await _answer_with(exchange, form, _as_said(form, await services.settings.busy_text(request)))
+        except OpenAICompatError as error:
+            await exchange.fail(error)
+
+    async def _checked(self, backend: AgentBackend) -> AgentRequest:
+        """The request as its agent gets it. Raises InvalidRequest if it cannot take it."""
+        parsed, request = self.parsed, self.parsed.request
+        check_ollama_request(parsed, backend.capabilities)
+        if parsed.tool_places:
+            await check_names(backend, request, parsed.tool_places.keys(), parsed.tool_places.__getitem__)
+        long = self.long or len(request.messages) > MANY
+        return await off_loop(self.services.settings.messages.apply, request, long=long)
+
+
+def _as_said(form: LineForm, text: str) -> bytes:
+    """An answer as if an agent had said it."""
+    writer = LineWriter(form, lambda _: ())
+    return writer.feed([*([text] if text else []), Finished("stop")]) + writer.end(Usage(), Durations())
+
+
+async def _answer_with(exchange: Exchange, form: LineForm, answer: bytes) -> None:
+    """Answer without an agent."""
+    if form.streams:
+        await exchange.start_stream()
+        await exchange.end(answer)
+    else:
+        await exchange.answer(200, answer)

@@ -1,0 +1,67 @@
+"""What clients are told of the server and its models."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from ...errors import OpenAICompatError
+from ...wire.json import dumps
+from ...wire.ollama.model_info import LATEST, VERSION, capabilities_of, listed, shown_model
+from ...wire.ollama.parse import parse_model
+from ..body import parse_body, read_body
+from ..exchange import Exchange
+from ..services import Models, Services
+
+
+async def is_running(services: Services, exchange: Exchange) -> None:
+    """`GET /`, by which programs look for an Ollama."""
+    await exchange.answer(200, b"Ollama is running", ("Content-Type", "text/plain; charset=utf-8"))
+
+
+async def version(services: Services, exchange: Exchange) -> None:
+    """`GET /api/version`, by which programs check their connection."""
+    await exchange.answer(200, dumps({"version": VERSION}))
+
+
+async def tags(services: Services, exchange: Exchange) -> None:
+    """`GET /api/tags`: the models that the caller may use, in the order they were given."""
+    models = services.models
+    names = [name for name in models.names if exchange.principal.may_use(name)]
+    await exchange.answer(200, dumps({"models": [listed(name, _since(models)) for name in names]}))
+
+
+async def running(services: Services, exchange: Exchange) -> None:
+    """`GET /api/ps`: which models take up memory. None does."""
+    await exchange.answer(200, dumps({"models": []}))
+
+
+async def show(services: Services, exchange: Exchange) -> None:
+    """`POST /api/show`: what a model can do. Raises NotFound."""
+    body = await read_body(exchange, services.settings.limits, services.settings.deadlines)
+    models = services.models
+    name = own_name(models, await parse_body(body, parse_model, body))
+    models.check(name, exchange.principal)
+    if name not in models.names:  # which the first agent answers for
+        name = next(iter(models.agents))
+    backend = models.agents.get(name)
+    can = None if backend is None else backend.capabilities
+    told = shown_model(can, capabilities_of(can, embeds=name in models.embedders), _since(models))
+    await exchange.answer(200, dumps(told))
+
+
+async def not_served(services: Services, exchange: Exchange) -> None:
+    """What changes the models that an Ollama has. Raises an error of status 501."""
+    text = "The models of this server are agents, which are neither fetched nor changed through it."
+    error = OpenAICompatError(text, code="not_supported", should_retry=False)
+    error.status = 501
+    raise error
+
+
+def own_name(models: Models, asked: str) -> str:
+    """The name of the model that a client means, which may have the tag of the list behind it."""
+    return asked if asked in models.names else asked.removesuffix(LATEST)
+
+
+def _since(models: Models) -> str:
+    # An agent has no time, so it is the server's.
+    return datetime.fromtimestamp(models.started, UTC).isoformat().replace("+00:00", "Z")

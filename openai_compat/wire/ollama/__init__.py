@@ -1,0 +1,1 @@
+"""Ollama's API as bytes: requests read, and answers written."""

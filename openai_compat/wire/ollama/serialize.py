@@ -1,0 +1,226 @@
+"""Events as Ollama's answers: lines of JSON, or one object.
+
+The client's calls are written at the very end, whole: programs run a call as soon as they see it, also if the answer
+fails after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias, assert_never
+
+from ...backend import CHARACTERS_PER_TOKEN
+from ...errors import AgentError
+from ...events import (
+    Citation,
+    Compacted,
+    Finished,
+    MediaDelta,
+    MessageBreak,
+    Notice,
+    Paused,
+    Progress,
+    ReasoningDelta,
+    RefusalDelta,
+    TextDelta,
+    ToolCallDelta,
+    ToolCallReady,
+    ToolCallStarted,
+    ToolResult,
+    UsageReported,
+)
+from ...messages import ToolCall
+from ...reducer import Item, Usage, leading_texts
+from ..json import dump_texts, dumps
+from ..presentation import Presentation, Visibility
+
+OwnToolsShown: TypeAlias = Literal["thinking", "text", "hidden"]
+"""Where people see which of its own tools the agent runs: in what it thinks, in its text, or nowhere."""
+
+VISIBILITIES: Mapping[OwnToolsShown, Visibility] = {"thinking": "reasoning", "text": "text", "hidden": "hidden"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LineForm:
+    """What an answer is to look like.
+
+    Attributes:
+        model: the name the client asked for.
+        created_at: when it was asked, as RFC 3339 writes it.
+        streams: whether it is a stream.
+        chat: whether it is a message, or a bare text as `/api/generate` answers.
+        thinking: whether it has what is thought.
+        own_tools: where it has the agent's own tools.
+        most: characters of the client's calls that may be held.
+        estimate: about how many tokens the request has, for agents that do not tell.
+    """
+
+    model: str
+    created_at: str
+    streams: bool
+    chat: bool = True
+    thinking: bool = True
+    own_tools: OwnToolsShown = "thinking"
+    most: int = 50_000_000
+    estimate: Callable[[], int] = int
+
+    def line(self, said: Mapping[str, Any], **more: Any) -> bytes:
+        """One line, or a whole answer. `said` has the text, and what goes beside it."""
+        whole = {"message": {"role": "assistant", **said}} if self.chat else {**said, "response": said["content"]}
+        whole.pop("content", None)
+        return dumps({"model": self.model, "created_at": self.created_at, **whole, **more}) + b"\n"
+
+    @property
+    def silence(self) -> bytes:
+        """A line that adds nothing. A blank one, which other streams are kept alive with, is an error for clients."""
+        return self.line({"content": ""}, done=False)
+
+    def without_agent(self, reason: str) -> bytes:
+        """What answers a request that asks nothing."""
+        return self.line({"content": ""}, done_reason=reason, done=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Durations:
+    """Nanoseconds: of all, and until the agent has said its first."""
+
+    total: int = 0
+    first: int = 0
+
+
+@dataclass(slots=True)
+class _Whole:
+    """An answer that is not a stream, as it is put together."""
+
+    texts: list[str] = field(default_factory=list[str])
+    thinking: list[str] = field(default_factory=list[str])
+    logprobs: list[Mapping[str, Any]] = field(default_factory=list[Mapping[str, Any]])
+
+
+class LineWriter:
+    """Writes one answer from what the agent says. Text is written into a template of bytes."""
+
+    def __init__(self, form: LineForm, ask: Callable[[Paused], Sequence[Item]]) -> None:
+        """`ask` makes the items that ask people about calls which wait for approval."""
+        self._form = form
+        self._view = Presentation(VISIBILITIES[form.own_tools], refusal_as_text=True, ask=ask)
+        before, self._after = form.silence.split(b'""}' if form.chat else b'""')
+        self._before, self._after = before, (b"}" if form.chat else b"") + self._after
+        self._between = self._after + self._before
+        self._whole = _Whole()
+        self._characters = 0
+        self._calls: dict[str, ToolCall | None] = {}
+        self._held = 0
+        self._reason = "stop"
+
+    def feed(self, items: list[Item]) -> bytes:
+        """The lines for these items; nothing, where there is nothing to show, or where the answer is whole."""
+        shown = self._view.show(items)
+        texts = leading_texts(shown)
+        data = self._texts(texts) if texts else b""
+        if len(texts) == len(shown):
+            return data
+        return data + b"".join([self._item(item) for item in shown[len(texts) :]])
+
+    def end(self, usage: Usage, durations: Durations) -> bytes:
+        """The last lines of a stream, or the whole answer."""
+        calls = [_call(index, call) for index, call in enumerate([c for c in self._calls.values() if c is not None])]
+        said: dict[str, Any] = {"tool_calls": calls} if calls else {}
+        last = {"done": True, "done_reason": self._reason, **self._counts(usage, durations)}
+        if self._form.streams:
+            called = self._form.line({"content": "", **said}, done=False) if calls else b""
+            return called + self._form.line({"content": ""}, **last)
+        whole = self._whole
+        if whole.thinking:
+            said["thinking"] = "".join(whole.thinking)
+        if whole.logprobs:
+            last["logprobs"] = whole.logprobs
+        return self._form.line({"content": "".join(whole.texts), **said}, **last)
+
+    def _counts(self, usage: Usage, durations: Durations) -> dict[str, int]:
+        """Tokens and times, as they are told of a model. An estimate, where the agent does not tell."""
+        read = usage.input_tokens if usage.reported else self._form.estimate()
+        said = usage.output_tokens if usage.reported else -(-self._characters // CHARACTERS_PER_TOKEN)
+        return {
+            "total_duration": durations.total,
+            "load_duration": 0,
+            "prompt_eval_count": read,
+            "prompt_eval_duration": durations.first,
+            "eval_count": said,
+            "eval_duration": durations.total - durations.first,
+        }
+
+    def _texts(self, texts: list[str]) -> bytes:
+        self._characters += sum(map(len, texts))
+        if not self._form.streams:
+            self._whole.texts += texts
+            return b""
+        return self._before + self._between.join(dump_texts(texts)) + self._after
+
+    def _item(self, item: Item) -> bytes:  # noqa: C901  (one arm for each event)
+        match item:
+            case str():
+                return self._texts([item])
+            case TextDelta():
+                return self._text(item)
+            case ReasoningDelta():
+                return self._thought(item.text) if item.text and self._form.thinking else b""
+            case RefusalDelta():
+                return self._texts([item.text])
+            case MediaDelta():
+                text = item.transcript or f"[A file of type {item.media_type}: this API has no place for it.]"
+                return self._texts([text])
+            case ToolCallStarted():
+                self._calls[item.call_id] = None  # calls keep the order in which they began
+                return b""
+            case ToolCallReady():
+                return self._called(item)
+            case Finished():
+                self._reason = "length" if item.reason == "length" else "stop"
+                return b""
+            case ToolCallDelta() | ToolResult() | Paused() | MessageBreak() | UsageReported():
+                return b""
+            case Citation() | Progress() | Notice() | Compacted():
+                return b""  # there is no place for them
+            case _:
+                assert_never(item)
+
+    def _text(self, item: TextDelta) -> bytes:
+        if not item.logprobs:
+            return self._texts([item.text]) if item.text else b""
+        told = [_token(token) for token in item.logprobs]
+        self._characters += len(item.text)
+        if self._form.streams:
+            return self._form.line({"content": item.text}, done=False, logprobs=told)
+        self._whole.texts.append(item.text)
+        self._whole.logprobs += told
+        return b""
+
+    def _thought(self, text: str) -> bytes:
+        if self._form.streams:
+            return self._form.line({"content": "", "thinking": text}, done=False)
+        self._whole.thinking.append(text)
+        return b""
+
+    def _called(self, item: ToolCallReady) -> bytes:
+        self._held += len(item.arguments)
+        if self._held > self._form.most:
+            raise AgentError("The agent's answer is too long.", status=502, code="answer_too_large")
+        self._calls[item.call_id] = ToolCall(item.call_id, item.name, item.arguments)
+        return b""
+
+
+def _call(index: int, call: ToolCall) -> dict[str, Any]:
+    return {"id": call.call_id, "function": {"index": index, "name": call.name, "arguments": call.input}}
+
+
+def _token(token: Mapping[str, Any]) -> dict[str, Any]:
+    """A token's probability, which agents tell as OpenAI writes it."""
+    return {
+        "token": token["token"],
+        "logprob": token["logprob"],
+        "top_logprobs": [
+            {"token": other["token"], "logprob": other["logprob"]} for other in token.get("top_logprobs") or ()
+        ],
+    }
