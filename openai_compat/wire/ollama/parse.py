@@ -177,10 +177,7 @@ def _sampling(wire: AnswerRequest) -> Sampling:
 
 
 def _response_format(wire: AnswerRequest) -> dict[str, Any] | None:
-    if not wire.format:
-        return None
-    if wire.format == "json":
-        return {"type": "json_object"}
-    schema = cast("dict[str, Any]", wire.format)
-    parse_schema(schema, "format")
-    return {"type": "json_schema", "json_schema": {"name": "output", "schema": schema, "strict": True}}
+    if isinstance(wire.format, dict):
+        parse_schema(wire.format, "format")
+        return {"type": "json_schema", "json_schema": {"name": "output", "schema": wire.format, "strict": True}}
+    return {"type": "json_object"} if wire.format else None

@@ -127,7 +127,7 @@ class LineWriter:
         """The last lines of a stream, or the whole answer."""
         calls = [_call(index, call) for index, call in enumerate([c for c in self._calls.values() if c is not None])]
         said: dict[str, Any] = {"tool_calls": calls} if calls else {}
-        last = {"done": True, "done_reason": self._reason, **self._counts(usage, durations)}
+        last: dict[str, Any] = {"done": True, "done_reason": self._reason, **self._counts(usage, durations)}
         if self._form.streams:
             called = self._form.line({"content": "", **said}, done=False) if calls else b""
             return called + self._form.line({"content": ""}, **last)
