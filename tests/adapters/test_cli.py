@@ -337,6 +337,17 @@ def test_a_server_takes_no_settings_from_the_command_line(
         (["--api-key", "a", "--api-key-env", "HOME"], "Give the API key in one way"),
         (["--api-key", ""], "--api-key is empty: leave it out to serve without a key, which is for this machine only."),
         (["--proxy-auth", "--listen", ":0"], "--proxy-auth goes with --host-name NAME"),
+        (["--user-header", "X-User", "--listen", ":0"], "--user-header goes with --host-name NAME"),
+        (
+            ["--user-header", "X-User", "--host-name", "a"],
+            "--user-header goes with --trusted-proxy ADDRESS, or --proxy-auth",
+        ),
+        (["--user-header", "X_User", "--host-name", "a"], "'X_User' is not the name of a header"),
+        (
+            ["--user-header", "X-User", "--host-name", "a", "--trusted-proxy", "10.0.0.7/8"],
+            "'10.0.0.7/8' is not an address or a network, such as 10.0.0.7 or 10.0.0.0/8.",
+        ),
+        (["--trusted-proxy", "10.0.0.7"], "--trusted-proxy goes with --user-header NAME"),
         (["--working-dir", "gone"], "Directory 'gone' does not exist."),
         (["--env-from-file", "gone"], "'gone' cannot be read."),
         (["--env-from-file", "good.py"], "line 1 of 'good.py' is not NAME=VALUE."),

@@ -18,11 +18,13 @@ import pytest
 from openai_compat import ChatRest, Server
 from openai_compat.agent_request import ANONYMOUS
 from openai_compat.api.access_log import log_access
+from openai_compat.errors import Unauthorized
+from openai_compat.http import HttpRequest
 from openai_compat_adapters._cli import serve_command as running
 from openai_compat_adapters.logs import configure_logging
 from tests.adapters.in_process import Ran, invoke, working_in, would_serve
 from tests.requirements import requirement
-from tests.support.exchanges import bearing
+from tests.support.exchanges import bearing, request
 
 pytestmark = pytest.mark.usefixtures("folder")
 
@@ -68,6 +70,7 @@ def test_what_operators_ask_for_can_be_said_without_a_server_object(monkeypatch:
         (["--listen", "0.0.0.0:0", "--api-key", "sk-1"], False),
         (["--listen", "0.0.0.0:0", "--api-key", "sk-1", "--page"], True),
         (["--proxy-auth", "--host-name", "agents.example"], False),
+        (["--user-header", "X-User", "--trusted-proxy", "127.0.0.1", "--host-name", "agents.example"], False),
     ],
 )
 def test_the_page_is_there_where_only_this_machine_can_reach_it_or_as_it_is_said(
@@ -142,6 +145,55 @@ def test_an_ollama_is_where_programs_look_for_it(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(running, "listen", taken)  # the port may be in use here, or not
     with pytest.raises(click.ClickException, match=r"Address already in use\. If an Ollama runs there, stop it"):
         running._listen(ran.server, ran.options)
+
+
+def sent_by(address: str, *headers: tuple[bytes, bytes]) -> HttpRequest:
+    return replace(request("/v1/models", None, *headers, method="GET"), scope={"client": (address, 5)})
+
+
+@requirement("cli.user-header")
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("options", "address", "principal"),
+    [
+        (("--trusted-proxy", "10.0.0.7", "--trusted-proxy", "fd00::/8"), "10.0.0.7", "proxy:ann"),
+        (("--trusted-proxy", "10.0.0.7", "--trusted-proxy", "fd00::/8"), "fd00::7", "proxy:ann"),
+        (("--trusted-proxy", "10.0.0.7"), "10.0.0.8", None),
+        (("--trusted-proxy", "10.0.0.7", "--proxy-auth"), "10.0.0.8", None),
+        (("--proxy-auth",), "10.0.0.8", "proxy:ann"),
+        (("--proxy-auth",), "fd00::7", "proxy:ann"),
+    ],
+)
+async def test_a_proxys_header_says_who_calls_if_the_proxy_is_trusted(
+    monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], address: str, principal: str | None
+) -> None:
+    auth = served(monkeypatch, "--user-header", "X-Forwarded-User", "--host-name", "app.example", *options).server.auth
+    user = (b"x-forwarded-user", b"ann")
+    if principal is None:
+        with pytest.raises(Unauthorized):
+            await auth.principal(sent_by(address, user))
+    else:
+        assert (await auth.principal(sent_by(address, user))).id == principal
+    for nobody in ((), (user, user), ((b"x_forwarded_user", b"ann"),)):
+        with pytest.raises(Unauthorized):
+            await auth.principal(sent_by(address, *nobody))
+
+
+@requirement("cli.user-header")
+@pytest.mark.anyio
+async def test_keys_are_good_beside_a_proxys_header(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KEYS", "sk-1 batch")
+    options = (
+        "--user-header",
+        "X-User",
+        "--trusted-proxy",
+        "10.0.0.7",
+        "--host-name",
+        "app.example",
+        "--api-key-env",
+        "KEYS",
+    )
+    assert (await served(monkeypatch, *options).server.auth.principal(bearing("sk-1"))).id == "batch"
 
 
 @requirement("store.start")

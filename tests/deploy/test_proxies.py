@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import shutil
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -18,6 +20,7 @@ import pytest
 from openai_compat import Deadlines, Server
 from tests.clients.programs import need
 from tests.docs.served import EXAMPLES, PATIENCE, Program, environment, free_port
+from tests.requirements import requirement
 from tests.transports import uvicorn_socket
 
 DEPLOY = EXAMPLES / "deploy"
@@ -157,6 +160,56 @@ def test_a_foreign_host_is_refused_behind_nginx_too(trusted_nginx: Proxy, tmp_pa
         answer = httpx2.get(address.join("/v1/models"), headers={"Host": "agents.example"})
 
     assert (answer.status_code, answer.json()["error"]["code"]) == (403, "host_not_allowed")
+
+
+LOGIN = """
+server {{
+    listen 127.0.0.1:{port};
+    auth_basic "agents";
+    auth_basic_user_file {folder}/users;
+
+    location / {{
+        proxy_pass http://127.0.0.1:{behind};
+        proxy_set_header Host $host;
+        proxy_set_header X-Forwarded-User $remote_user;
+    }}
+}}"""
+
+
+@requirement("cli.user-header")
+def test_two_who_have_logged_in_at_the_proxy_see_nothing_of_each_other(tmp_path: Path) -> None:
+    need("nginx")
+    (tmp_path / "users").write_text("ann:{PLAIN}a\nbob:{PLAIN}b\n")
+    (tmp_path / "hello.py").write_text("async def agent(request):\n    return request.principal.id\n")
+    port, behind = free_port(), free_port()
+    rest = LOGIN.format(port=port, behind=behind, folder=tmp_path)
+    (tmp_path / "nginx.conf").write_text(NGINX.format(rest=rest), "utf-8")
+    served = [sys.executable, "-m", "openai_compat", "serve", "hello:agent", "--listen", f"0.0.0.0:{behind}"]
+    served += ["--user-header", "X-Forwarded-User", "--trusted-proxy", "127.0.0.1", "--host-name", "agents.example"]
+    command = [str(shutil.which("nginx")), "-p", str(tmp_path), "-e", "error.log", "-c", "nginx.conf"]
+    with running(served, behind, tmp_path), running(command, port, tmp_path), ExitStack() as stack:
+
+        def client(user: str, password: str, **forged: str) -> openai.OpenAI:
+            login = base64.b64encode(f"{user}:{password}".encode()).decode()
+            headers = {"Authorization": f"Basic {login}", **forged}
+            made = openai.OpenAI(
+                base_url=f"http://127.0.0.1:{port}/v1", api_key="none", max_retries=0, default_headers=headers
+            )
+            return stack.enter_context(made)
+
+        ann, bob = client("ann", "a"), client("bob", "b", **{"X-Forwarded-User": "ann"})
+        kept = ann.responses.create(model="agent", input="hi")
+        assert kept.output_text == "proxy:ann"
+        assert bob.responses.create(model="agent", input="hi").output_text == "proxy:bob"
+        assert ann.responses.retrieve(kept.id).output_text == "proxy:ann"
+        with pytest.raises(openai.NotFoundError):
+            bob.responses.retrieve(kept.id)
+        with pytest.raises(openai.AuthenticationError):
+            client("ann", "wrong").models.list()
+        # from another address than the proxy's, with what the proxy would send
+        with httpx2.Client(transport=httpx2.HTTPTransport(local_address="127.0.0.2")) as direct:
+            found = direct.get(f"http://127.0.0.1:{behind}/v1/models", headers={"X-Forwarded-User": "ann"})
+        assert (found.status_code, found.json()["error"]["code"]) == (401, "invalid_api_key")
 
 
 @pytest.mark.filterwarnings(r"ignore:connect\(\) must be used as a context manager:DeprecationWarning")  # by the SDK

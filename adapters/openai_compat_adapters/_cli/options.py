@@ -91,6 +91,18 @@ ACCESS = grouped(
         is_flag=True,
         help="A proxy with a login of its own stands before it: listen to others without a key, by a --host-name.",
     ),
+    option(
+        "--user-header",
+        metavar="NAME",
+        help="Header in which that proxy tells who has logged in, as X-Forwarded-User: each is a caller of their own.",
+    ),
+    option(
+        "--trusted-proxy",
+        metavar="ADDRESS",
+        multiple=True,
+        help="Address or network of a proxy whose --user-header counts. Without one --proxy-auth has to say that nobody "
+        "else can reach the port.",
+    ),
     option("--cors-origin", metavar="URL", multiple=True, help="Web page that may call, as https://app.example."),
 )
 STATE = grouped(

@@ -41,6 +41,8 @@ class ServeOptions:
     public_models: bool
     host_name: tuple[str, ...]
     proxy_auth: bool
+    user_header: str | None
+    trusted_proxy: tuple[str, ...]
     cors_origin: tuple[str, ...]
     # state
     store: str | None

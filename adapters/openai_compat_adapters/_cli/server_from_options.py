@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
+from ipaddress import ip_network
 from typing import cast
 
 import click
@@ -25,12 +27,14 @@ from openai_compat import (
     ReplayFailures,
     Server,
     Webhooks,
+    from_header,
     key_from_env,
     key_from_file,
 )
 from openai_compat.api.anthropic_messages import AnthropicMessages
 from openai_compat.api.ollama import Ollama
 from openai_compat.api.routing import Public
+from openai_compat.policies.authenticate import Authenticate
 from openai_compat.policies.hosts import LOOPBACK
 from openai_compat.policies.keys import KeySource
 
@@ -38,6 +42,11 @@ from ..serve import is_loopback
 from .load_agents import Agents
 from .observers import observers
 from .serve_options import ServeOptions
+
+EVERYWHERE = ("0.0.0.0/0", "::/0")
+"""The proxy's address, where nobody else can reach the server."""
+
+_HEADER = re.compile(r"[!#$%&'*+.^`|~0-9A-Za-z-]+")
 
 OF_THE_PROGRAM = frozenset(
     {
@@ -68,8 +77,10 @@ def make_server(agents: Server | Agents, options: ServeOptions, ctx: click.Conte
             listed = ", ".join(sorted([f"--{name.replace('_', '-')}" for name in names]))
             raise click.UsageError(f"A Server has its own settings, so it cannot be served with {listed}.")
         return agents
-    if options.proxy_auth and not options.host_name:
-        raise click.UsageError("--proxy-auth goes with --host-name NAME: the name by which the proxy is called.")
+    for option in ("proxy_auth", "user_header"):
+        if getattr(options, option) and not options.host_name:
+            name = f"--{option.replace('_', '-')}"
+            raise click.UsageError(f"{name} goes with --host-name NAME: the name by which the proxy is called.")
     try:
         _check_conversations(options, ctx)
         return _server(agents, options)
@@ -79,7 +90,7 @@ def make_server(agents: Server | Agents, options: ServeOptions, ctx: click.Conte
 
 def _server(agents: Agents, options: ServeOptions) -> Server:
     window, database, most = options.replay_failures, _is_database(options.store), options.conversations_max
-    local = is_loopback(options.listen[0]) and not options.proxy_auth
+    local = is_loopback(options.listen[0]) and not options.proxy_auth and options.user_header is None
     memory = MemoryStore(max_items=most, ttl=options.conversation_ttl) if most else None
     hooks, apis = observers(options)
     chosen: list[tuple[Public, bool]] = [("models", options.public_models), ("metrics", options.public_metrics)]
@@ -88,6 +99,7 @@ def _server(agents: Agents, options: ServeOptions) -> Server:
         _chosen(agents, options.agent),
         providers=agents.providers,
         keys=_keys(options.api_key, options.api_key_env, options.api_key_file),
+        authenticate=_login(options.user_header, options.trusted_proxy, proxy_auth=options.proxy_auth),
         # Of a page whose name was made to point here (DNS rebinding), `Host` is the one thing that differs.
         hosts=[*LOOPBACK, *options.host_name],
         public=public,
@@ -127,6 +139,25 @@ def _server(agents: Agents, options: ServeOptions) -> Server:
         apis=[*apis, *([AnthropicMessages()] if options.anthropic else []), *([Ollama()] if options.ollama else [])],
         bare_paths=options.bare_paths,
     )
+
+
+def _login(header: str | None, proxies: Sequence[str], *, proxy_auth: bool) -> Authenticate | None:
+    if header is None:
+        if proxies:
+            raise click.UsageError("--trusted-proxy goes with --user-header NAME: what it is trusted to tell.")
+        return None
+    if not _HEADER.fullmatch(header):
+        raise click.UsageError(f"--user-header: '{header}' is not the name of a header, such as X-Forwarded-User.")
+    if not proxies and not proxy_auth:
+        text = "--user-header goes with --trusted-proxy ADDRESS, or --proxy-auth: anybody else can send a header too."
+        raise click.UsageError(text)
+    for proxy in proxies:
+        try:
+            ip_network(proxy)
+        except ValueError as error:
+            text = f"--trusted-proxy: '{proxy}' is not an address or a network, such as 10.0.0.7 or 10.0.0.0/8."
+            raise click.UsageError(text) from error
+    return from_header(header, peers=proxies or EVERYWHERE)
 
 
 def _rates(requests: float | None, tokens: float | None) -> Rates | None:
