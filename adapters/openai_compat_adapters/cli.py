@@ -12,6 +12,7 @@ with needs("the command line"):
 
     from ._cli.default_targets import NOTHING_HERE, default_targets
     from ._cli.grouped_options import GroupedCommand
+    from ._cli.init_command import AGENT_FILE, TEMPLATES, listing, write
     from ._cli.options import ACCESS, AGENTS, APIS, CONVERSATIONS, LEVELS, LIMITS, PROCESS, STATE, TELEMETRY
     from ._cli.values import base_url, start_folder
     from ._cli.wrong_target import CannotLoad
@@ -46,6 +47,7 @@ def main() -> None:
     """Any agent in, every OpenAI client out.
 
     \b
+      openai-compat init                   write an agent to begin with
       openai-compat serve hello:agent      serve the `agent` in hello.py as the OpenAI API
       openai-compat serve team.toml        serve agents that a file describes
       openai-compat chat hello:agent       talk to it right here
@@ -118,6 +120,30 @@ def demo(ctx: click.Context, /, *, port: int) -> None:
     # Without the prefix: what is set for the user's own server, as its key and its store, is not for this one.
     with serve.make_context("serve", told, parent=ctx, auto_envvar_prefix=None) as inner:
         serve.invoke(inner)
+
+
+@main.command(context_settings={**SETTINGS, "auto_envvar_prefix": None})
+@click.argument("path", metavar="[FILE | FOLDER]", default=AGENT_FILE)
+@click.option(
+    "--with",
+    "name",
+    type=click.Choice(list(TEMPLATES)),
+    metavar="NAME",
+    default="function",
+    help="What the agent is made with.",
+)
+@click.option("--list", "is_listed", is_flag=True, help="Show what there is to begin with, and write nothing.")
+def init(*, path: str, name: str, is_listed: bool) -> None:
+    """Write an agent to begin with, as agent.py or where you say; nothing is overwritten.
+
+    It runs as it is, or says what it needs: most frameworks have a stand-in for a model, which needs no key.
+
+    \b
+      openai-compat init                          a plain function
+      openai-compat init support.py --with agno   an agent of a framework
+      openai-compat init --list                   all that there is
+    """  # noqa: D301  (click reads \b)
+    click.echo(listing() if is_listed else write(path, name))
 
 
 @main.command(context_settings=SETTINGS)

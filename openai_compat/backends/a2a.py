@@ -17,15 +17,17 @@ from ..backend import Capabilities, RunContext
 from ..errors import InvalidRequest
 from ..events import AgentEvent, Finished, MediaDelta, MessageBreak, Progress, RefusalDelta, TextDelta
 from ..messages import InputPart, Message, TextPart, UserMessage, transcript
+from ..package import needs
 
 __all__ = ("A2ABackend",)
 
 # Not checked by types, which would need the SDK wherever they are checked, but run against its real versions.
-client: Any = importlib.import_module("a2a.client")
-types: Any = importlib.import_module("a2a.types")
-A2AError: Any = importlib.import_module("a2a.utils.errors").A2AError
-MessageToDict: Any = importlib.import_module("google.protobuf.json_format").MessageToDict
-httpx: Any = importlib.import_module("httpx")
+with needs(__name__, "a2a"):
+    client: Any = importlib.import_module("a2a.client")
+    types: Any = importlib.import_module("a2a.types")
+    A2AError: Any = importlib.import_module("a2a.utils.errors").A2AError
+    MessageToDict: Any = importlib.import_module("google.protobuf.json_format").MessageToDict
+    httpx: Any = importlib.import_module("httpx")
 
 CONNECT = 10.0
 """Seconds that a connection may take. How long the answer may, the server's deadlines say."""

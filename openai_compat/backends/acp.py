@@ -33,14 +33,15 @@ from ..events import (
     UsageReported,
 )
 from ..messages import AudioPart, FilePart, ImagePart, InputPart, Message, TextPart, UserMessage, transcript
-from ..package import __version__
+from ..package import __version__, needs
 from .pool import KeyedBackend
 
 __all__ = ("ACPBackend",)
 
 # Not checked by types, which would need the SDK wherever they are checked, but run against its real versions.
-acp: Any = importlib.import_module("acp")
-schema: Any = importlib.import_module("acp.schema")
+with needs(__name__, "acp"):
+    acp: Any = importlib.import_module("acp")
+    schema: Any = importlib.import_module("acp.schema")
 
 logger = logging.getLogger("openai_compat")
 

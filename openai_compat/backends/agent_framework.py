@@ -26,12 +26,14 @@ from ..events import (
     UsageReported,
 )
 from ..messages import AssistantMessage, FilePart, ImagePart, InputPart, TextPart, ToolMessage, UserTurn
+from ..package import needs
 from .paused_run import PausedRun
 
 __all__ = ("AgentFrameworkBackend",)
 
 # Not checked by types, which would need the framework wherever they are checked, but run against its real versions.
-af: Any = importlib.import_module("agent_framework")
+with needs(__name__, "agent-framework"):
+    af: Any = importlib.import_module("agent_framework")
 
 COMMON = ("temperature", "top_p", "max_tokens")
 """The parameters that every chat client takes; most fail on one that they do not know."""

@@ -25,15 +25,17 @@ from ..events import (
     UsageReported,
 )
 from ..messages import AssistantMessage, AudioPart, ImagePart, InputPart, TextPart, UserTurn
+from ..package import needs
 
 __all__ = ("AgnoBackend",)
 
 # Not checked by types, which would need the framework wherever they are checked, but run against its real versions.
-media: Any = importlib.import_module("agno.media")
-Message: Any = importlib.import_module("agno.models.message").Message
-RunOutput: Any = importlib.import_module("agno.run.agent").RunOutput
-Function: Any = importlib.import_module("agno.tools.function").Function
-Toolkit: Any = importlib.import_module("agno.tools").Toolkit
+with needs(__name__, "agno"):
+    media: Any = importlib.import_module("agno.media")
+    Message: Any = importlib.import_module("agno.models.message").Message
+    RunOutput: Any = importlib.import_module("agno.run.agent").RunOutput
+    Function: Any = importlib.import_module("agno.tools.function").Function
+    Toolkit: Any = importlib.import_module("agno.tools").Toolkit
 
 SETTINGS = ("temperature", "top_p", "max_tokens", "seed", "frequency_penalty", "presence_penalty", "reasoning_effort")
 """The parameters that a model takes where it has an attribute of that name."""

@@ -34,13 +34,15 @@ from ..events import (
     UsageReported,
 )
 from ..messages import ImagePart, SystemMessage, TextPart, ToolMessage, UserMessage, transcript
+from ..package import needs
 from .content_blocks import input_blocks
 
 __all__ = ("ClaudeAgentBackend",)
 
 # Not checked by types, which would need the framework wherever they are checked, but run against its real versions.
-sdk: Any = importlib.import_module("claude_agent_sdk")
-mcp: Any = importlib.import_module("mcp")
+with needs(__name__, "claude-agent-sdk"):
+    sdk: Any = importlib.import_module("claude_agent_sdk")
+    mcp: Any = importlib.import_module("mcp")
 
 CLIENT = "mcp__openai_compat__"
 """How Claude Code's names of the client's tools begin."""

@@ -28,22 +28,24 @@ from ..events import (
     UsageReported,
 )
 from ..messages import AssistantMessage, FilePart, ImagePart, InputPart, TextPart, ToolMessage, UserMessage, UserTurn
+from ..package import needs
 from .paused_run import PausedRun
 
 __all__ = ("GoogleADKBackend",)
 
 # Not checked by types, which would need the framework wherever they are checked, but run against its real versions.
-BaseAgent: Any = importlib.import_module("google.adk.agents").BaseAgent
-App: Any = importlib.import_module("google.adk.apps").App
-Event: Any = importlib.import_module("google.adk.events").Event
-InMemorySessionService: Any = importlib.import_module("google.adk.sessions").InMemorySessionService
-RunConfig: Any = importlib.import_module("google.adk.agents.run_config").RunConfig
-StreamingMode: Any = importlib.import_module("google.adk.agents.run_config").StreamingMode
-Runner: Any = importlib.import_module("google.adk.runners").Runner
-BasePlugin: Any = importlib.import_module("google.adk.plugins.base_plugin").BasePlugin
-BaseToolset: Any = importlib.import_module("google.adk.tools.base_toolset").BaseToolset
-BaseTool: Any = importlib.import_module("google.adk.tools.base_tool").BaseTool
-types: Any = importlib.import_module("google.genai.types")
+with needs(__name__, "google-adk"):
+    BaseAgent: Any = importlib.import_module("google.adk.agents").BaseAgent
+    App: Any = importlib.import_module("google.adk.apps").App
+    Event: Any = importlib.import_module("google.adk.events").Event
+    InMemorySessionService: Any = importlib.import_module("google.adk.sessions").InMemorySessionService
+    RunConfig: Any = importlib.import_module("google.adk.agents.run_config").RunConfig
+    StreamingMode: Any = importlib.import_module("google.adk.agents.run_config").StreamingMode
+    Runner: Any = importlib.import_module("google.adk.runners").Runner
+    BasePlugin: Any = importlib.import_module("google.adk.plugins.base_plugin").BasePlugin
+    BaseToolset: Any = importlib.import_module("google.adk.tools.base_toolset").BaseToolset
+    BaseTool: Any = importlib.import_module("google.adk.tools.base_tool").BaseTool
+    types: Any = importlib.import_module("google.genai.types")
 
 SETTINGS = {
     "temperature": "temperature",

@@ -17,13 +17,15 @@ from ..backend import Capabilities, RunContext
 from ..errors import InvalidRequest
 from ..events import AgentEvent, Finished, ReasoningDelta, TextDelta, ToolCallReady, ToolResult, UsageReported
 from ..messages import AssistantMessage, ImagePart, InputPart, TextPart
+from ..package import needs
 
 __all__ = ("HaystackBackend",)
 
 # Not checked by types, which would need the framework wherever they are checked, but run against its real versions.
-data: Any = importlib.import_module("haystack.dataclasses")
-replace_values: Any = importlib.import_module("haystack.components.agents.state").replace_values
-tools: Any = importlib.import_module("haystack.tools")
+with needs(__name__, "haystack"):
+    data: Any = importlib.import_module("haystack.dataclasses")
+    replace_values: Any = importlib.import_module("haystack.components.agents.state").replace_values
+    tools: Any = importlib.import_module("haystack.tools")
 
 REASONS: Mapping[str, Any] = {"max_agent_steps": "length", "length": "length", "content_filter": "content_filter"}
 """How a run ends without an answer, by its `exit_reason`."""

@@ -23,14 +23,16 @@ from ..events import (
     UsageReported,
 )
 from ..messages import AssistantMessage, AudioPart, ImagePart, InputPart, TextPart, UserTurn
+from ..package import needs
 
 __all__ = ("LlamaIndexBackend",)
 
 # Not checked by types, which would need the framework wherever they are checked, but run against its real versions.
-core: Any = importlib.import_module("llama_index.core.agent.workflow")
-llms: Any = importlib.import_module("llama_index.core.base.llms.types")
-tools: Any = importlib.import_module("llama_index.core.tools")
-workflow: Any = importlib.import_module("llama_index.core.workflow")
+with needs(__name__, "llama-index"):
+    core: Any = importlib.import_module("llama_index.core.agent.workflow")
+    llms: Any = importlib.import_module("llama_index.core.base.llms.types")
+    tools: Any = importlib.import_module("llama_index.core.tools")
+    workflow: Any = importlib.import_module("llama_index.core.workflow")
 
 HANDOFF = "handoff"
 """The tool by which one agent of an `AgentWorkflow` gives the work to another."""

@@ -39,13 +39,15 @@ from ..messages import (
     ToolMessage,
     UserMessage,
 )
+from ..package import needs
 
 __all__ = ("OpenAIAgentsBackend",)
 
 # Not checked by types, which would need the framework wherever they are checked, but run against its real versions.
-ai: Any = importlib.import_module("agents")
-AgentOutputSchemaBase: Any = importlib.import_module("agents.agent_output").AgentOutputSchemaBase
-Reasoning: Any = importlib.import_module("openai.types.shared").Reasoning
+with needs(__name__, "openai-agents"):
+    ai: Any = importlib.import_module("agents")
+    AgentOutputSchemaBase: Any = importlib.import_module("agents.agent_output").AgentOutputSchemaBase
+    Reasoning: Any = importlib.import_module("openai.types.shared").Reasoning
 
 SETTINGS = frozenset(["temperature", "top_p", "max_tokens", "frequency_penalty", "presence_penalty", "verbosity"])
 """The parameters that `ModelSettings` has by the same names."""

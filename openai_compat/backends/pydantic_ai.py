@@ -27,14 +27,16 @@ from ..events import (
     UsageReported,
 )
 from ..messages import AssistantMessage, FilePart, ImagePart, InputPart, TextPart, ToolMessage, UserMessage, UserTurn
+from ..package import needs
 from .paused_run import PausedRun
 
 __all__ = ("PydanticAIBackend",)
 
 # Not checked by types, which would need the framework wherever they are checked, but run against its real versions.
-ai: Any = importlib.import_module("pydantic_ai")
-Saved: Any = importlib.import_module("pydantic_ai.conversation").ConversationTypeAdapter
-ReinjectSystemPrompt: Any = importlib.import_module("pydantic_ai.capabilities").ReinjectSystemPrompt
+with needs(__name__, "pydantic-ai"):
+    ai: Any = importlib.import_module("pydantic_ai")
+    Saved: Any = importlib.import_module("pydantic_ai.conversation").ConversationTypeAdapter
+    ReinjectSystemPrompt: Any = importlib.import_module("pydantic_ai.capabilities").ReinjectSystemPrompt
 
 SETTINGS = {
     "temperature": "temperature",

@@ -21,15 +21,17 @@ from ..backend import Capabilities, RunContext
 from ..errors import InvalidRequest
 from ..events import AgentEvent, MessageBreak, ReasoningDelta, TextDelta, ToolCallReady, ToolResult, UsageReported
 from ..messages import ImagePart, InputPart, TextPart, UserTurn
+from ..package import needs
 
 __all__ = ("SmolagentsBackend",)
 
 # Not checked by types, which would need the framework wherever they are checked, but run against its real versions.
-smol: Any = importlib.import_module("smolagents")
-memory: Any = importlib.import_module("smolagents.memory")
-monitoring: Any = importlib.import_module("smolagents.monitoring")
-Console: Any = importlib.import_module("rich.console").Console
-Image: Any = importlib.import_module("PIL.Image")
+with needs(__name__, "smolagents"):
+    smol: Any = importlib.import_module("smolagents")
+    memory: Any = importlib.import_module("smolagents.memory")
+    monitoring: Any = importlib.import_module("smolagents.monitoring")
+    Console: Any = importlib.import_module("rich.console").Console
+    Image: Any = importlib.import_module("PIL.Image")
 
 ANSWER = "final_answer"
 """The tool by which an agent answers."""

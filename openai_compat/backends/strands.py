@@ -27,18 +27,20 @@ from ..events import (
     UsageReported,
 )
 from ..messages import AssistantMessage, FilePart, ImagePart, InputPart, TextPart, ToolMessage, UserMessage, UserTurn
+from ..package import needs
 from .paused_run import SUPERSEDED, PausedRun
 
 __all__ = ("StrandsBackend",)
 
 # Not checked by types, which would need the framework wherever they are checked, but run against its real versions.
-Agent: Any = importlib.import_module("strands").Agent
-Snapshot: Any = importlib.import_module("strands.types._snapshot").Snapshot
-BeforeToolCallEvent: Any = importlib.import_module("strands.hooks").BeforeToolCallEvent
-handlers: Any = importlib.import_module("strands.handlers")
-AgentTool: Any = importlib.import_module("strands.types.tools").AgentTool
-ToolResultEvent: Any = importlib.import_module("strands.types._events").ToolResultEvent
-MaxTokensReached: Any = importlib.import_module("strands.types.exceptions").MaxTokensReachedException
+with needs(__name__, "strands"):
+    Agent: Any = importlib.import_module("strands").Agent
+    Snapshot: Any = importlib.import_module("strands.types._snapshot").Snapshot
+    BeforeToolCallEvent: Any = importlib.import_module("strands.hooks").BeforeToolCallEvent
+    handlers: Any = importlib.import_module("strands.handlers")
+    AgentTool: Any = importlib.import_module("strands.types.tools").AgentTool
+    ToolResultEvent: Any = importlib.import_module("strands.types._events").ToolResultEvent
+    MaxTokensReached: Any = importlib.import_module("strands.types.exceptions").MaxTokensReachedException
 
 RESULT = "openai_compat"
 """The interrupt by which a run waits for the client's result of a tool."""

@@ -44,7 +44,15 @@ result = CliRunner().invoke(main, {arguments!r})
 raise SystemExit(f"{{result.exit_code}} {{result.output.splitlines()[-1]}} {{result.exception!r}}")
 """
 
-HELLO = "import sys, types; m = sys.modules['hello'] = types.ModuleType('hello'); m.agent = lambda prompt: 'hi'\n"
+BOTS = """
+import os, sys, tempfile
+os.chdir(tempfile.mkdtemp())
+open('bot.py', 'w').write('from langgraph.graph import StateGraph')
+open('adk.py', 'w').write('from google.adk.agents import LlmAgent')
+"""
+HELLO = (
+    BOTS + "import sys, types; m = sys.modules['hello'] = types.ModuleType('hello'); m.agent = lambda prompt: 'hi'\n"
+)
 
 
 def command(*arguments: str) -> str:
@@ -72,6 +80,29 @@ CASES: dict[str, tuple[str, str, str]] = {
             ("cli", "click", "serve"),
             ("telemetry", "opentelemetry", "otel"),
             ("prometheus", "prometheus_client", "prometheus"),
+        ]
+    },
+    **{
+        f"import the backend {module}": (
+            package,
+            f"import openai_compat.backends.{module}",
+            module.partition(".")[0].replace("_", "-"),
+        )
+        for module, package in [
+            ("a2a", "a2a"),
+            ("acp", "acp"),
+            ("agent_framework", "agent_framework"),
+            ("agno", "agno"),
+            ("claude_agent_sdk", "claude_agent_sdk"),
+            ("google_adk", "google"),
+            ("haystack", "haystack"),
+            ("langgraph", "langchain_core"),
+            ("langgraph.backend", "langchain_core"),
+            ("llama_index", "llama_index"),
+            ("openai_agents", "agents"),
+            ("pydantic_ai", "pydantic_ai"),
+            ("smolagents", "smolagents"),
+            ("strands", "strands"),
         ]
     },
     "the program without click": ("click", "from openai_compat_adapters._cli.command import main; main()", "serve"),
@@ -109,6 +140,8 @@ CASES: dict[str, tuple[str, str, str]] = {
         "openai",
     ),
     "MCP without mcp": ("mcp", "from openai_compat.tools.mcp import MCPServer; MCPServer('x', ['x'])", "mcp"),
+    "an agent whose framework is not there": ("langgraph", command("serve", "bot:agent"), "langgraph"),
+    "an agent whose framework's half is not there": ("google", command("serve", "adk:agent"), "google-adk"),
     "strategies without hypothesis": ("hypothesis", "import openai_compat.testing.strategies", "test"),
 }
 

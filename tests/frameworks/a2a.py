@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import importlib
 import re
+from pathlib import Path
 from typing import Any
 
+import pytest
 from starlette.applications import Starlette
 
 from openai_compat.backends.a2a import A2ABackend
@@ -81,6 +83,12 @@ KEPT = contextlib.ExitStack()
 def agents(model: Model) -> dict[str, Any]:
     url = serve(Remote(model), streams=True)
     return dict.fromkeys(("plain", "instructed", "weather", "careful", "expert"), A2ABackend(url))
+
+
+def provide(model: Model, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the file of `openai-compat init` needs: the address of a remote agent."""
+    file = folder / "agent.py"
+    file.write_text(file.read_text().replace("https://travel.example", serve(Remote(model), streams=True)))
 
 
 def serve(remote: Any, *, streams: bool) -> str:

@@ -17,12 +17,16 @@ from typing import Any
 
 import openai
 import pytest
+from click.testing import CliRunner
 from sybil import Sybil
 
 from openai_compat import Server, as_backend
+from openai_compat_adapters._cli.load_agents import as_server, load
+from openai_compat_adapters.cli import main
 from tests.docs.blocks import Page
 from tests.docs.served import ROOT
 from tests.frameworks.model import CACHED, INNER, INPUT, OUTPUT, REASONING, SECRET
+from tests.frameworks.report import FRAMEWORK
 from tests.frameworks.served import (
     CHAT_TOOL,
     RESPONSE_TOOL,
@@ -115,6 +119,25 @@ def test_the_page_about_it_runs_as_it_is_written(tmp_path: Path, monkeypatch: py
             example.evaluate()
     finally:
         page.close()
+
+
+@scenario("one line")
+def test_what_init_writes_runs_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", sys.path.copy())
+    name = os.environ["OPENAI_COMPAT_FRAMEWORK"].replace("_", "-")
+    told = CliRunner().invoke(main, ["init", "--with", name])
+    assert told.exit_code == 0, told.output
+    assert "pip install" not in told.output  # it is here
+    getattr(FRAMEWORK, "provide", lambda *_: None)(model, tmp_path, monkeypatch)
+    try:
+        with uvicorn_socket(as_server(load(["agent.py"]))) as url:
+            served = Served(url, client_of(url, "any"))
+            [found] = served.client.models.list()
+            heard = [served.hear(found.id, "talk about the weather") for _ in range(3)]
+    finally:
+        del sys.modules["agent"]
+    assert [(one.error, one.finished, bool(one.text)) for one in heard] == [(None, ["stop"], True)] * 3
 
 
 # what the agent says and does

@@ -11,6 +11,7 @@ import asyncio
 import importlib
 import itertools
 import json
+import os
 import re
 import sys
 import tempfile
@@ -46,6 +47,15 @@ def agents(model: Model) -> dict[str, Any]:
     names = ("plain", "instructed", "weather", "careful", "expert")
     program = [sys.executable, "-m", "tests.frameworks.acp", str(port), folder]
     return {name: backend([*program, name], env={"PYTHONPATH": str(Path.cwd())}) for name in names}
+
+
+def provide(model: Model, folder: Path, monkeypatch: Any) -> None:
+    """What the file of `openai-compat init` needs: a program of that name."""
+    program = folder / "claude-agent-acp"
+    runs = f"{sys.executable} -m tests.frameworks.acp {serve(model)} {folder} plain"
+    program.write_text(f"#!/bin/sh\nPYTHONPATH={Path(__file__).parents[2]} exec {runs}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
 
 
 # the model, over a socket

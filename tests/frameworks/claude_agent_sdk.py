@@ -9,8 +9,10 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import pytest
 from pydantic_core import from_json, to_json
 
 from openai_compat import (
@@ -52,12 +54,23 @@ OF_THE_PROGRAM = ("<system-reminder>", "x-anthropic-billing-header:", "You are a
 serving = ExitStack()
 
 
-def agents(model: Model) -> dict[str, Any]:
+def provide(model: Model, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the file of `openai-compat init` needs: a key, and here an API for it."""
+    for name, value in variables_of(model).items():
+        monkeypatch.setenv(name, value)
+
+
+def variables_of(model: Model) -> dict[str, str]:
+    """With these the program asks `model`."""
     url = serving.enter_context(
         listening(MessagesServer({"double": Double(model)}, unknown_model="default", apis=[MESSAGES]))
     )
     variables = {"ANTHROPIC_BASE_URL": url, "ANTHROPIC_API_KEY": "any", "CLAUDE_CODE_MAX_RETRIES": "0"}
-    variables |= {"CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1", "DISABLE_AUTOUPDATER": "1"}
+    return variables | {"CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1", "DISABLE_AUTOUPDATER": "1"}
+
+
+def agents(model: Model) -> dict[str, Any]:
+    variables = variables_of(model)
 
     def own(*functions: Any) -> Any:
         return sdk.create_sdk_mcp_server("own", tools=[_tool(function) for function in functions])

@@ -16,7 +16,7 @@ from typing import Any
 
 from openai_compat import Server, as_backend
 from openai_compat.agents.frameworks import is_of_framework
-from openai_compat.package import MissingExtra
+from openai_compat.package import EXTRAS, MissingExtra, is_installed
 
 from .wrong_target import CannotLoad
 
@@ -194,7 +194,16 @@ def _why_not(module_name: str, error: BaseException) -> str:
     text = f"Importing '{module_name}' failed: {type(error).__name__}{said and ': '}{said}"
     if isinstance(error, SyntaxError):
         return text  # which names the file and the line
-    return f"{text} ({_place(error)})"
+    return f"{text} ({_place(error)}){_brought_by(missing or '')}"
+
+
+def _brought_by(missing: str) -> str:
+    """How to install a package that a module wants, where an extra of ours has it."""
+    top = missing.partition(".")[0]
+    # Where it is there, what is missing is a module of another package that is called so, or of the user's own.
+    if top not in EXTRAS or (top != "google" and is_installed(top)):
+        return ""
+    return f". It comes with: pip install 'openai-compat[{EXTRAS[top]}]'"
 
 
 def _place(error: BaseException) -> str:

@@ -1,0 +1,98 @@
+"""Writes an agent to begin with: `openai-compat init`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from openai_compat.package import is_installed
+
+FOLDER = Path(__file__).with_name("templates")
+"""The files that are written, as they are; the pages of the documentation show the same ones."""
+
+AGENT_FILE = "agent.py"
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A file to begin with: what it has, the package that it needs, and what else."""
+
+    about: str
+    package: str = ""
+    wants: str = ""
+
+
+TEMPLATES = {
+    "function": Template("a function: the shortest agent there is"),
+    "command": Template("a program for each turn: Claude Code, Codex, or any other"),
+    "openai": Template(
+        "a model of OpenAI, or of any server with its API", "openai", "OPENAI_API_KEY in the environment"
+    ),
+    "anthropic": Template("a Claude model", "anthropic", "ANTHROPIC_API_KEY in the environment"),
+    "a2a": Template("a remote agent that speaks A2A", "a2a", "the address of your remote agent in the file"),
+    "acp": Template("a program that speaks ACP", "acp", "the program claude-agent-acp, or another one in the file"),
+    "agent-framework": Template("an agent of Microsoft Agent Framework", "agent_framework"),
+    "agno": Template("an agent of Agno", "agno"),
+    "claude-agent-sdk": Template(
+        "an agent of the Claude Agent SDK",
+        "claude_agent_sdk",
+        "ANTHROPIC_API_KEY in the environment, or a login of Claude Code",
+    ),
+    "google-adk": Template("an agent of Google ADK", "google.adk"),
+    "haystack": Template("an agent of Haystack", "haystack"),
+    "langgraph": Template("an agent of LangChain, which is a graph of LangGraph", "langchain"),
+    "llama-index": Template("an agent of LlamaIndex", "llama_index"),
+    "openai-agents": Template("an agent of the OpenAI Agents SDK", "agents"),
+    "pydantic-ai": Template("an agent of Pydantic AI", "pydantic_ai"),
+    "smolagents": Template("an agent of smolagents", "smolagents"),
+    "strands": Template("an agent of Strands", "strands"),
+}
+"""By what `--with` is told, which is the extra too where there is a package. Without `wants` they run as they are: a stand-in
+is in the place of the model."""
+
+
+def listing() -> str:
+    """The templates, one a line."""
+    width = max([len(name) for name in TEMPLATES])
+    lines = [
+        f"  {name:{width}}  {template.about}{f'; it needs {template.wants}' if template.wants else ''}"
+        for name, template in TEMPLATES.items()
+    ]
+    return "\n".join(lines)
+
+
+def write(path: str, name: str) -> str:
+    """Write a template to a file, or into a folder as agent.py. Returns what to do next.
+
+    Raises click.ClickException for a file that is there, and where there can be none.
+    """
+    file = Path(path)
+    if file.suffix != ".py" or file.is_dir():
+        file /= AGENT_FILE
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("x", encoding="utf-8") as opened:
+            opened.write((FOLDER / f"{name}.py").read_text("utf-8"))
+    except FileExistsError as error:
+        text = f"'{error.filename}' is there already, and stays as it is: name another file, as openai-compat init other.py."
+        raise click.ClickException(text) from error
+    except OSError as error:
+        raise click.ClickException(f"'{file}' cannot be written: {error.strerror}.") from error
+    return _next_steps(file, name)
+
+
+def _next_steps(file: Path, name: str) -> str:
+    template = TEMPLATES[name]
+    lines = [f"{file} has {template.about}."]
+    if template.wants:
+        lines.append(f"It needs {template.wants}.")
+    elif template.package:
+        lines.append("A stand-in is in the place of its model, so it needs no key: name yours in the file.")
+    shown = f"'{file}'" if " " in str(file) else f"{file}"
+    commands = {f"openai-compat serve {shown}": "for every OpenAI client", f"openai-compat chat {shown}": "right here"}
+    if template.package and not is_installed(template.package):
+        commands = {f"pip install 'openai-compat[serve,client,{name}]'": "first", **commands}
+    width = max([len(command) for command in commands])
+    return "\n".join([*lines, "", *[f"  {command:{width}}  {why}" for command, why in commands.items()]])
