@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from openai_compat.package import MissingExtra, __version__, needs
+from openai_compat.package import __version__, needs
 
 with needs("the command line"):
     import click
@@ -13,35 +13,16 @@ with needs("the command line"):
     from ._cli.default_targets import NOTHING_HERE, default_targets
     from ._cli.grouped_options import GroupedCommand
     from ._cli.init_command import AGENT_FILE, TEMPLATES, listing, write
+    from ._cli.one_line_errors import Program
     from ._cli.options import ACCESS, AGENTS, APIS, CONVERSATIONS, LEVELS, LIMITS, PROCESS, STATE, TELEMETRY
     from ._cli.values import base_url, start_folder
-    from ._cli.wrong_target import CannotLoad
 
 # What a command needs is imported by it: the help of the program is there before the library would be.
 
 SETTINGS = {"auto_envvar_prefix": "OPENAI_COMPAT", "show_default": True, "max_content_width": 110}
 
 
-class WrongTarget(click.ClickException):
-    """There is no agent at a target: told without the usage, which would not help."""
-
-    exit_code = 2
-
-
-class Program(click.Group):
-    """A group whose commands fail with a sentence if their extra is not installed, or there is no agent at a target."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run the command. Raises click.ClickException."""
-        try:
-            return super().invoke(ctx)
-        except MissingExtra as error:
-            raise click.ClickException(f"{error}") from error
-        except CannotLoad as error:
-            raise WrongTarget(f"{error}") from error
-
-
-@click.group(cls=Program, context_settings={"max_content_width": 110})
+@click.group("openai-compat", cls=Program, context_settings={"max_content_width": 110})
 @click.version_option(__version__, prog_name="openai-compat")
 def main() -> None:
     """Any agent in, every OpenAI client out.

@@ -50,6 +50,9 @@ Learn: TypeAlias = Callable[[AgentBackend], None]
 
 ITEM_TYPES = (str, *EVENT_TYPES)
 
+RUN_BY = frozenset({"run", "__call__", "__aiter__", "__iter__", "__await__", "__getattr__"})
+"""Methods of which an object has one that an agent makes for a turn."""
+
 
 def as_backend(agent: Agent, *, capabilities: Capabilities | None = None) -> AgentBackend:
     """Make a backend of an agent.
@@ -77,9 +80,20 @@ def as_backend(agent: Agent, *, capabilities: Capabilities | None = None) -> Age
     run: Any = None if isinstance(agent, type) else getattr(agent, "run", None)
     if callable(run):
         return CallableBackend(run, capabilities, may_make_agents=False)
+    if isinstance(agent, type) and not _makes_agents(agent):
+        raise TypeError(f"{describe(agent)} is a class whose objects have no run method, so they are no agents")
     if not callable(agent):
         raise TypeError(f"an agent is a function, a generator or an object with a run method, not {describe(agent)}")
     return CallableBackend(agent, capabilities)
+
+
+def _makes_agents(kind: type) -> bool:
+    """Whether the objects of a class can be run, or are what an agent may return, as far as the class tells."""
+    if issubclass(kind, ITEM_TYPES) or kind.__new__ is not object.__new__:  # which may make anything
+        return True
+    made_of = [name for base in kind.__mro__ for name in (*vars(base), *getattr(base, "__annotations__", ()))]
+    sets: Any = getattr(kind.__init__, "__code__", None)  # `self.run = …`
+    return not RUN_BY.isdisjoint(made_of) or (sets is not None and "run" in sets.co_names)
 
 
 class CallableBackend:

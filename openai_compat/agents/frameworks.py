@@ -226,6 +226,11 @@ def is_of_framework(thing: object) -> bool:
     return _framework_of(thing) is not None or _entry_point_of(thing) is not None
 
 
+def makes_agents_of_framework(thing: object) -> bool:
+    """True for a function that says by its annotation that it makes a framework's agent, which a backend runs."""
+    return _framework_made_by(thing) is not None
+
+
 def framework_backend(thing: object, *, is_fresh: bool = False) -> AgentBackend | None:
     """The backend that runs an object of a framework; None if it is of none that is known.
 

@@ -70,6 +70,14 @@ def test_two_files_of_one_name_are_two_modules(write: Write) -> None:
     assert models(f"a={one}:agent", f"b={two}:other", f"c={stands}:agent") == ["a", "b", "c"]
 
 
+@requirement("cli.targets")
+def test_a_file_named_as_a_module_that_is_imported_already_is_the_one_that_is_meant(write: Write) -> None:
+    import token  # noqa: F401
+
+    write("here/token.py", AGENT)
+    assert models("token") == models("token:agent") == models("token.py") == ["agent"]
+
+
 FOUND = {
     "a usual name": ("def helper(x): ...\ndef agent(prompt): ...\n", ["agent"]),
     "a mapping": ("def one(prompt): ...\ndef two(prompt): ...\nagents = {'a': one, 'b': two}\n", ["a", "b"]),
@@ -84,6 +92,7 @@ FOUND = {
     "the only function": ("import json\nfrom pathlib import Path\ndef _help(x): ...\ndef bot(prompt): ...\n", ["bot"]),
     "the only class": ("class Bot:\n    def run(self, prompt): ...\n", ["Bot"]),
     "the only object": ("class _Bot:\n    def run(self, prompt): ...\nbot = _Bot()\n", ["bot"]),
+    "the only one that takes something": ("def main(): ...\ndef bot(prompt): ...\n", ["bot"]),
     "the only one that can be an agent": ("def add(a, b): ...\ndef bot(prompt): ...\n", ["bot"]),
 }
 

@@ -24,6 +24,7 @@ FILES = {
     "mute.py": "raise RuntimeError\n",
     "other/far.py": "async def app(scope, receive, send): ...\n",
     "other/fails.py": "import json\njson.loads('{')\n",
+    "script.py": "def main(): ...\n",
     "notes.txt": "x",
     "broken.toml": "x = = 1\n",
 }
@@ -48,6 +49,9 @@ WRONG: dict[str, str] = {
     "other/far.py": "'other/far.py' has an application, which runs by itself: uvicorn --app-dir HERE/other far:app. "
     "Or name an agent, as other/far.py:agent",
     "odd:odd": "'odd:odd' is not an agent: …, not an Odd.",
+    "odd:Odd": "'odd:Odd' is not an agent: 'Odd' is a class whose objects have no run method, so they are no agents.",
+    "script.py": "There is no agent in 'script.py': name one, as script.py:agent.",
+    "token": "'token' is a module of Python itself, and there is no token.py in HERE.",
     "odd:local": "'odd:local' is not an agent: …, not a list.",
     "odd:none": "'odd:none' is not an agent: …, not None.",
     "odd:bad": "'odd:bad['a']' is not an agent: …, not an Odd.",

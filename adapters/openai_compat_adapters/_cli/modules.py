@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import operator
+import os
 import re
 import sys
 import traceback
@@ -15,7 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from openai_compat import Server, as_backend
-from openai_compat.agents.frameworks import is_of_framework
+from openai_compat.agents.frameworks import is_of_framework, makes_agents_of_framework
 from openai_compat.package import EXTRAS, MissingExtra, is_installed
 
 from .wrong_target import CannotLoad
@@ -38,6 +39,7 @@ def find(path: str) -> tuple[str, Any]:
     module = _import_target(module_path)
     if colon:
         return path, _attribute(module, wanted)
+    _refuse_module_of_python(module, path)
     wanted, found = _find_agent(module, path)
     return f"{path}:{wanted}", found
 
@@ -47,6 +49,8 @@ def _import_target(path: str) -> ModuleType:
         raise CannotLoad("Say which module: module:attr, such as hello:agent.")
     if path.endswith(".py") or "/" in path or path.startswith(".") or Path(path).is_file():
         return _import_file(path)
+    if path in sys.modules and Path(f"{path}.py").is_file():  # of another file, perhaps: Python's own `token`
+        return _import_file(f"{path}.py")
     try:
         module = importlib.import_module(path)
     except (Exception, SystemExit) as error:  # scripts without a main guard may exit
@@ -150,6 +154,13 @@ def _find_agent(module: ModuleType, path: str) -> tuple[str, Any]:
     raise CannotLoad(f"There is no agent in '{path}': name one, as {path}:agent.")
 
 
+def _refuse_module_of_python(module: ModuleType, path: str) -> None:
+    """Raise CannotLoad for a module of Python itself that was found by a name, meant for a file that is not here."""
+    name = path.partition(".")[0]
+    if name in sys.stdlib_module_names and not (module.__file__ or "").startswith(f"{Path.cwd()}{os.sep}"):
+        raise CannotLoad(f"'{path}' is a module of Python itself, and there is no {name}.py in {Path.cwd()}.")
+
+
 def _is_asgi(app: object) -> bool:
     try:
         return callable(app) and list(inspect.signature(app).parameters)[:1] == ["scope"]
@@ -166,6 +177,8 @@ def _may_be_agent(module: ModuleType, name: str, value: Any) -> bool:
     if isinstance(value, Server):
         return True
     if inspect.isroutine(value) or isinstance(value, type):
+        if inspect.isroutine(value) and not _takes_anything(value):
+            return makes_agents_of_framework(value)  # by its annotation; any other is a script's `main`, mostly
         # What a module imports is not meant to be served by it.
         here = getattr(value, "__module__", None) == module.__name__
         if not here or (isinstance(value, type) and not callable(getattr(value, "run", None))):
@@ -173,6 +186,13 @@ def _may_be_agent(module: ModuleType, name: str, value: Any) -> bool:
     elif not callable(value) and not callable(getattr(value, "run", None)):
         return is_of_framework(value)
     return _is_agent(value) or is_of_framework(value)
+
+
+def _takes_anything(function: Any) -> bool:
+    try:
+        return bool(inspect.signature(function).parameters)
+    except (TypeError, ValueError):  # it has no signature
+        return True
 
 
 def _is_agent(value: Any) -> bool:
