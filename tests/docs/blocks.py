@@ -134,7 +134,10 @@ class Page:
         title = _title(example.region)
         if title:
             (self.folder / title).write_text(source)
-        code = compile("\n" * (example.line + 1) + source, example.path, "exec", dont_inherit=True)
+        if title and INCLUDE.search(str(example.parsed)):  # the source of its functions is not in the page
+            code = compile(source, str(self.folder / title), "exec", dont_inherit=True)
+        else:
+            code = compile("\n" * (example.line + 1) + source, example.path, "exec", dont_inherit=True)
         if title.startswith("test_"):
             return
         if any(map(_is_missing, IMPORTED.findall(source))) or self._left_out & _names(code, "LOAD_NAME"):

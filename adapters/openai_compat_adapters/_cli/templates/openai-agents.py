@@ -8,8 +8,11 @@ def get_weather(city: str) -> str:
     return f"Sunny in {city}."
 
 
-# The SDK's own double, which says this once: name your model here
-model = ScriptedModel(
-    [[function_call("get_weather", {"city": "Oslo"}, call_id="call_1")], [assistant_message("Sunny.")]]
-)
+def weather(turn: int):
+    yield [function_call("get_weather", {"city": "Oslo"}, call_id=f"call_{turn}")]
+    yield [assistant_message("Sunny.")]
+
+
+# The SDK's own double, which has words for a hundred turns: name your model here
+model = ScriptedModel([step for turn in range(100) for step in weather(turn)])
 agent = Agent(name="Support", instructions="Answer in one sentence.", tools=[get_weather], model=model)
