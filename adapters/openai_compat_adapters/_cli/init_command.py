@@ -57,7 +57,7 @@ def listing() -> str:
     """The templates, one a line."""
     width = max([len(name) for name in TEMPLATES])
     lines = [
-        f"  {name:{width}}  {template.about}{f'; it needs {template.wants}' if template.wants else ''}"
+        f"{name:{width}}  {template.about}{f'; it needs {template.wants}' if template.wants else ''}"
         for name, template in TEMPLATES.items()
     ]
     return "\n".join(lines)
