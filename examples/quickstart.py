@@ -13,15 +13,13 @@ from openai import OpenAI
 
 PROGRAM = Path(sys.executable).with_name("openai-compat")
 TRY_IT = """
-Now you. Serve it:
+Now you. Serve it, and talk to it at http://127.0.0.1:8083/ui/
 
   {program} serve {agent}
 
-and ask it from another terminal:
+or serve three others, which think, use tools and ask before they act:
 
-  curl http://127.0.0.1:8083/v1/chat/completions \\
-    -H 'Content-Type: application/json' \\
-    -d '{{"model": "agent", "messages": [{{"role": "user", "content": "Ada"}}]}}'
+  {program} demo
 """
 
 

@@ -6,7 +6,6 @@
     ```text title="prints"        what the block before it prints, where … stands for anything; without one, that is nothing
     ```json, ```toml              has to parse; toml with a title is also written to the folder
     ```text                       a drawing
-    ```mermaid                    another one, see test_drawings.py
     ```nginx, ```dockerfile, ```ini, ```yaml    files of examples/deploy, see tests/deploy, or parts of such
     ```js                         has to parse, where there is a node to parse it
 
@@ -117,7 +116,6 @@ class Page:
             "json": lambda source, _: json.loads(source),
             "toml": self._toml,
             "text": lambda source, _: None,
-            "mermaid": lambda source, _: None,
             "nginx": lambda source, _: None,
             "dockerfile": lambda source, _: None,
             "ini": lambda source, _: None,

@@ -1,23 +1,36 @@
-"""The drawings of the order of events are those of the tables."""
+"""The diagrams of the documentation are those of the tables in the code."""
 
 from __future__ import annotations
 
-from openai_compat.wire.responses.event_order import ITEMS, START
-from tests.docs.drawings import PAGE, drawing, drawn
+import re
+
+import pytest
+
+from docs.pictures.diagrams import IMAGES, SEQUENCES, diagrams, events
+from tests.docs.served import ROOT
+
+PAGES = "".join([path.read_text("utf-8") for path in (ROOT / "docs").rglob("*.md")])
 
 
-def test_the_page_shows_the_tables_as_they_are() -> None:
-    page = PAGE.read_text("utf-8")
-    assert page == drawn(page), "write the page with `python -m tests.docs.drawings`"
+def test_the_diagrams_are_those_of_the_code() -> None:
+    for name, picture in diagrams().items():
+        drawn = (IMAGES / name).read_text("utf-8")
+        assert drawn == picture, "draw them with `python docs/pictures/diagrams.py`"
 
 
-def test_a_drawing_shows_every_step() -> None:
-    for table in ITEMS.values():
-        lines = drawing(table).splitlines()
-        ends = [event for event, following in table.items() if not following]
-        assert sum("-->" in line for line in lines) == sum(map(len, table.values())) + len(ends)
-    message = drawing(ITEMS["message"])
-    assert "    [*] --> output_item_added\n" in message
-    assert "    output_text_delta --> output_text_delta\n" in message
-    assert "    content_part_added_refusal: content_part.added refusal\n" in message
-    assert f"    {START}" not in message
+def test_each_diagram_is_shown_and_can_stand_in_a_page() -> None:
+    for name, picture in diagrams().items():
+        assert f'<figure>\n--8<-- "docs/img/{name}"\n</figure>' in PAGES
+        assert "\n\n" not in picture.strip(), "Markdown would end the picture there"
+        assert re.findall(r"https?://[^\"]+", picture) == ["http://www.w3.org/2000/svg"]
+
+
+@pytest.mark.parametrize("name", SEQUENCES)
+def test_a_diagram_shows_every_step(name: str) -> None:
+    table = SEQUENCES[name]
+    picture = events(name, table)
+    ends = [event for event, following in table.items() if not following]
+
+    assert picture.count('class="edge"') == sum(map(len, table.values())) + len(ends)
+    for event in set(table) - {"start"}:
+        assert f">{event.removeprefix('response.')}</text>" in picture

@@ -110,7 +110,8 @@ def test_example_quickstart() -> None:
     printed = run("quickstart.py")
 
     assert "Hello, Ada" in printed
-    assert "curl http://127.0.0.1:8083/v1/chat/completions" in printed
+    assert "http://127.0.0.1:8083/ui/" in printed
+    assert "openai-compat demo" in printed
 
 
 def test_example_client_tools() -> None:

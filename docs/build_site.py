@@ -1,0 +1,107 @@
+"""Builds the documentation into site/: `nox -s docs`, or `python docs/build_site.py` where Zensical is installed.
+
+Around `zensical build --strict`, which ends with 1 for a dead link, anchor, snippet or object: a page that the navigation
+lacks is an error too, and beside each page lies its Markdown, with an index of all in `llms.txt` and their text in
+`llms-full.txt`, for models and those who ask them.
+"""
+
+from __future__ import annotations
+
+import inspect
+import pkgutil
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+FRONT_MATTER = re.compile(r"\A---\n(.*?)\n---\n", re.DOTALL)
+INCLUDE = re.compile(r'^( *)--8<-- "([^"]+)"$', re.MULTILINE)
+OBJECT = re.compile(r"^::: (\S+)(\n    .*)*$", re.MULTILINE)
+LINK = re.compile(r"\[([^\]]*)\]\([^)]*\)")
+
+
+class Page(NamedTuple):
+    """A page of the navigation."""
+
+    group: str
+    path: str
+    title: str
+    description: str
+    text: str
+
+
+def listed(entries: list[Any], group: str = "") -> Iterator[tuple[str, str]]:
+    """Each page's path with the first heading that it is below."""
+    for entry in entries:
+        if isinstance(entry, str):
+            yield group, entry
+        else:
+            for name, below in entry.items():
+                yield from listed([below] if isinstance(below, str) else below, group or name)
+
+
+def read(root: Path, group: str, path: str) -> Page:
+    text = (root / "docs" / path).read_text("utf-8")
+    front = FRONT_MATTER.match(text)
+    settings = yaml.safe_load(front[1]) if front else {}
+    text = FRONT_MATTER.sub("", text).strip()
+    title, _, body = text.partition("\n")
+    said = next((part for part in body.split("\n\n") if re.match(r"\s*[\w\[`*]", part)), "")
+    first = re.split(r"(?<=[.:]) ", LINK.sub(r"\1", " ".join(said.split())), maxsplit=1)[0]
+    return Page(group, path, title.removeprefix("# "), settings.get("description", first.rstrip(":")), text)
+
+
+def whole(root: Path, text: str) -> str:
+    """The text with the files that it includes, and with what the code says about the objects that it names."""
+    text = INCLUDE.sub(lambda found: (root / found[2]).read_text("utf-8").rstrip("\n"), text)
+    return OBJECT.sub(lambda found: described(found[1]), text)
+
+
+def described(name: str) -> str:
+    try:
+        found = pkgutil.resolve_name(name)
+    except (ImportError, AttributeError):  # of a package that is not here
+        return f"### `{name}`"
+    try:
+        signature = str(inspect.signature(found)).replace("NoneType", "None")
+    except (TypeError, ValueError):
+        signature = ""
+    return f"### `{name}`\n\n```python\n{name.rpartition('.')[2]}{signature}\n```\n\n{inspect.getdoc(found) or ''}".rstrip()
+
+
+def write_texts(root: Path, site: Path, name: str, sentence: str, pages: list[Page]) -> None:
+    index, full, group = [f"# {name}", "", f"> {sentence}"], [f"# {name}"], None
+    for page in pages:
+        text = whole(root, page.text)
+        (site / page.path).parent.mkdir(parents=True, exist_ok=True)
+        (site / page.path).write_text(text + "\n", "utf-8")
+        if page.group != group:
+            group = page.group
+            index += ["", f"## {group}", ""]
+        index.append(f"- [{page.title}]({page.path})" + (f": {page.description}" if page.description else ""))
+        full.append(f"<!-- {page.path} -->\n\n{text}")
+    (site / "llms.txt").write_text("\n".join(index) + "\n", "utf-8")
+    (site / "llms-full.txt").write_text("\n\n".join(full) + "\n", "utf-8")
+
+
+def main(root: Path) -> int:
+    config = yaml.safe_load((root / "mkdocs.yml").read_text("utf-8"))
+    navigation = list(listed(config["nav"]))
+    there = {str(path.relative_to(root / "docs")) for path in (root / "docs").rglob("*.md")}
+    forgotten = there - {path for _, path in navigation}
+    for path in sorted(forgotten):
+        print(f"docs/{path} is not in the navigation of mkdocs.yml", file=sys.stderr)
+    built = subprocess.run([sys.executable, "-m", "zensical", "build", "--strict", "--clean"], cwd=root, check=False)
+    if forgotten or built.returncode:
+        return 1
+    pages = [read(root, *entry) for entry in navigation]
+    write_texts(root, root / "site", config["site_name"], config["site_description"], pages)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1] if len(sys.argv) > 1 else ".").resolve()))
