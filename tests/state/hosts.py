@@ -33,10 +33,10 @@ PATIENCE = 20.0
 class Host:
     """A server in a process of its own, from the code in the folder `root`."""
 
-    def __init__(self, store: str, *, root: Path = ROOT, **settings: str) -> None:
+    def __init__(self, store: str, *, root: Path = ROOT, module: str = "tests.state.host", **settings: str) -> None:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  (`remove` closes it)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.state.host"],
+            [sys.executable, "-m", module],
             env={**os.environ, "STORE": store, "LEASE": str(LEASE), "PYTHONPATH": f"{root}:{root / 'adapters'}", **settings},
             cwd=root, stdout=subprocess.PIPE, stderr=self._log,
         )  # fmt: skip
@@ -110,14 +110,15 @@ class Host:
 class Hosts:
     """Servers on one store; `settings` are those of `host`. What is dead when it is asked for is started anew."""
 
-    def __init__(self, store: str, number: int, **settings: str) -> None:
+    def __init__(self, store: str, number: int, *, module: str = "tests.state.host", **settings: str) -> None:
         self._store = store
+        self._module = module
         self._settings = settings
         self._hosts = [self.start() for _ in range(number)]
 
     def start(self) -> Host:
         """One more, which is not looked after."""
-        return Host(self._store, **self._settings)
+        return Host(self._store, module=self._module, **self._settings)
 
     def all(self) -> list[Host]:
         for number, host in enumerate(self._hosts):
