@@ -31,11 +31,13 @@ def test_ci_runs_the_readmes_test_command() -> None:
     assert [step for step in command.split(" && ") if step not in ran] == []
 
 
-def test_the_readmes_example_is_the_example() -> None:
-    block = re.search(r'```python title="hello.py"\n(.*?)```', README, re.DOTALL)
+def test_the_readme_begins_as_the_site_does() -> None:
+    first = re.compile(r'```python title="agent.py"\n(.*?)```', re.DOTALL)
+    site = (ROOT / "docs/index.md").read_text()
 
-    assert block
-    assert block[1] == (ROOT / "examples" / "hello.py").read_text()
+    assert first.findall(README)[:1] == first.findall(site)[:1] != []
+    assert re.findall(r"^\| .*\|$", README, re.MULTILINE) == re.findall(r"^\| .*\|$", site, re.MULTILINE)
+    assert [link for link in re.findall(r"\]\(([^)#]+)", README) if not (ROOT / link).exists()] == []
 
 
 def test_shell_blocks_that_are_not_run_name_only_what_exists() -> None:
