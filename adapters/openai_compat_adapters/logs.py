@@ -8,8 +8,11 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from datetime import UTC, datetime
+import time
+from functools import lru_cache
 from typing import Any, Literal
+
+from pydantic_core import PydanticSerializationError, to_json
 
 from openai_compat.api.access_log import FIELDS
 
@@ -48,25 +51,26 @@ class TextFormatter(logging.Formatter):
     """
 
     def __init__(self, *, tracebacks: bool = True) -> None:
-        super().__init__("%(asctime)s %(message)s", datefmt="%H:%M:%S")
+        super().__init__()
         self._tracebacks = tracebacks
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as a line, with the traceback after it."""
-        return super().format(record) if self._tracebacks else self.formatMessage(_with_message(self, record))
+        more = self._tracebacks and (record.exc_info or record.exc_text or record.stack_info)
+        return super().format(record) if more else self.formatMessage(record)
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  (logging's name)
         """The line without the traceback."""
-        line = super().formatMessage(record)
-        if not self._tracebacks and record.exc_info:
+        warns = record.levelno >= logging.WARNING
+        level = f"{record.levelname} " if warns else ""
+        line = f"{_clock(int(record.created))} {level}{record.getMessage()}"
+        if record.exc_info and not self._tracebacks:
             line += f" ({_type_of(record)})"
-        if "event" in vars(record) and (trace := _trace()):
+        if "event" in record.__dict__ and (trace := _trace()):
             line += f" trace={trace['trace_id']}"
-        if record.levelno < logging.WARNING:
+        if not warns or not sys.stderr.isatty():
             return line
-        line = line.replace(" ", f" {record.levelname} ", 1)  # behind the time
-        color = YELLOW if record.levelno == logging.WARNING else RED
-        return color.format(line) if sys.stderr.isatty() else line
+        return (YELLOW if record.levelno == logging.WARNING else RED).format(line)
 
 
 class JsonFormatter(logging.Formatter):
@@ -85,9 +89,9 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as one line of JSON."""
-        time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        entry: dict[str, Any] = {"time": time, "level": record.levelname.lower()}
-        fields = vars(record)
+        when = f"{_second(int(record.created))}.{int(record.msecs):03d}Z"
+        entry: dict[str, Any] = {"time": when, "level": record.levelname.lower()}
+        fields = record.__dict__
         entry |= {name: fields[name] for name in FIELDS if name in fields}
         if "method" not in entry:
             entry["message"] = record.getMessage()
@@ -97,14 +101,23 @@ class JsonFormatter(logging.Formatter):
             entry["traceback"] = self.formatException(record.exc_info)
         elif record.exc_info:
             entry["exception"] = _type_of(record)
-        return json.dumps(entry, ensure_ascii=False, default=str)
+        try:
+            return to_json(entry, fallback=str).decode()
+        except PydanticSerializationError:  # a lone surrogate, which UTF-8 cannot carry
+            return json.dumps(entry, default=str)
 
 
-def _with_message(formatter: logging.Formatter, record: logging.LogRecord) -> logging.LogRecord:
-    """What `Formatter.format` does to a record before the traceback."""
-    record.message = record.getMessage()
-    record.asctime = formatter.formatTime(record, formatter.datefmt)
-    return record
+# There are many lines in a second, and to write down a time takes as long as all the rest of one.
+
+
+@lru_cache(1)
+def _clock(second: int) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(second))
+
+
+@lru_cache(1)
+def _second(second: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
 
 
 def _type_of(record: logging.LogRecord) -> str:
@@ -116,5 +129,8 @@ def _trace() -> dict[str, str]:
     trace = sys.modules.get("opentelemetry.trace")
     if trace is None:
         return {}
-    span = trace.get_current_span().get_span_context()
-    return {"trace_id": f"{span.trace_id:032x}", "span_id": f"{span.span_id:016x}"} if span.is_valid else {}
+    span = trace.get_current_span()
+    if span is trace.INVALID_SPAN:
+        return {}
+    its = span.get_span_context()
+    return {"trace_id": f"{its.trace_id:032x}", "span_id": f"{its.span_id:016x}"} if its.is_valid else {}

@@ -140,6 +140,7 @@ class OpenTelemetry(TurnMetrics):
         self._principals, self._tools, self._remote = principals, tools, remote
         self._in_spans = content in ("SPAN_ONLY", "SPAN_AND_EVENT")
         self._in_events = content in ("EVENT_ONLY", "SPAN_AND_EVENT")
+        self._tells = content != "NO_CONTENT"
         self._requests: dict[RequestInfo, tuple[Span, Any]] = {}
         self._parents: dict[str, Span] = {}
         self._traced: dict[TurnInfo, _TracedRun] = {}
@@ -169,6 +170,8 @@ class OpenTelemetry(TurnMetrics):
         if self._remote == "link" and remote.is_valid:
             links, parent = [Link(remote)], Context()
         span = self._tracer.start_span(asked.method, parent, SpanKind.SERVER, links=links)
+        if span is trace.INVALID_SPAN:  # nobody traces, here or before us: there is nothing to hand on
+            return
         if request.websocket:
             # A connection may live for days: its turns are traces of their own, which point to this one.
             _connection.set(span.get_span_context())
@@ -203,39 +206,48 @@ class OpenTelemetry(TurnMetrics):
         if connection is not None:
             links, parent = [Link(connection)], Context()
         span = self._tracer.start_span(f"invoke_agent {turn.agent}", parent, links=links)
+        if span is not trace.INVALID_SPAN:
+            self._run_under(turn, span, parent)
+        super().started(turn)
+
+    def _run_under(self, turn: TurnInfo, span: Span, parent: Context) -> None:
         token = context.attach(trace.set_span_in_context(span, parent))
         self._traced[turn] = run = _TracedRun(span, token)
         _run.set(run)
-        if span.is_recording():
-            span.set_attributes(self._asked(turn))
-            for call_id, decision in () if turn.request.resume is None else turn.request.resume.decisions.items():
-                decided: dict[str, str | bool] = {
-                    "gen_ai.tool.call.id": call_id,
-                    "openai_compat.approved": decision.approved,
-                }
-                span.add_event("openai_compat.decided", decided)
-        super().started(turn)
+        if not span.is_recording():
+            return
+        span.set_attributes(self._asked(turn))
+        for call_id, decision in () if turn.request.resume is None else turn.request.resume.decisions.items():
+            decided: dict[str, str | bool] = {
+                "gen_ai.tool.call.id": call_id,
+                "openai_compat.approved": decision.approved,
+            }
+            span.add_event("openai_compat.decided", decided)
 
     def event(self, turn: TurnInfo, item: AgentEvent | str) -> None:
         """Note what the agent does."""
-        if self._in_spans or self._in_events:
-            self._traced[turn].said.append(item)
-        if type(item) is str:
+        if type(item) is not str:
+            super().event(turn, item)
+        elif not self._tells:
             return
-        super().event(turn, item)
+        run = self._traced.get(turn)
+        if run is None:
+            return
+        if self._tells:
+            run.said.append(item)
         if isinstance(item, Paused):
             for call in item.pending:
                 waits = {"gen_ai.tool.name": call.name, "gen_ai.tool.call.id": call.call_id}
                 waits["openai_compat.waits_for"] = call.waits_for
-                self._traced[turn].span.add_event("openai_compat.paused", waits)
+                run.span.add_event("openai_compat.paused", waits)
         elif isinstance(item, Compacted):
-            self._traced[turn].span.add_event("openai_compat.compacted")
+            run.span.add_event("openai_compat.compacted")
 
     def tool_ended(self, turn: TurnInfo, call_id: str, tool: ToolRun, output: str | None, failed: str) -> None:
         """Make the span of a call, now that it is known whether the agent has made one."""
         super().tool_ended(turn, call_id, tool, output, failed)
-        run = self._traced[turn]
-        if self._tools == "never" or run.traced or not run.span.is_recording():
+        run = self._traced.get(turn)
+        if run is None or self._tools == "never" or run.traced or not run.span.is_recording():
             return
         attributes = {
             "gen_ai.operation.name": "execute_tool",
@@ -257,7 +269,9 @@ class OpenTelemetry(TurnMetrics):
     def ended(self, turn: TurnInfo, outcome: TurnOutcome) -> None:
         """End the run's span."""
         super().ended(turn, outcome)
-        run = self._traced.pop(turn)
+        run = self._traced.pop(turn, None)
+        if run is None:
+            return
         if run.span.is_recording():
             run.span.set_attributes(_ending(outcome))
             if outcome.error is not None and outcome.cancelled in (None, "deadline"):
@@ -311,7 +325,7 @@ class OpenTelemetry(TurnMetrics):
         return {name: value for name, value in found.items() if value is not None}
 
     def _tell_content(self, turn: TurnInfo, outcome: TurnOutcome, run: _TracedRun) -> None:
-        if not self._in_spans and not self._in_events:
+        if not self._tells:
             return
         told = {
             "gen_ai.system_instructions": instructions(turn.request),

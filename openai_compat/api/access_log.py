@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from functools import lru_cache
 from typing import Any
 
 from ..agent_request import Principal
@@ -12,6 +13,9 @@ from ..turns.turn_log import TurnLog
 from .exchange import Exchange
 from .services import logger
 from .websocket import WebSocketConnection
+
+SHOWN_OF = 200
+"""Characters of a text from outside that are told."""
 
 PROBES = frozenset({"/healthz", "/readyz", "/health"})
 """Asked every few seconds by machines: their good answers are not worth a line."""
@@ -56,10 +60,10 @@ def log_access(
         "event": "request" if turn is None else "turn",
         "request_id": request_id,
         "method": method,
-        "path": _shown(path),
+        "path": _shown(path[:SHOWN_OF]),
         "status": status or None,
         "ms": int((time.monotonic() - began) * 1000),
-        "principal": _shown(principal.id) or None,
+        "principal": _shown(principal.id[:SHOWN_OF]) or None,
         "outcome": "refused" if refused else "ok",
         "reason": reason,
         "error": note if status >= 400 else None,
@@ -67,7 +71,10 @@ def log_access(
     }
     if turn is not None:
         fields |= _of_turn(turn, began, refused=refused)
-    logger.log(level, "%s", _line(fields), extra=fields)
+    # Not by `logger.log`, half of whose time is to look for the caller, which is always this function.
+    record = logger.makeRecord(logger.name, level, __file__, 0, _Line(fields), (), None, log_access.__name__)
+    record.__dict__.update(fields)
+    logger.handle(record)
 
 
 def _of_turn(turn: TurnLog, began: float, *, refused: bool) -> dict[str, Any]:
@@ -75,9 +82,9 @@ def _of_turn(turn: TurnLog, began: float, *, refused: bool) -> dict[str, Any]:
     fields: dict[str, Any] = {
         "api": info.api,
         "agent": info.agent,
-        "model": _shown(request.model),
+        "model": _shown(request.model[:SHOWN_OF]),
         "stream": request.stream,
-        "conversation": None if request.conversation_id is None else _shown(request.conversation_id),
+        "conversation": request.conversation_id and _shown(request.conversation_id[:SHOWN_OF]),
         "response": info.response_id,
         "queue_ms": None if turn.queued is None else int(turn.queued * 1000),
         "first_ms": None if turn.first is None else int((turn.first - began) * 1000),
@@ -114,19 +121,25 @@ SHOWN = (
 """What the line tells after the time, as far as it is known and not nothing."""
 
 
-def _line(fields: dict[str, Any]) -> str:
-    words = [fields["request_id"], fields["method"], fields["path"], str(fields["status"] or "-"), f"{fields['ms']} ms"]
-    for name, field, unit in SHOWN:
-        value = fields.get(field)
-        if value and value != "ok":
-            words.append(f"{name}{value}{unit}")
-    if fields["note"]:
-        words.append(fields["note"])
-    return " ".join(words)
+class _Line:
+    """The line as text, which is made where a format wants it: JSON has the fields."""
+
+    __slots__ = ("_fields",)
+
+    def __init__(self, fields: dict[str, Any]) -> None:
+        self._fields = fields
+
+    def __str__(self) -> str:
+        told = self._fields
+        line = f"{told['request_id']} {told['method']} {told['path']} {told['status'] or '-'} {told['ms']} ms"
+        for name, field, unit in SHOWN:
+            value = told.get(field)
+            if value and value != "ok":
+                line += f" {name}{value}{unit}"
+        return f"{line} {told['note']}" if told["note"] else line
 
 
+@lru_cache(256)
 def _shown(text: str) -> str:
     """A text from outside. A line break in it must not begin a line of its own."""
-    if len(text) <= 200 and text.isascii() and text.isprintable() and "\\" not in text:  # nearly always
-        return text
-    return text[:200].encode("unicode_escape").decode()
+    return text.encode("unicode_escape").decode()

@@ -251,15 +251,17 @@ class HookedRun:
                 hook.ended(self._turn, outcome)
             except BaseException as failed:
                 self._log_once(hook, "ended", failed)
-        self._settle()
+        if self._hooks.settled:
+            self._settle()
 
     def turn_over(self, error: OpenAICompatError | None, cancelled: CancelledBy | None, *, committed: bool) -> None:
         """The turn that it belongs to has ended like this."""
-        self._over = error, cancelled, committed
-        self._settle()
+        if self._hooks.settled:
+            self._over = error, cancelled, committed
+            self._settle()
 
     def _settle(self) -> None:
-        if self._outcome is None or self._over is None or not self._hooks.settled:
+        if self._outcome is None or self._over is None:
             return
         (error, cancelled, committed), run = self._over, self._outcome
         failed, by = run.error or error, run.cancelled or cancelled

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from ..errors import OpenAICompatError
@@ -38,15 +37,13 @@ class TurnLog:
 
     Attributes:
         info: who asks which agent what.
-        began: when it was asked for (`time.monotonic`).
         queued: seconds that it has waited for a slot; None as long as it has none.
-        first: when its agent has said something.
+        first: when its agent has said something (`time.monotonic`).
         outcome: what became of it; None while it runs, and if no agent was started.
         error: the code of its failure.
     """
 
     info: TurnInfo
-    began: float = field(default_factory=time.monotonic)
     queued: float | None = None
     first: float | None = None
     tool_calls: int = 0

@@ -302,7 +302,7 @@ def test_one_call_is_all_that_other_servers_need(program: str, tmp_path: Path) -
             process.terminate()
             _, written = process.communicate(timeout=20)
             listener.close()
-    (line,) = [json.loads(line) for line in written.splitlines() if '"event": "turn"' in line]
+    (line,) = [json.loads(line) for line in written.splitlines() if '"event":"turn"' in line]
     assert (line["agent"], line["outcome"], line["path"]) == ("agent", "ok", "/v1/chat/completions")
 
 
