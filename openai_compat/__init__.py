@@ -68,6 +68,7 @@ if TYPE_CHECKING:
     from .state.webhooks import Webhooks
     from .stores.memory import MemoryStore
     from .turns.slots import Admission
+    from .wire.decisions.questions import DecisionQuestion
 
 __all__ = (
     "Admission",
@@ -89,6 +90,7 @@ __all__ = (
     "CustomTool",
     "Deadlines",
     "Decision",
+    "DecisionQuestion",
     "Disconnect",
     "Finished",
     "FunctionTool",
@@ -166,6 +168,7 @@ _NAMES = {
     "state.webhooks": "Webhooks",
     "stores.memory": "MemoryStore",
     "turns.slots": "Admission",
+    "wire.decisions.questions": "DecisionQuestion",
 }
 """The names of each module, which is imported when one of them is asked for first: a program that says how it is called
 needs none, and most agents need few."""

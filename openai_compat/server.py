@@ -10,6 +10,7 @@ import anyio
 
 from .agents.adapt import Agent
 from .agents.compaction import Compaction
+from .agents.decider import DecideFunction
 from .agents.embedder import EmbedFunction
 from .agents.setting_types import check_strings
 from .aio.background import let_go
@@ -69,6 +70,8 @@ class Server:
         agents: one agent, served as the model "agent", or several by model name; whatever `as_backend` takes.
         embeddings: functions that make embeddings, by model name: `def` or `async def embed(texts)`, which returns one
             vector for each text.
+        decisions: functions that answer questions about an input, by model name: `def` or `async def decide(text,
+            questions)`, which returns one answer for each question.
         keys: the API key, several, a mapping from keys to principals, or a source of these (`key_from_env`,
             `key_from_file`, any function). Without this and `authenticate`, everybody is let in, who then must call
             the server by one of `hosts`.
@@ -117,6 +120,7 @@ class Server:
         authenticate: Authenticate | None = None,
         resource: ResourceMetadata | None = None,
         embeddings: Mapping[str, EmbedFunction] | None = None,
+        decisions: Mapping[str, DecideFunction] | None = None,
         hosts: Iterable[str] = LOOPBACK,
         public: Iterable[Public] = (),
         cors: Cors | None = None,
@@ -179,8 +183,9 @@ class Server:
             agent_headers=frozenset([name.lower() for name in agent_headers]),
             busy=admission.busy,
         )
+        functions = (embeddings, decisions)
         models = build_models(
-            agents, embeddings, compaction, wrap, unknown_model=unknown_model, owned_by=owned_by, providers=providers
+            agents, functions, compaction, wrap, unknown_model=unknown_model, owned_by=owned_by, providers=providers
         )
         hook_set = HookSet(hooks)
         state = build_state(

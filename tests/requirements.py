@@ -573,6 +573,11 @@ REQUIREMENTS: dict[str, Requirement] = {
     ),
     "anthropic.threads": Requirement("a thread is kept, gone on from once, and its caller's alone", "D 4"),
     "anthropic.types": Requirement("a field or event that Anthropic's SDK gains fails a test by name", "D 4"),
+    "decisions.answer": Requirement("questions are answered in order, with how likely each answer is", "W A6"),
+    "decisions.functions": Requirement(
+        "a decide function is plain or async, gets what it has parameters for, and returns what fits the question",
+        "W A6",
+    ),
     "ollama.sdk": Requirement("Ollama's clients have of any agent what they have of a model", "D 4"),
     "ollama.lines": Requirement(
         "an answer is lines that Ollama's clients read, also in silence; the plain one is their fold", "D 4"

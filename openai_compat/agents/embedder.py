@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
 from array import array
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from contextlib import aclosing
 from typing import Any, TypeAlias, cast
 
-from ..aio.worker_thread import ThreadRun
 from ..errors import AgentError
 from ..wire.embeddings import EmbeddingInput, Vector, is_finite
 from .describe import describe
-from .signatures import bare_function
+from .function_call import FunctionCaller, by_name, others, parameters_of
 
 EmbedFunction: TypeAlias = Callable[..., Any]
 """`def` or `async def embed(texts: list[str]) -> Sequence[Sequence[float]]`."""
@@ -35,16 +32,14 @@ class Embedder:
     def __init__(self, function: EmbedFunction) -> None:
         self._function = function
         self._required, self.takes = _parameters(function)
-        bare = bare_function(function)
-        self._is_async = inspect.iscoroutinefunction(bare if inspect.isroutine(bare) else type(bare).__call__)
+        self._caller = FunctionCaller(function)
 
     async def embed(self, asked: EmbeddingInput) -> list[Vector]:
         """One vector for each input.
 
         Raises AgentError (500 `invalid_embedding`) for anything else that is returned, and what the function raises.
         """
-        call = self._call(asked)
-        result = await (call() if self._is_async else _threaded(call))
+        result = await self._caller.result(self._call(asked))
         try:
             return _vectors(result, asked)
         except Exception as error:
@@ -62,44 +57,16 @@ class Embedder:
 
 def _parameters(function: object) -> tuple[frozenset[str], frozenset[str]]:
     """Those of our names that must be given, and all that there are; the texts may go to another one."""
-    if not callable(function) or isinstance(function, type):
-        raise TypeError(f"an embed function takes texts and returns vectors, {describe(function)} does not")
-    try:
-        found = [
-            p
-            for p in inspect.signature(function).parameters.values()
-            if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
-        ]
-    except (TypeError, ValueError):  # a builtin without a signature
-        found = [inspect.Parameter("items", inspect.Parameter.POSITIONAL_ONLY)]
-    named = {p.name: p for p in found if p.name in ARGUMENTS and p.kind is not p.POSITIONAL_ONLY}
-    others = [p.name for p in found if p.default is p.empty and p.name not in named]
-    if len(others) > 1 or ("texts" in named) is bool(others):
+    found = parameters_of(function, "an embed function takes texts and returns vectors")
+    named = by_name(found, ARGUMENTS)
+    more = others(found, named)
+    if len(more) > 1 or ("texts" in named) is bool(more):
         names = ", ".join([p.name for p in found]) or "none"
         raise TypeError(
             f"{describe(function)} has parameters {names}; an embed function may have: {', '.join(ARGUMENTS)}"
         )
     required = frozenset([name for name, p in named.items() if p.default is p.empty])
     return required, frozenset(named)
-
-
-async def _threaded(call: Callable[[], Any]) -> Any:
-    kept: list[Any] = []
-
-    # Kept here too: where nobody reads it any more, a coroutine among it has to be closed.
-    def returned() -> Generator[Any]:
-        kept.append(call())
-        yield kept[0]
-
-    try:
-        async with aclosing(cast("Any", ThreadRun(returned).items())) as results:
-            result = await anext(results)
-        return await result if inspect.isawaitable(result) else result
-    except BaseException:
-        for result in kept:
-            if inspect.iscoroutine(result):  # nobody is left to await it
-                result.close()
-        raise
 
 
 def _vectors(result: Any, asked: EmbeddingInput) -> list[Vector]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, cast
 
 from ..agents.adapt import Agent, as_backend
 from ..agents.compaction import CompactingBackend, Compaction
+from ..agents.decider import DecideFunction, Decider
 from ..agents.embedder import Embedder, EmbedFunction
 from ..backend import AgentBackend, offer_methods_of
 from ..policies.auth import ApiKeys
@@ -70,7 +71,7 @@ def build_auth(
 
 def build_models(
     agents: Agent | Mapping[str, Agent],
-    embeddings: Mapping[str, EmbedFunction] | None,
+    functions: tuple[Mapping[str, EmbedFunction] | None, Mapping[str, DecideFunction] | None],
     compaction: Compaction | None,
     wrap: Sequence[Wrap],
     *,
@@ -78,13 +79,18 @@ def build_models(
     owned_by: str,
     providers: ProviderControl | None,
 ) -> Models:
-    """The agents as backends, by model name. Raises TypeError for something that is no agent."""
+    """The agents as backends, by model name, and the functions beside them, which embed and decide.
+
+    Raises TypeError for something that is no agent, or no such function.
+    """
+    embeddings, decisions = functions
     named = cast("Mapping[str, Agent]", agents) if isinstance(agents, Mapping) else {"agent": agents}
     if not named:
         raise ValueError("a server needs at least one agent")
     return Models(
         agents={str(name): _backend(agent, str(name), compaction, wrap) for name, agent in named.items()},
         embedders={name: Embedder(function) for name, function in (embeddings or {}).items()},
+        deciders={name: Decider(function) for name, function in (decisions or {}).items()},
         unknown_model=unknown_model,
         owned_by=owned_by,
         started=now(),

@@ -1,4 +1,4 @@
-"""`GET /v1/models` and `GET /v1/models/{id}`: agents are the models, and what makes embeddings."""
+"""`GET /v1/models` and `GET /v1/models/{id}`: agents are the models, and what makes embeddings or decisions."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ async def get_model(services: Services, exchange: Exchange, model: str) -> None:
 def _model(models: Models, name: str) -> Model:
     # The types of OpenAI's SDKs need a time. An agent has none, so it is the server's.
     agent = models.agents.get(name)
-    # What is no agent makes embeddings, and takes nothing else.
+    # What is no agent makes embeddings or decisions, and takes nothing else.
     can = agent.capabilities if agent is not None else None
     model: Model = {
         "id": name,
@@ -34,6 +34,7 @@ def _model(models: Models, name: str) -> Model:
         "capabilities": {
             "chat": can is not None,
             "embeddings": name in models.embedders,
+            "decisions": name in models.deciders,
             "client_tools": can is not None and can.client_tools,
             "vision": can is not None and can.vision,
             "audio_input": can is not None and can.audio_input,

@@ -18,6 +18,8 @@ from ..wire.conversations import (
     DeletedConversation,
     ItemPage,
 )
+from ..wire.decisions.request_types import DecisionRequest
+from ..wire.decisions.serialize import DecisionResult
 from ..wire.embeddings import EmbeddingList, EmbeddingRequest
 from ..wire.errors import ErrorEnvelope
 from ..wire.files import EXPIRY, PURPOSES, DeletedFile, File, FilePage
@@ -67,6 +69,7 @@ REQUESTS: tuple[type[WireModel], ...] = (
     CompletionRequest,
     ConversationCreate,
     ConversationItems,
+    DecisionRequest,
     EmbeddingRequest,
     MetadataUpdate,
     ResponseRequest,
@@ -89,6 +92,7 @@ ANSWERS: Mapping[str, Any] = {
     "TextCompletion": TextCompletion,
     "CompletionPage": CompletionPage,
     "ConversationObject": ConversationObject,
+    "DecisionResult": DecisionResult,
     "Deleted": Deleted,
     "DeletedConversation": DeletedConversation,
     "DeletedFile": DeletedFile,

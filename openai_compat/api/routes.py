@@ -10,7 +10,7 @@ from typing import Any
 from ..policies.chat_rest import ChatRest
 from ..policies.resource import ResourceMetadata
 from . import conversations as conversations_api
-from . import deployments, embeddings, files, health, models, openapi, resource_metadata
+from . import decisions, deployments, embeddings, files, health, models, openapi, resource_metadata
 from .chat import endpoint as chat
 from .chat import kept_conversations as conversations
 from .chat import legacy_endpoint as completions
@@ -165,6 +165,18 @@ V1 = (
             "DELETE": Operation(
                 conversations_api.delete_item, "deleteConversationItem", "Take it out", json("ConversationObject")
             ),
+        },
+    ),
+    Route(
+        "/decisions",
+        {
+            "POST": Operation(
+                decisions.create,
+                "createDecision",
+                "Answer questions with probabilities",
+                json("DecisionResult"),
+                body=json("DecisionRequest"),
+            )
         },
     ),
     Route(

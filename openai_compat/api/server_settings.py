@@ -29,6 +29,7 @@ from .routing import Public
 
 KINDS: Mapping[str, tuple[type, ...]] = {
     "embeddings": (Mapping, NoneType),
+    "decisions": (Mapping, NoneType),
     "cors": (Cors, NoneType),
     "resource": (ResourceMetadata, NoneType),
     "limits": (Limits,),

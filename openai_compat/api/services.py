@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import anyio
 
 from ..agent_request import AgentRequest, Caller, Principal
+from ..agents.decider import Decider
 from ..agents.embedder import Embedder
 from ..backend import AgentBackend
 from ..errors import InvalidRequest, NotFound, Unavailable
@@ -126,6 +127,7 @@ class Models:
     Attributes:
         agents: the backends by model name, in the order they are listed.
         embedders: what makes embeddings, by model name; an agent may have the same one.
+        deciders: what makes decisions, likewise.
         unknown_model: what a request for another model gets: a 404, or the first agent.
         owned_by: the owner of the agents that name no provider.
         started: when the server was made, in unix seconds.
@@ -135,6 +137,7 @@ class Models:
 
     agents: Mapping[str, AgentBackend]
     embedders: Mapping[str, Embedder]
+    deciders: Mapping[str, Decider]
     unknown_model: Literal["reject", "default"]
     owned_by: str
     started: int
@@ -143,8 +146,8 @@ class Models:
 
     @property
     def names(self) -> list[str]:
-        """The names of all models: the agents, in the order they were given, then what only makes embeddings."""
-        return list(dict.fromkeys([*self.agents, *self.embedders]))
+        """The names of all models: the agents, in the order they were given, then what makes other things only."""
+        return list(dict.fromkeys([*self.agents, *self.embedders, *self.deciders]))
 
     def check(self, model: str, principal: Principal) -> None:
         """Raises NotFound (404 `model_not_found`) if a request for this model would get that."""
@@ -153,11 +156,11 @@ class Models:
     def agent(self, model: str, principal: Principal) -> tuple[str, AgentBackend]:
         """The agent that serves `model`, and its own name.
 
-        Raises NotFound (404 `model_not_found`), or InvalidRequest for a model that only makes embeddings.
+        Raises NotFound (404 `model_not_found`), or InvalidRequest for a model that makes other things only.
         """
         name = self._named(model, self.agents, principal)
         if name not in self.agents:
-            text = "This model only makes embeddings."
+            text = f"This model only makes {'embeddings' if name in self.embedders else 'decisions'}."
             raise InvalidRequest(text, param="model", code="unsupported_value")
         return name, self.agents[name]
 
@@ -197,8 +200,18 @@ class Models:
             raise InvalidRequest("This model makes no embeddings.", param="model", code="unsupported_value")
         return name, self.embedders[name]
 
+    def decider(self, model: str, principal: Principal) -> tuple[str, Decider]:
+        """The decider for `model`, and its own name.
+
+        Raises NotFound (404 `model_not_found`), or InvalidRequest for an agent that decides nothing.
+        """
+        name = self._named(model, self.deciders, principal)
+        if name not in self.deciders:
+            raise InvalidRequest("This model makes no decisions.", param="model", code="unsupported_value")
+        return name, self.deciders[name]
+
     def _named(self, model: str, offered: Mapping[str, object], principal: Principal) -> str:
-        known = model in self.agents or model in self.embedders
+        known = model in self.agents or model in self.embedders or model in self.deciders
         default = self.unknown_model == "default" and offered and not known
         name = next(iter(offered)) if default else model
         if not (known or default) or not principal.may_use(name):

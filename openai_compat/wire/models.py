@@ -12,6 +12,7 @@ class ModelCapabilities(TypedDict):
 
     chat: bool
     embeddings: bool
+    decisions: bool
     client_tools: bool
     vision: bool
     audio_input: bool

@@ -41,7 +41,9 @@ def researcher(prompt: str) -> str:
     return prompt
 
 
-NOTHING = dict.fromkeys(["chat", "embeddings", "client_tools", "vision", "audio_input", "files", "structured_output"])
+NOTHING = dict.fromkeys(
+    ["chat", "embeddings", "decisions", "client_tools", "vision", "audio_input", "files", "structured_output"]
+)
 FOR_TEXT = {**dict.fromkeys(NOTHING, False), "chat": True, "approvals": "edit"}
 
 

@@ -127,6 +127,7 @@ async def test_every_route_is_described_and_every_described_one_is_there(http: H
         ("POST", "/v1/conversations/{conversation_id}/items"),
         ("GET", "/v1/conversations/{conversation_id}/items/{item_id}"),
         ("DELETE", "/v1/conversations/{conversation_id}/items/{item_id}"),
+        ("POST", "/v1/decisions"),
         ("POST", "/v1/embeddings"),
         ("POST", "/v1/files"),
         ("GET", "/v1/files"),

@@ -233,6 +233,7 @@ def test_the_defaults_of_the_policies_are_as_the_table_says() -> None:
         assert said == (made or f"`{default!r}`".replace("'", '"'))
     assert {setting.partition(".")[0].lower() for setting in rows} >= set(settings) - {
         "agents",
+        "decisions",
         "embeddings",
         "hosts",
         "messages",  # MessagePolicy

@@ -125,7 +125,7 @@ async def test_hostile_ids_in_paths_are_unknown_ids(identifier: str, sqlite: boo
 async def test_without_a_key_none_of_it_is_there() -> None:
     """59, 66"""
     calls = [
-        *[("POST", path) for path in ("conversations", "files", "embeddings", "conversations/x/items")],
+        *[("POST", path) for path in ("conversations", "files", "decisions", "embeddings", "conversations/x/items")],
         *[
             ("GET", path)
             for path in ("files", "files/x", "files/x/content", "conversations/x", "conversations/x/items")

@@ -83,6 +83,7 @@ PATHS: dict[str, tuple[str, bytes]] = {
     "input tokens": ("/v1/responses/input_tokens", body(LISTS, model="agent", input="hi")),
     "compact": ("/v1/responses/compact", body(LISTS, model="agent", input="hi")),
     "embeddings": ("/v1/embeddings", body(LISTS, model="embed", input="hi")),
+    "decisions": ("/v1/decisions", body(LISTS, model="agent", input="hi", questions=[])),
     "conversations": ("/v1/conversations", body(LISTS)),
     "items": ("/v1/conversations/conv_1/items", body(LISTS, items=[USER])),
     "metadata": ("/v1/conversations/conv_1", body(LISTS, metadata={})),

@@ -1,0 +1,92 @@
+"""Decide functions: questions about an input in, one answer to each of them out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias, cast
+
+from ..errors import AgentError
+from ..wire.decisions.questions import DecisionInput, DecisionQuestion
+from ..wire.decisions.serialize import Decided
+from .describe import describe
+from .function_call import FunctionCaller, by_name, others, parameters_of
+
+DecideFunction: TypeAlias = Callable[..., Any]
+"""`def` or `async def decide(text: str, questions: list[DecisionQuestion]) -> list`."""
+
+DECIDE_ARGUMENTS = ("text", "messages", "questions", "user")
+
+TOLERANCE = 0.01
+"""How far the probabilities of all options may be from one together."""
+
+
+class Decider:
+    """Calls a decide function; a plain one in a thread of its own, off the event loop.
+
+    Arguments are given by parameter name: `questions`, and `text` or `messages`, or both; `user`. Raises TypeError for
+    what is no such function.
+
+    Attributes:
+        takes: the names of ours that the function has.
+    """
+
+    def __init__(self, function: DecideFunction) -> None:
+        found = parameters_of(function, "a decide function takes questions and returns answers")
+        named = by_name(found, DECIDE_ARGUMENTS)
+        if others(found, named) or "questions" not in named or not named.keys() & {"text", "messages"}:
+            names = ", ".join([each.name for each in found]) or "none"
+            raise TypeError(
+                f"{describe(function)} has parameters {names}; a decide function has questions, and text or messages, "
+                "and may have user"
+            )
+        self._function = function
+        self._caller = FunctionCaller(function)
+        self.takes = frozenset(named)
+
+    async def decide(self, asked: DecisionInput) -> list[Decided]:
+        """One answer to each question.
+
+        Raises AgentError (500 `invalid_decision`) for anything else that is returned, and what the function raises.
+        """
+        given = {"text": asked.text, "messages": list(asked.messages), "questions": list(asked.questions)}
+        sent: dict[str, Any] = {**given, "user": asked.user}
+        arguments = {name: sent[name] for name in self.takes}
+        result = await self._caller.result(lambda: self._function(**arguments))
+        try:
+            return [_decided(q, a) for q, a in zip(asked.questions, cast("Sequence[Any]", result), strict=True)]
+        except Exception as error:
+            text = "The decide function did not return one answer for each question."
+            raise AgentError(text, code="invalid_decision") from error
+
+
+def _decided(question: DecisionQuestion, answer: Any) -> Decided:
+    """How likely each option is. Raises ValueError, or whatever comes of odd objects."""
+    if answer is None:
+        return None
+    if question.kind == "predicate":
+        return [_probability(answer)]
+    if not isinstance(answer, Mapping):  # the option itself
+        return [1.0 if place == _place(question, answer) else 0.0 for place in range(len(question.options))]
+    likely = [0.0] * len(question.options)
+    for option, probability in cast("Mapping[Any, Any]", answer).items():
+        likely[_place(question, option)] = _probability(probability)
+    if abs(sum(likely) - 1) > TOLERANCE:
+        raise ValueError(f"probabilities that are {sum(likely)} together")
+    return likely
+
+
+def _place(question: DecisionQuestion, option: Any) -> int:
+    """The place of an option; a score's levels may be named by their places, too."""
+    if question.kind == "score" and isinstance(option, int) and not isinstance(option, bool):
+        if not 0 <= option < len(question.options):
+            raise ValueError(f"no level {option}")
+        return option
+    return question.options.index(option)
+
+
+def _probability(value: Any) -> float:
+    number = float(value)
+    if not 0 <= number <= 1 or math.isnan(number):
+        raise ValueError(f"{number} is no probability")
+    return number

@@ -1,0 +1,30 @@
+"""`POST /v1/decisions`."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+from ..policies.content import check_content_type
+from ..wire.decisions.parse import check_decided_about, parse_decision
+from ..wire.decisions.serialize import Decided, decision
+from .body import parse_body, read_body
+from .exchange import Exchange
+from .function_run import run_function
+from .services import Services
+
+
+async def create(services: Services, exchange: Exchange) -> None:
+    """Run a decide function and answer with what it has decided."""
+    check_content_type(exchange.request)
+    body = await read_body(exchange, services.settings.limits, services.settings.deadlines)
+    model, asked = await parse_body(body, parse_decision, body)
+    await services.check_rate(exchange)
+    name, decider = services.models.decider(model, exchange.principal)
+    check_decided_about(asked, decider.takes)
+
+    async def answer(decided: Sequence[Decided]) -> None:
+        await exchange.answer(200, decision(model, asked, decided))
+
+    call = functools.partial(decider.decide, asked)
+    await run_function(services, exchange, model=name, kind="decide function", call=call, answer=answer)

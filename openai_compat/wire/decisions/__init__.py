@@ -1,0 +1,1 @@
+"""Decisions as bytes: questions read, and answers written."""
