@@ -75,6 +75,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     "cli.defaults": Requirement("what is served where nothing is named is what the project says, or agent.py", "D 4"),
     "cli.module": Requirement("python -m openai_compat is the command line", "D 4"),
     "cli.quick": Requirement("the help of the program is told without the library being imported", "D 4"),
+    "cli.doctor": Requirement("doctor says in a line each what is wrong, changes nothing, and tells no key", "D 4"),
     "cli.wrong": Requirement("what is typed wrong is told in one line, with exit code 2; what fails, with 1", "D 4"),
     "cli.init": Requirement("what init writes runs, says what it needs, and overwrites nothing", "D 4"),
     "cli.demo": Requirement("a demo of what agents can do runs without a key, with the page", "D 4"),

@@ -15,7 +15,7 @@ with needs("the command line"):
     from ._cli.init_command import AGENT_FILE, TEMPLATES, listing, write
     from ._cli.one_line_errors import Program
     from ._cli.options import ACCESS, AGENTS, APIS, CONVERSATIONS, LEVELS, LIMITS, PROCESS, STATE, TELEMETRY
-    from ._cli.values import base_url, start_folder
+    from ._cli.values import address, base_url, start_folder
 
 # What a command needs is imported by it: the help of the program is there before the library would be.
 
@@ -33,6 +33,7 @@ def main() -> None:
       openai-compat serve team.toml        serve agents that a file describes
       openai-compat chat hello:agent       talk to it right here
       openai-compat demo                   three agents to try, which need no key
+      openai-compat doctor                 look for what may be wrong
 
     An option can be given as an environment variable too: --listen is OPENAI_COMPAT_LISTEN.
     """  # noqa: D301  (click reads \b)
@@ -147,6 +148,42 @@ def key(*, name: str | None, models: tuple[str, ...]) -> None:
     made = new_key()
     click.echo(made)
     click.echo(" ".join([hashed(made), *([name] if name else []), *[f"model={model}" for model in models]]))
+
+
+@main.command(context_settings=SETTINGS)
+@click.argument("targets", metavar="[[NAME=]MODULE[:ATTR] | FILE.toml]...", nargs=-1)
+@click.option("-l", "--listen", type=address, metavar="HOST:PORT", default="127.0.0.1:8083", help="Is it free?")
+@click.option("--store", metavar="URL", help="Can it be used? Nothing in it is changed.")
+@click.option("--url", type=base_url, metavar="URL", help="Look at this server instead, as its clients see it.")
+@click.option("--api-key", metavar="KEY", help="The key of the server at --url.")
+@click.option(
+    "-m", "--message", metavar="TEXT", help="Ask the server at --url this, to see whether its answer is streamed."
+)
+@click.option("--json", "as_json", is_flag=True, help="Tell it as JSON.")
+def doctor(
+    *,
+    targets: tuple[str, ...],
+    listen: tuple[str, int],
+    store: str | None,
+    url: str | None,
+    api_key: str | None,
+    message: str | None,
+    as_json: bool,
+) -> None:
+    """Look for what may be wrong: here, or at a server. A line for each thing; the exit code is 1 if one is wrong.
+
+    \b
+      openai-compat doctor                    would `openai-compat serve` work here?
+      openai-compat doctor agent.py --listen 0.0.0.0:8083 --store sqlite:///state.db
+      openai-compat doctor --url https://agents.example/v1 --api-key sk-1 -m "Hello"
+    """  # noqa: D301  (click reads \b)
+    from ._cli.doctor_command import run  # noqa: PLC0415
+
+    if url is None and message is not None:
+        raise click.UsageError("--message goes with --url.")
+    if url is not None and targets:
+        raise click.UsageError("Say what to look at in one way: targets, or --url.")
+    sys.exit(run(targets, listen=listen, store=store, url=url, api_key=api_key, message=message, as_json=as_json))
 
 
 @main.command(context_settings=SETTINGS)

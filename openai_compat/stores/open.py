@@ -30,12 +30,17 @@ def _sqlite(url: str) -> Store:
     from .sql import SqlStore  # noqa: PLC0415  (engines are imported when they are needed)
     from .sqlite import SqliteEngine  # noqa: PLC0415
 
+    return SqlStore(SqliteEngine(sqlite_path(url)))
+
+
+def sqlite_path(url: str) -> str:
+    """The path in the URL of a SQLite store. Raises ValueError."""
     parts = urlsplit(url)
     # As SQLAlchemy has it: the third slash ends the empty host, a fourth begins the path.
     path = unquote(parts.path)[1:]
     if parts.netloc or parts.query or parts.fragment or not path:
         raise ValueError("The URL of a SQLite store is sqlite:///relative/path or sqlite:////absolute/path.")
-    return SqlStore(SqliteEngine(path))
+    return path
 
 
 def _postgresql(url: str) -> Store:

@@ -1,0 +1,256 @@
+"""What `openai-compat doctor` looks at on this machine. No check changes anything, and none tells a key."""
+
+from __future__ import annotations
+
+import json
+import operator
+import os
+import re
+import socket
+import sys
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.util import find_spec
+from typing import Any, Literal
+
+import anyio
+
+from openai_compat import AgentBackend, OpenAICompatError, Server, __version__
+from openai_compat.policies.hosts import LOOPBACK
+from openai_compat.providers.table import PROVIDERS
+from openai_compat.stores.look import NEWEST, schema_version
+
+from .default_targets import NOTHING_HERE, default_targets
+from .load_agents import load
+from .wrong_target import CannotLoad
+
+PATIENCE = 5.0
+"""Seconds that a store, or who has the port, may take to answer."""
+
+KEY_VARIABLES = ("OPENAI_COMPAT_API_KEY", "OPENAI_COMPAT_API_KEY_ENV", "OPENAI_COMPAT_API_KEY_FILE")
+COMPARED: Mapping[str, Callable[[Any, Any], bool]] = {
+    ">=": operator.ge,
+    "<=": operator.le,
+    "<": operator.lt,
+    ">": operator.gt,
+    "==": operator.eq,
+}
+
+_REQUIREMENT = re.compile(r"""([\w.-]+)(?:\[[^]]*\])?([^;]*);.*extra == ['"]([\w-]+)['"]""")
+_BOUND = re.compile(r"(>=|<=|==|<|>)\s*([\d.]+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What was found. A "note" is no fault, but may be the reason for one."""
+
+    name: str
+    status: Literal["ok", "note", "wrong"]
+    text: str
+
+
+def python() -> Check:
+    """The versions, and which Python this is: often it is not the one that the packages were installed for."""
+    return Check("python", "ok", f"openai-compat {__version__} on Python {sys.version.split()[0]}, {sys.executable}")
+
+
+def extras() -> Check:
+    """Which extras are there, and whether what they need is as new, and as old, as it has to be."""
+    there, absent, wrong, versions = list[str](), list[str](), list[str](), dict[str, str | None]()
+    for extra, needed in _needed().items():
+        found = {package: _version(package) for package in needed}
+        if None in found.values():
+            absent.append(extra)
+            continue
+        there.append(extra)
+        versions |= found
+        wrong += [
+            f"{name} {its} is not {needed[name]} ({extra})"
+            for name, its in found.items()
+            if not _fits(its, needed[name])
+        ]
+    if wrong:
+        return Check(
+            "extras", "wrong", f"{'; '.join(wrong)}: pip install -U 'openai-compat[NAME]' with the name in brackets"
+        )
+    text = (
+        f"there: {', '.join(there)}; with {', '.join([f'{name} {its}' for name, its in versions.items()])}"
+        if there
+        else "none"
+    )
+    hint = f"; not there: {', '.join(absent)} (pip install 'openai-compat[NAME]')" if absent else ""
+    return Check("extras", "ok" if there else "note", text + hint)
+
+
+def _needed() -> dict[str, dict[str, str]]:
+    """The packages of each extra with their bounds, as the installed package tells them."""
+    found: dict[str, dict[str, str]] = {}
+    with suppress(PackageNotFoundError):
+        for line in requires("openai-compat") or ():
+            match = _REQUIREMENT.match(line)
+            if match is not None and match[1] != "openai-compat" and match[3] not in ("test", "all"):
+                found.setdefault(match[3], {})[match[1]] = match[2].strip()
+    return found
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _fits(its: str | None, bounds: str) -> bool:
+    """Whether a version is within bounds such as `<0.55,>=0.53`; what follows its numbers does not count."""
+    have = _numbers(its or "")
+    wanted: list[tuple[str, str]] = _BOUND.findall(bounds)
+    return all([COMPARED[how](have, _numbers(limit)) for how, limit in wanted])
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    numbers = [int(number) for number in re.match(r"[\d.]*", text)[0].split(".") if number]  # type: ignore[index]
+    return (*numbers, *[0] * (4 - len(numbers)))
+
+
+def speed() -> Check:
+    """Whether the quicker event loop is there. HTTP is read by h11 in any case, so httptools is for uvicorn alone."""
+    parser = (
+        ""
+        if find_spec("httptools") is None
+        else "; httptools is there for a uvicorn of yours, `serve` reads HTTP by h11"
+    )
+    if find_spec("uvloop") is not None:
+        return Check("speed", "ok", f"uvloop {_version('uvloop')} runs the event loop{parser}")
+    return Check("speed", "note", f"the event loop is Python's own; uvloop is quicker: pip install uvloop{parser}")
+
+
+def keys(listen: tuple[str, int], environment: Mapping[str, str] = os.environ) -> Check:
+    """Whether clients need a key, and which keys of models are set. What is wrong with one is told, not the key."""
+    of_models = [name for provider in PROVIDERS.values() for name in provider.key_env if environment.get(name)]
+    odd = [
+        name
+        for name in [*of_models, KEY_VARIABLES[0]]
+        if environment.get(name, "x").split() != [environment.get(name, "x")]
+    ]
+    if odd:
+        return Check("keys", "wrong", f"{', '.join(odd)} has a space or a line break in it")
+    models = f"for models: {', '.join(of_models)}" if of_models else "for models: none"
+    given = [name for name in KEY_VARIABLES if environment.get(name)]
+    if given:
+        return Check("keys", "ok", f"clients need the one of {given[0]}; {models}")
+    if listen[0] in {*LOOPBACK, "::1"} or environment.get("OPENAI_COMPAT_PROXY_AUTH"):
+        return Check("keys", "ok", f"clients need none, which is for this machine alone; {models}")
+    return Check(
+        "keys", "wrong", f"there is none, so {listen[0]} cannot be listened on: --api-key-env NAME, or --proxy-auth"
+    )
+
+
+def proxies(environment: Mapping[str, str] = os.environ) -> Check:
+    """Whether clients here may ask a proxy for a server on this machine."""
+    lower = {name.lower(): value for name, value in environment.items() if value}
+    found = [name for name in ("http_proxy", "https_proxy", "all_proxy") if name in lower]
+    if not found:
+        return Check("proxies", "ok", "none is set for clients")
+    if "*" in lower.get("no_proxy", "") or {"127.0.0.1", "localhost"} & set(
+        re.split(r"[\s,]+", lower.get("no_proxy", ""))
+    ):
+        return Check("proxies", "ok", f"{', '.join(found).upper()}, and NO_PROXY leaves this machine out")
+    text = "clients may ask it for servers on this machine: set NO_PROXY=127.0.0.1,localhost"
+    return Check("proxies", "note", f"{', '.join(found).upper()} is set: {text}")
+
+
+def port(listen: tuple[str, int]) -> Check:
+    """Whether the address is free, and who has it if not."""
+    host, number = listen
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.create_server((host, number), family=family).close()
+    except OSError as error:
+        reason = str(error.strerror).partition(" (")[0]
+        who = ": a server of this library is there already" if _is_ours(host, number) else ""
+        return Check(
+            "port", "wrong", f"{host}:{number} cannot be listened on, {reason.lower()}{who}; --listen takes another"
+        )
+    return Check("port", "ok", f"{host}:{number} is free")
+
+
+def _is_ours(host: str, number: int) -> bool:
+    url = f"http://{f'[{host}]' if ':' in host else host}:{number}/healthz"
+    with (
+        suppress(OSError, ValueError),
+        urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=PATIENCE) as answer,
+    ):
+        health: Any = json.loads(answer.read(1000))
+        return isinstance(health, dict) and "status" in health
+    return False
+
+
+def targets(named: tuple[str, ...]) -> Iterator[Check]:
+    """Whether what would be served loads, and what it was recognised as."""
+    try:
+        wanted = named or tuple(default_targets())
+        if not wanted:
+            yield Check("agents", "note", f"nothing is named. {NOTHING_HERE} openai-compat init writes one")
+            return
+        found = load(wanted)
+    except CannotLoad as error:
+        yield Check("agents", "wrong", str(error))
+        return
+    if isinstance(found, Server):
+        text = f"{' '.join(wanted)} is a Server, with its own settings and the models {', '.join(found.services.models.agents)}"
+        yield Check("agents", "ok", text)
+        return
+    for warning in found.warnings:
+        yield Check("agents", "note", warning)
+    each = ", ".join([f"{name} ({_kind(agent)})" for name, agent in found.items()])
+    yield Check("agents", "ok", f"{' '.join(wanted)} has {each}")
+
+
+def _kind(agent: AgentBackend) -> str:
+    name = type(agent).__name__
+    return "a function, or what has `run`" if name == "CallableBackend" else f"run by {name}"
+
+
+def store(url: str | None) -> Check:
+    """Whether the store answers, and its schema is the one that is written now."""
+    if url in (None, "", "memory:"):
+        return Check("store", "ok", "in memory: what is kept is gone with the process; --store keeps it")
+
+    async def look() -> int | None:
+        with anyio.fail_after(PATIENCE):
+            return await schema_version(str(url))
+
+    kind = str(url).partition(":")[0]
+    try:
+        found = anyio.run(look)
+    except TimeoutError:
+        return Check("store", "wrong", f"{kind} does not answer within {PATIENCE:.0f} seconds")
+    except (OpenAICompatError, ValueError, ImportError) as error:
+        return Check("store", "wrong", str(error).rstrip("."))
+    except Exception as error:  # a driver's own, whose text may have a part of the password in it
+        return Check("store", "wrong", f"{kind}: {type(error).__name__}; is the password in its URL percent-encoded?")
+    if found is None:
+        return Check("store", "ok", f"{kind} can be used; its tables are made when it is first served with")
+    if found > NEWEST:
+        text = f"its schema is {found}, of a newer version: {NEWEST} is known here. pip install -U openai-compat"
+        return Check("store", "wrong", f"{kind} answers, and {text}")
+    if found < NEWEST:
+        return Check(
+            "store", "note", f"{kind} answers; its schema {found} becomes {NEWEST} when it is next served with"
+        )
+    return Check("store", "ok", f"{kind} answers, and its schema {found} is the newest")
+
+
+def here(named: tuple[str, ...], listen: tuple[str, int], url: str | None) -> Iterator[Check]:
+    """All of them."""
+    yield python()
+    yield extras()
+    yield speed()
+    yield from targets(named)
+    yield store(url)
+    yield keys(listen)
+    yield proxies()
+    yield port(listen)

@@ -1,0 +1,40 @@
+"""`openai-compat doctor`: one line for each thing that it has looked at."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+import click
+
+from .doctor_checks import Check, here
+from .doctor_url import served
+
+MARKS = {"ok": ("ok   ", "green"), "note": ("note ", "yellow"), "wrong": ("WRONG", "red")}
+
+
+def run(
+    targets: tuple[str, ...],
+    *,
+    listen: tuple[str, int],
+    store: str | None,
+    url: str | None,
+    api_key: str | None,
+    message: str | None,
+    as_json: bool,
+) -> int:
+    """Look, and tell. Returns the exit code: 1 if something is wrong."""
+    checks: list[Check] = []
+    for check in here(targets, listen, store) if url is None else served(url, api_key, message):
+        checks.append(check)
+        if not as_json:
+            _tell(check)
+    good = all([check.status != "wrong" for check in checks])
+    if as_json:
+        click.echo(json.dumps({"ok": good, "checks": [asdict(check) for check in checks]}, indent=2))
+    return 0 if good else 1
+
+
+def _tell(check: Check) -> None:
+    mark, color = MARKS[check.status]
+    click.echo(f"{click.style(mark, fg=color)}  {check.name:9}  {' '.join(check.text.split())}")

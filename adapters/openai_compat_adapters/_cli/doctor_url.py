@@ -1,0 +1,133 @@
+"""Asks a server whether it answers as clients need it: `openai-compat doctor --url`. Needs no client library."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from http.client import HTTPException, HTTPResponse
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+from .doctor_checks import Check
+from .terminal import visible
+
+PATIENCE = 30.0
+"""Seconds of silence."""
+
+LONGEST = 1_000_000
+"""Bytes of an answer that are read."""
+
+TOGETHER = 0.05
+"""The part of its time in which all pieces of an answer came, if something has kept them back."""
+
+SHORT = 0.5
+"""Seconds: of an answer this quick it cannot be told."""
+
+
+class Refused(Exception):
+    """There is no answer of an API. The message says what there is instead."""
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A redirection is told: what is behind it is a login, mostly, and no API."""
+
+    def redirect_request(self, *args: Any, **more: Any) -> None:
+        return None
+
+
+def served(url: str, key: str | None, message: str | None) -> Iterator[Check]:
+    """Whether the API at `url` answers, what is before it, and, with a message, whether its pieces come one by one."""
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    try:
+        with _ask(f"{url.rstrip('/')}/models", headers) as answer:
+            before = _before(answer.headers)
+            models = _models(answer)
+    except Refused as error:
+        yield Check("server", "wrong", str(error))
+        return
+    yield Check("server", "ok", f"{url} answers, and has {', '.join(models) or 'no models'}")
+    if before:
+        yield Check("before it", "note", before)
+    if message is not None and models:
+        yield _streamed(url, headers, models[0], message)
+
+
+def _ask(url: str, headers: Mapping[str, str], body: object = None) -> HTTPResponse:
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data, {**headers, "Content-Type": "application/json"})  # noqa: S310  (checked: http or https)
+    where = urlsplit(url).netloc
+    try:
+        return cast("HTTPResponse", urllib.request.build_opener(_NoRedirect).open(request, timeout=PATIENCE))
+    except urllib.error.HTTPError as error:
+        with error:
+            raise Refused(_refusal(url, error, has_key="Authorization" in headers)) from error
+    except urllib.error.URLError as error:
+        raise Refused(f"no answer from {where}: {error.reason}; is it served there?") from error
+    except (OSError, HTTPException) as error:
+        raise Refused(f"no answer from {where}: {error}") from error
+
+
+def _refusal(url: str, error: urllib.error.HTTPError, *, has_key: bool) -> str:
+    before = _before(error.headers)
+    by = f" ({before})" if before else ""
+    if 300 <= error.code < 400:
+        return (
+            f"{url} sends clients to {visible(str(error.headers.get('Location')))}{by}: a login stands before the API"
+        )
+    asks = str(error.headers.get("WWW-Authenticate", ""))
+    if error.code in (401, 403) and (asks.startswith("Basic") or "json" not in str(error.headers.get("Content-Type"))):
+        return f"{url} answers {error.code}, and not in the API's form{by}: a login of a proxy stands before it"
+    if error.code == 401:
+        return f"{url} answers 401: the key is {'not a good one' if has_key else 'missing'}: --api-key KEY"
+    hint = "; the API is below /v1, mostly" if error.code == 404 else ""
+    return f"{url} answers {error.code}{by}{hint}"
+
+
+def _before(headers: Any) -> str:
+    """The programs that say that they have passed an answer on."""
+    told = [
+        f"{name}: {visible(headers[name])}" for name in ("Via", "Server", "CF-RAY", "X-Amz-Cf-Id") if headers.get(name)
+    ]
+    return ", ".join(told)
+
+
+def _models(answer: HTTPResponse) -> list[str]:
+    text = answer.read(LONGEST)
+    try:
+        listed: Any = json.loads(text)
+        return [visible(str(model["id"])) for model in listed["data"]]
+    except (ValueError, KeyError, TypeError) as error:
+        kind = visible(str(answer.headers.get("Content-Type", "something")))
+        raise Refused(
+            f"{answer.url} gives {kind}, and no list of models: another program, or the page of a login"
+        ) from error
+
+
+def _streamed(url: str, headers: Mapping[str, str], model: str, message: str) -> Check:
+    """Ask once, and see whether the pieces come as they are made."""
+    asked = {"model": model, "messages": [{"role": "user", "content": message}], "stream": True}
+    began, came = time.monotonic(), list[float]()
+    try:
+        with _ask(f"{url.rstrip('/')}/chat/completions", headers, asked) as answer:
+            came = [time.monotonic() - began for line in answer if line.startswith(b"data:") and b'"content"' in line]
+    except Refused as error:
+        return Check("stream", "wrong", str(error))
+    except (OSError, HTTPException) as error:
+        return Check("stream", "wrong", f"the answer of {model} broke off: {error}")
+    return judged(model, came)
+
+
+def judged(model: str, came: list[float]) -> Check:
+    """What the times tell, in seconds, at which the pieces of an answer came."""
+    if not came:
+        return Check("stream", "wrong", f"{model} answers without text")
+    first, last = came[0], came[-1]
+    text = f"{model} answers in {len(came)} pieces, the first after {first:.1f} s, the last after {last:.1f} s"
+    if len(came) > 2 and last > SHORT and last - first < last * TOGETHER:
+        return Check(
+            "stream", "wrong", f"{text}: all at once, so a proxy may keep them back (nginx: proxy_buffering off)"
+        )
+    return Check("stream", "ok", text)

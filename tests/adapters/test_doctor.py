@@ -1,0 +1,229 @@
+"""`openai-compat doctor`: a line for each thing that it has looked at, and an exit code. It changes nothing."""
+
+from __future__ import annotations
+
+import json
+import socket
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from starlette.applications import Starlette
+from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse
+from starlette.routing import Route
+
+from openai_compat import Server
+from openai_compat.stores.look import NEWEST
+from openai_compat.stores.open import open_store
+from openai_compat_adapters._cli import doctor_checks
+from openai_compat_adapters._cli.doctor_checks import _fits, keys, proxies
+from openai_compat_adapters._cli.doctor_url import judged
+from openai_compat_adapters.testing import listening
+from tests.adapters.in_process import invoke, working_in
+from tests.requirements import requirement
+from tests.transports import asgi_socket
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A folder with an agent, and no settings."""
+    for name in (*doctor_checks.KEY_VARIABLES, "http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "agent.py").write_text("def agent(prompt): return prompt\n")
+    with working_in(tmp_path, monkeypatch):
+        yield tmp_path
+
+
+def told(*arguments: str, code: int) -> dict[str, str]:
+    """What it says of each thing."""
+    result = invoke("doctor", *arguments)
+    assert result.exit_code == code, result.output
+    lines = [line.split(None, 2) for line in result.output.splitlines()]
+    return {name: f"{mark}: {text}" for mark, name, text in lines}
+
+
+@requirement("cli.doctor")
+def test_where_all_is_well_it_says_so_and_changes_nothing(here: Path) -> None:
+    found = told("--listen", "127.0.0.1:0", code=0)
+    assert list(found) == ["python", "extras", "speed", "agents", "store", "keys", "proxies", "port"]
+    assert found["agents"] == "ok: agent.py has agent (a function, or what has `run`)"
+    assert "uvicorn" in found["extras"]
+    store = told("--listen", "127.0.0.1:0", "--store", "sqlite:///state.db", code=0)["store"]
+    assert store == "ok: sqlite can be used; its tables are made when it is first served with"
+    assert [file.name for file in here.iterdir() if file.suffix != ""] == ["agent.py"]
+
+
+@requirement("cli.doctor")
+def test_it_tells_the_same_as_json(here: Path) -> None:
+    result = invoke("doctor", "gone.py", "--listen", "127.0.0.1:0", "--json")
+    said = json.loads(result.output)
+    assert (result.exit_code, said["ok"]) == (1, False)
+    [wrong] = [check for check in said["checks"] if check["status"] == "wrong"]
+    assert wrong == {
+        "name": "agents",
+        "status": "wrong",
+        "text": f"There is no file 'gone.py', looked for from {here}. Did you mean 'agent.py'?",
+    }
+
+
+@requirement("cli.doctor")
+def test_a_port_that_is_taken_is_told_with_who_has_it(here: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        other.listen(0)
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        doctor_checks.PATIENCE, patience = 0.2, doctor_checks.PATIENCE
+        try:
+            assert told("-l", address, code=1)["port"] == (
+                f"WRONG: {address} cannot be listened on, address already in use; --listen takes another"
+            )
+        finally:
+            doctor_checks.PATIENCE = patience
+    with listening(Server(lambda prompt: prompt)) as url:
+        found = told("-l", url.removeprefix("http://"), code=1)["port"]
+    assert found.endswith("in use: a server of this library is there already; --listen takes another")
+
+
+def foreign(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("create table notes (text)")
+
+
+def of_version(number: int) -> Callable[[Path], None]:
+    def make(path: Path) -> None:
+        async def check() -> None:
+            store = open_store(f"sqlite:///{path}")
+            await store.check()
+            await store.aclose()
+
+        anyio.run(check)
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("update oc_schema set version = ?", (number,))
+            connection.commit()
+
+    return make
+
+
+@requirement("cli.doctor")
+@pytest.mark.parametrize(
+    ("make", "code", "text"),
+    [
+        (of_version(NEWEST), 0, f"ok: sqlite answers, and its schema {NEWEST} is the newest"),
+        (of_version(1), 0, f"note: sqlite answers; its schema 1 becomes {NEWEST} when it is next served with"),
+        (
+            of_version(99),
+            1,
+            f"WRONG: sqlite answers, and its schema is 99, of a newer version: {NEWEST} is known here.",
+        ),
+        (foreign, 1, "WRONG: The store's file is the database of another program"),
+        (lambda path: path.write_text("no database" * 99), 1, "WRONG: The store's file cannot be read: it is no"),
+        (lambda path: path.mkdir(), 1, "WRONG: The store's file cannot be read: it is no"),
+    ],
+)
+def test_it_tells_how_a_store_is_and_leaves_it_as_it_is(here: Path, make: Any, code: int, text: str) -> None:
+    make(here / "state.db")
+    before = (here / "state.db").read_bytes() if (here / "state.db").is_file() else b""
+    found = told("-l", "127.0.0.1:0", "--store", "sqlite:///state.db", code=code)["store"]
+    assert found.startswith(text)
+    assert not before or (here / "state.db").read_bytes() == before
+
+
+@requirement("cli.doctor")
+def test_a_store_that_cannot_be_used_is_told_without_its_password(here: Path) -> None:
+    for url, wrong in {
+        "sqlite:///gone/state.db": f"there is no folder {here}/gone",
+        "ftp://ann:mellon@host": "not one with the scheme 'ftp'",
+        "postgresql://ann:mellon@127.0.0.1:9/db": "The store cannot be used now",
+    }.items():
+        found = told("-l", "127.0.0.1:0", "--store", url, code=1)["store"]
+        assert wrong in found
+        assert "mellon" not in found
+
+
+@requirement("cli.doctor")
+def test_it_tells_how_a_database_of_postgresql_is(here: Path, postgres_url: str) -> None:
+    arguments = ("-l", "127.0.0.1:0", "--store", postgres_url)
+    assert told(*arguments, code=0)["store"].startswith("ok: postgresql can be used; its tables are made when")
+
+    async def serve_once() -> None:
+        store = open_store(postgres_url)
+        await store.check()
+        await store.aclose()
+
+    anyio.run(serve_once)
+    assert told(*arguments, code=0)["store"] == f"ok: postgresql answers, and its schema {NEWEST} is the newest"
+
+
+@requirement("cli.doctor")
+def test_keys_proxies_and_versions_are_told_and_no_key_is() -> None:
+    local, all_addresses = ("127.0.0.1", 80), ("0.0.0.0", 80)
+    assert keys(local, {"OPENAI_API_KEY": "sk-1"}).text.endswith("for models: OPENAI_API_KEY")
+    assert keys(local, {"OPENAI_API_KEY": "sk-1\n"}).text == "OPENAI_API_KEY has a space or a line break in it"
+    assert [keys(all_addresses, given).status for given in ({}, {"OPENAI_COMPAT_API_KEY": "k"})] == ["wrong", "ok"]
+    assert keys(all_addresses, {"OPENAI_COMPAT_PROXY_AUTH": "1"}).status == "ok"
+    assert [proxies(given).status for given in ({}, {"HTTPS_PROXY": "http://p"})] == ["ok", "note"]
+    assert proxies({"http_proxy": "http://p", "NO_PROXY": "a.example, localhost"}).status == "ok"
+    bounds = "<0.55,>=0.53"
+    assert [_fits(its, bounds) for its in ("0.53", "0.54.9", "0.55.0", "0.52", "0.54rc1")] == [
+        True,
+        True,
+        False,
+        False,
+        True,
+    ]
+
+
+async def page(request: Any) -> Any:
+    return HTMLResponse("<h1>Log in</h1>")
+
+
+async def login(request: Any) -> Any:
+    return RedirectResponse("https://login.example/oauth", 302)
+
+
+async def basic(request: Any) -> Any:
+    return PlainTextResponse("Who?", 401, {"WWW-Authenticate": "Basic realm=x", "Via": "1.1 squid"})
+
+
+PROXY = Starlette(
+    routes=[Route("/page/models", page), Route("/login/v1/models", login), Route("/basic/v1/models", basic)]
+)
+
+
+@requirement("cli.doctor")
+def test_a_server_that_does_not_answer_as_an_api_is_told_with_what_stands_before_it(here: Path) -> None:
+    with asgi_socket(PROXY) as url:
+        for path, text in {
+            "page": "gives text/html; charset=utf-8, and no list of models: another program, or the page of a login",
+            "login/v1": "sends clients to https://login.example/oauth",
+            "basic/v1": "answers 401, and not in the API's form (Via: 1.1 squid",
+            "v1": "answers 404",
+        }.items():
+            assert text in told("--url", f"{url}/{path}", code=1)["server"]
+    assert "no answer from 127.0.0.1:9" in told("--url", "http://127.0.0.1:9", code=1)["server"]
+
+
+@requirement("cli.doctor")
+def test_a_server_that_answers_is_asked_for_its_models_and_whether_it_streams(here: Path) -> None:
+    async def agent(prompt: str) -> Any:
+        for word in prompt.split():
+            yield word
+
+    with listening(Server({"parrot": agent}, keys="sk-1")) as url:
+        wanted = told("--url", f"{url}/v1", code=1)["server"]
+        refused = told("--url", url, "--api-key", "sk-2", code=1)["server"]
+        found = told("--url", url, "--api-key", "sk-1", "-m", "one two three", code=0)
+    assert wanted.endswith("answers 401: the key is missing: --api-key KEY")
+    assert refused.endswith("answers 401: the key is not a good one: --api-key KEY")
+    assert found["server"] == f"ok: {url}/v1 answers, and has parrot"
+    assert found["stream"].startswith("ok: parrot answers in ")
+
+
+@requirement("cli.doctor")
+def test_an_answer_whose_pieces_all_come_at_the_end_was_kept_back() -> None:
+    assert judged("m", [4.0, 4.01, 4.02, 4.03]).status == "wrong"
+    assert [judged("m", came).status for came in ([0.1, 2.0, 4.0], [4.0], [0.001, 0.002, 0.003])] == ["ok"] * 3
+    assert judged("m", []).text == "m answers without text"
