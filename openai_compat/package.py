@@ -52,7 +52,7 @@ EXTRAS: Mapping[str, str] = {
 OURS = ("openai_compat", "openai_compat_adapters")
 
 
-class MissingExtra(ImportError):
+class MissingExtra(ModuleNotFoundError):
     """A package is not installed; the message has the command that installs it."""
 
 
@@ -72,7 +72,7 @@ def needs(what: str, extra: str | None = None) -> Generator[None]:
     """
     try:
         yield
-    except (ModuleNotFoundError, MissingExtra) as error:
+    except ModuleNotFoundError as error:
         name = error.name or ""
         package = name.partition(".")[0]
         is_other_mistake = package not in EXTRAS if extra is None else package in OURS

@@ -35,9 +35,9 @@ def defined_in(path: Path) -> set[str]:
 
 
 def imported_in(path: Path) -> dict[str, str]:
-    """The names that a module imports from others, and from which; a package may, for type checkers alone."""
+    """The names that a module imports from others, and from which; a package may for type checkers alone, or say what that needs."""
     body = ast.parse(path.read_text("utf-8")).body
-    body += [inner for node in body if isinstance(node, ast.If) for inner in node.body]
+    body += [inner for node in body if isinstance(node, ast.If | ast.With) for inner in node.body]
     nodes = [node for node in body if isinstance(node, ast.ImportFrom)]
     return {alias.asname or alias.name: node.module or "" for node in nodes for alias in node.names}
 

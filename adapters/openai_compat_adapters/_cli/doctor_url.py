@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 import urllib.error
 import urllib.request
@@ -25,6 +26,9 @@ TOGETHER = 0.05
 
 SHORT = 0.5
 """Seconds: of an answer this quick it cannot be told."""
+
+
+_HAS_TEXT = re.compile(rb'data:.*"content":\s*"[^"]')
 
 
 class Refused(Exception):
@@ -112,7 +116,7 @@ def _streamed(url: str, headers: Mapping[str, str], model: str, message: str) ->
     began, came = time.monotonic(), list[float]()
     try:
         with _ask(f"{url.rstrip('/')}/chat/completions", headers, asked) as answer:
-            came = [time.monotonic() - began for line in answer if line.startswith(b"data:") and b'"content"' in line]
+            came = [time.monotonic() - began for line in answer if _HAS_TEXT.match(line)]
     except Refused as error:
         return Check("stream", "wrong", str(error))
     except (OSError, HTTPException) as error:
