@@ -7,12 +7,12 @@ lacks is an error too, and beside each page lies its Markdown, with an index of 
 
 from __future__ import annotations
 
-import inspect
-import pkgutil
+import html
+import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +21,7 @@ import yaml
 FRONT_MATTER = re.compile(r"\A---\n(.*?)\n---\n", re.DOTALL)
 INCLUDE = re.compile(r'^( *)--8<-- "([^"]+)"$', re.MULTILINE)
 OBJECT = re.compile(r"^::: (\S+)(\n    .*)*$", re.MULTILINE)
+TAG = re.compile(r"<[^>]+>")
 LINK = re.compile(r"\[([^\]]*)\]\([^)]*\)")
 
 
@@ -55,28 +56,31 @@ def read(root: Path, group: str, path: str) -> Page:
     return Page(group, path, title.removeprefix("# "), settings.get("description", first.rstrip(":")), text)
 
 
-def whole(root: Path, text: str) -> str:
-    """The text with the files that it includes, and with what the code says about the objects that it names."""
+def whole(root: Path, text: str, objects: Mapping[str, str]) -> str:
+    """The text with the files that it includes, and with what the reference says about the objects that it names."""
     text = INCLUDE.sub(lambda found: (root / found[2]).read_text("utf-8").rstrip("\n"), text)
-    return OBJECT.sub(lambda found: described(found[1]), text)
+    return OBJECT.sub(lambda found: f"### `{found[1]}`\n\n{objects.get(found[1], '')}".rstrip() + "\n", text)
 
 
-def described(name: str) -> str:
-    try:
-        found = pkgutil.resolve_name(name)
-    except (ImportError, AttributeError):  # of a package that is not here
-        return f"### `{name}`"
-    try:
-        signature = str(inspect.signature(found)).replace("NoneType", "None")
-    except (TypeError, ValueError):
-        signature = ""
-    return f"### `{name}`\n\n```python\n{name.rpartition('.')[2]}{signature}\n```\n\n{inspect.getdoc(found) or ''}".rstrip()
+def described(site: Path) -> dict[str, str]:
+    """What the built reference says about each object, by its name: the search has it as text already."""
+    found = json.loads((site / "search.json").read_text("utf-8"))["items"]
+    return {item["location"].partition("#")[2]: as_markdown(item["text"]) for item in found}
+
+
+def as_markdown(text: str) -> str:
+    text = (
+        text.replace("<pre><code>", "```python\n").replace("</code></pre> ", "```\n\n").replace("</code></pre>", "```")
+    )
+    text = re.sub(r"</?code>", "`", text).replace("</p> ", "\n\n")
+    return html.unescape(TAG.sub("", text)).strip()
 
 
 def write_texts(root: Path, site: Path, name: str, sentence: str, pages: list[Page]) -> None:
+    objects = described(site)
     index, full, group = [f"# {name}", "", f"> {sentence}"], [f"# {name}"], None
     for page in pages:
-        text = whole(root, page.text)
+        text = whole(root, page.text, objects)
         (site / page.path).parent.mkdir(parents=True, exist_ok=True)
         (site / page.path).write_text(text + "\n", "utf-8")
         if page.group != group:
