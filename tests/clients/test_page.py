@@ -273,10 +273,10 @@ def test_a_question_can_be_answered_after_a_reload_and_not_after_another_message
 def test_the_user_answers_for_the_clients_tools(talk: Talk) -> None:
     tools = [{"type": "function", "name": "get_location", "parameters": {"type": "object", "properties": {}}}]
     talk.click("#settings-open")
-    talk.page.evaluate("document.getElementById('s-tools').value = '{}'")
+    talk.page.evaluate("document.querySelector('[name=tools]').value = '{}'")
     talk.click("#settings .primary")
-    assert "this is not a list" in talk.text("#settings-problem")
-    talk.page.evaluate(f"document.getElementById('s-tools').value = {json.dumps(json.dumps(tools))}")
+    assert "Tools are a list" in talk.text("#settings-problem")
+    talk.page.evaluate(f"document.querySelector('[name=tools]').value = {json.dumps(json.dumps(tools))}")
     talk.click("#settings .primary")
     talk.ask("Where am I?", "clerk")
     assert talk.focus() == "The agent calls your tool get_location"
@@ -344,14 +344,14 @@ def test_a_server_with_a_key_asks_for_it_until_it_is_right(browser: Page) -> Non
     with uvicorn_socket(Server(AGENTS, page=True, keys="sk-right")) as url:
         talk = Talk(browser, url)
         for key, problem in (("sk-wrong", "API key"), ("ключ", "key"), ("sk-right", "")):
-            talk.wait("document.querySelector('#ask-key[open]')")
-            talk.page.evaluate("document.getElementById('key').focus()")
+            talk.wait("document.querySelector('#settings[open]')")
+            talk.page.evaluate("document.querySelector('[name=key]').focus()")
             talk.page.type(key)
             if problem:
                 talk.wait(
-                    "document.querySelector('#ask-key[open]') && document.getElementById('key-problem').textContent"
+                    "document.querySelector('#settings[open]') && document.getElementById('settings-problem').textContent"
                 )
-                assert problem in talk.text("#key-problem")
+                assert problem in talk.text("#settings-problem")
         talk.wait("document.querySelectorAll('#model option').length === 10")
         assert "heard: Hi" in talk.ask("Hi", "parrot")
         assert "sk-right" not in talk.page.evaluate("document.documentElement.outerHTML + location.href")
@@ -382,7 +382,7 @@ def test_pictures_and_files_are_sent_and_one_that_is_too_large_is_not(talk: Talk
     talk.ask("Look")
     assert "Seen: ['ImagePart', 'FilePart', 'TextPart']" in talk.text(".turn .md")
     talk.wait(
-        "document.querySelector('img.made')?.naturalWidth === 2 && document.querySelector('.user img')?.naturalWidth === 2"
+        "document.querySelector('.turn > img')?.naturalWidth === 2 && document.querySelector('.user img')?.naturalWidth === 2"
     )
     assert talk.complaints == []
 

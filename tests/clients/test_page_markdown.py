@@ -137,7 +137,7 @@ def test_what_is_in_a_line_is_read_as_people_mean_it() -> None:
 
 @requirement("page.text")
 def test_blocks_are_found_where_they_begin_and_end() -> None:
-    text = "# One #\ntext\nmore\n- a\n  - b\n\n  c\n- d\nlazy\n\n2) x\n> q\n\n| a | b |\n|---|--:|\n| 1 \\| 2 | 3 |\n***\n```py\n# x\n```\n~~~\nopen"
+    text = "# One\ntext\nmore\n- a\n  - b\n\n  c\n- d\nlazy\n\n2) x\n> q\n\n| a | b |\n|---|--:|\n| 1 \\| 2 | 3 |\n***\n```py\n# x\n```\n~~~\nopen"
     found = node("[...pieces(given[0])]", text)
     assert [(one["kind"], one.get("text")) for one in found] == [
         ("heading", "One"),
@@ -205,5 +205,5 @@ def test_nothing_is_nested_so_deep_that_it_cannot_be_shown(opening: str) -> None
         return [deepest(inline(given[0])), blocks(given[0], 0)];
     })()"""
     inner, outer = node(script, opening * 3000 + "x" + closing * 3000)
-    assert inner <= 32
+    assert inner <= 16
     assert outer <= 8
