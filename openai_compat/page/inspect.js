@@ -75,7 +75,8 @@ const gist = ({ item, event, message, response }) =>
 export function curl(request) {
 	const key = tab.get('key') ? ' -H "Authorization: Bearer $OPENAI_API_KEY"' : '';
 	const body = JSON.stringify(request, null, 2).replaceAll("'", "'\\''");
-	return `curl -N ${new URL('responses', base)}${key} -H 'Content-Type: application/json' -d '${body}'`;
+	return `curl -N ${new URL('responses', base)}${key} \\
+  -H 'Content-Type: application/json' -d '${body}'`;
 }
 
 function python({ model, input, instructions, tools, previous_response_id, stream, ...others }) {

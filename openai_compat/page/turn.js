@@ -109,7 +109,7 @@ export class Turn {
 	constructor(record) {
 		this.record = record;
 		const asked = record.input.filter(({ role }) => role === 'user').map(bubble);
-		this.node = el('section.turn', el('h2.sr', `Turn ${turns.length + 1}`), ...asked, el('p.who', record.model));
+		this.node = el('section.turn', el('h2.sr', `Turn ${turns.length + 1}`), ...asked, el('p.note', el('b', record.model)));
 	}
 
 	put(node) {

@@ -1,0 +1,26 @@
+"""Makes the pictures of the documentation, in docs/img.
+
+    uv run --with pillow --with-editable '.[test]' python -m docs.pictures page terminal
+
+`page` needs Chromium; `states` makes pictures of all that the page can look like, to be looked at; `traces` needs what
+docs/pictures/traces.py says.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+
+KINDS = ("page", "states", "terminal", "traces")
+FOLDER = Path(__file__).parent.parent / "img"
+
+
+def main(kinds: list[str]) -> None:
+    if not kinds or not set(kinds) <= set(KINDS):
+        raise SystemExit(f"python -m docs.pictures, and one or more of: {' '.join(KINDS)}")
+    for kind in kinds:
+        importlib.import_module(f"docs.pictures.{kind}").main(FOLDER)
+
+
+main(sys.argv[1:])
