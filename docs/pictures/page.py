@@ -38,7 +38,9 @@ class Camera:
         phone = width < 500
         self.page.do("Emulation.setEmulatedMedia", features=features)
         self.page.do("Emulation.setTouchEmulationEnabled", enabled=phone)
-        self.page.do("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=phone)
+        self.page.do(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=phone
+        )
         self.page.open(self.url)
         self.page.evaluate("sessionStorage.clear()")
         self.page.open(self.url)
@@ -53,7 +55,7 @@ class Camera:
         }}).then(() => 0)""")
 
     def say(self, text: str, model: str = "researcher", until: str = ENDED) -> None:
-        choose = "field.value = {}; field.dispatchEvent(new Event('change'))".format(json.dumps(model))
+        choose = f"field.value = {json.dumps(model)}; field.dispatchEvent(new Event('change'))"
         self.page.evaluate(f"(() => {{ const field = document.getElementById('model'); {choose} }})()")
         self.page.evaluate("document.getElementById('prompt').focus()")
         self.page.do("Input.insertText", text=text)

@@ -3,7 +3,7 @@
 // The text may mean harm. So both take time in proportion to its length: no pattern goes back over more than a limit of its
 // own, and nothing is nested deeper than DEEPEST.
 
-const LONG = 8000; // characters of a piece, which is made anew whenever it grows: a longer one is cut
+const LONG = 4000; // characters of a piece, which is made anew whenever it grows: a longer one is cut
 const DEEPEST = 8; // lists and quotes within each other
 const MOST_OPEN = 16; // marks that wait for their other half
 
@@ -36,9 +36,9 @@ function pieceAt(text, at, line, next, columns, depth) {
 
 /** The line at a place, and where the next one begins. */
 function lineAt(text, at) {
-	const stop = text.indexOf('\n', at);
-	const end = Math.min(stop < 0 ? text.length : stop, at + LONG);
-	return [text.slice(at, end), end === stop ? end + 1 : end];
+	const near = text.slice(at, at + LONG);
+	const stop = near.indexOf('\n');
+	return stop < 0 ? [near, at + near.length] : [near.slice(0, stop), at + stop + 1];
 }
 
 /** Where the lines end that are taken, one after the other. */

@@ -99,7 +99,7 @@ function put(parent, piece, depth) {
 		[...node.children].forEach((cell, column) => (cell.className = heads[column]?.className ?? ''));
 		place = last.querySelector('tbody');
 	} else if (piece.kind === 'item') {
-		place = last?.dataset.mark === piece.mark ? last : parent.appendChild(piece.number >= 0 ? el('ol', { start: piece.number }) : el('ul'));
+		place = last?.dataset.mark === piece.mark && last.childElementCount < 999 ? last : parent.appendChild(piece.number >= 0 ? el('ol', { start: piece.number }) : el('ul'));
 		place.dataset.mark = piece.mark;
 	}
 	return place.appendChild(node);

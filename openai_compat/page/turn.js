@@ -313,6 +313,6 @@ export class Turn {
 function bubble({ content }) {
 	const parts = typeof content === 'string' ? [{ text: content }] : content;
 	const shown = ({ text, filename, image_url: src }) =>
-		text ?? (src ? el('img', { src, alt: 'Attached picture' }) : el('div', filename ?? 'Picture'));
+		text ?? (src ? el('img', { src, alt: 'Attached' }) : el('div', filename ?? 'Picture'));
 	return el('div.user', ...parts.map(shown));
 }

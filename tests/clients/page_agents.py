@@ -138,8 +138,12 @@ async def hostile(prompt: str) -> AsyncIterator[Any]:
         yield line
 
 
+PART = TEXT + "\nWords and *more* words, and `code`. " * 20 + "\n\n"
+PARTS = 200_000 // len(PART)
+
+
 async def flood(prompt: str) -> AsyncIterator[Any]:
-    text = (TEXT + "\nWords and *more* words, and `code`. " * 20 + "\n\n") * (200_000 // (len(TEXT) + 740))
+    text = PART * PARTS
     for at in range(0, len(text), 500):
         yield text[at : at + 500]
 
