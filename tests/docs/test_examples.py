@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -54,10 +57,24 @@ def run(*command: str) -> str:
     return done.stdout
 
 
+WITH_FRAMEWORKS = {"langgraph_open_webui": ROOT / "tests/frameworks/langgraph_cases.py"}
+"""Examples that run where their framework is installed."""
+
+
 def test_every_example_is_tested_here() -> None:
     tests = {name.removeprefix("test_example_") for name in globals() if name.startswith("test_example_")}
+    tests |= {name for name, path in WITH_FRAMEWORKS.items() if f"{name}:app" in path.read_text("utf-8")}
 
     assert {path.stem for path in EXAMPLES.glob("*.py")} <= tests
+
+
+def test_every_example_says_first_what_it_is_and_how_to_run_it() -> None:
+    shown_in_full = {"hello", "library"}  # with the command below it
+
+    for path in EXAMPLES.glob("*.py"):
+        text = ast.get_docstring(ast.parse(path.read_text("utf-8"))) or ""
+        runs = re.search(r"uvicorn|hypercorn|gunicorn|pytest|python |openai-compat serve", text)
+        assert runs or path.stem in shown_in_full, path
 
 
 @requirement("auth.ready")
@@ -342,3 +359,47 @@ def test_example_in_process_test() -> None:
     printed = run("-m", "pytest", "-q", "-p", "no:cacheprovider", "in_process_test.py")
 
     assert "3 passed" in printed
+
+
+def test_example_approvals() -> None:
+    command = (str(Path(PYTHON).with_name("openai-compat")), "serve", "approvals.py", "--listen", "127.0.0.1:PORT")
+    tool: Any = {"type": "mcp", "server_label": "agent"}
+    with served(*command) as url, client_of(f"{url}/v1") as client:
+        page = httpx2.get(f"{url}/ui/")
+        said = []
+        for approve in (True, False):
+            asked = client.responses.create(model="agent", input="Chez Nous", tools=[tool])
+            [question] = [item for item in asked.output if item.type == "mcp_approval_request"]
+            decision: Any = {
+                "type": "mcp_approval_response",
+                "approval_request_id": question.id,
+                "approve": approve,
+            }
+            more = {"input": [decision], "previous_response_id": asked.id, "tools": [tool]}
+            said.append(client.responses.create(model="agent", **more).output_text)
+
+    assert (page.status_code, question.name) == (200, "book_table")
+    assert said == ["Booked: Chez Nous, for 2.", "Nothing is booked."]
+
+
+def test_example_bot() -> None:
+    port = free_port()
+    program = Program([PYTHON, "bot.py", str(port)], port, EXAMPLES, environment())
+    try:
+        program.wait_until(program.listens)
+        said = []
+        for lines in (["one", "two", "crash"], ["three"]):
+            with socket.create_connection(("127.0.0.1", port), PATIENCE) as person, person.makefile("rw") as talk:
+                for line in lines:
+                    talk.write(f"{line}\n")
+                    talk.flush()
+                    said.append(talk.readline().strip())
+    finally:
+        program.stop()
+
+    assert said == [
+        "You said one.",
+        "You said one and two.",
+        "Sorry: The agent failed to answer.",
+        "You said three.",
+    ]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
+from tests.docs.served import served as program
 from tests.frameworks.acceptance import in_memory, scenario  # noqa: F401  (a fixture)
-from tests.frameworks.served import Served, agents, model
+from tests.frameworks.served import Heard, Served, agents, client_of, model
 
 saver: Any = agents["plain"].checkpointer
 
@@ -32,3 +34,26 @@ def test_a_turn_that_is_not_kept_leaves_the_thread_that_it_goes_on_from(in_memor
         in_memory.client.responses.create(model="plain", input="two", previous_response_id=first.id, store=store)
         assert model.seen[-1].said == [("user", "one"), ("assistant", "You said: one"), ("user", "two")]
     assert threads() == before
+
+
+@scenario("one line")
+def test_the_example_for_open_webui_knows_its_chats_and_its_users_apart() -> None:
+    """Asked as Open WebUI does: streamed, the whole chat each time, a title beside it, the chat and the user in headers."""
+
+    def ask(user: str, *said: str, **more: str) -> Heard:
+        headers = {"X-OpenWebUI-User-Id": user, "X-Conversation-Id": "chat-1", **more}
+        return Served(url, client).hear("weather", *said, extra_headers=headers)
+
+    serves = (sys.executable, "-m", "uvicorn", "langgraph_open_webui:app", "--port", "PORT")
+    with program(*serves, BOTS_KEY="sk-bots") as url, client_of(url, "sk-bots") as client:
+        first = ask("7", "How is it in Oslo")
+        title = ask("7", "### Task:\nGenerate a title", **{"X-Task": "title_generation"})
+        second = ask("7", "How is it in Oslo", first.text, "And in Rome")
+        another = ask("8", "And in Paris")
+    assert first.statuses == ["Running get_weather …", "get_weather done"]
+    assert [first.text, second.text, another.text] == [
+        "Sunny in Oslo. That was question 1.",
+        "Sunny in Rome. That was question 2.",
+        "Sunny in Paris. That was question 1.",
+    ]
+    assert "Sunny" not in title.text
