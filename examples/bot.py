@@ -33,8 +33,8 @@ async def reply(client: openai.AsyncOpenAI, channel: str, text: str) -> str:
         answer = await client.chat.completions.create(
             model="parrot", messages=said, extra_headers={"X-Conversation-Id": channel}
         )
-    except openai.APIError as error:
-        return f"Sorry: {error.message}"
+    except openai.APIStatusError as error:
+        return f"Sorry: {error.body['message']}"
     return answer.choices[0].message.content or ""
 
 

@@ -400,6 +400,6 @@ def test_example_bot() -> None:
     assert said == [
         "You said one.",
         "You said one and two.",
-        "Sorry: The agent failed to answer.",
+        "Sorry: The agent failed.",
         "You said three.",
     ]
