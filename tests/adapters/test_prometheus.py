@@ -7,9 +7,13 @@ import os
 import re
 import signal
 import subprocess
-from collections.abc import AsyncIterator
+import time
+import urllib.request
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -18,9 +22,9 @@ from openai_compat import Server, WebhookAttempt
 from openai_compat.events import ToolCallReady, ToolResult, UsageReported
 from openai_compat_adapters.prometheus import Prometheus
 from tests.adapters.served import Leash, Served, chat, head, serve
-from tests.adapters.test_cli_operators import eventually, workers
+from tests.adapters.test_cli_operators import workers
 from tests.clients.programs import need
-from tests.docs.served import ROOT
+from tests.docs.served import ROOT, Program, environment, free_port
 from tests.requirements import requirement
 from tests.support.exchanges import Recorder, answer, request
 
@@ -107,38 +111,146 @@ async def test_a_server_without_it_has_no_metrics() -> None:
     assert (await asked(Server(agent))).status == 404
 
 
+SHOP = """
+from openai_compat import ToolCallReady, ToolResult, UsageReported
+
+
+async def agent(prompt):
+    yield ToolCallReady("call_1", "find", "{}", "agent")
+    yield ToolResult("call_1", "found")
+    yield UsageReported(10, 5)
+    yield prompt
+"""
+
+METRICS_KEY = "sk-metrics"
+
+
 def scrape(served: Served) -> dict[str, float]:
-    [told] = served.exchange(head("GET", "/metrics", "Connection: close"))
+    [told] = served.exchange(head("GET", "/metrics", f"Authorization: Bearer {METRICS_KEY}", "Connection: close"))
     assert told.status == 200
     return figures(told.body.decode())
 
 
+class Scraper:
+    """A Prometheus that scrapes a server."""
+
+    def __init__(self, port: int) -> None:
+        self._url = f"http://127.0.0.1:{port}/api/v1"
+
+    def _get(self, path: str, **query: str) -> Any:
+        with urllib.request.urlopen(f"{self._url}/{path}?{urlencode(query)}", timeout=20) as answered:
+            return json.load(answered)["data"]
+
+    def series(self, expression: str) -> list[dict[str, Any]]:
+        """What it answers to an expression."""
+        found: list[dict[str, Any]] = self._get("query", query=expression)["result"]
+        return found
+
+    def value(self, expression: str) -> float:
+        """The value of its only series; -1 if there is none."""
+        return next((float(one["value"][1]) for one in self.series(expression)), -1.0)
+
+    def labels(self, metric: str, label: str) -> list[str]:
+        """Grafana's `label_values`."""
+        return list(self._get(f"label/{label}/values", **{"match[]": metric}))
+
+
+@contextmanager
+def prometheus(target: int, folder: Path) -> Iterator[Scraper]:
+    """Prometheus with the shipped settings, for a server on this machine, and looking oftener."""
+    shipped = (ROOT / "examples" / "deploy" / "prometheus.yml").read_text("utf-8")
+    key = folder / "key"
+    key.write_text(METRICS_KEY)
+    for written, instead in (
+        ("agents:8083", f"127.0.0.1:{target}"),
+        ("scrape_interval: 15s", "scrape_interval: 200ms"),
+        ("/etc/prometheus/openai-compat-key", str(key)),
+    ):
+        assert written in shipped
+        shipped = shipped.replace(written, instead)
+    (folder / "prometheus.yml").write_text(shipped)
+    subprocess.run(["promtool", "check", "config", "prometheus.yml"], cwd=folder, check=True, capture_output=True)
+    port = free_port()
+    command = ["prometheus", "--config.file=prometheus.yml", "--storage.tsdb.path=tsdb"]
+    command += [f"--web.listen-address=127.0.0.1:{port}", "--log.level=warn"]
+    program = Program(command, port, folder, environment())
+    try:
+        program.wait_until(program.listens)
+        yield Scraper(port)
+    finally:
+        program.stop()
+
+
+def asked_by_the_dashboard() -> list[str]:
+    """Every expression of the dashboard, as Grafana asks it."""
+    dashboard = json.loads((ROOT / "examples" / "deploy" / "grafana.json").read_text("utf-8"))
+    found = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    return [one.replace("$agent", ".*").replace("$__rate_interval", "5m") for one in found]
+
+
+def in_time(condition: Callable[[], bool]) -> None:
+    """Return once it holds, with the patience that a scrape by another program takes."""
+    end = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < end, "not in time"
+        time.sleep(0.1)
+
+
 @requirement("telemetry.prometheus")
-def test_workers_tell_the_sum_of_all_also_when_one_was_killed(tmp_path: Path) -> None:
-    env = {"TMPDIR": str(tmp_path)}
-    with serve(AGENTS, "--workers", "2", "--metrics", "--store", f"sqlite:///{tmp_path}/state.db", env=env) as served:
-        pids = workers(served, 2)
-        count, seen = 0, set[int]()
-        while seen != set(pids):  # each has figures of its own
-            seen.add(int(served.ask("pid").text))
-            count += 1
+def test_prometheus_has_the_sum_of_four_workers_through_their_deaths_and_the_dashboard_its_figures(
+    tmp_path: Path,
+) -> None:
+    need("prometheus", "promtool")
+    (tmp_path / "shop.py").write_text(SHOP)
+    env = {"TMPDIR": str(tmp_path), "KEYS": METRICS_KEY, "HOOK": "a secret"}
+    options = ["--workers", "4", "--metrics", "--store", f"sqlite:///{tmp_path}/state.db", "--api-key-env", "KEYS"]
+    options += ["--webhook", f"http://127.0.0.1:{free_port()}/", "--webhook-secret-env", "HOOK"]  # nobody is there
+    with (
+        serve(AGENTS, f"shop={tmp_path}/shop.py:agent", *options, env=env) as served,
+        prometheus(served.port, tmp_path) as scraper,
+    ):
+        pids, count = workers(served, 4), 0
+        turns = "sum(gen_ai_invoke_agent_duration_seconds_count)"
+
+        def every_worker_answers() -> None:
+            nonlocal count
+            seen = set[int]()
+            while seen != set(pids):  # each has figures of its own
+                seen.add(int(served.ask("pid", key=METRICS_KEY).text))
+                count += 1
+            in_time(lambda: scraper.value(turns) == count)
+
+        every_worker_answers()
+        os.kill(pids.pop(), signal.SIGKILL)
+        pids += workers(served, 1)
+        every_worker_answers()
         with Leash() as leash, served.connect() as connection:
-            connection.send(chat("leashed", leash.prompt, stream=True))
+            connection.send(chat("leashed", leash.prompt, stream=True, key=METRICS_KEY))
             leash.wait_for_agent()
-            eventually(lambda: scrape(served)["openai_compat_turns_active"] == 1)
+            in_time(lambda: scraper.value("sum(openai_compat_turns_active)") == 1)
             for pid in pids:
                 os.kill(pid, signal.SIGKILL)
-            pids = workers(served, 2)
-        seen.clear()
-        while seen != set(pids):
-            seen.add(int(served.ask("pid").text))
-            count += 1
-        eventually(lambda: scrape(served)["openai_compat_turns_active"] == 0)
-        assert scrape(served)["gen_ai_invoke_agent_duration_seconds_count"] == count
+            pids = workers(served, 4)
+        every_worker_answers()
+        in_time(lambda: scraper.value("sum(openai_compat_turns_active)") == 0)
+        assert scraper.value("sum(resets(http_server_request_duration_seconds_count[1h]))") == 0
+
+        def dashboard_has_figures() -> bool:
+            """Something of each kind happens, between two looks of Prometheus."""
+            assert served.ask("shop", key=METRICS_KEY).status == 200
+            assert served.ask("shop").status == 401
+            body = json.dumps({"model": "shop", "input": "hi", "background": True}).encode()
+            length = (f"Content-Length: {len(body)}", f"Authorization: Bearer {METRICS_KEY}", "Connection: close")
+            served.exchange(head("POST", "/v1/responses", "Content-Type: application/json", *length) + body)
+            answers = [scraper.series(expression) for expression in asked_by_the_dashboard()]
+            return all([any([one["value"][1] != "NaN" for one in answered]) for answered in answers])
+
+        in_time(dashboard_has_figures)
+        assert "shop" in scraper.labels("gen_ai_invoke_agent_duration_seconds_count", "gen_ai_agent_name")
         [folder] = tmp_path.glob("openai-compat-metrics-*")
-        assert all(re.fullmatch(r"(counter|histogram|gauge_sum)_[01]\.db", path.name) for path in folder.iterdir())
+        assert all(re.fullmatch(r"(counter|histogram|gauge_sum)_[0-3]\.db", path.name) for path in folder.iterdir())
         served.signal(signal.SIGTERM)
-        assert served.ended(10) == 0
+        assert served.ended(30) == 0
         assert not folder.exists()
 
 
