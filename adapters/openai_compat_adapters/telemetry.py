@@ -184,8 +184,7 @@ class OpenTelemetry(TurnMetrics):
         """End the request's span, and measure the request."""
         self._parents.pop(request.id, None)
         span, token = self._requests.pop(request, (None, None))
-        if span is None:
-            super().request_ended(request, outcome)
+        if span is None:  # an instrumentation in front has made the request's span, and measures it
             return
         if span.is_recording():
             _describe(span, request, outcome)
@@ -314,6 +313,7 @@ class OpenTelemetry(TurnMetrics):
             "gen_ai.request.max_tokens": sampling.max_tokens,
             "gen_ai.request.stop_sequences": sampling.stop or None,
             "gen_ai.request.seed": sampling.seed,
+            "gen_ai.request.choice.count": turn.choices if turn.choices != 1 else None,  # as the conventions want it
             "gen_ai.request.reasoning.level": sampling.reasoning_effort,
             "gen_ai.output.type": output,
             "user.id": turn.principal.id if self._principals else None,

@@ -47,6 +47,7 @@ class TurnInfo:
     Attributes:
         id: the turn's, as its agent has it in `RunContext.turn_id`; each choice of `n` has another one.
         index: which of several choices it is.
+        choices: how many there are.
         run: 0; 1 and up where one turn runs its agent again: to repair JSON, without the beginning of what was too long, or
             with the results of a chat WebSocket client's tools.
         request_id: the `x-request-id` of the answer.
@@ -61,6 +62,7 @@ class TurnInfo:
 
     id: str
     index: int = 0
+    choices: int = 1
     run: int = 0
     request_id: str
     api: str

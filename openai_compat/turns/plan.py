@@ -115,7 +115,7 @@ class TurnPlan(Generic[Frames]):
     @property
     def info(self) -> TurnInfo:
         """Its first run before it has a slot, as hooks are told of it."""
-        return turn_info(self, self.requests[0])
+        return turn_info(self, self.requests)
 
     @property
     def response_id(self) -> str:

@@ -106,16 +106,19 @@ class AgentRuns(Protocol):
         ...
 
 
-def turn_info(turn: AgentRuns, request: AgentRequest, queued: float = 0.0, index: int = 0, run: int = 0) -> TurnInfo:
+def turn_info(
+    turn: AgentRuns, requests: Sequence[AgentRequest], queued: float = 0.0, index: int = 0, run: int = 0
+) -> TurnInfo:
     """One run of a turn, as hooks are told of it."""
     return TurnInfo(
         id=run_id(turn.id, index),
         index=index,
+        choices=len(requests),
         run=run,
         request_id=turn.requester.request_id,
         api=turn.api,
         agent=turn.agent,
-        request=request,
+        request=requests[index],
         principal=turn.requester.principal,
         response_id=turn.response_id,
         background=turn.background,
@@ -167,7 +170,7 @@ class RunGroup:
             context.grants = grants
             hooked = None
             if hooks is not None:
-                hooked = HookedRun(hooks, turn_info(turn, request, seat.queued, index, round))
+                hooked = HookedRun(hooks, turn_info(turn, requests, seat.queued, index, round))
                 self.hooked.append(hooked)
             run = None
             if request.resume is not None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import anyio
@@ -13,11 +14,13 @@ from opentelemetry import trace
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
 from openai_compat import (
+    Capabilities,
+    Conversations,
     Hooks,
     Rates,
     RequestInfo,
@@ -30,7 +33,8 @@ from openai_compat import (
 )
 from openai_compat.errors import AgentError
 from openai_compat.events import Compacted, Paused, PendingCall, ReasoningDelta, ToolCallReady, ToolResult
-from openai_compat_adapters._instruments import INSTRUMENTS, MOST_TOOLS, OTHER
+from openai_compat.testing import ScriptedBackend
+from openai_compat_adapters._instruments import INSTRUMENTS, MOST_ERRORS, MOST_TOOLS, OTHER, error_type
 from openai_compat_adapters.telemetry import OpenTelemetry
 from tests.api.chat_websocket.client import chat as websocket
 from tests.requirements import requirement
@@ -173,6 +177,81 @@ async def test_a_request_is_a_server_span_below_the_clients_and_its_run_is_a_spa
 
 
 @requirement("telemetry.spans")
+async def test_a_requests_span_says_where_it_came_in_and_that_it_failed(told: Told) -> None:
+    async def breaks(prompt: str) -> str:
+        raise AgentError("It broke.", status=502, code="broken")
+
+    asked = request("/v1/responses", {"model": "agent", "input": "hi"}, (b"authorization", b"Bearer sk-ann"))
+    hosted = [(b"host", b"agents.example:8443"), *[header for header in asked.headers if header[0] != b"host"]]
+    asked = replace(asked, headers=hosted, scope={"scheme": "https", "http_version": "1.1"})
+    await answer(Server(breaks, hooks=[told.hook()], keys={"sk-ann": "ann"}), asked)
+    attributes = told.attributes("POST /v1/responses")
+    assert {name: attributes[name] for name in attributes if not name.startswith("openai_compat")} == {
+        "http.request.method": "POST",
+        "http.route": "/v1/responses",
+        "url.scheme": "https",
+        "url.path": "/v1/responses",
+        "http.response.status_code": 502,
+        "server.address": "agents.example",
+        "server.port": 8443,
+        "network.protocol.version": "1.1",
+        "error.type": "broken",
+    }
+    assert told.span("POST /v1/responses").status.status_code == StatusCode.ERROR
+    failed = told.span("invoke_agent agent").status
+    assert (failed.status_code, failed.description) == (StatusCode.ERROR, "broken")
+
+
+@requirement("telemetry.spans")
+async def test_the_route_of_a_span_has_no_id_in_it(told: Told) -> None:
+    await answer(Server(shopper, hooks=[told.hook()]), request("/v1/responses/resp_1", method="GET"))
+    attributes = told.attributes("GET /v1/responses/{response_id}")
+    assert (attributes["http.route"], attributes["url.path"]) == ("/v1/responses/{response_id}", "/v1/responses/resp_1")
+    assert "error.type" not in attributes  # it is the client's
+
+
+@requirement("telemetry.spans")
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"n": 2}, {"gen_ai.request.choice.count": 2}),
+        ({"response_format": {"type": "json_object"}}, {"gen_ai.output.type": "json"}),
+        (
+            {"modalities": ["text", "audio"], "audio": {"voice": "alloy", "format": "wav"}},
+            {"gen_ai.output.type": "speech"},
+        ),
+        ({}, {"gen_ai.conversation.id": "trip", "gen_ai.output.type": "text"}),
+    ],
+)
+async def test_what_was_asked_for_is_on_the_span_of_each_run(
+    told: Told, fields: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    can = Capabilities(audio_output=True)
+    server = Server(ScriptedBackend(["{}"], capabilities=can), hooks=[told.hook()], conversations=Conversations())
+    named = () if "n" in fields else ((b"x-conversation-id", b"trip"),)
+    await send(server, *named, **fields)
+    runs = [dict(span.attributes or {}) for span in told.spans if span.name.startswith("invoke_agent")]
+    assert len(runs) == fields.get("n", 1)
+    for attributes in runs:
+        assert {name: attributes.get(name) for name in expected} == expected
+        # nobody has reported any, and there is one choice unless it is said otherwise
+        assert not [name for name in attributes if name.startswith("gen_ai.usage")]
+        assert ("gen_ai.request.choice.count" in attributes) == ("n" in fields)
+
+
+@requirement("telemetry.spans")
+@pytest.mark.parametrize(
+    ("by", "error"),
+    [("superseded", "superseded"), ("deadline", "timeout"), ("shutdown", "shutting_down"), ("client", "cancelled")],
+)
+def test_who_has_ended_a_run_is_its_error_type(by: Any, error: str) -> None:
+    outcome = TurnOutcome(
+        finish=None, error=None, usage=None, first_event=None, seconds=1.0, tool_calls=0, cancelled=by, committed=None
+    )
+    assert error_type(outcome) == error
+
+
+@requirement("telemetry.spans")
 async def test_each_call_of_an_own_tool_is_a_span_below_the_run(told: Told) -> None:
     await send(Server(shopper, hooks=[told.hook()]))
     run = told.span("invoke_agent agent")
@@ -259,6 +338,8 @@ async def test_below_another_instrumentation_there_is_no_second_server_span(told
     assert run.parent is not None
     assert run.parent.span_id == theirs.get_span_context().span_id
     assert not [span for span in told.spans if span.kind == SpanKind.SERVER]
+    assert not told.metric("http.server.request.duration")  # which measures it too
+    assert told.metric("gen_ai.invoke_agent.duration")
 
 
 @requirement("telemetry.nested")
@@ -326,7 +407,13 @@ async def test_every_api_traces_each_turn_once_and_says_how_it_ended(
         "pause": (None, ("paused",), StatusCode.UNSET),
     }
     assert (error, finish, run.status.status_code) == expected[ending]
-    assert ("openai_compat.paused" in [event.name for event in run.events]) == (ending == "pause")
+    paused = [dict(event.attributes or {}) for event in run.events if event.name == "openai_compat.paused"]
+    waits = {
+        "gen_ai.tool.name": "delete",
+        "gen_ai.tool.call.id": "call_1",
+        "openai_compat.waits_for": "approval",
+    }
+    assert paused == ([waits] if ending == "pause" else [])
     assert attributes["openai_compat.api"] == api
 
 
@@ -417,6 +504,51 @@ def webhook_attempt(outcome: Any) -> WebhookAttempt:
     return WebhookAttempt(id="evt_1", target="@app#1", attempt=1, outcome=outcome, error="", seconds=0.1)
 
 
+def doubling(first: float, last: float) -> tuple[float, ...]:
+    found = [first]
+    while found[-1] < last:
+        found.append(round(found[-1] * 2, 2))
+    return tuple(found)
+
+
+HTTP = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
+STEPS = doubling(0.01, 81.92)
+AGENT = "gen_ai.agent.name"
+TABLE: dict[str, tuple[str, str, set[str], tuple[float, ...]]] = {
+    "http.server.request.duration": (
+        "histogram",
+        "s",
+        {"http.request.method", "http.route", "http.response.status_code", "url.scheme", "error.type"},
+        HTTP,
+    ),
+    "gen_ai.invoke_agent.duration": (
+        "histogram",
+        "s",
+        {"gen_ai.operation.name", AGENT, "error.type"},
+        doubling(0.1, 409.6),
+    ),
+    "gen_ai.invoke_agent.tool_calls": ("histogram", "{tool_call}", {AGENT}, doubling(1, 128)),
+    "gen_ai.execute_tool.duration": (
+        "histogram",
+        "s",
+        {"gen_ai.tool.name", "gen_ai.tool.type", AGENT, "error.type"},
+        STEPS,
+    ),
+    "openai_compat.turn.time_to_first_event": ("histogram", "s", {AGENT}, STEPS),
+    "openai_compat.turn.queue.duration": ("histogram", "s", {AGENT}, STEPS),
+    "openai_compat.turn.tokens": ("counter", "{token}", {AGENT, "type"}, ()),
+    "openai_compat.turns.active": ("gauge", "{turn}", {AGENT}, ()),
+    "openai_compat.turns.refused": ("counter", "{turn}", {"reason"}, ()),
+    "openai_compat.webhook.deliveries": ("counter", "{delivery}", {"outcome"}, ()),
+}
+
+
+@requirement("telemetry.metrics")
+def test_names_units_attributes_and_boundaries_are_those_of_the_conventions() -> None:
+    found = {one.name: (one.kind, one.unit, set(one.attributes), one.boundaries) for one in INSTRUMENTS}
+    assert found == TABLE
+
+
 @requirement("telemetry.metrics")
 async def test_every_instrument_has_its_figures(told: Told) -> None:
     hook = told.hook()
@@ -454,6 +586,7 @@ async def test_no_value_of_a_client_becomes_an_attribute_of_a_metric(told: Told)
     async def agent(prompt: str) -> AsyncIterator[Any]:
         yield ToolCallReady("call_1", prompt, "{}", "agent")
         yield ToolResult("call_1", "")
+        raise AgentError("No.", code=f"code_{prompt}")
 
     server = Server(agent, hooks=[told.hook()], unknown_model="default", keys={"sk-ann": "ann"})
     for number in range(MOST_TOOLS + 3):
@@ -463,6 +596,9 @@ async def test_no_value_of_a_client_becomes_an_attribute_of_a_metric(told: Told)
     names = {attributes["gen_ai.tool.name"] for attributes, _ in told.metric("gen_ai.execute_tool.duration")}
     assert len(names) == MOST_TOOLS + 1
     assert OTHER in names
+    codes = {attributes.get("error.type") for attributes, _ in told.metric("gen_ai.invoke_agent.duration")}
+    assert len(codes) == MOST_ERRORS + 1
+    assert OTHER in codes
     shown = str([[attributes for attributes, _ in told.metric(one.name)] for one in INSTRUMENTS])
     assert not any([word in shown for word in ("model-", "ann", "BREW", "nowhere")])
 
@@ -477,6 +613,36 @@ async def test_a_failing_exporter_changes_no_byte(told: Told) -> None:
     whole = await ask(hooked_server(EndsAs(), broken), "chat", "ok", stream=False)
     assert whole.status == 200
     assert "one two" in whole.bodies[0].data.decode()
+
+
+class Stuck(SpanExporter):
+    """Waits for a network that does not answer."""
+
+    def __init__(self) -> None:
+        self.asked, self.answers = threading.Event(), threading.Event()
+
+    def export(self, spans: Any) -> SpanExportResult:
+        self.asked.set()
+        self.answers.wait(60)
+        return SpanExportResult.FAILURE
+
+
+@requirement("telemetry.export")
+@pytest.mark.parametrize("stream", [True, False])
+async def test_an_exporter_that_is_stuck_and_has_no_room_left_holds_up_no_answer(told: Told, stream: bool) -> None:
+    exporter, provider = Stuck(), TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(BatchSpanProcessor(exporter, 1, 1, 1))
+    hook = OpenTelemetry(tracer_provider=provider, meter_provider=told.meter_provider)
+    try:
+        for _ in range(4):
+            whole = await ask(hooked_server(EndsAs(), hook), "chat", "ok", stream=stream)
+            assert whole.status == 200
+            assert b"two" in whole.data
+        assert exporter.asked.wait(10)
+        assert not exporter.answers.is_set()
+    finally:
+        exporter.answers.set()
+        provider.shutdown()
 
 
 @requirement("telemetry.metrics")
