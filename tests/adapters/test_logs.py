@@ -22,7 +22,7 @@ from openai_compat_adapters.logs import JsonFormatter, TextFormatter, configure_
 from tests.conftest import anyio_backend as anyio_backend
 from tests.requirements import requirement
 from tests.support.exchanges import answer, request
-from tests.support.hooked import APIS, EndsAs, ask, hooked_server, run_turn
+from tests.support.hooked import EVERY_API, EndsAs, ask, hooked_server, run_turn
 from tests.transports import listen, wsgi_socket
 
 pytestmark = pytest.mark.anyio
@@ -66,7 +66,7 @@ def kept(formatter: logging.Formatter | None = None, level: int = logging.INFO) 
 
 @requirement("log.turn")
 @pytest.mark.parametrize("ending", OUTCOMES)
-@pytest.mark.parametrize("api", APIS)
+@pytest.mark.parametrize("api", EVERY_API)
 async def test_each_turn_has_one_line_with_all_its_fields(api: str, ending: str) -> None:
     agent = EndsAs()
     with kept() as log:

@@ -39,7 +39,7 @@ from openai_compat_adapters.telemetry import OpenTelemetry
 from tests.api.chat_websocket.client import chat as websocket
 from tests.requirements import requirement
 from tests.support.exchanges import answer, request
-from tests.support.hooked import APIS, EndsAs, ask, hooked_server, run_turn
+from tests.support.hooked import EVERY_API, EndsAs, ask, hooked_server, run_turn
 
 pytestmark = pytest.mark.anyio
 
@@ -174,6 +174,7 @@ async def test_a_request_is_a_server_span_below_the_clients_and_its_run_is_a_spa
         "user.id": "ann",
     }
     assert [event.name for event in run.events] == ["openai_compat.compacted", "openai_compat.first_event"]
+    assert "sk-ann" not in everything(told)
 
 
 @requirement("telemetry.spans")
@@ -391,7 +392,7 @@ async def test_a_background_response_is_below_its_request_and_ends_after_it(told
 @requirement("telemetry.spans")
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("ending", ["ok", "error", "cancel", "pause"])
-@pytest.mark.parametrize("api", APIS)
+@pytest.mark.parametrize("api", EVERY_API)
 async def test_every_api_traces_each_turn_once_and_says_how_it_ended(
     told: Told, api: str, ending: str, stream: bool
 ) -> None:

@@ -94,6 +94,31 @@ async def test_who_is_nobody_any_more_gets_no_further_turn(path: str, says: Any,
 
 
 @requirement("auth.websocket")
+@pytest.mark.parametrize("path", FRAMES)
+async def test_a_turn_that_runs_goes_on_when_its_caller_is_nobody_any_more(path: str) -> None:
+    login, begun, go = Login(), anyio.Event(), anyio.Event()
+
+    async def agent(prompt: str) -> str:
+        begun.set()
+        await go.wait()
+        return "still here"
+
+    server = Server(agent, authenticate=login, chat_websocket=ChatWebSocket())
+    async with connect(server, path) as websocket, anyio.create_task_group() as group:
+        last: list[dict[str, Any]] = []
+
+        async def ask() -> None:
+            last.append(await asked(websocket, path))
+
+        group.start_soon(ask)
+        await begun.wait()
+        login.says = None
+        go.set()
+    assert "still here" in json.dumps(last)
+    assert login.asked == 2
+
+
+@requirement("auth.websocket")
 @pytest.mark.parametrize(("says", "status"), [(None, 401), (ValueError("down"), 503), ("hang", 503)])
 async def test_who_is_nobody_cannot_open_one(says: Any, status: int) -> None:
     login = Login()

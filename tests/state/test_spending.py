@@ -21,7 +21,7 @@ from tests.api.chat_websocket.client import chat
 from tests.conftest import anyio_backend as anyio_backend
 from tests.requirements import requirement
 from tests.support.exchanges import Recorder, answer, request
-from tests.support.hooked import APIS, HTTP_APIS, EndsAs, ask, hooked_server, run_turn
+from tests.support.hooked import EVERY_API, HTTP_APIS, EndsAs, ask, hooked_server, run_turn
 
 pytestmark = pytest.mark.anyio
 
@@ -60,7 +60,7 @@ async def test_over_the_chat_websocket_too() -> None:
 
 @requirement("budget.exact")
 @pytest.mark.parametrize("ending", ["ok", "error", "pause", "cancel"])
-@pytest.mark.parametrize("api", APIS)
+@pytest.mark.parametrize("api", EVERY_API)
 async def test_what_a_turn_has_used_counts_however_it_ends(api: str, ending: str) -> None:
     agent = EndsAs()
     server = hooked_server(agent, budgets=[Budget(100), Budget(100, of="output"), Budget(1000, per="month")])
@@ -219,7 +219,7 @@ async def test_tokens_a_minute_hold_over_the_chat_websocket_too() -> None:
 
 @requirement("rates.tokens")
 @pytest.mark.parametrize("ending", ["ok", "error", "pause", "cancel"])
-@pytest.mark.parametrize("api", APIS)
+@pytest.mark.parametrize("api", EVERY_API)
 async def test_a_turn_is_charged_to_the_rate_however_it_ends(api: str, ending: str) -> None:
     agent, store = EndsAs(), MemoryStore(clock=lambda: 1000.0)
     server = hooked_server(agent, rates=Rates(tokens_per_minute=60), store=store)

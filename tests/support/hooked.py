@@ -8,6 +8,7 @@ from typing import Any
 import anyio
 
 from openai_compat import ChatRest, ChatWebSocket, Hooks, PendingCall, RunContext, Server, TurnInfo, TurnOutcome
+from openai_compat.api.anthropic_messages import AnthropicMessages
 from openai_compat.errors import AgentError
 from openai_compat.events import AgentEvent, Paused, UsageReported
 from tests.api.chat_websocket.client import chat
@@ -22,6 +23,16 @@ HTTP_APIS: dict[str, tuple[str, Callable[[str], dict[str, Any]]]] = {
     "chat_rest": ("/api/chat/completions", lambda text: {"messages": [{"role": "user", "content": text}]}),
 }
 APIS = (*HTTP_APIS, "chat_websocket")
+
+ANTHROPIC: dict[str, tuple[str, Callable[[str], dict[str, Any]]]] = {
+    "anthropic_messages": (
+        "/v1/messages",
+        lambda text: {"max_tokens": 100, "messages": [{"role": "user", "content": text}]},
+    ),
+}
+"""An API whose errors have another form."""
+
+EVERY_API = (*APIS, *ANTHROPIC)
 
 
 class Diary(Hooks):
@@ -96,12 +107,13 @@ class EndsAs:
 
 def hooked_server(agent: Any, *hooks: Hooks, **settings: Any) -> Server:
     """A server with every API."""
-    return Server(agent, chat_rest=ChatRest(), chat_websocket=ChatWebSocket(), hooks=hooks, **settings)
+    apis = [AnthropicMessages()]
+    return Server(agent, chat_rest=ChatRest(), chat_websocket=ChatWebSocket(), apis=apis, hooks=hooks, **settings)
 
 
 async def ask(server: Server, api: str, prompt: str, *, stream: bool, **fields: Any) -> Recorder:
     """What an API over HTTP answers."""
-    path, body = HTTP_APIS[api]
+    path, body = (HTTP_APIS | ANTHROPIC)[api]
     return await answer(server, request(path, {"model": "agent", "stream": stream, **body(prompt), **fields}))
 
 

@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openai_compat import ApiKeys, ChatRest, ChatWebSocket, Conversations, Principal, Server, from_header, from_scope
+from openai_compat.api.anthropic_messages import AnthropicMessages
 from openai_compat.http import Frame, HttpRequest, RawHeaders
+from openai_compat_adapters.prometheus import Prometheus
 from tests.requirements import requirement
 from tests.support.exchanges import LOCALHOST, answer, one
 from tests.trust.probe import Counting
@@ -34,6 +36,8 @@ def served(**settings: Any) -> Server:
         chat_websocket=ChatWebSocket(),
         conversations=Conversations(),
         bare_paths=True,
+        embeddings={"embedder": lambda texts: [[0.0] for _ in texts]},
+        apis=[AnthropicMessages(), Prometheus().api],
         **settings,
     )
 
