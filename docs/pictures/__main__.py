@@ -12,7 +12,7 @@ import importlib
 import sys
 from pathlib import Path
 
-KINDS = ("page", "states", "terminal", "traces")
+KINDS = ("first_minutes", "page", "states", "terminal", "traces")
 FOLDER = Path(__file__).parent.parent / "img"
 
 
