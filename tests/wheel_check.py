@@ -25,8 +25,11 @@ def main() -> None:
         folder = Path(package.__file__ or "").parent
         assert "site-packages" in folder.parts, f"{folder} is not the installed wheel"
         assert (folder / "py.typed").exists(), f"{folder} has no py.typed"
+    program = Path(sys.executable).with_name("openai-compat")
+    subprocess.run([program, "init", "written.py", "--with", "strands"], check=True)
+    assert "def agent() -> Agent:" in Path("written.py").read_text("utf-8")
     Path("agent.py").write_text("def echo(prompt: str) -> str:\n    return 'echo ' + prompt\n", "utf-8")
-    command = [Path(sys.executable).with_name("openai-compat"), "serve", "agent:echo", "--listen", f"127.0.0.1:{port}"]
+    command = [program, "serve", "agent:echo", "--listen", f"127.0.0.1:{port}"]
     with subprocess.Popen(command) as served:
         try:
             client = openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="any", max_retries=8)
