@@ -337,7 +337,14 @@ class AgentRun:
         async for item in items:
             contract = self._contract  # another one, once the agent has waited for a later request
             # Nearly all of what agents say, so it is asked for first, and put without another call.
-            if contract.passing and type(item) is str and item.isascii():
+            if (
+                contract.passing
+                and type(item) is str
+                and item.isascii()
+                and ((room := contract.room) is None or len(item) <= room)
+            ):
+                if room is not None:
+                    contract.room = room - len(item)
                 if item:
                     if not queue:
                         self._wake.set()

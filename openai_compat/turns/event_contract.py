@@ -71,7 +71,8 @@ class EventContract:
         finished: True once the terminal event is out: what the agent says from then on is dropped.
         ended_early: True when the server, not the agent, ended the turn; the agent is to be stopped.
         silent: True as long as the agent has said nothing, called nothing and shown nothing.
-        passing: True while ASCII text needs no looking at: the caller passes it on as it is.
+        passing: True while ASCII text needs no looking at: the caller passes on as it is what there is `room` for.
+        room: characters that may still be said; None where there is no limit.
     """
 
     def __init__(self, request: AgentRequest, *, counts_tokens: bool) -> None:
@@ -88,7 +89,7 @@ class EventContract:
         self._limit = None if counts_tokens else request.sampling.max_tokens  # an agent that counts is not cut
         self._reported = 0
         # There is no tokenizer here, and the model behind the agent is not known: four characters count as a token.
-        self._room = None if self._limit is None else self._limit * CHARACTERS_PER_TOKEN
+        self.room = None if self._limit is None else self._limit * CHARACTERS_PER_TOKEN
         self.finished = False
         self.ended_early = False
         self.silent = True
@@ -138,17 +139,18 @@ class EventContract:
     def passes(self, text: str) -> bool:
         """True if a text can be passed on unchanged, with nothing before it; it is then counted as said.
 
-        As long as `passing` is True, ASCII text need not be asked about: a call for each would be half of its cost.
+        As long as `passing` is True, ASCII text that there is `room` for need not be asked about, but takes that room: a
+        call for each would be half of its cost.
         """
         watched = self.finished or self._scanner is not None or self._break_due
         if watched or self._text_halves.held or has_halves(text):
             return False
-        if self._room is not None:  # each has to be measured, so the next one is asked about, too
-            if len(text) > self._room:
+        if self.room is not None:
+            if len(text) > self.room:
                 return False
-            self._room -= len(text)
+            self.room -= len(text)
         if text:
-            self._spoke, self.passing = True, self._room is None
+            self._spoke = self.passing = True
             self.silent = False
         return True
 
@@ -174,12 +176,12 @@ class EventContract:
         ]
 
     def _measured(self, text: str, kind: Prose) -> list[AgentEvent]:
-        room = self._room
+        room = self.room
         if room is None or len(text) <= room:
             if room is not None:
-                self._room = room - len(text)
+                self.room = room - len(text)
             return self._worded(text, kind)
-        self._room = 0
+        self.room = 0
         return [*self._worded(text[:room], kind), *self._cut("length")]
 
     def _worded(self, text: str, kind: Prose) -> list[AgentEvent]:
@@ -198,7 +200,7 @@ class EventContract:
             return [usage]
         self._reported += usage.output_tokens
         left = self._limit - self._reported
-        self._room = max(left, 0) * CHARACTERS_PER_TOKEN
+        self.room = max(left, 0) * CHARACTERS_PER_TOKEN
         # The report itself is passed on: `usage` says by how much the answer is too long.
         return [usage] if left >= 0 else [usage, *self._cut("length")]
 

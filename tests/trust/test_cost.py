@@ -19,6 +19,8 @@ from typing import Any
 import pytest
 
 from openai_compat import Server
+from openai_compat.api.anthropic_messages import AnthropicMessages
+from openai_compat.api.ollama import Ollama
 from openai_compat_adapters.starlette import create_app
 from tests.requirements import requirement
 from tests.support.exchanges import CHAT
@@ -86,7 +88,8 @@ def call(app: App, path: str, **fields: Any) -> tuple[Cycle, Coroutine[Any, Any,
 
 
 def application() -> App:
-    return create_app(Server({"words": words, "paced": paced, "idle": idle}))
+    agents = {"words": words, "paced": paced, "idle": idle}
+    return create_app(Server(agents, apis=[AnthropicMessages(), Ollama()]))
 
 
 def counted(path: str, **fields: Any) -> Counter[str]:
@@ -119,6 +122,9 @@ BUDGETS: dict[str, tuple[str, dict[str, Any], int]] = {
     "plain": (CHAT, {"messages": [USER]}, 268),
     "streamed": (CHAT, {"messages": [USER], "stream": True}, 279),
     "settings": (CHAT, {"messages": [USER], "temperature": 0.5, "seed": 1}, 289),
+    "limited": (CHAT, {"messages": [USER], "stream": True, "max_completion_tokens": 1000}, 300),
+    "Anthropic's": ("/v1/messages", {"messages": [USER], "stream": True, "max_tokens": 1000}, 376),
+    "Ollama's": ("/api/chat", {"messages": [USER]}, 325),
     "history": (CHAT, {"messages": [USER, {"role": "assistant", "content": "hello"}] * 100 + [USER]}, 268),
     "tools": (CHAT, {"messages": [USER, *TOOL_ROUND, {"role": "assistant", "content": "so"}] * 50 + [USER]}, 370),
     "response": (RESPONSES, {"input": "hi", "store": False}, 486),
