@@ -124,6 +124,9 @@ async def agent(prompt):
 
 METRICS_KEY = "sk-metrics"
 
+KILLS = int(os.environ.get("KILLS", "4"))
+"""Workers that are killed, four at a time."""
+
 
 def scrape(served: Served) -> dict[str, float]:
     [told] = served.exchange(head("GET", "/metrics", f"Authorization: Bearer {METRICS_KEY}", "Connection: close"))
@@ -224,15 +227,16 @@ def test_prometheus_has_the_sum_of_four_workers_through_their_deaths_and_the_das
         os.kill(pids.pop(), signal.SIGKILL)
         pids += workers(served, 1)
         every_worker_answers()
-        with Leash() as leash, served.connect() as connection:
-            connection.send(chat("leashed", leash.prompt, stream=True, key=METRICS_KEY))
-            leash.wait_for_agent()
-            in_time(lambda: scraper.value("sum(openai_compat_turns_active)") == 1)
-            for pid in pids:
-                os.kill(pid, signal.SIGKILL)
-            pids = workers(served, 4)
-        every_worker_answers()
-        in_time(lambda: scraper.value("sum(openai_compat_turns_active)") == 0)
+        for _ in range(KILLS // 4):
+            with Leash() as leash, served.connect() as connection:
+                connection.send(chat("leashed", leash.prompt, stream=True, key=METRICS_KEY))
+                leash.wait_for_agent()
+                in_time(lambda: scraper.value("sum(openai_compat_turns_active)") == 1)
+                for pid in pids:
+                    os.kill(pid, signal.SIGKILL)
+                pids = workers(served, 4)
+            every_worker_answers()
+            in_time(lambda: scraper.value("sum(openai_compat_turns_active)") == 0)
         assert scraper.value("sum(resets(http_server_request_duration_seconds_count[1h]))") == 0
 
         def dashboard_has_figures() -> bool:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+import pytest
+from openinference.instrumentation.langchain import LangChainInstrumentor
+
 from tests.docs.served import served as program
 from tests.frameworks.acceptance import in_memory, scenario  # noqa: F401  (a fixture)
 from tests.frameworks.served import Heard, Served, agents, client_of, model
+from tests.frameworks.traced import Traces
 
 saver: Any = agents["plain"].checkpointer
 
@@ -57,3 +61,18 @@ def test_the_example_for_open_webui_knows_its_chats_and_its_users_apart() -> Non
         "Sunny in Paris. That was question 1.",
     ]
     assert "Sunny" not in title.text
+
+
+@scenario("tools")
+@pytest.mark.parametrize("stream", [True, False])
+def test_what_the_framework_traces_is_below_the_servers_span_and_each_tool_is_there_once(stream: bool) -> None:
+    traces, instrumentor = Traces(), LangChainInstrumentor()
+    instrumentor.instrument(tracer_provider=traces.provider)
+    try:
+        spans = traces.ask(agents["weather"], "weather please", stream=stream)
+    finally:
+        instrumentor.uninstrument()
+    above = ("LangGraph", "invoke_agent agent", "POST /v1/chat/completions")
+    assert ("Fake", "model", *above) in spans
+    [tool] = [span for span in spans if "get_weather" in span[0]]
+    assert tool[-3:] == above

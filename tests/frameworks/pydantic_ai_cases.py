@@ -12,6 +12,7 @@ from pydantic_ai.models.test import TestModel
 from openai_compat import Server, as_backend
 from tests.frameworks.acceptance import scenario
 from tests.frameworks.served import Served, client_of
+from tests.frameworks.traced import Traces
 from tests.transports import uvicorn_socket
 
 ran: list[str] = []
@@ -48,3 +49,16 @@ def test_a_name_that_is_known_only_in_the_run_is_refused_as_well() -> None:
         assert ran == []
         assert served.chat("dynamic", "look").choices[0].finish_reason == "stop"
     assert ran == ["look"]
+
+
+@scenario("tools")
+@pytest.mark.parametrize("stream", [True, False])
+def test_what_the_framework_traces_is_below_the_servers_span_and_each_tool_is_there_once(stream: bool) -> None:
+    traces = Traces()
+    agent = pydantic_ai.Agent(TestModel(), toolsets=[toolset()], name="looker")
+    agent.instrument = pydantic_ai.InstrumentationSettings(tracer_provider=traces.provider)
+    spans = traces.ask(agent, "look", stream=stream)
+    above = ("invoke_agent looker", "invoke_agent agent", "POST /v1/chat/completions")
+    assert ("chat test", *above) in spans
+    [tool] = [span for span in spans if span[0].startswith("execute_tool")]
+    assert tool[-3:] == above

@@ -8,6 +8,7 @@ import logging
 import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -20,6 +21,7 @@ from starlette.responses import RedirectResponse, Response
 from openai_compat import Hooks, MemoryStore, Server, WebhookAttempt, Webhooks
 from openai_compat.state.outbox import Outbox
 from openai_compat.state.webhooks import EVENTS
+from openai_compat.stores.open import open_store
 from openai_compat.stores.port import Store, TurnCommit
 from openai_compat_adapters.webhooks import http_post
 from tests.connecting import Connect, in_process
@@ -355,3 +357,34 @@ async def test_a_server_tells_its_hooks_of_them_and_one_that_fails_changes_nothi
     assert [(one.outcome, one.attempt) for one in hook.told] == [("delivered", 1)]
     assert len(app.received) == 1
     assert "Watching.webhook_sent failed" in caplog.text
+
+
+@requirement("webhooks.kept")
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_what_waits_for_somebody_who_is_in_no_settings_any_more_is_kept_and_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with receiver(503) as down, receiver() as up:
+        for url in (down.url, up.url):
+            store = open_store(f"sqlite:///{tmp_path / 'state.db'}")
+            # the name stays, the address is another: what was for the old one is nobody's
+            settings = Webhooks(url, secret=SECRET, post=http_post, wait=0.01, name="app")
+            outbox = Outbox(store, settings)
+            if url == down.url:
+                notices = outbox.notices("response.completed", "resp_1", "ann")
+                assert await store.commit(TurnCommit(principal="ann", token="t", notices=notices))
+            await outbox.begin()
+            if url == down.url:
+                await down.wait(1)
+            await outbox.aclose(5)
+            waiting = await store.targets()
+            await store.aclose()
+            assert waiting == {settings_of(down.url).target(down.url): 1}
+    assert up.received == []
+    [warning] = messages(caplog)
+    assert warning.startswith("1 webhooks wait in the store for app@127.0.0.1#")
+    assert warning.endswith("which this server has no settings for")
+
+
+def settings_of(url: str) -> Webhooks:
+    return Webhooks(url, secret=SECRET, post=http_post, name="app")
