@@ -51,8 +51,8 @@ def read(root: Path, group: str, path: str) -> Page:
     settings = yaml.safe_load(front[1]) if front else {}
     text = FRONT_MATTER.sub("", text).strip()
     title, _, body = text.partition("\n")
-    said = next((part for part in body.split("\n\n") if re.match(r"\s*[\w\[`*]", part)), "")
-    first = re.split(r"(?<=[.:]) ", LINK.sub(r"\1", " ".join(said.split())), maxsplit=1)[0]
+    said = next((part for part in body.split("\n\n") if re.match(r"\s*(?!```)[\w\[`*]", part)), "")
+    first = re.split(r"(?<=[.?]) (?=[A-Z`])", LINK.sub(r"\1", " ".join(said.split())), maxsplit=1)[0]
     return Page(group, path, title.removeprefix("# "), settings.get("description", first.rstrip(":")), text)
 
 
@@ -92,6 +92,16 @@ def write_texts(root: Path, site: Path, name: str, sentence: str, pages: list[Pa
     (site / "llms-full.txt").write_text("\n\n".join(full) + "\n", "utf-8")
 
 
+def describe(site: Path, sentence: str, pages: list[Page]) -> None:
+    """Give each page a description of its own for those who find it: without front matter, its first sentence."""
+    general = f'<meta name="description" content="{html.escape(sentence)}">'
+    for page in pages:
+        path = site / ("" if page.path == "index.md" else page.path.removesuffix(".md")) / "index.html"
+        own = f'<meta name="description" content="{html.escape(page.description.replace("`", ""))}">'
+        if page.description:
+            path.write_text(path.read_text("utf-8").replace(general, own, 1), "utf-8")
+
+
 def main(root: Path) -> int:
     config = yaml.safe_load((root / "mkdocs.yml").read_text("utf-8"))
     navigation = list(listed(config["nav"]))
@@ -104,6 +114,7 @@ def main(root: Path) -> int:
         return 1
     pages = [read(root, *entry) for entry in navigation]
     write_texts(root, root / "site", config["site_name"], config["site_description"], pages)
+    describe(root / "site", config["site_description"], pages)
     return 0
 
 

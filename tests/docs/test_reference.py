@@ -6,7 +6,6 @@ import dataclasses
 import inspect
 import pkgutil
 import re
-import tomllib
 from typing import Any, get_args, get_type_hints
 
 import httpx2
@@ -531,19 +530,6 @@ def test_options_of_the_command_line_that_pages_name_exist() -> None:
 
     named = {option for command in written for option in re.findall(r"(?<=[ `])--[a-z-]+", command)}
     assert named - {"--help"} <= options
-
-
-def test_the_layers_are_those_that_are_checked() -> None:
-    drawn = (ROOT / "docs/explanation/architecture.md").read_text().partition("## Layers")[2].split("```")[1]
-    [layers] = [
-        contract["layers"]
-        for contract in tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
-        if contract["type"] == "layers"
-    ]
-
-    assert [line.split() for line in drawn.splitlines()[1:]] == [
-        [module.strip().removeprefix("openai_compat.") for module in re.split("[|:]", layer)] for layer in layers
-    ]
 
 
 def test_what_is_durable_when_counts_what_the_code_counts() -> None:

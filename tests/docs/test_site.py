@@ -198,6 +198,17 @@ def test_models_are_given_every_page_as_text(site: Path) -> None:
     assert "def agent(prompt: str)" in (site / "llms-full.txt").read_text("utf-8")
 
 
+def test_each_page_says_what_it_is_about(site: Path) -> None:
+    said = [
+        description
+        for path in site.rglob("index.html")
+        for description in re.findall(r'<meta name="description" content="(.*?)">', path.read_text("utf-8"))
+    ]
+
+    assert len(said) > 90
+    assert len(set(said)) > 0.95 * len(said)
+
+
 def test_every_page_but_the_first_can_be_read_on_from(site: Path) -> None:
     pages = [path for path in site.rglob("index.html") if path.parent != site]
 
