@@ -23,7 +23,9 @@ SETTINGS = {"auto_envvar_prefix": "OPENAI_COMPAT", "show_default": True, "max_co
 
 
 @click.group("openai-compat", cls=Program, context_settings={"max_content_width": 110})
-@click.version_option(__version__, prog_name="openai-compat")
+@click.version_option(
+    __version__, message=f"%(prog)s %(version)s, Python {sys.version.split()[0]}", prog_name="openai-compat"
+)
 def main() -> None:
     """Any agent in, every OpenAI client out.
 

@@ -80,8 +80,9 @@ def test_every_option_is_explained(command: str) -> None:
         assert isinstance(parameter, click.Argument) or parameter.help
 
 
-def test_the_version_is_the_packages() -> None:
-    assert invoke("--version").output == f"openai-compat, version {__version__}\n"
+def test_the_version_is_the_packages_and_tells_which_python_it_is() -> None:
+    python = sys.version.split()[0]
+    assert invoke("--version").output == f"openai-compat {__version__}, Python {python}\n"
 
 
 # what is served

@@ -23,7 +23,8 @@ from tests.requirements import requirement
 def test_the_package_is_the_program_too() -> None:
     command = [sys.executable, "-m", "openai_compat", "--version"]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
-    assert (ran.returncode, ran.stdout, ran.stderr) == (0, f"openai-compat, version {__version__}\n", "")
+    told = f"openai-compat {__version__}, Python {sys.version.split()[0]}\n"
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, told, "")
 
 
 @pytest.fixture

@@ -194,7 +194,9 @@ PROXY = Starlette(
 
 
 @requirement("cli.doctor")
-def test_a_server_that_does_not_answer_as_an_api_is_told_with_what_stands_before_it(here: Path) -> None:
+def test_a_server_that_does_not_answer_as_an_api_is_told_with_what_stands_before_it(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with asgi_socket(PROXY) as url:
         for path, text in {
             "page": "gives text/html; charset=utf-8, and no list of models: another program, or the page of a login",
@@ -203,7 +205,10 @@ def test_a_server_that_does_not_answer_as_an_api_is_told_with_what_stands_before
             "v1": "answers 404",
         }.items():
             assert text in told("--url", f"{url}/{path}", code=1)["server"]
-    assert "no answer from 127.0.0.1:9" in told("--url", "http://127.0.0.1:9", code=1)["server"]
+    assert "no answer from 127.0.0.1:9: " in told("--url", "http://127.0.0.1:9", code=1)["server"]
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    found = told("--url", "http://agents.example", code=1)["server"]
+    assert "no answer from agents.example by way of HTTP_PROXY: " in found
 
 
 @requirement("cli.doctor")

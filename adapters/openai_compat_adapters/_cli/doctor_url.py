@@ -62,7 +62,7 @@ def served(url: str, key: str | None, message: str | None) -> Iterator[Check]:
 def _ask(url: str, headers: Mapping[str, str], body: object = None) -> HTTPResponse:
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, {**headers, "Content-Type": "application/json"})  # noqa: S310  (checked: http or https)
-    where = urlsplit(url).netloc
+    where = f"{urlsplit(url).netloc}{_way(url)}"
     try:
         return cast("HTTPResponse", urllib.request.build_opener(_NoRedirect).open(request, timeout=PATIENCE))
     except urllib.error.HTTPError as error:
@@ -72,6 +72,14 @@ def _ask(url: str, headers: Mapping[str, str], body: object = None) -> HTTPRespo
         raise Refused(f"no answer from {where}: {error.reason}; is it served there?") from error
     except (OSError, HTTPException) as error:
         raise Refused(f"no answer from {where}: {error}") from error
+
+
+def _way(url: str) -> str:
+    """The proxy of the environment that is asked for `url`, which may be the one that does not answer."""
+    parts = urlsplit(url)
+    if parts.scheme in urllib.request.getproxies() and not urllib.request.proxy_bypass(parts.hostname or ""):
+        return f" by way of {parts.scheme.upper()}_PROXY"
+    return ""
 
 
 def _refusal(url: str, error: urllib.error.HTTPError, *, has_key: bool) -> str:
