@@ -48,7 +48,7 @@ from tests.support.exchanges import CHAT, Recorder, answer, ask, request
 
 pytestmark = pytest.mark.anyio
 
-MANY = 1000
+MANY = 200
 """Requests of each kind, on asyncio's own loop."""
 FEW = 50
 """Of each kind on the other loops, and of each further kind: as many show a cycle as well."""
