@@ -1,6 +1,6 @@
 """Makes the pictures of the documentation, in docs/img.
 
-    uv run --with pillow --with-editable '.[test]' python -m docs.pictures page terminal
+    uv run --with pillow --with-editable '.[test]' python -m docs.pictures diagrams page terminal
 
 `page` needs Chromium; `states` makes pictures of all that the page can look like, to be looked at; `traces` needs what
 docs/pictures/traces.py says.
@@ -12,7 +12,7 @@ import importlib
 import sys
 from pathlib import Path
 
-KINDS = ("first_minutes", "page", "states", "terminal", "traces")
+KINDS = ("diagrams", "first_minutes", "page", "states", "terminal", "traces")
 FOLDER = Path(__file__).parent.parent / "img"
 
 

@@ -1,4 +1,4 @@
-"""Draws the diagrams of docs/img/*.svg from the tables that the code itself has: `python docs/pictures/diagrams.py`.
+"""Draws the diagrams of docs/img/*.svg from the tables that the code itself has.
 
 - `events-*.svg`: which event of a Responses stream may follow which, from `wire/responses/event_order.py`
 - `layers.svg`: which module may import which, from the contract in `pyproject.toml`
@@ -8,19 +8,15 @@
 from __future__ import annotations
 
 import re
-import sys
 import tomllib
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
 
+from docs.pictures.graph import Edge, Node, draw, rectangle, svg, text
+from openai_compat.wire.responses.event_order import ITEMS, RESPONSE, SPEECH, START, Table
+
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
-
-from docs.pictures.graph import Edge, Node, draw, rectangle, svg, text  # noqa: E402
-from openai_compat.wire.responses.event_order import ITEMS, RESPONSE, SPEECH, START, Table  # noqa: E402
-
-IMAGES = ROOT / "docs" / "img"
 END = "end"
 SEQUENCES: Mapping[str, Table] = {"response": RESPONSE, **ITEMS, "speech": SPEECH}
 REQUEST = (
@@ -83,6 +79,6 @@ def diagrams() -> dict[str, str]:
     }
 
 
-if __name__ == "__main__":
+def main(folder: Path) -> None:
     for name, picture in diagrams().items():
-        (IMAGES / name).write_text(picture, "utf-8")
+        (folder / name).write_text(picture, "utf-8")

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from docs.pictures.diagrams import IMAGES, SEQUENCES, diagrams, events
+from docs.pictures.diagrams import SEQUENCES, diagrams, events
 from tests.docs.served import ROOT
 
 PAGES = "".join([path.read_text("utf-8") for path in (ROOT / "docs").rglob("*.md")])
@@ -14,8 +14,8 @@ PAGES = "".join([path.read_text("utf-8") for path in (ROOT / "docs").rglob("*.md
 
 def test_the_diagrams_are_those_of_the_code() -> None:
     for name, picture in diagrams().items():
-        drawn = (IMAGES / name).read_text("utf-8")
-        assert drawn == picture, "draw them with `python docs/pictures/diagrams.py`"
+        drawn = (ROOT / "docs/img" / name).read_text("utf-8")
+        assert drawn == picture, "draw them with `python -m docs.pictures diagrams`"
 
 
 def test_each_diagram_is_shown_and_can_stand_in_a_page() -> None:
