@@ -67,6 +67,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     "kit.model": Requirement("the real SDKs take a scripted model for OpenAI's and Anthropic's API", "D 9"),
     "kit.reasoning": Requirement("no check of the kit is left out for a reason that no other check tells", "D 9"),
     "cli.chat": Requirement("in a terminal what is pasted is one message, and what the agent does is seen", "D 4"),
+    "cli.banner": Requirement("serve says where to talk to the agents and who may; lines tell what a turn was", "D 4"),
     "cli.settings": Requirement("what operators ask for can be set on the command line", "D 4"),
     "cli.user-header": Requirement("a trusted proxy's header tells callers apart, and nobody else's does", "D 8"),
     "cli.proxy-auth": Requirement("without a key others reach it only where a proxy with a login is named", "D 8"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import Any
 
 from openai_compat.package import __version__, needs
@@ -84,6 +85,7 @@ def serve(ctx: click.Context, /, **values: Any) -> None:
         raise click.UsageError(f"Say what to serve: agent.py, MODULE:ATTR or FILE.toml. {NOTHING_HERE}")
     make = backend_maker(options.max_idle_runtimes, asked_for=given("max_idle_runtimes", ctx))
     agents = load(targets, make)
+    options = replace(options, targets=tuple(targets))
     sys.exit(run(make_server(agents, options, ctx), options, warnings_of(agents), start_folder(ctx)))
 
 

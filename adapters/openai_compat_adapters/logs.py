@@ -16,9 +16,10 @@ from pydantic_core import PydanticSerializationError, to_json
 
 from openai_compat.api.access_log import FIELDS
 
-__all__ = ("JsonFormatter", "TextFormatter", "configure_logging")
+from ._request_line import own_frame, request_line
+from ._terminal_colors import colored, wants_colors
 
-YELLOW, RED = "\x1b[33m{}\x1b[0m", "\x1b[31m{}\x1b[0m"
+__all__ = ("JsonFormatter", "TextFormatter", "configure_logging")
 
 
 def configure_logging(level: str = "info", form: Literal["text", "json"] = "text", *, tracebacks: bool = True) -> None:
@@ -44,7 +45,10 @@ def configure_logging(level: str = "info", form: Literal["text", "json"] = "text
 
 
 class TextFormatter(logging.Formatter):
-    """Lines: the time, the level of warnings and errors, which have a color in a terminal, the message, and `trace=`.
+    """Lines: the time, the level of warnings and errors, the message, and `trace=`; colors in a terminal.
+
+    The line of a request has columns instead of a message. That of an exception says which it is, and where in your own
+    code it was raised; the traceback follows.
 
     Args:
         tracebacks: whether they follow; otherwise only the type of the exception is told.
@@ -53,6 +57,7 @@ class TextFormatter(logging.Formatter):
     def __init__(self, *, tracebacks: bool = True) -> None:
         super().__init__()
         self._tracebacks = tracebacks
+        self._colors = wants_colors(sys.stderr)
 
     def format(self, record: logging.LogRecord) -> str:
         """The record as a line, with the traceback after it."""
@@ -61,16 +66,17 @@ class TextFormatter(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  (logging's name)
         """The line without the traceback."""
+        fields, colors = record.__dict__, self._colors
+        clock = _clock(int(record.created))
+        if "event" in fields:
+            line = f"{clock} {request_line(fields, colors=colors)}"
+            return f"{line} trace={trace['trace_id']}" if (trace := _trace()) else line
         warns = record.levelno >= logging.WARNING
         level = f"{record.levelname} " if warns else ""
-        line = f"{_clock(int(record.created))} {level}{record.getMessage()}"
-        if record.exc_info and not self._tracebacks:
-            line += f" ({_type_of(record)})"
-        if "event" in record.__dict__ and (trace := _trace()):
-            line += f" trace={trace['trace_id']}"
-        if not warns or not sys.stderr.isatty():
+        line = f"{clock} {level}{record.getMessage()}{_exception(record, words=self._tracebacks)}"
+        if not warns or not colors:
             return line
-        return (YELLOW if record.levelno == logging.WARNING else RED).format(line)
+        return colored(line, "yellow" if record.levelno == logging.WARNING else "red")
 
 
 class JsonFormatter(logging.Formatter):
@@ -118,6 +124,19 @@ def _clock(second: int) -> str:
 @lru_cache(1)
 def _second(second: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+
+
+def _exception(record: logging.LogRecord, *, words: bool) -> str:
+    """What was raised, and where in people's own code; in its own `words`, or its type alone. In one line."""
+    if not record.exc_info or record.exc_info[1] is None:
+        return ""
+    error = record.exc_info[1]
+    said = " ".join(str(error).split()) if words else ""
+    if not said.isprintable():
+        said = said.encode("unicode_escape").decode()
+    shown = f"{_type_of(record)}: {said[:500]}" if said else _type_of(record)
+    where = own_frame(error.__traceback__)
+    return f": {shown} ({where})" if where else f": {shown}"
 
 
 def _type_of(record: logging.LogRecord) -> str:

@@ -93,6 +93,7 @@ def _of_turn(turn: TurnLog, began: float, *, refused: bool) -> dict[str, Any]:
         "cached_tokens": None if usage is None else usage.cached_tokens,
         "tool_calls": turn.tool_calls if turn.queued is not None else None,
         "finish": turn.finish,
+        "asks": turn.asks and [_shown(name) for name in turn.asks],
     }
     if turn.outcome is not None or not refused:
         fields |= {"outcome": turn.outcome, "error": turn.error}
@@ -102,7 +103,7 @@ def _of_turn(turn: TurnLog, began: float, *, refused: bool) -> dict[str, Any]:
 FIELDS = (
     *("event", "request_id", "method", "path", "api", "status", "ms", "queue_ms", "first_ms", "stream"),
     *("agent", "model", "principal", "conversation", "response", "input_tokens", "output_tokens", "cached_tokens"),
-    *("tool_calls", "finish", "outcome", "reason", "error", "note"),
+    *("tool_calls", "finish", "asks", "outcome", "reason", "error", "note"),
 )
 """The fields of the line, on its record: `request_id` is on others of the request too."""
 

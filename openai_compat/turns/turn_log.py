@@ -39,6 +39,7 @@ class TurnLog:
         info: who asks which agent what.
         queued: seconds that it has waited for a slot; None as long as it has none.
         first: when its agent has said something (`time.monotonic`).
+        asks: the tools that a person has to allow before it goes on.
         outcome: what became of it; None while it runs, and if no agent was started.
         error: the code of its failure.
     """
@@ -48,6 +49,7 @@ class TurnLog:
     first: float | None = None
     tool_calls: int = 0
     finish: Finish | None = None
+    asks: list[str] | None = None
     usage: Usage | None = None
     outcome: Outcome | None = None
     error: str | None = None
@@ -58,6 +60,8 @@ class TurnLog:
             self.tool_calls += 1
         elif isinstance(item, Paused | Finished):
             self.finish = finish_of(item)
+            if self.finish == "paused":
+                self.asks = [call.name for call in item.pending if call.waits_for == "approval"]
 
     def end(self, usage: Usage, error: OpenAICompatError | None, cancelled: CancelledBy | None) -> None:
         """It is over: whole, without an error or somebody who has cancelled it."""

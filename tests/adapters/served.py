@@ -39,7 +39,7 @@ class Served:
         self._seen: list[str] = []
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        self.port = int(self.wait_for(r" at http://\S+?:(\d+)/v1")[1])
+        self.port = int(self.wait_for(r"http://\S+?:(\d+)/")[1])
 
     def _read(self) -> None:
         assert self.process.stderr is not None

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
 import pty
 import re
 import select
-import shutil
 import subprocess
 import sys
 import unicodedata
@@ -27,9 +27,10 @@ from openai_compat_adapters._cli.chat_command import Chat
 from openai_compat_adapters._cli.load_agents import load
 from openai_compat_adapters._cli.terminal import DIRECTIONS, visible
 from openai_compat_adapters._cli.values import address, base_url, duration, size
+from openai_compat_adapters._terminal_colors import colored, wants_colors
 from openai_compat_adapters.cli import main
 from tests.adapters.in_process import invoke, working_in
-from tests.adapters.served import COMMAND, HERE, PATIENCE, Leash, chat, head, run, serve
+from tests.adapters.served import COMMAND, HERE, PATIENCE, Leash, chat, head, serve
 from tests.requirements import requirement
 
 AGENTS = "served_agents:agents"
@@ -119,27 +120,51 @@ def test_a_server_of_your_own_is_served() -> None:
         assert served.ask("shout").text == "HI"
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
-def test_the_command_that_is_shown_works_as_it_stands() -> None:
-    with serve("served_agents:echo", "--api-key-env", "MY_KEY", env={"MY_KEY": "correct-horse"}) as served:
-        served.wait_for("or: openai-compat chat")
-        shown = re.search(r"  curl (?:.*\\\n)+.*", served.log)[0]
+@requirement("cli.banner")
+def test_the_banner_tells_where_to_talk_who_may_and_a_command_that_works_as_it_stands() -> None:
+    path = f"{Path(COMMAND).parent}:{os.environ['PATH']}"
+    env = {"MY_KEY": "correct-horse", "PATH": path}
+    with serve("served_agents:agents", "--api-key-env", "MY_KEY", env=env) as served:
+        served.wait_for("Who has a key may call it")
+        shown = re.search(r"  Terminal +(.*)", served.log)[1]
+        assert re.match(
+            r"openai-compat \S+ serves echo, .*  \(served_agents:agents, Python 3\.\S+, state in memory\)\n", served.log
+        )
+        assert f"  Chat      http://127.0.0.1:{served.port}/ui/ " in served.log
+        assert f"  API       http://127.0.0.1:{served.port}/v1 " in served.log
         assert "correct-horse" not in served.log
+        assert "\x1b" not in served.log
         answered = subprocess.run(
-            ["/bin/sh", "-c", shown],
+            ["/bin/sh", "-c", f"{shown} -m Hello!"],
             check=True,
             capture_output=True,
             text=True,
-            env={**os.environ, "MY_KEY": "correct-horse"},
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, **env},
             timeout=PATIENCE,
         )
-    assert '"content":"Hello!"' in answered.stdout
+    assert answered.stdout == "Hello!\n"
 
 
-def test_the_other_command_that_is_shown_works_too() -> None:
-    with serve("served_agents:echo") as served:
-        shown = served.wait_for(r"or: openai-compat (chat .*)")[1].split()
-        assert run(*shown, "-m", "Hello!").stdout == "Hello!\n"
+@requirement("cli.banner")
+def test_colors_are_for_terminals_and_for_those_who_force_them() -> None:
+    stream = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("NO_COLOR", "FORCE_COLOR", "TERM"):
+            patch.delenv(name, raising=False)
+        assert not wants_colors(stream)
+        patch.setenv("FORCE_COLOR", "1")
+        assert wants_colors(stream)
+        patch.setenv("NO_COLOR", "1")
+        assert not wants_colors(stream)
+    assert colored("a", "bold", "red") == "\x1b[1;31ma\x1b[0m"
+
+
+def test_a_page_that_is_not_served_is_not_opened(write: Write) -> None:
+    write("good.py", "def agent(prompt): ...")
+    result = invoke("serve", "good:agent", "--listen", "127.0.0.1:0", "--open", "--no-page")
+    assert result.exit_code == 2
+    assert "--open is for the page, which is not served here: --page." in result.output
 
 
 # options
@@ -376,9 +401,10 @@ def test_failures_of_agents_are_logged_where_people_see_them() -> None:
     with serve(AGENTS) as served:
         answer = served.ask("fails")
         assert "secret" not in answer.body.decode()
-        served.wait_for(rf"^\d\d:\d\d:\d\d ERROR {answer.headers['x-request-id']}: the agent failed$")
+        failed = "the agent failed: RuntimeError: the secret of the agent (served_agents.py:"
+        served.wait_for(rf"^\d\d:\d\d:\d\d ERROR {answer.headers['x-request-id']}: {re.escape(failed)}\d+ in fails\)$")
         served.wait_for("^RuntimeError: the secret of the agent$")
-        served.wait_for(rf"^\d\d:\d\d:\d\d {answer.headers['x-request-id']} POST .* 500 ")
+        served.wait_for(rf"^\d\d:\d\d:\d\d 500 fails +POST .* {answer.headers['x-request-id']}$")
 
 
 def test_a_quiet_log_has_no_line_for_each_request() -> None:

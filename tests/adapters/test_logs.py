@@ -156,7 +156,7 @@ async def test_what_clients_write_begins_no_line_of_its_own() -> None:
 async def test_a_line_for_people_tells_what_is_known() -> None:
     with kept(TextFormatter()) as log:
         await ask(hooked_server(EndsAs()), "chat", "ok", stream=False)
-    line = r"\d\d:\d\d:\d\d req_\w+ POST /v1/chat/completions 200 \d+ ms agent=agent principal=anonymous in=3 out=2( first=\d+ms)? finish=stop"
+    line = r"\d\d:\d\d:\d\d 200 agent +POST /v1/chat/completions +\d+\.\d\d s first \d+ ms 3→2 tok req_\w+"
     assert re.fullmatch(line, log.lines[-1])
 
 

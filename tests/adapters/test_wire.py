@@ -490,5 +490,5 @@ def test_a_plain_answer_is_strict_json(served: Served) -> None:  # 32
 def test_the_log_has_a_line_for_each_request_and_neither_prompts_nor_answers(served: Served) -> None:
     answer = served.ask("echo", "a very private question", stream=True)
     line = served.wait_for(answer.headers["x-request-id"]).string
-    assert "POST /v1/chat/completions 200" in line
+    assert re.search(r" 200 echo +POST /v1/chat/completions ", line)
     assert "private" not in served.log

@@ -1,13 +1,20 @@
-"""The banner at startup: how to call the server."""
+"""The banner at startup: where to talk to the agents, and who may."""
 
 from __future__ import annotations
 
+import platform
+import sys
 from importlib.util import find_spec
 
-from openai_compat import Server, __version__
+from openai_compat import MemoryStore, Server, __version__
 from openai_compat.policies.authenticate import OpenAccess
 
+from .._terminal_colors import Color, colored, wants_colors
+from ..serve import is_loopback
 from .serve_options import ServeOptions
+
+COLUMN = 34
+"""Width of the addresses."""
 
 
 def summary(server: Server, host: str, port: int) -> str:
@@ -16,27 +23,61 @@ def summary(server: Server, host: str, port: int) -> str:
 
 
 def banner(server: Server, host: str, port: int, options: ServeOptions) -> str:
-    """The agents, the URL, and a command that calls it."""
-    url = _url(host, port)
-    models = list(server.services.models.agents)
+    """The agents, where they are from, the addresses to open and to copy, and who may call."""
+    url, models = _url(host, port), list(server.services.models.agents)
+    ours = __name__.partition(".")[0]
+    store = server.services.state.store
+    facts = [
+        *[target for target in options.targets if not target.startswith(ours)],
+        f"Python {platform.python_version()}",
+        "state in memory" if isinstance(store, MemoryStore) else "state in a database",
+    ]
+    page = _row("Chat", page_url(host, port), "cyan", "try them in the browser")
     has_key = not isinstance(server.auth, OpenAccess)
-    can_chat = all([find_spec(package) for package in ("openai", "httpx2")])
-    hint = "" if can_chat else "   (after: pip install 'openai-compat[client]')"
+    # The variable and not the key: logs are read by many.
+    key = f' --api-key "${options.api_key_env or "API_KEY"}"' if has_key else ""
+    command = f"openai-compat chat --url {url}{f' --model {models[0]}' if len(models) > 1 else ''}{key}"
+    named, where = _paint(f"openai-compat {__version__}", "bold"), _paint(f"({', '.join(facts)})", "dim")
     lines = [
-        summary(server, host, port),
-        *([f"programs that speak to an Ollama find them at {url.removesuffix('/v1')}"] if options.ollama else []),
-        *([f"talk to them at {url.removesuffix('v1')}ui/"] if server.has_page else []),
-        f"up to {server.services.settings.limits.slots} turns at once (--max-concurrency)",
+        f"{named} serves {', '.join(models)}  {where}",
         "",
-        f"  curl {url}/chat/completions \\",
-        # The variable and not the key: logs are read by many.
-        *([f'    -H "Authorization: Bearer ${options.api_key_env or "API_KEY"}" \\'] if has_key else []),
-        "    -H 'Content-Type: application/json' \\",
-        f"""    -d '{{"model": "{models[0]}", "messages": [{{"role": "user", "content": "Hello!"}}]}}'""",
+        *([page] if server.has_page else []),
+        _row("API", url, "cyan", "base_url of any OpenAI client"),
+        *([_row("Ollama", url.removesuffix("/v1"), "cyan", "for programs that speak to an Ollama")] if options.ollama else []),
+        _row("Terminal", command) + _lacks_client(),
         "",
-        f"or: openai-compat chat --url {url}{f' --model {models[0]}' if len(models) > 1 else ''}{hint}",
+        _paint(f"  {_who_may(host, has_key=has_key)} Ctrl-C ends.", "dim"),
     ]
     return "\n".join(lines) + "\n"
+
+
+def page_url(host: str, port: int) -> str:
+    """The address of the page."""
+    return f"{_url(host, port).removesuffix('v1')}ui/"
+
+
+def _row(name: str, value: str, color: Color | None = None, why: str = "") -> str:
+    shown = _paint(value, *([color] if color else []))
+    return f"  {_paint(name.ljust(10), 'dim')}{shown}" + (
+        " " * (COLUMN - len(value)) + _paint(why, "dim") if why else ""
+    )
+
+
+def _who_may(host: str, *, has_key: bool) -> str:
+    if has_key:
+        return "Who has a key may call it."
+    if is_loopback(host):
+        return "Anybody on this machine may call it: --api-key-env NAME wants a key."
+    return "The proxy in front says who may call it."
+
+
+def _lacks_client() -> str:
+    has_client = all([find_spec(package) for package in ("httpx2", "rich", "prompt_toolkit")])
+    return "" if has_client else _paint("   (after: pip install 'openai-compat[cli]')", "dim")
+
+
+def _paint(text: str, *colors: Color) -> str:
+    return colored(text, *colors) if wants_colors(sys.stderr) else text
 
 
 def _url(host: str, port: int) -> str:

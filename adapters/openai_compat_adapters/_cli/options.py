@@ -127,6 +127,7 @@ APIS = grouped(
         default=None,
         help="Serve a page to talk to the agents, at /ui/; by default if only this machine can reach it.",
     ),
+    option("--open", "open_page", is_flag=True, help="Open the page in the browser."),
     option("--anthropic", is_flag=True, help="Serve Anthropic's Messages API too, for Claude Code."),
     option(
         "--ollama",

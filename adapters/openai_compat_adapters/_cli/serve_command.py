@@ -5,6 +5,9 @@ from __future__ import annotations
 import errno
 import logging
 import socket
+import sys
+import threading
+import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,9 +21,10 @@ from openai_compat.stores.schema import UnusableStore
 
 from .._serving.file_changes import file_changes, no_changes
 from .._serving.supervisor import Supervisor, inherited_listener
+from .._terminal_colors import wants_colors
 from ..logs import configure_logging
 from ..serve import listen, serve
-from .banner import banner, summary
+from .banner import banner, page_url, summary
 from .observers import shared_figures
 from .serve_options import OLLAMA_ADDRESS, ServeOptions
 
@@ -62,12 +66,21 @@ def run(server: Server, options: ServeOptions, warnings: Sequence[str], folder: 
         logger.info("%s", summary(server, host, port))
     else:
         for line in (*warnings, banner(server, host, port, options)):
-            click.echo(line, err=True)
+            click.echo(line, err=True, color=wants_colors(sys.stderr))
+    if options.open_page:
+        _open_page(server, host, port)
     if options.reload or options.workers > 1:
         with shared_figures(options):
             return Supervisor(listener, options.workers, folder).run(changes, reloads=options.reload)
     _serve(server, listener, options)
     return 0
+
+
+def _open_page(server: Server, host: str, port: int) -> None:
+    if not server.has_page:
+        raise click.UsageError("--open is for the page, which is not served here: --page.")
+    # In a thread, since a browser in the terminal would not return; the port is open already.
+    threading.Thread(target=webbrowser.open, args=(page_url(host, port),), daemon=True).start()
 
 
 def _check_workers(server: Server, options: ServeOptions) -> None:

@@ -54,6 +54,7 @@ class ServeOptions:
     chat_rest: bool
     chat_websocket: bool
     page: bool | None
+    open_page: bool
     anthropic: bool
     ollama: bool
     # conversations

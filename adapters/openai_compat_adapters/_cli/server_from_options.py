@@ -52,6 +52,7 @@ OF_THE_PROGRAM = frozenset(
     {
         "targets",
         "listen",
+        "open_page",
         "proxy_auth",
         "workers",
         "reload",

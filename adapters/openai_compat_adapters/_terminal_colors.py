@@ -1,0 +1,22 @@
+"""Colors for people at a terminal, and none for files, pipes and those who want none."""
+
+from __future__ import annotations
+
+import os
+from typing import Literal, TextIO, TypeAlias
+
+Color: TypeAlias = Literal["bold", "dim", "red", "green", "yellow", "cyan"]
+
+CODES: dict[Color, int] = {"bold": 1, "dim": 2, "red": 31, "green": 32, "yellow": 33, "cyan": 36}
+
+
+def wants_colors(stream: TextIO) -> bool:
+    """Whether text to `stream` may have colors: NO_COLOR and TERM=dumb forbid them, FORCE_COLOR asks for them."""
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return False
+    return bool(os.environ.get("FORCE_COLOR")) or stream.isatty()
+
+
+def colored(text: str, *colors: Color) -> str:
+    """The text with escape codes around it."""
+    return f"\x1b[{';'.join([str(CODES[color]) for color in colors])}m{text}\x1b[0m" if text and colors else text
