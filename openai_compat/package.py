@@ -15,6 +15,8 @@ EXTRAS: Mapping[str, str] = {
     "h11": "serve",
     "websockets": "serve",
     "click": "serve",
+    "rich": "cli",
+    "prompt_toolkit": "cli",
     "watchfiles": "reload",
     "openai": "client",
     "httpx2": "client",

@@ -87,4 +87,5 @@ def _ending(fields: Mapping[str, Any]) -> list[str]:
     # The ordinary is not worth a word, and what a note says is not said twice.
     words += [finish] if finish not in (None, "stop", "paused") else []
     words += [outcome] if outcome not in GOOD and not note else []
+    words += [fields["reason"]] if fields.get("reason") else []
     return words + ([note] if note else [])

@@ -11,11 +11,12 @@ from openai_compat.package import __version__, needs
 with needs("the command line"):
     import click
 
+    from ._cli.chat_options import SHOWN, WHAT, WHOM, ChatOptions
     from ._cli.default_targets import NOTHING_HERE, default_targets
     from ._cli.grouped_options import GroupedCommand
     from ._cli.init_command import AGENT_FILE, TEMPLATES, listing, write
     from ._cli.one_line_errors import Program
-    from ._cli.options import ACCESS, AGENTS, APIS, CONVERSATIONS, LEVELS, LIMITS, PROCESS, STATE, TELEMETRY
+    from ._cli.options import ACCESS, AGENTS, APIS, CONVERSATIONS, LIMITS, PROCESS, STATE, TELEMETRY
     from ._cli.values import address, base_url, start_folder
 
 # What a command needs is imported by it: the help of the program is there before the library would be.
@@ -190,46 +191,34 @@ def doctor(
     sys.exit(run(targets, listen=listen, store=store, url=url, api_key=api_key, message=message, as_json=as_json))
 
 
-@main.command(context_settings=SETTINGS)
+@main.command(cls=GroupedCommand, context_settings=SETTINGS)
 @click.argument("target", metavar="[MODULE[:ATTR] | FILE.toml]", required=False)
-@click.option("--url", type=base_url, metavar="URL", help="A server to talk to instead, as http://127.0.0.1:8083/v1.")
-@click.option("--model", metavar="NAME", help="The agent to talk to, where there are several.")
-@click.option("--api-key", metavar="KEY", help="The server's key.")
-@click.option("-m", "--message", metavar="TEXT", help="Ask this, show the answer, and end.")
-@click.option("--log-level", type=LEVELS, default="critical", help="What is told on stderr; `error` shows tracebacks.")
-def chat(
-    *, target: str | None, url: str | None, model: str | None, api_key: str | None, message: str | None, log_level: str
-) -> None:
+@WHOM
+@WHAT
+@SHOWN
+def chat(**values: Any) -> None:
     """Talk to an agent: in this process, or to one that is served.
 
-    Ctrl-C stops an answer, Ctrl-D ends the conversation. What is piped in is one message. Where nobody is named,
-    it is whom `openai-compat serve` would serve.
+    Ctrl-C stops an answer, Ctrl-D ends the conversation; /help tells more. What is piped in is one message. Where
+    nobody is named, it is whom `openai-compat serve` would serve. Any OpenAI-compatible server can be talked to.
 
     \b
       openai-compat chat hello:agent
       openai-compat chat hello:agent -m "What is new?"
       openai-compat chat team.toml --model reviewer
-      git diff | openai-compat chat --url http://127.0.0.1:8083/v1 --model reviewer
-    """  # noqa: D301  (click reads \b)
-    with needs("openai-compat chat"):
-        from ._cli.chat_client import connect, in_process, only_model  # noqa: PLC0415
-        from ._cli.chat_command import Chat  # noqa: PLC0415
-        from ._cli.load_agents import load, warnings_of  # noqa: PLC0415
-        from .logs import configure_logging  # noqa: PLC0415
+      git diff | openai-compat chat --url http://127.0.0.1:8083/v1 -m "Review this:"
 
-    if target is not None and url is not None:
+    Exit code: 0; 1 without an answer; 2 for wrong options; 3 where a person had to decide; 130 after Ctrl-C.
+    """  # noqa: D301  (click reads \b)
+    with needs("openai-compat chat", "cli"):
+        from ._cli.chat_command import run  # noqa: PLC0415
+
+    options = ChatOptions(**values)
+    if options.target is not None and options.url is not None:
         raise click.UsageError("Say whom to talk to in one way: a target, or --url.")
-    targets = [target] if target is not None else default_targets() if url is None else []
-    if not targets and url is None:
+    if options.json and options.jsonl:
+        raise click.UsageError("--json is the answer, --jsonl its events: say one of them.")
+    targets = [options.target] if options.target is not None else default_targets() if options.url is None else []
+    if not targets and options.url is None:
         raise click.UsageError(f"Say whom to talk to: agent.py, MODULE:ATTR, FILE.toml, or --url. {NOTHING_HERE}")
-    agents = load(targets) if url is None else None
-    for warning in warnings_of(agents):
-        click.echo(warning, err=True)
-    client = connect(url or "", api_key) if agents is None else in_process(agents, api_key)
-    configure_logging(log_level)
-    hint = "" if url is not None else " (--log-level error shows why)"
-    conversation = Chat(client, model or only_model(client), hint)
-    if message is None and sys.stdin.isatty():
-        conversation.talk()
-    else:
-        conversation.ask(sys.stdin.read() if message is None else message)
+    sys.exit(run(options, targets))

@@ -60,7 +60,7 @@ class TurnLog:
             self.tool_calls += 1
         elif isinstance(item, Paused | Finished):
             self.finish = finish_of(item)
-            if self.finish == "paused":
+            if isinstance(item, Paused) and self.finish == "paused":
                 self.asks = [call.name for call in item.pending if call.waits_for == "approval"]
 
     def end(self, usage: Usage, error: OpenAICompatError | None, cancelled: CancelledBy | None) -> None:

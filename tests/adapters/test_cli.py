@@ -3,34 +3,24 @@
 from __future__ import annotations
 
 import io
-import json
 import logging
 import os
-import pty
 import re
-import select
 import subprocess
 import sys
-import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
-import httpx2
-import openai
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from openai_compat import Server, __version__
-from openai_compat_adapters._cli.chat_command import Chat
 from openai_compat_adapters._cli.load_agents import load
-from openai_compat_adapters._cli.terminal import DIRECTIONS, visible
 from openai_compat_adapters._cli.values import address, base_url, duration, size
 from openai_compat_adapters._terminal_colors import colored, wants_colors
 from openai_compat_adapters.cli import main
 from tests.adapters.in_process import invoke, working_in
-from tests.adapters.served import COMMAND, HERE, PATIENCE, Leash, chat, head, serve
+from tests.adapters.served import COMMAND, PATIENCE, Leash, chat, head, serve
 from tests.requirements import requirement
 
 AGENTS = "served_agents:agents"
@@ -421,198 +411,3 @@ def test_a_module_that_sets_logging_up_keeps_its_own_way(tmp_path: Path) -> None
     with serve("mine:agent", env={"PYTHONPATH": str(tmp_path)}) as served:
         served.ask("agent")
         served.wait_for("^MINE req_.* POST /v1/chat/completions 200 ")
-
-
-# chat
-
-
-@pytest.fixture
-def talker(write: Write) -> None:
-    """A module with agents to talk to."""
-    write(
-        "talker.py",
-        "from openai_compat import AgentError, Server\n"
-        "def told(messages): yield f'{len(messages)}: '; yield messages[-1]['content'] + '\\n'\n"
-        "def fails(prompt): raise RuntimeError('the secret')\n"
-        "def loud(prompt): yield from ['a\\x1b', '[31mb\\a\\x9b2J\\r\\u202ec\\x7f\\t😀\\n', 'é\\x00']\n"
-        "def rude(prompt): raise AgentError('no\\x1b[2J\\x9b', status=409)\n"
-        "def half(prompt): yield 'so far'; raise RuntimeError('the secret')\n"
-        "def refuses(prompt): raise AgentError('The calendar is closed.', status=409)\n"
-        "team = {'told': told, 'fails': fails}\n"
-        "keyed = Server(told, keys='k')\n",
-    )
-
-
-def test_a_message_is_asked_and_its_answer_shown(talker: None) -> None:
-    result = invoke("chat", "talker:told", "-m", "hello")
-    assert (result.exit_code, result.output) == (0, "1: hello\n")
-
-
-@requirement("chat.terminal")
-def test_control_characters_of_an_answer_are_shown_and_not_obeyed(talker: None) -> None:
-    said = invoke("chat", "talker:loud", "-m", "hello", color=True).output
-    assert said == "a␛[31mb␇\\x9b2J␍\\u202ec␡\t😀\né␀\n"
-    assert "no␛[2J\\x9b" in invoke("chat", "talker:rude", "-m", "hello", color=True).output
-
-
-@requirement("chat.terminal")
-@given(st.text())
-def test_nothing_that_reaches_the_terminal_moves_its_cursor_or_turns_its_text(text: str) -> None:
-    shown = visible(text)
-    assert {c for c in shown if unicodedata.category(c) in ("Cc", "Cs")} <= {"\n", "\t"}
-    assert not DIRECTIONS & set(shown)
-    if text.isprintable() and not DIRECTIONS & set(text):
-        assert shown == text
-
-
-def test_what_is_piped_in_is_the_message(talker: None) -> None:
-    result = invoke("chat", "talker:told", input="two\nlines")
-    assert (result.exit_code, result.output) == (0, "1: two\nlines\n")
-
-
-def test_one_of_several_agents_is_chosen_by_name(talker: None) -> None:
-    result = invoke("chat", "talker:team", "-m", "hello")
-    assert (result.exit_code, result.output) == (1, "Error: Choose one with --model: told, fails\n")
-    assert invoke("chat", "talker:team", "--model", "told", "-m", "hello").output == "1: hello\n"
-
-
-@pytest.mark.parametrize(
-    ("arguments", "output"),
-    [
-        (["talker:fails"], "Error: The agent failed. (--log-level error shows why)\n"),
-        (["talker:half"], "so far\nError: The agent failed. (--log-level error shows why)\n"),
-        (["talker:refuses"], "Error: The calendar is closed.\n"),
-        (["talker:team", "--model", "nope"], "Error: The model 'nope' does not exist\n"),
-        (["talker:keyed"], "Error: Missing or invalid API key. Send it as 'Authorization: Bearer KEY'.\n"),
-        (["--url", "http://127.0.0.1:1"], "Error: No answer from 127.0.0.1:1: [Errno 111] Connection refused\n"),
-    ],
-)
-def test_a_failure_is_told_in_one_line(talker: None, arguments: list[str], output: str) -> None:
-    result = invoke("chat", *arguments, "-m", "hello")
-    assert (result.exit_code, result.output) == (1, output)
-
-
-def test_a_key_opens_what_needs_one(talker: None) -> None:
-    assert invoke("chat", "talker:keyed", "--api-key", "k", "-m", "hello").output == "1: hello\n"
-
-
-@pytest.mark.parametrize("arguments", [[], ["talker:told", "--url", "http://localhost"]])
-def test_it_has_to_be_said_whom_to_talk_to(talker: None, arguments: list[str]) -> None:
-    result = invoke("chat", *arguments)
-    assert result.exit_code == 2
-    assert "Error: Say whom to talk to" in result.output
-
-
-def test_a_served_agent_can_be_talked_to_but_is_not_given_a_key_that_is_openais(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("OPENAI_API_KEY", "a-key-of-its-own")
-    with serve("served_agents:keyed_server") as served:
-        url = f"http://127.0.0.1:{served.port}"
-        assert "Missing or invalid API key" in invoke("chat", "--url", url, "-m", "hello").output
-        assert invoke("chat", "--url", url, "-m", "hello", "--api-key", "a-key-of-its-own").output == "hello\n"
-
-
-def chunk(delta: dict[str, object]) -> bytes:
-    body = {"id": "x", "object": "chat.completion.chunk", "created": 1, "model": "m"}
-    choice = {"index": 0, "delta": delta, "finish_reason": None}
-    return f"data: {json.dumps({**body, 'choices': [choice]})}\n\n".encode()
-
-
-@requirement("cli.chat")
-def test_a_call_of_a_clients_tool_is_told_since_there_is_none(capsys: pytest.CaptureFixture[str]) -> None:
-    call = {"index": 0, "id": "c", "type": "function", "function": {"name": "look\x1bup", "arguments": '{"a"'}}
-    more = {"index": 0, "function": {"arguments": ": 1}"}}
-    sent = b"".join([chunk({"tool_calls": [piece]}) for piece in (call, more)]) + b"data: [DONE]\n\n"
-    head = {"content-type": "text/event-stream"}
-    transport = httpx2.MockTransport(lambda request: httpx2.Response(200, headers=head, content=sent))
-    with openai.OpenAI(base_url="http://a/v1", api_key="k", http_client=httpx2.Client(transport=transport)) as client:
-        Chat(client, "m").ask("hi")
-    assert 'The agent calls look␛up({"a": 1}): a tool of its client\'s' in capsys.readouterr().err
-
-
-class Terminal:
-    """`openai-compat chat` in a terminal of its own."""
-
-    def __init__(self, *arguments: str) -> None:
-        self._ours, theirs = pty.openpty()
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", ACQUIRE, COMMAND, "chat", *arguments],
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
-            cwd=HERE,
-            start_new_session=True,
-        )
-        os.close(theirs)
-        self._unread = ""
-
-    def type(self, text: str) -> None:
-        os.write(self._ours, text.encode())
-
-    def shows_soon(self, text: str) -> bool:
-        """Whether `text` is shown, once there was nothing new for half a second."""
-        while text not in self._unread and select.select([self._ours], [], [], 0.5)[0]:
-            self._unread += os.read(self._ours, 4096).decode()
-        return text in self._unread
-
-    def until(self, end: str) -> str:
-        """What is shown, up to and including `end`."""
-        while not self.shows_soon(end):
-            pass
-        before, _, self._unread = self._unread.partition(end)
-        return before
-
-    def close(self) -> None:
-        self.process.kill()
-        self.process.wait(PATIENCE)
-        os.close(self._ours)
-
-
-ACQUIRE = (
-    "import fcntl, os, signal, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0);"
-    "signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
-)
-"""Makes the terminal the process's own, so that Ctrl-C reaches it as a signal, also where tests run in the background
-with that signal ignored."""
-
-
-@pytest.fixture
-def terminal() -> Iterator[Terminal]:
-    terminal = Terminal("served_agents:conversation")
-    yield terminal
-    terminal.close()
-
-
-@pytest.mark.timeout(30)
-def test_a_conversation_in_a_terminal_goes_on_after_ctrl_c_and_ends_with_ctrl_d(terminal: Terminal) -> None:
-    assert "You talk to conversation." in terminal.until("> ")
-    terminal.type("one\n")
-    shown = terminal.until("> ")
-    assert shown.count("Thinking …") == 1
-    assert re.search("I \r\n[^\r\n]*· Listening …[^\r\n]*\r\nheard: one\r\n", shown)
-    with Leash() as leash:
-        terminal.type(f"wait {leash.prompt}\n")
-        leash.wait_for_agent()
-        terminal.until("waiting")
-        terminal.type("\x03")
-        terminal.until("> ")
-        assert leash.last_words == "finally"
-    terminal.type("/help\n")
-    assert "/new" in terminal.until("/quit")
-    terminal.until("> ")
-    terminal.type("fail\n")
-    assert "Error: The agent failed." in terminal.until("> ")
-    terminal.type("abandoned line")
-    terminal.until("line")
-    while not terminal.shows_soon("> "):  # readline misses a Ctrl-C while it draws
-        terminal.type("\x03")
-    terminal.type("two\n")
-    assert "heard: one / I heard: one / wait" in terminal.until("waiting / two\r\n> ")
-    terminal.type("/new\n")
-    terminal.until("> ")
-    terminal.type("some\nlines\npasted\n")
-    shown = terminal.until("pasted\r\n> ")
-    assert re.search(r"heard: some\r\nlines\r\n$", shown)
-    terminal.type("\x04")
-    assert terminal.process.wait(PATIENCE) == 0

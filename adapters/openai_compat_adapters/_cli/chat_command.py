@@ -1,143 +1,169 @@
-"""A conversation in the terminal."""
+"""Runs `openai-compat chat`: whom it talks to, how it shows the answer, and how it ends."""
 
 from __future__ import annotations
 
-import importlib
-import select
+import shutil
+import stat
 import sys
-from contextlib import suppress
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, contextmanager, suppress
+from importlib.util import find_spec
+from os import fstat
+from pathlib import Path
 from typing import Any
 
 import click
-import openai
-from openai.types.chat import ChatCompletionChunk, ChatCompletionMessageParam
 
-from openai_compat import AgentError
-
-from .chat_client import ChatFailed, reason
+from .._terminal_colors import wants_colors
+from .chat.answer_events import ChatFailed
+from .chat.connection import ServerConnection
+from .chat.dialogue import Dialogue
+from .chat.display import Display, PlainDisplay
+from .chat.json_display import JsonDisplay
+from .chat.line_reader import LineReader, without_echo
+from .chat.questions import Decider
+from .chat.session import ChatSession
+from .chat_options import ChatOptions, read_tools
 from .terminal import visible
 
-COMMANDS = {
-    "/help": "shows this",
-    "/new": "begins a new conversation",
-    "/quit": "ends; so does Ctrl-D",
-}
+STOPPED, UNDECIDED = 130, 3
+"""Exit codes: by Ctrl-C; since nobody could decide."""
 
-PASTED = 0.02
-"""Seconds within which the next line counts as pasted: nobody types that fast."""
+NARROW = 40
+"""Columns below which Markdown is not worth it."""
 
 
-class Chat:
-    """Sends each message with the whole conversation, and shows the answer as it comes.
-
-    `hint` is added to the error of an agent that gives no reason.
-    """
-
-    def __init__(self, client: openai.OpenAI, model: str, hint: str = "") -> None:
-        self._client = client
-        self._model = model
-        self._hint = hint
-        self._messages: list[ChatCompletionMessageParam] = []
-        self._within_line = False
-
-    def ask(self, text: str) -> None:
-        """Run one turn. If it is interrupted or fails, the conversation keeps the answer so far.
-
-        Raises ChatFailed.
-        """
-        self._messages.append({"role": "user", "content": text})
-        said: list[str] = []
-        try:
-            self._answer(said)
-        except openai.OpenAIError as error:
-            why = reason(error)
-            raise ChatFailed(why + self._hint if why == AgentError().message else why) from error
-        finally:
-            self._end_line()
-            if said:
-                self._messages.append({"role": "assistant", "content": "".join(said)})
-            else:  # nothing was answered: the next message replaces this one
-                self._messages.pop()
-
-    def _answer(self, said: list[str]) -> None:
-        create = self._client.chat.completions.create
-        with create(model=self._model, messages=self._messages, stream=True) as chunks:
-            calls: dict[int, tuple[str, str]] = {}
-            shown = ""
-            for chunk in chunks:
-                text = "".join([choice.delta.content or choice.delta.refusal or "" for choice in chunk.choices])
-                status = _status(chunk)
-                _add_calls(calls, chunk)
-                if text:
-                    said.append(text)
-                    self._within_line = not text.endswith("\n")
-                    click.echo(visible(text), nl=False)
-                elif status and status != shown and sys.stderr.isatty():
-                    self._tell(status)
-                shown = status or ("" if text else shown)
-        for name, arguments in calls.values():
-            self._tell(f"The agent calls {name}({arguments}): a tool of its client's, and here is none.")
-
-    def _tell(self, text: str) -> None:
-        self._end_line()
-        click.secho(f"· {visible(text)}", dim=True, err=True)
-
-    def _end_line(self) -> None:
-        click.echo(nl=self._within_line)
-        self._within_line = False
-
-    def talk(self) -> None:
-        """Read and ask, until Ctrl-D. Ctrl-C stops an answer, or clears the line."""
-        with suppress(ImportError):
-            importlib.import_module("readline")  # gives `input` editing keys and a history
-        click.secho(f"You talk to {self._model}. Ctrl-C stops an answer, Ctrl-D ends; /help.", dim=True, err=True)
-        while (text := _typed()) is not None and text.strip() != "/quit":
-            try:
-                if text.strip() in COMMANDS:
-                    self._obey(text.strip())
-                elif text.strip():
-                    self.ask(text)
-            except KeyboardInterrupt:
-                self._end_line()
-            except ChatFailed as error:
-                error.show()
-
-    def _obey(self, command: str) -> None:
-        if command == "/new":
-            self._messages.clear()
+def run(options: ChatOptions, targets: list[str]) -> int:
+    """Talk until it ends; the exit code. Raises click.ClickException."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError):  # a terminal that has not all letters shows what it can
+            stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+    with ExitStack() as stack:
+        why: Callable[[], str] = str
+        if options.url is not None:
+            server = ServerConnection(options.url, options.api_key or "")
         else:
-            click.secho("\n".join([f"{name:8}{does}" for name, does in COMMANDS.items()]), dim=True, err=True)
+            server, why = stack.enter_context(_in_process(targets, options))
+        stack.callback(server.close)
+        models, is_ours = _models(server, options)
+        dialogue = Dialogue(options.model or _only(models), is_ours, options.system or "")
+        dialogue.tools = [] if options.tools is None else read_tools(options.tools)
+        display = _display(options)
+        interactive = options.message is None and sys.stdin.isatty()
+        is_rich = not isinstance(display, PlainDisplay)
+        reader: Any = LineReader() if not (interactive and is_rich) else _prompt_reader(options)
+        # A person has to see what is asked, and to be at the keys.
+        ask = reader.answer if sys.stdin.isatty() and (is_rich or sys.stderr.isatty()) else None
+        decider = Decider(display, ask, approve=options.approve)
+        session = ChatSession(
+            server,
+            dialogue,
+            display,
+            decider,
+            models=models,
+            api=options.api,
+            out=None if options.out is None else Path(options.out),
+            around=without_echo if is_rich else ExitStack,
+            why=why,
+        )
+        if interactive:
+            _welcome(session)
+            session.talk(reader)
+            return 0
+        return _once(session, decider, _message(options))
 
 
-def _typed() -> str | None:
-    """The next line, with those that were pasted with it; None at the end."""
+def _once(session: ChatSession, decider: Decider, text: str) -> int:
+    """Ask one thing; the exit code."""
     try:
-        lines = [input("> ")]
-        while select.select([sys.stdin], [], [], PASTED)[0]:
-            lines.append(input())
-        return "\n".join(lines)
+        session.ask(text)
     except KeyboardInterrupt:
-        click.echo()
-        return ""
+        return STOPPED
     except EOFError:
-        click.echo()
-        return None
+        return UNDECIDED
+    except ChatFailed as error:
+        raise ChatFailed(session.reason(error)) from error
+    finally:
+        if isinstance(session.display, JsonDisplay):
+            session.display.close()
+    return UNDECIDED if decider.missed else 0
 
 
-def _status(chunk: ChatCompletionChunk) -> str:
-    """The agent's status, which this library's servers send with the answer."""
-    # A key beside an empty delta is the one place for activity that no client trips over.
-    event: Any = (chunk.model_extra or {}).get("event")
-    if event:
-        return str(event["data"]["description"])
-    thinks = any([(choice.delta.model_extra or {}).get("reasoning_content") for choice in chunk.choices])
-    return "Thinking …" if thinks else ""
+def _message(options: ChatOptions) -> str:
+    piped = "" if sys.stdin.isatty() or (options.message is not None and not _is_piped()) else sys.stdin.read()
+    return "\n\n".join([text for text in (options.message, piped) if text])
 
 
-def _add_calls(calls: dict[int, tuple[str, str]], chunk: ChatCompletionChunk) -> None:
-    """Add the chunk's pieces of tool calls: name and arguments, by index."""
-    for choice in chunk.choices:
-        for piece in choice.delta.tool_calls or ():
-            name, arguments = calls.get(piece.index, ("", ""))
-            if piece.function is not None:
-                calls[piece.index] = (name + (piece.function.name or ""), arguments + (piece.function.arguments or ""))
+def _is_piped() -> bool:
+    """Whether stdin is a pipe or a file. A socket or a device may never end."""
+    try:
+        mode = fstat(sys.stdin.fileno()).st_mode
+    except (OSError, ValueError):  # not of the system
+        return True
+    return stat.S_ISFIFO(mode) or stat.S_ISREG(mode)
+
+
+@contextmanager
+def _in_process(targets: list[str], options: ChatOptions) -> Generator[tuple[ServerConnection, Callable[[], str]]]:
+    from ..transport import SyncTransport  # noqa: PLC0415  (a server elsewhere needs nothing of the library)
+    from .chat.own_failure import own_failures  # noqa: PLC0415
+    from .load_agents import as_server, load, warnings_of  # noqa: PLC0415
+
+    agents = load(targets)
+    for warning in warnings_of(agents):
+        click.echo(warning, err=True)
+    with own_failures(options.log_level) as why:
+        yield ServerConnection("http://localhost/v1", options.api_key or "", SyncTransport(as_server(agents))), why
+
+
+def _models(server: ServerConnection, options: ChatOptions) -> tuple[list[str], bool]:
+    """The models that can chat, and whether the server is of this library, which tells what its models can."""
+    url = server.url
+    try:
+        models = server.models()
+    except ChatFailed as error:
+        if options.model is None or error.status not in (404, 405, 501):
+            raise
+        return [], False
+    if server.url != url:
+        click.echo(f"The API is at {server.url}.", err=True)
+    can_chat = [str(model["id"]) for model in models if model.get("capabilities", {}).get("chat", True)]
+    return can_chat, any(["capabilities" in model for model in models])
+
+
+def _only(models: list[str]) -> str:
+    if len(models) != 1:
+        raise ChatFailed(f"Choose one with --model: {visible(', '.join(models))}")
+    return models[0]
+
+
+def _display(options: ChatOptions) -> Display:
+    if options.json or options.jsonl:
+        return JsonDisplay(every_event=options.jsonl)
+    is_narrow = sys.stdout.isatty() and shutil.get_terminal_size().columns < NARROW
+    is_written = (sys.stdout.encoding or "").lower().startswith("utf")
+    if options.plain or is_narrow or not is_written or not wants_colors(sys.stdout) or find_spec("rich") is None:
+        return PlainDisplay(tells=sys.stderr.isatty(), reasoning=options.reasoning)
+    from rich.console import Console  # noqa: PLC0415  (pipes do without)
+
+    from .chat.rich_display import RichDisplay  # noqa: PLC0415
+
+    console = Console(markup=False, emoji=False, highlight=False, force_terminal=True)
+    return RichDisplay(console, live=sys.stdout.isatty(), reasoning=options.reasoning)
+
+
+def _prompt_reader(options: ChatOptions) -> Any:
+    if find_spec("prompt_toolkit") is None:
+        return LineReader()
+    from prompt_toolkit.history import InMemoryHistory  # noqa: PLC0415
+
+    from .chat.prompt_reader import PromptReader, kept_history  # noqa: PLC0415
+
+    return PromptReader(InMemoryHistory() if options.no_history else kept_history())
+
+
+def _welcome(session: ChatSession) -> None:
+    if not all([find_spec(package) for package in ("rich", "prompt_toolkit")]):
+        session.display.tell("Plain text: for Markdown, editing keys and a history, pip install 'openai-compat[cli]'.")
+    model = visible(session.dialogue.model)
+    session.display.tell(f"You talk to {model}. Ctrl-C stops an answer, Ctrl-D ends; /help.")

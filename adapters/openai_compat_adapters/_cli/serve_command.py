@@ -51,6 +51,8 @@ def run(server: Server, options: ServeOptions, warnings: Sequence[str], folder: 
         _serve(server, handed_down, options)
         return 0
     _check_workers(server, options)
+    if options.open_page and not server.has_page:
+        raise click.UsageError("--open is for the page, which is not served here: --page.")
     _check_store(server)
     changes = file_changes(Path.cwd()) if options.reload else no_changes()
     host, port = options.listen
@@ -68,7 +70,7 @@ def run(server: Server, options: ServeOptions, warnings: Sequence[str], folder: 
         for line in (*warnings, banner(server, host, port, options)):
             click.echo(line, err=True, color=wants_colors(sys.stderr))
     if options.open_page:
-        _open_page(server, host, port)
+        _open_page(host, port)
     if options.reload or options.workers > 1:
         with shared_figures(options):
             return Supervisor(listener, options.workers, folder).run(changes, reloads=options.reload)
@@ -76,9 +78,7 @@ def run(server: Server, options: ServeOptions, warnings: Sequence[str], folder: 
     return 0
 
 
-def _open_page(server: Server, host: str, port: int) -> None:
-    if not server.has_page:
-        raise click.UsageError("--open is for the page, which is not served here: --page.")
+def _open_page(host: str, port: int) -> None:
     # In a thread, since a browser in the terminal would not return; the port is open already.
     threading.Thread(target=webbrowser.open, args=(page_url(host, port),), daemon=True).start()
 

@@ -1,0 +1,59 @@
+"""Files that go to an agent, and those that come from it."""
+
+from __future__ import annotations
+
+import base64
+import mimetypes
+from pathlib import Path
+from typing import Any
+
+from .answer_events import ChatFailed, MediaMade
+
+MOST = 10 * 2**20
+"""Bytes of a file that is sent."""
+
+
+def attachment(name: str, *, picture: bool) -> tuple[dict[str, Any], str]:
+    """A file as a part of a message, and what it is. Raises ChatFailed."""
+    if not name:
+        raise ChatFailed(f"Say which: {'/image' if picture else '/file'} PATH.")
+    path = Path(name).expanduser()
+    kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+    if picture and not kind.startswith("image/"):
+        raise ChatFailed(f"'{name}' is no picture by its name: /file sends it as it is.")
+    try:
+        content = path.read_bytes() if path.stat().st_size <= MOST else None
+    except OSError as error:
+        raise ChatFailed(f"'{name}' cannot be read: {error.strerror}.") from error
+    if content is None:
+        raise ChatFailed(f"'{name}' is larger than {MOST // 2**20} MB.")
+    data = f"data:{kind};base64,{base64.b64encode(content).decode()}"
+    told = f"{path.name} ({size_of(content)})"
+    if picture:
+        return {"type": "input_image", "image_url": data, "detail": "auto"}, told
+    return {"type": "input_file", "filename": path.name, "file_data": data}, told
+
+
+def size_of(content: bytes) -> str:
+    """`12 kB`."""
+    return f"{-(-len(content) // 1024)} kB"
+
+
+def write_new(path: Path, content: bytes) -> str:
+    """Write a file that is not there yet, and say so. Raises ChatFailed."""
+    try:
+        with path.open("xb") as file:
+            file.write(content)
+    except FileExistsError as error:
+        raise ChatFailed(f"'{path}' is there already, and stays as it is.") from error
+    except OSError as error:
+        raise ChatFailed(f"'{path}' cannot be written: {error.strerror}.") from error
+    return f"{path} written, {size_of(content)}"
+
+
+def write_into(folder: Path, media: MediaMade) -> str:
+    """Write a picture or a sound to the first name that is free, and say so. Raises ChatFailed."""
+    number = 1
+    while (path := folder / f"{media.kind}-{number}.{media.suffix}").exists():
+        number += 1
+    return write_new(path, media.content)

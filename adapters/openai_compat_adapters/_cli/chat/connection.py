@@ -1,0 +1,130 @@
+"""The server that is talked to, over HTTP or in this process."""
+
+from __future__ import annotations
+
+import codecs
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from typing import Any, cast
+
+import httpx2
+
+from ..terminal import visible
+from .answer_events import LOST, ChatFailed
+
+TIMEOUT = httpx2.Timeout(600, connect=10)
+"""Seconds; an agent may think for long without a word."""
+
+
+class ServerConnection:
+    """Requests to the API at a URL. What goes wrong is a ChatFailed with the server's own words, where there are any.
+
+    Args:
+        url: of the API, with `/v1` where it has that.
+        api_key: "" sends none.
+        transport: instead of the network.
+    """
+
+    def __init__(self, url: str, api_key: str, transport: httpx2.BaseTransport | None = None) -> None:
+        self.url = url.rstrip("/")
+        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        try:
+            self._client = httpx2.Client(headers=headers, transport=transport, timeout=TIMEOUT, follow_redirects=True)
+        except (UnicodeEncodeError, ValueError) as error:
+            raise ChatFailed("This cannot be an API key: it has other letters than keys have.") from error
+
+    def close(self) -> None:
+        """Close its connections."""
+        self._client.close()
+
+    def models(self) -> list[dict[str, Any]]:
+        """What the server has, as it tells it; looked for below `/v1` too. Raises ChatFailed."""
+        try:
+            return self._models(self.url)
+        except ChatFailed as error:
+            if error.status != 404 or self.url.endswith("/v1"):
+                raise
+            models = self._models(f"{self.url}/v1")
+        self.url += "/v1"
+        return models
+
+    def _models(self, url: str) -> list[dict[str, Any]]:
+        try:
+            response = self._client.get(f"{url}/models")
+        except httpx2.TransportError as error:
+            raise _unreachable(error) from error
+        if response.status_code >= 400:
+            raise _refused(response)
+        found: Any = None
+        with suppress(ValueError):
+            found = response.json()
+        data = cast("dict[str, Any]", found).get("data") if isinstance(found, dict) else None
+        if not isinstance(data, list):
+            raise ChatFailed(
+                f"{url}/models is no list of models: is this the URL of an API, as http://127.0.0.1:8083/v1?"
+            )
+        return [
+            model for model in cast("list[Any]", data) if isinstance(model, dict) and isinstance(model.get("id"), str)
+        ]
+
+    def stream(self, path: str, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """The events of a streamed answer. Closing it leaves the server. Raises ChatFailed."""
+        began = False
+        try:
+            with self._client.stream("POST", f"{self.url}/{path}", json=body) as response:
+                if response.status_code >= 400:
+                    response.read()
+                    raise _refused(response)
+                if "event-stream" not in response.headers.get("content-type", ""):
+                    raise ChatFailed(f"{self.url} does not stream its answers.")
+                began = True
+                yield from _events(response.iter_bytes())
+        except httpx2.TransportError as error:
+            raise ChatFailed(LOST, code="connection_lost") if began else _unreachable(error) from error
+
+
+def _events(pieces: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+    decoder, line, data = codecs.getincrementaldecoder("utf-8")("replace"), "", ""
+    for piece in pieces:
+        *lines, line = (line + decoder.decode(piece)).split("\n")
+        for complete in lines:
+            text = complete.removesuffix("\r")
+            if text.startswith("data:"):
+                data += text[5:].strip() + "\n"
+            elif not text and data:
+                if data.strip() != "[DONE]":
+                    yield _parsed(data)
+                data = ""
+
+
+def _parsed(data: str) -> dict[str, Any]:
+    try:
+        event: Any = json.loads(data)
+    except ValueError:
+        event = None
+    if not isinstance(event, dict):
+        raise ChatFailed("The server sent something that is no event of this API.", code="not_an_event")
+    return cast("dict[str, Any]", event)
+
+
+def failure(error: Any, status: int = 0) -> ChatFailed:
+    """What the server says has gone wrong: the `error` of an answer, or of an event."""
+    told = cast("dict[str, Any]", error) if isinstance(error, dict) else {"message": error}
+    words = " ".join(str(told.get("message") or "The agent failed.").split())
+    return ChatFailed(visible(words), status=status, code=str(told.get("original_code") or told.get("code") or ""))
+
+
+def _refused(response: httpx2.Response) -> ChatFailed:
+    body: Any = None
+    with suppress(ValueError):
+        body = response.json()
+    told = cast("dict[str, Any]", body) if isinstance(body, dict) else {}
+    error = told.get("error") or told.get("detail") or f"{response.request.url} answered {response.status_code}."
+    return failure(error, response.status_code)
+
+
+def _unreachable(error: httpx2.TransportError) -> ChatFailed:
+    return ChatFailed(
+        f"No answer from {error.request.url.netloc.decode()}: {visible(str(error))}", code="no_connection"
+    )

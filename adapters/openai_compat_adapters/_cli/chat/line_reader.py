@@ -1,0 +1,75 @@
+"""Lines that are typed, where there is no prompt_toolkit, or no terminal for it."""
+
+from __future__ import annotations
+
+import importlib
+import select
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+
+import click
+
+PASTED = 0.02
+"""Seconds within which the next line counts as pasted: nobody types that fast."""
+
+
+class LineReader:
+    """Reads from stdin, line by line; pasted lines are one message."""
+
+    def __init__(self) -> None:
+        with suppress(ImportError):
+            importlib.import_module("readline")  # gives `input` editing keys and a history
+
+    def message(self, model: str) -> str | None:
+        """The next message; "" where it was given up, None at the end."""
+        try:
+            lines = [input("> ")]
+            while select.select([sys.stdin], [], [], PASTED)[0]:
+                lines.append(input())
+            return "\n".join(lines)
+        except KeyboardInterrupt:
+            click.echo()
+            return ""
+        except EOFError:
+            click.echo()
+            return None
+
+    def answer(self, prompt: str) -> str:
+        """A line for a question. Raises EOFError and KeyboardInterrupt."""
+        forget_typed()
+        click.echo(prompt, nl=False, err=True)  # stdout is the answer's
+        line = sys.stdin.readline()
+        if not line:
+            raise EOFError
+        return line.rstrip("\n")
+
+
+def forget_typed() -> None:
+    """Drop what was typed ahead: it was not meant for the question that comes now."""
+    with suppress(ImportError, OSError, ValueError):
+        termios = importlib.import_module("termios")
+        with suppress(termios.error):
+            termios.tcflush(sys.stdin.fileno(), termios.TCIFLUSH)
+
+
+@contextmanager
+def without_echo() -> Generator[None]:
+    """Keys are not shown while an answer is drawn, which they would tear apart. They count for the next message."""
+    try:
+        termios = importlib.import_module("termios")
+        number = sys.stdin.fileno()
+        before = termios.tcgetattr(number)
+    except (ImportError, OSError, ValueError):
+        yield
+        return
+    except termios.error:  # no terminal
+        yield
+        return
+    quiet = list(before)
+    quiet[3] &= ~termios.ECHO
+    termios.tcsetattr(number, termios.TCSANOW, quiet)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(number, termios.TCSANOW, before)

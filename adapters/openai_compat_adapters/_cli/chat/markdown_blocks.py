@@ -1,0 +1,98 @@
+"""Markdown that comes in pieces, cut into blocks that can be printed for good."""
+
+from __future__ import annotations
+
+import re
+
+FENCE = re.compile(r"( *)(`{3,}|~{3,})([^\n]*)")
+ITEM = re.compile(r"( {0,3})([-*+]|\d{1,9}[.)])( +|$)")
+HEADING = re.compile(r" {0,3}#{1,6}( |$)")
+INTERRUPTS = re.compile(r" {0,3}([-*+]|1[.)]) +\S")
+"""An item that ends a paragraph without a blank line; others may be a line of it that begins with a number."""
+
+
+class BlockSplitter:
+    """Cuts growing text where a block of Markdown has ended: each line is looked at once.
+
+    A block is a paragraph, a table, a heading, a quote, a fenced block of code, or one item of a list with all below it.
+    """
+
+    def __init__(self) -> None:
+        self._lines: list[str] = []  # of the open block
+        self._rest = ""  # of the line that is still to end
+        self._fence = ""
+        self._item: int | None = None  # columns to the text of the list item that is open
+        self._blank = False
+
+    @property
+    def open(self) -> str:
+        """The text that is in no finished block."""
+        return "".join(self._lines) + self._rest
+
+    def tail(self, characters: int) -> str:
+        """The end of that text, or somewhat more of it."""
+        taken, length = [self._rest], len(self._rest)
+        for line in reversed(self._lines):
+            if length >= characters:
+                break
+            taken.append(line)
+            length += len(line)
+        return "".join(reversed(taken))[-characters:]
+
+    def add(self, text: str) -> list[str]:
+        """The blocks that this text has finished."""
+        if "\n" not in text:
+            self._rest += text
+            return []
+        finished: list[str] = []
+        *lines, self._rest = (self._rest + text).split("\n")
+        for line in lines:
+            finished += self._line(line)
+        return finished
+
+    def end(self) -> list[str]:
+        """There is no more of it: what is left is a block."""
+        self._lines.append(self._rest)
+        left = self._flush()
+        self._rest, self._fence, self._item, self._blank = "", "", None, False
+        return left
+
+    def _flush(self) -> list[str]:
+        block, self._lines = "".join(self._lines), []
+        return [block] if block.strip() else []
+
+    def _line(self, line: str) -> list[str]:
+        finished: list[str] = []
+        if self._fence:
+            self._lines.append(f"{line}\n")
+            if line.strip().startswith(self._fence) and not line.strip().strip(self._fence[0]):
+                self._fence = ""
+                return [] if self._item is not None else self._flush()
+            return []
+        if not line.strip():
+            if self._item is None:
+                return self._flush()
+            self._lines.append(f"{line}\n")
+            self._blank = True
+            return []
+        indent = len(line) - len(line.lstrip(" "))
+        if self._item is not None and self._blank and indent < self._item:
+            finished, self._item = self._flush(), None  # the list may go on with another item
+        self._blank = False
+        item, fence = ITEM.match(line), FENCE.match(line)
+        if (
+            item
+            and (indent < (self._item or 4))
+            and (not self._lines or self._item is not None or INTERRUPTS.match(line))
+        ):
+            finished += self._flush()
+            self._item = item.end() if item[3] else item.end() + 1
+        elif self._item is None and (HEADING.match(line) or (fence and indent < 4)):
+            finished += self._flush()
+        self._lines.append(f"{line}\n")
+        opens = FENCE.match(line, item.end() if item else 0)
+        if opens and not (opens[2][0] == "`" and "`" in opens[3]) and (self._item is not None or indent < 4):
+            self._fence = opens[2]
+        elif self._item is None and HEADING.match(line):
+            finished += self._flush()
+        return finished

@@ -1,0 +1,75 @@
+"""What a person has to decide or to bring before an agent goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+from ..terminal import visible
+from .answer_events import AskedApproval, CalledClient, Question
+from .dialogue import Item
+from .display import Display, arguments_of, one_line
+
+Ask: TypeAlias = Callable[[str], str]
+
+NOBODY = "There is nobody here to ask, so it is denied; --approve allows all."
+
+
+class Decider:
+    """Makes the items that answer questions.
+
+    Attributes:
+        missed: whether something was denied, or left, since nobody could be asked.
+
+    Args:
+        display: shows what is asked.
+        ask: reads a line from a person, who is shown the text; None where there is nobody. What was typed before does
+            not count: it was meant for something else.
+        approve: allow all.
+    """
+
+    def __init__(self, display: Display, ask: Ask | None, *, approve: bool) -> None:
+        self.missed = False
+        self._display = display
+        self._ask = ask
+        self._approve = approve
+
+    def answers(self, questions: list[Question]) -> list[Item]:
+        """An item for each question; none at all where something was left."""
+        items: list[Item] = []
+        for question in questions:
+            item = self._decision(question) if isinstance(question, AskedApproval) else self._result(question)
+            if item is None:
+                return []
+            items.append(item)
+        return items
+
+    def _decision(self, question: AskedApproval) -> Item:
+        item: Item = {"type": "mcp_approval_response", "approval_request_id": question.id, "approve": True}
+        if self._approve:
+            return item
+        self._show(f"? May the agent run {one_line(question.name)}?", question.arguments)
+        if self._ask is None:
+            self.missed = True
+            self._display.tell(NOBODY)
+            return {**item, "approve": False}
+        word = ""
+        while not word:
+            word = self._ask("  y yes · a always · n no · or say why not: ").strip()
+        if word.lower() in ("y", "yes"):
+            return item
+        if word.lower() in ("a", "always"):
+            return {**item, "always": True}
+        return {**item, "approve": False} | ({} if word.lower() in ("n", "no") else {"reason": word})
+
+    def _result(self, call: CalledClient) -> Item | None:
+        self._show(f"The agent calls {one_line(call.name)}, a tool of yours:", call.arguments)
+        if self._ask is None:
+            self.missed = True
+            self._display.tell("There is nobody here to bring its result.")
+            return None
+        return {"type": f"{call.kind}_output", "call_id": call.id, "output": self._ask("  its result: ")}
+
+    def _show(self, title: str, arguments: str) -> None:
+        given = [f"    {one_line(name)}: {visible(value)}" for name, value in arguments_of(arguments).items()]
+        self._display.ask("\n".join([title, *given]))

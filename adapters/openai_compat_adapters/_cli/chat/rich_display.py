@@ -1,0 +1,217 @@
+"""Answers in a terminal: finished blocks are printed once and never redrawn; below them a few rows show what is going on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.live import Live
+from rich.padding import Padding
+from rich.text import Text
+
+from ..terminal import visible
+from .answer_events import (
+    Answered,
+    AnswerEnded,
+    AnswerEvent,
+    AnswerPiece,
+    Doing,
+    Remark,
+    ThoughtEnded,
+    ThoughtPiece,
+    ToolBegan,
+    ToolEnded,
+)
+from .display import Clock, Reasoning, call_line, one_line, summary_line
+from .markdown_blocks import HEADING, ITEM, BlockSplitter
+from .markdown_text import shown_block
+
+TAIL_ROWS = 6
+
+FRAMES = 25
+"""Times a second that the rows below are drawn: what comes is seen within 50 ms."""
+
+CLOSE = frozenset({"item", "source", "thought", "told", "tool"})
+"""What stands below its like without a blank line between."""
+
+TURNING = "-\\|/"
+
+
+class LiveRows:
+    """The rows below what is printed: the end of the block that is still coming, and what the agent does.
+
+    Rows that can be redrawn have to be few: what has left the screen cannot be erased and would stand there twice.
+    """
+
+    def __init__(self) -> None:
+        self.tail = ""
+        self.style = ""
+        self._doing = ""
+        self._since = time.monotonic()
+
+    def now(self, doing: str) -> None:
+        """The agent does something else."""
+        if doing != self._doing:
+            self._doing, self._since = doing, time.monotonic()
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """The rows, as many as fit."""
+        rows = max(1, min(TAIL_ROWS, options.size.height - 2))
+        tail = Text(self.tail, style=self.style, overflow="fold").wrap(console, options.max_width) if self.tail else []
+        yield from tail[1 - rows :] if rows > 1 else []
+        passed = time.monotonic() - self._since
+        turning = TURNING[int(passed * 8) % len(TURNING)]
+        seconds = f"  {int(passed)} s" if passed >= 1 else ""
+        yield Text(f"{turning} {self._doing}{seconds}", style="dim", no_wrap=True, overflow="ellipsis")
+
+
+class RichDisplay:
+    """Shows turns on a console. `live` is whether it can be drawn on again: a terminal, and no file with colors."""
+
+    def __init__(self, console: Console, *, live: bool, reasoning: Reasoning = "full") -> None:
+        self.all_results = False
+        self._console = console
+        self._is_live = live
+        self._reasoning = reasoning
+        self._begin("")
+
+    def _begin(self, model: str) -> None:
+        self._model, self._clock, self._rows = model, Clock(), LiveRows()
+        self._answer, self._thought = BlockSplitter(), ""
+        self._thinking_since: float | None = None
+        self._last = ""  # kind of what was printed last in this turn
+
+    @contextmanager
+    def turn(self, model: str) -> Generator[None]:
+        """A context in which events are shown."""
+        self._begin(model)
+        self._rows.now("Waiting")
+        if not self._is_live:
+            yield
+            self._finish()
+            return
+        with Live(
+            self._rows, console=self._console, transient=True, refresh_per_second=FRAMES, vertical_overflow="crop"
+        ) as self._live:
+            try:
+                yield
+            finally:
+                self._finish()
+
+    def _finish(self) -> None:
+        """Nothing more comes: what is left is printed."""
+        self._end_thought()
+        self._blocks(self._answer.end())
+        self._rows.tail = ""
+
+    def show(self, event: AnswerEvent) -> None:
+        """Show an event."""
+        self._clock.note(event)
+        match event:
+            case AnswerPiece(text):
+                self._blocks(self._answer.add(text))
+                self._tail(self._answer.tail(self._room()), "")
+                self._rows.now("Answering")
+            case AnswerEnded(sources):
+                self._blocks(self._answer.end())
+                self._tail("", "")
+                for number, (title, url) in enumerate(sources, 1):
+                    named = f"{one_line(title)}  " if title != url else ""
+                    self._print(Text(f"  {number}. {named}{one_line(url)}", style="dim"), "source")
+            case ThoughtPiece(text):
+                self._think(text)
+            case ThoughtEnded():
+                self._end_thought()
+                self._rows.now("Waiting")
+            case _:
+                self._show_work(event)
+
+    def _show_work(self, event: AnswerEvent) -> None:
+        match event:
+            case Doing(text):
+                self._rows.now(one_line(text) or "Waiting")
+            case ToolBegan(_, name):
+                self._blocks(self._answer.end())
+                self._rows.now(f"Running {one_line(name)}")
+            case ToolEnded():
+                self._tool(event)
+                self._rows.now("Waiting")
+            case Remark(text):
+                self.tell(text)
+            case Answered():
+                self._finish()
+                self._print(Text(summary_line(self._model, self._clock, event), style="dim"), "summary")
+            case _:
+                pass  # the session asks, and keeps
+
+    def tell(self, text: str, *, error: bool = False) -> None:
+        """Say something of the program's own, in lines of their own."""
+        self._print(Text(text, style="red" if error else "dim"), "told")
+
+    def ask(self, text: str) -> None:
+        """Show what has to be decided: a title, and lines below it."""
+        title, _, lines = text.partition("\n")
+        self._print(Text.assemble((title, "bold yellow"), f"\n{lines}" if lines else ""), "question")
+
+    def _room(self) -> int:
+        return self._console.width * TAIL_ROWS
+
+    def _tail(self, text: str, style: str) -> None:
+        self._rows.tail, self._rows.style = visible(text.lstrip("\n")), style
+
+    def _blocks(self, blocks: list[str]) -> None:
+        for block in blocks:
+            kind = "item" if ITEM.match(block) else "heading" if HEADING.match(block) else "text"
+            self._print(shown_block(block), kind)
+
+    def _print(self, shown: object, kind: str) -> None:
+        if not (self._last in ("", "heading") or kind == "summary" or (kind == self._last and kind in CLOSE)):
+            self._console.print()
+        self._console.print(shown)
+        self._last = kind
+
+    def _think(self, text: str) -> None:
+        if self._thinking_since is None:
+            self._thinking_since = self._clock.passed()
+        self._thought += text
+        self._rows.now("Thinking")
+        if self._reasoning == "full":
+            *lines, self._thought = self._thought.split("\n")
+            self._thoughts(lines)
+            self._tail(self._thought[-self._room() :], "dim italic")
+        elif self._reasoning == "short":
+            self._thought = self._thought[-self._console.width :].rpartition("\n")[2] or self._thought
+            self._tail(self._thought, "dim italic")
+
+    def _thoughts(self, lines: list[str]) -> None:
+        for line in lines:
+            if line.strip():
+                self._print(Padding(Text(visible(line), style="dim italic"), (0, 0, 0, 2), expand=False), "thought")
+
+    def _end_thought(self) -> None:
+        if self._thinking_since is None:
+            return
+        took = self._clock.passed() - self._thinking_since
+        if self._reasoning == "full":
+            self._thoughts([self._thought])
+        elif self._reasoning == "short":
+            self._print(Text(f"Thought for {took:.0f} s", style="dim italic"), "thought")
+        self._thought, self._thinking_since = "", None
+        self._tail("", "")
+
+    def _tool(self, tool: ToolEnded) -> None:
+        style = "red" if tool.failed else "dim"
+        took = f"  {self._clock.of_tool(tool.key)}".rstrip()
+        called = Text.assemble(
+            (one_line(tool.name), "bold"), one_line(call_line(tool.name, tool.arguments))[len(one_line(tool.name)) :]
+        )
+        called.truncate(self._console.width - len(took) - 2, overflow="ellipsis")
+        self._print(Text.assemble(("● ", "red" if tool.failed else "green"), called, (took, "dim")), "tool")
+        if self.all_results:
+            self._print(Padding(Text(visible(tool.output), style=style), (0, 0, 0, 4), expand=False), "tool")
+        elif tool.output:
+            line = Text(f"  └ {one_line(tool.output[:2000])}", style=style)
+            line.truncate(self._console.width, overflow="ellipsis")
+            self._print(line, "tool")

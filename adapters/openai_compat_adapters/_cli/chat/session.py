@@ -1,0 +1,171 @@
+"""A conversation: turns, and what people do between them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager, closing, nullcontext
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
+
+from .answer_events import (
+    AnswerEvent,
+    AnswerPiece,
+    AskedApproval,
+    CalledClient,
+    ChatFailed,
+    MediaMade,
+    Question,
+)
+from .attachments import size_of, write_into
+from .completions_talk import completions_turn
+from .connection import ServerConnection
+from .dialogue import Dialogue, Item
+from .display import Display
+from .questions import Decider
+from .responses_talk import responses_turn
+from .slash_commands import command_in, obey
+
+Talk: TypeAlias = Callable[[ServerConnection, Dialogue, list[Item]], Generator[AnswerEvent]]
+
+NO_RESPONSES = frozenset({404, 405, 501})
+"""What a server without the Responses API answers."""
+
+
+class MessageReader(Protocol):
+    """Reads what people type."""
+
+    def message(self, model: str) -> str | None:
+        """The next message; "" where it was given up, None at the end."""
+        ...
+
+
+class ChatSession:
+    """Talks to one agent at a time.
+
+    Attributes:
+        models: who else there is; empty where the server does not tell.
+        attached: files for the next message.
+        answer: the text of the last answer.
+        media: pictures and sounds of the last answer.
+
+    Args:
+        api: "chat" and "responses" are taken as they are; "auto" is Responses, or Chat Completions where it is not there.
+        out: the folder for pictures and sounds.
+        around: what each turn runs within.
+        why: more about the last failure; "" if nothing is known.
+    """
+
+    def __init__(
+        self,
+        server: ServerConnection,
+        dialogue: Dialogue,
+        display: Display,
+        decider: Decider,
+        *,
+        models: list[str],
+        api: str = "auto",
+        out: Path | None = None,
+        around: Callable[[], AbstractContextManager[Any]] = nullcontext,
+        why: Callable[[], str] = str,
+    ) -> None:
+        self.dialogue = dialogue
+        self.display = display
+        self.models = models
+        self.attached: list[Item] = []
+        self.answer = ""
+        self.media: list[MediaMade] = []
+        self._server = server
+        self._decider = decider
+        self._talk: Talk = completions_turn if api == "chat" else responses_turn
+        self._may_fall_back = api == "auto"
+        self._out = out
+        self._around = around
+        self._why = why
+        self._before: tuple[Dialogue, list[Item]] | None = None
+
+    def ask(self, text: str) -> None:
+        """Send a message, and show the answer, with all that is to be decided for it. Raises ChatFailed."""
+        parts = [{"type": "input_text", "text": text}, *self.attached] if self.attached else text
+        self.attached = []
+        self._run([{"role": "user", "content": parts}])
+
+    def again(self) -> None:
+        """Have the last message answered anew. Raises ChatFailed."""
+        if self._before is None:
+            raise ChatFailed("There is no message to answer again.")
+        before, items = self._before
+        system, model = self.dialogue.system, self.dialogue.model
+        self.dialogue = before.copy()
+        self.dialogue.system = system
+        if model != self.dialogue.model:
+            self.dialogue.talk_to(model)
+        self._run(items)
+
+    def clear(self) -> None:
+        """Begin anew."""
+        self.dialogue.clear()
+        self._before, self.answer, self.media, self.attached = None, "", [], []
+
+    def _run(self, items: list[Item]) -> None:
+        self._before = (self.dialogue.copy(), items)
+        self.answer, self.media = "", []
+        while items:
+            questions = self._turn(items)
+            items = self._decider.answers(questions)
+
+    def _turn(self, items: list[Item]) -> list[Question]:
+        try:
+            return self._show(items)
+        except ChatFailed as error:
+            unknown_model = "model" in error.code or self.dialogue.previous
+            if not self._may_fall_back or error.status not in NO_RESPONSES or unknown_model:
+                raise
+        finally:
+            self._may_fall_back = False
+        self._talk = completions_turn
+        self.display.tell("This server has no Responses API: what the agent does besides its answer is not shown.")
+        return self._show(items)
+
+    def _show(self, items: list[Item]) -> list[Question]:
+        questions: list[Question] = []
+        made: list[MediaMade] = []
+        events = self._talk(self._server, self.dialogue, items)
+        with self._around(), self.display.turn(self.dialogue.model), closing(events):
+            for event in events:
+                self.display.show(event)
+                match event:
+                    case AnswerPiece(text):
+                        self.answer += text
+                    case MediaMade():
+                        made.append(event)
+                    case AskedApproval() | CalledClient():
+                        questions.append(event)
+                    case _:
+                        pass
+        for one in made:
+            self._keep(one)
+        return questions
+
+    def _keep(self, made: MediaMade) -> None:
+        self.media.append(made)
+        kept = "/save FILE, or --out DIR, keeps it" if self._out is None else write_into(self._out, made)
+        self.display.tell(f"A {made.kind} ({made.suffix}, {size_of(made.content)}): {kept}")
+
+    def talk(self, reader: MessageReader) -> None:
+        """Read and ask until the end of input. Ctrl-C stops an answer, or leaves a question open."""
+        while (text := reader.message(self.dialogue.model)) is not None:
+            try:
+                if command_in(text) is not None:
+                    obey(self, text)
+                elif text.strip():
+                    self.ask(text[1:] if text.startswith("//") else text)
+            except KeyboardInterrupt:
+                self.display.tell("Stopped.")
+            except EOFError:
+                return
+            except ChatFailed as error:
+                self.display.tell(f"Error: {self.reason(error)}", error=True)
+
+    def reason(self, error: ChatFailed) -> str:
+        """Why there is no answer, with what is known beyond the server's words."""
+        return " ".join(filter(None, [error.message, self._why()]))

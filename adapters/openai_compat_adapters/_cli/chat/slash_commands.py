@@ -1,0 +1,149 @@
+"""What is typed to the program, and not to the agent."""
+
+from __future__ import annotations
+
+import base64
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..terminal import visible
+from .answer_events import ChatFailed
+from .attachments import attachment, write_new
+
+if TYPE_CHECKING:
+    from .session import ChatSession
+
+COMMANDS = {
+    "/help": "shows this",
+    "/model": "[NAME] talks to another agent, which is told what was said; alone, tells who there is",
+    "/system": "[TEXT] gives the agent instructions; alone, takes them back",
+    "/clear": "begins a new conversation",
+    "/again": "has the last message answered anew",
+    "/image": "PATH sends a picture with the next message",
+    "/file": "PATH sends a file with the next message",
+    "/tools": "shows whole results of tools, or their beginnings again",
+    "/copy": "copies the last answer",
+    "/save": "FILE writes the picture or the sound of the last answer, or its text",
+    "/quit": "ends; so does Ctrl-D",
+}
+
+CLIPBOARDS = (("pbcopy",), ("wl-copy",), ("xclip", "-selection", "clipboard"), ("clip.exe",))
+
+_WORD = re.compile(r"/[a-zA-Z]*(?=\s|$)")
+
+
+def command_in(text: str) -> str | None:
+    """The command that a message begins with, known or not; None where it is for the agent."""
+    found = _WORD.match(text)
+    return None if found is None else found[0]
+
+
+def obey(session: ChatSession, text: str) -> None:
+    """Do what a command says. Raises ChatFailed, with what is wrong with it."""
+    word = command_in(text) or ""
+    argument = text[len(word) :].strip()
+    if word not in DOES:
+        raise ChatFailed(
+            f"There is no command {word}; /help tells which there are, and /{word} … sends {word} … to the agent."
+        )
+    DOES[word](session, argument)
+
+
+def _help(session: ChatSession, argument: str) -> None:
+    rows = [f"{name:9}{does}" for name, does in COMMANDS.items()]
+    session.display.tell("\n".join([*rows, "Alt+Enter or a \\ at the end begins a new line; //x sends /x."]))
+
+
+def _model(session: ChatSession, name: str) -> None:
+    if not name:
+        session.display.tell(
+            f"{visible(session.dialogue.model)} of {visible(', '.join(session.models) or 'those of the server')}"
+        )
+        return
+    if session.models and name not in session.models:
+        raise ChatFailed(f"There is no model {name}; there are: {visible(', '.join(session.models))}")
+    session.dialogue.talk_to(name)
+
+
+def _system(session: ChatSession, text: str) -> None:
+    session.dialogue.system = text
+    session.display.tell(
+        "The agent gets these instructions with each message." if text else "No instructions any more."
+    )
+
+
+def _clear(session: ChatSession, argument: str) -> None:
+    session.clear()
+    session.display.tell("A new conversation.")
+
+
+def _again(session: ChatSession, argument: str) -> None:
+    session.again()
+
+
+def _attach(session: ChatSession, path: str) -> None:
+    part, told = attachment(path, picture=False)
+    session.attached.append(part)
+    session.display.tell(f"{told} goes with your next message.")
+
+
+def _picture(session: ChatSession, path: str) -> None:
+    part, told = attachment(path, picture=True)
+    session.attached.append(part)
+    session.display.tell(f"{told} goes with your next message.")
+
+
+def _tools(session: ChatSession, argument: str) -> None:
+    session.display.all_results = not session.display.all_results
+    session.display.tell("Whole results of tools." if session.display.all_results else "Beginnings of results.")
+
+
+def _copy(session: ChatSession, argument: str) -> None:
+    if not session.answer:
+        raise ChatFailed("There is no answer to copy.")
+    for command in CLIPBOARDS:
+        if shutil.which(command[0]):
+            done = subprocess.run(command, input=session.answer.encode(), capture_output=True, check=False)  # noqa: S603
+            if done.returncode == 0:
+                session.display.tell("Copied.")
+                return
+    # The terminal itself, where it lets programs: also over ssh.
+    sys.stdout.write(f"\x1b]52;c;{base64.b64encode(session.answer.encode()).decode()}\x07")
+    sys.stdout.flush()
+    session.display.tell("Copied, if this terminal lets programs do that.")
+
+
+def _save(session: ChatSession, name: str) -> None:
+    if not name:
+        raise ChatFailed("Say where to: /save FILE.")
+    if session.media:
+        content = session.media[-1].content
+    elif session.answer:
+        content = f"{session.answer}\n".encode()
+    else:
+        raise ChatFailed("There is no answer to save.")
+    session.display.tell(write_new(Path(name).expanduser(), content))
+
+
+def _quit(session: ChatSession, argument: str) -> None:
+    raise EOFError
+
+
+DOES: dict[str, Callable[[ChatSession, str], None]] = {
+    "/help": _help,
+    "/model": _model,
+    "/system": _system,
+    "/clear": _clear,
+    "/again": _again,
+    "/image": _picture,
+    "/file": _attach,
+    "/tools": _tools,
+    "/copy": _copy,
+    "/save": _save,
+    "/quit": _quit,
+}
