@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import socket
 import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -264,11 +265,12 @@ def test_ones_own_failure_is_told_with_its_traceback_where_that_is_wanted(caplog
 
 
 def test_a_server_that_is_not_there_is_told_in_one_line() -> None:
-    result = invoke("chat", "--url", "http://127.0.0.1:1", "-m", "hello")
-    assert (result.exit_code, result.output) == (
-        1,
-        "Error: No answer from 127.0.0.1:1: [Errno 111] Connection refused\n",
-    )
+    with socket.socket() as bound:  # and not listening
+        bound.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{bound.getsockname()[1]}"
+        result = invoke("chat", "--url", f"http://{address}", "-m", "hello")
+    assert result.exit_code == 1
+    assert result.output == f"Error: No answer from {address}: [Errno 111] Connection refused\n"
 
 
 @pytest.mark.parametrize("arguments", [[], ["x:y", "--url", "http://localhost"], ["x:y", "--json", "--jsonl"]])

@@ -13,9 +13,6 @@ from .._terminal_colors import Color, colored, wants_colors
 from ..serve import is_loopback
 from .serve_options import ServeOptions
 
-COLUMN = 34
-"""Width of the addresses."""
-
 
 def summary(server: Server, host: str, port: int) -> str:
     """The agents and the URL, in a line."""
@@ -32,7 +29,11 @@ def banner(server: Server, host: str, port: int, options: ServeOptions) -> str:
         f"Python {platform.python_version()}",
         "state in memory" if isinstance(store, MemoryStore) else "state in a database",
     ]
-    page = _row("Chat", page_url(host, port), "cyan", "try them in the browser")
+    rows = [("API", url, "base_url of any OpenAI client")]
+    if server.has_page:
+        rows.insert(0, ("Chat", page_url(host, port), "try them in the browser"))
+    if options.ollama:
+        rows.append(("Ollama", url.removesuffix("/v1"), "for programs that speak to an Ollama"))
     has_key = not isinstance(server.auth, OpenAccess)
     # The variable and not the key: logs are read by many.
     key = f' --api-key "${options.api_key_env or "API_KEY"}"' if has_key else ""
@@ -41,10 +42,8 @@ def banner(server: Server, host: str, port: int, options: ServeOptions) -> str:
     lines = [
         f"{named} serves {', '.join(models)}  {where}",
         "",
-        *([page] if server.has_page else []),
-        _row("API", url, "cyan", "base_url of any OpenAI client"),
-        *([_row("Ollama", url.removesuffix("/v1"), "cyan", "for programs that speak to an Ollama")] if options.ollama else []),
-        _row("Terminal", command) + _lacks_client(),
+        *_rows(rows),
+        f"  {_paint('Terminal'.ljust(10), 'dim')}{command}{_lacks_client()}",
         "",
         _paint(f"  {_who_may(host, has_key=has_key)} Ctrl-C ends.", "dim"),
     ]
@@ -56,11 +55,13 @@ def page_url(host: str, port: int) -> str:
     return f"{_url(host, port).removesuffix('v1')}ui/"
 
 
-def _row(name: str, value: str, color: Color | None = None, why: str = "") -> str:
-    shown = _paint(value, *([color] if color else []))
-    return f"  {_paint(name.ljust(10), 'dim')}{shown}" + (
-        " " * (COLUMN - len(value)) + _paint(why, "dim") if why else ""
-    )
+def _rows(rows: list[tuple[str, str, str]]) -> list[str]:
+    """Each address with what it is for, below each other."""
+    width = max([len(address) for _, address, _ in rows])
+    return [
+        f"  {_paint(name.ljust(10), 'dim')}{_paint(address, 'cyan')}{' ' * (width + 4 - len(address))}{_paint(why, 'dim')}"
+        for name, address, why in rows
+    ]
 
 
 def _who_may(host: str, *, has_key: bool) -> str:

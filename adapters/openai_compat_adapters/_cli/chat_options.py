@@ -9,6 +9,7 @@ from typing import Any, Literal, cast
 
 import click
 
+from .chat.json_values import JsonObject, object_in, text_in
 from .grouped_options import grouped, option
 from .options import LEVELS, choice
 from .values import base_url
@@ -89,17 +90,17 @@ SHOWN = grouped(
 )
 
 
-def read_tools(path: str) -> list[dict[str, Any]]:
+def read_tools(path: str) -> list[JsonObject]:
     """Tools in a file, in the form of the Responses API; that of Chat Completions is taken too. Raises click.BadParameter."""
     try:
         found: Any = json.loads(Path(path).read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise click.BadParameter(f"'{path}' is not JSON: {error}.") from error
-    tools: list[dict[str, Any]] = []
+    tools: list[JsonObject] = []
     for tool in cast("list[Any]", found) if isinstance(found, list) else [None]:
-        nested: Any = cast("dict[str, Any]", tool).get("function") if isinstance(tool, dict) else None
-        flat = {"type": "function", **nested} if isinstance(nested, dict) else tool
-        if not isinstance(flat, dict) or not isinstance(flat.get("name"), str):
+        nested = object_in(object_in(tool).get("function"))
+        flat = {"type": "function", **nested} if nested else object_in(tool)
+        if not text_in(flat.get("name")):
             raise click.BadParameter(f'\'{path}\' is no list of tools, such as [{{"type": "function", "name": …}}].')
-        tools.append(cast("dict[str, Any]", flat))
+        tools.append(flat)
     return tools

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from typing import Any, cast
 
 from .answer_events import (
     Answered,
@@ -18,6 +17,7 @@ from .answer_events import (
 )
 from .connection import ServerConnection, failure
 from .dialogue import Dialogue, Item
+from .json_values import JsonObject, number_in, object_in, objects_in, text_in
 
 
 def completions_turn(server: ServerConnection, dialogue: Dialogue, items: list[Item]) -> Generator[AnswerEvent]:
@@ -37,7 +37,8 @@ def completions_turn(server: ServerConnection, dialogue: Dialogue, items: list[I
         whole = True
         yield AnswerEnded(turn.sources)
         yield from calls
-        yield Answered(turn.usage.get("prompt_tokens"), turn.usage.get("completion_tokens"), turn.cut)
+        used = [number_in(turn.usage.get(name)) for name in ("prompt_tokens", "completion_tokens")]
+        yield Answered(used[0], used[1], turn.cut)
     finally:
         if not whole:
             dialogue.keep_part(items, turn.output)
@@ -49,7 +50,7 @@ class _Turn:
         self._calls: dict[int, dict[str, str]] = {}
         self._thinks = False
         self._status = ""
-        self.usage: dict[str, Any] = {}
+        self.usage: JsonObject = {}
         self.cut = ""
         self.sources: tuple[tuple[str, str], ...] = ()
 
@@ -66,43 +67,43 @@ class _Turn:
             for call in self.calls
         ]
 
-    def said_by(self, chunk: dict[str, Any]) -> Iterator[AnswerEvent]:
+    def said_by(self, chunk: JsonObject) -> Iterator[AnswerEvent]:
         # A key beside an empty delta is the one place for activity that no client trips over.
-        told = (chunk.get("event") or {}).get("data") or {}
-        if (status := str(told.get("description") or "")) and status != self._status:
+        told = object_in(object_in(chunk.get("event")).get("data"))
+        if (status := text_in(told.get("description"))) and status != self._status:
             self._status = status
             yield Doing(status)
-        self.usage = chunk.get("usage") or self.usage
-        for choice in cast("list[dict[str, Any]]", chunk.get("choices") or []):
-            delta = choice.get("delta") or {}
-            if thought := delta.get("reasoning_content") or delta.get("reasoning"):
+        self.usage = object_in(chunk.get("usage")) or self.usage
+        for choice in objects_in(chunk.get("choices")):
+            delta, finish = object_in(choice.get("delta")), text_in(choice.get("finish_reason"))
+            if thought := text_in(delta.get("reasoning_content")) or text_in(delta.get("reasoning")):
                 self._thinks = True
-                yield ThoughtPiece(str(thought))
-            text = str(delta.get("content") or delta.get("refusal") or "")
-            if self._thinks and (text or choice.get("finish_reason")):
+                yield ThoughtPiece(thought)
+            text = text_in(delta.get("content")) or text_in(delta.get("refusal"))
+            if self._thinks and (text or finish):
                 self._thinks = False
                 yield ThoughtEnded()
             if text:
                 self._said.append(text)
                 yield AnswerPiece(text)
             self._add(delta)
-            if choice.get("finish_reason") in ("length", "content_filter"):
-                self.cut = str(choice["finish_reason"]).replace("_", " ")
+            if finish in ("length", "content_filter"):
+                self.cut = finish.replace("_", " ")
 
-    def _add(self, delta: dict[str, Any]) -> None:
+    def _add(self, delta: JsonObject) -> None:
         """Add pieces of tool calls, and citations."""
-        for piece in cast("list[dict[str, Any]]", delta.get("tool_calls") or []):
-            call = self._calls.setdefault(piece.get("index", 0), {"id": "", "name": "", "arguments": ""})
-            call["id"] = str(piece.get("id") or call["id"])
+        for piece in objects_in(delta.get("tool_calls")):
+            call = self._calls.setdefault(number_in(piece.get("index")) or 0, {"id": "", "name": "", "arguments": ""})
+            call["id"] = text_in(piece.get("id")) or call["id"]
             for name in ("name", "arguments"):
-                call[name] += str((piece.get("function") or {}).get(name) or "")
-        noted = [note.get("url_citation") or {} for note in delta.get("annotations") or ()]
-        self.sources += tuple(
-            [(str(cited.get("title") or cited["url"]), str(cited["url"])) for cited in noted if cited.get("url")]
-        )
+                call[name] += text_in(object_in(piece.get("function")).get(name))
+        for note in objects_in(delta.get("annotations")):
+            cited = object_in(note.get("url_citation"))
+            if url := text_in(cited.get("url")):
+                self.sources += ((text_in(cited.get("title")) or url, url),)
 
 
-def _body(dialogue: Dialogue, items: list[Item]) -> dict[str, Any]:
+def _body(dialogue: Dialogue, items: list[Item]) -> JsonObject:
     system = [{"role": "system", "content": dialogue.system}] if dialogue.system else []
     messages = system + _messages(dialogue.to_send(items))
     body = {"model": dialogue.model, "messages": messages, "stream": True, "stream_options": {"include_usage": True}}
@@ -111,8 +112,8 @@ def _body(dialogue: Dialogue, items: list[Item]) -> dict[str, Any]:
     return body | ({"tools": tools} if tools else {})
 
 
-def _messages(items: list[Item]) -> list[dict[str, Any]]:
-    messages: list[dict[str, Any]] = []
+def _messages(items: list[Item]) -> list[JsonObject]:
+    messages: list[JsonObject] = []
     for item in items:
         if item.get("type") == "function_call":
             called = {"name": item["name"], "arguments": item["arguments"]}
@@ -130,7 +131,7 @@ def _messages(items: list[Item]) -> list[dict[str, Any]]:
     return messages
 
 
-def _part(part: dict[str, Any]) -> dict[str, Any]:
+def _part(part: JsonObject) -> JsonObject:
     if part["type"] == "input_image":
         return {"type": "image_url", "image_url": {"url": part["image_url"]}}
     if part["type"] == "input_file":

@@ -12,6 +12,7 @@ import httpx2
 
 from ..terminal import visible
 from .answer_events import LOST, ChatFailed
+from .json_values import JsonObject, object_in, objects_in, text_in
 
 TIMEOUT = httpx2.Timeout(600, connect=10)
 """Seconds; an agent may think for long without a word."""
@@ -38,7 +39,7 @@ class ServerConnection:
         """Close its connections."""
         self._client.close()
 
-    def models(self) -> list[dict[str, Any]]:
+    def models(self) -> list[JsonObject]:
         """What the server has, as it tells it; looked for below `/v1` too. Raises ChatFailed."""
         try:
             return self._models(self.url)
@@ -49,26 +50,23 @@ class ServerConnection:
         self.url += "/v1"
         return models
 
-    def _models(self, url: str) -> list[dict[str, Any]]:
+    def _models(self, url: str) -> list[JsonObject]:
         try:
             response = self._client.get(f"{url}/models")
         except httpx2.TransportError as error:
             raise _unreachable(error) from error
         if response.status_code >= 400:
             raise _refused(response)
-        found: Any = None
+        data: Any = None
         with suppress(ValueError):
-            found = response.json()
-        data = cast("dict[str, Any]", found).get("data") if isinstance(found, dict) else None
+            data = object_in(response.json()).get("data")
         if not isinstance(data, list):
             raise ChatFailed(
                 f"{url}/models is no list of models: is this the URL of an API, as http://127.0.0.1:8083/v1?"
             )
-        return [
-            model for model in cast("list[Any]", data) if isinstance(model, dict) and isinstance(model.get("id"), str)
-        ]
+        return [model for model in objects_in(cast("Any", data)) if text_in(model.get("id"))]
 
-    def stream(self, path: str, body: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    def stream(self, path: str, body: JsonObject) -> Iterator[JsonObject]:
         """The events of a streamed answer. Closing it leaves the server. Raises ChatFailed."""
         began = False
         try:
@@ -84,7 +82,7 @@ class ServerConnection:
             raise ChatFailed(LOST, code="connection_lost") if began else _unreachable(error) from error
 
 
-def _events(pieces: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+def _events(pieces: Iterable[bytes]) -> Iterator[JsonObject]:
     decoder, line, data = codecs.getincrementaldecoder("utf-8")("replace"), "", ""
     for piece in pieces:
         *lines, line = (line + decoder.decode(piece)).split("\n")
@@ -98,28 +96,27 @@ def _events(pieces: Iterable[bytes]) -> Iterator[dict[str, Any]]:
                 data = ""
 
 
-def _parsed(data: str) -> dict[str, Any]:
+def _parsed(data: str) -> JsonObject:
     try:
         event: Any = json.loads(data)
     except ValueError:
         event = None
     if not isinstance(event, dict):
         raise ChatFailed("The server sent something that is no event of this API.", code="not_an_event")
-    return cast("dict[str, Any]", event)
+    return cast("JsonObject", event)
 
 
 def failure(error: Any, status: int = 0) -> ChatFailed:
     """What the server says has gone wrong: the `error` of an answer, or of an event."""
-    told = cast("dict[str, Any]", error) if isinstance(error, dict) else {"message": error}
+    told = object_in(error) or {"message": error}
     words = " ".join(str(told.get("message") or "The agent failed.").split())
     return ChatFailed(visible(words), status=status, code=str(told.get("original_code") or told.get("code") or ""))
 
 
 def _refused(response: httpx2.Response) -> ChatFailed:
-    body: Any = None
+    told: JsonObject = {}
     with suppress(ValueError):
-        body = response.json()
-    told = cast("dict[str, Any]", body) if isinstance(body, dict) else {}
+        told = object_in(response.json())
     error = told.get("error") or told.get("detail") or f"{response.request.url} answered {response.status_code}."
     return failure(error, response.status_code)
 

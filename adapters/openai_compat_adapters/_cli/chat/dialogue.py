@@ -32,11 +32,11 @@ class Dialogue:
     model: str
     is_ours: bool = False
     system: str = ""
-    tools: list[Item] = field(default_factory=list)
-    history: list[Item] = field(default_factory=list)
+    tools: list[Item] = field(default_factory=list[Item])
+    history: list[Item] = field(default_factory=list[Item])
     previous: str = ""
-    unsent: list[Item] = field(default_factory=list)
-    open_calls: list[CalledClient] = field(default_factory=list)
+    unsent: list[Item] = field(default_factory=list[Item])
+    open_calls: list[CalledClient] = field(default_factory=list[CalledClient])
 
     def clear(self) -> None:
         """Begin anew."""

@@ -6,12 +6,12 @@ import json
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Any
 
 import click
 
 from .answer_events import AnswerEvent, Remark, WireEvent
 from .display import PlainDisplay
+from .json_values import JsonObject, number_in, object_in, objects_in, text_in
 
 
 class JsonDisplay(PlainDisplay):
@@ -20,8 +20,8 @@ class JsonDisplay(PlainDisplay):
     def __init__(self, *, every_event: bool) -> None:
         super().__init__(tells=False)
         self._every_event = every_event
-        self._last: dict[str, Any] = {}
-        self._chunks: list[dict[str, Any]] = []
+        self._last: JsonObject = {}
+        self._chunks: list[JsonObject] = []
 
     def show(self, event: AnswerEvent) -> None:
         """Write an event, or keep what makes up the answer."""
@@ -51,26 +51,26 @@ class JsonDisplay(PlainDisplay):
             click.echo(json.dumps(self._last, ensure_ascii=False, indent=2 if sys.stdout.isatty() else None))
 
 
-def whole_completion(chunks: list[dict[str, Any]]) -> dict[str, Any]:
+def whole_completion(chunks: list[JsonObject]) -> JsonObject:
     """The chat completion that was streamed."""
-    message: dict[str, Any] = {"role": "assistant", "content": None}
-    calls: dict[int, dict[str, Any]] = {}
+    message: JsonObject = {"role": "assistant", "content": None}
+    calls: dict[int, JsonObject] = {}
     whole = {name: value for name, value in chunks[0].items() if name not in ("choices", "object", "event")}
-    choice: dict[str, Any] = {"index": 0, "message": message, "finish_reason": None}
+    choice: JsonObject = {"index": 0, "message": message, "finish_reason": None}
     for chunk in chunks:
         whole["usage"] = chunk.get("usage") or whole.get("usage")
-        for piece in chunk.get("choices") or []:
-            delta = piece.get("delta") or {}
+        for piece in objects_in(chunk.get("choices")):
+            delta = object_in(piece.get("delta"))
             for name in ("content", "refusal", "reasoning_content"):
-                if delta.get(name):
-                    message[name] = (message.get(name) or "") + delta[name]
-            for part in delta.get("tool_calls") or []:
-                call = calls.setdefault(
-                    part.get("index", 0), {"id": "", "type": "function", "function": {"name": "", "arguments": ""}}
-                )
-                call["id"] = part.get("id") or call["id"]
-                for name in ("name", "arguments"):
-                    call["function"][name] += (part.get("function") or {}).get(name) or ""
+                if text := text_in(delta.get(name)):
+                    message[name] = text_in(message.get(name)) + text
+            for part in objects_in(delta.get("tool_calls")):
+                function = {"name": "", "arguments": ""}
+                empty = {"id": "", "type": "function", "function": function}
+                call = calls.setdefault(number_in(part.get("index")) or 0, empty)
+                call["id"] = text_in(part.get("id")) or call["id"]
+                for name in function:
+                    call["function"][name] += text_in(object_in(part.get("function")).get(name))
             choice["finish_reason"] = piece.get("finish_reason") or choice["finish_reason"]
     if calls:
         message["tool_calls"] = list(calls.values())

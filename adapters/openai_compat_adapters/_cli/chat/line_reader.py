@@ -58,12 +58,13 @@ def without_echo() -> Generator[None]:
     """Keys are not shown while an answer is drawn, which they would tear apart. They count for the next message."""
     try:
         termios = importlib.import_module("termios")
-        number = sys.stdin.fileno()
-        before = termios.tcgetattr(number)
-    except (ImportError, OSError, ValueError):
+    except ImportError:  # Windows
         yield
         return
-    except termios.error:  # no terminal
+    try:
+        number = sys.stdin.fileno()
+        before = termios.tcgetattr(number)
+    except (OSError, ValueError, termios.error):  # no terminal
         yield
         return
     quiet = list(before)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Generator, Iterator
-from typing import Any, cast
+from collections.abc import Generator, Iterator
+from typing import Any
 
 from .answer_events import (
     LOST,
@@ -27,6 +27,7 @@ from .answer_events import (
 )
 from .connection import ServerConnection, failure
 from .dialogue import Dialogue, Item
+from .json_values import JsonObject, number_in, object_in, objects_in, text_in
 
 ENDS = frozenset({"response.completed", "response.incomplete", "response.failed"})
 
@@ -52,7 +53,7 @@ class _Turn:
         self._output: list[Item] = []
         self._calls: list[CalledClient] = []
         self._said = ""  # of the message that is not complete
-        self._thought: set[int] = set()  # reasoning that came in pieces
+        self._thought = False  # whether this reasoning came in pieces
         self._speech = ""
 
     def run(self, server: ServerConnection) -> Iterator[AnswerEvent]:
@@ -62,9 +63,9 @@ class _Turn:
                 yield WireEvent(event)
                 yield from self._said_by(event)
                 if event.get("type") in ENDS:
-                    response = event.get("response") or {}
+                    response = object_in(event.get("response"))
                     whole = True
-                    dialogue.keep([*self._items, *self._output], str(response.get("id") or ""))
+                    dialogue.keep([*self._items, *self._output], text_in(response.get("id")))
                     dialogue.open_calls = self._calls
                     yield _answered(response)
                     return
@@ -74,101 +75,105 @@ class _Turn:
                 partial = [{"role": "assistant", "content": self._said}] if self._said else []
                 dialogue.keep_part(self._items, self._output + partial)
 
-    def _body(self) -> dict[str, Any]:
+    def _body(self) -> JsonObject:
         dialogue = self._dialogue
         # The tool of MCP asks for questions as items that a program can answer; no other server has to know the agent by it.
         tools = [*dialogue.tools, *([{"type": "mcp", "server_label": dialogue.model}] if dialogue.is_ours else [])]
-        body: dict[str, Any] = {"model": dialogue.model, "input": dialogue.to_send(self._items), "stream": True}
+        body: JsonObject = {"model": dialogue.model, "input": dialogue.to_send(self._items), "stream": True}
         body |= {"previous_response_id": dialogue.previous} if dialogue.previous else {}
         body |= {"instructions": dialogue.system} if dialogue.system else {}
         return body | ({"tools": tools} if tools else {})
 
-    def _said_by(self, event: dict[str, Any]) -> Iterator[AnswerEvent]:
-        kind, index = str(event.get("type")), event.get("output_index", 0)
-        item = cast("dict[str, Any]", event.get("item") or {})
-        told = (event.get("event") or {}).get("data") or {}  # the agent's progress, in words
-        if told.get("description"):
-            yield Doing("" if told.get("done") else str(told["description"]))
+    def _said_by(self, event: JsonObject) -> Iterator[AnswerEvent]:
+        kind, index = text_in(event.get("type")), number_in(event.get("output_index")) or 0
+        item, delta = object_in(event.get("item")), text_in(event.get("delta"))
+        told = object_in(object_in(event.get("event")).get("data"))  # the agent's progress, in words
+        if status := text_in(told.get("description")):
+            yield Doing("" if told.get("done") else status)
         if kind in ("response.output_text.delta", "response.refusal.delta"):
-            self._said += event["delta"]
-            yield AnswerPiece(event["delta"])
+            self._said += delta
+            yield AnswerPiece(delta)
         elif kind.startswith("response.reasoning") and kind.endswith(".delta"):
-            self._thought.add(index)
-            yield ThoughtPiece(event["delta"])
+            self._thought = True
+            yield ThoughtPiece(delta)
         elif kind == "response.output_item.added" and item.get("type") == "mcp_call":
-            yield ToolBegan(index, str(item.get("name")))
+            yield ToolBegan(index, text_in(item.get("name")))
         elif kind == "response.output_item.done":
-            yield from ITEMS.get(str(item.get("type")), _Turn._other)(self, index, item)
+            yield from self._done(index, item)
         elif kind == "response.audio.delta":
-            self._speech += event["delta"]
+            self._speech += delta
         elif kind == "response.audio.done":
-            yield MediaMade("speech", "mp3", base64.b64decode(self._speech))
+            yield MediaMade("speech", "mp3", _decoded(self._speech))
         elif kind == "error":
             raise failure(event.get("error") or event)
         elif kind == "response.failed":
-            raise failure((event.get("response") or {}).get("error"))
+            raise failure(object_in(event.get("response")).get("error"))
 
-    def _message(self, index: int, item: dict[str, Any]) -> Iterator[AnswerEvent]:
-        parts = cast("list[dict[str, Any]]", item.get("content") or [])
-        text = "\n\n".join([str(part.get("text") or part.get("refusal") or "") for part in parts])
+    def _done(self, index: int, item: JsonObject) -> Iterator[AnswerEvent]:
+        kind, name, given = text_in(item.get("type")), text_in(item.get("name")), text_in(item.get("arguments"))
+        match kind:
+            case "message":
+                yield from self._message(item)
+            case "reasoning":
+                parts = [*objects_in(item.get("summary")), *objects_in(item.get("content"))]
+                if not self._thought:
+                    yield ThoughtPiece("\n\n".join([text_in(part.get("text")) for part in parts]))
+                self._thought = False
+                yield ThoughtEnded()
+            case "mcp_call":
+                failed = item.get("error") is not None
+                said = _error_text(item["error"]) if failed else text_in(item.get("output"))
+                yield ToolEnded(index, name, given, said, failed)
+            case "mcp_approval_request":
+                yield AskedApproval(text_in(item.get("id")), name, given)
+            case "function_call" | "custom_tool_call":
+                yield self._call(item, kind)
+            case "image_generation_call":
+                picture = _decoded(text_in(item.get("result")))
+                yield MediaMade("picture", _suffix(item.get("output_format")), picture)
+            case _:  # what other servers have their models do
+                yield ToolEnded(index, kind, "", text_in(item.get("status")), failed=False)
+
+    def _message(self, item: JsonObject) -> Iterator[AnswerEvent]:
+        parts = objects_in(item.get("content"))
+        text = "\n\n".join([text_in(part.get("text")) or text_in(part.get("refusal")) for part in parts])
         if not self._said and text:
             yield AnswerPiece(text)
         self._said = ""
         self._output.append({"role": "assistant", "content": text})
-        noted = [note for part in parts for note in part.get("annotations") or () if note.get("url")]
-        yield AnswerEnded(tuple([(str(note.get("title") or note["url"]), str(note["url"])) for note in noted]))
+        noted = [note for part in parts for note in objects_in(part.get("annotations"))]
+        cited = [(text_in(note.get("title")), text_in(note.get("url"))) for note in noted]
+        yield AnswerEnded(tuple([(title or url, url) for title, url in cited if url]))
 
-    def _reasoning(self, index: int, item: dict[str, Any]) -> Iterator[AnswerEvent]:
-        if index not in self._thought:
-            parts = [*(item.get("summary") or ()), *(item.get("content") or ())]
-            yield ThoughtPiece("\n\n".join([str(part.get("text") or "") for part in parts]))
-        yield ThoughtEnded()
-
-    def _tool(self, index: int, item: dict[str, Any]) -> Iterator[AnswerEvent]:
-        error = item.get("error")
-        said = item.get("output") or "" if error is None else _error_text(error)
-        yield ToolEnded(index, str(item.get("name")), str(item.get("arguments") or ""), str(said), error is not None)
-
-    def _approval(self, index: int, item: dict[str, Any]) -> Iterator[AnswerEvent]:
-        yield AskedApproval(str(item["id"]), str(item.get("name")), str(item.get("arguments") or ""))
-
-    def _call(self, index: int, item: dict[str, Any]) -> Iterator[AnswerEvent]:
-        kind = str(item["type"])
+    def _call(self, item: JsonObject, kind: str) -> CalledClient:
         given = "input" if kind == "custom_tool_call" else "arguments"
-        kept = {name: item[name] for name in ("type", "call_id", "name", given) if name in item}
-        call = CalledClient(str(item.get("call_id")), str(item.get("name")), str(item.get(given) or ""), kind)
-        self._output.append(kept)
+        call = CalledClient(text_in(item.get("call_id")), text_in(item.get("name")), text_in(item.get(given)), kind)
+        self._output.append({"type": kind, "call_id": call.id, "name": call.name, given: call.arguments})
         self._calls.append(call)
-        yield call
-
-    def _picture(self, index: int, item: dict[str, Any]) -> Iterator[AnswerEvent]:
-        if item.get("result"):
-            yield MediaMade("picture", str(item.get("output_format") or "png"), base64.b64decode(item["result"]))
-
-    def _other(self, index: int, item: dict[str, Any]) -> Iterator[AnswerEvent]:
-        yield ToolEnded(index, str(item.get("type")), "", str(item.get("status") or ""), failed=False)
+        return call
 
 
-ITEMS: dict[str, Callable[[_Turn, int, dict[str, Any]], Iterator[AnswerEvent]]] = {
-    "message": _Turn._message,  # noqa: SLF001  (of this module)
-    "reasoning": _Turn._reasoning,  # noqa: SLF001
-    "mcp_call": _Turn._tool,  # noqa: SLF001
-    "mcp_approval_request": _Turn._approval,  # noqa: SLF001
-    "function_call": _Turn._call,  # noqa: SLF001
-    "custom_tool_call": _Turn._call,  # noqa: SLF001
-    "image_generation_call": _Turn._picture,  # noqa: SLF001
-}
-
-
-def _answered(response: dict[str, Any]) -> Answered:
-    usage = response.get("usage") or {}
-    cut = (response.get("incomplete_details") or {}).get("reason") or ""
-    return Answered(usage.get("input_tokens"), usage.get("output_tokens"), str(cut).replace("_", " "))
+def _answered(response: JsonObject) -> Answered:
+    usage, cut = object_in(response.get("usage")), object_in(response.get("incomplete_details"))
+    tokens_in, tokens_out = number_in(usage.get("input_tokens")), number_in(usage.get("output_tokens"))
+    return Answered(tokens_in, tokens_out, text_in(cut.get("reason")).replace("_", " "))
 
 
 def _error_text(error: Any) -> str:
     """What a tool said that has failed: the object around it only says that it is a tool's."""
-    parts = cast("dict[str, Any]", error).get("content") if isinstance(error, dict) else None
-    if isinstance(parts, list):
-        return "\n".join([str(part.get("text") or "") for part in cast("list[dict[str, Any]]", parts)])
+    parts = objects_in(object_in(error).get("content"))
+    if parts:
+        return "\n".join([text_in(part.get("text")) for part in parts])
     return error if isinstance(error, str) else json.dumps(error, ensure_ascii=False)
+
+
+def _decoded(text: str) -> bytes:
+    try:
+        return base64.b64decode(text)
+    except ValueError:
+        raise ChatFailed("The server sent a picture or a sound that is none.", code="not_an_event") from None
+
+
+def _suffix(kind: Any) -> str:
+    """What a file is called: never a path of the server's choice."""
+    return kind if isinstance(kind, str) and kind.isalnum() else "png"

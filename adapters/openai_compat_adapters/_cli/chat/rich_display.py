@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -51,16 +52,20 @@ class LiveRows:
         self._doing = ""
         self._since = time.monotonic()
 
+        self.changed = True
+
     def now(self, doing: str) -> None:
         """The agent does something else."""
+        self.changed = True
         if doing != self._doing:
             self._doing, self._since = doing, time.monotonic()
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """The rows, as many as fit."""
+        self.changed = False
         rows = max(1, min(TAIL_ROWS, options.size.height - 2))
-        tail = Text(self.tail, style=self.style, overflow="fold").wrap(console, options.max_width) if self.tail else []
-        yield from tail[1 - rows :] if rows > 1 else []
+        if self.tail and rows > 1:
+            yield from Text(self.tail, style=self.style, overflow="fold").wrap(console, options.max_width)[1 - rows :]
         passed = time.monotonic() - self._since
         turning = TURNING[int(passed * 8) % len(TURNING)]
         seconds = f"  {int(passed)} s" if passed >= 1 else ""
@@ -75,6 +80,7 @@ class RichDisplay:
         self._console = console
         self._is_live = live
         self._reasoning = reasoning
+        self._lock = threading.RLock()
         self._begin("")
 
     def _begin(self, model: str) -> None:
@@ -92,23 +98,45 @@ class RichDisplay:
             yield
             self._finish()
             return
+        over = threading.Event()
         with Live(
-            self._rows, console=self._console, transient=True, refresh_per_second=FRAMES, vertical_overflow="crop"
-        ) as self._live:
+            self._rows, console=self._console, auto_refresh=False, transient=True, vertical_overflow="crop"
+        ) as live:
+            drawing = threading.Thread(target=self._draw, args=(live, over), daemon=True)
+            drawing.start()
             try:
                 yield
             finally:
+                over.set()
+                drawing.join()
                 self._finish()
+
+    def _draw(self, live: Live, over: threading.Event) -> None:
+        """Draw the rows, from time to time even if there is nothing new in them: they have a clock.
+
+        Not by Live's own thread: it may draw in the middle of what another one prints, whose rows it then leaves behind.
+        """
+        frames = 0
+        while not over.wait(1 / FRAMES):
+            frames += 1
+            with self._lock:
+                if self._rows.changed or frames % 4 == 0:
+                    live.refresh()
 
     def _finish(self) -> None:
         """Nothing more comes: what is left is printed."""
-        self._end_thought()
-        self._blocks(self._answer.end())
-        self._rows.tail = ""
+        with self._lock:
+            self._end_thought()
+            self._blocks(self._answer.end())
+            self._rows.tail = ""
 
     def show(self, event: AnswerEvent) -> None:
         """Show an event."""
         self._clock.note(event)
+        with self._lock:
+            self._show_text(event)
+
+    def _show_text(self, event: AnswerEvent) -> None:
         match event:
             case AnswerPiece(text):
                 self._blocks(self._answer.add(text))
@@ -148,7 +176,8 @@ class RichDisplay:
 
     def tell(self, text: str, *, error: bool = False) -> None:
         """Say something of the program's own, in lines of their own."""
-        self._print(Text(text, style="red" if error else "dim"), "told")
+        with self._lock:
+            self._print(Text(text, style="red" if error else "dim"), "told")
 
     def ask(self, text: str) -> None:
         """Show what has to be decided: a title, and lines below it."""
@@ -162,6 +191,8 @@ class RichDisplay:
         self._rows.tail, self._rows.style = visible(text.lstrip("\n")), style
 
     def _blocks(self, blocks: list[str]) -> None:
+        if blocks:
+            self._rows.tail = ""  # which is in them
         for block in blocks:
             kind = "item" if ITEM.match(block) else "heading" if HEADING.match(block) else "text"
             self._print(shown_block(block), kind)
