@@ -59,11 +59,9 @@ def leading_texts(items: list[Any]) -> list[str]:
 
     They need no looking at one by one, which is most of what a text costs.
     """
-    if set(map(type, items)) == {str}:
-        return items
-    all_but_one = items[:-1]
-    if set(map(type, all_but_one)) == {str}:
-        return all_but_one
+    texts = items if not items or type(items[-1]) is str else items[:-1]
+    if set(map(type, texts)) <= {str}:
+        return texts
     return items[: next((number for number, item in enumerate(items) if not isinstance(item, str)), 0)]
 
 
@@ -123,7 +121,8 @@ class Reducer:
         self._reasoning: list[str] = []
         self._refusal: list[str] = []
         self._calls: dict[str, tuple[str, list[str]]] = {}
-        self._message = FinalMessage()
+        # Written out: to call a default factory such as `list[str]` takes ten times as long.
+        self._message = FinalMessage(citations=[], logprobs=[], media=[], client_calls=[], approvals=[])
 
     def feed(self, items: list[Item]) -> None:
         """Take in more events, in the order in which the agent said them."""
@@ -145,6 +144,9 @@ class Reducer:
     def _fold(self, event: AgentEvent) -> None:  # noqa: C901, PLR0912  (one arm for each event)
         message = self._message
         match event:
+            case Finished():  # first, since there is always one
+                message.finish_reason = event.reason
+                message.state = event.state
             case TextDelta():
                 self._say(event.text)
                 message.logprobs.extend(event.logprobs or ())
@@ -172,9 +174,6 @@ class Reducer:
                 # Clients look for calls at "tool_calls"; a pause for an approval alone has none.
                 message.finish_reason = "tool_calls" if self._calls else "stop"
                 message.approvals = [call for call in event.pending if call.waits_for == "approval"]
-                message.state = event.state
-            case Finished():
-                message.finish_reason = event.reason
                 message.state = event.state
             # Remembered, not written: at the end of the answer it would leave a blank line.
             case MessageBreak():

@@ -6,7 +6,7 @@ Names that begin with `gen_ai` and `http` are those of OpenTelemetry's semantic 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from openai_compat import (
@@ -170,7 +170,7 @@ class MeasuredRun:
     """What a run has open: its calls by id, and the names of the tools that the client runs."""
 
     clients: frozenset[str]
-    tools: dict[str, ToolRun] = field(default_factory=dict[str, ToolRun])
+    tools: dict[str, ToolRun]
 
 
 class TurnMetrics(Hooks):
@@ -203,7 +203,7 @@ class TurnMetrics(Hooks):
 
     def started(self, turn: TurnInfo) -> None:
         """Count the run in."""
-        self._runs[turn] = MeasuredRun(frozenset([tool.name for tool in turn.request.tools]))
+        self._runs[turn] = MeasuredRun(frozenset([tool.name for tool in turn.request.tools]), {})
         self.record(ACTIVE, 1, (turn.agent,))
         if turn.run == 0:
             self.record(QUEUED, turn.queued, (turn.agent,))

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, cast, get_args
 
 import anyio
@@ -51,14 +51,14 @@ class _TracedRun:
     """The span of a run.
 
     Attributes:
-        traced: whether the agent traces its tools itself.
         said: what the agent has said, where that is to be told.
+        traced: whether the agent traces its tools itself.
     """
 
     span: Span
     token: Any
+    said: list[AgentEvent | str]
     traced: bool = False
-    said: list[AgentEvent | str] = field(default_factory=list["AgentEvent | str"])
 
 
 _run: ContextVar[_TracedRun | None] = ContextVar("openai_compat_run", default=None)
@@ -165,7 +165,8 @@ class OpenTelemetry(TurnMetrics):
         asked = request.request
         carrier = {name: value for field, name in self._carried if (value := asked.header(field)) is not None}
         caller = propagate.extract(carrier) if carrier else Context()
-        links, parent = list[Link](), caller
+        links: list[Link] = []
+        parent = caller
         remote = trace.get_current_span(caller).get_span_context()
         if self._remote == "link" and remote.is_valid:
             links, parent = [Link(remote)], Context()
@@ -200,7 +201,7 @@ class OpenTelemetry(TurnMetrics):
         """Begin the run's span, and make it the agent's current one."""
         request = self._parents.get(turn.request_id)
         parent = context.get_current() if request is None else trace.set_span_in_context(request)
-        links = list[Link]()
+        links: list[Link] = []
         connection = _connection.get()
         if connection is not None:
             links, parent = [Link(connection)], Context()
@@ -211,7 +212,7 @@ class OpenTelemetry(TurnMetrics):
 
     def _run_under(self, turn: TurnInfo, span: Span, parent: Context) -> None:
         token = context.attach(trace.set_span_in_context(span, parent))
-        self._traced[turn] = run = _TracedRun(span, token)
+        self._traced[turn] = run = _TracedRun(span, token, [])
         _run.set(run)
         if not span.is_recording():
             return

@@ -113,16 +113,12 @@ class CallableBackend:
         positional = [_value(what, request, context) for what in self._arguments.positional]
         named = {name: _value(what, request, context) for name, what in self._arguments.named.items()}
 
-        def call() -> Any:
-            return self._function(*positional, **named)
-
-        # Handed on as it is: a wrapper would cost each item a step.
-        if self._kind == "async generator":
-            return cast("AsyncIterator[AgentEvent | str]", call())
+        if self._kind == "async generator":  # handed on as it is: a wrapper would cost each item a step
+            return cast("AsyncIterator[AgentEvent | str]", self._function(*positional, **named))
         if self._kind == "coroutine":
-            return _items(call(), request, context, self._learn)
+            return _items(self._function(*positional, **named), request, context, self._learn)
         # Plain functions may block: they run off the event loop, each in a thread of its own.
-        return _threaded(call, request, context, self._learn)
+        return _threaded(lambda: self._function(*positional, **named), request, context, self._learn)
 
     def _learn(self, made: AgentBackend) -> None:
         """What its frameworks' agents can do is only known once it has made one."""

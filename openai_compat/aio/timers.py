@@ -234,9 +234,6 @@ class ReusableTimer:
             return
         if self._timer is not None:
             self._timer.cancel()
-        self._schedule(due)
-
-    def _schedule(self, due: float) -> None:
         self._fires_at = due
         self._timer = self._loop.call_at(due, self._fired)
 
@@ -259,4 +256,4 @@ class ReusableTimer:
             callback, self._callback = self._callback, None
             callback()
         elif self._due < math.inf:
-            self._schedule(self._due)
+            self.start_at(self._due, self._callback)

@@ -191,7 +191,7 @@ class TurnRunner:
                     return failed
             finally:
                 await runs.stop(cause or plan.stopped)
-                plan.usage.add(runs.unread_usage())
+                runs.add_unread(plan.usage)
 
     async def _write(self, plan: TurnPlan[Frames], runs: RunGroup, size: int) -> int:
         """Write what the agents say as they say it. Returns the size of it, added to `size`."""

@@ -211,14 +211,12 @@ class RunGroup:
                     for run in running:
                         group.start_soon(run.stop, cause)
 
-    def unread_usage(self) -> Usage:
-        """Tokens whose report was never taken, once the runs are stopped: they were used all the same."""
-        usage = Usage()
+    def add_unread(self, usage: Usage) -> None:
+        """Add tokens whose report was never taken, once the runs are stopped: they were used all the same."""
         for run in self._runs:
             for item in run.items:
                 if isinstance(item, UsageReported):
                     usage.add(item)
-        return usage
 
     @property
     def over(self) -> bool:

@@ -82,6 +82,8 @@ class Presentation:
 
     def _one(self, item: Item) -> Sequence[Item]:
         match item:
+            case Finished():  # first, since there is always one
+                return (item,)
             case str() | TextDelta():
                 return self._text(item)
             # Remembered, not written: at the end of the answer it would leave a blank line.
@@ -104,8 +106,6 @@ class Presentation:
                 return (item,)
             case Paused():
                 return (*self._asked(item), item)
-            case Finished():
-                return (item,)
             case _:
                 assert_never(item)
 

@@ -159,13 +159,9 @@ class ChatCompletionTurn(ChoicesTurn):
         log: EventLogWriter | None,
     ) -> None:
         """`answers` is what the request decides about an earlier turn's questions, `store` whether the answer is kept."""
-        self._request = requests[0]
-        self._prompts = ApprovalPrompts(by_tool=has_approval_tool(requests[0]))
-        self._visibility: Visibility = services.settings.visibility
-        # Calls are put in order, since SDKs read one's arguments as JSON as soon as a piece of another one comes.
-        self._most_of_calls = services.settings.limits.answer if requests[0].tools else None
-        super().__init__(services, exchange, form, served, requests, draft=draft, log=log)
         self._services = services
+        self._prompts = ApprovalPrompts(by_tool=has_approval_tool(requests[0]))
+        super().__init__(services, exchange, form, served, requests, draft=draft, log=log)
         self._chat = form
         self._answers = answers
         self._log = log
@@ -177,10 +173,11 @@ class ChatCompletionTurn(ChoicesTurn):
 
     def view(self) -> Presentation:
         """The view of one choice: as the server shows what its agents do."""
-        return self._view(self._visibility)
+        return self._view(self._services.settings.visibility)
 
     def _view(self, visibility: Visibility) -> Presentation:
-        order = None if self._most_of_calls is None else CallOrder(self._most_of_calls)
+        # Calls are put in order, since SDKs read one's arguments as JSON as soon as a piece of another one comes.
+        order = CallOrder(self._services.settings.limits.answer) if self.requests[0].tools else None
         return Presentation(visibility, ask=self._prompts.ask, call_order=order)
 
     async def before_start(self) -> None:
@@ -198,7 +195,7 @@ class ChatCompletionTurn(ChoicesTurn):
     async def ending(self) -> tuple[TurnCommit | None, bytes]:
         """The end of the stream, or the answer; what the conversation, the log and the stored completions keep."""
         last = self.last()
-        bound = Binding(self.requester.principal.id, self.agent, self._request.conversation_id)
+        bound = Binding(self.requester.principal.id, self.agent, self.requests[0].conversation_id)
         approvals = self._prompts.kept(self.id, bound)
         states = self.states()
         if self.draft is None and self._log is None and not self._store and not approvals and not states:
@@ -220,12 +217,13 @@ class ChatCompletionTurn(ChoicesTurn):
 
     def _stored(self, answer: bytes) -> StoredCompletion:
         """The answer as `store: true` asks for it."""
-        messages: list[dict[str, Any]] = self._request.raw_messages
+        request = self.requests[0]
+        messages: list[dict[str, Any]] = request.raw_messages
         return StoredCompletion(
             id=self.id,
             created=self._chat.created,
             model=self._chat.model,
-            metadata=dict(self._request.metadata),
+            metadata=dict(request.metadata),
             body=answer.decode(),
             messages=to_json(messages, inf_nan_mode="null").decode(),
         )
