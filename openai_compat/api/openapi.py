@@ -120,6 +120,8 @@ async def document(routes: Sequence[Route], needs_key: bool, services: Services,
         from .chat_rest import openapi as chat_rest  # noqa: PLC0415  (APIs are imported when they are served)
 
         schemas = {**schemas, **chat_rest.schemas()}
+    for api in {route.api: None for route in routes if route.api is not None}:
+        schemas = schemas if api.schemas is None else {**schemas, **api.schemas()}
     found: dict[str, Any] = {
         "openapi": "3.1.0",
         "info": {
@@ -241,9 +243,10 @@ def _described(route: Route, operation: Operation) -> dict[str, Any]:
     found = {
         str(status): {"description": text, "content": content} for status, (text, content) in operation.more.items()
     }
+    error = "ErrorEnvelope" if route.api is None else route.api.error_schema
     described["responses"] = {
         str(operation.status): {"description": "The answer", "content": operation.answer},
         **found,
-        "default": {"description": "An error", "content": json("ErrorEnvelope")},
+        "default": {"description": "An error", "content": json(error)},
     }
     return described

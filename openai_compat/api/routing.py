@@ -125,6 +125,8 @@ class Api:
         key_headers: further headers that bring the key, in lower case. Two headers with different keys are refused.
         when: which requests to a shared path are for this API; a route may have a `when` of its own.
         id_header: a further header for the id of the request, as in `x-request-id`.
+        schemas: makes the schemas that its described routes refer to, by name.
+        error_schema: the name of that of its errors.
     """
 
     name: str
@@ -135,6 +137,8 @@ class Api:
     key_headers: tuple[str, ...] = ()
     when: Callable[[HttpRequest], bool] | None = None
     id_header: str | None = None
+    schemas: Callable[[], Mapping[str, Any]] | None = None
+    error_schema: str = "ErrorEnvelope"
 
 
 class Routes:

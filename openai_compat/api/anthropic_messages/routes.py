@@ -7,6 +7,7 @@ from ...wire.anthropic_messages.events import PING
 from ...wire.anthropic_messages.serialize import OwnTools
 from ..answer_form import Framing
 from ..routing import Api, Operation, Route
+from . import openapi
 from .endpoint import MessagesEndpoint
 from .models import get_model, is_anthropic, list_models
 from .tokens import count_tokens
@@ -26,12 +27,25 @@ class AnthropicMessages(Api):
     def __init__(self, *, own_tools: OwnTools = "blocks") -> None:
         if own_tools not in ("blocks", "hidden", "thinking", "text"):
             raise ValueError("own_tools is 'blocks', 'hidden', 'thinking' or 'text'")
-        create = MessagesEndpoint(own_tools).create
+        ask = Operation(
+            MessagesEndpoint(own_tools).create,
+            "createMessage",
+            "Ask an agent",
+            openapi.answered(),
+            body=openapi.named("MessagesRequest"),
+        )
+        count = Operation(
+            count_tokens,
+            "countMessageTokens",
+            "Count a request's tokens",
+            openapi.named("TokensCounted"),
+            body=openapi.named("TokenCountRequest"),
+        )
         super().__init__(
             name="anthropic messages",
             routes=[
-                Route("/v1/messages", {"POST": Operation(create)}, described=False),
-                Route("/v1/messages/count_tokens", {"POST": Operation(count_tokens)}, described=False),
+                Route("/v1/messages", {"POST": ask}),
+                Route("/v1/messages/count_tokens", {"POST": count}),
                 Route(
                     "/v1/models",
                     {"GET": Operation(list_models)},
@@ -52,4 +66,6 @@ class AnthropicMessages(Api):
             prefix="/v1/messages",
             key_headers=("x-api-key",),
             id_header="request-id",
+            schemas=openapi.schemas,
+            error_schema=openapi.ERROR,
         )

@@ -11,6 +11,7 @@ from pydantic_core import from_json
 from ...wire.chat_rest import types as wire
 from ...wire.chat_rest.serialize_agentic import EVENTS
 from ...wire.json import dumps
+from ..openapi_schemas import schemas_of
 
 PREFIX = "ChatRest"
 """Before the names of its schemas, some of which OpenAI's API has too."""
@@ -76,15 +77,7 @@ STREAMS: Mapping[str, Any] = {
 @functools.cache
 def schemas() -> dict[str, Any]:
     """The schemas of requests and answers, by the names that the paths refer to."""
-    from pydantic import TypeAdapter  # noqa: PLC0415  (importing the library should not take the time this takes)
-    from pydantic.json_schema import JsonSchemaMode  # noqa: PLC0415
-
-    inputs: list[tuple[str, JsonSchemaMode, TypeAdapter[Any]]] = [
-        *[(request.__name__, "validation", TypeAdapter(request)) for request in REQUESTS],
-        *[(answer.__name__, "serialization", TypeAdapter(answer)) for answer in ANSWERS],
-    ]
-    _, shared = TypeAdapter.json_schemas(inputs, ref_template=REF)
-    named = {PREFIX + name: schema for name, schema in {**shared["$defs"], **STREAMS}.items()}
+    named = schemas_of(PREFIX, REQUESTS, ANSWERS, STREAMS)
     # Classes that share a name with one of OpenAI's API have the prefix in part: `RestCompletion`.
     found: dict[str, Any] = from_json(dumps(named).replace(f"{PREFIX}Rest".encode(), PREFIX.encode()))
     return found

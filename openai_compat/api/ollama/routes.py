@@ -9,6 +9,7 @@ from ..routing import Api, Operation, Route
 from .embed import embed, embed_one
 from .endpoint import OllamaEndpoint
 from .models import is_running, not_served, running, show, tags, version
+from .openapi import ERROR, lines, named, schemas
 
 CHANGES = ("pull", "push", "create", "copy")
 """What programs ask of an Ollama that has models of its own."""
@@ -27,24 +28,58 @@ class Ollama(Api):
     def __init__(self, *, own_tools: OwnToolsShown = "thinking") -> None:
         if own_tools not in VISIBILITIES:
             raise ValueError("own_tools is 'thinking', 'text' or 'hidden'")
-        answer = OllamaEndpoint(own_tools)
         super().__init__(
             name="ollama",
-            routes=[
-                # Without a key, as they tell nothing: programs look there whether anybody is at home.
-                Route("/", {"GET": Operation(is_running)}, open=True, described=False),
-                Route("/api/version", {"GET": Operation(version)}, open=True, described=False),
-                Route("/api/tags", {"GET": Operation(tags)}, group="models", described=False),
-                Route("/api/ps", {"GET": Operation(running)}, group="models", described=False),
-                Route("/api/show", {"POST": Operation(show)}, group="models", described=False),
-                Route("/api/chat", {"POST": Operation(answer.chat)}, described=False),
-                Route("/api/generate", {"POST": Operation(answer.generate)}, described=False),
-                Route("/api/embed", {"POST": Operation(embed)}, described=False),
-                Route("/api/embeddings", {"POST": Operation(embed_one)}, described=False),
-                *[Route(f"/api/{name}", {"POST": Operation(not_served)}, described=False) for name in CHANGES],
-                Route("/api/delete", {"DELETE": Operation(not_served)}, described=False),
-            ],
+            routes=[*_about(), *_answering(OllamaEndpoint(own_tools)), *_changes()],
             errors=OllamaErrors(),
             framing=NDJSON,
             prefix="/api",
+            schemas=schemas,
+            error_schema=ERROR,
         )
+
+
+def _about() -> list[Route]:
+    """What is told of the server and its models."""
+    ask = Operation(show, "showModel", "Get what a model can do", named("ShowAnswer"), body=named("ModelRequest"))
+    return [
+        # These two without a key, as they tell nothing: programs look there whether anybody is at home.
+        Route("/", {"GET": Operation(is_running)}, open=True, described=False),
+        Route(
+            "/api/version",
+            {"GET": Operation(version, "getVersion", "Get the version of this API", named("VersionAnswer"))},
+            open=True,
+        ),
+        Route(
+            "/api/tags",
+            {"GET": Operation(tags, "listTags", "List the models", named("TagsAnswer"))},
+            group="models",
+        ),
+        Route(
+            "/api/ps",
+            {"GET": Operation(running, "listRunning", "List the models in memory: none", named("TagsAnswer"))},
+            group="models",
+        ),
+        Route("/api/show", {"POST": ask}, group="models"),
+    ]
+
+
+def _answering(answer: OllamaEndpoint) -> list[Route]:
+    """What runs an agent, or an embed function."""
+    operations = {
+        "/api/chat": Operation(answer.chat, "chat", "Ask an agent", lines("ChatLine"), body=named("ChatRequest")),
+        "/api/generate": Operation(
+            answer.generate, "generate", "Ask with a bare prompt", lines("GenerateLine"), body=named("GenerateRequest")
+        ),
+        "/api/embed": Operation(embed, "embed", "Embed texts", named("EmbedAnswer"), body=named("EmbedRequest")),
+        "/api/embeddings": Operation(
+            embed_one, "embedOne", "Embed a text", named("OldEmbedAnswer"), body=named("OldEmbedRequest")
+        ),
+    }
+    return [Route(path, {"POST": operation}) for path, operation in operations.items()]
+
+
+def _changes() -> list[Route]:
+    """What an Ollama does that has models of its own."""
+    changes = [Route(f"/api/{name}", {"POST": Operation(not_served)}, described=False) for name in CHANGES]
+    return [*changes, Route("/api/delete", {"DELETE": Operation(not_served)}, described=False)]

@@ -1,0 +1,49 @@
+"""Anthropic's Messages API in the OpenAPI document."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+from ...wire.anthropic_messages.answer_types import AnthropicMessage, MessagesError, TokensCounted
+from ...wire.anthropic_messages.request_types import MessagesRequest, TokenCountRequest
+from ..openapi_schemas import schemas_of
+
+PREFIX = "Anthropic"
+ERROR = "AnthropicMessagesError"
+EVENTS = (
+    "message_start",
+    "ping",
+    "content_block_start",
+    "content_block_delta",
+    "content_block_stop",
+    "message_delta",
+    "message_stop",
+    "error",
+)
+STREAMS: Mapping[str, Any] = {
+    "Event": {"type": "object", "properties": {"type": {"enum": list(EVENTS)}}, "required": ["type"]},
+}
+
+
+@functools.cache
+def schemas() -> Mapping[str, Any]:
+    """The schemas that the routes refer to."""
+    requests = (MessagesRequest, TokenCountRequest)
+    return schemas_of(PREFIX, requests, (AnthropicMessage, TokensCounted, MessagesError), STREAMS)
+
+
+def named(name: str) -> Mapping[str, Any]:
+    """JSON of one of them."""
+    return {"application/json": _of(PREFIX + name)}
+
+
+def answered() -> Mapping[str, Any]:
+    """A message, or its events; some tools look at a whole event, not at its data."""
+    events = [_of(name)["schema"] for name in (f"{PREFIX}Event", "ServerSentEvent")]
+    return {**named("Message"), "text/event-stream": {"schema": {"anyOf": events}}}
+
+
+def _of(name: str) -> Mapping[str, Any]:
+    return {"schema": {"$ref": f"#/components/schemas/{name}"}}

@@ -1,0 +1,48 @@
+"""Ollama's API in the OpenAPI document."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+from ...wire.ollama.answer_types import (
+    ChatLine,
+    EmbedAnswer,
+    GenerateLine,
+    OldEmbedAnswer,
+    OllamaError,
+    ShowAnswer,
+    TagsAnswer,
+    VersionAnswer,
+)
+from ...wire.ollama.request_types import (
+    EmbedRequest,
+    GenerateRequest,
+    ModelRequest,
+    OldEmbedRequest,
+    OllamaChatRequest,
+)
+from ..openapi_schemas import schemas_of
+
+PREFIX = "Ollama"
+REQUESTS = (OllamaChatRequest, GenerateRequest, EmbedRequest, OldEmbedRequest, ModelRequest)
+ANSWERS = (ChatLine, GenerateLine, EmbedAnswer, OldEmbedAnswer, VersionAnswer, TagsAnswer, ShowAnswer, OllamaError)
+ERROR = "OllamaError"
+
+
+@functools.cache
+def schemas() -> Mapping[str, Any]:
+    """The schemas that the routes refer to."""
+    return schemas_of(PREFIX, REQUESTS, ANSWERS)
+
+
+def named(name: str, *kinds: str) -> Mapping[str, Any]:
+    """What is sent or answered as `kinds`, JSON if none is given."""
+    schema = {"schema": {"$ref": f"#/components/schemas/{PREFIX}{name}"}}
+    return dict.fromkeys(kinds or ("application/json",), schema)
+
+
+def lines(name: str) -> Mapping[str, Any]:
+    """What is answered whole, or in lines."""
+    return named(name, "application/json", "application/x-ndjson")

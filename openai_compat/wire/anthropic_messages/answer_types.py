@@ -1,0 +1,58 @@
+"""What is answered to Anthropic's clients. Source: the types of Anthropic's SDK."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NotRequired
+
+from typing_extensions import TypedDict
+
+
+class ErrorInformation(TypedDict):
+    """What went wrong. `details` has our code as `error_code`."""
+
+    type: str
+    message: str
+    details: NotRequired[dict[str, Any]]
+
+
+class MessagesError(TypedDict):
+    """The envelope of an error."""
+
+    type: Literal["error"]
+    error: ErrorInformation
+
+
+class MessageCounts(TypedDict):
+    """Tokens. Those of the cache are none of `input_tokens`."""
+
+    input_tokens: int
+    output_tokens: int
+    cache_creation_input_tokens: NotRequired[int]
+    cache_read_input_tokens: NotRequired[int]
+    output_tokens_details: NotRequired[dict[str, Any]]
+
+
+class AnsweredBlock(TypedDict):
+    """A part of a message: `text`, `thinking`, `tool_use` or another one, each with fields of its own."""
+
+    type: str
+
+
+class AnthropicMessage(TypedDict):
+    """A message of the agent."""
+
+    id: str
+    type: Literal["message"]
+    role: Literal["assistant"]
+    model: str
+    content: list[AnsweredBlock]
+    stop_reason: Literal["end_turn", "stop_sequence", "max_tokens", "tool_use", "refusal"] | None
+    stop_sequence: str | None
+    stop_details: NotRequired[dict[str, Any]]
+    usage: MessageCounts
+
+
+class TokensCounted(TypedDict):
+    """How many tokens a request has."""
+
+    input_tokens: int
