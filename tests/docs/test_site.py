@@ -85,6 +85,7 @@ WORDS = {
     "sqlite": "how-to/state-sqlite",
     "streaming": "faq",
     "systemd": "how-to/deploy",
+    "terminal": "how-to/terminal",
     "testing": "how-to/testing",
     "token usage": "how-to/progress",
     "troubleshooting": "troubleshooting",
