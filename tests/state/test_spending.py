@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import pytest
 
-from openai_compat import Budget, Conversations, MemoryStore, Principal, Rates, Server
+from openai_compat import Budget, Conversations, Limits, MemoryStore, Principal, Rates, Server
 from openai_compat.errors import AgentError, Unavailable
 from openai_compat.events import UsageReported
 from openai_compat.http import HttpRequest
@@ -248,6 +248,36 @@ async def test_each_principal_has_its_own_rate_and_a_turn_that_reports_nothing_i
 
     assert [await status(b"sk-1", text) for text in ("nothing", "nothing", "count", "nothing")] == [200, 200, 200, 429]
     assert [await status(key, "count") for key in (b"sk-2", b"sk-3", b"sk-3", b"sk-2")] == [200, 200, 200, 429]
+
+
+def free(principal: Principal) -> bool:
+    return bool(principal.claims["plan"] == "free")
+
+
+@requirement("rates.principal")
+@pytest.mark.parametrize(
+    "limited",
+    [
+        {"rates": lambda who: Rates(tokens_per_minute=0.01) if free(who) else None},
+        {"rates": lambda who: Rates(0.01) if free(who) else None},
+        {"budgets": lambda who: Budget(1) if free(who) else None},
+        {"limits": Limits(slots_per_principal=lambda who: 0 if free(who) else 8)},
+    ],
+)
+async def test_every_limit_of_a_caller_may_be_told_by_their_claims(limited: Any) -> None:
+    def authenticate(asked: HttpRequest) -> Principal:
+        plan = asked.header(b"x-plan") or "free"
+        return Principal(f"user:{plan}", claims={"plan": plan})
+
+    server = hooked_server(EndsAs(), authenticate=authenticate, **limited)
+
+    async def statuses(plan: bytes) -> set[int]:
+        body = {"model": "agent", "messages": [{"role": "user", "content": "ok"}]}
+        asked = [request("/v1/chat/completions", body, (b"x-plan", plan)) for _ in range(2)]
+        return {(await answer(server, one)).status for one in asked}
+
+    assert 429 in await statuses(b"free")
+    assert await statuses(b"paid") == {200}
 
 
 @requirement("rates.tokens")
