@@ -31,9 +31,9 @@ REQUIREMENTS: dict[str, Requirement] = {
     "hooks.settled": Requirement("after the commit hooks have their time, also in a server that shuts down", "D 10"),
     "hooks.wrap": Requirement("a wrapped backend changes turns on every API", "D 10"),
     "hooks.refused": Requirement(
-        "whatever is refused before an agent is started has one reason for hooks, metrics and the log", "D 4"
+        "whatever is refused before an agent is started has one reason for hooks, metrics and the log", "D 10"
     ),
-    "hooks.webhooks": Requirement("each attempt to deliver a webhook is told to hooks and counted", "D 2"),
+    "hooks.webhooks": Requirement("each attempt to deliver a webhook is told to hooks and counted", "D 10"),
     "hooks.requests": Requirement("each request, whoever answers it, is told to hooks: come once, ended once", "D 10"),
     "telemetry.spans": Requirement("each request, run and own tool is a span, by the names of the conventions", "D 10"),
     "telemetry.nested": Requirement("the client's trace is above ours, what an agent traces is below", "D 10"),
@@ -117,7 +117,7 @@ REQUIREMENTS: dict[str, Requirement] = {
     ),
     "auth.revoked": Requirement("how long a token is good after it was taken back is bounded, and can be set", "D 8"),
     "auth.introspection": Requirement("a provider is asked about a token once in a while; its outage is a 503", "D 8"),
-    "auth.limits": Requirement("how many slots and requests each caller has may depend on its claims", "D 8"),
+    "auth.limits": Requirement("how many slots, requests and tokens each caller has may depend on its claims", "D 8"),
     "auth.metadata": Requirement("a client without a token is told where tokens are to be had (RFC 9728)", "D 8"),
     "cli.key": Requirement("a key can be made whose line in a file does not tell it", "D 8"),
     "auth.websocket": Requirement("who has opened a WebSocket is asked for again before each turn", "D 8"),

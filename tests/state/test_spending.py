@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import pytest
 
-from openai_compat import Budget, Conversations, Limits, MemoryStore, Principal, Rates, Server
+from openai_compat import Budget, Conversations, MemoryStore, Principal, Rates, Server
 from openai_compat.errors import AgentError, Unavailable
 from openai_compat.events import UsageReported
 from openai_compat.http import HttpRequest
@@ -254,14 +254,13 @@ def free(principal: Principal) -> bool:
     return bool(principal.claims["plan"] == "free")
 
 
-@requirement("rates.principal")
+@requirement("auth.limits")
 @pytest.mark.parametrize(
     "limited",
     [
         {"rates": lambda who: Rates(tokens_per_minute=0.01) if free(who) else None},
         {"rates": lambda who: Rates(0.01) if free(who) else None},
         {"budgets": lambda who: Budget(1) if free(who) else None},
-        {"limits": Limits(slots_per_principal=lambda who: 0 if free(who) else 8)},
     ],
 )
 async def test_every_limit_of_a_caller_may_be_told_by_their_claims(limited: Any) -> None:
