@@ -159,22 +159,14 @@ def key(*, name: str | None, models: tuple[str, ...]) -> None:
 @click.argument("targets", metavar="[[NAME=]MODULE[:ATTR] | FILE.toml]...", nargs=-1)
 @click.option("-l", "--listen", type=address, metavar="HOST:PORT", default="127.0.0.1:8083", help="Is it free?")
 @click.option("--store", metavar="URL", help="Can it be used? Nothing in it is changed.")
+@click.option("--api-key-env", metavar="NAME", help="Is the variable set that has the key of clients?")
 @click.option("--url", type=base_url, metavar="URL", help="Look at this server instead, as its clients see it.")
 @click.option("--api-key", metavar="KEY", help="The key of the server at --url.")
 @click.option(
     "-m", "--message", metavar="TEXT", help="Ask the server at --url this, to see whether its answer is streamed."
 )
 @click.option("--json", "as_json", is_flag=True, help="Tell it as JSON.")
-def doctor(
-    *,
-    targets: tuple[str, ...],
-    listen: tuple[str, int],
-    store: str | None,
-    url: str | None,
-    api_key: str | None,
-    message: str | None,
-    as_json: bool,
-) -> None:
+def doctor(*, targets: tuple[str, ...], url: str | None, message: str | None, **values: Any) -> None:
     """Look for what may be wrong: here, or at a server. A line for each thing; the exit code is 1 if one is wrong.
 
     \b
@@ -188,7 +180,7 @@ def doctor(
         raise click.UsageError("--message goes with --url.")
     if url is not None and targets:
         raise click.UsageError("Say what to look at in one way: targets, or --url.")
-    sys.exit(run(targets, listen=listen, store=store, url=url, api_key=api_key, message=message, as_json=as_json))
+    sys.exit(run(targets, url=url, message=message, **values))
 
 
 @main.command(cls=GroupedCommand, context_settings=SETTINGS)

@@ -31,7 +31,16 @@ from tests.transports import asgi_socket
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A folder with an agent, and no settings."""
-    for name in (*doctor_checks.KEY_VARIABLES, "http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "all_proxy"):
+    for name in (
+        doctor_checks.KEY,
+        doctor_checks.KEY_FILE,
+        "OPENAI_COMPAT_API_KEY_ENV",
+        "http_proxy",
+        "https_proxy",
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "all_proxy",
+    ):
         monkeypatch.delenv(name, raising=False)
     (tmp_path / "agent.py").write_text("def agent(prompt): return prompt\n")
     with working_in(tmp_path, monkeypatch):
@@ -160,10 +169,16 @@ def test_it_tells_how_a_database_of_postgresql_is(here: Path, postgres_url: str)
 @requirement("cli.doctor")
 def test_keys_proxies_and_versions_are_told_and_no_key_is() -> None:
     local, all_addresses = ("127.0.0.1", 80), ("0.0.0.0", 80)
-    assert keys(local, {"OPENAI_API_KEY": "sk-1"}).text.endswith("for models: OPENAI_API_KEY")
-    assert keys(local, {"OPENAI_API_KEY": "sk-1\n"}).text == "OPENAI_API_KEY has a space or a line break in it"
-    assert [keys(all_addresses, given).status for given in ({}, {"OPENAI_COMPAT_API_KEY": "k"})] == ["wrong", "ok"]
-    assert keys(all_addresses, {"OPENAI_COMPAT_PROXY_AUTH": "1"}).status == "ok"
+    assert keys(local, None, {"OPENAI_API_KEY": "sk-1"}).text.endswith("for models: OPENAI_API_KEY")
+    assert keys(local, None, {"OPENAI_API_KEY": "sk-1\n"}).text == "OPENAI_API_KEY has a space or a line break in it"
+    assert keys(local, "MINE", {}).text == "MINE, which should hold the key of clients, is not set"
+    assert keys(all_addresses, "MINE", {"MINE": "k"}).text == "clients need the one of MINE; for models: none"
+    assert "file that is not there: gone" in keys(local, None, {"OPENAI_COMPAT_API_KEY_FILE": "gone"}).text
+    assert [keys(all_addresses, None, given).status for given in ({}, {"OPENAI_COMPAT_API_KEY": "k"})] == [
+        "wrong",
+        "ok",
+    ]
+    assert keys(all_addresses, None, {"OPENAI_COMPAT_PROXY_AUTH": "1"}).status == "ok"
     assert [proxies(given).status for given in ({}, {"HTTPS_PROXY": "http://p"})] == ["ok", "note"]
     assert proxies({"http_proxy": "http://p", "NO_PROXY": "a.example, localhost"}).status == "ok"
     bounds = "<0.55,>=0.53"

@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, Literal
 
 import anyio
@@ -30,7 +31,7 @@ from .wrong_target import CannotLoad
 PATIENCE = 5.0
 """Seconds that a store, or who has the port, may take to answer."""
 
-KEY_VARIABLES = ("OPENAI_COMPAT_API_KEY", "OPENAI_COMPAT_API_KEY_ENV", "OPENAI_COMPAT_API_KEY_FILE")
+KEY, KEY_FILE = "OPENAI_COMPAT_API_KEY", "OPENAI_COMPAT_API_KEY_FILE"
 COMPARED: Mapping[str, Callable[[Any, Any], bool]] = {
     ">=": operator.ge,
     "<=": operator.le,
@@ -127,25 +128,27 @@ def speed() -> Check:
     return Check("speed", "note", f"the event loop is Python's own; uvloop is quicker: pip install uvloop{parser}")
 
 
-def keys(listen: tuple[str, int], environment: Mapping[str, str] = os.environ) -> Check:
-    """Whether clients need a key, and which keys of models are set. What is wrong with one is told, not the key."""
+def keys(listen: tuple[str, int], variable: str | None, environment: Mapping[str, str] = os.environ) -> Check:
+    """Whether clients need a key, that of a `variable` perhaps, and which keys of models are set. No key is told."""
     of_models = [name for provider in PROVIDERS.values() for name in provider.key_env if environment.get(name)]
-    odd = [
-        name
-        for name in [*of_models, KEY_VARIABLES[0]]
-        if environment.get(name, "x").split() != [environment.get(name, "x")]
-    ]
+    odd = [name for name in of_models if environment[name].split() != [environment[name]]]
+    file = environment.get(KEY_FILE)
+    wrong = ""
     if odd:
-        return Check("keys", "wrong", f"{', '.join(odd)} has a space or a line break in it")
-    models = f"for models: {', '.join(of_models)}" if of_models else "for models: none"
-    given = [name for name in KEY_VARIABLES if environment.get(name)]
-    if given:
-        return Check("keys", "ok", f"clients need the one of {given[0]}; {models}")
-    if listen[0] in {*LOOPBACK, "::1"} or environment.get("OPENAI_COMPAT_PROXY_AUTH"):
-        return Check("keys", "ok", f"clients need none, which is for this machine alone; {models}")
-    return Check(
-        "keys", "wrong", f"there is none, so {listen[0]} cannot be listened on: --api-key-env NAME, or --proxy-auth"
-    )
+        wrong = f"{', '.join(odd)} has a space or a line break in it"
+    elif variable and not environment.get(variable):
+        wrong = f"{variable}, which should hold the key of clients, is not set"
+    elif file and not Path(file).is_file():
+        wrong = f"{KEY_FILE} names a file that is not there: {file}"
+    models = f"for models: {', '.join(of_models) or 'none'}"
+    given = variable or next((name for name in (KEY, KEY_FILE) if environment.get(name)), None)
+    is_open = not given and listen[0] not in {*LOOPBACK, "::1"} and not environment.get("OPENAI_COMPAT_PROXY_AUTH")
+    if is_open and not wrong:
+        wrong = f"there is none, so {listen[0]} cannot be listened on: --api-key-env NAME, or --proxy-auth"
+    if wrong:
+        return Check("keys", "wrong", wrong)
+    text = f"clients need the one of {given}" if given else "clients need none, which is for this machine alone"
+    return Check("keys", "ok", f"{text}; {models}")
 
 
 def proxies(environment: Mapping[str, str] = os.environ) -> Check:
@@ -244,13 +247,15 @@ def store(url: str | None) -> Check:
     return Check("store", "ok", f"{kind} answers, and its schema {found} is the newest")
 
 
-def here(named: tuple[str, ...], listen: tuple[str, int], url: str | None) -> Iterator[Check]:
+def here(
+    named: tuple[str, ...], listen: tuple[str, int], store_url: str | None, key_variable: str | None
+) -> Iterator[Check]:
     """All of them."""
     yield python()
     yield extras()
     yield speed()
     yield from targets(named)
-    yield store(url)
-    yield keys(listen)
+    yield store(store_url)
+    yield keys(listen, key_variable)
     yield proxies()
     yield port(listen)

@@ -18,6 +18,7 @@ def run(
     *,
     listen: tuple[str, int],
     store: str | None,
+    api_key_env: str | None,
     url: str | None,
     api_key: str | None,
     message: str | None,
@@ -25,7 +26,7 @@ def run(
 ) -> int:
     """Look, and tell. Returns the exit code: 1 if something is wrong."""
     checks: list[Check] = []
-    for check in here(targets, listen, store) if url is None else served(url, api_key, message):
+    for check in here(targets, listen, store, api_key_env) if url is None else served(url, api_key, message):
         checks.append(check)
         if not as_json:
             _tell(check)
