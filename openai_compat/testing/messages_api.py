@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic_core import from_json
@@ -29,32 +30,21 @@ from ..state.ids import new_id
 from ..stores.port import TurnCommit
 from ..turns.plan import TurnPlan
 from ..turns.run_group import Taken
+from ..wire.anthropic_messages.errors import error_type
+from ..wire.anthropic_messages.events import BlockEvents, BlockFold, BlockWriter, event
 from ..wire.json import dumps
 
 STOP_REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use", "content_filter": "refusal"}
 
-SIGNED = {"thinking": {"signature": "scripted"}}
-"""What a block has besides its text."""
-
-ERROR_TYPES = {
-    400: "invalid_request_error",
-    401: "authentication_error",
-    403: "permission_error",
-    404: "not_found_error",
-    413: "request_too_large",
-    429: "rate_limit_error",
-    504: "timeout_error",
-    529: "overloaded_error",
+BLOCKS: Mapping[str, Mapping[str, Any]] = {
+    "text": {"type": "text", "text": ""},
+    "thinking": {"type": "thinking", "thinking": "", "signature": "scripted"},
 }
+"""What blocks of words begin with."""
 
 
-def event(kind: str, **fields: Any) -> bytes:
-    """A server-sent event as this API writes it."""
-    return b"event: " + kind.encode() + b"\ndata: " + dumps({"type": kind, **fields}) + b"\n\n"
-
-
-class MessagesErrors:
-    """The form of this API's errors."""
+class ModelErrors:
+    """The form of errors, as a model's API has them: it leaves it to its client whether to try again."""
 
     def body(self, error: OpenAICompatError) -> bytes:
         """`{"type": "error", "error": {"type", "message"}}`."""
@@ -71,19 +61,20 @@ class MessagesErrors:
 
 
 def _told(error: OpenAICompatError) -> dict[str, str]:
-    return {"type": ERROR_TYPES.get(error.status, "api_error"), "message": error.message}
+    return {"type": error_type(error.status), "message": error.message}
 
 
 class MessageTurn(TurnPlan[bytes]):
-    """One message of the model."""
+    """One message of the model. Unlike a server of agents, it streams its calls as they are made."""
 
     def __init__(self, services: Services, exchange: Exchange, request: AgentRequest) -> None:
         agent, backend = services.models.agent(request.model, exchange.principal)
         delivery = StreamedAnswer(exchange) if request.stream else WholeAnswer(exchange)
         super().__init__(delivery, exchange, id=new_id("msg_"), agent=agent, backend=backend, requests=[request])
         self._stream = request.stream
-        self._blocks: list[dict[str, Any]] = []
-        self._open = False
+        self._fold = BlockFold()
+        self._blocks: BlockWriter = BlockEvents() if request.stream else self._fold
+        self._open = ""
         self._counts: dict[str, Any] = {"input_tokens": 0, "output_tokens": 0}
         self._reason = "end_turn"
         self._begun = False
@@ -91,25 +82,28 @@ class MessageTurn(TurnPlan[bytes]):
     def feed(self, taken: Taken) -> bytes:
         """The items as events; a plain answer is made of the same blocks at the end."""
         out = b"".join([self._written(item) for _, items in taken for item in items])
-        return out if self._stream else b""
+        return self.idle() + out if out else b""
 
     def idle(self) -> bytes:
         """What begins the stream."""
-        return self._begin() if self._stream else b""
+        if self._begun or not self._stream:
+            return b""
+        self._begun = True
+        return event("message_start", message=self._message([], None, {**self._counts, "output_tokens": 1}))
 
     def _written(self, item: Item) -> bytes:
         match item:
             case str():
-                return self._piece("text", "text", item)
+                return self._in("text") + self._blocks.texts([item])
             case TextDelta(text=text):
-                return self._piece("text", "text", text)
+                return self._in("text") + self._blocks.texts([text])
             case ReasoningDelta(text=text):
-                return self._piece("thinking", "thinking", text)
+                return self._in("thinking") + self._blocks.delta("thinking_delta", "thinking", text)
             case ToolCallStarted(call_id=call_id, name=name):
-                return self._end() + self._start({"type": "tool_use", "id": call_id, "name": name, "input": ""})
+                closed, self._open = self._end(), "tool_use"
+                return closed + self._blocks.start({"type": "tool_use", "id": call_id, "name": name, "input": {}})
             case ToolCallDelta(arguments=arguments):
-                self._blocks[-1]["input"] += arguments
-                return self._delta("input_json_delta", partial_json=arguments)
+                return self._blocks.delta("input_json_delta", "partial_json", arguments)
             case ToolCallReady():
                 return self._end()
             case UsageReported():
@@ -135,12 +129,6 @@ class MessageTurn(TurnPlan[bytes]):
         if usage.reasoning_tokens is not None:
             self._counts["output_tokens_details"] = {"thinking_tokens": usage.reasoning_tokens}
 
-    def _begin(self) -> bytes:
-        if self._begun:
-            return b""
-        self._begun = True
-        return event("message_start", message=self._message([], None, {**self._counts, "output_tokens": 1}))
-
     def _message(self, content: list[Any], reason: str | None, usage: dict[str, Any]) -> dict[str, Any]:
         return {
             "id": self.id,
@@ -153,40 +141,27 @@ class MessageTurn(TurnPlan[bytes]):
             "usage": usage,
         }
 
-    def _piece(self, kind: str, field: str, text: str) -> bytes:
-        started = b""
-        if not self._open or self._blocks[-1]["type"] != kind:
-            started = self._end() + self._start({"type": kind, field: "", **SIGNED.get(kind, {})})
-        self._blocks[-1][field] += text
-        return started + self._delta(f"{kind}_delta", **{field: text})
-
-    def _start(self, block: dict[str, Any]) -> bytes:
-        self._blocks.append(block)
-        self._open = True
-        shown: dict[str, Any] = {**block, "input": {}} if block["type"] == "tool_use" else block
-        return self._begin() + event("content_block_start", index=len(self._blocks) - 1, content_block=shown)
-
-    def _delta(self, kind: str, **fields: str) -> bytes:
-        return event("content_block_delta", index=len(self._blocks) - 1, delta={"type": kind, **fields})
+    def _in(self, kind: str) -> bytes:
+        """A block of words of this kind is open."""
+        if self._open == kind:
+            return b""
+        closed, self._open = self._end(), kind
+        return closed + self._blocks.start({**BLOCKS[kind]})
 
     def _end(self) -> bytes:
         if not self._open:
             return b""
-        self._open = False
-        return event("content_block_stop", index=len(self._blocks) - 1)
+        self._open = ""
+        return self._blocks.stop()
 
     async def ending(self) -> tuple[TurnCommit | None, bytes]:
         """The last events, or the whole message."""
-        if self._stream:
-            delta = {"stop_reason": self._reason, "stop_sequence": None}
-            usage = {name: count for name, count in self._counts.items() if name.startswith("output")}
-            last = event("message_delta", delta=delta, usage=usage)
-            return None, self._begin() + self._end() + last + event("message_stop")
-        content = [
-            {**block, "input": from_json(block["input"] or "{}")} if block["type"] == "tool_use" else block
-            for block in self._blocks
-        ]
-        return None, dumps(self._message(content, self._reason, self._counts))
+        last = self._end()
+        if not self._stream:
+            return None, dumps(self._message(self._fold.blocks, self._reason, self._counts))
+        delta = {"stop_reason": self._reason, "stop_sequence": None}
+        usage = {name: count for name, count in self._counts.items() if name.startswith("output")}
+        return None, self.idle() + last + event("message_delta", delta=delta, usage=usage) + event("message_stop")
 
 
 async def create(services: Services, exchange: Exchange) -> None:
@@ -214,7 +189,7 @@ async def create(services: Services, exchange: Exchange) -> None:
 MESSAGES = Api(
     name="messages",
     routes=[Route("/v1/messages", {"POST": Operation(create)}, described=False)],
-    errors=MessagesErrors(),
+    errors=ModelErrors(),
     framing=Framing("text/event-stream; charset=utf-8"),
     prefix="/v1/messages",
     key_headers=("x-api-key",),

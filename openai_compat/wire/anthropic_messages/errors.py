@@ -17,6 +17,7 @@ TYPES = {
     413: "request_too_large",
     429: "rate_limit_error",
     504: "timeout_error",
+    529: "overloaded_error",
 }
 
 REPEATED = frozenset(["api_error", "timeout_error", "rate_limit_error"])
@@ -45,6 +46,11 @@ class AnthropicErrors:
         return event("error", error=told)
 
 
+def error_type(status: int) -> str:
+    """The type that goes with a status."""
+    return TYPES.get(status, "invalid_request_error" if status < 500 else "api_error")
+
+
 def _told(error: OpenAICompatError) -> dict[str, Any]:
     message = error.message
     if error.code == "context_length_exceeded":
@@ -52,6 +58,5 @@ def _told(error: OpenAICompatError) -> dict[str, Any]:
     # There is no field for it in the envelope.
     if error.param is not None and error.param not in message:
         message = f"{error.param}: {message}"
-    other = "invalid_request_error" if error.status < 500 else "api_error"
     details = {"details": {"error_code": error.code}} if error.code is not None else {}
-    return {"type": TYPES.get(error.status, other), "message": message, **details}
+    return {"type": error_type(error.status), "message": message, **details}
