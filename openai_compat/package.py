@@ -14,7 +14,7 @@ EXTRAS: Mapping[str, str] = {
     "uvicorn": "serve",
     "h11": "serve",
     "websockets": "serve",
-    "click": "serve",
+    "click": "cli",
     "rich": "cli",
     "prompt_toolkit": "cli",
     "watchfiles": "reload",

@@ -77,7 +77,7 @@ CASES: dict[str, tuple[str, str, str]] = {
             ("serve", "starlette", "serve"),
             ("serve", "h11", "serve"),
             ("serve", "websockets", "serve"),
-            ("cli", "click", "serve"),
+            ("cli", "click", "cli"),
             ("telemetry", "opentelemetry", "otel"),
             ("prometheus", "prometheus_client", "prometheus"),
         ]
@@ -105,7 +105,7 @@ CASES: dict[str, tuple[str, str, str]] = {
             ("strands", "strands"),
         ]
     },
-    "the program without click": ("click", "from openai_compat_adapters._cli.command import main; main()", "serve"),
+    "the program without click": ("click", "from openai_compat_adapters._cli.command import main; main()", "cli"),
     "serve without uvicorn": ("uvicorn", command("serve", "hello:agent"), "serve"),
     "serve without starlette": ("starlette", command("serve", "hello:agent"), "serve"),
     "serve without websockets": ("websockets", command("serve", "hello:agent"), "serve"),
@@ -116,8 +116,7 @@ CASES: dict[str, tuple[str, str, str]] = {
         command("serve", "hello:agent", "--metrics"),
         "prometheus",
     ),
-    "chat without openai": ("openai", command("chat", "hello:agent", "-m", "hi"), "client"),
-    "chat without httpx2": ("httpx2", command("chat", "--url", "http://127.0.0.1:9", "-m", "hi"), "client"),
+    "chat without httpx2": ("httpx2", command("chat", "--url", "http://127.0.0.1:9", "-m", "hi"), "cli"),
     "webhooks without httpx2": (
         "httpx2",
         "import os; os.environ['HOOK'] = 'secret'\n"

@@ -66,7 +66,7 @@ def test_it_writes_where_it_is_told_to_and_tells_what_to_type(tmp_path: Path, mo
 def test_it_tells_of_what_is_not_installed_and_of_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     adk, bare = invoke("init", "adk.py", "--with", "google-adk").output, invoke("init", "--with", "openai").output
-    assert "pip install 'openai-compat[serve,client,google-adk]'" in adk
+    assert "pip install 'openai-compat[cli,google-adk]'" in adk
     assert "it needs no key" in adk
     assert "It needs OPENAI_API_KEY in the environment." in bare
     assert "pip install" not in bare

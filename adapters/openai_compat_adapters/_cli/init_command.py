@@ -93,6 +93,6 @@ def _next_steps(file: Path, name: str) -> str:
     shown = f"'{file}'" if " " in str(file) else f"{file}"
     commands = {f"openai-compat serve {shown}": "for every OpenAI client", f"openai-compat chat {shown}": "right here"}
     if template.package and not is_installed(template.package):
-        commands = {f"pip install 'openai-compat[serve,client,{name}]'": "first", **commands}
+        commands = {f"pip install 'openai-compat[cli,{name}]'": "first", **commands}
     width = max([len(command) for command in commands])
     return "\n".join([*lines, "", *[f"  {command:{width}}  {why}" for command, why in commands.items()]])
