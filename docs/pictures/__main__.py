@@ -2,8 +2,8 @@
 
     uv run --with pillow --with-editable '.[test]' python -m docs.pictures diagrams page terminal
 
-`page` needs Chromium; `states` makes pictures of all that the page can look like, to be looked at; `traces` needs what
-docs/pictures/traces.py says.
+`page` needs Chromium; `states` makes pictures of all that the page can look like, to be looked at; `metrics` and
+`traces` need what their files say.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import importlib
 import sys
 from pathlib import Path
 
-KINDS = ("diagrams", "first_minutes", "page", "states", "terminal", "traces")
+KINDS = ("diagrams", "first_minutes", "metrics", "page", "states", "terminal", "traces")
 FOLDER = Path(__file__).parent.parent / "img"
 
 

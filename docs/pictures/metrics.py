@@ -21,7 +21,7 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlencode
 
-PICTURE = Path(__file__).parent.parent / "img" / "metrics.png"
+FOLDER = Path(__file__).parent.parent / "img"
 PROMETHEUS, SERVER = "127.0.0.1:9490", "127.0.0.1:8199"
 SECONDS = 120
 
@@ -87,7 +87,7 @@ def user(until: float) -> None:
         time.sleep(random.uniform(0.2, 1.5))
 
 
-def main() -> None:
+def main(into: Path = FOLDER) -> None:
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "agents.py").write_text(AGENTS)
         Path(folder, "prometheus.yml").write_text(SETTINGS)
@@ -122,7 +122,7 @@ def main() -> None:
                 "--virtual-time-budget=15000",
             ]
             page = f"http://{PROMETHEUS}/graph?{urlencode(query)}"
-            subprocess.run([*browser, f"--screenshot={PICTURE}", page], check=True)
+            subprocess.run([*browser, f"--screenshot={into / 'metrics.png'}", page], check=True)
         finally:
             for program in reversed(running):
                 program.terminate()

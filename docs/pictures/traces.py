@@ -18,7 +18,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-PICTURE = Path(__file__).parent.parent / "img" / "traces.png"
+FOLDER = Path(__file__).parent.parent / "img"
 PHOENIX = "http://127.0.0.1:6006"
 SERVER = "http://127.0.0.1:8199"
 PATIENCE = 120
@@ -99,7 +99,7 @@ def span_of(name: str) -> dict[str, Any]:
     raise SystemExit(f"Phoenix has no span {name}")
 
 
-def main() -> None:
+def main(into: Path = FOLDER) -> None:
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "agents.py").write_text(AGENTS)
         programs = Path(sys.executable).parent
@@ -119,7 +119,7 @@ def main() -> None:
             browser = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
             browser += [f"--user-data-dir={folder}/browser", "--window-size=1500,820", "--virtual-time-budget=30000"]
             page = f"{PHOENIX}/projects/UHJvamVjdDox/traces/{trace}"
-            subprocess.run([*browser, f"--screenshot={PICTURE}", page], check=True)
+            subprocess.run([*browser, f"--screenshot={into / 'traces.png'}", page], check=True)
         finally:
             for program in reversed(running):
                 program.terminate()
