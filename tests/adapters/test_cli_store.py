@@ -297,9 +297,7 @@ def test_the_program_ends_as_such_a_file_is_told(tmp_path: Path) -> None:
     message = garbage(file)
     ended = run("serve", AGENTS, "-l", "127.0.0.1:0", "--workers", "2", "--store", f"sqlite:///{file}")
     assert ended.returncode == 1
-    assert ended.stderr.endswith(f"\nError: {message}\n")
-    assert ended.stderr.count("Error: ") == 1
-    assert "Traceback" not in ended.stderr
+    assert ended.stderr == f"Error: {message}\n"
 
 
 # settings

@@ -105,6 +105,9 @@ def _check_store(server: Server) -> None:
         finally:
             await server.services.state.store.aclose()  # its connections belong to this event loop
 
+    # What the store logs is in the error too, which is one line; without a handler Python would print both.
+    quiet = logging.NullHandler()
+    logger.addHandler(quiet)
     try:
         anyio.run(check)
     except UnusableStore as error:
@@ -114,6 +117,8 @@ def _check_store(server: Server) -> None:
     except Exception as error:  # a driver's own, whose text may have a part of the password in it
         text = f"The store's URL is not right ({type(error).__name__}); is its password percent-encoded?"
         raise click.ClickException(text) from error
+    finally:
+        logger.removeHandler(quiet)
 
 
 def _listen(server: Server, options: ServeOptions) -> socket.socket:
