@@ -400,7 +400,7 @@ def process(store: str) -> Iterator[Served]:
         lines: list[str] = []
         for line in running.stderr:
             lines.append(line)
-            if found := re.search(r" at (http://\S+?)/v1", line):
+            if found := re.search(r"(http://\S+?)/v1", line):
                 break
         else:
             raise AssertionError("".join(lines))

@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+import openai
 import pytest
 from openinference.instrumentation.langchain import LangChainInstrumentor
 
 from tests.docs.served import served as program
-from tests.frameworks.acceptance import in_memory, scenario  # noqa: F401  (a fixture)
+from tests.frameworks.acceptance import in_memory, scenario, until  # noqa: F401  (a fixture)
 from tests.frameworks.served import Heard, Served, agents, client_of, model
 from tests.frameworks.traced import Traces
 
@@ -28,6 +29,19 @@ def test_a_turn_that_is_not_kept_leaves_no_thread(in_memory: Served) -> None:  #
     assert threads() == before
     in_memory.client.responses.create(model="plain", input="one")
     assert len(threads()) == len(before) + 1
+
+
+@scenario("failed turns")
+def test_a_turn_that_fails_or_is_left_leaves_no_thread(in_memory: Served) -> None:  # noqa: F811
+    before = threads()
+    for stream in (False, True):
+        with pytest.raises(openai.APIError):
+            list(in_memory.client.responses.create(model="plain", input="fail", stream=stream))
+    with in_memory.client.responses.create(model="plain", input="hang", stream=True) as left:
+        while next(left).type != "response.output_text.delta":
+            pass
+        assert threads() > before
+    until(lambda: threads() == before)
 
 
 @scenario("conversations")

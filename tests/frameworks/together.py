@@ -35,7 +35,7 @@ def url() -> Iterator[str]:
         lines: list[str] = []
         for line in serving.stderr:
             lines.append(line)
-            if found := re.search(r" at (http://\S+)/v1", line):
+            if found := re.search(r"(http://\S+)/v1", line):
                 yield f"{found[1]}/v1"
                 return
         raise AssertionError("".join(lines))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from typing import Any
 
 from ...agent_request import AgentRequest, Resume
@@ -95,12 +96,17 @@ class LangGraphBackend:
             yield ready
         translation = Translation(self._speaks, request.resume)
         try:
-            async for namespace, mode, data in streamed:
-                for item in translation.of(namespace, mode, data):
-                    yield item
+            async with aclosing(streamed):
+                async for namespace, mode, data in streamed:
+                    for item in translation.of(namespace, mode, data):
+                        yield item
         except GraphRecursionError:
+            await session.discard()
             yield Finished("length")
             return
+        except BaseException:  # the turn leaves nothing behind, also when its client has left
+            await session.discard()
+            raise
         snapshot = await session.read(translation.values)
         if not translation.spoke and not session.asked:
             yield TextDelta(self._output(snapshot))

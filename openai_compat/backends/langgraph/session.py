@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 from uuid import uuid4
 
+import anyio
 from pydantic_core import from_json
 
 from ...agent_request import AgentRequest
@@ -16,6 +17,9 @@ from .content import fields_of, json_text, lc, message_of, several
 from .middleware import CLIENT_TOOL
 
 Command: Any = importlib.import_module("langgraph.types").Command
+
+PATIENCE = 5.0
+"""Seconds for which a checkpointer may delete a thread."""
 
 SUPERSEDED = "The user sent another message instead."
 
@@ -132,10 +136,16 @@ class GraphSession:
         if self._saver is None:
             yield Finished(reason)
         elif self._is_new and not request.is_kept:
-            await self._saver.adelete_thread(self._place()["thread"])
+            await self.discard()
             yield Finished(reason)
         else:  # others may go on from where an earlier turn has left its thread: the server knows when none can
             yield Finished(reason, state={**self._place(), "given": {}})
+
+    async def discard(self) -> None:
+        """Delete the thread that the turn has begun, if it has: nothing leads to it any more."""
+        if self._saver is not None and self._is_new:
+            with anyio.move_on_after(PATIENCE, shield=True):
+                await self._saver.adelete_thread(self.config["configurable"]["thread_id"])
 
     def _place(self) -> dict[str, str]:
         place = self.config["configurable"]
