@@ -331,7 +331,8 @@ class Function:
 
 def sources() -> list[Path]:
     """The library's files."""
-    return sorted([path for package in PACKAGES for path in package.rglob("*.py")])
+    # What `openai-compat init` writes is users' code.
+    return sorted([path for package in PACKAGES for path in package.rglob("*.py") if path.parent.name != "templates"])
 
 
 def shape() -> dict[str, Any]:

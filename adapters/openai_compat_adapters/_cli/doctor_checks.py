@@ -45,7 +45,7 @@ _BOUND = re.compile(r"(>=|<=|==|<|>)\s*([\d.]+)")
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
+class Finding:
     """What was found. A "note" is no fault, but may be the reason for one."""
 
     name: str
@@ -53,12 +53,12 @@ class Check:
     text: str
 
 
-def python() -> Check:
+def python() -> Finding:
     """The versions, and which Python this is: often it is not the one that the packages were installed for."""
-    return Check("python", "ok", f"openai-compat {__version__} on Python {sys.version.split()[0]}, {sys.executable}")
+    return Finding("python", "ok", f"openai-compat {__version__} on Python {sys.version.split()[0]}, {sys.executable}")
 
 
-def extras() -> Check:
+def extras() -> Finding:
     """Which extras are there, and whether what they need is as new, and as old, as it has to be."""
     there, absent, wrong, versions = list[str](), list[str](), list[str](), dict[str, str | None]()
     for extra, needed in _needed().items():
@@ -74,7 +74,7 @@ def extras() -> Check:
             if not _fits(its, needed[name])
         ]
     if wrong:
-        return Check(
+        return Finding(
             "extras", "wrong", f"{'; '.join(wrong)}: pip install -U 'openai-compat[NAME]' with the name in brackets"
         )
     text = (
@@ -83,7 +83,7 @@ def extras() -> Check:
         else "none"
     )
     hint = f"; not there: {', '.join(absent)} (pip install 'openai-compat[NAME]')" if absent else ""
-    return Check("extras", "ok" if there else "note", text + hint)
+    return Finding("extras", "ok" if there else "note", text + hint)
 
 
 def _needed() -> dict[str, dict[str, str]]:
@@ -116,7 +116,7 @@ def _numbers(text: str) -> tuple[int, ...]:
     return (*numbers, *[0] * (4 - len(numbers)))
 
 
-def speed() -> Check:
+def speed() -> Finding:
     """Whether the quicker event loop is there. HTTP is read by h11 in any case, so httptools is for uvicorn alone."""
     parser = (
         ""
@@ -124,11 +124,11 @@ def speed() -> Check:
         else "; httptools is there for a uvicorn of yours, `serve` reads HTTP by h11"
     )
     if find_spec("uvloop") is not None:
-        return Check("speed", "ok", f"uvloop {_version('uvloop')} runs the event loop{parser}")
-    return Check("speed", "note", f"the event loop is Python's own; uvloop is quicker: pip install uvloop{parser}")
+        return Finding("speed", "ok", f"uvloop {_version('uvloop')} runs the event loop{parser}")
+    return Finding("speed", "note", f"the event loop is Python's own; uvloop is quicker: pip install uvloop{parser}")
 
 
-def keys(listen: tuple[str, int], variable: str | None, environment: Mapping[str, str] = os.environ) -> Check:
+def keys(listen: tuple[str, int], variable: str | None, environment: Mapping[str, str] = os.environ) -> Finding:
     """Whether clients need a key, that of a `variable` perhaps, and which keys of models are set. No key is told."""
     of_models = [name for provider in PROVIDERS.values() for name in provider.key_env if environment.get(name)]
     odd = [name for name in of_models if environment[name].split() != [environment[name]]]
@@ -146,26 +146,26 @@ def keys(listen: tuple[str, int], variable: str | None, environment: Mapping[str
     if is_open and not wrong:
         wrong = f"there is none, so {listen[0]} cannot be listened on: --api-key-env NAME, or --proxy-auth"
     if wrong:
-        return Check("keys", "wrong", wrong)
+        return Finding("keys", "wrong", wrong)
     text = f"clients need the one of {given}" if given else "clients need none, which is for this machine alone"
-    return Check("keys", "ok", f"{text}; {models}")
+    return Finding("keys", "ok", f"{text}; {models}")
 
 
-def proxies(environment: Mapping[str, str] = os.environ) -> Check:
+def proxies(environment: Mapping[str, str] = os.environ) -> Finding:
     """Whether clients here may ask a proxy for a server on this machine."""
     lower = {name.lower(): value for name, value in environment.items() if value}
     found = [name for name in ("http_proxy", "https_proxy", "all_proxy") if name in lower]
     if not found:
-        return Check("proxies", "ok", "none is set for clients")
+        return Finding("proxies", "ok", "none is set for clients")
     if "*" in lower.get("no_proxy", "") or {"127.0.0.1", "localhost"} & set(
         re.split(r"[\s,]+", lower.get("no_proxy", ""))
     ):
-        return Check("proxies", "ok", f"{', '.join(found).upper()}, and NO_PROXY leaves this machine out")
+        return Finding("proxies", "ok", f"{', '.join(found).upper()}, and NO_PROXY leaves this machine out")
     text = "clients may ask it for servers on this machine: set NO_PROXY=127.0.0.1,localhost"
-    return Check("proxies", "note", f"{', '.join(found).upper()} is set: {text}")
+    return Finding("proxies", "note", f"{', '.join(found).upper()} is set: {text}")
 
 
-def port(listen: tuple[str, int]) -> Check:
+def port(listen: tuple[str, int]) -> Finding:
     """Whether the address is free, and who has it if not."""
     host, number = listen
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -174,10 +174,10 @@ def port(listen: tuple[str, int]) -> Check:
     except OSError as error:
         reason = str(error.strerror).partition(" (")[0]
         who = ": a server of this library is there already" if _is_ours(host, number) else ""
-        return Check(
+        return Finding(
             "port", "wrong", f"{host}:{number} cannot be listened on, {reason.lower()}{who}; --listen takes another"
         )
-    return Check("port", "ok", f"{host}:{number} is free")
+    return Finding("port", "ok", f"{host}:{number} is free")
 
 
 def _is_ours(host: str, number: int) -> bool:
@@ -191,25 +191,25 @@ def _is_ours(host: str, number: int) -> bool:
     return False
 
 
-def targets(named: tuple[str, ...]) -> Iterator[Check]:
+def targets(named: tuple[str, ...]) -> Iterator[Finding]:
     """Whether what would be served loads, and what it was recognised as."""
     try:
         wanted = named or tuple(default_targets())
         if not wanted:
-            yield Check("agents", "note", f"nothing is named. {NOTHING_HERE} openai-compat init writes one")
+            yield Finding("agents", "note", f"nothing is named. {NOTHING_HERE} openai-compat init writes one")
             return
         found = load(wanted)
     except CannotLoad as error:
-        yield Check("agents", "wrong", str(error))
+        yield Finding("agents", "wrong", str(error))
         return
     if isinstance(found, Server):
         text = f"{' '.join(wanted)} is a Server, with its own settings and the models {', '.join(found.services.models.agents)}"
-        yield Check("agents", "ok", text)
+        yield Finding("agents", "ok", text)
         return
     for warning in found.warnings:
-        yield Check("agents", "note", warning)
+        yield Finding("agents", "note", warning)
     each = ", ".join([f"{name} ({_kind(agent)})" for name, agent in found.items()])
-    yield Check("agents", "ok", f"{' '.join(wanted)} has {each}")
+    yield Finding("agents", "ok", f"{' '.join(wanted)} has {each}")
 
 
 def _kind(agent: AgentBackend) -> str:
@@ -217,10 +217,10 @@ def _kind(agent: AgentBackend) -> str:
     return "a function, or what has `run`" if name == "CallableBackend" else f"run by {name}"
 
 
-def store(url: str | None) -> Check:
+def store(url: str | None) -> Finding:
     """Whether the store answers, and its schema is the one that is written now."""
     if url in (None, "", "memory:"):
-        return Check("store", "ok", "in memory: what is kept is gone with the process; --store keeps it")
+        return Finding("store", "ok", "in memory: what is kept is gone with the process; --store keeps it")
 
     async def look() -> int | None:
         with anyio.fail_after(PATIENCE):
@@ -230,26 +230,26 @@ def store(url: str | None) -> Check:
     try:
         found = anyio.run(look)
     except TimeoutError:
-        return Check("store", "wrong", f"{kind} does not answer within {PATIENCE:.0f} seconds")
+        return Finding("store", "wrong", f"{kind} does not answer within {PATIENCE:.0f} seconds")
     except (OpenAICompatError, ValueError, ImportError) as error:
-        return Check("store", "wrong", str(error).rstrip("."))
+        return Finding("store", "wrong", str(error).rstrip("."))
     except Exception as error:  # a driver's own, whose text may have a part of the password in it
-        return Check("store", "wrong", f"{kind}: {type(error).__name__}; is the password in its URL percent-encoded?")
+        return Finding("store", "wrong", f"{kind}: {type(error).__name__}; is the password in its URL percent-encoded?")
     if found is None:
-        return Check("store", "ok", f"{kind} can be used; its tables are made when it is first served with")
+        return Finding("store", "ok", f"{kind} can be used; its tables are made when it is first served with")
     if found > NEWEST:
         text = f"its schema is {found}, of a newer version: {NEWEST} is known here. pip install -U openai-compat"
-        return Check("store", "wrong", f"{kind} answers, and {text}")
+        return Finding("store", "wrong", f"{kind} answers, and {text}")
     if found < NEWEST:
-        return Check(
+        return Finding(
             "store", "note", f"{kind} answers; its schema {found} becomes {NEWEST} when it is next served with"
         )
-    return Check("store", "ok", f"{kind} answers, and its schema {found} is the newest")
+    return Finding("store", "ok", f"{kind} answers, and its schema {found} is the newest")
 
 
 def here(
     named: tuple[str, ...], listen: tuple[str, int], store_url: str | None, key_variable: str | None
-) -> Iterator[Check]:
+) -> Iterator[Finding]:
     """All of them."""
     yield python()
     yield extras()

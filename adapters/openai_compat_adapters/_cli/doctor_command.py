@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 import click
 
-from .doctor_checks import Check, here
+from .doctor_checks import Finding, here
 from .doctor_url import served
 
 MARKS = {"ok": ("ok   ", "green"), "note": ("note ", "yellow"), "wrong": ("WRONG", "red")}
@@ -25,7 +25,7 @@ def run(
     as_json: bool,
 ) -> int:
     """Look, and tell. Returns the exit code: 1 if something is wrong."""
-    checks: list[Check] = []
+    checks: list[Finding] = []
     for check in here(targets, listen, store, api_key_env) if url is None else served(url, api_key, message):
         checks.append(check)
         if not as_json:
@@ -36,6 +36,6 @@ def run(
     return 0 if good else 1
 
 
-def _tell(check: Check) -> None:
+def _tell(check: Finding) -> None:
     mark, color = MARKS[check.status]
     click.echo(f"{click.style(mark, fg=color)}  {check.name:9}  {' '.join(check.text.split())}")

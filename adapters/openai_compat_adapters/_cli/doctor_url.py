@@ -12,7 +12,7 @@ from http.client import HTTPException, HTTPResponse
 from typing import Any, cast
 from urllib.parse import urlsplit
 
-from .doctor_checks import Check
+from .doctor_checks import Finding
 from .terminal import visible
 
 PATIENCE = 30.0
@@ -31,7 +31,7 @@ SHORT = 0.5
 _HAS_TEXT = re.compile(rb'data:.*"content":\s*"[^"]')
 
 
-class Refused(Exception):
+class NotTheApi(Exception):
     """There is no answer of an API. The message says what there is instead."""
 
 
@@ -42,19 +42,19 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         return None
 
 
-def served(url: str, key: str | None, message: str | None) -> Iterator[Check]:
+def served(url: str, key: str | None, message: str | None) -> Iterator[Finding]:
     """Whether the API at `url` answers, what is before it, and, with a message, whether its pieces come one by one."""
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     try:
         with _ask(f"{url.rstrip('/')}/models", headers) as answer:
             before = _before(answer.headers)
             models = _models(answer)
-    except Refused as error:
-        yield Check("server", "wrong", str(error))
+    except NotTheApi as error:
+        yield Finding("server", "wrong", str(error))
         return
-    yield Check("server", "ok", f"{url} answers, and has {', '.join(models) or 'no models'}")
+    yield Finding("server", "ok", f"{url} answers, and has {', '.join(models) or 'no models'}")
     if before:
-        yield Check("before it", "note", before)
+        yield Finding("before it", "note", before)
     if message is not None and models:
         yield _streamed(url, headers, models[0], message)
 
@@ -67,11 +67,11 @@ def _ask(url: str, headers: Mapping[str, str], body: object = None) -> HTTPRespo
         return cast("HTTPResponse", urllib.request.build_opener(_NoRedirect).open(request, timeout=PATIENCE))
     except urllib.error.HTTPError as error:
         with error:
-            raise Refused(_refusal(url, error, has_key="Authorization" in headers)) from error
+            raise NotTheApi(_refusal(url, error, has_key="Authorization" in headers)) from error
     except urllib.error.URLError as error:
-        raise Refused(f"no answer from {where}: {error.reason}; is it served there?") from error
+        raise NotTheApi(f"no answer from {where}: {error.reason}; is it served there?") from error
     except (OSError, HTTPException) as error:
-        raise Refused(f"no answer from {where}: {error}") from error
+        raise NotTheApi(f"no answer from {where}: {error}") from error
 
 
 def _way(url: str) -> str:
@@ -113,33 +113,33 @@ def _models(answer: HTTPResponse) -> list[str]:
         return [visible(str(model["id"])) for model in listed["data"]]
     except (ValueError, KeyError, TypeError) as error:
         kind = visible(str(answer.headers.get("Content-Type", "something")))
-        raise Refused(
+        raise NotTheApi(
             f"{answer.url} gives {kind}, and no list of models: another program, or the page of a login"
         ) from error
 
 
-def _streamed(url: str, headers: Mapping[str, str], model: str, message: str) -> Check:
+def _streamed(url: str, headers: Mapping[str, str], model: str, message: str) -> Finding:
     """Ask once, and see whether the pieces come as they are made."""
     asked = {"model": model, "messages": [{"role": "user", "content": message}], "stream": True}
     began, came = time.monotonic(), list[float]()
     try:
         with _ask(f"{url.rstrip('/')}/chat/completions", headers, asked) as answer:
             came = [time.monotonic() - began for line in answer if _HAS_TEXT.match(line)]
-    except Refused as error:
-        return Check("stream", "wrong", str(error))
+    except NotTheApi as error:
+        return Finding("stream", "wrong", str(error))
     except (OSError, HTTPException) as error:
-        return Check("stream", "wrong", f"the answer of {model} broke off: {error}")
+        return Finding("stream", "wrong", f"the answer of {model} broke off: {error}")
     return judged(model, came)
 
 
-def judged(model: str, came: list[float]) -> Check:
+def judged(model: str, came: list[float]) -> Finding:
     """What the times tell, in seconds, at which the pieces of an answer came."""
     if not came:
-        return Check("stream", "wrong", f"{model} answers without text")
+        return Finding("stream", "wrong", f"{model} answers without text")
     first, last = came[0], came[-1]
     text = f"{model} answers in {len(came)} pieces, the first after {first:.1f} s, the last after {last:.1f} s"
     if len(came) > 2 and last > SHORT and last - first < last * TOGETHER:
-        return Check(
+        return Finding(
             "stream", "wrong", f"{text}: all at once, so a proxy may keep them back (nginx: proxy_buffering off)"
         )
-    return Check("stream", "ok", text)
+    return Finding("stream", "ok", text)
