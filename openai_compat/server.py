@@ -165,9 +165,7 @@ class Server:
 
         auth = build_auth(keys, authenticate, seconds=deadlines.auth, hosts=Hosts(hosts), cors=cors, resource=resource)
         self._guard(auth, Hosts(hosts), cors, chat_rest)
-        self._exposed = tuple(conversations.headers) if conversations is not None else ()
-        self._exposed += RATE_HEADERS if rates is not None else ()
-        self._exposed += TOKEN_HEADERS if rates is not None or budgets is not None else ()
+        self._exposed = _exposed(conversations, rates, budgets)
         # Whoever has opened a store closes it.
         self.opens_store = isinstance(store, str)
         settings = Settings(
@@ -438,6 +436,13 @@ class Server:
             if self._threads is not None:
                 await self._threads.wait_idle()
         self._drained = True
+
+
+def _exposed(conversations: Conversations | None, rates: RatesOf | None, budgets: BudgetsOf | None) -> tuple[str, ...]:
+    """Headers of answers that a page of another site may read, too."""
+    names = tuple(conversations.headers) if conversations is not None else ()
+    names += RATE_HEADERS if rates is not None else ()
+    return names + (TOKEN_HEADERS if rates is not None or budgets is not None else ())
 
 
 def _unexpected(error: Exception, request_id: str) -> OpenAICompatError:

@@ -19,14 +19,14 @@ from ...wire.ollama.answer_types import (
 from ...wire.ollama.request_types import (
     EmbedRequest,
     GenerateRequest,
-    ModelRequest,
     OldEmbedRequest,
     OllamaChatRequest,
+    OllamaModelRequest,
 )
 from ..openapi_schemas import schemas_of
 
 PREFIX = "Ollama"
-REQUESTS = (OllamaChatRequest, GenerateRequest, EmbedRequest, OldEmbedRequest, ModelRequest)
+REQUESTS = (OllamaChatRequest, GenerateRequest, EmbedRequest, OldEmbedRequest, OllamaModelRequest)
 ANSWERS = (ChatLine, GenerateLine, EmbedAnswer, OldEmbedAnswer, VersionAnswer, TagsAnswer, ShowAnswer, OllamaError)
 ERROR = "OllamaError"
 

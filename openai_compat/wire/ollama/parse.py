@@ -21,9 +21,9 @@ from .request_types import (
     EmbedRequest,
     GenerateRequest,
     ModelOptions,
-    ModelRequest,
     OldEmbedRequest,
     OllamaChatRequest,
+    OllamaModelRequest,
 )
 
 MAX_MESSAGES = 10_000
@@ -128,7 +128,7 @@ def parse_old_embed(body: bytes) -> tuple[str, EmbeddingInput]:
 def parse_model(body: bytes) -> str:
     """The model that is asked about, by its name of now or of before. Raises InvalidRequest."""
     raw = parse_object(body)
-    return validate(ModelRequest, {"model": raw.get("name"), **raw}).model
+    return validate(OllamaModelRequest, {"model": raw.get("name"), **raw}).model
 
 
 def _question(

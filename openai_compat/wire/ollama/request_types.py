@@ -81,14 +81,14 @@ class ModelOptions(OllamaParam):
     frequency_penalty: float | None = None
 
 
-class ModelRequest(OllamaParam):
+class OllamaModelRequest(OllamaParam):
     """What all requests have: the model, and how long it is to be kept, which means nothing here."""
 
     model: Annotated[str, MinLen(1)]
     keep_alive: float | str | None = None
 
 
-class AnswerRequest(ModelRequest):
+class AnswerRequest(OllamaModelRequest):
     """What the requests have in common that ask for an answer. A stream is what they get unless `stream` is false."""
 
     stream: bool | None = None
@@ -118,7 +118,7 @@ class GenerateRequest(AnswerRequest):
     images: list[Picture] | None = None
 
 
-class EmbedRequest(ModelRequest):
+class EmbedRequest(OllamaModelRequest):
     """The body of `POST /api/embed`."""
 
     input: str | Annotated[list[str], Field(fail_fast=True), MaxLen(MAX_INPUTS)] | None = None
@@ -126,7 +126,7 @@ class EmbedRequest(ModelRequest):
     dimensions: Annotated[int, Ge(1), Le(MAX_DIMENSIONS), WHOLE_NUMBER] | None = None
 
 
-class OldEmbedRequest(ModelRequest):
+class OldEmbedRequest(OllamaModelRequest):
     """The body of `POST /api/embeddings`, as it was called before."""
 
     prompt: str | None = None
