@@ -32,7 +32,7 @@ from .policies.chat_rest import ChatRest
 from .policies.chat_websocket import ChatWebSocket
 from .policies.conversations import Conversations
 from .policies.cookies import CookieKey
-from .policies.cors import Cors, check_origin, is_preflight
+from .policies.cors import Cors, check_origin, exposed_headers, is_preflight
 from .policies.disconnect import Disconnect
 from .policies.failures import ReplayFailures
 from .policies.hooks import Hooks, RequestInfo, Wrap, check_hooks
@@ -41,7 +41,7 @@ from .policies.housekeeping import Housekeeping
 from .policies.keys import Keys, KeySource
 from .policies.limits import Deadlines, Limits
 from .policies.messages import MessagePolicy
-from .policies.rates import RATE_HEADERS, TOKEN_HEADERS, RatesOf
+from .policies.rates import RatesOf
 from .policies.resource import ResourceMetadata
 from .state.ids import new_id
 from .state.webhooks import Webhooks
@@ -165,7 +165,7 @@ class Server:
 
         auth = build_auth(keys, authenticate, seconds=deadlines.auth, hosts=Hosts(hosts), cors=cors, resource=resource)
         self._guard(auth, Hosts(hosts), cors, chat_rest)
-        self._exposed = _exposed(conversations, rates, budgets)
+        self._exposed = exposed_headers(conversations, rates, budgets)
         # Whoever has opened a store closes it.
         self.opens_store = isinstance(store, str)
         settings = Settings(
@@ -198,10 +198,7 @@ class Server:
         self.services = Services(
             settings, models, state, build_live(settings, state, admission, rates, hooks=hook_set, budgets=budgets)
         )
-        self._threads, sockets = None, list[Route]()
-        if chat_websocket is not None:
-            self._threads, route = build_chat_websocket(self.services, chat_websocket, compaction, wrap)
-            sockets.append(route)
+        self._threads, sockets = build_chat_websocket(self.services, chat_websocket, compaction, wrap)
         self._routes = routes(
             bare_paths=bare_paths,
             public=frozenset(public),
@@ -436,13 +433,6 @@ class Server:
             if self._threads is not None:
                 await self._threads.wait_idle()
         self._drained = True
-
-
-def _exposed(conversations: Conversations | None, rates: RatesOf | None, budgets: BudgetsOf | None) -> tuple[str, ...]:
-    """Headers of answers that a page of another site may read, too."""
-    names = tuple(conversations.headers) if conversations is not None else ()
-    names += RATE_HEADERS if rates is not None else ()
-    return names + (TOKEN_HEADERS if rates is not None or budgets is not None else ())
 
 
 def _unexpected(error: Exception, request_id: str) -> OpenAICompatError:

@@ -188,9 +188,11 @@ def _spending(store: Store, budgets: BudgetsOf | None, rates: RatesOf | None) ->
 
 
 def build_chat_websocket(
-    services: Services, settings: ChatWebSocket, compaction: Compaction | None, wrap: Sequence[Wrap]
-) -> tuple[ChatThreads, Route]:
+    services: Services, settings: ChatWebSocket | None, compaction: Compaction | None, wrap: Sequence[Wrap]
+) -> tuple[ChatThreads | None, list[Route]]:
     """The chat WebSocket's threads: conversations of the server's store, with a rule of their own for a second turn."""
+    if settings is None:
+        return None, []
     from .chat_websocket.asked_turn import asker_name  # noqa: PLC0415
     from .chat_websocket.endpoint import route  # noqa: PLC0415  (APIs are imported when they are served)
     from .chat_websocket.shared_threads import SharedThreads  # noqa: PLC0415
@@ -202,7 +204,7 @@ def build_chat_websocket(
     threads = ChatThreads(settings, workflows, _locks(busy, state.store, state.leases, state.late), time.monotonic)
     if state.store.shared:
         threads.shared = SharedThreads(state.store, state.leases.seconds, state.late, threads)
-    return threads, route(threads)
+    return threads, [route(threads)]
 
 
 def _locks(settings: Conversations, store: Store, leases: Leases, late: LateWork) -> ConversationLocks:

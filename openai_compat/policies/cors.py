@@ -8,6 +8,9 @@ from collections.abc import Iterable
 from ..agents.setting_types import check_strings
 from ..errors import Forbidden
 from ..http import HttpRequest
+from .budgets import BudgetsOf
+from .conversations import Conversations
+from .rates import RATE_HEADERS, TOKEN_HEADERS, RatesOf
 
 METHODS = "GET, POST, DELETE, OPTIONS"
 # Pages are shown few other headers (Fetch standard), and SDKs in them go by these.
@@ -111,3 +114,12 @@ def check_page(request: HttpRequest, cors: Cors | None) -> None:
     if request.header(b"origin") is None and site is not None and site not in OWN_SITE:
         text = "Pages of other sites may not use this cookie, or login."
         raise Forbidden(text, code="origin_not_allowed")
+
+
+def exposed_headers(
+    conversations: Conversations | None, rates: RatesOf | None, budgets: BudgetsOf | None
+) -> tuple[str, ...]:
+    """Headers of answers that pages may read because of how the server is set up."""
+    names = tuple(conversations.headers) if conversations is not None else ()
+    names += RATE_HEADERS if rates is not None else ()
+    return names + (TOKEN_HEADERS if rates is not None or budgets is not None else ())
