@@ -36,11 +36,14 @@ def main() -> None:
     command = [PROGRAM, "serve", "hello:agent", "--listen", "127.0.0.1:0"]
     with subprocess.Popen(command, cwd=here, stderr=subprocess.PIPE, text=True) as server:
         try:
-            said = server.stderr.readline()
-            url = re.search(r"http://\S+", said)
-            if url is None:
-                sys.exit(said + server.stderr.read())
-            print(said, end="", flush=True)
+            said = []
+            for line in server.stderr:
+                said.append(line)
+                if url := re.search(r"http://\S+/v1\b", line):
+                    break
+            else:
+                sys.exit("".join(said))
+            print(said[0], end="", flush=True)
             ask(url[0])
         finally:
             server.terminate()
