@@ -64,6 +64,9 @@ REQUIREMENTS: dict[str, Requirement] = {
     "kit.targets": Requirement(
         "the kit examines agents, servers, mounted applications and URLs, or says once why not", "D 9"
     ),
+    "kit.apis": Requirement(
+        "the kit examines an agent over Anthropic's and Ollama's APIs, and finds what breaks there", "D 4"
+    ),
     "kit.model": Requirement("the real SDKs take a scripted model for OpenAI's and Anthropic's API", "D 9"),
     "kit.reasoning": Requirement("no check of the kit is left out for a reason that no other check tells", "D 9"),
     "cli.chat": Requirement("in a terminal what is pasted is one message, and what the agent does is seen", "D 4"),

@@ -66,7 +66,7 @@ class Given(pytest.Module):
 
 
 def _suite(target: str, folder: str, config: pytest.Config) -> type[Any]:
-    from openai_compat.testing import Conformance  # noqa: PLC0415
+    from openai_compat.testing import Conformance, Examination  # noqa: PLC0415
 
     attributes: dict[str, Any] = {"api_key": config.option.openai_compat_key, "path": config.option.openai_compat_path}
     if target.startswith(("http://", "https://")):
@@ -77,7 +77,7 @@ def _suite(target: str, folder: str, config: pytest.Config) -> type[Any]:
         attributes["path"] = attributes["path"] or parts.path.rstrip("/") or "/v1"
     else:
         thing = _load(target, folder)
-    base = thing if _is_suite(thing, Conformance) else Conformance
+    base = thing if _is_suite(thing, Examination) else Conformance
     given = {name: value for name, value in attributes.items() if value is not None}
     given |= {"agent": staticmethod(thing)} if base is Conformance else {}
     return type("TestConformance", (base,), {**given, "__module__": "given"})
@@ -109,9 +109,9 @@ def pytest_runtest_makereport(
     """Add a failed check's docstring to its report: why it matters, and how to fix it."""
     report = yield
     # Not imported for test runs that have nothing to do with it.
-    conformance = sys.modules.get("openai_compat.testing.conformance")
+    conformance = sys.modules.get("openai_compat.testing.conformance.base")
     suite = getattr(item, "cls", None)
-    if report.failed and report.when == "call" and conformance and _is_suite(suite, conformance.Conformance):
+    if report.failed and report.when == "call" and conformance and _is_suite(suite, conformance.Examination):
         check: object = getattr(item, "obj", None)
         lines: Iterable[str] = (getattr(check, "__doc__", None) or "").strip().splitlines()
         report.sections.insert(0, ("what it means", "\n".join([line.strip() for line in lines])))

@@ -1,0 +1,100 @@
+"""Agents and servers for the conformance suites of further APIs: good ones, and some with a defect."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from openai_compat.api.anthropic_messages import AnthropicMessages
+from openai_compat.api.ollama import Ollama
+from openai_compat.testing import MessagesConformance, OllamaConformance
+from tests.testing.agents import plain_greeter, reference
+from tests.testing.distortion import Distorted
+
+APIS = (AnthropicMessages(), Ollama())
+
+
+class GoodMessages(MessagesConformance):
+    agent = reference
+    tool_prompt = "What is the weather?"
+
+
+class GoodOllama(OllamaConformance):
+    agent = reference
+    tool_prompt = "What is the weather?"
+
+
+class PlainMessages(MessagesConformance):
+    agent = staticmethod(plain_greeter)
+
+
+class PlainOllama(OllamaConformance):
+    agent = staticmethod(plain_greeter)
+
+
+def distorted(change: Callable[[bytes], bytes]) -> Distorted:
+    return Distorted(event=lambda data, asked: change(data), apis=APIS)
+
+
+def lines(change: Callable[[dict[str, Any]], Any]) -> Distorted:
+    def changed(data: bytes) -> bytes:
+        if not data.startswith(b"{"):  # chat's
+            return data
+        told = [json.loads(line) for line in data.splitlines() if line]
+        return b"".join([json.dumps(change(line) or line).encode() + b"\n" for line in told])
+
+    return distorted(changed)
+
+
+class BadMessages(MessagesConformance):
+    patience = 1.0
+    tool_prompt = "What is the weather?"
+
+
+class BadOllama(OllamaConformance):
+    patience = 1.0
+    tool_prompt = "What is the weather?"
+
+
+class BlocksWithGaps(BadMessages):
+    agent = distorted(lambda data: data.replace(b'"index":0', b'"index":1'))
+
+
+class ErrorsThatAreRepeated(BadMessages):
+    agent = distorted(lambda data: data.replace(b'"agent_error"', b'"api_error"'))
+
+
+class CallsWithoutDeltas(BadMessages):
+    agent = distorted(lambda data: data.replace(b'"partial_json":"{', b'"partial_json":"['))
+
+
+class SaysLessInMessages(BadMessages):
+    agent = distorted(lambda data: data.replace(b'"text_delta","text":"', b'"text_delta","text":"not '))
+
+
+class DoneTooEarly(BadOllama):
+    agent = lines(lambda line: line.update(done=True) if "message" in line else None)
+
+
+class ArgumentsAsText(BadOllama):
+    agent = lines(
+        lambda line: (
+            [c["function"].update(arguments="{}") for c in line.get("message", {}).get("tool_calls", ())] and line
+        )
+    )
+
+
+class ErrorsLookLikeAnEnd(BadOllama):
+    agent = lines(lambda line: {"message": {"content": ""}, "done": True} if "error" in line else None)
+
+
+DEFECTS: dict[str, set[str]] = {
+    "BlocksWithGaps": {"test_a_stream_is_in_order"},
+    "ErrorsThatAreRepeated": {"test_a_failed_answer_is_safe"},
+    "CallsWithoutDeltas": {"test_a_call_of_the_clients_is_whole"},
+    "SaysLessInMessages": {"test_it_says_what_chat_says"},
+    "DoneTooEarly": {"test_a_stream_is_in_order", "test_a_failed_answer_is_safe"},
+    "ArgumentsAsText": {"test_a_call_of_the_clients_is_whole"},
+    "ErrorsLookLikeAnEnd": {"test_a_failed_answer_is_safe"},
+}
