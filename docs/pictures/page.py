@@ -1,4 +1,4 @@
-"""Pictures of the page, in docs/img: what `openai-compat demo` shows in Chromium.
+"""Makes docs/img/page-*.png: what `openai-compat demo` shows in Chromium.
 
 The times in them differ from run to run, so they are not the same to the byte as those of the run before.
 """
@@ -73,10 +73,9 @@ class Camera:
         few.save(self.folder / f"{name}.png", optimize=True)
 
 
-def main(folder: Path) -> None:
-    """Make the pictures that the documentation shows."""
+def main(images: Path) -> None:
     with tempfile.TemporaryDirectory() as profile, demo() as url, chromium(Path(profile)) as page:
-        camera = Camera(page, f"{url}/ui/", folder)
+        camera = Camera(page, f"{url}/ui/", images)
         for name, wishes in {"light": {}, "dark": {"prefers_color_scheme": "dark"}}.items():
             camera.open(height=840, **wishes)
             camera.say(QUESTION)

@@ -83,9 +83,9 @@ def more(camera: Camera, look: str) -> None:
     camera.shoot(f"{look}-pictures")
 
 
-def main(folder: Path) -> None:
-    """Make them in a folder of their own, and tell which."""
-    del folder
+def main(images: Path) -> None:
+    """Make them in a folder of their own, which is told."""
+    del images
     seen = Path(tempfile.mkdtemp(prefix="page-"))
     everybody = {**agents, **AGENTS, "researcher": agents["researcher"]}
     with tempfile.TemporaryDirectory() as profile, chromium(Path(profile)) as page:
