@@ -86,14 +86,13 @@ class Screen:
         return "\n".join(["".join([letter for letter, _ in row]).rstrip() for row in self._rows]).rstrip()
 
     def rewrite(self, pattern: str, instead: Sequence[str]) -> None:
-        """Put each of `instead` where the pattern is found next; the letters around it stay where they are."""
+        """Put each of `instead` where the pattern is found next."""
         left = iter(instead)
         for row in self._rows:
-            for found in re.finditer(pattern, "".join([letter or " " for letter, _ in row])):
-                words = next(left, found[0]).rjust(len(found[0]))
-                row[found.start() : found.end()] = [
-                    (letter, look) for letter, (_, look) in zip(words, row[found.start() : found.end()], strict=False)
-                ]
+            places = list(re.finditer(pattern, "".join([letter or " " for letter, _ in row])))
+            words = [next(left, place[0]) for place in places]
+            for place, word in reversed(list(zip(places, words, strict=True))):
+                row[place.start() : place.end()] = [(letter, row[place.start()][1]) for letter in word]
 
     def _put(self, letter: str) -> None:
         width = 0 if unicodedata.combining(letter) else 2 if unicodedata.east_asian_width(letter) in "WF" else 1

@@ -23,7 +23,7 @@ from docs.pictures.programs import COMMAND, demo
 from docs.pictures.screen import Screen
 
 COLUMNS = 88
-PATIENCE = 30
+PATIENCE = 120
 PROMPT = "\x1b[32m$\x1b[0m "
 
 
@@ -72,7 +72,7 @@ class Terminal:
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         os.close(self._here)
-        self.screen.rewrite(r"\d+\.\d s", [f"{seconds} s" for seconds in self.times])
+        self.screen.rewrite(r"\d+(\.\d)? s\b", [f"{seconds} s" for seconds in self.times])
         return self.screen.svg(title)
 
 
