@@ -53,10 +53,13 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def wheel(session: nox.Session) -> None:
-    """Build the wheel, install it where nothing else is, import it from there and serve with it."""
-    session.install("build")
-    with tempfile.TemporaryDirectory() as folder:
-        session.run("python", "-m", "build", "--outdir", folder, silent=True)
+    """Build a release twice, look at it as PyPI would, install its wheel where nothing else is, and serve with it."""
+    session.install(*GROUPS["wheel"])
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as again:
+        for outdir in (folder, again):  # an sdist, and the wheel from that
+            session.run("python", "-m", "build", "--outdir", outdir, silent=True)
+        session.run("twine", "check", "--strict", *[str(built) for built in Path(folder).iterdir()])
+        session.run("python", "tests/release_check.py", folder, again)
         (built,) = Path(folder).glob("*.whl")
         session.install("--force-reinstall", f"{built}[serve,client]")
         script = Path("tests/wheel_check.py").resolve()
