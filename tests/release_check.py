@@ -33,7 +33,8 @@ def files_of_sdist(sdist: Path) -> set[str]:
 def check_sdist(sdist: Path) -> None:
     """It has what the repository has, so that who packages it can run the tests and build the documentation."""
     tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True, text=True).stdout
-    assert files_of_sdist(sdist) ^ {*tracked.split("\0")[:-1], "PKG-INFO"} == set()
+    others = files_of_sdist(sdist) ^ {*tracked.split("\0")[:-1], "PKG-INFO"}
+    assert others == set(), f"either in git or in the sdist: {sorted(others)}"
 
 
 def check_wheel(wheel: Path, version: str) -> Message:
@@ -51,7 +52,7 @@ def check_wheel(wheel: Path, version: str) -> Message:
         for path in (above / package).rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
-    assert names ^ wanted == set()
+    assert names == wanted, f"either in the repository or in the wheel: {sorted(names ^ wanted)}"
     assert "openai-compat = " in entry_points
     assert "[pytest11]" in entry_points
     return metadata
