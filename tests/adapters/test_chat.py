@@ -6,6 +6,7 @@ import json
 import logging
 import re
 import socket
+import sys
 import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -108,6 +109,19 @@ def test_the_answer_can_be_the_servers_json_or_its_events() -> None:
     whole = json.loads(chat("busy", "-m", "x", "--json", "--api", "chat").stdout)
     assert (whole["object"], whole["choices"][0]["message"]["content"]) == ("chat.completion", "It will **rain**.")
     assert whole["choices"][0]["finish_reason"] == "stop"
+
+
+@requirement("talk.plain")
+def test_markdown_is_for_terminals_and_for_those_who_force_it_if_its_package_is_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    assert "It will \x1b[1mrain\x1b[0m." in chat("busy", "-m", "x", color=True).stdout
+    assert chat("busy", "-m", "x", "--plain", color=True).stdout == "It will **rain**.\n"
+    monkeypatch.setitem(sys.modules, "rich", None)
+    assert chat("busy", "-m", "x", color=True).stdout == "It will **rain**.\n"
 
 
 def test_instructions_go_with_the_message() -> None:

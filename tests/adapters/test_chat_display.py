@@ -167,7 +167,7 @@ def test_a_long_answer_stands_in_a_small_terminal_without_a_line_twice() -> None
         display.show(ToolBegan(0, "look_up"))
         for start in range(0, len(text), 9):
             display.show(AnswerPiece(text[start : start + 9]))
-            while not start % 50 and display._rows.changed:  # until it was drawn
+            while not start % 50 and display._rows.changed.is_set():  # until it was drawn
                 threading.Event().wait(0.001)
     stream.feed(file.getvalue().replace("\n", "\r\n"))
     rows = ["".join(row[column].data for column in range(40)).strip() for row in screen.history.top]

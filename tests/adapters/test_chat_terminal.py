@@ -10,8 +10,9 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import pyte
 import pytest
@@ -34,11 +35,11 @@ with that signal ignored."""
 class Terminal:
     """`openai-compat chat` with an agent of chat_agents, in a terminal of its own."""
 
-    def __init__(self, agent: str, *arguments: str, **env: str) -> None:
+    def __init__(self, agent: str, *arguments: str, program: Sequence[str] = (COMMAND,), **env: str) -> None:
         self._ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 80, 0, 0))
         kept = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR")}
-        command = [COMMAND, "chat", f"tests.adapters.chat_agents:{agent}", *arguments]
+        command = [*program, "chat", f"tests.adapters.chat_agents:{agent}", *arguments]
         self.process = subprocess.Popen(
             [sys.executable, "-c", ACQUIRE, *command],
             stdin=theirs,
@@ -96,13 +97,17 @@ class Terminal:
 
 
 @contextmanager
-def terminal(agent: str, *arguments: str, **env: str) -> Iterator[Terminal]:
-    made = Terminal(agent, *arguments, **env)
+def terminal(agent: str, *arguments: str, **options: Any) -> Iterator[Terminal]:
+    made = Terminal(agent, *arguments, **options)
     try:
         yield made
     finally:
         made.close()
 
+
+HIDING = "import sys; sys.modules['rich'] = sys.modules['prompt_toolkit'] = None; "
+WITHOUT_CLI = (sys.executable, "-c", f"{HIDING}from openai_compat_adapters._cli.command import main; main()")
+"""The program where what the extra `cli` brings is not installed."""
 
 READY = r"› *\n(?s:.*)Ctrl-D ends$"
 """The prompt, with nothing typed."""
@@ -173,8 +178,8 @@ def test_no_escape_code_is_written_where_none_is_wanted_and_questions_are_asked_
 @requirement("talk.plain")
 @pytest.mark.timeout(120)
 def test_a_bare_terminal_has_lines_and_pasted_ones_are_one_message() -> None:
-    with terminal("held", TERM="dumb") as shown:
-        shown.until(">$")
+    with terminal("held", program=WITHOUT_CLI, TERM="dumb") as shown:
+        shown.until(r"^Plain text: pip install 'openai-compat\[cli\]' .*\nYou talk to held.*\n>$")
         shown.type("one\n")
         assert shown.until(r"heard: one\n(.*\n)*>$").count("Listening …") == 1
         with Leash() as leash:

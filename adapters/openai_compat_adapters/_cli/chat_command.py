@@ -164,6 +164,6 @@ def _prompt_reader(options: ChatOptions) -> Any:
 
 def _welcome(session: ChatSession) -> None:
     if not all([find_spec(package) for package in ("rich", "prompt_toolkit")]):
-        session.display.tell("Plain text: for Markdown, editing keys and a history, pip install 'openai-compat[cli]'.")
+        session.display.tell("Plain text: pip install 'openai-compat[cli]' brings Markdown and a history.")
     model = visible(session.dialogue.model)
     session.display.tell(f"You talk to {model}. Ctrl-C stops an answer, Ctrl-D ends; /help.")

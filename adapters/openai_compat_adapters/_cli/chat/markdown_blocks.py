@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import chain
 
 FENCE = re.compile(r"( *)(`{3,}|~{3,})([^\n]*)")
 ITEM = re.compile(r"( {0,3})([-*+]|\d{1,9}[.)])( +|$)")
@@ -19,42 +20,38 @@ class BlockSplitter:
 
     def __init__(self) -> None:
         self._lines: list[str] = []  # of the open block
-        self._rest = ""  # of the line that is still to end
+        self._rest: list[str] = []  # of the line that is still to end
         self._fence = ""
         self._item: int | None = None  # columns to the text of the list item that is open
         self._blank = False
 
-    @property
-    def open(self) -> str:
-        """The text that is in no finished block."""
-        return "".join(self._lines) + self._rest
-
     def tail(self, characters: int) -> str:
-        """The end of that text, or somewhat more of it."""
-        taken, length = [self._rest], len(self._rest)
-        for line in reversed(self._lines):
+        """The end of the text that is in no finished block."""
+        taken, length = [""], 0
+        for part in chain(reversed(self._rest), reversed(self._lines)):
             if length >= characters:
                 break
-            taken.append(line)
-            length += len(line)
+            taken.append(part)
+            length += len(part)
         return "".join(reversed(taken))[-characters:]
 
     def add(self, text: str) -> list[str]:
         """The blocks that this text has finished."""
         if "\n" not in text:
-            self._rest += text
+            self._rest.append(text)
             return []
         finished: list[str] = []
-        *lines, self._rest = (self._rest + text).split("\n")
+        *lines, rest = ("".join(self._rest) + text).split("\n")
+        self._rest = [rest]
         for line in lines:
             finished += self._line(line)
         return finished
 
     def end(self) -> list[str]:
         """There is no more of it: what is left is a block."""
-        self._lines.append(self._rest)
+        self._lines += self._rest
         left = self._flush()
-        self._rest, self._fence, self._item, self._blank = "", "", None, False
+        self._rest, self._fence, self._item, self._blank = [], "", None, False
         return left
 
     def _flush(self) -> list[str]:

@@ -15,9 +15,10 @@ from rich.syntax import Syntax
 from rich.text import Text
 
 from ..terminal import visible
+from .markdown_blocks import FENCE
 
-PLAIN_ABOVE = 20_000
-"""Characters of a block that is shown as it is: marks in a text can take long to pair, and code to be colored."""
+PLAIN_ABOVE, PLAIN_CODE_ABOVE = 8_000, 20_000
+"""Characters of a block, or of a block of code, that is shown as it is: marks in a long text take long to pair."""
 
 # HTML would be dropped, and so would pictures and the addresses of links by reference.
 PARSER = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"]).disable(["image", "reference"])
@@ -105,7 +106,8 @@ def _stripped(line: list[Segment]) -> list[Segment]:
 
 def shown_block(text: str) -> Markdown | Text:
     """A block as it is printed."""
-    return AgentMarkdown(visible(text)) if len(text) <= PLAIN_ABOVE else Text(visible(text.rstrip("\n")))
+    most = PLAIN_CODE_ABOVE if FENCE.match(text) else PLAIN_ABOVE
+    return AgentMarkdown(visible(text)) if len(text) <= most else Text(visible(text.rstrip("\n")))
 
 
 def _make_visible(tokens: Iterable[Token]) -> None:

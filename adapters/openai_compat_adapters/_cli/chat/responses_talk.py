@@ -52,9 +52,9 @@ class _Turn:
         self._items = items
         self._output: list[Item] = []
         self._calls: list[CalledClient] = []
-        self._said = ""  # of the message that is not complete
+        self._said: list[str] = []  # of the message that is not complete
         self._thought = False  # whether this reasoning came in pieces
-        self._speech = ""
+        self._speech: list[str] = []
 
     def run(self, server: ServerConnection) -> Iterator[AnswerEvent]:
         dialogue, whole = self._dialogue, False
@@ -72,7 +72,7 @@ class _Turn:
             raise ChatFailed(LOST, code="connection_lost")
         finally:
             if not whole:
-                partial = [{"role": "assistant", "content": self._said}] if self._said else []
+                partial = [{"role": "assistant", "content": "".join(self._said)}] if self._said else []
                 dialogue.keep_part(self._items, self._output + partial)
 
     def _body(self) -> JsonObject:
@@ -91,7 +91,7 @@ class _Turn:
         if status := text_in(told.get("description")):
             yield Doing("" if told.get("done") else status)
         if kind in ("response.output_text.delta", "response.refusal.delta"):
-            self._said += delta
+            self._said.append(delta)
             yield AnswerPiece(delta)
         elif kind.startswith("response.reasoning") and kind.endswith(".delta"):
             self._thought = True
@@ -101,9 +101,9 @@ class _Turn:
         elif kind == "response.output_item.done":
             yield from self._done(index, item)
         elif kind == "response.audio.delta":
-            self._speech += delta
+            self._speech.append(delta)
         elif kind == "response.audio.done":
-            yield MediaMade("speech", "mp3", _decoded(self._speech))
+            yield MediaMade("speech", "mp3", _decoded("".join(self._speech)))
         elif kind == "error":
             raise failure(event.get("error") or event)
         elif kind == "response.failed":
@@ -139,7 +139,7 @@ class _Turn:
         text = "\n\n".join([text_in(part.get("text")) or text_in(part.get("refusal")) for part in parts])
         if not self._said and text:
             yield AnswerPiece(text)
-        self._said = ""
+        self._said = []
         self._output.append({"role": "assistant", "content": text})
         noted = [note for part in parts for note in objects_in(part.get("annotations"))]
         cited = [(text_in(note.get("title")), text_in(note.get("url"))) for note in noted]

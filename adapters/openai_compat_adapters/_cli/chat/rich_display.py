@@ -31,8 +31,8 @@ from .markdown_text import shown_block
 
 TAIL_ROWS = 6
 
-FRAMES = 25
-"""Times a second that the rows below are drawn: what comes is seen within 50 ms."""
+LEAST, MOST = 0.02, 0.15
+"""Seconds between two drawings of the rows below: if there is something new in them, and because of their clock."""
 
 CLOSE = frozenset({"item", "source", "thought", "told", "tool"})
 """What stands below its like without a blank line between."""
@@ -52,17 +52,17 @@ class LiveRows:
         self._doing = ""
         self._since = time.monotonic()
 
-        self.changed = True
+        self.changed = threading.Event()
 
     def now(self, doing: str) -> None:
         """The agent does something else."""
-        self.changed = True
+        self.changed.set()
         if doing != self._doing:
             self._doing, self._since = doing, time.monotonic()
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """The rows, as many as fit."""
-        self.changed = False
+        self.changed.clear()
         rows = max(1, min(TAIL_ROWS, options.size.height - 2))
         if self.tail and rows > 1:
             yield from Text(self.tail, style=self.style, overflow="fold").wrap(console, options.max_width)[1 - rows :]
@@ -108,6 +108,7 @@ class RichDisplay:
                 yield
             finally:
                 over.set()
+                self._rows.changed.set()
                 drawing.join()
                 self._finish()
 
@@ -116,12 +117,10 @@ class RichDisplay:
 
         Not by Live's own thread: it may draw in the middle of what another one prints, whose rows it then leaves behind.
         """
-        frames = 0
-        while not over.wait(1 / FRAMES):
-            frames += 1
+        while not over.wait(LEAST):
+            self._rows.changed.wait(MOST)
             with self._lock:
-                if self._rows.changed or frames % 4 == 0:
-                    live.refresh()
+                live.refresh()
 
     def _finish(self) -> None:
         """Nothing more comes: what is left is printed."""

@@ -45,7 +45,6 @@ class ChatSession:
     Attributes:
         models: who else there is; empty where the server does not tell.
         attached: files for the next message.
-        answer: the text of the last answer.
         media: pictures and sounds of the last answer.
 
     Args:
@@ -72,8 +71,8 @@ class ChatSession:
         self.display = display
         self.models = models
         self.attached: list[Item] = []
-        self.answer = ""
         self.media: list[MediaMade] = []
+        self._said: list[str] = []
         self._server = server
         self._decider = decider
         self._talk: Talk = completions_turn if api == "chat" else responses_turn
@@ -82,6 +81,11 @@ class ChatSession:
         self._around = around
         self._why = why
         self._before: tuple[Dialogue, list[Item]] | None = None
+
+    @property
+    def answer(self) -> str:
+        """The text of the last answer."""
+        return "".join(self._said)
 
     def ask(self, text: str) -> None:
         """Send a message, and show the answer, with all that is to be decided for it. Raises ChatFailed."""
@@ -104,11 +108,11 @@ class ChatSession:
     def clear(self) -> None:
         """Begin anew."""
         self.dialogue.clear()
-        self._before, self.answer, self.media, self.attached = None, "", [], []
+        self._before, self._said, self.media, self.attached = None, [], [], []
 
     def _run(self, items: list[Item]) -> None:
         self._before = (self.dialogue.copy(), items)
-        self.answer, self.media = "", []
+        self._said, self.media = [], []
         while items:
             questions = self._turn(items)
             items = self._decider.answers(questions)
@@ -135,7 +139,7 @@ class ChatSession:
                 self.display.show(event)
                 match event:
                     case AnswerPiece(text):
-                        self.answer += text
+                        self._said.append(text)
                     case MediaMade():
                         made.append(event)
                     case AskedApproval() | CalledClient():
