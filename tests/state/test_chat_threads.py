@@ -15,7 +15,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from tests.requirements import requirement
 from tests.state.hosts import PATIENCE, Host, Hosts
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180)]  # servers are started, and started again
 
 
 @asynccontextmanager

@@ -22,7 +22,7 @@ from tests.state.asking import chat, soon, stored, text
 from tests.state.hosts import PATIENCE, SOON, Host, Hosts, Leash, eventually
 from tests.state.kept_host import BUDGET
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.timeout(180)]  # servers are started, and started again
 
 SEALED_WITH = base64.b64encode(b"k" * 32).decode()
 SECRET = "sk-nobody-may-read-this"
