@@ -37,6 +37,7 @@ from openai_compat import (
 )
 from openai_compat.agents.adapt import as_backend
 from openai_compat.aio.background import spawn
+from openai_compat.api.ollama import Ollama
 from openai_compat.backend import AgentBackend, Capabilities
 from openai_compat.events import Paused, PendingCall, ToolCallDelta, ToolCallReady, ToolCallStarted
 from openai_compat.messages import ToolMessage
@@ -152,6 +153,19 @@ def chat(
 def respond(prompt: str = "hi", *, status: int = 200, server: Mapping[str, Any] = {}, **fields: Any) -> Any:
     body = {"model": "agent", "input": prompt, "store": False, **fields}
     return lambda: http(serving(server), RESPONSES, status, {}, body)
+
+
+def ollama(prompt: str = "hi", *, status: int = 200, **fields: Any) -> Any:
+    body = {"model": "agent", "messages": [{"role": "user", "content": prompt}], **fields}
+    return lambda: http(serving({"apis": [Ollama()]}), "/api/chat", status, {}, body)
+
+
+def decided(probability: float, status: int) -> Any:
+    def decide(text: str, questions: list[Any]) -> list[float]:
+        return [probability for _ in questions]
+
+    body = {"model": "judge", "input": "hi", "questions": [{"type": "predicate", "instructions": "It is so."}]}
+    return lambda: http(serving({"decisions": {"judge": decide}}), "/v1/decisions", status, {}, body)
 
 
 def serving(options: Mapping[str, Any]) -> Server:
@@ -270,6 +284,14 @@ KINDS: dict[str, Any] = {
     "no slot in the queue": chat(status=429, n=2, server={"limits": Limits(slots=1), "admission": Admission(queue=1)}),
     "cancelled": cancelled(CHAT, {**WAITING, "stream": False}),
     "cancelled, streamed": cancelled(CHAT, WAITING),
+    "Ollama's": ollama(stream=False),
+    "Ollama's, streamed": ollama(),
+    "Ollama's, client's tool": ollama("call", tools=TOOL),
+    "Ollama's, failed in a stream": ollama("break"),
+    "Ollama's, refused": ollama(think="much", status=400),
+    "Ollama's, cancelled": cancelled("/api/chat", WAITING, apis=[Ollama()]),
+    "decision": decided(0.5, 200),
+    "decision, failed": decided(5, 500),
     "response": respond(),
     "response, streamed": respond(stream=True),
     "response, stored": respond(store=True),
