@@ -42,10 +42,14 @@ OUTSIDE: dict[tuple[str, str], str] = {
     ("backends/anthropic/conversation", r"[^a-zA-Z0-9_-]"): "search",
     ("state/agent_state", r"(.*)_st([0-9a-f]{24})"): "whole",
     ("api/text_approvals", r"\[((?:appr|mcpr)_[0-9a-f]{32,40})\]"): "search",
+    ("_cli/chat/markdown_blocks", r"( *)(`{3,}|~{3,})([^\n]*)"): "whole",
+    ("_cli/chat/markdown_blocks", r"( {0,3})([-*+]|\d{1,9}[.)])( +|$)"): "whole",
+    ("_cli/chat/markdown_blocks", r" {0,3}#{1,6}( |$)"): "whole",
+    ("_cli/chat/markdown_blocks", r" {0,3}([-*+]|1[.)]) +\S"): "whole",
 }
 """Expressions that meet text of clients or agents, and how they are used."""
 
-INSIDE: dict[tuple[str, str], str] = {
+INSIDE: dict[tuple[str, str | bytes], str] = {
     ("policies/auth", r"\S+"): OURS,
     ("policies/cors", r"https?://[^/?#@\s]+"): OURS,
     ("_cli/modules", r" at 0x[0-9a-fA-F]+"): OURS,
@@ -63,6 +67,16 @@ INSIDE: dict[tuple[str, str], str] = {
     ("testing/recording", r"\b([a-z]+[-_])(?:[0-9a-f]{16,}|[0-9A-Za-z]{24,})\b"): OURS,
     ("stores/postgres", r"\$(\d+)"): "statements of the store",
     ("stores/postgres", r"\w+"): "statements of the store",
+    ("_cli/chat/slash_commands", r"/[a-zA-Z]*(?=\s|$)"): OURS,
+    ("_cli/doctor_checks", r"[\s,]+"): OURS,
+    ("_cli/doctor_checks", r"[\d.]*"): "what packages say of themselves",
+    ("_cli/doctor_checks", r"(>=|<=|==|<|>)\s*([\d.]+)"): "what packages say of themselves",
+    (
+        "_cli/doctor_checks",
+        r"""([\w.-]+)(?:\[[^]]*\])?([^;]*);.*extra == ['"]([\w-]+)['"]""",
+    ): "what packages say of themselves",
+    ("_cli/doctor_url", rb'data:.*"content":\s*"[^"]'): "a line of the server that its operator has looked at",
+    ("_cli/server_from_options", "[!#$%&'*+.^`|~0-9A-Za-z-]+"): OURS,
     ("_cli/values", r"(?:(\[[0-9a-fA-F:.]+\]|[^:\[\]]*):)?(\d+)"): OURS,
     ("_cli/values", r"(\d+)([kmg]?)(?:i?b)?"): OURS,
     ("_cli/values", r"(\d+(?:\.\d+)?|\.\d+)(ms|s|m|h|d)"): OURS,
