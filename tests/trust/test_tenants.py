@@ -84,6 +84,7 @@ NOBODYS = frozenset(["shared", "commit", "renew", "take_slot", "free_slot", "all
         "end_notice",
         "targets",
         "put_setting",
+        "ahead",
         "spent",
         "settings",
         "take_signals",
