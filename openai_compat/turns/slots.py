@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from typing import NamedTuple, Protocol, Self, TypeAlias
+from typing import Protocol, Self, TypeAlias
 
 import anyio
 
@@ -132,11 +132,8 @@ class _Waiter:
         self.admitted = False
 
 
-class _Bound(NamedTuple):
-    used: int
-    most: int
-    whose: str
-    setting: str
+_Bound: TypeAlias = tuple[int, int, str, str]
+"""How many slots are used, how many may be, whose they are, and the setting that says so."""
 
 
 class Slots:
@@ -254,31 +251,31 @@ class Slots:
             raise Unavailable("The server is shutting down.", code="shutting_down")
 
     def _fits(self, request: SlotRequest) -> bool:
-        return all([bound.used + request.number <= bound.most for bound in self._bounds(request)])
+        return all([used + request.number <= most for used, most, _, _ in self._bounds(request)])
 
     def _possible(self, request: SlotRequest) -> bool:
-        return all([request.number <= bound.most for bound in self._bounds(request)])
+        return all([request.number <= most for _, most, _, _ in self._bounds(request)])
 
     def _bounds(self, request: SlotRequest) -> list[_Bound]:
         limits = self._limits
-        bounds = [_Bound(self.used, limits.slots, "", "--max-concurrency")]
+        bounds: list[_Bound] = [(self.used, limits.slots, "", "--max-concurrency")]
         if limits.shared_slots is not None:  # also while the store of the shared ones is away
-            bounds.append(_Bound(self.used, limits.shared_slots, "", "--shared-concurrency"))
+            bounds.append((self.used, limits.shared_slots, "", "--shared-concurrency"))
         if limits.slots_per_agent is not None:
             used = self._agents.get(request.agent, 0)
-            bounds.append(_Bound(used, limits.slots_per_agent, " of this model", "Limits.slots_per_agent"))
+            bounds.append((used, limits.slots_per_agent, " of this model", "Limits.slots_per_agent"))
         if request.most is not None:
             used = self._principals.get(request.principal.id, 0)
-            bounds.append(_Bound(used, request.most, " of yours", "Limits.slots_per_principal"))
+            bounds.append((used, request.most, " of yours", "Limits.slots_per_principal"))
         return bounds
 
     def _too_many(self, request: SlotRequest) -> NoSlot:
         """The refusal."""
         bounds = self._bounds(request)
-        reached = [bound for bound in bounds if bound.used + request.number > bound.most]
+        reached = [bound for bound in bounds if bound[0] + request.number > bound[1]]
         # Where none of ours is, the shared slots are taken by other processes.
-        bound = reached[0] if reached else bounds[min(1, len(bounds) - 1)]
-        text = f"Too many turns{bound.whose} are running: at most {bound.most} may at once ({bound.setting})."
+        _, most, whose, setting = reached[0] if reached else bounds[min(1, len(bounds) - 1)]
+        text = f"Too many turns{whose} are running: at most {most} may at once ({setting})."
         return NoSlot(f"{text} Try again shortly.")
 
     @property
