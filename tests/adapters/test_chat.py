@@ -23,7 +23,7 @@ from openai_compat_adapters._cli.chat.answer_events import ChatFailed
 from openai_compat_adapters._cli.chat.connection import ServerConnection
 from openai_compat_adapters._cli.chat.dialogue import Dialogue
 from openai_compat_adapters._cli.chat.display import PlainDisplay
-from openai_compat_adapters._cli.chat.questions import Decider
+from openai_compat_adapters._cli.chat.questions import Answerer
 from openai_compat_adapters._cli.chat.session import ChatSession
 from openai_compat_adapters._cli.terminal import DIRECTIONS, visible
 from openai_compat_adapters.transport import SyncTransport
@@ -57,9 +57,9 @@ class Scripted:
         self.connection = ServerConnection("http://localhost/v1", "", transport or SyncTransport(server))
         self.dialogue = Dialogue(model, is_ours=transport is None)
         display = PlainDisplay(tells=True)
-        self.decider = Decider(display, self._answer, approve=False)
+        self.answerer = Answerer(display, self._answer, approve=False)
         self.session = ChatSession(
-            self.connection, self.dialogue, display, self.decider, models=[model, "told"], api=api
+            self.connection, self.dialogue, display, self.answerer, models=[model, "told"], api=api
         )
 
     def _answer(self, prompt: str) -> str:
@@ -200,7 +200,7 @@ def test_a_person_decides_by_a_key_and_a_reason_is_a_no(
     assert out == f"I pay Bob.\n{told}"
     assert "? May the agent run pay?\n    euros: 5\n    to: Bob\n    note: lunch [red]␛[2J<b>\n" in err
     assert len(made.shown) == len(answers)  # Enter alone asks again
-    assert not made.decider.missed
+    assert not made.answerer.missed
 
 
 @requirement("talk.approvals")
@@ -361,7 +361,7 @@ def test_a_server_without_responses_is_asked_by_chat_completions(
     session.ask("b")
     out, err = capsys.readouterr()
     assert out == "one two\none two\n"
-    assert err.count("This server has no Responses API") == 1
+    assert err.count("No Responses API here") == 1
     assert err.count("· Thinking …\n") == 2
     assert [path for path, _ in foreign.asked] == ["/v1/responses", "/v1/chat/completions", "/v1/chat/completions"]
     assert foreign.asked[2][1]["messages"] == [
@@ -391,11 +391,15 @@ def test_an_address_without_v1_is_looked_for_below_it() -> None:
     def answer(request: httpx2.Request) -> httpx2.Response:
         found = request.url.path == "/api/v1/models"
         return httpx2.Response(
-            200 if found else 404, json={"data": [{"id": "m"}, "x"]} if found else None, request=request
+            200 if found else 404,
+            json={"data": [{"id": "m"}, "x"]} if found else {"detail": "Not Found"},
+            request=request,
         )
 
     connection = ServerConnection("http://h/api/", "", httpx2.MockTransport(answer))
     assert (connection.models(), connection.url) == ([{"id": "m"}], "http://h/api/v1")
+    with pytest.raises(ChatFailed, match=r"^http://h/api/v1/x answered 404: Not Found$"):
+        next(connection.stream("x", {}))
     connection.close()
 
 

@@ -25,7 +25,7 @@ from openai_compat_adapters._cli.chat.dialogue import Dialogue
 from openai_compat_adapters._cli.chat.markdown_blocks import BlockSplitter
 from openai_compat_adapters._cli.chat.markdown_text import PLAIN_ABOVE
 from openai_compat_adapters._cli.chat.prompt_reader import PromptReader, kept_history
-from openai_compat_adapters._cli.chat.questions import Decider
+from openai_compat_adapters._cli.chat.questions import Answerer
 from openai_compat_adapters._cli.chat.rich_display import TAIL_ROWS, RichDisplay
 from openai_compat_adapters._cli.chat.session import ChatSession
 from openai_compat_adapters.transport import SyncTransport
@@ -56,9 +56,9 @@ def talk(agent: str, *answers: str, **settings: Any) -> str:
     console = Console(file=io.StringIO(), width=60, markup=False, emoji=False, highlight=False)
     display, left = RichDisplay(console, live=False, **settings), list(answers)
     server = ServerConnection("http://localhost/v1", "", SyncTransport(Server(chat_agents.agents)))
-    decider = Decider(display, lambda prompt: left.pop(0), approve=False)
+    answerer = Answerer(display, lambda prompt: left.pop(0), approve=False)
     with closing(server):
-        ChatSession(server, Dialogue(agent, is_ours=True), display, decider, models=[]).ask("x")
+        ChatSession(server, Dialogue(agent, is_ours=True), display, answerer, models=[]).ask("x")
     return re.sub(r"\d+(\.\d)? s\b", "T", console.file.getvalue())
 
 

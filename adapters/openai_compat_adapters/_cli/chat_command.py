@@ -21,7 +21,7 @@ from .chat.dialogue import Dialogue
 from .chat.display import Display, PlainDisplay
 from .chat.json_display import JsonDisplay
 from .chat.line_reader import LineReader, without_echo
-from .chat.questions import Decider
+from .chat.questions import Answerer
 from .chat.session import ChatSession
 from .chat_options import ChatOptions, read_tools
 from .terminal import visible
@@ -54,12 +54,12 @@ def run(options: ChatOptions, targets: list[str]) -> int:
         reader: Any = LineReader() if not (interactive and is_rich) else _prompt_reader(options)
         # A person has to see what is asked, and to be at the keys.
         ask = reader.answer if sys.stdin.isatty() and (is_rich or sys.stderr.isatty()) else None
-        decider = Decider(display, ask, approve=options.approve)
+        answerer = Answerer(display, ask, approve=options.approve)
         session = ChatSession(
             server,
             dialogue,
             display,
-            decider,
+            answerer,
             models=models,
             api=options.api,
             out=None if options.out is None else Path(options.out),
@@ -70,10 +70,10 @@ def run(options: ChatOptions, targets: list[str]) -> int:
             _welcome(session)
             session.talk(reader)
             return 0
-        return _once(session, decider, _message(options))
+        return _once(session, answerer, _message(options))
 
 
-def _once(session: ChatSession, decider: Decider, text: str) -> int:
+def _once(session: ChatSession, answerer: Answerer, text: str) -> int:
     """Ask one thing; the exit code."""
     try:
         session.ask(text)
@@ -86,7 +86,7 @@ def _once(session: ChatSession, decider: Decider, text: str) -> int:
     finally:
         if isinstance(session.display, JsonDisplay):
             session.display.close()
-    return UNDECIDED if decider.missed else 0
+    return UNDECIDED if answerer.missed else 0
 
 
 def _message(options: ChatOptions) -> str:

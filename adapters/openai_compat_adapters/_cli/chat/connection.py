@@ -117,7 +117,9 @@ def _refused(response: httpx2.Response) -> ChatFailed:
     told: JsonObject = {}
     with suppress(ValueError):
         told = object_in(response.json())
-    error = told.get("error") or told.get("detail") or f"{response.request.url} answered {response.status_code}."
+    # Frameworks say "Not Found", and not what of.
+    said = f": {text_in(told['detail'])}" if text_in(told.get("detail")) else ""
+    error = told.get("error") or f"{response.request.url} answered {response.status_code}{said}"
     return failure(error, response.status_code)
 
 

@@ -15,7 +15,7 @@ Ask: TypeAlias = Callable[[str], str]
 NOBODY = "There is nobody here to ask, so it is denied; --approve allows all."
 
 
-class Decider:
+class Answerer:
     """Makes the items that answer questions.
 
     Attributes:

@@ -21,7 +21,7 @@ from .completions_talk import completions_turn
 from .connection import ServerConnection
 from .dialogue import Dialogue, Item
 from .display import Display
-from .questions import Decider
+from .questions import Answerer
 from .responses_talk import responses_turn
 from .slash_commands import command_in, obey
 
@@ -59,7 +59,7 @@ class ChatSession:
         server: ServerConnection,
         dialogue: Dialogue,
         display: Display,
-        decider: Decider,
+        answerer: Answerer,
         *,
         models: list[str],
         api: str = "auto",
@@ -74,7 +74,7 @@ class ChatSession:
         self.media: list[MediaMade] = []
         self._said: list[str] = []
         self._server = server
-        self._decider = decider
+        self._answerer = answerer
         self._talk: Talk = completions_turn if api == "chat" else responses_turn
         self._may_fall_back = api == "auto"
         self._out = out
@@ -115,7 +115,7 @@ class ChatSession:
         self._said, self.media = [], []
         while items:
             questions = self._turn(items)
-            items = self._decider.answers(questions)
+            items = self._answerer.answers(questions)
 
     def _turn(self, items: list[Item]) -> list[Question]:
         try:
@@ -127,7 +127,7 @@ class ChatSession:
         finally:
             self._may_fall_back = False
         self._talk = completions_turn
-        self.display.tell("This server has no Responses API: what the agent does besides its answer is not shown.")
+        self.display.tell("No Responses API here: what the agent does besides answering is not shown.")
         return self._show(items)
 
     def _show(self, items: list[Item]) -> list[Question]:
