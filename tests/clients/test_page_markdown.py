@@ -14,7 +14,7 @@ from tests.clients.programs import need
 from tests.requirements import requirement
 
 MODULE = (Path(openai_compat.__file__).parent / "page" / "markdown.js").as_uri()
-SIZE = 200_000
+SIZE = 80_000
 MOST = 12
 """How many times as much work as an eighth of a text the whole may be: 8 where it is in proportion, 64 where it is squared."""
 
