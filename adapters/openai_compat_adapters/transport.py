@@ -7,7 +7,8 @@ httpx2's own ASGITransport returns an answer only when it is complete, so it can
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
+from contextlib import contextmanager
 
 from anyio.from_thread import BlockingPortalProvider
 
@@ -41,16 +42,26 @@ class AsyncTransport(httpx2.AsyncBaseTransport):
 
 
 class SyncTransport(httpx2.BaseTransport):
-    """An AsyncTransport for blocking clients. The server runs in an event loop in another thread."""
+    """An AsyncTransport for blocking clients. The server runs in an event loop in another thread, for as long as a request."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
         self._portals = BlockingPortalProvider()
+        self._lasting = False
+
+    @classmethod
+    @contextmanager
+    def lasting(cls, server: Server) -> Generator[SyncTransport]:
+        """One with an event loop until the end, and the server's lifespan in it: what waits between requests goes on."""
+        transport = cls(server)
+        with transport._portals as portal, portal.wrap_async_context_manager(server.lifespan()):
+            transport._lasting = True
+            yield transport
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send `request`, and return as soon as the answer's head is there."""
-        # Not lasting: the event loop may be gone once the answer is read, and nothing could go on in it.
-        call = BlockingCall(self._portals, self._server, _http_request(request, request.read(), lasting=False))
+        # Unless it lasts, the event loop may be gone once the answer is read, and nothing could go on in it.
+        call = BlockingCall(self._portals, self._server, _http_request(request, request.read(), lasting=self._lasting))
         body = _SyncBody(call, request)
         try:
             return _response(request, body.receive(), body)

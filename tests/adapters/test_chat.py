@@ -215,6 +215,12 @@ def test_where_nobody_can_be_asked_it_is_denied_with_an_exit_code_of_its_own() -
     assert json.loads(result.stdout)["status"] == "completed"
 
 
+@requirement("talk.approvals")
+def test_an_agent_that_waits_in_the_middle_of_its_run_goes_on_when_it_is_decided() -> None:
+    result = invoke("chat", "examples/approvals.py", "-m", "Luigi's", "--approve")
+    assert (result.exit_code, result.stdout) == (0, "I can book that. \nBooked: Luigi's, for 2.\n")
+
+
 TOOLS = [{"type": "function", "name": "get_weather", "parameters": {"type": "object"}}]
 NESTED = [{"type": "function", "function": {"name": "get_weather", "parameters": {"type": "object"}}}]
 

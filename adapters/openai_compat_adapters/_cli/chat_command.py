@@ -112,8 +112,8 @@ def _in_process(targets: list[str], options: ChatOptions) -> Generator[tuple[Ser
     agents = load(targets)
     for warning in warnings_of(agents):
         click.echo(warning, err=True)
-    with own_failures(options.log_level) as why:
-        yield ServerConnection("http://localhost/v1", options.api_key or "", SyncTransport(as_server(agents))), why
+    with own_failures(options.log_level) as why, SyncTransport.lasting(as_server(agents)) as transport:
+        yield ServerConnection("http://localhost/v1", options.api_key or "", transport), why
 
 
 def _models(server: ServerConnection, options: ChatOptions) -> tuple[list[str], bool]:
