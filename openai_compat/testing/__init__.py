@@ -7,7 +7,8 @@ Real openai clients on an agent in the same process are in `openai_compat_adapte
 from .answer import Answer
 from .conformance import Conformance
 from .conformance.base import Examination
-from .conformance.transports import MessagesConformance, OllamaConformance
+from .conformance.messages import MessagesConformance
+from .conformance.ollama import OllamaConformance
 from .faults import leave_at, raise_at, slow
 from .model import HANG, ModelRequest, ScriptedModel
 from .recording import RecordedExchange, Recording

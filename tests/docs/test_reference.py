@@ -248,10 +248,11 @@ def test_every_task_of_housekeeping_is_listed() -> None:
     assert tuple(re.findall(r"`(\w+)`", text)) == get_args(Task)
 
 
-def test_the_checks_of_the_conformance_suite_are_in_the_table() -> None:
-    checks = {check: getattr(Conformance, check) for check in dir(Conformance) if check.startswith("test_")}
+@pytest.mark.parametrize(("suite", "which"), [(Conformance, 0), (testing.MessagesConformance, 1)])
+def test_the_checks_of_a_conformance_suite_are_in_its_table(suite: type, which: int) -> None:
+    checks = {check: getattr(suite, check) for check in dir(suite) if check.startswith("test_")}
 
-    assert {name(row[0]): row[1] for row in table("testing.md", "check")} == {
+    assert {name(row[0]): row[1] for row in table("testing.md", "check", which)} == {
         check: (inspect.getdoc(function) or "").splitlines()[0] for check, function in checks.items()
     }
 

@@ -6,11 +6,13 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from openai_compat import Server
 from openai_compat.api.anthropic_messages import AnthropicMessages
 from openai_compat.api.ollama import Ollama
+from openai_compat.http import HttpRequest, Send
 from openai_compat.testing import MessagesConformance, OllamaConformance
 from tests.testing.agents import plain_greeter, reference
-from tests.testing.distortion import Distorted
+from tests.testing.distortion import Distorted, whole_body, with_body
 
 APIS = (AnthropicMessages(), Ollama())
 
@@ -73,6 +75,34 @@ class SaysLessInMessages(BadMessages):
     agent = distorted(lambda data: data.replace(b'"text_delta","text":"', b'"text_delta","text":"not '))
 
 
+class SaysNothingForTheAgent(BadMessages):
+    agent = distorted(lambda data: data.replace(b"(The agent said nothing.)", b""))
+
+
+class PassingOverThreads(Server):
+    async def handle(self, request: HttpRequest, send: Send) -> None:
+        asked, request = await whole_body(request)
+        asked.pop("thread", None)
+        await super().handle(with_body(request, json.dumps(asked).encode()) if asked else request, send)
+
+
+class ForgetsThreads(BadMessages):
+    agent = PassingOverThreads(reference, apis=APIS)
+
+
+def without_details(body: dict[str, Any]) -> dict[str, Any]:
+    body["error"].pop("details", None)
+    return body
+
+
+class GoneInWordsAlone(BadMessages):
+    agent = Distorted(error=without_details, apis=APIS)
+
+
+class CountsNothing(BadMessages):
+    agent = Distorted(whole=lambda body: {"input_tokens": 1} if "input_tokens" in body else body, apis=APIS)
+
+
 class DoneTooEarly(BadOllama):
     agent = lines(lambda line: line.update(done=True) if "message" in line else None)
 
@@ -94,7 +124,15 @@ DEFECTS: dict[str, set[str]] = {
     "ErrorsThatAreRepeated": {"test_a_failed_answer_is_safe"},
     "CallsWithoutDeltas": {"test_a_call_of_the_clients_is_whole"},
     "SaysLessInMessages": {"test_it_says_what_chat_says"},
-    "DoneTooEarly": {"test_a_stream_is_in_order", "test_a_failed_answer_is_safe"},
+    "SaysNothingForTheAgent": {"test_an_answer_without_a_word_is_one"},
+    "ForgetsThreads": {"test_a_thread_goes_on_or_is_gone"},
+    "GoneInWordsAlone": {"test_a_thread_goes_on_or_is_gone"},
+    "CountsNothing": {"test_tokens_are_counted_beside_the_agent"},
+    "DoneTooEarly": {
+        "test_a_stream_is_in_order",
+        "test_an_answer_without_a_word_is_one",
+        "test_a_failed_answer_is_safe",
+    },
     "ArgumentsAsText": {"test_a_call_of_the_clients_is_whole"},
     "ErrorsLookLikeAnEnd": {"test_a_failed_answer_is_safe"},
 }

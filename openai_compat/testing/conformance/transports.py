@@ -14,20 +14,30 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 from ...api.anthropic_messages import AnthropicMessages
 from ...api.ollama import Ollama
 from ...backend import AgentBackend
+from ...events import ReasoningDelta
+from ...reducer import Item
 from ...server import Server
 from ..answer import Answer
 from ..client_call import http_request
 from ..faults import raise_at
+from ..scripted import ScriptedBackend
 from ..subject import ObservedExchange, ask
 from ..wrapping import Wrap
 from .base import SECRET, Examination, expect, skip
 
 Event = dict[str, Any]
+
+WORDLESS: Mapping[str, Sequence[Item]] = {
+    "nothing": (),
+    "a blank": (" \n",),
+    "a thought alone": (ReasoningDelta("Hm."),),
+}
+"""What agents say that say nothing."""
 
 
 class TransportChecks(Examination):
@@ -61,6 +71,10 @@ class TransportChecks(Examination):
 
     def calls(self, told: Sequence[Event]) -> list[tuple[str, Any]]:
         """The names and arguments of the calls in the same."""
+        raise NotImplementedError
+
+    def told_nothing(self, told: Sequence[Event]) -> str:
+        """What is wrong with the same, whose agent has said nothing; empty if nothing is."""
         raise NotImplementedError
 
     def unsafe_failure(self, events: Sequence[Event]) -> str:
@@ -104,13 +118,24 @@ class TransportChecks(Examination):
             wrong = [name for name, arguments in calls if name not in offered or not isinstance(arguments, dict)]
             expect(not wrong, f"calls that no client can run: {wrong}")
 
+    def test_an_answer_without_a_word_is_one(self) -> None:
+        """An agent that says nothing has acted all the same: its client has to see an answer, and must not ask again."""
+        self._expect_watchable()
+        for what, items in WORDLESS.items():
+            for stream in (True, False):
+                exchange = self.over(self.prompt, stream=stream, wrap=_saying(items))
+                answer = exchange.answer
+                expect(answer.status == 200, f"an agent that says {what} is answered for with {answer.status}")
+                expect(len(exchange.runs) == 1, f"the agent has run {len(exchange.runs)} times")
+                fault = self.told_nothing(self.events(answer) if stream else [answer.json])
+                expect(not fault, f"the agent says {what}: {fault}")
+
     def test_a_failed_answer_is_safe(self) -> None:
         """An agent that fails has acted: no client may take its answer for whole, run its calls, or ask again by itself.
 
         The stream ends with an error in the form of the API, after which nothing comes.
         """
-        if not self.can_be_watched:
-            skip("no fault can be put into an agent inside an ASGI application")
+        self._expect_watchable()
         for after in (0, self.pieces_to_text):
             exchange = self.over(self.prompt, stream=True, wrap=_failing_after(after))
             expect(SECRET.encode() not in exchange.answer.body, "the answer shows the text of the exception")
@@ -119,139 +144,21 @@ class TransportChecks(Examination):
                 fault_told = self.unsafe_failure(self.events(exchange.answer))
                 expect(not fault_told, fault_told)
 
-
-class MessagesConformance(TransportChecks):
-    """The agent as Claude Code and Anthropic's SDKs have it. Set what `Conformance` has."""
-
-    def request_path(self) -> str:
-        """`/v1/messages`."""
-        return f"{self.path}/messages"
-
-    def request_body(self, prompt: str, *, stream: bool, tools: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """A request as Claude Code sends it."""
-        body = {**self.body(prompt, stream=stream), "max_tokens": 32_000, "thinking": {"type": "adaptive"}}
-        functions = [tool["function"] for tool in tools]
-        offered = [
-            {"name": told["name"], "description": told.get("description", ""), "input_schema": told["parameters"]}
-            for told in functions
-        ]
-        return {**body, "tools": offered} if offered else body
-
-    def events(self, answer: Answer) -> list[Event]:
-        """The data of the events."""
-        return answer.events
-
-    def out_of_order(self, events: Sequence[Event]) -> str:
-        """One block at a time, counted from 0, between the first and the last event."""
-        kinds = [str(event.get("type")) for event in events if event.get("type") != "ping"]
-        if kinds[:1] != ["message_start"] or kinds[-2:] != ["message_delta", "message_stop"]:
-            return f"a stream begins with message_start, and ends with message_stop, not {kinds}"
-        if not all([event.get("usage") for event in events if event.get("type") == "message_delta"]):
-            return "there is no usage in message_delta"
-        return _blocks_out_of_order(events)
-
-    def said(self, told: Sequence[Event]) -> str:
-        """The texts of its blocks."""
-        if len(told) == 1 and "content" in told[0]:
-            return "\n\n".join([b["text"] for b in told[0]["content"] if b.get("type") == "text"])
-        pieces = [
-            "\n\n" if e["type"] == "content_block_start" else e["delta"].get("text", "") for e in _of_blocks(told)
-        ]
-        return "".join(pieces)
-
-    def calls(self, told: Sequence[Event]) -> list[tuple[str, Any]]:
-        """Its `tool_use` blocks, whose arguments are in their deltas alone: Claude Code reads no others."""
-        if len(told) == 1 and "content" in told[0]:
-            return [(b["name"], b["input"]) for b in told[0]["content"] if b.get("type") == "tool_use"]
-        names: list[str] = []
-        arguments: list[str] = []
-        for event in _of_blocks(told):
-            if event.get("content_block", {}).get("type") == "tool_use":
-                names.append(event["content_block"]["name"])
-                arguments.append("")
-            elif "partial_json" in event.get("delta", {}):
-                arguments[-1] += event["delta"]["partial_json"]
-        return list(zip(names, map(_parsed, arguments), strict=True))
-
-    def unsafe_failure(self, events: Sequence[Event]) -> str:
-        """Claude Code asks again where no block is whole, and at some types of errors; it runs each call it sees."""
-        kinds = [str(event.get("type")) for event in events if event.get("type") != "ping"]
-        if kinds[-1:] != ["error"]:
-            return f"a stream that has failed ends with an error, not {kinds[-1:]}"
-        if "content_block_stop" not in kinds or kinds.count("content_block_start") != kinds.count("content_block_stop"):
-            return f"before the error a block has to be whole, and none open: {kinds}"
-        told = events[-1].get("error", {}).get("type")
-        if told in ("api_error", "overloaded_error", "timeout_error", "rate_limit_error"):
-            return f"Claude Code sends the request again at an error of the type {told}"
-        return "a call was shown although the answer failed" if self.calls(events) else ""
+    def _expect_watchable(self) -> None:
+        if not self.can_be_watched:
+            skip("no fault can be put into an agent inside an ASGI application")
 
 
-class OllamaConformance(TransportChecks):
-    """The agent as Ollama's clients have it. Set what `Conformance` has."""
-
-    def request_path(self) -> str:
-        """`/api/chat`, beside `/v1`."""
-        return f"{self.path.removesuffix('/v1')}/api/chat"
-
-    def request_body(self, prompt: str, *, stream: bool, tools: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        """A request as Ollama's package sends it."""
-        body = self.body(prompt, stream=stream)
-        return {**body, "tools": list(tools)} if tools else body
-
-    def events(self, answer: Answer) -> list[Event]:
-        """The lines."""
-        return [cast("Event", found) for line in answer.body.splitlines() if isinstance(found := _parsed(line), dict)]
-
-    def out_of_order(self, events: Sequence[Event]) -> str:
-        """The last line alone is done, and each has a message."""
-        done = [event.get("done") for event in events]
-        if done != [*[False] * (len(done) - 1), True]:
-            return f"the last line, and no other one, is done: {done}"
-        bare = [event for event in events if not isinstance(event.get("message", {}).get("content"), str)]
-        return f"lines without a message: {bare}" if bare else ""
-
-    def said(self, told: Sequence[Event]) -> str:
-        """The texts of its messages."""
-        return "".join([event.get("message", {}).get("content", "") for event in told])
-
-    def calls(self, told: Sequence[Event]) -> list[tuple[str, Any]]:
-        """The calls of its messages."""
-        calls = [call["function"] for event in told for call in event.get("message", {}).get("tool_calls", ())]
-        return [(call["name"], call["arguments"]) for call in calls]
-
-    def unsafe_failure(self, events: Sequence[Event]) -> str:
-        """The last line is an error, and no other one is done."""
-        if not events or "error" not in events[-1] or any([event.get("done") for event in events]):
-            return f"a stream that has failed ends with an error, and no line is done: {events}"
-        return "a call was shown although the answer failed" if self.calls(events) else ""
+def _saying(items: Sequence[Item]) -> Wrap:
+    return lambda agent: ScriptedBackend(items, capabilities=agent.capabilities)
 
 
 def _failing_after(items: int) -> Wrap:
     return lambda agent: raise_at(agent, items, RuntimeError(SECRET))
 
 
-def _of_blocks(events: Sequence[Event]) -> list[Event]:
-    return [event for event in events if event.get("type") in ("content_block_start", "content_block_delta")]
-
-
-def _blocks_out_of_order(events: Sequence[Event]) -> str:
-    index, is_open = -1, False
-    for event in events:
-        kind = str(event.get("type"))
-        if not kind.startswith("content_block"):
-            continue
-        if (kind == "content_block_start") is is_open:
-            return f"{kind} comes while a block is {'open' if is_open else 'closed'}"
-        if kind == "content_block_start":
-            index, is_open = index + 1, True
-        elif kind == "content_block_stop":
-            is_open = False
-        if event.get("index") != index:
-            return f"{kind} is of block {event.get('index')}, not {index}"
-    return "a block is open at the end" if is_open else ""
-
-
-def _parsed(text: str | bytes) -> Any:
+def parsed(text: str | bytes) -> Any:
+    """The JSON of a text, an empty object for an empty one, None for what is no JSON."""
     try:
         return json.loads(text or "{}")
     except ValueError:
