@@ -35,8 +35,12 @@ TOGETHER = [*PYTEST, "--timeout", "240", "tests/frameworks/together.py"]
 CLIENTS = {"claude_agent_sdk": [*PYTEST, "tests/clients/test_claude_code.py"]}
 """Tests of clients that a framework brings along: Claude Code drives our agents, too."""
 SDK = "opentelemetry-sdk>=1.35"
-TRACERS = {"pydantic_ai": [SDK], "langgraph": [SDK, "openinference-instrumentation-langchain>=0.1.50"]}
-"""What traces a framework, for the cases that look at its spans below ours."""
+BESIDE = {
+    "pydantic_ai": [SDK],
+    "langgraph": [SDK, "openinference-instrumentation-langchain>=0.1.50"],
+    "claude_agent_sdk": ["ollama>=0.6"],
+}
+"""What traces a framework, for the cases that look at its spans below ours, and what is a client beside the one it brings."""
 
 PATIENCE = 900.0
 """Seconds for one framework."""
@@ -77,7 +81,7 @@ def _call(*command: str) -> None:
 
 def run(name: str, *, lowest: bool) -> Result:
     """Install a framework and run its cases."""
-    packages = [*requirements(name, lowest=lowest), *([] if lowest else TRACERS.get(name, []))]
+    packages = [*requirements(name, lowest=lowest), *([] if lowest else BESIDE.get(name, []))]
     own = [] if lowest else [str(path) for path in [HERE / f"{name}_cases.py"] if path.is_file()]
     # How a store keeps things does not depend on the framework's version.
     cases = [*CASES, *own, *(["-m", "oldest", "-k", "not on_disk"] if lowest else [])]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import subprocess
@@ -17,6 +16,7 @@ import openai
 import pytest
 
 from tests.frameworks.table import asking
+from tests.support.open_webui import as_open_webui
 
 TEAM = asking()
 ASKED, TOLD = "May I run get_weather with", "The tools said: sunny in Paris."
@@ -42,27 +42,6 @@ def url() -> Iterator[str]:
     finally:
         serving.terminate()
         serving.communicate(timeout=20)
-
-
-def as_open_webui(url: str, model: str, *said: str) -> str:
-    """The text that Open WebUI shows: it streams, and sends the whole conversation, with parameters of its own."""
-    roles = ["user", "assistant"] * len(said)
-    body = {
-        "stream": True,
-        "model": model,
-        "messages": [{"role": role, "content": text} for role, text in zip(roles, said, strict=False)],
-        "stream_options": {"include_usage": True},
-        "temperature": 0.7,
-    }
-    headers = {"X-OpenWebUI-Chat-Id": "chat-1", "X-OpenWebUI-User-Name": "Ann", "Authorization": "Bearer any"}
-    shown = ""
-    with httpx2.stream("POST", f"{url}/chat/completions", json=body, headers=headers, timeout=60) as answer:
-        assert answer.status_code == 200, answer.read()
-        for line in answer.iter_lines():
-            if line.startswith("data: {"):
-                for choice in json.loads(line[6:])["choices"]:
-                    shown += choice["delta"].get("content") or ""
-    return shown
 
 
 def in_open_webui(url: str, model: str) -> str:
