@@ -17,12 +17,26 @@ from .transports import Event, TransportChecks, parsed
 AT_ONCE = 14
 """Counts that Claude Code asks for at once."""
 
+DELTAS = {
+    "text_delta": "text",
+    "citations_delta": "text",
+    "thinking_delta": "thinking",
+    "signature_delta": "thinking",
+    "input_json_delta": "tool_use",
+}
+"""The block that each delta belongs to: Claude Code asks again, or stops, where one comes in another."""
+
 LONG = 50
 """How often a text has the prompt that is to count for more."""
 
 
 class MessagesConformance(TransportChecks):
     """The agent as Claude Code and Anthropic's SDKs have it. Set what `Conformance` has."""
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Those of a client that knows blocks for the agent's own tools, as Claude Code does."""
+        return {**super().headers, "anthropic-beta": "mcp-client-2025-11-20"}
 
     def request_path(self) -> str:
         """`/v1/messages`."""
@@ -47,8 +61,9 @@ class MessagesConformance(TransportChecks):
         kinds = [str(event.get("type")) for event in events if event.get("type") != "ping"]
         if kinds[:1] != ["message_start"] or kinds[-2:] != ["message_delta", "message_stop"]:
             return f"a stream begins with message_start, and ends with message_stop, not {kinds}"
-        if not all([event.get("usage") for event in events if event.get("type") == "message_delta"]):
-            return "there is no usage in message_delta"
+        told = [events[0].get("message", {}), *[event for event in events if event.get("type") == "message_delta"]]
+        if not all([about.get("usage") for about in told]):
+            return "there is no usage in message_start, or in message_delta"
         return _blocks_out_of_order(events)
 
     def said(self, told: Sequence[Event]) -> str:
@@ -163,7 +178,7 @@ def _of_blocks(events: Sequence[Event]) -> list[Event]:
 
 
 def _blocks_out_of_order(events: Sequence[Event]) -> str:
-    index, is_open = -1, False
+    index, is_open, block = -1, False, ""
     for event in events:
         kind = str(event.get("type"))
         if not kind.startswith("content_block"):
@@ -171,9 +186,11 @@ def _blocks_out_of_order(events: Sequence[Event]) -> str:
         if (kind == "content_block_start") is is_open:
             return f"{kind} comes while a block is {'open' if is_open else 'closed'}"
         if kind == "content_block_start":
-            index, is_open = index + 1, True
+            index, is_open, block = index + 1, True, event.get("content_block", {}).get("type")
         elif kind == "content_block_stop":
             is_open = False
+        elif DELTAS.get(delta := str(event.get("delta", {}).get("type"))) != block:
+            return f"a {delta} comes in a block of the type {block}"
         if event.get("index") != index:
             return f"{kind} is of block {event.get('index')}, not {index}"
     return "a block is open at the end" if is_open else ""

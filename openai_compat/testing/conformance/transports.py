@@ -118,6 +118,13 @@ class TransportChecks(Examination):
             wrong = [name for name, arguments in calls if name not in offered or not isinstance(arguments, dict)]
             expect(not wrong, f"calls that no client can run: {wrong}")
 
+    def test_the_agents_own_tools_are_no_calls(self) -> None:
+        """Programs run every call they see, and look for a tool of that name: show none of what the agent runs itself."""
+        for stream in (True, False):
+            answer = self.over(self.own_tool_prompt or self.prompt, stream=stream).answer
+            calls = self.calls(self.events(answer) if stream else [answer.json])
+            expect(not calls, f"to a client without tools calls are shown: {calls}")
+
     def test_an_answer_without_a_word_is_one(self) -> None:
         """An agent that says nothing has acted all the same: its client has to see an answer, and must not ask again."""
         self._expect_watchable()

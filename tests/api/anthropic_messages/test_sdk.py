@@ -130,7 +130,8 @@ async def test_a_tool_of_the_clients_is_called_and_its_result_brought_back(reach
 
 
 @requirement("anthropic.sdk")
-async def test_the_tool_runner_runs_the_tools_to_the_end_in_a_thread(reach: Reach) -> None:
+@pytest.mark.parametrize("stream", [False, True])
+async def test_the_tool_runner_runs_the_tools_to_the_end_in_a_thread(reach: Reach, stream: bool) -> None:
     seen: list[AgentRequest] = []
 
     async def agent(request: AgentRequest) -> AsyncIterator[Any]:
@@ -152,7 +153,7 @@ async def test_the_tool_runner_runs_the_tools_to_the_end_in_a_thread(reach: Reac
 
     async with reach(serve(agent)) as client:
         runner = client.beta.messages.tool_runner(
-            model="agent", max_tokens=1000, messages=SAID, tools=[look], system="Be brief."
+            model="agent", max_tokens=1000, messages=SAID, tools=[look], system="Be brief.", stream=stream
         )
         last = await runner.until_done()
     assert last.content[0].text == "sunny in Paris and sunny in Paris"  # type: ignore[union-attr]
