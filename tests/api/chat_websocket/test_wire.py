@@ -84,7 +84,7 @@ def test_the_key_is_in_the_header_or_the_query_and_never_in_the_log() -> None:  
         with Socket(server, f"Authorization: Bearer {key}") as websocket:
             websocket.chat("echo", "let in")
             assert websocket.until()[-1]["content"] == "let in"
-        server.wait_for(r" chat /chat 200 ")
+        server.wait_for(r" 200 .* chat /chat ")
         server.signal(SIGTERM)
         server.ended(5)
         assert key not in server.log
