@@ -25,8 +25,10 @@ from openai_compat import (
     AgentRequest,
     Conversations,
     Deadlines,
+    Finished,
     Principal,
     ReasoningDelta,
+    RefusalDelta,
     Server,
     ToolCallReady,
 )
@@ -34,6 +36,7 @@ from openai_compat.api.anthropic_messages import AnthropicMessages
 from openai_compat.api.ollama import Ollama
 from openai_compat.messages import ToolMessage, UserMessage
 from openai_compat.wire.anthropic_messages.conversation import NOTHING_SAID
+from openai_compat.wire.anthropic_messages.serialize import FILTERED
 from openai_compat_adapters.testing import listening
 from tests.requirements import requirement
 from tests.support.open_webui import as_open_webui
@@ -192,15 +195,23 @@ def test_an_agent_that_fails_late_runs_once_and_no_command_of_it_does(
 
 
 @requirement("anthropic.once")
-def test_an_agent_that_only_thinks_runs_once(serve: Serve, claude: Claude) -> None:
+@pytest.mark.parametrize(
+    ("item", "shown"),
+    [
+        (ReasoningDelta("Hm."), NOTHING_SAID),
+        (RefusalDelta("I will not."), "I will not."),
+        (Finished("content_filter"), FILTERED),
+    ],
+)
+def test_an_agent_that_only_thinks_or_refuses_runs_once(serve: Serve, claude: Claude, item: Any, shown: str) -> None:
     runs: list[str] = []
 
     async def agent(prompt: str) -> AsyncIterator[Any]:
         runs.append(prompt)
-        yield ReasoningDelta("Hm.")
+        yield item
 
     told, _ = claude(serve(agent, **TALK), "go").communicate(timeout=100)
-    assert (told.strip(), runs) == (NOTHING_SAID, ["go"])
+    assert (told.strip(), runs) == (shown, ["go"])
 
 
 @requirement("anthropic.once")

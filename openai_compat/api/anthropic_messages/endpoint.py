@@ -37,7 +37,7 @@ from .tokens import estimated_tokens
 from .turn import AnthropicTurn, as_told, fail_message
 
 SESSION = b"x-claude-code-session-id"
-"""Names the conversation of Claude Code's requests, the same in all of them."""
+"""Names the conversation of Claude Code's requests, the same in all of them. Nobody else sends it."""
 
 BESIDE = b"x-claude-code-agent-id"
 """Comes with requests of such a session that are no part of its conversation: those of Claude Code's own agents."""
@@ -83,6 +83,7 @@ class MessagesEndpoint:
             streams=request.stream,
             thinking=parsed.thinking,
             own_tools="hidden" if self.own_tools == "blocks" and not _is_beta(http) else self.own_tools,
+            refuses=http.header(SESSION) is None,
             most=services.settings.limits.answer,
             estimate=lambda: estimated_tokens(request),
         )

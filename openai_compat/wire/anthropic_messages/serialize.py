@@ -45,6 +45,9 @@ OwnTools: TypeAlias = Literal["blocks", "hidden", "thinking", "text"]
 SERVER_NAME = "agent"
 """Whose tools the agent's own are, where they are shown."""
 
+FILTERED = "(The rest of the answer was held back by a content filter.)"
+"""Ends such an answer where no reason tells it."""
+
 STOP_REASONS = {"length": "max_tokens", "content_filter": "refusal"}
 
 
@@ -58,6 +61,7 @@ class MessageForm:
         streams: whether it is a stream.
         thinking: how much of what is thought it has.
         own_tools: where it has the agent's own tools.
+        refuses: whether the end of one that was refused says so: Claude Code then asks again, and shows a text of its own.
         most: characters of the client's calls that may be held.
         estimate: about how many tokens the request has, for agents that do not tell.
     """
@@ -67,6 +71,7 @@ class MessageForm:
     streams: bool
     thinking: Thinking = "hidden"
     own_tools: OwnTools = "hidden"
+    refuses: bool = True
     most: int = 50_000_000
     estimate: Callable[[], int] = int
 
@@ -122,6 +127,8 @@ class AnswerWriter:
         data = self.begin() + self._close()
         # One that was cut off is none.
         calls = [call for call in self._calls.values() if call is not None and not self._refusal]
+        if self._reason == "refusal" and not self._refusal and not self._form.refuses:
+            data += self._text_block(FILTERED)
         if not self._spoke and not calls and not may_be_silent:
             data += self._text_block(NOTHING_SAID)
         for call in calls:
@@ -170,9 +177,10 @@ class AnswerWriter:
         }
 
     def _stop_reason(self, calls: Sequence[ToolCall]) -> str:
-        if self._refusal:
-            return "refusal"
-        return "tool_use" if calls and self._reason == "end_turn" else self._reason
+        reason = "refusal" if self._refusal else self._reason
+        if reason == "refusal" and not self._form.refuses:
+            reason = "end_turn"
+        return "tool_use" if calls and reason == "end_turn" else reason
 
     def _stop_details(self, reason: str | None) -> dict[str, Any]:
         if reason != "refusal":

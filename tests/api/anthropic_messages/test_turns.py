@@ -16,18 +16,21 @@ from openai_compat import (
     AgentRequest,
     Conversations,
     Deadlines,
+    Finished,
     Limits,
     MemoryStore,
     Paused,
     PendingCall,
     Principal,
     ReasoningDelta,
+    RefusalDelta,
     ToolCallReady,
 )
 from openai_compat.api.anthropic_messages import AnthropicMessages
 from openai_compat.errors import Unavailable
 from openai_compat.messages import ToolMessage
 from openai_compat.turns.slots import SlotRequest
+from openai_compat.wire.anthropic_messages.serialize import FILTERED
 from tests.api.anthropic_messages.support import SAID, Seen, refusal, send, serve
 from tests.requirements import requirement
 from tests.support.exchanges import Recorder
@@ -169,6 +172,24 @@ async def test_own_tools_are_blocks_for_those_who_know_them() -> None:
         assert [b["type"] for b in folded(events)["content"]] == ["mcp_tool_use", "mcp_tool_result", "text"]
     with pytest.raises(ValueError, match="own_tools"):
         AnthropicMessages(own_tools="status")  # type: ignore[arg-type]
+
+
+@requirement("anthropic.once")
+@pytest.mark.parametrize(
+    ("item", "texts"), [(RefusalDelta("No."), ["So: ", "No."]), (Finished("content_filter"), ["So: ", FILTERED])]
+)
+async def test_claude_code_is_told_a_refusal_in_words_alone(item: Any, texts: list[str]) -> None:
+    async def agent(prompt: str) -> AsyncIterator[Any]:
+        yield "So: "
+        yield item
+
+    server = serve(agent)
+    assert (await send(server)).json["stop_reason"] == "refusal"
+    for stream in (False, True):
+        sent = await send(server, (b"x-claude-code-session-id", b"s1"), stream=stream)
+        told = folded(streamed(sent.data)) if stream else sent.json
+        assert told["stop_reason"] == "end_turn"
+        assert "".join([block["text"] for block in told["content"]]) == "".join(texts)
 
 
 # threads
