@@ -195,6 +195,19 @@ def test_an_agent_that_fails_late_runs_once_and_no_command_of_it_does(
 
 
 @requirement("anthropic.once")
+def test_an_agent_that_finds_fault_with_a_request_runs_once(serve: Serve, claude: Claude) -> None:
+    runs: list[str] = []
+
+    async def agent(prompt: str) -> str:
+        runs.append(prompt)
+        raise AgentError("There is no such ticket.", status=400)
+
+    told, _ = claude(serve(agent, **TALK), "go").communicate(timeout=100)
+    assert "There is no such ticket." in told
+    assert runs == ["go"]
+
+
+@requirement("anthropic.once")
 @pytest.mark.parametrize(
     ("item", "shown"),
     [

@@ -34,10 +34,7 @@ from ..services import Services
 from ..text_approvals import decisions_from_messages
 from .threads import AnsweredThread, thread_of
 from .tokens import estimated_tokens
-from .turn import AnthropicTurn, as_told, fail_message
-
-SESSION = b"x-claude-code-session-id"
-"""Names the conversation of Claude Code's requests, the same in all of them. Nobody else sends it."""
+from .turn import SESSION, AnthropicTurn, as_told, fail_message
 
 BESIDE = b"x-claude-code-agent-id"
 """Comes with requests of such a session that are no part of its conversation: those of Claude Code's own agents."""
@@ -106,7 +103,7 @@ class _Answering:
             await self._answer()
         except OpenAICompatError as error:
             if not self.exchange.streaming:
-                as_told(error)
+                as_told(self.exchange, error)
                 raise
             await fail_message(self.exchange, error, self.turn)
 

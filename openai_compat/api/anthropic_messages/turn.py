@@ -20,6 +20,12 @@ from ..services import Services
 from ..text_approvals import ApprovalPrompts, has_approval_tool
 from .threads import AnsweredThread
 
+SESSION = b"x-claude-code-session-id"
+"""Names the conversation of Claude Code's requests, the same in all of them. Nobody else sends it."""
+
+REPEATED = frozenset([400, 404, 422])
+"""What Claude Code takes for a word about its request, which it sends again with other parts, or to another model."""
+
 
 class AnthropicTurn(TurnPlan[bytes]):
     """Writes the message as it is said, or all of it at the end."""
@@ -111,10 +117,15 @@ class AnthropicTurn(TurnPlan[bytes]):
 async def fail_message(exchange: Exchange, error: OpenAICompatError, turn: AnthropicTurn | None) -> None:
     """Answer with an error, so that Claude Code does not run the agent again for it."""
     closing = turn.writer.broken() if turn is not None and exchange.streaming else b""
-    await exchange.fail(as_told(error), closing)
+    await exchange.fail(as_told(exchange, error), closing)
 
 
-def as_told(error: OpenAICompatError) -> OpenAICompatError:
+def as_told(exchange: Exchange, error: OpenAICompatError) -> OpenAICompatError:
     """The error with a status that Claude Code believes: 529 it repeats, whatever it is told."""
-    error.status = 503 if error.status == 529 else error.status
+    # A conversation that is too long it makes shorter, and what may be run again is.
+    kept = error.code == "context_length_exceeded" or error.should_retry is True
+    if error.status == 529:
+        error.status = 503
+    elif error.status in REPEATED and exchange.agent_started and exchange.request.header(SESSION) and not kept:
+        error.status = 424
     return error

@@ -100,11 +100,29 @@ async def test_an_overloaded_model_behind_an_agent_is_no_529() -> None:
         assert sent.headers["x-should-retry"] == "false"
 
 
+@requirement("anthropic.once")
+@pytest.mark.parametrize("status", [400, 404, 422])
+async def test_claude_code_is_not_told_that_its_request_is_wrong_once_the_agent_has_run(status: int) -> None:
+    async def agent(prompt: str) -> str:
+        raise AgentError("No.", status=status, should_retry=True if prompt == "again" else None)
+
+    session, again = (b"x-claude-code-session-id", b"s1"), [{"role": "user", "content": "again"}]
+    for kept in ({}, {"conversations": Conversations()}):
+        server = serve(agent, **kept)
+        assert refusal(await send(server, session))[0] == 424
+        assert refusal(await send(server, session, messages=again))[0] == status
+        assert refusal(await send(server))[0] == status
+        assert refusal(await send(server, session, messages=[]))[0] == 400
+
+
 async def test_a_conversation_that_is_too_long_is_told_in_claude_codes_words() -> None:
     async def agent(prompt: str) -> str:
         raise AgentError.upstream(400, too_long=True)
 
-    assert refusal(await send(serve(agent)))[3].startswith("prompt is too long")
+    for headers in ((), ((b"x-claude-code-session-id", b"s1"),)):
+        sent = await send(serve(agent), *headers)
+        assert sent.status == 400
+        assert refusal(sent)[3].startswith("prompt is too long")
 
 
 async def approving(request: AgentRequest) -> AsyncIterator[Any]:
