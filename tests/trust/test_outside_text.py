@@ -69,7 +69,7 @@ INSIDE: dict[tuple[str, str | bytes], str] = {
     ("stores/postgres", r"\w+"): "statements of the store",
     ("_cli/chat/slash_commands", r"/[a-zA-Z]*(?=\s|$)"): OURS,
     ("_cli/doctor_checks", r"[\s,]+"): OURS,
-    ("_cli/doctor_checks", r"[\d.]*"): "what packages say of themselves",
+    ("_cli/doctor_checks", r"[^\d.]"): "what packages say of themselves",
     ("_cli/doctor_checks", r"(>=|<=|==|<|>)\s*([\d.]+)"): "what packages say of themselves",
     (
         "_cli/doctor_checks",

@@ -6,8 +6,9 @@ import shutil
 import stat
 import sys
 from collections.abc import Callable, Generator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
+from io import TextIOWrapper
 from os import fstat
 from pathlib import Path
 from typing import Any
@@ -36,8 +37,8 @@ NARROW = 40
 def run(options: ChatOptions, targets: list[str]) -> int:
     """Talk until it ends; the exit code. Raises click.ClickException."""
     for stream in (sys.stdout, sys.stderr):
-        with suppress(AttributeError):  # a terminal that has not all letters shows what it can
-            stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+        if isinstance(stream, TextIOWrapper):  # a terminal that has not all letters shows what it can
+            stream.reconfigure(errors="replace")
     with ExitStack() as stack:
         why: Callable[[], str] = str
         if options.url is not None:

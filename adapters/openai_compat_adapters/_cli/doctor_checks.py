@@ -112,7 +112,7 @@ def _fits(its: str | None, bounds: str) -> bool:
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-    numbers = [int(number) for number in re.match(r"[\d.]*", text)[0].split(".") if number]  # type: ignore[index]
+    numbers = [int(number) for number in re.split(r"[^\d.]", text, maxsplit=1)[0].split(".") if number]
     return (*numbers, *[0] * (4 - len(numbers)))
 
 

@@ -24,7 +24,7 @@ def completions_turn(server: ServerConnection, dialogue: Dialogue, items: list[I
     """Send the items with all that was said, and say what comes. The dialogue keeps the turn. Raises ChatFailed."""
     dialogue.previous = ""
     items = dialogue.with_results(items)
-    turn, whole = _Turn(), False
+    turn, whole = _CompletionTurn(), False
     try:
         for chunk in server.stream("chat/completions", _body(dialogue, items)):
             yield WireEvent(chunk)
@@ -44,7 +44,7 @@ def completions_turn(server: ServerConnection, dialogue: Dialogue, items: list[I
             dialogue.keep_part(items, turn.output)
 
 
-class _Turn:
+class _CompletionTurn:
     def __init__(self) -> None:
         self._said: list[str] = []
         self._calls: dict[int, dict[str, str]] = {}

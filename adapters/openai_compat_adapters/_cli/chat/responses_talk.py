@@ -36,17 +36,17 @@ def responses_turn(server: ServerConnection, dialogue: Dialogue, items: list[Ite
     """Send the items, and say what comes. The dialogue keeps the turn, or what was said of it. Raises ChatFailed."""
     items = dialogue.with_results(items)
     try:
-        yield from _Turn(dialogue, items).run(server)
+        yield from _ResponseTurn(dialogue, items).run(server)
     except ChatFailed as error:
         if error.code != "previous_response_not_found" or not dialogue.previous:
             raise
         # The server was started anew, say, with its state in memory.
         dialogue.previous = ""
         yield Remark("The server does not know this conversation any more, so it is told again.")
-        yield from _Turn(dialogue, items).run(server)
+        yield from _ResponseTurn(dialogue, items).run(server)
 
 
-class _Turn:
+class _ResponseTurn:
     def __init__(self, dialogue: Dialogue, items: list[Item]) -> None:
         self._dialogue = dialogue
         self._items = items
