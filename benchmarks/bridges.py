@@ -1,142 +1,226 @@
-"""CPU time that a framework's backend adds to each piece of text: `python benchmarks/bridges.py [pydantic_ai …]`.
+"""CPU time that a framework's backend adds to each piece of text: `python benchmarks/bridges.py pydantic_ai …`.
 
-A model that says PIECES pieces is run by the framework alone, its events iterated by hand, and then by the backend, in turns.
-Prints microseconds for a piece: the best of several rounds of each, and the difference. Run it in an environment that has the
-framework (`nox -s frameworks` makes one for each in `.nox/frameworks`).
+The double of `tests/frameworks` says PIECES pieces. It is run by the framework alone, its events iterated by hand, and then by
+the backend, in turns. Prints microseconds of this process for a piece: the best of several rounds of each, and the difference.
+Run it in an environment that has the framework (`nox -s frameworks` makes one for each in `.nox/frameworks`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import importlib
-import importlib.util
 import logging
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any, TypeAlias
+from uuid import uuid4
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from starlette.concurrency import iterate_in_threadpool
 
 from openai_compat import RunContext, as_backend
 from openai_compat.wire.chat.parse import parse_chat
+from tests.frameworks.model import Model, Say, Seen
 
-PIECES, ROUNDS, WANTED = 2_000, 7, 15.0
+PIECES, ROUNDS, WANTED = 500, 7, 15.0
+PROMPT = "hi"
 
-Iterate: TypeAlias = Callable[[], AsyncIterator[Any]]
+Iterate: TypeAlias = Callable[[Any], AsyncIterator[Any]]
 
 
-def pydantic_ai() -> tuple[Any, Iterate]:
-    """An agent, and its events by hand."""
-    ai: Any = importlib.import_module("pydantic_ai")
-    function: Any = importlib.import_module("pydantic_ai.models.function")
+class Talks(Model):
+    """Says the pieces, whatever it sees."""
 
-    async def stream(messages: Any, info: Any) -> AsyncIterator[str]:
+    async def answer(self, seen: Seen) -> AsyncIterator[Any]:
+        """The pieces."""
         for _ in range(PIECES):
-            yield "token "
-
-    agent = ai.Agent(function.FunctionModel(stream_function=stream))
-
-    async def by_hand() -> AsyncIterator[Any]:
-        async with agent.run_stream_events("hi") as events:
-            async for event in events:
-                yield event
-
-    return agent, by_hand
+            yield Say("token ")
 
 
-def langgraph() -> tuple[Any, Iterate]:
-    """A graph, and its messages by hand."""
-    models: Any = importlib.import_module("langchain_core.language_models")
-    messages: Any = importlib.import_module("langchain_core.messages")
-    outputs: Any = importlib.import_module("langchain_core.outputs")
-    graphs: Any = importlib.import_module("langgraph.graph")
-
-    class Talks(models.BaseChatModel):
-        @property
-        def _llm_type(self) -> str:
-            return "talks"
-
-        def _generate(self, *args: Any, **more: Any) -> Any:
-            raise NotImplementedError
-
-        async def _astream(self, *args: Any, run_manager: Any = None, **more: Any) -> AsyncIterator[Any]:
-            for _ in range(PIECES):
-                chunk = outputs.ChatGenerationChunk(message=messages.AIMessageChunk(content="token "))
-                if run_manager is not None:
-                    await run_manager.on_llm_new_token("token ", chunk=chunk)
-                yield chunk
-
-    async def answer(state: Any) -> Any:
-        return {"messages": [await Talks().ainvoke(state["messages"])]}
-
-    graph = graphs.StateGraph(graphs.MessagesState).add_node("answer", answer).add_edge("__start__", "answer").compile()
-
-    async def by_hand() -> AsyncIterator[Any]:
-        given = {"messages": [("user", "hi")]}
-        # What a server needs of it as well: what a node has changed, besides the pieces.
-        async for part in graph.astream(given, stream_mode=["messages", "updates"], subgraphs=True):
-            yield part
-
-    return graph, by_hand
+async def a2a(url: str) -> AsyncIterator[Any]:
+    """What a remote agent sends."""
+    client, helpers, types = _modules("a2a.client", "a2a.helpers", "a2a.types")
+    httpx: Any = importlib.import_module("httpx")
+    async with httpx.AsyncClient() as http:
+        card = await client.A2ACardResolver(http, url).get_agent_card()
+        remote = client.ClientFactory(client.ClientConfig(httpx_client=http)).create(card)
+        message = helpers.new_text_message(PROMPT, role=types.Role.ROLE_USER)
+        async for response in remote.send_message(types.SendMessageRequest(message=message)):
+            yield response
 
 
-def openai_agents() -> tuple[Any, Iterate]:
-    """An agent, and its events by hand."""
-    agents: Any = importlib.import_module("agents")
-    testing: Any = importlib.import_module("agents.testing")
-    types: Any = importlib.import_module("openai.types.responses")
-    agents.set_tracing_disabled(True)
+async def acp(command: list[str]) -> AsyncIterator[Any]:
+    """What a program says."""
+    [sdk] = _modules("acp")
+    said: list[Any] = []
 
-    class Talks(testing.ScriptedModel):
-        async def stream_response(self, *args: Any, **more: Any) -> AsyncIterator[Any]:
-            for number in range(PIECES):
-                yield types.ResponseTextDeltaEvent(
-                    content_index=0,
-                    delta="token ",
-                    item_id="msg_1",
-                    logprobs=[],
-                    output_index=0,
-                    sequence_number=number,
-                    type="response.output_text.delta",
-                )
-            last: Any = super()
-            async for event in last.stream_response(*args, **more):
-                yield event
+    class Client:
+        async def session_update(self, session_id: str, update: Any, **_: Any) -> None:
+            said.append(update)
 
-    def made() -> Any:
-        return agents.Agent(name="talks", model=Talks([[testing.assistant_message("done")]] * 1000))
+        def on_connect(self, agent: Any) -> None:
+            """Nothing is asked of it."""
 
-    agent = made()
+    async with sdk.spawn_agent_process(Client(), *command) as (agent, _):
+        await agent.initialize(protocol_version=sdk.PROTOCOL_VERSION)
+        session = await agent.new_session(cwd=str(Path.cwd()), mcp_servers=[])
+        await agent.prompt(prompt=[sdk.text_block(PROMPT)], session_id=session.session_id)
+    for update in said:
+        yield update
 
-    async def by_hand() -> AsyncIterator[Any]:
-        async for event in agents.Runner.run_streamed(agent, "hi").stream_events():
+
+async def agent_framework(agent: Any) -> AsyncIterator[Any]:
+    """Its updates."""
+    async for update in agent.run(PROMPT, stream=True):
+        yield update
+
+
+async def agno(agent: Any) -> AsyncIterator[Any]:
+    """Its events."""
+    async for event in agent.arun(PROMPT, stream=True, stream_events=True):
+        yield event
+
+
+async def claude_agent_sdk(options: Any) -> AsyncIterator[Any]:
+    """Its messages, the model's events among them."""
+    [sdk] = _modules("claude_agent_sdk")
+    options.include_partial_messages = True
+    async for message in sdk.query(prompt=PROMPT, options=options):
+        yield message
+
+
+async def google_adk(agent: Any) -> AsyncIterator[Any]:
+    """Its events."""
+    config, runners, types = _modules("google.adk.agents.run_config", "google.adk.runners", "google.genai.types")
+    runner = runners.InMemoryRunner(agent, app_name="talks")
+    session = await runner.session_service.create_session(app_name="talks", user_id="u")
+    async for event in runner.run_async(
+        user_id="u",
+        session_id=session.id,
+        new_message=types.UserContent(PROMPT),
+        run_config=config.RunConfig(streaming_mode=config.StreamingMode.SSE),
+    ):
+        yield event
+
+
+async def haystack(agent: Any) -> AsyncIterator[Any]:
+    """Its chunks."""
+    [data] = _modules("haystack.dataclasses")
+    said: list[Any] = []
+
+    async def heard(chunk: Any) -> None:
+        said.append(chunk)
+
+    await agent.run_async([data.ChatMessage.from_user(PROMPT)], heard)
+    for chunk in said:
+        yield chunk
+
+
+async def langgraph(graph: Any) -> AsyncIterator[Any]:
+    """Its messages, and what a server needs of it as well: what a node has changed."""
+    thread = {"configurable": {"thread_id": str(uuid4())}}
+    given = {"messages": [("user", PROMPT)]}
+    async for part in graph.astream(given, thread, stream_mode=["messages", "updates"], subgraphs=True):
+        yield part
+
+
+async def llama_index(agent: Any) -> AsyncIterator[Any]:
+    """Its events."""
+    handler = agent.run(user_msg=PROMPT)
+    async for event in handler.stream_events():
+        yield event
+    await handler
+
+
+async def openai_agents(agent: Any) -> AsyncIterator[Any]:
+    """Its events."""
+    [sdk] = _modules("agents")
+    async for event in sdk.Runner.run_streamed(agent, PROMPT).stream_events():
+        yield event
+
+
+async def pydantic_ai(agent: Any) -> AsyncIterator[Any]:
+    """Its events."""
+    async with agent.run_stream_events(PROMPT) as events:
+        async for event in events:
             yield event
 
-    return agent, by_hand
+
+async def smolagents(make: Any) -> AsyncIterator[Any]:
+    """Its deltas, as FastAPI would stream them from a framework that blocks."""
+    [loggers] = _modules("smolagents.monitoring")
+    agent = make()
+    agent.stream_outputs, agent.logger = True, loggers.AgentLogger(loggers.LogLevel.OFF)
+    async for item in iterate_in_threadpool(agent.run(PROMPT, stream=True)):
+        yield item
 
 
-FRAMEWORKS = {made.__name__: made for made in (pydantic_ai, langgraph, openai_agents)}
+async def strands(make: Any) -> AsyncIterator[Any]:
+    """Its events."""
+    async for event in make().stream_async(PROMPT):
+        yield event
 
 
-async def microseconds(iterate: Iterate) -> float:
+BY_HAND: dict[str, Iterate] = {
+    made.__name__: made
+    for made in (
+        a2a,
+        acp,
+        agent_framework,
+        agno,
+        claude_agent_sdk,
+        google_adk,
+        haystack,
+        langgraph,
+        llama_index,
+        openai_agents,
+        pydantic_ai,
+        smolagents,
+        strands,
+    )
+}
+"""The events of each framework's agent, without us."""
+
+
+def _modules(*names: str) -> list[Any]:
+    return [importlib.import_module(name) for name in names]
+
+
+def agents_of(name: str) -> tuple[Any, Any]:
+    """What is served, and what is run by hand."""
+    module: Any = importlib.import_module(f"tests.frameworks.{name}")
+    model = Talks()
+    agent = module.agents(model)["instructed"]
+    if name == "a2a":
+        return agent, module.serve(module.Remote(model), streams=True)
+    if name == "acp":
+        return agent, [*module.programs(model), "instructed"]
+    return agent, agent
+
+
+async def microseconds(events: AsyncIterator[Any]) -> float:
     """CPU time of one piece."""
     began, pieces = time.process_time(), 0
-    async for _ in iterate():
+    async for _ in events:
         pieces += 1
     assert pieces >= PIECES
     return (time.process_time() - began) / PIECES * 1e6
 
 
 async def main(name: str) -> None:
-    agent, by_hand = FRAMEWORKS[name]()
+    agent, handed = agents_of(name)
     began = time.process_time()
     backend = as_backend(agent)
     recognised = (time.process_time() - began) * 1000
-    request = parse_chat(b'{"model": "a", "messages": [{"role": "user", "content": "hi"}]}').request
+    request = parse_chat(f'{{"model": "a", "messages": [{{"role": "user", "content": "{PROMPT}"}}]}}'.encode()).request
 
     def by_backend() -> AsyncIterator[Any]:
         return backend.run(request, RunContext("t", "r", time.monotonic() + 60, logging.getLogger(name)))
 
-    rounds = [(await microseconds(by_hand), await microseconds(by_backend)) for _ in range(ROUNDS)]
+    rounds = [(await microseconds(BY_HAND[name](handed)), await microseconds(by_backend())) for _ in range(ROUNDS)]
     alone, bridged = (min(column) for column in zip(*rounds, strict=True))
     verdict = "reached" if bridged - alone <= WANTED else "MISSED"
     print(
@@ -146,5 +230,7 @@ async def main(name: str) -> None:
 
 
 if __name__ == "__main__":
-    for wanted in sys.argv[1:] or [name for name in FRAMEWORKS if importlib.util.find_spec(name)]:
+    if not sys.argv[1:] or not BY_HAND.keys() >= set(sys.argv[1:]):
+        sys.exit(f"usage: {sys.argv[0]} FRAMEWORK …, of: {', '.join(BY_HAND)}")
+    for wanted in sys.argv[1:]:
         asyncio.run(main(wanted))

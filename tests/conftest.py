@@ -18,7 +18,7 @@ from tests.stores.postgres_cluster import postgres_database as postgres_database
 from tests.stores.postgres_cluster import postgres_url as postgres_url
 
 # A loaded machine makes any single example slow; what is tested is never how long it takes.
-settings.register_profile("ours", deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("ours", deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("thorough", settings.get_profile("ours"), max_examples=3000)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ours"))
 

@@ -6,6 +6,7 @@ import importlib
 import inspect
 import io
 import json
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable, Iterator
 from contextlib import aclosing, suppress
 from typing import Any, cast
@@ -13,7 +14,6 @@ from typing import Any, cast
 import anyio
 import anyio.from_thread
 import anyio.lowlevel
-from pydantic_core import from_json
 
 from ..agent_request import AgentRequest, Decision, FunctionTool, Tool
 from ..aio.worker_thread import ThreadRun
@@ -160,9 +160,9 @@ class _SmolagentsTranslation:
     def __init__(self, calls: bool, is_checked: bool) -> None:
         self._calls = calls  # tools, by a model's API; others write code, which is how they think
         self._streams = calls and not is_checked  # what may be refused is not said
-        self._arguments = ""  # of the call by which it answers
-        self._answers: int | None = None  # its place among the calls of a step
-        self._said = ""  # as the answer
+        self._answers: int | None = None  # the place of the call by which it answers, among those of a step
+        self._answer_text = _AnswerText()
+        self._said: list[str] = []  # of the answer
         self._code: str | None = None
         self._step: Any = None
         self.denied: set[str] = set()
@@ -193,23 +193,14 @@ class _SmolagentsTranslation:
             yield TextDelta(piece.content) if self._calls else ReasoningDelta(piece.content)
         for call in piece.tool_calls or ():
             if call.function is not None and call.function.name == ANSWER:
-                self._answers, self._arguments, self._said = call.index, "", ""
+                self._answers, self._answer_text, self._said = call.index, _AnswerText(), []
             if call.index == self._answers and call.function is not None and self._streams:
-                self._arguments += call.function.arguments or ""
-                yield from self._more()
-
-    def _more(self) -> Iterator[AgentEvent]:
-        """What is new in the answer's text, while its JSON is being written."""
-        try:
-            answer: Any = from_json(self._arguments or "{}", allow_partial="trailing-strings")
-        except ValueError:
-            return
-        text = cast("dict[str, Any]", answer).get("answer") if isinstance(answer, dict) else None
-        if isinstance(text, str) and len(text) > len(self._said):
-            if not self._said:
-                yield MessageBreak()
-            yield TextDelta(text[len(self._said) :])
-            self._said = text
+                text = self._answer_text.more(call.function.arguments or "")
+                if text:
+                    if not self._said:
+                        yield MessageBreak()
+                    yield TextDelta(text)
+                    self._said.append(text)
 
     def _end_of(self, step: Any) -> Iterator[AgentEvent]:
         self._step, self._answers = step, None
@@ -222,9 +213,55 @@ class _SmolagentsTranslation:
     def _answer(self, output: Any) -> Iterator[AgentEvent]:
         if isinstance(output, list):  # the text of an exception, where the last answer after all steps has failed
             raise RuntimeError("the model has failed to answer after the last step")
-        if str(output) != self._said:
+        if str(output) != "".join(self._said):
             yield MessageBreak()
             yield TextDelta(str(output))
+
+
+class _AnswerText:
+    """The text of the answer in `{"answer": "…`, as that JSON is written: each piece of it is read once."""
+
+    BEGINNING = re.compile(r'\s*\{\s*"answer"\s*:\s*"')
+
+    def __init__(self) -> None:
+        self._unread = ""
+        self._begun = self._ended = False
+
+    def more(self, piece: str) -> str:
+        """The text that a piece brings, with what was not whole before it."""
+        self._unread += piece
+        if not self._begun:
+            beginning = self.BEGINNING.match(self._unread)
+            if beginning is None:
+                return ""
+            self._begun, self._unread = True, self._unread[beginning.end() :]
+        if self._ended:
+            return ""
+        whole = _whole_characters(self._unread)
+        read, self._unread = f'"{self._unread[:whole]}"', self._unread[whole:]
+        try:
+            text, end = STRINGS.raw_decode(read)
+        except ValueError:  # no JSON: smolagents tells the model so
+            self._ended = True
+            return ""
+        self._ended = end < len(read)  # by its own quotation mark
+        return str(text)
+
+
+STRINGS = json.JSONDecoder(strict=False)
+"""Models write line breaks as they are."""
+
+
+def _whole_characters(text: str) -> int:
+    """How much of a JSON string is there without the escape at its end that is not whole yet."""
+    at = 0
+    while (escape := text.find("\\", at)) >= 0:
+        at = escape + (6 if text[escape + 1 : escape + 2] == "u" else 2)
+        if text[escape + 1 : escape + 4].lower() in ("ud8", "ud9", "uda", "udb"):
+            at += 6  # the other half of a surrogate pair
+        if at > len(text):
+            return escape
+    return len(text)
 
 
 def _steps(agent: Any, task: str, images: list[Any]) -> Generator[Any]:

@@ -203,7 +203,7 @@ async def test_hooks_are_told_of_each_turn_once(api: Spoken) -> None:
 @requirement("api.contract")
 async def test_a_silent_agent_is_filled_in_as_the_framing_has_it() -> None:
     async def silent(prompt: str) -> AsyncIterator[str]:
-        await anyio.sleep(0.05)
+        await anyio.sleep(0.3)
         yield "late"
 
     for name, spoken in APIS.items():

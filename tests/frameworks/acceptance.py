@@ -41,8 +41,6 @@ from tests.frameworks.served import (
 from tests.transports import uvicorn_socket
 
 scenario = pytest.mark.scenario
-oldest = pytest.mark.oldest
-"""Cases that the oldest version of a framework has to pass, too: together they use what a backend uses of it."""
 PIXEL = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )
@@ -133,7 +131,6 @@ def test_what_init_writes_runs_as_it_is(tmp_path: Path, monkeypatch: pytest.Monk
 # what the agent says and does
 
 
-@oldest
 @scenario("text")
 def test_text_is_streamed_as_it_is_made(served: Served) -> None:
     heard = served.hear("plain", "talk to me")
@@ -168,7 +165,6 @@ def test_a_response_says_the_same(served: Served) -> None:
     assert len(pieces) >= 3
 
 
-@oldest
 @scenario("tools")
 def test_an_own_tool_is_run_and_is_shown_beside_the_answer_in_chat(served: Served) -> None:
     heard = served.hear("weather", "weather please")
@@ -189,7 +185,6 @@ def test_an_own_tool_is_an_item_of_a_response(served: Served) -> None:
     assert response.output_text.endswith("The tools said: sunny in Paris.")
 
 
-@oldest
 @scenario("reasoning")
 def test_reasoning_is_shown_apart(served: Served) -> None:
     heard = served.hear("weather", "weather please")
@@ -199,7 +194,6 @@ def test_reasoning_is_shown_apart(served: Served) -> None:
     assert "I need the weather." in thought.model_dump_json()
 
 
-@oldest
 @scenario("history")
 def test_the_whole_conversation_reaches_the_model(served: Served) -> None:
     system = {"role": "system", "content": "Be brief."}
@@ -221,7 +215,6 @@ def test_the_agents_own_instructions_are_there_in_every_turn(served: Served) -> 
         assert "Be kind." in str([text for role, text in model.seen[-1].said if role == "system"])
 
 
-@oldest
 @scenario("pictures")
 def test_a_picture_reaches_the_model(served: Served) -> None:
     url = f"data:image/png;base64,{base64.b64encode(PIXEL).decode()}"
@@ -236,7 +229,6 @@ def test_a_picture_reaches_the_model(served: Served) -> None:
 # what goes wrong
 
 
-@oldest
 @scenario("errors")
 def test_a_failure_is_a_500_and_tells_nothing(served: Served) -> None:
     with pytest.raises(openai.InternalServerError) as caught:
@@ -254,7 +246,6 @@ def test_a_stream_that_fails_ends_with_an_error(served: Served) -> None:
     assert SECRET not in str(heard.error.body)
 
 
-@oldest
 @scenario("rate limits")
 def test_the_models_rate_limit_is_a_429_with_its_retry_after(served: Served) -> None:
     with pytest.raises(openai.RateLimitError) as caught:
@@ -317,7 +308,6 @@ def decide(asked: Any, approve: bool, **more: Any) -> dict[str, Any]:
     return {"type": "mcp_approval_response", "approval_request_id": asked.id, "approve": approve, **more}
 
 
-@oldest
 @scenario("approvals")
 @pytest.mark.parametrize("approve", [True, False])
 def test_a_call_is_approved_or_denied_in_the_responses_api(kept: Served, approve: bool) -> None:
@@ -333,7 +323,6 @@ def test_a_call_is_approved_or_denied_in_the_responses_api(kept: Served, approve
         kept.respond("careful", [decide(asked, approve)], previous_response_id=response.id)
 
 
-@oldest
 @scenario("edited")
 def test_changed_arguments_are_those_that_are_run(kept: Served) -> None:
     tool = {"type": "function", "function": {"name": "request_approval", "parameters": {"type": "object"}}}
@@ -444,7 +433,6 @@ def test_the_clients_tool_is_called_in_a_stream(served: Served) -> None:
     assert json.loads("".join([call.function.arguments or "" for call in heard.calls])) == {"key": "x"}
 
 
-@oldest
 @scenario("client tools")
 def test_the_clients_tool_is_called_in_the_responses_api(kept: Served) -> None:
     asked = kept.client.responses.create(model="plain", input="client tool", tools=[RESPONSE_TOOL])
@@ -480,7 +468,6 @@ def test_a_clients_tool_cannot_have_the_name_of_an_own_one(served: Served) -> No
 # what a request asks for besides
 
 
-@oldest
 @scenario("structured output")
 def test_a_schema_reaches_the_model_and_the_answer_is_that_json(served: Served) -> None:
     schema = {
@@ -496,7 +483,6 @@ def test_a_schema_reaches_the_model_and_the_answer_is_that_json(served: Served) 
     assert answer.choices[0].finish_reason == "stop"
 
 
-@oldest
 @scenario("parameters")
 def test_parameters_reach_the_model(served: Served) -> None:
     served.chat("plain", "talk", temperature=0.5, max_completion_tokens=90, reasoning_effort="low")
@@ -561,7 +547,6 @@ def test_a_turn_that_failed_leaves_nothing(kept: Served, request: Any) -> None:
 # several agents, several turns
 
 
-@oldest
 @scenario("agents in agents")
 def test_an_agent_in_a_tool_is_not_heard(served: Served) -> None:
     assert served.hear("expert", "expert please").text == f"The tools said: {INNER}."

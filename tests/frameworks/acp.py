@@ -1,8 +1,10 @@
 """Agent programs of the acceptance cases that speak ACP, each in a process of its own, with the model in this one.
 
-    python -m tests.frameworks.acp PORT FOLDER AGENT
+    python -m tests.frameworks.acp PORT FOLDER
 
-is such a program: it asks the model over a socket, and keeps its sessions in a folder.
+starts such programs, which ask the model over a socket and keep their sessions in a folder. The protocol's SDK takes half a
+second to import, and each turn starts a program: so one process imports it, and forks for each. `acp_program.py` is what
+the backend starts.
 """
 
 from __future__ import annotations
@@ -13,6 +15,11 @@ import itertools
 import json
 import os
 import re
+import select
+import shlex
+import signal
+import socket
+import subprocess
 import sys
 import tempfile
 import threading
@@ -27,7 +34,9 @@ acp: Any = importlib.import_module("acp")
 schema: Any = importlib.import_module("acp.schema")
 
 NAME = "ACP"
-STARTS_A_PROGRAM = True
+ROOT = Path(__file__).parents[2]
+SOCKET = "programs.sock"
+STARTERS: list[subprocess.Popen[bytes]] = []
 
 IMPOSSIBLE = {
     "rate limits": "an agent program does not tell what its model's API has answered",
@@ -43,19 +52,31 @@ IMPOSSIBLE = {
 
 def agents(model: Model) -> dict[str, Any]:
     backend: Any = importlib.import_module("openai_compat.backends.acp").ACPBackend
-    port, folder = serve(model), tempfile.mkdtemp()
-    names = ("plain", "instructed", "weather", "careful", "expert")
-    program = [sys.executable, "-m", "tests.frameworks.acp", str(port), folder]
-    return {name: backend([*program, name], env={"PYTHONPATH": str(Path.cwd())}) for name in names}
+    program = programs(model)
+    return {name: backend([*program, name]) for name in ("plain", "instructed", "weather", "careful", "expert")}
 
 
 def provide(model: Model, folder: Path, monkeypatch: Any) -> None:
     """What the file of `openai-compat init` needs: a program of that name."""
     program = folder / "claude-agent-acp"
-    runs = f"{sys.executable} -m tests.frameworks.acp {serve(model)} {folder} plain"
-    program.write_text(f"#!/bin/sh\nPYTHONPATH={Path(__file__).parents[2]} exec {runs}\n")
+    program.write_text(f"#!/bin/sh\nexec {shlex.join([*programs(model), 'plain'])}\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
+
+
+def programs(model: Model) -> list[str]:
+    """The command of a program, but for its agent's name. Raises RuntimeError if they cannot be started."""
+    folder = tempfile.mkdtemp()
+    command = [sys.executable, "-m", "tests.frameworks.acp", str(serve(model)), folder]
+    # It ends with this process, which holds the other end of its input.
+    starter = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
+    STARTERS.append(starter)
+    assert starter.stdout is not None
+    if starter.stdout.readline() != b"ready\n":
+        raise RuntimeError("the programs cannot be started")
+    return [sys.executable, "-I", "-S", str(ROOT / "tests/frameworks/acp_program.py"), f"{folder}/{SOCKET}"]
 
 
 # the model, over a socket
@@ -260,5 +281,32 @@ def _read(prompt: list[Any]) -> list[dict[str, Any]]:
     return [asdict(one) for one in said[:-1]] + [{**asdict(said[-1]), "media": media}]
 
 
+def start_programs(port: int, folder: str) -> None:
+    """Fork for each that connects, until the input ends."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for them
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(f"{folder}/{SOCKET}")
+        listening.listen()
+        print("ready", flush=True)
+        while listening in select.select([listening, sys.stdin], [], [])[0]:
+            asking, _ = listening.accept()
+            if os.fork() == 0:
+                listening.close()
+                run_program(asking, port, folder)
+            asking.close()
+
+
+def run_program(asking: socket.socket, port: int, folder: str) -> None:
+    """Be the program whose streams are sent over a socket, and end with it."""
+    name, streams, _, _ = socket.recv_fds(asking, 100, 3)
+    for place, stream in enumerate(streams):
+        os.dup2(stream, place)
+        os.close(stream)
+    # What the backend ends is the program that has asked.
+    threading.Thread(target=lambda: (asking.recv(1), os._exit(1)), daemon=True).start()
+    asyncio.run(acp.run_agent(Program(port, folder, name.decode())))
+    os._exit(0)
+
+
 if __name__ == "__main__":
-    asyncio.run(acp.run_agent(Program(int(sys.argv[1]), sys.argv[2], sys.argv[3])))
+    start_programs(int(sys.argv[1]), sys.argv[2])

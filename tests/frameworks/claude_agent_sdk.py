@@ -35,7 +35,6 @@ sdk: Any = importlib.import_module("claude_agent_sdk")
 backend: Any = importlib.import_module("openai_compat.backends.claude_agent_sdk")
 
 NAME = "Claude Agent SDK"
-STARTS_A_PROGRAM = True
 
 IMPOSSIBLE = {
     "rate limits": "the program tries again by itself, and tells how long it waits; nothing of the 429 after which it may not",

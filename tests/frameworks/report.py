@@ -24,7 +24,6 @@ def scenario_of(item: pytest.Item) -> str:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "scenario(name): which one of tests/frameworks/scenarios.py it is about")
-    config.addinivalue_line("markers", "oldest: tried with the oldest version, too")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -36,8 +35,4 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 @pytest.hookimpl(tryfirst=True)  # before some are left out
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     assert {scenario_of(item) for item in items} == SCENARIOS.keys()
-    if getattr(
-        FRAMEWORK, "STARTS_A_PROGRAM", False
-    ):  # for each turn, which takes seconds: once for what is kept will do
-        items[:] = [item for item in items if "[in_memory" not in item.name]
     assert FRAMEWORK.IMPOSSIBLE.keys() <= SCENARIOS.keys()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -66,3 +67,36 @@ def test_code_cannot_wait_for_an_approval() -> None:
     backend = SmolagentsBackend(made("final_answer(1)"), approve=["get_weather"])
     with uvicorn_socket(Server({"coder": backend})) as url, pytest.raises(openai.InternalServerError):
         Served(url, client_of(url, "any")).chat("coder", "count")
+
+
+class Writer(models.Model):  # type: ignore[misc]
+    """Calls `final_answer` with a text, whose JSON comes in pieces of a few characters."""
+
+    def __init__(self, written: str) -> None:
+        super().__init__()
+        self.written = written
+
+    def generate(self, messages: Any, **more: Any) -> Any:
+        return models.agglomerate_stream_deltas(list(self.generate_stream(messages)))
+
+    def generate_stream(self, messages: Any, **more: Any) -> Iterator[Any]:
+        for number, piece in enumerate([self.written[at : at + 3] for at in range(0, len(self.written), 3)]):
+            name = "" if number else "final_answer"
+            function = models.ChatMessageToolCallFunction(name=name, arguments=piece)
+            call = models.ChatMessageToolCallStreamDelta(index=0, id="final", type="function", function=function)
+            yield models.ChatMessageStreamDelta(tool_calls=[call])
+
+
+@scenario("text")
+@pytest.mark.parametrize("is_ascii", [True, False])
+def test_an_answer_is_told_once_and_whole_however_its_json_is_cut(is_ascii: bool) -> None:
+    text = 'A "quote", a \\ and\n two lines; é, ퟿, 😀 and \ue000'
+    written = json.dumps({"answer": text}, ensure_ascii=is_ascii)
+
+    def writer() -> Any:
+        return smol.ToolCallingAgent([], Writer(written))
+
+    with uvicorn_socket(Server({"writer": SmolagentsBackend(writer)})) as url:
+        heard = Served(url, client_of(url, "any")).hear("writer", "write")
+    assert heard.text == text
+    assert heard.pieces > 10

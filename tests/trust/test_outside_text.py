@@ -40,6 +40,7 @@ OUTSIDE: dict[tuple[str, str], str] = {
     ("tools/mcp", r"[^a-zA-Z0-9_-]"): "search",
     ("tools/registry", r"[a-zA-Z0-9_-]{1,64}"): "whole",
     ("backends/anthropic/conversation", r"[^a-zA-Z0-9_-]"): "search",
+    ("backends/smolagents", r'\s*\{\s*"answer"\s*:\s*"'): "whole",
     ("state/agent_state", r"(.*)_st([0-9a-f]{24})"): "whole",
     ("api/text_approvals", r"\[((?:appr|mcpr)_[0-9a-f]{32,40})\]"): "search",
     ("_cli/chat/markdown_blocks", r"( *)(`{3,}|~{3,})([^\n]*)"): "whole",

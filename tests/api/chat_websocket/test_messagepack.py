@@ -21,6 +21,7 @@ NUMBERS = st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False)
 VALUES = st.recursive(
     st.none() | st.booleans() | NUMBERS | TEXT | st.binary(),
     lambda inner: st.lists(inner) | st.dictionaries(TEXT, inner),
+    max_leaves=20,
 )
 OBJECTS = st.dictionaries(TEXT, VALUES)
 
