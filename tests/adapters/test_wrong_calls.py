@@ -15,6 +15,8 @@ CALLS: dict[str, tuple[int, str]] = {
     "sreve agent.py": (2, "No such command 'sreve'. Did you mean 'serve'?"),
     "dance": (2, "No such command 'dance'. All that there is: openai-compat --help"),
     "--loud": (2, "No such option '--loud'. All that there is: openai-compat --help"),
+    "serve agent.py --port 8000": (2, "No such option '--port'. Say --listen 127.0.0.1:PORT."),
+    "chat agent.py --port 8000": (2, "No such option '--port'. …"),
     "serve agent.py --lisen 80": (2, "No such option '--lisen'. (Did you mean one of: … '--listen', …?)"),
     "serve agent.py --listen": (2, "Option '--listen' requires an argument."),
     "serve agent.py --listen here": (

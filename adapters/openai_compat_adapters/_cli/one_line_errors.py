@@ -15,6 +15,19 @@ from .wrong_target import CannotLoad
 OF_CLICK = ("No such ", "Got unexpected ", "Missing ")
 """How texts of click's own begin that do not say what to do."""
 
+OTHERS = {
+    "--port": "--listen 127.0.0.1:PORT",
+    "-p": "--listen 127.0.0.1:PORT",
+    "--host": "--listen HOST:PORT",
+    "--bind": "--listen HOST:PORT",
+    "-b": "--listen HOST:PORT",
+    "--verbose": "--log-level debug",
+    "-v": "--log-level debug",
+    "--debug": "--log-level debug",
+    "--token": "--api-key-env NAME",
+}
+"""What uvicorn, gunicorn and others call options, and what they are called here: similar names would mislead."""
+
 
 class WrongCall(click.ClickException):
     """Something was typed that cannot be done. Told without the usage, which hides the line that says what."""
@@ -47,9 +60,17 @@ def _in_one_line() -> Generator[None]:
     except click.exceptions.NoArgsIsHelpError:
         raise
     except click.UsageError as error:
-        text = " ".join(error.format_message().split())
-        if not text.endswith((".", "?", "?)")):
-            text = f"{text}."
-        if error.ctx is not None and text.startswith(OF_CLICK) and "Did you mean" not in text:
-            text = f"{text} All that there is: {error.ctx.command_path} --help"
-        raise WrongCall(text) from error
+        raise _wrong(error) from error
+
+
+def _wrong(error: click.UsageError) -> WrongCall:
+    if isinstance(error, click.NoSuchOption) and error.ctx is not None:
+        ours = OTHERS.get(error.option_name, "")
+        if any([ours.partition(" ")[0] in option.opts for option in error.ctx.command.params]):
+            return WrongCall(f"No such option '{error.option_name}'. Say {ours}.")
+    text = " ".join(error.format_message().split())
+    if not text.endswith((".", "?", "?)")):
+        text = f"{text}."
+    if error.ctx is not None and text.startswith(OF_CLICK) and "Did you mean" not in text:
+        text = f"{text} All that there is: {error.ctx.command_path} --help"
+    return WrongCall(text)
