@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import sysconfig
-from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import openai_compat
+from openai_compat.api.access_record import AccessLine
 
 from ._terminal_colors import Color, colored
 
@@ -18,6 +17,9 @@ AGENT, REQUEST, TIME = 12, 27, 9
 GOOD = frozenset({None, "ok", "paused"})
 """Outcomes that no color warns of."""
 
+ORDINARY = frozenset({None, "stop", "paused"})
+"""Ends of an agent that are not told."""
+
 NOT_ONES_OWN = (
     *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")),
     str(Path(openai_compat.__file__).parent),
@@ -26,25 +28,24 @@ NOT_ONES_OWN = (
 """Where the code of people's own agents is not."""
 
 
-def request_line(fields: Mapping[str, Any], *, colors: bool) -> str:
-    """The line without its time of day. `fields` are those of `openai_compat.api.access_log`.
+def request_line(line: AccessLine, *, colors: bool) -> str:
+    """The line without its time of day.
 
     Columns: status, agent, method and path, seconds. Then what is known: until the agent said something, for how long it
     waited for a place, tokens in and out, tools, how it ended. Last, dim, who asked and the id of the request.
     """
-    paint = colored if colors else _plain
-    status, seconds = fields["status"], f"{fields['ms'] / 1000:.2f} s"
-    agent = fields.get("agent") or ""
-    columns = [
-        paint(str(status or " - "), *_color(fields)),
-        paint(agent, "bold") + " " * (AGENT - len(agent)),
-        f"{fields['method']} {fields['path']}".ljust(REQUEST),
-        seconds.rjust(TIME),
-    ]
-    ending = paint(" ".join(_ending(fields)), *_color(fields))
-    who = "" if fields["principal"] == "anonymous" else fields["principal"] or ""
-    last = paint(" ".join(filter(None, [who, fields["request_id"]])), "dim")
-    return " ".join([*columns, *filter(None, [paint(" ".join(_measured(fields)), "dim"), ending]), last])
+    of_turn = line.event == "turn"
+    status, agent = str(line.status or " - "), (line.agent or "") if of_turn else ""
+    asked, seconds = f"{line.method} {line.path}".ljust(REQUEST), f"{line.ms / 1000:.2f} s".rjust(TIME)
+    measured, ending = _measured(line) if of_turn else "", _ending(line, of_turn=of_turn)
+    who = line.principal
+    last = line.request_id if who is None or who == "anonymous" else f"{who} {line.request_id}"
+    if not colors:
+        return f"{status} {agent.ljust(AGENT)} {asked} {seconds}{measured}{ending} {last}"
+    well = _color(line)
+    agent = colored(agent, "bold") + " " * (AGENT - len(agent))
+    measured, ending, last = colored(measured, "dim"), colored(ending, *well), colored(last, "dim")
+    return f"{colored(status, *well)} {agent} {asked} {seconds}{measured}{ending} {last}"
 
 
 def own_frame(traceback: TracebackType | None) -> str:
@@ -58,34 +59,44 @@ def own_frame(traceback: TracebackType | None) -> str:
     return found
 
 
-def _plain(text: str, *colors: Color) -> str:
-    return text
-
-
-def _color(fields: Mapping[str, Any]) -> tuple[Color, ...]:
-    status = fields["status"] or 0
-    if status >= 500 or (status < 400 and fields["outcome"] == "failed"):
+def _color(line: AccessLine) -> tuple[Color, ...]:
+    status = line.status or 0
+    if status >= 500 or (status < 400 and line.outcome == "failed"):
         return ("bold", "red")
-    good = status < 400 and fields["outcome"] in GOOD
+    good = status < 400 and line.outcome in GOOD
     return ("bold", "green") if good else ("bold", "yellow")
 
 
-def _measured(fields: Mapping[str, Any]) -> list[str]:
-    first, queued, tools = fields.get("first_ms"), fields.get("queue_ms"), fields.get("tool_calls")
-    tokens = [fields.get("input_tokens"), fields.get("output_tokens")]
-    words = [f"first {first} ms"] if first is not None else []
-    words += [f"queued {queued} ms"] if queued else []
-    words += ["→".join(["?" if number is None else str(number) for number in tokens]) + " tok"] if any(tokens) else []
-    words += [f"{tools} tool{'s' if tools > 1 else ''}"] if tools else []
+# Each word brings the space before it: the whole is one string that grows, instead of lists that are joined.
+
+
+def _measured(line: AccessLine) -> str:
+    words = "" if line.first_ms is None else f" first {line.first_ms} ms"
+    if line.queue_ms:
+        words += f" queued {line.queue_ms} ms"
+    if line.input_tokens or line.output_tokens:
+        words += f" {_known(line.input_tokens)}→{_known(line.output_tokens)} tok"
+    if line.tool_calls:
+        words += f" {line.tool_calls} tool{'s' if line.tool_calls > 1 else ''}"
     return words
 
 
-def _ending(fields: Mapping[str, Any]) -> list[str]:
-    asks, finish, outcome, note = fields.get("asks"), fields.get("finish"), fields["outcome"], fields["note"]
-    words = ["stream"] if fields.get("stream") else []
-    words += [f"asks: {', '.join(asks)}"] if asks else []
+def _known(number: int | None) -> str:
+    return "?" if number is None else str(number)
+
+
+def _ending(line: AccessLine, *, of_turn: bool) -> str:
+    words = ""
     # The ordinary is not worth a word, and what a note says is not said twice.
-    words += [finish] if finish not in (None, "stop", "paused") else []
-    words += [outcome] if outcome not in GOOD and not note else []
-    words += [fields["reason"]] if fields.get("reason") else []
-    return words + ([note] if note else [])
+    if of_turn:
+        if line.stream:
+            words = " stream"
+        if line.asks:
+            words += f" asks: {', '.join(line.asks)}"
+        if line.finish not in ORDINARY:
+            words += f" {line.finish}"
+    if line.outcome not in GOOD and not line.note:
+        words += f" {line.outcome}"
+    if line.reason:
+        words += f" {line.reason}"
+    return f"{words} {line.note}" if line.note else words

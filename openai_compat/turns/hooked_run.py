@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import ParamSpec
+from typing import Any, ParamSpec
 
 import anyio
 
@@ -29,6 +29,7 @@ from ..policies.hooks import (
 from ..reducer import Item, Usage
 from .event_trace import EventTrace
 from .turn_log import Finish, finish_of
+from .unfrozen import UnfrozenTurnOutcome
 
 logger = logging.getLogger("openai_compat")
 
@@ -173,36 +174,24 @@ class HookedRun:
         context: the agent's context variables.
     """
 
-    __slots__ = (
-        "_began",
-        "_calls",
-        "_failed",
-        "_finish",
-        "_first",
-        "_hooks",
-        "_outcome",
-        "_over",
-        "_turn",
-        "_usage",
-        "context",
-    )
+    # What most runs leave as it is belongs to the class, which makes an object in half the time.
+    _first: float | None = None
+    _calls = 0
+    _usage: Usage | None = None
+    _finish: Finish | None = None
+    _outcome: TurnOutcome | None = None
+    _over: tuple[OpenAICompatError | None, CancelledBy | None, bool] | None = None
+    _failed: set[Hooks] | None = None
 
-    def __init__(self, hooks: HookSet, turn: TurnInfo) -> None:
+    def __init__(self, hooks: HookSet, turn: TurnInfo, began: float) -> None:
+        """`began` is when its agent is about to be started (`time.monotonic`)."""
         self.context = contextvars.copy_context()
+        self._began = began
         self._hooks = hooks
         self._turn = turn
-        self._began: float | None = None
-        self._first: float | None = None
-        self._calls = 0
-        self._usage: Usage | None = None
-        self._finish: Finish | None = None
-        self._outcome: TurnOutcome | None = None
-        self._over: tuple[OpenAICompatError | None, CancelledBy | None, bool] | None = None
-        self._failed: set[Hooks] | None = None
 
     def started(self) -> None:
         """The agent begins."""
-        self._began = time.monotonic()
         for hook in self._hooks.started:
             try:
                 hook.started(self._turn)
@@ -223,42 +212,42 @@ class HookedRun:
 
     def _note(self, item: Item) -> None:
         match item:
+            case Finished() | Paused():  # first, as each run has one
+                self._finish = finish_of(item)
             case UsageReported():
                 self._usage = self._usage or Usage()
                 self._usage.add(item)
             case ToolCallReady():
                 self._calls += 1
-            case Paused() | Finished():
-                self._finish = finish_of(item)
             case _:
                 pass
 
     def ended(self, error: OpenAICompatError | None, cancelled: CancelledBy | None) -> None:
         """The agent has ended, or waits for a later request. Nothing is told of it from now on."""
-        began, now = self._began or 0.0, time.monotonic()
-        self._outcome = outcome = TurnOutcome(
-            finish=self._finish,
-            error=error,
-            usage=self._usage,
-            first_event=None if self._first is None else self._first - began,
-            seconds=now - began,
-            tool_calls=self._calls,
-            cancelled=cancelled,
-            committed=None,
-        )
+        began, now = self._began, time.monotonic()
+        outcome: Any = UnfrozenTurnOutcome()
+        outcome.finish = self._finish
+        outcome.error = error
+        outcome.usage = self._usage
+        outcome.first_event = None if self._first is None else self._first - began
+        outcome.seconds = now - began
+        outcome.tool_calls = self._calls
+        outcome.cancelled = cancelled
+        outcome.committed = None
+        outcome.__class__ = TurnOutcome
         for hook in self._hooks.ended:
             try:
                 hook.ended(self._turn, outcome)
             except BaseException as failed:
                 self._log_once(hook, "ended", failed)
         if self._hooks.settled:
+            self._outcome = outcome
             self._settle()
 
     def turn_over(self, error: OpenAICompatError | None, cancelled: CancelledBy | None, *, committed: bool) -> None:
-        """The turn that it belongs to has ended like this."""
-        if self._hooks.settled:
-            self._over = error, cancelled, committed
-            self._settle()
+        """The turn that it belongs to has ended like this. Needs not be called where nobody overrides `settled`."""
+        self._over = error, cancelled, committed
+        self._settle()
 
     def _settle(self) -> None:
         if self._outcome is None or self._over is None:

@@ -54,6 +54,21 @@ class SeatedTurn(Protocol):
         ...
 
     @property
+    def api(self) -> str:
+        """The API that it came by, as hooks are told."""
+        ...
+
+    @property
+    def agent(self) -> str:
+        """The agent's own name."""
+        ...
+
+    @property
+    def response_id(self) -> str:
+        """The id that the answer has for its client."""
+        ...
+
+    @property
     def info(self) -> TurnInfo:
         """Its first run, as hooks are told of it."""
         ...
@@ -98,11 +113,10 @@ class TurnRunner:
         """Ask the hooks whether the turn may run, and take its slots. Raises OpenAICompatError if it may not."""
         logged = logger.isEnabledFor(logging.INFO)
         if turn.requests and (logged or self.hooks.admits):
-            info = turn.info
             if logged:
-                turn.requester.turn = TurnLog(info)
+                turn.requester.turn = TurnLog(turn.api, turn.agent, turn.requests[0], turn.response_id)
             if self.hooks.admits:
-                await self.hooks.admit(info)
+                await self.hooks.admit(turn.info)
         if turn.requests and self.spending is not None:
             turn.requester.headers += await self.spending.check(turn.requester.principal)
         return await self.slots.take(turn.slots)

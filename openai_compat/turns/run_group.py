@@ -6,7 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, cast
 
 import anyio
 import anyio.lowlevel
@@ -24,6 +24,7 @@ from .hooked_run import HookedRun, HookSet
 from .parked_runs import ParkedRuns
 from .slots import Seat
 from .turn_log import TurnLog
+from .unfrozen import UnfrozenTurnInfo
 
 logger = logging.getLogger("openai_compat")
 
@@ -110,20 +111,21 @@ def turn_info(
     turn: AgentRuns, requests: Sequence[AgentRequest], queued: float = 0.0, index: int = 0, run: int = 0
 ) -> TurnInfo:
     """One run of a turn, as hooks are told of it."""
-    return TurnInfo(
-        id=run_id(turn.id, index),
-        index=index,
-        choices=len(requests),
-        run=run,
-        request_id=turn.requester.request_id,
-        api=turn.api,
-        agent=turn.agent,
-        request=requests[index],
-        principal=turn.requester.principal,
-        response_id=turn.response_id,
-        background=turn.background,
-        queued=queued,
-    )
+    made: Any = UnfrozenTurnInfo()
+    made.id = turn.id if index == 0 else run_id(turn.id, index)
+    made.index = index
+    made.choices = len(requests)
+    made.run = run
+    made.request_id = turn.requester.request_id
+    made.api = turn.api
+    made.agent = turn.agent
+    made.request = requests[index]
+    made.principal = turn.requester.principal
+    made.response_id = turn.response_id
+    made.background = turn.background
+    made.queued = queued
+    made.__class__ = TurnInfo
+    return cast("TurnInfo", made)
 
 
 def run_id(turn: str, index: int) -> str:
@@ -141,7 +143,7 @@ class RunGroup:
 
     Attributes:
         clock: the event loop's time, in seconds.
-        hooked: the runs as hooks are told of them.
+        hooked: the runs that hooks are told of once more, when the turn is over.
     """
 
     def __init__(
@@ -162,7 +164,8 @@ class RunGroup:
         self._silence = IdleDeadline(deadlines, seconds, self.clock())
         self._waits = 0
         self._interrupted: OpenAICompatError | None = None
-        deadline, request_id = time.monotonic() + seconds, turn.requester.request_id
+        began, request_id = time.monotonic(), turn.requester.request_id
+        deadline = began + seconds
         self._runs: list[AgentRun] = []
         self.hooked: list[HookedRun] = []
         for index, request in enumerate(requests):
@@ -170,8 +173,9 @@ class RunGroup:
             context.grants = grants
             hooked = None
             if hooks is not None:
-                hooked = HookedRun(hooks, turn_info(turn, requests, seat.queued, index, round))
-                self.hooked.append(hooked)
+                hooked = HookedRun(hooks, turn_info(turn, requests, seat.queued, index, round), began)
+                if hooks.settled:
+                    self.hooked.append(hooked)
             run = None
             if request.resume is not None:
                 parked.end_superseded(request.resume)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from ..agent_request import AgentRequest
 from ..errors import OpenAICompatError
 from ..events import Finished, FinishReason, Paused, ToolCallReady
-from ..policies.hooks import CancelledBy, TurnInfo
+from ..policies.hooks import CancelledBy
 from ..reducer import Item, Usage
 
 Finish: TypeAlias = FinishReason | Literal["paused"]
@@ -36,7 +37,7 @@ class TurnLog:
     """One turn, with all its runs, for the access line. What is not known is None.
 
     Attributes:
-        info: who asks which agent what.
+        api: as hooks are told (`TurnInfo`), and so are the next three.
         queued: seconds that it has waited for a slot; None as long as it has none.
         first: when its agent has said something (`time.monotonic`).
         asks: the tools that a person has to allow before it goes on.
@@ -44,7 +45,10 @@ class TurnLog:
         error: the code of its failure.
     """
 
-    info: TurnInfo
+    api: str
+    agent: str
+    request: AgentRequest
+    response_id: str
     queued: float | None = None
     first: float | None = None
     tool_calls: int = 0

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from openai_compat import Principal, Server, ToolCallReady, ToolResult
-from openai_compat.api.access_log import FIELDS
+from openai_compat.api.access_record import FIELDS
 from openai_compat.hooks import ContentLog
 from openai_compat_adapters.logs import JsonFormatter, TextFormatter, configure_logging
 from tests.conftest import anyio_backend as anyio_backend

@@ -98,12 +98,22 @@ class PreparedResponse:
         return [self.request] if self.parsed.generate else []
 
     @property
+    def api(self) -> str:
+        """The API that it came by, as hooks are told."""
+        return "responses"
+
+    @property
+    def response_id(self) -> str:
+        """The id that the answer has for its client."""
+        return self.id
+
+    @property
     def info(self) -> TurnInfo:
         """The response before it has a slot, as hooks are told of it."""
         return TurnInfo(
             id=self.id,
             request_id=self.requester.request_id,
-            api="responses",
+            api=self.api,
             agent=self.agent,
             request=self.request,
             principal=self.requester.principal,

@@ -1,0 +1,166 @@
+"""The record of an access line is one as `logging` makes it, and its line is the same in every form."""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+import logging
+import logging.handlers
+import pickle
+import queue
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from openai_compat.agent_request import AgentRequest
+from openai_compat.api.access_record import FIELDS, AccessLine, access_record, line_of
+from openai_compat.reducer import Usage
+from openai_compat.turns.turn_log import TurnLog
+from openai_compat_adapters.logs import JsonFormatter, LineHandler, TextFormatter
+from tests.requirements import requirement
+
+LOGGER = logging.getLogger("openai_compat")
+ORDINARY = logging.makeLogRecord({})
+
+
+def a_line(*, note: str = "", agent: str = "helper", **of_turn: Any) -> AccessLine:
+    log = TurnLog(
+        "chat", agent, AgentRequest(model=agent, messages=(), raw_messages=[]), "chatcmpl-1", outcome="ok", **of_turn
+    )
+    return AccessLine(
+        "req_1",
+        "POST",
+        "/v1/chat/completions",
+        200,
+        began=time.monotonic(),
+        note=note,
+        principal="ann",
+        turn=log,
+        reason=None,
+    )
+
+
+def a_record(line: AccessLine | None = None) -> logging.LogRecord:
+    return access_record(LOGGER, logging.INFO, line or a_line())
+
+
+@requirement("log.turn")
+def test_a_record_has_the_attributes_of_any_other_and_the_fields_of_its_line() -> None:
+    record = a_record()
+    assert vars(record).keys() == vars(ORDINARY).keys() | {*FIELDS}
+    ours = logging.Formatter("%(levelname)s %(name)s %(process)d %(threadName)s %(agent)s %(status)s %(message)s")
+    whole = f"INFO openai_compat {record.process} {threading.current_thread().name} helper 200 {record.msg}"
+    assert ours.format(a_record(record.msg)) == whole
+    assert record.msecs == int(record.created % 1 * 1000)
+    assert 0 <= record.relativeCreated <= ORDINARY.relativeCreated + 3_600_000
+
+
+@requirement("log.turn")
+@pytest.mark.parametrize("name", ["levelname", "exc_info", "agent", "msecs"])
+def test_each_attribute_is_there_for_who_asks_for_it_first(name: str) -> None:
+    assert getattr(a_record(), name) == vars(a_record()).get(name, ...) or name == "msecs"
+    assert not hasattr(a_record(), "not_there")
+
+
+@requirement("log.turn")
+def test_a_record_that_is_read_in_another_thread_names_its_own() -> None:
+    record, found = a_record(), list[str | None]()
+    reader = threading.Thread(target=lambda: found.append(record.threadName), name="reader")
+    reader.start()
+    reader.join()
+    assert found == [threading.current_thread().name]
+
+
+@requirement("log.turn")
+@pytest.mark.parametrize("formatter", [TextFormatter(), JsonFormatter()])
+@pytest.mark.parametrize("way", [copy.copy, lambda record: pickle.loads(pickle.dumps(record)), "queue"])
+def test_what_has_gone_through_a_copy_a_pickle_or_a_queue_is_the_same_line(
+    way: Any, formatter: logging.Formatter
+) -> None:
+    record = a_record(a_line(usage=Usage(), queued=0.0, asks=["pay"], note='a "note"'))
+    expected = formatter.format(record)
+    if way == "queue":
+        waiting = queue.SimpleQueue[Any]()
+        logging.handlers.QueueHandler(waiting).emit(record)
+        other = waiting.get()
+    else:
+        other = way(record)
+    assert formatter.format(other) == expected
+
+
+@pytest.fixture
+def factory() -> Iterator[None]:
+    theirs = logging.getLogRecordFactory()
+
+    def with_trace(*args: Any, **named: Any) -> logging.LogRecord:
+        record = theirs(*args, **named)
+        record.trace = "0af7"
+        return record
+
+    logging.setLogRecordFactory(with_trace)
+    yield
+    logging.setLogRecordFactory(theirs)
+
+
+@requirement("log.everywhere")
+@pytest.mark.usefixtures("factory")
+def test_where_a_record_factory_is_set_it_makes_the_records() -> None:
+    record = a_record()
+    assert vars(record)["trace"] == "0af7"
+    assert vars(record)["agent"] == "helper"
+
+
+texts = st.text(st.characters(), max_size=20)
+
+
+@requirement("log.turn")
+@given(agent=texts, note=texts, asks=st.none() | st.lists(texts, min_size=1), counts=st.none() | st.integers(0, 9))
+def test_as_json_it_is_the_object_of_its_fields(
+    agent: str, note: str, asks: list[str] | None, counts: int | None
+) -> None:
+    usage = None if counts is None else Usage(input_tokens=counts, output_tokens=counts)
+    line = a_line(agent=agent, note=note, asks=asks, usage=usage, queued=counts and counts / 1000)
+    record = a_record(line)
+    told = json.loads(JsonFormatter().format(record))
+    assert [*told] == ["time", "level", *FIELDS, "pid"]
+    assert {name: told[name] for name in FIELDS} == dict(line.fields())
+    assert (told["level"], told["pid"]) == ("info", record.process)
+
+
+def test_records_of_others_are_no_lines_even_with_an_event_of_their_own() -> None:
+    assert line_of(logging.makeLogRecord({"event": "theirs", "msg": "x"})) is None
+    assert json.loads(JsonFormatter().format(logging.makeLogRecord({"msg": "x"})))["message"] == "x"
+
+
+@requirement("log.everywhere")
+def test_the_handler_writes_what_a_stream_handler_writes() -> None:
+    written = []
+    for kind in (LineHandler, logging.StreamHandler):
+        stream = io.StringIO()
+        handler = kind(stream)
+        handler.setFormatter(TextFormatter())
+        handler.handle(record := a_record())
+        handler.addFilter(lambda each: each is not record)
+        handler.handle(record)
+        written.append(stream.getvalue())
+    assert written[0].count("\n") == written[1].count("\n") == 1
+    assert written[0].split()[1:] == written[1].split()[1:]
+
+
+@requirement("log.everywhere")
+def test_a_stream_that_cannot_be_written_stops_nothing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging, "raiseExceptions", True)
+    closed = io.StringIO()
+    handler = LineHandler(closed)
+    handler.setFormatter(TextFormatter())
+    closed.close()
+    handler.handle(a_record())
+    assert "Logging error" in capsys.readouterr().err
