@@ -12,16 +12,26 @@ class OllamaErrors:
 
     def body(self, error: OpenAICompatError) -> bytes:
         """The text, and which code it has where it has one."""
-        message = error.message
-        # There is no field for it.
-        if error.param is not None and error.param not in message:
-            message = f"{error.param}: {message}"
-        return dumps({"error": message, **({} if error.code is None else {"code": error.code})})
+        return dumps(_told(error))
 
     def headers(self, error: OpenAICompatError) -> list[tuple[str, str]]:
         """Retry hints, and whatever the error brings itself."""
         return error_headers(error)
 
     def frame(self, error: OpenAICompatError) -> bytes:
-        """The same as a line, upon which clients raise it."""
-        return self.body(error) + b"\n"
+        """The same as a line, upon which clients raise it.
+
+        The words are a text of the assistant's as well: Open WebUI reads no `error` in a stream, and would show half an
+        answer as if it were whole.
+        """
+        told = _told(error)
+        said = {"role": "assistant", "content": f"\n\n{told['error']}"}
+        return dumps({**told, "message": said}) + b"\n"
+
+
+def _told(error: OpenAICompatError) -> dict[str, str]:
+    message = error.message
+    # There is no field for it.
+    if error.param is not None and error.param not in message:
+        message = f"{error.param}: {message}"
+    return {"error": message, **({} if error.code is None else {"code": error.code})}

@@ -220,7 +220,8 @@ async def test_no_tool_of_a_client_is_called_in_an_answer_that_fails() -> None:
 
     sent = await post(serve(agent), tools=[WEATHER])
     first, error = told_lines(sent)
-    assert (first["message"]["content"], error) == ("Let me look.", {"error": "It broke.", "code": "broken"})
+    assert (first["message"]["content"], error["error"], error["code"]) == ("Let me look.", "It broke.", "broken")
+    assert error["message"].keys() == {"role", "content"}
 
 
 @requirement("ollama.requests")
