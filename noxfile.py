@@ -104,6 +104,30 @@ def frameworks(session: nox.Session) -> None:
 
 
 @nox.session
+def open_webui(session: nox.Session) -> None:
+    """Run Open WebUI itself with agents served here; arguments go to pytest. It takes a gigabyte, so CI does not."""
+    _with_program(session, "open_webui", "open-webui", python="3.11")
+
+
+@nox.session
+def home_assistant(session: nox.Session) -> None:
+    """Run Home Assistant itself with agents served here, likewise."""
+    _with_program(session, "home_assistant", "hass", python="3.13")
+
+
+def _with_program(session: nox.Session, name: str, command: str, *, python: str) -> None:
+    """Install the program into an environment of its own, and run its tests. OPEN_WEBUI_PYTHON and so on name its Python."""
+    session.install("-e", ".[test]", *GROUPS["heavy"])
+    folder, here = Path(session.create_tmp()).resolve() / name, "tests/clients/heavy"
+    wanted = os.environ.get(f"{name.upper()}_PYTHON", python)
+    session.run("uv", "venv", "--clear", "--python", wanted, str(folder))
+    options = ["--requirements", f"{here}/{name}.txt", "--overrides", f"{here}/left_out.txt"]
+    session.run("uv", "pip", "install", "--python", str(folder / "bin" / "python"), *options)
+    env = {name.upper(): str(folder / "bin" / command)}
+    session.run("python", "-m", "pytest", "-n0", f"{here}/{name}.py", *session.posargs, env=env)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Measure against a raw ASGI floor, a hand-written server and a peer; arguments go to benchmarks/run.py.
 

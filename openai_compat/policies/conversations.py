@@ -52,13 +52,16 @@ class Conversations:
         return [source.lower() for source in self.sources if not source.startswith("body:")]
 
     def identify(self, request: HttpRequest, body: dict[str, Any]) -> str | None:
-        """The id that a request carries. Raises InvalidRequest for one that is empty, too long or not printable."""
+        """The id that a request carries. Raises InvalidRequest for one that is empty, too long or not printable.
+
+        An empty header is none: Open WebUI sends one made of a template also where it has nothing to put into it.
+        """
         for source in self.sources:
             if source.startswith("body:"):
                 found = _at(body, source[5:])
             else:  # ASGI has headers as Latin-1; text beyond ASCII is UTF-8, as it is in paths and bodies
                 sent = request.header(source.lower().encode())
-                found = None if sent is None else sent.encode("latin-1").decode("utf-8", "replace")
+                found = sent.encode("latin-1").decode("utf-8", "replace") if sent else None
             if found is not None:
                 return _checked(found, source)
         return None

@@ -268,6 +268,18 @@ async def test_an_id_that_is_empty_too_long_or_unprintable_is_refused(http: Http
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_conversation_id")
 
 
+@requirement("conversation.id")
+async def test_an_empty_header_of_a_program_without_a_chat_is_no_id(http: Http) -> None:
+    agent = Recorder()
+    body = {"model": "agent", "messages": user("hi")}
+    named = {"X-Conversation-Id": "", "X-OpenWebUI-Chat-Id": "a"}
+    async with http(agent, conversations=Conversations()) as client:
+        sent = [await client.post("/v1/chat/completions", json=body, headers=h) for h in ({**TRIP, **named}, named)]
+        none = await client.post("/v1/chat/completions", json=body, headers={"X-Conversation-Id": ""})
+    assert [answer.headers["x-conversation-id"] for answer in sent] == ["a", "a"]
+    assert (none.status_code, none.headers.get("x-conversation-id")) == (200, None)
+
+
 @requirement("conversation.sources")
 async def test_the_id_is_found_in_every_place_that_is_configured(connect: Connect) -> None:
     agent = Recorder()
