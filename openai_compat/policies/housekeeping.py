@@ -27,13 +27,14 @@ Task: TypeAlias = Literal[
     "autocomplete",
     "emoji",
     "image_prompt",
+    "tools",
     "memory",
     "recall",
     "next_speaker",
     "summary",
     "other",
 ]
-"""What is wanted; the names beside Open WebUI's: `memory` extracts what is to be remembered, `recall` picks what of it
+"""What is wanted; the names beside Open WebUI's: `tools` picks those that it then runs itself, `memory` extracts what is to be remembered, `recall` picks what of it
 matters now, `next_speaker` asks whose turn it is, `summary` is a line about what was done."""
 
 Answer: TypeAlias = Callable[[Task, AgentRequest], str | Awaitable[str]]
@@ -58,7 +59,11 @@ _HEADER_TASKS: dict[str, Task] = {
     "autocomplete_generation": "autocomplete",
     "emoji_generation": "emoji",
     "image_prompt_generation": "image_prompt",
+    "function_calling": "tools",
 }
+
+_OF_PEOPLE = frozenset(["moa_response_generation"])
+"""Asked for by a person, who is shown the answer: Open WebUI's button that merges several models' answers into one."""
 
 _ASKED: Mapping[str, Task] = {
     # Open WebUI
@@ -106,6 +111,12 @@ _INSTRUCTED: Mapping[str, Task] = {
 }
 """How the instructions in front of the conversation begin."""
 
+_TOOLS = "Available Tools: ", "choose and return the correct tool(s) from the list of available tools"
+"""How Open WebUI's instructions begin to pick tools by ("legacy" function calling), and what they say behind the list."""
+
+_PICKS = ("Query: ", "History:\n")
+"""How the message begins that it picks for."""
+
 _KEYS: tuple[tuple[str, Task], ...] = (
     ('"follow_ups"', "follow_ups"),
     ('"title"', "title"),
@@ -139,7 +150,7 @@ def task_of(http: HttpRequest, request: AgentRequest) -> Task | None:
         return None
     header = http.header(b"x-task")
     if header:
-        return _HEADER_TASKS.get(header, "other")
+        return None if header in _OF_PEOPLE else _HEADER_TASKS.get(header, "other")
     if request.plain and not _may_be_one(request):
         return None
     first, last = request.messages[0], request.messages[-1]
@@ -147,13 +158,15 @@ def task_of(http: HttpRequest, request: AgentRequest) -> Task | None:
         task = _begins(first, _INSTRUCTED)
         if task is not None:
             return task
+        if first.text.startswith(_TOOLS[0]) and _TOOLS[1] in first.text and last.text.startswith(_PICKS):
+            return "tools"
     # A chore may also stand alone in a system message.
     if isinstance(last, UserMessage) or last is first:
         return _begins(last, _ASKED) or _by_template(last)
     return None
 
 
-_BEGINNINGS = (*_ASKED, *_INSTRUCTED, "### Task:", CLAUDE_CODE)
+_BEGINNINGS = (*_ASKED, *_INSTRUCTED, "### Task:", CLAUDE_CODE, _TOOLS[0])
 
 
 def _may_be_one(request: AgentRequest) -> bool:
@@ -183,6 +196,17 @@ def _by_template(message: Message) -> Task | None:
     return "other"
 
 
+_FIXED: Mapping[Task, str] = {
+    "tags": json.dumps({"tags": ["General"]}),
+    "autocomplete": json.dumps({"text": ""}),
+    "tools": json.dumps({"tool_calls": []}),
+    "recall": json.dumps({"selected_memories": []}),
+    "next_speaker": json.dumps({"reasoning": "The turn is over.", "next_speaker": "user"}),
+    "memory": "Nothing to remember.",
+}
+"""What is answered whatever was said; the programs go on without an answer to the others."""
+
+
 def cheap_answer(task: Task, request: AgentRequest) -> str:
     """An answer that the program can use, made without a model: the user's own words, or nothing."""
     match task:
@@ -190,22 +214,12 @@ def cheap_answer(task: Task, request: AgentRequest) -> str:
             line = " ".join(_user_says(request)[0].strip().strip('"').split())
             title = (line if len(line) <= TITLE_LENGTH else line[: TITLE_LENGTH - 1].rstrip() + "…") or "New chat"
             return json.dumps({"title": title}) if _wants_json(request) else title
-        case "tags":
-            return json.dumps({"tags": ["General"]})
         case "follow_ups":
             return json.dumps({"follow_ups": []}) if _wants_json(request) else ""
         case "queries":
             return json.dumps({"queries": [_user_says(request)[-1]]})
-        case "autocomplete":
-            return json.dumps({"text": ""})
-        case "recall":
-            return json.dumps({"selected_memories": []})
-        case "next_speaker":
-            return json.dumps({"reasoning": "The turn is over.", "next_speaker": "user"})
-        case "memory":
-            return "Nothing to remember."
-        case "emoji" | "image_prompt" | "summary" | "other":  # the programs go on without them
-            return ""
+        case _:
+            return _FIXED.get(task, "")
 
 
 def _wants_json(request: AgentRequest) -> bool:

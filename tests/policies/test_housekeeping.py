@@ -62,6 +62,13 @@ OPEN_WEBUI = {
     "own template": "### Task:\nGib dem Gespräch einen Title.\n" + HISTORY,
     "own template for something else": "### Task:\nRate the mood.\n" + HISTORY,
 }
+PICK = system(
+    'Available Tools: [{"name":"open_door","description":"\\n        Open a door.","parameters":{"properties":{"door":{}}}}'
+    + ',{"name":"x"}' * 50
+    + "]\n\nYour task is to choose and return the correct tool(s) from the list of available tools based on the query.",
+    "Query: hello there",
+)
+"""As Open WebUI 0.12.4 sends it, beside the message itself."""
 LIBRECHAT = {
     "title": user(
         "Provide a concise, 5-word-or-less title for the conversation, using title case conventions. Only return the "
@@ -143,6 +150,7 @@ CHORES = [
     (user(OPEN_WEBUI["image prompt"]), ""),
     (user(OPEN_WEBUI["emoji"]), ""),
     (user(OPEN_WEBUI["own template for something else"]), ""),
+    (PICK, {"tool_calls": []}),
     *[(messages, EGG) for messages in LIBRECHAT.values()],
     (OPENCODE, EGG),
     (QWEN["title"], {"title": EGG}),
@@ -191,6 +199,8 @@ def test_a_long_title_is_cut_and_one_without_words_is_a_new_chat() -> None:
         (user(OPEN_WEBUI["title"]), {}),
         (OPENCODE, {}),
         (QWEN["memory"], {}),
+        (PICK, {}),
+        (user("anything"), {"X-Task": "function_calling"}),
         (user("anything"), {"X-Task": "follow_up_generation"}),
         (user("anything"), {"X-Task": "of_tomorrow"}),
     ],
@@ -310,6 +320,17 @@ async def test_a_request_in_the_background_or_with_nothing_to_say_is_no_chore(co
         assert (await client.responses.retrieve(made.id)).id == made.id
 
 
+@requirement("housekeeping.people")
+@pytest.mark.anyio
+async def test_a_person_who_merges_the_answers_of_several_models_is_answered_by_the_agent(connect: Connect) -> None:
+    agent = Recorder()
+    async with connect(agent) as client:
+        merged = await client.chat.completions.create(
+            model="agent", messages=user("Merge"), extra_headers={"X-Task": "moa_response_generation"}
+        )
+    assert merged.choices[0].message.content == "re: Merge"
+
+
 @requirement("housekeeping.hook")
 @pytest.mark.anyio
 async def test_a_hook_can_answer_chores_and_they_can_be_left_to_the_agent(connect: Connect) -> None:
@@ -360,6 +381,7 @@ def test_what_people_write_is_not_taken_for_a_chore(text: str) -> None:
         "You are a title generator for scientific papers.",
         "You are a helpful assistant with a memory. You are now acting as the memory of the team.",
         "You generate session recaps for a dungeon master.",
+        "Available Tools: hammer and saw. Choose and return the correct tool.",
         "You are a memory extraction agent that helps people with dementia.",
         "You are the component that summarizes internal chat history into a given structure.",
     ],

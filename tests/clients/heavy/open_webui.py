@@ -35,6 +35,15 @@ EACH = pytest.mark.parametrize("model", [CHAT, RESPONSES, OLLAMA])
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )
+TOOLS = '''
+class Tools:
+    def open_door(self, door: str) -> str:
+        """
+        Open a door.
+        :param door: which one
+        """
+        return f"{door} is open"
+'''
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -263,6 +272,9 @@ def test_two_agents_answer_side_by_side_each_in_a_conversation_of_its_own(page: 
     page.answer(2)
     assert [run["said"] for run in runs.begun] == [["hold on"], ["hold on"]]
     assert len({run["session"] for run in runs.begun}) == 2
+    page.click("Merge Responses")
+    eventually(lambda: len(runs.begun) == 3)
+    assert runs.begun[-1]["prompt"].startswith("You have been provided with a set of responses from various models")
 
 
 def test_without_that_a_chat_is_one_conversation_and_has_one_turn_at_a_time(page: WebuiPage, runs: Runs) -> None:
@@ -301,6 +313,19 @@ def test_its_own_api_asks_without_a_chat(http: httpx2.Client, runs: Runs, model:
     body = {"model": model, "messages": [{"role": "user", "content": "hi"}], "stream": False}
     answer = http.post("/api/chat/completions", json=body).json()
     assert "1 messages and 0 pictures." in json.dumps(answer)
+
+
+@pytest.mark.parametrize("model", [CHAT, OLLAMA])
+def test_where_it_picks_tools_by_a_prompt_the_agent_runs_once(http: httpx2.Client, runs: Runs, model: str) -> None:
+    tool = {"id": "doors", "name": "Doors", "content": TOOLS, "meta": {"description": "Doors", "manifest": {}}}
+    http.post("/api/v1/tools/create", json=tool)
+    legacy = {"id": model, "base_model_id": None, "name": model, "meta": {}, "params": {"function_calling": "legacy"}}
+    assert http.post("/api/v1/models/create", json=legacy).status_code == 200
+    body = {"model": model, "messages": [{"role": "user", "content": "open it"}], "stream": False}
+    answer = http.post("/api/chat/completions", json={**body, "tool_ids": ["doors"]}).json()
+    assert http.post("/api/v1/models/model/delete", json={"id": model}).status_code == 200
+    assert "1 messages and 0 pictures." in json.dumps(answer)
+    assert [run["said"] for run in runs.begun] == [["open it"]]
 
 
 def test_a_connection_of_the_browsers_own_needs_cors_and_shows_no_status(
