@@ -90,7 +90,7 @@ client = OpenAI(base_url="${base.href.replace(/\/$/, '')}"${key})
 stream = client.responses.create(
 ${given.map(([name, value]) => `    ${name}=${literal(value)},\n`).join('')})
 for event in stream:
-		print(event.type, getattr(event, "delta", ""))`;
+    print(event.type, getattr(event, "delta", ""))`;
 }
 
 const PYTHON = { null: 'None', true: 'True', false: 'False' };

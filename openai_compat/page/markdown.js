@@ -6,6 +6,7 @@
 const LONG = 4000; // characters of a piece, which is made anew whenever it grows: a longer one is cut
 const DEEPEST = 8; // lists and quotes within each other
 const MOST_OPEN = 16; // marks that wait for their other half
+const MOST_PARTS = 2000; // words and marks of a piece: none that says something has more
 
 const FENCE = /^ {0,3}(`{3,}|~{3,})[ \t]*([\w+#.-]*)/;
 const HEADING = /^ {0,3}(#{1,6})(?=\s|$)/;
@@ -61,9 +62,7 @@ function fence(text, line, begin) {
 	const [all, mark, language] = FENCE.exec(line) ?? [];
 	if (!all || (mark[0] === '`' && line.includes('`', all.length))) return null;
 	const end = follow(text, begin, (one) => !one.trim().startsWith(mark) || one.trim().replaceAll(mark[0], ''), Infinity);
-	const grows = end === text.length;
-	const inside = text.slice(begin, grows ? end : Math.max(begin, end - 1));
-	return { kind: 'code', end: grows ? end : lineAt(text, end)[1], language, text: inside };
+	return { kind: 'code', end: lineAt(text, end)[1], language, text: text.slice(begin, end).replace(/\n$/, '') };
 }
 
 function heading(line) {
@@ -144,24 +143,21 @@ export function inline(text) {
 		open.push({ kind, place: out.length });
 		out.push(shown);
 	};
-	const waiting = (kind) => {
-		let last = open.length - 1;
-		while (last >= 0 && open[last].kind !== kind) last -= 1;
-		return last;
-	};
+	const waiting = (kind) => open.findLastIndex((mark) => mark.kind === kind);
 	/** Makes a node of what has come since a mark that waited. */
-	const close = (which, node) => {
-		const [{ place }] = open.splice(which);
+	const close = (kind, node) => {
+		const [{ place }] = open.splice(waiting(kind));
 		node.children = joined(out.splice(place + 1));
 		if (out[place] === '![') node.children.unshift('picture: '); // never loaded: that would tell its server
 		out[place] = node;
 	};
 
 	TOKEN.lastIndex = 0;
-	for (let found; (found = TOKEN.exec(text)); ) {
+	for (let found, parts = 0; (found = TOKEN.exec(text)); parts += 1) {
 		const token = found[0];
 		const char = token[0];
 		const at = TOKEN.lastIndex;
+		if (parts === MOST_PARTS) return joined([...out, text.slice(found.index)]);
 		if (char === '\n' || token === '\\\n') out.push({ tag: 'br' });
 		else if (char === '\\') out.push(token[1] ?? token);
 		else if (char === '`') {
@@ -182,10 +178,10 @@ export function inline(text) {
 			const inWord = (other) => char === '_' && WORD.test(other); // snake_case is one word
 			const inner = token.length === 3 ? char : token; // three are two marks at once
 			const outer = token.length === 3 ? char + char : token;
-			if (!TAGS[inner] || !TAGS[outer]) out.push(token);
+			if (!TAGS[inner]) out.push(token);
 			else if (before.trim() && !inWord(next) && waiting(inner) >= 0 && waiting(outer) >= 0) {
-				close(waiting(inner), { tag: TAGS[inner] });
-				if (inner !== outer && waiting(outer) >= 0) close(waiting(outer), { tag: TAGS[outer] });
+				close(inner, { tag: TAGS[inner] });
+				if (inner !== outer && waiting(outer) >= 0) close(outer, { tag: TAGS[outer] });
 			} else if (next.trim() && !inWord(before)) {
 				begin(outer, outer);
 				if (inner !== outer) begin(inner, inner);
@@ -195,7 +191,7 @@ export function inline(text) {
 			ADDRESS.lastIndex = at;
 			const href = safe(ADDRESS.exec(text)?.[1]);
 			if (href) {
-				close(waiting('['), { tag: 'a', href });
+				close('[', { tag: 'a', href });
 				open = open.filter(({ kind }) => kind !== '['); // no link in a link
 				TOKEN.lastIndex = ADDRESS.lastIndex;
 			} else {

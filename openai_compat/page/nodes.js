@@ -39,7 +39,7 @@ const CHUNK = 4000;
 
 /** A block of code. `show` changes the end of its text, which stands in chunks: only the last is laid out again. */
 export function code(text, language, look = '') {
-	const body = el('code');
+	const body = el('code', el('span.chunk'));
 	const bar = el('div.bar', el('span', language || 'text'), copyButton(() => node.text));
 	const node = el(`div.code ${look}`, bar, el('pre', { tabIndex: 0 }, body));
 	let from = 0;
@@ -53,7 +53,6 @@ export function code(text, language, look = '') {
 			body.append(el('span.chunk'));
 		}
 	};
-	body.append(el('span.chunk'));
 	node.show(text);
 	return node;
 }

@@ -73,10 +73,9 @@ export async function start({ input: given, model }) {
 	else if (turn.said) chat.carry.push(...said(turn));
 	keepChat(chat, turns.map((one) => one.record));
 	const { error, stopped } = record;
-	say(turn.waits ? 'The agent waits for your answer' : `The answer ${error ? 'failed' : stopped ? 'was stopped' : 'is complete'}`);
+	say(turn.asked.length ? 'The agent waits for your answer' : `The answer ${error ? 'failed' : stopped ? 'was stopped' : 'is complete'}`);
 	if (error?.status === 401) settings(error, () => again(turn));
-	else if (turn.waits && !prompt.value) // not while somebody types: the next key would go astray
-		turn.node.querySelector('.ask:not(.settled)').focus();
+	else if (turn.asked.length && !prompt.value) turn.asked[0].focus(); // not while somebody types: the next key would go astray
 	else if (document.activeElement === document.body) prompt.focus();
 }
 
@@ -233,8 +232,8 @@ const colour = () => {
 };
 
 $('download').onclick = () => {
-	const turns = turns.map(({ record, wire }) => ({ ...record, events: wire.map(([, event]) => event) }));
-	const href = URL.createObjectURL(new Blob([JSON.stringify({ turns }, null, 2)], { type: 'application/json' }));
+	const told = turns.map(({ record, wire }) => ({ ...record, events: wire.map(([, event]) => event) }));
+	const href = URL.createObjectURL(new Blob([JSON.stringify({ turns: told }, null, 2)], { type: 'application/json' }));
 	el('a', { href, download: 'conversation.json' }).click();
 };
 

@@ -4,7 +4,6 @@ import { Markdown, button, copyButton, el, link } from './nodes.js';
 import { again, canEdit, follow, goOn, start, turns } from './page.js';
 import { call, events, lost } from './wire.js';
 
-const ASKED = '.ask:not(.settled)';
 const WAITING = 'Waiting for the agent';
 const seconds = (ms) => `${(ms / 1000).toFixed(ms < 9950 ? 1 : 0)} s`;
 const short = (value) => (typeof value === 'string' ? value : JSON.stringify(value));
@@ -249,20 +248,21 @@ export class Turn {
 		const { record } = this;
 		record.answers = [...(record.answers ?? []), item];
 		this.settle(card, told);
-		if (this.waits) this.node.querySelector(ASKED).focus();
+		if (this.asked.length) this.asked[0].focus();
 		else start({ input: record.answers, model: record.model });
 	}
 
 	/** The user has said something else instead. Returns what the request has to say of it: each call of a tool needs a result. */
 	passOver() {
-		const open = [...this.node.querySelectorAll(ASKED)];
-		for (const card of open) this.settle(card, 'Not answered: you sent another message.');
-		const calls = open.filter((card) => card.dataset.type);
+		const { asked } = this;
+		for (const card of asked) this.settle(card, 'Not answered: you sent another message.');
+		const calls = asked.filter((card) => card.dataset.type);
 		return calls.map(({ dataset: { type, id } }) => ({ type, call_id: id, output: 'The user sent another message instead.' }));
 	}
 
-	get waits() {
-		return this.node.querySelectorAll(ASKED).length;
+	/** The cards that wait for the user. */
+	get asked() {
+		return [...this.node.querySelectorAll('.ask:not(.settled)')];
 	}
 
 	get said() {
@@ -292,7 +292,7 @@ export class Turn {
 		const look = button(() => toggle(true, this), 'quiet small', 'Inspect');
 		copy.hidden = !this.said;
 		const decided = !error && record.input.some(({ type }) => type === 'mcp_approval_response'); // which counts once
-		retry.hidden = this.waits > 0 || decided || JSON.stringify(record.input).includes(':null'); // files that were not kept
+		retry.hidden = this.asked.length > 0 || decided || JSON.stringify(record.input).includes(':null'); // files that were not kept
 		this.node.append(el('div.foot', copy, retry, look, el('span.num', numbers.filter(Boolean).join(' · '))));
 		follow();
 	}

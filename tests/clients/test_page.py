@@ -177,6 +177,21 @@ def test_a_conversation_goes_on_and_is_there_again_after_a_reload(talk: Talk) ->
 
 
 @requirement("page.talk")
+def test_a_conversation_can_be_downloaded_with_its_events(talk: Talk, tmp_path: Path) -> None:
+    talk.page.do("Page.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
+    talk.ask("one", "parrot")
+    talk.ask("two", "parrot")
+    talk.click("#settings-open")
+    talk.click("#download")
+    talk.page.event("Page.downloadProgress", state="completed")
+    turns = json.loads((tmp_path / "conversation.json").read_text("utf-8"))["turns"]
+    assert [turn["input"][0]["content"] for turn in turns] == ["one", "two"]
+    assert "heard: one / heard: one / two" in turns[1]["output"][0]["content"][0]["text"]
+    assert turns[1]["events"][-1]["type"] == "response.completed"
+    assert talk.complaints == []
+
+
+@requirement("page.talk")
 def test_an_answer_is_made_anew_from_the_same_place(talk: Talk) -> None:
     talk.ask("one", "parrot")
     talk.ask("two")

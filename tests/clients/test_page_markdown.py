@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 from pathlib import Path
@@ -219,6 +220,30 @@ def test_the_work_of_reading_is_in_proportion_to_the_text() -> None:
     }})()"""
     ratios = dict(zip(DELIMITERS, node(script, *DELIMITERS), strict=True))
     assert {unit: ratio for unit, ratio in ratios.items() if ratio > MOST} == {}
+
+
+MARKS = (*"*_`~[]()!><#-+|\\&:h\n a", "1.")
+STEPS = 50
+"""For each character of a text, as `WORK` counts them: a mixture of three marks takes 36 at most."""
+PARTS = 2000
+"""Of a paragraph; what stands behind them is shown as it was written."""
+
+
+@requirement("page.fast")
+def test_no_mixture_of_two_marks_takes_long_or_becomes_many_parts() -> None:
+    script = f"""await (async () => {{
+        {WORK}
+        const nodes = (parts) => parts.reduce((sum, {{ children }}) => sum + 1 + nodes(children ?? []), 0);
+        const found = [];
+        for (const unit of given) {{
+            const text = unit.repeat(600 / unit.length);
+            found.push([(await work(text)) / text.length, nodes(inline(unit.repeat(4400 / unit.length)))]);
+        }}
+        return found;
+    }})()"""
+    units = ["".join(pair) for pair in itertools.product(MARKS, repeat=2)]
+    found = dict(zip(units, node(script, *units), strict=True))
+    assert {unit: one for unit, one in found.items() if one[0] > STEPS or one[1] > PARTS + 1} == {}
 
 
 @requirement("page.fast")
