@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
+from repository_links import from_the_site
 
 FRONT_MATTER = re.compile(r"\A---\n(.*?)\n---\n", re.DOTALL)
 INCLUDE = re.compile(r'^( *)--8<-- "([^"]+)"$', re.MULTILINE)
@@ -45,20 +46,24 @@ def listed(entries: list[Any], group: str = "") -> Iterator[tuple[str, str]]:
                 yield from listed([below] if isinstance(below, str) else below, group or name)
 
 
+def included(root: Path, text: str) -> str:
+    """The text with the files that it includes."""
+    return from_the_site(INCLUDE.sub(lambda found: (root / found[2]).read_text("utf-8").rstrip("\n"), text))
+
+
 def read(root: Path, group: str, path: str) -> Page:
     text = (root / "docs" / path).read_text("utf-8")
     front = FRONT_MATTER.match(text)
     settings = yaml.safe_load(front[1]) if front else {}
-    text = FRONT_MATTER.sub("", text).strip()
+    text = included(root, FRONT_MATTER.sub("", text)).strip()
     title, _, body = text.partition("\n")
     said = next((part for part in body.split("\n\n") if re.match(r"\s*(?!```)[\w\[`*]", part)), "")
     first = re.split(r"(?<=[.?]) (?=[A-Z`])", LINK.sub(r"\1", " ".join(said.split())), maxsplit=1)[0]
     return Page(group, path, title.removeprefix("# "), settings.get("description", first.rstrip(":")), text)
 
 
-def whole(root: Path, text: str, objects: Mapping[str, str]) -> str:
-    """The text with the files that it includes, and with what the reference says about the objects that it names."""
-    text = INCLUDE.sub(lambda found: (root / found[2]).read_text("utf-8").rstrip("\n"), text)
+def whole(text: str, objects: Mapping[str, str]) -> str:
+    """The text with what the reference says about the objects that it names."""
     return OBJECT.sub(lambda found: f"### `{found[1]}`\n\n{objects.get(found[1], '')}".rstrip() + "\n", text)
 
 
@@ -76,11 +81,11 @@ def as_markdown(text: str) -> str:
     return html.unescape(TAG.sub("", text)).strip()
 
 
-def write_texts(root: Path, site: Path, name: str, sentence: str, pages: list[Page]) -> None:
+def write_texts(site: Path, name: str, sentence: str, pages: list[Page]) -> None:
     objects = described(site)
     index, full, group = [f"# {name}", "", f"> {sentence}"], [f"# {name}"], None
     for page in pages:
-        text = whole(root, page.text, objects)
+        text = whole(page.text, objects)
         (site / page.path).parent.mkdir(parents=True, exist_ok=True)
         (site / page.path).write_text(text + "\n", "utf-8")
         if page.group != group:
@@ -113,7 +118,7 @@ def main(root: Path) -> int:
     if forgotten or built.returncode:
         return 1
     pages = [read(root, *entry) for entry in navigation]
-    write_texts(root, root / "site", config["site_name"], config["site_description"], pages)
+    write_texts(root / "site", config["site_name"], config["site_description"], pages)
     describe(root / "site", config["site_description"], pages)
     return 0
 

@@ -37,6 +37,7 @@ WORDS = {
     "azure": "how-to/providers",
     "backup": "how-to/backup",
     "benchmark": "explanation/benchmark",
+    "changelog": "changelog",
     "claude code": "how-to/claude-code",
     "codex": "how-to/codex",
     "concurrency": "how-to/concurrency",
@@ -78,6 +79,7 @@ WORDS = {
     "quickstart": "tutorial",
     "rate limit": "reference/policies",
     "reasoning": "how-to/progress",
+    "release notes": "changelog",
     "responses api": "how-to/responses",
     "retry": "explanation/run-once",
     "smolagents": "how-to/smolagents",
@@ -125,7 +127,8 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "mkdocs.yml").write_text(yaml.safe_dump(config | {"nav": ["index.md", "other.md"]}), "utf-8")
     (root / "adapters").mkdir()
     (root / "docs").mkdir()
-    shutil.copy(ROOT / "docs" / "site.css", root / "docs")
+    for name in ("site.css", "repository_links.py"):
+        shutil.copy(ROOT / "docs" / name, root / "docs")
     (root / "thing.py").write_text('"""A module."""\n\nclass Thing:\n    """A thing."""\n', "utf-8")
     (root / "docs" / "index.md").write_text("# First\n\n[x](other.md#second), [y][thing.Thing]\n", "utf-8")
     (root / "docs" / "other.md").write_text('# Second\n\n::: thing.Thing\n\n--8<-- "thing.py"\n', "utf-8")
@@ -185,6 +188,19 @@ def test_people_find_what_they_look_for(site: Path) -> None:
 def _pages(places: list[str]) -> list[str]:
     """Each page once, in the order in which they are found."""
     return list(dict.fromkeys(place.partition("#")[0].strip("/") or "index" for place in places))
+
+
+def test_the_changelog_is_a_page_whose_links_lead_to_others(site: Path) -> None:
+    """The builder looks at the links of pages, and not of what they include."""
+    page = (site / "changelog" / "index.html").read_text("utf-8")
+    article = page[page.index("<article") : page.index("</article>")]
+    places = [link.partition("#") for link in re.findall(r'href="(\.\./[^"]*)"', article)]
+
+    assert "Semantic Versioning" in article
+    assert len(places) > 20
+    for path, _, anchor in places:
+        target = (site / "changelog" / path / "index.html").read_text("utf-8")
+        assert not anchor or f'id="{anchor}"' in target, f"{path}#{anchor}"
 
 
 def test_models_are_given_every_page_as_text(site: Path) -> None:
