@@ -22,6 +22,7 @@ from openai_compat import Server
 from openai_compat_adapters._cli.chat.answer_events import AnswerEvent, AnswerPiece, ToolBegan
 from openai_compat_adapters._cli.chat.connection import ServerConnection
 from openai_compat_adapters._cli.chat.dialogue import Dialogue
+from openai_compat_adapters._cli.chat.line_reader import LineReader
 from openai_compat_adapters._cli.chat.markdown_blocks import BlockSplitter
 from openai_compat_adapters._cli.chat.markdown_text import PLAIN_ABOVE
 from openai_compat_adapters._cli.chat.prompt_reader import PromptReader, kept_history
@@ -144,6 +145,22 @@ def test_a_block_that_is_too_long_to_be_looked_at_is_shown_as_it_is() -> None:
 
 
 @requirement("talk.linear")
+def test_blocks_that_are_finished_together_are_printed_together() -> None:
+    class Counted(io.StringIO):
+        flushed = 0
+
+        def flush(self) -> None:
+            self.flushed += 1
+
+    file = Counted()
+    display = RichDisplay(Console(file=file, width=60, force_terminal=True), live=True)
+    with display.turn("m"):
+        display.show(AnswerPiece("- a\n" * 1000))
+    assert file.getvalue().count("•") == 1000
+    assert file.flushed < 300  # ten for the blocks, and one for each drawing of the rows below
+
+
+@requirement("talk.linear")
 def test_the_tail_is_the_end_of_the_open_block_however_long_that_is() -> None:
     splitter = BlockSplitter()
     for number in range(1000):
@@ -203,6 +220,13 @@ def test_pasted_lines_are_one_message_and_a_backslash_begins_a_line() -> None:
         assert reader.message("m") == ""
         keys.send_text("\x04")
         assert reader.message("m") is None
+
+
+@requirement("cli.chat")
+def test_where_nothing_tells_whether_another_line_is_there_each_is_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("one\ntwo\n"))  # as little to wait for as a console of Windows
+    reader = LineReader()
+    assert [reader.message("m") for _ in range(3)] == ["one", "two", None]
 
 
 @requirement("talk.approvals")

@@ -25,7 +25,7 @@ class LineReader:
         """The next message; "" where it was given up, None at the end."""
         try:
             lines = [input("> ")]
-            while select.select([sys.stdin], [], [], PASTED)[0]:
+            while _has_more():
                 lines.append(input())
             return "\n".join(lines)
         except KeyboardInterrupt:
@@ -45,8 +45,20 @@ class LineReader:
         return line.rstrip("\n")
 
 
+def _has_more() -> bool:
+    """Whether another line is there already."""
+    try:
+        return bool(select.select([sys.stdin], [], [], PASTED)[0])
+    except (OSError, ValueError):  # Windows waits for sockets alone: there each line is a message
+        return False
+
+
 def forget_typed() -> None:
     """Drop what was typed ahead: it was not meant for the question that comes now."""
+    with suppress(ImportError):  # Windows
+        console = importlib.import_module("msvcrt")
+        while console.kbhit():
+            console.getwch()
     with suppress(ImportError, OSError, ValueError):
         termios = importlib.import_module("termios")
         with suppress(termios.error):

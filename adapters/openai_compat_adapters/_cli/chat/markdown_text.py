@@ -24,6 +24,9 @@ PLAIN_ABOVE, PLAIN_CODE_ABOVE = 8_000, 20_000
 PARSER = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"]).disable(["image", "reference"])
 
 
+SETTINGS = vars(Markdown("", hyperlinks=False))
+
+
 class LeftHeading(Heading):
     """A heading at the left, as all else is."""
 
@@ -66,7 +69,7 @@ class AgentMarkdown(Markdown):
     }
 
     def __init__(self, text: str) -> None:
-        super().__init__("", hyperlinks=False)
+        vars(self).update(SETTINGS)  # rich's own constructor makes a parser, which takes longer than to parse a block
         self.markup = text
         self.parsed = PARSER.parse(text)
         _make_visible(self.parsed)

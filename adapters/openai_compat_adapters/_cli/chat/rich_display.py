@@ -7,7 +7,7 @@ import time
 from collections.abc import Generator
 from contextlib import contextmanager
 
-from rich.console import Console, ConsoleOptions, RenderResult
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.live import Live
 from rich.padding import Padding
 from rich.text import Text
@@ -33,6 +33,9 @@ TAIL_ROWS = 6
 
 LEAST, MOST = 0.02, 0.15
 """Seconds between two drawings of the rows below: if there is something new in them, and because of their clock."""
+
+AT_ONCE = 100
+"""Finished blocks that wait for each other at most: with each printing the rows below are drawn anew."""
 
 CLOSE = frozenset({"item", "source", "thought", "told", "tool"})
 """What stands below its like without a blank line between."""
@@ -87,7 +90,8 @@ class RichDisplay:
         self._model, self._clock, self._rows = model, Clock(), LiveRows()
         self._answer, self._thought = BlockSplitter(), ""
         self._thinking_since: float | None = None
-        self._last = ""  # kind of what was printed last in this turn
+        self._finished: list[RenderableType] = []  # what is still to be printed
+        self._last = ""  # kind of the last of that in this turn
 
     @contextmanager
     def turn(self, model: str) -> Generator[None]:
@@ -120,6 +124,7 @@ class RichDisplay:
         while not over.wait(LEAST):
             self._rows.changed.wait(MOST)
             with self._lock:
+                self._print_finished()
                 live.refresh()
 
     def _finish(self) -> None:
@@ -127,6 +132,7 @@ class RichDisplay:
         with self._lock:
             self._end_thought()
             self._blocks(self._answer.end())
+            self._print_finished()
             self._rows.tail = ""
 
     def show(self, event: AnswerEvent) -> None:
@@ -193,14 +199,26 @@ class RichDisplay:
         if blocks:
             self._rows.tail = ""  # which is in them
         for block in blocks:
-            kind = "item" if ITEM.match(block) else "heading" if HEADING.match(block) else "text"
-            self._print(shown_block(block), kind)
+            self._add(
+                shown_block(block), "item" if ITEM.match(block) else "heading" if HEADING.match(block) else "text"
+            )
+            if not self._is_live or len(self._finished) >= AT_ONCE:
+                self._print_finished()
 
-    def _print(self, shown: object, kind: str) -> None:
+    def _print(self, shown: RenderableType, kind: str) -> None:
+        self._add(shown, kind)
+        self._print_finished()
+
+    def _add(self, shown: RenderableType, kind: str) -> None:
         if not (self._last in ("", "heading") or kind == "summary" or (kind == self._last and kind in CLOSE)):
-            self._console.print()
-        self._console.print(shown)
+            self._finished.append(Text())
+        self._finished.append(shown)
         self._last = kind
+
+    def _print_finished(self) -> None:
+        if self._finished:
+            finished, self._finished = self._finished, []
+            self._console.print(Group(*finished))
 
     def _think(self, text: str) -> None:
         if self._thinking_since is None:
