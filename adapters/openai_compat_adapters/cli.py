@@ -103,7 +103,9 @@ def demo(ctx: click.Context, /, *, port: int) -> None:
 
     Open the page that it tells, or use any OpenAI client.
     """  # noqa: D301  (click reads \b)
-    told = ["openai_compat_adapters._cli.demo_agents:agents", "--listen", f"127.0.0.1:{port}", "--page"]
+    from ._cli.serve_options import DEMO_AGENTS  # noqa: PLC0415
+
+    told = [DEMO_AGENTS, "--listen", f"127.0.0.1:{port}", "--page"]
     # Without the prefix: what is set for the user's own server, as its key and its store, is not for this one.
     with serve.make_context("serve", told, parent=ctx, auto_envvar_prefix=None) as inner:
         serve.invoke(inner)

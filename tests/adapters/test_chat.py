@@ -290,7 +290,7 @@ def test_a_server_that_is_not_there_is_told_in_one_line() -> None:
         address = f"127.0.0.1:{bound.getsockname()[1]}"
         result = invoke("chat", "--url", f"http://{address}", "-m", "hello")
     assert result.exit_code == 1
-    assert result.output == f"Error: No answer from {address}: [Errno 111] Connection refused\n"
+    assert result.output == f"Error: No answer from {address}: Connection refused. Is the server running?\n"
 
 
 @pytest.mark.parametrize("arguments", [[], ["x:y", "--url", "http://localhost"], ["x:y", "--json", "--jsonl"]])

@@ -162,7 +162,10 @@ def test_a_taken_port_is_told_in_one_line() -> None:  # 206
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         ended = run("serve", AGENTS, "--listen", address)
     assert ended.returncode == 1
-    assert ended.stderr == f"Error: Cannot listen on {address}: Address already in use\n"
+    assert (
+        ended.stderr
+        == f"Error: Cannot listen on {address}: Address already in use. Take another port: --listen HOST:PORT\n"
+    )
 
 
 @pytest.mark.anyio

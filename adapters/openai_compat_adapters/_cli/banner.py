@@ -22,10 +22,9 @@ def summary(server: Server, host: str, port: int) -> str:
 def banner(server: Server, host: str, port: int, options: ServeOptions) -> str:
     """The agents, where they are from, the addresses to open and to copy, and who may call."""
     url, models = _url(host, port), list(server.services.models.agents)
-    ours = __name__.partition(".")[0]
     store = server.services.state.store
     facts = [
-        *[target for target in options.targets if not target.startswith(ours)],
+        *([] if options.is_demo else options.targets),
         f"Python {platform.python_version()}",
         "state in memory" if isinstance(store, MemoryStore) else "state in a database",
     ]
@@ -45,7 +44,7 @@ def banner(server: Server, host: str, port: int, options: ServeOptions) -> str:
         *_rows(rows),
         f"  {_paint('Terminal'.ljust(10), 'dim')}{command}{_lacks_client()}",
         "",
-        _paint(f"  {_who_may(host, has_key=has_key)} Ctrl-C ends.", "dim"),
+        _paint(f"  {_who_may(host, options, has_key=has_key)} Ctrl-C ends.", "dim"),
     ]
     return "\n".join(lines) + "\n"
 
@@ -64,11 +63,11 @@ def _rows(rows: list[tuple[str, str, str]]) -> list[str]:
     ]
 
 
-def _who_may(host: str, *, has_key: bool) -> str:
+def _who_may(host: str, options: ServeOptions, *, has_key: bool) -> str:
     if has_key:
         return "Who has a key may call it."
     if is_loopback(host):
-        return "Anybody on this machine may call it: --api-key-env NAME wants a key."
+        return f"Anybody on this machine may call it{'' if options.is_demo else ': --api-key-env NAME wants a key'}."
     return "The proxy in front says who may call it."
 
 

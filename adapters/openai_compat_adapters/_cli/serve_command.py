@@ -131,8 +131,9 @@ def _listen(server: Server, options: ServeOptions) -> socket.socket:
         ) from error
     except OSError as error:
         reason = str(error.strerror).partition(" (")[0]  # Python adds the address
-        taken = options.ollama and port == OLLAMA_ADDRESS[1] and error.errno == errno.EADDRINUSE
-        hint = ". If an Ollama runs there, stop it, or say --listen HOST:PORT for another port." if taken else ""
+        there = "If an Ollama runs there, stop it, or take" if options.ollama and port == OLLAMA_ADDRESS[1] else "Take"
+        other = "--port PORT" if options.is_demo else "--listen HOST:PORT"
+        hint = f". {there} another port: {other}" if error.errno == errno.EADDRINUSE else ""
         raise click.ClickException(f"Cannot listen on {host}:{port}: {reason}{hint}") from error
 
 

@@ -9,6 +9,8 @@ from openai_compat.wire.presentation import Visibility
 
 OLLAMA_ADDRESS = ("127.0.0.1", 11434)
 """Where programs look for an Ollama that nobody has told them of."""
+DEMO_AGENTS = "openai_compat_adapters._cli.demo_agents:agents"
+"""The target of `openai-compat demo`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,3 +86,8 @@ class ServeOptions:
     idle_timeout: float
     ping: float
     heartbeat: float
+
+    @property
+    def is_demo(self) -> bool:
+        """Whether the agents are those of `openai-compat demo`, which has no options but its port."""
+        return self.targets == (DEMO_AGENTS,)

@@ -124,6 +124,7 @@ def _refused(response: httpx2.Response) -> ChatFailed:
 
 
 def _unreachable(error: httpx2.TransportError) -> ChatFailed:
-    return ChatFailed(
-        f"No answer from {error.request.url.netloc.decode()}: {visible(str(error))}", code="no_connection"
-    )
+    said = visible(str(error))
+    reason = said.partition("] ")[2] if said.startswith("[Errno ") else said
+    hint = ". Is the server running?" if "refused" in reason else ""
+    return ChatFailed(f"No answer from {error.request.url.netloc.decode()}: {reason}{hint}", code="no_connection")
