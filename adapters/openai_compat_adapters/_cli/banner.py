@@ -24,7 +24,7 @@ def banner(server: Server, host: str, port: int, options: ServeOptions) -> str:
     url, models = _url(host, port), list(server.services.models.agents)
     store = server.services.state.store
     facts = [
-        *([] if options.is_demo else options.targets),
+        *(() if options.is_demo else options.targets),
         f"Python {platform.python_version()}",
         "state in memory" if isinstance(store, MemoryStore) else "state in a database",
     ]
