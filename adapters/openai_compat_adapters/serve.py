@@ -22,7 +22,7 @@ with needs(__name__, "serve"):
     from ._serving.http1 import Http1Protocol
     from ._serving.shutdown import Runner
     from ._serving.websocket import WebSocketProtocol
-    from .starlette import endpoint
+    from .starlette import whole_endpoint
 
 HEAD_BYTES = 64 * 1024
 """Longest head of a request; a longer one gets 431."""
@@ -76,7 +76,7 @@ def serve(
     """
     write_timeout = server.services.settings.deadlines.write
     config = uvicorn.Config(
-        endpoint(server),
+        whole_endpoint(server),
         # On h11: httptools serves the bytes after a `gzip, chunked` body, and accepts a head of 1 MiB.
         http=cast("Any", partial(Http1Protocol, header_timeout=header_timeout, write_timeout=write_timeout)),
         ws=cast("Any", partial(WebSocketProtocol, write_timeout=write_timeout)),

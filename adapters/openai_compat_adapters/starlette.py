@@ -16,6 +16,7 @@ from typing import Any
 from openai_compat import Server
 from openai_compat.http import ClientDisconnected, ClientTooSlow, HasRoom, HttpRequest, ResponseBody, ResponseStart
 from openai_compat.package import needs
+from openai_compat.policies.authenticate import OpenAccess
 
 with needs(__name__):
     from starlette.applications import Starlette
@@ -49,7 +50,9 @@ class _Application(Starlette):
 
     def __init__(self, server: Server) -> None:
         super().__init__(lifespan=lambda app: _lifespan(server))
-        self.router.default = self._endpoint = endpoint(server)  # without routes, this is where every request goes
+        self.router.default = self._endpoint = whole_endpoint(
+            server
+        )  # without routes, this is where every request goes
 
     async def __call__(self, scope: Scope, receive: Receive, send: AsgiSend) -> None:
         """Serve one connection, directly where nothing was added to the application."""
@@ -67,8 +70,16 @@ class _Application(Starlette):
 def endpoint(server: Server) -> ASGIApp:
     """The server as a bare ASGI application, to be mounted anywhere.
 
-    Most parents do not run the lifespans of what they mount: enter `server.lifespan()` in your own.
+    Most parents do not run the lifespans of what they mount: enter `server.lifespan()` in your own. The log says at once if
+    all users of the application will be one caller here.
     """
+    if isinstance(server.auth, OpenAccess):
+        server.auth.tell_mounted()
+    return whole_endpoint(server)
+
+
+def whole_endpoint(server: Server) -> ASGIApp:
+    """The same for a server that is not part of another application."""
     lifespan = Router(lifespan=lambda app: server.lifespan()).lifespan
 
     async def application(scope: Scope, receive: Receive, send: AsgiSend) -> None:

@@ -41,6 +41,14 @@ class OpenAccess:
     def __init__(self) -> None:
         self._told = False
 
+    @staticmethod
+    def tell_mounted() -> None:
+        """Tell the log that the server is now part of an application, which may have a login. Requests will show."""
+        logger.info(
+            "mounted without keys and without authenticate: all who reach this server are one caller, and share "
+            "conversations, responses and files"
+        )
+
     async def principal(self, request: HttpRequest, request_id: str = "") -> Principal:
         """The anonymous principal, for any request."""
         if not self._told and _is_logged_in(request.scope):

@@ -26,6 +26,7 @@ from openai_compat import (
 )
 from openai_compat.errors import Forbidden, RateLimited, Unauthorized
 from openai_compat.http import HttpRequest
+from openai_compat_adapters.starlette import create_app, endpoint
 from tests.requirements import requirement
 from tests.support.exchanges import LOCALHOST, Recorder, answer, ask, bearing, one, request
 from tests.trust.probe import soon
@@ -486,6 +487,20 @@ async def test_a_login_in_front_that_is_not_used_is_told_once(scope: Any, caplog
     for _ in range(3):
         await answer(server, scoped(**scope))
     assert caplog.text.count("all its users are one caller") == 1
+
+
+@requirement("auth.unused-login")
+@pytest.mark.parametrize(
+    ("settings", "times"), [({}, 1), ({"keys": ["sk-1"]}, 0), ({"authenticate": lambda _: None}, 0)]
+)
+def test_as_it_is_mounted_a_server_tells_that_all_are_one_caller(
+    settings: dict[str, Any], times: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", "openai_compat"):
+        server = Server(whoami, **settings)
+        create_app(server)  # a whole application, which has no login of others
+        endpoint(server)
+    assert caplog.text.count("are one caller") == times
 
 
 @pytest.mark.parametrize("scope", [{}, {"user": User("", is_authenticated=False)}, {"user": None}])
