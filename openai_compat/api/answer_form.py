@@ -14,15 +14,15 @@ from ..wire.json import KEEP_ALIVE
 class ErrorForm(Protocol):
     """How an API tells what went wrong. The status is the error's own."""
 
-    def body(self, error: OpenAICompatError) -> bytes:
-        """The body of an error answer, JSON."""
+    def body(self, error: OpenAICompatError, request_id: str) -> bytes:
+        """The body of an error answer, JSON. `request_id` is the answer's, for forms that tell it there too."""
         ...
 
     def headers(self, error: OpenAICompatError) -> list[tuple[str, str]]:
         """The headers that go with it, but for those of every answer."""
         ...
 
-    def frame(self, error: OpenAICompatError) -> bytes:
+    def frame(self, error: OpenAICompatError, request_id: str) -> bytes:
         """The last frame of a stream that fails after it has begun."""
         ...
 
@@ -30,15 +30,15 @@ class ErrorForm(Protocol):
 class OpenAIErrors:
     """The form of errors that OpenAI's SDKs read."""
 
-    def body(self, error: OpenAICompatError) -> bytes:
-        """`{"error": {"message", "type", "param", "code"}}`."""
+    def body(self, error: OpenAICompatError, request_id: str) -> bytes:
+        """`{"error": {"message", "type", "param", "code"}}`. The id is in a header."""
         return error_body(error)
 
     def headers(self, error: OpenAICompatError) -> list[tuple[str, str]]:
         """Retry hints, and whatever the error brings itself."""
         return error_headers(error)
 
-    def frame(self, error: OpenAICompatError) -> bytes:
+    def frame(self, error: OpenAICompatError, request_id: str) -> bytes:
         """The envelope as an event, without an end mark."""
         return error_frame(error)
 

@@ -225,6 +225,11 @@ class Exchange:
         """The client has left, but the work goes on: nothing more is sent."""
         self._gone = True
 
+    @property
+    def detached(self) -> bool:
+        """True once the client has left work that goes on."""
+        return self._gone
+
     async def repeat(self, status: int, headers: Iterable[tuple[str, str]], body: bytes) -> None:
         """Send a recorded answer again."""
         await self._deliver(self._head(status, encode_headers(headers)))
@@ -257,10 +262,11 @@ class Exchange:
         self.has_failed(error)
         let_go(error)
         if not self.status:
-            await self.answer(error.status, self.errors.body(error), *self.errors.headers(error))
+            body = self.errors.body(error, self.request_id)
+            await self.answer(error.status, body, *self.errors.headers(error))
         elif self.streaming:
             # Without `[DONE]`: a client that only looks for the end mark would take half an answer for a whole one.
-            await self.end(closing + self.errors.frame(error))
+            await self.end(closing + self.errors.frame(error, self.request_id))
         else:
             raise ClientTooSlow from error
 

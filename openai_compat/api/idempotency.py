@@ -201,5 +201,5 @@ def _nothing(error: OpenAICompatError) -> None:
 
 def _unrepeatable(exchange: Exchange) -> Replay:
     error = _unknown()
-    body = exchange.errors.body(error)
+    body = exchange.errors.body(error, exchange.request_id)
     return Replay(409, (*decode_headers(whole_headers(body)), *exchange.errors.headers(error)), body)

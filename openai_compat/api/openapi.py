@@ -217,12 +217,31 @@ def asked(whole: str | None, event: str, prefix: str = "") -> Content:
 
 
 def paths(routes: Iterable[Route]) -> dict[str, Any]:
-    """All routes that are to be described, with their operations."""
-    return {
-        route.shown_path: {method.lower(): _described(route, found) for method, found in route.operations.items()}
-        for route in routes
-        if route.described and route.operations
-    }
+    """All routes that are to be described, with their operations. What several APIs have on one path is one operation."""
+    found: dict[str, Any] = {}
+    # The operation is called as that which takes every request: what the others answer instead is added to it.
+    for route in sorted(routes, key=lambda route: route.when is not None):
+        if not (route.described and route.operations):
+            continue
+        on_path = found.setdefault(route.shown_path, {})
+        for method, operation in route.operations.items():
+            described, known = _described(route, operation), on_path.get(method.lower())
+            on_path[method.lower()] = described if known is None else _either(known, described)
+    return found
+
+
+def _either(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """An operation whose headers decide which of two APIs answers it."""
+    responses: dict[str, Any] = dict(one["responses"])
+    for status, answer in other["responses"].items():
+        content = dict(responses.setdefault(status, answer)["content"])
+        for kind, body in answer["content"].items():
+            schemas = content[kind]["schema"].get("anyOf", [content[kind]["schema"]]) if kind in content else []
+            content[kind] = {"schema": {"anyOf": [*schemas, *([] if body["schema"] in schemas else [body["schema"]])]}}
+        responses[status] = {**responses[status], "content": content}
+    parameters = [*one.get("parameters", ())]
+    parameters += [parameter for parameter in other.get("parameters", ()) if parameter not in parameters]
+    return {**one, "responses": responses, **({"parameters": parameters} if parameters else {})}
 
 
 def _described(route: Route, operation: Operation) -> dict[str, Any]:

@@ -102,7 +102,7 @@ class WebSocketConnection:
             await self.close(INTERNAL, self.note)
             return
         self.status, self.refused = error.status, refusal_reason(error)
-        body = self.errors.body(error)
+        body = self.errors.body(error, self.request_id)
         own = encode_headers([("X-Request-Id", self.request_id), *self.errors.headers(error)])
         await self._channel.refuse(error.status, [*own, *whole_headers(body)], body)
 

@@ -46,18 +46,18 @@ BLOCKS: Mapping[str, Mapping[str, Any]] = {
 class ModelErrors:
     """The form of errors, as a model's API has them: it leaves it to its client whether to try again."""
 
-    def body(self, error: OpenAICompatError) -> bytes:
-        """`{"type": "error", "error": {"type", "message"}}`."""
-        return dumps({"type": "error", "error": _told(error)})
+    def body(self, error: OpenAICompatError, request_id: str) -> bytes:
+        """`{"type": "error", "error": {"type", "message"}, "request_id"}`."""
+        return dumps({"type": "error", "error": _told(error), "request_id": request_id})
 
     def headers(self, error: OpenAICompatError) -> list[tuple[str, str]]:
         """When to come back."""
         waits = [] if error.retry_after is None else [("Retry-After", f"{error.retry_after:g}")]
         return [*waits, *error.headers.items()]
 
-    def frame(self, error: OpenAICompatError) -> bytes:
+    def frame(self, error: OpenAICompatError, request_id: str) -> bytes:
         """The error as the last event of a stream."""
-        return event("error", error=_told(error))
+        return event("error", error=_told(error), request_id=request_id)
 
 
 def _told(error: OpenAICompatError) -> dict[str, str]:

@@ -117,6 +117,23 @@ async def test_what_is_sent_and_answered_is_what_it_says(path: str, body: Any, h
 
 
 @requirement("openapi.document")
+async def test_a_path_of_two_apis_is_described_with_what_either_answers(http: Http) -> None:
+    async with http(serving()) as client:
+        openapi = await described(client)
+        for path, called in (("/v1/models", "/v1/models?limit=1"), ("/v1/models/{model}", "/v1/models/agent")):
+            asked = openapi["paths"][path]["get"]
+            told = asked["responses"]["200"]["content"][JSON]["schema"]["anyOf"]
+            assert asked["operationId"] in ("listModels", "retrieveModel")
+            for schema, headers in zip(told, [{}, {"anthropic-version": "2023-06-01"}], strict=True):
+                check(openapi, schema, (await client.get(called, headers=headers)).json())
+            failed = (await client.get("/v1/models/other", headers=headers)).json()
+            check(openapi, asked["responses"]["default"]["content"][JSON]["schema"]["anyOf"][1], failed)
+    assert {"limit", "after_id", "before_id"} <= {
+        one["name"] for one in openapi["paths"]["/v1/models"]["get"]["parameters"]
+    }
+
+
+@requirement("openapi.document")
 @pytest.mark.parametrize(
     ("path", "body"),
     [

@@ -27,14 +27,14 @@ def line(**fields: Any) -> bytes:
 
 
 class ToyErrors:
-    def body(self, error: OpenAICompatError) -> bytes:
+    def body(self, error: OpenAICompatError, request_id: str) -> bytes:
         return dumps({"wrong": error.message, "kind": error.code or error.type})
 
     def headers(self, error: OpenAICompatError) -> list[tuple[str, str]]:
         return [("X-Toy-Error", error.code or error.type), *error.headers.items()]
 
-    def frame(self, error: OpenAICompatError) -> bytes:
-        return self.body(error) + b"\n"
+    def frame(self, error: OpenAICompatError, request_id: str) -> bytes:
+        return self.body(error, request_id) + b"\n"
 
 
 class ToyTurn(TurnPlan[bytes]):

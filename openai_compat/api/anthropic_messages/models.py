@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qs
 
 from ...errors import InvalidRequest
 from ...http import HttpRequest
+from ...wire.anthropic_messages.answer_types import AnthropicModel, AnthropicModelPage
 from ...wire.json import dumps
 from ..exchange import Exchange
 from ..services import Models, Services
@@ -20,6 +21,14 @@ MOST = 1000
 def is_anthropic(request: HttpRequest) -> bool:
     """True for a request of one of Anthropic's clients: all of them send this header."""
     return request.header(b"anthropic-version") is not None
+
+
+PAGING: Mapping[str, Any] = {
+    "limit": {"type": "integer", "minimum": 1, "maximum": MOST},
+    "after_id": {"type": "string"},
+    "before_id": {"type": "string"},
+}
+"""The query of the list, for `/openapi.json`."""
 
 
 async def list_models(services: Services, exchange: Exchange) -> None:
@@ -34,13 +43,13 @@ async def list_models(services: Services, exchange: Exchange) -> None:
     else:
         rest = names if after is None else names[_place(names, after, "after_id") + 1 :]
         shown, more = rest[:limit], len(rest) > limit
-    body = {
+    page: AnthropicModelPage = {
         "data": [_model(services.models, name) for name in shown],
         "has_more": more,
         "first_id": shown[0] if shown else None,
         "last_id": shown[-1] if shown else None,
     }
-    await exchange.answer(200, dumps(body))
+    await exchange.answer(200, dumps(page))
 
 
 async def get_model(services: Services, exchange: Exchange, model: str) -> None:
@@ -62,14 +71,16 @@ def _place(names: Sequence[str], name: str, param: str) -> int:
     return names.index(name)
 
 
-def _model(models: Models, name: str) -> dict[str, Any]:
+def _model(models: Models, name: str) -> AnthropicModel:
     window = models.agents[name].capabilities.context_window
-    return {
+    model: AnthropicModel = {
         "type": "model",
         "id": name,
         "display_name": name,
         # An agent has no time, so it is the server's.
         "created_at": datetime.fromtimestamp(models.started, UTC).isoformat().replace("+00:00", "Z"),
         "lifecycle": "active",
-        **({} if window is None else {"max_input_tokens": window}),
     }
+    if window is not None:
+        model["max_input_tokens"] = window
+    return model

@@ -6,7 +6,13 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
-from ...wire.anthropic_messages.answer_types import AnthropicMessage, MessagesError, TokensCounted
+from ...wire.anthropic_messages.answer_types import (
+    AnthropicMessage,
+    AnthropicModel,
+    AnthropicModelPage,
+    MessagesError,
+    TokensCounted,
+)
 from ...wire.anthropic_messages.request_types import MessagesRequest, TokenCountRequest
 from ..openapi_schemas import schemas_of
 
@@ -31,7 +37,9 @@ STREAMS: Mapping[str, Any] = {
 def schemas() -> Mapping[str, Any]:
     """The schemas that the routes refer to."""
     requests = (MessagesRequest, TokenCountRequest)
-    return schemas_of(PREFIX, requests, (AnthropicMessage, TokensCounted, MessagesError), STREAMS)
+    return schemas_of(
+        PREFIX, requests, (AnthropicMessage, AnthropicModel, AnthropicModelPage, TokensCounted, MessagesError), STREAMS
+    )
 
 
 def named(name: str) -> Mapping[str, Any]:

@@ -9,7 +9,7 @@ from ..answer_form import Framing
 from ..routing import Api, Operation, Route
 from . import openapi
 from .endpoint import MessagesEndpoint
-from .models import get_model, is_anthropic, list_models
+from .models import PAGING, get_model, is_anthropic, list_models
 from .tokens import count_tokens
 
 
@@ -41,25 +41,17 @@ class AnthropicMessages(Api):
             openapi.named("TokensCounted"),
             body=openapi.named("TokenCountRequest"),
         )
+        models = Operation(
+            list_models, "listMessageModels", "List the agents", openapi.named("ModelPage"), query=PAGING
+        )
+        model = Operation(get_model, "retrieveMessageModel", "Retrieve an agent", openapi.named("Model"))
         super().__init__(
             name="anthropic messages",
             routes=[
                 Route("/v1/messages", {"POST": ask}),
                 Route("/v1/messages/count_tokens", {"POST": count}),
-                Route(
-                    "/v1/models",
-                    {"GET": Operation(list_models)},
-                    group="models",
-                    described=False,
-                    when=is_anthropic,
-                ),
-                Route(
-                    "/v1/models/{model:path}",
-                    {"GET": Operation(get_model)},
-                    group="models",
-                    described=False,
-                    when=is_anthropic,
-                ),
+                Route("/v1/models", {"GET": models}, group="models", when=is_anthropic),
+                Route("/v1/models/{model:path}", {"GET": model}, group="models", when=is_anthropic),
             ],
             errors=AnthropicErrors(),
             framing=Framing("text/event-stream; charset=utf-8", PING),

@@ -16,10 +16,11 @@ class ErrorInformation(TypedDict):
 
 
 class MessagesError(TypedDict):
-    """The envelope of an error."""
+    """The envelope of an error. `request_id` is that of the header `request-id`."""
 
     type: Literal["error"]
     error: ErrorInformation
+    request_id: str
 
 
 class MessageCounts(TypedDict):
@@ -50,6 +51,26 @@ class AnthropicMessage(TypedDict):
     stop_sequence: str | None
     stop_details: NotRequired[dict[str, Any]]
     usage: MessageCounts
+
+
+class AnthropicModel(TypedDict):
+    """An agent, where models are listed."""
+
+    type: Literal["model"]
+    id: str
+    display_name: str
+    created_at: str
+    lifecycle: Literal["active"]
+    max_input_tokens: NotRequired[int]
+
+
+class AnthropicModelPage(TypedDict):
+    """Some of the agents that the caller may use. `last_id` is the `after_id` of the next page."""
+
+    data: list[AnthropicModel]
+    has_more: bool
+    first_id: str | None
+    last_id: str | None
 
 
 class TokensCounted(TypedDict):

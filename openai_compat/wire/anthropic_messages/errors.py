@@ -30,20 +30,20 @@ TOO_LONG = "prompt is too long: "
 class AnthropicErrors:
     """The form of errors that Anthropic's SDKs and Claude Code read."""
 
-    def body(self, error: OpenAICompatError) -> bytes:
-        """`{"type": "error", "error": {"type", "message", "details"}}`."""
-        return dumps({"type": "error", "error": _told(error)})
+    def body(self, error: OpenAICompatError, request_id: str) -> bytes:
+        """`{"type": "error", "error": {"type", "message", "details"}, "request_id"}`."""
+        return dumps({"type": "error", "error": _told(error), "request_id": request_id})
 
     def headers(self, error: OpenAICompatError) -> list[tuple[str, str]]:
         """Retry hints, and whatever the error brings itself."""
         return error_headers(error)
 
-    def frame(self, error: OpenAICompatError) -> bytes:
+    def frame(self, error: OpenAICompatError, request_id: str) -> bytes:
         """The same as an event, the last one of the stream. Never of a type that is repeated: the agent has acted."""
         told = _told(error)
         if told["type"] in REPEATED:
             told["type"] = "agent_error"
-        return event("error", error=told)
+        return event("error", error=told, request_id=request_id)
 
 
 def error_type(status: int) -> str:

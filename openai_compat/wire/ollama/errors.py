@@ -10,7 +10,7 @@ from ..json import dumps
 class OllamaErrors:
     """The form of errors that Ollama's clients read: `{"error": text}`. The code is there for people."""
 
-    def body(self, error: OpenAICompatError) -> bytes:
+    def body(self, error: OpenAICompatError, request_id: str) -> bytes:
         """The text, and which code it has where it has one."""
         return dumps(_told(error))
 
@@ -18,7 +18,7 @@ class OllamaErrors:
         """Retry hints, and whatever the error brings itself."""
         return error_headers(error)
 
-    def frame(self, error: OpenAICompatError) -> bytes:
+    def frame(self, error: OpenAICompatError, request_id: str) -> bytes:
         """The same as a line, upon which clients raise it.
 
         The words are a text of the assistant's as well: Open WebUI reads no `error` in a stream, and would show half an

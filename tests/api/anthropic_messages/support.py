@@ -43,8 +43,9 @@ async def send(
 def refusal(sent: Recorder) -> tuple[int, str, str, str]:
     """Status, type, code and message of an error in this API's form."""
     told = sent.json
-    assert set(told) == {"type", "error"}
+    assert set(told) == {"type", "error", "request_id"}
     assert told["type"] == "error"
     error = told["error"]
-    assert sent.headers["request-id"].startswith("req_")
+    assert told["request_id"] == sent.headers["request-id"]
+    assert told["request_id"].startswith("req_")
     return sent.status, error["type"], error["details"]["error_code"], error["message"]

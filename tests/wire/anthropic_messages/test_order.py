@@ -125,7 +125,7 @@ def test_calls_of_the_clients_are_written_at_the_end_one_after_the_other() -> No
 def test_a_block_is_whole_before_an_error_and_no_call_is(said: list[Item]) -> None:
     writer = AnswerWriter(MessageForm(id="msg_1", model="agent", streams=True, thinking="shown"), ask)
     data = writer.feed(said)
-    events = streamed(data + writer.broken() + AnthropicErrors().frame(AgentError("It broke.", code="broken")))
+    events = streamed(data + writer.broken() + AnthropicErrors().frame(AgentError("It broke.", code="broken"), "req_1"))
     names = [event["type"] for event in events]
     assert names[-2:] == ["content_block_stop", "error"]
     assert names.count("content_block_start") == names.count("content_block_stop")
@@ -137,7 +137,7 @@ def test_a_block_is_whole_before_an_error_and_no_call_is(said: list[Item]) -> No
     "error", [AgentError("broken"), AgentError("late", status=504), RateLimited("much"), AgentError("no", status=400)]
 )
 def test_no_error_in_a_stream_has_a_type_that_claude_code_repeats(error: Any) -> None:
-    (event,) = streamed(AnthropicErrors().frame(error))
+    (event,) = streamed(AnthropicErrors().frame(error, "req_1"))
     assert event["error"]["type"] not in ("api_error", "overloaded_error", "timeout_error", "rate_limit_error")
 
 

@@ -189,11 +189,11 @@ def test_probabilities_of_tokens_are_told_as_ollama_tells_them() -> None:
 @pytest.mark.parametrize("error", [AgentError("It broke.", code="broken"), RateLimited("It broke.")])
 def test_an_error_is_a_text_in_an_answer_and_in_a_line(error: Any) -> None:
     form = OllamaErrors()
-    assert json.loads(form.body(error))["error"] == "It broke."
-    (line,) = lines(form.frame(error))
+    assert json.loads(form.body(error, "req_1"))["error"] == "It broke."
+    (line,) = lines(form.frame(error, "req_1"))
     # The words once more, for Open WebUI, which shows no error that a stream ends with.
     assert line.pop("message") == {"role": "assistant", "content": "\n\nIt broke."}
-    assert line == json.loads(form.body(error))
+    assert line == json.loads(form.body(error, "req_1"))
 
 
 @requirement("ollama.types")
